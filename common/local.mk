@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: BSD-3-Clause
+noinst_LIBRARIES += common/libcommon.a
+common_libcommon_a_SOURCES = \
+	common/bitmap.c common/bitmap.h \
+	common/error.c common/error.h \
+	common/extents.c common/extents.h \
+	common/log.c common/log.h \
+	common/size.c common/size.h

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What holds a disk's bytes. A backend is one configured image; a handle is that image opened.
+ *
+ * The rest of the server sees every backend alike: whatever a plugin lacks (zeroing, FUA, caching,
+ * limits on request sizes, 32-bit counts, a thread model that allows no parallel calls) is made up
+ * for below this line. So every operation here may be called from any thread at any time, also
+ * several at once on one handle, and takes ranges of any length inside the image that are multiples
+ * of min_block.
+ *
+ * Data operations return 0 or a negative errno. They may block.
+ */
+#ifndef SERVER_BACKEND_BACKEND_H
+#define SERVER_BACKEND_BACKEND_H
+
+#include "common/extents.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct backend;
+struct backend_handle;
+
+/* Flags of requests. */
+#define BACKEND_FUA      1u /* persistent before the call returns (pwrite, zero, trim) */
+#define BACKEND_MAY_TRIM 2u /* zero: a hole is welcome (NBD's NO_HOLE is not set) */
+#define BACKEND_FAST     4u /* zero: -ENOTSUP, and nothing changed, if it is not faster than writing */
+#define BACKEND_REQ_ONE  8u /* extents: one is enough */
+
+/* Who a handle is opened for; what nbdkit_export_name(3), nbdkit_is_tls(3), nbdkit_peer_name(3)
+ * answer inside plugin calls on that handle. Outlives the handle. */
+struct backend_client {
+    const char *export_name;
+    bool tls;
+    int socket; /* -1: none */
+};
+
+struct backend_ops {
+    /* Open. `client` may be NULL: the server itself. *handle's fields are all set. */
+    int (*open)(struct backend *b, bool readonly, const struct backend_client *client,
+                struct backend_handle **handle, GError **err);
+    void (*close)(struct backend_handle *h);
+
+    int (*pread)(struct backend_handle *h, void *buf, uint32_t length, uint64_t offset);
+    int (*pwrite)(struct backend_handle *h, const void *buf, uint32_t length, uint64_t offset,
+                  uint32_t flags);
+    int (*zero)(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags);
+    int (*trim)(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags);
+    int (*flush)(struct backend_handle *h);
+    int (*cache)(struct backend_handle *h, uint64_t length, uint64_t offset);
+
+    /* Append base:allocation extents that begin at `offset`; at least one, together not longer than
+     * `length`, maybe shorter. A backend that knows nothing says "data". */
+    int (*extents)(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags,
+                   struct extents *extents);
+
+    /* Change the image's size, bytes. NULL where it cannot. No data operation is under way.
+     * handles opened before serve the new size from then on (h->size is the caller's to update). */
+    int (*resize)(struct backend_handle *h, uint64_t size, GError **err);
+
+    /* End the backend; no handle is open. */
+    void (*free)(struct backend *b);
+};
+
+struct backend {
+    const struct backend_ops *ops;
+    char *driver;   /* plugin's name: QMP's `drv` */
+    char *filename; /* what QMP shows as `file`, e.g. the file= key; "" where there is none */
+};
+
+struct backend_handle {
+    struct backend *backend;
+    uint64_t size;                             /* bytes */
+    uint32_t min_block, pref_block, max_block; /* bytes; 1, 4096, 32 MiB where it has no opinion */
+    bool has_block_size;                       /* the three above are the plugin's own words */
+    bool can_write, can_flush, can_trim, can_zero, can_fast_zero, can_fua, can_cache, can_extents;
+    bool can_multi_conn; /* what one handle has acknowledged, all others see; flush covers all */
+    bool rotational;
+    int fd; /* a descriptor that pread(2)/pwrite(2) may use at the same offsets instead; -1: none */
+};
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * nbdkit plugins as backends. Facts: shared reference nbdkit-host, nbdkit-plugin(3).
+ *
+ * The order of calls is the caller's duty: plugin_load, plugin_config for each key (or
+ * plugin_config_bare), plugin_config_complete, plugin_get_ready, [fork], plugin_after_fork, then
+ * b->ops->open ... and b->ops->free at the end. All but the data operations are called from the
+ * main thread.
+ */
+#ifndef SERVER_BACKEND_PLUGIN_H
+#define SERVER_BACKEND_PLUGIN_H
+
+#include "server/backend/backend.h"
+
+#include <stdio.h>
+
+/* Load the plugin `name` (looked up in our own plugin folders, then in nbdkit's) or a path with a
+ * slash. `disk` names it in messages. Every call gives an instance with globals of its own. */
+struct backend *plugin_load(const char *name, const char *disk, GError **err);
+
+/* One KEY=VALUE from the command line. */
+int plugin_config(struct backend *b, const char *key, const char *value, GError **err);
+/* One bare word: goes to the plugin's magic_config_key, or, as the first word, to `script`. */
+int plugin_config_bare(struct backend *b, const char *word, GError **err);
+int plugin_config_complete(struct backend *b, GError **err);
+int plugin_get_ready(struct backend *b, GError **err);
+int plugin_after_fork(struct backend *b, GError **err);
+
+/* nbdkit --dump-plugin; nbdkit --help PLUGIN's part; -D NAME.FLAG=N (before plugin_config;
+ * a flag of another plugin's name is no error here: returns 0 and *matched false). */
+void plugin_dump(struct backend *b, FILE *out);
+void plugin_help(struct backend *b, FILE *out);
+int plugin_debug_flag(struct backend *b, const char *name, const char *flag, int value,
+                      bool *matched, GError **err);
+
+/* What nbdkit_shutdown(3) calls: set once by the server, called from any thread, must not block. */
+void plugin_set_shutdown(void (*request)(void *opaque), void *opaque);
+/* Tell plugins that the server is ending: nbdkit_nanosleep(3) returns early from now on. */
+void plugin_begin_shutdown(void);
+/* -s is in use: nbdkit_stdio_safe(3) answers false, before configuration too. */
+void plugin_set_stdio_taken(void);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The control socket: QMP over a Unix socket, run by the main loop.
+ */
+#ifndef SERVER_CONTROL_CONTROL_H
+#define SERVER_CONTROL_CONTROL_H
+
+#include "server/server.h"
+
+struct control;
+
+/* What the nbd-server-start family may do; main.c fills it in so that control/ need not know nbd/. */
+struct control_nbd {
+    /* Open a listener for `nbd-server-start`. 0, or -1 and *err. handshake: seconds. */
+    int (*start)(void *opaque, const char *unix_path, const char *host, const char *port, int fd,
+                 unsigned handshake_max_seconds, unsigned max_connections, GError **err);
+    void (*stop)(void *opaque);
+    /* Does any NBD listener run (also the command line's)? Is one of nbd-server-start's running? */
+    bool (*any_running)(void *opaque);
+    bool (*started)(void *opaque);
+    void *opaque;
+};
+
+/* Listen at `path` (created with mode 0600; refused in a folder that others may write unless it is
+ * sticky and ours). The main context serves it. */
+struct control *control_new(struct server *s, const struct control_nbd *nbd, const char *path,
+                            GError **err);
+/* Ends all monitors; removes the socket file. Pending events are sent as far as that goes without
+ * blocking. */
+void control_free(struct control *c);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A named dirty bitmap of a disk. The object lives as long as somebody holds a reference; once it is
+ * removed from its disk its bits can no longer be asked for. Changes go through an instant
+ * (instant.h), never here.
+ */
+#ifndef SERVER_DISK_DIRTY_BITMAP_H
+#define SERVER_DISK_DIRTY_BITMAP_H
+
+#include "common/bitmap.h"
+#include "common/extents.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct dirty_bitmap;
+
+/* A copy of what QMP's BlockDirtyInfo shows. */
+struct dirty_bitmap_info {
+    uint64_t count; /* bytes */
+    uint32_t granularity;
+    bool recording, busy, persistent, inconsistent;
+};
+
+struct dirty_bitmap *dirty_bitmap_ref(struct dirty_bitmap *db);
+void dirty_bitmap_unref(struct dirty_bitmap *db);
+const char *dirty_bitmap_name(const struct dirty_bitmap *db); /* without qemu:dirty-bitmap: */
+void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info);
+
+/* The bits as they are now; the caller owns a reference. NULL: the bitmap was removed. */
+struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db);
+
+/* Append the extents of [offset, offset + length), flag EXTENT_DIRTY or 0, to an empty list; stops
+ * early when the list is full, or after one extent with `one`. 0, or -EIO when the bitmap was
+ * removed or is inconsistent (never "clean" for want of an answer). Any thread. */
+int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offset, bool one,
+                         struct extents *extents);
+
+/* A busy bitmap (in use by an export) refuses change and removal. Counted. Control thread. */
+void dirty_bitmap_busy_begin(struct dirty_bitmap *db);
+void dirty_bitmap_busy_end(struct dirty_bitmap *db);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A disk: a backend with a name, its gate, its dirty bitmaps and its views.
+ *
+ * Threads: data goes through node_io (node.h), from any thread. Everything that changes a disk's
+ * bitmaps, views or size is called from one thread, the control thread. Readers of lists
+ * (disk_bitmaps, disk_views) may be any thread.
+ */
+#ifndef SERVER_DISK_DISK_H
+#define SERVER_DISK_DISK_H
+
+#include "server/backend/backend.h"
+#include "server/disk/dirty-bitmap.h"
+#include "server/disk/node.h"
+#include "server/disk/scratch.h"
+
+struct disk;
+struct view;
+
+/* Something happened on an I/O thread that control should tell. The callback may be called from any
+ * thread, with the disk's locks held: it copies what it needs, must not block or call back. */
+struct disk_events {
+    void (*view_broken)(void *opaque, const char *view, const char *disk, const char *reason);
+    void (*scratch_low)(void *opaque, uint64_t used, uint64_t limit);
+    void *opaque;
+};
+
+/* Make a disk of an opened backend. Takes over `backend` (freed with the disk). Opens the disk's own
+ * handle. `scratch` and `events` outlive the disk. readonly: as nbdkit -r. */
+struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
+                      struct scratch_pool *scratch, const struct disk_events *events, GError **err);
+/* No node_io is open and no view exported. Views and bitmaps go with it. */
+void disk_free(struct disk *d);
+
+struct node *disk_node(struct disk *d);
+const char *disk_name(const struct disk *d);
+struct backend *disk_backend(struct disk *d);
+bool disk_readonly(const struct disk *d);
+uint64_t disk_size(struct disk *d);
+
+/* All bitmaps in order of creation, a new array of references: GPtrArray of struct dirty_bitmap
+ * whose free function drops them. Any thread. */
+GPtrArray *disk_bitmaps(struct disk *d);
+struct dirty_bitmap *disk_find_bitmap(struct disk *d, const char *name); /* a reference or NULL */
+
+/* Change the size, bytes; growth is dirty in every recording bitmap. Refused (with QEMU's words
+ * where it has some): read-only, a backend that cannot, shrinking while a node_io or a view is
+ * there. Control thread; waits for the writes under way. */
+int disk_resize(struct disk *d, uint64_t size, GError **err);
+
+#endif

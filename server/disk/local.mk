@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: BSD-3-Clause
+noinst_LIBRARIES += server/disk/libdisk.a
+server_disk_libdisk_a_SOURCES = \
+	server/disk/dirty-bitmap.c server/disk/dirty-bitmap.h \
+	server/disk/disk.c server/disk/disk.h \
+	server/disk/disk-private.h \
+	server/disk/gate.c server/disk/gate.h \
+	server/disk/instant.c server/disk/instant.h \
+	server/disk/node.c server/disk/node.h \
+	server/disk/scratch.c server/disk/scratch.h \
+	server/disk/view.c server/disk/view.h

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A node is what can be exported: a disk (read-write) or a view (read-only, a disk as it was).
+ * A node_io is one client's way to it; the NBD engine does all I/O through these calls and never
+ * asks which of the two it has.
+ *
+ * Data operations may be called from any thread, several at once on one node_io. They return 0 or a
+ * negative errno, and check nothing that the protocol already demands of the caller: ranges must lie
+ * inside the size and be multiples of min_block.
+ */
+#ifndef SERVER_DISK_NODE_H
+#define SERVER_DISK_NODE_H
+
+#include "common/extents.h"
+#include "server/backend/backend.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum node_kind { NODE_DISK, NODE_VIEW };
+
+struct node {
+    enum node_kind kind;
+    char *name; /* QMP's node-name */
+};
+
+/* Flags of requests: the backend's (BACKEND_FUA ...), and */
+#define NODE_NOWAIT 0x100u /* -EAGAIN, and nothing done, where it would or might block for long */
+
+struct node_io;
+
+/* What a client may be told; fixed when the node_io is opened. */
+struct node_info {
+    uint64_t size;
+    bool readonly;       /* WRITE and WRITE_ZEROES get EPERM (a view always) */
+    bool can_trim;       /* also a view opened with discard */
+    bool can_flush, can_fua, can_fast_zero, can_cache, can_multi_conn, rotational;
+    uint32_t min_block, pref_block, max_block; /* bytes */
+};
+
+/* Open `node` for one client (NULL: the server itself). `writable` is a wish: a node that cannot be
+ * written opens read-only all the same. `discard`: a view takes TRIM. May call into the plugin and
+ * block. The caller keeps the node alive until node_io_close (exports do: server.h). */
+int node_io_open(struct node *node, bool writable, bool discard, const struct backend_client *client,
+                 struct node_io **io, GError **err);
+void node_io_close(struct node_io *io); /* no operation is under way */
+const struct node_info *node_io_info(const struct node_io *io);
+
+int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags);
+int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
+               uint32_t flags);
+int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
+int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
+int node_flush(struct node_io *io, uint32_t flags);
+int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
+
+/* Append base:allocation extents from `offset`: at least one, together at most `length`; maybe
+ * shorter. For a view: the disk's at its instant. */
+int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
+                 struct extents *extents);
+
+/* The node's size now, bytes (a disk's may have been changed since node_io_open). */
+uint64_t node_size(struct node *node);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Scratch storage: where views keep old blocks.
+ *
+ * A pool is the server's budget: a folder, a limit over all disks, the rule about the last 5 % of
+ * the file system. A scratch is one disk's unlinked file in it, cut into slots of one copy unit.
+ * Slots are handed out in file order, so that keeping is sequential writing; space is reserved ahead
+ * of use with fallocate, in pieces that grow, so that "full" is known before a guest's write hangs
+ * on it. All functions may be called from any thread.
+ */
+#ifndef SERVER_DISK_SCRATCH_H
+#define SERVER_DISK_SCRATCH_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct scratch_pool;
+struct scratch;
+
+/* `dir` is not opened before the first scratch is made. limit 0: none. `low` (may be NULL) is called
+ * once whenever use passes 90 % of the limit, again only after it fell below 80 %. */
+struct scratch_pool *scratch_pool_new(const char *dir, uint64_t limit,
+                                      void (*low)(void *opaque, uint64_t used, uint64_t limit),
+                                      void *opaque);
+void scratch_pool_free(struct scratch_pool *p);
+uint64_t scratch_pool_used(struct scratch_pool *p);  /* bytes kept */
+uint64_t scratch_pool_limit(struct scratch_pool *p); /* 0: none */
+const char *scratch_pool_dir(struct scratch_pool *p);
+
+/* A scratch with slots of `unit` bytes (a power of 2, 4096 or more). Reserves a first piece, so
+ * that a full file system is found out now. */
+struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err);
+void scratch_free(struct scratch *s);
+
+/* Take up to `want` consecutive slots; *first is the first one. Returns how many (at least 1), or
+ * a negative errno (-ENOSPC: limit, the file system's last 5 %, or full) with a reason to show in
+ * `reason`. */
+int scratch_take(struct scratch *s, unsigned want, uint32_t *first, char reason[120]);
+
+/* Data of `n` consecutive slots. 0 or a negative errno. */
+int scratch_write(struct scratch *s, uint32_t slot, const void *buf, unsigned n);
+int scratch_read(struct scratch *s, uint32_t slot, void *buf, uint32_t skip, uint32_t length);
+
+/* Give slots back; nobody reads them any more. Their space returns to the file system. */
+void scratch_give(struct scratch *s, uint32_t slot, unsigned n);
+
+#endif

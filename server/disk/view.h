@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Views: a disk as it was at an instant. Made by instant_view_create; everything else is here.
+ */
+#ifndef SERVER_DISK_VIEW_H
+#define SERVER_DISK_VIEW_H
+
+#include "server/disk/disk.h"
+
+/* Who loses when a block's old data cannot be kept (QEMU's on-cbw-error). */
+enum cbw_error { CBW_BREAK_SNAPSHOT, CBW_BREAK_GUEST_WRITE };
+
+struct view_options {
+    enum cbw_error on_error;
+    uint64_t scratch_limit; /* most bytes kept for this view; 0: no limit of its own */
+};
+
+struct view_info {
+    uint64_t size;          /* of the disk at the instant, bytes */
+    uint64_t scratch_bytes; /* kept for this view now, bytes of data (zeroes cost nothing) */
+    uint64_t scratch_limit; /* 0: none of its own */
+    enum cbw_error on_error;
+    int64_t instant_usec; /* wall-clock time of the instant, microseconds since 1970 */
+    bool broken;
+    char reason[160]; /* why, where broken */
+    bool in_use;      /* exported */
+};
+
+struct node *view_node(struct view *v);
+struct disk *view_disk(struct view *v);
+const char *view_name(const struct view *v);
+void view_info(struct view *v, struct view_info *info); /* any thread */
+
+/* An export holds the view: it cannot be deleted. Counted. Control thread, or any that releases. */
+void view_use_begin(struct view *v);
+void view_use_end(struct view *v);
+
+/* The disk's views, oldest first, as a new GPtrArray of borrowed pointers. Control thread. */
+GPtrArray *disk_views(struct disk *d);
+struct view *node_to_view(struct node *n); /* NULL if it is a disk */
+struct disk *node_to_disk(struct node *n); /* NULL if it is a view */
+
+/* Delete; what the next older view still needs goes to it. `Node %s is in use` while exported.
+ * Control thread; waits for reads of the disk's views under way. */
+int view_delete(struct view *v, GError **err);
+
+#endif

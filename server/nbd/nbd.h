@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The NBD engine as the rest of the server sees it: listeners that serve the registry's exports.
+ */
+#ifndef SERVER_NBD_NBD_H
+#define SERVER_NBD_NBD_H
+
+#include "server/server.h"
+
+struct nbd_options {
+    unsigned handshake_timeout; /* seconds, 0: none */
+    unsigned max_connections;   /* per listening socket, 0: none */
+    unsigned threads;           /* most workers of one connection (-t) */
+    uint16_t mask_handshake;    /* --mask-handshake: AND of the handshake flags */
+    bool no_structured_replies; /* --no-sr */
+    bool no_multi_conn;         /* --no-mc */
+};
+
+struct nbd_server;   /* all listeners and connections */
+struct nbd_listener; /* one or more listening sockets that began and end together */
+
+struct nbd_server *nbd_server_new(struct server *s, const struct nbd_options *options);
+/* Ends in order: no new clients; requests under way finish, later ones get ESHUTDOWN; connections
+ * not gone within `grace_ms` are cut. Returns when all threads have ended. Control thread. */
+void nbd_server_free(struct nbd_server *n, unsigned grace_ms);
+
+/* Serve already listening sockets, from now on. Takes over the descriptors. `max_connections`: as
+ * in nbd_options, for each socket of this listener (QMP may differ from the command line). */
+struct nbd_listener *nbd_listen(struct nbd_server *n, const int *fds, unsigned n_fds,
+                                unsigned max_connections, GError **err);
+/* Stop listening and cut the listener's clients; returns when they are gone. Control thread. */
+void nbd_listener_stop(struct nbd_listener *l);
+unsigned nbd_listener_clients(struct nbd_listener *l);
+
+/* Serve one client on a pair of descriptors (-s: 0 and 1), in a thread; `done` is called from it
+ * when the client has gone. */
+int nbd_serve_stdio(struct nbd_server *n, int in, int out, void (*done)(void *opaque), void *opaque,
+                    GError **err);
+
+/* Open listening sockets. Appends descriptors to `fds` (GArray of int). host NULL: all addresses;
+ * family AF_UNSPEC, AF_INET (-4) or AF_INET6 (-6). For Unix sockets the file must not exist (a stale
+ * one that nobody listens on is replaced). selinux_label may be NULL. */
+int nbd_open_tcp(const char *host, const char *port, int family, GArray *fds, GError **err);
+int nbd_open_unix(const char *path, const char *selinux_label, GArray *fds, GError **err);
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The registry: disks, views, exports, events. Where nbd/ and control/ meet; neither knows the
+ * other.
+ *
+ * Threads: the control thread is the main thread, which runs the GLib main loop. All that changes
+ * the registry runs there. Functions marked "any thread" take the registry's lock inside. Lock
+ * order: registry, then a disk's locks (disk-private.h); no lock is held while waiting for a peer.
+ */
+#ifndef SERVER_SERVER_H
+#define SERVER_SERVER_H
+
+#include "server/disk/disk.h"
+#include "server/disk/instant.h"
+#include "server/disk/view.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct server;
+struct export;
+
+/* ---- the server ---- */
+
+struct server_options {
+    const char *scratch_dir;     /* NULL: $TMPDIR, else /var/tmp */
+    uint64_t scratch_limit;      /* bytes; 0: none */
+    enum cbw_error on_cbw_error; /* default of views */
+    bool readonly;               /* -r: all disks */
+};
+
+struct server *server_new(const struct server_options *options);
+/* All listeners are gone and all connections ended. */
+void server_free(struct server *s);
+const struct server_options *server_options(const struct server *s);
+struct scratch_pool *server_scratch_pool(struct server *s);
+
+/* Add a disk and its live export (named as the disk; the first disk's is also the default export
+ * ""). Takes over `backend` also on failure. Before clients are let in. */
+struct disk *server_add_disk(struct server *s, const char *name, struct backend *backend,
+                             GError **err);
+/* In order of creation; borrowed pointers, new array. Control thread. */
+GPtrArray *server_disks(struct server *s);
+GPtrArray *server_views(struct server *s); /* of all disks, by disk, oldest first */
+struct node *server_find_node(struct server *s, const char *name);  /* disk or view, or NULL */
+struct disk *server_find_disk(struct server *s, const char *name);
+
+/* Ask the main loop to end the server in order (any thread, signal-free): what SIGTERM, QMP quit and
+ * nbdkit_shutdown do. main.c sets the function. */
+void server_set_quit(struct server *s, void (*quit)(void *opaque), void *opaque);
+void server_quit(struct server *s);
+
+/* ---- events: from any thread, told on the control thread through the sink ---- */
+
+enum server_event_kind {
+    EVENT_VIEW_BROKEN,          /* name, disk, reason */
+    EVENT_SCRATCH_LOW,          /* used, limit */
+    EVENT_BLOCK_EXPORT_DELETED, /* name = export id */
+    EVENT_SHUTDOWN,
+};
+struct server_event {
+    enum server_event_kind kind;
+    char *name, *disk, *reason;
+    uint64_t used, limit;
+    int64_t time_usec; /* wall clock when it happened, microseconds since 1970 */
+};
+/* Sinks are called on the control thread, in order of addition; the event is borrowed. */
+typedef void (*server_event_sink)(void *opaque, const struct server_event *event);
+void server_add_event_sink(struct server *s, server_event_sink sink, void *opaque);
+void server_remove_event_sink(struct server *s, server_event_sink sink, void *opaque);
+/* Any thread. Strings are copied; NULL where the kind has none. */
+void server_emit(struct server *s, enum server_event_kind kind, const char *name, const char *disk,
+                 const char *reason, uint64_t used, uint64_t limit);
+
+/* ---- exports ---- */
+
+struct export_options {
+    const char *id;          /* NULL: a live export made with its disk; not listed by QMP */
+    const char *name;        /* NBD name */
+    const char *description; /* may be NULL */
+    struct node *node;
+    bool writable, discard;
+    struct dirty_bitmap **bitmaps; /* n of them; they are busy until the export is gone */
+    unsigned n_bitmaps;
+    bool live; /* contexts are all the node's bitmaps, whatever they are at the time */
+};
+
+/* What a client and QMP see of an export; fixed for its life. */
+struct export_info {
+    const char *id, *name, *description; /* id, description may be NULL */
+    struct node *node;
+    bool writable, discard, live;
+};
+
+/* Make an export visible. Checks QEMU's list (id, name, duplicates, read-only node, bitmaps) in
+ * QEMU's order with its texts, but not that an NBD server runs: control does. */
+int server_export_add(struct server *s, const struct export_options *o, GError **err);
+/* Take an export away. safe (hard false): refused with QEMU's words while clients are connected.
+ * hard: its clients are cut off; BLOCK_EXPORT_DELETED follows when the last has gone. */
+int server_export_del(struct server *s, const char *id, bool hard, GError **err);
+/* Take away all exports that have an id, hard (nbd-server-stop). */
+void server_export_del_all(struct server *s);
+struct export_status {
+    const struct export_info *info;
+    bool shutting_down;
+    unsigned clients;
+};
+/* Explicit exports in order of creation, GArray of struct export_status. Control thread. */
+GArray *server_exports(struct server *s);
+
+/* -- for nbd/, any thread -- */
+
+/* By NBD name ("" is the default export). A reference, or NULL; exports that are shutting down are
+ * not found. */
+struct export *server_find_export(struct server *s, const char *name);
+/* All names for NBD_OPT_LIST, in order of creation, without the "" alias: GPtrArray of references.*/
+GPtrArray *server_list_exports(struct server *s);
+struct export *export_ref(struct export *e);
+void export_unref(struct export *e);
+const struct export_info *export_info(const struct export *e);
+/* The bitmaps whose contexts the export offers now: GPtrArray of references. */
+GPtrArray *export_bitmaps(struct export *e);
+
+/* A connection that has chosen an export (GO). cancel is called at most once, from any thread, when
+ * the export goes away hard: it must make the connection end soon, and must not block or detach. */
+struct export_client {
+    void (*cancel)(struct export_client *c);
+    /* the registry's */
+    struct export *export;
+    GList link;
+};
+/* false: the export is shutting down. While attached, the node stays. */
+bool export_attach(struct export *e, struct export_client *c);
+void export_detach(struct export_client *c);
+
+#endif
