@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Servers, QMP clients and files for tests.
+
+    with Server("--disk", "vda", "memory", "1G") as s:
+        h = s.nbd("vda", contexts=["base:allocation"])
+        h.pwrite(b"x" * 512, 0)
+        q = s.qmp()
+        q.cmd("block-dirty-bitmap-add", node="vda", name="b0")
+
+Nothing here waits by sleeping: a server is ready when it writes its PID file, which is a FIFO.
+"""
+
+import collections
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import urllib.parse
+
+import tap
+
+BUILD = os.environ.get("top_builddir", os.getcwd())
+SOURCE = os.environ.get("top_srcdir", os.path.join(os.path.dirname(__file__), "..", ".."))
+NBDFLEECE = os.path.join(BUILD, "nbdfleece")
+FLEECECTL = os.path.join(BUILD, "fleecectl")
+SANITIZER = os.environ.get("SANITIZER", "no")  # what it was built with: no, address, thread
+
+# Seconds in which something that must happen soon has happened, also on a busy machine.
+SOON = 60
+
+_libc = ctypes.CDLL(None)
+
+
+@contextlib.contextmanager
+def tmpdir():
+    """A folder of one's own, removed at the end; its path is short enough for Unix sockets."""
+    path = tempfile.mkdtemp(prefix="fleece-")
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def die_with_parent():
+    """In a child before exec: it does not outlive the test that started it."""
+    _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def require_program(name):
+    """The path of a program; skips the test where it is not installed."""
+    path = shutil.which(name)
+    if path is None:
+        tap.skip(f"{name} is not installed")
+    return path
+
+
+def require_plugin(name):
+    """Skip the test where this machine's nbdkit has no such plugin."""
+    folders = [os.environ.get("NBDKIT_PLUGINDIR", "")]
+    if not any(os.path.exists(f"{d}/nbdkit-{name}-plugin.so") for d in folders):
+        tap.skip(f"nbdkit's {name} plugin is not installed")
+
+
+def sanitizer_env(folder):
+    """An environment in which sanitizers of a child, also of one in the background, report into
+    `folder`."""
+    env = dict(os.environ)
+    for variable in "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS":
+        options = [o for o in env.get(variable, "").split(":") if o]
+        env[variable] = ":".join(options + [f"log_path={folder}/sanitizer"])
+    return env
+
+
+def sanitizer_reports(folder):
+    """All that sanitizers wrote into `folder`, "" if all was well."""
+    reports = []
+    for name in sorted(os.listdir(folder)):
+        if name.startswith("sanitizer."):
+            with open(os.path.join(folder, name), errors="replace") as f:
+                reports.append(f.read())
+    return "".join(reports)
+
+
+def run(*command, check=True, timeout=SOON, env=None, **popen):
+    """Run a program to its end. Returns subprocess.CompletedProcess with text in stdout and stderr.
+    check: fail the test if it exits with anything but 0. A sanitizer report always fails it."""
+    with tmpdir() as folder:
+        popen.setdefault("stdin", subprocess.DEVNULL)
+        if "input" in popen:
+            del popen["stdin"]
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                timeout=timeout, env={**sanitizer_env(folder), **(env or {})},
+                                preexec_fn=die_with_parent, **popen)
+        reports = sanitizer_reports(folder)
+        assert not reports, f"{command}: {reports}"
+    if check and result.returncode != 0:
+        raise AssertionError(f"{command}: exit code {result.returncode}\n{result.stdout}"
+                             f"{result.stderr}")
+    return result
+
+
+def nbdfleece(*args, **kwargs):
+    """Run the server to its end, as run()."""
+    return run(NBDFLEECE, *args, **kwargs)
+
+
+def fleecectl(*args, **kwargs):
+    """Run the client to its end, as run()."""
+    return run(FLEECECTL, *args, **kwargs)
+
+
+def uri(export="", *, unix=None, port=None, host="localhost"):
+    """An NBD URI."""
+    name = urllib.parse.quote(export, safe="")
+    if unix is not None:
+        return f"nbd+unix:///{name}?socket={urllib.parse.quote(unix)}"
+    return f"nbd://{host}:{port}/{name}"
+
+
+class QmpError(Exception):
+    """An error reply: its class and its description."""
+
+    def __init__(self, cls, desc):
+        super().__init__(f"{cls}: {desc}")
+        self.cls = cls
+        self.desc = desc
+
+
+class Qmp:
+    """A monitor: one connection to a control socket."""
+
+    def __init__(self, path, negotiate=True):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(SOON)
+        self.socket.connect(path)
+        self._buffer = b""
+        self._events = collections.deque()
+        self._id = 0
+        self.greeting = self.read()
+        if negotiate:
+            self.cmd("qmp_capabilities")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.socket.close()
+
+    def write(self, data):
+        """Send bytes as they are, or anything else as JSON."""
+        if not isinstance(data, bytes):
+            data = json.dumps(data).encode() + b"\r\n"
+        self.socket.sendall(data)
+
+    def read(self):
+        """The next object that the server sends, whatever it is; EOFError at its end."""
+        while b"\n" not in self._buffer:
+            piece = self.socket.recv(65536)
+            if not piece:
+                raise EOFError("the control socket was closed")
+            self._buffer += piece
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return json.loads(line)
+
+    def reply(self, id=None):
+        """The next reply, as it is; events before it are kept. With an id: must be that one's."""
+        while True:
+            obj = self.read()
+            if "event" in obj:
+                self._events.append(obj)
+                continue
+            assert id is None or obj.get("id") == id, f"reply to {id} expected, got {obj}"
+            return obj
+
+    def cmd(self, command, /, **arguments):
+        """Execute a command: its `return`, or QmpError. Arguments with a dash: **{"a-b": 1}."""
+        self._id += 1
+        request = {"execute": command, "id": self._id}
+        if arguments:
+            request["arguments"] = arguments
+        self.write(request)
+        reply = self.reply(self._id)
+        if "error" in reply:
+            raise QmpError(reply["error"]["class"], reply["error"]["desc"])
+        return reply["return"]
+
+    def transaction(self, *actions):
+        """transaction() of (type, {data}) pairs."""
+        return self.cmd("transaction", actions=[{"type": t, "data": d} for t, d in actions])
+
+    def events(self):
+        """The events that have come so far and were not taken yet."""
+        self.cmd("query-version")  # what was sent before its reply is here by then
+        taken, self._events = list(self._events), collections.deque()
+        return taken
+
+    def wait_event(self, name):
+        """Wait for an event of this name and take it; others stay."""
+        for event in self._events:
+            if event["event"] == name:
+                self._events.remove(event)
+                return event
+        while True:
+            obj = self.read()
+            assert "event" in obj, f"event {name} expected, got {obj}"
+            if obj["event"] == name:
+                return obj
+            self._events.append(obj)
+
+
+def wait_ready(process, fifo, what="the server"):
+    """Wait until `process` (Popen) has written its PID into `fifo`, an existing FIFO; returns what
+    was written. Raises if the process ends before."""
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
+        text = b""
+        while True:
+            ready = poll.poll(SOON * 1000)
+            assert ready, f"{what} was not ready within {SOON} seconds"
+            if any(fd == reader for fd, _ in ready):
+                piece = os.read(reader, 4096)
+                if piece:
+                    text += piece
+                elif text:
+                    return int(text)
+            elif any(fd == pidfd for fd, _ in ready):
+                raise RuntimeError(f"{what} ended with {process.wait()} before it was ready")
+    finally:
+        os.close(pidfd)
+        os.close(reader)
+
+
+class Server:
+    """nbdfleece in the foreground, with a temporary folder of its own (`dir`), ready when __enter__
+    returns. Leaving the `with` ends it by SIGTERM and fails the test unless it exits with 0 and no
+    sanitizer reported anything.
+
+    args: its command line without -f, -P, -U and -C, which are added here; unix=False and
+    control=False leave out -U and -C; `dir` uses that folder and leaves it there; `env` adds to the
+    environment; `prefix` is a command to run it with (e.g. strace)."""
+
+    def __init__(self, *args, unix=True, control=True, dir=None, env=None, prefix=(), **popen):
+        self.args = [str(a) for a in args]
+        self._own_dir = dir is None
+        self.dir = tempfile.mkdtemp(prefix="fleece-") if dir is None else dir
+        self.socket = os.path.join(self.dir, "sock") if unix else None
+        self.qmp_path = os.path.join(self.dir, "qmp") if control else None
+        self.qmp_sock = self.qmp_path
+        self._env = env or {}
+        self._prefix = list(prefix)
+        self._popen = popen
+        self._monitors = []
+        self._handles = []
+        self.process = None
+        self.pid = None
+
+    def path(self, name):
+        """A path in its folder."""
+        return os.path.join(self.dir, name)
+
+    def command(self):
+        """The command line that starts it."""
+        command = self._prefix + [NBDFLEECE, "-f", "-P", self.path("pid")]
+        if self.socket:
+            command += ["-U", self.socket]
+        if self.qmp_path:
+            command += ["-C", self.qmp_path]
+        return command + self.args
+
+    def start(self):
+        if os.path.exists(self.path("pid")):
+            os.unlink(self.path("pid"))
+        os.mkfifo(self.path("pid"))
+        with open(self.path("log"), "ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stderr=log,
+                env={**sanitizer_env(self.dir), **self._env}, preexec_fn=die_with_parent,
+                **self._popen)
+        try:
+            self.pid = wait_ready(self.process, self.path("pid"), "nbdfleece")
+        except BaseException:
+            tap.note(f"{' '.join(self.command())}\n{self.log()}{sanitizer_reports(self.dir)}")
+            self.kill()
+            raise
+        return self
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self._clean()
+            raise
+
+    def __exit__(self, kind, value, trace):
+        try:
+            if self.process is not None:
+                if kind is None:
+                    self.stop()
+                else:
+                    if not issubclass(kind, tap.Skip):
+                        tap.note(f"{' '.join(self.command())}\n{self.log()}"
+                                 f"{sanitizer_reports(self.dir)}")
+                    self.kill()
+        finally:
+            self._clean()
+
+    def _clean(self):
+        self.kill()
+        for monitor in self._monitors:
+            monitor.close()
+        if self._own_dir:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def wait(self, expect=0):
+        """Wait until it has ended by itself; fails the test on another exit code or a report."""
+        code = self.process.wait(SOON)
+        self.process = None
+        reports = sanitizer_reports(self.dir)
+        if code != expect or reports:
+            tap.note(self.log())
+        assert not reports, reports
+        assert code == expect, f"nbdfleece exited with {code}, {expect} expected"
+
+    def stop(self, expect=0):
+        """SIGTERM, and wait for its orderly end. Nothing if it has been ended before."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.wait(expect)
+            except subprocess.TimeoutExpired:
+                tap.note(self.log())
+                raise
+
+    def kill(self):
+        """SIGKILL: the crash of the process. Nothing if it has ended."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def log(self):
+        """What it wrote to standard error so far."""
+        with open(self.path("log"), errors="replace") as f:
+            return f.read()
+
+    def uri(self, export=""):
+        """The NBD URI of an export on its Unix socket."""
+        return uri(export, unix=self.socket)
+
+    def nbd(self, export="", contexts=(), setup=None):
+        """A connected libnbd handle. setup(handle) is called before it connects."""
+        import nbd
+        h = nbd.NBD()
+        for context in contexts:
+            h.add_meta_context(context)
+        if setup:
+            setup(h)
+        h.connect_uri(self.uri(export))
+        return h
+
+    def qmp(self, negotiate=True):
+        """A new monitor on its control socket."""
+        monitor = Qmp(self.qmp_path, negotiate)
+        self._monitors.append(monitor)
+        return monitor

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A test program in Python that speaks TAP, the Test Anything Protocol.
+
+    from tap import test, skip, main
+
+    @test
+    def a_write_is_seen():
+        ...                       # an exception is a failure
+        skip("no loop devices")   # leaves the test, named as skipped
+
+    main()
+
+`./test-NAME.py FUNCTION...` runs only the functions named. A test that hangs is a failure: each has
+$FLEECE_TEST_TIMEOUT seconds (default 120).
+"""
+
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+
+_tests = []
+
+
+class Skip(Exception):
+    """Raised by skip()."""
+
+
+def test(function):
+    """Decorator: `function` is a test. Its name, with spaces for underscores, names it."""
+    _tests.append(function)
+    return function
+
+
+def skip(reason):
+    """Leave the running test: it cannot be done here, and `reason` says why."""
+    raise Skip(reason)
+
+
+def note(text):
+    """Tell something about the running test, e.g. a seed: one diagnostic line for each line."""
+    for line in str(text).splitlines():
+        print("#", line)
+    sys.stdout.flush()
+
+
+def _out_of_time(signum, frame):
+    raise TimeoutError("the test took too long")
+
+
+def _run(function, timeout):
+    """One test's TAP result: (is ok, what follows its name)."""
+    signal.alarm(timeout)
+    # Where the alarm cannot get in (a call that is stuck inside a C library), end the hard way;
+    # servers die with us.
+    faulthandler.dump_traceback_later(timeout + 20, exit=True)
+    try:
+        function()
+        return True, ""
+    except Skip as reason:
+        return True, f" # SKIP {reason}"
+    except Exception:
+        signal.alarm(0)
+        note(traceback.format_exc())
+        return False, ""
+    finally:
+        signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
+
+
+def main():
+    """Run all tests, print TAP, exit with 1 if one failed."""
+    wanted = sys.argv[1:]
+    chosen = [t for t in _tests if not wanted or t.__name__ in wanted]
+    timeout = int(os.environ.get("FLEECE_TEST_TIMEOUT", "120"))
+    signal.signal(signal.SIGALRM, _out_of_time)
+    print(f"1..{len(chosen)}", flush=True)
+    failed = 0
+    for number, function in enumerate(chosen, 1):
+        ok, rest = _run(function, timeout)
+        failed += not ok
+        name = function.__name__.replace("_", " ")
+        print(f"{'ok' if ok else 'not ok'} {number} - {name}{rest}", flush=True)
+    sys.exit(1 if failed or not chosen else 0)
