@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
-bin_PROGRAMS += nbdfleece
-nbdfleece_SOURCES = \
-	server/main.c \
+# All but main() is a library, so that unit tests can have it.
+noinst_LIBRARIES += server/libserver.a
+server_libserver_a_SOURCES = \
 	server/options.c server/options.h \
 	server/server.c server/server.h
+
+bin_PROGRAMS += nbdfleece
+nbdfleece_SOURCES = server/main.c
 # Plugins call back into the program: it exports nbdkit's functions, and those alone.
 nbdfleece_LDFLAGS = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms
 nbdfleece_LDADD = \
-	server/nbd/libnbdserver.a server/control/libcontrol.a server/disk/libdisk.a \
+	server/libserver.a server/nbd/libnbdserver.a server/control/libcontrol.a \
+	server/libserver.a server/disk/libdisk.a \
 	$(WHOLE_ARCHIVE) server/backend/libbackend.a $(NO_WHOLE_ARCHIVE) \
 	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl
 nbdfleece_DEPENDENCIES = \
-	server/nbd/libnbdserver.a server/control/libcontrol.a server/disk/libdisk.a \
-	server/backend/libbackend.a common/libcommon.a server/backend/nbdkit.syms
+	server/libserver.a server/nbd/libnbdserver.a server/control/libcontrol.a \
+	server/disk/libdisk.a server/backend/libbackend.a common/libcommon.a \
+	server/backend/nbdkit.syms
 EXTRA_DIST += server/backend/nbdkit.syms

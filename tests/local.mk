@@ -1,1 +1,68 @@
 # SPDX-License-Identifier: BSD-3-Clause
+# The tests, all in TAP. To add one, put its name into one of these two lists, a line each.
+
+# C unit tests: tests/unit/NAME is built from tests/unit/NAME.c and all of our libraries (or fewer:
+# tests_unit_NAME_LDADD).
+unit_tests = \
+	tests/unit/error \
+	tests/unit/log
+
+# Functional tests in Python.
+python_tests =
+
+# Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
+tsan_tests =
+
+# Long runs, only by `make check-long`; $FLEECE_LONG is set for them.
+long_tests =
+
+check_PROGRAMS += $(unit_tests)
+dist_check_SCRIPTS += $(python_tests) $(long_tests)
+TESTS += $(unit_tests) $(python_tests)
+
+LDADD = $(TEST_LIBS)
+TEST_LIBS = \
+	server/libserver.a server/nbd/libnbdserver.a server/control/libcontrol.a \
+	server/libserver.a server/disk/libdisk.a server/backend/libbackend.a \
+	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl
+
+EXTRA_DIST += \
+	tests/lib/fleece.py \
+	tests/lib/lsan.supp \
+	tests/lib/run-unit \
+	tests/lib/tap.py \
+	tests/lib/tsan.supp
+
+TEST_EXTENSIONS = .py
+TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+LOG_DRIVER = $(TAP_DRIVER)
+LOG_COMPILER = $(srcdir)/tests/lib/run-unit
+PY_LOG_DRIVER = $(TAP_DRIVER)
+PY_LOG_COMPILER = $(PYTHON)
+
+# Leaks are looked for only in what we allocate: a plugin that has been unloaded cannot be named in
+# a suppression. MALLOC_* make glibc itself find and provoke what plain builds would hide.
+AM_TESTS_ENVIRONMENT = \
+	top_builddir='$(abs_top_builddir)'; export top_builddir; \
+	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
+	PYTHON='$(PYTHON)'; export PYTHON; \
+	PYTHONPATH='$(abs_top_srcdir)/tests/lib'; export PYTHONPATH; \
+	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE; \
+	NBDKIT_PLUGINDIR='$(nbdkit_plugindir)'; export NBDKIT_PLUGINDIR; \
+	SANITIZER='$(SANITIZER)'; export SANITIZER; \
+	ASAN_OPTIONS="abort_on_error=0:detect_leaks=1:strict_string_checks=1$${ASAN_OPTIONS:+:$$ASAN_OPTIONS}"; \
+	export ASAN_OPTIONS; \
+	LSAN_OPTIONS="suppressions=$(abs_top_srcdir)/tests/lib/lsan.supp:print_suppressions=0"; \
+	export LSAN_OPTIONS; \
+	UBSAN_OPTIONS="print_stacktrace=1"; export UBSAN_OPTIONS; \
+	TSAN_OPTIONS="suppressions=$(abs_top_srcdir)/tests/lib/tsan.supp:halt_on_error=0:exitcode=66"; \
+	export TSAN_OPTIONS; \
+	MALLOC_PERTURB_=165; export MALLOC_PERTURB_; \
+	unset NBDFLEECE_CONTROL LISTEN_FDS LISTEN_PID LISTEN_FDNAMES;
+
+check-tsan:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(tsan_tests)'
+check-long:
+	FLEECE_LONG=1 FLEECE_TEST_TIMEOUT=3600 \
+	    $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(long_tests)'
+.PHONY: check-tsan check-long
