@@ -31,7 +31,10 @@ struct extents {
     uint64_t total; /* sum of all lengths */
 };
 
-#define EXTENTS_INIT {NULL, 0, 0, 0}
+#define EXTENTS_INIT                                                                               \
+    {                                                                                              \
+        NULL, 0, 0, 0                                                                              \
+    }
 
 /* Append `length` bytes with `flags`; 0 bytes is nothing. Returns 0; -ENOSPC when the list is full
  * (nothing added: what is in it stays valid and shorter); -ENOMEM. */

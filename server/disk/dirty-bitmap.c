@@ -1,1 +1,136 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "config.h"
+
+#include "server/disk/disk-private.h"
+
+#include <errno.h>
+
+struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, bool recording)
+{
+    struct dirty_bitmap *db = g_new0(struct dirty_bitmap, 1);
+
+    atomic_init(&db->references, 1);
+    db->name = g_strdup(name);
+    db->granularity = bitmap_granularity(bits);
+    db->bits = bits;
+    db->recording = recording;
+    g_mutex_init(&db->lock);
+    return db;
+}
+
+struct dirty_bitmap *dirty_bitmap_ref(struct dirty_bitmap *db)
+{
+    atomic_fetch_add_explicit(&db->references, 1, memory_order_relaxed);
+    return db;
+}
+
+void dirty_bitmap_unref(struct dirty_bitmap *db)
+{
+    if (!db || atomic_fetch_sub_explicit(&db->references, 1, memory_order_acq_rel) != 1)
+        return;
+    bitmap_unref(db->bits);
+    g_mutex_clear(&db->lock);
+    g_free(db->name);
+    g_free(db);
+}
+
+const char *dirty_bitmap_name(const struct dirty_bitmap *db)
+{
+    return db->name;
+}
+
+void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info)
+{
+    struct bitmap *bits = dirty_bitmap_bits(db);
+
+    g_mutex_lock(&db->lock);
+    *info = (struct dirty_bitmap_info){
+        .granularity = db->granularity,
+        .recording = db->recording,
+        .busy = db->busy > 0,
+    };
+    g_mutex_unlock(&db->lock);
+    if (bits)
+        info->count = bitmap_count(bits);
+    bitmap_unref(bits);
+}
+
+struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db)
+{
+    struct bitmap *bits;
+
+    g_mutex_lock(&db->lock);
+    bits = db->bits ? bitmap_ref(db->bits) : NULL;
+    g_mutex_unlock(&db->lock);
+    return bits;
+}
+
+struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits, bool recording)
+{
+    struct bitmap *old;
+
+    g_mutex_lock(&db->lock);
+    old = db->bits;
+    db->bits = bits;
+    db->recording = recording;
+    g_mutex_unlock(&db->lock);
+    return old;
+}
+
+void dirty_bitmap_busy_begin(struct dirty_bitmap *db)
+{
+    g_mutex_lock(&db->lock);
+    db->busy++;
+    g_mutex_unlock(&db->lock);
+}
+
+void dirty_bitmap_busy_end(struct dirty_bitmap *db)
+{
+    g_mutex_lock(&db->lock);
+    g_assert(db->busy > 0);
+    db->busy--;
+    g_mutex_unlock(&db->lock);
+}
+
+/* Append `clean` bytes, then `dirty` ones. -ENOSPC: the list is full. */
+static int add_pair(struct extents *extents, uint64_t clean, uint64_t dirty)
+{
+    int error = extents_add(extents, clean, 0);
+
+    return error < 0 ? error : extents_add(extents, dirty, EXTENT_DIRTY);
+}
+
+static int scan(const struct bitmap *bits, uint64_t at, uint64_t end, bool one,
+                struct extents *extents)
+{
+    uint64_t start, length;
+
+    while (at < end && !(one && extents->count > 0)) {
+        int error;
+
+        if (!bitmap_next_dirty(bits, at, end, &start, &length)) {
+            start = end;
+            length = 0;
+        }
+        error = add_pair(extents, start - at, length);
+        if (error < 0)
+            return error == -ENOSPC ? 0 : error;
+        at = start + length;
+    }
+    if (one && extents->count > 1)
+        extents_truncate(extents, extents->list[0].length);
+    return 0;
+}
+
+int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offset, bool one,
+                         struct extents *extents)
+{
+    struct bitmap *bits = dirty_bitmap_bits(db);
+    int error;
+
+    if (!bits)
+        return -EIO;
+    error = scan(bits, offset, offset + length, one, extents);
+    bitmap_unref(bits);
+    return error;
+}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A named dirty bitmap of a disk. The object lives as long as somebody holds a reference; once it is
- * removed from its disk its bits can no longer be asked for. Changes go through an instant
+ * A named dirty bitmap of a disk. The object lives as long as somebody holds a reference; once it
+ * is removed from its disk its bits can no longer be asked for. Changes go through an instant
  * (instant.h), never here.
  */
 #ifndef SERVER_DISK_DIRTY_BITMAP_H

@@ -1,1 +1,191 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * How a disk works inside, for the files of server/disk/ and their tests.
+ *
+ * Who may change what
+ *   newest, view.older/newer, tracker     only under the closed gate (gate.h), by the control
+ * thread. Writers, inside the gate, read them as they please; view readers, inside `readers` (a
+ * grace), follow view.newer. view.map[]                            see view-keep.c: by
+ * compare-and-swap bitmaps, views (the lists)            under `lock` a dirty_bitmap's fields under
+ * its own lock
+ *
+ * Lock order: the registry's lock; chain_lock; gates, in the name order of their disks; `lock`; a
+ * dirty_bitmap's lock. I/O threads take none of these on the common way.
+ */
+#ifndef SERVER_DISK_DISK_PRIVATE_H
+#define SERVER_DISK_DISK_PRIVATE_H
+
+#include "server/disk/disk.h"
+#include "server/disk/gate.h"
+#include "server/disk/pace.h"
+#include "server/disk/view.h"
+
+/* ---- points where tests stand between two steps ---- */
+
+enum disk_point {
+    POINT_WRITE_ENTERED,  /* inside the gate, nothing done */
+    POINT_KEEP_CLAIMED,   /* a block is `copying`, its old data not yet read */
+    POINT_KEEP_READ,      /* old data read, not yet in scratch */
+    POINT_SCRATCH_WRITE,  /* about to write scratch: a negative errno makes it fail so */
+    POINT_WRITE_MARKED,   /* old data kept, bits set, backend not yet called */
+    POINT_VIEW_BASE_READ, /* a view's reader between its read of the disk and its second look */
+    POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */
+    POINT_HANDED_OVER,    /* view_delete: blocks handed to the older view, chain not yet changed */
+};
+
+struct disk_hooks {
+    int (*at)(void *opaque, enum disk_point point, uint64_t offset);
+    void *opaque;
+};
+
+/* What all writes are recorded in now. Immutable; holds references. */
+struct tracker {
+    unsigned n;
+    struct bitmap *bits[];
+};
+
+struct disk {
+    struct node node;
+    struct gate gate;
+    struct tracker *tracker;
+    struct view *_Atomic newest;
+    const struct disk_hooks *hooks; /* NULL but in tests */
+    struct pace reads, writes;
+
+    struct backend *backend;
+    struct backend_handle
+        *handle; /* the server's own; everybody's where handles are not coherent */
+    bool readonly;
+    uint32_t unit; /* bytes that copy-before-write keeps at once: 4096 or the image's min_block */
+    unsigned unit_shift;
+    _Atomic uint64_t size;
+    atomic_uint ios; /* open node_io of the disk itself */
+
+    struct grace readers;
+    GMutex chain_lock;          /* who takes blocks out of a view: TRIM of a view, view_delete */
+    _Atomic uint64_t handovers; /* see view_resolve */
+    struct scratch *scratch;    /* NULL while there is no view; control thread */
+    struct scratch_pool *pool;
+    struct disk_events events;
+
+    GMutex lock;
+    GPtrArray *bitmaps; /* struct dirty_bitmap, references */
+    GPtrArray *views;   /* struct view, oldest first; deleted ones are not in it */
+};
+
+static inline int disk_at(struct disk *d, enum disk_point point, uint64_t offset)
+{
+    if (__builtin_expect(d->hooks != NULL, 0))
+        return d->hooks->at(d->hooks->opaque, point, offset);
+    return 0;
+}
+
+/* One client's way to a disk or a view. */
+struct node_io {
+    struct node *node;
+    struct disk *disk;
+    struct backend_handle *handle; /* its own, or the disk's */
+    bool own_handle;
+    bool discard;           /* a view that takes TRIM */
+    struct gate_slot *slot; /* disks only */
+    struct node_info info;
+};
+
+/* ---- trackers (tracker.c) ---- */
+
+/* `bits`: GPtrArray of struct bitmap, borrowed. */
+struct tracker *tracker_new(GPtrArray *bits);
+void tracker_free(struct tracker *t);
+
+static inline void tracker_mark(const struct tracker *t, uint64_t offset, uint64_t length)
+{
+    for (unsigned i = 0; i < t->n; i++)
+        bitmap_set(t->bits[i], offset, length);
+}
+
+/* ---- dirty bitmaps ---- */
+
+struct dirty_bitmap {
+    atomic_uint references;
+    char *name;
+    uint32_t granularity;
+    GMutex lock;
+    struct bitmap *bits; /* NULL: removed */
+    bool recording;
+    unsigned busy;
+};
+
+/* Takes over the reference to `bits`. */
+struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, bool recording);
+/* What an instant flips: takes over `bits` (NULL: removed), returns the old ones. */
+struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits, bool recording);
+
+/* ---- views (view.c; view-keep.c; view-read.c) ---- */
+
+/* A block's entry in a view's map. All that is KEPT_ZERO or more is *kept*: it never changes again,
+ * but for a TRIM of the view. */
+enum {
+    BLOCK_NEEDED = 0,    /* still on the disk */
+    BLOCK_COPYING = 1,   /* a writer is keeping it; it goes to kept, or back to needed */
+    BLOCK_CONTENDED = 2, /* the same, and somebody waits (futex on the entry) */
+    BLOCK_DROPPED = 3,   /* the view's client trimmed it: not kept, reads as zeroes */
+    BLOCK_KEPT_ZERO = 4, /* was allocated and zero */
+    BLOCK_KEPT_HOLE = 5, /* was a hole */
+    BLOCK_KEPT_SLOT = 8, /* was data: scratch slot (entry - BLOCK_KEPT_SLOT) */
+};
+
+static inline bool block_kept(uint32_t entry)
+{
+    return entry >= BLOCK_KEPT_ZERO;
+}
+
+enum view_state { VIEW_LIVE, VIEW_BROKEN, VIEW_RETIRING };
+
+struct view {
+    struct node node;
+    struct disk *disk;
+    struct view *_Atomic older, *_Atomic newer;
+    uint64_t size, blocks;
+    futex_word *map;        /* an entry a block; memory only where touched */
+    struct bitmap *touched; /* which parts of the map may hold anything, 4 MiB of disk a bit */
+    _Atomic uint32_t state; /* enum view_state */
+    struct view_options options;
+    _Atomic uint64_t kept; /* slots */
+    atomic_uint uses;
+    int64_t instant_usec;
+    GMutex lock; /* reason */
+    char reason[160];
+};
+
+/* The granularity of view.touched. */
+#define VIEW_TOUCHED_UNIT (4u << 20)
+
+/* Make a view that no chain holds yet; view_free undoes it. view_link: under the closed gate. */
+struct view *view_new(struct disk *d, const char *name, const struct view_options *options,
+                      GError **err);
+void view_free(struct view *v);
+void view_link(struct view *v);
+
+/* The entry that has v's data of `block`: its own, or that of the next newer view that kept it;
+ * BLOCK_NEEDED: the data is on the disk (at the time of the call). Inside the grace `readers`. */
+uint32_t view_resolve(const struct view *v, uint64_t block);
+
+/* Wait until an entry is no longer copying. */
+void view_wait_copied(struct view *v, uint64_t block);
+
+/* Note why, tell control. Only the first time counts. */
+void view_break(struct view *v, const char *reason);
+
+/* A writer, inside the gate, is about to change [offset, offset + length): keep what views need.
+ * 0, or -EIO where a view's on_error is CBW_BREAK_GUEST_WRITE and its data cannot be kept. */
+int view_keep(struct disk *d, struct backend_handle *h, uint64_t offset, uint64_t length);
+
+int view_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
+int view_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
+                 struct extents *extents);
+int view_trim(struct node_io *io, uint64_t length, uint64_t offset);
+
+/* Read the image at the disk's present state through `h`, the quickest way it offers. */
+int disk_pread(struct backend_handle *h, void *buf, uint32_t length, uint64_t offset);
+
+#endif

@@ -1,1 +1,123 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "config.h"
+
+#include "common/error.h"
+#include "server/disk/disk-private.h"
+
+#include <string.h>
+
+static void free_bitmap(gpointer db)
+{
+    dirty_bitmap_unref(db);
+}
+
+struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
+                      struct scratch_pool *pool, const struct disk_events *events, GError **err)
+{
+    struct disk *d;
+    struct backend_handle *h;
+    g_autoptr(GPtrArray) nothing = g_ptr_array_new();
+
+    if (backend->ops->open(backend, readonly, NULL, &h, err) < 0) {
+        g_prefix_error(err, "disk %s: ", name);
+        backend->ops->free(backend);
+        return NULL;
+    }
+    d = g_new0(struct disk, 1);
+    d->node.kind = NODE_DISK;
+    d->node.name = g_strdup(name);
+    d->backend = backend;
+    d->handle = h;
+    d->readonly = readonly || !h->can_write;
+    d->unit = MAX(4096, h->min_block);
+    d->unit_shift = (unsigned)__builtin_ctz(d->unit);
+    atomic_init(&d->size, h->size);
+    d->pool = pool;
+    if (events)
+        d->events = *events;
+    gate_init(&d->gate);
+    grace_init(&d->readers);
+    g_mutex_init(&d->lock);
+    g_mutex_init(&d->chain_lock);
+    d->tracker = tracker_new(nothing);
+    d->bitmaps = g_ptr_array_new_with_free_func(free_bitmap);
+    d->views = g_ptr_array_new();
+    return d;
+}
+
+void disk_free(struct disk *d)
+{
+    while (d->views->len > 0) {
+        g_autoptr(GError) error = NULL;
+
+        if (view_delete(d->views->pdata[0], &error) < 0)
+            g_error("disk %s: %s", d->node.name, error->message);
+    }
+    tracker_free(d->tracker);
+    g_ptr_array_unref(d->bitmaps);
+    g_ptr_array_unref(d->views);
+    d->backend->ops->close(d->handle);
+    d->backend->ops->free(d->backend);
+    gate_destroy(&d->gate);
+    grace_destroy(&d->readers);
+    g_mutex_clear(&d->lock);
+    g_mutex_clear(&d->chain_lock);
+    g_free(d->node.name);
+    g_free(d);
+}
+
+struct node *disk_node(struct disk *d)
+{
+    return &d->node;
+}
+
+const char *disk_name(const struct disk *d)
+{
+    return d->node.name;
+}
+
+struct backend *disk_backend(struct disk *d)
+{
+    return d->backend;
+}
+
+bool disk_readonly(const struct disk *d)
+{
+    return d->readonly;
+}
+
+uint64_t disk_size(struct disk *d)
+{
+    return atomic_load(&d->size);
+}
+
+struct disk *node_to_disk(struct node *n)
+{
+    return n->kind == NODE_DISK ? (struct disk *)n : NULL;
+}
+
+GPtrArray *disk_bitmaps(struct disk *d)
+{
+    GPtrArray *copy = g_ptr_array_new_with_free_func(free_bitmap);
+
+    g_mutex_lock(&d->lock);
+    for (unsigned i = 0; i < d->bitmaps->len; i++)
+        g_ptr_array_add(copy, dirty_bitmap_ref(d->bitmaps->pdata[i]));
+    g_mutex_unlock(&d->lock);
+    return copy;
+}
+
+struct dirty_bitmap *disk_find_bitmap(struct disk *d, const char *name)
+{
+    struct dirty_bitmap *found = NULL;
+
+    g_mutex_lock(&d->lock);
+    for (unsigned i = 0; i < d->bitmaps->len && !found; i++) {
+        struct dirty_bitmap *db = d->bitmaps->pdata[i];
+
+        if (strcmp(db->name, name) == 0)
+            found = dirty_bitmap_ref(db);
+    }
+    g_mutex_unlock(&d->lock);
+    return found;
+}

@@ -25,8 +25,8 @@ struct disk_events {
     void *opaque;
 };
 
-/* Make a disk of an opened backend. Takes over `backend` (freed with the disk). Opens the disk's own
- * handle. `scratch` and `events` outlive the disk. readonly: as nbdkit -r. */
+/* Make a disk of an opened backend. Takes over `backend` (freed with the disk). Opens the disk's
+ * own handle. `scratch` and `events` outlive the disk. readonly: as nbdkit -r. */
 struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
                       struct scratch_pool *scratch, const struct disk_events *events, GError **err);
 /* No node_io is open and no view exported. Views and bitmaps go with it. */

@@ -1,1 +1,139 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Why nobody slips through: who enters adds to `inside` and then loads `closed`; who closes stores
+ * `closed` and then loads every `inside`. Both orders are sequentially consistent, so at least one
+ * sees the other: either the newcomer sees a closed gate and steps back, or the closer sees him and
+ * waits. The same argument with `left` makes sure that the closer's last sleep ends.
+ */
+#include "config.h"
+
+#include "server/disk/gate.h"
+
+void gate_init(struct gate *g)
+{
+    atomic_init(&g->closed, 0);
+    atomic_init(&g->left, 0);
+    g_mutex_init(&g->lock);
+    g->slots = NULL;
+}
+
+void gate_destroy(struct gate *g)
+{
+    g_assert(g->slots == NULL);
+    g_mutex_clear(&g->lock);
+}
+
+void gate_slot_add(struct gate *g, struct gate_slot *s)
+{
+    atomic_init(&s->inside, 0);
+    s->gate = g;
+    s->link = (GList){.data = s};
+    g_mutex_lock(&g->lock);
+    g->slots = g_list_concat(&s->link, g->slots);
+    g_mutex_unlock(&g->lock);
+}
+
+void gate_slot_remove(struct gate_slot *s)
+{
+    g_mutex_lock(&s->gate->lock);
+    s->gate->slots = g_list_remove_link(s->gate->slots, &s->link);
+    g_mutex_unlock(&s->gate->lock);
+}
+
+void gate_wait_open(struct gate_slot *s)
+{
+    do {
+        gate_leave(s);
+        while (atomic_load(&s->gate->closed))
+            futex_wait(&s->gate->closed, 1, NULL);
+        atomic_fetch_add(&s->inside, 1);
+    } while (atomic_load(&s->gate->closed));
+}
+
+static bool anybody_inside(struct gate *g)
+{
+    bool found = false;
+
+    g_mutex_lock(&g->lock);
+    for (GList *l = g->slots; l && !found; l = l->next)
+        found = atomic_load(&((struct gate_slot *)l->data)->inside) != 0;
+    g_mutex_unlock(&g->lock);
+    return found;
+}
+
+bool gate_close(struct gate *g, gint64 deadline)
+{
+    g_assert(!atomic_load(&g->closed));
+    atomic_store(&g->closed, 1);
+    for (;;) {
+        uint32_t left = atomic_load(&g->left);
+        gint64 rest;
+
+        if (!anybody_inside(g))
+            return true;
+        rest = deadline - g_get_monotonic_time();
+        if (rest <= 0) {
+            gate_open(g);
+            return false;
+        }
+        futex_wait(&g->left, left,
+                   &(struct timespec){.tv_sec = rest / G_USEC_PER_SEC,
+                                      .tv_nsec = rest % G_USEC_PER_SEC * 1000});
+    }
+}
+
+void gate_open(struct gate *g)
+{
+    atomic_store(&g->closed, 0);
+    futex_wake_all(&g->closed);
+}
+
+/* A reader counts itself under the phase it sees, and looks again: if the phase changed in between,
+ * a waiter may have missed it, so it starts over. */
+
+void grace_init(struct grace *g)
+{
+    atomic_init(&g->phase, 0);
+    atomic_init(&g->readers[0], 0);
+    atomic_init(&g->readers[1], 0);
+    atomic_init(&g->waiting, 0);
+    g_mutex_init(&g->lock);
+}
+
+void grace_destroy(struct grace *g)
+{
+    g_assert(atomic_load(&g->readers[0]) == 0 && atomic_load(&g->readers[1]) == 0);
+    g_mutex_clear(&g->lock);
+}
+
+unsigned grace_enter(struct grace *g)
+{
+    for (;;) {
+        unsigned phase = atomic_load(&g->phase) & 1;
+
+        atomic_fetch_add(&g->readers[phase], 1);
+        if ((atomic_load(&g->phase) & 1) == phase)
+            return phase;
+        grace_leave(g, phase);
+    }
+}
+
+void grace_leave(struct grace *g, unsigned phase)
+{
+    if (atomic_fetch_sub(&g->readers[phase], 1) == 1 && atomic_load(&g->waiting))
+        futex_wake_all(&g->readers[phase]);
+}
+
+void grace_wait(struct grace *g)
+{
+    unsigned phase;
+    uint32_t inside;
+
+    g_mutex_lock(&g->lock);
+    atomic_store(&g->waiting, 1);
+    phase = atomic_fetch_add(&g->phase, 1) & 1;
+    while ((inside = atomic_load(&g->readers[phase])) != 0)
+        futex_wait(&g->readers[phase], inside, NULL);
+    atomic_store(&g->waiting, 0);
+    g_mutex_unlock(&g->lock);
+}

@@ -4,8 +4,12 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/dirty-bitmap.c server/disk/dirty-bitmap.h \
 	server/disk/disk.c server/disk/disk.h \
 	server/disk/disk-private.h \
+	server/disk/futex.h \
 	server/disk/gate.c server/disk/gate.h \
 	server/disk/instant.c server/disk/instant.h \
 	server/disk/node.c server/disk/node.h \
+	server/disk/pace.h \
 	server/disk/scratch.c server/disk/scratch.h \
-	server/disk/view.c server/disk/view.h
+	server/disk/tracker.c \
+	server/disk/view.c server/disk/view.h \
+	server/disk/view-keep.c server/disk/view-read.c

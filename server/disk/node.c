@@ -1,1 +1,315 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A guest write, step by step (the order is the product's promise):
+ *   enter the gate; keep old data for views; set the bits; write; leave the gate.
+ * If keeping fails, nothing was marked or changed. If the write fails, its bits stay set.
+ *
+ * Which handle a client uses: one of its own where the plugin promises that handles are coherent
+ * (can_multi_conn); else the disk's, shared by all, because copy-before-write and views must see
+ * what every client has written.
+ */
+#include "config.h"
+
+#include "common/error.h"
+#include "server/disk/disk-private.h"
+
+#include <errno.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static void fill_info(struct node_io *io, bool writable)
+{
+    const struct backend_handle *h = io->handle;
+    bool view = io->node->kind == NODE_VIEW;
+    bool can_write = writable && !view && !io->disk->readonly && h->can_write;
+
+    io->info = (struct node_info){
+        .size = node_size(io->node),
+        .readonly = !can_write,
+        .can_trim = view ? io->discard : can_write && h->can_trim,
+        .can_flush = view || h->can_flush,
+        .can_fua = view || h->can_fua,
+        .can_fast_zero = can_write && h->can_fast_zero,
+        .can_cache = !view && h->can_cache,
+        .can_multi_conn = true, /* coherent handles, or a single one */
+        .rotational = h->rotational,
+        .min_block = h->min_block,
+        .pref_block = h->pref_block,
+        .max_block = h->max_block,
+    };
+}
+
+int node_io_open(struct node *node, bool writable, bool discard,
+                 const struct backend_client *client, struct node_io **out, GError **err)
+{
+    struct view *v = node_to_view(node);
+    struct disk *d = v ? v->disk : node_to_disk(node);
+    struct node_io *io = g_new0(struct node_io, 1);
+
+    io->node = node;
+    io->disk = d;
+    io->discard = v && discard;
+    io->handle = d->handle;
+    if (d->handle->can_multi_conn) {
+        if (d->backend->ops->open(d->backend, d->readonly || v || !writable, client, &io->handle,
+                                  err) < 0) {
+            g_prefix_error(err, "disk %s: ", d->node.name);
+            g_free(io);
+            return -1;
+        }
+        io->own_handle = true;
+    }
+    if (!v) {
+        if (posix_memalign((void **)&io->slot, _Alignof(struct gate_slot), sizeof *io->slot) != 0) {
+            if (io->own_handle)
+                d->backend->ops->close(io->handle);
+            g_free(io);
+            return fail(err, "disk %s: out of memory", d->node.name);
+        }
+        gate_slot_add(&d->gate, io->slot);
+        atomic_fetch_add(&d->ios, 1); /* before the size is read: see resize_closed */
+    }
+    fill_info(io, writable);
+    *out = io;
+    return 0;
+}
+
+void node_io_close(struct node_io *io)
+{
+    if (io->slot) {
+        gate_slot_remove(io->slot);
+        free(io->slot);
+        atomic_fetch_sub(&io->disk->ios, 1);
+    }
+    if (io->own_handle)
+        io->disk->backend->ops->close(io->handle);
+    g_free(io);
+}
+
+const struct node_info *node_io_info(const struct node_io *io)
+{
+    return &io->info;
+}
+
+uint64_t node_size(struct node *node)
+{
+    struct view *v = node_to_view(node);
+
+    return v ? v->size : atomic_load(&node_to_disk(node)->size);
+}
+
+/* ---- reading ---- */
+
+static int fd_pread(int fd, char *buf, uint32_t length, uint64_t offset)
+{
+    while (length > 0) {
+        ssize_t n = pread(fd, buf, length, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO; /* the file is shorter than the disk */
+        buf += n;
+        offset += (uint64_t)n;
+        length -= (uint32_t)n;
+    }
+    return 0;
+}
+
+int disk_pread(struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
+{
+    if (h->fd >= 0)
+        return fd_pread(h->fd, buf, length, offset);
+    return h->backend->ops->pread(h, buf, length, offset);
+}
+
+/* What is in the page cache, at once; -EAGAIN: all of it has to be read the slow way. */
+static int read_cached(int fd, void *buf, uint32_t length, uint64_t offset)
+{
+    struct iovec iov = {.iov_base = buf, .iov_len = length};
+    ssize_t n = preadv2(fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
+
+    return n == (ssize_t)length ? 0 : n < 0 && errno == EOPNOTSUPP ? -EOPNOTSUPP : -EAGAIN;
+}
+
+static int disk_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset,
+                     uint32_t flags)
+{
+    struct disk *d = io->disk;
+    uint64_t start;
+    int error;
+
+    if (flags & NODE_NOWAIT) {
+        error =
+            io->handle->fd >= 0 ? read_cached(io->handle->fd, buf, length, offset) : -EOPNOTSUPP;
+        if (error != -EOPNOTSUPP)
+            return error;
+        if (!pace_quick(&d->reads))
+            return -EAGAIN;
+    }
+    start = pace_now();
+    error = disk_pread(io->handle, buf, length, offset);
+    pace_note(&d->reads, start, length);
+    return error;
+}
+
+int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags)
+{
+    uint64_t start;
+    int error;
+
+    if (length == 0)
+        return 0;
+    if (io->node->kind == NODE_DISK)
+        return disk_read(io, buf, length, offset, flags);
+    if ((flags & NODE_NOWAIT) && !pace_quick(&io->disk->reads))
+        return -EAGAIN;
+    start = pace_now();
+    error = view_read(io, buf, length, offset);
+    pace_note(&io->disk->reads, start, length);
+    return error;
+}
+
+/* ---- changing ---- */
+
+/* Enter the gate, keep, mark. 0: the caller changes the image, then calls end_change. */
+static int begin_change(struct node_io *io, uint64_t length, uint64_t offset)
+{
+    struct disk *d = io->disk;
+    int error;
+
+    gate_enter(io->slot);
+    disk_at(d, POINT_WRITE_ENTERED, offset);
+    if (atomic_load_explicit(&d->newest, memory_order_relaxed)) {
+        error = view_keep(d, io->handle, offset, length);
+        if (error < 0) {
+            gate_leave(io->slot);
+            return error;
+        }
+    }
+    tracker_mark(d->tracker, offset, length);
+    disk_at(d, POINT_WRITE_MARKED, offset);
+    return 0;
+}
+
+static void end_change(struct node_io *io, uint64_t start, uint64_t length)
+{
+    gate_leave(io->slot);
+    pace_note(&io->disk->writes, start, length);
+}
+
+static int fd_pwrite(int fd, const char *buf, uint32_t length, uint64_t offset)
+{
+    while (length > 0) {
+        ssize_t n = pwrite(fd, buf, length, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        buf += n;
+        offset += (uint64_t)n;
+        length -= (uint32_t)n;
+    }
+    return 0;
+}
+
+/* Refuse what only a disk may do. EPERM stands for the whole class, as the protocol has it. */
+static int check_change(const struct node_io *io, uint32_t flags)
+{
+    if (io->info.readonly)
+        return -EPERM;
+    if ((flags & NODE_NOWAIT) && ((flags & BACKEND_FUA) || !pace_quick(&io->disk->writes)))
+        return -EAGAIN; /* FUA waits for the medium */
+    return 0;
+}
+
+int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
+               uint32_t flags)
+{
+    struct backend_handle *h = io->handle;
+    uint64_t start;
+    int error = check_change(io, flags);
+
+    if (error < 0 || length == 0)
+        return error;
+    start = pace_now();
+    error = begin_change(io, length, offset);
+    if (error < 0)
+        return error;
+    if (h->fd >= 0 && !(flags & BACKEND_FUA))
+        error = fd_pwrite(h->fd, buf, length, offset);
+    else
+        error = h->backend->ops->pwrite(h, buf, length, offset, flags & BACKEND_FUA);
+    end_change(io, start, length);
+    return error;
+}
+
+int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+{
+    struct backend_handle *h = io->handle;
+    uint32_t backend_flags = flags & (BACKEND_FUA | BACKEND_MAY_TRIM | BACKEND_FAST);
+    uint64_t start;
+    int error = check_change(io, flags);
+
+    if (error < 0 || length == 0)
+        return error;
+    start = pace_now();
+    error = begin_change(io, length, offset);
+    if (error < 0)
+        return error;
+    error = h->backend->ops->zero(h, length, offset, backend_flags);
+    end_change(io, start, 0);
+    return error;
+}
+
+int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+{
+    struct backend_handle *h = io->handle;
+    uint64_t start;
+    int error;
+
+    if (io->discard)
+        return flags & NODE_NOWAIT ? -EAGAIN : view_trim(io, length, offset);
+    error = check_change(io, flags);
+    if (error < 0 || length == 0)
+        return error;
+    if (!io->info.can_trim)
+        return -EINVAL;
+    start = pace_now();
+    error = begin_change(io, length, offset);
+    if (error < 0)
+        return error;
+    error = h->backend->ops->trim(h, length, offset, flags & BACKEND_FUA);
+    end_change(io, start, 0);
+    return error;
+}
+
+int node_flush(struct node_io *io, uint32_t flags)
+{
+    if (io->node->kind == NODE_VIEW || !io->handle->can_flush)
+        return 0;
+    if (flags & NODE_NOWAIT)
+        return -EAGAIN;
+    return io->handle->backend->ops->flush(io->handle);
+}
+
+int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+{
+    if (io->node->kind == NODE_VIEW || length == 0)
+        return 0;
+    if (flags & NODE_NOWAIT)
+        return -EAGAIN;
+    return io->handle->backend->ops->cache(io->handle, length, offset);
+}
+
+int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
+                 struct extents *extents)
+{
+    if ((flags & NODE_NOWAIT) && !pace_quick(&io->disk->reads))
+        return -EAGAIN;
+    if (io->node->kind == NODE_VIEW)
+        return view_extents(io, length, offset, flags & BACKEND_REQ_ONE, extents);
+    return io->handle->backend->ops->extents(io->handle, length, offset, flags & BACKEND_REQ_ONE,
+                                             extents);
+}

@@ -5,8 +5,8 @@
  * asks which of the two it has.
  *
  * Data operations may be called from any thread, several at once on one node_io. They return 0 or a
- * negative errno, and check nothing that the protocol already demands of the caller: ranges must lie
- * inside the size and be multiples of min_block.
+ * negative errno, and check nothing that the protocol already demands of the caller: ranges must
+ * lie inside the size and be multiples of min_block.
  */
 #ifndef SERVER_DISK_NODE_H
 #define SERVER_DISK_NODE_H
@@ -33,8 +33,8 @@ struct node_io;
 /* What a client may be told; fixed when the node_io is opened. */
 struct node_info {
     uint64_t size;
-    bool readonly;       /* WRITE and WRITE_ZEROES get EPERM (a view always) */
-    bool can_trim;       /* also a view opened with discard */
+    bool readonly; /* WRITE and WRITE_ZEROES get EPERM (a view always) */
+    bool can_trim; /* also a view opened with discard */
     bool can_flush, can_fua, can_fast_zero, can_cache, can_multi_conn, rotational;
     uint32_t min_block, pref_block, max_block; /* bytes */
 };
@@ -42,8 +42,8 @@ struct node_info {
 /* Open `node` for one client (NULL: the server itself). `writable` is a wish: a node that cannot be
  * written opens read-only all the same. `discard`: a view takes TRIM. May call into the plugin and
  * block. The caller keeps the node alive until node_io_close (exports do: server.h). */
-int node_io_open(struct node *node, bool writable, bool discard, const struct backend_client *client,
-                 struct node_io **io, GError **err);
+int node_io_open(struct node *node, bool writable, bool discard,
+                 const struct backend_client *client, struct node_io **io, GError **err);
 void node_io_close(struct node_io *io); /* no operation is under way */
 const struct node_info *node_io_info(const struct node_io *io);
 

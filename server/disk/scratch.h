@@ -4,9 +4,9 @@
  *
  * A pool is the server's budget: a folder, a limit over all disks, the rule about the last 5 % of
  * the file system. A scratch is one disk's unlinked file in it, cut into slots of one copy unit.
- * Slots are handed out in file order, so that keeping is sequential writing; space is reserved ahead
- * of use with fallocate, in pieces that grow, so that "full" is known before a guest's write hangs
- * on it. All functions may be called from any thread.
+ * Slots are handed out in file order, so that keeping is sequential writing; space is reserved
+ * ahead of use with fallocate, in pieces that grow, so that "full" is known before a guest's write
+ * hangs on it. All functions may be called from any thread.
  */
 #ifndef SERVER_DISK_SCRATCH_H
 #define SERVER_DISK_SCRATCH_H
@@ -18,8 +18,8 @@
 struct scratch_pool;
 struct scratch;
 
-/* `dir` is not opened before the first scratch is made. limit 0: none. `low` (may be NULL) is called
- * once whenever use passes 90 % of the limit, again only after it fell below 80 %. */
+/* `dir` is not opened before the first scratch is made. limit 0: none. `low` (may be NULL) is
+ * called once whenever use passes 90 % of the limit, again only after it fell below 80 %. */
 struct scratch_pool *scratch_pool_new(const char *dir, uint64_t limit,
                                       void (*low)(void *opaque, uint64_t used, uint64_t limit),
                                       void *opaque);

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Reading a view without making a guest wait.
+ *
+ * Read the disk into the caller's buffer, which nobody sees yet; then look where each block of it
+ * is. Not kept: the disk had the old data at that moment, because `kept` is published before the
+ * writer touches the disk (view-keep.c), so what was read is right. Kept meanwhile: read it again,
+ * from scratch. Broken: the data may be anything, EIO.
+ *
+ * All of it happens inside the grace d->readers, so that neither a view on the way nor a slot can
+ * be taken away in between.
+ */
+#include "config.h"
+
+#include "server/disk/disk-private.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Where a run of blocks is. */
+enum place { ON_DISK, IN_SCRATCH, ZEROES };
+
+static enum place place_of(uint32_t entry)
+{
+    return entry >= BLOCK_KEPT_SLOT ? IN_SCRATCH : entry == BLOCK_NEEDED ? ON_DISK : ZEROES;
+}
+
+struct range {
+    struct view *view;
+    struct backend_handle *handle;
+    char *buffer;
+    uint64_t offset;
+    uint64_t length;
+};
+
+/* The run of blocks from r->offset on that are alike: all on the disk, in consecutive slots, or
+ * kept with the same mark. Returns its bytes inside the range, at least 1; *entry is its first
+ * block's. */
+static uint64_t find_run(const struct range *r, uint32_t *entry)
+{
+    unsigned shift = r->view->disk->unit_shift;
+    uint64_t block = r->offset >> shift, end = ((r->offset + r->length - 1) >> shift) + 1, n = 1;
+
+    *entry = view_resolve(r->view, block);
+    for (; block + n < end; n++) {
+        uint32_t next = view_resolve(r->view, block + n);
+
+        if (next != (place_of(*entry) == IN_SCRATCH ? *entry + n : *entry))
+            break;
+    }
+    return MIN(r->length, ((block + n) << shift) - r->offset);
+}
+
+static void advance(struct range *r, uint64_t n)
+{
+    r->buffer += n;
+    r->offset += n;
+    r->length -= n;
+}
+
+static int read_kept(const struct range *r, uint32_t entry, uint64_t n)
+{
+    struct disk *d = r->view->disk;
+
+    if (place_of(entry) == ZEROES) {
+        memset(r->buffer, 0, n);
+        return 0;
+    }
+    return scratch_read(d->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
+                        (uint32_t)(r->offset & (d->unit - 1)), (uint32_t)n);
+}
+
+/* The range was read from the disk: replace what had been kept by now. */
+static int second_look(struct range r)
+{
+    while (r.length > 0) {
+        uint32_t entry;
+        uint64_t n = find_run(&r, &entry);
+        int error = place_of(entry) == ON_DISK ? 0 : read_kept(&r, entry, n);
+
+        if (error < 0)
+            return error;
+        advance(&r, n);
+    }
+    return 0;
+}
+
+static int read_range(struct range r)
+{
+    while (r.length > 0) {
+        uint32_t entry;
+        uint64_t n = find_run(&r, &entry);
+        int error;
+
+        if (place_of(entry) == ON_DISK) {
+            struct range done = r;
+
+            done.length = n;
+            error = disk_pread(r.handle, r.buffer, (uint32_t)n, r.offset);
+            atomic_thread_fence(memory_order_seq_cst);
+            disk_at(r.view->disk, POINT_VIEW_BASE_READ, r.offset);
+            if (error == 0)
+                error = second_look(done);
+        } else {
+            error = read_kept(&r, entry, n);
+        }
+        if (error < 0)
+            return error;
+        advance(&r, n);
+    }
+    return 0;
+}
+
+int view_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
+{
+    struct view *v = node_to_view(io->node);
+    struct range r = {
+        .view = v, .handle = io->handle, .buffer = buf, .offset = offset, .length = length};
+    unsigned phase = grace_enter(&v->disk->readers);
+    int error = read_range(r);
+
+    /* Looked at last: a view breaks before the guest's write goes out. */
+    if (atomic_load(&v->state) == VIEW_BROKEN)
+        error = -EIO;
+    grace_leave(&v->disk->readers, phase);
+    return error;
+}
+
+/* ---- base:allocation of a view ---- */
+
+/* Append what the disk said about [at, at + n); `base` begins at `from`. */
+static int add_base(struct extents *out, const struct extents *base, uint64_t from, uint64_t at,
+                    uint64_t n)
+{
+    uint64_t start = from;
+
+    for (size_t i = 0; i < base->count && n > 0; i++) {
+        uint64_t end = start + base->list[i].length;
+
+        if (end > at) {
+            uint64_t part = MIN(n, end - at);
+            int error = extents_add(out, part, base->list[i].flags);
+
+            if (error < 0)
+                return error;
+            at += part;
+            n -= part;
+        }
+        start = end;
+    }
+    return 0;
+}
+
+/* The next offset in [at, end) whose map entries may say something, in v or a newer view. */
+static uint64_t next_touched(const struct view *v, uint64_t at, uint64_t end)
+{
+    uint64_t nearest = end, start, length;
+
+    for (; v; v = atomic_load(&v->newer))
+        if (bitmap_next_dirty(v->touched, at, nearest, &start, &length))
+            nearest = start;
+    return nearest;
+}
+
+static int add_blocks(struct extents *out, const struct extents *base, uint64_t from,
+                      struct range r)
+{
+    while (r.length > 0) {
+        uint64_t touched = next_touched(r.view, r.offset, r.offset + r.length);
+        uint32_t entry = BLOCK_NEEDED;
+        uint64_t n;
+        int error;
+
+        if (touched > r.offset) {
+            n = touched - r.offset;
+        } else {
+            struct range part = r;
+
+            /* Not past the touched piece, so that what lies untouched behind it is not walked. */
+            part.length = MIN(r.length, VIEW_TOUCHED_UNIT - (r.offset & (VIEW_TOUCHED_UNIT - 1)));
+            n = find_run(&part, &entry);
+        }
+        switch (entry) {
+        case BLOCK_NEEDED:
+            error = add_base(out, base, from, r.offset, n);
+            break;
+        case BLOCK_KEPT_ZERO:
+            error = extents_add(out, n, EXTENT_ZERO);
+            break;
+        case BLOCK_KEPT_HOLE:
+        case BLOCK_DROPPED:
+            error = extents_add(out, n, EXTENT_HOLE | EXTENT_ZERO);
+            break;
+        default:
+            error = extents_add(out, n, 0);
+        }
+        if (error < 0)
+            return error;
+        r.offset += n;
+        r.length -= n;
+    }
+    return 0;
+}
+
+int view_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
+                 struct extents *extents)
+{
+    struct view *v = node_to_view(io->node);
+    struct extents base = EXTENTS_INIT;
+    unsigned phase = grace_enter(&v->disk->readers);
+    int error = io->handle->backend->ops->extents(io->handle, length, offset, flags, &base);
+
+    atomic_thread_fence(memory_order_seq_cst);
+    disk_at(v->disk, POINT_VIEW_BASE_READ, offset);
+    if (error == 0) {
+        struct range r = {
+            .view = v, .handle = io->handle, .offset = offset, .length = MIN(length, base.total)};
+
+        error = add_blocks(extents, &base, offset, r);
+        if (error == -ENOSPC && extents->count > 0)
+            error = 0; /* the list is full: a shorter answer */
+    }
+    if (atomic_load(&v->state) == VIEW_BROKEN)
+        error = -EIO;
+    grace_leave(&v->disk->readers, phase);
+    extents_free(&base);
+    return error;
+}
