@@ -1,1 +1,573 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The registry. `lock` guards the list of exports, their clients and their state, which connection
+ * threads look at; disks and views change on the control thread alone.
+ *
+ * Life of an export: the registry holds one reference while it can be found; whoever found it holds
+ * another. It occupies its node and bitmaps until it is *gone*: no longer to be found and its last
+ * client detached. Then, on the control thread, the node and the bitmaps are released and
+ * BLOCK_EXPORT_DELETED is told. The memory goes with the last reference.
+ */
+#include "config.h"
+
+#include "common/error.h"
+#include "server/server.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+/* NBD proto.md: strings are at most 4096 bytes. */
+#define MAX_NBD_STRING 4096
+
+struct sink {
+    server_event_sink function;
+    void *opaque;
+};
+
+struct server {
+    struct server_options options;
+    struct scratch_pool *scratch;
+    GPtrArray *disks; /* struct disk, in order of creation */
+    GArray *sinks;    /* struct sink */
+    void (*quit)(void *opaque);
+    void *quit_opaque;
+
+    GMutex lock;
+    GPtrArray *exports; /* struct export, references, in order of creation; also those going */
+};
+
+struct export
+{
+    atomic_uint references;
+    struct server *server;
+    struct export_info info;
+    struct dirty_bitmap **bitmaps;
+    unsigned n_bitmaps;
+    bool default_too; /* also found as "" */
+
+    /* under server->lock */
+    bool going;
+    GQueue clients; /* struct export_client, by their links */
+};
+
+/* ---- the server ---- */
+
+static void scratch_low(void *opaque, uint64_t used, uint64_t limit)
+{
+    server_emit(opaque, EVENT_SCRATCH_LOW, NULL, NULL, NULL, used, limit);
+}
+
+static const char *default_scratch_dir(void)
+{
+    const char *dir = g_getenv("TMPDIR");
+
+    return dir && dir[0] ? dir : "/var/tmp";
+}
+
+struct server *server_new(const struct server_options *options)
+{
+    struct server *s = g_new0(struct server, 1);
+
+    s->options = *options;
+    s->options.scratch_dir =
+        g_strdup(options->scratch_dir ? options->scratch_dir : default_scratch_dir());
+    s->scratch = scratch_pool_new(s->options.scratch_dir, options->scratch_limit, scratch_low, s);
+    s->disks = g_ptr_array_new();
+    s->sinks = g_array_new(FALSE, FALSE, sizeof(struct sink));
+    s->exports = g_ptr_array_new();
+    g_mutex_init(&s->lock);
+    return s;
+}
+
+static void release_export(struct export *e, bool tell);
+
+void server_free(struct server *s)
+{
+    /* Events and exports on their way out are idle callbacks: let them come first. */
+    while (g_main_context_iteration(NULL, FALSE))
+        ;
+    while (s->exports->len > 0)
+        release_export(s->exports->pdata[s->exports->len - 1], false);
+    g_ptr_array_unref(s->exports);
+    for (unsigned i = s->disks->len; i-- > 0;)
+        disk_free(s->disks->pdata[i]);
+    g_ptr_array_unref(s->disks);
+    scratch_pool_free(s->scratch);
+    g_array_unref(s->sinks);
+    g_mutex_clear(&s->lock);
+    g_free((char *)s->options.scratch_dir);
+    g_free(s);
+}
+
+const struct server_options *server_options(const struct server *s)
+{
+    return &s->options;
+}
+
+struct scratch_pool *server_scratch_pool(struct server *s)
+{
+    return s->scratch;
+}
+
+static void view_broken(void *opaque, const char *view, const char *disk, const char *reason)
+{
+    server_emit(opaque, EVENT_VIEW_BROKEN, view, disk, reason, 0, 0);
+}
+
+struct disk *server_add_disk(struct server *s, const char *name, struct backend *backend,
+                             GError **err)
+{
+    const struct disk_events events = {.view_broken = view_broken, .opaque = s};
+    struct disk *d;
+    struct export_options o = {.name = name, .writable = true, .live = true};
+
+    if (name[0] == '\0' || strlen(name) > MAX_NBD_STRING || server_find_node(s, name)) {
+        backend->ops->free(backend);
+        fail(err,
+             server_find_node(s, name) ? "disk %s: there is one of that name already"
+                                       : "disk '%s': not a name for a disk",
+             name);
+        return NULL;
+    }
+    d = disk_new(name, backend, s->options.readonly, s->scratch, &events, err);
+    if (!d)
+        return NULL;
+    g_ptr_array_add(s->disks, d);
+    o.node = disk_node(d);
+    o.writable = !disk_readonly(d);
+    if (server_export_add(s, &o, err) < 0) {
+        g_ptr_array_remove(s->disks, d);
+        disk_free(d);
+        return NULL;
+    }
+    return d;
+}
+
+GPtrArray *server_disks(struct server *s)
+{
+    return g_ptr_array_copy(s->disks, NULL, NULL);
+}
+
+GPtrArray *server_views(struct server *s)
+{
+    GPtrArray *all = g_ptr_array_new();
+
+    for (unsigned i = 0; i < s->disks->len; i++)
+        g_ptr_array_extend_and_steal(all, disk_views(s->disks->pdata[i]));
+    return all;
+}
+
+struct disk *server_find_disk(struct server *s, const char *name)
+{
+    for (unsigned i = 0; i < s->disks->len; i++)
+        if (strcmp(disk_name(s->disks->pdata[i]), name) == 0)
+            return s->disks->pdata[i];
+    return NULL;
+}
+
+struct node *server_find_node(struct server *s, const char *name)
+{
+    g_autoptr(GPtrArray) views = server_views(s);
+    struct disk *d = server_find_disk(s, name);
+
+    if (d)
+        return disk_node(d);
+    for (unsigned i = 0; i < views->len; i++)
+        if (strcmp(view_name(views->pdata[i]), name) == 0)
+            return view_node(views->pdata[i]);
+    return NULL;
+}
+
+void server_set_quit(struct server *s, void (*quit)(void *opaque), void *opaque)
+{
+    s->quit = quit;
+    s->quit_opaque = opaque;
+}
+
+void server_quit(struct server *s)
+{
+    if (s->quit)
+        s->quit(s->quit_opaque);
+}
+
+/* ---- events ---- */
+
+void server_add_event_sink(struct server *s, server_event_sink sink, void *opaque)
+{
+    struct sink entry = {.function = sink, .opaque = opaque};
+
+    g_array_append_val(s->sinks, entry);
+}
+
+void server_remove_event_sink(struct server *s, server_event_sink sink, void *opaque)
+{
+    for (unsigned i = 0; i < s->sinks->len; i++) {
+        struct sink *entry = &g_array_index(s->sinks, struct sink, i);
+
+        if (entry->function == sink && entry->opaque == opaque) {
+            g_array_remove_index(s->sinks, i);
+            return;
+        }
+    }
+}
+
+struct told {
+    struct server *server;
+    struct server_event event;
+};
+
+static gboolean tell(gpointer p)
+{
+    struct told *t = p;
+
+    for (unsigned i = 0; i < t->server->sinks->len; i++) {
+        struct sink *entry = &g_array_index(t->server->sinks, struct sink, i);
+
+        entry->function(entry->opaque, &t->event);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+static void told_free(gpointer p)
+{
+    struct told *t = p;
+
+    g_free(t->event.name);
+    g_free(t->event.disk);
+    g_free(t->event.reason);
+    g_free(t);
+}
+
+void server_emit(struct server *s, enum server_event_kind kind, const char *name, const char *disk,
+                 const char *reason, uint64_t used, uint64_t limit)
+{
+    struct told *t = g_new0(struct told, 1);
+
+    t->server = s;
+    t->event = (struct server_event){
+        .kind = kind,
+        .name = g_strdup(name),
+        .disk = g_strdup(disk),
+        .reason = g_strdup(reason),
+        .used = used,
+        .limit = limit,
+        .time_usec = g_get_real_time(),
+    };
+    g_idle_add_full(G_PRIORITY_DEFAULT, tell, t, told_free);
+}
+
+/* ---- exports ---- */
+
+static struct export *find_locked(struct server *s, const char *name)
+{
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (!e->going && (strcmp(e->info.name, name) == 0 || (e->default_too && !name[0])))
+            return e;
+    }
+    return NULL;
+}
+
+static struct export *find_id_locked(struct server *s, const char *id)
+{
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (e->info.id && strcmp(e->info.id, id) == 0)
+            return e;
+    }
+    return NULL;
+}
+
+/* QEMU's rule for identifiers: a letter, then letters, digits, '-', '.', '_'. */
+static bool id_well_formed(const char *id)
+{
+    if (!g_ascii_isalpha(id[0]))
+        return false;
+    for (const char *p = id; *p; p++)
+        if (!g_ascii_isalnum(*p) && !strchr("-._", *p))
+            return false;
+    return true;
+}
+
+int server_export_check_id(struct server *s, const char *id, GError **err)
+{
+    bool taken;
+
+    if (!id_well_formed(id))
+        return fail(err, "Invalid block export id");
+    g_mutex_lock(&s->lock);
+    taken = find_id_locked(s, id) != NULL;
+    g_mutex_unlock(&s->lock);
+    return taken ? fail(err, "Block export id '%s' is already in use", id) : 0;
+}
+
+static int check_names(struct server *s, const struct export_options *o, GError **err)
+{
+    bool taken;
+
+    if (strlen(o->name) > MAX_NBD_STRING)
+        return fail(err, "export name '%s' too long", o->name);
+    if (o->description && strlen(o->description) > MAX_NBD_STRING)
+        return fail(err, "description '%s' too long", o->description);
+    g_mutex_lock(&s->lock);
+    taken = find_locked(s, o->name) != NULL;
+    g_mutex_unlock(&s->lock);
+    return taken ? fail(err, "NBD server already has export named '%s'", o->name) : 0;
+}
+
+static int check_bitmaps(const struct export_options *o, GError **err)
+{
+    for (unsigned i = 0; i < o->n_bitmaps; i++) {
+        struct dirty_bitmap_info info;
+
+        dirty_bitmap_info(o->bitmaps[i], &info);
+        if (info.busy)
+            return fail(err,
+                        "Bitmap '%s' is currently in use by another operation and cannot be used",
+                        dirty_bitmap_name(o->bitmaps[i]));
+    }
+    return 0;
+}
+
+static void occupy(struct export *e)
+{
+    struct view *v = node_to_view(e->info.node);
+
+    if (v)
+        view_use_begin(v);
+    for (unsigned i = 0; i < e->n_bitmaps; i++)
+        dirty_bitmap_busy_begin(e->bitmaps[i]);
+}
+
+int server_export_add(struct server *s, const struct export_options *o, GError **err)
+{
+    struct export *e;
+
+    if (o->id && server_export_check_id(s, o->id, err) < 0)
+        return -1;
+    if (o->writable && node_is_readonly(o->node))
+        return fail(err, "Cannot export read-only node as writable");
+    if (check_names(s, o, err) < 0 || check_bitmaps(o, err) < 0)
+        return -1;
+
+    e = g_new0(struct export, 1);
+    atomic_init(&e->references, 1);
+    e->server = s;
+    e->info = (struct export_info){
+        .id = g_strdup(o->id),
+        .name = g_strdup(o->name),
+        .description = g_strdup(o->description),
+        .node = o->node,
+        .writable = o->writable,
+        .discard = o->discard,
+        .live = o->live,
+    };
+    e->n_bitmaps = o->n_bitmaps;
+    e->bitmaps = g_new(struct dirty_bitmap *, MAX(o->n_bitmaps, 1));
+    for (unsigned i = 0; i < o->n_bitmaps; i++)
+        e->bitmaps[i] = dirty_bitmap_ref(o->bitmaps[i]);
+    occupy(e);
+
+    g_mutex_lock(&s->lock);
+    e->default_too = !o->id && s->exports->len == 0;
+    g_ptr_array_add(s->exports, e);
+    g_mutex_unlock(&s->lock);
+    return 0;
+}
+
+/* Nobody finds it, nobody is attached: let go of what it occupies. Control thread. */
+static void release_export(struct export *e, bool tell)
+{
+    struct server *s = e->server;
+    struct view *v = node_to_view(e->info.node);
+
+    g_mutex_lock(&s->lock);
+    g_ptr_array_remove(s->exports, e);
+    g_mutex_unlock(&s->lock);
+    if (v)
+        view_use_end(v);
+    for (unsigned i = 0; i < e->n_bitmaps; i++)
+        dirty_bitmap_busy_end(e->bitmaps[i]);
+    if (tell && e->info.id)
+        server_emit(s, EVENT_BLOCK_EXPORT_DELETED, e->info.id, NULL, NULL, 0, 0);
+    export_unref(e);
+}
+
+static gboolean release_idle(gpointer e)
+{
+    release_export(e, true);
+    return G_SOURCE_REMOVE;
+}
+
+/* Cut off the clients of an export that is going; they detach on their own threads. */
+static void cancel_locked(struct export *e)
+{
+    for (GList *l = e->clients.head; l; l = l->next) {
+        struct export_client *c = l->data;
+
+        c->cancel(c);
+    }
+}
+
+int server_export_del(struct server *s, const char *id, bool hard, GError **err)
+{
+    struct export *e;
+    unsigned clients = 0;
+    bool was_going = false;
+
+    g_mutex_lock(&s->lock);
+    e = find_id_locked(s, id);
+    if (e) {
+        was_going = e->going;
+        clients = e->clients.length;
+        if (!was_going && (hard || clients == 0)) {
+            e->going = true;
+            cancel_locked(e);
+        }
+    }
+    g_mutex_unlock(&s->lock);
+
+    if (!e)
+        return fail(err, "Export '%s' is not found", id);
+    if (was_going)
+        return fail(err, "Export '%s' is already shutting down", id);
+    if (clients == 0)
+        release_export(e, true);
+    else if (!hard)
+        return fail(err, "export '%s' still in use", id);
+    return 0;
+}
+
+void server_export_del_all(struct server *s)
+{
+    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GArray) all = server_exports(s);
+
+    for (unsigned i = 0; i < all->len; i++) {
+        struct export_status *status = &g_array_index(all, struct export_status, i);
+
+        if (!status->shutting_down)
+            g_ptr_array_add(ids, g_strdup(status->info->id));
+    }
+    for (unsigned i = 0; i < ids->len; i++)
+        server_export_del(s, ids->pdata[i], true, NULL);
+}
+
+GArray *server_exports(struct server *s)
+{
+    GArray *all = g_array_new(FALSE, FALSE, sizeof(struct export_status));
+
+    g_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+        struct export_status status = {
+            .info = &e->info, .shutting_down = e->going, .clients = e->clients.length};
+
+        if (e->info.id)
+            g_array_append_val(all, status);
+    }
+    g_mutex_unlock(&s->lock);
+    return all;
+}
+
+struct export *server_find_export(struct server *s, const char *name)
+{
+    struct export *e;
+
+    g_mutex_lock(&s->lock);
+    e = find_locked(s, name);
+    if (e)
+        export_ref(e);
+    g_mutex_unlock(&s->lock);
+    return e;
+}
+
+static void unref(gpointer e)
+{
+    export_unref(e);
+}
+
+GPtrArray *server_list_exports(struct server *s)
+{
+    GPtrArray *all = g_ptr_array_new_with_free_func(unref);
+
+    g_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (!e->going)
+            g_ptr_array_add(all, export_ref(e));
+    }
+    g_mutex_unlock(&s->lock);
+    return all;
+}
+
+struct export *export_ref(struct export *e)
+{
+    atomic_fetch_add_explicit(&e->references, 1, memory_order_relaxed);
+    return e;
+}
+
+void export_unref(struct export *e)
+{
+    if (atomic_fetch_sub_explicit(&e->references, 1, memory_order_acq_rel) != 1)
+        return;
+    for (unsigned i = 0; i < e->n_bitmaps; i++)
+        dirty_bitmap_unref(e->bitmaps[i]);
+    g_free(e->bitmaps);
+    g_free((char *)e->info.id);
+    g_free((char *)e->info.name);
+    g_free((char *)e->info.description);
+    g_free(e);
+}
+
+const struct export_info *export_info(const struct export *e)
+{
+    return &e->info;
+}
+
+static void unref_bitmap(gpointer db)
+{
+    dirty_bitmap_unref(db);
+}
+
+GPtrArray *export_bitmaps(struct export *e)
+{
+    GPtrArray *all;
+
+    if (e->info.live)
+        return disk_bitmaps(node_to_disk(e->info.node));
+    all = g_ptr_array_new_with_free_func(unref_bitmap);
+    for (unsigned i = 0; i < e->n_bitmaps; i++)
+        g_ptr_array_add(all, dirty_bitmap_ref(e->bitmaps[i]));
+    return all;
+}
+
+bool export_attach(struct export *e, struct export_client *c)
+{
+    bool attached;
+
+    c->export = e;
+    c->link = (GList){.data = c};
+    g_mutex_lock(&e->server->lock);
+    attached = !e->going;
+    if (attached)
+        g_queue_push_tail_link(&e->clients, &c->link);
+    g_mutex_unlock(&e->server->lock);
+    return attached;
+}
+
+void export_detach(struct export_client *c)
+{
+    struct export *e = c->export;
+    bool last;
+
+    g_mutex_lock(&e->server->lock);
+    g_queue_unlink(&e->clients, &c->link);
+    last = e->going && e->clients.length == 0;
+    g_mutex_unlock(&e->server->lock);
+    if (last)
+        g_idle_add_full(G_PRIORITY_DEFAULT, release_idle, e, NULL);
+}

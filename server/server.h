@@ -43,11 +43,11 @@ struct disk *server_add_disk(struct server *s, const char *name, struct backend 
 /* In order of creation; borrowed pointers, new array. Control thread. */
 GPtrArray *server_disks(struct server *s);
 GPtrArray *server_views(struct server *s); /* of all disks, by disk, oldest first */
-struct node *server_find_node(struct server *s, const char *name);  /* disk or view, or NULL */
+struct node *server_find_node(struct server *s, const char *name); /* disk or view, or NULL */
 struct disk *server_find_disk(struct server *s, const char *name);
 
-/* Ask the main loop to end the server in order (any thread, signal-free): what SIGTERM, QMP quit and
- * nbdkit_shutdown do. main.c sets the function. */
+/* Ask the main loop to end the server in order (any thread, signal-free): what SIGTERM, QMP quit
+ * and nbdkit_shutdown do. main.c sets the function. */
 void server_set_quit(struct server *s, void (*quit)(void *opaque), void *opaque);
 void server_quit(struct server *s);
 
@@ -93,6 +93,9 @@ struct export_info {
     bool writable, discard, live;
 };
 
+/* The first two checks of server_export_add, for callers that have other checks to make in between:
+ * `Invalid block export id`, `Block export id '%s' is already in use`. */
+int server_export_check_id(struct server *s, const char *id, GError **err);
 /* Make an export visible. Checks QEMU's list (id, name, duplicates, read-only node, bitmaps) in
  * QEMU's order with its texts, but not that an NBD server runs: control does. */
 int server_export_add(struct server *s, const struct export_options *o, GError **err);
@@ -114,7 +117,8 @@ GArray *server_exports(struct server *s);
 /* By NBD name ("" is the default export). A reference, or NULL; exports that are shutting down are
  * not found. */
 struct export *server_find_export(struct server *s, const char *name);
-/* All names for NBD_OPT_LIST, in order of creation, without the "" alias: GPtrArray of references.*/
+/* All names for NBD_OPT_LIST, in order of creation, without the "" alias: GPtrArray of
+ * references.*/
 GPtrArray *server_list_exports(struct server *s);
 struct export *export_ref(struct export *e);
 void export_unref(struct export *e);

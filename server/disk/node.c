@@ -98,6 +98,13 @@ uint64_t node_size(struct node *node)
     return v ? v->size : atomic_load(&node_to_disk(node)->size);
 }
 
+bool node_is_readonly(struct node *node)
+{
+    struct disk *d = node_to_disk(node);
+
+    return !d || d->readonly;
+}
+
 /* ---- reading ---- */
 
 static int fd_pread(int fd, char *buf, uint32_t length, uint64_t offset)

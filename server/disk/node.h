@@ -60,6 +60,9 @@ int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fl
 int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
                  struct extents *extents);
 
+/* Can nobody write it: a view, or a disk that is read-only. */
+bool node_is_readonly(struct node *node);
+
 /* The node's size now, bytes (a disk's may have been changed since node_io_open). */
 uint64_t node_size(struct node *node);
 
