@@ -99,6 +99,11 @@ int server_export_check_id(struct server *s, const char *id, GError **err);
 /* Make an export visible. Checks QEMU's list (id, name, duplicates, read-only node, bitmaps) in
  * QEMU's order with its texts, but not that an NBD server runs: control does. */
 int server_export_add(struct server *s, const struct export_options *o, GError **err);
+/* Parts of these checks by themselves, for control, which looks up the node, the NBD server and the
+ * bitmaps between them (QEMU's order). 0, or -1 and *err. Control thread. */
+int server_export_check_id(struct server *s, const char *id, GError **err);
+int server_export_check_name(struct server *s, const char *name, const char *description,
+                             GError **err);
 /* Take an export away. safe (hard false): refused with QEMU's words while clients are connected.
  * hard: its clients are cut off; BLOCK_EXPORT_DELETED follows when the last has gone. */
 int server_export_del(struct server *s, const char *id, bool hard, GError **err);
