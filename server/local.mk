@@ -3,6 +3,8 @@
 noinst_LIBRARIES += server/libserver.a
 server_libserver_a_SOURCES = \
 	server/options.c server/options.h \
+	server/options-file.c \
+	server/options-table.c server/options-table.h \
 	server/server.c server/server.h
 
 bin_PROGRAMS += nbdfleece
