@@ -25,7 +25,7 @@ struct backend_handle;
 /* Flags of requests. */
 #define BACKEND_FUA      1u /* persistent before the call returns (pwrite, zero, trim) */
 #define BACKEND_MAY_TRIM 2u /* zero: a hole is welcome (NBD's NO_HOLE is not set) */
-#define BACKEND_FAST     4u /* zero: -ENOTSUP, and nothing changed, if it is not faster than writing */
+#define BACKEND_FAST     4u /* zero: -ENOTSUP, nothing changed, if it is not faster than writing */
 #define BACKEND_REQ_ONE  8u /* extents: one is enough */
 
 /* Who a handle is opened for; what nbdkit_export_name(3), nbdkit_is_tls(3), nbdkit_peer_name(3)
@@ -65,8 +65,8 @@ struct backend_ops {
 
 struct backend {
     const struct backend_ops *ops;
-    char *driver;   /* plugin's name: QMP's `drv` */
-    char *filename; /* what QMP shows as `file`, e.g. the file= key; "" where there is none */
+    const char *driver;   /* plugin's name: QMP's `drv` */
+    const char *filename; /* what QMP shows as `file`, e.g. the file= key; "" where there is none */
 };
 
 struct backend_handle {

@@ -1,4 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 noinst_LIBRARIES += server/backend/libbackend.a
+server_backend_libbackend_a_CPPFLAGS = $(AM_CPPFLAGS) \
+	-DPLUGINDIR='"$(plugindir)"' -DNBDKIT_PLUGINDIR='"$(nbdkit_plugindir)"'
 server_backend_libbackend_a_SOURCES = \
-	server/backend/backend.h server/backend/plugin.h
+	server/backend/backend.h server/backend/plugin.h \
+	server/backend/nbdkit-abi.h server/backend/plugin-private.h \
+	server/backend/nbdkit-client.c \
+	server/backend/nbdkit-exports.c \
+	server/backend/nbdkit-extents.c \
+	server/backend/nbdkit-log.c \
+	server/backend/nbdkit-parse.c \
+	server/backend/nbdkit-password.c \
+	server/backend/nbdkit-string.c \
+	server/backend/plugin.c \
+	server/backend/plugin-call.c \
+	server/backend/plugin-data.c \
+	server/backend/plugin-dump.c \
+	server/backend/plugin-handle.c \
+	server/backend/plugin-load.c

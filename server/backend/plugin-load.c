@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * From a plugin's name to a mapped object whose globals belong to one disk alone.
+ *
+ * The problem. nbdkit plugins keep their configuration in globals, and dlopen gives everybody who
+ * asks for one file one and the same object: two disks would share one configuration. So whoever
+ * comes second to a file gets a private copy of it, in a memfd: another inode, hence another
+ * object.
+ * - dlopen also compares names. A memfd's name here is /proc/self/fd/N, which the next copy would
+ *   have too if N were free again by then; so a copy's descriptor stays open as long as the object.
+ * - Libraries that a plugin links to stay shared. One that keeps the state of its user in its own
+ *   globals (an interpreter, mostly) can serve only one disk; nbdfleece-plugins(5) says so.
+ *
+ * The scope. nbdkit loads plugins with RTLD_GLOBAL, so that the modules of language plugins find
+ * their interpreter's symbols, which they are not linked to. With copies that would be wrong: the
+ * first copy's symbols would go before the second one's own, in whatever the plugin exports (debug
+ * flags; everything, in a plugin without a version script), and the globals would be shared after
+ * all. So plugins are loaded with RTLD_LOCAL, and the libraries that they need are made global one
+ * by one: these are common to all copies anyway.
+ */
+#include "server/backend/plugin-private.h"
+
+#include "common/error.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10U
+#endif
+
+/* ---- where plugins are ---- */
+
+/* Where the build leaves a plugin of ours, seen from the folder of the program: plugins/NAME/.libs.
+ * NULL where the program was not started from a build tree. */
+static char *folder_in_build_tree(const char *name)
+{
+    g_autofree char *program = g_file_read_link("/proc/self/exe", NULL);
+
+    if (!program)
+        return NULL;
+    g_autofree char *top = g_path_get_dirname(program);
+    g_autofree char *folder = g_build_filename(top, "plugins", name, ".libs", NULL);
+    return g_file_test(folder, G_FILE_TEST_IS_DIR) ? g_steal_pointer(&folder) : NULL;
+}
+
+/* Folders to look into, in order, ended by NULL: $NBDFLEECE_PLUGIN_PATH (for tests), the build
+ * tree, our installed plugins, nbdkit's. */
+static GPtrArray *search_folders(const char *name)
+{
+    GPtrArray *folders = g_ptr_array_new_with_free_func(g_free);
+    const char *path = secure_getenv("NBDFLEECE_PLUGIN_PATH");
+    g_auto(GStrv) given = g_strsplit(path ? path : "", ":", -1);
+    char *built = folder_in_build_tree(name);
+
+    for (char **f = given; *f; f++)
+        g_ptr_array_add(folders, g_strdup(*f));
+    if (built)
+        g_ptr_array_add(folders, built);
+    g_ptr_array_add(folders, g_strdup(PLUGINDIR));
+    g_ptr_array_add(folders, g_strdup(NBDKIT_PLUGINDIR));
+    g_ptr_array_add(folders, NULL);
+    return folders;
+}
+
+char *plugin_find(const char *name, GError **err)
+{
+    if (strchr(name, '/'))
+        return g_strdup(name);
+
+    g_autofree char *file = g_strdup_printf("nbdkit-%s-plugin.so", name);
+    g_autoptr(GPtrArray) folders = search_folders(name);
+
+    for (unsigned i = 0; folders->pdata[i]; i++) {
+        g_autofree char *path = g_build_filename(folders->pdata[i], file, NULL);
+        if (g_file_test(path, G_FILE_TEST_EXISTS))
+            return g_steal_pointer(&path);
+    }
+    g_autofree char *looked = g_strjoinv(", ", (char **)folders->pdata);
+    fail(err, "plugin %s: there is no %s in %s", name, file, looked);
+    return NULL;
+}
+
+/* ---- mapping ---- */
+
+static int write_all(int fd, const char *bytes, size_t length)
+{
+    while (length > 0) {
+        ssize_t n = write(fd, bytes, length);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        bytes += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
+/* A memfd with what is in the file at `path`, or -1. */
+static int copy_of(const char *path, GError **err)
+{
+    g_autoptr(GMappedFile) map = g_mapped_file_new(path, FALSE, err);
+    if (!map)
+        return -1;
+
+    g_autofree char *base = g_path_get_basename(path);
+    int fd = memfd_create(base, MFD_CLOEXEC | MFD_EXEC);
+    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+        fd = memfd_create(base, MFD_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, errno, "%s: private copy", path);
+    int r = write_all(fd, g_mapped_file_get_contents(map), g_mapped_file_get_length(map));
+    if (r < 0) {
+        close(fd);
+        return fail_errno(err, r, "%s: private copy", path);
+    }
+    return fd;
+}
+
+/* Make the symbols of the libraries that `dl` needs global (see above). */
+static void share_needed(void *dl)
+{
+    struct link_map *map;
+    const char *strings = NULL;
+
+    if (dlinfo(dl, RTLD_DI_LINKMAP, &map) < 0)
+        return;
+    for (const ElfW(Dyn) *d = map->l_ld; d->d_tag != DT_NULL; d++) {
+        if (d->d_tag == DT_STRTAB) /* glibc relocates it in place; others do not */
+            strings = (const char *)(d->d_un.d_ptr < map->l_addr ? map->l_addr + d->d_un.d_ptr
+                                                                 : d->d_un.d_ptr);
+    }
+    for (const ElfW(Dyn) *d = map->l_ld; strings && d->d_tag != DT_NULL; d++) {
+        if (d->d_tag != DT_NEEDED)
+            continue;
+        void *needed = dlopen(strings + d->d_un.d_val, RTLD_LAZY | RTLD_NOLOAD | RTLD_GLOBAL);
+        if (needed) /* the plugin's own reference keeps it */
+            dlclose(needed);
+    }
+}
+
+void *plugin_map(const char *path, int *copy_fd, GError **err)
+{
+    g_autofree char *name = NULL;
+    void *loaded = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+
+    *copy_fd = -1;
+    if (loaded) {
+        dlclose(loaded);
+        *copy_fd = copy_of(path, err);
+        if (*copy_fd < 0)
+            return NULL;
+        name = g_strdup_printf("/proc/self/fd/%d", *copy_fd);
+    }
+    void *dl = dlopen(name ? name : path, RTLD_NOW | RTLD_LOCAL);
+    if (!dl) {
+        /* Names the file and the symbol or library that it misses. */
+        fail(err, "cannot load plugin: %s", dlerror());
+        plugin_unmap(NULL, *copy_fd);
+        return NULL;
+    }
+    share_needed(dl);
+    return dl;
+}
+
+void plugin_unmap(void *dl, int copy_fd)
+{
+    /* Leak checkers must still see what a plugin's globals point at when the process ends. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    if (dl)
+        dlclose(dl);
+    if (copy_fd >= 0)
+        close(copy_fd);
+#endif
+}
