@@ -188,8 +188,8 @@ static void fake_free(struct backend *b)
     g_mutex_clear(&f->lock);
     g_free(f->data);
     g_free(f->written);
-    g_free(b->driver);
-    g_free(b->filename);
+    g_free((char *)b->driver);
+    g_free((char *)b->filename);
     g_free(f);
 }
 
