@@ -2,10 +2,22 @@
 # All but main() is a library, so that unit tests can have it.
 noinst_LIBRARIES += server/libserver.a
 server_libserver_a_SOURCES = \
+	server/captive.c server/captive.h \
+	server/daemon.c server/daemon.h \
+	server/info.c server/info.h \
+	server/nbd-control.c server/nbd-control.h \
 	server/options.c server/options.h \
 	server/options-file.c \
 	server/options-table.c server/options-table.h \
-	server/server.c server/server.h
+	server/plugins.c server/plugins.h \
+	server/quit.c server/quit.h \
+	server/run.c server/run.h \
+	server/server.c server/server.h \
+	server/sockets.c server/sockets.h
+server_libserver_a_CPPFLAGS = $(AM_CPPFLAGS) \
+	-DBINDIR='"$(bindir)"' -DMANDIR='"$(mandir)"' \
+	-DPLUGINDIR='"$(plugindir)"' -DNBDKIT_PLUGINDIR='"$(nbdkit_plugindir)"' \
+	-DHOST_CPU='"$(host_cpu)"' -DHOST_OS='"$(host_os)"'
 
 bin_PROGRAMS += nbdfleece
 nbdfleece_SOURCES = server/main.c

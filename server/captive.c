@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "config.h"
+
+#include "server/captive.h"
+
+#include "common/error.h"
+#include "common/log.h"
+
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+struct captive {
+    void (*ended)(void *opaque, int exit_code);
+    void *opaque;
+};
+
+static void on_exit_of_command(GPid pid, int status, void *data)
+{
+    g_autofree struct captive *c = data;
+    int code;
+
+    if (WIFSIGNALED(status)) {
+        log_error("the command of --run was killed by signal %d", WTERMSIG(status));
+        code = 128 + WTERMSIG(status);
+    } else {
+        code = WEXITSTATUS(status);
+    }
+    c->ended(c->opaque, code);
+}
+
+/* Signals as a program expects them, though we catch some and ignore others. */
+static void set_signals(posix_spawnattr_t *attributes)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    posix_spawnattr_setsigmask(attributes, &set);
+    sigaddset(&set, SIGPIPE);
+    posix_spawnattr_setsigdefault(attributes, &set);
+    posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+}
+
+int captive_start(const char *command, const struct sockets *sockets, const char *export_name,
+                  void (*ended)(void *opaque, int exit_code), void *opaque, pid_t *pid,
+                  GError **err)
+{
+    char *argv[] = {(char *)"sh", (char *)"-c", (char *)command, NULL};
+    g_auto(GStrv) environment = g_get_environ();
+    posix_spawnattr_t attributes;
+    struct captive *c;
+    int error;
+
+    environment = g_environ_setenv(environment, "uri", sockets->uri, TRUE);
+    environment = g_environ_setenv(environment, "nbd", sockets->uri, TRUE);
+    environment = g_environ_setenv(environment, "unixsocket", sockets->unix_path, TRUE);
+    environment = g_environ_setenv(environment, "port", sockets->port, TRUE);
+    environment = g_environ_setenv(environment, "exportname", export_name, TRUE);
+    environment = g_environ_unsetenv(environment, "tls");
+
+    posix_spawnattr_init(&attributes);
+    set_signals(&attributes);
+    error = posix_spawn(pid, "/bin/sh", NULL, &attributes, argv, environment);
+    posix_spawnattr_destroy(&attributes);
+    if (error)
+        return fail_errno(err, error, "option '--run': /bin/sh");
+
+    c = g_new(struct captive, 1);
+    *c = (struct captive){ended, opaque};
+    g_child_watch_add(*pid, on_exit_of_command, c);
+    return 0;
+}

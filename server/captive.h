@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* --run: a shell command that uses the server and whose end is the server's. */
+#ifndef SERVER_CAPTIVE_H
+#define SERVER_CAPTIVE_H
+
+#include "server/sockets.h"
+
+#include <glib.h>
+#include <sys/types.h>
+
+/* Start `command` with sh -c and, in its environment, $uri $nbd $unixsocket $port $exportname.
+ * Nothing of them is put into the command's text, so nothing needs quotes. When it has ended,
+ * `ended` is called in the main loop with its exit code (128 + N where signal N killed it).
+ * *pid: the shell's. */
+int captive_start(const char *command, const struct sockets *sockets, const char *export_name,
+                  void (*ended)(void *opaque, int exit_code), void *opaque, pid_t *pid,
+                  GError **err);
+
+#endif

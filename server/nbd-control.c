@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "config.h"
+
+#include "server/nbd-control.h"
+
+#include "common/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A copy of a descriptor that the process was started with, if it is a listening socket. */
+static int open_fd(int fd, GArray *fds, GError **err)
+{
+    int listening = 0, copy;
+    socklen_t length = sizeof listening;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0)
+        return fail_errno(err, errno, "file descriptor %d", fd);
+    if (!listening)
+        return fail(err, "file descriptor %d is not a listening socket", fd);
+    copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0)
+        return fail_errno(err, errno, "file descriptor %d", fd);
+    g_array_append_val(fds, copy);
+    return 0;
+}
+
+static int start(void *opaque, const char *unix_path, const char *host, const char *port, int fd,
+                 unsigned handshake_max_seconds, unsigned max_connections, GError **err)
+{
+    struct nbd_control *nc = opaque;
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    int r;
+
+    if (unix_path)
+        r = nbd_open_unix(unix_path, NULL, fds, err);
+    else if (port)
+        r = nbd_open_tcp(host && *host ? host : NULL, port, AF_UNSPEC, fds, err);
+    else
+        r = open_fd(fd, fds, err);
+    if (r < 0) {
+        for (unsigned i = 0; i < fds->len; i++)
+            close(g_array_index(fds, int, i));
+        return -1;
+    }
+    nc->listener =
+        nbd_listen(nc->nbd, (const int *)(void *)fds->data, fds->len, max_connections, err);
+    return nc->listener ? 0 : -1;
+}
+
+static void stop(void *opaque)
+{
+    struct nbd_control *nc = opaque;
+
+    if (nc->listener)
+        nbd_listener_stop(nc->listener);
+    nc->listener = NULL;
+}
+
+static bool any_running(void *opaque)
+{
+    const struct nbd_control *nc = opaque;
+
+    return nc->has_listener || nc->listener;
+}
+
+static bool started(void *opaque)
+{
+    const struct nbd_control *nc = opaque;
+
+    return nc->listener != NULL;
+}
+
+struct control_nbd nbd_control_functions(struct nbd_control *nc)
+{
+    return (struct control_nbd){
+        .start = start,
+        .stop = stop,
+        .any_running = any_running,
+        .started = started,
+        .opaque = nc,
+    };
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The wish to end: from a signal, a command, a plugin. Ending itself is run.c's.
+ */
+#ifndef SERVER_QUIT_H
+#define SERVER_QUIT_H
+
+#include <glib.h>
+
+/* Catch SIGTERM, SIGINT and SIGQUIT: the first is a wish to end, a second one ends the process at
+ * once. Ignore SIGPIPE. Returns a descriptor that becomes readable with the first wish; -1 and
+ * *err. Main thread, once. */
+int quit_install(GError **err);
+
+/* The wish, from any thread; does not block. */
+void quit_request(void);
+
+/* In a child that is not the server: signals as they are by default. */
+void quit_uninstall(void);
+
+#endif

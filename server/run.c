@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The order of a start is nbdkit's, since plugins rely on it: load, config, config_complete,
+ * get_ready, [bind, fork, change user, chdir /], after_fork. Only then may threads exist, disks be
+ * opened and clients be let in; the PID file, --run, and the exit of a foreground parent come last,
+ * when clients can connect. The end is the same backwards.
+ *
+ * Each step that can fail has set in struct run what undo_* looks at, so that one path takes down
+ * what any failed start has built, and what a served life leaves.
+ */
+#include "config.h"
+
+#include "server/run.h"
+
+#include "common/error.h"
+#include "common/log.h"
+#include "server/captive.h"
+#include "server/control/control.h"
+#include "server/daemon.h"
+#include "server/nbd-control.h"
+#include "server/nbd/nbd.h"
+#include "server/plugins.h"
+#include "server/quit.h"
+#include "server/server.h"
+#include "server/sockets.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* How long clients may take to finish the requests under way when the server ends. */
+#define GRACE_MS 2000
+
+struct run {
+    const struct options *o;
+    int parent;
+    GPtrArray *backends; /* NULL entries: the disk has it */
+    struct sockets sockets;
+    int quit_fd;
+    int ready_fd; /* -1: in the foreground, or the parent has been told */
+    struct server *server;
+    struct nbd_server *nbd;
+    struct nbd_control nbd_control;
+    struct control *control;
+    GMainLoop *loop;
+    pid_t captive; /* 0: none is running */
+    int exit_code;
+
+    /* From the options, absolute: a daemon's folder is /. */
+    char *pid_file, *control_path, *scratch_dir;
+};
+
+/* ---- what ends it ---- */
+
+static gboolean on_quit(int fd, GIOCondition condition, void *opaque)
+{
+    struct run *r = opaque;
+
+    g_main_loop_quit(r->loop);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_captive_ended(void *opaque, int exit_code)
+{
+    struct run *r = opaque;
+
+    r->captive = 0;
+    r->exit_code = exit_code;
+    g_main_loop_quit(r->loop);
+}
+
+static void ask_to_quit(void *opaque)
+{
+    quit_request();
+}
+
+/* ---- start-up, before the fork ---- */
+
+static char *absolute(const char *path)
+{
+    return path ? g_canonicalize_filename(path, NULL) : NULL;
+}
+
+static int prepare(struct run *r, GError **err)
+{
+    int activated = sockets_activation(err);
+
+    if (activated < 0)
+        return -1;
+    umask(0022);
+    r->pid_file = absolute(r->o->pid_file);
+    r->control_path = absolute(r->o->control);
+    r->scratch_dir = absolute(r->o->scratch_dir);
+    r->backends = plugins_load(r->o, PLUGINS_GET_READY, err);
+    if (r->backends == NULL)
+        return -1;
+    r->quit_fd = quit_install(err);
+    if (r->quit_fd < 0)
+        return -1;
+    if (!r->o->single && sockets_open(&r->sockets, r->o, activated, err) < 0)
+        return -1;
+    return activated;
+}
+
+/* Become the process that will serve. */
+static int settle(struct run *r, bool background, GError **err)
+{
+    const struct options *o = r->o;
+
+    if (background) {
+        if (daemon_fork(&r->ready_fd, err) < 0)
+            return -1;
+        if (!o->log_chosen)
+            log_setup(LOG_TO_SYSLOG, PACKAGE_NAME, o->verbose);
+    }
+    /* Memory locks do not survive a fork, and need what a change of user gives up. */
+    if (o->swap && daemon_stay_in_memory(err) < 0)
+        return -1;
+    if (daemon_change_user(o->user, o->group, err) < 0)
+        return -1;
+    if (o->exit_with_parent && daemon_exit_with_parent(r->parent, err) < 0)
+        return -1;
+    return 0;
+}
+
+/* ---- start-up, after the fork ---- */
+
+static int add_disks(struct run *r, GError **err)
+{
+    struct server_options options = {
+        .scratch_dir = r->scratch_dir,
+        .scratch_limit = r->o->scratch_limit,
+        .on_cbw_error = r->o->on_cbw_error,
+        .readonly = r->o->readonly,
+    };
+
+    for (unsigned i = 0; i < r->backends->len; i++) {
+        if (plugin_after_fork(r->backends->pdata[i], err) < 0)
+            return -1;
+    }
+    r->server = server_new(&options);
+    server_set_quit(r->server, ask_to_quit, NULL);
+    plugin_set_shutdown(ask_to_quit, NULL);
+    for (unsigned i = 0; i < r->backends->len; i++) {
+        const struct option_disk *disk = r->o->disks->pdata[i];
+        struct backend *b = g_steal_pointer(&r->backends->pdata[i]);
+
+        if (server_add_disk(r->server, disk->name, b, err) == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+/* The client of -s gets copies of 0 and 1; what else writes there by mistake must not reach it. */
+static int serve_stdio(struct run *r, GError **err)
+{
+    int in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+    int out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (in < 0 || out < 0 || null < 0)
+        return fail_errno(err, errno, "standard input and output");
+    dup2(null, STDIN_FILENO);
+    dup2(null, STDOUT_FILENO);
+    close(null);
+    return nbd_serve_stdio(r->nbd, in, out, ask_to_quit, NULL, err);
+}
+
+static int start_nbd(struct run *r, GError **err)
+{
+    const struct options *o = r->o;
+    struct nbd_options options = {
+        .handshake_timeout = o->handshake_timeout,
+        .max_connections = o->max_connections,
+        .threads = o->threads,
+        .mask_handshake = o->mask_handshake,
+        .no_structured_replies = o->no_structured_replies,
+        .no_multi_conn = o->no_multi_conn,
+    };
+    struct nbd_listener *listener;
+
+    r->nbd = nbd_server_new(r->server, &options);
+    r->nbd_control.nbd = r->nbd;
+    if (o->single)
+        return 0;
+    listener = nbd_listen(r->nbd, (const int *)(void *)r->sockets.fds->data, r->sockets.fds->len,
+                          o->max_connections, err);
+    if (listener == NULL)
+        return -1;
+    sockets_release(&r->sockets);
+    r->nbd_control.has_listener = true;
+    return 0;
+}
+
+static int start_control(struct run *r, GError **err)
+{
+    struct control_nbd functions = nbd_control_functions(&r->nbd_control);
+
+    if (r->control_path == NULL)
+        return 0;
+    r->control = control_new(r->server, &functions, r->control_path, err);
+    if (r->control == NULL)
+        return -1;
+    log_info("dirty bitmaps and views are transient: they end with this server");
+    return 0;
+}
+
+/* Clients can connect: tell everybody who waits for that. */
+static int announce(struct run *r, GError **err)
+{
+    const struct options *o = r->o;
+
+    if (o->single && serve_stdio(r, err) < 0)
+        return -1;
+    if (r->pid_file && daemon_write_pid(r->pid_file, err) < 0)
+        return -1;
+    if (o->print_uri && (printf("%s\n", r->sockets.uri) < 0 || fflush(stdout) == EOF))
+        return fail_errno(err, errno, "option '--print-uri': standard output");
+    if (o->run && captive_start(o->run, &r->sockets, o->export_name, on_captive_ended, r,
+                                &r->captive, err) < 0)
+        return -1;
+    if (r->ready_fd >= 0)
+        daemon_ready(r->ready_fd, o->verbose);
+    r->ready_fd = -1;
+    return 0;
+}
+
+static int start(struct run *r, GError **err)
+{
+    int activated = prepare(r, err);
+
+    if (activated < 0)
+        return -1;
+    if (settle(r, !r->o->foreground && !activated, err) < 0)
+        return -1;
+    r->loop = g_main_loop_new(NULL, FALSE);
+    if (add_disks(r, err) < 0 || start_nbd(r, err) < 0 || start_control(r, err) < 0)
+        return -1;
+    g_unix_fd_add(r->quit_fd, G_IO_IN, on_quit, r);
+    return announce(r, err);
+}
+
+/* ---- the end ---- */
+
+/* Take down whatever there is, in the opposite order. */
+static void stop(struct run *r)
+{
+    if (r->captive)
+        kill(r->captive, SIGTERM);
+    plugin_begin_shutdown();
+    if (r->nbd)
+        nbd_server_free(r->nbd, GRACE_MS);
+    if (r->control)
+        control_free(r->control);
+    if (r->server)
+        server_free(r->server);
+    if (r->backends) {
+        plugins_free(r->backends);
+        g_ptr_array_unref(r->backends);
+    }
+    sockets_close(&r->sockets);
+    if (r->loop)
+        g_main_loop_unref(r->loop);
+    if (r->quit_fd >= 0)
+        close(r->quit_fd);
+    g_free(r->pid_file);
+    g_free(r->control_path);
+    g_free(r->scratch_dir);
+}
+
+int run_server(const struct options *o, int parent)
+{
+    struct run r = {.o = o, .parent = parent, .quit_fd = -1, .ready_fd = -1};
+    g_autoptr(GError) err = NULL;
+
+    if (start(&r, &err) < 0) {
+        log_error("%s", err->message);
+        r.exit_code = EXIT_FAILURE;
+    } else {
+        g_main_loop_run(r.loop);
+        log_debug("the server ends");
+    }
+    stop(&r);
+    return r.exit_code;
+}

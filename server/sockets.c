@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "config.h"
+
+#include "server/sockets.h"
+
+#include "common/error.h"
+#include "common/log.h"
+#include "server/nbd/nbd.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+/* After sys/socket.h, which it needs and does not include. */
+#include <linux/vm_sockets.h>
+
+#define FIRST_ACTIVATED_FD 3
+#define MOST_ACTIVATED_FDS 1024
+#define DEFAULT_PORT       "10809"
+
+/* ---- socket activation ---- */
+
+int sockets_activation(GError **err)
+{
+    const char *pid_text = g_getenv("LISTEN_PID"), *fds_text = g_getenv("LISTEN_FDS");
+    guint64 pid, fds = 0;
+    int result = 0;
+
+    if (pid_text && fds_text) {
+        if (!g_ascii_string_to_unsigned(pid_text, 10, 0, INT32_MAX, &pid, NULL))
+            result = fail(err, "LISTEN_PID: '%s' is not a process id", pid_text);
+        else if (pid != (guint64)getpid())
+            result = 0; /* meant for another process */
+        else if (!g_ascii_string_to_unsigned(fds_text, 10, 1, MOST_ACTIVATED_FDS, &fds, NULL))
+            result = fail(err, "LISTEN_FDS: '%s' is not a number from 1 to %d", fds_text,
+                          MOST_ACTIVATED_FDS);
+        else
+            result = fds;
+    }
+    g_unsetenv("LISTEN_PID");
+    g_unsetenv("LISTEN_FDS");
+    g_unsetenv("LISTEN_FDNAMES");
+    return result;
+}
+
+/* Take descriptor `fd` as one of ours if it is a listening stream socket. */
+static int adopt(struct sockets *s, int fd, GError **err)
+{
+    int type = 0, listening = 0;
+    socklen_t length = sizeof type;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0)
+        return fail_errno(err, errno, "LISTEN_FDS: descriptor %d", fd);
+    length = sizeof listening;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0)
+        return fail_errno(err, errno, "LISTEN_FDS: descriptor %d", fd);
+    if (type != SOCK_STREAM || !listening)
+        return fail(err, "LISTEN_FDS: descriptor %d is not a listening stream socket", fd);
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return fail_errno(err, errno, "LISTEN_FDS: descriptor %d", fd);
+    g_array_append_val(s->fds, fd);
+    return 0;
+}
+
+static int adopt_all(struct sockets *s, const struct options *o, int count, GError **err)
+{
+    if (options_name_a_socket(o) || o->run)
+        return fail(err, "socket activation (LISTEN_FDS is set) cannot be used with --unix, "
+                         "--ipaddr, --port, --vsock, --single or --run");
+    for (int i = 0; i < count; i++) {
+        if (adopt(s, FIRST_ACTIVATED_FD + i, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- sockets of our own ---- */
+
+static int open_unix(struct sockets *s, const struct options *o, GError **err)
+{
+    g_autofree char *path = NULL;
+
+    if (strcmp(o->unix_path, "-") == 0) {
+        s->private_dir = g_dir_make_tmp("nbdfleece-XXXXXX", err);
+        if (s->private_dir == NULL)
+            return -1;
+        path = g_build_filename(s->private_dir, "socket", NULL);
+    } else {
+        path = g_canonicalize_filename(o->unix_path, NULL);
+    }
+    return nbd_open_unix(path, o->selinux_label, s->fds, err);
+}
+
+static int open_vsock(struct sockets *s, const struct options *o, GError **err)
+{
+    struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY};
+    const char *text = o->port ? o->port : DEFAULT_PORT;
+    guint64 port;
+    int fd;
+
+    if (!g_ascii_string_to_unsigned(text, 10, 0, UINT32_MAX, &port, NULL))
+        return fail(err, "option '--port': '%s' is not a port of AF_VSOCK", text);
+    address.svm_port = port;
+    fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return fail_errno(err, errno, "option '--vsock'");
+    g_array_append_val(s->fds, fd);
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, SOMAXCONN) < 0)
+        return fail_errno(err, errno, "cannot listen on port %s of AF_VSOCK", text);
+    return 0;
+}
+
+static int open_all(struct sockets *s, const struct options *o, GError **err)
+{
+    bool want_tcp = o->ip_address || o->port || !options_name_a_socket(o);
+
+    if (o->unix_path && open_unix(s, o, err) < 0)
+        return -1;
+    if (o->vsock)
+        return open_vsock(s, o, err);
+    if (want_tcp)
+        return nbd_open_tcp(o->ip_address, o->port ? o->port : DEFAULT_PORT, o->family, s->fds,
+                            err);
+    return 0;
+}
+
+/* ---- what they are called ---- */
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_un un;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    struct sockaddr_vm vm;
+};
+
+static char *unix_uri(const char *path, const char *export_name)
+{
+    g_autofree char *name = g_uri_escape_string(export_name, NULL, FALSE);
+    g_autofree char *socket = g_uri_escape_string(path, "/", FALSE);
+
+    return g_strdup_printf("nbd+unix:///%s?socket=%s", name, socket);
+}
+
+/* Where a client on this machine finds a socket that listens on `a`. */
+static char *inet_host(const union address *a)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    if (a->any.sa_family == AF_INET) {
+        if (a->in.sin_addr.s_addr == htonl(INADDR_ANY))
+            return g_strdup("localhost");
+        return g_strdup(inet_ntop(AF_INET, &a->in.sin_addr, text, sizeof text));
+    }
+    if (IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr))
+        return g_strdup("localhost");
+    inet_ntop(AF_INET6, &a->in6.sin6_addr, text, sizeof text);
+    return g_strdup_printf("[%s]", text);
+}
+
+static char *inet_uri(const char *scheme, const char *host, unsigned port, const char *export_name)
+{
+    g_autofree char *name = g_uri_escape_string(export_name, NULL, FALSE);
+
+    return g_strdup_printf("%s://%s:%u/%s", scheme, host, port, name);
+}
+
+/* Fill in uri, unix_path and port from the sockets themselves: so also where the kernel chose the
+ * port, or somebody else made them. */
+static int describe(struct sockets *s, const char *export_name, GError **err)
+{
+    for (unsigned i = 0; i < s->fds->len; i++) {
+        union address a = {0};
+        socklen_t length = sizeof a - 1; /* keeps a NUL behind a path */
+        g_autofree char *uri = NULL;
+        g_autofree char *host = NULL;
+        g_autofree char *port = NULL;
+
+        if (getsockname(g_array_index(s->fds, int, i), &a.any, &length) < 0)
+            return fail_errno(err, errno, "getsockname");
+        if (a.any.sa_family == AF_UNIX) {
+            if (s->unix_path == NULL)
+                s->unix_path = g_strdup(a.un.sun_path);
+            uri = unix_uri(a.un.sun_path, export_name);
+        } else if (a.any.sa_family == AF_INET || a.any.sa_family == AF_INET6) {
+            unsigned number = ntohs(a.any.sa_family == AF_INET ? a.in.sin_port : a.in6.sin6_port);
+
+            host = inet_host(&a);
+            uri = inet_uri("nbd", host, number, export_name);
+            port = g_strdup_printf("%u", number);
+        } else if (a.any.sa_family == AF_VSOCK) {
+            uri = inet_uri("nbd+vsock", "1", a.vm.svm_port, export_name);
+            port = g_strdup_printf("%u", a.vm.svm_port);
+        }
+        if (s->uri == NULL)
+            s->uri = g_steal_pointer(&uri);
+        if (s->port == NULL)
+            s->port = g_steal_pointer(&port);
+    }
+    return 0;
+}
+
+int sockets_open(struct sockets *s, const struct options *o, int activated, GError **err)
+{
+    *s = (struct sockets){.fds = g_array_new(FALSE, FALSE, sizeof(int))};
+    if ((activated ? adopt_all(s, o, activated, err) : open_all(s, o, err)) < 0)
+        return -1;
+    if (describe(s, o->export_name, err) < 0)
+        return -1;
+    if (s->uri == NULL)
+        s->uri = g_strdup("");
+    if (s->unix_path == NULL)
+        s->unix_path = g_strdup("");
+    if (s->port == NULL)
+        s->port = g_strdup("");
+    return 0;
+}
+
+void sockets_release(struct sockets *s)
+{
+    g_array_set_size(s->fds, 0);
+}
+
+static void remove_private_dir(struct sockets *s)
+{
+    g_autofree char *path = g_build_filename(s->private_dir, "socket", NULL);
+
+    if (unlink(path) < 0 && errno != ENOENT)
+        log_error("cannot remove '%s': %m", path);
+    if (rmdir(s->private_dir) < 0)
+        log_error("cannot remove '%s': %m", s->private_dir);
+}
+
+void sockets_close(struct sockets *s)
+{
+    for (unsigned i = 0; s->fds && i < s->fds->len; i++)
+        close(g_array_index(s->fds, int, i));
+    if (s->fds)
+        g_array_unref(s->fds);
+    if (s->private_dir)
+        remove_private_dir(s);
+    g_free(s->private_dir);
+    g_free(s->uri);
+    g_free(s->unix_path);
+    g_free(s->port);
+    *s = (struct sockets){0};
+}

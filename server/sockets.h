@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The listening sockets of the command line: -U, -p, -i, --vsock, or those that the process was
+ * started with.
+ */
+#ifndef SERVER_SOCKETS_H
+#define SERVER_SOCKETS_H
+
+#include "server/options.h"
+
+#include <glib.h>
+
+struct sockets {
+    GArray *fds; /* int; empty with -s */
+    /* Of the first socket, what --run and --print-uri tell: never NULL once open, "" where there is
+     * none. */
+    char *uri, *unix_path, *port;
+    char *private_dir; /* of `-U -`, removed at the end; else NULL */
+};
+
+/* Were listening sockets passed to this process (LISTEN_FDS, LISTEN_PID; systemd's protocol)? How
+ * many: descriptors 3, 4, ...; 0: none; -1 and *err: the variables make no sense. Takes the
+ * variables out of the environment, so that children do not believe in them. */
+int sockets_activation(GError **err);
+
+/* Open them all; `activated` as sockets_activation said. On failure too, sockets_close(). */
+int sockets_open(struct sockets *s, const struct options *o, int activated, GError **err);
+
+/* Forget the descriptors: somebody else has taken them over. */
+void sockets_release(struct sockets *s);
+
+/* Close what was not released, remove the private folder. */
+void sockets_close(struct sockets *s);
+
+#endif
