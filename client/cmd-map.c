@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fleecectl map: what is dirty or allocated, as a picture, a page, or JSON. */
+#include "client/command.h"
+#include "client/error.h"
+#include "client/inventory.h"
+#include "client/map.h"
+#include "client/nbd-extents.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* Rows of the picture in a terminal, and the size of a page's, in cells. */
+#define TEXT_ROWS    20
+#define HTML_COLUMNS 128
+#define HTML_ROWS    64
+
+/* JSON that is printed while it grows: bytes after which it is let go. */
+#define JSON_FLUSH 65536
+
+/* ---- where the disk is ---- */
+
+/* The best URI of a reply to query-nbd-servers: a Unix socket's, else the first. NULL: none. */
+static const char *choose_server(JsonArray *servers)
+{
+    const char *best = NULL;
+
+    for (guint i = 0; i < json_array_get_length(servers); i++) {
+        const char *uri = json_member_string(json_array_get_object_element(servers, i), "uri");
+
+        if (uri != NULL && (best == NULL || g_str_has_prefix(uri, "nbd+unix:"))) {
+            best = uri;
+        }
+    }
+    return best;
+}
+
+/* The NBD URI of an export, by way of the control socket. NULL and *err. */
+static char *find_uri(struct client *c, const char *export, GError **err)
+{
+    g_autoptr(JsonNode) reply = client_command(c, "query-nbd-servers", NULL, err);
+    JsonArray *servers = reply != NULL ? inventory_list(reply, "query-nbd-servers", err) : NULL;
+    const char *uri;
+
+    if (servers == NULL) {
+        return NULL;
+    }
+    uri = choose_server(servers);
+    if (uri == NULL) {
+        client_fail(err, CLIENT_ERROR_FAILED, "the server listens on no NBD socket");
+        return NULL;
+    }
+    return nbd_uri_with_export(uri, export);
+}
+
+/* ---- output ---- */
+
+/* Where extents go. */
+struct output {
+    struct client *c;
+    map *map;
+    bool list;  /* print each extent as JSON */
+    bool first; /* none has been printed yet */
+};
+
+static void append_json_extent(struct output *o, uint64_t offset, uint64_t length, uint32_t flags)
+{
+    const char *word = map_word(o->map->kind, flags);
+
+    g_string_append_printf(o->c->out,
+                           "%s{\"start\":%" PRIu64 ",\"length\":%" PRIu64 ",\"flags\":%" PRIu32,
+                           o->first ? "" : ",", offset, length, flags);
+    if (word != NULL) {
+        g_string_append_printf(o->c->out, ",\"type\":\"%s\"", word);
+    }
+    g_string_append_c(o->c->out, '}');
+    o->first = false;
+}
+
+static int take_extent(void *opaque, uint64_t offset, uint64_t length, uint32_t flags, GError **err)
+{
+    struct output *o = opaque;
+
+    map_add(o->map, offset, length, flags);
+    if (!o->list) {
+        return 0;
+    }
+    append_json_extent(o, offset, length, flags);
+    return o->c->out->len < JSON_FLUSH ? 0 : client_flush(o->c, err);
+}
+
+/* "NAME":"TEXT" */
+static void append_json_string(GString *out, const char *name, const char *text)
+{
+    g_autoptr(JsonNode) node = json_node_init_string(json_node_alloc(), text);
+    g_autofree char *quoted = json_to_string(node, FALSE);
+
+    g_string_append_printf(out, "\"%s\":%s", name, quoted);
+}
+
+static void append_json_totals(const map *m, GString *out)
+{
+    g_string_append(out, "\"totals\":[");
+    for (unsigned i = 0; i <= m->n_states; i++) {
+        const struct map_state *s = i < m->n_states ? &m->states[i] : &m->others;
+        const char *word = map_word(m->kind, s->flags);
+
+        if (s->extents == 0) {
+            continue;
+        }
+        g_string_append(out, i > 0 ? ",{" : "{");
+        if (s == &m->others) {
+            g_string_append(out, "\"type\":\"others\"");
+        } else {
+            g_string_append_printf(out, "\"flags\":%" PRIu32, s->flags);
+            if (word != NULL) {
+                g_string_append_printf(out, ",\"type\":\"%s\"", word);
+            }
+        }
+        g_string_append_printf(out, ",\"bytes\":%" PRIu64 ",\"extents\":%" PRIu64 "}", s->bytes,
+                               s->extents);
+    }
+    g_string_append_c(out, ']');
+}
+
+/* The extents are printed as they come, so that memory does not grow with them. */
+static int print_json(struct output *o, nbd_extents *n, GError **err)
+{
+    GString *out = o->c->out;
+
+    g_string_append_c(out, '{');
+    append_json_string(out, "name", o->map->title);
+    g_string_append_c(out, ',');
+    append_json_string(out, "context", o->map->context);
+    g_string_append_printf(out, ",\"size\":%" PRIu64 ",", o->map->size);
+    if (o->list) {
+        g_string_append(out, "\"extents\":[");
+    }
+    if (nbd_extents_read(n, take_extent, o, err) == -1) {
+        return -1;
+    }
+    g_string_append(out, o->list ? "]," : "");
+    append_json_totals(o->map, out);
+    g_string_append(out, "}\n");
+    return 0;
+}
+
+static int write_html(struct client *c, const map *m, GError **err)
+{
+    const char *file = c->options.html;
+    g_autoptr(GString) page = NULL;
+
+    if (strcmp(file, "-") == 0) {
+        map_print_html(m, c->out);
+        return 0;
+    }
+    page = g_string_new(NULL);
+    map_print_html(m, page);
+    return g_file_set_contents(file, page->str, (gssize)page->len, err) ? 0 : -1;
+}
+
+static int print_picture(struct output *o, nbd_extents *n, GError **err)
+{
+    struct client *c = o->c;
+
+    if (nbd_extents_read(n, take_extent, o, err) == -1) {
+        return -1;
+    }
+    if (c->options.html != NULL) {
+        return write_html(c, o->map, err);
+    }
+    map_print_title(o->map, &c->terminal, c->out);
+    g_string_append_c(c->out, '\n');
+    if (!c->options.summary) {
+        map_print_picture(o->map, &c->terminal, c->options.ascii, c->out);
+        g_string_append_c(c->out, '\n');
+    }
+    map_print_totals(o->map, c->out);
+    return 0;
+}
+
+/* ---- the command ---- */
+
+static int check_options(const struct client_options *o, GError **err)
+{
+    if (o->context != NULL && o->bitmap != NULL) {
+        return client_fail(err, CLIENT_ERROR_USAGE, "map: --context or --bitmap, not both");
+    }
+    if (o->html != NULL && (o->summary || o->json)) {
+        return client_fail(err, CLIENT_ERROR_USAGE, "map: --html goes with neither %s",
+                           "--summary nor --json");
+    }
+    return 0;
+}
+
+static int run(struct client *c, const char *target, GError **err)
+{
+    g_autofree char *context = c->options.bitmap != NULL
+                                   ? g_strconcat("qemu:dirty-bitmap:", c->options.bitmap, NULL)
+                                   : g_strdup(c->options.context);
+    g_autofree char *uri =
+        strstr(target, "://") != NULL ? g_strdup(target) : find_uri(c, target, err);
+    bool html = c->options.html != NULL;
+    g_autoptr(nbd_extents) n = NULL;
+    g_autoptr(map) m = NULL;
+    struct output o = {.c = c, .first = true, .list = c->options.json && !c->options.summary};
+
+    if (context == NULL) {
+        context = g_strdup("base:allocation");
+    }
+    n = uri != NULL ? nbd_extents_open(uri, context, err) : NULL;
+    if (n == NULL) {
+        return -1;
+    }
+    m = map_new(target, context, nbd_extents_size(n),
+                html ? HTML_COLUMNS : map_columns_for(c->terminal.width),
+                html ? HTML_ROWS : TEXT_ROWS);
+    o.map = m;
+    return c->options.json ? print_json(&o, n, err) : print_picture(&o, n, err);
+}
+
+int cmd_map(struct client *c, char **args, GError **err)
+{
+    GError *error = NULL;
+
+    if (check_options(&c->options, err) == -1) {
+        return -1;
+    }
+    if (run(c, args[0], &error) == -1) {
+        if (client_error_exit_code(error) == CLIENT_FAILED) {
+            g_prefix_error(&error, "map %s: ", args[0]);
+        }
+        g_propagate_error(err, error);
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fleecectl qmp: any QMP command. */
+#include "client/command.h"
+#include "client/error.h"
+#include "client/qmp-args.h"
+
+#include <string.h>
+
+static JsonNode *raw(struct client *c, char **args, GError **err)
+{
+    struct qmp *qmp;
+
+    if (args[1] != NULL) {
+        client_fail(err, CLIENT_ERROR_USAGE, "qmp: unexpected argument '%s' after JSON", args[1]);
+        return NULL;
+    }
+    /* Half an object would leave us waiting for a reply, and the server for the rest. */
+    if (json_check(args[0], strlen(args[0]), err) == -1) {
+        (*err)->code = CLIENT_ERROR_USAGE;
+        return NULL;
+    }
+    qmp = client_qmp(c, err);
+    return qmp != NULL ? qmp_request(qmp, args[0], err) : NULL;
+}
+
+static JsonNode *named(struct client *c, char **args, GError **err)
+{
+    JsonObject *arguments = NULL;
+
+    if (args[1] != NULL) {
+        arguments = qmp_args_parse(args + 1, err);
+        if (arguments == NULL) {
+            return NULL;
+        }
+    }
+    return client_command(c, args[0], arguments, err);
+}
+
+int cmd_qmp(struct client *c, char **args, GError **err)
+{
+    bool is_raw = g_strchug(args[0])[0] == '{';
+    GError *error = NULL;
+    g_autoptr(JsonNode) value = is_raw ? raw(c, args, &error) : named(c, args, &error);
+
+    if (value == NULL) {
+        if (!is_raw && client_error_exit_code(error) == CLIENT_FAILED) {
+            g_prefix_error(&error, "%s: ", args[0]);
+        }
+        g_propagate_error(err, error);
+        return -1;
+    }
+    client_print_json(c, value, !c->options.json);
+    return 0;
+}

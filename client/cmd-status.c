@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fleecectl status and disks: what the server is and what it looks after. */
+#include "client/command.h"
+#include "client/error.h"
+#include "client/inventory.h"
+#include "client/table.h"
+
+#include "common/size.h"
+
+/* ---- status ---- */
+
+struct status {
+    const char *package, *name, *state; /* borrowed; name may be NULL */
+    guint exports, recording, bitmaps, broken;
+    uint64_t disk_bytes, scratch_bytes;
+};
+
+static void count(struct status *s, const inventory *i)
+{
+    for (guint d = 0; d < i->disks->len; d++) {
+        const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
+
+        s->disk_bytes += disk->size;
+        s->bitmaps += disk->bitmaps->len;
+        for (guint b = 0; b < disk->bitmaps->len; b++) {
+            s->recording += g_array_index(disk->bitmaps, struct bitmap_entry, b).recording;
+        }
+    }
+    for (guint v = 0; v < i->views->len; v++) {
+        s->broken += g_array_index(i->views, struct view_entry, v).broken;
+        s->scratch_bytes += g_array_index(i->views, struct view_entry, v).scratch;
+    }
+}
+
+static void append_row(struct client *c, const char *what, const char *value)
+{
+    g_autofree char *clean = text_clean(value, !c->terminal.utf8);
+
+    g_string_append_printf(c->out, "%s%-8s%s  %s\n", c->terminal.bold ? "\033[1m" : "", what,
+                           c->terminal.bold ? "\033[0m" : "", clean);
+}
+
+static void append_rowf(struct client *c, const char *what, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
+
+static void append_rowf(struct client *c, const char *what, const char *format, ...)
+{
+    g_autofree char *value = NULL;
+    va_list args;
+
+    va_start(args, format);
+    value = g_strdup_vprintf(format, args);
+    va_end(args);
+    append_row(c, what, value);
+}
+
+static void print_status(struct client *c, const struct status *s, const inventory *i)
+{
+    char size[16], scratch[16];
+
+    append_row(c, "server", s->package);
+    if (s->name != NULL) {
+        append_row(c, "name", s->name);
+    }
+    append_row(c, "state", s->state);
+    append_rowf(c, "disks", "%u, together %s", i->disks->len, size_format(s->disk_bytes, size));
+    append_rowf(c, "bitmaps", "%u, of which %u recording", s->bitmaps, s->recording);
+    if (s->broken > 0) {
+        append_rowf(c, "views", "%u, of which %u broken", i->views->len, s->broken);
+    } else {
+        append_rowf(c, "views", "%u", i->views->len);
+    }
+    append_rowf(c, "exports", "%u besides the disks' own", s->exports);
+    append_rowf(c, "scratch", "%s used", size_format(s->scratch_bytes, scratch));
+}
+
+static void print_status_json(struct client *c, const struct status *s, const inventory *i)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+
+    json_builder_begin_object(b);
+    json_add_string(b, "server", s->package);
+    json_add_string(b, "name", s->name);
+    json_add_string(b, "state", s->state);
+    json_add_size(b, "disks", i->disks->len);
+    json_add_size(b, "disk-bytes", s->disk_bytes);
+    json_add_size(b, "bitmaps", s->bitmaps);
+    json_add_size(b, "bitmaps-recording", s->recording);
+    json_add_size(b, "views", i->views->len);
+    json_add_size(b, "views-broken", s->broken);
+    json_add_size(b, "exports", s->exports);
+    json_add_size(b, "scratch-bytes", s->scratch_bytes);
+    json_builder_end_object(b);
+    client_print_builder(c, b);
+}
+
+/* A query that replies with one object. */
+static JsonNode *query_object(struct client *c, const char *command, GError **err)
+{
+    JsonNode *reply = client_command(c, command, NULL, err);
+
+    if (reply != NULL && !JSON_NODE_HOLDS_OBJECT(reply)) {
+        json_node_unref(reply);
+        client_fail(err, CLIENT_ERROR_FAILED, "the server's answer to %s is not an object",
+                    command);
+        return NULL;
+    }
+    return reply;
+}
+
+int cmd_status(struct client *c, char **args, GError **err)
+{
+    g_autoptr(JsonNode) name = query_object(c, "query-name", err);
+    g_autoptr(JsonNode) state = name != NULL ? query_object(c, "query-status", err) : NULL;
+    g_autoptr(JsonNode) exports = NULL;
+    g_autoptr(inventory) i = state != NULL ? inventory_get(c, err) : NULL;
+    struct status s = {0};
+    JsonArray *list;
+
+    if (i == NULL) {
+        return -1;
+    }
+    exports = client_command(c, "query-block-exports", NULL, err);
+    list = exports != NULL ? inventory_list(exports, "query-block-exports", err) : NULL;
+    if (list == NULL) {
+        return -1;
+    }
+    s.package = json_member_string(qmp_version(c->qmp), "package");
+    s.package = s.package != NULL ? s.package : "unknown";
+    s.name = json_member_string(json_node_get_object(name), "name");
+    s.state = json_member_string(json_node_get_object(state), "status");
+    s.state = s.state != NULL ? s.state : "unknown";
+    s.exports = json_array_get_length(list);
+    count(&s, i);
+    if (c->options.json) {
+        print_status_json(c, &s, i);
+    } else {
+        print_status(c, &s, i);
+    }
+    return 0;
+}
+
+/* ---- disks ---- */
+
+static guint views_of(const inventory *i, const char *disk)
+{
+    guint n = 0;
+
+    for (guint v = 0; v < i->views->len; v++) {
+        n += g_strcmp0(g_array_index(i->views, struct view_entry, v).disk, disk) == 0;
+    }
+    return n;
+}
+
+static void print_disks(struct client *c, const inventory *i)
+{
+    static const char *const headers[] = {"NAME",     ">SIZE",  "DRIVER", "ACCESS",
+                                          ">BITMAPS", ">VIEWS", "FILE",   NULL};
+    g_autoptr(table) t = table_new(&c->terminal, headers);
+
+    for (guint d = 0; d < i->disks->len; d++) {
+        const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
+
+        table_add(t, disk->name);
+        table_add_size(t, disk->size);
+        table_add(t, disk->driver);
+        table_add(t, disk->readonly ? "ro" : "rw");
+        table_add_number(t, disk->bitmaps->len);
+        table_add_number(t, views_of(i, disk->name));
+        table_add(t, disk->file);
+    }
+    table_print(t, c->out);
+}
+
+static void print_disks_json(struct client *c, const inventory *i)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+
+    json_builder_begin_array(b);
+    for (guint d = 0; d < i->disks->len; d++) {
+        const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
+
+        json_builder_begin_object(b);
+        json_add_string(b, "name", disk->name);
+        json_add_size(b, "size", disk->size);
+        json_add_string(b, "driver", disk->driver);
+        json_add_string(b, "file", disk->file);
+        json_add_bool(b, "read-only", disk->readonly);
+        json_add_size(b, "bitmaps", disk->bitmaps->len);
+        json_add_size(b, "views", views_of(i, disk->name));
+        json_builder_end_object(b);
+    }
+    json_builder_end_array(b);
+    client_print_builder(c, b);
+}
+
+int cmd_disks(struct client *c, char **args, GError **err)
+{
+    g_autoptr(inventory) i = inventory_get(c, err);
+
+    if (i == NULL) {
+        return -1;
+    }
+    if (c->options.json) {
+        print_disks_json(c, i);
+    } else {
+        print_disks(c, i);
+    }
+    return 0;
+}

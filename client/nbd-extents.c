@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "client/nbd-extents.h"
+
+#include "client/error.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <libnbd.h>
+#include <stdbool.h>
+#include <string.h>
+
+/* Most bytes that one request asks for: a power of two, so that it suits any block size, and the
+ * largest that fits into the 32 bits of NBD's plain headers. */
+#define REQUEST_MAX (UINT64_C(1) << 31)
+
+/* Most contexts that an error lists. */
+#define LISTED_MAX 12
+
+struct nbd_extents {
+    struct nbd_handle *nbd;
+    char *context;
+    uint64_t size;
+
+    /* while reading */
+    nbd_extents_sink sink;
+    void *opaque;
+    GError *error;     /* the sink's */
+    uint64_t position; /* up to here the server has answered */
+    uint64_t start;    /* the extent not yet told: from start to position */
+    uint32_t flags;
+};
+
+static int nbd_fail(GError **err, enum client_error code, const char *what)
+{
+    const char *why = nbd_get_error();
+
+    return client_fail(err, code, "%s: %s", what, why != NULL ? why : "unknown error");
+}
+
+/* ---- connecting ---- */
+
+struct context_list {
+    GString *names;
+    unsigned count;
+};
+
+static int list_context(void *opaque, const char *name)
+{
+    struct context_list *list = opaque;
+
+    if (list->count++ < LISTED_MAX) {
+        g_string_append_printf(list->names, "%s%s", list->names->len > 0 ? ", " : "", name);
+    }
+    return 0;
+}
+
+static int no_context(nbd_extents *n, struct nbd_handle *nbd, const struct context_list *list,
+                      GError **err)
+{
+    return client_fail(err, CLIENT_ERROR_FAILED, "the export has no context %s; it has %s%s",
+                       n->context, list->count > 0 ? list->names->str : "none",
+                       list->count > LISTED_MAX ? " and more" : "");
+}
+
+/* Ask for the context and enter the transmission phase. */
+static int negotiate(nbd_extents *n, const char *uri, GError **err)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+    struct context_list list = {.names = names};
+    nbd_context_callback callback = {.callback = list_context, .user_data = &list};
+
+    /* Only for the error below; a server that has no list is no reason to fail. An empty list of
+     * contexts asked for stands for all. */
+    if (nbd_aio_is_negotiating(n->nbd) == 1) {
+        nbd_opt_list_meta_context(n->nbd, callback);
+    }
+    if (nbd_aio_is_negotiating(n->nbd) == 1 &&
+        (nbd_add_meta_context(n->nbd, n->context) == -1 || nbd_opt_go(n->nbd) == -1)) {
+        return nbd_fail(err, CLIENT_ERROR_FAILED, uri);
+    }
+    if (nbd_can_meta_context(n->nbd, n->context) != 1) {
+        return no_context(n, n->nbd, &list, err);
+    }
+    return 0;
+}
+
+nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err)
+{
+    g_autoptr(nbd_extents) n = g_new0(nbd_extents, 1);
+    int64_t size;
+
+    n->context = g_strdup(context);
+    n->nbd = nbd_create();
+    if (n->nbd == NULL || nbd_set_opt_mode(n->nbd, true) == -1) {
+        nbd_fail(err, CLIENT_ERROR_FAILED, "libnbd");
+        return NULL;
+    }
+    if (nbd_connect_uri(n->nbd, uri) == -1) {
+        nbd_fail(err, CLIENT_ERROR_UNREACHABLE, uri);
+        return NULL;
+    }
+    if (negotiate(n, uri, err) == -1) {
+        return NULL;
+    }
+    size = nbd_get_size(n->nbd);
+    if (size == -1) {
+        nbd_fail(err, CLIENT_ERROR_FAILED, uri);
+        return NULL;
+    }
+    n->size = (uint64_t)size;
+    return g_steal_pointer(&n);
+}
+
+void nbd_extents_close(nbd_extents *n)
+{
+    if (n->nbd != NULL) {
+        if (nbd_aio_is_ready(n->nbd) == 1) {
+            nbd_shutdown(n->nbd, 0); /* a server that has gone meanwhile is none of our trouble */
+        }
+        nbd_close(n->nbd);
+    }
+    g_clear_error(&n->error);
+    g_free(n->context);
+    g_free(n);
+}
+
+uint64_t nbd_extents_size(const nbd_extents *n)
+{
+    return n->size;
+}
+
+/* ---- reading ---- */
+
+/* Tell the sink about the extent that ends at n->position. */
+static int tell(nbd_extents *n)
+{
+    uint64_t start = n->start;
+
+    n->start = n->position;
+    return n->position > start ? n->sink(n->opaque, start, n->position - start, n->flags, &n->error)
+                               : 0;
+}
+
+/* A piece of a reply. Replies may cover less than asked for, and more; pieces of other contexts are
+ * not ours. */
+static int take_entries(void *opaque, const char *context, uint64_t offset, uint32_t *entries,
+                        size_t count, int *error)
+{
+    nbd_extents *n = opaque;
+
+    if (strcmp(context, n->context) != 0 || offset != n->position) {
+        return 0;
+    }
+    for (size_t i = 0; i + 1 < count && n->position < n->size; i += 2) {
+        uint64_t length = MIN(entries[i], n->size - n->position);
+
+        if (n->position > n->start && entries[i + 1] != n->flags && tell(n) == -1) {
+            *error = ECANCELED;
+            return -1;
+        }
+        n->flags = entries[i + 1];
+        n->position += length;
+    }
+    return 0;
+}
+
+static int read_failed(nbd_extents *n, GError **err)
+{
+    g_autofree char *what = NULL;
+
+    if (n->error != NULL) {
+        g_propagate_error(err, g_steal_pointer(&n->error));
+        return -1;
+    }
+    what = g_strdup_printf("block status at %" PRIu64, n->position);
+    return nbd_fail(err, CLIENT_ERROR_FAILED, what);
+}
+
+int nbd_extents_read(nbd_extents *n, nbd_extents_sink sink, void *opaque, GError **err)
+{
+    nbd_extent_callback callback = {.callback = take_entries, .user_data = n};
+
+    n->sink = sink;
+    n->opaque = opaque;
+    n->position = n->start = 0;
+    while (n->position < n->size) {
+        uint64_t before = n->position;
+
+        if (nbd_block_status(n->nbd, MIN(n->size - before, REQUEST_MAX), before, callback, 0) ==
+            -1) {
+            return read_failed(n, err);
+        }
+        if (n->position == before) {
+            return client_fail(err, CLIENT_ERROR_FAILED,
+                               "block status at %" PRIu64 ": the server's answer covers nothing",
+                               before);
+        }
+    }
+    return tell(n) == 0 ? 0 : read_failed(n, err);
+}
+
+/* ---- URIs ---- */
+
+char *nbd_uri_with_export(const char *base, const char *name)
+{
+    g_autofree char *escaped = g_uri_escape_string(name, NULL, FALSE);
+    const char *authority = strstr(base, "://");
+    const char *query = strchr(base, '?');
+    gsize head;
+
+    if (query == NULL) {
+        query = base + strlen(base);
+    }
+    /* The authority ends where the path or the query begins. */
+    authority = authority != NULL && authority < query ? authority + 3 : base;
+    head = MIN(strcspn(authority, "/"), (gsize)(query - authority)) + (gsize)(authority - base);
+    return g_strdup_printf("%.*s/%s%s", (int)head, base, escaped, query);
+}
