@@ -5,7 +5,8 @@
 # tests_unit_NAME_LDADD).
 unit_tests = \
 	tests/unit/error \
-	tests/unit/log
+	tests/unit/log \
+	tests/unit/options
 
 # Functional tests in Python.
 python_tests =
@@ -66,3 +67,4 @@ check-long:
 	FLEECE_LONG=1 FLEECE_TEST_TIMEOUT=3600 \
 	    $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(long_tests)'
 .PHONY: check-tsan check-long
+tests_unit_options_LDADD = server/libserver.a common/libcommon.a $(GLIB_LIBS)

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/options.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+/* The file that --config reads in these tests, whatever its name; NULL: it cannot be read. */
+static const char *config_text;
+
+static char *fake_reader(const char *path, GError **err)
+{
+    if (config_text)
+        return g_strdup(config_text);
+    g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOENT, "%s: gone", path);
+    return NULL;
+}
+
+/* Parse a command line given as one string of words, with a shell's quotes. */
+static struct options *parse(const char *words, GError **err)
+{
+    g_autofree char *line = g_strconcat("nbdfleece ", words, NULL);
+    g_auto(GStrv) argv = NULL;
+    int argc;
+
+    g_assert_true(g_shell_parse_argv(line, &argc, &argv, NULL));
+    return options_parse(argc, argv, fake_reader, err);
+}
+
+static struct options *parse_good(const char *words)
+{
+    g_autoptr(GError) err = NULL;
+    struct options *o = parse(words, &err);
+
+    g_assert_no_error(err);
+    g_assert_nonnull(o);
+    return o;
+}
+
+static void assert_bad(const char *words, enum options_error code, const char *message)
+{
+    g_autoptr(GError) err = NULL;
+
+    g_assert_null(parse(words, &err));
+    g_assert_error(err, OPTIONS_ERROR, (int)code);
+    g_assert_cmpstr(err->message, ==, message);
+}
+
+static void assert_usage(const char *words, const char *message)
+{
+    assert_bad(words, OPTIONS_ERROR_USAGE, message);
+}
+
+static const struct option_disk *disk(const struct options *o, unsigned i)
+{
+    g_assert_cmpuint(i, <, o->disks->len);
+    return o->disks->pdata[i];
+}
+
+/* A disk's words, as one string: "key=value bare". */
+static void assert_words(const struct option_disk *d, const char *expected)
+{
+    g_autoptr(GString) all = g_string_new(NULL);
+
+    for (unsigned i = 0; i < d->words->len; i++) {
+        const struct option_word *w = d->words->pdata[i];
+
+        if (i)
+            g_string_append_c(all, ' ');
+        if (w->key)
+            g_string_append_printf(all, "%s=", w->key);
+        else
+            g_string_append_c(all, '@');
+        g_string_append(all, w->value);
+    }
+    g_assert_cmpstr(all->str, ==, expected);
+}
+
+static void test_defaults(void)
+{
+    struct options *o = parse_good("memory 1G");
+
+    g_assert_cmpint(o->action, ==, ACTION_SERVE);
+    g_assert_cmpuint(o->threads, ==, 16);
+    g_assert_cmpuint(o->handshake_timeout, ==, 10);
+    g_assert_cmpuint(o->max_connections, ==, 100);
+    g_assert_cmpuint(o->mask_handshake, ==, 0xffff);
+    g_assert_cmpint(o->on_cbw_error, ==, CBW_BREAK_SNAPSHOT);
+    g_assert_cmpuint(o->scratch_limit, ==, 0);
+    g_assert_cmpint(o->family, ==, AF_UNSPEC);
+    g_assert_cmpstr(o->export_name, ==, "");
+    g_assert_false(o->foreground);
+    g_assert_false(o->log_chosen);
+    g_assert_false(options_name_a_socket(o));
+    options_free(o);
+}
+
+static void test_one_disk(void)
+{
+    struct options *o = parse_good("-r file disk.img -f cache=none 2x=3 = -U s x.y_z-1==");
+
+    g_assert_cmpuint(o->disks->len, ==, 1);
+    g_assert_cmpstr(disk(o, 0)->name, ==, "disk0");
+    g_assert_cmpstr(disk(o, 0)->plugin, ==, "file");
+    assert_words(disk(o, 0), "@disk.img cache=none @2x=3 @= x.y_z-1==");
+    g_assert_true(o->readonly);
+    g_assert_true(o->foreground);
+    g_assert_cmpstr(o->unix_path, ==, "s");
+    options_free(o);
+}
+
+static void test_after_dashes(void)
+{
+    struct options *o = parse_good("-f -- sh - -f --disk a=b");
+
+    g_assert_cmpstr(disk(o, 0)->plugin, ==, "sh");
+    assert_words(disk(o, 0), "@- @-f @--disk a=b");
+    options_free(o);
+}
+
+static void test_several_disks(void)
+{
+    struct options *o =
+        parse_good("-v --disk vda file a.raw -t 4 --disk=vdb memory size=2G --disk vdc null");
+
+    g_assert_cmpuint(o->disks->len, ==, 3);
+    g_assert_cmpstr(disk(o, 0)->name, ==, "vda");
+    assert_words(disk(o, 0), "@a.raw");
+    g_assert_cmpstr(disk(o, 1)->plugin, ==, "memory");
+    assert_words(disk(o, 1), "size=2G");
+    assert_words(disk(o, 2), "");
+    g_assert_cmpuint(o->threads, ==, 4);
+    options_free(o);
+}
+
+static void test_disk_errors(void)
+{
+    assert_usage("", "no PLUGIN is given");
+    assert_usage("-f", "no PLUGIN is given");
+    assert_usage("--disk a", "disk 'a': no PLUGIN is given for it");
+    assert_usage("--disk a --disk b null", "disk 'a': no PLUGIN is given for it");
+    assert_usage("--disk a null --disk a null", "disk 'a' is given twice");
+    assert_usage("--disk '' null", "option '--disk': its NAME is empty");
+    assert_usage("--disk a ''", "disk 'a': its PLUGIN is empty");
+    assert_usage("null --disk a null",
+                 "PLUGIN 'null' comes before '--disk a': with --disk, each plugin follows the name "
+                 "of its disk");
+}
+
+static void test_values(void)
+{
+    struct options *o = parse_good("-p 10 -i ::1 -4 -6 -P pid -u me -g us -e 'my export' -C qmp "
+                                   "--log null --mask-handshake 0x2 --threads=1 --no-sr --no-mc "
+                                   "--scratch /s --scratch-limit 10M --handshake-timeout 0 "
+                                   "--on-cbw-error break-guest-write --max-connections 7 --swap "
+                                   "-D file.zero=3 --debug sh.x=-1 -n null");
+    const struct option_debug *debug = o->debugs->pdata[1];
+
+    g_assert_cmpstr(o->port, ==, "10");
+    g_assert_cmpstr(o->ip_address, ==, "::1");
+    g_assert_cmpint(o->family, ==, AF_INET6);
+    g_assert_cmpstr(o->pid_file, ==, "pid");
+    g_assert_cmpstr(o->user, ==, "me");
+    g_assert_cmpstr(o->group, ==, "us");
+    g_assert_cmpstr(o->export_name, ==, "my export");
+    g_assert_cmpstr(o->control, ==, "qmp");
+    g_assert_cmpint(o->log, ==, LOG_TO_NULL);
+    g_assert_true(o->log_chosen);
+    g_assert_cmpuint(o->mask_handshake, ==, 2);
+    g_assert_cmpuint(o->threads, ==, 1);
+    g_assert_true(o->no_structured_replies);
+    g_assert_true(o->no_multi_conn);
+    g_assert_cmpstr(o->scratch_dir, ==, "/s");
+    g_assert_cmpuint(o->scratch_limit, ==, 10 << 20);
+    g_assert_cmpuint(o->handshake_timeout, ==, 0);
+    g_assert_cmpint(o->on_cbw_error, ==, CBW_BREAK_GUEST_WRITE);
+    g_assert_cmpuint(o->max_connections, ==, 7);
+    g_assert_true(o->swap);
+    g_assert_cmpuint(o->debugs->len, ==, 2);
+    g_assert_cmpstr(debug->name, ==, "sh");
+    g_assert_cmpstr(debug->flag, ==, "x");
+    g_assert_cmpint(debug->value, ==, -1);
+    options_free(o);
+}
+
+static void test_value_errors(void)
+{
+    assert_usage("-t 0 null", "option '--threads': '0' is not a number from 1 to 1024");
+    assert_usage("-t 1x null", "option '--threads': '1x' is not a number from 1 to 1024");
+    assert_usage("-t -1 null", "option '--threads': '-1' is not a number from 1 to 1024");
+    assert_usage("-t ' 1' null", "option '--threads': ' 1' is not a number from 1 to 1024");
+    assert_usage("-t '' null", "option '--threads': '' is not a number from 1 to 1024");
+    assert_usage("-t 99999999999999999999 null",
+                 "option '--threads': '99999999999999999999' is not a number from 1 to 1024");
+    assert_usage("-U '' null", "option '--unix': its SOCKET is empty");
+    assert_usage("--log x null", "option '--log': 'x' is none of stderr, syslog, null");
+    assert_usage("--scratch-limit 5x null", "option '--scratch-limit': '5x' is not a size");
+    assert_usage("--on-cbw-error x null",
+                 "option '--on-cbw-error': 'x' is none of break-snapshot, break-guest-write");
+    for (const char *const *bad = (const char *const[]){"a", "a.b", "a=1", ".b=1", "a.=1", NULL};
+         *bad; bad++) {
+        g_autofree char *words = g_strdup_printf("-D %s null", *bad);
+        g_autofree char *message =
+            g_strdup_printf("option '--debug': '%s' is not PLUGIN.FLAG=NUMBER", *bad);
+
+        assert_usage(words, message);
+    }
+    assert_usage("-D a.b=x null", "option '--debug': 'x' in 'a.b=x' is not a number");
+    assert_usage("-D a.b= null", "option '--debug': '' in 'a.b=' is not a number");
+}
+
+static void test_option_errors(void)
+{
+    assert_usage("--no-such null", "there is no option '--no-such'");
+    assert_usage("--no-such=5 null", "there is no option '--no-such'");
+    assert_usage("-Z null", "there is no option '-Z'");
+    assert_usage("-fZ null", "there is no option '-Z'");
+    assert_usage("null -t", "option '-t' needs an argument");
+    assert_usage("null --threads", "option '--threads' needs an argument");
+    assert_usage("--foreground=1 null", "option '--foreground' takes no argument");
+    assert_usage("--dump null", "option '--dump' could mean several options");
+}
+
+static void test_spelling(void)
+{
+    struct options *o = parse_good("-fvr -U- --read --thread 3 null");
+
+    g_assert_true(o->foreground && o->verbose && o->readonly);
+    g_assert_cmpstr(o->unix_path, ==, "-");
+    g_assert_cmpuint(o->threads, ==, 3);
+    options_free(o);
+}
+
+static void test_aliases(void)
+{
+    struct options *o = parse_good("--read-only --no-fork --pid-file p --ip-addr 1.2.3.4 "
+                                   "--export-name e --new-style null");
+
+    g_assert_true(o->readonly && o->foreground);
+    g_assert_cmpstr(o->pid_file, ==, "p");
+    g_assert_cmpstr(o->ip_address, ==, "1.2.3.4");
+    g_assert_cmpstr(o->export_name, ==, "e");
+    options_free(o);
+}
+
+static void test_implied_foreground(void)
+{
+    static const char *const lines[] = {"-s null", "--run true null", "--exit-with-parent null"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(lines); i++) {
+        struct options *o = parse_good(lines[i]);
+
+        g_assert_true(o->foreground);
+        options_free(o);
+    }
+}
+
+static void test_conflicts(void)
+{
+    static const char with_single[] =
+        "option '--single' cannot be used with --unix, --ipaddr, --port, --vsock or --run";
+
+    assert_usage("-s -U x null", with_single);
+    assert_usage("-s -p 1 null", with_single);
+    assert_usage("-s -i 1 null", with_single);
+    assert_usage("-s --vsock null", with_single);
+    assert_usage("-s --run true null", with_single);
+    assert_usage("-s --print-uri null", "option '--print-uri' cannot be used with --single");
+    assert_usage("--vsock -4 null", "option '--vsock' cannot be used with --ipaddr, -4 or -6");
+    assert_usage("--selinux-label x null", "option '--selinux-label' needs --unix");
+}
+
+static void test_refused(void)
+{
+    static const char *const lines[] = {
+        "--filter=cow null", "-o null",         "--oldstyle null",        "--tls=on null",
+        "--tls-psk f null",  "--state /s null", "--tls-verify-peer null", "--durability power null",
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(lines); i++) {
+        g_autoptr(GError) err = NULL;
+
+        g_assert_null(parse(lines[i], &err));
+        g_assert_error(err, OPTIONS_ERROR, OPTIONS_ERROR_REFUSED);
+    }
+    assert_bad("--state /s null", OPTIONS_ERROR_REFUSED,
+               "option '--state': persistent bitmaps are not in this version; bitmaps last as long "
+               "as the server runs");
+}
+
+static void test_actions(void)
+{
+    static const struct {
+        const char *line;
+        enum options_action action;
+    } cases[] = {
+        {"--help", ACTION_HELP},
+        {"--help memory", ACTION_HELP},
+        {"-V", ACTION_VERSION},
+        {"--exit-with-parent --version", ACTION_VERSION},
+        {"--dump-config", ACTION_DUMP_CONFIG},
+        {"memory --dump-plugin", ACTION_DUMP_PLUGIN},
+        {"--short-options", ACTION_SHORT_OPTIONS},
+        {"--long-options", ACTION_LONG_OPTIONS},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct options *o = parse_good(cases[i].line);
+
+        g_assert_cmpint(o->action, ==, cases[i].action);
+        options_free(o);
+    }
+    assert_usage("--dump-plugin", "option '--dump-plugin' needs a PLUGIN");
+}
+
+static void test_config(void)
+{
+    struct options *o;
+
+    config_text = "[nbdfleece]\n"
+                  "unix = /run/s\n"
+                  "readonly = true\n"
+                  "swap = false\n"
+                  "threads = 3\n"
+                  "[disk vda]\n"
+                  "plugin = file\n"
+                  "arguments = 'a b.raw' x=y\n"
+                  "cache = none\n"
+                  "[disk vdb]\n"
+                  "size = 1G\n"
+                  "plugin = memory\n";
+    o = parse_good("--threads 9 --config f --disk vdc null");
+    g_assert_cmpstr(o->unix_path, ==, "/run/s");
+    g_assert_true(o->readonly);
+    g_assert_false(o->swap);
+    g_assert_cmpuint(o->threads, ==, 3);
+    g_assert_cmpuint(o->disks->len, ==, 3);
+    g_assert_cmpstr(disk(o, 0)->plugin, ==, "file");
+    assert_words(disk(o, 0), "@a b.raw x=y cache=none");
+    g_assert_cmpstr(disk(o, 1)->name, ==, "vdb");
+    assert_words(disk(o, 1), "size=1G");
+    g_assert_cmpstr(disk(o, 2)->name, ==, "vdc");
+    options_free(o);
+
+    o = parse_good("--config f --threads 9");
+    g_assert_cmpuint(o->threads, ==, 9);
+    options_free(o);
+}
+
+static void test_config_errors(void)
+{
+    g_autoptr(GError) err = NULL;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"[nbdfleece]\nno-such = 1\n", "f: [nbdfleece]: there is no option 'no-such'"},
+        {"[nbdfleece]\nthreads = 0\n",
+         "f: [nbdfleece]: option '--threads': '0' is not a number from 1 to 1024"},
+        {"[nbdfleece]\nswap = 7\n", "f: [nbdfleece]: option 'swap' is neither true nor false"},
+        {"[nbdfleece]\ndisk = a\n",
+         "f: [nbdfleece]: a disk is a group of its own here: [disk NAME]"},
+        {"[nbdfleece]\nconfig = g\n", "f: [nbdfleece]: there is no option 'config'"},
+        {"[disk a]\nfile = x\n", "f: [disk a]: the key 'plugin' is missing"},
+        {"[disk a]\nplugin = x\narguments = 'y\n",
+         "f: [disk a]: arguments: Text ended before matching quote was found for '. (The text was "
+         "“'y”)"},
+        {"[other]\nx = 1\n", "f: [other]: a group is [nbdfleece] or [disk NAME]"},
+        {"[disk ]\nplugin = x\n", "f: option '--disk': its NAME is empty"},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+
+        config_text = cases[i].text;
+        g_assert_null(parse("--config f", &error));
+        g_assert_nonnull(error);
+        if (strstr(cases[i].message, "quote") == NULL) /* that one is GLib's, and translated */
+            g_assert_cmpstr(error->message, ==, cases[i].message);
+    }
+    config_text = NULL;
+    g_assert_null(parse("--config f", &err));
+    g_assert_error(err, G_FILE_ERROR, G_FILE_ERROR_NOENT);
+}
+
+/* Whatever the words are: an answer or an error, and no crash. */
+static void test_random_words(void)
+{
+    static const char *const pool[] = {
+        "-f", "--disk",   "vda",    "memory",     "1G",      "a=b",   "--",
+        "-",  "-U",       "-t",     "4",          "--run",   "--log", "-D",
+        "-4", "--config", "--help", "--thr=\xff", "--dis=q", "",
+    };
+
+    config_text = "[disk c]\nplugin = x\n";
+    for (unsigned round = 0; round < 20000; round++) {
+        g_autoptr(GError) err = NULL;
+        char *argv[10] = {(char *)"nbdfleece"};
+        int argc = 1 + g_test_rand_int_range(0, 8);
+        struct options *o;
+
+        for (int i = 1; i < argc; i++)
+            argv[i] = (char *)pool[g_test_rand_int_range(0, G_N_ELEMENTS(pool))];
+        o = options_parse(argc, argv, fake_reader, &err);
+        g_assert_true((o == NULL) == (err != NULL));
+        options_free(o);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/options/defaults", test_defaults);
+    g_test_add_func("/options/one-disk", test_one_disk);
+    g_test_add_func("/options/after-dashes", test_after_dashes);
+    g_test_add_func("/options/several-disks", test_several_disks);
+    g_test_add_func("/options/disk-errors", test_disk_errors);
+    g_test_add_func("/options/values", test_values);
+    g_test_add_func("/options/value-errors", test_value_errors);
+    g_test_add_func("/options/option-errors", test_option_errors);
+    g_test_add_func("/options/spelling", test_spelling);
+    g_test_add_func("/options/aliases", test_aliases);
+    g_test_add_func("/options/implied-foreground", test_implied_foreground);
+    g_test_add_func("/options/conflicts", test_conflicts);
+    g_test_add_func("/options/refused", test_refused);
+    g_test_add_func("/options/actions", test_actions);
+    g_test_add_func("/options/config", test_config);
+    g_test_add_func("/options/config-errors", test_config_errors);
+    g_test_add_func("/options/random-words", test_random_words);
+    return g_test_run();
+}
