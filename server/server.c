@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The registry. `lock` guards the list of exports, their clients and their state, which connection
- * threads look at; disks and views change on the control thread alone.
+ * The registry. `lock` guards the list of exports, their clients and their state, and the queue of
+ * events, which other threads touch; disks and views change on the control thread alone.
  *
  * Life of an export: the registry holds one reference while it can be found; whoever found it holds
  * another. It occupies its node and bitmaps until it is *gone*: no longer to be found and its last
@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "server/server.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -32,7 +33,8 @@ struct server {
     void (*quit)(void *opaque);
     void *quit_opaque;
 
-    GMutex lock;
+    pthread_mutex_t lock;
+    GQueue events;      /* struct server_event, each with an idle callback that will tell it */
     GPtrArray *exports; /* struct export, references, in order of creation; also those going */
 };
 
@@ -75,7 +77,7 @@ struct server *server_new(const struct server_options *options)
     s->disks = g_ptr_array_new();
     s->sinks = g_array_new(FALSE, FALSE, sizeof(struct sink));
     s->exports = g_ptr_array_new();
-    g_mutex_init(&s->lock);
+    pthread_mutex_init(&s->lock, NULL);
     return s;
 }
 
@@ -94,7 +96,7 @@ void server_free(struct server *s)
     g_ptr_array_unref(s->disks);
     scratch_pool_free(s->scratch);
     g_array_unref(s->sinks);
-    g_mutex_clear(&s->lock);
+    pthread_mutex_destroy(&s->lock);
     g_free((char *)s->options.scratch_dir);
     g_free(s);
 }
@@ -211,40 +213,37 @@ void server_remove_event_sink(struct server *s, server_event_sink sink, void *op
     }
 }
 
-struct told {
-    struct server *server;
-    struct server_event event;
-};
-
-static gboolean tell(gpointer p)
+static void event_free(struct server_event *event)
 {
-    struct told *t = p;
-
-    for (unsigned i = 0; i < t->server->sinks->len; i++) {
-        struct sink *entry = &g_array_index(t->server->sinks, struct sink, i);
-
-        entry->function(entry->opaque, &t->event);
-    }
-    return G_SOURCE_REMOVE;
+    g_free(event->name);
+    g_free(event->disk);
+    g_free(event->reason);
+    g_free(event);
 }
 
-static void told_free(gpointer p)
+static gboolean tell(gpointer server)
 {
-    struct told *t = p;
+    struct server *s = server;
+    struct server_event *event;
 
-    g_free(t->event.name);
-    g_free(t->event.disk);
-    g_free(t->event.reason);
-    g_free(t);
+    pthread_mutex_lock(&s->lock);
+    event = g_queue_pop_head(&s->events);
+    pthread_mutex_unlock(&s->lock);
+    for (unsigned i = 0; i < s->sinks->len; i++) {
+        struct sink *entry = &g_array_index(s->sinks, struct sink, i);
+
+        entry->function(entry->opaque, event);
+    }
+    event_free(event);
+    return G_SOURCE_REMOVE;
 }
 
 void server_emit(struct server *s, enum server_event_kind kind, const char *name, const char *disk,
                  const char *reason, uint64_t used, uint64_t limit)
 {
-    struct told *t = g_new0(struct told, 1);
+    struct server_event *event = g_new0(struct server_event, 1);
 
-    t->server = s;
-    t->event = (struct server_event){
+    *event = (struct server_event){
         .kind = kind,
         .name = g_strdup(name),
         .disk = g_strdup(disk),
@@ -253,7 +252,10 @@ void server_emit(struct server *s, enum server_event_kind kind, const char *name
         .limit = limit,
         .time_usec = g_get_real_time(),
     };
-    g_idle_add_full(G_PRIORITY_DEFAULT, tell, t, told_free);
+    pthread_mutex_lock(&s->lock);
+    g_queue_push_tail(&s->events, event);
+    pthread_mutex_unlock(&s->lock);
+    g_idle_add_full(G_PRIORITY_DEFAULT, tell, s, NULL);
 }
 
 /* ---- exports ---- */
@@ -297,24 +299,25 @@ int server_export_check_id(struct server *s, const char *id, GError **err)
 
     if (!id_well_formed(id))
         return fail(err, "Invalid block export id");
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     taken = find_id_locked(s, id) != NULL;
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     return taken ? fail(err, "Block export id '%s' is already in use", id) : 0;
 }
 
-static int check_names(struct server *s, const struct export_options *o, GError **err)
+int server_export_check_name(struct server *s, const char *name, const char *description,
+                             GError **err)
 {
     bool taken;
 
-    if (strlen(o->name) > MAX_NBD_STRING)
-        return fail(err, "export name '%s' too long", o->name);
-    if (o->description && strlen(o->description) > MAX_NBD_STRING)
-        return fail(err, "description '%s' too long", o->description);
-    g_mutex_lock(&s->lock);
-    taken = find_locked(s, o->name) != NULL;
-    g_mutex_unlock(&s->lock);
-    return taken ? fail(err, "NBD server already has export named '%s'", o->name) : 0;
+    if (strlen(name) > MAX_NBD_STRING)
+        return fail(err, "export name '%s' too long", name);
+    if (description && strlen(description) > MAX_NBD_STRING)
+        return fail(err, "description '%s' too long", description);
+    pthread_mutex_lock(&s->lock);
+    taken = find_locked(s, name) != NULL;
+    pthread_mutex_unlock(&s->lock);
+    return taken ? fail(err, "NBD server already has export named '%s'", name) : 0;
 }
 
 static int check_bitmaps(const struct export_options *o, GError **err)
@@ -349,7 +352,7 @@ int server_export_add(struct server *s, const struct export_options *o, GError *
         return -1;
     if (o->writable && node_is_readonly(o->node))
         return fail(err, "Cannot export read-only node as writable");
-    if (check_names(s, o, err) < 0 || check_bitmaps(o, err) < 0)
+    if (server_export_check_name(s, o->name, o->description, err) < 0 || check_bitmaps(o, err) < 0)
         return -1;
 
     e = g_new0(struct export, 1);
@@ -370,10 +373,10 @@ int server_export_add(struct server *s, const struct export_options *o, GError *
         e->bitmaps[i] = dirty_bitmap_ref(o->bitmaps[i]);
     occupy(e);
 
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     e->default_too = !o->id && s->exports->len == 0;
     g_ptr_array_add(s->exports, e);
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     return 0;
 }
 
@@ -383,9 +386,9 @@ static void release_export(struct export *e, bool tell)
     struct server *s = e->server;
     struct view *v = node_to_view(e->info.node);
 
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     g_ptr_array_remove(s->exports, e);
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     if (v)
         view_use_end(v);
     for (unsigned i = 0; i < e->n_bitmaps; i++)
@@ -417,7 +420,7 @@ int server_export_del(struct server *s, const char *id, bool hard, GError **err)
     unsigned clients = 0;
     bool was_going = false;
 
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     e = find_id_locked(s, id);
     if (e) {
         was_going = e->going;
@@ -427,7 +430,7 @@ int server_export_del(struct server *s, const char *id, bool hard, GError **err)
             cancel_locked(e);
         }
     }
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
 
     if (!e)
         return fail(err, "Export '%s' is not found", id);
@@ -459,7 +462,7 @@ GArray *server_exports(struct server *s)
 {
     GArray *all = g_array_new(FALSE, FALSE, sizeof(struct export_status));
 
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     for (unsigned i = 0; i < s->exports->len; i++) {
         struct export *e = s->exports->pdata[i];
         struct export_status status = {
@@ -468,7 +471,7 @@ GArray *server_exports(struct server *s)
         if (e->info.id)
             g_array_append_val(all, status);
     }
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     return all;
 }
 
@@ -476,11 +479,11 @@ struct export *server_find_export(struct server *s, const char *name)
 {
     struct export *e;
 
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     e = find_locked(s, name);
     if (e)
         export_ref(e);
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     return e;
 }
 
@@ -493,14 +496,14 @@ GPtrArray *server_list_exports(struct server *s)
 {
     GPtrArray *all = g_ptr_array_new_with_free_func(unref);
 
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     for (unsigned i = 0; i < s->exports->len; i++) {
         struct export *e = s->exports->pdata[i];
 
         if (!e->going)
             g_ptr_array_add(all, export_ref(e));
     }
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     return all;
 }
 
@@ -551,11 +554,11 @@ bool export_attach(struct export *e, struct export_client *c)
 
     c->export = e;
     c->link = (GList){.data = c};
-    g_mutex_lock(&e->server->lock);
+    pthread_mutex_lock(&e->server->lock);
     attached = !e->going;
     if (attached)
         g_queue_push_tail_link(&e->clients, &c->link);
-    g_mutex_unlock(&e->server->lock);
+    pthread_mutex_unlock(&e->server->lock);
     return attached;
 }
 
@@ -564,10 +567,10 @@ void export_detach(struct export_client *c)
     struct export *e = c->export;
     bool last;
 
-    g_mutex_lock(&e->server->lock);
+    pthread_mutex_lock(&e->server->lock);
     g_queue_unlink(&e->clients, &c->link);
     last = e->going && e->clients.length == 0;
-    g_mutex_unlock(&e->server->lock);
+    pthread_mutex_unlock(&e->server->lock);
     if (last)
         g_idle_add_full(G_PRIORITY_DEFAULT, release_idle, e, NULL);
 }

@@ -4,8 +4,8 @@
  * other.
  *
  * Threads: the control thread is the main thread, which runs the GLib main loop. All that changes
- * the registry runs there. Functions marked "any thread" take the registry's lock inside. Lock
- * order: registry, then a disk's locks (disk-private.h); no lock is held while waiting for a peer.
+ * the registry runs there. Functions marked "any thread" take the registry's lock inside,
+ * which comes last in the lock order (disk-private.h): under it no other is taken, and nobody waits.
  */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
@@ -93,9 +93,6 @@ struct export_info {
     bool writable, discard, live;
 };
 
-/* The first two checks of server_export_add, for callers that have other checks to make in between:
- * `Invalid block export id`, `Block export id '%s' is already in use`. */
-int server_export_check_id(struct server *s, const char *id, GError **err);
 /* Make an export visible. Checks QEMU's list (id, name, duplicates, read-only node, bitmaps) in
  * QEMU's order with its texts, but not that an NBD server runs: control does. */
 int server_export_add(struct server *s, const struct export_options *o, GError **err);

@@ -4,6 +4,9 @@
 # C unit tests: tests/unit/NAME is built from tests/unit/NAME.c and all of our libraries (or fewer:
 # tests_unit_NAME_LDADD).
 unit_tests = \
+	tests/unit/test-bitmap \
+	tests/unit/test-instant \
+	tests/unit/test-view \
 	tests/unit/error \
 	tests/unit/log \
 	tests/unit/options
@@ -12,7 +15,10 @@ unit_tests = \
 python_tests =
 
 # Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
-tsan_tests =
+tsan_tests = \
+	tests/unit/test-bitmap \
+	tests/unit/test-instant \
+	tests/unit/test-view
 
 # Long runs, only by `make check-long`; $FLEECE_LONG is set for them.
 long_tests =
@@ -20,6 +26,12 @@ long_tests =
 check_PROGRAMS += $(unit_tests)
 dist_check_SCRIPTS += $(python_tests) $(long_tests)
 TESTS += $(unit_tests) $(python_tests)
+
+disk_harness = \
+	tests/unit/disk-harness.c tests/unit/disk-harness.h \
+	tests/unit/fake-backend.c tests/unit/fake-backend.h
+tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
+tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
 
 LDADD = $(TEST_LIBS)
 TEST_LIBS = \

@@ -14,7 +14,7 @@ struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, boo
     db->granularity = bitmap_granularity(bits);
     db->bits = bits;
     db->recording = recording;
-    g_mutex_init(&db->lock);
+    pthread_mutex_init(&db->lock, NULL);
     return db;
 }
 
@@ -29,7 +29,7 @@ void dirty_bitmap_unref(struct dirty_bitmap *db)
     if (!db || atomic_fetch_sub_explicit(&db->references, 1, memory_order_acq_rel) != 1)
         return;
     bitmap_unref(db->bits);
-    g_mutex_clear(&db->lock);
+    pthread_mutex_destroy(&db->lock);
     g_free(db->name);
     g_free(db);
 }
@@ -43,13 +43,13 @@ void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info)
 {
     struct bitmap *bits = dirty_bitmap_bits(db);
 
-    g_mutex_lock(&db->lock);
+    pthread_mutex_lock(&db->lock);
     *info = (struct dirty_bitmap_info){
         .granularity = db->granularity,
         .recording = db->recording,
         .busy = db->busy > 0,
     };
-    g_mutex_unlock(&db->lock);
+    pthread_mutex_unlock(&db->lock);
     if (bits)
         info->count = bitmap_count(bits);
     bitmap_unref(bits);
@@ -59,9 +59,9 @@ struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db)
 {
     struct bitmap *bits;
 
-    g_mutex_lock(&db->lock);
+    pthread_mutex_lock(&db->lock);
     bits = db->bits ? bitmap_ref(db->bits) : NULL;
-    g_mutex_unlock(&db->lock);
+    pthread_mutex_unlock(&db->lock);
     return bits;
 }
 
@@ -69,27 +69,27 @@ struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits
 {
     struct bitmap *old;
 
-    g_mutex_lock(&db->lock);
+    pthread_mutex_lock(&db->lock);
     old = db->bits;
     db->bits = bits;
     db->recording = recording;
-    g_mutex_unlock(&db->lock);
+    pthread_mutex_unlock(&db->lock);
     return old;
 }
 
 void dirty_bitmap_busy_begin(struct dirty_bitmap *db)
 {
-    g_mutex_lock(&db->lock);
+    pthread_mutex_lock(&db->lock);
     db->busy++;
-    g_mutex_unlock(&db->lock);
+    pthread_mutex_unlock(&db->lock);
 }
 
 void dirty_bitmap_busy_end(struct dirty_bitmap *db)
 {
-    g_mutex_lock(&db->lock);
+    pthread_mutex_lock(&db->lock);
     g_assert(db->busy > 0);
     db->busy--;
-    g_mutex_unlock(&db->lock);
+    pthread_mutex_unlock(&db->lock);
 }
 
 /* Append `clean` bytes, then `dirty` ones. -ENOSPC: the list is full. */

@@ -9,8 +9,8 @@
  * compare-and-swap bitmaps, views (the lists)            under `lock` a dirty_bitmap's fields under
  * its own lock
  *
- * Lock order: the registry's lock; chain_lock; gates, in the name order of their disks; `lock`; a
- * dirty_bitmap's lock. I/O threads take none of these on the common way.
+ * Lock order: chain_lock; gates, in the name order of their disks; `lock`; a dirty_bitmap's or a
+ * view's lock; the registry's. I/O threads take none of these on the common way.
  */
 #ifndef SERVER_DISK_DISK_PRIVATE_H
 #define SERVER_DISK_DISK_PRIVATE_H
@@ -20,10 +20,13 @@
 #include "server/disk/pace.h"
 #include "server/disk/view.h"
 
+#include <pthread.h>
+
 /* ---- points where tests stand between two steps ---- */
 
 enum disk_point {
     POINT_WRITE_ENTERED,  /* inside the gate, nothing done */
+    POINT_KEEP_CLAIMING,  /* a block was marked copying, the view's state not yet looked at again */
     POINT_KEEP_CLAIMED,   /* a block is `copying`, its old data not yet read */
     POINT_KEEP_READ,      /* old data read, not yet in scratch */
     POINT_SCRATCH_WRITE,  /* about to write scratch: a negative errno makes it fail so */
@@ -62,13 +65,13 @@ struct disk {
     atomic_uint ios; /* open node_io of the disk itself */
 
     struct grace readers;
-    GMutex chain_lock;          /* who takes blocks out of a view: TRIM of a view, view_delete */
+    pthread_mutex_t chain_lock; /* who takes blocks out of a view: TRIM of a view, view_delete */
     _Atomic uint64_t handovers; /* see view_resolve */
     struct scratch *scratch;    /* NULL while there is no view; control thread */
     struct scratch_pool *pool;
     struct disk_events events;
 
-    GMutex lock;
+    pthread_mutex_t lock;
     GPtrArray *bitmaps; /* struct dirty_bitmap, references */
     GPtrArray *views;   /* struct view, oldest first; deleted ones are not in it */
 };
@@ -109,7 +112,7 @@ struct dirty_bitmap {
     atomic_uint references;
     char *name;
     uint32_t granularity;
-    GMutex lock;
+    pthread_mutex_t lock;
     struct bitmap *bits; /* NULL: removed */
     bool recording;
     unsigned busy;
@@ -153,7 +156,7 @@ struct view {
     _Atomic uint64_t kept; /* slots */
     atomic_uint uses;
     int64_t instant_usec;
-    GMutex lock; /* reason */
+    pthread_mutex_t lock; /* reason */
     char reason[160];
 };
 

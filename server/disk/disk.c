@@ -37,8 +37,8 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
         d->events = *events;
     gate_init(&d->gate);
     grace_init(&d->readers);
-    g_mutex_init(&d->lock);
-    g_mutex_init(&d->chain_lock);
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_mutex_init(&d->chain_lock, NULL);
     d->tracker = tracker_new(nothing);
     d->bitmaps = g_ptr_array_new_with_free_func(free_bitmap);
     d->views = g_ptr_array_new();
@@ -60,8 +60,8 @@ void disk_free(struct disk *d)
     d->backend->ops->free(d->backend);
     gate_destroy(&d->gate);
     grace_destroy(&d->readers);
-    g_mutex_clear(&d->lock);
-    g_mutex_clear(&d->chain_lock);
+    pthread_mutex_destroy(&d->lock);
+    pthread_mutex_destroy(&d->chain_lock);
     g_free(d->node.name);
     g_free(d);
 }
@@ -100,10 +100,10 @@ GPtrArray *disk_bitmaps(struct disk *d)
 {
     GPtrArray *copy = g_ptr_array_new_with_free_func(free_bitmap);
 
-    g_mutex_lock(&d->lock);
+    pthread_mutex_lock(&d->lock);
     for (unsigned i = 0; i < d->bitmaps->len; i++)
         g_ptr_array_add(copy, dirty_bitmap_ref(d->bitmaps->pdata[i]));
-    g_mutex_unlock(&d->lock);
+    pthread_mutex_unlock(&d->lock);
     return copy;
 }
 
@@ -111,13 +111,13 @@ struct dirty_bitmap *disk_find_bitmap(struct disk *d, const char *name)
 {
     struct dirty_bitmap *found = NULL;
 
-    g_mutex_lock(&d->lock);
+    pthread_mutex_lock(&d->lock);
     for (unsigned i = 0; i < d->bitmaps->len && !found; i++) {
         struct dirty_bitmap *db = d->bitmaps->pdata[i];
 
         if (strcmp(db->name, name) == 0)
             found = dirty_bitmap_ref(db);
     }
-    g_mutex_unlock(&d->lock);
+    pthread_mutex_unlock(&d->lock);
     return found;
 }

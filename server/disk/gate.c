@@ -13,14 +13,14 @@ void gate_init(struct gate *g)
 {
     atomic_init(&g->closed, 0);
     atomic_init(&g->left, 0);
-    g_mutex_init(&g->lock);
+    pthread_mutex_init(&g->lock, NULL);
     g->slots = NULL;
 }
 
 void gate_destroy(struct gate *g)
 {
     g_assert(g->slots == NULL);
-    g_mutex_clear(&g->lock);
+    pthread_mutex_destroy(&g->lock);
 }
 
 void gate_slot_add(struct gate *g, struct gate_slot *s)
@@ -28,16 +28,16 @@ void gate_slot_add(struct gate *g, struct gate_slot *s)
     atomic_init(&s->inside, 0);
     s->gate = g;
     s->link = (GList){.data = s};
-    g_mutex_lock(&g->lock);
+    pthread_mutex_lock(&g->lock);
     g->slots = g_list_concat(&s->link, g->slots);
-    g_mutex_unlock(&g->lock);
+    pthread_mutex_unlock(&g->lock);
 }
 
 void gate_slot_remove(struct gate_slot *s)
 {
-    g_mutex_lock(&s->gate->lock);
+    pthread_mutex_lock(&s->gate->lock);
     s->gate->slots = g_list_remove_link(s->gate->slots, &s->link);
-    g_mutex_unlock(&s->gate->lock);
+    pthread_mutex_unlock(&s->gate->lock);
 }
 
 void gate_wait_open(struct gate_slot *s)
@@ -54,10 +54,10 @@ static bool anybody_inside(struct gate *g)
 {
     bool found = false;
 
-    g_mutex_lock(&g->lock);
+    pthread_mutex_lock(&g->lock);
     for (GList *l = g->slots; l && !found; l = l->next)
         found = atomic_load(&((struct gate_slot *)l->data)->inside) != 0;
-    g_mutex_unlock(&g->lock);
+    pthread_mutex_unlock(&g->lock);
     return found;
 }
 
@@ -97,13 +97,13 @@ void grace_init(struct grace *g)
     atomic_init(&g->readers[0], 0);
     atomic_init(&g->readers[1], 0);
     atomic_init(&g->waiting, 0);
-    g_mutex_init(&g->lock);
+    pthread_mutex_init(&g->lock, NULL);
 }
 
 void grace_destroy(struct grace *g)
 {
     g_assert(atomic_load(&g->readers[0]) == 0 && atomic_load(&g->readers[1]) == 0);
-    g_mutex_clear(&g->lock);
+    pthread_mutex_destroy(&g->lock);
 }
 
 unsigned grace_enter(struct grace *g)
@@ -129,11 +129,11 @@ void grace_wait(struct grace *g)
     unsigned phase;
     uint32_t inside;
 
-    g_mutex_lock(&g->lock);
+    pthread_mutex_lock(&g->lock);
     atomic_store(&g->waiting, 1);
     phase = atomic_fetch_add(&g->phase, 1) & 1;
     while ((inside = atomic_load(&g->readers[phase])) != 0)
         futex_wait(&g->readers[phase], inside, NULL);
     atomic_store(&g->waiting, 0);
-    g_mutex_unlock(&g->lock);
+    pthread_mutex_unlock(&g->lock);
 }

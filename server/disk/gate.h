@@ -16,12 +16,13 @@
 #include "server/disk/futex.h"
 
 #include <glib.h>
+#include <pthread.h>
 #include <stdbool.h>
 
 struct gate {
-    futex_word closed; /* 0 or 1 */
-    futex_word left;   /* counts departures while closed: what the closer waits on */
-    GMutex lock;       /* the list of slots */
+    futex_word closed;    /* 0 or 1 */
+    futex_word left;      /* counts departures while closed: what the closer waits on */
+    pthread_mutex_t lock; /* the list of slots */
     GList *slots;
 };
 
@@ -65,7 +66,7 @@ struct grace {
     atomic_uint phase;
     futex_word readers[2];
     atomic_uint waiting;
-    GMutex lock; /* one grace_wait at a time */
+    pthread_mutex_t lock; /* one grace_wait at a time */
 };
 
 void grace_init(struct grace *g);

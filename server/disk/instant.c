@@ -430,7 +430,7 @@ static void flip(struct stage *st)
 
     d->tracker = st->tracker;
     st->tracker = tracker;
-    g_mutex_lock(&d->lock);
+    pthread_mutex_lock(&d->lock);
     list = d->bitmaps;
     d->bitmaps = st->list;
     st->list = list;
@@ -438,7 +438,7 @@ static void flip(struct stage *st)
         view_link(st->views->pdata[k]);
         g_ptr_array_add(d->views, st->views->pdata[k]);
     }
-    g_mutex_unlock(&d->lock);
+    pthread_mutex_unlock(&d->lock);
 
     for (unsigned k = 0; k < list->len; k++)
         if (!stays(st, list->pdata[k]))

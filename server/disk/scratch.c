@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -44,7 +45,7 @@ struct scratch {
     struct scratch_pool *pool;
     int fd;
     unsigned shift; /* log2 of a slot's bytes */
-    GMutex lock;
+    pthread_mutex_t lock;
     uint64_t next, reserved; /* slots */
     uint64_t taken;
     uint64_t piece; /* bytes to reserve next time */
@@ -185,7 +186,7 @@ struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err)
     s->fd = fd;
     s->shift = (unsigned)__builtin_ctz(unit);
     s->piece = FIRST_PIECE;
-    g_mutex_init(&s->lock);
+    pthread_mutex_init(&s->lock, NULL);
     s->free_runs = g_array_new(FALSE, FALSE, sizeof(struct run));
     if (reserve(s, reason) < 0) {
         fail(err, "%s: %s", reason, p->dir);
@@ -202,7 +203,7 @@ void scratch_free(struct scratch *s)
     g_assert(s->taken == 0);
     close(s->fd);
     g_array_unref(s->free_runs);
-    g_mutex_clear(&s->lock);
+    pthread_mutex_destroy(&s->lock);
     g_free(s);
 }
 
@@ -248,11 +249,11 @@ int scratch_take(struct scratch *s, unsigned want, uint32_t *first, char reason[
                    s->pool->limit);
         return -ENOSPC;
     }
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     n = take_locked(s, (unsigned)(charged >> s->shift), first, reason);
     if (n > 0)
         s->taken += (unsigned)n;
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     pool_release(s->pool, charged - (n > 0 ? (uint64_t)n << s->shift : 0));
     return n;
 }
@@ -312,11 +313,11 @@ void scratch_give(struct scratch *s, uint32_t slot, unsigned n)
     /* Where punching is not supported the space stays until the file goes, and is used again. */
     (void)fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                     (off_t)((uint64_t)slot << s->shift), (off_t)((uint64_t)n << s->shift));
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     g_array_append_val(s->free_runs, run);
     s->taken -= n;
     if (s->taken == 0)
         start_over(s);
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     pool_release(s->pool, (uint64_t)n << s->shift);
 }

@@ -71,6 +71,7 @@ static bool claim(struct view *v, uint64_t block)
 
     if (!atomic_compare_exchange_strong(&v->map[block], &needed, BLOCK_COPYING))
         return false;
+    disk_at(v->disk, POINT_KEEP_CLAIMING, block << v->disk->unit_shift);
     if (atomic_load(&v->state) == VIEW_LIVE)
         return true;
     publish(v, block, BLOCK_NEEDED);

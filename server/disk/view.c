@@ -42,7 +42,7 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
     v->size = atomic_load(&d->size);
     v->blocks = (v->size >> d->unit_shift) + ((v->size & (d->unit - 1)) != 0);
     v->options = *options;
-    g_mutex_init(&v->lock);
+    pthread_mutex_init(&v->lock, NULL);
     v->map = mmap(NULL, MAX(v->blocks, 1) * sizeof *v->map, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (v->map == MAP_FAILED) {
@@ -67,7 +67,7 @@ void view_free(struct view *v)
     if (v->map)
         munmap(v->map, MAX(v->blocks, 1) * sizeof *v->map);
     bitmap_unref(v->touched);
-    g_mutex_clear(&v->lock);
+    pthread_mutex_destroy(&v->lock);
     g_free(v->node.name);
     g_free(v);
 }
@@ -118,9 +118,9 @@ GPtrArray *disk_views(struct disk *d)
 {
     GPtrArray *views;
 
-    g_mutex_lock(&d->lock);
+    pthread_mutex_lock(&d->lock);
     views = g_ptr_array_copy(d->views, NULL, NULL);
-    g_mutex_unlock(&d->lock);
+    pthread_mutex_unlock(&d->lock);
     return views;
 }
 
@@ -135,23 +135,23 @@ void view_info(struct view *v, struct view_info *info)
         .broken = atomic_load(&v->state) == VIEW_BROKEN,
         .in_use = atomic_load(&v->uses) > 0,
     };
-    g_mutex_lock(&v->lock);
+    pthread_mutex_lock(&v->lock);
     g_strlcpy(info->reason, v->reason, sizeof info->reason);
-    g_mutex_unlock(&v->lock);
+    pthread_mutex_unlock(&v->lock);
 }
 
 void view_break(struct view *v, const char *reason)
 {
     uint32_t live = VIEW_LIVE;
 
-    g_mutex_lock(&v->lock);
+    pthread_mutex_lock(&v->lock);
     if (atomic_compare_exchange_strong(&v->state, &live, VIEW_BROKEN)) {
         g_strlcpy(v->reason, reason, sizeof v->reason);
         if (v->disk->events.view_broken)
             v->disk->events.view_broken(v->disk->events.opaque, v->node.name, v->disk->node.name,
                                         reason);
     }
-    g_mutex_unlock(&v->lock);
+    pthread_mutex_unlock(&v->lock);
 }
 
 uint32_t view_resolve(const struct view *v, uint64_t block)
@@ -272,9 +272,9 @@ static void unlink_view(struct view *v)
         atomic_store(&newer->older, older);
     else
         atomic_store(&d->newest, older);
-    g_mutex_lock(&d->lock);
+    pthread_mutex_lock(&d->lock);
     g_ptr_array_remove(d->views, v);
-    g_mutex_unlock(&d->lock);
+    pthread_mutex_unlock(&d->lock);
 }
 
 int view_delete(struct view *v, GError **err)
@@ -290,14 +290,14 @@ int view_delete(struct view *v, GError **err)
     gate_open(&d->gate);
 
     surplus = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-    g_mutex_lock(&d->chain_lock);
+    pthread_mutex_lock(&d->chain_lock);
     hand_over_all(v, surplus);
     disk_at(d, POINT_HANDED_OVER, 0);
     /* The drain above went through; this one may take as long as it takes. */
     gate_close(&d->gate, G_MAXINT64);
     unlink_view(v);
     gate_open(&d->gate);
-    g_mutex_unlock(&d->chain_lock);
+    pthread_mutex_unlock(&d->chain_lock);
 
     grace_wait(&d->readers);
     surplus_give(d, surplus);
@@ -351,11 +351,11 @@ int view_trim(struct node_io *io, uint64_t length, uint64_t offset)
     if (first >= end)
         return 0;
     surplus = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-    g_mutex_lock(&d->chain_lock);
+    pthread_mutex_lock(&d->chain_lock);
     bitmap_set(v->touched, first << d->unit_shift, (end - first) << d->unit_shift);
     for (uint64_t b = first; b < end; b++)
         drop_block(v, b, surplus);
-    g_mutex_unlock(&d->chain_lock);
+    pthread_mutex_unlock(&d->chain_lock);
     if (surplus->len > 0)
         grace_wait(&d->readers);
     surplus_give(d, surplus);

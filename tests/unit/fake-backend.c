@@ -4,6 +4,7 @@
 #include "tests/unit/fake-backend.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -12,7 +13,7 @@ struct fake_backend {
     uint64_t size;
     char *data;
     bool *written; /* a sector each */
-    GMutex lock;
+    pthread_mutex_t lock;
     fake_hook hook;
     void *opaque;
     uint32_t min_block;
@@ -81,9 +82,9 @@ static int fake_pread(struct backend_handle *h, void *buf, uint32_t length, uint
     atomic_fetch_add(&f->bytes_read, length);
     for (uint64_t n; length > 0; p += n, offset += n, length -= (uint32_t)n) {
         n = piece(offset, length);
-        g_mutex_lock(&f->lock);
+        pthread_mutex_lock(&f->lock);
         memcpy(p, f->data + offset, n);
-        g_mutex_unlock(&f->lock);
+        pthread_mutex_unlock(&f->lock);
     }
     return 0;
 }
@@ -93,14 +94,14 @@ static void change(struct fake_backend *f, const char *data, uint64_t length, ui
 {
     for (uint64_t n; length > 0; offset += n, length -= n) {
         n = piece(offset, length);
-        g_mutex_lock(&f->lock);
+        pthread_mutex_lock(&f->lock);
         if (data)
             memcpy(f->data + offset, data, n);
         else
             memset(f->data + offset, 0, n);
         if (written || n == FAKE_SECTOR)
             f->written[offset / FAKE_SECTOR] = written;
-        g_mutex_unlock(&f->lock);
+        pthread_mutex_unlock(&f->lock);
         data = data ? data + n : NULL;
     }
 }
@@ -153,9 +154,9 @@ static int fake_extents(struct backend_handle *h, uint64_t length, uint64_t offs
         bool written;
 
         n = piece(offset, length);
-        g_mutex_lock(&f->lock);
+        pthread_mutex_lock(&f->lock);
         written = f->written[offset / FAKE_SECTOR];
-        g_mutex_unlock(&f->lock);
+        pthread_mutex_unlock(&f->lock);
         error = extents_add(extents, n, written ? 0 : EXTENT_HOLE | EXTENT_ZERO);
     }
     return error == -ENOSPC ? 0 : error;
@@ -169,7 +170,7 @@ static int fake_resize(struct backend_handle *h, uint64_t size, GError **err)
         g_set_error(err, g_quark_from_static_string("fake"), 0, "resize refused");
         return -1;
     }
-    g_mutex_lock(&f->lock);
+    pthread_mutex_lock(&f->lock);
     f->data = g_realloc(f->data, size);
     f->written = g_renew(bool, f->written, size / FAKE_SECTOR + 1);
     if (size > f->size) {
@@ -177,7 +178,7 @@ static int fake_resize(struct backend_handle *h, uint64_t size, GError **err)
         memset(f->written + f->size / FAKE_SECTOR, 0, (size - f->size) / FAKE_SECTOR + 1);
     }
     f->size = size;
-    g_mutex_unlock(&f->lock);
+    pthread_mutex_unlock(&f->lock);
     return 0;
 }
 
@@ -185,7 +186,7 @@ static void fake_free(struct backend *b)
 {
     struct fake_backend *f = (struct fake_backend *)b;
 
-    g_mutex_clear(&f->lock);
+    pthread_mutex_destroy(&f->lock);
     g_free(f->data);
     g_free(f->written);
     g_free((char *)b->driver);
@@ -217,7 +218,7 @@ struct backend *fake_backend_new(uint64_t size)
     f->min_block = 1;
     f->data = g_malloc0(size);
     f->written = g_new0(bool, size / FAKE_SECTOR + 1);
-    g_mutex_init(&f->lock);
+    pthread_mutex_init(&f->lock, NULL);
     return &f->backend;
 }
 
@@ -241,9 +242,9 @@ void fake_backend_peek(struct backend *b, void *buf, uint64_t length, uint64_t o
 {
     struct fake_backend *f = (struct fake_backend *)b;
 
-    g_mutex_lock(&f->lock);
+    pthread_mutex_lock(&f->lock);
     memcpy(buf, f->data + offset, length);
-    g_mutex_unlock(&f->lock);
+    pthread_mutex_unlock(&f->lock);
 }
 
 unsigned fake_backend_calls(struct backend *b, enum fake_call call)
