@@ -3,7 +3,8 @@
  * nbdkit's plugin ABI, as this server sees it from the other side: the structure that a plugin's
  * plugin_init() returns, the values that pass through its callbacks, and the functions that a
  * plugin calls back. Written down here so that the product builds without nbdkit's headers; a test
- * compares every offset and value with the installed header (tests/backend/test-abi.c).
+ * compares every offset and value with the installed header (tests/backend/test-abi.c). Our own
+ * plugins are built with it too, so it needs nothing but libc.
  *
  * The ABI's promises: fields are only ever added at the end; a plugin says in struct_size how many
  * bytes it knows; versions 0 and 1 fill the _v1 slots, version 2 the later ones.
@@ -11,12 +12,14 @@
 #ifndef SERVER_BACKEND_NBDKIT_ABI_H
 #define SERVER_BACKEND_NBDKIT_ABI_H
 
-#include <glib.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
 #define NBDKIT_MAX_API_VERSION 2
+
+#define NBDKIT_PRINTF(text, args) __attribute__((__format__(__printf__, text, args)))
 
 /* struct nbdkit_plugin.thread_model */
 enum {
@@ -100,10 +103,10 @@ struct nbdkit_plugin {
  */
 
 /* nbdkit-log.c */
-void nbdkit_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
-void nbdkit_verror(const char *format, va_list args) G_GNUC_PRINTF(1, 0);
-void nbdkit_debug(const char *format, ...) G_GNUC_PRINTF(1, 2);
-void nbdkit_vdebug(const char *format, va_list args) G_GNUC_PRINTF(1, 0);
+void nbdkit_error(const char *format, ...) NBDKIT_PRINTF(1, 2);
+void nbdkit_verror(const char *format, va_list args) NBDKIT_PRINTF(1, 0);
+void nbdkit_debug(const char *format, ...) NBDKIT_PRINTF(1, 2);
+void nbdkit_vdebug(const char *format, va_list args) NBDKIT_PRINTF(1, 0);
 void nbdkit_debug_hexdump(const void *buf, size_t length, const char *prefix, uint64_t start);
 void nbdkit_set_error(int error);
 
@@ -128,8 +131,8 @@ char *nbdkit_absolute_path(const char *path);
 char *nbdkit_realpath(const char *path);
 const char *nbdkit_strdup_intern(const char *text);
 const char *nbdkit_strndup_intern(const char *text, size_t n);
-const char *nbdkit_printf_intern(const char *format, ...) G_GNUC_PRINTF(1, 2);
-const char *nbdkit_vprintf_intern(const char *format, va_list args) G_GNUC_PRINTF(1, 0);
+const char *nbdkit_printf_intern(const char *format, ...) NBDKIT_PRINTF(1, 2);
+const char *nbdkit_vprintf_intern(const char *format, va_list args) NBDKIT_PRINTF(1, 0);
 
 /* nbdkit-password.c: main thread, while the plugin is configured */
 int nbdkit_stdio_safe(void);

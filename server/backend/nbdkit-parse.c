@@ -5,6 +5,7 @@
 #include "common/size.h"
 
 #include <errno.h>
+#include <glib.h>
 #include <limits.h>
 #include <math.h>
 #include <stdbool.h>

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * nbdkit-file-plugin of nbdfleece: a raw file or a block device as a disk.
+ *
+ * nbdkit's plugin API version 2, parallel; it also runs in a stock nbdkit. What nbdfleece alone
+ * understands are the two extra symbols at the end. Its keys: nbdfleece-plugins(5).
+ *
+ * One image for all handles that may write and one for all that may not, opened with the first
+ * handle of their kind and closed with the last.
+ */
+#include "config.h"
+
+#include "plugins/file/image.h"
+#include "server/backend/nbdkit-abi.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A plugin's configuration is global, by nbdkit's API. */
+static char *path;
+static struct image_options options = {.lock = true, .advice = POSIX_FADV_NORMAL};
+
+struct handle {
+    struct image image;
+    bool readonly; /* asked for so */
+    unsigned users;
+};
+
+static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct handle *handles[2]; /* for writing, for reading; NULL: not open */
+
+/* ---- configuration ---- */
+
+static int config_flag(const char *value, bool *flag)
+{
+    int r = nbdkit_parse_bool(value);
+
+    if (r < 0)
+        return -1;
+    *flag = r;
+    return 0;
+}
+
+static int config_advice(const char *value)
+{
+    static const struct {
+        const char *word;
+        int advice;
+    } words[] = {
+        {"normal", POSIX_FADV_NORMAL},
+        {"random", POSIX_FADV_RANDOM},
+        {"sequential", POSIX_FADV_SEQUENTIAL},
+    };
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (!strcmp(value, words[i].word)) {
+            options.advice = words[i].advice;
+            return 0;
+        }
+    }
+    nbdkit_error("fadvise=%s: not one of normal, random, sequential", value);
+    return -1;
+}
+
+static int file_config(const char *key, const char *value)
+{
+    if (!strcmp(key, "file")) {
+        if (path) {
+            nbdkit_error("file=%s: a file is given already", value);
+            return -1;
+        }
+        path = nbdkit_absolute_path(value); /* the server may go to another folder */
+        return path ? 0 : -1;
+    }
+    if (!strcmp(key, "direct"))
+        return config_flag(value, &options.direct);
+    if (!strcmp(key, "locking"))
+        return config_flag(value, &options.lock);
+    if (!strcmp(key, "fadvise"))
+        return config_advice(value);
+    nbdkit_error("unknown key '%s'", key);
+    return -1;
+}
+
+static int file_config_complete(void)
+{
+    if (path)
+        return 0;
+    nbdkit_error("file=FILE is missing: which file or block device?");
+    return -1;
+}
+
+static void file_unload(void)
+{
+    free(path);
+}
+
+/* ---- handles ---- */
+
+static struct handle *new_handle(bool readonly)
+{
+    struct handle *h = calloc(1, sizeof *h);
+
+    if (!h) {
+        nbdkit_error("open: %m");
+        return NULL;
+    }
+    if (image_open(&h->image, path, !readonly, &options) < 0) {
+        free(h);
+        return NULL;
+    }
+    h->readonly = readonly;
+    return h;
+}
+
+static void *file_open(int readonly)
+{
+    struct handle **place = &handles[readonly != 0];
+
+    pthread_mutex_lock(&handles_lock);
+    if (!*place)
+        *place = new_handle(readonly);
+    struct handle *h = *place;
+    if (h)
+        h->users++;
+    pthread_mutex_unlock(&handles_lock);
+    return h;
+}
+
+static void file_close(void *handle)
+{
+    struct handle *h = handle;
+
+    pthread_mutex_lock(&handles_lock);
+    if (--h->users == 0) {
+        handles[h->readonly] = NULL;
+        image_close(&h->image);
+        free(h);
+    }
+    pthread_mutex_unlock(&handles_lock);
+}
+
+static struct image *image_of(void *handle)
+{
+    return &((struct handle *)handle)->image;
+}
+
+/* ---- what it can do ---- */
+
+static int64_t file_get_size(void *handle)
+{
+    int64_t size = image_size(image_of(handle));
+
+    if (size < 0)
+        nbdkit_error("%s: size: %m", path);
+    return size;
+}
+
+static int file_can_write(void *handle)
+{
+    return image_of(handle)->writable;
+}
+
+static int yes(void *handle)
+{
+    return 1;
+}
+
+static int native(void *handle)
+{
+    return NBDKIT_SUPPORT_NATIVE;
+}
+
+static int file_is_rotational(void *handle)
+{
+    return image_rotational(image_of(handle));
+}
+
+static int file_can_extents(void *handle)
+{
+    return image_knows_holes(image_of(handle));
+}
+
+static int file_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
+{
+    struct image *im = image_of(handle);
+    int64_t size = image_size(im);
+
+    *minimum = *preferred = *maximum = 0;
+    if (im->direct_fd < 0)
+        return 0;
+    /* A tail shorter than a block must be reachable. */
+    *minimum = size >= 0 && size % im->align ? 1 : im->align;
+    *preferred = im->align < 4096 ? 4096 : im->align;
+    *maximum = UINT32_MAX;
+    return 0;
+}
+
+/* ---- data ---- */
+
+/* Say what failed; errno (which the server takes) stays. */
+static int failed(const char *what, uint32_t count, uint64_t offset)
+{
+    nbdkit_error("%s: %s of %u bytes at %llu: %m", path, what, count, (unsigned long long)offset);
+    return -1;
+}
+
+static int file_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    if (image_read(image_of(handle), buf, count, offset) < 0)
+        return failed("read", count, offset);
+    return 0;
+}
+
+static int file_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset,
+                       uint32_t flags)
+{
+    if (image_write(image_of(handle), buf, count, offset, flags & NBDKIT_FUA) < 0)
+        return failed("write", count, offset);
+    return 0;
+}
+
+static int file_flush(void *handle, uint32_t flags)
+{
+    return image_flush(image_of(handle)); /* which told of the failure that counts */
+}
+
+/* What FUA wants after a change of allocation. */
+static int then_flush(void *handle, uint32_t flags)
+{
+    return flags & NBDKIT_FUA ? image_flush(image_of(handle)) : 0;
+}
+
+static int file_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    /* Where nothing can be trimmed, nothing is done: trimming is advice. */
+    if (image_trim(image_of(handle), count, offset) < 0 && errno != ENOTSUP)
+        return failed("trim", count, offset);
+    return then_flush(handle, flags);
+}
+
+static int file_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    if (image_zero(image_of(handle), count, offset, flags & NBDKIT_MAY_TRIM,
+                   flags & NBDKIT_FAST_ZERO) < 0)
+        return errno == ENOTSUP ? -1 : failed("zero", count, offset);
+    return then_flush(handle, flags);
+}
+
+static int file_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    int r = posix_fadvise(image_of(handle)->fd, (off_t)offset, count, POSIX_FADV_WILLNEED);
+
+    if (r == 0)
+        return 0;
+    errno = r;
+    return failed("cache", count, offset);
+}
+
+static int tell_extent(void *opaque, uint64_t offset, uint64_t length, bool hole)
+{
+    enum { HOLE = 1, ZERO = 2 };
+
+    return nbdkit_add_extent(opaque, offset, length, hole ? HOLE | ZERO : 0);
+}
+
+static int file_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+                        struct nbdkit_extents *extents)
+{
+    if (image_map(image_of(handle), count, offset, flags & NBDKIT_REQ_ONE, tell_extent, extents) <
+        0)
+        return failed("extents", count, offset);
+    return 0;
+}
+
+/* ---- registration ---- */
+
+static struct nbdkit_plugin plugin = {
+    .struct_size = sizeof plugin,
+    .api_version = 2,
+    .thread_model = NBDKIT_PARALLEL,
+    .name = "file",
+    .longname = "nbdfleece file plugin",
+    .version = PACKAGE_VERSION,
+    .description = "A raw file or a block device.",
+    .config_help = "[file=]FILE     (required) the file or block device to serve\n"
+                   "direct=BOOL     bypass the page cache (O_DIRECT); default false\n"
+                   "fadvise=ADVICE  normal, random or sequential; default normal\n"
+                   "locking=BOOL    take QEMU's image locks; default true",
+    .magic_config_key = "file",
+    .unload = file_unload,
+    .config = file_config,
+    .config_complete = file_config_complete,
+    .open = file_open,
+    .close = file_close,
+    .get_size = file_get_size,
+    .block_size = file_block_size,
+    .can_write = file_can_write,
+    .can_flush = yes,
+    .can_multi_conn = yes,
+    .can_fast_zero = yes,
+    .can_fua = native,
+    .can_cache = native,
+    .can_extents = file_can_extents,
+    .is_rotational = file_is_rotational,
+    .errno_is_preserved = 1,
+    .pread = file_pread,
+    .pwrite = file_pwrite,
+    .flush = file_flush,
+    .trim = file_trim,
+    .zero = file_zero,
+    .cache = file_cache,
+    .extents = file_extents,
+};
+
+struct nbdkit_plugin *plugin_init(void);
+struct nbdkit_plugin *plugin_init(void)
+{
+    return &plugin;
+}
+
+/* ---- for nbdfleece alone ---- */
+
+/* The server may read and write through this by itself. Not with direct I/O, which has demands that
+ * the server does not know. */
+int nbdfleece_plugin_fd(void *handle);
+int nbdfleece_plugin_fd(void *handle)
+{
+    struct image *im = image_of(handle);
+
+    return im->direct_fd < 0 ? im->fd : -1;
+}
+
+int nbdfleece_plugin_resize(void *handle, uint64_t size);
+int nbdfleece_plugin_resize(void *handle, uint64_t size)
+{
+    if (image_resize(image_of(handle), size) == 0)
+        return 0;
+    nbdkit_error("%s: resize to %llu bytes: %m", path, (unsigned long long)size);
+    return -1;
+}

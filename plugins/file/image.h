@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The image behind the file plugin: one open file or block device, shared by all handles that were
+ * opened alike.
+ *
+ * One open file description for all: its locks (qemu-locks.h) are the image's, and a failed
+ * fdatasync is known to every handle. All functions may be called by several threads at once.
+ * Data functions return 0, or -1 with errno set and nothing said; -1 with ENOTSUP from zero and
+ * trim means that the file (or file system) cannot do this and nothing was changed.
+ */
+#ifndef PLUGINS_FILE_IMAGE_H
+#define PLUGINS_FILE_IMAGE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct image {
+    const char *path; /* the caller's */
+    int fd;           /* through the page cache */
+    int direct_fd;    /* O_DIRECT; -1: not asked for */
+    uint32_t align;   /* of offsets, lengths and memory for direct_fd; 1 without */
+    bool writable;
+    bool block_device;
+    uint32_t sector; /* block device: its logical sector, bytes */
+
+    atomic_int sync_error; /* errno of the fdatasync that failed; 0: none did */
+
+    /* What turned out not to be supported is not tried again. */
+    atomic_bool no_punch, no_zero_range, no_allocate, no_discard, no_dsync;
+
+    /* Direct I/O: shared by aligned requests, exclusive for unaligned ones, which go through the
+     * page cache and would write stale neighbours back over aligned writes of the same page. */
+    pthread_rwlock_t direct_lock;
+};
+
+struct image_options {
+    bool direct;
+    bool lock;  /* QEMU's image locks */
+    int advice; /* POSIX_FADV_... */
+};
+
+/* Open; `writable` is a wish where the file may only be read. Complains with nbdkit_error and
+ * returns -1. */
+int image_open(struct image *im, const char *path, bool writable, const struct image_options *o);
+void image_close(struct image *im);
+
+int64_t image_size(struct image *im); /* bytes, or -1 */
+int image_resize(struct image *im, uint64_t size);
+bool image_rotational(const struct image *im); /* of a block device, as the kernel has it */
+
+int image_read(struct image *im, void *buf, uint32_t count, uint64_t offset);
+/* fua: persistent before it returns. */
+int image_write(struct image *im, const void *buf, uint32_t count, uint64_t offset, bool fua);
+int image_flush(struct image *im);
+
+/* space.c: what is allocated. */
+
+int image_trim(struct image *im, uint32_t count, uint64_t offset);
+/* may_trim: a hole is welcome, else the range stays (or becomes) allocated. fast: only if the file
+ * system or device can do it without writing the zeroes. */
+int image_zero(struct image *im, uint32_t count, uint64_t offset, bool may_trim, bool fast);
+/* Can holes be found? */
+bool image_knows_holes(const struct image *im);
+/* Tell `tell` the extents of [offset, offset + count) in order, the first one only with `one`. It
+ * returns 0 to go on. -1 if it or the image failed. */
+int image_map(struct image *im, uint32_t count, uint64_t offset, bool one,
+              int (*tell)(void *opaque, uint64_t offset, uint64_t length, bool hole), void *opaque);
+
+#endif

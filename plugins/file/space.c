@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Holes: making them, filling them, finding them.
+ *
+ * Every way to zero or trim is tried until it turns out that the file system or device does not
+ * have it; then the next one is, and if there is none left the answer is ENOTSUP, upon which the
+ * server writes zeroes. All ways leave the size alone.
+ */
+#include "plugins/file/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/* Most extents of one answer: the server's lists take no more. */
+#define MAP_MAX 131072u
+
+static int unsupported(void)
+{
+    errno = ENOTSUP;
+    return -1;
+}
+
+/* fallocate, unless it is known not to work. */
+static int try_fallocate(struct image *im, int mode, uint32_t count, uint64_t offset,
+                         atomic_bool *known_not_to_work)
+{
+    int r;
+
+    if (atomic_load(known_not_to_work))
+        return unsupported();
+    do {
+        r = fallocate(im->fd, mode, (off_t)offset, count);
+    } while (r < 0 && errno == EINTR);
+    if (r == 0)
+        return 0;
+    if (errno == EOPNOTSUPP || errno == ENOSYS || errno == ENODEV) {
+        atomic_store(known_not_to_work, true);
+        return unsupported();
+    }
+    /* A block device that is busy with other users' pages cannot do it now. */
+    if (im->block_device && (errno == EINVAL || errno == EBUSY))
+        return unsupported();
+    return -1;
+}
+
+static int punch(struct image *im, uint32_t count, uint64_t offset)
+{
+    return try_fallocate(im, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, count, offset,
+                         &im->no_punch);
+}
+
+static int zero_range(struct image *im, uint32_t count, uint64_t offset)
+{
+    return try_fallocate(im, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, count, offset,
+                         &im->no_zero_range);
+}
+
+/* For file systems that have holes but no ZERO_RANGE: a hole, then allocate it again. Allocating
+ * first as well, which changes no data, finds out whether that can be done at all. */
+static int punch_and_allocate(struct image *im, uint32_t count, uint64_t offset)
+{
+    if (try_fallocate(im, FALLOC_FL_KEEP_SIZE, count, offset, &im->no_allocate) < 0 ||
+        punch(im, count, offset) < 0)
+        return -1;
+    return try_fallocate(im, FALLOC_FL_KEEP_SIZE, count, offset, &im->no_allocate);
+}
+
+/* ---- zero ---- */
+
+static bool tried_in_vain(int r)
+{
+    return r < 0 && errno == ENOTSUP;
+}
+
+static int zero_file(struct image *im, uint32_t count, uint64_t offset, bool may_trim)
+{
+    int r = may_trim ? punch(im, count, offset) : -1;
+
+    if (may_trim && !tried_in_vain(r))
+        return r;
+    r = zero_range(im, count, offset);
+    if (tried_in_vain(r))
+        r = punch_and_allocate(im, count, offset);
+    return r;
+}
+
+/* A device that cannot unmap zeroes by ZERO_RANGE too, but maybe by the kernel's writing them. */
+static int zero_device(struct image *im, uint32_t count, uint64_t offset, bool may_trim, bool fast)
+{
+    if ((offset | count) % im->sector)
+        return unsupported();
+    if (may_trim) {
+        int r = punch(im, count, offset);
+        if (!tried_in_vain(r))
+            return r;
+    }
+    return fast ? unsupported() : zero_range(im, count, offset);
+}
+
+int image_zero(struct image *im, uint32_t count, uint64_t offset, bool may_trim, bool fast)
+{
+    return im->block_device ? zero_device(im, count, offset, may_trim, fast)
+                            : zero_file(im, count, offset, may_trim);
+}
+
+/* ---- trim ---- */
+
+/* Whole sectors only; trimming is advice, so what is left of a range at its ends may stay. */
+static int discard(struct image *im, uint32_t count, uint64_t offset)
+{
+    uint64_t from = (offset + im->sector - 1) / im->sector * im->sector;
+    uint64_t to = (offset + count) / im->sector * im->sector;
+    uint64_t range[2] = {from, to - from};
+
+    if (atomic_load(&im->no_discard))
+        return unsupported();
+    if (from >= to || ioctl(im->fd, BLKDISCARD, range) == 0)
+        return 0;
+    if (errno == EOPNOTSUPP || errno == ENOTTY) {
+        atomic_store(&im->no_discard, true);
+        return unsupported();
+    }
+    return -1;
+}
+
+int image_trim(struct image *im, uint32_t count, uint64_t offset)
+{
+    return im->block_device ? discard(im, count, offset) : punch(im, count, offset);
+}
+
+/* ---- map ---- */
+
+bool image_knows_holes(const struct image *im)
+{
+    return !im->block_device && lseek(im->fd, 0, SEEK_HOLE) >= 0;
+}
+
+/* The extent at `at`: *end is behind it, but not behind `limit`. While others write to the file the
+ * answer is what was true at some moment; it always makes progress. */
+static int extent_at(struct image *im, uint64_t at, uint64_t limit, uint64_t *end, bool *hole)
+{
+    off_t data = lseek(im->fd, (off_t)at, SEEK_DATA);
+
+    if (data < 0 && errno == ENXIO) { /* no data from here to the end of the file */
+        *hole = true;
+        *end = limit;
+        return 0;
+    }
+    if (data < 0)
+        return -1;
+    *hole = (uint64_t)data > at;
+    if (!*hole) {
+        data = lseek(im->fd, (off_t)at, SEEK_HOLE);
+        if (data < 0)
+            return -1;
+    }
+    *end = (uint64_t)data > at && (uint64_t)data < limit ? (uint64_t)data : limit;
+    if ((uint64_t)data <= at) /* became a hole between the two questions: call it data */
+        *hole = false;
+    return 0;
+}
+
+int image_map(struct image *im, uint32_t count, uint64_t offset, bool one,
+              int (*tell)(void *opaque, uint64_t offset, uint64_t length, bool hole), void *opaque)
+{
+    uint64_t limit = offset + count;
+
+    for (unsigned n = 0; offset < limit && n < MAP_MAX; n++) {
+        uint64_t end;
+        bool hole;
+
+        if (extent_at(im, offset, limit, &end, &hole) < 0)
+            return -1;
+        if (tell(opaque, offset, end - offset, hole) < 0)
+            return -1;
+        if (one)
+            return 0;
+        offset = end;
+    }
+    return 0;
+}
