@@ -4,11 +4,36 @@
 #include "server/nbd-control.h"
 
 #include "common/error.h"
+#include "server/sockets.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+void nbd_control_init(struct nbd_control *nc)
+{
+    *nc = (struct nbd_control){
+        .uris = g_ptr_array_new_with_free_func(g_free),
+        .listener_uris = g_ptr_array_new_with_free_func(g_free),
+    };
+}
+
+void nbd_control_clear(struct nbd_control *nc)
+{
+    g_clear_pointer(&nc->uris, g_ptr_array_unref);
+    g_clear_pointer(&nc->listener_uris, g_ptr_array_unref);
+}
+
+void nbd_control_note_uris(GPtrArray *uris, const GArray *fds)
+{
+    for (unsigned i = 0; i < fds->len; i++) {
+        char *uri = sockets_uri(g_array_index(fds, int, i), "");
+
+        if (uri)
+            g_ptr_array_add(uris, uri);
+    }
+}
 
 /* A copy of a descriptor that the process was started with, if it is a listening socket. */
 static int open_fd(int fd, GArray *fds, GError **err)
@@ -45,8 +70,11 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
             close(g_array_index(fds, int, i));
         return -1;
     }
+    nbd_control_note_uris(nc->listener_uris, fds);
     nc->listener =
         nbd_listen(nc->nbd, (const int *)(void *)fds->data, fds->len, max_connections, err);
+    if (!nc->listener)
+        g_ptr_array_set_size(nc->listener_uris, 0);
     return nc->listener ? 0 : -1;
 }
 
@@ -57,6 +85,7 @@ static void stop(void *opaque)
     if (nc->listener)
         nbd_listener_stop(nc->listener);
     nc->listener = NULL;
+    g_ptr_array_set_size(nc->listener_uris, 0);
 }
 
 static bool any_running(void *opaque)
@@ -73,6 +102,21 @@ static bool started(void *opaque)
     return nc->listener != NULL;
 }
 
+static gpointer copy_uri(gconstpointer uri, gpointer unused)
+{
+    return g_strdup(uri);
+}
+
+static GPtrArray *uris(void *opaque)
+{
+    const struct nbd_control *nc = opaque;
+    GPtrArray *all = g_ptr_array_new_with_free_func(g_free);
+
+    g_ptr_array_extend(all, nc->uris, copy_uri, NULL);
+    g_ptr_array_extend(all, nc->listener_uris, copy_uri, NULL);
+    return all;
+}
+
 struct control_nbd nbd_control_functions(struct nbd_control *nc)
 {
     return (struct control_nbd){
@@ -80,6 +124,7 @@ struct control_nbd nbd_control_functions(struct nbd_control *nc)
         .stop = stop,
         .any_running = any_running,
         .started = started,
+        .uris = uris,
         .opaque = nc,
     };
 }

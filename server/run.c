@@ -188,6 +188,7 @@ static int start_nbd(struct run *r, GError **err)
     r->nbd_control.nbd = r->nbd;
     if (o->single)
         return 0;
+    nbd_control_note_uris(r->nbd_control.uris, r->sockets.fds);
     listener = nbd_listen(r->nbd, (const int *)(void *)r->sockets.fds->data, r->sockets.fds->len,
                           o->max_connections, err);
     if (listener == NULL)
@@ -263,6 +264,7 @@ static void stop(struct run *r)
         plugins_free(r->backends);
         g_ptr_array_unref(r->backends);
     }
+    nbd_control_clear(&r->nbd_control);
     sockets_close(&r->sockets);
     if (r->loop)
         g_main_loop_unref(r->loop);
@@ -278,6 +280,7 @@ int run_server(const struct options *o, int parent)
     struct run r = {.o = o, .parent = parent, .quit_fd = -1, .ready_fd = -1};
     g_autoptr(GError) err = NULL;
 
+    nbd_control_init(&r.nbd_control);
     if (start(&r, &err) < 0) {
         log_error("%s", err->message);
         r.exit_code = EXIT_FAILURE;

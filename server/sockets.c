@@ -170,39 +170,56 @@ static char *inet_uri(const char *scheme, const char *host, unsigned port, const
     return g_strdup_printf("%s://%s:%u/%s", scheme, host, port, name);
 }
 
-/* Fill in uri, unix_path and port from the sockets themselves: so also where the kernel chose the
- * port, or somebody else made them. */
-static int describe(struct sockets *s, const char *export_name, GError **err)
+/* What a socket is called, from itself: so also where the kernel chose the port, or somebody else
+ * made it. *path and *port stay as they are where there is none. */
+static char *describe(int fd, const char *export_name, char **path, char **port)
+{
+    union address a = {0};
+    socklen_t length = sizeof a - 1; /* keeps a NUL behind a path */
+    g_autofree char *host = NULL;
+    unsigned number;
+
+    if (getsockname(fd, &a.any, &length) < 0)
+        return NULL;
+    switch (a.any.sa_family) {
+    case AF_UNIX:
+        *path = g_strdup(a.un.sun_path);
+        return unix_uri(a.un.sun_path, export_name);
+    case AF_INET:
+    case AF_INET6:
+        number = ntohs(a.any.sa_family == AF_INET ? a.in.sin_port : a.in6.sin6_port);
+        host = inet_host(&a);
+        *port = g_strdup_printf("%u", number);
+        return inet_uri("nbd", host, number, export_name);
+    case AF_VSOCK:
+        *port = g_strdup_printf("%u", a.vm.svm_port);
+        return inet_uri("nbd+vsock", "1", a.vm.svm_port, export_name);
+    default:
+        return NULL;
+    }
+}
+
+char *sockets_uri(int fd, const char *export_name)
+{
+    g_autofree char *path = NULL, *port = NULL;
+
+    return describe(fd, export_name, &path, &port);
+}
+
+/* Fill in uri, unix_path and port: the first socket that has one decides. */
+static void describe_all(struct sockets *s, const char *export_name)
 {
     for (unsigned i = 0; i < s->fds->len; i++) {
-        union address a = {0};
-        socklen_t length = sizeof a - 1; /* keeps a NUL behind a path */
-        g_autofree char *uri = NULL;
-        g_autofree char *host = NULL;
-        g_autofree char *port = NULL;
+        g_autofree char *path = NULL, *port = NULL;
+        g_autofree char *uri = describe(g_array_index(s->fds, int, i), export_name, &path, &port);
 
-        if (getsockname(g_array_index(s->fds, int, i), &a.any, &length) < 0)
-            return fail_errno(err, errno, "getsockname");
-        if (a.any.sa_family == AF_UNIX) {
-            if (s->unix_path == NULL)
-                s->unix_path = g_strdup(a.un.sun_path);
-            uri = unix_uri(a.un.sun_path, export_name);
-        } else if (a.any.sa_family == AF_INET || a.any.sa_family == AF_INET6) {
-            unsigned number = ntohs(a.any.sa_family == AF_INET ? a.in.sin_port : a.in6.sin6_port);
-
-            host = inet_host(&a);
-            uri = inet_uri("nbd", host, number, export_name);
-            port = g_strdup_printf("%u", number);
-        } else if (a.any.sa_family == AF_VSOCK) {
-            uri = inet_uri("nbd+vsock", "1", a.vm.svm_port, export_name);
-            port = g_strdup_printf("%u", a.vm.svm_port);
-        }
         if (s->uri == NULL)
             s->uri = g_steal_pointer(&uri);
+        if (s->unix_path == NULL)
+            s->unix_path = g_steal_pointer(&path);
         if (s->port == NULL)
             s->port = g_steal_pointer(&port);
     }
-    return 0;
 }
 
 int sockets_open(struct sockets *s, const struct options *o, int activated, GError **err)
@@ -210,8 +227,7 @@ int sockets_open(struct sockets *s, const struct options *o, int activated, GErr
     *s = (struct sockets){.fds = g_array_new(FALSE, FALSE, sizeof(int))};
     if ((activated ? adopt_all(s, o, activated, err) : open_all(s, o, err)) < 0)
         return -1;
-    if (describe(s, o->export_name, err) < 0)
-        return -1;
+    describe_all(s, o->export_name);
     if (s->uri == NULL)
         s->uri = g_strdup("");
     if (s->unix_path == NULL)

@@ -26,6 +26,10 @@ int sockets_activation(GError **err);
 /* Open them all; `activated` as sockets_activation said. On failure too, sockets_close(). */
 int sockets_open(struct sockets *s, const struct options *o, int activated, GError **err);
 
+/* The NBD URI by which a client on this machine reaches a listening socket; g_free. NULL: it has
+ * none. */
+char *sockets_uri(int fd, const char *export_name);
+
 /* Forget the descriptors: somebody else has taken them over. */
 void sockets_release(struct sockets *s);
 

@@ -18,6 +18,9 @@ struct control_nbd {
     /* Does any NBD listener run (also the command line's)? Is one of nbd-server-start's running? */
     bool (*any_running)(void *opaque);
     bool (*started)(void *opaque);
+    /* What `query-nbd-servers` answers: the NBD URIs of all listening sockets, as a client on this
+     * machine reaches them, with no export named: a new GPtrArray of strings that frees them. */
+    GPtrArray *(*uris)(void *opaque);
     void *opaque;
 };
 
