@@ -22,7 +22,10 @@
  *    that read the disk and then finds the block not kept has read the old data.
  *  - After claiming, the view's state is looked at again: one that broke in between gives the block
  *    back, because a writer that saw it broken may have moved on to the older view. Of "I claimed"
- *    and "it is broken" at least one sees the other.
+ *    and "it is broken" at least one sees the other; for that, who passes a broken view by has
+ *    looked at its state first and at its entry then. (The other way round it may find the entry
+ *    not yet claimed and the view broken only after the claim was checked: then both would keep the
+ *    block, and the slower one might keep what the quicker one has written already.)
  *  - A writer waits for a block only while it holds no claim itself: no circle of waiting writers.
  */
 #include "config.h"
@@ -43,17 +46,18 @@ enum need { NEED_NOTHING, NEED_WAIT, NEED_COPY };
 static enum need who_needs(struct view *newest, uint64_t block, struct view **view)
 {
     for (struct view *v = newest; v; v = atomic_load(&v->older)) {
-        uint32_t entry;
+        uint32_t state, entry;
 
         if (block >= v->blocks)
             continue; /* the disk has grown since */
+        state = atomic_load(&v->state); /* before the entry: see "After claiming" above */
         entry = atomic_load(&v->map[block]);
         *view = v;
         if (block_kept(entry))
             return NEED_NOTHING;
         if (entry == BLOCK_COPYING || entry == BLOCK_CONTENDED)
             return NEED_WAIT;
-        if (entry == BLOCK_NEEDED && atomic_load(&v->state) == VIEW_LIVE)
+        if (entry == BLOCK_NEEDED && state == VIEW_LIVE)
             return NEED_COPY;
     }
     return NEED_NOTHING;

@@ -154,11 +154,15 @@ static int add_base(struct extents *out, const struct extents *base, uint64_t fr
 /* The next offset in [at, end) whose map entries may say something, in v or a newer view. */
 static uint64_t next_touched(const struct view *v, uint64_t at, uint64_t end)
 {
-    uint64_t nearest = end, start, length;
+    uint64_t nearest, handovers, start, length;
 
-    for (; v; v = atomic_load(&v->newer))
-        if (bitmap_next_dirty(v->touched, at, nearest, &start, &length))
-            nearest = start;
+    do { /* as in view_resolve: a view may leave the chain while we walk */
+        handovers = atomic_load(&v->disk->handovers);
+        nearest = end;
+        for (const struct view *w = v; w; w = atomic_load(&w->newer))
+            if (bitmap_next_dirty(w->touched, at, nearest, &start, &length))
+                nearest = start;
+    } while (handovers != atomic_load(&v->disk->handovers));
     return nearest;
 }
 

@@ -160,7 +160,8 @@ uint32_t view_resolve(const struct view *v, uint64_t block)
     uint64_t handovers;
     uint32_t entry;
 
-    /* A TRIM of a newer view may move a block to an older one while we walk between the two; it
+    /* A TRIM or the end of a newer view may move a block to an older one while we walk between the
+     * two: we have looked at the older before it came, and do not find it in the newer any more. It
      * counts in d->handovers before it takes the block away, and then we walk again. */
     do {
         handovers = atomic_load(&d->handovers);
@@ -292,6 +293,8 @@ int view_delete(struct view *v, GError **err)
     surplus = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     pthread_mutex_lock(&d->chain_lock);
     hand_over_all(v, surplus);
+    /* Before v leaves the chain: whoever passes it by looks again (view_resolve). */
+    atomic_fetch_add(&d->handovers, 1);
     disk_at(d, POINT_HANDED_OVER, 0);
     /* The drain above went through; this one may take as long as it takes. */
     gate_close(&d->gate, G_MAXINT64);

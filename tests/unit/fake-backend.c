@@ -175,7 +175,9 @@ static int fake_resize(struct backend_handle *h, uint64_t size, GError **err)
     f->written = g_renew(bool, f->written, size / FAKE_SECTOR + 1);
     if (size > f->size) {
         memset(f->data + f->size, 0, size - f->size);
-        memset(f->written + f->size / FAKE_SECTOR, 0, (size - f->size) / FAKE_SECTOR + 1);
+        /* The last sector may be used in part. */
+        memset(f->written + (f->size + FAKE_SECTOR - 1) / FAKE_SECTOR, 0,
+               size / FAKE_SECTOR + 1 - (f->size + FAKE_SECTOR - 1) / FAKE_SECTOR);
     }
     f->size = size;
     pthread_mutex_unlock(&f->lock);
