@@ -8,6 +8,10 @@ unit_tests = \
 	tests/unit/test-instant \
 	tests/unit/test-view \
 	tests/unit/error \
+	tests/unit/test-client-args \
+	tests/unit/test-client-json \
+	tests/unit/test-client-map \
+	tests/unit/test-client-table \
 	tests/unit/log \
 	tests/unit/options
 
@@ -37,7 +41,7 @@ LDADD = $(TEST_LIBS)
 TEST_LIBS = \
 	server/libserver.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/libserver.a server/disk/libdisk.a server/backend/libbackend.a \
-	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl
+	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl -lm
 
 EXTRA_DIST += \
 	tests/lib/fleece.py \
