@@ -2,6 +2,8 @@
 noinst_LIBRARIES += common/libcommon.a
 common_libcommon_a_SOURCES = \
 	common/bitmap.c common/bitmap.h \
+	common/cursor.c common/cursor.h \
+	common/nbd-protocol.h \
 	common/error.c common/error.h \
 	common/extents.c common/extents.h \
 	common/log.c common/log.h \

@@ -1,4 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 noinst_LIBRARIES += server/nbd/libnbdserver.a
 server_nbd_libnbdserver_a_SOURCES = \
-	server/nbd/nbd.h
+	server/nbd/connection.c server/nbd/connection.h \
+	server/nbd/crew.c server/nbd/crew.h \
+	server/nbd/engine.c \
+	server/nbd/execute.c server/nbd/execute.h \
+	server/nbd/handshake.c \
+	server/nbd/lane.c server/nbd/lane.h \
+	server/nbd/listener.c server/nbd/listener.h \
+	server/nbd/meta.c server/nbd/meta.h \
+	server/nbd/nbd.h \
+	server/nbd/open-socket.c \
+	server/nbd/option.c server/nbd/option.h \
+	server/nbd/option-reply.c server/nbd/option-reply.h \
+	server/nbd/pace.c server/nbd/pace.h \
+	server/nbd/reply.c server/nbd/reply.h \
+	server/nbd/request.c server/nbd/request.h \
+	server/nbd/sender.c server/nbd/sender.h \
+	server/nbd/session.c server/nbd/session.h \
+	server/nbd/status.c server/nbd/status.h \
+	server/nbd/stream.c server/nbd/stream.h \
+	server/nbd/transmission.c

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/nbd/connection.h"
+
+#include "common/error.h"
+#include "common/log.h"
+
+#include <inttypes.h>
+#include <signal.h>
+
+void connection_debug(struct connection *c, const char *format, ...)
+{
+    va_list args;
+
+    if (!log_is_verbose())
+        return;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    log_debug("client %" PRIu64 ": %s", c->number, text);
+}
+
+void connection_cut(struct connection *c)
+{
+    atomic_store(&c->cut, true);
+    stream_cut(&c->stream);
+}
+
+/* The registry: the export goes away hard. */
+static void cancel(struct export_client *client)
+{
+    struct connection *c =
+        (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, client));
+    connection_cut(c);
+}
+
+int connection_open(struct connection *c, struct export *e, bool structured, GError **err)
+{
+    const struct export_info *info = export_info(e);
+
+    c->client.cancel = cancel;
+    if (!export_attach(e, &c->client))
+        return fail(err, "it is being removed");
+    c->attached = true;
+    c->export = export_ref(e);
+    c->backend_client = (struct backend_client){
+        .export_name = info->name,
+        .tls = false,
+        .socket = c->stream.in_socket ? c->stream.in : -1,
+    };
+    if (node_io_open(info->node, info->writable, info->discard, &c->backend_client, &c->session.io,
+                     err) < 0) {
+        c->session.io = NULL;
+        connection_close_export(c);
+        return -1;
+    }
+    const struct node_info *node = node_io_info(c->session.io);
+    c->session.rules = (struct request_rules){
+        .size = node->size,
+        .min_block = session_block_sizes(node).min,
+        .readonly = node->readonly,
+        .structured = structured,
+    };
+    return 0;
+}
+
+void connection_close_export(struct connection *c)
+{
+    if (c->session.io != NULL)
+        node_io_close(c->session.io);
+    c->session.io = NULL;
+    meta_contexts_clear(&c->session.contexts);
+    if (c->attached)
+        export_detach(&c->client);
+    c->attached = false;
+    if (c->export != NULL)
+        export_unref(c->export);
+    c->export = NULL;
+}
+
+/* A write to a pipe that nobody reads is an error for us to see, not a signal. */
+static void block_sigpipe(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+void *connection_main(void *connection)
+{
+    struct connection *c = connection;
+    struct nbd_server *n = c->server;
+
+    if (!c->stream.out_socket)
+        block_sigpipe();
+    if (handshake(c)) {
+        connection_debug(c, "uses export \"%s\"", export_info(c->export)->name);
+        stream_tune(&c->stream, IDLE_SECONDS, n->send_seconds);
+        transmission(c);
+    }
+    connection_debug(c, "gone");
+    connection_end(c);
+    return NULL;
+}

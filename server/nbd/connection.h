@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One client, from its acceptance to its end, and the engine that holds them all. Private to nbd/.
+ *
+ * A connection is a thread: handshake, transmission, end. Everything of it is that thread's alone,
+ * but: phase and link (the engine's lock), stream_cut and stream_end_input on its stream, `ending`
+ * and `cut` (atomic), and what sender and crew guard themselves. It takes itself off the engine's
+ * list, under the lock, before it closes its descriptors and frees anything; so who finds it on the
+ * list with the lock held may touch these.
+ *
+ * Lock order: the engine's lock, then a crew's. The registry may call cancel with its own lock
+ * held; no lock of ours is held when we call the registry.
+ */
+#ifndef SERVER_NBD_CONNECTION_H
+#define SERVER_NBD_CONNECTION_H
+
+#include "server/nbd/crew.h"
+#include "server/nbd/listener.h"
+#include "server/nbd/nbd.h"
+#include "server/nbd/pace.h"
+#include "server/nbd/session.h"
+
+/* A connection's buffers, mapped once and touched as far as they are used; given back to the kernel
+ * when it is idle. A write that fits into the receive buffer is executed from there. */
+#define RECEIVE_BUFFER   ((1u << 20) + (64u << 10))
+#define SEND_BUFFER      (512u << 10)
+#define IN_PLACE_PAYLOAD (1u << 20)
+
+/* Seconds without traffic after which buffers and workers are given up. */
+#define IDLE_SECONDS 1u
+/* Seconds without progress after which a client that does not read is dropped. */
+#define SEND_SECONDS 120u
+
+enum phase { PHASE_HANDSHAKE, PHASE_TRANSMISSION, PHASE_ENDED };
+
+struct receive_buffer {
+    uint8_t *bytes;
+    size_t begin, end; /* received and not yet dealt with */
+};
+
+struct connection {
+    /* the engine's */
+    GList link;
+    struct nbd_server *server;
+    struct port *port; /* NULL: -s */
+    pthread_t thread;
+    enum phase phase;
+    int64_t since; /* g_get_monotonic_time of its beginning */
+    void (*done)(void *opaque);
+    void *done_opaque;
+    uint64_t number; /* for the log */
+
+    struct stream stream;
+    atomic_bool ending; /* the server ends: nothing new is begun */
+    atomic_bool cut;    /* ended from outside: do not deal with what has been received */
+    void *memory;       /* both buffers */
+
+    /* the export it has opened */
+    struct export *export; /* a reference */
+    struct export_client client;
+    struct backend_client backend_client;
+    bool attached;
+    struct session session;
+
+    /* transmission */
+    struct receive_buffer in;
+    uint64_t skip; /* bytes of a refused write that are still to come */
+    struct sender sender;
+    struct crew crew;
+    struct lane lane;
+    struct pace pace;
+    bool watch; /* see pace.h */
+};
+
+struct nbd_server {
+    struct server *registry;
+    struct nbd_options options;
+    unsigned send_seconds;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* a connection changed its phase */
+    GQueue connections;     /* links of struct connection, oldest first */
+    GQueue ended;           /* the same; their threads are to be joined */
+    unsigned n_running;     /* threads that are not in `ended` yet */
+    GPtrArray *listeners;
+    uint64_t n_connections; /* ever */
+    bool ending;
+};
+
+/* -- engine.c -- */
+
+/* Begin serving a client. Takes over the descriptors, on failure too. Any thread. `port` may be
+ * NULL; else its n_clients has been raised for this client and is lowered when it has gone. */
+int connection_start(struct nbd_server *n, struct port *port, int in, int out,
+                     void (*done)(void *opaque), void *opaque, GError **err);
+/* Join the threads of the connections that have ended. */
+void connections_reap(struct nbd_server *n);
+/* Cut those of a listener (NULL: all). Lock held. */
+void connections_cut(struct nbd_server *n, struct nbd_listener *l);
+/* The thread's turn to transmission; false: the server is ending. */
+bool connection_enter_transmission(struct connection *c);
+
+/* The thread's last act: leave the lists, close, and tell who waits for it. */
+void connection_end(struct connection *c);
+
+/* -- connection.c -- */
+void *connection_main(void *connection);
+void connection_cut(struct connection *c);
+/* A line of the debug log about this client. */
+void connection_debug(struct connection *c, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/* Attach to an export and open its node; fills session (but for the contexts) and rules. */
+int connection_open(struct connection *c, struct export *e, bool structured, GError **err);
+void connection_close_export(struct connection *c);
+
+/* -- handshake.c -- */
+
+/* false: the connection is over. */
+bool handshake(struct connection *c);
+
+/* -- transmission.c -- */
+void transmission(struct connection *c);
+/* A worker's way to carry out a job; for crew_init. */
+void transmission_run_job(void *connection, struct job *job);
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/nbd/execute.h"
+
+#include "server/nbd/reply.h"
+#include "server/nbd/status.h"
+
+#include <errno.h>
+
+static void reply_result(const struct session *s, struct lane *l, const struct request *r,
+                         int error)
+{
+    if (error == 0)
+        reply_success(l, s, r);
+    else
+        reply_error(l, s, r, request_error(r, error), NULL);
+}
+
+/* A read that may go out in several chunks, or fits into one piece. */
+static bool read_pieces(const struct session *s, struct lane *l, struct request *r, uint32_t flags)
+{
+    size_t head = reply_data_header_size(s);
+
+    while (r->length > 0) {
+        uint32_t n = (uint32_t)MIN(r->length, READ_PIECE);
+        uint8_t *p = lane_reserve(l, head + n);
+        if (l->dead)
+            return true;
+        int error = node_read(s->io, p + head, n, r->offset, flags);
+        if (error == -EAGAIN && (flags & NODE_NOWAIT))
+            return false;
+        if (error != 0) {
+            reply_error_at(l, s, r, request_error(r, error), r->offset);
+            return true;
+        }
+        reply_data_header(p, s, r, r->offset, n, n == r->length);
+        lane_commit(l, head + n);
+        r->offset += n;
+        r->length -= n;
+    }
+    return true;
+}
+
+/* The rest of an unfragmented read, behind its header and first piece. */
+static int stream_rest(const struct session *s, struct lane *l, struct request *r)
+{
+    int error = 0;
+
+    while (r->length > 0 && !l->dead) {
+        uint32_t n = (uint32_t)MIN(r->length, READ_PIECE);
+        uint8_t *p = lane_reserve(l, n);
+        if (error == 0)
+            error = node_read(s->io, p, n, r->offset, 0);
+        if (error != 0 && !s->rules.structured)
+            return error;
+        if (error != 0)
+            memset(p, 0, n); /* the chunk was promised whole */
+        else
+            r->offset += n;
+        lane_commit(l, n);
+        r->length -= n;
+    }
+    return error;
+}
+
+/* A read that has to be one run of bytes (a simple reply, or DF) and is longer than a piece.
+ * Others' replies wait until it is through; nothing is ever larger than the lane. */
+static void read_unfragmented(const struct session *s, struct lane *l, struct request *r)
+{
+    size_t head = reply_data_header_size(s);
+    uint8_t *p = lane_reserve(l, head + READ_PIECE);
+    if (l->dead)
+        return;
+    int error = node_read(s->io, p + head, READ_PIECE, r->offset, 0);
+    if (error != 0) {
+        reply_error_at(l, s, r, request_error(r, error), r->offset);
+        return;
+    }
+    reply_data_header(p, s, r, r->offset, (uint32_t)r->length, false);
+    lane_commit(l, head + READ_PIECE);
+    r->offset += READ_PIECE;
+    r->length -= READ_PIECE;
+
+    lane_hold(l);
+    error = stream_rest(s, l, r);
+    lane_release(l);
+    if (s->rules.structured)
+        error ? reply_error_at(l, s, r, request_error(r, error), r->offset)
+              : reply_success(l, s, r);
+    else if (error != 0)
+        stream_cut(l->sender->stream); /* success was promised: there is no way back */
+}
+
+static bool execute_read(const struct session *s, struct lane *l, struct request *r, bool nowait)
+{
+    bool one_run = !s->rules.structured || (r->flags & NBD_CMD_FLAG_DF);
+
+    if (r->length == 0) {
+        reply_success(l, s, r);
+        return true;
+    }
+    if (!one_run || r->length <= READ_PIECE)
+        return read_pieces(s, l, r, nowait ? NODE_NOWAIT : 0);
+    if (nowait)
+        return false;
+    read_unfragmented(s, l, r);
+    return true;
+}
+
+static uint32_t node_flags(const struct request *r, bool nowait)
+{
+    uint32_t flags = nowait ? NODE_NOWAIT : 0;
+
+    if (r->flags & NBD_CMD_FLAG_FUA)
+        flags |= BACKEND_FUA;
+    if (r->type == NBD_CMD_WRITE_ZEROES && !(r->flags & NBD_CMD_FLAG_NO_HOLE))
+        flags |= BACKEND_MAY_TRIM;
+    if (r->flags & NBD_CMD_FLAG_FAST_ZERO)
+        flags |= BACKEND_FAST;
+    return flags;
+}
+
+static int execute_plain(const struct session *s, const struct request *r, const uint8_t *payload,
+                         uint32_t flags)
+{
+    if (r->length == 0 && r->type != NBD_CMD_FLUSH)
+        return 0;
+    switch (r->type) {
+    case NBD_CMD_WRITE:
+        return node_write(s->io, payload, (uint32_t)r->length, r->offset, flags);
+    case NBD_CMD_WRITE_ZEROES:
+        return node_zero(s->io, r->length, r->offset, flags);
+    case NBD_CMD_TRIM:
+        return node_trim(s->io, r->length, r->offset, flags);
+    case NBD_CMD_CACHE:
+        return node_cache(s->io, r->length, r->offset, flags & NODE_NOWAIT);
+    case NBD_CMD_FLUSH:
+        return node_flush(s->io, flags & NODE_NOWAIT);
+    default:
+        return -EINVAL; /* request_check lets no other pass */
+    }
+}
+
+bool execute(const struct session *s, struct lane *l, struct request *r, const uint8_t *payload,
+             bool nowait)
+{
+    if (r->type == NBD_CMD_READ)
+        return execute_read(s, l, r, nowait);
+    if (r->type == NBD_CMD_BLOCK_STATUS) {
+        if (nowait)
+            return false;
+        if (!l->dead)
+            status_execute(s, l, r);
+        return true;
+    }
+    int error = execute_plain(s, r, payload, node_flags(r, nowait));
+    if (error == -EAGAIN && nowait)
+        return false;
+    reply_result(s, l, r, error);
+    return true;
+}

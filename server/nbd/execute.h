@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Carrying a request out: the node's operation and the laying out of the reply.
+ */
+#ifndef SERVER_NBD_EXECUTE_H
+#define SERVER_NBD_EXECUTE_H
+
+#include "server/nbd/lane.h"
+#include "server/nbd/session.h"
+
+/* Bytes of a read that are read and sent as one piece; longer reads are streamed. A lane that reads
+ * are executed in has room for a piece and its header. */
+#define READ_PIECE       (256u << 10)
+#define READ_PIECE_SPACE (READ_PIECE + 64)
+
+/* Carry out a request that request_check has passed. `payload` is a write's data, whole: a write is
+ * one call to the node, so that an instant is wholly before or after it.
+ *
+ * nowait: only as far as it does not block. true: done, the reply (also one about an error) is laid
+ * out. false, and only with nowait: it would block; *r is what remains to be done. */
+bool execute(const struct session *s, struct lane *l, struct request *r, const uint8_t *payload,
+             bool nowait);
+
+#endif

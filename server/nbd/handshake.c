@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The handshake: fixed newstyle. One function an option; what they parse with is in option.c.
+ *
+ * Exactly the bytes of one option are received at a time, so that nothing a client sends behind
+ * it can be mistaken for something said in another phase. An absolute deadline holds for the whole
+ * of it, whatever trickles in. Replies to an option are built in memory and sent at once.
+ */
+#include "server/nbd/connection.h"
+
+#include "common/log.h"
+#include "server/nbd/option-reply.h"
+
+#include <errno.h>
+
+/* A client that haggles longer than this means no good. */
+#define OPTIONS_MAX 1000u
+/* Bytes of a client's words that we repeat to it or write into the log. */
+#define ECHO_MAX 80u
+
+enum next { NEXT_OPTION, NEXT_TRANSMISSION, NEXT_END };
+
+struct haggling {
+    struct connection *c;
+    int64_t deadline;
+    bool fixed_newstyle, no_zeroes; /* the client's flags */
+    bool structured;
+    struct meta_contexts contexts;
+    uint32_t option; /* being dealt with */
+    const uint8_t *data;
+    size_t length;
+    GByteArray *out;
+};
+
+/* ---- helpers ---- */
+
+static enum next option_error(struct haggling *h, uint32_t error, const char *why)
+{
+    char buf[24];
+    connection_debug(h->c, "%s: %s", option_name(h->option, buf), why);
+    option_reply_error(h->out, h->option, error, why);
+    return NEXT_OPTION;
+}
+
+static enum next option_done(struct haggling *h)
+{
+    option_reply(h->out, h->option, NBD_REP_ACK);
+    return NEXT_OPTION;
+}
+
+/* A reference to the export, or NULL and an error laid out. */
+static struct export *find_export(struct haggling *h, struct text name)
+{
+    g_autofree char *key = g_strndup(name.at ? name.at : "", name.length);
+    struct export *e = server_find_export(h->c->server->registry, key);
+
+    if (e == NULL) {
+        g_autofree char *shown = text_for_display(name, ECHO_MAX);
+        g_autofree char *why = g_strdup_printf("there is no export named \"%s\"", shown);
+        option_error(h, NBD_REP_ERR_UNKNOWN, why);
+    }
+    return e;
+}
+
+static bool offers_multi_conn(const struct connection *c)
+{
+    bool one_client = c->port != NULL && listener_max_connections(c->port->listener) == 1;
+    return !c->server->options.no_multi_conn && !one_client;
+}
+
+/* Open the export for this client; on failure there is an answer for INFO and GO in *why. */
+static bool open_export(struct haggling *h, struct export *e, char **why)
+{
+    struct connection *c = h->c;
+    g_autoptr(GError) err = NULL;
+
+    if (connection_open(c, e, h->structured, &err) == 0) {
+        const struct node_info *info = node_io_info(c->session.io);
+        c->session.rules.eflags = session_flags(info, h->structured, offers_multi_conn(c));
+        return true;
+    }
+    /* What went wrong is our operator's business, and may name files. */
+    log_error("export %s: %s", export_info(e)->name, err->message);
+    *why = g_strdup_printf("export \"%s\" cannot be opened now", export_info(e)->name);
+    return false;
+}
+
+/* ---- options ---- */
+
+static enum next on_abort(struct haggling *h)
+{
+    option_reply(h->out, h->option, NBD_REP_ACK);
+    return NEXT_END;
+}
+
+static enum next on_list(struct haggling *h)
+{
+    const char *why;
+    uint32_t error = option_parse_empty(h->length, &why);
+    if (error != 0)
+        return option_error(h, error, why);
+
+    g_autoptr(GPtrArray) exports = server_list_exports(h->c->server->registry);
+    for (unsigned i = 0; i < exports->len; i++) {
+        const struct export_info *info = export_info(g_ptr_array_index(exports, i));
+        option_reply_server(h->out, h->option, info->name, info->description);
+    }
+    return option_done(h);
+}
+
+static enum next on_structured_reply(struct haggling *h)
+{
+    const char *why;
+    uint32_t error = option_parse_empty(h->length, &why);
+    if (error != 0)
+        return option_error(h, error, why);
+    if (h->c->server->options.no_structured_replies) /* old QEMUs want no other error here */
+        return option_error(h, NBD_REP_ERR_UNSUP, "structured replies are switched off");
+    h->structured = true;
+    return option_done(h);
+}
+
+static void reply_infos(struct haggling *h, const struct option_go *go, struct export *e)
+{
+    const struct session *s = &h->c->session;
+    const struct export_info *info = export_info(e);
+
+    option_reply_info_export(h->out, h->option, s->rules.size, s->rules.eflags);
+    if (go->want_name)
+        option_reply_info_text(h->out, h->option, NBD_INFO_NAME, info->name);
+    if (go->want_description && info->description != NULL)
+        option_reply_info_text(h->out, h->option, NBD_INFO_DESCRIPTION, info->description);
+    if (go->want_block_size) {
+        struct block_sizes b = session_block_sizes(node_io_info(s->io));
+        option_reply_info_block_size(h->out, h->option, b.min, b.pref, b.max);
+    }
+}
+
+/* The contexts count only where they were set for the export that is used now. */
+static void take_contexts(struct haggling *h)
+{
+    struct session *s = &h->c->session;
+
+    if (h->contexts.export == h->c->export) {
+        s->contexts = h->contexts;
+        h->contexts = (struct meta_contexts){0};
+    }
+    s->rules.status_contexts = h->structured && s->contexts.n > 0;
+}
+
+static enum next on_info_go(struct haggling *h)
+{
+    struct option_go go;
+    const char *why;
+    uint32_t error = option_parse_go(h->data, h->length, &go, &why);
+    if (error != 0)
+        return option_error(h, error, why);
+
+    g_autofree char *reason = NULL;
+    struct export *e = find_export(h, go.name);
+    if (e == NULL)
+        return NEXT_OPTION;
+    enum next next = NEXT_OPTION;
+    if (!open_export(h, e, &reason)) {
+        option_error(h, NBD_REP_ERR_UNKNOWN, reason);
+    } else if (h->option == NBD_OPT_INFO) {
+        reply_infos(h, &go, e);
+        connection_close_export(h->c);
+        option_done(h);
+    } else if (!connection_enter_transmission(h->c)) {
+        connection_close_export(h->c);
+        option_error(h, NBD_REP_ERR_SHUTDOWN, "the server is shutting down");
+    } else {
+        reply_infos(h, &go, e);
+        take_contexts(h);
+        option_done(h);
+        next = NEXT_TRANSMISSION;
+    }
+    export_unref(e);
+    return next;
+}
+
+/* The old way in: it cannot answer with an error, only by closing. */
+static enum next on_export_name(struct haggling *h)
+{
+    struct text name;
+    const char *why;
+    g_autofree char *reason = NULL;
+
+    if (option_parse_name(h->data, h->length, &name, &why) != 0) {
+        connection_debug(h->c, "NBD_OPT_EXPORT_NAME: %s", why);
+        return NEXT_END;
+    }
+    struct export *e = find_export(h, name);
+    g_byte_array_set_size(h->out, 0); /* no error reply here */
+    if (e == NULL)
+        return NEXT_END;
+    enum next next = NEXT_END;
+    if (open_export(h, e, &reason) && connection_enter_transmission(h->c)) {
+        uint8_t answer[10 + 124] = {0};
+        store_be64(answer, h->c->session.rules.size);
+        store_be16(answer + 8, h->c->session.rules.eflags);
+        g_byte_array_append(h->out, answer, h->no_zeroes ? 10 : sizeof answer);
+        take_contexts(h);
+        next = NEXT_TRANSMISSION;
+    }
+    export_unref(e);
+    return next;
+}
+
+static enum next on_meta_context(struct haggling *h)
+{
+    struct option_meta queries;
+    const char *why;
+    bool set = h->option == NBD_OPT_SET_META_CONTEXT;
+
+    if (set)
+        meta_contexts_clear(&h->contexts); /* whatever comes of it */
+    if (!h->structured)
+        return option_error(h, NBD_REP_ERR_INVALID, "structured replies come first");
+    uint32_t error = option_parse_meta(h->data, h->length, &queries, &why);
+    if (error != 0)
+        return option_error(h, error, why);
+    struct export *e = find_export(h, queries.name);
+    if (e == NULL)
+        return NEXT_OPTION;
+    if (set)
+        error = meta_set(e, &queries, &h->contexts, h->out, &why);
+    else
+        meta_list(e, &queries, h->out);
+    export_unref(e);
+    return error != 0 ? option_error(h, error, why) : option_done(h);
+}
+
+/* ---- the haggling ---- */
+
+static enum next dispatch(struct haggling *h)
+{
+    if (atomic_load(&h->c->ending) && h->option != NBD_OPT_ABORT) {
+        if (h->option == NBD_OPT_EXPORT_NAME)
+            return NEXT_END;
+        return option_error(h, NBD_REP_ERR_SHUTDOWN, "the server is shutting down");
+    }
+    if (!h->fixed_newstyle && h->option != NBD_OPT_EXPORT_NAME)
+        return option_error(h, NBD_REP_ERR_INVALID, "options are for fixed newstyle clients");
+    switch (h->option) {
+    case NBD_OPT_EXPORT_NAME:
+        return on_export_name(h);
+    case NBD_OPT_ABORT:
+        return on_abort(h);
+    case NBD_OPT_LIST:
+        return on_list(h);
+    case NBD_OPT_INFO:
+    case NBD_OPT_GO:
+        return on_info_go(h);
+    case NBD_OPT_STRUCTURED_REPLY:
+        return on_structured_reply(h);
+    case NBD_OPT_LIST_META_CONTEXT:
+    case NBD_OPT_SET_META_CONTEXT:
+        return on_meta_context(h);
+    default:
+        return option_error(h, NBD_REP_ERR_UNSUP, "the option is not supported");
+    }
+}
+
+static int receive(struct haggling *h, void *buf, size_t length)
+{
+    return stream_receive_by(&h->c->stream, buf, length, h->deadline);
+}
+
+static int send_out(struct haggling *h)
+{
+    int r = stream_send_by(&h->c->stream, h->out->data, h->out->len, h->deadline);
+    g_byte_array_set_size(h->out, 0);
+    return r;
+}
+
+/* Receive one option and answer it. */
+static enum next one_option(struct haggling *h)
+{
+    uint8_t bytes[NBD_OPTION_HEADER_SIZE];
+    struct option_header header;
+
+    int r = receive(h, bytes, sizeof bytes);
+    if (r == 0 && !option_parse_header(bytes, &header)) {
+        connection_debug(h->c, "this is not NBD");
+        return NEXT_END;
+    }
+    if (r == 0 && header.length > OPTION_DATA_MAX) {
+        connection_debug(h->c, "an option of %u bytes is more than anybody needs", header.length);
+        return NEXT_END;
+    }
+    if (r == 0)
+        r = receive(h, h->c->in.bytes, header.length);
+    if (r < 0) {
+        connection_debug(h->c, "gone in the handshake: %s", g_strerror(-r));
+        return NEXT_END;
+    }
+    h->option = header.option;
+    h->data = h->c->in.bytes;
+    h->length = header.length;
+    enum next next = dispatch(h);
+    r = send_out(h);
+    return r < 0 ? NEXT_END : next;
+}
+
+/* Magic numbers and flags, both ways. */
+static bool greet(struct haggling *h)
+{
+    uint8_t hello[18], answer[4];
+    uint16_t flags =
+        (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES) & h->c->server->options.mask_handshake;
+
+    store_be64(hello, NBD_INIT_MAGIC);
+    store_be64(hello + 8, NBD_OPTION_MAGIC);
+    store_be16(hello + 16, flags);
+    g_byte_array_append(h->out, hello, sizeof hello);
+    if (send_out(h) < 0 || receive(h, answer, sizeof answer) < 0)
+        return false;
+    uint32_t client = load_be32(answer);
+    if (client & ~(uint32_t)flags) {
+        connection_debug(h->c, "client flags 0x%x were not offered", client);
+        return false;
+    }
+    h->fixed_newstyle = client & NBD_FLAG_FIXED_NEWSTYLE;
+    h->no_zeroes = client & NBD_FLAG_NO_ZEROES;
+    return true;
+}
+
+bool handshake(struct connection *c)
+{
+    struct haggling h = {.c = c, .out = g_byte_array_new()};
+    unsigned timeout = c->server->options.handshake_timeout;
+    enum next next = NEXT_OPTION;
+
+    if (timeout > 0)
+        h.deadline = c->since + (int64_t)timeout * G_USEC_PER_SEC;
+    if (!greet(&h))
+        next = NEXT_END;
+    for (unsigned n = 0; next == NEXT_OPTION; n++)
+        next = n < OPTIONS_MAX ? one_option(&h) : NEXT_END;
+    meta_contexts_clear(&h.contexts);
+    g_byte_array_unref(h.out);
+    return next == NEXT_TRANSMISSION;
+}

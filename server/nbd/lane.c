@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/nbd/lane.h"
+
+void lane_flush(struct lane *l)
+{
+    if (l->used == 0)
+        return;
+    int r = l->held ? sender_send_held(l->sender, l->buf, l->used)
+                    : sender_send(l->sender, l->buf, l->used);
+    if (r != 0)
+        l->dead = true;
+    l->used = 0;
+}
+
+uint8_t *lane_reserve(struct lane *l, size_t length)
+{
+    if (length > l->size - l->used)
+        lane_flush(l);
+    return l->buf + l->used;
+}
+
+void lane_hold(struct lane *l)
+{
+    sender_hold(l->sender);
+    l->held = true;
+}
+
+void lane_release(struct lane *l)
+{
+    lane_flush(l);
+    l->held = false;
+    sender_release(l->sender);
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A thread accepts for all sockets of a listener.
+ *
+ * A port (socket) has a cap on its clients. At the cap nobody is accepted, as in QEMU: who comes
+ * waits in the kernel's queue for a place. But clients that connect and say nothing must not keep
+ * others out for as long as the handshake's deadline: when somebody waits at the cap, the oldest
+ * client that is still in its handshake after YOUNG_USEC is dropped for it.
+ *
+ * When descriptors or memory have run out, a port pauses until a client has gone, or for a second;
+ * it does not spin.
+ */
+#include "server/nbd/listener.h"
+
+#include "common/error.h"
+#include "common/log.h"
+#include "server/nbd/connection.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define YOUNG_USEC G_USEC_PER_SEC
+#define PAUSE_USEC G_USEC_PER_SEC
+
+struct nbd_listener {
+    struct nbd_server *server;
+    unsigned max_connections; /* a port; 0: any number */
+    struct port *ports;
+    unsigned n_ports;
+    pthread_t thread;
+    bool accepting;       /* the thread is to be joined; control thread */
+    atomic_bool stopping; /* tells the thread */
+    int wake;             /* eventfd: a client has gone, or stopping */
+};
+
+void listener_wake(struct nbd_listener *l)
+{
+    uint64_t one = 1;
+    (void)!write(l->wake, &one, sizeof one); /* it can only fail where it is awake already */
+}
+
+unsigned listener_max_connections(const struct nbd_listener *l)
+{
+    return l->max_connections;
+}
+
+unsigned nbd_listener_clients(struct nbd_listener *l)
+{
+    unsigned n = 0;
+
+    pthread_mutex_lock(&l->server->lock);
+    for (unsigned i = 0; i < l->n_ports; i++)
+        n += l->ports[i].n_clients;
+    pthread_mutex_unlock(&l->server->lock);
+    return n;
+}
+
+/* ---- accepting ---- */
+
+/* Locked. The oldest client of the port that is still in its handshake. */
+static struct connection *oldest_in_handshake(struct port *p)
+{
+    for (GList *i = p->listener->server->connections.head; i != NULL; i = i->next) {
+        struct connection *c = i->data;
+        if (c->port == p && c->phase == PHASE_HANDSHAKE)
+            return c; /* the list is in order of age */
+    }
+    return NULL;
+}
+
+/* Take a place for a new client, if there is one; else see to it that there will be. */
+static bool take_place(struct port *p)
+{
+    struct nbd_listener *l = p->listener;
+
+    pthread_mutex_lock(&l->server->lock);
+    bool room = l->max_connections == 0 || p->n_clients < l->max_connections;
+    if (room) {
+        p->n_clients++;
+    } else {
+        struct connection *c = oldest_in_handshake(p);
+        p->paused_until = c ? c->since + YOUNG_USEC : G_MAXINT64;
+        if (c != NULL && p->paused_until <= g_get_monotonic_time()) {
+            connection_debug(c, "dropped: others wait while it says nothing");
+            connection_cut(c);
+            p->paused_until = G_MAXINT64;
+        }
+    }
+    pthread_mutex_unlock(&l->server->lock);
+    return room;
+}
+
+static void give_place_back(struct port *p)
+{
+    pthread_mutex_lock(&p->listener->server->lock);
+    p->n_clients--;
+    pthread_mutex_unlock(&p->listener->server->lock);
+}
+
+static void accept_failed(struct port *p, int error)
+{
+    give_place_back(p);
+    if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
+        return;
+    log_error("cannot accept an NBD client: %s", g_strerror(error));
+    p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
+}
+
+static void accept_one(struct port *p)
+{
+    g_autoptr(GError) err = NULL;
+
+    if (!take_place(p))
+        return;
+    int fd = accept4(p->fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0) {
+        accept_failed(p, errno);
+        return;
+    }
+    if (connection_start(p->listener->server, p, fd, fd, NULL, NULL, &err) < 0) {
+        log_error("NBD client refused: %s", err->message);
+        give_place_back(p);
+        p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
+    }
+}
+
+/* Fill in what to wait for; returns poll's timeout. */
+static int prepare(struct nbd_listener *l, struct pollfd *fds)
+{
+    int64_t now = g_get_monotonic_time(), first = G_MAXINT64;
+
+    for (unsigned i = 0; i < l->n_ports; i++) {
+        struct port *p = &l->ports[i];
+        if (p->paused_until <= now)
+            p->paused_until = 0;
+        else
+            first = MIN(first, p->paused_until);
+        fds[i] = (struct pollfd){.fd = p->paused_until == 0 ? p->fd : -1, .events = POLLIN};
+    }
+    fds[l->n_ports] = (struct pollfd){.fd = l->wake, .events = POLLIN};
+    return first == G_MAXINT64 ? -1 : (int)((first - now) / 1000 + 1);
+}
+
+static void woken(struct nbd_listener *l)
+{
+    uint64_t count;
+
+    (void)!read(l->wake, &count, sizeof count);
+    for (unsigned i = 0; i < l->n_ports; i++)
+        l->ports[i].paused_until = 0;
+    connections_reap(l->server);
+}
+
+static void *accept_main(void *listener)
+{
+    struct nbd_listener *l = listener;
+    g_autofree struct pollfd *fds = g_new0(struct pollfd, l->n_ports + 1);
+
+    while (!atomic_load(&l->stopping)) {
+        int timeout = prepare(l, fds);
+        if (poll(fds, l->n_ports + 1, timeout) < 0)
+            continue; /* EINTR */
+        if (fds[l->n_ports].revents != 0)
+            woken(l);
+        for (unsigned i = 0; i < l->n_ports && !atomic_load(&l->stopping); i++) {
+            if (fds[i].revents != 0)
+                accept_one(&l->ports[i]);
+        }
+    }
+    return NULL;
+}
+
+/* ---- beginning and end ---- */
+
+static void close_all(const int *fds, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        close(fds[i]);
+}
+
+static void listener_free(struct nbd_listener *l)
+{
+    if (l->wake >= 0)
+        close(l->wake);
+    g_free(l->ports);
+    g_free(l);
+}
+
+struct nbd_listener *nbd_listen(struct nbd_server *n, const int *fds, unsigned n_fds,
+                                unsigned max_connections, GError **err)
+{
+    struct nbd_listener *l = g_new0(struct nbd_listener, 1);
+
+    l->server = n;
+    l->max_connections = max_connections;
+    l->ports = g_new0(struct port, n_fds);
+    l->n_ports = n_fds;
+    for (unsigned i = 0; i < n_fds; i++) {
+        l->ports[i] = (struct port){.listener = l, .fd = fds[i]};
+        /* A client may be gone again between poll and accept. */
+        fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);
+    }
+    l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int error = l->wake < 0 ? errno : pthread_create(&l->thread, NULL, accept_main, l);
+    if (error != 0) {
+        fail_errno(err, error, "cannot start a listener");
+        close_all(fds, n_fds);
+        listener_free(l);
+        return NULL;
+    }
+    l->accepting = true;
+    g_ptr_array_add(n->listeners, l);
+    return l;
+}
+
+void listener_stop_accepting(struct nbd_listener *l)
+{
+    if (!l->accepting)
+        return;
+    atomic_store(&l->stopping, true);
+    listener_wake(l);
+    pthread_join(l->thread, NULL);
+    l->accepting = false;
+    for (unsigned i = 0; i < l->n_ports; i++)
+        close(l->ports[i].fd);
+}
+
+void nbd_listener_stop(struct nbd_listener *l)
+{
+    struct nbd_server *n = l->server;
+
+    listener_stop_accepting(l);
+    pthread_mutex_lock(&n->lock);
+    connections_cut(n, l);
+    for (unsigned i = 0; i < l->n_ports; i++) {
+        while (l->ports[i].n_clients > 0)
+            pthread_cond_wait(&n->changed, &n->lock);
+    }
+    pthread_mutex_unlock(&n->lock);
+    connections_reap(n);
+    g_ptr_array_remove(n->listeners, l);
+    listener_free(l);
+}

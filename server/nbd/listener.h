@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Listening sockets and the thread that accepts from them. Private to nbd/.
+ */
+#ifndef SERVER_NBD_LISTENER_H
+#define SERVER_NBD_LISTENER_H
+
+#include "server/nbd/nbd.h"
+
+/* One listening socket and its clients. */
+struct port {
+    struct nbd_listener *listener;
+    int fd;
+    unsigned n_clients;   /* the engine's lock */
+    int64_t paused_until; /* the accepting thread's; g_get_monotonic_time, 0: not paused */
+};
+
+/* A client has gone: there is room. Any thread, the engine's lock held. */
+void listener_wake(struct nbd_listener *l);
+unsigned listener_max_connections(const struct nbd_listener *l);
+/* End the accepting thread and close the sockets; clients stay. May be called again. */
+void listener_stop_accepting(struct nbd_listener *l);
+
+#endif

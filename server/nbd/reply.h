@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Replies of the transmission phase, laid out in a lane. The one place that knows their formats;
+ * which of them a client gets follows from what it negotiated.
+ */
+#ifndef SERVER_NBD_REPLY_H
+#define SERVER_NBD_REPLY_H
+
+#include "server/nbd/lane.h"
+#include "server/nbd/session.h"
+
+/* Success, nothing to carry (for READ and BLOCK_STATUS under structured replies: the closing
+ * chunk). */
+void reply_success(struct lane *l, const struct session *s, const struct request *r);
+
+/* `why` may be NULL: a sentence is found for the error. */
+void reply_error(struct lane *l, const struct session *s, const struct request *r, uint32_t error,
+                 const char *why);
+
+/* The same where it is known that it happened at `offset`, which lies inside the request. */
+void reply_error_at(struct lane *l, const struct session *s, const struct request *r,
+                    uint32_t error, uint64_t offset);
+
+/* Bytes before the data of a read, and the writing of them: `length` bytes from `offset` follow.
+ * `done`: nothing of this reply comes after them. */
+size_t reply_data_header_size(const struct session *s);
+void reply_data_header(uint8_t *p, const struct session *s, const struct request *r,
+                       uint64_t offset, uint32_t length, bool done);
+
+/* A structured chunk's header, NBD_STRUCTURED_REPLY_SIZE bytes. */
+void reply_chunk_header(uint8_t *p, uint16_t flags, uint16_t type, uint64_t cookie,
+                        uint32_t length);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Sending for one connection: many threads have replies, one stream takes them.
+ *
+ * Whoever sends owns the stream meanwhile (`busy`); the lock is held only to look and to pass the
+ * ownership on, never across the network. A worker that is done posts its reply: if nobody owns the
+ * stream it sends at once, and with it all that was posted meanwhile; if somebody does, that one
+ * will send it. So no reply waits for a thread to wake up, and replies that are ready together go
+ * out in one sendmsg. How much can be posted is bounded by the crew's budget (crew.h).
+ *
+ * Once sending has failed the sender is dead: what comes is dropped, with its `sent` called.
+ */
+#ifndef SERVER_NBD_SENDER_H
+#define SERVER_NBD_SENDER_H
+
+#include "server/nbd/stream.h"
+
+#include <pthread.h>
+
+/* Bytes that are ready to go. */
+struct parcel {
+    struct parcel *next;
+    const void *data;
+    size_t length;
+    void (*sent)(struct parcel *p); /* gone, or dropped; called without a lock; frees it */
+};
+
+struct sender {
+    struct stream *stream;
+    pthread_mutex_t lock; /* a leaf: nothing is locked inside it */
+    pthread_cond_t idle;  /* busy became false */
+    struct parcel *first, **last;
+    bool busy;
+    int error; /* not 0: dead. Written by the owner, under the lock. */
+};
+
+void sender_init(struct sender *s, struct stream *stream);
+void sender_destroy(struct sender *s); /* nothing is posted or owned */
+
+/* Send `length` bytes, and with them what is posted; returns when they are sent. 0, or a negative
+ * errno: dead. */
+int sender_send(struct sender *s, const void *data, size_t length);
+
+/* Have `p` sent, by us or by the owner. */
+void sender_post(struct sender *s, struct parcel *p);
+
+/* Own the stream over several sends, with nothing of others in between; posted parcels wait. */
+void sender_hold(struct sender *s);
+int sender_send_held(struct sender *s, const void *data, size_t length);
+void sender_release(struct sender *s);
+
+bool sender_is_dead(struct sender *s);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a connection's requests run against; fixed from the end of the handshake on, and read by the
+ * connection's thread and its workers alike.
+ */
+#ifndef SERVER_NBD_SESSION_H
+#define SERVER_NBD_SESSION_H
+
+#include "server/nbd/meta.h"
+#include "server/nbd/request.h"
+
+struct session {
+    struct node_io *io;
+    struct request_rules rules;
+    struct meta_contexts contexts;
+};
+
+/* The transmission flags for a client of this node. */
+uint16_t session_flags(const struct node_info *info, bool structured, bool multi_conn);
+
+/* The three sizes of NBD_INFO_BLOCK_SIZE, made to keep the protocol's rules whatever the plugin
+ * says. */
+struct block_sizes {
+    uint32_t min, pref, max;
+};
+struct block_sizes session_block_sizes(const struct node_info *info);
+
+#endif

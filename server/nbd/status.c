@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a reply keeps, beyond the protocol's rules: all contexts cover the same total, which never
+ * exceeds the request (clients exist that advance by one context alone); neighbours differ; every
+ * extent is a multiple of the minimum block, but where the request ends. A context that cannot be
+ * told makes the whole request fail: "clean" or "zero" is never said for want of an answer.
+ */
+#include "server/nbd/status.h"
+
+#include "common/cursor.h"
+#include "server/nbd/reply.h"
+
+#include <errno.h>
+
+/* Extents of one reply, over all its contexts. */
+#define EXTENTS_BUDGET (1u << 19)
+
+static size_t extents_per_context(const struct session *s)
+{
+    return MIN(EXTENTS_MAX, EXTENTS_BUDGET / MAX(s->contexts.n, 1));
+}
+
+size_t status_charge(const struct session *s)
+{
+    return s->contexts.n * extents_per_context(s) * sizeof(struct extent);
+}
+
+static bool is_aligned(const struct extents *e, uint32_t align, bool complete)
+{
+    uint64_t borders = 0;
+    for (size_t i = 0; i < e->count; i++) {
+        if (!complete || i + 1 < e->count)
+            borders |= e->list[i].length;
+    }
+    return (borders & (align - 1)) == 0;
+}
+
+int status_align(struct extents *e, uint32_t align, bool any, bool complete)
+{
+    if (is_aligned(e, align, complete))
+        return 0;
+
+    struct extents out = EXTENTS_INIT;
+    int r = 0;
+    uint64_t filled = 0; /* bytes of the unit that is being put together */
+    uint32_t flags = 0;
+
+    for (size_t i = 0; i < e->count && r == 0; i++) {
+        uint64_t left = e->list[i].length;
+        while (left > 0 && r == 0) {
+            /* Whole units of one extent at once, else what completes the present unit. */
+            uint64_t n =
+                filled == 0 && left >= align ? left - left % align : MIN(left, align - filled);
+            if (filled == 0)
+                flags = e->list[i].flags;
+            else
+                flags = any ? flags | e->list[i].flags : flags & e->list[i].flags;
+            filled += n;
+            left -= n;
+            if (filled >= align) {
+                r = extents_add(&out, filled, flags);
+                filled = 0;
+            }
+        }
+    }
+    if (r == 0 && filled > 0 && complete)
+        r = extents_add(&out, filled, flags);
+    extents_free(e);
+    *e = out;
+    return r;
+}
+
+static void limit_count(struct extents *e, size_t count)
+{
+    uint64_t total = 0;
+    if (e->count <= count)
+        return;
+    for (size_t i = 0; i < count; i++)
+        total += e->list[i].length;
+    extents_truncate(e, total);
+}
+
+/* All of the range that fits into the list: a backend may know only a little at a time. */
+static int allocation(const struct session *s, uint64_t offset, uint64_t length, bool one,
+                      struct extents *e)
+{
+    size_t most = extents_per_context(s);
+    uint32_t enough = one ? s->rules.min_block : UINT32_MAX;
+
+    while (e->total < length && e->total < (one ? enough : UINT64_MAX) && e->count < most) {
+        uint64_t before = e->total;
+        int r =
+            node_extents(s->io, length - e->total, offset + e->total, one ? BACKEND_REQ_ONE : 0, e);
+        if (e->total == before) /* an error, or a backend that would keep us turning for ever */
+            return r == -ENOSPC && before > 0 ? 0 : (r < 0 && r != -ENOSPC ? r : -EIO);
+        if (r < 0)
+            return r == -ENOSPC ? 0 : r;
+    }
+    return 0;
+}
+
+/* One context's extents from r->offset, together at most `length`. */
+static int query(const struct session *s, const struct meta_context *c, const struct request *r,
+                 uint64_t length, struct extents *e)
+{
+    bool one = r->flags & NBD_CMD_FLAG_REQ_ONE;
+    /* A bitmap's first extent may be smaller than the minimum block. */
+    bool first_is_enough = one && s->rules.min_block <= BITMAP_MIN_GRANULARITY;
+    int error = c->bitmap ? dirty_bitmap_extents(c->bitmap, length, r->offset, first_is_enough, e)
+                          : allocation(s, r->offset, length, one, e);
+    if (error != 0)
+        return error;
+    limit_count(e, extents_per_context(s));
+    extents_truncate(e, length);
+    error = status_align(e, s->rules.min_block, c->bitmap != NULL, e->total == length);
+    if (error != 0)
+        return error;
+    if (e->count == 0)
+        return -EIO;
+    if (one)
+        extents_truncate(e, e->list[0].length);
+    return 0;
+}
+
+/* Every context's list, all cut to the shortest. */
+static int query_all(const struct session *s, const struct request *r, struct extents *lists)
+{
+    uint64_t total = r->length;
+
+    for (unsigned i = 0; i < s->contexts.n; i++) {
+        int error = query(s, &s->contexts.list[i], r, total, &lists[i]);
+        if (error != 0)
+            return error;
+        total = lists[i].total;
+    }
+    for (unsigned i = 0; i < s->contexts.n; i++)
+        extents_truncate(&lists[i], total);
+    return 0;
+}
+
+static void put_extents(struct lane *l, const struct extent *list, size_t n)
+{
+    uint8_t *p = lane_reserve(l, n * 8);
+    for (size_t i = 0; i < n; i++) {
+        store_be32(p + i * 8, (uint32_t)list[i].length);
+        store_be32(p + i * 8 + 4, list[i].flags);
+    }
+    lane_commit(l, n * 8);
+}
+
+static void put_context(struct lane *l, const struct request *r, uint32_t id,
+                        const struct extents *e, bool done)
+{
+    const size_t head = NBD_STRUCTURED_REPLY_SIZE + 4, slice = 4096;
+    bool hold = head + e->count * 8 > l->size;
+
+    if (hold)
+        lane_hold(l);
+    else
+        lane_reserve(l, head + e->count * 8);
+    uint8_t *p = lane_reserve(l, head);
+    reply_chunk_header(p, done ? NBD_REPLY_FLAG_DONE : 0, NBD_REPLY_TYPE_BLOCK_STATUS, r->cookie,
+                       (uint32_t)(4 + e->count * 8));
+    store_be32(p + NBD_STRUCTURED_REPLY_SIZE, id);
+    lane_commit(l, head);
+    for (size_t i = 0; i < e->count; i += slice)
+        put_extents(l, e->list + i, MIN(slice, e->count - i));
+    if (hold)
+        lane_release(l);
+}
+
+void status_execute(const struct session *s, struct lane *l, const struct request *r)
+{
+    unsigned n = s->contexts.n;
+    struct extents lists[META_CONTEXTS_MAX] = {0};
+
+    int error = query_all(s, r, lists);
+    if (error != 0) {
+        reply_error(l, s, r, request_error(r, error), NULL);
+    } else {
+        for (unsigned i = 0; i < n; i++)
+            put_context(l, r, s->contexts.list[i].id, &lists[i], i + 1 == n);
+    }
+    for (unsigned i = 0; i < n; i++)
+        extents_free(&lists[i]);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * BLOCK_STATUS: extents of the selected contexts, and the reply that carries them.
+ */
+#ifndef SERVER_NBD_STATUS_H
+#define SERVER_NBD_STATUS_H
+
+#include "server/nbd/lane.h"
+#include "server/nbd/session.h"
+
+/* Answer a checked BLOCK_STATUS request. Its memory is bounded: see status_charge. May block. */
+void status_execute(const struct session *s, struct lane *l, const struct request *r);
+
+/* Most bytes of memory that it takes meanwhile. */
+size_t status_charge(const struct session *s);
+
+/* Move the borders of extents to multiples of `align` (a power of 2), seen from the list's start.
+ * A unit that several extents share gets their flags or-ed (`any`) or and-ed. A last unit that is
+ * not whole is kept only if the list is `complete`, that is, ends where the request does; else it
+ * is dropped, for its other half is not known. 0 or -ENOMEM. */
+int status_align(struct extents *e, uint32_t align, bool any, bool complete);
+
+#endif

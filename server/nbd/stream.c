@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/nbd/stream.h"
+
+#include "common/error.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+/* A pipe that poll(2) calls writable takes this much without blocking. */
+#define PIPE_PIECE 4096u
+/* Room asked for in a Unix socket, so that a batch of replies goes in with one call. */
+#define SOCKET_BUFFER (512 << 10)
+
+static bool is_socket(int fd)
+{
+    int type;
+    socklen_t length = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0;
+}
+
+int stream_init(struct stream *s, int in, int out, GError **err)
+{
+    *s = (struct stream){.in = in, .out = out, .end_in = -1, .end_out = -1};
+    s->in_socket = is_socket(in);
+    s->out_socket = is_socket(out);
+    if (s->in_socket && s->out_socket)
+        return 0;
+    s->end_in = eventfd(0, EFD_CLOEXEC);
+    s->end_out = eventfd(0, EFD_CLOEXEC);
+    if (s->end_in < 0 || s->end_out < 0) {
+        fail_errno(err, errno, "eventfd");
+        stream_close(s);
+        return -1;
+    }
+    return 0;
+}
+
+void stream_close(struct stream *s)
+{
+    int fds[] = {s->in, s->out == s->in ? -1 : s->out, s->end_in, s->end_out};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(fds); i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+    s->in = s->out = s->end_in = s->end_out = -1;
+}
+
+static int socket_domain(int fd)
+{
+    int domain;
+    socklen_t length = sizeof domain;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 ? domain : AF_UNSPEC;
+}
+
+static void set_option(int fd, int level, int name, int value)
+{
+    /* A wish: where the kernel refuses it, all works the same, slower. */
+    (void)!setsockopt(fd, level, name, &value, sizeof value);
+}
+
+void stream_tune(struct stream *s, unsigned idle_seconds, unsigned send_seconds)
+{
+    struct timeval idle = {.tv_sec = idle_seconds}, send_wait = {.tv_sec = send_seconds};
+
+    if (s->in_socket)
+        setsockopt(s->in, SOL_SOCKET, SO_RCVTIMEO, &idle, sizeof idle);
+    if (!s->out_socket)
+        return;
+    setsockopt(s->out, SOL_SOCKET, SO_SNDTIMEO, &send_wait, sizeof send_wait);
+    switch (socket_domain(s->out)) {
+    case AF_UNIX:
+        /* TCP sizes its buffers itself, and setting them turns that off. */
+        set_option(s->out, SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER);
+        set_option(s->out, SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER);
+        break;
+    case AF_INET:
+    case AF_INET6:
+        set_option(s->out, IPPROTO_TCP, TCP_NODELAY, 1);
+        break;
+    default:
+        break;
+    }
+}
+
+/* Wait until receiving (or sending) may do something, or until `timeout_ms`. > 0: try now; 0: time
+ * is up; -ECANCELED: ended from outside. */
+static int wait_for(struct stream *s, bool receive, int timeout_ms)
+{
+    struct pollfd p[2] = {
+        {.fd = receive ? s->in : s->out, .events = receive ? POLLIN : POLLOUT},
+        {.fd = receive ? s->end_in : s->end_out, .events = POLLIN},
+    };
+    int r;
+
+    do
+        r = poll(p, 2, timeout_ms);
+    while (r < 0 && errno == EINTR);
+    if (r < 0)
+        return -errno;
+    return p[1].revents != 0 ? -ECANCELED : r;
+}
+
+ssize_t stream_receive_now(struct stream *s, void *buf, size_t length)
+{
+    ssize_t n;
+
+    if (s->in_socket) {
+        do
+            n = recv(s->in, buf, length, MSG_DONTWAIT);
+        while (n < 0 && errno == EINTR);
+        return n < 0 ? -errno : n;
+    }
+    int r = wait_for(s, true, 0);
+    if (r <= 0)
+        return r == 0 ? -EAGAIN : r;
+    n = read(s->in, buf, length);
+    return n < 0 ? -errno : n;
+}
+
+ssize_t stream_receive(struct stream *s, void *buf, size_t length)
+{
+    ssize_t n;
+
+    if (s->in_socket) {
+        do
+            n = recv(s->in, buf, length, 0);
+        while (n < 0 && errno == EINTR);
+        return n < 0 ? -errno : n;
+    }
+    stream_wait(s);
+    return stream_receive_now(s, buf, length);
+}
+
+void stream_wait(struct stream *s)
+{
+    wait_for(s, true, -1);
+}
+
+/* Take `n` bytes that were sent off the front. */
+static void advance(struct iovec **iov, unsigned *count, size_t n)
+{
+    while (*count > 0 && n >= (*iov)->iov_len) {
+        n -= (*iov)->iov_len;
+        (*iov)++;
+        (*count)--;
+    }
+    if (*count > 0) {
+        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + n;
+        (*iov)->iov_len -= n;
+    }
+}
+
+static ssize_t send_some(struct stream *s, struct iovec *iov, unsigned n)
+{
+    if (s->out_socket) {
+        struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
+        ssize_t sent = sendmsg(s->out, &m, MSG_NOSIGNAL);
+        if (sent < 0)
+            return errno == EAGAIN ? -ETIMEDOUT : -errno;
+        return sent;
+    }
+    int r = wait_for(s, false, -1);
+    if (r < 0)
+        return r;
+    ssize_t written = write(s->out, iov->iov_base, MIN(iov->iov_len, PIPE_PIECE));
+    return written < 0 ? -errno : written;
+}
+
+int stream_send(struct stream *s, struct iovec *iov, unsigned n)
+{
+    while (n > 0) {
+        ssize_t sent = send_some(s, iov, MIN(n, IOV_MAX));
+        if (sent == -EINTR || sent == -EAGAIN)
+            continue;
+        if (sent < 0)
+            return (int)sent;
+        advance(&iov, &n, (size_t)sent);
+    }
+    return 0;
+}
+
+static int ms_until(int64_t deadline)
+{
+    if (deadline == 0)
+        return -1;
+    int64_t left = deadline - g_get_monotonic_time();
+    return left <= 0 ? 0 : (int)MIN((left + 999) / 1000, INT_MAX);
+}
+
+int stream_receive_by(struct stream *s, void *buf, size_t length, int64_t deadline)
+{
+    size_t got = 0;
+
+    while (got < length) {
+        int r = wait_for(s, true, ms_until(deadline));
+        if (r <= 0)
+            return r == 0 ? -ETIMEDOUT : r;
+        ssize_t n = stream_receive_now(s, (uint8_t *)buf + got, length - got);
+        if (n == -EAGAIN)
+            continue;
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return got == 0 ? -ENODATA : -EPIPE;
+        got += (size_t)n;
+    }
+    return 0;
+}
+
+int stream_send_by(struct stream *s, const void *buf, size_t length, int64_t deadline)
+{
+    const uint8_t *at = buf;
+
+    while (length > 0) {
+        int r = wait_for(s, false, ms_until(deadline));
+        if (r <= 0)
+            return r == 0 ? -ETIMEDOUT : r;
+        ssize_t n = s->out_socket ? send(s->out, at, length, MSG_NOSIGNAL | MSG_DONTWAIT)
+                                  : write(s->out, at, MIN(length, PIPE_PIECE));
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            return -errno;
+        if (n > 0) {
+            at += n;
+            length -= (size_t)n;
+        }
+    }
+    return 0;
+}
+
+static void end_waiting(int fd)
+{
+    uint64_t one = 1;
+    if (fd >= 0)
+        (void)!write(fd, &one, sizeof one);
+}
+
+void stream_end_input(struct stream *s)
+{
+    if (s->in_socket)
+        shutdown(s->in, SHUT_RD);
+    else
+        end_waiting(s->end_in);
+}
+
+void stream_cut(struct stream *s)
+{
+    if (s->in_socket)
+        shutdown(s->in, SHUT_RDWR);
+    if (s->out_socket && s->out != s->in)
+        shutdown(s->out, SHUT_RDWR);
+    end_waiting(s->end_in);
+    end_waiting(s->end_out);
+}

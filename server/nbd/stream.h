@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The bytes to and from one client: a socket, or a pair of descriptors (-s). The one place that
+ * knows system calls of the wire, and where TLS will go.
+ *
+ * One thread receives; one thread at a time sends. stream_cut and stream_end_input may be called
+ * from any thread until stream_close, which comes after every other use: a descriptor's number is
+ * never given back while somebody may still write to it.
+ */
+#ifndef SERVER_NBD_STREAM_H
+#define SERVER_NBD_STREAM_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct stream {
+    int in, out; /* may be the same */
+    bool in_socket, out_socket;
+    int end_in, end_out; /* eventfds that end waiting where shutdown(2) cannot; -1: both sockets */
+};
+
+/* Takes over the descriptors, on failure too. */
+int stream_init(struct stream *s, int in, int out, GError **err);
+void stream_close(struct stream *s);
+
+/* Make it quick for bulk data: buffers, no Nagle, and the two waits: a receive gives up after
+ * `idle_seconds` (-EAGAIN), a send that makes no progress after `send_seconds` (-ETIMEDOUT).
+ * 0: never. */
+void stream_tune(struct stream *s, unsigned idle_seconds, unsigned send_seconds);
+
+/* Receive what is there, at most `length` bytes; waits for the first. > 0; 0 at the end; a
+ * negative errno. */
+ssize_t stream_receive(struct stream *s, void *buf, size_t length);
+/* The same without waiting: -EAGAIN. */
+ssize_t stream_receive_now(struct stream *s, void *buf, size_t length);
+/* Wait, without limit, until there is something to receive. */
+void stream_wait(struct stream *s);
+
+/* Send all. 0 or a negative errno, after which nothing more can be sent. Changes `iov`. */
+int stream_send(struct stream *s, struct iovec *iov, unsigned n);
+
+/* For the handshake: all of `length` bytes before `deadline` (g_get_monotonic_time; 0: none). 0, or
+ * a negative errno: -ETIMEDOUT, -EPIPE where the stream ends (-ENODATA: at its first byte). */
+int stream_receive_by(struct stream *s, void *buf, size_t length, int64_t deadline);
+int stream_send_by(struct stream *s, const void *buf, size_t length, int64_t deadline);
+
+/* From any thread: receiving finds the end (what has arrived may still be received first);
+ * everything ends at once. */
+void stream_end_input(struct stream *s);
+void stream_cut(struct stream *s);
+
+#endif

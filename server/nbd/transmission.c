@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The transmission phase of one connection.
+ *
+ * The thread receives as much as there is (a client with a queue has many requests in one receive),
+ * carries out each request where it stands, laying the replies out one behind the other, and sends
+ * them all before it blocks in receiving again, or when enough have gathered. A 4 KiB read that
+ * does not block costs so one call to the node and its share of a receive and a send: no lock, no
+ * allocation, no copy of ours, no other thread.
+ *
+ * A request that would block is carried out here all the same or goes to the crew: pace.h decides.
+ * Replies then go out in whatever order they get ready.
+ *
+ * A write's payload is not split: the node gets it in one call, so that an instant does not cut a
+ * write in two. Payloads up to IN_PLACE_PAYLOAD are executed from the receive buffer; larger ones
+ * are received into a mapping of their own, of constant size, whose pages exist as far as bytes
+ * have arrived.
+ *
+ * End of it: DISC or the end of the input: what is under way finishes and its replies are sent. A
+ * breach of the protocol after which the next request cannot be found, and a cut: at once.
+ */
+#include "server/nbd/connection.h"
+
+#include "server/nbd/execute.h"
+#include "server/nbd/reply.h"
+#include "server/nbd/status.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+/* Bytes asked for in one receive, if nothing more is needed. */
+#define RECEIVE_PIECE (256u << 10)
+/* When a payload lacks this much or more, only that is received: what follows then begins at the
+ * front of the buffer, and nothing is ever moved. */
+#define LARGE_REST (64u << 10)
+/* Replies that are sent although more requests are at hand: so the client can begin with them. */
+#define SEND_EARLY (64u << 10)
+
+enum step {
+    STEP_NEXT, /* go on */
+    STEP_END,  /* in order: let everything finish */
+    STEP_CUT,  /* at once */
+};
+
+static size_t received(const struct connection *c)
+{
+    return c->in.end - c->in.begin;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- receiving ---- */
+
+/* Make room for `need` bytes from in.begin on, and for a good receive behind what is there. */
+static void make_room(struct receive_buffer *in, size_t need)
+{
+    size_t have = in->end - in->begin, behind = RECEIVE_BUFFER - in->end;
+
+    if (have == 0) {
+        in->begin = in->end = 0;
+    } else if (RECEIVE_BUFFER - in->begin < need || (behind < RECEIVE_PIECE && have < 16384)) {
+        memmove(in->bytes, in->bytes + in->begin, have);
+        in->begin = 0;
+        in->end = have;
+    }
+}
+
+/* Nothing has come for a while: hold no memory for it. */
+static void rest(struct connection *c)
+{
+    if (received(c) > 0 || !crew_is_idle(&c->crew))
+        return;
+    crew_rest(&c->crew);
+    madvise(c->memory, RECEIVE_BUFFER + SEND_BUFFER, MADV_DONTNEED);
+    stream_wait(&c->stream);
+}
+
+/* What came while a slow request was done here: see pace.h. */
+static bool receive_watched(struct connection *c)
+{
+    c->watch = false;
+    make_room(&c->in, NBD_REQUEST_SIZE);
+    ssize_t n = stream_receive_now(&c->stream, c->in.bytes + c->in.end,
+                                   MIN(RECEIVE_PIECE, RECEIVE_BUFFER - c->in.end));
+    pace_watched(&c->pace, n > 0 || received(c) > 0);
+    if (n > 0)
+        c->in.end += (size_t)n;
+    return n > 0;
+}
+
+/* Receive until `need` bytes are there from in.begin on, or at least something more. */
+static enum step receive_more(struct connection *c, size_t need)
+{
+    if (c->watch && receive_watched(c))
+        return STEP_NEXT;
+    lane_flush(&c->lane);
+    make_room(&c->in, need);
+    size_t missing = need - received(c), space = RECEIVE_BUFFER - c->in.end;
+    size_t ask = missing >= LARGE_REST ? missing : MIN(RECEIVE_PIECE, space);
+    ssize_t n;
+
+    while ((n = stream_receive(&c->stream, c->in.bytes + c->in.end, ask)) == -EAGAIN)
+        rest(c);
+    if (n <= 0)
+        return STEP_END;
+    c->in.end += (size_t)n;
+    return STEP_NEXT;
+}
+
+/* ---- carrying out ---- */
+
+/* The memory that a request holds while it is a job. */
+static size_t job_charge(const struct connection *c, const struct request *r)
+{
+    switch (r->type) {
+    case NBD_CMD_READ:
+        return MIN(r->length, READ_PIECE);
+    case NBD_CMD_BLOCK_STATUS:
+        return status_charge(&c->session);
+    default:
+        return request_payload(r);
+    }
+}
+
+static size_t job_lane_size(const struct request *r)
+{
+    switch (r->type) {
+    case NBD_CMD_READ:
+        return MIN(r->length, READ_PIECE) + 512;
+    case NBD_CMD_BLOCK_STATUS:
+        return 65536;
+    default:
+        return 512;
+    }
+}
+
+static void execute_timed(struct connection *c, struct lane *l, struct request *r,
+                          const uint8_t *payload)
+{
+    enum pace_class class = pace_class(r);
+    uint64_t length = r->length, begin = now_ns();
+
+    /* What takes longer than a piece includes the network's time. */
+    bool timed = r->type != NBD_CMD_READ || length <= READ_PIECE;
+    execute(&c->session, l, r, payload, false);
+    if (timed)
+        pace_note(&c->pace, class, now_ns() - begin, length);
+}
+
+/* A worker carries out a job. */
+void transmission_run_job(void *opaque, struct job *job)
+{
+    struct connection *c = opaque;
+    bool wants_reply = job->request.type == NBD_CMD_READ ||
+                       job->request.type == NBD_CMD_BLOCK_STATUS ||
+                       job->request.type == NBD_CMD_CACHE;
+
+    /* Whoever has gone needs no reply; but what was to be written is written. */
+    if (wants_reply && sender_is_dead(&c->sender))
+        return;
+    execute_timed(c, &job->lane, &job->request, job->payload);
+}
+
+/* Room for a job, if need be by waiting for others to go; our replies do not wait with us. */
+static void admit(struct connection *c, size_t charge)
+{
+    if (!crew_admit(&c->crew, charge, false)) {
+        lane_flush(&c->lane);
+        crew_admit(&c->crew, charge, true);
+    }
+}
+
+/* A job for the request, with its payload if that is to be copied. NULL: no memory. */
+static struct job *make_job(struct connection *c, const struct request *r, const uint8_t *payload,
+                            size_t charge)
+{
+    struct job *job = crew_job_new(&c->crew, charge, job_lane_size(r));
+    if (job == NULL)
+        return NULL;
+    job->request = *r;
+    if (payload == NULL)
+        return job;
+    job->payload = malloc(r->length);
+    if (job->payload == NULL) {
+        free(job);
+        return NULL;
+    }
+    memcpy(job->payload, payload, r->length);
+    return job;
+}
+
+/* To a worker; or here, slowly but surely, where there is no memory or no thread for it. */
+static void hand_over(struct connection *c, struct request *r, const uint8_t *payload)
+{
+    size_t charge = job_charge(c, r);
+
+    admit(c, charge);
+    struct job *job = make_job(c, r, payload, charge);
+    if (job == NULL) {
+        crew_unadmit(&c->crew, charge);
+        execute_timed(c, &c->lane, r, payload);
+    } else if (!crew_start(&c->crew, job)) {
+        transmission_run_job(c, job);
+        crew_job_done(job);
+    }
+}
+
+/* Here, if it does not block or pace.h says so. false: hand it over. */
+static bool execute_here(struct connection *c, struct request *r, const uint8_t *payload,
+                         bool last_received)
+{
+    bool watch;
+
+    if (execute(&c->session, &c->lane, r, payload, true))
+        return true;
+    if (r->type == NBD_CMD_READ && r->length > READ_PIECE)
+        return false; /* sending it takes its time, whatever the disk does */
+    bool alone = last_received && crew_is_idle(&c->crew);
+    if (!pace_here(&c->pace, pace_class(r), alone, &watch))
+        return false;
+    execute_timed(c, &c->lane, r, payload);
+    c->watch |= watch;
+    return true;
+}
+
+/* Answer with an error; the payload, if any, is passed over as it comes. in.begin is behind the
+ * header. */
+static enum step refuse(struct connection *c, const struct request *r, uint32_t error,
+                        const char *why)
+{
+    connection_debug(c, "%s of %" PRIu64 " bytes at %" PRIu64 ": refused: %s", request_name(r),
+                     r->length, r->offset, why ? why : request_error_text(error));
+    reply_error(&c->lane, &c->session, r, error, why);
+    c->skip = request_payload(r);
+    return STEP_NEXT;
+}
+
+/* ---- large writes ---- */
+
+/* Receive the payload whose beginning is in the buffer. */
+static bool receive_payload(struct connection *c, uint8_t *to, size_t length)
+{
+    size_t got = MIN(received(c), length);
+
+    memcpy(to, c->in.bytes + c->in.begin, got);
+    c->in.begin += got;
+    lane_flush(&c->lane);
+    while (got < length) {
+        ssize_t n = stream_receive(&c->stream, to + got, length - got);
+        if (n == -EAGAIN)
+            continue;
+        if (n <= 0)
+            return false;
+        got += (size_t)n;
+    }
+    return true;
+}
+
+/* A write that is larger than the receive buffer; in.begin is behind its header. */
+static enum step large_write(struct connection *c, struct request *r)
+{
+    size_t length = r->length;
+
+    admit(c, length);
+    uint8_t *payload = mmap(NULL, NBD_MAX_PAYLOAD, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct job *job = payload == MAP_FAILED ? NULL : make_job(c, r, NULL, length);
+    if (job == NULL) {
+        if (payload != MAP_FAILED)
+            munmap(payload, NBD_MAX_PAYLOAD);
+        crew_unadmit(&c->crew, length);
+        return refuse(c, r, NBD_ENOMEM, NULL);
+    }
+    job->payload = payload;
+    job->payload_mapped = NBD_MAX_PAYLOAD;
+
+    if (!receive_payload(c, payload, length)) {
+        crew_job_done(job); /* nothing laid out: it is just forgotten */
+        return STEP_END;
+    }
+    bool alone = false; /* the next one is being received while this is written */
+    bool watch;
+    if (execute(&c->session, &c->lane, r, payload, true)) {
+        crew_job_done(job);
+    } else if (pace_here(&c->pace, pace_class(r), alone, &watch)) {
+        execute_timed(c, &c->lane, r, payload);
+        crew_job_done(job);
+    } else if (!crew_start(&c->crew, job)) {
+        transmission_run_job(c, job);
+        crew_job_done(job);
+    }
+    return STEP_NEXT;
+}
+
+/* ---- requests ---- */
+
+static enum step skip_payload(struct connection *c)
+{
+    size_t n = MIN(c->skip, received(c));
+
+    c->in.begin += n;
+    c->skip -= n;
+    return c->skip == 0 ? STEP_NEXT : receive_more(c, 1);
+}
+
+/* What is wrong with the request, if anything. */
+static uint32_t check(struct connection *c, const struct request *r, const char **why)
+{
+    if (atomic_load_explicit(&c->ending, memory_order_relaxed)) {
+        *why = NULL;
+        return NBD_ESHUTDOWN;
+    }
+    return request_check(r, &c->session.rules, why);
+}
+
+static enum step one_request(struct connection *c)
+{
+    struct request r;
+    const char *why = NULL;
+
+    if (c->skip > 0)
+        return skip_payload(c);
+    if (received(c) < NBD_REQUEST_SIZE)
+        return receive_more(c, NBD_REQUEST_SIZE);
+    if (!request_parse(c->in.bytes + c->in.begin, &r)) {
+        connection_debug(c, "a request with a wrong magic number");
+        return STEP_CUT;
+    }
+    if (r.type == NBD_CMD_DISC)
+        return STEP_END;
+
+    uint64_t payload = request_payload(&r);
+    if (payload > NBD_MAX_PAYLOAD) {
+        connection_debug(c, "a write of %" PRIu64 " bytes is more than anybody may send", payload);
+        return STEP_CUT;
+    }
+    uint32_t error = check(c, &r, &why);
+    if (error != 0) {
+        c->in.begin += NBD_REQUEST_SIZE;
+        return refuse(c, &r, error, why);
+    }
+    if (payload > IN_PLACE_PAYLOAD) {
+        c->in.begin += NBD_REQUEST_SIZE;
+        return large_write(c, &r);
+    }
+    size_t size = NBD_REQUEST_SIZE + payload;
+    if (received(c) < size)
+        return receive_more(c, size);
+
+    const uint8_t *data = payload > 0 ? c->in.bytes + c->in.begin + NBD_REQUEST_SIZE : NULL;
+    c->in.begin += size;
+    if (!execute_here(c, &r, data, received(c) < NBD_REQUEST_SIZE))
+        hand_over(c, &r, data);
+    if (c->lane.used >= SEND_EARLY)
+        lane_flush(&c->lane);
+    return STEP_NEXT;
+}
+
+void transmission(struct connection *c)
+{
+    enum step step;
+
+    do
+        step = one_request(c);
+    while (step == STEP_NEXT && !atomic_load_explicit(&c->cut, memory_order_relaxed));
+
+    if (step == STEP_CUT) {
+        lane_flush(&c->lane);
+        stream_cut(&c->stream);
+    }
+    lane_flush(&c->lane);
+    crew_finish(&c->crew);
+}
