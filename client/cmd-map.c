@@ -42,6 +42,7 @@ static char *find_uri(struct client *c, const char *export, GError **err)
     const char *uri;
 
     if (servers == NULL) {
+        g_prefix_error(err, "where %s is served: ", export);
         return NULL;
     }
     uri = choose_server(servers);
@@ -180,6 +181,14 @@ static int print_picture(struct output *o, nbd_extents *n, GError **err)
 
 /* ---- the command ---- */
 
+static char *choose_context(const struct client_options *o)
+{
+    if (o->bitmap != NULL) {
+        return g_strconcat("qemu:dirty-bitmap:", o->bitmap, NULL);
+    }
+    return g_strdup(o->context != NULL ? o->context : "base:allocation");
+}
+
 static int check_options(const struct client_options *o, GError **err)
 {
     if (o->context != NULL && o->bitmap != NULL) {
@@ -192,26 +201,19 @@ static int check_options(const struct client_options *o, GError **err)
     return 0;
 }
 
-static int run(struct client *c, const char *target, GError **err)
+/* Read the map of `uri` and print it as the options say; `title` names it to people. */
+static int run(struct client *c, const char *title, const char *uri, GError **err)
 {
-    g_autofree char *context = c->options.bitmap != NULL
-                                   ? g_strconcat("qemu:dirty-bitmap:", c->options.bitmap, NULL)
-                                   : g_strdup(c->options.context);
-    g_autofree char *uri =
-        strstr(target, "://") != NULL ? g_strdup(target) : find_uri(c, target, err);
+    g_autofree char *context = choose_context(&c->options);
+    g_autoptr(nbd_extents) n = nbd_extents_open(uri, context, err);
     bool html = c->options.html != NULL;
-    g_autoptr(nbd_extents) n = NULL;
     g_autoptr(map) m = NULL;
     struct output o = {.c = c, .first = true, .list = c->options.json && !c->options.summary};
 
-    if (context == NULL) {
-        context = g_strdup("base:allocation");
-    }
-    n = uri != NULL ? nbd_extents_open(uri, context, err) : NULL;
     if (n == NULL) {
         return -1;
     }
-    m = map_new(target, context, nbd_extents_size(n),
+    m = map_new(title, context, nbd_extents_size(n),
                 html ? HTML_COLUMNS : map_columns_for(c->terminal.width),
                 html ? HTML_ROWS : TEXT_ROWS);
     o.map = m;
@@ -220,16 +222,25 @@ static int run(struct client *c, const char *target, GError **err)
 
 int cmd_map(struct client *c, char **args, GError **err)
 {
-    GError *error = NULL;
+    const char *target = args[0];
+    g_autofree char *uri = NULL;
 
     if (check_options(&c->options, err) == -1) {
         return -1;
     }
-    if (run(c, args[0], &error) == -1) {
-        if (client_error_exit_code(error) == CLIENT_FAILED) {
-            g_prefix_error(&error, "map %s: ", args[0]);
+    if (strstr(target, "://") != NULL) {
+        if (run(c, target, target, err) == -1) {
+            g_prefix_error(err, "map %s: ", target);
+            return -1;
         }
-        g_propagate_error(err, error);
+        return 0;
+    }
+    uri = find_uri(c, target, err);
+    if (uri == NULL) {
+        return -1;
+    }
+    if (run(c, target, uri, err) == -1) {
+        g_prefix_error(err, "map %s (%s): ", target, uri);
         return -1;
     }
     return 0;

@@ -19,6 +19,40 @@ static int bad(GError **err, const char *what)
     return client_fail(err, CLIENT_ERROR_FAILED, "bad JSON: %s", what);
 }
 
+/* The 16 bits of the four hex digits at `at`, or -1. */
+static int hex4(const char *at, const char *end)
+{
+    int value = 0;
+
+    for (int i = 0; i < 4; i++) {
+        if (at + i >= end || !g_ascii_isxdigit(at[i])) {
+            return -1;
+        }
+        value = value << 4 | g_ascii_xdigit_value(at[i]);
+    }
+    return value;
+}
+
+/* s->at is behind "\u". A NUL would cut the string, half a surrogate pair is no character. */
+static int scan_unicode(struct scan *s, GError **err)
+{
+    int unit = hex4(s->at, s->end);
+
+    if (unit <= 0) {
+        return bad(err, unit == 0 ? "a NUL in a string" : "a wrong \\u in a string");
+    }
+    s->at += 4;
+    if (unit < 0xd800 || unit > 0xdfff) {
+        return 0;
+    }
+    if (unit < 0xdc00 && s->end - s->at >= 6 && s->at[0] == '\\' && s->at[1] == 'u' &&
+        (hex4(s->at + 2, s->end) & ~0x3ff) == 0xdc00) {
+        s->at += 6;
+        return 0;
+    }
+    return bad(err, "half a surrogate pair in a string");
+}
+
 /* s->at is behind the quote that opened the string; leaves it behind the one that closes it. */
 static int scan_string(struct scan *s, char quote, GError **err)
 {
@@ -37,10 +71,9 @@ static int scan_string(struct scan *s, char quote, GError **err)
         if (s->at == s->end) {
             break;
         }
-        if (s->end - s->at >= 5 && memcmp(s->at, "u0000", 5) == 0) {
-            return bad(err, "a NUL in a string");
+        if (*s->at++ == 'u' && scan_unicode(s, err) == -1) {
+            return -1;
         }
-        s->at++;
     }
     return bad(err, "a string that does not end");
 }

@@ -3,7 +3,8 @@
  * JSON from elsewhere: checked before json-glib reads it, and read without trust.
  *
  * json-glib (1.6) overflows the stack on deep nesting, takes text after the value, cuts strings at
- * \u0000, and turns integers that do not fit into others. json_check() refuses all of this first.
+ * \u0000, makes what is no UTF-8 of half a surrogate pair, and turns integers that do not fit into
+ * others. json_check() refuses all of this first.
  */
 #ifndef CLIENT_JSON_H
 #define CLIENT_JSON_H

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 bin_PROGRAMS += fleecectl
 fleecectl_SOURCES = client/main.c
-fleecectl_LDADD = client/libclient.a common/libcommon.a $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS)
+fleecectl_LDADD = $(CLIENT_LIBS)
+CLIENT_LIBS = client/libclient.a common/libcommon.a $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS)
 
 # All but main(), for the unit tests.
 noinst_LIBRARIES += client/libclient.a
@@ -27,3 +28,8 @@ client_libclient_a_SOURCES = \
 	client/qmp-args.c client/qmp-args.h \
 	client/table.c client/table.h \
 	client/terminal.c client/terminal.h
+
+tests_unit_test_client_args_LDADD = $(CLIENT_LIBS)
+tests_unit_test_client_json_LDADD = $(CLIENT_LIBS)
+tests_unit_test_client_map_LDADD = $(CLIENT_LIBS)
+tests_unit_test_client_table_LDADD = $(CLIENT_LIBS)

@@ -154,7 +154,7 @@ static void append_legend(const map *m, GString *out)
                            "<span><i class=\"l3\"></i><i class=\"l2\"></i><i class=\"l1\"></i> "
                            "partly</span>\n",
                            map_legend(m->kind, MAP_SET));
-    if (m->kind == MAP_ALLOCATION) {
+    if (map_has_level(m, MAP_ZEROES)) {
         g_string_append_printf(out, "<span><i class=\"z\"></i> %s</span>\n",
                                map_legend(m->kind, MAP_ZERO));
     }

@@ -103,22 +103,18 @@ static void append_ruler(const map *m, GString *out)
 
 static void append_legend(const map *m, const struct brush *b, GString *out)
 {
-    bool present[MAP_LEVELS] = {false};
     g_autofree char *span = map_offset_text(m->span);
 
-    for (size_t i = 0; i < m->n_cells; i++) {
-        present[map_level(m, i)] = true;
-    }
     g_string_append_printf(out, "%*s", LEFT, "");
     append_run(out, b, MAP_FULL, 1);
     g_string_append_printf(out, " %s  ", map_legend(m->kind, MAP_SET));
-    if (present[MAP_LOW] || present[MAP_MIDDLE] || present[MAP_HIGH]) {
+    if (map_has_level(m, MAP_LOW) || map_has_level(m, MAP_MIDDLE) || map_has_level(m, MAP_HIGH)) {
         append_run(out, b, MAP_HIGH, 1);
         append_run(out, b, MAP_MIDDLE, 1);
         append_run(out, b, MAP_LOW, 1);
         g_string_append(out, " partly  ");
     }
-    if (present[MAP_ZEROES]) {
+    if (map_has_level(m, MAP_ZEROES)) {
         append_run(out, b, MAP_ZEROES, 1);
         g_string_append_printf(out, " %s  ", map_legend(m->kind, MAP_ZERO));
     }

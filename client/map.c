@@ -2,7 +2,6 @@
 #include "client/map.h"
 
 #include "common/extents.h"
-#include "common/size.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -57,6 +56,21 @@ const char *map_word(enum map_kind kind, uint32_t flags)
         break;
     }
     return NULL;
+}
+
+/* What totals call it. */
+static char *human_word(enum map_kind kind, uint32_t flags)
+{
+    static const char *const allocation[] = {"data", "hole, not zero", "zeroes", "hole"};
+    const char *word = map_word(kind, flags);
+
+    if (kind == MAP_ALLOCATION && flags < G_N_ELEMENTS(allocation)) {
+        return g_strdup(allocation[flags]);
+    }
+    if (kind == MAP_DEPTH && flags > 1) {
+        return g_strdup_printf("backing %" PRIu32, flags - 1);
+    }
+    return word != NULL ? g_strdup(word) : g_strdup_printf("flags %#" PRIx32, flags);
 }
 
 const char *map_legend(enum map_kind kind, enum map_role role)
@@ -179,6 +193,16 @@ enum map_level map_level(const map *m, size_t cell)
     return set < size / 3 ? MAP_LOW : set < size - size / 3 ? MAP_MIDDLE : MAP_HIGH;
 }
 
+bool map_has_level(const map *m, enum map_level level)
+{
+    for (size_t i = 0; i < m->n_cells; i++) {
+        if (map_level(m, i) == level) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- texts ---- */
 
 char *map_offset_text(uint64_t offset)
@@ -221,6 +245,22 @@ char *map_percent_text(uint64_t part, uint64_t whole)
     return percent > 99.9 ? g_strdup(">99.9 %") : g_strdup_printf("%.1f %%", percent);
 }
 
+/* With two digits after the point, so that totals add up to the eye. */
+static char *size_text(uint64_t bytes)
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    unsigned unit = 0;
+
+    while (unit + 1 < G_N_ELEMENTS(units) && bytes >> (10 * (unit + 1)) != 0) {
+        unit++;
+    }
+    if ((bytes & ((UINT64_C(1) << (10 * unit)) - 1)) == 0) {
+        return g_strdup_printf("%" PRIu64 " %s", bytes >> (10 * unit), units[unit]);
+    }
+    return g_strdup_printf("%.2f %s", (double)bytes / (double)(UINT64_C(1) << (10 * unit)),
+                           units[unit]);
+}
+
 static char *extents_text(uint64_t n)
 {
     return g_strdup_printf("%" PRIu64 " extent%s", n, n == 1 ? "" : "s");
@@ -229,10 +269,9 @@ static char *extents_text(uint64_t n)
 static void add_total(const map *m, GArray *totals, char *word, enum map_role role, uint64_t bytes,
                       uint64_t extents)
 {
-    char buf[16];
     struct map_total t = {
         .word = word,
-        .bytes = g_strdup(size_format(bytes, buf)),
+        .bytes = size_text(bytes),
         .percent = map_percent_text(bytes, m->size),
         .extents = extents_text(extents),
         .role = role,
@@ -257,13 +296,14 @@ GArray *map_totals(const map *m)
     GArray *totals = g_array_new(FALSE, FALSE, sizeof(struct map_total));
 
     g_array_set_clear_func(totals, clear_total);
-    for (unsigned i = 0; i < m->n_states; i++) {
-        const struct map_state *s = &m->states[i];
-        const char *word = map_word(m->kind, s->flags);
+    for (enum map_role role = 0; role < MAP_ROLES; role++) {
+        for (unsigned i = 0; i < m->n_states; i++) {
+            const struct map_state *s = &m->states[i];
 
-        add_total(m, totals,
-                  word != NULL ? g_strdup(word) : g_strdup_printf("flags %#" PRIx32, s->flags),
-                  map_role(m->kind, s->flags), s->bytes, s->extents);
+            if (map_role(m->kind, s->flags) == role) {
+                add_total(m, totals, human_word(m->kind, s->flags), role, s->bytes, s->extents);
+            }
+        }
     }
     if (m->others.extents > 0) {
         add_total(m, totals, g_strdup("others"), MAP_SET, m->others.bytes, m->others.extents);

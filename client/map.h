@@ -31,7 +31,7 @@ enum map_role {
 
 enum map_kind map_kind(const char *context);
 enum map_role map_role(enum map_kind kind, uint32_t flags);
-/* What such bytes are: "dirty", "data"; NULL where there is no word for the flags. */
+/* What such bytes are to a program: "dirty", "hole,zero"; NULL where there is no word for them. */
 const char *map_word(enum map_kind kind, uint32_t flags);
 
 /* ---- the map ---- */
@@ -81,6 +81,7 @@ uint64_t map_cell_size(const map *m, size_t cell);
  * sector is seen on the largest disk, and only one that is wholly set is FULL. */
 enum map_level { MAP_EMPTY, MAP_ZEROES, MAP_LOW, MAP_MIDDLE, MAP_HIGH, MAP_FULL, MAP_LEVELS };
 enum map_level map_level(const map *m, size_t cell);
+bool map_has_level(const map *m, enum map_level level); /* is any cell of this level? */
 
 /* ---- printing ---- */
 
@@ -98,7 +99,7 @@ struct map_total {
     enum map_role role;
     uint64_t n_bytes;
 };
-/* Totals in order of their flags, then a line for all: GArray of struct map_total, cleared with
+/* Totals, what is set first, then a line for all: GArray of struct map_total, cleared with
  * it. */
 GArray *map_totals(const map *m);
 

@@ -30,11 +30,12 @@ struct nbd_extents {
     uint32_t flags;
 };
 
-static int nbd_fail(GError **err, enum client_error code, const char *what)
+/* libnbd's error of the last call. */
+static int nbd_fail(GError **err, enum client_error code)
 {
     const char *why = nbd_get_error();
 
-    return client_fail(err, code, "%s: %s", what, why != NULL ? why : "unknown error");
+    return client_fail(err, code, "%s", why != NULL ? why : "libnbd failed");
 }
 
 /* ---- connecting ---- */
@@ -54,16 +55,23 @@ static int list_context(void *opaque, const char *name)
     return 0;
 }
 
-static int no_context(nbd_extents *n, struct nbd_handle *nbd, const struct context_list *list,
-                      GError **err)
+static int no_context(const nbd_extents *n, const struct context_list *list, GError **err)
 {
     return client_fail(err, CLIENT_ERROR_FAILED, "the export has no context %s; it has %s%s",
                        n->context, list->count > 0 ? list->names->str : "none",
                        list->count > LISTED_MAX ? " and more" : "");
 }
 
+static int go_failed(GError **err)
+{
+    if (nbd_get_errno() == ENOENT) {
+        return client_fail(err, CLIENT_ERROR_FAILED, "the server has no such export");
+    }
+    return nbd_fail(err, CLIENT_ERROR_FAILED);
+}
+
 /* Ask for the context and enter the transmission phase. */
-static int negotiate(nbd_extents *n, const char *uri, GError **err)
+static int negotiate(nbd_extents *n, GError **err)
 {
     g_autoptr(GString) names = g_string_new(NULL);
     struct context_list list = {.names = names};
@@ -76,10 +84,10 @@ static int negotiate(nbd_extents *n, const char *uri, GError **err)
     }
     if (nbd_aio_is_negotiating(n->nbd) == 1 &&
         (nbd_add_meta_context(n->nbd, n->context) == -1 || nbd_opt_go(n->nbd) == -1)) {
-        return nbd_fail(err, CLIENT_ERROR_FAILED, uri);
+        return go_failed(err);
     }
     if (nbd_can_meta_context(n->nbd, n->context) != 1) {
-        return no_context(n, n->nbd, &list, err);
+        return no_context(n, &list, err);
     }
     return 0;
 }
@@ -92,19 +100,19 @@ nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err
     n->context = g_strdup(context);
     n->nbd = nbd_create();
     if (n->nbd == NULL || nbd_set_opt_mode(n->nbd, true) == -1) {
-        nbd_fail(err, CLIENT_ERROR_FAILED, "libnbd");
+        nbd_fail(err, CLIENT_ERROR_FAILED);
         return NULL;
     }
     if (nbd_connect_uri(n->nbd, uri) == -1) {
-        nbd_fail(err, CLIENT_ERROR_UNREACHABLE, uri);
+        nbd_fail(err, CLIENT_ERROR_UNREACHABLE);
         return NULL;
     }
-    if (negotiate(n, uri, err) == -1) {
+    if (negotiate(n, err) == -1) {
         return NULL;
     }
     size = nbd_get_size(n->nbd);
     if (size == -1) {
-        nbd_fail(err, CLIENT_ERROR_FAILED, uri);
+        nbd_fail(err, CLIENT_ERROR_FAILED);
         return NULL;
     }
     n->size = (uint64_t)size;
@@ -166,14 +174,13 @@ static int take_entries(void *opaque, const char *context, uint64_t offset, uint
 
 static int read_failed(nbd_extents *n, GError **err)
 {
-    g_autofree char *what = NULL;
-
     if (n->error != NULL) {
         g_propagate_error(err, g_steal_pointer(&n->error));
         return -1;
     }
-    what = g_strdup_printf("block status at %" PRIu64, n->position);
-    return nbd_fail(err, CLIENT_ERROR_FAILED, what);
+    nbd_fail(err, CLIENT_ERROR_FAILED);
+    g_prefix_error(err, "at %" PRIu64 ": ", n->position);
+    return -1;
 }
 
 int nbd_extents_read(nbd_extents *n, nbd_extents_sink sink, void *opaque, GError **err)
@@ -192,8 +199,7 @@ int nbd_extents_read(nbd_extents *n, nbd_extents_sink sink, void *opaque, GError
         }
         if (n->position == before) {
             return client_fail(err, CLIENT_ERROR_FAILED,
-                               "block status at %" PRIu64 ": the server's answer covers nothing",
-                               before);
+                               "at %" PRIu64 ": the server's answer covers nothing", before);
         }
     }
     return tell(n) == 0 ? 0 : read_failed(n, err);

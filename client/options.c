@@ -258,11 +258,18 @@ static void append_options(GString *out, unsigned set)
     }
 }
 
-static void append_commands(GString *out, const char *family)
+static void append_commands(GString *out)
 {
     for (const struct command *c = commands; c->name != NULL; c++) {
-        if (family == NULL || in_family(c, family)) {
-            g_string_append_printf(out, "  %-16s %s\n", c->name, c->summary);
+        g_string_append_printf(out, "  %-16s %s\n", c->name, c->summary);
+    }
+}
+
+static void append_family(GString *out, const char *family)
+{
+    for (const struct command *c = commands; c->name != NULL; c++) {
+        if (in_family(c, family)) {
+            g_string_append_printf(out, "  %s %s\n      %s\n", c->name, c->synopsis, c->summary);
         }
     }
 }
@@ -289,7 +296,11 @@ static void help_all(GString *out, const char *family)
         g_string_append(out, "Control and inspect a running nbdfleece(1).\n\n");
     }
     g_string_append(out, "Commands:\n");
-    append_commands(out, family);
+    if (family == NULL) {
+        append_commands(out);
+    } else {
+        append_family(out, family);
+    }
     g_string_append(out, "\nOptions:\n");
     append_options(out, OPTION_ALWAYS);
     g_string_append(out, "\nfleecectl COMMAND --help tells more of one command. "
