@@ -1,0 +1,280 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# nbdfleece in one command, on a machine with nothing but a base system (Debian, Ubuntu, Fedora):
+#
+#   ./quickstart.sh demo    install what is missing, build, and make an incremental backup of a
+#                           disk with a file system while it is being written to
+#   ./quickstart.sh test    install what is missing, build three times (plain, with ASan and UBSan,
+#                           with TSan), run all tests; the last line is "N passed, N failed"
+#   ./quickstart.sh build   install what is missing, build
+#
+# Everything goes below build/, which can be removed at any time; a second run only builds and
+# installs what is missing. It asks no questions and needs no terminal. Packages are installed as
+# root, through sudo if it is run by somebody else; QUICKSTART_INSTALL=no installs nothing.
+
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+build=$here/build
+jobs=$(nproc)
+# Messages that are compared, and prompts that are not asked for.
+export LC_ALL=C.UTF-8
+
+say() { printf '==> %s\n' "$*"; }
+die() { printf 'quickstart.sh: %s\n' "$*" >&2; exit 1; }
+
+# ---- packages ----
+#
+# What is needed, by what it is for; a row is: what to have, its Debian name, its Fedora name. "-" is
+# nothing: the distribution has it in another package or not at all.
+
+needed_to_build='
+  gcc             gcc                gcc
+  libc            libc6-dev          glibc-devel
+  make            make               make
+  autoconf        autoconf           autoconf
+  automake        automake           automake
+  libtool         libtool            libtool
+  pkg-config      pkg-config         pkgconf-pkg-config
+  pod2man         perl               perl-podlators
+  glib            libglib2.0-dev     glib2-devel
+  json-glib       libjson-glib-dev   json-glib-devel
+  libnbd          libnbd-dev         libnbd-devel
+  nbdkit-plugin.h nbdkit-plugin-dev  nbdkit-devel
+  file            file               file
+'
+needed_for_demo='
+  python3         python3            python3
+  python3-nbd     python3-libnbd     python3-libnbd
+  nbdcopy         libnbd-bin         libnbd
+  mkfs.ext4       e2fsprogs          e2fsprogs
+'
+needed_for_tests='
+  nbdkit          nbdkit             nbdkit
+  qemu-img        qemu-utils         qemu-img
+  qemu            qemu-system-x86    qemu-system-x86-core
+  fio             fio                fio
+  busybox         busybox-static     busybox
+  cpio            cpio               cpio
+  ps              procps             procps-ng
+  libasan         -                  libasan
+  libubsan        -                  libubsan
+  libtsan         -                  libtsan
+'
+
+# debian or fedora: whose names the machine's packages have.
+family() {
+    local ID='' ID_LIKE=''
+    [ -r /etc/os-release ] || die "there is no /etc/os-release: which distribution is this?"
+    # shellcheck disable=SC1091
+    . /etc/os-release
+    case " $ID $ID_LIKE " in
+        *" debian "* | *" ubuntu "*) echo debian ;;
+        *" fedora "* | *" rhel "*) echo fedora ;;
+        *) die "'$ID' is neither Debian, Ubuntu nor Fedora; README.md says how to build by hand" ;;
+    esac
+}
+
+# The packages of the tables given, a line each.
+package_names() {
+    local column
+    case $(family) in debian) column=2 ;; fedora) column=3 ;; esac
+    printf '%s\n' "$@" | awk -v column="$column" 'NF && $column != "-" { print $column }' | sort -u
+}
+
+is_installed() {
+    case $(family) in
+        debian) [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
+        fedora) rpm -q --whatprovides "$1" >/dev/null 2>&1 ;;
+    esac
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo -n "$@" || die "sudo $1 failed; install by hand: $*"
+    else
+        die "packages are missing, and this is neither root nor is there sudo; as root: $*"
+    fi
+}
+
+# Install what is missing of the tables given, and say so.
+install_packages() {
+    local package missing=()
+    for package in $(package_names "$@"); do
+        is_installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "${QUICKSTART_INSTALL:-yes}" = yes ] || die "not installed: ${missing[*]}"
+    say "Installing ${missing[*]}"
+    case $(family) in
+        debian)
+            as_root apt-get -q -q update
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -q -y -o Dpkg::Use-Pty=0 \
+                install --no-install-recommends "${missing[@]}" >"$build/install.log" 2>&1 ||
+                { tail -n 20 "$build/install.log" >&2; die "packages could not be installed"; }
+            ;;
+        fedora) as_root dnf -q -y install --setopt=install_weak_deps=False "${missing[@]}" ;;
+    esac
+}
+
+# A kernel for the guest in the tests, with its modules, unpacked below build/kernel: nothing is
+# installed and no boot loader is touched. Where there is none, the test that wants it is skipped.
+fetch_kernel() {
+    local meta package dir=$build/kernel
+    [ "$(family)" = debian ] && [ "$(uname -m)" = x86_64 ] || return 0
+    ls "$dir"/boot/vmlinuz-* >/dev/null 2>&1 && return 0
+    [ "${QUICKSTART_INSTALL:-yes}" = yes ] || return 0
+    for meta in linux-image-cloud-amd64 linux-image-virtual; do
+        package=$(apt-cache depends --important "$meta" 2>/dev/null |
+            awk '$1 == "Depends:" && $2 ~ /^linux-image-[0-9]/ { print $2; exit }')
+        [ -n "$package" ] || continue
+        say "Fetching $package for the guest in the tests"
+        mkdir -p "$dir"
+        (cd "$dir" && apt-get -q -q download "$package" 2>/dev/null &&
+            for deb in ./*.deb; do dpkg-deb -x "$deb" .; done && rm -f ./*.deb) && return 0
+    done
+    say "There is no kernel to fetch: the test with a guest will be skipped"
+}
+
+# ---- building ----
+
+# The steps, chained: inside a condition, set -e is off.
+do_build() {
+    local dir=$1
+    shift
+    { [ -x "$here/configure" ] && [ -f "$here/build-aux/tap-driver.sh" ] ||
+        (cd "$here" && autoreconf -fi); } &&
+        cd "$dir" &&
+        { [ -f Makefile ] || "$here/configure" -q CFLAGS='-g -O2' "$@"; } &&
+        make -j "$jobs" "${make_targets[@]}"
+}
+
+# Build in build/NAME; the other arguments are configure's. Returns 1 if that fails, having said why.
+build_tree() {
+    local name=$1 dir=$build/$1
+    shift
+    say "Building build/$name"
+    mkdir -p "$dir"
+    if ! (do_build "$dir" "$@") >"$dir/build.log" 2>&1; then
+        tail -n 30 "$dir/build.log" >&2
+        say "build/$name could not be built; all of it is in $dir/build.log" >&2
+        return 1
+    fi
+}
+
+# ---- tests ----
+
+passed=0 failed=0
+skips=()
+
+# Add up what a build's tests have written: a .trs file a test program, a line a result, such as
+# ":test-result: PASS a name".
+count_results() {
+    local name=$1 file result rest
+    while read -r file result rest; do
+        case $result in
+            PASS | XFAIL) passed=$((passed + 1)) ;;
+            SKIP) skips+=("$name: $file: $rest") ;;
+            *) failed=$((failed + 1)) ;;
+        esac
+    # shellcheck disable=SC2016
+    done < <(cd "$build/$name" && find tests -name '*.trs' -print | sort |
+        xargs -r awk '$1 == ":test-result:" { $1 = FILENAME; sub(/\.trs$/, "", $1); print }')
+}
+
+# Run a target of a build's make and count. Failures are shown with the end of their logs.
+run_tests() {
+    local name=$1 target=$2 before=$failed log=$build/$1/check.log status=0
+    say "Running the tests of build/$name"
+    find "$build/$name" -name '*.trs' -delete
+    ${wrapper[@]+"${wrapper[@]}"} make -C "$build/$name" -k -j "$jobs" "$target" >"$log" 2>&1 ||
+        status=$?
+    grep -E '^(FAIL|ERROR|XPASS): ' "$log" || true
+    count_results "$name"
+    if [ "$failed" -gt "$before" ]; then
+        sed -n '/^FAIL: /,$p' "$build/$name/test-suite.log" 2>/dev/null | head -n 400
+    elif [ "$status" -ne 0 ]; then
+        failed=$((failed + 1))
+        tail -n 30 "$log"
+    fi
+}
+
+total() {
+    if [ ${#skips[@]} -gt 0 ]; then
+        say "Skipped:"
+        printf '    %s\n' "${skips[@]}"
+        printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "${#skips[@]}"
+    else
+        printf '%d passed, %d failed\n' "$passed" "$failed"
+    fi
+    [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+# Can a program with ThreadSanitizer run here? Some kernels randomise addresses more than it can
+# bear; then it can without randomisation. Sets `wrapper`.
+probe_tsan() {
+    local program=$build/probe-tsan
+    echo 'int main(void) { return 0; }' >"$program.c"
+    gcc -fsanitize=thread "$program.c" -o "$program" 2>/dev/null || return 1
+    wrapper=()
+    "$program" 2>/dev/null && return 0
+    wrapper=(setarch -R)
+    "${wrapper[@]}" "$program" 2>/dev/null
+}
+
+cmd_test() {
+    local name options wrapper=()
+    install_packages "$needed_to_build" "$needed_for_demo" "$needed_for_tests"
+    fetch_kernel
+    export FLEECE_KERNEL_DIR=$build/kernel
+    make_targets=(all check TESTS=)
+    for name in plain asan tsan; do
+        options=()
+        wrapper=()
+        case $name in
+            asan) options=(--enable-sanitizer=address) ;;
+            tsan)
+                options=(--enable-sanitizer=thread)
+                if ! probe_tsan; then
+                    skips+=("tsan: programs with ThreadSanitizer do not run on this machine")
+                    continue
+                fi
+                ;;
+        esac
+        if ! build_tree "$name" ${options[@]+"${options[@]}"}; then
+            failed=$((failed + 1))
+            continue
+        fi
+        case $name in
+            tsan) run_tests "$name" check-tsan ;;
+            *) run_tests "$name" check ;;
+        esac
+    done
+    total
+}
+
+cmd_build() {
+    install_packages "$needed_to_build"
+    make_targets=(all)
+    build_tree plain
+    say "Built: build/plain/nbdfleece and build/plain/fleecectl run as they are"
+}
+
+cmd_demo() {
+    install_packages "$needed_to_build" "$needed_for_demo"
+    make_targets=(all)
+    build_tree plain
+    "$here/tests/demo.sh" "$build/plain"
+}
+
+mkdir -p "$build"
+case ${1-} in
+    demo | test | build) "cmd_$1" ;;
+    *)
+        sed -n '4,/^$/s/^# \{0,1\}//p' "$0"
+        exit 2
+        ;;
+esac
