@@ -252,28 +252,88 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
     return error;
 }
 
-int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
-{
-    struct backend_handle *h = io->handle;
-    uint32_t backend_flags = flags & (BACKEND_FUA | BACKEND_MAY_TRIM | BACKEND_FAST);
-    uint64_t start;
-    int error = check_change(io, flags);
+/* ---- zeroes and trims ---- */
 
-    if (error < 0 || length == 0)
-        return error;
-    start = pace_now();
-    error = begin_change(io, length, offset);
-    if (error < 0)
-        return error;
-    error = h->backend->ops->zero(h, length, offset, backend_flags);
+typedef int (*clear_op)(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags);
+
+/* Is the whole range a hole? */
+static bool all_hole(struct backend_handle *h, uint64_t length, uint64_t offset)
+{
+    struct extents e = EXTENTS_INIT;
+    bool hole;
+
+    if (!h->can_extents)
+        return false;
+    hole = h->backend->ops->extents(h, length, offset, BACKEND_REQ_ONE, &e) == 0 && e.count > 0 &&
+           e.list[0].length >= length &&
+           (e.list[0].flags & (EXTENT_HOLE | EXTENT_ZERO)) == (EXTENT_HOLE | EXTENT_ZERO);
+    extents_free(&e);
+    return hole;
+}
+
+/* Inside the gate, bits set, a view is there. Piece by piece, and a piece that is a hole stays one:
+ * nothing changes, so nothing need be kept. So trimming a huge sparse disk under a view costs no
+ * memory for marks. (A writer that fills the hole meanwhile keeps it first, as any writer does.) */
+static int clear_pieces(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
+                        clear_op op)
+{
+    while (length > 0) {
+        uint64_t n = MIN(length, VIEW_TOUCHED_UNIT - offset % VIEW_TOUCHED_UNIT);
+
+        if (!all_hole(io->handle, n, offset)) {
+            int error = view_keep(io->disk, io->handle, offset, n);
+
+            if (error == 0)
+                error = op(io->handle, n, offset, flags);
+            if (error < 0)
+                return error;
+        }
+        offset += n;
+        length -= n;
+    }
+    return 0;
+}
+
+/* Zero or trim, either of which leaves holes where there were holes if `sparse`. */
+static int clear_range(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
+                       bool sparse, clear_op op)
+{
+    struct disk *d = io->disk;
+    uint64_t start = pace_now();
+    int error;
+
+    if (sparse && length > VIEW_TOUCHED_UNIT) {
+        gate_enter(io->slot);
+        tracker_mark(d->tracker, offset, length);
+        if (atomic_load_explicit(&d->newest, memory_order_relaxed))
+            error = clear_pieces(io, length, offset, flags, op);
+        else
+            error = op(io->handle, length, offset, flags);
+    } else {
+        error = begin_change(io, length, offset);
+        if (error < 0)
+            return error;
+        error = op(io->handle, length, offset, flags);
+    }
     end_change(io, start, 0);
     return error;
 }
 
+int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+{
+    uint32_t backend_flags = flags & (BACKEND_FUA | BACKEND_MAY_TRIM | BACKEND_FAST);
+    int error = check_change(io, flags);
+
+    if (error < 0 || length == 0)
+        return error;
+    /* A fast zero that is refused must have changed nothing: it goes in one piece. */
+    return clear_range(io, length, offset, backend_flags,
+                       (flags & (BACKEND_MAY_TRIM | BACKEND_FAST)) == BACKEND_MAY_TRIM,
+                       io->handle->backend->ops->zero);
+}
+
 int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
 {
-    struct backend_handle *h = io->handle;
-    uint64_t start;
     int error;
 
     if (io->discard)
@@ -283,13 +343,8 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
         return error;
     if (!io->info.can_trim)
         return -EINVAL;
-    start = pace_now();
-    error = begin_change(io, length, offset);
-    if (error < 0)
-        return error;
-    error = h->backend->ops->trim(h, length, offset, flags & BACKEND_FUA);
-    end_change(io, start, 0);
-    return error;
+    return clear_range(io, length, offset, flags & BACKEND_FUA, true,
+                       io->handle->backend->ops->trim);
 }
 
 int node_flush(struct node_io *io, uint32_t flags)

@@ -94,15 +94,30 @@ static void test_zeroes_and_holes(void)
     rig_free(r);
 }
 
-/* Trimming a sparse disk under a view reads nothing and keeps nothing but marks. */
+/* Trimming a sparse disk under a view reads nothing, keeps nothing, and marks only where data is.
+ */
 static void test_trim_of_holes_reads_nothing(void)
 {
     struct rig *r = rig_new(64 * MIB, 0);
     struct view *v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
 
+    rig_bitmap(r, "b", 65536);
     g_assert_cmpint(node_trim(r->io, 64 * MIB, 0, 0), ==, 0);
     g_assert_cmpuint(fake_backend_bytes_read(r->backend), ==, 0);
+    g_assert_cmpuint(fake_backend_calls(r->backend, FAKE_TRIM), ==, 0);
     g_assert_cmpuint(kept(v), ==, 0);
+    g_assert_cmpuint(bitmap_count(v->touched), ==, 0);
+    g_assert_cmpuint(rig_count(r, "b"), ==, 64 * MIB);
+    rig_delete(r, v);
+
+    rig_fill(r, 33 * MIB, 4096, 'a');
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+    g_assert_cmpint(node_zero(r->io, 64 * MIB, 0, BACKEND_MAY_TRIM), ==, 0);
+    g_assert_cmpuint(kept(v), ==, 4096);
+    g_assert_cmpuint(bitmap_count(v->touched), ==, VIEW_TOUCHED_UNIT);
+    assert_view(v, 33 * MIB, 4096, 'a');
+    assert_view(v, 34 * MIB, 1 * MIB, 0);
+    g_assert_true(node_is(disk_node(r->disk), 33 * MIB, 4096, 0));
     rig_free(r);
 }
 
