@@ -174,13 +174,13 @@ skips=()
 # ":test-result: PASS a name".
 count_results() {
     local name=$1 file result rest
+    # shellcheck disable=SC2016
     while read -r file result rest; do
         case $result in
             PASS | XFAIL) passed=$((passed + 1)) ;;
             SKIP) skips+=("$name: $file: $rest") ;;
             *) failed=$((failed + 1)) ;;
         esac
-    # shellcheck disable=SC2016
     done < <(cd "$build/$name" && find tests -name '*.trs' -print | sort |
         xargs -r awk '$1 == ":test-result:" { $1 = FILENAME; sub(/\.trs$/, "", $1); print }')
 }
