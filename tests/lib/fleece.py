@@ -298,6 +298,8 @@ class Server:
         return self
 
     def __enter__(self):
+        if self.process is not None:
+            return self  # start() was called before
         try:
             return self.start()
         except BaseException:

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The server as a process: the background, its user, its messages, --run, and how it ends."""
+
+import os
+import pwd
+import signal
+import socket
+import struct
+import subprocess
+import sys
+
+import nbd
+
+import fleece
+from fleece import NBDFLEECE, Server, nbdfleece, sanitizer_env, sanitizer_reports, tmpdir, uri
+from tap import main, skip, test
+
+
+def status(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
+def wait_gone(pid, pidfd):
+    """Wait for the end of a process that is not our child."""
+    import select
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    assert poll.poll(fleece.SOON * 1000), f"process {pid} is still there"
+    os.close(pidfd)
+
+
+@test
+def the_background():
+    with tmpdir() as d:
+        result = nbdfleece("-U", f"{d}/s", "-P", f"{d}/pid", "memory", "1M", cwd=d)
+        with open(f"{d}/pid") as f:
+            pid = int(f.read())
+        pidfd = os.pidfd_open(pid)
+        try:
+            # At once, without a retry: it was ready when its parent ended.
+            h = nbd.NBD()
+            h.connect_uri(uri(unix=f"{d}/s"))
+            h.pread(512, 0)
+            assert os.readlink(f"/proc/{pid}/cwd") == "/"
+            for fd in 0, 1, 2:
+                assert os.readlink(f"/proc/{pid}/fd/{fd}") == "/dev/null", fd
+            assert os.getsid(pid) == pid
+            assert result.stderr == "", result.stderr
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            wait_gone(pid, pidfd)
+
+
+@test
+def relative_paths_work_in_the_background():
+    with tmpdir() as d:
+        os.mkdir(f"{d}/scratch")
+        with open(f"{d}/disk", "wb") as f:
+            f.truncate(1 << 20)
+        nbdfleece("-U", "s", "-P", "pid", "-C", "qmp", "--scratch", "scratch", "file", "disk",
+                  cwd=d)
+        with open(f"{d}/pid") as f:
+            pid = int(f.read())
+        pidfd = os.pidfd_open(pid)
+        with fleece.Qmp(f"{d}/qmp") as q:
+            q.cmd("view-create", disk="disk0", name="v")
+            q.cmd("quit")
+        wait_gone(pid, pidfd)
+
+
+@test
+def the_pid_file():
+    with Server("memory", "1M") as s:
+        assert s.pid == s.process.pid
+    with tmpdir() as d:
+        with open(f"{d}/old", "w") as f:
+            f.write("a long line that was there before\n")
+        nbdfleece("-U", "-", "-P", f"{d}/old", "--run", f"cat {d}/old > {d}/copy", "memory", "1M")
+        with open(f"{d}/old") as f, open(f"{d}/copy") as copy:
+            text = f.read()
+            assert text == copy.read() == f"{int(text)}\n"
+
+
+@test
+def run_tells_where_the_server_is():
+    with tmpdir() as d:
+        script = 'printf "%s\\n" "$uri" "$nbd" "$unixsocket" "$port" "$exportname"; nbdinfo --size "$uri"'
+        fleece.require_program("nbdinfo")
+        sock = f"{d}/a 'b' $c \"d\""
+        out = nbdfleece("-U", sock, "-e", "disk0", "memory", "1M", "--run", script).stdout
+        where, same, path, port, name, size = out.splitlines()
+        assert where == same
+        assert path == sock
+        assert (port, name, size) == ("", "disk0", str(1 << 20))
+        out = nbdfleece("-i", "127.0.0.1", "-p", "0", "memory", "2M", "--run", script).stdout
+        where, same, path, port, name, size = out.splitlines()
+        assert where == same == f"nbd://127.0.0.1:{port}/"
+        assert (path, name, size) == ("", "", str(2 << 20))
+
+
+@test
+def run_ends_the_server_with_the_commands_code():
+    assert nbdfleece("-U", "-", "null", "--run", "exit 0").returncode == 0
+    assert nbdfleece("-U", "-", "null", "--run", "exit 41", check=False).returncode == 41
+    result = nbdfleece("-U", "-", "null", "--run", "kill -9 $$", check=False)
+    assert result.returncode == 137
+    assert "killed by signal 9" in result.stderr
+
+
+@test
+def run_has_the_terminals_streams_and_plain_signals():
+    result = nbdfleece("-U", "-", "null", "--run", "cat; grep -E 'Sig(Blk|Ign)' /proc/self/status",
+                       input="hello\n")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "hello"
+    for line in lines[1:]:
+        mask = int(line.split()[1], 16)
+        for s in signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD:
+            assert not mask & (1 << (s - 1)), line
+
+
+@test
+def programs_of_plugins_can_be_terminated():
+    fleece.require_plugin("eval")
+    with tmpdir() as d:
+        with Server("eval", f"after_fork=cat /proc/self/status > {d}/status", "get_size=echo 1M",
+                    "pread=cat"):
+            pass
+        if os.path.exists(f"{d}/status"):
+            with open(f"{d}/status") as f:
+                fields = dict(line.split(":\t") for line in f if ":\t" in line)
+            assert not int(fields["SigBlk"], 16) & (1 << (signal.SIGTERM - 1))
+        else:
+            skip("this eval plugin has no after_fork")
+
+
+@test
+def sigterm_sigint_and_sigquit_end_it_in_order():
+    for number in signal.SIGTERM, signal.SIGINT, signal.SIGQUIT:
+        with Server("memory", "1M") as s:
+            s.process.send_signal(number)
+            s.wait(0)
+
+
+@test
+def sigterm_finishes_the_request_under_way():
+    """A read that the plugin is in the middle of when SIGTERM comes is answered."""
+    fleece.require_plugin("eval")
+    with tmpdir() as d:
+        for name in "begun", "go":
+            os.mkfifo(f"{d}/{name}")
+        script = f"echo begun > {d}/begun; read x < {d}/go; head -c $3 /dev/zero | tr '\\0' z"
+        with Server("eval", "get_size=echo 1M", f"pread={script}", "thread_model=echo parallel") as s:
+            h = s.nbd()
+            buffer = nbd.Buffer(512)
+            cookie = h.aio_pread(buffer, 0)
+            while h.aio_in_flight() and not h.aio_get_direction() == nbd.AIO_DIRECTION_READ:
+                h.poll(0)
+            with open(f"{d}/begun") as f:  # until the plugin has the request
+                f.read()
+            s.process.send_signal(signal.SIGTERM)
+            wait_for_refusal(s.socket)
+            with open(f"{d}/go", "w") as f:
+                f.write("x\n")
+            while not h.aio_command_completed(cookie):
+                assert h.poll(fleece.SOON * 1000) > 0
+            assert buffer.to_bytearray() == b"z" * 512
+            s.wait(0)
+
+
+def wait_for_refusal(path):
+    """Until nobody listens on a Unix socket: the server has begun to end."""
+    while True:
+        with socket.socket(socket.AF_UNIX) as c:
+            c.settimeout(fleece.SOON)
+            try:
+                c.connect(path)
+                # Taken from the queue of the closed socket, if at all: an end or a reset follows.
+                while c.recv(4096):
+                    pass
+            except OSError as e:
+                if isinstance(e, (ConnectionRefusedError, FileNotFoundError)):
+                    return
+
+
+@test
+def a_second_signal_ends_it_at_once():
+    fleece.require_plugin("eval")
+    with tmpdir() as d:
+        os.mkfifo(f"{d}/begun")
+        os.mkfifo(f"{d}/never")
+        script = f"echo begun > {d}/begun; read x < {d}/never"
+        with Server("eval", "get_size=echo 1M", f"pread={script}") as s:
+            h = s.nbd()
+            h.aio_pread(nbd.Buffer(512), 0)
+            with open(f"{d}/begun") as f:
+                f.read()
+            s.process.send_signal(signal.SIGTERM)
+            wait_for_refusal(s.socket)
+            s.process.send_signal(signal.SIGTERM)
+            s.wait(1)
+            # The plugin's script, orphaned, ends too.
+            with open(f"{d}/never", "w") as f:
+                f.write("x\n")
+
+
+@test
+def exit_with_parent():
+    """A parent that starts the server and ends as soon as the server is ready."""
+    with tmpdir() as d:
+        os.mkfifo(f"{d}/pid")
+        parent_program = ("import subprocess, sys, os\n"
+                          "p = subprocess.Popen(sys.argv[2:])\n"
+                          "pid = open(sys.argv[1]).read().strip()\n"
+                          "assert int(pid) == p.pid\n"
+                          "print(pid, flush=True)\n"
+                          "sys.stdin.read()\n")
+        parent = subprocess.Popen(
+            [sys.executable, "-c", parent_program, f"{d}/pid", NBDFLEECE, "--exit-with-parent",
+             "-U", f"{d}/s", "-P", f"{d}/pid", "memory", "1M"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=sanitizer_env(d),
+            preexec_fn=fleece.die_with_parent)
+        pid = int(parent.stdout.readline())
+        pidfd = os.pidfd_open(pid)
+        parent.stdin.close()
+        assert parent.wait(fleece.SOON) == 0
+        wait_gone(pid, pidfd)
+        assert sanitizer_reports(d) == ""
+
+
+@test
+def another_user():
+    if os.getuid() != 0:
+        skip("only root can become another user")
+    nobody = pwd.getpwnam("nobody")
+    with tmpdir() as d:
+        os.chmod(d, 0o777)
+        with Server("-u", "nobody", "memory", "1M", control=False, dir=d) as s:
+            fields = status(s.pid)
+            assert fields["Uid"].split() == [str(nobody.pw_uid)] * 4
+            assert fields["Gid"].split() == [str(nobody.pw_gid)] * 4
+            assert "0" not in fields["Groups"].split()
+            s.nbd().pread(512, 0)
+
+
+@test
+def another_group_by_number():
+    if os.getuid() != 0:
+        skip("only root can become another group")
+    with tmpdir() as d:
+        os.chmod(d, 0o777)
+        with Server("-g", "12345", "-u", "23456", "memory", "1M", control=False, dir=d) as s:
+            fields = status(s.pid)
+            assert fields["Uid"].split() == ["23456"] * 4
+            assert fields["Gid"].split() == ["12345"] * 4
+            assert fields["Groups"].split() == ["12345"]
+
+
+@test
+def swap_locks_memory():
+    with tmpdir() as d:
+        result = nbdfleece("-U", "-", "--swap", "memory", "1M", "--run",
+                           "grep VmLck /proc/$PPID/status", check=False)
+        if result.returncode != 0 and "mlockall" in result.stderr:
+            skip(f"memory cannot be locked here: {result.stderr.strip()}")
+        assert int(result.stdout.split()[1]) > 0, result.stdout
+
+
+@test
+def messages():
+    with Server("-v", "memory", "1M") as s:
+        s.nbd()
+        s.stop()
+        assert "nbdfleece: debug: " in s.log()
+    with Server("memory", "1M", control=False) as s:
+        s.nbd()
+        s.stop()
+        assert s.log() == "", s.log()
+    with Server("--log", "null", "memory", "1M") as s:
+        s.stop()
+        assert s.log() == "", s.log()
+    with Server("memory", "1M") as s:
+        s.stop()
+        assert s.log().count("transient") == 1, s.log()
+
+
+@test
+def debug_flags():
+    with Server("-D", "file.zero=1", "-D", "no-such.flag=1", "memory", "1M", control=False) as s:
+        s.stop()
+        assert "no-such.flag" in s.log()
+
+
+@test
+def a_key_file():
+    with tmpdir() as d:
+        with open(f"{d}/conf", "w") as f:
+            f.write("[nbdfleece]\nreadonly = true\n"
+                    "[disk one]\nplugin = memory\narguments = 1M\n"
+                    "[disk two]\nplugin = memory\nsize = 2M\n")
+        with Server("--config", f"{d}/conf", "--disk", "three", "memory", "3M") as s:
+            assert [s.nbd(n).get_size() >> 20 for n in ("one", "two", "three", "")] == [1, 2, 3, 1]
+            assert s.nbd("one").is_read_only()
+
+
+@test
+def several_disks_of_one_plugin():
+    with Server("--disk", "a", "memory", "1M", "--disk", "b", "memory", "2M") as s:
+        a, b = s.nbd("a"), s.nbd("b")
+        a.pwrite(b"a" * 512, 0)
+        b.pwrite(b"b" * 512, 0)
+        assert a.pread(512, 0) == b"a" * 512
+        assert (a.get_size(), b.get_size()) == (1 << 20, 2 << 20)
+
+
+main()
