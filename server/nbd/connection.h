@@ -17,7 +17,7 @@
 #include "server/nbd/crew.h"
 #include "server/nbd/listener.h"
 #include "server/nbd/nbd.h"
-#include "server/nbd/pace.h"
+#include "server/nbd/handover.h"
 #include "server/nbd/session.h"
 
 /* A connection's buffers, mapped once and touched as far as they are used; given back to the kernel
@@ -68,8 +68,8 @@ struct connection {
     struct sender sender;
     struct crew crew;
     struct lane lane;
-    struct pace pace;
-    bool watch; /* see pace.h */
+    struct handover handover;
+    bool watch; /* see handover.h */
 };
 
 struct nbd_server {

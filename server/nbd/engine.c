@@ -84,7 +84,7 @@ int connection_start(struct nbd_server *n, struct port *port, int in, int out,
         g_free(c);
         return -1;
     }
-    pace_init(&c->pace);
+    handover_init(&c->handover);
     sender_init(&c->sender, &c->stream);
     crew_init(&c->crew, &c->sender, n->options.threads, transmission_run_job, c);
     int r = map_buffers(c, err);

@@ -6,6 +6,7 @@ server_nbd_libnbdserver_a_SOURCES = \
 	server/nbd/engine.c \
 	server/nbd/execute.c server/nbd/execute.h \
 	server/nbd/handshake.c \
+	server/nbd/handover.c server/nbd/handover.h \
 	server/nbd/lane.c server/nbd/lane.h \
 	server/nbd/listener.c server/nbd/listener.h \
 	server/nbd/meta.c server/nbd/meta.h \
@@ -13,7 +14,6 @@ server_nbd_libnbdserver_a_SOURCES = \
 	server/nbd/open-socket.c \
 	server/nbd/option.c server/nbd/option.h \
 	server/nbd/option-reply.c server/nbd/option-reply.h \
-	server/nbd/pace.c server/nbd/pace.h \
 	server/nbd/reply.c server/nbd/reply.h \
 	server/nbd/request.c server/nbd/request.h \
 	server/nbd/sender.c server/nbd/sender.h \

@@ -8,8 +8,8 @@
  * does not block costs so one call to the node and its share of a receive and a send: no lock, no
  * allocation, no copy of ours, no other thread.
  *
- * A request that would block is carried out here all the same or goes to the crew: pace.h decides.
- * Replies then go out in whatever order they get ready.
+ * A request that would block is carried out here all the same or goes to the crew: handover.h
+ * decides. Replies then go out in whatever order they get ready.
  *
  * A write's payload is not split: the node gets it in one call, so that an instant does not cut a
  * write in two. Payloads up to IN_PLACE_PAYLOAD are executed from the receive buffer; larger ones
@@ -83,14 +83,14 @@ static void rest(struct connection *c)
     stream_wait(&c->stream);
 }
 
-/* What came while a slow request was done here: see pace.h. */
+/* What came while a slow request was done here: see handover.h. */
 static bool receive_watched(struct connection *c)
 {
     c->watch = false;
     make_room(&c->in, NBD_REQUEST_SIZE);
     ssize_t n = stream_receive_now(&c->stream, c->in.bytes + c->in.end,
                                    MIN(RECEIVE_PIECE, RECEIVE_BUFFER - c->in.end));
-    pace_watched(&c->pace, n > 0 || received(c) > 0);
+    handover_watched(&c->handover, n > 0 || received(c) > 0);
     if (n > 0)
         c->in.end += (size_t)n;
     return n > 0;
@@ -145,14 +145,14 @@ static size_t job_lane_size(const struct request *r)
 static void execute_timed(struct connection *c, struct lane *l, struct request *r,
                           const uint8_t *payload)
 {
-    enum pace_class class = pace_class(r);
+    enum request_class class = request_class(r);
     uint64_t length = r->length, begin = now_ns();
 
     /* What takes longer than a piece includes the network's time. */
     bool timed = r->type != NBD_CMD_READ || length <= READ_PIECE;
     execute(&c->session, l, r, payload, false);
     if (timed)
-        pace_note(&c->pace, class, now_ns() - begin, length);
+        handover_note(&c->handover, class, now_ns() - begin, length);
 }
 
 /* A worker carries out a job. */
@@ -213,7 +213,7 @@ static void hand_over(struct connection *c, struct request *r, const uint8_t *pa
     }
 }
 
-/* Here, if it does not block or pace.h says so. false: hand it over. */
+/* Here, if it does not block or handover.h says so. false: hand it over. */
 static bool execute_here(struct connection *c, struct request *r, const uint8_t *payload,
                          bool last_received)
 {
@@ -224,7 +224,7 @@ static bool execute_here(struct connection *c, struct request *r, const uint8_t 
     if (r->type == NBD_CMD_READ && r->length > READ_PIECE)
         return false; /* sending it takes its time, whatever the disk does */
     bool alone = last_received && crew_is_idle(&c->crew);
-    if (!pace_here(&c->pace, pace_class(r), alone, &watch))
+    if (!handover_stay(&c->handover, request_class(r), alone, &watch))
         return false;
     execute_timed(c, &c->lane, r, payload);
     c->watch |= watch;
@@ -290,7 +290,7 @@ static enum step large_write(struct connection *c, struct request *r)
     bool watch;
     if (execute(&c->session, &c->lane, r, payload, true)) {
         crew_job_done(job);
-    } else if (pace_here(&c->pace, pace_class(r), alone, &watch)) {
+    } else if (handover_stay(&c->handover, request_class(r), alone, &watch)) {
         execute_timed(c, &c->lane, r, payload);
         crew_job_done(job);
     } else if (!crew_start(&c->crew, job)) {

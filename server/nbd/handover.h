@@ -9,47 +9,47 @@
  * and would make such disks slower than they are; not handing over makes a slow disk see one
  * request at a time. So:
  *
- *  - While such requests of the same class lately took less than PACE_QUICK_NS, they are done here.
- *    A sample counts at most PACE_CLIP_NS, so that one hiccup (a preempted thread) hands over one
+ *  - While such requests of the same class lately took less than HANDOVER_QUICK_NS, they are done here.
+ *    A sample counts at most HANDOVER_CLIP_NS, so that one hiccup (a preempted thread) hands over one
  *    request and not the next hundred, and two or three slow ones in a row turn the class to slow.
  *  - A slow one is handed over, except when nobody could gain by it: a client that sends the next
  *    request only when it has the reply to the last one. That is known by looking, after a slow
  *    request was done here and before its reply is sent, whether a further request has come
- *    meanwhile. If so, PACE_DEEP slow requests that come alone are handed over before we try again.
+ *    meanwhile. If so, HANDOVER_DEEP slow requests that come alone are handed over before we try again.
  *
  * A new connection begins slow and deep: the first requests that may block are handed over. So a
  * disk that hangs never takes the connection's thread with it, unless it has been quick, or read
  * one by one, until that moment; then the thread waits for that one request.
  */
-#ifndef SERVER_NBD_PACE_H
-#define SERVER_NBD_PACE_H
+#ifndef SERVER_NBD_HANDOVER_H
+#define SERVER_NBD_HANDOVER_H
 
 #include "server/nbd/request.h"
 
 #include <stdatomic.h>
 
-#define PACE_QUICK_NS 50000u
-#define PACE_CLIP_NS  (8 * PACE_QUICK_NS)
-#define PACE_DEEP     64u
+#define HANDOVER_QUICK_NS 50000u
+#define HANDOVER_CLIP_NS  (8 * HANDOVER_QUICK_NS)
+#define HANDOVER_DEEP     64u
 
-enum pace_class { PACE_READ, PACE_WRITE, PACE_SYNC, PACE_OTHER, PACE_STATUS, PACE_CLASSES };
+enum request_class { CLASS_READ, CLASS_WRITE, CLASS_SYNC, CLASS_OTHER, CLASS_STATUS, N_CLASSES };
 
-struct pace {
-    atomic_uint average_ns[PACE_CLASSES]; /* of those that might have blocked; any thread */
+struct handover {
+    atomic_uint average_ns[N_CLASSES]; /* of those that might have blocked; any thread */
     unsigned deep;                        /* the connection's thread alone */
 };
 
-void pace_init(struct pace *p);
+void handover_init(struct handover *h);
 
-enum pace_class pace_class(const struct request *r);
+enum request_class request_class(const struct request *r);
 
 /* May a request that might block be done here? `alone`: no request is under way or has arrived
- * behind it. Sets *watch if afterwards pace_watched is to be called. The connection's thread. */
-bool pace_here(struct pace *p, enum pace_class class, bool alone, bool *watch);
+ * behind it. Sets *watch if afterwards handover_watched is to be called. The connection's thread. */
+bool handover_stay(struct handover *h, enum request_class class, bool alone, bool *watch);
 /* Whether further requests had come before the reply to a watched one was sent. */
-void pace_watched(struct pace *p, bool further);
+void handover_watched(struct handover *h, bool further);
 
 /* A request that might have blocked took `ns` for `length` bytes. Any thread. */
-void pace_note(struct pace *p, enum pace_class class, uint64_t ns, uint64_t length);
+void handover_note(struct handover *h, enum request_class class, uint64_t ns, uint64_t length);
 
 #endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/nbd/handover.h"
+
+#include <glib.h>
+
+void handover_init(struct handover *h)
+{
+    for (unsigned i = 0; i < N_CLASSES; i++)
+        atomic_init(&h->average_ns[i], HANDOVER_CLIP_NS);
+    h->deep = HANDOVER_DEEP;
+}
+
+enum request_class request_class(const struct request *r)
+{
+    if (r->type == NBD_CMD_FLUSH)
+        return CLASS_SYNC;
+    if (r->type == NBD_CMD_READ)
+        return CLASS_READ;
+    if (r->type == NBD_CMD_BLOCK_STATUS)
+        return CLASS_STATUS;
+    if (r->flags & NBD_CMD_FLAG_FUA)
+        return CLASS_SYNC;
+    return r->type == NBD_CMD_WRITE ? CLASS_WRITE : CLASS_OTHER;
+}
+
+bool handover_stay(struct handover *h, enum request_class class, bool alone, bool *watch)
+{
+    *watch = false;
+    if (atomic_load_explicit(&h->average_ns[class], memory_order_relaxed) < HANDOVER_QUICK_NS)
+        return true;
+    if (!alone)
+        return false;
+    if (h->deep > 0) {
+        h->deep--;
+        return false;
+    }
+    *watch = true;
+    return true;
+}
+
+void handover_watched(struct handover *h, bool further)
+{
+    if (further)
+        h->deep = HANDOVER_DEEP;
+}
+
+void handover_note(struct handover *h, enum request_class class, uint64_t ns, uint64_t length)
+{
+    /* What counts is waiting, not the copying of many bytes. */
+    if (class <= CLASS_WRITE && length > 65536)
+        ns = ns * 65536 / length;
+    unsigned sample = (unsigned)MIN(ns, HANDOVER_CLIP_NS);
+    /* Two threads may overwrite each other's sample: an estimate all the same. */
+    unsigned average = atomic_load_explicit(&h->average_ns[class], memory_order_relaxed);
+    average = average - average / 8 + sample / 8;
+    atomic_store_explicit(&h->average_ns[class], average, memory_order_relaxed);
+}
