@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * nbd-server-start and -stop, block-export-add and -del, query-block-exports.
+ */
+#include "config.h"
+
+#include "common/error.h"
+#include "server/control/control-private.h"
+
+#include <string.h>
+
+/* ---- arguments ---- */
+
+static const struct arg unix_args[] = {ARG("path", ARG_STRING), ARGS_END};
+static const struct arg inet_args[] = {ARG("host", ARG_STRING), ARG("port", ARG_STRING), ARGS_END};
+
+static const struct arg *address_args(const char *type)
+{
+    if (strcmp(type, "unix") == 0)
+        return unix_args;
+    return strcmp(type, "inet") == 0 ? inet_args : NULL;
+}
+
+static const struct arg address[] = {
+    ARG("type", ARG_TAG, .branch = address_args),
+    ARG("data", ARG_BRANCH, .branch = address_args),
+    ARGS_END,
+};
+const struct arg nbd_server_start_args[] = {
+    ARG("addr", ARG_STRUCT, .of = address), ARG_OPT("handshake-max-seconds", ARG_UINT32),
+    ARG_OPT("tls-creds", ARG_STRING),       ARG_OPT("tls-authz", ARG_STRING),
+    ARG_OPT("max-connections", ARG_UINT32), ARGS_END,
+};
+
+static const char *const export_types[] = {"nbd", NULL};
+const struct arg block_export_add_args[] = {
+    ARG("type", ARG_ENUM, .values = export_types),
+    ARG("id", ARG_STRING),
+    ARG("node-name", ARG_STRING),
+    ARG_OPT("writable", ARG_BOOL),
+    ARG_OPT("name", ARG_STRING),
+    ARG_OPT("description", ARG_STRING),
+    ARG_OPT("bitmaps", ARG_LIST, .of = &bitmap_or_string),
+    ARG_OPT("discard", ARG_BOOL),
+    ARGS_END,
+};
+
+static const char *const removal_modes[] = {"safe", "hard", NULL};
+const struct arg block_export_del_args[] = {
+    ARG("id", ARG_STRING),
+    ARG_OPT("mode", ARG_ENUM, .values = removal_modes),
+    ARGS_END,
+};
+
+/* ---- the server ---- */
+
+int cmd_nbd_server_start(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    const struct control_nbd *nbd = &call_control(call)->nbd;
+    JsonObject *data = arg_object(arg_object(args, "addr"), "data");
+    const char *creds = arg_string(args, "tls-creds");
+    const char *host = arg_string(data, "host");
+
+    if (nbd->started(nbd->opaque))
+        return fail(err, "NBD server already running");
+    if (creds)
+        return fail(err, "No TLS credentials with id '%s'", creds);
+    if (arg_string(args, "tls-authz")) /* it would have to be obeyed, and without TLS cannot be */
+        return fail(err, "Parameter 'tls-authz' is unexpected");
+    if (host && host[0] == '\0')
+        host = NULL;
+    return nbd->start(nbd->opaque, arg_string(data, "path"), host, arg_string(data, "port"), -1,
+                      (unsigned)arg_int(args, "handshake-max-seconds", 10),
+                      (unsigned)arg_int(args, "max-connections", 100), err);
+}
+
+int cmd_nbd_server_stop(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    const struct control_nbd *nbd = &call_control(call)->nbd;
+
+    if (!nbd->started(nbd->opaque))
+        return fail(err, "NBD server not running");
+    server_export_del_all(call_server(call));
+    nbd->stop(nbd->opaque);
+    return 0;
+}
+
+/* ---- exports ---- */
+
+/* A bitmap by its name alone: of the exported disk, or of the disk that the exported view is of.
+ * Whoever exports it read-only wants bits that stand still. */
+static struct dirty_bitmap *find_by_name(struct node *n, bool writable, const char *name,
+                                         GError **err)
+{
+    struct view *v = node_to_view(n);
+    struct disk *d = v ? view_disk(v) : node_to_disk(n);
+    struct dirty_bitmap *db = disk_find_bitmap(d, name);
+    struct dirty_bitmap_info info;
+
+    if (!db) {
+        fail(err, "Bitmap '%s' is not found", name);
+        return NULL;
+    }
+    dirty_bitmap_info(db, &info);
+    if (!writable && !disk_readonly(d) && info.recording) {
+        fail(err, "Enabled bitmap '%s' incompatible with readonly export", name);
+        g_clear_pointer(&db, dirty_bitmap_unref);
+    }
+    return db;
+}
+
+static struct dirty_bitmap *find_by_node(struct server *s, JsonObject *o, GError **err)
+{
+    const char *name = arg_string(o, "name");
+    struct disk *d = control_lookup_bitmap_disk(s, arg_string(o, "node"), name, err);
+    struct dirty_bitmap *db = d ? disk_find_bitmap(d, name) : NULL;
+
+    if (d && !db)
+        fail(err, "Dirty bitmap '%s' not found", name);
+    return db;
+}
+
+/* References to all bitmaps of `list` (may be NULL) into `found`. */
+static int find_bitmaps(struct server *s, const struct export_options *o, JsonArray *list,
+                        GPtrArray *found, GError **err)
+{
+    for (guint i = 0; list && i < json_array_get_length(list); i++) {
+        JsonNode *element = json_array_get_element(list, i);
+        struct dirty_bitmap *db =
+            JSON_NODE_HOLDS_VALUE(element)
+                ? find_by_name(o->node, o->writable, json_node_get_string(element), err)
+                : find_by_node(s, json_node_get_object(element), err);
+
+        if (!db)
+            return -1;
+        g_ptr_array_add(found, db);
+    }
+    return 0;
+}
+
+static void unref_bitmap(gpointer db)
+{
+    dirty_bitmap_unref(db);
+}
+
+/* server_export_add checks once more; here it is the order of QEMU's checks that matters. */
+int cmd_block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    g_autoptr(GPtrArray) bitmaps = g_ptr_array_new_with_free_func(unref_bitmap);
+    const struct control_nbd *nbd = &call_control(call)->nbd;
+    struct server *s = call_server(call);
+    struct export_options o = {
+        .id = arg_string(args, "id"),
+        .name = arg_string(args, "name"),
+        .description = arg_string(args, "description"),
+        .writable = arg_bool(args, "writable", false),
+        .discard = arg_bool(args, "discard", false),
+    };
+
+    if (server_export_check_id(s, o.id, err) < 0)
+        return -1;
+    o.node = control_lookup_device(s, NULL, arg_string(args, "node-name"), err);
+    if (!o.node)
+        return -1;
+    if (o.writable && node_is_readonly(o.node))
+        return fail(err, "Cannot export read-only node as writable");
+    if (!nbd->any_running(nbd->opaque))
+        return fail(err, "NBD server not running");
+    if (!o.name)
+        o.name = o.node->name;
+    if (server_export_check_name(s, o.name, o.description, err) < 0 ||
+        find_bitmaps(s, &o, arg_list(args, "bitmaps"), bitmaps, err) < 0)
+        return -1;
+    o.bitmaps = (struct dirty_bitmap **)bitmaps->pdata;
+    o.n_bitmaps = bitmaps->len;
+    return server_export_add(s, &o, err);
+}
+
+int cmd_block_export_del(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    const char *mode = arg_string(args, "mode");
+
+    return server_export_del(call_server(call), arg_string(args, "id"),
+                             mode && strcmp(mode, "hard") == 0, err);
+}
+
+int cmd_query_block_exports(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    g_autoptr(GArray) exports = server_exports(call_server(call));
+    JsonArray *list = json_array_new();
+
+    for (guint i = 0; i < exports->len; i++) {
+        const struct export_status *e = &g_array_index(exports, struct export_status, i);
+        JsonObject *o = json_object_new();
+
+        json_object_set_string_member(o, "id", e->info->id);
+        json_object_set_string_member(o, "type", "nbd");
+        json_object_set_string_member(o, "node-name", e->info->node->name);
+        json_object_set_boolean_member(o, "shutting-down", e->shutting_down);
+        json_array_add_object_element(list, o);
+    }
+    *value = qmp_array(list);
+    return 0;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Views, our own commands: view-create (as an action), view-delete, query-views.
+ */
+#include "config.h"
+
+#include "common/error.h"
+#include "server/control/control-private.h"
+
+#include <string.h>
+
+/* Node names in QEMU have at most 31 bytes; a name with a date in it needs more. */
+#define MAX_NODE_NAME 255
+
+static const char *const cbw_errors[] = {
+    [CBW_BREAK_SNAPSHOT] = "break-snapshot",
+    [CBW_BREAK_GUEST_WRITE] = "break-guest-write",
+    NULL,
+};
+const struct arg view_create_args[] = {
+    ARG("disk", ARG_STRING),
+    ARG("name", ARG_STRING),
+    ARG_OPT("on-cbw-error", ARG_ENUM, .values = cbw_errors),
+    ARG_OPT("scratch-limit", ARG_SIZE),
+    ARGS_END,
+};
+const struct arg view_delete_args[] = {ARG("name", ARG_STRING), ARGS_END};
+
+/* QEMU's rule for names of nodes: a letter, then letters, digits and -._ */
+static bool is_well_formed(const char *name)
+{
+    if (!g_ascii_isalpha(name[0]))
+        return false;
+    for (const char *p = name; *p; p++)
+        if (!g_ascii_isalnum(*p) && !strchr("-._", *p))
+            return false;
+    return true;
+}
+
+static int check_name(struct staging *t, const char *name, GError **err)
+{
+    if (!is_well_formed(name))
+        return fail(err, "Invalid node-name: '%s'", name);
+    if (server_find_node(t->server, name) || g_hash_table_contains(t->views, name))
+        return fail(err, "Duplicate nodes with node-name='%s'", name);
+    if (strlen(name) > MAX_NODE_NAME)
+        return fail(err, "Node name too long");
+    return 0;
+}
+
+int stage_view_create(struct staging *t, JsonObject *data, GError **err)
+{
+    const char *disk = arg_string(data, "disk"), *name = arg_string(data, "name");
+    const char *on_error = arg_string(data, "on-cbw-error");
+    struct node *n = server_find_node(t->server, disk);
+    struct view_options options = {
+        .on_error = server_options(t->server)->on_cbw_error,
+        .scratch_limit = (uint64_t)arg_int(data, "scratch-limit", 0),
+    };
+
+    if (!n)
+        return fail(err, "Node '%s' not found", disk);
+    if (!node_to_disk(n))
+        return fail(err, "Node '%s' is not a disk", disk);
+    if (check_name(t, name, err) < 0)
+        return -1;
+    if (on_error)
+        options.on_error = strcmp(on_error, cbw_errors[CBW_BREAK_SNAPSHOT]) == 0
+                               ? CBW_BREAK_SNAPSHOT
+                               : CBW_BREAK_GUEST_WRITE;
+    if (instant_view_create(t->instant, node_to_disk(n), name, &options, NULL, err) < 0)
+        return -1;
+    g_hash_table_add(t->views, g_strdup(name));
+    return 0;
+}
+
+int cmd_view_delete(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    const char *name = arg_string(args, "name");
+    struct node *n = server_find_node(call_server(call), name);
+
+    if (!n)
+        return fail(err, "Node '%s' not found", name);
+    if (!node_to_view(n))
+        return fail(err, "Node '%s' is not a view", name);
+    return view_delete(node_to_view(n), err);
+}
+
+static JsonObject *describe_view(struct view *v)
+{
+    JsonObject *o = json_object_new(), *instant = json_object_new();
+    struct view_info info;
+
+    view_info(v, &info);
+    json_object_set_int_member(instant, "seconds", info.instant_usec / G_USEC_PER_SEC);
+    json_object_set_int_member(instant, "microseconds", info.instant_usec % G_USEC_PER_SEC);
+    json_object_set_string_member(o, "name", view_name(v));
+    json_object_set_string_member(o, "disk", disk_name(view_disk(v)));
+    json_object_set_int_member(o, "size", (gint64)info.size);
+    json_object_set_object_member(o, "instant", instant);
+    json_object_set_int_member(o, "scratch-bytes", (gint64)info.scratch_bytes);
+    if (info.scratch_limit > 0)
+        json_object_set_int_member(o, "scratch-limit", (gint64)info.scratch_limit);
+    json_object_set_string_member(o, "on-cbw-error", cbw_errors[info.on_error]);
+    json_object_set_boolean_member(o, "broken", info.broken);
+    if (info.broken)
+        json_object_set_string_member(o, "reason", info.reason);
+    json_object_set_boolean_member(o, "in-use", info.in_use);
+    return o;
+}
+
+int cmd_query_views(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    g_autoptr(GPtrArray) views = server_views(call_server(call));
+    JsonArray *list = json_array_new();
+
+    for (guint i = 0; i < views->len; i++)
+        json_array_add_object_element(list, describe_view(views->pdata[i]));
+    *value = qmp_array(list);
+    return 0;
+}

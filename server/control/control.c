@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The control socket as a whole: the listener, its monitors, and the events that all of them get.
+ */
+#include "config.h"
+
+#include "server/control/control-private.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "server/control/monitor.h"
+#include "server/control/socket.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Monitors at once: more is a client that has lost its way. */
+#define MAX_MONITORS 64
+/* With no descriptor left, accept again after so long. */
+#define ACCEPT_AGAIN_MS 1000
+
+struct listener {
+    struct control control;
+    char *path; /* absolute: removed at the end, wherever we are then */
+    struct stat file;
+    int fd;
+    guint source; /* accept, or the wait for accepting again */
+    GList *monitors;
+    unsigned next_monitor;
+};
+
+static void monitor_gone(struct monitor *m, void *opaque)
+{
+    struct listener *l = opaque;
+
+    l->monitors = g_list_remove(l->monitors, m);
+    monitor_free(m);
+}
+
+static void welcome(struct listener *l, int fd)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *name = NULL;
+
+    if (!control_socket_may(fd, &error)) {
+        log_error("%s", error->message);
+        close(fd);
+        return;
+    }
+    if (g_list_length(l->monitors) >= MAX_MONITORS) {
+        log_error("control: there are %d monitors already: refused", MAX_MONITORS);
+        close(fd);
+        return;
+    }
+    name = g_strdup_printf("monitor %u", ++l->next_monitor);
+    l->monitors = g_list_append(
+        l->monitors, monitor_new(fd, name, control_commands, &l->control, monitor_gone, l));
+}
+
+static void start_accepting(struct listener *l);
+
+static gboolean accept_again(gpointer p)
+{
+    start_accepting(p);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean acceptable(gint listen_fd, GIOCondition condition, gpointer p)
+{
+    struct listener *l = p;
+    int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (fd >= 0) {
+        welcome(l, fd);
+        return G_SOURCE_CONTINUE;
+    }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        log_error("control: accept: %m");
+        l->source = g_timeout_add(ACCEPT_AGAIN_MS, accept_again, l);
+        return G_SOURCE_REMOVE;
+    }
+    return G_SOURCE_CONTINUE; /* the client has gone again, or EINTR */
+}
+
+static void start_accepting(struct listener *l)
+{
+    l->source = g_unix_fd_add(l->fd, G_IO_IN, acceptable, l);
+}
+
+static void tell_monitors(void *opaque, const struct server_event *event)
+{
+    struct listener *l = opaque;
+    GString *line = g_string_new(NULL);
+
+    control_format_event(line, event);
+    for (GList *m = l->monitors; m; m = m->next)
+        monitor_event(m->data, line);
+    g_string_free(line, TRUE);
+}
+
+struct control *control_new(struct server *s, const struct control_nbd *nbd, const char *path,
+                            GError **err)
+{
+    struct stat file;
+    int fd = control_socket_open(path, &file, err);
+    struct listener *l;
+
+    if (fd < 0)
+        return NULL;
+    l = g_new0(struct listener, 1);
+    l->control = (struct control){.server = s, .nbd = *nbd};
+    l->path = g_canonicalize_filename(path, NULL);
+    l->file = file;
+    l->fd = fd;
+    start_accepting(l);
+    server_add_event_sink(s, tell_monitors, l);
+    return &l->control;
+}
+
+void control_free(struct control *c)
+{
+    struct listener *l = (struct listener *)c; /* `control` comes first in it */
+
+    if (!c)
+        return;
+    server_remove_event_sink(c->server, tell_monitors, l);
+    g_source_remove(l->source);
+    close(l->fd);
+    control_socket_remove(l->path, &l->file);
+    for (GList *m = l->monitors; m; m = m->next)
+        monitor_free(m->data);
+    g_list_free(l->monitors);
+    g_free(l->path);
+    g_free(l);
+}

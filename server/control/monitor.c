@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Nothing here blocks, and nothing grows without bound, whatever the client does:
+ *
+ *  - Input is taken in by chunks of fixed size; the stream (json-stream.h) limits what one value
+ * may keep. One chunk is worked off for each turn of the main loop, so that a client that never
+ * stops sending does not keep others out.
+ *  - Requests are run one at a time, in order. While more than OUT_HIGH bytes of replies wait to be
+ *    read, no further request is run and nothing is read: a client that sends and never reads fills
+ *    its own socket buffer. So `out` holds at most OUT_HIGH and one reply, and events.
+ *  - Events are what a client cannot be made to wait for: while EVENT_HIGH bytes wait, they are
+ * lost to it, which is logged once.
+ *
+ * A monitor is never freed from inside its own functions. When it is finished (end of input and all
+ * replies sent, or an error of the socket), an idle callback tells its owner, who frees it.
+ */
+#include "config.h"
+
+#include "server/control/monitor.h"
+#include "common/log.h"
+#include "server/control/json-stream.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CHUNK      16384u
+#define OUT_HIGH   65536u
+#define EVENT_HIGH 1048576u
+
+/* QEMU's are 64 MiB, 2 Mi tokens and 1024. Ours hold a transaction of some 10,000 actions, and what
+ * json-glib makes of them stays below 100 MiB. */
+static const struct json_limits limits = {.bytes = 8 << 20, .tokens = 256 << 10, .depth = 1024};
+
+struct monitor {
+    int fd;
+    char *name;
+    struct qmp_session session;
+    struct json_stream *stream;
+    void (*gone)(struct monitor *m, void *opaque);
+    void *opaque;
+
+    char chunk[CHUNK]; /* [at, length) is still to be worked off */
+    size_t at, length;
+    bool end_of_input;
+
+    GString *out; /* [sent, len) is still to be sent */
+    size_t sent;
+    uint64_t lost_events;
+
+    guint in, out_source, finish; /* sources of the main context, 0: none */
+};
+
+static size_t waiting(const struct monitor *m)
+{
+    return m->out->len - m->sent;
+}
+
+/* ---- the end ---- */
+
+static gboolean tell_gone(gpointer p)
+{
+    struct monitor *m = p;
+
+    m->finish = 0;
+    m->gone(m, m->opaque);
+    return G_SOURCE_REMOVE;
+}
+
+static void remove_source(guint *source)
+{
+    if (*source)
+        g_source_remove(*source);
+    *source = 0;
+}
+
+static void finish(struct monitor *m)
+{
+    remove_source(&m->in);
+    remove_source(&m->out_source);
+    if (!m->finish)
+        m->finish = g_idle_add_full(G_PRIORITY_DEFAULT, tell_gone, m, NULL);
+}
+
+/* ---- output ---- */
+
+static void send_what_goes(struct monitor *m)
+{
+    while (waiting(m) > 0) {
+        ssize_t n = send(m->fd, m->out->str + m->sent, waiting(m), MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            break;
+        if (n < 0) {
+            log_debug("control: %s: send: %m", m->name);
+            m->end_of_input = true;
+            m->at = m->length = 0;
+            m->sent = m->out->len; /* nobody is there to have it */
+            break;
+        }
+        m->sent += (size_t)n;
+    }
+    if (m->sent == m->out->len) {
+        if (m->out->allocated_len > EVENT_HIGH) {
+            g_string_free(m->out, TRUE);
+            m->out = g_string_new(NULL);
+        }
+        g_string_truncate(m->out, 0);
+        m->sent = 0;
+    } else if (m->sent > OUT_HIGH) {
+        g_string_erase(m->out, 0, (gssize)m->sent);
+        m->sent = 0;
+    }
+}
+
+/* ---- input ---- */
+
+/* Work off the chunk as far as replies are read. */
+static void run_requests(struct monitor *m)
+{
+    while (m->at < m->length && waiting(m) <= OUT_HIGH) {
+        g_autoptr(GError) error = NULL;
+        size_t used;
+
+        switch (json_stream_feed(m->stream, m->chunk + m->at, m->length - m->at, &used, &error)) {
+        case JSON_STREAM_VALUE:
+            qmp_handle(&m->session, json_stream_text(m->stream), json_stream_members(m->stream),
+                       json_stream_id(m->stream), m->out);
+            break;
+        case JSON_STREAM_ERROR:
+            qmp_error(m->out, error);
+            break;
+        case JSON_STREAM_MORE:
+            break;
+        }
+        m->at += used;
+        if (waiting(m) > OUT_HIGH)
+            send_what_goes(m);
+    }
+}
+
+static void receive(struct monitor *m)
+{
+    ssize_t n;
+
+    do
+        n = recv(m->fd, m->chunk, sizeof m->chunk, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return;
+    if (n < 0)
+        log_debug("control: %s: receive: %m", m->name);
+    m->at = 0;
+    m->length = n > 0 ? (size_t)n : 0;
+    m->end_of_input = n <= 0;
+}
+
+static gboolean readable(gint fd, GIOCondition condition, gpointer m);
+static gboolean writable(gint fd, GIOCondition condition, gpointer m);
+
+/* Do what can be done now, then wait for what cannot. */
+static void advance(struct monitor *m)
+{
+    bool want_in;
+
+    if (m->finish)
+        return;
+    run_requests(m);
+    send_what_goes(m);
+    if (m->end_of_input && m->at == m->length && waiting(m) == 0) {
+        finish(m);
+        return;
+    }
+    want_in = !m->end_of_input && m->at == m->length && waiting(m) <= OUT_HIGH;
+    if (want_in && !m->in)
+        m->in = g_unix_fd_add(m->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, readable, m);
+    else if (!want_in)
+        remove_source(&m->in);
+    if (waiting(m) > 0 && !m->out_source)
+        m->out_source = g_unix_fd_add(m->fd, G_IO_OUT | G_IO_HUP | G_IO_ERR, writable, m);
+    else if (waiting(m) == 0)
+        remove_source(&m->out_source);
+}
+
+static gboolean readable(gint fd, GIOCondition condition, gpointer p)
+{
+    struct monitor *m = p;
+
+    receive(m);
+    advance(m);
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean writable(gint fd, GIOCondition condition, gpointer p)
+{
+    struct monitor *m = p;
+
+    send_what_goes(m);
+    advance(m);
+    return G_SOURCE_CONTINUE;
+}
+
+/* ---- from outside ---- */
+
+struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *commands,
+                            void *context, void (*gone)(struct monitor *m, void *opaque),
+                            void *opaque)
+{
+    struct monitor *m = g_new0(struct monitor, 1);
+
+    m->fd = fd;
+    m->name = g_strdup(name);
+    m->session = (struct qmp_session){.commands = commands, .context = context};
+    m->stream = json_stream_new(&limits);
+    m->out = g_string_new(NULL);
+    m->gone = gone;
+    m->opaque = opaque;
+    qmp_greeting(m->out);
+    advance(m);
+    return m;
+}
+
+void monitor_free(struct monitor *m)
+{
+    if (!m)
+        return;
+    send_what_goes(m);
+    remove_source(&m->in);
+    remove_source(&m->out_source);
+    remove_source(&m->finish);
+    close(m->fd);
+    json_stream_free(m->stream);
+    g_string_free(m->out, TRUE);
+    g_free(m->name);
+    g_free(m);
+}
+
+void monitor_event(struct monitor *m, const GString *line)
+{
+    if (!m->session.negotiated || m->finish)
+        return;
+    if (waiting(m) + line->len > EVENT_HIGH) {
+        if (m->lost_events++ == 0)
+            log_error("control: %s reads too slowly: it loses events", m->name);
+        return;
+    }
+    g_string_append_len(m->out, line->str, (gssize)line->len);
+    advance(m);
+}

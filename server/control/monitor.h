@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A monitor: one client of the control socket, from its greeting to its end. Main thread only.
+ */
+#ifndef SERVER_CONTROL_MONITOR_H
+#define SERVER_CONTROL_MONITOR_H
+
+#include "server/control/qmp.h"
+
+struct monitor;
+
+/* Greet the client on the connected stream socket `fd` and serve it from the default main context.
+ * Takes over fd. `name` is for log lines. When the client has gone, `gone` is called once, from the
+ * main loop: the monitor is still there and has to be freed by it. */
+struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *commands,
+                            void *context, void (*gone)(struct monitor *m, void *opaque),
+                            void *opaque);
+/* Ends the connection; what waits is sent as far as that goes without blocking. */
+void monitor_free(struct monitor *m);
+
+/* Send a whole line, unless the client has not negotiated or reads too slowly. */
+void monitor_event(struct monitor *m, const GString *line);
+
+#endif

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "config.h"
+
+#include "server/control/qmp.h"
+#include "common/error.h"
+#include "server/control/json-value.h"
+
+#include <string.h>
+
+/* ---- replies ---- */
+
+static const char *error_class(const GError *error)
+{
+    if (error->domain != FLEECE_ERROR)
+        return "GenericError";
+    switch ((enum fleece_error)error->code) {
+    case FLEECE_ERROR_COMMAND_NOT_FOUND:
+        return "CommandNotFound";
+    case FLEECE_ERROR_DEVICE_NOT_ACTIVE:
+        return "DeviceNotActive";
+    case FLEECE_ERROR_DEVICE_NOT_FOUND:
+        return "DeviceNotFound";
+    case FLEECE_ERROR_GENERIC:
+        break;
+    }
+    return "GenericError";
+}
+
+static void append_error(GString *out, const GError *error)
+{
+    g_string_append_printf(out, "\"error\": {\"class\": \"%s\", \"desc\": ", error_class(error));
+    json_value_append_string(out, error->message);
+    g_string_append_c(out, '}');
+}
+
+void qmp_error(GString *out, const GError *error)
+{
+    g_string_append_c(out, '{');
+    append_error(out, error);
+    g_string_append(out, "}\r\n");
+}
+
+static void append_reply(GString *out, JsonNode *value, const GError *error, const GString *id)
+{
+    g_string_append_c(out, '{');
+    if (error) {
+        append_error(out, error);
+    } else {
+        g_string_append(out, "\"return\": ");
+        if (value)
+            json_value_append(out, value);
+        else
+            g_string_append(out, "{}");
+    }
+    if (id->len > 0) {
+        g_string_append(out, ", \"id\": ");
+        json_value_append_text(out, id->str, id->len);
+    }
+    g_string_append(out, "}\r\n");
+}
+
+JsonNode *qmp_object(JsonObject *object)
+{
+    JsonNode *node = json_node_init_object(json_node_alloc(), object);
+
+    json_object_unref(object);
+    return node;
+}
+
+JsonNode *qmp_array(JsonArray *array)
+{
+    JsonNode *node = json_node_init_array(json_node_alloc(), array);
+
+    json_array_unref(array);
+    return node;
+}
+
+/* ---- what is said without being asked ---- */
+
+JsonNode *qmp_version(void)
+{
+    JsonObject *version = json_object_new(), *qemu = json_object_new();
+
+    json_object_set_int_member(qemu, "major", 10);
+    json_object_set_int_member(qemu, "minor", 0);
+    json_object_set_int_member(qemu, "micro", 0);
+    json_object_set_object_member(version, "qemu", qemu);
+    json_object_set_string_member(version, "package", PACKAGE_NAME " " PACKAGE_VERSION);
+    return qmp_object(version);
+}
+
+void qmp_greeting(GString *out)
+{
+    g_autoptr(JsonNode) version = qmp_version();
+
+    g_string_append(out, "{\"QMP\": {\"version\": ");
+    json_value_append(out, version);
+    g_string_append(out, ", \"capabilities\": []}}\r\n");
+}
+
+void qmp_event(GString *out, const char *name, JsonObject *data, int64_t time_usec)
+{
+    g_string_append_printf(out, "{\"event\": \"%s\", ", name);
+    if (data) {
+        g_autoptr(JsonNode) node = qmp_object(data);
+
+        g_string_append(out, "\"data\": ");
+        json_value_append(out, node);
+        g_string_append(out, ", ");
+    }
+    g_string_append_printf(out,
+                           "\"timestamp\": {\"seconds\": %" G_GINT64_FORMAT
+                           ", \"microseconds\": %" G_GINT64_FORMAT "}}\r\n",
+                           time_usec / G_USEC_PER_SEC, time_usec % G_USEC_PER_SEC);
+}
+
+/* ---- requests ---- */
+
+struct envelope {
+    const char *execute;
+    JsonObject *arguments; /* NULL: not given */
+};
+
+static int open_envelope(JsonNode *request, struct envelope *e, GError **err)
+{
+    JsonObjectIter iter;
+    const char *name;
+    JsonNode *value;
+
+    if (!JSON_NODE_HOLDS_OBJECT(request))
+        return fail(err, "QMP input must be a JSON object");
+    json_object_iter_init(&iter, json_node_get_object(request));
+    while (json_object_iter_next(&iter, &name, &value)) {
+        if (strcmp(name, "execute") == 0) {
+            if (!JSON_NODE_HOLDS_VALUE(value) || json_node_get_value_type(value) != G_TYPE_STRING)
+                return fail(err, "QMP input member 'execute' must be a string");
+            e->execute = json_node_get_string(value);
+        } else if (strcmp(name, "arguments") == 0) {
+            if (!JSON_NODE_HOLDS_OBJECT(value))
+                return fail(err, "QMP input member 'arguments' must be an object");
+            e->arguments = json_node_get_object(value);
+        } else if (strcmp(name, "id") != 0) {
+            return fail(err, "QMP input member '%s' is unexpected", name);
+        }
+    }
+    return e->execute ? 0 : fail(err, "QMP input lacks member 'execute'");
+}
+
+static const struct qmp_command *find_command(struct qmp_session *s, const char *name, GError **err)
+{
+    const struct qmp_command *c = s->commands;
+
+    while (c->name && strcmp(c->name, name) != 0)
+        c++;
+    if (!s->negotiated && c->run != qmp_capabilities)
+        g_set_error(err, FLEECE_ERROR, FLEECE_ERROR_COMMAND_NOT_FOUND,
+                    "Expecting capabilities negotiation with 'qmp_capabilities'");
+    else if (s->negotiated && c->run == qmp_capabilities)
+        g_set_error(err, FLEECE_ERROR, FLEECE_ERROR_COMMAND_NOT_FOUND,
+                    "Capabilities negotiation is already complete, command ignored");
+    else if (!c->name)
+        g_set_error(err, FLEECE_ERROR, FLEECE_ERROR_COMMAND_NOT_FOUND,
+                    "The command %s has not been found", name);
+    else
+        return c;
+    return NULL;
+}
+
+static int run_request(struct qmp_session *s, JsonNode *request, JsonNode **value, GError **err)
+{
+    g_autoptr(JsonObject) none = json_object_new();
+    struct envelope e = {.arguments = none};
+    struct qmp_call call = {.session = s};
+
+    if (open_envelope(request, &e, err) < 0)
+        return -1;
+    call.command = find_command(s, e.execute, err);
+    if (!call.command || args_check(call.command->args, e.arguments, err) < 0)
+        return -1;
+    return call.command->run(&call, e.arguments, value, err);
+}
+
+void qmp_handle(struct qmp_session *session, const GString *text, size_t members, const GString *id,
+                GString *out)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonNode) request = json_value_parse(text, members, &error);
+    g_autoptr(JsonNode) value = NULL;
+
+    if (!request) {
+        qmp_error(out, error); /* which of two ids would it be? */
+        return;
+    }
+    run_request(session, request, &value, &error);
+    append_reply(out, value, error, id);
+}
+
+/* ---- qmp_capabilities ---- */
+
+/* QEMU knows one capability, `oob`; we offer none. */
+static const char *const capabilities[] = {"oob", NULL};
+static const struct arg capability = {.type = ARG_ENUM, .values = capabilities};
+const struct arg qmp_capabilities_args[] = {
+    ARG_OPT("enable", ARG_LIST, .of = &capability),
+    ARGS_END,
+};
+
+int qmp_capabilities(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    JsonArray *enable = arg_list(args, "enable");
+
+    if (enable && json_array_get_length(enable) > 0)
+        return fail(err, "Capability %s not available", json_array_get_string_element(enable, 0));
+    call->session->negotiated = true;
+    return 0;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The control socket's file: who may reach it, and what stands in its way.
+ */
+#ifndef SERVER_CONTROL_SOCKET_H
+#define SERVER_CONTROL_SOCKET_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+
+/* Listen at `path` with mode 0600. A socket that nobody listens on any more is replaced; any other
+ * file there, and a folder that others may write unless it is sticky and ours, is an error. Returns
+ * a non-blocking descriptor, or -1 and *err; *file is the new file, for control_socket_remove. */
+int control_socket_open(const char *path, struct stat *file, GError **err);
+/* Remove the file if it is still the one that was made. `path` is absolute. */
+void control_socket_remove(const char *path, const struct stat *file);
+
+/* May this peer drive the server? Root and our own user may; false and *err if not. */
+bool control_socket_may(int fd, GError **err);
+
+#endif
