@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# All but main() is a library, so that unit tests can have it.
+# The registry, below nbd/ and control/; and above them what starts and ends it all. main() alone is
+# in no library: unit tests can have the rest.
 noinst_LIBRARIES += server/libserver.a
 server_libserver_a_SOURCES = \
+	server/server.c server/server.h
+
+noinst_LIBRARIES += server/libstart.a
+server_libstart_a_SOURCES = \
 	server/captive.c server/captive.h \
 	server/daemon.c server/daemon.h \
 	server/info.c server/info.h \
@@ -12,24 +17,29 @@ server_libserver_a_SOURCES = \
 	server/plugins.c server/plugins.h \
 	server/quit.c server/quit.h \
 	server/run.c server/run.h \
-	server/server.c server/server.h \
 	server/sockets.c server/sockets.h
-server_libserver_a_CPPFLAGS = $(AM_CPPFLAGS) \
+server_libstart_a_CPPFLAGS = $(AM_CPPFLAGS) \
 	-DBINDIR='"$(bindir)"' -DMANDIR='"$(mandir)"' \
 	-DPLUGINDIR='"$(plugindir)"' -DNBDKIT_PLUGINDIR='"$(nbdkit_plugindir)"' \
 	-DHOST_CPU='"$(host_cpu)"' -DHOST_OS='"$(host_os)"'
 
 bin_PROGRAMS += nbdfleece
 nbdfleece_SOURCES = server/main.c
-# Plugins call back into the program: it exports nbdkit's functions, and those alone.
+# All of libbackend.a: plugins call functions that nothing else refers to. One word, for libtool
+# would pull flags and archives apart.
+WHOLE_BACKEND = -Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
+# Plugins call back into the program: it exports nbdkit's functions, and those alone. All of
+# libbackend.a goes in, since nothing else refers to some of them; libtool would not keep the order
+# that this takes.
 nbdfleece_LDFLAGS = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms
+nbdfleece_LINK = $(AM_V_CCLD)$(CC) $(AM_CFLAGS) $(CFLAGS) $(nbdfleece_LDFLAGS) $(LDFLAGS) -o $@
 nbdfleece_LDADD = \
-	server/libserver.a server/nbd/libnbdserver.a server/control/libcontrol.a \
+	server/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/libserver.a server/disk/libdisk.a \
-	$(WHOLE_ARCHIVE) server/backend/libbackend.a $(NO_WHOLE_ARCHIVE) \
+	$(WHOLE_BACKEND) \
 	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl -lm
 nbdfleece_DEPENDENCIES = \
-	server/libserver.a server/nbd/libnbdserver.a server/control/libcontrol.a \
-	server/disk/libdisk.a server/backend/libbackend.a common/libcommon.a \
+	server/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
+	server/libserver.a server/disk/libdisk.a server/backend/libbackend.a common/libcommon.a \
 	server/backend/nbdkit.syms
 EXTRA_DIST += server/backend/nbdkit.syms
