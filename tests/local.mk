@@ -39,7 +39,7 @@ tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
 
 LDADD = $(TEST_LIBS)
 TEST_LIBS = \
-	server/libserver.a server/nbd/libnbdserver.a server/control/libcontrol.a \
+	server/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/libserver.a server/disk/libdisk.a server/backend/libbackend.a \
 	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl -lm
 
@@ -83,4 +83,4 @@ check-long:
 	FLEECE_LONG=1 FLEECE_TEST_TIMEOUT=3600 \
 	    $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(long_tests)'
 .PHONY: check-tsan check-long
-tests_unit_options_LDADD = server/libserver.a common/libcommon.a $(GLIB_LIBS)
+tests_unit_options_LDADD = server/libstart.a common/libcommon.a $(GLIB_LIBS)

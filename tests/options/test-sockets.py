@@ -259,11 +259,14 @@ def max_connections():
         with socket.socket(socket.AF_UNIX) as third:
             third.settimeout(fleece.SOON)
             third.connect(s.socket)
+            second.pread(512, 0)
             try:
-                assert third.recv(1) == b"", "a third client is served"
-            except ConnectionResetError:
+                third.recv(8, socket.MSG_DONTWAIT)
+                raise AssertionError("a third client is served")
+            except BlockingIOError:
                 pass
-        first.shutdown()
+            first.shutdown()
+            assert third.recv(8, socket.MSG_WAITALL) == b"NBDMAGIC"  # it had to wait
         second.pread(512, 0)
 
 

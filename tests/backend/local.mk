@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Tests of the plugin host and of our plugins, without a server.
+
+# Plugins to load, built with nbdkit's own header.
+if HAVE_NBDKIT_PLUGIN_H
+backend_test_plugins = \
+	tests/plugins-src/big.la \
+	tests/plugins-src/evil.la \
+	tests/plugins-src/extras.la \
+	tests/plugins-src/minimal.la \
+	tests/plugins-src/missing-symbol.la \
+	tests/plugins-src/v1.la \
+	tests/plugins-src/v2.la
+backend_header_tests = tests/backend/test-abi
+else
+backend_test_plugins =
+backend_header_tests =
+endif
+check_LTLIBRARIES += $(backend_test_plugins)
+test_plugin_cflags = $(AM_CFLAGS) -Wno-missing-prototypes
+test_plugin_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere
+tests_plugins_src_big_la_SOURCES = tests/plugins-src/big.c tests/plugins-src/probe.h
+tests_plugins_src_big_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_big_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_evil_la_SOURCES = tests/plugins-src/evil.c
+tests_plugins_src_evil_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_evil_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_extras_la_SOURCES = tests/plugins-src/extras.c tests/plugins-src/probe.h
+tests_plugins_src_extras_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_extras_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_minimal_la_SOURCES = tests/plugins-src/minimal.c
+tests_plugins_src_minimal_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_minimal_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_missing_symbol_la_SOURCES = tests/plugins-src/missing-symbol.c
+tests_plugins_src_missing_symbol_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_missing_symbol_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_v1_la_SOURCES = tests/plugins-src/v1.c tests/plugins-src/probe.h
+tests_plugins_src_v1_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_v1_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_v2_la_SOURCES = tests/plugins-src/v2.c tests/plugins-src/probe.h
+tests_plugins_src_v2_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_v2_la_LDFLAGS = $(test_plugin_ldflags)
+
+# Programs that plugins can be loaded into, as the server is.
+backend_tests = \
+	tests/backend/test-host
+check_PROGRAMS += $(backend_tests) $(backend_header_tests)
+TESTS += $(backend_tests) $(backend_header_tests)
+
+check_LIBRARIES += tests/backend/libharness.a
+tests_backend_libharness_a_SOURCES = tests/backend/harness.c tests/backend/harness.h
+backend_test_ldflags = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms
+backend_test_ldadd = tests/backend/libharness.a \
+	$(WHOLE_BACKEND) \
+	common/libcommon.a $(GLIB_LIBS) -ldl -lm
+tests_backend_test_host_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_host_LDADD = $(backend_test_ldadd)
+backend_test_dependencies = tests/backend/libharness.a server/backend/libbackend.a \
+	common/libcommon.a server/backend/nbdkit.syms
+tests_backend_test_host_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_abi_LDADD = $(GLIB_LIBS)

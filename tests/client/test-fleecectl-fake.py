@@ -1,0 +1,329 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""fleecectl against servers that a test makes up: what it asks, and what it makes of bad answers."""
+
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+
+from fakeqmp import GREETING, FakeQmp, Script, error
+from fleece import FLEECECTL, die_with_parent, fleecectl, tmpdir
+from tap import main, test
+
+NODES = [
+    {"node-name": "vda", "drv": "file", "file": "/srv/vda.raw", "ro": False,
+     "image": {"virtual-size": 10 << 30},
+     "dirty-bitmaps": [
+         {"name": "b0", "count": 65536, "granularity": 65536, "recording": True, "busy": False,
+          "persistent": False},
+         {"name": "b1", "count": 0, "granularity": 4096, "recording": False, "busy": True,
+          "persistent": True, "inconsistent": True, "inconsistent-reason": "torn"}]},
+    {"node-name": "v0", "drv": "view", "file": "", "ro": True, "image": {"virtual-size": 1 << 30}},
+    {"node-name": "vdb", "drv": "memory", "file": "", "ro": True, "image": {"virtual-size": 512}},
+]
+VIEWS = [{"name": "v0", "disk": "vda", "size": 1 << 30, "scratch-bytes": 4096, "broken": True,
+          "reason": "disk full"}]
+GOOD = {"query-named-block-nodes": NODES, "query-views": VIEWS, "query-name": {"name": "lab"},
+        "query-status": {"running": True, "status": "running"}, "query-block-exports": [{"id": "e"}]}
+
+
+def ctl(fake, *args, code=0, **kwargs):
+    """Run fleecectl; its output. A failure is one line that begins with its name."""
+    result = fleecectl("-C", fake.path, *args, check=False, **kwargs)
+    assert result.returncode == code, (args, result)
+    if code == 0:
+        assert result.stderr == "", result
+        return result.stdout
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("fleecectl: "), result
+    return lines[0]
+
+
+@test
+def status():
+    with FakeQmp(GOOD) as fake:
+        text = ctl(fake, "status")
+        assert "nbdfleece 0.1.0" in text and "lab" in text and "running" in text, text
+        assert "\033" not in text
+        obj = json.loads(ctl(fake, "--json", "status"))
+        assert obj == {"server": "nbdfleece 0.1.0", "name": "lab", "state": "running", "disks": 2,
+                       "disk-bytes": (10 << 30) + 512, "bitmaps": 2, "bitmaps-recording": 1,
+                       "views": 1, "views-broken": 1, "exports": 1, "scratch-bytes": 4096}, obj
+
+
+@test
+def disks():
+    with FakeQmp(GOOD) as fake:
+        lines = ctl(fake, "disks").splitlines()
+        assert lines[0].split() == ["NAME", "SIZE", "DRIVER", "ACCESS", "BITMAPS", "VIEWS", "FILE"]
+        assert lines[1].split() == ["vda", "10", "GiB", "file", "rw", "2", "1", "/srv/vda.raw"]
+        assert lines[2].split() == ["vdb", "512", "memory", "ro", "0", "0", "-"]
+        assert len(lines) == 3
+        assert json.loads(ctl(fake, "disks", "--json"))[0] == {
+            "name": "vda", "size": 10 << 30, "driver": "file", "file": "/srv/vda.raw",
+            "read-only": False, "bitmaps": 2, "views": 1}
+
+
+@test
+def bitmap_and_view_lists():
+    with FakeQmp(GOOD) as fake:
+        lines = ctl(fake, "bitmap", "list").splitlines()
+        assert lines[1].split() == ["vda", "b0", "64", "KiB", "64", "KiB", "recording", "no"]
+        assert lines[2].split() == ["vda", "b1", "0", "4", "KiB", "inconsistent", "yes"]
+        assert len(ctl(fake, "bitmap", "list", "vdb").splitlines()) == 1
+        bitmaps = json.loads(ctl(fake, "--json", "bitmap", "list", "vda"))
+        assert [b["name"] for b in bitmaps] == ["b0", "b1"] and bitmaps[0]["count"] == 65536
+        assert bitmaps[1]["inconsistent-reason"] == "torn"
+        line = ctl(fake, "bitmap", "list", "vdx", code=1)
+        assert line == "fleecectl: disk vdx: no such disk; the server has vda, vdb", line
+        assert "broken: disk full" in ctl(fake, "view", "list")
+        assert json.loads(ctl(fake, "view", "list", "--json")) == VIEWS
+
+
+@test
+def requests():
+    """What each command sends."""
+    ok = {name: {} for name in (
+        "block-dirty-bitmap-add", "block-dirty-bitmap-remove", "block-dirty-bitmap-clear",
+        "block-dirty-bitmap-enable", "block-dirty-bitmap-disable", "block-dirty-bitmap-merge",
+        "view-create", "view-delete", "nbd-server-start")}
+    node = {"node": "vda", "name": "b0"}
+    cases = [
+        ("bitmap add vda b0", "block-dirty-bitmap-add", node),
+        ("bitmap add vda b0 --granularity 64k --disabled", "block-dirty-bitmap-add",
+         {**node, "granularity": 65536, "disabled": True}),
+        ("bitmap remove vda b0", "block-dirty-bitmap-remove", node),
+        ("bitmap clear vda b0", "block-dirty-bitmap-clear", node),
+        ("bitmap enable vda b0", "block-dirty-bitmap-enable", node),
+        ("bitmap disable vda b0", "block-dirty-bitmap-disable", node),
+        ("bitmap merge vda b0 b1 b2", "block-dirty-bitmap-merge",
+         {"node": "vda", "target": "b0", "bitmaps": ["b1", "b2"]}),
+        ("view create vda v0", "view-create", {"disk": "vda", "name": "v0"}),
+        ("view delete v0", "view-delete", {"name": "v0"}),
+    ]
+    with FakeQmp(ok) as fake:
+        for line, command, arguments in cases:
+            assert ctl(fake, *line.split()) == "", line
+            assert fake.requests[-1] == {"execute": command, "arguments": arguments}, fake.requests
+        assert ctl(fake, "--json", "view", "delete", "v0") == "{}\n"
+
+
+@test
+def qmp():
+    replies = {"nbd-server-start": {}, "query-status": {"running": True, "list": [1, {"a": None}]}}
+    with FakeQmp(replies) as fake:
+        ctl(fake, "qmp", "nbd-server-start", "addr.type=inet", "addr.data.host=localhost",
+            'addr.data.port="10809"', "max-connections=5", "tls=false")
+        assert fake.requests[-1]["arguments"] == {
+            "addr": {"type": "inet", "data": {"host": "localhost", "port": "10809"}},
+            "max-connections": 5, "tls": False}
+        pretty = ctl(fake, "qmp", "query-status")
+        assert json.loads(pretty) == replies["query-status"] and len(pretty.splitlines()) > 3
+        compact = ctl(fake, "--json", "qmp", "query-status")
+        assert json.loads(compact) == replies["query-status"] and len(compact.splitlines()) == 1
+        ctl(fake, "qmp", ' {"execute": "query-status", "id": [1]} ')
+        assert fake.requests[-1] == {"execute": "query-status", "id": [1]}
+        n = len(fake.requests)
+        for bad in '{"execute": "query-status"', '{"execute": "a"} {"execute": "b"}', "{'a", "{]":
+            ctl(fake, "qmp", bad, code=2)
+        ctl(fake, "qmp", '{"execute": "query-status"}', "more", code=2)
+        ctl(fake, "qmp", "query-status", "argument", code=2)
+        assert len(fake.requests) == n  # a wrong command line is not sent
+        line = ctl(fake, "qmp", "no-such", code=1)
+        assert line == "fleecectl: no-such: The command no-such has not been found", line
+
+
+@test
+def errors_name_the_object():
+    no = error("Node 'vda' not found")
+    with FakeQmp({"block-dirty-bitmap-add": no, "view-create": no, "view-delete": no,
+                  "block-dirty-bitmap-merge": no}) as fake:
+        line = ctl(fake, "bitmap", "add", "vda", "b0", code=1)
+        assert line == "fleecectl: disk vda: bitmap b0: Node 'vda' not found", line
+        assert "bitmap t: Node" in ctl(fake, "bitmap", "merge", "vda", "t", "s", code=1)
+        assert "disk vda: view v0: Node" in ctl(fake, "view", "create", "vda", "v0", code=1)
+        assert "view v0: Node" in ctl(fake, "view", "delete", "v0", code=1)
+
+
+@test
+def no_server():
+    with tmpdir() as folder:
+        path = f"{folder}/s"
+
+        def fails(*args, code, env=None):
+            result = fleecectl(*args, check=False, env=env)
+            assert result.returncode == code and len(result.stderr.splitlines()) == 1, result
+            assert result.stderr.startswith("fleecectl: ") and result.stdout == "", result
+            return result.stderr
+
+        assert "No such file" in fails("-C", path, "status", code=4)
+        assert path in fails("status", code=4, env={"NBDFLEECE_CONTROL": path})
+        fails("status", code=2)
+        fails("-C", f"{folder}/{'x' * 200}", "status", code=4)
+        fails("-C", path, "map", "vda", code=4)
+        fails("map", f"nbd+unix:///x?socket={path}", code=4)
+        fails("map", "nonsense://x", code=4)
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(path)  # nobody listens
+            assert "refused" in fails("-C", path, "status", code=4)
+
+
+@test
+def not_a_qmp_server():
+    for greeting in (None, b"\r\n \n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"{}\n", b"[]\n", b"7\n",
+                     {"QMP": 1}, {"QMP": {"version": 1}}, b"\xff\xfe\n", b'{"QMP": {"version":\n',
+                     b"\0\0\0\n", error("no room").reply):
+        with Script(greeting) if greeting else FakeQmp(greeting=None) as fake:
+            line = ctl(fake, "status", code=4)
+            assert fake.path in line, line
+    with FakeQmp({"qmp_capabilities": error("too many monitors")}) as fake:
+        assert "too many monitors" in ctl(fake, "status", code=4)
+
+
+@test
+def server_goes_away():
+    with FakeQmp({"view-create": None}) as fake:
+        line = ctl(fake, "view", "create", "vda", "v0", code=4)
+        assert "view-create" in line and "closed the connection" in line, line
+    with Script(GREETING, {"return": {}}, b'{"return": ') as fake:
+        assert "closed the connection" in ctl(fake, "view", "create", "vda", "v0", code=4)
+
+
+@test
+def absurd_replies():
+    deep = b'{"return": ' + b"[" * 1000000 + b"]" * 1000000 + b"}\n"
+    for reply in (b"{}\n", b"[]\n", b"nonsense\n", b'{"return": 1} {"return": 2}\n', deep,
+                  b'{"error": {}}\n', b'{"error": 7}\n', b'{"error": {"desc": 7}}\n',
+                  b'{"return": "\\ud800"}\n', b'{"return": 99999999999999999999}\n',
+                  b'{"return": "\\u0000"}\n', b'{"return": "\xff"}\n', b'{"event": 1}\n'):
+        with FakeQmp({"query-status": reply}) as fake:
+            line = ctl(fake, "qmp", "query-status", code=1)
+            assert "server" in line, line
+
+
+@test
+def absurd_values():
+    """Answers that are QMP but not what the command answers with."""
+    for command, values in {
+            "query-views": ({}, 1, [1], [[]], [{}], [{"name": 7}], "x"),
+            "query-named-block-nodes": ({}, [1], [{}], [{"node-name": {}}],
+                                        [{"node-name": "a", "dirty-bitmaps": [1]}],
+                                        [{"node-name": "a", "dirty-bitmaps": [{}]}]),
+            "query-name": ([], 1), "query-status": ([], "running"),
+            "query-block-exports": ({}, [1]),
+    }.items():
+        for value in values:
+            with FakeQmp({**GOOD, command: value}) as fake:
+                line = ctl(fake, "status", code=1)
+                assert command in line, line
+    # Strange but possible: shown as far as it goes.
+    strange = [{"node-name": "a", "image": 1, "drv": [], "ro": "yes", "dirty-bitmaps": {}},
+               {"node-name": "b", "image": {"virtual-size": -5}}]
+    with FakeQmp({**GOOD, "query-named-block-nodes": strange, "query-name": {"name": 1},
+                  "query-status": {}, "query-views": [{"name": "v", "instant": {
+                      "seconds": (1 << 63) - 1, "microseconds": (1 << 63) - 1}}]}) as fake:
+        for command in (["status"], ["disks"], ["bitmap", "list"], ["view", "list"]):
+            ctl(fake, *command)
+            json.loads(ctl(fake, "--json", *command))
+
+
+@test
+def names_cannot_act_on_the_terminal():
+    nodes = [{"node-name": "\033[2Jx\u202e", "drv": "a\nb"}]
+    with FakeQmp({**GOOD, "query-named-block-nodes": nodes,
+                  "view-delete": error("bad\033[31m\r\nworse")}) as fake:
+        text = ctl(fake, "disks")
+        assert "\033" not in text and "\u202e" not in text and len(text.splitlines()) == 2, text
+        assert "\033" not in ctl(fake, "view", "delete", "v0", code=1)
+        assert json.loads(ctl(fake, "--json", "disks"))[0]["name"] == "\033[2Jx\u202e"
+
+
+@test
+def huge_reply():
+    """Many megabytes are read; an endless line is not."""
+    views = [{"name": f"v{i}", "disk": "vda", "reason": "x" * 900} for i in range(10000)]
+    with FakeQmp({**GOOD, "query-views": views}) as fake:
+        assert len(ctl(fake, "view", "list").splitlines()) == 10001
+
+    endless = itertools.chain([b'{"return": "'], itertools.repeat(b"x" * 1000000))
+    with Script(GREETING, {"return": {}}, endless) as fake:
+        assert "longer than" in ctl(fake, "qmp", "query-status", code=1)
+
+
+@test
+def events_before_a_reply_are_passed_over():
+    event = b'{"event": "X", "timestamp": {"seconds": 1, "microseconds": 2}}\r\n'
+    with FakeQmp({"query-status": event * 1000 + b'{"return": {"a": 1}}\r\n'}) as fake:
+        assert json.loads(ctl(fake, "qmp", "query-status")) == {"a": 1}
+
+
+@test
+def full_output():
+    with FakeQmp(GOOD) as fake, open("/dev/full", "w") as full:
+        result = subprocess.run([FLEECECTL, "-C", fake.path, "disks"], stdout=full,
+                                stderr=subprocess.PIPE, text=True)
+        assert result.returncode == 1 and "standard output" in result.stderr, result
+
+
+EVENTS = [
+    {"timestamp": {"seconds": 0, "microseconds": 7}, "event": "VIEW_BROKEN",
+     "data": {"name": "v0", "disk": "vda", "reason": "no space\033[2J", "n": 5, "o": {"a": [1]}}},
+    {"event": "ODD", "timestamp": 5, "data": 7},
+    {"event": "SHUTDOWN", "timestamp": {"seconds": 1, "microseconds": 0}, "data": {"guest": False}},
+]
+
+
+@test
+def watch_prints_events():
+    lines = b"".join(json.dumps(e).encode() + b"\r\n" for e in EVENTS)
+    with FakeQmp(after_ready=lines) as fake:
+        result = fleecectl("-C", fake.path, "watch", env={"TZ": "UTC"})
+        assert result.stdout.splitlines() == [
+            "1970-01-01 00:00:00.000007  VIEW_BROKEN  name=v0  disk=vda  "
+            'reason="no space\\u001b[2J"  n=5  o={"a":[1]}',
+            "-  ODD",
+            "1970-01-01 00:00:01.000000  SHUTDOWN  guest=false"], result.stdout
+        assert fake.path in result.stderr
+        result = fleecectl("-C", fake.path, "--json", "watch")
+        assert [json.loads(line) for line in result.stdout.splitlines()] == EVENTS
+    # A server that goes without a word is an error, a broken line too.
+    with FakeQmp(after_ready=json.dumps(EVENTS[0]).encode() + b"\n") as fake:
+        assert fleecectl("-C", fake.path, "watch", check=False).returncode == 4
+    with FakeQmp(after_ready=b"nonsense\n") as fake:
+        assert fleecectl("-C", fake.path, "watch", check=False).returncode == 1
+
+
+GREETED = b'{"return": {}}\r\n' + json.dumps(EVENTS[0]).encode() + b"\r\n"
+
+
+def start_watch(fake, stdout):
+    return subprocess.Popen([FLEECECTL, "-C", fake.path, "watch"], stdout=stdout,
+                            stderr=subprocess.DEVNULL, text=True, preexec_fn=die_with_parent)
+
+
+@test
+def watch_ends_when_interrupted():
+    for number in signal.SIGINT, signal.SIGTERM:
+        with Script(GREETING, GREETED, stay=True) as fake:
+            watch = start_watch(fake, subprocess.PIPE)
+            assert "VIEW_BROKEN" in watch.stdout.readline()  # each line is flushed
+            watch.send_signal(number)
+            assert watch.wait(60) == 0
+            watch.stdout.close()
+
+
+@test
+def watch_ends_with_its_reader():
+    with Script(GREETING, GREETED, stay=True) as fake:
+        reader, writer = os.pipe()
+        watch = start_watch(fake, writer)
+        os.close(writer)
+        os.read(reader, 1)
+        os.close(reader)
+        assert watch.wait(60) == 0
+
+
+main()

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A plugin that offers nbdfleece's extra symbols, and sleeps and asks about its client. */
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "probe.h"
+
+#include <stdlib.h>
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+static int model = THREAD_MODEL, fd = -1;
+static int64_t size = 4096;
+
+static int extras_config(const char *key, const char *value)
+{
+    if (!strcmp(key, "model"))
+        return nbdkit_parse_int(key, value, &model);
+    if (!strcmp(key, "fd"))
+        return nbdkit_parse_int(key, value, &fd);
+    if (!strcmp(key, "shutdown"))
+        nbdkit_shutdown();
+    return 0;
+}
+
+static int extras_thread_model(void)
+{
+    return model;
+}
+
+static void *extras_open(int readonly)
+{
+    return NBDKIT_HANDLE_NOT_NEEDED;
+}
+
+static int64_t extras_get_size(void *handle)
+{
+    return size;
+}
+
+static int extras_can_write(void *handle)
+{
+    return 1;
+}
+
+static int extras_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    probe("uid=%lld tls=%d name=%s\n", (long long)nbdkit_peer_uid(), nbdkit_is_tls(),
+          nbdkit_export_name());
+    memset(buf, 0, count);
+    return 0;
+}
+
+static int extras_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset,
+                         uint32_t flags)
+{
+    probe_data("pwrite");
+    return 0;
+}
+
+/* Sleeps an hour. */
+static int extras_flush(void *handle, uint32_t flags)
+{
+    probe_data("flush");
+    if (nbdkit_nanosleep(3600, 0) < 0) {
+        nbdkit_set_error(errno);
+        return -1;
+    }
+    return 0;
+}
+
+int nbdfleece_plugin_fd(void *handle);
+int nbdfleece_plugin_fd(void *handle)
+{
+    return fd;
+}
+
+int nbdfleece_plugin_resize(void *handle, uint64_t new_size);
+int nbdfleece_plugin_resize(void *handle, uint64_t new_size)
+{
+    if (new_size > 1 << 20) {
+        nbdkit_error("too large");
+        return -1;
+    }
+    size = (int64_t)new_size;
+    return 0;
+}
+
+static struct nbdkit_plugin plugin = {
+    .name = "extras",
+    .config = extras_config,
+    .thread_model = extras_thread_model,
+    .open = extras_open,
+    .get_size = extras_get_size,
+    .can_write = extras_can_write,
+    .pread = extras_pread,
+    .pwrite = extras_pwrite,
+    .flush = extras_flush,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)
