@@ -25,9 +25,6 @@ server_libstart_a_CPPFLAGS = $(AM_CPPFLAGS) \
 
 bin_PROGRAMS += nbdfleece
 nbdfleece_SOURCES = server/main.c
-# All of libbackend.a: plugins call functions that nothing else refers to. One word, for libtool
-# would pull flags and archives apart.
-WHOLE_BACKEND = -Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
 # Plugins call back into the program: it exports nbdkit's functions, and those alone. All of
 # libbackend.a goes in, since nothing else refers to some of them; libtool would not keep the order
 # that this takes.
@@ -36,7 +33,7 @@ nbdfleece_LINK = $(AM_V_CCLD)$(CC) $(AM_CFLAGS) $(CFLAGS) $(nbdfleece_LDFLAGS) $
 nbdfleece_LDADD = \
 	server/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/libserver.a server/disk/libdisk.a \
-	$(WHOLE_BACKEND) \
+	$(WHOLE_ARCHIVE) server/backend/libbackend.a $(NO_WHOLE_ARCHIVE) \
 	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl -lm
 nbdfleece_DEPENDENCIES = \
 	server/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
