@@ -8,11 +8,14 @@ unit_tests = \
 	tests/unit/test-instant \
 	tests/unit/test-view \
 	tests/unit/error \
+	tests/unit/test-qmp-args \
+	tests/unit/test-qmp-stream \
 	tests/unit/test-client-args \
 	tests/unit/test-client-json \
 	tests/unit/test-client-map \
 	tests/unit/test-client-table \
 	tests/unit/log \
+	tests/unit/test-nbd-connection \
 	tests/unit/options
 
 # Functional tests in Python.
@@ -20,6 +23,7 @@ python_tests =
 
 # Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
 tsan_tests = \
+	tests/unit/test-nbd-connection \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-view
@@ -83,4 +87,19 @@ check-long:
 	FLEECE_LONG=1 FLEECE_TEST_TIMEOUT=3600 \
 	    $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(long_tests)'
 .PHONY: check-tsan check-long
+# The wire of the control socket needs no server.
+tests_unit_test_qmp_args_LDADD = $(QMP_LIBS)
+tests_unit_test_qmp_stream_LDADD = $(QMP_LIBS)
+QMP_LIBS = server/control/libcontrol.a common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS)
 tests_unit_options_LDADD = server/libstart.a common/libcommon.a $(GLIB_LIBS)
+
+# Tests of the plugin host, which load plugins and so need a program built like the server.
+include tests/backend/local.mk
+
+nbd_rig = \
+	tests/unit/fake-registry.c tests/unit/fake-registry.h \
+	tests/unit/nbd-client.c tests/unit/nbd-client.h \
+	tests/unit/nbd-rig.c tests/unit/nbd-rig.h
+nbd_libs = server/nbd/libnbdserver.a common/libcommon.a $(GLIB_LIBS)
+tests_unit_test_nbd_connection_SOURCES = tests/unit/test-nbd-connection.c $(nbd_rig)
+tests_unit_test_nbd_connection_LDADD = $(nbd_libs)

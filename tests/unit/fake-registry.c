@@ -18,6 +18,8 @@ struct server {
     unsigned n_held;
     bool never_promise;
     struct fake_counts counts;
+    pthread_key_t thread_end; /* set in threads that came to block; its destructor counts them */
+    unsigned threads_ended;
 };
 
 struct dirty_bitmap {
@@ -27,7 +29,8 @@ struct dirty_bitmap {
     gint broken;
 };
 
-struct export {
+struct export
+{
     gint refs;
     struct server *server;
     struct export_info info;
@@ -47,12 +50,31 @@ struct node_io {
 
 /* ---- scripting ---- */
 
+static void thread_ended(void *server)
+{
+    struct server *s = server;
+
+    pthread_mutex_lock(&s->lock);
+    s->threads_ended++;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void fake_wait_threads_ended(struct server *s, unsigned n)
+{
+    pthread_mutex_lock(&s->lock);
+    while (s->threads_ended < n)
+        pthread_cond_wait(&s->changed, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
 struct server *fake_new(void)
 {
     struct server *s = g_new0(struct server, 1);
 
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
+    pthread_key_create(&s->thread_end, thread_ended);
     s->exports = g_ptr_array_new();
     s->traps = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     return s;
@@ -68,6 +90,7 @@ void fake_free(struct server *s)
     g_assert_cmpuint(s->counts.opens, ==, s->counts.closes);
     g_ptr_array_unref(s->exports);
     g_hash_table_unref(s->traps);
+    pthread_key_delete(s->thread_end);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
     g_free(s);
@@ -149,6 +172,7 @@ static int pass(struct server *s, uint64_t offset, uint32_t flags)
         }
     } else {
         s->counts.blocking++;
+        pthread_setspecific(s->thread_end, s);
         s->n_held += t->held;
         bool counted = t->held;
         s->counts.most_held = MAX(s->counts.most_held, s->n_held);
@@ -293,7 +317,10 @@ void fake_break_bitmap(struct dirty_bitmap *db)
 
 GPtrArray *export_bitmaps(struct export *e)
 {
-    return g_ptr_array_copy(e->bitmaps, (GCopyFunc)dirty_bitmap_ref, NULL);
+    GPtrArray *list = g_ptr_array_new_with_free_func((GDestroyNotify)dirty_bitmap_unref);
+    for (unsigned i = 0; i < e->bitmaps->len; i++)
+        g_ptr_array_add(list, dirty_bitmap_ref(g_ptr_array_index(e->bitmaps, i)));
+    return list;
 }
 
 struct dirty_bitmap *dirty_bitmap_ref(struct dirty_bitmap *db)

@@ -41,6 +41,8 @@ void fake_hold(struct server *s, uint64_t offset);
 void fake_release(struct server *s, uint64_t offset);
 /* Wait until `n` operations are held at this moment. */
 void fake_wait_held(struct server *s, unsigned n);
+/* Wait until `n` threads that have called without NODE_NOWAIT have ended. */
+void fake_wait_threads_ended(struct server *s, unsigned n);
 /* Operations that begin at `offset` fail; 0: no more. */
 void fake_fail(struct server *s, uint64_t offset, int error);
 /* The node never promises not to block: -EAGAIN to all with NODE_NOWAIT. */

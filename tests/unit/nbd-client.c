@@ -160,9 +160,8 @@ void client_go(struct client *c, const char *export, bool structured, const char
                          NBD_REP_ACK);
     }
     if (n > 0) {
-        g_assert_cmphex(
-            client_meta_option(c, NBD_OPT_SET_META_CONTEXT, export, contexts, n, &set), ==,
-            NBD_REP_ACK);
+        g_assert_cmphex(client_meta_option(c, NBD_OPT_SET_META_CONTEXT, export, contexts, n, &set),
+                        ==, NBD_REP_ACK);
         g_assert_cmpuint(set, ==, n);
     }
     g_assert_cmphex(client_go_option(c, NBD_OPT_GO, export), ==, NBD_REP_ACK);

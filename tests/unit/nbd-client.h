@@ -42,7 +42,8 @@ void client_greet(struct client *c, uint32_t flags);
 void client_option(struct client *c, uint32_t option, const void *data, uint32_t length);
 /* Receive one option reply; its type. *data (may be NULL) is for g_free. */
 uint32_t client_option_reply(struct client *c, uint32_t option, uint8_t **data, uint32_t *length);
-/* Greeting, structured replies if wanted, and contexts (n may be 0), then GO, all of which succeed. */
+/* Greeting, structured replies if wanted, and contexts (n may be 0), then GO, all of which succeed.
+ */
 void client_go(struct client *c, const char *export, bool structured, const char *const *contexts,
                unsigned n);
 /* Only the GO (or INFO): its final reply's type. */
