@@ -81,7 +81,8 @@ static void check(const char *data, const char *expected)
 static void test_values(void)
 {
     check("{}", "{}|");
-    check(" { \"a\" :\t[ 1 , -2.5e+3,true,false , null ] }\r\n", "{\"a\":[1,-2.5e+3,true,false,null]}|");
+    check(" { \"a\" :\t[ 1 , -2.5e+3,true,false , null ] }\r\n",
+          "{\"a\":[1,-2.5e+3,true,false,null]}|");
     check("{}[]{}", "{}|[]|{}|");
     check("{\"a\"\n:\n{\n}\n}", "{\"a\":{}}|");
     check("12 ", "12|");
@@ -139,7 +140,7 @@ static void test_grammar_errors(void)
     check("{null:2}", "<JSON parse error, key is not a string in object>|");
     check("{{}:2}", "<JSON parse error, key is not a string in object>|");
     check("{\"a\":1 \"b\":2}", "<JSON parse error, expected separator in dict>|");
-    check("{\"a\":1]}", "<JSON parse error, expected separator in dict>|");
+    check("{\"a\":1]", "<JSON parse error, expected separator in dict>|");
     check("[1 2]", "<JSON parse error, expected separator in list>|");
     check("[1:2]", "<JSON parse error, expected separator in list>|");
     /* the first error counts, and the value ends where its brackets balance */
@@ -149,8 +150,9 @@ static void test_grammar_errors(void)
     /* what json-glib would take and JSON does not have */
     check("[1,2,]", "<JSON parse error, expecting value>|");
     check("/* x */ {}", "<JSON parse error, stray '/'>|{}|");
-    check("var x = {}\n", "<JSON parse error, invalid keyword 'var'>|"
-                          "<JSON parse error, invalid keyword 'x'>|<JSON parse error, stray '='>|{}|");
+    check("var x = {}\n",
+          "<JSON parse error, invalid keyword 'var'>|"
+          "<JSON parse error, invalid keyword 'x'>|<JSON parse error, stray '='>|{}|");
 }
 
 static void test_string_errors(void)
@@ -179,7 +181,7 @@ static void test_strays(void)
     check("[01]\n{}", "<JSON parse error, stray '01'>|{}|");
     check("{\"a\":-}\n{}", "<JSON parse error, stray '-}'>|{}|");
     check("[1.]\n[1e]\n[1e+]\n", "<JSON parse error, stray '1.]'>|<JSON parse error, stray '1e]'>|"
-                                  "<JSON parse error, stray '1e+]'>|");
+                                 "<JSON parse error, stray '1e+]'>|");
     check("TRUE\n1", "<JSON parse error, stray 'T'>|");
     /* what clients reset the parser with: the next value may follow at once */
     check("{\001[]", "<JSON parse error, stray '\001'>|[]|");
@@ -250,7 +252,8 @@ static void test_limits(void)
     g_autofree char *edge = repeat("[", 1024), *edge_end = repeat("]", 1024);
     g_autofree char *edge_line = g_strconcat(edge, edge_end, NULL);
     g_autofree char *edge_result = g_strconcat(edge_line, "|", NULL);
-    g_autofree char *many = repeat("1,", 10000), *many_line = g_strconcat("[", many, "1]\n{}", NULL);
+    g_autofree char *many = repeat("1,", 10000),
+                    *many_line = g_strconcat("[", many, "1]\n{}", NULL);
     g_autofree char *spaces = repeat("    \n", 1000), *spaced = g_strconcat(spaces, "{}", NULL);
 
     check_limited(&tight, "[[[]]]", "[[[]]]|");
@@ -264,7 +267,8 @@ static void test_limits(void)
     check_limited(&tight, "aaaaaaaaaaaaaaaaaaaaaaaaa\n{}", "<JSON token size limit exceeded>|{}|");
     /* limits hold also where the value has been found bad */
     check_limited(&tight, "[,[[[\n{}", "<JSON nesting depth limit exceeded>|{}|");
-    check_limited(&tight, "[,'aaaaaaaaaaaaaaaaaaaaaaaaaa\n{}", "<JSON token size limit exceeded>|{}|");
+    check_limited(&tight, "[,'aaaaaaaaaaaaaaaaaaaaaaaaaa\n{}",
+                  "<JSON token size limit exceeded>|{}|");
     /* and are each value's own; spaces cost nothing */
     check_limited(&tight, "[1,2,3][1,2,3][1,2,3]", "[1,2,3]|[1,2,3]|[1,2,3]|");
     check_limited(&tight, spaced, "{}|");
@@ -318,7 +322,8 @@ static void test_values_parsed(void)
         {"[9223372036854775807,-9223372036854775808,0,-1]",
          "[9223372036854775807, -9223372036854775808, 0, -1]"},
         {"['a:b,c','\\\\',':\"']", "[\"a:b,c\", \"\\\\\", \":\\\"\"]"},
-        {"['\\u00e9\\ud83d\\ude00\\u001f\\u007f\\n']", "[\"\\u00e9\\ud83d\\ude00\\u001f\\u007f\\n\"]"},
+        {"['\\u00e9\\ud83d\\ude00\\u001f\\u007f\\n']",
+         "[\"\\u00e9\\ud83d\\ude00\\u001f\\u007f\\n\"]"},
         {"{'a':{'a':{'a':1}},'b':{'a':2}}", "{\"a\": {\"a\": {\"a\": 1}}, \"b\": {\"a\": 2}}"},
         {"[true,false,null]", "[true, false, null]"},
         {"{'':''}", "{\"\": \"\"}"},
@@ -346,8 +351,8 @@ static void test_deep_parsed(void)
 
 static void test_duplicates(void)
 {
-    static const char *const cases[] = {"{'a':1,'a':2}", "{'a':1,'\\u0061':2}", "[{'b':{'a':1,'a':1}}]",
-                                        "{'id':1,'b':2,'id':1}"};
+    static const char *const cases[] = {"{'a':1,'a':2}", "{'a':1,'\\u0061':2}",
+                                        "[{'b':{'a':1,'a':1}}]", "{'id':1,'b':2,'id':1}"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GError) error = NULL;
