@@ -137,6 +137,13 @@ static int find_user(const char *name, uid_t *uid, const struct passwd **entry, 
     return 0;
 }
 
+int daemon_find_user(const char *user, uid_t *uid, GError **err)
+{
+    const struct passwd *entry;
+
+    return find_user(user, uid, &entry, err);
+}
+
 int daemon_change_user(const char *user, const char *group, GError **err)
 {
     const struct passwd *entry = NULL;

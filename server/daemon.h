@@ -7,6 +7,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 /* Go to the background: returns 0 in the child, which goes on as the server, in a session of its
  * own, in the folder /, with standard error as it was. The parent never returns: it exits with 0
@@ -15,6 +16,9 @@
 int daemon_fork(int *ready_fd, GError **err);
 /* Tell the parent. Standard input, output and, unless `keep_stderr`, error become /dev/null. */
 void daemon_ready(int ready_fd, bool keep_stderr);
+
+/* The uid of a user, given by name or number. */
+int daemon_find_user(const char *user, uid_t *uid, GError **err);
 
 /* Become another user or group for good; names or numbers, NULL: no change. Without `group`, `user`
  * brings its own groups. */

@@ -102,7 +102,7 @@ static int prepare(struct run *r, GError **err)
     r->quit_fd = quit_install(err);
     if (r->quit_fd < 0)
         return -1;
-    if (!r->o->single && sockets_open(&r->sockets, r->o, activated, err) < 0)
+    if (sockets_open(&r->sockets, r->o, activated, err) < 0)
         return -1;
     return activated;
 }
@@ -111,15 +111,15 @@ static int prepare(struct run *r, GError **err)
 static int settle(struct run *r, bool background, GError **err)
 {
     const struct options *o = r->o;
+    uid_t uid;
 
-    if (background) {
-        if (daemon_fork(&r->ready_fd, err) < 0)
-            return -1;
-        if (!o->log_chosen)
-            log_setup(LOG_TO_SYSLOG, PACKAGE_NAME, o->verbose);
-    }
+    if (background && daemon_fork(&r->ready_fd, err) < 0)
+        return -1;
     /* Memory locks do not survive a fork, and need what a change of user gives up. */
     if (o->swap && daemon_stay_in_memory(err) < 0)
+        return -1;
+    if (o->user &&
+        (daemon_find_user(o->user, &uid, err) < 0 || sockets_give(&r->sockets, uid, err) < 0))
         return -1;
     if (daemon_change_user(o->user, o->group, err) < 0)
         return -1;
@@ -225,9 +225,13 @@ static int announce(struct run *r, GError **err)
     if (o->run && captive_start(o->run, &r->sockets, o->export_name, on_captive_ended, r,
                                 &r->captive, err) < 0)
         return -1;
-    if (r->ready_fd >= 0)
+    if (r->ready_fd >= 0) {
         daemon_ready(r->ready_fd, o->verbose);
-    r->ready_fd = -1;
+        r->ready_fd = -1;
+        /* Not before: the caller is to see why a start failed. */
+        if (!o->log_chosen)
+            log_setup(LOG_TO_SYSLOG, PACKAGE_NAME, o->verbose);
+    }
     return 0;
 }
 

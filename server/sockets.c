@@ -237,6 +237,18 @@ int sockets_open(struct sockets *s, const struct options *o, int activated, GErr
     return 0;
 }
 
+int sockets_give(const struct sockets *s, uid_t uid, GError **err)
+{
+    g_autofree char *path = NULL;
+
+    if (s->private_dir == NULL)
+        return 0;
+    path = g_build_filename(s->private_dir, "socket", NULL);
+    if (chown(path, uid, -1) < 0 || chown(s->private_dir, uid, -1) < 0)
+        return fail_errno(err, errno, "cannot change the owner of '%s'", s->private_dir);
+    return 0;
+}
+
 void sockets_release(struct sockets *s)
 {
     g_array_set_size(s->fds, 0);

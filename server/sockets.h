@@ -9,6 +9,7 @@
 #include "server/options.h"
 
 #include <glib.h>
+#include <sys/types.h>
 
 struct sockets {
     GArray *fds; /* int; empty with -s */
@@ -29,6 +30,9 @@ int sockets_open(struct sockets *s, const struct options *o, int activated, GErr
 /* The NBD URI by which a client on this machine reaches a listening socket; g_free. NULL: it has
  * none. */
 char *sockets_uri(int fd, const char *export_name);
+
+/* Give what is private to the user that the server is about to become. */
+int sockets_give(const struct sockets *s, uid_t uid, GError **err);
 
 /* Forget the descriptors: somebody else has taken them over. */
 void sockets_release(struct sockets *s);

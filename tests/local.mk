@@ -9,6 +9,7 @@ unit_tests = \
 	tests/unit/test-view \
 	tests/unit/error \
 	tests/unit/test-qmp-args \
+	tests/unit/test-qmp-monitor \
 	tests/unit/test-qmp-stream \
 	tests/unit/test-client-args \
 	tests/unit/test-client-json \
@@ -19,7 +20,10 @@ unit_tests = \
 	tests/unit/options
 
 # Functional tests in Python.
-python_tests =
+python_tests = \
+	tests/options/test-info.py \
+	tests/options/test-process.py \
+	tests/options/test-sockets.py
 
 # Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
 tsan_tests = \
@@ -89,6 +93,7 @@ check-long:
 .PHONY: check-tsan check-long
 # The wire of the control socket needs no server.
 tests_unit_test_qmp_args_LDADD = $(QMP_LIBS)
+tests_unit_test_qmp_monitor_LDADD = $(QMP_LIBS)
 tests_unit_test_qmp_stream_LDADD = $(QMP_LIBS)
 QMP_LIBS = server/control/libcontrol.a common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS)
 tests_unit_options_LDADD = server/libstart.a common/libcommon.a $(GLIB_LIBS)

@@ -284,6 +284,7 @@ class Server:
         if os.path.exists(self.path("pid")):
             os.unlink(self.path("pid"))
         os.mkfifo(self.path("pid"))
+        os.chmod(self.path("pid"), 0o666)  # also for -u
         with open(self.path("log"), "ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stderr=log,
