@@ -6,7 +6,9 @@
  * understands are the two extra symbols at the end. Its keys: nbdfleece-plugins(5).
  *
  * One image for all handles that may write and one for all that may not, opened with the first
- * handle of their kind and closed with the last.
+ * handle of their kind and closed with the last. While one may write, those that may not share it:
+ * two open file descriptions would shut each other out by their image locks, and only through one
+ * is a failed fdatasync known to all. (A server that mixes the two opens the writable one first.)
  */
 #include "config.h"
 
@@ -117,9 +119,8 @@ static struct handle *new_handle(bool readonly)
 
 static void *file_open(int readonly)
 {
-    struct handle **place = &handles[readonly != 0];
-
     pthread_mutex_lock(&handles_lock);
+    struct handle **place = &handles[readonly && !handles[0]];
     if (!*place)
         *place = new_handle(readonly);
     struct handle *h = *place;
