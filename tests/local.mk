@@ -6,6 +6,7 @@
 unit_tests = \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
+	tests/unit/test-model \
 	tests/unit/test-view \
 	tests/unit/error \
 	tests/unit/test-qmp-args \
@@ -30,10 +31,14 @@ tsan_tests = \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
+	tests/unit/test-model \
 	tests/unit/test-view
 
 # Long runs, only by `make check-long`; $FLEECE_LONG is set for them.
 long_tests =
+# Of the unit tests, those that do more there.
+long_unit_tests = \
+	tests/unit/test-model
 
 check_PROGRAMS += $(unit_tests)
 dist_check_SCRIPTS += $(python_tests) $(long_tests)
@@ -44,6 +49,12 @@ disk_harness = \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
+tests_unit_test_model_SOURCES = \
+	tests/unit/test-model.c tests/unit/model.h \
+	tests/unit/model-bitmap.c tests/unit/model-chain.c tests/unit/model-guest.c \
+	tests/unit/model-image.c tests/unit/model-instant.c tests/unit/model-view.c \
+	tests/unit/fake-backend.c tests/unit/fake-backend.h
+tests_unit_test_model_LDADD = server/disk/libdisk.a common/libcommon.a $(GLIB_LIBS)
 
 LDADD = $(TEST_LIBS)
 TEST_LIBS = \
@@ -89,7 +100,7 @@ check-tsan:
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(tsan_tests)'
 check-long:
 	FLEECE_LONG=1 FLEECE_TEST_TIMEOUT=3600 \
-	    $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(long_tests)'
+	    $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(long_tests) $(long_unit_tests)'
 .PHONY: check-tsan check-long
 # The wire of the control socket needs no server.
 tests_unit_test_qmp_args_LDADD = $(QMP_LIBS)

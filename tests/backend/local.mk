@@ -49,9 +49,9 @@ TESTS += $(backend_tests) $(backend_header_tests)
 
 check_LIBRARIES += tests/backend/libharness.a
 tests_backend_libharness_a_SOURCES = tests/backend/harness.c tests/backend/harness.h
-backend_test_ldflags = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms
+backend_test_ldflags = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms \
+	-Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
 backend_test_ldadd = tests/backend/libharness.a \
-	$(WHOLE_BACKEND) \
 	common/libcommon.a $(GLIB_LIBS) -ldl -lm
 tests_backend_test_host_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_host_LDADD = $(backend_test_ldadd)
