@@ -8,7 +8,7 @@
  * several at once on one handle, and takes ranges of any length inside the image that are multiples
  * of min_block.
  *
- * Data operations return 0 or a negative errno. They may block.
+ * Data operations return 0 or a negative errno. They may block. Messages in *err name the disk.
  */
 #ifndef SERVER_BACKEND_BACKEND_H
 #define SERVER_BACKEND_BACKEND_H

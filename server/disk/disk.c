@@ -19,7 +19,6 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
     g_autoptr(GPtrArray) nothing = g_ptr_array_new();
 
     if (backend->ops->open(backend, readonly, NULL, &h, err) < 0) {
-        g_prefix_error(err, "disk %s: ", name);
         backend->ops->free(backend);
         return NULL;
     }

@@ -534,7 +534,6 @@ static int resize_closed(struct stage *st, GError **err)
     }
     if (d->backend->ops->resize(d->handle, st->size, err) < 0) {
         atomic_store(&d->size, old);
-        g_prefix_error(err, "disk %s: ", d->node.name);
         return -1;
     }
     d->handle->size = st->size;

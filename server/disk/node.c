@@ -51,9 +51,8 @@ int node_io_open(struct node *node, bool writable, bool discard,
     io->discard = v && discard;
     io->handle = d->handle;
     if (d->handle->can_multi_conn) {
-        if (d->backend->ops->open(d->backend, d->readonly || v || !writable, client, &io->handle,
-                                  err) < 0) {
-            g_prefix_error(err, "disk %s: ", d->node.name);
+        /* Writable also for those who only read: a plugin may lock its file for the disk's sake. */
+        if (d->backend->ops->open(d->backend, d->readonly, client, &io->handle, err) < 0) {
             g_free(io);
             return -1;
         }

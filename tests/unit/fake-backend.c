@@ -167,7 +167,7 @@ static int fake_resize(struct backend_handle *h, uint64_t size, GError **err)
     struct fake_backend *f = fake(h);
 
     if (begin(h, FAKE_RESIZE, size, 0) < 0) {
-        g_set_error(err, g_quark_from_static_string("fake"), 0, "resize refused");
+        g_set_error(err, g_quark_from_static_string("fake"), 0, "disk vda: resize refused");
         return -1;
     }
     pthread_mutex_lock(&f->lock);
