@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The guest of demo.sh.
 
-    demo-guest.py change URI IMAGE FILE   change files in IMAGE, a copy of the disk, with debugfs and
-                                          write every block that changed to the disk over NBD
+    demo-guest.py change URI IMAGE FILE   change files in IMAGE, a copy of the disk, with debugfs (FILE
+                                          is the largest new one), and write every block that changed to the disk over NBD
     demo-guest.py storm URI FIFO          write random blocks all over the disk until SIGTERM; tells
                                           FIFO when the first ones are there
 """
@@ -26,7 +26,8 @@ def debugfs(image, *requests):
     for request in requests:
         print(f"debugfs: {request}", flush=True)
         subprocess.run(["debugfs", "-w", "-R", request, image], check=True,
-                       stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
 
 
 def delete_folder(image, folder):
@@ -42,8 +43,8 @@ def delete_folder(image, folder):
 def change(uri, image, new_file):
     with open(image, "rb") as f:
         before = f.read()
-    debugfs(image, f"write {new_file} hello", *delete_folder(image, "/man"),
-            "rm /common/log.c", f"write {new_file} /common/log.c")
+    debugfs(image, "mkdir new", f"write {new_file} new/photos", *delete_folder(image, "/man"),
+            "rm /common/log.c", f"write {__file__} /common/log.c")
     with open(image, "rb") as f:
         after = f.read()
     h = connect(uri)

@@ -47,16 +47,15 @@ run() {
     printf '%s\n' "$line"
     "$@" 2>&1 | sed 's/^/     /'
 }
-guest_says() { "$python" "$source/tests/demo-guest.py" "$@"; }
 
 export NBDFLEECE_CONTROL=qmp.sock
 live='nbd+unix:///vda?socket=nbd.sock'
 
-printf 'nbdfleece: an incremental backup of a disk that is in use\n'
+printf 'nbdfleece: an incremental backup of a disk that is in use, in %s\n' "$work"
 
 title 'A disk with an ext4 file system, and files in it'
 mkdir files
-cp -r "$source"/server "$source"/client "$source"/common "$source"/man files/
+cp -r --no-preserve=mode "$source"/server "$source"/client "$source"/common "$source"/man files/
 run truncate -s 512M vda.raw
 run mke2fs -q -t ext4 -d files vda.raw
 cp --sparse=always vda.raw guest.raw # what the guest knows: its page cache, if you like
@@ -71,24 +70,26 @@ read -r _ <pid # comes when clients can connect
 run fleecectl disks
 
 title 'Monday: freeze an instant and begin to record changes, in one transaction'
-run fleecectl qmp 'transaction actions=[
+run fleecectl qmp transaction 'actions=[
       {"type": "view-create", "data": {"disk": "vda", "name": "monday"}},
       {"type": "block-dirty-bitmap-add", "data": {"node": "vda", "name": "since-monday"}}]'
-run fleecectl qmp 'block-export-add type=nbd id=monday node-name=monday'
+run fleecectl qmp block-export-add type=nbd id=monday node-name=monday
 run nbdcopy 'nbd+unix:///monday?socket=nbd.sock' backup.raw
-run fleecectl qmp 'block-export-del id=monday'
+run fleecectl qmp block-export-del id=monday
 run fleecectl view delete monday
 
-title 'The guest writes a file, deletes a folder, changes a file'
-guest_says change "$live" guest.raw "$source/README.md" | sed 's/^/     /'
+title 'The guest adds files, deletes a folder, and replaces a file'
+head -c 24M /dev/urandom >photos
+"$python" "$source/tests/demo-guest.py" change "$live" guest.raw photos | sed 's/^/     /'
 run fleecectl bitmap list
 
 title 'Tuesday: freeze the next instant; what changed since Monday stands still with it'
-run fleecectl qmp 'transaction actions=[
+run fleecectl qmp transaction 'actions=[
       {"type": "view-create", "data": {"disk": "vda", "name": "tuesday"}},
       {"type": "block-dirty-bitmap-disable", "data": {"node": "vda", "name": "since-monday"}}]'
 cp --sparse=always guest.raw tuesday.raw # only to compare with, at the end
-run fleecectl qmp 'block-export-add type=nbd id=tuesday node-name=tuesday bitmaps=[{"node":"vda","name":"since-monday"}]'
+run fleecectl qmp block-export-add type=nbd id=tuesday node-name=tuesday \
+    'bitmaps=[{"node": "vda", "name": "since-monday"}]'
 frozen='nbd+unix:///tuesday?socket=nbd.sock'
 printf '   $ nbdinfo --map=qemu:dirty-bitmap:since-monday %s\n' "'$frozen'"
 nbdinfo --map=qemu:dirty-bitmap:since-monday "$frozen" >map
@@ -98,7 +99,7 @@ run fleecectl map "$frozen" --bitmap since-monday
 
 title 'Pull only that, while the guest goes on writing all over the disk'
 mkfifo writing
-guest_says storm "$live" writing &
+"$python" "$source/tests/demo-guest.py" storm "$live" writing &
 guest=$!
 read -r _ <writing # comes once the storm is on
 "$python" "$source/tests/demo-pull.py" "$frozen" since-monday backup.raw | sed 's/^/     /'

@@ -22,6 +22,7 @@ unit_tests = \
 
 # Functional tests in Python.
 python_tests = \
+	tests/options/test-demo.py \
 	tests/options/test-info.py \
 	tests/options/test-process.py \
 	tests/options/test-sockets.py
@@ -63,6 +64,7 @@ TEST_LIBS = \
 	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl -lm
 
 EXTRA_DIST += \
+	tests/demo.sh tests/demo-guest.py tests/demo-pull.py \
 	tests/lib/fleece.py \
 	tests/lib/lsan.supp \
 	tests/lib/run-unit \

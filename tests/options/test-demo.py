@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The demonstration of quickstart.sh works, and proves what it says it proves."""
+
+import os
+
+import fleece
+from fleece import BUILD, SOURCE, run
+from tap import main, test
+
+
+@test
+def demo():
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    for program in "mke2fs", "debugfs", "e2fsck", "nbdcopy", "nbdinfo":
+        fleece.require_program(program)
+    out = run("/bin/bash", f"{SOURCE}/tests/demo.sh", BUILD, timeout=100).stdout
+    for line in "the same, byte by byte", "the live disk is another one", "Done: all as it should be":
+        assert line in out, out
+
+
+main()
