@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "server/control/control-private.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* ---- arguments ---- */
@@ -14,11 +15,15 @@
 static const struct arg unix_args[] = {ARG("path", ARG_STRING), ARGS_END};
 static const struct arg inet_args[] = {ARG("host", ARG_STRING), ARG("port", ARG_STRING), ARGS_END};
 
+static const struct arg fd_args[] = {ARG("str", ARG_STRING), ARGS_END};
+
 static const struct arg *address_args(const char *type)
 {
     if (strcmp(type, "unix") == 0)
         return unix_args;
-    return strcmp(type, "inet") == 0 ? inet_args : NULL;
+    if (strcmp(type, "inet") == 0)
+        return inet_args;
+    return strcmp(type, "fd") == 0 ? fd_args : NULL;
 }
 
 static const struct arg address[] = {
@@ -59,7 +64,8 @@ int cmd_nbd_server_start(struct qmp_call *call, JsonObject *args, JsonNode **val
     const struct control_nbd *nbd = &call_control(call)->nbd;
     JsonObject *data = arg_object(arg_object(args, "addr"), "data");
     const char *creds = arg_string(args, "tls-creds");
-    const char *host = arg_string(data, "host");
+    const char *host = arg_string(data, "host"), *fd_text = arg_string(data, "str");
+    guint64 fd = 0;
 
     if (nbd->started(nbd->opaque))
         return fail(err, "NBD server already running");
@@ -67,10 +73,13 @@ int cmd_nbd_server_start(struct qmp_call *call, JsonObject *args, JsonNode **val
         return fail(err, "No TLS credentials with id '%s'", creds);
     if (arg_string(args, "tls-authz")) /* it would have to be obeyed, and without TLS cannot be */
         return fail(err, "Parameter 'tls-authz' is unexpected");
+    /* QEMU also takes names that `getfd` gave; we have no getfd. */
+    if (fd_text && !g_ascii_string_to_unsigned(fd_text, 10, 0, INT_MAX, &fd, NULL))
+        return fail(err, "File descriptor named '%s' has not been found", fd_text);
     if (host && host[0] == '\0')
         host = NULL;
-    return nbd->start(nbd->opaque, arg_string(data, "path"), host, arg_string(data, "port"), -1,
-                      (unsigned)arg_int(args, "handshake-max-seconds", 10),
+    return nbd->start(nbd->opaque, arg_string(data, "path"), host, arg_string(data, "port"),
+                      fd_text ? (int)fd : -1, (unsigned)arg_int(args, "handshake-max-seconds", 10),
                       (unsigned)arg_int(args, "max-connections", 100), err);
 }
 
@@ -82,6 +91,22 @@ int cmd_nbd_server_stop(struct qmp_call *call, JsonObject *args, JsonNode **valu
         return fail(err, "NBD server not running");
     server_export_del_all(call_server(call));
     nbd->stop(nbd->opaque);
+    return 0;
+}
+
+int cmd_query_nbd_servers(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    const struct control_nbd *nbd = &call_control(call)->nbd;
+    g_autoptr(GPtrArray) uris = nbd->uris(nbd->opaque);
+    JsonArray *list = json_array_new();
+
+    for (guint i = 0; i < uris->len; i++) {
+        JsonObject *o = json_object_new();
+
+        json_object_set_string_member(o, "uri", uris->pdata[i]);
+        json_array_add_object_element(list, o);
+    }
+    *value = qmp_array(list);
     return 0;
 }
 

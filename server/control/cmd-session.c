@@ -44,6 +44,7 @@ int cmd_query_status(struct qmp_call *call, JsonObject *args, JsonNode **value, 
 
 int cmd_quit(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
+    call_control(call)->quit = true;
     server_quit(call_server(call));
     return 0;
 }

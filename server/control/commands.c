@@ -30,6 +30,7 @@ const struct qmp_command control_commands[] = {
 
     {"nbd-server-start",            nbd_server_start_args,        cmd_nbd_server_start},
     {"nbd-server-stop",             no_args,                      cmd_nbd_server_stop},
+    {"query-nbd-servers",           no_args,                      cmd_query_nbd_servers},
     {"block-export-add",            block_export_add_args,        cmd_block_export_add},
     {"block-export-del",            block_export_del_args,        cmd_block_export_del},
     {"query-block-exports",         no_args,                      cmd_query_block_exports},

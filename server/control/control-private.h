@@ -13,6 +13,7 @@
 struct control {
     struct server *server;
     struct control_nbd nbd;
+    bool quit; /* the command has been given */
 };
 
 extern const struct qmp_command control_commands[];
@@ -98,6 +99,7 @@ CONTROL_COMMAND(cmd_transaction);
 extern const struct arg nbd_server_start_args[], block_export_add_args[], block_export_del_args[];
 CONTROL_COMMAND(cmd_nbd_server_start);
 CONTROL_COMMAND(cmd_nbd_server_stop);
+CONTROL_COMMAND(cmd_query_nbd_servers);
 CONTROL_COMMAND(cmd_block_export_add);
 CONTROL_COMMAND(cmd_block_export_del);
 CONTROL_COMMAND(cmd_query_block_exports);

@@ -28,6 +28,7 @@ struct listener {
     guint source; /* accept, or the wait for accepting again */
     GList *monitors;
     unsigned next_monitor;
+    bool shutdown_told;
 };
 
 static void monitor_gone(struct monitor *m, void *opaque)
@@ -94,6 +95,7 @@ static void tell_monitors(void *opaque, const struct server_event *event)
     GString *line = g_string_new(NULL);
 
     control_format_event(line, event);
+    l->shutdown_told |= event->kind == EVENT_SHUTDOWN;
     for (GList *m = l->monitors; m; m = m->next)
         monitor_event(m->data, line);
     g_string_free(line, TRUE);
@@ -118,16 +120,36 @@ struct control *control_new(struct server *s, const struct control_nbd *nbd, con
     return &l->control;
 }
 
+/* Clients hear of the end after everything that came before it: events on their way are callbacks
+ * of the main context. No request is taken any more meanwhile. */
+static void say_good_bye(struct listener *l)
+{
+    char reason[] = "host-qmp-quit", signal[] = "host-signal";
+    const struct server_event end = {
+        .kind = EVENT_SHUTDOWN,
+        .reason = l->control.quit ? reason : signal,
+        .time_usec = g_get_real_time(),
+    };
+
+    for (GList *m = l->monitors; m; m = m->next)
+        monitor_stop(m->data);
+    while (g_main_context_iteration(NULL, FALSE))
+        ;
+    if (!l->shutdown_told)
+        tell_monitors(l, &end);
+}
+
 void control_free(struct control *c)
 {
     struct listener *l = (struct listener *)c; /* `control` comes first in it */
 
     if (!c)
         return;
-    server_remove_event_sink(c->server, tell_monitors, l);
     g_source_remove(l->source);
     close(l->fd);
     control_socket_remove(l->path, &l->file);
+    say_good_bye(l);
+    server_remove_event_sink(c->server, tell_monitors, l);
     for (GList *m = l->monitors; m; m = m->next)
         monitor_free(m->data);
     g_list_free(l->monitors);

@@ -9,7 +9,8 @@
 
 struct control;
 
-/* What the nbd-server-start family may do; main.c fills it in so that control/ need not know nbd/. */
+/* What the nbd-server-start family may do; main.c fills it in so that control/ need not know nbd/.
+ */
 struct control_nbd {
     /* Open a listener for `nbd-server-start`. 0, or -1 and *err. handshake: seconds. */
     int (*start)(void *opaque, const char *unix_path, const char *host, const char *port, int fd,

@@ -45,6 +45,7 @@ struct monitor {
     char chunk[CHUNK]; /* [at, length) is still to be worked off */
     size_t at, length;
     bool end_of_input;
+    bool stopped; /* by its owner, who ends it: it does not finish by itself */
 
     GString *out; /* [sent, len) is still to be sent */
     size_t sent;
@@ -171,7 +172,7 @@ static void advance(struct monitor *m)
         return;
     run_requests(m);
     send_what_goes(m);
-    if (m->end_of_input && m->at == m->length && waiting(m) == 0) {
+    if (m->end_of_input && m->at == m->length && waiting(m) == 0 && !m->stopped) {
         finish(m);
         return;
     }
@@ -222,6 +223,13 @@ struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *
     qmp_greeting(m->out);
     advance(m);
     return m;
+}
+
+void monitor_stop(struct monitor *m)
+{
+    m->end_of_input = m->stopped = true;
+    m->at = m->length = 0;
+    remove_source(&m->in);
 }
 
 void monitor_free(struct monitor *m)

@@ -15,6 +15,8 @@ struct monitor;
 struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *commands,
                             void *context, void (*gone)(struct monitor *m, void *opaque),
                             void *opaque);
+/* Take no further requests; replies and events still go out. */
+void monitor_stop(struct monitor *m);
 /* Ends the connection; what waits is sent as far as that goes without blocking. */
 void monitor_free(struct monitor *m);
 
