@@ -19,38 +19,33 @@
 
 /* ---- where the disk is ---- */
 
-/* The best URI of a reply to query-nbd-servers: a Unix socket's, else the first. NULL: none. */
-static const char *choose_server(JsonArray *servers)
+/* A Unix socket is the best way, else the first. NULL: none. */
+static const char *choose_uri(const GPtrArray *uris)
 {
-    const char *best = NULL;
-
-    for (guint i = 0; i < json_array_get_length(servers); i++) {
-        const char *uri = json_member_string(json_array_get_object_element(servers, i), "uri");
-
-        if (uri != NULL && (best == NULL || g_str_has_prefix(uri, "nbd+unix:"))) {
-            best = uri;
+    for (guint i = 0; i < uris->len; i++) {
+        if (g_str_has_prefix(uris->pdata[i], "nbd+unix:")) {
+            return uris->pdata[i];
         }
     }
-    return best;
+    return uris->len > 0 ? uris->pdata[0] : NULL;
 }
 
 /* The NBD URI of an export, by way of the control socket. NULL and *err. */
 static char *find_uri(struct client *c, const char *export, GError **err)
 {
-    g_autoptr(JsonNode) reply = client_command(c, "query-nbd-servers", NULL, err);
-    JsonArray *servers = reply != NULL ? inventory_list(reply, "query-nbd-servers", err) : NULL;
-    const char *uri;
+    g_autoptr(JsonNode) reply = NULL;
+    g_autoptr(GPtrArray) uris = inventory_nbd_uris(c, &reply, err);
 
-    if (servers == NULL) {
+    if (uris == NULL) {
         g_prefix_error(err, "where %s is served: ", export);
         return NULL;
     }
-    uri = choose_server(servers);
-    if (uri == NULL) {
-        client_fail(err, CLIENT_ERROR_FAILED, "the server listens on no NBD socket");
+    if (choose_uri(uris) == NULL) {
+        client_fail(err, CLIENT_ERROR_FAILED, "where %s is served: the server has no NBD socket",
+                    export);
         return NULL;
     }
-    return nbd_uri_with_export(uri, export);
+    return nbd_uri_with_export(choose_uri(uris), export);
 }
 
 /* ---- output ---- */

@@ -9,14 +9,80 @@
 
 /* ---- status ---- */
 
+/* The server's answers, and what is counted in them. */
 struct status {
+    JsonNode *name_reply, *state_reply, *exports_reply, *servers_reply;
+    inventory *inventory;
+    GPtrArray *uris; /* of NBD sockets */
+
     const char *package, *name, *state; /* borrowed; name may be NULL */
     guint exports, recording, bitmaps, broken;
     uint64_t disk_bytes, scratch_bytes;
 };
 
-static void count(struct status *s, const inventory *i)
+static void status_clear(struct status *s)
 {
+    g_clear_pointer(&s->name_reply, json_node_unref);
+    g_clear_pointer(&s->state_reply, json_node_unref);
+    g_clear_pointer(&s->exports_reply, json_node_unref);
+    g_clear_pointer(&s->servers_reply, json_node_unref);
+    g_clear_pointer(&s->inventory, inventory_free);
+    g_clear_pointer(&s->uris, g_ptr_array_unref);
+}
+
+/* Run a query that replies with one object. */
+static JsonObject *ask_object(struct client *c, const char *command, JsonNode **reply, GError **err)
+{
+    *reply = client_command(c, command, NULL, err);
+    if (*reply == NULL) {
+        return NULL;
+    }
+    if (!JSON_NODE_HOLDS_OBJECT(*reply)) {
+        client_fail(err, CLIENT_ERROR_FAILED, "the server's answer to %s is not an object",
+                    command);
+        return NULL;
+    }
+    return json_node_get_object(*reply);
+}
+
+static const char *or_unknown(const char *text)
+{
+    return text != NULL ? text : "unknown";
+}
+
+static int ask_server(struct client *c, struct status *s, GError **err)
+{
+    JsonObject *name = ask_object(c, "query-name", &s->name_reply, err);
+    JsonObject *state = name != NULL ? ask_object(c, "query-status", &s->state_reply, err) : NULL;
+
+    if (state == NULL) {
+        return -1;
+    }
+    s->package = or_unknown(json_member_string(qmp_version(c->qmp), "package"));
+    s->name = json_member_string(name, "name");
+    s->state = or_unknown(json_member_string(state, "status"));
+    return 0;
+}
+
+static int ask_exports(struct client *c, struct status *s, GError **err)
+{
+    static const char command[] = "query-block-exports";
+    JsonArray *list;
+
+    s->exports_reply = client_command(c, command, NULL, err);
+    list = s->exports_reply != NULL ? inventory_list(s->exports_reply, command, err) : NULL;
+    if (list == NULL) {
+        return -1;
+    }
+    s->exports = json_array_get_length(list);
+    s->uris = inventory_nbd_uris(c, &s->servers_reply, err);
+    return s->uris != NULL ? 0 : -1;
+}
+
+static void count(struct status *s)
+{
+    const inventory *i = s->inventory;
+
     for (guint d = 0; d < i->disks->len; d++) {
         const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
 
@@ -54,8 +120,19 @@ static void append_rowf(struct client *c, const char *what, const char *format, 
     append_row(c, what, value);
 }
 
-static void print_status(struct client *c, const struct status *s, const inventory *i)
+static void append_counts(struct client *c, const char *what, guint all, guint some,
+                          const char *which)
 {
+    if (some > 0) {
+        append_rowf(c, what, "%u, of which %u %s", all, some, which);
+    } else {
+        append_rowf(c, what, "%u", all);
+    }
+}
+
+static void print_status(struct client *c, const struct status *s)
+{
+    const inventory *i = s->inventory;
     char size[16], scratch[16];
 
     append_row(c, "server", s->package);
@@ -64,18 +141,18 @@ static void print_status(struct client *c, const struct status *s, const invento
     }
     append_row(c, "state", s->state);
     append_rowf(c, "disks", "%u, together %s", i->disks->len, size_format(s->disk_bytes, size));
-    append_rowf(c, "bitmaps", "%u, of which %u recording", s->bitmaps, s->recording);
-    if (s->broken > 0) {
-        append_rowf(c, "views", "%u, of which %u broken", i->views->len, s->broken);
-    } else {
-        append_rowf(c, "views", "%u", i->views->len);
-    }
+    append_counts(c, "bitmaps", s->bitmaps, s->recording, "recording");
+    append_counts(c, "views", i->views->len, s->broken, "broken");
     append_rowf(c, "exports", "%u besides the disks' own", s->exports);
     append_rowf(c, "scratch", "%s used", size_format(s->scratch_bytes, scratch));
+    for (guint u = 0; u < s->uris->len; u++) {
+        append_row(c, "nbd", s->uris->pdata[u]);
+    }
 }
 
-static void print_status_json(struct client *c, const struct status *s, const inventory *i)
+static void print_status_json(struct client *c, const struct status *s)
 {
+    const inventory *i = s->inventory;
     g_autoptr(JsonBuilder) b = json_builder_new();
 
     json_builder_begin_object(b);
@@ -90,54 +167,35 @@ static void print_status_json(struct client *c, const struct status *s, const in
     json_add_size(b, "views-broken", s->broken);
     json_add_size(b, "exports", s->exports);
     json_add_size(b, "scratch-bytes", s->scratch_bytes);
+    json_builder_set_member_name(b, "nbd");
+    json_builder_begin_array(b);
+    for (guint u = 0; u < s->uris->len; u++) {
+        json_builder_add_string_value(b, s->uris->pdata[u]);
+    }
+    json_builder_end_array(b);
     json_builder_end_object(b);
     client_print_builder(c, b);
 }
 
-/* A query that replies with one object. */
-static JsonNode *query_object(struct client *c, const char *command, GError **err)
-{
-    JsonNode *reply = client_command(c, command, NULL, err);
-
-    if (reply != NULL && !JSON_NODE_HOLDS_OBJECT(reply)) {
-        json_node_unref(reply);
-        client_fail(err, CLIENT_ERROR_FAILED, "the server's answer to %s is not an object",
-                    command);
-        return NULL;
-    }
-    return reply;
-}
-
 int cmd_status(struct client *c, char **args, GError **err)
 {
-    g_autoptr(JsonNode) name = query_object(c, "query-name", err);
-    g_autoptr(JsonNode) state = name != NULL ? query_object(c, "query-status", err) : NULL;
-    g_autoptr(JsonNode) exports = NULL;
-    g_autoptr(inventory) i = state != NULL ? inventory_get(c, err) : NULL;
     struct status s = {0};
-    JsonArray *list;
+    int result = ask_server(c, &s, err);
 
-    if (i == NULL) {
-        return -1;
+    if (result == 0) {
+        s.inventory = inventory_get(c, err);
+        result = s.inventory != NULL ? ask_exports(c, &s, err) : -1;
     }
-    exports = client_command(c, "query-block-exports", NULL, err);
-    list = exports != NULL ? inventory_list(exports, "query-block-exports", err) : NULL;
-    if (list == NULL) {
-        return -1;
+    if (result == 0) {
+        count(&s);
+        if (c->options.json) {
+            print_status_json(c, &s);
+        } else {
+            print_status(c, &s);
+        }
     }
-    s.package = json_member_string(qmp_version(c->qmp), "package");
-    s.package = s.package != NULL ? s.package : "unknown";
-    s.name = json_member_string(json_node_get_object(name), "name");
-    s.state = json_member_string(json_node_get_object(state), "status");
-    s.state = s.state != NULL ? s.state : "unknown";
-    s.exports = json_array_get_length(list);
-    count(&s, i);
-    if (c->options.json) {
-        print_status_json(c, &s, i);
-    } else {
-        print_status(c, &s, i);
-    }
-    return 0;
+    status_clear(&s);
+    return result;
 }
 
 /* ---- disks ---- */

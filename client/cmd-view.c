@@ -22,8 +22,8 @@ static char *state_text(const struct view_entry *v)
 
 static void list_table(struct client *c, const inventory *i)
 {
-    static const char *const headers[] = {"NAME",  "DISK",  ">SIZE", ">SCRATCH",
-                                          "SINCE", "STATE", NULL};
+    static const char *const headers[] = {"NAME",    "DISK",  ">SIZE", ">SCRATCH",
+                                          "INSTANT", "STATE", NULL};
     g_autoptr(table) t = table_new(&c->terminal, headers);
 
     for (guint n = 0; n < i->views->len; n++) {

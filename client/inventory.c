@@ -197,3 +197,25 @@ const struct disk_entry *inventory_find_disk(const inventory *i, const char *nam
                 names->len > 0 ? names->str : "none");
     return NULL;
 }
+
+GPtrArray *inventory_nbd_uris(struct client *c, JsonNode **reply, GError **err)
+{
+    static const char command[] = "query-nbd-servers";
+    JsonArray *list;
+    GPtrArray *uris;
+
+    *reply = client_command(c, command, NULL, err);
+    list = *reply != NULL ? inventory_list(*reply, command, err) : NULL;
+    if (list == NULL) {
+        return NULL;
+    }
+    uris = g_ptr_array_new();
+    for (guint i = 0; i < json_array_get_length(list); i++) {
+        const char *uri = json_member_string(json_array_get_object_element(list, i), "uri");
+
+        if (uri != NULL) {
+            g_ptr_array_add(uris, (void *)uri);
+        }
+    }
+    return uris;
+}

@@ -43,6 +43,10 @@ void inventory_free(inventory *i);
 /* NULL and *err, which names those that there are. */
 const struct disk_entry *inventory_find_disk(const inventory *i, const char *name, GError **err);
 
+/* The NBD URIs, without an export's name, at which the server listens: borrowed from *reply, which
+ * the caller frees. NULL and *err. */
+GPtrArray *inventory_nbd_uris(struct client *c, JsonNode **reply, GError **err);
+
 /* The array of objects that `command` replied with. NULL and *err if it is anything else. */
 JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err);
 

@@ -33,3 +33,5 @@ tests_unit_test_client_args_LDADD = $(CLIENT_LIBS)
 tests_unit_test_client_json_LDADD = $(CLIENT_LIBS)
 tests_unit_test_client_map_LDADD = $(CLIENT_LIBS)
 tests_unit_test_client_table_LDADD = $(CLIENT_LIBS)
+
+EXTRA_DIST += tests/client/fakeqmp.py

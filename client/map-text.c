@@ -7,6 +7,8 @@
 /* Widest offset: "1023.75 MiB". */
 #define LABEL_WIDTH 11
 #define LEFT        (LABEL_WIDTH + 2)
+/* Columns that the legend takes at most on one line. */
+#define LEGEND_WIDTH 74
 /* Cells between two offsets in the line above the picture. */
 #define TICK 16
 
@@ -101,7 +103,7 @@ static void append_ruler(const map *m, GString *out)
     g_string_append_c(out, '\n');
 }
 
-static void append_legend(const map *m, const struct brush *b, GString *out)
+static void append_legend(const map *m, const struct brush *b, unsigned width, GString *out)
 {
     g_autofree char *span = map_offset_text(m->span);
 
@@ -119,7 +121,13 @@ static void append_legend(const map *m, const struct brush *b, GString *out)
         g_string_append_printf(out, " %s  ", map_legend(m->kind, MAP_ZERO));
     }
     append_run(out, b, MAP_EMPTY, 1);
-    g_string_append_printf(out, " %s   a cell is %s\n", map_legend(m->kind, MAP_CLEAR), span);
+    g_string_append_printf(out, " %s", map_legend(m->kind, MAP_CLEAR));
+    if (width < LEGEND_WIDTH) {
+        g_string_append_printf(out, "\n%*s", LEFT, "");
+    } else {
+        g_string_append(out, "   ");
+    }
+    g_string_append_printf(out, "a cell is %s\n", span);
 }
 
 void map_print_picture(const map *m, const struct terminal *terminal, bool ascii, GString *out)
@@ -134,7 +142,7 @@ void map_print_picture(const map *m, const struct terminal *terminal, bool ascii
         append_row(m, &brush, row, out);
     }
     g_string_append_c(out, '\n');
-    append_legend(m, &brush, out);
+    append_legend(m, &brush, terminal->width, out);
 }
 
 void map_print_title(const map *m, const struct terminal *terminal, GString *out)

@@ -13,7 +13,7 @@
  * largest that fits into the 32 bits of NBD's plain headers. */
 #define REQUEST_MAX (UINT64_C(1) << 31)
 
-/* Most contexts that an error lists. */
+/* Most names that an error lists. */
 #define LISTED_MAX 12
 
 struct nbd_extents {
@@ -40,42 +40,59 @@ static int nbd_fail(GError **err, enum client_error code)
 
 /* ---- connecting ---- */
 
-struct context_list {
-    GString *names;
+/* Names gathered for an error. */
+struct name_list {
+    GString *text;
     unsigned count;
 };
 
-static int list_context(void *opaque, const char *name)
+static int add_name(struct name_list *list, const char *name)
 {
-    struct context_list *list = opaque;
-
     if (list->count++ < LISTED_MAX) {
-        g_string_append_printf(list->names, "%s%s", list->names->len > 0 ? ", " : "", name);
+        g_string_append_printf(list->text, "%s%s", list->text->len > 0 ? ", " : "", name);
     }
     return 0;
 }
 
-static int no_context(const nbd_extents *n, const struct context_list *list, GError **err)
+static int add_context(void *opaque, const char *name)
 {
-    return client_fail(err, CLIENT_ERROR_FAILED, "the export has no context %s; it has %s%s",
-                       n->context, list->count > 0 ? list->names->str : "none",
+    return add_name(opaque, name);
+}
+
+static int add_export(void *opaque, const char *name, const char *description)
+{
+    return add_name(opaque, *name != '\0' ? name : "\"\"");
+}
+
+static int lacks(GError **err, const char *what, const struct name_list *list)
+{
+    return client_fail(err, CLIENT_ERROR_FAILED, "%s; it has %s%s", what,
+                       list->count > 0 ? list->text->str : "none",
                        list->count > LISTED_MAX ? " and more" : "");
 }
 
-static int go_failed(GError **err)
+static int go_failed(nbd_extents *n, GError **err)
 {
-    if (nbd_get_errno() == ENOENT) {
-        return client_fail(err, CLIENT_ERROR_FAILED, "the server has no such export");
+    g_autoptr(GString) text = g_string_new(NULL);
+    struct name_list list = {.text = text};
+    nbd_list_callback callback = {.callback = add_export, .user_data = &list};
+    bool unknown = nbd_get_errno() == ENOENT;
+
+    nbd_fail(err, CLIENT_ERROR_FAILED); /* before another call replaces the reason */
+    if (unknown && nbd_aio_is_negotiating(n->nbd) == 1) {
+        nbd_opt_list(n->nbd, callback);
+        g_clear_error(err);
+        return lacks(err, "the server has no such export", &list);
     }
-    return nbd_fail(err, CLIENT_ERROR_FAILED);
+    return -1;
 }
 
 /* Ask for the context and enter the transmission phase. */
 static int negotiate(nbd_extents *n, GError **err)
 {
-    g_autoptr(GString) names = g_string_new(NULL);
-    struct context_list list = {.names = names};
-    nbd_context_callback callback = {.callback = list_context, .user_data = &list};
+    g_autoptr(GString) text = g_string_new(NULL);
+    struct name_list list = {.text = text};
+    nbd_context_callback callback = {.callback = add_context, .user_data = &list};
 
     /* Only for the error below; a server that has no list is no reason to fail. An empty list of
      * contexts asked for stands for all. */
@@ -84,10 +101,12 @@ static int negotiate(nbd_extents *n, GError **err)
     }
     if (nbd_aio_is_negotiating(n->nbd) == 1 &&
         (nbd_add_meta_context(n->nbd, n->context) == -1 || nbd_opt_go(n->nbd) == -1)) {
-        return go_failed(err);
+        return go_failed(n, err);
     }
     if (nbd_can_meta_context(n->nbd, n->context) != 1) {
-        return no_context(n, &list, err);
+        g_autofree char *what = g_strdup_printf("the export has no context %s", n->context);
+
+        return lacks(err, what, &list);
     }
     return 0;
 }

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Manual pages: man/NAME.pod is turned into man/NAME.SECTION by pod2man. To add one: a line here.
 man_pages = \
+	man/fleecectl.1 \
 	man/nbdfleece.1
 
 man_sources = \
+	man/fleecectl.pod \
 	man/nbdfleece.pod
 
 man_MANS += $(man_pages)

@@ -22,6 +22,9 @@ unit_tests = \
 
 # Functional tests in Python.
 python_tests = \
+	tests/client/test-fleecectl-fake.py \
+	tests/client/test-fleecectl-help.py \
+	tests/client/test-fleecectl-map.py \
 	tests/options/test-demo.py \
 	tests/options/test-info.py \
 	tests/options/test-process.py \

@@ -27,7 +27,8 @@ NODES = [
 VIEWS = [{"name": "v0", "disk": "vda", "size": 1 << 30, "scratch-bytes": 4096, "broken": True,
           "reason": "disk full"}]
 GOOD = {"query-named-block-nodes": NODES, "query-views": VIEWS, "query-name": {"name": "lab"},
-        "query-status": {"running": True, "status": "running"}, "query-block-exports": [{"id": "e"}]}
+        "query-status": {"running": True, "status": "running"}, "query-block-exports": [{"id": "e"}],
+        "query-nbd-servers": [{"uri": "nbd+unix:///?socket=/s"}]}
 
 
 def ctl(fake, *args, code=0, **kwargs):
@@ -51,7 +52,8 @@ def status():
         obj = json.loads(ctl(fake, "--json", "status"))
         assert obj == {"server": "nbdfleece 0.1.0", "name": "lab", "state": "running", "disks": 2,
                        "disk-bytes": (10 << 30) + 512, "bitmaps": 2, "bitmaps-recording": 1,
-                       "views": 1, "views-broken": 1, "exports": 1, "scratch-bytes": 4096}, obj
+                       "views": 1, "views-broken": 1, "exports": 1, "scratch-bytes": 4096,
+                       "nbd": ["nbd+unix:///?socket=/s"]}, obj
 
 
 @test
@@ -213,7 +215,7 @@ def absurd_values():
                                         [{"node-name": "a", "dirty-bitmaps": [1]}],
                                         [{"node-name": "a", "dirty-bitmaps": [{}]}]),
             "query-name": ([], 1), "query-status": ([], "running"),
-            "query-block-exports": ({}, [1]),
+            "query-block-exports": ({}, [1]), "query-nbd-servers": ({}, [1]),
     }.items():
         for value in values:
             with FakeQmp({**GOOD, command: value}) as fake:

@@ -9,6 +9,8 @@ import json
 import os
 import pty
 import re
+import select
+import signal
 import struct
 import subprocess
 import termios
@@ -49,16 +51,17 @@ def qemu_nbd(*writes, size="1G", granularity="64k"):
         run("qemu-img", "create", "-f", "qcow2", image, size)
         run("qemu-img", "bitmap", "--add", "-g", granularity, image, "b0")
         run("qemu-io", *(word for w in writes for word in ("-c", w)), image)
-        os.mkfifo(f"{folder}/pid")
-        process = subprocess.Popen(
-            ["qemu-nbd", "-r", "-t", "-f", "qcow2", "-B", "b0", "-x", "vda", "-k", f"{folder}/s",
-             f"--pid-file={folder}/pid", image], preexec_fn=die_with_parent)
+        # It writes its PID file itself, no FIFO, and is ready when the process started here ends.
+        run("qemu-nbd", "--fork", "-r", "-t", "-f", "qcow2", "-B", "b0", "-x", "vda",
+            "-k", f"{folder}/s", f"--pid-file={folder}/pid", image)
+        with open(f"{folder}/pid") as f:
+            pidfd = os.pidfd_open(int(f.read()))
         try:
-            wait_ready(process, f"{folder}/pid", "qemu-nbd")
             yield uri("vda", unix=f"{folder}/s")
         finally:
-            process.kill()
-            process.wait()
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            select.select([pidfd], [], [], SOON)
+            os.close(pidfd)
 
 
 def map_json(*args):
@@ -127,7 +130,7 @@ def dirty_bitmap_of_qemu():
         cells = picture(text)
         assert len(cells) == 1024
         assert cells[2:21] == "·" + "█" * 17 + "·" and cells[200] == "░" and cells[-1] == "█"
-        assert "dirty      18.06 MiB     1.8 %  3 extents" in text, text
+        assert "dirty     18.06 MiB     1.8 %  3 extents" in text, text
         assert "a cell is 1 MiB" in text
         assert map_json(target, "--context", "qemu:dirty-bitmap:b0") == m
         assert map_json(target)["totals"][0]["type"] == "data"
@@ -136,17 +139,21 @@ def dirty_bitmap_of_qemu():
         assert "no context qemu:dirty-bitmap:b1; it has base:allocation, " \
                "qemu:dirty-bitmap:b0" in result.stderr, result.stderr
         result = fleecectl("map", target.replace("vda", "vdb"), check=False)
-        assert result.returncode == 1 and "no such export" in result.stderr, result
+        assert result.returncode == 1 and "no such export; it has vda" in result.stderr
 
 
 @test
 def many_extents():
-    with nbdkit("data", "( 1 @+65535 )*100000") as target:
-        m = map_json(target)
-        assert sum(t["extents"] for t in m["totals"]) == 200000, m["totals"]
-        assert m["size"] == 100000 * 65536 and len(m["extents"]) == 200000
-        cells = picture(fleecectl("map", target, "--ascii").stdout)
-        assert set(cells) <= set("-+*"), set(cells)
+    n, span = 200000, 40960
+    with tmpdir() as folder:
+        with open(f"{folder}/extents", "w") as f:
+            f.writelines(f"{i * span} {span} {'hole,zero' if i % 2 else ''}\n" for i in range(n))
+        with nbdkit("eval", f"get_size=echo {n * span}", "pread=exit 1", "can_extents=exit 0",
+                    f"extents=cat {folder}/extents") as target:
+            m = map_json(target)
+            assert [t["extents"] for t in m["totals"]] == [n // 2] * 2, m["totals"]
+            assert len(m["extents"]) == n
+            assert set(picture(fleecectl("map", target, "--ascii").stdout)) <= set("-+*")
 
 
 @test
@@ -276,13 +283,13 @@ def colours_and_width_of_a_terminal():
     with nbdkit("sparse-random", "1G", "percent=30", "seed=2") as target:
         piped = fleecectl("map", target, env=UTF8).stdout
         assert "\033" not in piped
-        for columns in 40, 80, 132, 300:
+        for columns in 50, 80, 132, 300:
             text = in_terminal("map", target, columns=columns)
             assert "\033[38;5;" in text
             bare = re.sub("\033\\[[0-9;]*m", "", text)
             longest = max(len(line) for line in bare.splitlines()[2:])
             assert longest <= columns, longest
-            assert columns == 40 or longest >= min(columns, 269) - 16, longest
+            assert columns == 50 or longest >= min(columns, 269) - 16, longest
             if columns == 80:
                 assert bare == piped
         assert "\033" not in in_terminal("map", target, NO_COLOR="1")

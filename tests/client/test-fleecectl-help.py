@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""fleecectl's help, and that the manual page tells all that the help does."""
+
+import os
+import re
+
+from fleece import SOURCE, fleecectl
+from tap import main, test
+
+COMMANDS = ("status", "disks", "bitmap", "view", "map", "qmp", "watch")
+LATER = ("checkpoint", "session", "backup", "restore", "list", "verify", "prune", "diff", "audit")
+
+
+def manual():
+    with open(os.path.join(SOURCE, "man", "fleecectl.pod"), encoding="utf-8") as f:
+        return f.read()
+
+
+def help_on(*command):
+    result = fleecectl(*command, "--help")
+    assert result.stderr == ""
+    return result.stdout
+
+
+def commands_in_help():
+    """The rows of the list of commands: "status", "bitmap add" ..."""
+    listed = help_on().split("Commands:\n")[1].split("\n\n")[0]
+    return [re.match(r"  (\S+( \S+)?)  ", line)[1].strip() for line in listed.splitlines()]
+
+
+def options_in(text):
+    """All long options, and short ones, of an option list."""
+    return set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", text, re.M)) | \
+        set(re.findall(r"^ +(-\w), --", text, re.M))
+
+
+@test
+def the_commands_that_there_are():
+    assert {c.split()[0] for c in commands_in_help()} == set(COMMANDS)
+    for command in LATER:
+        result = fleecectl(command, check=False)
+        assert result.returncode == 2, result
+        assert result.stderr == (f"fleecectl: unknown command '{command}': there is "
+                                 f"{', '.join(COMMANDS)}\n"), result.stderr
+
+
+@test
+def manual_has_every_command_and_option():
+    text = manual()
+    options = options_in(help_on())
+    assert {"-C", "--control", "--json", "-h", "--help", "-V", "--version"} <= options, options
+    for command in commands_in_help():
+        usage = help_on(*command.split()).splitlines()[0]
+        synopsis = usage.split("[--json] ")[1]
+        # The heading of its section is the synopsis that the help has.
+        assert f"\n=head2 {synopsis}\n" in text, synopsis
+        options |= options_in(help_on(*command.split()))
+    for option in options:
+        assert f"B<{option}>" in text, option
+
+
+@test
+def help_has_every_option_of_the_manual():
+    known = options_in(help_on())
+    for command in commands_in_help():
+        known |= options_in(help_on(*command.split()))
+    for option in re.findall(r"B<(--?\w[\w-]*)>", manual()):
+        assert option in known, option
+    sections = re.findall(r"^=head2 (.*)$", manual(), re.M)
+    assert len(sections) == len(commands_in_help()), sections
+
+
+@test
+def help_of_families():
+    for family in "bitmap", "view":
+        text = help_on(family)
+        for command in commands_in_help():
+            assert (f"\n  {command} " in text) == command.startswith(family + " "), command
+    assert fleecectl("--version").stdout.startswith("fleecectl ")
+    for line in help_on().splitlines():
+        assert len(line) <= 80, line
+
+
+main()
