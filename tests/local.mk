@@ -22,9 +22,11 @@ unit_tests = \
 
 # Functional tests in Python.
 python_tests = \
+	tests/control/test-qmp-wire.py \
 	tests/client/test-fleecectl-fake.py \
 	tests/client/test-fleecectl-help.py \
 	tests/client/test-fleecectl-map.py \
+	tests/client/test-fleecectl.py \
 	tests/options/test-demo.py \
 	tests/options/test-info.py \
 	tests/options/test-process.py \
