@@ -24,7 +24,7 @@ static const struct option {
 } option_table[] = {
 #define FIELD(name) offsetof(struct client_options, name)
     {OPTION_ALWAYS, 'C', "control", "SOCKET", FIELD(control),
-     "the server's control socket (default: $NBDFLEECE_CONTROL)"},
+     "control socket of the server (or $NBDFLEECE_CONTROL)"},
     {OPTION_ALWAYS, 0, "json", NULL, FIELD(json), "print JSON, sizes in bytes"},
     {OPTION_ALWAYS, 'h', "help", NULL, FIELD(help), "show help, also of one COMMAND"},
     {OPTION_ALWAYS, 'V', "version", NULL, FIELD(version), "show the version"},
@@ -303,8 +303,8 @@ static void help_all(GString *out, const char *family)
     }
     g_string_append(out, "\nOptions:\n");
     append_options(out, OPTION_ALWAYS);
-    g_string_append(out, "\nfleecectl COMMAND --help tells more of one command. "
-                         "Exit codes: 0 done, 1 failed,\n2 usage, 4 no server.\n");
+    g_string_append(out, "\nfleecectl COMMAND --help tells more of one command.\n"
+                         "Exit codes: 0 done, 1 failed, 2 usage, 4 no server.\n");
 }
 
 void options_help(const struct invocation *invocation, GString *out)

@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""fleecectl and nbdfleece together."""
+
+import json
+import re
+import subprocess
+
+from fleece import FLEECECTL, SOON, Server, die_with_parent, fleecectl, tmpdir
+from tap import main, test
+
+K, M, G = 1 << 10, 1 << 20, 1 << 30
+
+
+def ctl(server, *args, code=0):
+    """Run fleecectl on the server: its output, or, where it fails, its one line of error."""
+    result = fleecectl("-C", server.qmp_path, *args, check=False, env={"LC_ALL": "C.UTF-8"})
+    assert result.returncode == code, (args, result)
+    if code:
+        assert len(result.stderr.splitlines()) == 1, result
+        return result.stderr.rstrip("\n")
+    return result.stdout
+
+
+def ctl_json(server, *args):
+    return json.loads(ctl(server, "--json", *args))
+
+
+def dirty(server, disk, bitmap):
+    """The dirty extents by fleecectl map: [(start, length)]."""
+    return [(e["start"], e["length"]) for e in ctl_json(server, "map", disk, "-b", bitmap)["extents"]
+            if e["type"] == "dirty"]
+
+
+@test
+def status_and_disks():
+    with tmpdir() as folder:
+        with open(f"{folder}/b.raw", "wb") as f:
+            f.truncate(3 * M)
+        with Server("--disk", "vda", "memory", "1G", "--disk", "vdb", "file",
+                    f"{folder}/b.raw") as s:
+            status = ctl_json(s, "status")
+            assert status["disks"] == 2 and status["disk-bytes"] == G + 3 * M, status
+            assert status["bitmaps"] == status["views"] == status["exports"] == 0, status
+            assert status["nbd"] == [s.uri()], status
+            assert s.uri() in ctl(s, "status")
+            vda, vdb = ctl_json(s, "disks")
+            assert vda["name"] == "vda" and vda["size"] == G and vda["driver"] == "memory", vda
+            assert vdb["driver"] == "file" and vdb["file"] == f"{folder}/b.raw", vdb
+            assert not vdb["read-only"]
+            assert f"{folder}/b.raw" in ctl(s, "disks")
+    with Server("-r", "memory", "1M") as s:
+        assert ctl_json(s, "disks")[0]["read-only"]
+
+
+@test
+def bitmaps():
+    with Server("--disk", "vda", "memory", "1G", "--disk", "vdb", "memory", "1M") as s:
+        h = s.nbd("vda")
+        ctl(s, "bitmap", "add", "vda", "b0")
+        ctl(s, "bitmap", "add", "vda", "b1", "--granularity", "4k", "--disabled")
+        h.pwrite(b"x" * 10, 5 * M - 5)
+        assert dirty(s, "vda", "b0") == [(5 * M - 64 * K, 128 * K)]
+        assert dirty(s, "vda", "b1") == []
+        ctl(s, "bitmap", "enable", "vda", "b1")
+        ctl(s, "bitmap", "disable", "vda", "b0")
+        h.pwrite(b"x" * 10, 700 * M)
+        assert dirty(s, "vda", "b0") == [(5 * M - 64 * K, 128 * K)]
+        assert dirty(s, "vda", "b1") == [(700 * M, 4 * K)]
+        ctl(s, "bitmap", "add", "vda", "both", "-g", "4096", "--disabled")
+        ctl(s, "bitmap", "merge", "vda", "both", "b0", "b1")
+        assert dirty(s, "vda", "both") == [(5 * M - 64 * K, 128 * K), (700 * M, 4 * K)]
+        ctl(s, "bitmap", "clear", "vda", "b1")
+        listed = {b["name"]: b for b in ctl_json(s, "bitmap", "list", "vda")}
+        assert listed["b1"]["count"] == 0 and listed["b1"]["recording"]
+        assert listed["both"]["count"] == 132 * K and listed["both"]["granularity"] == 4096
+        assert not listed["b0"]["recording"]
+        assert [b["name"] for b in listed.values()] == ["b0", "b1", "both"]
+        assert ctl_json(s, "bitmap", "list", "vdb") == []
+        ctl(s, "bitmap", "remove", "vda", "both")
+        assert len(ctl_json(s, "bitmap", "list")) == 2
+        h.shutdown()
+
+
+@test
+def errors_are_the_servers_words():
+    with Server("--disk", "vda", "memory", "1G") as s:
+        ctl(s, "bitmap", "add", "vda", "b0")
+        for args, line in (
+                ("bitmap add vda b0", "disk vda: bitmap b0: Bitmap already exists: b0"),
+                ("bitmap add vda b1 -g 1000", "disk vda: bitmap b1: Granularity must be power of 2 "
+                                              "and at least 512"),
+                ("bitmap clear vda nix", "disk vda: bitmap nix: Dirty bitmap 'nix' not found"),
+                ("bitmap enable vdx b0", "disk vdx: bitmap b0: Node 'vdx' not found"),
+                ("bitmap merge vda b0 nix", "disk vda: bitmap b0: Dirty bitmap 'nix' not found"),
+                ("bitmap list vdx", "disk vdx: no such disk; the server has vda"),
+                ("view create vdx v", "disk vdx: view v: Node 'vdx' not found"),
+                ("view delete v", "view v: Node 'v' not found"),
+                ("qmp nix", "nix: The command nix has not been found"),
+                ("qmp query-version a=1", "query-version: Parameter 'a' is unexpected")):
+            assert ctl(s, *args.split(), code=1) == f"fleecectl: {line}", ctl(s, *args.split(),
+                                                                              code=1)
+        assert "--granularity 64q" in ctl(s, "bitmap", "add", "vda", "b2", "-g", "64q", code=2)
+        line = ctl(s, "map", "vdx", code=1)
+        assert line.endswith("the server has no such export; it has vda"), line
+        line = ctl(s, "map", "vda", "-b", "nix", code=1)
+        assert line.endswith("no context qemu:dirty-bitmap:nix; it has base:allocation, "
+                             "qemu:dirty-bitmap:b0"), line
+        assert len(ctl_json(s, "bitmap", "list")) == 1
+
+
+@test
+def views():
+    with Server("--disk", "vda", "memory", "64M") as s:
+        h = s.nbd("vda")
+        h.pwrite(b"a" * M, 0)
+        ctl(s, "view", "create", "vda", "v0")
+        h.pwrite(b"b" * M, M // 2)
+        view, = ctl_json(s, "view", "list")
+        assert view["name"] == "v0" and view["disk"] == "vda" and view["size"] == 64 * M, view
+        assert view["scratch-bytes"] >= M // 2, view
+        assert re.search(r"^v0 +vda +64 MiB .* idle$", ctl(s, "view", "list"), re.M)
+        assert ctl_json(s, "status")["views"] == 1
+        assert "v0" not in ctl(s, "disks")
+        ctl(s, "qmp", "block-export-add", "type=nbd", "id=e0", "node-name=v0")
+        assert "exported" in ctl(s, "view", "list")
+        # A view's export has a map too: data as it was at the instant.
+        data = [(e["start"], e["length"]) for e in ctl_json(s, "map", "v0")["extents"]
+                if e["type"] == "data"]
+        assert data == [(0, M)], data
+        assert "in use" in ctl(s, "view", "delete", "v0", code=1)
+        ctl(s, "qmp", '{"execute": "block-export-del", "arguments": {"id": "e0"}}')
+        ctl(s, "view", "delete", "v0")
+        assert ctl_json(s, "view", "list") == []
+        h.shutdown()
+
+
+@test
+def map_of_a_disk():
+    with Server("--disk", "vda", "memory", "1G") as s:
+        ctl(s, "bitmap", "add", "vda", "b0")
+        h = s.nbd("vda")
+        h.pwrite(b"x" * 512, 0)
+        h.zero(100 * M, 256 * M)
+        h.shutdown()
+        text = ctl(s, "map", "vda", "--bitmap", "b0")
+        assert "          0  ░···" in text and "    256 MiB  ████" in text, text
+        assert "dirty" in text and "total         1 GiB" in text
+        assert text == ctl(s, "map", s.uri("vda"), "-b", "b0").replace(s.uri("vda"), "vda")
+        page = ctl(s, "map", "vda", "-b", "b0", "--html", "-")
+        assert "<svg" in page and "104923136 bytes" in page  # 100 MiB and one granule
+        assert ctl_json(s, "map", "vda")["context"] == "base:allocation"
+
+
+@test
+def map_over_tcp():
+    with Server("-p", "0", "-i", "127.0.0.1", "memory", "10M", unix=False) as s:
+        uri, = ctl_json(s, "status")["nbd"]
+        assert uri.startswith("nbd://"), uri
+        assert ctl_json(s, "map", "disk0")["size"] == 10 * M
+
+
+@test
+def nbd_servers_that_come_and_go():
+    """nbd-server-start, told in status and found by map; nbd-server-stop, and it is gone."""
+    with Server("--disk", "vda", "memory", "1M") as s:
+        other = s.path("other")
+        ctl(s, "qmp", "nbd-server-start", "addr.type=unix", f"addr.data.path={other}")
+        assert any(other in uri for uri in ctl_json(s, "status")["nbd"])
+        ctl(s, "qmp", "nbd-server-stop")
+        assert not any(other in uri for uri in ctl_json(s, "status")["nbd"])
+
+
+@test
+def qmp_transaction():
+    with Server("--disk", "vda", "memory", "1M", "--disk", "vdb", "memory", "1M") as s:
+        actions = [{"type": "view-create", "data": {"disk": d, "name": f"{d}-now"}}
+                   for d in ("vda", "vdb")]
+        assert ctl_json(s, "qmp", "transaction", f"actions={json.dumps(actions)}") == {}
+        assert [v["name"] for v in ctl_json(s, "view", "list")] == ["vda-now", "vdb-now"]
+        actions[0]["data"]["name"], actions[1]["data"]["name"] = "v", "vdb-now"
+        assert "vdb-now" in ctl(s, "qmp", "transaction", f"actions={json.dumps(actions)}", code=1)
+        assert len(ctl_json(s, "view", "list")) == 2
+
+
+@test
+def watch():
+    """Events as they come, and an orderly end with the server."""
+    with Server("--disk", "vda", "memory", "1M") as s:
+        watcher = subprocess.Popen([FLEECECTL, "-C", s.qmp_path, "--json", "watch"], text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   preexec_fn=die_with_parent)
+        assert "watching" in watcher.stderr.readline()  # from now on it misses nothing
+        ctl(s, "qmp", "block-export-add", "type=nbd", "id=e0", "node-name=vda", "name=x")
+        ctl(s, "qmp", "block-export-del", "id=e0")
+        event = json.loads(watcher.stdout.readline())
+        assert event["event"] == "BLOCK_EXPORT_DELETED" and event["data"]["id"] == "e0", event
+        s.stop()
+        rest = [json.loads(line)["event"] for line in watcher.stdout]
+        assert rest == ["SHUTDOWN"], rest
+        assert watcher.wait(SOON) == 0
+        watcher.stdout.close()
+        watcher.stderr.close()
+    assert fleecectl("-C", s.qmp_path, "status", check=False).returncode == 4
+
+
+@test
+def quit_command():
+    with Server("memory", "1M") as s:
+        assert ctl_json(s, "qmp", "quit") == {}
+        s.wait()
+
+
+main()
