@@ -107,7 +107,7 @@ static int align_extents(const struct extents *in, uint32_t align, struct extent
         }
     }
     if (r == 0 && shared && out->total == before)
-        r = extents_add(out, shared, 0);
+        r = extents_add(out, align, 0);
     return r == -ENOSPC ? 0 : r;
 }
 

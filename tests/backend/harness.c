@@ -200,6 +200,9 @@ int harness_main(int argc, char **argv, void (*add_tests)(void))
     log_setup(LOG_TO_STDERR, "test", false);
     folder = g_dir_make_tmp("nbdfleece-backend-XXXXXX", NULL);
     g_assert_nonnull(folder);
+    g_autofree char *ours = g_strdup_printf(
+        "%s/plugins/file/.libs", g_getenv("top_builddir") ? g_getenv("top_builddir") : ".");
+    g_setenv("NBDFLEECE_PLUGIN_PATH", ours, TRUE);
     add_tests();
     int r = g_test_run();
     remove_folder();

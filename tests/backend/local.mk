@@ -43,7 +43,11 @@ tests_plugins_src_v2_la_LDFLAGS = $(test_plugin_ldflags)
 
 # Programs that plugins can be loaded into, as the server is.
 backend_tests = \
-	tests/backend/test-host
+	tests/backend/test-emulation \
+	tests/backend/test-file \
+	tests/backend/test-functions \
+	tests/backend/test-host \
+	tests/backend/test-threads
 check_PROGRAMS += $(backend_tests) $(backend_header_tests)
 TESTS += $(backend_tests) $(backend_header_tests)
 
@@ -53,9 +57,21 @@ backend_test_ldflags = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend
 	-Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
 backend_test_ldadd = tests/backend/libharness.a \
 	common/libcommon.a $(GLIB_LIBS) -ldl -lm
-tests_backend_test_host_LDFLAGS = $(backend_test_ldflags)
-tests_backend_test_host_LDADD = $(backend_test_ldadd)
 backend_test_dependencies = tests/backend/libharness.a server/backend/libbackend.a \
 	common/libcommon.a server/backend/nbdkit.syms
+tests_backend_test_emulation_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_emulation_LDADD = $(backend_test_ldadd)
+tests_backend_test_emulation_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_host_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_host_LDADD = $(backend_test_ldadd)
 tests_backend_test_host_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_threads_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_threads_LDADD = $(backend_test_ldadd)
+tests_backend_test_threads_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_file_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_file_LDADD = $(backend_test_ldadd)
+tests_backend_test_file_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_functions_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_functions_LDADD = $(backend_test_ldadd)
+tests_backend_test_functions_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_abi_LDADD = $(GLIB_LIBS)

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Thread models, and what plugins may ask of the thread that they run in.
+ *
+ * A hook inside the callbacks watches. Where calls may run side by side, each waits in the hook for
+ * the other: if the host kept them apart this would never end (and the alarm ends it). Where they
+ * may not, a call is kept inside while the test looks whether the lock that the other call would
+ * take is held; and, for good measure, four threads call everything and nobody may ever find
+ * somebody else inside.
+ */
+#include "tests/backend/harness.h"
+
+#include "server/backend/plugin-private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* ---- side by side ---- */
+
+static pthread_barrier_t meeting;
+
+static void meet(const char *callback)
+{
+    pthread_barrier_wait(&meeting);
+}
+
+static void *write_once(void *handle)
+{
+    struct backend_handle *h = handle;
+
+    g_assert_cmpint(h->backend->ops->pwrite(h, "x", 1, 0, 0), ==, 0);
+    return NULL;
+}
+
+static void assert_meet(struct backend_handle *a, struct backend_handle *b)
+{
+    pthread_t thread;
+
+    pthread_barrier_init(&meeting, NULL, 2);
+    harness_hook(a->backend, meet);
+    pthread_create(&thread, NULL, write_once, b);
+    write_once(a);
+    pthread_join(thread, NULL);
+    harness_hook(a->backend, NULL);
+    pthread_barrier_destroy(&meeting);
+}
+
+/* ---- one after the other ---- */
+
+static atomic_int inside, overlaps, calls;
+
+static void watch(const char *callback)
+{
+    if (atomic_fetch_add(&inside, 1) > 0)
+        atomic_fetch_add(&overlaps, 1);
+    atomic_fetch_add(&calls, 1);
+    for (int i = 0; i < 50; i++) /* a place to be overtaken in */
+        sched_yield();
+    atomic_fetch_sub(&inside, 1);
+}
+
+struct caller {
+    struct backend_handle *h;
+    pthread_barrier_t *start;
+};
+
+static void *call_everything(void *opaque)
+{
+    struct caller *c = opaque;
+    const struct backend_ops *ops = c->h->backend->ops;
+    struct extents e = EXTENTS_INIT;
+    char buf[512];
+
+    pthread_barrier_wait(c->start);
+    for (int i = 0; i < 40; i++) {
+        g_assert_cmpint(ops->pread(c->h, buf, 512, 0), ==, 0);
+        g_assert_cmpint(ops->pwrite(c->h, buf, 512, 0, BACKEND_FUA), ==, 0);
+        g_assert_cmpint(ops->zero(c->h, 512, 0, 0), ==, 0);
+        g_assert_cmpint(ops->trim(c->h, 512, 0, 0), ==, 0);
+        g_assert_cmpint(ops->flush(c->h), ==, 0);
+        g_assert_cmpint(ops->extents(c->h, 512, 0, 0, &e), ==, 0);
+        extents_clear(&e);
+    }
+    extents_free(&e);
+    return NULL;
+}
+
+static void assert_apart(struct backend_handle *a, struct backend_handle *b)
+{
+    enum { N = 4 };
+    pthread_t threads[N];
+    pthread_barrier_t start;
+    struct caller callers[2] = {{a, &start}, {b, &start}};
+
+    atomic_store(&overlaps, 0);
+    atomic_store(&calls, 0);
+    pthread_barrier_init(&start, NULL, N);
+    harness_hook(a->backend, watch);
+    for (int i = 0; i < N; i++)
+        pthread_create(&threads[i], NULL, call_everything, &callers[i % 2]);
+    for (int i = 0; i < N; i++)
+        pthread_join(threads[i], NULL);
+    harness_hook(a->backend, NULL);
+    pthread_barrier_destroy(&start);
+    g_assert_cmpint(atomic_load(&calls), ==, N * 40 * 6);
+    g_assert_cmpint(atomic_load(&overlaps), ==, 0);
+}
+
+/* ---- the certain way: a thread that is inside, and one that wants in ---- */
+
+static pthread_barrier_t entered, may_leave;
+static atomic_int in_hook;
+
+static void dwell(const char *callback)
+{
+    if (atomic_fetch_add(&in_hook, 1) == 0) {
+        pthread_barrier_wait(&entered);
+        pthread_barrier_wait(&may_leave);
+    }
+}
+
+/* While one call is inside on `a`, the lock that a call on `b` takes is held. */
+static void assert_locked(struct backend_handle *a, struct backend_handle *b, bool expected)
+{
+    struct plugin *p = plugin_of(a->backend);
+    struct plugin_handle *h = (struct plugin_handle *)b;
+    pthread_mutex_t *lock = p->thread_model <= NBDKIT_SERIALIZE_ALL_REQUESTS ? &p->lock : &h->lock;
+    pthread_t thread;
+
+    atomic_store(&in_hook, 0);
+    pthread_barrier_init(&entered, NULL, 2);
+    pthread_barrier_init(&may_leave, NULL, 2);
+    harness_hook(a->backend, dwell);
+    pthread_create(&thread, NULL, write_once, a);
+    pthread_barrier_wait(&entered);
+    int r = pthread_mutex_trylock(lock);
+    g_assert_cmpint(r, ==, expected ? EBUSY : 0);
+    if (r == 0)
+        pthread_mutex_unlock(lock);
+    pthread_barrier_wait(&may_leave);
+    pthread_join(thread, NULL);
+    harness_hook(a->backend, NULL);
+    pthread_barrier_destroy(&entered);
+    pthread_barrier_destroy(&may_leave);
+}
+
+/* ---- the models ---- */
+
+static void test_parallel(void)
+{
+    if (!harness_have_plugins())
+        return;
+    struct backend *b = harness_load("@v2", "thread_model", "3", NULL);
+    struct backend_handle *h = harness_open(b), *h2 = harness_open(b);
+    assert_meet(h, h);
+    assert_meet(h, h2);
+    harness_close(h);
+    harness_close(h2);
+    harness_free(b);
+}
+
+static void test_serialize_requests(void)
+{
+    if (!harness_have_plugins())
+        return;
+    struct backend *b = harness_load("@v2", "thread_model", "2", NULL);
+    struct backend_handle *h = harness_open(b), *h2 = harness_open(b);
+    assert_meet(h, h2);
+    assert_apart(h, h);
+    assert_locked(h, h, true);
+    assert_locked(h, h2, false);
+    harness_close(h);
+    harness_close(h2);
+    harness_free(b);
+}
+
+static void test_serialize_all_requests(void)
+{
+    if (!harness_have_plugins())
+        return;
+    struct backend *b = harness_load("@v2", "thread_model", "1", NULL);
+    struct backend_handle *h = harness_open(b), *h2 = harness_open(b);
+    assert_apart(h, h2);
+    assert_locked(h, h2, true);
+    harness_close(h);
+    harness_close(h2);
+    harness_free(b);
+}
+
+static void test_serialize_connections(void)
+{
+    if (!harness_have_plugins())
+        return;
+    struct backend *b = harness_load("@v2", "thread_model", "0", NULL);
+    struct backend_handle *h = harness_open(b);
+    assert_apart(h, h);
+    assert_locked(h, h, true);
+    harness_close(h);
+    harness_free(b);
+}
+
+/* Two disks with one plugin do not wait for each other, whatever their model. */
+static void test_two_instances(void)
+{
+    if (!harness_have_plugins())
+        return;
+    struct backend *a = harness_load("@v2", "thread_model", "0", NULL);
+    struct backend *b = harness_load("@v2", "thread_model", "0", NULL);
+    struct backend_handle *ha = harness_open(a), *hb = harness_open(b);
+    harness_hook(b, meet);
+    assert_meet(ha, hb);
+    harness_close(ha);
+    harness_close(hb);
+    harness_free(a);
+    harness_free(b);
+}
+
+/* ---- the client behind a call ---- */
+
+static void test_client(void)
+{
+    int fds[2];
+    char buf[512];
+
+    if (!harness_have_plugins())
+        return;
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+    struct backend *b = harness_load("@extras", NULL);
+    struct backend_handle *own = harness_open(b), *h;
+    struct backend_client client = {.export_name = "vda", .tls = true, .socket = fds[0]};
+    g_assert_cmpint(b->ops->open(b, false, &client, &h, NULL), ==, 0);
+    g_assert_cmpint(b->ops->pread(h, buf, 512, 0), ==, 0);
+    g_autofree char *record = harness_probe(b);
+    g_autofree char *expected = g_strdup_printf("uid=%u tls=1 name=\n", getuid());
+    g_assert_cmpstr(record, ==, expected);
+    /* The server's own handle has no client to ask about. */
+    harness_log_begin();
+    g_assert_cmpint(b->ops->pread(own, buf, 512, 0), ==, 0);
+    g_autofree char *log = harness_log_end();
+    g_autofree char *second = harness_probe(b);
+    g_assert_cmpstr(second, ==, "uid=-1 tls=0 name=\n");
+    assert_contains(log, "disk vda: extras: there is no client behind this call");
+    harness_close(h);
+    harness_close(own);
+    harness_free(b);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+/* ---- sleeping ---- */
+
+static pthread_barrier_t asleep;
+
+static void about_to_sleep(const char *callback)
+{
+    if (!strcmp(callback, "flush"))
+        pthread_barrier_wait(&asleep);
+}
+
+static void *flush_fails(void *handle)
+{
+    struct backend_handle *h = handle;
+
+    g_assert_cmpint(h->backend->ops->flush(h), ==, -ESHUTDOWN);
+    return NULL;
+}
+
+/* An hour's sleep ends when the client goes, or the server. */
+static void test_nanosleep(void)
+{
+    int fds[2];
+    pthread_t thread;
+    struct backend_handle *h, *own;
+
+    if (!harness_have_plugins())
+        return;
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+    pthread_barrier_init(&asleep, NULL, 2);
+    struct backend *b = harness_load("@extras", NULL);
+    struct backend_client client = {.export_name = "", .socket = fds[0]};
+    own = harness_open(b);
+    g_assert_cmpint(b->ops->open(b, false, &client, &h, NULL), ==, 0);
+    harness_hook(b, about_to_sleep);
+
+    harness_log_begin();
+    pthread_create(&thread, NULL, flush_fails, h);
+    pthread_barrier_wait(&asleep);
+    close(fds[1]);
+    pthread_join(thread, NULL);
+    g_autofree char *log = harness_log_end();
+    assert_contains(log, "the client has gone");
+
+    harness_log_begin();
+    pthread_create(&thread, NULL, flush_fails, own);
+    pthread_barrier_wait(&asleep);
+    plugin_begin_shutdown();
+    pthread_join(thread, NULL);
+    g_autofree char *second = harness_log_end();
+    assert_contains(second, "the server is ending");
+    harness_close(h);
+    harness_close(own);
+    harness_free(b);
+    close(fds[0]);
+}
+
+static void count(void *opaque)
+{
+    ++*(int *)opaque;
+}
+
+static void test_shutdown(void)
+{
+    int n = 0;
+
+    if (!harness_have_plugins())
+        return;
+    plugin_set_shutdown(count, &n);
+    struct backend *b = harness_load("@extras", "shutdown", "1", NULL);
+    g_assert_cmpint(n, ==, 1);
+    plugin_set_shutdown(NULL, NULL);
+    harness_free(b);
+}
+
+/* ---- extras ---- */
+
+static void test_offered_fd(void)
+{
+    if (!harness_have_plugins())
+        return;
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    g_autofree char *number = g_strdup_printf("%d", fd);
+    struct backend *b = harness_load("@extras", "fd", number, NULL);
+    struct backend_handle *h = harness_open(b);
+    g_assert_cmpint(h->fd, ==, fd);
+    harness_close(h);
+    harness_free(b);
+    /* Not where calls must not run side by side. */
+    b = harness_load("@extras", "fd", number, "model", "2", NULL);
+    h = harness_open(b);
+    g_assert_cmpint(h->fd, ==, -1);
+    harness_close(h);
+    harness_free(b);
+    b = harness_load("@extras", "fd", "-1", NULL);
+    h = harness_open(b);
+    g_assert_cmpint(h->fd, ==, -1);
+    harness_close(h);
+    harness_free(b);
+    close(fd);
+}
+
+static void test_offered_resize(void)
+{
+    g_autoptr(GError) err = NULL;
+    struct backend_handle *ro;
+
+    if (!harness_have_plugins())
+        return;
+    struct backend *b = harness_load("@extras", NULL);
+    struct backend_handle *h = harness_open(b);
+    g_assert_nonnull(b->ops->resize);
+    g_assert_cmpint(b->ops->resize(h, 8192, NULL), ==, 0);
+    g_assert_cmpint(b->ops->resize(h, 2 << 20, &err), <, 0);
+    g_assert_cmpstr(err->message, ==, "disk vda: extras: too large");
+    g_clear_error(&err);
+    g_assert_cmpint(b->ops->open(b, true, NULL, &ro, NULL), ==, 0);
+    g_assert_cmpuint(ro->size, ==, 8192);
+    g_assert_cmpint(b->ops->resize(ro, 4096, &err), <, 0);
+    assert_contains(err->message, "not open for writing");
+    harness_close(ro);
+    harness_close(h);
+    harness_free(b);
+
+    b = harness_load("@minimal", NULL);
+    g_assert_null(b->ops->resize);
+    harness_free(b);
+}
+
+static void add_tests(void)
+{
+    alarm(100); /* a test that waits for ever is a failure */
+    g_test_add_func("/threads/parallel", test_parallel);
+    g_test_add_func("/threads/serialize-requests", test_serialize_requests);
+    g_test_add_func("/threads/serialize-all-requests", test_serialize_all_requests);
+    g_test_add_func("/threads/serialize-connections", test_serialize_connections);
+    g_test_add_func("/threads/two-instances", test_two_instances);
+    g_test_add_func("/client/questions", test_client);
+    g_test_add_func("/extras/fd", test_offered_fd);
+    g_test_add_func("/extras/resize", test_offered_resize);
+    g_test_add_func("/server/shutdown", test_shutdown);
+    g_test_add_func("/server/nanosleep", test_nanosleep); /* last: no sleep is long after it */
+}
+
+int main(int argc, char **argv)
+{
+    return harness_main(argc, argv, add_tests);
+}
