@@ -531,18 +531,13 @@ const struct export_info *export_info(const struct export *e)
     return &e->info;
 }
 
-static void unref_bitmap(gpointer db)
-{
-    dirty_bitmap_unref(db);
-}
-
 GPtrArray *export_bitmaps(struct export *e)
 {
     GPtrArray *all;
 
     if (e->info.live)
         return disk_bitmaps(node_to_disk(e->info.node));
-    all = g_ptr_array_new_with_free_func(unref_bitmap);
+    all = dirty_bitmap_array_new();
     for (unsigned i = 0; i < e->n_bitmaps; i++)
         g_ptr_array_add(all, dirty_bitmap_ref(e->bitmaps[i]));
     return all;

@@ -34,6 +34,16 @@ void dirty_bitmap_unref(struct dirty_bitmap *db)
     g_free(db);
 }
 
+static void unref(gpointer db)
+{
+    dirty_bitmap_unref(db);
+}
+
+GPtrArray *dirty_bitmap_array_new(void)
+{
+    return g_ptr_array_new_with_free_func(unref);
+}
+
 const char *dirty_bitmap_name(const struct dirty_bitmap *db)
 {
     return db->name;

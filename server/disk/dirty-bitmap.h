@@ -24,6 +24,7 @@ struct dirty_bitmap_info {
 
 struct dirty_bitmap *dirty_bitmap_ref(struct dirty_bitmap *db);
 void dirty_bitmap_unref(struct dirty_bitmap *db);
+GPtrArray *dirty_bitmap_array_new(void);                      /* of references, which it drops */
 const char *dirty_bitmap_name(const struct dirty_bitmap *db); /* without qemu:dirty-bitmap: */
 void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info);
 

@@ -6,11 +6,6 @@
 
 #include <string.h>
 
-static void free_bitmap(gpointer db)
-{
-    dirty_bitmap_unref(db);
-}
-
 struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
                       struct scratch_pool *pool, const struct disk_events *events, GError **err)
 {
@@ -39,7 +34,7 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
     pthread_mutex_init(&d->lock, NULL);
     pthread_mutex_init(&d->chain_lock, NULL);
     d->tracker = tracker_new(nothing);
-    d->bitmaps = g_ptr_array_new_with_free_func(free_bitmap);
+    d->bitmaps = dirty_bitmap_array_new();
     d->views = g_ptr_array_new();
     return d;
 }
@@ -97,7 +92,7 @@ struct disk *node_to_disk(struct node *n)
 
 GPtrArray *disk_bitmaps(struct disk *d)
 {
-    GPtrArray *copy = g_ptr_array_new_with_free_func(free_bitmap);
+    GPtrArray *copy = dirty_bitmap_array_new();
 
     pthread_mutex_lock(&d->lock);
     for (unsigned i = 0; i < d->bitmaps->len; i++)

@@ -38,8 +38,7 @@ struct backend *disk_backend(struct disk *d);
 bool disk_readonly(const struct disk *d);
 uint64_t disk_size(struct disk *d);
 
-/* All bitmaps in order of creation, a new array of references: GPtrArray of struct dirty_bitmap
- * whose free function drops them. Any thread. */
+/* All bitmaps in order of creation: a new dirty_bitmap_array_new(). Any thread. */
 GPtrArray *disk_bitmaps(struct disk *d);
 struct dirty_bitmap *disk_find_bitmap(struct disk *d, const char *name); /* a reference or NULL */
 

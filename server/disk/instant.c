@@ -18,255 +18,14 @@
  */
 #include "config.h"
 
-#include "server/disk/instant.h"
 #include "common/error.h"
-#include "server/disk/disk-private.h"
+#include "server/disk/stage.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #define DEFAULT_GRANULARITY 65536u
 #define MAX_NAME            1023
-/* How long a command waits for writes under way before it gives up. */
-#define DRAIN_USEC (30 * G_USEC_PER_SEC)
-
-struct staged_bitmap {
-    struct dirty_bitmap *db; /* a reference */
-    struct bitmap *bits;     /* a reference: what db->bits will be */
-    bool ours;               /* bits were made by this instant, nobody else reads them */
-    bool recording;
-    GPtrArray *feeds; /* struct disk */
-};
-
-struct stage {
-    struct disk *disk;
-    GPtrArray *bitmaps; /* struct staged_bitmap */
-    GPtrArray *shadows; /* struct bitmap, references: recorded into before the instant */
-    GPtrArray *views;   /* struct view, ours until linked */
-    bool resize;
-    uint64_t size;
-
-    struct tracker *tracker; /* prepared: for after the instant */
-    GPtrArray *list;         /* prepared: disk->bitmaps after it */
-    GPtrArray *garbage;      /* struct bitmap: old bits, let go after the gates are open */
-    bool closed;
-};
-
-struct instant {
-    GPtrArray *stages; /* in name order of their disks */
-};
-
-/* ---- stages ---- */
-
-static void staged_bitmap_free(gpointer p)
-{
-    struct staged_bitmap *s = p;
-
-    dirty_bitmap_unref(s->db);
-    bitmap_unref(s->bits);
-    g_ptr_array_unref(s->feeds);
-    g_free(s);
-}
-
-/* Takes over both references. */
-static struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db,
-                                          struct bitmap *bits, bool recording)
-{
-    struct staged_bitmap *s = g_new0(struct staged_bitmap, 1);
-
-    s->db = db;
-    s->bits = bits;
-    s->recording = recording;
-    s->feeds = g_ptr_array_new();
-    g_ptr_array_add(st->bitmaps, s);
-    return s;
-}
-
-static void unref_bitmap(gpointer bits)
-{
-    bitmap_unref(bits);
-}
-
-static void unref_dirty_bitmap(gpointer db)
-{
-    dirty_bitmap_unref(db);
-}
-
-static void free_view(gpointer v)
-{
-    view_free(v);
-}
-
-static struct stage *stage_new(struct disk *d)
-{
-    struct stage *st = g_new0(struct stage, 1);
-    g_autoptr(GPtrArray) now = disk_bitmaps(d);
-
-    st->disk = d;
-    st->bitmaps = g_ptr_array_new_with_free_func(staged_bitmap_free);
-    st->shadows = g_ptr_array_new_with_free_func(unref_bitmap);
-    st->views = g_ptr_array_new_with_free_func(free_view);
-    st->garbage = g_ptr_array_new_with_free_func(unref_bitmap);
-    for (unsigned i = 0; i < now->len; i++) {
-        struct dirty_bitmap *db = now->pdata[i];
-        struct staged_bitmap *s =
-            stage_bitmap(st, dirty_bitmap_ref(db), dirty_bitmap_bits(db), db->recording);
-
-        if (s->recording)
-            g_ptr_array_add(s->feeds, d);
-    }
-    return st;
-}
-
-static void stage_free(gpointer p)
-{
-    struct stage *st = p;
-
-    tracker_free(st->tracker);
-    g_ptr_array_unref(st->bitmaps);
-    g_ptr_array_unref(st->shadows);
-    g_ptr_array_unref(st->views);
-    g_ptr_array_unref(st->garbage);
-    if (st->list)
-        g_ptr_array_unref(st->list);
-    if (!atomic_load(&st->disk->newest)) {
-        scratch_free(st->disk->scratch);
-        st->disk->scratch = NULL;
-    }
-    g_free(st);
-}
-
-static struct stage *stage_of(struct instant *i, struct disk *d)
-{
-    struct stage *st;
-    unsigned at;
-
-    for (at = 0; at < i->stages->len; at++) {
-        st = i->stages->pdata[at];
-        if (st->disk == d)
-            return st;
-        if (strcmp(st->disk->node.name, d->node.name) > 0)
-            break;
-    }
-    st = stage_new(d);
-    g_ptr_array_insert(i->stages, (int)at, st);
-    return st;
-}
-
-static struct staged_bitmap *find(struct stage *st, const char *name, GError **err)
-{
-    for (unsigned i = 0; i < st->bitmaps->len; i++) {
-        struct staged_bitmap *s = st->bitmaps->pdata[i];
-
-        if (strcmp(s->db->name, name) == 0)
-            return s;
-    }
-    fail(err, "Dirty bitmap '%s' not found", name);
-    return NULL;
-}
-
-/* Find one that may be changed. */
-static struct staged_bitmap *find_free(struct stage *st, const char *name, GError **err)
-{
-    struct staged_bitmap *s = find(st, name, err);
-    struct dirty_bitmap_info info;
-
-    if (!s)
-        return NULL;
-    dirty_bitmap_info(s->db, &info);
-    if (info.busy) {
-        fail(err, "Bitmap '%s' is currently in use by another operation and cannot be used", name);
-        return NULL;
-    }
-    return s;
-}
-
-/* ---- shadows ---- */
-
-static bool swap_tracker(struct disk *d, struct tracker *t, gint64 deadline)
-{
-    struct tracker *old;
-
-    if (!gate_close(&d->gate, deadline))
-        return false;
-    old = d->tracker;
-    d->tracker = t;
-    gate_open(&d->gate);
-    tracker_free(old);
-    return true;
-}
-
-static int add_shadow(struct instant *i, struct disk *d, struct bitmap *bits, GError **err)
-{
-    g_autoptr(GPtrArray) all = g_ptr_array_new();
-    struct stage *st = stage_of(i, d);
-    struct tracker *t;
-
-    for (unsigned k = 0; k < d->tracker->n; k++)
-        g_ptr_array_add(all, d->tracker->bits[k]);
-    g_ptr_array_add(all, bits);
-    t = tracker_new(all);
-    if (!swap_tracker(d, t, g_get_monotonic_time() + DRAIN_USEC)) {
-        tracker_free(t);
-        return fail(err, "disk %s: writes under way did not end within 30 s", d->node.name);
-    }
-    g_ptr_array_add(st->shadows, bitmap_ref(bits));
-    return 0;
-}
-
-/* Let all of `feeds` record into s->bits from now on. */
-static int add_feeds(struct instant *i, struct staged_bitmap *s, GPtrArray *feeds, GError **err)
-{
-    for (unsigned k = 0; k < feeds->len; k++) {
-        if (g_ptr_array_find(s->feeds, feeds->pdata[k], NULL))
-            continue;
-        if (add_shadow(i, feeds->pdata[k], s->bits, err) < 0)
-            return -1;
-        g_ptr_array_add(s->feeds, feeds->pdata[k]);
-    }
-    return 0;
-}
-
-/* Give s bits of its own for `size` bytes that hold all the old ones hold, and go on doing so. */
-static int make_own(struct instant *i, struct staged_bitmap *s, uint64_t size, GError **err)
-{
-    g_autoptr(GPtrArray) feeds = g_steal_pointer(&s->feeds);
-    struct bitmap *old = s->bits;
-    int result;
-
-    s->feeds = g_ptr_array_new();
-    s->bits = bitmap_new(size, s->db->granularity, err);
-    if (!s->bits) {
-        s->bits = old;
-        return -1;
-    }
-    s->ours = true;
-    result = add_feeds(i, s, feeds, err);
-    if (result == 0)
-        bitmap_merge(s->bits, old);
-    bitmap_unref(old);
-    return result;
-}
-
-/* A shadow that cannot be removed, because writes under way do not end, does no harm: it costs a
- * little time a write, until the next tracker comes. */
-static void remove_shadows(struct stage *st)
-{
-    g_autoptr(GPtrArray) recorded = g_ptr_array_new();
-    struct tracker *t;
-
-    if (st->shadows->len == 0)
-        return;
-    for (unsigned i = 0; i < st->disk->bitmaps->len; i++) {
-        struct dirty_bitmap *db = st->disk->bitmaps->pdata[i];
-
-        if (db->recording)
-            g_ptr_array_add(recorded, db->bits);
-    }
-    t = tracker_new(recorded);
-    if (!swap_tracker(st->disk, t, g_get_monotonic_time() + DRAIN_USEC))
-        tracker_free(t);
-}
 
 /* ---- actions ---- */
 
@@ -290,7 +49,7 @@ int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint
         return fail(err, "Bitmap name cannot be empty");
     if (granularity < BITMAP_MIN_GRANULARITY || (granularity & (granularity - 1)))
         return fail(err, "Granularity must be power of 2 and at least 512");
-    if (find(st, name, NULL))
+    if (stage_find(st, name, NULL))
         return fail(err, "Bitmap already exists: %s", name);
     if (strlen(name) > MAX_NAME)
         return fail(err, "Bitmap name too long: %s", name);
@@ -308,7 +67,7 @@ int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint
 int instant_bitmap_remove(struct instant *i, struct disk *d, const char *name, GError **err)
 {
     struct stage *st = stage_of(i, d);
-    struct staged_bitmap *s = find_free(st, name, err);
+    struct staged_bitmap *s = stage_find_free(st, name, err);
 
     if (!s)
         return -1;
@@ -318,7 +77,7 @@ int instant_bitmap_remove(struct instant *i, struct disk *d, const char *name, G
 
 int instant_bitmap_clear(struct instant *i, struct disk *d, const char *name, GError **err)
 {
-    struct staged_bitmap *s = find_free(stage_of(i, d), name, err);
+    struct staged_bitmap *s = stage_find_free(stage_of(i, d), name, err);
     struct bitmap *clean;
 
     if (!s)
@@ -338,7 +97,7 @@ int instant_bitmap_clear(struct instant *i, struct disk *d, const char *name, GE
 int instant_bitmap_record(struct instant *i, struct disk *d, const char *name, bool recording,
                           GError **err)
 {
-    struct staged_bitmap *s = find_free(stage_of(i, d), name, err);
+    struct staged_bitmap *s = stage_find_free(stage_of(i, d), name, err);
 
     if (!s)
         return -1;
@@ -349,11 +108,11 @@ int instant_bitmap_record(struct instant *i, struct disk *d, const char *name, b
 int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
                          struct disk *source_disk, const char *source, GError **err)
 {
-    struct staged_bitmap *t = find_free(stage_of(i, d), target, err), *s;
+    struct staged_bitmap *t = stage_find_free(stage_of(i, d), target, err), *s;
 
     if (!t)
         return -1;
-    s = find_free(stage_of(i, source_disk), source, err);
+    s = stage_find_free(stage_of(i, source_disk), source, err);
     if (!s)
         return -1;
     if (bitmap_size(t->bits) != bitmap_size(s->bits))
@@ -363,9 +122,9 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
                     bitmap_size(t->bits), bitmap_size(s->bits));
     if (s == t)
         return 0;
-    if (!t->ours && make_own(i, t, bitmap_size(t->bits), err) < 0)
+    if (!t->ours && stage_make_own(i, t, bitmap_size(t->bits), err) < 0)
         return -1;
-    if (add_feeds(i, t, s->feeds, err) < 0)
+    if (stage_add_feeds(i, t, s->feeds, err) < 0)
         return -1;
     bitmap_merge(t->bits, s->bits);
     return 0;
@@ -400,7 +159,7 @@ static void prepare(struct stage *st)
 {
     g_autoptr(GPtrArray) recorded = g_ptr_array_new();
 
-    st->list = g_ptr_array_new_with_free_func(unref_dirty_bitmap);
+    st->list = dirty_bitmap_array_new();
     for (unsigned k = 0; k < st->bitmaps->len; k++) {
         struct staged_bitmap *s = st->bitmaps->pdata[k];
 
@@ -471,15 +230,13 @@ static int close_gates(struct instant *i, GError **err)
 
         st->closed = gate_close(&st->disk->gate, deadline);
         if (!st->closed) {
-            fail(err, "disk %s: writes under way did not end within 30 s", st->disk->node.name);
+            fail_drain(st->disk, err);
             open_gates(i);
             return -1;
         }
     }
     return 0;
 }
-
-static int resize_closed(struct stage *st, GError **err);
 
 int instant_commit(struct instant *i, GError **err)
 {
@@ -495,7 +252,7 @@ int instant_commit(struct instant *i, GError **err)
         struct stage *st = i->stages->pdata[k];
 
         /* A resize is an instant of its own, so nothing was flipped yet. */
-        if (st->resize && resize_closed(st, err) < 0) {
+        if (stage_resize(st, err) < 0) {
             open_gates(i);
             instant_abort(i);
             return -1;
@@ -513,76 +270,7 @@ int instant_commit(struct instant *i, GError **err)
 void instant_abort(struct instant *i)
 {
     for (unsigned k = 0; k < i->stages->len; k++)
-        remove_shadows(i->stages->pdata[k]);
+        stage_remove_shadows(i->stages->pdata[k]);
     g_ptr_array_unref(i->stages);
     g_free(i);
-}
-
-/* ---- resize ---- */
-
-/* Under the closed gate. A client that opens the disk counts itself in `ios` and then reads the
- * size; we store the size and then look at `ios`: one of the two notices. */
-static int resize_closed(struct stage *st, GError **err)
-{
-    struct disk *d = st->disk;
-    uint64_t old = atomic_load(&d->size);
-
-    atomic_store(&d->size, st->size);
-    if (st->size < old && atomic_load(&d->ios) > 0) {
-        atomic_store(&d->size, old);
-        return fail(err, "disk %s: cannot shrink while a client is connected", d->node.name);
-    }
-    if (d->backend->ops->resize(d->handle, st->size, err) < 0) {
-        atomic_store(&d->size, old);
-        return -1;
-    }
-    d->handle->size = st->size;
-    for (unsigned k = 0; k < st->bitmaps->len; k++) {
-        struct staged_bitmap *s = st->bitmaps->pdata[k];
-
-        if (s->recording && st->size > old)
-            bitmap_set(s->bits, old, st->size - old);
-    }
-    return 0;
-}
-
-static int check_resize(struct disk *d, uint64_t size, GError **err)
-{
-    if (d->readonly)
-        return fail(err, "Image is read-only");
-    if (!d->backend->ops->resize)
-        return fail(err, "Image format driver does not support resize");
-    if (size % d->handle->min_block != 0)
-        return fail(err, "disk %s: size must be a multiple of its block size, %u bytes",
-                    d->node.name, d->handle->min_block);
-    if (size >= disk_size(d))
-        return 0;
-    if (d->views->len > 0)
-        return fail(err, "disk %s: cannot shrink while it has views", d->node.name);
-    if (atomic_load(&d->ios) > 0)
-        return fail(err, "disk %s: cannot shrink while a client is connected", d->node.name);
-    return 0;
-}
-
-int disk_resize(struct disk *d, uint64_t size, GError **err)
-{
-    struct instant *i;
-    struct stage *st;
-
-    if (check_resize(d, size, err) < 0)
-        return -1;
-    i = instant_new();
-    st = stage_of(i, d);
-    st->resize = true;
-    st->size = size;
-    for (unsigned k = 0; k < st->bitmaps->len; k++) {
-        struct staged_bitmap *s = st->bitmaps->pdata[k];
-
-        if (make_own(i, s, size, err) < 0) {
-            g_prefix_error(err, "disk %s: bitmap %s: ", d->node.name, s->db->name);
-            instant_abort(i);
-            return -1;
-        }
-    }
-    return instant_commit(i, err);
 }

@@ -9,7 +9,9 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/instant.c server/disk/instant.h \
 	server/disk/node.c server/disk/node.h \
 	server/disk/pace.h \
+	server/disk/resize.c \
 	server/disk/scratch.c server/disk/scratch.h \
+	server/disk/stage.c server/disk/stage.h \
 	server/disk/tracker.c \
 	server/disk/view.c server/disk/view.h \
 	server/disk/view-keep.c server/disk/view-read.c

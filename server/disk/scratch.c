@@ -88,6 +88,12 @@ const char *scratch_pool_dir(struct scratch_pool *p)
     return p->dir;
 }
 
+static void tell_if_low(struct scratch_pool *p, uint64_t used, uint64_t limit)
+{
+    if (p->low && used > limit / 10 * 9 && !atomic_exchange(&p->low_told, true))
+        p->low(p->opaque, used, limit);
+}
+
 /* Add to the budget as much of `bytes` as the limit allows, in whole `unit`s; returns how much. */
 static uint64_t pool_charge(struct scratch_pool *p, uint64_t bytes, uint64_t unit)
 {
@@ -109,7 +115,7 @@ static void pool_release(struct scratch_pool *p, uint64_t bytes)
 {
     uint64_t now = atomic_fetch_sub(&p->used, bytes) - bytes;
 
-    if (now < p->limit / 10 * 8)
+    if (now == 0 || now < p->limit / 10 * 8)
         atomic_store(&p->low_told, false);
 }
 
@@ -131,14 +137,21 @@ static int open_unlinked(const char *dir, GError **err)
     return fd;
 }
 
-/* Is there room for `bytes` more outside the file system's last 5 %? */
+/* Is there room for `bytes` more outside the file system's last 5 %? Says so when it gets little.
+ */
 static bool room_for(struct scratch *s, uint64_t bytes)
 {
     struct statvfs fs;
+    uint64_t free_bytes, kept_free, used = atomic_load(&s->pool->used);
 
     if (fstatvfs(s->fd, &fs) < 0)
         return true; /* it does not say; writing will */
-    return (uint64_t)fs.f_bavail * fs.f_frsize >= bytes + (uint64_t)fs.f_blocks * fs.f_frsize / 20;
+    free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    kept_free = (uint64_t)fs.f_blocks * fs.f_frsize / 20;
+    if (free_bytes < bytes + kept_free)
+        return false;
+    tell_if_low(s->pool, used, used + free_bytes - kept_free);
+    return true;
 }
 
 /* Make at least one more slot usable at the end. The piece doubles each time; where that much is

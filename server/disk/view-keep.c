@@ -49,7 +49,7 @@ static enum need who_needs(struct view *newest, uint64_t block, struct view **vi
         uint32_t state, entry;
 
         if (block >= v->blocks)
-            continue; /* the disk has grown since */
+            continue;                   /* the disk has grown since */
         state = atomic_load(&v->state); /* before the entry: see "After claiming" above */
         entry = atomic_load(&v->map[block]);
         *view = v;

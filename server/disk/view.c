@@ -21,15 +21,12 @@
 #include "config.h"
 
 #include "common/error.h"
-#include "server/disk/disk-private.h"
+#include "server/disk/stage.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
-
-/* How long a command waits for writes under way before it gives up. */
-#define DRAIN_USEC (30 * G_USEC_PER_SEC)
 
 struct view *view_new(struct disk *d, const char *name, const struct view_options *options,
                       GError **err)
@@ -286,7 +283,7 @@ int view_delete(struct view *v, GError **err)
     if (atomic_load(&v->uses) > 0)
         return fail(err, "Node %s is in use", v->node.name);
     if (!gate_close(&d->gate, g_get_monotonic_time() + DRAIN_USEC))
-        return fail(err, "disk %s: writes under way did not end within 30 s", d->node.name);
+        return fail_drain(d, err);
     atomic_store(&v->state, VIEW_RETIRING);
     gate_open(&d->gate);
 

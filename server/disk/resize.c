@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A resize is an instant of its own: bitmaps of the new size, and the size, change at one point. */
+#include "config.h"
+
+#include "common/error.h"
+#include "server/disk/stage.h"
+
+/* A client that opens the disk meanwhile must not be told more than the image has, so growth is
+ * told when it is done. Shrinking is told before it is done: a client counts itself in `ios` and
+ * then reads the size; we store the size and then look at `ios`: one of the two notices. */
+int stage_resize(struct stage *st, GError **err)
+{
+    struct disk *d = st->disk;
+    uint64_t old = atomic_load(&d->size);
+
+    if (!st->resize)
+        return 0;
+    if (st->size < old) {
+        atomic_store(&d->size, st->size);
+        if (atomic_load(&d->ios) > 0) {
+            atomic_store(&d->size, old);
+            return fail(err, "disk %s: cannot shrink while a client is connected", d->node.name);
+        }
+    }
+    if (d->backend->ops->resize(d->handle, st->size, err) < 0) {
+        atomic_store(&d->size, old);
+        return -1;
+    }
+    atomic_store(&d->size, st->size);
+    d->handle->size = st->size;
+    for (unsigned k = 0; k < st->bitmaps->len; k++) {
+        struct staged_bitmap *s = st->bitmaps->pdata[k];
+
+        if (s->recording && st->size > old)
+            bitmap_set(s->bits, old, st->size - old);
+    }
+    return 0;
+}
+
+static int check_resize(struct disk *d, uint64_t size, GError **err)
+{
+    if (d->readonly)
+        return fail(err, "Image is read-only");
+    if (!d->backend->ops->resize)
+        return fail(err, "Image format driver does not support resize");
+    if (size % d->handle->min_block != 0)
+        return fail(err, "disk %s: size must be a multiple of its block size, %u bytes",
+                    d->node.name, d->handle->min_block);
+    if (size >= disk_size(d))
+        return 0;
+    if (d->views->len > 0)
+        return fail(err, "disk %s: cannot shrink while it has views", d->node.name);
+    if (atomic_load(&d->ios) > 0)
+        return fail(err, "disk %s: cannot shrink while a client is connected", d->node.name);
+    return 0;
+}
+
+int disk_resize(struct disk *d, uint64_t size, GError **err)
+{
+    struct instant *i;
+    struct stage *st;
+
+    if (check_resize(d, size, err) < 0)
+        return -1;
+    i = instant_new();
+    st = stage_of(i, d);
+    st->resize = true;
+    st->size = size;
+    for (unsigned k = 0; k < st->bitmaps->len; k++) {
+        struct staged_bitmap *s = st->bitmaps->pdata[k];
+
+        if (stage_make_own(i, s, size, err) < 0) {
+            g_prefix_error(err, "disk %s: bitmap %s: ", d->node.name, s->db->name);
+            instant_abort(i);
+            return -1;
+        }
+    }
+    return instant_commit(i, err);
+}
