@@ -22,6 +22,9 @@ unit_tests = \
 
 # Functional tests in Python.
 python_tests = \
+	tests/clients/test-main-job.py \
+	tests/clients/test-nbdcopy.py \
+	tests/clients/test-nbdinfo.py \
 	tests/control/test-qmp-wire.py \
 	tests/client/test-fleecectl-fake.py \
 	tests/client/test-fleecectl-help.py \
@@ -69,6 +72,7 @@ TEST_LIBS = \
 	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl -lm
 
 EXTRA_DIST += \
+	tests/clients/rig.py \
 	tests/demo.sh tests/demo-guest.py tests/demo-pull.py \
 	tests/lib/fleece.py \
 	tests/lib/lsan.supp \
