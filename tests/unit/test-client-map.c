@@ -120,8 +120,8 @@ static void test_random_extents(void)
 
     g_test_message("seed %u", seed);
     while (offset < m->size) {
-        uint64_t length = MIN(1 + ((uint64_t)g_rand_int(rand) >> g_rand_int_range(rand, 0, 12)) * 9,
-                              m->size - offset);
+        uint64_t wish = 1 + ((uint64_t)g_rand_int(rand) >> g_rand_int_range(rand, 0, 12)) * 9;
+        uint64_t length = MIN(wish, m->size - offset);
         uint32_t flags = (uint32_t)g_rand_int_range(rand, 0, 4);
 
         if (++n > 100000) {
