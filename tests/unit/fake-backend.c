@@ -30,7 +30,14 @@ static struct fake_backend *fake(struct backend_handle *h)
 static int begin(struct backend_handle *h, enum fake_call call, uint64_t offset, uint64_t length)
 {
     struct fake_backend *f = fake(h);
+    uint64_t size;
 
+    pthread_mutex_lock(&f->lock);
+    size = f->size;
+    pthread_mutex_unlock(&f->lock);
+    /* What backend.h promises a backend. */
+    g_assert(call == FAKE_RESIZE || (offset <= size && length <= size - offset));
+    g_assert(offset % f->min_block == 0 && length % f->min_block == 0);
     atomic_fetch_add(&f->calls[call], 1);
     return f->hook ? f->hook(f->opaque, call, offset, length) : 0;
 }

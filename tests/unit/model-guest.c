@@ -84,8 +84,10 @@ int model_backend_hook(void *opaque, enum fake_call call, uint64_t offset, uint6
     struct model_disk *d = opaque;
 
     disturb();
-    if (call == FAKE_RESIZE || call == FAKE_EXTENTS)
-        return 0;
+    if (call == FAKE_RESIZE)
+        return d->refuse_resize ? -ENOSPC : 0;
+    if (call == FAKE_EXTENTS)
+        return 0; /* it would not be known any more what was a hole */
     return fault(d->model, 8) ? -EIO : 0;
 }
 
@@ -122,10 +124,13 @@ static enum op_kind random_kind(struct noise *n)
 static bool random_range(struct guest *g, struct model_disk *d, uint64_t size, struct op *op)
 {
     struct noise *n = &g->noise;
-    struct run r =
-        g_array_index(d->runs[g->index], struct run, noise_below(n, d->runs[g->index]->len));
+    GArray *runs = d->runs[g->index];
     uint64_t unit = d->min_block > 1 ? d->min_block : noise_once_in(n, 3) ? 1 : FAKE_SECTOR, units;
+    struct run r;
 
+    if (runs->len == 0)
+        return false;
+    r = g_array_index(runs, struct run, noise_below(n, runs->len));
     if (r.offset >= size)
         return false;
     r.length = MIN(r.length, size - r.offset);
@@ -133,8 +138,8 @@ static bool random_range(struct guest *g, struct model_disk *d, uint64_t size, s
         units = (r.length + unit - 1) / unit;
         op->offset = r.offset + noise_below(n, units) * unit;
         units = (r.offset + r.length - op->offset + unit - 1) / unit;
-        op->length = (uint32_t)MIN((1 + noise_below(n, units)) * unit,
-                                   r.offset + r.length - op->offset);
+        units = 1 + noise_below(n, units);
+        op->length = (uint32_t)MIN(units * unit, r.offset + r.length - op->offset);
     } else {
         op->offset = r.offset;
         op->length = (uint32_t)r.length;
@@ -245,7 +250,7 @@ void *guest_main(void *arg)
     for (unsigned i = 0; i < m->n_disks; i++)
         reopen(g, &m->disks[i]);
     while (g->done < g->quota) {
-        struct model_disk *d = &m->disks[noise_below(&g->noise, m->n_disks)];
+        struct model_disk *d = model_random_disk(m, &g->noise);
         struct op op = {.kind = random_kind(&g->noise)};
 
         if (noise_once_in(&g->noise, 256))
@@ -270,8 +275,7 @@ void *guest_main(void *arg)
 
 static void replay(struct model_disk *d, const struct op *op)
 {
-    struct model_view *newest =
-        d->views->len > 0 ? d->views->pdata[d->views->len - 1] : NULL;
+    struct model_view *newest = d->views->len > 0 ? d->views->pdata[d->views->len - 1] : NULL;
     unsigned shift = d->disk->unit_shift;
 
     if (op->error == 0)

@@ -18,6 +18,14 @@ uint64_t noise_next(struct noise *n)
     return z ^ (z >> 31);
 }
 
+struct model_disk *model_random_disk(struct model *m, struct noise *n)
+{
+    uint64_t index = noise_below(n, 4 * (uint64_t)m->n_disks);
+
+    return &m->disks[index < 4 * (uint64_t)m->n_disks - 3 ? index % (m->n_disks - 1)
+                                                          : m->n_disks - 1];
+}
+
 struct image *image_new(uint64_t size, uint64_t room)
 {
     struct image *i = g_new0(struct image, 1);
@@ -123,9 +131,9 @@ static void print_history(struct model_disk *d, uint64_t offset)
             fprintf(stderr,
                     "# guest %u request %u: %s [%" PRIu64 ", +%u) stamp %016" PRIx64 "%s%s\n", g,
                     n - 1, kinds[op->kind], op->offset, op->length, op->stamp,
-                    n > acked    ? ", under way"
-                    : op->error  ? ", failed"
-                                 : "",
+                    n > acked   ? ", under way"
+                    : op->error ? ", failed"
+                                : "",
                     op->marked ? ", marked" : "");
             shown++;
         }

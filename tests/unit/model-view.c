@@ -11,7 +11,7 @@
 #define PIECE (128u << 10)
 
 struct model_view *model_view_new(struct model_disk *d, struct view *view, unsigned number,
-                                  const struct view_options *options, bool discard)
+                                  const struct view_options *options, bool discard, unsigned faults)
 {
     struct model_view *v = g_new0(struct model_view, 1);
     uint64_t blocks = (d->room >> d->disk->unit_shift) + 1;
@@ -25,7 +25,7 @@ struct model_view *model_view_new(struct model_disk *d, struct view *view, unsig
     v->image = image_copy(d->now);
     v->touched = g_new0(bool, blocks);
     v->dropped = g_new0(bool, blocks);
-    v->faults = atomic_load(&d->model->faults);
+    v->faults = faults;
     return v;
 }
 
@@ -156,8 +156,7 @@ static bool check_extents(struct model_view *v, struct node_io *io, uint64_t off
             uint64_t last = offset + e.list[i].length;
 
             for (uint64_t s = offset / FAKE_SECTOR; s * FAKE_SECTOR < last; s++)
-                check_sector(v, s, e.list[i].flags,
-                             clean && clean[s * FAKE_SECTOR >> shift]);
+                check_sector(v, s, e.list[i].flags, clean && clean[s * FAKE_SECTOR >> shift]);
             offset = last;
         }
         if (error < 0) {
@@ -203,7 +202,8 @@ static void random_piece(struct noise *n, struct model_view *v, uint64_t *offset
     uint64_t unit = v->disk->min_block, size = v->image->size;
 
     *offset = noise_below(n, (size + unit - 1) / unit) * unit;
-    *length = MIN((1 + noise_below(n, PIECE / unit)) * unit, size - *offset);
+    *length = (1 + noise_below(n, PIECE / unit)) * unit;
+    *length = MIN(*length, size - *offset);
 }
 
 /* The only reader of a view that takes TRIM: read, trim, read. */
@@ -275,7 +275,7 @@ static void read_disk(struct noise *n, struct model_disk *d, char *buf)
 /* Under model.lock. */
 static struct model_view *pick(struct model *m, struct noise *n)
 {
-    struct model_disk *d = &m->disks[noise_below(n, m->n_disks)];
+    struct model_disk *d = model_random_disk(m, n);
     struct model_view *v;
 
     if (d->views->len == 0)
@@ -315,7 +315,7 @@ void *reader_main(void *arg)
             read_view(&r->noise, v, buf);
             release(m, v);
         } else {
-            read_disk(&r->noise, &m->disks[noise_below(&r->noise, m->n_disks)], buf);
+            read_disk(&r->noise, model_random_disk(m, &r->noise), buf);
         }
     }
     return NULL;
@@ -328,6 +328,19 @@ static void inherit(struct model_view *heir, const struct model_view *v)
     for (uint64_t b = 0; b < v->disk->room >> v->disk->disk->unit_shift; b++)
         heir->touched[b] |= v->touched[b];
     heir->inexact |= v->inexact;
+}
+
+/* Who breaks has told control. */
+static void check_told(struct model_view *v)
+{
+    struct model *m = v->disk->model;
+
+    if (!is_broken(v))
+        return;
+    g_mutex_lock(&m->told_lock);
+    if (!g_hash_table_contains(m->broken_told, view_name(v->view)))
+        model_fail(m, v->disk, 0, "nobody was told that %s is broken", view_name(v->view));
+    g_mutex_unlock(&m->told_lock);
 }
 
 void model_view_delete(struct model_view *v)
@@ -344,7 +357,7 @@ void model_view_delete(struct model_view *v)
     g_mutex_unlock(&m->lock);
 
     model_view_check(v);
-    m->broken_seen += is_broken(v);
+    check_told(v);
     if (view_delete(v->view, &error) < 0)
         model_fail(m, d, 0, "view-delete: %s", error->message);
 
@@ -390,13 +403,13 @@ static uint64_t check_kept(struct model_disk *d)
         for (uint64_t b = 0; !exact && b < d->room >> d->disk->unit_shift; b++)
             most += v->touched[b] ? d->disk->unit : 0;
         if (exact && info.scratch_bytes != must_keep(v))
-            model_fail(d->model, d, 0,
-                       "view %u of disk %u keeps %" PRIu64 " bytes, not %" PRIu64, v->number,
-                       d->index, info.scratch_bytes, must_keep(v));
+            model_fail(d->model, d, 0, "view %u of disk %u keeps %" PRIu64 " bytes, not %" PRIu64,
+                       v->number, d->index, info.scratch_bytes, must_keep(v));
     }
     if (sum > most)
-        model_fail(d->model, d, 0, "the views of disk %u keep %" PRIu64 " bytes, more than %" PRIu64,
-                   d->index, sum, most);
+        model_fail(d->model, d, 0,
+                   "the views of disk %u keep %" PRIu64 " bytes, more than %" PRIu64, d->index, sum,
+                   most);
     return sum;
 }
 

@@ -109,7 +109,7 @@ struct model_view {
     bool inexact;       /* some of them perhaps not */
     bool *dropped;      /* blocks trimmed by its client */
     bool was_trimmed;   /* any of them */
-    unsigned faults;    /* model.faults at its birth */
+    unsigned faults;    /* model.faults before its birth */
     unsigned users;     /* readers; under model.lock */
     bool alone, doomed; /* one reader only; none any more */
 };
@@ -121,10 +121,11 @@ struct model_disk {
     struct backend *backend;
     struct disk_hooks hooks;
     uint32_t min_block;
-    uint64_t room;     /* how far it may grow */
-    struct image *now; /* as far as the logs are applied */
-    GPtrArray *views;  /* struct model_view, oldest first; under model.lock */
-    GPtrArray *bitmaps;
+    uint64_t room;      /* how far it may grow */
+    struct image *now;  /* as far as the logs are applied */
+    GPtrArray *views;   /* struct model_view, oldest first; under model.lock */
+    GPtrArray *bitmaps; /* struct model_bitmap, in order */
+    bool refuse_resize; /* the backend's next one */
     struct op_log *logs[GUESTS];
     uint32_t cut[GUESTS];
     unsigned gates_closed; /* how often an instant closed them */
@@ -143,10 +144,11 @@ struct model {
     struct scratch_pool *pool;
     char *dir;
     struct noise noise; /* the control thread's */
-    unsigned instants, views_made, broken_seen;
+    unsigned instants, views_made;
     atomic_uint faults;     /* scratch writes and reads made to fail */
     atomic_uint fault_rate; /* one in so many fails; 0: none */
-    atomic_uint broken_told;
+    GMutex told_lock;
+    GHashTable *broken_told; /* names of views: VIEW_BROKEN was told */
     _Atomic uint64_t checks; /* by readers */
 
     GMutex lock;
@@ -155,6 +157,9 @@ struct model {
     bool pause;               /* under lock; `paused` says so without it */
     atomic_bool paused, ending;
 };
+
+/* Any disk; the biggest seldom, for it slows the rest. */
+struct model_disk *model_random_disk(struct model *m, struct noise *n);
 
 /* Say what is wrong, with the seed and the last requests near `offset` of the disk; abort. */
 _Noreturn void model_fail(struct model *m, struct model_disk *d, uint64_t offset,
@@ -189,7 +194,8 @@ void model_catch_up_all(struct model *m);
 
 /* What the instant has just made of d->now. */
 struct model_view *model_view_new(struct model_disk *d, struct view *view, unsigned number,
-                                  const struct view_options *options, bool discard);
+                                  const struct view_options *options, bool discard,
+                                  unsigned faults);
 void model_view_free(struct model_view *v);
 /* Compare all of it with the model: bytes and base:allocation. A broken one must say so, and must
  * have had a reason to break. */
@@ -207,23 +213,52 @@ struct reader {
  * since exactly what the disk said then. */
 void model_check_views(struct model *m);
 
+/* ---- bitmaps (model-bitmap.c) ---- */
+
+struct model_bitmap *model_bitmap_new(struct model_disk *d, const char *name, uint32_t granularity,
+                                      bool recording);
+void model_bitmap_free(gpointer bitmap);
+void model_bitmap_mark(struct model_bitmap *b, uint64_t offset, uint64_t length);
+void model_bitmap_clear(struct model_bitmap *b);
+void model_bitmap_merge(struct model_bitmap *b, const struct model_bitmap *source);
+/* The disk has grown. */
+void model_bitmap_grow(struct model_bitmap *b, uint64_t size);
+/* The real one has the same bits. Nobody writes, or it does not record. */
+void model_bitmap_check(struct model_disk *d, struct model_bitmap *b);
+/* The disk's list is the model's; those that do not record (with `all`: all of them) are right. */
+void model_check_bitmaps(struct model_disk *d, bool all);
+
 /* ---- instants (model-instant.c) ---- */
 
-/* A random transaction over several disks: done, refused or given up, as the model foresees. */
-void model_transaction(struct model *m);
-/* Grow a disk, or have its backend refuse to. */
-void model_resize(struct model_disk *d);
-/* While guests are parked: every bitmap is exactly what it must be. */
-void model_check_bitmaps(struct model_disk *d);
-void model_check_frozen(struct model_disk *d, struct model_bitmap *b);
-void model_bitmap_mark(struct model_bitmap *b, uint64_t offset, uint64_t length);
-void model_bitmap_free(gpointer bitmap);
+/* A transaction, staged in the engine and in the model. What an action returns is what the model
+ * foresees (or the test fails); after a false one it can only be aborted. */
+struct txn;
+struct txn *txn_new(struct model *m);
+bool txn_add(struct txn *t, struct model_disk *d, const char *name, uint32_t granularity,
+             bool recording);
+bool txn_remove(struct txn *t, struct model_disk *d, const char *name);
+bool txn_clear(struct txn *t, struct model_disk *d, const char *name);
+bool txn_record(struct txn *t, struct model_disk *d, const char *name, bool recording);
+bool txn_merge(struct txn *t, struct model_disk *d, const char *target, struct model_disk *source,
+               const char *name);
+void txn_view(struct txn *t, struct model_disk *d, const struct view_options *options,
+              bool discard);
+void txn_commit(struct txn *t);
+void txn_abort(struct txn *t);
 
-/* The black-box one: copies of all disks, brought up to date by each round's dirty extents read
- * from that round's views, must be equal to those views. Needs no model. */
+/* A random one over some disks: done, refused or given up. */
+void model_transaction(struct model *m);
+/* Grow a disk, or try what must be refused. */
+void model_resize(struct model_disk *d);
+
+/* ---- a chain of incremental copies (model-chain.c) ---- */
+
+/* Copies of all disks, brought up to date in each round by that round's dirty extents, read from
+ * that round's views, must be equal to those views. Needs no model. */
 struct chain;
 struct chain *chain_new(struct model *m);
 void chain_step(struct chain *c);
+unsigned chain_rounds(const struct chain *c);
 void chain_free(struct chain *c);
 
 #endif
