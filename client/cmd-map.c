@@ -189,6 +189,10 @@ static int check_options(const struct client_options *o, GError **err)
     if (o->context != NULL && o->bitmap != NULL) {
         return client_fail(err, CLIENT_ERROR_USAGE, "map: --context or --bitmap, not both");
     }
+    if ((o->context != NULL && !g_utf8_validate(o->context, -1, NULL)) ||
+        (o->bitmap != NULL && !g_utf8_validate(o->bitmap, -1, NULL))) {
+        return client_fail(err, CLIENT_ERROR_USAGE, "map: the name is not UTF-8");
+    }
     if (o->html != NULL && (o->summary || o->json)) {
         return client_fail(err, CLIENT_ERROR_USAGE, "map: --html goes with neither %s",
                            "--summary nor --json");

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl: the client of nbdfleece. */
+#include "config.h"
+
 #include "client/command.h"
 #include "client/error.h"
 #include "client/options.h"
@@ -7,8 +9,6 @@
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "config.h"
 
 /* Print what has been gathered, also that of a command that failed later. */
 static int carry_out(struct client *c, const struct invocation *invocation, GError **err)

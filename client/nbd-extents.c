@@ -87,28 +87,61 @@ static int go_failed(nbd_extents *n, GError **err)
     return -1;
 }
 
-/* Ask for the context and enter the transmission phase. */
-static int negotiate(nbd_extents *n, GError **err)
+/* Leave the server in order, whatever state the connection is in. */
+static void disconnect(struct nbd_handle *nbd)
 {
+    if (nbd == NULL) {
+        return;
+    }
+    /* A server that has gone meanwhile is none of our trouble. */
+    if (nbd_aio_is_negotiating(nbd) == 1) {
+        nbd_opt_abort(nbd);
+    } else if (nbd_aio_is_ready(nbd) == 1) {
+        nbd_shutdown(nbd, 0);
+    }
+    nbd_close(nbd);
+}
+
+/* Connect up to the negotiation of options, if the server knows any. */
+static struct nbd_handle *connect_uri(const char *uri)
+{
+    struct nbd_handle *nbd = nbd_create();
+
+    if (nbd != NULL && (nbd_set_opt_mode(nbd, true) == -1 || nbd_connect_uri(nbd, uri) == -1)) {
+        nbd_close(nbd);
+        return NULL;
+    }
+    return nbd;
+}
+
+/* The export lacks the context. Which it has can be asked before GO alone: connect once more. */
+static int no_context(nbd_extents *n, const char *uri, GError **err)
+{
+    g_autofree char *what = g_strdup_printf("the export has no context %s", n->context);
     g_autoptr(GString) text = g_string_new(NULL);
     struct name_list list = {.text = text};
     nbd_context_callback callback = {.callback = add_context, .user_data = &list};
 
-    /* Only for the error below; a server that has no list is no reason to fail. An empty list of
-     * contexts asked for stands for all. */
-    if (nbd_aio_is_negotiating(n->nbd) == 1) {
-        nbd_opt_list_meta_context(n->nbd, callback);
+    disconnect(n->nbd);
+    n->nbd = connect_uri(uri);
+    /* A list of contexts asked for that is empty stands for all. */
+    if (n->nbd == NULL || nbd_aio_is_negotiating(n->nbd) != 1 ||
+        nbd_opt_list_meta_context(n->nbd, callback) == -1) {
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s", what);
     }
-    if (nbd_aio_is_negotiating(n->nbd) == 1 &&
-        (nbd_add_meta_context(n->nbd, n->context) == -1 || nbd_opt_go(n->nbd) == -1)) {
-        return go_failed(n, err);
-    }
-    if (nbd_can_meta_context(n->nbd, n->context) != 1) {
-        g_autofree char *what = g_strdup_printf("the export has no context %s", n->context);
+    return lacks(err, what, &list);
+}
 
-        return lacks(err, what, &list);
+/* Ask for the context and enter the transmission phase. */
+static int negotiate(nbd_extents *n, GError **err)
+{
+    if (nbd_aio_is_negotiating(n->nbd) != 1) {
+        return 0; /* an old server, which knows no options */
     }
-    return 0;
+    if (nbd_add_meta_context(n->nbd, n->context) == -1) {
+        return nbd_fail(err, CLIENT_ERROR_FAILED);
+    }
+    return nbd_opt_go(n->nbd) == 0 ? 0 : go_failed(n, err);
 }
 
 nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err)
@@ -117,16 +150,16 @@ nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err
     int64_t size;
 
     n->context = g_strdup(context);
-    n->nbd = nbd_create();
-    if (n->nbd == NULL || nbd_set_opt_mode(n->nbd, true) == -1) {
-        nbd_fail(err, CLIENT_ERROR_FAILED);
-        return NULL;
-    }
-    if (nbd_connect_uri(n->nbd, uri) == -1) {
+    n->nbd = connect_uri(uri);
+    if (n->nbd == NULL) {
         nbd_fail(err, CLIENT_ERROR_UNREACHABLE);
         return NULL;
     }
     if (negotiate(n, err) == -1) {
+        return NULL;
+    }
+    if (nbd_can_meta_context(n->nbd, n->context) != 1) {
+        no_context(n, uri, err);
         return NULL;
     }
     size = nbd_get_size(n->nbd);
@@ -140,12 +173,7 @@ nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err
 
 void nbd_extents_close(nbd_extents *n)
 {
-    if (n->nbd != NULL) {
-        if (nbd_aio_is_ready(n->nbd) == 1) {
-            nbd_shutdown(n->nbd, 0); /* a server that has gone meanwhile is none of our trouble */
-        }
-        nbd_close(n->nbd);
-    }
+    disconnect(n->nbd);
     g_clear_error(&n->error);
     g_free(n->context);
     g_free(n);

@@ -201,6 +201,16 @@ def backend_error_in_the_middle():
 
 
 @test
+def servers_that_know_little():
+    """No structured replies; the oldstyle handshake, which has no options."""
+    require_program("nbdkit")
+    for option in "--no-sr", "-o":
+        result = run("nbdkit", option, "-U", "-", "memory", "1M", "--run",
+                     f'{FLEECECTL} map "$uri"', check=False)
+        assert "no context base:allocation" in result.stderr, (option, result)
+
+
+@test
 def by_the_control_socket():
     with nbdkit("memory", "1G") as target:
         servers = [{"uri": "nbd://localhost:1"}, {"else": 1}, {"uri": target}]
@@ -217,7 +227,7 @@ def by_the_control_socket():
 @test
 def usage():
     for args in (["x", "--context", "a", "--bitmap", "b"], ["x", "--html", "f", "--summary"],
-                 ["x", "--html", "f", "--json"], ["x", "y"]):
+                 ["x", "--html", "f", "--json"], ["x", "y"], ["x", "-b", b"\xff"]):
         assert fleecectl("map", *args, check=False).returncode == 2, args
 
 
