@@ -25,6 +25,8 @@ python_tests = \
 	tests/clients/test-main-job.py \
 	tests/clients/test-nbdcopy.py \
 	tests/clients/test-nbdinfo.py \
+	tests/control/test-qmp-bitmaps.py \
+	tests/control/test-qmp-transaction.py \
 	tests/control/test-qmp-wire.py \
 	tests/client/test-fleecectl-fake.py \
 	tests/client/test-fleecectl-help.py \
@@ -76,6 +78,7 @@ EXTRA_DIST += \
 	tests/demo.sh tests/demo-guest.py tests/demo-pull.py \
 	tests/lib/fleece.py \
 	tests/lib/lsan.supp \
+	tests/lib/qmp_checks.py \
 	tests/lib/run-unit \
 	tests/lib/tap.py \
 	tests/lib/tsan.supp

@@ -40,6 +40,31 @@ struct disk *control_lookup_bitmap_disk(struct server *s, const char *node, cons
     return d;
 }
 
+/* In QEMU a bitmap that a transaction has removed stays where it was, busy, until all of it is
+ * done: later actions cannot use it, nor its name. */
+static char *removed_key(struct disk *d, const char *name)
+{
+    return g_strdup_printf("%p/%s", (void *)d, name);
+}
+
+static bool is_removed(struct staging *t, struct disk *d, const char *name)
+{
+    g_autofree char *key = removed_key(d, name);
+
+    return g_hash_table_contains(t->removed, key);
+}
+
+/* The disk of a bitmap that an action works on. */
+static struct disk *lookup(struct staging *t, const char *node, const char *name, GError **err)
+{
+    struct disk *d = control_lookup_bitmap_disk(t->server, node, name, err);
+
+    if (!d || !is_removed(t, d, name))
+        return d;
+    fail(err, "Bitmap '%s' is currently in use by another operation and cannot be used", name);
+    return NULL;
+}
+
 int stage_bitmap_add(struct staging *t, JsonObject *data, GError **err)
 {
     const char *name = arg_string(data, "name"), *node = arg_string(data, "node");
@@ -58,23 +83,27 @@ int stage_bitmap_add(struct staging *t, JsonObject *data, GError **err)
         return fail(err, "Can't store persistent bitmaps to %s: Operation not supported", node);
     if (!node_to_disk(n))
         return fail(err, "Node '%s' is a view: bitmaps belong to disks", node);
+    if (is_removed(t, node_to_disk(n), name))
+        return fail(err, "Bitmap already exists: %s", name);
     return instant_bitmap_add(t->instant, node_to_disk(n), name,
                               (uint32_t)arg_int(data, "granularity", 0),
                               !arg_bool(data, "disabled", false), err);
 }
 
-/* The disk that an action on one of its bitmaps names. */
 static struct disk *action_disk(struct staging *t, JsonObject *data, GError **err)
 {
-    return control_lookup_bitmap_disk(t->server, arg_string(data, "node"), arg_string(data, "name"),
-                                      err);
+    return lookup(t, arg_string(data, "node"), arg_string(data, "name"), err);
 }
 
 int stage_bitmap_remove(struct staging *t, JsonObject *data, GError **err)
 {
+    const char *name = arg_string(data, "name");
     struct disk *d = action_disk(t, data, err);
 
-    return d ? instant_bitmap_remove(t->instant, d, arg_string(data, "name"), err) : -1;
+    if (!d || instant_bitmap_remove(t->instant, d, name, err) < 0)
+        return -1;
+    g_hash_table_add(t->removed, removed_key(d, name));
+    return 0;
 }
 
 int stage_bitmap_clear(struct staging *t, JsonObject *data, GError **err)
@@ -102,22 +131,25 @@ int stage_bitmap_disable(struct staging *t, JsonObject *data, GError **err)
 static int stage_source(struct staging *t, struct disk *d, const char *target, JsonNode *source,
                         GError **err)
 {
-    JsonObject *o;
     struct disk *from;
+    const char *name;
+    JsonObject *o;
 
-    if (JSON_NODE_HOLDS_VALUE(source))
-        return instant_bitmap_merge(t->instant, d, target, d, json_node_get_string(source), err);
-    o = json_node_get_object(source);
-    from = action_disk(t, o, err);
-    if (!from)
-        return -1;
-    return instant_bitmap_merge(t->instant, d, target, from, arg_string(o, "name"), err);
+    if (JSON_NODE_HOLDS_VALUE(source)) {
+        name = json_node_get_string(source);
+        from = lookup(t, disk_name(d), name, err);
+    } else {
+        o = json_node_get_object(source);
+        name = arg_string(o, "name");
+        from = action_disk(t, o, err);
+    }
+    return from ? instant_bitmap_merge(t->instant, d, target, from, name, err) : -1;
 }
 
 int stage_bitmap_merge(struct staging *t, JsonObject *data, GError **err)
 {
     const char *target = arg_string(data, "target");
-    struct disk *d = control_lookup_bitmap_disk(t->server, arg_string(data, "node"), target, err);
+    struct disk *d = lookup(t, arg_string(data, "node"), target, err);
     JsonArray *sources = arg_list(data, "bitmaps");
 
     /* The target is checked also where there is nothing to merge: it takes in itself, which changes

@@ -48,6 +48,7 @@ static void staging_begin(struct staging *t, struct server *s)
     t->server = s;
     t->instant = instant_new();
     t->views = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    t->removed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 }
 
 static int staging_end(struct staging *t, int result, GError **err)
@@ -57,6 +58,7 @@ static int staging_end(struct staging *t, int result, GError **err)
     else
         instant_abort(t->instant);
     g_hash_table_unref(t->views);
+    g_hash_table_unref(t->removed);
     return result;
 }
 

@@ -48,7 +48,8 @@ struct disk *control_lookup_bitmap_disk(struct server *s, const char *node, cons
 struct staging {
     struct server *server;
     struct instant *instant;
-    GHashTable *views; /* names of views that it makes, a set; owned strings */
+    GHashTable *views;   /* names of views that it makes, a set; owned strings */
+    GHashTable *removed; /* bitmaps that it removes (cmd-bitmaps.c), likewise */
 };
 
 struct action {

@@ -86,7 +86,7 @@ static gboolean acceptable(gint listen_fd, GIOCondition condition, gpointer p)
 
 static void start_accepting(struct listener *l)
 {
-    l->source = g_unix_fd_add(l->fd, G_IO_IN, acceptable, l);
+    l->source = g_unix_fd_add_full(MONITOR_PRIORITY, l->fd, G_IO_IN, acceptable, l, NULL);
 }
 
 static void tell_monitors(void *opaque, const struct server_event *event)

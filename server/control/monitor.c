@@ -163,6 +163,12 @@ static void receive(struct monitor *m)
 static gboolean readable(gint fd, GIOCondition condition, gpointer m);
 static gboolean writable(gint fd, GIOCondition condition, gpointer m);
 
+static guint watch(struct monitor *m, GIOCondition condition, GUnixFDSourceFunc function)
+{
+    return g_unix_fd_add_full(MONITOR_PRIORITY, m->fd, condition | G_IO_HUP | G_IO_ERR, function, m,
+                              NULL);
+}
+
 /* Do what can be done now, then wait for what cannot. */
 static void advance(struct monitor *m)
 {
@@ -178,11 +184,11 @@ static void advance(struct monitor *m)
     }
     want_in = !m->end_of_input && m->at == m->length && waiting(m) <= OUT_HIGH;
     if (want_in && !m->in)
-        m->in = g_unix_fd_add(m->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, readable, m);
+        m->in = watch(m, G_IO_IN, readable);
     else if (!want_in)
         remove_source(&m->in);
     if (waiting(m) > 0 && !m->out_source)
-        m->out_source = g_unix_fd_add(m->fd, G_IO_OUT | G_IO_HUP | G_IO_ERR, writable, m);
+        m->out_source = watch(m, G_IO_OUT, writable);
     else if (waiting(m) == 0)
         remove_source(&m->out_source);
 }

@@ -9,6 +9,11 @@
 
 struct monitor;
 
+/* Clients come after what earlier requests have set in motion (events, ends of exports and of
+ * monitors, which are callbacks of default priority): so an event is sent before the reply to any
+ * later request. */
+#define MONITOR_PRIORITY (G_PRIORITY_DEFAULT + 10)
+
 /* Greet the client on the connected stream socket `fd` and serve it from the default main context.
  * Takes over fd. `name` is for log lines. When the client has gone, `gone` is called once, from the
  * main loop: the monitor is still there and has to be freed by it. */

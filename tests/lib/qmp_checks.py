@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the tests of the control socket share."""
+
+from fleece import QmpError
+
+GENERIC = "GenericError"
+IN_USE = "Bitmap '%s' is currently in use by another operation and cannot be used"
+
+
+def fails(q, desc, command, /, **arguments):
+    """The command must fail with GenericError and exactly this text."""
+    try:
+        result = q.cmd(command, **arguments)
+    except QmpError as e:
+        assert (e.cls, e.desc) == (GENERIC, desc), f"{command} {arguments}: {e}"
+        return
+    raise AssertionError(f"{command} {arguments} returned {result}, expected: {desc}")
+
+
+def nodes(q):
+    """query-named-block-nodes by name."""
+    return {n["node-name"]: n for n in q.cmd("query-named-block-nodes")}
+
+
+def bitmaps(q, node="vda"):
+    """The bitmaps of a node by name."""
+    return {b["name"]: b for b in nodes(q)[node].get("dirty-bitmaps", [])}
+
+
+def everything(q):
+    """All that can be seen of bitmaps, views and exports: to show that nothing changed."""
+    state = [q.cmd("query-block"), q.cmd("query-named-block-nodes"), q.cmd("query-views"),
+             q.cmd("query-block-exports")]
+    for disk in q.cmd("query-block"):
+        for b in disk["inserted"].get("dirty-bitmaps", []):
+            state.append(q.cmd("x-debug-block-dirty-bitmap-sha256", node=disk["device"],
+                               name=b["name"]))
+    return state
