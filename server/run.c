@@ -190,7 +190,7 @@ static int start_nbd(struct run *r, GError **err)
         return 0;
     nbd_control_note_uris(r->nbd_control.uris, r->sockets.fds);
     listener = nbd_listen(r->nbd, (const int *)(void *)r->sockets.fds->data, r->sockets.fds->len,
-                          o->max_connections, err);
+                          o->handshake_timeout, o->max_connections, err);
     if (listener == NULL)
         return -1;
     sockets_release(&r->sockets);

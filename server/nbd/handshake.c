@@ -330,7 +330,8 @@ static bool greet(struct haggling *h)
 bool handshake(struct connection *c)
 {
     struct haggling h = {.c = c, .out = g_byte_array_new()};
-    unsigned timeout = c->server->options.handshake_timeout;
+    unsigned timeout = c->port ? listener_handshake_timeout(c->port->listener)
+                               : c->server->options.handshake_timeout;
     enum next next = NEXT_OPTION;
 
     if (timeout > 0)

@@ -28,7 +28,8 @@
 
 struct nbd_listener {
     struct nbd_server *server;
-    unsigned max_connections; /* a port; 0: any number */
+    unsigned handshake_timeout; /* seconds, 0: none */
+    unsigned max_connections;   /* a port; 0: any number */
     struct port *ports;
     unsigned n_ports;
     pthread_t thread;
@@ -46,6 +47,11 @@ void listener_wake(struct nbd_listener *l)
 unsigned listener_max_connections(const struct nbd_listener *l)
 {
     return l->max_connections;
+}
+
+unsigned listener_handshake_timeout(const struct nbd_listener *l)
+{
+    return l->handshake_timeout;
 }
 
 unsigned nbd_listener_clients(struct nbd_listener *l)
@@ -191,11 +197,12 @@ static void listener_free(struct nbd_listener *l)
 }
 
 struct nbd_listener *nbd_listen(struct nbd_server *n, const int *fds, unsigned n_fds,
-                                unsigned max_connections, GError **err)
+                                unsigned handshake_timeout, unsigned max_connections, GError **err)
 {
     struct nbd_listener *l = g_new0(struct nbd_listener, 1);
 
     l->server = n;
+    l->handshake_timeout = handshake_timeout;
     l->max_connections = max_connections;
     l->ports = g_new0(struct port, n_fds);
     l->n_ports = n_fds;

@@ -18,6 +18,7 @@ struct port {
 /* A client has gone: there is room. Any thread, the engine's lock held. */
 void listener_wake(struct nbd_listener *l);
 unsigned listener_max_connections(const struct nbd_listener *l);
+unsigned listener_handshake_timeout(const struct nbd_listener *l); /* seconds, 0: none */
 /* End the accepting thread and close the sockets; clients stay. May be called again. */
 void listener_stop_accepting(struct nbd_listener *l);
 
