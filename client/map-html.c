@@ -38,6 +38,10 @@ static const char style[] =
     "svg text { font: 11px system-ui, sans-serif; fill: var(--dim); }\n"
     "rect.e, i.e { fill: var(--e); background: var(--e); }\n"
     "rect.z, i.z { fill: var(--z); background: var(--z); }\n"
+    "rect.l1, i.l1 { fill: var(--l1); background: var(--l1); }\n"
+    "rect.l2, i.l2 { fill: var(--l2); background: var(--l2); }\n"
+    "rect.l3, i.l3 { fill: var(--l3); background: var(--l3); }\n"
+    "rect.f, i.f { fill: var(--f); background: var(--f); }\n"
     "rect.g { fill: url(#grid); pointer-events: none; }\n"
     "pattern path { stroke: var(--page); }\n"
     ".legend { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; margin: 1rem 0; }\n"
@@ -49,15 +53,15 @@ static const char style[] =
     "tr + tr td { border-top: 1px solid var(--line); }\n"
     "tr:last-child td { font-weight: 600; }\n";
 
-/* Colours of partly and wholly set cells. */
-static const char dirty_style[] = "rect.l1, i.l1 { fill: #f7ce5b; background: #f7ce5b; }\n"
-                                  "rect.l2, i.l2 { fill: #f5a742; background: #f5a742; }\n"
-                                  "rect.l3, i.l3 { fill: #ee7d38; background: #ee7d38; }\n"
-                                  "rect.f, i.f { fill: #dc4a3d; background: #dc4a3d; }\n";
-static const char data_style[] = "rect.l1, i.l1 { fill: #a9cdf2; background: #a9cdf2; }\n"
-                                 "rect.l2, i.l2 { fill: #74aeea; background: #74aeea; }\n"
-                                 "rect.l3, i.l3 { fill: #4a8fdd; background: #4a8fdd; }\n"
-                                 "rect.f, i.f { fill: #2468bd; background: #2468bd; }\n";
+/* Colours of partly and wholly set cells; what is fuller stands out more from the page. */
+static const char dirty_style[] =
+    ":root { --l1: #f7ce5b; --l2: #f5a742; --l3: #ee7d38; --f: #dc4a3d; }\n"
+    "@media (prefers-color-scheme: dark) {\n"
+    "  :root { --l1: #6d5524; --l2: #a5702c; --l3: #d97c3b; --f: #ff6f5b; } }\n";
+static const char data_style[] =
+    ":root { --l1: #a9cdf2; --l2: #74aeea; --l3: #4a8fdd; --f: #2468bd; }\n"
+    "@media (prefers-color-scheme: dark) {\n"
+    "  :root { --l1: #24466b; --l2: #2f659e; --l3: #4389d0; --f: #70b4ff; } }\n";
 
 /* Text from outside, for HTML. */
 static char *escape(const char *text)

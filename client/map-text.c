@@ -19,8 +19,8 @@ static const char *const ascii_glyphs[MAP_LEVELS] = {".", "_", "-", "+", "*", "#
 static const char *const no_colours[MAP_LEVELS] = {"", "", "", "", "", ""};
 static const char *const dirty_256[MAP_LEVELS] = {"38;5;240", "38;5;109", "38;5;221",
                                                   "38;5;214", "38;5;208", "38;5;203"};
-static const char *const data_256[MAP_LEVELS] = {"38;5;240", "38;5;109", "38;5;117",
-                                                 "38;5;75",  "38;5;69",  "38;5;33"};
+static const char *const data_256[MAP_LEVELS] = {"38;5;240", "38;5;109", "38;5;75",
+                                                 "38;5;75",  "38;5;39",  "38;5;39"};
 static const char *const dirty_8[MAP_LEVELS] = {"2", "36", "33", "33", "31", "31"};
 static const char *const data_8[MAP_LEVELS] = {"2", "36", "36", "36", "34", "34"};
 

@@ -92,37 +92,67 @@ static uint64_t divide_up(uint64_t a, uint64_t b)
     return a / b + (a % b != 0);
 }
 
-/* The smallest span that is 1, 1.25 or 1.5 times a power of two, so that offsets of rows are round,
- * and makes the cells enough for `size`. */
-static uint64_t choose_span(uint64_t size, uint64_t cells)
-{
-    uint64_t need = MAX(divide_up(size, cells), (uint64_t)SPAN_MIN);
-    uint64_t power = SPAN_MIN;
+/* How a grid might be. */
+struct layout {
+    unsigned columns;
+    uint64_t span;
+    uint64_t score; /* the more the better */
+};
 
-    while (power <= need / 2) {
+/* The smallest span that is quarters / 4 times a power of two and makes the cells enough. */
+static uint64_t choose_span(uint64_t size, uint64_t cells, unsigned quarters)
+{
+    uint64_t need = MAX(divide_up(size, cells), 1), power = 1;
+
+    while (power / 4 * quarters < need || power / 4 * quarters % SPAN_MIN != 0) {
         power *= 2;
     }
-    for (unsigned quarters = 4; quarters <= 6; quarters++) {
-        uint64_t span = power / 4 * quarters;
+    return power / 4 * quarters;
+}
 
-        if (span >= need && span % SPAN_MIN == 0) {
-            return span;
+/* Percent of its detail that a grid is worth whose rows are `factor` times a power of two long: the
+ * offsets of the rows are to be round. */
+static unsigned roundness(unsigned factor)
+{
+    while (factor % 2 == 0) {
+        factor /= 2;
+    }
+    return factor == 1 ? 100 : factor == 3 ? 90 : factor < 10 ? 60 : 50;
+}
+
+/* Weigh detail against round offsets: of all widths down to half of max_columns, and of spans that
+ * are 1, 1.25 and 1.5 times a power of two, the best; the wider one where it is equal. */
+static struct layout choose_layout(uint64_t size, unsigned max_columns, unsigned max_rows)
+{
+    struct layout best = {0};
+    unsigned widest = MAX(max_columns / 16, 1);
+
+    for (unsigned w = widest; w > 0 && w >= widest / 2; w--) {
+        for (unsigned quarters = 4; quarters <= 6; quarters++) {
+            struct layout l = {.columns = w * 16};
+
+            l.span = choose_span(size, (uint64_t)l.columns * max_rows, quarters);
+            l.score = divide_up(size, l.span) * roundness(w * quarters) + 1;
+            if (l.score > best.score) {
+                best = l;
+            }
         }
     }
-    return power * 2;
+    return best;
 }
 
 map *map_new(const char *title, const char *context, uint64_t size, unsigned max_columns,
              unsigned max_rows)
 {
+    struct layout layout = choose_layout(size, max_columns, max_rows);
     map *m = g_new0(map, 1);
 
     m->title = g_strdup(title);
     m->context = g_strdup(context);
     m->kind = map_kind(context);
     m->size = size;
-    m->columns = max_columns / 16 * 16;
-    m->span = choose_span(size, (uint64_t)m->columns * max_rows);
+    m->columns = layout.columns;
+    m->span = layout.span;
     m->n_cells = (size_t)divide_up(size, m->span);
     m->rows = (unsigned)divide_up(m->n_cells, m->columns);
     m->cells = g_new0(struct map_cell, m->n_cells);

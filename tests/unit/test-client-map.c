@@ -34,18 +34,39 @@ static void test_layout(void)
         for (unsigned columns = 16; columns <= 256; columns += 16) {
             g_autoptr(map) m = map_new("x", "base:allocation", sizes[i], columns, 20);
 
-            g_assert_cmpuint(m->columns, ==, columns);
+            g_assert_cmpuint(m->columns, <=, columns);
+            g_assert_cmpuint(m->columns, >=, columns / 2 / 16 * 16);
+            g_assert_cmpuint(m->columns, >=, 16);
             g_assert_cmpuint(m->rows, >=, 1);
             g_assert_cmpuint(m->rows, <=, 20);
             g_assert_cmpuint(m->span % 512, ==, 0);
-            g_assert_cmpuint(m->n_cells, >, (size_t)(m->rows - 1) * columns);
-            g_assert_cmpuint(m->n_cells, <=, (size_t)m->rows * columns);
+            g_assert_cmpuint(m->n_cells, >, (size_t)(m->rows - 1) * m->columns);
+            g_assert_cmpuint(m->n_cells, <=, (size_t)m->rows * m->columns);
             g_assert_cmpuint((m->n_cells - 1) * m->span + map_cell_size(m, m->n_cells - 1), ==,
                              sizes[i]);
             if (sizes[i] >= 10 * MiB) {
-                g_assert_cmpuint(m->rows, >=, 15);
+                g_assert_cmpuint(m->rows, >=, 12);
             }
         }
+    }
+}
+
+/* Rows begin at offsets that people can read. */
+static void test_round_rows(void)
+{
+    static const struct {
+        uint64_t size, row;
+        unsigned max_columns;
+    } cases[] = {
+        {GiB, 64 * MiB, 64},     {GiB, 64 * MiB, 80},      {10 * GiB, 512 * MiB, 64},
+        {60 * GiB, 3 * GiB, 80}, {100 * GiB, 6 * GiB, 96}, {8 * TiB, 512 * GiB, 64},
+        {20 * MiB, 1 * MiB, 16},
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(map) m = map_new("x", "base:allocation", cases[i].size, cases[i].max_columns, 20);
+
+        g_assert_cmpuint(m->span * m->columns, ==, cases[i].row);
     }
 }
 
@@ -354,6 +375,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/client/map/layout", test_layout);
+    g_test_add_func("/client/map/round-rows", test_round_rows);
     g_test_add_func("/client/map/empty-disk", test_empty_disk);
     g_test_add_func("/client/map/levels", test_levels);
     g_test_add_func("/client/map/short-last-cell", test_short_last_cell);
