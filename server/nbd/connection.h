@@ -3,10 +3,10 @@
  * One client, from its acceptance to its end, and the engine that holds them all. Private to nbd/.
  *
  * A connection is a thread: handshake, transmission, end. Everything of it is that thread's alone,
- * but: phase and link (the engine's lock), stream_cut and stream_end_input on its stream, `ending`
- * and `cut` (atomic), and what sender and crew guard themselves. It takes itself off the engine's
- * list, under the lock, before it closes its descriptors and frees anything; so who finds it on the
- * list with the lock held may touch these.
+ * but: phase and link (the engine's lock), stream_cut and stream_end_input on its stream, `ending`,
+ * `waiting` and `cut` (atomic), and what sender and crew guard themselves. It takes itself off the
+ * engine's list, under the lock, before it closes its descriptors and frees anything; so who finds
+ * it on the list with the lock held may touch these.
  *
  * Lock order: the engine's lock, then a crew's. The registry may call cancel with its own lock
  * held; no lock of ours is held when we call the registry.
@@ -51,9 +51,10 @@ struct connection {
     uint64_t number; /* for the log */
 
     struct stream stream;
-    atomic_bool ending; /* the server ends: nothing new is begun */
-    atomic_bool cut;    /* ended from outside: do not deal with what has been received */
-    void *memory;       /* both buffers */
+    atomic_bool ending;  /* the server ends: nothing new is begun */
+    atomic_bool waiting; /* in transmission: the thread may be blocked in a receive */
+    atomic_bool cut;     /* ended from outside: do not deal with what has been received */
+    void *memory;        /* both buffers */
 
     /* the export it has opened */
     struct export *export; /* a reference */

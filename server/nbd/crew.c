@@ -53,10 +53,8 @@ void crew_unadmit(struct crew *c, size_t charge)
 {
     pthread_mutex_lock(&c->lock);
     c->charged -= charge;
-    if (atomic_fetch_sub_explicit(&c->n_jobs, 1, memory_order_relaxed) == 1 && c->when_idle) {
+    if (atomic_fetch_sub(&c->n_jobs, 1) == 1 && c->when_idle != NULL)
         c->when_idle(c->when_idle_opaque);
-        c->when_idle = NULL;
-    }
     pthread_cond_signal(&c->room);
     pthread_mutex_unlock(&c->lock);
 }
@@ -188,11 +186,9 @@ void crew_finish(struct crew *c)
 void crew_when_idle(struct crew *c, void (*fn)(void *opaque), void *opaque)
 {
     pthread_mutex_lock(&c->lock);
-    if (crew_is_idle(c)) {
+    c->when_idle = fn;
+    c->when_idle_opaque = opaque;
+    if (crew_is_idle(c))
         fn(opaque);
-    } else {
-        c->when_idle = fn;
-        c->when_idle_opaque = opaque;
-    }
     pthread_mutex_unlock(&c->lock);
 }

@@ -51,7 +51,7 @@ struct crew {
     atomic_uint n_jobs; /* admitted and not gone; changed under the lock */
     size_t charged;
     bool stop;
-    void (*when_idle)(void *opaque); /* to be called once when n_jobs is 0 */
+    void (*when_idle)(void *opaque); /* to be called whenever n_jobs has become 0 */
     void *when_idle_opaque;
 };
 
@@ -76,14 +76,15 @@ void crew_job_done(struct job *job);
 /* Nothing is under way. */
 static inline bool crew_is_idle(struct crew *c)
 {
-    return atomic_load_explicit(&c->n_jobs, memory_order_relaxed) == 0;
+    return atomic_load(&c->n_jobs) == 0;
 }
 /* Send the workers home, if all are idle; the next job starts new ones. */
 void crew_rest(struct crew *c);
 
 /* -- any thread -- */
 
-/* Call fn(opaque), which must not block or call back, as soon as no job is under way; maybe now. */
+/* Call fn(opaque), which must not block or call back, whenever from now on no job is under way any
+ * more; and now, if that is so now. */
 void crew_when_idle(struct crew *c, void (*fn)(void *opaque), void *opaque);
 
 #endif

@@ -2,10 +2,10 @@
 /*
  * The engine as a whole: its connections, their beginning and their end.
  *
- * The orderly end: listeners stop; every connection is told (`ending`). One in transmission ends
- * its input as soon as nothing is under way in its crew; until then it answers new requests with
- * ESHUTDOWN. Those in the handshake get ERR_SHUTDOWN for what they ask while we wait for the
- * others, and are cut with whoever is still there when the grace has passed.
+ * The orderly end: listeners stop; every connection is told (`ending`). One in transmission ends as
+ * soon as nothing of it is under way; until then it answers new requests with ESHUTDOWN. Those in
+ * the handshake get ERR_SHUTDOWN for what they ask while we wait for the others, and are cut with
+ * whoever is still there when the grace has passed.
  */
 #include "server/nbd/connection.h"
 
@@ -102,9 +102,14 @@ int connection_start(struct nbd_server *n, struct port *port, int in, int out,
 
 /* ---- end ---- */
 
-static void end_input(void *stream)
+/* Nothing is under way in the crew. A thread that is not waiting for input sees `ending` before it
+ * waits again. */
+static void end_waiting(void *connection)
 {
-    stream_end_input(stream);
+    struct connection *c = connection;
+
+    if (atomic_load(&c->waiting))
+        stream_end_input(&c->stream);
 }
 
 bool connection_enter_transmission(struct connection *c)
@@ -187,7 +192,7 @@ static void begin_end(struct nbd_server *n)
         struct connection *c = i->data;
         atomic_store(&c->ending, true);
         if (c->phase == PHASE_TRANSMISSION)
-            crew_when_idle(&c->crew, end_input, &c->stream);
+            crew_when_idle(&c->crew, end_waiting, c);
     }
 }
 

@@ -96,6 +96,26 @@ static bool receive_watched(struct connection *c)
     return n > 0;
 }
 
+/* Wait for input. When the server ends and nothing of ours is under way, what has arrived is all:
+ * who sets `ending` looks at `waiting` afterwards, we do it the other way round, so one of us sees
+ * the other. */
+static ssize_t receive(struct connection *c, void *to, size_t length)
+{
+    ssize_t n;
+
+    atomic_store(&c->waiting, true);
+    if (atomic_load(&c->ending) && crew_is_idle(&c->crew)) {
+        n = stream_receive_now(&c->stream, to, length);
+        n = n == -EAGAIN ? 0 : n;
+    } else {
+        n = stream_receive(&c->stream, to, length);
+        if (n == -EAGAIN)
+            rest(c);
+    }
+    atomic_store(&c->waiting, false);
+    return n;
+}
+
 /* Receive until `need` bytes are there from in.begin on, or at least something more. */
 static enum step receive_more(struct connection *c, size_t need)
 {
@@ -107,8 +127,8 @@ static enum step receive_more(struct connection *c, size_t need)
     size_t ask = missing >= LARGE_REST ? missing : MIN(RECEIVE_PIECE, space);
     ssize_t n;
 
-    while ((n = stream_receive(&c->stream, c->in.bytes + c->in.end, ask)) == -EAGAIN)
-        rest(c);
+    while ((n = receive(c, c->in.bytes + c->in.end, ask)) == -EAGAIN)
+        ;
     if (n <= 0)
         return STEP_END;
     c->in.end += (size_t)n;
@@ -254,7 +274,7 @@ static bool receive_payload(struct connection *c, uint8_t *to, size_t length)
     c->in.begin += got;
     lane_flush(&c->lane);
     while (got < length) {
-        ssize_t n = stream_receive(&c->stream, to + got, length - got);
+        ssize_t n = receive(c, to + got, length - got);
         if (n == -EAGAIN)
             continue;
         if (n <= 0)

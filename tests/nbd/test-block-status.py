@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""BLOCK_STATUS, line by line of the conformance checklist's section B."""
+
+import contextlib
+import os
+
+from fleece import Server, tmpdir
+from rawnbd import *
+from tap import main, test
+
+ALLOCATION, B0, B1 = "base:allocation", "qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:b1"
+
+
+@contextlib.contextmanager
+def serve(*args, bitmaps=(), contexts=(ALLOCATION,)):
+    """bitmaps: (name, granularity) pairs."""
+    with Server(*args) as s, Client(s.socket) as c:
+        if bitmaps:
+            q = s.qmp()
+            for name, granularity in bitmaps:
+                q.cmd("block-dirty-bitmap-add", node="disk0", name=name, granularity=granularity)
+        c.structured()
+        c.set_contexts("", *contexts)
+        yield s, c.go()
+
+
+@test
+def B1_one_chunk_per_context():
+    """Client.block_status() checks chunks, sums, and merged neighbours."""
+    with serve("memory", "64M", bitmaps=(("b0", 65536), ("b1", 512)),
+               contexts=(ALLOCATION, B0, B1)) as (s, c):
+        for offset in range(0, 1 << 20, 131072):
+            c.write(offset, b"x" * 4096)
+        status = c.block_status(0, 64 << 20)
+        assert len(status) == 3
+        assert c.map(B0, 0, 1 << 20) == [(65536, 1 - i % 2) for i in range(16)]
+
+
+@test
+def B1_extents_are_limited():
+    """200,000 extents come in few, long replies, none with more than 2^20."""
+    runs = 100000
+    with serve("memory", "128M", bitmaps=(("b0", 512),), contexts=(B0,)) as (s, c):
+        step = 1000
+        for base in range(0, runs, step):
+            for i in range(base, base + step):
+                c.request(WRITE, i * 1024, 512, data=bytes(512))
+            for _ in range(step):
+                assert c.reply().error == 0
+        offset, extents, replies = 0, 0, 0
+        while offset < runs * 1024:
+            got = c.block_status(offset, runs * 1024 - offset)[B0]
+            assert len(got) <= 1 << 20
+            assert got[0] == (512, 1)
+            offset += sum(n for n, _ in got)
+            extents += len(got)
+            replies += 1
+        assert extents == 2 * runs and replies <= 4, (extents, replies)
+
+
+@test
+def B2_REQ_ONE():
+    with serve("memory", "1M", bitmaps=(("b0", 65536),), contexts=(ALLOCATION, B0)) as (s, c):
+        c.write(65536, b"x" * 65536)
+        for offset, length in ((0, 1 << 20), (65536, 4096), (65536, 1 << 19), (1000, 1000)):
+            status = c.block_status(offset, length, REQ_ONE)
+            assert len({e[0][0] for e in status.values()}) == 1
+
+
+@test
+def B2_no_contexts():
+    with Server("memory", "1M") as s:
+        for structured in False, True:
+            with Client(s.socket) as c:
+                if structured:
+                    c.structured()
+                c.go()
+                assert c.do(BLOCK_STATUS, 0, 4096) == EINVAL
+                c.in_step()
+
+
+@test
+def B3_lengths_are_multiples_of_the_minimum_block():
+    with serve("eval", "get_size=echo 1048576", "pread=head -c $3 /dev/zero",
+               "pwrite=cat >/dev/null", "can_write=exit 0", "block_size=echo 4096 4096 1048576",
+               "can_extents=exit 0",
+               "extents=for i in $(seq 0 1000 200000); do echo $i 1000 $((i / 1000 % 2 * 3)); done",
+               bitmaps=(("b0", 512),), contexts=(ALLOCATION, B0)) as (s, c):
+        c.write(4096, b"x" * 4096)
+        status = c.block_status(0, 128 << 10)
+        for extents in status.values():
+            assert all(n % 4096 == 0 for n, _ in extents), extents
+        # A unit of which any part has data is no hole.
+        assert status[ALLOCATION][0][1] == 0
+        assert c.map(B0, 0, 16384) == [(4096, 0), (4096, 1), (8192, 0)]
+        status = c.block_status(0, 128 << 10, REQ_ONE)
+        assert all(e[0][0] % 4096 == 0 for e in status.values())
+
+
+@test
+def B4_all_contexts_cover_the_same():
+    with serve("memory", "64M", bitmaps=(("b0", 65536), ("b1", 1 << 20)),
+               contexts=(ALLOCATION, B0, B1)) as (s, c):
+        for offset in 0, 3 << 20, 10 << 20:
+            c.write(offset, b"x" * 4096)
+        for offset, length in ((0, 64 << 20), (1, 1000), (5 << 20, 30 << 20), (4096, 1 << 20)):
+            totals = {sum(n for n, _ in e) for e in c.block_status(offset, length).values()}
+            assert len(totals) == 1 and totals.pop() <= length
+
+
+@test
+def B5_a_failed_lookup_is_an_error():
+    with serve("eval", "get_size=echo 1048576", "pread=head -c $3 /dev/zero",
+               "can_extents=exit 0", "extents=echo EIO no >&2; exit 1") as (s, c):
+        assert c.do(BLOCK_STATUS, 0, 4096) == EIO
+    with serve("memory", "1M", bitmaps=(("b0", 65536),), contexts=(B0,)) as (s, c):
+        s.qmp().cmd("block-dirty-bitmap-remove", node="disk0", name="b0")
+        assert c.do(BLOCK_STATUS, 0, 4096) == EIO
+        c.in_step()
+
+
+@test
+def B5_holes_read_as_zeroes():
+    with tmpdir() as d:
+        path = os.path.join(d, "disk")
+        with open(path, "wb") as f:
+            f.truncate(4 << 20)
+            f.seek(1 << 20)
+            f.write(b"x" * 65536)
+        with serve("file", path) as (s, c):
+            image = c.read(0, 4 << 20)
+            offset = 0
+            for n, flags in c.map(ALLOCATION, 0, 4 << 20):
+                assert flags in (0, 1 | 2, 2)
+                if flags:
+                    assert image[offset:offset + n] == bytes(n)
+                offset += n
+
+
+@test
+def B6_requests_up_to_4_GiB():
+    with serve("memory", "5G", bitmaps=(("b0", 65536),), contexts=(ALLOCATION, B0)) as (s, c):
+        for length in 0xFFFFFFFF, 0xFFFFF000, 0x80000000:
+            for extents in c.block_status(4096, length).values():
+                assert 0 < sum(n for n, _ in extents) <= length
+        assert sum(n for n, _ in c.map(B0, 0, 5 << 30)) == 5 << 30
+
+
+main()

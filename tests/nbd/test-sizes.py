@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Block sizes and payload sizes, line by line of the conformance checklist's section Z."""
+
+import contextlib
+import struct
+
+from fleece import Server
+from rawnbd import *
+from tap import main, test
+
+SIZE = 128 << 20
+
+
+@contextlib.contextmanager
+def serve(*args, structured=True):
+    with Server(*args) as s, Client(s.socket) as c:
+        if structured:
+            c.structured()
+        yield s, c
+
+
+def sizes(c):
+    assert c.info("", (INFO_BLOCK_SIZE,)) == REP_ACK
+    return struct.unpack(">III", c.infos[INFO_BLOCK_SIZE])
+
+
+def is_power_of_2(n):
+    return n > 0 and n & (n - 1) == 0
+
+
+@test
+def Z1_defaults():
+    with serve("memory", "1M") as (s, c):
+        assert sizes(c) == (1, 4096, 32 << 20)
+
+
+@test
+def Z1_a_plugins_own():
+    for triple in ("1 512 4294967295", "512 4096 1048576", "4096 65536 1048576",
+                   "65536 65536 65536", "1 4096 5000000"):
+        with serve("eval", f"get_size=echo {SIZE}", "pread=head -c $3 /dev/zero",
+                   f"block_size=echo {triple}") as (s, c):
+            minimum, preferred, maximum = sizes(c)
+            assert is_power_of_2(minimum) and minimum <= 65536
+            assert is_power_of_2(preferred) and preferred >= max(512, minimum)
+            assert maximum >= preferred
+            assert minimum == int(triple.split()[0])
+
+
+@test
+def Z2_payloads_up_to_32_MiB():
+    for structured in False, True:
+        with serve("memory", str(SIZE), structured=structured) as (s, c):
+            c.go()
+            data = bytes(range(256)) * (MAX_PAYLOAD // 256)
+            c.write(4096, data)
+            assert c.read(4096, MAX_PAYLOAD) == data
+            c.write(0, data[:MAX_PAYLOAD - 1])
+            c.in_step()
+
+
+@test
+def Z2_above_the_advertised_maximum():
+    with serve("eval", f"get_size=echo {SIZE}", "pread=head -c $3 /dev/zero",
+               "pwrite=cat >/dev/null", "can_write=exit 0",
+               "block_size=echo 512 4096 65536") as (s, c):
+        c.go("", (INFO_BLOCK_SIZE,))
+        assert c.do(WRITE, 0, 1 << 20) in (0, EINVAL)
+        assert c.do(READ, 0, 1 << 20) in (0, EINVAL, EOVERFLOW)
+        assert c.do(WRITE, 0, MAX_PAYLOAD) in (0, EINVAL)
+        c.in_step()
+
+
+@test
+def Z2_refused_payloads_are_drained():
+    with serve("-r", "memory", str(SIZE)) as (s, c):
+        c.go()
+        for length in 1, 65536, 1 << 20, MAX_PAYLOAD:
+            assert c.do(WRITE, 0, length) == EPERM
+            c.in_step()
+
+
+@test
+def Z2_beyond_is_an_attack():
+    with serve("memory", str(SIZE)) as (s, c):
+        c.go()
+        c.request(WRITE, 0, 0xFFFFFFFF)
+        c.expect_end()
+        with Client(s.socket) as other:
+            other.go()
+            assert other.do(READ, 0, MAX_PAYLOAD + 1) == EINVAL
+            other.in_step()
+        with Client(s.socket) as other:
+            other.structured()
+            other.go()
+            assert other.do(READ, 0, MAX_PAYLOAD + 1) == EOVERFLOW
+            other.in_step()
+
+
+main()
