@@ -7,6 +7,7 @@ unit_tests = \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
+	tests/unit/test-size \
 	tests/unit/test-view \
 	tests/unit/error \
 	tests/unit/test-qmp-args \

@@ -1,0 +1,397 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""nbdkit's plugins in our server, against the same plugins in nbdkit itself: sizes, abilities, bytes
+and maps must be the same."""
+
+import errno
+import os
+import random
+import socket
+import subprocess
+import sys
+
+import nbd
+
+from fleece import SANITIZER, Server, die_with_parent, nbdfleece, require_plugin, require_program
+from fleece import tmpdir
+from tap import main, note, skip, test
+
+sys.path.insert(0, os.path.dirname(__file__))
+import httpd
+
+BASE = nbd.CONTEXT_BASE_ALLOCATION
+ABILITIES = ("is_read_only", "can_flush", "can_fua", "can_trim", "can_zero", "can_fast_zero",
+             "can_cache", "is_rotational")
+
+
+def nbdkit(*args):
+    """A connection to nbdkit itself, which ends with it."""
+    h = nbd.NBD()
+    h.add_meta_context(BASE)
+    h.connect_command([require_program("nbdkit"), "-s", "--exit-with-parent", *args])
+    return h
+
+
+def read_all(h):
+    step = 1 << 20
+    return b"".join(h.pread(min(step, h.get_size() - at), at)
+                    for at in range(0, h.get_size(), step))
+
+
+def block_map(h):
+    """The allocation of all of the disk: [length, flags] with equal neighbours merged."""
+    result = []
+
+    def add(context, offset, entries, error):
+        for length, flags in zip(entries[::2], entries[1::2]):
+            if result and result[-1][1] == flags:
+                result[-1][0] += length
+            else:
+                result.append([length, flags])
+
+    while (at := sum(length for length, _ in result)) < h.get_size():
+        h.block_status(h.get_size() - at, at, add)
+    result[-1][0] -= sum(length for length, _ in result) - h.get_size()
+    return result
+
+
+def assert_same(ours, theirs, data=True, abilities=ABILITIES):
+    assert ours.get_size() == theirs.get_size()
+    for ability in abilities:
+        a, b = getattr(ours, ability)(), getattr(theirs, ability)()
+        assert a == b, f"{ability}: ours {a}, nbdkit's {b}"
+    if data:
+        assert read_all(ours) == read_all(theirs)
+    assert block_map(ours) == block_map(theirs)
+
+
+def compare(*args, data=True):
+    """One plugin here and there."""
+    with Server("--disk", "vda", *args) as s:
+        ours = s.nbd("vda", contexts=[BASE])
+        theirs = nbdkit(*args)
+        assert_same(ours, theirs, data)
+        theirs.shutdown()
+
+
+def write_a_little(h, seed=1):
+    """The same requests for the same seed; what nbdkit's zero fallback gets wrong is left out."""
+    rng = random.Random(seed)
+    size = h.get_size()
+    for _ in range(50):
+        length = rng.randrange(1, 65536)
+        offset = rng.randrange(0, size - length)
+        what = rng.randrange(4)
+        if what == 0 and h.can_zero():
+            h.zero(length, offset, 0 if rng.randrange(2) else nbd.CMD_FLAG_NO_HOLE)
+        elif what == 1 and h.can_trim():
+            h.trim(length, offset)
+        else:
+            h.pwrite(rng.randbytes(length), offset, rng.choice([0, nbd.CMD_FLAG_FUA]
+                                                               if h.can_fua() else [0]))
+    if h.can_flush():
+        h.flush()
+
+
+def compare_connections(ours, theirs, abilities=ABILITIES):
+    """As they are, and after the same writes."""
+    assert_same(ours, theirs, abilities=abilities)
+    write_a_little(ours)
+    write_a_little(theirs)
+    assert_same(ours, theirs, abilities=abilities)
+    theirs.shutdown()
+
+
+def compare_writes(*args):
+    with Server("--disk", "vda", *args) as s:
+        compare_connections(s.nbd("vda", contexts=[BASE]), nbdkit(*args))
+
+
+@test
+def memory():
+    require_plugin("memory")
+    compare_writes("memory", "8M")
+    compare("memory", "size=1000")
+
+
+@test
+def data():
+    require_plugin("data")
+    compare_writes("data", " ( 0x55 0xAA )*512 @1048576 1 2 3 ", "size=4M")
+    compare("data", "raw=hello, world", "size=1M")
+    compare("data", "base64=aGVsbG8=")
+
+
+@test
+def pattern():
+    require_plugin("pattern")
+    compare("pattern", "5M")
+
+
+@test
+def sparse_random():
+    require_plugin("sparse-random")
+    compare("sparse-random", "64M", "seed=3", "percent=10", data=False)
+    with Server("--disk", "vda", "sparse-random", "64M", "seed=3") as s:
+        h = s.nbd("vda", contexts=[BASE])
+        at = 0
+        for length, flags in block_map(h):
+            if flags:  # what the map calls zero is zero
+                n = min(length, 65536)
+                assert h.pread(n, at) == bytes(n)
+            at += length
+
+
+@test
+def null():
+    require_plugin("null")
+    compare_writes("null", "16M")
+
+
+@test
+def full():
+    require_plugin("full")
+    compare("full", "4M")
+    with Server("--disk", "vda", "full", "4M") as s:
+        h = s.nbd("vda")
+        try:
+            h.pwrite(b"x" * 512, 0)
+            raise AssertionError("a full disk took data")
+        except nbd.Error as e:
+            assert e.errnum == errno.ENOSPC
+
+
+def two_files(folder):
+    paths = [f"{folder}/a", f"{folder}/b"]
+    for path in paths:
+        with open(path, "wb") as f:
+            f.truncate(16 << 20)
+    return paths
+
+
+def content(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+# What our file plugin says of itself as nbdkit's does. (It dares to promise fast zeroes.)
+FILE_ABILITIES = [a for a in ABILITIES if a != "can_fast_zero"]
+
+
+@test
+def file_of_nbdkit():
+    require_plugin("file")
+    path = os.path.join(os.environ["NBDKIT_PLUGINDIR"], "nbdkit-file-plugin.so")
+    with tmpdir() as d:
+        a, b = two_files(d)
+        with Server("--disk", "vda", path, a) as s:
+            compare_connections(s.nbd("vda", contexts=[BASE]), nbdkit("file", b))
+        assert content(a) == content(b)
+
+
+@test
+def our_own_file():
+    with tmpdir() as d:
+        a, b = two_files(d)
+        with Server("--disk", "vda", "file", a) as s:
+            compare_connections(s.nbd("vda", contexts=[BASE]), nbdkit("file", b), FILE_ABILITIES)
+        assert content(a) == content(b)
+
+
+@test
+def our_file_plugin_in_nbdkit_itself():
+    if SANITIZER != "no":
+        skip("nbdkit itself cannot load plugins that were built with a sanitizer")
+    ours = os.path.join(os.environ["top_builddir"], "plugins/file/.libs/nbdkit-file-plugin.so")
+    with tmpdir() as d:
+        a, b = two_files(d)
+        h = nbdkit(ours, a)
+        compare_connections(h, nbdkit("file", b), FILE_ABILITIES)
+        h.shutdown()
+        assert content(a) == content(b)
+
+
+@test
+def split():
+    require_plugin("split")
+    with tmpdir() as d:
+        files = []
+        for i, size in enumerate((100, 65536, 1000000)):
+            files.append(f"{d}/{i}")
+            with open(files[-1], "wb") as f:
+                f.write(random.Random(i).randbytes(size))
+        compare("split", *files)
+        # Into the first file only: split 1.32 writes to the wrong place in all others, and so does
+        # nbdkit with it.
+        with Server("--disk", "vda", "split", *files) as s:
+            s.nbd("vda").pwrite(b"seam" * 10, 60)
+        assert content(files[0])[60:] == b"seam" * 10
+
+
+@test
+def partitioning():
+    require_plugin("partitioning")
+    with tmpdir() as d:
+        for name in "one", "two":
+            with open(f"{d}/{name}", "wb") as f:
+                f.write(name.encode() * 30000)
+        compare("partitioning", "partition-type=mbr", f"{d}/one", f"{d}/two")
+
+
+@test
+def floppy():
+    require_plugin("floppy")
+    with tmpdir() as d:
+        os.mkdir(f"{d}/dir")
+        with open(f"{d}/dir/hello.txt", "w") as f:
+            f.write("hello" * 1000)
+        os.utime(f"{d}/dir/hello.txt", (1600000000, 1600000000))
+        os.utime(f"{d}/dir", (1600000000, 1600000000))
+        compare("floppy", f"{d}/dir", "label=LABEL")
+
+
+EVAL = ["get_size=echo 1M",
+        "pread=dd if=/dev/zero bs=$3 count=1 2>/dev/null | tr '\\0' x",
+        "can_write=exit 0", "pwrite=cat >$tmpdir/last; [ $4 -lt 65536 ] || { echo ENOSPC no >&2; exit 1; }",
+        "can_fua=echo emulate", "can_flush=exit 0", "flush=exit 0",
+        "thread_model=echo parallel", "can_extents=exit 0",
+        "extents=echo 0 64K; echo 64K 960K hole,zero"]
+
+
+@test
+def eval_scripts():
+    require_plugin("eval")
+    compare("eval", *EVAL)
+    with Server("--disk", "vda", "eval", *EVAL) as s:
+        h = s.nbd("vda")
+        h.pwrite(b"abc", 5, nbd.CMD_FLAG_FUA)
+        try:
+            h.pwrite(b"abc", 65536)
+            raise AssertionError("the script's error was lost")
+        except nbd.Error as e:
+            assert e.errnum == errno.ENOSPC
+
+
+@test
+def sh_script():
+    require_plugin("sh")
+    with tmpdir() as d:
+        with open(f"{d}/script", "w") as f:
+            f.write("""#!/bin/sh
+case "$1" in
+  get_size) stat -L -c %s "$(dirname "$0")/disk" ;;
+  pread) dd if="$(dirname "$0")/disk" iflag=skip_bytes,count_bytes skip=$4 count=$3 2>/dev/null ;;
+  can_write) exit 0 ;;
+  pwrite) dd of="$(dirname "$0")/disk" oflag=seek_bytes conv=notrunc seek=$4 2>/dev/null ;;
+  *) exit 2 ;;
+esac
+""")
+        os.chmod(f"{d}/script", 0o755)
+        with open(f"{d}/disk", "wb") as f:
+            f.write(random.Random(5).randbytes(300000))
+        compare("sh", f"{d}/script")
+        with Server("--disk", "vda", "sh", f"{d}/script") as s:
+            h = s.nbd("vda")
+            h.pwrite(b"A" * 1000, 777)
+            h.zero(1000, 2000)  # by writing
+            assert h.pread(4000, 0)[777:1777] == b"A" * 1000
+        with open(f"{d}/disk", "rb") as f:
+            assert f.read()[2000:3000] == bytes(1000)
+
+
+@test
+def curl():
+    require_plugin("curl")
+    page = random.Random(7).randbytes(3 << 20)
+    with httpd.serve(page) as url:
+        compare("curl", url)
+        with Server("--disk", "vda", "curl", url) as s:
+            assert read_all(s.nbd("vda")) == page
+
+
+def start_qemu_nbd(path, image):
+    """qemu-nbd on a socket that is listening already: there is no readiness to wait for."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        return subprocess.Popen(
+            ["sh", "-c", f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh",
+             require_program("qemu-nbd"), "-f", "raw", "-t", image],
+            pass_fds=[listener.fileno()], preexec_fn=die_with_parent)
+
+
+@test
+def nbd_of_another_server():
+    require_plugin("nbd")
+    with tmpdir() as d:
+        with open(f"{d}/image", "wb") as f:
+            f.write(random.Random(9).randbytes(1 << 20))
+            f.truncate(4 << 20)
+        remote = start_qemu_nbd(f"{d}/remote", f"{d}/image")
+        try:
+            with Server("--disk", "vda", "nbd", f"socket={d}/remote") as s:
+                h = s.nbd("vda", contexts=[BASE])
+                assert read_all(h) == content(f"{d}/image")
+                assert block_map(h)[-1][1] == 3
+                write_a_little(h)
+                served = read_all(h)
+            assert content(f"{d}/image") == served
+        finally:
+            remote.terminate()
+            remote.wait()
+
+
+@test
+def one_plugin_on_two_disks():
+    require_plugin("memory")
+    require_plugin("data")
+    with Server("--disk", "vda", "memory", "1M", "--disk", "vdb", "memory", "2M",
+                "--disk", "vdc", "data", "data=1 2 3", "--disk", "vdd", "data", "data=9 8") as s:
+        a, b = s.nbd("vda"), s.nbd("vdb")
+        assert (a.get_size(), b.get_size()) == (1 << 20, 2 << 20)
+        a.pwrite(b"a" * 65536, 0)
+        b.pwrite(b"b" * 65536, 32768)
+        assert a.pread(1 << 20, 0) == b"a" * 65536 + bytes((1 << 20) - 65536)
+        assert b.pread(1 << 20, 0) == bytes(32768) + b"b" * 65536 + bytes((1 << 20) - 98304)
+        assert s.nbd("vdc").pread(3, 0) == b"\1\2\3"
+        assert s.nbd("vdd").pread(2, 0) == b"\x09\x08"
+
+
+@test
+def the_installed_plugins_say_the_same_of_themselves():
+    nbdkit_program = require_program("nbdkit")
+    folder = os.environ.get("NBDKIT_PLUGINDIR", "")
+    count = 0
+    for name in sorted(os.listdir(folder) if os.path.isdir(folder) else []):
+        if not name.endswith("-plugin.so"):
+            continue
+        path = os.path.join(folder, name)
+        theirs = subprocess.run([nbdkit_program, "--dump-plugin", path], capture_output=True,
+                                text=True, check=True).stdout
+        ours = nbdfleece("--dump-plugin", path).stdout
+        assert ours == theirs, f"{name}:\n{ours}\n{theirs}"
+        count += 1
+    note(f"{count} plugins")
+    assert count or not folder
+
+
+@test
+def a_bad_plugin_is_named():
+    def error(*args):
+        result = nbdfleece("-f", "-U", "-", *args, check=False)
+        assert result.returncode != 0 and not result.stdout, result
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        return result.stderr
+
+    assert "nbdkit-nosuch-plugin.so" in error("nosuch")
+    assert "/nonexistent/x.so" in error("/nonexistent/x.so")
+    missing = os.path.join(os.environ["top_builddir"], "tests/plugins-src/.libs/missing-symbol.so")
+    if os.path.exists(missing):
+        text = error(missing)
+        assert missing in text and "nbdkit_from_the_future" in text
+    require_plugin("memory")
+    assert "memory" in error("memory", "bogus=1")
+    assert "memory" in error("memory", "size=bogus")
+
+
+main()
