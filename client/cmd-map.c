@@ -219,10 +219,24 @@ static int run(struct client *c, const char *title, const char *uri, GError **er
     return c->options.json ? print_json(&o, n, err) : print_picture(&o, n, err);
 }
 
+/* Why the server behind the control socket has no export of that name, where we can tell. */
+static bool is_view(struct client *c, const char *name)
+{
+    g_autoptr(inventory) i = inventory_get(c, NULL);
+
+    for (guint n = 0; i != NULL && n < i->views->len; n++) {
+        if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int cmd_map(struct client *c, char **args, GError **err)
 {
     const char *target = args[0];
     g_autofree char *uri = NULL;
+    GError *error = NULL;
 
     if (check_options(&c->options, err) == -1) {
         return -1;
@@ -238,9 +252,14 @@ int cmd_map(struct client *c, char **args, GError **err)
     if (uri == NULL) {
         return -1;
     }
-    if (run(c, target, uri, err) == -1) {
-        g_prefix_error(err, "map %s (%s): ", target, uri);
-        return -1;
+    if (run(c, target, uri, &error) == 0) {
+        return 0;
     }
-    return 0;
+    if (error->code == CLIENT_ERROR_NO_EXPORT && is_view(c, target)) {
+        g_clear_error(&error);
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "map %s: it is a view: export it first, by block-export-add", target);
+    }
+    g_propagate_prefixed_error(err, error, "map %s (%s): ", target, uri);
+    return -1;
 }

@@ -29,6 +29,7 @@ int client_error_exit_code(const GError *error)
         return CLIENT_UNREACHABLE;
     case CLIENT_ERROR_FAILED:
     case CLIENT_ERROR_COMMAND_NOT_FOUND:
+    case CLIENT_ERROR_NO_EXPORT:
         break;
     }
     return CLIENT_FAILED;

@@ -11,6 +11,7 @@ GQuark client_error_quark(void);
 enum client_error {
     CLIENT_ERROR_FAILED,            /* the server said no, or something went wrong here */
     CLIENT_ERROR_COMMAND_NOT_FOUND, /* the server does not know the command */
+    CLIENT_ERROR_NO_EXPORT,         /* the NBD server has no export of that name */
     CLIENT_ERROR_USAGE,             /* the command line is wrong */
     CLIENT_ERROR_UNREACHABLE,       /* there is no server, or there is none any more */
 };

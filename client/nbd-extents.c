@@ -64,9 +64,10 @@ static int add_export(void *opaque, const char *name, const char *description)
     return add_name(opaque, *name != '\0' ? name : "\"\"");
 }
 
-static int lacks(GError **err, const char *what, const struct name_list *list)
+static int lacks(GError **err, enum client_error code, const char *what,
+                 const struct name_list *list)
 {
-    return client_fail(err, CLIENT_ERROR_FAILED, "%s; it has %s%s", what,
+    return client_fail(err, code, "%s; it has %s%s", what,
                        list->count > 0 ? list->text->str : "none",
                        list->count > LISTED_MAX ? " and more" : "");
 }
@@ -82,7 +83,7 @@ static int go_failed(nbd_extents *n, GError **err)
     if (unknown && nbd_aio_is_negotiating(n->nbd) == 1) {
         nbd_opt_list(n->nbd, callback);
         g_clear_error(err);
-        return lacks(err, "the server has no such export", &list);
+        return lacks(err, CLIENT_ERROR_NO_EXPORT, "the server has no such export", &list);
     }
     return -1;
 }
@@ -129,7 +130,7 @@ static int no_context(nbd_extents *n, const char *uri, GError **err)
         nbd_opt_list_meta_context(n->nbd, callback) == -1) {
         return client_fail(err, CLIENT_ERROR_FAILED, "%s", what);
     }
-    return lacks(err, what, &list);
+    return lacks(err, CLIENT_ERROR_FAILED, what, &list);
 }
 
 /* Ask for the context and enter the transmission phase. */

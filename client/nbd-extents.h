@@ -8,8 +8,9 @@
 
 typedef struct nbd_extents nbd_extents;
 
-/* Connect to `uri` and negotiate the context. NULL and *err; that the export does not offer the
- * context is an error which names those that it does. Errors do not name the URI: the caller does.
+/* Connect to `uri` and negotiate the context. NULL and *err (CLIENT_ERROR_NO_EXPORT where there is
+ * no export of that name); that the export does not offer the context is an error which names those
+ * that it does. Errors do not name the URI: the caller does.
  */
 nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err);
 void nbd_extents_close(nbd_extents *n);

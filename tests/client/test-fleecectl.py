@@ -122,6 +122,8 @@ def views():
         assert re.search(r"^v0 +vda +64 MiB .* idle$", ctl(s, "view", "list"), re.M)
         assert ctl_json(s, "status")["views"] == 1
         assert "v0" not in ctl(s, "disks")
+        line = ctl(s, "map", "v0", code=1)
+        assert line == "fleecectl: map v0: it is a view: export it first, by block-export-add", line
         ctl(s, "qmp", "block-export-add", "type=nbd", "id=e0", "node-name=v0")
         assert "exported" in ctl(s, "view", "list")
         # A view's export has a map too: data as it was at the instant.

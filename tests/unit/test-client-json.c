@@ -107,6 +107,50 @@ static void test_read_refuses(void)
     }
 }
 
+/* Whatever is changed in a reply: it is read or refused, and what was read can be printed. */
+static void test_mutations(void)
+{
+    static const char seed_text[] =
+        "{\"return\": [{\"name\": \"v\\u00e4\\ud83d\\ude00\", \"size\": 1073741824, \"x\": -1.5e3},"
+        " {\"a\": {\"b\": [true, false, null, []]}}], \"id\": 'q'}";
+    static const char bytes[] = "{}[]\"'\\,:u0dD8e-.x \n\xff";
+    guint32 seed = g_test_rand_int();
+    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+    unsigned accepted = 0;
+
+    g_test_message("seed %u", seed);
+    for (unsigned i = 0; i < 20000; i++) {
+        g_autoptr(GString) text = g_string_new(seed_text);
+        g_autoptr(GError) error = NULL;
+        g_autoptr(JsonNode) node = NULL;
+
+        for (gint32 n = g_rand_int_range(rand, 1, 5); n > 0; n--) {
+            gint32 at = g_rand_int_range(rand, 0, (gint32)text->len);
+            char byte = bytes[g_rand_int_range(rand, 0, sizeof bytes)];
+
+            switch (g_rand_int_range(rand, 0, 3)) {
+            case 0:
+                text->str[at] = byte;
+                break;
+            case 1:
+                g_string_insert_c(text, at, byte);
+                break;
+            default:
+                g_string_erase(text, at, g_rand_int_range(rand, 1, 4) % (gint)(text->len - at) + 1);
+            }
+        }
+        node = json_read(text->str, text->len, &error);
+        g_assert_true((node == NULL) == (error != NULL));
+        if (node != NULL) {
+            g_autofree char *printed = json_to_string(node, FALSE);
+
+            g_assert_true(g_utf8_validate(printed, -1, NULL));
+            accepted++;
+        }
+    }
+    g_assert_cmpuint(accepted, >, 100);
+}
+
 static void test_members(void)
 {
     static const char text[] = "{\"s\": \"x\", \"i\": 5, \"n\": -5, \"b\": true, \"o\": {},"
@@ -140,6 +184,7 @@ int main(int argc, char **argv)
     g_test_add_func("/client/json/check-refuses", test_check_refuses);
     g_test_add_func("/client/json/depth", test_depth);
     g_test_add_func("/client/json/read-refuses", test_read_refuses);
+    g_test_add_func("/client/json/mutations", test_mutations);
     g_test_add_func("/client/json/members", test_members);
     return g_test_run();
 }
