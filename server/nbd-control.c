@@ -4,6 +4,7 @@
 #include "server/nbd-control.h"
 
 #include "common/error.h"
+#include "common/log.h"
 #include "server/sockets.h"
 
 #include <errno.h>
@@ -19,8 +20,17 @@ void nbd_control_init(struct nbd_control *nc)
     };
 }
 
+/* QEMU's nbd-server-stop removes its socket's file, too. */
+static void remove_socket(struct nbd_control *nc)
+{
+    if (nc->unix_path && unlink(nc->unix_path) < 0 && errno != ENOENT)
+        log_error("cannot remove '%s': %m", nc->unix_path);
+    g_clear_pointer(&nc->unix_path, g_free);
+}
+
 void nbd_control_clear(struct nbd_control *nc)
 {
+    remove_socket(nc);
     g_clear_pointer(&nc->uris, g_ptr_array_unref);
     g_clear_pointer(&nc->listener_uris, g_ptr_array_unref);
 }
@@ -73,7 +83,9 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
     nbd_control_note_uris(nc->listener_uris, fds);
     nc->listener = nbd_listen(nc->nbd, (const int *)(void *)fds->data, fds->len,
                               handshake_max_seconds, max_connections, err);
-    if (!nc->listener)
+    if (nc->listener)
+        nc->unix_path = unix_path ? g_canonicalize_filename(unix_path, NULL) : NULL;
+    else
         g_ptr_array_set_size(nc->listener_uris, 0);
     return nc->listener ? 0 : -1;
 }
@@ -85,6 +97,7 @@ static void stop(void *opaque)
     if (nc->listener)
         nbd_listener_stop(nc->listener);
     nc->listener = NULL;
+    remove_socket(nc);
     g_ptr_array_set_size(nc->listener_uris, 0);
 }
 

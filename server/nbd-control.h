@@ -12,6 +12,7 @@ struct nbd_control {
     struct nbd_listener *listener; /* nbd-server-start's, NULL: none runs */
     GPtrArray *uris;               /* strings: the command line's sockets, no export named */
     GPtrArray *listener_uris;      /* strings: listener's */
+    char *unix_path;               /* listener's socket, absolute, removed with it; or NULL */
 };
 
 void nbd_control_init(struct nbd_control *nc);

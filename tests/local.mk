@@ -27,6 +27,7 @@ python_tests = \
 	tests/clients/test-nbdcopy.py \
 	tests/clients/test-nbdinfo.py \
 	tests/control/test-qmp-bitmaps.py \
+	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-transaction.py \
 	tests/control/test-qmp-wire.py \
 	tests/client/test-fleecectl-fake.py \
