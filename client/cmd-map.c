@@ -194,8 +194,8 @@ static int check_options(const struct client_options *o, GError **err)
         return client_fail(err, CLIENT_ERROR_USAGE, "map: the name is not UTF-8");
     }
     if (o->html != NULL && (o->summary || o->json)) {
-        return client_fail(err, CLIENT_ERROR_USAGE, "map: --html goes with neither %s",
-                           "--summary nor --json");
+        return client_fail(err, CLIENT_ERROR_USAGE,
+                           "map: --html goes with neither --summary nor --json");
     }
     return 0;
 }
@@ -255,7 +255,7 @@ int cmd_map(struct client *c, char **args, GError **err)
     if (run(c, target, uri, &error) == 0) {
         return 0;
     }
-    if (error->code == CLIENT_ERROR_NO_EXPORT && is_view(c, target)) {
+    if (g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_NO_EXPORT) && is_view(c, target)) {
         g_clear_error(&error);
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "map %s: it is a view: export it first, by block-export-add", target);
