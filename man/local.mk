@@ -2,10 +2,12 @@
 # Manual pages: man/NAME.pod is turned into man/NAME.SECTION by pod2man. To add one: a line here.
 man_pages = \
 	man/fleecectl.1 \
+	man/nbdfleece-plugins.5 \
 	man/nbdfleece.1
 
 man_sources = \
 	man/fleecectl.pod \
+	man/nbdfleece-plugins.pod \
 	man/nbdfleece.pod
 
 man_MANS += $(man_pages)
