@@ -29,7 +29,7 @@ nbdfleece_SOURCES = server/main.c
 # libbackend.a goes in, since nothing else refers to some of them; libtool would not keep the order
 # that this takes.
 nbdfleece_LDFLAGS = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms
-nbdfleece_LINK = $(AM_V_CCLD)$(CC) $(AM_CFLAGS) $(CFLAGS) $(nbdfleece_LDFLAGS) $(LDFLAGS) -o $@
+nbdfleece_LINK = $(CC) $(AM_CFLAGS) $(CFLAGS) $(nbdfleece_LDFLAGS) $(LDFLAGS) -o $@
 nbdfleece_LDADD = \
 	server/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/libserver.a server/disk/libdisk.a \
