@@ -18,11 +18,16 @@ unit_tests = \
 	tests/unit/test-client-map \
 	tests/unit/test-client-table \
 	tests/unit/log \
+	tests/unit/test-cursor \
 	tests/unit/test-nbd-connection \
+	tests/unit/test-nbd-listener \
+	tests/unit/test-nbd-parse \
+	tests/unit/test-nbd-status \
 	tests/unit/options
 
 # Functional tests in Python.
 python_tests = \
+	tests/clients/test-guest.py \
 	tests/clients/test-main-job.py \
 	tests/clients/test-nbdcopy.py \
 	tests/clients/test-nbdinfo.py \
@@ -42,6 +47,8 @@ python_tests = \
 # Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
 tsan_tests = \
 	tests/unit/test-nbd-connection \
+	tests/unit/test-nbd-listener \
+	tests/unit/test-nbd-status \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
@@ -76,6 +83,7 @@ TEST_LIBS = \
 	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl -lm
 
 EXTRA_DIST += \
+	tests/clients/guest.py \
 	tests/clients/rig.py \
 	tests/demo.sh tests/demo-guest.py tests/demo-pull.py \
 	tests/lib/fleece.py \
@@ -135,3 +143,11 @@ nbd_rig = \
 nbd_libs = server/nbd/libnbdserver.a common/libcommon.a $(GLIB_LIBS)
 tests_unit_test_nbd_connection_SOURCES = tests/unit/test-nbd-connection.c $(nbd_rig)
 tests_unit_test_nbd_connection_LDADD = $(nbd_libs)
+tests_unit_test_nbd_listener_SOURCES = tests/unit/test-nbd-listener.c $(nbd_rig)
+tests_unit_test_nbd_listener_LDADD = $(nbd_libs)
+tests_unit_test_nbd_parse_SOURCES = tests/unit/test-nbd-parse.c $(nbd_rig)
+tests_unit_test_nbd_parse_LDADD = $(nbd_libs)
+tests_unit_test_nbd_status_SOURCES = tests/unit/test-nbd-status.c $(nbd_rig)
+tests_unit_test_nbd_status_LDADD = $(nbd_libs)
+tests_unit_test_cursor_LDADD = common/libcommon.a $(GLIB_LIBS)
+EXTRA_DIST += tests/nbd/held.py tests/nbd/rawnbd.py
