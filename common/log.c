@@ -2,6 +2,7 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
@@ -10,7 +11,7 @@
 /* The one place with a mutable global: nbdkit_error(3) and nbdkit_debug(3) come without a context.
  */
 static struct {
-    enum log_target target;
+    _Atomic(enum log_target) target;
     bool verbose;
     char program[64];
 } log_state = {.target = LOG_TO_STDERR, .program = "nbdfleece"};
@@ -18,12 +19,14 @@ static struct {
 void log_setup(enum log_target target, const char *program, bool verbose)
 {
     g_strlcpy(log_state.program, program, sizeof log_state.program);
-    log_state.target = target;
     log_state.verbose = verbose;
-    if (target == LOG_TO_SYSLOG) {
-        closelog();
-        openlog(log_state.program, LOG_PID, LOG_DAEMON);
-    }
+    log_set_target(target);
+    openlog(log_state.program, LOG_PID, LOG_DAEMON); /* connects only when it is used */
+}
+
+void log_set_target(enum log_target target)
+{
+    atomic_store(&log_state.target, target);
 }
 
 bool log_is_verbose(void)
@@ -62,8 +65,9 @@ static void emit(int priority, const char *label, const char *format, va_list ar
 static void emit(int priority, const char *label, const char *format, va_list args)
 {
     int saved_errno = errno;
-    bool to_stderr = log_state.target == LOG_TO_STDERR || log_state.verbose;
-    bool to_syslog = log_state.target == LOG_TO_SYSLOG;
+    enum log_target target = atomic_load(&log_state.target);
+    bool to_stderr = target == LOG_TO_STDERR || log_state.verbose;
+    bool to_syslog = target == LOG_TO_SYSLOG;
 
     if (to_stderr || to_syslog) {
         g_autofree char *message = g_strdup_vprintf(format, args);

@@ -15,6 +15,8 @@ enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_NULL };
 /* Before threads start, and again by the one thread there is after a fork. `verbose`: debug lines
  * are written, and everything goes to stderr as well. */
 void log_setup(enum log_target target, const char *program, bool verbose);
+/* Change the target alone; any time, any thread. */
+void log_set_target(enum log_target target);
 bool log_is_verbose(void);
 
 /* All keep errno as it was. */

@@ -230,7 +230,7 @@ static int announce(struct run *r, GError **err)
         r->ready_fd = -1;
         /* Not before: the caller is to see why a start failed. */
         if (!o->log_chosen)
-            log_setup(LOG_TO_SYSLOG, PACKAGE_NAME, o->verbose);
+            log_set_target(LOG_TO_SYSLOG);
     }
     return 0;
 }

@@ -33,7 +33,8 @@ def wait_gone(pid, pidfd):
 @test
 def the_background():
     with tmpdir() as d:
-        result = nbdfleece("-U", f"{d}/s", "-P", f"{d}/pid", "memory", "1M", cwd=d)
+        result = nbdfleece("-U", f"{d}/s", "-P", f"{d}/pid", "memory", "1M", cwd=d,
+                           env=sanitizer_env(d))
         with open(f"{d}/pid") as f:
             pid = int(f.read())
         pidfd = os.pidfd_open(pid)
@@ -50,6 +51,7 @@ def the_background():
         finally:
             os.kill(pid, signal.SIGTERM)
             wait_gone(pid, pidfd)
+        assert sanitizer_reports(d) == ""
 
 
 @test
@@ -59,7 +61,7 @@ def relative_paths_work_in_the_background():
         with open(f"{d}/disk", "wb") as f:
             f.truncate(1 << 20)
         nbdfleece("-U", "s", "-P", "pid", "-C", "qmp", "--scratch", "scratch", "file", "disk",
-                  cwd=d)
+                  cwd=d, env=sanitizer_env(d))
         with open(f"{d}/pid") as f:
             pid = int(f.read())
         pidfd = os.pidfd_open(pid)
@@ -67,6 +69,7 @@ def relative_paths_work_in_the_background():
             q.cmd("view-create", disk="disk0", name="v")
             q.cmd("quit")
         wait_gone(pid, pidfd)
+        assert sanitizer_reports(d) == ""
 
 
 @test
@@ -186,7 +189,9 @@ def a_second_signal_ends_it_at_once():
         os.mkfifo(f"{d}/begun")
         os.mkfifo(f"{d}/never")
         script = f"echo begun > {d}/begun; read x < {d}/never"
-        with Server("eval", "get_size=echo 1M", f"pread={script}") as s:
+        # It leaves threads behind, on purpose.
+        env = {"TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + ":report_thread_leaks=0"}
+        with Server("eval", "get_size=echo 1M", f"pread={script}", env=env) as s:
             h = s.nbd()
             h.aio_pread(nbd.Buffer(512), 0)
             with open(f"{d}/begun") as f:
@@ -266,6 +271,8 @@ def another_group_by_number():
 
 @test
 def swap_locks_memory():
+    if fleece.SANITIZER != "no":
+        skip("sanitizers make mlockall do nothing")
     with tmpdir() as d:
         result = nbdfleece("-U", "-", "--swap", "memory", "1M", "--run",
                            "grep VmLck /proc/$PPID/status", check=False)
