@@ -39,6 +39,12 @@ python_tests = \
 	tests/client/test-fleecectl-help.py \
 	tests/client/test-fleecectl-map.py \
 	tests/client/test-fleecectl.py \
+	tests/nbd/test-block-status.py \
+	tests/nbd/test-handshake.py \
+	tests/nbd/test-meta-context.py \
+	tests/nbd/test-replies.py \
+	tests/nbd/test-sizes.py \
+	tests/nbd/test-transmission.py \
 	tests/options/test-demo.py \
 	tests/options/test-info.py \
 	tests/options/test-process.py \

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The pure functions of nbd/: options, requests, what is decided from them.
+ */
+#include "server/nbd/handover.h"
+#include "server/nbd/option.h"
+#include "server/nbd/session.h"
+#include "server/nbd/status.h"
+
+#include <errno.h>
+#include <glib.h>
+
+/* ---- options ---- */
+
+/* A GO of every length around a good one, with each byte changed: never beyond the bytes (that is
+ * for the sanitizer), and all that is accepted adds up. */
+static void test_go_never_strays(void)
+{
+    static const uint8_t good[] = {0, 0, 0, 3, 'v', 'd', 'a', 0, 2, 0, 1, 0, 3};
+    struct option_go go;
+    const char *why = NULL;
+
+    g_assert_cmphex(option_parse_go(good, sizeof good, &go, &why), ==, 0);
+    g_assert_true(text_equal(go.name, "vda"));
+    g_assert_true(go.want_name && go.want_block_size && !go.want_description);
+    for (size_t length = 0; length < sizeof good; length++) {
+        g_autofree uint8_t *cut = g_memdup2(good, length);
+        g_assert_cmphex(option_parse_go(cut, length, &go, &why), ==, NBD_REP_ERR_INVALID);
+        g_assert_nonnull(why);
+    }
+    for (unsigned i = 0; i < sizeof good * 256; i++) {
+        g_autofree uint8_t *changed = g_memdup2(good, sizeof good);
+        changed[i / 256] = (uint8_t)i;
+        if (option_parse_go(changed, sizeof good, &go, &why) == 0)
+            g_assert_cmpuint(go.name.length, ==, 3);
+    }
+}
+
+static void test_meta(void)
+{
+    static const uint8_t good[] = {0, 0, 0, 1, 'd', 0, 0, 0, 2, 0, 0, 0, 2, 'a', ':', 0, 0, 0, 0};
+    struct option_meta m;
+    struct text query;
+    const char *why;
+
+    g_assert_cmphex(option_parse_meta(good, sizeof good, &m, &why), ==, 0);
+    g_assert_cmpuint(m.n_queries, ==, 2);
+    g_assert_true(option_meta_next(&m, &query));
+    g_assert_true(text_equal(query, "a:"));
+    g_assert_true(option_meta_next(&m, &query));
+    g_assert_true(text_equal(query, ""));
+    g_assert_false(option_meta_next(&m, &query));
+    for (size_t length = 0; length < sizeof good; length++) {
+        g_autofree uint8_t *cut = g_memdup2(good, length);
+        g_assert_cmphex(option_parse_meta(cut, length, &m, &why), ==, NBD_REP_ERR_INVALID);
+    }
+    g_autofree uint8_t *longer = g_malloc0(sizeof good + 1);
+    memcpy(longer, good, sizeof good);
+    g_assert_cmphex(option_parse_meta(longer, sizeof good + 1, &m, &why), ==, NBD_REP_ERR_INVALID);
+    /* 2^32 - 1 queries in a few bytes */
+    memset(longer + 5, 0xff, 4);
+    g_assert_cmphex(option_parse_meta(longer, sizeof good, &m, &why), ==, NBD_REP_ERR_INVALID);
+}
+
+static void test_strings(void)
+{
+    g_autofree uint8_t *name = g_malloc(4097);
+    struct text t;
+    const char *why;
+
+    memset(name, 'x', 4097);
+    g_assert_cmphex(option_parse_name(name, 4096, &t, &why), ==, 0);
+    g_assert_cmphex(option_parse_name(name, 4097, &t, &why), ==, NBD_REP_ERR_TOO_BIG);
+    name[10] = 0;
+    g_assert_cmphex(option_parse_name(name, 20, &t, &why), ==, NBD_REP_ERR_INVALID);
+    g_assert_cmphex(option_parse_name(NULL, 0, &t, &why), ==, 0);
+}
+
+/* ---- requests ---- */
+
+static const struct request_rules everything = {
+    .size = 1 << 20,
+    .min_block = 512,
+    .eflags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM |
+              NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_DF | NBD_FLAG_SEND_CACHE |
+              NBD_FLAG_SEND_FAST_ZERO,
+    .structured = true,
+    .status_contexts = true,
+};
+
+static uint32_t judge(const struct request_rules *rules, uint16_t type, uint16_t flags,
+                      uint64_t offset, uint64_t length)
+{
+    struct request r = {.type = type, .flags = flags, .offset = offset, .length = length};
+    const char *why = NULL;
+    uint32_t error = request_check(&r, rules, &why);
+
+    g_assert_cmpint(error != 0, ==, why != NULL);
+    return error;
+}
+
+static void test_ranges(void)
+{
+    static const struct {
+        uint64_t offset, length;
+    } outside[] = {{1 << 20, 512},           {(1 << 20) - 512, 1024}, {UINT64_MAX - 511, 512},
+                   {UINT64_MAX - 511, 1024}, {0, (1 << 20) + 512},    {0, UINT64_MAX - 511},
+                   {1ull << 63, 1ull << 63}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(outside); i++) {
+        for (uint16_t type = 0; type <= NBD_CMD_BLOCK_STATUS; type++) {
+            if (type == NBD_CMD_DISC || type == NBD_CMD_FLUSH)
+                continue;
+            bool writes = type == NBD_CMD_WRITE || type == NBD_CMD_WRITE_ZEROES;
+            g_assert_cmpuint(judge(&everything, type, 0, outside[i].offset, outside[i].length), ==,
+                             writes ? NBD_ENOSPC : NBD_EINVAL);
+        }
+    }
+    g_assert_cmpuint(judge(&everything, NBD_CMD_READ, 0, (1 << 20) - 512, 512), ==, 0);
+    g_assert_cmpuint(judge(&everything, NBD_CMD_READ, 0, 1 << 20, 0), ==, 0);
+    g_assert_cmpuint(judge(&everything, NBD_CMD_READ, 0, 1, 512), ==, NBD_EINVAL);
+    g_assert_cmpuint(judge(&everything, NBD_CMD_READ, 0, 0, 1), ==, NBD_EINVAL);
+    g_assert_cmpuint(judge(&everything, NBD_CMD_FLUSH, 0, 512, 0), ==, NBD_EINVAL);
+    g_assert_cmpuint(judge(&everything, NBD_CMD_BLOCK_STATUS, 0, 0, 0), ==, NBD_EINVAL);
+}
+
+static void test_readonly(void)
+{
+    struct request_rules r = everything;
+
+    r.readonly = true;
+    r.eflags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY;
+    g_assert_cmpuint(judge(&r, NBD_CMD_WRITE, 0, 0, 512), ==, NBD_EPERM);
+    g_assert_cmpuint(judge(&r, NBD_CMD_WRITE_ZEROES, 0, 0, 512), ==, NBD_EPERM);
+    g_assert_cmpuint(judge(&r, NBD_CMD_TRIM, 0, 0, 512), ==, NBD_EPERM);
+    g_assert_cmpuint(judge(&r, NBD_CMD_READ, 0, 0, 512), ==, 0);
+    g_assert_cmpuint(judge(&r, NBD_CMD_READ, NBD_CMD_FLAG_FUA, 0, 512), ==, NBD_EINVAL);
+    r.eflags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_TRIM; /* a view that may be discarded */
+    g_assert_cmpuint(judge(&r, NBD_CMD_TRIM, 0, 0, 512), ==, 0);
+    g_assert_cmpuint(judge(&r, NBD_CMD_WRITE, 0, 0, 512), ==, NBD_EPERM);
+}
+
+static void test_errors(void)
+{
+    struct request plain = {.type = NBD_CMD_WRITE_ZEROES};
+    struct request fast = {.type = NBD_CMD_WRITE_ZEROES, .flags = NBD_CMD_FLAG_FAST_ZERO};
+
+    for (int e = 1; e < 200; e++) {
+        uint32_t error = request_error(&plain, -e);
+        g_assert_true(error == NBD_EPERM || error == NBD_EIO || error == NBD_ENOMEM ||
+                      error == NBD_EINVAL || error == NBD_ENOSPC || error == NBD_ESHUTDOWN);
+        g_assert_cmpuint(request_error(&plain, e), ==, error);
+    }
+    g_assert_cmpuint(request_error(&plain, -ENOTSUP), ==, NBD_EINVAL);
+    g_assert_cmpuint(request_error(&fast, -ENOTSUP), ==, NBD_ENOTSUP);
+    g_assert_cmpuint(request_error(&plain, -EDQUOT), ==, NBD_ENOSPC);
+    g_assert_cmpuint(request_error(&plain, -EFBIG), ==, NBD_ENOSPC);
+}
+
+static void test_block_sizes(void)
+{
+    static const struct {
+        uint32_t min, pref, max;
+    } given[] = {{1, 4096, 32 << 20},
+                 {0, 0, 0},
+                 {3, 5, 7},
+                 {65536, 512, 512},
+                 {1 << 20, 1 << 30, UINT32_MAX},
+                 {512, 512, UINT32_MAX},
+                 {4096, 4096, 5000}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(given); i++) {
+        struct node_info info = {
+            .min_block = given[i].min, .pref_block = given[i].pref, .max_block = given[i].max};
+        struct block_sizes b = session_block_sizes(&info);
+        g_assert_cmpuint(b.min & (b.min - 1), ==, 0);
+        g_assert_cmpuint(b.min, >=, 1);
+        g_assert_cmpuint(b.min, <=, 65536);
+        g_assert_cmpuint(b.pref & (b.pref - 1), ==, 0);
+        g_assert_cmpuint(b.pref, >=, MAX(b.min, 512));
+        g_assert_cmpuint(b.max, >=, b.pref);
+        g_assert_cmpuint(b.max, <=, NBD_MAX_PAYLOAD);
+    }
+}
+
+/* ---- block status ---- */
+
+static void check_list(const struct extents *e, const struct extent *expected, size_t n)
+{
+    g_assert_cmpuint(e->count, ==, n);
+    for (size_t i = 0; i < n; i++) {
+        g_assert_cmpuint(e->list[i].length, ==, expected[i].length);
+        g_assert_cmpuint(e->list[i].flags, ==, expected[i].flags);
+    }
+}
+
+static void test_align(void)
+{
+    static const struct extent given[] = {{1000, 3}, {1000, 0}, {6192, 3}, {4096, 0}, {700, 3}};
+    struct extents e = EXTENTS_INIT;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(given); i++)
+        extents_add(&e, given[i].length, given[i].flags);
+    /* Allocation: a hole only where all of the unit is one. The list breaks off inside a unit. */
+    g_assert_cmpint(status_align(&e, 4096, false, false), ==, 0);
+    check_list(&e, (struct extent[]){{4096, 0}, {4096, 3}, {4096, 0}}, 3);
+    extents_clear(&e);
+    for (unsigned i = 0; i < G_N_ELEMENTS(given); i++)
+        extents_add(&e, given[i].length, given[i].flags);
+    /* Dirty: where any of it is; complete: the last bytes are known whole. */
+    g_assert_cmpint(status_align(&e, 4096, true, true), ==, 0);
+    check_list(&e, (struct extent[]){{8192, 3}, {4096, 0}, {700, 3}}, 3);
+    extents_clear(&e);
+    extents_add(&e, 8192, 1);
+    extents_add(&e, 4096, 0);
+    extents_add(&e, 100, 1);
+    g_assert_cmpint(status_align(&e, 4096, true, true), ==, 0);
+    check_list(&e, (struct extent[]){{8192, 1}, {4096, 0}, {100, 1}}, 3);
+    extents_free(&e);
+}
+
+/* ---- hand-over ---- */
+
+static void test_handover(void)
+{
+    struct handover h;
+    bool watch;
+
+    handover_init(&h);
+    /* New: slow, and alone does not help. */
+    g_assert_false(handover_stay(&h, CLASS_READ, false, &watch));
+    for (unsigned i = 0; i < HANDOVER_DEEP; i++)
+        g_assert_false(handover_stay(&h, CLASS_READ, true, &watch));
+    /* A client that asks one by one. */
+    g_assert_true(handover_stay(&h, CLASS_READ, true, &watch));
+    g_assert_true(watch);
+    handover_watched(&h, false);
+    g_assert_true(handover_stay(&h, CLASS_READ, true, &watch));
+    handover_watched(&h, true); /* it does not, after all */
+    g_assert_false(handover_stay(&h, CLASS_READ, true, &watch));
+    /* A quick disk. */
+    for (unsigned i = 0; i < 40; i++)
+        handover_note(&h, CLASS_READ, 2000, 4096);
+    g_assert_true(handover_stay(&h, CLASS_READ, false, &watch));
+    g_assert_false(watch);
+    g_assert_false(handover_stay(&h, CLASS_WRITE, false, &watch)); /* another class */
+    /* One hiccup is soon forgotten, a slow disk is noticed at once. */
+    handover_note(&h, CLASS_READ, 1000000000, 4096);
+    handover_note(&h, CLASS_READ, 2000, 4096);
+    handover_note(&h, CLASS_READ, 2000, 4096);
+    g_assert_true(handover_stay(&h, CLASS_READ, false, &watch));
+    for (unsigned i = 0; i < 3; i++)
+        handover_note(&h, CLASS_READ, 10000000, 4096);
+    g_assert_false(handover_stay(&h, CLASS_READ, false, &watch));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/nbd-parse/go-never-strays", test_go_never_strays);
+    g_test_add_func("/nbd-parse/meta", test_meta);
+    g_test_add_func("/nbd-parse/strings", test_strings);
+    g_test_add_func("/nbd-parse/ranges", test_ranges);
+    g_test_add_func("/nbd-parse/readonly", test_readonly);
+    g_test_add_func("/nbd-parse/errors", test_errors);
+    g_test_add_func("/nbd-parse/block-sizes", test_block_sizes);
+    g_test_add_func("/nbd-parse/align", test_align);
+    g_test_add_func("/nbd-parse/handover", test_handover);
+    return g_test_run();
+}
