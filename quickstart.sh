@@ -54,6 +54,10 @@ needed_for_tests='
   nbdkit          nbdkit             nbdkit
   qemu-img        qemu-utils         qemu-img
   qemu            qemu-system-x86    qemu-system-x86-core
+  storage-daemon  -                  qemu-storage-daemon
+  nbdkit-curl     -                  nbdkit-curl-plugin
+  nbdkit-nbd      -                  nbdkit-nbd-plugin
+  zstd            zstd               zstd
   fio             fio                fio
   busybox         busybox-static     busybox
   cpio            cpio               cpio
@@ -120,23 +124,29 @@ install_packages() {
     esac
 }
 
+# The packages of the kernel that is made for virtual machines, as far as apt knows.
+kernel_packages() {
+    apt-cache depends --recurse --important \
+        linux-image-cloud-amd64 linux-image-virtual 2>/dev/null |
+        grep -E '^linux-(image|modules)-[0-9]' | sort -u
+}
+
 # A kernel for the guest in the tests, with its modules, unpacked below build/kernel: nothing is
 # installed and no boot loader is touched. Where there is none, the test that wants it is skipped.
 fetch_kernel() {
-    local meta package dir=$build/kernel
+    local packages dir=$build/kernel
     [ "$(family)" = debian ] && [ "$(uname -m)" = x86_64 ] || return 0
     ls "$dir"/boot/vmlinuz-* >/dev/null 2>&1 && return 0
     [ "${QUICKSTART_INSTALL:-yes}" = yes ] || return 0
-    for meta in linux-image-cloud-amd64 linux-image-virtual; do
-        package=$(apt-cache depends --important "$meta" 2>/dev/null |
-            awk '$1 == "Depends:" && $2 ~ /^linux-image-[0-9]/ { print $2; exit }')
-        [ -n "$package" ] || continue
-        say "Fetching $package for the guest in the tests"
-        mkdir -p "$dir"
-        (cd "$dir" && apt-get -q -q download "$package" 2>/dev/null &&
-            for deb in ./*.deb; do dpkg-deb -x "$deb" .; done && rm -f ./*.deb) && return 0
-    done
-    say "There is no kernel to fetch: the test with a guest will be skipped"
+    [ -n "$(kernel_packages)" ] || as_root apt-get -q -q update || true
+    packages=$(kernel_packages)
+    say "Fetching a kernel for the guest in the tests: ${packages//$'\n'/ }"
+    rm -rf "$dir" && mkdir -p "$dir"
+    # shellcheck disable=SC2086
+    if [ -z "$packages" ] || ! (cd "$dir" && apt-get -q -q download $packages 2>/dev/null &&
+        for deb in ./*.deb; do dpkg-deb -x "$deb" . && rm -f "$deb"; done); then
+        say "There is no kernel to fetch: the tests with a guest will be skipped"
+    fi
 }
 
 # ---- building ----
@@ -229,7 +239,7 @@ cmd_test() {
     local name options wrapper=()
     install_packages "$needed_to_build" "$needed_for_demo" "$needed_for_tests"
     fetch_kernel
-    export FLEECE_KERNEL_DIR=$build/kernel
+    export FLEECE_GUEST_KERNEL=$build/kernel
     make_targets=(all check TESTS=)
     for name in plain asan tsan; do
         options=()
