@@ -358,6 +358,26 @@ def one_plugin_on_two_disks():
 
 
 @test
+def an_interpreter_serves_one_disk():
+    require_plugin("python")
+    with tmpdir() as d:
+        with open(f"{d}/script.py", "w") as f:
+            f.write("""
+import _ctypes  # a module in C, which wants the interpreter's symbols
+API_VERSION = 2
+def open(readonly): return 1
+def get_size(h): return 4096
+def pread(h, buf, offset, flags): buf[:] = b"p" * len(buf)
+""")
+        with Server("--disk", "vda", "python", f"{d}/script.py", "--disk", "vdb", "null") as s:
+            assert s.nbd("vda").pread(3, 5) == b"ppp"
+        result = nbdfleece("-f", "-U", "-", "--disk", "vda", "python", f"{d}/script.py",
+                           "--disk", "vdb", "python", f"{d}/script.py", check=False)
+        assert result.returncode == 1
+        assert "disk vdb" in result.stderr and "one interpreter" in result.stderr
+
+
+@test
 def the_installed_plugins_say_the_same_of_themselves():
     nbdkit_program = require_program("nbdkit")
     folder = os.environ.get("NBDKIT_PLUGINDIR", "")
