@@ -7,6 +7,7 @@ unit_tests = \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
+	tests/unit/test-schedules \
 	tests/unit/test-size \
 	tests/unit/test-view \
 	tests/unit/error \
@@ -33,6 +34,8 @@ python_tests = \
 	tests/clients/test-nbdinfo.py \
 	tests/control/test-qmp-bitmaps.py \
 	tests/control/test-qmp-exports.py \
+	tests/control/test-qmp-nodes.py \
+	tests/control/test-qmp-oracle.py \
 	tests/control/test-qmp-transaction.py \
 	tests/control/test-qmp-wire.py \
 	tests/client/test-fleecectl-fake.py \
@@ -64,7 +67,8 @@ tsan_tests = \
 long_tests =
 # Of the unit tests, those that do more there.
 long_unit_tests = \
-	tests/unit/test-model
+	tests/unit/test-model \
+	tests/unit/test-schedules
 
 check_PROGRAMS += $(unit_tests)
 dist_check_SCRIPTS += $(python_tests) $(long_tests)
@@ -80,6 +84,20 @@ tests_unit_test_model_SOURCES = \
 	tests/unit/model-bitmap.c tests/unit/model-chain.c tests/unit/model-guest.c \
 	tests/unit/model-image.c tests/unit/model-instant.c tests/unit/model-view.c \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
+# The disk engine once more, so that each of its steps may be another thread's turn (sched.h).
+check_LIBRARIES += tests/unit/libschedules.a
+tests_unit_libschedules_a_SOURCES = \
+	tests/unit/sched-instrument.h tests/unit/sched.h \
+	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/gate.c server/disk/instant.c \
+	server/disk/node.c server/disk/resize.c server/disk/stage.c server/disk/tracker.c \
+	server/disk/view.c server/disk/view-keep.c server/disk/view-read.c
+tests_unit_libschedules_a_CPPFLAGS = \
+	$(AM_CPPFLAGS) -include $(srcdir)/tests/unit/sched-instrument.h
+tests_unit_test_schedules_SOURCES = \
+	tests/unit/test-schedules.c \
+	tests/unit/sched.c tests/unit/sched.h tests/unit/sched-scratch.c \
+	tests/unit/fake-backend.c tests/unit/fake-backend.h
+tests_unit_test_schedules_LDADD = tests/unit/libschedules.a common/libcommon.a $(GLIB_LIBS)
 tests_unit_test_model_LDADD = server/disk/libdisk.a common/libcommon.a $(GLIB_LIBS)
 
 LDADD = $(TEST_LIBS)

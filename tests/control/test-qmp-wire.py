@@ -3,6 +3,7 @@
 """The control socket as a wire: negotiation, envelopes, JSON errors, limits, several monitors, and
 clients that mean no good. Error texts are those that qemu-storage-daemon gives."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -126,8 +127,9 @@ def envelopes():
 def ids_come_back_as_they_were():
     with Server(*DISK) as s:
         q = s.qmp()
-        for text in ("1", "-5", "18446744073709551615", "1.5", "1e999", '"a"', '"\\u00e9\\n"', "null",
-                     "true", "[]", "{}", '[1, {"id": [null]}]', '{"execute": "quit"}', '""'):
+        for text in ("1", "-5", "18446744073709551615", "1.5", "1e999", '"a"', '"\\u00e9\\n"',
+                     "null", "true", "[]", "{}", '[1, {"id": [null]}]', '{"execute": "quit"}',
+                     '""'):
             q.write(b'{"execute": "query-name", "id": %s}' % text.encode())
             line = q.reply()
             assert line == {"return": {}, "id": json.loads(text)}, line
@@ -191,6 +193,44 @@ def input_is_a_stream_and_not_lines():
         for byte in b"{'execute': 'query-name', 'id': 'it\\'s \"slow\"'}":
             q.write(bytes([byte]))
         assert q.reply() == {"return": {}, "id": "it's \"slow\""}
+
+
+@test
+def the_conventions_of_qemus_own_python_clients():
+    """qemu.qmp: asyncio streams, lines of at most 10 MiB, `oob` only if it is offered, ids of its
+    own, qmp-shell's query-commands. Its ancestor, qmp.py: no line feed behind a request."""
+
+    async def qemu_qmp(path):
+        reader, writer = await asyncio.open_unix_connection(path, limit=10 << 20)
+
+        async def execute(number, request):
+            request["id"] = f"__qmp#{number:05d}"
+            writer.write(json.dumps(request).encode() + b"\n")
+            await writer.drain()
+            while True:
+                message = json.loads(await reader.readline())
+                if "event" not in message:
+                    assert message["id"] == request["id"]
+                    return message["return"]
+
+        greeting = json.loads(await reader.readline())["QMP"]
+        assert isinstance(greeting["capabilities"], list) and "oob" not in greeting["capabilities"]
+        assert await execute(0, {"execute": "qmp_capabilities", "arguments": {"enable": []}}) == {}
+        assert {"name": "query-commands"} in await execute(1, {"execute": "query-commands"})
+        add = {"node": "vda", "name": "b"}
+        assert await execute(2, {"execute": "block-dirty-bitmap-add", "arguments": add}) == {}
+        writer.close()
+        await writer.wait_closed()
+
+    with Server(*DISK) as s:
+        asyncio.run(qemu_qmp(s.qmp_path))
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as c:
+            c.connect(s.qmp_path)
+            lines = c.makefile("r")
+            assert "QMP" in json.loads(lines.readline())
+            for command in "qmp_capabilities", "query-block":
+                c.sendall(json.dumps({"execute": command}).encode())
+                assert "return" in json.loads(lines.readline())
 
 
 @test
