@@ -5,7 +5,8 @@
  *
  * Threads: the control thread is the main thread, which runs the GLib main loop. All that changes
  * the registry runs there. Functions marked "any thread" take the registry's lock inside,
- * which comes last in the lock order (disk-private.h): under it no other is taken, and nobody waits.
+ * which comes last in the lock order (disk-private.h): under it no other is taken, and nobody
+ * waits.
  */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
