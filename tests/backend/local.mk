@@ -45,6 +45,7 @@ tests_plugins_src_v2_la_LDFLAGS = $(test_plugin_ldflags)
 backend_tests = \
 	tests/backend/test-emulation \
 	tests/backend/test-file \
+	tests/backend/test-file-faults \
 	tests/backend/test-functions \
 	tests/backend/test-host \
 	tests/backend/test-threads
@@ -71,6 +72,11 @@ tests_backend_test_threads_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_file_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_file_LDADD = $(backend_test_ldadd)
 tests_backend_test_file_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_file_faults_LDFLAGS = $(backend_test_ldflags) \
+	-Wl,--export-dynamic-symbol=fdatasync -Wl,--export-dynamic-symbol=pwritev2 \
+	-Wl,--export-dynamic-symbol=pread -Wl,--export-dynamic-symbol=fallocate
+tests_backend_test_file_faults_LDADD = $(backend_test_ldadd)
+tests_backend_test_file_faults_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_functions_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_functions_LDADD = $(backend_test_ldadd)
 tests_backend_test_functions_DEPENDENCIES = $(backend_test_dependencies)

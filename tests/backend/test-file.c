@@ -374,8 +374,6 @@ static void test_resize(void)
     close_disk(&d);
 }
 
-/* ---- QEMU's locks ---- */
-
 /* Run a program; true if it succeeds. *output: stderr (and stdout). */
 static bool run(char **output, const char *const *argv)
 {
@@ -387,6 +385,77 @@ static bool run(char **output, const char *const *argv)
     *output = g_strconcat(errors, out, NULL);
     return status == 0;
 }
+
+/* ---- block devices ---- */
+
+/* A loop device on `path`, with sectors of `sector` bytes; NULL where there are none to be had. */
+static char *loop_device(const char *path, const char *sector)
+{
+    const char *argv[] = {"losetup", "-f", "--show", "-b", sector, path, NULL};
+    g_autofree char *program = g_find_program_in_path("losetup");
+    char *device;
+
+    if (!program || geteuid() != 0 || !run(&device, argv)) {
+        g_test_skip("no loop devices here, or no right to them");
+        return NULL;
+    }
+    return g_strchomp(device);
+}
+
+static void detach(const char *device)
+{
+    const char *argv[] = {"losetup", "-d", device, NULL};
+    g_autofree char *output = NULL;
+
+    g_assert_true(run(&output, argv));
+}
+
+static void check_block_device(const char *backing, const char *device, const char *direct,
+                               uint32_t sector)
+{
+    struct disk d = open_disk("file", device, "direct", direct);
+
+    g_assert_cmpuint(d.h->size, ==, 8 * MIB);
+    g_assert_cmpuint(d.h->min_block, ==, strcmp(direct, "on") ? 1 : sector);
+    g_assert_false(d.h->can_extents);
+    write_pattern(&d, 3, 4 * MIB, MIB, BACKEND_FUA);
+    assert_pattern(&d, 3, 4 * MIB, MIB);
+
+    g_assert_cmpint(d.b->ops->zero(d.h, MIB, MIB, BACKEND_MAY_TRIM), ==, 0);
+    g_assert_cmpint(d.b->ops->zero(d.h, MIB, 2 * MIB, BACKEND_FUA), ==, 0);
+    assert_pattern(&d, 0, 2 * MIB, MIB);
+    if (d.h->min_block == 1) { /* what no device can do is done by writing */
+        g_assert_cmpint(d.b->ops->zero(d.h, 50, 3 * MIB + 7, BACKEND_MAY_TRIM), ==, 0);
+        g_assert_cmpint(d.b->ops->zero(d.h, 50, 3 * MIB + 7, BACKEND_FAST), ==, -ENOTSUP);
+        assert_pattern(&d, 0, 50, 3 * MIB + 7);
+        assert_pattern(&d, 3, 7, 3 * MIB);
+        g_assert_cmpint(d.b->ops->trim(d.h, 50, 3 * MIB + 100, 0), ==, 0);
+        assert_pattern(&d, 3, 50, 3 * MIB + 100);
+    }
+    uint64_t before = allocated(backing);
+    g_assert_cmpint(d.b->ops->trim(d.h, MIB, 4 * MIB, BACKEND_FUA), ==, 0);
+    g_assert_cmpuint(allocated(backing), <=, before - MIB);
+    g_assert_cmpint(d.b->ops->flush(d.h), ==, 0);
+
+    g_autoptr(GError) err = NULL;
+    g_assert_cmpint(d.b->ops->resize(d.h, 4 * MIB, &err), <, 0);
+    assert_contains(err->message, device);
+    close_disk(&d);
+}
+
+static void test_block_device(gconstpointer sector)
+{
+    g_autofree char *backing = harness_file("backing", 8 * MIB, NULL, 0);
+    g_autofree char *device = loop_device(backing, sector);
+
+    if (!device)
+        return;
+    check_block_device(backing, device, "off", (uint32_t)atoi(sector));
+    check_block_device(backing, device, "on", (uint32_t)atoi(sector));
+    detach(device);
+}
+
+/* ---- QEMU's locks ---- */
 
 static bool have(const char *program)
 {
@@ -486,6 +555,8 @@ static void add_tests(void)
     g_test_add_func("/file/direct/tail", test_direct_tail);
     g_test_add_func("/file/direct/mixed", test_direct_mixed);
     g_test_add_func("/file/resize", test_resize);
+    g_test_add_data_func("/file/block-device/512", "512", test_block_device);
+    g_test_add_data_func("/file/block-device/4096", "4096", test_block_device);
     g_test_add_func("/file/locks/refuse-qemu", test_locks_refuse_qemu);
     g_test_add_func("/file/locks/respect-qemu", test_locks_respect_qemu);
 }

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The file plugin on a file system that fails. This program stands in for the system calls'
+ * wrappers in libc: its own are found first by the plugin that it loads.
+ */
+#include "tests/backend/harness.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* ---- faults ---- */
+
+static struct {
+    int sync_error;  /* of fdatasync; 0: none */
+    int write_error; /* of pwritev2 with `write_error_flags` */
+    int write_error_flags;
+    bool short_io;      /* every second call is interrupted, the others do a few bytes */
+    int allocate_error; /* of fallocate, in the modes that `allocate_modes` has bits of */
+    int allocate_modes;
+    unsigned syncs, writes, reads, allocations; /* calls */
+} fault;
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+int fdatasync(int fd)
+{
+    fault.syncs++;
+    if (fault.sync_error) {
+        errno = fault.sync_error;
+        return -1;
+    }
+    return REAL(fdatasync)(fd);
+}
+
+static bool interrupted(unsigned call)
+{
+    if (!fault.short_io || call % 2)
+        return false;
+    errno = EINTR;
+    return true;
+}
+
+ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+    struct iovec one = *iov;
+
+    if (interrupted(fault.writes++))
+        return -1;
+    if (fault.write_error && flags == fault.write_error_flags) {
+        errno = fault.write_error;
+        return -1;
+    }
+    if (fault.short_io)
+        one.iov_len = MIN(one.iov_len, 777);
+    return REAL(pwritev2)(fd, &one, n, offset, flags);
+}
+
+ssize_t pread(int fd, void *buf, size_t length, off_t offset)
+{
+    if (interrupted(fault.reads++))
+        return -1;
+    return REAL(pread)(fd, buf, fault.short_io ? MIN(length, 777) : length, offset);
+}
+
+int fallocate(int fd, int mode, off_t offset, off_t length)
+{
+    if (interrupted(fault.allocations++))
+        return -1;
+    if (fault.allocate_error && (mode & fault.allocate_modes)) {
+        errno = fault.allocate_error;
+        return -1;
+    }
+    return REAL(fallocate)(fd, mode, offset, length);
+}
+
+/* ---- tests ---- */
+
+static struct backend *b;
+static struct backend_handle *h;
+
+static void begin(void)
+{
+    g_autofree char *path = harness_file("disk", 1 << 20, NULL, 0);
+
+    memset(&fault, 0, sizeof fault);
+    b = harness_load("file", "file", path, NULL);
+    h = harness_open(b);
+    harness_log_begin();
+}
+
+/* The log. */
+static char *end(void)
+{
+    char *log = harness_log_end();
+
+    harness_close(h);
+    harness_free(b);
+    return log;
+}
+
+/* What fdatasync has lost once, a second one would only pretend to have written. */
+static void test_failed_sync(void)
+{
+    begin();
+    struct backend_handle *other = harness_open(b);
+    g_assert_cmpint(b->ops->pwrite(h, "x", 1, 0, 0), ==, 0);
+    fault.sync_error = ENOSPC;
+    g_assert_cmpint(b->ops->flush(h), ==, -ENOSPC);
+    fault.sync_error = 0;
+    for (int i = 0; i < 3; i++)
+        g_assert_cmpint(b->ops->flush(h), ==, -ENOSPC);
+    g_assert_cmpint(b->ops->flush(other), ==, -ENOSPC);
+    g_assert_cmpint(b->ops->pwrite(h, "x", 1, 0, BACKEND_FUA), ==, -ENOSPC);
+    g_assert_cmpint(b->ops->zero(h, 4096, 0, BACKEND_FUA), ==, -ENOSPC);
+    g_assert_cmpint(b->ops->trim(h, 4096, 0, BACKEND_FUA), ==, -ENOSPC);
+    g_assert_cmpuint(fault.syncs, ==, 1); /* it was not even tried again */
+    g_assert_cmpint(b->ops->pwrite(h, "x", 1, 0, 0), ==, 0);
+    harness_close(other);
+    g_autofree char *log = end();
+    assert_contains(log, "flush failed: No space left on device");
+    assert_contains(log, "every further flush will fail");
+}
+
+/* The same when it is a write with RWF_DSYNC that finds out. */
+static void test_failed_fua(void)
+{
+    begin();
+    fault.write_error = EIO;
+    fault.write_error_flags = RWF_DSYNC;
+    g_assert_cmpint(b->ops->pwrite(h, "x", 1, 0, BACKEND_FUA), ==, -EIO);
+    fault.write_error = 0;
+    g_assert_cmpint(b->ops->flush(h), ==, -EIO);
+    g_assert_cmpuint(fault.syncs, ==, 0);
+    g_free(end());
+
+    /* No space is not a failed sync. */
+    begin();
+    fault.write_error = ENOSPC;
+    fault.write_error_flags = RWF_DSYNC;
+    g_assert_cmpint(b->ops->pwrite(h, "x", 1, 0, BACKEND_FUA), ==, -ENOSPC);
+    g_assert_cmpint(b->ops->flush(h), ==, 0);
+    g_autofree char *log = end();
+    assert_contains(log, "write of 1 bytes at 0: No space left on device");
+}
+
+/* Where RWF_DSYNC is not known, FUA is a write and a sync. */
+static void test_no_dsync(void)
+{
+    begin();
+    fault.write_error = EOPNOTSUPP;
+    fault.write_error_flags = RWF_DSYNC;
+    g_assert_cmpint(b->ops->pwrite(h, "x", 1, 0, BACKEND_FUA), ==, 0);
+    g_assert_cmpint(b->ops->pwrite(h, "x", 1, 0, BACKEND_FUA), ==, 0);
+    g_assert_cmpuint(fault.syncs, ==, 2);
+    g_assert_cmpuint(fault.writes, ==, 3); /* tried once */
+    g_free(end());
+}
+
+static void test_short_io(void)
+{
+    char buf[10000], back[10000];
+
+    begin();
+    for (size_t i = 0; i < sizeof buf; i++)
+        buf[i] = (char)(i * 31);
+    fault.short_io = true;
+    g_assert_cmpint(b->ops->pwrite(h, buf, sizeof buf, 5, 0), ==, 0);
+    g_assert_cmpint(b->ops->pread(h, back, sizeof back, 5), ==, 0);
+    g_assert_cmpmem(buf, sizeof buf, back, sizeof back);
+    g_assert_cmpint(b->ops->zero(h, 100, 5, BACKEND_MAY_TRIM), ==, 0);
+    g_assert_cmpint(b->ops->pread(h, back, 100, 5), ==, 0);
+    g_assert_cmpint(back[99], ==, 0);
+    g_free(end());
+}
+
+/* A file system without holes and without ZERO_RANGE: asked once each, then written. */
+static void test_no_fallocate(void)
+{
+    char back[4096];
+
+    begin();
+    memset(back, 1, sizeof back);
+    g_assert_cmpint(b->ops->pwrite(h, back, 4096, 0, 0), ==, 0);
+    fault.allocate_error = EOPNOTSUPP;
+    fault.allocate_modes = ~0;
+    g_assert_cmpint(b->ops->zero(h, 4096, 0, BACKEND_FAST), ==, -ENOTSUP);
+    unsigned asked = fault.allocations;
+    g_assert_cmpuint(asked, ==, 2); /* ZERO_RANGE, and whether allocation works */
+    g_assert_cmpint(b->ops->pread(h, back, 4096, 0), ==, 0);
+    g_assert_cmpint(back[0], ==, 1);
+    g_assert_cmpint(b->ops->zero(h, 4096, 0, BACKEND_MAY_TRIM), ==, 0);
+    g_assert_cmpint(b->ops->zero(h, 4096, 0, BACKEND_MAY_TRIM), ==, 0);
+    g_assert_cmpint(b->ops->trim(h, 4096, 0, 0), ==, 0); /* advice */
+    g_assert_cmpuint(fault.allocations, ==, asked + 1);
+    g_assert_cmpint(b->ops->pread(h, back, 4096, 0), ==, 0);
+    g_assert_cmpint(back[0], ==, 0);
+    g_free(end());
+}
+
+/* Holes, but no allocation: nothing may be changed by a fast zero that then says ENOTSUP. */
+static void test_no_zero_range(void)
+{
+    char back[4096];
+
+    begin();
+    memset(back, 1, sizeof back);
+    g_assert_cmpint(b->ops->pwrite(h, back, 4096, 0, 0), ==, 0);
+    fault.allocate_error = EOPNOTSUPP;
+    fault.allocate_modes = FALLOC_FL_ZERO_RANGE;
+    g_assert_cmpint(b->ops->zero(h, 4096, 0, BACKEND_FAST), ==, 0);
+    g_assert_cmpint(b->ops->pread(h, back, 4096, 0), ==, 0);
+    g_assert_cmpint(back[0], ==, 0);
+    g_free(end());
+}
+
+/* Any other error is the client's to know. */
+static void test_allocate_error(void)
+{
+    begin();
+    fault.allocate_error = ENOSPC;
+    fault.allocate_modes = ~0;
+    g_assert_cmpint(b->ops->zero(h, 4096, 0, 0), ==, -ENOSPC);
+    fault.allocate_error = EIO;
+    g_assert_cmpint(b->ops->trim(h, 4096, 0, 0), ==, -EIO);
+    g_autofree char *log = end();
+    assert_contains(log, "zero of 4096 bytes at 0: No space left on device");
+    assert_contains(log, "trim of 4096 bytes at 0: Input/output error");
+}
+
+static void add_tests(void)
+{
+    g_test_add_func("/faults/failed-sync", test_failed_sync);
+    g_test_add_func("/faults/failed-fua", test_failed_fua);
+    g_test_add_func("/faults/no-dsync", test_no_dsync);
+    g_test_add_func("/faults/short-io", test_short_io);
+    g_test_add_func("/faults/no-fallocate", test_no_fallocate);
+    g_test_add_func("/faults/no-zero-range", test_no_zero_range);
+    g_test_add_func("/faults/allocate-error", test_allocate_error);
+}
+
+int main(int argc, char **argv)
+{
+    return harness_main(argc, argv, add_tests);
+}
