@@ -3,9 +3,12 @@
 """Session, nodes and views: what the queries show, block_resize, view-create and view-delete, and
 the events of views."""
 
+import glob
 import os
+import re
 import time
 
+import fleece
 from fleece import Server, tmpdir
 from qmp_checks import everything, fails, nodes
 from tap import main, test
@@ -57,6 +60,26 @@ def session_commands():
                 except Exception as e:
                     assert e.cls == "GenericError", e
                     assert e.desc.startswith("Parameter '"), e
+
+
+@test
+def the_manual_has_every_command_argument_and_event():
+    with open(os.path.join(fleece.SOURCE, "man", "nbdfleece-qmp.pod")) as f:
+        manual = f.read()
+    with Server(*DISKS) as s:
+        for command in s.qmp().cmd("query-commands"):
+            assert f"\n=head2 {command['name']}\n" in manual, command
+    arguments, events = set(), set()
+    for path in glob.glob(os.path.join(fleece.SOURCE, "server", "control", "*.c")):
+        with open(path) as f:
+            text = f.read()
+        arguments |= set(re.findall(r'\bARG(?:_OPT)?\("([^"]+)"', text))
+        events |= set(re.findall(r'\[EVENT_\w+\] = \{"(\w+)"', text))
+    assert len(arguments) > 25 and len(events) >= 4
+    for name in arguments:
+        assert f"C<{name}>" in manual or f'"{name}":' in manual, name
+    for name in events:
+        assert f"=item B<{name}> C<" in manual, name
 
 
 @test
