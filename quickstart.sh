@@ -169,7 +169,8 @@ build_tree() {
     say "Building build/$name"
     mkdir -p "$dir"
     if ! (do_build "$dir" "$@") >"$dir/build.log" 2>&1; then
-        tail -n 30 "$dir/build.log" >&2
+        grep -E -B 2 -A 8 'error|\*\*\*' "$dir/build.log" | head -n 60 >&2 ||
+            tail -n 30 "$dir/build.log" >&2
         say "build/$name could not be built; all of it is in $dir/build.log" >&2
         return 1
     fi
@@ -240,7 +241,7 @@ cmd_test() {
     install_packages "$needed_to_build" "$needed_for_demo" "$needed_for_tests"
     fetch_kernel
     export FLEECE_GUEST_KERNEL=$build/kernel
-    make_targets=(all check TESTS=)
+    make_targets=(check TESTS=) # builds all, and the test programs, and runs none
     for name in plain asan tsan; do
         options=()
         wrapper=()
