@@ -17,7 +17,6 @@
 
 #include "server/disk/disk.h"
 #include "server/disk/gate.h"
-#include "server/disk/pace.h"
 #include "server/disk/view.h"
 
 #include <pthread.h>
@@ -53,7 +52,6 @@ struct disk {
     struct tracker *tracker;
     struct view *_Atomic newest;
     const struct disk_hooks *hooks; /* NULL but in tests */
-    struct pace reads, writes;
 
     struct backend *backend;
     struct backend_handle

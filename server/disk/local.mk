@@ -8,7 +8,6 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/gate.c server/disk/gate.h \
 	server/disk/instant.c server/disk/instant.h \
 	server/disk/node.c server/disk/node.h \
-	server/disk/pace.h \
 	server/disk/resize.c \
 	server/disk/scratch.c server/disk/scratch.h \
 	server/disk/stage.c server/disk/stage.h \

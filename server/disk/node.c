@@ -135,50 +135,24 @@ static int read_cached(int fd, void *buf, uint32_t length, uint64_t offset)
     struct iovec iov = {.iov_base = buf, .iov_len = length};
     ssize_t n = preadv2(fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
 
-    return n == (ssize_t)length ? 0 : n < 0 && errno == EOPNOTSUPP ? -EOPNOTSUPP : -EAGAIN;
-}
-
-static int disk_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset,
-                     uint32_t flags)
-{
-    struct disk *d = io->disk;
-    uint64_t start;
-    int error;
-
-    if (flags & NODE_NOWAIT) {
-        error =
-            io->handle->fd >= 0 ? read_cached(io->handle->fd, buf, length, offset) : -EOPNOTSUPP;
-        if (error != -EOPNOTSUPP)
-            return error;
-        if (!pace_quick(&d->reads))
-            return -EAGAIN;
-    }
-    start = pace_now();
-    error = disk_pread(io->handle, buf, length, offset);
-    pace_note(&d->reads, start, length);
-    return error;
+    return n == (ssize_t)length ? 0 : -EAGAIN;
 }
 
 int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags)
 {
-    uint64_t start;
-    int error;
-
     if (length == 0)
         return 0;
-    if (io->node->kind == NODE_DISK)
-        return disk_read(io, buf, length, offset, flags);
-    if ((flags & NODE_NOWAIT) && !pace_quick(&io->disk->reads))
-        return -EAGAIN;
-    start = pace_now();
-    error = view_read(io, buf, length, offset);
-    pace_note(&io->disk->reads, start, length);
-    return error;
+    if (flags & NODE_NOWAIT)
+        return io->node->kind == NODE_DISK && io->handle->fd >= 0
+                   ? read_cached(io->handle->fd, buf, length, offset)
+                   : -EAGAIN;
+    return io->node->kind == NODE_DISK ? disk_pread(io->handle, buf, length, offset)
+                                       : view_read(io, buf, length, offset);
 }
 
 /* ---- changing ---- */
 
-/* Enter the gate, keep, mark. 0: the caller changes the image, then calls end_change. */
+/* Enter the gate, keep, mark. 0: the caller changes the image, then leaves the gate. */
 static int begin_change(struct node_io *io, uint64_t length, uint64_t offset)
 {
     struct disk *d = io->disk;
@@ -196,12 +170,6 @@ static int begin_change(struct node_io *io, uint64_t length, uint64_t offset)
     tracker_mark(d->tracker, offset, length);
     disk_at(d, POINT_WRITE_MARKED, offset);
     return 0;
-}
-
-static void end_change(struct node_io *io, uint64_t start, uint64_t length)
-{
-    gate_leave(io->slot);
-    pace_note(&io->disk->writes, start, length);
 }
 
 static int fd_pwrite(int fd, const char *buf, uint32_t length, uint64_t offset)
@@ -225,21 +193,17 @@ static int check_change(const struct node_io *io, uint32_t flags)
 {
     if (io->info.readonly)
         return -EPERM;
-    if ((flags & NODE_NOWAIT) && ((flags & BACKEND_FUA) || !pace_quick(&io->disk->writes)))
-        return -EAGAIN; /* FUA waits for the medium */
-    return 0;
+    return flags & NODE_NOWAIT ? -EAGAIN : 0;
 }
 
 int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
                uint32_t flags)
 {
     struct backend_handle *h = io->handle;
-    uint64_t start;
     int error = check_change(io, flags);
 
     if (error < 0 || length == 0)
         return error;
-    start = pace_now();
     error = begin_change(io, length, offset);
     if (error < 0)
         return error;
@@ -247,7 +211,7 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
         error = fd_pwrite(h->fd, buf, length, offset);
     else
         error = h->backend->ops->pwrite(h, buf, length, offset, flags & BACKEND_FUA);
-    end_change(io, start, length);
+    gate_leave(io->slot);
     return error;
 }
 
@@ -298,7 +262,6 @@ static int clear_range(struct node_io *io, uint64_t length, uint64_t offset, uin
                        bool sparse, clear_op op)
 {
     struct disk *d = io->disk;
-    uint64_t start = pace_now();
     int error;
 
     if (sparse && length > VIEW_TOUCHED_UNIT) {
@@ -314,7 +277,7 @@ static int clear_range(struct node_io *io, uint64_t length, uint64_t offset, uin
             return error;
         error = op(io->handle, length, offset, flags);
     }
-    end_change(io, start, 0);
+    gate_leave(io->slot);
     return error;
 }
 
@@ -367,7 +330,7 @@ int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fl
 int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
                  struct extents *extents)
 {
-    if ((flags & NODE_NOWAIT) && !pace_quick(&io->disk->reads))
+    if (flags & NODE_NOWAIT)
         return -EAGAIN;
     if (io->node->kind == NODE_VIEW)
         return view_extents(io, length, offset, flags & BACKEND_REQ_ONE, extents);

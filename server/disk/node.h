@@ -26,7 +26,7 @@ struct node {
 };
 
 /* Flags of requests: the backend's (BACKEND_FUA ...), and */
-#define NODE_NOWAIT 0x100u /* -EAGAIN, and nothing done, where it would or might block for long */
+#define NODE_NOWAIT 0x100u /* -EAGAIN, and nothing done, where it would or might block */
 
 struct node_io;
 
