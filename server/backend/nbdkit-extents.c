@@ -16,6 +16,7 @@ struct nbdkit_extents {
     uint64_t start, end; /* asked for: [start, end) */
     uint64_t next;       /* where the next extent has to begin, once `begun` */
     bool begun, broken;
+    bool full;           /* something was left out: nothing may follow */
     struct extents kept; /* from `start` on */
 };
 
@@ -57,15 +58,17 @@ int nbdkit_add_extent(struct nbdkit_extents *e, uint64_t offset, uint64_t length
     e->next = behind;
 
     /* Nothing of it is asked for. (An empty one may still have broken the order.) */
-    if (length == 0 || behind <= e->start || offset >= e->end)
+    if (length == 0 || behind <= e->start || offset >= e->end || e->full)
         return 0;
     if (offset > e->start && e->kept.total == 0)
         return refuse(e, "is the first, but begins behind the start of the request", offset);
 
     uint64_t from = MAX(offset, e->start), to = MIN(behind, e->end);
     int r = extents_add(&e->kept, to - from, type & (EXTENT_HOLE | EXTENT_ZERO));
-    if (r == -ENOSPC) /* full: what is in it is a good, shorter answer */
+    if (r == -ENOSPC) { /* what is in it is a good, shorter answer */
+        e->full = true;
         return 0;
+    }
     if (r < 0) {
         nbdkit_error("nbdkit_add_extent: out of memory");
         errno = -r;

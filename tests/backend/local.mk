@@ -9,6 +9,7 @@ backend_test_plugins = \
 	tests/plugins-src/extras.la \
 	tests/plugins-src/minimal.la \
 	tests/plugins-src/missing-symbol.la \
+	tests/plugins-src/registration.la \
 	tests/plugins-src/v1.la \
 	tests/plugins-src/v2.la
 backend_header_tests = tests/backend/test-abi
@@ -34,6 +35,9 @@ tests_plugins_src_minimal_la_LDFLAGS = $(test_plugin_ldflags)
 tests_plugins_src_missing_symbol_la_SOURCES = tests/plugins-src/missing-symbol.c
 tests_plugins_src_missing_symbol_la_CFLAGS = $(test_plugin_cflags)
 tests_plugins_src_missing_symbol_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_registration_la_SOURCES = tests/plugins-src/registration.c
+tests_plugins_src_registration_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_registration_la_LDFLAGS = $(test_plugin_ldflags)
 tests_plugins_src_v1_la_SOURCES = tests/plugins-src/v1.c tests/plugins-src/probe.h
 tests_plugins_src_v1_la_CFLAGS = $(test_plugin_cflags)
 tests_plugins_src_v1_la_LDFLAGS = $(test_plugin_ldflags)

@@ -289,6 +289,22 @@ static void test_exports(void)
     nbdkit_extents_free(NULL);
 }
 
+/* A list that is full ends there: what comes after what was left out must not be taken for it. */
+static void test_full_extents(void)
+{
+    struct nbdkit_extents *list = nbdkit_extents_new(0, UINT32_MAX);
+    struct extents out = EXTENTS_INIT;
+
+    for (uint64_t i = 0; i < EXTENTS_MAX + 10; i++)
+        g_assert_cmpint(nbdkit_add_extent(list, i * 512, 512, i % 2), ==, 0);
+    g_assert_cmpint(nbdkit_extents_take(list, 1, &out), ==, 0);
+    g_assert_cmpuint(out.count, ==, EXTENTS_MAX);
+    g_assert_cmpuint(out.total, ==, UINT64_C(512) * EXTENTS_MAX);
+    g_assert_cmpuint(out.list[EXTENTS_MAX - 1].length, ==, 512);
+    extents_free(&out);
+    nbdkit_extents_free(list);
+}
+
 /* From a thread that works for nobody. */
 static void test_outside(void)
 {
@@ -326,6 +342,7 @@ static void add_tests(void)
     g_test_add_func("/functions/intern", test_intern);
     g_test_add_func("/functions/password", test_password);
     g_test_add_func("/functions/exports", test_exports);
+    g_test_add_func("/functions/full-extents", test_full_extents);
     g_test_add_func("/functions/outside", test_outside);
 }
 

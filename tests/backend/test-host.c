@@ -263,6 +263,58 @@ static void test_load_errors(void)
     assert_load_error("@missing-symbol", "/missing-symbol.so");
 }
 
+static void test_bad_registration(void)
+{
+    static const struct {
+        const char *way, *message;
+    } cases[] = {
+        {"nothing", "plugin_init returned nothing"},
+        {"version-3", "API version 3 is not supported"},
+        {"version-minus-1", "API version -1 is not supported"},
+        {"model-4", "unknown thread model 4"},
+        {"no-name", "no name"},
+        {"bad-name", "no name"},
+        {"no-open", "has no open callback"},
+        {"no-get_size", "has no get_size callback"},
+        {"no-pread", "has no pread callback"},
+        {"tiny", "16 bytes is too small"},
+    };
+
+    if (!harness_have_plugins())
+        return;
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_setenv("TEST_REGISTRATION", cases[i].way, TRUE);
+        g_test_message("%s", cases[i].way);
+        assert_load_error("@registration", cases[i].message);
+        assert_load_error("@registration", "/registration.so");
+    }
+}
+
+/* Plugins that are older or newer than the structure as we know it. */
+static void test_odd_registration(void)
+{
+    static const struct {
+        const char *way;
+        int byte; /* which pread was called */
+        bool can_write;
+    } cases[] = {{"version-0", 1, false}, {"version-1", 1, false}, {"newer", 2, true}};
+    char c = 0;
+
+    if (!harness_have_plugins())
+        return;
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_setenv("TEST_REGISTRATION", cases[i].way, TRUE);
+        struct backend *b = harness_load("@registration", NULL);
+        struct backend_handle *h = harness_open(b);
+        g_assert_cmpint(b->ops->pread(h, &c, 1, 0), ==, 0);
+        g_assert_cmpint(c, ==, cases[i].byte);
+        g_assert_true(h->can_write == cases[i].can_write);
+        g_assert_cmpint(plugin_of(b)->api.errno_is_preserved, ==, 0);
+        harness_close(h);
+        harness_free(b);
+    }
+}
+
 static void test_config_errors(void)
 {
     g_autoptr(GError) err = NULL;
@@ -466,6 +518,8 @@ static void add_tests(void)
     g_test_add_func("/host/instances", test_instances);
     g_test_add_func("/host/debug-flags", test_debug_flags);
     g_test_add_func("/host/load-errors", test_load_errors);
+    g_test_add_func("/host/registration/bad", test_bad_registration);
+    g_test_add_func("/host/registration/odd", test_odd_registration);
     g_test_add_func("/host/config-errors", test_config_errors);
     g_test_add_func("/host/dump", test_dump);
     g_test_add_func("/host/dump-like-nbdkit", test_dump_like_nbdkit);
