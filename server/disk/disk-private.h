@@ -165,7 +165,7 @@ struct view {
 struct view *view_new(struct disk *d, const char *name, const struct view_options *options,
                       GError **err);
 void view_free(struct view *v);
-void view_link(struct view *v);
+void view_link(struct view *v, int64_t instant_usec);
 
 /* The entry that has v's data of `block`: its own, or that of the next newer view that kept it;
  * BLOCK_NEEDED: the data is on the disk (at the time of the call). Inside the grace `readers`. */

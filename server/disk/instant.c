@@ -181,7 +181,7 @@ static bool stays(const struct stage *st, const struct dirty_bitmap *db)
     return false;
 }
 
-static void flip(struct stage *st)
+static void flip(struct stage *st, int64_t now)
 {
     struct disk *d = st->disk;
     struct tracker *tracker = d->tracker;
@@ -194,7 +194,7 @@ static void flip(struct stage *st)
     d->bitmaps = st->list;
     st->list = list;
     for (unsigned k = 0; k < st->views->len; k++) {
-        view_link(st->views->pdata[k]);
+        view_link(st->views->pdata[k], now);
         g_ptr_array_add(d->views, st->views->pdata[k]);
     }
     pthread_mutex_unlock(&d->lock);
@@ -240,12 +240,15 @@ static int close_gates(struct instant *i, GError **err)
 
 int instant_commit(struct instant *i, GError **err)
 {
+    int64_t now; /* one for all: that is how one knows which views belong together */
+
     for (unsigned k = 0; k < i->stages->len; k++)
         prepare(i->stages->pdata[k]);
     if (close_gates(i, err) < 0) {
         instant_abort(i);
         return -1;
     }
+    now = g_get_real_time();
     for (unsigned k = 0; k < i->stages->len; k++)
         disk_at(((struct stage *)i->stages->pdata[k])->disk, POINT_GATES_CLOSED, 0);
     for (unsigned k = 0; k < i->stages->len; k++) {
@@ -257,7 +260,7 @@ int instant_commit(struct instant *i, GError **err)
             instant_abort(i);
             return -1;
         }
-        flip(st);
+        flip(st, now);
     }
     open_gates(i);
     for (unsigned k = 0; k < i->stages->len; k++)

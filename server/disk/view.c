@@ -69,12 +69,12 @@ void view_free(struct view *v)
     g_free(v);
 }
 
-void view_link(struct view *v)
+void view_link(struct view *v, int64_t instant_usec)
 {
     struct disk *d = v->disk;
     struct view *newest = atomic_load(&d->newest);
 
-    v->instant_usec = g_get_real_time();
+    v->instant_usec = instant_usec;
     atomic_store(&v->older, newest);
     if (newest)
         atomic_store(&newest->newer, v);
