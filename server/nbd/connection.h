@@ -22,9 +22,9 @@
 
 /* A connection's buffers, mapped once and touched as far as they are used; given back to the kernel
  * when it is idle. A write that fits into the receive buffer is executed from there. */
-#define RECEIVE_BUFFER   ((1u << 20) + (64u << 10))
-#define SEND_BUFFER      (512u << 10)
-#define IN_PLACE_PAYLOAD (1u << 20)
+#define RECEIVE_BUFFER   ((2u << 20) + (64u << 10))
+#define SEND_BUFFER      ((1u << 20) + (64u << 10))
+#define IN_PLACE_PAYLOAD (2u << 20)
 
 /* Seconds without traffic after which buffers and workers are given up. */
 #define IDLE_SECONDS 1u

@@ -15,13 +15,14 @@ static void reply_result(const struct session *s, struct lane *l, const struct r
         reply_error(l, s, r, request_error(r, error), NULL);
 }
 
-/* A read that may go out in several chunks, or fits into one piece. */
-static bool read_pieces(const struct session *s, struct lane *l, struct request *r, uint32_t flags)
+/* A read as replies of at most `piece` bytes of data. */
+static bool read_pieces(const struct session *s, struct lane *l, struct request *r, uint32_t piece,
+                        uint32_t flags)
 {
     size_t head = reply_data_header_size(s);
 
     while (r->length > 0) {
-        uint32_t n = (uint32_t)MIN(r->length, READ_PIECE);
+        uint32_t n = (uint32_t)MIN(r->length, piece);
         uint8_t *p = lane_reserve(l, head + n);
         if (l->dead)
             return true;
@@ -93,13 +94,16 @@ static void read_unfragmented(const struct session *s, struct lane *l, struct re
 static bool execute_read(const struct session *s, struct lane *l, struct request *r, bool nowait)
 {
     bool one_run = !s->rules.structured || (r->flags & NBD_CMD_FLAG_DF);
+    uint32_t flags = nowait ? NODE_NOWAIT : 0;
 
     if (r->length == 0) {
         reply_success(l, s, r);
         return true;
     }
-    if (!one_run || r->length <= READ_PIECE)
-        return read_pieces(s, l, r, nowait ? NODE_NOWAIT : 0);
+    if (!one_run)
+        return read_pieces(s, l, r, READ_PIECE, flags);
+    if (reply_data_header_size(s) + r->length <= l->size)
+        return read_pieces(s, l, r, (uint32_t)r->length, flags);
     if (nowait)
         return false;
     read_unfragmented(s, l, r);

@@ -85,6 +85,7 @@ void stream_tune(struct stream *s, unsigned idle_seconds, unsigned send_seconds)
     case AF_INET:
     case AF_INET6:
         set_option(s->out, IPPROTO_TCP, TCP_NODELAY, 1);
+        set_option(s->out, SOL_SOCKET, SO_KEEPALIVE, 1); /* a peer that lost its power */
         break;
     default:
         break;

@@ -21,6 +21,22 @@ static void fill(uint8_t *p, size_t length, unsigned seed)
         p[i] = (uint8_t)((i * 31 + i / 251 + seed) & 0xff);
 }
 
+static struct connection *only_connection(struct rig *r, enum phase phase)
+{
+    struct connection *found = NULL;
+
+    pthread_mutex_lock(&r->engine->lock);
+    for (GList *i = r->engine->connections.head; i != NULL; i = i->next) {
+        struct connection *c = i->data;
+        if (c->phase == phase) {
+            g_assert_null(found);
+            found = c;
+        }
+    }
+    pthread_mutex_unlock(&r->engine->lock);
+    return found;
+}
+
 /* ---- requests ---- */
 
 static void test_commands(gconstpointer structured)
@@ -114,14 +130,11 @@ static void test_blocked_reads_are_overtaken(void)
 static void test_quick_disk_comes_inline(void)
 {
     struct rig r;
-    struct connection *first;
 
     rig_begin(&r, NULL);
     fake_never_promise(r.registry, true);
     struct client c = rig_go(&r, true);
-    pthread_mutex_lock(&r.engine->lock);
-    first = r.engine->connections.head->data;
-    pthread_mutex_unlock(&r.engine->lock);
+    struct connection *first = only_connection(&r, PHASE_TRANSMISSION);
     /* The estimate is forced, for the machine that runs this may be slow. */
     atomic_store(&first->handover.average_ns[CLASS_READ], 0);
     client_request(&c, 0, READ, 1, 0, 512);
@@ -207,7 +220,7 @@ static void test_large_read_fails_late(void)
     rig_begin(&r, NULL);
     fake_fail(r.registry, READ_PIECE, EIO);
     struct client c = rig_go(&r, false);
-    client_request(&c, 0, READ, 1, 0, 1 << 20);
+    client_request(&c, 0, READ, 1, 0, 4 << 20);
     client_receive(&c, header, sizeof header);
     g_assert_cmpuint(load_be32(header + 4), ==, 0);
     uint8_t byte;
@@ -215,7 +228,7 @@ static void test_large_read_fails_late(void)
     size_t got = 0;
     while ((n = recv(c.fd, &byte, 1, 0)) == 1)
         got++;
-    g_assert_cmpuint(got, <, 1 << 20);
+    g_assert_cmpuint(got, <, 4 << 20);
     client_close(&c);
     rig_end(&r);
 }
@@ -243,8 +256,8 @@ static void test_large_write(gconstpointer hold)
     client_expect_success(&c, 1, 0);
     g_assert_cmpmem(fake_bytes(r.disk) + 4096, length, data, length);
     g_assert_cmpuint(fake_counts(r.registry).writes, ==, 1);
-    client_request(&c, 0, WRITE, 3, 0, 1 << 20);
-    client_send(&c, data, 1 << 20);
+    client_request(&c, 0, WRITE, 3, 0, IN_PLACE_PAYLOAD);
+    client_send(&c, data, IN_PLACE_PAYLOAD);
     client_expect_success(&c, 3, 0);
     g_assert_cmpuint(fake_counts(r.registry).writes, ==, 2);
     client_close(&c);
@@ -426,6 +439,35 @@ static void test_orderly_end(void)
     rig_end(&r);
 }
 
+/* The same where the request under way is carried out by the connection's own thread. */
+static void test_orderly_end_inline(void)
+{
+    struct rig r;
+    pthread_t thread;
+
+    rig_begin(&r, NULL);
+    struct client haggler = rig_connect(&r);
+    client_greet(&haggler, NBD_FLAG_FIXED_NEWSTYLE);
+    fake_never_promise(r.registry, true);
+    fake_hold(r.registry, 4096);
+    struct client c = rig_go(&r, true);
+    only_connection(&r, PHASE_TRANSMISSION)->handover.average_ns[CLASS_READ] = 0;
+    client_request(&c, 0, READ, 1, 4096, 512);
+    fake_wait_held(r.registry, 1);
+    g_assert_cmpint(pthread_create(&thread, NULL, end_engine, &r), ==, 0);
+    while (client_go_option(&haggler, NBD_OPT_INFO, "disk") != NBD_REP_ERR_SHUTDOWN)
+        ; /* until the end has begun */
+    client_request(&c, 0, READ, 2, 0, 512);
+    fake_release(r.registry, 4096);
+    client_expect_success(&c, 1, 512);
+    client_expect_error(&c, 2, NBD_ESHUTDOWN);
+    client_expect_end(&c);
+    pthread_join(thread, NULL);
+    client_close(&haggler);
+    client_close(&c);
+    rig_end(&r);
+}
+
 /* The grace is over: clients are cut. */
 static void test_grace(void)
 {
@@ -499,7 +541,8 @@ static void test_gigantic_write(void)
 static void test_refused_writes(void)
 {
     struct rig r;
-    static const uint32_t sizes[] = {1, 4096, 65536, 1 << 20, (1 << 20) + 1, 32 << 20};
+    static const uint32_t sizes[] = {1,       4096, 65536, IN_PLACE_PAYLOAD, IN_PLACE_PAYLOAD + 1,
+                                     32 << 20};
     g_autofree uint8_t *data = g_malloc0(32 << 20);
 
     rig_begin(&r, NULL);
@@ -632,6 +675,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/nbd/disc-finishes-writes/here", NULL, test_disc_finishes_writes);
     g_test_add_data_func("/nbd/disc-finishes-writes/worker", &yes, test_disc_finishes_writes);
     g_test_add_func("/nbd/orderly-end", test_orderly_end);
+    g_test_add_func("/nbd/orderly-end-inline", test_orderly_end_inline);
     g_test_add_func("/nbd/grace", test_grace);
     g_test_add_func("/nbd/export-removed", test_export_removed);
     g_test_add_func("/nbd/wrong-magic", test_wrong_magic);
