@@ -65,12 +65,29 @@ static int check_kind(struct image *im)
     return 0;
 }
 
-/* The smallest alignment that a direct read takes: there is no portable way but to try. */
+/* What the kernel says that direct I/O must be aligned to; 0: it does not say (before Linux 6.1).
+ */
+static uint32_t stated_alignment(int fd)
+{
+#ifdef STATX_DIOALIGN
+    struct statx st;
+
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 && (st.stx_mask & STATX_DIOALIGN)) {
+        uint32_t align = st.stx_dio_offset_align;
+        return align > st.stx_dio_mem_align ? align : st.stx_dio_mem_align;
+    }
+#endif
+    return 0;
+}
+
+/* The smallest alignment that a direct read takes. */
 static uint32_t find_alignment(int fd)
 {
+    uint32_t align = stated_alignment(fd);
     void *buf;
-    uint32_t align;
 
+    if (align)
+        return align < 512 ? 512 : align;
     if (posix_memalign(&buf, 4096, 4096))
         return 4096;
     for (align = 512; align < 4096; align *= 2) {

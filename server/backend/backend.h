@@ -28,10 +28,10 @@ struct backend_handle;
 #define BACKEND_FAST     4u /* zero: -ENOTSUP, nothing changed, if it is not faster than writing */
 #define BACKEND_REQ_ONE  8u /* extents: one is enough */
 
-/* Who a handle is opened for; what nbdkit_export_name(3), nbdkit_is_tls(3), nbdkit_peer_name(3)
- * answer inside plugin calls on that handle. Outlives the handle. */
+/* Who a handle is opened for; what nbdkit_is_tls(3), nbdkit_peer_name(3) and the like answer inside
+ * plugin calls on that handle. Outlives the handle. */
 struct backend_client {
-    const char *export_name;
+    const char *export_name; /* not nbdkit_export_name(3)'s answer: see plugin-handle.c */
     bool tls;
     int socket; /* -1: none */
 };
