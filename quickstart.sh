@@ -169,8 +169,8 @@ build_tree() {
     say "Building build/$name"
     mkdir -p "$dir"
     if ! (do_build "$dir" "$@") >"$dir/build.log" 2>&1; then
-        grep -E -B 2 -A 8 'error|\*\*\*' "$dir/build.log" | head -n 60 >&2 ||
-            tail -n 30 "$dir/build.log" >&2
+        { grep -E -A 6 ' error: |undefined reference|\*\*\* ' "$dir/build.log" ||
+            tail -n 30 "$dir/build.log"; } | cut -c 1-300 | head -n 60 >&2
         say "build/$name could not be built; all of it is in $dir/build.log" >&2
         return 1
     fi
