@@ -38,6 +38,13 @@ struct receive_buffer {
     size_t begin, end; /* received and not yet dealt with */
 };
 
+/* What a refused request is answered with. */
+struct refusal {
+    struct request request;
+    uint32_t error;
+    const char *why; /* constant, or NULL */
+};
+
 struct connection {
     /* the engine's */
     GList link;
@@ -65,7 +72,8 @@ struct connection {
 
     /* transmission */
     struct receive_buffer in;
-    uint64_t skip; /* bytes of a refused write that are still to come */
+    uint64_t skip;          /* bytes of a refused write that are still to come */
+    struct refusal refusal; /* of that write: its answer when they have */
     struct sender sender;
     struct crew crew;
     struct lane lane;

@@ -251,16 +251,25 @@ static bool execute_here(struct connection *c, struct request *r, const uint8_t 
     return true;
 }
 
-/* Answer with an error; the payload, if any, is passed over as it comes. in.begin is behind the
- * header. */
+static enum step reply_refusal(struct connection *c)
+{
+    const struct refusal *f = &c->refusal;
+
+    reply_error(&c->lane, &c->session, &f->request, f->error, f->why);
+    return STEP_NEXT;
+}
+
+/* Answer with an error, but not before the payload has come, which is passed over: a client does
+ * not look for the answer to a request that it is still sending (libnbd takes one for a reply out
+ * of nowhere and gives up). in.begin is behind the header. */
 static enum step refuse(struct connection *c, const struct request *r, uint32_t error,
                         const char *why)
 {
     connection_debug(c, "%s of %" PRIu64 " bytes at %" PRIu64 ": refused: %s", request_name(r),
                      r->length, r->offset, why ? why : request_error_text(error));
-    reply_error(&c->lane, &c->session, r, error, why);
+    c->refusal = (struct refusal){.request = *r, .error = error, .why = why};
     c->skip = request_payload(r);
-    return STEP_NEXT;
+    return c->skip > 0 ? STEP_NEXT : reply_refusal(c);
 }
 
 /* ---- large writes ---- */
@@ -328,7 +337,7 @@ static enum step skip_payload(struct connection *c)
 
     c->in.begin += n;
     c->skip -= n;
-    return c->skip == 0 ? STEP_NEXT : receive_more(c, 1);
+    return c->skip == 0 ? reply_refusal(c) : receive_more(c, 1);
 }
 
 /* What is wrong with the request, if anything. */
