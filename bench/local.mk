@@ -3,6 +3,6 @@
 EXTRA_DIST += bench/README.md bench/bench.py bench/rivals.py
 
 bench: all
-	$(AM_TESTS_ENVIRONMENT) unset MALLOC_PERTURB_; \
+	@$(AM_TESTS_ENVIRONMENT) unset MALLOC_PERTURB_; \
 	    $(PYTHON) $(top_srcdir)/bench/bench.py $(BENCH_FLAGS)
 .PHONY: bench

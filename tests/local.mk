@@ -28,6 +28,10 @@ unit_tests = \
 
 # Functional tests in Python.
 python_tests = \
+	tests/clients/test-qemu-io.py \
+	tests/clients/test-qemu-img.py \
+	tests/clients/test-libnbd.py \
+	tests/clients/test-fio.py \
 	tests/clients/test-guest.py \
 	tests/clients/test-main-job.py \
 	tests/clients/test-nbdcopy.py \
@@ -167,6 +171,8 @@ nbd_rig = \
 nbd_libs = server/nbd/libnbdserver.a common/libcommon.a $(GLIB_LIBS)
 tests_unit_test_nbd_connection_SOURCES = tests/unit/test-nbd-connection.c $(nbd_rig)
 tests_unit_test_nbd_connection_LDADD = $(nbd_libs)
+tests_unit_test_found_read_order_SOURCES = tests/unit/test-found-read-order.c $(nbd_rig)
+tests_unit_test_found_read_order_LDADD = $(nbd_libs) -ldl
 tests_unit_test_nbd_listener_SOURCES = tests/unit/test-nbd-listener.c $(nbd_rig)
 tests_unit_test_nbd_listener_LDADD = $(nbd_libs)
 tests_unit_test_nbd_parse_SOURCES = tests/unit/test-nbd-parse.c $(nbd_rig)
