@@ -357,6 +357,47 @@ def one_plugin_on_two_disks():
         assert s.nbd("vdd").pread(2, 0) == b"\x09\x08"
 
 
+def built_plugin(name):
+    """One of tests/plugins-src, built from nbdkit's own header."""
+    path = os.path.join(os.environ["top_builddir"], f"tests/plugins-src/.libs/{name}.so")
+    if not os.path.exists(path):
+        skip("nbdkit-plugin.h was not there to build test plugins with")
+    return path
+
+
+@test
+def plugins_of_every_version():
+    for name in "minimal", "v1", "v2":
+        path = built_plugin(name)
+        note(name)
+        with Server("--disk", "vda", path) as s:
+            h = s.nbd("vda", contexts=[BASE])
+            if SANITIZER == "no":
+                theirs = nbdkit(path)
+                if name == "minimal":
+                    assert_same(h, theirs)
+                    theirs.shutdown()
+                else:
+                    compare_connections(h, theirs)
+            elif name != "minimal":
+                write_a_little(h)
+            if name == "v1":  # no fast zeroes without flags
+                assert h.can_fast_zero()
+                try:
+                    h.zero(4096, 0, nbd.CMD_FLAG_FAST_ZERO)
+                    raise AssertionError("a version 1 plugin cannot know what is fast")
+                except nbd.Error as e:
+                    assert e.errnum == errno.ENOTSUP
+
+
+@test
+def a_plugin_that_serves_one_connection_serves_all_clients():
+    with Server("--disk", "vda", built_plugin("minimal")) as s:
+        handles = [s.nbd("vda") for _ in range(3)]
+        for h in handles:
+            assert h.pread(2, 4095) == b"\0\1" and h.pread(1, 8192) == b"\2"
+
+
 @test
 def an_interpreter_serves_one_disk():
     require_plugin("python")
