@@ -373,6 +373,109 @@ static void test_bad_utf8_out(void)
     g_string_free(out, TRUE);
 }
 
+/* ---- at random ---- */
+
+/* Text of what JSON is made of, mostly in the wrong order. */
+static GString *random_text(GRand *rand)
+{
+    static const char *const pieces[] = {
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "{\"id\":",
+        "{'a':",
+        "\"a\"",
+        "'",
+        "\"",
+        "\\",
+        "\\u",
+        "\\u00",
+        "\\ud83d",
+        "\\ud",
+        "true",
+        "null",
+        "tru",
+        "0",
+        "-",
+        "12",
+        ".",
+        "e",
+        "+",
+        "1e5",
+        "99999999999999999999",
+        " ",
+        "\n",
+        "\t",
+        "\001",
+        "\377",
+        "\303",
+        "\251",
+        "\360\237\230\200",
+        "@",
+        "%",
+        "/*",
+        "id",
+        "\177",
+        "\"b\":",
+        "[[[[",
+        "]]]]",
+    };
+    GString *text = g_string_new(NULL);
+
+    for (int n = g_rand_int_range(rand, 1, 40); n > 0; n--)
+        g_string_append(text, pieces[g_rand_int_range(rand, 0, G_N_ELEMENTS(pieces))]);
+    if (g_rand_int_range(rand, 0, 8) == 0)
+        g_string_insert_c(text, g_rand_int_range(rand, 0, (gint32)text->len), '\0');
+    return text;
+}
+
+/* What the stream lets through, json-glib takes; a key twice is all that it may still find. */
+static void check_parses(const GString *text)
+{
+    static const struct json_limits tight = {.bytes = 100, .tokens = 30, .depth = 5};
+    struct json_stream *j = json_stream_new(&tight);
+
+    for (size_t at = 0, used; at < text->len; at += used) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(JsonNode) node = NULL;
+
+        if (json_stream_feed(j, text->str + at, text->len - at, &used, NULL) != JSON_STREAM_VALUE)
+            continue;
+        node = json_value_parse(json_stream_text(j), json_stream_members(j), &error);
+        if (!node)
+            g_assert_cmpstr(error->message, ==, "JSON parse error, duplicate key");
+        if (json_stream_id(j)->len > 0) {
+            g_autoptr(JsonNode) id = json_from_string(json_stream_id(j)->str, NULL);
+
+            g_assert_true(node == NULL || id != NULL ||
+                          strcmp(json_stream_id(j)->str, "null") == 0);
+        }
+    }
+    json_stream_free(j);
+}
+
+static void test_random(void)
+{
+    static const struct json_limits tight = {.bytes = 100, .tokens = 30, .depth = 5};
+    g_autoptr(GRand) rand = g_rand_new_with_seed((guint32)g_test_rand_int());
+
+    for (int i = 0; i < 20000; i++) {
+        GString *text = random_text(rand);
+        size_t first = (size_t)g_rand_int_range(rand, 1, (gint32)text->len + 1);
+        g_autofree char *whole = results_of(&tight, text->str, text->len, 0, 0);
+        g_autofree char *bytes = results_of(&tight, text->str, text->len, 0, 1);
+        g_autofree char *cut = results_of(&tight, text->str, text->len, first, 7);
+
+        g_assert_cmpstr(whole, ==, bytes);
+        g_assert_cmpstr(whole, ==, cut);
+        check_parses(text);
+        g_string_free(text, TRUE);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -389,5 +492,6 @@ int main(int argc, char **argv)
     g_test_add_func("/value/deep", test_deep_parsed);
     g_test_add_func("/value/duplicates", test_duplicates);
     g_test_add_func("/value/bad-utf8-out", test_bad_utf8_out);
+    g_test_add_func("/stream/random", test_random);
     return g_test_run();
 }
