@@ -5,17 +5,22 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 /* A pipe that poll(2) calls writable takes this much without blocking. */
 #define PIPE_PIECE 4096u
+/* For how long at most, and how often meanwhile, stream_finish looks. */
+#define FINISH_USEC    G_USEC_PER_SEC
+#define FINISH_STEP_MS 10
 /* Room asked for in a Unix socket, so that a batch of replies goes in with one call. */
 #define SOCKET_BUFFER (512 << 10)
 
@@ -235,6 +240,24 @@ int stream_send_by(struct stream *s, const void *buf, size_t length, int64_t dea
         }
     }
     return 0;
+}
+
+void stream_finish(struct stream *s)
+{
+    int64_t until = g_get_monotonic_time() + FINISH_USEC;
+    int domain = s->out_socket ? socket_domain(s->out) : AF_UNSPEC;
+    int unsent;
+    uint8_t waste[4096];
+
+    if (s->out_socket)
+        shutdown(s->out, SHUT_WR);
+    if (domain != AF_INET && domain != AF_INET6)
+        return;
+    while (ioctl(s->out, SIOCOUTQ, &unsent) == 0 && unsent > 0 && g_get_monotonic_time() < until) {
+        if (wait_for(s, true, FINISH_STEP_MS) > 0 &&
+            stream_receive_now(s, waste, sizeof waste) == 0)
+            return;
+    }
 }
 
 static void end_waiting(int fd)

@@ -47,6 +47,10 @@ int stream_send(struct stream *s, struct iovec *iov, unsigned n);
 int stream_receive_by(struct stream *s, void *buf, size_t length, int64_t deadline);
 int stream_send_by(struct stream *s, const void *buf, size_t length, int64_t deadline);
 
+/* Nothing more will be sent. Over TCP, wait for what was sent to arrive, but not long: to close
+ * with input unread throws it away. */
+void stream_finish(struct stream *s);
+
 /* From any thread: receiving finds the end (what has arrived may still be received first);
  * everything ends at once. */
 void stream_end_input(struct stream *s);

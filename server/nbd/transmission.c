@@ -217,19 +217,27 @@ static struct job *make_job(struct connection *c, const struct request *r, const
     return job;
 }
 
-/* To a worker; or here, slowly but surely, where there is no memory or no thread for it. */
+/* To a worker, or here where no thread can be had. */
+static void start_job(struct connection *c, struct job *job)
+{
+    if (!crew_start(&c->crew, job)) {
+        transmission_run_job(c, job);
+        crew_job_done(job);
+    }
+}
+
+/* To a worker; or here, slowly but surely, where there is no memory for it. */
 static void hand_over(struct connection *c, struct request *r, const uint8_t *payload)
 {
     size_t charge = job_charge(c, r);
 
     admit(c, charge);
     struct job *job = make_job(c, r, payload, charge);
-    if (job == NULL) {
+    if (job != NULL) {
+        start_job(c, job);
+    } else {
         crew_unadmit(&c->crew, charge);
         execute_timed(c, &c->lane, r, payload);
-    } else if (!crew_start(&c->crew, job)) {
-        transmission_run_job(c, job);
-        crew_job_done(job);
     }
 }
 
@@ -293,39 +301,40 @@ static bool receive_payload(struct connection *c, uint8_t *to, size_t length)
     return true;
 }
 
-/* A write that is larger than the receive buffer; in.begin is behind its header. */
-static enum step large_write(struct connection *c, struct request *r)
+/* A job with a mapping for the largest payload there is; what is not received takes no memory. */
+static struct job *make_large_job(struct connection *c, const struct request *r)
 {
-    size_t length = r->length;
-
-    admit(c, length);
-    uint8_t *payload = mmap(NULL, NBD_MAX_PAYLOAD, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    struct job *job = payload == MAP_FAILED ? NULL : make_job(c, r, NULL, length);
+    void *payload = mmap(NULL, NBD_MAX_PAYLOAD, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (payload == MAP_FAILED)
+        return NULL;
+    struct job *job = make_job(c, r, NULL, r->length);
     if (job == NULL) {
-        if (payload != MAP_FAILED)
-            munmap(payload, NBD_MAX_PAYLOAD);
-        crew_unadmit(&c->crew, length);
-        return refuse(c, r, NBD_ENOMEM, NULL);
+        munmap(payload, NBD_MAX_PAYLOAD);
+        return NULL;
     }
     job->payload = payload;
     job->payload_mapped = NBD_MAX_PAYLOAD;
+    return job;
+}
 
-    if (!receive_payload(c, payload, length)) {
+/* A write that is larger than the receive buffer; in.begin is behind its header. */
+static enum step large_write(struct connection *c, struct request *r)
+{
+    admit(c, r->length);
+    struct job *job = make_large_job(c, r);
+    if (job == NULL) {
+        crew_unadmit(&c->crew, r->length);
+        return refuse(c, r, NBD_ENOMEM, NULL);
+    }
+    if (!receive_payload(c, job->payload, r->length)) {
         crew_job_done(job); /* nothing laid out: it is just forgotten */
         return STEP_END;
     }
-    bool alone = false; /* the next one is being received while this is written */
-    bool watch;
-    if (execute(&c->session, &c->lane, r, payload, true)) {
+    if (execute_here(c, r, job->payload, received(c) < NBD_REQUEST_SIZE))
         crew_job_done(job);
-    } else if (handover_stay(&c->handover, request_class(r), alone, &watch)) {
-        execute_timed(c, &c->lane, r, payload);
-        crew_job_done(job);
-    } else if (!crew_start(&c->crew, job)) {
-        transmission_run_job(c, job);
-        crew_job_done(job);
-    }
+    else
+        start_job(c, job);
     return STEP_NEXT;
 }
 
@@ -386,8 +395,12 @@ static enum step one_request(struct connection *c)
 
     const uint8_t *data = payload > 0 ? c->in.bytes + c->in.begin + NBD_REQUEST_SIZE : NULL;
     c->in.begin += size;
-    if (!execute_here(c, &r, data, received(c) < NBD_REQUEST_SIZE))
+    const uint64_t whole = r.length;
+    if (!execute_here(c, &r, data, received(c) < NBD_REQUEST_SIZE)) {
+        if (r.length < whole) /* chunks of its reply are laid out: a worker's come after them */
+            lane_flush(&c->lane);
         hand_over(c, &r, data);
+    }
     if (c->lane.used >= SEND_EARLY)
         lane_flush(&c->lane);
     return STEP_NEXT;
@@ -407,4 +420,5 @@ void transmission(struct connection *c)
     }
     lane_flush(&c->lane);
     crew_finish(&c->crew);
+    stream_finish(&c->stream);
 }

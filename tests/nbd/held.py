@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A server whose reads stay under way until the test lets them go, by two FIFOs and the eval plugin.
+"""A server whose reads stay under way until the test lets them go: two FIFOs and the eval plugin.
 
     with Held() as h:
         c = Client(h.server.socket).go()

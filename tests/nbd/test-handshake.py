@@ -103,6 +103,19 @@ def H3_wrong_option_magic_ends_the_connection():
 
 
 @test
+def H3_endless_haggling_ends():
+    with serve() as (s, c):
+        c.structured()
+        data = c.meta_data("vda", "base:allocation")
+        try:
+            for _ in range(100000):
+                c.option(OPT_SET_META, data)
+            raise AssertionError("100,000 options, and no end")
+        except (Closed, BrokenPipeError):
+            pass
+
+
+@test
 def H4_EXPORT_NAME():
     with serve(flags=FIXED_NEWSTYLE) as (s, c):
         c.export_name("vdb", zeroes=True)

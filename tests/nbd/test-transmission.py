@@ -119,9 +119,9 @@ def X5_errors_of_the_backend():
     with tmpdir() as d:
         path = os.path.join(d, "error")
         fail = f"read e <{path}; echo $e oops >&2; exit 1"
-        with serve("eval", "get_size=echo 1048576", f"pread={fail}", f"pwrite=cat >/dev/null; {fail}",
-                   f"flush={fail}", f"trim={fail}", "can_write=exit 0", "can_flush=exit 0",
-                   "can_trim=exit 0") as (s, c):
+        with serve("eval", "get_size=echo 1048576", f"pread={fail}",
+                   f"pwrite=cat >/dev/null; {fail}", f"flush={fail}", f"trim={fail}",
+                   "can_write=exit 0", "can_flush=exit 0", "can_trim=exit 0") as (s, c):
             for name, expected in table.items():
                 with open(path, "w") as f:
                     f.write(name + "\n")
