@@ -20,6 +20,7 @@ unit_tests = \
 	tests/unit/test-client-table \
 	tests/unit/log \
 	tests/unit/test-cursor \
+	tests/unit/test-found-read-order \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
 	tests/unit/test-nbd-parse \
@@ -28,6 +29,7 @@ unit_tests = \
 
 # Functional tests in Python.
 python_tests = \
+	tests/clients/test-nbdkit-front.py \
 	tests/clients/test-qemu-io.py \
 	tests/clients/test-qemu-img.py \
 	tests/clients/test-libnbd.py \
