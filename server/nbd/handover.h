@@ -10,14 +10,14 @@
  * request at a time. So:
  *
  *  - While such requests of the same class lately took less than HANDOVER_QUICK_NS, they are done
- * here. A sample counts at most HANDOVER_CLIP_NS, so that one hiccup (a preempted thread) hands
- * over one request and not the next hundred, and two or three slow ones in a row turn the class to
- * slow.
+ *    here. A sample counts at most HANDOVER_CLIP_NS, so that one hiccup (a preempted thread) hands
+ *    over one request and not the next hundred, and two or three slow ones in a row turn the class
+ *    to slow.
  *  - A slow one is handed over, except when nobody could gain by it: a client that sends the next
  *    request only when it has the reply to the last one. That is known by looking, after a slow
  *    request was done here and before its reply is sent, whether a further request has come
  *    meanwhile. If so, HANDOVER_DEEP slow requests that come alone are handed over before we try
- * again.
+ *    it again.
  *
  * A new connection begins slow and deep: the first requests that may block are handed over. So a
  * disk that hangs never takes the connection's thread with it, unless it has been quick, or read
@@ -46,8 +46,7 @@ void handover_init(struct handover *h);
 enum request_class request_class(const struct request *r);
 
 /* May a request that might block be done here? `alone`: no request is under way or has arrived
- * behind it. Sets *watch if afterwards handover_watched is to be called. The connection's thread.
- */
+ * behind it. Sets *watch if handover_watched is to be called afterwards. Connection's thread. */
 bool handover_stay(struct handover *h, enum request_class class, bool alone, bool *watch);
 /* Whether further requests had come before the reply to a watched one was sent. */
 void handover_watched(struct handover *h, bool further);
