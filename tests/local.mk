@@ -61,6 +61,8 @@ python_tests = \
 
 # Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
 tsan_tests = \
+	tests/control/test-qmp-exports.py \
+	tests/control/test-qmp-nodes.py \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
 	tests/unit/test-nbd-status \
