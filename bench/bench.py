@@ -127,8 +127,9 @@ def bench_fleece(base, kinds, options, results):
                                     "IOPS", kind.name, got["iops"])
                         if not view:
                             continue
+                        p99 = got["clat_ns"]["percentile"]["99.000000"] / 1e3
                         results.add("fleece-p99", "the same under a fresh view: 99 % are done in",
-                                    "µs", kind.name, got["clat_ns"]["percentile"]["99.000000"] / 1e3)
+                                    "µs", kind.name, p99)
                         kept, allocated = server.scratch_bytes()
                         results.add("scratch", "scratch, bytes kept for each byte written", "bytes",
                                     kind.name, kept / got["io_bytes"])
@@ -181,7 +182,8 @@ def markdown(kinds, results):
     for key, (title, unit) in results.titles.items():
         medians = [results.median(key, n) for n in names]
         ratios = [f"{medians[0] / m:.2f}" if m else "–" for m in medians[1:]]
-        lines.append("| " + " | ".join([title, unit] + [number(m) for m in medians] + ratios) + " |")
+        cells = [title, unit] + [number(m) for m in medians] + ratios
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -214,9 +216,10 @@ def main():
             bench_fleece(base, kinds, options, results)
         if options.only in (None, "memory"):
             bench_memory(base, kinds, results)
-    machine = {"versions": [k.version() for k in kinds] + [fleece.run("fio", "--version").stdout.strip()],
-               "kernel": platform.release(), "processor": processor(), "cpus": os.cpu_count(),
-               "load": os.getloadavg()[0], "rounds": options.rounds, "seconds": options.seconds}
+    versions = [k.version() for k in kinds] + [fleece.run("fio", "--version").stdout.strip()]
+    machine = {"versions": versions, "kernel": platform.release(), "processor": processor(),
+               "cpus": os.cpu_count(), "load": os.getloadavg()[0], "rounds": options.rounds,
+               "seconds": options.seconds}
     print(markdown(kinds, results))
     print(f"\nMedians of {options.rounds} interleaved rounds; {', '.join(machine['versions'])}; "
           f"Linux {machine['kernel']}, {machine['cpus']} x {machine['processor']}, "

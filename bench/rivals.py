@@ -120,7 +120,8 @@ class Qsd(Process):
                 f.truncate(os.path.getsize(images["disk"]))
             options += [f"--blockdev driver=file,node-name=scratch,filename={self._scratch},"
                         "discard=unmap",
-                        "--blockdev driver=copy-before-write,node-name=cbw,file=disk,target=scratch",
+                        "--blockdev driver=copy-before-write,node-name=cbw,file=disk,"
+                        "target=scratch",
                         "--blockdev driver=snapshot-access,node-name=snapshot,file=cbw"]
             node = "cbw"
         options.append(f"--nbd-server addr.type=unix,addr.path={self._socket}")

@@ -52,7 +52,7 @@ def assert_same(got, expected, what="the image"):
 
 
 def extents(h, context, request=GIB):
-    """The whole export's extents of a context: [(offset, length, flags)], equal neighbours as one."""
+    """The extents of a whole export: [(offset, length, flags)], equal neighbours as one."""
     found, at = [], 0
 
     def tell(name, offset, entries, error):

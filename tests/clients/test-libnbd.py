@@ -231,7 +231,7 @@ def block_status_of_one_extent():
                 seen[context] = entries
 
             h.block_status(length, 0, tell, nbd.CMD_FLAG_REQ_ONE)
-            assert all(len(entries) == 2 and entries[0] <= length for entries in seen.values()), seen
+            assert all(len(e) == 2 and e[0] <= length for e in seen.values()), seen
             assert len({entries[0] for entries in seen.values()}) == 1, seen
 
 

@@ -13,8 +13,8 @@ import threading
 import nbd
 
 from fleece import QmpError, SOON, Server, require_program, run, tmpdir
-from rig import (HOLE, KIB, MIB, assert_same, content, dirty_context, dirty_extents, export_view, extents,
-                 freeze, image, pull, seed)
+from rig import (HOLE, KIB, MIB, assert_same, content, dirty_context, dirty_extents, export_view,
+                 extents, freeze, image, pull, seed)
 from tap import main, note, test
 
 SIZE = 8 * MIB
@@ -109,7 +109,8 @@ class Guests:
                 if region == found:
                     break
                 region[offset - g.start_at:offset - g.start_at + len(data)] = data
-            assert_same(found, region, f"the region at {g.start_at}, after {least} to {most} writes")
+            assert_same(found, region,
+                        f"the region at {g.start_at}, after {least} to {most} writes")
 
 
 def backup_view(s, view, path):
