@@ -112,7 +112,7 @@ static void send_what_goes(struct monitor *m)
         }
         g_string_truncate(m->out, 0);
         m->sent = 0;
-    } else if (m->sent > OUT_HIGH) {
+    } else if (m->sent > OUT_HIGH && m->sent > m->out->len / 2) {
         g_string_erase(m->out, 0, (gssize)m->sent);
         m->sent = 0;
     }

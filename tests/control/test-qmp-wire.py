@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import socket
 import stat
 import sys
@@ -339,6 +340,23 @@ def many_monitors_but_not_without_end():
         monitors[0].close()
         for _ in range(4):
             monitors[1].cmd("query-name")
+        alive(s)
+
+
+@test
+def no_descriptor_left_to_accept_with():
+    with Server(*DISK) as s:
+        q = s.qmp()
+        limits = resource.prlimit(s.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (descriptors(s.pid), limits[1]))
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as waiting:
+            waiting.settimeout(fleece.SOON)
+            waiting.connect(s.qmp_path)
+            for _ in range(2000):  # nor does it turn in circles meanwhile
+                q.cmd("query-name")
+            assert 1 <= s.log().count("Too many open files") <= 5, s.log()
+            resource.prlimit(s.pid, resource.RLIMIT_NOFILE, limits)
+            assert waiting.recv(4096).startswith(b'{"QMP"')
         alive(s)
 
 
