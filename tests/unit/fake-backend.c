@@ -47,10 +47,14 @@ static int fake_open(struct backend *b, bool readonly, const struct backend_clie
 {
     struct fake_backend *f = (struct fake_backend *)b;
     struct backend_handle *h = g_new0(struct backend_handle, 1);
+    uint64_t size;
 
+    pthread_mutex_lock(&f->lock);
+    size = f->size;
+    pthread_mutex_unlock(&f->lock);
     *h = (struct backend_handle){
         .backend = b,
-        .size = f->size,
+        .size = size,
         .min_block = f->min_block,
         .pref_block = 4096,
         .max_block = 32u << 20,

@@ -90,7 +90,7 @@ static bool update(struct chain *c, struct model_disk *d, struct view *v)
     good = c->started ? pull_dirty(d, io, copy) : pull(io, copy, 0, size);
     good = good && pull(io, whole, 0, size);
     node_io_close(io);
-    for (uint64_t i = 0; good && i < size; i++)
+    for (uint64_t i = 0; good && memcmp(copy->data, whole->data, size) != 0; i++)
         if (copy->data[i] != whole->data[i])
             model_fail(c->model, d, i,
                        "disk %u, round %u: the copy differs from the view at %" PRIu64, d->index,

@@ -206,16 +206,16 @@ static void one_request(struct guest *g, struct model_disk *d, const struct op *
 
 static void park(struct model *m)
 {
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     m->parked++;
-    g_cond_broadcast(&m->changed);
+    pthread_cond_broadcast(&m->changed);
     while (m->pause)
-        g_cond_wait(&m->changed, &m->lock);
+        pthread_cond_wait(&m->changed, &m->lock);
     m->parked--;
-    g_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->lock);
 }
 
-/* Before the log's oldest request may be overwritten, control has to have applied it. */
+/* Guests are not much faster than control, so that many instants fall between their requests. */
 static void wait_for_room(struct model *m, struct op_log *log)
 {
     for (;;) {
@@ -223,7 +223,7 @@ static void wait_for_room(struct model *m, struct op_log *log)
 
         if (atomic_load(&m->paused))
             park(m);
-        else if (atomic_load(&log->begun) - applied < LOG_SIZE)
+        else if (atomic_load(&log->begun) - applied < LOG_ROOM)
             return;
         else
             futex_wait(&log->applied, applied, NULL);
@@ -264,10 +264,10 @@ void *guest_main(void *arg)
     for (unsigned i = 0; i < m->n_disks; i++)
         node_io_close(g->io[i]);
     g_free(buf);
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     m->running--;
-    g_cond_broadcast(&m->changed);
-    g_mutex_unlock(&m->lock);
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->lock);
     return NULL;
 }
 

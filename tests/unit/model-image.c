@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PLAN_LENGTH 30u
+
 /* splitmix64 */
 uint64_t noise_next(struct noise *n)
 {
@@ -142,6 +144,17 @@ static void print_history(struct model_disk *d, uint64_t offset)
     }
 }
 
+void model_plan(struct model *m, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_queue_push_tail(&m->plan, g_strdup_vprintf(format, args));
+    va_end(args);
+    if (m->plan.length > PLAN_LENGTH)
+        g_free(g_queue_pop_head(&m->plan));
+}
+
 void model_fail(struct model *m, struct model_disk *d, uint64_t offset, const char *format, ...)
 {
     g_autofree char *text = NULL;
@@ -152,6 +165,8 @@ void model_fail(struct model *m, struct model_disk *d, uint64_t offset, const ch
     va_end(args);
     fprintf(stderr, "# FLEECE_SEED=%" PRIu64 ": after %u instants: %s\n", m->seed, m->instants,
             text);
+    for (GList *l = m->plan.head; l; l = l->next)
+        fprintf(stderr, "# %s\n", (char *)l->data);
     if (d)
         print_history(d, offset);
     printf("Bail out! %s\n", text);

@@ -42,6 +42,7 @@ struct txn *txn_new(struct model *m)
     t->instant = instant_new();
     t->actions = g_array_new(FALSE, FALSE, sizeof(struct action));
     t->fresh = g_ptr_array_new_with_free_func(model_bitmap_free);
+    model_plan(m, "begin");
     t->gone = g_ptr_array_new_with_free_func(model_bitmap_free);
     return t;
 }
@@ -87,6 +88,11 @@ static bool agree(struct txn *t, struct model_disk *d, bool good, int result, GE
 
 static void note(struct txn *t, struct action a)
 {
+    static const char *const names[] = {"add", "remove", "clear", "record", "merge", "view"};
+
+    model_plan(t->model, "%s disk%u %s %u %s", names[a.kind], a.disk->index,
+               a.bitmap ? a.bitmap->name : "", a.kind == VIEW ? a.number : a.recording,
+               a.source ? a.source->name : "");
     g_array_append_val(t->actions, a);
 }
 
@@ -181,6 +187,7 @@ void txn_view(struct txn *t, struct model_disk *d, const struct view_options *op
 
 void txn_abort(struct txn *t)
 {
+    model_plan(t->model, "abort");
     instant_abort(t->instant);
     txn_free(t);
 }
@@ -208,10 +215,10 @@ static void act(struct txn *t, const struct action *a)
             model_bitmap_merge(a->bitmap, a->source);
         break;
     case VIEW:
-        g_mutex_lock(&t->model->lock);
+        pthread_mutex_lock(&t->model->lock);
         g_ptr_array_add(d->views,
                         model_view_new(d, a->view, a->number, &a->options, a->discard, a->faults));
-        g_mutex_unlock(&t->model->lock);
+        pthread_mutex_unlock(&t->model->lock);
         break;
     }
 }
@@ -256,6 +263,7 @@ void txn_commit(struct txn *t)
     if (instant_commit(t->instant, &error) < 0)
         model_fail(m, NULL, 0, "commit: %s", error->message);
     m->instants++;
+    model_plan(m, "instant %u", m->instants);
 
     for (unsigned i = 0; i < m->n_disks; i++) {
         if (t->names[i] && m->disks[i].gates_closed != closed[i] + 1)
@@ -358,6 +366,8 @@ void model_resize(struct model_disk *d)
     if (good != (disk_resize(d->disk, size, &error) == 0))
         model_fail(d->model, d, 0, "disk %u: resize to %" PRIu64 " should have %s: %s", d->index,
                    size, good ? "been done" : "failed", error ? error->message : "done");
+    model_plan(d->model, "resize disk%u from %" PRIu64 " to %" PRIu64 ": %s", d->index, old, size,
+               good ? "done" : "refused");
     d->refuse_resize = false;
     node_io_close(io);
     if (good) {

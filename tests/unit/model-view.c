@@ -292,11 +292,11 @@ static struct model_view *pick(struct model *m, struct noise *n)
 static void release(struct model *m, struct model_view *v)
 {
     view_use_end(v->view);
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     v->users--;
     v->alone = false;
-    g_cond_broadcast(&m->changed);
-    g_mutex_unlock(&m->lock);
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->lock);
 }
 
 void *reader_main(void *arg)
@@ -308,9 +308,9 @@ void *reader_main(void *arg)
     while (!atomic_load(&m->ending)) {
         struct model_view *v;
 
-        g_mutex_lock(&m->lock);
+        pthread_mutex_lock(&m->lock);
         v = pick(m, &r->noise);
-        g_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&m->lock);
         if (v) {
             read_view(&r->noise, v, buf);
             release(m, v);
@@ -337,10 +337,10 @@ static void check_told(struct model_view *v)
 
     if (!is_broken(v))
         return;
-    g_mutex_lock(&m->told_lock);
+    pthread_mutex_lock(&m->told_lock);
     if (!g_hash_table_contains(m->broken_told, view_name(v->view)))
         model_fail(m, v->disk, 0, "nobody was told that %s is broken", view_name(v->view));
-    g_mutex_unlock(&m->told_lock);
+    pthread_mutex_unlock(&m->told_lock);
 }
 
 void model_view_delete(struct model_view *v)
@@ -350,23 +350,24 @@ void model_view_delete(struct model_view *v)
     g_autoptr(GError) error = NULL;
     guint at;
 
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     v->doomed = true;
     while (v->users > 0)
-        g_cond_wait(&m->changed, &m->lock);
-    g_mutex_unlock(&m->lock);
+        pthread_cond_wait(&m->changed, &m->lock);
+    pthread_mutex_unlock(&m->lock);
 
+    model_plan(m, "delete view %u of disk%u", v->number, d->index);
     model_view_check(v);
     check_told(v);
     if (view_delete(v->view, &error) < 0)
         model_fail(m, d, 0, "view-delete: %s", error->message);
 
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     g_ptr_array_find(d->views, v, &at);
     if (at > 0)
         inherit(d->views->pdata[at - 1], v);
     g_ptr_array_remove_index(d->views, at);
-    g_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->lock);
     model_view_free(v);
 }
 
@@ -439,9 +440,9 @@ void model_check_views(struct model *m)
 {
     uint64_t kept = 0, used;
 
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     while (anybody_alone(m)) /* it trims, which changes what is kept */
-        g_cond_wait(&m->changed, &m->lock);
+        pthread_cond_wait(&m->changed, &m->lock);
     for (unsigned i = 0; i < m->n_disks; i++) {
         struct model_disk *d = &m->disks[i];
 
@@ -456,7 +457,7 @@ void model_check_views(struct model *m)
         }
     }
     used = scratch_pool_used(m->pool);
-    g_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->lock);
     if (used != kept)
         model_fail(m, NULL, 0, "scratch has %" PRIu64 " bytes in use, the views say %" PRIu64, used,
                    kept);

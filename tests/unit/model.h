@@ -24,11 +24,14 @@
 #include "server/disk/instant.h"
 #include "tests/unit/fake-backend.h"
 
+#include <pthread.h> /* GLib's locks are not known to ThreadSanitizer */
+
 #define GUESTS    3
 #define READERS   2
-#define LOG_SIZE  2048u
-#define MAX_VIEWS 5u /* a disk */
-#define MAX_BITS  6u /* bitmaps a disk */
+#define LOG_SIZE  2048u /* requests that are remembered */
+#define LOG_ROOM  96u   /* requests that may be ahead of the model */
+#define MAX_VIEWS 5u    /* a disk */
+#define MAX_BITS  6u    /* bitmaps a disk */
 
 /* ---- random numbers: one generator a thread ---- */
 
@@ -145,14 +148,15 @@ struct model {
     char *dir;
     struct noise noise; /* the control thread's */
     unsigned instants, views_made;
+    GQueue plan;            /* char *: the last actions, for who has to find out what went wrong */
     atomic_uint faults;     /* scratch writes and reads made to fail */
     atomic_uint fault_rate; /* one in so many fails; 0: none */
-    GMutex told_lock;
+    pthread_mutex_t told_lock;
     GHashTable *broken_told; /* names of views: VIEW_BROKEN was told */
     _Atomic uint64_t checks; /* by readers */
 
-    GMutex lock;
-    GCond changed;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
     unsigned parked, running; /* guests; under lock */
     bool pause;               /* under lock; `paused` says so without it */
     atomic_bool paused, ending;
@@ -164,6 +168,9 @@ struct model_disk *model_random_disk(struct model *m, struct noise *n);
 /* Say what is wrong, with the seed and the last requests near `offset` of the disk; abort. */
 _Noreturn void model_fail(struct model *m, struct model_disk *d, uint64_t offset,
                           const char *format, ...) G_GNUC_PRINTF(4, 5);
+
+/* Remember an action of the control thread. */
+void model_plan(struct model *m, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 /* ---- guests (model-guest.c) ---- */
 

@@ -15,11 +15,12 @@
 #include <glib/gstdio.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #if defined __SANITIZE_THREAD__
 #define DEFAULT_OPS 30000u
 #elif defined __SANITIZE_ADDRESS__
-#define DEFAULT_OPS 60000u
+#define DEFAULT_OPS 100000u
 #else
 #define DEFAULT_OPS 200000u
 #endif
@@ -42,10 +43,10 @@ static void view_broken(void *opaque, const char *view, const char *disk, const 
 {
     struct model *m = opaque;
 
-    g_mutex_lock(&m->told_lock);
+    pthread_mutex_lock(&m->told_lock);
     if (!g_hash_table_add(m->broken_told, g_strdup(view)))
         model_fail(m, NULL, 0, "%s of %s breaks again: %s", view, disk, reason);
-    g_mutex_unlock(&m->told_lock);
+    pthread_mutex_unlock(&m->told_lock);
 }
 
 static void disk_init(struct model *m, unsigned index)
@@ -94,25 +95,25 @@ static void disk_clear(struct model_disk *d)
 
 static void pause_guests(struct model *m)
 {
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     m->pause = true;
     atomic_store(&m->paused, true);
-    g_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->lock);
     model_catch_up_all(m); /* so that whoever waits for room in a log looks up */
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     while (m->parked < m->running)
-        g_cond_wait(&m->changed, &m->lock);
-    g_mutex_unlock(&m->lock);
+        pthread_cond_wait(&m->changed, &m->lock);
+    pthread_mutex_unlock(&m->lock);
     model_catch_up_all(m);
 }
 
 static void resume_guests(struct model *m)
 {
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     m->pause = false;
     atomic_store(&m->paused, false);
-    g_cond_broadcast(&m->changed);
-    g_mutex_unlock(&m->lock);
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->lock);
 }
 
 static void check_live(struct model_disk *d)
@@ -120,7 +121,7 @@ static void check_live(struct model_disk *d)
     g_autofree char *buf = g_malloc(d->now->size);
 
     fake_backend_peek(d->backend, buf, d->now->size, 0);
-    for (uint64_t i = 0; i < d->now->size; i++)
+    for (uint64_t i = 0; memcmp(buf, d->now->data, d->now->size) != 0; i++)
         if (buf[i] != d->now->data[i])
             model_fail(d->model, d, i, "disk %u is not what was written, at %" PRIu64, d->index, i);
 }
@@ -190,9 +191,9 @@ static bool guests_running(struct model *m)
 {
     bool running;
 
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     running = m->running > 0;
-    g_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->lock);
     return running;
 }
 
@@ -250,9 +251,9 @@ static void test_model(void)
     g_test_message("FLEECE_SEED=%" PRIu64, m->seed);
     m->dir = g_dir_make_tmp("fleece-model-XXXXXX", NULL);
     m->pool = scratch_pool_new(m->dir, 0, NULL, NULL);
-    g_mutex_init(&m->lock);
-    g_cond_init(&m->changed);
-    g_mutex_init(&m->told_lock);
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_cond_init(&m->changed, NULL);
+    pthread_mutex_init(&m->told_lock, NULL);
     m->broken_told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     m->n_disks = G_N_ELEMENTS(shapes);
     for (unsigned i = 0; i < m->n_disks; i++)
@@ -266,10 +267,11 @@ static void test_model(void)
     scratch_pool_free(m->pool);
     g_rmdir(m->dir);
     g_free(m->dir);
+    g_queue_clear_full(&m->plan, g_free);
     g_hash_table_unref(m->broken_told);
-    g_mutex_clear(&m->told_lock);
-    g_mutex_clear(&m->lock);
-    g_cond_clear(&m->changed);
+    pthread_mutex_destroy(&m->told_lock);
+    pthread_mutex_destroy(&m->lock);
+    pthread_cond_destroy(&m->changed);
     g_free(m);
 }
 

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Put in front of each file of server/disk/ (gcc -include): see sched.h. */
+#ifndef TESTS_SCHED_INSTRUMENT_H
+#define TESTS_SCHED_INSTRUMENT_H
+
+#include "config.h"
+
+#include "common/bitmap.h"
+#include "tests/unit/sched.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define STEP() sched_step(__func__, __LINE__)
+
+#undef atomic_load
+#undef atomic_store
+#undef atomic_exchange
+#undef atomic_fetch_add
+#undef atomic_fetch_sub
+#undef atomic_compare_exchange_strong
+#undef atomic_compare_exchange_weak
+#define SC                     memory_order_seq_cst
+#define atomic_load(p)         (STEP(), atomic_load_explicit(p, SC))
+#define atomic_store(p, v)     (STEP(), atomic_store_explicit(p, v, SC))
+#define atomic_exchange(p, v)  (STEP(), atomic_exchange_explicit(p, v, SC))
+#define atomic_fetch_add(p, v) (STEP(), atomic_fetch_add_explicit(p, v, SC))
+#define atomic_fetch_sub(p, v) (STEP(), atomic_fetch_sub_explicit(p, v, SC))
+#define atomic_compare_exchange_strong(p, e, v)                                                    \
+    (STEP(), atomic_compare_exchange_strong_explicit(p, e, v, SC, SC))
+#define atomic_compare_exchange_weak(p, e, v)                                                      \
+    (STEP(), atomic_compare_exchange_strong_explicit(p, e, v, SC, SC))
+
+/* Nobody waits so long that time runs out. */
+#define futex_wait(w, value, ...) sched_wait(w, value, __func__, __LINE__)
+#define futex_wake_all(w)         sched_wake(w, __func__, __LINE__)
+
+#define pthread_mutex_lock(m)   sched_mutex_lock(m, __func__, __LINE__)
+#define pthread_mutex_unlock(m) sched_mutex_unlock(m)
+
+#define g_private_get(key)    ((void)(key), sched_private_get())
+#define g_private_set(key, p) ((void)(key), sched_private_set(p))
+
+/* Small maps need no kernel: a run takes half the time. */
+#define mmap(address, length, ...) calloc(1, length)
+#define munmap(p, length)          free(p)
+#define madvise(p, length, advice) 0
+
+/* Bitmaps have a test of their own; here each operation on one is a single step. */
+#define bitmap_set(b, offset, length) (STEP(), bitmap_set(b, offset, length))
+#define bitmap_merge(b, from)         (STEP(), bitmap_merge(b, from))
+#define bitmap_next_dirty(b, offset, end, start, length)                                           \
+    (STEP(), bitmap_next_dirty(b, offset, end, start, length))
+
+#endif
