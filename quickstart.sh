@@ -55,6 +55,7 @@ needed_for_tests='
   qemu-img        qemu-utils         qemu-img
   qemu            qemu-system-x86    qemu-system-x86-core
   storage-daemon  -                  qemu-storage-daemon
+  nbdkit-python   nbdkit-plugin-python  nbdkit-python-plugin
   nbdkit-curl     -                  nbdkit-curl-plugin
   nbdkit-nbd      -                  nbdkit-nbd-plugin
   zstd            zstd               zstd
