@@ -61,6 +61,8 @@ python_tests = \
 
 # Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
 tsan_tests = \
+	tests/clients/test-fio.py \
+	tests/clients/test-main-job.py \
 	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-nodes.py \
 	tests/unit/test-nbd-connection \
