@@ -3,8 +3,8 @@
  * One client, from its acceptance to its end, and the engine that holds them all. Private to nbd/.
  *
  * A connection is a thread: handshake, transmission, end. Everything of it is that thread's alone,
- * but: phase and link (the engine's lock), stream_cut and stream_end_input on its stream, `ending`,
- * `waiting` and `cut` (atomic), and what sender and crew guard themselves. It takes itself off the
+ * but: phase and link (the engine's lock), stream_cut and stream_end_input on its stream, `waiting`
+ * and `cut` (atomic), and what sender and crew guard themselves. It takes itself off the
  * engine's list, under the lock, before it closes its descriptors and frees anything; so who finds
  * it on the list with the lock held may touch these.
  *
@@ -58,7 +58,6 @@ struct connection {
     uint64_t number; /* for the log */
 
     struct stream stream;
-    atomic_bool ending;  /* the server ends: nothing new is begun */
     atomic_bool waiting; /* in transmission: the thread may be blocked in a receive */
     atomic_bool cut;     /* ended from outside: do not deal with what has been received */
     void *memory;        /* both buffers */
@@ -92,7 +91,7 @@ struct nbd_server {
     unsigned n_running;     /* threads that are not in `ended` yet */
     GPtrArray *listeners;
     uint64_t n_connections; /* ever */
-    bool ending;
+    atomic_bool ending;     /* one for all: nothing new is begun. Set under the lock. */
 };
 
 /* -- engine.c -- */

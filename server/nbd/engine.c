@@ -2,7 +2,7 @@
 /*
  * The engine as a whole: its connections, their beginning and their end.
  *
- * The orderly end: listeners stop; every connection is told (`ending`). One in transmission ends as
+ * The orderly end: listeners stop; every connection sees it (`ending`). One in transmission ends as
  * soon as nothing of it is under way; until then it answers new requests with ESHUTDOWN. Those in
  * the handshake get ERR_SHUTDOWN for what they ask while we wait for the others, and are cut with
  * whoever is still there when the grace has passed.
@@ -63,7 +63,6 @@ static int run(struct nbd_server *n, struct connection *c, GError **err)
     if (error != 0)
         return fail_errno(err, error, "cannot start a client's thread");
     c->number = ++n->n_connections;
-    atomic_store(&c->ending, n->ending);
     c->link.data = c;
     g_queue_push_tail_link(&n->connections, &c->link);
     n->n_running++;
@@ -117,7 +116,7 @@ bool connection_enter_transmission(struct connection *c)
     struct nbd_server *n = c->server;
 
     pthread_mutex_lock(&n->lock);
-    bool allowed = !n->ending;
+    bool allowed = !atomic_load(&n->ending);
     if (allowed)
         c->phase = PHASE_TRANSMISSION;
     pthread_mutex_unlock(&n->lock);
@@ -187,10 +186,9 @@ static unsigned count_phase(struct nbd_server *n, enum phase phase)
 /* Locked. */
 static void begin_end(struct nbd_server *n)
 {
-    n->ending = true;
+    atomic_store(&n->ending, true);
     for (GList *i = n->connections.head; i != NULL; i = i->next) {
         struct connection *c = i->data;
-        atomic_store(&c->ending, true);
         if (c->phase == PHASE_TRANSMISSION)
             crew_when_idle(&c->crew, end_waiting, c);
     }

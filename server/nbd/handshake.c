@@ -236,7 +236,7 @@ static enum next on_meta_context(struct haggling *h)
 
 static enum next dispatch(struct haggling *h)
 {
-    if (atomic_load(&h->c->ending) && h->option != NBD_OPT_ABORT) {
+    if (atomic_load(&h->c->server->ending) && h->option != NBD_OPT_ABORT) {
         if (h->option == NBD_OPT_EXPORT_NAME)
             return NEXT_END;
         return option_error(h, NBD_REP_ERR_SHUTDOWN, "the server is shutting down");

@@ -104,7 +104,7 @@ static ssize_t receive(struct connection *c, void *to, size_t length)
     ssize_t n;
 
     atomic_store(&c->waiting, true);
-    if (atomic_load(&c->ending) && crew_is_idle(&c->crew)) {
+    if (atomic_load(&c->server->ending) && crew_is_idle(&c->crew)) {
         n = stream_receive_now(&c->stream, to, length);
         n = n == -EAGAIN ? 0 : n;
     } else {
@@ -352,7 +352,7 @@ static enum step skip_payload(struct connection *c)
 /* What is wrong with the request, if anything. */
 static uint32_t check(struct connection *c, const struct request *r, const char **why)
 {
-    if (atomic_load_explicit(&c->ending, memory_order_relaxed)) {
+    if (atomic_load(&c->server->ending)) {
         *why = NULL;
         return NBD_ESHUTDOWN;
     }
