@@ -236,21 +236,21 @@ static bool all_hole(struct backend_handle *h, uint64_t length, uint64_t offset)
 
 /* Inside the gate, bits set, a view is there. Piece by piece, and a piece that is a hole stays one:
  * nothing changes, so nothing need be kept. So trimming a huge sparse disk under a view costs no
- * memory for marks. (A writer that fills the hole meanwhile keeps it first, as any writer does.) */
+ * memory for marks. (A writer that fills the hole meanwhile keeps it first, as any writer does.)
+ * With FUA the backend is asked all the same: that it is a hole may not be on the medium yet. */
 static int clear_pieces(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
                         clear_op op)
 {
     while (length > 0) {
         uint64_t n = MIN(length, VIEW_TOUCHED_UNIT - offset % VIEW_TOUCHED_UNIT);
 
-        if (!all_hole(io->handle, n, offset)) {
-            int error = view_keep(io->disk, io->handle, offset, n);
+        bool hole = all_hole(io->handle, n, offset);
+        int error = hole ? 0 : view_keep(io->disk, io->handle, offset, n);
 
-            if (error == 0)
-                error = op(io->handle, n, offset, flags);
-            if (error < 0)
-                return error;
-        }
+        if (error == 0 && (!hole || (flags & BACKEND_FUA)))
+            error = op(io->handle, n, offset, flags);
+        if (error < 0)
+            return error;
         offset += n;
         length -= n;
     }

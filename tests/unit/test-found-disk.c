@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Faults that reviewers found in server/disk/, each as the test that showed it. */
+#include "config.h"
+
+#include "tests/unit/disk-harness.h"
+
+/* Under a view, zeroing a hole changes nothing and is left out. But with FUA the client is told
+ * that the range is safe, and that it is a hole may be news that no medium has heard of yet. */
+static void test_fua_of_a_hole(void)
+{
+    struct rig *r = rig_new(16 * MIB, 0);
+    struct view *v;
+
+    rig_fill(r, 0, 1 * MIB, 'a');
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+    g_assert_cmpint(node_zero(r->io, 8 * MIB, 0, BACKEND_MAY_TRIM), ==, 0);
+    unsigned before = fake_backend_calls(r->backend, FAKE_ZERO);
+    g_assert_cmpint(node_zero(r->io, 8 * MIB, 0, BACKEND_MAY_TRIM | BACKEND_FUA), ==, 0);
+    g_assert_cmpuint(fake_backend_calls(r->backend, FAKE_ZERO), ==, before + 2);
+
+    before = fake_backend_calls(r->backend, FAKE_TRIM);
+    g_assert_cmpint(node_trim(r->io, 8 * MIB, 0, 0), ==, 0);
+    g_assert_cmpuint(fake_backend_calls(r->backend, FAKE_TRIM), ==, before);
+    g_assert_cmpint(node_trim(r->io, 8 * MIB, 0, BACKEND_FUA), ==, 0);
+    g_assert_cmpuint(fake_backend_calls(r->backend, FAKE_TRIM), ==, before + 2);
+    assert_view(v, 0, 1 * MIB, 'a');
+    rig_delete(r, v);
+    rig_free(r);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/found/fua-of-a-hole", test_fua_of_a_hole);
+    return g_test_run();
+}
