@@ -8,8 +8,9 @@
 #include <glib.h>
 
 /* Catch SIGTERM, SIGINT and SIGQUIT: the first is a wish to end, a second one ends the process at
- * once. Ignore SIGPIPE. Returns a descriptor that becomes readable with the first wish; -1 and
- * *err. Main thread, once. */
+ * once. Ignore SIGPIPE. Returns a descriptor that becomes readable with the first wish and stays
+ * open as long as the process, since a signal may come at any time; -1 and *err. Main thread, once.
+ */
 int quit_install(GError **err);
 
 /* The wish, from any thread; does not block. */

@@ -191,9 +191,9 @@ static int start_nbd(struct run *r, GError **err)
     nbd_control_note_uris(r->nbd_control.uris, r->sockets.fds);
     listener = nbd_listen(r->nbd, (const int *)(void *)r->sockets.fds->data, r->sockets.fds->len,
                           o->handshake_timeout, o->max_connections, err);
+    sockets_release(&r->sockets);
     if (listener == NULL)
         return -1;
-    sockets_release(&r->sockets);
     r->nbd_control.has_listener = true;
     return 0;
 }
@@ -272,8 +272,6 @@ static void stop(struct run *r)
     sockets_close(&r->sockets);
     if (r->loop)
         g_main_loop_unref(r->loop);
-    if (r->quit_fd >= 0)
-        close(r->quit_fd);
     g_free(r->pid_file);
     g_free(r->control_path);
     g_free(r->scratch_dir);
