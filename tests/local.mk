@@ -26,6 +26,7 @@ unit_tests = \
 	tests/unit/test-nbd-listener \
 	tests/unit/test-nbd-parse \
 	tests/unit/test-nbd-status \
+	tests/unit/test-nbd-storm \
 	tests/unit/options
 
 # Functional tests in Python.
@@ -69,6 +70,7 @@ tsan_tests = \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
 	tests/unit/test-nbd-status \
+	tests/unit/test-nbd-storm \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
@@ -187,5 +189,7 @@ tests_unit_test_nbd_parse_SOURCES = tests/unit/test-nbd-parse.c $(nbd_rig)
 tests_unit_test_nbd_parse_LDADD = $(nbd_libs)
 tests_unit_test_nbd_status_SOURCES = tests/unit/test-nbd-status.c $(nbd_rig)
 tests_unit_test_nbd_status_LDADD = $(nbd_libs)
+tests_unit_test_nbd_storm_SOURCES = tests/unit/test-nbd-storm.c $(nbd_rig)
+tests_unit_test_nbd_storm_LDADD = $(nbd_libs)
 tests_unit_test_cursor_LDADD = common/libcommon.a $(GLIB_LIBS)
 EXTRA_DIST += tests/nbd/held.py tests/nbd/rawnbd.py
