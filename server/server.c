@@ -34,8 +34,9 @@ struct server {
     void *quit_opaque;
 
     pthread_mutex_t lock;
-    GQueue events;      /* struct server_event, each with an idle callback that will tell it */
-    GPtrArray *exports; /* struct export, references, in order of creation; also those going */
+    pthread_cond_t detached; /* an export that is going has lost its last client */
+    GQueue events;           /* struct server_event, each with an idle callback that will tell it */
+    GPtrArray *exports;      /* struct export, references, in order of creation; also those going */
 };
 
 struct export
@@ -78,6 +79,7 @@ struct server *server_new(const struct server_options *options)
     s->sinks = g_array_new(FALSE, FALSE, sizeof(struct sink));
     s->exports = g_ptr_array_new();
     pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->detached, NULL);
     return s;
 }
 
@@ -96,6 +98,7 @@ void server_free(struct server *s)
     g_ptr_array_unref(s->disks);
     scratch_pool_free(s->scratch);
     g_array_unref(s->sinks);
+    pthread_cond_destroy(&s->detached);
     pthread_mutex_destroy(&s->lock);
     g_free((char *)s->options.scratch_dir);
     g_free(s);
@@ -398,10 +401,33 @@ static void release_export(struct export *e, bool tell)
     export_unref(e);
 }
 
-static gboolean release_idle(gpointer e)
+/* An export that is going and has no clients, or NULL. With `has_clients`: one that has some. */
+static struct export *find_going(struct server *s, bool has_clients)
 {
-    release_export(e, true);
-    return G_SOURCE_REMOVE;
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (e->going && (e->clients.length > 0) == has_clients)
+            return e;
+    }
+    return NULL;
+}
+
+/* Release all that are gone by now. */
+static gboolean release_gone(gpointer server)
+{
+    struct server *s = server;
+
+    for (;;) {
+        struct export *e;
+
+        pthread_mutex_lock(&s->lock);
+        e = find_going(s, false);
+        pthread_mutex_unlock(&s->lock);
+        if (!e)
+            return G_SOURCE_REMOVE;
+        release_export(e, true);
+    }
 }
 
 /* Cut off the clients of an export that is going; they detach on their own threads. */
@@ -456,6 +482,13 @@ void server_export_del_all(struct server *s)
     }
     for (unsigned i = 0; i < ids->len; i++)
         server_export_del(s, ids->pdata[i], true, NULL);
+
+    /* Clients end on their own threads, which do not wait for this one. */
+    pthread_mutex_lock(&s->lock);
+    while (find_going(s, true))
+        pthread_cond_wait(&s->detached, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+    release_gone(s);
 }
 
 GArray *server_exports(struct server *s)
@@ -560,12 +593,15 @@ bool export_attach(struct export *e, struct export_client *c)
 void export_detach(struct export_client *c)
 {
     struct export *e = c->export;
+    struct server *s = e->server;
     bool last;
 
-    pthread_mutex_lock(&e->server->lock);
+    pthread_mutex_lock(&s->lock);
     g_queue_unlink(&e->clients, &c->link);
     last = e->going && e->clients.length == 0;
-    pthread_mutex_unlock(&e->server->lock);
     if (last)
-        g_idle_add_full(G_PRIORITY_DEFAULT, release_idle, e, NULL);
+        pthread_cond_broadcast(&s->detached);
+    pthread_mutex_unlock(&s->lock);
+    if (last)
+        g_idle_add_full(G_PRIORITY_DEFAULT, release_gone, s, NULL);
 }

@@ -105,7 +105,8 @@ int server_export_check_name(struct server *s, const char *name, const char *des
 /* Take an export away. safe (hard false): refused with QEMU's words while clients are connected.
  * hard: its clients are cut off; BLOCK_EXPORT_DELETED follows when the last has gone. */
 int server_export_del(struct server *s, const char *id, bool hard, GError **err);
-/* Take away all exports that have an id, hard (nbd-server-stop). */
+/* Take away all exports that have an id, hard (nbd-server-stop). Returns when all of them are gone,
+ * with their clients, and what they occupied is free. */
 void server_export_del_all(struct server *s);
 struct export_status {
     const struct export_info *info;

@@ -41,6 +41,7 @@ python_tests = \
 	tests/clients/test-nbdcopy.py \
 	tests/clients/test-nbdinfo.py \
 	tests/control/test-qmp-bitmaps.py \
+	tests/found/test-registry.py \
 	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-nodes.py \
 	tests/control/test-qmp-oracle.py \
@@ -50,6 +51,7 @@ python_tests = \
 	tests/client/test-fleecectl-help.py \
 	tests/client/test-fleecectl-map.py \
 	tests/client/test-fleecectl.py \
+	tests/model/test-model.py \
 	tests/nbd/test-block-status.py \
 	tests/nbd/test-handshake.py \
 	tests/nbd/test-meta-context.py \
@@ -67,6 +69,7 @@ tsan_tests = \
 	tests/clients/test-main-job.py \
 	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-nodes.py \
+	tests/model/test-model.py \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
 	tests/unit/test-nbd-status \
@@ -78,8 +81,9 @@ tsan_tests = \
 
 # Long runs, only by `make check-long`; $FLEECE_LONG is set for them.
 long_tests =
-# Of the unit tests, those that do more there.
-long_unit_tests = \
+# Of the others, those that do more there.
+longer_tests = \
+	tests/model/test-model.py \
 	tests/unit/test-model \
 	tests/unit/test-schedules
 
@@ -128,7 +132,8 @@ EXTRA_DIST += \
 	tests/lib/qmp_checks.py \
 	tests/lib/run-unit \
 	tests/lib/tap.py \
-	tests/lib/tsan.supp
+	tests/lib/tsan.supp \
+	tests/model/guests.py
 
 TEST_EXTENSIONS = .py
 TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
@@ -161,7 +166,7 @@ check-tsan:
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(tsan_tests)'
 check-long:
 	FLEECE_LONG=1 FLEECE_TEST_TIMEOUT=3600 \
-	    $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(long_tests) $(long_unit_tests)'
+	    $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(long_tests) $(longer_tests)'
 .PHONY: check-tsan check-long
 # The wire of the control socket needs no server.
 tests_unit_test_qmp_args_LDADD = $(QMP_LIBS)

@@ -113,23 +113,22 @@ static int add_pair(struct extents *extents, uint64_t clean, uint64_t dirty)
 static int scan(const struct bitmap *bits, uint64_t at, uint64_t end, bool one,
                 struct extents *extents)
 {
-    uint64_t start, length;
+    uint64_t start, length, covered = CLAMP(bitmap_size(bits), at, end);
+    int error = 0;
 
-    while (at < end && !(one && extents->count > 0)) {
-        int error;
-
-        if (!bitmap_next_dirty(bits, at, end, &start, &length)) {
-            start = end;
+    while (error == 0 && at < covered && !(one && extents->count > 0)) {
+        if (!bitmap_next_dirty(bits, at, covered, &start, &length)) {
+            start = covered;
             length = 0;
         }
         error = add_pair(extents, start - at, length);
-        if (error < 0)
-            return error == -ENOSPC ? 0 : error;
         at = start + length;
     }
+    if (error == 0 && at == covered && !(one && extents->count > 0))
+        error = add_pair(extents, 0, end - at);
     if (one && extents->count > 1)
         extents_truncate(extents, extents->list[0].length);
-    return 0;
+    return error == -ENOSPC ? 0 : error;
 }
 
 int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offset, bool one,

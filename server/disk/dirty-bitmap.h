@@ -32,8 +32,9 @@ void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info);
 struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db);
 
 /* Append the extents of [offset, offset + length), flag EXTENT_DIRTY or 0, to an empty list; stops
- * early when the list is full, or after one extent with `one`. 0, or -EIO when the bitmap was
- * removed or is inconsistent (never "clean" for want of an answer). Any thread. */
+ * early when the list is full, or after one extent with `one`. What lies past the end of the bits
+ * (of a smaller disk) is dirty. 0, or -EIO when the bitmap was removed or is inconsistent (never
+ * "clean" for want of an answer). Any thread. */
 int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offset, bool one,
                          struct extents *extents);
 
