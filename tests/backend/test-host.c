@@ -499,6 +499,11 @@ static void test_installed_load(void)
         struct backend *a = plugin_load(paths->pdata[i], "vda", &err);
         g_assert_no_error(err);
         struct backend *b = plugin_load(paths->pdata[i], "vdb", &err);
+        if (b == NULL) { /* an interpreter serves one disk (test-plugins.py) */
+            g_assert_nonnull(strstr(err->message, "can serve only one disk"));
+            harness_free(a);
+            continue;
+        }
         g_assert_no_error(err);
         g_assert_true(plugin_of(a)->dl != plugin_of(b)->dl);
         g_free(text_of(a, plugin_help));
