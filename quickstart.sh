@@ -43,6 +43,9 @@ needed_to_build='
   libnbd          libnbd-dev         libnbd-devel
   nbdkit-plugin.h nbdkit-plugin-dev  nbdkit-devel
   file            file               file
+  cmp             -                  diffutils
+  find            -                  findutils
+  awk             -                  gawk
 '
 needed_for_demo='
   python3         python3            python3
