@@ -75,6 +75,8 @@ class Guests:
 
     def __enter__(self):
         for g in self.guests:
+            g.region = bytearray(self.before[g.start_at:g.end_at])
+            g.replayed = 0  # writes that `region` has
             g.start()
         return self
 
@@ -98,18 +100,15 @@ class Guests:
         return [len(g.log) for g in self.guests]
 
     def check(self, got, answered, begun):
-        """`got` is the disk at an instant between the two."""
+        """`got` is the disk at an instant between the two. Calls are in the order of instants."""
         assert len(got) == len(self.before)
         for g, least, most in zip(self.guests, answered, begun):
-            region = bytearray(self.before[g.start_at:g.end_at])
             found = got[g.start_at:g.end_at]
-            for offset, data in g.log[:least]:
-                region[offset - g.start_at:offset - g.start_at + len(data)] = data
-            for offset, data in g.log[least:most]:
-                if region == found:
-                    break
-                region[offset - g.start_at:offset - g.start_at + len(data)] = data
-            assert_same(found, region,
+            while g.replayed < most and (g.replayed < least or g.region != found):
+                offset, data = g.log[g.replayed]
+                g.region[offset - g.start_at:offset - g.start_at + len(data)] = data
+                g.replayed += 1
+            assert_same(found, g.region,
                         f"the region at {g.start_at}, after {least} to {most} writes")
 
 
@@ -249,6 +248,40 @@ def several_views_are_kept_at_once():
 
 
 @test
+def views_made_and_deleted_in_any_order_under_load():
+    """Up to five views at a time; each is read twice, by different clients, and must be the disk at
+    its instant. Some clients are cut off in the middle of a copy."""
+    rng = random.Random(seed())
+    with tmpdir() as d:
+        model = image(f"{d}/disk", SIZE, [(0, SIZE // 2)], rng)
+        with Server("--disk", "vda", "file", f"{d}/disk") as s:
+            q = s.qmp()
+            spans, alive, copies = {}, [], {}
+            with Guests(s.uri("vda"), rng, model, count=3) as guests:
+                for step in range(30):
+                    guests.wait_writes(3)
+                    if len(alive) < 5 and (not alive or rng.randrange(2)):
+                        name = f"v{step}"
+                        answered = guests.answered()
+                        freeze(q, "vda", name)
+                        spans[name] = (answered, guests.begun())
+                        export_view(q, name)
+                        alive.append(name)
+                        continue
+                    name = alive.pop(rng.randrange(len(alive)))
+                    copies[name] = bytes(s.nbd(name).pread(SIZE, 0))
+                    cut = s.nbd(name)
+                    cut.aio_pread(nbd.Buffer(SIZE), 0, completion=lambda error: 1)
+                    backup_view(s, name, f"{d}/copy")
+                    assert_same(content(f"{d}/copy"), copies[name], f"{name}, read again")
+                    drop_view(q, name)
+            for name, span in spans.items():
+                if name in copies:
+                    guests.check(copies[name], *span)
+            note(f"{len(copies)} views, {sum(guests.answered())} writes")
+
+
+@test
 def one_instant_of_two_disks():
     """A guest writes a number to vda, then the same to vdb, then the next: at an instant vda may be
     one ahead of vdb, never more, never behind."""
@@ -365,6 +398,76 @@ def a_full_scratch_breaks_the_view_and_not_the_guest():
                 assert error.errno == "EIO", error
             assert_same(h.pread(SIZE, 0), b"x" * SIZE, "the live disk")
             assert run("nbdcopy", s.uri("v"), f"{d}/out", check=False).returncode != 0
+
+
+def view_of(q, name):
+    return next(v for v in q.cmd("query-views") if v["name"] == name)
+
+
+@test
+def what_a_reader_has_trimmed_is_kept_no_longer():
+    """As Proxmox's backup providers do: read a piece, then trim it, and its old data is dropped;
+    an older view has it all the same."""
+    rng = random.Random(seed())
+    with tmpdir() as d:
+        model = image(f"{d}/disk", SIZE, [(0, SIZE)], rng)
+        with Server("--disk", "vda", "file", f"{d}/disk") as s:
+            q = s.qmp()
+            freeze(q, "vda", "older")
+            export_view(q, "older")
+            freeze(q, "vda", "v")
+            q.cmd("block-export-add", type="nbd", id="v", name="v", discard=True,
+                  **{"node-name": "v"})
+            guest, view = s.nbd("vda"), s.nbd("v")
+            assert view.can_trim()
+            guest.pwrite(b"x" * 2 * MIB, 0)
+            assert view_of(q, "v")["scratch-bytes"] == 2 * MIB, q.cmd("query-views")
+            copy = bytearray(SIZE)
+            for offset in range(0, SIZE, MIB):
+                copy[offset:offset + MIB] = view.pread(MIB, offset)
+                view.trim(MIB, offset)
+                guest.pwrite(b"y" * 64 * KIB, rng.randrange(SIZE - 64 * KIB))
+            assert_same(copy, model, "what was read")
+            assert view_of(q, "v")["scratch-bytes"] == 0, q.cmd("query-views")
+            guest.pwrite(b"z" * SIZE, 0)
+            assert view_of(q, "v")["scratch-bytes"] == 0, q.cmd("query-views")
+            assert_same(s.nbd("older").pread(SIZE, 0), model, "the older view")
+            assert view_of(q, "older")["scratch-bytes"] == SIZE, q.cmd("query-views")
+
+
+@test
+def a_disk_that_grows_between_two_backups():
+    rng = random.Random(seed())
+    with tmpdir() as d:
+        model = image(f"{d}/disk", SIZE, [(0, SIZE // 2)], rng)
+        with Server("--disk", "vda", "file", f"{d}/disk") as s:
+            q = s.qmp()
+            freeze(q, "vda", "monday", new="b")
+            export_view(q, "monday")
+            backup_view(s, "monday", f"{d}/backup")
+            h = s.nbd("vda")
+            h.pwrite(b"x" * 512, MIB)
+            h.shutdown()
+            q.cmd("block_resize", size=SIZE + 3 * MIB, **{"node-name": "vda"})
+            h = s.nbd("vda")
+            assert h.get_size() == SIZE + 3 * MIB
+            h.pwrite(b"y" * 512, SIZE + 2 * MIB)
+            model[MIB:MIB + 512] = b"x" * 512
+            model += bytes(3 * MIB)
+            model[SIZE + 2 * MIB:SIZE + 2 * MIB + 512] = b"y" * 512
+            freeze(q, "vda", "tuesday", old="b")
+            export_view(q, "tuesday", "vda", "b")
+            h.zero(SIZE, 0)
+            view = s.nbd("tuesday", [dirty_context("b")])
+            assert view.get_size() == SIZE + 3 * MIB
+            changed = dirty_extents(view, "b")
+            assert changed == [(MIB, 64 * KIB), (SIZE, 3 * MIB)], changed
+            pull(view, changed, f"{d}/backup")
+            assert_same(content(f"{d}/backup"), model)
+            # The older view is of the size that the disk had.
+            older = s.nbd("monday")
+            assert older.get_size() == SIZE
+            assert older.pread(512, MIB) != b"x" * 512
 
 
 def holes(h):
