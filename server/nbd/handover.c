@@ -2,12 +2,14 @@
 #include "server/nbd/handover.h"
 
 #include <glib.h>
+#include <string.h>
 
 void handover_init(struct handover *h)
 {
     for (unsigned i = 0; i < N_CLASSES; i++)
         atomic_init(&h->average_ns[i], HANDOVER_CLIP_NS);
     h->deep = HANDOVER_DEEP;
+    memset(h->refused, 0, sizeof h->refused);
 }
 
 enum request_class request_class(const struct request *r)
@@ -23,10 +25,33 @@ enum request_class request_class(const struct request *r)
     return r->type == NBD_CMD_WRITE ? CLASS_WRITE : CLASS_OTHER;
 }
 
+static bool is_quick(const struct handover *h, enum request_class class)
+{
+    return atomic_load_explicit(&h->average_ns[class], memory_order_relaxed) < HANDOVER_QUICK_NS;
+}
+
+bool handover_ask(struct handover *h, enum request_class class)
+{
+    if (h->refused[class] < HANDOVER_REFUSALS || !is_quick(h, class))
+        return true;
+    if (++h->refused[class] < HANDOVER_REFUSALS + HANDOVER_SKIP)
+        return false;
+    h->refused[class] = HANDOVER_REFUSALS - 1;
+    return true;
+}
+
+void handover_asked(struct handover *h, enum request_class class, bool done)
+{
+    if (done)
+        h->refused[class] = 0;
+    else if (h->refused[class] < HANDOVER_REFUSALS)
+        h->refused[class]++;
+}
+
 bool handover_stay(struct handover *h, enum request_class class, bool alone, bool *watch)
 {
     *watch = false;
-    if (atomic_load_explicit(&h->average_ns[class], memory_order_relaxed) < HANDOVER_QUICK_NS)
+    if (is_quick(h, class))
         return true;
     if (!alone)
         return false;

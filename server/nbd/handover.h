@@ -19,6 +19,9 @@
  *    meanwhile. If so, HANDOVER_DEEP slow requests that come alone are handed over before we try
  *    it again.
  *
+ * To ask with NODE_NOWAIT first has a price too, often a system call. Where the node has refused
+ * the last HANDOVER_REFUSALS of a class, and they turned out quick, it is asked only now and then.
+ *
  * A new connection begins slow and deep: the first requests that may block are handed over. So a
  * disk that hangs never takes the connection's thread with it, unless it has been quick, or read
  * one by one, until that moment; then the thread waits for that one request.
@@ -33,17 +36,26 @@
 #define HANDOVER_QUICK_NS 50000u
 #define HANDOVER_CLIP_NS  (8 * HANDOVER_QUICK_NS)
 #define HANDOVER_DEEP     64u
+#define HANDOVER_REFUSALS 16u
+#define HANDOVER_SKIP     64u /* so many are not asked for, then one is */
 
 enum request_class { CLASS_READ, CLASS_WRITE, CLASS_SYNC, CLASS_OTHER, CLASS_STATUS, N_CLASSES };
 
 struct handover {
     atomic_uint average_ns[N_CLASSES]; /* of those that might have blocked; any thread */
-    unsigned deep;                     /* the connection's thread alone */
+    /* the connection's thread alone: */
+    unsigned deep;
+    unsigned refused[N_CLASSES]; /* in a row */
 };
 
 void handover_init(struct handover *h);
 
 enum request_class request_class(const struct request *r);
+
+/* Is it worth while to ask with NODE_NOWAIT? If so, tell handover_asked whether it was done. The
+ * connection's thread. */
+bool handover_ask(struct handover *h, enum request_class class);
+void handover_asked(struct handover *h, enum request_class class, bool done);
 
 /* May a request that might block be done here? `alone`: no request is under way or has arrived
  * behind it. Sets *watch if handover_watched is to be called afterwards. Connection's thread. */

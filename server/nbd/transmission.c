@@ -245,14 +245,19 @@ static void hand_over(struct connection *c, struct request *r, const uint8_t *pa
 static bool execute_here(struct connection *c, struct request *r, const uint8_t *payload,
                          bool last_received)
 {
+    enum request_class class = request_class(r);
     bool watch;
 
-    if (execute(&c->session, &c->lane, r, payload, true))
-        return true;
+    if (handover_ask(&c->handover, class)) {
+        bool done = execute(&c->session, &c->lane, r, payload, true);
+        handover_asked(&c->handover, class, done);
+        if (done)
+            return true;
+    }
     if (r->type == NBD_CMD_READ && r->length > READ_PIECE)
         return false; /* sending it takes its time, whatever the disk does */
     bool alone = last_received && crew_is_idle(&c->crew);
-    if (!handover_stay(&c->handover, request_class(r), alone, &watch))
+    if (!handover_stay(&c->handover, class, alone, &watch))
         return false;
     execute_timed(c, &c->lane, r, payload);
     c->watch |= watch;

@@ -254,6 +254,36 @@ static void test_handover(void)
     g_assert_false(handover_stay(&h, CLASS_READ, false, &watch));
 }
 
+/* A node that never promises is asked less and less, and always once it does. */
+static void test_handover_asks(void)
+{
+    struct handover h;
+    unsigned asked = 0;
+
+    handover_init(&h);
+    for (unsigned i = 0; i < 1000; i++) { /* slow: always */
+        g_assert_true(handover_ask(&h, CLASS_READ));
+        handover_asked(&h, CLASS_READ, false);
+    }
+    for (unsigned i = 0; i < 40; i++)
+        handover_note(&h, CLASS_READ, 2000, 4096);
+    for (unsigned i = 0; i < 1000; i++) {
+        if (handover_ask(&h, CLASS_READ)) {
+            asked++;
+            handover_asked(&h, CLASS_READ, false);
+        }
+    }
+    g_assert_cmpuint(asked, >, 5);
+    g_assert_cmpuint(asked, <, 30);
+    while (!handover_ask(&h, CLASS_READ))
+        ;
+    handover_asked(&h, CLASS_READ, true);
+    for (unsigned i = 0; i < 1000; i++) {
+        g_assert_true(handover_ask(&h, CLASS_READ));
+        handover_asked(&h, CLASS_READ, true);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -266,5 +296,6 @@ int main(int argc, char **argv)
     g_test_add_func("/nbd-parse/block-sizes", test_block_sizes);
     g_test_add_func("/nbd-parse/align", test_align);
     g_test_add_func("/nbd-parse/handover", test_handover);
+    g_test_add_func("/nbd-parse/handover-asks", test_handover_asks);
     return g_test_run();
 }
