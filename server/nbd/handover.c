@@ -7,7 +7,7 @@
 void handover_init(struct handover *h)
 {
     for (unsigned i = 0; i < N_CLASSES; i++)
-        atomic_init(&h->average_ns[i], HANDOVER_CLIP_NS);
+        atomic_init(&h->average_ns[i], 2 * HANDOVER_QUICK_NS);
     h->deep = HANDOVER_DEEP;
     memset(h->refused, 0, sizeof h->refused);
 }
