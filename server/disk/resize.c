@@ -28,12 +28,6 @@ int stage_resize(struct stage *st, GError **err)
     }
     atomic_store(&d->size, st->size);
     d->handle->size = st->size;
-    for (unsigned k = 0; k < st->bitmaps->len; k++) {
-        struct staged_bitmap *s = st->bitmaps->pdata[k];
-
-        if (s->recording && st->size > old)
-            bitmap_set(s->bits, old, st->size - old);
-    }
     return 0;
 }
 
@@ -74,6 +68,8 @@ int disk_resize(struct disk *d, uint64_t size, GError **err)
             instant_abort(i);
             return -1;
         }
+        if (s->recording && size > disk_size(d)) /* now, not while guests wait: it may be much */
+            bitmap_set(s->bits, disk_size(d), size - disk_size(d));
     }
     return instant_commit(i, err);
 }
