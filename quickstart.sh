@@ -185,19 +185,22 @@ build_tree() {
 passed=0 failed=0
 skips=()
 
-# Add up what a build's tests have written: a .trs file a test program, a line a result, such as
-# ":test-result: PASS a name".
+# Add up what a build's tests have written: a .trs file a test program, in it a line a result such as
+# ":test-result: PASS". The .log file beside it has names and reasons.
 count_results() {
-    local name=$1 file result rest
-    # shellcheck disable=SC2016
-    while read -r file result rest; do
-        case $result in
-            PASS | XFAIL) passed=$((passed + 1)) ;;
-            SKIP) skips+=("$name: $file: $rest") ;;
-            *) failed=$((failed + 1)) ;;
-        esac
-    done < <(cd "$build/$name" && find tests -name '*.trs' -print | sort |
-        xargs -r awk '$1 == ":test-result:" { $1 = FILENAME; sub(/\.trs$/, "", $1); print }')
+    local name=$1 trs result line
+    while IFS= read -r -d '' trs; do
+        while read -r result; do
+            case $result in
+                PASS | XFAIL) passed=$((passed + 1)) ;;
+                SKIP) ;;
+                *) failed=$((failed + 1)) ;;
+            esac
+        done < <(sed -n 's/^:test-result: \([A-Z]*\).*/\1/p' "$trs")
+        while IFS= read -r line; do
+            skips+=("$name: ${line#SKIP: }")
+        done < <(grep '^SKIP: ' "${trs%.trs}.log" || true)
+    done < <(find "$build/$name" -name '*.trs' -print0 | sort -z)
 }
 
 # Run a target of a build's make and count. Failures are shown with the end of their logs.
