@@ -102,7 +102,9 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
     elif command -v sudo >/dev/null; then
-        sudo -n "$@" || die "sudo $1 failed; install by hand: $*"
+        # It may ask for a password where there is somebody to answer.
+        if [ -t 0 ]; then sudo "$@"; else sudo -n "$@"; fi ||
+            die "sudo failed; as root, by hand: $*"
     else
         die "packages are missing, and this is neither root nor is there sudo; as root: $*"
     fi
