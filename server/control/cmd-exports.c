@@ -189,6 +189,8 @@ int cmd_block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **val
         return -1;
     if (o.writable && node_is_readonly(o.node))
         return fail(err, "Cannot export read-only node as writable");
+    if (o.discard && !node_to_view(o.node))
+        return fail(err, "Parameter 'discard' is unexpected");
     if (!nbd->any_running(nbd->opaque))
         return fail(err, "NBD server not running");
     if (!o.name)

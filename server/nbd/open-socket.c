@@ -166,6 +166,8 @@ int nbd_open_unix(const char *path, const char *selinux_label, GArray *fds, GErr
 {
     struct sockaddr_un address;
 
+    if (path[0] == '\0') /* the kernel would take it for an abstract name */
+        return fail(err, "the name of a Unix socket is empty");
     if (strlen(path) >= sizeof address.sun_path)
         return fail(err, "%s: the name of a Unix socket has at most %zu bytes", path,
                     sizeof address.sun_path - 1);

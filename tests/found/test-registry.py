@@ -5,7 +5,7 @@ it."""
 
 import json
 
-from fleece import Server
+from fleece import QmpError, Server
 from tap import main, test
 
 
@@ -60,6 +60,35 @@ def a_bitmap_does_not_speak_for_what_it_does_not_cover():
             h.block_status((4 << 20) - offset, offset,
                            lambda context, at, entries, error: answers.append(entries) or 0)
             assert answers == [expected], answers
+
+
+@test
+def a_socket_has_a_name():
+    """An empty path made a socket in the abstract namespace, which everybody may connect to."""
+    with Server("--disk", "vda", "memory", "1M") as s:
+        q = s.qmp()
+        try:
+            q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": ""}})
+        except QmpError as e:
+            assert "empty" in e.desc, e
+        else:
+            raise AssertionError("it started")
+        q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": s.path("other")}})
+
+
+@test
+def discard_is_for_views():
+    """On a disk's export `discard` was taken and ignored."""
+    with Server("--disk", "vda", "memory", "1M") as s:
+        q = s.qmp()
+        export = {"type": "nbd", "id": "e", "node-name": "vda", "name": "e"}
+        try:
+            q.cmd("block-export-add", discard=True, **export)
+        except QmpError as e:
+            assert e.desc == "Parameter 'discard' is unexpected", e
+        else:
+            raise AssertionError("it was taken")
+        q.cmd("block-export-add", discard=False, **export)
 
 
 main()
