@@ -21,6 +21,7 @@ unit_tests = \
 	tests/unit/log \
 	tests/unit/test-cursor \
 	tests/unit/test-found-disk \
+	tests/unit/test-found-model \
 	tests/unit/test-found-read-order \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
@@ -186,6 +187,7 @@ nbd_libs = server/nbd/libnbdserver.a common/libcommon.a $(GLIB_LIBS)
 tests_unit_test_nbd_connection_SOURCES = tests/unit/test-nbd-connection.c $(nbd_rig)
 tests_unit_test_nbd_connection_LDADD = $(nbd_libs)
 tests_unit_test_found_disk_SOURCES = tests/unit/test-found-disk.c $(disk_harness)
+tests_unit_test_found_model_SOURCES = tests/unit/test-found-model.c $(disk_harness)
 tests_unit_test_found_read_order_SOURCES = tests/unit/test-found-read-order.c $(nbd_rig)
 tests_unit_test_found_read_order_LDADD = $(nbd_libs) -ldl
 tests_unit_test_nbd_listener_SOURCES = tests/unit/test-nbd-listener.c $(nbd_rig)

@@ -40,10 +40,17 @@ struct disk_hooks {
     void *opaque;
 };
 
+/* Bits that writes go into, each rounded out to `grain` (a power of 2) before: that of the bits
+ * themselves, or a coarser one (instant.c, shadows). */
+struct mark {
+    struct bitmap *bits;
+    uint32_t grain;
+};
+
 /* What all writes are recorded in now. Immutable; holds references. */
 struct tracker {
     unsigned n;
-    struct bitmap *bits[];
+    struct mark marks[];
 };
 
 struct disk {
@@ -94,14 +101,19 @@ struct node_io {
 
 /* ---- trackers (tracker.c) ---- */
 
-/* `bits`: GPtrArray of struct bitmap, borrowed. */
-struct tracker *tracker_new(GPtrArray *bits);
+/* `marks`: GArray of struct mark, their bits borrowed. */
+struct tracker *tracker_new(GArray *marks);
 void tracker_free(struct tracker *t);
+GArray *mark_array_new(void);
+void mark_array_add(GArray *marks, struct bitmap *bits, uint32_t grain);
 
 static inline void tracker_mark(const struct tracker *t, uint64_t offset, uint64_t length)
 {
-    for (unsigned i = 0; i < t->n; i++)
-        bitmap_set(t->bits[i], offset, length);
+    for (unsigned i = 0; i < t->n; i++) {
+        uint64_t grain = t->marks[i].grain, skip = offset & (grain - 1);
+
+        bitmap_set(t->marks[i].bits, offset - skip, (skip + length + grain - 1) & ~(grain - 1));
+    }
 }
 
 /* ---- dirty bitmaps ---- */

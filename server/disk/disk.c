@@ -11,7 +11,7 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
 {
     struct disk *d;
     struct backend_handle *h;
-    g_autoptr(GPtrArray) nothing = g_ptr_array_new();
+    g_autoptr(GArray) nothing = mark_array_new();
 
     if (backend->ops->open(backend, readonly, NULL, &h, err) < 0) {
         backend->ops->free(backend);

@@ -12,7 +12,9 @@
  * begins it is made a *shadow*: the disks whose writes go into the target or the source record into
  * it too. Whatever is written before the instant is then in the copy or came by the shadow, and the
  * instant itself copies nothing. Each staged bitmap knows its *feeds*: the disks whose writes go
- * into its bits before the instant. A bitmap that is staged fresh (added, cleared) has none.
+ * into its bits before the instant. A bitmap that is staged fresh (added, cleared) has none. Where
+ * the source has the coarser granules, a write goes into the shadow as one to all of its granule,
+ * as it would by the copy: so the result does not depend on when it came.
  *
  * A resize uses the same: bitmaps of the new size, shadows while the old bits are copied.
  */
@@ -90,7 +92,7 @@ int instant_bitmap_clear(struct instant *i, struct disk *d, const char *name, GE
     bitmap_unref(s->bits);
     s->bits = clean;
     s->ours = true;
-    g_ptr_array_set_size(s->feeds, 0);
+    g_array_set_size(s->feeds, 0);
     return 0;
 }
 
@@ -157,7 +159,7 @@ int instant_view_create(struct instant *i, struct disk *d, const char *name,
 /* All that can fail or takes time and needs no closed gate. */
 static void prepare(struct stage *st)
 {
-    g_autoptr(GPtrArray) recorded = g_ptr_array_new();
+    g_autoptr(GArray) recorded = mark_array_new();
 
     st->list = dirty_bitmap_array_new();
     for (unsigned k = 0; k < st->bitmaps->len; k++) {
@@ -165,7 +167,7 @@ static void prepare(struct stage *st)
 
         g_ptr_array_add(st->list, dirty_bitmap_ref(s->db));
         if (s->recording)
-            g_ptr_array_add(recorded, s->bits);
+            mark_array_add(recorded, s->bits, s->db->granularity);
     }
     st->tracker = tracker_new(recorded);
     /* Room for what the flip puts there, so that it need not allocate. */

@@ -20,8 +20,13 @@ static void staged_bitmap_free(gpointer p)
 
     dirty_bitmap_unref(s->db);
     bitmap_unref(s->bits);
-    g_ptr_array_unref(s->feeds);
+    g_array_unref(s->feeds);
     g_free(s);
+}
+
+static GArray *feeds_new(void)
+{
+    return g_array_new(FALSE, FALSE, sizeof(struct feed));
 }
 
 struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, struct bitmap *bits,
@@ -32,7 +37,7 @@ struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, st
     s->db = db;
     s->bits = bits;
     s->recording = recording;
-    s->feeds = g_ptr_array_new();
+    s->feeds = feeds_new();
     g_ptr_array_add(st->bitmaps, s);
     return s;
 }
@@ -61,9 +66,10 @@ static struct stage *stage_new(struct disk *d)
         struct dirty_bitmap *db = now->pdata[i];
         struct staged_bitmap *s =
             stage_bitmap(st, dirty_bitmap_ref(db), dirty_bitmap_bits(db), db->recording);
+        struct feed own = {.disk = d, .grain = db->granularity};
 
         if (s->recording)
-            g_ptr_array_add(s->feeds, d);
+            g_array_append_val(s->feeds, own);
     }
     return st;
 }
@@ -145,16 +151,16 @@ static bool swap_tracker(struct disk *d, struct tracker *t, gint64 deadline)
     return true;
 }
 
-static int add_shadow(struct instant *i, struct disk *d, struct bitmap *bits, GError **err)
+static int add_shadow(struct instant *i, struct feed feed, struct bitmap *bits, GError **err)
 {
-    g_autoptr(GPtrArray) all = g_ptr_array_new();
+    g_autoptr(GArray) marks = mark_array_new();
+    struct disk *d = feed.disk;
     struct stage *st = stage_of(i, d);
     struct tracker *t;
 
-    for (unsigned k = 0; k < d->tracker->n; k++)
-        g_ptr_array_add(all, d->tracker->bits[k]);
-    g_ptr_array_add(all, bits);
-    t = tracker_new(all);
+    g_array_append_vals(marks, d->tracker->marks, d->tracker->n);
+    mark_array_add(marks, bits, feed.grain);
+    t = tracker_new(marks);
     if (!swap_tracker(d, t, g_get_monotonic_time() + DRAIN_USEC)) {
         tracker_free(t);
         return fail_drain(d, err);
@@ -163,25 +169,40 @@ static int add_shadow(struct instant *i, struct disk *d, struct bitmap *bits, GE
     return 0;
 }
 
-int stage_add_feeds(struct instant *i, struct staged_bitmap *s, GPtrArray *feeds, GError **err)
+/* What a feed marks, a coarser one of the same disk marks as well. */
+static bool has_feed(const struct staged_bitmap *s, struct feed feed)
+{
+    for (unsigned k = 0; k < s->feeds->len; k++) {
+        struct feed have = g_array_index(s->feeds, struct feed, k);
+
+        if (have.disk == feed.disk && have.grain >= feed.grain)
+            return true;
+    }
+    return false;
+}
+
+int stage_add_feeds(struct instant *i, struct staged_bitmap *s, GArray *feeds, GError **err)
 {
     for (unsigned k = 0; k < feeds->len; k++) {
-        if (g_ptr_array_find(s->feeds, feeds->pdata[k], NULL))
+        struct feed feed = g_array_index(feeds, struct feed, k);
+
+        feed.grain = MAX(feed.grain, s->db->granularity);
+        if (has_feed(s, feed))
             continue;
-        if (add_shadow(i, feeds->pdata[k], s->bits, err) < 0)
+        if (add_shadow(i, feed, s->bits, err) < 0)
             return -1;
-        g_ptr_array_add(s->feeds, feeds->pdata[k]);
+        g_array_append_val(s->feeds, feed);
     }
     return 0;
 }
 
 int stage_make_own(struct instant *i, struct staged_bitmap *s, uint64_t size, GError **err)
 {
-    g_autoptr(GPtrArray) feeds = g_steal_pointer(&s->feeds);
+    g_autoptr(GArray) feeds = g_steal_pointer(&s->feeds);
     struct bitmap *old = s->bits;
     int result;
 
-    s->feeds = g_ptr_array_new();
+    s->feeds = feeds_new();
     s->bits = bitmap_new(size, s->db->granularity, err);
     if (!s->bits) {
         s->bits = old;
@@ -199,7 +220,7 @@ int stage_make_own(struct instant *i, struct staged_bitmap *s, uint64_t size, GE
  * little time a write, until the next tracker comes. */
 void stage_remove_shadows(struct stage *st)
 {
-    g_autoptr(GPtrArray) recorded = g_ptr_array_new();
+    g_autoptr(GArray) recorded = mark_array_new();
     struct tracker *t;
 
     if (st->shadows->len == 0)
@@ -208,7 +229,7 @@ void stage_remove_shadows(struct stage *st)
         struct dirty_bitmap *db = st->disk->bitmaps->pdata[i];
 
         if (db->recording)
-            g_ptr_array_add(recorded, db->bits);
+            mark_array_add(recorded, db->bits, db->granularity);
     }
     t = tracker_new(recorded);
     if (!swap_tracker(st->disk, t, g_get_monotonic_time() + DRAIN_USEC))

@@ -20,7 +20,14 @@ struct staged_bitmap {
     struct bitmap *bits;     /* a reference: what db->bits will be */
     bool ours;               /* bits were made by this instant, nobody else reads them */
     bool recording;
-    GPtrArray *feeds; /* struct disk */
+    GArray *feeds; /* struct feed */
+};
+
+/* Writes to `disk` go into a staged bitmap's bits before the instant, as into granules of at least
+ * `grain`: one that is merged from a coarser bitmap has whole granules of that one. */
+struct feed {
+    struct disk *disk;
+    uint32_t grain;
 };
 
 struct stage {
@@ -53,8 +60,8 @@ struct staged_bitmap *stage_find(struct stage *st, const char *name, GError **er
 /* The same, of one that may be changed: not busy. */
 struct staged_bitmap *stage_find_free(struct stage *st, const char *name, GError **err);
 
-/* Let the writes of all `feeds` (struct disk) go into s->bits from now on. */
-int stage_add_feeds(struct instant *i, struct staged_bitmap *s, GPtrArray *feeds, GError **err);
+/* Let the writes of all `feeds` (struct feed) go into s->bits from now on. */
+int stage_add_feeds(struct instant *i, struct staged_bitmap *s, GArray *feeds, GError **err);
 /* Give s bits of its own for `size` bytes that hold all the old ones hold, and go on doing so. */
 int stage_make_own(struct instant *i, struct staged_bitmap *s, uint64_t size, GError **err);
 /* Undo what the two above did to the disk. */

@@ -3,19 +3,33 @@
 
 #include "server/disk/disk-private.h"
 
-struct tracker *tracker_new(GPtrArray *bits)
+GArray *mark_array_new(void)
 {
-    struct tracker *t = g_malloc0(sizeof *t + bits->len * sizeof t->bits[0]);
+    return g_array_new(FALSE, FALSE, sizeof(struct mark));
+}
 
-    t->n = bits->len;
-    for (unsigned i = 0; i < t->n; i++)
-        t->bits[i] = bitmap_ref(bits->pdata[i]);
+void mark_array_add(GArray *marks, struct bitmap *bits, uint32_t grain)
+{
+    struct mark mark = {.bits = bits, .grain = grain};
+
+    g_array_append_val(marks, mark);
+}
+
+struct tracker *tracker_new(GArray *marks)
+{
+    struct tracker *t = g_malloc0(sizeof *t + marks->len * sizeof t->marks[0]);
+
+    t->n = marks->len;
+    for (unsigned i = 0; i < t->n; i++) {
+        t->marks[i] = g_array_index(marks, struct mark, i);
+        bitmap_ref(t->marks[i].bits);
+    }
     return t;
 }
 
 void tracker_free(struct tracker *t)
 {
     for (unsigned i = 0; t && i < t->n; i++)
-        bitmap_unref(t->bits[i]);
+        bitmap_unref(t->marks[i].bits);
     g_free(t);
 }

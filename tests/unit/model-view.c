@@ -283,7 +283,8 @@ static struct model_view *pick(struct model *m, struct noise *n)
     v = d->views->pdata[noise_below(n, d->views->len)];
     if (v->doomed || v->alone || (v->discard && v->users > 0))
         return NULL;
-    v->alone = v->discard;
+    if (v->discard)
+        v->alone = true;
     v->users++;
     view_use_begin(v->view);
     return v;
@@ -294,7 +295,8 @@ static void release(struct model *m, struct model_view *v)
     view_use_end(v->view);
     pthread_mutex_lock(&m->lock);
     v->users--;
-    v->alone = false;
+    if (v->discard)
+        v->alone = false;
     pthread_cond_broadcast(&m->changed);
     pthread_mutex_unlock(&m->lock);
 }

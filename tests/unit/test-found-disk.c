@@ -36,9 +36,9 @@ static int look_at_shadow(void *rig, enum fake_call call, uint64_t offset, uint6
 
     if (call == FAKE_RESIZE) {
         g_assert_cmpuint(t->n, ==, 2); /* the bitmap's old bits and the new ones */
-        g_assert_false(bitmap_test(t->bits[1], 1 * MIB - 1));
-        g_assert_true(bitmap_test(t->bits[1], 1 * MIB));
-        g_assert_true(bitmap_test(t->bits[1], 64 * MIB - 1));
+        g_assert_false(bitmap_test(t->marks[1].bits, 1 * MIB - 1));
+        g_assert_true(bitmap_test(t->marks[1].bits, 1 * MIB));
+        g_assert_true(bitmap_test(t->marks[1].bits, 64 * MIB - 1));
     }
     return 0;
 }

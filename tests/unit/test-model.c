@@ -18,7 +18,7 @@
 #include <string.h>
 
 #if defined __SANITIZE_THREAD__
-#define DEFAULT_OPS 30000u
+#define DEFAULT_OPS 15000u
 #elif defined __SANITIZE_ADDRESS__
 #define DEFAULT_OPS 100000u
 #else
