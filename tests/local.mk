@@ -43,6 +43,7 @@ python_tests = \
 	tests/clients/test-nbdinfo.py \
 	tests/control/test-qmp-bitmaps.py \
 	tests/found/test-registry.py \
+	tests/found/test-scratch.py \
 	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-nodes.py \
 	tests/control/test-qmp-oracle.py \

@@ -5,10 +5,10 @@
  *   [ slots handed out ... | reserved ahead | not there yet ]
  *                          ^next            ^reserved
  *
- * Slots that came back stand in a list of runs and are handed out before new ones; their space was
- * punched out meanwhile, so it is not reserved again. When all have come back the file shrinks to
- * nothing. `lock` guards all of this; data is written and read without it, because a slot has one
- * owner between take and give.
+ * Slots that came back stand in a list of runs and are handed out before new ones. Their space was
+ * punched out meanwhile and somebody else may have it by now: so there has to be room for them, but
+ * it is not reserved again. When all have come back the file shrinks to nothing. `lock` guards all
+ * of this; data is written and read without it, because a slot has one owner between take and give.
  */
 #include "config.h"
 
@@ -49,7 +49,7 @@ struct scratch {
     uint64_t next, reserved; /* slots */
     uint64_t taken;
     uint64_t piece; /* bytes to reserve next time */
-    bool cannot_reserve;
+    bool cannot_reserve, cannot_punch;
     GArray *free_runs;
 };
 
@@ -220,11 +220,18 @@ void scratch_free(struct scratch *s)
     g_free(s);
 }
 
+/* 0: there is none, or no room for it. */
 static unsigned take_free_run(struct scratch *s, unsigned want, uint32_t *first)
 {
-    struct run *last = &g_array_index(s->free_runs, struct run, s->free_runs->len - 1);
-    unsigned n = MIN(want, last->n);
+    struct run *last;
+    unsigned n;
 
+    if (s->free_runs->len == 0)
+        return 0;
+    last = &g_array_index(s->free_runs, struct run, s->free_runs->len - 1);
+    n = MIN(want, last->n);
+    if (!s->cannot_punch && !room_for(s, (uint64_t)n << s->shift))
+        return 0;
     *first = last->slot;
     last->slot += n;
     last->n -= n;
@@ -235,10 +242,10 @@ static unsigned take_free_run(struct scratch *s, unsigned want, uint32_t *first)
 
 static int take_locked(struct scratch *s, unsigned want, uint32_t *first, char reason[120])
 {
-    unsigned n;
+    unsigned n = take_free_run(s, want, first);
 
-    if (s->free_runs->len > 0)
-        return (int)take_free_run(s, want, first);
+    if (n > 0)
+        return (int)n;
     if (s->next == s->reserved) {
         int error = reserve(s, reason);
 
@@ -324,9 +331,13 @@ void scratch_give(struct scratch *s, uint32_t slot, unsigned n)
     struct run run = {.slot = slot, .n = n};
 
     /* Where punching is not supported the space stays until the file goes, and is used again. */
-    (void)fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                    (off_t)((uint64_t)slot << s->shift), (off_t)((uint64_t)n << s->shift));
+    bool cannot_punch =
+        fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  (off_t)((uint64_t)slot << s->shift), (off_t)((uint64_t)n << s->shift)) < 0 &&
+        errno == EOPNOTSUPP;
+
     pthread_mutex_lock(&s->lock);
+    s->cannot_punch |= cannot_punch;
     g_array_append_val(s->free_runs, run);
     s->taken -= n;
     if (s->taken == 0)
