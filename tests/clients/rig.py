@@ -99,11 +99,12 @@ def pull(h, pieces, path):
     return total
 
 
-def freeze(q, disk, view, new=None, old=None):
+def freeze(q, disk, view, new=None, old=None, granularity=64 * KIB):
     """One transaction: a view, a fresh bitmap from here on, the former one stands still."""
     actions = [("view-create", {"disk": disk, "name": view})]
     if new:
-        actions.append(("block-dirty-bitmap-add", {"node": disk, "name": new}))
+        actions.append(("block-dirty-bitmap-add",
+                        {"node": disk, "name": new, "granularity": granularity}))
     if old:
         actions.append(("block-dirty-bitmap-disable", {"node": disk, "name": old}))
     q.transaction(*actions)

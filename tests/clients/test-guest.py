@@ -203,7 +203,8 @@ def full_and_incremental_while_it_works():
         # Monday: the full backup of both disks.
         least = r.wait_steps(2)
         r.freeze_both(("mon-a", "mon-b"),
-                      [("block-dirty-bitmap-add", {"node": n, "name": "since-monday"})
+                      [("block-dirty-bitmap-add", {"node": n, "name": "since-monday",
+                                                   "granularity": 4 * KIB})
                        for n in ("vda", "vdb")])
         most = r.steps_done(least) + 1
         for view in "mon-a", "mon-b":

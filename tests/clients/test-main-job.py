@@ -21,13 +21,15 @@ SIZE = 8 * MIB
 
 
 class Guest(threading.Thread):
-    """Writes a region of a disk without end, one request at a time, and logs what it wrote."""
+    """Writes a region of a disk without end, one request at a time, and logs what it wrote. One
+    that is paced writes only as much as it is allowed to, so that some of the disk stays clean."""
 
-    def __init__(self, uri, rng, start, end):
+    def __init__(self, uri, rng, start, end, paced):
         super().__init__()
         self.uri, self.rng, self.start_at, self.end_at = uri, rng, start, end
         self.log = []       # (offset, bytes) of each write, before it is sent
         self.answered = 0   # of these
+        self.allowed = 0 if paced else float("inf")
         self.error = None
         self.changed = threading.Condition()
         self.ending = False
@@ -36,7 +38,7 @@ class Guest(threading.Thread):
         try:
             h = nbd.NBD()
             h.connect_uri(self.uri)
-            while not self.ending:
+            while self.may_go_on():
                 length = 512 << self.rng.randrange(7)
                 offset = self.rng.randrange(self.start_at, self.end_at - length + 1)
                 zeroes = self.rng.randrange(6) == 0
@@ -55,10 +57,20 @@ class Guest(threading.Thread):
                 self.error = error
                 self.changed.notify_all()
 
-    def wait_writes(self, count):
-        """`count` more writes have been answered."""
+    def may_go_on(self):
         with self.changed:
-            goal = self.answered + count
+            self.changed.wait_for(lambda: self.ending or self.answered < self.allowed)
+            return not self.ending
+
+    def set(self, **fields):
+        with self.changed:
+            self.__dict__.update(fields)
+            self.changed.notify_all()
+
+    def wait_writes(self, count):
+        """`count` more writes have been answered, or all that are allowed."""
+        with self.changed:
+            goal = min(self.answered + count, self.allowed)
             assert self.changed.wait_for(lambda: self.error or self.answered >= goal, SOON)
             if self.error:
                 raise self.error
@@ -67,10 +79,10 @@ class Guest(threading.Thread):
 class Guests:
     """Several guests of one disk, a region each, and the disk as it was before the first write."""
 
-    def __init__(self, uri, rng, model, count=2):
+    def __init__(self, uri, rng, model, count=2, paced=False):
         step = len(model) // count
         self.before = bytes(model)
-        self.guests = [Guest(uri, random.Random(rng.random()), i * step, (i + 1) * step)
+        self.guests = [Guest(uri, random.Random(rng.random()), i * step, (i + 1) * step, paced)
                        for i in range(count)]
 
     def __enter__(self):
@@ -82,7 +94,7 @@ class Guests:
 
     def __exit__(self, kind, value, trace):
         for g in self.guests:
-            g.ending = True
+            g.set(ending=True)
         for g in self.guests:
             g.join(SOON)
             assert not g.is_alive(), "a guest is stuck"
@@ -92,6 +104,16 @@ class Guests:
     def wait_writes(self, count):
         for g in self.guests:
             g.wait_writes(count)
+
+    def allow(self, count):
+        """Let guests that are paced write `count` times more, each."""
+        for g in self.guests:
+            g.set(allowed=g.allowed + count)
+
+    def rest(self):
+        """All that was allowed has been written."""
+        for g in self.guests:
+            g.wait_writes(g.allowed)
 
     def answered(self):
         return [g.answered for g in self.guests]
@@ -135,12 +157,13 @@ def full_and_incremental_with_a_model():
             q = s.qmp()
 
             # The full backup, and where the next one begins.
-            freeze(q, "vda", "monday", new="since-monday")
+            freeze(q, "vda", "monday", new="since-monday", granularity=4 * KIB)
             export_view(q, "monday")
-            with Guests(s.uri("vda"), rng, model) as guests:
-                guests.wait_writes(50)
+            with Guests(s.uri("vda"), rng, model, paced=True) as guests:
+                guests.allow(60)
+                guests.wait_writes(10)
                 backup_view(s, "monday", backup)
-                guests.wait_writes(50)
+                guests.rest()
             assert_same(content(backup), model, "the full backup")
             drop_view(q, "monday")
 
@@ -159,7 +182,7 @@ def full_and_incremental_with_a_model():
                 guests.wait_writes(30)
                 assert changed == dirty_extents(h, "since-monday"), "a frozen bitmap moved"
             assert_same(content(backup), model, "full plus changes")
-            assert 0 < pulled <= SIZE
+            assert 0 < pulled < SIZE * 3 // 4, pulled
             assert content(f"{d}/disk") != bytes(model), "the guest has written nothing meanwhile"
 
 
@@ -193,12 +216,14 @@ def instants_in_the_middle_of_a_storm():
         model = image(f"{d}/disk", SIZE, [(0, SIZE // 2)], rng)
         with Server("--disk", "vda", "file", f"{d}/disk") as s:
             q = s.qmp()
-            with Guests(s.uri("vda"), rng, model, count=4) as guests:
+            with Guests(s.uri("vda"), rng, model, count=4, paced=True) as guests:
                 previous, spans = None, []
-                for day in range(6):
-                    guests.wait_writes(20)
+                for day in range(12):
+                    guests.allow(20)
+                    guests.wait_writes(5)
                     answered = guests.answered()
-                    freeze(q, "vda", f"day{day}", new=f"b{day}", old=previous)
+                    freeze(q, "vda", f"day{day}", new=f"b{day}", old=previous,
+                           granularity=4 * KIB)
                     begun = guests.begun()
                     spans.append((answered, begun))
                     export_view(q, f"day{day}", "vda" if previous else None, previous)
@@ -207,11 +232,14 @@ def instants_in_the_middle_of_a_storm():
                     else:
                         # A backup every day of the day before's plus what the bitmap says.
                         h = s.nbd(f"day{day}", [dirty_context(previous)])
-                        guests.wait_writes(5)
-                        pull(h, dirty_extents(h, previous), f"{d}/backup")
+                        changed = dirty_extents(h, previous)
+                        assert sum(n for _, n in changed) < SIZE * 3 // 4, changed
+                        guests.allow(5)
+                        pull(h, changed, f"{d}/backup")
                         backup_view(s, f"day{day}", f"{d}/full")
                         assert_same(content(f"{d}/backup"), content(f"{d}/full"), f"day {day}")
                         h.shutdown()
+                    guests.rest()
                     with open(f"{d}/day{day}", "wb") as f:
                         f.write(content(f"{d}/backup"))
                     drop_view(q, f"day{day}")
@@ -334,21 +362,26 @@ def a_differential_backup_by_merged_bitmaps():
         model = image(f"{d}/disk", SIZE, [(0, SIZE)], rng)
         with Server("--disk", "vda", "file", f"{d}/disk") as s:
             q = s.qmp()
-            freeze(q, "vda", "monday", new="b0")
+            freeze(q, "vda", "monday", new="b0", granularity=4 * KIB)
             export_view(q, "monday")
             backup_view(s, "monday", f"{d}/backup")
-            with Guests(s.uri("vda"), rng, model) as guests:
+            with Guests(s.uri("vda"), rng, model, paced=True) as guests:
+                guests.allow(30)
                 guests.wait_writes(10)
-                q.transaction(("block-dirty-bitmap-add", {"node": "vda", "name": "b1"}),
+                q.transaction(("block-dirty-bitmap-add",
+                               {"node": "vda", "name": "b1", "granularity": 4 * KIB}),
                               ("block-dirty-bitmap-disable", {"node": "vda", "name": "b0"}))
-                guests.wait_writes(10)
+                guests.allow(30)
+                guests.wait_writes(30)
                 # All since Monday: one transaction makes the union and freezes it with the view.
                 q.transaction(
                     ("block-dirty-bitmap-disable", {"node": "vda", "name": "b1"}),
-                    ("block-dirty-bitmap-add", {"node": "vda", "name": "all", "disabled": True}),
+                    ("block-dirty-bitmap-add",
+                     {"node": "vda", "name": "all", "disabled": True, "granularity": 4 * KIB}),
                     ("block-dirty-bitmap-merge",
                      {"node": "vda", "target": "all", "bitmaps": ["b0", "b1"]}),
                     ("view-create", {"disk": "vda", "name": "wednesday"}))
+                guests.allow(30)
                 guests.wait_writes(10)
                 export_view(q, "wednesday", "vda", "all")
                 h = s.nbd("wednesday", [dirty_context("all")])
