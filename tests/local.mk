@@ -146,6 +146,7 @@ PY_LOG_COMPILER = $(PYTHON)
 
 # Leaks are looked for only in what we allocate: a plugin that has been unloaded cannot be named in
 # a suppression. MALLOC_* make glibc itself find and provoke what plain builds would hide.
+# GLib's slices would hide errors from sanitizers, and pass memory from thread to thread unseen.
 AM_TESTS_ENVIRONMENT = \
 	top_builddir='$(abs_top_builddir)'; export top_builddir; \
 	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
@@ -162,6 +163,7 @@ AM_TESTS_ENVIRONMENT = \
 	TSAN_OPTIONS="suppressions=$(abs_top_srcdir)/tests/lib/tsan.supp:halt_on_error=0:exitcode=66"; \
 	export TSAN_OPTIONS; \
 	MALLOC_PERTURB_=165; export MALLOC_PERTURB_; \
+	G_SLICE=always-malloc; export G_SLICE; \
 	unset NBDFLEECE_CONTROL LISTEN_FDS LISTEN_PID LISTEN_FDNAMES;
 
 check-tsan:
