@@ -141,7 +141,17 @@ def a_port_that_is_taken():
 
 
 @test
-def vsock():
+def vsock_is_listened_on():
+    try:
+        socket.socket(socket.AF_VSOCK).close()
+    except OSError as e:
+        skip(f"there is no AF_VSOCK here: {e}")
+    out = nbdfleece("--vsock", "-p", "10891", "memory", "1M", "--run", 'echo "$uri" "$port"').stdout
+    assert out == "nbd+vsock://1:10891/ 10891\n", out
+
+
+@test
+def vsock_serves():
     try:
         with socket.socket(socket.AF_VSOCK) as s:
             s.bind((1, 0xffffffff))
