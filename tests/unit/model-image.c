@@ -22,10 +22,9 @@ uint64_t noise_next(struct noise *n)
 
 struct model_disk *model_random_disk(struct model *m, struct noise *n)
 {
-    uint64_t index = noise_below(n, 4 * (uint64_t)m->n_disks);
+    unsigned last = m->n_disks - 1;
 
-    return &m->disks[index < 4 * (uint64_t)m->n_disks - 3 ? index % (m->n_disks - 1)
-                                                          : m->n_disks - 1];
+    return &m->disks[noise_once_in(n, 3) ? last : noise_below(n, last)];
 }
 
 struct image *image_new(uint64_t size, uint64_t room)

@@ -10,6 +10,7 @@
 #include "tests/unit/model.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <string.h>
 
 enum action_kind { ADD, REMOVE, CLEAR, RECORD, MERGE, VIEW };
@@ -290,6 +291,19 @@ static const char *random_name(struct noise *n)
     return noise_once_in(n, 60) ? "" : names[noise_below(n, MAX_BITS)];
 }
 
+/* Mostly of a bitmap that is there: one refusal ends a transaction. */
+static const char *some_name(struct txn *t, struct model_disk *d)
+{
+    struct noise *n = &t->model->noise;
+    GPtrArray *names = names_of(t, d);
+    struct model_bitmap *b;
+
+    if (names->len == 0 || noise_once_in(n, 10))
+        return random_name(n);
+    b = names->pdata[noise_below(n, names->len)];
+    return g_str_has_prefix(b->name, "chain") ? random_name(n) : b->name;
+}
+
 static uint32_t random_granularity(struct noise *n)
 {
     static const uint32_t some[] = {0, 512, 1024, 4096, 4096, 32768, 65536, 1u << 20};
@@ -312,23 +326,23 @@ static void random_view(struct txn *t, struct model_disk *d)
 static bool random_action(struct txn *t, struct model_disk *d, struct model_disk *other)
 {
     struct noise *n = &t->model->noise;
+    struct model_disk *source = noise_once_in(n, 3) ? other : d;
     uint64_t x = noise_below(n, 100);
 
     if (x < 20)
         return txn_add(t, d, random_name(n), random_granularity(n), noise_below(n, 3) > 0);
     if (x < 28)
-        return txn_remove(t, d, random_name(n));
+        return txn_remove(t, d, some_name(t, d));
     if (x < 40)
-        return txn_clear(t, d, random_name(n));
+        return txn_clear(t, d, some_name(t, d));
     if (x < 56)
-        return txn_record(t, d, random_name(n), noise_below(n, 5) > 1);
+        return txn_record(t, d, some_name(t, d), noise_below(n, 5) > 1);
     if (x < 76)
-        return txn_merge(t, d, random_name(n), noise_once_in(n, 3) ? other : d, random_name(n));
+        return txn_merge(t, d, some_name(t, d), source, some_name(t, source));
     random_view(t, d);
     return true;
 }
 
-/* Names that exist are more interesting than those that do not: try again before giving up. */
 void model_transaction(struct model *m)
 {
     struct noise *n = &m->noise;
@@ -338,8 +352,12 @@ void model_transaction(struct model *m)
 
     for (unsigned i = 0; i < G_N_ELEMENTS(d); i++)
         d[i] = model_random_disk(m, n);
-    for (uint64_t left = 1 + noise_below(n, 5); good && left > 0; left--)
+    for (uint64_t left = 1 + noise_below(n, 5); good && left > 0; left--) {
         good = random_action(t, d[noise_below(n, 3)], d[noise_below(n, 3)]);
+        /* What guests write between staging and instant is where merges are difficult. */
+        for (uint64_t i = noise_once_in(n, 4) ? noise_below(n, 20) : 0; i > 0; i--)
+            sched_yield();
+    }
     if (!good || noise_once_in(n, 12))
         txn_abort(t);
     else

@@ -162,7 +162,7 @@ struct model {
     atomic_bool paused, ending;
 };
 
-/* Any disk; the biggest seldom, for it slows the rest. */
+/* Any disk; the last, biggest one more often: there is room in it for what is rare. */
 struct model_disk *model_random_disk(struct model *m, struct noise *n);
 
 /* Say what is wrong, with the seed and the last requests near `offset` of the disk; abort. */
@@ -230,9 +230,8 @@ void model_bitmap_clear(struct model_bitmap *b);
 void model_bitmap_merge(struct model_bitmap *b, const struct model_bitmap *source);
 /* The disk has grown. */
 void model_bitmap_grow(struct model_bitmap *b, uint64_t size);
-/* The real one has the same bits. Nobody writes, or it does not record. */
-void model_bitmap_check(struct model_disk *d, struct model_bitmap *b);
-/* The disk's list is the model's; those that do not record (with `all`: all of them) are right. */
+/* The disk's list is the model's, and each bitmap has what it must; those that record may have more
+ * by now, unless guests are parked (`all`). */
 void model_check_bitmaps(struct model_disk *d, bool all);
 
 /* ---- instants (model-instant.c) ---- */

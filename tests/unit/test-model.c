@@ -20,9 +20,9 @@
 #if defined __SANITIZE_THREAD__
 #define DEFAULT_OPS 15000u
 #elif defined __SANITIZE_ADDRESS__
-#define DEFAULT_OPS 100000u
+#define DEFAULT_OPS 80000u
 #else
-#define DEFAULT_OPS 200000u
+#define DEFAULT_OPS 150000u
 #endif
 #define LONG_TIMES 50u
 
