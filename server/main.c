@@ -6,6 +6,7 @@
 #include "server/options.h"
 #include "server/run.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -19,13 +20,28 @@ static char *read_file(const char *path, GError **err)
     return g_file_get_contents(path, &text, NULL, err) ? text : NULL;
 }
 
+/* Where one of these is closed, the next thing opened would take its number: messages would go into
+ * a disk's image, and going to the background would close it. */
+static void open_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDONLY); /* who writes is to hear that it is in vain */
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     pid_t parent = getppid();
     g_autoptr(GError) err = NULL;
-    struct options *o = options_parse(argc, argv, read_file, &err);
+    struct options *o;
     int code;
 
+    open_standard_descriptors();
+    o = options_parse(argc, argv, read_file, &err);
     if (o == NULL) {
         bool is_usage = g_error_matches(err, OPTIONS_ERROR, OPTIONS_ERROR_USAGE);
 

@@ -42,6 +42,7 @@ python_tests = \
 	tests/clients/test-nbdcopy.py \
 	tests/clients/test-nbdinfo.py \
 	tests/control/test-qmp-bitmaps.py \
+	tests/found/test-descriptors.py \
 	tests/found/test-registry.py \
 	tests/found/test-scratch.py \
 	tests/control/test-qmp-exports.py \
