@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define FIRST_PIECE (1u << 20)
-#define LAST_PIECE  (64u << 20)
+#define LAST_PIECE  (16u << 20)
 #define MAX_SLOTS   0xfffffff0u /* BLOCK_KEPT_SLOT more must fit into 32 bits */
 
 struct scratch_pool {
