@@ -75,7 +75,7 @@ class Run:
             self.number += 1
             name, granularity = f"b{self.number}", rng.choice(GRANULARITIES)
             recording = rng.randrange(3) > 0
-            mine[name] = Bitmap(granularity, recording, 0)
+            mine[name] = Bitmap(granularity, recording, len(self.model.images[disk]))
             return ("block-dirty-bitmap-add", {"node": disk, "name": name, "disabled": not recording,
                                                "granularity": granularity}), \
                 lambda m, b=mine[name]: m.bitmaps[disk].update({name: b})
@@ -135,7 +135,6 @@ class Run:
 
     def settle(self, chosen, names, answered, begun):
         """Export the views, read them, bring the model to their instant."""
-        before = {d: set(self.model.bitmaps[d]) for d in DISKS}
         got = {}
         for disk, name in names.items():
             self.export(name, name, [])
@@ -148,10 +147,6 @@ class Run:
         for _, act in chosen:
             if act:
                 act(self.model)
-        for disk in DISKS:
-            for name, b in self.model.bitmaps[disk].items():
-                if name not in before[disk]:
-                    b.size = len(self.model.images[disk])
         return got
 
     def export(self, name, node, bitmaps):
