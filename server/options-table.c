@@ -182,7 +182,7 @@ static int refuse(const struct option_def *def, struct options *o, const char *v
 
 static const char why_not_filter[] =
     "nbdkit's filters cannot be loaded here; run `nbdkit --filter=...` as a server of its own and "
-    "use our plugin `nbd` to reach it";
+    "use the plugin `nbd` to reach it";
 static const char why_not_oldstyle[] =
     "the oldstyle protocol is not spoken here; connect with a newstyle client, and leave it out";
 static const char why_not_tls[] =
