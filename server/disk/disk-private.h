@@ -53,6 +53,9 @@ struct tracker {
     struct mark marks[];
 };
 
+/* Other guests' writes wait meanwhile, and guests give up after 30 s or so. */
+#define DRAIN_USEC (10 * G_USEC_PER_SEC)
+
 struct disk {
     struct node node;
     struct gate gate;
@@ -77,6 +80,7 @@ struct disk {
     struct disk_events events;
 
     pthread_mutex_t lock;
+    gint64 drain_usec;  /* how long a command waits for writes under way before it gives up */
     GPtrArray *bitmaps; /* struct dirty_bitmap, references */
     GPtrArray *views;   /* struct view, oldest first; deleted ones are not in it */
 };

@@ -27,6 +27,7 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
     d->unit_shift = (unsigned)__builtin_ctz(d->unit);
     atomic_init(&d->size, h->size);
     d->pool = pool;
+    d->drain_usec = DRAIN_USEC;
     if (events)
         d->events = *events;
     gate_init(&d->gate);

@@ -225,12 +225,12 @@ static void open_gates(struct instant *i)
 
 static int close_gates(struct instant *i, GError **err)
 {
-    gint64 deadline = g_get_monotonic_time() + DRAIN_USEC;
+    gint64 begin = g_get_monotonic_time();
 
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct stage *st = i->stages->pdata[k];
 
-        st->closed = gate_close(&st->disk->gate, deadline);
+        st->closed = gate_close(&st->disk->gate, begin + st->disk->drain_usec);
         if (!st->closed) {
             fail_drain(st->disk, err);
             open_gates(i);

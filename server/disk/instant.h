@@ -36,7 +36,7 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
 int instant_view_create(struct instant *i, struct disk *d, const char *name,
                         const struct view_options *options, struct view **view, GError **err);
 
-/* 0: all done. -1: nothing changed and *err says why (e.g. writes under way did not end in 30 s).
+/* 0: all done. -1: nothing changed and *err says why (e.g. writes under way did not end in 10 s).
  * Ends `i` either way. */
 int instant_commit(struct instant *i, GError **err);
 void instant_abort(struct instant *i);

@@ -9,7 +9,7 @@
 int fail_drain(struct disk *d, GError **err)
 {
     return fail(err, "disk %s: writes under way did not end within %d s", d->node.name,
-                (int)(DRAIN_USEC / G_USEC_PER_SEC));
+                (int)(d->drain_usec / G_USEC_PER_SEC));
 }
 
 /* ---- stages ---- */
@@ -161,7 +161,7 @@ static int add_shadow(struct instant *i, struct feed feed, struct bitmap *bits, 
     g_array_append_vals(marks, d->tracker->marks, d->tracker->n);
     mark_array_add(marks, bits, feed.grain);
     t = tracker_new(marks);
-    if (!swap_tracker(d, t, g_get_monotonic_time() + DRAIN_USEC)) {
+    if (!swap_tracker(d, t, g_get_monotonic_time() + d->drain_usec)) {
         tracker_free(t);
         return fail_drain(d, err);
     }
@@ -232,6 +232,6 @@ void stage_remove_shadows(struct stage *st)
             mark_array_add(recorded, db->bits, db->granularity);
     }
     t = tracker_new(recorded);
-    if (!swap_tracker(st->disk, t, g_get_monotonic_time() + DRAIN_USEC))
+    if (!swap_tracker(st->disk, t, g_get_monotonic_time() + st->disk->drain_usec / 10))
         tracker_free(t);
 }

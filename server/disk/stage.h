@@ -9,9 +9,6 @@
 #include "server/disk/disk-private.h"
 #include "server/disk/instant.h"
 
-/* How long a command waits for writes under way before it gives up. */
-#define DRAIN_USEC (30 * G_USEC_PER_SEC)
-
 /* "disk %s: writes under way did not end ..."; returns -1. */
 int fail_drain(struct disk *d, GError **err);
 

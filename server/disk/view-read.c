@@ -120,7 +120,7 @@ int view_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
     int error = read_range(r);
 
     /* Looked at last: a view breaks before the guest's write goes out. */
-    if (atomic_load(&v->state) == VIEW_BROKEN)
+    if (atomic_load(&v->state) != VIEW_LIVE)
         error = -EIO;
     grace_leave(&v->disk->readers, phase);
     return error;
@@ -224,7 +224,7 @@ int view_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t 
         if (error == -ENOSPC && extents->count > 0)
             error = 0; /* the list is full: a shorter answer */
     }
-    if (atomic_load(&v->state) == VIEW_BROKEN)
+    if (atomic_load(&v->state) != VIEW_LIVE)
         error = -EIO;
     grace_leave(&v->disk->readers, phase);
     extents_free(&base);

@@ -13,7 +13,8 @@
  *  2. While guests go on, each block it kept is offered to the next older view that needs it: the
  *     entry is copied, the slot changes its owner, no data moves. V's own entries stay as they are,
  *     so that readers and writers who still meet V on their way find the block there as well.
- *  3. The gate is closed again and V leaves the chain.
+ *  3. The gate is closed again and V leaves the chain. If a write hangs just then, V stays where it
+ *     is, broken and empty, and can be deleted again.
  *  4. When all readers who may have met V have left (the grace), its surplus slots are given back.
  *
  * A broken view stays in the chain until it is deleted, because older views may need what it kept.
@@ -139,10 +140,8 @@ void view_info(struct view *v, struct view_info *info)
 
 void view_break(struct view *v, const char *reason)
 {
-    uint32_t live = VIEW_LIVE;
-
     pthread_mutex_lock(&v->lock);
-    if (atomic_compare_exchange_strong(&v->state, &live, VIEW_BROKEN)) {
+    if (atomic_exchange(&v->state, VIEW_BROKEN) != VIEW_BROKEN) {
         g_strlcpy(v->reason, reason, sizeof v->reason);
         if (v->disk->events.view_broken)
             v->disk->events.view_broken(v->disk->events.opaque, v->node.name, v->disk->node.name,
@@ -275,14 +274,36 @@ static void unlink_view(struct view *v)
     pthread_mutex_unlock(&d->lock);
 }
 
+/* The chain cannot be changed now, but all blocks have been handed over or are surplus: leave the
+ * view where it is, empty, unreadable, to be deleted another time. Under chain_lock. */
+static void leave_empty(struct view *v)
+{
+    uint64_t start, length;
+    unsigned shift = v->disk->unit_shift;
+
+    for (uint64_t at = 0; bitmap_next_dirty(v->touched, at, v->size, &start, &length);
+         at = start + length)
+        for (uint64_t b = start >> shift; b <= (start + length - 1) >> shift; b++)
+            if (block_kept(atomic_load(&v->map[b])))
+                atomic_store(&v->map[b], BLOCK_DROPPED);
+    atomic_store(&v->kept, 0);
+    view_break(v, "its deletion was begun, and writes under way did not end");
+}
+
+static bool close_gate(struct disk *d)
+{
+    return gate_close(&d->gate, g_get_monotonic_time() + d->drain_usec);
+}
+
 int view_delete(struct view *v, GError **err)
 {
     struct disk *d = v->disk;
     GArray *surplus;
+    bool closed;
 
     if (atomic_load(&v->uses) > 0)
         return fail(err, "Node %s is in use", v->node.name);
-    if (!gate_close(&d->gate, g_get_monotonic_time() + DRAIN_USEC))
+    if (!close_gate(d))
         return fail_drain(d, err);
     atomic_store(&v->state, VIEW_RETIRING);
     gate_open(&d->gate);
@@ -293,14 +314,19 @@ int view_delete(struct view *v, GError **err)
     /* Before v leaves the chain: whoever passes it by looks again (view_resolve). */
     atomic_fetch_add(&d->handovers, 1);
     disk_at(d, POINT_HANDED_OVER, 0);
-    /* The drain above went through; this one may take as long as it takes. */
-    gate_close(&d->gate, G_MAXINT64);
-    unlink_view(v);
-    gate_open(&d->gate);
+    closed = close_gate(d);
+    if (closed) {
+        unlink_view(v);
+        gate_open(&d->gate);
+    } else {
+        leave_empty(v);
+    }
     pthread_mutex_unlock(&d->chain_lock);
 
     grace_wait(&d->readers);
     surplus_give(d, surplus);
+    if (!closed)
+        return fail_drain(d, err);
     view_free(v);
     if (!atomic_load(&d->newest)) {
         scratch_free(d->scratch);

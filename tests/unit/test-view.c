@@ -335,6 +335,50 @@ static void test_write_in_mid_deletion(void)
     rig_free(r);
 }
 
+static gpointer delete_in_vain(gpointer v)
+{
+    GError *error = NULL;
+
+    g_assert_cmpint(view_delete(v, &error), ==, -1);
+    g_assert_nonnull(strstr(error->message, "disk vda: writes under way did not end within"));
+    g_error_free(error);
+    return NULL;
+}
+
+/* A write hangs between the two times that a deletion closes the gate: the command fails, other
+ * writes go on, the older view has its blocks, and the deletion can be done again. */
+static void test_write_hangs_in_mid_deletion(void)
+{
+    struct rig *r = rig_new(64 * KIB, 0);
+    struct view *old, *new;
+    GThread *deleter, *writer;
+
+    rig_fill(r, 0, 64 * KIB, 'a');
+    old = rig_view(r, "old", CBW_BREAK_SNAPSHOT, 0);
+    rig_fill(r, 0, 4096, 'b');
+    new = rig_view(r, "new", CBW_BREAK_SNAPSHOT, 0);
+    rig_fill(r, 0, 8192, 'c');
+    park_arm(r, POINT_HANDED_OVER, ANYWHERE);
+    deleter = g_thread_new("deleter", delete_in_vain, new);
+    park_wait(r);
+    r->disk->drain_usec = 1000;                /* the deleter reads it after its release */
+    atomic_fetch_add(&r->io->slot->inside, 1); /* a write that hangs */
+    park_release(r);
+    g_thread_join(deleter);
+    g_assert_true(broken(new));
+    g_assert_cmpuint(kept(new), ==, 0);
+    g_assert_cmpuint(scratch_pool_used(r->pool), ==, 8192);
+    g_assert_cmpint(try_read(new, 0, 4096), ==, -EIO);
+    writer = rig_fill_thread(r, 8192, 4096, 'd');
+    g_thread_join(writer);
+    assert_view(old, 0, 64 * KIB, 'a');
+    gate_leave(r->io->slot);
+    r->disk->drain_usec = DRAIN_USEC;
+    rig_delete(r, new);
+    assert_view(old, 0, 64 * KIB, 'a');
+    rig_free(r);
+}
+
 /* A writer has claimed a block of the newest view, which breaks before it looks at its state again:
  * it gives the block back, and the older view gets it. */
 static void test_claim_of_a_breaking_view(void)
@@ -579,6 +623,7 @@ int main(int argc, char **argv)
     g_test_add_func("/view/reader-overtaken", test_reader_overtaken);
     g_test_add_func("/view/reader-while-newer-is-deleted", test_reader_while_newer_is_deleted);
     g_test_add_func("/view/write-in-mid-deletion", test_write_in_mid_deletion);
+    g_test_add_func("/view/write-hangs-in-mid-deletion", test_write_hangs_in_mid_deletion);
     g_test_add_func("/view/claim-of-a-breaking-view", test_claim_of_a_breaking_view);
     g_test_add_func("/view/break-snapshot", test_break_snapshot);
     g_test_add_func("/view/break-guest-write", test_break_guest_write);
