@@ -11,6 +11,7 @@
 #include "config.h"
 
 #include "common/error.h"
+#include "common/file-io.h"
 #include "server/disk/disk-private.h"
 
 #include <errno.h>
@@ -106,26 +107,10 @@ bool node_is_readonly(struct node *node)
 
 /* ---- reading ---- */
 
-static int fd_pread(int fd, char *buf, uint32_t length, uint64_t offset)
-{
-    while (length > 0) {
-        ssize_t n = pread(fd, buf, length, (off_t)offset);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO; /* the file is shorter than the disk */
-        buf += n;
-        offset += (uint64_t)n;
-        length -= (uint32_t)n;
-    }
-    return 0;
-}
-
 int disk_pread(struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
 {
     if (h->fd >= 0)
-        return fd_pread(h->fd, buf, length, offset);
+        return pread_all(h->fd, buf, length, offset);
     return h->backend->ops->pread(h, buf, length, offset);
 }
 
@@ -172,22 +157,6 @@ static int begin_change(struct node_io *io, uint64_t length, uint64_t offset)
     return 0;
 }
 
-static int fd_pwrite(int fd, const char *buf, uint32_t length, uint64_t offset)
-{
-    while (length > 0) {
-        ssize_t n = pwrite(fd, buf, length, (off_t)offset);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        buf += n;
-        offset += (uint64_t)n;
-        length -= (uint32_t)n;
-    }
-    return 0;
-}
-
 /* Refuse what only a disk may do. EPERM stands for the whole class, as the protocol has it. */
 static int check_change(const struct node_io *io, uint32_t flags)
 {
@@ -208,7 +177,7 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
     if (error < 0)
         return error;
     if (h->fd >= 0 && !(flags & BACKEND_FUA))
-        error = fd_pwrite(h->fd, buf, length, offset);
+        error = pwrite_all(h->fd, buf, length, offset);
     else
         error = h->backend->ops->pwrite(h, buf, length, offset, flags & BACKEND_FUA);
     gate_leave(io->slot);

@@ -14,6 +14,7 @@
 
 #include "server/disk/scratch.h"
 #include "common/error.h"
+#include "common/file-io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -280,40 +281,12 @@ int scratch_take(struct scratch *s, unsigned want, uint32_t *first, char reason[
 
 int scratch_write(struct scratch *s, uint32_t slot, const void *buf, unsigned n)
 {
-    const char *p = buf;
-    uint64_t at = (uint64_t)slot << s->shift, left = (uint64_t)n << s->shift;
-
-    while (left > 0) {
-        ssize_t done = pwrite(s->fd, p, left, (off_t)at);
-
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return done < 0 ? -errno : -EIO;
-        p += done;
-        at += (uint64_t)done;
-        left -= (uint64_t)done;
-    }
-    return 0;
+    return pwrite_all(s->fd, buf, (size_t)n << s->shift, (uint64_t)slot << s->shift);
 }
 
 int scratch_read(struct scratch *s, uint32_t slot, void *buf, uint32_t skip, uint32_t length)
 {
-    char *p = buf;
-    uint64_t at = ((uint64_t)slot << s->shift) + skip;
-
-    while (length > 0) {
-        ssize_t done = pread(s->fd, p, length, (off_t)at);
-
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return done < 0 ? -errno : -EIO;
-        p += done;
-        at += (uint64_t)done;
-        length -= (uint32_t)done;
-    }
-    return 0;
+    return pread_all(s->fd, buf, length, ((uint64_t)slot << s->shift) + skip);
 }
 
 /* All slots are back: start over with an empty file. */
