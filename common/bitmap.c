@@ -191,7 +191,7 @@ bool bitmap_next_dirty(const struct bitmap *b, uint64_t offset, uint64_t end, ui
     first = find_set(b, 0, offset >> b->shift);
     if (first == UINT64_MAX || first > (end - 1) >> b->shift)
         return false;
-    last = find_clear(b, first, b->granules);
+    last = find_clear(b, first, ((end - 1) >> b->shift) + 1);
     /* The last granule may reach past the size, and past 2^64. */
     run_end = last > (end - 1) >> b->shift ? end : last << b->shift;
     *start = MAX(first << b->shift, offset);

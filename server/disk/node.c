@@ -235,7 +235,9 @@ static int clear_range(struct node_io *io, uint64_t length, uint64_t offset, uin
 
     if (sparse && length > VIEW_TOUCHED_UNIT) {
         gate_enter(io->slot);
+        disk_at(d, POINT_WRITE_ENTERED, offset);
         tracker_mark(d->tracker, offset, length);
+        disk_at(d, POINT_WRITE_MARKED, offset);
         if (atomic_load_explicit(&d->newest, memory_order_relaxed))
             error = clear_pieces(io, length, offset, flags, op);
         else

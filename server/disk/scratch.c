@@ -95,21 +95,20 @@ static void tell_if_low(struct scratch_pool *p, uint64_t used, uint64_t limit)
         p->low(p->opaque, used, limit);
 }
 
-/* Add to the budget as much of `bytes` as the limit allows, in whole `unit`s; returns how much. */
-static uint64_t pool_charge(struct scratch_pool *p, uint64_t bytes, uint64_t unit)
+/* Add to the budget as many of n slots of 2^shift bytes as the limit allows; returns how many. */
+static unsigned pool_charge(struct scratch_pool *p, unsigned n, unsigned shift)
 {
     uint64_t used = atomic_load(&p->used), got;
 
     do {
-        got = bytes;
-        if (p->limit && used + got > p->limit)
-            got = used >= p->limit ? 0 : (p->limit - used) / unit * unit;
-    } while (!atomic_compare_exchange_weak(&p->used, &used, used + got));
+        got = n;
+        if (p->limit && used + (got << shift) > p->limit)
+            got = used >= p->limit ? 0 : (p->limit - used) >> shift;
+    } while (!atomic_compare_exchange_weak(&p->used, &used, used + (got << shift)));
 
-    if (p->limit && p->low && used + got > p->limit / 10 * 9 &&
-        !atomic_exchange(&p->low_told, true))
-        p->low(p->opaque, used + got, p->limit);
-    return got;
+    if (p->limit)
+        tell_if_low(p, used + (got << shift), p->limit);
+    return (unsigned)got;
 }
 
 static void pool_release(struct scratch_pool *p, uint64_t bytes)
@@ -221,62 +220,69 @@ void scratch_free(struct scratch *s)
     g_free(s);
 }
 
-/* 0: there is none, or no room for it. */
-static unsigned take_free_run(struct scratch *s, unsigned want, uint32_t *first)
+/* Where the next slots come from: runs that came back, or (`run` NULL) the end of the file. */
+struct source {
+    struct run *run;
+    unsigned n; /* as many, at least 1 */
+};
+
+/* Find up to `want` slots; reserves more of the file where that is needed. */
+static int find_slots(struct scratch *s, unsigned want, struct source *from, char reason[120])
 {
-    struct run *last;
-    unsigned n;
-
-    if (s->free_runs->len == 0)
-        return 0;
-    last = &g_array_index(s->free_runs, struct run, s->free_runs->len - 1);
-    n = MIN(want, last->n);
-    if (!s->cannot_punch && !room_for(s, (uint64_t)n << s->shift))
-        return 0;
-    *first = last->slot;
-    last->slot += n;
-    last->n -= n;
-    if (last->n == 0)
-        g_array_set_size(s->free_runs, s->free_runs->len - 1);
-    return n;
-}
-
-static int take_locked(struct scratch *s, unsigned want, uint32_t *first, char reason[120])
-{
-    unsigned n = take_free_run(s, want, first);
-
-    if (n > 0)
-        return (int)n;
+    if (s->free_runs->len > 0) {
+        from->run = &g_array_index(s->free_runs, struct run, s->free_runs->len - 1);
+        from->n = MIN(want, from->run->n);
+        if (s->cannot_punch || room_for(s, (uint64_t)from->n << s->shift))
+            return 0;
+    }
     if (s->next == s->reserved) {
         int error = reserve(s, reason);
 
         if (error < 0)
             return error;
     }
-    n = (unsigned)MIN(want, s->reserved - s->next);
-    *first = (uint32_t)s->next;
-    s->next += n;
-    return (int)n;
+    from->run = NULL;
+    from->n = (unsigned)MIN(want, s->reserved - s->next);
+    return 0;
+}
+
+static uint32_t take_slots(struct scratch *s, struct run *run, unsigned n)
+{
+    uint32_t first = run ? run->slot : (uint32_t)s->next;
+
+    s->taken += n;
+    if (!run) {
+        s->next += n;
+        return first;
+    }
+    run->slot += n;
+    run->n -= n;
+    if (run->n == 0)
+        g_array_set_size(s->free_runs, s->free_runs->len - 1);
+    return first;
 }
 
 int scratch_take(struct scratch *s, unsigned want, uint32_t *first, char reason[120])
 {
-    uint64_t asked = (uint64_t)want << s->shift;
-    uint64_t charged = pool_charge(s->pool, asked, UINT64_C(1) << s->shift);
-    int n;
+    struct source from;
+    unsigned n = 0;
+    int error;
 
-    if (charged == 0) {
+    pthread_mutex_lock(&s->lock);
+    error = find_slots(s, want, &from, reason);
+    if (error == 0) {
+        /* Charged is exactly what is taken, so nobody meets a limit that is not reached. */
+        n = pool_charge(s->pool, from.n, s->shift);
+        if (n > 0)
+            *first = take_slots(s, from.run, n);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (error == 0 && n == 0) {
         g_snprintf(reason, 120, "scratch: the limit of %" PRIu64 " bytes is reached",
                    s->pool->limit);
-        return -ENOSPC;
+        error = -ENOSPC;
     }
-    pthread_mutex_lock(&s->lock);
-    n = take_locked(s, (unsigned)(charged >> s->shift), first, reason);
-    if (n > 0)
-        s->taken += (unsigned)n;
-    pthread_mutex_unlock(&s->lock);
-    pool_release(s->pool, charged - (n > 0 ? (uint64_t)n << s->shift : 0));
-    return n;
+    return error < 0 ? error : (int)n;
 }
 
 int scratch_write(struct scratch *s, uint32_t slot, const void *buf, unsigned n)
