@@ -3,7 +3,8 @@
 # in no library: unit tests can have the rest.
 noinst_LIBRARIES += server/libserver.a
 server_libserver_a_SOURCES = \
-	server/server.c server/server.h
+	server/exports.c \
+	server/server.c server/server.h server/server-private.h
 
 noinst_LIBRARIES += server/libstart.a
 server_libstart_a_SOURCES = \
