@@ -81,12 +81,13 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
         return -1;
     }
     nbd_control_note_uris(nc->listener_uris, fds);
+    nc->unix_path = unix_path ? g_canonicalize_filename(unix_path, NULL) : NULL;
     nc->listener = nbd_listen(nc->nbd, (const int *)(void *)fds->data, fds->len,
                               handshake_max_seconds, max_connections, err);
-    if (nc->listener)
-        nc->unix_path = unix_path ? g_canonicalize_filename(unix_path, NULL) : NULL;
-    else
+    if (!nc->listener) {
+        remove_socket(nc);
         g_ptr_array_set_size(nc->listener_uris, 0);
+    }
     return nc->listener ? 0 : -1;
 }
 
