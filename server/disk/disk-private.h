@@ -64,13 +64,13 @@ struct disk {
     const struct disk_hooks *hooks; /* NULL but in tests */
 
     struct backend *backend;
-    struct backend_handle
-        *handle; /* the server's own; everybody's where handles are not coherent */
+    struct backend_handle *handle; /* the server's own; all clients' where it is not coherent */
     bool readonly;
     uint32_t unit; /* bytes that copy-before-write keeps at once: 4096 or the image's min_block */
     unsigned unit_shift;
     _Atomic uint64_t size;
-    atomic_uint ios; /* open node_io of the disk itself */
+    atomic_uint ios;   /* open node_io of the disk itself */
+    gint64 drain_usec; /* how long a command waits for writes under way before it gives up */
 
     struct grace readers;
     pthread_mutex_t chain_lock; /* who takes blocks out of a view: TRIM of a view, view_delete */
@@ -80,7 +80,6 @@ struct disk {
     struct disk_events events;
 
     pthread_mutex_t lock;
-    gint64 drain_usec;  /* how long a command waits for writes under way before it gives up */
     GPtrArray *bitmaps; /* struct dirty_bitmap, references */
     GPtrArray *views;   /* struct view, oldest first; deleted ones are not in it */
 };

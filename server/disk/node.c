@@ -67,7 +67,7 @@ int node_io_open(struct node *node, bool writable, bool discard,
             return fail(err, "disk %s: out of memory", d->node.name);
         }
         gate_slot_add(&d->gate, io->slot);
-        atomic_fetch_add(&d->ios, 1); /* before the size is read: see resize_closed */
+        atomic_fetch_add(&d->ios, 1); /* before the size is read: see stage_resize */
     }
     fill_info(io, writable);
     *out = io;
