@@ -145,6 +145,7 @@ static struct options *options_new(void)
     o->debugs = g_ptr_array_new_with_free_func(debug_free);
     o->family = AF_UNSPEC;
     o->threads = 16;
+    o->poll_max_ns = 50000;
     o->handshake_timeout = 10;
     o->max_connections = 100;
     o->mask_handshake = UINT16_MAX;

@@ -70,7 +70,7 @@ struct options {
 
     /* The protocol. */
     bool readonly, no_structured_replies, no_multi_conn;
-    unsigned mask_handshake, threads, handshake_timeout, max_connections;
+    unsigned mask_handshake, threads, poll_max_ns, handshake_timeout, max_connections;
 
     /* Control and views. */
     char *control;

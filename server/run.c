@@ -178,6 +178,7 @@ static int start_nbd(struct run *r, GError **err)
         .handshake_timeout = o->handshake_timeout,
         .max_connections = o->max_connections,
         .threads = o->threads,
+        .poll_max_ns = o->poll_max_ns,
         .mask_handshake = o->mask_handshake,
         .no_structured_replies = o->no_structured_replies,
         .no_multi_conn = o->no_multi_conn,

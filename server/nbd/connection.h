@@ -14,6 +14,7 @@
 #ifndef SERVER_NBD_CONNECTION_H
 #define SERVER_NBD_CONNECTION_H
 
+#include "server/nbd/busy-poll.h"
 #include "server/nbd/crew.h"
 #include "server/nbd/listener.h"
 #include "server/nbd/nbd.h"
@@ -78,6 +79,7 @@ struct connection {
     struct lane lane;
     unsigned gathered; /* requests carried out since the last send */
     struct handover handover;
+    struct busy_poll poll;
     bool watch; /* see handover.h */
 };
 
@@ -85,6 +87,7 @@ struct nbd_server {
     struct server *registry;
     struct nbd_options options;
     unsigned send_seconds;
+    struct poll_budget poll_budget;
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a connection changed its phase */
     GQueue connections;     /* links of struct connection, oldest first */

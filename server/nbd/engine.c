@@ -23,6 +23,7 @@ struct nbd_server *nbd_server_new(struct server *s, const struct nbd_options *op
     n->registry = s;
     n->options = *options;
     n->send_seconds = SEND_SECONDS;
+    poll_budget_init(&n->poll_budget, options->poll_max_ns);
     pthread_mutex_init(&n->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -84,6 +85,7 @@ int connection_start(struct nbd_server *n, struct port *port, int in, int out,
         return -1;
     }
     handover_init(&c->handover);
+    busy_poll_init(&c->poll);
     sender_init(&c->sender, &c->stream);
     crew_init(&c->crew, &c->sender, n->options.threads, transmission_run_job, c);
     int r = map_buffers(c, err);
@@ -225,6 +227,7 @@ void nbd_server_free(struct nbd_server *n, unsigned grace_ms)
         nbd_listener_stop(g_ptr_array_index(n->listeners, 0));
     connections_reap(n);
     g_ptr_array_unref(n->listeners);
+    poll_budget_destroy(&n->poll_budget);
     pthread_cond_destroy(&n->changed);
     pthread_mutex_destroy(&n->lock);
     g_free(n);

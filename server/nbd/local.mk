@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 noinst_LIBRARIES += server/nbd/libnbdserver.a
 server_nbd_libnbdserver_a_SOURCES = \
+	server/nbd/busy-poll.c server/nbd/busy-poll.h \
 	server/nbd/connection.c server/nbd/connection.h \
 	server/nbd/crew.c server/nbd/crew.h \
 	server/nbd/engine.c \

@@ -11,6 +11,7 @@ struct nbd_options {
     unsigned handshake_timeout; /* seconds, 0: none */
     unsigned max_connections;   /* per listening socket, 0: none */
     unsigned threads;           /* most workers of one connection (-t) */
+    unsigned poll_max_ns;       /* longest look for a request before sleeping, 0: none */
     uint16_t mask_handshake;    /* --mask-handshake: AND of the handshake flags */
     bool no_structured_replies; /* --no-sr */
     bool no_multi_conn;         /* --no-mc */

@@ -99,6 +99,36 @@ static bool receive_watched(struct connection *c)
     return n > 0;
 }
 
+/* Look for input for a moment: see busy-poll.h. Nobody looks while workers are busy: the client
+ * waits for them, and they can use the processor. */
+static ssize_t receive_polling(struct connection *c, void *to, size_t length, uint64_t begin)
+{
+    struct poll_budget *budget = &c->server->poll_budget;
+    ssize_t n;
+
+    if (!crew_is_idle(&c->crew) || !busy_poll_begin(&c->poll, budget, begin))
+        return -EAGAIN;
+    do
+        n = stream_receive_now(&c->stream, to, length);
+    while (n == -EAGAIN && now_ns() - begin < budget->max_ns);
+    busy_poll_end(&c->poll, budget, n != -EAGAIN);
+    return n;
+}
+
+static ssize_t receive_awake(struct connection *c, void *to, size_t length)
+{
+    uint64_t begin = now_ns();
+    ssize_t n = receive_polling(c, to, length, begin);
+
+    if (n != -EAGAIN)
+        return n;
+    n = stream_receive(&c->stream, to, length);
+    busy_poll_waited(&c->poll, &c->server->poll_budget, now_ns() - begin);
+    if (n == -EAGAIN)
+        rest(c);
+    return n;
+}
+
 /* Wait for input. When the server ends and nothing of ours is under way, what has arrived is all:
  * who sets `ending` looks at `waiting` afterwards, we do it the other way round, so one of us sees
  * the other. */
@@ -111,9 +141,7 @@ static ssize_t receive(struct connection *c, void *to, size_t length)
         n = stream_receive_now(&c->stream, to, length);
         n = n == -EAGAIN ? 0 : n;
     } else {
-        n = stream_receive(&c->stream, to, length);
-        if (n == -EAGAIN)
-            rest(c);
+        n = receive_awake(c, to, length);
     }
     atomic_store(&c->waiting, false);
     return n;
