@@ -33,7 +33,7 @@ static void cancel(struct export_client *client)
     connection_cut(c);
 }
 
-int connection_open(struct connection *c, struct export *e, bool structured, GError **err)
+int connection_open(struct connection *c, struct export *e, struct agreement agreed, GError **err)
 {
     const struct export_info *info = export_info(e);
 
@@ -58,7 +58,8 @@ int connection_open(struct connection *c, struct export *e, bool structured, GEr
         .size = node->size,
         .min_block = session_block_sizes(node).min,
         .readonly = node->readonly,
-        .structured = structured,
+        .structured = agreed.structured,
+        .extended = agreed.extended,
     };
     return 0;
 }
@@ -95,7 +96,8 @@ void *connection_main(void *connection)
     if (!c->stream.out_socket)
         block_sigpipe();
     if (handshake(c)) {
-        connection_debug(c, "uses export \"%s\"", export_info(c->export)->name);
+        connection_debug(c, "uses export \"%s\"%s", export_info(c->export)->name,
+                         c->session.rules.extended ? " with extended headers" : "");
         stream_tune(&c->stream, IDLE_SECONDS, n->send_seconds);
         transmission(c);
     }

@@ -121,7 +121,7 @@ void connection_cut(struct connection *c);
 void connection_debug(struct connection *c, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 /* Attach to an export and open its node; fills session (but for the contexts) and rules. */
-int connection_open(struct connection *c, struct export *e, bool structured, GError **err);
+int connection_open(struct connection *c, struct export *e, struct agreement agreed, GError **err);
 void connection_close_export(struct connection *c);
 
 /* -- handshake.c -- */

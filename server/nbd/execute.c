@@ -153,7 +153,7 @@ bool execute(const struct session *s, struct lane *l, struct request *r, const u
         if (nowait)
             return false;
         if (!l->dead)
-            status_execute(s, l, r);
+            status_execute(s, l, r, payload);
         return true;
     }
     int error = execute_plain(s, r, payload, node_flags(r, nowait));

@@ -13,8 +13,8 @@
 #define READ_PIECE       (256u << 10)
 #define READ_PIECE_SPACE (READ_PIECE + 64)
 
-/* Carry out a request that request_check has passed. `payload` is a write's data, whole: a write is
- * one call to the node, so that an instant is wholly before or after it.
+/* Carry out a request that request_check has passed. `payload` is what follows the header, whole: a
+ * write is one call to the node, so that an instant is wholly before or after it.
  *
  * nowait: only as far as it does not block. true: done, the reply (also one about an error) is laid
  * out. false, and only with nowait: it would block; *r is what remains to be done. */

@@ -53,6 +53,11 @@ static size_t received(const struct connection *c)
     return c->in.end - c->in.begin;
 }
 
+static size_t header_size(const struct connection *c)
+{
+    return request_header_size(&c->session.rules);
+}
+
 static uint64_t now_ns(void)
 {
     struct timespec t;
@@ -90,7 +95,7 @@ static void rest(struct connection *c)
 static bool receive_watched(struct connection *c)
 {
     c->watch = false;
-    make_room(&c->in, NBD_REQUEST_SIZE);
+    make_room(&c->in, header_size(c));
     ssize_t n = stream_receive_now(&c->stream, c->in.bytes + c->in.end,
                                    MIN(RECEIVE_PIECE, RECEIVE_BUFFER - c->in.end));
     handover_watched(&c->handover, n > 0 || received(c) > 0);
@@ -176,9 +181,9 @@ static size_t job_charge(const struct connection *c, const struct request *r)
     case NBD_CMD_READ:
         return MIN(r->length, READ_PIECE);
     case NBD_CMD_BLOCK_STATUS:
-        return status_charge(&c->session);
+        return status_charge(&c->session) + r->payload;
     default:
-        return request_payload(r);
+        return r->payload;
     }
 }
 
@@ -240,12 +245,12 @@ static struct job *make_job(struct connection *c, const struct request *r, const
     job->request = *r;
     if (payload == NULL)
         return job;
-    job->payload = malloc(r->length);
+    job->payload = malloc(r->payload);
     if (job->payload == NULL) {
         free(job);
         return NULL;
     }
-    memcpy(job->payload, payload, r->length);
+    memcpy(job->payload, payload, r->payload);
     return job;
 }
 
@@ -313,7 +318,7 @@ static enum step refuse(struct connection *c, const struct request *r, uint32_t 
     connection_debug(c, "%s of %" PRIu64 " bytes at %" PRIu64 ": refused: %s", request_name(r),
                      r->length, r->offset, why ? why : request_error_text(error));
     c->refusal = (struct refusal){.request = *r, .error = error, .why = why};
-    c->skip = request_payload(r);
+    c->skip = r->payload;
     return c->skip > 0 ? STEP_NEXT : reply_refusal(c);
 }
 
@@ -368,7 +373,7 @@ static enum step large_write(struct connection *c, struct request *r)
         crew_job_done(job); /* nothing laid out: it is just forgotten */
         return STEP_END;
     }
-    if (execute_here(c, r, job->payload, received(c) < NBD_REQUEST_SIZE))
+    if (execute_here(c, r, job->payload, received(c) < header_size(c)))
         crew_job_done(job);
     else
         start_job(c, job);
@@ -406,42 +411,48 @@ static void send_early(struct connection *c)
 
 static enum step one_request(struct connection *c)
 {
+    const size_t header = header_size(c);
     struct request r;
     const char *why = NULL;
 
     if (c->skip > 0)
         return skip_payload(c);
-    if (received(c) < NBD_REQUEST_SIZE)
-        return receive_more(c, NBD_REQUEST_SIZE);
-    if (!request_parse(c->in.bytes + c->in.begin, &r)) {
+    if (received(c) < header)
+        return receive_more(c, header);
+    if (!request_parse(c->in.bytes + c->in.begin, &c->session.rules, &r)) {
         connection_debug(c, "a request with a wrong magic number");
         return STEP_CUT;
     }
     if (r.type == NBD_CMD_DISC)
         return STEP_END;
 
-    uint64_t payload = request_payload(&r);
-    if (payload > NBD_MAX_PAYLOAD) {
-        connection_debug(c, "a write of %" PRIu64 " bytes is more than anybody may send", payload);
+    if (r.payload > NBD_MAX_PAYLOAD) {
+        connection_debug(c, "a payload of %" PRIu64 " bytes is more than anybody may send",
+                         r.payload);
         return STEP_CUT;
     }
     uint32_t error = check(c, &r, &why);
     if (error != 0) {
-        c->in.begin += NBD_REQUEST_SIZE;
+        c->in.begin += header;
         return refuse(c, &r, error, why);
     }
-    if (payload > IN_PLACE_PAYLOAD) {
-        c->in.begin += NBD_REQUEST_SIZE;
+    if (r.payload > IN_PLACE_PAYLOAD) {
+        c->in.begin += header;
         return large_write(c, &r);
     }
-    size_t size = NBD_REQUEST_SIZE + payload;
-    if (received(c) < size)
-        return receive_more(c, size);
+    if (received(c) < header + r.payload)
+        return receive_more(c, header + r.payload);
 
-    const uint8_t *data = payload > 0 ? c->in.bytes + c->in.begin + NBD_REQUEST_SIZE : NULL;
-    c->in.begin += size;
+    const uint8_t *data = r.payload > 0 ? c->in.bytes + c->in.begin + header : NULL;
+    c->in.begin += header;
+    if (data != NULL && r.type == NBD_CMD_BLOCK_STATUS) {
+        error = status_filter(&c->session, &r, data, &why);
+        if (error != 0)
+            return refuse(c, &r, error, why);
+    }
+    c->in.begin += r.payload;
     const uint64_t whole = r.length;
-    if (!execute_here(c, &r, data, received(c) < NBD_REQUEST_SIZE)) {
+    if (!execute_here(c, &r, data, received(c) < header)) {
         if (r.length < whole) /* chunks of its reply are laid out: a worker's come after them */
             lane_flush(&c->lane);
         hand_over(c, &r, data);
