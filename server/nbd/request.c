@@ -6,12 +6,16 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* What the length in an extended header means hangs on a flag, not on the command: a write that
- * lacks the flag has no payload (and is refused), and any command may bring one that it must not.
- */
+/* With extended headers a flag says what the length is: of a payload, which any command may bring,
+ * also one that must not, or of the export.
+ *
+ * Not for a write. The protocol makes clients set the flag there too, but QEMU (8.2 to 10.0 at
+ * least) does not, and sends the payload all the same; to take it at its word would break off every
+ * guest's first write. Without the flag no write could mean anything else. QEMU's server does as we
+ * do. */
 static void parse_extended_length(struct request *r, uint64_t length)
 {
-    bool is_payload = r->flags & NBD_CMD_FLAG_PAYLOAD_LEN;
+    bool is_payload = r->type == NBD_CMD_WRITE || (r->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
 
     r->payload = is_payload ? length : 0;
     r->length = !is_payload || r->type == NBD_CMD_WRITE ? length : 0;
@@ -120,24 +124,16 @@ static uint32_t check_command(const struct request *r, const struct request_rule
     return 0;
 }
 
-/* Has it the payload that it must have, or may have? Flags that are not allowed are gone by now. */
-static uint32_t check_payload(const struct request *r, const struct request_rules *rules,
-                              const char **why)
+/* Can the payload be a BLOCK_STATUS's? More ids than contexts: some are unknown, or there twice. */
+static uint32_t check_filter(const struct request *r, const struct request_rules *rules,
+                             const char **why)
 {
-    if (r->type == NBD_CMD_WRITE && rules->extended && !(r->flags & NBD_CMD_FLAG_PAYLOAD_LEN)) {
-        *why = "a write has a payload and has to say so";
-        return NBD_EINVAL;
-    }
-    if (!is_filtered(r))
-        return 0;
-    /* More ids than contexts: some are unknown, or there twice. */
     uint64_t most = STATUS_FILTER_HEAD + (uint64_t)rules->status_contexts * STATUS_FILTER_ID;
-    if (r->payload <= STATUS_FILTER_HEAD || r->payload > most ||
-        r->payload % STATUS_FILTER_ID != 0) {
-        *why = "the payload is not a length and some of the negotiated metadata contexts";
-        return NBD_EINVAL;
-    }
-    return 0;
+
+    if (r->payload > STATUS_FILTER_HEAD && r->payload <= most && r->payload % STATUS_FILTER_ID == 0)
+        return 0;
+    *why = "the payload is not a length and some of the negotiated metadata contexts";
+    return NBD_EINVAL;
 }
 
 uint32_t request_check_range(const struct request *r, const struct request_rules *rules,
@@ -174,9 +170,8 @@ uint32_t request_check(const struct request *r, const struct request_rules *rule
         *why = "a flag is unknown or not allowed for this command";
         return NBD_EINVAL;
     }
-    error = check_payload(r, rules, why);
-    if (error != 0 || is_filtered(r))
-        return error;
+    if (is_filtered(r))
+        return check_filter(r, rules, why);
     error = request_check_range(r, rules, why);
     if (error != 0)
         return error;
