@@ -91,8 +91,12 @@ longer_tests = \
 	tests/unit/test-model \
 	tests/unit/test-schedules
 
+# With other people's newer programs, only by `make check-interop`.
+interop_tests = \
+	tests/interop/test-interop.py
+
 check_PROGRAMS += $(unit_tests)
-dist_check_SCRIPTS += $(python_tests) $(long_tests)
+dist_check_SCRIPTS += $(python_tests) $(long_tests) $(interop_tests)
 TESTS += $(unit_tests) $(python_tests)
 
 disk_harness = \
@@ -130,6 +134,7 @@ TEST_LIBS = \
 EXTRA_DIST += \
 	tests/clients/guest.py \
 	tests/clients/rig.py \
+	tests/interop/make-root tests/interop/peers.py \
 	tests/demo.sh tests/demo-guest.py tests/demo-pull.py \
 	tests/lib/fleece.py \
 	tests/lib/lsan.supp \
@@ -176,7 +181,12 @@ check-tsan:
 check-long:
 	FLEECE_LONG=1 FLEECE_TEST_TIMEOUT=3600 \
 	    $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(long_tests) $(longer_tests)'
-.PHONY: check-tsan check-long
+# With newer clients, which are fetched once into the build folder, or are in $INTEROP_ROOT.
+check-interop:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(interop_tests)'
+distclean-local:
+	-rm -rf interop-root
+.PHONY: check-tsan check-long check-interop
 # The wire of the control socket needs no server.
 tests_unit_test_qmp_args_LDADD = $(QMP_LIBS)
 tests_unit_test_qmp_monitor_LDADD = $(QMP_LIBS)
