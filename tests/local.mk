@@ -56,6 +56,7 @@ python_tests = \
 	tests/client/test-fleecectl.py \
 	tests/model/test-model.py \
 	tests/nbd/test-block-status.py \
+	tests/nbd/test-exports.py \
 	tests/nbd/test-extended.py \
 	tests/nbd/test-handshake.py \
 	tests/nbd/test-meta-context.py \

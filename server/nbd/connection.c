@@ -25,12 +25,17 @@ void connection_cut(struct connection *c)
     stream_cut(&c->stream);
 }
 
-/* The registry: the export goes away hard. */
-static void cancel(struct export_client *client)
+/* The registry: the export goes away. */
+static void cancel(struct export_client *client, bool cut)
 {
     struct connection *c =
         (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, client));
-    connection_cut(c);
+
+    atomic_store(&c->leaving, true);
+    if (cut)
+        connection_cut(c);
+    else
+        connection_end_when_idle(c);
 }
 
 int connection_open(struct connection *c, struct export *e, struct agreement agreed, GError **err)
@@ -38,6 +43,7 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
     const struct export_info *info = export_info(e);
 
     c->client.cancel = cancel;
+    atomic_store(&c->leaving, false); /* an export that it only asked about may have gone */
     if (!export_attach(e, &c->client))
         return fail(err, "it is being removed");
     c->attached = true;

@@ -134,15 +134,15 @@ static ssize_t receive_awake(struct connection *c, void *to, size_t length)
     return n;
 }
 
-/* Wait for input. When the server ends and nothing of ours is under way, what has arrived is all:
- * who sets `ending` looks at `waiting` afterwards, we do it the other way round, so one of us sees
- * the other. */
+/* Wait for input. When we are to end and nothing of ours is under way, what has arrived is all: who
+ * sets `ending` or `leaving` looks at `waiting` afterwards, we do it the other way round, so one of
+ * us sees the other. */
 static ssize_t receive(struct connection *c, void *to, size_t length)
 {
     ssize_t n;
 
     atomic_store(&c->waiting, true);
-    if (atomic_load(&c->server->ending) && crew_is_idle(&c->crew)) {
+    if (connection_is_ending(c) && crew_is_idle(&c->crew)) {
         n = stream_receive_now(&c->stream, to, length);
         n = n == -EAGAIN ? 0 : n;
     } else {
@@ -394,8 +394,8 @@ static enum step skip_payload(struct connection *c)
 /* What is wrong with the request, if anything. */
 static uint32_t check(struct connection *c, const struct request *r, const char **why)
 {
-    if (atomic_load(&c->server->ending)) {
-        *why = NULL;
+    if (connection_is_ending(c)) {
+        *why = atomic_load(&c->leaving) ? "the export is being removed" : NULL;
         return NBD_ESHUTDOWN;
     }
     return request_check(r, &c->session.rules, why);

@@ -218,7 +218,7 @@ void fake_remove(struct server *s, struct export *e, bool hard)
     e->gone = true;
     for (GList *i = e->clients.head; hard && i != NULL; i = i->next) {
         struct export_client *c = i->data;
-        c->cancel(c);
+        c->cancel(c, false);
     }
     pthread_mutex_unlock(&s->lock);
 }
