@@ -40,7 +40,10 @@ python_tests = \
 	tests/clients/test-guest.py \
 	tests/clients/test-main-job.py \
 	tests/clients/test-nbdcopy.py \
+	tests/clients/test-nbd-client.py \
+	tests/clients/test-nbdfuse.py \
 	tests/clients/test-nbdinfo.py \
+	tests/clients/test-replays.py \
 	tests/control/test-qmp-bitmaps.py \
 	tests/found/test-descriptors.py \
 	tests/found/test-registry.py \
