@@ -54,6 +54,8 @@ python_tests = \
 	tests/client/test-fleecectl-help.py \
 	tests/client/test-fleecectl-map.py \
 	tests/client/test-fleecectl.py \
+	tests/conformance/test-conformance.py \
+	tests/conformance/test-others.py \
 	tests/model/test-model.py \
 	tests/nbd/test-block-status.py \
 	tests/nbd/test-handshake.py \
@@ -207,3 +209,23 @@ tests_unit_test_nbd_storm_SOURCES = tests/unit/test-nbd-storm.c $(nbd_rig)
 tests_unit_test_nbd_storm_LDADD = $(nbd_libs)
 tests_unit_test_cursor_LDADD = common/libcommon.a $(GLIB_LIBS)
 EXTRA_DIST += tests/nbd/held.py tests/nbd/rawnbd.py
+EXTRA_DIST += \
+	tests/conformance/README.md \
+	tests/conformance/client.py \
+	tests/conformance/expected.txt \
+	tests/conformance/extended.py \
+	tests/conformance/handshake.py \
+	tests/conformance/lines.py \
+	tests/conformance/meta.py \
+	tests/conformance/others.py \
+	tests/conformance/ours.py \
+	tests/conformance/replies.py \
+	tests/conformance/run.py \
+	tests/conformance/sessions.py \
+	tests/conformance/sizes.py \
+	tests/conformance/status.py \
+	tests/conformance/storage.py \
+	tests/conformance/suite.py \
+	tests/conformance/targets.py \
+	tests/conformance/tls.py \
+	tests/conformance/transmission.py
