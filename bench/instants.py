@@ -42,9 +42,9 @@ def write(server, what, seconds):
 
 
 def measure(setting, results, part):
-    whats = {"nothing": "no transactions", "bitmaps": f"a transaction that clears {len(DISKS)} "
-             "bitmaps, 20 a second at most", "views": f"one that makes {len(DISKS)} views, which "
-             "are then deleted, the same"}
+    whats = {"nothing": "no transactions",
+             "bitmaps": f"{len(DISKS)} bitmaps cleared at once, often",
+             "views": f"{len(DISKS)} views made at once, often"}
     arms = [(kind, what) for kind in setting.kinds if kind.bitmaps for what in whats
             if what != "views" or hasattr(kind, "make_views")]
     seconds = 2 * setting.seconds  # a maximum needs time to be met
@@ -65,9 +65,9 @@ def measure(setting, results, part):
                 results.add(part, f"pause-{what}", kind.name, load.longest, less=True,
                             title=f"longest 4 KiB write; {title}", unit="ms")
                 results.add(part, f"p9999-{what}", kind.name, load.p9999, less=True,
-                            title=f"99.99 % of the writes are done in ({what})", unit="ms")
+                            title="99.99 % of these writes are done in", unit="ms")
                 if what != "nothing":
                     results.add(part, f"more-{what}", kind.name,
                                 load.longest - got[n, kind, "nothing"].longest, less=True,
-                                title=f"longest write: more than with no transactions ({what})",
+                                title=f"longest write: more than without ({what})",
                                 limit=5, unit="ms", compare=False)

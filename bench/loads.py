@@ -65,6 +65,11 @@ def add_cpu(results, part, cell, server, cpu):
                 goals=cell.cpu_goals if cell.small else {})
 
 
+def warm_up(server):
+    """The whole disk once: nothing of it is touched for the first time in what is measured."""
+    clients.fio(clients.split(server.uri(), IMAGE, 1), "write", "256k", 4)
+
+
 @contextlib.contextmanager
 def serving(setting, base, kind, disk=None):
     """A server of this kind with `disk`, by default a new image below `base`; ours records."""
@@ -73,6 +78,7 @@ def serving(setting, base, kind, disk=None):
         with setting.start(kind, place, {"disk": disk}) as server:
             if server.name == OURS:
                 server.add_bitmap()
+            warm_up(server)
             yield server
 
 
@@ -108,15 +114,13 @@ def measure_disk(setting, results, part):
 
 
 def measure_plugin(setting, results, part):
-    """nbdkit's plugin `memory` in ours and in nbdkit itself."""
+    """nbdkit's plugin `memory` in ours and in nbdkit itself; the warm-up gives it data to read."""
     disk = Disk(kind="memory", size=IMAGE)
     goals = {"goals": {NBDKIT: 1}, "cpu_goals": {NBDKIT: 1}}
     cells = [dataclasses.replace(cell, **goals) for cell in CELLS if cell.depth > 1]
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(serving(setting, setting.memory, kind, disk))
                    for kind in setting.kinds if disk.kind in kind.kinds_of_disk]
-        for server in servers:  # reads shall find data
-            clients.fio(clients.split(server.uri(), IMAGE, 1), "write", "256k", 4)
         for cell in cells:
             for _, server in setting.turns(servers, f"{cell.title}, nbdkit's memory plugin"):
                 load, cpu = cell.run(server, 1, setting.seconds)

@@ -49,8 +49,7 @@ def connections(setting, results, part, kind):
             results.add(part, f"connection-{length}", kind.name,
                         (s.resident() - one) / KIB / (CONNECTIONS - 1), less=True,
                         limit=64 if length == 4 * KIB else None, unit="KiB",
-                        title=f"more for each connection, idle for {SETTLE} s after it has read "
-                        f"and written {length // KIB} KiB")
+                        title=f"more for each idle connection, after {length // KIB} KiB requests")
         cpu = s.cpu_seconds()
         time.sleep(WATCH)
         results.add(part, "idle", kind.name, (s.cpu_seconds() - cpu) * 100 / WATCH,

@@ -88,7 +88,8 @@ def introduction(about):
             f"{about['seconds']} s; in brackets the least and the most of the rounds. {versions} "
             f"(rivals: {about['peers']}); {', '.join(about['clients'])}; "
             f"Linux {about['kernel']}, {about['cpus']} × {about['processor']}, load "
-            f"{about['load']:.1f} before; {sum(about['took'].values()):.0f} s in all. `{about['command']}`")
+            f"{about['load']:.1f} before; {sum(about['took'].values()):.0f} s in all. "
+            f"`{about['command']}`")
 
 
 def write_json(path, results, about):

@@ -3,7 +3,7 @@
 
 import contextlib
 
-from loads import IMAGE, Cell
+from loads import IMAGE, Cell, warm_up
 from rivals import Disk
 from setting import folder, make_image
 
@@ -21,6 +21,7 @@ def measure(setting, results, part):
                 server = stack.enter_context(setting.start(kind, place, {"disk": disk}))
                 for i in range(max(COUNTS)):
                     server.add_bitmap(name=f"b{i}")
+                warm_up(server)
                 servers.append(server)
         arms = [(server, count) for count in COUNTS for server in servers]
         got = {}

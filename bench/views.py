@@ -48,7 +48,7 @@ def images(setting, names, size):
 def measure_fresh(setting, results, part):
     with images(setting, ["disk"], IMAGE) as disks:
         for fraction, times in FRACTIONS.items():
-            what = f"{fraction} of the disk written"
+            what = str(fraction)
             arms = [(kind, view) for kind in disks for view in (False, True)]
             got = {}
             for n, (kind, view) in setting.turns(arms, f"writes under a fresh view, {fraction}"):
@@ -69,30 +69,30 @@ def measure_fresh(setting, results, part):
 def add_fresh(results, part, name, view, what, load):
     which = "under a fresh view" if view else "without a view"
     results.add(part, f"iops-{view}-{what}", name, load.iops,
-                title=f"4 KiB random writes {which}, {what}", unit="IOPS",
+                title=f"4 KiB random writes {which} ({what})", unit="IOPS",
                 goals={QSD: 5} if view else {})
     results.add(part, f"p99-{view}-{what}", name, load.p99, less=True,
-                title=f"{what}: 99 % of the writes {which} are done in", unit="µs")
+                title=f"99 % of these writes are done in ({what})", unit="µs")
 
 
 def add_scratch(results, part, name, what, load, kept, allocated):
     results.add(part, f"scratch-{what}", name, allocated / load.bytes, less=True, limit=1.1,
-                title=f"{what}: scratch on disk for a byte overwritten", unit="bytes")
+                title=f"scratch on disk for a byte overwritten ({what})", unit="bytes")
     results.add(part, f"kept-{what}", name, kept / load.bytes, less=True,
-                title=f"{what}: scratch as the server counts it", unit="bytes")
+                title=f"scratch as the server counts it ({what})", unit="bytes")
 
 
 def add_cost(results, part, name, what, under, without):
     results.add(part, f"share-{what}", name, under.iops / without.iops, limit=0.5,
-                title=f"{what}: rate under a fresh view to that without", unit="ratio")
+                title=f"rate: under a fresh view to without ({what})", unit="ratio")
     results.add(part, f"p99-ratio-{what}", name, under.p99 / without.p99, less=True, limit=3,
-                title=f"{what}: that latency under a fresh view to that without", unit="ratio")
+                title=f"99 % done in: under a fresh view to without ({what})", unit="ratio")
 
 
 # What the guest has (a fresh view or none), and what a client reads meanwhile.
-PULLS = [("pulled", "under a fresh view, which a client pulls", True, "view"),
-         ("idle", "under a fresh view, a client reads an idle disk", True, "idle"),
-         ("plain", "without a view, a client reads an idle disk", False, "idle")]
+PULLS = [("pulled", "fresh view, a client pulls it", True, "view"),
+         ("idle", "fresh view, a client reads an idle disk", True, "idle"),
+         ("plain", "no view, a client reads an idle disk", False, "idle")]
 
 
 def measure_pull(setting, results, part):
@@ -105,15 +105,16 @@ def measure_pull(setting, results, part):
                     load = overwrite(server, PULLED_IMAGE, PULLED_FRACTION, n + 1)
             got[n, kind, key] = load.iops
             results.add(part, f"iops-{key}", kind.name, load.iops, unit="IOPS",
-                        title=f"4 KiB random writes {which}")
+                        title=f"4 KiB random writes; {which}")
             results.add(part, f"read-{key}", kind.name,
                         puller.copies * PULLED_IMAGE / 1e6 / puller.seconds, unit="MB/s",
-                        title=f"what the client reads meanwhile ({key})")
+                        title="what this client reads meanwhile")
         for n in range(setting.rounds):
             for kind in disks:
                 rates = [got[n, kind, key] for key, *_ in PULLS]
                 results.add(part, "pull-share", kind.name, rates[0] / rates[1], limit=0.7,
-                            title="rate while the view is pulled to that while the client reads "
-                            "an idle disk, both under a fresh view", unit="ratio")
+                            title="writes: view pulled to idle disk read, both fresh view",
+                            unit="ratio")
                 results.add(part, "pull-share-plain", kind.name, rates[0] / rates[2],
-                            title="the same, to a guest without a view", unit="ratio")
+                            title="writes: fresh view pulled to idle disk read, no view",
+                            unit="ratio")
