@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The raw client of the conformance suite: rawnbd's handshake, and its own transmission phase in all
-three forms (simple, structured, extended). It sends what it is told to, right or wrong. What comes
-back is taken apart here as far as framing goes; whether it is what the protocol asks for is for the
-lines to say. No NBD library is involved.
+"""The raw client of the conformance suite: rawnbd's handshake, and a transmission phase of its own
+in all three forms (simple, structured, extended). It sends what it is told to, right or wrong. What
+comes back is taken apart here as far as framing goes; whether it is what the protocol asks for is
+for the lines to say. No NBD library is involved.
 
     where = Where.from_uri("nbd+unix:///vda?socket=/tmp/sock")
     with Client(where) as c:

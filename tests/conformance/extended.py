@@ -151,6 +151,7 @@ def E5(t):
     bad = {"repeated": lambda c, id: selection(c, 4096, id, id),
            "unknown": lambda c, id: selection(c, 4096, id, 0xFFFFFFFF),
            "half an id": lambda c, id: selection(c, 4096, id) + b"xx",
+           "100,000 ids": lambda c, id: selection(c, 4096, *range(100000)),
            "too short": lambda c, id: b"1234567",
            "past the end": lambda c, id: selection(c, c.size + 4096, id)}
     for what, make in bad.items():

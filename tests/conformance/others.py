@@ -163,7 +163,8 @@ class QemuNbd(Foreign):
 
     def _blkdebug(self, name, rules, **more):
         """8 MiB of 'd' that fail by the rules (operation, errno, sector)."""
-        options = f"driver=blkdebug,image.driver=file,image.filename={self.raw(name, 8 * MIB, b'd')}"
+        path = self.raw(name, 8 * MIB, b"d")
+        options = f"driver=blkdebug,image.driver=file,image.filename={path}"
         for i, (kind, number, sector) in enumerate(rules):
             options += (f",inject-error.{i}.event=none,inject-error.{i}.iotype={kind},"
                         f"inject-error.{i}.errno={number},inject-error.{i}.sector={sector}")

@@ -82,8 +82,8 @@ def S3(t):
 
 @line
 def S4(t):
-    """OFFSET_DATA has at least 9 bytes, OFFSET_HOLE exactly 12 and a size; DONE is on a content chunk
-    only if it can no longer fail."""
+    """OFFSET_DATA has at least 9 bytes, OFFSET_HOLE exactly 12 and a size; DONE is on a content
+    chunk only if it can no longer fail."""
     for part in t.modes("lengths", CHUNKED):
         with part as mode, t.ready(mode=mode) as c:
             for length in 1, 8, 9, 511, 4096, 300000:

@@ -7,8 +7,8 @@
     run.py --server ours|qemu-nbd|nbdkit ...      # one that this starts itself
     run.py --table                                # the table of README.md
 
-The export at --uri is written to. Other roles are told in targets.py. Exit code: 0 where all is as the
-specification or, with --expect, the table of deviations has it; 1 otherwise.
+The export at --uri is written to. Other roles are told in targets.py. Exit code: 0 where all is as
+the specification or, with --expect, the table of deviations has it; 1 otherwise.
 """
 
 import argparse

@@ -60,8 +60,8 @@ def C3(t):
 
 @line
 def C4(t):
-    """qemu-img with `x-dirty-bitmap`: only the bitmap's context, which must come back; INFO first, for
-    the size, then GO."""
+    """qemu-img with `x-dirty-bitmap`: only the bitmap's context, which must come back; INFO first,
+    for the size, then GO."""
     with t.part("session"), t.client("bitmaps") as c:
         name = t.bitmaps()[0]
         c.structured()
@@ -70,6 +70,24 @@ def C4(t):
         c.go()
         for offset in range(0, c.size, c.size // 4):
             c.status(offset, c.size // 4, REQ_ONE)
+
+
+@line
+def C5(t):
+    """virtnbdbackup: SET of base:allocation and the bitmap in one, GO, then BLOCK_STATUS of nearly
+    4 GiB at a time; it goes on where the bitmap's extents end, whatever the other context said."""
+    with t.part("session"):
+        bitmap = t.bitmaps()[0]
+        with t.ready("bitmaps", contexts=[ALLOCATION, bitmap]) as c:
+            offset, dirty = 0, 0
+            while offset < c.size:
+                found = c.status(offset, min(c.size - offset, 0xFFFF0000))
+                told = sum(n for n, _ in found[ALLOCATION])
+                for length, flags in found[bitmap]:
+                    dirty += length * (flags & 1)
+                    offset += length
+                assert not t.target.is_ours or told == sum(n for n, _ in found[bitmap])
+            assert offset >= c.size and dirty >= 65536
 
 
 @line
@@ -104,8 +122,8 @@ def U2(t):
 
 @line
 def U3(t):
-    """An export that is removed under its client: requests get ESHUTDOWN, or the connection ends; it
-    is unknown from then on, and nobody else notices."""
+    """An export that is removed under its client: requests get ESHUTDOWN, or the connection ends;
+    it is unknown from then on, and nobody else notices."""
     with t.part("removed"), t.target.removable() as (where, remove):
         with Client(where, patience=t.target.patience) as c, t.ready() as other:
             c.go().in_step()
@@ -121,8 +139,8 @@ def U3(t):
 
 @line
 def U4(t):
-    """A disk that grows under its client: the client keeps the size that it was told, who comes later
-    sees the new one."""
+    """A disk that grows under its client: the client keeps the size that it was told, who comes
+    later sees the new one."""
     with t.part("grown"), t.target.growing() as (where, grow):
         with Client(where, patience=t.target.patience) as c:
             c.go()

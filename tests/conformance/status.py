@@ -53,7 +53,8 @@ def B2(t):
 
 @line
 def B3(t):
-    """Equal neighbours are merged; lengths are multiples of the minimum block, except at the end."""
+    """Equal neighbours are merged; lengths are multiples of the minimum block, except at the
+    end."""
     for part in t.modes("merged", CHUNKED):
         with part as mode:
             names = t.contexts("bitmaps")

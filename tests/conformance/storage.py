@@ -61,7 +61,8 @@ def slow_zero(path):
     with open(path, "wb") as f:
         f.truncate(MIB)
     return ([f"get_size=echo {MIB}",
-             f"pread=dd if={path} bs=4096 iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none",
+             f"pread=dd if={path} bs=4096 iflag=skip_bytes,count_bytes skip=$4 count=$3"
+             " status=none",
              f"pwrite=dd of={path} bs=4096 oflag=seek_bytes seek=$4 conv=notrunc status=none",
              "can_write=exit 0", "can_zero=exit 0", "can_fast_zero=exit 0",
              "zero=case $5 in *fast*) echo ENOTSUP slow >&2; exit 1;; esac;"
@@ -85,7 +86,7 @@ def fragments():
 
 
 class Fifos:
-    """Reads at offset 0 begin, tell so, and go on when they are let go. Everything else is at once."""
+    """Reads at offset 0 begin, tell so, and go on when they are let go. All else is at once."""
 
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="fleece-held-")

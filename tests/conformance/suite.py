@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""All lines, and the table of what is expected to deviate from the specification (expected.txt):
+"""All lines, and the table of what is expected to deviate from the specification, expected.txt:
 
     server | line | part | why
 
 `server` is a name and version, or several with commas; `part` may have * in it, and a ~ before it
 where it is a matter of timing, and happens only sometimes. A line of "-" is for something that the
-server does not offer: `part` is then the feature's name. A line of "n/a" has in `part` all lines that
-do not apply at all for that.
+server does not offer: `part` is then the feature's name. A line of "n/a" has in `part` all lines
+that do not apply at all for that.
 """
 
 import os

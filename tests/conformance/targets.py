@@ -37,8 +37,8 @@ from client import SOON, NotOffered, Where
 
 
 class Target:
-    """Base class. A subclass has start_ROLE (with _ for -) for each role that it offers: called once,
-    when it is first needed, gives a Where, and may enter contexts into self.stack."""
+    """Base class. A subclass has start_ROLE (with _ for -) for each role that it offers: called
+    once, when it is first needed, gives a Where, and may enter contexts into self.stack."""
 
     name = "a server"
     is_ours = False
@@ -79,8 +79,8 @@ class Target:
     # Each gives what it is named for, as a context manager.
 
     def held(self):
-        """A server of its own with an export whose reads at 0 stay under way: .where, .wait_begun(),
-        .let_go(), .end() (SIGTERM)."""
+        """A server of its own with an export whose reads at 0 stay under way: .where,
+        .wait_begun(), .let_go(), .end() (SIGTERM)."""
         raise NotOffered("held")
 
     def lost_bitmap(self):
@@ -110,8 +110,8 @@ class UriTarget(Target):
 
 
 def make_certificates(folder):
-    """A CA, and a server's key and certificate, under the names that nbdkit and QEMU look for. Gives
-    the CA's file. Needs openssl."""
+    """A CA, and a server's key and certificate, under the names that nbdkit and QEMU look for.
+    Gives the CA's file. Needs openssl."""
     openssl = shutil.which("openssl")
     if openssl is None:
         raise NotOffered("tls", "openssl is not installed")

@@ -65,8 +65,8 @@ def T2(t):
 
 @line
 def T3(t):
-    """Where TLS is offered, TLS_REQD comes only for INFO and GO of an export that is to be had inside
-    only (MUST) or is unknown (MAY); EXPORT_NAME of the former ends the connection."""
+    """Where TLS is offered, TLS_REQD comes only for INFO and GO of an export that is to be had
+    inside only (MUST) or is unknown (MAY); EXPORT_NAME of the former ends the connection."""
     with t.part("other options"), t.client("tls-selective") as c:
         for option in ALL_OPTIONS:
             if option not in (OPT_GO, OPT_INFO):

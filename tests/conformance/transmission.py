@@ -122,8 +122,8 @@ def X4(t):
 
 @line
 def X5(t):
-    """Of errors only EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP and ESHUTDOWN are on the
-    wire, whatever goes wrong behind it; ENOMEM is avoided."""
+    """Of errors only EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP and ESHUTDOWN are on
+    the wire, whatever goes wrong behind it; ENOMEM is avoided."""
     for part in t.modes("errors of the storage"):
         with part as mode, t.writable(mode, role="bad") as c:
             for name, offset in c.where.more["errors"].items():
@@ -168,8 +168,8 @@ def X6(t):
 
 @line
 def X7(t):
-    """EDQUOT and EFBIG become ENOSPC. ENOTSUP is only for FAST_ZERO, EOVERFLOW only for DF, oversized
-    structured reads and oversized commands without payload."""
+    """EDQUOT and EFBIG become ENOSPC. ENOTSUP is only for FAST_ZERO, EOVERFLOW only for DF,
+    oversized structured reads and oversized commands without payload."""
     for name in "EDQUOT", "EFBIG", "ENOSPC":
         with t.part(f"{name} is ENOSPC"), t.writable(role="bad") as c:
             t.needs(name in c.where.more["errors"], "error:" + name)
@@ -295,8 +295,8 @@ def X12(t):
 
 @line
 def X13(t):
-    """DISC: what is outstanding finishes, TLS says goodbye, and the connection ends without a reply.
-    When the server ends, requests under way finish or get ESHUTDOWN."""
+    """DISC: what is outstanding finishes, TLS says goodbye, and the connection ends without a
+    reply. When the server ends, requests under way finish or get ESHUTDOWN."""
     for part in t.modes("DISC"):
         with part as mode, t.ready(mode=mode) as c:
             c.request(DISC)
@@ -311,6 +311,16 @@ def X13(t):
                 if reply.done:
                     cookies.remove(reply.cookie)
             c.expect_end()
+    with t.part("DISC during a read"), t.target.held() as held:
+        with Client(held.where, patience=t.target.patience) as c:
+            c.go()
+            cookie = c.request(READ, 0, 512)
+            held.wait_begun()
+            c.request(DISC)
+            held.let_go()
+            assert c.result(cookie) == 0
+            c.expect_end()
+        held.end()
     with t.part("TLS"), t.client("tls") as c:
         c.starttls()
         c.go()
@@ -329,8 +339,8 @@ def X13(t):
 
 @line
 def X14(t):
-    """Ours: the export of a view with `discard` has TRIM but not READ_ONLY (libnbd refuses TRIM where
-    READ_ONLY is set); WRITE and WRITE_ZEROES get EPERM there."""
+    """Ours: the export of a view with `discard` has TRIM but not READ_ONLY (libnbd refuses TRIM
+    where READ_ONLY is set); WRITE and WRITE_ZEROES get EPERM there."""
     t.ours()
     for part in t.modes("discard"):
         with part as mode, t.ready("discard", mode) as c:
