@@ -40,6 +40,7 @@ enum { CMD_READ = 0, CMD_WRITE = 1, CMD_DISC = 2, CMD_FLUSH = 3 };
 enum { HAS_FLAGS = 1 << 0, SEND_FLUSH = 1 << 2, CAN_MULTI_CONN = 1 << 8 };
 
 enum {
+    SOCKET_BUFFER = 4 << 20,    /* a large reply is let go of at once, if the kernel allows */
     MAX_PAYLOAD = 1 << 20,      /* more than this in one request ends the connection */
     IN_SIZE = 2 << 20,          /* holds two requests of that size */
     OUT_SIZE = 1 << 17,         /* replies are sent at this much at the latest... */
@@ -239,6 +240,9 @@ static void transmit(struct connection *c)
 static void *serve(void *opaque)
 {
     struct connection *c = opaque;
+    int size = SOCKET_BUFFER;
+    if (setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size) < 0)
+        die("SO_SNDBUF");
     if (negotiate(c))
         transmit(c);
     close(c->fd);

@@ -13,6 +13,7 @@ import shlex
 import sys
 import tempfile
 import time
+import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.environ.setdefault("top_srcdir", os.path.dirname(HERE))
@@ -83,6 +84,21 @@ def command_line():
     return " ".join(words) + (f" BENCH_FLAGS={shlex.quote(flags)}" if flags else "")
 
 
+def measure(options, where, results, about):
+    """All parts that were asked for; one that fails costs only itself."""
+    for part, (_, function) in PARTS.items():
+        if options.only is not None and part not in options.only:
+            continue
+        start = time.monotonic()
+        try:
+            function(where, results, part)
+        except Exception:
+            traceback.print_exc()
+            results.parts.pop(part, None)
+            about["failed"].append(part)
+        about["took"][part] = round(time.monotonic() - start, 1)
+
+
 def describe(options, root, kinds):
     """What a reader must know to judge the figures."""
     return {
@@ -93,7 +109,7 @@ def describe(options, root, kinds):
         "clients": [peers.version([c]) for c in ("fio", "nbdcopy", "nbdinfo")],
         "kernel": platform.release(), "processor": processor(), "cpus": os.cpu_count(),
         "load": os.getloadavg()[0], "rounds": options.rounds, "seconds": options.seconds,
-        "took": {},
+        "took": {}, "failed": [],
     }
 
 
@@ -112,11 +128,7 @@ def main():
             tempfile.TemporaryDirectory(prefix="fleece-bench-", dir=options.disk_dir) as on_disk:
         where = setting.Setting(root, list(kinds), in_memory, on_disk, options.rounds,
                                 options.seconds)
-        for part, (_, measure) in PARTS.items():
-            if options.only is None or part in options.only:
-                start = time.monotonic()
-                measure(where, results, part)
-                about["took"][part] = round(time.monotonic() - start, 1)
+        measure(options, where, results, about)
     titles = {part: heading for part, (heading, _) in PARTS.items()}
     tables = report.markdown(results, titles, about)
     print(tables, end="")
@@ -128,7 +140,8 @@ def main():
     if options.svg:
         with open(options.svg, "w") as f:
             f.write(plot.svg(results, titles, about))
+    return 1 if about["failed"] else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

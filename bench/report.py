@@ -79,6 +79,8 @@ def markdown(results, titles, about):
     judged = [ok for figures in results.parts.values() for f in figures.values()
               for _, _, ok in f.reached()]
     pieces.append(f"{sum(judged)} of {len(judged)} goals met.")
+    if about["failed"]:
+        pieces.append(f"**These parts failed: {', '.join(about['failed'])}.**")
     return "\n\n".join(pieces) + "\n"
 
 
