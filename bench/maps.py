@@ -67,5 +67,4 @@ def measure(setting, results, part):
             results.add(part, "map", server.name, nbdinfo_map(uris[server]), less=True,
                         goals={QSD: 1}, title=f"nbdinfo: {what}", unit="s")
             results.add(part, "map-cpu", server.name, (server.cpu_seconds() - cpu) / MAPS,
-                        less=True,
-                        title="the server's CPU time for it", unit="s")
+                        less=True, title="the server's CPU time for it", unit="s")
