@@ -7,6 +7,7 @@ unit_tests = \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
+	tests/unit/test-scratch \
 	tests/unit/test-schedules \
 	tests/unit/test-size \
 	tests/unit/test-view \
@@ -26,6 +27,7 @@ unit_tests = \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
 	tests/unit/test-nbd-parse \
+	tests/unit/test-nbd-poll \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
 	tests/unit/options
@@ -54,6 +56,7 @@ python_tests = \
 	tests/client/test-fleecectl-help.py \
 	tests/client/test-fleecectl-map.py \
 	tests/client/test-fleecectl.py \
+	tests/conformance/test-checker.py \
 	tests/conformance/test-conformance.py \
 	tests/conformance/test-others.py \
 	tests/model/test-model.py \
@@ -77,6 +80,8 @@ tsan_tests = \
 	tests/model/test-model.py \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
+	tests/unit/test-nbd-poll \
+	tests/unit/test-scratch \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
 	tests/unit/test-bitmap \
@@ -200,7 +205,9 @@ tests_unit_test_found_model_SOURCES = tests/unit/test-found-model.c $(disk_harne
 tests_unit_test_found_read_order_SOURCES = tests/unit/test-found-read-order.c $(nbd_rig)
 tests_unit_test_found_read_order_LDADD = $(nbd_libs) -ldl
 tests_unit_test_nbd_listener_SOURCES = tests/unit/test-nbd-listener.c $(nbd_rig)
+tests_unit_test_nbd_poll_SOURCES = tests/unit/test-nbd-listener.c $(nbd_rig)
 tests_unit_test_nbd_listener_LDADD = $(nbd_libs)
+tests_unit_test_nbd_poll_LDADD = $(nbd_libs)
 tests_unit_test_nbd_parse_SOURCES = tests/unit/test-nbd-parse.c $(nbd_rig)
 tests_unit_test_nbd_parse_LDADD = $(nbd_libs)
 tests_unit_test_nbd_status_SOURCES = tests/unit/test-nbd-status.c $(nbd_rig)
@@ -215,6 +222,7 @@ EXTRA_DIST += \
 	tests/conformance/expected.txt \
 	tests/conformance/extended.py \
 	tests/conformance/handshake.py \
+	tests/conformance/liar.py \
 	tests/conformance/lines.py \
 	tests/conformance/meta.py \
 	tests/conformance/others.py \

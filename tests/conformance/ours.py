@@ -168,9 +168,17 @@ class Ours(Target):
 
     @contextlib.contextmanager
     def lost_bitmap(self):
-        self.qmp.cmd("block-dirty-bitmap-add", node="other", name="lost")
-        yield (self._where("other"), DIRTY + "lost",
-               lambda: self.qmp.cmd("block-dirty-bitmap-remove", node="other", name="lost"))
+        there = self.qmp.cmd("block-dirty-bitmap-add", node="other", name="lost") == {}
+
+        def lose():
+            nonlocal there
+            self.qmp.cmd("block-dirty-bitmap-remove", node="other", name="lost")
+            there = False
+        try:
+            yield self._where("other"), DIRTY + "lost", lose
+        finally:
+            if there:
+                lose()
 
     @contextlib.contextmanager
     def removable(self):

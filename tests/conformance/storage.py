@@ -52,7 +52,7 @@ def aligned():
     return ([f"get_size=echo {64 * MIB}", ZEROES, *WRITABLE, "can_trim=exit 0", "trim=exit 0",
              "can_zero=exit 0", "zero=exit 0", "can_cache=echo native", "cache=exit 0",
              f"block_size=echo {block} 65536 1048576", "can_extents=exit 0",
-             _every_other(1000)],
+             _every_other(10000)],
             {"block": block})
 
 
