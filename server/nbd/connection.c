@@ -99,6 +99,7 @@ void *connection_main(void *connection)
         stream_tune(&c->stream, IDLE_SECONDS, n->send_seconds);
         transmission(c);
     }
+    busy_poll_account(&c->poll, &n->poll_budget);
     connection_debug(c, "gone; requests found by polling: %" PRIu64 ", not found: %" PRIu64,
                      c->poll.hits, c->poll.misses);
     connection_end(c);
