@@ -65,6 +65,7 @@ python_tests = \
 	tests/nbd/test-meta-context.py \
 	tests/nbd/test-replies.py \
 	tests/nbd/test-sizes.py \
+	tests/nbd/test-threads.py \
 	tests/nbd/test-transmission.py \
 	tests/options/test-demo.py \
 	tests/options/test-info.py \
@@ -75,6 +76,7 @@ python_tests = \
 tsan_tests = \
 	tests/clients/test-fio.py \
 	tests/clients/test-main-job.py \
+	tests/conformance/test-conformance.py \
 	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-nodes.py \
 	tests/model/test-model.py \

@@ -21,7 +21,9 @@
  * back the file shrinks to nothing.
  *
  * `lock` guards all of this; data is written and read without it, because a slot has one owner
- * between take and give, and a segment stays as long as somebody uses it.
+ * between take and give, and a segment stays as long as somebody uses it. Readers of what is in the
+ * file, as most of it is, see that by `memory_from` and take no lock: a backup's thread may have to
+ * wait for a processor, and must not hold meanwhile what a guest's needs.
  */
 #include "config.h"
 
@@ -54,8 +56,9 @@ struct scratch {
     uint64_t next, reserved; /* slots */
     uint64_t taken;
     struct segments segments;
-    unsigned writing; /* segments on their way into the file */
-    int failed;       /* errno of the first one that did not get there */
+    _Atomic uint64_t memory_from; /* slots before this one are in the file */
+    unsigned writing;             /* segments on their way into the file */
+    int failed;                   /* errno of the first one that did not get there */
     bool cannot_reserve, cannot_punch;
     GArray *free_runs;
     GArray *late;
@@ -121,12 +124,22 @@ static int reserve(struct scratch *s, char reason[120])
 
 /* ---- life ---- */
 
+/* Locked: the segments have changed, and what left them is in the file. */
+static void note_memory(struct scratch *s)
+{
+    const struct segment *oldest = segments_oldest(&s->segments);
+
+    atomic_store_explicit(&s->memory_from, oldest ? oldest->first : UINT64_MAX,
+                          memory_order_release);
+}
+
 /* Locked: if all slots are back and none is on its way, start over with an empty file. */
 static void maybe_start_over(struct scratch *s)
 {
     if (s->taken > 0 || s->writing > 0)
         return;
     segments_clear(&s->segments);
+    note_memory(s);
     if (ftruncate(s->fd, 0) < 0)
         return; /* then its space stays ours until the file goes; nothing is lost */
     s->next = s->reserved = 0;
@@ -147,6 +160,7 @@ struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err)
     s->pool = p;
     s->fd = fd;
     s->shift = (unsigned)__builtin_ctz(unit);
+    atomic_init(&s->memory_from, UINT64_MAX);
     pthread_mutex_init(&s->lock, NULL);
     s->free_runs = g_array_new(FALSE, FALSE, sizeof(struct run));
     s->late = g_array_new(FALSE, FALSE, sizeof(struct run));
@@ -211,6 +225,12 @@ static int find_slots(struct scratch *s, unsigned want, struct source *from, cha
     return 0;
 }
 
+static void add_segment(struct scratch *s, uint64_t first)
+{
+    if (segments_add(&s->segments, first, segment_slots(s)))
+        note_memory(s);
+}
+
 static uint32_t take_slots(struct scratch *s, struct run *run, unsigned n)
 {
     uint32_t first = run ? run->slot : (uint32_t)s->next;
@@ -218,7 +238,7 @@ static uint32_t take_slots(struct scratch *s, struct run *run, unsigned n)
     s->taken += n;
     if (!run) {
         if (segment_slots(s) > 0 && first % segment_slots(s) == 0)
-            segments_add(&s->segments, first, segment_slots(s));
+            add_segment(s, first);
         s->next += n;
         return first;
     }
@@ -319,6 +339,7 @@ static void write_segment(struct scratch *s, struct segment *g)
         s->failed = -error;
     } else {
         segments_remove(&s->segments, g);
+        note_memory(s);
         free_late(s);
     }
     s->writing--;
@@ -332,7 +353,7 @@ static unsigned part_at(struct scratch *s, uint64_t slot, unsigned n, struct seg
     unsigned per = segment_slots(s);
 
     *segment = NULL;
-    if (per == 0)
+    if (slot + n <= atomic_load_explicit(&s->memory_from, memory_order_acquire))
         return n;
     pthread_mutex_lock(&s->lock);
     if (!g_queue_is_empty(&s->segments.list)) {

@@ -20,6 +20,11 @@ bool segments_add(struct segments *all, uint64_t first, unsigned slots)
     return true;
 }
 
+const struct segment *segments_oldest(const struct segments *all)
+{
+    return all->list.head ? all->list.head->data : NULL;
+}
+
 struct segment *segments_find(const struct segments *all, uint64_t slot)
 {
     /* From the newest: that is where writers are. */

@@ -30,6 +30,8 @@ struct segments {
 
 /* Append one for the slots from `first` on; false: there is no memory for it. */
 bool segments_add(struct segments *all, uint64_t first, unsigned slots);
+/* NULL: there is none. */
+const struct segment *segments_oldest(const struct segments *all);
 /* The one that holds `slot`, or NULL. */
 struct segment *segments_find(const struct segments *all, uint64_t slot);
 /* Is any of n slots in one? */

@@ -53,24 +53,32 @@ class NotOffered(Exception):
 
 class Where:
     """An export: its server's address (path or (host, port)), its name, and for TLS the file with
-    the CA's certificate. `more` is whatever a line needs to know about this export."""
+    the CA's certificate. inside: each client begins with STARTTLS. `more` is whatever a line needs
+    to know about this export."""
 
-    def __init__(self, address, export="", ca=None, **more):
-        self.address, self.export, self.ca, self.more = address, export, ca, more
+    def __init__(self, address, export="", ca=None, inside=False, **more):
+        self.address, self.export, self.ca, self.inside = address, export, ca, inside
+        self.more = more
 
     @classmethod
-    def from_uri(cls, uri):
-        """nbd://host[:port]/export and nbd+unix:///export?socket=path"""
+    def from_uri(cls, uri, ca=None):
+        """nbd://host[:port]/export and nbd+unix:///export?socket=path; with TLS nbds instead of
+        nbd."""
         parts = urllib.parse.urlsplit(uri)
         export = urllib.parse.unquote(parts.path.removeprefix("/"))
-        if parts.scheme == "nbd":
-            return cls((parts.hostname or "localhost", parts.port or 10809), export)
-        if parts.scheme == "nbd+unix":
+        inside = parts.scheme.startswith("nbds")
+        if inside and ca is None:
+            raise ValueError(f"{uri}: a CA is needed")
+        if parts.scheme in ("nbd", "nbds"):
+            address = parts.hostname or "localhost", parts.port or 10809
+        elif parts.scheme in ("nbd+unix", "nbds+unix"):
             query = urllib.parse.parse_qs(parts.query)
             if "socket" not in query:
                 raise ValueError(f"{uri}: ?socket=PATH is missing")
-            return cls(query["socket"][0], export)
-        raise ValueError(f"{uri}: neither nbd:// nor nbd+unix://")
+            address = query["socket"][0]
+        else:
+            raise ValueError(f"{uri}: neither nbd nor nbds, nor these with +unix")
+        return cls(address, export, ca, inside)
 
 
 class Client(rawnbd.Client):
@@ -84,6 +92,8 @@ class Client(rawnbd.Client):
         self.block = where.more.get("block", 1)
         if flags is not None:
             self.greet(flags)
+            if where.inside and flags in (FIXED_NEWSTYLE, FIXED_NEWSTYLE | NO_ZEROES):
+                self.starttls()
 
     # ---- handshake ----
 
@@ -241,6 +251,12 @@ class Client(rawnbd.Client):
             assert offset <= reply.offset < offset + max(length, 1), "offset outside the request"
 
     # ---- what lines are made of ----
+
+    def nothing_comes(self):
+        try:
+            super().nothing_comes()
+        except ssl.SSLWantReadError:
+            pass
 
     def fails(self, type, offset=0, length=0, flags=0, data=b"", wanted=()):
         """The request ends with one of the errors `wanted`, and the stream is in step after it."""

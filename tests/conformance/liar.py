@@ -2,8 +2,8 @@
 """A server that lies: a proxy in front of a good one that changes single messages. The checker must
 notice each lie (test-checker.py).
 
-It follows both directions: the handshake until GO or EXPORT_NAME succeeds, then compact requests,
-simple replies and chunks. A Lie is told each message before it goes on, and gives what goes instead.
+It follows both directions: the handshake until GO or EXPORT_NAME succeeds, then requests and
+replies, compact or extended. A Lie is told each message before it goes on, and gives what goes on.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import struct
 import threading
 
 import rawnbd
-from client import Where
+from client import EXTENDED_REPLY_MAGIC, EXTENDED_REQUEST_MAGIC, Where
 from targets import Target
 
 
@@ -39,19 +39,26 @@ class Lie:
         return flags, kind, offset, length
 
     def simple(self, request, error, cookie, data):
-        """request: (flags, kind, offset, length), as the client sent it. Give bytes."""
+        """request: (flags, kind, offset, length), as the client sent it. Give simple()s and
+        chunk()s, added up."""
         return simple(error, cookie, data)
 
     def chunk(self, request, flags, kind, cookie, payload):
         return chunk(flags, kind, cookie, payload)
 
+    def offset(self, offset):
+        """The offset in the header of an extended reply."""
+        return offset
+
 
 def simple(error, cookie, data=b""):
-    return struct.pack(">IIQ", rawnbd.SIMPLE_MAGIC, error, cookie) + data
+    """[A simple reply]"""
+    return [("simple", error, cookie, data)]
 
 
 def chunk(flags, kind, cookie, payload):
-    return struct.pack(">IHHQI", rawnbd.CHUNK_MAGIC, flags, kind, cookie, len(payload)) + payload
+    """[A chunk], structured or extended."""
+    return [("chunk", flags, kind, cookie, payload)]
 
 
 class _Connection:
@@ -61,7 +68,7 @@ class _Connection:
         self.client, self.server, self.lie = client, server, lie
         self.asked = {}  # cookie: (flags, kind, offset, length) of the client's request
         self.options = []  # (option, data), as they were sent
-        self.no_zeroes = False
+        self.no_zeroes = self.extended = False
         self.turn = threading.Condition()  # guards options and transmission
         self.transmission = False
         for pump in self.from_client, self.from_server:
@@ -118,16 +125,20 @@ class _Connection:
             return self.transmission is False
 
     def a_request(self):
+        form = ">IHHQQQ" if self.extended else ">IHHQQI"
         magic, flags, kind, cookie, offset, length = struct.unpack(
-            ">IHHQQI", self.take(self.client, 28))
-        data = self.take(self.client, length) if kind == rawnbd.WRITE else b""
+            form, self.take(self.client, struct.calcsize(form)))
+        good = EXTENDED_REQUEST_MAGIC if self.extended else rawnbd.REQUEST_MAGIC
+        has_data = flags & rawnbd.PAYLOAD_LEN if self.extended else kind == rawnbd.WRITE
+        data = b""
+        if has_data and magic == good and length <= rawnbd.MAX_PAYLOAD:
+            data = self.take(self.client, length)
         self.asked[cookie] = flags, kind, offset, length
         changed = self.lie.request(flags, kind, offset, length)
         if changed is None:
             return
         flags, kind, offset, length = changed
-        self.server.sendall(struct.pack(">IHHQQI", magic, flags, kind, cookie, offset, length)
-                            + data)
+        self.server.sendall(struct.pack(form, magic, flags, kind, cookie, offset, length) + data)
 
     # ---- server to client ----
 
@@ -153,7 +164,9 @@ class _Connection:
         payload = self.take(self.server, length)
         final = kind == rawnbd.REP_ACK or bool(kind & 0x80000000)
         if final:
-            self.done(option == rawnbd.OPT_GO and kind == rawnbd.REP_ACK)
+            accepted = kind == rawnbd.REP_ACK
+            self.extended |= accepted and option == rawnbd.OPT_EXTENDED_HEADERS
+            self.done(accepted and option == rawnbd.OPT_GO)
         for told in self.lie.option_reply(option, data, kind, payload):
             option, kind, payload = told
             self.client.sendall(struct.pack(">QIII", rawnbd.OPTION_REPLY_MAGIC, option, kind,
@@ -172,11 +185,28 @@ class _Connection:
             error, cookie = struct.unpack(">IQ", self.take(self.server, 12))
             _, kind, _, length = self.asked[cookie]
             data = self.take(self.server, length) if kind == rawnbd.READ and not error else b""
-            self.client.sendall(self.lie.simple(self.asked[cookie], error, cookie, data))
+            told = self.lie.simple(self.asked[cookie], error, cookie, data)
         else:
-            flags, kind, cookie, length = struct.unpack(">HHQI", self.take(self.server, 16))
+            if self.extended:
+                flags, kind, cookie, _, length = struct.unpack(">HHQQQ", self.take(self.server, 28))
+            else:
+                flags, kind, cookie, length = struct.unpack(">HHQI", self.take(self.server, 16))
             payload = self.take(self.server, length)
-            self.client.sendall(self.lie.chunk(self.asked[cookie], flags, kind, cookie, payload))
+            told = self.lie.chunk(self.asked[cookie], flags, kind, cookie, payload)
+        self.client.sendall(b"".join(self.encode(*reply) for reply in told))
+
+    def encode(self, form, *fields):
+        """The bytes of simple() or chunk()."""
+        if form == "simple":
+            error, cookie, data = fields
+            return struct.pack(">IIQ", rawnbd.SIMPLE_MAGIC, error, cookie) + data
+        flags, kind, cookie, payload = fields
+        if not self.extended:
+            return struct.pack(">IHHQI", rawnbd.CHUNK_MAGIC, flags, kind, cookie,
+                               len(payload)) + payload
+        _, _, offset, _ = self.asked.get(cookie, (0, 0, 0, 0))
+        return struct.pack(">IHHQQQ", EXTENDED_REPLY_MAGIC, flags, kind, cookie,
+                           self.lie.offset(offset), len(payload)) + payload
 
 
 class EndOfLie(Exception):
@@ -205,11 +235,15 @@ class Liar(Target):
         with self.target.lost_bitmap() as (where, name, lose):
             yield self._seen(where), name, lose
 
+    def suspect(self):
+        self.target.suspect()
+
     def _seen(self, where):
         """An export as it is seen through the lie."""
         if where.address not in self._proxies:
             self._proxies[where.address] = self._listen(where.address)
-        return Where(self._proxies[where.address], where.export, where.ca, **where.more)
+        return Where(self._proxies[where.address], where.export, where.ca, where.inside,
+                     **where.more)
 
     def _listen(self, upstream):
         path = os.path.join(self.dir, f"liar{len(self._proxies)}")
@@ -226,4 +260,7 @@ class Liar(Target):
                 client, _ = listener.accept()
             except OSError:
                 return
-            _Connection(client, rawnbd.connect(upstream), self.lie)
+            try:
+                _Connection(client, rawnbd.connect(upstream), self.lie)
+            except OSError:
+                client.close()

@@ -3,7 +3,7 @@
 """Run the lines of the conformance checklist against any NBD server.
 
     run.py --uri nbd://localhost/disk [--role readonly=nbd://localhost/ro ...] [--only H3,X6]
-           [--expect expected.txt --as 'qemu-nbd 7.2'] [-v]
+           [--ca ca-cert.pem] [--expect expected.txt --as 'qemu-nbd 7.2'] [-v]
     run.py --server ours|qemu-nbd|nbdkit ...      # one that this starts itself
     run.py --table                                # the table of README.md
 
@@ -22,11 +22,12 @@ from targets import UriTarget
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--uri", help="nbd:// or nbd+unix:// of an export that may be written to")
+    what.add_argument("--uri", help="nbd(s):// or nbd(s)+unix:// of an export to write to")
     what.add_argument("--server", choices=["ours", "qemu-nbd", "nbdkit"], help="start this one")
     what.add_argument("--table", action="store_true", help="print README.md's table")
     parser.add_argument("--role", action="append", default=[], metavar="ROLE=URI",
                         help="an export for a role (targets.py)")
+    parser.add_argument("--ca", metavar="FILE", help="nbds: the CA's certificate")
     parser.add_argument("--only", metavar="LINE,...", help="only these lines")
     parser.add_argument("--expect", metavar="FILE", help="a table of deviations (expected.txt)")
     parser.add_argument("--as", dest="name", help="the server's name in that table")
@@ -42,7 +43,7 @@ def target_of(options):
         import others
         return others.TARGETS[options.server]()
     roles = dict(role.split("=", 1) for role in options.role)
-    return UriTarget(options.uri, roles)
+    return UriTarget(options.uri, roles, options.ca)
 
 
 def show(results, verbose):

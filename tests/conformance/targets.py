@@ -97,16 +97,17 @@ class Target:
 
 
 class UriTarget(Target):
-    """Any server: the main export's URI, and those of other roles where they are known."""
+    """Any server: the main export's URI, those of other roles where they are known, and for nbds the
+    CA's file."""
 
-    def __init__(self, uri, roles=None):
-        self.name = uri
+    def __init__(self, uri, roles=None, ca=None):
+        self.name, self._ca = uri, ca
         self._uris = {"main": uri, **(roles or {})}
 
     def export(self, role):
         if role not in self._uris:
             raise NotOffered("export:" + role, "no URI given")
-        return Where.from_uri(self._uris[role])
+        return Where.from_uri(self._uris[role], self._ca)
 
 
 def make_certificates(folder):

@@ -35,6 +35,7 @@ def is_dead(c):
 @line
 def T1(t):
     """Without TLS STARTTLS gets ERR_POLICY or ERR_UNSUP, and nothing ever gets TLS_REQD."""
+    t.needs(not t.where().inside, "no tls", "it has TLS")
     with t.part("STARTTLS"), t.client() as c:
         final, replies = c.option(OPT_STARTTLS)
         assert final in (ERR_POLICY, ERR_UNSUP) and not replies, hex(final)
