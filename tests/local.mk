@@ -58,6 +58,7 @@ python_tests = \
 	tests/client/test-fleecectl.py \
 	tests/conformance/test-checker.py \
 	tests/conformance/test-conformance.py \
+	tests/conformance/test-inside.py \
 	tests/conformance/test-others.py \
 	tests/model/test-model.py \
 	tests/nbd/test-block-status.py \

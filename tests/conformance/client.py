@@ -92,7 +92,7 @@ class Client(rawnbd.Client):
         self.block = where.more.get("block", 1)
         if flags is not None:
             self.greet(flags)
-            if where.inside and flags in (FIXED_NEWSTYLE, FIXED_NEWSTYLE | NO_ZEROES):
+            if where.inside and not flags & ~self.handshake_flags:
                 self.starttls()
 
     # ---- handshake ----

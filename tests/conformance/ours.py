@@ -33,10 +33,21 @@ class Held:
 
 
 class Ours(Target):
+    """inside: the server requires TLS, and every client begins with STARTTLS."""
+
     name = "nbdfleece"
     is_ours = True
 
+    def __init__(self, inside=False):
+        self._inside = inside
+        self._options, self._ca = [], None
+
     def prepare(self):
+        if self._inside:
+            if not is_on("--tls"):
+                raise NotOffered("tls")
+            self._ca = make_certificates(self.path("pki"))
+            self._options = ["--tls=require", f"--tls-certificates={self.path('pki')}"]
         disks = [("main", ["memory", "256M"], {}), ("other", ["memory", "64K"], {}),
                  ("large", ["memory", "6G"], {}), ("bitmaps", ["memory", "16M"], {}),
                  ("kept", ["memory", "4M"], {}), ("tight", ["memory", "4M"], {}),
@@ -53,7 +64,7 @@ class Ours(Target):
         self._more = {name: more for name, _, more in disks}
         self._more["bitmaps"] = {"dirt": [(65536, 0), (65536, 1)]}
         command = [word for name, plugin, _ in disks for word in ("--disk", name, *plugin)]
-        self.server = self.stack.enter_context(Server(*command))
+        self.server = self.stack.enter_context(Server(*self._options, *command))
         self.qmp = self.server.qmp()
         self._bitmaps()
         self._views()
@@ -69,7 +80,10 @@ class Ours(Target):
                      **more)
 
     def _where(self, name, **more):
-        return Where(self.server.socket, name, **more)
+        return self._seen(self.server, name, **more)
+
+    def _seen(self, server, name, **more):
+        return Where(server.socket, name, self._ca, self._inside, **more)
 
     def _bitmaps(self):
         for name in "b0", "b1":
@@ -123,8 +137,9 @@ class Ours(Target):
         return self._where("tight")
 
     def start_masked(self):
-        server = self.stack.enter_context(Server("--mask-handshake=1", "memory", "1M"))
-        return Where(server.socket)
+        server = self.stack.enter_context(
+            Server(*self._options, "--mask-handshake=1", "memory", "1M"))
+        return self._seen(server, "")
 
     # TLS: X.509, over the same socket. `secret` is an export with tls-required.
 
@@ -155,8 +170,8 @@ class Ours(Target):
     def held(self):
         fifos = storage.Fifos()
         try:
-            with Server("--disk", "vda", "eval", *fifos.arguments()) as server:
-                where = Where(server.socket, "vda")
+            with Server(*self._options, "--disk", "vda", "eval", *fifos.arguments()) as server:
+                where = self._seen(server, "vda")
                 with Client(where) as c:  # so that the server knows that this disk is slow
                     c.go()
                     for _ in range(8):

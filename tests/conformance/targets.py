@@ -97,8 +97,8 @@ class Target:
 
 
 class UriTarget(Target):
-    """Any server: the main export's URI, those of other roles where they are known, and for nbds the
-    CA's file."""
+    """Any server: the main export's URI, those of other roles where they are known, and for nbds
+    the CA's file."""
 
     def __init__(self, uri, roles=None, ca=None):
         self.name, self._ca = uri, ca
