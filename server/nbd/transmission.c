@@ -286,9 +286,9 @@ static bool execute_here(struct connection *c, struct request *r, const uint8_t 
     bool watch;
 
     if (handover_ask(&c->handover, class)) {
-        bool done = execute(&c->session, &c->lane, r, payload, true);
-        handover_asked(&c->handover, class, done);
-        if (done)
+        enum outcome outcome = execute(&c->session, &c->lane, r, payload, true);
+        handover_asked(&c->handover, class, outcome == EXECUTED, outcome == WOULD_BLOCK);
+        if (outcome == EXECUTED)
             return true;
     }
     if (r->type == NBD_CMD_READ && r->length > READ_PIECE)
