@@ -42,10 +42,6 @@
 #define SEND_EARLY         (32u << 10)
 #define SEND_EARLY_REPLIES 8u
 
-/* Where the buffer is filled from: a payload behind the first header is then aligned to a cache
- * line, which copying to and from there is quicker for (lane.h). */
-#define RECEIVE_BEGIN (LANE_ALIGNMENT - NBD_REQUEST_SIZE)
-
 enum step {
     STEP_NEXT, /* go on */
     STEP_END,  /* in order: let everything finish */
@@ -62,6 +58,13 @@ static size_t header_size(const struct connection *c)
     return request_header_size(&c->session.rules);
 }
 
+/* Where the buffer is filled from: a payload behind the first header is then aligned to a cache
+ * line, which copying to and from there is quicker for (lane.h). */
+static size_t receive_begin(const struct connection *c)
+{
+    return LANE_ALIGNMENT - header_size(c);
+}
+
 static uint64_t now_ns(void)
 {
     struct timespec t;
@@ -72,16 +75,18 @@ static uint64_t now_ns(void)
 /* ---- receiving ---- */
 
 /* Make room for `need` bytes from in.begin on, and for a good receive behind what is there. */
-static void make_room(struct receive_buffer *in, size_t need)
+static void make_room(struct connection *c, size_t need)
 {
+    struct receive_buffer *in = &c->in;
+    const size_t begin = receive_begin(c);
     size_t have = in->end - in->begin, behind = RECEIVE_BUFFER - in->end;
 
     if (have == 0) {
-        in->begin = in->end = RECEIVE_BEGIN;
+        in->begin = in->end = begin;
     } else if (RECEIVE_BUFFER - in->begin < need || (behind < RECEIVE_PIECE && have < 16384)) {
-        memmove(in->bytes + RECEIVE_BEGIN, in->bytes + in->begin, have);
-        in->begin = RECEIVE_BEGIN;
-        in->end = RECEIVE_BEGIN + have;
+        memmove(in->bytes + begin, in->bytes + in->begin, have);
+        in->begin = begin;
+        in->end = begin + have;
     }
 }
 
@@ -99,7 +104,7 @@ static void rest(struct connection *c)
 static bool receive_watched(struct connection *c)
 {
     c->watch = false;
-    make_room(&c->in, header_size(c));
+    make_room(c, header_size(c));
     ssize_t n = stream_receive_now(&c->stream, c->in.bytes + c->in.end,
                                    MIN(RECEIVE_PIECE, RECEIVE_BUFFER - c->in.end));
     handover_watched(&c->handover, n > 0 || received(c) > 0);
@@ -163,7 +168,7 @@ static enum step receive_more(struct connection *c, size_t need)
         return STEP_NEXT;
     lane_flush(&c->lane);
     c->gathered = 0;
-    make_room(&c->in, need);
+    make_room(c, need);
     size_t missing = need - received(c), space = RECEIVE_BUFFER - c->in.end;
     size_t ask = missing >= LARGE_REST ? missing : MIN(RECEIVE_PIECE, space);
     ssize_t n;
