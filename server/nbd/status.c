@@ -14,6 +14,9 @@
 
 /* Extents of one reply, over all its contexts. */
 #define EXTENTS_BUDGET (1u << 19)
+/* Calls of a backend for one context of one reply. One that tells 4 KiB at a time would be busy for
+ * hours with a request for terabytes; the client asks for the rest. */
+#define BACKEND_CALLS 4096u
 
 static size_t extents_per_context(const struct session *s)
 {
@@ -85,9 +88,11 @@ static int allocation(const struct session *s, uint64_t offset, uint64_t length,
                       struct extents *e)
 {
     size_t most = extents_per_context(s);
-    uint32_t enough = one ? s->rules.min_block : UINT32_MAX;
+    uint64_t enough = one ? MIN(s->rules.min_block, length) : length;
 
-    while (e->total < length && e->total < (one ? enough : UINT64_MAX) && e->count < most) {
+    for (unsigned n = 0; e->total < enough && e->count < most; n++) {
+        if (n >= BACKEND_CALLS && e->total >= s->rules.min_block)
+            return 0;
         uint64_t before = e->total;
         int r =
             node_extents(s->io, length - e->total, offset + e->total, one ? BACKEND_REQ_ONE : 0, e);
