@@ -7,6 +7,7 @@ unit_tests = \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
+	tests/unit/test-node-read \
 	tests/unit/test-scratch \
 	tests/unit/test-schedules \
 	tests/unit/test-size \
