@@ -22,7 +22,7 @@ static void dump_config(void)
     printf("nbdkit_plugindir=%s\n", NBDKIT_PLUGINDIR);
     printf("plugindir=%s\n", PLUGINDIR);
     printf("selinux=yes\n");
-    printf("tls=no\n");
+    printf("tls=yes\n");
     printf("version=%s\n", PACKAGE_VERSION);
     printf("version_major=%d\n", atoi(PACKAGE_VERSION));
     printf("version_minor=%d\n", atoi(strchr(PACKAGE_VERSION, '.') + 1));
