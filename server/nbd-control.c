@@ -131,6 +131,20 @@ static GPtrArray *uris(void *opaque)
     return all;
 }
 
+static bool tls(void *opaque)
+{
+    const struct nbd_control *nc = opaque;
+
+    return nc->tls != TLS_OFF;
+}
+
+static bool tls_names_clients(void *opaque)
+{
+    const struct nbd_control *nc = opaque;
+
+    return nc->tls_names_clients;
+}
+
 struct control_nbd nbd_control_functions(struct nbd_control *nc)
 {
     return (struct control_nbd){
@@ -139,6 +153,8 @@ struct control_nbd nbd_control_functions(struct nbd_control *nc)
         .any_running = any_running,
         .started = started,
         .uris = uris,
+        .tls = tls,
+        .tls_names_clients = tls_names_clients,
         .opaque = nc,
     };
 }

@@ -9,7 +9,8 @@
 
 struct nbd_control {
     struct nbd_server *nbd;
-    enum options_tls tls;          /* the command line's, for all listeners */
+    enum options_tls tls; /* the command line's, for all listeners */
+    bool tls_names_clients;
     bool has_listener;             /* the command line's: clients can connect anyhow */
     struct nbd_listener *listener; /* nbd-server-start's, NULL: none runs */
     GPtrArray *uris;               /* strings: the command line's sockets, no export named */

@@ -207,6 +207,7 @@ static int start_nbd(struct run *r, GError **err)
     r->nbd = nbd_server_new(r->server, &options);
     r->nbd_control.nbd = r->nbd;
     r->nbd_control.tls = o->tls;
+    r->nbd_control.tls_names_clients = r->tls && tls_credentials_name_clients(r->tls);
     if (o->single)
         return 0;
     nbd_control_note_uris(&r->nbd_control, r->nbd_control.uris, r->sockets.fds);

@@ -26,4 +26,3 @@ server_nbd_libnbdserver_a_SOURCES = \
 	server/nbd/tls-peer.c server/nbd/tls-peer.h \
 	server/nbd/tls-session.c server/nbd/tls-session.h \
 	server/nbd/transmission.c
-server_nbd_libnbdserver_a_CPPFLAGS = $(AM_CPPFLAGS) -DSYSCONFDIR='"$(sysconfdir)"'
