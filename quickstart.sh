@@ -40,6 +40,7 @@ needed_to_build='
   pod2man         perl               perl-podlators
   glib            libglib2.0-dev     glib2-devel
   json-glib       libjson-glib-dev   json-glib-devel
+  gnutls          libgnutls28-dev    gnutls-devel
   libnbd          libnbd-dev         libnbd-devel
   nbdkit-plugin.h nbdkit-plugin-dev  nbdkit-devel
   file            file               file

@@ -318,13 +318,13 @@ static enum next on_starttls(struct haggling *h)
     const char *empty;
     g_autofree char *why = NULL;
 
+    if (c->server->options.tls == NULL)
+        return option_error(h, NBD_REP_ERR_UNSUP, "TLS is switched off");
     uint32_t error = option_parse_empty(h->length, &empty);
     if (error != 0)
         return option_error(h, error, empty);
     if (uses_tls(h))
         return option_error(h, NBD_REP_ERR_INVALID, "this is TLS already");
-    if (c->server->options.tls == NULL)
-        return option_error(h, NBD_REP_ERR_POLICY, "TLS is switched off");
     if (stream_input_waiting(&c->stream))
         return tls_failed(h, "there is plain text behind NBD_OPT_STARTTLS");
     option_done(h);
