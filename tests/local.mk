@@ -28,6 +28,7 @@ unit_tests = \
 	tests/unit/test-nbd-parse \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
+	tests/unit/test-tls \
 	tests/unit/options
 
 # Functional tests in Python.
@@ -64,7 +65,8 @@ python_tests = \
 	tests/options/test-demo.py \
 	tests/options/test-info.py \
 	tests/options/test-process.py \
-	tests/options/test-sockets.py
+	tests/options/test-sockets.py \
+	tests/tls/test-tls-protocol.py
 
 # Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
 tsan_tests = \
@@ -80,6 +82,7 @@ tsan_tests = \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
+	tests/unit/test-tls \
 	tests/unit/test-view
 
 # Long runs, only by `make check-long`; $FLEECE_LONG is set for them.
@@ -205,5 +208,7 @@ tests_unit_test_nbd_status_SOURCES = tests/unit/test-nbd-status.c $(nbd_rig)
 tests_unit_test_nbd_status_LDADD = $(nbd_libs)
 tests_unit_test_nbd_storm_SOURCES = tests/unit/test-nbd-storm.c $(nbd_rig)
 tests_unit_test_nbd_storm_LDADD = $(nbd_libs)
+tests_unit_test_tls_LDADD = $(nbd_libs)
 tests_unit_test_cursor_LDADD = common/libcommon.a $(GLIB_LIBS)
 EXTRA_DIST += tests/nbd/held.py tests/nbd/rawnbd.py
+EXTRA_DIST += tests/tls/tlslib.py

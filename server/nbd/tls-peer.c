@@ -23,8 +23,11 @@ static void add_address(struct tls_peer *p, const void *bytes, size_t length)
         add_name(p, "IP:", text, strlen(text));
 }
 
-/* One alternative name; false: there are no more. Of other types, and longer than a name that
- * anybody would write into a list, it is passed over. */
+/* More alternative names than this are not looked at. */
+#define ALTERNATIVES_MAX 100u
+
+/* One alternative name; false: there are no more. Of other types, malformed, or longer than a name
+ * that anybody would write into a list, it is passed over. */
 static bool add_alternative(struct tls_peer *p, gnutls_x509_crt_t crt, unsigned i)
 {
     char bytes[1024];
@@ -45,7 +48,7 @@ static bool add_alternative(struct tls_peer *p, gnutls_x509_crt_t crt, unsigned 
         add_address(p, bytes, length);
         break;
     default:
-        return type >= 0 || type == GNUTLS_E_SHORT_MEMORY_BUFFER;
+        return type != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE;
     }
     return true;
 }
@@ -73,7 +76,7 @@ static void read_certificate(struct tls_peer *p, gnutls_x509_crt_t crt)
     p->issuer_dn = take_dn(r, issuer);
     if (p->dn != NULL)
         g_ptr_array_add(p->names, g_strdup(p->dn));
-    for (unsigned i = 0; add_alternative(p, crt, i); i++)
+    for (unsigned i = 0; i < ALTERNATIVES_MAX && add_alternative(p, crt, i); i++)
         ;
 }
 

@@ -19,12 +19,14 @@
 
 /* ---- GnuTLS's way to the wire ---- */
 
+/* It never learns of the end of the wire: that would end its sending, too, and there may be
+ * requests to be answered. */
 static ssize_t pull(gnutls_transport_ptr_t session, void *buf, size_t length)
 {
     struct tls_session *t = session;
     size_t n = MIN(length, t->in_end - t->in_begin);
 
-    if (n == 0 && !t->in_finished) {
+    if (n == 0) {
         gnutls_transport_set_errno(t->gnutls, EAGAIN);
         return -1;
     }
@@ -36,7 +38,7 @@ static ssize_t pull(gnutls_transport_ptr_t session, void *buf, size_t length)
 static int pull_timeout(gnutls_transport_ptr_t session, unsigned ms)
 {
     const struct tls_session *t = session;
-    return t->in_finished || t->in_end > t->in_begin;
+    return t->in_end > t->in_begin;
 }
 
 static ssize_t push(gnutls_transport_ptr_t session, const void *buf, size_t length)
@@ -139,25 +141,29 @@ void tls_input_finished(struct tls_session *t)
     t->starved = false;
 }
 
-/* Locked. */
+/* Locked. A record that is not data (a KeyUpdate) GnuTLS reads, and says GNUTLS_E_AGAIN though
+ * there are more. */
 static ssize_t decrypt_record(struct tls_session *t, void *buf, size_t length)
 {
+    size_t begin;
     ssize_t n;
 
-    do
+    do {
+        begin = t->in_begin;
         n = gnutls_record_recv(t->gnutls, buf, length);
-    while (n == GNUTLS_E_INTERRUPTED || n == GNUTLS_E_WARNING_ALERT_RECEIVED);
+    } while (n == GNUTLS_E_INTERRUPTED || n == GNUTLS_E_WARNING_ALERT_RECEIVED ||
+             (n == GNUTLS_E_AGAIN && t->in_begin > begin && t->in_begin < t->in_end));
     if (n >= 0)
         return n;
     if (n == GNUTLS_E_AGAIN)
-        return -EAGAIN;
-    return n == GNUTLS_E_PREMATURE_TERMINATION ? 0 : -EPROTO;
+        return t->in_finished ? 0 : -EAGAIN;
+    return -EPROTO;
 }
 
 /* Locked: GnuTLS would have to ask for more. */
 static bool used_up(const struct tls_session *t)
 {
-    return t->in_begin == t->in_end && !t->in_finished &&
+    return !t->in_finished && t->in_begin == t->in_end &&
            gnutls_record_check_pending(t->gnutls) == 0;
 }
 
@@ -208,6 +214,10 @@ int tls_handshake(struct tls_session *t, char **why)
     do
         r = gnutls_handshake(t->gnutls);
     while (r == GNUTLS_E_INTERRUPTED || r == GNUTLS_E_WARNING_ALERT_RECEIVED);
+    if (r == GNUTLS_E_AGAIN && t->in_finished) {
+        *why = g_strdup("the client has gone");
+        return -EPROTO;
+    }
     if (r == GNUTLS_E_AGAIN)
         return -EAGAIN;
     if (r < 0) {
