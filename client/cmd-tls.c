@@ -304,7 +304,9 @@ static void tell(struct client *c, const struct plan *p)
                            dir);
     for (unsigned i = 0; i < p->clients->len; i++) {
         g_autofree char *from = client_dir(p, i);
-        g_autofree char *uri = g_strdup_printf("nbds://%s/?tls-certificates=%s", host_in_uri, from);
+        g_autofree char *escaped = g_uri_escape_string(from, "/", FALSE);
+        g_autofree char *uri =
+            g_strdup_printf("nbds://%s/?tls-certificates=%s", host_in_uri, escaped);
         g_autofree char *quoted = g_shell_quote(uri);
 
         g_string_append_printf(c->out,

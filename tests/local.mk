@@ -66,7 +66,11 @@ python_tests = \
 	tests/options/test-info.py \
 	tests/options/test-process.py \
 	tests/options/test-sockets.py \
-	tests/tls/test-tls-protocol.py
+	tests/tls/test-tls-clients.py \
+	tests/tls/test-tls-exports.py \
+	tests/tls/test-tls-init.py \
+	tests/tls/test-tls-protocol.py \
+	tests/tls/test-tls-transfer.py
 
 # Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
 tsan_tests = \

@@ -45,8 +45,12 @@ static int extras_can_write(void *handle)
 
 static int extras_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    probe("uid=%lld tls=%d name=%s\n", (long long)nbdkit_peer_uid(), nbdkit_is_tls(),
-          nbdkit_export_name());
+    char *dn = nbdkit_peer_tls_dn(), *issuer = nbdkit_peer_tls_issuer_dn();
+
+    probe("uid=%lld tls=%d dn=%s issuer=%s name=%s\n", (long long)nbdkit_peer_uid(),
+          nbdkit_is_tls(), dn, issuer, nbdkit_export_name());
+    free(dn);
+    free(issuer);
     memset(buf, 0, count);
     return 0;
 }
