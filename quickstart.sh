@@ -64,6 +64,8 @@ needed_for_tests='
   nbdkit-nbd      -                  nbdkit-nbd-plugin
   zstd            zstd               zstd
   fio             fio                fio
+  certtool        gnutls-bin         gnutls-utils
+  openssl         openssl            openssl
   busybox         busybox-static     busybox
   cpio            cpio               cpio
   ps              procps             procps-ng

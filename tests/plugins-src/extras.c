@@ -43,6 +43,10 @@ static int extras_can_write(void *handle)
     return 1;
 }
 
+/* Headers of older nbdkits do not have them. */
+char *nbdkit_peer_tls_dn(void);
+char *nbdkit_peer_tls_issuer_dn(void);
+
 static int extras_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
     char *dn = nbdkit_peer_tls_dn(), *issuer = nbdkit_peer_tls_issuer_dn();
