@@ -79,6 +79,7 @@ tsan_tests = \
 	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-nodes.py \
 	tests/model/test-model.py \
+	tests/tls/test-tls-transfer.py \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
 	tests/unit/test-nbd-status \

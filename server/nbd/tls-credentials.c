@@ -112,7 +112,7 @@ static char *find_dir(GError **err)
     char *found = NULL;
 
     if (geteuid() == 0 || home == NULL) {
-        g_ptr_array_add(places, g_strdup("/etc/pki/nbdkit"));
+        g_ptr_array_add(places, g_strdup(TLS_CERTIFICATES_OF_ROOT));
     } else {
         g_ptr_array_add(places, g_build_filename(home, ".pki", "nbdkit", NULL));
         g_ptr_array_add(places, g_build_filename(home, ".config", "pki", "nbdkit", NULL));

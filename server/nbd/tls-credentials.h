@@ -17,6 +17,9 @@
 
 struct tls_credentials;
 
+/* Where nbdkit looks when it is started by root. */
+#define TLS_CERTIFICATES_OF_ROOT "/etc/pki/nbdkit"
+
 /* A folder with ca-cert.pem, server-cert.pem, server-key.pem and maybe ca-crl.pem. NULL: the first
  * of nbdkit's places that has a server-cert.pem. With `verify_peer` clients must show a certificate
  * that the CA has signed for clients and not revoked. NULL and *err on failure. */

@@ -3,13 +3,14 @@
 """The matrix: TLS version x credential x verification x client. Each cell moves data both ways and
 looks at what the server says was agreed on; then who has the wrong credentials, with each client."""
 
+import json
 import os
 import re
 import ssl
 
 import nbd
 
-from fleece import require_program, run, tmpdir
+from fleece import FLEECECTL, require_program, run, tmpdir
 from tap import main, note, test
 from tlslib import TlsClient, bad_clients, certs, command, context, psk, tls_server, uri, wrong_psk
 
@@ -176,6 +177,15 @@ def over_TCP_the_servers_name_is_checked():
         assert where.startswith("nbds://127.0.0.1:"), where
         run(nbdinfo, f"{where}?tls-certificates={certs()}")
         run(nbdinfo, where.replace("127.0.0.1", "localhost") + f"?tls-certificates={certs()}")
+
+
+@test
+def fleecectl_maps_over_TLS():
+    with tls_server(certs(), "--tls=require", "--tls-verify-peer") as s:
+        told = json.loads(run(FLEECECTL, "--json", "map", uri(s, "disk0")).stdout)
+        assert told["size"] == 64 * MIB and told["extents"]
+    with tls_server(psk(), "--tls=require") as s:
+        run(FLEECECTL, "map", "--summary", uri(s, "disk0", user="alice", keys=psk()))
 
 
 # ---- who is not let in ----
