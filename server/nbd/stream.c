@@ -231,6 +231,10 @@ void stream_wait(struct stream *s)
 
 bool stream_input_waiting(struct stream *s)
 {
+    uint8_t byte;
+
+    if (s->in_socket)
+        return recv(s->in, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
     return wire_wait(s, true, 0) != 0;
 }
 

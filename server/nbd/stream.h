@@ -53,7 +53,8 @@ int stream_send(struct stream *s, struct iovec *iov, unsigned n);
 int stream_receive_by(struct stream *s, void *buf, size_t length, int64_t deadline);
 int stream_send_by(struct stream *s, const void *buf, size_t length, int64_t deadline);
 
-/* Has anything come that was not received, or has the input ended? Not once TLS was started. */
+/* Has anything come that was not received? (Of a pipe: or has it ended?) Not once TLS was started.
+ */
 bool stream_input_waiting(struct stream *s);
 /* Make the server's side of a TLS handshake, before `deadline` (as above). 0, or a negative errno
  * and in *why (g_free) the reason. Nobody else uses the stream meanwhile, but to cut it. */
