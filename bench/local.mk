@@ -1,8 +1,29 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Figures against other servers; BENCH_FLAGS are bench.py's options.
-EXTRA_DIST += bench/README.md bench/bench.py bench/rivals.py
+EXTRA_DIST += \
+	bench/README.md \
+	bench/bench.py \
+	bench/clients.py \
+	bench/figures.py \
+	bench/instants.py \
+	bench/loads.py \
+	bench/maps.py \
+	bench/memory.py \
+	bench/peers.py \
+	bench/plot.py \
+	bench/report.py \
+	bench/rivals.py \
+	bench/setting.py \
+	bench/tracking.py \
+	bench/views.py
 
-bench: all
-	@$(AM_TESTS_ENVIRONMENT) unset MALLOC_PERTURB_; \
+# What the machine can do: built for the measurement only.
+EXTRA_PROGRAMS = bench/bare
+bench_bare_SOURCES = bench/bare.c
+bench_bare_LDADD =
+CLEANFILES += bench/bare$(EXEEXT)
+
+bench: all bench/bare$(EXEEXT)
+	@$(AM_TESTS_ENVIRONMENT) unset MALLOC_PERTURB_ G_SLICE; \
 	    $(PYTHON) $(top_srcdir)/bench/bench.py $(BENCH_FLAGS)
 .PHONY: bench

@@ -1,77 +1,132 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The servers that are compared, each behind the same few methods.
 
-Every server has one raw file as its disk `disk` on a Unix socket, is started afresh where a figure
-depends on it, and runs as its own users would run it: no debugging, no filters, its own defaults.
+Each is started as its own users would start it: on a Unix socket, no debugging, no filters, its
+own defaults. Its disks are {name: Disk}; the main one is called `disk`.
 """
 
+import ctypes
+import dataclasses
 import json
 import os
-import random
-import shutil
 import signal
 import subprocess
+import sys
+import time
 
+import figures
 import fleece
-from rig import MIB
+import peers
+
+LIBC = ctypes.CDLL(None)
+
+
+@dataclasses.dataclass
+class Disk:
+    """What holds a disk's bytes: a raw file; or, by nbdkit's plugins `memory` and `null`, a piece
+    of memory, or nothing at all (writes are taken and dropped)."""
+    path: str = ""
+    kind: str = "file"
+    size: int = 0
 
 
 class Process:
-    """A server's process, and what it costs."""
+    """A server's process, and what it costs. `bitmaps`, `views`: whether it has such."""
 
     name = "?"
+    bitmaps = views = False
+    kinds_of_disk = {"file"}
 
-    def __init__(self):
+    def __init__(self, folder):
+        self._log = os.path.join(folder, "log")
         self.process = None
+
+    @classmethod
+    def installed(cls, root):
+        """Its version, None where it is not there."""
+        raise NotImplementedError
 
     @property
     def pid(self):
         return self.process.pid
 
     def cpu_seconds(self):
-        """User and system time so far, all threads."""
-        with open(f"/proc/{self.pid}/stat") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """User and system time so far, of all threads that there are and were; exact, where the
+        fields of /proc/PID/stat count ticks."""
+        clock = ctypes.c_int()
+        if (error := LIBC.clock_getcpuclockid(self.pid, ctypes.byref(clock))) != 0:
+            raise OSError(error, os.strerror(error), self.name)
+        return time.clock_gettime(clock.value)
 
-    def memory(self):
-        """Resident bytes: (all of it, its private anonymous part)."""
-        kib = {}
+    def resident(self):
+        """Bytes of memory that it occupies now."""
         with open(f"/proc/{self.pid}/status") as f:
-            for line in f:
-                if line.startswith(("VmRSS", "RssAnon")):
-                    kib[line.split(":")[0]] = int(line.split()[1])
-        return kib["VmRSS"] * 1024, kib["RssAnon"] * 1024
+            return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS"))
+
+    def spawn(self, command, **popen):
+        with open(self._log, "wb") as log:
+            self.process = subprocess.Popen(command, stderr=log,
+                                            preexec_fn=fleece.die_with_parent, **popen)
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, value, trace):
+        if kind is not None:
+            with open(self._log, errors="replace") as log:
+                sys.stderr.write(f"{self.name}:\n{log.read()}")
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(fleece.SOON)
             self.process = None
 
 
-class Nbdfleece(Process):
-    """Ours. Guest writes are recorded in one dirty bitmap: that is what it is for."""
+class Qmp:
+    """What is controlled by QMP, with the same names in both servers that have it; needs cmd()."""
 
-    name = "nbdfleece"
+    def transaction(self, kind, actions):
+        self.cmd("transaction", actions=[{"type": kind, "data": data} for data in actions])
 
-    def __init__(self, folder, images, bitmap=True, view=False):
-        super().__init__()
-        self.folder = folder
+    def add_bitmap(self, disk="disk", name="bitmap"):
+        self.cmd("block-dirty-bitmap-add", node=disk, name=name)
+
+    def record(self, name, on):
+        """Let a bitmap of `disk` record, or not."""
+        self.cmd(f"block-dirty-bitmap-{'enable' if on else 'disable'}", node="disk", name=name)
+
+    def clear_bitmaps(self, disks):
+        """Clear the bitmaps `bitmap` of several disks at one instant."""
+        self.transaction("block-dirty-bitmap-clear",
+                         [{"node": disk, "name": "bitmap"} for disk in disks])
+
+
+class Nbdfleece(Process, Qmp):
+    """Ours. `view`: the first disk has a view, made and exported just now, as `view`."""
+
+    name = figures.OURS
+    bitmaps = views = True
+    kinds_of_disk = {"file", "memory", "null"}
+
+    def __init__(self, root, folder, disks, view=False):
+        super().__init__(folder)
+        self._folder = folder
         args = ["--scratch", folder]
-        for disk, path in images.items():
-            args += ["--disk", disk, "file", path]
+        for name, disk in disks.items():
+            plugin = ["file", disk.path] if disk.kind == "file" else [
+                foreign(root, disk.kind), f"size={disk.size}"]
+            args += ["--disk", name, *plugin]
         self._server = fleece.Server(*args, dir=folder)
         self._server.start()
         self._qmp = self._server.qmp()
-        if bitmap:
-            self.add_bitmap()
+        self.cmd = self._qmp.cmd
         if view:
-            self._qmp.cmd("view-create", disk="disk", name="view")
-            self._qmp.cmd("block-export-add", type="nbd", id="view", **{"node-name": "view"})
+            self.make_views(["disk"])
+            self.cmd("block-export-add", type="nbd", id="view", name="view",
+                     **{"node-name": "view-disk"})
+
+    @classmethod
+    def installed(cls, root):
+        return fleece.nbdfleece("--version").stdout.strip()
 
     @property
     def pid(self):
@@ -80,129 +135,168 @@ class Nbdfleece(Process):
     def __exit__(self, *why):
         self._server.__exit__(*why)
 
-    def add_bitmap(self):
-        self._qmp.cmd("block-dirty-bitmap-add", node="disk", name="bitmap")
+    def make_views(self, disks):
+        """Views of several disks at one instant."""
+        self.transaction("view-create", [{"disk": d, "name": f"view-{d}"} for d in disks])
 
-    def uri(self):
-        return self._server.uri("disk")
+    def delete_views(self, disks):
+        for disk in disks:
+            self.cmd("view-delete", name=f"view-{disk}")
+
+    def uri(self, name="disk"):
+        return self._server.uri(name)
+
+    def map_uri(self):
+        """Where clients can ask for the bitmap of `disk`: the disk's own export has it."""
+        return self.uri()
 
     def scratch_bytes(self):
-        """What the view takes: blocks on disk of its (unlinked) scratch file, and bytes kept."""
+        """What views take: (bytes kept, blocks on disk of the unlinked scratch files)."""
+        allocated = {}
         for fd in os.listdir(f"/proc/{self.pid}/fd"):
             path = f"/proc/{self.pid}/fd/{fd}"
             target = os.readlink(path)
-            if target.startswith(self.folder) and target.endswith("(deleted)"):
-                allocated = os.stat(path).st_blocks * 512
-                return self._qmp.cmd("query-views")[0]["scratch-bytes"], allocated
-        raise RuntimeError("there is no scratch file")
+            if target.startswith(self._folder) and target.endswith("(deleted)"):
+                stat = os.stat(path)
+                allocated[stat.st_ino] = stat.st_blocks * 512
+        if not allocated:
+            raise RuntimeError("nbdfleece has no scratch file")
+        kept = sum(view["scratch-bytes"] for view in self.cmd("query-views"))
+        return kept, sum(allocated.values())
 
-    @staticmethod
-    def version():
-        return fleece.nbdfleece("--version").stdout.strip()
 
+class Qsd(Process, Qmp):
+    """qemu-storage-daemon. `view`: its fleecing setup, a copy-before-write filter that the guest
+    writes through, and snapshot-access for the reader; the scratch is a raw file."""
 
-class Qsd(Process):
-    """qemu-storage-daemon. With `view`: its fleecing setup, a copy-before-write filter that the
-    guest writes through, and snapshot-access for the reader; the scratch is a raw file."""
+    name = figures.QSD
+    bitmaps = views = True
+    kinds_of_disk = {"file", "null"}
 
-    name = "qemu-storage-daemon"
-
-    def __init__(self, folder, images, bitmap=False, view=False):
-        super().__init__()
+    def __init__(self, root, folder, disks, view=False):
+        super().__init__(folder)
         self._socket = os.path.join(folder, "sock")
         self._scratch = os.path.join(folder, "scratch")
-        options = []
-        for disk, path in images.items():
-            options.append(f"--blockdev driver=file,node-name={disk},filename={path},discard=unmap")
-        node = "disk"
+        options = [option for name, disk in disks.items() for option in self._node(name, disk)]
         if view:
-            with open(self._scratch, "wb") as f:
-                f.truncate(os.path.getsize(images["disk"]))
-            options += [f"--blockdev driver=file,node-name=scratch,filename={self._scratch},"
-                        "discard=unmap",
-                        "--blockdev driver=copy-before-write,node-name=cbw,file=disk,"
-                        "target=scratch",
-                        "--blockdev driver=snapshot-access,node-name=snapshot,file=cbw"]
-            node = "cbw"
-        options.append(f"--nbd-server addr.type=unix,addr.path={self._socket}")
-        for disk in images:
-            options.append(f"--export type=nbd,id={disk},name={disk},writable=on,node-name="
-                           f"{node if disk == 'disk' else disk}")
+            options += self._fleece(disks["disk"])
+        options += ["--nbd-server", f"addr.type=unix,addr.path={self._socket}"]
+        for name in disks:
+            node = "cbw" if view and name == "disk" else name
+            options += ["--export",
+                        f"type=nbd,id={name},name={name},writable=on,node-name={node}"]
         if view:
-            options.append("--export type=nbd,id=view,name=view,node-name=snapshot")
-        options.append("--chardev stdio,id=monitor --monitor monitor")
-        self.process = subprocess.Popen(
-            ["qemu-storage-daemon", *" ".join(options).split()], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, preexec_fn=fleece.die_with_parent)
+            options += ["--export", "type=nbd,id=view,name=view,node-name=snapshot"]
+        self.spawn([*root.command("qemu-storage-daemon"), *options,
+                    "--chardev", "stdio,id=monitor", "--monitor", "monitor"],
+                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         json.loads(self.process.stdout.readline())  # the greeting
         self.cmd("qmp_capabilities")                # answered once all the above is done
-        if bitmap:
-            self.add_bitmap()
+
+    @staticmethod
+    def _node(name, disk):
+        backend = f"driver=file,filename={disk.path},discard=unmap"
+        if disk.kind == "null":
+            backend = f"driver=null-co,size={disk.size},read-zeroes=on"
+        return ["--blockdev", f"{backend},node-name={name}"]
+
+    def _fleece(self, disk):
+        with open(self._scratch, "wb") as f:
+            f.truncate(os.path.getsize(disk.path))
+        return ["--blockdev",
+                f"driver=file,node-name=scratch,filename={self._scratch},discard=unmap",
+                "--blockdev", "driver=copy-before-write,node-name=cbw,file=disk,target=scratch",
+                "--blockdev", "driver=snapshot-access,node-name=snapshot,file=cbw"]
+
+    @classmethod
+    def installed(cls, root):
+        command = root.command("qemu-storage-daemon")
+        return peers.version(command) if command else None
 
     def cmd(self, command, **arguments):
         self.process.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
         self.process.stdin.flush()
-        reply = json.loads(self.process.stdout.readline())
-        assert "return" in reply, reply
+        while "event" in (reply := json.loads(self.process.stdout.readline())):
+            pass
+        if "return" not in reply:
+            raise RuntimeError(f"qemu-storage-daemon: {command}: {reply}")
         return reply["return"]
 
-    def add_bitmap(self):
-        self.cmd("block-dirty-bitmap-add", node="disk", name="bitmap")
+    def uri(self, name="disk"):
+        return fleece.uri(name, unix=self._socket)
 
-    def uri(self):
-        return fleece.uri("disk", unix=self._socket)
+    def map_uri(self):
+        """Where clients can ask for the bitmap of `disk`: an export made for it."""
+        self.cmd("block-export-add", type="nbd", id="map", name="map", writable=True,
+                 bitmaps=["bitmap"], **{"node-name": "disk"})
+        return self.uri("map")
 
     def scratch_bytes(self):
         allocated = os.stat(self._scratch).st_blocks * 512
         return allocated, allocated
 
-    def __exit__(self, *why):
-        super().__exit__(*why)
-        if os.path.exists(self._socket):
-            os.unlink(self._socket)
-
-    @staticmethod
-    def version():
-        return fleece.run("qemu-storage-daemon", "--version").stdout.splitlines()[0]
-
 
 class Nbdkit(Process):
-    """nbdkit with its file plugin; one disk a process, no bitmaps, no views."""
+    """nbdkit: one disk a process, no bitmaps, no views."""
 
-    name = "nbdkit"
+    name = figures.NBDKIT
+    kinds_of_disk = {"file", "memory", "null"}
 
-    def __init__(self, folder, images, bitmap=False, view=False):
-        super().__init__()
-        assert len(images) == 1 and not bitmap and not view
+    def __init__(self, root, folder, disks):
+        super().__init__(folder)
         self._socket = os.path.join(folder, "sock")
+        disk, = disks.values()
+        plugin = [root.builtin(disk.kind),
+                  disk.path if disk.kind == "file" else f"size={disk.size}"]
         pid = os.path.join(folder, "pid")
         os.mkfifo(pid)
-        self.process = subprocess.Popen(
-            ["nbdkit", "-f", "-P", pid, "-U", self._socket, "-e", "disk", "file",
-             *images.values()], preexec_fn=fleece.die_with_parent)
+        self.spawn([*root.command("nbdkit"), "-f", "-P", pid, "-U", self._socket, "-e", "disk",
+                    *plugin])
         fleece.wait_ready(self.process, pid, "nbdkit")
         os.unlink(pid)
 
-    def uri(self):
-        return fleece.uri("disk", unix=self._socket)
+    @classmethod
+    def installed(cls, root):
+        command = root.command("nbdkit")
+        return peers.version(command) if command else None
 
-    @staticmethod
-    def version():
-        return fleece.run("nbdkit", "--version").stdout.strip()
-
-
-def installed():
-    """The servers that are there, ours first."""
-    found = [Nbdfleece]
-    for kind, program in (Qsd, "qemu-storage-daemon"), (Nbdkit, "nbdkit"):
-        if shutil.which(program):
-            found.append(kind)
-    return found
+    def uri(self, name="disk"):
+        return fleece.uri(name, unix=self._socket)
 
 
-def make_image(path, size):
-    """A file without holes or zeroes."""
-    rng = random.Random(1)
-    with open(path, "wb") as f:
-        for _ in range(0, size, MIB):
-            f.write(rng.randbytes(MIB))
+class Bare(Process):
+    """bench/bare.c: about as fast as one file can be served on this machine."""
+
+    name = figures.BARE
+
+    def __init__(self, root, folder, disks):
+        super().__init__(folder)
+        self._socket = os.path.join(folder, "sock")
+        disk, = disks.values()
+        self.spawn([os.path.join(fleece.BUILD, "bench", "bare"), self._socket, disk.path],
+                   stdout=subprocess.PIPE, text=True)
+        if self.process.stdout.readline() != "ready\n":
+            raise RuntimeError(f"bench/bare ended with {self.process.wait()}")
+
+    @classmethod
+    def installed(cls, root):
+        return "bench/bare.c"
+
+    def uri(self, name="disk"):
+        return fleece.uri(name, unix=self._socket)
+
+
+def foreign(root, plugin):
+    """The path of a plugin of nbdkit's that our server can load: from the rivals' root where this
+    machine's C library is new enough for it, else this machine's."""
+    for place in root, peers.Host():
+        path = place.plugin(plugin)
+        if path and fleece.nbdfleece("--dump-plugin", path, check=False).returncode == 0:
+            return path
+    raise RuntimeError(f"nbdkit's plugin {plugin} is not installed")
+
+
+def available(root):
+    """{class: version} of the servers that are there, ours first."""
+    kinds = {kind: kind.installed(root) for kind in (Nbdfleece, Qsd, Nbdkit, Bare)}
+    return {kind: version for kind, version in kinds.items() if version}

@@ -254,7 +254,7 @@ const struct option_def options_table[] = {
            "drop a client that has not negotiated by then (10; 0: never)"),
     NUMBER("threads", 't', "THREADS", threads, 1, 1024, "most requests of one client at once (16)"),
     NUMBER("poll-max-ns", 0, "NANOSECONDS", poll_max_ns, 0, 1000000,
-           "look so long for a request before sleeping (50000; 0: no)"),
+           "look so long for a request before sleeping (50000; 0: never)"),
     NUMBER("mask-handshake", 0, "MASK", mask_handshake, 0, UINT16_MAX,
            "clear handshake flags, for tests of clients"),
     FLAG("no-sr", 0, no_structured_replies, "no structured replies, for tests of clients"),

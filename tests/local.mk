@@ -7,6 +7,8 @@ unit_tests = \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
+	tests/unit/test-node-read \
+	tests/unit/test-scratch \
 	tests/unit/test-schedules \
 	tests/unit/test-size \
 	tests/unit/test-view \
@@ -26,6 +28,7 @@ unit_tests = \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
 	tests/unit/test-nbd-parse \
+	tests/unit/test-nbd-poll \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
 	tests/unit/test-tls \
@@ -55,12 +58,17 @@ python_tests = \
 	tests/client/test-fleecectl-help.py \
 	tests/client/test-fleecectl-map.py \
 	tests/client/test-fleecectl.py \
+	tests/conformance/test-checker.py \
+	tests/conformance/test-conformance.py \
+	tests/conformance/test-inside.py \
+	tests/conformance/test-others.py \
 	tests/model/test-model.py \
 	tests/nbd/test-block-status.py \
 	tests/nbd/test-handshake.py \
 	tests/nbd/test-meta-context.py \
 	tests/nbd/test-replies.py \
 	tests/nbd/test-sizes.py \
+	tests/nbd/test-threads.py \
 	tests/nbd/test-transmission.py \
 	tests/options/test-demo.py \
 	tests/options/test-info.py \
@@ -76,12 +84,15 @@ python_tests = \
 tsan_tests = \
 	tests/clients/test-fio.py \
 	tests/clients/test-main-job.py \
+	tests/conformance/test-conformance.py \
 	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-nodes.py \
 	tests/model/test-model.py \
 	tests/tls/test-tls-transfer.py \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
+	tests/unit/test-nbd-poll \
+	tests/unit/test-scratch \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
 	tests/unit/test-bitmap \
@@ -207,6 +218,8 @@ tests_unit_test_found_read_order_SOURCES = tests/unit/test-found-read-order.c $(
 tests_unit_test_found_read_order_LDADD = $(nbd_libs) -ldl
 tests_unit_test_nbd_listener_SOURCES = tests/unit/test-nbd-listener.c $(nbd_rig)
 tests_unit_test_nbd_listener_LDADD = $(nbd_libs)
+tests_unit_test_nbd_poll_SOURCES = tests/unit/test-nbd-poll.c $(nbd_rig)
+tests_unit_test_nbd_poll_LDADD = $(nbd_libs)
 tests_unit_test_nbd_parse_SOURCES = tests/unit/test-nbd-parse.c $(nbd_rig)
 tests_unit_test_nbd_parse_LDADD = $(nbd_libs)
 tests_unit_test_nbd_status_SOURCES = tests/unit/test-nbd-status.c $(nbd_rig)
@@ -217,3 +230,24 @@ tests_unit_test_tls_LDADD = $(nbd_libs)
 tests_unit_test_cursor_LDADD = common/libcommon.a $(GLIB_LIBS)
 EXTRA_DIST += tests/nbd/held.py tests/nbd/rawnbd.py
 EXTRA_DIST += tests/tls/tlslib.py
+EXTRA_DIST += \
+	tests/conformance/README.md \
+	tests/conformance/client.py \
+	tests/conformance/expected.txt \
+	tests/conformance/extended.py \
+	tests/conformance/handshake.py \
+	tests/conformance/liar.py \
+	tests/conformance/lines.py \
+	tests/conformance/meta.py \
+	tests/conformance/others.py \
+	tests/conformance/ours.py \
+	tests/conformance/replies.py \
+	tests/conformance/run.py \
+	tests/conformance/sessions.py \
+	tests/conformance/sizes.py \
+	tests/conformance/status.py \
+	tests/conformance/storage.py \
+	tests/conformance/suite.py \
+	tests/conformance/targets.py \
+	tests/conformance/tls.py \
+	tests/conformance/transmission.py

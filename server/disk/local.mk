@@ -10,6 +10,8 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/node.c server/disk/node.h \
 	server/disk/resize.c \
 	server/disk/scratch.c server/disk/scratch.h \
+	server/disk/scratch-pool.c server/disk/scratch-pool.h \
+	server/disk/segment.c server/disk/segment.h \
 	server/disk/stage.c server/disk/stage.h \
 	server/disk/tracker.c \
 	server/disk/view.c server/disk/view.h \

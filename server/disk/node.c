@@ -114,13 +114,16 @@ int disk_pread(struct backend_handle *h, void *buf, uint32_t length, uint64_t of
     return h->backend->ops->pread(h, buf, length, offset);
 }
 
-/* What is in the page cache, at once; -EAGAIN: all of it has to be read the slow way. */
+/* What is in the page cache, at once; else all of it has to be read the slow way. */
 static int read_cached(int fd, void *buf, uint32_t length, uint64_t offset)
 {
     struct iovec iov = {.iov_base = buf, .iov_len = length};
     ssize_t n = preadv2(fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
 
-    return n == (ssize_t)length ? 0 : -EAGAIN;
+    if (n == (ssize_t)length)
+        return 0;
+    /* Other errors: the file system does not know the flag, or has something to say to a read. */
+    return n >= 0 || errno == EAGAIN ? NODE_WOULD_BLOCK : -EAGAIN;
 }
 
 int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags)

@@ -26,7 +26,10 @@ struct node {
 };
 
 /* Flags of requests: the backend's (BACKEND_FUA ...), and */
-#define NODE_NOWAIT 0x100u /* -EAGAIN, and nothing done, where it would or might block */
+/* Nothing done, and -EAGAIN where it might block, NODE_WOULD_BLOCK where it is known that it would:
+ * data has to come from the medium. */
+#define NODE_NOWAIT      0x100u
+#define NODE_WOULD_BLOCK (-EBUSY)
 
 struct node_io;
 

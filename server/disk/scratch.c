@@ -2,41 +2,47 @@
 /*
  * One file a disk, unlinked from the start, so that it goes with the process whatever happens.
  *
- *   [ slots handed out ... | reserved ahead | not there yet ]
- *                          ^next            ^reserved
+ *   [ slots handed out ...           | reserved ahead | not there yet ]
+ *                  [ in memory ... ] ^next            ^reserved
+ *
+ * A guest's write waits for one copy in memory: the newest slots stand in segments (segment.h), and
+ * who fills the last slot of one writes it to the file. (Scratch on ext4, 4 KiB writes under a
+ * fresh view: half as many again a second as with a write for each slot.) If that fails the segment
+ * stays in memory and is read there: nothing that was kept is lost, but nothing more is taken.
+ * Where there is no memory for a segment, its slots are written one by one.
+ *
+ * Space is reserved ahead of use, so that "full" is known before a slot is handed out; never more
+ * than a sixteenth of what is in use, beyond a first piece.
  *
  * Slots that came back stand in a list of runs and are handed out before new ones. Their space was
  * punched out meanwhile and somebody else may have it by now: so there has to be room for them, but
- * it is not reserved again. When all have come back the file shrinks to nothing. `lock` guards all
- * of this; data is written and read without it, because a slot has one owner between take and give.
+ * it is not reserved again. Those that came back while still in memory wait (`late`) until their
+ * segment is written: else it would be written over what comes into them next. When all have come
+ * back the file shrinks to nothing.
+ *
+ * `lock` guards all of this; data is written and read without it, because a slot has one owner
+ * between take and give, and a segment stays as long as somebody uses it. Readers of what is in the
+ * file, as most of it is, see that by `memory_from` and take no lock: a backup's thread may have to
+ * wait for a processor, and must not hold meanwhile what a guest's needs.
  */
 #include "config.h"
 
-#include "server/disk/scratch.h"
 #include "common/error.h"
 #include "common/file-io.h"
+#include "common/log.h"
+#include "server/disk/scratch-pool.h"
+#include "server/disk/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#define FIRST_PIECE (1u << 20)
-#define LAST_PIECE  (16u << 20)
-#define MAX_SLOTS   0xfffffff0u /* BLOCK_KEPT_SLOT more must fit into 32 bits */
-
-struct scratch_pool {
-    char *dir;
-    uint64_t limit;
-    _Atomic uint64_t used;
-    atomic_bool low_told;
-    void (*low)(void *opaque, uint64_t used, uint64_t limit);
-    void *opaque;
-};
+/* Reserved at once, at least and at most: the larger, the longer a guest's write waits for it. */
+#define PIECE_MIN (256u << 10)
+#define PIECE_MAX (1u << 20)
+#define MAX_SLOTS 0xfffffff0u /* BLOCK_KEPT_SLOT more must fit into 32 bits */
 
 struct run {
     uint32_t slot, n;
@@ -49,75 +55,14 @@ struct scratch {
     pthread_mutex_t lock;
     uint64_t next, reserved; /* slots */
     uint64_t taken;
-    uint64_t piece; /* bytes to reserve next time */
+    struct segments segments;
+    _Atomic uint64_t memory_from; /* slots before this one are in the file */
+    unsigned writing;             /* segments on their way into the file */
+    int failed;                   /* errno of the first one that did not get there */
     bool cannot_reserve, cannot_punch;
     GArray *free_runs;
+    GArray *late;
 };
-
-struct scratch_pool *scratch_pool_new(const char *dir, uint64_t limit,
-                                      void (*low)(void *opaque, uint64_t used, uint64_t limit),
-                                      void *opaque)
-{
-    struct scratch_pool *p = g_new0(struct scratch_pool, 1);
-
-    p->dir = g_strdup(dir);
-    p->limit = limit;
-    p->low = low;
-    p->opaque = opaque;
-    return p;
-}
-
-void scratch_pool_free(struct scratch_pool *p)
-{
-    g_assert(atomic_load(&p->used) == 0);
-    g_free(p->dir);
-    g_free(p);
-}
-
-uint64_t scratch_pool_used(struct scratch_pool *p)
-{
-    return atomic_load(&p->used);
-}
-
-uint64_t scratch_pool_limit(struct scratch_pool *p)
-{
-    return p->limit;
-}
-
-const char *scratch_pool_dir(struct scratch_pool *p)
-{
-    return p->dir;
-}
-
-static void tell_if_low(struct scratch_pool *p, uint64_t used, uint64_t limit)
-{
-    if (p->low && used > limit / 10 * 9 && !atomic_exchange(&p->low_told, true))
-        p->low(p->opaque, used, limit);
-}
-
-/* Add to the budget as many of n slots of 2^shift bytes as the limit allows; returns how many. */
-static unsigned pool_charge(struct scratch_pool *p, unsigned n, unsigned shift)
-{
-    uint64_t used = atomic_load(&p->used), got;
-
-    do {
-        got = n;
-        if (p->limit && used + (got << shift) > p->limit)
-            got = used >= p->limit ? 0 : (p->limit - used) >> shift;
-    } while (!atomic_compare_exchange_weak(&p->used, &used, used + (got << shift)));
-
-    if (p->limit)
-        tell_if_low(p, used + (got << shift), p->limit);
-    return (unsigned)got;
-}
-
-static void pool_release(struct scratch_pool *p, uint64_t bytes)
-{
-    uint64_t now = atomic_fetch_sub(&p->used, bytes) - bytes;
-
-    if (now == 0 || now < p->limit / 10 * 8)
-        atomic_store(&p->low_told, false);
-}
 
 static int open_unlinked(const char *dir, GError **err)
 {
@@ -137,53 +82,70 @@ static int open_unlinked(const char *dir, GError **err)
     return fd;
 }
 
-/* Is there room for `bytes` more outside the file system's last 5 %? Says so when it gets little.
- */
-static bool room_for(struct scratch *s, uint64_t bytes)
-{
-    struct statvfs fs;
-    uint64_t free_bytes, kept_free, used = atomic_load(&s->pool->used);
+/* ---- reserving ---- */
 
-    if (fstatvfs(s->fd, &fs) < 0)
-        return true; /* it does not say; writing will */
-    free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    kept_free = (uint64_t)fs.f_blocks * fs.f_frsize / 20;
-    if (free_bytes < bytes + kept_free)
-        return false;
-    tell_if_low(s->pool, used, used + free_bytes - kept_free);
-    return true;
+/* 0, or a negative errno. */
+static int reserve_piece(struct scratch *s, uint64_t at, uint64_t piece)
+{
+    if (s->cannot_reserve || fallocate(s->fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)piece) == 0)
+        return 0;
+    if (errno != EOPNOTSUPP && errno != ENOSYS)
+        return errno == EINTR ? 0 : -errno; /* interrupted: writing will tell */
+    s->cannot_reserve = true;
+    return 0;
 }
 
-/* Make at least one more slot usable at the end. The piece doubles each time; where that much is
- * not to be had, halves of it are tried, down to one slot. */
+/* Locked. Make at least one more slot usable at the end: a piece, or where that much is not to be
+ * had, half of it and so on, down to one slot. */
 static int reserve(struct scratch *s, char reason[120])
 {
     uint64_t unit = UINT64_C(1) << s->shift, at = s->reserved << s->shift;
+    uint64_t piece = CLAMP(at / 16 & ~(uint64_t)(PIECE_MIN - 1), PIECE_MIN, PIECE_MAX);
 
     if (s->reserved >= MAX_SLOTS) {
         g_snprintf(reason, 120, "scratch: no more than %u blocks a disk can be kept", MAX_SLOTS);
         return -ENOSPC;
     }
-    for (uint64_t piece = s->piece; piece >= unit; piece /= 2) {
-        if (!room_for(s, piece)) {
+    for (; piece >= unit; piece /= 2) {
+        if (!scratch_pool_room(s->pool, s->fd, piece)) {
             g_snprintf(reason, 120, "scratch: less than 5 %% of the file system would stay free");
             continue;
         }
-        if (!s->cannot_reserve &&
-            fallocate(s->fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)piece) < 0) {
-            if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINTR) {
-                s->cannot_reserve = errno != EINTR;
-            } else {
-                g_snprintf(reason, 120, "scratch: reserving %" PRIu64 " bytes: %s", piece,
-                           g_strerror(errno));
-                continue;
-            }
+        int error = reserve_piece(s, at, piece);
+        if (error == 0) {
+            s->reserved += piece >> s->shift;
+            return 0;
         }
-        s->reserved += piece >> s->shift;
-        s->piece = MIN(piece * 2, LAST_PIECE);
-        return 0;
+        g_snprintf(reason, 120, "scratch: reserving %" PRIu64 " bytes: %s", piece,
+                   g_strerror(-error));
     }
     return -ENOSPC;
+}
+
+/* ---- life ---- */
+
+/* Locked: the segments have changed, and what left them is in the file. */
+static void note_memory(struct scratch *s)
+{
+    const struct segment *oldest = segments_oldest(&s->segments);
+
+    atomic_store_explicit(&s->memory_from, oldest ? oldest->first : UINT64_MAX,
+                          memory_order_release);
+}
+
+/* Locked: if all slots are back and none is on its way, start over with an empty file. */
+static void maybe_start_over(struct scratch *s)
+{
+    if (s->taken > 0 || s->writing > 0)
+        return;
+    segments_clear(&s->segments);
+    note_memory(s);
+    if (ftruncate(s->fd, 0) < 0)
+        return; /* then its space stays ours until the file goes; nothing is lost */
+    s->next = s->reserved = 0;
+    s->failed = 0;
+    g_array_set_size(s->free_runs, 0);
+    g_array_set_size(s->late, 0);
 }
 
 struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err)
@@ -198,9 +160,10 @@ struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err)
     s->pool = p;
     s->fd = fd;
     s->shift = (unsigned)__builtin_ctz(unit);
-    s->piece = FIRST_PIECE;
+    atomic_init(&s->memory_from, UINT64_MAX);
     pthread_mutex_init(&s->lock, NULL);
     s->free_runs = g_array_new(FALSE, FALSE, sizeof(struct run));
+    s->late = g_array_new(FALSE, FALSE, sizeof(struct run));
     if (reserve(s, reason) < 0) {
         fail(err, "%s: %s", reason, p->dir);
         scratch_free(s);
@@ -214,10 +177,19 @@ void scratch_free(struct scratch *s)
     if (!s)
         return;
     g_assert(s->taken == 0);
+    segments_clear(&s->segments);
     close(s->fd);
     g_array_unref(s->free_runs);
+    g_array_unref(s->late);
     pthread_mutex_destroy(&s->lock);
     g_free(s);
+}
+
+/* ---- taking ---- */
+
+static unsigned segment_slots(const struct scratch *s)
+{
+    return SEGMENT_BYTES >> s->shift;
 }
 
 /* Where the next slots come from: runs that came back, or (`run` NULL) the end of the file. */
@@ -226,13 +198,17 @@ struct source {
     unsigned n; /* as many, at least 1 */
 };
 
-/* Find up to `want` slots; reserves more of the file where that is needed. */
+/* Locked. Find up to `want` slots; reserves more of the file where that is needed. */
 static int find_slots(struct scratch *s, unsigned want, struct source *from, char reason[120])
 {
+    if (s->failed) {
+        g_snprintf(reason, 120, "scratch: a write failed before: %s", g_strerror(s->failed));
+        return -EIO;
+    }
     if (s->free_runs->len > 0) {
         from->run = &g_array_index(s->free_runs, struct run, s->free_runs->len - 1);
         from->n = MIN(want, from->run->n);
-        if (s->cannot_punch || room_for(s, (uint64_t)from->n << s->shift))
+        if (s->cannot_punch || scratch_pool_room(s->pool, s->fd, (uint64_t)from->n << s->shift))
             return 0;
     }
     if (s->next == s->reserved) {
@@ -241,9 +217,18 @@ static int find_slots(struct scratch *s, unsigned want, struct source *from, cha
         if (error < 0)
             return error;
     }
+    /* Not across segments, so that who writes them has to do with one. */
+    unsigned left =
+        segment_slots(s) ? segment_slots(s) - (unsigned)(s->next % segment_slots(s)) : 1;
     from->run = NULL;
-    from->n = (unsigned)MIN(want, s->reserved - s->next);
+    from->n = (unsigned)MIN(MIN(want, left), s->reserved - s->next);
     return 0;
+}
+
+static void add_segment(struct scratch *s, uint64_t first)
+{
+    if (segments_add(&s->segments, first, segment_slots(s)))
+        note_memory(s);
 }
 
 static uint32_t take_slots(struct scratch *s, struct run *run, unsigned n)
@@ -252,6 +237,8 @@ static uint32_t take_slots(struct scratch *s, struct run *run, unsigned n)
 
     s->taken += n;
     if (!run) {
+        if (segment_slots(s) > 0 && first % segment_slots(s) == 0)
+            add_segment(s, first);
         s->next += n;
         return first;
     }
@@ -264,7 +251,7 @@ static uint32_t take_slots(struct scratch *s, struct run *run, unsigned n)
 
 int scratch_take(struct scratch *s, unsigned want, uint32_t *first, char reason[120])
 {
-    struct source from;
+    struct source from = {0};
     unsigned n = 0;
     int error;
 
@@ -272,7 +259,7 @@ int scratch_take(struct scratch *s, unsigned want, uint32_t *first, char reason[
     error = find_slots(s, want, &from, reason);
     if (error == 0) {
         /* Charged is exactly what is taken, so nobody meets a limit that is not reached. */
-        n = pool_charge(s->pool, from.n, s->shift);
+        n = scratch_pool_charge(s->pool, from.n, s->shift);
         if (n > 0)
             *first = take_slots(s, from.run, n);
     }
@@ -285,42 +272,166 @@ int scratch_take(struct scratch *s, unsigned want, uint32_t *first, char reason[
     return error < 0 ? error : (int)n;
 }
 
-int scratch_write(struct scratch *s, uint32_t slot, const void *buf, unsigned n)
+/* ---- giving back ---- */
+
+/* Where punching is not supported the space stays until the file goes, and is used again. */
+static bool punch(struct scratch *s, struct run run)
 {
-    return pwrite_all(s->fd, buf, (size_t)n << s->shift, (uint64_t)slot << s->shift);
+    return fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                     (off_t)((uint64_t)run.slot << s->shift),
+                     (off_t)((uint64_t)run.n << s->shift)) == 0 ||
+           errno != EOPNOTSUPP;
 }
 
-int scratch_read(struct scratch *s, uint32_t slot, void *buf, uint32_t skip, uint32_t length)
+/* Locked, unlocks meanwhile: runs that are nowhere in memory are free. */
+static void free_run(struct scratch *s, struct run run)
 {
-    return pread_all(s->fd, buf, length, ((uint64_t)slot << s->shift) + skip);
+    pthread_mutex_unlock(&s->lock);
+    bool punched = punch(s, run);
+    pthread_mutex_lock(&s->lock);
+    s->cannot_punch |= !punched;
+    g_array_append_val(s->free_runs, run);
 }
 
-/* All slots are back: start over with an empty file. */
-static void start_over(struct scratch *s)
+/* Locked, unlocks meanwhile: free what was given back while it was in memory and no longer is. */
+static void free_late(struct scratch *s)
 {
-    if (ftruncate(s->fd, 0) < 0)
-        return; /* then its space stays ours until the file goes; nothing is lost */
-    s->next = s->reserved = 0;
-    s->piece = FIRST_PIECE;
-    g_array_set_size(s->free_runs, 0);
+    for (unsigned i = 0; i < s->late->len;) {
+        struct run run = g_array_index(s->late, struct run, i);
+
+        if (segments_overlap(&s->segments, run.slot, run.n)) {
+            i++;
+        } else {
+            g_array_remove_index_fast(s->late, i);
+            free_run(s, run);
+            i = 0;
+        }
+    }
 }
 
 void scratch_give(struct scratch *s, uint32_t slot, unsigned n)
 {
     struct run run = {.slot = slot, .n = n};
 
-    /* Where punching is not supported the space stays until the file goes, and is used again. */
-    bool cannot_punch =
-        fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  (off_t)((uint64_t)slot << s->shift), (off_t)((uint64_t)n << s->shift)) < 0 &&
-        errno == EOPNOTSUPP;
-
     pthread_mutex_lock(&s->lock);
-    s->cannot_punch |= cannot_punch;
-    g_array_append_val(s->free_runs, run);
+    if (segments_overlap(&s->segments, slot, n))
+        g_array_append_val(s->late, run);
+    else
+        free_run(s, run);
     s->taken -= n;
-    if (s->taken == 0)
-        start_over(s);
+    maybe_start_over(s);
     pthread_mutex_unlock(&s->lock);
-    pool_release(s->pool, (uint64_t)n << s->shift);
+    scratch_pool_release(s->pool, (uint64_t)n << s->shift);
+}
+
+/* ---- data ---- */
+
+/* A segment is full: into the file with it. */
+static void write_segment(struct scratch *s, struct segment *g)
+{
+    uint64_t at = g->first << s->shift;
+    int error = pwrite_all(s->fd, g->bytes, (size_t)g->slots << s->shift, at);
+
+    if (error < 0)
+        log_error("scratch: write at %" PRIu64 ": %s", at, g_strerror(-error));
+    pthread_mutex_lock(&s->lock);
+    if (error < 0) {
+        s->failed = -error;
+    } else {
+        segments_remove(&s->segments, g);
+        note_memory(s);
+        free_late(s);
+    }
+    s->writing--;
+    maybe_start_over(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* The slots from `slot` on, of n, that are in one segment or in none, in *segment with a use. */
+static unsigned part_at(struct scratch *s, uint64_t slot, unsigned n, struct segment **segment)
+{
+    unsigned per = segment_slots(s);
+
+    *segment = NULL;
+    if (slot + n <= atomic_load_explicit(&s->memory_from, memory_order_acquire))
+        return n;
+    pthread_mutex_lock(&s->lock);
+    if (!g_queue_is_empty(&s->segments.list)) {
+        *segment = segments_find(&s->segments, slot);
+        if (*segment)
+            (*segment)->uses++;
+        n = MIN(n, per - (unsigned)(slot % per));
+    }
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+/* Give up the use; n more slots of it have been filled. */
+static void leave(struct scratch *s, struct segment *g, unsigned n)
+{
+    pthread_mutex_lock(&s->lock);
+    g->filled += n;
+    bool full = n > 0 && g->filled == g->slots;
+    s->writing += full;
+    segments_unuse(&s->segments, g);
+    pthread_mutex_unlock(&s->lock);
+    if (full)
+        write_segment(s, g);
+}
+
+static uint8_t *slot_bytes(const struct scratch *s, const struct segment *g, uint64_t slot)
+{
+    return g->bytes + ((slot - g->first) << s->shift);
+}
+
+int scratch_write(struct scratch *s, uint32_t slot, const void *buf, unsigned n)
+{
+    const char *from = buf;
+
+    while (n > 0) {
+        struct segment *g;
+        unsigned part = part_at(s, slot, n, &g);
+        size_t length = (size_t)part << s->shift;
+
+        if (g) {
+            memcpy(slot_bytes(s, g, slot), from, length);
+            leave(s, g, part);
+        } else {
+            int error = pwrite_all(s->fd, from, length, (uint64_t)slot << s->shift);
+
+            if (error < 0)
+                return error;
+        }
+        from += length;
+        slot += part;
+        n -= part;
+    }
+    return 0;
+}
+
+int scratch_read(struct scratch *s, uint32_t slot, void *buf, uint32_t skip, uint32_t length)
+{
+    char *to = buf;
+
+    while (length > 0) {
+        struct segment *g;
+        unsigned n = (unsigned)(((uint64_t)skip + length - 1) >> s->shift) + 1;
+        unsigned part = part_at(s, slot, n, &g);
+        uint32_t bytes = (uint32_t)MIN(length, ((uint64_t)part << s->shift) - skip);
+        int error = 0;
+
+        if (g) {
+            memcpy(to, slot_bytes(s, g, slot) + skip, bytes);
+            leave(s, g, 0);
+        } else {
+            error = pread_all(s->fd, to, bytes, ((uint64_t)slot << s->shift) + skip);
+        }
+        if (error < 0)
+            return error;
+        to += bytes;
+        slot += part;
+        length -= bytes;
+        skip = 0;
+    }
+    return 0;
 }

@@ -167,9 +167,9 @@ static int keep_data(struct keep *k, const char *data, uint64_t n)
             g_snprintf(k->reason, sizeof k->reason, "disk %s: %s", d->node.name, why);
             return got;
         }
-        error = disk_at(d, POINT_SCRATCH_WRITE, k->block << d->unit_shift);
+        error = scratch_write(d->scratch, slot, data, (unsigned)got);
         if (error == 0)
-            error = scratch_write(d->scratch, slot, data, (unsigned)got);
+            error = disk_at(d, POINT_SCRATCH_WRITE, k->block << d->unit_shift);
         if (error < 0) {
             scratch_give(d->scratch, slot, (unsigned)got);
             return note(k, error, "scratch: write", (uint64_t)slot << d->unit_shift);

@@ -79,6 +79,12 @@ void busy_poll_init(struct busy_poll *p)
     *p = (struct busy_poll){.points = POLL_POINTS_TRY, .pause = POLL_PAUSE_MIN};
 }
 
+void busy_poll_account(const struct busy_poll *p, struct poll_budget *b)
+{
+    atomic_fetch_add_explicit(&b->hits, p->hits, memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->misses, p->misses, memory_order_relaxed);
+}
+
 bool busy_poll_begin(struct busy_poll *p, struct poll_budget *b, uint64_t now)
 {
     return b->max_ns > 0 && p->points > 0 && !is_crowded(b, now) && take_place(b);

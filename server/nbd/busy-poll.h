@@ -41,8 +41,9 @@ struct poll_budget {
     unsigned processors; /* of the machine: what the runnable threads are compared with */
     int loadavg;         /* descriptor of /proc/loadavg, or -1 */
     atomic_uint pollers;
-    _Atomic uint64_t checked_ns; /* when loadavg was looked at last */
-    atomic_uint crowds;          /* looks in a row that found a crowd */
+    _Atomic uint64_t checked_ns;   /* when loadavg was looked at last */
+    atomic_uint crowds;            /* looks in a row that found a crowd */
+    _Atomic uint64_t hits, misses; /* of the connections that have ended */
 };
 
 void poll_budget_init(struct poll_budget *b, uint64_t max_ns);
@@ -57,6 +58,9 @@ struct busy_poll {
 };
 
 void busy_poll_init(struct busy_poll *p);
+
+/* The connection ends: add what it did to the budget's. */
+void busy_poll_account(const struct busy_poll *p, struct poll_budget *b);
 
 /* May the thread poll for its next input, at `now` (CLOCK_MONOTONIC, ns)? Then it holds a place in
  * the budget until busy_poll_end. */

@@ -8,7 +8,9 @@
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 void connection_debug(struct connection *c, const char *format, ...)
 {
@@ -132,6 +134,16 @@ static void block_sigpipe(void)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
+/* Who reads a view is making a backup, and guests come first: where processors are short, this
+ * thread, and its workers after it, wait for those that serve guests. (A guest that writes while
+ * its view is pulled, two processors: the 99th percentile falls from 1.7 to 0.7 ms.) */
+static void let_guests_go_first(void)
+{
+    id_t self = (id_t)gettid();
+
+    setpriority(PRIO_PROCESS, self, MIN(getpriority(PRIO_PROCESS, self) + VIEW_NICENESS, 19));
+}
+
 void *connection_main(void *connection)
 {
     struct connection *c = connection;
@@ -142,8 +154,11 @@ void *connection_main(void *connection)
     if (handshake(c)) {
         connection_debug(c, "uses export \"%s\"", export_info(c->export)->name);
         stream_tune(&c->stream, IDLE_SECONDS, n->send_seconds);
+        if (export_info(c->export)->node->kind == NODE_VIEW)
+            let_guests_go_first();
         transmission(c);
     }
+    busy_poll_account(&c->poll, &n->poll_budget);
     connection_debug(c, "gone; requests found by polling: %" PRIu64 ", not found: %" PRIu64,
                      c->poll.hits, c->poll.misses);
     connection_end(c);

@@ -32,6 +32,9 @@
 /* Seconds without progress after which a client that does not read is dropped. */
 #define SEND_SECONDS 120u
 
+/* Added to the nice value of threads that serve a view. */
+#define VIEW_NICENESS 10
+
 enum phase { PHASE_HANDSHAKE, PHASE_TRANSMISSION, PHASE_ENDED };
 
 struct receive_buffer {

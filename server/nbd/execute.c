@@ -15,9 +15,15 @@ static void reply_result(const struct session *s, struct lane *l, const struct r
         reply_error(l, s, r, request_error(r, error), NULL);
 }
 
+/* What the node's answer to NODE_NOWAIT means. */
+static enum outcome outcome_of(int error)
+{
+    return error == -EAGAIN ? MIGHT_BLOCK : error == NODE_WOULD_BLOCK ? WOULD_BLOCK : EXECUTED;
+}
+
 /* A read as replies of at most `piece` bytes of data. */
-static bool read_pieces(const struct session *s, struct lane *l, struct request *r, uint32_t piece,
-                        uint32_t flags)
+static enum outcome read_pieces(const struct session *s, struct lane *l, struct request *r,
+                                uint32_t piece, uint32_t flags)
 {
     size_t head = reply_data_header_size(s);
 
@@ -25,20 +31,20 @@ static bool read_pieces(const struct session *s, struct lane *l, struct request 
         uint32_t n = (uint32_t)MIN(r->length, piece);
         uint8_t *p = lane_reserve(l, head + n);
         if (l->dead)
-            return true;
+            return EXECUTED;
         int error = node_read(s->io, p + head, n, r->offset, flags);
-        if (error == -EAGAIN && (flags & NODE_NOWAIT))
-            return false;
+        if ((flags & NODE_NOWAIT) && outcome_of(error) != EXECUTED)
+            return outcome_of(error);
         if (error != 0) {
             reply_error_at(l, s, r, request_error(r, error), r->offset);
-            return true;
+            return EXECUTED;
         }
         reply_data_header(p, s, r, r->offset, n, n == r->length);
         lane_commit(l, head + n);
         r->offset += n;
         r->length -= n;
     }
-    return true;
+    return EXECUTED;
 }
 
 /* The rest of an unfragmented read, behind its header and first piece. */
@@ -91,23 +97,24 @@ static void read_unfragmented(const struct session *s, struct lane *l, struct re
         stream_cut(l->sender->stream); /* success was promised: there is no way back */
 }
 
-static bool execute_read(const struct session *s, struct lane *l, struct request *r, bool nowait)
+static enum outcome execute_read(const struct session *s, struct lane *l, struct request *r,
+                                 bool nowait)
 {
     bool one_run = !s->rules.structured || (r->flags & NBD_CMD_FLAG_DF);
     uint32_t flags = nowait ? NODE_NOWAIT : 0;
 
     if (r->length == 0) {
         reply_success(l, s, r);
-        return true;
+        return EXECUTED;
     }
     if (!one_run)
         return read_pieces(s, l, r, READ_PIECE, flags);
     if (reply_data_header_size(s) + r->length <= l->size)
         return read_pieces(s, l, r, (uint32_t)r->length, flags);
     if (nowait)
-        return false;
+        return MIGHT_BLOCK;
     read_unfragmented(s, l, r);
-    return true;
+    return EXECUTED;
 }
 
 static uint32_t node_flags(const struct request *r, bool nowait)
@@ -144,21 +151,21 @@ static int execute_plain(const struct session *s, const struct request *r, const
     }
 }
 
-bool execute(const struct session *s, struct lane *l, struct request *r, const uint8_t *payload,
-             bool nowait)
+enum outcome execute(const struct session *s, struct lane *l, struct request *r,
+                     const uint8_t *payload, bool nowait)
 {
     if (r->type == NBD_CMD_READ)
         return execute_read(s, l, r, nowait);
     if (r->type == NBD_CMD_BLOCK_STATUS) {
         if (nowait)
-            return false;
+            return MIGHT_BLOCK;
         if (!l->dead)
             status_execute(s, l, r);
-        return true;
+        return EXECUTED;
     }
     int error = execute_plain(s, r, payload, node_flags(r, nowait));
-    if (error == -EAGAIN && nowait)
-        return false;
+    if (nowait && outcome_of(error) != EXECUTED)
+        return outcome_of(error);
     reply_result(s, l, r, error);
-    return true;
+    return EXECUTED;
 }

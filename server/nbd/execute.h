@@ -13,12 +13,17 @@
 #define READ_PIECE       (256u << 10)
 #define READ_PIECE_SPACE (READ_PIECE + 64)
 
+enum outcome {
+    EXECUTED,    /* the reply, also one about an error, is laid out */
+    MIGHT_BLOCK, /* with nowait: as much as was done without is; *r is what remains */
+    WOULD_BLOCK, /* the same, and it is sure to */
+};
+
 /* Carry out a request that request_check has passed. `payload` is a write's data, whole: a write is
  * one call to the node, so that an instant is wholly before or after it.
  *
- * nowait: only as far as it does not block. true: done, the reply (also one about an error) is laid
- * out. false, and only with nowait: it would block; *r is what remains to be done. */
-bool execute(const struct session *s, struct lane *l, struct request *r, const uint8_t *payload,
-             bool nowait);
+ * nowait: only as far as it does not block. */
+enum outcome execute(const struct session *s, struct lane *l, struct request *r,
+                     const uint8_t *payload, bool nowait);
 
 #endif

@@ -10,6 +10,7 @@ void handover_init(struct handover *h)
         atomic_init(&h->average_ns[i], 2 * HANDOVER_QUICK_NS);
     h->deep = HANDOVER_DEEP;
     memset(h->refused, 0, sizeof h->refused);
+    memset(h->blocks, 0, sizeof h->blocks);
 }
 
 enum request_class request_class(const struct request *r)
@@ -32,7 +33,7 @@ static bool is_quick(const struct handover *h, enum request_class class)
 
 bool handover_ask(struct handover *h, enum request_class class)
 {
-    if (h->refused[class] < HANDOVER_REFUSALS || !is_quick(h, class))
+    if (h->refused[class] < HANDOVER_REFUSALS || (!h->blocks[class] && !is_quick(h, class)))
         return true;
     if (++h->refused[class] < HANDOVER_REFUSALS + HANDOVER_SKIP)
         return false;
@@ -40,8 +41,9 @@ bool handover_ask(struct handover *h, enum request_class class)
     return true;
 }
 
-void handover_asked(struct handover *h, enum request_class class, bool done)
+void handover_asked(struct handover *h, enum request_class class, bool done, bool blocks)
 {
+    h->blocks[class] = blocks;
     if (done)
         h->refused[class] = 0;
     else if (h->refused[class] < HANDOVER_REFUSALS)
@@ -51,7 +53,7 @@ void handover_asked(struct handover *h, enum request_class class, bool done)
 bool handover_stay(struct handover *h, enum request_class class, bool alone, bool *watch)
 {
     *watch = false;
-    if (is_quick(h, class))
+    if (!h->blocks[class] && is_quick(h, class))
         return true;
     if (!alone)
         return false;

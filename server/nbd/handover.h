@@ -3,7 +3,8 @@
  * The decision whether a request that might block is carried out in the connection's own thread or
  * handed to a worker.
  *
- * The node says, by -EAGAIN to NODE_NOWAIT, that it cannot promise not to block. Often it would not
+ * The node is asked with NODE_NOWAIT. If it says that it would block, as a file does whose data is
+ * not in the page cache, the request is slow. If it cannot promise not to block, often it would not
  * have: a plugin's call that takes a microsecond, a write into the page cache of a file system that
  * does not know RWF_NOWAIT. Handing over costs two wake-ups, some 10 to 20 us of processor time,
  * and would make such disks slower than they are; not handing over makes a slow disk see one
@@ -19,8 +20,10 @@
  *    meanwhile. If so, HANDOVER_DEEP slow requests that come alone are handed over before we try
  *    it again.
  *
- * To ask with NODE_NOWAIT first has a price too, often a system call. Where the node has refused
- * the last HANDOVER_REFUSALS of a class, and they turned out quick, it is asked only now and then.
+ * To ask with NODE_NOWAIT first has a price too, a system call at least; for data that is not in
+ * the page cache it begins to read ahead, which is better done in a worker, many at a time. Where
+ * the node has refused the last HANDOVER_REFUSALS of a class, and they turned out quick, or would
+ * have blocked, it is asked only now and then, and the others are taken to be the same.
  *
  * A new connection begins slow and deep: the first requests that may block are handed over. So a
  * disk that hangs never takes the connection's thread with it, unless it has been quick, or read
@@ -33,7 +36,7 @@
 
 #include <stdatomic.h>
 
-#define HANDOVER_QUICK_NS 50000u
+#define HANDOVER_QUICK_NS 20000u
 #define HANDOVER_CLIP_NS  (8 * HANDOVER_QUICK_NS)
 #define HANDOVER_DEEP     64u
 #define HANDOVER_REFUSALS 16u
@@ -46,19 +49,21 @@ struct handover {
     /* the connection's thread alone: */
     unsigned deep;
     unsigned refused[N_CLASSES]; /* in a row */
+    bool blocks[N_CLASSES];      /* what the node said last: it would block */
 };
 
 void handover_init(struct handover *h);
 
 enum request_class request_class(const struct request *r);
 
-/* Is it worth while to ask with NODE_NOWAIT? If so, tell handover_asked whether it was done. The
- * connection's thread. */
+/* Is it worth while to ask with NODE_NOWAIT? If so, tell handover_asked whether it was done, and if
+ * not, whether it would have blocked. The connection's thread. */
 bool handover_ask(struct handover *h, enum request_class class);
-void handover_asked(struct handover *h, enum request_class class, bool done);
+void handover_asked(struct handover *h, enum request_class class, bool done, bool blocks);
 
-/* May a request that might block be done here? `alone`: no request is under way or has arrived
- * behind it. Sets *watch if handover_watched is to be called afterwards. Connection's thread. */
+/* May a request that was not done when asked be done here? `alone`: no request is under way or has
+ * arrived behind it. Sets *watch if handover_watched is to be called afterwards. Connection's
+ * thread. */
 bool handover_stay(struct handover *h, enum request_class class, bool alone, bool *watch);
 /* Whether further requests had come before the reply to a watched one was sent. */
 void handover_watched(struct handover *h, bool further);

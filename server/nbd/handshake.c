@@ -85,7 +85,8 @@ static bool is_for(const struct haggling *h, const struct export *e)
 static void unknown_export(struct haggling *h, struct text name)
 {
     g_autofree char *shown = text_for_display(name, ECHO_MAX);
-    bool tls_may_help = h->c->server->options.tls != NULL && !uses_tls(h);
+    bool tls_may_help = h->c->server->options.tls != NULL && !uses_tls(h) &&
+                        (h->option == NBD_OPT_INFO || h->option == NBD_OPT_GO);
     g_autofree char *why =
         g_strdup_printf(tls_may_help ? "without TLS there is no export named \"%s\""
                                      : "there is no export named \"%s\"",

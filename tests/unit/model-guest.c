@@ -193,7 +193,7 @@ static void one_request(struct guest *g, struct model_disk *d, const struct op *
     g->log = log;
     atomic_store(&log->begun, begun + 1);
     op->error = submit(g->io[d->index], op, buf, flags | nowait);
-    if (op->error == -EAGAIN && nowait)
+    if (nowait && (op->error == -EAGAIN || op->error == NODE_WOULD_BLOCK))
         op->error = submit(g->io[d->index], op, buf, flags);
     g->log = NULL;
     op->marked = g->marked;

@@ -82,6 +82,7 @@ static void test_defaults(void)
     g_assert_cmpint(o->action, ==, ACTION_SERVE);
     g_assert_cmpuint(o->threads, ==, 16);
     g_assert_cmpuint(o->handshake_timeout, ==, 10);
+    g_assert_cmpuint(o->poll_max_ns, ==, 50000);
     g_assert_cmpuint(o->max_connections, ==, 100);
     g_assert_cmpuint(o->mask_handshake, ==, 0xffff);
     g_assert_cmpint(o->on_cbw_error, ==, CBW_BREAK_SNAPSHOT);
@@ -148,11 +149,12 @@ static void test_disk_errors(void)
 
 static void test_values(void)
 {
-    struct options *o = parse_good("-p 10 -i ::1 -4 -6 -P pid -u me -g us -e 'my export' -C qmp "
-                                   "--log null --mask-handshake 0x2 --threads=1 --no-sr --no-mc "
-                                   "--scratch /s --scratch-limit 10M --handshake-timeout 0 "
-                                   "--on-cbw-error break-guest-write --max-connections 7 --swap "
-                                   "-D file.zero=3 --debug sh.x=-1 -n null");
+    struct options *o =
+        parse_good("-p 10 -i ::1 -4 -6 -P pid -u me -g us -e 'my export' -C qmp "
+                   "--log null --mask-handshake 0x2 --threads=1 --no-sr --no-mc "
+                   "--scratch /s --scratch-limit 10M --handshake-timeout 0 --poll-max-ns 7 "
+                   "--on-cbw-error break-guest-write --max-connections 7 --swap "
+                   "-D file.zero=3 --debug sh.x=-1 -n null");
     const struct option_debug *debug = o->debugs->pdata[1];
 
     g_assert_cmpstr(o->port, ==, "10");
@@ -172,6 +174,7 @@ static void test_values(void)
     g_assert_cmpstr(o->scratch_dir, ==, "/s");
     g_assert_cmpuint(o->scratch_limit, ==, 10 << 20);
     g_assert_cmpuint(o->handshake_timeout, ==, 0);
+    g_assert_cmpuint(o->poll_max_ns, ==, 7);
     g_assert_cmpint(o->on_cbw_error, ==, CBW_BREAK_GUEST_WRITE);
     g_assert_cmpuint(o->max_connections, ==, 7);
     g_assert_true(o->swap);

@@ -263,25 +263,56 @@ static void test_handover_asks(void)
     handover_init(&h);
     for (unsigned i = 0; i < 1000; i++) { /* slow: always */
         g_assert_true(handover_ask(&h, CLASS_READ));
-        handover_asked(&h, CLASS_READ, false);
+        handover_asked(&h, CLASS_READ, false, false);
     }
     for (unsigned i = 0; i < 40; i++)
         handover_note(&h, CLASS_READ, 2000, 4096);
     for (unsigned i = 0; i < 1000; i++) {
         if (handover_ask(&h, CLASS_READ)) {
             asked++;
-            handover_asked(&h, CLASS_READ, false);
+            handover_asked(&h, CLASS_READ, false, false);
         }
     }
     g_assert_cmpuint(asked, >, 5);
     g_assert_cmpuint(asked, <, 30);
     while (!handover_ask(&h, CLASS_READ))
         ;
-    handover_asked(&h, CLASS_READ, true);
+    handover_asked(&h, CLASS_READ, true, false);
     for (unsigned i = 0; i < 1000; i++) {
         g_assert_true(handover_ask(&h, CLASS_READ));
-        handover_asked(&h, CLASS_READ, true);
+        handover_asked(&h, CLASS_READ, true, false);
     }
+}
+
+/* Data that has to come from a medium: handed over however quick that is, and not asked for each
+ * time; until what was asked for is there. */
+static void test_handover_blocks(void)
+{
+    struct handover h;
+    unsigned asked = 0;
+    bool watch;
+
+    handover_init(&h);
+    for (unsigned i = 0; i < 1000; i++) {
+        handover_note(&h, CLASS_READ, 2000, 4096);
+        if (handover_ask(&h, CLASS_READ)) {
+            asked++;
+            handover_asked(&h, CLASS_READ, false, true);
+        }
+        g_assert_false(handover_stay(&h, CLASS_READ, false, &watch));
+    }
+    g_assert_cmpuint(asked, <, 40);
+    while (!handover_ask(&h, CLASS_READ))
+        ;
+    handover_asked(&h, CLASS_READ, true, false);
+    for (unsigned i = 0; i < HANDOVER_REFUSALS; i++)
+        g_assert_true(handover_ask(&h, CLASS_READ));
+    /* One by one: nobody could gain by it. */
+    handover_asked(&h, CLASS_READ, false, true);
+    while (h.deep > 0)
+        g_assert_false(handover_stay(&h, CLASS_READ, true, &watch));
+    g_assert_true(handover_stay(&h, CLASS_READ, true, &watch));
+    g_assert_true(watch);
 }
 
 int main(int argc, char **argv)
@@ -297,5 +328,6 @@ int main(int argc, char **argv)
     g_test_add_func("/nbd-parse/align", test_align);
     g_test_add_func("/nbd-parse/handover", test_handover);
     g_test_add_func("/nbd-parse/handover-asks", test_handover_asks);
+    g_test_add_func("/nbd-parse/handover-blocks", test_handover_blocks);
     return g_test_run();
 }

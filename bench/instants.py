@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Instants over many disks: the longest that a writer waits while transactions go over all."""
+
+import clients
+from figures import QSD
+from rig import MIB
+from rivals import Disk
+from setting import folder, make_image
+
+DISKS = [f"d{i}" for i in range(32)]
+IMAGE = 16 * MIB
+WRITERS = DISKS[::8]
+PAUSE = 0.05  # seconds between two transactions
+RATE = 2000   # writes a second of each writer: processors are left, so that a pause is the server's
+
+
+def storm(server, what):
+    """What is done again and again to all disks at one instant; None: nothing."""
+    if what == "bitmaps":
+        return lambda: server.clear_bitmaps(DISKS)
+    if what == "views":
+        def views():
+            server.make_views(DISKS)
+            server.delete_views(DISKS)
+        return views
+    return None
+
+
+def write(server, what, seconds):
+    """4 KiB writers on several disks, one request at a time each, meanwhile transactions."""
+    jobs = [(server.uri(disk), 0, IMAGE) for disk in WRITERS]
+    options = ["--time_based", f"--runtime={seconds}", f"--rate_iops={RATE}", "--randrepeat=0"]
+    action = storm(server, what)
+    if action is None:
+        load = clients.fio(jobs, "randwrite", "4k", 1, *options)
+    else:
+        with clients.Loop(action, PAUSE) as loop:
+            load = clients.fio(jobs, "randwrite", "4k", 1, *options)
+        if loop.count < 3 * seconds:
+            raise RuntimeError(f"{server.name}: only {loop.count} transactions of {what}")
+    return load
+
+
+def measure(setting, results, part):
+    whats = {"nothing": "no transactions",
+             "bitmaps": f"{len(DISKS)} bitmaps cleared at once, often",
+             "views": f"{len(DISKS)} views made at once, often"}
+    arms = [(kind, what) for kind in setting.kinds if kind.bitmaps for what in whats
+            if what != "views" or hasattr(kind, "make_views")]
+    seconds = 2 * setting.seconds  # a maximum needs time to be met
+    got = {}
+    for n, (kind, what) in setting.turns(arms, f"instants over {len(DISKS)} disks"):
+        with folder(setting.memory, kind.name) as place:
+            disks = {d: Disk(make_image(f"{place}/{d}", IMAGE)) for d in DISKS}
+            with setting.start(kind, place, disks) as server:
+                for disk in DISKS:
+                    server.add_bitmap(disk)
+                got[n, kind, what] = write(server, what, seconds)
+    for what, title in whats.items():
+        for n in range(setting.rounds):
+            for kind in setting.kinds:
+                if (n, kind, what) not in got:
+                    continue
+                load = got[n, kind, what]
+                results.add(part, f"pause-{what}", kind.name, load.longest, less=True,
+                            title=f"longest 4 KiB write; {title}", unit="ms")
+                results.add(part, f"p9999-{what}", kind.name, load.p9999, less=True,
+                            title="99.99 % of these writes are done in", unit="ms")
+                if what != "nothing":
+                    results.add(part, f"more-{what}", kind.name,
+                                load.longest - got[n, kind, "nothing"].longest, less=True,
+                                title=f"longest write: more than without ({what})",
+                                limit=5, unit="ms", compare=False)

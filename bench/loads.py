@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Plain serving: rates and the server's CPU time a request, on one connection and on four, of an
+image in memory, of one on a real disk, and of a plugin that is not ours."""
+
+import contextlib
+import dataclasses
+
+import clients
+from figures import NBDKIT, OURS, QSD
+from rig import MIB
+from rivals import Disk
+from setting import folder, make_image
+
+IMAGE = 256 * MIB
+CONNECTIONS = 4
+
+
+@dataclasses.dataclass
+class Cell:
+    """A load of fio's. goals: of the rate. cpu_goals: of the CPU time, for 4 KiB only."""
+    key: str
+    title: str
+    rw: str
+    bs: str
+    depth: int
+    goals: dict
+    cpu_goals: dict = dataclasses.field(default_factory=lambda: {QSD: 1 / 3, NBDKIT: 1})
+
+    @property
+    def small(self):
+        return self.bs == "4k"
+
+    def run(self, server, connections, seconds):
+        """(the load as fio saw it, the server's CPU time a request in µs)"""
+        cpu = server.cpu_seconds()
+        load = clients.fio(clients.split(server.uri(), IMAGE, connections), self.rw, self.bs,
+                           self.depth, "--randrepeat=0", "--time_based", f"--runtime={seconds}")
+        return load, (server.cpu_seconds() - cpu) * 1e6 / load.ios
+
+
+CELLS = [
+    Cell("read-4k-16", "4 KiB random reads, depth 16", "randread", "4k", 16,
+         {QSD: 3, NBDKIT: 1.5}),
+    Cell("write-4k-16", "4 KiB random writes, depth 16", "randwrite", "4k", 16,
+         {QSD: 2.5, NBDKIT: 1}),
+    Cell("read-4k-1", "4 KiB random reads, depth 1", "randread", "4k", 1, {QSD: 2, NBDKIT: 1}),
+    Cell("write-4k-1", "4 KiB random writes, depth 1", "randwrite", "4k", 1, {QSD: 2, NBDKIT: 1}),
+    Cell("read-256k", "256 KiB sequential reads, depth 4", "read", "256k", 4,
+         {QSD: 2.5, NBDKIT: 1.1}),
+    Cell("write-256k", "256 KiB sequential writes, depth 4", "write", "256k", 4, {NBDKIT: 1.1}),
+]
+
+
+def add_rate(results, part, cell, server, load, connections):
+    title = cell.title if connections == 1 else f"{cell.title}, {connections} connections"
+    value, unit = (load.iops, "IOPS") if cell.small else (load.rate, "MB/s")
+    results.add(part, f"{cell.key}-{connections}", server.name, value, title=title, unit=unit,
+                goals=cell.goals if connections == 1 else {})
+    return value
+
+
+def add_cpu(results, part, cell, server, cpu):
+    results.add(part, f"{cell.key}-cpu", server.name, cpu,
+                title=f"{cell.title}: the server's CPU time", unit="µs a request", less=True,
+                goals=cell.cpu_goals if cell.small else {})
+
+
+def warm_up(server):
+    """The whole disk once: nothing of it is touched for the first time in what is measured."""
+    clients.fio(clients.split(server.uri(), IMAGE, 1), "write", "256k", 4)
+
+
+@contextlib.contextmanager
+def serving(setting, base, kind, disk=None):
+    """A server of this kind with `disk`, by default a new image below `base`; ours records."""
+    with folder(base, kind.name) as place:
+        disk = disk or Disk(make_image(f"{place}/image", IMAGE))
+        with setting.start(kind, place, {"disk": disk}) as server:
+            if server.name == OURS:
+                server.add_bitmap()
+            warm_up(server)
+            yield server
+
+
+def measure_memory(setting, results, part):
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(serving(setting, setting.memory, kind))
+                   for kind in setting.kinds]
+        for cell in CELLS:
+            single = {}
+            for n, server in setting.turns(servers, cell.title):
+                load, cpu = cell.run(server, 1, setting.seconds)
+                single[n, server] = add_rate(results, part, cell, server, load, 1)
+                add_cpu(results, part, cell, server, cpu)
+            for n, server in setting.turns(servers, f"{cell.title}, {CONNECTIONS} connections"):
+                load, _ = cell.run(server, CONNECTIONS, setting.seconds)
+                value = add_rate(results, part, cell, server, load, CONNECTIONS)
+                results.add(part, f"{cell.key}-fall", server.name, value / single[n, server],
+                            title=f"{cell.title}: {CONNECTIONS} connections to one", unit="ratio",
+                            goals={QSD: 1, NBDKIT: 1})
+
+
+def measure_disk(setting, results, part):
+    """The same on a real disk's file, which is in the page cache: no depth 1, one connection."""
+    cells = [cell for cell in CELLS if cell.depth > 1]
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(serving(setting, setting.disk, kind))
+                   for kind in setting.kinds]
+        for cell in cells:
+            for _, server in setting.turns(servers, f"{cell.title}, on disk"):
+                load, cpu = cell.run(server, 1, setting.seconds)
+                add_rate(results, part, cell, server, load, 1)
+                add_cpu(results, part, cell, server, cpu)
+
+
+def measure_plugin(setting, results, part):
+    """nbdkit's plugin `memory` in ours and in nbdkit itself; the warm-up gives it data to read."""
+    disk = Disk(kind="memory", size=IMAGE)
+    goals = {"goals": {NBDKIT: 1}, "cpu_goals": {NBDKIT: 1}}
+    cells = [dataclasses.replace(cell, **goals) for cell in CELLS if cell.depth > 1]
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(serving(setting, setting.memory, kind, disk))
+                   for kind in setting.kinds if disk.kind in kind.kinds_of_disk]
+        for cell in cells:
+            for _, server in setting.turns(servers, f"{cell.title}, nbdkit's memory plugin"):
+                load, cpu = cell.run(server, 1, setting.seconds)
+                add_rate(results, part, cell, server, load, 1)
+                add_cpu(results, part, cell, server, cpu)
