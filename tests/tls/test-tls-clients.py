@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """The matrix: TLS version x credential x verification x client. Each cell moves data both ways and
-looks at what the server says was agreed on; then who has the wrong credentials, with each client."""
+looks at what the server says was agreed on; then who has wrong credentials, with each client."""
 
 import json
 import os

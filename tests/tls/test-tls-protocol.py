@@ -7,7 +7,6 @@ import contextlib
 import socket
 import ssl
 import struct
-import sys
 import time
 
 from tap import main, test
