@@ -8,7 +8,7 @@
         g.endure(attack, rounds=20)
 
 endure() does the harm once, for the memory that is taken only once (heaps, plugins' buffers), takes
-stock, does it `rounds` times more, lets somebody new in, and then waits until the server holds the
+stock, does it `rounds` times more (and for AT_LEAST seconds), lets somebody new in, and then waits until the server holds the
 files and threads that it held before its first client, and the memory of the stock.
 
 A neighbour is a thread of the test that does verified work and fails the test if any of it takes
@@ -39,6 +39,8 @@ PATIENCE = 15 if SLOW_BUILD else 5
 # Seconds in which an export's removal and the server's end are through, whatever clients do: two of
 # grace, and what a busy machine adds.
 END_WITHIN = 2 + (8 if SLOW_BUILD else 1.5)
+# Seconds for which harm is done while neighbours are looked at.
+AT_LEAST = 0.3
 # Bytes of anonymous memory that many rounds of harm may leave: heaps do not shrink to the page.
 GROWTH = 3 * MIB
 
@@ -239,6 +241,18 @@ class Ground:
         """A monitor, to be closed by who asked for it: `with`."""
         return fleece.Qmp(self.server.qmp_path)
 
+    @contextlib.contextmanager
+    def setting(self):
+        """A monitor to set the scene with. What is made there belongs to the stock."""
+        sockets = self._untouched.files.count("socket:[N]")
+        with self.qmp() as q:
+            yield q
+        until = time.monotonic() + fleece.SOON
+        while (stock := Stock(self.server.pid)).files.count("socket:[N]") != sockets:
+            assert time.monotonic() < until, f"the monitor stays: {stock.files}"
+            time.sleep(0.01)
+        self._untouched = stock
+
     # ---- what it holds ----
 
     def peak(self):
@@ -286,11 +300,14 @@ class Ground:
             attack()
         before = self._settle(self._untouched, float("inf"))
         with self.neighbours() as neighbours:
-            for _ in range(rounds):
+            begin, done = time.monotonic(), 0
+            while done < rounds or time.monotonic() < begin + AT_LEAST:
                 attack()
+                done += 1
             self.newcomer()
-        self._settle(self._untouched, before.memory + GROWTH)
+        after = self._settle(self._untouched, before.memory + GROWTH)
         assert self.server.process.poll() is None, "the server has died"
         waits = " and ".join(f"{type(n).__name__.lower()} {n.worst * 1000:.0f} ms, {n.turns} turns"
                              for n in neighbours)
-        tap.note(f"{rounds} rounds; longest wait: {waits}")
+        grown = (after.memory - before.memory) // KIB
+        tap.note(f"{done} rounds; {grown} KiB more; longest wait: {waits}")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Hostile clients, lines 1 to 12: before GO."""
 
+import contextlib
 import os
 import select
 import socket
@@ -47,7 +48,8 @@ def line_01_noise_and_resets():
                 for data in NOISE:
                     with g.client(flags=None) as c:
                         push_all(c.socket, data)
-                        c.socket.shutdown(socket.SHUT_WR)
+                        with contextlib.suppress(OSError):  # where it has hung up already
+                            c.socket.shutdown(socket.SHUT_WR)
                         expect_gone(c)
                     c = g.client(flags=None)
                     push(c.socket, data)
@@ -81,22 +83,22 @@ def line_02_the_peer_closes_while_we_send():
 
 
 def drop_times(clients, trickle, every):
-    """Drive all clients until they are dropped: each has a generator of what to send, called every
-    so many seconds. Seconds until the drop, for each."""
+    """Send to each client what its generator gives, once in `every` seconds, until all have been
+    dropped. Seconds until the drop, for each."""
     begin = time.monotonic()
-    dropped = {}
+    send_at, dropped = begin, {}
     while len(dropped) < len(clients):
-        waiting = [c.socket for c in clients if c not in dropped]
-        readable = select.select(waiting, [], [], every)[0]
         assert time.monotonic() - begin < SOON, "never dropped"
-        for c in clients:
-            if c in dropped:
-                continue
+        waiting = {c.socket: c for c in clients if c not in dropped}
+        readable = select.select(waiting, [], [], max(0, send_at - time.monotonic()))[0]
+        sending = time.monotonic() >= send_at
+        send_at += every * sending
+        for sock, c in waiting.items():
             try:
-                if c.socket in readable and not c.socket.recv(65536):
-                    dropped[c] = time.monotonic() - begin
-                    continue
-                c.socket.sendall(next(trickle[c]))
+                if sock in readable and not sock.recv(65536):
+                    raise ConnectionResetError
+                if sending:
+                    sock.sendall(next(trickle[c]))
             except (BrokenPipeError, ConnectionResetError):
                 dropped[c] = time.monotonic() - begin
     return list(dropped.values())
@@ -118,19 +120,19 @@ def line_03_the_deadline_is_absolute():
     with Ground("--handshake-timeout", "1") as g:
         greeting = struct.pack(">I", 3)
         ways = (
-            (None, always(b"")),                                    # silent
-            (None, bytes_of(greeting + option(OPT_LIST) * 1000)),   # all too slowly
-            (3, always(b"")),
-            (3, bytes_of(option(99, bytes(65536)))),                # one option without end
-            (3, always(option(OPT_LIST))),                          # polite, and never done
+            (None, always, b""),                                   # silent
+            (None, bytes_of, greeting + option(OPT_LIST) * 1000),  # all too slowly
+            (3, always, b""),
+            (3, bytes_of, option(99, bytes(65536))),               # one option without end
+            (3, always, option(OPT_LIST)),                         # polite, and never done
         )
 
         def attack():
             clients, trickle = [], {}
-            for flags, way in ways * 4:
+            for flags, way, data in ways * 4:
                 c = g.client(flags)
                 clients.append(c)
-                trickle[c] = way
+                trickle[c] = way(data)
             times = drop_times(clients, trickle, 0.05)
             for c in clients:
                 c.close()
@@ -173,9 +175,10 @@ def line_03_not_more_than_100_of_a_socket():
             q.cmd("nbd-server-stop")
 
         def attack():
-            clients = [g.client(flags=None) for _ in range(150)]
+            clients = [g.client(flags=None) for _ in range(120)]
             for c in clients:
                 c.close()
+            g.newcomer()  # behind all of these in the kernel's queue
         g.endure(attack, rounds=2)
 
 
@@ -264,7 +267,6 @@ def malformed(c):
         yield number, meta[:-1]
         yield number, c.meta_data(b"v\0da", "base:")
         yield number, c.meta_data("vda", b"base:\0allocation")
-        yield number, c.meta_data("vda", b"x" * 4097)
         yield number, huge
         yield number, huge + struct.pack(">I", 0xFFFFFFFF)
         yield number, huge + bytes(60000)
@@ -369,6 +371,7 @@ def line_12_the_plugin_is_opened_at_GO():
     with tmpdir() as d:
         opened = os.path.join(d, "opened")
         with Ground("--disk", "guarded", "eval", f"open=echo >>{opened}", "get_size=echo 1048576",
+                    "can_multi_conn=exit 0",
                     "pread=head -c $3 /dev/zero") as g:
             at_start = os.stat(opened).st_size
 
