@@ -23,13 +23,16 @@ import re
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 
 import fleece
 import tap
 from fleece import Server
-from rawnbd import *
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "nbd"))
+from rawnbd import *  # noqa: E402
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SLOW_BUILD = fleece.SANITIZER != "no"
@@ -275,7 +278,7 @@ class Ground:
     def _settle(self, before, most_memory):
         """Wait until it holds the files and threads that it held `before`, and no more memory than
         that. Returns what it holds then."""
-        until = time.monotonic() + fleece.SOON
+        until = time.monotonic() + fleece.SOON / 3
         while True:
             now = Stock(self.server.pid)
             too_much = not SLOW_BUILD and now.memory > most_memory
@@ -294,7 +297,7 @@ class Ground:
         with contextlib.ExitStack() as stack:
             yield [stack.enter_context(n(self)) for n in self._neighbours]
 
-    def endure(self, attack, rounds=10):
+    def endure(self, attack, rounds=10, growth=GROWTH):
         """The grid's test, see above. Nobody else may be connected."""
         with self.neighbours():
             attack()
@@ -305,7 +308,7 @@ class Ground:
                 attack()
                 done += 1
             self.newcomer()
-        after = self._settle(self._untouched, before.memory + GROWTH)
+        after = self._settle(self._untouched, before.memory + growth)
         assert self.server.process.poll() is None, "the server has died"
         waits = " and ".join(f"{type(n).__name__.lower()} {n.worst * 1000:.0f} ms, {n.turns} turns"
                              for n in neighbours)

@@ -110,7 +110,7 @@ def line_20_never_read_the_replies():
                     q.cmd("block-dirty-bitmap-remove", node="vda", name="b")
                 for c in clients:
                     c.close()
-            g.endure(attack, rounds=1)
+            g.endure(attack, rounds=1, growth=24 * MIB)
 
 
 @test
