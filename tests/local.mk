@@ -69,6 +69,7 @@ python_tests = \
 	tests/hostile/test-programs.py \
 	tests/hostile/test-removal.py \
 	tests/hostile/test-transmission.py \
+	tests/hostile/test-units.py \
 	tests/model/test-model.py \
 	tests/nbd/test-block-status.py \
 	tests/nbd/test-exports.py \
