@@ -56,6 +56,16 @@ bool text_has_prefix(struct text t, const char *prefix)
     return t.length >= n && memcmp(t.at, prefix, n) == 0;
 }
 
+/* Length of the character at `at`, and whether it can be shown: not what steers a terminal or the
+ * direction of writing. */
+static size_t one_character(const char *at, size_t left, bool *shown)
+{
+    gunichar c = g_utf8_get_char_validated(at, (gssize)left);
+
+    *shown = c < 0x110000 && g_unichar_isprint(c) && c != '\\';
+    return c < 0x110000 ? (size_t)g_unichar_to_utf8(c, NULL) : 1;
+}
+
 char *text_for_display(struct text t, size_t max)
 {
     size_t n = t.length;
@@ -65,12 +75,13 @@ char *text_for_display(struct text t, size_t max)
             n--; /* not inside a character */
     }
     GString *s = g_string_sized_new(n + 8);
-    for (size_t i = 0; i < n; i++) {
-        uint8_t byte = (uint8_t)t.at[i];
-        if (byte < 0x20 || byte == 0x7f || byte == '\\')
-            g_string_append_printf(s, "\\x%02x", byte);
-        else
-            g_string_append_c(s, (char)byte);
+    for (size_t i = 0, length; i < n; i += length) {
+        bool shown;
+        length = one_character(t.at + i, n - i, &shown);
+        if (shown)
+            g_string_append_len(s, t.at + i, (gssize)length);
+        for (size_t j = 0; !shown && j < length; j++)
+            g_string_append_printf(s, "\\x%02x", (uint8_t)t.at[i + j]);
     }
     if (n < t.length)
         g_string_append(s, "...");

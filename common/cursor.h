@@ -46,7 +46,7 @@ bool text_equal(struct text t, const char *s);
 bool text_has_prefix(struct text t, const char *prefix);
 
 /* For messages: at most `max` bytes of it, cut between characters and marked "..." where cut, with
- * control characters as \xNN. Free with g_free(). */
+ * control and format characters and backslashes as \xNN for each byte. Free with g_free(). */
 char *text_for_display(struct text t, size_t max);
 
 static inline uint16_t load_be16(const void *p)

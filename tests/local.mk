@@ -65,6 +65,12 @@ python_tests = \
 	tests/conformance/test-conformance.py \
 	tests/conformance/test-inside.py \
 	tests/conformance/test-others.py \
+	tests/hostile/test-control.py \
+	tests/hostile/test-handshake.py \
+	tests/hostile/test-programs.py \
+	tests/hostile/test-removal.py \
+	tests/hostile/test-transmission.py \
+	tests/hostile/test-units.py \
 	tests/model/test-model.py \
 	tests/nbd/test-block-status.py \
 	tests/nbd/test-exports.py \
@@ -269,3 +275,4 @@ EXTRA_DIST += \
 	tests/conformance/targets.py \
 	tests/conformance/tls.py \
 	tests/conformance/transmission.py
+EXTRA_DIST += tests/hostile/README.md tests/hostile/harness.py

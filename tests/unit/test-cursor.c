@@ -94,6 +94,8 @@ static void test_display(void)
         {"ab\xc3\xa4", "ab...", 3}, /* not half a character */
         {"ab\xc3\xa4", "ab\xc3\xa4", 4},
         {"\xe2\x82\xac", "...", 2},
+        {"\xc2\x9bK", "\\xc2\\x9bK", 20},          /* ESC [ in one character */
+        {"\xe2\x80\xaex", "\\xe2\\x80\\xaex", 20}, /* from right to left */
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct text t = {cases[i].in, strlen(cases[i].in)};

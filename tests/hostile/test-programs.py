@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Hostile clients, lines 27, 29 and 30: servers behind servers, images, addresses; and what
+privileges -u and -g leave."""
+
+import os
+import pwd
+import signal
+import struct
+import subprocess
+import time
+
+from fleece import SOON, Server, fleecectl, require_plugin, tmpdir
+from harness import *
+from tap import main, skip, test
+
+
+@test
+def line_27_a_server_behind_another():
+    """vdb of a second server is vda of the first, and its vda, once more, is its own vdb."""
+    require_plugin("nbd")
+    with Ground() as g:
+        with Ground("--disk", "back", "nbd", f"socket={g.server.socket}", "export=vda") as outer:
+            def attack():
+                with outer.user("back") as c:
+                    for _ in range(20):
+                        c.write(0, os.urandom(65536))
+                        c.read(0, 65536)
+            # the guests of both write to the end of their own vda
+            with g.neighbours():
+                outer.endure(attack, rounds=3, growth=8 * MIB)
+
+
+@test
+def line_27_a_server_that_is_its_own_disk():
+    """It cannot be: nobody is served before its disks are open. It can be ended all the same."""
+    require_plugin("nbd")
+    with tmpdir() as d:
+        sock = os.path.join(d, "sock")
+        s = Server("--disk", "vda", "memory", "1M", "--disk", "self", "nbd", f"socket={sock}",
+                   "export=vda", dir=d)
+        process = subprocess.Popen(s.command()[:1] + ["-f", "-U", sock] + s.args,
+                                   stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=fleece.die_with_parent)
+        try:
+            client = Client(sock, flags=None) if wait_for(sock, process) else None
+            # The second one ends it; two at once would count as one.
+            until = time.monotonic() + END_WITHIN
+            while process.poll() is None:
+                assert time.monotonic() < until, "it does not end"
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.02)
+            assert process.returncode in (0, 1, -signal.SIGTERM), process.returncode
+            if client:
+                client.close()
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def wait_for(path, process):
+    """Wait until there is such a file, or the process has ended: false."""
+    until = time.monotonic() + SOON
+    while not os.path.exists(path):
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return True
+
+
+def qcow2(size, backing=b"", **fields):
+    """The header of an image that means harm."""
+    f = {"l1_size": 1, "l1": 0x10000, "cluster_bits": 16, **fields}
+    return struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 104 if backing else 0, len(backing),
+                       f["cluster_bits"], size, 0, f["l1_size"], f["l1"], 0x20000, 1, 0,
+                       0).ljust(104, b"\0") + backing
+
+
+@test
+def line_29_malicious_qcow2():
+    """There is no qcow2 here to be fooled: an image is its bytes, whatever they say, and no other
+    file is opened for them."""
+    images = (qcow2(1 << 40, b"/etc/passwd"), qcow2(1 << 20, b"json:{\"driver\":\"nbd\"}"),
+              qcow2(1 << 63, l1_size=0xFFFFFFFF), qcow2(1 << 20, l1=0x10000, l1_size=1 << 30),
+              qcow2(1 << 20, cluster_bits=63))
+    with tmpdir() as d:
+        disks = []
+        for i, header in enumerate(images):
+            with open(f"{d}/{i}", "wb") as f:
+                f.write(header.ljust(MIB, b"\0"))
+            disks += ["--disk", f"q{i}", "file", f"{d}/{i}"]
+        with Ground(*disks) as g:
+            assert not any("passwd" in f for f in Stock(g.server.pid).files)
+
+            def attack():
+                for i, header in enumerate(images):
+                    with g.user(f"q{i}") as c:
+                        assert c.size == MIB
+                        assert c.read(0, len(header)) == header
+            g.endure(attack)
+
+
+@test
+def line_30_a_host_that_is_an_option():
+    with Ground() as g:
+        with tmpdir() as d:
+            touched = os.path.join(d, "touched")
+
+            def attack():
+                for uri in (f"nbd+ssh://-oProxyCommand=touch%20{touched}/vda",
+                            f"nbd+ssh://-oProxyCommand=touch%20{touched}/vda?socket=/x",
+                            f"nbd://-oProxyCommand=touch%20{touched}/vda", "nbd://-o/", "nbd://--help/"):
+                    result = fleecectl("-C", g.server.qmp_path, "map", uri, check=False)
+                    assert result.returncode in (1, 2, 4), result
+                    assert not os.path.exists(touched), f"{uri} started a program"
+            g.endure(attack, rounds=1)
+
+
+def status(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
+@test
+def privileges_are_gone():
+    """-u and -g: every id, every group and every capability, in every thread; and there is no way
+    back to root."""
+    if os.geteuid() != 0:
+        skip("only root can become another user")
+    nobody = pwd.getpwnam("nobody")
+    with tmpdir() as d:
+        os.chmod(d, 0o777)
+        with Ground("-u", "nobody", "-g", str(nobody.pw_gid),
+                    server={"dir": d, "control": False}) as g:
+            with g.user() as c:
+                c.in_step()
+                for task in os.listdir(f"/proc/{g.server.pid}/task"):
+                    fields = status(f"{g.server.pid}/task/{task}")
+                    assert fields["Uid"].split() == [str(nobody.pw_uid)] * 4
+                    assert fields["Gid"].split() == [str(nobody.pw_gid)] * 4
+                    assert fields["Groups"].split() == [str(nobody.pw_gid)]
+                    for set in "CapInh", "CapPrm", "CapEff", "CapAmb":
+                        assert int(fields[set], 16) == 0, (set, fields[set])
+
+
+main()
