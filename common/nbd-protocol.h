@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Numbers of the NBD protocol (github.com/NetworkBlockDevice/nbd, doc/proto.md), under its names.
- * Everything on the wire is big-endian: see load_be/store_be in cursor.h.
+ * Numbers of the NBD protocol (github.com/NetworkBlockDevice/nbd, doc/proto.md; for extended
+ * headers on its branch extension-ext-header), under its names. Everything on the wire is
+ * big-endian: see load_be/store_be in cursor.h.
  */
 #ifndef COMMON_NBD_PROTOCOL_H
 #define COMMON_NBD_PROTOCOL_H
@@ -53,25 +54,30 @@
 
 /* ---- transmission ---- */
 
-#define NBD_FLAG_HAS_FLAGS         0x1u
-#define NBD_FLAG_READ_ONLY         0x2u
-#define NBD_FLAG_SEND_FLUSH        0x4u
-#define NBD_FLAG_SEND_FUA          0x8u
-#define NBD_FLAG_ROTATIONAL        0x10u
-#define NBD_FLAG_SEND_TRIM         0x20u
-#define NBD_FLAG_SEND_WRITE_ZEROES 0x40u
-#define NBD_FLAG_SEND_DF           0x80u
-#define NBD_FLAG_CAN_MULTI_CONN    0x100u
-#define NBD_FLAG_SEND_CACHE        0x400u
-#define NBD_FLAG_SEND_FAST_ZERO    0x800u
+#define NBD_FLAG_HAS_FLAGS            0x1u
+#define NBD_FLAG_READ_ONLY            0x2u
+#define NBD_FLAG_SEND_FLUSH           0x4u
+#define NBD_FLAG_SEND_FUA             0x8u
+#define NBD_FLAG_ROTATIONAL           0x10u
+#define NBD_FLAG_SEND_TRIM            0x20u
+#define NBD_FLAG_SEND_WRITE_ZEROES    0x40u
+#define NBD_FLAG_SEND_DF              0x80u
+#define NBD_FLAG_CAN_MULTI_CONN       0x100u
+#define NBD_FLAG_SEND_CACHE           0x400u
+#define NBD_FLAG_SEND_FAST_ZERO       0x800u
+#define NBD_FLAG_BLOCK_STATUS_PAYLOAD 0x1000u
 
 #define NBD_REQUEST_MAGIC          0x25609513u
+#define NBD_EXTENDED_REQUEST_MAGIC 0x21e41c71u
 #define NBD_SIMPLE_REPLY_MAGIC     0x67446698u
 #define NBD_STRUCTURED_REPLY_MAGIC 0x668e33efu
+#define NBD_EXTENDED_REPLY_MAGIC   0x6e8a278cu
 
 #define NBD_REQUEST_SIZE          28u
+#define NBD_EXTENDED_REQUEST_SIZE 32u
 #define NBD_SIMPLE_REPLY_SIZE     16u
 #define NBD_STRUCTURED_REPLY_SIZE 20u
+#define NBD_EXTENDED_REPLY_SIZE   32u
 
 #define NBD_CMD_READ         0u
 #define NBD_CMD_WRITE        1u
@@ -82,20 +88,22 @@
 #define NBD_CMD_WRITE_ZEROES 6u
 #define NBD_CMD_BLOCK_STATUS 7u
 
-#define NBD_CMD_FLAG_FUA       0x1u
-#define NBD_CMD_FLAG_NO_HOLE   0x2u
-#define NBD_CMD_FLAG_DF        0x4u
-#define NBD_CMD_FLAG_REQ_ONE   0x8u
-#define NBD_CMD_FLAG_FAST_ZERO 0x10u
+#define NBD_CMD_FLAG_FUA         0x1u
+#define NBD_CMD_FLAG_NO_HOLE     0x2u
+#define NBD_CMD_FLAG_DF          0x4u
+#define NBD_CMD_FLAG_REQ_ONE     0x8u
+#define NBD_CMD_FLAG_FAST_ZERO   0x10u
+#define NBD_CMD_FLAG_PAYLOAD_LEN 0x20u
 
 #define NBD_REPLY_FLAG_DONE 0x1u
 
-#define NBD_REPLY_TYPE_NONE         0u
-#define NBD_REPLY_TYPE_OFFSET_DATA  1u
-#define NBD_REPLY_TYPE_OFFSET_HOLE  2u
-#define NBD_REPLY_TYPE_BLOCK_STATUS 5u
-#define NBD_REPLY_TYPE_ERROR        0x8001u
-#define NBD_REPLY_TYPE_ERROR_OFFSET 0x8002u
+#define NBD_REPLY_TYPE_NONE             0u
+#define NBD_REPLY_TYPE_OFFSET_DATA      1u
+#define NBD_REPLY_TYPE_OFFSET_HOLE      2u
+#define NBD_REPLY_TYPE_BLOCK_STATUS     5u
+#define NBD_REPLY_TYPE_BLOCK_STATUS_EXT 6u
+#define NBD_REPLY_TYPE_ERROR            0x8001u
+#define NBD_REPLY_TYPE_ERROR_OFFSET     0x8002u
 
 /* Errors on the wire; nothing else is ever sent. */
 #define NBD_EPERM     1u

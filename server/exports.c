@@ -5,15 +5,18 @@
  * Life of an export: the registry holds one reference while it can be found; whoever found it holds
  * another. It occupies its node and bitmaps until it is *gone*: no longer to be found and its last
  * client detached. Then, on the control thread, the node and the bitmaps are released and
- * BLOCK_EXPORT_DELETED is told. The memory goes with the last reference.
+ * BLOCK_EXPORT_DELETED is told. The memory goes with the last reference. Clients are asked to end,
+ * and cut off if they have not done so after a while.
  */
 #include "config.h"
 
 #include "common/error.h"
 #include "server/server-private.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 struct export
 {
@@ -23,6 +26,7 @@ struct export
     struct dirty_bitmap **bitmaps;
     unsigned n_bitmaps;
     bool default_too; /* also found as "" */
+    guint cut_timer;  /* source that cuts its clients off, or 0; control thread */
 
     /* under server->lock */
     bool going;
@@ -155,6 +159,9 @@ static void release_export(struct export *e, bool tell)
     struct server *s = e->server;
     struct view *v = node_to_view(e->info.node);
 
+    if (e->cut_timer)
+        g_source_remove(e->cut_timer);
+    e->cut_timer = 0;
     pthread_mutex_lock(&s->lock);
     g_ptr_array_remove(s->exports, e);
     pthread_mutex_unlock(&s->lock);
@@ -203,14 +210,26 @@ static gboolean release_gone(gpointer server)
     }
 }
 
-/* Cut off the clients of an export that is going; they detach on their own threads. */
-static void cancel_locked(struct export *e)
+/* End the clients of an export that is going; they detach on their own threads. */
+static void cancel_locked(struct export *e, bool cut)
 {
     for (GList *l = e->clients.head; l; l = l->next) {
         struct export_client *c = l->data;
 
-        c->cancel(c);
+        c->cancel(c, cut);
     }
+}
+
+/* The time for ending in order is over. */
+static gboolean cut_clients(gpointer export)
+{
+    struct export *e = export;
+
+    e->cut_timer = 0;
+    pthread_mutex_lock(&e->server->lock);
+    cancel_locked(e, true);
+    pthread_mutex_unlock(&e->server->lock);
+    return G_SOURCE_REMOVE;
 }
 
 int server_export_del(struct server *s, const char *id, bool hard, GError **err)
@@ -226,7 +245,7 @@ int server_export_del(struct server *s, const char *id, bool hard, GError **err)
         clients = e->clients.length;
         if (!was_going && (hard || clients == 0)) {
             e->going = true;
-            cancel_locked(e);
+            cancel_locked(e, false);
         }
     }
     pthread_mutex_unlock(&s->lock);
@@ -239,7 +258,32 @@ int server_export_del(struct server *s, const char *id, bool hard, GError **err)
         release_export(e, true);
     else if (!hard)
         return fail(err, "export '%s' still in use", id);
+    else
+        e->cut_timer = g_timeout_add(EXPORT_GRACE_MS, cut_clients, e);
     return 0;
+}
+
+/* Wait until the exports that are going have lost their clients, which end on their own threads and
+ * do not wait for this one. */
+static void wait_detached(struct server *s)
+{
+    struct timespec until;
+    int error = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += EXPORT_GRACE_MS / 1000;
+    pthread_mutex_lock(&s->lock);
+    while (find_going(s, true) && error == 0)
+        error = pthread_cond_timedwait(&s->detached, &s->lock, &until);
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (e->going)
+            cancel_locked(e, true);
+    }
+    while (find_going(s, true))
+        pthread_cond_wait(&s->detached, &s->lock);
+    pthread_mutex_unlock(&s->lock);
 }
 
 void server_export_del_all(struct server *s)
@@ -255,12 +299,7 @@ void server_export_del_all(struct server *s)
     }
     for (unsigned i = 0; i < ids->len; i++)
         server_export_del(s, ids->pdata[i], true, NULL);
-
-    /* Clients end on their own threads, which do not wait for this one. */
-    pthread_mutex_lock(&s->lock);
-    while (find_going(s, true))
-        pthread_cond_wait(&s->detached, &s->lock);
-    pthread_mutex_unlock(&s->lock);
+    wait_detached(s);
     release_gone(s);
 }
 

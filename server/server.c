@@ -32,6 +32,7 @@ static const char *default_scratch_dir(void)
 struct server *server_new(const struct server_options *options)
 {
     struct server *s = g_new0(struct server, 1);
+    pthread_condattr_t attr;
 
     s->options = *options;
     s->options.scratch_dir =
@@ -41,7 +42,10 @@ struct server *server_new(const struct server_options *options)
     s->sinks = g_array_new(FALSE, FALSE, sizeof(struct sink));
     s->exports = g_ptr_array_new();
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->detached, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->detached, &attr);
+    pthread_condattr_destroy(&attr);
     return s;
 }
 

@@ -102,8 +102,12 @@ int server_export_add(struct server *s, const struct export_options *o, GError *
 int server_export_check_id(struct server *s, const char *id, GError **err);
 int server_export_check_name(struct server *s, const char *name, const char *description,
                              GError **err);
+/* Clients of an export that is taken away have so long to end in order. */
+#define EXPORT_GRACE_MS 2000u
 /* Take an export away. safe (hard false): refused with QEMU's words while clients are connected.
- * hard: its clients are cut off; BLOCK_EXPORT_DELETED follows when the last has gone. */
+ * hard: its clients' requests under way finish, later ones get ESHUTDOWN, and who has nothing under
+ * way is let go; who is still there after EXPORT_GRACE_MS is cut off. BLOCK_EXPORT_DELETED follows
+ * when the last has gone. */
 int server_export_del(struct server *s, const char *id, bool hard, GError **err);
 /* Take away all exports that have an id, hard (nbd-server-stop). Returns when all of them are gone,
  * with their clients, and what they occupied is free. */
@@ -130,10 +134,11 @@ const struct export_info *export_info(const struct export *e);
 /* The bitmaps whose contexts the export offers now: GPtrArray of references. */
 GPtrArray *export_bitmaps(struct export *e);
 
-/* A connection that has chosen an export (GO). cancel is called at most once, from any thread, when
- * the export goes away hard: it must make the connection end soon, and must not block or detach. */
+/* A connection that has chosen an export (GO). cancel is called, from any thread and with the
+ * registry's lock held, when the export goes away: to end in order and, once that has taken too
+ * long, with `cut`, to end at once. It must not block or detach. */
 struct export_client {
-    void (*cancel)(struct export_client *c);
+    void (*cancel)(struct export_client *c, bool cut);
     /* the registry's */
     struct export *export;
     GList link;

@@ -43,7 +43,10 @@ python_tests = \
 	tests/clients/test-guest.py \
 	tests/clients/test-main-job.py \
 	tests/clients/test-nbdcopy.py \
+	tests/clients/test-nbd-client.py \
+	tests/clients/test-nbdfuse.py \
 	tests/clients/test-nbdinfo.py \
+	tests/clients/test-replays.py \
 	tests/control/test-qmp-bitmaps.py \
 	tests/found/test-descriptors.py \
 	tests/found/test-registry.py \
@@ -63,6 +66,8 @@ python_tests = \
 	tests/conformance/test-others.py \
 	tests/model/test-model.py \
 	tests/nbd/test-block-status.py \
+	tests/nbd/test-exports.py \
+	tests/nbd/test-extended.py \
 	tests/nbd/test-handshake.py \
 	tests/nbd/test-meta-context.py \
 	tests/nbd/test-replies.py \
@@ -101,8 +106,12 @@ longer_tests = \
 	tests/unit/test-model \
 	tests/unit/test-schedules
 
+# With other people's newer programs, only by `make check-interop`.
+interop_tests = \
+	tests/interop/test-interop.py
+
 check_PROGRAMS += $(unit_tests)
-dist_check_SCRIPTS += $(python_tests) $(long_tests)
+dist_check_SCRIPTS += $(python_tests) $(long_tests) $(interop_tests)
 TESTS += $(unit_tests) $(python_tests)
 
 disk_harness = \
@@ -140,6 +149,7 @@ TEST_LIBS = \
 EXTRA_DIST += \
 	tests/clients/guest.py \
 	tests/clients/rig.py \
+	tests/interop/make-root tests/interop/peers.py \
 	tests/demo.sh tests/demo-guest.py tests/demo-pull.py \
 	tests/lib/fleece.py \
 	tests/lib/lsan.supp \
@@ -186,7 +196,12 @@ check-tsan:
 check-long:
 	FLEECE_LONG=1 FLEECE_TEST_TIMEOUT=3600 \
 	    $(MAKE) $(AM_MAKEFLAGS) check TESTS='$(long_tests) $(longer_tests)'
-.PHONY: check-tsan check-long
+# With newer clients, which are fetched once into the build folder, or are in $INTEROP_ROOT.
+check-interop:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(interop_tests)'
+distclean-local:
+	-rm -rf interop-root
+.PHONY: check-tsan check-long check-interop
 # The wire of the control socket needs no server.
 tests_unit_test_qmp_args_LDADD = $(QMP_LIBS)
 tests_unit_test_qmp_monitor_LDADD = $(QMP_LIBS)

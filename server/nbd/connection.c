@@ -27,19 +27,25 @@ void connection_cut(struct connection *c)
     stream_cut(&c->stream);
 }
 
-/* The registry: the export goes away hard. */
-static void cancel(struct export_client *client)
+/* The registry: the export goes away. */
+static void cancel(struct export_client *client, bool cut)
 {
     struct connection *c =
         (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, client));
-    connection_cut(c);
+
+    atomic_store(&c->leaving, true);
+    if (cut)
+        connection_cut(c);
+    else
+        connection_end_when_idle(c);
 }
 
-int connection_open(struct connection *c, struct export *e, bool structured, GError **err)
+int connection_open(struct connection *c, struct export *e, struct agreement agreed, GError **err)
 {
     const struct export_info *info = export_info(e);
 
     c->client.cancel = cancel;
+    atomic_store(&c->leaving, false); /* an export that it only asked about may have gone */
     if (!export_attach(e, &c->client))
         return fail(err, "it is being removed");
     c->attached = true;
@@ -60,7 +66,8 @@ int connection_open(struct connection *c, struct export *e, bool structured, GEr
         .size = node->size,
         .min_block = session_block_sizes(node).min,
         .readonly = node->readonly,
-        .structured = structured,
+        .structured = agreed.structured,
+        .extended = agreed.extended,
     };
     return 0;
 }
@@ -107,7 +114,8 @@ void *connection_main(void *connection)
     if (!c->stream.out_socket)
         block_sigpipe();
     if (handshake(c)) {
-        connection_debug(c, "uses export \"%s\"", export_info(c->export)->name);
+        connection_debug(c, "uses export \"%s\"%s", export_info(c->export)->name,
+                         c->session.rules.extended ? " with extended headers" : "");
         stream_tune(&c->stream, IDLE_SECONDS, n->send_seconds);
         if (export_info(c->export)->node->kind == NODE_VIEW)
             let_guests_go_first();

@@ -3,10 +3,10 @@
  * One client, from its acceptance to its end, and the engine that holds them all. Private to nbd/.
  *
  * A connection is a thread: handshake, transmission, end. Everything of it is that thread's alone,
- * but: phase and link (the engine's lock), stream_cut and stream_end_input on its stream, `waiting`
- * and `cut` (atomic), and what sender and crew guard themselves. It takes itself off the
- * engine's list, under the lock, before it closes its descriptors and frees anything; so who finds
- * it on the list with the lock held may touch these.
+ * but: phase and link (the engine's lock), stream_cut and stream_end_input on its stream,
+ * `waiting`, `leaving` and `cut` (atomic), and what sender and crew guard themselves. It takes
+ * itself off the engine's list, under the lock, before it closes its descriptors and frees
+ * anything; so who finds it on the list with the lock held may touch these.
  *
  * Lock order: the engine's lock, then a crew's. The registry may call cancel with its own lock
  * held; no lock of ours is held when we call the registry.
@@ -63,6 +63,7 @@ struct connection {
 
     struct stream stream;
     atomic_bool waiting; /* in transmission: the thread may be blocked in a receive */
+    atomic_bool leaving; /* its export goes away: end in order, as when the server ends */
     atomic_bool cut;     /* ended from outside: do not deal with what has been received */
     void *memory;        /* both buffers */
 
@@ -117,14 +118,24 @@ bool connection_enter_transmission(struct connection *c);
 /* The thread's last act: leave the lists, close, and tell who waits for it. */
 void connection_end(struct connection *c);
 
+/* Have it end as soon as nothing of it is under way; `leaving` or `ending` is set. Any thread that
+ * may touch it. */
+void connection_end_when_idle(struct connection *c);
+
 /* -- connection.c -- */
 void *connection_main(void *connection);
 void connection_cut(struct connection *c);
 /* A line of the debug log about this client. */
 void connection_debug(struct connection *c, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
+/* It is to end in order: what comes now gets ESHUTDOWN. */
+static inline bool connection_is_ending(struct connection *c)
+{
+    return atomic_load(&c->server->ending) || atomic_load(&c->leaving);
+}
+
 /* Attach to an export and open its node; fills session (but for the contexts) and rules. */
-int connection_open(struct connection *c, struct export *e, bool structured, GError **err);
+int connection_open(struct connection *c, struct export *e, struct agreement agreed, GError **err);
 void connection_close_export(struct connection *c);
 
 /* -- handshake.c -- */

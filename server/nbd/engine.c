@@ -103,14 +103,19 @@ int connection_start(struct nbd_server *n, struct port *port, int in, int out,
 
 /* ---- end ---- */
 
-/* Nothing is under way in the crew. A thread that is not waiting for input sees `ending` before it
- * waits again. */
+/* Nothing is under way in the crew. A thread that is not waiting for input sees that it is to
+ * end before it waits again. */
 static void end_waiting(void *connection)
 {
     struct connection *c = connection;
 
-    if (atomic_load(&c->waiting))
+    if (connection_is_ending(c) && atomic_load(&c->waiting))
         stream_end_input(&c->stream);
+}
+
+void connection_end_when_idle(struct connection *c)
+{
+    crew_when_idle(&c->crew, end_waiting, c);
 }
 
 bool connection_enter_transmission(struct connection *c)
@@ -192,7 +197,7 @@ static void begin_end(struct nbd_server *n)
     for (GList *i = n->connections.head; i != NULL; i = i->next) {
         struct connection *c = i->data;
         if (c->phase == PHASE_TRANSMISSION)
-            crew_when_idle(&c->crew, end_waiting, c);
+            connection_end_when_idle(c);
     }
 }
 

@@ -160,7 +160,7 @@ enum outcome execute(const struct session *s, struct lane *l, struct request *r,
         if (nowait)
             return MIGHT_BLOCK;
         if (!l->dead)
-            status_execute(s, l, r);
+            status_execute(s, l, r, payload);
         return EXECUTED;
     }
     int error = execute_plain(s, r, payload, node_flags(r, nowait));

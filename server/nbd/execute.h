@@ -19,8 +19,8 @@ enum outcome {
     WOULD_BLOCK, /* the same, and it is sure to */
 };
 
-/* Carry out a request that request_check has passed. `payload` is a write's data, whole: a write is
- * one call to the node, so that an instant is wholly before or after it.
+/* Carry out a request that request_check has passed. `payload` is what follows the header, whole: a
+ * write is one call to the node, so that an instant is wholly before or after it.
  *
  * nowait: only as far as it does not block. */
 enum outcome execute(const struct session *s, struct lane *l, struct request *r,

@@ -24,7 +24,7 @@ struct haggling {
     struct connection *c;
     int64_t deadline;
     bool fixed_newstyle, no_zeroes; /* the client's flags */
-    bool structured;
+    struct agreement agreed;
     struct meta_contexts contexts;
     uint32_t option; /* being dealt with */
     const uint8_t *data;
@@ -74,9 +74,10 @@ static bool open_export(struct haggling *h, struct export *e, char **why)
     struct connection *c = h->c;
     g_autoptr(GError) err = NULL;
 
-    if (connection_open(c, e, h->structured, &err) == 0) {
+    if (connection_open(c, e, h->agreed, &err) == 0) {
         const struct node_info *info = node_io_info(c->session.io);
-        c->session.rules.eflags = session_flags(info, h->structured, offers_multi_conn(c));
+        bool contexts = h->contexts.export == e && h->contexts.n > 0;
+        c->session.rules.eflags = session_flags(info, h->agreed, contexts, offers_multi_conn(c));
         return true;
     }
     /* What went wrong is our operator's business, and may name files. */
@@ -116,7 +117,21 @@ static enum next on_structured_reply(struct haggling *h)
         return option_error(h, error, why);
     if (h->c->server->options.no_structured_replies) /* old QEMUs want no other error here */
         return option_error(h, NBD_REP_ERR_UNSUP, "structured replies are switched off");
-    h->structured = true;
+    if (h->agreed.extended)
+        return option_error(h, NBD_REP_ERR_EXT_HEADER_REQD, "extended headers were agreed on");
+    h->agreed.structured = true;
+    return option_done(h);
+}
+
+static enum next on_extended_headers(struct haggling *h)
+{
+    const char *why;
+    uint32_t error = option_parse_empty(h->length, &why);
+    if (error != 0)
+        return option_error(h, error, why);
+    if (h->c->server->options.no_structured_replies)
+        return option_error(h, NBD_REP_ERR_UNSUP, "replies in chunks are switched off");
+    h->agreed = (struct agreement){.structured = true, .extended = true};
     return option_done(h);
 }
 
@@ -145,7 +160,7 @@ static void take_contexts(struct haggling *h)
         s->contexts = h->contexts;
         h->contexts = (struct meta_contexts){0};
     }
-    s->rules.status_contexts = h->structured && s->contexts.n > 0;
+    s->rules.status_contexts = h->agreed.structured ? s->contexts.n : 0;
 }
 
 static enum next on_info_go(struct haggling *h)
@@ -187,6 +202,10 @@ static enum next on_export_name(struct haggling *h)
     const char *why;
     g_autofree char *reason = NULL;
 
+    if (h->agreed.extended) {
+        connection_debug(h->c, "NBD_OPT_EXPORT_NAME after extended headers");
+        return NEXT_END;
+    }
     if (option_parse_name(h->data, h->length, &name, &why) != 0) {
         connection_debug(h->c, "NBD_OPT_EXPORT_NAME: %s", why);
         return NEXT_END;
@@ -216,7 +235,7 @@ static enum next on_meta_context(struct haggling *h)
 
     if (set)
         meta_contexts_clear(&h->contexts); /* whatever comes of it */
-    if (!h->structured)
+    if (!h->agreed.structured)
         return option_error(h, NBD_REP_ERR_INVALID, "structured replies come first");
     uint32_t error = option_parse_meta(h->data, h->length, &queries, &why);
     if (error != 0)
@@ -255,6 +274,8 @@ static enum next dispatch(struct haggling *h)
         return on_info_go(h);
     case NBD_OPT_STRUCTURED_REPLY:
         return on_structured_reply(h);
+    case NBD_OPT_EXTENDED_HEADERS:
+        return on_extended_headers(h);
     case NBD_OPT_LIST_META_CONTEXT:
     case NBD_OPT_SET_META_CONTEXT:
         return on_meta_context(h);

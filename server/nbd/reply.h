@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Replies of the transmission phase, laid out in a lane. The one place that knows their formats;
- * which of them a client gets follows from what it negotiated.
+ * which of them a client gets follows from what it negotiated: simple replies; structured chunks
+ * where there is something to carry, else simple replies; or extended chunks and nothing else.
  */
 #ifndef SERVER_NBD_REPLY_H
 #define SERVER_NBD_REPLY_H
@@ -9,8 +10,7 @@
 #include "server/nbd/lane.h"
 #include "server/nbd/session.h"
 
-/* Success, nothing to carry (for READ and BLOCK_STATUS under structured replies: the closing
- * chunk). */
+/* Success, nothing (more) to carry. */
 void reply_success(struct lane *l, const struct session *s, const struct request *r);
 
 /* `why` may be NULL: a sentence is found for the error. */
@@ -27,8 +27,9 @@ size_t reply_data_header_size(const struct session *s);
 void reply_data_header(uint8_t *p, const struct session *s, const struct request *r,
                        uint64_t offset, uint32_t length, bool done);
 
-/* A structured chunk's header, NBD_STRUCTURED_REPLY_SIZE bytes. */
-void reply_chunk_header(uint8_t *p, uint16_t flags, uint16_t type, uint64_t cookie,
-                        uint32_t length);
+/* A chunk's header, structured or extended, and its size. The payload of `length` bytes follows. */
+size_t reply_chunk_header_size(const struct session *s);
+void reply_chunk_header(uint8_t *p, const struct session *s, const struct request *r,
+                        uint16_t flags, uint16_t type, uint32_t length);
 
 #endif

@@ -6,21 +6,44 @@
 #include <errno.h>
 #include <stdlib.h>
 
-bool request_parse(const uint8_t *header, struct request *r)
+/* With extended headers a flag says what the length is: of a payload, which any command may bring,
+ * also one that must not, or of the export.
+ *
+ * Not for a write. The protocol makes clients set the flag there too, but QEMU (8.2 to 10.0 at
+ * least) does not, and sends the payload all the same; to take it at its word would break off every
+ * guest's first write. Without the flag no write could mean anything else. QEMU's server does as we
+ * do. */
+static void parse_extended_length(struct request *r, uint64_t length)
 {
-    if (load_be32(header) != NBD_REQUEST_MAGIC)
+    bool is_payload = r->type == NBD_CMD_WRITE || (r->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
+
+    r->payload = is_payload ? length : 0;
+    r->length = !is_payload || r->type == NBD_CMD_WRITE ? length : 0;
+}
+
+bool request_parse(const uint8_t *header, const struct request_rules *rules, struct request *r)
+{
+    uint32_t magic = rules->extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC;
+
+    if (load_be32(header) != magic)
         return false;
     r->flags = load_be16(header + 4);
     r->type = load_be16(header + 6);
     r->cookie = load_be64(header + 8);
-    r->offset = load_be64(header + 16);
-    r->length = load_be32(header + 24);
+    r->start = r->offset = load_be64(header + 16);
+    if (rules->extended) {
+        parse_extended_length(r, load_be64(header + 24));
+    } else {
+        r->length = load_be32(header + 24);
+        r->payload = r->type == NBD_CMD_WRITE ? r->length : 0;
+    }
     return true;
 }
 
-uint64_t request_payload(const struct request *r)
+/* A BLOCK_STATUS whose length and contexts are in its payload. */
+static bool is_filtered(const struct request *r)
 {
-    return r->type == NBD_CMD_WRITE ? r->length : 0;
+    return r->type == NBD_CMD_BLOCK_STATUS && (r->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
 }
 
 /* The flags that the protocol allows for the command with what was agreed. FUA goes with every
@@ -34,6 +57,10 @@ static uint16_t flags_allowed(const struct request *r, const struct request_rule
         if (rules->eflags & NBD_FLAG_SEND_DF)
             flags |= NBD_CMD_FLAG_DF;
         break;
+    case NBD_CMD_WRITE:
+        if (rules->extended)
+            flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
+        break;
     case NBD_CMD_WRITE_ZEROES:
         flags |= NBD_CMD_FLAG_NO_HOLE;
         if (rules->eflags & NBD_FLAG_SEND_FAST_ZERO)
@@ -41,6 +68,8 @@ static uint16_t flags_allowed(const struct request *r, const struct request_rule
         break;
     case NBD_CMD_BLOCK_STATUS:
         flags |= NBD_CMD_FLAG_REQ_ONE;
+        if (rules->eflags & NBD_FLAG_BLOCK_STATUS_PAYLOAD)
+            flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
         break;
     default:
         break;
@@ -79,7 +108,7 @@ static uint32_t check_command(const struct request *r, const struct request_rule
         needs = NBD_FLAG_SEND_CACHE;
         break;
     case NBD_CMD_BLOCK_STATUS:
-        if (!rules->status_contexts) {
+        if (rules->status_contexts == 0) {
             *why = "no metadata context was negotiated for this export";
             return NBD_EINVAL;
         }
@@ -95,8 +124,20 @@ static uint32_t check_command(const struct request *r, const struct request_rule
     return 0;
 }
 
-static uint32_t check_range(const struct request *r, const struct request_rules *rules,
-                            const char **why)
+/* Can the payload be a BLOCK_STATUS's? More ids than contexts: some are unknown, or there twice. */
+static uint32_t check_filter(const struct request *r, const struct request_rules *rules,
+                             const char **why)
+{
+    uint64_t most = STATUS_FILTER_HEAD + (uint64_t)rules->status_contexts * STATUS_FILTER_ID;
+
+    if (r->payload > STATUS_FILTER_HEAD && r->payload <= most && r->payload % STATUS_FILTER_ID == 0)
+        return 0;
+    *why = "the payload is not a length and some of the negotiated metadata contexts";
+    return NBD_EINVAL;
+}
+
+uint32_t request_check_range(const struct request *r, const struct request_rules *rules,
+                             const char **why)
 {
     if (r->type == NBD_CMD_FLUSH) {
         if (r->offset == 0 && r->length == 0)
@@ -113,6 +154,10 @@ static uint32_t check_range(const struct request *r, const struct request_rules 
         *why = "the request is not aligned to the minimum block size";
         return NBD_EINVAL;
     }
+    if (r->type == NBD_CMD_BLOCK_STATUS && r->length == 0) {
+        *why = "a block status request has a length";
+        return NBD_EINVAL;
+    }
     return 0;
 }
 
@@ -125,16 +170,14 @@ uint32_t request_check(const struct request *r, const struct request_rules *rule
         *why = "a flag is unknown or not allowed for this command";
         return NBD_EINVAL;
     }
-    error = check_range(r, rules, why);
+    if (is_filtered(r))
+        return check_filter(r, rules, why);
+    error = request_check_range(r, rules, why);
     if (error != 0)
         return error;
     if (r->type == NBD_CMD_READ && r->length > NBD_MAX_PAYLOAD) {
         *why = "the read is longer than the maximum payload";
         return rules->structured ? NBD_EOVERFLOW : NBD_EINVAL;
-    }
-    if (r->type == NBD_CMD_BLOCK_STATUS && r->length == 0) {
-        *why = "a block status request has a length";
-        return NBD_EINVAL;
     }
     return 0;
 }

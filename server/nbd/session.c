@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/session.h"
 
-uint16_t session_flags(const struct node_info *info, bool structured, bool multi_conn)
+uint16_t session_flags(const struct node_info *info, struct agreement agreed, bool contexts,
+                       bool multi_conn)
 {
     uint16_t flags = NBD_FLAG_HAS_FLAGS;
 
@@ -22,12 +23,14 @@ uint16_t session_flags(const struct node_info *info, bool structured, bool multi
         if (info->can_fast_zero)
             flags |= NBD_FLAG_SEND_FAST_ZERO;
     }
-    if (structured)
+    if (agreed.structured)
         flags |= NBD_FLAG_SEND_DF;
     if (info->can_multi_conn && multi_conn)
         flags |= NBD_FLAG_CAN_MULTI_CONN;
     if (info->can_cache)
         flags |= NBD_FLAG_SEND_CACHE;
+    if (agreed.extended && contexts)
+        flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
     return flags;
 }
 

@@ -15,8 +15,15 @@ struct session {
     struct meta_contexts contexts;
 };
 
-/* The transmission flags for a client of this node. */
-uint16_t session_flags(const struct node_info *info, bool structured, bool multi_conn);
+/* What the handshake has agreed on how the two of them talk. */
+struct agreement {
+    bool structured; /* replies in chunks */
+    bool extended;   /* extended headers; then structured too */
+};
+
+/* The transmission flags for a client of this node. `contexts`: it has selected some. */
+uint16_t session_flags(const struct node_info *info, struct agreement agreed, bool contexts,
+                       bool multi_conn);
 
 /* The three sizes of NBD_INFO_BLOCK_SIZE, made to keep the protocol's rules whatever the plugin
  * says. */

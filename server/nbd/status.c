@@ -14,6 +14,9 @@
 
 /* Extents of one reply, over all its contexts. */
 #define EXTENTS_BUDGET (1u << 19)
+/* Calls of a backend for one context of one reply. One that tells 4 KiB at a time would be busy for
+ * hours with a request for terabytes; the client asks for the rest. */
+#define BACKEND_CALLS 4096u
 
 static size_t extents_per_context(const struct session *s)
 {
@@ -85,9 +88,11 @@ static int allocation(const struct session *s, uint64_t offset, uint64_t length,
                       struct extents *e)
 {
     size_t most = extents_per_context(s);
-    uint32_t enough = one ? s->rules.min_block : UINT32_MAX;
+    uint64_t enough = one ? MIN(s->rules.min_block, length) : length;
 
-    while (e->total < length && e->total < (one ? enough : UINT64_MAX) && e->count < most) {
+    for (unsigned n = 0; e->total < enough && e->count < most; n++) {
+        if (n >= BACKEND_CALLS && e->total >= s->rules.min_block)
+            return 0;
         uint64_t before = e->total;
         int r =
             node_extents(s->io, length - e->total, offset + e->total, one ? BACKEND_REQ_ONE : 0, e);
@@ -122,65 +127,155 @@ static int query(const struct session *s, const struct meta_context *c, const st
     return 0;
 }
 
+/* ---- which contexts ---- */
+
+/* The contexts that a reply is about, in the order of its chunks. */
+struct chosen {
+    const struct meta_context *list[META_CONTEXTS_MAX];
+    unsigned n;
+};
+
+static const struct meta_context *find_context(const struct session *s, uint32_t id)
+{
+    for (unsigned i = 0; i < s->contexts.n; i++) {
+        if (s->contexts.list[i].id == id)
+            return &s->contexts.list[i];
+    }
+    return NULL;
+}
+
+static bool is_chosen(const struct chosen *c, const struct meta_context *context)
+{
+    for (unsigned i = 0; i < c->n; i++) {
+        if (c->list[i] == context)
+            return true;
+    }
+    return false;
+}
+
+/* All of the client's, or those that its payload names. False: one is unknown or named twice. */
+static bool choose(const struct session *s, const struct request *r, const uint8_t *payload,
+                   struct chosen *c)
+{
+    c->n = 0;
+    if (r->payload == 0) {
+        for (; c->n < s->contexts.n; c->n++)
+            c->list[c->n] = &s->contexts.list[c->n];
+        return true;
+    }
+    for (uint64_t at = STATUS_FILTER_HEAD; at < r->payload; at += STATUS_FILTER_ID) {
+        const struct meta_context *context = find_context(s, load_be32(payload + at));
+        /* Without repetitions there is room for all. */
+        if (context == NULL || is_chosen(c, context))
+            return false;
+        c->list[c->n++] = context;
+    }
+    return true;
+}
+
+uint32_t status_filter(const struct session *s, struct request *r, const uint8_t *payload,
+                       const char **why)
+{
+    struct chosen chosen;
+
+    if (!choose(s, r, payload, &chosen)) {
+        *why = "a metadata context was not negotiated, or is named twice";
+        return NBD_EINVAL;
+    }
+    r->length = load_be64(payload);
+    return request_check_range(r, &s->rules, why);
+}
+
+/* ---- the reply ---- */
+
 /* Every context's list, all cut to the shortest. */
-static int query_all(const struct session *s, const struct request *r, struct extents *lists)
+static int query_all(const struct session *s, const struct request *r, const struct chosen *c,
+                     struct extents *lists)
 {
     uint64_t total = r->length;
 
-    for (unsigned i = 0; i < s->contexts.n; i++) {
-        int error = query(s, &s->contexts.list[i], r, total, &lists[i]);
+    for (unsigned i = 0; i < c->n; i++) {
+        int error = query(s, c->list[i], r, total, &lists[i]);
         if (error != 0)
             return error;
         total = lists[i].total;
     }
-    for (unsigned i = 0; i < s->contexts.n; i++)
+    for (unsigned i = 0; i < c->n; i++)
         extents_truncate(&lists[i], total);
     return 0;
 }
 
-static void put_extents(struct lane *l, const struct extent *list, size_t n)
+static size_t descriptor_size(const struct session *s)
 {
-    uint8_t *p = lane_reserve(l, n * 8);
-    for (size_t i = 0; i < n; i++) {
-        store_be32(p + i * 8, (uint32_t)list[i].length);
-        store_be32(p + i * 8 + 4, list[i].flags);
-    }
-    lane_commit(l, n * 8);
+    return s->rules.extended ? 16 : 8;
 }
 
-static void put_context(struct lane *l, const struct request *r, uint32_t id,
-                        const struct extents *e, bool done)
+static void put_extents(const struct session *s, struct lane *l, const struct extent *list,
+                        size_t n)
 {
-    const size_t head = NBD_STRUCTURED_REPLY_SIZE + 4, slice = 4096;
-    bool hold = head + e->count * 8 > l->size;
+    size_t size = descriptor_size(s);
+    uint8_t *p = lane_reserve(l, n * size);
+
+    for (size_t i = 0; i < n; i++, p += size) {
+        if (s->rules.extended) {
+            store_be64(p, list[i].length);
+            store_be64(p + 8, list[i].flags);
+        } else {
+            store_be32(p, (uint32_t)list[i].length);
+            store_be32(p + 4, list[i].flags);
+        }
+    }
+    lane_commit(l, n * size);
+}
+
+/* The header of a context's chunk: so many descriptors follow. */
+static void put_head(const struct session *s, struct lane *l, const struct request *r, uint32_t id,
+                     size_t count, bool done)
+{
+    size_t header = reply_chunk_header_size(s), rest = s->rules.extended ? 8 : 4;
+    uint16_t type =
+        s->rules.extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS;
+    uint8_t *p = lane_reserve(l, header + rest);
+
+    reply_chunk_header(p, s, r, done ? NBD_REPLY_FLAG_DONE : 0, type,
+                       (uint32_t)(rest + count * descriptor_size(s)));
+    store_be32(p + header, id);
+    if (s->rules.extended)
+        store_be32(p + header + 4, (uint32_t)count);
+    lane_commit(l, header + rest);
+}
+
+static void put_context(const struct session *s, struct lane *l, const struct request *r,
+                        uint32_t id, const struct extents *e, bool done)
+{
+    const size_t slice = 2048;
+    size_t whole = reply_chunk_header_size(s) + 8 + e->count * descriptor_size(s);
+    bool hold = whole > l->size;
 
     if (hold)
         lane_hold(l);
     else
-        lane_reserve(l, head + e->count * 8);
-    uint8_t *p = lane_reserve(l, head);
-    reply_chunk_header(p, done ? NBD_REPLY_FLAG_DONE : 0, NBD_REPLY_TYPE_BLOCK_STATUS, r->cookie,
-                       (uint32_t)(4 + e->count * 8));
-    store_be32(p + NBD_STRUCTURED_REPLY_SIZE, id);
-    lane_commit(l, head);
+        lane_reserve(l, whole);
+    put_head(s, l, r, id, e->count, done);
     for (size_t i = 0; i < e->count; i += slice)
-        put_extents(l, e->list + i, MIN(slice, e->count - i));
+        put_extents(s, l, e->list + i, MIN(slice, e->count - i));
     if (hold)
         lane_release(l);
 }
 
-void status_execute(const struct session *s, struct lane *l, const struct request *r)
+void status_execute(const struct session *s, struct lane *l, const struct request *r,
+                    const uint8_t *payload)
 {
-    unsigned n = s->contexts.n;
     struct extents lists[META_CONTEXTS_MAX] = {0};
+    struct chosen chosen;
 
-    int error = query_all(s, r, lists);
+    int error = choose(s, r, payload, &chosen) ? query_all(s, r, &chosen, lists) : -EINVAL;
     if (error != 0) {
         reply_error(l, s, r, request_error(r, error), NULL);
     } else {
-        for (unsigned i = 0; i < n; i++)
-            put_context(l, r, s->contexts.list[i].id, &lists[i], i + 1 == n);
+        for (unsigned i = 0; i < chosen.n; i++)
+            put_context(s, l, r, chosen.list[i]->id, &lists[i], i + 1 == chosen.n);
     }
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < chosen.n; i++)
         extents_free(&lists[i]);
 }

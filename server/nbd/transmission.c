@@ -42,10 +42,6 @@
 #define SEND_EARLY         (32u << 10)
 #define SEND_EARLY_REPLIES 8u
 
-/* Where the buffer is filled from: a payload behind the first header is then aligned to a cache
- * line, which copying to and from there is quicker for (lane.h). */
-#define RECEIVE_BEGIN (LANE_ALIGNMENT - NBD_REQUEST_SIZE)
-
 enum step {
     STEP_NEXT, /* go on */
     STEP_END,  /* in order: let everything finish */
@@ -55,6 +51,18 @@ enum step {
 static size_t received(const struct connection *c)
 {
     return c->in.end - c->in.begin;
+}
+
+static size_t header_size(const struct connection *c)
+{
+    return request_header_size(&c->session.rules);
+}
+
+/* Where the buffer is filled from: a payload behind the first header is then aligned to a cache
+ * line, which copying to and from there is quicker for (lane.h). */
+static size_t receive_begin(const struct connection *c)
+{
+    return LANE_ALIGNMENT - header_size(c);
 }
 
 static uint64_t now_ns(void)
@@ -67,16 +75,18 @@ static uint64_t now_ns(void)
 /* ---- receiving ---- */
 
 /* Make room for `need` bytes from in.begin on, and for a good receive behind what is there. */
-static void make_room(struct receive_buffer *in, size_t need)
+static void make_room(struct connection *c, size_t need)
 {
+    struct receive_buffer *in = &c->in;
+    const size_t begin = receive_begin(c);
     size_t have = in->end - in->begin, behind = RECEIVE_BUFFER - in->end;
 
     if (have == 0) {
-        in->begin = in->end = RECEIVE_BEGIN;
+        in->begin = in->end = begin;
     } else if (RECEIVE_BUFFER - in->begin < need || (behind < RECEIVE_PIECE && have < 16384)) {
-        memmove(in->bytes + RECEIVE_BEGIN, in->bytes + in->begin, have);
-        in->begin = RECEIVE_BEGIN;
-        in->end = RECEIVE_BEGIN + have;
+        memmove(in->bytes + begin, in->bytes + in->begin, have);
+        in->begin = begin;
+        in->end = begin + have;
     }
 }
 
@@ -94,7 +104,7 @@ static void rest(struct connection *c)
 static bool receive_watched(struct connection *c)
 {
     c->watch = false;
-    make_room(&c->in, NBD_REQUEST_SIZE);
+    make_room(c, header_size(c));
     ssize_t n = stream_receive_now(&c->stream, c->in.bytes + c->in.end,
                                    MIN(RECEIVE_PIECE, RECEIVE_BUFFER - c->in.end));
     handover_watched(&c->handover, n > 0 || received(c) > 0);
@@ -133,15 +143,15 @@ static ssize_t receive_awake(struct connection *c, void *to, size_t length)
     return n;
 }
 
-/* Wait for input. When the server ends and nothing of ours is under way, what has arrived is all:
- * who sets `ending` looks at `waiting` afterwards, we do it the other way round, so one of us sees
- * the other. */
+/* Wait for input. When we are to end and nothing of ours is under way, what has arrived is all: who
+ * sets `ending` or `leaving` looks at `waiting` afterwards, we do it the other way round, so one of
+ * us sees the other. */
 static ssize_t receive(struct connection *c, void *to, size_t length)
 {
     ssize_t n;
 
     atomic_store(&c->waiting, true);
-    if (atomic_load(&c->server->ending) && crew_is_idle(&c->crew)) {
+    if (connection_is_ending(c) && crew_is_idle(&c->crew)) {
         n = stream_receive_now(&c->stream, to, length);
         n = n == -EAGAIN ? 0 : n;
     } else {
@@ -158,7 +168,7 @@ static enum step receive_more(struct connection *c, size_t need)
         return STEP_NEXT;
     lane_flush(&c->lane);
     c->gathered = 0;
-    make_room(&c->in, need);
+    make_room(c, need);
     size_t missing = need - received(c), space = RECEIVE_BUFFER - c->in.end;
     size_t ask = missing >= LARGE_REST ? missing : MIN(RECEIVE_PIECE, space);
     ssize_t n;
@@ -180,9 +190,9 @@ static size_t job_charge(const struct connection *c, const struct request *r)
     case NBD_CMD_READ:
         return MIN(r->length, READ_PIECE);
     case NBD_CMD_BLOCK_STATUS:
-        return status_charge(&c->session);
+        return status_charge(&c->session) + r->payload;
     default:
-        return request_payload(r);
+        return r->payload;
     }
 }
 
@@ -245,12 +255,12 @@ static struct job *make_job(struct connection *c, const struct request *r, const
     lane_align(&job->lane, reply_data_header_size(&c->session));
     if (payload == NULL)
         return job;
-    job->payload = malloc(r->length);
+    job->payload = malloc(r->payload);
     if (job->payload == NULL) {
         free(job);
         return NULL;
     }
-    memcpy(job->payload, payload, r->length);
+    memcpy(job->payload, payload, r->payload);
     return job;
 }
 
@@ -318,7 +328,7 @@ static enum step refuse(struct connection *c, const struct request *r, uint32_t 
     connection_debug(c, "%s of %" PRIu64 " bytes at %" PRIu64 ": refused: %s", request_name(r),
                      r->length, r->offset, why ? why : request_error_text(error));
     c->refusal = (struct refusal){.request = *r, .error = error, .why = why};
-    c->skip = request_payload(r);
+    c->skip = r->payload;
     return c->skip > 0 ? STEP_NEXT : reply_refusal(c);
 }
 
@@ -373,7 +383,7 @@ static enum step large_write(struct connection *c, struct request *r)
         crew_job_done(job); /* nothing laid out: it is just forgotten */
         return STEP_END;
     }
-    if (execute_here(c, r, job->payload, received(c) < NBD_REQUEST_SIZE))
+    if (execute_here(c, r, job->payload, received(c) < header_size(c)))
         crew_job_done(job);
     else
         start_job(c, job);
@@ -394,8 +404,8 @@ static enum step skip_payload(struct connection *c)
 /* What is wrong with the request, if anything. */
 static uint32_t check(struct connection *c, const struct request *r, const char **why)
 {
-    if (atomic_load(&c->server->ending)) {
-        *why = NULL;
+    if (connection_is_ending(c)) {
+        *why = atomic_load(&c->leaving) ? "the export is being removed" : NULL;
         return NBD_ESHUTDOWN;
     }
     return request_check(r, &c->session.rules, why);
@@ -411,42 +421,48 @@ static void send_early(struct connection *c)
 
 static enum step one_request(struct connection *c)
 {
+    const size_t header = header_size(c);
     struct request r;
     const char *why = NULL;
 
     if (c->skip > 0)
         return skip_payload(c);
-    if (received(c) < NBD_REQUEST_SIZE)
-        return receive_more(c, NBD_REQUEST_SIZE);
-    if (!request_parse(c->in.bytes + c->in.begin, &r)) {
+    if (received(c) < header)
+        return receive_more(c, header);
+    if (!request_parse(c->in.bytes + c->in.begin, &c->session.rules, &r)) {
         connection_debug(c, "a request with a wrong magic number");
         return STEP_CUT;
     }
     if (r.type == NBD_CMD_DISC)
         return STEP_END;
 
-    uint64_t payload = request_payload(&r);
-    if (payload > NBD_MAX_PAYLOAD) {
-        connection_debug(c, "a write of %" PRIu64 " bytes is more than anybody may send", payload);
+    if (r.payload > NBD_MAX_PAYLOAD) {
+        connection_debug(c, "a payload of %" PRIu64 " bytes is more than anybody may send",
+                         r.payload);
         return STEP_CUT;
     }
     uint32_t error = check(c, &r, &why);
     if (error != 0) {
-        c->in.begin += NBD_REQUEST_SIZE;
+        c->in.begin += header;
         return refuse(c, &r, error, why);
     }
-    if (payload > IN_PLACE_PAYLOAD) {
-        c->in.begin += NBD_REQUEST_SIZE;
+    if (r.payload > IN_PLACE_PAYLOAD) {
+        c->in.begin += header;
         return large_write(c, &r);
     }
-    size_t size = NBD_REQUEST_SIZE + payload;
-    if (received(c) < size)
-        return receive_more(c, size);
+    if (received(c) < header + r.payload)
+        return receive_more(c, header + r.payload);
 
-    const uint8_t *data = payload > 0 ? c->in.bytes + c->in.begin + NBD_REQUEST_SIZE : NULL;
-    c->in.begin += size;
+    const uint8_t *data = r.payload > 0 ? c->in.bytes + c->in.begin + header : NULL;
+    c->in.begin += header;
+    if (data != NULL && r.type == NBD_CMD_BLOCK_STATUS) {
+        error = status_filter(&c->session, &r, data, &why);
+        if (error != 0)
+            return refuse(c, &r, error, why);
+    }
+    c->in.begin += r.payload;
     const uint64_t whole = r.length;
-    if (!execute_here(c, &r, data, received(c) < NBD_REQUEST_SIZE)) {
+    if (!execute_here(c, &r, data, received(c) < header)) {
         if (r.length < whole) /* chunks of its reply are laid out: a worker's come after them */
             lane_flush(&c->lane);
         hand_over(c, &r, data);

@@ -9,6 +9,8 @@ without forgiving anything. No client library is involved that could hide a mist
     c.request(READ, 0, 4096)          # a cookie
     r = c.reply()                     # one message, or:
     c.read(0, 4096)                   # request, all of its reply, checked
+
+c.extended() in the place of c.structured(): the rest is the same, with extended headers.
 """
 
 import socket
@@ -18,8 +20,10 @@ INIT_MAGIC = 0x4E42444D41474943
 OPTION_MAGIC = 0x49484156454F5054
 OPTION_REPLY_MAGIC = 0x3E889045565A9
 REQUEST_MAGIC = 0x25609513
+EXTENDED_REQUEST_MAGIC = 0x21E41C71
 SIMPLE_MAGIC = 0x67446698
 CHUNK_MAGIC = 0x668E33EF
+EXTENDED_CHUNK_MAGIC = 0x6E8A278C
 
 FIXED_NEWSTYLE, NO_ZEROES = 1, 2
 
@@ -42,7 +46,7 @@ COMMANDS = (READ, WRITE, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS)
 FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO, PAYLOAD_LEN = (1 << i for i in range(6))
 
 DONE = 1
-TYPE_NONE, TYPE_DATA, TYPE_HOLE, TYPE_STATUS = 0, 1, 2, 5
+TYPE_NONE, TYPE_DATA, TYPE_HOLE, TYPE_STATUS, TYPE_STATUS_EXT = 0, 1, 2, 5, 6
 TYPE_ERROR, TYPE_ERROR_OFFSET = 0x8001, 0x8002
 
 EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP, ESHUTDOWN = (
@@ -93,10 +97,10 @@ class Client:
     def __init__(self, where, flags=FIXED_NEWSTYLE | NO_ZEROES):
         """flags None: connected only, nothing received yet."""
         self.socket = connect(where)
-        self.is_structured = False
+        self.is_structured = self.is_extended = False
         self.contexts = {}
         self._cookie = 0
-        self._asked = {}  # cookie -> (type, length) of requests under way
+        self._asked = {}  # cookie -> (type, offset, length) of requests under way
         if flags is not None:
             self.greet(flags)
 
@@ -190,6 +194,11 @@ class Client:
         assert (final, replies) == (REP_ACK, []), hex(final)
         self.is_structured = True
 
+    def extended(self):
+        final, replies = self.option(OPT_EXTENDED_HEADERS)
+        assert (final, replies) == (REP_ACK, []), hex(final)
+        self.is_structured = self.is_extended = True
+
     def list(self):
         """[(name, description)]"""
         final, replies = self.option(OPT_LIST)
@@ -272,22 +281,34 @@ class Client:
 
     # ---- transmission ----
 
-    def request(self, type, offset=0, length=0, flags=0, cookie=None, data=b"",
-                magic=REQUEST_MAGIC):
-        """Send a request; its cookie."""
+    def request(self, type, offset=0, length=0, flags=0, cookie=None, data=b"", magic=None):
+        """Send a request; its cookie. With extended headers a write with data gets PAYLOAD_LEN."""
         if cookie is None:
             self._cookie += 1
             cookie = self._cookie
-        self._asked[cookie] = type, length
-        self.send(struct.pack(">IHHQQI", magic, flags, type, cookie, offset, length) + data)
+        self._asked[cookie] = type, offset, length
+        if self.is_extended and type == WRITE and data:
+            flags |= PAYLOAD_LEN
+        form = ">IHHQQQ" if self.is_extended else ">IHHQQI"
+        if magic is None:
+            magic = EXTENDED_REQUEST_MAGIC if self.is_extended else REQUEST_MAGIC
+        self.send(struct.pack(form, magic, flags, type, cookie, offset, length) + data)
         return cookie
+
+    def request_filtered(self, offset, length, ids, flags=0):
+        """A BLOCK_STATUS for these contexts alone (extended headers); its cookie."""
+        data = struct.pack(">Q", length) + b"".join(struct.pack(">I", i) for i in ids)
+        return self.request(BLOCK_STATUS, offset, len(data), flags | PAYLOAD_LEN, data=data)
 
     def reply(self):
         """The next message."""
         magic, = self.unpack(">I")
-        if magic == SIMPLE_MAGIC:
+        if self.is_extended:
+            assert magic == EXTENDED_CHUNK_MAGIC, hex(magic)
+            reply = self._chunk()
+        elif magic == SIMPLE_MAGIC:
             error, cookie = self.unpack(">IQ")
-            type, length = self._asked[cookie]
+            type, _, length = self._asked[cookie]
             assert not (self.is_structured and type in (READ, BLOCK_STATUS)), "simple reply to READ"
             data = self.receive(length) if type == READ and error == 0 else b""
             reply = Reply(cookie, simple=True, error=error, data=data)
@@ -299,8 +320,14 @@ class Client:
         return reply
 
     def _chunk(self):
-        flags, type, cookie, length = self.unpack(">HHQI")
+        if self.is_extended:
+            flags, type, cookie, offset, length = self.unpack(">HHQQQ")
+        else:
+            flags, type, cookie, length = self.unpack(">HHQI")
         assert cookie in self._asked, f"nobody asked with cookie {cookie}"
+        if self.is_extended:
+            assert offset == self._asked[cookie][1], f"the request's offset is not {offset}"
+            assert length <= MAX_PAYLOAD + 8, length
         payload = self.receive(length)
         reply = Reply(cookie, flags=flags, type=type)
         assert flags in (0, DONE)
@@ -315,7 +342,13 @@ class Client:
             reply.offset, n = struct.unpack(">QI", payload)
             assert n > 0
             reply.data = bytes(n)
+        elif type == TYPE_STATUS_EXT:
+            assert self.is_extended and length >= 24
+            reply.context, count = struct.unpack_from(">II", payload)
+            assert length == 8 + 16 * count
+            reply.extents = list(struct.iter_unpack(">QQ", payload[8:]))
         elif type == TYPE_STATUS:
+            assert not self.is_extended
             assert length >= 12 and (length - 4) % 8 == 0
             reply.context, = struct.unpack_from(">I", payload)
             reply.extents = list(struct.iter_unpack(">II", payload[4:]))
@@ -378,20 +411,29 @@ class Client:
 
     def block_status(self, offset, length, flags=0):
         """{context name: [(length, flags)]}, checked."""
-        messages = self.replies(self.request(BLOCK_STATUS, offset, length, flags))
+        return self._status(self.request(BLOCK_STATUS, offset, length, flags), length, flags,
+                            self.contexts)
+
+    def filtered_status(self, offset, length, names, flags=0):
+        """The same for these contexts alone."""
+        ids = [self.contexts[name] for name in names]
+        return self._status(self.request_filtered(offset, length, ids, flags), length, flags, names)
+
+    def _status(self, cookie, length, flags, expected):
+        messages = self.replies(cookie)
         assert not any(m.error for m in messages), messages
         names = {id: name for name, id in self.contexts.items()}
         status = {}
         for m in messages:
             if m.type == TYPE_NONE:
                 continue
-            assert m.type == TYPE_STATUS
+            assert m.type in (TYPE_STATUS, TYPE_STATUS_EXT)
             assert names[m.context] not in status, "two chunks for one context"
             assert m.extents and all(n > 0 for n, _ in m.extents)
             assert sum(n for n, _ in m.extents[:-1]) < length
             assert all(a[1] != b[1] for a, b in zip(m.extents, m.extents[1:])), "unmerged"
             status[names[m.context]] = m.extents
-        assert set(status) == set(self.contexts)
+        assert set(status) == set(expected)
         if flags & REQ_ONE:
             assert all(len(e) == 1 and e[0][0] <= length for e in status.values())
         return status
@@ -400,7 +442,7 @@ class Client:
         """One context's whole map, merged: [(length, flags)]."""
         result, end = [], offset + length
         while offset < end:
-            n = min(end - offset, at_a_time or (1 << 32) - (1 << 16))
+            n = min(end - offset, at_a_time or (end if self.is_extended else (1 << 32) - (1 << 16)))
             for size, flags in self.block_status(offset, n)[name]:
                 if result and result[-1][1] == flags:
                     result[-1] = (result[-1][0] + size, flags)

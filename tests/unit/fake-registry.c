@@ -212,13 +212,13 @@ struct export *fake_add(struct server *s, const char *name, const struct node_in
     return e;
 }
 
-void fake_remove(struct server *s, struct export *e, bool hard)
+void fake_remove(struct server *s, struct export *e, bool cut)
 {
     pthread_mutex_lock(&s->lock);
     e->gone = true;
-    for (GList *i = e->clients.head; hard && i != NULL; i = i->next) {
+    for (GList *i = e->clients.head; i != NULL; i = i->next) {
         struct export_client *c = i->data;
-        c->cancel(c);
+        c->cancel(c, cut);
     }
     pthread_mutex_unlock(&s->lock);
 }

@@ -25,8 +25,9 @@ void fake_free(struct server *s);
 /* An export of a disk of its own; *info is copied, with 0 in a field standing for a usual value.
  * Owned by the registry. */
 struct export *fake_add(struct server *s, const char *name, const struct node_info *info);
-/* As block-export-del: no longer found; `hard` cancels its clients. */
-void fake_remove(struct server *s, struct export *e, bool hard);
+/* As block-export-del, mode hard: no longer found, its clients are to end; `cut`: those that are
+ * still there have had their time. */
+void fake_remove(struct server *s, struct export *e, bool cut);
 uint8_t *fake_bytes(struct export *e);
 
 /* A dirty bitmap that says: `run` bytes clean, `run` bytes dirty, and so on. 0: all clean. */

@@ -496,14 +496,36 @@ static void test_export_removed(void)
     fake_hold(r.registry, 4096);
     client_request(&c, 0, READ, 1, 4096, 512);
     fake_wait_held(r.registry, 1);
-    fake_remove(r.registry, r.disk, true);
-    client_expect_end(&c);
+    fake_remove(r.registry, r.disk, false);
+    client_request(&c, 0, READ, 2, 0, 512);
+    client_expect_error(&c, 2, NBD_ESHUTDOWN);
     fake_release(r.registry, 4096);
+    client_expect_success(&c, 1, 512);
+    client_expect_end(&c);
     rig_wait_gone(&r, 1);
     struct client late = rig_connect(&r);
     client_greet(&late, NBD_FLAG_FIXED_NEWSTYLE);
     g_assert_cmphex(client_go_option(&late, NBD_OPT_GO, "disk"), ==, NBD_REP_ERR_UNKNOWN);
     client_close(&late);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* The time for that is over: what is under way has no answer any more. */
+static void test_export_cut(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, false);
+    fake_hold(r.registry, 4096);
+    client_request(&c, 0, READ, 1, 4096, 512);
+    fake_wait_held(r.registry, 1);
+    fake_remove(r.registry, r.disk, false);
+    fake_remove(r.registry, r.disk, true);
+    client_expect_end(&c);
+    fake_release(r.registry, 4096);
+    rig_wait_gone(&r, 1);
     client_close(&c);
     rig_end(&r);
 }
@@ -678,6 +700,7 @@ int main(int argc, char **argv)
     g_test_add_func("/nbd/orderly-end-inline", test_orderly_end_inline);
     g_test_add_func("/nbd/grace", test_grace);
     g_test_add_func("/nbd/export-removed", test_export_removed);
+    g_test_add_func("/nbd/export-cut", test_export_cut);
     g_test_add_func("/nbd/wrong-magic", test_wrong_magic);
     g_test_add_func("/nbd/gigantic-write", test_gigantic_write);
     g_test_add_func("/nbd/refused-writes", test_refused_writes);

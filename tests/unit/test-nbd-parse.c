@@ -4,6 +4,7 @@
  */
 #include "server/nbd/handover.h"
 #include "server/nbd/option.h"
+#include "server/nbd/reply.h"
 #include "server/nbd/session.h"
 #include "server/nbd/status.h"
 
@@ -85,8 +86,60 @@ static const struct request_rules everything = {
               NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_DF | NBD_FLAG_SEND_CACHE |
               NBD_FLAG_SEND_FAST_ZERO,
     .structured = true,
-    .status_contexts = true,
+    .status_contexts = 1,
 };
+
+/* A request's header on the heap, so that a sanitizer sees who reads beyond it. */
+static uint8_t *make_header(bool extended, uint16_t flags, uint16_t type, uint64_t length)
+{
+    uint8_t *h = g_malloc(extended ? NBD_EXTENDED_REQUEST_SIZE : NBD_REQUEST_SIZE);
+
+    store_be32(h, extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);
+    store_be16(h + 4, flags);
+    store_be16(h + 6, type);
+    store_be64(h + 8, 0x1122334455667788);
+    store_be64(h + 16, 0x99aabbccddeeff00);
+    if (extended)
+        store_be64(h + 24, length);
+    else
+        store_be32(h + 24, (uint32_t)length);
+    return h;
+}
+
+static struct request parsed(bool extended, uint16_t flags, uint16_t type, uint64_t length)
+{
+    const struct request_rules rules = {.structured = extended, .extended = extended};
+    const struct request_rules other = {.structured = true, .extended = !extended};
+    g_autofree uint8_t *header = make_header(extended, flags, type, length);
+    struct request r;
+
+    g_assert_true(request_parse(header, &rules, &r));
+    g_assert_cmphex(r.cookie, ==, 0x1122334455667788);
+    g_assert_cmphex(r.offset, ==, 0x99aabbccddeeff00);
+    g_assert_cmphex(r.start, ==, r.offset);
+    g_assert_cmphex(r.flags, ==, flags);
+    g_assert_cmphex(r.type, ==, type);
+    g_assert_false(request_parse(header, &other, &r)); /* the magic is looked at first */
+    return r;
+}
+
+/* Which of the two lengths the header's is. */
+static void test_header(void)
+{
+    const uint64_t large = 0x123456789abcdef0;
+
+    for (uint16_t type = 0; type < 10; type++) {
+        struct request r = parsed(false, NBD_CMD_FLAG_PAYLOAD_LEN, type, 4096);
+        g_assert_cmpuint(r.length, ==, 4096);
+        g_assert_cmpuint(r.payload, ==, type == NBD_CMD_WRITE ? 4096 : 0);
+        r = parsed(true, 0, type, large);
+        g_assert_cmpuint(r.length, ==, large);
+        g_assert_cmpuint(r.payload, ==, type == NBD_CMD_WRITE ? large : 0); /* as QEMU sends it */
+        r = parsed(true, NBD_CMD_FLAG_PAYLOAD_LEN, type, large);
+        g_assert_cmpuint(r.length, ==, type == NBD_CMD_WRITE ? large : 0);
+        g_assert_cmpuint(r.payload, ==, large);
+    }
+}
 
 static uint32_t judge(const struct request_rules *rules, uint16_t type, uint16_t flags,
                       uint64_t offset, uint64_t length)
@@ -138,6 +191,39 @@ static void test_readonly(void)
     r.eflags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_TRIM; /* a view that may be discarded */
     g_assert_cmpuint(judge(&r, NBD_CMD_TRIM, 0, 0, 512), ==, 0);
     g_assert_cmpuint(judge(&r, NBD_CMD_WRITE, 0, 0, 512), ==, NBD_EPERM);
+}
+
+static uint32_t judge_payload(const struct request_rules *rules, uint16_t type, uint64_t payload)
+{
+    struct request r = parsed(rules->extended, NBD_CMD_FLAG_PAYLOAD_LEN, type, payload);
+    const char *why = NULL;
+
+    r.offset = 0;
+    uint32_t error = request_check(&r, rules, &why);
+    g_assert_cmpint(error != 0, ==, why != NULL);
+    return error;
+}
+
+static void test_payloads(void)
+{
+    struct request_rules r = everything;
+
+    g_assert_cmpuint(judge_payload(&r, NBD_CMD_WRITE, 512), ==, NBD_EINVAL); /* compact */
+    r.extended = true;
+    r.status_contexts = 3;
+    g_assert_cmpuint(judge(&r, NBD_CMD_WRITE, 0, 0, 512), ==, 0);
+    g_assert_cmpuint(judge_payload(&r, NBD_CMD_WRITE, 512), ==, 0);
+    g_assert_cmpuint(judge_payload(&r, NBD_CMD_BLOCK_STATUS, 12), ==, NBD_EINVAL); /* no offer */
+    r.eflags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
+    for (uint64_t n = 0; n < 40; n++) {
+        bool good = n == 12 || n == 16 || n == 20;
+        g_assert_cmpuint(judge_payload(&r, NBD_CMD_BLOCK_STATUS, n), ==, good ? 0 : NBD_EINVAL);
+    }
+    g_assert_cmpuint(judge_payload(&r, NBD_CMD_BLOCK_STATUS, UINT64_MAX - 3), ==, NBD_EINVAL);
+    for (uint16_t type = 0; type < 10; type++) {
+        if (type != NBD_CMD_WRITE && type != NBD_CMD_BLOCK_STATUS && type != NBD_CMD_DISC)
+            g_assert_cmpuint(judge_payload(&r, type, 12), ==, NBD_EINVAL);
+    }
 }
 
 static void test_errors(void)
@@ -217,6 +303,148 @@ static void test_align(void)
     g_assert_cmpint(status_align(&e, 4096, true, true), ==, 0);
     check_list(&e, (struct extent[]){{8192, 1}, {4096, 0}, {100, 1}}, 3);
     extents_free(&e);
+}
+
+/* Contexts 0, 2 and 3 are there; a filter of so many of `ids`. */
+static uint32_t filter(uint64_t length, const uint32_t *ids, unsigned n)
+{
+    struct meta_context list[] = {{.id = 0}, {.id = 2}, {.id = 3}};
+    struct session s = {.rules = everything, .contexts = {.list = list, .n = 3}};
+    struct request r = {.type = NBD_CMD_BLOCK_STATUS,
+                        .flags = NBD_CMD_FLAG_PAYLOAD_LEN,
+                        .offset = 512,
+                        .payload = STATUS_FILTER_HEAD + n * STATUS_FILTER_ID};
+    g_autofree uint8_t *payload = g_malloc(r.payload);
+    const char *why = NULL;
+
+    store_be64(payload, length);
+    for (unsigned i = 0; i < n; i++)
+        store_be32(payload + STATUS_FILTER_HEAD + i * STATUS_FILTER_ID, ids[i]);
+    uint32_t error = status_filter(&s, &r, payload, &why);
+    g_assert_cmpint(error != 0, ==, why != NULL);
+    if (error == 0)
+        g_assert_cmpuint(r.length, ==, length);
+    return error;
+}
+
+static void test_filter(void)
+{
+    g_assert_cmpuint(filter(512, (uint32_t[]){0, 2, 3}, 3), ==, 0);
+    g_assert_cmpuint(filter(512, (uint32_t[]){3, 0}, 2), ==, 0);
+    g_assert_cmpuint(filter(512, (uint32_t[]){2}, 1), ==, 0);
+    g_assert_cmpuint(filter(512, (uint32_t[]){2, 2}, 2), ==, NBD_EINVAL);
+    g_assert_cmpuint(filter(512, (uint32_t[]){0, 3, 0}, 3), ==, NBD_EINVAL);
+    g_assert_cmpuint(filter(512, (uint32_t[]){1}, 1), ==, NBD_EINVAL);
+    g_assert_cmpuint(filter(512, (uint32_t[]){0, UINT32_MAX}, 2), ==, NBD_EINVAL);
+    g_assert_cmpuint(filter((1 << 20) - 512, (uint32_t[]){0}, 1), ==, 0);
+    g_assert_cmpuint(filter(1 << 20, (uint32_t[]){0}, 1), ==, NBD_EINVAL);
+    g_assert_cmpuint(filter(UINT64_MAX - 511, (uint32_t[]){0}, 1), ==, NBD_EINVAL);
+    g_assert_cmpuint(filter(0, (uint32_t[]){0}, 1), ==, NBD_EINVAL);
+    g_assert_cmpuint(filter(100, (uint32_t[]){0}, 1), ==, NBD_EINVAL);
+}
+
+/* ---- replies ---- */
+
+/* What one of them lays out. The lane is never full, so nothing is sent. */
+struct layout {
+    struct session session;
+    struct request request;
+    uint8_t bytes[512];
+    struct lane lane;
+};
+
+static void layout_begin(struct layout *o, bool structured, bool extended, uint16_t type)
+{
+    *o = (struct layout){
+        .session = {.rules = {.structured = structured, .extended = extended}},
+        .request = {.type = type, .cookie = 77, .start = 4096, .offset = 8192, .length = 512},
+    };
+    o->lane = (struct lane){.buf = o->bytes, .size = sizeof o->bytes};
+}
+
+/* The laid out bytes begin with a chunk's header; returns what is behind it. */
+static const uint8_t *check_chunk(const struct layout *o, uint16_t flags, uint16_t type,
+                                  uint64_t length)
+{
+    bool extended = o->session.rules.extended;
+    const uint8_t *p = o->bytes;
+    size_t head = extended ? 32 : 20;
+
+    g_assert_cmphex(load_be32(p), ==, extended ? 0x6e8a278c : 0x668e33ef);
+    g_assert_cmphex(load_be16(p + 4), ==, flags);
+    g_assert_cmphex(load_be16(p + 6), ==, type);
+    g_assert_cmpuint(load_be64(p + 8), ==, 77);
+    if (extended)
+        g_assert_cmpuint(load_be64(p + 16), ==, 4096); /* not where the work has got to */
+    g_assert_cmpuint(extended ? load_be64(p + 24) : load_be32(p + 16), ==, length);
+    g_assert_cmpuint(reply_chunk_header_size(&o->session), ==, head);
+    return p + head;
+}
+
+static void check_simple(const struct layout *o, uint32_t error)
+{
+    g_assert_cmpuint(o->lane.used, ==, 16);
+    g_assert_cmphex(load_be32(o->bytes), ==, 0x67446698);
+    g_assert_cmpuint(load_be32(o->bytes + 4), ==, error);
+    g_assert_cmpuint(load_be64(o->bytes + 8), ==, 77);
+}
+
+static void test_reply_success(void)
+{
+    struct layout o;
+
+    layout_begin(&o, true, true, NBD_CMD_TRIM);
+    reply_success(&o.lane, &o.session, &o.request);
+    g_assert_cmpuint(o.lane.used, ==, 32);
+    check_chunk(&o, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, 0);
+    layout_begin(&o, true, false, NBD_CMD_TRIM);
+    reply_success(&o.lane, &o.session, &o.request);
+    check_simple(&o, 0);
+    layout_begin(&o, true, false, NBD_CMD_READ);
+    reply_success(&o.lane, &o.session, &o.request);
+    g_assert_cmpuint(o.lane.used, ==, 20);
+    check_chunk(&o, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, 0);
+}
+
+static void test_reply_error(void)
+{
+    struct layout o;
+
+    layout_begin(&o, false, false, NBD_CMD_READ);
+    reply_error_at(&o.lane, &o.session, &o.request, NBD_EIO, 8192);
+    check_simple(&o, NBD_EIO);
+    for (unsigned extended = 0; extended < 2; extended++) {
+        layout_begin(&o, true, extended, NBD_CMD_READ);
+        reply_error(&o.lane, &o.session, &o.request, NBD_EINVAL, "no");
+        const uint8_t *p = check_chunk(&o, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, 8);
+        g_assert_cmpuint(load_be32(p), ==, NBD_EINVAL);
+        g_assert_cmpuint(load_be16(p + 4), ==, 2);
+        g_assert_cmpmem(p + 6, 2, "no", 2);
+        g_assert_cmpuint(o.lane.used, ==, (size_t)(p - o.bytes) + 8);
+
+        layout_begin(&o, true, extended, NBD_CMD_READ);
+        reply_error_at(&o.lane, &o.session, &o.request, NBD_EIO, 8192);
+        uint16_t text = (uint16_t)strlen(request_error_text(NBD_EIO));
+        p = check_chunk(&o, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR_OFFSET, 6u + text + 8);
+        g_assert_cmpuint(load_be16(p + 4), ==, text);
+        g_assert_cmpuint(load_be64(p + 6 + text), ==, 8192);
+    }
+}
+
+static void test_reply_data(void)
+{
+    struct layout o;
+
+    for (unsigned extended = 0; extended < 2; extended++) {
+        for (unsigned done = 0; done < 2; done++) {
+            layout_begin(&o, true, extended, NBD_CMD_READ);
+            g_assert_cmpuint(reply_data_header_size(&o.session), ==, extended ? 40 : 28);
+            reply_data_header(o.bytes, &o.session, &o.request, 8192, 512, done);
+            const uint8_t *p =
+                check_chunk(&o, done ? NBD_REPLY_FLAG_DONE : 0, NBD_REPLY_TYPE_OFFSET_DATA, 520);
+            g_assert_cmpuint(load_be64(p), ==, 8192);
+        }
+    }
 }
 
 /* ---- hand-over ---- */
@@ -321,11 +549,17 @@ int main(int argc, char **argv)
     g_test_add_func("/nbd-parse/go-never-strays", test_go_never_strays);
     g_test_add_func("/nbd-parse/meta", test_meta);
     g_test_add_func("/nbd-parse/strings", test_strings);
+    g_test_add_func("/nbd-parse/header", test_header);
     g_test_add_func("/nbd-parse/ranges", test_ranges);
     g_test_add_func("/nbd-parse/readonly", test_readonly);
+    g_test_add_func("/nbd-parse/payloads", test_payloads);
     g_test_add_func("/nbd-parse/errors", test_errors);
     g_test_add_func("/nbd-parse/block-sizes", test_block_sizes);
     g_test_add_func("/nbd-parse/align", test_align);
+    g_test_add_func("/nbd-parse/filter", test_filter);
+    g_test_add_func("/nbd-parse/reply-success", test_reply_success);
+    g_test_add_func("/nbd-parse/reply-error", test_reply_error);
+    g_test_add_func("/nbd-parse/reply-data", test_reply_data);
     g_test_add_func("/nbd-parse/handover", test_handover);
     g_test_add_func("/nbd-parse/handover-asks", test_handover_asks);
     g_test_add_func("/nbd-parse/handover-blocks", test_handover_blocks);

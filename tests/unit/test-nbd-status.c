@@ -65,6 +65,25 @@ static void test_contexts_agree(void)
     rig_end(&r);
 }
 
+/* A backend that tells one extent a call is not asked for ever. */
+static void test_few_calls(void)
+{
+    static const char *const contexts[] = {"base:allocation", "qemu:dirty-bitmap:a"};
+    struct rig r;
+    unsigned counts[2];
+
+    rig_begin(&r, NULL);
+    fake_allocation(r.disk, 512, 1);
+    fake_add_bitmap(r.disk, "a", 65536);
+    struct client c = rig_connect(&r);
+    client_go(&c, "disk", true, contexts, 2);
+    g_assert_cmpuint(ask(&c, 0, 0, 64 << 20, 2, counts), ==, 4096 * 512);
+    g_assert_cmpuint(counts[0], ==, 4096);
+    g_assert_cmpuint(counts[1], ==, 4096 * 512 / 65536);
+    client_close(&c);
+    rig_end(&r);
+}
+
 /* Never "clean" for want of an answer. */
 static void test_failures(void)
 {
@@ -114,6 +133,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/nbd-status/contexts-agree", test_contexts_agree);
+    g_test_add_func("/nbd-status/few-calls", test_few_calls);
     g_test_add_func("/nbd-status/failures", test_failures);
     g_test_add_func("/nbd-status/many-contexts", test_many_contexts);
     return g_test_run();
