@@ -20,7 +20,7 @@
 const char fuzz_name[] = "connection";
 
 /* What may go in one input, both ways. */
-#define BYTES_MAX (8u << 20)
+#define BYTES_MAX (5u << 20)
 
 /* ---- the server ---- */
 
@@ -296,8 +296,11 @@ static void say_payload(struct talk *t, const struct asked *a)
     size_t begin = t->out->len;
 
     g_byte_array_set_size(t->out, (guint)(begin + a->r.payload));
-    for (uint64_t i = 0; i < a->r.payload; i++)
-        t->out->data[begin + i] = (uint8_t)(a->r.cookie + i);
+    uint8_t *payload = t->out->data + begin;
+    for (uint64_t i = 0; i < MIN(a->r.payload, PATTERN); i++)
+        payload[i] = (uint8_t)(a->r.cookie + i);
+    for (uint64_t i = PATTERN; i < a->r.payload; i += PATTERN)
+        memcpy(payload + i, payload, MIN(PATTERN, a->r.payload - i));
 }
 
 static void say_header(struct talk *t, const struct request *r, uint64_t length)

@@ -114,7 +114,7 @@ static __int128 size_oracle(const char *text)
     static const char suffixes[] = "bkmgtpe";
     unsigned __int128 value = 0, most = (unsigned __int128)1 << 90;
 
-    text += strspn(text, " \t\n\v\f\r");
+    text += strspn(text, " \t\n\f\r");
     bool negative = *text == '-';
     text += *text == '-' || *text == '+';
     if (!g_ascii_isdigit(*text))

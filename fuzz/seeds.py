@@ -107,6 +107,7 @@ JSON = [
 
 
 def json():
+    yield "found-exponent", b"\0\0[1e41,1e400,1e-9]"
     for limits in range(4):
         for i, text in enumerate(JSON):
             yield f"{limits}-{i}", bytes([limits, i]) + text.encode("utf-8", "surrogatepass")
@@ -163,11 +164,12 @@ def options():
     for i, text in enumerate([
             "0", "1k", "10M", "7E", "8E", "9223372036854775807", "9223372036854775808", "-0", "-1",
             "+5s", " 12", "12 ", "1kk", "0x10", "077", "255", "256", "-128", "-129", "1.5ms", "2s",
-            "50%", "1:3", "0/0", "1e308%", "inf", "nan", "true", "off", "18446744073709551615"]):
+            "50%", "1:3", "0/0", "1e308%", "inf", "nan", "true", "off", "18446744073709551615", "\v5s"]):
         yield f"number-{i}", b"\2" + text.encode()
 
 
 def client():
+    yield "found-exponent", b"\0[1e41,1e-9]"
     for i, text in enumerate(JSON):
         yield f"json-{i}", b"\0" + text.encode("utf-8", "surrogatepass")
     for i, words in enumerate(["a=1", "a.b.c=x\na.b.d=[1,2]", "a=\"x\"\na.b=1", "a=1\na=2",

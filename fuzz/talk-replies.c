@@ -25,6 +25,12 @@ static const uint8_t *must_wait(struct talk *t, size_t need)
     return bytes;
 }
 
+/* Do the first `period` bytes come again and again? */
+static bool repeats(const uint8_t *bytes, uint64_t length, uint64_t period)
+{
+    return length <= period || memcmp(bytes, bytes + period, length - period) == 0;
+}
+
 /* `length` bytes of a read from `offset`, which have to be the next. */
 static void take_data(struct talk *t, struct asked *a, uint64_t offset, uint64_t length,
                       const uint8_t *data)
@@ -34,8 +40,10 @@ static void take_data(struct talk *t, struct asked *a, uint64_t offset, uint64_t
     a->at += length;
     if (t->bytes == NULL)
         return;
-    for (uint64_t i = 0; i < length; i++)
-        CHECK(t->bytes[offset + i] == (data != NULL ? data[i] : 0));
+    if (data != NULL)
+        CHECK(memcmp(t->bytes + offset, data, length) == 0);
+    else
+        CHECK(repeats(t->bytes + offset, length, 1) && t->bytes[offset] == 0);
 }
 
 static void take_error(struct asked *a, uint32_t error)
@@ -54,8 +62,10 @@ static void check_effect(const struct talk *t, const struct asked *a)
 
     if (r->type != NBD_CMD_WRITE && r->type != NBD_CMD_WRITE_ZEROES)
         return;
-    for (uint64_t i = 0; i < r->length; i++)
-        CHECK(t->bytes[r->offset + i] == (r->type == NBD_CMD_WRITE ? (uint8_t)(r->cookie + i) : 0));
+    const uint8_t *bytes = t->bytes + r->offset;
+    CHECK(repeats(bytes, r->length, PATTERN));
+    for (uint64_t i = 0; i < MIN(r->length, PATTERN); i++)
+        CHECK(bytes[i] == (r->type == NBD_CMD_WRITE ? (uint8_t)(r->cookie + i) : 0));
 }
 
 static void finish(struct talk *t, struct asked *a)

@@ -14,6 +14,7 @@
 
 #define REQUESTS_MAX 48u
 #define CONTEXTS_MAX 16u
+#define PATTERN      256u /* what a write writes is cookie, cookie + 1, ... as bytes */
 #define COOKIE       0x5eed000000000000ull
 
 /* A request on its way. */
