@@ -14,7 +14,8 @@ import re
 import subprocess
 import sys
 
-OPTIONS = {"connection": ["-max_len=1024", "-timeout=60", "-detect_leaks=0"], "json": ["-max_len=2048"]}
+OPTIONS = {"connection": ["-max_len=1024", "-timeout=60", "-detect_leaks=0",
+                          "-print_funcs=0"], "json": ["-max_len=2048"]}
 
 
 def say(*words):
