@@ -48,20 +48,20 @@ def cell(fault, policy="break-snapshot"):
         return play(folder, fault, policy)
 
 
-def chosen(calls):
+def chosen(calls, most):
     """Which n to try of so many."""
-    if LONG or calls <= SHORT_ROW:
+    if LONG or calls <= most:
         return list(range(1, calls + 1))
-    return sorted({1 + i * (calls - 1) // (SHORT_ROW - 1) for i in range(SHORT_ROW)})
+    return sorted({1 + i * (calls - 1) // (most - 1) for i in range(most)})
 
 
-def row(kind, error, forever=False, policy="break-snapshot", most=None):
+def row(kind, error, forever=False, policy="break-snapshot", most=SHORT_ROW):
     if SANITIZER == "thread":
         skip("faults are tried without sanitizers, and with ASan")
     calls = cell(None, policy)[0][kind]
     assert calls > 0, f"the scenario makes no call of kind {kind} that could fail"
     done = failed = fired = 0
-    for n in chosen(min(calls, most or calls)):
+    for n in chosen(calls, most):
         try:
             fired += cell(Fault(kind, error, n, forever), policy)[1] > 0
         except (AssertionError, EOFError, OSError) as e:
@@ -85,7 +85,7 @@ def memory():
 
 @test
 def memory_for_good():
-    row("alloc", errno.ENOMEM, forever=True)
+    row("alloc", errno.ENOMEM, forever=True, most=12)
 
 
 @test
@@ -125,7 +125,7 @@ def accepting():
 
 @test
 def accepting_without_descriptors():
-    row("accept", errno.EMFILE, most=None if LONG else 4)  # each takes the second of a pause
+    row("accept", errno.EMFILE, most=3)  # each takes the second of a pause
 
 
 @test
@@ -135,7 +135,7 @@ def threads():
 
 @test
 def threads_for_good():
-    row("thread", errno.EAGAIN, forever=True)
+    row("thread", errno.EAGAIN, forever=True, most=6)
 
 
 @test
