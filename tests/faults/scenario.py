@@ -122,10 +122,15 @@ class Run:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # of what start() tells about failures
                 self.server.start()
+            self.holds = self.held()
             return True
         except RuntimeError:
             assert self.may_fail and self.control.fired(), f"no start: {self.server.log()}"
             return False
+
+    def held(self):
+        """The server's descriptors and threads."""
+        return tuple(len(os.listdir(f"/proc/{self.server.pid}/{what}")) for what in ("fd", "task"))
 
     # ---- the control socket ----
 
@@ -425,9 +430,19 @@ class Run:
             assert "error: " in log, f"{what}: clients got {told}, the log says nothing"
 
     def finish(self):
-        """SIGTERM; then the files must hold what clients have read."""
+        """Nothing is left behind; SIGTERM; then the files must hold what clients have read."""
+        self.fault = None
         for c in self.clients:
             c.close()
+        for export in self.export_ids() & {"view-a", "view-b"}:
+            self.q.cmd("block-export-del", id=export, mode="hard")
+        for view in self.node_names() & {"view-a", "view-b"}:
+            self.delete_view(view)
+        until = time.monotonic() + SOON
+        allowed = self.holds[0] + 2, self.holds[1]  # the monitor's, a disk's scratch
+        while any(n > most for n, most in zip(self.held(), allowed)):
+            assert time.monotonic() < until, f"left: {self.held()}, at the start: {self.holds}"
+            self.ask("query-version")  # it is getting rid of them
         self.server.stop()
         for disk, image in self.images.items():
             with open(os.path.join(self.folder, disk), "rb") as f:

@@ -16,7 +16,7 @@ from tap import main, note, skip, test
 
 LONG = bool(os.environ.get("FLEECE_LONG"))
 TRACE = bool(os.environ.get("FAULT_TRACE"))
-SHORT_ROW = 24  # n of each row in a default run
+SHORT_ROW = 12  # n of each row in a default run
 
 
 def play(folder, fault, policy):
@@ -85,7 +85,7 @@ def memory():
 
 @test
 def memory_for_good():
-    row("alloc", errno.ENOMEM, forever=True, most=12)
+    row("alloc", errno.ENOMEM, forever=True, most=6)
 
 
 @test
@@ -135,7 +135,7 @@ def threads():
 
 @test
 def threads_for_good():
-    row("thread", errno.EAGAIN, forever=True, most=6)
+    row("thread", errno.EAGAIN, forever=True, most=4)
 
 
 @test
