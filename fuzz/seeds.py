@@ -164,7 +164,8 @@ def options():
     for i, text in enumerate([
             "0", "1k", "10M", "7E", "8E", "9223372036854775807", "9223372036854775808", "-0", "-1",
             "+5s", " 12", "12 ", "1kk", "0x10", "077", "255", "256", "-128", "-129", "1.5ms", "2s",
-            "50%", "1:3", "0/0", "1e308%", "inf", "nan", "true", "off", "18446744073709551615", "\v5s"]):
+            "50%", "1:3", "0/0", "1e308%", "inf", "nan", "true", "off", "18446744073709551615",
+            "\v5s"]):
         yield f"number-{i}", b"\2" + text.encode()
 
 
@@ -214,8 +215,10 @@ def connection():
         yield f"too-large-{manner}", bytes([0, manner, 0]) + ask(READ, 0, 0, L33M) + ask(
             WRITE, 0, 0, L33M)
     filtered = b"".join(ask(STATUS, PAYLOAD, 0, 0x80) + b"\0" + bytes([n]) + bytes([L65536]) + ids
-                        for n, ids in ((1, b"\0"), (2, b"\0\1"), (2, b"\1\1"), (1, b"\x63"), (0, b"")))
-    yield "filter", bytes([0, 14, 0]) + filtered + ask(READ, PAYLOAD) + ask(TRIM, PAYLOAD) + ask(READ)
+                        for n, ids in ((1, b"\0"), (2, b"\0\1"), (2, b"\1\1"), (1, b"\x63"),
+                                       (0, b"")))
+    yield "filter", (bytes([0, 14, 0]) + filtered + ask(READ, PAYLOAD) + ask(TRIM, PAYLOAD)
+                     + ask(READ))
     # options first: their number is the third byte
     options = b"".join([
         bytes([LIST, 0]), bytes([INFO, 0, 4]), bytes([LIST_META, 0, 0]),
