@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A server in which the n-th call of a kind fails: see README.md, and faults.c for the other side."""
+"""A server in which the n-th call of a kind fails: see README.md; faults.c is the other side."""
 
 import errno
 import mmap

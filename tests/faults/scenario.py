@@ -303,12 +303,13 @@ class Run:
 
     def freeze(self):
         """Views and bitmaps of both disks at one instant."""
-        actions = [{"type": t, "data": data} for disk, view in (("vda", "view-a"), ("vdb", "view-b"))
+        both = ("vda", "view-a"), ("vdb", "view-b")
+        actions = [{"type": t, "data": data} for disk, view in both
                    for t, data in (("block-dirty-bitmap-add", {"node": disk, "name": "b1",
                                                                "granularity": BLOCK}),
                                    ("view-create", {"disk": disk, "name": view}))]
         self.command("transaction", self.is_frozen, actions=actions)
-        for disk, view in (("vda", "view-a"), ("vdb", "view-b")):
+        for disk, view in both:
             image = self.images[disk]
             image.bitmaps["b1"] = Bitmap(image)
             self.views[view] = disk, [set(m) for m in image.may]
@@ -339,7 +340,8 @@ class Run:
             r = self.client(view, "base:allocation")
             n = BLOCKS[disk]
             step = min(n, 256)
-            r = self.do(r, (BLOCK_STATUS, 0, n, 0), *((READ, i, step, 0) for i in range(0, n, step)))
+            r = self.do(r, (BLOCK_STATUS, 0, n, 0),
+                        *((READ, i, step, 0) for i in range(0, n, step)))
             r.close()
 
     def hang_up(self):

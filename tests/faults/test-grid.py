@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The n-th call of a kind fails, for every n of a standard scenario: see README.md. In a default run
-only some n of each row; all of them with FLEECE_LONG=1. `FAULT_TRACE=1` tells what failed."""
+"""The n-th call of a kind fails, for every n of a standard scenario: see README.md. By default only
+some n of each row, all of them with FLEECE_LONG=1. `FAULT_TRACE=1` tells what failed."""
 
 import errno
 import os
