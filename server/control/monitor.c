@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <glib-unix.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -251,6 +252,8 @@ void monitor_free(struct monitor *m)
     g_string_free(m->out, TRUE);
     g_free(m->name);
     g_free(m);
+    /* A command may have taken some 20 MiB, which the heap would keep for the next one. */
+    malloc_trim(0);
 }
 
 void monitor_event(struct monitor *m, const GString *line)

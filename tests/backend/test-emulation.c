@@ -365,7 +365,7 @@ static void test_wrong_extents(void)
         const char *mode;
         int error;
     } cases[] = {
-        {"extents-none", -EINVAL},  {"extents-empty", -EINVAL},  {"extents-before", -EINVAL},
+        {"extents-none", -EIO},     {"extents-empty", -EIO},     {"extents-before", -EIO},
         {"extents-gap", -EIO},      {"extents-backwards", -EIO}, {"extents-late", -EIO},
         {"extents-overflow", -EIO},
     };

@@ -222,6 +222,8 @@ class Liar(Target):
         self._proxies = {}  # address of a server: that of its proxy
 
     def export(self, role):
+        if role.startswith("tls"):
+            return self.target.export(role)  # nobody in between sees into it
         return self._seen(self.target.export(role))
 
     @contextlib.contextmanager

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import ssl
+import time
 
 import nbd
 
-from fleece import FLEECECTL, require_program, run, tmpdir
+from fleece import FLEECECTL, SOON, require_program, run, tmpdir
 from tap import main, note, test
 from tlslib import TlsClient, bad_clients, certs, command, context, psk, tls_server, uri, wrong_psk
 
@@ -205,7 +206,11 @@ def clients_with_the_wrong_certificate_are_refused():
             shut_out(s, nbdinfo, uri(s, client=folder))
             shut_out(s, nbdcopy, uri(s, client=folder), "null:")
             note(what)
-        lines = [line for line in s.log().splitlines() if "error: NBD client" in line]
+        # A client hears of it before the server has said so in its log.
+        deadline = time.monotonic() + SOON
+        while len(lines := [line for line in s.log().splitlines()
+                            if "error: NBD client" in line]) < 2 * len(bad_clients()):
+            assert time.monotonic() < deadline, lines
         assert len(lines) == 2 * len(bad_clients()), lines
         run(nbdinfo, uri(s))
 
