@@ -40,6 +40,7 @@ needed_to_build='
   pod2man         perl               perl-podlators
   glib            libglib2.0-dev     glib2-devel
   json-glib       libjson-glib-dev   json-glib-devel
+  gnutls          libgnutls28-dev    gnutls-devel
   libnbd          libnbd-dev         libnbd-devel
   nbdkit-plugin.h nbdkit-plugin-dev  nbdkit-devel
   file            file               file
@@ -63,6 +64,8 @@ needed_for_tests='
   nbdkit-nbd      -                  nbdkit-nbd-plugin
   zstd            zstd               zstd
   fio             fio                fio
+  certtool        gnutls-bin         gnutls-utils
+  openssl         openssl            openssl
   busybox         busybox-static     busybox
   cpio            cpio               cpio
   ps              procps             procps-ng

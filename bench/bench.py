@@ -38,6 +38,7 @@ PARTS = {
     "loads": ("Serving an image in memory", loads.measure_memory),
     "disk": ("Serving an image on disk, from the page cache", loads.measure_disk),
     "plugin": ("Serving through nbdkit's memory plugin", loads.measure_plugin),
+    "tls": ("Serving an image in memory over TLS", loads.measure_tls),
     "fresh": ("Guest writes right after a view is made: of 1/64 and of 1/4 of the disk",
               views.measure_fresh),
     "pull": ("Guest writes while a client pulls", views.measure_pull),

@@ -31,10 +31,12 @@ class Disk:
 
 
 class Process:
-    """A server's process, and what it costs. `bitmaps`, `views`: whether it has such."""
+    """A server's process, and what it costs. `bitmaps`, `views`, `has_tls`: whether it has such."""
 
     name = "?"
     bitmaps = views = False
+    has_tls = True
+    tls = None  # a folder of certificates, where clients have to use TLS
     kinds_of_disk = {"file"}
 
     def __init__(self, folder):
@@ -67,6 +69,12 @@ class Process:
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(command, stderr=log,
                                             preexec_fn=fleece.die_with_parent, **popen)
+
+    def secured(self, uri):
+        """The URI that clients use where the plain one is `uri`."""
+        if self.tls is None:
+            return uri
+        return f"{uri.replace('nbd+unix:', 'nbds+unix:', 1)}&tls-certificates={self.tls}"
 
     def __enter__(self):
         return self
@@ -107,10 +115,13 @@ class Nbdfleece(Process, Qmp):
     bitmaps = views = True
     kinds_of_disk = {"file", "memory", "null"}
 
-    def __init__(self, root, folder, disks, view=False):
+    def __init__(self, root, folder, disks, view=False, tls=None):
         super().__init__(folder)
         self._folder = folder
+        self.tls = tls
         args = ["--scratch", folder]
+        if tls:
+            args += ["--tls=require", f"--tls-certificates={tls}"]
         for name, disk in disks.items():
             plugin = ["file", disk.path] if disk.kind == "file" else [
                 foreign(root, disk.kind), f"size={disk.size}"]
@@ -144,7 +155,7 @@ class Nbdfleece(Process, Qmp):
             self.cmd("view-delete", name=f"view-{disk}")
 
     def uri(self, name="disk"):
-        return self._server.uri(name)
+        return self.secured(self._server.uri(name))
 
     def map_uri(self):
         """Where clients can ask for the bitmap of `disk`: the disk's own export has it."""
@@ -173,14 +184,15 @@ class Qsd(Process, Qmp):
     bitmaps = views = True
     kinds_of_disk = {"file", "null"}
 
-    def __init__(self, root, folder, disks, view=False):
+    def __init__(self, root, folder, disks, view=False, tls=None):
         super().__init__(folder)
+        self.tls = tls
         self._socket = os.path.join(folder, "sock")
         self._scratch = os.path.join(folder, "scratch")
         options = [option for name, disk in disks.items() for option in self._node(name, disk)]
         if view:
             options += self._fleece(disks["disk"])
-        options += ["--nbd-server", f"addr.type=unix,addr.path={self._socket}"]
+        options += self._listen()
         for name in disks:
             node = "cbw" if view and name == "disk" else name
             options += ["--export",
@@ -192,6 +204,13 @@ class Qsd(Process, Qmp):
                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         json.loads(self.process.stdout.readline())  # the greeting
         self.cmd("qmp_capabilities")                # answered once all the above is done
+
+    def _listen(self):
+        server = f"addr.type=unix,addr.path={self._socket}"
+        if self.tls is None:
+            return ["--nbd-server", server]
+        return ["--object", f"tls-creds-x509,id=tls,endpoint=server,verify-peer=off,dir={self.tls}",
+                "--nbd-server", f"{server},tls-creds=tls"]
 
     @staticmethod
     def _node(name, disk):
@@ -223,7 +242,7 @@ class Qsd(Process, Qmp):
         return reply["return"]
 
     def uri(self, name="disk"):
-        return fleece.uri(name, unix=self._socket)
+        return self.secured(fleece.uri(name, unix=self._socket))
 
     def map_uri(self):
         """Where clients can ask for the bitmap of `disk`: an export made for it."""
@@ -242,16 +261,18 @@ class Nbdkit(Process):
     name = figures.NBDKIT
     kinds_of_disk = {"file", "memory", "null"}
 
-    def __init__(self, root, folder, disks):
+    def __init__(self, root, folder, disks, tls=None):
         super().__init__(folder)
+        self.tls = tls
         self._socket = os.path.join(folder, "sock")
         disk, = disks.values()
         plugin = [root.builtin(disk.kind),
                   disk.path if disk.kind == "file" else f"size={disk.size}"]
         pid = os.path.join(folder, "pid")
         os.mkfifo(pid)
+        secure = ["--tls=require", f"--tls-certificates={tls}"] if tls else []
         self.spawn([*root.command("nbdkit"), "-f", "-P", pid, "-U", self._socket, "-e", "disk",
-                    *plugin])
+                    *secure, *plugin])
         fleece.wait_ready(self.process, pid, "nbdkit")
         os.unlink(pid)
 
@@ -261,13 +282,14 @@ class Nbdkit(Process):
         return peers.version(command) if command else None
 
     def uri(self, name="disk"):
-        return fleece.uri(name, unix=self._socket)
+        return self.secured(fleece.uri(name, unix=self._socket))
 
 
 class Bare(Process):
     """bench/bare.c: about as fast as one file can be served on this machine."""
 
     name = figures.BARE
+    has_tls = False
 
     def __init__(self, root, folder, disks):
         super().__init__(folder)

@@ -15,6 +15,8 @@ void client_clear(struct client *c)
     g_free(c->options.context);
     g_free(c->options.bitmap);
     g_free(c->options.html);
+    g_strfreev(c->options.hosts);
+    g_strfreev(c->options.clients);
 }
 
 int client_flush(struct client *c, GError **err)

@@ -29,6 +29,7 @@ struct client_options {
     gboolean disabled;
     char *context, *bitmap, *html;
     gboolean summary, ascii;
+    char **hosts, **clients; /* NULL: none given */
 };
 
 struct client {

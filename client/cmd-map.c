@@ -23,7 +23,8 @@
 static const char *choose_uri(const GPtrArray *uris)
 {
     for (guint i = 0; i < uris->len; i++) {
-        if (g_str_has_prefix(uris->pdata[i], "nbd+unix:")) {
+        if (g_str_has_prefix(uris->pdata[i], "nbd+unix:") ||
+            g_str_has_prefix(uris->pdata[i], "nbds+unix:")) {
             return uris->pdata[i];
         }
     }

@@ -14,6 +14,8 @@ enum {
     OPTION_SUMMARY = 1 << 4,
     OPTION_HTML = 1 << 5,
     OPTION_ASCII = 1 << 6,
+    OPTION_HOST = 1 << 7,
+    OPTION_CLIENT = 1 << 8,
 };
 
 struct command {
@@ -44,6 +46,7 @@ int cmd_bitmap_merge(struct client *c, char **args, GError **err);
 int cmd_view_list(struct client *c, char **args, GError **err);
 int cmd_view_create(struct client *c, char **args, GError **err);
 int cmd_view_delete(struct client *c, char **args, GError **err);
+int cmd_tls_init(struct client *c, char **args, GError **err);
 int cmd_map(struct client *c, char **args, GError **err);
 int cmd_qmp(struct client *c, char **args, GError **err);
 int cmd_watch(struct client *c, char **args, GError **err);

@@ -2,7 +2,8 @@
 bin_PROGRAMS += fleecectl
 fleecectl_SOURCES = client/main.c
 fleecectl_LDADD = $(CLIENT_LIBS)
-CLIENT_LIBS = client/libclient.a common/libcommon.a $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS)
+CLIENT_LIBS = client/libclient.a common/libcommon.a $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS) \
+	$(GNUTLS_LIBS)
 
 # All but main(), for the unit tests.
 noinst_LIBRARIES += client/libclient.a
@@ -13,6 +14,7 @@ client_libclient_a_SOURCES = \
 	client/cmd-map.c \
 	client/cmd-qmp.c \
 	client/cmd-status.c \
+	client/cmd-tls.c \
 	client/cmd-view.c \
 	client/cmd-watch.c \
 	client/command.c client/command.h \
@@ -24,6 +26,7 @@ client_libclient_a_SOURCES = \
 	client/map-text.c \
 	client/nbd-extents.c client/nbd-extents.h \
 	client/options.c client/options.h \
+	client/pki.c client/pki.h \
 	client/qmp.c client/qmp.h \
 	client/qmp-args.c client/qmp-args.h \
 	client/table.c client/table.h \

@@ -103,12 +103,15 @@ static void disconnect(struct nbd_handle *nbd)
     nbd_close(nbd);
 }
 
-/* Connect up to the negotiation of options, if the server knows any. */
+/* Connect up to the negotiation of options, if the server knows any. The URI is the user's, or that
+ * of a server whose control socket is the user's, so it may name files of certificates and keys. */
 static struct nbd_handle *connect_uri(const char *uri)
 {
     struct nbd_handle *nbd = nbd_create();
 
-    if (nbd != NULL && (nbd_set_opt_mode(nbd, true) == -1 || nbd_connect_uri(nbd, uri) == -1)) {
+    if (nbd != NULL &&
+        (nbd_set_opt_mode(nbd, true) == -1 || nbd_set_uri_allow_local_file(nbd, true) == -1 ||
+         nbd_connect_uri(nbd, uri) == -1)) {
         nbd_close(nbd);
         return NULL;
     }

@@ -14,12 +14,14 @@
 
 /* Every command takes it. */
 #define OPTION_ALWAYS (1u << 31)
+/* These may be given several times: their fields are char **. */
+#define OPTIONS_MANY (OPTION_HOST | OPTION_CLIENT)
 
 static const struct option {
     unsigned bit;
     char letter;
     const char *name, *value; /* value NULL: it takes none */
-    size_t field;             /* offset of its char * or gboolean in struct client_options */
+    size_t field;             /* offset of its char *, char ** or gboolean in client_options */
     const char *help;
 } option_table[] = {
 #define FIELD(name) offsetof(struct client_options, name)
@@ -38,6 +40,9 @@ static const struct option {
     {OPTION_SUMMARY, 's', "summary", NULL, FIELD(summary), "no picture, only the totals"},
     {OPTION_HTML, 0, "html", "FILE", FIELD(html), "write the picture as a page for browsers"},
     {OPTION_ASCII, 0, "ascii", NULL, FIELD(ascii), "draw with ASCII characters alone"},
+    {OPTION_HOST, 0, "host", "NAME|IP", FIELD(hosts),
+     "a name or address of the server (default: this machine's)"},
+    {OPTION_CLIENT, 0, "client", "NAME", FIELD(clients), "a client (default: client)"},
 #undef FIELD
 };
 
@@ -54,7 +59,9 @@ static int take_options(int *argc, char ***argv, struct client_options *options,
         entries[i].long_name = o->name;
         entries[i].short_name = o->letter;
         /* FILENAME: bytes as they are, in whatever locale. */
-        entries[i].arg = o->value != NULL ? G_OPTION_ARG_FILENAME : G_OPTION_ARG_NONE;
+        entries[i].arg = o->bit & OPTIONS_MANY ? G_OPTION_ARG_FILENAME_ARRAY
+                         : o->value != NULL    ? G_OPTION_ARG_FILENAME
+                                               : G_OPTION_ARG_NONE;
         entries[i].arg_data = (char *)options + o->field;
     }
     g_option_context_set_help_enabled(context, FALSE);

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "common/extents.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,8 +12,10 @@ static int grow(struct extents *e)
     size_t wanted = e->allocated ? e->allocated * 2 : 64;
     struct extent *list = realloc(e->list, wanted * sizeof *list);
 
-    if (!list)
+    if (!list) {
+        log_error("no memory for a list of %zu extents", wanted);
         return -ENOMEM;
+    }
     e->list = list;
     e->allocated = wanted;
     return 0;

@@ -56,7 +56,7 @@ int captive_start(const char *command, const struct sockets *sockets, const char
     environment = g_environ_setenv(environment, "unixsocket", sockets->unix_path, TRUE);
     environment = g_environ_setenv(environment, "port", sockets->port, TRUE);
     environment = g_environ_setenv(environment, "exportname", export_name, TRUE);
-    environment = g_environ_unsetenv(environment, "tls");
+    environment = g_environ_setenv(environment, "tls", sockets->tls, TRUE);
 
     posix_spawnattr_init(&attributes);
     set_signals(&attributes);

@@ -139,6 +139,8 @@ int server_export_add(struct server *s, const struct export_options *o, GError *
         .writable = o->writable,
         .discard = o->discard,
         .live = o->live,
+        .tls_required = o->tls_required,
+        .tls_authz = (const char *const *)g_strdupv((char **)o->tls_authz),
     };
     e->n_bitmaps = o->n_bitmaps;
     e->bitmaps = g_new(struct dirty_bitmap *, MAX(o->n_bitmaps, 1));
@@ -368,6 +370,7 @@ void export_unref(struct export *e)
     g_free((char *)e->info.id);
     g_free((char *)e->info.name);
     g_free((char *)e->info.description);
+    g_strfreev((char **)e->info.tls_authz);
     g_free(e);
 }
 

@@ -4,6 +4,7 @@
 #include "server/info.h"
 
 #include "common/log.h"
+#include "server/nbd/tls-credentials.h"
 #include "server/plugins.h"
 
 #include <stdio.h>
@@ -21,8 +22,9 @@ static void dump_config(void)
     printf("name=%s\n", PACKAGE_NAME);
     printf("nbdkit_plugindir=%s\n", NBDKIT_PLUGINDIR);
     printf("plugindir=%s\n", PLUGINDIR);
+    printf("root_tls_certificates_dir=%s\n", TLS_CERTIFICATES_OF_ROOT);
     printf("selinux=yes\n");
-    printf("tls=no\n");
+    printf("tls=yes\n");
     printf("version=%s\n", PACKAGE_VERSION);
     printf("version_major=%d\n", atoi(PACKAGE_VERSION));
     printf("version_minor=%d\n", atoi(strchr(PACKAGE_VERSION, '.') + 1));

@@ -35,7 +35,7 @@ nbdfleece_LDADD = \
 	server/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/libserver.a server/disk/libdisk.a \
 	$(WHOLE_ARCHIVE) server/backend/libbackend.a $(NO_WHOLE_ARCHIVE) \
-	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl -lm
+	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 nbdfleece_DEPENDENCIES = \
 	server/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/libserver.a server/disk/libdisk.a server/backend/libbackend.a common/libcommon.a \

@@ -35,10 +35,10 @@ void nbd_control_clear(struct nbd_control *nc)
     g_clear_pointer(&nc->listener_uris, g_ptr_array_unref);
 }
 
-void nbd_control_note_uris(GPtrArray *uris, const GArray *fds)
+void nbd_control_note_uris(const struct nbd_control *nc, GPtrArray *uris, const GArray *fds)
 {
     for (unsigned i = 0; i < fds->len; i++) {
-        char *uri = sockets_uri(g_array_index(fds, int, i), "");
+        char *uri = sockets_uri(g_array_index(fds, int, i), nc->tls == TLS_REQUIRE, "");
 
         if (uri)
             g_ptr_array_add(uris, uri);
@@ -80,7 +80,7 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
             close(g_array_index(fds, int, i));
         return -1;
     }
-    nbd_control_note_uris(nc->listener_uris, fds);
+    nbd_control_note_uris(nc, nc->listener_uris, fds);
     nc->unix_path = unix_path ? g_canonicalize_filename(unix_path, NULL) : NULL;
     nc->listener = nbd_listen(nc->nbd, (const int *)(void *)fds->data, fds->len,
                               handshake_max_seconds, max_connections, err);
@@ -131,6 +131,20 @@ static GPtrArray *uris(void *opaque)
     return all;
 }
 
+static bool tls(void *opaque)
+{
+    const struct nbd_control *nc = opaque;
+
+    return nc->tls != TLS_OFF;
+}
+
+static bool tls_names_clients(void *opaque)
+{
+    const struct nbd_control *nc = opaque;
+
+    return nc->tls_names_clients;
+}
+
 struct control_nbd nbd_control_functions(struct nbd_control *nc)
 {
     return (struct control_nbd){
@@ -139,6 +153,8 @@ struct control_nbd nbd_control_functions(struct nbd_control *nc)
         .any_running = any_running,
         .started = started,
         .uris = uris,
+        .tls = tls,
+        .tls_names_clients = tls_names_clients,
         .opaque = nc,
     };
 }

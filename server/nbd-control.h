@@ -5,9 +5,12 @@
 
 #include "server/control/control.h"
 #include "server/nbd/nbd.h"
+#include "server/options.h"
 
 struct nbd_control {
     struct nbd_server *nbd;
+    enum options_tls tls; /* the command line's, for all listeners */
+    bool tls_names_clients;
     bool has_listener;             /* the command line's: clients can connect anyhow */
     struct nbd_listener *listener; /* nbd-server-start's, NULL: none runs */
     GPtrArray *uris;               /* strings: the command line's sockets, no export named */
@@ -19,7 +22,7 @@ void nbd_control_init(struct nbd_control *nc);
 void nbd_control_clear(struct nbd_control *nc);
 
 /* Note the URIs of listening sockets, before they are handed to nbd_listen(). */
-void nbd_control_note_uris(GPtrArray *uris, const GArray *fds);
+void nbd_control_note_uris(const struct nbd_control *nc, GPtrArray *uris, const GArray *fds);
 
 /* The functions, for control_new(); `nc` outlives them. */
 struct control_nbd nbd_control_functions(struct nbd_control *nc);

@@ -135,6 +135,20 @@ static int set_on_cbw_error(const struct option_def *def, struct options *o, con
     return 0;
 }
 
+static int set_tls(const struct option_def *def, struct options *o, const char *value, GError **err)
+{
+    static const char *const names[] = {
+        [TLS_OFF] = "off", [TLS_ON] = "on", [TLS_REQUIRE] = "require"};
+
+    for (unsigned i = TLS_OFF; i < G_N_ELEMENTS(names); i++) {
+        if (strcmp(value, names[i]) == 0) {
+            o->tls = i;
+            return 0;
+        }
+    }
+    return options_usage(err, "option '--tls': '%s' is none of off, on, require", value);
+}
+
 static int add_debug(const struct option_def *def, struct options *o, const char *value,
                      GError **err)
 {
@@ -185,8 +199,6 @@ static const char why_not_filter[] =
     "use the plugin `nbd` to reach it";
 static const char why_not_oldstyle[] =
     "the oldstyle protocol is not spoken here; connect with a newstyle client, and leave it out";
-static const char why_not_tls[] =
-    "TLS is not in this version; use a Unix socket, or a tunnel such as ssh -L";
 static const char why_not_state[] =
     "persistent bitmaps are not in this version; bitmaps last as long as the server runs";
 
@@ -250,6 +262,13 @@ const struct option_def options_table[] = {
     DOES("newstyle", 'n', NULL, set_nothing, "does nothing"),
     ALIAS("new-style", "newstyle"),
 
+    /* TLS. */
+    DOES("tls", 0, "off|on|require", set_tls, "no TLS, for who wants it, or for all (off)"),
+    TEXT("tls-certificates", 0, "DIR", tls_certificates,
+         "the server's certificate and its CA's (/etc/pki/nbdkit)"),
+    FLAG("tls-verify-peer", 0, tls_verify_peer, "clients must show a certificate of the CA"),
+    TEXT("tls-psk", 0, "FILE", tls_psk, "pre-shared keys instead of certificates"),
+
     /* Control and views. */
     TEXT("control", 'C', "SOCKET", control, "listen for QMP on this Unix socket"),
     TEXT("scratch", 0, "DIR", scratch_dir, "where views keep old data ($TMPDIR, or /var/tmp)"),
@@ -287,10 +306,6 @@ const struct option_def options_table[] = {
     REFUSED("filter", 0, "FILTER", why_not_filter),
     REFUSED("oldstyle", 'o', NULL, why_not_oldstyle),
     ALIAS("old-style", "oldstyle"),
-    REFUSED("tls", 0, "MODE", why_not_tls),
-    REFUSED("tls-certificates", 0, "DIR", why_not_tls),
-    REFUSED("tls-psk", 0, "FILE", why_not_tls),
-    REFUSED("tls-verify-peer", 0, NULL, why_not_tls),
     REFUSED("state", 0, "DIR", why_not_state),
     REFUSED("durability", 0, "MODE", why_not_state),
 };

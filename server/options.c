@@ -171,6 +171,8 @@ void options_free(struct options *o)
     g_free(o->export_name);
     g_free(o->control);
     g_free(o->scratch_dir);
+    g_free(o->tls_certificates);
+    g_free(o->tls_psk);
     g_free(o);
 }
 
@@ -288,6 +290,17 @@ bool options_name_a_socket(const struct options *o)
     return o->unix_path || o->ip_address || o->port || o->vsock || o->single;
 }
 
+/* As in nbdkit, credentials without --tls mean `on`. */
+static int check_tls(struct options *o, GError **err)
+{
+    if (o->tls_psk && (o->tls_certificates || o->tls_verify_peer))
+        return options_usage(err, "option '--tls-psk' cannot be used with --tls-certificates or "
+                                  "--tls-verify-peer");
+    if (o->tls == TLS_UNSAID)
+        o->tls = o->tls_psk || o->tls_certificates || o->tls_verify_peer ? TLS_ON : TLS_OFF;
+    return 0;
+}
+
 /* What no option can say alone. */
 static int check(struct options *o, GError **err)
 {
@@ -311,7 +324,7 @@ static int check(struct options *o, GError **err)
         return options_usage(err, "option '--selinux-label' needs --unix");
     if (o->run || o->single || o->exit_with_parent)
         o->foreground = true;
-    return 0;
+    return check_tls(o, err);
 }
 
 struct options *options_parse(int argc, char **argv, options_reader reader, GError **err)

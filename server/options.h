@@ -48,6 +48,8 @@ struct option_debug {
     int value;
 };
 
+enum options_tls { TLS_UNSAID, TLS_OFF, TLS_ON, TLS_REQUIRE };
+
 struct options {
     enum options_action action;
     GPtrArray *disks;  /* struct option_disk, in order */
@@ -77,6 +79,11 @@ struct options {
     char *scratch_dir;
     uint64_t scratch_limit; /* bytes, 0: none */
     enum cbw_error on_cbw_error;
+
+    /* TLS. Not TLS_UNSAID after parsing. */
+    enum options_tls tls;
+    char *tls_certificates, *tls_psk;
+    bool tls_verify_peer;
 
     bool bare_form; /* a PLUGIN was given without --disk: it is disk0, and there is no other */
 };

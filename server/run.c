@@ -19,6 +19,7 @@
 #include "server/daemon.h"
 #include "server/nbd-control.h"
 #include "server/nbd/nbd.h"
+#include "server/nbd/tls-credentials.h"
 #include "server/plugins.h"
 #include "server/quit.h"
 #include "server/server.h"
@@ -42,7 +43,8 @@ struct run {
     GPtrArray *backends; /* NULL entries: the disk has it */
     struct sockets sockets;
     int quit_fd;
-    int ready_fd; /* -1: in the foreground, or the parent has been told */
+    int ready_fd;                /* -1: in the foreground, or the parent has been told */
+    struct tls_credentials *tls; /* NULL: --tls=off */
     struct server *server;
     struct nbd_server *nbd;
     struct nbd_control nbd_control;
@@ -86,6 +88,19 @@ static char *absolute(const char *path)
     return path ? g_canonicalize_filename(path, NULL) : NULL;
 }
 
+/* Before the change of user: keys are for root's eyes. */
+static int load_tls(struct run *r, GError **err)
+{
+    const struct options *o = r->o;
+    g_autofree char *psk = absolute(o->tls_psk);
+
+    if (o->tls == TLS_OFF)
+        return 0;
+    r->tls = psk ? tls_credentials_psk(psk, err)
+                 : tls_credentials_certificates(o->tls_certificates, o->tls_verify_peer, err);
+    return r->tls ? 0 : -1;
+}
+
 static int prepare(struct run *r, GError **err)
 {
     int activated = sockets_activation(err);
@@ -98,6 +113,8 @@ static int prepare(struct run *r, GError **err)
     r->scratch_dir = absolute(r->o->scratch_dir);
     r->backends = plugins_load(r->o, PLUGINS_GET_READY, err);
     if (r->backends == NULL)
+        return -1;
+    if (load_tls(r, err) < 0)
         return -1;
     r->quit_fd = quit_install(err);
     if (r->quit_fd < 0)
@@ -175,6 +192,8 @@ static int start_nbd(struct run *r, GError **err)
 {
     const struct options *o = r->o;
     struct nbd_options options = {
+        .tls = r->tls,
+        .tls_required = o->tls == TLS_REQUIRE,
         .handshake_timeout = o->handshake_timeout,
         .max_connections = o->max_connections,
         .threads = o->threads,
@@ -187,9 +206,11 @@ static int start_nbd(struct run *r, GError **err)
 
     r->nbd = nbd_server_new(r->server, &options);
     r->nbd_control.nbd = r->nbd;
+    r->nbd_control.tls = o->tls;
+    r->nbd_control.tls_names_clients = r->tls && tls_credentials_name_clients(r->tls);
     if (o->single)
         return 0;
-    nbd_control_note_uris(r->nbd_control.uris, r->sockets.fds);
+    nbd_control_note_uris(&r->nbd_control, r->nbd_control.uris, r->sockets.fds);
     listener = nbd_listen(r->nbd, (const int *)(void *)r->sockets.fds->data, r->sockets.fds->len,
                           o->handshake_timeout, o->max_connections, err);
     sockets_release(&r->sockets);
@@ -273,6 +294,7 @@ static void stop(struct run *r)
     sockets_close(&r->sockets);
     if (r->loop)
         g_main_loop_unref(r->loop);
+    tls_credentials_free(r->tls);
     g_free(r->pid_file);
     g_free(r->control_path);
     g_free(r->scratch_dir);

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "common/error.h"
+#include "common/log.h"
 #include "server/server-private.h"
 
 #include <string.h>
@@ -78,6 +79,7 @@ struct scratch_pool *server_scratch_pool(struct server *s)
 
 static void view_broken(void *opaque, const char *view, const char *disk, const char *reason)
 {
+    log_error("view %s of disk %s is broken: %s", view, disk, reason);
     server_emit(opaque, EVENT_VIEW_BROKEN, view, disk, reason, 0, 0);
 }
 

@@ -82,6 +82,9 @@ struct export_options {
     const char *description; /* may be NULL */
     struct node *node;
     bool writable, discard;
+    bool tls_required;             /* only clients that use TLS may have it */
+    const char *const *tls_authz;  /* and of these only who has one of these names (tls-peer.h);
+                                      ends with NULL. NULL: all. */
     struct dirty_bitmap **bitmaps; /* n of them; they are busy until the export is gone */
     unsigned n_bitmaps;
     bool live; /* contexts are all the node's bitmaps, whatever they are at the time */
@@ -92,6 +95,8 @@ struct export_info {
     const char *id, *name, *description; /* id, description may be NULL */
     struct node *node;
     bool writable, discard, live;
+    bool tls_required;
+    const char *const *tls_authz; /* see struct export_options */
 };
 
 /* Make an export visible. Checks QEMU's list (id, name, duplicates, read-only node, bitmaps) in

@@ -139,12 +139,12 @@ union address {
     struct sockaddr_vm vm;
 };
 
-static char *unix_uri(const char *path, const char *export_name)
+static char *unix_uri(const char *scheme, const char *path, const char *export_name)
 {
     g_autofree char *name = g_uri_escape_string(export_name, NULL, FALSE);
     g_autofree char *socket = g_uri_escape_string(path, "/", FALSE);
 
-    return g_strdup_printf("nbd+unix:///%s?socket=%s", name, socket);
+    return g_strdup_printf("%s+unix:///%s?socket=%s", scheme, name, socket);
 }
 
 /* Where a client on this machine finds a socket that listens on `a`. */
@@ -172,8 +172,9 @@ static char *inet_uri(const char *scheme, const char *host, unsigned port, const
 
 /* What a socket is called, from itself: so also where the kernel chose the port, or somebody else
  * made it. *path and *port stay as they are where there is none. */
-static char *describe(int fd, const char *export_name, char **path, char **port)
+static char *describe(int fd, bool tls_required, const char *export_name, char **path, char **port)
 {
+    const char *scheme = tls_required ? "nbds" : "nbd";
     union address a = {0};
     socklen_t length = sizeof a - 1; /* keeps a NUL behind a path */
     g_autofree char *host = NULL;
@@ -184,34 +185,35 @@ static char *describe(int fd, const char *export_name, char **path, char **port)
     switch (a.any.sa_family) {
     case AF_UNIX:
         *path = g_strdup(a.un.sun_path);
-        return unix_uri(a.un.sun_path, export_name);
+        return unix_uri(scheme, a.un.sun_path, export_name);
     case AF_INET:
     case AF_INET6:
         number = ntohs(a.any.sa_family == AF_INET ? a.in.sin_port : a.in6.sin6_port);
         host = inet_host(&a);
         *port = g_strdup_printf("%u", number);
-        return inet_uri("nbd", host, number, export_name);
+        return inet_uri(scheme, host, number, export_name);
     case AF_VSOCK:
         *port = g_strdup_printf("%u", a.vm.svm_port);
-        return inet_uri("nbd+vsock", "1", a.vm.svm_port, export_name);
+        return inet_uri(tls_required ? "nbds+vsock" : "nbd+vsock", "1", a.vm.svm_port, export_name);
     default:
         return NULL;
     }
 }
 
-char *sockets_uri(int fd, const char *export_name)
+char *sockets_uri(int fd, bool tls_required, const char *export_name)
 {
     g_autofree char *path = NULL, *port = NULL;
 
-    return describe(fd, export_name, &path, &port);
+    return describe(fd, tls_required, export_name, &path, &port);
 }
 
 /* Fill in uri, unix_path and port: the first socket that has one decides. */
-static void describe_all(struct sockets *s, const char *export_name)
+static void describe_all(struct sockets *s, const struct options *o)
 {
     for (unsigned i = 0; i < s->fds->len; i++) {
         g_autofree char *path = NULL, *port = NULL;
-        g_autofree char *uri = describe(g_array_index(s->fds, int, i), export_name, &path, &port);
+        g_autofree char *uri = describe(g_array_index(s->fds, int, i), o->tls == TLS_REQUIRE,
+                                        o->export_name, &path, &port);
 
         if (s->uri == NULL)
             s->uri = g_steal_pointer(&uri);
@@ -227,7 +229,8 @@ int sockets_open(struct sockets *s, const struct options *o, int activated, GErr
     *s = (struct sockets){.fds = g_array_new(FALSE, FALSE, sizeof(int))};
     if ((activated ? adopt_all(s, o, activated, err) : open_all(s, o, err)) < 0)
         return -1;
-    describe_all(s, o->export_name);
+    s->tls = o->tls == TLS_REQUIRE ? "2" : o->tls == TLS_ON ? "1" : "0";
+    describe_all(s, o);
     if (s->uri == NULL)
         s->uri = g_strdup("");
     if (s->unix_path == NULL)

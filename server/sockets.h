@@ -16,6 +16,7 @@ struct sockets {
     /* Of the first socket, what --run and --print-uri tell: never NULL once open, "" where there is
      * none. */
     char *uri, *unix_path, *port;
+    const char *tls;   /* nbdkit's $tls: "0", "1", "2" for off, on, require */
     char *private_dir; /* of `-U -`, removed at the end; else NULL */
 };
 
@@ -28,8 +29,8 @@ int sockets_activation(GError **err);
 int sockets_open(struct sockets *s, const struct options *o, int activated, GError **err);
 
 /* The NBD URI by which a client on this machine reaches a listening socket; g_free. NULL: it has
- * none. */
-char *sockets_uri(int fd, const char *export_name);
+ * none. It begins with nbds if clients have to use TLS. */
+char *sockets_uri(int fd, bool tls_required, const char *export_name);
 
 /* Give what is private to the user that the server is about to become. */
 int sockets_give(const struct sockets *s, uid_t uid, GError **err);

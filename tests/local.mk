@@ -31,6 +31,7 @@ unit_tests = \
 	tests/unit/test-nbd-poll \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
+	tests/unit/test-tls \
 	tests/unit/options
 
 # Functional tests in Python.
@@ -83,7 +84,12 @@ python_tests = \
 	tests/options/test-demo.py \
 	tests/options/test-info.py \
 	tests/options/test-process.py \
-	tests/options/test-sockets.py
+	tests/options/test-sockets.py \
+	tests/tls/test-tls-clients.py \
+	tests/tls/test-tls-exports.py \
+	tests/tls/test-tls-init.py \
+	tests/tls/test-tls-protocol.py \
+	tests/tls/test-tls-transfer.py
 
 # Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
 tsan_tests = \
@@ -93,6 +99,8 @@ tsan_tests = \
 	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-nodes.py \
 	tests/model/test-model.py \
+	tests/nbd/test-exports.py \
+	tests/tls/test-tls-transfer.py \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \
 	tests/unit/test-nbd-poll \
@@ -102,6 +110,7 @@ tsan_tests = \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
+	tests/unit/test-tls \
 	tests/unit/test-view
 
 # Long runs, only by `make check-long`; $FLEECE_LONG is set for them.
@@ -150,7 +159,7 @@ LDADD = $(TEST_LIBS)
 TEST_LIBS = \
 	server/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/libserver.a server/disk/libdisk.a server/backend/libbackend.a \
-	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) -ldl -lm
+	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 
 EXTRA_DIST += \
 	tests/clients/guest.py \
@@ -217,12 +226,13 @@ tests_unit_options_LDADD = server/libstart.a common/libcommon.a $(GLIB_LIBS)
 
 # Tests of the plugin host, which load plugins and so need a program built like the server.
 include tests/backend/local.mk
+include tests/faults/local.mk
 
 nbd_rig = \
 	tests/unit/fake-registry.c tests/unit/fake-registry.h \
 	tests/unit/nbd-client.c tests/unit/nbd-client.h \
 	tests/unit/nbd-rig.c tests/unit/nbd-rig.h
-nbd_libs = server/nbd/libnbdserver.a common/libcommon.a $(GLIB_LIBS)
+nbd_libs = server/nbd/libnbdserver.a common/libcommon.a $(GLIB_LIBS) $(GNUTLS_LIBS)
 tests_unit_test_nbd_connection_SOURCES = tests/unit/test-nbd-connection.c $(nbd_rig)
 tests_unit_test_nbd_connection_LDADD = $(nbd_libs)
 tests_unit_test_found_disk_SOURCES = tests/unit/test-found-disk.c $(disk_harness)
@@ -239,8 +249,12 @@ tests_unit_test_nbd_status_SOURCES = tests/unit/test-nbd-status.c $(nbd_rig)
 tests_unit_test_nbd_status_LDADD = $(nbd_libs)
 tests_unit_test_nbd_storm_SOURCES = tests/unit/test-nbd-storm.c $(nbd_rig)
 tests_unit_test_nbd_storm_LDADD = $(nbd_libs)
+tests_unit_test_tls_SOURCES = \
+	tests/unit/test-tls.c tests/unit/tls-rig.c tests/unit/tls-rig.h
+tests_unit_test_tls_LDADD = $(nbd_libs)
 tests_unit_test_cursor_LDADD = common/libcommon.a $(GLIB_LIBS)
 EXTRA_DIST += tests/nbd/held.py tests/nbd/rawnbd.py
+EXTRA_DIST += tests/tls/tlslib.py
 EXTRA_DIST += \
 	tests/conformance/README.md \
 	tests/conformance/client.py \

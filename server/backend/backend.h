@@ -33,7 +33,8 @@ struct backend_handle;
 struct backend_client {
     const char *export_name; /* not nbdkit_export_name(3)'s answer: see plugin-handle.c */
     bool tls;
-    int socket; /* -1: none */
+    const char *tls_dn, *tls_issuer_dn; /* of a certificate that it proved to have; else NULL */
+    int socket;                         /* -1: none */
 };
 
 struct backend_ops {

@@ -182,15 +182,19 @@ char *nbdkit_peer_security_context(void)
     return strndup(label, length);
 }
 
-/* Certificates of clients are not passed on to plugins: nbdkit's answer for "there is none". */
+/* "" is nbdkit's answer where there is no TLS, or no certificate that was verified. */
 char *nbdkit_peer_tls_dn(void)
 {
-    return strdup("");
+    const struct backend_client *client = client_of_this_thread();
+
+    return strdup(client && client->tls_dn ? client->tls_dn : "");
 }
 
 char *nbdkit_peer_tls_issuer_dn(void)
 {
-    return strdup("");
+    const struct backend_client *client = client_of_this_thread();
+
+    return strdup(client && client->tls_issuer_dn ? client->tls_issuer_dn : "");
 }
 
 /* The connection's own thread sees the socket's end and cleans up; it is not ours to close. */

@@ -20,6 +20,12 @@ static struct plugin_handle *handle_of(struct backend_handle *h)
     return (struct plugin_handle *)h;
 }
 
+static int no_memory(const struct plugin_handle *h, const char *what)
+{
+    log_error("disk %s: %s: no memory", h->plugin->disk, what);
+    return -ENOMEM;
+}
+
 /* ---- one call each ---- */
 
 static int call_pread(struct plugin_handle *h, void *buf, uint32_t count, uint64_t offset)
@@ -207,7 +213,7 @@ static int read_for_cache(struct plugin_handle *h, uint64_t length, uint64_t off
     int r = 0;
 
     if (!buf)
-        return -ENOMEM;
+        return no_memory(h, "cache");
     for (uint64_t done = 0; r == 0 && done < length;) {
         uint32_t n = (uint32_t)MIN(length - done, most);
         r = call_pread(h, buf, n, offset + done);
@@ -246,7 +252,7 @@ static int call_extents(struct plugin_handle *h, uint32_t count, uint64_t offset
     struct plugin_call c;
 
     if (!list)
-        return -ENOMEM;
+        return no_memory(h, "extents");
     plugin_enter(&c, h->plugin, h, false);
     int r = h->plugin->api.extents(h->opaque, count, offset,
                                    flags & BACKEND_REQ_ONE ? NBDKIT_REQ_ONE : 0, list);

@@ -37,6 +37,7 @@ const struct arg nbd_server_start_args[] = {
     ARG_OPT("max-connections", ARG_UINT32), ARGS_END,
 };
 
+static const struct arg authz_name = ARG(NULL, ARG_STRING);
 static const char *const export_types[] = {"nbd", NULL};
 const struct arg block_export_add_args[] = {
     ARG("type", ARG_ENUM, .values = export_types),
@@ -47,6 +48,8 @@ const struct arg block_export_add_args[] = {
     ARG_OPT("description", ARG_STRING),
     ARG_OPT("bitmaps", ARG_LIST, .of = &bitmap_or_string),
     ARG_OPT("discard", ARG_BOOL),
+    ARG_OPT("tls-required", ARG_BOOL),
+    ARG_OPT("tls-authz", ARG_LIST, .of = &authz_name),
     ARGS_END,
 };
 
@@ -163,6 +166,30 @@ static int find_bitmaps(struct server *s, const struct export_options *o, JsonAr
     return 0;
 }
 
+/* Who may use the export: `names` gets the list, if there is one. Refused where it could not be
+ * kept. */
+static int find_tls(const struct control_nbd *nbd, JsonObject *args, struct export_options *o,
+                    GPtrArray *names, GError **err)
+{
+    JsonArray *list = arg_list(args, "tls-authz");
+
+    o->tls_required = arg_bool(args, "tls-required", list != NULL);
+    if (o->tls_required && !nbd->tls(nbd->opaque))
+        return fail(err, "This server has no TLS: start it with --tls");
+    if (list == NULL)
+        return 0;
+    if (!o->tls_required)
+        return fail(err, "Parameter 'tls-authz' is unexpected");
+    if (!nbd->tls_names_clients(nbd->opaque))
+        return fail(err, "TLS clients of this server do not prove who they are: start it with "
+                         "--tls-verify-peer or --tls-psk");
+    for (guint i = 0; i < json_array_get_length(list); i++)
+        g_ptr_array_add(names, (gpointer)json_array_get_string_element(list, i));
+    g_ptr_array_add(names, NULL);
+    o->tls_authz = (const char *const *)names->pdata;
+    return 0;
+}
+
 static void unref_bitmap(gpointer db)
 {
     dirty_bitmap_unref(db);
@@ -172,6 +199,7 @@ static void unref_bitmap(gpointer db)
 int cmd_block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     g_autoptr(GPtrArray) bitmaps = g_ptr_array_new_with_free_func(unref_bitmap);
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
     const struct control_nbd *nbd = &call_control(call)->nbd;
     struct server *s = call_server(call);
     struct export_options o = {
@@ -193,6 +221,8 @@ int cmd_block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **val
         return fail(err, "Parameter 'discard' is unexpected");
     if (!nbd->any_running(nbd->opaque))
         return fail(err, "NBD server not running");
+    if (find_tls(nbd, args, &o, names, err) < 0)
+        return -1;
     if (!o.name)
         o.name = o.node->name;
     if (server_export_check_name(s, o.name, o.description, err) < 0 ||

@@ -22,6 +22,9 @@ struct control_nbd {
     /* What `query-nbd-servers` answers: the NBD URIs of all listening sockets, as a client on this
      * machine reaches them, with no export named: a new GPtrArray of strings that frees them. */
     GPtrArray *(*uris)(void *opaque);
+    /* Can clients use TLS; do they then prove who they are? */
+    bool (*tls)(void *opaque);
+    bool (*tls_names_clients)(void *opaque);
     void *opaque;
 };
 

@@ -201,7 +201,9 @@ int view_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t 
                  struct extents *extents);
 int view_trim(struct node_io *io, uint64_t length, uint64_t offset);
 
-/* Read the image at the disk's present state through `h`, the quickest way it offers. */
-int disk_pread(struct backend_handle *h, void *buf, uint32_t length, uint64_t offset);
+/* Read the image at the disk's present state through `h`, the quickest way it offers. A failure has
+ * been logged, be it by the plugin, as with all that changes the image. */
+int disk_pread(struct disk *d, struct backend_handle *h, void *buf, uint32_t length,
+               uint64_t offset);
 
 #endif

@@ -12,9 +12,11 @@
 
 #include "common/error.h"
 #include "common/file-io.h"
+#include "common/log.h"
 #include "server/disk/disk-private.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -107,10 +109,21 @@ bool node_is_readonly(struct node *node)
 
 /* ---- reading ---- */
 
-int disk_pread(struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
+/* What a plugin's callback would say, of a transfer that goes by its descriptor instead. */
+static int transferred(const struct disk *d, const char *what, uint32_t length, uint64_t offset,
+                       int error)
+{
+    if (error < 0)
+        log_error("disk %s: %s of %u bytes at %" PRIu64 ": %s", d->node.name, what, length, offset,
+                  g_strerror(-error));
+    return error;
+}
+
+int disk_pread(struct disk *d, struct backend_handle *h, void *buf, uint32_t length,
+               uint64_t offset)
 {
     if (h->fd >= 0)
-        return pread_all(h->fd, buf, length, offset);
+        return transferred(d, "read", length, offset, pread_all(h->fd, buf, length, offset));
     return h->backend->ops->pread(h, buf, length, offset);
 }
 
@@ -134,7 +147,7 @@ int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, u
         return io->node->kind == NODE_DISK && io->handle->fd >= 0
                    ? read_cached(io->handle->fd, buf, length, offset)
                    : -EAGAIN;
-    return io->node->kind == NODE_DISK ? disk_pread(io->handle, buf, length, offset)
+    return io->node->kind == NODE_DISK ? disk_pread(io->disk, io->handle, buf, length, offset)
                                        : view_read(io, buf, length, offset);
 }
 
@@ -180,7 +193,8 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
     if (error < 0)
         return error;
     if (h->fd >= 0 && !(flags & BACKEND_FUA))
-        error = pwrite_all(h->fd, buf, length, offset);
+        error =
+            transferred(io->disk, "write", length, offset, pwrite_all(h->fd, buf, length, offset));
     else
         error = h->backend->ops->pwrite(h, buf, length, offset, flags & BACKEND_FUA);
     gate_leave(io->slot);

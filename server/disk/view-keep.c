@@ -30,6 +30,7 @@
  */
 #include "config.h"
 
+#include "common/log.h"
 #include "server/disk/disk-private.h"
 
 #include <errno.h>
@@ -188,7 +189,7 @@ static int keep_read(struct keep *k, uint64_t n)
 {
     struct disk *d = k->disk;
     uint64_t offset = k->block << d->unit_shift, length = bytes_of(k, k->block, n);
-    int error = disk_pread(k->handle, k->buffer, (uint32_t)length, offset);
+    int error = disk_pread(d, k->handle, k->buffer, (uint32_t)length, offset);
 
     if (error < 0)
         return note(k, error, "read of old data", offset);
@@ -302,6 +303,9 @@ static int keep_some(struct disk *d, struct view *newest, struct view *v, struct
     if (error == 0)
         return 0;
     error = cannot_keep(v, k.block, error == -EDQUOT, k.reason);
+    if (error < 0)
+        log_error("view %s: a guest's write fails, because old data cannot be kept: %s",
+                  v->node.name, k.reason);
     for (uint64_t b = k.block; b < k.end; b++)
         publish(v, b, BLOCK_NEEDED);
     return error;

@@ -12,9 +12,11 @@
  */
 #include "config.h"
 
+#include "common/log.h"
 #include "server/disk/disk-private.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 /* Where a run of blocks is. */
@@ -66,8 +68,12 @@ static int read_kept(const struct range *r, uint32_t entry, uint64_t n)
         memset(r->buffer, 0, n);
         return 0;
     }
-    return scratch_read(d->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
-                        (uint32_t)(r->offset & (d->unit - 1)), (uint32_t)n);
+    int error = scratch_read(d->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
+                             (uint32_t)(r->offset & (d->unit - 1)), (uint32_t)n);
+    if (error < 0)
+        log_error("view %s: scratch: read of %" PRIu64 " bytes kept of %" PRIu64 ": %s",
+                  r->view->node.name, n, r->offset, g_strerror(-error));
+    return error;
 }
 
 /* The range was read from the disk: replace what had been kept by now. */
@@ -96,7 +102,7 @@ static int read_range(struct range r)
             struct range done = r;
 
             done.length = n;
-            error = disk_pread(r.handle, r.buffer, (uint32_t)n, r.offset);
+            error = disk_pread(r.view->disk, r.handle, r.buffer, (uint32_t)n, r.offset);
             atomic_thread_fence(memory_order_seq_cst);
             disk_at(r.view->disk, POINT_VIEW_BASE_READ, r.offset);
             if (error == 0)

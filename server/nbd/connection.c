@@ -3,10 +3,13 @@
 
 #include "common/error.h"
 #include "common/log.h"
+#include "server/nbd/tls-peer.h"
 
+#include <arpa/inet.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 void connection_debug(struct connection *c, const char *format, ...)
@@ -19,6 +22,45 @@ void connection_debug(struct connection *c, const char *format, ...)
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
     log_debug("client %" PRIu64 ": %s", c->number, text);
+}
+
+/* A Unix socket's other end has no address: the process that connected. */
+static char *unix_peer(int fd)
+{
+    struct ucred cred;
+    socklen_t length = sizeof cred;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &length) < 0)
+        return g_strdup("on a Unix socket");
+    return g_strdup_printf("process %ld of user %lu", (long)cred.pid, (unsigned long)cred.uid);
+}
+
+char *connection_peer(const struct connection *c)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    } a;
+    socklen_t length = sizeof a;
+    char text[INET6_ADDRSTRLEN];
+
+    if (!c->stream.in_socket)
+        return g_strdup("on standard input");
+    if (getpeername(c->stream.in, &a.any, &length) < 0)
+        return g_strdup("that has gone");
+    switch (a.any.sa_family) {
+    case AF_INET:
+        inet_ntop(AF_INET, &a.in.sin_addr, text, sizeof text);
+        return g_strdup_printf("%s:%u", text, ntohs(a.in.sin_port));
+    case AF_INET6:
+        inet_ntop(AF_INET6, &a.in6.sin6_addr, text, sizeof text);
+        return g_strdup_printf("[%s]:%u", text, ntohs(a.in6.sin6_port));
+    case AF_UNIX:
+        return unix_peer(c->stream.in);
+    default:
+        return g_strdup_printf("%" PRIu64, c->number);
+    }
 }
 
 void connection_cut(struct connection *c)
@@ -50,9 +92,12 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
         return fail(err, "it is being removed");
     c->attached = true;
     c->export = export_ref(e);
+    const struct tls_peer *peer = stream_tls_peer(&c->stream);
     c->backend_client = (struct backend_client){
         .export_name = info->name,
-        .tls = false,
+        .tls = peer != NULL,
+        .tls_dn = peer ? peer->dn : NULL,
+        .tls_issuer_dn = peer ? peer->issuer_dn : NULL,
         .socket = c->stream.in_socket ? c->stream.in : -1,
     };
     if (node_io_open(info->node, info->writable, info->discard, &c->backend_client, &c->session.io,

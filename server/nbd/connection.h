@@ -127,6 +127,8 @@ void *connection_main(void *connection);
 void connection_cut(struct connection *c);
 /* A line of the debug log about this client. */
 void connection_debug(struct connection *c, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* Who is at the other end, for the log: an address, a process, a name it has proved. g_free. */
+char *connection_peer(const struct connection *c);
 
 /* It is to end in order: what comes now gets ESHUTDOWN. */
 static inline bool connection_is_ending(struct connection *c)

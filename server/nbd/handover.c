@@ -73,9 +73,8 @@ void handover_watched(struct handover *h, bool further)
 
 void handover_note(struct handover *h, enum request_class class, uint64_t ns, uint64_t length)
 {
-    /* What counts is waiting, not the copying of many bytes. */
-    if (class <= CLASS_WRITE && length > 65536)
-        ns = ns * 65536 / length;
+    uint64_t copying = class <= CLASS_WRITE ? length / HANDOVER_COPY : 0;
+    ns -= MIN(ns, copying);
     unsigned sample = (unsigned)MIN(ns, HANDOVER_CLIP_NS);
     /* Two threads may overwrite each other's sample: an estimate all the same. */
     unsigned average = atomic_load_explicit(&h->average_ns[class], memory_order_relaxed);

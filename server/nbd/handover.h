@@ -11,9 +11,9 @@
  * request at a time. So:
  *
  *  - While such requests of the same class lately took less than HANDOVER_QUICK_NS, they are done
- *    here. A sample counts at most HANDOVER_CLIP_NS, so that one hiccup (a preempted thread) hands
- *    over one request and not the next hundred, and two or three slow ones in a row turn the class
- *    to slow.
+ *    here. What copying their bytes takes does not count. A sample counts at most HANDOVER_CLIP_NS,
+ *    so that one hiccup (a preempted thread, a piece of scratch space reserved) changes nothing,
+ *    and three slow ones in a row turn the class to slow.
  *  - A slow one is handed over, except when nobody could gain by it: a client that sends the next
  *    request only when it has the reply to the last one. That is known by looking, after a slow
  *    request was done here and before its reply is sent, whether a further request has come
@@ -36,8 +36,9 @@
 
 #include <stdatomic.h>
 
-#define HANDOVER_QUICK_NS 20000u
-#define HANDOVER_CLIP_NS  (8 * HANDOVER_QUICK_NS)
+#define HANDOVER_QUICK_NS 50000u
+#define HANDOVER_CLIP_NS  (4 * HANDOVER_QUICK_NS)
+#define HANDOVER_COPY     4u /* bytes a nanosecond: the part of a request's time that is no waiting */
 #define HANDOVER_DEEP     64u
 #define HANDOVER_REFUSALS 16u
 #define HANDOVER_SKIP     64u /* so many are not asked for, then one is */

@@ -5,11 +5,15 @@
  * Exactly the bytes of one option are received at a time, so that nothing a client sends behind
  * it can be mistaken for something said in another phase. An absolute deadline holds for the whole
  * of it, whatever trickles in. Replies to an option are built in memory and sent at once.
+ *
+ * TLS begins in the middle of it, and what was agreed on before is forgotten then.
  */
 #include "server/nbd/connection.h"
 
 #include "common/log.h"
 #include "server/nbd/option-reply.h"
+#include "server/nbd/tls-peer.h"
+#include "server/nbd/tls-session.h"
 
 #include <errno.h>
 
@@ -34,6 +38,18 @@ struct haggling {
 
 /* ---- helpers ---- */
 
+static int receive(struct haggling *h, void *buf, size_t length)
+{
+    return stream_receive_by(&h->c->stream, buf, length, h->deadline);
+}
+
+static int send_out(struct haggling *h)
+{
+    int r = stream_send_by(&h->c->stream, h->out->data, h->out->len, h->deadline);
+    g_byte_array_set_size(h->out, 0);
+    return r;
+}
+
 static enum next option_error(struct haggling *h, uint32_t error, const char *why)
 {
     char buf[24];
@@ -48,17 +64,49 @@ static enum next option_done(struct haggling *h)
     return NEXT_OPTION;
 }
 
+static bool uses_tls(const struct haggling *h)
+{
+    return stream_tls_peer(&h->c->stream) != NULL;
+}
+
+/* Whom an export is not for, to him there is no such export. */
+static bool is_for(const struct haggling *h, const struct export *e)
+{
+    const struct export_info *info = export_info(e);
+    const struct tls_peer *peer = stream_tls_peer(&h->c->stream);
+
+    if (info->tls_authz != NULL)
+        return peer != NULL && tls_peer_is_one_of(peer, info->tls_authz);
+    return peer != NULL || !info->tls_required;
+}
+
+/* Lay out why there is no such export. In plain text, exports that only TLS shows and those that do
+ * not exist are the same. */
+static void unknown_export(struct haggling *h, struct text name)
+{
+    g_autofree char *shown = text_for_display(name, ECHO_MAX);
+    bool tls_may_help = h->c->server->options.tls != NULL && !uses_tls(h) &&
+                        (h->option == NBD_OPT_INFO || h->option == NBD_OPT_GO);
+    g_autofree char *why =
+        g_strdup_printf(tls_may_help ? "without TLS there is no export named \"%s\""
+                                     : "there is no export named \"%s\"",
+                        shown);
+
+    option_error(h, tls_may_help ? NBD_REP_ERR_TLS_REQD : NBD_REP_ERR_UNKNOWN, why);
+}
+
 /* A reference to the export, or NULL and an error laid out. */
 static struct export *find_export(struct haggling *h, struct text name)
 {
     g_autofree char *key = g_strndup(name.at ? name.at : "", name.length);
     struct export *e = server_find_export(h->c->server->registry, key);
 
-    if (e == NULL) {
-        g_autofree char *shown = text_for_display(name, ECHO_MAX);
-        g_autofree char *why = g_strdup_printf("there is no export named \"%s\"", shown);
-        option_error(h, NBD_REP_ERR_UNKNOWN, why);
+    if (e != NULL && !is_for(h, e)) {
+        export_unref(e);
+        e = NULL;
     }
+    if (e == NULL)
+        unknown_export(h, name);
     return e;
 }
 
@@ -103,8 +151,10 @@ static enum next on_list(struct haggling *h)
 
     g_autoptr(GPtrArray) exports = server_list_exports(h->c->server->registry);
     for (unsigned i = 0; i < exports->len; i++) {
-        const struct export_info *info = export_info(g_ptr_array_index(exports, i));
-        option_reply_server(h->out, h->option, info->name, info->description);
+        const struct export *e = g_ptr_array_index(exports, i);
+        if (is_for(h, e))
+            option_reply_server(h->out, h->option, export_info(e)->name,
+                                export_info(e)->description);
     }
     return option_done(h);
 }
@@ -251,6 +301,71 @@ static enum next on_meta_context(struct haggling *h)
     return error != 0 ? option_error(h, error, why) : option_done(h);
 }
 
+/* As if the client had just connected; all but its handshake flags is forgotten. */
+static void forget(struct haggling *h)
+{
+    h->agreed = (struct agreement){0};
+    meta_contexts_clear(&h->contexts);
+}
+
+static void say_who(const struct haggling *h)
+{
+    const struct tls_peer *peer = stream_tls_peer(&h->c->stream);
+
+    if (!log_is_verbose())
+        return;
+    g_autofree char *tls = tls_description(h->c->stream.tls);
+    g_autofree char *who = connection_peer(h->c);
+    const char *name = peer->names->len > 0 ? peer->names->pdata[0] : "";
+    g_autofree char *escaped = g_strescape(name, NULL); /* it may be any bytes */
+    g_autofree char *shown = text_for_display((struct text){escaped, strlen(escaped)}, ECHO_MAX);
+    connection_debug(h->c, "%s uses %s; its name is \"%s\"", who, tls, shown);
+}
+
+static enum next tls_failed(struct haggling *h, const char *why)
+{
+    g_autofree char *peer = connection_peer(h->c);
+
+    log_error("NBD client %s: TLS: %s", peer, why);
+    return NEXT_END;
+}
+
+/* What a client has sent behind this option cannot be an answer to ours: somebody may have put it
+ * there, to be taken for something said inside TLS (CVE-2021-3716). */
+static enum next on_starttls(struct haggling *h)
+{
+    struct connection *c = h->c;
+    const char *empty;
+    g_autofree char *why = NULL;
+
+    if (c->server->options.tls == NULL)
+        return option_error(h, NBD_REP_ERR_UNSUP, "TLS is switched off");
+    uint32_t error = option_parse_empty(h->length, &empty);
+    if (error != 0)
+        return option_error(h, error, empty);
+    if (uses_tls(h))
+        return option_error(h, NBD_REP_ERR_INVALID, "this is TLS already");
+    if (stream_input_waiting(&c->stream))
+        return tls_failed(h, "there is plain text behind NBD_OPT_STARTTLS");
+    option_done(h);
+    int r = send_out(h);
+    if (r < 0)
+        return NEXT_END;
+    if (stream_start_tls(&c->stream, c->server->options.tls, h->deadline, &why) < 0)
+        return tls_failed(h, why);
+    forget(h);
+    say_who(h);
+    return NEXT_OPTION;
+}
+
+/* A client that must use TLS and does not yet. */
+static enum next without_tls(struct haggling *h)
+{
+    if (h->option == NBD_OPT_EXPORT_NAME)
+        return NEXT_END;
+    return option_error(h, NBD_REP_ERR_TLS_REQD, "this server talks only over TLS");
+}
+
 /* ---- the haggling ---- */
 
 static enum next dispatch(struct haggling *h)
@@ -262,6 +377,9 @@ static enum next dispatch(struct haggling *h)
     }
     if (!h->fixed_newstyle && h->option != NBD_OPT_EXPORT_NAME)
         return option_error(h, NBD_REP_ERR_INVALID, "options are for fixed newstyle clients");
+    if (h->c->server->options.tls_required && !uses_tls(h) && h->option != NBD_OPT_STARTTLS &&
+        h->option != NBD_OPT_ABORT)
+        return without_tls(h);
     switch (h->option) {
     case NBD_OPT_EXPORT_NAME:
         return on_export_name(h);
@@ -269,6 +387,8 @@ static enum next dispatch(struct haggling *h)
         return on_abort(h);
     case NBD_OPT_LIST:
         return on_list(h);
+    case NBD_OPT_STARTTLS:
+        return on_starttls(h);
     case NBD_OPT_INFO:
     case NBD_OPT_GO:
         return on_info_go(h);
@@ -282,18 +402,6 @@ static enum next dispatch(struct haggling *h)
     default:
         return option_error(h, NBD_REP_ERR_UNSUP, "the option is not supported");
     }
-}
-
-static int receive(struct haggling *h, void *buf, size_t length)
-{
-    return stream_receive_by(&h->c->stream, buf, length, h->deadline);
-}
-
-static int send_out(struct haggling *h)
-{
-    int r = stream_send_by(&h->c->stream, h->out->data, h->out->len, h->deadline);
-    g_byte_array_set_size(h->out, 0);
-    return r;
 }
 
 /* Receive one option and answer it. */

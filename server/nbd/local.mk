@@ -21,4 +21,8 @@ server_nbd_libnbdserver_a_SOURCES = \
 	server/nbd/session.c server/nbd/session.h \
 	server/nbd/status.c server/nbd/status.h \
 	server/nbd/stream.c server/nbd/stream.h \
+	server/nbd/stream-tls.c server/nbd/stream-wire.h \
+	server/nbd/tls-credentials.c server/nbd/tls-credentials.h \
+	server/nbd/tls-peer.c server/nbd/tls-peer.h \
+	server/nbd/tls-session.c server/nbd/tls-session.h \
 	server/nbd/transmission.c

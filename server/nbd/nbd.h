@@ -7,14 +7,18 @@
 
 #include "server/server.h"
 
+struct tls_credentials;
+
 struct nbd_options {
-    unsigned handshake_timeout; /* seconds, 0: none */
-    unsigned max_connections;   /* per listening socket, 0: none */
-    unsigned threads;           /* most workers of one connection (-t) */
-    unsigned poll_max_ns;       /* longest look for a request before sleeping, 0: none */
-    uint16_t mask_handshake;    /* --mask-handshake: AND of the handshake flags */
-    bool no_structured_replies; /* --no-sr */
-    bool no_multi_conn;         /* --no-mc */
+    const struct tls_credentials *tls; /* NULL: no TLS. Outlives the server. */
+    bool tls_required;                 /* nothing is told to who does not use it */
+    unsigned handshake_timeout;        /* seconds, 0: none */
+    unsigned max_connections;          /* per listening socket, 0: none */
+    unsigned threads;                  /* most workers of one connection (-t) */
+    unsigned poll_max_ns;              /* longest look for a request before sleeping, 0: none */
+    uint16_t mask_handshake;           /* --mask-handshake: AND of the handshake flags */
+    bool no_structured_replies;        /* --no-sr */
+    bool no_multi_conn;                /* --no-mc */
 };
 
 struct nbd_server;   /* all listeners and connections */

@@ -2,6 +2,8 @@
 #include "server/nbd/stream.h"
 
 #include "common/error.h"
+#include "server/nbd/stream-wire.h"
+#include "server/nbd/tls-session.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -52,6 +54,8 @@ void stream_close(struct stream *s)
 {
     int fds[] = {s->in, s->out == s->in ? -1 : s->out, s->end_in, s->end_out};
 
+    tls_session_free(s->tls);
+    s->tls = NULL;
     for (unsigned i = 0; i < G_N_ELEMENTS(fds); i++) {
         if (fds[i] >= 0)
             close(fds[i]);
@@ -97,9 +101,7 @@ void stream_tune(struct stream *s, unsigned idle_seconds, unsigned send_seconds)
     }
 }
 
-/* Wait until receiving (or sending) may do something, or until `timeout_ms`. > 0: try now; 0: time
- * is up; -ECANCELED: ended from outside. */
-static int wait_for(struct stream *s, bool receive, int timeout_ms)
+int wire_wait(struct stream *s, bool receive, int timeout_ms)
 {
     struct pollfd p[2] = {
         {.fd = receive ? s->in : s->out, .events = receive ? POLLIN : POLLOUT},
@@ -115,7 +117,7 @@ static int wait_for(struct stream *s, bool receive, int timeout_ms)
     return p[1].revents != 0 ? -ECANCELED : r;
 }
 
-ssize_t stream_receive_now(struct stream *s, void *buf, size_t length)
+ssize_t wire_receive_now(struct stream *s, void *buf, size_t length)
 {
     ssize_t n;
 
@@ -125,14 +127,14 @@ ssize_t stream_receive_now(struct stream *s, void *buf, size_t length)
         while (n < 0 && errno == EINTR);
         return n < 0 ? -errno : n;
     }
-    int r = wait_for(s, true, 0);
+    int r = wire_wait(s, true, 0);
     if (r <= 0)
         return r == 0 ? -EAGAIN : r;
     n = read(s->in, buf, length);
     return n < 0 ? -errno : n;
 }
 
-ssize_t stream_receive(struct stream *s, void *buf, size_t length)
+ssize_t wire_receive(struct stream *s, void *buf, size_t length)
 {
     ssize_t n;
 
@@ -142,27 +144,8 @@ ssize_t stream_receive(struct stream *s, void *buf, size_t length)
         while (n < 0 && errno == EINTR);
         return n < 0 ? -errno : n;
     }
-    stream_wait(s);
-    return stream_receive_now(s, buf, length);
-}
-
-void stream_wait(struct stream *s)
-{
-    wait_for(s, true, -1);
-}
-
-/* Take `n` bytes that were sent off the front. */
-static void advance(struct iovec **iov, unsigned *count, size_t n)
-{
-    while (*count > 0 && n >= (*iov)->iov_len) {
-        n -= (*iov)->iov_len;
-        (*iov)++;
-        (*count)--;
-    }
-    if (*count > 0) {
-        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + n;
-        (*iov)->iov_len -= n;
-    }
+    wire_wait(s, true, -1);
+    return wire_receive_now(s, buf, length);
 }
 
 static ssize_t send_some(struct stream *s, struct iovec *iov, unsigned n)
@@ -174,14 +157,14 @@ static ssize_t send_some(struct stream *s, struct iovec *iov, unsigned n)
             return errno == EAGAIN ? -ETIMEDOUT : -errno;
         return sent;
     }
-    int r = wait_for(s, false, -1);
+    int r = wire_wait(s, false, -1);
     if (r < 0)
         return r;
     ssize_t written = write(s->out, iov->iov_base, MIN(iov->iov_len, PIPE_PIECE));
     return written < 0 ? -errno : written;
 }
 
-int stream_send(struct stream *s, struct iovec *iov, unsigned n)
+int wire_send(struct stream *s, struct iovec *iov, unsigned n)
 {
     while (n > 0) {
         ssize_t sent = send_some(s, iov, MIN(n, IOV_MAX));
@@ -189,12 +172,12 @@ int stream_send(struct stream *s, struct iovec *iov, unsigned n)
             continue;
         if (sent < 0)
             return (int)sent;
-        advance(&iov, &n, (size_t)sent);
+        iov_advance(&iov, &n, (size_t)sent);
     }
     return 0;
 }
 
-static int ms_until(int64_t deadline)
+int ms_until(int64_t deadline)
 {
     if (deadline == 0)
         return -1;
@@ -202,32 +185,17 @@ static int ms_until(int64_t deadline)
     return left <= 0 ? 0 : (int)MIN((left + 999) / 1000, INT_MAX);
 }
 
-int stream_receive_by(struct stream *s, void *buf, size_t length, int64_t deadline)
+bool has_passed(int64_t deadline)
 {
-    size_t got = 0;
-
-    while (got < length) {
-        int r = wait_for(s, true, ms_until(deadline));
-        if (r <= 0)
-            return r == 0 ? -ETIMEDOUT : r;
-        ssize_t n = stream_receive_now(s, (uint8_t *)buf + got, length - got);
-        if (n == -EAGAIN)
-            continue;
-        if (n < 0)
-            return (int)n;
-        if (n == 0)
-            return got == 0 ? -ENODATA : -EPIPE;
-        got += (size_t)n;
-    }
-    return 0;
+    return deadline != 0 && g_get_monotonic_time() >= deadline;
 }
 
-int stream_send_by(struct stream *s, const void *buf, size_t length, int64_t deadline)
+int wire_send_by(struct stream *s, const void *buf, size_t length, int64_t deadline)
 {
     const uint8_t *at = buf;
 
     while (length > 0) {
-        int r = wait_for(s, false, ms_until(deadline));
+        int r = wire_wait(s, false, ms_until(deadline));
         if (r <= 0)
             return r == 0 ? -ETIMEDOUT : r;
         ssize_t n = s->out_socket ? send(s->out, at, length, MSG_NOSIGNAL | MSG_DONTWAIT)
@@ -242,6 +210,69 @@ int stream_send_by(struct stream *s, const void *buf, size_t length, int64_t dea
     return 0;
 }
 
+/* ---- either way ---- */
+
+ssize_t stream_receive_now(struct stream *s, void *buf, size_t length)
+{
+    return s->tls ? secure_receive_now(s, buf, length) : wire_receive_now(s, buf, length);
+}
+
+ssize_t stream_receive(struct stream *s, void *buf, size_t length)
+{
+    return s->tls ? secure_receive(s, buf, length) : wire_receive(s, buf, length);
+}
+
+void stream_wait(struct stream *s)
+{
+    if (s->tls)
+        tls_rest(s->tls);
+    wire_wait(s, true, -1);
+}
+
+bool stream_input_waiting(struct stream *s)
+{
+    uint8_t byte;
+
+    if (s->in_socket)
+        return recv(s->in, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+    return wire_wait(s, true, 0) != 0;
+}
+
+int stream_send(struct stream *s, struct iovec *iov, unsigned n)
+{
+    return s->tls ? secure_send(s, iov, n) : wire_send(s, iov, n);
+}
+
+/* It tries before it waits: what TLS has at hand no poll(2) sees. */
+int stream_receive_by(struct stream *s, void *buf, size_t length, int64_t deadline)
+{
+    size_t got = 0;
+
+    while (got < length) {
+        if (has_passed(deadline)) /* also where there is always a byte */
+            return -ETIMEDOUT;
+        ssize_t n = stream_receive_now(s, (uint8_t *)buf + got, length - got);
+        if (n == -EAGAIN) {
+            int r = wire_wait(s, true, ms_until(deadline));
+            if (r <= 0)
+                return r == 0 ? -ETIMEDOUT : r;
+            continue;
+        }
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return got == 0 ? -ENODATA : -EPIPE;
+        got += (size_t)n;
+    }
+    return 0;
+}
+
+int stream_send_by(struct stream *s, const void *buf, size_t length, int64_t deadline)
+{
+    return s->tls ? secure_send_by(s, buf, length, deadline)
+                  : wire_send_by(s, buf, length, deadline);
+}
+
 void stream_finish(struct stream *s)
 {
     int64_t until = g_get_monotonic_time() + FINISH_USEC;
@@ -249,13 +280,14 @@ void stream_finish(struct stream *s)
     int unsent;
     uint8_t waste[4096];
 
+    if (s->tls)
+        secure_finish(s, until);
     if (s->out_socket)
         shutdown(s->out, SHUT_WR);
     if (domain != AF_INET && domain != AF_INET6)
         return;
     while (ioctl(s->out, SIOCOUTQ, &unsent) == 0 && unsent > 0 && g_get_monotonic_time() < until) {
-        if (wait_for(s, true, FINISH_STEP_MS) > 0 &&
-            stream_receive_now(s, waste, sizeof waste) == 0)
+        if (wire_wait(s, true, FINISH_STEP_MS) > 0 && wire_receive_now(s, waste, sizeof waste) == 0)
             return;
     }
 }

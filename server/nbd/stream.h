@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The bytes to and from one client: a socket, or a pair of descriptors (-s). The one place that
- * knows system calls of the wire, and where TLS will go.
+ * knows system calls of the wire. Once stream_start_tls has succeeded, all that is sent and
+ * received goes through a TLS session (tls-session.h); nobody above sees a difference.
  *
  * One thread receives; one thread at a time sends. stream_cut and stream_end_input may be called
  * from any thread until stream_close, which comes after every other use: a descriptor's number is
@@ -16,10 +17,15 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+struct tls_credentials;
+struct tls_peer;
+struct tls_session;
+
 struct stream {
     int in, out; /* may be the same */
     bool in_socket, out_socket;
     int end_in, end_out; /* eventfds that end waiting where shutdown(2) cannot; -1: both sockets */
+    struct tls_session *tls; /* NULL: plain text */
 };
 
 /* Takes over the descriptors, on failure too. */
@@ -46,6 +52,16 @@ int stream_send(struct stream *s, struct iovec *iov, unsigned n);
  * a negative errno: -ETIMEDOUT, -EPIPE where the stream ends (-ENODATA: at its first byte). */
 int stream_receive_by(struct stream *s, void *buf, size_t length, int64_t deadline);
 int stream_send_by(struct stream *s, const void *buf, size_t length, int64_t deadline);
+
+/* Has anything come that was not received? (Of a pipe: or has it ended?) Not once TLS was started.
+ */
+bool stream_input_waiting(struct stream *s);
+/* Make the server's side of a TLS handshake, before `deadline` (as above). 0, or a negative errno
+ * and in *why (g_free) the reason. Nobody else uses the stream meanwhile, but to cut it. */
+int stream_start_tls(struct stream *s, const struct tls_credentials *c, int64_t deadline,
+                     char **why);
+/* Who is there; NULL without TLS. */
+const struct tls_peer *stream_tls_peer(const struct stream *s);
 
 /* Nothing more will be sent. Over TCP, wait for what was sent to arrive, but not long: to close
  * with input unread throws it away. */

@@ -234,18 +234,23 @@ static void test_client(void)
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
     struct backend *b = harness_load("@extras", NULL);
     struct backend_handle *own = harness_open(b), *h;
-    struct backend_client client = {.export_name = "vda", .tls = true, .socket = fds[0]};
+    struct backend_client client = {.export_name = "vda",
+                                    .tls = true,
+                                    .tls_dn = "CN=alice",
+                                    .tls_issuer_dn = "CN=ca",
+                                    .socket = fds[0]};
     g_assert_cmpint(b->ops->open(b, false, &client, &h, NULL), ==, 0);
     g_assert_cmpint(b->ops->pread(h, buf, 512, 0), ==, 0);
     g_autofree char *record = harness_probe(b);
-    g_autofree char *expected = g_strdup_printf("uid=%u tls=1 name=\n", getuid());
+    g_autofree char *expected =
+        g_strdup_printf("uid=%u tls=1 dn=CN=alice issuer=CN=ca name=\n", getuid());
     g_assert_cmpstr(record, ==, expected);
     /* The server's own handle has no client to ask about. */
     harness_log_begin();
     g_assert_cmpint(b->ops->pread(own, buf, 512, 0), ==, 0);
     g_autofree char *log = harness_log_end();
     g_autofree char *second = harness_probe(b);
-    g_assert_cmpstr(second, ==, "uid=-1 tls=0 name=\n");
+    g_assert_cmpstr(second, ==, "uid=-1 tls=0 dn= issuer= name=\n");
     assert_contains(log, "disk vda: extras: there is no client behind this call");
     harness_close(h);
     harness_close(own);

@@ -8,7 +8,7 @@ import re
 from fleece import SOURCE, fleecectl
 from tap import main, test
 
-COMMANDS = ("status", "disks", "bitmap", "view", "map", "qmp", "watch")
+COMMANDS = ("status", "disks", "bitmap", "view", "map", "tls", "qmp", "watch")
 LATER = ("checkpoint", "session", "backup", "restore", "list", "verify", "prune", "diff", "audit")
 
 
@@ -73,7 +73,7 @@ def help_has_every_option_of_the_manual():
 
 @test
 def help_of_families():
-    for family in "bitmap", "view":
+    for family in "bitmap", "view", "tls":
         text = help_on(family)
         for command in commands_in_help():
             assert (f"\n  {command} " in text) == command.startswith(family + " "), command

@@ -130,7 +130,7 @@ def U3(t):
             remove()
             try:
                 assert c.do(READ, 0, 512) == ESHUTDOWN
-            except (Closed, ConnectionError):
+            except (Closed, OSError):  # inside TLS, an SSLError
                 pass
             with Client(where, patience=t.target.patience) as late:
                 assert late.info(where.export) == ERR_UNKNOWN

@@ -95,8 +95,8 @@ class Client:
     """One connection. Attributes after go(): size, eflags, infos {type: payload}."""
 
     def __init__(self, where, flags=FIXED_NEWSTYLE | NO_ZEROES):
-        """flags None: connected only, nothing received yet."""
-        self.socket = connect(where)
+        """where: as for connect, or what is connected already. flags None: nothing received yet."""
+        self.socket = where if hasattr(where, "recv") else connect(where)
         self.is_structured = self.is_extended = False
         self.contexts = {}
         self._cookie = 0

@@ -43,10 +43,18 @@ static int extras_can_write(void *handle)
     return 1;
 }
 
+/* Headers of older nbdkits do not have them. */
+char *nbdkit_peer_tls_dn(void);
+char *nbdkit_peer_tls_issuer_dn(void);
+
 static int extras_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    probe("uid=%lld tls=%d name=%s\n", (long long)nbdkit_peer_uid(), nbdkit_is_tls(),
-          nbdkit_export_name());
+    char *dn = nbdkit_peer_tls_dn(), *issuer = nbdkit_peer_tls_issuer_dn();
+
+    probe("uid=%lld tls=%d dn=%s issuer=%s name=%s\n", (long long)nbdkit_peer_uid(),
+          nbdkit_is_tls(), dn, issuer, nbdkit_export_name());
+    free(dn);
+    free(issuer);
     memset(buf, 0, count);
     return 0;
 }

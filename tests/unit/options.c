@@ -272,11 +272,39 @@ static void test_conflicts(void)
     assert_usage("--selinux-label x null", "option '--selinux-label' needs --unix");
 }
 
+static enum options_tls tls_of(const char *line)
+{
+    g_autoptr(GError) err = NULL;
+    struct options *o = parse(line, &err);
+
+    g_assert_no_error(err);
+    enum options_tls tls = o->tls;
+    options_free(o);
+    return tls;
+}
+
+static void test_tls(void)
+{
+    g_assert_cmpint(tls_of("null"), ==, TLS_OFF);
+    g_assert_cmpint(tls_of("--tls=off null"), ==, TLS_OFF);
+    g_assert_cmpint(tls_of("--tls=on null"), ==, TLS_ON);
+    g_assert_cmpint(tls_of("--tls=require --tls-psk f null"), ==, TLS_REQUIRE);
+    g_assert_cmpint(tls_of("--tls-psk f null"), ==, TLS_ON);
+    g_assert_cmpint(tls_of("--tls-certificates d null"), ==, TLS_ON);
+    g_assert_cmpint(tls_of("--tls-verify-peer null"), ==, TLS_ON);
+    g_assert_cmpint(tls_of("--tls-verify-peer --tls off null"), ==, TLS_OFF);
+    assert_usage("--tls=maybe null", "option '--tls': 'maybe' is none of off, on, require");
+    assert_usage("--tls-psk f --tls-verify-peer null",
+                 "option '--tls-psk' cannot be used with --tls-certificates or --tls-verify-peer");
+    assert_usage("--tls-psk f --tls-certificates d null",
+                 "option '--tls-psk' cannot be used with --tls-certificates or --tls-verify-peer");
+}
+
 static void test_refused(void)
 {
     static const char *const lines[] = {
-        "--filter=cow null", "-o null",         "--oldstyle null",        "--tls=on null",
-        "--tls-psk f null",  "--state /s null", "--tls-verify-peer null", "--durability power null",
+        "--filter=cow null",       "-o null", "--oldstyle null", "--state /s null",
+        "--durability power null",
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(lines); i++) {
@@ -424,6 +452,7 @@ int main(int argc, char **argv)
     g_test_add_func("/options/implied-foreground", test_implied_foreground);
     g_test_add_func("/options/conflicts", test_conflicts);
     g_test_add_func("/options/refused", test_refused);
+    g_test_add_func("/options/tls", test_tls);
     g_test_add_func("/options/actions", test_actions);
     g_test_add_func("/options/config", test_config);
     g_test_add_func("/options/config-errors", test_config_errors);

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Requests of a QMP client: qmp_handle and args_check, with the real commands' names and tables of
+ * arguments. What the commands do is left out: in its place, every argument that has been let
+ * through is read the way that commands read them, and has to be what the table says.
+ *
+ * Input: a stream as it comes through the control socket.
+ */
+#include "config.h"
+
+#include "fuzz/fuzz.h"
+
+#include "common/error.h"
+#include "server/control/control-private.h"
+#include "server/control/json-stream.h"
+#include "server/control/json-value.h"
+
+#include <string.h>
+
+const char fuzz_name[] = "qmp";
+
+/* ---- commands ---- */
+
+static void read_object(const struct arg *table, JsonObject *args);
+
+static void read_value(const struct arg *a, JsonNode *value, JsonObject *beside)
+{
+    switch (a->type) {
+    case ARG_STRING:
+        CHECK(json_node_get_string(value) != NULL);
+        break;
+    case ARG_ENUM:
+        CHECK(g_strv_contains(a->values, json_node_get_string(value)));
+        break;
+    case ARG_TAG:
+        CHECK(a->branch(json_node_get_string(value)) != NULL);
+        break;
+    case ARG_BOOL:
+        CHECK(json_node_get_value_type(value) == G_TYPE_BOOLEAN);
+        break;
+    case ARG_INT:
+        CHECK(json_node_get_value_type(value) == G_TYPE_INT64);
+        break;
+    case ARG_UINT32:
+        CHECK(json_node_get_int(value) >= 0 && json_node_get_int(value) <= UINT32_MAX);
+        break;
+    case ARG_SIZE:
+        CHECK(json_node_get_value_type(value) == G_TYPE_INT64 && json_node_get_int(value) >= 0);
+        break;
+    case ARG_STRUCT:
+        read_object(a->of, json_node_get_object(value));
+        break;
+    case ARG_LIST: {
+        JsonArray *list = json_node_get_array(value);
+        for (guint i = 0; i < json_array_get_length(list); i++)
+            read_value(a->of, json_array_get_element(list, i), NULL);
+        break;
+    }
+    case ARG_ALTERNATE:
+        if (JSON_NODE_HOLDS_OBJECT(value))
+            read_object(a->of, json_node_get_object(value));
+        else
+            CHECK(json_node_get_string(value) != NULL);
+        break;
+    case ARG_BRANCH:
+        read_object(a->branch(arg_string(beside, "type")), json_node_get_object(value));
+        break;
+    }
+}
+
+/* All that is there is in the table, and all that the table wants is there. */
+static void read_object(const struct arg *table, JsonObject *args)
+{
+    guint known = 0;
+
+    CHECK(args != NULL);
+    for (const struct arg *a = table; a->name != NULL; a++) {
+        JsonNode *value = json_object_get_member(args, a->name);
+
+        CHECK(value != NULL || a->optional);
+        if (value == NULL)
+            continue;
+        known++;
+        read_value(a, value, args);
+    }
+    CHECK(known == json_object_get_size(args));
+}
+
+/* Answers with its arguments. */
+static int run(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    read_object(call->command->args, args);
+    *value = qmp_object(json_object_ref(args));
+    return 0;
+}
+
+static struct qmp_command *make_commands(void)
+{
+    GArray *commands = g_array_new(TRUE, FALSE, sizeof(struct qmp_command));
+
+    for (const struct qmp_command *c = control_commands; c->name != NULL; c++) {
+        struct qmp_command copy = *c;
+        if (copy.run != qmp_capabilities)
+            copy.run = run;
+        g_array_append_val(commands, copy);
+    }
+    return (struct qmp_command *)g_array_free(commands, FALSE);
+}
+
+/* ---- replies ---- */
+
+static bool is_class(const char *class)
+{
+    static const char *const classes[] = {"GenericError", "CommandNotFound", "DeviceNotActive",
+                                          "DeviceNotFound", NULL};
+    return class != NULL && g_strv_contains(classes, class);
+}
+
+/* One line, ASCII, `return` or `error`, and the id as it came. */
+static void check_reply(const GString *reply, const char *id)
+{
+    CHECK(reply->len > 2 && g_str_has_suffix(reply->str, "}\r\n"));
+    for (size_t i = 0; i + 2 < reply->len; i++)
+        CHECK(reply->str[i] >= 0x20 && reply->str[i] < 0x7f);
+    g_autoptr(JsonNode) node = json_from_string(reply->str, NULL);
+    CHECK(node != NULL && JSON_NODE_HOLDS_OBJECT(node));
+    JsonObject *o = json_node_get_object(node);
+    bool failed = json_object_has_member(o, "error");
+    CHECK(failed != json_object_has_member(o, "return"));
+    CHECK(json_object_get_size(o) == 1u + json_object_has_member(o, "id"));
+    CHECK(*id != '\0' || !json_object_has_member(o, "id"));
+    if (failed) {
+        JsonObject *error = json_object_get_object_member(o, "error");
+        CHECK(is_class(json_object_get_string_member(error, "class")));
+        CHECK(*json_object_get_string_member(error, "desc") != '\0');
+        CHECK(json_object_get_size(error) == 2);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const struct json_limits limits = {.bytes = 1 << 20, .tokens = 10000, .depth = 1024};
+    g_autofree struct qmp_command *commands = make_commands();
+    struct qmp_session session = {.commands = commands, .negotiated = size > 0 && data[0] == '\n'};
+    struct json_stream *j = json_stream_new(&limits);
+    size_t used;
+
+    while (size > 0) {
+        g_autoptr(GError) err = NULL;
+        g_autoptr(GString) reply = g_string_new(NULL);
+        bool negotiated = session.negotiated;
+        enum json_stream_result r = json_stream_feed(j, (const char *)data, size, &used, &err);
+
+        data += used;
+        size -= used;
+        if (r == JSON_STREAM_VALUE)
+            qmp_handle(&session, json_stream_text(j), json_stream_members(j), json_stream_id(j),
+                       reply);
+        else if (r == JSON_STREAM_ERROR)
+            qmp_error(reply, err);
+        else
+            break;
+        check_reply(reply, r == JSON_STREAM_VALUE ? json_stream_id(j)->str : "");
+        /* Nothing but qmp_capabilities succeeds before it has, and it never does again. */
+        CHECK(negotiated || session.negotiated ||
+              strstr(reply->str, "\"return\"") != reply->str + 1);
+        CHECK(!negotiated || session.negotiated);
+    }
+    json_stream_free(j);
+    return 0;
+}

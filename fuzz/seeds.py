@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The inputs that fuzzing starts from, and that the default tests replay: seeds.py FOLDER.
+
+One function a target; it gives (name, bytes). The forms are those that the heads of fuzz/NAME.c
+describe. An input that a target has failed on gets a line here, as `found-...`, before it is
+mended.
+"""
+import os
+import shutil
+import struct
+import sys
+
+GO, INFO, LIST, LIST_META, SET_META = 7, 6, 3, 9, 10
+READ, WRITE, DISC, FLUSH, TRIM, CACHE, ZEROES, STATUS = range(8)
+FUA, NO_HOLE, DF, REQ_ONE, FAST, PAYLOAD = (1 << i for i in range(6))
+
+
+def string(text):
+    data = text.encode()
+    return struct.pack(">I", len(data)) + data
+
+
+def go(name, *infos):
+    return string(name) + struct.pack(f">H{len(infos)}H", len(infos), *infos)
+
+
+def meta(name, *queries):
+    return string(name) + struct.pack(">I", len(queries)) + b"".join(map(string, queries))
+
+
+# ---- the pure parsers ----
+
+def option():
+    texts = ["", "disk", "\u00e4\u20ac\U0001f4be", "a" * 4096, "a" * 4097, "x\x01\x7fy"]
+    for i, text in enumerate(texts):
+        yield f"go-{i}", b"\0" + go(text, 0, 1, 2, 3, 99)
+        yield f"name-{i}", b"\2" + text.encode()
+    yield "go-none", b"\0" + go("disk")
+    yield "go-count", b"\0" + go("disk", 3)[:-1]
+    yield "go-length", b"\0" + b"\xff\xff\xff\xff" + go("disk", 3)[4:]
+    yield "name-utf8", b"\2\xc3\x28\xed\xa0\x80"
+    yield "name-nul", b"\2a\0b"
+    queries = ["base:allocation", "qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:\u00e4:b",
+               "qemu:", "base:", "qemu:dirty-bitmap:", "", "x:y"]
+    for i in range(len(queries)):
+        yield f"meta-{i}", b"\1" + meta("disk", *queries[i:])
+        yield f"meta-one-{i}", b"\1" + meta("disk", queries[i])
+    yield "meta-none", b"\1" + meta("disk")
+    yield "meta-count", b"\1" + string("disk") + b"\xff\xff\xff\xff" + string("base:")
+    yield "meta-same", b"\1" + meta("disk", *["base:allocation"] * 50)
+    yield "header", b"\3IHAVEOPT" + struct.pack(">II", GO, 12)
+    yield "header-unknown", b"\3IHAVEOPT" + struct.pack(">II", 99, 2**32 - 1)
+
+
+def request_header(shape, kind, flags, offset, length):
+    extended = shape & 1
+    magic = 0x21e41c71 if extended else 0x25609513
+    return struct.pack(">IHHQQ" + ("Q" if extended else "I"), magic, flags, kind, 7, offset,
+                       length)
+
+
+def request():
+    # shape: 1 extended, 2 structured, contexts in bits 2-3, 16 several connections
+    for shape in (0, 2, 2 + 12, 1 + 8, 1 + 12 + 16):
+        for kind in list(range(8)) + [99]:
+            for node, flags in ((0xfe, 0), (0xff, FUA), (0, FAST), (0xfe, REQ_ONE), (0xfe, DF)):
+                rules = struct.pack(">BBBQB", shape, node, 0, 1 << 20, 28)
+                offset = 0 if kind == FLUSH else 4096
+                length = 0 if kind == FLUSH else 512
+                yield (f"{shape}-{kind}-{node}-{flags}",
+                       rules + request_header(shape, kind, flags, offset, length))
+    rules = struct.pack(">BBBQB", 13, 0xfe, 9, 1 << 40, 95)
+    for name, payload in (("all", struct.pack(">QIII", 4096, 0, 2, 5)),
+                          ("one", struct.pack(">QI", 1 << 33, 5)),
+                          ("twice", struct.pack(">QII", 512, 2, 2)),
+                          ("unknown", struct.pack(">QI", 512, 3)),
+                          ("zero", struct.pack(">QI", 0, 0)),
+                          ("beyond", struct.pack(">QI", 1 << 63, 0))):
+        yield (f"filter-{name}",
+               rules + request_header(1, STATUS, PAYLOAD, 0, len(payload)) + payload)
+    for name, offset, length in (("end", (1 << 40) - 1, 1), ("over", (1 << 40) - 1, 2),
+                                 ("wrap", 2**64 - 1, 2**64 - 1), ("all", 0, 1 << 40)):
+        for kind in (READ, TRIM, ZEROES):
+            yield f"range-{name}-{kind}", rules + request_header(1, kind, 0, offset, length)
+
+
+def extents():
+    pairs = bytes([3, 1, 130, 0, 1, 2, 1, 3, 255, 1, 7, 0, 7, 0, 200, 3])
+    for shape in range(0, 64, 3):
+        yield f"shape-{shape}", struct.pack(">BH", shape, 100 * shape) + pairs
+    yield "many", struct.pack(">BH", 9 + 16, 600) + bytes([1, 0, 1, 1] * 500)
+
+
+JSON = [
+    '{"execute": "qmp_capabilities"}',
+    '{"execute": "query-block", "id": [1, 2.5e3, -0, null, true, {"a": "b"}]}',
+    "{'execute':'query-status', 'id': 'it\\'s'}\r\n{\"execute\"",
+    '{"a": "\\u00e4\\ud83d\\udcbe\\"\\\\\\/\\b\\f\\n\\r\\t"}',
+    '{"a": "\\ud83d"} {"b": "\\u0000"}',
+    '{"a": 1, "a": 2} [1, 2, ] {,} {"x" 1} nul true false null',
+    '[' * 30 + ']' * 30 + '[' * 5 + '}' * 5,
+    '9223372036854775807 -9223372036854775808 9223372036854775808 1e400 1E-400 0.1 -0.0 01 1. .5',
+    '{"execute": \x01 {"execute": "ok"} \x7f\n{"id": 1}',
+    '[' + '1,' * 60 + '2]',
+]
+
+
+def json():
+    yield "found-exponent", b"\0\0[1e41,1e400,1e-9]"
+    for limits in range(4):
+        for i, text in enumerate(JSON):
+            yield f"{limits}-{i}", bytes([limits, i]) + text.encode("utf-8", "surrogatepass")
+    yield "latin1", b"\0\3\"\xe4\" \"\xf0\x9f\x92\xbe\" \"\xed\xa0\x80\" \xff \xc3\xa4"
+
+
+QMP = [
+    "'block-dirty-bitmap-add','arguments':{'node':'a','name':'b','granularity':65536}",
+    "'block-dirty-bitmap-merge','arguments':{'node':'a','target':'t',"
+    "'bitmaps':['x',{'node':'n','name':'y'}]}",
+    "'transaction','arguments':{'actions':[{'type':'block-dirty-bitmap-clear',"
+    "'data':{'node':'a','name':'b'}},{'type':'abort','data':{}}],"
+    "'properties':{'completion-mode':'grouped'}}",
+    "'transaction','arguments':{'actions':[{'type':'nonsense','data':{}}]}",
+    "'nbd-server-start','arguments':{'addr':{'type':'unix','data':{'path':'/s'}},"
+    "'max-connections':3}",
+    "'nbd-server-start','arguments':{'addr':{'type':'inet','data':{'host':'::1','port':'1'}}}",
+    "'block-export-add','arguments':{'type':'nbd','id':'e','node-name':'a','writable':true,"
+    "'bitmaps':['b']}",
+    "'block-export-del','arguments':{'id':'e','mode':'hard'}",
+    "'view-create','arguments':{'disk':'a','name':'v','scratch-limit':-1}",
+    "'block_resize','arguments':{'node-name':'a','size':1048576}",
+    "'query-named-block-nodes','arguments':{'flat':true}",
+    "'nonsense','arguments':{}", "'quit','arguments':[]", "7",
+]
+
+
+def qmp():
+    for i, text in enumerate(QMP):
+        yield f"{i}", f"\n{{'execute':{text},'id':{i}}}".encode()
+    yield "unready", b"{'execute':'query-block'}{'execute':'qmp_capabilities','id':'\xc3\xa4'}"
+    yield "session", b"{'execute':'qmp_capabilities','arguments':{'enable':[]}}" + "".join(
+        f"{{'execute':{text}}}\n" for text in QMP).encode()
+    for i, text in enumerate(JSON):
+        yield f"json-{i}", b"\n" + text.encode("utf-8", "surrogatepass")
+
+
+def options():
+    for i, words in enumerate([
+            ["memory", "1G"], ["-r", "file", "disk.img", "cache=none", "2x=3", "=", "x.y_z-1=="],
+            ["--disk", "vda", "memory", "size=2G", "--disk=vdb", "null"],
+            ["-f", "--", "sh", "-", "--disk", "a=b"], ["--handshake-timeout", "4294967296", "x"],
+            ["-t", "0x10", "--unix", "s", "-D", "a.b=1", "memory", "1"], ["--dis", "a"],
+            ["--scratch-limit", "10M", "--on-cbw-error", "break-guest-write", "memory", "1"],
+            ["-s", "-U", "x", "memory"], ["--filter", "x", "memory"], ["--nonsense"], ["-é"], [""],
+            ["memory", ""], ["--disk", "", "memory"], ["--log=null", "--run", "x", "memory"]]):
+        yield f"words-{i}", b"\0" + "\n".join(words).encode()
+    for i, text in enumerate([
+            "[nbdfleece]\nunix = /s\nreadonly = true\n[disk vda]\nplugin = file\n"
+            "arguments = 'a b.raw' x=1\ncache = none\n", "[nbdfleece]\ndisk = x\n",
+            "[nbdfleece]\nreadonly = maybe\n", "[disk a]\n", "[other]\n", "x = 1\n", "",
+            "[disk a]\nplugin = m\narguments = \"\n", "[disk a]\nplugin=m\n[disk a]\nplugin=n\n"]):
+        yield f"file-{i}", b"\1" + text.encode()
+    for i, text in enumerate([
+            "0", "1k", "10M", "7E", "8E", "9223372036854775807", "9223372036854775808", "-0", "-1",
+            "+5s", " 12", "12 ", "1kk", "0x10", "077", "255", "256", "-128", "-129", "1.5ms", "2s",
+            "50%", "1:3", "0/0", "1e308%", "inf", "nan", "true", "off", "18446744073709551615",
+            "\v5s"]):
+        yield f"number-{i}", b"\2" + text.encode()
+
+
+def client():
+    yield "found-exponent", b"\0[1e41,1e-9]"
+    for i, text in enumerate(JSON):
+        yield f"json-{i}", b"\0" + text.encode("utf-8", "surrogatepass")
+    for i, words in enumerate(["a=1", "a.b.c=x\na.b.d=[1,2]", "a=\"x\"\na.b=1", "a=1\na=2",
+                               "a={\"b\":1}\na.c=true", "=x", "a", "a..b=1", "n=010", "n=-1.5e3",
+                               "j={\"a\"", "s=trueish\nt=nothing"]):
+        yield f"words-{i}", b"\1" + words.encode()
+    for i, text in enumerate(["nbd://host\nvda", "nbd+unix:///?socket=/s/t\na b/c?d",
+                              "nbd://[::1]:10809/\n\u00e4", "nbd://host/old\nnew", "\n", "x?y\nz",
+                              "nbds://u@h:1?a=://b\nn"]):
+        yield f"uri-{i}", b"\2" + text.encode()
+    for i, size in enumerate([0, 1, 511, 1 << 20, 1000000007, 1 << 50, (1 << 63) - 1]):
+        pieces = bytes([129, 3, 1, 2, 0, 64, 0, 0, 1, 255, 7, 130, 255, 3, 9, 9])
+        yield f"map-{i}", bytes([3, i, 20 * i, 9 * i]) + struct.pack(">Q", size << 1) + pieces * 9
+
+
+# ---- connections ----
+
+# Offsets and lengths as connection.c has them.
+SIZE, LAST, OUTSIDE = 0xf0, 0xf1, 0xf3
+L0, L1, L512, L1000, L4096, L65536, L1M, L2M, L2M4K, L33M = 0, 1, 2, 3, 5, 7, 9, 10, 11, 13
+
+
+def ask(kind, flags=0, offset=1, length=L4096):
+    return bytes([kind, flags, offset, length])
+
+
+def connection():
+    everything = b"".join([
+        ask(WRITE), ask(READ), ask(READ, DF, 0, L65536), ask(FLUSH, 0, 0, L0), ask(TRIM),
+        ask(CACHE), ask(ZEROES, NO_HOLE), ask(ZEROES, FAST), ask(STATUS), ask(STATUS, REQ_ONE),
+        ask(WRITE, FUA, 9, L65536), ask(READ, 0, SIZE, L1), ask(READ, 0, LAST, L1),
+        ask(WRITE, 0, OUTSIDE, L512), ask(READ, 0, 2), ask(WRITE, 0, 3), ask(READ, 0xff),
+        ask(READ, 0, 0, L0), ask(9), ask(DISC), ask(READ)])
+    # manner: 1 structured, 2 extended, contexts in bits 2-3, 16 EXPORT_NAME, 32 no zeroes,
+    # 64 never without blocking, 128 one request at a time
+    for disk in range(7):
+        for manner in (0, 1, 13, 2, 14, 16 + 32, 64 + 13, 128 + 14, 128 + 64 + 1):
+            yield f"all-{disk}-{manner}", bytes([disk, manner, 0]) + everything
+    large = ask(WRITE, 0, 0, L2M4K) + ask(READ, 0, 0, L1M) + ask(WRITE, 0, 1, L2M) + ask(STATUS)
+    for manner in (0, 13, 14, 64 + 14, 128):
+        yield f"large-{manner}", bytes([0, manner, 0]) + large
+        yield f"too-large-{manner}", bytes([0, manner, 0]) + ask(READ, 0, 0, L33M) + ask(
+            WRITE, 0, 0, L33M)
+    filtered = b"".join(ask(STATUS, PAYLOAD, 0, 0x80) + b"\0" + bytes([n]) + bytes([L65536]) + ids
+                        for n, ids in ((1, b"\0"), (2, b"\0\1"), (2, b"\1\1"), (1, b"\x63"),
+                                       (0, b"")))
+    yield "filter", (bytes([0, 14, 0]) + filtered + ask(READ, PAYLOAD) + ask(TRIM, PAYLOAD)
+                     + ask(READ))
+    # options first: their number is the third byte
+    options = b"".join([
+        bytes([LIST, 0]), bytes([INFO, 0, 4]), bytes([LIST_META, 0, 0]),
+        bytes([8, 0]), bytes([LIST_META, 0, 3, 3, 4, 0x83]) + b"x:y",
+        bytes([SET_META, 0, 2, 0, 1]), bytes([99 & 15, 0])])
+    yield "options", bytes([0, 13, 7]) + options + everything
+    yield "options-wrong", bytes([0, 1, 6, LIST, 0x20, INFO, 0x28, 3, SET_META, 0x60, 9]) + (
+        b"\0\0\0\4disk\0" + bytes([GO, 15, 0, 0x80, 0, 0, 0, 99, 0x40, 2]) + b"??"
+        + bytes([5, 0])) + everything
+    yield "abort", bytes([0, 0, 1, 2, 0])
+    yield "other-export", bytes([0, 14, 3, 8, 0, SET_META, 1, 2, 0, 1, GO, 0, 0])
+    yield "garbage", bytes([0, 0, 0]) + ask(READ) + b"\xff" + b"not a request at all" * 3
+    yield "garbage-at-once", bytes([0, 0, 0x80]) + b"GET / HTTP/1.1\r\n\r\n"
+    data = go("disk", 3)
+    wire = b"IHAVEOPT" + struct.pack(">II", GO, len(data)) + data
+    wire += struct.pack(">IHHQQI", 0x25609513, 0, READ, 1, 0, 512)
+    yield "wire", bytes([0, 32, 0x80]) + wire
+    yield "wire-long-option", bytes([0, 32, 0x80]) + b"IHAVEOPT" + struct.pack(">II", 99, 65537)
+
+
+def main():
+    folder = sys.argv[1]
+    shutil.rmtree(folder, ignore_errors=True)
+    for target in (client, connection, extents, json, option, options, qmp, request):
+        os.makedirs(os.path.join(folder, target.__name__))
+        for name, data in target():
+            with open(os.path.join(folder, target.__name__, name), "xb") as out:
+                out.write(data)
+
+
+if __name__ == "__main__":
+    main()
