@@ -120,7 +120,7 @@ int nbdkit_extents_take(struct nbdkit_extents *e, uint32_t align, struct extents
         return -EIO;
     if (e->kept.total == 0) {
         nbdkit_error("extents: at least one extent must be returned");
-        return -EIO;
+        return -EIO; /* the plugin's fault, and not the client's */
     }
     return align_extents(&e->kept, align, out);
 }

@@ -87,7 +87,7 @@ def line_04_an_export_is_removed():
                             c.go("vda").in_step()
                         close(before_go + after_go)
                     q.cmd("view-delete", name="v")
-            g.endure(attack, rounds=2, growth=24 * MIB)
+            g.endure(attack, rounds=1, growth=24 * MIB)
             note(f"gone within {worst:.2f} s")
             assert worst <= END_WITHIN, worst
 
