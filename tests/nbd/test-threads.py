@@ -15,18 +15,24 @@ from tap import main, test
 CLIENTS = 100
 
 
-def tasks(pid):
-    return [int(t) for t in os.listdir(f"/proc/{pid}/task")]
+def of_threads(pid, name):
+    """The text of /proc/PID/task/TID/NAME of every thread, by TID. Threads that end meanwhile, as
+    workers do that have had nothing to do for a while, are left out."""
+    found = {}
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"/proc/{pid}/task/{tid}/{name}") as f:
+                found[int(tid)] = f.read()
+    return found
 
 
 def switches(pid):
     """How often threads have gone to sleep or were sent to: a thread that does anything at all
     goes to sleep afterwards."""
-    total = {}
-    for tid in tasks(pid):
-        with open(f"/proc/{pid}/task/{tid}/status") as f:
-            total[tid] = sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
-    return total
+    return {
+        tid: sum(int(line.split()[1]) for line in text.splitlines() if "ctxt_switches" in line)
+        for tid, text in of_threads(pid, "status").items()
+    }
 
 
 def cpu_ticks(pid):
@@ -37,11 +43,8 @@ def cpu_ticks(pid):
 
 def niceness(pid):
     """Of all threads, in order."""
-    found = []
-    for tid in tasks(pid):
-        with open(f"/proc/{pid}/task/{tid}/stat") as f:
-            found.append(int(f.read().rsplit(")", 1)[1].split()[16]))
-    return sorted(found)
+    stats = of_threads(pid, "stat").values()
+    return sorted(int(text.rsplit(")", 1)[1].split()[16]) for text in stats)
 
 
 def pause(seconds):
