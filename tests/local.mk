@@ -31,6 +31,7 @@ unit_tests = \
 	tests/unit/test-nbd-poll \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
+	tests/unit/test-send-file \
 	tests/unit/test-tls \
 	tests/unit/options
 
@@ -107,6 +108,7 @@ tsan_tests = \
 	tests/unit/test-scratch \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
+	tests/unit/test-send-file \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
@@ -249,6 +251,8 @@ tests_unit_test_nbd_status_SOURCES = tests/unit/test-nbd-status.c $(nbd_rig)
 tests_unit_test_nbd_status_LDADD = $(nbd_libs)
 tests_unit_test_nbd_storm_SOURCES = tests/unit/test-nbd-storm.c $(nbd_rig)
 tests_unit_test_nbd_storm_LDADD = $(nbd_libs)
+tests_unit_test_send_file_SOURCES = tests/unit/test-send-file.c $(nbd_rig)
+tests_unit_test_send_file_LDADD = $(nbd_libs)
 tests_unit_test_tls_SOURCES = \
 	tests/unit/test-tls.c tests/unit/tls-rig.c tests/unit/tls-rig.h
 tests_unit_test_tls_LDADD = $(nbd_libs)

@@ -100,6 +100,7 @@ struct node_io {
     bool discard;           /* a view that takes TRIM */
     struct gate_slot *slot; /* disks only */
     struct node_info info;
+    atomic_bool cache_unknown; /* node_cached_fd: the kernel does not tell */
 };
 
 /* ---- trackers (tracker.c) ---- */

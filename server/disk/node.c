@@ -36,6 +36,7 @@ static void fill_info(struct node_io *io, bool writable)
         .can_cache = !view && h->can_cache,
         .can_multi_conn = true, /* coherent handles, or a single one */
         .rotational = h->rotational,
+        .has_file = !view && h->fd >= 0,
         .min_block = h->min_block,
         .pref_block = h->pref_block,
         .max_block = h->max_block,
@@ -149,6 +150,16 @@ int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, u
                    : -EAGAIN;
     return io->node->kind == NODE_DISK ? disk_pread(io->disk, io->handle, buf, length, offset)
                                        : view_read(io, buf, length, offset);
+}
+
+int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
+{
+    if (!io->info.has_file || atomic_load_explicit(&io->cache_unknown, memory_order_relaxed))
+        return -1;
+    int cached = file_is_cached(io->handle->fd, offset, length);
+    if (cached < 0)
+        atomic_store_explicit(&io->cache_unknown, true, memory_order_relaxed);
+    return cached > 0 ? io->handle->fd : -1;
 }
 
 /* ---- changing ---- */

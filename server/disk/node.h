@@ -39,6 +39,7 @@ struct node_info {
     bool readonly; /* WRITE and WRITE_ZEROES get EPERM (a view always) */
     bool can_trim; /* also a view opened with discard */
     bool can_flush, can_fua, can_fast_zero, can_cache, can_multi_conn, rotational;
+    bool has_file;                             /* node_cached_fd may find something */
     uint32_t min_block, pref_block, max_block; /* bytes */
 };
 
@@ -51,6 +52,11 @@ void node_io_close(struct node_io *io); /* no operation is under way */
 const struct node_info *node_io_info(const struct node_io *io);
 
 int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags);
+/* Where a large read may be sent from instead, without a copy of ours: a descriptor of a disk's
+ * image, all of the range in the page cache, same offsets; -1: nowhere. The bytes are read when the
+ * client takes them, so they may be newer than this call, as a read's may be that is under way; not
+ * for a view, which is about older ones. */
+int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset);
 int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
                uint32_t flags);
 int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);

@@ -107,6 +107,7 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
         return -1;
     }
     const struct node_info *node = node_io_info(c->session.io);
+    c->session.send_file = node->has_file && stream_can_send_file(&c->stream);
     c->session.rules = (struct request_rules){
         .size = node->size,
         .min_block = session_block_sizes(node).min,
@@ -131,7 +132,8 @@ void connection_close_export(struct connection *c)
     c->export = NULL;
 }
 
-/* A write to a pipe that nobody reads is an error for us to see, not a signal. */
+/* A write to a pipe that nobody reads is an error for us to see, not a signal; so is sending a file
+ * to a client that has gone. Elsewhere not, because programs that plugins start inherit it. */
 static void block_sigpipe(void)
 {
     sigset_t set;
@@ -164,6 +166,8 @@ void *connection_main(void *connection)
         stream_tune(&c->stream, IDLE_SECONDS, n->send_seconds);
         if (export_info(c->export)->node->kind == NODE_VIEW)
             let_guests_go_first();
+        if (c->session.send_file)
+            block_sigpipe();
         transmission(c);
     }
     busy_poll_account(&c->poll, &n->poll_budget);

@@ -21,6 +21,52 @@ static enum outcome outcome_of(int error)
     return error == -EAGAIN ? MIGHT_BLOCK : error == NODE_WOULD_BLOCK ? WOULD_BLOCK : EXECUTED;
 }
 
+/* The rest of a run of bytes whose header has been sent, from *offset on, which ends up where it
+ * could not be read. Returns that error. */
+static int stream_rest(const struct session *s, struct lane *l, uint64_t *offset, uint64_t length)
+{
+    int error = 0;
+
+    while (length > 0 && !l->dead) {
+        uint32_t n = (uint32_t)MIN(length, READ_PIECE);
+        uint8_t *p = lane_reserve(l, n);
+        if (error == 0)
+            error = node_read(s->io, p, n, *offset, 0);
+        if (error != 0 && !s->rules.structured)
+            return error;
+        if (error != 0)
+            memset(p, 0, n); /* the chunk was promised whole */
+        else
+            *offset += n;
+        lane_commit(l, n);
+        length -= n;
+    }
+    return error;
+}
+
+/* A piece of a read, `n` bytes, sent straight from the page cache: neither copied to us nor by us.
+ * (256 KiB at depth 4: half as many again a second, for a third of the processor's time; less than
+ * SEND_FILE_MIN is quicker copied.) false: it is not to be had there, nothing is laid out. */
+static bool send_cached(const struct session *s, struct lane *l, struct request *r, uint32_t n)
+{
+    int fd = s->send_file && n >= SEND_FILE_MIN ? node_cached_fd(s->io, n, r->offset) : -1;
+    if (fd < 0)
+        return false;
+    size_t head = reply_data_header_size(s);
+    reply_data_header(lane_reserve(l, head), s, r, r->offset, n, n == r->length);
+    lane_commit(l, head);
+
+    lane_hold(l);
+    size_t sent = lane_send_file(l, fd, r->offset, n);
+    r->offset += sent;
+    int error = stream_rest(s, l, &r->offset, n - sent);
+    lane_release(l);
+    r->length -= n;
+    if (error != 0)
+        stream_cut(l->sender->stream); /* success was promised: there is no way back */
+    return true;
+}
+
 /* A read as replies of at most `piece` bytes of data. */
 static enum outcome read_pieces(const struct session *s, struct lane *l, struct request *r,
                                 uint32_t piece, uint32_t flags)
@@ -29,6 +75,8 @@ static enum outcome read_pieces(const struct session *s, struct lane *l, struct 
 
     while (r->length > 0) {
         uint32_t n = (uint32_t)MIN(r->length, piece);
+        if ((flags & NODE_NOWAIT) && send_cached(s, l, r, n))
+            continue;
         uint8_t *p = lane_reserve(l, head + n);
         if (l->dead)
             return EXECUTED;
@@ -45,28 +93,6 @@ static enum outcome read_pieces(const struct session *s, struct lane *l, struct 
         r->length -= n;
     }
     return EXECUTED;
-}
-
-/* The rest of an unfragmented read, behind its header and first piece. */
-static int stream_rest(const struct session *s, struct lane *l, struct request *r)
-{
-    int error = 0;
-
-    while (r->length > 0 && !l->dead) {
-        uint32_t n = (uint32_t)MIN(r->length, READ_PIECE);
-        uint8_t *p = lane_reserve(l, n);
-        if (error == 0)
-            error = node_read(s->io, p, n, r->offset, 0);
-        if (error != 0 && !s->rules.structured)
-            return error;
-        if (error != 0)
-            memset(p, 0, n); /* the chunk was promised whole */
-        else
-            r->offset += n;
-        lane_commit(l, n);
-        r->length -= n;
-    }
-    return error;
 }
 
 /* A read that has to be one run of bytes (a simple reply, or DF) and is longer than a piece.
@@ -88,7 +114,8 @@ static void read_unfragmented(const struct session *s, struct lane *l, struct re
     r->length -= READ_PIECE;
 
     lane_hold(l);
-    error = stream_rest(s, l, r);
+    error = stream_rest(s, l, &r->offset, r->length);
+    r->length = 0;
     lane_release(l);
     if (s->rules.structured)
         error ? reply_error_at(l, s, r, request_error(r, error), r->offset)

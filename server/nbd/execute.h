@@ -13,6 +13,9 @@
 #define READ_PIECE       (256u << 10)
 #define READ_PIECE_SPACE (READ_PIECE + 64)
 
+/* Reads at least as long are sent from the page cache where they can be (send_cached). */
+#define SEND_FILE_MIN (64u << 10)
+
 enum outcome {
     EXECUTED,    /* the reply, also one about an error, is laid out */
     MIGHT_BLOCK, /* with nowait: as much as was done without is; *r is what remains */

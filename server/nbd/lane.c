@@ -25,6 +25,12 @@ void lane_hold(struct lane *l)
     l->held = true;
 }
 
+size_t lane_send_file(struct lane *l, int fd, uint64_t offset, size_t length)
+{
+    lane_flush(l);
+    return l->dead ? 0 : sender_send_file_held(l->sender, fd, offset, length);
+}
+
 void lane_release(struct lane *l)
 {
     lane_flush(l);

@@ -48,4 +48,8 @@ static inline void lane_commit(struct lane *l, size_t length)
 void lane_hold(struct lane *l);
 void lane_release(struct lane *l);
 
+/* Between those two: send what is laid out, and behind it bytes of a file. Returns how many of
+ * those were sent (stream_send_file). */
+size_t lane_send_file(struct lane *l, int fd, uint64_t offset, size_t length);
+
 #endif

@@ -137,6 +137,19 @@ int sender_send_held(struct sender *s, const void *data, size_t length)
     return r;
 }
 
+size_t sender_send_file_held(struct sender *s, int fd, uint64_t offset, size_t length)
+{
+    if (s->error != 0)
+        return 0;
+    ssize_t n = stream_send_file(s->stream, fd, offset, length);
+    if (n >= 0)
+        return (size_t)n;
+    pthread_mutex_lock(&s->lock);
+    note(s, (int)n);
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
 void sender_release(struct sender *s)
 {
     pthread_mutex_lock(&s->lock);

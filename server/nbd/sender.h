@@ -47,6 +47,8 @@ void sender_post(struct sender *s, struct parcel *p);
 /* Own the stream over several sends, with nothing of others in between; posted parcels wait. */
 void sender_hold(struct sender *s);
 int sender_send_held(struct sender *s, const void *data, size_t length);
+/* The number of bytes sent: see stream_send_file. */
+size_t sender_send_file_held(struct sender *s, int fd, uint64_t offset, size_t length);
 void sender_release(struct sender *s);
 
 bool sender_is_dead(struct sender *s);

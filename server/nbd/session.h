@@ -11,6 +11,7 @@
 
 struct session {
     struct node_io *io;
+    bool send_file; /* large reads may go from the page cache to the client's socket */
     struct request_rules rules;
     struct meta_contexts contexts;
 };

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -175,6 +176,29 @@ int wire_send(struct stream *s, struct iovec *iov, unsigned n)
         iov_advance(&iov, &n, (size_t)sent);
     }
     return 0;
+}
+
+bool stream_can_send_file(const struct stream *s)
+{
+    return s->out_socket && s->tls == NULL;
+}
+
+ssize_t stream_send_file(struct stream *s, int fd, uint64_t offset, size_t length)
+{
+    off_t at = (off_t)offset;
+    size_t sent = 0;
+
+    while (sent < length) {
+        ssize_t n = sendfile(s->out, fd, &at, length - sent);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return -ETIMEDOUT;
+        if (n <= 0)
+            break;
+        sent += (size_t)n;
+    }
+    return (ssize_t)sent;
 }
 
 int ms_until(int64_t deadline)

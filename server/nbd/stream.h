@@ -48,6 +48,14 @@ void stream_wait(struct stream *s);
 /* Send all. 0 or a negative errno, after which nothing more can be sent. Changes `iov`. */
 int stream_send(struct stream *s, struct iovec *iov, unsigned n);
 
+/* Can stream_send_file do anything? */
+bool stream_can_send_file(const struct stream *s);
+/* Send from a file, by reference to its pages in the page cache where the kernel can. Returns the
+ * number of bytes sent: fewer than `length` where the file or the client has something to say, to
+ * be found out by reading and sending; or -ETIMEDOUT, as stream_send. Not on a thread to which
+ * SIGPIPE comes. */
+ssize_t stream_send_file(struct stream *s, int fd, uint64_t offset, size_t length);
+
 /* For the handshake: all of `length` bytes before `deadline` (g_get_monotonic_time; 0: none). 0, or
  * a negative errno: -ETIMEDOUT, -EPIPE where the stream ends (-ENODATA: at its first byte). */
 int stream_receive_by(struct stream *s, void *buf, size_t length, int64_t deadline);

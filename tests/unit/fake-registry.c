@@ -37,6 +37,7 @@ struct export
     struct node node;
     struct node_info node_info;
     uint8_t *bytes;
+    int file; /* fake_file's, if node_info.has_file */
     GPtrArray *bitmaps;
     uint64_t allocation_run;
     unsigned extents_per_call;
@@ -297,6 +298,12 @@ void export_detach(struct export_client *c)
     pthread_mutex_unlock(&c->export->server->lock);
 }
 
+void fake_file(struct export *e, int fd)
+{
+    e->file = fd;
+    e->node_info.has_file = true;
+}
+
 /* ---- bitmaps ---- */
 
 struct dirty_bitmap *fake_add_bitmap(struct export *e, const char *name, uint64_t run)
@@ -403,6 +410,18 @@ int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, u
     if (r == 0)
         memcpy(buf, io->export->bytes + offset, length);
     return r;
+}
+
+int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
+{
+    struct server *s = io->export->server;
+
+    if (!io->export->node_info.has_file)
+        return -1;
+    pthread_mutex_lock(&s->lock);
+    s->counts.cached++;
+    pthread_mutex_unlock(&s->lock);
+    return io->export->file;
 }
 
 int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,

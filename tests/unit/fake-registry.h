@@ -16,6 +16,7 @@ struct fake_counts {
     unsigned blocking;  /* without NODE_NOWAIT */
     unsigned most_held; /* operations held at one time */
     unsigned writes;    /* calls of node_write that did something */
+    unsigned cached;    /* ranges said to be in the page cache, of fake_file's file */
     unsigned opens, closes;
 };
 
@@ -48,6 +49,10 @@ void fake_wait_threads_ended(struct server *s, unsigned n);
 void fake_fail(struct server *s, uint64_t offset, int error);
 /* The node never promises not to block: -EAGAIN to all with NODE_NOWAIT. */
 void fake_never_promise(struct server *s, bool never);
+
+/* From now on clients find all ranges in the page cache, as what this file has there, which is not
+ * compared with fake_bytes. The descriptor stays the caller's. */
+void fake_file(struct export *e, int fd);
 
 struct fake_counts fake_counts(struct server *s);
 

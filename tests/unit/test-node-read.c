@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include "common/file-io.h"
 #include "server/disk/disk-private.h"
 
 #include <errno.h>
@@ -90,6 +91,55 @@ static void test_cold(void)
     close(r.fd);
 }
 
+/* A range that is in the page cache as a whole, and one that is but for a part, may be sent from
+ * there or may not; asked again and again only where the kernel tells. */
+static void test_cached_fd(void)
+{
+    struct rig r;
+    const uint32_t all = BLOCK * BLOCKS;
+    char bytes[BLOCK];
+
+    rig_begin(&r);
+    r.io.info.has_file = true;
+    int known = file_is_cached(r.fd, 0, all);
+    if (known < 0) {
+        g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1);
+        g_assert_true(atomic_load(&r.io.cache_unknown));
+        g_test_skip("this kernel does not tell what it has in its cache");
+    } else {
+        g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, r.fd);
+        g_assert_cmpint(node_cached_fd(&r.io, 1, all - 1), ==, r.fd);
+        g_assert_cmpint(node_cached_fd(&r.io, all, 1), ==, -1); /* the file ends before */
+        r.io.info.has_file = false;                             /* as of a view */
+        g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1);
+        r.io.info.has_file = true;
+        posix_fadvise(r.fd, 0, 0, POSIX_FADV_DONTNEED);
+        posix_fadvise(r.fd, 0, 0, POSIX_FADV_RANDOM); /* no reading ahead */
+        g_assert_cmpint(pread(r.fd, bytes, sizeof bytes, BLOCK * 8), ==, BLOCK);
+        if (node_cached_fd(&r.io, BLOCK, 0) >= 0)
+            g_test_skip("this file system forgets nothing that it is told to");
+        else
+            g_assert_cmpint(node_cached_fd(&r.io, BLOCK, BLOCK * 8), ==, r.fd);
+    }
+    close(r.fd);
+}
+
+/* Where the kernel refuses to tell, it is asked once. */
+static void test_cache_unknown(void)
+{
+    struct rig r;
+
+    rig_begin(&r);
+    r.handle.fd = open(".", O_PATH | O_CLOEXEC); /* EBADF to all that would look inside */
+    g_assert_cmpint(r.handle.fd, >=, 0);
+    r.io.info.has_file = true;
+    g_assert_cmpint(node_cached_fd(&r.io, BLOCK, 0), ==, -1);
+    close(r.handle.fd);
+    r.handle.fd = r.fd;
+    g_assert_cmpint(node_cached_fd(&r.io, BLOCK, 0), ==, -1);
+    close(r.fd);
+}
+
 /* Without a descriptor there is nobody to ask. */
 static void test_no_descriptor(void)
 {
@@ -106,6 +156,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/node-read/cached", test_cached);
     g_test_add_func("/node-read/cold", test_cold);
+    g_test_add_func("/node-read/cached-fd", test_cached_fd);
+    g_test_add_func("/node-read/cache-unknown", test_cache_unknown);
     g_test_add_func("/node-read/no-descriptor", test_no_descriptor);
     return g_test_run();
 }
