@@ -2,6 +2,7 @@
 #include "client/client.h"
 
 #include "client/error.h"
+#include "common/json-write.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -88,7 +89,7 @@ int client_act(struct client *c, const char *object, const char *name, JsonObjec
 
 void client_print_json(struct client *c, JsonNode *node, bool pretty)
 {
-    g_autofree char *text = json_to_string(node, pretty);
+    g_autofree char *text = json_write(node, pretty);
 
     g_string_append(c->out, text);
     g_string_append_c(c->out, '\n');

@@ -2,6 +2,7 @@
 /* fleecectl map: what is dirty or allocated, as a picture, a page, or JSON. */
 #include "client/command.h"
 #include "client/error.h"
+#include "common/json-write.h"
 #include "client/inventory.h"
 #include "client/map.h"
 #include "client/nbd-extents.h"
@@ -89,7 +90,7 @@ static int take_extent(void *opaque, uint64_t offset, uint64_t length, uint32_t 
 static void append_json_string(GString *out, const char *name, const char *text)
 {
     g_autoptr(JsonNode) node = json_node_init_string(json_node_alloc(), text);
-    g_autofree char *quoted = json_to_string(node, FALSE);
+    g_autofree char *quoted = json_write(node, false);
 
     g_string_append_printf(out, "\"%s\":%s", name, quoted);
 }

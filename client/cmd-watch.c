@@ -2,6 +2,7 @@
 /* fleecectl watch: the server's events, until interrupted. */
 #include "client/command.h"
 #include "client/error.h"
+#include "common/json-write.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,7 +24,7 @@ static char *value_text(JsonNode *value)
     if (text != NULL && *text != '\0' && strpbrk(text, " \t\"'={}[]") == NULL) {
         return g_strdup(text);
     }
-    return json_to_string(value, FALSE);
+    return json_write(value, false);
 }
 
 /* "2026-11-20 17:01:02.123456" in local time, or "-". */

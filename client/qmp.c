@@ -2,6 +2,7 @@
 #include "client/qmp.h"
 
 #include "client/error.h"
+#include "common/json-write.h"
 #include "client/json.h"
 
 #include <errno.h>
@@ -240,7 +241,7 @@ JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GE
         json_object_set_object_member(request, "arguments", arguments);
     }
     json_node_set_object(node, request);
-    text = json_to_string(node, FALSE);
+    text = json_write(node, false);
     value = qmp_request(q, text, &error);
     if (value == NULL) {
         if (error->code == CLIENT_ERROR_UNREACHABLE) {

@@ -7,5 +7,6 @@ common_libcommon_a_SOURCES = \
 	common/error.c common/error.h \
 	common/extents.c common/extents.h \
 	common/file-io.c common/file-io.h \
+	common/json-write.c common/json-write.h \
 	common/log.c common/log.h \
 	common/size.c common/size.h

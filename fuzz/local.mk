@@ -25,10 +25,10 @@ fuzz_targets = \
 	fuzz/fuzz-request
 EXTRA_PROGRAMS += $(fuzz_targets)
 
-fuzz_fuzz_client_SOURCES = fuzz/client.c fuzz/numbers.h $(fuzz_common)
+fuzz_fuzz_client_SOURCES = fuzz/client.c $(fuzz_common)
 fuzz_fuzz_client_LDADD = $(CLIENT_LIBS)
 fuzz_fuzz_client_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
-fuzz_replay_client_SOURCES = fuzz/client.c fuzz/numbers.h $(fuzz_common) fuzz/replay.c
+fuzz_replay_client_SOURCES = fuzz/client.c $(fuzz_common) fuzz/replay.c
 fuzz_replay_client_LDADD = $(CLIENT_LIBS)
 fuzz_fuzz_connection_SOURCES = $(fuzz_connection) $(nbd_rig)
 fuzz_fuzz_connection_LDADD = $(nbd_libs)
@@ -40,10 +40,10 @@ fuzz_fuzz_extents_LDADD = $(nbd_libs)
 fuzz_fuzz_extents_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
 fuzz_replay_extents_SOURCES = fuzz/extents.c $(fuzz_common) $(nbd_rig) fuzz/replay.c
 fuzz_replay_extents_LDADD = $(nbd_libs)
-fuzz_fuzz_json_SOURCES = fuzz/json.c fuzz/numbers.h $(fuzz_common)
+fuzz_fuzz_json_SOURCES = fuzz/json.c $(fuzz_common)
 fuzz_fuzz_json_LDADD = $(QMP_LIBS)
 fuzz_fuzz_json_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
-fuzz_replay_json_SOURCES = fuzz/json.c fuzz/numbers.h $(fuzz_common) fuzz/replay.c
+fuzz_replay_json_SOURCES = fuzz/json.c $(fuzz_common) fuzz/replay.c
 fuzz_replay_json_LDADD = $(QMP_LIBS)
 fuzz_fuzz_option_SOURCES = fuzz/option.c $(fuzz_common) $(nbd_rig)
 fuzz_fuzz_option_LDADD = $(nbd_libs)

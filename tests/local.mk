@@ -22,6 +22,7 @@ unit_tests = \
 	tests/unit/test-client-table \
 	tests/unit/log \
 	tests/unit/test-cursor \
+	tests/unit/test-json-write \
 	tests/unit/test-found-disk \
 	tests/unit/test-found-model \
 	tests/unit/test-found-read-order \
@@ -256,6 +257,7 @@ tests_unit_test_send_file_LDADD = $(nbd_libs)
 tests_unit_test_tls_SOURCES = \
 	tests/unit/test-tls.c tests/unit/tls-rig.c tests/unit/tls-rig.h
 tests_unit_test_tls_LDADD = $(nbd_libs)
+tests_unit_test_json_write_LDADD = common/libcommon.a $(JSON_LIBS) $(GLIB_LIBS)
 tests_unit_test_cursor_LDADD = common/libcommon.a $(GLIB_LIBS)
 EXTRA_DIST += tests/nbd/held.py tests/nbd/rawnbd.py
 EXTRA_DIST += tests/tls/tlslib.py

@@ -3,6 +3,7 @@
 
 #include "server/control/json-value.h"
 #include "common/error.h"
+#include "common/json-write.h"
 
 #include <stdbool.h>
 
@@ -89,7 +90,7 @@ void json_value_append_text(GString *out, const char *text, size_t length)
 
 void json_value_append(GString *out, JsonNode *node)
 {
-    g_autofree char *text = json_to_string(node, FALSE);
+    g_autofree char *text = json_write(node, false);
 
     json_value_append_text(out, text, strlen(text));
 }

@@ -97,7 +97,8 @@ def errors_are_the_servers_words():
                 ("view create vdx v", "disk vdx: view v: Node 'vdx' not found"),
                 ("view delete v", "view v: Node 'v' not found"),
                 ("qmp nix", "nix: The command nix has not been found"),
-                ("qmp query-version a=1", "query-version: Parameter 'a' is unexpected")):
+                ("qmp query-version a=1", "query-version: Parameter 'a' is unexpected"),
+                ("qmp query-version a=1e41", "query-version: Parameter 'a' is unexpected")):
             assert ctl(s, *args.split(), code=1) == f"fleecectl: {line}", ctl(s, *args.split(),
                                                                               code=1)
         assert "--granularity 64q" in ctl(s, "bitmap", "add", "vda", "b2", "-g", "64q", code=2)
