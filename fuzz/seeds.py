@@ -158,7 +158,7 @@ def options():
     for i, text in enumerate([
             "[nbdfleece]\nunix = /s\nreadonly = true\n[disk vda]\nplugin = file\n"
             "arguments = 'a b.raw' x=1\ncache = none\n", "[nbdfleece]\ndisk = x\n",
-            "[nbdfleece]\nreadonly = maybe\n", "[disk a]\n", "[other]\n", "x = 1\n", "",
+            "[nbdfleece]\nreadonly = maybe\n", "[nbdfleece]\nunix = found\\\n", "[disk a]\n", "[other]\n", "x = 1\n", "",
             "[disk a]\nplugin = m\narguments = \"\n", "[disk a]\nplugin=m\n[disk a]\nplugin=n\n"]):
         yield f"file-{i}", b"\1" + text.encode()
     for i, text in enumerate([
