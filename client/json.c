@@ -71,6 +71,9 @@ static int scan_string(struct scan *s, char quote, GError **err)
         if (s->at == s->end) {
             break;
         }
+        if ((unsigned char)*s->at < 0x20) {
+            return bad(err, "a control character in a string");
+        }
         if (*s->at++ == 'u' && scan_unicode(s, err) == -1) {
             return -1;
         }

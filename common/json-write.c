@@ -5,14 +5,22 @@
 
 #include <string.h>
 
-/* Behind the string that begins at `text`. */
-static const char *string_end(const char *text)
+/* Append the string that begins at `text`; returns what follows it. */
+static const char *append_string(GString *out, const char *text)
 {
-    for (text++; *text != '"'; text++) {
-        if (*text == '\\')
-            text++;
-    }
-    return text + 1;
+    bool escaped = false;
+    const char *p = text;
+
+    do {
+        if ((unsigned char)*p < 0x20)
+            g_string_append_printf(out, "\\u%04x", (unsigned char)*p);
+        else
+            g_string_append_c(out, *p);
+        escaped = !escaped && *p == '\\';
+        p++;
+    } while (*p != '"' || escaped);
+    g_string_append_c(out, '"');
+    return p + 1;
 }
 
 /* A number as json-glib writes it, or true, false, null. */
@@ -37,15 +45,15 @@ char *json_write(JsonNode *node, bool pretty)
 
     for (const char *p = text; *p != '\0';) {
         size_t n = strcspn(p, " \n,:[]{}\"");
-        const char *end = p + n;
 
         if (n > 0) {
             append_word(out, p, n);
+            p += n;
+        } else if (*p == '"') {
+            p = append_string(out, p);
         } else {
-            end = *p == '"' ? string_end(p) : p + 1;
-            g_string_append_len(out, p, end - p);
+            g_string_append_c(out, *p++);
         }
-        p = end;
     }
     return g_string_free(out, FALSE);
 }

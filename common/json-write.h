@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A tree of json-glib's as JSON text. json-glib's own writer puts ".0" behind every floating-point
- * number without a point, so 1e41 becomes 1e+41.0, and one that is too large for a double becomes
- * inf; neither is JSON (RFC 8259, section 6).
+ * number without a point, so 1e41 becomes 1e+41.0, one that is too large for a double becomes inf,
+ * and U+001F in a string stays as it is; none of these is JSON (RFC 8259, sections 6 and 7).
  */
 #ifndef COMMON_JSON_WRITE_H
 #define COMMON_JSON_WRITE_H

@@ -337,7 +337,7 @@ static bool say_request(struct talk *t, struct supply *s, size_t *budget)
         length = 8 + 4 * (length & 7);
     else if (!t->extended)
         length = (uint32_t)length;
-    if (length > *budget && length <= NBD_MAX_PAYLOAD)
+    if (!filter && length > *budget && length <= NBD_MAX_PAYLOAD)
         length = 512;
     bool has_payload = r->type == NBD_CMD_WRITE || says_payload;
     r->payload = has_payload ? length : 0;

@@ -35,6 +35,24 @@ static int bad(GError **err, const char *path, const char *group, const char *fo
     return -1;
 }
 
+/* A value with its escapes undone; g_free. Where the last of them is incomplete, GLib gives both a
+ * value and an error. */
+static char *read_string(const char *path, GKeyFile *file, const char *group, const char *key,
+                         GError **err)
+{
+    g_autoptr(GError) error = NULL;
+    char *value = g_key_file_get_string(file, group, key, &error);
+
+    if (error == NULL)
+        return value;
+    g_free(value);
+    if (g_error_matches(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE))
+        bad(err, path, group, "key '%s': a backslash is to be written \\\\", key);
+    else
+        bad(err, path, group, "key '%s': %s", key, error->message);
+    return NULL;
+}
+
 static int read_option(struct options *o, const char *path, GKeyFile *file, const char *key,
                        GError **err)
 {
@@ -57,11 +75,9 @@ static int read_option(struct options *o, const char *path, GKeyFile *file, cons
         break;
     }
     default:
-        value = g_key_file_get_string(file, options_group, key, err);
-        if (value == NULL) {
-            g_prefix_error(err, "%s: ", path);
+        value = read_string(path, file, options_group, key, err);
+        if (value == NULL)
             return -1;
-        }
     }
     if (options_set(o, key, value, err) < 0) {
         g_prefix_error(err, "%s: [%s]: ", path, options_group);
@@ -102,11 +118,14 @@ static int read_disk(struct options *o, const char *path, GKeyFile *file, const 
                      GError **err)
 {
     const char *name = group + strlen(disk_prefix);
-    g_autofree char *plugin = g_key_file_get_string(file, group, "plugin", NULL);
     g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, NULL);
+    g_autofree char *plugin = NULL;
 
-    if (plugin == NULL)
+    if (!g_key_file_has_key(file, group, "plugin", NULL))
         return bad(err, path, group, "the key 'plugin' is missing");
+    plugin = read_string(path, file, group, "plugin", err);
+    if (plugin == NULL)
+        return -1;
     if (options_add_disk(o, name, err) < 0 || options_add_word(o, plugin, err) < 0) {
         g_prefix_error(err, "%s: ", path);
         return -1;
@@ -116,11 +135,9 @@ static int read_disk(struct options *o, const char *path, GKeyFile *file, const 
 
         if (strcmp(*key, "plugin") == 0)
             continue;
-        value = g_key_file_get_string(file, group, *key, err);
-        if (value == NULL) {
-            g_prefix_error(err, "%s: ", path);
+        value = read_string(path, file, group, *key, err);
+        if (value == NULL)
             return -1;
-        }
         if (strcmp(*key, "arguments") == 0) {
             if (read_arguments(o, path, group, value, err) < 0)
                 return -1;

@@ -391,6 +391,12 @@ static void test_config_errors(void)
          "f: [nbdfleece]: a disk is a group of its own here: [disk NAME]"},
         {"[nbdfleece]\nconfig = g\n", "f: [nbdfleece]: there is no option 'config'"},
         {"[disk a]\nfile = x\n", "f: [disk a]: the key 'plugin' is missing"},
+        {"[nbdfleece]\nunix = a\\\n",
+         "f: [nbdfleece]: key 'unix': a backslash is to be written \\\\"},
+        {"[disk a]\nplugin = m\nsize = 1\\\n",
+         "f: [disk a]: key 'size': a backslash is to be written \\\\"},
+        {"[disk a]\nplugin = m\\x\n",
+         "f: [disk a]: key 'plugin': a backslash is to be written \\\\"},
         {"[disk a]\nplugin = x\narguments = 'y\n",
          "f: [disk a]: arguments: Text ended before matching quote was found for '. (The text was "
          "“'y”)"},

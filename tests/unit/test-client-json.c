@@ -49,6 +49,7 @@ static void test_check_refuses(void)
         {"\"abc\\", "does not end"},
         {"\"a\\\"", "does not end"},
         {"\"a\nb\"", "control character"},
+        {"\"a\\\x1f\"", "control character"},
         {"\"\\u0000\"", "NUL"},
         {"[\"\\ud800\"]", "surrogate"},
         {"[\"\\ud800\\u0041\"]", "surrogate"},

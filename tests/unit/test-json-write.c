@@ -37,6 +37,7 @@ static void test_what_looks_like_one(void)
     writes("{\"1e+41.0\":{\"\\\"1e+41.0\":\"\\\\\"},\"inf\":[]}",
            "{\"1e+41.0\":{\"\\\"1e+41.0\":\"\\\\\"},\"inf\":[]}");
     writes("\"\"", "\"\"");
+    writes("[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]", "[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]");
 }
 
 /* All but those numbers is json-glib's own text. */
