@@ -8,4 +8,5 @@ common_libcommon_a_SOURCES = \
 	common/extents.c common/extents.h \
 	common/file-io.c common/file-io.h \
 	common/log.c common/log.h \
+	common/log-limit.c common/log-limit.h \
 	common/size.c common/size.h

@@ -21,6 +21,7 @@ unit_tests = \
 	tests/unit/test-client-map \
 	tests/unit/test-client-table \
 	tests/unit/log \
+	tests/unit/log-limit \
 	tests/unit/test-cursor \
 	tests/unit/test-found-disk \
 	tests/unit/test-found-model \
@@ -107,6 +108,7 @@ tsan_tests = \
 	tests/unit/test-scratch \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
+	tests/unit/log-limit \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
