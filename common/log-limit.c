@@ -14,7 +14,13 @@ static struct {
     pthread_mutex_t lock;
     struct log_limit *first;
     bool timer; /* runs, until there are none */
-} pending = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    int64_t (*clock)(void);
+} pending = {.lock = PTHREAD_MUTEX_INITIALIZER, .clock = g_get_monotonic_time};
+
+void log_limit_set_clock(int64_t (*clock)(void))
+{
+    pending.clock = clock;
+}
 
 /* What is to be written once the lock is given back. */
 struct count {
@@ -52,7 +58,7 @@ static bool is_over(const struct log_limit *l, int64_t now)
 
 static gboolean tick(gpointer unused)
 {
-    return log_limits_tell(g_get_monotonic_time());
+    return log_limits_tell(pending.clock());
 }
 
 /* Locked. */
@@ -137,7 +143,7 @@ void log_error_limited(struct log_limit *l, const char *format, ...)
     int saved = errno;
     va_list args;
 
-    if (log_limit_pass(l, g_get_monotonic_time())) {
+    if (log_limit_pass(l, pending.clock())) {
         errno = saved;
         va_start(args, format);
         g_autofree char *text = g_strdup_vprintf(format, args);

@@ -39,9 +39,13 @@ void log_limit_end(struct log_limit *l);
 /* The same for all limits, as the process ends. */
 void log_limits_end(void);
 
-/* -- for tests, which have clocks of their own; `now` in microseconds -- */
+/* -- for tests, which have clocks of their own; microseconds -- */
 
-/* May a line be written now? Begins and ends periods, and writes the count of one that has ended. */
+/* What log_error_limited and the timer take for the time; before threads start. */
+void log_limit_set_clock(int64_t (*clock)(void));
+
+/* May a line be written now? Begins and ends periods, and writes the count of one that has ended.
+ */
 bool log_limit_pass(struct log_limit *l, int64_t now);
 /* Write the counts of all periods that have ended. Returns whether others go on. */
 bool log_limits_tell(int64_t now);

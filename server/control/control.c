@@ -6,7 +6,7 @@
 
 #include "server/control/control-private.h"
 #include "common/error.h"
-#include "common/log.h"
+#include "common/log-limit.h"
 #include "server/control/monitor.h"
 #include "server/control/socket.h"
 
@@ -45,18 +45,19 @@ static void welcome(struct listener *l, int fd)
     g_autofree char *name = NULL;
 
     if (!control_socket_may(fd, &error)) {
-        log_error("%s", error->message);
+        log_error_limited(&l->control.refused, "%s", error->message);
         close(fd);
         return;
     }
     if (g_list_length(l->monitors) >= MAX_MONITORS) {
-        log_error("control: there are %d monitors already: refused", MAX_MONITORS);
+        log_error_limited(&l->control.refused, "control: there are %d monitors already: refused",
+                          MAX_MONITORS);
         close(fd);
         return;
     }
     name = g_strdup_printf("monitor %u", ++l->next_monitor);
-    l->monitors = g_list_append(
-        l->monitors, monitor_new(fd, name, control_commands, &l->control, monitor_gone, l));
+    l->monitors = g_list_append(l->monitors, monitor_new(fd, name, control_commands, &l->control,
+                                                         &l->control.lost_events, monitor_gone, l));
 }
 
 static void start_accepting(struct listener *l);
@@ -77,7 +78,7 @@ static gboolean acceptable(gint listen_fd, GIOCondition condition, gpointer p)
         return G_SOURCE_CONTINUE;
     }
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        log_error("control: accept: %m");
+        log_error_limited(&l->control.refused, "control: accept: %m");
         l->source = g_timeout_add(ACCEPT_AGAIN_MS, accept_again, l);
         return G_SOURCE_REMOVE;
     }
@@ -153,6 +154,8 @@ void control_free(struct control *c)
     for (GList *m = l->monitors; m; m = m->next)
         monitor_free(m->data);
     g_list_free(l->monitors);
+    log_limit_end(&l->control.refused);
+    log_limit_end(&l->control.lost_events);
     g_free(l->path);
     g_free(l);
 }

@@ -14,6 +14,7 @@
 #ifndef SERVER_NBD_CONNECTION_H
 #define SERVER_NBD_CONNECTION_H
 
+#include "common/log-limit.h"
 #include "server/nbd/busy-poll.h"
 #include "server/nbd/crew.h"
 #include "server/nbd/listener.h"
@@ -87,6 +88,14 @@ struct connection {
     bool watch; /* see handover.h */
 };
 
+/* Lines that clients can cause without end. */
+struct nbd_log_limits {
+    struct log_limit refused; /* clients that cannot be served */
+    struct log_limit tls;     /* TLS that has failed */
+    struct log_limit memory;  /* requests that there is no memory for */
+    struct log_limit workers; /* threads that cannot be had */
+};
+
 struct nbd_server {
     struct server *registry;
     struct nbd_options options;
@@ -99,7 +108,8 @@ struct nbd_server {
     unsigned n_running;     /* threads that are not in `ended` yet */
     GPtrArray *listeners;
     uint64_t n_connections; /* ever */
-    atomic_bool ending;     /* one for all: nothing new is begun. Set under the lock. */
+    struct nbd_log_limits log;
+    atomic_bool ending; /* one for all: nothing new is begun. Set under the lock. */
 };
 
 /* -- engine.c -- */

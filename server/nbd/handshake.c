@@ -11,6 +11,7 @@
 #include "server/nbd/connection.h"
 
 #include "common/log.h"
+#include "common/log-limit.h"
 #include "server/nbd/option-reply.h"
 #include "server/nbd/tls-peer.h"
 #include "server/nbd/tls-session.h"
@@ -129,7 +130,8 @@ static bool open_export(struct haggling *h, struct export *e, char **why)
         return true;
     }
     /* What went wrong is our operator's business, and may name files. */
-    log_error("export %s: %s", export_info(e)->name, err->message);
+    log_error_limited(&export_info(e)->node->open_errors, "export %s: %s", export_info(e)->name,
+                      err->message);
     *why = g_strdup_printf("export \"%s\" cannot be opened now", export_info(e)->name);
     return false;
 }
@@ -326,7 +328,7 @@ static enum next tls_failed(struct haggling *h, const char *why)
 {
     g_autofree char *peer = connection_peer(h->c);
 
-    log_error("NBD client %s: TLS: %s", peer, why);
+    log_error_limited(&h->c->server->log.tls, "NBD client %s: TLS: %s", peer, why);
     return NEXT_END;
 }
 

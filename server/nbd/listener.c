@@ -13,7 +13,7 @@
 #include "server/nbd/listener.h"
 
 #include "common/error.h"
-#include "common/log.h"
+#include "common/log-limit.h"
 #include "server/nbd/connection.h"
 
 #include <errno.h>
@@ -112,7 +112,8 @@ static void accept_failed(struct port *p, int error)
     give_place_back(p);
     if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
         return;
-    log_error("cannot accept an NBD client: %s", g_strerror(error));
+    log_error_limited(&p->listener->server->log.refused, "cannot accept an NBD client: %s",
+                      g_strerror(error));
     p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
 }
 
@@ -128,7 +129,8 @@ static void accept_one(struct port *p)
         return;
     }
     if (connection_start(p->listener->server, p, fd, fd, NULL, NULL, &err) < 0) {
-        log_error("NBD client refused: %s", err->message);
+        log_error_limited(&p->listener->server->log.refused, "NBD client refused: %s",
+                          err->message);
         give_place_back(p);
         p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
     }
