@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 noinst_LIBRARIES += common/libcommon.a
 common_libcommon_a_SOURCES = \
+	common/accept.c common/accept.h \
 	common/bitmap.c common/bitmap.h \
 	common/cursor.c common/cursor.h \
 	common/nbd-protocol.h \

@@ -4,6 +4,7 @@
 # C unit tests: tests/unit/NAME is built from tests/unit/NAME.c and all of our libraries (or fewer:
 # tests_unit_NAME_LDADD).
 unit_tests = \
+	tests/unit/accept \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \

@@ -7,11 +7,13 @@
  * others out for as long as the handshake's deadline: when somebody waits at the cap, the oldest
  * client that is still in its handshake after YOUNG_USEC is dropped for it.
  *
- * When descriptors or memory have run out, a port pauses until a client has gone, or for a second;
+ * When descriptors, memory or threads have run out, who comes is hung up on at once. Only where not
+ * even that can be done (common/accept.h) a port pauses until a client has gone, or for a second:
  * it does not spin.
  */
 #include "server/nbd/listener.h"
 
+#include "common/accept.h"
 #include "common/error.h"
 #include "common/log-limit.h"
 #include "server/nbd/connection.h"
@@ -36,6 +38,7 @@ struct nbd_listener {
     bool accepting;       /* the thread is to be joined; control thread */
     atomic_bool stopping; /* tells the thread */
     int wake;             /* eventfd: a client has gone, or stopping */
+    int reserve;          /* see common/accept.h; the thread's */
 };
 
 void listener_wake(struct nbd_listener *l)
@@ -107,11 +110,20 @@ static void give_place_back(struct port *p)
     pthread_mutex_unlock(&p->listener->server->lock);
 }
 
-static void accept_failed(struct port *p, int error)
+static void log_refused(struct port *p, const char *why)
+{
+    log_error_limited(&p->listener->server->log.refused, "NBD client refused: %s", why);
+}
+
+static void accept_failed(struct port *p, int error, bool refused)
 {
     give_place_back(p);
     if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
         return;
+    if (refused) {
+        log_refused(p, g_strerror(error));
+        return;
+    }
     log_error_limited(&p->listener->server->log.refused, "cannot accept an NBD client: %s",
                       g_strerror(error));
     p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
@@ -120,19 +132,16 @@ static void accept_failed(struct port *p, int error)
 static void accept_one(struct port *p)
 {
     g_autoptr(GError) err = NULL;
+    bool refused;
 
     if (!take_place(p))
         return;
-    int fd = accept4(p->fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd = accept_or_refuse(p->fd, SOCK_CLOEXEC, &p->listener->reserve, &refused);
     if (fd < 0) {
-        accept_failed(p, errno);
-        return;
-    }
-    if (connection_start(p->listener->server, p, fd, fd, NULL, NULL, &err) < 0) {
-        log_error_limited(&p->listener->server->log.refused, "NBD client refused: %s",
-                          err->message);
+        accept_failed(p, errno, refused);
+    } else if (connection_start(p->listener->server, p, fd, fd, NULL, NULL, &err) < 0) {
+        log_refused(p, err->message);
         give_place_back(p);
-        p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
     }
 }
 
@@ -194,6 +203,8 @@ static void listener_free(struct nbd_listener *l)
 {
     if (l->wake >= 0)
         close(l->wake);
+    if (l->reserve >= 0)
+        close(l->reserve);
     g_free(l->ports);
     g_free(l);
 }
@@ -213,6 +224,7 @@ struct nbd_listener *nbd_listen(struct nbd_server *n, const int *fds, unsigned n
         /* A client may be gone again between poll and accept. */
         fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);
     }
+    l->reserve = accept_reserve();
     l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int error = l->wake < 0 ? errno : pthread_create(&l->thread, NULL, accept_main, l);
     if (error != 0) {
