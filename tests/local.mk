@@ -70,6 +70,7 @@ python_tests = \
 	tests/hostile/test-control.py \
 	tests/hostile/test-handshake.py \
 	tests/hostile/test-programs.py \
+	tests/hostile/test-quotas.py \
 	tests/hostile/test-removal.py \
 	tests/hostile/test-transmission.py \
 	tests/hostile/test-units.py \

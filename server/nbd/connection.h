@@ -3,7 +3,7 @@
  * One client, from its acceptance to its end, and the engine that holds them all. Private to nbd/.
  *
  * A connection is a thread: handshake, transmission, end. Everything of it is that thread's alone,
- * but: phase and link (the engine's lock), stream_cut and stream_end_input on its stream,
+ * but: phase, place and link (the engine's lock), stream_cut and stream_end_input on its stream,
  * `waiting`, `leaving` and `cut` (atomic), and what sender and crew guard themselves. It takes
  * itself off the engine's list, under the lock, before it closes its descriptors and frees
  * anything; so who finds it on the list with the lock held may touch these.
@@ -57,7 +57,8 @@ struct connection {
     struct port *port; /* NULL: -s */
     pthread_t thread;
     enum phase phase;
-    int64_t since; /* g_get_monotonic_time of its beginning */
+    const struct export *place; /* one of its clients, for places.h; the engine's lock */
+    int64_t since;              /* g_get_monotonic_time of its beginning */
     void (*done)(void *opaque);
     void *done_opaque;
     uint64_t number; /* for the log */

@@ -194,6 +194,7 @@ static unsigned count_phase(struct nbd_server *n, enum phase phase)
 static void begin_end(struct nbd_server *n)
 {
     atomic_store(&n->ending, true);
+    pthread_cond_broadcast(&n->changed); /* who waits for a place gets none */
     for (GList *i = n->connections.head; i != NULL; i = i->next) {
         struct connection *c = i->data;
         if (c->phase == PHASE_TRANSMISSION)

@@ -2,10 +2,7 @@
 /*
  * A thread accepts for all sockets of a listener.
  *
- * A port (socket) has a cap on its clients. At the cap nobody is accepted, as in QEMU: who comes
- * waits in the kernel's queue for a place. But clients that connect and say nothing must not keep
- * others out for as long as the handshake's deadline: when somebody waits at the cap, the oldest
- * client that is still in its handshake after YOUNG_USEC is dropped for it.
+ * Whether there is room for a newcomer is places.h's business.
  *
  * When descriptors, memory or threads have run out, who comes is hung up on at once. Only where not
  * even that can be done (common/accept.h) a port pauses until a client has gone, or for a second:
@@ -17,6 +14,7 @@
 #include "common/error.h"
 #include "common/log-limit.h"
 #include "server/nbd/connection.h"
+#include "server/nbd/places.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,13 +23,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define YOUNG_USEC G_USEC_PER_SEC
 #define PAUSE_USEC G_USEC_PER_SEC
 
 struct nbd_listener {
     struct nbd_server *server;
     unsigned handshake_timeout; /* seconds, 0: none */
-    unsigned max_connections;   /* a port; 0: any number */
+    unsigned max_connections;   /* of an export on a port; 0: any number */
     struct port *ports;
     unsigned n_ports;
     pthread_t thread;
@@ -45,6 +42,11 @@ void listener_wake(struct nbd_listener *l)
 {
     uint64_t one = 1;
     (void)!write(l->wake, &one, sizeof one); /* it can only fail where it is awake already */
+}
+
+struct nbd_server *listener_server(const struct nbd_listener *l)
+{
+    return l->server;
 }
 
 unsigned listener_max_connections(const struct nbd_listener *l)
@@ -70,46 +72,6 @@ unsigned nbd_listener_clients(struct nbd_listener *l)
 
 /* ---- accepting ---- */
 
-/* Locked. The oldest client of the port that is still in its handshake. */
-static struct connection *oldest_in_handshake(struct port *p)
-{
-    for (GList *i = p->listener->server->connections.head; i != NULL; i = i->next) {
-        struct connection *c = i->data;
-        if (c->port == p && c->phase == PHASE_HANDSHAKE)
-            return c; /* the list is in order of age */
-    }
-    return NULL;
-}
-
-/* Take a place for a new client, if there is one; else see to it that there will be. */
-static bool take_place(struct port *p)
-{
-    struct nbd_listener *l = p->listener;
-
-    pthread_mutex_lock(&l->server->lock);
-    bool room = l->max_connections == 0 || p->n_clients < l->max_connections;
-    if (room) {
-        p->n_clients++;
-    } else {
-        struct connection *c = oldest_in_handshake(p);
-        p->paused_until = c ? c->since + YOUNG_USEC : G_MAXINT64;
-        if (c != NULL && p->paused_until <= g_get_monotonic_time()) {
-            connection_debug(c, "dropped: others wait while it says nothing");
-            connection_cut(c);
-            p->paused_until = G_MAXINT64;
-        }
-    }
-    pthread_mutex_unlock(&l->server->lock);
-    return room;
-}
-
-static void give_place_back(struct port *p)
-{
-    pthread_mutex_lock(&p->listener->server->lock);
-    p->n_clients--;
-    pthread_mutex_unlock(&p->listener->server->lock);
-}
-
 static void log_refused(struct port *p, const char *why)
 {
     log_error_limited(&p->listener->server->log.refused, "NBD client refused: %s", why);
@@ -117,7 +79,7 @@ static void log_refused(struct port *p, const char *why)
 
 static void accept_failed(struct port *p, int error, bool refused)
 {
-    give_place_back(p);
+    places_unadmit(p);
     if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
         return;
     if (refused) {
@@ -134,14 +96,14 @@ static void accept_one(struct port *p)
     g_autoptr(GError) err = NULL;
     bool refused;
 
-    if (!take_place(p))
+    if (!places_admit(p))
         return;
     int fd = accept_or_refuse(p->fd, SOCK_CLOEXEC, &p->listener->reserve, &refused);
     if (fd < 0) {
         accept_failed(p, errno, refused);
     } else if (connection_start(p->listener->server, p, fd, fd, NULL, NULL, &err) < 0) {
         log_refused(p, err->message);
-        give_place_back(p);
+        places_unadmit(p);
     }
 }
 
