@@ -2,10 +2,13 @@
 #include "config.h"
 
 #include "common/extents.h"
-#include "common/log.h"
+#include "common/log-limit.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+/* A list does not know whose it is. */
+static struct log_limit no_memory;
 
 static int grow(struct extents *e)
 {
@@ -13,7 +16,7 @@ static int grow(struct extents *e)
     struct extent *list = realloc(e->list, wanted * sizeof *list);
 
     if (!list) {
-        log_error("no memory for a list of %zu extents", wanted);
+        log_error_limited(&no_memory, "no memory for a list of %zu extents", wanted);
         return -ENOMEM;
     }
     e->list = list;

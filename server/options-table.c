@@ -249,7 +249,7 @@ const struct option_def options_table[] = {
     ALIAS("stdin", "single"),
     TEXT("selinux-label", 0, "LABEL", selinux_label, "SELinux label of the Unix socket"),
     NUMBER("max-connections", 0, "N", max_connections, 0, 1000000,
-           "most clients of each listening socket (100; 0: any number)"),
+           "most clients of an export on a socket (100; 0: any number)"),
     NUMBER("handshake-timeout", 0, "SECONDS", handshake_timeout, 0, 86400,
            "drop a client that has not negotiated by then (10; 0: never)"),
     NUMBER("threads", 't', "THREADS", threads, 1, 1024, "most requests of one client at once (16)"),

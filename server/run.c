@@ -14,6 +14,7 @@
 
 #include "common/error.h"
 #include "common/log.h"
+#include "common/log-limit.h"
 #include "server/captive.h"
 #include "server/control/control.h"
 #include "server/daemon.h"
@@ -298,6 +299,7 @@ static void stop(struct run *r)
     g_free(r->pid_file);
     g_free(r->control_path);
     g_free(r->scratch_dir);
+    log_limits_end();
 }
 
 int run_server(const struct options *o, int parent)

@@ -4,6 +4,7 @@
 # C unit tests: tests/unit/NAME is built from tests/unit/NAME.c and all of our libraries (or fewer:
 # tests_unit_NAME_LDADD).
 unit_tests = \
+	tests/unit/accept \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \
@@ -21,6 +22,7 @@ unit_tests = \
 	tests/unit/test-client-map \
 	tests/unit/test-client-table \
 	tests/unit/log \
+	tests/unit/log-limit \
 	tests/unit/test-cursor \
 	tests/unit/test-json-write \
 	tests/unit/test-found-disk \
@@ -70,6 +72,7 @@ python_tests = \
 	tests/hostile/test-control.py \
 	tests/hostile/test-handshake.py \
 	tests/hostile/test-programs.py \
+	tests/hostile/test-quotas.py \
 	tests/hostile/test-removal.py \
 	tests/hostile/test-transmission.py \
 	tests/hostile/test-units.py \
@@ -110,6 +113,7 @@ tsan_tests = \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
 	tests/unit/test-send-file \
+	tests/unit/log-limit \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
 	tests/unit/test-model \

@@ -3,8 +3,12 @@
 #include "server/backend/plugin-private.h"
 
 #include "common/log.h"
+#include "common/log-limit.h"
 
 #include <errno.h>
+
+/* What threads of plugins' own say: nobody knows whose they are. */
+static struct log_limit of_no_call;
 
 void nbdkit_verror(const char *format, va_list args)
 {
@@ -18,9 +22,10 @@ void nbdkit_verror(const char *format, va_list args)
             g_string_append(c->said, "; ");
         g_string_append(c->said, text);
     } else if (c) {
-        log_error("disk %s: %s: %s", c->plugin->disk, c->plugin->api.name, text);
+        log_error_limited(&c->plugin->said, "disk %s: %s: %s", c->plugin->disk, c->plugin->api.name,
+                          text);
     } else {
-        log_error("plugin: %s", text);
+        log_error_limited(&of_no_call, "plugin: %s", text);
     }
     errno = saved;
 }

@@ -2,7 +2,7 @@
 #include "server/backend/plugin-private.h"
 
 #include "common/error.h"
-#include "common/log.h"
+#include "common/log-limit.h"
 
 #include <errno.h>
 
@@ -74,8 +74,10 @@ int plugin_leave(struct plugin_call *c, const char *callback, int returned)
         return 0;
     if (returned == -1)
         return -error_of(c, saved_errno);
-    log_error("disk %s: %s: %s returned %d, which is neither 0 nor -1: taken as an I/O error",
-              c->plugin->disk, c->plugin->api.name, callback, returned);
+    log_error_limited(
+        &c->plugin->faults,
+        "disk %s: %s: %s returned %d, which is neither 0 nor -1: taken as an I/O error",
+        c->plugin->disk, c->plugin->api.name, callback, returned);
     return -EIO;
 }
 
@@ -89,7 +91,8 @@ int plugin_leave_setup(struct plugin_call *c, const char *callback, bool ok, GEr
         error = saved_errno;
     if (ok) {
         if (said->len)
-            log_error("disk %s: %s: %s", c->plugin->disk, c->plugin->api.name, said->str);
+            log_error_limited(&c->plugin->said, "disk %s: %s: %s", c->plugin->disk,
+                              c->plugin->api.name, said->str);
         return 0;
     }
     if (said->len)

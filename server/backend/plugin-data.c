@@ -11,7 +11,7 @@
  */
 #include "server/backend/plugin-private.h"
 
-#include "common/log.h"
+#include "common/log-limit.h"
 
 #include <errno.h>
 
@@ -22,7 +22,7 @@ static struct plugin_handle *handle_of(struct backend_handle *h)
 
 static int no_memory(const struct plugin_handle *h, const char *what)
 {
-    log_error("disk %s: %s: no memory", h->plugin->disk, what);
+    log_error_limited(&h->plugin->faults, "disk %s: %s: no memory", h->plugin->disk, what);
     return -ENOMEM;
 }
 

@@ -12,7 +12,7 @@
 #include "server/backend/plugin-private.h"
 
 #include "common/error.h"
-#include "common/log.h"
+#include "common/log-limit.h"
 
 #include <string.h>
 
@@ -57,8 +57,10 @@ static int ask_support(struct plugin_handle *h, const char *name, int (*callback
 static bool backed(struct plugin_handle *h, const char *question, bool yes, bool callback)
 {
     if (yes && !callback)
-        log_error("disk %s: %s: %s is true, but the callback for it is missing: taken as false",
-                  h->plugin->disk, h->plugin->api.name, question);
+        log_error_limited(
+            &h->plugin->faults,
+            "disk %s: %s: %s is true, but the callback for it is missing: taken as false",
+            h->plugin->disk, h->plugin->api.name, question);
     return yes && callback;
 }
 

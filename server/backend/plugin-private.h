@@ -17,6 +17,7 @@
 #ifndef SERVER_BACKEND_PLUGIN_PRIVATE_H
 #define SERVER_BACKEND_PLUGIN_PRIVATE_H
 
+#include "common/log-limit.h"
 #include "server/backend/nbdkit-abi.h"
 #include "server/backend/plugin.h"
 
@@ -56,6 +57,9 @@ struct plugin {
     pthread_mutex_t registry;
     unsigned handles;  /* open or being opened */
     char *export_name; /* what every handle is opened for; NULL before the first */
+
+    struct log_limit said;   /* errors in its own words */
+    struct log_limit faults; /* errors in ours */
 
     const char *zeroes; /* ZEROES_SIZE bytes, never written: the kernel's zero page */
 };

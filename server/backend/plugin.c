@@ -34,6 +34,8 @@ static void plugin_free(struct backend *b)
     intern_clear(&p->interned);
     pthread_mutex_destroy(&p->lock);
     pthread_mutex_destroy(&p->registry);
+    log_limit_end(&p->said);
+    log_limit_end(&p->faults);
     g_free(p->export_name);
     g_free(p->path);
     g_free(p->disk);

@@ -6,6 +6,7 @@
 #ifndef SERVER_CONTROL_CONTROL_PRIVATE_H
 #define SERVER_CONTROL_CONTROL_PRIVATE_H
 
+#include "common/log-limit.h"
 #include "server/control/control.h"
 #include "server/control/qmp.h"
 
@@ -13,7 +14,9 @@
 struct control {
     struct server *server;
     struct control_nbd nbd;
-    bool quit; /* the command has been given */
+    bool quit;                    /* the command has been given */
+    struct log_limit refused;     /* monitors */
+    struct log_limit lost_events; /* of monitors that read too slowly */
 };
 
 extern const struct qmp_command control_commands[];

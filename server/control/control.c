@@ -5,8 +5,9 @@
 #include "config.h"
 
 #include "server/control/control-private.h"
+#include "common/accept.h"
 #include "common/error.h"
-#include "common/log.h"
+#include "common/log-limit.h"
 #include "server/control/monitor.h"
 #include "server/control/socket.h"
 
@@ -17,7 +18,7 @@
 
 /* Monitors at once: more is a client that has lost its way. */
 #define MAX_MONITORS 64
-/* With no descriptor left, accept again after so long. */
+/* With no descriptor left, not even to refuse with, accept again after so long. */
 #define ACCEPT_AGAIN_MS 1000
 
 struct listener {
@@ -25,6 +26,7 @@ struct listener {
     char *path; /* absolute: removed at the end, wherever we are then */
     struct stat file;
     int fd;
+    int reserve;  /* see common/accept.h */
     guint source; /* accept, or the wait for accepting again */
     GList *monitors;
     unsigned next_monitor;
@@ -45,18 +47,19 @@ static void welcome(struct listener *l, int fd)
     g_autofree char *name = NULL;
 
     if (!control_socket_may(fd, &error)) {
-        log_error("%s", error->message);
+        log_error_limited(&l->control.refused, "%s", error->message);
         close(fd);
         return;
     }
     if (g_list_length(l->monitors) >= MAX_MONITORS) {
-        log_error("control: there are %d monitors already: refused", MAX_MONITORS);
+        log_error_limited(&l->control.refused, "control: there are %d monitors already: refused",
+                          MAX_MONITORS);
         close(fd);
         return;
     }
     name = g_strdup_printf("monitor %u", ++l->next_monitor);
-    l->monitors = g_list_append(
-        l->monitors, monitor_new(fd, name, control_commands, &l->control, monitor_gone, l));
+    l->monitors = g_list_append(l->monitors, monitor_new(fd, name, control_commands, &l->control,
+                                                         &l->control.lost_events, monitor_gone, l));
 }
 
 static void start_accepting(struct listener *l);
@@ -70,18 +73,21 @@ static gboolean accept_again(gpointer p)
 static gboolean acceptable(gint listen_fd, GIOCondition condition, gpointer p)
 {
     struct listener *l = p;
-    int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    bool refused;
+    int fd = accept_or_refuse(listen_fd, SOCK_CLOEXEC | SOCK_NONBLOCK, &l->reserve, &refused);
 
     if (fd >= 0) {
         welcome(l, fd);
         return G_SOURCE_CONTINUE;
     }
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        log_error("control: accept: %m");
-        l->source = g_timeout_add(ACCEPT_AGAIN_MS, accept_again, l);
-        return G_SOURCE_REMOVE;
-    }
-    return G_SOURCE_CONTINUE; /* the client has gone again, or EINTR */
+    if (!accept_has_run_out(errno))
+        return G_SOURCE_CONTINUE; /* the client has gone again, or EINTR */
+    log_error_limited(&l->control.refused, "control: %s: %m",
+                      refused ? "a monitor is refused" : "accept");
+    if (refused)
+        return G_SOURCE_CONTINUE;
+    l->source = g_timeout_add(ACCEPT_AGAIN_MS, accept_again, l);
+    return G_SOURCE_REMOVE;
 }
 
 static void start_accepting(struct listener *l)
@@ -115,6 +121,7 @@ struct control *control_new(struct server *s, const struct control_nbd *nbd, con
     l->path = g_canonicalize_filename(path, NULL);
     l->file = file;
     l->fd = fd;
+    l->reserve = accept_reserve();
     start_accepting(l);
     server_add_event_sink(s, tell_monitors, l);
     return &l->control;
@@ -147,12 +154,16 @@ void control_free(struct control *c)
         return;
     g_source_remove(l->source);
     close(l->fd);
+    if (l->reserve >= 0)
+        close(l->reserve);
     control_socket_remove(l->path, &l->file);
     say_good_bye(l);
     server_remove_event_sink(c->server, tell_monitors, l);
     for (GList *m = l->monitors; m; m = m->next)
         monitor_free(m->data);
     g_list_free(l->monitors);
+    log_limit_end(&l->control.refused);
+    log_limit_end(&l->control.lost_events);
     g_free(l->path);
     g_free(l);
 }

@@ -18,6 +18,7 @@
 
 #include "server/control/monitor.h"
 #include "common/log.h"
+#include "common/log-limit.h"
 #include "server/control/json-stream.h"
 
 #include <errno.h>
@@ -51,6 +52,7 @@ struct monitor {
     GString *out; /* [sent, len) is still to be sent */
     size_t sent;
     uint64_t lost_events;
+    struct log_limit *lost_limit;
 
     guint in, out_source, finish; /* sources of the main context, 0: none */
 };
@@ -215,8 +217,8 @@ static gboolean writable(gint fd, GIOCondition condition, gpointer p)
 /* ---- from outside ---- */
 
 struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *commands,
-                            void *context, void (*gone)(struct monitor *m, void *opaque),
-                            void *opaque)
+                            void *context, struct log_limit *lost_events,
+                            void (*gone)(struct monitor *m, void *opaque), void *opaque)
 {
     struct monitor *m = g_new0(struct monitor, 1);
 
@@ -225,6 +227,7 @@ struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *
     m->session = (struct qmp_session){.commands = commands, .context = context};
     m->stream = json_stream_new(&limits);
     m->out = g_string_new(NULL);
+    m->lost_limit = lost_events;
     m->gone = gone;
     m->opaque = opaque;
     qmp_greeting(m->out);
@@ -262,7 +265,8 @@ void monitor_event(struct monitor *m, const GString *line)
         return;
     if (waiting(m) + line->len > EVENT_HIGH) {
         if (m->lost_events++ == 0)
-            log_error("control: %s reads too slowly: it loses events", m->name);
+            log_error_limited(m->lost_limit, "control: %s reads too slowly: it loses events",
+                              m->name);
         return;
     }
     g_string_append_len(m->out, line->str, (gssize)line->len);

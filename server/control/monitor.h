@@ -5,6 +5,7 @@
 #ifndef SERVER_CONTROL_MONITOR_H
 #define SERVER_CONTROL_MONITOR_H
 
+#include "common/log-limit.h"
 #include "server/control/qmp.h"
 
 struct monitor;
@@ -15,11 +16,12 @@ struct monitor;
 #define MONITOR_PRIORITY (G_PRIORITY_DEFAULT + 10)
 
 /* Greet the client on the connected stream socket `fd` and serve it from the default main context.
- * Takes over fd. `name` is for log lines. When the client has gone, `gone` is called once, from the
+ * Takes over fd. `name` is for log lines, `lost_events` limits those about events that it is too
+ * slow for. When the client has gone, `gone` is called once, from the
  * main loop: the monitor is still there and has to be freed by it. */
 struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *commands,
-                            void *context, void (*gone)(struct monitor *m, void *opaque),
-                            void *opaque);
+                            void *context, struct log_limit *lost_events,
+                            void (*gone)(struct monitor *m, void *opaque), void *opaque);
 /* Take no further requests; replies and events still go out. */
 void monitor_stop(struct monitor *m);
 /* Ends the connection; what waits is sent as far as that goes without blocking. */

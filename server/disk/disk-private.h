@@ -78,6 +78,7 @@ struct disk {
     struct scratch *scratch;    /* NULL while there is no view; control thread */
     struct scratch_pool *pool;
     struct disk_events events;
+    struct log_limit read_errors, write_errors;
 
     pthread_mutex_t lock;
     GPtrArray *bitmaps; /* struct dirty_bitmap, references */
@@ -172,6 +173,7 @@ struct view {
     int64_t instant_usec;
     pthread_mutex_t lock; /* reason */
     char reason[160];
+    struct log_limit read_errors, keep_errors;
 };
 
 /* The granularity of view.touched. */

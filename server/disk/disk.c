@@ -57,6 +57,9 @@ void disk_free(struct disk *d)
     grace_destroy(&d->readers);
     pthread_mutex_destroy(&d->lock);
     pthread_mutex_destroy(&d->chain_lock);
+    log_limit_end(&d->node.open_errors);
+    log_limit_end(&d->read_errors);
+    log_limit_end(&d->write_errors);
     g_free(d->node.name);
     g_free(d);
 }

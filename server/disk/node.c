@@ -12,7 +12,7 @@
 
 #include "common/error.h"
 #include "common/file-io.h"
-#include "common/log.h"
+#include "common/log-limit.h"
 #include "server/disk/disk-private.h"
 
 #include <errno.h>
@@ -111,12 +111,12 @@ bool node_is_readonly(struct node *node)
 /* ---- reading ---- */
 
 /* What a plugin's callback would say, of a transfer that goes by its descriptor instead. */
-static int transferred(const struct disk *d, const char *what, uint32_t length, uint64_t offset,
-                       int error)
+static int transferred(const struct disk *d, struct log_limit *limit, const char *what,
+                       uint32_t length, uint64_t offset, int error)
 {
     if (error < 0)
-        log_error("disk %s: %s of %u bytes at %" PRIu64 ": %s", d->node.name, what, length, offset,
-                  g_strerror(-error));
+        log_error_limited(limit, "disk %s: %s of %u bytes at %" PRIu64 ": %s", d->node.name, what,
+                          length, offset, g_strerror(-error));
     return error;
 }
 
@@ -124,7 +124,8 @@ int disk_pread(struct disk *d, struct backend_handle *h, void *buf, uint32_t len
                uint64_t offset)
 {
     if (h->fd >= 0)
-        return transferred(d, "read", length, offset, pread_all(h->fd, buf, length, offset));
+        return transferred(d, &d->read_errors, "read", length, offset,
+                           pread_all(h->fd, buf, length, offset));
     return h->backend->ops->pread(h, buf, length, offset);
 }
 
@@ -204,8 +205,8 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
     if (error < 0)
         return error;
     if (h->fd >= 0 && !(flags & BACKEND_FUA))
-        error =
-            transferred(io->disk, "write", length, offset, pwrite_all(h->fd, buf, length, offset));
+        error = transferred(io->disk, &io->disk->write_errors, "write", length, offset,
+                            pwrite_all(h->fd, buf, length, offset));
     else
         error = h->backend->ops->pwrite(h, buf, length, offset, flags & BACKEND_FUA);
     gate_leave(io->slot);

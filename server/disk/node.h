@@ -12,6 +12,7 @@
 #define SERVER_DISK_NODE_H
 
 #include "common/extents.h"
+#include "common/log-limit.h"
 #include "server/backend/backend.h"
 
 #include <glib.h>
@@ -22,7 +23,8 @@ enum node_kind { NODE_DISK, NODE_VIEW };
 
 struct node {
     enum node_kind kind;
-    char *name; /* QMP's node-name */
+    char *name;                   /* QMP's node-name */
+    struct log_limit open_errors; /* for who opens it: why that failed */
 };
 
 /* Flags of requests: the backend's (BACKEND_FUA ...), and */

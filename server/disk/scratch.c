@@ -29,7 +29,7 @@
 
 #include "common/error.h"
 #include "common/file-io.h"
-#include "common/log.h"
+#include "common/log-limit.h"
 #include "server/disk/scratch-pool.h"
 #include "server/disk/segment.h"
 
@@ -62,6 +62,7 @@ struct scratch {
     bool cannot_reserve, cannot_punch;
     GArray *free_runs;
     GArray *late;
+    struct log_limit write_errors;
 };
 
 static int open_unlinked(const char *dir, GError **err)
@@ -182,6 +183,7 @@ void scratch_free(struct scratch *s)
     g_array_unref(s->free_runs);
     g_array_unref(s->late);
     pthread_mutex_destroy(&s->lock);
+    log_limit_end(&s->write_errors);
     g_free(s);
 }
 
@@ -333,7 +335,8 @@ static void write_segment(struct scratch *s, struct segment *g)
     int error = pwrite_all(s->fd, g->bytes, (size_t)g->slots << s->shift, at);
 
     if (error < 0)
-        log_error("scratch: write at %" PRIu64 ": %s", at, g_strerror(-error));
+        log_error_limited(&s->write_errors, "scratch: write at %" PRIu64 ": %s", at,
+                          g_strerror(-error));
     pthread_mutex_lock(&s->lock);
     if (error < 0) {
         s->failed = -error;

@@ -30,7 +30,7 @@
  */
 #include "config.h"
 
-#include "common/log.h"
+#include "common/log-limit.h"
 #include "server/disk/disk-private.h"
 
 #include <errno.h>
@@ -304,8 +304,9 @@ static int keep_some(struct disk *d, struct view *newest, struct view *v, struct
         return 0;
     error = cannot_keep(v, k.block, error == -EDQUOT, k.reason);
     if (error < 0)
-        log_error("view %s: a guest's write fails, because old data cannot be kept: %s",
-                  v->node.name, k.reason);
+        log_error_limited(&v->keep_errors,
+                          "view %s: a guest's write fails, because old data cannot be kept: %s",
+                          v->node.name, k.reason);
     for (uint64_t b = k.block; b < k.end; b++)
         publish(v, b, BLOCK_NEEDED);
     return error;

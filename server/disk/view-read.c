@@ -12,7 +12,7 @@
  */
 #include "config.h"
 
-#include "common/log.h"
+#include "common/log-limit.h"
 #include "server/disk/disk-private.h"
 
 #include <errno.h>
@@ -71,8 +71,9 @@ static int read_kept(const struct range *r, uint32_t entry, uint64_t n)
     int error = scratch_read(d->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
                              (uint32_t)(r->offset & (d->unit - 1)), (uint32_t)n);
     if (error < 0)
-        log_error("view %s: scratch: read of %" PRIu64 " bytes kept of %" PRIu64 ": %s",
-                  r->view->node.name, n, r->offset, g_strerror(-error));
+        log_error_limited(&r->view->read_errors,
+                          "view %s: scratch: read of %" PRIu64 " bytes kept of %" PRIu64 ": %s",
+                          r->view->node.name, n, r->offset, g_strerror(-error));
     return error;
 }
 

@@ -66,6 +66,9 @@ void view_free(struct view *v)
         munmap(v->map, MAX(v->blocks, 1) * sizeof *v->map);
     bitmap_unref(v->touched);
     pthread_mutex_destroy(&v->lock);
+    log_limit_end(&v->node.open_errors);
+    log_limit_end(&v->read_errors);
+    log_limit_end(&v->keep_errors);
     g_free(v->node.name);
     g_free(v);
 }

@@ -3,6 +3,7 @@
 
 #include "common/error.h"
 #include "common/log.h"
+#include "server/nbd/places.h"
 #include "server/nbd/tls-peer.h"
 
 #include <arpa/inet.h>
@@ -127,6 +128,7 @@ void connection_close_export(struct connection *c)
     if (c->attached)
         export_detach(&c->client);
     c->attached = false;
+    places_leave(c);
     if (c->export != NULL)
         export_unref(c->export);
     c->export = NULL;

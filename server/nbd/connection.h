@@ -3,7 +3,7 @@
  * One client, from its acceptance to its end, and the engine that holds them all. Private to nbd/.
  *
  * A connection is a thread: handshake, transmission, end. Everything of it is that thread's alone,
- * but: phase and link (the engine's lock), stream_cut and stream_end_input on its stream,
+ * but: phase, place and link (the engine's lock), stream_cut and stream_end_input on its stream,
  * `waiting`, `leaving` and `cut` (atomic), and what sender and crew guard themselves. It takes
  * itself off the engine's list, under the lock, before it closes its descriptors and frees
  * anything; so who finds it on the list with the lock held may touch these.
@@ -14,6 +14,7 @@
 #ifndef SERVER_NBD_CONNECTION_H
 #define SERVER_NBD_CONNECTION_H
 
+#include "common/log-limit.h"
 #include "server/nbd/busy-poll.h"
 #include "server/nbd/crew.h"
 #include "server/nbd/listener.h"
@@ -56,7 +57,8 @@ struct connection {
     struct port *port; /* NULL: -s */
     pthread_t thread;
     enum phase phase;
-    int64_t since; /* g_get_monotonic_time of its beginning */
+    const struct export *place; /* one of its clients, for places.h; the engine's lock */
+    int64_t since;              /* g_get_monotonic_time of its beginning */
     void (*done)(void *opaque);
     void *done_opaque;
     uint64_t number; /* for the log */
@@ -87,6 +89,14 @@ struct connection {
     bool watch; /* see handover.h */
 };
 
+/* Lines that clients can cause without end. */
+struct nbd_log_limits {
+    struct log_limit refused; /* clients that cannot be served */
+    struct log_limit tls;     /* TLS that has failed */
+    struct log_limit memory;  /* requests that there is no memory for */
+    struct log_limit workers; /* threads that cannot be had */
+};
+
 struct nbd_server {
     struct server *registry;
     struct nbd_options options;
@@ -99,7 +109,8 @@ struct nbd_server {
     unsigned n_running;     /* threads that are not in `ended` yet */
     GPtrArray *listeners;
     uint64_t n_connections; /* ever */
-    atomic_bool ending;     /* one for all: nothing new is begun. Set under the lock. */
+    struct nbd_log_limits log;
+    atomic_bool ending; /* one for all: nothing new is begun. Set under the lock. */
 };
 
 /* -- engine.c -- */

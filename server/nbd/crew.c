@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/crew.h"
 
-#include "common/log.h"
+#include "common/log-limit.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 void crew_init(struct crew *c, struct sender *sender, unsigned max_threads,
-               void (*run)(void *opaque, struct job *job), void *opaque)
+               struct log_limit *errors, void (*run)(void *opaque, struct job *job), void *opaque)
 {
     *c = (struct crew){.sender = sender,
                        .run = run,
                        .opaque = opaque,
-                       .max_threads = CLAMP(max_threads, 1, CREW_JOBS)};
+                       .max_threads = CLAMP(max_threads, 1, CREW_JOBS),
+                       .errors = errors};
     c->last = &c->first;
     c->threads = g_new0(pthread_t, c->max_threads);
     pthread_mutex_init(&c->lock, NULL);
@@ -136,7 +137,7 @@ static bool have_worker(struct crew *c)
         return true;
     }
     if (c->n_threads == 0)
-        log_error("cannot start a worker: %s", g_strerror(error));
+        log_error_limited(c->errors, "cannot start a worker: %s", g_strerror(error));
     return c->n_threads > 0;
 }
 

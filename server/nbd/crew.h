@@ -12,6 +12,7 @@
 #ifndef SERVER_NBD_CREW_H
 #define SERVER_NBD_CREW_H
 
+#include "common/log-limit.h"
 #include "server/nbd/lane.h"
 #include "server/nbd/request.h"
 
@@ -41,6 +42,7 @@ struct crew {
     void (*run)(void *opaque, struct job *job); /* any worker: lay the reply out in job->lane */
     void *opaque;
     unsigned max_threads;
+    struct log_limit *errors;
 
     pthread_mutex_t lock;
     pthread_cond_t work; /* for workers: a job, or stop */
@@ -55,8 +57,9 @@ struct crew {
     void *when_idle_opaque;
 };
 
+/* `errors` limits log lines about workers that cannot be started. */
 void crew_init(struct crew *c, struct sender *sender, unsigned max_threads,
-               void (*run)(void *opaque, struct job *job), void *opaque);
+               struct log_limit *errors, void (*run)(void *opaque, struct job *job), void *opaque);
 /* Waits for all jobs, also until their replies are sent, then for the workers. */
 void crew_finish(struct crew *c);
 void crew_destroy(struct crew *c); /* after crew_finish */

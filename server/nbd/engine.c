@@ -87,7 +87,7 @@ int connection_start(struct nbd_server *n, struct port *port, int in, int out,
     handover_init(&c->handover);
     busy_poll_init(&c->poll);
     sender_init(&c->sender, &c->stream);
-    crew_init(&c->crew, &c->sender, n->options.threads, transmission_run_job, c);
+    crew_init(&c->crew, &c->sender, n->options.threads, &n->log.workers, transmission_run_job, c);
     int r = map_buffers(c, err);
     if (r == 0) {
         pthread_mutex_lock(&n->lock);
@@ -194,6 +194,7 @@ static unsigned count_phase(struct nbd_server *n, enum phase phase)
 static void begin_end(struct nbd_server *n)
 {
     atomic_store(&n->ending, true);
+    pthread_cond_broadcast(&n->changed); /* who waits for a place gets none */
     for (GList *i = n->connections.head; i != NULL; i = i->next) {
         struct connection *c = i->data;
         if (c->phase == PHASE_TRANSMISSION)
@@ -233,6 +234,10 @@ void nbd_server_free(struct nbd_server *n, unsigned grace_ms)
     connections_reap(n);
     g_ptr_array_unref(n->listeners);
     poll_budget_destroy(&n->poll_budget);
+    log_limit_end(&n->log.refused);
+    log_limit_end(&n->log.tls);
+    log_limit_end(&n->log.memory);
+    log_limit_end(&n->log.workers);
     pthread_cond_destroy(&n->changed);
     pthread_mutex_destroy(&n->lock);
     g_free(n);

@@ -11,7 +11,9 @@
 #include "server/nbd/connection.h"
 
 #include "common/log.h"
+#include "common/log-limit.h"
 #include "server/nbd/option-reply.h"
+#include "server/nbd/places.h"
 #include "server/nbd/tls-peer.h"
 #include "server/nbd/tls-session.h"
 
@@ -116,22 +118,43 @@ static bool offers_multi_conn(const struct connection *c)
     return !c->server->options.no_multi_conn && !one_client;
 }
 
-/* Open the export for this client; on failure there is an answer for INFO and GO in *why. */
-static bool open_export(struct haggling *h, struct export *e, char **why)
+/* The export's places are taken. */
+static uint32_t refuse(struct haggling *h, struct export *e, char **why)
+{
+    const char *name = export_info(e)->name;
+    unsigned max = listener_max_connections(h->c->port->listener);
+
+    if (atomic_load(&h->c->server->ending)) {
+        *why = g_strdup("the server is shutting down");
+        return NBD_REP_ERR_SHUTDOWN;
+    }
+    log_error_limited(&export_info(e)->node->open_errors,
+                      "export %s: a client is refused: there are as many as may be on a socket, %u",
+                      name, max);
+    *why = g_strdup_printf("export \"%s\" has as many clients as it may, %u", name, max);
+    return NBD_REP_ERR_POLICY;
+}
+
+/* Open the export for this client: 0, or what to answer INFO and GO with, and *why. */
+static uint32_t open_export(struct haggling *h, struct export *e, char **why)
 {
     struct connection *c = h->c;
     g_autoptr(GError) err = NULL;
 
+    if (!places_take(c, e, h->deadline))
+        return refuse(h, e, why);
     if (connection_open(c, e, h->agreed, &err) == 0) {
         const struct node_info *info = node_io_info(c->session.io);
         bool contexts = h->contexts.export == e && h->contexts.n > 0;
         c->session.rules.eflags = session_flags(info, h->agreed, contexts, offers_multi_conn(c));
-        return true;
+        return 0;
     }
+    places_leave(c);
     /* What went wrong is our operator's business, and may name files. */
-    log_error("export %s: %s", export_info(e)->name, err->message);
+    log_error_limited(&export_info(e)->node->open_errors, "export %s: %s", export_info(e)->name,
+                      err->message);
     *why = g_strdup_printf("export \"%s\" cannot be opened now", export_info(e)->name);
-    return false;
+    return NBD_REP_ERR_UNKNOWN;
 }
 
 /* ---- options ---- */
@@ -226,8 +249,9 @@ static enum next on_info_go(struct haggling *h)
     if (e == NULL)
         return NEXT_OPTION;
     enum next next = NEXT_OPTION;
-    if (!open_export(h, e, &reason)) {
-        option_error(h, NBD_REP_ERR_UNKNOWN, reason);
+    error = open_export(h, e, &reason);
+    if (error != 0) {
+        option_error(h, error, reason);
     } else if (h->option == NBD_OPT_INFO) {
         reply_infos(h, &go, e);
         connection_close_export(h->c);
@@ -265,7 +289,7 @@ static enum next on_export_name(struct haggling *h)
     if (e == NULL)
         return NEXT_END;
     enum next next = NEXT_END;
-    if (open_export(h, e, &reason) && connection_enter_transmission(h->c)) {
+    if (open_export(h, e, &reason) == 0 && connection_enter_transmission(h->c)) {
         uint8_t answer[10 + 124] = {0};
         store_be64(answer, h->c->session.rules.size);
         store_be16(answer + 8, h->c->session.rules.eflags);
@@ -326,7 +350,7 @@ static enum next tls_failed(struct haggling *h, const char *why)
 {
     g_autofree char *peer = connection_peer(h->c);
 
-    log_error("NBD client %s: TLS: %s", peer, why);
+    log_error_limited(&h->c->server->log.tls, "NBD client %s: TLS: %s", peer, why);
     return NEXT_END;
 }
 

@@ -2,19 +2,19 @@
 /*
  * A thread accepts for all sockets of a listener.
  *
- * A port (socket) has a cap on its clients. At the cap nobody is accepted, as in QEMU: who comes
- * waits in the kernel's queue for a place. But clients that connect and say nothing must not keep
- * others out for as long as the handshake's deadline: when somebody waits at the cap, the oldest
- * client that is still in its handshake after YOUNG_USEC is dropped for it.
+ * Whether there is room for a newcomer is places.h's business.
  *
- * When descriptors or memory have run out, a port pauses until a client has gone, or for a second;
+ * When descriptors, memory or threads have run out, who comes is hung up on at once. Only where not
+ * even that can be done (common/accept.h) a port pauses until a client has gone, or for a second:
  * it does not spin.
  */
 #include "server/nbd/listener.h"
 
+#include "common/accept.h"
 #include "common/error.h"
-#include "common/log.h"
+#include "common/log-limit.h"
 #include "server/nbd/connection.h"
+#include "server/nbd/places.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,25 +23,30 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define YOUNG_USEC G_USEC_PER_SEC
 #define PAUSE_USEC G_USEC_PER_SEC
 
 struct nbd_listener {
     struct nbd_server *server;
     unsigned handshake_timeout; /* seconds, 0: none */
-    unsigned max_connections;   /* a port; 0: any number */
+    unsigned max_connections;   /* of an export on a port; 0: any number */
     struct port *ports;
     unsigned n_ports;
     pthread_t thread;
     bool accepting;       /* the thread is to be joined; control thread */
     atomic_bool stopping; /* tells the thread */
     int wake;             /* eventfd: a client has gone, or stopping */
+    int reserve;          /* see common/accept.h; the thread's */
 };
 
 void listener_wake(struct nbd_listener *l)
 {
     uint64_t one = 1;
     (void)!write(l->wake, &one, sizeof one); /* it can only fail where it is awake already */
+}
+
+struct nbd_server *listener_server(const struct nbd_listener *l)
+{
+    return l->server;
 }
 
 unsigned listener_max_connections(const struct nbd_listener *l)
@@ -67,70 +72,38 @@ unsigned nbd_listener_clients(struct nbd_listener *l)
 
 /* ---- accepting ---- */
 
-/* Locked. The oldest client of the port that is still in its handshake. */
-static struct connection *oldest_in_handshake(struct port *p)
+static void log_refused(struct port *p, const char *why)
 {
-    for (GList *i = p->listener->server->connections.head; i != NULL; i = i->next) {
-        struct connection *c = i->data;
-        if (c->port == p && c->phase == PHASE_HANDSHAKE)
-            return c; /* the list is in order of age */
-    }
-    return NULL;
+    log_error_limited(&p->listener->server->log.refused, "NBD client refused: %s", why);
 }
 
-/* Take a place for a new client, if there is one; else see to it that there will be. */
-static bool take_place(struct port *p)
+static void accept_failed(struct port *p, int error, bool refused)
 {
-    struct nbd_listener *l = p->listener;
-
-    pthread_mutex_lock(&l->server->lock);
-    bool room = l->max_connections == 0 || p->n_clients < l->max_connections;
-    if (room) {
-        p->n_clients++;
-    } else {
-        struct connection *c = oldest_in_handshake(p);
-        p->paused_until = c ? c->since + YOUNG_USEC : G_MAXINT64;
-        if (c != NULL && p->paused_until <= g_get_monotonic_time()) {
-            connection_debug(c, "dropped: others wait while it says nothing");
-            connection_cut(c);
-            p->paused_until = G_MAXINT64;
-        }
-    }
-    pthread_mutex_unlock(&l->server->lock);
-    return room;
-}
-
-static void give_place_back(struct port *p)
-{
-    pthread_mutex_lock(&p->listener->server->lock);
-    p->n_clients--;
-    pthread_mutex_unlock(&p->listener->server->lock);
-}
-
-static void accept_failed(struct port *p, int error)
-{
-    give_place_back(p);
+    places_unadmit(p);
     if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
         return;
-    log_error("cannot accept an NBD client: %s", g_strerror(error));
+    if (refused) {
+        log_refused(p, g_strerror(error));
+        return;
+    }
+    log_error_limited(&p->listener->server->log.refused, "cannot accept an NBD client: %s",
+                      g_strerror(error));
     p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
 }
 
 static void accept_one(struct port *p)
 {
     g_autoptr(GError) err = NULL;
+    bool refused;
 
-    if (!take_place(p))
+    if (!places_admit(p))
         return;
-    int fd = accept4(p->fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd = accept_or_refuse(p->fd, SOCK_CLOEXEC, &p->listener->reserve, &refused);
     if (fd < 0) {
-        accept_failed(p, errno);
-        return;
-    }
-    if (connection_start(p->listener->server, p, fd, fd, NULL, NULL, &err) < 0) {
-        log_error("NBD client refused: %s", err->message);
-        give_place_back(p);
-        p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
+        accept_failed(p, errno, refused);
+    } else if (connection_start(p->listener->server, p, fd, fd, NULL, NULL, &err) < 0) {
+        log_refused(p, err->message);
+        places_unadmit(p);
     }
 }
 
@@ -192,6 +165,8 @@ static void listener_free(struct nbd_listener *l)
 {
     if (l->wake >= 0)
         close(l->wake);
+    if (l->reserve >= 0)
+        close(l->reserve);
     g_free(l->ports);
     g_free(l);
 }
@@ -211,6 +186,7 @@ struct nbd_listener *nbd_listen(struct nbd_server *n, const int *fds, unsigned n
         /* A client may be gone again between poll and accept. */
         fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);
     }
+    l->reserve = accept_reserve();
     l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int error = l->wake < 0 ? errno : pthread_create(&l->thread, NULL, accept_main, l);
     if (error != 0) {

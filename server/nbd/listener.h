@@ -12,11 +12,13 @@ struct port {
     struct nbd_listener *listener;
     int fd;
     unsigned n_clients;   /* the engine's lock */
+    unsigned n_placed;    /* the same: those of them that have an export's place, see places.h */
     int64_t paused_until; /* the accepting thread's; g_get_monotonic_time, 0: not paused */
 };
 
 /* A client has gone: there is room. Any thread, the engine's lock held. */
 void listener_wake(struct nbd_listener *l);
+struct nbd_server *listener_server(const struct nbd_listener *l);
 unsigned listener_max_connections(const struct nbd_listener *l);
 unsigned listener_handshake_timeout(const struct nbd_listener *l); /* seconds, 0: none */
 /* End the accepting thread and close the sockets; clients stay. May be called again. */

@@ -21,7 +21,7 @@
  */
 #include "server/nbd/connection.h"
 
-#include "common/log.h"
+#include "common/log-limit.h"
 
 #include "server/nbd/execute.h"
 #include "server/nbd/reply.h"
@@ -379,8 +379,9 @@ static enum step large_write(struct connection *c, struct request *r)
     struct job *job = make_large_job(c, r);
     if (job == NULL) {
         crew_unadmit(&c->crew, r->length);
-        log_error("export %s: no memory for a write of %" PRIu64 " bytes at %" PRIu64,
-                  export_info(c->export)->name, r->length, r->offset);
+        log_error_limited(&c->server->log.memory,
+                          "export %s: no memory for a write of %" PRIu64 " bytes at %" PRIu64,
+                          export_info(c->export)->name, r->length, r->offset);
         return refuse(c, r, NBD_ENOMEM, NULL);
     }
     if (!receive_payload(c, job->payload, r->length)) {

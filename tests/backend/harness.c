@@ -2,6 +2,7 @@
 #include "tests/backend/harness.h"
 
 #include "common/log.h"
+#include "common/log-limit.h"
 #include "server/backend/plugin-private.h"
 
 #include <dlfcn.h>
@@ -135,6 +136,13 @@ void harness_hook(struct backend *b, void (*hook)(const char *callback))
 
 /* ---- stderr ---- */
 
+/* Errors are long after one another, so that the limit on them leaves none out. */
+static int64_t slow_clock(void)
+{
+    static _Atomic int64_t now;
+    return now += LOG_LIMIT_USEC;
+}
+
 static int real_stderr = -1, captured = -1;
 
 void harness_log_begin(void)
@@ -198,6 +206,7 @@ int harness_main(int argc, char **argv, void (*add_tests)(void))
 {
     g_test_init(&argc, &argv, NULL);
     log_setup(LOG_TO_STDERR, "test", false);
+    log_limit_set_clock(slow_clock);
     folder = g_dir_make_tmp("nbdfleece-backend-XXXXXX", NULL);
     g_assert_nonnull(folder);
     g_autofree char *ours = g_strdup_printf(

@@ -324,14 +324,20 @@ def limits_of_a_started_server():
             assert len(silent.recv(100)) > 0
             assert silent.recv(100) == b""
         one = connect(fleece.uri("vda", unix=path))
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as more:
-            more.setblocking(False)
-            more.connect(path)
-            assert one.pread(1, 0) == b"\0"
-            try:  # waits, or is refused: not served
-                assert more.recv(100) == b""
-            except BlockingIOError:
-                pass
+        try:  # one client an export
+            connect(fleece.uri("vda", unix=path)).shutdown()
+            raise AssertionError("a second client is served")
+        except Exception as e:
+            assert type(e).__name__ == "Error" and "policy" in str(e), e
+        with closing(connect(fleece.uri("vdb", unix=path))):
+            with contextlib.closing(socket.socket(socket.AF_UNIX)) as more:
+                more.setblocking(False)
+                more.connect(path)
+                assert one.pread(1, 0) == b"\0"
+                try:  # all exports are full: waits
+                    raise AssertionError(f"served: {more.recv(100)}")
+                except BlockingIOError:
+                    pass
         one.shutdown()
         q.cmd("nbd-server-stop")
 

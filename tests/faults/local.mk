@@ -12,6 +12,7 @@ tests_faults_faults_la_CPPFLAGS = -D_GNU_SOURCE -DSANITIZER_$(SANITIZER)
 
 python_tests += \
 	tests/faults/test-descriptors.py \
+	tests/faults/test-log.py \
 	tests/faults/test-grid.py
 longer_tests += tests/faults/test-grid.py
 EXTRA_DIST += \

@@ -1,14 +1,18 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The server runs out of file descriptors: the clients that it has go on, new ones are told or wait
-until there is room, and afterwards all works."""
+"""The server runs out of file descriptors or threads: the clients that it has go on, new ones are
+refused at once, and afterwards all works."""
 
+import contextlib
+import errno
 import os
 import resource
+import time
 
-from fleece import Qmp, QmpError, Server, tmpdir
+from fleece import Qmp, QmpError, SANITIZER, Server, tmpdir
+from grid import Control, Fault, server
 from scenario import rawnbd
-from tap import main, test
+from tap import main, skip, test
 
 BLOCK = 4096
 ROOMS = range(6)  # descriptors that are left for new clients, scratch and the like
@@ -34,11 +38,12 @@ def go_on(clients, value):
         assert c.read(i * BLOCK, BLOCK) == bytes([value + i]) * BLOCK
 
 
-def connect(s):
-    """A client that has sent all of its handshake and waited for nothing."""
-    c = rawnbd.Client(s.socket, flags=None)
-    c.send(b"\0\0\0\3")
-    c.send_option(rawnbd.OPT_GO, c.go_data("vda"))
+def connect(where):
+    """A client that has sent all of its handshake, as far as it was let, and waited for nothing."""
+    c = rawnbd.Client(where, flags=None)
+    with contextlib.suppress(BrokenPipeError):
+        c.send(b"\0\0\0\3")
+        c.send_option(rawnbd.OPT_GO, c.go_data("vda"))
     return c
 
 
@@ -58,6 +63,14 @@ def outcome(c):
         return "closed"
 
 
+def try_a_monitor(s):
+    """A monitor is refused, or there was a descriptor left for it."""
+    try:
+        Qmp(s.qmp_path).close()
+    except (EOFError, ConnectionError):
+        pass
+
+
 def exhaust(room):
     with tmpdir() as folder:
         path = os.path.join(folder, "image")
@@ -69,25 +82,21 @@ def exhaust(room):
             go_on(clients, 0x10)
             before = descriptors(s.pid)
             limits = leave(s.pid, room)
-            new = [connect(s) for _ in range(room + 2)]
-            go_on(clients, 0x20)
+            new = [connect(s.socket) for _ in range(room + 2)]
+            outcomes = [outcome(c) for c in new]
+            assert outcomes.count("served") <= room, outcomes
+            try_a_monitor(s)
+            assert "Too many open files" in s.log()
+            go_on(clients + [c for c, how in zip(new, outcomes) if how == "served"], 0x20)
             try:
                 q.cmd("view-create", disk="vda", name="v")
                 q.cmd("view-delete", name="v")
             except QmpError as e:
                 assert "Too many open files" in str(e), e
             go_on(clients, 0x30)
-            while "Too many open files" not in s.log():  # those who came are seen to by then
-                q.cmd("query-version")
-            go_on(clients, 0x40)
-
-            resource.prlimit(s.pid, resource.RLIMIT_NOFILE, limits)
-            outcomes = [outcome(c) for c in new]
-            assert "served" in outcomes, outcomes
-            for c, result in zip(new, outcomes):
-                if result == "served":
-                    c.read(0, BLOCK)
+            for c in new:
                 c.close()
+            resource.prlimit(s.pid, resource.RLIMIT_NOFILE, limits)
             go_on([rawnbd.Client(s.socket).go("vda")] + clients, 0x50)
             q.cmd("view-create", disk="vda", name="v")
             go_on(clients, 0x60)
@@ -104,6 +113,48 @@ def exhaust(room):
 def descriptors_run_out():
     for room in ROOMS:
         exhaust(room)
+
+
+@test
+def descriptors_run_out_of_two_listeners():
+    """What one sets aside is not the other's: again and again, and both at once."""
+    with Server("--disk", "vda", "memory", "1M") as s:
+        q = s.qmp()
+        other = os.path.join(s.dir, "other")
+        q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": other}})
+        client = rawnbd.Client(other).go("vda")
+        limits = leave(s.pid, 0)
+        for _ in range(20):
+            new = [connect(where) for where in (s.socket, other, other, s.socket)]
+            assert [outcome(c) for c in new] == ["closed"] * 4
+            for c in new:
+                c.close()
+        go_on([client], 0x10)
+        resource.prlimit(s.pid, resource.RLIMIT_NOFILE, limits)
+        go_on([rawnbd.Client(where).go("vda") for where in (s.socket, other)], 0x20)
+
+
+@test
+def threads_run_out():
+    """Each newcomer is refused at once, not one a second."""
+    if SANITIZER == "thread":
+        skip("faults are tried without sanitizers, and with ASan")
+    with tmpdir() as folder:
+        control = Control(os.path.join(folder, "control"))
+        with server(folder, control, "--disk", "vda", "memory", "1M") as s:
+            client = rawnbd.Client(s.socket).go("vda")
+            control.arm(Fault("thread", errno.EAGAIN, 1, forever=True))
+            begin = time.monotonic()
+            for _ in range(50):
+                c = connect(s.socket)
+                assert outcome(c) == "closed"
+                c.close()
+            assert time.monotonic() - begin < 25, "newcomers wait"
+            go_on([client], 0x10)
+            control.disarm()
+            go_on([rawnbd.Client(s.socket).go("vda")], 0x20)
+            assert "cannot start a client's thread" in s.log()
+        control.close()
 
 
 main()

@@ -197,7 +197,7 @@ struct export *fake_add(struct server *s, const char *name, const struct node_in
 
     e->refs = 1;
     e->server = s;
-    e->node = (struct node){NODE_DISK, g_strdup(name)};
+    e->node = (struct node){.kind = NODE_DISK, .name = g_strdup(name)};
     e->node_info = *info;
     e->node_info.min_block = info->min_block ? info->min_block : 1;
     e->node_info.pref_block = info->pref_block ? info->pref_block : 4096;
@@ -241,6 +241,7 @@ void export_unref(struct export *e)
         return;
     g_ptr_array_unref(e->bitmaps);
     g_free(e->bytes);
+    log_limit_end(&e->node.open_errors);
     g_free(e->node.name);
     g_free(e);
 }

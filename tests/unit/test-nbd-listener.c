@@ -97,6 +97,76 @@ static void test_cap(void)
     house_end(&h);
 }
 
+/* Each export has places of its own on each port; who asks for one that has none left may ask for
+ * another, or again. */
+static void test_places(void)
+{
+    struct house h;
+    struct node_info info = {.size = 1 << 20};
+
+    house_begin(&h, 1, 60);
+    fake_add(h.rig.registry, "other", &info);
+    struct client a = dial(h.path), b = dial(h.path), used = rig_go(&h.rig, false);
+    client_go(&a, "disk", false, NULL, 0);
+    client_greet(&b, 3);
+    g_assert_cmphex(client_go_option(&b, NBD_OPT_GO, "disk"), ==, NBD_REP_ERR_POLICY);
+    g_assert_cmphex(client_go_option(&b, NBD_OPT_INFO, "disk"), ==, NBD_REP_ERR_POLICY);
+    g_assert_cmphex(client_go_option(&b, NBD_OPT_INFO, "other"), ==, NBD_REP_ACK);
+    g_assert_cmphex(client_go_option(&b, NBD_OPT_INFO, "none"), ==, NBD_REP_ERR_UNKNOWN);
+    client_close(&a);
+    while (client_go_option(&b, NBD_OPT_GO, "disk") != NBD_REP_ACK)
+        ; /* a is still going */
+    client_request(&b, 0, NBD_CMD_READ, 1, 0, 512);
+    client_expect_success(&b, 1, 512);
+    a = dial(h.path);
+    client_go(&a, "other", false, NULL, 0);
+    client_request(&used, 0, NBD_CMD_READ, 1, 0, 512); /* came by another way: does not count */
+    client_expect_success(&used, 1, 512);
+    client_close(&used);
+    client_close(&a);
+    client_close(&b);
+    house_end(&h);
+}
+
+/* An export that cannot be opened gives the place back. */
+static void test_places_of_what_cannot_be_opened(void)
+{
+    struct house h;
+    struct node_info info = {.size = 1 << 20};
+
+    house_begin(&h, 1, 60);
+    struct export *other = fake_add(h.rig.registry, "other", &info);
+    struct client c = dial(h.path);
+    client_greet(&c, 3);
+    for (unsigned i = 0; i < 3; i++)
+        g_assert_cmphex(client_go_option(&c, NBD_OPT_INFO, "other"), ==, NBD_REP_ACK);
+    fake_remove(h.rig.registry, other, false);
+    g_assert_cmphex(client_go_option(&c, NBD_OPT_GO, "other"), ==, NBD_REP_ERR_UNKNOWN);
+    g_assert_cmphex(client_go_option(&c, NBD_OPT_GO, "disk"), ==, NBD_REP_ACK);
+    client_close(&c);
+    house_end(&h);
+}
+
+/* Who waits for a place when the server ends is not waited for. */
+static void test_end_while_waiting_for_a_place(void)
+{
+    struct house h;
+    struct node_info info = {.size = 1 << 20};
+
+    house_begin(&h, 1, 60);
+    fake_add(h.rig.registry, "other", &info);
+    struct client a = dial(h.path), b = dial(h.path);
+    client_go(&a, "disk", false, NULL, 0);
+    client_greet(&b, 3);
+    uint8_t name[10] = {0, 0, 0, 4, 'd', 'i', 's', 'k', 0, 0};
+    client_option(&b, NBD_OPT_GO, name, sizeof name);
+    rig_end_engine(&h.rig, 60000);
+    client_expect_end(&a);
+    client_close(&a);
+    client_close(&b);
+    house_end(&h);
+}
+
 /* Clients that say nothing do not keep others out. */
 static void test_silent_ones_make_way(void)
 {
@@ -105,9 +175,10 @@ static void test_silent_ones_make_way(void)
     house_begin(&h, 2, 60);
     struct client used = dial(h.path);
     client_go(&used, "disk", false, NULL, 0);
-    struct client silent = dial(h.path);
+    struct client silent = dial(h.path), more = dial(h.path);
     uint8_t hello[18];
     client_receive(&silent, hello, sizeof hello);
+    client_receive(&more, hello, sizeof hello);
     struct client c = dial(h.path);
     client_go(&c, "disk", false, NULL, 0);
     client_expect_end(&silent);
@@ -115,6 +186,7 @@ static void test_silent_ones_make_way(void)
     client_expect_success(&used, 1, 512);
     client_close(&c);
     client_close(&silent);
+    client_close(&more);
     client_close(&used);
     house_end(&h);
 }
@@ -151,7 +223,7 @@ static void test_deadline(void)
     house_end(&h);
 }
 
-/* No descriptors left: nobody is accepted, nothing spins or breaks; then it goes on. */
+/* No descriptors left: who comes is refused at once, nothing breaks; then it goes on. */
 static void test_out_of_descriptors(void)
 {
     struct house h;
@@ -169,13 +241,16 @@ static void test_out_of_descriptors(void)
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     g_strlcpy(a.sun_path, h.path, sizeof a.sun_path);
     g_assert_cmpint(connect(late.fd, (struct sockaddr *)&a, sizeof a), ==, 0);
+    late = client_on(late.fd);
+    client_expect_end(&late);
     client_request(&served, 0, NBD_CMD_READ, 1, 0, 512);
     client_expect_success(&served, 1, 512);
     g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
-    client_close(&c); /* wakes the listener */
-    late = client_on(late.fd);
+    client_close(&late);
+    late = dial(h.path);
     client_go(&late, "disk", false, NULL, 0);
     client_close(&late);
+    client_close(&c);
     client_close(&served);
     house_end(&h);
 }
@@ -291,6 +366,9 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/nbd-listener/many-clients", test_many_clients);
     g_test_add_func("/nbd-listener/cap", test_cap);
+    g_test_add_func("/nbd-listener/places", test_places);
+    g_test_add_func("/nbd-listener/places/cannot-be-opened", test_places_of_what_cannot_be_opened);
+    g_test_add_func("/nbd-listener/places/end", test_end_while_waiting_for_a_place);
     g_test_add_func("/nbd-listener/silent-ones-make-way", test_silent_ones_make_way);
     g_test_add_func("/nbd-listener/deadline", test_deadline);
     g_test_add_func("/nbd-listener/out-of-descriptors", test_out_of_descriptors);

@@ -83,13 +83,15 @@ static void client_gone(struct monitor *m, void *opaque)
     c->monitor = NULL;
 }
 
+static struct log_limit lost_events;
+
 static void client_begin(struct client *c)
 {
     int fds[2];
 
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), ==, 0);
     *c = (struct client){.fd = fds[0], .in = g_string_new(NULL)};
-    c->monitor = monitor_new(fds[1], "test", commands, &c->counters, client_gone, c);
+    c->monitor = monitor_new(fds[1], "test", commands, &c->counters, &lost_events, client_gone, c);
 }
 
 static void client_end(struct client *c)
