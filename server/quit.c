@@ -18,8 +18,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* A start that was told to end may take so long, seconds, to see it: a plugin's open may wait for a
+ * server that never answers, be it this one. */
+#define START_GRACE 2
+
 static int quit_fd = -1;
 static volatile sig_atomic_t signalled;
+static volatile sig_atomic_t starting;
 
 static const int signals[] = {SIGTERM, SIGINT, SIGQUIT};
 
@@ -39,6 +44,23 @@ static void on_signal(int number)
         _exit(EXIT_FAILURE);
     signalled = 1;
     quit_request();
+    if (starting)
+        alarm(START_GRACE);
+}
+
+static void on_alarm(int number)
+{
+    static const char text[] = "nbdfleece: error: told to end, and the start does not come to its "
+                               "end: a plugin hangs\n";
+
+    (void)!write(STDERR_FILENO, text, sizeof text - 1);
+    _exit(EXIT_FAILURE);
+}
+
+void quit_started(void)
+{
+    starting = 0;
+    alarm(0);
 }
 
 int quit_install(GError **err)
@@ -48,9 +70,11 @@ int quit_install(GError **err)
     quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (quit_fd < 0)
         return fail_errno(err, errno, "eventfd");
+    starting = 1;
     sigemptyset(&action.sa_mask);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         sigaction(signals[i], &action, NULL);
+    signal(SIGALRM, on_alarm);
     signal(SIGPIPE, SIG_IGN);
     /* A parent may have had it ignored; then nobody here could wait for a child. */
     signal(SIGCHLD, SIG_DFL);
@@ -61,4 +85,5 @@ void quit_uninstall(void)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         signal(signals[i], SIG_DFL);
+    signal(SIGALRM, SIG_DFL);
 }

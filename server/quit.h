@@ -8,10 +8,14 @@
 #include <glib.h>
 
 /* Catch SIGTERM, SIGINT and SIGQUIT: the first is a wish to end, a second one ends the process at
- * once. Ignore SIGPIPE. Returns a descriptor that becomes readable with the first wish and stays
- * open as long as the process, since a signal may come at any time; -1 and *err. Main thread, once.
+ * once. Until quit_started the first ends it, too, if that has not come two seconds later. Ignore
+ * SIGPIPE. Returns a descriptor that becomes readable with the first wish and stays open as long as
+ * the process, since a signal may come at any time; -1 and *err. Main thread, once.
  */
 int quit_install(GError **err);
+
+/* From now on whoever wishes it to end is heard. Main thread. */
+void quit_started(void);
 
 /* The wish, from any thread; does not block. */
 void quit_request(void);

@@ -312,6 +312,7 @@ int run_server(const struct options *o, int parent)
         log_error("%s", err->message);
         r.exit_code = EXIT_FAILURE;
     } else {
+        quit_started();
         g_main_loop_run(r.loop);
         log_debug("the server ends");
     }

@@ -3,6 +3,7 @@
 
 import os
 import pwd
+import select
 import signal
 import socket
 import struct
@@ -23,7 +24,6 @@ def status(pid):
 
 def wait_gone(pid, pidfd):
     """Wait for the end of a process that is not our child."""
-    import select
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     assert poll.poll(fleece.SOON * 1000), f"process {pid} is still there"
@@ -203,6 +203,39 @@ def a_second_signal_ends_it_at_once():
             # The plugin's script, orphaned, ends too.
             with open(f"{d}/never", "w") as f:
                 f.write("x\n")
+
+
+@test
+def a_start_that_hangs_can_be_ended():
+    """A plugin whose open never returns: one SIGTERM ends the start, and says what hung."""
+    fleece.require_plugin("eval")
+    with tmpdir() as d:
+        os.mkfifo(f"{d}/begun")
+        os.mkfifo(f"{d}/never")
+        script = f"echo begun > {d}/begun; read x < {d}/never"
+        p = subprocess.Popen([NBDFLEECE, "-f", "-U", f"{d}/s", "eval", "get_size=echo 1M",
+                              f"open={script}"], stderr=subprocess.PIPE, text=True)
+        with open(f"{d}/begun") as f:
+            f.read()
+        p.send_signal(signal.SIGTERM)
+        # It has ended when nobody holds its standard error but the plugin's script.
+        assert p.wait(30) == 1
+        with open(f"{d}/never", "w") as f:
+            f.write("x\n")
+        assert "a plugin hangs" in p.stderr.read()
+        p.stderr.close()
+
+
+@test
+def a_server_that_is_its_own_disk_can_be_ended():
+    """It waits for itself to answer; one SIGTERM ends it."""
+    fleece.require_plugin("nbd")
+    with tmpdir() as d:
+        p = subprocess.Popen([NBDFLEECE, "-f", "-U", f"{d}/s", "nbd", f"socket={d}/s"])
+        while not os.path.exists(f"{d}/s"):
+            select.select([], [], [], 0.01)
+        p.send_signal(signal.SIGTERM)
+        assert p.wait(30) == 1
 
 
 @test
