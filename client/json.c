@@ -74,6 +74,10 @@ static int scan_string(struct scan *s, char quote, GError **err)
         if ((unsigned char)*s->at < 0x20) {
             return bad(err, "a control character in a string");
         }
+        /* The parser reads C's octal escapes, too, which make what is no UTF-8, and NUL. */
+        if (strchr("\"'\\/bfnrtu", *s->at) == NULL) {
+            return bad(err, "a wrong escape in a string");
+        }
         if (*s->at++ == 'u' && scan_unicode(s, err) == -1) {
             return -1;
         }

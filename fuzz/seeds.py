@@ -158,7 +158,8 @@ def options():
     for i, text in enumerate([
             "[nbdfleece]\nunix = /s\nreadonly = true\n[disk vda]\nplugin = file\n"
             "arguments = 'a b.raw' x=1\ncache = none\n", "[nbdfleece]\ndisk = x\n",
-            "[nbdfleece]\nreadonly = maybe\n", "[nbdfleece]\nunix = found\\\n", "[disk a]\n", "[other]\n", "x = 1\n", "",
+            "[nbdfleece]\nreadonly = maybe\n", "[nbdfleece]\nunix = found\\\n",
+            "[disk a]\n", "[other]\n", "x = 1\n", "",
             "[disk a]\nplugin = m\narguments = \"\n", "[disk a]\nplugin=m\n[disk a]\nplugin=n\n"]):
         yield f"file-{i}", b"\1" + text.encode()
     for i, text in enumerate([
@@ -173,6 +174,7 @@ def client():
     yield "found-exponent", b"\0[1e41,1e-9]"
     yield "found-control", b'\0["\\u001f"]'
     yield "found-escaped-control", b'\0["\\\x1f"]'
+    yield "found-octal", b'\0["\\333"]'
     for i, text in enumerate(JSON):
         yield f"json-{i}", b"\0" + text.encode("utf-8", "surrogatepass")
     for i, words in enumerate(["a=1", "a.b.c=x\na.b.d=[1,2]", "a=\"x\"\na.b=1", "a=1\na=2",
