@@ -4,6 +4,7 @@
 #include "common/file-io.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -60,9 +61,15 @@ int file_is_cached(int fd, uint64_t offset, uint64_t length)
         uint64_t cached, dirty, writeback, evicted, recently_evicted;
     } found;
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    struct stat st;
 
     if (length == 0)
         return 1;
+    /* The last page of a file has more bytes than the file. */
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (S_ISREG(st.st_mode) && offset + length > (uint64_t)st.st_size)
+        return 0;
     if (syscall(SYS_cachestat, fd, &range, &found, 0) < 0)
         return -errno;
     return found.cached > (offset + length - 1) / page - offset / page;

@@ -14,10 +14,10 @@
 int pread_all(int fd, void *buf, size_t length, uint64_t offset);
 int pwrite_all(int fd, const void *buf, size_t length, uint64_t offset);
 
-/* Is all of the range in the page cache: 1, or 0; or a negative errno where the kernel does not
- * tell, about this file (-EPERM: it is neither ours nor open for writing, -EOPNOTSUPP) or any
- * (-ENOSYS: before Linux 6.5). A page that has never been written or read is not. Any thread.
- * cachestat(2). */
+/* Is all of the range in the file and in the page cache: 1, or 0; or a negative errno where the
+ * kernel does not tell, about this file (-EPERM: it is neither ours nor open for writing,
+ * -EOPNOTSUPP) or any (-ENOSYS: before Linux 6.5). A page that has never been written or read is
+ * not. Any thread. cachestat(2). */
 int file_is_cached(int fd, uint64_t offset, uint64_t length);
 
 #endif

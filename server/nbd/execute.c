@@ -22,8 +22,10 @@ static enum outcome outcome_of(int error)
 }
 
 /* The rest of a run of bytes whose header has been sent, from *offset on, which ends up where it
- * could not be read. Returns that error. */
-static int stream_rest(const struct session *s, struct lane *l, uint64_t *offset, uint64_t length)
+ * could not be read. Returns that error; `pad`: only when zeroes have taken the place of what is
+ * missing, for who is going to say that they are none of the data. */
+static int stream_rest(const struct session *s, struct lane *l, uint64_t *offset, uint64_t length,
+                       bool pad)
 {
     int error = 0;
 
@@ -32,7 +34,7 @@ static int stream_rest(const struct session *s, struct lane *l, uint64_t *offset
         uint8_t *p = lane_reserve(l, n);
         if (error == 0)
             error = node_read(s->io, p, n, *offset, 0);
-        if (error != 0 && !s->rules.structured)
+        if (error != 0 && !pad)
             return error;
         if (error != 0)
             memset(p, 0, n); /* the chunk was promised whole */
@@ -42,6 +44,13 @@ static int stream_rest(const struct session *s, struct lane *l, uint64_t *offset
         length -= n;
     }
     return error;
+}
+
+/* Success was promised, and there is no way back. While the lane is held: whatever came next, a
+ * reply that waits behind us, the client would take for the data that it lacks. */
+static void break_promise(struct lane *l)
+{
+    stream_cut(l->sender->stream);
 }
 
 /* A piece of a read, `n` bytes, sent straight from the page cache: neither copied to us nor by us.
@@ -59,11 +68,10 @@ static bool send_cached(const struct session *s, struct lane *l, struct request 
     lane_hold(l);
     size_t sent = lane_send_file(l, fd, r->offset, n);
     r->offset += sent;
-    int error = stream_rest(s, l, &r->offset, n - sent);
+    if (stream_rest(s, l, &r->offset, n - sent, false) != 0)
+        break_promise(l);
     lane_release(l);
     r->length -= n;
-    if (error != 0)
-        stream_cut(l->sender->stream); /* success was promised: there is no way back */
     return true;
 }
 
@@ -114,14 +122,14 @@ static void read_unfragmented(const struct session *s, struct lane *l, struct re
     r->length -= READ_PIECE;
 
     lane_hold(l);
-    error = stream_rest(s, l, &r->offset, r->length);
+    error = stream_rest(s, l, &r->offset, r->length, s->rules.structured);
     r->length = 0;
+    if (error != 0 && !s->rules.structured)
+        break_promise(l);
     lane_release(l);
     if (s->rules.structured)
         error ? reply_error_at(l, s, r, request_error(r, error), r->offset)
               : reply_success(l, s, r);
-    else if (error != 0)
-        stream_cut(l->sender->stream); /* success was promised: there is no way back */
 }
 
 static enum outcome execute_read(const struct session *s, struct lane *l, struct request *r,

@@ -89,3 +89,25 @@ void rig_wait_gone(struct rig *r, unsigned n)
         pthread_cond_wait(&r->changed, &r->lock);
     pthread_mutex_unlock(&r->lock);
 }
+
+static unsigned count_posted(struct rig *r)
+{
+    unsigned posted = 0;
+
+    pthread_mutex_lock(&r->engine->lock);
+    for (GList *i = r->engine->connections.head; i != NULL; i = i->next) {
+        struct sender *s = &((struct connection *)i->data)->sender;
+        pthread_mutex_lock(&s->lock);
+        for (struct parcel *p = s->first; p != NULL; p = p->next)
+            posted++;
+        pthread_mutex_unlock(&s->lock);
+    }
+    pthread_mutex_unlock(&r->engine->lock);
+    return posted;
+}
+
+void rig_wait_posted(struct rig *r, unsigned n)
+{
+    while (count_posted(r) < n)
+        g_thread_yield();
+}

@@ -30,6 +30,8 @@ struct client rig_connect(struct rig *r);
 struct client rig_go(struct rig *r, bool structured);
 /* Wait until so many connections have gone since the beginning. */
 void rig_wait_gone(struct rig *r, unsigned n);
+/* Wait until so many replies of workers wait to be sent, on all connections. */
+void rig_wait_posted(struct rig *r, unsigned n);
 
 unsigned open_descriptors(void);
 

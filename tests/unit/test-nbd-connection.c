@@ -233,6 +233,33 @@ static void test_large_read_fails_late(void)
     rig_end(&r);
 }
 
+/* And no other reply, which waits behind it, comes in the place of what could not be read. */
+static void test_large_read_fails_before_others(void)
+{
+    struct rig r;
+    const uint32_t length = READ_PIECE + 1000, other = 8 << 20;
+    uint8_t byte;
+    uint32_t got = 0;
+
+    rig_begin(&r, NULL);
+    fake_hold(r.registry, other);
+    fake_hold(r.registry, READ_PIECE);
+    fake_fail(r.registry, READ_PIECE, EIO);
+    fake_never_promise(r.registry, true);
+    struct client c = rig_go(&r, false);
+    client_request(&c, 0, READ, 1, other, 4096);
+    client_request(&c, 0, READ, 2, 0, length);
+    fake_wait_held(r.registry, 2);
+    fake_release(r.registry, other);
+    rig_wait_posted(&r, 1);
+    fake_release(r.registry, READ_PIECE);
+    while (recv(c.fd, &byte, 1, 0) == 1)
+        got++;
+    g_assert_cmpuint(got, <, NBD_SIMPLE_REPLY_SIZE + length);
+    client_close(&c);
+    rig_end(&r);
+}
+
 /* A write is one call to the node, however large. */
 static void test_large_write(gconstpointer hold)
 {
@@ -687,6 +714,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/nbd/large-read/structured", &yes, test_large_read);
     g_test_add_func("/nbd/large-read/df", test_large_read_df);
     g_test_add_func("/nbd/large-read/fails-late", test_large_read_fails_late);
+    g_test_add_func("/nbd/large-read/fails-before-others", test_large_read_fails_before_others);
     g_test_add_data_func("/nbd/large-write/here", NULL, test_large_write);
     g_test_add_data_func("/nbd/large-write/worker", &yes, test_large_write);
     g_test_add_data_func("/nbd/slow-reader/here", NULL, test_slow_reader);

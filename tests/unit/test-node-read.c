@@ -110,7 +110,11 @@ static void test_cached_fd(void)
         g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, r.fd);
         g_assert_cmpint(node_cached_fd(&r.io, 1, all - 1), ==, r.fd);
         g_assert_cmpint(node_cached_fd(&r.io, all, 1), ==, -1); /* the file ends before */
-        r.io.info.has_file = false;                             /* as of a view */
+        g_assert_cmpint(ftruncate(r.fd, all - 100), ==, 0);
+        g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1); /* now in its last page */
+        g_assert_cmpint(node_cached_fd(&r.io, all - 100, 0), ==, r.fd);
+        g_assert_cmpint(ftruncate(r.fd, all), ==, 0);
+        r.io.info.has_file = false; /* as of a view */
         g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1);
         r.io.info.has_file = true;
         posix_fadvise(r.fd, 0, 0, POSIX_FADV_DONTNEED);

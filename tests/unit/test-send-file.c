@@ -133,26 +133,59 @@ static void test_rest_is_read(gconstpointer structured)
     scene_end(&s);
 }
 
-/* The rest cannot be read, and success was promised: that client is cut off, and no other. */
-static void test_rest_fails(void)
+/* All that comes until the end, read one by one: how much it was. */
+static uint32_t count_rest(struct client *c)
+{
+    uint8_t byte;
+    uint32_t got = 0;
+
+    while (read(c->fd, &byte, 1) == 1)
+        got++;
+    return got;
+}
+
+/* The rest cannot be read, and success was promised: that client is cut off, and no other, before
+ * it has as many bytes as it waits for. */
+static void test_rest_fails(gconstpointer structured)
 {
     struct scene s;
     const uint32_t cut = 65536;
-    uint8_t byte;
-    uint32_t got = 0;
+    const uint32_t head = structured ? NBD_STRUCTURED_REPLY_SIZE + 8 : NBD_SIMPLE_REPLY_SIZE;
 
     scene_begin(&s);
     g_assert_cmpint(ftruncate(s.fd, cut), ==, 0);
     fake_fail(s.rig.registry, cut, EIO);
-    struct client c = rig_go(&s.rig, false), other = rig_go(&s.rig, true);
+    struct client c = rig_go(&s.rig, structured != NULL), other = rig_go(&s.rig, true);
     client_request(&c, 0, READ, 1, 0, READ_PIECE);
-    while (read(c.fd, &byte, 1) == 1)
-        got++;
-    g_assert_cmpuint(got, ==, NBD_SIMPLE_REPLY_SIZE + cut);
+    g_assert_cmpuint(count_rest(&c), ==, head + cut);
     rig_wait_gone(&s.rig, 1);
     expect_data(&other, 1, 0, s.file, SEND_FILE_MIN);
     client_close(&c);
     client_close(&other);
+    scene_end(&s);
+}
+
+/* Nor do other replies, which wait behind it, come in the place of what could not be read. */
+static void test_rest_fails_before_others(gconstpointer structured)
+{
+    struct scene s;
+    const uint32_t cut = READ_PIECE - 1000, other = 512 << 10;
+    const uint32_t head = structured ? NBD_STRUCTURED_REPLY_SIZE + 8 : NBD_SIMPLE_REPLY_SIZE;
+
+    scene_begin(&s);
+    g_assert_cmpint(ftruncate(s.fd, cut), ==, 0);
+    fake_hold(s.rig.registry, other);
+    fake_hold(s.rig.registry, cut);
+    fake_fail(s.rig.registry, cut, EIO);
+    struct client c = rig_go(&s.rig, structured != NULL);
+    client_request(&c, 0, READ, 1, other, 4096);
+    client_request(&c, 0, READ, 2, 0, READ_PIECE);
+    fake_wait_held(s.rig.registry, 2);
+    fake_release(s.rig.registry, other);
+    rig_wait_posted(&s.rig, 1);
+    fake_release(s.rig.registry, cut);
+    g_assert_cmpuint(count_rest(&c), ==, head + cut);
+    client_close(&c);
     scene_end(&s);
 }
 
@@ -230,7 +263,12 @@ int main(int argc, char **argv)
     g_test_add_func("/send-file/not-taken", test_not_taken);
     g_test_add_data_func("/send-file/rest-is-read/simple", NULL, test_rest_is_read);
     g_test_add_data_func("/send-file/rest-is-read/structured", "", test_rest_is_read);
-    g_test_add_func("/send-file/rest-fails", test_rest_fails);
+    g_test_add_data_func("/send-file/rest-fails/simple", NULL, test_rest_fails);
+    g_test_add_data_func("/send-file/rest-fails/structured", "", test_rest_fails);
+    g_test_add_data_func("/send-file/rest-fails-before-others/simple", NULL,
+                         test_rest_fails_before_others);
+    g_test_add_data_func("/send-file/rest-fails-before-others/structured", "",
+                         test_rest_fails_before_others);
     g_test_add_func("/send-file/client-goes", test_client_goes);
     g_test_add_func("/send-file/client-stalls", test_client_stalls);
     g_test_add_func("/send-file/between-others", test_between_others);
