@@ -323,7 +323,8 @@ class Run:
         return there[0]
 
     def export_ids(self):
-        return {e["id"] for e in self.ask("query-block-exports")}
+        """Without those that are on their way out: to end one takes no part of the command."""
+        return {e["id"] for e in self.ask("query-block-exports") if not e["shutting-down"]}
 
     def guests_under_views(self):
         a, b, c = self.a, self.b, self.c
