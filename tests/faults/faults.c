@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -226,6 +227,13 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
     shorter.msg_iov = &some;
     shorter.msg_iovlen = 1;
     return REAL(sendmsg)(fd, &shorter, flags);
+}
+
+ssize_t sendfile(int out, int in, off_t *offset, size_t length)
+{
+    enum verdict v = JUDGE(SEND, out);
+
+    return v == FAIL ? -1 : REAL(sendfile)(out, in, offset, less(v, length));
 }
 
 int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)

@@ -13,9 +13,15 @@ tests_faults_faults_la_CPPFLAGS = -D_GNU_SOURCE -DSANITIZER_$(SANITIZER)
 python_tests += \
 	tests/faults/test-descriptors.py \
 	tests/faults/test-log.py \
-	tests/faults/test-grid.py
-longer_tests += tests/faults/test-grid.py
+	tests/faults/test-grid.py \
+	tests/faults/test-grid-end.py \
+	tests/faults/test-grid-tls.py
+longer_tests += \
+	tests/faults/test-grid.py \
+	tests/faults/test-grid-end.py \
+	tests/faults/test-grid-tls.py
 EXTRA_DIST += \
 	tests/faults/README.md \
 	tests/faults/grid.py \
+	tests/faults/rows.py \
 	tests/faults/scenario.py

@@ -106,6 +106,10 @@ class Run:
 
     # ---- the server ----
 
+    def options(self):
+        """More of the server's command line."""
+        return ()
+
     def start(self):
         """False: it has refused to start."""
         args = []
@@ -116,7 +120,7 @@ class Run:
                 f.truncate(BLOCKS[name] * BLOCK)
             args += ["--disk", name, "file", path]
         self.server = grid.server(self.folder, self.control, "--scratch", self.folder,
-                                  "--on-cbw-error", self.policy, *args)
+                                  "--on-cbw-error", self.policy, *self.options(), *args)
         if self.fault:
             self.control.arm(self.fault)
         try:
@@ -174,11 +178,15 @@ class Run:
 
     # ---- NBD ----
 
+    def connect(self):
+        """A client that is at the beginning of its options."""
+        return Client(self.server.socket)
+
     def client(self, export, *contexts):
         for _ in range(1 if self.may_fail and self.fault.forever else 3):
             c = None
             try:
-                c = Client(self.server.socket)
+                c = self.connect()
                 final, _ = c.option(rawnbd.OPT_STRUCTURED_REPLY)
                 c.is_structured = final == rawnbd.REP_ACK
                 if final == rawnbd.REP_ACK and contexts:
@@ -203,14 +211,25 @@ class Run:
         """Send (type, first block, blocks, value[, flags]) all at once, and take the answers. The
         results in the same order: an error, 0, or None where the connection has ended; and the
         data and status of the replies, by request: [chunk]."""
-        cookies, results, replies = [], [None] * len(requests), [[] for _ in requests]
-        is_open = getattr(c, "is_open", True)
+        return self.answers(c, requests, self.send(c, requests))
+
+    def send(self, c, requests):
+        """The cookies of the requests; fewer where the connection has ended."""
+        cookies = []
         try:
             for type, first, n, value, *flags in requests:
                 length = 0 if type == FLUSH else n * BLOCK
                 data = bytes([value]) * length if type == WRITE else b""
                 cookies.append(c.request(type, first * BLOCK, length, flags[0] if flags else 0,
                                          data=data))
+        except (Closed, OSError):
+            assert self.may_fail, "a connection was closed"
+        return cookies
+
+    def answers(self, c, requests, cookies):
+        results, replies = [None] * len(requests), [[] for _ in requests]
+        is_open = getattr(c, "is_open", True)
+        try:
             errors = {}
             while None in results:
                 m = c.reply()

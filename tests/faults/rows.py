@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Rows of the grid: a kind of call and a way to fail, for every n of a scenario (a class derived
+from scenario.Run). In a default run for some n of each row, for all of them with FLEECE_LONG=1.
+`FAULT_TRACE=1` tells what failed."""
+
+import errno
+import os
+import traceback
+
+from fleece import SANITIZER, tmpdir
+from grid import Fault
+from tap import note, skip
+
+LONG = bool(os.environ.get("FLEECE_LONG"))
+TRACE = bool(os.environ.get("FAULT_TRACE"))
+SHORT_ROW = 12  # n of each row in a default run
+
+
+def play(scenario, folder, fault, policy):
+    """One cell of the grid: (calls of the scenario, how many failed)."""
+    run = scenario(folder, fault, policy)
+    try:
+        if not run.start():
+            log = run.server.log()
+            assert "error: " in log, f"it did not start and does not say why: {log!r}"
+            return run.control.calls(), run.control.fired()
+        with run.server:
+            run.play()
+            result = run.verify()
+            if TRACE and fault:
+                note(f"{fault}: {run.control.what()}: {run.nbd_errors} {run.closed} "
+                     f"{run.qmp_errors} {run.server.log()!r}")
+            run.finish()
+            return result
+    except BaseException:
+        note(f"{fault}, {policy}: {run.control.what()}\n{run.nbd_errors} {run.qmp_errors} "
+             f"{run.closed}")
+        raise
+    finally:
+        run.control.close()
+
+
+def cell(scenario, fault, policy="break-snapshot"):
+    with tmpdir() as folder:
+        return play(scenario, folder, fault, policy)
+
+
+def chosen(calls, most):
+    """Which n to try of so many."""
+    if LONG or calls <= most:
+        return list(range(1, calls + 1))
+    return sorted({1 + i * (calls - 1) // (most - 1) for i in range(most)})
+
+
+def row(scenario, kind, error, forever=False, policy="break-snapshot", most=SHORT_ROW):
+    if SANITIZER == "thread":
+        skip("faults are tried without sanitizers, and with ASan")
+    calls = cell(scenario, None, policy)[0][kind]
+    assert calls > 0, f"the scenario makes no call of kind {kind} that could fail"
+    done = failed = fired = 0
+    for n in chosen(calls, most):
+        try:
+            fired += cell(scenario, Fault(kind, error, n, forever), policy)[1] > 0
+        except (AssertionError, EOFError, OSError) as e:
+            failed += 1
+            note("".join(traceback.format_exception(e)))
+        done += 1
+    note(f"{kind} {errno.errorcode.get(error, 'short')}{' for good' if forever else ''}, {policy}: "
+         f"{calls} calls, {done} tried, {fired} came to it, {failed} wrong")
+    assert failed == 0 and fired > 0

@@ -1,0 +1,142 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Calls fail while the server ends by SIGTERM, with requests of all clients and a command under
+way: see README.md."""
+
+import errno
+import functools
+import os
+import signal
+
+from grid import SHORT
+import rows
+from scenario import FLUSH, FUA, READ, Run, TRIM, WRITE, WRITE_ZEROES
+from tap import main, test
+
+
+class EndRun(Run):
+    """The fault comes after the scenario; the n-th call is counted from where the end begins."""
+
+    def __init__(self, folder, fault, policy="break-snapshot"):
+        super().__init__(folder, None, policy)
+        self.at_the_end = fault
+        self.is_ending = False
+
+    @property
+    def may_fail(self):
+        """Requests may: a server that ends refuses those that come too late."""
+        return self.is_ending
+
+    def verify(self):
+        super().verify()
+        clients = [(self.client("vda"), [(WRITE, 200, 64, 0x81), (READ, 0, 64, 0),
+                                         (WRITE, 300, 1, 0x82, FUA), (FLUSH, 0, 0, 0)]),
+                   (self.client("vda"), [(WRITE_ZEROES, 400, 100, 0), (TRIM, 500, 8, 0),
+                                         *((WRITE, 600 + i, 1, 0x90 + i) for i in range(16))]),
+                   (self.client("vdb"), [(WRITE, 8, 4, 0xa1), (READ, 0, 64, 0)]),
+                   (self.client("view-a"), [(READ, 256 * i, 256, 0) for i in range(4)])]
+        self.monitor()
+        self.is_ending = True
+        self.control.reset()
+        if self.at_the_end:
+            self.control.arm(self.at_the_end)
+        cookies = [self.send(c, requests) for c, requests in clients]
+        self.q.write({"execute": "transaction", "arguments": {"actions": [
+            {"type": "block-dirty-bitmap-add", "data": {"node": "vdb", "name": "late"}},
+            {"type": "view-create", "data": {"disk": "vdb", "name": "late"}}]}})
+        self.server.process.send_signal(signal.SIGTERM)
+        for (c, requests), sent in zip(clients, cookies):
+            self.answers(c, requests, sent)
+        self.server.wait()
+        return self.control.calls(), self.control.fired()
+
+    def finish(self):
+        for disk, image in self.images.items():
+            with open(os.path.join(self.folder, disk), "rb") as f:
+                image.check(f.read(), f"{disk}'s file")
+
+
+row = functools.partial(rows.row, EndRun)
+
+
+@test
+def nothing_fails():
+    rows.cell(EndRun, None)
+
+
+@test
+def memory():
+    row("alloc", errno.ENOMEM)
+
+
+@test
+def memory_for_good():
+    row("alloc", errno.ENOMEM, forever=True)
+
+
+@test
+def receiving():
+    row("recv", errno.ECONNRESET)
+
+
+@test
+def receiving_for_good():
+    row("recv", errno.ECONNRESET, forever=True)
+
+
+@test
+def sending():
+    row("send", errno.EPIPE)
+
+
+@test
+def sending_for_good():
+    row("send", errno.EPIPE, forever=True)
+
+
+@test
+def sending_little():
+    row("send", SHORT)
+
+
+@test
+def threads():
+    row("thread", errno.EAGAIN)
+
+
+@test
+def reading():
+    row("read", errno.EIO, forever=True)
+
+
+@test
+def writing():
+    row("write", errno.EIO)
+
+
+@test
+def writing_full():
+    row("write", errno.ENOSPC, forever=True)
+
+
+@test
+def writing_full_break_guest_write():
+    row("write", errno.ENOSPC, forever=True, policy="break-guest-write")
+
+
+@test
+def flushing():
+    row("flush", errno.EIO, forever=True)
+
+
+@test
+def allocating_space():
+    row("space", errno.ENOSPC, forever=True)
+
+
+@test
+def finding_holes():
+    row("map", errno.EIO)
+
+
+main()
