@@ -18,6 +18,7 @@ server_libstart_a_SOURCES = \
 	server/plugins.c server/plugins.h \
 	server/quit.c server/quit.h \
 	server/run.c server/run.h \
+	server/slow-open.c server/slow-open.h \
 	server/sockets.c server/sockets.h
 server_libstart_a_CPPFLAGS = $(AM_CPPFLAGS) \
 	-DBINDIR='"$(bindir)"' -DMANDIR='"$(mandir)"' \

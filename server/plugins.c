@@ -89,6 +89,15 @@ error:
     return NULL;
 }
 
+int plugins_open_ahead(GPtrArray *backends, bool readonly, GError **err)
+{
+    for (unsigned i = 0; i < backends->len; i++) {
+        if (plugin_open_ahead(backends->pdata[i], readonly, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 void plugins_free(GPtrArray *backends)
 {
     for (unsigned i = 0; i < backends->len; i++) {

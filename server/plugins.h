@@ -14,6 +14,9 @@ enum plugins_until {
 /* A plugin for each disk, in order: struct backend, not freed with the array. NULL and *err. */
 GPtrArray *plugins_load(const struct options *o, enum plugins_until until, GError **err);
 
+/* After plugins_load until PLUGINS_GET_READY, before the change of user: see plugin_open_ahead. */
+int plugins_open_ahead(GPtrArray *backends, bool readonly, GError **err);
+
 /* End those plugins (entries that are NULL have been given away). Does not free the array. */
 void plugins_free(GPtrArray *backends);
 

@@ -2,8 +2,9 @@
 /*
  * The order of a start is nbdkit's, since plugins rely on it: load, config, config_complete,
  * get_ready, [bind, fork, change user, chdir /], after_fork. Only then may threads exist, disks be
- * opened and clients be let in; the PID file, --run, and the exit of a foreground parent come last,
- * when clients can connect. The end is the same backwards.
+ * opened (plugins of our own have opened their image when they were ready, to have it whoever the
+ * server becomes) and clients be let in; the PID file, --run, and the exit of a foreground parent
+ * come last, when clients can connect. The end is the same backwards.
  *
  * Each step that can fail has set in struct run what undo_* looks at, so that one path takes down
  * what any failed start has built, and what a served life leaves.
@@ -24,6 +25,7 @@
 #include "server/plugins.h"
 #include "server/quit.h"
 #include "server/server.h"
+#include "server/slow-open.h"
 #include "server/sockets.h"
 
 #include <errno.h>
@@ -37,6 +39,9 @@
 
 /* How long clients may take to finish the requests under way when the server ends. */
 #define GRACE_MS 2000
+
+/* How long, seconds, a disk may take to open before this is told. */
+#define SLOW_OPEN 5
 
 struct run {
     const struct options *o;
@@ -120,6 +125,8 @@ static int prepare(struct run *r, GError **err)
     r->quit_fd = quit_install(err);
     if (r->quit_fd < 0)
         return -1;
+    if (plugins_open_ahead(r->backends, r->o->readonly, err) < 0)
+        return -1;
     if (sockets_open(&r->sockets, r->o, activated, err) < 0)
         return -1;
     return activated;
@@ -167,8 +174,12 @@ static int add_disks(struct run *r, GError **err)
     for (unsigned i = 0; i < r->backends->len; i++) {
         const struct option_disk *disk = r->o->disks->pdata[i];
         struct backend *b = g_steal_pointer(&r->backends->pdata[i]);
+        struct slow_open watch;
 
-        if (server_add_disk(r->server, disk->name, b, err) == NULL)
+        slow_open_begin(&watch, disk->name, disk->plugin, SLOW_OPEN);
+        bool added = server_add_disk(r->server, disk->name, b, err) != NULL;
+        slow_open_end(&watch);
+        if (!added)
             return -1;
     }
     return 0;

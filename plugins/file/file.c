@@ -3,7 +3,7 @@
  * nbdkit-file-plugin of nbdfleece: a raw file or a block device as a disk.
  *
  * nbdkit's plugin API version 2, parallel; it also runs in a stock nbdkit. What nbdfleece alone
- * understands are the two extra symbols at the end. Its keys: nbdfleece-plugins(5).
+ * understands are the extra symbols at the end. Its keys: nbdfleece-plugins(5).
  *
  * One image for all handles that may write and one for all that may not, opened with the first
  * handle of their kind and closed with the last. While one may write, those that may not share it:
@@ -32,6 +32,7 @@ struct handle {
 
 static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct handle *handles[2]; /* for writing, for reading; NULL: not open */
+static struct handle *ahead;      /* opened before any client's; NULL: none */
 
 /* ---- configuration ---- */
 
@@ -94,11 +95,6 @@ static int file_config_complete(void)
     return -1;
 }
 
-static void file_unload(void)
-{
-    free(path);
-}
-
 /* ---- handles ---- */
 
 static struct handle *new_handle(bool readonly)
@@ -141,6 +137,13 @@ static void file_close(void *handle)
         free(h);
     }
     pthread_mutex_unlock(&handles_lock);
+}
+
+static void file_unload(void)
+{
+    if (ahead)
+        file_close(ahead);
+    free(path);
 }
 
 static struct image *image_of(void *handle)
@@ -341,4 +344,13 @@ int nbdfleece_plugin_resize(void *handle, uint64_t size)
         return 0;
     nbdkit_error("%s: resize to %llu bytes: %m", path, (unsigned long long)size);
     return -1;
+}
+
+/* Open the image, while the server is still who it was started as; all handles of this kind share
+ * it until the end. */
+int nbdfleece_plugin_open_ahead(int readonly);
+int nbdfleece_plugin_open_ahead(int readonly)
+{
+    ahead = file_open(readonly);
+    return ahead ? 0 : -1;
 }

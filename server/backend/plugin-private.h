@@ -44,6 +44,7 @@ struct plugin {
     struct nbdkit_plugin api; /* as registered; zeroes in what the plugin is too old to know */
     int (*offered_fd)(void *handle);
     int (*offered_resize)(void *handle, uint64_t size);
+    int (*offered_open_ahead)(int readonly);
 
     int thread_model; /* after config_complete: NBDKIT_SERIALIZE_CONNECTIONS .. NBDKIT_PARALLEL */
     bool loaded;      /* .load was called */

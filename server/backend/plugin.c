@@ -132,6 +132,7 @@ static void find_extras(struct plugin *p)
 {
     *(void **)&p->offered_fd = dlsym(p->dl, "nbdfleece_plugin_fd");
     *(void **)&p->offered_resize = dlsym(p->dl, "nbdfleece_plugin_resize");
+    *(void **)&p->offered_open_ahead = dlsym(p->dl, "nbdfleece_plugin_open_ahead");
     if (!p->offered_resize)
         p->ops.resize = NULL;
 }
@@ -273,6 +274,19 @@ int plugin_config_complete(struct backend *b, GError **err)
 int plugin_get_ready(struct backend *b, GError **err)
 {
     return call_stage(plugin_of(b), "get_ready", plugin_of(b)->api.get_ready, err);
+}
+
+int plugin_open_ahead(struct backend *b, bool readonly, GError **err)
+{
+    struct plugin *p = plugin_of(b);
+    struct plugin_call c;
+
+    if (!p->offered_open_ahead)
+        return 0;
+    log_debug("disk %s: %s: open ahead", p->disk, p->api.name);
+    plugin_enter(&c, p, NULL, true);
+    int r = p->offered_open_ahead(readonly);
+    return plugin_leave_setup(&c, "open", r == 0, err);
 }
 
 int plugin_after_fork(struct backend *b, GError **err)

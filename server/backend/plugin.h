@@ -3,9 +3,9 @@
  * nbdkit plugins as backends. Facts: shared reference nbdkit-host, nbdkit-plugin(3).
  *
  * The order of calls is the caller's duty: plugin_load, plugin_config for each key (or
- * plugin_config_bare), plugin_config_complete, plugin_get_ready, [fork], plugin_after_fork, then
- * b->ops->open ... and b->ops->free at the end. All but the data operations are called from the
- * main thread.
+ * plugin_config_bare), plugin_config_complete, plugin_get_ready, plugin_open_ahead, [fork],
+ * plugin_after_fork, then b->ops->open ... and b->ops->free at the end. All but the data operations
+ * are called from the main thread.
  */
 #ifndef SERVER_BACKEND_PLUGIN_H
 #define SERVER_BACKEND_PLUGIN_H
@@ -25,6 +25,11 @@ int plugin_config_bare(struct backend *b, const char *word, GError **err);
 int plugin_config_complete(struct backend *b, GError **err);
 int plugin_get_ready(struct backend *b, GError **err);
 int plugin_after_fork(struct backend *b, GError **err);
+
+/* Between plugin_get_ready and the fork: let plugins of our own open their image with the rights
+ * that the server was started with, for as long as the backend lives. Handles opened later share
+ * it. Nothing for those of nbdkit, where opening belongs to the time after the change of user. */
+int plugin_open_ahead(struct backend *b, bool readonly, GError **err);
 
 /* nbdkit --dump-plugin; nbdkit --help PLUGIN's part; -D NAME.FLAG=N (before plugin_config;
  * a flag of another plugin's name is no error here: returns 0 and *matched false). */

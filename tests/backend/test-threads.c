@@ -387,6 +387,26 @@ static void test_offered_resize(void)
     harness_free(b);
 }
 
+static void test_offered_open_ahead(void)
+{
+    g_autoptr(GError) err = NULL;
+
+    if (!harness_have_plugins())
+        return;
+    struct backend *b = harness_load("@extras", NULL);
+    g_assert_cmpint(plugin_open_ahead(b, true, &err), <, 0);
+    g_assert_cmpstr(err->message, ==, "disk vda: extras: not ahead");
+    g_assert_cmpint(plugin_open_ahead(b, false, NULL), ==, 0);
+    struct backend_handle *h = harness_open(b);
+    g_assert_cmpuint(h->size, ==, 12288);
+    harness_close(h);
+    harness_free(b);
+
+    b = harness_load("@minimal", NULL);
+    g_assert_cmpint(plugin_open_ahead(b, false, NULL), ==, 0);
+    harness_free(b);
+}
+
 static void add_tests(void)
 {
     alarm(100); /* a test that waits for ever is a failure */
@@ -398,6 +418,7 @@ static void add_tests(void)
     g_test_add_func("/client/questions", test_client);
     g_test_add_func("/extras/fd", test_offered_fd);
     g_test_add_func("/extras/resize", test_offered_resize);
+    g_test_add_func("/extras/open-ahead", test_offered_open_ahead);
     g_test_add_func("/server/shutdown", test_shutdown);
     g_test_add_func("/server/nanosleep", test_nanosleep); /* last: no sleep is long after it */
 }

@@ -227,15 +227,18 @@ def a_start_that_hangs_can_be_ended():
 
 
 @test
-def a_server_that_is_its_own_disk_can_be_ended():
-    """It waits for itself to answer; one SIGTERM ends it."""
+def a_server_that_is_its_own_disk():
+    """It waits for itself to answer, and says so; one SIGTERM ends it."""
     fleece.require_plugin("nbd")
     with tmpdir() as d:
-        p = subprocess.Popen([NBDFLEECE, "-f", "-U", f"{d}/s", "nbd", f"socket={d}/s"])
-        while not os.path.exists(f"{d}/s"):
-            select.select([], [], [], 0.01)
+        p = subprocess.Popen([NBDFLEECE, "-f", "-U", f"{d}/s", "--disk", "vda", "nbd",
+                              f"socket={d}/s"], stderr=subprocess.PIPE, text=True)
+        line = p.stderr.readline()
+        assert line.startswith("nbdfleece: warning: disk vda: nbd: not open after 5 s: "), line
+        assert "a server cannot be its own disk" in line
         p.send_signal(signal.SIGTERM)
         assert p.wait(30) == 1
+        p.stderr.close()
 
 
 @test
@@ -300,6 +303,64 @@ def another_group_by_number():
             assert fields["Uid"].split() == ["23456"] * 4
             assert fields["Gid"].split() == ["12345"] * 4
             assert fields["Groups"].split() == ["12345"]
+
+
+def private_image(folder):
+    """An image that root alone may open, in a folder of its own in one of nobody's."""
+    os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
+    os.mkdir(f"{folder}/private", 0o700)
+    path = f"{folder}/private/image"
+    with open(path, "wb") as f:
+        f.truncate(1 << 20)
+    os.chmod(path, 0o600)
+    return path
+
+
+@test
+def another_user_has_images_that_only_root_may_open():
+    if os.getuid() != 0:
+        skip("only root can become another user")
+    for key in (), ("direct=true",):
+        with tmpdir() as d:
+            path = private_image(d)
+            with Server("-u", "nobody", "--disk", "vda", "file", path, *key, dir=d) as s:
+                assert status(s.pid)["Uid"].split()[0] != "0"
+                first, second = s.nbd("vda"), s.nbd("vda")
+                first.pwrite(b"x" * 4096, 0)
+                first.flush()
+                s.qmp().cmd("view-create", disk="vda", name="v")
+                first.shutdown()
+                second.pwrite(b"y" * 4096, 0)
+                s.qmp().cmd("block_resize", **{"node-name": "vda", "size": 2 << 20})
+                assert s.nbd("vda").get_size() == 2 << 20  # a new client, after one has gone
+            with open(path, "rb") as f:
+                assert f.read(4096) == b"y" * 4096
+    with tmpdir() as d:
+        path = private_image(d)
+        with Server("-r", "-u", "nobody", "--disk", "vda", "file", path, dir=d) as s:
+            assert s.nbd("vda").is_read_only()
+
+
+@test
+def another_user_and_a_plugin_of_nbdkit():
+    if os.getuid() != 0:
+        skip("only root can become another user")
+    with tmpdir() as d:
+        path = private_image(d)
+        result = nbdfleece("-U", "-", "-u", "nobody", "split", path, "--run", "true", check=False)
+        assert result.returncode == 1 and "Permission denied" in result.stderr, result.stderr
+
+
+@test
+def an_image_that_cannot_be_opened():
+    """Told before there is a socket, or anything else that other processes may find."""
+    with tmpdir() as d:
+        result = nbdfleece("-U", f"{d}/s", "-P", f"{d}/pid", "--disk", "vda", "file", f"{d}/none",
+                           check=False)
+        assert result.returncode == 1
+        assert result.stderr == (f"nbdfleece: error: disk vda: file: open: {d}/none: No such file "
+                                 "or directory\n"), result.stderr
+        assert os.listdir(d) == []
 
 
 @test

@@ -94,6 +94,17 @@ int nbdfleece_plugin_resize(void *handle, uint64_t new_size)
     return 0;
 }
 
+int nbdfleece_plugin_open_ahead(int readonly);
+int nbdfleece_plugin_open_ahead(int readonly)
+{
+    if (readonly) {
+        nbdkit_error("not ahead");
+        return -1;
+    }
+    size = 12288;
+    return 0;
+}
+
 static struct nbdkit_plugin plugin = {
     .name = "extras",
     .config = extras_config,
