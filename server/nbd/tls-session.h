@@ -18,8 +18,10 @@
  * after the handshake. A client that tries has its connection ended, or (tickets) makes a full
  * handshake.
  *
- * kTLS is not used: GnuTLS has it only where it reads and writes the socket itself, a record and a
- * system call at a time, and only where its administrator switched it on.
+ * kTLS is not used. Through GnuTLS it comes only where GnuTLS reads and writes the socket itself, a
+ * record and a system call at a time, and only where the administrator switched it on. Set up by
+ * ourselves, the kernel could send, but not change its keys before Linux 6.14; AES-GCM wants that
+ * after 2^24.5 records (RFC 8446, 5.5), 390 GB, which is less than many a full backup.
  */
 #ifndef SERVER_NBD_TLS_SESSION_H
 #define SERVER_NBD_TLS_SESSION_H
