@@ -122,7 +122,8 @@ class Client:
         data = bytearray()
         while len(data) < n:
             try:
-                piece = self.socket.recv(n - len(data))
+                # Python makes room for all that is asked for, and TLS gives it a record at a time.
+                piece = self.socket.recv(min(n - len(data), 1 << 18))
             except ConnectionResetError:
                 piece = b""
             if not piece:
