@@ -34,6 +34,7 @@ unit_tests = \
 	tests/unit/test-nbd-poll \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
+	tests/unit/test-nbd-trim \
 	tests/unit/test-send-file \
 	tests/unit/test-tls \
 	tests/unit/options
@@ -112,6 +113,7 @@ tsan_tests = \
 	tests/unit/test-scratch \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
+	tests/unit/test-nbd-trim \
 	tests/unit/test-send-file \
 	tests/unit/log-limit \
 	tests/unit/test-bitmap \
@@ -256,6 +258,8 @@ tests_unit_test_nbd_status_SOURCES = tests/unit/test-nbd-status.c $(nbd_rig)
 tests_unit_test_nbd_status_LDADD = $(nbd_libs)
 tests_unit_test_nbd_storm_SOURCES = tests/unit/test-nbd-storm.c $(nbd_rig)
 tests_unit_test_nbd_storm_LDADD = $(nbd_libs)
+tests_unit_test_nbd_trim_SOURCES = tests/unit/test-nbd-trim.c $(nbd_rig)
+tests_unit_test_nbd_trim_LDADD = $(nbd_libs)
 tests_unit_test_send_file_SOURCES = tests/unit/test-send-file.c $(nbd_rig)
 tests_unit_test_send_file_LDADD = $(nbd_libs)
 tests_unit_test_tls_SOURCES = \

@@ -9,8 +9,9 @@
  * compare-and-swap bitmaps, views (the lists)            under `lock` a dirty_bitmap's fields under
  * its own lock
  *
- * Lock order: chain_lock; gates, in the name order of their disks; `lock`; a dirty_bitmap's or a
- * view's lock; the registry's. I/O threads take none of these on the common way.
+ * Lock order: chain_turn; chain_lock; gates, in the name order of their disks; `lock`; a
+ * dirty_bitmap's or a view's lock; the registry's. I/O threads take none of these on the common
+ * way.
  */
 #ifndef SERVER_DISK_DISK_PRIVATE_H
 #define SERVER_DISK_DISK_PRIVATE_H
@@ -33,6 +34,7 @@ enum disk_point {
     POINT_VIEW_BASE_READ, /* a view's reader between its read of the disk and its second look */
     POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */
     POINT_HANDED_OVER,    /* view_delete: blocks handed to the older view, chain not yet changed */
+    POINT_VIEW_TRIMMED,   /* a piece of a long TRIM of a view is done, its lock not held */
 };
 
 struct disk_hooks {
@@ -73,7 +75,9 @@ struct disk {
     gint64 drain_usec; /* how long a command waits for writes under way before it gives up */
 
     struct grace readers;
-    pthread_mutex_t chain_lock; /* who takes blocks out of a view: TRIM of a view, view_delete */
+    /* Who takes blocks out of a view: TRIM of a view, view_delete. Taken with chain_turn held, so
+     * that a long TRIM, which gives it up now and then, lets in who waits. */
+    pthread_mutex_t chain_turn, chain_lock;
     _Atomic uint64_t handovers; /* see view_resolve */
     struct scratch *scratch;    /* NULL while there is no view; control thread */
     struct scratch_pool *pool;

@@ -33,6 +33,7 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
     gate_init(&d->gate);
     grace_init(&d->readers);
     pthread_mutex_init(&d->lock, NULL);
+    pthread_mutex_init(&d->chain_turn, NULL);
     pthread_mutex_init(&d->chain_lock, NULL);
     d->tracker = tracker_new(nothing);
     d->bitmaps = dirty_bitmap_array_new();
@@ -57,6 +58,7 @@ void disk_free(struct disk *d)
     grace_destroy(&d->readers);
     pthread_mutex_destroy(&d->lock);
     pthread_mutex_destroy(&d->chain_lock);
+    pthread_mutex_destroy(&d->chain_turn);
     log_limit_end(&d->node.open_errors);
     log_limit_end(&d->read_errors);
     log_limit_end(&d->write_errors);

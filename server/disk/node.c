@@ -165,8 +165,11 @@ int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
 
 /* ---- changing ---- */
 
-/* Enter the gate, keep, mark. 0: the caller changes the image, then leaves the gate. */
-static int begin_change(struct node_io *io, uint64_t length, uint64_t offset)
+static int keep_pieces(struct node_io *io, uint64_t length, uint64_t offset);
+
+/* Enter the gate, keep, mark. 0: the caller changes the image (`clears`: to zeroes), then leaves
+ * the gate. */
+static int begin_change(struct node_io *io, uint64_t length, uint64_t offset, bool clears)
 {
     struct disk *d = io->disk;
     int error;
@@ -174,7 +177,8 @@ static int begin_change(struct node_io *io, uint64_t length, uint64_t offset)
     gate_enter(io->slot);
     disk_at(d, POINT_WRITE_ENTERED, offset);
     if (atomic_load_explicit(&d->newest, memory_order_relaxed)) {
-        error = view_keep(d, io->handle, offset, length);
+        error = clears && length > VIEW_TOUCHED_UNIT ? keep_pieces(io, length, offset)
+                                                     : view_keep(d, io->handle, offset, length);
         if (error < 0) {
             gate_leave(io->slot);
             return error;
@@ -201,7 +205,7 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
 
     if (error < 0 || length == 0)
         return error;
-    error = begin_change(io, length, offset);
+    error = begin_change(io, length, offset, false);
     if (error < 0)
         return error;
     if (h->fd >= 0 && !(flags & BACKEND_FUA))
@@ -232,6 +236,12 @@ static bool all_hole(struct backend_handle *h, uint64_t length, uint64_t offset)
     return hole;
 }
 
+/* How much of a long clear is looked at at a time. */
+static uint64_t piece_at(uint64_t offset, uint64_t length)
+{
+    return MIN(length, VIEW_TOUCHED_UNIT - offset % VIEW_TOUCHED_UNIT);
+}
+
 /* Inside the gate, bits set, a view is there. Piece by piece, and a piece that is a hole stays one:
  * nothing changes, so nothing need be kept. So trimming a huge sparse disk under a view costs no
  * memory for marks. (A writer that fills the hole meanwhile keeps it first, as any writer does.)
@@ -240,8 +250,7 @@ static int clear_pieces(struct node_io *io, uint64_t length, uint64_t offset, ui
                         clear_op op)
 {
     while (length > 0) {
-        uint64_t n = MIN(length, VIEW_TOUCHED_UNIT - offset % VIEW_TOUCHED_UNIT);
-
+        uint64_t n = piece_at(offset, length);
         bool hole = all_hole(io->handle, n, offset);
         int error = hole ? 0 : view_keep(io->disk, io->handle, offset, n);
 
@@ -253,6 +262,23 @@ static int clear_pieces(struct node_io *io, uint64_t length, uint64_t offset, ui
         length -= n;
     }
     return 0;
+}
+
+/* The same for what has to be cleared in one piece, before it is: what is a hole now will still
+ * read as zeroes, so no view needs it kept. */
+static int keep_pieces(struct node_io *io, uint64_t length, uint64_t offset)
+{
+    int error = 0;
+
+    while (length > 0 && error == 0) {
+        uint64_t n = piece_at(offset, length);
+
+        if (!all_hole(io->handle, n, offset))
+            error = view_keep(io->disk, io->handle, offset, n);
+        offset += n;
+        length -= n;
+    }
+    return error;
 }
 
 /* Zero or trim, either of which leaves holes where there were holes if `sparse`. */
@@ -272,7 +298,7 @@ static int clear_range(struct node_io *io, uint64_t length, uint64_t offset, uin
         else
             error = op(io->handle, length, offset, flags);
     } else {
-        error = begin_change(io, length, offset);
+        error = begin_change(io, length, offset, true);
         if (error < 0)
             return error;
         error = op(io->handle, length, offset, flags);

@@ -29,6 +29,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* As many blocks does a TRIM of a view take out before it lets others, view_delete on the control
+ * thread among them, have their turn: milliseconds. */
+#define TRIM_BLOCKS (64u << 10)
+
 struct view *view_new(struct disk *d, const char *name, const struct view_options *options,
                       GError **err)
 {
@@ -191,6 +195,18 @@ void view_wait_copied(struct view *v, uint64_t block)
 
 /* ---- taking blocks out of a view ---- */
 
+static void lock_chain(struct disk *d)
+{
+    pthread_mutex_lock(&d->chain_turn);
+    pthread_mutex_lock(&d->chain_lock);
+    pthread_mutex_unlock(&d->chain_turn);
+}
+
+static void unlock_chain(struct disk *d)
+{
+    pthread_mutex_unlock(&d->chain_lock);
+}
+
 /* Slots on their way back to scratch, gathered into runs. */
 static void surplus_add(GArray *surplus, uint32_t entry)
 {
@@ -312,7 +328,7 @@ int view_delete(struct view *v, GError **err)
     gate_open(&d->gate);
 
     surplus = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-    pthread_mutex_lock(&d->chain_lock);
+    lock_chain(d);
     hand_over_all(v, surplus);
     /* Before v leaves the chain: whoever passes it by looks again (view_resolve). */
     atomic_fetch_add(&d->handovers, 1);
@@ -324,7 +340,7 @@ int view_delete(struct view *v, GError **err)
     } else {
         leave_empty(v);
     }
-    pthread_mutex_unlock(&d->chain_lock);
+    unlock_chain(d);
 
     grace_wait(&d->readers);
     surplus_give(d, surplus);
@@ -341,9 +357,12 @@ int view_delete(struct view *v, GError **err)
 /* Take one block out of a view whose client has trimmed it. Under chain_lock. */
 static void drop_block(struct view *v, uint64_t block, GArray *surplus)
 {
-    for (;;) {
-        uint32_t entry;
+    uint32_t entry = BLOCK_NEEDED;
 
+    /* What nobody has touched, which is most of it. */
+    if (atomic_compare_exchange_strong(&v->map[block], &entry, BLOCK_DROPPED))
+        return;
+    for (;;) {
         view_wait_copied(v, block);
         entry = atomic_load(&v->map[block]);
         if (entry == BLOCK_DROPPED)
@@ -366,6 +385,21 @@ static void drop_block(struct view *v, uint64_t block, GArray *surplus)
     }
 }
 
+static void drop_blocks(struct view *v, uint64_t first, uint64_t end)
+{
+    struct disk *d = v->disk;
+    GArray *surplus = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+
+    lock_chain(d);
+    bitmap_set(v->touched, first << d->unit_shift, (end - first) << d->unit_shift);
+    for (uint64_t b = first; b < end; b++)
+        drop_block(v, b, surplus);
+    unlock_chain(d);
+    if (surplus->len > 0)
+        grace_wait(&d->readers);
+    surplus_give(d, surplus);
+}
+
 int view_trim(struct node_io *io, uint64_t length, uint64_t offset)
 {
     struct view *v = node_to_view(io->node);
@@ -373,20 +407,13 @@ int view_trim(struct node_io *io, uint64_t length, uint64_t offset)
     uint64_t first = (offset + d->unit - 1) >> d->unit_shift;
     /* Only whole blocks; the last one of the view may be short. */
     uint64_t end = offset + length >= v->size ? v->blocks : (offset + length) >> d->unit_shift;
-    GArray *surplus;
 
     if (atomic_load(&v->state) != VIEW_LIVE)
         return -EIO;
-    if (first >= end)
-        return 0;
-    surplus = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-    pthread_mutex_lock(&d->chain_lock);
-    bitmap_set(v->touched, first << d->unit_shift, (end - first) << d->unit_shift);
-    for (uint64_t b = first; b < end; b++)
-        drop_block(v, b, surplus);
-    pthread_mutex_unlock(&d->chain_lock);
-    if (surplus->len > 0)
-        grace_wait(&d->readers);
-    surplus_give(d, surplus);
+    for (uint64_t next; first < end; first = next) {
+        next = MIN(end, first + TRIM_BLOCKS);
+        drop_blocks(v, first, next);
+        disk_at(d, POINT_VIEW_TRIMMED, next << d->unit_shift);
+    }
     return 0;
 }

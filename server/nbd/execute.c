@@ -165,8 +165,28 @@ static uint32_t node_flags(const struct request *r, bool nowait)
     return flags;
 }
 
-static int execute_plain(const struct session *s, const struct request *r, const uint8_t *payload,
-                         uint32_t flags)
+/* To trim a view marks each block, which takes seconds for a large one. It is no change that others
+ * might see half of, so it goes piece by piece, and who is cut off meanwhile is not waited for. */
+static int trim_view(const struct session *s, struct lane *l, const struct request *r,
+                     uint32_t flags)
+{
+    uint64_t offset = r->offset, left = r->length;
+    int error = 0;
+
+    while (left > 0 && error == 0) {
+        uint64_t n = MIN(left, TRIM_PIECE - offset % TRIM_PIECE);
+
+        if (stream_is_cut(l->sender->stream))
+            return -ESHUTDOWN;
+        error = node_trim(s->io, n, offset, flags);
+        offset += n;
+        left -= n;
+    }
+    return error;
+}
+
+static int execute_plain(const struct session *s, struct lane *l, const struct request *r,
+                         const uint8_t *payload, uint32_t flags)
 {
     if (r->length == 0 && r->type != NBD_CMD_FLUSH)
         return 0;
@@ -176,6 +196,8 @@ static int execute_plain(const struct session *s, const struct request *r, const
     case NBD_CMD_WRITE_ZEROES:
         return node_zero(s->io, r->length, r->offset, flags);
     case NBD_CMD_TRIM:
+        if (node_io_info(s->io)->readonly)
+            return trim_view(s, l, r, flags);
         return node_trim(s->io, r->length, r->offset, flags);
     case NBD_CMD_CACHE:
         return node_cache(s->io, r->length, r->offset, flags & NODE_NOWAIT);
@@ -198,7 +220,7 @@ enum outcome execute(const struct session *s, struct lane *l, struct request *r,
             status_execute(s, l, r, payload);
         return EXECUTED;
     }
-    int error = execute_plain(s, r, payload, node_flags(r, nowait));
+    int error = execute_plain(s, l, r, payload, node_flags(r, nowait));
     if (nowait && outcome_of(error) != EXECUTED)
         return outcome_of(error);
     reply_result(s, l, r, error);

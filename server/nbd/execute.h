@@ -16,6 +16,10 @@
 /* Reads at least as long are sent from the page cache where they can be (send_cached). */
 #define SEND_FILE_MIN (64u << 10)
 
+/* Bytes of a view that are trimmed before looking whether the client is still there: tens of
+ * milliseconds. */
+#define TRIM_PIECE (16ull << 30)
+
 enum outcome {
     EXECUTED,    /* the reply, also one about an error, is laid out */
     MIGHT_BLOCK, /* with nowait: as much as was done without is; *r is what remains */

@@ -331,8 +331,14 @@ void stream_end_input(struct stream *s)
         end_waiting(s->end_in);
 }
 
+bool stream_is_cut(struct stream *s)
+{
+    return atomic_load_explicit(&s->cut, memory_order_relaxed);
+}
+
 void stream_cut(struct stream *s)
 {
+    atomic_store_explicit(&s->cut, true, memory_order_relaxed);
     if (s->in_socket)
         shutdown(s->in, SHUT_RDWR);
     if (s->out_socket && s->out != s->in)

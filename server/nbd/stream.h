@@ -12,6 +12,7 @@
 #define SERVER_NBD_STREAM_H
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@ struct stream {
     bool in_socket, out_socket;
     int end_in, end_out; /* eventfds that end waiting where shutdown(2) cannot; -1: both sockets */
     struct tls_session *tls; /* NULL: plain text */
+    atomic_bool cut;
 };
 
 /* Takes over the descriptors, on failure too. */
@@ -79,5 +81,7 @@ void stream_finish(struct stream *s);
  * everything ends at once. */
 void stream_end_input(struct stream *s);
 void stream_cut(struct stream *s);
+/* Has it been? Then nobody waits for what is under way. Any thread. */
+bool stream_is_cut(struct stream *s);
 
 #endif

@@ -33,7 +33,7 @@ class EndRun(Run):
                                          (WRITE, 300, 1, 0x82, FUA), (FLUSH, 0, 0, 0)]),
                    (self.client("vda"), [(WRITE_ZEROES, 400, 100, 0), (TRIM, 500, 8, 0),
                                          *((WRITE, 600 + i, 1, 0x90 + i) for i in range(16))]),
-                   (self.client("vdb"), [(WRITE, 8, 4, 0xa1), (READ, 0, 64, 0)]),
+                   (self.client("vdb"), [(WRITE, 8, 4, 0xa1), (READ, 16, 48, 0)]),
                    (self.client("view-a"), [(READ, 256 * i, 256, 0) for i in range(4)])]
         self.monitor()
         self.is_ending = True

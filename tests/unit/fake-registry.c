@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct trap {
     bool held;
@@ -204,7 +205,10 @@ struct export *fake_add(struct server *s, const char *name, const struct node_in
     e->node_info.max_block = info->max_block ? info->max_block : 32 << 20;
     e->info = (struct export_info){
         .name = e->node.name, .node = &e->node, .writable = !info->readonly, .live = true};
-    e->bytes = g_malloc0(info->size);
+    /* What nobody writes to takes no memory, so that a disk may be huge. */
+    e->bytes = mmap(NULL, MAX(info->size, 1), PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    g_assert_true(e->bytes != MAP_FAILED);
     e->bitmaps = g_ptr_array_new_with_free_func((GDestroyNotify)dirty_bitmap_unref);
     g_queue_init(&e->clients);
     pthread_mutex_lock(&s->lock);
@@ -240,7 +244,7 @@ void export_unref(struct export *e)
     if (!g_atomic_int_dec_and_test(&e->refs))
         return;
     g_ptr_array_unref(e->bitmaps);
-    g_free(e->bytes);
+    munmap(e->bytes, MAX(e->node_info.size, 1));
     log_limit_end(&e->node.open_errors);
     g_free(e->node.name);
     g_free(e);

@@ -121,6 +121,32 @@ static void test_trim_of_holes_reads_nothing(void)
     rig_free(r);
 }
 
+/* The same for what is zeroed in one piece: fast, or keeping the space. */
+static void test_zero_of_holes(gconstpointer flags)
+{
+    struct rig *r = rig_new(64 * MIB, 0);
+    struct view *v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+
+    g_assert_cmpint(node_zero(r->io, 64 * MIB, 0, GPOINTER_TO_UINT(flags)), ==, 0);
+    g_assert_cmpuint(fake_backend_calls(r->backend, FAKE_ZERO), ==, 1);
+    g_assert_cmpuint(bitmap_count(v->touched), ==, 0);
+    rig_delete(r, v);
+    rig_free(r);
+
+    r = rig_new(64 * MIB, 0);
+    rig_fill(r, 33 * MIB, 4096, 'a');
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+    g_assert_cmpint(node_zero(r->io, 64 * MIB, 0, GPOINTER_TO_UINT(flags)), ==, 0);
+    g_assert_cmpuint(kept(v), ==, 4096);
+    g_assert_cmpuint(bitmap_count(v->touched), ==, VIEW_TOUCHED_UNIT);
+    assert_view(v, 33 * MIB, 4096, 'a');
+    assert_view(v, 34 * MIB, 1 * MIB, 0);
+    g_assert_true(node_is(disk_node(r->disk), 33 * MIB, 4096, 0));
+    rig_fill(r, 40 * MIB, 4096, 'b'); /* what was a hole is kept by who fills it */
+    assert_view(v, 40 * MIB, 4096, 0);
+    rig_free(r);
+}
+
 static void test_odd_sizes(void)
 {
     struct rig *r = rig_new(10000, 0);
@@ -585,6 +611,51 @@ static void test_discard_hands_over(void)
     rig_free(r);
 }
 
+struct trimming {
+    struct rig *rig;
+    struct view *other;
+    unsigned pieces;
+};
+
+static int delete_the_other(void *opaque, enum disk_point point, uint64_t offset)
+{
+    struct trimming *t = opaque;
+
+    if (point != POINT_VIEW_TRIMMED)
+        return 0;
+    if (t->pieces++ == 0)
+        rig_delete(t->rig, t->other);
+    return 0;
+}
+
+/* A long TRIM of a view does not keep others from theirs, of other views of the disk, until it has
+ * come to its end. */
+static void test_long_discard(void)
+{
+    const uint64_t size = 600 * MIB;
+    struct rig *r = rig_new(size, 0);
+    struct trimming t = {.rig = r};
+    struct disk_hooks hooks = {.at = delete_the_other, .opaque = &t};
+    struct view *v;
+    struct node_io *io;
+
+    t.other = rig_view(r, "other", CBW_BREAK_SNAPSHOT, 0);
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+    rig_fill(r, 300 * MIB, 8192, 'b');
+    g_assert_cmpint(node_io_open(view_node(v), false, true, NULL, &io, NULL), ==, 0);
+    r->disk->hooks = &hooks;
+    g_assert_cmpint(node_trim(io, size - 4096, 0, 0), ==, 0);
+    r->disk->hooks = &r->hooks;
+    g_assert_cmpuint(t.pieces, >=, 2);
+    g_assert_cmpuint(kept(v), ==, 0);
+    rig_fill(r, 0, 8192, 'c'); /* trimmed: not kept */
+    rig_fill(r, size - 4096, 4096, 'c');
+    g_assert_cmpuint(kept(v), ==, 0); /* a hole */
+    assert_view(v, 300 * MIB, 8192, 0);
+    node_io_close(io);
+    rig_free(r);
+}
+
 static void test_in_use(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -608,6 +679,9 @@ int main(int argc, char **argv)
     g_test_add_func("/view/keeps-once", test_keeps_once);
     g_test_add_func("/view/zeroes-and-holes", test_zeroes_and_holes);
     g_test_add_func("/view/trim-of-holes-reads-nothing", test_trim_of_holes_reads_nothing);
+    g_test_add_data_func("/view/fast-zero-of-holes",
+                         GUINT_TO_POINTER(BACKEND_MAY_TRIM | BACKEND_FAST), test_zero_of_holes);
+    g_test_add_data_func("/view/zero-of-holes-keeping-space", NULL, test_zero_of_holes);
     g_test_add_func("/view/odd-sizes", test_odd_sizes);
     g_test_add_func("/view/min-block-is-the-unit", test_min_block_is_the_unit);
     for (unsigned i = 0; i < G_N_ELEMENTS(orders); i++) {
@@ -633,6 +707,7 @@ int main(int argc, char **argv)
     g_test_add_func("/view/backend-cannot-read", test_backend_cannot_read);
     g_test_add_func("/view/discard", test_discard);
     g_test_add_func("/view/discard-hands-over", test_discard_hands_over);
+    g_test_add_func("/view/long-discard", test_long_discard);
     g_test_add_func("/view/in-use", test_in_use);
     return g_test_run();
 }
