@@ -152,7 +152,7 @@ tests_unit_test_model_SOURCES = \
 check_LIBRARIES += tests/unit/libschedules.a
 tests_unit_libschedules_a_SOURCES = \
 	tests/unit/sched-instrument.h tests/unit/sched.h \
-	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/gate.c server/disk/instant.c \
+	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/gate.c server/disk/instant.c server/disk/limbo.c \
 	server/disk/node.c server/disk/resize.c server/disk/stage.c server/disk/tracker.c \
 	server/disk/view.c server/disk/view-keep.c server/disk/view-read.c
 tests_unit_libschedules_a_CPPFLAGS = \

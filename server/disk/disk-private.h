@@ -80,6 +80,8 @@ struct disk {
     pthread_mutex_t chain_turn, chain_lock;
     _Atomic uint64_t handovers; /* see view_resolve */
     struct scratch *scratch;    /* NULL while there is no view; control thread */
+    GPtrArray *limbo;           /* see limbo.c; control thread */
+    guint limbo_timer;          /* 0: none */
     struct scratch_pool *pool;
     struct disk_events events;
     struct log_limit read_errors, write_errors;
@@ -195,6 +197,18 @@ uint32_t view_resolve(const struct view *v, uint64_t block);
 
 /* Wait until an entry is no longer copying. */
 void view_wait_copied(struct view *v, uint64_t block);
+
+/* Give runs of slots back to scratch: uint32_t pairs, first and number. Frees the array. After a
+ * grace: nobody reads these slots any more. */
+void surplus_give(struct disk *d, GArray *surplus);
+
+/* What left the chain of views: `v` (NULL: none) and the slots of `surplus` are freed when no
+ * reader can hold them any more, at once if that is soon; and scratch with the last of them, if
+ * there is no view left. Takes over both. Control thread, as all of limbo. */
+void limbo_put(struct disk *d, struct view *v, GArray *surplus);
+bool limbo_is_empty(const struct disk *d);
+void limbo_init(struct disk *d);
+void limbo_free(struct disk *d); /* waits for all */
 
 /* Note why, tell control. Only the first time counts. */
 void view_break(struct view *v, const char *reason);

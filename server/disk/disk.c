@@ -32,6 +32,7 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
         d->events = *events;
     gate_init(&d->gate);
     grace_init(&d->readers);
+    limbo_init(d);
     pthread_mutex_init(&d->lock, NULL);
     pthread_mutex_init(&d->chain_turn, NULL);
     pthread_mutex_init(&d->chain_lock, NULL);
@@ -49,6 +50,7 @@ void disk_free(struct disk *d)
         if (view_delete(d->views->pdata[0], &error) < 0)
             g_error("disk %s: %s", d->node.name, error->message);
     }
+    limbo_free(d);
     tracker_free(d->tracker);
     g_ptr_array_unref(d->bitmaps);
     g_ptr_array_unref(d->views);

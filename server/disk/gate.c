@@ -124,16 +124,56 @@ void grace_leave(struct grace *g, unsigned phase)
         futex_wake_all(&g->readers[phase]);
 }
 
-void grace_wait(struct grace *g)
+/* Wait for the readers of one phase. A deadline of 0: without limit. */
+static bool wait_phase(struct grace *g, unsigned phase, gint64 deadline)
 {
-    unsigned phase;
     uint32_t inside;
 
-    pthread_mutex_lock(&g->lock);
+    while ((inside = atomic_load(&g->readers[phase])) != 0) {
+        gint64 rest = deadline - g_get_monotonic_time();
+
+        if (deadline == 0)
+            futex_wait(&g->readers[phase], inside, NULL);
+        else if (rest <= 0)
+            return false;
+        else
+            futex_wait(&g->readers[phase], inside,
+                       &(struct timespec){.tv_sec = rest / G_USEC_PER_SEC,
+                                          .tv_nsec = rest % G_USEC_PER_SEC * 1000});
+    }
+    return true;
+}
+
+/* Under g->lock. Of a wait that gave up there may be readers left in the phase before: them first,
+ * for the phase is about to be theirs again. */
+static bool wait_locked(struct grace *g, gint64 deadline)
+{
+    bool done;
+
     atomic_store(&g->waiting, 1);
-    phase = atomic_fetch_add(&g->phase, 1) & 1;
-    while ((inside = atomic_load(&g->readers[phase])) != 0)
-        futex_wait(&g->readers[phase], inside, NULL);
+    done = wait_phase(g, (atomic_load(&g->phase) + 1) & 1, deadline) &&
+           wait_phase(g, atomic_fetch_add(&g->phase, 1) & 1, deadline);
     atomic_store(&g->waiting, 0);
+    return done;
+}
+
+void grace_wait(struct grace *g)
+{
+    pthread_mutex_lock(&g->lock);
+    wait_locked(g, 0);
     pthread_mutex_unlock(&g->lock);
+}
+
+bool grace_wait_until(struct grace *g, gint64 deadline)
+{
+    gint64 until = g_get_real_time() + deadline - g_get_monotonic_time();
+    struct timespec t = {.tv_sec = until / G_USEC_PER_SEC,
+                         .tv_nsec = until % G_USEC_PER_SEC * 1000};
+    bool done;
+
+    if (pthread_mutex_timedlock(&g->lock, &t) != 0)
+        return false;
+    done = wait_locked(g, deadline);
+    pthread_mutex_unlock(&g->lock);
+    return done;
 }

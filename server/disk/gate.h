@@ -75,5 +75,8 @@ unsigned grace_enter(struct grace *g); /* never waits; give what it returns to g
 void grace_leave(struct grace *g, unsigned phase);
 /* Returns when all who are inside now have left. Not from inside. */
 void grace_wait(struct grace *g);
+/* The same, at most until `deadline` (g_get_monotonic_time). False: somebody may still be inside.
+ */
+bool grace_wait_until(struct grace *g, gint64 deadline);
 
 #endif

@@ -7,6 +7,7 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/futex.h \
 	server/disk/gate.c server/disk/gate.h \
 	server/disk/instant.c server/disk/instant.h \
+	server/disk/limbo.c \
 	server/disk/node.c server/disk/node.h \
 	server/disk/resize.c \
 	server/disk/scratch.c server/disk/scratch.h \

@@ -221,37 +221,45 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
 
 typedef int (*clear_op)(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags);
 
-/* Is the whole range a hole? */
-static bool all_hole(struct backend_handle *h, uint64_t length, uint64_t offset)
-{
-    struct extents e = EXTENTS_INIT;
-    bool hole;
-
-    if (!h->can_extents)
-        return false;
-    hole = h->backend->ops->extents(h, length, offset, BACKEND_REQ_ONE, &e) == 0 && e.count > 0 &&
-           e.list[0].length >= length &&
-           (e.list[0].flags & (EXTENT_HOLE | EXTENT_ZERO)) == (EXTENT_HOLE | EXTENT_ZERO);
-    extents_free(&e);
-    return hole;
-}
-
-/* How much of a long clear is looked at at a time. */
+/* A long clear is looked at in pieces: what is a hole is skipped, as long as it is; else so much.
+ */
 static uint64_t piece_at(uint64_t offset, uint64_t length)
 {
     return MIN(length, VIEW_TOUCHED_UNIT - offset % VIEW_TOUCHED_UNIT);
 }
 
-/* Inside the gate, bits set, a view is there. Piece by piece, and a piece that is a hole stays one:
- * nothing changes, so nothing need be kept. So trimming a huge sparse disk under a view costs no
- * memory for marks. (A writer that fills the hole meanwhile keeps it first, as any writer does.)
- * With FUA the backend is asked all the same: that it is a hole may not be on the medium yet. */
+/* Where holes are asked for, at most so much at a time. */
+#define HOLE_ASKED (1ull << 30)
+
+/* How much from `offset` on is a hole: whole pieces, or 0. */
+static uint64_t hole_at(struct backend_handle *h, uint64_t offset, uint64_t length)
+{
+    struct extents e = EXTENTS_INIT;
+    uint64_t n = 0;
+
+    if (!h->can_extents)
+        return 0;
+    length = MIN(length, HOLE_ASKED);
+    if (h->backend->ops->extents(h, length, offset, BACKEND_REQ_ONE, &e) == 0 && e.count > 0 &&
+        (e.list[0].flags & (EXTENT_HOLE | EXTENT_ZERO)) == (EXTENT_HOLE | EXTENT_ZERO))
+        n = MIN(e.list[0].length, length);
+    extents_free(&e);
+    if (n == length)
+        return n;
+    uint64_t end = (offset + n) / VIEW_TOUCHED_UNIT * VIEW_TOUCHED_UNIT;
+    return end > offset ? end - offset : 0;
+}
+
+/* Inside the gate, bits set, a view is there. What is a hole stays one: nothing changes, so nothing
+ * need be kept. So trimming a huge sparse disk under a view costs no memory for marks. (A writer
+ * that fills the hole meanwhile keeps it first, as any writer does.) With FUA the backend is asked
+ * all the same: that it is a hole may not be on the medium yet. */
 static int clear_pieces(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
                         clear_op op)
 {
     while (length > 0) {
-        uint64_t n = piece_at(offset, length);
-        bool hole = all_hole(io->handle, n, offset);
+        uint64_t hole = hole_at(io->handle, offset, length);
+        uint64_t n = hole ? hole : piece_at(offset, length);
         int error = hole ? 0 : view_keep(io->disk, io->handle, offset, n);
 
         if (error == 0 && (!hole || (flags & BACKEND_FUA)))
@@ -271,9 +279,10 @@ static int keep_pieces(struct node_io *io, uint64_t length, uint64_t offset)
     int error = 0;
 
     while (length > 0 && error == 0) {
-        uint64_t n = piece_at(offset, length);
+        uint64_t hole = hole_at(io->handle, offset, length);
+        uint64_t n = hole ? hole : piece_at(offset, length);
 
-        if (!all_hole(io->handle, n, offset))
+        if (!hole)
             error = view_keep(io->disk, io->handle, offset, n);
         offset += n;
         length -= n;

@@ -85,7 +85,7 @@ void stage_free(gpointer p)
     g_ptr_array_unref(st->garbage);
     if (st->list)
         g_ptr_array_unref(st->list);
-    if (!atomic_load(&st->disk->newest)) {
+    if (!atomic_load(&st->disk->newest) && limbo_is_empty(st->disk)) {
         scratch_free(st->disk->scratch);
         st->disk->scratch = NULL;
     }

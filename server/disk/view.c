@@ -15,7 +15,8 @@
  *     so that readers and writers who still meet V on their way find the block there as well.
  *  3. The gate is closed again and V leaves the chain. If a write hangs just then, V stays where it
  *     is, broken and empty, and can be deleted again.
- *  4. When all readers who may have met V have left (the grace), its surplus slots are given back.
+ *  4. When all readers who may have met V have left (the grace), its surplus slots are given back
+ *     (limbo.c: not on time if a reader hangs).
  *
  * A broken view stays in the chain until it is deleted, because older views may need what it kept.
  */
@@ -226,8 +227,7 @@ static void surplus_add(GArray *surplus, uint32_t entry)
     g_array_append_vals(surplus, run, 2);
 }
 
-/* After a grace: nobody reads these slots any more. */
-static void surplus_give(struct disk *d, GArray *surplus)
+void surplus_give(struct disk *d, GArray *surplus)
 {
     for (unsigned i = 0; i < surplus->len; i += 2)
         scratch_give(d->scratch, g_array_index(surplus, uint32_t, i),
@@ -342,16 +342,8 @@ int view_delete(struct view *v, GError **err)
     }
     unlock_chain(d);
 
-    grace_wait(&d->readers);
-    surplus_give(d, surplus);
-    if (!closed)
-        return fail_drain(d, err);
-    view_free(v);
-    if (!atomic_load(&d->newest)) {
-        scratch_free(d->scratch);
-        d->scratch = NULL;
-    }
-    return 0;
+    limbo_put(d, closed ? v : NULL, surplus);
+    return closed ? 0 : fail_drain(d, err);
 }
 
 /* Take one block out of a view whose client has trimmed it. Under chain_lock. */

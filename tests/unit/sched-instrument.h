@@ -36,7 +36,9 @@
 #define futex_wait(w, value, ...) sched_wait(w, value, __func__, __LINE__)
 #define futex_wake_all(w)         sched_wake(w, __func__, __LINE__)
 
-#define pthread_mutex_lock(m)   sched_mutex_lock(m, __func__, __LINE__)
+#define pthread_mutex_lock(m) sched_mutex_lock(m, __func__, __LINE__)
+#define pthread_mutex_timedlock(m, until)                                                          \
+    ((void)(until), sched_mutex_lock(m, __func__, __LINE__), 0)
 #define pthread_mutex_unlock(m) sched_mutex_unlock(m)
 
 #define g_private_get(key)    ((void)(key), sched_private_get())

@@ -611,6 +611,46 @@ static void test_discard_hands_over(void)
     rig_free(r);
 }
 
+/* A view is deleted while the read of an older one hangs: the deletion does not hang with it. What
+ * that reader may have met is given back when it has gone: by a timer, or by who deletes next. */
+static void test_delete_while_a_reader_hangs(gconstpointer by_timer)
+{
+    struct rig *r = rig_new(64 * KIB, 0);
+    struct view *old, *new, *last;
+    GThread *reader;
+
+    rig_fill(r, 0, 64 * KIB, 'a');
+    old = rig_view(r, "old", CBW_BREAK_SNAPSHOT, 0);
+    rig_fill(r, 0, 4096, 'b');
+    new = rig_view(r, "new", CBW_BREAK_SNAPSHOT, 0);
+    last = rig_view(r, "last", CBW_BREAK_SNAPSHOT, 0);
+    rig_delete(r, last);
+    g_assert_true(limbo_is_empty(r->disk));
+    last = rig_view(r, "last", CBW_BREAK_SNAPSHOT, 0);
+    rig_fill(r, 0, 8192, 'c');
+    park_arm(r, POINT_VIEW_BASE_READ, ANYWHERE);
+    reader = rig_check_thread(old, 12288, 4096, 'a');
+    park_wait(r);
+    r->disk->drain_usec = 10000;
+    rig_delete(r, last); /* its blocks go to `new` */
+    rig_delete(r, new);  /* one goes to `old`, which has the other */
+    g_assert_false(limbo_is_empty(r->disk));
+    g_assert_cmpuint(scratch_pool_used(r->pool), ==, 12288);
+    rig_fill(r, 12288, 4096, 'd');
+    park_release(r);
+    g_thread_join(reader);
+    if (by_timer) {
+        while (!limbo_is_empty(r->disk))
+            g_main_context_iteration(NULL, TRUE);
+        g_assert_cmpuint(scratch_pool_used(r->pool), ==, 12288);
+    }
+    assert_view(old, 0, 64 * KIB, 'a');
+    rig_delete(r, old);
+    g_assert_true(limbo_is_empty(r->disk));
+    g_assert_null(r->disk->scratch);
+    rig_free(r);
+}
+
 struct trimming {
     struct rig *rig;
     struct view *other;
@@ -708,6 +748,10 @@ int main(int argc, char **argv)
     g_test_add_func("/view/discard", test_discard);
     g_test_add_func("/view/discard-hands-over", test_discard_hands_over);
     g_test_add_func("/view/long-discard", test_long_discard);
+    g_test_add_data_func("/view/delete-while-a-reader-hangs/timer", "",
+                         test_delete_while_a_reader_hangs);
+    g_test_add_data_func("/view/delete-while-a-reader-hangs/next", NULL,
+                         test_delete_while_a_reader_hangs);
     g_test_add_func("/view/in-use", test_in_use);
     return g_test_run();
 }
