@@ -40,6 +40,10 @@ class EndRun(Run):
         self.control.reset()
         if self.at_the_end:
             self.control.arm(self.at_the_end)
+        # The server may end before it has any of the rest, so there is something of each kind first.
+        self.requests(clients[0][0], (WRITE, 310, 1, 0x83, FUA), (FLUSH, 0, 0, 0))
+        self.requests(clients[1][0], (WRITE_ZEROES, 940, 16, 0), (TRIM, 960, 8, 0))
+        self.requests(clients[3][0], (READ, 0, 16, 0))
         cookies = [self.send(c, requests) for c, requests in clients]
         self.q.write({"execute": "transaction", "arguments": {"actions": [
             {"type": "block-dirty-bitmap-add", "data": {"node": "vdb", "name": "late"}},
