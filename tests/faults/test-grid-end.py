@@ -3,11 +3,13 @@
 """Calls fail while the server ends by SIGTERM, with requests of all clients and a command under
 way: see README.md."""
 
+import contextlib
 import errno
 import functools
 import os
 import signal
 
+from fleece import QmpError
 from grid import SHORT
 import rows
 from scenario import FLUSH, FUA, READ, Run, TRIM, WRITE, WRITE_ZEROES
@@ -44,10 +46,13 @@ class EndRun(Run):
         self.requests(clients[0][0], (WRITE, 310, 1, 0x83, FUA), (FLUSH, 0, 0, 0))
         self.requests(clients[1][0], (WRITE_ZEROES, 940, 16, 0), (TRIM, 960, 8, 0))
         self.requests(clients[3][0], (READ, 0, 16, 0))
+        with contextlib.suppress(QmpError, EOFError, OSError):
+            self.q.cmd("view-create", disk="vdb", name="early")
         cookies = [self.send(c, requests) for c, requests in clients]
-        self.q.write({"execute": "transaction", "arguments": {"actions": [
-            {"type": "block-dirty-bitmap-add", "data": {"node": "vdb", "name": "late"}},
-            {"type": "view-create", "data": {"disk": "vdb", "name": "late"}}]}})
+        with contextlib.suppress(OSError):
+            self.q.write({"execute": "transaction", "arguments": {"actions": [
+                {"type": "block-dirty-bitmap-add", "data": {"node": "vdb", "name": "late"}},
+                {"type": "view-create", "data": {"disk": "vdb", "name": "late"}}]}})
         self.server.process.send_signal(signal.SIGTERM)
         for (c, requests), sent in zip(clients, cookies):
             self.answers(c, requests, sent)
