@@ -74,6 +74,11 @@ needed_for_tests='
   libtsan         -                  libtsan
 '
 
+# Without these some tests are skipped.
+wanted_for_tests='
+  nbd-client      nbd-client         nbd
+'
+
 # debian or fedora: whose names the machine's packages have.
 family() {
     local ID='' ID_LIKE=''
@@ -251,6 +256,7 @@ probe_tsan() {
 cmd_test() {
     local name options wrapper=()
     install_packages "$needed_to_build" "$needed_for_demo" "$needed_for_tests"
+    (install_packages "$wanted_for_tests") || say "The tests that want it will be skipped"
     fetch_kernel
     export FLEECE_GUEST_KERNEL=$build/kernel
     make_targets=(check TESTS=) # builds all, and the test programs, and runs none
