@@ -13,7 +13,7 @@ from tap import note, skip
 
 LONG = bool(os.environ.get("FLEECE_LONG"))
 TRACE = bool(os.environ.get("FAULT_TRACE"))
-SHORT_ROW = 12  # n of each row in a default run
+SHORT_ROW = 12 if SANITIZER == "no" else 6  # n of each row in a default run
 
 
 def play(scenario, folder, fault, policy):
