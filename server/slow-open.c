@@ -20,8 +20,8 @@ static void *watch(void *opaque)
         r = sem_clockwait(&w->ended, CLOCK_MONOTONIC, &until);
     while (r < 0 && errno == EINTR);
     if (r < 0)
-        log_info("warning: disk %s: %s: not open after %u s: it waits for something that does not "
-                 "answer (a server cannot be its own disk)",
+        log_info("warning: disk %s: %s: not open after %u s: it is slow, or waits for what does "
+                 "not answer (a server cannot be its own disk)",
                  w->disk, w->driver, w->seconds);
     return NULL;
 }

@@ -165,11 +165,8 @@ int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
 
 /* ---- changing ---- */
 
-static int keep_pieces(struct node_io *io, uint64_t length, uint64_t offset);
-
-/* Enter the gate, keep, mark. 0: the caller changes the image (`clears`: to zeroes), then leaves
- * the gate. */
-static int begin_change(struct node_io *io, uint64_t length, uint64_t offset, bool clears)
+/* Enter the gate, keep, mark. 0: the caller changes the image, then leaves the gate. */
+static int begin_change(struct node_io *io, uint64_t length, uint64_t offset)
 {
     struct disk *d = io->disk;
     int error;
@@ -177,8 +174,7 @@ static int begin_change(struct node_io *io, uint64_t length, uint64_t offset, bo
     gate_enter(io->slot);
     disk_at(d, POINT_WRITE_ENTERED, offset);
     if (atomic_load_explicit(&d->newest, memory_order_relaxed)) {
-        error = clears && length > VIEW_TOUCHED_UNIT ? keep_pieces(io, length, offset)
-                                                     : view_keep(d, io->handle, offset, length);
+        error = view_keep(d, io->handle, offset, length);
         if (error < 0) {
             gate_leave(io->slot);
             return error;
@@ -205,7 +201,7 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
 
     if (error < 0 || length == 0)
         return error;
-    error = begin_change(io, length, offset, false);
+    error = begin_change(io, length, offset);
     if (error < 0)
         return error;
     if (h->fd >= 0 && !(flags & BACKEND_FUA))
@@ -253,7 +249,9 @@ static uint64_t hole_at(struct backend_handle *h, uint64_t offset, uint64_t leng
 /* Inside the gate, bits set, a view is there. What is a hole stays one: nothing changes, so nothing
  * need be kept. So trimming a huge sparse disk under a view costs no memory for marks. (A writer
  * that fills the hole meanwhile keeps it first, as any writer does.) With FUA the backend is asked
- * all the same: that it is a hole may not be on the medium yet. */
+ * all the same: that it is a hole may not be on the medium yet.
+ *
+ * `op` NULL: only keep, for what is then cleared in one piece, whose holes still read as zeroes. */
 static int clear_pieces(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
                         clear_op op)
 {
@@ -262,7 +260,7 @@ static int clear_pieces(struct node_io *io, uint64_t length, uint64_t offset, ui
         uint64_t n = hole ? hole : piece_at(offset, length);
         int error = hole ? 0 : view_keep(io->disk, io->handle, offset, n);
 
-        if (error == 0 && (!hole || (flags & BACKEND_FUA)))
+        if (error == 0 && op && (!hole || (flags & BACKEND_FUA)))
             error = op(io->handle, n, offset, flags);
         if (error < 0)
             return error;
@@ -272,46 +270,31 @@ static int clear_pieces(struct node_io *io, uint64_t length, uint64_t offset, ui
     return 0;
 }
 
-/* The same for what has to be cleared in one piece, before it is: what is a hole now will still
- * read as zeroes, so no view needs it kept. */
-static int keep_pieces(struct node_io *io, uint64_t length, uint64_t offset)
-{
-    int error = 0;
-
-    while (length > 0 && error == 0) {
-        uint64_t hole = hole_at(io->handle, offset, length);
-        uint64_t n = hole ? hole : piece_at(offset, length);
-
-        if (!hole)
-            error = view_keep(io->disk, io->handle, offset, n);
-        offset += n;
-        length -= n;
-    }
-    return error;
-}
-
-/* Zero or trim, either of which leaves holes where there were holes if `sparse`. */
+/* Zero or trim, either of which leaves holes where there were holes if `sparse`; else it goes to
+ * the backend in one piece. */
 static int clear_range(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
                        bool sparse, clear_op op)
 {
     struct disk *d = io->disk;
-    int error;
+    bool done = false;
+    int error = 0;
 
-    if (sparse && length > VIEW_TOUCHED_UNIT) {
+    if (length <= VIEW_TOUCHED_UNIT) {
+        error = begin_change(io, length, offset);
+        if (error < 0)
+            return error;
+    } else {
         gate_enter(io->slot);
         disk_at(d, POINT_WRITE_ENTERED, offset);
         tracker_mark(d->tracker, offset, length);
         disk_at(d, POINT_WRITE_MARKED, offset);
-        if (atomic_load_explicit(&d->newest, memory_order_relaxed))
-            error = clear_pieces(io, length, offset, flags, op);
-        else
-            error = op(io->handle, length, offset, flags);
-    } else {
-        error = begin_change(io, length, offset, true);
-        if (error < 0)
-            return error;
-        error = op(io->handle, length, offset, flags);
+        if (atomic_load_explicit(&d->newest, memory_order_relaxed)) {
+            error = clear_pieces(io, length, offset, flags, sparse ? op : NULL);
+            done = sparse;
+        }
     }
+    if (error == 0 && !done)
+        error = op(io->handle, length, offset, flags);
     gate_leave(io->slot);
     return error;
 }

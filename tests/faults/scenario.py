@@ -227,6 +227,7 @@ class Run:
         return cookies
 
     def answers(self, c, requests, cookies):
+        """What comes for requests of which send() has given the cookies: as requests()."""
         results, replies = [None] * len(requests), [[] for _ in requests]
         is_open = getattr(c, "is_open", True)
         try:
