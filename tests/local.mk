@@ -13,6 +13,7 @@ unit_tests = \
 	tests/unit/test-schedules \
 	tests/unit/test-size \
 	tests/unit/test-view \
+	tests/unit/test-view-trim \
 	tests/unit/error \
 	tests/unit/test-qmp-args \
 	tests/unit/test-qmp-monitor \
@@ -120,7 +121,8 @@ tsan_tests = \
 	tests/unit/test-instant \
 	tests/unit/test-model \
 	tests/unit/test-tls \
-	tests/unit/test-view
+	tests/unit/test-view \
+	tests/unit/test-view-trim
 
 # Long runs, only by `make check-long`; $FLEECE_LONG is set for them.
 long_tests =
@@ -143,6 +145,7 @@ disk_harness = \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
+tests_unit_test_view_trim_SOURCES = tests/unit/test-view-trim.c $(disk_harness)
 tests_unit_test_model_SOURCES = \
 	tests/unit/test-model.c tests/unit/model.h \
 	tests/unit/model-bitmap.c tests/unit/model-chain.c tests/unit/model-guest.c \

@@ -118,6 +118,14 @@ void rig_delete(struct rig *r, struct view *v)
     g_assert_no_error(error);
 }
 
+uint64_t rig_kept(struct view *v)
+{
+    struct view_info info;
+
+    view_info(v, &info);
+    return info.scratch_bytes;
+}
+
 void rig_bitmap(struct rig *r, const char *name, uint32_t granularity)
 {
     struct instant *i = instant_new();

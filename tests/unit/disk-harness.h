@@ -40,6 +40,8 @@ void rig_free(struct rig *r);
 
 struct view *rig_view(struct rig *r, const char *name, enum cbw_error on_error, uint64_t limit);
 void rig_delete(struct rig *r, struct view *v);
+/* Bytes of scratch that a view has. */
+uint64_t rig_kept(struct view *v);
 void rig_bitmap(struct rig *r, const char *name, uint32_t granularity);
 uint64_t rig_count(struct rig *r, const char *bitmap);
 

@@ -11,14 +11,6 @@
 #include <sched.h>
 #include <string.h>
 
-static uint64_t kept(struct view *v)
-{
-    struct view_info info;
-
-    view_info(v, &info);
-    return info.scratch_bytes;
-}
-
 static bool broken(struct view *v)
 {
     struct view_info info;
@@ -47,16 +39,16 @@ static void test_keeps_once(void)
     rig_fill(r, 0, 1 * MIB, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
     rig_fill(r, 8192, 4096, 'b');
-    g_assert_cmpuint(kept(v), ==, 4096);
+    g_assert_cmpuint(rig_kept(v), ==, 4096);
     rig_fill(r, 8192, 4096, 'c');
     rig_fill(r, 8200, 1, 'd');
-    g_assert_cmpuint(kept(v), ==, 4096);
+    g_assert_cmpuint(rig_kept(v), ==, 4096);
     rig_fill(r, 4095, 2, 'e'); /* two blocks, by one byte each */
-    g_assert_cmpuint(kept(v), ==, 3 * 4096);
+    g_assert_cmpuint(rig_kept(v), ==, 3 * 4096);
     assert_view(v, 0, 1 * MIB, 'a');
     g_assert_true(node_is(disk_node(r->disk), 4095, 2, 'e'));
     rig_fill(r, 0, 1 * MIB, 'f');
-    g_assert_cmpuint(kept(v), ==, 1 * MIB);
+    g_assert_cmpuint(rig_kept(v), ==, 1 * MIB);
     assert_view(v, 0, 1 * MIB, 'a');
     rig_delete(r, v);
     rig_free(r);
@@ -76,7 +68,7 @@ static void test_zeroes_and_holes(void)
     rig_fill(r, 0, 512 * KIB, 'b');
     g_assert_cmpint(node_trim(r->io, 256 * KIB, 512 * KIB, 0), ==, 0);
     g_assert_cmpint(node_zero(r->io, 4096, 0, BACKEND_MAY_TRIM), ==, 0);
-    g_assert_cmpuint(kept(v), ==, 4096);
+    g_assert_cmpuint(rig_kept(v), ==, 4096);
     assert_view(v, 0, 4096, 'a');
     assert_view(v, 4096, 1 * MIB - 4096, 0);
 
@@ -105,7 +97,7 @@ static void test_trim_of_holes_reads_nothing(void)
     g_assert_cmpint(node_trim(r->io, 64 * MIB, 0, 0), ==, 0);
     g_assert_cmpuint(fake_backend_bytes_read(r->backend), ==, 0);
     g_assert_cmpuint(fake_backend_calls(r->backend, FAKE_TRIM), ==, 0);
-    g_assert_cmpuint(kept(v), ==, 0);
+    g_assert_cmpuint(rig_kept(v), ==, 0);
     g_assert_cmpuint(bitmap_count(v->touched), ==, 0);
     g_assert_cmpuint(rig_count(r, "b"), ==, 64 * MIB);
     rig_delete(r, v);
@@ -113,7 +105,7 @@ static void test_trim_of_holes_reads_nothing(void)
     rig_fill(r, 33 * MIB, 4096, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
     g_assert_cmpint(node_zero(r->io, 64 * MIB, 0, BACKEND_MAY_TRIM), ==, 0);
-    g_assert_cmpuint(kept(v), ==, 4096);
+    g_assert_cmpuint(rig_kept(v), ==, 4096);
     g_assert_cmpuint(bitmap_count(v->touched), ==, VIEW_TOUCHED_UNIT);
     assert_view(v, 33 * MIB, 4096, 'a');
     assert_view(v, 34 * MIB, 1 * MIB, 0);
@@ -137,7 +129,7 @@ static void test_zero_of_holes(gconstpointer flags)
     rig_fill(r, 33 * MIB, 4096, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
     g_assert_cmpint(node_zero(r->io, 64 * MIB, 0, GPOINTER_TO_UINT(flags)), ==, 0);
-    g_assert_cmpuint(kept(v), ==, 4096);
+    g_assert_cmpuint(rig_kept(v), ==, 4096);
     g_assert_cmpuint(bitmap_count(v->touched), ==, VIEW_TOUCHED_UNIT);
     assert_view(v, 33 * MIB, 4096, 'a');
     assert_view(v, 34 * MIB, 1 * MIB, 0);
@@ -176,7 +168,7 @@ static void test_min_block_is_the_unit(void)
     rig_fill(r, 0, 1 * MIB, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
     rig_fill(r, 65536, 65536, 'b');
-    g_assert_cmpuint(kept(v), ==, 65536);
+    g_assert_cmpuint(rig_kept(v), ==, 65536);
     assert_view(v, 0, 1 * MIB, 'a');
     rig_free(r);
 }
@@ -196,9 +188,9 @@ static void test_chain(gconstpointer order_string)
     rig_fill(r, 64 * KIB, 128 * KIB, 'c');
     v[2] = rig_view(r, "v2", CBW_BREAK_SNAPSHOT, 0);
     rig_fill(r, 0, 256 * KIB, 'd');
-    g_assert_cmpuint(kept(v[0]), ==, 128 * KIB);
-    g_assert_cmpuint(kept(v[1]), ==, 128 * KIB);
-    g_assert_cmpuint(kept(v[2]), ==, 256 * KIB);
+    g_assert_cmpuint(rig_kept(v[0]), ==, 128 * KIB);
+    g_assert_cmpuint(rig_kept(v[1]), ==, 128 * KIB);
+    g_assert_cmpuint(rig_kept(v[2]), ==, 256 * KIB);
 
     for (int step = 0; step <= 3; step++) {
         if (!gone[0])
@@ -271,7 +263,7 @@ static void test_reader_and_writer_meet_copying(gconstpointer point)
     g_thread_join(first);
     g_thread_join(second);
     assert_view(v, 0, 64 * KIB, 'a');
-    g_assert_cmpuint(kept(v), ==, 8192);
+    g_assert_cmpuint(rig_kept(v), ==, 8192);
     rig_free(r);
 }
 
@@ -357,7 +349,7 @@ static void test_write_in_mid_deletion(void)
     park_release(r);
     g_thread_join(deleter);
     assert_view(old, 0, 64 * KIB, 'a');
-    g_assert_cmpuint(kept(old), ==, 12288);
+    g_assert_cmpuint(rig_kept(old), ==, 12288);
     rig_free(r);
 }
 
@@ -392,7 +384,7 @@ static void test_write_hangs_in_mid_deletion(void)
     park_release(r);
     g_thread_join(deleter);
     g_assert_true(broken(new));
-    g_assert_cmpuint(kept(new), ==, 0);
+    g_assert_cmpuint(rig_kept(new), ==, 0);
     g_assert_cmpuint(scratch_pool_used(r->pool), ==, 8192);
     g_assert_cmpint(try_read(new, 0, 4096), ==, -EIO);
     writer = rig_fill_thread(r, 8192, 4096, 'd');
@@ -453,7 +445,7 @@ static void test_break_snapshot(void)
     g_assert_true(info.broken);
     g_assert_nonnull(strstr(info.reason, "disk vda: scratch: write at "));
     rig_fill(r, 0, 64 * KIB, 'c'); /* and nothing more is kept for it */
-    g_assert_cmpuint(kept(v), ==, 4096);
+    g_assert_cmpuint(rig_kept(v), ==, 4096);
     rig_delete(r, v);
     rig_free(r);
 }
@@ -563,53 +555,7 @@ static void test_backend_cannot_read(void)
     rig_free(r);
 }
 
-/* ---- TRIM of a view ---- */
-
-static void test_discard(void)
-{
-    struct rig *r = rig_new(64 * KIB, 0);
-    struct view *v;
-    struct node_io *io;
-
-    rig_fill(r, 0, 64 * KIB, 'a');
-    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
-    rig_fill(r, 0, 16384, 'b');
-    g_assert_cmpint(node_io_open(view_node(v), false, true, NULL, &io, NULL), ==, 0);
-    g_assert_true(node_io_info(io)->can_trim);
-    g_assert_cmpint(node_trim(io, 16384 + 1, 4095, 0), ==, 0); /* whole blocks only: 1, 2, 3, 4 */
-    g_assert_cmpuint(kept(v), ==, 4096);
-    assert_view(v, 0, 4096, 'a');
-    assert_view(v, 4096, 16384, 0);
-    rig_fill(r, 16384, 8192, 'c'); /* block 4 was trimmed, block 5 not */
-    g_assert_cmpuint(kept(v), ==, 8192);
-    assert_view(v, 20480, 64 * KIB - 20480, 'a');
-    node_io_close(io);
-    rig_free(r);
-}
-
-/* What the newer view's client drops, the older one still has. */
-static void test_discard_hands_over(void)
-{
-    struct rig *r = rig_new(64 * KIB, 0);
-    struct view *old, *new;
-    struct node_io *io;
-
-    rig_fill(r, 0, 64 * KIB, 'a');
-    old = rig_view(r, "old", CBW_BREAK_SNAPSHOT, 0);
-    rig_fill(r, 0, 4096, 'b');
-    new = rig_view(r, "new", CBW_BREAK_SNAPSHOT, 0);
-    rig_fill(r, 0, 8192, 'c');
-    g_assert_cmpint(node_io_open(view_node(new), false, true, NULL, &io, NULL), ==, 0);
-    g_assert_cmpint(node_trim(io, 64 * KIB, 0, 0), ==, 0);
-    g_assert_cmpuint(kept(new), ==, 0);
-    g_assert_cmpuint(kept(old), ==, 8192);
-    rig_fill(r, 0, 64 * KIB, 'd'); /* nothing is kept for `new` any more, all for `old` */
-    g_assert_cmpuint(kept(new), ==, 0);
-    assert_view(old, 0, 64 * KIB, 'a');
-    assert_view(new, 0, 64 * KIB, 0);
-    node_io_close(io);
-    rig_free(r);
-}
+/* ---- deletion ---- */
 
 /* A view is deleted while the read of an older one hangs: the deletion does not hang with it. What
  * that reader may have met is given back when it has gone: by a timer, or by who deletes next. */
@@ -648,51 +594,6 @@ static void test_delete_while_a_reader_hangs(gconstpointer by_timer)
     rig_delete(r, old);
     g_assert_true(limbo_is_empty(r->disk));
     g_assert_null(r->disk->scratch);
-    rig_free(r);
-}
-
-struct trimming {
-    struct rig *rig;
-    struct view *other;
-    unsigned pieces;
-};
-
-static int delete_the_other(void *opaque, enum disk_point point, uint64_t offset)
-{
-    struct trimming *t = opaque;
-
-    if (point != POINT_VIEW_TRIMMED)
-        return 0;
-    if (t->pieces++ == 0)
-        rig_delete(t->rig, t->other);
-    return 0;
-}
-
-/* A long TRIM of a view does not keep others from theirs, of other views of the disk, until it has
- * come to its end. */
-static void test_long_discard(void)
-{
-    const uint64_t size = 600 * MIB;
-    struct rig *r = rig_new(size, 0);
-    struct trimming t = {.rig = r};
-    struct disk_hooks hooks = {.at = delete_the_other, .opaque = &t};
-    struct view *v;
-    struct node_io *io;
-
-    t.other = rig_view(r, "other", CBW_BREAK_SNAPSHOT, 0);
-    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
-    rig_fill(r, 300 * MIB, 8192, 'b');
-    g_assert_cmpint(node_io_open(view_node(v), false, true, NULL, &io, NULL), ==, 0);
-    r->disk->hooks = &hooks;
-    g_assert_cmpint(node_trim(io, size - 4096, 0, 0), ==, 0);
-    r->disk->hooks = &r->hooks;
-    g_assert_cmpuint(t.pieces, >=, 2);
-    g_assert_cmpuint(kept(v), ==, 0);
-    rig_fill(r, 0, 8192, 'c'); /* trimmed: not kept */
-    rig_fill(r, size - 4096, 4096, 'c');
-    g_assert_cmpuint(kept(v), ==, 0); /* a hole */
-    assert_view(v, 300 * MIB, 8192, 0);
-    node_io_close(io);
     rig_free(r);
 }
 
@@ -745,9 +646,6 @@ int main(int argc, char **argv)
     g_test_add_func("/view/own-limit", test_own_limit);
     g_test_add_func("/view/pool-limit", test_pool_limit);
     g_test_add_func("/view/backend-cannot-read", test_backend_cannot_read);
-    g_test_add_func("/view/discard", test_discard);
-    g_test_add_func("/view/discard-hands-over", test_discard_hands_over);
-    g_test_add_func("/view/long-discard", test_long_discard);
     g_test_add_data_func("/view/delete-while-a-reader-hangs/timer", "",
                          test_delete_while_a_reader_hangs);
     g_test_add_data_func("/view/delete-while-a-reader-hangs/next", NULL,
