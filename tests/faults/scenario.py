@@ -409,12 +409,22 @@ class Run:
         if self.q:
             self.q.close()
         self.q = None
+        self.drain()
         self.verify_views()
         for disk in self.images:
             self.verify_disk(disk)
         self.fault = fault
         self.verify_log(told[0], fired, what)
         return calls, fired
+
+    def drain(self):
+        """An instant of both disks: what failed in a write under way, of who has hung up on it, has
+        failed by then, and has broken the view that it breaks."""
+        self.ask("query-version")
+        for kind in "add", "remove":
+            self.q.cmd("transaction", actions=[
+                {"type": f"block-dirty-bitmap-{kind}", "data": {"node": disk, "name": "drain"}}
+                for disk in self.images])
 
     def verify_views(self):
         broken = {v["name"]: v for v in self.ask("query-views") if v["broken"]}
