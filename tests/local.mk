@@ -7,6 +7,7 @@ unit_tests = \
 	tests/unit/accept \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
+	tests/unit/test-instant-gates \
 	tests/unit/test-model \
 	tests/unit/test-node-read \
 	tests/unit/test-scratch \
@@ -119,6 +120,7 @@ tsan_tests = \
 	tests/unit/log-limit \
 	tests/unit/test-bitmap \
 	tests/unit/test-instant \
+	tests/unit/test-instant-gates \
 	tests/unit/test-model \
 	tests/unit/test-tls \
 	tests/unit/test-view \
@@ -144,6 +146,7 @@ disk_harness = \
 	tests/unit/disk-harness.c tests/unit/disk-harness.h \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
+tests_unit_test_instant_gates_SOURCES = tests/unit/test-instant-gates.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
 tests_unit_test_view_trim_SOURCES = tests/unit/test-view-trim.c $(disk_harness)
 tests_unit_test_model_SOURCES = \

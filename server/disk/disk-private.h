@@ -2,16 +2,21 @@
 /*
  * How a disk works inside, for the files of server/disk/ and their tests.
  *
- * Who may change what
- *   newest, view.older/newer, tracker     only under the closed gate (gate.h), by the control
- * thread. Writers, inside the gate, read them as they please; view readers, inside `readers` (a
- * grace), follow view.newer. view.map[]                            see view-keep.c: by
- * compare-and-swap bitmaps, views (the lists)            under `lock` a dirty_bitmap's fields under
- * its own lock
+ * Who may change what:
  *
- * Lock order: chain_turn; chain_lock; gates, in the name order of their disks; `lock`; a
- * dirty_bitmap's or a view's lock; the registry's. I/O threads take none of these on the common
- * way.
+ * - newest, view.older, view.newer, tracker: the control thread, under the closed gate (gate.h).
+ *   Writers, inside the gate, read them as they please; view readers, inside `readers` (a grace),
+ *   follow view.newer.
+ *
+ * - view.map[]: by compare-and-swap, see view-keep.c.
+ *
+ * - bitmaps, views (the lists): under `lock`.
+ *
+ * - a dirty_bitmap's fields: under its own lock.
+ *
+ * Lock order: chain_turn; chain_lock; gates, in any order, because inside one nobody waits for
+ * another; `lock`; a dirty_bitmap's or a view's lock; the registry's. I/O threads take none of
+ * these on the common way.
  */
 #ifndef SERVER_DISK_DISK_PRIVATE_H
 #define SERVER_DISK_DISK_PRIVATE_H
@@ -32,6 +37,8 @@ enum disk_point {
     POINT_SCRATCH_WRITE,  /* about to write scratch: a negative errno makes it fail so */
     POINT_WRITE_MARKED,   /* old data kept, bits set, backend not yet called */
     POINT_VIEW_BASE_READ, /* a view's reader between its read of the disk and its second look */
+    POINT_SHADOWED,       /* an instant: a disk's writes go into its shadows too, nothing is copied */
+    POINT_BITS_COPIED,    /* an instant: bits are copied, the gates are open still */
     POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */
     POINT_HANDED_OVER,    /* view_delete: blocks handed to the older view, chain not yet changed */
     POINT_VIEW_TRIMMED,   /* a piece of a long TRIM of a view is done, its lock not held */

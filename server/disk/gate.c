@@ -61,10 +61,14 @@ static bool anybody_inside(struct gate *g)
     return found;
 }
 
-bool gate_close(struct gate *g, gint64 deadline)
+void gate_shut(struct gate *g)
 {
     g_assert(!atomic_load(&g->closed));
     atomic_store(&g->closed, 1);
+}
+
+bool gate_drain(struct gate *g, gint64 deadline)
+{
     for (;;) {
         uint32_t left = atomic_load(&g->left);
         gint64 rest;
@@ -72,10 +76,8 @@ bool gate_close(struct gate *g, gint64 deadline)
         if (!anybody_inside(g))
             return true;
         rest = deadline - g_get_monotonic_time();
-        if (rest <= 0) {
-            gate_open(g);
+        if (rest <= 0)
             return false;
-        }
         futex_wait(&g->left, left,
                    &(struct timespec){.tv_sec = rest / G_USEC_PER_SEC,
                                       .tv_nsec = rest % G_USEC_PER_SEC * 1000});
@@ -86,6 +88,15 @@ void gate_open(struct gate *g)
 {
     atomic_store(&g->closed, 0);
     futex_wake_all(&g->closed);
+}
+
+bool gate_close(struct gate *g, gint64 deadline)
+{
+    gate_shut(g);
+    if (gate_drain(g, deadline))
+        return true;
+    gate_open(g);
+    return false;
 }
 
 /* A reader counts itself under the phase it sees, and looks again: if the phase changed in between,

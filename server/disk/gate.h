@@ -57,10 +57,18 @@ static inline void gate_leave(struct gate_slot *s)
     }
 }
 
-/* Close and wait until nobody is inside, at most until `deadline` (g_get_monotonic_time). False:
- * time ran out, the gate is open again. Control thread; not while closed. */
-bool gate_close(struct gate *g, gint64 deadline);
+/* The three of these and gate_close: control thread.
+ *
+ * Let nobody in from now on; who is inside stays. Not while shut. Several gates that are to be
+ * closed at one instant are all shut before the first is drained: their guests then wait for the
+ * longest drain and not for the sum of them. */
+void gate_shut(struct gate *g);
+/* Wait until nobody is inside a gate that is shut, at most until `deadline`
+ * (g_get_monotonic_time). False: time ran out; the gate is still shut. */
+bool gate_drain(struct gate *g, gint64 deadline);
 void gate_open(struct gate *g);
+/* Shut and drain one gate. False: time ran out, the gate is open again. */
+bool gate_close(struct gate *g, gint64 deadline);
 
 struct grace {
     atomic_uint phase;

@@ -4,17 +4,21 @@
  *
  * Actions do not touch a disk. Each works on a *stage*: what the disk's bitmaps will be, as the
  * actions before it have left them. When all are staged, instant_commit makes the new trackers and
- * lists (the last thing that can fail), closes the gates of all staged disks in name order, swaps
- * pointers, and opens the gates. To abort is to throw the stages away.
+ * lists, shuts the gates of all staged disks, and then waits until nobody is inside any of them
+ * (the last thing that can fail): a guest's pause is the longest of these waits and not their sum.
+ * It swaps pointers, and opens the gates. To abort is to throw the stages away.
  *
  * A merge is the difficult one: target | source has to be right at the instant, yet copying bits
  * takes time, and guests write meanwhile. So the result is a new bitmap, and before the copying
  * begins it is made a *shadow*: the disks whose writes go into the target or the source record into
  * it too. Whatever is written before the instant is then in the copy or came by the shadow, and the
- * instant itself copies nothing. Each staged bitmap knows its *feeds*: the disks whose writes go
- * into its bits before the instant. A bitmap that is staged fresh (added, cleared) has none. Where
- * the source has the coarser granules, a write goes into the shadow as one to all of its granule,
- * as it would by the copy: so the result does not depend on when it came.
+ * instant itself copies nothing. The actions only note what is to be copied: instant_commit makes
+ * all shadows of a disk at once, with one swap of its tracker, and copies then, in the order of the
+ * actions. Each staged bitmap knows its *feeds*: the disks whose writes go into its bits before the
+ * instant. A bitmap that is staged fresh (added, cleared) has none. Where the source has the
+ * coarser granules, a write goes into the shadow as one to all of its granule, as it would by the
+ * copy: so the result does not depend on when it came. Bits from which something is to be copied
+ * are not changed any more by later actions (`ours`): they get a copy of their own first.
  *
  * A resize uses the same: bitmaps of the new size, shadows while the old bits are copied.
  */
@@ -31,12 +35,29 @@
 
 /* ---- actions ---- */
 
+static void copy_clear(gpointer p)
+{
+    struct copy *c = p;
+
+    bitmap_unref(c->to);
+    bitmap_unref(c->from);
+}
+
 struct instant *instant_new(void)
 {
     struct instant *i = g_new0(struct instant, 1);
 
     i->stages = g_ptr_array_new_with_free_func(stage_free);
+    i->copies = g_array_new(FALSE, FALSE, sizeof(struct copy));
+    g_array_set_clear_func(i->copies, copy_clear);
     return i;
+}
+
+static void instant_free(struct instant *i)
+{
+    g_array_unref(i->copies);
+    g_ptr_array_unref(i->stages);
+    g_free(i);
 }
 
 int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint32_t granularity,
@@ -126,9 +147,8 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
         return 0;
     if (!t->ours && stage_make_own(i, t, bitmap_size(t->bits), err) < 0)
         return -1;
-    if (stage_add_feeds(i, t, s->feeds, err) < 0)
-        return -1;
-    bitmap_merge(t->bits, s->bits);
+    stage_merge(i, t, s->bits, s->feeds);
+    s->ours = false;
     return 0;
 }
 
@@ -186,11 +206,9 @@ static bool stays(const struct stage *st, const struct dirty_bitmap *db)
 static void flip(struct stage *st, int64_t now)
 {
     struct disk *d = st->disk;
-    struct tracker *tracker = d->tracker;
     GPtrArray *list;
 
-    d->tracker = st->tracker;
-    st->tracker = tracker;
+    stage_swap_tracker(st);
     pthread_mutex_lock(&d->lock);
     list = d->bitmaps;
     d->bitmaps = st->list;
@@ -212,41 +230,17 @@ static void flip(struct stage *st, int64_t now)
     }
 }
 
-static void open_gates(struct instant *i)
-{
-    for (unsigned k = 0; k < i->stages->len; k++) {
-        struct stage *st = i->stages->pdata[k];
-
-        if (st->closed)
-            gate_open(&st->disk->gate);
-        st->closed = false;
-    }
-}
-
-static int close_gates(struct instant *i, GError **err)
-{
-    gint64 begin = g_get_monotonic_time();
-
-    for (unsigned k = 0; k < i->stages->len; k++) {
-        struct stage *st = i->stages->pdata[k];
-
-        st->closed = gate_close(&st->disk->gate, begin + st->disk->drain_usec);
-        if (!st->closed) {
-            fail_drain(st->disk, err);
-            open_gates(i);
-            return -1;
-        }
-    }
-    return 0;
-}
-
 int instant_commit(struct instant *i, GError **err)
 {
     int64_t now; /* one for all: that is how one knows which views belong together */
 
+    if (stages_copy_bits(i, err) < 0) {
+        instant_abort(i);
+        return -1;
+    }
     for (unsigned k = 0; k < i->stages->len; k++)
         prepare(i->stages->pdata[k]);
-    if (close_gates(i, err) < 0) {
+    if (stages_close_gates(i, err) < 0) {
         instant_abort(i);
         return -1;
     }
@@ -258,17 +252,16 @@ int instant_commit(struct instant *i, GError **err)
 
         /* A resize is an instant of its own, so nothing was flipped yet. */
         if (stage_resize(st, err) < 0) {
-            open_gates(i);
+            stages_open_gates(i);
             instant_abort(i);
             return -1;
         }
         flip(st, now);
     }
-    open_gates(i);
+    stages_open_gates(i);
     for (unsigned k = 0; k < i->stages->len; k++)
         g_ptr_array_set_free_func(((struct stage *)i->stages->pdata[k])->views, NULL);
-    g_ptr_array_unref(i->stages);
-    g_free(i);
+    instant_free(i);
     return 0;
 }
 
@@ -276,6 +269,5 @@ void instant_abort(struct instant *i)
 {
     for (unsigned k = 0; k < i->stages->len; k++)
         stage_remove_shadows(i->stages->pdata[k]);
-    g_ptr_array_unref(i->stages);
-    g_free(i);
+    instant_free(i);
 }

@@ -4,8 +4,8 @@
  * one point between guest writes, or not at all.
  *
  * Use: instant_new; add actions in order (each sees the effects of those before it; the first error
- * ends the attempt); instant_commit, which closes the gates of all disks concerned in name order,
- * waits for the writes under way, flips, and opens; or instant_abort, which leaves nothing behind.
+ * ends the attempt); instant_commit, which shuts the gates of all disks concerned, waits for the
+ * writes under way on any of them, flips, and opens; or instant_abort, which leaves nothing behind.
  * Single commands are instants with one action. Error texts are QEMU's (reference/qmp.md).
  *
  * Control thread only; one instant at a time.

@@ -47,6 +47,11 @@ static void unref_bitmap(gpointer bits)
     bitmap_unref(bits);
 }
 
+static void unref_mark(gpointer mark)
+{
+    bitmap_unref(((struct mark *)mark)->bits);
+}
+
 static void free_view(gpointer v)
 {
     view_free(v);
@@ -59,7 +64,8 @@ static struct stage *stage_new(struct disk *d)
 
     st->disk = d;
     st->bitmaps = g_ptr_array_new_with_free_func(staged_bitmap_free);
-    st->shadows = g_ptr_array_new_with_free_func(unref_bitmap);
+    st->shadows = mark_array_new();
+    g_array_set_clear_func(st->shadows, unref_mark);
     st->views = g_ptr_array_new_with_free_func(free_view);
     st->garbage = g_ptr_array_new_with_free_func(unref_bitmap);
     for (unsigned i = 0; i < now->len; i++) {
@@ -80,7 +86,7 @@ void stage_free(gpointer p)
 
     tracker_free(st->tracker);
     g_ptr_array_unref(st->bitmaps);
-    g_ptr_array_unref(st->shadows);
+    g_array_unref(st->shadows);
     g_ptr_array_unref(st->views);
     g_ptr_array_unref(st->garbage);
     if (st->list)
@@ -95,17 +101,14 @@ void stage_free(gpointer p)
 struct stage *stage_of(struct instant *i, struct disk *d)
 {
     struct stage *st;
-    unsigned at;
 
-    for (at = 0; at < i->stages->len; at++) {
-        st = i->stages->pdata[at];
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        st = i->stages->pdata[k];
         if (st->disk == d)
             return st;
-        if (strcmp(st->disk->node.name, d->node.name) > 0)
-            break;
     }
     st = stage_new(d);
-    g_ptr_array_insert(i->stages, (int)at, st);
+    g_ptr_array_add(i->stages, st);
     return st;
 }
 
@@ -136,38 +139,42 @@ struct staged_bitmap *stage_find_free(struct stage *st, const char *name, GError
     return s;
 }
 
-/* ---- shadows ---- */
+/* ---- gates ---- */
 
-static bool swap_tracker(struct disk *d, struct tracker *t, gint64 deadline)
+void stages_open_gates(struct instant *i)
 {
-    struct tracker *old;
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = i->stages->pdata[k];
 
-    if (!gate_close(&d->gate, deadline))
-        return false;
-    old = d->tracker;
-    d->tracker = t;
-    gate_open(&d->gate);
-    tracker_free(old);
-    return true;
+        if (st->closed)
+            gate_open(&st->disk->gate);
+        st->closed = false;
+    }
 }
 
-static int add_shadow(struct instant *i, struct feed feed, struct bitmap *bits, GError **err)
+int stages_close_gates(struct instant *i, GError **err)
 {
-    g_autoptr(GArray) marks = mark_array_new();
-    struct disk *d = feed.disk;
-    struct stage *st = stage_of(i, d);
-    struct tracker *t;
+    gint64 begin = g_get_monotonic_time();
 
-    g_array_append_vals(marks, d->tracker->marks, d->tracker->n);
-    mark_array_add(marks, bits, feed.grain);
-    t = tracker_new(marks);
-    if (!swap_tracker(d, t, g_get_monotonic_time() + d->drain_usec)) {
-        tracker_free(t);
-        return fail_drain(d, err);
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = i->stages->pdata[k];
+
+        st->closed = st->tracker != NULL;
+        if (st->closed)
+            gate_shut(&st->disk->gate);
     }
-    g_ptr_array_add(st->shadows, bitmap_ref(bits));
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = i->stages->pdata[k];
+
+        if (st->closed && !gate_drain(&st->disk->gate, begin + st->disk->drain_usec)) {
+            stages_open_gates(i);
+            return fail_drain(st->disk, err);
+        }
+    }
     return 0;
 }
+
+/* ---- shadows ---- */
 
 /* What a feed marks, a coarser one of the same disk marks as well. */
 static bool has_feed(const struct staged_bitmap *s, struct feed feed)
@@ -181,39 +188,85 @@ static bool has_feed(const struct staged_bitmap *s, struct feed feed)
     return false;
 }
 
-int stage_add_feeds(struct instant *i, struct staged_bitmap *s, GArray *feeds, GError **err)
+void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *feeds)
 {
+    struct copy copy = {.to = bitmap_ref(s->bits), .from = bitmap_ref(from)};
+
     for (unsigned k = 0; k < feeds->len; k++) {
         struct feed feed = g_array_index(feeds, struct feed, k);
 
         feed.grain = MAX(feed.grain, s->db->granularity);
         if (has_feed(s, feed))
             continue;
-        if (add_shadow(i, feed, s->bits, err) < 0)
-            return -1;
+        mark_array_add(stage_of(i, feed.disk)->shadows, bitmap_ref(s->bits), feed.grain);
         g_array_append_val(s->feeds, feed);
     }
-    return 0;
+    g_array_append_val(i->copies, copy);
 }
 
 int stage_make_own(struct instant *i, struct staged_bitmap *s, uint64_t size, GError **err)
 {
-    g_autoptr(GArray) feeds = g_steal_pointer(&s->feeds);
-    struct bitmap *old = s->bits;
-    int result;
+    struct bitmap *bits = bitmap_new(size, s->db->granularity, err), *old = s->bits;
+    g_autoptr(GArray) feeds = NULL;
 
-    s->feeds = feeds_new();
-    s->bits = bitmap_new(size, s->db->granularity, err);
-    if (!s->bits) {
-        s->bits = old;
+    if (!bits)
         return -1;
-    }
+    feeds = g_steal_pointer(&s->feeds);
+    s->feeds = feeds_new();
+    s->bits = bits;
     s->ours = true;
-    result = stage_add_feeds(i, s, feeds, err);
-    if (result == 0)
-        bitmap_merge(s->bits, old);
+    stage_merge(i, s, old, feeds);
     bitmap_unref(old);
-    return result;
+    return 0;
+}
+
+static void prepare_shadows(struct stage *st)
+{
+    g_autoptr(GArray) marks = mark_array_new();
+
+    if (st->shadows->len == 0)
+        return;
+    g_array_append_vals(marks, st->disk->tracker->marks, st->disk->tracker->n);
+    g_array_append_vals(marks, st->shadows->data, st->shadows->len);
+    st->tracker = tracker_new(marks);
+}
+
+static void enter_shadows(struct instant *i)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = i->stages->pdata[k];
+
+        st->shadowed = st->closed;
+        if (st->closed)
+            stage_swap_tracker(st);
+    }
+    stages_open_gates(i);
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = i->stages->pdata[k];
+
+        tracker_free(g_steal_pointer(&st->tracker));
+        if (st->shadowed)
+            disk_at(st->disk, POINT_SHADOWED, 0);
+    }
+}
+
+int stages_copy_bits(struct instant *i, GError **err)
+{
+    if (i->copies->len == 0)
+        return 0;
+    for (unsigned k = 0; k < i->stages->len; k++)
+        prepare_shadows(i->stages->pdata[k]);
+    if (stages_close_gates(i, err) < 0)
+        return -1;
+    enter_shadows(i);
+    for (unsigned k = 0; k < i->copies->len; k++) {
+        struct copy copy = g_array_index(i->copies, struct copy, k);
+
+        bitmap_merge(copy.to, copy.from);
+    }
+    for (unsigned k = 0; k < i->stages->len; k++)
+        disk_at(((struct stage *)i->stages->pdata[k])->disk, POINT_BITS_COPIED, 0);
+    return 0;
 }
 
 /* A shadow that cannot be removed, because writes under way do not end, does no harm: it costs a
@@ -221,17 +274,20 @@ int stage_make_own(struct instant *i, struct staged_bitmap *s, uint64_t size, GE
 void stage_remove_shadows(struct stage *st)
 {
     g_autoptr(GArray) recorded = mark_array_new();
-    struct tracker *t;
+    struct disk *d = st->disk;
 
-    if (st->shadows->len == 0)
+    if (!st->shadowed)
         return;
-    for (unsigned i = 0; i < st->disk->bitmaps->len; i++) {
-        struct dirty_bitmap *db = st->disk->bitmaps->pdata[i];
+    for (unsigned i = 0; i < d->bitmaps->len; i++) {
+        struct dirty_bitmap *db = d->bitmaps->pdata[i];
 
         if (db->recording)
             mark_array_add(recorded, db->bits, db->granularity);
     }
-    t = tracker_new(recorded);
-    if (!swap_tracker(st->disk, t, g_get_monotonic_time() + st->disk->drain_usec / 10))
-        tracker_free(t);
+    tracker_free(st->tracker); /* it was for after the instant */
+    st->tracker = tracker_new(recorded);
+    if (gate_close(&d->gate, g_get_monotonic_time() + d->drain_usec / 10)) {
+        stage_swap_tracker(st);
+        gate_open(&d->gate);
+    }
 }

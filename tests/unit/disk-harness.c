@@ -14,6 +14,8 @@ static int at_point(void *opaque, enum disk_point point, uint64_t offset)
     if (point == POINT_SCRATCH_WRITE && atomic_load(&r->failing_scratch_writes) > 0 &&
         atomic_fetch_sub(&r->failing_scratch_writes, 1) > 0)
         return -EIO;
+    if (r->visit)
+        r->visit(r, point);
     pthread_mutex_lock(&p->lock);
     if (p->armed && p->point == point && (p->offset == offset || p->offset == ANYWHERE)) {
         p->armed = false;

@@ -27,6 +27,9 @@ struct rig {
     struct node_io *io;
     struct disk_hooks hooks;
     struct park park;
+    /* Called at each point before anybody is parked; NULL: nothing. */
+    void (*visit)(struct rig *r, enum disk_point point);
+    void *visitor;
     /* The next so many writes to scratch fail. */
     _Atomic int failing_scratch_writes;
     atomic_uint broken_events;
