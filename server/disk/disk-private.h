@@ -37,8 +37,8 @@ enum disk_point {
     POINT_SCRATCH_WRITE,  /* about to write scratch: a negative errno makes it fail so */
     POINT_WRITE_MARKED,   /* old data kept, bits set, backend not yet called */
     POINT_VIEW_BASE_READ, /* a view's reader between its read of the disk and its second look */
-    POINT_SHADOWED,       /* an instant: a disk's writes go into its shadows too, nothing is copied */
-    POINT_BITS_COPIED,    /* an instant: bits are copied, the gates are open still */
+    POINT_SHADOWED,       /* an instant: writes go into the shadows too, nothing is copied yet */
+    POINT_BITS_COPIED,    /* an instant: bits are copied, the gates are still open */
     POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */
     POINT_HANDED_OVER,    /* view_delete: blocks handed to the older view, chain not yet changed */
     POINT_VIEW_TRIMMED,   /* a piece of a long TRIM of a view is done, its lock not held */

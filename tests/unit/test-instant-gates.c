@@ -251,6 +251,29 @@ static void test_merge_chain(void)
     rig_free(r);
 }
 
+/* A write that is under way when the merge begins, and has marked nothing yet, is in the result. */
+static void test_merge_waits_for_writes(void)
+{
+    struct rig *r = named_rig("vda");
+    struct instant *i = instant_new();
+    GThread *writer, *committer;
+
+    add(r, "source", 4096, true);
+    add(r, "target", 4096, false);
+    merge(i, r, "target", "source");
+    park_arm(r, POINT_WRITE_ENTERED, 0);
+    writer = rig_fill_thread(r, 0, 512, 'a');
+    park_wait(r);
+    committer = g_thread_new("committer", commit_task, i);
+    while (!atomic_load(&r->disk->gate.closed))
+        sched_yield();
+    park_release(r);
+    g_thread_join(writer);
+    assert_committed(committer);
+    g_assert_cmpuint(rig_count(r, "target"), ==, 4096);
+    rig_free(r);
+}
+
 /* From another disk, which is not changed itself. */
 static void test_merge_from_another_disk(void)
 {
@@ -323,6 +346,31 @@ static void test_merge_that_fails(void)
 {
     failing_merge(false);
     failing_merge(true);
+}
+
+/* The shadows of an instant that another disk keeps from coming about are gone with it. */
+static void test_shadows_leave(void)
+{
+    struct rig *a = named_rig("a"), *b = named_rig("b");
+    struct instant *i = instant_new();
+    GThread *writer = NULL;
+
+    add(a, "source", 4096, true);
+    add(a, "target", 4096, false);
+    add(b, "source", 4096, true);
+    add(b, "target", 4096, false);
+    merge(i, a, "target", "source");
+    merge(i, b, "target", "source");
+    b->visit = block_after_copy;
+    b->visitor = &writer;
+    b->disk->drain_usec = G_USEC_PER_SEC / 20;
+    g_assert_cmpint(instant_commit(i, NULL), ==, -1);
+    g_assert_cmpuint(a->disk->tracker->n, ==, 1);
+    b->visit = NULL;
+    park_release(b);
+    g_thread_join(writer);
+    rig_free(a);
+    rig_free(b);
 }
 
 /* ---- resize ---- */
@@ -398,7 +446,9 @@ int main(int argc, char **argv)
     g_test_add_func("/instant-gates/clear-and-merge", test_clear_and_merge);
     g_test_add_func("/instant-gates/merge-chain", test_merge_chain);
     g_test_add_func("/instant-gates/merge-from-another-disk", test_merge_from_another_disk);
+    g_test_add_func("/instant-gates/merge-waits-for-writes", test_merge_waits_for_writes);
     g_test_add_func("/instant-gates/merge-that-fails", test_merge_that_fails);
+    g_test_add_func("/instant-gates/shadows-leave", test_shadows_leave);
     g_test_add_func("/instant-gates/client-comes-while-shrinking",
                     test_client_comes_while_shrinking);
     g_test_add_func("/instant-gates/growth-is-taken-back", test_growth_is_taken_back);
