@@ -4,12 +4,13 @@
 import clients
 from figures import QSD
 from rig import MIB
-from rivals import Disk
+from rivals import Disk, SlowDisk
 from setting import folder, make_image
 
 DISKS = [f"d{i}" for i in range(32)]
 IMAGE = 16 * MIB
 WRITERS = DISKS[::8]
+SLOW = (5, 20)  # ms that a write of a slow disk takes
 PAUSE = 0.05  # seconds between two transactions
 RATE = 2000   # writes a second of each writer: processors are left, so that a pause is the server's
 
@@ -26,9 +27,9 @@ def storm(server, what):
     return None
 
 
-def write(server, what, seconds):
+def write(server, what, seconds, writers):
     """4 KiB writers on several disks, one request at a time each, meanwhile transactions."""
-    jobs = [(server.uri(disk), 0, IMAGE) for disk in WRITERS]
+    jobs = [(server.uri(disk), 0, IMAGE) for disk in writers]
     options = ["--time_based", f"--runtime={seconds}", f"--rate_iops={RATE}", "--randrepeat=0"]
     action = storm(server, what)
     if action is None:
@@ -41,7 +42,38 @@ def write(server, what, seconds):
     return load
 
 
+def measure_slow(setting, results, part, ms):
+    """The same on disks whose writes take so many ms, a writer on each: instants wait for what is
+    under way on all of them, and a guest is to wait for what is under way on its own."""
+    arms = [(kind, what) for kind in setting.kinds if kind.bitmaps for what in (None, "bitmaps")]
+    longest = {}
+    for n, (kind, what) in setting.turns(arms, f"instants over {len(DISKS)} disks of {ms} ms"):
+        with folder(setting.memory, "slow") as below, folder(setting.memory, kind.name) as place, \
+                SlowDisk(below, IMAGE, ms) as slow, \
+                setting.start(kind, place, {d: Disk(slow.socket, "nbd") for d in DISKS}) as server:
+            for disk in DISKS:
+                server.add_bitmap(disk)
+            load = write(server, what, 2 * setting.seconds, DISKS)
+            longest[n, kind, what] = load.longest
+    for n, kind, what in longest:
+        if what is None:
+            continue
+        alone = longest[n, kind, None]
+        results.add(part, f"slow-{ms}-alone", kind.name, alone, less=True, unit="ms",
+                    title=f"writes of {ms} ms, a writer on each disk: the longest")
+        results.add(part, f"slow-{ms}", kind.name, longest[n, kind, what], less=True, unit="ms",
+                    title=f"the longest; {len(DISKS)} bitmaps cleared at once, often")
+        results.add(part, f"slow-{ms}-times", kind.name, longest[n, kind, what] / alone, less=True,
+                    unit="x", title="that is, of the longest without", limit=2, compare=False)
+
+
 def measure(setting, results, part):
+    measure_fast(setting, results, part)
+    for ms in SLOW:
+        measure_slow(setting, results, part, ms)
+
+
+def measure_fast(setting, results, part):
     whats = {"nothing": "no transactions",
              "bitmaps": f"{len(DISKS)} bitmaps cleared at once, often",
              "views": f"{len(DISKS)} views made at once, often"}
@@ -55,7 +87,7 @@ def measure(setting, results, part):
             with setting.start(kind, place, disks) as server:
                 for disk in DISKS:
                     server.add_bitmap(disk)
-                got[n, kind, what] = write(server, what, seconds)
+                got[n, kind, what] = write(server, what, seconds, WRITERS)
     for what, title in whats.items():
         for n in range(setting.rounds):
             for kind in setting.kinds:

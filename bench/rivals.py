@@ -23,8 +23,9 @@ LIBC = ctypes.CDLL(None)
 
 @dataclasses.dataclass
 class Disk:
-    """What holds a disk's bytes: a raw file; or, by nbdkit's plugins `memory` and `null`, a piece
-    of memory, or nothing at all (writes are taken and dropped)."""
+    """What holds a disk's bytes: a raw file; by nbdkit's plugins `memory` and `null`, a piece of
+    memory, or nothing at all (writes are taken and dropped); or, as kind `nbd`, another NBD server
+    whose Unix socket is `path`."""
     path: str = ""
     kind: str = "file"
     size: int = 0
@@ -113,7 +114,7 @@ class Nbdfleece(Process, Qmp):
 
     name = figures.OURS
     bitmaps = views = True
-    kinds_of_disk = {"file", "memory", "null"}
+    kinds_of_disk = {"file", "memory", "null", "nbd"}
 
     def __init__(self, root, folder, disks, view=False, tls=None):
         super().__init__(folder)
@@ -123,9 +124,7 @@ class Nbdfleece(Process, Qmp):
         if tls:
             args += ["--tls=require", f"--tls-certificates={tls}"]
         for name, disk in disks.items():
-            plugin = ["file", disk.path] if disk.kind == "file" else [
-                foreign(root, disk.kind), f"size={disk.size}"]
-            args += ["--disk", name, *plugin]
+            args += ["--disk", name, *self._plugin(root, disk)]
         self._server = fleece.Server(*args, dir=folder)
         self._server.start()
         self._qmp = self._server.qmp()
@@ -134,6 +133,14 @@ class Nbdfleece(Process, Qmp):
             self.make_views(["disk"])
             self.cmd("block-export-add", type="nbd", id="view", name="view",
                      **{"node-name": "view-disk"})
+
+    @staticmethod
+    def _plugin(root, disk):
+        if disk.kind == "file":
+            return ["file", disk.path]
+        if disk.kind == "nbd":
+            return [foreign(root, "nbd"), f"socket={disk.path}"]
+        return [foreign(root, disk.kind), f"size={disk.size}"]
 
     @classmethod
     def installed(cls, root):
@@ -182,7 +189,7 @@ class Qsd(Process, Qmp):
 
     name = figures.QSD
     bitmaps = views = True
-    kinds_of_disk = {"file", "null"}
+    kinds_of_disk = {"file", "null", "nbd"}
 
     def __init__(self, root, folder, disks, view=False, tls=None):
         super().__init__(folder)
@@ -217,6 +224,8 @@ class Qsd(Process, Qmp):
         backend = f"driver=file,filename={disk.path},discard=unmap"
         if disk.kind == "null":
             backend = f"driver=null-co,size={disk.size},read-zeroes=on"
+        if disk.kind == "nbd":
+            backend = f"driver=nbd,server.type=unix,server.path={disk.path}"
         return ["--blockdev", f"{backend},node-name={name}"]
 
     def _fleece(self, disk):
@@ -306,6 +315,22 @@ class Bare(Process):
 
     def uri(self, name="disk"):
         return fleece.uri(name, unix=self._socket)
+
+
+class SlowDisk(Process):
+    """A disk in memory, at `socket`, each of whose writes takes so many ms: this machine's nbdkit."""
+
+    name = "slow disk"
+
+    def __init__(self, folder, size, ms):
+        super().__init__(folder)
+        self.socket = os.path.join(folder, "sock")
+        pid = os.path.join(folder, "pid")
+        os.mkfifo(pid)
+        self.spawn(["nbdkit", "-f", "-P", pid, "-U", self.socket, "--filter=delay", "memory",
+                    str(size), f"wdelay={ms}ms"])
+        fleece.wait_ready(self.process, pid, "nbdkit")
+        os.unlink(pid)
 
 
 def foreign(root, plugin):
