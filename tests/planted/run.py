@@ -3,7 +3,8 @@
 """Plant faults, one at a time, and show that the tests that should find them do: README.md here.
 
     make check-planted                      all of them
-    make check-planted PLANTED='NAME...'    those; a name may be a pattern such as 'tls-*'
+    make check-planted PLANTED='NAME...'    those; a name may be a pattern such as 'tls-*', or a
+                                            file such as nbd.faults
 
 Exits with 0 if every one was found.
 """
@@ -143,11 +144,13 @@ def table(verdicts):
 
 def chosen(faults, patterns):
     """Those that one of the patterns matches; a pattern that matches nothing ends the program."""
+    def matches(fault, pattern):
+        return fnmatch.fnmatchcase(fault.name, pattern) or fault.where.split(":")[0] == pattern
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(fault.name, pattern) for fault in faults):
+        if not any(matches(fault, pattern) for fault in faults):
             sys.exit(f"run.py: there is no planted fault named {pattern}")
     return [fault for fault in faults
-            if not patterns or any(fnmatch.fnmatchcase(fault.name, p) for p in patterns)]
+            if not patterns or any(matches(fault, p) for p in patterns)]
 
 
 def main():
