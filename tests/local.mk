@@ -242,6 +242,7 @@ tests_unit_options_LDADD = server/libstart.a common/libcommon.a $(GLIB_LIBS)
 # Tests of the plugin host, which load plugins and so need a program built like the server.
 include tests/backend/local.mk
 include tests/faults/local.mk
+include tests/planted/local.mk
 
 nbd_rig = \
 	tests/unit/fake-registry.c tests/unit/fake-registry.h \

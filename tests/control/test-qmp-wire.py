@@ -429,6 +429,19 @@ def the_socket_file():
 
 
 @test
+def the_socket_of_a_successor_stays():
+    """A server whose socket was removed and replaced by another's does not remove that at its end."""
+    with tmpdir() as d:
+        path = os.path.join(d, "qmp")
+        with Server(*DISK, "-C", path, control=False) as first:
+            os.unlink(path)
+            with Server(*DISK, "-C", path, control=False) as second:
+                second.qmp_path = path
+                first.stop()
+                alive(second)
+
+
+@test
 def folders_that_everybody_may_write_are_refused():
     with tmpdir() as d:
         os.chmod(d, 0o777)

@@ -252,6 +252,22 @@ def X11_NO_HOLE_without_TRIM():
 
 
 @test
+def X11_flags_reach_the_plugin():
+    """Each flag of WRITE_ZEROES as nbdkit hands it on; without NO_HOLE it may trim."""
+    with tmpdir() as d:
+        log = os.path.join(d, "log")
+        with serve("eval", "get_size=echo 1048576", "pread=head -c $3 /dev/zero",
+                   "pwrite=cat >/dev/null", "can_zero=exit 0", "can_fast_zero=exit 0",
+                   "can_fua=echo native", f"zero=echo $5 >>{log}") as (s, c):
+            for flags in 0, NO_HOLE, FAST_ZERO, NO_HOLE | FAST_ZERO, FUA, NO_HOLE | FUA:
+                assert c.do(WRITE_ZEROES, 0, 4096, flags) == 0, flags
+        with open(log) as f:
+            told = [set(line.strip().split(",")) - {""} for line in f]
+        assert told == [{"may_trim"}, set(), {"may_trim", "fast"}, {"fast"}, {"may_trim", "fua"},
+                        {"fua"}], told
+
+
+@test
 def X12_large_effect_lengths():
     with serve("memory", "6G") as (s, c):
         for command in TRIM, WRITE_ZEROES, CACHE:

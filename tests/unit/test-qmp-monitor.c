@@ -373,7 +373,7 @@ static GString *event_line(int i)
     JsonObject *data = json_object_new();
 
     json_object_set_int_member(data, "i", i);
-    qmp_event(line, "TEST", data, 1000001 + i);
+    qmp_event(line, "TEST", data, 1765431 + i);
     return line;
 }
 
@@ -395,7 +395,7 @@ static void test_events(void)
     negotiate(&c);
     send_event(&c, 1);
     expect(&c, "{\"event\": \"TEST\", \"data\": {\"i\": 1}, "
-               "\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}");
+               "\"timestamp\": {\"seconds\": 1, \"microseconds\": 765432}}");
     qmp_event(line, "EMPTY", NULL, 5);
     monitor_event(c.monitor, line);
     expect(&c, "{\"event\": \"EMPTY\", \"timestamp\": {\"seconds\": 0, \"microseconds\": 5}}");

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Planted faults: see README.md here.
+
+python_tests += tests/planted/test-list.py
+if !HAVE_SANITIZER
+python_tests += tests/planted/test-sample.py
+endif
+
+# All of them, or only PLANTED='NAME...'. In a build without a sanitizer.
+check-planted:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS=
+	@$(AM_TESTS_ENVIRONMENT) $(PYTHON) $(srcdir)/tests/planted/run.py $(PLANTED)
+.PHONY: check-planted
+
+# The whole folder: each part of the product may have a *.faults file of its own.
+EXTRA_DIST += tests/planted
+mostlyclean-local:
+	-rm -rf planted-*
