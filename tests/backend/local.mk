@@ -57,7 +57,9 @@ check_PROGRAMS += $(backend_tests) $(backend_header_tests)
 TESTS += $(backend_tests) $(backend_header_tests)
 
 check_LIBRARIES += tests/backend/libharness.a
-tests_backend_libharness_a_SOURCES = tests/backend/harness.c tests/backend/harness.h
+tests_backend_libharness_a_SOURCES = \
+	tests/backend/harness.c tests/backend/harness.h \
+	tests/backend/loop.c tests/backend/loop.h
 backend_test_ldflags = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms \
 	-Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
 backend_test_ldadd = tests/backend/libharness.a \
