@@ -88,6 +88,8 @@ tests_backend_test_functions_LDADD = $(backend_test_ldadd)
 tests_backend_test_functions_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_abi_LDADD = $(GLIB_LIBS)
 
-python_tests += tests/backend/test-plugins.py
+python_tests += \
+	tests/backend/test-map.py \
+	tests/backend/test-plugins.py
 tsan_tests += tests/backend/test-emulation tests/backend/test-file tests/backend/test-threads
 EXTRA_DIST += tests/backend/httpd.py
