@@ -89,6 +89,7 @@ tests_backend_test_functions_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_abi_LDADD = $(GLIB_LIBS)
 
 python_tests += \
+	tests/backend/test-flags.py \
 	tests/backend/test-map.py \
 	tests/backend/test-plugins.py
 tsan_tests += tests/backend/test-emulation tests/backend/test-file tests/backend/test-threads
