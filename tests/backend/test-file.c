@@ -435,6 +435,27 @@ static void test_block_device(gconstpointer sector)
     loop_release(&device);
 }
 
+/* A device that only lets itself be read, though it can be opened for writing. */
+static void test_readonly_device(void)
+{
+    g_autofree char *backing = harness_file("read-only", 8 * MIB, "data", 4);
+    struct loop device;
+
+    if (!loop_take(&device, backing, 512, true))
+        return;
+    struct backend *b = harness_load("file", "file", device.path, NULL);
+    harness_log_begin();
+    struct disk d = {.b = b, .h = harness_open(b)};
+    g_autofree char *log = harness_log_end();
+    g_assert_false(d.h->can_write || d.h->can_trim || d.h->can_fua);
+    g_assert_cmpuint(d.h->size, ==, 8 * MIB);
+    assert_contains(log, device.path);
+    assert_contains(log, "read-only");
+    g_assert_cmpint(d.b->ops->flush(d.h), ==, 0);
+    close_disk(&d);
+    loop_release(&device);
+}
+
 /* Several who take loop devices at the same time get one each, with their own data. */
 static void *take_many(void *opaque)
 {
@@ -581,6 +602,7 @@ static void add_tests(void)
     g_test_add_func("/file/resize", test_resize);
     g_test_add_data_func("/file/block-device/512", GUINT_TO_POINTER(512), test_block_device);
     g_test_add_data_func("/file/block-device/4096", GUINT_TO_POINTER(4096), test_block_device);
+    g_test_add_func("/file/block-device/read-only", test_readonly_device);
     g_test_add_func("/file/block-device/many", test_many_loop_devices);
     g_test_add_func("/file/locks/refuse-qemu", test_locks_refuse_qemu);
     g_test_add_func("/file/locks/respect-qemu", test_locks_respect_qemu);
