@@ -182,6 +182,7 @@ EXTRA_DIST += \
 	tests/interop/make-root tests/interop/peers.py \
 	tests/demo.sh tests/demo-guest.py tests/demo-pull.py \
 	tests/lib/fleece.py \
+	tests/lib/loop.py \
 	tests/lib/lsan.supp \
 	tests/lib/qmp_checks.py \
 	tests/lib/run-unit \

@@ -28,16 +28,45 @@
 
 /* ---- opening ---- */
 
+/* May a file that cannot be opened for writing be good for reading? Not where the trouble is ours
+ * (no descriptors, no memory) and may be over soon: a disk must not become read-only by that. */
+static bool forbids_writing(int error)
+{
+    return error == EACCES || error == EPERM || error == EROFS || error == ETXTBSY;
+}
+
+/* A device may let itself be opened for writing, and then refuse every write. */
+static bool is_readonly_device(int fd)
+{
+    struct stat st;
+    int readonly = 0;
+
+    return fstat(fd, &st) == 0 && S_ISBLK(st.st_mode) && ioctl(fd, BLKROGET, &readonly) == 0 &&
+           readonly;
+}
+
 static int open_path(struct image *im, bool writable, int *flags)
 {
-    *flags = O_CLOEXEC | O_NOCTTY | (writable ? O_RDWR : O_RDONLY);
+    const int common = O_CLOEXEC | O_NOCTTY;
+    int error = 0;
+
+    *flags = common | (writable ? O_RDWR : O_RDONLY);
     im->fd = open(im->path, *flags);
-    if (im->fd < 0 && writable && (errno == EACCES || errno == EPERM || errno == EROFS)) {
-        nbdkit_debug("%s: %m: opening it read-only", im->path);
-        *flags = O_CLOEXEC | O_NOCTTY | O_RDONLY;
+    if (im->fd < 0)
+        error = errno;
+    if (writable && im->fd >= 0 && is_readonly_device(im->fd)) {
+        close(im->fd);
+        im->fd = -1;
+        error = EROFS;
+    }
+    if (im->fd < 0 && writable && forbids_writing(error)) {
+        *flags = common | O_RDONLY;
         im->fd = open(im->path, *flags);
+        if (im->fd >= 0)
+            nbdkit_error("%s: %s: it is served read-only", im->path, strerror(error));
     }
     if (im->fd < 0) {
+        errno = error;
         nbdkit_error("open: %s: %m", im->path);
         return -1;
     }

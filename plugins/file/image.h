@@ -64,8 +64,9 @@ int image_trim(struct image *im, uint32_t count, uint64_t offset);
 int image_zero(struct image *im, uint32_t count, uint64_t offset, bool may_trim, bool fast);
 /* Can holes be found? */
 bool image_knows_holes(const struct image *im);
-/* Tell `tell` the extents of [offset, offset + count) in order, the first one only with `one`. It
- * returns 0 to go on. -1 if it or the image failed. */
+/* Tell `tell` the extents from `offset` on in order, the first one only with `one`. The last one is
+ * told as long as it is, so it may reach far beyond offset + count: a hole of any size is one
+ * question. `tell` returns 0 to go on. -1 if it or the image failed. */
 int image_map(struct image *im, uint32_t count, uint64_t offset, bool one,
               int (*tell)(void *opaque, uint64_t offset, uint64_t length, bool hole), void *opaque);
 

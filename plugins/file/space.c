@@ -139,41 +139,44 @@ bool image_knows_holes(const struct image *im)
     return !im->block_device && lseek(im->fd, 0, SEEK_HOLE) >= 0;
 }
 
-/* The extent at `at`: *end is behind it, but not behind `limit`. While others write to the file the
- * answer is what was true at some moment; it always makes progress. */
-static int extent_at(struct image *im, uint64_t at, uint64_t limit, uint64_t *end, bool *hole)
+/* The extent at `at`: *end is behind it. `size` is the file's, and above `at`. While others write
+ * to the file the answer is what was true at some moment; it always makes progress. */
+static int extent_at(struct image *im, uint64_t at, uint64_t size, uint64_t *end, bool *hole)
 {
     off_t data = lseek(im->fd, (off_t)at, SEEK_DATA);
 
-    if (data < 0 && errno == ENXIO) { /* no data from here to the end of the file */
-        *hole = true;
-        *end = limit;
+    *hole = true;
+    *end = size;
+    if (data < 0) /* ENXIO: no data from here to the end of the file */
+        return errno == ENXIO ? 0 : -1;
+    if ((uint64_t)data > at) {
+        *end = (uint64_t)data;
         return 0;
     }
-    if (data < 0)
+    off_t behind = lseek(im->fd, (off_t)at, SEEK_HOLE);
+    if (behind < 0)
         return -1;
-    *hole = (uint64_t)data > at;
-    if (!*hole) {
-        data = lseek(im->fd, (off_t)at, SEEK_HOLE);
-        if (data < 0)
-            return -1;
-    }
-    *end = (uint64_t)data > at && (uint64_t)data < limit ? (uint64_t)data : limit;
-    if ((uint64_t)data <= at) /* became a hole between the two questions: call it data */
-        *hole = false;
+    *hole = false;
+    if ((uint64_t)behind > at)
+        *end = (uint64_t)behind; /* else it became a hole between the two questions: say "data" */
     return 0;
 }
 
 int image_map(struct image *im, uint32_t count, uint64_t offset, bool one,
               int (*tell)(void *opaque, uint64_t offset, uint64_t length, bool hole), void *opaque)
 {
-    uint64_t limit = offset + count;
+    const uint64_t limit = offset + count;
+    const int64_t size = image_size(im);
 
+    if (size < 0)
+        return -1;
+    /* Of a file that somebody has made shorter, what is asked for is told all the same. */
+    const uint64_t end_of_file = (uint64_t)size > limit ? (uint64_t)size : limit;
     for (unsigned n = 0; offset < limit && n < MAP_MAX; n++) {
         uint64_t end;
         bool hole;
 
-        if (extent_at(im, offset, limit, &end, &hole) < 0)
+        if (extent_at(im, offset, end_of_file, &end, &hole) < 0)
             return -1;
         if (tell(opaque, offset, end - offset, hole) < 0)
             return -1;

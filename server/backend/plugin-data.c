@@ -245,10 +245,14 @@ int plugin_cache(struct backend_handle *handle, uint64_t length, uint64_t offset
 
 /* ---- extents ---- */
 
-static int call_extents(struct plugin_handle *h, uint32_t count, uint64_t offset, uint32_t flags,
+/* Extents of [offset, offset + length). One call, with a count of 32 bits, as the interface has it;
+ * but a plugin may tell of more than it was asked for (nbdkit_add_extent(3)), and who knows of a
+ * hole of a petabyte does so at once: the list takes all of it that is wanted. */
+static int call_extents(struct plugin_handle *h, uint64_t length, uint64_t offset, uint32_t flags,
                         struct extents *extents)
 {
-    struct nbdkit_extents *list = nbdkit_extents_new(offset, offset + count);
+    struct nbdkit_extents *list = nbdkit_extents_new(offset, offset + length);
+    uint32_t count = (uint32_t)MIN(length, UINT32_MAX & ~UINT32_C(0xffff));
     struct plugin_call c;
 
     if (!list)
@@ -266,13 +270,9 @@ static int call_extents(struct plugin_handle *h, uint32_t count, uint64_t offset
 int plugin_extents(struct backend_handle *handle, uint64_t length, uint64_t offset, uint32_t flags,
                    struct extents *extents)
 {
-    struct plugin_handle *h = handle_of(handle);
-    /* One call; a longer range gets a shorter answer. */
-    uint32_t count = (uint32_t)MIN(length, UINT32_MAX & ~UINT32_C(0xffff));
-
     if (!handle->can_extents) {
         int r = extents_add(extents, length, 0);
         return r == -ENOSPC ? 0 : r;
     }
-    return call_extents(h, count, offset, flags, extents);
+    return call_extents(handle_of(handle), length, offset, flags, extents);
 }

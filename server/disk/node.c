@@ -224,22 +224,32 @@ static uint64_t piece_at(uint64_t offset, uint64_t length)
     return MIN(length, VIEW_TOUCHED_UNIT - offset % VIEW_TOUCHED_UNIT);
 }
 
-/* Where holes are asked for, at most so much at a time. */
+/* Where holes are asked for, at most so much at first: some backends tell all that lies in it, of
+ * which only the first extent is wanted. If it is a hole to its end, all of the range is asked for.
+ */
 #define HOLE_ASKED (1ull << 30)
 
-/* How much from `offset` on is a hole: whole pieces, or 0. */
-static uint64_t hole_at(struct backend_handle *h, uint64_t offset, uint64_t length)
+/* How much of [offset, offset + length) is a hole from its beginning on. */
+static uint64_t hole_of(struct backend_handle *h, uint64_t offset, uint64_t length)
 {
     struct extents e = EXTENTS_INIT;
     uint64_t n = 0;
 
-    if (!h->can_extents)
-        return 0;
-    length = MIN(length, HOLE_ASKED);
     if (h->backend->ops->extents(h, length, offset, BACKEND_REQ_ONE, &e) == 0 && e.count > 0 &&
         (e.list[0].flags & (EXTENT_HOLE | EXTENT_ZERO)) == (EXTENT_HOLE | EXTENT_ZERO))
         n = MIN(e.list[0].length, length);
     extents_free(&e);
+    return n;
+}
+
+/* How much from `offset` on is a hole: all of the range, or whole pieces, or 0. */
+static uint64_t hole_at(struct backend_handle *h, uint64_t offset, uint64_t length)
+{
+    if (!h->can_extents)
+        return 0;
+    uint64_t n = hole_of(h, offset, MIN(length, HOLE_ASKED));
+    if (n == HOLE_ASKED && n < length)
+        n = MAX(n, hole_of(h, offset, length));
     if (n == length)
         return n;
     uint64_t end = (offset + n) / VIEW_TOUCHED_UNIT * VIEW_TOUCHED_UNIT;

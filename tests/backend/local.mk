@@ -57,7 +57,9 @@ check_PROGRAMS += $(backend_tests) $(backend_header_tests)
 TESTS += $(backend_tests) $(backend_header_tests)
 
 check_LIBRARIES += tests/backend/libharness.a
-tests_backend_libharness_a_SOURCES = tests/backend/harness.c tests/backend/harness.h
+tests_backend_libharness_a_SOURCES = \
+	tests/backend/harness.c tests/backend/harness.h \
+	tests/backend/loop.c tests/backend/loop.h
 backend_test_ldflags = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms \
 	-Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
 backend_test_ldadd = tests/backend/libharness.a \
@@ -78,7 +80,9 @@ tests_backend_test_file_LDADD = $(backend_test_ldadd)
 tests_backend_test_file_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_file_faults_LDFLAGS = $(backend_test_ldflags) \
 	-Wl,--export-dynamic-symbol=fdatasync -Wl,--export-dynamic-symbol=pwritev2 \
-	-Wl,--export-dynamic-symbol=pread -Wl,--export-dynamic-symbol=fallocate
+	-Wl,--export-dynamic-symbol=pread -Wl,--export-dynamic-symbol=fallocate \
+	-Wl,--export-dynamic-symbol=open -Wl,--export-dynamic-symbol=fstat \
+	-Wl,--export-dynamic-symbol=ioctl
 tests_backend_test_file_faults_LDADD = $(backend_test_ldadd)
 tests_backend_test_file_faults_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_functions_LDFLAGS = $(backend_test_ldflags)
@@ -86,6 +90,10 @@ tests_backend_test_functions_LDADD = $(backend_test_ldadd)
 tests_backend_test_functions_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_abi_LDADD = $(GLIB_LIBS)
 
-python_tests += tests/backend/test-plugins.py
+python_tests += \
+	tests/backend/test-flags.py \
+	tests/backend/test-map.py \
+	tests/backend/test-plugins.py \
+	tests/backend/test-readonly.py
 tsan_tests += tests/backend/test-emulation tests/backend/test-file tests/backend/test-threads
 EXTRA_DIST += tests/backend/httpd.py

@@ -9,7 +9,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdarg.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -23,6 +27,9 @@ static struct {
     int allocate_error; /* of fallocate, in the modes that `allocate_modes` has bits of */
     int allocate_modes;
     unsigned syncs, writes, reads, allocations; /* calls */
+    int open_error;                             /* of open for writing */
+    bool device;                                /* files look like block devices of 1 MiB */
+    bool device_is_readonly;
 } fault;
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -76,6 +83,47 @@ int fallocate(int fd, int mode, off_t offset, off_t length)
         return -1;
     }
     return REAL(fallocate)(fd, mode, offset, length);
+}
+
+int open(const char *path, int flags, ...)
+{
+    va_list args;
+
+    va_start(args, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, mode_t) : 0;
+    va_end(args);
+    if (fault.open_error && (flags & O_ACCMODE) == O_RDWR) {
+        errno = fault.open_error;
+        return -1;
+    }
+    return REAL(open)(path, flags, mode);
+}
+
+int fstat(int fd, struct stat *st)
+{
+    int r = REAL(fstat)(fd, st);
+
+    if (r == 0 && fault.device && S_ISREG(st->st_mode))
+        st->st_mode = S_IFBLK | 0600;
+    return r;
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+    va_list args;
+
+    va_start(args, request);
+    void *result = va_arg(args, void *);
+    va_end(args);
+    if (!fault.device)
+        return REAL(ioctl)(fd, request, result);
+    if (request == BLKROGET)
+        *(int *)result = fault.device_is_readonly;
+    else if (request == BLKGETSIZE64)
+        *(uint64_t *)result = 1 << 20;
+    else
+        return REAL(ioctl)(fd, request, result);
+    return 0;
 }
 
 /* ---- tests ---- */
@@ -232,8 +280,88 @@ static void test_allocate_error(void)
     assert_contains(log, "trim of 4096 bytes at 0: Input/output error");
 }
 
+/* ---- what cannot be written ---- */
+
+/* Open with `prepare`d faults: is it writable? *log: what was said. */
+static bool opens_writable(void (*prepare)(void), char **log)
+{
+    g_autofree char *path = harness_file("disk", 1 << 20, NULL, 0);
+
+    memset(&fault, 0, sizeof fault);
+    b = harness_load("file", "file", path, NULL);
+    harness_log_begin();
+    prepare();
+    h = harness_open(b);
+    memset(&fault, 0, sizeof fault);
+    bool writable = h->can_write;
+    g_free(*log);
+    *log = end();
+    return writable;
+}
+
+static void no_fault(void)
+{
+}
+
+static void readonly_file_system(void)
+{
+    fault.open_error = EROFS;
+}
+
+static void immutable(void)
+{
+    fault.open_error = EPERM;
+}
+
+static void no_permission(void)
+{
+    fault.open_error = EACCES;
+}
+
+static void device(void)
+{
+    fault.device = true;
+}
+
+static void readonly_device(void)
+{
+    fault.device = fault.device_is_readonly = true;
+}
+
+static void test_readonly(void)
+{
+    void (*const prepare[])(void) = {readonly_file_system, immutable, no_permission,
+                                     readonly_device};
+    g_autofree char *log = NULL;
+
+    g_assert_true(opens_writable(no_fault, &log));
+    g_assert_cmpstr(log, ==, "");
+    g_assert_true(opens_writable(device, &log));
+    g_assert_cmpstr(log, ==, "");
+    for (size_t i = 0; i < G_N_ELEMENTS(prepare); i++) {
+        g_assert_false(opens_writable(prepare[i], &log));
+        assert_contains(log, "it is served read-only");
+    }
+}
+
+/* Trouble of our own that may be over soon makes no disk read-only. */
+static void test_no_descriptors(void)
+{
+    g_autofree char *path = harness_file("disk", 1 << 20, NULL, 0);
+
+    memset(&fault, 0, sizeof fault);
+    b = harness_load("file", "file", path, NULL);
+    fault.open_error = EMFILE;
+    g_autofree char *error = harness_open_error(b, false);
+    assert_contains(error, "Too many open files");
+    fault.open_error = 0;
+    harness_free(b);
+}
+
 static void add_tests(void)
 {
+    g_test_add_func("/faults/read-only", test_readonly);
+    g_test_add_func("/faults/no-descriptors", test_no_descriptors);
     g_test_add_func("/faults/failed-sync", test_failed_sync);
     g_test_add_func("/faults/failed-fua", test_failed_fua);
     g_test_add_func("/faults/no-dsync", test_no_dsync);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Our file plugin, driven as the server drives it. */
 #include "tests/backend/harness.h"
+#include "tests/backend/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -389,28 +390,6 @@ static bool run(char **output, const char *const *argv)
 
 /* ---- block devices ---- */
 
-/* A loop device on `path`, with sectors of `sector` bytes; NULL where there are none to be had. */
-static char *loop_device(const char *path, const char *sector)
-{
-    const char *argv[] = {"losetup", "-f", "--show", "-b", sector, path, NULL};
-    g_autofree char *program = g_find_program_in_path("losetup");
-    char *device;
-
-    if (!program || geteuid() != 0 || !run(&device, argv)) {
-        g_test_skip("no loop devices here, or no right to them");
-        return NULL;
-    }
-    return g_strchomp(device);
-}
-
-static void detach(const char *device)
-{
-    const char *argv[] = {"losetup", "-d", device, NULL};
-    g_autofree char *output = NULL;
-
-    g_assert_true(run(&output, argv));
-}
-
 static void check_block_device(const char *backing, const char *device, const char *direct,
                                uint32_t sector)
 {
@@ -447,13 +426,78 @@ static void check_block_device(const char *backing, const char *device, const ch
 static void test_block_device(gconstpointer sector)
 {
     g_autofree char *backing = harness_file("backing", 8 * MIB, NULL, 0);
-    g_autofree char *device = loop_device(backing, sector);
+    struct loop device;
 
-    if (!device)
+    if (!loop_take(&device, backing, GPOINTER_TO_UINT(sector), false))
         return;
-    check_block_device(backing, device, "off", (uint32_t)atoi(sector));
-    check_block_device(backing, device, "on", (uint32_t)atoi(sector));
-    detach(device);
+    check_block_device(backing, device.path, "off", GPOINTER_TO_UINT(sector));
+    check_block_device(backing, device.path, "on", GPOINTER_TO_UINT(sector));
+    loop_release(&device);
+}
+
+/* A device that only lets itself be read, though it can be opened for writing. */
+static void test_readonly_device(void)
+{
+    g_autofree char *backing = harness_file("read-only", 8 * MIB, "data", 4);
+    struct loop device;
+
+    if (!loop_take(&device, backing, 512, true))
+        return;
+    struct backend *b = harness_load("file", "file", device.path, NULL);
+    harness_log_begin();
+    struct disk d = {.b = b, .h = harness_open(b)};
+    g_autofree char *log = harness_log_end();
+    g_assert_false(d.h->can_write || d.h->can_trim || d.h->can_fua);
+    g_assert_cmpuint(d.h->size, ==, 8 * MIB);
+    assert_contains(log, device.path);
+    assert_contains(log, "read-only");
+    g_assert_cmpint(d.b->ops->flush(d.h), ==, 0);
+    close_disk(&d);
+    loop_release(&device);
+}
+
+/* Several who take loop devices at the same time get one each, with their own data. */
+static void *take_many(void *opaque)
+{
+    const char *backing = opaque;
+    char expected[5] = "", seen[5] = "";
+    int fd = open(backing, O_RDONLY | O_CLOEXEC);
+
+    g_assert_cmpint(pread(fd, expected, 4, 0), ==, 4);
+    close(fd);
+    for (int i = 0; i < 20; i++) {
+        struct loop device;
+
+        if (!loop_take(&device, backing, 512, i % 2))
+            return NULL;
+        g_assert_cmpint(pread(device.fd, seen, 4, 0), ==, 4);
+        g_assert_cmpstr(seen, ==, expected);
+        loop_release(&device);
+    }
+    return NULL;
+}
+
+static void test_many_loop_devices(void)
+{
+    pthread_t threads[4];
+    char *backing[4];
+    struct loop first;
+
+    g_autofree char *any = harness_file("first", MIB, NULL, 0);
+    if (!loop_take(&first, any, 512, false))
+        return;
+    for (int i = 0; i < 4; i++) {
+        g_autofree char *name = g_strdup_printf("many%d", i);
+        g_autofree char *data = g_strdup_printf("no %d", i);
+
+        backing[i] = harness_file(name, MIB, data, 4);
+        pthread_create(&threads[i], NULL, take_many, backing[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        g_free(backing[i]);
+    }
+    loop_release(&first);
 }
 
 /* ---- QEMU's locks ---- */
@@ -556,8 +600,10 @@ static void add_tests(void)
     g_test_add_func("/file/direct/tail", test_direct_tail);
     g_test_add_func("/file/direct/mixed", test_direct_mixed);
     g_test_add_func("/file/resize", test_resize);
-    g_test_add_data_func("/file/block-device/512", "512", test_block_device);
-    g_test_add_data_func("/file/block-device/4096", "4096", test_block_device);
+    g_test_add_data_func("/file/block-device/512", GUINT_TO_POINTER(512), test_block_device);
+    g_test_add_data_func("/file/block-device/4096", GUINT_TO_POINTER(4096), test_block_device);
+    g_test_add_func("/file/block-device/read-only", test_readonly_device);
+    g_test_add_func("/file/block-device/many", test_many_loop_devices);
     g_test_add_func("/file/locks/refuse-qemu", test_locks_refuse_qemu);
     g_test_add_func("/file/locks/respect-qemu", test_locks_respect_qemu);
 }

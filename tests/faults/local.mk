@@ -9,6 +9,13 @@ tests_faults_faults_la_CFLAGS = -std=gnu17 -pthread $(WARN_CFLAGS) -Wno-missing-
 tests_faults_faults_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 tests_faults_faults_la_LIBADD = -ldl
 tests_faults_faults_la_CPPFLAGS = -D_GNU_SOURCE -DSANITIZER_$(SANITIZER)
+# Notes calls and makes none fail: preloaded by tests/backend/.
+check_LTLIBRARIES += tests/faults/calls.la
+tests_faults_calls_la_SOURCES = tests/faults/calls.c
+tests_faults_calls_la_CFLAGS = $(tests_faults_faults_la_CFLAGS)
+tests_faults_calls_la_LDFLAGS = $(tests_faults_faults_la_LDFLAGS)
+tests_faults_calls_la_LIBADD = -ldl
+tests_faults_calls_la_CPPFLAGS = -D_GNU_SOURCE
 
 python_tests += \
 	tests/faults/test-descriptors.py \
@@ -22,6 +29,7 @@ longer_tests += \
 	tests/faults/test-grid-tls.py
 EXTRA_DIST += \
 	tests/faults/README.md \
+	tests/faults/calls.py \
 	tests/faults/grid.py \
 	tests/faults/rows.py \
 	tests/faults/scenario.py
