@@ -6,6 +6,7 @@
 unit_tests = \
 	tests/unit/accept \
 	tests/unit/test-bitmap \
+	tests/unit/test-gate \
 	tests/unit/test-instant \
 	tests/unit/test-model \
 	tests/unit/test-node-read \
@@ -129,6 +130,7 @@ long_tests =
 # Of the others, those that do more there.
 longer_tests = \
 	tests/model/test-model.py \
+	tests/unit/test-gate \
 	tests/unit/test-model \
 	tests/unit/test-schedules
 
@@ -164,6 +166,10 @@ tests_unit_test_schedules_SOURCES = \
 	tests/unit/test-schedules.c \
 	tests/unit/sched.c tests/unit/sched.h tests/unit/sched-scratch.c \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
+tests_unit_test_gate_SOURCES = \
+	tests/unit/test-gate.c \
+	tests/unit/sched-instrument.h tests/unit/sched.c tests/unit/sched.h
+tests_unit_test_gate_LDADD = tests/unit/libschedules.a common/libcommon.a $(GLIB_LIBS)
 tests_unit_test_schedules_LDADD = tests/unit/libschedules.a common/libcommon.a $(GLIB_LIBS)
 tests_unit_test_model_LDADD = server/disk/libdisk.a common/libcommon.a $(GLIB_LIBS)
 
