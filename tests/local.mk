@@ -6,6 +6,7 @@
 unit_tests = \
 	tests/unit/accept \
 	tests/unit/test-bitmap \
+	tests/unit/test-bitmap-schedules \
 	tests/unit/test-gate \
 	tests/unit/test-instant \
 	tests/unit/test-model \
@@ -130,6 +131,7 @@ long_tests =
 # Of the others, those that do more there.
 longer_tests = \
 	tests/model/test-model.py \
+	tests/unit/test-bitmap-schedules \
 	tests/unit/test-gate \
 	tests/unit/test-model \
 	tests/unit/test-schedules
@@ -166,6 +168,17 @@ tests_unit_test_schedules_SOURCES = \
 	tests/unit/test-schedules.c \
 	tests/unit/sched.c tests/unit/sched.h tests/unit/sched-scratch.c \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
+# The bits of a bitmap likewise, word by word.
+check_LIBRARIES += tests/unit/libbitmapschedules.a
+tests_unit_libbitmapschedules_a_SOURCES = \
+	tests/unit/sched-instrument.h tests/unit/sched.h \
+	common/bitmap.c
+tests_unit_libbitmapschedules_a_CPPFLAGS = \
+	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/unit/sched-instrument.h
+tests_unit_test_bitmap_schedules_SOURCES = \
+	tests/unit/test-bitmap-schedules.c tests/unit/sched.c tests/unit/sched.h
+tests_unit_test_bitmap_schedules_LDADD = \
+	tests/unit/libbitmapschedules.a common/libcommon.a $(GLIB_LIBS)
 tests_unit_test_gate_SOURCES = \
 	tests/unit/test-gate.c \
 	tests/unit/sched-instrument.h tests/unit/sched.c tests/unit/sched.h
