@@ -9,6 +9,7 @@ unit_tests = \
 	tests/unit/test-bitmap-schedules \
 	tests/unit/test-gate \
 	tests/unit/test-instant \
+	tests/unit/test-keep \
 	tests/unit/test-model \
 	tests/unit/test-node-read \
 	tests/unit/test-scratch \
@@ -148,6 +149,7 @@ disk_harness = \
 	tests/unit/disk-harness.c tests/unit/disk-harness.h \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
+tests_unit_test_keep_SOURCES = tests/unit/test-keep.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
 tests_unit_test_view_trim_SOURCES = tests/unit/test-view-trim.c $(disk_harness)
 tests_unit_test_model_SOURCES = \
