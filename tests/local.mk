@@ -6,8 +6,11 @@
 unit_tests = \
 	tests/unit/accept \
 	tests/unit/test-bitmap \
+	tests/unit/test-bitmap-schedules \
+	tests/unit/test-gate \
 	tests/unit/test-instant \
 	tests/unit/test-instant-gates \
+	tests/unit/test-keep \
 	tests/unit/test-model \
 	tests/unit/test-node-read \
 	tests/unit/test-scratch \
@@ -131,6 +134,8 @@ long_tests =
 # Of the others, those that do more there.
 longer_tests = \
 	tests/model/test-model.py \
+	tests/unit/test-bitmap-schedules \
+	tests/unit/test-gate \
 	tests/unit/test-model \
 	tests/unit/test-schedules
 
@@ -147,6 +152,7 @@ disk_harness = \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
 tests_unit_test_instant_gates_SOURCES = tests/unit/test-instant-gates.c $(disk_harness)
+tests_unit_test_keep_SOURCES = tests/unit/test-keep.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
 tests_unit_test_view_trim_SOURCES = tests/unit/test-view-trim.c $(disk_harness)
 tests_unit_test_model_SOURCES = \
@@ -167,6 +173,21 @@ tests_unit_test_schedules_SOURCES = \
 	tests/unit/test-schedules.c \
 	tests/unit/sched.c tests/unit/sched.h tests/unit/sched-scratch.c \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
+# The bits of a bitmap likewise, word by word.
+check_LIBRARIES += tests/unit/libbitmapschedules.a
+tests_unit_libbitmapschedules_a_SOURCES = \
+	tests/unit/sched-instrument.h tests/unit/sched.h \
+	common/bitmap.c
+tests_unit_libbitmapschedules_a_CPPFLAGS = \
+	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/unit/sched-instrument.h
+tests_unit_test_bitmap_schedules_SOURCES = \
+	tests/unit/test-bitmap-schedules.c tests/unit/sched.c tests/unit/sched.h
+tests_unit_test_bitmap_schedules_LDADD = \
+	tests/unit/libbitmapschedules.a common/libcommon.a $(GLIB_LIBS)
+tests_unit_test_gate_SOURCES = \
+	tests/unit/test-gate.c \
+	tests/unit/sched-instrument.h tests/unit/sched.c tests/unit/sched.h
+tests_unit_test_gate_LDADD = tests/unit/libschedules.a common/libcommon.a $(GLIB_LIBS)
 tests_unit_test_schedules_LDADD = tests/unit/libschedules.a common/libcommon.a $(GLIB_LIBS)
 tests_unit_test_model_LDADD = server/disk/libdisk.a common/libcommon.a $(GLIB_LIBS)
 

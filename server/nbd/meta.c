@@ -12,6 +12,7 @@ struct offer {
     GPtrArray *bitmaps;  /* references */
     GHashTable *by_name; /* bitmap's name -> 1 + i */
     bool *hit;
+    bool all_bitmaps; /* a query has hit them all: the next such one is no work */
     unsigned n;
 };
 
@@ -36,8 +37,9 @@ static void offer_end(struct offer *o)
 
 static void hit_bitmaps(struct offer *o)
 {
-    for (unsigned i = 1; i < o->n; i++)
+    for (unsigned i = 1; i < o->n && !o->all_bitmaps; i++)
         o->hit[i] = true;
+    o->all_bitmaps = true;
 }
 
 /* Note what one query asks for. A leaf left empty stands for all in LIST and for nothing in SET;

@@ -18,6 +18,8 @@ struct fake_backend {
     void *opaque;
     uint32_t min_block;
     bool multi_conn;
+    uint32_t hole_flags;
+    uint64_t most_extents;
     atomic_uint calls[FAKE_RESIZE + 1];
     _Atomic uint64_t bytes_read;
 };
@@ -161,6 +163,7 @@ static int fake_extents(struct backend_handle *h, uint64_t length, uint64_t offs
     struct fake_backend *f = fake(h);
     int error = begin(h, FAKE_EXTENTS, offset, length);
 
+    length = MIN(length, f->most_extents);
     for (uint64_t n; error == 0 && length > 0; offset += n, length -= n) {
         bool written;
 
@@ -168,7 +171,7 @@ static int fake_extents(struct backend_handle *h, uint64_t length, uint64_t offs
         pthread_mutex_lock(&f->lock);
         written = f->written[offset / FAKE_SECTOR];
         pthread_mutex_unlock(&f->lock);
-        error = extents_add(extents, n, written ? 0 : EXTENT_HOLE | EXTENT_ZERO);
+        error = extents_add(extents, n, written ? 0 : f->hole_flags);
     }
     return error == -ENOSPC ? 0 : error;
 }
@@ -229,6 +232,8 @@ struct backend *fake_backend_new(uint64_t size)
         (struct backend){.ops = &fake_ops, .driver = g_strdup("fake"), .filename = g_strdup("")};
     f->size = size;
     f->min_block = 1;
+    f->hole_flags = EXTENT_HOLE | EXTENT_ZERO;
+    f->most_extents = UINT64_MAX;
     f->data = g_malloc0(size);
     f->written = g_new0(bool, size / FAKE_SECTOR + 1);
     pthread_mutex_init(&f->lock, NULL);
@@ -249,6 +254,19 @@ void fake_backend_set_min_block(struct backend *b, uint32_t min_block)
 void fake_backend_set_multi_conn(struct backend *b, bool can)
 {
     ((struct fake_backend *)b)->multi_conn = can;
+}
+
+void fake_backend_set_holes(struct backend *b, uint32_t flags, char byte)
+{
+    struct fake_backend *f = (struct fake_backend *)b;
+
+    f->hole_flags = flags;
+    memset(f->data, byte, f->size);
+}
+
+void fake_backend_set_most_extents(struct backend *b, uint64_t length)
+{
+    ((struct fake_backend *)b)->most_extents = length;
 }
 
 void fake_backend_peek(struct backend *b, void *buf, uint64_t length, uint64_t offset)

@@ -33,6 +33,11 @@ struct backend *fake_backend_new(uint64_t size);
 void fake_backend_set_hook(struct backend *b, fake_hook hook, void *opaque);
 void fake_backend_set_min_block(struct backend *b, uint32_t min_block);
 void fake_backend_set_multi_conn(struct backend *b, bool can);
+/* What it says of sectors that were never written (EXTENT_*; HOLE and ZERO where this is not
+ * called), and what they read as: there are disks whose holes do not read as zeroes. */
+void fake_backend_set_holes(struct backend *b, uint32_t flags, char byte);
+/* The most bytes that one answer about extents tells of. */
+void fake_backend_set_most_extents(struct backend *b, uint64_t length);
 /* Look at the bytes behind everybody's back. */
 void fake_backend_peek(struct backend *b, void *buf, uint64_t length, uint64_t offset);
 /* How often a call was made; bytes that were read. */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Put in front of each file of server/disk/ (gcc -include): see sched.h. */
+/*
+ * Put in front of each file of server/disk/ (gcc -include): see sched.h. With SCHED_BITMAP it is
+ * for common/bitmap.c.
+ */
 #ifndef TESTS_SCHED_INSTRUMENT_H
 #define TESTS_SCHED_INSTRUMENT_H
 
@@ -49,10 +52,27 @@
 #define munmap(p, length)          free(p)
 #define madvise(p, length, advice) 0
 
-/* Bitmaps have a test of their own; here each operation on one is a single step. */
+#ifdef SCHED_BITMAP
+#undef atomic_load_explicit
+#undef atomic_store_explicit
+#undef atomic_fetch_or_explicit
+#define atomic_load_explicit(p, order)     (STEP(), __atomic_load_n((uint64_t *)(p), __ATOMIC_SEQ_CST))
+#define atomic_store_explicit(p, v, order) sched_store((uint64_t *)(p), v, __func__, __LINE__)
+#define atomic_fetch_or_explicit(p, v, order)                                                      \
+    (STEP(), __atomic_fetch_or((uint64_t *)(p), v, __ATOMIC_SEQ_CST))
+
+/* A function, so that what is stored is computed before the step. */
+static inline void sched_store(uint64_t *word, uint64_t value, const char *where, int line)
+{
+    sched_step(where, line);
+    __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+}
+#else
+/* Bitmaps have a test of their own; beside a disk each operation on one is a single step. */
 #define bitmap_set(b, offset, length) (STEP(), bitmap_set(b, offset, length))
 #define bitmap_merge(b, from)         (STEP(), bitmap_merge(b, from))
 #define bitmap_next_dirty(b, offset, end, start, length)                                           \
     (STEP(), bitmap_next_dirty(b, offset, end, start, length))
+#endif
 
 #endif

@@ -5,6 +5,7 @@
 #include "common/extents.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -168,30 +169,43 @@ static void test_largest(void)
     bitmap_unref(b);
 }
 
-/* Threads that set disjoint bits of the same words lose none. */
-static gpointer set_every_fourth(gpointer p)
-{
-    gpointer *args = p;
+/* Threads that set disjoint bits of the same words lose none. They begin together, so that they are
+ * in one word as often as can be; each order of two is tried in test-bitmap-schedules. */
+#define SETTERS  8
+#define GRANULES UINT64_C(100000)
 
-    for (uint64_t g = (uint64_t)(gintptr)args[1]; g < 100000; g += 4)
-        bitmap_set(args[0], g * 512, 1);
+struct setter {
+    struct bitmap *bits;
+    pthread_barrier_t *begin;
+    uint64_t first;
+};
+
+static gpointer set_every_eighth(gpointer p)
+{
+    struct setter *s = p;
+
+    pthread_barrier_wait(s->begin);
+    for (uint64_t g = s->first; g < GRANULES; g += SETTERS)
+        bitmap_set(s->bits, g * 512, 1);
     return NULL;
 }
 
 static void test_threads(void)
 {
-    struct bitmap *b = make(100000 * 512, 512);
-    GThread *threads[4];
-    gpointer args[4][2];
+    struct bitmap *b = make(GRANULES * 512, 512);
+    struct setter setters[SETTERS];
+    GThread *threads[SETTERS];
+    pthread_barrier_t begin;
 
-    for (int t = 0; t < 4; t++) {
-        args[t][0] = b;
-        args[t][1] = GINT_TO_POINTER(t);
-        threads[t] = g_thread_new("setter", set_every_fourth, args[t]);
+    pthread_barrier_init(&begin, NULL, SETTERS);
+    for (unsigned t = 0; t < SETTERS; t++) {
+        setters[t] = (struct setter){b, &begin, t};
+        threads[t] = g_thread_new("setter", set_every_eighth, &setters[t]);
     }
-    for (int t = 0; t < 4; t++)
+    for (unsigned t = 0; t < SETTERS; t++)
         g_thread_join(threads[t]);
-    g_assert_cmpuint(bitmap_count(b), ==, 100000 * 512);
+    pthread_barrier_destroy(&begin);
+    g_assert_cmpuint(bitmap_count(b), ==, GRANULES * 512);
     bitmap_unref(b);
 }
 
