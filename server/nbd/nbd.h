@@ -32,8 +32,9 @@ void nbd_server_free(struct nbd_server *n, unsigned grace_ms);
 /* Serve already listening sockets, from now on. Takes over the descriptors. The
  * timeout and the limit are as in nbd_options, for this listener (QMP may differ from the command
  * line). */
-struct nbd_listener *nbd_listen(struct nbd_server *n, const int *fds, unsigned n_fds,
-                                unsigned handshake_timeout, unsigned max_connections, GError **err);
+struct nbd_listener *nbd_listen(struct nbd_server *n, enum export_scope scope, const int *fds,
+                                unsigned n_fds, unsigned handshake_timeout,
+                                unsigned max_connections, GError **err);
 /* Stop listening and cut the listener's clients; returns when they are gone. Control thread. */
 void nbd_listener_stop(struct nbd_listener *l);
 unsigned nbd_listener_clients(struct nbd_listener *l);
