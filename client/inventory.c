@@ -95,7 +95,10 @@ static int read_node(inventory *i, JsonObject *o, const char *command, GError **
     if (is_view(i, disk.name)) {
         return 0;
     }
-    disk.driver = json_member_string(o, "drv");
+    disk.driver = json_member_string(o, "plugin");
+    if (disk.driver == NULL) { /* not ours: QEMU's word is the next best */
+        disk.driver = json_member_string(o, "drv");
+    }
     disk.file = json_member_string(o, "file");
     disk.size = image != NULL ? json_member_size(image, "virtual-size") : 0;
     disk.readonly = json_member_bool(o, "ro");
