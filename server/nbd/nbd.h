@@ -45,6 +45,7 @@ int nbd_serve_stdio(struct nbd_server *n, int in, int out, void (*done)(void *op
                     GError **err);
 
 /* Open listening sockets. Appends descriptors to `fds` (GArray of int). host NULL: all addresses;
+ * port: see common/port.h;
  * family AF_UNSPEC, AF_INET (-4) or AF_INET6 (-6). For Unix sockets the file must not exist (a
  * stale one that nobody listens on is replaced). selinux_label may be NULL. */
 int nbd_open_tcp(const char *host, const char *port, int family, GArray *fds, GError **err);

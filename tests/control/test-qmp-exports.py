@@ -254,6 +254,14 @@ def start_checks():
               addr={"type": "fd", "data": {"str": "sock"}})
         for fd in "0", "1", "2":
             fails_with(q, "socket", start, addr={"type": "fd", "data": {"str": fd}})
+        # 99999 was 34463, 65536 and "" any port; the words are QEMU's.
+        for port, text in (("99999", "port 99999 out of range"), ("65536", "port 65536 out of range"),
+                           ("-1", "can't convert to a number: -1"),
+                           (" 80", "can't convert to a number:  80"),
+                           ("", "can't convert to a number: ")):
+            fails(q, text, start, addr={"type": "inet", "data": {"host": "127.0.0.1", "port": port}})
+        fails_with(q, "127.0.0.1 port no-such-service", start,
+                   addr={"type": "inet", "data": {"host": "127.0.0.1", "port": "no-such-service"}})
         fails_with(q, "/nonexistent/nbd", start,
                    addr={"type": "unix", "data": {"path": "/nonexistent/nbd"}})
         fails_with(q, s.socket, start, addr={"type": "unix", "data": {"path": s.socket}})
