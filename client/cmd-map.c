@@ -20,34 +20,74 @@
 
 /* ---- where the disk is ---- */
 
-/* A Unix socket is the best way, else the first. NULL: none. */
-static const char *choose_uri(const GPtrArray *uris)
+static bool is_unix(const char *uri)
 {
-    for (guint i = 0; i < uris->len; i++) {
-        if (g_str_has_prefix(uris->pdata[i], "nbd+unix:") ||
-            g_str_has_prefix(uris->pdata[i], "nbds+unix:")) {
-            return uris->pdata[i];
-        }
-    }
-    return uris->len > 0 ? uris->pdata[0] : NULL;
+    return g_str_has_prefix(uri, "nbd+unix:") || g_str_has_prefix(uri, "nbds+unix:");
 }
 
-/* The NBD URI of an export, by way of the control socket. NULL and *err. */
+/* A Unix socket is the best way, else the first, of those that serve the disks or of the others.
+ * NULL: none. */
+static const char *choose_uri(const GArray *sockets, bool live)
+{
+    const char *first = NULL;
+
+    for (guint i = 0; i < sockets->len; i++) {
+        const struct nbd_socket *s = &g_array_index(sockets, struct nbd_socket, i);
+
+        if (s->live == live && is_unix(s->uri)) {
+            return s->uri;
+        }
+        if (s->live == live && first == NULL) {
+            first = s->uri;
+        }
+    }
+    return first;
+}
+
+/* A URI of the sockets that serve no disks: `export` must not be one's name, which there is another
+ * export's, if any. NULL and *err. */
+static const char *choose_added(struct client *c, const GArray *sockets, const char *export,
+                                GError **err)
+{
+    const char *uri = choose_uri(sockets, false);
+    g_autoptr(inventory) i = NULL;
+
+    if (uri == NULL) {
+        client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket");
+        return NULL;
+    }
+    i = inventory_get(c, err);
+    if (i == NULL) {
+        return NULL;
+    }
+    if (inventory_find_disk(i, export, NULL) != NULL) {
+        client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket for its disks");
+        return NULL;
+    }
+    return uri;
+}
+
+/* The NBD URI of an export, by way of the control socket. NULL and *err. Where the disks are
+ * served, so is all else that has a name of its own. */
 static char *find_uri(struct client *c, const char *export, GError **err)
 {
     g_autoptr(JsonNode) reply = NULL;
-    g_autoptr(GPtrArray) uris = inventory_nbd_uris(c, &reply, err);
+    g_autoptr(GArray) sockets = inventory_nbd_sockets(c, &reply, err);
+    const char *uri;
 
-    if (uris == NULL) {
+    if (sockets == NULL) {
         g_prefix_error(err, "where %s is served: ", export);
         return NULL;
     }
-    if (choose_uri(uris) == NULL) {
-        client_fail(err, CLIENT_ERROR_FAILED, "where %s is served: the server has no NBD socket",
-                    export);
+    uri = choose_uri(sockets, true);
+    if (uri == NULL) {
+        uri = choose_added(c, sockets, export, err);
+    }
+    if (uri == NULL) {
+        g_prefix_error(err, "where %s is served: ", export);
         return NULL;
     }
-    return nbd_uri_with_export(choose_uri(uris), export);
+    return nbd_uri_with_export(uri, export);
 }
 
 /* ---- output ---- */

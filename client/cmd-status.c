@@ -13,7 +13,7 @@
 struct status {
     JsonNode *name_reply, *state_reply, *exports_reply, *servers_reply;
     inventory *inventory;
-    GPtrArray *uris; /* of NBD sockets */
+    GArray *sockets; /* struct nbd_socket */
 
     const char *package, *name, *state; /* borrowed; name may be NULL */
     guint exports, recording, bitmaps, broken;
@@ -27,7 +27,7 @@ static void status_clear(struct status *s)
     g_clear_pointer(&s->exports_reply, json_node_unref);
     g_clear_pointer(&s->servers_reply, json_node_unref);
     g_clear_pointer(&s->inventory, inventory_free);
-    g_clear_pointer(&s->uris, g_ptr_array_unref);
+    g_clear_pointer(&s->sockets, g_array_unref);
 }
 
 /* Run a query that replies with one object. */
@@ -75,8 +75,8 @@ static int ask_exports(struct client *c, struct status *s, GError **err)
         return -1;
     }
     s->exports = json_array_get_length(list);
-    s->uris = inventory_nbd_uris(c, &s->servers_reply, err);
-    return s->uris != NULL ? 0 : -1;
+    s->sockets = inventory_nbd_sockets(c, &s->servers_reply, err);
+    return s->sockets != NULL ? 0 : -1;
 }
 
 static void count(struct status *s)
@@ -145,9 +145,27 @@ static void print_status(struct client *c, const struct status *s)
     append_counts(c, "views", i->views->len, s->broken, "broken");
     append_rowf(c, "exports", "%u besides the disks' own", s->exports);
     append_rowf(c, "scratch", "%s used", size_format(s->scratch_bytes, scratch));
-    for (guint u = 0; u < s->uris->len; u++) {
-        append_row(c, "nbd", s->uris->pdata[u]);
+    for (guint n = 0; n < s->sockets->len; n++) {
+        const struct nbd_socket *socket = &g_array_index(s->sockets, struct nbd_socket, n);
+
+        append_rowf(c, "nbd", "%s%s", socket->uri,
+                    socket->live ? "" : "  (only exports that were added)");
     }
+}
+
+static void print_sockets_json(JsonBuilder *b, const char *member, const struct status *s,
+                               bool live)
+{
+    json_builder_set_member_name(b, member);
+    json_builder_begin_array(b);
+    for (guint n = 0; n < s->sockets->len; n++) {
+        const struct nbd_socket *socket = &g_array_index(s->sockets, struct nbd_socket, n);
+
+        if (socket->live == live) {
+            json_builder_add_string_value(b, socket->uri);
+        }
+    }
+    json_builder_end_array(b);
 }
 
 static void print_status_json(struct client *c, const struct status *s)
@@ -167,12 +185,8 @@ static void print_status_json(struct client *c, const struct status *s)
     json_add_size(b, "views-broken", s->broken);
     json_add_size(b, "exports", s->exports);
     json_add_size(b, "scratch-bytes", s->scratch_bytes);
-    json_builder_set_member_name(b, "nbd");
-    json_builder_begin_array(b);
-    for (guint u = 0; u < s->uris->len; u++) {
-        json_builder_add_string_value(b, s->uris->pdata[u]);
-    }
-    json_builder_end_array(b);
+    print_sockets_json(b, "nbd", s, true);
+    print_sockets_json(b, "nbd-added", s, false);
     json_builder_end_object(b);
     client_print_builder(c, b);
 }

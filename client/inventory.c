@@ -95,7 +95,10 @@ static int read_node(inventory *i, JsonObject *o, const char *command, GError **
     if (is_view(i, disk.name)) {
         return 0;
     }
-    disk.driver = json_member_string(o, "drv");
+    disk.driver = json_member_string(o, "plugin");
+    if (disk.driver == NULL) { /* not ours: QEMU's word is the next best */
+        disk.driver = json_member_string(o, "drv");
+    }
     disk.file = json_member_string(o, "file");
     disk.size = image != NULL ? json_member_size(image, "virtual-size") : 0;
     disk.readonly = json_member_bool(o, "ro");
@@ -198,24 +201,29 @@ const struct disk_entry *inventory_find_disk(const inventory *i, const char *nam
     return NULL;
 }
 
-GPtrArray *inventory_nbd_uris(struct client *c, JsonNode **reply, GError **err)
+GArray *inventory_nbd_sockets(struct client *c, JsonNode **reply, GError **err)
 {
     static const char command[] = "query-nbd-servers";
     JsonArray *list;
-    GPtrArray *uris;
+    GArray *sockets;
 
     *reply = client_command(c, command, NULL, err);
     list = *reply != NULL ? inventory_list(*reply, command, err) : NULL;
     if (list == NULL) {
         return NULL;
     }
-    uris = g_ptr_array_new();
+    sockets = g_array_new(FALSE, FALSE, sizeof(struct nbd_socket));
     for (guint i = 0; i < json_array_get_length(list); i++) {
-        const char *uri = json_member_string(json_array_get_object_element(list, i), "uri");
+        JsonObject *o = json_array_get_object_element(list, i);
+        /* A server that does not say so serves all exports everywhere. */
+        struct nbd_socket socket = {
+            .uri = json_member_string(o, "uri"),
+            .live = !json_object_has_member(o, "live") || json_member_bool(o, "live"),
+        };
 
-        if (uri != NULL) {
-            g_ptr_array_add(uris, (void *)uri);
+        if (socket.uri != NULL) {
+            g_array_append_val(sockets, socket);
         }
     }
-    return uris;
+    return sockets;
 }

@@ -43,9 +43,14 @@ void inventory_free(inventory *i);
 /* NULL and *err, which names those that there are. */
 const struct disk_entry *inventory_find_disk(const inventory *i, const char *name, GError **err);
 
-/* The NBD URIs, without an export's name, at which the server listens: borrowed from *reply, which
- * the caller frees. NULL and *err. */
-GPtrArray *inventory_nbd_uris(struct client *c, JsonNode **reply, GError **err);
+/* One NBD socket at which the server listens. */
+struct nbd_socket {
+    const char *uri; /* without an export's name */
+    bool live;       /* the disks are served there; else only exports that were added */
+};
+
+/* All of them: struct nbd_socket, borrowed from *reply, which the caller frees. NULL and *err. */
+GArray *inventory_nbd_sockets(struct client *c, JsonNode **reply, GError **err);
 
 /* The array of objects that `command` replied with. NULL and *err if it is anything else. */
 JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err);

@@ -148,11 +148,27 @@ static int negotiate(nbd_extents *n, GError **err)
     return nbd_opt_go(n->nbd) == 0 ? 0 : go_failed(n, err);
 }
 
+/* libnbd takes the last 16 bits of a larger port. */
+static int check_port(const char *uri, GError **err)
+{
+    g_autoptr(GError) error = NULL;
+    int port;
+
+    if (!g_uri_split(uri, G_URI_FLAGS_NONE, NULL, NULL, NULL, &port, NULL, NULL, NULL, &error) &&
+        g_error_matches(error, G_URI_ERROR, G_URI_ERROR_BAD_PORT)) {
+        return client_fail(err, CLIENT_ERROR_USAGE, "%s", error->message);
+    }
+    return 0;
+}
+
 nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err)
 {
     g_autoptr(nbd_extents) n = g_new0(nbd_extents, 1);
     int64_t size;
 
+    if (check_port(uri, err) == -1) {
+        return NULL;
+    }
     n->context = g_strdup(context);
     n->nbd = connect_uri(uri);
     if (n->nbd == NULL) {

@@ -26,6 +26,8 @@ struct export
     struct dirty_bitmap **bitmaps;
     unsigned n_bitmaps;
     bool default_too; /* also found as "" */
+    bool shadowed;    /* added, with a name that a disk's own export has (or ""): EXPORTS_LIVE has
+                         that one instead. The disks' own come first and stay. */
     guint cut_timer;  /* source that cuts its clients off, or 0; control thread */
 
     /* under server->lock */
@@ -33,15 +35,29 @@ struct export
     GQueue clients; /* struct export_client, by their links */
 };
 
-static struct export *find_locked(struct server *s, const char *name)
+static bool is_served(const struct export *e, enum export_scope scope)
+{
+    return !e->going && (scope == EXPORTS_ADDED ? e->info.id != NULL : !e->shadowed);
+}
+
+static struct export *find_locked(struct server *s, enum export_scope scope, const char *name)
 {
     for (unsigned i = 0; i < s->exports->len; i++) {
         struct export *e = s->exports->pdata[i];
 
-        if (!e->going && (strcmp(e->info.name, name) == 0 || (e->default_too && !name[0])))
+        if (is_served(e, scope) &&
+            (strcmp(e->info.name, name) == 0 || (e->default_too && !name[0])))
             return e;
     }
     return NULL;
+}
+
+/* Is there a disk's own export of that name? */
+static bool is_own_locked(struct server *s, const char *name)
+{
+    const struct export *e = find_locked(s, EXPORTS_LIVE, name);
+
+    return e && !e->info.id;
 }
 
 static struct export *find_id_locked(struct server *s, const char *id)
@@ -79,7 +95,7 @@ int server_export_check_id(struct server *s, const char *id, GError **err)
 }
 
 int server_export_check_name(struct server *s, const char *name, const char *description,
-                             GError **err)
+                             bool alone, GError **err)
 {
     bool taken;
 
@@ -88,7 +104,7 @@ int server_export_check_name(struct server *s, const char *name, const char *des
     if (description && strlen(description) > MAX_NBD_STRING)
         return fail(err, "description '%s' too long", description);
     pthread_mutex_lock(&s->lock);
-    taken = find_locked(s, name) != NULL;
+    taken = find_locked(s, EXPORTS_ADDED, name) || (alone && is_own_locked(s, name));
     pthread_mutex_unlock(&s->lock);
     return taken ? fail(err, "NBD server already has export named '%s'", name) : 0;
 }
@@ -125,7 +141,8 @@ int server_export_add(struct server *s, const struct export_options *o, GError *
         return -1;
     if (o->writable && node_is_readonly(o->node))
         return fail(err, "Cannot export read-only node as writable");
-    if (server_export_check_name(s, o->name, o->description, err) < 0 || check_bitmaps(o, err) < 0)
+    if (server_export_check_name(s, o->name, o->description, !o->id, err) < 0 ||
+        check_bitmaps(o, err) < 0)
         return -1;
 
     e = g_new0(struct export, 1);
@@ -150,6 +167,7 @@ int server_export_add(struct server *s, const struct export_options *o, GError *
 
     pthread_mutex_lock(&s->lock);
     e->default_too = !o->id && s->exports->len == 0;
+    e->shadowed = o->id && is_own_locked(s, o->name);
     g_ptr_array_add(s->exports, e);
     pthread_mutex_unlock(&s->lock);
     return 0;
@@ -310,7 +328,7 @@ GArray *server_exports(struct server *s)
     GArray *all = g_array_new(FALSE, FALSE, sizeof(struct export_status));
 
     pthread_mutex_lock(&s->lock);
-    for (unsigned i = 0; i < s->exports->len; i++) {
+    for (unsigned i = s->exports->len; i-- > 0;) {
         struct export *e = s->exports->pdata[i];
         struct export_status status = {
             .info = &e->info, .shutting_down = e->going, .clients = e->clients.length};
@@ -322,12 +340,12 @@ GArray *server_exports(struct server *s)
     return all;
 }
 
-struct export *server_find_export(struct server *s, const char *name)
+struct export *server_find_export(struct server *s, enum export_scope scope, const char *name)
 {
     struct export *e;
 
     pthread_mutex_lock(&s->lock);
-    e = find_locked(s, name);
+    e = find_locked(s, scope, name);
     if (e)
         export_ref(e);
     pthread_mutex_unlock(&s->lock);
@@ -339,7 +357,7 @@ static void unref(gpointer e)
     export_unref(e);
 }
 
-GPtrArray *server_list_exports(struct server *s)
+GPtrArray *server_list_exports(struct server *s, enum export_scope scope)
 {
     GPtrArray *all = g_ptr_array_new_with_free_func(unref);
 
@@ -347,7 +365,7 @@ GPtrArray *server_list_exports(struct server *s)
     for (unsigned i = 0; i < s->exports->len; i++) {
         struct export *e = s->exports->pdata[i];
 
-        if (!e->going)
+        if (is_served(e, scope))
             g_ptr_array_add(all, export_ref(e));
     }
     pthread_mutex_unlock(&s->lock);

@@ -82,7 +82,7 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
     }
     nbd_control_note_uris(nc, nc->listener_uris, fds);
     nc->unix_path = unix_path ? g_canonicalize_filename(unix_path, NULL) : NULL;
-    nc->listener = nbd_listen(nc->nbd, (const int *)(void *)fds->data, fds->len,
+    nc->listener = nbd_listen(nc->nbd, EXPORTS_ADDED, (const int *)(void *)fds->data, fds->len,
                               handshake_max_seconds, max_connections, err);
     if (!nc->listener) {
         remove_socket(nc);
@@ -116,19 +116,11 @@ static bool started(void *opaque)
     return nc->listener != NULL;
 }
 
-static gpointer copy_uri(gconstpointer uri, gpointer unused)
-{
-    return g_strdup(uri);
-}
-
-static GPtrArray *uris(void *opaque)
+static const GPtrArray *uris(void *opaque, enum export_scope scope)
 {
     const struct nbd_control *nc = opaque;
-    GPtrArray *all = g_ptr_array_new_with_free_func(g_free);
 
-    g_ptr_array_extend(all, nc->uris, copy_uri, NULL);
-    g_ptr_array_extend(all, nc->listener_uris, copy_uri, NULL);
-    return all;
+    return scope == EXPORTS_LIVE ? nc->uris : nc->listener_uris;
 }
 
 static bool tls(void *opaque)

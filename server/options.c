@@ -9,6 +9,8 @@
 
 #include "server/options-table.h"
 
+#include "common/port.h"
+
 #include <getopt.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -320,6 +322,11 @@ static int check(struct options *o, GError **err)
         return options_usage(err, "option '--print-uri' cannot be used with --single");
     if (o->vsock && (o->ip_address || o->family != AF_UNSPEC))
         return options_usage(err, "option '--vsock' cannot be used with --ipaddr, -4 or -6");
+    if (o->port && !o->vsock && port_check(o->port, NULL) < 0)
+        return options_usage(err,
+                             "option '--port': '%s' is neither a number from 0 to 65535 nor the "
+                             "name of a service",
+                             o->port);
     if (o->selinux_label && !o->unix_path)
         return options_usage(err, "option '--selinux-label' needs --unix");
     if (o->run || o->single || o->exit_with_parent)

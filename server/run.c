@@ -223,8 +223,8 @@ static int start_nbd(struct run *r, GError **err)
     if (o->single)
         return 0;
     nbd_control_note_uris(&r->nbd_control, r->nbd_control.uris, r->sockets.fds);
-    listener = nbd_listen(r->nbd, (const int *)(void *)r->sockets.fds->data, r->sockets.fds->len,
-                          o->handshake_timeout, o->max_connections, err);
+    listener = nbd_listen(r->nbd, EXPORTS_LIVE, (const int *)(void *)r->sockets.fds->data,
+                          r->sockets.fds->len, o->handshake_timeout, o->max_connections, err);
     sockets_release(&r->sockets);
     if (listener == NULL)
         return -1;

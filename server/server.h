@@ -100,13 +100,16 @@ struct export_info {
 };
 
 /* Make an export visible. Checks QEMU's list (id, name, duplicates, read-only node, bitmaps) in
- * QEMU's order with its texts, but not that an NBD server runs: control does. */
+ * QEMU's order with its texts, but not that an NBD server runs: control does. An added export may
+ * have the name of a disk: see enum export_scope. */
 int server_export_add(struct server *s, const struct export_options *o, GError **err);
 /* Parts of these checks by themselves, for control, which looks up the node, the NBD server and the
  * bitmaps between them (QEMU's order). 0, or -1 and *err. Control thread. */
 int server_export_check_id(struct server *s, const char *id, GError **err);
+/* `alone`: no listener serves added exports alone (EXPORTS_ADDED), so that a name that a disk has
+ * is taken: nobody would find the export by it. */
 int server_export_check_name(struct server *s, const char *name, const char *description,
-                             GError **err);
+                             bool alone, GError **err);
 /* Clients of an export that is taken away have so long to end in order. */
 #define EXPORT_GRACE_MS 2000u
 /* Take an export away. safe (hard false): refused with QEMU's words while clients are connected.
@@ -122,17 +125,22 @@ struct export_status {
     bool shutting_down;
     unsigned clients;
 };
-/* Explicit exports in order of creation, GArray of struct export_status. Control thread. */
+/* Explicit exports, newest first, GArray of struct export_status. Control thread. */
 GArray *server_exports(struct server *s);
 
 /* -- for nbd/, any thread -- */
 
-/* By NBD name ("" is the default export). A reference, or NULL; exports that are shutting down are
- * not found. */
-struct export *server_find_export(struct server *s, const char *name);
+/* Which exports a listener serves. Who opens a port for a backup must not hand out the guests'
+ * disks by it; there an export may have its disk's name. */
+enum export_scope {
+    EXPORTS_LIVE,  /* the disks' own, "" for the first, and added ones by names that these leave */
+    EXPORTS_ADDED, /* only those that have an id; "" is one only if one was added by that name */
+};
+/* By NBD name. A reference, or NULL; exports that are shutting down are not found. */
+struct export *server_find_export(struct server *s, enum export_scope scope, const char *name);
 /* All names for NBD_OPT_LIST, in order of creation, without the "" alias: GPtrArray of
  * references.*/
-GPtrArray *server_list_exports(struct server *s);
+GPtrArray *server_list_exports(struct server *s, enum export_scope scope);
 struct export *export_ref(struct export *e);
 void export_unref(struct export *e);
 const struct export_info *export_info(const struct export *e);

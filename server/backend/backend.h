@@ -66,7 +66,7 @@ struct backend_ops {
 
 struct backend {
     const struct backend_ops *ops;
-    const char *driver;   /* plugin's name: QMP's `drv` */
+    const char *driver;   /* plugin's name: QMP's `plugin` */
     const char *filename; /* what QMP shows as `file`, e.g. the file= key; "" where there is none */
 };
 

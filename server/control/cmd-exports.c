@@ -97,18 +97,25 @@ int cmd_nbd_server_stop(struct qmp_call *call, JsonObject *args, JsonNode **valu
     return 0;
 }
 
-int cmd_query_nbd_servers(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+/* `live`: the disks' own exports are found there, too. */
+static void describe_sockets(JsonArray *list, const GPtrArray *uris, bool live)
 {
-    const struct control_nbd *nbd = &call_control(call)->nbd;
-    g_autoptr(GPtrArray) uris = nbd->uris(nbd->opaque);
-    JsonArray *list = json_array_new();
-
     for (guint i = 0; i < uris->len; i++) {
         JsonObject *o = json_object_new();
 
         json_object_set_string_member(o, "uri", uris->pdata[i]);
+        json_object_set_boolean_member(o, "live", live);
         json_array_add_object_element(list, o);
     }
+}
+
+int cmd_query_nbd_servers(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+{
+    const struct control_nbd *nbd = &call_control(call)->nbd;
+    JsonArray *list = json_array_new();
+
+    describe_sockets(list, nbd->uris(nbd->opaque, EXPORTS_LIVE), true);
+    describe_sockets(list, nbd->uris(nbd->opaque, EXPORTS_ADDED), false);
     *value = qmp_array(list);
     return 0;
 }
@@ -225,7 +232,7 @@ int cmd_block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **val
         return -1;
     if (!o.name)
         o.name = o.node->name;
-    if (server_export_check_name(s, o.name, o.description, err) < 0 ||
+    if (server_export_check_name(s, o.name, o.description, !nbd->started(nbd->opaque), err) < 0 ||
         find_bitmaps(s, &o, arg_list(args, "bitmaps"), bitmaps, err) < 0)
         return -1;
     o.bitmaps = (struct dirty_bitmap **)bitmaps->pdata;

@@ -89,29 +89,27 @@ static void add_constants(JsonObject *o)
     json_object_set_object_member(o, "cache", cache);
 }
 
-/* A view shows the driver name that QEMU has for a point-in-time image, the disk as its child, and
- * no file name: opening the disk's file would not give what the view gives. */
+/* What the bytes that a disk shows are: plugins serve them as they are to be read. Clients choose
+ * by this word how to open a copy of them. */
+static const char disk_format[] = "raw";
+
+/* A view shows the driver name that QEMU has for a point-in-time image, and no file name: opening
+ * the disk's file would not give what the view gives. No `children`: QEMU 10.0 has none, and
+ * clients that know them from later versions would put bitmaps on the first one. */
 static JsonObject *describe_node(struct node *n)
 {
     struct disk *d = node_to_disk(n);
     const char *filename = d ? disk_backend(d)->filename : "";
-    const char *driver = d ? disk_backend(d)->driver : "snapshot-access";
-    JsonArray *children = json_array_new();
+    const char *driver = d ? disk_format : "snapshot-access";
     JsonObject *o = json_object_new();
 
-    if (!d) {
-        JsonObject *child = json_object_new();
-
-        json_object_set_string_member(child, "child", "file");
-        json_object_set_string_member(child, "node-name", disk_name(view_disk(node_to_view(n))));
-        json_array_add_object_element(children, child);
-    }
     json_object_set_string_member(o, "node-name", n->name);
     json_object_set_string_member(o, "drv", driver);
+    if (d)
+        json_object_set_string_member(o, "plugin", disk_backend(d)->driver);
     json_object_set_string_member(o, "file", filename);
     json_object_set_boolean_member(o, "ro", node_is_readonly(n));
     json_object_set_object_member(o, "image", describe_image(n, filename, driver));
-    json_object_set_array_member(o, "children", children);
     add_constants(o);
     if (d) {
         g_autoptr(GPtrArray) bitmaps = disk_bitmaps(d);

@@ -19,9 +19,9 @@ struct control_nbd {
     /* Does any NBD listener run (also the command line's)? Is one of nbd-server-start's running? */
     bool (*any_running)(void *opaque);
     bool (*started)(void *opaque);
-    /* What `query-nbd-servers` answers: the NBD URIs of all listening sockets, as a client on this
-     * machine reaches them, with no export named: a new GPtrArray of strings that frees them. */
-    GPtrArray *(*uris)(void *opaque);
+    /* The NBD URIs of the listening sockets of that scope, as a client on this machine reaches
+     * them, with no export named: strings, borrowed until a listener begins or ends. */
+    const GPtrArray *(*uris)(void *opaque, enum export_scope scope);
     /* Can clients use TLS; do they then prove who they are? */
     bool (*tls)(void *opaque);
     bool (*tls_names_clients)(void *opaque);

@@ -106,11 +106,18 @@ static void unknown_export(struct haggling *h, struct text name)
     option_error(h, tls_may_help ? NBD_REP_ERR_TLS_REQD : NBD_REP_ERR_UNKNOWN, why);
 }
 
+/* Which exports this client may find: its listener's. Who is served on standard input and output
+ * has the whole server to itself. */
+static enum export_scope scope_of(const struct haggling *h)
+{
+    return h->c->port != NULL ? listener_scope(h->c->port->listener) : EXPORTS_LIVE;
+}
+
 /* A reference to the export, or NULL and an error laid out. */
 static struct export *find_export(struct haggling *h, struct text name)
 {
     g_autofree char *key = g_strndup(name.at ? name.at : "", name.length);
-    struct export *e = server_find_export(h->c->server->registry, key);
+    struct export *e = server_find_export(h->c->server->registry, scope_of(h), key);
 
     if (e != NULL && !is_for(h, e)) {
         export_unref(e);
@@ -181,7 +188,7 @@ static enum next on_list(struct haggling *h)
     if (error != 0)
         return option_error(h, error, why);
 
-    g_autoptr(GPtrArray) exports = server_list_exports(h->c->server->registry);
+    g_autoptr(GPtrArray) exports = server_list_exports(h->c->server->registry, scope_of(h));
     for (unsigned i = 0; i < exports->len; i++) {
         const struct export *e = g_ptr_array_index(exports, i);
         if (is_for(h, e))

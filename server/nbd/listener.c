@@ -27,6 +27,7 @@
 
 struct nbd_listener {
     struct nbd_server *server;
+    enum export_scope scope;    /* which exports its clients find */
     unsigned handshake_timeout; /* seconds, 0: none */
     unsigned max_connections;   /* of an export on a port; 0: any number */
     struct port *ports;
@@ -47,6 +48,11 @@ void listener_wake(struct nbd_listener *l)
 struct nbd_server *listener_server(const struct nbd_listener *l)
 {
     return l->server;
+}
+
+enum export_scope listener_scope(const struct nbd_listener *l)
+{
+    return l->scope;
 }
 
 unsigned listener_max_connections(const struct nbd_listener *l)
@@ -171,12 +177,14 @@ static void listener_free(struct nbd_listener *l)
     g_free(l);
 }
 
-struct nbd_listener *nbd_listen(struct nbd_server *n, const int *fds, unsigned n_fds,
-                                unsigned handshake_timeout, unsigned max_connections, GError **err)
+struct nbd_listener *nbd_listen(struct nbd_server *n, enum export_scope scope, const int *fds,
+                                unsigned n_fds, unsigned handshake_timeout,
+                                unsigned max_connections, GError **err)
 {
     struct nbd_listener *l = g_new0(struct nbd_listener, 1);
 
     l->server = n;
+    l->scope = scope;
     l->handshake_timeout = handshake_timeout;
     l->max_connections = max_connections;
     l->ports = g_new0(struct port, n_fds);

@@ -19,6 +19,7 @@ struct port {
 /* A client has gone: there is room. Any thread, the engine's lock held. */
 void listener_wake(struct nbd_listener *l);
 struct nbd_server *listener_server(const struct nbd_listener *l);
+enum export_scope listener_scope(const struct nbd_listener *l);
 unsigned listener_max_connections(const struct nbd_listener *l);
 unsigned listener_handshake_timeout(const struct nbd_listener *l); /* seconds, 0: none */
 /* End the accepting thread and close the sockets; clients stay. May be called again. */

@@ -32,8 +32,9 @@ void nbd_server_free(struct nbd_server *n, unsigned grace_ms);
 /* Serve already listening sockets, from now on. Takes over the descriptors. The
  * timeout and the limit are as in nbd_options, for this listener (QMP may differ from the command
  * line). */
-struct nbd_listener *nbd_listen(struct nbd_server *n, const int *fds, unsigned n_fds,
-                                unsigned handshake_timeout, unsigned max_connections, GError **err);
+struct nbd_listener *nbd_listen(struct nbd_server *n, enum export_scope scope, const int *fds,
+                                unsigned n_fds, unsigned handshake_timeout,
+                                unsigned max_connections, GError **err);
 /* Stop listening and cut the listener's clients; returns when they are gone. Control thread. */
 void nbd_listener_stop(struct nbd_listener *l);
 unsigned nbd_listener_clients(struct nbd_listener *l);
@@ -44,6 +45,7 @@ int nbd_serve_stdio(struct nbd_server *n, int in, int out, void (*done)(void *op
                     GError **err);
 
 /* Open listening sockets. Appends descriptors to `fds` (GArray of int). host NULL: all addresses;
+ * port: see common/port.h;
  * family AF_UNSPEC, AF_INET (-4) or AF_INET6 (-6). For Unix sockets the file must not exist (a
  * stale one that nobody listens on is replaced). selinux_label may be NULL. */
 int nbd_open_tcp(const char *host, const char *port, int family, GArray *fds, GError **err);

@@ -5,6 +5,7 @@
 #include "server/nbd/nbd.h"
 
 #include "common/error.h"
+#include "common/port.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -76,6 +77,8 @@ int nbd_open_tcp(const char *host, const char *port, int family, GArray *fds, GE
     guint before = fds->len;
     int error = 0;
 
+    if (port_check(port, err) < 0)
+        return -1;
     int r = getaddrinfo(host, port, &hints, &list);
     if (r != 0)
         return fail(err, "cannot listen on %s port %s: %s", shown, port,

@@ -46,7 +46,7 @@ static bool all_full(struct port *p, unsigned max)
     pthread_mutex_unlock(&n->lock);
     if (placed < max)
         return false;
-    g_autoptr(GPtrArray) exports = server_list_exports(n->registry);
+    g_autoptr(GPtrArray) exports = server_list_exports(n->registry, listener_scope(p->listener));
     return placed >= (uint64_t)max * MAX(exports->len, 1);
 }
 

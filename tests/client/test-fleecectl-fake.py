@@ -53,7 +53,7 @@ def status():
         assert obj == {"server": "nbdfleece 0.1.0", "name": "lab", "state": "running", "disks": 2,
                        "disk-bytes": (10 << 30) + 512, "bitmaps": 2, "bitmaps-recording": 1,
                        "views": 1, "views-broken": 1, "exports": 1, "scratch-bytes": 4096,
-                       "nbd": ["nbd+unix:///?socket=/s"]}, obj
+                       "nbd": ["nbd+unix:///?socket=/s"], "nbd-added": []}, obj
 
 
 @test

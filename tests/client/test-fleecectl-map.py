@@ -227,6 +227,7 @@ def by_the_control_socket():
 @test
 def usage():
     for args in (["x", "--context", "a", "--bitmap", "b"], ["x", "--html", "f", "--summary"],
+                 ["nbd://localhost:99999/"], ["nbd://[::1]:65536/x"],  # not 34463 and 0
                  ["x", "--html", "f", "--json"], ["x", "y"], ["x", "-b", b"\xff"]):
         assert fleecectl("map", *args, check=False).returncode == 2, args
 

@@ -3,10 +3,13 @@
 """fleecectl and nbdfleece together."""
 
 import json
+import os
 import re
+import socket
 import subprocess
 
-from fleece import FLEECECTL, SOON, Server, die_with_parent, fleecectl, tmpdir
+from fleece import (FLEECECTL, NBDFLEECE, SOON, Server, die_with_parent, fleecectl, tmpdir,
+                    wait_ready)
 from tap import main, test
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
@@ -169,9 +172,59 @@ def nbd_servers_that_come_and_go():
     with Server("--disk", "vda", "memory", "1M") as s:
         other = s.path("other")
         ctl(s, "qmp", "nbd-server-start", "addr.type=unix", f"addr.data.path={other}")
-        assert any(other in uri for uri in ctl_json(s, "status")["nbd"])
+        status = ctl_json(s, "status")
+        assert status["nbd"] == [s.uri()] and len(status["nbd-added"]) == 1, status
+        assert other in status["nbd-added"][0]
+        line, = [x for x in ctl(s, "status").splitlines() if other in x]
+        assert line.endswith("(only exports that were added)"), line
         ctl(s, "qmp", "nbd-server-stop")
-        assert not any(other in uri for uri in ctl_json(s, "status")["nbd"])
+        assert ctl_json(s, "status")["nbd-added"] == []
+
+
+@test
+def map_goes_where_the_disk_is_served():
+    """Not to nbd-server-start's socket, though it may be the only Unix one, and though there an
+    export has the disk's name: that is the view, which has no dirty bitmap."""
+    with Server("-p", "0", "-i", "127.0.0.1", "--disk", "vda", "memory", "1M", unix=False) as s:
+        ctl(s, "bitmap", "add", "vda", "b")
+        ctl(s, "view", "create", "vda", "now")
+        ctl(s, "qmp", "nbd-server-start", "addr.type=unix", f"addr.data.path={s.path('other')}")
+        ctl(s, "qmp", "block-export-add", "type=nbd", "id=e", "node-name=now", "name=vda")
+        ctl(s, "qmp", "block-export-add", "type=nbd", "id=f", "node-name=now", "name=now")
+        assert dirty(s, "vda", "b") == []
+        assert ctl_json(s, "map", "now")["size"] == M
+        line = ctl(s, "map", "now", "-b", "b", code=1)
+        assert "no context qemu:dirty-bitmap:b" in line, line
+
+
+@test
+def map_of_a_server_without_a_socket_for_its_disks():
+    with tmpdir() as folder:
+        os.mkfifo(f"{folder}/pid")
+        ours, theirs = socket.socketpair()
+        p = subprocess.Popen([NBDFLEECE, "-s", "-C", f"{folder}/qmp", "-P", f"{folder}/pid",
+                              "--disk", "vda", "memory", "1M"], stdin=theirs, stdout=theirs,
+                             stderr=subprocess.PIPE, preexec_fn=die_with_parent)
+        theirs.close()
+        wait_ready(p, f"{folder}/pid")
+
+        def of(*args):
+            return fleecectl("-C", f"{folder}/qmp", *args, check=False)
+
+        assert of("map", "vda").stderr == ("fleecectl: where vda is served: the server has no NBD "
+                                           "socket\n")
+        for args in (("view", "create", "vda", "now"),
+                     ("qmp", "nbd-server-start", "addr.type=unix", f"addr.data.path={folder}/nbd"),
+                     ("qmp", "block-export-add", "type=nbd", "id=e", "node-name=now", "name=vda"),
+                     ("qmp", "block-export-add", "type=nbd", "id=f", "node-name=now")):
+            assert of(*args).returncode == 0, args
+        result = of("map", "vda")  # that would be another export
+        assert result.returncode == 1 and result.stderr == (
+            "fleecectl: where vda is served: the server has no NBD socket for its disks\n"), result
+        assert of("map", "now").returncode == 0
+        ours.close()
+        assert p.wait(SOON) == 0
+        p.stderr.close()
 
 
 @test

@@ -122,6 +122,7 @@ def descriptors_run_out_of_two_listeners():
         q = s.qmp()
         other = os.path.join(s.dir, "other")
         q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": other}})
+        q.cmd("block-export-add", type="nbd", id="e", writable=True, **{"node-name": "vda"})
         client = rawnbd.Client(other).go("vda")
         limits = leave(s.pid, 0)
         for _ in range(20):

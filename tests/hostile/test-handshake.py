@@ -159,6 +159,7 @@ def line_03_not_more_than_100_of_a_socket():
         with g.qmp() as q:
             other = g.server.path("other")
             q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": other}})
+            q.cmd("block-export-add", type="nbd", id="e", writable=True, **{"node-name": "vda"})
             before = len(os.listdir(f"/proc/{g.server.pid}/fd"))
             clients = [g.user() for _ in range(100)]
             late = [g.client(flags=None) for _ in range(5)]

@@ -108,6 +108,8 @@ def line_04_a_listener_is_stopped():
                     address = {"type": "inet", "data": {"host": where[0], "port": str(where[1])}}
                 with g.qmp() as q:
                     q.cmd("nbd-server-start", addr=address)
+                    q.cmd("block-export-add", type="nbd", id="e", writable=True,
+                          **{"node-name": "vda"})
                     before_go, after_go = crowd(where, "vda")
                     begin = time.monotonic()
                     q.cmd("nbd-server-stop")

@@ -195,6 +195,7 @@ def a_listener_of_QMP_has_the_command_lines_TLS():
     with tls_server(certs(), "--tls=require") as s:
         q = s.qmp()
         q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": s.path("second")}})
+        q.cmd("block-export-add", type="nbd", id="e", **{"node-name": "disk0"})
         with Client(s.path("second")) as c:
             assert c.option(OPT_LIST)[0] == ERR_TLS_REQD
         with TlsClient(s.path("second"), context()) as c:

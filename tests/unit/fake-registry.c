@@ -255,7 +255,7 @@ const struct export_info *export_info(const struct export *e)
     return &e->info;
 }
 
-struct export *server_find_export(struct server *s, const char *name)
+struct export *server_find_export(struct server *s, enum export_scope scope, const char *name)
 {
     struct export *found = NULL;
 
@@ -269,7 +269,7 @@ struct export *server_find_export(struct server *s, const char *name)
     return found;
 }
 
-GPtrArray *server_list_exports(struct server *s)
+GPtrArray *server_list_exports(struct server *s, enum export_scope scope)
 {
     GPtrArray *list = g_ptr_array_new_with_free_func((GDestroyNotify)export_unref);
 

@@ -211,6 +211,35 @@ static void test_value_errors(void)
     assert_usage("-D a.b= null", "option '--debug': '' in 'a.b=' is not a number");
 }
 
+/* getaddrinfo takes 99999 for 34463, 65536 for any port, -1 for 65535, and blanks. */
+static void test_ports(void)
+{
+    static const char *const good[] = {"0", "1", "65535", "0065535", "nbd", "http-alt", "0x50"};
+    static const char *const bad[] = {"65536",  "99999", "4294967297", "18446744073709551617",
+                                      "165535", "-1",    "+80",        "' 80'",
+                                      "'80 '",  "80-81", "."};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(good); i++) {
+        g_autofree char *words = g_strdup_printf("-p %s null", good[i]);
+        struct options *o = parse_good(words);
+
+        g_assert_cmpstr(o->port, ==, good[i]);
+        options_free(o);
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autofree char *words = g_strdup_printf("-p %s null", bad[i]);
+        g_auto(GStrv) port = NULL;
+        g_autofree char *message = NULL;
+
+        g_assert_true(g_shell_parse_argv(bad[i], NULL, &port, NULL));
+        message = g_strdup_printf("option '--port': '%s' is neither a number from 0 to 65535 nor "
+                                  "the name of a service",
+                                  port[0]);
+        assert_usage(words, message);
+    }
+    options_free(parse_good("--vsock -p 99999 null")); /* AF_VSOCK has more of them */
+}
+
 static void test_option_errors(void)
 {
     assert_usage("--no-such null", "there is no option '--no-such'");
@@ -452,6 +481,7 @@ int main(int argc, char **argv)
     g_test_add_func("/options/disk-errors", test_disk_errors);
     g_test_add_func("/options/values", test_values);
     g_test_add_func("/options/value-errors", test_value_errors);
+    g_test_add_func("/options/ports", test_ports);
     g_test_add_func("/options/option-errors", test_option_errors);
     g_test_add_func("/options/spelling", test_spelling);
     g_test_add_func("/options/aliases", test_aliases);

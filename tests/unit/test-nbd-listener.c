@@ -34,8 +34,8 @@ static void house_begin(struct house *h, unsigned max_connections, unsigned hand
     nbd_open_unix(h->path, NULL, fds, &err);
     g_assert_no_error(err);
     g_assert_cmpuint(fds->len, ==, 1);
-    h->listener =
-        nbd_listen(h->rig.engine, (int *)fds->data, 1, handshake_timeout, max_connections, &err);
+    h->listener = nbd_listen(h->rig.engine, EXPORTS_LIVE, (int *)fds->data, 1, handshake_timeout,
+                             max_connections, &err);
     g_assert_no_error(err);
 }
 
@@ -345,7 +345,7 @@ static void test_tcp(void)
     g_clear_error(&err);
     g_assert_cmpuint(fds->len, ==, 1);
 
-    g_assert_nonnull(nbd_listen(r.engine, (int *)fds->data, 1, 60, 0, &err));
+    g_assert_nonnull(nbd_listen(r.engine, EXPORTS_LIVE, (int *)fds->data, 1, 60, 0, &err));
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     g_assert_cmpint(connect(fd, (struct sockaddr *)&a, length), ==, 0);
     struct client c = client_on(fd);
