@@ -210,9 +210,11 @@ static int start_nbd(struct run *r, GError **err)
         .max_connections = o->max_connections,
         .threads = o->threads,
         .poll_max_ns = o->poll_max_ns,
-        .mask_handshake = o->mask_handshake,
+        .mask_handshake = (uint16_t)o->mask_handshake, /* there are no more flags */
         .no_structured_replies = o->no_structured_replies,
-        .no_multi_conn = o->no_multi_conn,
+        .no_meta_contexts = o->no_meta_contexts,
+        .no_extended_headers = o->no_extended_headers,
+        .keepalive = o->keepalive,
     };
     struct nbd_listener *listener;
 
