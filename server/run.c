@@ -243,6 +243,7 @@ static int start_control(struct run *r, GError **err)
     r->control = control_new(r->server, &functions, r->control_path, err);
     if (r->control == NULL)
         return -1;
+    quit_leftover(r->control_path);
     log_info("dirty bitmaps and views are transient: they end with this server");
     return 0;
 }
@@ -296,8 +297,10 @@ static void stop(struct run *r)
     plugin_begin_shutdown();
     if (r->nbd)
         nbd_server_free(r->nbd, GRACE_MS);
-    if (r->control)
+    if (r->control) {
+        quit_no_leftover(r->control_path);
         control_free(r->control);
+    }
     if (r->server)
         server_free(r->server);
     if (r->backends) {
