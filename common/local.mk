@@ -5,6 +5,7 @@ common_libcommon_a_SOURCES = \
 	common/bitmap.c common/bitmap.h \
 	common/cursor.c common/cursor.h \
 	common/nbd-protocol.h \
+	common/delay.c common/delay.h \
 	common/error.c common/error.h \
 	common/extents.c common/extents.h \
 	common/file-io.c common/file-io.h \

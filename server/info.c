@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One KEY=VALUE a line, sorted, like nbdkit's. */
+/* One KEY=VALUE a line, sorted, like nbdkit's; nbdkit-probing(1) says what programs look at. */
 static void dump_config(void)
 {
     printf("bindir=%s\n", BINDIR);
@@ -19,15 +19,20 @@ static void dump_config(void)
     printf("host_cpu=%s\n", HOST_CPU);
     printf("host_os=%s\n", HOST_OS);
     printf("mandir=%s\n", MANDIR);
+    printf("max_api_version=2\n");
     printf("name=%s\n", PACKAGE_NAME);
     printf("nbdkit_plugindir=%s\n", NBDKIT_PLUGINDIR);
     printf("plugindir=%s\n", PLUGINDIR);
     printf("root_tls_certificates_dir=%s\n", TLS_CERTIFICATES_OF_ROOT);
+    printf("run_default_socket=Unix\n");
     printf("selinux=yes\n");
+    printf("soext=so\n");
+    printf("timeout_option=yes\n");
     printf("tls=yes\n");
     printf("version=%s\n", PACKAGE_VERSION);
     printf("version_major=%d\n", atoi(PACKAGE_VERSION));
     printf("version_minor=%d\n", atoi(strchr(PACKAGE_VERSION, '.') + 1));
+    printf("vsock_option=yes\n");
 }
 
 /* Every plugin of the command line, configured but not completed, to `show`. */

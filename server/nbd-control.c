@@ -5,6 +5,7 @@
 
 #include "common/error.h"
 #include "common/log.h"
+#include "server/quit.h"
 #include "server/sockets.h"
 
 #include <errno.h>
@@ -23,6 +24,8 @@ void nbd_control_init(struct nbd_control *nc)
 /* QEMU's nbd-server-stop removes its socket's file, too. */
 static void remove_socket(struct nbd_control *nc)
 {
+    if (nc->unix_path)
+        quit_no_leftover(nc->unix_path);
     if (nc->unix_path && unlink(nc->unix_path) < 0 && errno != ENOENT)
         log_error("cannot remove '%s': %m", nc->unix_path);
     g_clear_pointer(&nc->unix_path, g_free);
@@ -82,6 +85,8 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
     }
     nbd_control_note_uris(nc, nc->listener_uris, fds);
     nc->unix_path = unix_path ? g_canonicalize_filename(unix_path, NULL) : NULL;
+    if (nc->unix_path)
+        quit_leftover(nc->unix_path);
     nc->listener = nbd_listen(nc->nbd, EXPORTS_ADDED, (const int *)(void *)fds->data, fds->len,
                               handshake_max_seconds, max_connections, err);
     if (!nc->listener) {

@@ -3,6 +3,7 @@
 
 #include "server/options-table.h"
 
+#include "common/delay.h"
 #include "common/size.h"
 
 #include <errno.h>
@@ -74,6 +75,21 @@ static int set_number(const struct option_def *def, struct options *o, const cha
         return options_usage(err, "option '--%s': '%s' is not a number from %u to %u", def->name,
                              value, def->min, def->max);
     *(unsigned *)field_of(def, o) = number;
+    return 0;
+}
+
+/* Fractions count as a whole second: the client is not to be dropped early. */
+static int set_handshake_timeout(const struct option_def *def, struct options *o, const char *value,
+                                 GError **err)
+{
+    uint64_t ns;
+
+    if (!delay_parse(value, &ns))
+        return options_usage(err,
+                             "option '--%s': '%s' is not a time: seconds, or a number with s, "
+                             "ms, us or ns",
+                             def->name, value);
+    o->handshake_timeout = (unsigned)((ns + 999999999) / 1000000000);
     return 0;
 }
 
@@ -250,15 +266,24 @@ const struct option_def options_table[] = {
     TEXT("selinux-label", 0, "LABEL", selinux_label, "SELinux label of the Unix socket"),
     NUMBER("max-connections", 0, "N", max_connections, 0, 1000000,
            "most clients of an export on a socket (100; 0: any number)"),
-    NUMBER("handshake-timeout", 0, "SECONDS", handshake_timeout, 0, 86400,
-           "drop a client that has not negotiated by then (10; 0: never)"),
-    NUMBER("threads", 't', "THREADS", threads, 1, 1024, "most requests of one client at once (16)"),
+    /* nbdkit's name of it is --timeout. */
+    DOES("handshake-timeout", 0, "SECONDS", set_handshake_timeout,
+         "drop who negotiates longer (10; 0: never); also --timeout"),
+    ALIAS("timeout", "handshake-timeout"),
+    ALIAS("time-out", "handshake-timeout"),
+    FLAG("keepalive", 0, keepalive, "find out by TCP's keepalive that a client is gone"),
+    ALIAS("keep-alive", "keepalive"),
+    NUMBER("threads", 't', "THREADS", threads, 0, 1024, "most requests of one client at once (16)"),
     NUMBER("poll-max-ns", 0, "NANOSECONDS", poll_max_ns, 0, 1000000,
            "look so long for a request before sleeping (50000; 0: never)"),
-    NUMBER("mask-handshake", 0, "MASK", mask_handshake, 0, UINT16_MAX,
+    NUMBER("mask-handshake", 0, "MASK", mask_handshake, 0, UINT32_MAX,
            "clear handshake flags, for tests of clients"),
     FLAG("no-sr", 0, no_structured_replies, "no structured replies, for tests of clients"),
-    FLAG("no-mc", 0, no_multi_conn, "do not offer multi-conn, for tests of clients"),
+    ALIAS("no-structured-replies", "no-sr"),
+    FLAG("no-mc", 0, no_meta_contexts, "no metadata contexts, for tests of clients"),
+    ALIAS("no-meta-contexts", "no-mc"),
+    FLAG("no-eh", 0, no_extended_headers, "no extended headers, for tests of clients"),
+    ALIAS("no-extended-headers", "no-eh"),
     DOES("newstyle", 'n', NULL, set_nothing, "does nothing"),
     ALIAS("new-style", "newstyle"),
 
@@ -289,6 +314,9 @@ const struct option_def options_table[] = {
     ALIAS("export-name", "exportname"),
     ALIAS("export", "exportname"),
     FLAG("print-uri", 0, print_uri, "print the URI when clients can connect"),
+    ALIAS("print-url", "print-uri"),
+    ALIAS("show-uri", "print-uri"),
+    ALIAS("show-url", "print-uri"),
     FLAG("exit-with-parent", 0, exit_with_parent, "end when the parent process ends"),
     DOES("log", 0, "stderr|syslog|null", set_log, "where messages go"),
     FLAG("verbose", 'v', verbose, "write debug messages"),

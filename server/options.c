@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define DEFAULT_THREADS 16
+
 /* ---- disks ---- */
 
 static void word_free(void *data)
@@ -146,7 +148,7 @@ static struct options *options_new(void)
     o->disks = g_ptr_array_new_with_free_func(option_disk_free);
     o->debugs = g_ptr_array_new_with_free_func(debug_free);
     o->family = AF_UNSPEC;
-    o->threads = 16;
+    o->threads = DEFAULT_THREADS;
     o->poll_max_ns = 50000;
     o->handshake_timeout = 10;
     o->max_connections = 100;
@@ -320,6 +322,8 @@ static int check(struct options *o, GError **err)
                  "or --run");
     if (o->single && o->print_uri)
         return options_usage(err, "option '--print-uri' cannot be used with --single");
+    if (o->run && !options_name_a_socket(o))
+        o->unix_path = g_strdup("-");
     if (o->vsock && (o->ip_address || o->family != AF_UNSPEC))
         return options_usage(err, "option '--vsock' cannot be used with --ipaddr, -4 or -6");
     if (o->port && !o->vsock && port_check(o->port, NULL) < 0)
@@ -329,6 +333,8 @@ static int check(struct options *o, GError **err)
                              o->port);
     if (o->selinux_label && !o->unix_path)
         return options_usage(err, "option '--selinux-label' needs --unix");
+    if (o->threads == 0)
+        o->threads = DEFAULT_THREADS;
     if (o->run || o->single || o->exit_with_parent)
         o->foreground = true;
     return check_tls(o, err);

@@ -71,8 +71,9 @@ struct options {
     char *run, *export_name;
 
     /* The protocol. */
-    bool readonly, no_structured_replies, no_multi_conn;
-    unsigned mask_handshake, threads, poll_max_ns, handshake_timeout, max_connections;
+    bool readonly, no_structured_replies, no_meta_contexts, no_extended_headers, keepalive;
+    unsigned mask_handshake, threads, poll_max_ns, max_connections;
+    unsigned handshake_timeout; /* seconds, 0: none */
 
     /* Control and views. */
     char *control;
@@ -96,7 +97,8 @@ typedef char *(*options_reader)(const char *path, GError **err);
 struct options *options_parse(int argc, char **argv, options_reader reader, GError **err);
 void options_free(struct options *o);
 
-/* Is a listening socket, or -s, asked for? Otherwise the default port of TCP is used. */
+/* Is a listening socket, or -s, asked for? Otherwise the default port of TCP is used; not with
+ * --run, for which parsing has put in `-U -`. */
 bool options_name_a_socket(const struct options *o);
 
 /* What --help, --short-options and --long-options print. */

@@ -2,7 +2,12 @@
 /*
  * Signals are caught by a handler that writes to an eventfd, not blocked for a signalfd: a blocked
  * signal stays blocked in the programs that plugins start (nbdkit's sh, eval and nbd plugins do),
- * and those could then not be stopped by SIGTERM. A handler is the reason for the two globals.
+ * and those could then not be stopped by SIGTERM. A handler is the reason for the globals.
+ *
+ * One wish often comes as several signals: timeout(1) sends to the process and then to its group, a
+ * terminal to a group whose parent passes it on. So a second one counts only when the first is a
+ * second old. It ends the process where it stands: what is private to it and would be left behind
+ * is noted in `leftovers`, from which the handler removes it.
  */
 #include "config.h"
 
@@ -11,20 +16,37 @@
 #include "common/error.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A start that was told to end may take so long, seconds, to see it: a plugin's open may wait for a
  * server that never answers, be it this one. */
 #define START_GRACE 2
+/* A signal that comes so soon after the first, nanoseconds, is the same wish. */
+#define SAME_WISH INT64_C(1000000000)
 
 static int quit_fd = -1;
-static volatile sig_atomic_t signalled;
+static atomic_llong first_signal; /* nanoseconds of the monotonic clock; 0: there was none */
 static volatile sig_atomic_t starting;
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a handler takes no lock");
+
+/* Files and folders of ours, by what they are: somebody may have put another one in the place. The
+ * main thread fills in a slot before it sets `used`; handlers may come at any time. */
+static struct leftover {
+    atomic_bool used;
+    dev_t device;
+    ino_t inode;
+    char path[PATH_MAX];
+} leftovers[8];
 
 static const int signals[] = {SIGTERM, SIGINT, SIGQUIT};
 
@@ -38,11 +60,65 @@ void quit_request(void)
         errno = saved_errno;
 }
 
+static bool is_at(const struct leftover *l)
+{
+    struct stat st;
+
+    return lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode;
+}
+
+void quit_leftover(const char *path)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(leftovers); i++) {
+        struct leftover *l = &leftovers[i];
+        struct stat st;
+
+        if (atomic_load(&l->used))
+            continue;
+        if (strlen(path) < sizeof l->path && lstat(path, &st) == 0) {
+            strcpy(l->path, path);
+            l->device = st.st_dev;
+            l->inode = st.st_ino;
+            atomic_store(&l->used, true);
+        }
+        return;
+    }
+}
+
+void quit_no_leftover(const char *path)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(leftovers); i++) {
+        if (atomic_load(&leftovers[i].used) && strcmp(leftovers[i].path, path) == 0)
+            atomic_store(&leftovers[i].used, false);
+    }
+}
+
+/* From within a handler. What is in a folder was noted after it. */
+static void G_GNUC_NORETURN end_at_once(void)
+{
+    for (unsigned i = G_N_ELEMENTS(leftovers); i-- > 0;) {
+        const struct leftover *l = &leftovers[i];
+
+        if (atomic_load(&l->used) && is_at(l) && unlink(l->path) < 0)
+            rmdir(l->path);
+    }
+    _exit(EXIT_FAILURE);
+}
+
 static void on_signal(int number)
 {
-    if (signalled)
-        _exit(EXIT_FAILURE);
-    signalled = 1;
+    struct timespec now;
+    long long at, first = 0;
+    int saved_errno = errno;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    at = now.tv_sec * 1000000000LL + now.tv_nsec;
+    if (!atomic_compare_exchange_strong(&first_signal, &first, at)) {
+        if (at - first >= SAME_WISH)
+            end_at_once();
+        errno = saved_errno;
+        return;
+    }
     quit_request();
     if (starting)
         alarm(START_GRACE);
@@ -54,7 +130,7 @@ static void on_alarm(int number)
                                "end: a plugin hangs\n";
 
     (void)!write(STDERR_FILENO, text, sizeof text - 1);
-    _exit(EXIT_FAILURE);
+    end_at_once();
 }
 
 void quit_started(void)

@@ -7,10 +7,11 @@
 
 #include <glib.h>
 
-/* Catch SIGTERM, SIGINT and SIGQUIT: the first is a wish to end, a second one ends the process at
- * once. Until quit_started the first ends it, too, if that has not come two seconds later. Ignore
- * SIGPIPE. Returns a descriptor that becomes readable with the first wish and stays open as long as
- * the process, since a signal may come at any time; -1 and *err. Main thread, once.
+/* Catch SIGTERM, SIGINT and SIGQUIT: the first is a wish to end, one that comes a second or more
+ * later ends the process at once; others say nothing new. Until quit_started the first ends it,
+ * too, if that has not come two seconds later. Ignore SIGPIPE. Returns a descriptor that becomes
+ * readable with the first wish and stays open as long as the process, since a signal may come at
+ * any time; -1 and *err. Main thread, once.
  */
 int quit_install(GError **err);
 
@@ -19,6 +20,14 @@ void quit_started(void);
 
 /* The wish, from any thread; does not block. */
 void quit_request(void);
+
+/* A socket or folder that exists and is to go with this process: it is removed if that has to end
+ * at once, unless another file is in its place by then. A folder is noted before what is in it.
+ * There is room for eight; what is too much, or has too long a name, is left behind. Main thread.
+ */
+void quit_leftover(const char *path);
+/* It has been removed, or is about to be. Main thread. */
+void quit_no_leftover(const char *path);
 
 /* In a child that is not the server: signals as they are by default. */
 void quit_uninstall(void);

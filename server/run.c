@@ -210,9 +210,11 @@ static int start_nbd(struct run *r, GError **err)
         .max_connections = o->max_connections,
         .threads = o->threads,
         .poll_max_ns = o->poll_max_ns,
-        .mask_handshake = o->mask_handshake,
+        .mask_handshake = (uint16_t)o->mask_handshake, /* there are no more flags */
         .no_structured_replies = o->no_structured_replies,
-        .no_multi_conn = o->no_multi_conn,
+        .no_meta_contexts = o->no_meta_contexts,
+        .no_extended_headers = o->no_extended_headers,
+        .keepalive = o->keepalive,
     };
     struct nbd_listener *listener;
 
@@ -241,6 +243,7 @@ static int start_control(struct run *r, GError **err)
     r->control = control_new(r->server, &functions, r->control_path, err);
     if (r->control == NULL)
         return -1;
+    quit_leftover(r->control_path);
     log_info("dirty bitmaps and views are transient: they end with this server");
     return 0;
 }
@@ -294,8 +297,10 @@ static void stop(struct run *r)
     plugin_begin_shutdown();
     if (r->nbd)
         nbd_server_free(r->nbd, GRACE_MS);
-    if (r->control)
+    if (r->control) {
+        quit_no_leftover(r->control_path);
         control_free(r->control);
+    }
     if (r->server)
         server_free(r->server);
     if (r->backends) {

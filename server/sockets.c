@@ -6,6 +6,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "server/nbd/nbd.h"
+#include "server/quit.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -89,11 +90,16 @@ static int open_unix(struct sockets *s, const struct options *o, GError **err)
         s->private_dir = g_dir_make_tmp("nbdfleece-XXXXXX", err);
         if (s->private_dir == NULL)
             return -1;
+        quit_leftover(s->private_dir);
         path = g_build_filename(s->private_dir, "socket", NULL);
     } else {
         path = g_canonicalize_filename(o->unix_path, NULL);
     }
-    return nbd_open_unix(path, o->selinux_label, s->fds, err);
+    if (nbd_open_unix(path, o->selinux_label, s->fds, err) < 0)
+        return -1;
+    if (s->private_dir)
+        quit_leftover(path);
+    return 0;
 }
 
 static int open_vsock(struct sockets *s, const struct options *o, GError **err)
@@ -261,6 +267,8 @@ static void remove_private_dir(struct sockets *s)
 {
     g_autofree char *path = g_build_filename(s->private_dir, "socket", NULL);
 
+    quit_no_leftover(path);
+    quit_no_leftover(s->private_dir);
     if (unlink(path) < 0 && errno != ENOENT)
         log_error("cannot remove '%s': %m", path);
     if (rmdir(s->private_dir) < 0)

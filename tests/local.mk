@@ -259,7 +259,7 @@ tests_unit_test_qmp_args_LDADD = $(QMP_LIBS)
 tests_unit_test_qmp_monitor_LDADD = $(QMP_LIBS)
 tests_unit_test_qmp_stream_LDADD = $(QMP_LIBS)
 QMP_LIBS = server/control/libcontrol.a common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS)
-tests_unit_options_LDADD = server/libstart.a common/libcommon.a $(GLIB_LIBS)
+tests_unit_options_LDADD = server/libstart.a common/libcommon.a $(GLIB_LIBS) -lm
 
 # Tests of the plugin host, which load plugins and so need a program built like the server.
 include tests/backend/local.mk

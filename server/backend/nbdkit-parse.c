@@ -2,6 +2,7 @@
 /* nbdkit_parse_*(3). All read the whole string or complain and leave the result untouched. */
 #include "server/backend/nbdkit-abi.h"
 
+#include "common/delay.h"
 #include "common/size.h"
 
 #include <errno.h>
@@ -126,43 +127,14 @@ int nbdkit_parse_bool(const char *text)
     return -1;
 }
 
-/* A number that is not negative, not infinite and not hexadecimal, in the C locale. *end: behind.
- */
-static bool parse_decimal(const char *text, double *value, const char **end)
-{
-    char *e;
-
-    if (!g_ascii_isdigit(*text) && *text != '.')
-        return false;
-    if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X'))
-        return false;
-    *value = g_ascii_strtod(text, &e);
-    *end = e;
-    return e != text && isfinite(*value) && *value >= 0;
-}
-
 int nbdkit_parse_delay(const char *what, const char *text, unsigned *sec, unsigned *nsec)
 {
-    static const struct {
-        const char *suffix;
-        double seconds;
-    } units[] = {
-        {"", 1}, {"s", 1}, {"ms", 1e-3}, {"us", 1e-6}, {"\xce\xbcs", 1e-6}, {"ns", 1e-9},
-    };
-    const char *end;
-    double value;
+    uint64_t ns;
 
-    if (parse_decimal(text, &value, &end)) {
-        for (size_t i = 0; i < G_N_ELEMENTS(units); i++) {
-            if (strcmp(end, units[i].suffix) != 0)
-                continue;
-            double ns = round(value * units[i].seconds * 1e9);
-            if (ns >= (double)INT_MAX * 1e9)
-                break;
-            *sec = (unsigned)((uint64_t)ns / 1000000000);
-            *nsec = (unsigned)((uint64_t)ns % 1000000000);
-            return 0;
-        }
+    if (delay_parse(text, &ns)) {
+        *sec = (unsigned)(ns / 1000000000);
+        *nsec = (unsigned)(ns % 1000000000);
+        return 0;
     }
     nbdkit_error("%s: could not parse delay: \"%s\"", what, text);
     return -1;
@@ -174,13 +146,13 @@ int nbdkit_parse_probability(const char *what, const char *text, double *result)
     const char *end;
     double value, of;
 
-    if (parse_decimal(text, &value, &end)) {
+    if (decimal_parse(text, &value, &end)) {
         bool good = !*end;
 
         if (end[0] == '%' && !end[1]) {
             value /= 100;
             good = true;
-        } else if ((*end == ':' || *end == '/') && parse_decimal(end + 1, &of, &end) && !*end) {
+        } else if ((*end == ':' || *end == '/') && decimal_parse(end + 1, &of, &end) && !*end) {
             if (of > 0) {
                 value /= of;
                 good = isfinite(value);

@@ -128,12 +128,6 @@ static struct export *find_export(struct haggling *h, struct text name)
     return e;
 }
 
-static bool offers_multi_conn(const struct connection *c)
-{
-    bool one_client = c->port != NULL && listener_max_connections(c->port->listener) == 1;
-    return !c->server->options.no_multi_conn && !one_client;
-}
-
 /* The export's places are taken. */
 static uint32_t refuse(struct haggling *h, struct export *e, char **why)
 {
@@ -162,7 +156,8 @@ static uint32_t open_export(struct haggling *h, struct export *e, char **why)
     if (connection_open(c, e, h->agreed, &err) == 0) {
         const struct node_info *info = node_io_info(c->session.io);
         bool contexts = h->contexts.export == e && h->contexts.n > 0;
-        c->session.rules.eflags = session_flags(info, h->agreed, contexts, offers_multi_conn(c));
+        bool only_one = c->port != NULL && listener_max_connections(c->port->listener) == 1;
+        c->session.rules.eflags = session_flags(info, h->agreed, contexts, !only_one);
         return 0;
     }
     places_leave(c);
@@ -219,11 +214,13 @@ static enum next on_structured_reply(struct haggling *h)
 static enum next on_extended_headers(struct haggling *h)
 {
     const char *why;
+
+    /* Before its data is looked at: it is an option like any unknown one then. */
+    if (h->c->server->options.no_structured_replies || h->c->server->options.no_extended_headers)
+        return option_error(h, NBD_REP_ERR_UNSUP, "extended headers are switched off");
     uint32_t error = option_parse_empty(h->length, &why);
     if (error != 0)
         return option_error(h, error, why);
-    if (h->c->server->options.no_structured_replies)
-        return option_error(h, NBD_REP_ERR_UNSUP, "replies in chunks are switched off");
     h->agreed = (struct agreement){.structured = true, .extended = true};
     return option_done(h);
 }
@@ -327,6 +324,8 @@ static enum next on_meta_context(struct haggling *h)
     const char *why;
     bool set = h->option == NBD_OPT_SET_META_CONTEXT;
 
+    if (h->c->server->options.no_meta_contexts) /* whatever else is wrong with it, as nbdkit */
+        return option_error(h, NBD_REP_ERR_UNSUP, "metadata contexts are switched off");
     if (set)
         meta_contexts_clear(&h->contexts); /* whatever comes of it */
     if (!h->agreed.structured)

@@ -12,6 +12,7 @@
 
 #include "common/accept.h"
 #include "common/error.h"
+#include "common/log.h"
 #include "common/log-limit.h"
 #include "server/nbd/connection.h"
 #include "server/nbd/places.h"
@@ -97,6 +98,16 @@ static void accept_failed(struct port *p, int error, bool refused)
     p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
 }
 
+/* On sockets that are not TCP it has no effect; where it cannot be had, a client that is gone
+ * without a word is found out later. */
+static void keep_alive(int fd)
+{
+    int one = 1;
+
+    if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one) < 0)
+        log_debug("option '--keepalive': %m");
+}
+
 static void accept_one(struct port *p)
 {
     g_autoptr(GError) err = NULL;
@@ -105,6 +116,8 @@ static void accept_one(struct port *p)
     if (!places_admit(p))
         return;
     int fd = accept_or_refuse(p->fd, SOCK_CLOEXEC, &p->listener->reserve, &refused);
+    if (fd >= 0 && p->listener->server->options.keepalive)
+        keep_alive(fd);
     if (fd < 0) {
         accept_failed(p, errno, refused);
     } else if (connection_start(p->listener->server, p, fd, fd, NULL, NULL, &err) < 0) {

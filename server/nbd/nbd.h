@@ -18,7 +18,9 @@ struct nbd_options {
     unsigned poll_max_ns;              /* longest look for a request before sleeping, 0: none */
     uint16_t mask_handshake;           /* --mask-handshake: AND of the handshake flags */
     bool no_structured_replies;        /* --no-sr */
-    bool no_multi_conn;                /* --no-mc */
+    bool no_meta_contexts;             /* --no-mc */
+    bool no_extended_headers;          /* --no-eh */
+    bool keepalive;                    /* of TCP, on the sockets of clients */
 };
 
 struct nbd_server;   /* all listeners and connections */

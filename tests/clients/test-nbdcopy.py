@@ -94,7 +94,7 @@ def without_structured_replies():
 
 @test
 def without_multi_conn():
-    with Disk("--no-mc") as disk:
+    with Disk("--max-connections=1") as disk:
         nbdcopy(disk.uri, disk.out)
         assert_same(content(disk.out), disk.model)
 

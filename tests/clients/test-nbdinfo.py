@@ -187,7 +187,7 @@ def without_structured_replies():
 
 @test
 def without_multi_conn():
-    with Server("--no-mc", "memory", "1M") as s:
+    with Server("--max-connections=1", "memory", "1M") as s:
         assert nbdinfo("--can", "multi-conn", s.uri(), check=False).returncode == 2
 
 

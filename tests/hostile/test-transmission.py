@@ -298,7 +298,7 @@ def line_26_a_storm_of_signals():
                 for _ in range(16):
                     assert c.reply().data == b"s" * 65536
         g.endure(attack, rounds=3)
-    # The second SIGTERM ends it at once; whatever there is under way, it ends by itself.
+    # The SIGTERMs after the first say nothing new, unless a second has passed: it ends either way.
     for _ in range(5):
         with Ground(*SLOW) as g:
             with g.user("slow") as c:

@@ -232,7 +232,7 @@ def E3_writes_of_all_sizes():
 
 @test
 def X3_cookies_in_flight():
-    with Held("--no-mc") as h, Client(h.server.socket) as c:
+    with Held() as h, Client(h.server.socket) as c:
         c.extended()
         c.go()
         held = c.request(READ, 0, 512, cookie=7)

@@ -52,6 +52,37 @@ def H1_masked_flags_are_not_offered_and_not_taken():
 
 
 @test
+def contexts_that_are_switched_off():
+    """--no-mc: as nbdkit, ERR_UNSUP whenever and however they are asked for."""
+    right, wrong = Client.meta_data("vda", "base:allocation"), b"x"
+    for option in "--no-mc", "--no-meta-contexts":
+        with serve(option) as (s, c):
+            for agree in (lambda: None), c.structured, c.extended:
+                agree()
+                for meta in OPT_SET_META, OPT_LIST_META:
+                    for data in right, wrong:
+                        assert c.option(meta, data) == (ERR_UNSUP, []), (agree, meta, data)
+            c.go("vda")
+            cookie = c.request(BLOCK_STATUS, 0, 512)
+            assert c.result(cookie) == EINVAL
+            c.in_step()
+
+
+@test
+def extended_headers_that_are_switched_off():
+    """--no-eh: an option like any that we do not know; structured replies are there."""
+    for option in "--no-eh", "--no-extended-headers", "--no-sr":
+        with serve(option) as (s, c):
+            for data in b"", b"x":
+                assert c.option(OPT_EXTENDED_HEADERS, data) == (ERR_UNSUP, []), (option, data)
+            if option != "--no-sr":
+                c.structured()
+                c.set_contexts("vda", "base:allocation")
+            assert c.go("vda").read(0, 512) == bytes(512)
+            c.in_step()
+
+
+@test
 def H2_unknown_options_are_consumed():
     with serve() as (s, c):
         for option in 4, 5, 12, 99, 0xFFFFFFFF:

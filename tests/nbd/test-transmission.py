@@ -44,7 +44,7 @@ def X1_transmission_flags():
     with serve("-r", "memory", "1M") as (s, c):
         assert c.eflags & READ_ONLY and not c.eflags & (
             SEND_TRIM | SEND_WRITE_ZEROES | SEND_FAST_ZERO), hex(c.eflags)
-    with serve("--no-mc", "memory", "1M", structured=False) as (s, c):
+    with serve("--max-connections=1", "memory", "1M", structured=False) as (s, c):
         assert not c.eflags & (CAN_MULTI_CONN | SEND_DF)
     with serve("--max-connections=1", "memory", "1M") as (s, c):
         assert not c.eflags & CAN_MULTI_CONN

@@ -36,7 +36,9 @@ def help_names_every_option():
     listed = set(re.findall(r"--[a-z0-9-]+", text))
     # The rest are second names.
     aliases = {"--read-only", "--ip-addr", "--stdin", "--new-style", "--no-fork", "--pid-file",
-               "--export-name", "--export"}
+               "--export-name", "--export", "--time-out", "--keep-alive", "--print-url", "--show-uri",
+               "--show-url", "--no-structured-replies", "--no-meta-contexts",
+               "--no-extended-headers"}
     assert set(long_options()) - listed == aliases, set(long_options()) - listed
     assert all(len(line) <= 100 for line in text.splitlines())
 
@@ -49,7 +51,8 @@ def manual_names_every_option_and_no_other():
 
 @test
 def options_that_nbdkit_scripts_probe_for():
-    for option in "--exit-with-parent --run --print-uri --no-sr --mask-handshake".split():
+    for option in ("--exit-with-parent --run --print-uri --show-uri --no-sr --no-mc --mask-handshake "
+                   "--timeout --keepalive").split():
         assert option in long_options()
     assert "-U" in short_options()
     assert "--filter" not in long_options()
@@ -70,6 +73,9 @@ def dump_config_is_keys_and_values():
     assert values["name"] == "nbdfleece"
     assert values["version"].startswith(f"{values['version_major']}.{values['version_minor']}.")
     assert os.path.isabs(values["plugindir"])
+    # What nbdkit-probing(1) has programs look at.
+    assert (values["run_default_socket"], values["timeout_option"], values["vsock_option"],
+            values["exit_with_parent"], values["max_api_version"]) == ("Unix", "yes", "yes", "yes", "2")
     assert list(values) == sorted(values)
 
 

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 
 import nbd
 
@@ -182,27 +183,91 @@ def wait_for_refusal(path):
                 return
 
 
+class HeldRead:
+    """A server on a private socket, with a client's read that the plugin is in the middle of, and
+    stays in until let_go(). `private`: the socket's folder, in the server's own `dir`."""
+
+    def __init__(self, d):
+        fleece.require_plugin("eval")
+        for name in "begun", "go":
+            os.mkfifo(f"{d}/{name}")
+        os.mkdir(f"{d}/tmp")
+        script = f"echo begun > {d}/begun; read x < {d}/go; head -c $3 /dev/zero | tr '\\0' z"
+        # Where it ends at once it leaves threads behind, on purpose.
+        env = {"TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + ":report_thread_leaks=0",
+               "TMPDIR": f"{d}/tmp"}
+        self.d = d
+        self.server = Server("-U", "-", "--print-uri", "eval", "get_size=echo 1M",
+                             f"pread={script}", unix=False, env=env, stdout=subprocess.PIPE,
+                             text=True)
+
+    def __enter__(self):
+        s = self.server.__enter__()
+        where = s.process.stdout.readline().strip()
+        self.private = [f"{self.d}/tmp/{name}" for name in os.listdir(f"{self.d}/tmp")]
+        assert len(self.private) == 1, self.private
+        self.handle = nbd.NBD()
+        self.handle.connect_uri(where)
+        self.buffer = nbd.Buffer(512)
+        self.cookie = self.handle.aio_pread(self.buffer, 0)
+        with open(f"{self.d}/begun") as f:
+            f.read()
+        return self
+
+    def __exit__(self, *exception):
+        return self.server.__exit__(*exception)
+
+    def end(self):
+        """SIGTERM; returns when the orderly end is under way: it cannot be over."""
+        self.server.process.send_signal(signal.SIGTERM)
+        wait_for_refusal(f"{self.private[0]}/socket")
+
+    def let_go(self):
+        with open(f"{self.d}/go", "w") as f:
+            f.write("x\n")
+
+    def nothing_is_left(self):
+        assert os.listdir(f"{self.d}/tmp") == [], os.listdir(f"{self.d}/tmp")
+
+
 @test
-def a_second_signal_ends_it_at_once():
-    fleece.require_plugin("eval")
-    with tmpdir() as d:
-        os.mkfifo(f"{d}/begun")
-        os.mkfifo(f"{d}/never")
-        script = f"echo begun > {d}/begun; read x < {d}/never"
-        # It leaves threads behind, on purpose.
-        env = {"TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + ":report_thread_leaks=0"}
-        with Server("eval", "get_size=echo 1M", f"pread={script}", env=env) as s:
-            h = s.nbd()
-            h.aio_pread(nbd.Buffer(512), 0)
-            with open(f"{d}/begun") as f:
-                f.read()
-            s.process.send_signal(signal.SIGTERM)
-            wait_for_refusal(s.socket)
-            s.process.send_signal(signal.SIGTERM)
-            s.wait(1)
-            # The plugin's script, orphaned, ends too.
-            with open(f"{d}/never", "w") as f:
-                f.write("x\n")
+def two_signals_in_a_row_are_one_wish():
+    """timeout(1) sends its signal to the process and then to the group."""
+    with tmpdir() as d, HeldRead(d) as h:
+        # Two numbers, so that they cannot become one on the way.
+        for number in signal.SIGINT, signal.SIGTERM:
+            h.server.process.send_signal(number)
+        while int(status(h.server.pid)["ShdPnd"], 16):
+            pass  # until both have been delivered
+        wait_for_refusal(f"{h.private[0]}/socket")
+        h.let_go()
+        while not h.handle.aio_command_completed(h.cookie):
+            assert h.handle.poll(fleece.SOON * 1000) > 0
+        assert h.buffer.to_bytearray() == b"z" * 512
+        h.server.wait(0)
+        h.nothing_is_left()
+
+
+@test
+def a_second_signal_ends_it_at_once_when_the_first_is_a_second_old():
+    with tmpdir() as d, HeldRead(d) as h:
+        h.server.qmp().cmd("nbd-server-start", addr={"type": "unix", "data": {"path": f"{d}/s"}})
+        assert sorted(os.listdir(h.server.dir)).count("qmp") == 1 and os.path.exists(f"{d}/s")
+        process = h.server.process
+        begun = time.monotonic()
+        h.end()
+        while True:  # by itself it would never end
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(0.02)
+                break
+            except subprocess.TimeoutExpired:
+                assert time.monotonic() - begun < fleece.SOON
+        assert time.monotonic() - begun >= 1
+        h.server.wait(1)
+        h.nothing_is_left()
+        assert not os.path.exists(f"{d}/s") and not os.path.exists(h.server.qmp_path)
+        h.let_go()  # the plugin's script, orphaned, ends too
 
 
 @test

@@ -285,9 +285,56 @@ def max_connections():
         second.pread(512, 0)
 
 
+def keepalive_timer(*args):
+    """Does the kernel look after the connection of a client of such a server?"""
+    s, where = printed_uri("-p", "0", "-i", "127.0.0.1", *args, "memory", "1M", unix=False)
+    with s, socket.socket() as c:
+        c.connect(("127.0.0.1", int(where.split(":")[2].strip("/"))))
+        assert c.recv(8, socket.MSG_WAITALL) == b"NBDMAGIC"  # it has been let in
+        c.recv(10, socket.MSG_WAITALL)
+        # proc(5): the peer's side of our connection; its timer is 00: none, 01: data that is not
+        # acknowledged yet, 02: keepalive, a long time from now.
+        ours = "%08X:%04X" % (0x0100007F, c.getsockname()[1])
+        while True:
+            for line in open(f"/proc/{s.pid}/net/tcp"):
+                fields = line.split()
+                if fields[2] == ours and fields[5][:2] != "01":
+                    return fields[5][:2] == "02" and int(fields[5][3:], 16) > 0
+
+
+@test
+def keepalive():
+    assert not keepalive_timer()
+    assert keepalive_timer("--keepalive")
+    with Server("--keepalive", "memory", "1M") as s:
+        assert size_at(s.uri()) == 1 << 20  # and no harm on a Unix socket
+
+
+@test
+def run_without_a_socket_is_private():
+    """As nbdkit since 1.36: no port for others to come in by."""
+    out = nbdfleece("memory", "1M", "--run",
+                    'echo "$uri"; echo "$port"; echo "$unixsocket"; nbdinfo --size "$uri"; '
+                    'cat /proc/$PPID/net/tcp /proc/$PPID/net/tcp6; echo; '
+                    'ls -l /proc/$PPID/fd').stdout
+    where, port, path, size, rest = out.split("\n", 4)
+    assert where == uri(unix=path), where
+    assert port == "" and int(size) == 1 << 20, out
+    sockets, descriptors = rest.split("\n\n")
+    for line in sockets.splitlines():
+        fields = line.split()
+        assert fields[3] != "0A" or f"socket:[{fields[9]}]" not in descriptors, line
+    assert not os.path.exists(os.path.dirname(path))
+
+
 @test
 def handshake_timeout():
-    with Server("--handshake-timeout", "1", "memory", "1M") as s:
+    for option in "--handshake-timeout=1", "--timeout=0.5":
+        drops_silent_clients(option)
+
+
+def drops_silent_clients(option):
+    with Server(option, "memory", "1M") as s:
         settled = s.nbd()
         with socket.socket(socket.AF_UNIX) as silent:
             silent.settimeout(fleece.SOON)
@@ -307,10 +354,17 @@ def what_clients_are_offered():
         h = s.nbd()
         assert h.get_structured_replies_negotiated()
         assert h.can_multi_conn()
-    with Server("--no-sr", "--no-mc", "memory", "1M") as s:
-        h = s.nbd()
-        assert not h.get_structured_replies_negotiated()
-        assert not h.can_multi_conn()
+    for option in "--no-sr", "--no-structured-replies":
+        with Server(option, "memory", "1M") as s:
+            h = s.nbd()
+            assert not h.get_structured_replies_negotiated()
+            assert h.can_multi_conn()
+    for option in "--no-mc", "--no-meta-contexts":
+        with Server(option, "memory", "1M") as s:
+            h = s.nbd(contexts=["base:allocation"])
+            assert h.get_structured_replies_negotiated()
+            assert not h.can_meta_context("base:allocation")
+            assert h.can_multi_conn()
     # Without the flag for fixed newstyle there is only NBD_OPT_EXPORT_NAME.
     with Server("--mask-handshake", "0", "memory", "1M") as s:
         h = s.nbd()

@@ -149,12 +149,12 @@ static void test_disk_errors(void)
 
 static void test_values(void)
 {
-    struct options *o =
-        parse_good("-p 10 -i ::1 -4 -6 -P pid -u me -g us -e 'my export' -C qmp "
-                   "--log null --mask-handshake 0x2 --threads=1 --no-sr --no-mc "
-                   "--scratch /s --scratch-limit 10M --handshake-timeout 0 --poll-max-ns 7 "
-                   "--on-cbw-error break-guest-write --max-connections 7 --swap "
-                   "-D file.zero=3 --debug sh.x=-1 -n null");
+    struct options *o = parse_good(
+        "-p 10 -i ::1 -4 -6 -P pid -u me -g us -e 'my export' -C qmp "
+        "--log null --mask-handshake 0x2 --threads=1 --no-sr --no-mc --no-eh --keepalive "
+        "--scratch /s --scratch-limit 10M --handshake-timeout 0 --poll-max-ns 7 "
+        "--on-cbw-error break-guest-write --max-connections 7 --swap "
+        "-D file.zero=3 --debug sh.x=-1 -n null");
     const struct option_debug *debug = o->debugs->pdata[1];
 
     g_assert_cmpstr(o->port, ==, "10");
@@ -170,7 +170,9 @@ static void test_values(void)
     g_assert_cmpuint(o->mask_handshake, ==, 2);
     g_assert_cmpuint(o->threads, ==, 1);
     g_assert_true(o->no_structured_replies);
-    g_assert_true(o->no_multi_conn);
+    g_assert_true(o->no_meta_contexts);
+    g_assert_true(o->no_extended_headers);
+    g_assert_true(o->keepalive);
     g_assert_cmpstr(o->scratch_dir, ==, "/s");
     g_assert_cmpuint(o->scratch_limit, ==, 10 << 20);
     g_assert_cmpuint(o->handshake_timeout, ==, 0);
@@ -187,13 +189,12 @@ static void test_values(void)
 
 static void test_value_errors(void)
 {
-    assert_usage("-t 0 null", "option '--threads': '0' is not a number from 1 to 1024");
-    assert_usage("-t 1x null", "option '--threads': '1x' is not a number from 1 to 1024");
-    assert_usage("-t -1 null", "option '--threads': '-1' is not a number from 1 to 1024");
-    assert_usage("-t ' 1' null", "option '--threads': ' 1' is not a number from 1 to 1024");
-    assert_usage("-t '' null", "option '--threads': '' is not a number from 1 to 1024");
+    assert_usage("-t 1x null", "option '--threads': '1x' is not a number from 0 to 1024");
+    assert_usage("-t -1 null", "option '--threads': '-1' is not a number from 0 to 1024");
+    assert_usage("-t ' 1' null", "option '--threads': ' 1' is not a number from 0 to 1024");
+    assert_usage("-t '' null", "option '--threads': '' is not a number from 0 to 1024");
     assert_usage("-t 99999999999999999999 null",
-                 "option '--threads': '99999999999999999999' is not a number from 1 to 1024");
+                 "option '--threads': '99999999999999999999' is not a number from 0 to 1024");
     assert_usage("-U '' null", "option '--unix': its SOCKET is empty");
     assert_usage("--log x null", "option '--log': 'x' is none of stderr, syslog, null");
     assert_usage("--scratch-limit 5x null", "option '--scratch-limit': '5x' is not a size");
@@ -272,6 +273,75 @@ static void test_aliases(void)
     g_assert_cmpstr(o->ip_address, ==, "1.2.3.4");
     g_assert_cmpstr(o->export_name, ==, "e");
     options_free(o);
+}
+
+/* The names and values that nbdkit has, up to 1.48. */
+static void test_nbdkits_names(void)
+{
+    struct options *o = parse_good("--no-meta-contexts --no-structured-replies --keep-alive "
+                                   "--show-url --time-out 7 --mask-handshake 0xfffffffe -t 0 null");
+
+    g_assert_true(o->no_meta_contexts && o->no_structured_replies && o->keepalive && o->print_uri);
+    g_assert_false(o->no_extended_headers);
+    g_assert_cmpuint(o->handshake_timeout, ==, 7);
+    g_assert_cmpuint(o->mask_handshake, ==, 0xfffffffe);
+    g_assert_cmpuint(o->threads, ==, 16);
+    options_free(o);
+
+    o = parse_good("--show-uri --timeout=1 --print-url null");
+    g_assert_true(o->print_uri);
+    g_assert_cmpuint(o->handshake_timeout, ==, 1);
+    options_free(o);
+}
+
+/* A whole second at least, never early. */
+static void test_times(void)
+{
+    static const struct {
+        const char *text;
+        unsigned seconds;
+    } cases[] = {{"0", 0},    {"3", 3},   {"0.2", 1},    {"1.5", 2},      {"2.0s", 2},
+                 {"20ms", 1}, {"1ns", 1}, {"2000ms", 2}, {"86401", 86401}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *line = g_strdup_printf("--timeout %s null", cases[i].text);
+        struct options *o = parse_good(line);
+
+        g_assert_cmpuint(o->handshake_timeout, ==, cases[i].seconds);
+        options_free(o);
+    }
+    for (const char *const *bad =
+             (const char *const[]){"-1", "x", "1m", "0x1", "inf", "1 ", "2147483647", NULL};
+         *bad; bad++) {
+        g_autofree char *line = g_strdup_printf("--timeout '%s' null", *bad);
+        g_autofree char *message =
+            g_strdup_printf("option '--handshake-timeout': '%s' is not a time: seconds, or a "
+                            "number with s, ms, us or ns",
+                            *bad);
+
+        assert_usage(line, message);
+    }
+}
+
+static void assert_unix(const char *line, const char *path)
+{
+    struct options *o = parse_good(line);
+
+    g_assert_cmpstr(o->unix_path, ==, path);
+    options_free(o);
+}
+
+/* As nbdkit since 1.36: not a port of all addresses, where somebody else may come in. */
+static void test_run_is_private(void)
+{
+    assert_unix("--run true null", "-");
+    assert_unix("--run true -4 null", "-");
+    assert_unix("--run true --selinux-label x null", "-");
+    assert_unix("--run true -U s null", "s");
+    assert_unix("--run true -p 0 null", NULL);
+    assert_unix("--run true -i localhost null", NULL);
+    assert_unix("--run true --vsock null", NULL);
+    assert_unix("-f null", NULL);
 }
 
 static void test_implied_foreground(void)
@@ -413,8 +483,8 @@ static void test_config_errors(void)
         const char *text, *message;
     } cases[] = {
         {"[nbdfleece]\nno-such = 1\n", "f: [nbdfleece]: there is no option 'no-such'"},
-        {"[nbdfleece]\nthreads = 0\n",
-         "f: [nbdfleece]: option '--threads': '0' is not a number from 1 to 1024"},
+        {"[nbdfleece]\nthreads = 1025\n",
+         "f: [nbdfleece]: option '--threads': '1025' is not a number from 0 to 1024"},
         {"[nbdfleece]\nswap = 7\n", "f: [nbdfleece]: option 'swap' is neither true nor false"},
         {"[nbdfleece]\ndisk = a\n",
          "f: [nbdfleece]: a disk is a group of its own here: [disk NAME]"},
@@ -485,6 +555,9 @@ int main(int argc, char **argv)
     g_test_add_func("/options/option-errors", test_option_errors);
     g_test_add_func("/options/spelling", test_spelling);
     g_test_add_func("/options/aliases", test_aliases);
+    g_test_add_func("/options/nbdkits-names", test_nbdkits_names);
+    g_test_add_func("/options/times", test_times);
+    g_test_add_func("/options/run-is-private", test_run_is_private);
     g_test_add_func("/options/implied-foreground", test_implied_foreground);
     g_test_add_func("/options/conflicts", test_conflicts);
     g_test_add_func("/options/refused", test_refused);
