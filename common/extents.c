@@ -33,7 +33,7 @@ int extents_add(struct extents *e, uint64_t length, uint32_t flags)
         e->total += length;
         return 0;
     }
-    if (e->count == EXTENTS_MAX)
+    if (e->count >= (e->most ? e->most : EXTENTS_MAX))
         return -ENOSPC;
     if (e->count == e->allocated && grow(e) < 0)
         return -ENOMEM;

@@ -29,11 +29,12 @@ struct extents {
     struct extent *list;
     size_t count, allocated;
     uint64_t total; /* sum of all lengths */
+    size_t most;    /* extents that it takes before it is full; 0: EXTENTS_MAX */
 };
 
 #define EXTENTS_INIT                                                                               \
     {                                                                                              \
-        NULL, 0, 0, 0                                                                              \
+        NULL, 0, 0, 0, 0                                                                           \
     }
 
 /* Append `length` bytes with `flags`; 0 bytes is nothing. Returns 0; -ENOSPC when the list is full

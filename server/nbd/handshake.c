@@ -12,15 +12,22 @@
 
 #include "common/log.h"
 #include "common/log-limit.h"
+#include "server/nbd/option-budget.h"
 #include "server/nbd/option-reply.h"
 #include "server/nbd/places.h"
 #include "server/nbd/tls-peer.h"
 #include "server/nbd/tls-session.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
-/* A client that haggles longer than this means no good. */
-#define OPTIONS_MAX 1000u
+/* An option is received into the front of the receive buffer. */
+_Static_assert(OPTION_DATA_MAX <= RECEIVE_BUFFER, "an option fits into the receive buffer");
+_Static_assert(META_CONTEXTS_MAX <= 1024, "OPTION_DATA_MAX has room for all names");
+
+/* Memory that an option and its replies may keep until the next; what is more is given back. So
+ * much is read, and sent, in one piece where all of it is not needed at once. */
+#define OPTION_PIECE (64u << 10)
 /* Bytes of a client's words that we repeat to it or write into the log. */
 #define ECHO_MAX 80u
 
@@ -32,6 +39,7 @@ struct haggling {
     bool fixed_newstyle, no_zeroes; /* the client's flags */
     struct agreement agreed;
     struct meta_contexts contexts;
+    struct option_budget budget;
     uint32_t option; /* being dealt with */
     const uint8_t *data;
     size_t length;
@@ -48,6 +56,7 @@ static int receive(struct haggling *h, void *buf, size_t length)
 static int send_out(struct haggling *h)
 {
     int r = stream_send_by(&h->c->stream, h->out->data, h->out->len, h->deadline);
+    option_budget_use(&h->budget, h->out->len);
     g_byte_array_set_size(h->out, 0);
     return r;
 }
@@ -178,7 +187,11 @@ static enum next on_list(struct haggling *h)
         if (is_for(h, e))
             option_reply_server(h->out, h->option, export_info(e)->name,
                                 export_info(e)->description);
+        /* However many there are, their names and descriptions take no more memory than this. */
+        if (h->out->len > OPTION_PIECE && send_out(h) < 0)
+            return NEXT_END;
     }
+    option_budget_told(&h->budget, exports->len);
     return option_done(h);
 }
 
@@ -428,6 +441,30 @@ static enum next dispatch(struct haggling *h)
     }
 }
 
+/* Receive an option's data, or pass it over where there is more than we look at (option.h). */
+static int receive_data(struct haggling *h, uint32_t length)
+{
+    uint8_t *to = h->c->in.bytes;
+    int r = 0;
+
+    if (length <= OPTION_DATA_MAX)
+        return receive(h, to, length);
+    for (uint32_t left = length; left > 0 && r == 0; left -= MIN(left, OPTION_PIECE))
+        r = receive(h, to, MIN(left, OPTION_PIECE));
+    return r;
+}
+
+/* A client that says nothing more holds no more memory than one that has said little. */
+static void give_back(struct haggling *h, size_t length, size_t replies)
+{
+    if (length > OPTION_PIECE)
+        madvise(h->c->memory, RECEIVE_BUFFER, MADV_DONTNEED);
+    if (replies > OPTION_PIECE) {
+        g_byte_array_unref(h->out);
+        h->out = g_byte_array_new();
+    }
+}
+
 /* Receive one option and answer it. */
 static enum next one_option(struct haggling *h)
 {
@@ -439,12 +476,14 @@ static enum next one_option(struct haggling *h)
         connection_debug(h->c, "this is not NBD");
         return NEXT_END;
     }
-    if (r == 0 && header.length > OPTION_DATA_MAX) {
+    if (r == 0 && header.length > OPTION_LENGTH_MAX) {
         connection_debug(h->c, "an option of %u bytes is more than anybody needs", header.length);
         return NEXT_END;
     }
-    if (r == 0)
-        r = receive(h, h->c->in.bytes, header.length);
+    if (r == 0) {
+        option_budget_use(&h->budget, sizeof bytes + (uint64_t)header.length);
+        r = receive_data(h, header.length);
+    }
     if (r < 0) {
         connection_debug(h->c, "gone in the handshake: %s", g_strerror(-r));
         return NEXT_END;
@@ -453,8 +492,15 @@ static enum next one_option(struct haggling *h)
     h->data = h->c->in.bytes;
     h->length = header.length;
     enum next next = dispatch(h);
-    r = send_out(h);
-    return r < 0 ? NEXT_END : next;
+    size_t replies = h->out->len;
+    if (send_out(h) < 0)
+        return NEXT_END;
+    give_back(h, MIN(header.length, OPTION_DATA_MAX), replies);
+    if (next == NEXT_OPTION && option_budget_is_spent(&h->budget)) {
+        connection_debug(h->c, "it haggles without end");
+        return NEXT_END;
+    }
+    return next;
 }
 
 /* Magic numbers and flags, both ways. */
@@ -491,8 +537,8 @@ bool handshake(struct connection *c)
         h.deadline = c->since + (int64_t)timeout * G_USEC_PER_SEC;
     if (!greet(&h))
         next = NEXT_END;
-    for (unsigned n = 0; next == NEXT_OPTION; n++)
-        next = n < OPTIONS_MAX ? one_option(&h) : NEXT_END;
+    while (next == NEXT_OPTION)
+        next = one_option(&h);
     meta_contexts_clear(&h.contexts);
     g_byte_array_unref(h.out);
     return next == NEXT_TRANSMISSION;

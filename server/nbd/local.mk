@@ -14,6 +14,7 @@ server_nbd_libnbdserver_a_SOURCES = \
 	server/nbd/nbd.h \
 	server/nbd/open-socket.c \
 	server/nbd/option.c server/nbd/option.h \
+	server/nbd/option-budget.h \
 	server/nbd/option-reply.c server/nbd/option-reply.h \
 	server/nbd/places.c server/nbd/places.h \
 	server/nbd/reply.c server/nbd/reply.h \

@@ -12,6 +12,7 @@ struct offer {
     GPtrArray *bitmaps;  /* references */
     GHashTable *by_name; /* bitmap's name -> 1 + i */
     bool *hit;
+    bool all_bitmaps; /* a query has hit them all: the next such one is no work */
     unsigned n;
 };
 
@@ -21,6 +22,7 @@ static void offer_init(struct offer *o, struct export *e)
     o->by_name = g_hash_table_new(g_str_hash, g_str_equal);
     o->n = 1 + o->bitmaps->len;
     o->hit = g_new0(bool, o->n);
+    o->all_bitmaps = false;
     for (unsigned i = 1; i < o->n; i++) {
         struct dirty_bitmap *db = g_ptr_array_index(o->bitmaps, i - 1);
         g_hash_table_insert(o->by_name, (gpointer)dirty_bitmap_name(db), GUINT_TO_POINTER(i));
@@ -36,8 +38,9 @@ static void offer_end(struct offer *o)
 
 static void hit_bitmaps(struct offer *o)
 {
-    for (unsigned i = 1; i < o->n; i++)
+    for (unsigned i = 1; i < o->n && !o->all_bitmaps; i++)
         o->hit[i] = true;
+    o->all_bitmaps = true;
 }
 
 /* Note what one query asks for. A leaf left empty stands for all in LIST and for nothing in SET;

@@ -12,8 +12,9 @@
 #include "server/nbd/option.h"
 #include "server/server.h"
 
-/* Most contexts that one client may select: bounds the memory of a status reply. */
-#define META_CONTEXTS_MAX 128u
+/* Most contexts that one client may select: bounds the memory of a status reply. QEMU's clients may
+ * have base:allocation and 1,000 bitmaps. option.h makes room for as many names. */
+#define META_CONTEXTS_MAX 1024u
 
 struct meta_context {
     uint32_t id;
@@ -23,7 +24,7 @@ struct meta_context {
 /* A client's selection. All zero: none. */
 struct meta_contexts {
     struct export *export; /* a reference: whose contexts they are */
-    struct meta_context *list;
+    struct meta_context *list; /* their ids ascend */
     unsigned n;
 };
 

@@ -53,13 +53,24 @@ uint32_t option_parse_empty(size_t length, const char **why)
     return NBD_REP_ERR_INVALID;
 }
 
+static uint32_t check_length(size_t length, const char **why)
+{
+    if (length <= OPTION_DATA_MAX)
+        return 0;
+    *why = "the option is longer than we read";
+    return NBD_REP_ERR_TOO_BIG;
+}
+
 uint32_t option_parse_go(const uint8_t *data, size_t length, struct option_go *go, const char **why)
 {
     struct cursor c = cursor_on(data, length);
     uint16_t n_infos, info;
 
     *go = (struct option_go){0};
-    uint32_t error = take_string(&c, sizeof n_infos, &go->name, why);
+    uint32_t error = check_length(length, why);
+    if (error != 0)
+        return error;
+    error = take_string(&c, sizeof n_infos, &go->name, why);
     if (error != 0)
         return error;
     if (!cursor_u16(&c, &n_infos) || cursor_left(&c) != (size_t)n_infos * 2) {
@@ -81,7 +92,10 @@ uint32_t option_parse_meta(const uint8_t *data, size_t length, struct option_met
     struct text query;
 
     *meta = (struct option_meta){0};
-    uint32_t error = take_string(&c, sizeof meta->n_queries, &meta->name, why);
+    uint32_t error = check_length(length, why);
+    if (error != 0)
+        return error;
+    error = take_string(&c, sizeof meta->n_queries, &meta->name, why);
     if (error != 0)
         return error;
     if (!cursor_u32(&c, &meta->n_queries)) {

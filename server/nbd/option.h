@@ -11,8 +11,13 @@
 #include "common/cursor.h"
 #include "common/nbd-protocol.h"
 
-/* Most bytes of option data that we read; a client with more is taken for an attack. */
-#define OPTION_DATA_MAX 65536u
+/* Most bytes of option data that we look at: what it takes to select META_CONTEXTS_MAX (meta.h)
+ * dirty bitmaps whose names are as long as QEMU allows, 1023 bytes, each behind its length and
+ * "qemu:dirty-bitmap:". */
+#define OPTION_DATA_MAX (4u + NBD_STRING_MAX + 4u + 1024u * (4u + 18u + 1023u))
+/* A longer option is passed over and answered with an error, up to so many bytes; who announces
+ * more is taken for an attacker. */
+#define OPTION_LENGTH_MAX (32u << 20)
 
 struct option_header {
     uint32_t option, length;
@@ -33,6 +38,9 @@ struct option_meta {
 
 /* NBD_OPTION_HEADER_SIZE bytes. False: wrong magic. */
 bool option_parse_header(const uint8_t *bytes, struct option_header *h);
+
+/* In all of these `length` is the option's; where that is more than OPTION_DATA_MAX nothing is read
+ * from `data`. */
 
 /* An export's name that is the whole data (NBD_OPT_EXPORT_NAME). */
 uint32_t option_parse_name(const uint8_t *data, size_t length, struct text *name, const char **why);

@@ -11,6 +11,7 @@
 #include "server/nbd/reply.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 /* Extents of one reply, over all its contexts. */
 #define EXTENTS_BUDGET (1u << 19)
@@ -73,24 +74,13 @@ int status_align(struct extents *e, uint32_t align, bool any, bool complete)
     return r;
 }
 
-static void limit_count(struct extents *e, size_t count)
-{
-    uint64_t total = 0;
-    if (e->count <= count)
-        return;
-    for (size_t i = 0; i < count; i++)
-        total += e->list[i].length;
-    extents_truncate(e, total);
-}
-
 /* All of the range that fits into the list: a backend may know only a little at a time. */
 static int allocation(const struct session *s, uint64_t offset, uint64_t length, bool one,
                       struct extents *e)
 {
-    size_t most = extents_per_context(s);
     uint64_t enough = one ? MIN(s->rules.min_block, length) : length;
 
-    for (unsigned n = 0; e->total < enough && e->count < most; n++) {
+    for (unsigned n = 0; e->total < enough && e->count < e->most; n++) {
         if (n >= BACKEND_CALLS && e->total >= s->rules.min_block)
             return 0;
         uint64_t before = e->total;
@@ -111,11 +101,12 @@ static int query(const struct session *s, const struct meta_context *c, const st
     bool one = r->flags & NBD_CMD_FLAG_REQ_ONE;
     /* A bitmap's first extent may be smaller than the minimum block. */
     bool first_is_enough = one && s->rules.min_block <= BITMAP_MIN_GRANULARITY;
+
+    e->most = extents_per_context(s);
     int error = c->bitmap ? dirty_bitmap_extents(c->bitmap, length, r->offset, first_is_enough, e)
                           : allocation(s, r->offset, length, one, e);
     if (error != 0)
         return error;
-    limit_count(e, extents_per_context(s));
     extents_truncate(e, length);
     error = status_align(e, s->rules.min_block, c->bitmap != NULL, e->total == length);
     if (error != 0)
@@ -129,59 +120,69 @@ static int query(const struct session *s, const struct meta_context *c, const st
 
 /* ---- which contexts ---- */
 
-/* The contexts that a reply is about, in the order of its chunks. */
-struct chosen {
-    const struct meta_context *list[META_CONTEXTS_MAX];
-    unsigned n;
+/* A chunk of a reply. */
+struct part {
+    const struct meta_context *context;
+    struct extents extents;
 };
+
+static int compare_ids(const void *a, const void *b)
+{
+    const struct meta_context *x = a, *y = b;
+
+    return (x->id > y->id) - (x->id < y->id);
+}
 
 static const struct meta_context *find_context(const struct session *s, uint32_t id)
 {
-    for (unsigned i = 0; i < s->contexts.n; i++) {
-        if (s->contexts.list[i].id == id)
-            return &s->contexts.list[i];
-    }
-    return NULL;
+    const struct meta_context key = {.id = id};
+
+    return bsearch(&key, s->contexts.list, s->contexts.n, sizeof key, compare_ids);
 }
 
-static bool is_chosen(const struct chosen *c, const struct meta_context *context)
+/* How many contexts a request is about: all of the client's, or those that its payload names. */
+static unsigned count_parts(const struct session *s, const struct request *r)
 {
-    for (unsigned i = 0; i < c->n; i++) {
-        if (c->list[i] == context)
-            return true;
-    }
-    return false;
+    return r->payload == 0 ? s->contexts.n
+                           : (unsigned)((r->payload - STATUS_FILTER_HEAD) / STATUS_FILTER_ID);
 }
 
-/* All of the client's, or those that its payload names. False: one is unknown or named twice. */
-static bool choose(const struct session *s, const struct request *r, const uint8_t *payload,
-                   struct chosen *c)
+/* The i-th of them; NULL: the client has not selected it. */
+static const struct meta_context *context_at(const struct session *s, const struct request *r,
+                                             const uint8_t *payload, unsigned i)
 {
-    c->n = 0;
-    if (r->payload == 0) {
-        for (; c->n < s->contexts.n; c->n++)
-            c->list[c->n] = &s->contexts.list[c->n];
-        return true;
+    if (r->payload == 0)
+        return &s->contexts.list[i];
+    return find_context(s, load_be32(payload + STATUS_FILTER_HEAD + i * STATUS_FILTER_ID));
+}
+
+/* What is wrong with the contexts that a payload names: NBD_E*. */
+static uint32_t check_contexts(const struct session *s, const struct request *r,
+                               const uint8_t *payload, const char **why)
+{
+    g_autofree bool *named = g_try_new0(bool, MAX(s->contexts.n, 1));
+
+    if (named == NULL) {
+        *why = "out of memory";
+        return NBD_ENOMEM;
     }
-    for (uint64_t at = STATUS_FILTER_HEAD; at < r->payload; at += STATUS_FILTER_ID) {
-        const struct meta_context *context = find_context(s, load_be32(payload + at));
-        /* Without repetitions there is room for all. */
-        if (context == NULL || is_chosen(c, context))
-            return false;
-        c->list[c->n++] = context;
+    for (unsigned i = 0; i < count_parts(s, r); i++) {
+        const struct meta_context *context = context_at(s, r, payload, i);
+        if (context == NULL || named[context - s->contexts.list]) {
+            *why = "a metadata context was not negotiated, or is named twice";
+            return NBD_EINVAL;
+        }
+        named[context - s->contexts.list] = true;
     }
-    return true;
+    return 0;
 }
 
 uint32_t status_filter(const struct session *s, struct request *r, const uint8_t *payload,
                        const char **why)
 {
-    struct chosen chosen;
-
-    if (!choose(s, r, payload, &chosen)) {
-        *why = "a metadata context was not negotiated, or is named twice";
-        return NBD_EINVAL;
-    }
+    uint32_t error = check_contexts(s, r, payload, why);
+    if (error != 0)
+        return error;
     r->length = load_be64(payload);
     return request_check_range(r, &s->rules, why);
 }
@@ -189,19 +190,20 @@ uint32_t status_filter(const struct session *s, struct request *r, const uint8_t
 /* ---- the reply ---- */
 
 /* Every context's list, all cut to the shortest. */
-static int query_all(const struct session *s, const struct request *r, const struct chosen *c,
-                     struct extents *lists)
+static int query_all(const struct session *s, const struct request *r, const uint8_t *payload,
+                     struct part *parts, unsigned n)
 {
     uint64_t total = r->length;
 
-    for (unsigned i = 0; i < c->n; i++) {
-        int error = query(s, c->list[i], r, total, &lists[i]);
+    for (unsigned i = 0; i < n; i++) {
+        parts[i].context = context_at(s, r, payload, i);
+        int error = query(s, parts[i].context, r, total, &parts[i].extents);
         if (error != 0)
             return error;
-        total = lists[i].total;
+        total = parts[i].extents.total;
     }
-    for (unsigned i = 0; i < c->n; i++)
-        extents_truncate(&lists[i], total);
+    for (unsigned i = 0; i < n; i++)
+        extents_truncate(&parts[i].extents, total);
     return 0;
 }
 
@@ -266,16 +268,16 @@ static void put_context(const struct session *s, struct lane *l, const struct re
 void status_execute(const struct session *s, struct lane *l, const struct request *r,
                     const uint8_t *payload)
 {
-    struct extents lists[META_CONTEXTS_MAX] = {0};
-    struct chosen chosen;
+    unsigned n = count_parts(s, r);
+    g_autofree struct part *parts = g_try_new0(struct part, n);
 
-    int error = choose(s, r, payload, &chosen) ? query_all(s, r, &chosen, lists) : -EINVAL;
+    int error = parts == NULL ? -ENOMEM : query_all(s, r, payload, parts, n);
     if (error != 0) {
         reply_error(l, s, r, request_error(r, error), NULL);
     } else {
-        for (unsigned i = 0; i < chosen.n; i++)
-            put_context(s, l, r, chosen.list[i]->id, &lists[i], i + 1 == chosen.n);
+        for (unsigned i = 0; i < n; i++)
+            put_context(s, l, r, parts[i].context->id, &parts[i].extents, i + 1 == n);
     }
-    for (unsigned i = 0; i < chosen.n; i++)
-        extents_free(&lists[i]);
+    for (unsigned i = 0; parts != NULL && i < n; i++)
+        extents_free(&parts[i].extents);
 }
