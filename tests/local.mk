@@ -87,6 +87,7 @@ python_tests = \
 	tests/nbd/test-exports.py \
 	tests/nbd/test-extended.py \
 	tests/nbd/test-handshake.py \
+	tests/nbd/test-many.py \
 	tests/nbd/test-meta-context.py \
 	tests/nbd/test-replies.py \
 	tests/nbd/test-sizes.py \

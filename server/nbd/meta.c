@@ -22,6 +22,7 @@ static void offer_init(struct offer *o, struct export *e)
     o->by_name = g_hash_table_new(g_str_hash, g_str_equal);
     o->n = 1 + o->bitmaps->len;
     o->hit = g_new0(bool, o->n);
+    o->all_bitmaps = false;
     for (unsigned i = 1; i < o->n; i++) {
         struct dirty_bitmap *db = g_ptr_array_index(o->bitmaps, i - 1);
         g_hash_table_insert(o->by_name, (gpointer)dirty_bitmap_name(db), GUINT_TO_POINTER(i));

@@ -162,13 +162,16 @@ static uint32_t check_contexts(const struct session *s, const struct request *r,
 {
     g_autofree bool *named = g_try_new0(bool, MAX(s->contexts.n, 1));
 
-    *why = "a metadata context was not negotiated, or is named twice";
-    if (named == NULL)
+    if (named == NULL) {
+        *why = "out of memory";
         return NBD_ENOMEM;
+    }
     for (unsigned i = 0; i < count_parts(s, r); i++) {
         const struct meta_context *context = context_at(s, r, payload, i);
-        if (context == NULL || named[context - s->contexts.list])
+        if (context == NULL || named[context - s->contexts.list]) {
+            *why = "a metadata context was not negotiated, or is named twice";
             return NBD_EINVAL;
+        }
         named[context - s->contexts.list] = true;
     }
     return 0;
