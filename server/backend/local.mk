@@ -17,4 +17,5 @@ server_backend_libbackend_a_SOURCES = \
 	server/backend/plugin-data.c \
 	server/backend/plugin-dump.c \
 	server/backend/plugin-handle.c \
-	server/backend/plugin-load.c
+	server/backend/plugin-load.c \
+	server/backend/plugin-share.c

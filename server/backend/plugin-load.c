@@ -8,8 +8,7 @@
  * object.
  * - dlopen also compares names. A memfd's name here is /proc/self/fd/N, which the next copy would
  *   have too if N were free again by then; so a copy's descriptor stays open as long as the object.
- * - Libraries that a plugin links to stay shared. One that keeps the state of its user in its own
- *   globals (an interpreter, mostly) can serve only one disk: those that are known are refused.
+ * - Libraries that a plugin links to stay shared: plugin-share.c says which plugins bear that.
  *
  * The scope. nbdkit loads plugins with RTLD_GLOBAL, so that the modules of language plugins find
  * their interpreter's symbols, which they are not linked to. With copies that would be wrong: the
@@ -23,10 +22,8 @@
 #include "common/error.h"
 
 #include <dlfcn.h>
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -125,56 +122,16 @@ static int copy_of(const char *path, GError **err)
     return fd;
 }
 
-/* The libraries that `dl` itself asks for, by the names it uses. */
-static GPtrArray *needed_libraries(void *dl)
-{
-    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
-    const char *strings = NULL;
-    struct link_map *map;
-
-    if (dlinfo(dl, RTLD_DI_LINKMAP, &map) < 0)
-        return names;
-    for (const ElfW(Dyn) *d = map->l_ld; d->d_tag != DT_NULL; d++) {
-        if (d->d_tag == DT_STRTAB) /* glibc relocates it in place; others do not */
-            strings = (const char *)(d->d_un.d_ptr < map->l_addr ? map->l_addr + d->d_un.d_ptr
-                                                                 : d->d_un.d_ptr);
-    }
-    for (const ElfW(Dyn) *d = map->l_ld; strings && d->d_tag != DT_NULL; d++) {
-        if (d->d_tag == DT_NEEDED)
-            g_ptr_array_add(names, g_strdup(strings + d->d_un.d_val));
-    }
-    return names;
-}
-
 /* Make the symbols of the libraries that `dl` needs global (see above). */
 static void share_needed(void *dl)
 {
-    g_autoptr(GPtrArray) names = needed_libraries(dl);
+    g_autoptr(GPtrArray) names = plugin_needed_libraries(dl);
 
     for (unsigned i = 0; i < names->len; i++) {
         void *needed = dlopen(names->pdata[i], RTLD_LAZY | RTLD_NOLOAD | RTLD_GLOBAL);
         if (needed) /* the plugin's own reference keeps it */
             dlclose(needed);
     }
-}
-
-/* A second copy of a plugin whose interpreter is one for the whole process would end the process
- * while it configures itself: say so before. */
-static int check_copyable(void *dl, const char *path, GError **err)
-{
-    static const char *const interpreters[] = {"libpython", "libperl", "libruby"};
-    g_autoptr(GPtrArray) names = needed_libraries(dl);
-
-    for (unsigned i = 0; i < names->len; i++) {
-        for (size_t j = 0; j < G_N_ELEMENTS(interpreters); j++) {
-            if (g_str_has_prefix(names->pdata[i], interpreters[j]))
-                return fail(err,
-                            "%s can serve only one disk of a server: it uses %s, which runs one "
-                            "interpreter a process",
-                            path, (char *)names->pdata[i]);
-        }
-    }
-    return 0;
 }
 
 void *plugin_map(const char *path, int *copy_fd, GError **err)
@@ -184,7 +141,7 @@ void *plugin_map(const char *path, int *copy_fd, GError **err)
 
     *copy_fd = -1;
     if (loaded) {
-        if (check_copyable(loaded, path, err) == 0)
+        if (plugin_check_shared(loaded, NULL, path, err) == 0)
             *copy_fd = copy_of(path, err);
         dlclose(loaded);
         if (*copy_fd < 0)
@@ -196,6 +153,11 @@ void *plugin_map(const char *path, int *copy_fd, GError **err)
         /* Names the file and the symbol or library that it misses. */
         fail(err, "cannot load plugin: %s", dlerror());
         plugin_unmap(NULL, *copy_fd);
+        return NULL;
+    }
+    /* What was there before has been looked at before it was copied. */
+    if (*copy_fd < 0 && plugin_check_shared(dl, dl, path, err) < 0) {
+        plugin_unmap(dl, -1);
         return NULL;
     }
     share_needed(dl);

@@ -132,6 +132,16 @@ char *plugin_find(const char *name, GError **err);
 void *plugin_map(const char *path, int *copy_fd, GError **err);
 void plugin_unmap(void *dl, int copy_fd);
 
+/* ---- plugin-share.c ---- */
+
+/* The libraries that `dl` itself asks for, by the names it uses. */
+GPtrArray *plugin_needed_libraries(void *dl);
+/* May one more instance of the plugin `dl`, from the file at `path`, be used beside all that are
+ * mapped, `but` excepted (NULL: none)? */
+int plugin_check_shared(void *dl, void *but, const char *path, GError **err);
+/* May its callbacks be called from many threads, one at a time? */
+int plugin_check_threads(void *dl, const char *path, GError **err);
+
 /* ---- plugin-handle.c, plugin-data.c: struct backend_ops ---- */
 
 int plugin_open(struct backend *b, bool readonly, const struct backend_client *client,

@@ -264,7 +264,10 @@ static int call_stage(struct plugin *p, const char *name, int (*callback)(void),
 int plugin_config_complete(struct backend *b, GError **err)
 {
     struct plugin *p = plugin_of(b);
+    g_autoptr(GError) why = NULL;
 
+    if (plugin_check_threads(p->dl, p->path, &why) < 0)
+        return fail(err, "disk %s: %s", p->disk, why->message);
     if (call_stage(p, "config_complete", p->api.config_complete, err) < 0)
         return -1;
     p->configured = true;

@@ -9,6 +9,7 @@ backend_test_plugins = \
 	tests/plugins-src/extras.la \
 	tests/plugins-src/minimal.la \
 	tests/plugins-src/missing-symbol.la \
+	tests/plugins-src/needy.la \
 	tests/plugins-src/registration.la \
 	tests/plugins-src/v1.la \
 	tests/plugins-src/v2.la
@@ -35,6 +36,10 @@ tests_plugins_src_minimal_la_LDFLAGS = $(test_plugin_ldflags)
 tests_plugins_src_missing_symbol_la_SOURCES = tests/plugins-src/missing-symbol.c
 tests_plugins_src_missing_symbol_la_CFLAGS = $(test_plugin_cflags)
 tests_plugins_src_missing_symbol_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_needy_la_SOURCES = tests/plugins-src/needy.c
+tests_plugins_src_needy_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_needy_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_needy_la_LIBADD = $(GLIB_LIBS)
 tests_plugins_src_registration_la_SOURCES = tests/plugins-src/registration.c
 tests_plugins_src_registration_la_CFLAGS = $(test_plugin_cflags)
 tests_plugins_src_registration_la_LDFLAGS = $(test_plugin_ldflags)
@@ -91,6 +96,7 @@ tests_backend_test_functions_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_abi_LDADD = $(GLIB_LIBS)
 
 python_tests += \
+	tests/backend/test-copies.py \
 	tests/backend/test-flags.py \
 	tests/backend/test-map.py \
 	tests/backend/test-plugins.py \
