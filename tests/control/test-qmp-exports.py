@@ -298,6 +298,7 @@ def a_started_server_serves_and_its_stop_ends_all_exports():
             servers = [v["uri"] for v in q.cmd("query-nbd-servers")]
             assert len(servers) == 2, servers
             q.cmd("nbd-server-stop")
+            assert not os.path.exists(path)
             assert q.wait_event("BLOCK_EXPORT_DELETED")["data"] == {"id": "e"}
             assert q.cmd("query-block-exports") == []
             for h in own, other, live:
@@ -309,6 +310,18 @@ def a_started_server_serves_and_its_stop_ends_all_exports():
             with closing(s.nbd("vda")) as h:  # the disks' own exports stay
                 assert h.pread(1, 0) == b"\0"
             assert len(q.cmd("query-nbd-servers")) == 1
+
+
+@test
+def events_come_in_the_order_of_what_they_tell():
+    with Server(*DISKS) as s:
+        q = s.qmp()
+        ids = [f"e{i}" for i in range(20)]
+        for id in ids:
+            export(q, id, "vda", name=id)
+        q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": s.path("second")}})
+        q.cmd("nbd-server-stop")
+        assert [q.wait_event("BLOCK_EXPORT_DELETED")["data"]["id"] for _ in ids] == ids
 
 
 @test
