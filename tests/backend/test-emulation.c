@@ -205,6 +205,26 @@ static void test_flags_off(void)
     struct backend_handle *h = harness_open(b);
     g_assert_false(h->can_write || h->can_trim || h->can_zero || h->can_fast_zero || h->can_fua);
     g_assert_true(h->can_flush);
+    g_free(harness_probe(b));
+    g_assert_cmpint(b->ops->pwrite(h, "x", 1, 0, 0), ==, -EROFS);
+    g_assert_cmpint(b->ops->zero(h, 512, 0, 0), ==, -EROFS);
+    g_assert_cmpint(b->ops->trim(h, 512, 0, 0), ==, -EROFS);
+    g_autofree char *untouched = harness_probe(b);
+    g_assert_cmpstr(untouched, ==, "");
+    harness_close(h);
+    harness_free(b);
+
+    struct extents e = EXTENTS_INIT;
+    b = harness_load("@v2", "can_extents", "0", NULL);
+    h = harness_open(b);
+    g_free(harness_probe(b));
+    g_assert_false(h->can_extents);
+    g_assert_cmpint(b->ops->extents(h, 1 << 20, 0, 0, &e), ==, 0);
+    g_assert_cmpuint(e.count, ==, 1); /* all of it is data, as far as can be told */
+    g_assert_cmpuint(e.list[0].flags, ==, 0);
+    extents_free(&e);
+    g_autofree char *unasked = harness_probe(b);
+    g_assert_cmpstr(unasked, ==, "");
     harness_close(h);
     harness_free(b);
 
@@ -232,8 +252,8 @@ static void test_wrong_answers(void)
         {"bad-default", "default"},
         {"open", "disk vda: evil: no: two reasons; and another"},
         {"size", "get_size"},
-        {"block-minimum", "minimum"},
-        {"block-minimum-huge", "minimum"},
+        {"block-minimum", "the minimum is not a power of 2"},
+        {"block-minimum-huge", "the minimum is not"},
         {"block-preferred", "preferred"},
         {"block-preferred-odd", "preferred"},
         {"block-maximum", "maximum"},

@@ -202,7 +202,11 @@ static void test_serialize_connections(void)
     struct backend_handle *h = harness_open(b);
     assert_apart(h, h);
     assert_locked(h, h, true);
+    /* One handle at a time; the next one when that is closed. */
+    g_autofree char *error = harness_open_error(b, false);
+    assert_contains(error, "one handle at a time");
     harness_close(h);
+    harness_close(harness_open(b));
     harness_free(b);
 }
 

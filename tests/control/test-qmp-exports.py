@@ -305,6 +305,7 @@ def a_started_server_serves_and_its_stop_ends_all_exports():
                 assert h.pread(1, 0) == b"\0"
             assert [v["live"] for v in q.cmd("query-nbd-servers")] == [True, False]
             q.cmd("nbd-server-stop")
+            assert not os.path.exists(path)
             assert q.wait_event("BLOCK_EXPORT_DELETED")["data"] == {"id": "e"}
             assert q.cmd("query-block-exports") == []
             for h in own, other:
@@ -415,6 +416,18 @@ def an_export_is_named_as_its_disk():
                              name="vda")
             else:
                 s.stop()  # as it is
+
+
+@test
+def events_come_in_the_order_of_what_they_tell():
+    with Server(*DISKS) as s:
+        q = s.qmp()
+        ids = [f"e{i}" for i in range(20)]
+        for id in ids:
+            export(q, id, "vda", name=id)
+        q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": s.path("second")}})
+        q.cmd("nbd-server-stop")
+        assert [q.wait_event("BLOCK_EXPORT_DELETED")["data"]["id"] for _ in ids] == ids
 
 
 @test

@@ -128,6 +128,8 @@ def removal_answers_what_is_under_way():
                 held = c.request(READ, 0, 512)
                 h.wait_begun()
                 q.cmd("block-export-del", id="e", mode="hard")
+                with Client(h.server.socket) as newcomer:
+                    assert newcomer.info("e") == ERR_UNKNOWN
                 for command in READ, WRITE, FLUSH:
                     length = 0 if command == FLUSH else 512
                     late = c.request(command, 0, length,

@@ -97,6 +97,9 @@ def run_tells_where_the_server_is():
         assert where == same
         assert path == sock
         assert (port, name, size) == ("", "disk0", str(1 << 20))
+        out = nbdfleece("-U", sock, "-e", "x y/z?", "--disk", "x y/z?", "memory", "3M",
+                        "--run", script).stdout
+        assert out.splitlines()[4:] == ["x y/z?", str(3 << 20)], out
         out = nbdfleece("-i", "127.0.0.1", "-p", "0", "memory", "2M", "--run", script).stdout
         where, same, path, port, name, size = out.splitlines()
         assert where == same == f"nbd://127.0.0.1:{port}/"
@@ -337,8 +340,11 @@ def another_user():
     nobody = pwd.getpwnam("nobody")
     with tmpdir() as d:
         os.chmod(d, 0o777)
-        with Server("-u", "nobody", "memory", "1M", control=False, dir=d) as s:
+        # Started with a group too many, as by a shell of somebody who is in many.
+        with Server("-u", "nobody", "memory", "1M", control=False, dir=d,
+                    extra_groups=[54321]) as s:
             fields = status(s.pid)
+            assert "54321" not in fields["Groups"].split(), fields["Groups"]
             assert fields["Uid"].split() == [str(nobody.pw_uid)] * 4
             assert fields["Gid"].split() == [str(nobody.pw_gid)] * 4
             assert "0" not in fields["Groups"].split()

@@ -81,6 +81,17 @@ def tcp_on_a_free_port_of_one_address():
 
 
 @test
+def tcp_on_a_free_port_of_all_addresses():
+    if not has_ipv6():
+        skip("this machine has no IPv6")
+    s, where = printed_uri("-p", "0", "memory", "1M", unix=False)
+    with s:
+        port = where.split(":")[2].strip("/")
+        for host in "127.0.0.1", "[::1]":
+            assert size_at(f"nbd://{host}:{port}") == 1 << 20, host
+
+
+@test
 def tcp_ipv4_only():
     s, where = printed_uri("-p", "0", "-4", "memory", "1M", unix=False)
     with s:

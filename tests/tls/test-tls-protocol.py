@@ -196,7 +196,10 @@ def EXPORT_NAME_works_inside_TLS():
 @test
 def DISC_is_answered_by_a_TLS_goodbye():
     for version in TLS12, TLS13:
-        with serve("--tls=require") as s, TlsClient(s.socket, context(certs(), version)) as c:
+        tls = context(certs(), version)
+        # Python asks OpenSSL 3 to take an end without a goodbye for one with it.
+        tls.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+        with serve("--tls=require") as s, TlsClient(s.socket, tls) as c:
             c.go("disk0")
             cookie = c.request(READ, 0, 1 << 20)
             c.request(DISC)

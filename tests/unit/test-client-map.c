@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The map: extents to cells to text and page. */
 #include "client/map.h"
+#include "common/extents.h"
 #include "client/nbd-extents.h"
 
 #include <string.h>
@@ -199,10 +200,16 @@ static void test_contexts(void)
     g_assert_cmpint(map_kind("qemu:dirty-bitmap:x"), ==, MAP_DIRTY);
     g_assert_cmpint(map_kind("qemu:allocation-depth"), ==, MAP_DEPTH);
     g_assert_cmpint(map_kind("base:allocations"), ==, MAP_OTHER);
+    g_assert_cmpstr(map_word(MAP_ALLOCATION, 0), ==, "data");
+    g_assert_cmpstr(map_word(MAP_ALLOCATION, EXTENT_HOLE), ==, "hole");
+    g_assert_cmpstr(map_word(MAP_ALLOCATION, EXTENT_ZERO), ==, "zero");
     g_assert_cmpstr(map_word(MAP_ALLOCATION, 3), ==, "hole,zero");
     g_assert_null(map_word(MAP_ALLOCATION, 4));
     g_assert_cmpstr(map_word(MAP_DIRTY, 1), ==, "dirty");
+    g_assert_cmpint(map_role(MAP_ALLOCATION, 0), ==, MAP_SET);
     g_assert_cmpint(map_role(MAP_ALLOCATION, 1), ==, MAP_CLEAR);
+    g_assert_cmpint(map_role(MAP_ALLOCATION, 2), ==, MAP_ZERO);
+    g_assert_cmpint(map_role(MAP_ALLOCATION, 3), ==, MAP_CLEAR);
     g_assert_cmpint(map_role(MAP_DEPTH, 2), ==, MAP_SET);
 }
 

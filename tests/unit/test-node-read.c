@@ -113,6 +113,10 @@ static void test_cached_fd(void)
         g_assert_cmpint(ftruncate(r.fd, all - 100), ==, 0);
         g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1); /* now in its last page */
         g_assert_cmpint(node_cached_fd(&r.io, all - 100, 0), ==, r.fd);
+        /* What was never read is not there: of a range behind the old end, all or the half. */
+        g_assert_cmpint(ftruncate(r.fd, all + BLOCK), ==, 0);
+        g_assert_cmpint(node_cached_fd(&r.io, BLOCK, all), ==, -1);
+        g_assert_cmpint(node_cached_fd(&r.io, 2 * BLOCK, all - BLOCK), ==, -1);
         g_assert_cmpint(ftruncate(r.fd, all), ==, 0);
         r.io.info.has_file = false; /* as of a view */
         g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1);
