@@ -7,11 +7,13 @@ import contextlib
 import os
 import re
 import socket
+import subprocess
 import sys
 
 import nbd
 
-from fleece import SANITIZER, SOURCE, Server, nbdfleece, require_plugin, require_program, tmpdir
+from fleece import SANITIZER, SOURCE, Server, die_with_parent, nbdfleece, require_plugin
+from fleece import require_program, tmpdir, uri, wait_ready
 from tap import main, skip, test
 
 for folder in "nbd", "faults":
@@ -136,6 +138,30 @@ def a_folders_files_are_written_each_its_own():
                 assert f.read(len(SERVED[name])) == SERVED[name]
                 f.seek(MIB - 512)
                 assert f.read() == name.encode().ljust(512)
+
+
+@test
+def clients_of_one_nbdkit_get_what_they_ask_for():
+    program = require_nbdkit()
+    with folder_of_files() as d, tmpdir() as run:
+        fifo = os.path.join(run, "pid")
+        os.mkfifo(fifo)
+        server = subprocess.Popen([program, "-f", "-U", f"{run}/sock", "-P", fifo, OURS, f"dir={d}"],
+                                  preexec_fn=die_with_parent)
+        try:
+            wait_ready(server, fifo, "nbdkit")
+            handles = {}
+            for name in (*SERVED, *SERVED):  # each name twice: those share an image
+                h = nbd.NBD()
+                h.connect_uri(uri(name, unix=f"{run}/sock"))
+                handles.setdefault(name, []).append(h)
+            for name, (a, b) in handles.items():
+                assert a.pread(len(SERVED[name]), 0) == SERVED[name]
+                a.pwrite(name.encode().ljust(512), 4096)
+                assert b.pread(512, 4096) == name.encode().ljust(512)
+        finally:
+            server.kill()
+            server.wait()
 
 
 @test
