@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nbdkit-file-plugin of nbdfleece: a raw file or a block device as a disk.
+ * nbdkit-file-plugin of nbdfleece: a raw file or a block device as a disk, or those of a folder.
  *
  * nbdkit's plugin API version 2, parallel; it also runs in a stock nbdkit. What nbdfleece alone
  * understands are the extra symbols at the end. Its keys: nbdfleece-plugins(5).
  *
- * One image for all handles that may write and one for all that may not, opened with the first
- * handle of their kind and closed with the last. While one may write, those that may not share it:
- * two open file descriptions would shut each other out by their image locks, and only through one
- * is a failed fdatasync known to all. (A server that mixes the two opens the writable one first.)
+ * Of each file, one image for all handles that may write and one for all that may not, opened with
+ * the first handle of their kind and closed with the last. While one may write, those that may not
+ * share it: two open file descriptions would shut each other out by their image locks, and only
+ * through one is a failed fdatasync known to all. (A server that mixes the two opens the writable
+ * one first.)
  */
 #include "config.h"
 
@@ -21,18 +22,21 @@
 #include <string.h>
 
 /* A plugin's configuration is global, by nbdkit's API. */
-static char *path;
+static struct source source = SOURCE_INIT;
 static struct image_options options = {.lock = true, .advice = POSIX_FADV_NORMAL};
+static char *disk; /* the name of nbdfleece's disk; NULL: this is another server */
 
 struct handle {
     struct image image;
+    char *name;    /* of a folder's file, else "" */
     bool readonly; /* asked for so */
     unsigned users;
+    struct handle *next;
 };
 
 static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct handle *handles[2]; /* for writing, for reading; NULL: not open */
-static struct handle *ahead;      /* opened before any client's; NULL: none */
+static struct handle *handles; /* all that are open */
+static struct handle *ahead;   /* opened before any client's; NULL: none */
 
 /* ---- configuration ---- */
 
@@ -46,80 +50,132 @@ static int config_flag(const char *value, bool *flag)
     return 0;
 }
 
-static int config_advice(const char *value)
-{
-    static const struct {
-        const char *word;
-        int advice;
-    } words[] = {
-        {"normal", POSIX_FADV_NORMAL},
-        {"random", POSIX_FADV_RANDOM},
-        {"sequential", POSIX_FADV_SEQUENTIAL},
-    };
+/* One of a few words, each of which stands for a number. */
+struct word {
+    const char *word;
+    int meaning;
+};
 
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        if (!strcmp(value, words[i].word)) {
-            options.advice = words[i].advice;
+static const struct word advices[] = {
+    {"normal", POSIX_FADV_NORMAL},
+    {"random", POSIX_FADV_RANDOM},
+    {"sequential", POSIX_FADV_SEQUENTIAL},
+    {NULL, 0},
+};
+
+static const struct word caches[] = {{"default", false}, {"none", true}, {NULL, 0}};
+
+static int config_word(const char *key, const char *value, const struct word *words, int *meaning)
+{
+    char all[80] = "";
+
+    for (const struct word *w = words; w->word; w++) {
+        if (!strcmp(value, w->word)) {
+            *meaning = w->meaning;
             return 0;
         }
+        strcat(strcat(all, *all ? ", " : ""), w->word);
     }
-    nbdkit_error("fadvise=%s: not one of normal, random, sequential", value);
+    nbdkit_error("%s=%s: not one of %s", key, value, all);
     return -1;
 }
 
 static int file_config(const char *key, const char *value)
 {
-    if (!strcmp(key, "file")) {
-        if (path) {
-            nbdkit_error("file=%s: a file is given already", value);
-            return -1;
-        }
-        path = nbdkit_absolute_path(value); /* the server may go to another folder */
-        return path ? 0 : -1;
-    }
+    int r = source_config(&source, key, value);
+
+    if (r != 0)
+        return r < 0 ? -1 : 0;
     if (!strcmp(key, "direct"))
         return config_flag(value, &options.direct);
     if (!strcmp(key, "locking"))
         return config_flag(value, &options.lock);
     if (!strcmp(key, "fadvise"))
-        return config_advice(value);
+        return config_word(key, value, advices, &options.advice);
+    if (!strcmp(key, "cache")) {
+        int none = false;
+        r = config_word(key, value, caches, &none);
+        options.evict = none;
+        return r;
+    }
     nbdkit_error("unknown key '%s'", key);
     return -1;
 }
 
 static int file_config_complete(void)
 {
-    if (path)
-        return 0;
-    nbdkit_error("file=FILE is missing: which file or block device?");
-    return -1;
+    return source_check(&source);
+}
+
+/* ---- exports ---- */
+
+static int add_export(void *exports, const char *name)
+{
+    return nbdkit_add_export(exports, name, NULL);
+}
+
+static int file_list_exports(int readonly, int is_tls, struct nbdkit_exports *exports)
+{
+    if (source.kind == SOURCE_FOLDER)
+        return source_list(&source, add_export, exports);
+    return nbdkit_add_export(exports, "", NULL);
 }
 
 /* ---- handles ---- */
 
-static struct handle *new_handle(bool readonly)
+static struct handle *new_handle(const char *name, bool readonly)
 {
     struct handle *h = calloc(1, sizeof *h);
 
-    if (!h) {
+    if (h)
+        h->name = strdup(name);
+    if (!h || !h->name) {
         nbdkit_error("open: %m");
+        free(h);
         return NULL;
     }
-    if (image_open(&h->image, path, !readonly, &options) < 0) {
+    if (image_open(&h->image, &source, name, !readonly, &options) < 0) {
+        free(h->name);
         free(h);
         return NULL;
     }
     h->readonly = readonly;
+    h->next = handles;
+    handles = h;
     return h;
+}
+
+/* One that is open and will do: the writable one, where there is one. */
+static struct handle *find_handle(const char *name, bool readonly)
+{
+    struct handle *found = NULL;
+
+    for (struct handle *h = handles; h; h = h->next) {
+        if (!strcmp(h->name, name) && (readonly || !h->readonly) && (!found || !h->readonly))
+            found = h;
+    }
+    return found;
+}
+
+/* Which of a folder's files: in our own server, where a disk is one image, the disk's name says it;
+ * in others each client does. */
+static const char *wanted_name(void)
+{
+    if (source.kind != SOURCE_FOLDER)
+        return "";
+    return disk ? disk : nbdkit_export_name();
 }
 
 static void *file_open(int readonly)
 {
+    const char *name = wanted_name();
+
+    if (!name)
+        return NULL;
     pthread_mutex_lock(&handles_lock);
-    struct handle **place = &handles[readonly && !handles[0]];
-    if (!*place)
-        *place = new_handle(readonly);
-    struct handle *h = *place;
+    struct handle *h = find_handle(name, readonly);
+    if (!h)
+        h = new_handle(name, readonly);
     if (h)
         h->users++;
     pthread_mutex_unlock(&handles_lock);
@@ -132,8 +188,12 @@ static void file_close(void *handle)
 
     pthread_mutex_lock(&handles_lock);
     if (--h->users == 0) {
-        handles[h->readonly] = NULL;
+        struct handle **link = &handles;
+        while (*link != h)
+            link = &(*link)->next;
+        *link = h->next;
         image_close(&h->image);
+        free(h->name);
         free(h);
     }
     pthread_mutex_unlock(&handles_lock);
@@ -143,7 +203,8 @@ static void file_unload(void)
 {
     if (ahead)
         file_close(ahead);
-    free(path);
+    source_free(&source);
+    free(disk);
 }
 
 static struct image *image_of(void *handle)
@@ -158,7 +219,7 @@ static int64_t file_get_size(void *handle)
     int64_t size = image_size(image_of(handle));
 
     if (size < 0)
-        nbdkit_error("%s: size: %m", path);
+        nbdkit_error("%s: size: %m", image_of(handle)->path);
     return size;
 }
 
@@ -205,16 +266,17 @@ static int file_block_size(void *handle, uint32_t *minimum, uint32_t *preferred,
 /* ---- data ---- */
 
 /* Say what failed; errno (which the server takes) stays. */
-static int failed(const char *what, uint32_t count, uint64_t offset)
+static int failed(void *handle, const char *what, uint32_t count, uint64_t offset)
 {
-    nbdkit_error("%s: %s of %u bytes at %llu: %m", path, what, count, (unsigned long long)offset);
+    nbdkit_error("%s: %s of %u bytes at %llu: %m", image_of(handle)->path, what, count,
+                 (unsigned long long)offset);
     return -1;
 }
 
 static int file_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
     if (image_read(image_of(handle), buf, count, offset) < 0)
-        return failed("read", count, offset);
+        return failed(handle, "read", count, offset);
     return 0;
 }
 
@@ -222,7 +284,7 @@ static int file_pwrite(void *handle, const void *buf, uint32_t count, uint64_t o
                        uint32_t flags)
 {
     if (image_write(image_of(handle), buf, count, offset, flags & NBDKIT_FUA) < 0)
-        return failed("write", count, offset);
+        return failed(handle, "write", count, offset);
     return 0;
 }
 
@@ -241,7 +303,7 @@ static int file_trim(void *handle, uint32_t count, uint64_t offset, uint32_t fla
 {
     /* Where nothing can be trimmed, nothing is done: trimming is advice. */
     if (image_trim(image_of(handle), count, offset) < 0 && errno != ENOTSUP)
-        return failed("trim", count, offset);
+        return failed(handle, "trim", count, offset);
     return then_flush(handle, flags);
 }
 
@@ -249,7 +311,7 @@ static int file_zero(void *handle, uint32_t count, uint64_t offset, uint32_t fla
 {
     if (image_zero(image_of(handle), count, offset, flags & NBDKIT_MAY_TRIM,
                    flags & NBDKIT_FAST_ZERO) < 0)
-        return errno == ENOTSUP ? -1 : failed("zero", count, offset);
+        return errno == ENOTSUP ? -1 : failed(handle, "zero", count, offset);
     return then_flush(handle, flags);
 }
 
@@ -260,7 +322,7 @@ static int file_cache(void *handle, uint32_t count, uint64_t offset, uint32_t fl
     if (r == 0)
         return 0;
     errno = r;
-    return failed("cache", count, offset);
+    return failed(handle, "cache", count, offset);
 }
 
 static int tell_extent(void *opaque, uint64_t offset, uint64_t length, bool hole)
@@ -275,7 +337,7 @@ static int file_extents(void *handle, uint32_t count, uint64_t offset, uint32_t 
 {
     if (image_map(image_of(handle), count, offset, flags & NBDKIT_REQ_ONE, tell_extent, extents) <
         0)
-        return failed("extents", count, offset);
+        return failed(handle, "extents", count, offset);
     return 0;
 }
 
@@ -289,7 +351,11 @@ static struct nbdkit_plugin plugin = {
     .longname = "nbdfleece file plugin",
     .version = PACKAGE_VERSION,
     .description = "A raw file or a block device.",
-    .config_help = "[file=]FILE     (required) the file or block device to serve\n"
+    .config_help = "[file=]FILE     the file or block device to serve; required, or one of\n"
+                   "fd=N            the file that was inherited by this descriptor\n"
+                   "dir=FOLDER      the file in this folder that has the export's name\n"
+                   "dirfd=N         the same, of a folder inherited by this descriptor\n"
+                   "cache=CACHE     default, or none: leave little in the page cache\n"
                    "direct=BOOL     bypass the page cache (O_DIRECT); default false\n"
                    "fadvise=ADVICE  normal, random or sequential; default normal\n"
                    "locking=BOOL    take QEMU's image locks; default true",
@@ -297,6 +363,7 @@ static struct nbdkit_plugin plugin = {
     .unload = file_unload,
     .config = file_config,
     .config_complete = file_config_complete,
+    .list_exports = file_list_exports,
     .open = file_open,
     .close = file_close,
     .get_size = file_get_size,
@@ -328,13 +395,24 @@ struct nbdkit_plugin *plugin_init(void)
 /* ---- for nbdfleece alone ---- */
 
 /* The server may read and write through this by itself. Not with direct I/O, which has demands that
- * the server does not know. */
+ * the server does not know, nor where what it leaves in the page cache has to go. */
 int nbdfleece_plugin_fd(void *handle);
 int nbdfleece_plugin_fd(void *handle)
 {
     struct image *im = image_of(handle);
 
-    return im->direct_fd < 0 ? im->fd : -1;
+    return im->direct_fd < 0 && !im->evicts ? im->fd : -1;
+}
+
+/* Whose plugin this is, before anything is opened. */
+int nbdfleece_plugin_disk(const char *name);
+int nbdfleece_plugin_disk(const char *name)
+{
+    disk = strdup(name);
+    if (disk)
+        return 0;
+    nbdkit_error("%m");
+    return -1;
 }
 
 int nbdfleece_plugin_resize(void *handle, uint64_t size);
@@ -342,7 +420,7 @@ int nbdfleece_plugin_resize(void *handle, uint64_t size)
 {
     if (image_resize(image_of(handle), size) == 0)
         return 0;
-    nbdkit_error("%s: resize to %llu bytes: %m", path, (unsigned long long)size);
+    nbdkit_error("%s: resize to %llu bytes: %m", image_of(handle)->path, (unsigned long long)size);
     return -1;
 }
 

@@ -45,33 +45,46 @@ static bool is_readonly_device(int fd)
            readonly;
 }
 
-static int open_path(struct image *im, bool writable, int *flags)
+static int open_readonly_after_all(struct image *im, const struct source *s, const char *name,
+                                   int flags, int error)
 {
-    const int common = O_CLOEXEC | O_NOCTTY;
-    int error = 0;
+    if (!forbids_writing(error)) {
+        errno = error;
+        return -1;
+    }
+    im->fd = source_open(s, name, (flags & ~O_ACCMODE) | O_RDONLY);
+    if (im->fd >= 0)
+        nbdkit_error("%s: %s: it is served read-only", im->path, strerror(error));
+    else
+        errno = error;
+    return im->fd;
+}
 
-    *flags = common | (writable ? O_RDWR : O_RDONLY);
-    im->fd = open(im->path, *flags);
-    if (im->fd < 0)
-        error = errno;
+static int open_image(struct image *im, const struct source *s, const char *name, bool writable)
+{
+    int flags = O_CLOEXEC | O_NOCTTY | (writable ? O_RDWR : O_RDONLY);
+
+    im->writable = writable;
+    im->fd = source_open(s, name, flags);
     if (writable && im->fd >= 0 && is_readonly_device(im->fd)) {
         close(im->fd);
         im->fd = -1;
-        error = EROFS;
+        errno = EROFS;
     }
-    if (im->fd < 0 && writable && forbids_writing(error)) {
-        *flags = common | O_RDONLY;
-        im->fd = open(im->path, *flags);
-        if (im->fd >= 0)
-            nbdkit_error("%s: %s: it is served read-only", im->path, strerror(error));
+    if (im->fd < 0 && writable) {
+        im->writable = false;
+        open_readonly_after_all(im, s, name, flags, errno);
     }
-    if (im->fd < 0) {
-        errno = error;
-        nbdkit_error("open: %s: %m", im->path);
-        return -1;
-    }
-    im->writable = (*flags & O_ACCMODE) == O_RDWR;
-    return 0;
+    if (im->fd >= 0)
+        return 0;
+    if (errno == ENOTSUP)
+        nbdkit_error("%s: neither a regular file nor a block device", im->path);
+    else
+        nbdkit_error("open: %s: %m%s", im->path,
+                     s->kind == SOURCE_FOLDER ? " (dir: the name of the disk, or of the client's "
+                                                "export, chooses the file)"
+                                              : "");
+    return -1;
 }
 
 static int check_kind(struct image *im)
@@ -127,9 +140,11 @@ static uint32_t find_alignment(int fd)
     return align;
 }
 
-static int open_direct(struct image *im, int flags)
+static int open_direct(struct image *im, const struct source *s, const char *name)
 {
-    im->direct_fd = open(im->path, flags | O_DIRECT);
+    int flags = O_CLOEXEC | O_NOCTTY | O_DIRECT | (im->writable ? O_RDWR : O_RDONLY);
+
+    im->direct_fd = source_open(s, name, flags);
     if (im->direct_fd < 0) {
         nbdkit_error("open: %s: direct=true: %m%s", im->path,
                      errno == EINVAL ? " (this file system has no direct I/O)" : "");
@@ -139,25 +154,26 @@ static int open_direct(struct image *im, int flags)
     return 0;
 }
 
-int image_open(struct image *im, const char *path, bool writable, const struct image_options *o)
+int image_open(struct image *im, const struct source *s, const char *name, bool writable,
+               const struct image_options *o)
 {
-    int flags;
-
     memset(im, 0, sizeof *im);
-    im->path = path;
     im->fd = im->direct_fd = -1;
     im->align = 1;
+    im->evicts = o->evict && !o->direct;
     pthread_rwlock_init(&im->direct_lock, NULL);
-    if (open_path(im, writable, &flags) < 0 || check_kind(im) < 0 ||
-        (o->lock && qemu_locks_take(im->fd, im->writable, path) < 0) ||
-        (o->direct && open_direct(im, flags) < 0)) {
+    evict_init(&im->evict);
+    im->path = source_label(s, name);
+    if (!im->path || open_image(im, s, name, writable) < 0 || check_kind(im) < 0 ||
+        (o->lock && qemu_locks_take(im->fd, im->writable, im->path) < 0) ||
+        (o->direct && open_direct(im, s, name) < 0)) {
         image_close(im);
         return -1;
     }
     if (o->advice != POSIX_FADV_NORMAL) {
         int r = posix_fadvise(im->fd, 0, 0, o->advice);
         if (r)
-            nbdkit_debug("%s: posix_fadvise: %s", path, strerrordesc_np(r));
+            nbdkit_debug("%s: posix_fadvise: %s", im->path, strerrordesc_np(r));
     }
     return 0;
 }
@@ -170,6 +186,8 @@ void image_close(struct image *im)
         close(im->fd);
     im->fd = im->direct_fd = -1;
     pthread_rwlock_destroy(&im->direct_lock);
+    evict_free(&im->evict);
+    free(im->path);
 }
 
 /* ---- facts ---- */
@@ -270,7 +288,7 @@ static int write_all(int fd, const char *buf, uint32_t count, uint64_t offset, i
  * After a failed fdatasync the kernel may have dropped the pages and forgotten the error: the next
  * one would succeed and lie. So the first failure is final for this image.
  */
-static int note_sync_error(struct image *im)
+int image_note_sync_error(struct image *im)
 {
     int error = errno, none = 0;
 
@@ -292,7 +310,11 @@ int image_flush(struct image *im)
     }
     if (!im->writable)
         return 0;
-    return fdatasync(im->fd) < 0 ? note_sync_error(im) : 0;
+    if (fdatasync(im->fd) < 0)
+        return image_note_sync_error(im);
+    if (im->evicts)
+        evict_flushed(im);
+    return 0;
 }
 
 /* Write and make persistent: by the write itself where the kernel can. */
@@ -302,7 +324,7 @@ static int write_through(struct image *im, int fd, const char *buf, uint32_t cou
         if (write_all(fd, buf, count, offset, RWF_DSYNC) == 0)
             return 0;
         if (errno == EIO) /* of writing or of syncing: it cannot be told */
-            return note_sync_error(im);
+            return image_note_sync_error(im);
         if (errno != EOPNOTSUPP)
             return -1;
         atomic_store(&im->no_dsync, true);
@@ -383,7 +405,7 @@ static int transfer_unaligned(struct image *im, const struct transfer *t)
     pthread_rwlock_wrlock(&im->direct_lock);
     int r = transfer_to(im, im->fd, t);
     if (r == 0 && t->out && fdatasync(im->fd) < 0)
-        r = note_sync_error(im);
+        r = image_note_sync_error(im);
     posix_fadvise(im->fd, (off_t)t->offset, t->count, POSIX_FADV_DONTNEED);
     pthread_rwlock_unlock(&im->direct_lock);
     return r;
@@ -401,13 +423,19 @@ static int transfer(struct image *im, const struct transfer *t)
 int image_read(struct image *im, void *buf, uint32_t count, uint64_t offset)
 {
     struct transfer t = {.in = buf, .count = count, .offset = offset};
+    int r = transfer(im, &t);
 
-    return transfer(im, &t);
+    if (r == 0 && im->evicts)
+        evict_read(im, count, offset);
+    return r;
 }
 
 int image_write(struct image *im, const void *buf, uint32_t count, uint64_t offset, bool fua)
 {
     struct transfer t = {.out = buf, .count = count, .offset = offset, .fua = fua};
+    int r = transfer(im, &t);
 
-    return transfer(im, &t);
+    if (r == 0 && im->evicts)
+        evict_written(im, count, offset, fua);
+    return r;
 }

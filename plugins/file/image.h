@@ -11,17 +11,30 @@
 #ifndef PLUGINS_FILE_IMAGE_H
 #define PLUGINS_FILE_IMAGE_H
 
+#include "plugins/file/source.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
+/* evict.c: what cache=none has been written and not yet been dropped. `lock` is a leaf. */
+#define EVICT_WINDOWS 8
+struct evict {
+    pthread_mutex_t lock;
+    struct evict_window {
+        uint64_t offset;
+        uint32_t length; /* 0: none */
+    } windows[EVICT_WINDOWS];
+    unsigned next; /* the oldest */
+};
+
 struct image {
-    const char *path; /* the caller's */
-    int fd;           /* through the page cache */
-    int direct_fd;    /* O_DIRECT; -1: not asked for */
-    uint32_t align;   /* of offsets, lengths and memory for direct_fd; 1 without */
+    char *path;     /* what messages call it */
+    int fd;         /* through the page cache */
+    int direct_fd;  /* O_DIRECT; -1: not asked for */
+    uint32_t align; /* of offsets, lengths and memory for direct_fd; 1 without */
     bool writable;
     bool block_device;
     uint32_t sector; /* block device: its logical sector, bytes */
@@ -34,17 +47,22 @@ struct image {
     /* Direct I/O: shared by aligned requests, exclusive for unaligned ones, which go through the
      * page cache and would write stale neighbours back over aligned writes of the same page. */
     pthread_rwlock_t direct_lock;
+
+    bool evicts; /* cache=none, and not direct I/O, which leaves nothing behind */
+    struct evict evict;
 };
 
 struct image_options {
     bool direct;
     bool lock;  /* QEMU's image locks */
+    bool evict; /* cache=none */
     int advice; /* POSIX_FADV_... */
 };
 
-/* Open; `writable` is a wish where the file may only be read. Complains with nbdkit_error and
- * returns -1. */
-int image_open(struct image *im, const char *path, bool writable, const struct image_options *o);
+/* Open `s`, of a folder its file `name`; `writable` is a wish where the file may only be read.
+ * Complains with nbdkit_error and returns -1. */
+int image_open(struct image *im, const struct source *s, const char *name, bool writable,
+               const struct image_options *o);
 void image_close(struct image *im);
 
 int64_t image_size(struct image *im); /* bytes, or -1 */
@@ -55,6 +73,16 @@ int image_read(struct image *im, void *buf, uint32_t count, uint64_t offset);
 /* fua: persistent before it returns. */
 int image_write(struct image *im, const void *buf, uint32_t count, uint64_t offset, bool fua);
 int image_flush(struct image *im);
+/* A sync of this image has failed, by errno: every later flush fails. Returns -1; errno stays. */
+int image_note_sync_error(struct image *im);
+
+/* evict.c, all after the transfer went well: it left that in the page cache; all is flushed. */
+
+void evict_init(struct evict *e);
+void evict_free(struct evict *e);
+void evict_read(struct image *im, uint32_t count, uint64_t offset);
+void evict_written(struct image *im, uint32_t count, uint64_t offset, bool on_medium);
+void evict_flushed(struct image *im);
 
 /* space.c: what is allocated. */
 

@@ -45,6 +45,7 @@ struct plugin {
     int (*offered_fd)(void *handle);
     int (*offered_resize)(void *handle, uint64_t size);
     int (*offered_open_ahead)(int readonly);
+    int (*offered_disk)(const char *name);
 
     int thread_model; /* after config_complete: NBDKIT_SERIALIZE_CONNECTIONS .. NBDKIT_PARALLEL */
     bool loaded;      /* .load was called */

@@ -133,6 +133,7 @@ static void find_extras(struct plugin *p)
     *(void **)&p->offered_fd = dlsym(p->dl, "nbdfleece_plugin_fd");
     *(void **)&p->offered_resize = dlsym(p->dl, "nbdfleece_plugin_resize");
     *(void **)&p->offered_open_ahead = dlsym(p->dl, "nbdfleece_plugin_open_ahead");
+    *(void **)&p->offered_disk = dlsym(p->dl, "nbdfleece_plugin_disk");
     if (!p->offered_resize)
         p->ops.resize = NULL;
 }
@@ -261,6 +262,18 @@ static int call_stage(struct plugin *p, const char *name, int (*callback)(void),
     return plugin_leave_setup(&c, name, r == 0, err);
 }
 
+static int tell_disk(struct plugin *p, GError **err)
+{
+    struct plugin_call c;
+
+    if (!p->offered_disk)
+        return 0;
+    plugin_ensure_loaded(p);
+    plugin_enter(&c, p, NULL, true);
+    int r = p->offered_disk(p->disk);
+    return plugin_leave_setup(&c, "nbdfleece_plugin_disk", r == 0, err);
+}
+
 int plugin_config_complete(struct backend *b, GError **err)
 {
     struct plugin *p = plugin_of(b);
@@ -268,6 +281,8 @@ int plugin_config_complete(struct backend *b, GError **err)
 
     if (plugin_check_threads(p->dl, p->path, &why) < 0)
         return fail(err, "disk %s: %s", p->disk, why->message);
+    if (tell_disk(p, err) < 0)
+        return -1;
     if (call_stage(p, "config_complete", p->api.config_complete, err) < 0)
         return -1;
     p->configured = true;

@@ -87,7 +87,7 @@ tests_backend_test_file_faults_LDFLAGS = $(backend_test_ldflags) \
 	-Wl,--export-dynamic-symbol=fdatasync -Wl,--export-dynamic-symbol=pwritev2 \
 	-Wl,--export-dynamic-symbol=pread -Wl,--export-dynamic-symbol=fallocate \
 	-Wl,--export-dynamic-symbol=open -Wl,--export-dynamic-symbol=fstat \
-	-Wl,--export-dynamic-symbol=ioctl
+	-Wl,--export-dynamic-symbol=ioctl -Wl,--export-dynamic-symbol=sync_file_range
 tests_backend_test_file_faults_LDADD = $(backend_test_ldadd)
 tests_backend_test_file_faults_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_functions_LDFLAGS = $(backend_test_ldflags)
@@ -97,6 +97,7 @@ tests_backend_test_abi_LDADD = $(GLIB_LIBS)
 
 python_tests += \
 	tests/backend/test-copies.py \
+	tests/backend/test-file-keys.py \
 	tests/backend/test-flags.py \
 	tests/backend/test-map.py \
 	tests/backend/test-plugins.py \

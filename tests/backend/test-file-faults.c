@@ -21,6 +21,7 @@
 
 static struct {
     int sync_error;  /* of fdatasync; 0: none */
+    int range_error; /* of sync_file_range that waits */
     int write_error; /* of pwritev2 with `write_error_flags` */
     int write_error_flags;
     bool short_io;      /* every second call is interrupted, the others do a few bytes */
@@ -42,6 +43,15 @@ int fdatasync(int fd)
         return -1;
     }
     return REAL(fdatasync)(fd);
+}
+
+int sync_file_range(int fd, off_t offset, off_t length, unsigned flags)
+{
+    if (fault.range_error && (flags & SYNC_FILE_RANGE_WAIT_AFTER)) {
+        errno = fault.range_error;
+        return -1;
+    }
+    return REAL(sync_file_range)(fd, offset, length, flags);
 }
 
 static bool interrupted(unsigned call)
@@ -172,6 +182,27 @@ static void test_failed_sync(void)
     g_autofree char *log = end();
     assert_contains(log, "flush failed: No space left on device");
     assert_contains(log, "every further flush will fail");
+}
+
+/* The same when cache=none finds out while it drops what was written: the kernel tells each error
+ * once, and the flush to come would hear nothing of it. */
+static void test_failed_eviction(void)
+{
+    g_autofree char *path = harness_file("disk", 1 << 20, NULL, 0);
+
+    memset(&fault, 0, sizeof fault);
+    b = harness_load("file", "file", path, "cache", "none", NULL);
+    h = harness_open(b);
+    g_assert_cmpint(h->fd, ==, -1);
+    harness_log_begin();
+    fault.range_error = EIO;
+    for (unsigned i = 0; i < 20; i++)
+        g_assert_cmpint(b->ops->pwrite(h, "x", 1, i * 8192, 0), ==, 0);
+    fault.range_error = 0;
+    g_assert_cmpint(b->ops->flush(h), ==, -EIO);
+    g_assert_cmpint(b->ops->pwrite(h, "x", 1, 0, BACKEND_FUA), ==, -EIO);
+    g_autofree char *log = end();
+    assert_contains(log, "flush failed: Input/output error");
 }
 
 /* The same when it is a write with RWF_DSYNC that finds out. */
@@ -363,6 +394,7 @@ static void add_tests(void)
     g_test_add_func("/faults/read-only", test_readonly);
     g_test_add_func("/faults/no-descriptors", test_no_descriptors);
     g_test_add_func("/faults/failed-sync", test_failed_sync);
+    g_test_add_func("/faults/failed-eviction", test_failed_eviction);
     g_test_add_func("/faults/failed-fua", test_failed_fua);
     g_test_add_func("/faults/no-dsync", test_no_dsync);
     g_test_add_func("/faults/short-io", test_short_io);

@@ -111,7 +111,13 @@ static void test_errors(void)
     assert_contains(err->message, "disk vda: file: file=FILE is missing");
     g_clear_error(&err);
     g_assert_null(harness_try(&err, "file", "file", "/x", "dir", "/y", NULL));
-    assert_contains(err->message, "unknown key 'dir'");
+    assert_contains(err->message, "dir=/y: one of file=, fd=, dir= and dirfd= is given already");
+    g_clear_error(&err);
+    g_assert_null(harness_try(&err, "file", "file", "/x", "files", "/y", NULL));
+    assert_contains(err->message, "unknown key 'files'");
+    g_clear_error(&err);
+    g_assert_null(harness_try(&err, "file", "file", "/x", "cache", "some", NULL));
+    assert_contains(err->message, "cache=some: not one of default, none");
     g_clear_error(&err);
     g_assert_null(harness_try(&err, "file", "fadvise", "later", NULL));
     assert_contains(err->message, "fadvise=later");
