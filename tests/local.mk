@@ -16,6 +16,7 @@ unit_tests = \
 	tests/unit/test-schedules \
 	tests/unit/test-size \
 	tests/unit/test-view \
+	tests/unit/test-view-status \
 	tests/unit/test-view-trim \
 	tests/unit/error \
 	tests/unit/test-qmp-args \
@@ -151,6 +152,7 @@ disk_harness = \
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
 tests_unit_test_keep_SOURCES = tests/unit/test-keep.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
+tests_unit_test_view_status_SOURCES = tests/unit/test-view-status.c $(disk_harness)
 tests_unit_test_view_trim_SOURCES = tests/unit/test-view-trim.c $(disk_harness)
 tests_unit_test_model_SOURCES = \
 	tests/unit/test-model.c tests/unit/model.h \

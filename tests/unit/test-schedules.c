@@ -203,6 +203,11 @@ static void write_1(void *rig)
     put(rig, 1, 0, SECTOR, SECTOR, 'y');
 }
 
+static void write_2(void *rig)
+{
+    put(rig, 2, 0, 2 * SECTOR, SECTOR, 'z');
+}
+
 static void write_both(void *rig)
 {
     put(rig, 1, 0, UNIT - SECTOR, 2 * SECTOR, 'z');
@@ -241,6 +246,16 @@ static const struct scenario same_block = {
     .preemptions_long = 4,
     .setup = one_view,
     .bodies = {write_0, write_1, read_view_0},
+    .finish = kept_one,
+};
+
+/* One keeps the block, one waits for that, and then comes a third. */
+static const struct scenario three_guests = {
+    .name = "three guests at one block",
+    .preemptions = 1,
+    .preemptions_long = 2,
+    .setup = one_view,
+    .bodies = {write_0, write_1, write_2},
     .finish = kept_one,
 };
 
@@ -632,8 +647,8 @@ static const struct scenario given_up = {
 };
 
 static const struct scenario *const scenarios[] = {
-    &same_block, &two_blocks,  &view_goes, &view_goes_own, &view_goes_extents, &view_breaks,
-    &trim_kept,  &trim_needed, &trim_read, &two_disks,     &given_up,
+    &same_block,  &three_guests, &two_blocks,  &view_goes, &view_goes_own, &view_goes_extents,
+    &view_breaks, &trim_kept,    &trim_needed, &trim_read, &two_disks,     &given_up,
 };
 
 static void test_scenario(gconstpointer scenario)
