@@ -13,6 +13,7 @@ unit_tests = \
 	tests/unit/test-model \
 	tests/unit/test-node-read \
 	tests/unit/test-scratch \
+	tests/unit/test-scratch-pool \
 	tests/unit/test-schedules \
 	tests/unit/test-size \
 	tests/unit/test-view \

@@ -144,12 +144,16 @@ static void test_zeroes(void)
     struct view *v;
 
     rig_fill(r, 0, 512 * KIB, 0);
+    rig_fill(r, 768 * KIB + 512, UNIT - 512, 0); /* its begin is a hole */
     fake_backend_set_most_extents(r->backend, 8 * UNIT);
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+    rig_fill(r, 768 * KIB, UNIT, 'b');
     rig_fill(r, 0, 1 * MIB, 'b');
     g_assert_cmpuint(rig_kept(v), ==, 0);
     expect_flags(v, 0, 512 * KIB, ZERO);
-    expect_flags(v, 512 * KIB, 512 * KIB, HOLE);
+    expect_flags(v, 512 * KIB, 256 * KIB, HOLE);
+    expect_flags(v, 768 * KIB, UNIT, ZERO);
+    expect_flags(v, 768 * KIB + UNIT, 256 * KIB - UNIT, HOLE);
     rig_free(r);
 }
 
@@ -174,13 +178,17 @@ static void test_across_pieces(void)
 /* What its client trimmed reads as zeroes and is a hole, whatever it was. */
 static void test_trimmed(void)
 {
-    struct rig *r = rig_new(64 * KIB, 0);
+    struct rig *r = rig_new(16 * MIB, 0);
     struct view *v;
     struct node_io *io;
 
     rig_fill(r, 0, 64 * KIB, 'a');
+    rig_fill(r, 8 * MIB, 64 * KIB, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
     io = open_view(v);
+    g_assert_cmpint(node_trim(io, UNIT, 8 * MIB, 0), ==, 0); /* where nothing was kept */
+    expect_flags(v, 8 * MIB, UNIT, HOLE);
+    expect_flags(v, 8 * MIB + UNIT, UNIT, DATA);
     rig_fill(r, 0, UNIT, 'b');
     g_assert_cmpint(node_trim(io, 2 * UNIT, 0, 0), ==, 0); /* one kept, one not */
     expect_flags(v, 0, 2 * UNIT, HOLE);
