@@ -11,6 +11,7 @@ unit_tests = \
 	tests/unit/test-instant \
 	tests/unit/test-keep \
 	tests/unit/test-model \
+	tests/unit/test-node-clear \
 	tests/unit/test-node-read \
 	tests/unit/test-scratch \
 	tests/unit/test-scratch-pool \
@@ -152,6 +153,7 @@ disk_harness = \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
 tests_unit_test_keep_SOURCES = tests/unit/test-keep.c $(disk_harness)
+tests_unit_test_node_clear_SOURCES = tests/unit/test-node-clear.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
 tests_unit_test_view_status_SOURCES = tests/unit/test-view-status.c $(disk_harness)
 tests_unit_test_view_trim_SOURCES = tests/unit/test-view-trim.c $(disk_harness)

@@ -157,6 +157,36 @@ static void test_zeroes(void)
     rig_free(r);
 }
 
+/* Zeroes that the disk knows of, without a hole. */
+static void test_known_zeroes(void)
+{
+    struct rig *r = rig_new(1 * MIB, 0);
+    struct view *v;
+
+    fake_backend_set_holes(r->backend, EXTENT_ZERO, 0);
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+    rig_fill(r, 0, 256 * KIB, 'b');
+    g_assert_cmpuint(rig_kept(v), ==, 0);
+    expect_flags(v, 0, 1 * MIB, ZERO);
+    rig_free(r);
+}
+
+/* The disk answers for one block; what is kept behind that is not told in its place. */
+static void test_short_answer(void)
+{
+    struct rig *r = rig_new(1 * MIB, 0);
+    struct view *v;
+
+    rig_fill(r, 4 * UNIT, UNIT, 'a');
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+    rig_fill(r, 4 * UNIT, UNIT, 'b');
+    fake_backend_set_most_extents(r->backend, UNIT);
+    expect_flags(v, 0, 4 * UNIT, HOLE);
+    expect_flags(v, 4 * UNIT, UNIT, DATA);
+    expect_parts(v, 0, (const struct part[]){{4 * UNIT, HOLE}, {UNIT, DATA}, {3 * UNIT, HOLE}}, 3);
+    rig_free(r);
+}
+
 /* A run that goes from one piece of the map (4 MiB of disk) into the next. */
 static void test_across_pieces(void)
 {
@@ -224,6 +254,59 @@ static void test_full_list(void)
     g_assert_cmpuint(e.list[0].length, ==, UNIT + 512);
     extents_free(&e);
     node_io_close(io);
+    rig_free(r);
+}
+
+/* The disk's own list just fits, and what is kept makes it longer. */
+static void test_overfull_list(void)
+{
+    const uint64_t scattered = (EXTENTS_MAX - 1) * UINT64_C(512), begin = scattered + 512;
+    struct rig *r = rig_new(begin + 1 * MIB, 0);
+    struct extents e = EXTENTS_INIT;
+    struct node_io *io;
+    struct view *v;
+
+    g_assert_cmpuint(begin % UNIT, ==, 0);
+    for (uint64_t at = 0; at < scattered; at += 1024)
+        rig_fill(r, at, 512, 'a');
+    for (uint64_t at = begin + UNIT; at < begin + 1 * MIB; at += 2 * UNIT)
+        rig_fill(r, at, UNIT, 'a');
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+    g_assert_cmpint(node_trim(r->io, 1 * MIB, begin, 0), ==, 0);
+    io = open_view(v);
+    g_assert_cmpint(node_extents(io, begin + 1 * MIB, 0, 0, &e), ==, 0);
+    g_assert_cmpuint(e.count, ==, EXTENTS_MAX);
+    g_assert_cmpuint(e.total, ==, begin + UNIT);
+    extents_free(&e);
+    node_io_close(io);
+    rig_free(r);
+}
+
+/* ---- a guest is quicker than a reader ---- */
+
+static int write_first(void *rig, enum fake_call call, uint64_t offset, uint64_t length)
+{
+    struct rig *r = rig;
+
+    if (call == FAKE_READ) {
+        fake_backend_set_hook(r->backend, NULL, NULL);
+        rig_fill(r, UNIT, 2 * UNIT, 'b');
+        rig_fill(r, 5 * UNIT, UNIT, 'b');
+    }
+    return 0;
+}
+
+/* All of it was on the disk when the reader looked, and is kept and changed before it reads. */
+static void test_overtaken(void)
+{
+    struct rig *r = rig_new(64 * KIB, 0);
+    struct view *v;
+
+    rig_fill(r, 0, 64 * KIB, 'a');
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+    fake_backend_set_hook(r->backend, write_first, r);
+    assert_view(v, 0, 64 * KIB, 'a');
+    g_assert_cmpuint(rig_kept(v), ==, 3 * UNIT);
     rig_free(r);
 }
 
@@ -353,9 +436,13 @@ int main(int argc, char **argv)
                          test_parts);
     g_test_add_func("/view-status/two-newer-views", test_two_newer_views);
     g_test_add_func("/view-status/zeroes", test_zeroes);
+    g_test_add_func("/view-status/known-zeroes", test_known_zeroes);
+    g_test_add_func("/view-status/short-answer", test_short_answer);
     g_test_add_func("/view-status/across-pieces", test_across_pieces);
     g_test_add_func("/view-status/trimmed", test_trimmed);
     g_test_add_func("/view-status/full-list", test_full_list);
+    g_test_add_func("/view-status/overfull-list", test_overfull_list);
+    g_test_add_func("/view-status/overtaken", test_overtaken);
     g_test_add_func("/view-status/disk-fails", test_disk_fails);
     g_test_add_data_func("/view-status/breaks-meanwhile/read", "read", test_breaks_meanwhile);
     g_test_add_data_func("/view-status/breaks-meanwhile/extents", "extents", test_breaks_meanwhile);
