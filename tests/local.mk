@@ -12,11 +12,14 @@ unit_tests = \
 	tests/unit/test-instant-gates \
 	tests/unit/test-keep \
 	tests/unit/test-model \
+	tests/unit/test-node-clear \
 	tests/unit/test-node-read \
 	tests/unit/test-scratch \
+	tests/unit/test-scratch-pool \
 	tests/unit/test-schedules \
 	tests/unit/test-size \
 	tests/unit/test-view \
+	tests/unit/test-view-status \
 	tests/unit/test-view-trim \
 	tests/unit/error \
 	tests/unit/test-qmp-args \
@@ -154,7 +157,9 @@ disk_harness = \
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
 tests_unit_test_instant_gates_SOURCES = tests/unit/test-instant-gates.c $(disk_harness)
 tests_unit_test_keep_SOURCES = tests/unit/test-keep.c $(disk_harness)
+tests_unit_test_node_clear_SOURCES = tests/unit/test-node-clear.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
+tests_unit_test_view_status_SOURCES = tests/unit/test-view-status.c $(disk_harness)
 tests_unit_test_view_trim_SOURCES = tests/unit/test-view-trim.c $(disk_harness)
 tests_unit_test_model_SOURCES = \
 	tests/unit/test-model.c tests/unit/model.h \

@@ -22,6 +22,8 @@ struct fake_backend {
     uint64_t most_extents;
     atomic_uint calls[FAKE_RESIZE + 1];
     _Atomic uint64_t bytes_read;
+    atomic_uint flags;
+    bool no_extents;
 };
 
 static struct fake_backend *fake(struct backend_handle *h)
@@ -65,7 +67,7 @@ static int fake_open(struct backend *b, bool readonly, const struct backend_clie
         .can_trim = true,
         .can_zero = true,
         .can_fua = true,
-        .can_extents = true,
+        .can_extents = !f->no_extents,
         .can_multi_conn = f->multi_conn,
         .fd = -1,
     };
@@ -124,6 +126,7 @@ static int fake_pwrite(struct backend_handle *h, const void *buf, uint32_t lengt
 {
     int error = begin(h, FAKE_WRITE, offset, length);
 
+    atomic_store(&fake(h)->flags, flags);
     if (error == 0)
         change(fake(h), buf, length, offset, true);
     return error;
@@ -133,6 +136,7 @@ static int fake_zero(struct backend_handle *h, uint64_t length, uint64_t offset,
 {
     int error = begin(h, FAKE_ZERO, offset, length);
 
+    atomic_store(&fake(h)->flags, flags);
     if (error == 0)
         change(fake(h), NULL, length, offset, !(flags & BACKEND_MAY_TRIM));
     return error;
@@ -142,6 +146,7 @@ static int fake_trim(struct backend_handle *h, uint64_t length, uint64_t offset,
 {
     int error = begin(h, FAKE_TRIM, offset, length);
 
+    atomic_store(&fake(h)->flags, flags);
     if (error == 0)
         change(fake(h), NULL, length, offset, false);
     return error;
@@ -281,6 +286,16 @@ void fake_backend_peek(struct backend *b, void *buf, uint64_t length, uint64_t o
 unsigned fake_backend_calls(struct backend *b, enum fake_call call)
 {
     return atomic_load(&((struct fake_backend *)b)->calls[call]);
+}
+
+uint32_t fake_backend_last_flags(struct backend *b)
+{
+    return atomic_load(&((struct fake_backend *)b)->flags);
+}
+
+void fake_backend_set_no_extents(struct backend *b)
+{
+    ((struct fake_backend *)b)->no_extents = true;
 }
 
 uint64_t fake_backend_bytes_read(struct backend *b)

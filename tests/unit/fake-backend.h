@@ -36,6 +36,8 @@ void fake_backend_set_multi_conn(struct backend *b, bool can);
 /* What it says of sectors that were never written (EXTENT_*; HOLE and ZERO where this is not
  * called), and what they read as: there are disks whose holes do not read as zeroes. */
 void fake_backend_set_holes(struct backend *b, uint32_t flags, char byte);
+/* It cannot tell of extents; of handles that are opened from now on. */
+void fake_backend_set_no_extents(struct backend *b);
 /* The most bytes that one answer about extents tells of. */
 void fake_backend_set_most_extents(struct backend *b, uint64_t length);
 /* Look at the bytes behind everybody's back. */
@@ -43,5 +45,7 @@ void fake_backend_peek(struct backend *b, void *buf, uint64_t length, uint64_t o
 /* How often a call was made; bytes that were read. */
 unsigned fake_backend_calls(struct backend *b, enum fake_call call);
 uint64_t fake_backend_bytes_read(struct backend *b);
+/* The flags of the last write, zero or trim. */
+uint32_t fake_backend_last_flags(struct backend *b);
 
 #endif

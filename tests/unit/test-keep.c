@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define UNIT UINT64_C(4096)
 
@@ -279,6 +280,8 @@ static void test_growth(void)
     rig_fill(r, 3 * UNIT, 2 * UNIT, 'b');
     g_assert_cmpuint(rig_kept(old), ==, UNIT);
     g_assert_cmpuint(scratch_pool_used(r->pool), ==, UNIT);
+    /* Its map ends there; the page that holds it does not. */
+    g_assert_cmpuint(atomic_load(&old->map[4]), ==, BLOCK_NEEDED);
     new = snapshot(r, "new");
     rig_fill(r, 0, 8 * UNIT, 'c'); /* new keeps 0 to 4; the rest is holes */
     g_assert_cmpuint(rig_kept(new), ==, 5 * UNIT);
@@ -300,7 +303,8 @@ static void test_inherits_between_surplus(void)
     struct rig *r = rig_new(64 * KIB, 0);
     struct view *old, *new;
 
-    rig_fill(r, 0, 64 * KIB, 'a');
+    for (uint64_t b = 0; b < 16; b++)
+        rig_fill(r, b * UNIT, UNIT, (char)('A' + b));
     old = snapshot(r, "old");
     rig_fill(r, 0, UNIT, 'b');
     rig_fill(r, 2 * UNIT, UNIT, 'b');
@@ -311,8 +315,10 @@ static void test_inherits_between_surplus(void)
     g_assert_cmpuint(scratch_pool_used(r->pool), ==, 3 * UNIT);
     new = snapshot(r, "newer");
     rig_fill(r, 0, 64 * KIB, 'd'); /* takes all slots that came back */
-    assert_view(old, 0, 64 * KIB, 'a');
-    assert_view(new, 0, 3 * UNIT, 'c');
+    for (uint64_t b = 0; b < 16; b++) {
+        assert_view(old, b * UNIT, UNIT, (char)('A' + b));
+        assert_view(new, b * UNIT, UNIT, b < 3 ? 'c' : (char)('A' + b));
+    }
     rig_free(r);
 }
 
@@ -360,6 +366,44 @@ static void test_run_of_two_views(void)
     rig_free(r);
 }
 
+/* ---- scratch that is lost ---- */
+
+/* Cut the one file in the folder of temporary files that we have open. */
+static void cut_scratch(void)
+{
+    for (int fd = 3; fd < 100; fd++) {
+        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+        g_autofree char *target = g_file_read_link(link, NULL);
+
+        if (target && g_str_has_prefix(target, g_get_tmp_dir()) &&
+            g_str_has_suffix(target, " (deleted)")) {
+            g_assert_cmpint(ftruncate(fd, 0), ==, 0);
+            return;
+        }
+    }
+    g_assert_not_reached();
+}
+
+/* What cannot be read back is an error to the view's client, not some other data. */
+static void test_scratch_unreadable(void)
+{
+    struct rig *r = rig_new(128 * KIB, 0);
+    struct node_io *io;
+    struct view *v;
+    char buf[4096];
+
+    rig_fill(r, 0, 128 * KIB, 'a');
+    v = snapshot(r, "v");
+    rig_fill(r, 0, 64 * KIB, 'b');
+    cut_scratch();
+    g_assert_cmpint(node_io_open(view_node(v), false, false, NULL, &io, NULL), ==, 0);
+    g_assert_cmpint(node_read(io, buf, sizeof buf, 0, 0), <, 0);
+    g_assert_cmpint(node_read(io, buf, sizeof buf, 64 * KIB, 0), ==, 0);
+    g_assert_cmpint(node_read(io, buf, sizeof buf, 64 * KIB - 2048, 0), <, 0);
+    node_io_close(io);
+    rig_free(r);
+}
+
 /* ---- holes ---- */
 
 /* There are disks whose holes do not read as zeroes: theirs are data. */
@@ -385,6 +429,7 @@ int main(int argc, char **argv)
     g_test_add_func("/keep/broken-view-refuses-nothing", test_broken_view_refuses_nothing);
     g_test_add_func("/keep/trimmed-block-breaks-nobody", test_trimmed_block_breaks_nobody);
     g_test_add_func("/keep/file-is-full", test_file_is_full);
+    g_test_add_func("/keep/scratch-unreadable", test_scratch_unreadable);
     g_test_add_func("/keep/breaks-in-mid-write", test_breaks_in_mid_write);
     g_test_add_func("/keep/limit-to-the-block", test_limit_to_the_block);
     g_test_add_func("/keep/old-data-unreadable", test_old_data_unreadable);

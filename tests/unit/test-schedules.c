@@ -203,6 +203,11 @@ static void write_1(void *rig)
     put(rig, 1, 0, SECTOR, SECTOR, 'y');
 }
 
+static void write_2(void *rig)
+{
+    put(rig, 2, 0, 2 * SECTOR, SECTOR, 'z');
+}
+
 static void write_both(void *rig)
 {
     put(rig, 1, 0, UNIT - SECTOR, 2 * SECTOR, 'z');
@@ -241,6 +246,16 @@ static const struct scenario same_block = {
     .preemptions_long = 4,
     .setup = one_view,
     .bodies = {write_0, write_1, read_view_0},
+    .finish = kept_one,
+};
+
+/* One keeps the block, one waits for that, and then comes a third. */
+static const struct scenario three_guests = {
+    .name = "three guests at one block",
+    .preemptions = 1,
+    .preemptions_long = 2,
+    .setup = one_view,
+    .bodies = {write_0, write_1, write_2},
     .finish = kept_one,
 };
 
@@ -449,6 +464,44 @@ static const struct scenario trim_needed = {
     .finish = finish,
 };
 
+/* Block 0 is in view 1 or, on its way, in view 0: a reader of that finds it, wherever it looks. */
+static void look_for_0(void *rig)
+{
+    struct rig *r = rig;
+    unsigned phase = grace_enter(&r->disks[0]->readers);
+
+    if (view_resolve(r->views[0], 0) < BLOCK_KEPT_SLOT)
+        sched_fail("block 0 is not found on its way");
+    grace_leave(&r->disks[0]->readers, phase);
+}
+
+static const struct scenario trim_moves = {
+    .name = "a block is looked for that a TRIM hands over",
+    .preemptions = 3,
+    .preemptions_long = 4,
+    .setup = two_views,
+    .bodies = {trim_0, look_for_0},
+    .finish = finish,
+};
+
+static const struct scenario deletion_moves = {
+    .name = "a block is looked for that a deletion hands over",
+    .preemptions = 3,
+    .preemptions_long = 4,
+    .setup = two_views,
+    .bodies = {delete_view_1, look_for_0},
+    .finish = finish,
+};
+
+static const struct scenario deletion_extents = {
+    .name = "an older view is asked for holes that a deletion hands over",
+    .preemptions = 2,
+    .preemptions_long = 3,
+    .setup = two_views_of_holes,
+    .bodies = {delete_view_1, extents_of_view_0},
+    .finish = finish,
+};
+
 static const struct scenario trim_read = {
     .name = "a block is trimmed and read, its slot is taken by a guest's write",
     .preemptions = 2,
@@ -631,9 +684,11 @@ static const struct scenario given_up = {
     .finish = check_given_up,
 };
 
+/* The small ones first. */
 static const struct scenario *const scenarios[] = {
-    &same_block, &two_blocks,  &view_goes, &view_goes_own, &view_goes_extents, &view_breaks,
-    &trim_kept,  &trim_needed, &trim_read, &two_disks,     &given_up,
+    &three_guests, &trim_moves,  &deletion_moves, &deletion_extents,  &same_block,
+    &two_blocks,   &view_goes,   &view_goes_own,  &view_goes_extents, &view_breaks,
+    &trim_kept,    &trim_needed, &trim_read,      &two_disks,         &given_up,
 };
 
 static void test_scenario(gconstpointer scenario)

@@ -369,6 +369,7 @@ static void test_write_hangs_in_mid_deletion(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
     struct view *old, *new;
+    struct view_info info;
     GThread *deleter, *writer;
 
     rig_fill(r, 0, 64 * KIB, 'a');
@@ -383,7 +384,9 @@ static void test_write_hangs_in_mid_deletion(void)
     atomic_fetch_add(&r->io->slot->inside, 1); /* a write that hangs */
     park_release(r);
     g_thread_join(deleter);
-    g_assert_true(broken(new));
+    view_info(new, &info);
+    g_assert_true(info.broken);
+    g_assert_nonnull(strstr(info.reason, "its deletion was begun"));
     g_assert_cmpuint(rig_kept(new), ==, 0);
     g_assert_cmpuint(scratch_pool_used(r->pool), ==, 8192);
     g_assert_cmpint(try_read(new, 0, 4096), ==, -EIO);
