@@ -151,6 +151,15 @@ static void test_no_instant(void)
         if (strcmp(rows[i].command, "transaction") != 0) /* its names have been taken by then */
             succeeds(&h, rows[i].command, rows[i].arguments);
     }
+    /* A view that is not deleted stays one. */
+    g_autofree char *with_view = everything(&h);
+    h.disk->drain_usec = 1000;
+    gate_enter(h.io->slot);
+    fails(&h, DRAIN, "view-delete", "{'name':'v'}");
+    gate_leave(h.io->slot);
+    g_autofree char *still = everything(&h);
+    g_assert_cmpstr(still, ==, with_view);
+    h.disk->drain_usec = DRAIN_USEC;
     succeeds(&h, "view-delete", "{'name':'v'}");
     house_end(&h);
 }
@@ -266,7 +275,10 @@ static void test_hung_up(void)
     add_export(&h);
     leaver_begin(&one, &h, "e", true, true);
     leaver_begin(&two, &h, "e", true, true);
+    gint64 begin = g_get_monotonic_time();
     succeeds(&h, "block-export-del", "{'id':'e'}");
+    /* Woken by the last, not by the end of its patience. */
+    g_assert_cmpint(g_get_monotonic_time() - begin, <, EXPORT_GRACE_MS * 1000);
     leaver_end(&one);
     leaver_end(&two);
     fails(&h, "Export 'e' is not found", "block-export-del", "{'id':'e'}");
@@ -291,6 +303,102 @@ static void test_not_hung_up(void)
     fails(&h, IN_USE, "block-export-del", "{'id':'e'}");
     leaver_end(&gone);
     succeeds(&h, "block-export-del", "{'id':'e'}");
+    house_end(&h);
+}
+
+/* Milliseconds until the main context's next timer; -1: it has none. */
+static int next_timer(void)
+{
+    GMainContext *context = g_main_context_default();
+    int priority, timeout = -1;
+    GPollFD fds[8];
+
+    while (g_main_context_iteration(context, FALSE))
+        ;
+    g_assert_true(g_main_context_acquire(context));
+    g_main_context_prepare(context, &priority);
+    g_main_context_query(context, G_MAXINT, &timeout, fds, G_N_ELEMENTS(fds));
+    g_main_context_release(context);
+    return timeout;
+}
+
+/* An export on its way out is found by nobody, and nobody gets in who has found it before; its
+ * bitmaps, all of them, are busy until its last client has left, who may take his time. */
+static void test_on_its_way_out(void)
+{
+    struct house h;
+    struct leaver guest;
+    struct export_client late = {.cancel = cancelled, .hung_up = hung_up};
+
+    house_begin(&h);
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'a','disabled':true}");
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'b','disabled':true}");
+    g_autofree char *before = everything(&h);
+    succeeds(&h, "block-export-add",
+             "{'type':'nbd','id':'e','node-name':'vda','name':'e','bitmaps':['a','b']}");
+    struct export *found = server_find_export(h.server, EXPORTS_ADDED, "e");
+    g_assert_nonnull(found);
+    leaver_begin(&guest, &h, "e", false, false);
+    succeeds(&h, "block-export-del", "{'id':'e','mode':'hard'}");
+    g_assert_cmpint(next_timer(), >=, 0);
+    fails(&h, "Export 'e' is already shutting down", "block-export-del", "{'id':'e'}");
+    fails(&h, "Block export id 'e' is already in use", "block-export-add",
+          "{'type':'nbd','id':'e','node-name':'vda','name':'e'}");
+    g_assert_null(server_find_export(h.server, EXPORTS_ADDED, "e"));
+    g_assert_null(server_find_export(h.server, EXPORTS_LIVE, "e"));
+    g_assert_false(export_attach(found, &late));
+    for (int i = 0; i < 2; i++)
+        fails(&h,
+              i ? "Bitmap 'b' is currently in use by another operation and cannot be used"
+                : "Bitmap 'a' is currently in use by another operation and cannot be used",
+              "block-dirty-bitmap-remove",
+              i ? "{'node':'vda','name':'b'}" : "{'node':'vda','name':'a'}");
+    leaver_end(&guest);
+    export_unref(found);
+    g_assert_cmpint(next_timer(), ==, -1); /* nor is there anything left to be done to it */
+    g_autofree char *after = everything(&h);
+    g_assert_cmpstr(after, ==, before);
+    house_end(&h);
+}
+
+/* An export uses none of its bitmaps where it cannot have all. */
+static void test_busy_bitmaps(void)
+{
+    struct house h;
+
+    house_begin(&h);
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'a','disabled':true}");
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'b','disabled':true}");
+    succeeds(&h, "block-export-add",
+             "{'type':'nbd','id':'e','node-name':'vda','name':'e','bitmaps':['b']}");
+    g_autofree char *before = everything(&h);
+    fails(&h, "Bitmap 'b' is currently in use by another operation and cannot be used",
+          "block-export-add",
+          "{'type':'nbd','id':'f','node-name':'vda','name':'f','bitmaps':['a','b']}");
+    g_autofree char *after = everything(&h);
+    g_assert_cmpstr(after, ==, before);
+    house_end(&h);
+}
+
+/* What the command line cannot say, the registry refuses all the same, and keeps nothing of it. */
+static void test_names_of_disks(void)
+{
+    g_autofree char *long_name = g_strnfill(4097, 'n');
+    const char *const bad[] = {"", "vda", "v", long_name};
+    struct house h;
+
+    house_begin(&h);
+    succeeds(&h, "view-create", "{'disk':'vda','name':'v'}");
+    g_autofree char *before = everything(&h);
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_null(server_add_disk(h.server, bad[i], fake_backend_new(MIB), &error));
+        g_assert_nonnull(error);
+    }
+    g_autofree char *after = everything(&h);
+    g_assert_cmpstr(after, ==, before);
+    succeeds(&h, "view-delete", "{'name':'v'}");
     house_end(&h);
 }
 
@@ -323,5 +431,8 @@ int main(int argc, char **argv)
     g_test_add_func("/control/hung-up", test_hung_up);
     g_test_add_func("/control/not-hung-up", test_not_hung_up);
     g_test_add_func("/control/shrink", test_shrink);
+    g_test_add_func("/control/on-its-way-out", test_on_its_way_out);
+    g_test_add_func("/control/busy-bitmaps", test_busy_bitmaps);
+    g_test_add_func("/control/names-of-disks", test_names_of_disks);
     return g_test_run();
 }
