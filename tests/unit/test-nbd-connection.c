@@ -551,6 +551,8 @@ static void test_hung_up(void)
     fake_wait_held(r.registry, 1);
     client_request(&c, 0, READ, 2, 0, 512); /* what waits to be read is not an end */
     g_assert_false(fake_hung_up(r.registry, r.disk));
+    shutdown(c.fd, SHUT_WR); /* all that TCP tells of a peer that has closed */
+    g_assert_true(fake_hung_up(r.registry, r.disk));
     client_close(&c);
     g_assert_true(fake_hung_up(r.registry, r.disk));
     fake_release(r.registry, 4096);
