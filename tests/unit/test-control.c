@@ -383,6 +383,32 @@ static void test_busy_bitmaps(void)
     house_end(&h);
 }
 
+static void note_event(void *opaque, const struct server_event *event)
+{
+    g_string_append_printf(opaque, "%s ", event->name);
+}
+
+/* Events come in order, to all who want them, and to nobody who has said that he does not. */
+static void test_sinks(void)
+{
+    g_autoptr(GString) first = g_string_new(NULL), second = g_string_new(NULL);
+    struct house h;
+
+    house_begin(&h);
+    server_add_event_sink(h.server, note_event, first);
+    server_add_event_sink(h.server, note_event, second);
+    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "a", NULL, NULL, 0, 0);
+    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "b", NULL, NULL, 0, 0);
+    g_assert_cmpint(next_timer(), ==, -1);
+    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "c", NULL, NULL, 0, 0);
+    server_remove_event_sink(h.server, note_event, first);
+    g_assert_cmpint(next_timer(), ==, -1);
+    g_assert_cmpstr(first->str, ==, "a b ");
+    g_assert_cmpstr(second->str, ==, "a b c ");
+    server_remove_event_sink(h.server, note_event, second);
+    house_end(&h);
+}
+
 /* What the command line cannot say, the registry refuses all the same, and keeps nothing of it. */
 static void test_names_of_disks(void)
 {
@@ -436,5 +462,6 @@ int main(int argc, char **argv)
     g_test_add_func("/control/on-its-way-out", test_on_its_way_out);
     g_test_add_func("/control/busy-bitmaps", test_busy_bitmaps);
     g_test_add_func("/control/names-of-disks", test_names_of_disks);
+    g_test_add_func("/control/sinks", test_sinks);
     return g_test_run();
 }
