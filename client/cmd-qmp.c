@@ -23,17 +23,41 @@ static JsonNode *raw(struct client *c, char **args, GError **err)
     return qmp != NULL ? qmp_request(qmp, args[0], err) : NULL;
 }
 
-static JsonNode *named(struct client *c, char **args, GError **err)
+/* One try. `texts` as in qmp-args.h. */
+static JsonNode *try_named(struct client *c, char **args, GHashTable *texts, GError **err)
 {
     JsonObject *arguments = NULL;
 
     if (args[1] != NULL) {
-        arguments = qmp_args_parse(args + 1, err);
+        arguments = qmp_args_parse(args + 1, texts, err);
         if (arguments == NULL) {
             return NULL;
         }
     }
     return client_command(c, args[0], arguments, err);
+}
+
+/* Again with what the server has said must be a string, as long as it says something new. */
+static JsonNode *named(struct client *c, char **args, GError **err)
+{
+    g_autoptr(GHashTable) texts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    const char *hint = NULL;
+    GError *error = NULL;
+    JsonNode *value;
+
+    while ((value = try_named(c, args, texts, &error)) == NULL &&
+           client_error_exit_code(error) == CLIENT_FAILED &&
+           qmp_args_learn(args + 1, error->message, texts, &hint)) {
+        g_clear_error(&error);
+    }
+    if (value == NULL && hint != NULL) {
+        g_propagate_error(err,
+                          g_error_new(error->domain, error->code, "%s (%s)", error->message, hint));
+        g_error_free(error);
+    } else if (value == NULL) {
+        g_propagate_error(err, error);
+    }
+    return value;
 }
 
 int cmd_qmp(struct client *c, char **args, GError **err)

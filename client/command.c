@@ -91,8 +91,9 @@ const struct command commands[] = {
      .synopsis = "JSON | COMMAND [KEY=VALUE]...",
      .summary = "run a QMP command and print what it returns",
      .help = "JSON is sent as it is. A VALUE that is a JSON number, boolean, string in double\n"
-             "quotes, array or object is taken as that, any other as a string; dots in KEY\n"
-             "make objects: addr.type=unix addr.data.path=/run/s.sock\n",
+             "quotes, array or object is taken as that, any other as a string, and all as a\n"
+             "string where the command wants one; dots in KEY make objects:\n"
+             "addr.type=inet addr.data.host=localhost addr.data.port=10809\n",
      .min_args = 1,
      .max_args = -1,
      .run = cmd_qmp},
@@ -101,4 +102,10 @@ const struct command commands[] = {
      .summary = "print the server's events as they come, until interrupted",
      .run = cmd_watch},
     {.name = NULL},
+};
+
+const char *const planned_commands[] = {
+    "bitmap export", "bitmap import", "checkpoint", "session", "job",    "pull",  "push",
+    "backup",        "restore",       "serve",      "list",    "verify", "prune", "diff",
+    "audit",         "report",        "mount",      "apply",   "state",  "image", NULL,
 };

@@ -32,6 +32,8 @@ struct command {
 
 /* The table; it ends with a row without name. */
 extern const struct command commands[];
+/* Names, as in the table, of commands that will be: "backup", "bitmap export". Ends with NULL. */
+extern const char *const planned_commands[];
 
 /* The functions that the table names. */
 int cmd_status(struct client *c, char **args, GError **err);

@@ -3,7 +3,7 @@
  * Options may stand anywhere. They are read in one pass over all that exist; whether the command
  * takes them is looked up afterwards, so that the error can say so. The pass, that check and the
  * help are made from one table of options; which of its rows a command takes, the table of commands
- * says.
+ * says. Commands that will be are looked for before: what options they take, nobody knows yet.
  */
 #include "client/options.h"
 
@@ -68,6 +68,55 @@ static int take_options(int *argc, char ***argv, struct client_options *options,
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, argc, argv, &error)) {
         return client_fail(err, CLIENT_ERROR_USAGE, "%s", error->message);
+    }
+    return 0;
+}
+
+/* ---- commands that will be ---- */
+
+/* Does the option `arg`, as it stands on the command line, have its value in the next word? */
+static bool takes_next(const char *arg)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(option_table); i++) {
+        const struct option *o = &option_table[i];
+
+        if (o->value == NULL) {
+            continue;
+        }
+        if (g_str_has_prefix(arg, "--") ? strcmp(arg + 2, o->name) == 0
+                                        : strchr(arg, o->letter) == arg + strlen(arg) - 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The next word from *arg on that is no option, and *arg behind it; NULL: none. */
+static const char *next_word(char ***arg)
+{
+    for (; **arg != NULL; ++*arg) {
+        if ((**arg)[0] != '-') {
+            return *(*arg)++;
+        }
+        if (takes_next(**arg) && (*arg)[1] != NULL) {
+            ++*arg;
+        }
+    }
+    return NULL;
+}
+
+static int check_planned(char **args, GError **err)
+{
+    const char *first = next_word(&args);
+    const char *second = first != NULL ? next_word(&args) : NULL;
+    g_autofree char *both = g_strconcat(first, " ", second, NULL);
+
+    for (const char *const *name = planned_commands; first != NULL && *name != NULL; name++) {
+        if (strcmp(*name, first) == 0 || g_strcmp0(*name, both) == 0) {
+            return client_fail(err, CLIENT_ERROR_USAGE,
+                               "%s is not there yet: it is planned, and not in this version",
+                               *name);
+        }
     }
     return 0;
 }
@@ -209,7 +258,7 @@ int options_parse(int argc, char **argv, struct client_options *options,
     g_autofree char *names = NULL;
 
     memset(invocation, 0, sizeof *invocation);
-    if (take_options(&argc, &argv, options, err) == -1) {
+    if (check_planned(args, err) == -1 || take_options(&argc, &argv, options, err) == -1) {
         return -1;
     }
     drop_separator(args);
@@ -246,6 +295,8 @@ int options_parse(int argc, char **argv, struct client_options *options,
 
 /* ---- help ---- */
 
+#define HELP_COLUMNS 80u
+
 static void append_options(GString *out, unsigned set)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(option_table); i++) {
@@ -269,6 +320,23 @@ static void append_commands(GString *out)
 {
     for (const struct command *c = commands; c->name != NULL; c++) {
         g_string_append_printf(out, "  %-16s %s\n", c->name, c->summary);
+    }
+}
+
+static void append_planned(GString *out)
+{
+    gsize begin; /* of the line */
+
+    g_string_append(out, "\nNot there yet:\n ");
+    begin = out->len - 1;
+    for (const char *const *name = planned_commands; *name != NULL; name++) {
+        const char *end = name[1] != NULL ? "," : "\n";
+
+        if (out->len - begin + strlen(*name) > HELP_COLUMNS - 2) {
+            g_string_append(out, "\n ");
+            begin = out->len - 1;
+        }
+        g_string_append_printf(out, " %s%s", *name, end);
     }
 }
 
@@ -305,6 +373,7 @@ static void help_all(GString *out, const char *family)
     g_string_append(out, "Commands:\n");
     if (family == NULL) {
         append_commands(out);
+        append_planned(out);
     } else {
         append_family(out, family);
     }

@@ -25,15 +25,18 @@ static bool is_json(const char *text)
                : is_number(text) || strcmp(text, "true") == 0 || strcmp(text, "false") == 0;
 }
 
-static JsonNode *parse_value(const char *key, const char *text, GError **err)
+static JsonNode *parse_value(const char *key, const char *text, GHashTable *texts, GError **err)
 {
     g_autoptr(GError) error = NULL;
     JsonNode *node;
 
-    if (!is_json(text)) {
+    if (!is_json(text) || (texts != NULL && g_hash_table_contains(texts, key))) {
         return json_node_init_string(json_node_alloc(), text);
     }
     node = json_read(text, strlen(text), &error);
+    if (node == NULL && is_number(text)) { /* too large for one, but not for a name */
+        return json_node_init_string(json_node_alloc(), text);
+    }
     if (node == NULL) {
         client_fail(err, CLIENT_ERROR_USAGE, "%s: %s", key, error->message);
     }
@@ -49,7 +52,8 @@ static JsonObject *enter(JsonObject *parent, const char *name)
     return json_member_object(parent, name);
 }
 
-static int add(JsonObject *arguments, const char *key, const char *text, GError **err)
+static int add(JsonObject *arguments, const char *key, const char *text, GHashTable *texts,
+               GError **err)
 {
     g_auto(GStrv) parts = g_strsplit(key, ".", KEY_DEPTH_MAX);
     JsonObject *object = arguments;
@@ -67,7 +71,7 @@ static int add(JsonObject *arguments, const char *key, const char *text, GError 
     if (json_object_has_member(object, *part)) {
         return client_fail(err, CLIENT_ERROR_USAGE, "key '%s' is given twice", key);
     }
-    value = parse_value(key, text, err);
+    value = parse_value(key, text, texts, err);
     if (value == NULL) {
         return -1;
     }
@@ -75,7 +79,7 @@ static int add(JsonObject *arguments, const char *key, const char *text, GError 
     return 0;
 }
 
-JsonObject *qmp_args_parse(char *const *words, GError **err)
+JsonObject *qmp_args_parse(char *const *words, GHashTable *texts, GError **err)
 {
     g_autoptr(JsonObject) arguments = json_object_new();
 
@@ -92,9 +96,41 @@ JsonObject *qmp_args_parse(char *const *words, GError **err)
             client_fail(err, CLIENT_ERROR_USAGE, "%s: not UTF-8", key);
             return NULL;
         }
-        if (add(arguments, key, equals + 1, err) == -1) {
+        if (add(arguments, key, equals + 1, texts, err) == -1) {
             return NULL;
         }
     }
     return g_steal_pointer(&arguments);
+}
+
+/* What the error says must be a string: its full name, or NULL; g_free. */
+static char *name_in(const char *error)
+{
+    static const char before[] = "Invalid parameter type for '", after[] = "', expected: string";
+
+    if (!g_str_has_prefix(error, before) || !g_str_has_suffix(error, after)) {
+        return NULL;
+    }
+    return g_strndup(error + strlen(before), strlen(error) - strlen(before) - strlen(after));
+}
+
+bool qmp_args_learn(char *const *words, const char *error, GHashTable *texts, const char **hint)
+{
+    g_autofree char *name = name_in(error);
+
+    *hint = NULL;
+    for (; name != NULL && *words != NULL; words++) {
+        gsize length = strcspn(*words, "=");
+
+        if (strncmp(name, *words, length) != 0) {
+            continue;
+        }
+        if (name[length] == '\0') {
+            return g_hash_table_add(texts, g_steal_pointer(&name));
+        }
+        if (strchr(".[", name[length]) != NULL && strchr("[{", (*words)[length + 1]) != NULL) {
+            *hint = "in JSON a string has double quotes";
+        }
+    }
+    return false;
 }

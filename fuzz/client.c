@@ -76,7 +76,7 @@ static void check_words(char *text)
 {
     g_auto(GStrv) words = g_strsplit(text, "\n", 64);
     g_autoptr(GError) err = NULL;
-    g_autoptr(JsonObject) arguments = qmp_args_parse(words, &err);
+    g_autoptr(JsonObject) arguments = qmp_args_parse(words, NULL, &err);
 
     CHECK((arguments == NULL) == (err != NULL));
     for (char **word = words; arguments != NULL && *word != NULL; word++) {

@@ -252,6 +252,51 @@ static gboolean cut_clients(gpointer export)
     return G_SOURCE_REMOVE;
 }
 
+/* All clients of `only` (NULL: of all exports of `n`) have hung up, and there is one. */
+static bool all_hung_up_locked(struct server *s, const struct export *only, const struct node *n)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (only ? e != only : e->info.node != n)
+            continue;
+        for (GList *l = e->clients.head; l; l = l->next) {
+            struct export_client *c = l->data;
+
+            if (!c->hung_up(c))
+                return false;
+            any = true;
+        }
+    }
+    return any;
+}
+
+static void grace_from_now(struct timespec *until)
+{
+    clock_gettime(CLOCK_MONOTONIC, until);
+    until->tv_sec += EXPORT_GRACE_MS / 1000;
+}
+
+/* Locked; as server_wait_hung_up. */
+static void wait_hung_up(struct server *s, const struct export *only, const struct node *n)
+{
+    struct timespec until;
+    int error = 0;
+
+    grace_from_now(&until);
+    while (error == 0 && all_hung_up_locked(s, only, n))
+        error = pthread_cond_timedwait(&s->detached, &s->lock, &until);
+}
+
+void server_wait_hung_up(struct server *s, const struct node *n)
+{
+    pthread_mutex_lock(&s->lock);
+    wait_hung_up(s, NULL, n);
+    pthread_mutex_unlock(&s->lock);
+}
+
 int server_export_del(struct server *s, const char *id, bool hard, GError **err)
 {
     struct export *e;
@@ -262,6 +307,8 @@ int server_export_del(struct server *s, const char *id, bool hard, GError **err)
     e = find_id_locked(s, id);
     if (e) {
         was_going = e->going;
+        if (!was_going && !hard)
+            wait_hung_up(s, e, NULL);
         clients = e->clients.length;
         if (!was_going && (hard || clients == 0)) {
             e->going = true;
@@ -290,8 +337,7 @@ static void wait_detached(struct server *s)
     struct timespec until;
     int error = 0;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += EXPORT_GRACE_MS / 1000;
+    grace_from_now(&until);
     pthread_mutex_lock(&s->lock);
     while (find_going(s, true) && error == 0)
         error = pthread_cond_timedwait(&s->detached, &s->lock, &until);
@@ -432,8 +478,7 @@ void export_detach(struct export_client *c)
     pthread_mutex_lock(&s->lock);
     g_queue_unlink(&e->clients, &c->link);
     last = e->going && e->clients.length == 0;
-    if (last)
-        pthread_cond_broadcast(&s->detached);
+    pthread_cond_broadcast(&s->detached);
     pthread_mutex_unlock(&s->lock);
     if (last)
         g_idle_add_full(G_PRIORITY_DEFAULT, release_gone, s, NULL);

@@ -19,7 +19,7 @@ struct server {
     void *quit_opaque;
 
     pthread_mutex_t lock;
-    pthread_cond_t detached; /* an export that is going has lost its last client */
+    pthread_cond_t detached; /* an export has lost a client */
     GQueue events;           /* struct server_event, each with an idle callback that will tell it */
     GPtrArray *exports;      /* struct export, references, in order of creation; also those going */
 };

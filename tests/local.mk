@@ -22,6 +22,7 @@ unit_tests = \
 	tests/unit/test-view-status \
 	tests/unit/test-view-trim \
 	tests/unit/error \
+	tests/unit/test-control \
 	tests/unit/test-qmp-args \
 	tests/unit/test-qmp-monitor \
 	tests/unit/test-qmp-stream \
@@ -126,6 +127,7 @@ tsan_tests = \
 	tests/unit/test-send-file \
 	tests/unit/log-limit \
 	tests/unit/test-bitmap \
+	tests/unit/test-control \
 	tests/unit/test-instant \
 	tests/unit/test-instant-gates \
 	tests/unit/test-model \
@@ -154,6 +156,11 @@ TESTS += $(unit_tests) $(python_tests)
 disk_harness = \
 	tests/unit/disk-harness.c tests/unit/disk-harness.h \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
+tests_unit_test_control_SOURCES = \
+	tests/unit/test-control.c tests/unit/fake-backend.c tests/unit/fake-backend.h
+tests_unit_test_control_LDADD = \
+	server/control/libcontrol.a server/libserver.a server/disk/libdisk.a \
+	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS)
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
 tests_unit_test_instant_gates_SOURCES = tests/unit/test-instant-gates.c $(disk_harness)
 tests_unit_test_keep_SOURCES = tests/unit/test-keep.c $(disk_harness)

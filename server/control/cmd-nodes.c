@@ -171,5 +171,7 @@ int cmd_block_resize(struct qmp_call *call, JsonObject *args, JsonNode **value, 
         return fail(err, "Parameter 'size' expects a >0 size");
     if (node_is_readonly(n))
         return fail(err, "Image is read-only");
+    if ((uint64_t)size < node_size(n)) /* refused while a client is connected */
+        server_wait_hung_up(call_server(call), n);
     return disk_resize(node_to_disk(n), (uint64_t)size, err);
 }

@@ -191,7 +191,8 @@ void qmp_handle(struct qmp_session *session, const GString *text, size_t members
         qmp_error(out, error); /* which of two ids would it be? */
         return;
     }
-    run_request(session, request, &value, &error);
+    if (run_request(session, request, &value, &error) < 0 && !error)
+        fail(&error, "the command failed, and did not say why"); /* never taken for success */
     append_reply(out, value, error, id);
 }
 

@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -83,11 +84,22 @@ static void cancel(struct export_client *client, bool cut)
         connection_end_when_idle(c);
 }
 
+/* The registry: is anybody there? Its descriptors stay as long as it is attached. */
+static bool hung_up(struct export_client *client)
+{
+    struct connection *c =
+        (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, client));
+    struct pollfd p = {.fd = c->stream.in, .events = POLLRDHUP};
+
+    return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
 int connection_open(struct connection *c, struct export *e, struct agreement agreed, GError **err)
 {
     const struct export_info *info = export_info(e);
 
     c->client.cancel = cancel;
+    c->client.hung_up = hung_up;
     atomic_store(&c->leaving, false); /* an export that it only asked about may have gone */
     if (!export_attach(e, &c->client))
         return fail(err, "it is being removed");

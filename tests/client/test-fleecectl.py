@@ -228,6 +228,37 @@ def map_of_a_server_without_a_socket_for_its_disks():
 
 
 @test
+def words_become_what_the_command_wants():
+    """A name that looks like a number, on a server that takes no number for a name."""
+    with Server("--disk", "vda", "memory", "1M") as s:
+        add = ("qmp", "block-dirty-bitmap-add", "node=vda")
+        for name in "20261128", "true", "null", "1e3", "-0", "99999999999999999999", "[1]", "{}":
+            ctl(s, *add, f"name={name}", "granularity=4096", "disabled=true")
+            assert ctl_json(s, "bitmap", "list")[-1]["name"] == name
+        line = ctl(s, "qmp", "view-create", "disk=vda", "name=20261128", code=1)
+        assert line == "fleecectl: view-create: Invalid node-name: '20261128'", line
+        ctl(s, "qmp", "view-create", "disk=vda", "name=v")
+        ctl(s, "qmp", "nbd-server-start", "addr.type=inet", "addr.data.host=127.0.0.1",
+            "addr.data.port=0")
+        ctl(s, "qmp", "block-export-add", "type=nbd", "id=e", "node-name=v", "name=1",
+            "description=2.50", "writable=false")
+        uri, = ctl_json(s, "status")["nbd-added"]
+        assert ctl_json(s, "map", f"{uri}1")["size"] == M
+        # JSON stays what it is, and the server strict.
+        actions = [{"type": "view-create", "data": {"disk": "vda", "name": 5}}]
+        line = ctl(s, "qmp", "transaction", f"actions={json.dumps(actions)}", code=1)
+        assert line == ("fleecectl: transaction: Invalid parameter type for 'actions[0].data.name', "
+                        "expected: string (in JSON a string has double quotes)"), line
+        line = ctl(s, "qmp", json.dumps({"execute": "view-delete", "arguments": {"name": 5}}),
+                   code=1)
+        assert line.endswith("Invalid parameter type for 'name', expected: string"), line
+        line = ctl(s, *add, "name=x", "granularity=4k", code=1)
+        assert line.endswith("Parameter 'granularity' expects uint64"), line
+        line = ctl(s, *add, "name=x", "disabled=1", code=1)
+        assert line.endswith("Invalid parameter type for 'disabled', expected: boolean"), line
+
+
+@test
 def qmp_transaction():
     with Server("--disk", "vda", "memory", "1M", "--disk", "vdb", "memory", "1M") as s:
         actions = [{"type": "view-create", "data": {"disk": d, "name": f"{d}-now"}}

@@ -144,6 +144,29 @@ def removal_answers_what_is_under_way():
 
 
 @test
+def removal_waits_for_who_has_hung_up():
+    """A client is gone, and what it asked for last is still under way: the export is not in use."""
+    with Held() as h:
+        q = h.server.qmp()
+        add_export(q, "vda", "e")
+        for mode in MODES:
+            with connect_as(h.server, mode, "e") as c:
+                c.request(READ, 0, 512)
+                h.wait_begun()
+                try:
+                    q.cmd("block-export-del", id="e")
+                    raise AssertionError("a client did not count")
+                except QmpError as e:
+                    assert e.desc == "export 'e' still in use", e
+            q.write({"execute": "block-export-del", "arguments": {"id": "e"}, "id": mode})
+            h.let_go()
+            reply = q.reply(mode)
+            assert "return" in reply, reply
+            removed(q, "e")
+            add_export(q, "vda", "e")
+
+
+@test
 def removal_cuts_off_who_does_not_end():
     """A client that reads none of its replies; another export's goes on."""
     for command, arguments in (("block-export-del", {"id": "e", "mode": "hard"}),

@@ -206,6 +206,38 @@ def a_listener_of_QMP_has_the_command_lines_TLS():
 
 
 @test
+def on_a_backups_socket_a_disks_name_is_the_exports():
+    """Whom the export is not for gets nothing by that name, and not the disk; on the command line's
+    socket everybody gets the disk."""
+    with tls_server(certs(), "--tls=on", "--tls-verify-peer") as s:
+        q = s.qmp()
+        second = s.path("second")
+        q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": second}})
+        for number, name in enumerate(("disk0", "")):
+            q.cmd(ADD, type="nbd", id=f"e{number}", name=name, description="the export",
+                  **{"node-name": "disk0", "tls-authz": ["CN=alice"]})
+        for name in "disk0", "":
+            with TlsClient(second, context(certs())) as c:
+                assert c.list() == [("disk0", "the export"), ("", "the export")]
+                c.go(name).in_step()
+                assert c.eflags & READ_ONLY
+            for stranger in TlsClient(second, context(f"{certs()}/bob")), Client(second):
+                with stranger as c:
+                    unknown = ERR_UNKNOWN if isinstance(c, TlsClient) else ERR_TLS_REQD
+                    assert c.list() == [] and c.info(name) == unknown
+                    c.structured()
+                    assert c.meta(OPT_SET_META, name, "base:allocation")[0] == ERR_UNKNOWN
+                    assert c.info(name, option=OPT_GO) == unknown
+                    c.send_option(OPT_EXPORT_NAME, name.encode())
+                    c.expect_end()
+            for c in alice(s), bob(s), Client(s.socket):
+                with c:
+                    assert c.list() == [("disk0", "")]
+                    c.go(name).in_step()
+                    assert not c.eflags & READ_ONLY
+
+
+@test
 def plugins_are_told_the_truth_about_the_client():
     require_plugin("sh")
     plugin = ("#!/bin/sh\n"

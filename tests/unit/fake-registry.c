@@ -228,6 +228,19 @@ void fake_remove(struct server *s, struct export *e, bool cut)
     pthread_mutex_unlock(&s->lock);
 }
 
+bool fake_hung_up(struct server *s, struct export *e)
+{
+    bool all = true;
+
+    pthread_mutex_lock(&s->lock);
+    for (GList *i = e->clients.head; i != NULL; i = i->next) {
+        struct export_client *c = i->data;
+        all = all && c->hung_up(c);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return all;
+}
+
 uint8_t *fake_bytes(struct export *e)
 {
     return e->bytes;

@@ -29,6 +29,8 @@ struct export *fake_add(struct server *s, const char *name, const struct node_in
 /* As block-export-del, mode hard: no longer found, its clients are to end; `cut`: those that are
  * still there have had their time. */
 void fake_remove(struct server *s, struct export *e, bool cut);
+/* Have all of its clients hung up? */
+bool fake_hung_up(struct server *s, struct export *e);
 uint8_t *fake_bytes(struct export *e);
 
 /* A dirty bitmap that says: `run` bytes clean, `run` bytes dirty, and so on. 0: all clean. */

@@ -11,7 +11,7 @@
 static char *args_json(const char *line, GError **err)
 {
     g_auto(GStrv) words = g_strsplit(line, "|", -1);
-    JsonObject *object = qmp_args_parse(words, err);
+    JsonObject *object = qmp_args_parse(words, NULL, err);
     g_autoptr(JsonNode) node = NULL;
 
     if (object == NULL) {
@@ -35,6 +35,7 @@ static void test_args(void)
         {"a=null|b=nul|c=True|d=01|e=1x|f=-|g=+1", "{\"a\":\"null\",\"b\":\"nul\",\"c\":\"True\","
                                                    "\"d\":\"01\",\"e\":\"1x\",\"f\":\"-\","
                                                    "\"g\":\"+1\"}"},
+        {"a=99999999999999999999|b=1e999", "{\"a\":\"99999999999999999999\",\"b\":\"1e999\"}"},
         {"port=\"10809\"", "{\"port\":\"10809\"}"},
         {"l=[1, \"a\"]|o={\"x\": {}}", "{\"l\":[1,\"a\"],\"o\":{\"x\":{}}}"},
         {"addr.type=unix|addr.data.path=/run/s",
@@ -54,10 +55,8 @@ static void test_args(void)
 static void test_bad_args(void)
 {
     static const char *const cases[] = {
-        "word",   "=x",      "a=1|a=2", "a=1|a.b=2", "a.b=1|a=2",
-        "a..b=1", ".a=1",    "a.=1",    "=",         "a={1}",
-        "a=[",    "a=[1] x", "a={",     "a=\"x",     "a=99999999999999999999",
-        "\xff=1", "a=\xff",
+        "word", "=x",    "a=1|a=2", "a=1|a.b=2", "a.b=1|a=2", "a..b=1", ".a=1",   "a.=1",
+        "=",    "a={1}", "a=[",     "a=[1] x",   "a={",       "a=\"x",  "\xff=1", "a=\xff",
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -191,7 +190,19 @@ static void test_usage_errors(void)
     } cases[] = {
         {"", "no command"},
         {"frobnicate", "unknown command 'frobnicate'"},
-        {"checkpoint list", "unknown command 'checkpoint': there is status, disks, bitmap"},
+        {"checkpoint list", "checkpoint is not there yet"},
+        {"backup -o repo --level full", "backup is not there yet"},
+        {"-C /s --json backup -o repo", "backup is not there yet"},
+        {"-C/s -hV --control /s --control=/s --frobnicate restore repo",
+         "restore is not there yet"},
+        {"-C backup frobnicate", "unknown command 'frobnicate'"},
+        {"-g backup frobnicate", "unknown command 'frobnicate'"},
+        {"--html backup frobnicate", "unknown command 'frobnicate'"},
+        {"-o backup", "backup is not there yet"}, /* what -o will take, nobody knows */
+        {"bitmap export vda b0 image.qcow2 --force", "bitmap export is not there yet"},
+        {"bitmap --json import vda", "bitmap import is not there yet"},
+        {"map -x", "-x"},
+        {"-C", "-C"},
         {"bitmap", "bitmap what? there is list, add"},
         {"bitmap frob", "unknown command 'bitmap frob': there is list"},
         {"frobnicate --help", "unknown command"},
@@ -216,10 +227,61 @@ static void test_usage_errors(void)
     }
 }
 
+/* The server has said what it wants: which word is tried again as text. */
+static void test_learning(void)
+{
+    static const struct {
+        const char *error, *json; /* NULL: nothing is learnt */
+        bool hint;
+    } cases[] = {
+        {"Invalid parameter type for 'name', expected: string",
+         "{\"name\":\"2026\",\"a\":{\"b\":true},\"l\":[{\"x\":1}],\"o\":{\"p\":{\"q\":2}}}", false},
+        {"Invalid parameter type for 'a.b', expected: string",
+         "{\"name\":2026,\"a\":{\"b\":\"true\"},\"l\":[{\"x\":1}],\"o\":{\"p\":{\"q\":2}}}", false},
+        {"Invalid parameter type for 'l', expected: string",
+         "{\"name\":2026,\"a\":{\"b\":true},\"l\":\"[{\\\"x\\\":1}]\",\"o\":{\"p\":{\"q\":2}}}",
+         false},
+        {"Invalid parameter type for 'l[0].x', expected: string", NULL, true},
+        {"Invalid parameter type for 'o.p.q', expected: string", NULL, true},
+        {"Invalid parameter type for 'a.c', expected: string", NULL, false},
+        {"Invalid parameter type for 'nam', expected: string", NULL, false},
+        {"Invalid parameter type for 'name2', expected: string", NULL, false},
+        {"Invalid parameter type for 'name', expected: integer", NULL, false},
+        {"Invalid parameter type for '', expected: string", NULL, false},
+        {"Parameter 'name' is unexpected", NULL, false},
+        {"", NULL, false},
+    };
+    char *words[] = {(char *)"name=2026", (char *)"a.b=true", (char *)"l=[{\"x\":1}]",
+                     (char *)"o={\"p\":{\"q\":2}}", NULL};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GHashTable) texts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        g_autoptr(JsonObject) object = NULL;
+        g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
+        g_autofree char *json = NULL;
+        const char *hint;
+        bool learnt = qmp_args_learn(words, cases[i].error, texts, &hint);
+
+        g_assert_cmpint(learnt, ==, cases[i].json != NULL);
+        g_assert_cmpint(hint != NULL, ==, cases[i].hint);
+        g_assert_cmpuint(g_hash_table_size(texts), ==, learnt);
+        if (!learnt) {
+            continue;
+        }
+        /* A server that says so again will not be believed again. */
+        g_assert_false(qmp_args_learn(words, cases[i].error, texts, &hint));
+        object = qmp_args_parse(words, texts, NULL);
+        json_node_set_object(node, object);
+        json = json_to_string(node, FALSE);
+        g_assert_cmpstr(json, ==, cases[i].json);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/client/qmp-args/values", test_args);
+    g_test_add_func("/client/qmp-args/learning", test_learning);
     g_test_add_func("/client/qmp-args/bad", test_bad_args);
     g_test_add_func("/client/qmp-args/deep-key", test_deep_key);
     g_test_add_func("/client/options/commands", test_commands);

@@ -538,6 +538,28 @@ static void test_export_removed(void)
     rig_end(&r);
 }
 
+/* A client is gone as soon as it has closed, whatever the server still does for it. */
+static void test_hung_up(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, false);
+    g_assert_false(fake_hung_up(r.registry, r.disk));
+    fake_hold(r.registry, 4096);
+    client_request(&c, 0, READ, 1, 4096, 512);
+    fake_wait_held(r.registry, 1);
+    client_request(&c, 0, READ, 2, 0, 512); /* what waits to be read is not an end */
+    g_assert_false(fake_hung_up(r.registry, r.disk));
+    shutdown(c.fd, SHUT_WR); /* all that TCP tells of a peer that has closed */
+    g_assert_true(fake_hung_up(r.registry, r.disk));
+    client_close(&c);
+    g_assert_true(fake_hung_up(r.registry, r.disk));
+    fake_release(r.registry, 4096);
+    rig_wait_gone(&r, 1);
+    rig_end(&r);
+}
+
 /* The time for that is over: what is under way has no answer any more. */
 static void test_export_cut(void)
 {
@@ -728,6 +750,7 @@ int main(int argc, char **argv)
     g_test_add_func("/nbd/orderly-end-inline", test_orderly_end_inline);
     g_test_add_func("/nbd/grace", test_grace);
     g_test_add_func("/nbd/export-removed", test_export_removed);
+    g_test_add_func("/nbd/hung-up", test_hung_up);
     g_test_add_func("/nbd/export-cut", test_export_cut);
     g_test_add_func("/nbd/wrong-magic", test_wrong_magic);
     g_test_add_func("/nbd/gigantic-write", test_gigantic_write);

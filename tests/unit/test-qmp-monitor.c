@@ -50,6 +50,13 @@ static int cmd_fail(struct qmp_call *call, JsonObject *args, JsonNode **value, G
     return -1;
 }
 
+/* It ought not to. */
+static int cmd_fail_silently(struct qmp_call *call, JsonObject *args, JsonNode **value,
+                             GError **err)
+{
+    return -1;
+}
+
 static int cmd_nothing(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     return 0;
@@ -60,6 +67,7 @@ static const struct qmp_command commands[] = {
     {"echo", echo_args, cmd_echo},
     {"fill", fill_args, cmd_fill},
     {"fail", no_args, cmd_fail},
+    {"fail-silently", no_args, cmd_fail_silently},
     {"nothing", no_args, cmd_nothing},
     {NULL, NULL, NULL},
 };
@@ -231,6 +239,7 @@ static void test_envelope(void)
         {"{'execute':'echo','arguments':{'text':'','more':1}}",
          GENERIC("Parameter 'more' is unexpected") "}"},
         {"{'execute':'nothing','arguments':{'a':1}}", GENERIC("Parameter 'a' is unexpected") "}"},
+        {"{'execute':'fail-silently'}", GENERIC("the command failed, and did not say why") "}"},
         {"{'execute':'fail','id':[]}",
          "{\"error\": {\"class\": \"DeviceNotActive\", \"desc\": \"Block job 'x' not found\"}, "
          "\"id\": []}"},
