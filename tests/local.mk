@@ -38,7 +38,8 @@ unit_tests = \
 	tests/unit/test-nbd-trim \
 	tests/unit/test-send-file \
 	tests/unit/test-tls \
-	tests/unit/options
+	tests/unit/options \
+	tests/unit/options-file
 
 # Functional tests in Python.
 python_tests = \
@@ -234,6 +235,9 @@ tests_unit_test_qmp_args_LDADD = $(QMP_LIBS)
 tests_unit_test_qmp_monitor_LDADD = $(QMP_LIBS)
 tests_unit_test_qmp_stream_LDADD = $(QMP_LIBS)
 QMP_LIBS = server/control/libcontrol.a common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS)
+tests_unit_options_SOURCES = tests/unit/options.c tests/unit/options-harness.h
+tests_unit_options_file_SOURCES = tests/unit/options-file.c tests/unit/options-harness.h
+tests_unit_options_file_LDADD = $(tests_unit_options_LDADD)
 tests_unit_options_LDADD = server/libstart.a common/libcommon.a $(GLIB_LIBS) -lm
 
 # Tests of the plugin host, which load plugins and so need a program built like the server.
