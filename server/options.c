@@ -336,15 +336,12 @@ bool options_name_a_socket(const struct options *o)
     return o->unix_path || o->ip_address || o->port || o->vsock || o->single;
 }
 
-/* As in nbdkit, credentials without --tls mean `on`. */
-static int check_tls(struct options *o, GError **err)
+/* As in nbdkit, credentials without --tls mean `on`. Those of both kinds may be given: then the
+ * keys count, and who has one needs no certificate. */
+static void settle_tls(struct options *o)
 {
-    if (o->tls_psk && (o->tls_certificates || o->tls_verify_peer))
-        return options_usage(err, "option '--tls-psk' cannot be used with --tls-certificates or "
-                                  "--tls-verify-peer");
     if (o->tls == TLS_UNSAID)
         o->tls = o->tls_psk || o->tls_certificates || o->tls_verify_peer ? TLS_ON : TLS_OFF;
-    return 0;
 }
 
 /* What no option can say alone. */
@@ -374,7 +371,8 @@ static int check(struct options *o, GError **err)
         o->threads = DEFAULT_THREADS;
     if (o->run || o->single || o->exit_with_parent)
         o->foreground = true;
-    return check_tls(o, err);
+    settle_tls(o);
+    return 0;
 }
 
 struct options *options_parse(int argc, char **argv, options_reader reader, GError **err)

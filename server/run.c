@@ -259,8 +259,7 @@ static int announce(struct run *r, GError **err)
         return -1;
     if (o->print_uri && (printf("%s\n", r->sockets.uri) < 0 || fflush(stdout) == EOF))
         return fail_errno(err, errno, "option '--print-uri': standard output");
-    if (o->run && captive_start(o->run, &r->sockets, o->export_name, on_captive_ended, r,
-                                &r->captive, err) < 0)
+    if (o->run && captive_start(o, &r->sockets, on_captive_ended, r, &r->captive, err) < 0)
         return -1;
     if (r->ready_fd >= 0) {
         daemon_ready(r->ready_fd, o->verbose);

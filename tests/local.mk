@@ -92,6 +92,7 @@ python_tests = \
 	tests/options/test-demo.py \
 	tests/options/test-info.py \
 	tests/options/test-process.py \
+	tests/options/test-run.py \
 	tests/options/test-sockets.py \
 	tests/tls/test-tls-clients.py \
 	tests/tls/test-tls-exports.py \

@@ -325,10 +325,7 @@ static void test_tls(void)
     g_assert_cmpint(tls_of("--tls-verify-peer null"), ==, TLS_ON);
     g_assert_cmpint(tls_of("--tls-verify-peer --tls off null"), ==, TLS_OFF);
     assert_usage("--tls=maybe null", "option '--tls': 'maybe' is none of off, on, require");
-    assert_usage("--tls-psk f --tls-verify-peer null",
-                 "option '--tls-psk' cannot be used with --tls-certificates or --tls-verify-peer");
-    assert_usage("--tls-psk f --tls-certificates d null",
-                 "option '--tls-psk' cannot be used with --tls-certificates or --tls-verify-peer");
+    g_assert_cmpint(tls_of("--tls-psk f --tls-certificates d --tls-verify-peer null"), ==, TLS_ON);
 }
 
 static void test_refused(void)
