@@ -82,12 +82,28 @@ static int adopt_all(struct sockets *s, const struct options *o, int count, GErr
 
 /* ---- sockets of our own ---- */
 
+/* In $TMPDIR, or in /tmp where that is too long for the name of a socket. */
+static char *make_private_dir(GError **err)
+{
+    static const char name[] = "nbdfleece-XXXXXX";
+    struct sockaddr_un address;
+    bool fits = strlen(g_get_tmp_dir()) + strlen("/") + strlen(name) + strlen("/socket") <
+                sizeof address.sun_path;
+    g_autofree char *path = g_build_filename(fits ? g_get_tmp_dir() : "/tmp", name, NULL);
+
+    if (g_mkdtemp(path) == NULL) {
+        fail_errno(err, errno, "cannot make a private folder for a socket, '%s'", path);
+        return NULL;
+    }
+    return g_steal_pointer(&path);
+}
+
 static int open_unix(struct sockets *s, const struct options *o, GError **err)
 {
     g_autofree char *path = NULL;
 
     if (strcmp(o->unix_path, "-") == 0) {
-        s->private_dir = g_dir_make_tmp("nbdfleece-XXXXXX", err);
+        s->private_dir = make_private_dir(err);
         if (s->private_dir == NULL)
             return -1;
         quit_leftover(s->private_dir);

@@ -91,6 +91,7 @@ python_tests = \
 	tests/nbd/test-transmission.py \
 	tests/options/test-demo.py \
 	tests/options/test-info.py \
+	tests/options/test-paths.py \
 	tests/options/test-process.py \
 	tests/options/test-run.py \
 	tests/options/test-sockets.py \
