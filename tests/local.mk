@@ -90,6 +90,7 @@ python_tests = \
 	tests/nbd/test-threads.py \
 	tests/nbd/test-transmission.py \
 	tests/options/test-demo.py \
+	tests/options/test-examples.py \
 	tests/options/test-info.py \
 	tests/options/test-paths.py \
 	tests/options/test-process.py \

@@ -59,7 +59,7 @@ def a_scratch_folder_that_the_user_cannot_write_to():
         assert nobodys("--scratch", f"{d}/scratch") == \
             f"option '--scratch': scratch: {d}/scratch: Permission denied"
         os.chown(f"{d}/scratch", pwd.getpwnam("nobody").pw_uid, -1)
-        with Server("-u", "nobody", "--scratch", f"{d}/scratch", "memory", "1M", control=False):
+        with Server("-u", "nobody", "--scratch", f"{d}/scratch", "memory", "1M", control=False, dir=d):
             pass
 
 
