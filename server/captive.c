@@ -41,22 +41,38 @@ static void set_signals(posix_spawnattr_t *attributes)
     posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 }
 
-int captive_start(const char *command, const struct sockets *sockets, const char *export_name,
+static char **make_environment(const struct options *o, const struct sockets *sockets)
+{
+    const struct {
+        const char *name, *value; /* NULL: not set, also if it is in our own environment */
+    } variables[] = {
+        {"uri", sockets->uri},
+        {"nbd", sockets->uri},
+        {"unixsocket", sockets->unix_path},
+        {"port", sockets->port},
+        {"exportname", o->export_name},
+        {"tls", sockets->tls},
+        {"tls_certificates", o->tls_certificates ? o->tls_certificates : ""},
+        {"tls_psk", o->tls_psk ? o->tls_psk : ""},
+    };
+    char **environment = g_get_environ();
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(variables); i++)
+        environment = variables[i].value ? g_environ_setenv(environment, variables[i].name,
+                                                            variables[i].value, TRUE)
+                                         : g_environ_unsetenv(environment, variables[i].name);
+    return environment;
+}
+
+int captive_start(const struct options *o, const struct sockets *sockets,
                   void (*ended)(void *opaque, int exit_code), void *opaque, pid_t *pid,
                   GError **err)
 {
-    char *argv[] = {(char *)"sh", (char *)"-c", (char *)command, NULL};
-    g_auto(GStrv) environment = g_get_environ();
+    char *argv[] = {(char *)"sh", (char *)"-c", o->run, NULL};
+    g_auto(GStrv) environment = make_environment(o, sockets);
     posix_spawnattr_t attributes;
     struct captive *c;
     int error;
-
-    environment = g_environ_setenv(environment, "uri", sockets->uri, TRUE);
-    environment = g_environ_setenv(environment, "nbd", sockets->uri, TRUE);
-    environment = g_environ_setenv(environment, "unixsocket", sockets->unix_path, TRUE);
-    environment = g_environ_setenv(environment, "port", sockets->port, TRUE);
-    environment = g_environ_setenv(environment, "exportname", export_name, TRUE);
-    environment = g_environ_setenv(environment, "tls", sockets->tls, TRUE);
 
     posix_spawnattr_init(&attributes);
     set_signals(&attributes);

@@ -8,11 +8,12 @@
 #include <glib.h>
 #include <sys/types.h>
 
-/* Start `command` with sh -c and, in its environment, $uri $nbd $unixsocket $port $exportname.
- * Nothing of them is put into the command's text, so nothing needs quotes. When it has ended,
- * `ended` is called in the main loop with its exit code (128 + N where signal N killed it).
- * *pid: the shell's. */
-int captive_start(const char *command, const struct sockets *sockets, const char *export_name,
+/* Start --run's command with sh -c and, in its environment, what nbdkit gives it: $uri $nbd
+ * $unixsocket $port $exportname $tls_certificates $tls_psk, and $tls where there is TLS. Nothing of
+ * them is put into the command's text, so nothing needs quotes. When it has ended, `ended` is
+ * called in the main loop with its exit code (128 + N where signal N killed it). *pid: the shell's.
+ */
+int captive_start(const struct options *o, const struct sockets *sockets,
                   void (*ended)(void *opaque, int exit_code), void *opaque, pid_t *pid,
                   GError **err);
 

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -167,6 +168,21 @@ int daemon_change_user(const char *user, const char *group, GError **err)
 }
 
 /* ---- the rest ---- */
+
+int daemon_check_pid_file(const char *path, GError **err)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    struct stat st;
+    int error = 0;
+
+    if (stat(path, &st) < 0 && errno == ENOENT)
+        error = faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) < 0 ? errno : 0;
+    else if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) < 0)
+        error = errno;
+    else if (S_ISDIR(st.st_mode))
+        error = EISDIR;
+    return error ? fail_errno(err, error, "cannot write PID file '%s'", path) : 0;
+}
 
 int daemon_write_pid(const char *path, GError **err)
 {

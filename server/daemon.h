@@ -24,6 +24,9 @@ int daemon_find_user(const char *user, uid_t *uid, GError **err);
  * brings its own groups. */
 int daemon_change_user(const char *user, const char *group, GError **err);
 
+/* Could our process id be written there, by the user that we are now? To be asked before anybody
+ * relies on the server. -1 and *err: no. */
+int daemon_check_pid_file(const char *path, GError **err);
 /* Write our process id; blocks on a FIFO until somebody reads. */
 int daemon_write_pid(const char *path, GError **err);
 

@@ -10,10 +10,14 @@
  *     plugin = file
  *     arguments = vda.raw         words as on a command line, with a shell's quotes
  *     cache = none                any other key is the plugin's own
+ *
+ * GKeyFile makes one of two groups or keys of the same name, and leaves out keys that end in a
+ * [language] which is not ours. Neither may happen here without a word, so the text is looked
+ * through before (by GKeyFile's rules: g_key_file_parse_line), and languages are kept.
  */
 #include "config.h"
 
-#include "server/options.h"
+#include "server/options-table.h"
 
 #include <string.h>
 
@@ -148,16 +152,90 @@ static int read_disk(struct options *o, const char *path, GKeyFile *file, const 
     return 0;
 }
 
+/* ---- what is given twice ---- */
+
+struct scan {
+    const char *path;
+    GHashTable *seen; /* groups as "[NAME", keys as "[NAME]KEY" */
+    char *group;      /* NULL: none has begun */
+};
+
+static int seen_twice(const struct scan *s, const char *key, GError **err)
+{
+    if (g_str_has_prefix(s->group, disk_prefix) && !key)
+        return bad(err, s->path, s->group, "disk '%s' is given twice",
+                   s->group + strlen(disk_prefix));
+    if (!key)
+        return bad(err, s->path, s->group, "the group is given twice");
+    if (strcmp(s->group, options_group) == 0)
+        return bad(err, s->path, s->group, "option '%s' is given twice", key);
+    return bad(
+        err, s->path, s->group,
+        "key '%s' is given twice (to give it to the plugin twice, write it into 'arguments')", key);
+}
+
+static int scan_group(struct scan *s, const char *line, GError **err)
+{
+    const char *end = strchr(line, ']');
+
+    if (!end)
+        return 0; /* GKeyFile will complain */
+    g_free(s->group);
+    s->group = g_strndup(line + 1, end - line - 1);
+    return g_hash_table_add(s->seen, g_strdup_printf("[%s", s->group)) ? 0
+                                                                       : seen_twice(s, NULL, err);
+}
+
+static int scan_key(struct scan *s, const char *line, GError **err)
+{
+    const char *end = strchr(line, '=');
+    g_autofree char *key = NULL;
+    const struct option_def *def;
+
+    if (!end || !s->group)
+        return 0;
+    key = g_strchomp(g_strndup(line, end - line));
+    def = strcmp(s->group, options_group) == 0 ? options_find(key) : NULL;
+    /* Two names of one option are that option twice. */
+    if (g_hash_table_add(s->seen, g_strdup_printf("[%s]%s", s->group, def ? def->name : key)))
+        return 0;
+    return seen_twice(s, key, err);
+}
+
+static int check_repeats(const char *path, const char *text, GError **err)
+{
+    struct scan s = {path, g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL), NULL};
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    int r = 0;
+
+    for (char **line = lines; r == 0 && *line; line++) {
+        char *begin = *line;
+
+        while (g_ascii_isspace(*begin))
+            begin++;
+        if (*begin == '[')
+            r = scan_group(&s, begin, err);
+        else if (*begin != '#')
+            r = scan_key(&s, begin, err);
+    }
+    g_hash_table_unref(s.seen);
+    g_free(s.group);
+    return r;
+}
+
 int options_read_file(struct options *o, const char *path, const char *text, GError **err)
 {
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) groups = NULL;
 
-    if (!g_key_file_load_from_data(file, text, strlen(text), G_KEY_FILE_NONE, &error)) {
+    if (!g_key_file_load_from_data(file, text, strlen(text), G_KEY_FILE_KEEP_TRANSLATIONS,
+                                   &error)) {
         g_set_error(err, OPTIONS_ERROR, OPTIONS_ERROR_USAGE, "%s: %s", path, error->message);
         return -1;
     }
+    if (check_repeats(path, text, err) < 0)
+        return -1;
     groups = g_key_file_get_groups(file, NULL);
     for (char **group = groups; *group; group++) {
         int r;

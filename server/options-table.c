@@ -4,6 +4,7 @@
 #include "server/options-table.h"
 
 #include "common/delay.h"
+#include "common/nbd-protocol.h"
 #include "common/size.h"
 
 #include <errno.h>
@@ -58,6 +59,8 @@ static int set_string(const struct option_def *def, struct options *o, const cha
 static int set_export_name(const struct option_def *def, struct options *o, const char *value,
                            GError **err)
 {
+    if (options_check_name(def->name, def->argument, value, NBD_STRING_MAX, err) < 0)
+        return -1;
     g_free(o->export_name);
     o->export_name = g_strdup(value);
     return 0;

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #define DEFAULT_THREADS 16
+#define DISK_NAME_MAX   255 /* bytes, as for views */
 
 /* ---- disks ---- */
 
@@ -62,10 +63,43 @@ static int check_last_disk(struct options *o, GError **err)
     return 0;
 }
 
-int options_add_disk(struct options *o, const char *name, GError **err)
+int options_check_name(const char *option, const char *argument, const char *name, size_t most,
+                       GError **err)
+{
+    g_autofree char *shown = g_utf8_make_valid(name, -1);
+
+    if (!g_utf8_validate(name, -1, NULL))
+        return options_usage(err,
+                             "option '--%s': its %s '%s' is not UTF-8: no client could ask for it",
+                             option, argument, shown);
+    if (strlen(name) > most)
+        return options_usage(err, "option '--%s': its %s '%.40s...' has more than %zu bytes",
+                             option, argument, shown, most);
+    return 0;
+}
+
+/* A disk's name is one of NBD and of QMP, a word in messages, and part of names of files. */
+static int check_disk_name(const char *name, GError **err)
 {
     if (*name == '\0')
         return options_usage(err, "option '--disk': its NAME is empty");
+    if (options_check_name("disk", "NAME", name, DISK_NAME_MAX, err) < 0)
+        return -1;
+    for (const char *p = name; *p; p = g_utf8_next_char(p)) {
+        if (g_unichar_iscntrl(g_utf8_get_char(p))) {
+            g_autofree char *shown = g_strescape(name, NULL);
+
+            return options_usage(
+                err, "option '--disk': its NAME '%s' has a control character in it", shown);
+        }
+    }
+    return 0;
+}
+
+int options_add_disk(struct options *o, const char *name, GError **err)
+{
+    if (check_disk_name(name, err) < 0)
+        return -1;
     if (o->bare_form)
         return options_usage(
             err,
@@ -116,6 +150,11 @@ int options_add_word(struct options *o, const char *word, GError **err)
         begin_disk(o, "disk0");
     }
     disk = last_disk(o);
+    if (disk->complete)
+        return options_usage(err,
+                             "'%s': the disks of --config are complete: further ones, and words "
+                             "for them, come behind '--disk NAME'",
+                             word);
     if (disk->plugin == NULL) {
         if (*word == '\0')
             return options_usage(err, "disk '%s': its PLUGIN is empty", disk->name);
@@ -199,8 +238,13 @@ int options_set(struct options *o, const char *name, const char *value, GError *
 static int read_config(struct options *o, const char *path, options_reader reader, GError **err)
 {
     g_autofree char *text = reader(path, err);
+    unsigned before = o->disks->len;
 
-    return text ? options_read_file(o, path, text, err) : -1;
+    if (text == NULL || options_read_file(o, path, text, err) < 0)
+        return -1;
+    if (o->disks->len > before)
+        last_disk(o)->complete = true;
+    return 0;
 }
 
 /* What getopt_long answered with '?' or ':', in words. `word` is the word it was looking at. */
@@ -294,15 +338,12 @@ bool options_name_a_socket(const struct options *o)
     return o->unix_path || o->ip_address || o->port || o->vsock || o->single;
 }
 
-/* As in nbdkit, credentials without --tls mean `on`. */
-static int check_tls(struct options *o, GError **err)
+/* As in nbdkit, credentials without --tls mean `on`. Those of both kinds may be given: then the
+ * keys count, and who has one needs no certificate. */
+static void settle_tls(struct options *o)
 {
-    if (o->tls_psk && (o->tls_certificates || o->tls_verify_peer))
-        return options_usage(err, "option '--tls-psk' cannot be used with --tls-certificates or "
-                                  "--tls-verify-peer");
     if (o->tls == TLS_UNSAID)
         o->tls = o->tls_psk || o->tls_certificates || o->tls_verify_peer ? TLS_ON : TLS_OFF;
-    return 0;
 }
 
 /* What no option can say alone. */
@@ -337,7 +378,8 @@ static int check(struct options *o, GError **err)
         o->threads = DEFAULT_THREADS;
     if (o->run || o->single || o->exit_with_parent)
         o->foreground = true;
-    return check_tls(o, err);
+    settle_tls(o);
+    return 0;
 }
 
 struct options *options_parse(int argc, char **argv, options_reader reader, GError **err)

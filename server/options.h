@@ -40,6 +40,7 @@ struct option_disk {
     char *name;
     char *plugin;
     GPtrArray *words; /* struct option_word, in order */
+    bool complete;    /* of a key file: words of the command line are not for it */
 };
 
 /* -D NAME.FLAG=VALUE */
@@ -112,6 +113,9 @@ void options_print_long(FILE *out);
 int options_set(struct options *o, const char *name, const char *value, GError **err);
 /* Does that option take an argument? -1: there is no such option. */
 int options_takes_argument(const char *name);
+/* A name that clients or QMP are to know: UTF-8, and no more than `most` bytes. */
+int options_check_name(const char *option, const char *argument, const char *name, size_t most,
+                       GError **err);
 /* Begin a disk. Its first word is the plugin, all others are configuration. */
 int options_add_disk(struct options *o, const char *name, GError **err);
 int options_add_word(struct options *o, const char *word, GError **err);

@@ -19,6 +19,7 @@
 #include "server/captive.h"
 #include "server/control/control.h"
 #include "server/daemon.h"
+#include "server/disk/scratch.h"
 #include "server/nbd-control.h"
 #include "server/nbd/nbd.h"
 #include "server/nbd/tls-credentials.h"
@@ -60,7 +61,7 @@ struct run {
     int exit_code;
 
     /* From the options, absolute: a daemon's folder is /. */
-    char *pid_file, *control_path, *scratch_dir;
+    char *pid_file, *control_path, *scratch_dir, *tls_psk;
 };
 
 /* ---- what ends it ---- */
@@ -94,15 +95,24 @@ static char *absolute(const char *path)
     return path ? g_canonicalize_filename(path, NULL) : NULL;
 }
 
+/* $TMPDIR, or NULL. */
+static const char *temporary_dir(void)
+{
+    const char *dir = g_getenv("TMPDIR");
+
+    return dir && *dir ? dir : NULL;
+}
+
 /* Before the change of user: keys are for root's eyes. */
 static int load_tls(struct run *r, GError **err)
 {
     const struct options *o = r->o;
-    g_autofree char *psk = absolute(o->tls_psk);
 
     if (o->tls == TLS_OFF)
         return 0;
-    r->tls = psk ? tls_credentials_psk(psk, err)
+    r->tls_psk = absolute(o->tls_psk);
+    r->tls = r->tls_psk
+                 ? tls_credentials_psk(r->tls_psk, err)
                  : tls_credentials_certificates(o->tls_certificates, o->tls_verify_peer, err);
     return r->tls ? 0 : -1;
 }
@@ -116,7 +126,7 @@ static int prepare(struct run *r, GError **err)
     umask(0022);
     r->pid_file = absolute(r->o->pid_file);
     r->control_path = absolute(r->o->control);
-    r->scratch_dir = absolute(r->o->scratch_dir);
+    r->scratch_dir = absolute(r->o->scratch_dir ? r->o->scratch_dir : temporary_dir());
     r->backends = plugins_load(r->o, PLUGINS_GET_READY, err);
     if (r->backends == NULL)
         return -1;
@@ -155,6 +165,35 @@ static int settle(struct run *r, bool background, GError **err)
 
 /* ---- start-up, after the fork ---- */
 
+/* What the user that we are now must be able to get at, and what is used later only: by the first
+ * client, or when everything is running already. */
+static int check_paths(const struct run *r, GError **err)
+{
+    if (r->pid_file && daemon_check_pid_file(r->pid_file, err) < 0)
+        return -1;
+    if (r->tls_psk && tls_credentials_check_psk(r->tls_psk, err) < 0)
+        return -1;
+    return 0;
+}
+
+/* Where somebody has chosen a folder for the views' old data, it has to be usable now, not when the
+ * first backup begins. $TMPDIR is such a choice only where views can be made at all; and nobody has
+ * chosen the default. */
+static int check_scratch(const struct run *r, GError **err)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!r->o->scratch_dir && !r->control_path)
+        return 0;
+    if (scratch_pool_check(server_scratch_pool(r->server), &why) == 0)
+        return 0;
+    if (!r->scratch_dir) {
+        log_info("warning: no view can be made: %s (use --scratch)", why->message);
+        return 0;
+    }
+    return fail(err, "%s: %s", r->o->scratch_dir ? "option '--scratch'" : "TMPDIR", why->message);
+}
+
 static int add_disks(struct run *r, GError **err)
 {
     struct server_options options = {
@@ -169,6 +208,8 @@ static int add_disks(struct run *r, GError **err)
             return -1;
     }
     r->server = server_new(&options);
+    if (check_scratch(r, err) < 0)
+        return -1;
     server_set_quit(r->server, ask_to_quit, NULL);
     plugin_set_shutdown(ask_to_quit, NULL);
     for (unsigned i = 0; i < r->backends->len; i++) {
@@ -259,8 +300,7 @@ static int announce(struct run *r, GError **err)
         return -1;
     if (o->print_uri && (printf("%s\n", r->sockets.uri) < 0 || fflush(stdout) == EOF))
         return fail_errno(err, errno, "option '--print-uri': standard output");
-    if (o->run && captive_start(o->run, &r->sockets, o->export_name, on_captive_ended, r,
-                                &r->captive, err) < 0)
+    if (o->run && captive_start(o, &r->sockets, on_captive_ended, r, &r->captive, err) < 0)
         return -1;
     if (r->ready_fd >= 0) {
         daemon_ready(r->ready_fd, o->verbose);
@@ -281,7 +321,8 @@ static int start(struct run *r, GError **err)
     if (settle(r, !r->o->foreground && !activated, err) < 0)
         return -1;
     r->loop = g_main_loop_new(NULL, FALSE);
-    if (add_disks(r, err) < 0 || start_nbd(r, err) < 0 || start_control(r, err) < 0)
+    if (check_paths(r, err) < 0 || add_disks(r, err) < 0 || start_nbd(r, err) < 0 ||
+        start_control(r, err) < 0)
         return -1;
     g_unix_fd_add(r->quit_fd, G_IO_IN, on_quit, r);
     return announce(r, err);
@@ -315,6 +356,7 @@ static void stop(struct run *r)
     g_free(r->pid_file);
     g_free(r->control_path);
     g_free(r->scratch_dir);
+    g_free(r->tls_psk);
     log_limits_end();
 }
 

@@ -82,12 +82,28 @@ static int adopt_all(struct sockets *s, const struct options *o, int count, GErr
 
 /* ---- sockets of our own ---- */
 
+/* In $TMPDIR, or in /tmp where that is too long for the name of a socket. */
+static char *make_private_dir(GError **err)
+{
+    static const char name[] = "nbdfleece-XXXXXX";
+    struct sockaddr_un address;
+    bool fits = strlen(g_get_tmp_dir()) + strlen("/") + strlen(name) + strlen("/socket") <
+                sizeof address.sun_path;
+    g_autofree char *path = g_build_filename(fits ? g_get_tmp_dir() : "/tmp", name, NULL);
+
+    if (g_mkdtemp(path) == NULL) {
+        fail_errno(err, errno, "cannot make a private folder for a socket, '%s'", path);
+        return NULL;
+    }
+    return g_steal_pointer(&path);
+}
+
 static int open_unix(struct sockets *s, const struct options *o, GError **err)
 {
     g_autofree char *path = NULL;
 
     if (strcmp(o->unix_path, "-") == 0) {
-        s->private_dir = g_dir_make_tmp("nbdfleece-XXXXXX", err);
+        s->private_dir = make_private_dir(err);
         if (s->private_dir == NULL)
             return -1;
         quit_leftover(s->private_dir);
@@ -213,6 +229,24 @@ char *sockets_uri(int fd, bool tls_required, const char *export_name)
     return describe(fd, tls_required, export_name, &path, &port);
 }
 
+/* nbdkit's (and libnbd's) words for what to use TLS with. As in nbdkit not where a client may do
+ * without TLS. The paths are absolute: who reads the URI may be in another folder. */
+static void add_credentials(char **uri, const struct options *o)
+{
+    const char *path = o->tls_psk ? o->tls_psk : o->tls_certificates;
+    g_autofree char *plain = *uri, *absolute = NULL, *escaped = NULL;
+
+    *uri = NULL;
+    if (o->tls == TLS_REQUIRE && path && plain) {
+        absolute = g_canonicalize_filename(path, NULL);
+        escaped = g_uri_escape_string(absolute, "/", FALSE);
+        *uri = g_strdup_printf("%s%c%s=%s", plain, strchr(plain, '?') ? '&' : '?',
+                               o->tls_psk ? "tls-psk-file" : "tls-certificates", escaped);
+    } else {
+        *uri = g_steal_pointer(&plain);
+    }
+}
+
 /* Fill in uri, unix_path and port: the first socket that has one decides. */
 static void describe_all(struct sockets *s, const struct options *o)
 {
@@ -221,8 +255,10 @@ static void describe_all(struct sockets *s, const struct options *o)
         g_autofree char *uri = describe(g_array_index(s->fds, int, i), o->tls == TLS_REQUIRE,
                                         o->export_name, &path, &port);
 
-        if (s->uri == NULL)
+        if (s->uri == NULL) {
+            add_credentials(&uri, o);
             s->uri = g_steal_pointer(&uri);
+        }
         if (s->unix_path == NULL)
             s->unix_path = g_steal_pointer(&path);
         if (s->port == NULL)
@@ -235,7 +271,7 @@ int sockets_open(struct sockets *s, const struct options *o, int activated, GErr
     *s = (struct sockets){.fds = g_array_new(FALSE, FALSE, sizeof(int))};
     if ((activated ? adopt_all(s, o, activated, err) : open_all(s, o, err)) < 0)
         return -1;
-    s->tls = o->tls == TLS_REQUIRE ? "2" : o->tls == TLS_ON ? "1" : "0";
+    s->tls = o->tls == TLS_REQUIRE ? "2" : o->tls == TLS_ON ? "1" : NULL;
     describe_all(s, o);
     if (s->uri == NULL)
         s->uri = g_strdup("");

@@ -14,9 +14,9 @@
 struct sockets {
     GArray *fds; /* int; empty with -s */
     /* Of the first socket, what --run and --print-uri tell: never NULL once open, "" where there is
-     * none. */
+     * none. A URI that takes TLS says where this machine has the credentials for it. */
     char *uri, *unix_path, *port;
-    const char *tls;   /* nbdkit's $tls: "0", "1", "2" for off, on, require */
+    const char *tls;   /* nbdkit's $tls: "1", "2" for on, require; NULL: off */
     char *private_dir; /* of `-U -`, removed at the end; else NULL */
 };
 

@@ -46,7 +46,8 @@ unit_tests = \
 	tests/unit/test-nbd-trim \
 	tests/unit/test-send-file \
 	tests/unit/test-tls \
-	tests/unit/options
+	tests/unit/options \
+	tests/unit/options-file
 
 # Functional tests in Python.
 python_tests = \
@@ -98,8 +99,11 @@ python_tests = \
 	tests/nbd/test-threads.py \
 	tests/nbd/test-transmission.py \
 	tests/options/test-demo.py \
+	tests/options/test-examples.py \
 	tests/options/test-info.py \
+	tests/options/test-paths.py \
 	tests/options/test-process.py \
+	tests/options/test-run.py \
 	tests/options/test-sockets.py \
 	tests/tls/test-tls-clients.py \
 	tests/tls/test-tls-exports.py \
@@ -272,6 +276,9 @@ tests_unit_test_qmp_args_LDADD = $(QMP_LIBS)
 tests_unit_test_qmp_monitor_LDADD = $(QMP_LIBS)
 tests_unit_test_qmp_stream_LDADD = $(QMP_LIBS)
 QMP_LIBS = server/control/libcontrol.a common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS)
+tests_unit_options_SOURCES = tests/unit/options.c tests/unit/options-harness.h
+tests_unit_options_file_SOURCES = tests/unit/options-file.c tests/unit/options-harness.h
+tests_unit_options_file_LDADD = $(tests_unit_options_LDADD)
 tests_unit_options_LDADD = server/libstart.a common/libcommon.a $(GLIB_LIBS) -lm
 
 # Tests of the plugin host, which load plugins and so need a program built like the server.

@@ -83,6 +83,16 @@ static int open_unlinked(const char *dir, GError **err)
     return fd;
 }
 
+int scratch_pool_check(struct scratch_pool *p, GError **err)
+{
+    int fd = open_unlinked(p->dir, err);
+
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return 0;
+}
+
 /* ---- reserving ---- */
 
 /* 0, or a negative errno. */

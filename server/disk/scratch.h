@@ -23,6 +23,8 @@ struct scratch;
 struct scratch_pool *scratch_pool_new(const char *dir, uint64_t limit,
                                       void (*low)(void *opaque, uint64_t used, uint64_t limit),
                                       void *opaque);
+/* Can a scratch be made in the folder, by the user that we are? -1 and *err: no. */
+int scratch_pool_check(struct scratch_pool *p, GError **err);
 void scratch_pool_free(struct scratch_pool *p);
 uint64_t scratch_pool_used(struct scratch_pool *p);  /* bytes kept */
 uint64_t scratch_pool_limit(struct scratch_pool *p); /* 0: none */

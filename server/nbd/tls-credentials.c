@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/x509.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Appended to the system's priorities. PSK files are for SHA-256, so TLS 1.3 leaves two ciphers, of
@@ -60,11 +61,13 @@ static int set_priority(struct tls_credentials *c, const char *algorithms, GErro
 static int check_readable(const char *path, GError **err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    struct stat st;
 
     if (fd < 0)
         return fail_errno(err, errno, "TLS: '%s'", path);
+    bool is_folder = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
     close(fd);
-    return 0;
+    return is_folder ? fail_errno(err, EISDIR, "TLS: '%s'", path) : 0;
 }
 
 /* ---- certificates ---- */
@@ -153,6 +156,11 @@ struct tls_credentials *tls_credentials_certificates(const char *dir, bool verif
 }
 
 /* ---- pre-shared keys ---- */
+
+int tls_credentials_check_psk(const char *path, GError **err)
+{
+    return check_readable(path, err);
+}
 
 struct tls_credentials *tls_credentials_psk(const char *path, GError **err)
 {

@@ -176,8 +176,9 @@ def over_TCP_the_servers_name_is_checked():
         where = s.process.stdout.readline().strip()
         s.process.stdout.close()
         assert where.startswith("nbds://127.0.0.1:"), where
-        run(nbdinfo, f"{where}?tls-certificates={certs()}")
-        run(nbdinfo, where.replace("127.0.0.1", "localhost") + f"?tls-certificates={certs()}")
+        assert where.endswith(f"/?tls-certificates={certs()}"), where
+        run(nbdinfo, where)
+        run(nbdinfo, where.replace("127.0.0.1", "localhost"))
 
 
 @test

@@ -1,79 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "server/options.h"
+#include "tests/unit/options-harness.h"
 
 #include <string.h>
 #include <sys/socket.h>
-
-/* The file that --config reads in these tests, whatever its name; NULL: it cannot be read. */
-static const char *config_text;
-
-static char *fake_reader(const char *path, GError **err)
-{
-    if (config_text)
-        return g_strdup(config_text);
-    g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOENT, "%s: gone", path);
-    return NULL;
-}
-
-/* Parse a command line given as one string of words, with a shell's quotes. */
-static struct options *parse(const char *words, GError **err)
-{
-    g_autofree char *line = g_strconcat("nbdfleece ", words, NULL);
-    g_auto(GStrv) argv = NULL;
-    int argc;
-
-    g_assert_true(g_shell_parse_argv(line, &argc, &argv, NULL));
-    return options_parse(argc, argv, fake_reader, err);
-}
-
-static struct options *parse_good(const char *words)
-{
-    g_autoptr(GError) err = NULL;
-    struct options *o = parse(words, &err);
-
-    g_assert_no_error(err);
-    g_assert_nonnull(o);
-    return o;
-}
-
-static void assert_bad(const char *words, enum options_error code, const char *message)
-{
-    g_autoptr(GError) err = NULL;
-
-    g_assert_null(parse(words, &err));
-    g_assert_error(err, OPTIONS_ERROR, (int)code);
-    g_assert_cmpstr(err->message, ==, message);
-}
-
-static void assert_usage(const char *words, const char *message)
-{
-    assert_bad(words, OPTIONS_ERROR_USAGE, message);
-}
-
-static const struct option_disk *disk(const struct options *o, unsigned i)
-{
-    g_assert_cmpuint(i, <, o->disks->len);
-    return o->disks->pdata[i];
-}
-
-/* A disk's words, as one string: "key=value bare". */
-static void assert_words(const struct option_disk *d, const char *expected)
-{
-    g_autoptr(GString) all = g_string_new(NULL);
-
-    for (unsigned i = 0; i < d->words->len; i++) {
-        const struct option_word *w = d->words->pdata[i];
-
-        if (i)
-            g_string_append_c(all, ' ');
-        if (w->key)
-            g_string_append_printf(all, "%s=", w->key);
-        else
-            g_string_append_c(all, '@');
-        g_string_append(all, w->value);
-    }
-    g_assert_cmpstr(all->str, ==, expected);
-}
 
 static void test_defaults(void)
 {
@@ -145,6 +74,38 @@ static void test_disk_errors(void)
     assert_usage("null --disk a null",
                  "PLUGIN 'null' comes before '--disk a': with --disk, each plugin follows the name "
                  "of its disk");
+}
+
+/* Each name that is taken can be asked for by a client and written in a message. */
+static void test_names(void)
+{
+    g_autofree char *longest = g_strnfill(255, 'n'), *export = g_strnfill(4096, 'e');
+    g_autofree char *good =
+        g_strdup_printf("-e %s --disk %s null --disk 'é u/v' null", export, longest);
+    g_autofree char *bad_disk = g_strdup_printf("--disk %sn null", longest);
+    g_autofree char *bad_export = g_strdup_printf("-e %se null", export);
+    struct options *o = parse_good(good);
+
+    g_assert_cmpstr(disk(o, 0)->name, ==, longest);
+    g_assert_cmpstr(disk(o, 1)->name, ==, "é u/v");
+    g_assert_cmpstr(o->export_name, ==, export);
+    options_free(o);
+    assert_usage(bad_disk,
+                 "option '--disk': its NAME 'nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn...' "
+                 "has more than 255 bytes");
+    assert_usage(
+        bad_export,
+        "option '--exportname': its NAME 'eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee...' has "
+        "more than 4096 bytes");
+    assert_usage("--disk vd\xff null",
+                 "option '--disk': its NAME 'vd\xef\xbf\xbd' is not UTF-8: no "
+                 "client could ask for it");
+    assert_usage("-e \xc3 null", "option '--exportname': its NAME '\xef\xbf\xbd' is not UTF-8: no "
+                                 "client could ask for it");
+    assert_usage("--disk 'a\nb' null",
+                 "option '--disk': its NAME 'a\\nb' has a control character in it");
+    assert_usage("--disk 'a\xc2\x85' null",
+                 "option '--disk': its NAME 'a\\302\\205' has a control character in it");
 }
 
 static void test_values(void)
@@ -393,10 +354,7 @@ static void test_tls(void)
     g_assert_cmpint(tls_of("--tls-verify-peer null"), ==, TLS_ON);
     g_assert_cmpint(tls_of("--tls-verify-peer --tls off null"), ==, TLS_OFF);
     assert_usage("--tls=maybe null", "option '--tls': 'maybe' is none of off, on, require");
-    assert_usage("--tls-psk f --tls-verify-peer null",
-                 "option '--tls-psk' cannot be used with --tls-certificates or --tls-verify-peer");
-    assert_usage("--tls-psk f --tls-certificates d null",
-                 "option '--tls-psk' cannot be used with --tls-certificates or --tls-verify-peer");
+    g_assert_cmpint(tls_of("--tls-psk f --tls-certificates d --tls-verify-peer null"), ==, TLS_ON);
 }
 
 static void test_refused(void)
@@ -442,81 +400,6 @@ static void test_actions(void)
     assert_usage("--dump-plugin", "option '--dump-plugin' needs a PLUGIN");
 }
 
-static void test_config(void)
-{
-    struct options *o;
-
-    config_text = "[nbdfleece]\n"
-                  "unix = /run/s\n"
-                  "readonly = true\n"
-                  "swap = false\n"
-                  "threads = 3\n"
-                  "[disk vda]\n"
-                  "plugin = file\n"
-                  "arguments = 'a b.raw' x=y\n"
-                  "cache = none\n"
-                  "[disk vdb]\n"
-                  "size = 1G\n"
-                  "plugin = memory\n";
-    o = parse_good("--threads 9 --config f --disk vdc null");
-    g_assert_cmpstr(o->unix_path, ==, "/run/s");
-    g_assert_true(o->readonly);
-    g_assert_false(o->swap);
-    g_assert_cmpuint(o->threads, ==, 3);
-    g_assert_cmpuint(o->disks->len, ==, 3);
-    g_assert_cmpstr(disk(o, 0)->plugin, ==, "file");
-    assert_words(disk(o, 0), "@a b.raw x=y cache=none");
-    g_assert_cmpstr(disk(o, 1)->name, ==, "vdb");
-    assert_words(disk(o, 1), "size=1G");
-    g_assert_cmpstr(disk(o, 2)->name, ==, "vdc");
-    options_free(o);
-
-    o = parse_good("--config f --threads 9");
-    g_assert_cmpuint(o->threads, ==, 9);
-    options_free(o);
-}
-
-static void test_config_errors(void)
-{
-    g_autoptr(GError) err = NULL;
-    static const struct {
-        const char *text, *message;
-    } cases[] = {
-        {"[nbdfleece]\nno-such = 1\n", "f: [nbdfleece]: there is no option 'no-such'"},
-        {"[nbdfleece]\nthreads = 1025\n",
-         "f: [nbdfleece]: option '--threads': '1025' is not a number from 0 to 1024"},
-        {"[nbdfleece]\nswap = 7\n", "f: [nbdfleece]: option 'swap' is neither true nor false"},
-        {"[nbdfleece]\ndisk = a\n",
-         "f: [nbdfleece]: a disk is a group of its own here: [disk NAME]"},
-        {"[nbdfleece]\nconfig = g\n", "f: [nbdfleece]: there is no option 'config'"},
-        {"[disk a]\nfile = x\n", "f: [disk a]: the key 'plugin' is missing"},
-        {"[nbdfleece]\nunix = a\\\n",
-         "f: [nbdfleece]: key 'unix': a backslash is to be written \\\\"},
-        {"[disk a]\nplugin = m\nsize = 1\\\n",
-         "f: [disk a]: key 'size': a backslash is to be written \\\\"},
-        {"[disk a]\nplugin = m\\x\n",
-         "f: [disk a]: key 'plugin': a backslash is to be written \\\\"},
-        {"[disk a]\nplugin = x\narguments = 'y\n",
-         "f: [disk a]: arguments: Text ended before matching quote was found for '. (The text was "
-         "“'y”)"},
-        {"[other]\nx = 1\n", "f: [other]: a group is [nbdfleece] or [disk NAME]"},
-        {"[disk ]\nplugin = x\n", "f: option '--disk': its NAME is empty"},
-    };
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
-        g_autoptr(GError) error = NULL;
-
-        config_text = cases[i].text;
-        g_assert_null(parse("--config f", &error));
-        g_assert_nonnull(error);
-        if (strstr(cases[i].message, "quote") == NULL) /* that one is GLib's, and translated */
-            g_assert_cmpstr(error->message, ==, cases[i].message);
-    }
-    config_text = NULL;
-    g_assert_null(parse("--config f", &err));
-    g_assert_error(err, G_FILE_ERROR, G_FILE_ERROR_NOENT);
-}
-
 /* Whatever the words are: an answer or an error, and no crash. */
 static void test_random_words(void)
 {
@@ -549,6 +432,7 @@ int main(int argc, char **argv)
     g_test_add_func("/options/after-dashes", test_after_dashes);
     g_test_add_func("/options/several-disks", test_several_disks);
     g_test_add_func("/options/disk-errors", test_disk_errors);
+    g_test_add_func("/options/names", test_names);
     g_test_add_func("/options/values", test_values);
     g_test_add_func("/options/value-errors", test_value_errors);
     g_test_add_func("/options/ports", test_ports);
@@ -563,8 +447,6 @@ int main(int argc, char **argv)
     g_test_add_func("/options/refused", test_refused);
     g_test_add_func("/options/tls", test_tls);
     g_test_add_func("/options/actions", test_actions);
-    g_test_add_func("/options/config", test_config);
-    g_test_add_func("/options/config-errors", test_config_errors);
     g_test_add_func("/options/random-words", test_random_words);
     return g_test_run();
 }

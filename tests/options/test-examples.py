@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every example of the manual pages and of README is accepted by the program that was built: each command
+line is run, with its paths in a temporary folder, and each configuration file is read. What needs no
+server is run as it is; what is not ours (nbdcopy, systemctl) is not looked at."""
+
+import os
+import re
+import shlex
+
+from fleece import FLEECECTL, NBDFLEECE, SOURCE, Server, run, tmpdir
+from tap import main, note, test
+
+PAGES = "README.md", "man/fleecectl.pod", "man/nbdfleece-plugins.pod", "man/nbdfleece.pod"
+OURS = re.compile(r"(\./)?(nbdfleece|fleecectl) ")
+SYNOPSIS = re.compile(r"\[|\.\.\.|\bPLUGIN\b|\|| [A-Z]{3,}")
+
+
+def blocks(page):
+    """The literal blocks of a page, indentation taken off."""
+    with open(os.path.join(SOURCE, page), encoding="utf-8") as f:
+        text = re.sub(r"(?s)=head1 SYNOPSIS.*?(?==head1)", "", f.read())
+    for block in re.findall(r"(?m)(?:^[ \t]+\S.*\n(?:^[ \t]*\n(?=^[ \t]+\S))?)+", text):
+        lines = block.splitlines()
+        indent = min(len(l) - len(l.lstrip()) for l in lines if l.strip())
+        yield "\n".join(l[indent:] for l in lines)
+
+
+def commands(page):
+    """The command lines of ours, as lists of words: lines that go on are joined, also inside quotes."""
+    for block in blocks(page):
+        text = ""
+        for line in block.splitlines():
+            if not text and not OURS.match(line):
+                continue
+            text = f"{text}\n{line}" if text else line
+            try:
+                words = shlex.split(text, comments=True)
+            except ValueError:  # a quote is open, or a backslash ends the line
+                continue
+            if text.endswith("\\"):
+                continue
+            yield words
+            text = ""
+        assert not text, f"{page}: an example without an end: {text}"
+
+
+def configs(page):
+    return [b for b in blocks(page) if re.search(r"(?m)^\[nbdfleece\]$|^\[disk .*\]$", b)]
+
+
+def prepare(folder, text):
+    """The text with its absolute paths in `folder`, where what it names is made: images, folders."""
+    def move(match):
+        path = folder + match.group(0)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if path.endswith(".raw") or "/dev/" in path:
+            make_image(path)
+        return path
+    return re.sub(r"(?<![\w.:/>-])/(?:[\w.-]+/)*[\w.-]+", move, text)
+
+
+def make_image(path):
+    with open(path, "wb") as f:
+        f.truncate(1 << 20)
+
+
+def images(folder):
+    for name in "disk.img", "disk.raw", "vda.raw", "vdb.raw":
+        make_image(f"{folder}/{name}")
+
+
+def has_socket(words):
+    return any(re.match(r"-U|-p|-s$|--run|--unix|--port", w) for w in words)
+
+
+def starts(folder, words, page):
+    """The server starts with this command line, and clients can connect."""
+    if "--run" in words:
+        run(NBDFLEECE, *words, cwd=folder)
+        return
+    if "--tls-verify-peer" in words and "--tls-certificates" not in words:
+        words = ["--tls-certificates", "certs", *words]  # not the machine's own
+    with Server(*words, unix=not has_socket(words), control=False, cwd=folder,
+                prefix=("env", f"HOME={folder}")):
+        note(f"{page}: nbdfleece {shlex.join(words)}")
+
+
+@test
+def every_command_line_of_the_server():
+    count = 0
+    for page in PAGES:
+        for words in commands(page):
+            if not words[0].endswith("nbdfleece"):
+                continue
+            with tmpdir() as d:
+                images(d)
+                run(FLEECECTL, "tls", "init", f"{d}/certs")
+                words = [w if re.match(r"/run/slow", w) else prepare(d, w) for w in words[1:]]
+                slow = next((w for w in words if w.startswith("socket=")), None)
+                if slow:  # nbdkit's, of the line before: any server does
+                    with Server("memory", "1M", control=False) as other:
+                        words[words.index(slow)] = f"socket={other.socket}"
+                        starts(d, words, page)
+                else:
+                    starts(d, words, page)
+            count += 1
+    assert count >= 8, f"only {count} examples were found"
+
+
+@test
+def every_configuration_file():
+    count = 0
+    for page in PAGES:
+        for text in configs(page):
+            with tmpdir() as d:
+                images(d)
+                with open(f"{d}/conf", "w", encoding="utf-8") as f:
+                    f.write(prepare(d, text))
+                unix = re.search(r"(?m)^unix *= *(.*)$", prepare(d, text))
+                with Server("--config", f"{d}/conf", unix=False, control=False, cwd=d):
+                    assert unix is None or os.path.exists(unix.group(1))
+            count += 1
+    assert count >= 1
+
+
+def dialogues():
+    """The fleecectl commands of each page that talk to a server, in order."""
+    for page in PAGES:
+        lines = [w[1:] for w in commands(page) if w[0].endswith("fleecectl")]
+        yield page, [w for w in lines if not SYNOPSIS.search(" ".join(w).split("'")[0])
+                     or w[0] == "qmp" or w[0] == "-C"]
+
+
+@test
+def every_command_line_of_the_client():
+    """In the order of each page, with a server that has the disks of the examples."""
+    count = 0
+    for page, lines in dialogues():
+        with tmpdir() as d:
+            images(d)
+            with Server("--disk", "vda", "file", f"{d}/vda.raw", "--disk", "vdb", "file",
+                        f"{d}/vdb.raw") as s:
+                for words in lines:
+                    if words[0] == "-C":
+                        words = words[2:]
+                    # The server of the page is this one.
+                    words = [re.sub(r"^nbd://server/export$", s.uri("vda"), prepare(d, w))
+                             for w in words]
+                    result = run(FLEECECTL, *words, cwd=d, check=False,
+                                 env={"NBDFLEECE_CONTROL": s.qmp_path})
+                    assert result.returncode == 0, \
+                        f"{page}: fleecectl {shlex.join(words)}: {result.stderr}"
+                    note(f"{page}: fleecectl {shlex.join(words)}")
+                    if "nbd-server-start" in words:
+                        s.qmp().cmd("nbd-server-stop")
+                    count += 1
+    assert count >= 12, f"only {count} examples were found"
+
+
+@test
+def every_option_that_is_named_exists():
+    """B<--option> anywhere in nbdfleece(1) and nbdfleece-plugins(5), not only where it is explained."""
+    known = set(run(NBDFLEECE, "--long-options").stdout.split())
+    known |= {"--filter", "--oldstyle", "--state", "--durability"}  # refused with a reason
+    for page in "man/nbdfleece.pod", "man/nbdfleece-plugins.pod":
+        with open(os.path.join(SOURCE, page), encoding="utf-8") as f:
+            named = set(re.findall(r"B<(--[a-z-]+)", f.read()))
+        assert named <= known, (page, named - known)
+
+
+main()
