@@ -11,4 +11,5 @@ common_libcommon_a_SOURCES = \
 	common/json-write.c common/json-write.h \
 	common/log.c common/log.h \
 	common/log-limit.c common/log-limit.h \
+	common/patience.c common/patience.h \
 	common/size.c common/size.h
