@@ -13,4 +13,5 @@ common_libcommon_a_SOURCES = \
 	common/log.c common/log.h \
 	common/log-limit.c common/log-limit.h \
 	common/port.c common/port.h \
+	common/patience.c common/patience.h \
 	common/size.c common/size.h

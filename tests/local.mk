@@ -94,6 +94,7 @@ python_tests = \
 	tests/nbd/test-handshake.py \
 	tests/nbd/test-many.py \
 	tests/nbd/test-meta-context.py \
+	tests/nbd/test-open.py \
 	tests/nbd/test-replies.py \
 	tests/nbd/test-sizes.py \
 	tests/nbd/test-threads.py \
@@ -182,7 +183,7 @@ check_LIBRARIES += tests/unit/libschedules.a
 tests_unit_libschedules_a_SOURCES = \
 	tests/unit/sched-instrument.h tests/unit/sched.h \
 	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/gate.c server/disk/instant.c server/disk/limbo.c \
-	server/disk/node.c server/disk/resize.c server/disk/stage.c server/disk/tracker.c \
+	server/disk/node.c server/disk/open-handle.c server/disk/resize.c server/disk/stage.c server/disk/tracker.c \
 	server/disk/view.c server/disk/view-keep.c server/disk/view-read.c
 tests_unit_libschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -include $(srcdir)/tests/unit/sched-instrument.h

@@ -16,6 +16,7 @@
 #include "common/extents.h"
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -67,6 +68,9 @@ struct backend_ops {
 struct backend {
     const struct backend_ops *ops;
     const char *driver;   /* plugin's name: QMP's `plugin` */
+    /* It has asked who a client is while it opened a handle, or turned one away: a client that it
+     * opens no handle for may have been refused. */
+    atomic_bool judges_clients;
     const char *filename; /* what QMP shows as `file`, e.g. the file= key; "" where there is none */
 };
 

@@ -79,10 +79,22 @@ static const struct backend_client *client_of_this_thread(void)
     return c && c->handle ? c->handle->client : NULL;
 }
 
+/* The same for who wants to know who it is: while a handle is opened, on which the answer may
+ * depend (backend.h). Whether it uses TLS is for the server's options to decide, and many plugins
+ * ask it of every handle. */
+static const struct backend_client *who_is_it(void)
+{
+    struct plugin_call *c = plugin_call_current();
+
+    if (c && c->said)
+        atomic_store(&c->plugin->backend.judges_clients, true);
+    return client_of_this_thread();
+}
+
 /* Its socket, or -1 after a complaint. */
 static int client_socket(void)
 {
-    const struct backend_client *client = client_of_this_thread();
+    const struct backend_client *client = who_is_it();
 
     if (!client || client->socket < 0) {
         nbdkit_error("there is no client behind this call");
@@ -185,14 +197,14 @@ char *nbdkit_peer_security_context(void)
 /* "" is nbdkit's answer where there is no TLS, or no certificate that was verified. */
 char *nbdkit_peer_tls_dn(void)
 {
-    const struct backend_client *client = client_of_this_thread();
+    const struct backend_client *client = who_is_it();
 
     return strdup(client && client->tls_dn ? client->tls_dn : "");
 }
 
 char *nbdkit_peer_tls_issuer_dn(void)
 {
-    const struct backend_client *client = client_of_this_thread();
+    const struct backend_client *client = who_is_it();
 
     return strdup(client && client->tls_issuer_dn ? client->tls_issuer_dn : "");
 }

@@ -276,8 +276,10 @@ static int begin(struct plugin_handle *h, GError **err)
     if (p->api.preconnect) {
         plugin_enter(&c, p, h, true);
         int r = p->api.preconnect(h->readonly);
-        if (plugin_leave_setup(&c, "preconnect", r == 0, err) < 0)
+        if (plugin_leave_setup(&c, "preconnect", r == 0, err) < 0) {
+            atomic_store(&p->backend.judges_clients, true); /* that is what it is for */
             return -1;
+        }
     }
     plugin_enter(&c, p, h, true);
     h->opaque = p->api.open(h->readonly);

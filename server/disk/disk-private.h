@@ -65,6 +65,13 @@ struct tracker {
 /* Other guests' writes wait meanwhile, and guests give up after 30 s or so. */
 #define DRAIN_USEC (10 * G_USEC_PER_SEC)
 
+/* Handles of clients that are being opened and are late (open-handle.c). */
+struct opens {
+    pthread_mutex_t lock; /* a leaf, but for a patience's (common/patience.h) */
+    pthread_cond_t changed;
+    GPtrArray *late;
+};
+
 struct disk {
     struct node node;
     struct gate gate;
@@ -90,6 +97,7 @@ struct disk {
     GPtrArray *limbo;           /* see limbo.c; control thread */
     guint limbo_timer;          /* 0: none */
     struct scratch_pool *pool;
+    struct opens opens;
     struct disk_events events;
     struct log_limit read_errors, write_errors;
 
@@ -111,11 +119,35 @@ struct node_io {
     struct disk *disk;
     struct backend_handle *handle; /* its own, or the disk's */
     bool own_handle;
+    bool sharing;               /* it should have had its own */
+    struct client_copy *client; /* of a handle of its own; NULL: the caller's */
     bool discard;           /* a view that takes TRIM */
     struct gate_slot *slot; /* disks only */
     struct node_info info;
     atomic_bool cache_unknown; /* node_cached_fd: the kernel does not tell */
 };
+
+/* ---- clients' own handles (open-handle.c) ---- */
+
+/* Who a handle was opened for, for as long as the handle lives. */
+struct client_copy {
+    struct backend_client client;
+    int duplicate; /* its socket while the handle is being opened; else -1 */
+};
+void client_copy_free(struct client_copy *c); /* NULL: nothing */
+
+/* A disk's end waits so long for openings that are late. */
+#define OPENS_END_SECONDS 2
+
+void opens_init(struct opens *opens);
+/* False: there are late ones left, and their threads use the disk and its backend. */
+bool opens_end(struct opens *opens);
+
+/* Open a handle for `client` as node_io_open_within does. *copy is its handle's client from then
+ * on; the socket stays the caller's. -1: it cannot be had, or not in time. */
+int open_handle(struct disk *d, const struct backend_client *client, struct patience *patience,
+                int64_t until, struct backend_handle **handle, struct client_copy **copy,
+                GError **err);
 
 /* ---- trackers (tracker.c) ---- */
 

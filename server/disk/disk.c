@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "common/error.h"
+#include "common/log.h"
 #include "server/disk/disk-private.h"
 
 #include <string.h>
@@ -33,6 +34,7 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
     gate_init(&d->gate);
     grace_init(&d->readers);
     limbo_init(d);
+    opens_init(&d->opens);
     pthread_mutex_init(&d->lock, NULL);
     pthread_mutex_init(&d->chain_turn, NULL);
     pthread_mutex_init(&d->chain_lock, NULL);
@@ -44,6 +46,11 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
 
 void disk_free(struct disk *d)
 {
+    if (!opens_end(&d->opens)) {
+        log_error("disk %s: %s: an open has still not come back: the plugin is not ended",
+                  d->node.name, d->backend->driver);
+        return;
+    }
     while (d->views->len > 0) {
         g_autoptr(GError) error = NULL;
 

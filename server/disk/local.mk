@@ -9,6 +9,7 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/instant.c server/disk/instant.h \
 	server/disk/limbo.c \
 	server/disk/node.c server/disk/node.h \
+	server/disk/open-handle.c \
 	server/disk/resize.c \
 	server/disk/scratch.c server/disk/scratch.h \
 	server/disk/scratch-pool.c server/disk/scratch-pool.h \

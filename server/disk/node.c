@@ -6,7 +6,8 @@
  *
  * Which handle a client uses: one of its own where the plugin promises that handles are coherent
  * (can_multi_conn); else the disk's, shared by all, because copy-before-write and views must see
- * what every client has written.
+ * what every client has written. Also where a client's own cannot be had: what the promise says of
+ * two handles holds for the disk's as well. A view's reader always uses the disk's.
  */
 #include "config.h"
 
@@ -34,7 +35,9 @@ static void fill_info(struct node_io *io, bool writable)
         .can_fua = view || h->can_fua,
         .can_fast_zero = can_write && h->can_fast_zero,
         .can_cache = !view && h->can_cache,
-        .can_multi_conn = true, /* coherent handles, or a single one */
+        /* Coherent handles, or a single one; who shares one that is not meant for it flushes for
+         * itself. */
+        .can_multi_conn = !io->sharing,
         .rotational = h->rotational,
         .has_file = !view && h->fd >= 0,
         .min_block = h->min_block,
@@ -43,8 +46,47 @@ static void fill_info(struct node_io *io, bool writable)
     };
 }
 
-int node_io_open(struct node *node, bool writable, bool discard,
-                 const struct backend_client *client, struct node_io **out, GError **err)
+/* Which handle. `patience` NULL: wait for the plugin. */
+static int choose_handle(struct node_io *io, const struct backend_client *client,
+                         struct patience *patience, int64_t until, GError **err)
+{
+    struct disk *d = io->disk;
+    g_autoptr(GError) error = NULL;
+    int r;
+
+    io->handle = d->handle;
+    if (io->node->kind == NODE_VIEW || !d->handle->can_multi_conn)
+        return 0;
+    /* Writable also for those who only read: a plugin may lock its file for the disk's sake. */
+    if (patience)
+        r = open_handle(d, client, patience, until, &io->handle, &io->client, &error);
+    else
+        r = d->backend->ops->open(d->backend, d->readonly, client, &io->handle, &error);
+    io->own_handle = r == 0;
+    io->sharing = r < 0;
+    if (r == 0)
+        return 0;
+    io->handle = d->handle;
+    if (atomic_load(&d->backend->judges_clients) || (patience && patience_is_over(patience))) {
+        g_propagate_error(err, g_steal_pointer(&error));
+        return -1;
+    }
+    log_error_limited(&d->node.open_errors,
+                      "%s: a client has no handle of its own and shares the server's",
+                      error->message);
+    return 0;
+}
+
+static void release_handle(struct node_io *io)
+{
+    if (io->own_handle)
+        io->disk->backend->ops->close(io->handle);
+    client_copy_free(io->client);
+}
+
+int node_io_open_within(struct node *node, bool writable, bool discard,
+                        const struct backend_client *client, struct patience *patience,
+                        int64_t until, struct node_io **out, GError **err)
 {
     struct view *v = node_to_view(node);
     struct disk *d = v ? v->disk : node_to_disk(node);
@@ -53,19 +95,13 @@ int node_io_open(struct node *node, bool writable, bool discard,
     io->node = node;
     io->disk = d;
     io->discard = v && discard;
-    io->handle = d->handle;
-    if (d->handle->can_multi_conn) {
-        /* Writable also for those who only read: a plugin may lock its file for the disk's sake. */
-        if (d->backend->ops->open(d->backend, d->readonly, client, &io->handle, err) < 0) {
-            g_free(io);
-            return -1;
-        }
-        io->own_handle = true;
+    if (choose_handle(io, client, patience, until, err) < 0) {
+        g_free(io);
+        return -1;
     }
     if (!v) {
         if (posix_memalign((void **)&io->slot, _Alignof(struct gate_slot), sizeof *io->slot) != 0) {
-            if (io->own_handle)
-                d->backend->ops->close(io->handle);
+            release_handle(io);
             g_free(io);
             return fail(err, "disk %s: out of memory", d->node.name);
         }
@@ -77,6 +113,12 @@ int node_io_open(struct node *node, bool writable, bool discard,
     return 0;
 }
 
+int node_io_open(struct node *node, bool writable, bool discard,
+                 const struct backend_client *client, struct node_io **out, GError **err)
+{
+    return node_io_open_within(node, writable, discard, client, NULL, 0, out, err);
+}
+
 void node_io_close(struct node_io *io)
 {
     if (io->slot) {
@@ -84,8 +126,7 @@ void node_io_close(struct node_io *io)
         free(io->slot);
         atomic_fetch_sub(&io->disk->ios, 1);
     }
-    if (io->own_handle)
-        io->disk->backend->ops->close(io->handle);
+    release_handle(io);
     g_free(io);
 }
 

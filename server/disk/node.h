@@ -13,6 +13,7 @@
 
 #include "common/extents.h"
 #include "common/log-limit.h"
+#include "common/patience.h"
 #include "server/backend/backend.h"
 
 #include <glib.h>
@@ -50,6 +51,13 @@ struct node_info {
  * block. The caller keeps the node alive until node_io_close (exports do: server.h). */
 int node_io_open(struct node *node, bool writable, bool discard,
                  const struct backend_client *client, struct node_io **io, GError **err);
+/* The same for a client whose handle is not waited for longer than `patience` and `until`
+ * (g_get_monotonic_time, 0: no end) allow; if it comes later it is closed. Where a client can have
+ * no handle of its own it shares the disk's, without can_multi_conn; unless the plugin looks at who
+ * the client is, and so may have refused it. */
+int node_io_open_within(struct node *node, bool writable, bool discard,
+                        const struct backend_client *client, struct patience *patience,
+                        int64_t until, struct node_io **io, GError **err);
 void node_io_close(struct node_io *io); /* no operation is under way */
 const struct node_info *node_io_info(const struct node_io *io);
 

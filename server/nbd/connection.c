@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "server/nbd/places.h"
 #include "server/nbd/tls-peer.h"
+#include "server/nbd/tls-session.h"
 
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -65,10 +66,32 @@ char *connection_peer(const struct connection *c)
     }
 }
 
+void connection_debug_tls(struct connection *c)
+{
+    const struct tls_peer *peer = stream_tls_peer(&c->stream);
+
+    if (!log_is_verbose())
+        return;
+    g_autofree char *tls = tls_description(c->stream.tls);
+    g_autofree char *who = connection_peer(c);
+    const char *name = peer->names->len > 0 ? peer->names->pdata[0] : "";
+    g_autofree char *escaped = g_strescape(name, NULL); /* it may be any bytes */
+    g_autofree char *shown = text_for_display((struct text){escaped, strlen(escaped)}, ECHO_MAX);
+    connection_debug(c, "%s uses %s; its name is \"%s\"", who, tls, shown);
+}
+
 void connection_cut(struct connection *c)
 {
     atomic_store(&c->cut, true);
     stream_cut(&c->stream);
+    patience_wake(c->patience);
+}
+
+bool connection_gives_up(void *connection)
+{
+    struct connection *c = connection;
+
+    return atomic_load(&c->leaving) || atomic_load(&c->cut);
 }
 
 /* The registry: the export goes away. */
@@ -82,6 +105,7 @@ static void cancel(struct export_client *client, bool cut)
         connection_cut(c);
     else
         connection_end_when_idle(c);
+    patience_wake(c->patience);
 }
 
 /* The registry: is anybody there? Its descriptors stay as long as it is attached. */
@@ -94,15 +118,26 @@ static bool hung_up(struct export_client *client)
     return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
-int connection_open(struct connection *c, struct export *e, struct agreement agreed, GError **err)
+/* Until when a plugin may take to open a handle, so that there is time to go on without. */
+static int64_t half_way_to(int64_t deadline)
+{
+    int64_t now = g_get_monotonic_time();
+
+    return deadline == 0 ? 0 : now + MAX(deadline - now, 0) / 2;
+}
+
+int connection_open(struct connection *c, struct export *e, struct agreement agreed,
+                    int64_t deadline, GError **err)
 {
     const struct export_info *info = export_info(e);
 
     c->client.cancel = cancel;
     c->client.hung_up = hung_up;
     atomic_store(&c->leaving, false); /* an export that it only asked about may have gone */
-    if (!export_attach(e, &c->client))
+    if (!export_attach(e, &c->client)) {
+        atomic_store(&c->leaving, true);
         return fail(err, "it is being removed");
+    }
     c->attached = true;
     c->export = export_ref(e);
     const struct tls_peer *peer = stream_tls_peer(&c->stream);
@@ -113,8 +148,8 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
         .tls_issuer_dn = peer ? peer->issuer_dn : NULL,
         .socket = c->stream.in_socket ? c->stream.in : -1,
     };
-    if (node_io_open(info->node, info->writable, info->discard, &c->backend_client, &c->session.io,
-                     err) < 0) {
+    if (node_io_open_within(info->node, info->writable, info->discard, &c->backend_client,
+                            c->patience, half_way_to(deadline), &c->session.io, err) < 0) {
         c->session.io = NULL;
         connection_close_export(c);
         return -1;

@@ -33,6 +33,9 @@
 /* Seconds without progress after which a client that does not read is dropped. */
 #define SEND_SECONDS 120u
 
+/* Bytes of a client's words that we repeat to it or write into the log. */
+#define ECHO_MAX 80u
+
 /* Added to the nice value of threads that serve a view. */
 #define VIEW_NICENESS 10
 
@@ -73,6 +76,7 @@ struct connection {
     struct export *export; /* a reference */
     struct export_client client;
     struct backend_client backend_client;
+    struct patience *patience; /* with the plugin that opens it; woken by `leaving` and `cut` */
     bool attached;
     struct session session;
 
@@ -136,8 +140,12 @@ void connection_end_when_idle(struct connection *c);
 /* -- connection.c -- */
 void *connection_main(void *connection);
 void connection_cut(struct connection *c);
+/* It need not wait for its export any longer: for its patience. */
+bool connection_gives_up(void *connection);
 /* A line of the debug log about this client. */
 void connection_debug(struct connection *c, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* One about who it is in TLS. */
+void connection_debug_tls(struct connection *c);
 /* Who is at the other end, for the log: an address, a process, a name it has proved. g_free. */
 char *connection_peer(const struct connection *c);
 
@@ -147,8 +155,11 @@ static inline bool connection_is_ending(struct connection *c)
     return atomic_load(&c->server->ending) || atomic_load(&c->leaving);
 }
 
-/* Attach to an export and open its node; fills session (but for the contexts) and rules. */
-int connection_open(struct connection *c, struct export *e, struct agreement agreed, GError **err);
+/* Attach to an export and open its node; fills session (but for the contexts) and rules.
+ * `deadline`: the handshake's (g_get_monotonic_time), 0: none; at most half of what is left of it
+ * is spent on waiting for a plugin. */
+int connection_open(struct connection *c, struct export *e, struct agreement agreed,
+                    int64_t deadline, GError **err);
 void connection_close_export(struct connection *c);
 
 /* -- handshake.c -- */

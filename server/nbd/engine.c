@@ -41,6 +41,7 @@ static void connection_free(struct connection *c)
     sender_destroy(&c->sender);
     if (c->memory != NULL)
         munmap(c->memory, RECEIVE_BUFFER + SEND_BUFFER);
+    patience_unref(c->patience);
     g_free(c);
 }
 
@@ -84,6 +85,7 @@ int connection_start(struct nbd_server *n, struct port *port, int in, int out,
         g_free(c);
         return -1;
     }
+    c->patience = patience_new(connection_gives_up, c);
     handover_init(&c->handover);
     busy_poll_init(&c->poll);
     sender_init(&c->sender, &c->stream);
@@ -142,7 +144,10 @@ void connection_end(struct connection *c)
     c->phase = PHASE_ENDED;
     pthread_mutex_unlock(&n->lock);
 
-    /* Nobody finds us any more: now the descriptors' numbers may be used again. */
+    /* Nobody finds us any more: now the descriptors' numbers may be used again. A plugin that we
+     * did not wait for may have the socket open; the client is to see its end all the same. */
+    if (patience_has_abandoned(c->patience))
+        stream_cut(&c->stream);
     stream_close(&c->stream);
     if (c->done != NULL)
         c->done(c->done_opaque);

@@ -12,9 +12,9 @@
 
 #include "common/log.h"
 #include "common/log-limit.h"
+#include "server/nbd/opening.h"
 #include "server/nbd/option-budget.h"
 #include "server/nbd/option-reply.h"
-#include "server/nbd/places.h"
 #include "server/nbd/tls-peer.h"
 #include "server/nbd/tls-session.h"
 
@@ -23,13 +23,10 @@
 
 /* An option is received into the front of the receive buffer. */
 _Static_assert(OPTION_DATA_MAX <= RECEIVE_BUFFER, "an option fits into the receive buffer");
-_Static_assert(META_CONTEXTS_MAX <= 1024, "OPTION_DATA_MAX has room for all names");
 
 /* Memory that an option and its replies may keep until the next; what is more is given back. So
  * much is read, and sent, in one piece where all of it is not needed at once. */
 #define OPTION_PIECE (64u << 10)
-/* Bytes of a client's words that we repeat to it or write into the log. */
-#define ECHO_MAX 80u
 
 enum next { NEXT_OPTION, NEXT_TRANSMISSION, NEXT_END };
 
@@ -128,44 +125,21 @@ static struct export *find_export(struct haggling *h, struct text name)
     return e;
 }
 
-/* The export's places are taken. */
-static uint32_t refuse(struct haggling *h, struct export *e, char **why)
-{
-    const char *name = export_info(e)->name;
-    unsigned max = listener_max_connections(h->c->port->listener);
-
-    if (atomic_load(&h->c->server->ending)) {
-        *why = g_strdup("the server is shutting down");
-        return NBD_REP_ERR_SHUTDOWN;
-    }
-    log_error_limited(&export_info(e)->node->open_errors,
-                      "export %s: a client is refused: there are as many as may be on a socket, %u",
-                      name, max);
-    *why = g_strdup_printf("export \"%s\" has as many clients as it may, %u", name, max);
-    return NBD_REP_ERR_POLICY;
 }
 
 /* Open the export for this client: 0, or what to answer INFO and GO with, and *why. */
 static uint32_t open_export(struct haggling *h, struct export *e, char **why)
 {
     struct connection *c = h->c;
-    g_autoptr(GError) err = NULL;
 
-    if (!places_take(c, e, h->deadline))
-        return refuse(h, e, why);
-    if (connection_open(c, e, h->agreed, &err) == 0) {
-        const struct node_info *info = node_io_info(c->session.io);
-        bool contexts = h->contexts.export == e && h->contexts.n > 0;
-        bool only_one = c->port != NULL && listener_max_connections(c->port->listener) == 1;
-        c->session.rules.eflags = session_flags(info, h->agreed, contexts, !only_one);
-        return 0;
-    }
-    places_leave(c);
-    /* What went wrong is our operator's business, and may name files. */
-    log_error_limited(&export_info(e)->node->open_errors, "export %s: %s", export_info(e)->name,
-                      err->message);
-    *why = g_strdup_printf("export \"%s\" cannot be opened now", export_info(e)->name);
-    return NBD_REP_ERR_UNKNOWN;
+    uint32_t error = opening_try(c, e, h->agreed, h->deadline, why);
+    if (error != 0)
+        return error;
+    const struct node_info *info = node_io_info(c->session.io);
+    bool only_one = c->port != NULL && listener_max_connections(c->port->listener) == 1;
+    bool contexts = h->contexts.export == e && h->contexts.n > 0;
+    c->session.rules.eflags = session_flags(info, h->agreed, contexts, !only_one);
+    return 0;
 }
 
 /* ---- options ---- */
@@ -351,20 +325,6 @@ static void forget(struct haggling *h)
     meta_contexts_clear(&h->contexts);
 }
 
-static void say_who(const struct haggling *h)
-{
-    const struct tls_peer *peer = stream_tls_peer(&h->c->stream);
-
-    if (!log_is_verbose())
-        return;
-    g_autofree char *tls = tls_description(h->c->stream.tls);
-    g_autofree char *who = connection_peer(h->c);
-    const char *name = peer->names->len > 0 ? peer->names->pdata[0] : "";
-    g_autofree char *escaped = g_strescape(name, NULL); /* it may be any bytes */
-    g_autofree char *shown = text_for_display((struct text){escaped, strlen(escaped)}, ECHO_MAX);
-    connection_debug(h->c, "%s uses %s; its name is \"%s\"", who, tls, shown);
-}
-
 static enum next tls_failed(struct haggling *h, const char *why)
 {
     g_autofree char *peer = connection_peer(h->c);
@@ -397,7 +357,7 @@ static enum next on_starttls(struct haggling *h)
     if (stream_start_tls(&c->stream, c->server->options.tls, h->deadline, &why) < 0)
         return tls_failed(h, why);
     forget(h);
-    say_who(h);
+    connection_debug_tls(c);
     return NEXT_OPTION;
 }
 

@@ -13,6 +13,7 @@ server_nbd_libnbdserver_a_SOURCES = \
 	server/nbd/meta.c server/nbd/meta.h \
 	server/nbd/nbd.h \
 	server/nbd/open-socket.c \
+	server/nbd/opening.c server/nbd/opening.h \
 	server/nbd/option.c server/nbd/option.h \
 	server/nbd/option-budget.h \
 	server/nbd/option-reply.c server/nbd/option-reply.h \

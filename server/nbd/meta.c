@@ -6,6 +6,8 @@
 #define ALLOCATION "base:allocation"
 #define BITMAP     "qemu:dirty-bitmap:"
 
+_Static_assert(META_CONTEXTS_MAX <= 1024, "OPTION_DATA_MAX has room for all their names");
+
 /* What an export offers at the moment, and which of it queries have hit. Context 0 is the
  * allocation, context 1 + i the i-th bitmap. */
 struct offer {

@@ -7,6 +7,7 @@ backend_test_plugins = \
 	tests/plugins-src/big.la \
 	tests/plugins-src/evil.la \
 	tests/plugins-src/extras.la \
+	tests/plugins-src/judge.la \
 	tests/plugins-src/minimal.la \
 	tests/plugins-src/missing-symbol.la \
 	tests/plugins-src/needy.la \
@@ -30,6 +31,9 @@ tests_plugins_src_evil_la_LDFLAGS = $(test_plugin_ldflags)
 tests_plugins_src_extras_la_SOURCES = tests/plugins-src/extras.c tests/plugins-src/probe.h
 tests_plugins_src_extras_la_CFLAGS = $(test_plugin_cflags)
 tests_plugins_src_extras_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_judge_la_SOURCES = tests/plugins-src/judge.c
+tests_plugins_src_judge_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_judge_la_LDFLAGS = $(test_plugin_ldflags)
 tests_plugins_src_minimal_la_SOURCES = tests/plugins-src/minimal.c
 tests_plugins_src_minimal_la_CFLAGS = $(test_plugin_cflags)
 tests_plugins_src_minimal_la_LDFLAGS = $(test_plugin_ldflags)

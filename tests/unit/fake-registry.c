@@ -394,8 +394,9 @@ int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offs
 
 /* ---- nodes ---- */
 
-int node_io_open(struct node *node, bool writable, bool discard,
-                 const struct backend_client *client, struct node_io **io, GError **err)
+int node_io_open_within(struct node *node, bool writable, bool discard,
+                        const struct backend_client *client, struct patience *patience,
+                        int64_t until, struct node_io **io, GError **err)
 {
     struct export *e = (struct export *)((char *)node - G_STRUCT_OFFSET(struct export, node));
 

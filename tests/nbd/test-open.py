@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Plugins that open a handle for the server, and none, or none in time, for its clients."""
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+
+from fleece import (BUILD, SOON, Server, die_with_parent, require_plugin, require_program, run,
+                    tmpdir)
+from rawnbd import *
+from tap import main, skip, test
+
+MIB = 1 << 20
+JUDGE = f"{BUILD}/tests/plugins-src/.libs/judge.so"
+
+
+class Plugin:
+    """nbdkit's eval plugin over a file. `opened`, `closed`: how often so far. The handles that
+    `hangs` names by number, from 1, hang in open until release(); those that `fails` names fail."""
+
+    def __init__(self, folder, hangs=(), fails=(), more=()):
+        require_plugin("eval")
+        self.folder = folder
+        self.image = f"{folder}/image"
+        with open(self.image, "wb") as f:
+            f.truncate(MIB)
+        os.mkfifo(f"{folder}/fifo")
+        self.more = more
+        cases = "".join(f"{n}) read line < {folder}/fifo ;; " for n in hangs)
+        cases += "".join(f"{n}) echo 'EIO no more than one' >&2; exit 1 ;; " for n in fails)
+        self.script = (f"n=1; until mkdir {folder}/open.$n; do n=$((n + 1)); done 2>/dev/null; "
+                       f"case $n in {cases} *) ;; esac; echo handle$n")
+
+    def args(self):
+        of = f"of={self.image} conv=notrunc oflag=seek_bytes seek=$4 status=none"
+        return ("eval", "thread_model=echo parallel", f"open={self.script}",
+                f"close=mkdir {self.folder}/close.$2",
+                f"get_size=echo {MIB}", "can_multi_conn=exit 0", "can_write=exit 0",
+                "can_flush=exit 0", "flush=exit 0",
+                f"pread=dd if={self.image} iflag=skip_bytes,count_bytes skip=$4 count=$3 "
+                f"bs=65536 status=none",
+                f"pwrite=dd bs=65536 {of}", *self.more)
+
+    def _count(self, what):
+        return sum(name.startswith(what) for name in os.listdir(self.folder))
+
+    @property
+    def opened(self):
+        return self._count("open.")
+
+    @property
+    def closed(self):
+        return self._count("close.")
+
+    def wait_opened(self, n):
+        wait_until(lambda: self.opened >= n)
+
+    def release(self):
+        """Let all go that hang. Again and again, for one may not have come to its read yet."""
+        with contextlib.suppress(OSError), open(os.open(f"{self.folder}/fifo",
+                                                        os.O_WRONLY | os.O_NONBLOCK), "w") as f:
+            f.write("go\n" * 16)
+
+
+def wait_until(condition):
+    """Nothing that a shell script leaves behind can be waited for."""
+    until = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < until, "it never came to that"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def serve(*args, hangs=(), fails=(), more=()):
+    with tmpdir() as d:
+        plugin = Plugin(d, hangs, fails, more)
+        with Server(*args, "--disk", "vda", *plugin.args()) as s:
+            try:
+                yield s, plugin
+            finally:
+                plugin.release()
+
+
+def user(s, export="vda"):
+    return Client(s.socket).go(export)
+
+
+def check_works(c, at):
+    c.write(at, b"mine")
+    assert c.read(at, 4) == b"mine"
+    assert c.do(FLUSH) == 0
+
+
+@test
+def an_open_that_fails_leaves_the_servers_handle():
+    with serve(fails=[2, 4]) as (s, plugin):
+        assert plugin.opened == 1
+        with user(s) as c, user(s) as own:
+            assert plugin.opened == 3
+            assert not c.eflags & CAN_MULTI_CONN and own.eflags & CAN_MULTI_CONN
+            check_works(c, 0)
+            check_works(own, 512)
+            assert own.read(0, 4) == b"mine" and c.read(512, 4) == b"mine"
+        with Client(s.socket) as c:  # the old way in, where there is no error to be told
+            c.export_name("vda")
+            assert not c.eflags & CAN_MULTI_CONN
+            check_works(c, 1024)
+        assert "disk vda: eval: " in s.log() and "no more than one" in s.log()
+        assert "shares the server's" in s.log()
+
+
+@test
+def an_open_that_hangs_holds_up_one_client_for_half_the_deadline():
+    with serve("--handshake-timeout", "4", hangs=[2]) as (s, plugin):
+        begin = time.monotonic()
+        with user(s) as c:
+            took = time.monotonic() - begin
+            assert 1.9 < took, took
+            assert not c.eflags & CAN_MULTI_CONN
+            check_works(c, 0)
+            # No other is begun while that one hangs.
+            for _ in range(3):
+                with user(s) as other:
+                    assert not other.eflags & CAN_MULTI_CONN
+                    assert other.read(0, 4) == b"mine"
+            assert plugin.opened == 2
+            assert "open does not come back in time" in s.log()
+            # When it comes it is closed, and then clients have their own again.
+            wait_until(lambda: plugin.release() or plugin.closed == 1)
+            wait_until(lambda: "has come and was closed" in s.log())
+            with user(s) as own:
+                assert own.eflags & CAN_MULTI_CONN and plugin.opened == 3
+                assert own.read(0, 4) == b"mine"
+            check_works(c, 0)
+
+
+@test
+def a_client_that_hung_sees_the_end():
+    """Also while the plugin still has its socket in hand."""
+    with serve("--handshake-timeout", "2", hangs=[2]) as (s, plugin):
+        with user(s) as c:
+            c.request(DISC)
+            c.expect_end()
+        with Client(s.socket) as c:
+            assert c.info("vda") == REP_ACK
+            assert c.option(OPT_ABORT) == (REP_ACK, [])
+            c.expect_end()
+
+
+@test
+def a_view_needs_no_handle_of_its_own():
+    with serve("--handshake-timeout", "0", hangs=[2]) as (s, plugin):
+        q = s.qmp()
+        q.cmd("view-create", disk="vda", name="v")
+        q.cmd("block-export-add", type="nbd", id="v", name="v", **{"node-name": "v"})
+        with Client(s.socket) as hung:
+            hung.send_option(OPT_GO, hung.go_data("vda"))
+            plugin.wait_opened(2)
+            with Client(s.socket) as c:
+                c.structured()
+                c.set_contexts("v", "base:allocation")
+                c.go("v")
+                assert c.eflags & CAN_MULTI_CONN
+                assert c.read(0, 4096) == bytes(4096)
+                assert c.block_status(0, MIB)
+            assert plugin.opened == 2
+            wait_until(lambda: plugin.release() or select_ready(hung))
+            assert hung.option_reply(OPT_GO)[0] == REP_INFO
+
+
+def select_ready(c):
+    import select
+    return select.select([c.socket], [], [], 0)[0]
+
+
+@test
+def an_export_is_removed_while_an_open_hangs():
+    with serve("--handshake-timeout", "0", hangs=[2]) as (s, plugin):
+        q = s.qmp()
+        q.cmd("block-export-add", type="nbd", id="e", name="e", writable=True,
+              **{"node-name": "vda"})
+        with Client(s.socket) as c:
+            c.send_option(OPT_GO, c.go_data("e"))
+            plugin.wait_opened(2)
+            q.cmd("block-export-del", id="e", mode="hard")
+            q.wait_event("BLOCK_EXPORT_DELETED")
+            type, why = c.option_reply(OPT_GO)
+            assert type == ERR_UNKNOWN and b"is being removed" in why, (hex(type), why)
+            c.go("vda")  # it may go on
+            check_works(c, 0)
+
+
+@test
+def the_server_ends_while_an_open_hangs():
+    for timeout in "0", "1":
+        with serve("--handshake-timeout", timeout, hangs=[2]) as (s, plugin):
+            with Client(s.socket) as c:
+                c.send_option(OPT_GO, c.go_data("vda"))
+                plugin.wait_opened(2)
+                if timeout == "1":
+                    assert c.option_reply(OPT_GO)[0] == REP_INFO
+                s.stop()
+            assert "the plugin is not ended" in s.log(), s.log()
+            assert plugin.closed == 0
+
+
+@test
+def the_server_ends_after_a_late_open_has_come():
+    with serve("--handshake-timeout", "1", hangs=[2]) as (s, plugin):
+        with user(s):
+            wait_until(lambda: plugin.release() or plugin.closed == 1)
+        s.stop()
+        assert "the plugin is not ended" not in s.log(), s.log()
+        assert plugin.closed == 2
+
+
+@test
+def a_client_that_a_plugin_turns_away_hears_why():
+    with tmpdir() as d:
+        more = (f"preconnect=mkdir {d}/first 2>/dev/null && exit 0; "
+                f"test -e {d}/all || {{ echo 'not you' >&2; exit 1; }}",)
+        with serve(more=more) as (s, plugin):
+            with Client(s.socket) as c:
+                assert c.info("vda") == ERR_POLICY
+                assert "is there, but its plugin does not open it for this client" in c.message
+                assert c.info("nope") == ERR_UNKNOWN
+                assert c.message == 'there is no export named "nope"'
+                assert c.info("vda") == ERR_POLICY
+                open(f"{d}/all", "w").close()
+                c.go("vda")
+            assert "not you" in s.log()
+            os.unlink(f"{d}/all")
+            with Client(s.socket) as c:
+                c.send_option(OPT_EXPORT_NAME, b"vda")
+                c.expect_end()
+
+
+@test
+def a_plugin_that_looks_at_clients_may_refuse_them():
+    """Whom it does not open for does not get the server's handle instead."""
+    if not os.path.exists(JUDGE):
+        skip("test plugins need nbdkit-plugin.h")
+    with tmpdir() as d, Server("--disk", "vda", JUDGE, f"open={d}/open") as s:
+        with Client(s.socket) as c:
+            assert c.info("vda") == ERR_POLICY
+            open(f"{d}/open", "w").close()
+            c.go("vda")
+            assert c.eflags & CAN_MULTI_CONN
+
+
+@test
+def a_server_behind_that_takes_one_connection():
+    require_program("nbdkit")
+    require_plugin("nbd")
+    with tmpdir() as d:
+        server = subprocess.Popen(
+            ["nbdkit", "-f", "-P", f"{d}/pid", "-U", f"{d}/sock", "--filter=limit", "memory", "1M",
+             "limit=1"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent)
+        try:
+            wait_until(lambda: os.path.exists(f"{d}/pid"))
+            with Server("--disk", "vda", "nbd", f"socket={d}/sock") as s:
+                with user(s) as a, user(s) as b:
+                    assert not (a.eflags | b.eflags) & CAN_MULTI_CONN
+                    check_works(a, 0)
+                    assert b.read(0, 4) == b"mine"
+                info = json.loads(run("nbdinfo", "--json", s.uri("vda")).stdout)["exports"][0]
+                assert info["export-size"] == MIB and not info["can_multi_conn"]
+        finally:
+            server.kill()
+            server.wait()
+
+
+main()
