@@ -5,6 +5,7 @@
 if HAVE_NBDKIT_PLUGIN_H
 backend_test_plugins = \
 	tests/plugins-src/big.la \
+	tests/plugins-src/ender.la \
 	tests/plugins-src/evil.la \
 	tests/plugins-src/extras.la \
 	tests/plugins-src/minimal.la \
@@ -24,6 +25,9 @@ test_plugin_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhe
 tests_plugins_src_big_la_SOURCES = tests/plugins-src/big.c tests/plugins-src/probe.h
 tests_plugins_src_big_la_CFLAGS = $(test_plugin_cflags)
 tests_plugins_src_big_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_ender_la_SOURCES = tests/plugins-src/ender.c
+tests_plugins_src_ender_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_ender_la_LDFLAGS = $(test_plugin_ldflags)
 tests_plugins_src_evil_la_SOURCES = tests/plugins-src/evil.c
 tests_plugins_src_evil_la_CFLAGS = $(test_plugin_cflags)
 tests_plugins_src_evil_la_LDFLAGS = $(test_plugin_ldflags)
@@ -91,6 +95,9 @@ tests_backend_test_functions_LDADD = $(backend_test_ldadd)
 tests_backend_test_functions_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_abi_LDADD = $(GLIB_LIBS)
 
-python_tests += tests/backend/test-copies.py tests/backend/test-plugins.py
+python_tests += \
+	tests/backend/test-copies.py \
+	tests/backend/test-ends.py \
+	tests/backend/test-plugins.py
 tsan_tests += tests/backend/test-emulation tests/backend/test-file tests/backend/test-threads
 EXTRA_DIST += tests/backend/httpd.py
