@@ -59,8 +59,10 @@ backend_tests = \
 	tests/backend/test-emulation \
 	tests/backend/test-file \
 	tests/backend/test-file-faults \
+	tests/backend/test-fua \
 	tests/backend/test-functions \
 	tests/backend/test-host \
+	tests/backend/test-installed \
 	tests/backend/test-threads
 check_PROGRAMS += $(backend_tests) $(backend_header_tests)
 TESTS += $(backend_tests) $(backend_header_tests)
@@ -76,6 +78,12 @@ backend_test_dependencies = tests/backend/libharness.a server/backend/libbackend
 tests_backend_test_emulation_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_emulation_LDADD = $(backend_test_ldadd)
 tests_backend_test_emulation_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_fua_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_fua_LDADD = $(backend_test_ldadd)
+tests_backend_test_fua_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_installed_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_installed_LDADD = $(backend_test_ldadd)
+tests_backend_test_installed_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_host_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_host_LDADD = $(backend_test_ldadd)
 tests_backend_test_host_DEPENDENCIES = $(backend_test_dependencies)
@@ -99,5 +107,6 @@ python_tests += \
 	tests/backend/test-copies.py \
 	tests/backend/test-ends.py \
 	tests/backend/test-plugins.py
-tsan_tests += tests/backend/test-emulation tests/backend/test-file tests/backend/test-threads
+tsan_tests += tests/backend/test-emulation tests/backend/test-file tests/backend/test-fua \
+	tests/backend/test-threads
 EXTRA_DIST += tests/backend/httpd.py
