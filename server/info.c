@@ -35,29 +35,35 @@ static void dump_config(void)
     printf("vsock_option=yes\n");
 }
 
-/* Every plugin of the command line, configured but not completed, to `show`. */
-static int show_plugins(const struct options *o, void (*show)(struct backend *b, FILE *out))
+/* What is told of the program, NULL: nothing; then every plugin of the command line, taken as far
+ * as `until`, to `show`. A plugin that cannot be had is all that is told of. */
+static int show_plugins(const struct options *o, enum plugins_until until,
+                        void (*show_program)(FILE *out), void (*show)(struct backend *b, FILE *out))
 {
     g_autoptr(GError) err = NULL;
-    g_autoptr(GPtrArray) backends = plugins_load(o, PLUGINS_CONFIGURE, &err);
+    g_autoptr(GPtrArray) backends = plugins_load(o, until, &err);
 
     if (backends == NULL) {
         log_error("%s", err->message);
         return EXIT_FAILURE;
     }
+    if (show_program)
+        show_program(stdout);
     for (unsigned i = 0; i < backends->len; i++)
         show(backends->pdata[i], stdout);
     plugins_free(backends);
     return EXIT_SUCCESS;
 }
 
-static int show_help(const struct options *o)
+static void show_plugin_help(struct backend *b, FILE *out)
 {
-    options_print_help(stdout);
-    if (o->disks->len == 0)
-        return EXIT_SUCCESS;
-    putchar('\n');
-    return show_plugins(o, plugin_help);
+    putc('\n', out);
+    plugin_help(b, out);
+}
+
+static void show_version(FILE *out)
+{
+    fprintf(out, "%s %s\n", PACKAGE_NAME, PACKAGE_VERSION);
 }
 
 int info_show(const struct options *o)
@@ -66,16 +72,16 @@ int info_show(const struct options *o)
 
     switch (o->action) {
     case ACTION_HELP:
-        code = show_help(o);
+        code = show_plugins(o, PLUGINS_LOAD, options_print_help, show_plugin_help);
         break;
     case ACTION_VERSION:
-        printf("%s %s\n", PACKAGE_NAME, PACKAGE_VERSION);
+        code = show_plugins(o, PLUGINS_LOAD, show_version, plugin_version);
         break;
     case ACTION_DUMP_CONFIG:
         dump_config();
         break;
     case ACTION_DUMP_PLUGIN:
-        code = show_plugins(o, plugin_dump);
+        code = show_plugins(o, PLUGINS_CONFIGURE, NULL, plugin_dump);
         break;
     case ACTION_SHORT_OPTIONS:
         options_print_short(stdout);

@@ -327,7 +327,7 @@ const struct option_def options_table[] = {
 
     /* Information. */
     DOES("help", 0, NULL, set_help, "show this, and a PLUGIN's own help"),
-    DOES("version", 'V', NULL, set_version, "show the version"),
+    DOES("version", 'V', NULL, set_version, "show the version, and a PLUGIN's own"),
     DOES("dump-config", 0, NULL, set_dump_config, "show how this program was built"),
     DOES("dump-plugin", 0, NULL, set_dump_plugin, "show what a PLUGIN can do"),
     DOES("short-options", 0, NULL, set_short_options, "list all one-letter options"),

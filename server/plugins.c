@@ -5,17 +5,13 @@
 
 #include "common/log.h"
 
-static int set_debug_flags(struct backend *b, const struct options *o, bool *matched, GError **err)
+static void set_debug_flags(struct backend *b, const struct options *o, bool *matched)
 {
     for (unsigned i = 0; i < o->debugs->len; i++) {
         const struct option_debug *debug = o->debugs->pdata[i];
-        bool here = false;
 
-        if (plugin_debug_flag(b, debug->name, debug->flag, debug->value, &here, err) < 0)
-            return -1;
-        matched[i] |= here;
+        matched[i] |= plugin_debug_flag(b, debug->name, debug->flag, debug->value);
     }
-    return 0;
 }
 
 static int configure(struct backend *b, const struct option_disk *disk, GError **err)
@@ -52,8 +48,7 @@ static int load_all(GPtrArray *backends, const struct options *o, GError **err)
         if (b == NULL)
             return -1;
         g_ptr_array_add(backends, b);
-        if (set_debug_flags(b, o, matched, err) < 0)
-            return -1;
+        set_debug_flags(b, o, matched);
     }
     for (unsigned i = 0; i < o->debugs->len; i++) {
         const struct option_debug *debug = o->debugs->pdata[i];
@@ -62,6 +57,11 @@ static int load_all(GPtrArray *backends, const struct options *o, GError **err)
             log_info("warning: debug flag %s.%s belongs to no plugin that was loaded", debug->name,
                      debug->flag);
     }
+    return 0;
+}
+
+static int configure_all(GPtrArray *backends, const struct options *o, GError **err)
+{
     for (unsigned i = 0; i < o->disks->len; i++) {
         if (configure(backends->pdata[i], o->disks->pdata[i], err) < 0)
             return -1;
@@ -76,6 +76,8 @@ GPtrArray *plugins_load(const struct options *o, enum plugins_until until, GErro
     if (o->single)
         plugin_set_stdio_taken();
     if (load_all(backends, o, err) < 0)
+        goto error;
+    if (until >= PLUGINS_CONFIGURE && configure_all(backends, o, err) < 0)
         goto error;
     if (until == PLUGINS_GET_READY) {
         if (step_all(backends, plugin_config_complete, err) < 0 ||

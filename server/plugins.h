@@ -7,7 +7,8 @@
 #include "server/options.h"
 
 enum plugins_until {
-    PLUGINS_CONFIGURE, /* --dump-plugin, --help: loaded, and told their configuration */
+    PLUGINS_LOAD,      /* --help, --version: mapped, with their debug flags */
+    PLUGINS_CONFIGURE, /* --dump-plugin: told their configuration */
     PLUGINS_GET_READY, /* configured in full, ready but for what must come after a fork */
 };
 

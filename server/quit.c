@@ -139,13 +139,18 @@ void quit_started(void)
     alarm(0);
 }
 
-int quit_install(GError **err)
+int quit_open(GError **err)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-
     quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (quit_fd < 0)
         return fail_errno(err, errno, "eventfd");
+    return quit_fd;
+}
+
+void quit_install(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+
     starting = 1;
     sigemptyset(&action.sa_mask);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
@@ -154,7 +159,6 @@ int quit_install(GError **err)
     signal(SIGPIPE, SIG_IGN);
     /* A parent may have had it ignored; then nobody here could wait for a child. */
     signal(SIGCHLD, SIG_DFL);
-    return quit_fd;
 }
 
 void quit_uninstall(void)

@@ -7,13 +7,16 @@
 
 #include <glib.h>
 
+/* First of all: from now on a wish is kept. Returns a descriptor that becomes readable with the
+ * first one and stays open as long as the process, since a signal may come at any time; -1 and
+ * *err. Main thread, once. */
+int quit_open(GError **err);
+
 /* Catch SIGTERM, SIGINT and SIGQUIT: the first is a wish to end, one that comes a second or more
  * later ends the process at once; others say nothing new. Until quit_started the first ends it,
- * too, if that has not come two seconds later. Ignore SIGPIPE. Returns a descriptor that becomes
- * readable with the first wish and stays open as long as the process, since a signal may come at
- * any time; -1 and *err. Main thread, once.
+ * too, if that has not come two seconds later. Ignore SIGPIPE. Main thread, once, after quit_open.
  */
-int quit_install(GError **err);
+void quit_install(void);
 
 /* From now on whoever wishes it to end is heard. Main thread. */
 void quit_started(void);

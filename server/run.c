@@ -127,14 +127,18 @@ static int prepare(struct run *r, GError **err)
     r->pid_file = absolute(r->o->pid_file);
     r->control_path = absolute(r->o->control);
     r->scratch_dir = absolute(r->o->scratch_dir ? r->o->scratch_dir : temporary_dir());
+    r->quit_fd = quit_open(err);
+    if (r->quit_fd < 0)
+        return -1;
+    /* From the first callback on a plugin may want an end; the start is finished all the same, as
+     * nbdkit does it. */
+    plugin_set_shutdown(ask_to_quit, NULL);
     r->backends = plugins_load(r->o, PLUGINS_GET_READY, err);
     if (r->backends == NULL)
         return -1;
     if (load_tls(r, err) < 0)
         return -1;
-    r->quit_fd = quit_install(err);
-    if (r->quit_fd < 0)
-        return -1;
+    quit_install();
     if (plugins_open_ahead(r->backends, r->o->readonly, err) < 0)
         return -1;
     if (sockets_open(&r->sockets, r->o, activated, err) < 0)
@@ -211,7 +215,6 @@ static int add_disks(struct run *r, GError **err)
     if (check_scratch(r, err) < 0)
         return -1;
     server_set_quit(r->server, ask_to_quit, NULL);
-    plugin_set_shutdown(ask_to_quit, NULL);
     for (unsigned i = 0; i < r->backends->len; i++) {
         const struct option_disk *disk = r->o->disks->pdata[i];
         struct backend *b = g_steal_pointer(&r->backends->pdata[i]);

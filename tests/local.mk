@@ -291,7 +291,7 @@ nbd_rig = \
 	tests/unit/fake-registry.c tests/unit/fake-registry.h \
 	tests/unit/nbd-client.c tests/unit/nbd-client.h \
 	tests/unit/nbd-rig.c tests/unit/nbd-rig.h
-nbd_libs = server/nbd/libnbdserver.a common/libcommon.a $(GLIB_LIBS) $(GNUTLS_LIBS)
+nbd_libs = server/nbd/libnbdserver.a server/backend/libbackend.a common/libcommon.a $(GLIB_LIBS) $(GNUTLS_LIBS)
 tests_unit_test_nbd_connection_SOURCES = tests/unit/test-nbd-connection.c $(nbd_rig)
 tests_unit_test_nbd_connection_LDADD = $(nbd_libs)
 tests_unit_test_found_disk_SOURCES = tests/unit/test-found-disk.c $(disk_harness)

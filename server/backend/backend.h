@@ -29,14 +29,23 @@ struct backend_handle;
 #define BACKEND_FAST     4u /* zero: -ENOTSUP, nothing changed, if it is not faster than writing */
 #define BACKEND_REQ_ONE  8u /* extents: one is enough */
 
-/* Who a handle is opened for; what nbdkit_is_tls(3), nbdkit_peer_name(3) and the like answer inside
- * plugin calls on that handle. Outlives the handle. */
+/* Who a handle is opened for, or a call made; what nbdkit_is_tls(3), nbdkit_peer_name(3) and the
+ * like answer inside plugin calls. Outlives the handle, and the thread's work for it. */
 struct backend_client {
     const char *export_name; /* not nbdkit_export_name(3)'s answer: see plugin-handle.c */
     bool tls;
     const char *tls_dn, *tls_issuer_dn; /* of a certificate that it proved to have; else NULL */
     int socket;                         /* -1: none */
+    /* End it: at once, or when what is under way has been answered. From a thread that works for
+     * it. NULL: it cannot be ended. */
+    void (*disconnect)(const struct backend_client *client, bool force);
+    void *opaque; /* of who made it */
 };
+
+/* From now on the calling thread works for `client` (NULL: for nobody): it is what calls on a
+ * handle that is not one client's own are made for. */
+void backend_set_thread_client(const struct backend_client *client);
+const struct backend_client *backend_thread_client(void);
 
 struct backend_ops {
     /* Open. `client` may be NULL: the server itself. *handle's fields are all set. */

@@ -5,6 +5,7 @@ server_backend_libbackend_a_CPPFLAGS = $(AM_CPPFLAGS) \
 server_backend_libbackend_a_SOURCES = \
 	server/backend/backend.h server/backend/plugin.h \
 	server/backend/nbdkit-abi.h server/backend/plugin-private.h \
+	server/backend/client.c \
 	server/backend/nbdkit-client.c \
 	server/backend/nbdkit-exports.c \
 	server/backend/nbdkit-extents.c \

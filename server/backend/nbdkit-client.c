@@ -2,8 +2,10 @@
 /*
  * What plugins may ask about the client that they work for, and do to it and to the server.
  *
- * A handle that the server opened for itself, and the disk's handle that clients share where a
- * plugin has no multi-conn, have no client: questions about it are answered with an error.
+ * That is the one whose handle it is; on the disk's handle, which clients share where a plugin has
+ * no multi-conn, it is the one for whom the calling thread works. What the server does for itself
+ * (it opens the disk's handle at the start) has no client: questions about it are answered with an
+ * error.
  */
 #include "server/backend/plugin-private.h"
 
@@ -76,7 +78,9 @@ static const struct backend_client *client_of_this_thread(void)
 {
     struct plugin_call *c = plugin_call_current();
 
-    return c && c->handle ? c->handle->client : NULL;
+    if (!c || !c->handle)
+        return NULL;
+    return c->handle->client ? c->handle->client : backend_thread_client();
 }
 
 /* The same for who wants to know who it is: while a handle is opened, on which the answer may
@@ -209,22 +213,24 @@ char *nbdkit_peer_tls_issuer_dn(void)
     return strdup(client && client->tls_issuer_dn ? client->tls_issuer_dn : "");
 }
 
-/* The connection's own thread sees the socket's end and cleans up; it is not ours to close. */
 void nbdkit_disconnect(int force)
 {
     const struct backend_client *client = client_of_this_thread();
 
-    if (client && client->socket >= 0)
-        shutdown(client->socket, force ? SHUT_RDWR : SHUT_RD);
+    if (client && client->disconnect)
+        client->disconnect(client, force != 0);
     else
         log_debug("a plugin asked to disconnect a client where there is none");
 }
 
 /* ---- sleeping ---- */
 
+/* A client's end cuts short only what is done with a handle of its own: what sleeps on the disk's
+ * may be the reading of old data, which a view needs whoever goes. */
 int nbdkit_nanosleep(unsigned sec, unsigned nsec)
 {
-    const struct backend_client *client = client_of_this_thread();
+    struct plugin_call *c = plugin_call_current();
+    const struct backend_client *client = c && c->handle ? c->handle->client : NULL;
     uint64_t whole = (uint64_t)sec + nsec / 1000000000;
     struct timespec timeout = {.tv_sec = (time_t)whole, .tv_nsec = nsec % 1000000000};
     struct pollfd fds[] = {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What people see of a plugin: --dump-plugin and --help PLUGIN, line by line as nbdkit prints them.
- */
+/* What people see of a plugin: --dump-plugin, --help and --version, line by line as nbdkit prints
+ * them. */
 #include "server/backend/plugin-private.h"
 
 #include "common/log.h"
@@ -122,4 +122,11 @@ void plugin_help(struct backend *b, FILE *out)
     fprintf(out, "\n(%s)\n", p->path);
     print_paragraph(p->api.description, out);
     print_paragraph(p->api.config_help, out);
+}
+
+void plugin_version(struct backend *b, FILE *out)
+{
+    const struct nbdkit_plugin *api = &plugin_of(b)->api;
+
+    fprintf(out, "%s%s%s\n", api->name, api->version ? " " : "", api->version ? api->version : "");
 }

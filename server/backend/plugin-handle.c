@@ -20,6 +20,9 @@
 
 /* ---- questions ---- */
 
+/* Only -1 is a failure here: what else there is to say that means nothing is taken as nbdkit takes
+ * it, because plugins were tried with it. */
+
 /* A question of yes and no: `callback`, else `otherwise`. Returns 0 or 1, or -1 and *err. */
 static int ask_bool(struct plugin_handle *h, const char *name, int (*callback)(void *),
                     bool otherwise, GError **err)
@@ -30,14 +33,14 @@ static int ask_bool(struct plugin_handle *h, const char *name, int (*callback)(v
         return otherwise;
     plugin_enter(&c, h->plugin, h, true);
     int r = callback(h->opaque);
-    if (plugin_leave_setup(&c, name, r >= 0, err) < 0)
+    if (plugin_leave_setup(&c, name, r != -1, err) < 0)
         return -1;
-    return r > 0;
+    return r != 0;
 }
 
-/* The same for can_fua and can_cache: NBDKIT_SUPPORT_..., or -1. */
+/* The same for can_fua and can_cache: NBDKIT_SUPPORT_..., `odd` for any other number, or -1. */
 static int ask_support(struct plugin_handle *h, const char *name, int (*callback)(void *),
-                       int otherwise, GError **err)
+                       int otherwise, int odd, GError **err)
 {
     struct plugin_call c;
 
@@ -45,12 +48,9 @@ static int ask_support(struct plugin_handle *h, const char *name, int (*callback
         return otherwise;
     plugin_enter(&c, h->plugin, h, true);
     int r = callback(h->opaque);
-    if (plugin_leave_setup(&c, name, r >= 0, err) < 0)
+    if (plugin_leave_setup(&c, name, r != -1, err) < 0)
         return -1;
-    if (r > NBDKIT_SUPPORT_NATIVE)
-        return fail(err, "disk %s: %s: %s returned %d, which means nothing", h->plugin->disk,
-                    h->plugin->api.name, name, r);
-    return r;
+    return r < 0 || r > NBDKIT_SUPPORT_NATIVE ? odd : r;
 }
 
 /* A plugin that says yes and has no callback: say so once a handle, and take it as a no. */
@@ -135,7 +135,8 @@ static int ask_fua(struct plugin_handle *h, GError **err)
     bool flush = api->flush || api->flush_v1;
 
     h->fua = ask_support(h, "can_fua", api->can_fua,
-                         flush ? NBDKIT_SUPPORT_EMULATE : NBDKIT_SUPPORT_NONE, err);
+                         flush ? NBDKIT_SUPPORT_EMULATE : NBDKIT_SUPPORT_NONE,
+                         NBDKIT_SUPPORT_EMULATE, err);
     if (h->fua < 0)
         return -1;
     if (h->fua == NBDKIT_SUPPORT_NATIVE && api->api_version < 2)
@@ -193,7 +194,8 @@ static int ask_abilities(struct plugin_handle *h, GError **err)
         return -1;
     h->handle.can_multi_conn = r && h->plugin->thread_model != NBDKIT_SERIALIZE_CONNECTIONS;
     h->cache = ask_support(h, "can_cache", api->can_cache,
-                           api->cache ? NBDKIT_SUPPORT_NATIVE : NBDKIT_SUPPORT_NONE, err);
+                           api->cache ? NBDKIT_SUPPORT_NATIVE : NBDKIT_SUPPORT_NONE,
+                           NBDKIT_SUPPORT_NATIVE, err);
     if (h->cache < 0)
         return -1;
     h->handle.can_cache = h->cache != NBDKIT_SUPPORT_NONE;

@@ -313,20 +313,19 @@ int plugin_after_fork(struct backend *b, GError **err)
     return call_stage(plugin_of(b), "after_fork", plugin_of(b)->api.after_fork, err);
 }
 
-int plugin_debug_flag(struct backend *b, const char *name, const char *flag, int value,
-                      bool *matched, GError **err)
+bool plugin_debug_flag(struct backend *b, const char *name, const char *flag, int value)
 {
     struct plugin *p = plugin_of(b);
 
-    *matched = !strcmp(name, p->api.name);
-    if (!*matched)
-        return 0;
+    if (strcmp(name, p->api.name) != 0)
+        return false;
     g_autofree char *symbol = g_strdup_printf("%s_debug_%s", name, flag);
     g_strdelimit(symbol, ".-", '_');
     int *variable = dlsym(p->dl, symbol);
-    if (!variable)
-        return fail(err, "-D %s.%s: plugin %s has no such debug flag (no symbol %s)", name, flag,
-                    name, symbol);
-    *variable = value;
-    return 0;
+    if (variable)
+        *variable = value;
+    else
+        log_info("warning: -D %s.%s: plugin %s has no such debug flag (no symbol %s)", name, flag,
+                 name, symbol);
+    return true;
 }

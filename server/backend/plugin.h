@@ -31,12 +31,13 @@ int plugin_after_fork(struct backend *b, GError **err);
  * it. Nothing for those of nbdkit, where opening belongs to the time after the change of user. */
 int plugin_open_ahead(struct backend *b, bool readonly, GError **err);
 
-/* nbdkit --dump-plugin; nbdkit --help PLUGIN's part; -D NAME.FLAG=N (before plugin_config;
- * a flag of another plugin's name is no error here: returns 0 and *matched false). */
+/* PLUGIN's part of nbdkit --dump-plugin, --help and --version. */
 void plugin_dump(struct backend *b, FILE *out);
 void plugin_help(struct backend *b, FILE *out);
-int plugin_debug_flag(struct backend *b, const char *name, const char *flag, int value,
-                      bool *matched, GError **err);
+void plugin_version(struct backend *b, FILE *out);
+/* -D NAME.FLAG=N, before plugin_config: false if this is not the plugin of that name. A flag that
+ * it does not have is warned of, as nbdkit does: another version of the plugin may have it. */
+bool plugin_debug_flag(struct backend *b, const char *name, const char *flag, int value);
 
 /* What nbdkit_shutdown(3) calls: set once by the server, called from any thread, must not block. */
 void plugin_set_shutdown(void (*request)(void *opaque), void *opaque);

@@ -25,10 +25,11 @@
 
 struct opening {
     struct disk *disk;
-    struct patience *patience; /* its lock guards `done` and `late` */
+    struct patience *patience; /* its lock guards all bool but `ended` */
     struct client_copy *client;
     pthread_t thread;
     bool done, late;
+    bool unwanted, at_once; /* the plugin wants the client to go */
 
     /* the thread's until it is done */
     struct backend_handle *handle; /* NULL: it failed */
@@ -54,10 +55,12 @@ static struct client_copy *client_copy_new(const struct backend_client *client)
     return c;
 }
 
-/* The plugin has it open: its client lives as long, and so does its socket. */
-static void client_copy_settle(struct client_copy *c, int socket)
+/* The plugin has it open: the client that asked for it lives as long, and so does its socket. */
+static void client_copy_settle(struct client_copy *c, const struct backend_client *client)
 {
-    c->client.socket = socket;
+    c->client.socket = client->socket;
+    c->client.disconnect = client->disconnect;
+    c->client.opaque = client->opaque;
     if (c->duplicate >= 0)
         close(c->duplicate);
     c->duplicate = -1;
@@ -76,6 +79,17 @@ void client_copy_free(struct client_copy *c)
 }
 
 /* ---- the thread ---- */
+
+/* The plugin, inside open: the client is to go. Who is late has no client any more. */
+static void note_unwanted(const struct backend_client *client, bool at_once)
+{
+    struct opening *o = client->opaque;
+
+    patience_lock(o->patience);
+    o->unwanted = true;
+    o->at_once |= at_once;
+    patience_unlock(o->patience);
+}
 
 static void opening_free(struct opening *o)
 {
@@ -217,6 +231,8 @@ int open_handle(struct disk *d, const struct backend_client *client, struct pati
     o->disk = d;
     o->patience = patience_ref(patience);
     o->client = client_copy_new(client);
+    o->client->client.disconnect = note_unwanted;
+    o->client->client.opaque = o;
     int error = pthread_create(&o->thread, NULL, opening_main, o);
     if (error != 0) {
         opening_free(o);
@@ -226,9 +242,11 @@ int open_handle(struct disk *d, const struct backend_client *client, struct pati
         return fail(err, "disk %s: %s: open does not come back in time", d->node.name,
                     d->backend->driver);
     pthread_join(o->thread, NULL);
+    if (o->unwanted && client->disconnect)
+        client->disconnect(client, o->at_once);
     *handle = o->handle;
     if (o->handle) {
-        client_copy_settle(o->client, client->socket);
+        client_copy_settle(o->client, client);
         *copy = g_steal_pointer(&o->client);
     } else {
         g_propagate_error(err, g_steal_pointer(&o->err));

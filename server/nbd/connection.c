@@ -108,6 +108,19 @@ static void cancel(struct export_client *client, bool cut)
     patience_wake(c->patience);
 }
 
+/* A plugin, in a call for this client: the client is to go. */
+static void disconnect(const struct backend_client *client, bool force)
+{
+    struct connection *c = client->opaque;
+
+    connection_debug(c, "the disk's plugin ends it%s", force ? " at once" : "");
+    atomic_store(&c->dismissed, true);
+    if (force)
+        connection_cut(c);
+    else
+        connection_end_when_idle(c);
+}
+
 /* The registry: is anybody there? Its descriptors stay as long as it is attached. */
 static bool hung_up(struct export_client *client)
 {
@@ -147,12 +160,19 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
         .tls_dn = peer ? peer->dn : NULL,
         .tls_issuer_dn = peer ? peer->issuer_dn : NULL,
         .socket = c->stream.in_socket ? c->stream.in : -1,
+        .disconnect = disconnect,
+        .opaque = c,
     };
     if (node_io_open_within(info->node, info->writable, info->discard, &c->backend_client,
                             c->patience, half_way_to(deadline), &c->session.io, err) < 0) {
         c->session.io = NULL;
         connection_close_export(c);
         return -1;
+    }
+    if (atomic_load(&c->dismissed)) { /* while it was opened: nothing is under way */
+        connection_cut(c);
+        connection_close_export(c);
+        return fail(err, "the disk's plugin ends this connection");
     }
     const struct node_info *node = node_io_info(c->session.io);
     c->session.send_file = node->has_file && stream_can_send_file(&c->stream);

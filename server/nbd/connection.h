@@ -4,8 +4,8 @@
  *
  * A connection is a thread: handshake, transmission, end. Everything of it is that thread's alone,
  * but: phase, place and link (the engine's lock), stream_cut and stream_end_input on its stream,
- * `waiting`, `leaving` and `cut` (atomic), and what sender and crew guard themselves. It takes
- * itself off the engine's list, under the lock, before it closes its descriptors and frees
+ * `waiting`, `leaving`, `dismissed` and `cut` (atomic), and what sender and crew guard themselves.
+ * It takes itself off the engine's list, under the lock, before it closes its descriptors and frees
  * anything; so who finds it on the list with the lock held may touch these.
  *
  * Lock order: the engine's lock, then a crew's. The registry may call cancel with its own lock
@@ -67,10 +67,11 @@ struct connection {
     uint64_t number; /* for the log */
 
     struct stream stream;
-    atomic_bool waiting; /* in transmission: the thread may be blocked in a receive */
-    atomic_bool leaving; /* its export goes away: end in order, as when the server ends */
-    atomic_bool cut;     /* ended from outside: do not deal with what has been received */
-    void *memory;        /* both buffers */
+    atomic_bool waiting;   /* in transmission: the thread may be blocked in a receive */
+    atomic_bool leaving;   /* its export goes away: end in order, as when the server ends */
+    atomic_bool dismissed; /* its disk's plugin wants it gone: the same */
+    atomic_bool cut;       /* ended from outside: do not deal with what has been received */
+    void *memory;          /* both buffers */
 
     /* the export it has opened */
     struct export *export; /* a reference */
@@ -133,8 +134,8 @@ bool connection_enter_transmission(struct connection *c);
 /* The thread's last act: leave the lists, close, and tell who waits for it. */
 void connection_end(struct connection *c);
 
-/* Have it end as soon as nothing of it is under way; `leaving` or `ending` is set. Any thread that
- * may touch it. */
+/* Have it end as soon as nothing of it is under way; `leaving`, `dismissed` or `ending` is set. Any
+ * thread that may touch it. */
 void connection_end_when_idle(struct connection *c);
 
 /* -- connection.c -- */
@@ -152,7 +153,8 @@ char *connection_peer(const struct connection *c);
 /* It is to end in order: what comes now gets ESHUTDOWN. */
 static inline bool connection_is_ending(struct connection *c)
 {
-    return atomic_load(&c->server->ending) || atomic_load(&c->leaving);
+    return atomic_load(&c->server->ending) || atomic_load(&c->leaving) ||
+           atomic_load(&c->dismissed);
 }
 
 /* Attach to an export and open its node; fills session (but for the contexts) and rules.

@@ -234,6 +234,7 @@ void transmission_run_job(void *opaque, struct job *job)
     /* Whoever has gone needs no reply; but what was to be written is written. */
     if (wants_reply && sender_is_dead(&c->sender))
         return;
+    backend_set_thread_client(&c->backend_client);
     execute_timed(c, &job->lane, &job->request, job->payload);
 }
 
@@ -410,7 +411,9 @@ static enum step skip_payload(struct connection *c)
 static uint32_t check(struct connection *c, const struct request *r, const char **why)
 {
     if (connection_is_ending(c)) {
-        *why = atomic_load(&c->leaving) ? "the export is being removed" : NULL;
+        *why = atomic_load(&c->leaving)     ? "the export is being removed"
+               : atomic_load(&c->dismissed) ? "the disk's plugin ends this connection"
+                                            : NULL;
         return NBD_ESHUTDOWN;
     }
     return request_check(r, &c->session.rules, why);
@@ -480,6 +483,7 @@ void transmission(struct connection *c)
 {
     enum step step;
 
+    backend_set_thread_client(&c->backend_client);
     lane_align(&c->lane, reply_data_header_size(&c->session));
     do
         step = one_request(c);
@@ -492,4 +496,5 @@ void transmission(struct connection *c)
     lane_flush(&c->lane);
     crew_finish(&c->crew);
     stream_finish(&c->stream);
+    backend_set_thread_client(NULL);
 }

@@ -5,6 +5,7 @@
 if HAVE_NBDKIT_PLUGIN_H
 backend_test_plugins = \
 	tests/plugins-src/big.la \
+	tests/plugins-src/ender.la \
 	tests/plugins-src/evil.la \
 	tests/plugins-src/extras.la \
 	tests/plugins-src/judge.la \
@@ -25,6 +26,9 @@ test_plugin_ldflags = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhe
 tests_plugins_src_big_la_SOURCES = tests/plugins-src/big.c tests/plugins-src/probe.h
 tests_plugins_src_big_la_CFLAGS = $(test_plugin_cflags)
 tests_plugins_src_big_la_LDFLAGS = $(test_plugin_ldflags)
+tests_plugins_src_ender_la_SOURCES = tests/plugins-src/ender.c
+tests_plugins_src_ender_la_CFLAGS = $(test_plugin_cflags)
+tests_plugins_src_ender_la_LDFLAGS = $(test_plugin_ldflags)
 tests_plugins_src_evil_la_SOURCES = tests/plugins-src/evil.c
 tests_plugins_src_evil_la_CFLAGS = $(test_plugin_cflags)
 tests_plugins_src_evil_la_LDFLAGS = $(test_plugin_ldflags)
@@ -59,8 +63,10 @@ backend_tests = \
 	tests/backend/test-emulation \
 	tests/backend/test-file \
 	tests/backend/test-file-faults \
+	tests/backend/test-fua \
 	tests/backend/test-functions \
 	tests/backend/test-host \
+	tests/backend/test-installed \
 	tests/backend/test-threads
 check_PROGRAMS += $(backend_tests) $(backend_header_tests)
 TESTS += $(backend_tests) $(backend_header_tests)
@@ -78,6 +84,12 @@ backend_test_dependencies = tests/backend/libharness.a server/backend/libbackend
 tests_backend_test_emulation_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_emulation_LDADD = $(backend_test_ldadd)
 tests_backend_test_emulation_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_fua_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_fua_LDADD = $(backend_test_ldadd)
+tests_backend_test_fua_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_installed_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_installed_LDADD = $(backend_test_ldadd)
+tests_backend_test_installed_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_host_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_host_LDADD = $(backend_test_ldadd)
 tests_backend_test_host_DEPENDENCIES = $(backend_test_dependencies)
@@ -101,10 +113,12 @@ tests_backend_test_abi_LDADD = $(GLIB_LIBS)
 
 python_tests += \
 	tests/backend/test-copies.py \
+	tests/backend/test-ends.py \
 	tests/backend/test-file-keys.py \
 	tests/backend/test-flags.py \
 	tests/backend/test-map.py \
 	tests/backend/test-plugins.py \
 	tests/backend/test-readonly.py
-tsan_tests += tests/backend/test-emulation tests/backend/test-file tests/backend/test-threads
+tsan_tests += tests/backend/test-emulation tests/backend/test-file tests/backend/test-fua \
+	tests/backend/test-threads
 EXTRA_DIST += tests/backend/httpd.py

@@ -406,6 +406,21 @@ def plugins_of_every_version():
 
 
 @test
+def odd_answers_are_taken_as_nbdkit_takes_them():
+    path = built_plugin("v2")
+    if SANITIZER != "no":
+        skip("nbdkit itself cannot load plugins that were built with a sanitizer")
+    questions = ("can_write can_flush can_trim can_zero can_fast_zero is_rotational can_extents "
+                 "can_fua can_cache").split()
+    for number in 3, -2:
+        for question in questions:
+            if (question, number) == ("can_cache", -2):
+                continue  # ends nbdkit at the first such request
+            note(f"{question}={number}")
+            compare(path, f"{question}={number}", data=False)
+
+
+@test
 def a_plugin_that_serves_one_connection_serves_all_clients():
     with Server("--disk", "vda", built_plugin("minimal")) as s:
         handles = [s.nbd("vda") for _ in range(3)]

@@ -4,7 +4,7 @@ without forgiving anything. No client library is involved that could hide a mist
 
     c = Client(path)                  # or (host, port), or a connected socket; greets with flags 3
     c.structured()
-    c.set_context("vda", "base:allocation")     # {"base:allocation": 0}
+    c.set_contexts("vda", "base:allocation")     # {"base:allocation": 0}
     c.go("vda")
     c.request(READ, 0, 4096)          # a cookie
     r = c.reply()                     # one message, or:

@@ -5,7 +5,7 @@ command line gets."""
 import os
 import re
 
-from fleece import SOURCE, nbdfleece, tmpdir
+from fleece import SOURCE, nbdfleece, require_plugin, require_program, run, tmpdir
 from tap import main, test
 
 
@@ -67,6 +67,31 @@ def version_is_a_name_and_a_number():
 
 
 @test
+def version_of_a_plugin_is_its_own():
+    own = nbdfleece("--version").stdout
+    require_plugin("memory")
+    theirs = run(require_program("nbdkit"), "memory", "--version").stdout.splitlines()[1]
+    assert theirs.startswith("memory 1.")
+    assert nbdfleece("memory", "--version").stdout == f"{own}{theirs}\n"
+    # Not configured: no argument is too much or too few.
+    for args in ["--version", "file"], ["file", "--version"], ["-V", "file", "bogus=1"]:
+        assert re.fullmatch(re.escape(own) + r"file \d+\.\d+.*\n", nbdfleece(*args).stdout)
+    assert nbdfleece("-V", "--disk", "a", "memory", "--disk", "b", "memory").stdout == \
+        f"{own}{theirs}\n{theirs}\n"
+    assert "no-such-plugin" in refused(1, "no-such-plugin", "--version")
+    assert "no-such-plugin" in refused(1, "--help", "no-such-plugin")
+
+
+@test
+def debug_flags_that_nobody_has_are_warned_of():
+    require_plugin("memory")
+    result = nbdfleece("-D", "memory.nosuch=1", "-D", "nobody.flag=1", "-U", "-", "--run", "true",
+                       "memory", "1M")
+    assert "warning: -D memory.nosuch: " in result.stderr, result.stderr
+    assert "warning: debug flag nobody.flag " in result.stderr, result.stderr
+
+
+@test
 def dump_config_is_keys_and_values():
     lines = nbdfleece("--dump-config").stdout.splitlines()
     values = dict(line.split("=", 1) for line in lines)
@@ -94,6 +119,7 @@ def help_shows_a_plugins_own():
     text = nbdfleece("--help", "memory").stdout
     assert "--disk NAME" in text
     assert "size=" in text
+    assert nbdfleece("--help", "memory", "bogus=1").stdout == text
 
 
 def refused(code, *args):

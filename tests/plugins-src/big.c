@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * 16 GiB that are not kept: every data call is recorded. Zeroing, trimming and block sizes as
- * configured: zero=ERRNO (0: works), zero_after=N (the first N work), maximum=N.
+ * configured: zero=ERRNO (0: works), zero_after=N (the first N work), maximum=N, fua=N (what
+ * can_fua says; 1).
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -12,7 +13,7 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-static long zero_error, zero_after, maximum;
+static long zero_error, zero_after, maximum, fua = NBDKIT_FUA_EMULATE;
 
 static int big_config(const char *key, const char *value)
 {
@@ -24,6 +25,8 @@ static int big_config(const char *key, const char *value)
         zero_after = number;
     else if (!strcmp(key, "maximum"))
         maximum = number;
+    else if (!strcmp(key, "fua"))
+        fua = number;
     else
         return -1;
     return 0;
@@ -50,6 +53,11 @@ static int big_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, 
 static int big_can_fast_zero(void *handle)
 {
     return 1;
+}
+
+static int big_can_fua(void *handle)
+{
+    return (int)fua;
 }
 
 static int big_can_cache(void *handle)
@@ -111,6 +119,7 @@ static struct nbdkit_plugin plugin = {
     .get_size = big_get_size,
     .block_size = big_block_size,
     .can_fast_zero = big_can_fast_zero,
+    .can_fua = big_can_fua,
     .can_cache = big_can_cache,
     .pread = big_pread,
     .pwrite = big_pwrite,

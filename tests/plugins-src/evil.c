@@ -61,17 +61,17 @@ static int evil_block_size(void *handle, uint32_t *minimum, uint32_t *preferred,
 
 static int evil_can_write(void *handle)
 {
-    return is("can_write") ? -3 : 1;
+    return is("can_write") ? -1 : 1;
 }
 
 static int evil_can_fua(void *handle)
 {
-    return is("can_fua") ? 9 : NBDKIT_FUA_EMULATE; /* without .flush */
+    return is("can_fua") ? -1 : NBDKIT_FUA_EMULATE; /* without .flush */
 }
 
 static int evil_can_cache(void *handle)
 {
-    return is("can_cache") ? 9 : NBDKIT_CACHE_NATIVE; /* without .cache */
+    return is("can_cache") ? -1 : NBDKIT_CACHE_NATIVE; /* without .cache */
 }
 
 static int yes(void *handle)
