@@ -12,6 +12,7 @@ unit_tests = \
 	tests/unit/test-scratch \
 	tests/unit/test-schedules \
 	tests/unit/test-size \
+	tests/unit/test-unaligned \
 	tests/unit/test-view \
 	tests/unit/test-view-trim \
 	tests/unit/error \
@@ -121,6 +122,7 @@ tsan_tests = \
 	tests/unit/test-instant \
 	tests/unit/test-model \
 	tests/unit/test-tls \
+	tests/unit/test-unaligned \
 	tests/unit/test-view \
 	tests/unit/test-view-trim
 
@@ -144,6 +146,7 @@ disk_harness = \
 	tests/unit/disk-harness.c tests/unit/disk-harness.h \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
+tests_unit_test_unaligned_SOURCES = tests/unit/test-unaligned.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
 tests_unit_test_view_trim_SOURCES = tests/unit/test-view-trim.c $(disk_harness)
 tests_unit_test_model_SOURCES = \
@@ -156,7 +159,8 @@ check_LIBRARIES += tests/unit/libschedules.a
 tests_unit_libschedules_a_SOURCES = \
 	tests/unit/sched-instrument.h tests/unit/sched.h \
 	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/gate.c server/disk/instant.c server/disk/limbo.c \
-	server/disk/node.c server/disk/resize.c server/disk/stage.c server/disk/tracker.c \
+	server/disk/node.c server/disk/range-lock.c server/disk/resize.c server/disk/stage.c \
+	server/disk/tracker.c server/disk/unaligned.c \
 	server/disk/view.c server/disk/view-keep.c server/disk/view-read.c
 tests_unit_libschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -include $(srcdir)/tests/unit/sched-instrument.h

@@ -31,6 +31,7 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
     if (events)
         d->events = *events;
     gate_init(&d->gate);
+    range_lock_init(&d->changing);
     grace_init(&d->readers);
     limbo_init(d);
     pthread_mutex_init(&d->lock, NULL);
@@ -57,6 +58,7 @@ void disk_free(struct disk *d)
     d->backend->ops->close(d->handle);
     d->backend->ops->free(d->backend);
     gate_destroy(&d->gate);
+    range_lock_destroy(&d->changing);
     grace_destroy(&d->readers);
     pthread_mutex_destroy(&d->lock);
     pthread_mutex_destroy(&d->chain_lock);
