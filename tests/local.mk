@@ -89,6 +89,7 @@ python_tests = \
 	tests/nbd/test-sizes.py \
 	tests/nbd/test-threads.py \
 	tests/nbd/test-transmission.py \
+	tests/nbd/test-unaligned.py \
 	tests/options/test-demo.py \
 	tests/options/test-info.py \
 	tests/options/test-process.py \
