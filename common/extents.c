@@ -42,6 +42,25 @@ int extents_add(struct extents *e, uint64_t length, uint32_t flags)
     return 0;
 }
 
+int extents_add_part(struct extents *e, const struct extents *other, uint64_t skip, uint64_t length)
+{
+    for (size_t i = 0; i < other->count && length > 0; i++) {
+        uint64_t n = other->list[i].length;
+
+        if (skip >= n) {
+            skip -= n;
+            continue;
+        }
+        n = n - skip < length ? n - skip : length;
+        int error = extents_add(e, n, other->list[i].flags);
+        if (error < 0)
+            return error;
+        skip = 0;
+        length -= n;
+    }
+    return 0;
+}
+
 void extents_truncate(struct extents *e, uint64_t total)
 {
     while (e->total > total) {

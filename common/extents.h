@@ -41,6 +41,11 @@ struct extents {
  * (nothing added: what is in it stays valid and shorter); -ENOMEM. */
 int extents_add(struct extents *e, uint64_t length, uint32_t flags);
 
+/* Append `length` bytes of another list, from `skip` bytes on; what it has of them. As extents_add,
+ * but when the list is full, what fitted in has been added. */
+int extents_add_part(struct extents *e, const struct extents *other, uint64_t skip,
+                     uint64_t length);
+
 /* Cut the list down to its first `total` bytes; longer than it is: nothing happens. */
 void extents_truncate(struct extents *e, uint64_t total);
 

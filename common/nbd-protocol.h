@@ -115,7 +115,10 @@
 #define NBD_ENOTSUP   95u
 #define NBD_ESHUTDOWN 108u
 
-/* What every server has to take as payload of one request; our own limit. */
-#define NBD_MAX_PAYLOAD (32u << 20)
+/* What every server has to take as payload of one request; clients send no more to one that does
+ * not advertise more. */
+#define NBD_DEFAULT_MAX_PAYLOAD (32u << 20)
+/* Our own limit, that of nbdkit and libnbd. */
+#define NBD_MAX_PAYLOAD (64u << 20)
 
 #endif

@@ -250,7 +250,7 @@ static uint64_t take_length(struct talk *t, struct supply *s)
     static const uint64_t some[] = {0,         1,         512,        1000,
                                     4095,      4096,      8192,       65536,
                                     300000,    1u << 20,  (2u << 20), (2u << 20) + 4096,
-                                    32u << 20, 33u << 20, UINT32_MAX, (uint64_t)1 << 32};
+                                    32u << 20, 65u << 20, UINT32_MAX, (uint64_t)1 << 32};
     uint8_t which = take_u8(s);
 
     if (which & 0x80)

@@ -18,6 +18,7 @@ unit_tests = \
 	tests/unit/test-scratch-pool \
 	tests/unit/test-schedules \
 	tests/unit/test-size \
+	tests/unit/test-unaligned \
 	tests/unit/test-view \
 	tests/unit/test-view-status \
 	tests/unit/test-view-trim \
@@ -99,6 +100,7 @@ python_tests = \
 	tests/nbd/test-sizes.py \
 	tests/nbd/test-threads.py \
 	tests/nbd/test-transmission.py \
+	tests/nbd/test-unaligned.py \
 	tests/options/test-demo.py \
 	tests/options/test-examples.py \
 	tests/options/test-info.py \
@@ -137,6 +139,7 @@ tsan_tests = \
 	tests/unit/test-instant-gates \
 	tests/unit/test-model \
 	tests/unit/test-tls \
+	tests/unit/test-unaligned \
 	tests/unit/test-view \
 	tests/unit/test-view-trim
 
@@ -170,6 +173,7 @@ tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
 tests_unit_test_instant_gates_SOURCES = tests/unit/test-instant-gates.c $(disk_harness)
 tests_unit_test_keep_SOURCES = tests/unit/test-keep.c $(disk_harness)
 tests_unit_test_node_clear_SOURCES = tests/unit/test-node-clear.c $(disk_harness)
+tests_unit_test_unaligned_SOURCES = tests/unit/test-unaligned.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
 tests_unit_test_view_status_SOURCES = tests/unit/test-view-status.c $(disk_harness)
 tests_unit_test_view_trim_SOURCES = tests/unit/test-view-trim.c $(disk_harness)
@@ -183,7 +187,8 @@ check_LIBRARIES += tests/unit/libschedules.a
 tests_unit_libschedules_a_SOURCES = \
 	tests/unit/sched-instrument.h tests/unit/sched.h \
 	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/gate.c server/disk/instant.c server/disk/limbo.c \
-	server/disk/node.c server/disk/open-handle.c server/disk/resize.c server/disk/stage.c server/disk/tracker.c \
+	server/disk/node.c server/disk/open-handle.c server/disk/range-lock.c server/disk/resize.c \
+	server/disk/stage.c server/disk/tracker.c server/disk/unaligned.c \
 	server/disk/view.c server/disk/view-keep.c server/disk/view-read.c
 tests_unit_libschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -include $(srcdir)/tests/unit/sched-instrument.h

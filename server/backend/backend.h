@@ -86,7 +86,7 @@ struct backend {
 struct backend_handle {
     struct backend *backend;
     uint64_t size;                             /* bytes */
-    uint32_t min_block, pref_block, max_block; /* bytes; 1, 4096, 32 MiB where it has no opinion */
+    uint32_t min_block, pref_block, max_block; /* bytes; 1, 4096, 64 MiB where it has no opinion */
     bool has_block_size;                       /* the three above are the plugin's own words */
     bool can_write, can_flush, can_trim, can_zero, can_fast_zero, can_fua, can_cache, can_extents;
     bool can_multi_conn; /* what one handle has acknowledged, all others see; flush covers all */

@@ -107,7 +107,7 @@ static int ask_block_size(struct plugin_handle *h, GError **err)
 
     h->handle.min_block = 1;
     h->handle.pref_block = 4096;
-    h->handle.max_block = 32 << 20;
+    h->handle.max_block = DATA_CALL_MAX;
     h->data_max = DATA_CALL_MAX;
     if (!h->plugin->api.block_size)
         return 0;

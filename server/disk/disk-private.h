@@ -15,14 +15,16 @@
  * - a dirty_bitmap's fields: under its own lock.
  *
  * Lock order: chain_turn; chain_lock; gates, in any order, because inside one nobody waits for
- * another; `lock`; a dirty_bitmap's or a view's lock; the registry's. I/O threads take none of
- * these on the common way.
+ * another; a range of `changing`; `lock`; a dirty_bitmap's or a view's lock; the registry's. I/O
+ * threads take none of these on the common way, but for the range where an image takes whole blocks
+ * only.
  */
 #ifndef SERVER_DISK_DISK_PRIVATE_H
 #define SERVER_DISK_DISK_PRIVATE_H
 
 #include "server/disk/disk.h"
 #include "server/disk/gate.h"
+#include "server/disk/range-lock.h"
 #include "server/disk/view.h"
 
 #include <pthread.h>
@@ -42,6 +44,7 @@ enum disk_point {
     POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */
     POINT_HANDED_OVER,    /* view_delete: blocks handed to the older view, chain not yet changed */
     POINT_VIEW_TRIMMED,   /* a piece of a long TRIM of a view is done, its lock not held */
+    POINT_EDGE_READ,      /* an unaligned change: blocks read, not yet written back */
 };
 
 struct disk_hooks {
@@ -75,6 +78,7 @@ struct opens {
 struct disk {
     struct node node;
     struct gate gate;
+    struct range_lock changing; /* inside the gate; only where the image's min_block is not 1 */
     struct tracker *tracker;
     struct view *_Atomic newest;
     const struct disk_hooks *hooks; /* NULL but in tests */
@@ -265,5 +269,11 @@ int view_trim(struct node_io *io, uint64_t length, uint64_t offset);
  * been logged, be it by the plugin, as with all that changes the image. */
 int disk_pread(struct disk *d, struct backend_handle *h, void *buf, uint32_t length,
                uint64_t offset);
+
+/* The same of a disk or a view, and writing of a disk, from inside the gate: whole blocks of the
+ * image (min_block). `flags`: BACKEND_FUA. */
+int node_read_blocks(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
+int node_write_blocks(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
+                      uint32_t flags);
 
 #endif

@@ -32,6 +32,7 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
     if (events)
         d->events = *events;
     gate_init(&d->gate);
+    range_lock_init(&d->changing);
     grace_init(&d->readers);
     limbo_init(d);
     opens_init(&d->opens);
@@ -64,6 +65,7 @@ void disk_free(struct disk *d)
     d->backend->ops->close(d->handle);
     d->backend->ops->free(d->backend);
     gate_destroy(&d->gate);
+    range_lock_destroy(&d->changing);
     grace_destroy(&d->readers);
     pthread_mutex_destroy(&d->lock);
     pthread_mutex_destroy(&d->chain_lock);

@@ -10,11 +10,13 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/limbo.c \
 	server/disk/node.c server/disk/node.h \
 	server/disk/open-handle.c \
+	server/disk/range-lock.c server/disk/range-lock.h \
 	server/disk/resize.c \
 	server/disk/scratch.c server/disk/scratch.h \
 	server/disk/scratch-pool.c server/disk/scratch-pool.h \
 	server/disk/segment.c server/disk/segment.h \
 	server/disk/stage.c server/disk/stage.h \
 	server/disk/tracker.c \
+	server/disk/unaligned.c server/disk/unaligned.h \
 	server/disk/view.c server/disk/view.h \
 	server/disk/view-keep.c server/disk/view-read.c

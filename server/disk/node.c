@@ -4,6 +4,9 @@
  *   enter the gate; keep old data for views; set the bits; write; leave the gate.
  * If keeping fails, nothing was marked or changed. If the write fails, its bits stay set.
  *
+ * On an image that takes whole blocks only, what is kept, marked and held against others is all of
+ * the blocks that a range touches (unaligned.h); between the gate and keeping comes the range lock.
+ *
  * Which handle a client uses: one of its own where the plugin promises that handles are coherent
  * (can_multi_conn); else the disk's, shared by all, because copy-before-write and views must see
  * what every client has written. Also where a client's own cannot be had: what the promise says of
@@ -15,6 +18,7 @@
 #include "common/file-io.h"
 #include "common/log-limit.h"
 #include "server/disk/disk-private.h"
+#include "server/disk/unaligned.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -182,21 +186,39 @@ static int read_cached(int fd, void *buf, uint32_t length, uint64_t offset)
     return n >= 0 || errno == EAGAIN ? NODE_WOULD_BLOCK : -EAGAIN;
 }
 
-int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags)
+int node_read_blocks(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
 {
-    if (length == 0)
-        return 0;
-    if (flags & NODE_NOWAIT)
-        return io->node->kind == NODE_DISK && io->handle->fd >= 0
-                   ? read_cached(io->handle->fd, buf, length, offset)
-                   : -EAGAIN;
     return io->node->kind == NODE_DISK ? disk_pread(io->disk, io->handle, buf, length, offset)
                                        : view_read(io, buf, length, offset);
 }
 
+/* Does the image take the range as it is? Always so where it takes any byte. */
+static bool is_aligned(const struct node_io *io, uint64_t length, uint64_t offset)
+{
+    return __builtin_expect(((offset | length) & (io->info.min_block - 1)) == 0, 1);
+}
+
+int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags)
+{
+    bool aligned = is_aligned(io, length, offset);
+
+    if (length == 0)
+        return 0;
+    if (flags & NODE_NOWAIT)
+        return aligned && io->node->kind == NODE_DISK && io->handle->fd >= 0
+                   ? read_cached(io->handle->fd, buf, length, offset)
+                   : -EAGAIN;
+    if (!aligned) {
+        struct blocks b = blocks_of(io, length, offset);
+        return unaligned_read(io, buf, &b);
+    }
+    return node_read_blocks(io, buf, length, offset);
+}
+
 int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
 {
-    if (!io->info.has_file || atomic_load_explicit(&io->cache_unknown, memory_order_relaxed))
+    if (!io->info.has_file || !is_aligned(io, length, offset) ||
+        atomic_load_explicit(&io->cache_unknown, memory_order_relaxed))
         return -1;
     int cached = file_is_cached(io->handle->fd, offset, length);
     if (cached < 0)
@@ -206,24 +228,59 @@ int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
 
 /* ---- changing ---- */
 
-/* Enter the gate, keep, mark. 0: the caller changes the image, then leaves the gate. */
-static int begin_change(struct node_io *io, uint64_t length, uint64_t offset)
+/* A change to the image under way. */
+struct change {
+    struct blocks blocks;
+    struct held_range held; /* where the image takes whole blocks only */
+};
+
+static bool has_blocks(const struct node_io *io)
+{
+    return __builtin_expect(io->info.min_block > 1, 0);
+}
+
+/* Enter the gate; nobody else changes blocks that this change needs in part. */
+static void enter_change(struct node_io *io, struct change *c, uint64_t length, uint64_t offset)
+{
+    c->blocks = blocks_of(io, length, offset);
+    gate_enter(io->slot);
+    disk_at(io->disk, POINT_WRITE_ENTERED, offset);
+    if (has_blocks(io))
+        range_take(&io->disk->changing, &c->held, c->blocks.begin, c->blocks.end, !c->blocks.whole);
+}
+
+static void end_change(struct node_io *io, struct change *c)
+{
+    if (has_blocks(io))
+        range_release(&io->disk->changing, &c->held);
+    gate_leave(io->slot);
+}
+
+static int keep(struct node_io *io, uint64_t begin, uint64_t end)
 {
     struct disk *d = io->disk;
-    int error;
 
-    gate_enter(io->slot);
-    disk_at(d, POINT_WRITE_ENTERED, offset);
-    if (atomic_load_explicit(&d->newest, memory_order_relaxed)) {
-        error = view_keep(d, io->handle, offset, length);
-        if (error < 0) {
-            gate_leave(io->slot);
-            return error;
-        }
-    }
-    tracker_mark(d->tracker, offset, length);
-    disk_at(d, POINT_WRITE_MARKED, offset);
-    return 0;
+    if (begin == end || !atomic_load_explicit(&d->newest, memory_order_relaxed))
+        return 0;
+    return view_keep(d, io->handle, begin, end - begin);
+}
+
+static void mark(struct node_io *io, const struct blocks *b)
+{
+    tracker_mark(io->disk->tracker, b->begin, b->end - b->begin);
+    disk_at(io->disk, POINT_WRITE_MARKED, b->from);
+}
+
+/* Enter the gate, keep, mark. 0: the caller changes the image, then end_change. */
+static int begin_change(struct node_io *io, struct change *c, uint64_t length, uint64_t offset)
+{
+    enter_change(io, c, length, offset);
+    int error = keep(io, c->blocks.begin, c->blocks.end);
+    if (error < 0)
+        end_change(io, c);
+    else
+        mark(io, &c->blocks);
+    return error;
 }
 
 /* Refuse what only a disk may do. EPERM stands for the whole class, as the protocol has it. */
@@ -234,23 +291,30 @@ static int check_change(const struct node_io *io, uint32_t flags)
     return flags & NODE_NOWAIT ? -EAGAIN : 0;
 }
 
+int node_write_blocks(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
+                      uint32_t flags)
+{
+    struct backend_handle *h = io->handle;
+
+    if (h->fd >= 0 && !(flags & BACKEND_FUA))
+        return transferred(io->disk, &io->disk->write_errors, "write", length, offset,
+                           pwrite_all(h->fd, buf, length, offset));
+    return h->backend->ops->pwrite(h, buf, length, offset, flags);
+}
+
 int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
                uint32_t flags)
 {
-    struct backend_handle *h = io->handle;
     int error = check_change(io, flags);
+    struct change c;
 
     if (error < 0 || length == 0)
         return error;
-    error = begin_change(io, length, offset);
+    error = begin_change(io, &c, length, offset);
     if (error < 0)
         return error;
-    if (h->fd >= 0 && !(flags & BACKEND_FUA))
-        error = transferred(io->disk, &io->disk->write_errors, "write", length, offset,
-                            pwrite_all(h->fd, buf, length, offset));
-    else
-        error = h->backend->ops->pwrite(h, buf, length, offset, flags & BACKEND_FUA);
-    gate_leave(io->slot);
+    error = unaligned_write(io, buf, &c.blocks, flags & BACKEND_FUA);
+    end_change(io, &c);
     return error;
 }
 
@@ -321,32 +385,45 @@ static int clear_pieces(struct node_io *io, uint64_t length, uint64_t offset, ui
     return 0;
 }
 
+/* Keep old data of a long range that is cleared, and clear as much of it as can be in pieces. */
+static int keep_long(struct node_io *io, const struct blocks *b, uint32_t flags, clear_op op)
+{
+    int error = keep(io, b->begin, b->inner);
+
+    if (error == 0)
+        error = keep(io, b->inner_end, b->end);
+    if (error == 0)
+        error = clear_pieces(io, b->inner_end - b->inner, b->inner, flags, op);
+    return error;
+}
+
 /* Zero or trim, either of which leaves holes where there were holes if `sparse`; else it goes to
- * the backend in one piece. */
+ * the backend in one piece. The outer blocks, needed in part, come last. */
 static int clear_range(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
                        bool sparse, clear_op op)
 {
-    struct disk *d = io->disk;
+    struct change c;
+    const struct blocks *b = &c.blocks;
     bool done = false;
     int error = 0;
 
     if (length <= VIEW_TOUCHED_UNIT) {
-        error = begin_change(io, length, offset);
+        error = begin_change(io, &c, length, offset);
         if (error < 0)
             return error;
     } else {
-        gate_enter(io->slot);
-        disk_at(d, POINT_WRITE_ENTERED, offset);
-        tracker_mark(d->tracker, offset, length);
-        disk_at(d, POINT_WRITE_MARKED, offset);
-        if (atomic_load_explicit(&d->newest, memory_order_relaxed)) {
-            error = clear_pieces(io, length, offset, flags, sparse ? op : NULL);
+        enter_change(io, &c, length, offset);
+        mark(io, b);
+        if (atomic_load_explicit(&io->disk->newest, memory_order_relaxed)) {
+            error = keep_long(io, b, flags, sparse ? op : NULL);
             done = sparse;
         }
     }
-    if (error == 0 && !done)
-        error = op(io->handle, length, offset, flags);
-    gate_leave(io->slot);
+    if (error == 0 && !done && b->inner < b->inner_end)
+        error = op(io->handle, b->inner_end - b->inner, b->inner, flags);
+    if (error == 0)
+        error = unaligned_zero_edges(io, b, flags & BACKEND_FUA);
+    end_change(io, &c);
     return error;
 }
 
@@ -357,6 +434,11 @@ int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
 
     if (error < 0 || length == 0)
         return error;
+    if ((flags & BACKEND_FAST) && !is_aligned(io, length, offset)) {
+        struct blocks b = blocks_of(io, length, offset);
+        if (b.inner == b.inner_end)
+            return -ENOTSUP; /* it would be written */
+    }
     /* A fast zero that is refused must have changed nothing: it goes in one piece. */
     return clear_range(io, length, offset, backend_flags,
                        (flags & (BACKEND_MAY_TRIM | BACKEND_FAST)) == BACKEND_MAY_TRIM,
@@ -374,7 +456,10 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
         return error;
     if (!io->info.can_trim)
         return -EINVAL;
-    return clear_range(io, length, offset, flags & BACKEND_FUA, true,
+    struct blocks b = blocks_of(io, length, offset);
+    if (b.inner == b.inner_end)
+        return 0; /* no block is all in it */
+    return clear_range(io, b.inner_end - b.inner, b.inner, flags & BACKEND_FUA, true,
                        io->handle->backend->ops->trim);
 }
 
@@ -393,7 +478,21 @@ int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fl
         return 0;
     if (flags & NODE_NOWAIT)
         return -EAGAIN;
-    return io->handle->backend->ops->cache(io->handle, length, offset);
+    struct blocks b = blocks_of(io, length, offset);
+    return io->handle->backend->ops->cache(io->handle, b.end - b.begin, b.begin);
+}
+
+/* Of all blocks that the range touches, and from that the range. */
+static int unaligned_extents(struct node_io *io, const struct blocks *b, uint32_t flags,
+                             struct extents *extents)
+{
+    struct extents all = EXTENTS_INIT;
+    int error = node_extents(io, b->end - b->begin, b->begin, flags, &all);
+
+    if (error == 0)
+        error = extents_add_part(extents, &all, b->from - b->begin, b->to - b->from);
+    extents_free(&all);
+    return error;
 }
 
 int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
@@ -401,6 +500,11 @@ int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t 
 {
     if (flags & NODE_NOWAIT)
         return -EAGAIN;
+    if (!is_aligned(io, length, offset)) {
+        struct blocks b = blocks_of(io, length, offset);
+        if (!b.whole)
+            return unaligned_extents(io, &b, flags, extents);
+    }
     if (io->node->kind == NODE_VIEW)
         return view_extents(io, length, offset, flags & BACKEND_REQ_ONE, extents);
     return io->handle->backend->ops->extents(io->handle, length, offset, flags & BACKEND_REQ_ONE,

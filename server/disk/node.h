@@ -6,7 +6,9 @@
  *
  * Data operations may be called from any thread, several at once on one node_io. They return 0 or a
  * negative errno, and check nothing that the protocol already demands of the caller: ranges must
- * lie inside the size and be multiples of min_block.
+ * lie inside the size. They need not be multiples of min_block: what the image does not take is
+ * made up for (unaligned.h), which costs reads and copies. TRIM leaves alone what is less than a
+ * block.
  */
 #ifndef SERVER_DISK_NODE_H
 #define SERVER_DISK_NODE_H

@@ -135,29 +135,6 @@ int view_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
 
 /* ---- base:allocation of a view ---- */
 
-/* Append what the disk said about [at, at + n); `base` begins at `from`. */
-static int add_base(struct extents *out, const struct extents *base, uint64_t from, uint64_t at,
-                    uint64_t n)
-{
-    uint64_t start = from;
-
-    for (size_t i = 0; i < base->count && n > 0; i++) {
-        uint64_t end = start + base->list[i].length;
-
-        if (end > at) {
-            uint64_t part = MIN(n, end - at);
-            int error = extents_add(out, part, base->list[i].flags);
-
-            if (error < 0)
-                return error;
-            at += part;
-            n -= part;
-        }
-        start = end;
-    }
-    return 0;
-}
-
 /* The next offset in [at, end) whose map entries may say something, in v or a newer view. */
 static uint64_t next_touched(const struct view *v, uint64_t at, uint64_t end)
 {
@@ -193,7 +170,7 @@ static int add_blocks(struct extents *out, const struct extents *base, uint64_t 
         }
         switch (entry) {
         case BLOCK_NEEDED:
-            error = add_base(out, base, from, r.offset, n);
+            error = extents_add_part(out, base, r.offset - from, n);
             break;
         case BLOCK_KEPT_ZERO:
             error = extents_add(out, n, EXTENT_ZERO);

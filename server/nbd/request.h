@@ -28,7 +28,7 @@ struct request {
 /* What was agreed with the client; requests are judged by it. */
 struct request_rules {
     uint64_t size;      /* of the export, bytes */
-    uint32_t min_block; /* a power of 2 */
+    uint32_t min_block; /* a power of 2; 1 for a client that has not asked for block sizes */
     uint16_t eflags;    /* the transmission flags that it was told */
     bool readonly;      /* WRITE and WRITE_ZEROES are refused; TRIM too unless SEND_TRIM was told */
     bool structured;    /* replies are chunks; always so with: */

@@ -50,3 +50,8 @@ struct block_sizes session_block_sizes(const struct node_info *info)
     b.max -= b.max % b.min;
     return b;
 }
+
+bool session_sizes_are_default(struct block_sizes b)
+{
+    return b.min == 1 && b.pref == 4096 && b.max >= NBD_DEFAULT_MAX_PAYLOAD;
+}

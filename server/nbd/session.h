@@ -33,4 +33,7 @@ struct block_sizes {
 };
 struct block_sizes session_block_sizes(const struct node_info *info);
 
+/* Are they no narrower than what a client assumes that has not been told any? */
+bool session_sizes_are_default(struct block_sizes b);
+
 #endif

@@ -319,7 +319,7 @@ static void test_unlimited_maximum(void)
     struct backend_handle *h = harness_open(b);
     g_free(harness_log_end());
     g_assert_cmpuint(h->min_block, ==, 512);
-    g_assert_cmpuint(h->max_block, ==, 32 << 20);
+    g_assert_cmpuint(h->max_block, ==, 64 << 20);
     harness_close(h);
     harness_free(b);
 }

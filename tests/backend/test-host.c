@@ -149,7 +149,7 @@ static void test_minimal(void)
                    h->rotational || h->has_block_size);
     g_assert_cmpuint(h->min_block, ==, 1);
     g_assert_cmpuint(h->pref_block, ==, 4096);
-    g_assert_cmpuint(h->max_block, ==, 32 << 20);
+    g_assert_cmpuint(h->max_block, ==, 64 << 20);
     g_assert_cmpint(b->ops->pread(h, buf, 4096, 8192), ==, 0);
     g_assert_cmpint(buf[0], ==, 2);
     g_assert_cmpint(b->ops->pwrite(h, buf, 512, 0, 0), ==, -EROFS);

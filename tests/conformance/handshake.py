@@ -183,7 +183,8 @@ def H7(t):
 @line
 def H8(t):
     """INFO_EXPORT (12 bytes) comes before every ACK, INFO_NAME and INFO_DESCRIPTION on request,
-    INFO_BLOCK_SIZE has 14 bytes; none comes twice (the client checks that)."""
+    INFO_BLOCK_SIZE has 14 bytes, and comes unasked where others than the defaults hold; none comes
+    twice (the client checks that)."""
     with t.part("INFO_EXPORT"), t.client() as c:
         for infos in (), (INFO_NAME,), (INFO_BLOCK_SIZE, INFO_DESCRIPTION):
             assert c.info(c.export, infos) == REP_ACK
@@ -199,6 +200,10 @@ def H8(t):
         assert c.info(c.export, (INFO_BLOCK_SIZE,)) == REP_ACK
         t.needs(INFO_BLOCK_SIZE in c.infos, "block-size")
         assert len(c.infos[INFO_BLOCK_SIZE]) == 12
+    with t.part("INFO_BLOCK_SIZE unasked"), t.client("aligned") as c:
+        t.ours()
+        assert c.info(c.export) == REP_ACK
+        assert struct.unpack(">I", c.infos[INFO_BLOCK_SIZE][:4]) == (c.block,)
 
 
 @line

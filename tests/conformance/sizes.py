@@ -18,7 +18,7 @@ def is_power_of_2(n):
 @line
 def Z1(t):
     """Minimum: a power of 2, at most 64 KiB. Preferred: a power of 2, at least 512 and the minimum.
-    Maximum: at least the preferred. Without other reasons 1, 4096 and 32 MiB."""
+    Maximum: at least the preferred. Without other reasons 1, 4096 and at least 32 MiB."""
     for role in "main", "aligned", "odd", "empty", "large":
         with t.part(role), t.client(role) as c:
             minimum, preferred, maximum = sizes(t, c)
@@ -28,7 +28,7 @@ def Z1(t):
             assert minimum == c.block, f"{minimum}, but it is {c.block}"
     with t.part("defaults"), t.client() as c:
         t.ours()
-        assert sizes(t, c) == (1, 4096, MAX_PAYLOAD)
+        assert sizes(t, c) == (1, 4096, OUR_MAX_PAYLOAD)
 
 
 @line

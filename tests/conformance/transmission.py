@@ -141,8 +141,8 @@ def outside(size):
 @line
 def X6(t):
     """Past the end READ, TRIM, CACHE and BLOCK_STATUS get EINVAL, WRITE and WRITE_ZEROES ENOSPC.
-    What is not aligned to the minimum block gets EINVAL. WRITE, WRITE_ZEROES and TRIM on a
-    read-only export get EPERM, and a payload is drained."""
+    What is not aligned to the minimum block gets EINVAL, where the client has asked for that.
+    WRITE, WRITE_ZEROES and TRIM on a read-only export get EPERM, and a payload is drained."""
     for command in READ, TRIM, CACHE, BLOCK_STATUS, WRITE, WRITE_ZEROES:
         wanted = ENOSPC if command in (WRITE, WRITE_ZEROES) else EINVAL
         modes = MODES if command != BLOCK_STATUS else (STRUCTURED, EXTENDED)
@@ -159,6 +159,12 @@ def X6(t):
                 for offset, length in ((512, block), (0, 512), (1, block), (block, block + 1)):
                     c.fails(command, offset, length, wanted=EINVAL)
                 c.works(command, block, block)
+        with t.part(f"{NAMES[command]} misaligned, not having asked"):
+            t.ours()
+            with t.ready("aligned", contexts=contexts_of(STRUCTURED), infos=()) as c:
+                offered(t, c, command)
+                for offset, length in ((512, c.block), (0, 512), (1, c.block), (c.block, 5000)):
+                    c.works(command, offset, length)
     for command in WRITING:
         for part in t.modes(f"{NAMES[command]} on read-only"):
             with part as mode, t.ready("readonly", mode) as c:
@@ -289,7 +295,7 @@ def X12(t):
         for part in t.modes(NAMES[command]):
             with part as mode, t.writable(mode, role="large") as c:
                 offered(t, c, command)
-                for length in MAX_PAYLOAD + 4096, 0xFFFFF000:
+                for length in OUR_MAX_PAYLOAD + 4096, 0xFFFFF000:
                     c.fails(command, 4096, length, wanted=(0, EINVAL, EOVERFLOW))
 
 

@@ -143,7 +143,7 @@ def line_21_ranges_and_commands_that_are_none():
                     size = c.size
                     for offset, length in ((size, 512), (size - 512, 1024), (1 << 63, 512),
                                            (2**64 - 512, 512), (2**64 - 1, 2), (2**64 - 1, 1),
-                                           (0, 32 * MIB + size), (size + MIB, 1 << 16)):
+                                           (0, 64 * MIB + size), (size + MIB, 1 << 16)):
                         for type in READ, TRIM, CACHE, WRITE_ZEROES:
                             error = c.do(type, offset, length)
                             assert error in (EINVAL, ENOSPC, EOVERFLOW), (type, offset, error)
@@ -168,7 +168,7 @@ def line_21_ranges_and_commands_that_are_none():
 def line_22_writes_of_4_GiB():
     with Ground() as g:
         def attack():
-            for length in 0xFFFFFFFF, 0x80000000, 128 * MIB, 32 * MIB + 1:
+            for length in 0xFFFFFFFF, 0x80000000, 128 * MIB, 64 * MIB + 1:
                 for some in 0, 1000, 3 * MIB:
                     with g.user() as c:
                         push_all(c.socket, raw_request(WRITE, 0, length) + bytes(some))
@@ -179,15 +179,15 @@ def line_22_writes_of_4_GiB():
 
 
 @test
-def line_22_32_MIB_are_no_attack_and_take_no_memory_until_they_come():
-    with Ground("--disk", "sink", "null", "64M") as g:
+def line_22_64_MIB_are_no_attack_and_take_no_memory_until_they_come():
+    with Ground("--disk", "sink", "null", "128M") as g:
         def attack():
             with g.user("sink") as c:
-                assert c.do(WRITE, 0, 32 * MIB) == 0
+                assert c.do(WRITE, 0, 64 * MIB) == 0
             calm = g.calm()
             clients = [g.user("sink") for _ in range(50)]
             for c in clients:
-                c.send(raw_request(WRITE, 0, 32 * MIB) + bytes(4096))
+                c.send(raw_request(WRITE, 0, 64 * MIB) + bytes(4096))
             g.newcomer()
             g.check_peak(calm, 50 * 256 * KIB)
             for c in clients:

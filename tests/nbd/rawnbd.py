@@ -53,7 +53,8 @@ EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP, ESHUTDOWN = (
     1, 5, 12, 22, 28, 75, 95, 108)
 ERRORS = (EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP, ESHUTDOWN)
 
-MAX_PAYLOAD = 32 << 20
+MAX_PAYLOAD = 32 << 20  # what every server takes
+OUR_MAX_PAYLOAD = 64 << 20
 SOON = 60  # seconds
 
 
@@ -328,7 +329,7 @@ class Client:
         assert cookie in self._asked, f"nobody asked with cookie {cookie}"
         if self.is_extended:
             assert offset == self._asked[cookie][1], f"the request's offset is not {offset}"
-            assert length <= MAX_PAYLOAD + 8, length
+            assert length <= OUR_MAX_PAYLOAD + 8, length
         payload = self.receive(length)
         reply = Reply(cookie, flags=flags, type=type)
         assert flags in (0, DONE)

@@ -13,7 +13,7 @@ ALLOCATION, B0, B1 = "base:allocation", "qemu:dirty-bitmap:b0", "qemu:dirty-bitm
 
 
 @contextlib.contextmanager
-def serve(*args, bitmaps=(), contexts=(ALLOCATION,)):
+def serve(*args, bitmaps=(), contexts=(ALLOCATION,), infos=(INFO_BLOCK_SIZE,)):
     """bitmaps: (name, granularity) pairs."""
     with Server(*args) as s, Client(s.socket) as c:
         if bitmaps:
@@ -22,7 +22,7 @@ def serve(*args, bitmaps=(), contexts=(ALLOCATION,)):
                 q.cmd("block-dirty-bitmap-add", node="disk0", name=name, granularity=granularity)
         c.structured()
         c.set_contexts("", *contexts)
-        yield s, c.go()
+        yield s, c.go("", infos)
 
 
 @test
@@ -96,6 +96,47 @@ def B3_lengths_are_multiples_of_the_minimum_block():
         assert c.map(B0, 0, 16384) == [(4096, 0), (4096, 1), (8192, 0)]
         status = c.block_status(0, 128 << 10, REQ_ONE)
         assert all(e[0][0] % 4096 == 0 for e in status.values())
+
+
+BLOCKS = ("eval", "get_size=echo 1048576", "pread=head -c $3 /dev/zero", "can_write=exit 0",
+          "pwrite=cat >/dev/null", "block_size=echo 4096 4096 1048576")
+
+
+def merge_of_smaller_blocks(s):
+    """b0 of the disk with blocks of 4 KiB gets bits of 512 bytes from a disk without."""
+    q = s.qmp()
+    q.cmd("block-dirty-bitmap-add", node="small", name="b", granularity=512)
+    with Client(s.socket) as c:
+        c.go("small")
+        for sector in 11, 24, 25, 47:  # the middle, the first two, the last of a block
+            c.write(512 * sector, bytes(512))
+    q.cmd("block-dirty-bitmap-merge", node="disk0", target="b0",
+          bitmaps=[{"node": "small", "name": "b"}])
+
+
+@test
+def B3_a_block_that_is_dirty_in_part_is_dirty():
+    """To call it clean would lose it from a backup."""
+    block = 4096
+    with serve("--disk", "disk0", *BLOCKS, "--disk", "small", "memory", "1M",
+               bitmaps=(("b0", 512),), contexts=(B0,)) as (s, c):
+        merge_of_smaller_blocks(s)
+        assert c.map(B0, 0, 8 * block) == [(block, 0), (block, 1), (block, 0), (block, 1),
+                                           (block, 0), (block, 1), (2 * block, 0)]
+        for i in range(8):
+            dirty = int(i in (1, 3, 5))
+            assert c.block_status(i * block, block)[B0] == [(block, dirty)]
+            (n, flags), = c.block_status(i * block, 8 * block, REQ_ONE)[B0]
+            assert flags == dirty and n % block == 0
+
+
+@test
+def B3_a_client_that_knows_no_blocks_is_told_the_bits():
+    with serve("--disk", "disk0", *BLOCKS, "--disk", "small", "memory", "1M",
+               bitmaps=(("b0", 512),), contexts=(B0,), infos=()) as (s, c):
+        merge_of_smaller_blocks(s)
+        assert c.map(B0, 0, 8192) == [(5632, 0), (512, 1), (2048, 0)]
+        assert c.block_status(100, 6000, REQ_ONE)[B0] == [(5532, 0)]
 
 
 @test

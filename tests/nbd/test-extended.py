@@ -29,7 +29,7 @@ def serve(*args, bitmaps=(), contexts=()):
         c.extended()
         if contexts:
             c.set_contexts("", *contexts)
-        yield s, c.go()
+        yield s, c.go("", (INFO_BLOCK_SIZE,))
 
 
 # ---- the handshake ----
@@ -206,7 +206,7 @@ def E3_stray_payloads_are_drained():
 
 @test
 def E3_payloads_beyond_the_maximum_end_the_connection():
-    for command, length in ((WRITE, MAX_PAYLOAD + 1), (WRITE, 1 << 63), (TRIM, 1 << 32),
+    for command, length in ((WRITE, OUR_MAX_PAYLOAD + 1), (WRITE, 1 << 63), (TRIM, 1 << 32),
                             (BLOCK_STATUS, (1 << 64) - 1)):
         with serve(contexts=[ALLOCATION]) as (s, c):
             c.request(command, 0, length, PAYLOAD_LEN)
@@ -215,16 +215,17 @@ def E3_payloads_beyond_the_maximum_end_the_connection():
 
 @test
 def E3_refused_writes_are_drained():
-    with serve("-r", "memory", str(64 << 20)) as (s, c):
-        for length in 1, 65536, 5 << 20, MAX_PAYLOAD:
+    with serve("-r", "memory", "128M") as (s, c):
+        for length in 1, 65536, 5 << 20, MAX_PAYLOAD, OUR_MAX_PAYLOAD:
             assert c.do(WRITE, 0, length) == EPERM
             c.in_step()
 
 
 @test
 def E3_writes_of_all_sizes():
-    with serve("memory", "64M") as (s, c):
-        for length in 1, 512, 65536, 1 << 20, (2 << 20) - 1, 5 << 20, MAX_PAYLOAD:
+    with serve("memory", "128M") as (s, c):
+        for length in (1, 512, 65536, 1 << 20, (2 << 20) - 1, 5 << 20, MAX_PAYLOAD,
+                       OUR_MAX_PAYLOAD):
             data = random.randbytes(length)
             c.write(1000, data)
             assert c.read(1000, length) == data

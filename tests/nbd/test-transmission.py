@@ -22,7 +22,7 @@ def serve(*args, structured=True, contexts=()):
             c.structured()
         if contexts:
             c.set_contexts("", *contexts)
-        yield s, c.go()
+        yield s, c.go("", (INFO_BLOCK_SIZE,))
 
 
 def both(function):
@@ -272,7 +272,7 @@ def X12_large_effect_lengths():
     with serve("memory", "6G") as (s, c):
         for command in TRIM, WRITE_ZEROES, CACHE:
             assert c.do(command, 0, 0xFFFFF000) in (0, EINVAL, EOVERFLOW), command
-            assert c.do(command, 4096, MAX_PAYLOAD + 4096) in (0, EINVAL, EOVERFLOW), command
+            assert c.do(command, 4096, OUR_MAX_PAYLOAD + 4096) in (0, EINVAL, EOVERFLOW), command
         c.in_step()
 
 

@@ -70,6 +70,11 @@ static void view_broken(void *opaque, const char *view, const char *disk, const 
 
 struct rig *rig_new(uint64_t size, uint64_t scratch_limit)
 {
+    return rig_new_blocks(size, scratch_limit, 1);
+}
+
+struct rig *rig_new_blocks(uint64_t size, uint64_t scratch_limit, uint32_t min_block)
+{
     struct rig *r = g_new0(struct rig, 1);
     struct disk_events events = {.view_broken = view_broken, .opaque = r};
     GError *error = NULL;
@@ -78,6 +83,7 @@ struct rig *rig_new(uint64_t size, uint64_t scratch_limit)
     pthread_cond_init(&r->park.changed, NULL);
     r->pool = scratch_pool_new(g_get_tmp_dir(), scratch_limit, NULL, NULL);
     r->backend = fake_backend_new(size);
+    fake_backend_set_min_block(r->backend, min_block);
     r->disk = disk_new("vda", r->backend, false, r->pool, &events, &error);
     g_assert_no_error(error);
     r->hooks = (struct disk_hooks){.at = at_point, .opaque = r};

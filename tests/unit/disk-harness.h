@@ -38,6 +38,8 @@ struct rig {
 
 /* A disk of `size` bytes; the most its views may keep together, 0: no limit. */
 struct rig *rig_new(uint64_t size, uint64_t scratch_limit);
+/* The same, of an image that takes whole blocks only. */
+struct rig *rig_new_blocks(uint64_t size, uint64_t scratch_limit, uint32_t min_block);
 /* Deletes all views first; checks that scratch is empty then. */
 void rig_free(struct rig *r);
 

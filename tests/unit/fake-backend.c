@@ -21,6 +21,7 @@ struct fake_backend {
     uint32_t hole_flags;
     uint64_t most_extents;
     atomic_uint calls[FAKE_RESIZE + 1];
+    atomic_uint fua_calls;
     _Atomic uint64_t bytes_read;
     atomic_uint flags;
     bool no_extents;
@@ -41,7 +42,8 @@ static int begin(struct backend_handle *h, enum fake_call call, uint64_t offset,
     pthread_mutex_unlock(&f->lock);
     /* What backend.h promises a backend. */
     g_assert(call == FAKE_RESIZE || (offset <= size && length <= size - offset));
-    g_assert(offset % f->min_block == 0 && length % f->min_block == 0);
+    g_assert(offset % f->min_block == 0);
+    g_assert(length % f->min_block == 0 || offset + length == size);
     atomic_fetch_add(&f->calls[call], 1);
     return f->hook ? f->hook(f->opaque, call, offset, length) : 0;
 }
@@ -127,6 +129,7 @@ static int fake_pwrite(struct backend_handle *h, const void *buf, uint32_t lengt
     int error = begin(h, FAKE_WRITE, offset, length);
 
     atomic_store(&fake(h)->flags, flags);
+    atomic_fetch_add(&fake(h)->fua_calls, (flags & BACKEND_FUA) != 0);
     if (error == 0)
         change(fake(h), buf, length, offset, true);
     return error;
@@ -137,6 +140,7 @@ static int fake_zero(struct backend_handle *h, uint64_t length, uint64_t offset,
     int error = begin(h, FAKE_ZERO, offset, length);
 
     atomic_store(&fake(h)->flags, flags);
+    atomic_fetch_add(&fake(h)->fua_calls, (flags & BACKEND_FUA) != 0);
     if (error == 0)
         change(fake(h), NULL, length, offset, !(flags & BACKEND_MAY_TRIM));
     return error;
@@ -296,6 +300,11 @@ uint32_t fake_backend_last_flags(struct backend *b)
 void fake_backend_set_no_extents(struct backend *b)
 {
     ((struct fake_backend *)b)->no_extents = true;
+}
+
+unsigned fake_backend_fua_calls(struct backend *b)
+{
+    return atomic_load(&((struct fake_backend *)b)->fua_calls);
 }
 
 uint64_t fake_backend_bytes_read(struct backend *b)

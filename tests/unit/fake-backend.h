@@ -44,6 +44,7 @@ void fake_backend_set_most_extents(struct backend *b, uint64_t length);
 void fake_backend_peek(struct backend *b, void *buf, uint64_t length, uint64_t offset);
 /* How often a call was made; bytes that were read. */
 unsigned fake_backend_calls(struct backend *b, enum fake_call call);
+unsigned fake_backend_fua_calls(struct backend *b); /* writes and zeroes with BACKEND_FUA */
 uint64_t fake_backend_bytes_read(struct backend *b);
 /* The flags of the last write, zero or trim. */
 uint32_t fake_backend_last_flags(struct backend *b);

@@ -3,7 +3,8 @@
  * Guests: threads that write to all disks, each to its own sectors, and log it.
  *
  * Sectors are shared out in runs of random length, mostly so short that guests meet in one block or
- * granule, now and then so long that one request keeps many blocks.
+ * granule, now and then so long that one request keeps many blocks. They are also shared out where
+ * the image takes larger blocks: each guest's bytes are its own even then.
  */
 #include "config.h"
 
@@ -83,19 +84,27 @@ int model_backend_hook(void *opaque, enum fake_call call, uint64_t offset, uint6
 {
     struct model_disk *d = opaque;
 
+    struct guest *g = guest_here;
+
     disturb();
     if (call == FAKE_RESIZE)
         return d->refuse_resize ? -ENOSPC : 0;
     if (call == FAKE_EXTENTS)
         return 0; /* it would not be known any more what was a hole */
-    return fault(d->model, 8) ? -EIO : 0;
+    if (g && g->changed)
+        return 0; /* a request that is done in part is not in the model */
+    if (fault(d->model, 8))
+        return -EIO;
+    if (g)
+        g->changed = call == FAKE_WRITE || call == FAKE_ZERO || call == FAKE_TRIM;
+    return 0;
 }
 
 /* ---- what a guest does ---- */
 
 void guests_settle(struct model_disk *d, struct noise *n)
 {
-    uint64_t unit = MAX(FAKE_SECTOR, d->min_block);
+    uint64_t unit = FAKE_SECTOR;
 
     for (unsigned i = 0; i < GUESTS; i++)
         d->runs[i] = g_array_new(FALSE, FALSE, sizeof(struct run));
@@ -120,12 +129,24 @@ static enum op_kind random_kind(struct noise *n)
                     : OP_TRIM;
 }
 
+/* Only the image's whole blocks of a range, where it has any. */
+static void align_inwards(const struct model_disk *d, struct op *op)
+{
+    uint64_t mask = d->min_block - 1, first = (op->offset + mask) & ~mask,
+             end = (op->offset + op->length) & ~mask;
+
+    if (first < end) {
+        op->offset = first;
+        op->length = (uint32_t)(end - first);
+    }
+}
+
 /* A range inside one of our runs, all of it or a part, aligned or not. False: none in the disk. */
 static bool random_range(struct guest *g, struct model_disk *d, uint64_t size, struct op *op)
 {
     struct noise *n = &g->noise;
     GArray *runs = d->runs[g->index];
-    uint64_t unit = d->min_block > 1 ? d->min_block : noise_once_in(n, 3) ? 1 : FAKE_SECTOR, units;
+    uint64_t unit = noise_once_in(n, 3) ? 1 : FAKE_SECTOR, units;
     struct run r;
 
     if (runs->len == 0)
@@ -144,6 +165,8 @@ static bool random_range(struct guest *g, struct model_disk *d, uint64_t size, s
         op->offset = r.offset;
         op->length = (uint32_t)r.length;
     }
+    if (noise_once_in(n, 2))
+        align_inwards(d, op);
     return true;
 }
 
@@ -168,8 +191,13 @@ static void read_back(struct guest *g, struct model_disk *d, const struct op *op
 {
     char *got = buf + BUFFER_SIZE;
     int error = node_read(g->io[d->index], got, op->length, op->offset, 0);
+    uint64_t from, to, inner, inner_end;
 
-    if (error < 0 || memcmp(got, buf, op->length) != 0)
+    if (!op_reach(op, &from, &to, &inner, &inner_end))
+        return;
+    from = MAX(from, op->offset) - op->offset;
+    to = MIN(to, op->offset + op->length) - op->offset;
+    if (error < 0 || memcmp(got + from, buf + from, to - from) != 0)
         model_fail(g->model, d, op->offset,
                    "disk %u: guest %u does not read at %" PRIu64 " what it wrote: %s", d->index,
                    g->index, op->offset, error < 0 ? g_strerror(-error) : "other data");
@@ -182,20 +210,25 @@ static void one_request(struct guest *g, struct model_disk *d, const struct op *
     struct op *op = &log->ops[begun % LOG_SIZE];
     uint32_t flags = noise_once_in(&g->noise, 8) ? BACKEND_FUA : 0;
     uint32_t nowait = noise_once_in(&g->noise, 4) ? NODE_NOWAIT : 0;
+    uint64_t from, to, inner, inner_end;
 
     *op = *what;
+    op->block = d->min_block;
     op->stamp = (uint64_t)(g->index + 1) << 56 ^ noise_next(&g->noise) >> 16;
     if (op->kind == OP_WRITE)
         op_fill(buf, op);
     else
         memset(buf, 0, op->length);
-    g->marked = false;
+    g->marked = g->changed = false;
     g->log = log;
     atomic_store(&log->begun, begun + 1);
     op->error = submit(g->io[d->index], op, buf, flags | nowait);
     if (nowait && (op->error == -EAGAIN || op->error == NODE_WOULD_BLOCK))
         op->error = submit(g->io[d->index], op, buf, flags);
+    if (!op_reach(op, &from, &to, &inner, &inner_end))
+        atomic_store(&log->entered, begun + 1); /* there was nothing to enter the gate for */
     g->log = NULL;
+    g->changed = false;
     op->marked = g->marked;
     g->failed += op->error < 0;
     if (op->error == 0 && noise_once_in(&g->noise, 8))
@@ -278,18 +311,22 @@ static void replay(struct model_disk *d, const struct op *op)
     struct model_view *newest = d->views->len > 0 ? d->views->pdata[d->views->len - 1] : NULL;
     unsigned shift = d->disk->unit_shift;
 
+    uint64_t from, to, inner, inner_end;
+
+    if (!op_reach(op, &from, &to, &inner, &inner_end))
+        return;
     if (op->error == 0)
         image_apply(d->now, op);
     for (unsigned i = 0; op->marked && i < d->bitmaps->len; i++) {
         struct model_bitmap *b = d->bitmaps->pdata[i];
 
         if (b->recording)
-            model_bitmap_mark(b, op->offset, op->length);
+            model_bitmap_mark(b, from, to - from);
     }
     if (!newest)
         return;
     newest->inexact |= !op->marked;
-    for (uint64_t b = op->offset >> shift; b <= (op->offset + op->length - 1) >> shift; b++)
+    for (uint64_t b = from >> shift; b <= (to - 1) >> shift; b++)
         newest->touched[b] = true;
 }
 

@@ -70,20 +70,48 @@ void op_fill(char *buf, const struct op *op)
     }
 }
 
-/* As the fake backend does it: a sector becomes a hole only as a whole. */
-void image_apply(struct image *i, const struct op *op)
+bool op_reach(const struct op *op, uint64_t *from, uint64_t *to, uint64_t *inner,
+              uint64_t *inner_end)
 {
-    bool written = op->kind != OP_ZERO_HOLE && op->kind != OP_TRIM;
+    uint64_t mask = op->block - 1, end = op->offset + op->length;
 
-    if (op->kind == OP_WRITE)
-        op_fill(i->data + op->offset, op);
-    else
-        memset(i->data + op->offset, 0, op->length);
-    for (uint64_t at = op->offset, left = op->length, n; left > 0; at += n, left -= n) {
-        n = MIN(left, FAKE_SECTOR - at % FAKE_SECTOR);
+    *from = op->offset & ~mask;
+    *to = (end + mask) & ~mask;
+    *inner = (op->offset + mask) & ~mask;
+    *inner_end = MAX(*inner, end & ~mask);
+    if (op->kind != OP_TRIM)
+        return true;
+    *from = *inner; /* only what is whole */
+    *to = *inner_end;
+    return *from < *to;
+}
+
+/* As the fake backend does it: a sector becomes a hole only as a whole. */
+static void note_written(struct image *i, uint64_t at, uint64_t end, bool written)
+{
+    for (uint64_t n; at < end; at += n) {
+        n = MIN(end - at, FAKE_SECTOR - at % FAKE_SECTOR);
         if (written || n == FAKE_SECTOR)
             i->written[at / FAKE_SECTOR] = written;
     }
+}
+
+void image_apply(struct image *i, const struct op *op)
+{
+    bool written = op->kind != OP_ZERO_HOLE && op->kind != OP_TRIM;
+    uint64_t from, to, inner, inner_end;
+
+    if (!op_reach(op, &from, &to, &inner, &inner_end))
+        return;
+    if (op->kind == OP_WRITE)
+        op_fill(i->data + op->offset, op);
+    else if (op->kind == OP_TRIM)
+        memset(i->data + from, 0, to - from);
+    else
+        memset(i->data + op->offset, 0, op->length);
+    note_written(i, from, inner, true);
+    note_written(i, inner, inner_end, written);
+    note_written(i, inner_end, to, true);
 }
 
 void image_grow(struct image *i, uint64_t size)

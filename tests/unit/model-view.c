@@ -196,10 +196,10 @@ void model_view_check(struct model_view *v)
 
 /* ---- readers ---- */
 
-/* A range to read, in units of what the disk wants. */
+/* A range to read, in units of what the disk takes, or not. */
 static void random_piece(struct noise *n, struct model_view *v, uint64_t *offset, uint64_t *length)
 {
-    uint64_t unit = v->disk->min_block, size = v->image->size;
+    uint64_t unit = noise_once_in(n, 2) ? 1 : v->disk->min_block, size = v->image->size;
 
     *offset = noise_below(n, (size + unit - 1) / unit) * unit;
     *length = (1 + noise_below(n, PIECE / unit)) * unit;
@@ -245,7 +245,7 @@ static void read_view(struct noise *n, struct model_view *v, char *buf)
         }
         random_piece(n, v, &offset, &length);
         if (noise_once_in(n, 3)) {
-            offset -= offset % MAX(FAKE_SECTOR, v->disk->min_block);
+            offset -= offset % FAKE_SECTOR;
             good = check_extents(v, io, offset, MIN(offset + length, v->image->size), NULL);
         } else {
             good = check_bytes(v, io, buf, offset, length);

@@ -59,6 +59,7 @@ struct op {
     uint32_t length;
     uint64_t offset;
     uint64_t stamp; /* makes what OP_WRITE writes unlike any other */
+    uint32_t block; /* what the image takes: blocks of so many bytes */
     bool marked;    /* bits were set (it got that far) */
     int error;
 };
@@ -78,6 +79,11 @@ void image_grow(struct image *i, uint64_t size);
 /* Is [offset, offset + length), cut to the image, all zero? all hole? */
 bool image_is_zero(const struct image *i, uint64_t offset, uint64_t length);
 bool image_is_hole(const struct image *i, uint64_t offset, uint64_t length);
+
+/* What becomes of the image where it takes whole blocks only: [from, to) is changed by it, in whole
+ * blocks; of them *inner to *inner_end without being read and written back. False: none is. */
+bool op_reach(const struct op *op, uint64_t *from, uint64_t *to, uint64_t *inner,
+              uint64_t *inner_end);
 
 /* What OP_WRITE puts at `offset`. */
 void op_fill(char *buf, const struct op *op);
@@ -183,8 +189,9 @@ struct guest {
     uint64_t done, failed;
     struct node_io *io[8];
 
-    struct op_log *log; /* of the request under way, for the hook */
+    struct op_log *log; /* of the request under way, for the hooks */
     bool marked;
+    bool changed; /* the image, in part at least: from here on nothing is made to fail */
 };
 
 /* Share out all sectors of a disk. */

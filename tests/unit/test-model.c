@@ -26,7 +26,8 @@
 #endif
 #define LONG_TIMES 50u
 
-/* Sizes that fit no unit, units from one byte up, two disks of one size for merges between them. */
+/* Sizes that fit no unit, units from one byte up (which guests do not keep to), two disks of one
+ * size for merges between them. */
 static const struct {
     uint64_t size, room;
     uint32_t min_block;

@@ -613,8 +613,8 @@ static void test_refused_writes(void)
 {
     struct rig r;
     static const uint32_t sizes[] = {1,       4096, 65536, IN_PLACE_PAYLOAD, IN_PLACE_PAYLOAD + 1,
-                                     32 << 20};
-    g_autofree uint8_t *data = g_malloc0(32 << 20);
+                                     NBD_MAX_PAYLOAD};
+    g_autofree uint8_t *data = g_malloc0(NBD_MAX_PAYLOAD);
 
     rig_begin(&r, NULL);
     struct client c = rig_go(&r, true);

@@ -42,6 +42,7 @@ static void rig_begin(struct rig *r)
     r->handle.fd = r->fd;
     r->disk.node.kind = NODE_DISK;
     r->io = (struct node_io){.node = &r->disk.node, .disk = &r->disk, .handle = &r->handle};
+    r->io.info.min_block = 1;
 }
 
 static int read_now(struct rig *r, unsigned block)
