@@ -62,6 +62,7 @@ tests_plugins_src_v2_la_LDFLAGS = $(test_plugin_ldflags)
 backend_tests = \
 	tests/backend/test-emulation \
 	tests/backend/test-file \
+	tests/backend/test-file-device \
 	tests/backend/test-file-faults \
 	tests/backend/test-fua \
 	tests/backend/test-functions \
@@ -96,6 +97,11 @@ tests_backend_test_host_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_threads_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_threads_LDADD = $(backend_test_ldadd)
 tests_backend_test_threads_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_file_SOURCES = tests/backend/test-file.c tests/backend/file-disk.h
+tests_backend_test_file_device_SOURCES = tests/backend/test-file-device.c tests/backend/file-disk.h
+tests_backend_test_file_device_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_file_device_LDADD = $(backend_test_ldadd)
+tests_backend_test_file_device_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_file_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_file_LDADD = $(backend_test_ldadd)
 tests_backend_test_file_DEPENDENCIES = $(backend_test_dependencies)
