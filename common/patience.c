@@ -66,7 +66,8 @@ bool patience_is_over(const struct patience *p)
 
 bool patience_wait(struct patience *p, int64_t until)
 {
-    struct timespec t = {.tv_sec = until / G_USEC_PER_SEC, .tv_nsec = until % G_USEC_PER_SEC * 1000};
+    struct timespec t = {.tv_sec = until / G_USEC_PER_SEC,
+                         .tv_nsec = until % G_USEC_PER_SEC * 1000};
 
     if (patience_is_over(p))
         return false;

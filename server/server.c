@@ -50,14 +50,16 @@ struct server *server_new(const struct server_options *options)
     return s;
 }
 
-void server_free(struct server *s)
+bool server_free(struct server *s)
 {
+    bool ended = true;
+
     /* Events and exports on their way out are idle callbacks: let them come first. */
     while (g_main_context_iteration(NULL, FALSE))
         ;
     server_free_exports(s);
     for (unsigned i = s->disks->len; i-- > 0;)
-        disk_free(s->disks->pdata[i]);
+        ended = disk_free(s->disks->pdata[i]) && ended;
     g_ptr_array_unref(s->disks);
     scratch_pool_free(s->scratch);
     g_array_unref(s->sinks);
@@ -65,6 +67,7 @@ void server_free(struct server *s)
     pthread_mutex_destroy(&s->lock);
     g_free((char *)s->options.scratch_dir);
     g_free(s);
+    return ended;
 }
 
 const struct server_options *server_options(const struct server *s)

@@ -33,7 +33,8 @@ struct server_options {
 
 struct server *server_new(const struct server_options *options);
 /* All listeners are gone and all connections ended. */
-void server_free(struct server *s);
+/* False: a thread hangs in a plugin for good, and uses what it was configured with. */
+bool server_free(struct server *s);
 const struct server_options *server_options(const struct server *s);
 struct scratch_pool *server_scratch_pool(struct server *s);
 

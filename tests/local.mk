@@ -123,6 +123,7 @@ tsan_tests = \
 	tests/control/test-qmp-nodes.py \
 	tests/model/test-model.py \
 	tests/nbd/test-exports.py \
+	tests/nbd/test-open.py \
 	tests/tls/test-tls-transfer.py \
 	tests/unit/test-nbd-connection \
 	tests/unit/test-nbd-listener \

@@ -76,7 +76,7 @@ struct backend_ops {
 
 struct backend {
     const struct backend_ops *ops;
-    const char *driver;   /* plugin's name: QMP's `plugin` */
+    const char *driver; /* plugin's name: QMP's `plugin` */
     /* It has asked who a client is while it opened a handle, or turned one away: a client that it
      * opens no handle for may have been refused. */
     atomic_bool judges_clients;

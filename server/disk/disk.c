@@ -45,12 +45,12 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
     return d;
 }
 
-void disk_free(struct disk *d)
+bool disk_free(struct disk *d)
 {
     if (!opens_end(&d->opens)) {
         log_error("disk %s: %s: an open has still not come back: the plugin is not ended",
                   d->node.name, d->backend->driver);
-        return;
+        return false;
     }
     while (d->views->len > 0) {
         g_autoptr(GError) error = NULL;
@@ -75,6 +75,7 @@ void disk_free(struct disk *d)
     log_limit_end(&d->write_errors);
     g_free(d->node.name);
     g_free(d);
+    return true;
 }
 
 struct node *disk_node(struct disk *d)

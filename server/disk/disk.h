@@ -30,7 +30,8 @@ struct disk_events {
 struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
                       struct scratch_pool *scratch, const struct disk_events *events, GError **err);
 /* No node_io is open and no view exported. Views and bitmaps go with it. */
-void disk_free(struct disk *d);
+/* False: a thread is still inside the plugin and uses the disk, which lives on (open-handle.c). */
+bool disk_free(struct disk *d);
 
 struct node *disk_node(struct disk *d);
 const char *disk_name(const struct disk *d);

@@ -125,8 +125,6 @@ static struct export *find_export(struct haggling *h, struct text name)
     return e;
 }
 
-}
-
 /* Open the export for this client: 0, or what to answer INFO and GO with, and *why. */
 static uint32_t open_export(struct haggling *h, struct export *e, char **why)
 {

@@ -23,7 +23,7 @@ struct meta_context {
 
 /* A client's selection. All zero: none. */
 struct meta_contexts {
-    struct export *export; /* a reference: whose contexts they are */
+    struct export *export;     /* a reference: whose contexts they are */
     struct meta_context *list; /* their ids ascend */
     unsigned n;
 };

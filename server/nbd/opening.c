@@ -39,9 +39,11 @@ uint32_t opening_try(struct connection *c, struct export *e, struct agreement ag
         return NBD_REP_ERR_UNKNOWN;
     }
     /* What went wrong is our operator's business, and may name files. */
-    log_error_limited(&export_info(e)->node->open_errors, "export %s: a client is refused: %s", name,
-                      err->message);
-    *why = g_strdup_printf("export \"%s\" is there, but its plugin does not open it for this client;"
-                           " the server's log says why", name);
+    log_error_limited(&export_info(e)->node->open_errors, "export %s: a client is refused: %s",
+                      name, err->message);
+    *why =
+        g_strdup_printf("export \"%s\" is there, but its plugin does not open it for this client;"
+                        " the server's log says why",
+                        name);
     return NBD_REP_ERR_POLICY;
 }

@@ -135,13 +135,12 @@ def H3_wrong_option_magic_ends_the_connection():
 
 @test
 def H3_endless_haggling_ends():
-    with serve() as (s, c):
+    with Server("--handshake-timeout", "1", "memory", "1M") as s, Client(s.socket) as c:
         c.structured()
-        data = c.meta_data("vda", "base:allocation")
+        data = c.meta_data("", "base:allocation")
         try:
-            for _ in range(100000):
+            while True:  # the test's own time is the limit
                 c.option(OPT_SET_META, data)
-            raise AssertionError("100,000 options, and no end")
         except (Closed, BrokenPipeError):
             pass
 

@@ -96,7 +96,7 @@ struct rig *rig_new_blocks(uint64_t size, uint64_t scratch_limit, uint32_t min_b
 void rig_free(struct rig *r)
 {
     node_io_close(r->io);
-    disk_free(r->disk);
+    g_assert_true(disk_free(r->disk));
     g_assert_cmpuint(scratch_pool_used(r->pool), ==, 0);
     scratch_pool_free(r->pool);
     pthread_mutex_destroy(&r->park.lock);
