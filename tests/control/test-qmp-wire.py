@@ -420,6 +420,17 @@ def a_socket_whose_queue_is_full_is_in_use():
 
 
 @test
+def somebody_elses_file_stays():
+    """A server whose socket's file has been replaced by another's does not remove that one."""
+    with tmpdir() as d, contextlib.closing(socket.socket(socket.AF_UNIX)) as other:
+        with Server(*DISK, dir=d) as s:
+            os.rename(s.qmp_path, f"{d}/old")
+            other.bind(s.qmp_path)
+            s.stop()
+            assert os.path.exists(s.qmp_path)
+
+
+@test
 def the_socket_file():
     with tmpdir() as d:
         # a mode of 0600 under any umask
