@@ -401,6 +401,39 @@ def refused_start(path, *words):
 
 
 @test
+def a_socket_whose_queue_is_full_is_in_use():
+    """Its owner is busy and not gone: the file is not taken away from it."""
+    with tmpdir() as d, contextlib.ExitStack() as stack:
+        path = os.path.join(d, "qmp")
+        owner = stack.enter_context(socket.socket(socket.AF_UNIX))
+        owner.bind(path)
+        owner.listen(0)
+        for _ in range(5):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            try:
+                client.connect(path)
+            except BlockingIOError:
+                break
+        else:
+            raise AssertionError("the queue does not get full")
+        before = os.stat(path)
+        refused_start(path, "another process listens on it")
+        assert os.path.samestat(os.stat(path), before)
+
+
+@test
+def somebody_elses_file_stays():
+    """A server whose socket's file has been replaced by another's does not remove that one."""
+    with tmpdir() as d, contextlib.closing(socket.socket(socket.AF_UNIX)) as other:
+        with Server(*DISK, dir=d) as s:
+            os.rename(s.qmp_path, f"{d}/old")
+            other.bind(s.qmp_path)
+            s.stop()
+            assert os.path.exists(s.qmp_path)
+
+
+@test
 def the_socket_file():
     with tmpdir() as d:
         # a mode of 0600 under any umask

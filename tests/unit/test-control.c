@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include "common/error.h"
 #include "server/control/control-private.h"
 #include "server/disk/disk-private.h"
 #include "tests/unit/fake-backend.h"
@@ -336,6 +337,7 @@ static void test_on_its_way_out(void)
     house_begin(&h);
     succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'a','disabled':true}");
     succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'b','disabled':true}");
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'c','disabled':true}");
     g_autofree char *before = everything(&h);
     succeeds(&h, "block-export-add",
              "{'type':'nbd','id':'e','node-name':'vda','name':'e','bitmaps':['a','b']}");
@@ -356,6 +358,9 @@ static void test_on_its_way_out(void)
                 : "Bitmap 'a' is currently in use by another operation and cannot be used",
               "block-dirty-bitmap-remove",
               i ? "{'node':'vda','name':'b'}" : "{'node':'vda','name':'a'}");
+    fails(&h, "Bitmap 'b' is currently in use by another operation and cannot be used",
+          "block-export-add", /* which then uses none of them */
+          "{'type':'nbd','id':'f','node-name':'vda','name':'f','bitmaps':['c','b']}");
     leaver_end(&guest);
     export_unref(found);
     g_assert_cmpint(next_timer(), ==, -1); /* nor is there anything left to be done to it */
@@ -364,22 +369,47 @@ static void test_on_its_way_out(void)
     house_end(&h);
 }
 
-/* An export uses none of its bitmaps where it cannot have all. */
-static void test_busy_bitmaps(void)
+/* nbd-server-start's listener, as text; port 7 is taken. */
+static int start_noted(void *opaque, const char *unix_path, const char *host, const char *port,
+                       int fd, unsigned handshake_max_seconds, unsigned max_connections,
+                       GError **err)
 {
+    if (g_strcmp0(port, "7") == 0)
+        return fail(err, "port 7 is taken");
+    g_string_printf(opaque, "%s %s %s %d %u %u", unix_path ? unix_path : "-", host ? host : "-",
+                    port ? port : "-", fd, handshake_max_seconds, max_connections);
+    return 0;
+}
+
+/* What a listener is begun with: what was asked for, and QEMU's defaults; and that it was not. */
+static void test_listener(void)
+{
+    static const struct {
+        const char *arguments, *noted;
+    } rows[] = {
+        {"{'addr':{'type':'unix','data':{'path':'/s'}}}", "/s - - -1 10 100"},
+        {"{'addr':{'type':'inet','data':{'host':'','port':'0'}},'max-connections':0}",
+         "- - 0 -1 10 0"},
+        {"{'addr':{'type':'inet','data':{'host':'h','port':'1'}},'handshake-max-seconds':0}",
+         "- h 1 -1 0 100"},
+        {"{'addr':{'type':'fd','data':{'str':'9'}},'handshake-max-seconds':4294967295,"
+         "'max-connections':4294967295}",
+         "- - - 9 4294967295 4294967295"},
+    };
+    g_autoptr(GString) noted = g_string_new(NULL);
     struct house h;
 
     house_begin(&h);
-    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'a','disabled':true}");
-    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'b','disabled':true}");
-    succeeds(&h, "block-export-add",
-             "{'type':'nbd','id':'e','node-name':'vda','name':'e','bitmaps':['b']}");
-    g_autofree char *before = everything(&h);
-    fails(&h, "Bitmap 'b' is currently in use by another operation and cannot be used",
-          "block-export-add",
-          "{'type':'nbd','id':'f','node-name':'vda','name':'f','bitmaps':['a','b']}");
-    g_autofree char *after = everything(&h);
-    g_assert_cmpstr(after, ==, before);
+    h.control.nbd.start = start_noted;
+    h.control.nbd.opaque = noted;
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        succeeds(&h, "nbd-server-start", rows[i].arguments);
+        g_assert_cmpstr(noted->str, ==, rows[i].noted);
+    }
+    fails(&h, "port 7 is taken", "nbd-server-start",
+          "{'addr':{'type':'inet','data':{'host':'','port':'7'}}}");
+    fails(&h, "Parameter 'max-connections' expects uint32_t", "nbd-server-start",
+          "{'addr':{'type':'unix','data':{'path':'/s'}},'max-connections':4294967296}");
     house_end(&h);
 }
 
@@ -460,8 +490,8 @@ int main(int argc, char **argv)
     g_test_add_func("/control/not-hung-up", test_not_hung_up);
     g_test_add_func("/control/shrink", test_shrink);
     g_test_add_func("/control/on-its-way-out", test_on_its_way_out);
-    g_test_add_func("/control/busy-bitmaps", test_busy_bitmaps);
     g_test_add_func("/control/names-of-disks", test_names_of_disks);
     g_test_add_func("/control/sinks", test_sinks);
+    g_test_add_func("/control/listener", test_listener);
     return g_test_run();
 }
