@@ -7,6 +7,7 @@ unit_tests = \
 	tests/unit/accept \
 	tests/unit/test-bitmap \
 	tests/unit/test-bitmap-schedules \
+	tests/unit/test-dirty-bitmap \
 	tests/unit/test-gate \
 	tests/unit/test-instant \
 	tests/unit/test-keep \
@@ -153,6 +154,7 @@ disk_harness = \
 	tests/unit/fake-backend.c tests/unit/fake-backend.h
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
 tests_unit_test_keep_SOURCES = tests/unit/test-keep.c $(disk_harness)
+tests_unit_test_dirty_bitmap_SOURCES = tests/unit/test-dirty-bitmap.c $(disk_harness)
 tests_unit_test_node_clear_SOURCES = tests/unit/test-node-clear.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
 tests_unit_test_view_status_SOURCES = tests/unit/test-view-status.c $(disk_harness)
