@@ -7,6 +7,7 @@ unit_tests = \
 	tests/unit/accept \
 	tests/unit/test-bitmap \
 	tests/unit/test-bitmap-schedules \
+	tests/unit/test-dirty-bitmap \
 	tests/unit/test-gate \
 	tests/unit/test-instant \
 	tests/unit/test-instant-gates \
@@ -173,6 +174,7 @@ tests_unit_test_control_LDADD = \
 tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
 tests_unit_test_instant_gates_SOURCES = tests/unit/test-instant-gates.c $(disk_harness)
 tests_unit_test_keep_SOURCES = tests/unit/test-keep.c $(disk_harness)
+tests_unit_test_dirty_bitmap_SOURCES = tests/unit/test-dirty-bitmap.c $(disk_harness)
 tests_unit_test_node_clear_SOURCES = tests/unit/test-node-clear.c $(disk_harness)
 tests_unit_test_unaligned_SOURCES = tests/unit/test-unaligned.c $(disk_harness)
 tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)

@@ -84,6 +84,7 @@ static void test_random(void)
         uint64_t start, length, end = MIN(at + 100000, size);
         bool found = bitmap_next_dirty(b, at, end, &start, &length);
 
+        g_assert_true(!found || (start >= at && start + length <= end));
         for (uint64_t p = at; p < (found ? start : end); p++)
             g_assert_false(model[p / 512]);
         if (found) {
@@ -94,6 +95,57 @@ static void test_random(void)
         }
         at = found ? start + length : end;
     }
+    bitmap_unref(b);
+}
+
+/* Ranges that begin and end inside granules and words; the last granule alone in its word. */
+static void test_edges(void)
+{
+    struct bitmap *b = make(64 * 512 + 1, 512);
+    uint64_t start, length;
+
+    bitmap_set(b, 64 * 512, 1);
+    g_assert_true(bitmap_next_dirty(b, 0, UINT64_MAX, &start, &length));
+    g_assert_cmpuint(start, ==, 64 * 512);
+    g_assert_cmpuint(length, ==, 1);
+    g_assert_cmpuint(bitmap_count(b), ==, 512);
+    g_assert_true(bitmap_test(b, 64 * 512));
+    g_assert_false(bitmap_test(b, 64 * 512 + 1)); /* past the end, in the same granule */
+    g_assert_false(bitmap_test(b, UINT64_MAX));
+    g_assert_false(bitmap_next_dirty(b, 0, 64 * 512, &start, &length));
+    bitmap_set(b, 10 * 512, 1);
+    g_assert_false(bitmap_next_dirty(b, 100, 10 * 512, &start, &length));
+    g_assert_true(bitmap_next_dirty(b, 10 * 512 + 100, 10 * 512 + 200, &start, &length));
+    g_assert_cmpuint(start, ==, 10 * 512 + 100);
+    g_assert_cmpuint(length, ==, 100);
+    bitmap_unref(b);
+}
+
+/* One write over several words of each summary is found from above to its end. */
+static void test_long_set(void)
+{
+    const uint64_t top = 4096 * 512; /* a bit of the upper summary */
+    struct bitmap *b = make(200 * top, 512);
+    uint64_t start, length;
+
+    bitmap_set(b, top / 2, 150 * top);
+    for (uint64_t at = top / 2; at < 150 * top; at += 7 * top) {
+        g_assert_true(bitmap_next_dirty(b, at, UINT64_MAX, &start, &length));
+        g_assert_cmpuint(start, ==, at);
+        g_assert_cmpuint(start + length, ==, 150 * top + top / 2);
+    }
+    g_assert_cmpuint(bitmap_count(b), ==, 150 * top);
+    bitmap_unref(b);
+}
+
+static void test_references(void)
+{
+    struct bitmap *b = make(1 * MIB, 512);
+
+    bitmap_ref(b);
+    bitmap_unref(b);
+    bitmap_set(b, 0, 1);
+    g_assert_cmpuint(bitmap_count(b), ==, 512);
     bitmap_unref(b);
 }
 
@@ -221,6 +273,7 @@ static void test_extents(void)
     g_assert_cmpuint(e.total, ==, 160);
     extents_truncate(&e, 155);
     g_assert_cmpuint(e.list[1].length, ==, 5);
+    g_assert_cmpuint(e.total, ==, 155);
     extents_truncate(&e, 150);
     g_assert_cmpuint(e.count, ==, 1);
     extents_clear(&e);
@@ -228,6 +281,8 @@ static void test_extents(void)
         g_assert_cmpint(extents_add(&e, 1, i & 1), ==, 0);
     g_assert_cmpint(extents_add(&e, 1, EXTENTS_MAX & 1), ==, -ENOSPC);
     g_assert_cmpuint(e.total, ==, EXTENTS_MAX);
+    g_assert_cmpint(extents_add(&e, 5, (EXTENTS_MAX - 1) & 1), ==, 0); /* the last one grows */
+    g_assert_cmpuint(e.total, ==, EXTENTS_MAX + 5);
     extents_free(&e);
 }
 
@@ -237,6 +292,9 @@ int main(int argc, char **argv)
     g_test_add_func("/bitmap/exact", test_exact);
     g_test_add_func("/bitmap/all-ranges", test_all_ranges);
     g_test_add_func("/bitmap/random", test_random);
+    g_test_add_func("/bitmap/edges", test_edges);
+    g_test_add_func("/bitmap/long-set", test_long_set);
+    g_test_add_func("/bitmap/references", test_references);
     g_test_add_func("/bitmap/merge-granularities", test_merge_granularities);
     g_test_add_func("/bitmap/sha256", test_sha256);
     g_test_add_func("/bitmap/memory", test_memory);

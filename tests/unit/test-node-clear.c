@@ -19,10 +19,10 @@
 static void test_flags(gconstpointer view)
 {
     static const uint32_t zero_flags[] = {0, FUA, TRIM, FAST, FUA | TRIM, FAST | TRIM, FAST | FUA};
-    const uint64_t lengths[] = {UNIT, 16 * MIB};
-    struct rig *r = rig_new(16 * MIB, 0);
+    const uint64_t lengths[] = {UNIT, 6 * MIB};
+    struct rig *r = rig_new(6 * MIB, 0);
 
-    rig_fill(r, 0, 16 * MIB, 'a');
+    rig_fill(r, 0, 6 * MIB, 'a');
     if (view)
         rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
     rig_fill(r, 0, UNIT, 'b');
@@ -31,13 +31,13 @@ static void test_flags(gconstpointer view)
     g_assert_cmpuint(fake_backend_last_flags(r->backend), ==, FUA);
     for (unsigned l = 0; l < G_N_ELEMENTS(lengths); l++) {
         for (unsigned i = 0; i < G_N_ELEMENTS(zero_flags); i++) {
-            rig_fill(r, 0, 16 * MIB, 'a');
+            rig_fill(r, 0, 6 * MIB, 'a');
             g_assert_cmpint(node_zero(r->io, lengths[l], 0, zero_flags[i]), ==, 0);
             g_assert_cmpuint(fake_backend_last_flags(r->backend), ==, zero_flags[i]);
             g_assert_true(node_is(disk_node(r->disk), 0, lengths[l], 0));
         }
         for (uint32_t flags = 0; flags <= FUA; flags += FUA) {
-            rig_fill(r, 0, 16 * MIB, 'a');
+            rig_fill(r, 0, 6 * MIB, 'a');
             g_assert_cmpint(node_trim(r->io, lengths[l], 0, flags), ==, 0);
             g_assert_cmpuint(fake_backend_last_flags(r->backend), ==, flags);
         }

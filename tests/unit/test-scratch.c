@@ -169,6 +169,7 @@ static void test_write_fails(void)
     g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &limit), ==, 0);
     for (unsigned i = 0; i < SLOTS; i++)
         expect(&r, i, (int)i + 1);
+    g_assert_cmpint(file_size(&r), <=, UNIT); /* a reader does not try again */
     g_assert_cmpint(scratch_take(r.scratch, 1, &slot, why), ==, -EIO);
     g_assert_cmpstr(why, ==, "scratch: a write failed before: File too large");
     scratch_give(r.scratch, 0, SLOTS);
@@ -193,7 +194,9 @@ static void test_large_slots(void)
     g_assert_cmpint(file_size(&r), ==, unit);
     g_assert_cmpint(scratch_read(r.scratch, 0, back, 0, unit), ==, 0);
     g_assert_cmpmem(block, unit, back, unit);
-    scratch_give(r.scratch, 0, 1);
+    g_assert_cmpuint(take(&r, 1), ==, 1); /* nothing was written there */
+    g_assert_cmpint(scratch_read(r.scratch, 1, back, 0, unit), <, 0);
+    scratch_give(r.scratch, 0, 2);
     rig_end(&r);
 }
 
