@@ -391,6 +391,32 @@ static void test_half_close(void)
     rig_end(&r);
 }
 
+/* The only worker learns from a reply that its client has gone: no read is worth doing any more,
+ * but a write that waits for it is done. */
+static void test_hang_up_before_a_queued_write(void)
+{
+    static const struct nbd_options one_worker = {
+        .handshake_timeout = 60, .threads = 1, .mask_handshake = UINT16_MAX};
+    struct rig r;
+    uint8_t data[4096];
+
+    rig_begin(&r, &one_worker);
+    fill(data, sizeof data, 5);
+    fake_never_promise(r.registry, true);
+    fake_hold(r.registry, 4096);
+    struct client c = rig_go(&r, false);
+    client_request(&c, 0, READ, 1, 4096, 4096);
+    fake_wait_held(r.registry, 1);
+    client_request(&c, 0, WRITE, 2, 8192, sizeof data);
+    client_send(&c, data, sizeof data);
+    client_close(&c);
+    fake_release(r.registry, 4096);
+    rig_wait_gone(&r, 1);
+    g_assert_cmpuint(fake_counts(r.registry).writes, ==, 1);
+    g_assert_cmpmem(fake_bytes(r.disk) + 8192, sizeof data, data, sizeof data);
+    rig_end(&r);
+}
+
 /* What was sent before DISC is done, also when the client does not wait for the replies. */
 static void test_disc_finishes_writes(gconstpointer hold)
 {
@@ -612,8 +638,8 @@ static void test_gigantic_write(void)
 static void test_refused_writes(void)
 {
     struct rig r;
-    static const uint32_t sizes[] = {1,       4096, 65536, IN_PLACE_PAYLOAD, IN_PLACE_PAYLOAD + 1,
-                                     NBD_MAX_PAYLOAD};
+    static const uint32_t sizes[] = {
+        1, 4096, 65536, IN_PLACE_PAYLOAD, IN_PLACE_PAYLOAD + 1, NBD_MAX_PAYLOAD};
     g_autofree uint8_t *data = g_malloc0(NBD_MAX_PAYLOAD);
 
     rig_begin(&r, NULL);
@@ -743,6 +769,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/nbd/slow-reader/workers", &yes, test_slow_reader);
     g_test_add_func("/nbd/send-timeout", test_send_timeout);
     g_test_add_func("/nbd/hang-up", test_hang_up);
+    g_test_add_func("/nbd/hang-up-before-a-queued-write", test_hang_up_before_a_queued_write);
     g_test_add_func("/nbd/half-close", test_half_close);
     g_test_add_data_func("/nbd/disc-finishes-writes/here", NULL, test_disc_finishes_writes);
     g_test_add_data_func("/nbd/disc-finishes-writes/worker", &yes, test_disc_finishes_writes);
