@@ -8,6 +8,7 @@
 #include "client/command.h"
 #include "client/error.h"
 #include "client/pki.h"
+#include "common/file-io.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -237,14 +238,14 @@ static int write_file(const struct file *f, GError **err)
     if (fd < 0) {
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", f->path, g_strerror(errno));
     }
-    bool good =
-        write(fd, f->text, length) == (ssize_t)length && fchmod(fd, f->mode) == 0 && fsync(fd) == 0;
-    int error = errno;
-    if (close(fd) < 0 && good) {
+    int error = -pwrite_all(fd, f->text, length, 0);
+    if (error == 0 && (fchmod(fd, f->mode) < 0 || fsync(fd) < 0)) {
         error = errno;
-        good = false;
     }
-    if (good) {
+    if (close(fd) < 0 && error == 0) {
+        error = errno;
+    }
+    if (error == 0) {
         return 0;
     }
     unlink(f->path);

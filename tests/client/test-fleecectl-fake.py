@@ -186,6 +186,15 @@ def not_a_qmp_server():
 
 
 @test
+def a_server_that_says_nothing():
+    with tmpdir() as folder, socket.socket(socket.AF_UNIX) as s:
+        s.bind(f"{folder}/s")
+        s.listen()
+        result = fleecectl("-C", f"{folder}/s", "status", check=False)
+        assert result.returncode == 4 and "no answer" in result.stderr, result
+
+
+@test
 def server_goes_away():
     with FakeQmp({"view-create": None}) as fake:
         line = ctl(fake, "view", "create", "vda", "v0", code=4)

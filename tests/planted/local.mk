@@ -12,7 +12,13 @@ check-planted:
 	@$(AM_TESTS_ENVIRONMENT) $(PYTHON) $(srcdir)/tests/planted/run.py $(PLANTED)
 .PHONY: check-planted
 
-# The whole folder: each part of the product may have a *.faults file of its own.
-EXTRA_DIST += tests/planted
+EXTRA_DIST += \
+	tests/planted/README.md \
+	tests/planted/records.py \
+	tests/planted/run.py \
+	tests/planted/tree.py
+# Each part of the product may have a *.faults file of its own: nobody has to name it here.
+dist-hook:
+	cp -p $(srcdir)/tests/planted/*.faults $(distdir)/tests/planted
 mostlyclean-local:
 	-rm -rf planted-*

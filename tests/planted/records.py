@@ -114,8 +114,8 @@ def load(folder=HERE):
               for fault in parse(path)]
     seen = {}
     for fault in faults:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", fault.name):
-            raise Malformed(f"{fault.where}: a name is small letters, digits and dashes: "
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", fault.name):
+            raise Malformed(f"{fault.where}: a name is letters, digits and dashes: "
                             f"{fault.name!r}")
         if fault.name in seen:
             raise Malformed(f"{fault.where}: {fault.name}: so is the one in {seen[fault.name]}")

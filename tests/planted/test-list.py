@@ -8,6 +8,10 @@ from fleece import SOURCE, tmpdir
 from tap import main, note, test
 
 
+# Fewer would tell little of the tests.
+LEAST = 120
+
+
 @test
 def every_fault_fits_the_code():
     known = records.default_tests(SOURCE)
@@ -21,6 +25,7 @@ def every_fault_fits_the_code():
 def every_folder_of_the_product_has_faults():
     faults = records.load()
     note(f"{len(faults)} planted faults")
+    assert len(faults) >= LEAST
     without = set(records.folders(SOURCE)) - {fault.folder for fault in faults}
     assert not without, without
 

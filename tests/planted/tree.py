@@ -196,8 +196,9 @@ class Tree:
         if code is None:
             problem = f"it took longer than {limit} s"
         elif code < 0:
-            said = re.search(r"^(?:not ok .*|Bail out! )([\w.-]+:\d+:\w+): (.*)", output, re.M)
-            problem = f"{said[1]}: {said[2]}" if said else f"it ended by {signal.Signals(-code).name}"
+            said = re.search(r"^(?:not ok [^-]*- |Bail out! |)\S*ERROR:(\S+): (.*)", output, re.M)
+            problem = f"{os.path.basename(said[1])}: {said[2]}" if said else \
+                f"it ended by {signal.Signals(-code).name}"
         elif not complete or (code > 0 and "not ok" not in results.values()):
             problem = f"it ended with {code} before its last test"
         return Outcome(results, problem, seconds, output)

@@ -119,6 +119,11 @@ def a_failure_half_way_leaves_nothing():
         assert os.listdir(f"{d}/c") == ["bob"] and os.listdir(f"{d}/c/bob") == []
         result = fleecectl("tls", "init", f"{d}/no/such/parent", check=False)
         assert result.returncode == 1 and "No such file" in result.stderr
+        # Where no file may be larger than 2 KiB, a certificate can be written and a key cannot.
+        result = run("sh", "-c", "trap '' XFSZ; ulimit -f 4; exec \"$@\"", "sh", FLEECECTL, "tls",
+                     "init", f"{d}/small", check=False)
+        assert result.returncode == 1 and "File too large" in result.stderr, result
+        assert not os.path.exists(f"{d}/small") or os.listdir(f"{d}/small") == []
 
 
 @test
