@@ -12,12 +12,16 @@
 static int model = THREAD_MODEL, fd = -1;
 static int64_t size = 4096;
 
+static int hour; /* hour=N: nanoseconds; 0: a real one */
+
 static int extras_config(const char *key, const char *value)
 {
     if (!strcmp(key, "model"))
         return nbdkit_parse_int(key, value, &model);
     if (!strcmp(key, "fd"))
         return nbdkit_parse_int(key, value, &fd);
+    if (!strcmp(key, "hour"))
+        return nbdkit_parse_int(key, value, &hour);
     if (!strcmp(key, "shutdown"))
         nbdkit_shutdown();
     return 0;
@@ -70,7 +74,7 @@ static int extras_pwrite(void *handle, const void *buf, uint32_t count, uint64_t
 static int extras_flush(void *handle, uint32_t flags)
 {
     probe_data("flush");
-    if (nbdkit_nanosleep(3600, 0) < 0) {
+    if (nbdkit_nanosleep(hour ? 0 : 3600, (unsigned)hour) < 0) {
         nbdkit_set_error(errno);
         return -1;
     }
