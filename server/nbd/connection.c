@@ -178,7 +178,7 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
     c->session.send_file = node->has_file && stream_can_send_file(&c->stream);
     c->session.rules = (struct request_rules){
         .size = node->size,
-        .min_block = 1, /* for who does not ask: see on_info_go */
+        .min_block = 1, /* for who does not ask: see reply_infos */
         .readonly = node->readonly,
         .structured = agreed.structured,
         .extended = agreed.extended,

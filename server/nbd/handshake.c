@@ -210,6 +210,8 @@ static void reply_infos(struct haggling *h, const struct option_go *go, struct e
     struct block_sizes b = session_block_sizes(node_io_info(s->io));
     if (go->want_block_size || !session_sizes_are_default(b))
         option_reply_info_block_size(h->out, h->option, b.min, b.pref, b.max);
+    if (go->want_block_size) /* it keeps to that; for others the node makes up for it (node.h) */
+        h->c->session.rules.min_block = b.min;
 }
 
 /* The contexts count only where they were set for the export that is used now. */
@@ -250,10 +252,6 @@ static enum next on_info_go(struct haggling *h)
     } else {
         reply_infos(h, &go, e);
         take_contexts(h);
-        /* Who has asked keeps to the minimum; for the others the node makes up for it (node.h). */
-        if (go.want_block_size)
-            h->c->session.rules.min_block =
-                session_block_sizes(node_io_info(h->c->session.io)).min;
         option_done(h);
         next = NEXT_TRANSMISSION;
     }

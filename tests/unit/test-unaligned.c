@@ -27,7 +27,7 @@ static void check_disk(const struct shadow *s)
     g_autofree char *buf = g_malloc(s->size);
 
     fake_backend_peek(s->rig->backend, buf, s->size, 0);
-    for (uint64_t i = 0; i < s->size; i++)
+    for (uint64_t i = 0; memcmp(buf, s->data, s->size) != 0; i++)
         if (buf[i] != s->data[i])
             g_error("byte %" G_GUINT64_FORMAT " is %d, not %d", i, buf[i], s->data[i]);
 }
@@ -110,7 +110,7 @@ static void test_all_ranges(void)
     try_all(6 * 512, 512);
     try_all(6 * BLOCK, BLOCK);
     try_all(5 * BLOCK + 100, BLOCK);
-    try_all(5 * 65536, 65536);
+    try_all(5 * 16384, 16384);
 }
 
 /* Longer than what is cleared in one go, with a view and without. */
