@@ -4,6 +4,8 @@
 it is heard."""
 
 import os
+import select
+import signal
 import subprocess
 import sys
 
@@ -49,12 +51,15 @@ def shutdown_during_a_start_in_the_background():
             os.mkfifo(f"{d}/alive")
             reader = os.open(f"{d}/alive", os.O_RDONLY | os.O_NONBLOCK)
             writer = os.open(f"{d}/alive", os.O_WRONLY)
-            subprocess.run([NBDFLEECE, "-U", f"{d}/sock", *ender(shutdown=where)], check=True,
-                           timeout=SOON, stdin=subprocess.DEVNULL, pass_fds=[writer],
-                           env=sanitizer_env(d))
+            subprocess.run([NBDFLEECE, "-U", f"{d}/sock", "-P", f"{d}/pid",
+                            *ender(shutdown=where)], check=True, timeout=SOON,
+                           stdin=subprocess.DEVNULL, pass_fds=[writer], env=sanitizer_env(d))
             os.close(writer)
-            os.set_blocking(reader, True)
-            assert os.read(reader, 1) == b""  # the last who could write has ended
+            ended = select.select([reader], [], [], SOON / 2)[0]  # who could write is no more
+            if not ended:
+                with open(f"{d}/pid") as f:
+                    os.kill(int(f.read()), signal.SIGKILL)
+            assert ended, "it runs on"
             os.close(reader)
             os.unlink(f"{d}/alive")
         assert sanitizer_reports(d) == ""
