@@ -192,6 +192,21 @@ int node_read_blocks(struct node_io *io, void *buf, uint32_t length, uint64_t of
                                        : view_read(io, buf, length, offset);
 }
 
+static bool has_blocks(const struct node_io *io)
+{
+    return __builtin_expect(io->info.min_block > 1, 0);
+}
+
+/* Where any byte is a block there is nothing to work out. */
+static inline struct blocks blocks_of(const struct node_io *io, uint64_t length, uint64_t offset)
+{
+    uint64_t end = offset + length;
+
+    if (has_blocks(io))
+        return blocks_around(io, length, offset);
+    return (struct blocks){offset, end, offset, end, offset, end, .block = 1, .whole = true};
+}
+
 /* Does the image take the range as it is? Always so where it takes any byte. */
 static bool is_aligned(const struct node_io *io, uint64_t length, uint64_t offset)
 {
@@ -233,11 +248,6 @@ struct change {
     struct blocks blocks;
     struct held_range held; /* where the image takes whole blocks only */
 };
-
-static bool has_blocks(const struct node_io *io)
-{
-    return __builtin_expect(io->info.min_block > 1, 0);
-}
 
 /* Enter the gate; nobody else changes blocks that this change needs in part. */
 static void enter_change(struct node_io *io, struct change *c, uint64_t length, uint64_t offset)
@@ -313,7 +323,8 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
     error = begin_change(io, &c, length, offset);
     if (error < 0)
         return error;
-    error = unaligned_write(io, buf, &c.blocks, flags & BACKEND_FUA);
+    error = c.blocks.whole ? node_write_blocks(io, buf, length, offset, flags & BACKEND_FUA)
+                           : unaligned_write(io, buf, &c.blocks, flags & BACKEND_FUA);
     end_change(io, &c);
     return error;
 }

@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-struct blocks blocks_of(const struct node_io *io, uint64_t length, uint64_t offset)
+struct blocks blocks_around(const struct node_io *io, uint64_t length, uint64_t offset)
 {
     uint64_t mask = io->info.min_block - 1, size = node_size(io->node);
     struct blocks b = {.from = offset, .to = offset + length, .block = io->info.min_block};
@@ -114,8 +114,6 @@ static int write_parts(struct node_io *io, char *buffer, const char *buf, const 
 
 int unaligned_write(struct node_io *io, const void *buf, const struct blocks *b, uint32_t flags)
 {
-    if (b->whole)
-        return node_write_blocks(io, buf, (uint32_t)(b->to - b->from), b->from, flags);
     char *buffer = two_blocks(io, b, "write");
     int error = buffer ? write_parts(io, buffer, buf, b, flags) : -ENOMEM;
     free(buffer);

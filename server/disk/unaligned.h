@@ -26,12 +26,13 @@ struct blocks {
     bool whole;                /* the two are the same: no block is needed in part */
 };
 
-struct blocks blocks_of(const struct node_io *io, uint64_t length, uint64_t offset);
+/* Of an image with min_block > 1. */
+struct blocks blocks_around(const struct node_io *io, uint64_t length, uint64_t offset);
 
 /* Reads b->from to b->to; for a view too. */
 int unaligned_read(struct node_io *io, void *buf, const struct blocks *b);
 
-/* Write b->from to b->to of a disk, also in part of a block; `flags`: BACKEND_FUA. */
+/* Write b->from to b->to of a disk, where that is not whole blocks; `flags`: BACKEND_FUA. */
 int unaligned_write(struct node_io *io, const void *buf, const struct blocks *b, uint32_t flags);
 
 /* Write zeroes from b->from to b->inner and from b->inner_end to b->to, that is, where whole blocks
