@@ -49,13 +49,27 @@ def configs(page):
     return [b for b in blocks(page) if re.search(r"(?m)^\[nbdfleece\]$|^\[disk .*\]$", b)]
 
 
+# The least that is a disk for nbdkit's python plugin.
+SCRIPT = """
+import nbdkit
+API_VERSION = 2
+def open(readonly): return 1
+def get_size(h): return 1048576
+def pread(h, buf, offset, flags): buf[:] = bytes(len(buf))
+"""
+
+
 def prepare(folder, text):
-    """The text with its absolute paths in `folder`, where what it names is made: images, folders."""
+    """The text with its absolute paths in `folder`, where what it names is made: images, scripts,
+    folders."""
     def move(match):
         path = folder + match.group(0)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if path.endswith(".raw") or "/dev/" in path:
             make_image(path)
+        if path.endswith(".py"):
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(SCRIPT)
         return path
     return re.sub(r"(?<![\w.:/>-])/(?:[\w.-]+/)*[\w.-]+", move, text)
 
@@ -81,9 +95,13 @@ def starts(folder, words, page):
         return
     if "--tls-verify-peer" in words and "--tls-certificates" not in words:
         words = ["--tls-certificates", "certs", *words]  # not the machine's own
+    # What is for the shell, as in 5<>disk.raw, is left to one.
+    redirections = [w for w in words if re.match(r"\d<>", w)]
+    words = [w for w in words if w not in redirections]
     with Server(*words, unix=not has_socket(words), control=False, cwd=folder,
-                prefix=("env", f"HOME={folder}")):
-        note(f"{page}: nbdfleece {shlex.join(words)}")
+                prefix=("env", f"HOME={folder}",
+                        "sh", "-c", " ".join(['exec "$@"', *redirections]), "sh")):
+        note(f"{page}: nbdfleece {shlex.join(words + redirections)}")
 
 
 @test
@@ -97,6 +115,9 @@ def every_command_line_of_the_server():
                 images(d)
                 run(FLEECECTL, "tls", "init", f"{d}/certs")
                 words = [w if re.match(r"/run/slow", w) else prepare(d, w) for w in words[1:]]
+                for folder in [w[len("dir="):] for w in words if w.startswith("dir=")]:
+                    os.makedirs(folder)
+                    images(folder)
                 slow = next((w for w in words if w.startswith("socket=")), None)
                 if slow:  # nbdkit's, of the line before: any server does
                     with Server("memory", "1M", control=False) as other:
