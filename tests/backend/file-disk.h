@@ -47,6 +47,14 @@ static inline void assert_pattern(struct disk *d, int c, uint32_t length, uint64
         g_assert_cmpint(buf[i], ==, c);
 }
 
+static inline uint64_t file_size(const char *path)
+{
+    struct stat st;
+
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    return (uint64_t)st.st_size;
+}
+
 static inline uint64_t allocated(const char *path)
 {
     struct stat st;

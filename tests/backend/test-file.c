@@ -184,6 +184,12 @@ static void test_holes(void)
     g_assert_cmpint(d.b->ops->zero(d.h, MIB, 6 * MIB, BACKEND_FAST), ==, 0);
     g_assert_cmpuint(allocated(path), >=, before + MIB);
     assert_pattern(&d, 0, MIB, 6 * MIB);
+
+    /* To the last byte, and not beyond. */
+    write_pattern(&d, 2, MIB, 7 * MIB - 4096, 0);
+    g_assert_cmpint(d.b->ops->zero(d.h, MIB - 4096, 7 * MIB + 4096, 0), ==, 0);
+    assert_pattern(&d, 2, 4096, 7 * MIB - 4096);
+    g_assert_cmpuint(file_size(path), ==, 8 * MIB);
     close_disk(&d);
 }
 
