@@ -55,23 +55,27 @@ static struct client_copy *client_copy_new(const struct backend_client *client)
     return c;
 }
 
+static void close_duplicate(struct client_copy *c)
+{
+    if (c->duplicate >= 0)
+        close(c->duplicate);
+    c->duplicate = -1;
+}
+
 /* The plugin has it open: the client that asked for it lives as long, and so does its socket. */
 static void client_copy_settle(struct client_copy *c, const struct backend_client *client)
 {
     c->client.socket = client->socket;
     c->client.disconnect = client->disconnect;
     c->client.opaque = client->opaque;
-    if (c->duplicate >= 0)
-        close(c->duplicate);
-    c->duplicate = -1;
+    close_duplicate(c);
 }
 
 void client_copy_free(struct client_copy *c)
 {
     if (!c)
         return;
-    if (c->duplicate >= 0)
-        close(c->duplicate);
+    close_duplicate(c);
     g_free((char *)c->client.export_name);
     g_free((char *)c->client.tls_dn);
     g_free((char *)c->client.tls_issuer_dn);
@@ -106,6 +110,7 @@ static void end_late(struct opening *o)
 
     if (o->handle)
         d->backend->ops->close(o->handle);
+    close_duplicate(o->client); /* now: it may be long until somebody comes and joins the thread */
     log_info("disk %s: a client's handle, given up before, %s", d->node.name,
              o->handle ? "has come and was closed" : o->err->message);
     pthread_mutex_lock(&d->opens.lock);

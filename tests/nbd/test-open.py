@@ -88,6 +88,13 @@ def user(s, export="vda"):
     return Client(s.socket).go(export)
 
 
+def sockets(s):
+    """How many the server has open."""
+    folder = f"/proc/{s.pid}/fd"
+    links = [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
+    return sum(link.startswith("socket:") for link in links)
+
+
 def check_works(c, at):
     c.write(at, b"mine")
     assert c.read(at, 4) == b"mine"
@@ -115,6 +122,7 @@ def an_open_that_fails_leaves_the_servers_handle():
 @test
 def an_open_that_hangs_holds_up_one_client_for_half_the_deadline():
     with serve("--handshake-timeout", "4", hangs=[2]) as (s, plugin):
+        before = sockets(s)
         begin = time.monotonic()
         with user(s) as c:
             took = time.monotonic() - begin
@@ -131,6 +139,8 @@ def an_open_that_hangs_holds_up_one_client_for_half_the_deadline():
             # When it comes it is closed, and then clients have their own again.
             wait_until(lambda: plugin.release() or plugin.closed == 1)
             wait_until(lambda: "has come and was closed" in s.log())
+            # What the plugin had of that client's socket is gone, though nobody came since.
+            wait_until(lambda: sockets(s) == before + 1)
             with user(s) as own:
                 assert own.eflags & CAN_MULTI_CONN and plugin.opened == 3
                 assert own.read(0, 4) == b"mine"
