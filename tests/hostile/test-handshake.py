@@ -305,7 +305,8 @@ def line_09_inner_lengths_that_lie():
 def line_10_options_without_end():
     """As many as go through until the deadline; they leave nothing behind. What bounds their bytes
     where there is no deadline: tests/nbd/test-many.py."""
-    with Ground("--handshake-timeout", "1") as g:
+    # Long enough for its neighbours to come in on a busy machine.
+    with Ground("--handshake-timeout", "2") as g:
         def attack():
             for data in (option(OPT_LIST), option(OPT_INFO, Client.go_data("vda")),
                          option(OPT_SET_META, Client.meta_data("vda", "base:allocation")),
@@ -323,8 +324,8 @@ def line_10_options_without_end():
                         except (BrokenPipeError, ConnectionResetError):
                             gone = True
                     took = time.monotonic() - begin
-                    assert took > 0.5, f"dropped after {took:.2f} s of 1"
-                    assert took <= 1 + PATIENCE, f"dropped after {took:.2f} s of 1"
+                    assert took > 1, f"dropped after {took:.2f} s of 2"
+                    assert took <= 2 + PATIENCE, f"dropped after {took:.2f} s of 2"
         g.endure(attack, rounds=2)
 
 
