@@ -250,14 +250,12 @@ static int file_can_extents(void *handle)
 
 static int file_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
 {
-    struct image *im = image_of(handle);
-    int64_t size = image_size(im);
+    const struct image *im = image_of(handle);
 
     *minimum = *preferred = *maximum = 0;
     if (im->direct_fd < 0)
         return 0;
-    /* A tail shorter than a block must be reachable. */
-    *minimum = size >= 0 && size % im->align ? 1 : im->align;
+    *minimum = im->min_block;
     *preferred = im->align < 4096 ? 4096 : im->align;
     *maximum = UINT32_MAX;
     return 0;

@@ -151,6 +151,9 @@ static int open_direct(struct image *im, const struct source *s, const char *nam
         return -1;
     }
     im->align = im->block_device ? im->sector : find_alignment(im->direct_fd);
+    /* A tail shorter than a block must be reachable. */
+    int64_t size = image_size(im);
+    im->min_block = size >= 0 && size % im->align ? 1 : im->align;
     return 0;
 }
 
@@ -159,7 +162,7 @@ int image_open(struct image *im, const struct source *s, const char *name, bool 
 {
     memset(im, 0, sizeof *im);
     im->fd = im->direct_fd = -1;
-    im->align = 1;
+    im->align = im->min_block = 1;
     im->evicts = o->evict && !o->direct;
     pthread_rwlock_init(&im->direct_lock, NULL);
     evict_init(&im->evict);

@@ -35,6 +35,9 @@ struct image {
     int fd;         /* through the page cache */
     int direct_fd;  /* O_DIRECT; -1: not asked for */
     uint32_t align; /* of offsets, lengths and memory for direct_fd; 1 without */
+    /* The smallest range that clients may ask for: `align`, or 1. It stays, whatever becomes of the
+     * size: users of one image must agree on it, or they rewrite each other's neighbours. */
+    uint32_t min_block;
     bool writable;
     bool block_device;
     uint32_t sector; /* block device: its logical sector, bytes */

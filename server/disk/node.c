@@ -50,6 +50,29 @@ static void fill_info(struct node_io *io, bool writable)
     };
 }
 
+static void release_handle(struct node_io *io)
+{
+    if (io->own_handle)
+        io->disk->backend->ops->close(io->handle);
+    io->own_handle = false;
+    client_copy_free(g_steal_pointer(&io->client));
+}
+
+/* All clients of a disk take the same for a block: who rewrites one for some bytes in it would undo
+ * what is written by a client that need not, and so does not hold it against others; and views keep
+ * what the disk's handle has for a block. */
+static int check_blocks(struct node_io *io, GError **err)
+{
+    const struct disk *d = io->disk;
+    uint32_t own = io->handle->min_block, disks = d->handle->min_block;
+
+    if (own == disks)
+        return 0;
+    release_handle(io);
+    return fail(err, "disk %s: %s: a handle has a minimum block of %u bytes, the disk's one of %u",
+                d->node.name, d->backend->driver, own, disks);
+}
+
 /* Which handle. `patience` NULL: wait for the plugin. */
 static int choose_handle(struct node_io *io, const struct backend_client *client,
                          struct patience *patience, int64_t until, GError **err)
@@ -67,6 +90,8 @@ static int choose_handle(struct node_io *io, const struct backend_client *client
     else
         r = d->backend->ops->open(d->backend, d->readonly, client, &io->handle, &error);
     io->own_handle = r == 0;
+    if (r == 0)
+        r = check_blocks(io, &error);
     io->sharing = r < 0;
     if (r == 0)
         return 0;
@@ -79,13 +104,6 @@ static int choose_handle(struct node_io *io, const struct backend_client *client
                       "%s: a client has no handle of its own and shares the server's",
                       error->message);
     return 0;
-}
-
-static void release_handle(struct node_io *io)
-{
-    if (io->own_handle)
-        io->disk->backend->ops->close(io->handle);
-    client_copy_free(io->client);
 }
 
 int node_io_open_within(struct node *node, bool writable, bool discard,

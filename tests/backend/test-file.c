@@ -285,6 +285,23 @@ static void test_direct_tail(void)
     close(fd);
 }
 
+/* All handles of an image have one minimum, also when its size has become a multiple. */
+static void test_direct_minimum_stays(void)
+{
+    g_autofree char *path = harness_file("direct-minimum", 10000, NULL, 0);
+    static const struct backend_client client = {.export_name = "", .socket = -1};
+    struct backend_handle *later;
+
+    if (!has_direct_io(path))
+        return;
+    struct disk d = open_disk("file", path, "direct", "1");
+    g_assert_cmpint(d.b->ops->resize(d.h, 12288, NULL), ==, 0);
+    g_assert_cmpint(d.b->ops->open(d.b, false, &client, &later, NULL), ==, 0);
+    g_assert_cmpuint(later->min_block, ==, 1);
+    d.b->ops->close(later);
+    close_disk(&d);
+}
+
 /* Aligned and unaligned writers on one page: nobody's write is lost (nbdkit's blocksize filter once
  * lost some). */
 struct writer {
@@ -451,6 +468,7 @@ static void add_tests(void)
     g_test_add_func("/file/holes/tmpfs", test_holes_tmpfs);
     g_test_add_func("/file/direct/memory", test_direct);
     g_test_add_func("/file/direct/tail", test_direct_tail);
+    g_test_add_func("/file/direct/minimum-stays", test_direct_minimum_stays);
     g_test_add_func("/file/direct/mixed", test_direct_mixed);
     g_test_add_func("/file/resize", test_resize);
     g_test_add_func("/file/locks/refuse-qemu", test_locks_refuse_qemu);

@@ -279,6 +279,31 @@ static void test_trim_of_a_view(void)
     rig_free(r);
 }
 
+/* Who rewrites blocks and who writes bytes would lose each other's: all clients of a disk have the
+ * disk's blocks, whatever the plugin says of a later handle. */
+static void test_one_minimum_for_all(void)
+{
+    for (unsigned later = 0; later < 2; later++) {
+        uint32_t first = later ? BLOCK : 1, then = later ? 1 : BLOCK;
+        struct rig *r = rig_new_blocks(8 * BLOCK, 0, first);
+        struct node_io *io;
+
+        fake_backend_set_multi_conn(r->backend, true);
+        r->disk->handle->can_multi_conn = true;
+        fake_backend_set_min_block(r->backend, then);
+        g_assert_cmpint(node_io_open(disk_node(r->disk), true, false,
+                                     &(struct backend_client){.socket = -1}, &io, NULL),
+                        ==, 0);
+        g_assert_cmpuint(node_io_info(io)->min_block, ==, first);
+        g_assert_false(node_io_info(io)->can_multi_conn);
+        fake_backend_set_min_block(r->backend, first);
+        g_assert_cmpint(node_write(io, "x", 1, 100, 0), ==, 0);
+        g_assert_true(node_is(disk_node(r->disk), 100, 1, 'x'));
+        node_io_close(io);
+        rig_free(r);
+    }
+}
+
 /* ---- neighbours ---- */
 
 struct neighbour {
@@ -464,6 +489,7 @@ int main(int argc, char **argv)
     g_test_add_func("/unaligned/all-that-is-written-is-dirty", test_all_that_is_written_is_dirty);
     g_test_add_func("/unaligned/a-view-sees-old-data", test_a_view_sees_old_data);
     g_test_add_func("/unaligned/trim-of-a-view", test_trim_of_a_view);
+    g_test_add_func("/unaligned/one-minimum", test_one_minimum_for_all);
     g_test_add_func("/unaligned/a-whole-block-is-not-lost", test_a_whole_block_is_not_lost);
     g_test_add_func("/unaligned/two-in-one-block", test_two_in_one_block);
     g_test_add_func("/unaligned/reads-what-was-under-way", test_reads_what_was_under_way);
