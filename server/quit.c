@@ -129,6 +129,8 @@ static void on_alarm(int number)
     static const char text[] = "nbdfleece: error: told to end, and the start does not come to its "
                                "end: a plugin hangs\n";
 
+    if (!starting) /* a signal met the end of the start */
+        return;
     (void)!write(STDERR_FILENO, text, sizeof text - 1);
     end_at_once();
 }

@@ -270,8 +270,8 @@ struct change {
 /* Enter the gate; nobody else changes blocks that this change needs in part. */
 static void enter_change(struct node_io *io, struct change *c, uint64_t length, uint64_t offset)
 {
-    c->blocks = blocks_of(io, length, offset);
     gate_enter(io->slot);
+    c->blocks = blocks_of(io, length, offset); /* the disk's size stands still in here */
     disk_at(io->disk, POINT_WRITE_ENTERED, offset);
     if (has_blocks(io))
         range_take(&io->disk->changing, &c->held, c->blocks.begin, c->blocks.end, !c->blocks.whole);

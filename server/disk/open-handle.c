@@ -5,7 +5,8 @@
  *
  * Who wants the handle waits as long as his patience lasts. Then the opening is *late*: it belongs
  * to the disk, and the thread closes the handle if it comes after all. While one is late no other
- * is begun, so that clients who come and go do not pile up threads in a plugin that hangs.
+ * is begun: in a plugin that hangs there are as many threads as clients came before the first of
+ * them was late, and no more however many come and go.
  *
  * A thread is joined before its plugin is unloaded, for a plugin may have something to do at a
  * thread's end. At the disk's end there is a time for late ones to come; a disk whose plugin holds
