@@ -36,8 +36,9 @@
 
 static int quit_fd = -1;
 static atomic_llong first_signal; /* nanoseconds of the monotonic clock; 0: there was none */
-static volatile sig_atomic_t starting;
-_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a handler takes no lock");
+static atomic_bool starting;      /* a handler runs in any thread */
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_BOOL_LOCK_FREE == 2,
+               "a handler takes no lock");
 
 /* Files and folders of ours, by what they are: somebody may have put another one in the place. The
  * main thread fills in a slot before it sets `used`; handlers may come at any time. */
@@ -120,7 +121,7 @@ static void on_signal(int number)
         return;
     }
     quit_request();
-    if (starting)
+    if (atomic_load(&starting))
         alarm(START_GRACE);
 }
 
@@ -129,7 +130,7 @@ static void on_alarm(int number)
     static const char text[] = "nbdfleece: error: told to end, and the start does not come to its "
                                "end: a plugin hangs\n";
 
-    if (!starting) /* a signal met the end of the start */
+    if (!atomic_load(&starting)) /* a signal met the end of the start */
         return;
     (void)!write(STDERR_FILENO, text, sizeof text - 1);
     end_at_once();
@@ -137,7 +138,7 @@ static void on_alarm(int number)
 
 void quit_started(void)
 {
-    starting = 0;
+    atomic_store(&starting, false);
     alarm(0);
 }
 
@@ -153,7 +154,7 @@ void quit_install(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
 
-    starting = 1;
+    atomic_store(&starting, true);
     sigemptyset(&action.sa_mask);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         sigaction(signals[i], &action, NULL);

@@ -46,6 +46,7 @@ unit_tests = \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
 	tests/unit/test-nbd-trim \
+	tests/unit/test-quit \
 	tests/unit/test-send-file \
 	tests/unit/test-tls \
 	tests/unit/options \
@@ -133,6 +134,7 @@ tsan_tests = \
 	tests/unit/test-nbd-status \
 	tests/unit/test-nbd-storm \
 	tests/unit/test-nbd-trim \
+	tests/unit/test-quit \
 	tests/unit/test-send-file \
 	tests/unit/log-limit \
 	tests/unit/test-bitmap \
