@@ -153,10 +153,16 @@ class Tree:
 
     def make(self, tests):
         """Build what the test programs need. Raises BuildFailed."""
-        targets = [test for test in tests if not test.endswith(".py")]
-        # Those in Python run the programs; those of the plugin host load our plugins.
+        # Those in Python run the programs; those of the plugin host load our plugins. These come
+        # by themselves: `all` is a make of its own within make, and beside it another goal's rules
+        # would make the same library at the same time.
         if any(test.endswith(".py") or test.startswith("tests/backend/") for test in tests):
-            targets.append("all")
+            self._make(["all"])
+        self._make([test for test in tests if not test.endswith(".py")])
+
+    def _make(self, targets):
+        if not targets:
+            return
         env = {key: value for key, value in os.environ.items()
                if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "srcdir")}
         done = subprocess.run(["make", "-C", self.build, "-s", f"-j{self._jobs}", *targets],
