@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 bin_PROGRAMS += fleecectl
-fleecectl_SOURCES = client/main.c
+fleecectl_SOURCES = client/cli/main.c
 fleecectl_LDADD = $(CLIENT_LIBS)
 CLIENT_LIBS = client/libclient.a common/libcommon.a $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS) \
 	$(GNUTLS_LIBS)
@@ -9,32 +9,32 @@ CLIENT_LIBS = client/libclient.a common/libcommon.a $(LIBNBD_LIBS) $(JSON_LIBS) 
 noinst_LIBRARIES += client/libclient.a
 client_libclient_a_CPPFLAGS = $(AM_CPPFLAGS) $(LIBNBD_CFLAGS)
 client_libclient_a_SOURCES = \
-	client/client.c client/client.h \
-	client/cmd-bitmap.c \
-	client/cmd-map.c \
-	client/cmd-qmp.c \
-	client/cmd-status.c \
-	client/cmd-tls.c \
-	client/cmd-view.c \
-	client/cmd-watch.c \
-	client/command.c client/command.h \
-	client/error.c client/error.h \
-	client/inventory.c client/inventory.h \
-	client/json.c client/json.h \
-	client/map.c client/map.h \
-	client/map-html.c \
-	client/map-text.c \
-	client/nbd-extents.c client/nbd-extents.h \
-	client/options.c client/options.h \
-	client/pki.c client/pki.h \
-	client/qmp.c client/qmp.h \
-	client/qmp-args.c client/qmp-args.h \
-	client/table.c client/table.h \
-	client/terminal.c client/terminal.h
+	client/cli/client.c client/cli/client.h \
+	client/cli/cmd-bitmap.c \
+	client/cli/cmd-map.c \
+	client/cli/cmd-qmp.c \
+	client/cli/cmd-status.c \
+	client/cli/cmd-tls.c \
+	client/cli/cmd-view.c \
+	client/cli/cmd-watch.c \
+	client/cli/command.c client/cli/command.h \
+	client/cli/error.c client/cli/error.h \
+	client/qmp/inventory.c client/qmp/inventory.h \
+	client/qmp/json.c client/qmp/json.h \
+	client/map/map.c client/map/map.h \
+	client/map/map-html.c \
+	client/map/map-text.c \
+	client/map/nbd-extents.c client/map/nbd-extents.h \
+	client/cli/options.c client/cli/options.h \
+	client/tls/pki.c client/tls/pki.h \
+	client/qmp/qmp.c client/qmp/qmp.h \
+	client/qmp/qmp-args.c client/qmp/qmp-args.h \
+	client/cli/table.c client/cli/table.h \
+	client/cli/terminal.c client/cli/terminal.h
 
-tests_unit_test_client_args_LDADD = $(CLIENT_LIBS)
-tests_unit_test_client_json_LDADD = $(CLIENT_LIBS)
-tests_unit_test_client_map_LDADD = $(CLIENT_LIBS)
-tests_unit_test_client_table_LDADD = $(CLIENT_LIBS)
+tests_unit_client_test_args_LDADD = $(CLIENT_LIBS)
+tests_unit_client_test_json_LDADD = $(CLIENT_LIBS)
+tests_unit_client_test_map_LDADD = $(CLIENT_LIBS)
+tests_unit_client_test_table_LDADD = $(CLIENT_LIBS)
 
-EXTRA_DIST += tests/client/fakeqmp.py
+EXTRA_DIST += tests/fleecectl/fakeqmp.py

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 noinst_LIBRARIES += common/libcommon.a
 common_libcommon_a_SOURCES = \
-	common/accept.c common/accept.h \
-	common/bitmap.c common/bitmap.h \
-	common/cursor.c common/cursor.h \
-	common/nbd-protocol.h \
-	common/delay.c common/delay.h \
-	common/error.c common/error.h \
-	common/extents.c common/extents.h \
-	common/file-io.c common/file-io.h \
-	common/json-write.c common/json-write.h \
-	common/log.c common/log.h \
-	common/log-limit.c common/log-limit.h \
-	common/port.c common/port.h \
-	common/patience.c common/patience.h \
-	common/size.c common/size.h
+	common/util/accept.c common/util/accept.h \
+	common/base/bitmap.c common/base/bitmap.h \
+	common/base/cursor.c common/base/cursor.h \
+	common/base/nbd-protocol.h \
+	common/base/nbdkit-abi.h \
+	common/util/delay.c common/util/delay.h \
+	common/util/error.c common/util/error.h \
+	common/base/extents.c common/base/extents.h \
+	common/base/file-io.c common/base/file-io.h \
+	common/json/stream.c common/json/stream.h \
+	common/json/value.c common/json/value.h \
+	common/json/write.c common/json/write.h \
+	common/util/log.c common/util/log.h \
+	common/util/log-limit.c common/util/log-limit.h \
+	common/util/port.c common/util/port.h \
+	common/base/patience.c common/base/patience.h \
+	common/base/size.c common/base/size.h

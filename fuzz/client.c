@@ -8,11 +8,11 @@
  */
 #include "fuzz/fuzz.h"
 
-#include "client/json.h"
-#include "client/map.h"
-#include "client/nbd-extents.h"
-#include "client/qmp-args.h"
-#include "common/json-write.h"
+#include "client/qmp/json.h"
+#include "client/map/map.h"
+#include "client/map/nbd-extents.h"
+#include "client/qmp/qmp-args.h"
+#include "common/json/write.h"
 
 #include <string.h>
 

@@ -7,7 +7,7 @@
  */
 #include "fuzz/fuzz.h"
 
-#include "common/extents.h"
+#include "common/base/extents.h"
 #include "server/nbd/status.h"
 
 #include <glib.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "fuzz/fuzz.h"
 
-#include "common/cursor.h"
-#include "common/log.h"
+#include "common/base/cursor.h"
+#include "common/util/log.h"
 
 #include <glib.h>
 #include <stdio.h>

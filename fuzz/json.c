@@ -6,8 +6,8 @@
  */
 #include "fuzz/fuzz.h"
 
-#include "server/control/json-stream.h"
-#include "server/control/json-value.h"
+#include "common/json/stream.h"
+#include "common/json/value.h"
 
 #include <string.h>
 

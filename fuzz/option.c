@@ -9,7 +9,7 @@
 
 #include "server/nbd/meta.h"
 #include "server/nbd/option.h"
-#include "tests/unit/fake-registry.h"
+#include "tests/rigs/fake-registry.h"
 
 #include <string.h>
 

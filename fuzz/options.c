@@ -7,9 +7,9 @@
  */
 #include "fuzz/fuzz.h"
 
-#include "common/size.h"
-#include "server/backend/nbdkit-abi.h"
-#include "server/options.h"
+#include "common/base/size.h"
+#include "common/base/nbdkit-abi.h"
+#include "server/start/options.h"
 
 #include <errno.h>
 #include <math.h>

@@ -10,10 +10,10 @@
 
 #include "fuzz/fuzz.h"
 
-#include "common/error.h"
+#include "common/util/error.h"
 #include "server/control/control-private.h"
-#include "server/control/json-stream.h"
-#include "server/control/json-value.h"
+#include "common/json/stream.h"
+#include "common/json/value.h"
 
 #include <string.h>
 

@@ -7,8 +7,8 @@
  */
 #include "fuzz/fuzz.h"
 
-#include "common/cursor.h"
-#include "server/nbd/session.h"
+#include "common/base/cursor.h"
+#include "server/nbd/negotiated.h"
 #include "server/nbd/status.h"
 
 #include <string.h>

@@ -10,7 +10,7 @@
 #include "fuzz/fuzz.h"
 
 #include "server/nbd/request.h"
-#include "tests/unit/nbd-rig.h"
+#include "tests/rigs/nbd-rig.h"
 
 #define REQUESTS_MAX 48u
 #define CONTEXTS_MAX 16u

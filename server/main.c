@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "config.h"
 
-#include "common/log.h"
-#include "server/info.h"
-#include "server/options.h"
-#include "server/run.h"
+#include "common/util/log.h"
+#include "server/start/show.h"
+#include "server/start/options.h"
+#include "server/start/run.h"
 
 #include <fcntl.h>
 #include <malloc.h>

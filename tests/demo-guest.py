@@ -44,7 +44,7 @@ def change(uri, image, new_file):
     with open(image, "rb") as f:
         before = f.read()
     debugfs(image, "mkdir new", f"write {new_file} new/photos", *delete_folder(image, "/man"),
-            "rm /common/log.c", f"write {__file__} /common/log.c")
+            "rm /common/util/log.c", f"write {__file__} /common/util/log.c")
     with open(image, "rb") as f:
         after = f.read()
     h = connect(uri)

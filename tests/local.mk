@@ -4,81 +4,81 @@
 # C unit tests: tests/unit/NAME is built from tests/unit/NAME.c and all of our libraries (or fewer:
 # tests_unit_NAME_LDADD).
 unit_tests = \
-	tests/unit/accept \
-	tests/unit/test-bitmap \
-	tests/unit/test-bitmap-schedules \
-	tests/unit/test-dirty-bitmap \
-	tests/unit/test-gate \
-	tests/unit/test-instant \
-	tests/unit/test-instant-gates \
-	tests/unit/test-keep \
-	tests/unit/test-model \
-	tests/unit/test-node-clear \
-	tests/unit/test-node-read \
-	tests/unit/test-scratch \
-	tests/unit/test-scratch-pool \
-	tests/unit/test-schedules \
-	tests/unit/test-size \
-	tests/unit/test-unaligned \
-	tests/unit/test-view \
-	tests/unit/test-view-status \
-	tests/unit/test-view-trim \
-	tests/unit/error \
-	tests/unit/test-control \
-	tests/unit/test-qmp-args \
-	tests/unit/test-qmp-monitor \
-	tests/unit/test-qmp-stream \
-	tests/unit/test-client-args \
-	tests/unit/test-client-json \
-	tests/unit/test-client-map \
-	tests/unit/test-client-table \
-	tests/unit/log \
-	tests/unit/log-limit \
-	tests/unit/test-cursor \
-	tests/unit/test-json-write \
-	tests/unit/test-found-disk \
-	tests/unit/test-found-model \
-	tests/unit/test-found-read-order \
-	tests/unit/test-nbd-connection \
-	tests/unit/test-nbd-listener \
-	tests/unit/test-nbd-parse \
-	tests/unit/test-nbd-poll \
-	tests/unit/test-nbd-status \
-	tests/unit/test-nbd-storm \
-	tests/unit/test-nbd-trim \
-	tests/unit/test-quit \
-	tests/unit/test-send-file \
-	tests/unit/test-tls \
-	tests/unit/options \
-	tests/unit/options-file
+	tests/unit/common/test-accept \
+	tests/unit/common/test-bitmap \
+	tests/unit/common/test-bitmap-schedules \
+	tests/unit/disk/test-dirty-bitmap \
+	tests/unit/disk/test-gate \
+	tests/unit/disk/test-instant \
+	tests/unit/disk/test-instant-gates \
+	tests/unit/disk/test-keep \
+	tests/unit/disk/test-model \
+	tests/unit/disk/test-node-clear \
+	tests/unit/disk/test-node-read \
+	tests/unit/disk/test-scratch \
+	tests/unit/disk/test-scratch-pool \
+	tests/unit/disk/test-schedules \
+	tests/unit/common/test-size \
+	tests/unit/disk/test-unaligned \
+	tests/unit/disk/test-view \
+	tests/unit/disk/test-view-status \
+	tests/unit/disk/test-view-trim \
+	tests/unit/common/test-error \
+	tests/unit/control/test-control \
+	tests/unit/control/test-args \
+	tests/unit/control/test-monitor \
+	tests/unit/common/test-json-stream \
+	tests/unit/client/test-args \
+	tests/unit/client/test-json \
+	tests/unit/client/test-map \
+	tests/unit/client/test-table \
+	tests/unit/common/test-log \
+	tests/unit/common/test-log-limit \
+	tests/unit/common/test-cursor \
+	tests/unit/common/test-json-write \
+	tests/unit/disk/test-growth \
+	tests/unit/disk/test-merge \
+	tests/unit/nbd/test-read-order \
+	tests/unit/nbd/test-connection \
+	tests/unit/nbd/test-listener \
+	tests/unit/nbd/test-parse \
+	tests/unit/nbd/test-poll \
+	tests/unit/nbd/test-status \
+	tests/unit/nbd/test-storm \
+	tests/unit/nbd/test-trim \
+	tests/unit/start/test-quit \
+	tests/unit/nbd/test-send-file \
+	tests/unit/nbd/test-tls \
+	tests/unit/start/test-options \
+	tests/unit/start/test-options-file
 
 # Functional tests in Python.
 python_tests = \
-	tests/clients/test-nbdkit-front.py \
-	tests/clients/test-qemu-io.py \
-	tests/clients/test-qemu-img.py \
-	tests/clients/test-libnbd.py \
-	tests/clients/test-fio.py \
-	tests/clients/test-guest.py \
-	tests/clients/test-main-job.py \
-	tests/clients/test-nbdcopy.py \
-	tests/clients/test-nbd-client.py \
-	tests/clients/test-nbdfuse.py \
-	tests/clients/test-nbdinfo.py \
-	tests/clients/test-replays.py \
+	tests/foreign/test-nbdkit-front.py \
+	tests/foreign/test-qemu-io.py \
+	tests/foreign/test-qemu-img.py \
+	tests/foreign/test-libnbd.py \
+	tests/foreign/test-fio.py \
+	tests/foreign/test-guest.py \
+	tests/foreign/test-main-job.py \
+	tests/foreign/test-nbdcopy.py \
+	tests/foreign/test-nbd-client.py \
+	tests/foreign/test-nbdfuse.py \
+	tests/foreign/test-nbdinfo.py \
+	tests/foreign/test-replays.py \
 	tests/control/test-qmp-bitmaps.py \
-	tests/found/test-descriptors.py \
-	tests/found/test-registry.py \
-	tests/found/test-scratch.py \
+	tests/start/test-standard-descriptors.py \
+	tests/control/test-registry.py \
+	tests/control/test-scratch-space.py \
 	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-nodes.py \
 	tests/control/test-qmp-oracle.py \
 	tests/control/test-qmp-transaction.py \
 	tests/control/test-qmp-wire.py \
-	tests/client/test-fleecectl-fake.py \
-	tests/client/test-fleecectl-help.py \
-	tests/client/test-fleecectl-map.py \
-	tests/client/test-fleecectl.py \
+	tests/fleecectl/test-fleecectl-fake.py \
+	tests/fleecectl/test-fleecectl-help.py \
+	tests/fleecectl/test-fleecectl-map.py \
+	tests/fleecectl/test-fleecectl.py \
 	tests/conformance/test-checker.py \
 	tests/conformance/test-conformance.py \
 	tests/conformance/test-inside.py \
@@ -103,13 +103,13 @@ python_tests = \
 	tests/nbd/test-threads.py \
 	tests/nbd/test-transmission.py \
 	tests/nbd/test-unaligned.py \
-	tests/options/test-demo.py \
-	tests/options/test-examples.py \
-	tests/options/test-info.py \
-	tests/options/test-paths.py \
-	tests/options/test-process.py \
-	tests/options/test-run.py \
-	tests/options/test-sockets.py \
+	tests/start/test-demo.py \
+	tests/start/test-examples.py \
+	tests/start/test-info.py \
+	tests/start/test-paths.py \
+	tests/start/test-process.py \
+	tests/start/test-run.py \
+	tests/start/test-sockets.py \
 	tests/tls/test-tls-clients.py \
 	tests/tls/test-tls-exports.py \
 	tests/tls/test-tls-init.py \
@@ -118,8 +118,8 @@ python_tests = \
 
 # Of these, the ones that have something to tell in a ThreadSanitizer build (`make check-tsan`).
 tsan_tests = \
-	tests/clients/test-fio.py \
-	tests/clients/test-main-job.py \
+	tests/foreign/test-fio.py \
+	tests/foreign/test-main-job.py \
 	tests/conformance/test-conformance.py \
 	tests/control/test-qmp-exports.py \
 	tests/control/test-qmp-nodes.py \
@@ -127,35 +127,35 @@ tsan_tests = \
 	tests/nbd/test-exports.py \
 	tests/nbd/test-open.py \
 	tests/tls/test-tls-transfer.py \
-	tests/unit/test-nbd-connection \
-	tests/unit/test-nbd-listener \
-	tests/unit/test-nbd-poll \
-	tests/unit/test-scratch \
-	tests/unit/test-nbd-status \
-	tests/unit/test-nbd-storm \
-	tests/unit/test-nbd-trim \
-	tests/unit/test-quit \
-	tests/unit/test-send-file \
-	tests/unit/log-limit \
-	tests/unit/test-bitmap \
-	tests/unit/test-control \
-	tests/unit/test-instant \
-	tests/unit/test-instant-gates \
-	tests/unit/test-model \
-	tests/unit/test-tls \
-	tests/unit/test-unaligned \
-	tests/unit/test-view \
-	tests/unit/test-view-trim
+	tests/unit/nbd/test-connection \
+	tests/unit/nbd/test-listener \
+	tests/unit/nbd/test-poll \
+	tests/unit/disk/test-scratch \
+	tests/unit/nbd/test-status \
+	tests/unit/nbd/test-storm \
+	tests/unit/nbd/test-trim \
+	tests/unit/start/test-quit \
+	tests/unit/nbd/test-send-file \
+	tests/unit/common/test-log-limit \
+	tests/unit/common/test-bitmap \
+	tests/unit/control/test-control \
+	tests/unit/disk/test-instant \
+	tests/unit/disk/test-instant-gates \
+	tests/unit/disk/test-model \
+	tests/unit/nbd/test-tls \
+	tests/unit/disk/test-unaligned \
+	tests/unit/disk/test-view \
+	tests/unit/disk/test-view-trim
 
 # Long runs, only by `make check-long`; $FLEECE_LONG is set for them.
 long_tests =
 # Of the others, those that do more there.
 longer_tests = \
 	tests/model/test-model.py \
-	tests/unit/test-bitmap-schedules \
-	tests/unit/test-gate \
-	tests/unit/test-model \
-	tests/unit/test-schedules
+	tests/unit/common/test-bitmap-schedules \
+	tests/unit/disk/test-gate \
+	tests/unit/disk/test-model \
+	tests/unit/disk/test-schedules
 
 # With other people's newer programs, only by `make check-interop`.
 interop_tests = \
@@ -166,68 +166,68 @@ dist_check_SCRIPTS += $(python_tests) $(long_tests) $(interop_tests)
 TESTS += $(unit_tests) $(python_tests)
 
 disk_harness = \
-	tests/unit/disk-harness.c tests/unit/disk-harness.h \
-	tests/unit/fake-backend.c tests/unit/fake-backend.h
-tests_unit_test_control_SOURCES = \
-	tests/unit/test-control.c tests/unit/fake-backend.c tests/unit/fake-backend.h
-tests_unit_test_control_LDADD = \
-	server/control/libcontrol.a server/libserver.a server/disk/libdisk.a \
+	tests/rigs/disk-harness.c tests/rigs/disk-harness.h \
+	tests/rigs/fake-backend.c tests/rigs/fake-backend.h
+tests_unit_control_test_control_SOURCES = \
+	tests/unit/control/test-control.c tests/rigs/fake-backend.c tests/rigs/fake-backend.h
+tests_unit_control_test_control_LDADD = \
+	server/control/libcontrol.a server/registry/libregistry.a server/disk/libdisk.a \
 	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS)
-tests_unit_test_instant_SOURCES = tests/unit/test-instant.c $(disk_harness)
-tests_unit_test_instant_gates_SOURCES = tests/unit/test-instant-gates.c $(disk_harness)
-tests_unit_test_keep_SOURCES = tests/unit/test-keep.c $(disk_harness)
-tests_unit_test_dirty_bitmap_SOURCES = tests/unit/test-dirty-bitmap.c $(disk_harness)
-tests_unit_test_node_clear_SOURCES = tests/unit/test-node-clear.c $(disk_harness)
-tests_unit_test_unaligned_SOURCES = tests/unit/test-unaligned.c $(disk_harness)
-tests_unit_test_view_SOURCES = tests/unit/test-view.c $(disk_harness)
-tests_unit_test_view_status_SOURCES = tests/unit/test-view-status.c $(disk_harness)
-tests_unit_test_view_trim_SOURCES = tests/unit/test-view-trim.c $(disk_harness)
-tests_unit_test_model_SOURCES = \
-	tests/unit/test-model.c tests/unit/model.h \
-	tests/unit/model-bitmap.c tests/unit/model-chain.c tests/unit/model-guest.c \
-	tests/unit/model-image.c tests/unit/model-instant.c tests/unit/model-view.c \
-	tests/unit/fake-backend.c tests/unit/fake-backend.h
+tests_unit_disk_test_instant_SOURCES = tests/unit/disk/test-instant.c $(disk_harness)
+tests_unit_disk_test_instant_gates_SOURCES = tests/unit/disk/test-instant-gates.c $(disk_harness)
+tests_unit_disk_test_keep_SOURCES = tests/unit/disk/test-keep.c $(disk_harness)
+tests_unit_disk_test_dirty_bitmap_SOURCES = tests/unit/disk/test-dirty-bitmap.c $(disk_harness)
+tests_unit_disk_test_node_clear_SOURCES = tests/unit/disk/test-node-clear.c $(disk_harness)
+tests_unit_disk_test_unaligned_SOURCES = tests/unit/disk/test-unaligned.c $(disk_harness)
+tests_unit_disk_test_view_SOURCES = tests/unit/disk/test-view.c $(disk_harness)
+tests_unit_disk_test_view_status_SOURCES = tests/unit/disk/test-view-status.c $(disk_harness)
+tests_unit_disk_test_view_trim_SOURCES = tests/unit/disk/test-view-trim.c $(disk_harness)
+tests_unit_disk_test_model_SOURCES = \
+	tests/unit/disk/test-model.c tests/rigs/model.h \
+	tests/rigs/model-bitmap.c tests/rigs/model-chain.c tests/rigs/model-guest.c \
+	tests/rigs/model-image.c tests/rigs/model-instant.c tests/rigs/model-view.c \
+	tests/rigs/fake-backend.c tests/rigs/fake-backend.h
 # The disk engine once more, so that each of its steps may be another thread's turn (sched.h).
-check_LIBRARIES += tests/unit/libschedules.a
-tests_unit_libschedules_a_SOURCES = \
-	tests/unit/sched-instrument.h tests/unit/sched.h \
-	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/gate.c server/disk/instant.c server/disk/limbo.c \
+check_LIBRARIES += tests/rigs/libschedules.a
+tests_rigs_libschedules_a_SOURCES = \
+	tests/rigs/sched-instrument.h tests/rigs/sched.h \
+	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/gate.c server/disk/instant.c server/disk/reclaim.c \
 	server/disk/node.c server/disk/open-handle.c server/disk/range-lock.c server/disk/resize.c \
 	server/disk/stage.c server/disk/tracker.c server/disk/unaligned.c \
 	server/disk/view.c server/disk/view-keep.c server/disk/view-read.c
-tests_unit_libschedules_a_CPPFLAGS = \
-	$(AM_CPPFLAGS) -include $(srcdir)/tests/unit/sched-instrument.h
-tests_unit_test_schedules_SOURCES = \
-	tests/unit/test-schedules.c \
-	tests/unit/sched.c tests/unit/sched.h tests/unit/sched-scratch.c \
-	tests/unit/fake-backend.c tests/unit/fake-backend.h
+tests_rigs_libschedules_a_CPPFLAGS = \
+	$(AM_CPPFLAGS) -include $(srcdir)/tests/rigs/sched-instrument.h
+tests_unit_disk_test_schedules_SOURCES = \
+	tests/unit/disk/test-schedules.c \
+	tests/rigs/sched.c tests/rigs/sched.h tests/rigs/sched-scratch.c \
+	tests/rigs/fake-backend.c tests/rigs/fake-backend.h
 # The bits of a bitmap likewise, word by word.
-check_LIBRARIES += tests/unit/libbitmapschedules.a
-tests_unit_libbitmapschedules_a_SOURCES = \
-	tests/unit/sched-instrument.h tests/unit/sched.h \
-	common/bitmap.c
-tests_unit_libbitmapschedules_a_CPPFLAGS = \
-	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/unit/sched-instrument.h
-tests_unit_test_bitmap_schedules_SOURCES = \
-	tests/unit/test-bitmap-schedules.c tests/unit/sched.c tests/unit/sched.h
-tests_unit_test_bitmap_schedules_LDADD = \
-	tests/unit/libbitmapschedules.a common/libcommon.a $(GLIB_LIBS)
-tests_unit_test_gate_SOURCES = \
-	tests/unit/test-gate.c \
-	tests/unit/sched-instrument.h tests/unit/sched.c tests/unit/sched.h
-tests_unit_test_gate_LDADD = tests/unit/libschedules.a common/libcommon.a $(GLIB_LIBS)
-tests_unit_test_schedules_LDADD = tests/unit/libschedules.a common/libcommon.a $(GLIB_LIBS)
-tests_unit_test_model_LDADD = server/disk/libdisk.a common/libcommon.a $(GLIB_LIBS)
+check_LIBRARIES += tests/rigs/libbitmapschedules.a
+tests_rigs_libbitmapschedules_a_SOURCES = \
+	tests/rigs/sched-instrument.h tests/rigs/sched.h \
+	common/base/bitmap.c
+tests_rigs_libbitmapschedules_a_CPPFLAGS = \
+	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
+tests_unit_common_test_bitmap_schedules_SOURCES = \
+	tests/unit/common/test-bitmap-schedules.c tests/rigs/sched.c tests/rigs/sched.h
+tests_unit_common_test_bitmap_schedules_LDADD = \
+	tests/rigs/libbitmapschedules.a common/libcommon.a $(GLIB_LIBS)
+tests_unit_disk_test_gate_SOURCES = \
+	tests/unit/disk/test-gate.c \
+	tests/rigs/sched-instrument.h tests/rigs/sched.c tests/rigs/sched.h
+tests_unit_disk_test_gate_LDADD = tests/rigs/libschedules.a common/libcommon.a $(GLIB_LIBS)
+tests_unit_disk_test_schedules_LDADD = tests/rigs/libschedules.a common/libcommon.a $(GLIB_LIBS)
+tests_unit_disk_test_model_LDADD = server/disk/libdisk.a common/libcommon.a $(GLIB_LIBS)
 
 LDADD = $(TEST_LIBS)
 TEST_LIBS = \
-	server/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
-	server/libserver.a server/disk/libdisk.a server/backend/libbackend.a \
+	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
+	server/registry/libregistry.a server/disk/libdisk.a server/backend/libbackend.a \
 	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 
 EXTRA_DIST += \
-	tests/clients/guest.py \
-	tests/clients/rig.py \
+	tests/lib/guest.py \
+	tests/lib/rig.py \
 	tests/interop/make-root tests/interop/peers.py \
 	tests/demo.sh tests/demo-guest.py tests/demo-pull.py \
 	tests/lib/fleece.py \
@@ -283,14 +283,14 @@ distclean-local:
 	-rm -rf interop-root
 .PHONY: check-tsan check-long check-interop
 # The wire of the control socket needs no server.
-tests_unit_test_qmp_args_LDADD = $(QMP_LIBS)
-tests_unit_test_qmp_monitor_LDADD = $(QMP_LIBS)
-tests_unit_test_qmp_stream_LDADD = $(QMP_LIBS)
+tests_unit_control_test_args_LDADD = $(QMP_LIBS)
+tests_unit_control_test_monitor_LDADD = $(QMP_LIBS)
+tests_unit_common_test_json_stream_LDADD = $(QMP_LIBS)
 QMP_LIBS = server/control/libcontrol.a common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS)
-tests_unit_options_SOURCES = tests/unit/options.c tests/unit/options-harness.h
-tests_unit_options_file_SOURCES = tests/unit/options-file.c tests/unit/options-harness.h
-tests_unit_options_file_LDADD = $(tests_unit_options_LDADD)
-tests_unit_options_LDADD = server/libstart.a common/libcommon.a $(GLIB_LIBS) -lm
+tests_unit_start_test_options_SOURCES = tests/unit/start/test-options.c tests/rigs/options-harness.h
+tests_unit_start_test_options_file_SOURCES = tests/unit/start/test-options-file.c tests/rigs/options-harness.h
+tests_unit_start_test_options_file_LDADD = $(tests_unit_start_test_options_LDADD)
+tests_unit_start_test_options_LDADD = server/start/libstart.a common/libcommon.a $(GLIB_LIBS) -lm
 
 # Tests of the plugin host, which load plugins and so need a program built like the server.
 include tests/backend/local.mk
@@ -298,37 +298,37 @@ include tests/faults/local.mk
 include tests/planted/local.mk
 
 nbd_rig = \
-	tests/unit/fake-registry.c tests/unit/fake-registry.h \
-	tests/unit/nbd-client.c tests/unit/nbd-client.h \
-	tests/unit/nbd-rig.c tests/unit/nbd-rig.h
+	tests/rigs/fake-registry.c tests/rigs/fake-registry.h \
+	tests/rigs/nbd-client.c tests/rigs/nbd-client.h \
+	tests/rigs/nbd-rig.c tests/rigs/nbd-rig.h
 nbd_libs = server/nbd/libnbdserver.a server/backend/libbackend.a common/libcommon.a $(GLIB_LIBS) $(GNUTLS_LIBS)
-tests_unit_test_nbd_connection_SOURCES = tests/unit/test-nbd-connection.c $(nbd_rig)
-tests_unit_test_nbd_connection_LDADD = $(nbd_libs)
-tests_unit_test_found_disk_SOURCES = tests/unit/test-found-disk.c $(disk_harness)
-tests_unit_test_found_model_SOURCES = tests/unit/test-found-model.c $(disk_harness)
-tests_unit_test_found_read_order_SOURCES = tests/unit/test-found-read-order.c $(nbd_rig)
-tests_unit_test_found_read_order_LDADD = $(nbd_libs) -ldl
-tests_unit_test_nbd_listener_SOURCES = tests/unit/test-nbd-listener.c $(nbd_rig)
-tests_unit_test_nbd_listener_LDADD = $(nbd_libs)
-tests_unit_test_nbd_poll_SOURCES = tests/unit/test-nbd-poll.c $(nbd_rig)
-tests_unit_test_nbd_poll_LDADD = $(nbd_libs)
-tests_unit_test_nbd_parse_SOURCES = tests/unit/test-nbd-parse.c $(nbd_rig)
-tests_unit_test_nbd_parse_LDADD = $(nbd_libs)
-tests_unit_test_nbd_status_SOURCES = tests/unit/test-nbd-status.c $(nbd_rig)
-tests_unit_test_nbd_status_LDADD = $(nbd_libs)
-tests_unit_test_nbd_storm_SOURCES = tests/unit/test-nbd-storm.c $(nbd_rig)
-tests_unit_test_nbd_storm_LDADD = $(nbd_libs)
-tests_unit_test_nbd_trim_SOURCES = tests/unit/test-nbd-trim.c $(nbd_rig)
-tests_unit_test_nbd_trim_LDADD = $(nbd_libs)
-tests_unit_test_send_file_SOURCES = tests/unit/test-send-file.c $(nbd_rig)
-tests_unit_test_send_file_LDADD = $(nbd_libs)
-tests_unit_test_tls_SOURCES = \
-	tests/unit/test-tls.c tests/unit/tls-rig.c tests/unit/tls-rig.h
-tests_unit_test_tls_LDADD = $(nbd_libs)
-tests_unit_test_json_write_LDADD = common/libcommon.a $(JSON_LIBS) $(GLIB_LIBS)
-tests_unit_test_cursor_LDADD = common/libcommon.a $(GLIB_LIBS)
-EXTRA_DIST += tests/nbd/held.py tests/nbd/rawnbd.py
-EXTRA_DIST += tests/tls/tlslib.py
+tests_unit_nbd_test_connection_SOURCES = tests/unit/nbd/test-connection.c $(nbd_rig)
+tests_unit_nbd_test_connection_LDADD = $(nbd_libs)
+tests_unit_disk_test_growth_SOURCES = tests/unit/disk/test-growth.c $(disk_harness)
+tests_unit_disk_test_merge_SOURCES = tests/unit/disk/test-merge.c $(disk_harness)
+tests_unit_nbd_test_read_order_SOURCES = tests/unit/nbd/test-read-order.c $(nbd_rig)
+tests_unit_nbd_test_read_order_LDADD = $(nbd_libs) -ldl
+tests_unit_nbd_test_listener_SOURCES = tests/unit/nbd/test-listener.c $(nbd_rig)
+tests_unit_nbd_test_listener_LDADD = $(nbd_libs)
+tests_unit_nbd_test_poll_SOURCES = tests/unit/nbd/test-poll.c $(nbd_rig)
+tests_unit_nbd_test_poll_LDADD = $(nbd_libs)
+tests_unit_nbd_test_parse_SOURCES = tests/unit/nbd/test-parse.c $(nbd_rig)
+tests_unit_nbd_test_parse_LDADD = $(nbd_libs)
+tests_unit_nbd_test_status_SOURCES = tests/unit/nbd/test-status.c $(nbd_rig)
+tests_unit_nbd_test_status_LDADD = $(nbd_libs)
+tests_unit_nbd_test_storm_SOURCES = tests/unit/nbd/test-storm.c $(nbd_rig)
+tests_unit_nbd_test_storm_LDADD = $(nbd_libs)
+tests_unit_nbd_test_trim_SOURCES = tests/unit/nbd/test-trim.c $(nbd_rig)
+tests_unit_nbd_test_trim_LDADD = $(nbd_libs)
+tests_unit_nbd_test_send_file_SOURCES = tests/unit/nbd/test-send-file.c $(nbd_rig)
+tests_unit_nbd_test_send_file_LDADD = $(nbd_libs)
+tests_unit_nbd_test_tls_SOURCES = \
+	tests/unit/nbd/test-tls.c tests/rigs/tls-rig.c tests/rigs/tls-rig.h
+tests_unit_nbd_test_tls_LDADD = $(nbd_libs)
+tests_unit_common_test_json_write_LDADD = common/libcommon.a $(JSON_LIBS) $(GLIB_LIBS)
+tests_unit_common_test_cursor_LDADD = common/libcommon.a $(GLIB_LIBS)
+EXTRA_DIST += tests/lib/held.py tests/lib/rawnbd.py
+EXTRA_DIST += tests/lib/tlslib.py
 EXTRA_DIST += \
 	tests/conformance/README.md \
 	tests/conformance/client.py \

@@ -14,7 +14,7 @@
 #include "config.h"
 
 #include "plugins/file/image.h"
-#include "server/backend/nbdkit-abi.h"
+#include "common/base/nbdkit-abi.h"
 
 #include <errno.h>
 #include <fcntl.h>

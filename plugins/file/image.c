@@ -10,7 +10,7 @@
 #include "plugins/file/image.h"
 
 #include "plugins/file/qemu-locks.h"
-#include "server/backend/nbdkit-abi.h"
+#include "common/base/nbdkit-abi.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "plugins/file/qemu-locks.h"
 
-#include "server/backend/nbdkit-abi.h"
+#include "common/base/nbdkit-abi.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -10,10 +10,10 @@
  *
  * Data operations return 0 or a negative errno. They may block. Messages in *err name the disk.
  */
-#ifndef SERVER_BACKEND_BACKEND_H
-#define SERVER_BACKEND_BACKEND_H
+#ifndef BACKEND_BACKEND_H
+#define BACKEND_BACKEND_H
 
-#include "common/extents.h"
+#include "common/base/extents.h"
 
 #include <glib.h>
 #include <stdatomic.h>

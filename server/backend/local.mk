@@ -4,7 +4,7 @@ server_backend_libbackend_a_CPPFLAGS = $(AM_CPPFLAGS) \
 	-DPLUGINDIR='"$(plugindir)"' -DNBDKIT_PLUGINDIR='"$(nbdkit_plugindir)"'
 server_backend_libbackend_a_SOURCES = \
 	server/backend/backend.h server/backend/plugin.h \
-	server/backend/nbdkit-abi.h server/backend/plugin-private.h \
+	server/backend/plugin-private.h \
 	server/backend/client.c \
 	server/backend/nbdkit-client.c \
 	server/backend/nbdkit-exports.c \

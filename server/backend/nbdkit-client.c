@@ -9,7 +9,7 @@
  */
 #include "server/backend/plugin-private.h"
 
-#include "common/log.h"
+#include "common/util/log.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -4,7 +4,7 @@
  * asks a plugin's list_exports for more; the functions are here, and keep nbdkit's limits, because
  * plugins refer to them.
  */
-#include "server/backend/nbdkit-abi.h"
+#include "common/base/nbdkit-abi.h"
 
 #include <errno.h>
 #include <stdbool.h>

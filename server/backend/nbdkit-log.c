@@ -2,8 +2,8 @@
 /* What plugins say: nbdkit_error(3), nbdkit_debug(3) and their kin. All keep errno. */
 #include "server/backend/plugin-private.h"
 
-#include "common/log.h"
-#include "common/log-limit.h"
+#include "common/util/log.h"
+#include "common/util/log-limit.h"
 
 #include <errno.h>
 

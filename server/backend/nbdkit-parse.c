@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nbdkit_parse_*(3). All read the whole string or complain and leave the result untouched. */
-#include "server/backend/nbdkit-abi.h"
+#include "common/base/nbdkit-abi.h"
 
-#include "common/delay.h"
-#include "common/size.h"
+#include "common/util/delay.h"
+#include "common/base/size.h"
 
 #include <errno.h>
 #include <glib.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/backend/plugin-private.h"
 
-#include "common/error.h"
-#include "common/log-limit.h"
+#include "common/util/error.h"
+#include "common/util/log-limit.h"
 
 #include <errno.h>
 

@@ -11,7 +11,7 @@
  */
 #include "server/backend/plugin-private.h"
 
-#include "common/log-limit.h"
+#include "common/util/log-limit.h"
 
 #include <errno.h>
 

@@ -3,7 +3,7 @@
  * them. */
 #include "server/backend/plugin-private.h"
 
-#include "common/log.h"
+#include "common/util/log.h"
 
 #include <stdlib.h>
 

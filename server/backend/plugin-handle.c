@@ -11,8 +11,8 @@
  */
 #include "server/backend/plugin-private.h"
 
-#include "common/error.h"
-#include "common/log-limit.h"
+#include "common/util/error.h"
+#include "common/util/log-limit.h"
 
 #include <string.h>
 

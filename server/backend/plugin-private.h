@@ -14,11 +14,11 @@
  * into the plugin and never together. plugin.registry guards the number of handles and is a leaf:
  * nothing is called while it is held. No lock of ours is held when the thread model is parallel.
  */
-#ifndef SERVER_BACKEND_PLUGIN_PRIVATE_H
-#define SERVER_BACKEND_PLUGIN_PRIVATE_H
+#ifndef BACKEND_PLUGIN_PRIVATE_H
+#define BACKEND_PLUGIN_PRIVATE_H
 
-#include "common/log-limit.h"
-#include "server/backend/nbdkit-abi.h"
+#include "common/util/log-limit.h"
+#include "common/base/nbdkit-abi.h"
 #include "server/backend/plugin.h"
 
 #include <pthread.h>

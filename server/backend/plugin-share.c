@@ -20,7 +20,7 @@
  */
 #include "server/backend/plugin-private.h"
 
-#include "common/error.h"
+#include "common/util/error.h"
 
 #include <dlfcn.h>
 #include <link.h>

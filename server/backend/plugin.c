@@ -2,8 +2,8 @@
 /* A plugin from its registration to its end: everything that is not about one handle. */
 #include "server/backend/plugin-private.h"
 
-#include "common/error.h"
-#include "common/log.h"
+#include "common/util/error.h"
+#include "common/util/log.h"
 
 #include <dlfcn.h>
 #include <errno.h>

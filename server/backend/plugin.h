@@ -7,8 +7,8 @@
  * plugin_after_fork, then b->ops->open ... and b->ops->free at the end. All but the data operations
  * are called from the main thread.
  */
-#ifndef SERVER_BACKEND_PLUGIN_H
-#define SERVER_BACKEND_PLUGIN_H
+#ifndef BACKEND_PLUGIN_H
+#define BACKEND_PLUGIN_H
 
 #include "server/backend/backend.h"
 

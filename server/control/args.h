@@ -3,8 +3,8 @@
  * Arguments of commands: what they must look like, told as tables, checked before a command does
  * anything, with QEMU's texts.
  */
-#ifndef SERVER_CONTROL_ARGS_H
-#define SERVER_CONTROL_ARGS_H
+#ifndef CONTROL_ARGS_H
+#define CONTROL_ARGS_H
 
 #include <json-glib/json-glib.h>
 #include <stdbool.h>

@@ -4,7 +4,7 @@
  */
 #include "config.h"
 
-#include "common/error.h"
+#include "common/util/error.h"
 #include "server/control/control-private.h"
 
 const struct arg bitmap_args[] = {ARG("node", ARG_STRING), ARG("name", ARG_STRING), ARGS_END};

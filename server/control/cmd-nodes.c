@@ -4,7 +4,7 @@
  */
 #include "config.h"
 
-#include "common/error.h"
+#include "common/util/error.h"
 #include "server/control/control-private.h"
 
 #include <sys/stat.h>

@@ -5,7 +5,7 @@
  */
 #include "config.h"
 
-#include "common/error.h"
+#include "common/util/error.h"
 #include "server/control/control-private.h"
 
 #include <string.h>

@@ -3,10 +3,10 @@
  * What the files of control/ share. Commands come in families, a file each (cmd-*.c); the table of
  * all is in commands.c.
  */
-#ifndef SERVER_CONTROL_CONTROL_PRIVATE_H
-#define SERVER_CONTROL_CONTROL_PRIVATE_H
+#ifndef CONTROL_CONTROL_PRIVATE_H
+#define CONTROL_CONTROL_PRIVATE_H
 
-#include "common/log-limit.h"
+#include "common/util/log-limit.h"
 #include "server/control/control.h"
 #include "server/control/qmp.h"
 

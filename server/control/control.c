@@ -5,9 +5,9 @@
 #include "config.h"
 
 #include "server/control/control-private.h"
-#include "common/accept.h"
-#include "common/error.h"
-#include "common/log-limit.h"
+#include "common/util/accept.h"
+#include "common/util/error.h"
+#include "common/util/log-limit.h"
 #include "server/control/monitor.h"
 #include "server/control/socket.h"
 
@@ -26,7 +26,7 @@ struct listener {
     char *path; /* absolute: removed at the end, wherever we are then */
     struct stat file;
     int fd;
-    int reserve;  /* see common/accept.h */
+    int reserve;  /* see common/util/accept.h */
     guint source; /* accept, or the wait for accepting again */
     GList *monitors;
     unsigned next_monitor;

@@ -2,10 +2,10 @@
 /*
  * The control socket: QMP over a Unix socket, run by the main loop.
  */
-#ifndef SERVER_CONTROL_CONTROL_H
-#define SERVER_CONTROL_CONTROL_H
+#ifndef CONTROL_CONTROL_H
+#define CONTROL_CONTROL_H
 
-#include "server/server.h"
+#include "server/registry/registry.h"
 
 struct control;
 

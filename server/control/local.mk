@@ -5,14 +5,12 @@ server_control_libcontrol_a_SOURCES = \
 	server/control/cmd-bitmaps.c \
 	server/control/cmd-exports.c \
 	server/control/cmd-nodes.c \
-	server/control/cmd-session.c \
+	server/control/cmd-server.c \
 	server/control/cmd-transaction.c \
 	server/control/cmd-views.c \
 	server/control/commands.c \
 	server/control/control.c server/control/control.h server/control/control-private.h \
 	server/control/events.c \
-	server/control/json-stream.c server/control/json-stream.h \
-	server/control/json-value.c server/control/json-value.h \
 	server/control/monitor.c server/control/monitor.h \
 	server/control/qmp.c server/control/qmp.h \
 	server/control/socket.c server/control/socket.h

@@ -17,9 +17,9 @@
 #include "config.h"
 
 #include "server/control/monitor.h"
-#include "common/log.h"
-#include "common/log-limit.h"
-#include "server/control/json-stream.h"
+#include "common/util/log.h"
+#include "common/util/log-limit.h"
+#include "common/json/stream.h"
 
 #include <errno.h>
 #include <glib-unix.h>

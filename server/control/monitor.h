@@ -2,10 +2,10 @@
 /*
  * A monitor: one client of the control socket, from its greeting to its end. Main thread only.
  */
-#ifndef SERVER_CONTROL_MONITOR_H
-#define SERVER_CONTROL_MONITOR_H
+#ifndef CONTROL_MONITOR_H
+#define CONTROL_MONITOR_H
 
-#include "common/log-limit.h"
+#include "common/util/log-limit.h"
 #include "server/control/qmp.h"
 
 struct monitor;

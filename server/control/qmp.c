@@ -2,8 +2,8 @@
 #include "config.h"
 
 #include "server/control/qmp.h"
-#include "common/error.h"
-#include "server/control/json-value.h"
+#include "common/util/error.h"
+#include "common/json/value.h"
 
 #include <string.h>
 

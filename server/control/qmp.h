@@ -2,8 +2,8 @@
 /*
  * What happens to one request: envelope, negotiation, look-up, arguments, command, reply. No I/O.
  */
-#ifndef SERVER_CONTROL_QMP_H
-#define SERVER_CONTROL_QMP_H
+#ifndef CONTROL_QMP_H
+#define CONTROL_QMP_H
 
 #include "server/control/args.h"
 

@@ -2,7 +2,7 @@
 #include "config.h"
 
 #include "server/control/socket.h"
-#include "common/error.h"
+#include "common/util/error.h"
 
 #include <errno.h>
 #include <string.h>

@@ -2,8 +2,8 @@
 /*
  * The control socket's file: who may reach it, and what stands in its way.
  */
-#ifndef SERVER_CONTROL_SOCKET_H
-#define SERVER_CONTROL_SOCKET_H
+#ifndef CONTROL_SOCKET_H
+#define CONTROL_SOCKET_H
 
 #include <glib.h>
 #include <stdbool.h>

@@ -4,11 +4,11 @@
  * is removed from its disk its bits can no longer be asked for. Changes go through an instant
  * (instant.h), never here.
  */
-#ifndef SERVER_DISK_DIRTY_BITMAP_H
-#define SERVER_DISK_DIRTY_BITMAP_H
+#ifndef DISK_DIRTY_BITMAP_H
+#define DISK_DIRTY_BITMAP_H
 
-#include "common/bitmap.h"
-#include "common/extents.h"
+#include "common/base/bitmap.h"
+#include "common/base/extents.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -19,8 +19,8 @@
  * threads take none of these on the common way, but for the range where an image takes whole blocks
  * only.
  */
-#ifndef SERVER_DISK_DISK_PRIVATE_H
-#define SERVER_DISK_DISK_PRIVATE_H
+#ifndef DISK_DISK_PRIVATE_H
+#define DISK_DISK_PRIVATE_H
 
 #include "server/disk/disk.h"
 #include "server/disk/gate.h"
@@ -70,7 +70,7 @@ struct tracker {
 
 /* Handles of clients that are being opened and are late (open-handle.c). */
 struct opens {
-    pthread_mutex_t lock; /* a leaf, but for a patience's (common/patience.h) */
+    pthread_mutex_t lock; /* a leaf, but for a patience's (common/base/patience.h) */
     pthread_cond_t changed;
     GPtrArray *late;
 };

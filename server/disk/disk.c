@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "config.h"
 
-#include "common/error.h"
-#include "common/log.h"
+#include "common/util/error.h"
+#include "common/util/log.h"
 #include "server/disk/disk-private.h"
 
 #include <string.h>

@@ -6,8 +6,8 @@
  * bitmaps, views or size is called from one thread, the control thread. Readers of lists
  * (disk_bitmaps, disk_views) may be any thread.
  */
-#ifndef SERVER_DISK_DISK_H
-#define SERVER_DISK_DISK_H
+#ifndef DISK_DISK_H
+#define DISK_DISK_H
 
 #include "server/backend/backend.h"
 #include "server/disk/dirty-bitmap.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* futex(2), as much of it as we use: wait while a word has a value, wake all who wait on it. */
-#ifndef SERVER_DISK_FUTEX_H
-#define SERVER_DISK_FUTEX_H
+#ifndef DISK_FUTEX_H
+#define DISK_FUTEX_H
 
 #include <limits.h>
 #include <linux/futex.h>

@@ -10,8 +10,8 @@
  * chain of views or a slot number; whoever unlinks such a thing waits for those who came before.
  * Nobody waits to enter it.
  */
-#ifndef SERVER_DISK_GATE_H
-#define SERVER_DISK_GATE_H
+#ifndef DISK_GATE_H
+#define DISK_GATE_H
 
 #include "server/disk/futex.h"
 

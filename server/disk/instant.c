@@ -24,7 +24,7 @@
  */
 #include "config.h"
 
-#include "common/error.h"
+#include "common/util/error.h"
 #include "server/disk/stage.h"
 
 #include <inttypes.h>

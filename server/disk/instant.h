@@ -10,8 +10,8 @@
  *
  * Control thread only; one instant at a time.
  */
-#ifndef SERVER_DISK_INSTANT_H
-#define SERVER_DISK_INSTANT_H
+#ifndef DISK_INSTANT_H
+#define DISK_INSTANT_H
 
 #include "server/disk/view.h"
 

@@ -7,14 +7,14 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/futex.h \
 	server/disk/gate.c server/disk/gate.h \
 	server/disk/instant.c server/disk/instant.h \
-	server/disk/limbo.c \
+	server/disk/reclaim.c \
 	server/disk/node.c server/disk/node.h \
 	server/disk/open-handle.c \
 	server/disk/range-lock.c server/disk/range-lock.h \
 	server/disk/resize.c \
 	server/disk/scratch.c server/disk/scratch.h \
 	server/disk/scratch-pool.c server/disk/scratch-pool.h \
-	server/disk/segment.c server/disk/segment.h \
+	server/disk/scratch-buffer.c server/disk/scratch-buffer.h \
 	server/disk/stage.c server/disk/stage.h \
 	server/disk/tracker.c \
 	server/disk/unaligned.c server/disk/unaligned.h \

@@ -14,9 +14,9 @@
  */
 #include "config.h"
 
-#include "common/error.h"
-#include "common/file-io.h"
-#include "common/log-limit.h"
+#include "common/util/error.h"
+#include "common/base/file-io.h"
+#include "common/util/log-limit.h"
 #include "server/disk/disk-private.h"
 #include "server/disk/unaligned.h"
 

@@ -10,12 +10,12 @@
  * made up for (unaligned.h), which costs reads and copies. TRIM leaves alone what is less than a
  * block.
  */
-#ifndef SERVER_DISK_NODE_H
-#define SERVER_DISK_NODE_H
+#ifndef DISK_NODE_H
+#define DISK_NODE_H
 
-#include "common/extents.h"
-#include "common/log-limit.h"
-#include "common/patience.h"
+#include "common/base/extents.h"
+#include "common/util/log-limit.h"
+#include "common/base/patience.h"
 #include "server/backend/backend.h"
 
 #include <glib.h>

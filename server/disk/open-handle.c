@@ -14,8 +14,8 @@
  */
 #include "config.h"
 
-#include "common/error.h"
-#include "common/log.h"
+#include "common/util/error.h"
+#include "common/util/log.h"
 #include "server/disk/disk-private.h"
 
 #include <errno.h>

@@ -15,8 +15,8 @@
  * A lock of a few instructions for each change; a change that is not alone looks at the others only
  * where one of them is. Disks that take any byte have no use for it, and pay nothing.
  */
-#ifndef SERVER_DISK_RANGE_LOCK_H
-#define SERVER_DISK_RANGE_LOCK_H
+#ifndef DISK_RANGE_LOCK_H
+#define DISK_RANGE_LOCK_H
 
 #include <glib.h>
 #include <pthread.h>

@@ -8,8 +8,8 @@
  */
 #include "config.h"
 
-#include "common/error.h"
-#include "common/log.h"
+#include "common/util/error.h"
+#include "common/util/log.h"
 #include "server/disk/stage.h"
 
 /* A client that opens the disk meanwhile must not be told more than the image has, so growth is

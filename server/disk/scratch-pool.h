@@ -2,8 +2,8 @@
 /*
  * The budget of all scratches, as they see it; scratch.h has its public side.
  */
-#ifndef SERVER_DISK_SCRATCH_POOL_H
-#define SERVER_DISK_SCRATCH_POOL_H
+#ifndef DISK_SCRATCH_POOL_H
+#define DISK_SCRATCH_POOL_H
 
 #include "server/disk/scratch.h"
 

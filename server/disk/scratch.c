@@ -27,11 +27,11 @@
  */
 #include "config.h"
 
-#include "common/error.h"
-#include "common/file-io.h"
-#include "common/log-limit.h"
+#include "common/util/error.h"
+#include "common/base/file-io.h"
+#include "common/util/log-limit.h"
 #include "server/disk/scratch-pool.h"
-#include "server/disk/segment.h"
+#include "server/disk/scratch-buffer.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -8,8 +8,8 @@
  * ahead of use with fallocate, in pieces that grow, so that "full" is known before a guest's write
  * hangs on it. All functions may be called from any thread.
  */
-#ifndef SERVER_DISK_SCRATCH_H
-#define SERVER_DISK_SCRATCH_H
+#ifndef DISK_SCRATCH_H
+#define DISK_SCRATCH_H
 
 #include <glib.h>
 #include <stdbool.h>

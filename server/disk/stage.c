@@ -2,7 +2,7 @@
 #include "config.h"
 
 #include "server/disk/stage.h"
-#include "common/error.h"
+#include "common/util/error.h"
 
 #include <string.h>
 

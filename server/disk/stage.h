@@ -3,8 +3,8 @@
  * What the files of an instant share: instant.c (actions, and the instant itself), stage.c,
  * resize.c. See instant.c for the design. Control thread only.
  */
-#ifndef SERVER_DISK_STAGE_H
-#define SERVER_DISK_STAGE_H
+#ifndef DISK_STAGE_H
+#define DISK_STAGE_H
 
 #include "server/disk/disk-private.h"
 #include "server/disk/instant.h"

@@ -11,8 +11,8 @@
  * Memory is that of two blocks, whatever the length: what lies between the outer ones goes from and
  * to the caller's own. None of it where the range is of whole blocks.
  */
-#ifndef SERVER_DISK_UNALIGNED_H
-#define SERVER_DISK_UNALIGNED_H
+#ifndef DISK_UNALIGNED_H
+#define DISK_UNALIGNED_H
 
 #include "server/disk/node.h"
 

@@ -12,7 +12,7 @@
  */
 #include "config.h"
 
-#include "common/log-limit.h"
+#include "common/util/log-limit.h"
 #include "server/disk/disk-private.h"
 
 #include <errno.h>

@@ -2,8 +2,8 @@
 /*
  * Views: a disk as it was at an instant. Made by instant_view_create; everything else is here.
  */
-#ifndef SERVER_DISK_VIEW_H
-#define SERVER_DISK_VIEW_H
+#ifndef DISK_VIEW_H
+#define DISK_VIEW_H
 
 #include "server/disk/disk.h"
 

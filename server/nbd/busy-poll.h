@@ -18,8 +18,8 @@
  *    number; it is looked at every CROWD_CHECK_NS, and two looks in a row have to find a crowd.
  *    Where it cannot be read nobody polls.
  */
-#ifndef SERVER_NBD_BUSY_POLL_H
-#define SERVER_NBD_BUSY_POLL_H
+#ifndef NBD_BUSY_POLL_H
+#define NBD_BUSY_POLL_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

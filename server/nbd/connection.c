@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/connection.h"
 
-#include "common/error.h"
-#include "common/log.h"
-#include "server/nbd/places.h"
+#include "common/util/error.h"
+#include "common/util/log.h"
+#include "server/nbd/clients.h"
 #include "server/nbd/tls-peer.h"
 #include "server/nbd/tls-session.h"
 

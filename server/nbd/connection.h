@@ -11,16 +11,16 @@
  * Lock order: the engine's lock, then a crew's. The registry may call cancel with its own lock
  * held; no lock of ours is held when we call the registry.
  */
-#ifndef SERVER_NBD_CONNECTION_H
-#define SERVER_NBD_CONNECTION_H
+#ifndef NBD_CONNECTION_H
+#define NBD_CONNECTION_H
 
-#include "common/log-limit.h"
+#include "common/util/log-limit.h"
 #include "server/nbd/busy-poll.h"
-#include "server/nbd/crew.h"
+#include "server/nbd/workers.h"
 #include "server/nbd/listener.h"
-#include "server/nbd/nbd.h"
-#include "server/nbd/handover.h"
-#include "server/nbd/session.h"
+#include "server/nbd/nbd-server.h"
+#include "server/nbd/offload.h"
+#include "server/nbd/negotiated.h"
 
 /* A connection's buffers, mapped once and touched as far as they are used; given back to the kernel
  * when it is idle. A write that fits into the receive buffer is executed from there. */

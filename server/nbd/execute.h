@@ -2,11 +2,11 @@
 /*
  * Carrying a request out: the node's operation and the laying out of the reply.
  */
-#ifndef SERVER_NBD_EXECUTE_H
-#define SERVER_NBD_EXECUTE_H
+#ifndef NBD_EXECUTE_H
+#define NBD_EXECUTE_H
 
-#include "server/nbd/lane.h"
-#include "server/nbd/session.h"
+#include "server/nbd/reply-buffer.h"
+#include "server/nbd/negotiated.h"
 
 /* Bytes of a read that are read and sent as one piece; longer reads are streamed. A lane that reads
  * are executed in has room for a piece and its header. */

@@ -10,8 +10,8 @@
  */
 #include "server/nbd/connection.h"
 
-#include "common/log.h"
-#include "common/log-limit.h"
+#include "common/util/log.h"
+#include "common/util/log-limit.h"
 #include "server/nbd/opening.h"
 #include "server/nbd/option-budget.h"
 #include "server/nbd/option-reply.h"

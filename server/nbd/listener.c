@@ -5,17 +5,17 @@
  * Whether there is room for a newcomer is places.h's business.
  *
  * When descriptors, memory or threads have run out, who comes is hung up on at once. Only where not
- * even that can be done (common/accept.h) a port pauses until a client has gone, or for a second:
+ * even that can be done (common/util/accept.h) a port pauses until a client has gone, or for a second:
  * it does not spin.
  */
 #include "server/nbd/listener.h"
 
-#include "common/accept.h"
-#include "common/error.h"
-#include "common/log.h"
-#include "common/log-limit.h"
+#include "common/util/accept.h"
+#include "common/util/error.h"
+#include "common/util/log.h"
+#include "common/util/log-limit.h"
 #include "server/nbd/connection.h"
-#include "server/nbd/places.h"
+#include "server/nbd/clients.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +37,7 @@ struct nbd_listener {
     bool accepting;       /* the thread is to be joined; control thread */
     atomic_bool stopping; /* tells the thread */
     int wake;             /* eventfd: a client has gone, or stopping */
-    int reserve;          /* see common/accept.h; the thread's */
+    int reserve;          /* see common/util/accept.h; the thread's */
 };
 
 void listener_wake(struct nbd_listener *l)

@@ -2,10 +2,10 @@
 /*
  * Listening sockets and the thread that accepts from them. Private to nbd/.
  */
-#ifndef SERVER_NBD_LISTENER_H
-#define SERVER_NBD_LISTENER_H
+#ifndef NBD_LISTENER_H
+#define NBD_LISTENER_H
 
-#include "server/nbd/nbd.h"
+#include "server/nbd/nbd-server.h"
 
 /* One listening socket and its clients. */
 struct port {

@@ -3,28 +3,28 @@ noinst_LIBRARIES += server/nbd/libnbdserver.a
 server_nbd_libnbdserver_a_SOURCES = \
 	server/nbd/busy-poll.c server/nbd/busy-poll.h \
 	server/nbd/connection.c server/nbd/connection.h \
-	server/nbd/crew.c server/nbd/crew.h \
-	server/nbd/engine.c \
+	server/nbd/workers.c server/nbd/workers.h \
+	server/nbd/nbd-server.c \
 	server/nbd/execute.c server/nbd/execute.h \
 	server/nbd/handshake.c \
-	server/nbd/handover.c server/nbd/handover.h \
-	server/nbd/lane.c server/nbd/lane.h \
+	server/nbd/offload.c server/nbd/offload.h \
+	server/nbd/reply-buffer.c server/nbd/reply-buffer.h \
 	server/nbd/listener.c server/nbd/listener.h \
 	server/nbd/meta.c server/nbd/meta.h \
-	server/nbd/nbd.h \
+	server/nbd/nbd-server.h \
 	server/nbd/open-socket.c \
 	server/nbd/opening.c server/nbd/opening.h \
 	server/nbd/option.c server/nbd/option.h \
 	server/nbd/option-budget.h \
 	server/nbd/option-reply.c server/nbd/option-reply.h \
-	server/nbd/places.c server/nbd/places.h \
+	server/nbd/clients.c server/nbd/clients.h \
 	server/nbd/reply.c server/nbd/reply.h \
 	server/nbd/request.c server/nbd/request.h \
 	server/nbd/sender.c server/nbd/sender.h \
-	server/nbd/session.c server/nbd/session.h \
+	server/nbd/negotiated.c server/nbd/negotiated.h \
 	server/nbd/status.c server/nbd/status.h \
 	server/nbd/stream.c server/nbd/stream.h \
-	server/nbd/stream-tls.c server/nbd/stream-wire.h \
+	server/nbd/stream-tls.c server/nbd/wire.h \
 	server/nbd/tls-credentials.c server/nbd/tls-credentials.h \
 	server/nbd/tls-peer.c server/nbd/tls-peer.h \
 	server/nbd/tls-session.c server/nbd/tls-session.h \

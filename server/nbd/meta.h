@@ -6,11 +6,11 @@
  * bitmaps, with id 2 + i, as QEMU numbers them. A selection holds references: a bitmap that is
  * removed later answers with an error, never with "clean".
  */
-#ifndef SERVER_NBD_META_H
-#define SERVER_NBD_META_H
+#ifndef NBD_META_H
+#define NBD_META_H
 
 #include "server/nbd/option.h"
-#include "server/server.h"
+#include "server/registry/registry.h"
 
 /* Most contexts that one client may select: bounds the memory of a status reply. QEMU's clients may
  * have base:allocation and 1,000 bitmaps. option.h makes room for as many names. */

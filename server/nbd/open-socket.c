@@ -2,10 +2,10 @@
 /*
  * Opening listening sockets.
  */
-#include "server/nbd/nbd.h"
+#include "server/nbd/nbd-server.h"
 
-#include "common/error.h"
-#include "common/port.h"
+#include "common/util/error.h"
+#include "common/util/port.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,8 +3,8 @@
 
 #include "server/nbd/opening.h"
 
-#include "common/log-limit.h"
-#include "server/nbd/places.h"
+#include "common/util/log-limit.h"
+#include "server/nbd/clients.h"
 
 /* The export's places are taken. */
 static uint32_t no_place(struct connection *c, struct export *e, char **why)

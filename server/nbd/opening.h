@@ -3,8 +3,8 @@
  * A client's way into an export: a place, then the export's node; and what it hears where it does
  * not get in. Private to nbd/.
  */
-#ifndef SERVER_NBD_OPENING_H
-#define SERVER_NBD_OPENING_H
+#ifndef NBD_OPENING_H
+#define NBD_OPENING_H
 
 #include "server/nbd/connection.h"
 

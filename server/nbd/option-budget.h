@@ -6,8 +6,8 @@
  * it was told of, however many there are. Time is bounded by the handshake's deadline; this bounds
  * the bytes, both ways together, also where there is none.
  */
-#ifndef SERVER_NBD_OPTION_BUDGET_H
-#define SERVER_NBD_OPTION_BUDGET_H
+#ifndef NBD_OPTION_BUDGET_H
+#define NBD_OPTION_BUDGET_H
 
 #include <stdbool.h>
 #include <stdint.h>

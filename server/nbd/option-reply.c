@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/option-reply.h"
 
-#include "common/cursor.h"
+#include "common/base/cursor.h"
 
 static void append_header(GByteArray *out, uint32_t option, uint32_t type, size_t length)
 {

@@ -2,10 +2,10 @@
 /*
  * Replies to options, built into a byte array that is sent when the option has been dealt with.
  */
-#ifndef SERVER_NBD_OPTION_REPLY_H
-#define SERVER_NBD_OPTION_REPLY_H
+#ifndef NBD_OPTION_REPLY_H
+#define NBD_OPTION_REPLY_H
 
-#include "common/nbd-protocol.h"
+#include "common/base/nbd-protocol.h"
 #include "server/disk/node.h"
 
 #include <glib.h>

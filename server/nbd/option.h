@@ -5,11 +5,11 @@
  *
  * Each returns 0, or the NBD_REP_ERR_* to answer with and in *why a sentence for the client.
  */
-#ifndef SERVER_NBD_OPTION_H
-#define SERVER_NBD_OPTION_H
+#ifndef NBD_OPTION_H
+#define NBD_OPTION_H
 
-#include "common/cursor.h"
-#include "common/nbd-protocol.h"
+#include "common/base/cursor.h"
+#include "common/base/nbd-protocol.h"
 
 /* Most bytes of option data that we look at: what it takes to select META_CONTEXTS_MAX (meta.h)
  * dirty bitmaps whose names are as long as QEMU allows, 1023 bytes, each behind its length and

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/reply.h"
 
-#include "common/cursor.h"
+#include "common/base/cursor.h"
 
 #define TEXT_MAX 160u
 

@@ -4,11 +4,11 @@
  * which of them a client gets follows from what it negotiated: simple replies; structured chunks
  * where there is something to carry, else simple replies; or extended chunks and nothing else.
  */
-#ifndef SERVER_NBD_REPLY_H
-#define SERVER_NBD_REPLY_H
+#ifndef NBD_REPLY_H
+#define NBD_REPLY_H
 
-#include "server/nbd/lane.h"
-#include "server/nbd/session.h"
+#include "server/nbd/reply-buffer.h"
+#include "server/nbd/negotiated.h"
 
 /* Success, nothing (more) to carry. */
 void reply_success(struct lane *l, const struct session *s, const struct request *r);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/request.h"
 
-#include "common/cursor.h"
+#include "common/base/cursor.h"
 
 #include <errno.h>
 #include <stdlib.h>

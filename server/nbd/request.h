@@ -2,10 +2,10 @@
 /*
  * Requests of the transmission phase: parsing and judging them. Pure functions, no I/O.
  */
-#ifndef SERVER_NBD_REQUEST_H
-#define SERVER_NBD_REQUEST_H
+#ifndef NBD_REQUEST_H
+#define NBD_REQUEST_H
 
-#include "common/nbd-protocol.h"
+#include "common/base/nbd-protocol.h"
 
 #include <stdbool.h>
 #include <stddef.h>

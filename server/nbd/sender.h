@@ -10,8 +10,8 @@
  *
  * Once sending has failed the sender is dead: what comes is dropped, with its `sent` called.
  */
-#ifndef SERVER_NBD_SENDER_H
-#define SERVER_NBD_SENDER_H
+#ifndef NBD_SENDER_H
+#define NBD_SENDER_H
 
 #include "server/nbd/stream.h"
 

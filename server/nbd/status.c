@@ -7,7 +7,7 @@
  */
 #include "server/nbd/status.h"
 
-#include "common/cursor.h"
+#include "common/base/cursor.h"
 #include "server/nbd/reply.h"
 
 #include <errno.h>

@@ -2,11 +2,11 @@
 /*
  * BLOCK_STATUS: extents of the selected contexts, and the reply that carries them.
  */
-#ifndef SERVER_NBD_STATUS_H
-#define SERVER_NBD_STATUS_H
+#ifndef NBD_STATUS_H
+#define NBD_STATUS_H
 
-#include "server/nbd/lane.h"
-#include "server/nbd/session.h"
+#include "server/nbd/reply-buffer.h"
+#include "server/nbd/negotiated.h"
 
 /* Read the payload of a BLOCK_STATUS whose header request_check has passed, and judge it: the
  * length becomes r->length. 0, or the NBD_E* to answer with, *why as in request_check. Pure. */

@@ -7,7 +7,7 @@
  * times out these. Sending: records until the session's buffer is full, then one system call for
  * all.
  */
-#include "server/nbd/stream-wire.h"
+#include "server/nbd/wire.h"
 
 #include "server/nbd/tls-session.h"
 

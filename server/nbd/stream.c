@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/stream.h"
 
-#include "common/error.h"
-#include "server/nbd/stream-wire.h"
+#include "common/util/error.h"
+#include "server/nbd/wire.h"
 #include "server/nbd/tls-session.h"
 
 #include <errno.h>

@@ -8,8 +8,8 @@
  * from any thread until stream_close, which comes after every other use: a descriptor's number is
  * never given back while somebody may still write to it.
  */
-#ifndef SERVER_NBD_STREAM_H
-#define SERVER_NBD_STREAM_H
+#ifndef NBD_STREAM_H
+#define NBD_STREAM_H
 
 #include <glib.h>
 #include <stdatomic.h>

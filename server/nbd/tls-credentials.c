@@ -3,7 +3,7 @@
 
 #include "server/nbd/tls-credentials.h"
 
-#include "common/error.h"
+#include "common/util/error.h"
 
 #include <errno.h>
 #include <fcntl.h>

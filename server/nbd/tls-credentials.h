@@ -8,8 +8,8 @@
  * algorithms (GnuTLS's system-wide priorities) holds, less RSA-PSK, and with PSK only key exchanges
  * that have forward secrecy.
  */
-#ifndef SERVER_NBD_TLS_CREDENTIALS_H
-#define SERVER_NBD_TLS_CREDENTIALS_H
+#ifndef NBD_TLS_CREDENTIALS_H
+#define NBD_TLS_CREDENTIALS_H
 
 #include <glib.h>
 #include <gnutls/gnutls.h>

@@ -5,8 +5,8 @@
  * Names are compared whole, byte by byte and with their lengths; a name with a NUL in it, which
  * other software may take for its first half, is nobody's.
  */
-#ifndef SERVER_NBD_TLS_PEER_H
-#define SERVER_NBD_TLS_PEER_H
+#ifndef NBD_TLS_PEER_H
+#define NBD_TLS_PEER_H
 
 #include <glib.h>
 #include <gnutls/gnutls.h>

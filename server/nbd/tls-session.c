@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/tls-session.h"
 
-#include "common/error.h"
+#include "common/util/error.h"
 
 #include <errno.h>
 #include <gnutls/x509.h>

@@ -23,8 +23,8 @@
  * ourselves, the kernel could send, but not change its keys before Linux 6.14; AES-GCM wants that
  * after 2^24.5 records (RFC 8446, 5.5), 390 GB, which is less than many a full backup.
  */
-#ifndef SERVER_NBD_TLS_SESSION_H
-#define SERVER_NBD_TLS_SESSION_H
+#ifndef NBD_TLS_SESSION_H
+#define NBD_TLS_SESSION_H
 
 #include "server/nbd/tls-credentials.h"
 #include "server/nbd/tls-peer.h"

@@ -21,7 +21,7 @@
  */
 #include "server/nbd/connection.h"
 
-#include "common/log-limit.h"
+#include "common/util/log-limit.h"
 
 #include "server/nbd/execute.h"
 #include "server/nbd/reply.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/backend/harness.h"
 
-#include "common/log.h"
-#include "common/log-limit.h"
+#include "common/util/log.h"
+#include "common/util/log-limit.h"
 #include "server/backend/plugin-private.h"
 
 #include <dlfcn.h>

@@ -4,7 +4,7 @@
  * be included at once also shows that the functions are declared alike.
  */
 #define nbdkit_plugin our_plugin
-#include "server/backend/nbdkit-abi.h"
+#include "common/base/nbdkit-abi.h"
 #undef nbdkit_plugin
 
 #define NBDKIT_API_VERSION 2

@@ -7,13 +7,11 @@ import os
 import select
 import signal
 import subprocess
-import sys
 
 from fleece import NBDFLEECE, SOON, Server, die_with_parent, nbdfleece, sanitizer_env
 from fleece import sanitizer_reports, tmpdir
 from tap import main, note, skip, test
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "nbd"))
 import rawnbd
 
 ENDER = os.path.join(os.environ["top_builddir"], "tests/plugins-src/.libs/ender.so")

@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 
 import nbd
 
@@ -16,10 +15,8 @@ from fleece import SANITIZER, SOURCE, Server, die_with_parent, nbdfleece, requir
 from fleece import require_program, tmpdir, uri, wait_ready
 from tap import main, skip, test
 
-for folder in "nbd", "faults":
-    sys.path.insert(0, os.path.join(SOURCE, "tests", folder))
-import calls  # noqa: E402
-from rawnbd import Client, FLUSH, FUA, READ_ONLY  # noqa: E402
+import calls
+from rawnbd import Client, FLUSH, FUA, READ_ONLY
 
 OURS = os.path.join(os.environ.get("top_builddir", "."), "plugins/file/.libs/nbdkit-file-plugin.so")
 MIB = 1 << 20

@@ -8,15 +8,12 @@ calls (which it keeps to itself with direct I/O); and with a plugin that writes 
 
 import contextlib
 import os
-import sys
 
-from fleece import SOURCE, Server, require_plugin, tmpdir
+from fleece import Server, require_plugin, tmpdir
 from tap import main, skip, test
 
-for folder in "nbd", "faults":
-    sys.path.insert(0, os.path.join(SOURCE, "tests", folder))
-import calls  # noqa: E402
-from rawnbd import *  # noqa: E402, F403
+import calls
+from rawnbd import *  # noqa: F403
 
 BASE = "base:allocation"
 SIZE = 8 << 20

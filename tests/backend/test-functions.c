@@ -2,7 +2,7 @@
 /* The functions that plugins call, called as a plugin would. */
 #include "tests/backend/harness.h"
 
-#include "common/log.h"
+#include "common/util/log.h"
 #include "server/backend/plugin-private.h"
 
 #include <errno.h>

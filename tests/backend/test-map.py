@@ -5,16 +5,13 @@
 import contextlib
 import json
 import os
-import sys
 import tempfile
 
-from fleece import SOURCE, Server, fleecectl, require_plugin, uri
+from fleece import Server, fleecectl, require_plugin, uri
 from tap import main, skip, test
 
-for folder in "nbd", "faults":
-    sys.path.insert(0, os.path.join(SOURCE, "tests", folder))
-import calls  # noqa: E402
-from rawnbd import Client, TRIM, WRITE_ZEROES, FAST_ZERO  # noqa: E402
+import calls
+from rawnbd import Client, TRIM, WRITE_ZEROES, FAST_ZERO
 
 BASE = "base:allocation"
 DATA, HOLE = 0, 3

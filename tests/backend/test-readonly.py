@@ -5,14 +5,12 @@ by its first write, and mount a file system that it cannot use."""
 
 import os
 import subprocess
-import sys
 
-from fleece import SOURCE, Server, require_program, tmpdir
+from fleece import Server, require_program, tmpdir
 import loop
 from tap import main, skip, test
 
-sys.path.insert(0, os.path.join(SOURCE, "tests", "nbd"))
-from rawnbd import Client, EPERM, READ_ONLY, SEND_TRIM, SEND_WRITE_ZEROES, WRITE  # noqa: E402
+from rawnbd import Client, EPERM, READ_ONLY, SEND_TRIM, SEND_WRITE_ZEROES, WRITE
 
 
 def image(folder):

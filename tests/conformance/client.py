@@ -18,7 +18,7 @@ import sys
 import urllib.parse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-for folder in "../nbd", "../lib", ".":
+for folder in "../lib", ".":
     sys.path.insert(0, os.path.normpath(os.path.join(HERE, folder)))
 
 import rawnbd  # noqa: E402

@@ -29,7 +29,7 @@ longer_tests += \
 	tests/faults/test-grid-tls.py
 EXTRA_DIST += \
 	tests/faults/README.md \
-	tests/faults/calls.py \
+	tests/lib/calls.py \
 	tests/faults/grid.py \
 	tests/faults/rows.py \
 	tests/faults/scenario.py

@@ -8,15 +8,13 @@ with a write under way, this write may still happen later (`late`)."""
 import contextlib
 import io
 import os
-import sys
 import time
 
-from fleece import Qmp, QmpError, SOON, SOURCE
+from fleece import Qmp, QmpError, SOON
 import grid
 
-sys.path.insert(0, os.path.join(SOURCE, "tests", "nbd"))
-import rawnbd  # noqa: E402
-from rawnbd import (BLOCK_STATUS, CACHE, Client, Closed, FLUSH, FUA, READ, TRIM,  # noqa: E402
+import rawnbd
+from rawnbd import (BLOCK_STATUS, CACHE, Client, Closed, FLUSH, FUA, READ, TRIM,
                     WRITE, WRITE_ZEROES)
 
 BLOCK = 4096

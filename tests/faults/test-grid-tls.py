@@ -4,18 +4,14 @@
 
 import errno
 import functools
-import os
 import ssl
-import sys
 
-from fleece import SOURCE
 from grid import SHORT
 import rows
 from scenario import Closed, Run, rawnbd
 from tap import main, test
 
-sys.path.insert(0, os.path.join(SOURCE, "tests", "tls"))
-import tlslib  # noqa: E402
+import tlslib
 
 
 class TlsRun(Run):

@@ -28,7 +28,6 @@ import re
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 
@@ -36,8 +35,7 @@ import fleece
 import tap
 from fleece import Server
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "nbd"))
-from rawnbd import *  # noqa: E402
+from rawnbd import *
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SLOW_BUILD = fleece.SANITIZER != "no"

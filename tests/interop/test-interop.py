@@ -5,9 +5,7 @@ check-interop`. Not in the default run, since it fetches them; peers.py tells fr
 
 import json
 import os
-import sys
 
-sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "clients"))
 
 import peers
 from fleece import Server, fleecectl, tmpdir

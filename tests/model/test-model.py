@@ -7,14 +7,12 @@ view's export says and what QMP tells must be what a simple model says, byte for
 import contextlib
 import os
 import random
-import sys
 
 from fleece import SANITIZER, SOON, QmpError, Server, tmpdir
 from guests import SECTOR, Bitmap, Guest, Model, share_out
 from tap import main, note, test
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "clients"))
-from rig import HOLE, ZERO, dirty_context, dirty_extents, extents, seed  # noqa: E402
+from rig import HOLE, ZERO, dirty_context, dirty_extents, extents, seed
 
 DISKS = "vda", "vdb"
 SIZE = (2 << 20) + 3 * SECTOR  # no multiple of anything bigger

@@ -34,7 +34,7 @@ GOOD = """# About these.
 == wrong-size
 file: server/x.c
 breaks: the size
-found-by: tests/unit/test-size tests/nbd/test-sizes.py:a_size_is_seen
+found-by: tests/unit/common/test-size tests/nbd/test-sizes.py:a_size_is_seen
 limit: 7
      if (a)
 -        b();
@@ -48,7 +48,7 @@ limit: 7
 == other
 file: server/y.c
 breaks: nothing
-found-by: tests/unit/test-size
+found-by: tests/unit/common/test-size
 -x
 """
 
@@ -64,7 +64,7 @@ def parsed(text):
 def a_record_is_what_it_says():
     one, other = parsed(GOOD)
     assert (one.name, one.path, one.limit) == ("wrong-size", "server/x.c", 7), one
-    assert one.found_by == [("tests/unit/test-size", None),
+    assert one.found_by == [("tests/unit/common/test-size", None),
                             ("tests/nbd/test-sizes.py", "a_size_is_seen")], one
     assert one.hunks == [("    if (a)\n        b();\n\n}\n", "    if (a)\n        c();\n\n}\n"),
                          ("    d();\n", "    e();\n")], one

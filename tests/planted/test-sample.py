@@ -42,13 +42,13 @@ def what_is_not_found_is_told():
     """The runner itself: a change that nothing can find, one that does not build, and one whose
     test does nothing even without it."""
     def fault(name, old, new, found_by):
-        return records.Fault(name, "common/size.c", "", found_by, None, [(old, new)], name)
-    with open(os.path.join(SOURCE, "common/size.c"), encoding="utf-8") as f:
+        return records.Fault(name, "common/base/size.c", "", found_by, None, [(old, new)], name)
+    with open(os.path.join(SOURCE, "common/base/size.c"), encoding="utf-8") as f:
         old = f.readline()
-    finder = [("tests/unit/test-size", None)]
+    finder = [("tests/unit/common/test-size", None)]
     verdicts = run.prove_all([fault("harmless", old, old + "/* */\n", finder),
                               fault("no-c", old, old + "this is not C;\n", finder),
-                              fault("no-test", old, "", [("tests/unit/test-size", "/none")])],
+                              fault("no-test", old, "", [("tests/unit/common/test-size", "/none")])],
                              SOURCE, BUILD, make_jobs=2, report=note)
     assert [v.word for v in verdicts] == [run.NOT_FOUND, run.NOT_BUILT, run.NO_BASE], verdicts
 

@@ -3,8 +3,8 @@
  * What test plugins offer to the test that drives them (it finds these with dlsym): a record of all
  * calls, and a hook inside data calls. Each copy of the object has its own.
  */
-#ifndef TESTS_PROBE_H
-#define TESTS_PROBE_H
+#ifndef TESTS_PLUGINS_SRC_PROBE_H
+#define TESTS_PLUGINS_SRC_PROBE_H
 
 #include <pthread.h>
 #include <stdarg.h>

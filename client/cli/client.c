@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "client/cli/client.h"
+
+#include "client/cli/error.h"
+#include "common/json/write.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+void client_clear(struct client *c)
+{
+    qmp_close(c->qmp);
+    g_string_free(c->out, TRUE);
+    g_free(c->options.control);
+    g_free(c->options.granularity);
+    g_free(c->options.context);
+    g_free(c->options.bitmap);
+    g_free(c->options.html);
+    g_strfreev(c->options.hosts);
+    g_strfreev(c->options.clients);
+}
+
+int client_flush(struct client *c, GError **err)
+{
+    gsize done = 0;
+
+    while (done < c->out->len) {
+        ssize_t n = write(STDOUT_FILENO, c->out->str + done, c->out->len - done);
+
+        if (n >= 0) {
+            done += (gsize)n;
+        } else if (errno != EINTR) {
+            int error = errno;
+
+            g_string_truncate(c->out, 0);
+            return client_fail(err, CLIENT_ERROR_FAILED, "cannot write to standard output: %s",
+                               g_strerror(error));
+        }
+    }
+    g_string_truncate(c->out, 0);
+    return 0;
+}
+
+struct qmp *client_qmp(struct client *c, GError **err)
+{
+    if (c->qmp != NULL) {
+        return c->qmp;
+    }
+    if (c->options.control == NULL) {
+        client_fail(err, CLIENT_ERROR_USAGE,
+                    "which server? give its control socket by -C SOCKET or in $NBDFLEECE_CONTROL");
+        return NULL;
+    }
+    c->qmp = qmp_connect(c->options.control, err);
+    return c->qmp;
+}
+
+JsonNode *client_command(struct client *c, const char *name, JsonObject *arguments, GError **err)
+{
+    struct qmp *qmp = client_qmp(c, err);
+
+    if (qmp == NULL) {
+        if (arguments != NULL) {
+            json_object_unref(arguments);
+        }
+        return NULL;
+    }
+    return qmp_command(qmp, name, arguments, err);
+}
+
+int client_act(struct client *c, const char *object, const char *name, JsonObject *arguments,
+               GError **err)
+{
+    GError *error = NULL;
+    g_autoptr(JsonNode) value = client_command(c, name, arguments, &error);
+
+    if (value == NULL) {
+        if (client_error_exit_code(error) == CLIENT_FAILED) {
+            g_prefix_error(&error, "%s: ", object);
+        }
+        g_propagate_error(err, error);
+        return -1;
+    }
+    if (c->options.json) {
+        client_print_json(c, value, false);
+    }
+    return 0;
+}
+
+void client_print_json(struct client *c, JsonNode *node, bool pretty)
+{
+    g_autofree char *text = json_write(node, pretty);
+
+    g_string_append(c->out, text);
+    g_string_append_c(c->out, '\n');
+}
+
+void client_print_builder(struct client *c, JsonBuilder *builder)
+{
+    g_autoptr(JsonNode) root = json_builder_get_root(builder);
+
+    client_print_json(c, root, false);
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fleecectl bitmap: dirty bitmaps. */
+#include "client/cli/command.h"
+#include "client/cli/error.h"
+#include "client/qmp/inventory.h"
+#include "client/cli/table.h"
+
+#include "common/base/size.h"
+
+#include <string.h>
+
+/* ---- list ---- */
+
+static const char *state(const struct bitmap_entry *b)
+{
+    if (b->inconsistent) {
+        return "inconsistent";
+    }
+    if (b->busy) {
+        return b->recording ? "recording, busy" : "busy";
+    }
+    return b->recording ? "recording" : "disabled";
+}
+
+static void list_table(struct client *c, const inventory *i, const char *only)
+{
+    static const char *const headers[] = {"DISK",  "NAME",       ">DIRTY", ">GRANULARITY",
+                                          "STATE", "PERSISTENT", NULL};
+    g_autoptr(table) t = table_new(&c->terminal, headers);
+
+    for (guint d = 0; d < i->disks->len; d++) {
+        const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
+
+        for (guint n = 0; n < disk->bitmaps->len; n++) {
+            const struct bitmap_entry *b = &g_array_index(disk->bitmaps, struct bitmap_entry, n);
+
+            if (only == NULL || strcmp(only, disk->name) == 0) {
+                table_add(t, disk->name);
+                table_add(t, b->name);
+                table_add_size(t, b->count);
+                table_add_size(t, b->granularity);
+                table_add(t, state(b));
+                table_add(t, b->persistent ? "yes" : "no");
+            }
+        }
+    }
+    table_print(t, c->out);
+}
+
+static void bitmap_json(JsonBuilder *b, const char *disk, const struct bitmap_entry *bitmap)
+{
+    json_builder_begin_object(b);
+    json_add_string(b, "disk", disk);
+    json_add_string(b, "name", bitmap->name);
+    json_add_size(b, "count", bitmap->count);
+    json_add_size(b, "granularity", bitmap->granularity);
+    json_add_bool(b, "recording", bitmap->recording);
+    json_add_bool(b, "busy", bitmap->busy);
+    json_add_bool(b, "persistent", bitmap->persistent);
+    json_add_bool(b, "inconsistent", bitmap->inconsistent);
+    if (bitmap->inconsistent_reason != NULL) {
+        json_add_string(b, "inconsistent-reason", bitmap->inconsistent_reason);
+    }
+    json_builder_end_object(b);
+}
+
+static void list_json(struct client *c, const inventory *i, const char *only)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+
+    json_builder_begin_array(b);
+    for (guint d = 0; d < i->disks->len; d++) {
+        const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
+
+        for (guint n = 0; n < disk->bitmaps->len; n++) {
+            if (only == NULL || strcmp(only, disk->name) == 0) {
+                bitmap_json(b, disk->name, &g_array_index(disk->bitmaps, struct bitmap_entry, n));
+            }
+        }
+    }
+    json_builder_end_array(b);
+    client_print_builder(c, b);
+}
+
+int cmd_bitmap_list(struct client *c, char **args, GError **err)
+{
+    g_autoptr(inventory) i = inventory_get(c, err);
+
+    if (i == NULL || (args[0] != NULL && inventory_find_disk(i, args[0], err) == NULL)) {
+        return -1;
+    }
+    if (c->options.json) {
+        list_json(c, i, args[0]);
+    } else {
+        list_table(c, i, args[0]);
+    }
+    return 0;
+}
+
+/* ---- commands on one bitmap ---- */
+
+/* Run `command` with `node` and `name` from args, and what `arguments` has already. */
+static int act(struct client *c, char **args, const char *command, JsonObject *arguments,
+               GError **err)
+{
+    g_autofree char *object = g_strdup_printf("disk %s: bitmap %s", args[0], args[1]);
+
+    json_object_set_string_member(arguments, "node", args[0]);
+    json_object_set_string_member(arguments, "name", args[1]);
+    return client_act(c, object, command, arguments, err);
+}
+
+int cmd_bitmap_add(struct client *c, char **args, GError **err)
+{
+    JsonObject *arguments;
+    int64_t granularity = 0;
+
+    if (c->options.granularity != NULL && size_parse(c->options.granularity, &granularity) < 0) {
+        return client_fail(err, CLIENT_ERROR_USAGE, "--granularity %s: not a size",
+                           c->options.granularity);
+    }
+    arguments = json_object_new();
+    if (c->options.granularity != NULL) {
+        json_object_set_int_member(arguments, "granularity", granularity);
+    }
+    if (c->options.disabled) {
+        json_object_set_boolean_member(arguments, "disabled", TRUE);
+    }
+    return act(c, args, "block-dirty-bitmap-add", arguments, err);
+}
+
+int cmd_bitmap_remove(struct client *c, char **args, GError **err)
+{
+    return act(c, args, "block-dirty-bitmap-remove", json_object_new(), err);
+}
+
+int cmd_bitmap_clear(struct client *c, char **args, GError **err)
+{
+    return act(c, args, "block-dirty-bitmap-clear", json_object_new(), err);
+}
+
+int cmd_bitmap_enable(struct client *c, char **args, GError **err)
+{
+    return act(c, args, "block-dirty-bitmap-enable", json_object_new(), err);
+}
+
+int cmd_bitmap_disable(struct client *c, char **args, GError **err)
+{
+    return act(c, args, "block-dirty-bitmap-disable", json_object_new(), err);
+}
+
+int cmd_bitmap_merge(struct client *c, char **args, GError **err)
+{
+    g_autofree char *object = g_strdup_printf("disk %s: bitmap %s", args[0], args[1]);
+    JsonObject *arguments = json_object_new();
+    JsonArray *sources = json_array_new();
+
+    for (char **source = args + 2; *source != NULL; source++) {
+        json_array_add_string_element(sources, *source);
+    }
+    json_object_set_string_member(arguments, "node", args[0]);
+    json_object_set_string_member(arguments, "target", args[1]);
+    json_object_set_array_member(arguments, "bitmaps", sources);
+    return client_act(c, object, "block-dirty-bitmap-merge", arguments, err);
+}

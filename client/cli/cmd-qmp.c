@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fleecectl qmp: any QMP command. */
+#include "client/cli/command.h"
+#include "client/cli/error.h"
+#include "client/qmp/qmp-args.h"
+
+#include <string.h>
+
+static JsonNode *raw(struct client *c, char **args, GError **err)
+{
+    struct qmp *qmp;
+
+    if (args[1] != NULL) {
+        client_fail(err, CLIENT_ERROR_USAGE, "qmp: unexpected argument '%s' after JSON", args[1]);
+        return NULL;
+    }
+    /* Half an object would leave us waiting for a reply, and the server for the rest. */
+    if (json_check(args[0], strlen(args[0]), err) == -1) {
+        (*err)->code = CLIENT_ERROR_USAGE;
+        return NULL;
+    }
+    qmp = client_qmp(c, err);
+    return qmp != NULL ? qmp_request(qmp, args[0], err) : NULL;
+}
+
+/* One try. `texts` as in qmp-args.h. */
+static JsonNode *try_named(struct client *c, char **args, GHashTable *texts, GError **err)
+{
+    JsonObject *arguments = NULL;
+
+    if (args[1] != NULL) {
+        arguments = qmp_args_parse(args + 1, texts, err);
+        if (arguments == NULL) {
+            return NULL;
+        }
+    }
+    return client_command(c, args[0], arguments, err);
+}
+
+/* Again with what the server has said must be a string, as long as it says something new. */
+static JsonNode *named(struct client *c, char **args, GError **err)
+{
+    g_autoptr(GHashTable) texts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    const char *hint = NULL;
+    GError *error = NULL;
+    JsonNode *value;
+
+    while ((value = try_named(c, args, texts, &error)) == NULL &&
+           client_error_exit_code(error) == CLIENT_FAILED &&
+           qmp_args_learn(args + 1, error->message, texts, &hint)) {
+        g_clear_error(&error);
+    }
+    if (value == NULL && hint != NULL) {
+        g_propagate_error(err,
+                          g_error_new(error->domain, error->code, "%s (%s)", error->message, hint));
+        g_error_free(error);
+    } else if (value == NULL) {
+        g_propagate_error(err, error);
+    }
+    return value;
+}
+
+int cmd_qmp(struct client *c, char **args, GError **err)
+{
+    bool is_raw = g_strchug(args[0])[0] == '{';
+    GError *error = NULL;
+    g_autoptr(JsonNode) value = is_raw ? raw(c, args, &error) : named(c, args, &error);
+
+    if (value == NULL) {
+        if (!is_raw && client_error_exit_code(error) == CLIENT_FAILED) {
+            g_prefix_error(&error, "%s: ", args[0]);
+        }
+        g_propagate_error(err, error);
+        return -1;
+    }
+    client_print_json(c, value, !c->options.json);
+    return 0;
+}

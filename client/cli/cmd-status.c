@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fleecectl status and disks: what the server is and what it looks after. */
+#include "client/cli/command.h"
+#include "client/cli/error.h"
+#include "client/qmp/inventory.h"
+#include "client/cli/table.h"
+
+#include "common/base/size.h"
+
+/* ---- status ---- */
+
+/* The server's answers, and what is counted in them. */
+struct status {
+    JsonNode *name_reply, *state_reply, *exports_reply, *servers_reply;
+    inventory *inventory;
+    GArray *sockets; /* struct nbd_socket */
+
+    const char *package, *name, *state; /* borrowed; name may be NULL */
+    guint exports, recording, bitmaps, broken;
+    uint64_t disk_bytes, scratch_bytes;
+};
+
+static void status_clear(struct status *s)
+{
+    g_clear_pointer(&s->name_reply, json_node_unref);
+    g_clear_pointer(&s->state_reply, json_node_unref);
+    g_clear_pointer(&s->exports_reply, json_node_unref);
+    g_clear_pointer(&s->servers_reply, json_node_unref);
+    g_clear_pointer(&s->inventory, inventory_free);
+    g_clear_pointer(&s->sockets, g_array_unref);
+}
+
+/* Run a query that replies with one object. */
+static JsonObject *ask_object(struct client *c, const char *command, JsonNode **reply, GError **err)
+{
+    *reply = client_command(c, command, NULL, err);
+    if (*reply == NULL) {
+        return NULL;
+    }
+    if (!JSON_NODE_HOLDS_OBJECT(*reply)) {
+        client_fail(err, CLIENT_ERROR_FAILED, "the server's answer to %s is not an object",
+                    command);
+        return NULL;
+    }
+    return json_node_get_object(*reply);
+}
+
+static const char *or_unknown(const char *text)
+{
+    return text != NULL ? text : "unknown";
+}
+
+static int ask_server(struct client *c, struct status *s, GError **err)
+{
+    JsonObject *name = ask_object(c, "query-name", &s->name_reply, err);
+    JsonObject *state = name != NULL ? ask_object(c, "query-status", &s->state_reply, err) : NULL;
+
+    if (state == NULL) {
+        return -1;
+    }
+    s->package = or_unknown(json_member_string(qmp_version(c->qmp), "package"));
+    s->name = json_member_string(name, "name");
+    s->state = or_unknown(json_member_string(state, "status"));
+    return 0;
+}
+
+static int ask_exports(struct client *c, struct status *s, GError **err)
+{
+    static const char command[] = "query-block-exports";
+    JsonArray *list;
+
+    s->exports_reply = client_command(c, command, NULL, err);
+    list = s->exports_reply != NULL ? inventory_list(s->exports_reply, command, err) : NULL;
+    if (list == NULL) {
+        return -1;
+    }
+    s->exports = json_array_get_length(list);
+    s->sockets = inventory_nbd_sockets(c, &s->servers_reply, err);
+    return s->sockets != NULL ? 0 : -1;
+}
+
+static void count(struct status *s)
+{
+    const inventory *i = s->inventory;
+
+    for (guint d = 0; d < i->disks->len; d++) {
+        const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
+
+        s->disk_bytes += disk->size;
+        s->bitmaps += disk->bitmaps->len;
+        for (guint b = 0; b < disk->bitmaps->len; b++) {
+            s->recording += g_array_index(disk->bitmaps, struct bitmap_entry, b).recording;
+        }
+    }
+    for (guint v = 0; v < i->views->len; v++) {
+        s->broken += g_array_index(i->views, struct view_entry, v).broken;
+        s->scratch_bytes += g_array_index(i->views, struct view_entry, v).scratch;
+    }
+}
+
+static void append_row(struct client *c, const char *what, const char *value)
+{
+    g_autofree char *clean = text_clean(value, !c->terminal.utf8);
+
+    g_string_append_printf(c->out, "%s%-8s%s  %s\n", c->terminal.bold ? "\033[1m" : "", what,
+                           c->terminal.bold ? "\033[0m" : "", clean);
+}
+
+static void append_rowf(struct client *c, const char *what, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
+
+static void append_rowf(struct client *c, const char *what, const char *format, ...)
+{
+    g_autofree char *value = NULL;
+    va_list args;
+
+    va_start(args, format);
+    value = g_strdup_vprintf(format, args);
+    va_end(args);
+    append_row(c, what, value);
+}
+
+static void append_counts(struct client *c, const char *what, guint all, guint some,
+                          const char *which)
+{
+    if (some > 0) {
+        append_rowf(c, what, "%u, of which %u %s", all, some, which);
+    } else {
+        append_rowf(c, what, "%u", all);
+    }
+}
+
+static void print_status(struct client *c, const struct status *s)
+{
+    const inventory *i = s->inventory;
+    char size[16], scratch[16];
+
+    append_row(c, "server", s->package);
+    if (s->name != NULL) {
+        append_row(c, "name", s->name);
+    }
+    append_row(c, "state", s->state);
+    append_rowf(c, "disks", "%u, together %s", i->disks->len, size_format(s->disk_bytes, size));
+    append_counts(c, "bitmaps", s->bitmaps, s->recording, "recording");
+    append_counts(c, "views", i->views->len, s->broken, "broken");
+    append_rowf(c, "exports", "%u besides the disks' own", s->exports);
+    append_rowf(c, "scratch", "%s used", size_format(s->scratch_bytes, scratch));
+    for (guint n = 0; n < s->sockets->len; n++) {
+        const struct nbd_socket *socket = &g_array_index(s->sockets, struct nbd_socket, n);
+
+        append_rowf(c, "nbd", "%s%s", socket->uri,
+                    socket->live ? "" : "  (only exports that were added)");
+    }
+}
+
+static void print_sockets_json(JsonBuilder *b, const char *member, const struct status *s,
+                               bool live)
+{
+    json_builder_set_member_name(b, member);
+    json_builder_begin_array(b);
+    for (guint n = 0; n < s->sockets->len; n++) {
+        const struct nbd_socket *socket = &g_array_index(s->sockets, struct nbd_socket, n);
+
+        if (socket->live == live) {
+            json_builder_add_string_value(b, socket->uri);
+        }
+    }
+    json_builder_end_array(b);
+}
+
+static void print_status_json(struct client *c, const struct status *s)
+{
+    const inventory *i = s->inventory;
+    g_autoptr(JsonBuilder) b = json_builder_new();
+
+    json_builder_begin_object(b);
+    json_add_string(b, "server", s->package);
+    json_add_string(b, "name", s->name);
+    json_add_string(b, "state", s->state);
+    json_add_size(b, "disks", i->disks->len);
+    json_add_size(b, "disk-bytes", s->disk_bytes);
+    json_add_size(b, "bitmaps", s->bitmaps);
+    json_add_size(b, "bitmaps-recording", s->recording);
+    json_add_size(b, "views", i->views->len);
+    json_add_size(b, "views-broken", s->broken);
+    json_add_size(b, "exports", s->exports);
+    json_add_size(b, "scratch-bytes", s->scratch_bytes);
+    print_sockets_json(b, "nbd", s, true);
+    print_sockets_json(b, "nbd-added", s, false);
+    json_builder_end_object(b);
+    client_print_builder(c, b);
+}
+
+int cmd_status(struct client *c, char **args, GError **err)
+{
+    struct status s = {0};
+    int result = ask_server(c, &s, err);
+
+    if (result == 0) {
+        s.inventory = inventory_get(c, err);
+        result = s.inventory != NULL ? ask_exports(c, &s, err) : -1;
+    }
+    if (result == 0) {
+        count(&s);
+        if (c->options.json) {
+            print_status_json(c, &s);
+        } else {
+            print_status(c, &s);
+        }
+    }
+    status_clear(&s);
+    return result;
+}
+
+/* ---- disks ---- */
+
+static guint views_of(const inventory *i, const char *disk)
+{
+    guint n = 0;
+
+    for (guint v = 0; v < i->views->len; v++) {
+        n += g_strcmp0(g_array_index(i->views, struct view_entry, v).disk, disk) == 0;
+    }
+    return n;
+}
+
+static void print_disks(struct client *c, const inventory *i)
+{
+    static const char *const headers[] = {"NAME",     ">SIZE",  "DRIVER", "ACCESS",
+                                          ">BITMAPS", ">VIEWS", "FILE",   NULL};
+    g_autoptr(table) t = table_new(&c->terminal, headers);
+
+    for (guint d = 0; d < i->disks->len; d++) {
+        const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
+
+        table_add(t, disk->name);
+        table_add_size(t, disk->size);
+        table_add(t, disk->driver);
+        table_add(t, disk->readonly ? "ro" : "rw");
+        table_add_number(t, disk->bitmaps->len);
+        table_add_number(t, views_of(i, disk->name));
+        table_add(t, disk->file);
+    }
+    table_print(t, c->out);
+}
+
+static void print_disks_json(struct client *c, const inventory *i)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+
+    json_builder_begin_array(b);
+    for (guint d = 0; d < i->disks->len; d++) {
+        const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
+
+        json_builder_begin_object(b);
+        json_add_string(b, "name", disk->name);
+        json_add_size(b, "size", disk->size);
+        json_add_string(b, "driver", disk->driver);
+        json_add_string(b, "file", disk->file);
+        json_add_bool(b, "read-only", disk->readonly);
+        json_add_size(b, "bitmaps", disk->bitmaps->len);
+        json_add_size(b, "views", views_of(i, disk->name));
+        json_builder_end_object(b);
+    }
+    json_builder_end_array(b);
+    client_print_builder(c, b);
+}
+
+int cmd_disks(struct client *c, char **args, GError **err)
+{
+    g_autoptr(inventory) i = inventory_get(c, err);
+
+    if (i == NULL) {
+        return -1;
+    }
+    if (c->options.json) {
+        print_disks_json(c, i);
+    } else {
+        print_disks(c, i);
+    }
+    return 0;
+}

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fleecectl tls init: all that TLS between a server and its clients needs, in a folder that serves
+ * both ends: nbdfleece --tls-certificates, libnbd's and QEMU's folders have the same file names.
+ *
+ * All is made in memory first, then written into new files alone. What fails leaves nothing behind.
+ */
+#include "client/cli/command.h"
+#include "client/cli/error.h"
+#include "client/tls/pki.h"
+#include "common/base/file-io.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CA_YEARS   10
+#define YEARS      3
+#define COMMON_MAX 64 /* X.520's limit of a common name */
+
+/* One file to be. */
+struct file {
+    char *path;
+    char *text;
+    mode_t mode;
+};
+
+typedef struct plan {
+    const char *dir;
+    GPtrArray *hosts;   /* strings, ends with NULL */
+    GPtrArray *clients; /* names */
+    time_t ca_expires, expires;
+    GPtrArray *folders; /* paths to be made */
+    GPtrArray *files;   /* struct file */
+} plan;
+
+static void file_free(gpointer file)
+{
+    struct file *f = file;
+
+    if (f->text != NULL) {
+        explicit_bzero(f->text, strlen(f->text));
+    }
+    g_free(f->text);
+    g_free(f->path);
+    g_free(f);
+}
+
+static void plan_clear(struct plan *p)
+{
+    g_ptr_array_unref(p->hosts);
+    g_ptr_array_unref(p->clients);
+    g_ptr_array_unref(p->folders);
+    g_ptr_array_unref(p->files);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(plan, plan_clear)
+
+/* ---- the names ---- */
+
+/* Plain enough for a file name and for a subject that nothing has to be escaped in. */
+static int check_client(const char *name, GError **err)
+{
+    bool good = *name != '\0' && *name != '.' && *name != '-' && strlen(name) <= COMMON_MAX;
+
+    for (const char *p = name; good && *p != '\0'; p++) {
+        good = g_ascii_isalnum(*p) || strchr("-._@", *p) != NULL;
+    }
+    if (!good) {
+        return client_fail(err, CLIENT_ERROR_USAGE,
+                           "client '%s': a name is 1 to %d letters, digits, '-', '.', '_' and '@', "
+                           "and begins with neither '.' nor '-'",
+                           name, COMMON_MAX);
+    }
+    return 0;
+}
+
+static int check_host(const char *host, GError **err)
+{
+    struct in6_addr address;
+    bool good = *host != '\0' && *host != '-' && strlen(host) <= 253;
+
+    if (inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1) {
+        return 0;
+    }
+    for (const char *p = host; good && *p != '\0'; p++) {
+        good = g_ascii_isalnum(*p) || strchr("-.*", *p) != NULL;
+    }
+    if (!good) {
+        return client_fail(err, CLIENT_ERROR_USAGE, "host '%s' is neither a name nor an address",
+                           host);
+    }
+    return 0;
+}
+
+static void add_once(GPtrArray *list, const char *text)
+{
+    if (!g_ptr_array_find_with_equal_func(list, text, g_str_equal, NULL)) {
+        g_ptr_array_add(list, (gpointer)text);
+    }
+}
+
+static int find_names(struct plan *p, const struct client_options *o, GError **err)
+{
+    for (unsigned i = 0; o->hosts != NULL && o->hosts[i] != NULL; i++) {
+        if (check_host(o->hosts[i], err) == -1) {
+            return -1;
+        }
+        add_once(p->hosts, o->hosts[i]);
+    }
+    if (p->hosts->len == 0 && check_host(g_get_host_name(), NULL) == 0) {
+        g_ptr_array_add(p->hosts, (gpointer)g_get_host_name());
+    }
+    /* So that the server can be tried from where it is. */
+    add_once(p->hosts, "localhost");
+    add_once(p->hosts, "127.0.0.1");
+    add_once(p->hosts, "::1");
+    for (unsigned i = 0; o->clients != NULL && o->clients[i] != NULL; i++) {
+        if (check_client(o->clients[i], err) == -1) {
+            return -1;
+        }
+        add_once(p->clients, o->clients[i]);
+    }
+    if (p->clients->len == 0) {
+        g_ptr_array_add(p->clients, (gpointer) "client");
+    }
+    return 0;
+}
+
+/* ---- what is to be written ---- */
+
+static void add_file(struct plan *p, const char *dir, const char *name, char *text, mode_t mode)
+{
+    struct file *f = g_new(struct file, 1);
+
+    *f = (struct file){.path = g_build_filename(dir, name, NULL), .text = text, .mode = mode};
+    g_ptr_array_add(p->files, f);
+}
+
+/* NAME-cert.pem and NAME-key.pem. */
+static int add_identity(struct plan *p, const char *dir, const char *name,
+                        const struct pki_identity *identity, GError **err)
+{
+    g_autofree char *cert_name = g_strconcat(name, "-cert.pem", NULL);
+    g_autofree char *key_name = g_strconcat(name, "-key.pem", NULL);
+    char *cert = pki_certificate(identity, err);
+
+    if (cert == NULL) {
+        return -1;
+    }
+    add_file(p, dir, cert_name, cert, 0644);
+    char *key = pki_key(identity, err);
+    if (key == NULL) {
+        return -1;
+    }
+    add_file(p, dir, key_name, key, 0600);
+    return 0;
+}
+
+/* The first client's files go beside the server's; any other has a folder, to be taken to its
+ * machine as it is. */
+static char *client_dir(const struct plan *p, unsigned i)
+{
+    return i == 0 ? g_strdup(p->dir) : g_build_filename(p->dir, p->clients->pdata[i], NULL);
+}
+
+static int add_client(struct plan *p, unsigned i, const struct pki_identity *ca, GError **err)
+{
+    const char *name = p->clients->pdata[i];
+    g_autofree char *dir = client_dir(p, i);
+    g_autoptr(pki_identity) client = pki_new(PKI_CLIENT, name, NULL, p->expires, ca, err);
+
+    if (client == NULL || add_identity(p, dir, "client", client, err) == -1) {
+        return -1;
+    }
+    if (i == 0) {
+        return 0;
+    }
+    g_ptr_array_add(p->folders, g_strdup(dir));
+    char *ca_cert = pki_certificate(ca, err);
+    if (ca_cert == NULL) {
+        return -1;
+    }
+    add_file(p, dir, "ca-cert.pem", ca_cert, 0644);
+    return 0;
+}
+
+static int make_all(struct plan *p, GError **err)
+{
+    const char *host = p->hosts->pdata[0];
+    g_autofree char *ca_name = g_strdup_printf("nbdfleece CA of %.45s", host);
+    g_autofree char *common = g_strndup(host, COMMON_MAX);
+    g_autoptr(pki_identity) ca = pki_new(PKI_CA, ca_name, NULL, p->ca_expires, NULL, err);
+
+    if (ca == NULL || add_identity(p, p->dir, "ca", ca, err) == -1) {
+        return -1;
+    }
+    g_ptr_array_add(p->hosts, NULL);
+    g_autoptr(pki_identity) server =
+        pki_new(PKI_SERVER, common, (const char *const *)p->hosts->pdata, p->expires, ca, err);
+    if (server == NULL || add_identity(p, p->dir, "server", server, err) == -1) {
+        return -1;
+    }
+    for (unsigned i = 0; i < p->clients->len; i++) {
+        if (add_client(p, i, ca, err) == -1) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- writing ---- */
+
+/* Before the slow part; writing checks again. */
+static int check_free(const struct plan *p, GError **err)
+{
+    static const char *const names[] = {
+        "ca-cert.pem",    "ca-key.pem", "server-cert.pem", "server-key.pem", "client-cert.pem",
+        "client-key.pem", NULL};
+
+    for (unsigned i = 0; names[i] != NULL; i++) {
+        g_autofree char *path = g_build_filename(p->dir, names[i], NULL);
+
+        if (g_file_test(path, G_FILE_TEST_EXISTS) || g_file_test(path, G_FILE_TEST_IS_SYMLINK)) {
+            return client_fail(err, CLIENT_ERROR_FAILED, "%s exists: nothing is overwritten", path);
+        }
+    }
+    return 0;
+}
+
+static int write_file(const struct file *f, GError **err)
+{
+    int fd = open(f->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    size_t length = strlen(f->text);
+
+    if (fd < 0) {
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", f->path, g_strerror(errno));
+    }
+    int error = -pwrite_all(fd, f->text, length, 0);
+    if (error == 0 && (fchmod(fd, f->mode) < 0 || fsync(fd) < 0)) {
+        error = errno;
+    }
+    if (close(fd) < 0 && error == 0) {
+        error = errno;
+    }
+    if (error == 0) {
+        return 0;
+    }
+    unlink(f->path);
+    return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", f->path, g_strerror(error));
+}
+
+/* Take back the first so many folders and files. */
+static void undo(const struct plan *p, unsigned folders, unsigned files)
+{
+    while (files > 0) {
+        unlink(((const struct file *)p->files->pdata[--files])->path);
+    }
+    while (folders > 0) {
+        rmdir(p->folders->pdata[--folders]);
+    }
+}
+
+static int write_all(const struct plan *p, GError **err)
+{
+    for (unsigned i = 0; i < p->folders->len; i++) {
+        if (mkdir(p->folders->pdata[i], 0700) < 0) {
+            client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", (char *)p->folders->pdata[i],
+                        g_strerror(errno));
+            undo(p, i, 0);
+            return -1;
+        }
+    }
+    for (unsigned i = 0; i < p->files->len; i++) {
+        if (write_file(p->files->pdata[i], err) == -1) {
+            undo(p, p->folders->len, i);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- telling ---- */
+
+static char *date_text(time_t when)
+{
+    g_autoptr(GDateTime) date = g_date_time_new_from_unix_utc(when);
+
+    return g_date_time_format(date, "%Y-%m-%d");
+}
+
+static void tell(struct client *c, const struct plan *p)
+{
+    const char *host = p->hosts->pdata[0];
+    g_autofree char *host_in_uri = g_strdup_printf(strchr(host, ':') ? "[%s]" : "%s", host);
+    g_autofree char *ca_until = date_text(p->ca_expires), *until = date_text(p->expires);
+    g_autofree char *dir = g_shell_quote(p->dir);
+
+    g_string_append_printf(c->out,
+                           "On the server:\n"
+                           "  nbdfleece --tls=require --tls-verify-peer "
+                           "--tls-certificates %s PLUGIN ...\n",
+                           dir);
+    for (unsigned i = 0; i < p->clients->len; i++) {
+        g_autofree char *from = client_dir(p, i);
+        g_autofree char *escaped = g_uri_escape_string(from, "/", FALSE);
+        g_autofree char *uri =
+            g_strdup_printf("nbds://%s/?tls-certificates=%s", host_in_uri, escaped);
+        g_autofree char *quoted = g_shell_quote(uri);
+
+        g_string_append_printf(c->out,
+                               "On a client, as %s (tls-authz: \"CN=%s\"), with ca-cert.pem, "
+                               "client-cert.pem and\nclient-key.pem of %s:\n  nbdinfo %s\n",
+                               (char *)p->clients->pdata[i], (char *)p->clients->pdata[i], from,
+                               quoted);
+    }
+    g_string_append_printf(c->out,
+                           "Valid until %s, the CA until %s. Who has %s/ca-key.pem can make more:\n"
+                           "keep it elsewhere.\n",
+                           until, ca_until, p->dir);
+}
+
+static void tell_json(struct client *c, const struct plan *p)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+
+    json_builder_begin_object(b);
+    json_builder_set_member_name(b, "directory");
+    json_builder_add_string_value(b, p->dir);
+    json_builder_set_member_name(b, "expires");
+    json_builder_add_int_value(b, p->expires);
+    json_builder_set_member_name(b, "ca-expires");
+    json_builder_add_int_value(b, p->ca_expires);
+    json_builder_set_member_name(b, "hosts");
+    json_builder_begin_array(b);
+    for (unsigned i = 0; p->hosts->pdata[i] != NULL; i++) {
+        json_builder_add_string_value(b, p->hosts->pdata[i]);
+    }
+    json_builder_end_array(b);
+    json_builder_set_member_name(b, "clients");
+    json_builder_begin_array(b);
+    for (unsigned i = 0; i < p->clients->len; i++) {
+        g_autofree char *dir = client_dir(p, i);
+        g_autofree char *subject = g_strconcat("CN=", p->clients->pdata[i], NULL);
+
+        json_builder_begin_object(b);
+        json_builder_set_member_name(b, "name");
+        json_builder_add_string_value(b, p->clients->pdata[i]);
+        json_builder_set_member_name(b, "subject");
+        json_builder_add_string_value(b, subject);
+        json_builder_set_member_name(b, "directory");
+        json_builder_add_string_value(b, dir);
+        json_builder_end_object(b);
+    }
+    json_builder_end_array(b);
+    json_builder_end_object(b);
+    client_print_builder(c, b);
+}
+
+/* `years` from now. */
+static time_t in_years(int years)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autoptr(GDateTime) then = g_date_time_add_years(now, years);
+
+    return (time_t)g_date_time_to_unix(then);
+}
+
+int cmd_tls_init(struct client *c, char **args, GError **err)
+{
+    g_autofree char *dir = g_canonicalize_filename(args[0], NULL);
+    g_auto(plan) p = {
+        .dir = dir,
+        .hosts = g_ptr_array_new(),
+        .clients = g_ptr_array_new(),
+        .ca_expires = in_years(CA_YEARS),
+        .expires = in_years(YEARS),
+        .folders = g_ptr_array_new_with_free_func(g_free),
+        .files = g_ptr_array_new_with_free_func(file_free),
+    };
+
+    if (find_names(&p, &c->options, err) == -1 || check_free(&p, err) == -1) {
+        return -1;
+    }
+    if (access(dir, F_OK) < 0) {
+        g_ptr_array_add(p.folders, g_strdup(dir));
+    }
+    if (make_all(&p, err) == -1 || write_all(&p, err) == -1) {
+        return -1;
+    }
+    if (c->options.json) {
+        tell_json(c, &p);
+    } else {
+        tell(c, &p);
+    }
+    return 0;
+}

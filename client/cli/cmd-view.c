@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fleecectl view: point-in-time views. */
+#include "client/cli/command.h"
+#include "client/qmp/inventory.h"
+#include "client/cli/table.h"
+
+/* "2026-11-20 17:01:02" in local time, or NULL. */
+static char *instant_text(const struct view_entry *v)
+{
+    g_autoptr(GDateTime) when = g_date_time_new_from_unix_local(v->instant / G_USEC_PER_SEC);
+
+    return v->instant != 0 && when != NULL ? g_date_time_format(when, "%Y-%m-%d %H:%M:%S") : NULL;
+}
+
+static char *state_text(const struct view_entry *v)
+{
+    if (v->broken) {
+        return g_strdup_printf("broken: %s", v->reason != NULL ? v->reason : "no reason given");
+    }
+    return g_strdup(v->exported ? "exported" : "idle");
+}
+
+static void list_table(struct client *c, const inventory *i)
+{
+    static const char *const headers[] = {"NAME",    "DISK",  ">SIZE", ">SCRATCH",
+                                          "INSTANT", "STATE", NULL};
+    g_autoptr(table) t = table_new(&c->terminal, headers);
+
+    for (guint n = 0; n < i->views->len; n++) {
+        const struct view_entry *v = &g_array_index(i->views, struct view_entry, n);
+        g_autofree char *instant = instant_text(v);
+        g_autofree char *state = state_text(v);
+
+        table_add(t, v->name);
+        table_add(t, v->disk);
+        table_add_size(t, v->size);
+        table_add_size(t, v->scratch);
+        table_add(t, instant);
+        table_add(t, state);
+    }
+    table_print(t, c->out);
+}
+
+int cmd_view_list(struct client *c, char **args, GError **err)
+{
+    g_autoptr(inventory) i = inventory_get(c, err);
+
+    if (i == NULL) {
+        return -1;
+    }
+    if (c->options.json) {
+        /* The server's own words say it best. */
+        client_print_json(c, i->views_reply, false);
+    } else {
+        list_table(c, i);
+    }
+    return 0;
+}
+
+int cmd_view_create(struct client *c, char **args, GError **err)
+{
+    g_autofree char *object = g_strdup_printf("disk %s: view %s", args[0], args[1]);
+    JsonObject *arguments = json_object_new();
+
+    json_object_set_string_member(arguments, "disk", args[0]);
+    json_object_set_string_member(arguments, "name", args[1]);
+    return client_act(c, object, "view-create", arguments, err);
+}
+
+int cmd_view_delete(struct client *c, char **args, GError **err)
+{
+    g_autofree char *object = g_strdup_printf("view %s", args[0]);
+    JsonObject *arguments = json_object_new();
+
+    json_object_set_string_member(arguments, "name", args[0]);
+    return client_act(c, object, "view-delete", arguments, err);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fleecectl: the client of nbdfleece. */
+#include "config.h"
+
+#include "client/cli/command.h"
+#include "client/cli/error.h"
+#include "client/cli/options.h"
+
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Print what has been gathered, also that of a command that failed later. */
+static int carry_out(struct client *c, const struct invocation *invocation, GError **err)
+{
+    g_autoptr(GError) ignored = NULL;
+
+    switch (invocation->request) {
+    case REQUEST_HELP:
+        options_help(invocation, c->out);
+        break;
+    case REQUEST_VERSION:
+        g_string_append(c->out, "fleecectl " PACKAGE_VERSION "\n");
+        break;
+    case REQUEST_RUN:
+        if (invocation->command->run(c, invocation->args, err) == -1) {
+            client_flush(c, &ignored);
+            return -1;
+        }
+        break;
+    }
+    return client_flush(c, err);
+}
+
+static int report(const GError *error)
+{
+    /* A server's text must not act on the terminal. */
+    g_autofree char *message = text_clean(error->message, false);
+
+    fprintf(stderr, "fleecectl: %s\n", message);
+    return client_error_exit_code(error);
+}
+
+int main(int argc, char **argv)
+{
+    struct client c = {.out = g_string_new(NULL)};
+    struct invocation invocation;
+    g_autoptr(GError) error = NULL;
+    int code = CLIENT_DONE;
+
+    setlocale(LC_CTYPE, "");
+    terminal_init(&c.terminal);
+    if (options_parse(argc, argv, &c.options, &invocation, &error) == 0) {
+        if (c.options.control == NULL) {
+            c.options.control = g_strdup(getenv("NBDFLEECE_CONTROL"));
+        }
+        carry_out(&c, &invocation, &error);
+    }
+    if (error != NULL) {
+        code = report(error);
+    }
+    client_clear(&c);
+    return code;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Tables for people: aligned columns under a header. */
+#ifndef CLIENT_CLI_TABLE_H
+#define CLIENT_CLI_TABLE_H
+
+#include "client/cli/terminal.h"
+
+#include <glib.h>
+#include <stdint.h>
+
+typedef struct table table; /* for g_autoptr */
+
+/* `headers`: one for each column, up to a NULL; a header that begins with '>' is of a column that
+ * is aligned to the right. They are not copied. */
+struct table *table_new(const struct terminal *terminal, const char *const headers[]);
+void table_free(struct table *t);
+
+/* Append a cell, row by row from left to right. The text is cleaned; "" and NULL become "-". */
+void table_add(struct table *t, const char *text);
+void table_add_size(struct table *t, uint64_t bytes);
+void table_add_number(struct table *t, uint64_t number);
+
+/* Append the whole table to `out`; a table without rows is its header alone. */
+void table_print(const struct table *t, GString *out);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(table, table_free)
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the server looks after, read from its query- commands and checked: disks, bitmaps, views.
+ *
+ * Strings are borrowed from the inventory. A string that the server left out is NULL, a number 0;
+ * names are never NULL.
+ */
+#ifndef CLIENT_QMP_INVENTORY_H
+#define CLIENT_QMP_INVENTORY_H
+
+#include "client/cli/client.h"
+
+struct disk_entry {
+    const char *name, *driver, *file;
+    uint64_t size; /* bytes */
+    bool readonly;
+    GArray *bitmaps; /* of struct bitmap_entry */
+};
+
+struct bitmap_entry {
+    const char *name, *inconsistent_reason;
+    uint64_t count, granularity; /* bytes that are dirty; bytes of a bit */
+    bool recording, busy, persistent, inconsistent;
+};
+
+struct view_entry {
+    const char *name, *disk, *on_cbw_error, *reason;
+    uint64_t size, scratch, scratch_limit; /* bytes; limit 0: none of its own */
+    int64_t instant;                       /* microseconds since 1970; 0: not told */
+    bool broken, exported;
+};
+
+typedef struct inventory {
+    GArray *disks; /* of struct disk_entry, as the server lists them */
+    GArray *views; /* of struct view_entry */
+    JsonNode *nodes_reply, *views_reply;
+} inventory;
+
+/* Ask the server. NULL and *err. */
+inventory *inventory_get(struct client *c, GError **err);
+void inventory_free(inventory *i);
+
+/* NULL and *err, which names those that there are. */
+const struct disk_entry *inventory_find_disk(const inventory *i, const char *name, GError **err);
+
+/* One NBD socket at which the server listens. */
+struct nbd_socket {
+    const char *uri; /* without an export's name */
+    bool live;       /* the disks are served there; else only exports that were added */
+};
+
+/* All of them: struct nbd_socket, borrowed from *reply, which the caller frees. NULL and *err. */
+GArray *inventory_nbd_sockets(struct client *c, JsonNode **reply, GError **err);
+
+/* The array of objects that `command` replied with. NULL and *err if it is anything else. */
+JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(inventory, inventory_free)
+
+#endif

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "client/qmp/qmp.h"
+
+#include "client/cli/error.h"
+#include "common/json/write.h"
+#include "client/qmp/json.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* How long a server may take to greet and negotiate, and to take in a request. */
+#define PATIENCE_SECONDS 10
+
+struct qmp {
+    char *path;
+    int fd;
+    GByteArray *in;  /* received and not taken yet */
+    gsize scanned;   /* bytes at the start of `in` that hold no newline */
+    gint64 deadline; /* g_get_monotonic_time() at which waiting ends; 0: never */
+    guint64 id;      /* of the last request */
+    JsonObject *greeting, *version;
+};
+
+static int unreachable(const struct qmp *q, GError **err, const char *why)
+{
+    return client_fail(err, CLIENT_ERROR_UNREACHABLE, "%s: %s", q->path, why);
+}
+
+/* ---- messages ---- */
+
+int qmp_fd(const struct qmp *q)
+{
+    return q->fd;
+}
+
+int qmp_receive(struct qmp *q, GError **err)
+{
+    guint8 piece[65536];
+    ssize_t n;
+
+    do {
+        n = recv(q->fd, piece, sizeof piece, 0);
+    } while (n == -1 && errno == EINTR);
+    if (n == 0 || (n == -1 && errno == ECONNRESET)) {
+        return unreachable(q, err, "the server closed the connection");
+    }
+    if (n == -1) {
+        return unreachable(q, err, g_strerror(errno));
+    }
+    g_byte_array_append(q->in, piece, (guint)n);
+    return 0;
+}
+
+/* The line that is whole in q->in, without its newline: its length, or -1 if there is none. */
+static gssize find_line(struct qmp *q)
+{
+    const guint8 *newline = NULL;
+
+    if (q->in->len > q->scanned) {
+        newline = memchr(q->in->data + q->scanned, '\n', q->in->len - q->scanned);
+    }
+    if (newline == NULL) {
+        q->scanned = q->in->len;
+        return -1;
+    }
+    return newline - q->in->data;
+}
+
+static bool is_blank(const guint8 *text, gsize length)
+{
+    for (gsize i = 0; i < length; i++) {
+        if (!g_ascii_isspace((char)text[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int qmp_take_message(struct qmp *q, JsonObject **message, GError **err)
+{
+    g_autoptr(JsonNode) node = NULL;
+    gssize length;
+
+    while ((length = find_line(q)) >= 0 && is_blank(q->in->data, (gsize)length)) {
+        g_byte_array_remove_range(q->in, 0, (guint)length + 1);
+        q->scanned = 0;
+    }
+    if (length < 0) {
+        if (q->in->len > QMP_MESSAGE_MAX) {
+            return client_fail(err, CLIENT_ERROR_FAILED,
+                               "%s: the server's answer is longer than %u MiB", q->path,
+                               QMP_MESSAGE_MAX >> 20);
+        }
+        return 0;
+    }
+    node = json_read((const char *)q->in->data, (gsize)length, err);
+    g_byte_array_remove_range(q->in, 0, (guint)length + 1);
+    q->scanned = 0;
+    if (node == NULL) {
+        g_prefix_error(err, "%s: the server's answer is not QMP: ", q->path);
+        return -1;
+    }
+    if (!JSON_NODE_HOLDS_OBJECT(node)) {
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: the server's answer is not QMP: not an object", q->path);
+    }
+    *message = json_node_dup_object(node);
+    return 1;
+}
+
+/* Wait until the socket is readable or the deadline has come. */
+static int wait_readable(struct qmp *q, GError **err)
+{
+    struct pollfd p = {.fd = q->fd, .events = POLLIN};
+    int n, timeout = -1;
+
+    do {
+        if (q->deadline != 0) {
+            gint64 left = q->deadline - g_get_monotonic_time();
+
+            timeout = left <= 0 ? 0 : (int)(left / 1000 + 1);
+        }
+        n = poll(&p, 1, timeout);
+    } while (n == -1 && errno == EINTR);
+    if (n == 0) {
+        return unreachable(q, err, "no answer from the server");
+    }
+    return n == 1 ? 0 : unreachable(q, err, g_strerror(errno));
+}
+
+static JsonObject *next_message(struct qmp *q, GError **err)
+{
+    JsonObject *message = NULL;
+
+    for (;;) {
+        switch (qmp_take_message(q, &message, err)) {
+        case 1:
+            return message;
+        case -1:
+            return NULL;
+        default:
+            if (wait_readable(q, err) == -1 || qmp_receive(q, err) == -1) {
+                return NULL;
+            }
+        }
+    }
+}
+
+static int send_text(struct qmp *q, const char *text, gsize length, GError **err)
+{
+    while (length > 0) {
+        ssize_t n = send(q->fd, text, length, MSG_NOSIGNAL);
+
+        if (n >= 0) {
+            text += n;
+            length -= (gsize)n;
+        } else if (errno == EPIPE || errno == ECONNRESET) {
+            return unreachable(q, err, "the server closed the connection");
+        } else if (errno == EAGAIN) {
+            return unreachable(q, err, "the server does not read");
+        } else if (errno != EINTR) {
+            return unreachable(q, err, g_strerror(errno));
+        }
+    }
+    return 0;
+}
+
+/* ---- commands ---- */
+
+static int error_reply(const struct qmp *q, JsonObject *error, GError **err)
+{
+    const char *class = json_member_string(error, "class");
+    const char *desc = json_member_string(error, "desc");
+    bool not_found = g_strcmp0(class, "CommandNotFound") == 0;
+
+    if (desc == NULL) {
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: the server sent an error without a text",
+                           q->path);
+    }
+    return client_fail(err, not_found ? CLIENT_ERROR_COMMAND_NOT_FOUND : CLIENT_ERROR_FAILED, "%s",
+                       desc);
+}
+
+/* What a message says: 1 it is the reply, whose value is *value; 0 it is an event; -1 and *err. */
+static int read_reply(const struct qmp *q, JsonObject *message, JsonNode **value, GError **err)
+{
+    JsonObject *error = json_member_object(message, "error");
+    JsonNode *result = json_object_get_member(message, "return");
+
+    if (json_member_string(message, "event") != NULL) {
+        return 0;
+    }
+    if (error != NULL) {
+        return error_reply(q, error, err);
+    }
+    if (result == NULL) {
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: the server's answer is not QMP: neither reply nor event", q->path);
+    }
+    *value = json_node_copy(result);
+    return 1;
+}
+
+JsonNode *qmp_request(struct qmp *q, const char *text, GError **err)
+{
+    g_autofree char *line = g_strconcat(text, "\n", NULL);
+
+    if (send_text(q, line, strlen(line), err) == -1) {
+        return NULL;
+    }
+    for (;;) {
+        g_autoptr(JsonObject) message = next_message(q, err);
+        JsonNode *value = NULL;
+
+        if (message == NULL) {
+            return NULL;
+        }
+        switch (read_reply(q, message, &value, err)) {
+        case 1:
+            return value;
+        case -1:
+            return NULL;
+        }
+    }
+}
+
+JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GError **err)
+{
+    g_autoptr(JsonObject) request = json_object_new();
+    g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
+    g_autofree char *text = NULL;
+    GError *error = NULL;
+    JsonNode *value;
+
+    json_object_set_string_member(request, "execute", name);
+    if (arguments != NULL) {
+        json_object_set_object_member(request, "arguments", arguments);
+    }
+    json_node_set_object(node, request);
+    text = json_write(node, false);
+    value = qmp_request(q, text, &error);
+    if (value == NULL) {
+        if (error->code == CLIENT_ERROR_UNREACHABLE) {
+            g_prefix_error(&error, "%s: ", name);
+        }
+        g_propagate_error(err, error);
+    }
+    return value;
+}
+
+/* ---- the connection ---- */
+
+JsonObject *qmp_version(const struct qmp *q)
+{
+    return q->version;
+}
+
+static int connect_socket(struct qmp *q, GError **err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
+
+    if (strlen(q->path) >= sizeof address.sun_path) {
+        return unreachable(q, err, "the path is too long for a socket");
+    }
+    strcpy(address.sun_path, q->path);
+    q->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* The time limit is for connect(), where the server's backlog is full, and for send(). */
+    if (q->fd == -1 ||
+        setsockopt(q->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0) {
+        return unreachable(q, err, g_strerror(errno));
+    }
+    if (connect(q->fd, (struct sockaddr *)&address, sizeof address) == -1) {
+        return unreachable(q, err,
+                           errno == EAGAIN ? "the server does not answer" : g_strerror(errno));
+    }
+    return 0;
+}
+
+/* Read the greeting and leave capabilities negotiation. */
+static int negotiate(struct qmp *q, GError **err)
+{
+    g_autoptr(JsonNode) value = NULL;
+    JsonObject *qmp;
+
+    q->greeting = next_message(q, err);
+    if (q->greeting == NULL) {
+        return -1;
+    }
+    qmp = json_member_object(q->greeting, "QMP");
+    q->version = qmp != NULL ? json_member_object(qmp, "version") : NULL;
+    if (q->version == NULL) {
+        return client_fail(err, CLIENT_ERROR_UNREACHABLE, "no QMP greeting");
+    }
+    value = qmp_command(q, "qmp_capabilities", NULL, err);
+    return value != NULL ? 0 : -1;
+}
+
+struct qmp *qmp_connect(const char *path, GError **err)
+{
+    struct qmp *q = g_new0(struct qmp, 1);
+    GError *error = NULL;
+
+    q->path = g_strdup(path);
+    q->fd = -1;
+    q->in = g_byte_array_new();
+    q->deadline = g_get_monotonic_time() + PATIENCE_SECONDS * G_USEC_PER_SEC;
+    if (connect_socket(q, err) == -1) {
+        qmp_close(q);
+        return NULL;
+    }
+    if (negotiate(q, &error) == -1) {
+        /* Whatever went wrong: what listens there is not a server that we can use. */
+        client_fail(err, CLIENT_ERROR_UNREACHABLE, "%s is not a control socket that answers: %s",
+                    path, error->message);
+        g_error_free(error);
+        qmp_close(q);
+        return NULL;
+    }
+    q->deadline = 0;
+    return q;
+}
+
+void qmp_close(struct qmp *q)
+{
+    if (q == NULL) {
+        return;
+    }
+    if (q->fd != -1) {
+        close(q->fd);
+    }
+    g_clear_pointer(&q->greeting, json_object_unref);
+    g_byte_array_unref(q->in);
+    g_free(q->path);
+    g_free(q);
+}

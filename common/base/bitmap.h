@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The bits of a dirty bitmap: one atomic bit for each granule of a disk.
+ *
+ * Any number of threads may set and read at once, without a lock. Bits are only ever set; to clear
+ * is to make a new bitmap. Memory is taken from the kernel page by page as bits are first set, so
+ * an empty bitmap of a huge disk costs nothing; two summary levels (1/64 and 1/4096 of the bits)
+ * let a scan skip what was never touched, so reading an empty bitmap takes no memory either.
+ */
+#ifndef COMMON_BASE_BITMAP_H
+#define COMMON_BASE_BITMAP_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define BITMAP_MIN_GRANULARITY 512u
+#define BITMAP_MAX_GRANULARITY 0x80000000u /* 2 GiB */
+
+struct bitmap;
+
+/* A clean bitmap for `size` bytes; `granularity` is a power of 2, 512 B to 2 GiB. The caller owns
+ * one reference. NULL and *err when there is not enough address space. */
+struct bitmap *bitmap_new(uint64_t size, uint32_t granularity, GError **err);
+struct bitmap *bitmap_ref(struct bitmap *b);
+void bitmap_unref(struct bitmap *b); /* NULL is allowed */
+
+uint64_t bitmap_size(const struct bitmap *b);        /* bytes that it covers */
+uint32_t bitmap_granularity(const struct bitmap *b); /* bytes a bit */
+
+/* Set the bits of all granules that [offset, offset + length) touches. What lies past the end is
+ * ignored. Lock-free, any thread. When it returns, any thread that synchronises with the caller
+ * sees the bits. */
+void bitmap_set(struct bitmap *b, uint64_t offset, uint64_t length);
+
+/* Is the granule that holds `offset` dirty? Past the end: false. */
+bool bitmap_test(const struct bitmap *b, uint64_t offset);
+
+/* Find the first dirty run in [offset, end): *start and *length in bytes, cut to the range asked
+ * for. False: all of it is clean. Time is proportional to what is dirty, not to the disk. */
+bool bitmap_next_dirty(const struct bitmap *b, uint64_t offset, uint64_t end, uint64_t *start,
+                       uint64_t *length);
+
+/* Dirty granules times granularity: QEMU's `count` (may exceed the size by part of a granule). */
+uint64_t bitmap_count(const struct bitmap *b);
+
+/* Set in `dst` every byte range that is dirty in `src`. The granularities and sizes may differ; a
+ * coarser dst over-marks, never under-marks. src may be recording meanwhile. */
+void bitmap_merge(struct bitmap *dst, const struct bitmap *src);
+
+/* SHA-256, in hex, over the bits as 64-bit little-endian words, the last one filled with zeroes:
+ * what QEMU's x-debug-block-dirty-bitmap-sha256 prints. Free with g_free(). */
+char *bitmap_sha256(const struct bitmap *b);
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "config.h"
+
+#include "common/base/patience.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+struct patience {
+    atomic_uint references;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool (*is_over)(void *opaque);
+    void *opaque;
+    bool abandoned; /* who waits */
+};
+
+struct patience *patience_new(bool (*is_over)(void *opaque), void *opaque)
+{
+    struct patience *p = g_new0(struct patience, 1);
+    pthread_condattr_t attr;
+
+    atomic_init(&p->references, 1);
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    p->is_over = is_over;
+    p->opaque = opaque;
+    return p;
+}
+
+struct patience *patience_ref(struct patience *p)
+{
+    atomic_fetch_add(&p->references, 1);
+    return p;
+}
+
+void patience_unref(struct patience *p)
+{
+    if (atomic_fetch_sub(&p->references, 1) != 1)
+        return;
+    pthread_cond_destroy(&p->changed);
+    pthread_mutex_destroy(&p->lock);
+    g_free(p);
+}
+
+void patience_lock(struct patience *p)
+{
+    pthread_mutex_lock(&p->lock);
+}
+
+void patience_unlock(struct patience *p)
+{
+    pthread_mutex_unlock(&p->lock);
+}
+
+bool patience_is_over(const struct patience *p)
+{
+    return p->is_over && p->is_over(p->opaque);
+}
+
+bool patience_wait(struct patience *p, int64_t until)
+{
+    struct timespec t = {.tv_sec = until / G_USEC_PER_SEC,
+                         .tv_nsec = until % G_USEC_PER_SEC * 1000};
+
+    if (patience_is_over(p))
+        return false;
+    if (until == 0)
+        return pthread_cond_wait(&p->changed, &p->lock) == 0;
+    return pthread_cond_timedwait(&p->changed, &p->lock, &t) != ETIMEDOUT;
+}
+
+void patience_abandon(struct patience *p)
+{
+    p->abandoned = true;
+}
+
+bool patience_has_abandoned(const struct patience *p)
+{
+    return p->abandoned;
+}
+
+void patience_wake(struct patience *p)
+{
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "common/base/size.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+/* Bytes of one unit of `suffix`; 0: no such suffix. */
+static int64_t unit_of(char suffix)
+{
+    static const char powers[] = "bkmgtpe";
+    char c = g_ascii_tolower(suffix);
+
+    if (c == 's')
+        return 512;
+    for (int i = 0; powers[i]; i++) {
+        if (c == powers[i])
+            return INT64_C(1) << (10 * i);
+    }
+    return 0;
+}
+
+int size_parse(const char *text, int64_t *size)
+{
+    const char *p = text;
+    bool negative = false, too_big = false;
+    int64_t value = 0, unit = 1;
+
+    while (g_ascii_isspace(*p))
+        p++;
+    if (*p == '+' || *p == '-')
+        negative = *p++ == '-';
+    if (!g_ascii_isdigit(*p))
+        return -EINVAL;
+    for (; g_ascii_isdigit(*p); p++) {
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, *p - '0', &value))
+            too_big = true;
+    }
+    if (*p) {
+        unit = unit_of(*p);
+        if (!unit || p[1])
+            return -EINVAL;
+    }
+    /* Only now, so that nonsense is called nonsense however long it is. "-0" is zero. */
+    if (too_big || (negative && value > 0) || __builtin_mul_overflow(value, unit, &value))
+        return -ERANGE;
+    *size = value;
+    return 0;
+}
+
+const char *size_format(uint64_t bytes, char buf[16])
+{
+    static const char units[] = "KMGTPE";
+    int u = -1;
+    uint64_t whole = bytes, rest = 0;
+
+    while (whole >= 1024 && units[u + 1]) {
+        rest = whole % 1024;
+        whole /= 1024;
+        u++;
+    }
+    if (u < 0) {
+        snprintf(buf, 16, "%" G_GUINT64_FORMAT, bytes);
+        return buf;
+    }
+    /* One digit after the point, rounded down: what is shown is never more than there is. */
+    unsigned tenths = (unsigned)(rest * 10 / 1024);
+    if (tenths)
+        snprintf(buf, 16, "%u.%u %ciB", (unsigned)whole, tenths, units[u]);
+    else
+        snprintf(buf, 16, "%u %ciB", (unsigned)whole, units[u]);
+    return buf;
+}

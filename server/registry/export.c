@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The registry's exports. `lock` guards their list, their clients and their state.
+ *
+ * Life of an export: the registry holds one reference while it can be found; whoever found it holds
+ * another. It occupies its node and bitmaps until it is *gone*: no longer to be found and its last
+ * client detached. Then, on the control thread, the node and the bitmaps are released and
+ * BLOCK_EXPORT_DELETED is told. The memory goes with the last reference. Clients are asked to end,
+ * and cut off if they have not done so after a while.
+ */
+#include "config.h"
+
+#include "common/util/error.h"
+#include "server/registry/registry-private.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+struct export
+{
+    atomic_uint references;
+    struct server *server;
+    struct export_info info;
+    struct dirty_bitmap **bitmaps;
+    unsigned n_bitmaps;
+    bool default_too; /* also found as "" */
+    bool shadowed;    /* added, with a name that a disk's own export has (or ""): EXPORTS_LIVE has
+                         that one instead. The disks' own come first and stay. */
+    guint cut_timer;  /* source that cuts its clients off, or 0; control thread */
+
+    /* under server->lock */
+    bool going;
+    GQueue clients; /* struct export_client, by their links */
+};
+
+static bool is_served(const struct export *e, enum export_scope scope)
+{
+    return !e->going && (scope == EXPORTS_ADDED ? e->info.id != NULL : !e->shadowed);
+}
+
+static struct export *find_locked(struct server *s, enum export_scope scope, const char *name)
+{
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (is_served(e, scope) &&
+            (strcmp(e->info.name, name) == 0 || (e->default_too && !name[0])))
+            return e;
+    }
+    return NULL;
+}
+
+/* Is there a disk's own export of that name? */
+static bool is_own_locked(struct server *s, const char *name)
+{
+    const struct export *e = find_locked(s, EXPORTS_LIVE, name);
+
+    return e && !e->info.id;
+}
+
+static struct export *find_id_locked(struct server *s, const char *id)
+{
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (e->info.id && strcmp(e->info.id, id) == 0)
+            return e;
+    }
+    return NULL;
+}
+
+/* QEMU's rule for identifiers: a letter, then letters, digits, '-', '.', '_'. */
+static bool id_well_formed(const char *id)
+{
+    if (!g_ascii_isalpha(id[0]))
+        return false;
+    for (const char *p = id; *p; p++)
+        if (!g_ascii_isalnum(*p) && !strchr("-._", *p))
+            return false;
+    return true;
+}
+
+int server_export_check_id(struct server *s, const char *id, GError **err)
+{
+    bool taken;
+
+    if (!id_well_formed(id))
+        return fail(err, "Invalid block export id");
+    pthread_mutex_lock(&s->lock);
+    taken = find_id_locked(s, id) != NULL;
+    pthread_mutex_unlock(&s->lock);
+    return taken ? fail(err, "Block export id '%s' is already in use", id) : 0;
+}
+
+int server_export_check_name(struct server *s, const char *name, const char *description,
+                             bool alone, GError **err)
+{
+    bool taken;
+
+    if (strlen(name) > MAX_NBD_STRING)
+        return fail(err, "export name '%s' too long", name);
+    if (description && strlen(description) > MAX_NBD_STRING)
+        return fail(err, "description '%s' too long", description);
+    pthread_mutex_lock(&s->lock);
+    taken = find_locked(s, EXPORTS_ADDED, name) || (alone && is_own_locked(s, name));
+    pthread_mutex_unlock(&s->lock);
+    return taken ? fail(err, "NBD server already has export named '%s'", name) : 0;
+}
+
+static int check_bitmaps(const struct export_options *o, GError **err)
+{
+    for (unsigned i = 0; i < o->n_bitmaps; i++) {
+        struct dirty_bitmap_info info;
+
+        dirty_bitmap_info(o->bitmaps[i], &info);
+        if (info.busy)
+            return fail(err,
+                        "Bitmap '%s' is currently in use by another operation and cannot be used",
+                        dirty_bitmap_name(o->bitmaps[i]));
+    }
+    return 0;
+}
+
+static void occupy(struct export *e)
+{
+    struct view *v = node_to_view(e->info.node);
+
+    if (v)
+        view_use_begin(v);
+    for (unsigned i = 0; i < e->n_bitmaps; i++)
+        dirty_bitmap_busy_begin(e->bitmaps[i]);
+}
+
+int server_export_add(struct server *s, const struct export_options *o, GError **err)
+{
+    struct export *e;
+
+    if (o->id && server_export_check_id(s, o->id, err) < 0)
+        return -1;
+    if (o->writable && node_is_readonly(o->node))
+        return fail(err, "Cannot export read-only node as writable");
+    if (server_export_check_name(s, o->name, o->description, !o->id, err) < 0 ||
+        check_bitmaps(o, err) < 0)
+        return -1;
+
+    e = g_new0(struct export, 1);
+    atomic_init(&e->references, 1);
+    e->server = s;
+    e->info = (struct export_info){
+        .id = g_strdup(o->id),
+        .name = g_strdup(o->name),
+        .description = g_strdup(o->description),
+        .node = o->node,
+        .writable = o->writable,
+        .discard = o->discard,
+        .live = o->live,
+        .tls_required = o->tls_required,
+        .tls_authz = (const char *const *)g_strdupv((char **)o->tls_authz),
+    };
+    e->n_bitmaps = o->n_bitmaps;
+    e->bitmaps = g_new(struct dirty_bitmap *, MAX(o->n_bitmaps, 1));
+    for (unsigned i = 0; i < o->n_bitmaps; i++)
+        e->bitmaps[i] = dirty_bitmap_ref(o->bitmaps[i]);
+    occupy(e);
+
+    pthread_mutex_lock(&s->lock);
+    e->default_too = !o->id && s->exports->len == 0;
+    e->shadowed = o->id && is_own_locked(s, o->name);
+    g_ptr_array_add(s->exports, e);
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+/* Nobody finds it, nobody is attached: let go of what it occupies. Control thread. */
+static void release_export(struct export *e, bool tell)
+{
+    struct server *s = e->server;
+    struct view *v = node_to_view(e->info.node);
+
+    if (e->cut_timer)
+        g_source_remove(e->cut_timer);
+    e->cut_timer = 0;
+    pthread_mutex_lock(&s->lock);
+    g_ptr_array_remove(s->exports, e);
+    pthread_mutex_unlock(&s->lock);
+    if (v)
+        view_use_end(v);
+    for (unsigned i = 0; i < e->n_bitmaps; i++)
+        dirty_bitmap_busy_end(e->bitmaps[i]);
+    if (tell && e->info.id)
+        server_emit(s, EVENT_BLOCK_EXPORT_DELETED, e->info.id, NULL, NULL, 0, 0);
+    export_unref(e);
+}
+
+void server_free_exports(struct server *s)
+{
+    while (s->exports->len > 0)
+        release_export(s->exports->pdata[s->exports->len - 1], false);
+    g_ptr_array_unref(s->exports);
+}
+
+/* An export that is going and has no clients, or NULL. With `has_clients`: one that has some. */
+static struct export *find_going(struct server *s, bool has_clients)
+{
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (e->going && (e->clients.length > 0) == has_clients)
+            return e;
+    }
+    return NULL;
+}
+
+/* Release all that are gone by now. */
+static gboolean release_gone(gpointer server)
+{
+    struct server *s = server;
+
+    for (;;) {
+        struct export *e;
+
+        pthread_mutex_lock(&s->lock);
+        e = find_going(s, false);
+        pthread_mutex_unlock(&s->lock);
+        if (!e)
+            return G_SOURCE_REMOVE;
+        release_export(e, true);
+    }
+}
+
+/* End the clients of an export that is going; they detach on their own threads. */
+static void cancel_locked(struct export *e, bool cut)
+{
+    for (GList *l = e->clients.head; l; l = l->next) {
+        struct export_client *c = l->data;
+
+        c->cancel(c, cut);
+    }
+}
+
+/* The time for ending in order is over. */
+static gboolean cut_clients(gpointer export)
+{
+    struct export *e = export;
+
+    e->cut_timer = 0;
+    pthread_mutex_lock(&e->server->lock);
+    cancel_locked(e, true);
+    pthread_mutex_unlock(&e->server->lock);
+    return G_SOURCE_REMOVE;
+}
+
+/* All clients of `only` (NULL: of all exports of `n`) have hung up, and there is one. */
+static bool all_hung_up_locked(struct server *s, const struct export *only, const struct node *n)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (only ? e != only : e->info.node != n)
+            continue;
+        for (GList *l = e->clients.head; l; l = l->next) {
+            struct export_client *c = l->data;
+
+            if (!c->hung_up(c))
+                return false;
+            any = true;
+        }
+    }
+    return any;
+}
+
+static void grace_from_now(struct timespec *until)
+{
+    clock_gettime(CLOCK_MONOTONIC, until);
+    until->tv_sec += EXPORT_GRACE_MS / 1000;
+}
+
+/* Locked; as server_wait_hung_up. */
+static void wait_hung_up(struct server *s, const struct export *only, const struct node *n)
+{
+    struct timespec until;
+    int error = 0;
+
+    grace_from_now(&until);
+    while (error == 0 && all_hung_up_locked(s, only, n))
+        error = pthread_cond_timedwait(&s->detached, &s->lock, &until);
+}
+
+void server_wait_hung_up(struct server *s, const struct node *n)
+{
+    pthread_mutex_lock(&s->lock);
+    wait_hung_up(s, NULL, n);
+    pthread_mutex_unlock(&s->lock);
+}
+
+int server_export_del(struct server *s, const char *id, bool hard, GError **err)
+{
+    struct export *e;
+    unsigned clients = 0;
+    bool was_going = false;
+
+    pthread_mutex_lock(&s->lock);
+    e = find_id_locked(s, id);
+    if (e) {
+        was_going = e->going;
+        if (!was_going && !hard)
+            wait_hung_up(s, e, NULL);
+        clients = e->clients.length;
+        if (!was_going && (hard || clients == 0)) {
+            e->going = true;
+            cancel_locked(e, false);
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+
+    if (!e)
+        return fail(err, "Export '%s' is not found", id);
+    if (was_going)
+        return fail(err, "Export '%s' is already shutting down", id);
+    if (clients == 0)
+        release_export(e, true);
+    else if (!hard)
+        return fail(err, "export '%s' still in use", id);
+    else
+        e->cut_timer = g_timeout_add(EXPORT_GRACE_MS, cut_clients, e);
+    return 0;
+}
+
+/* Wait until the exports that are going have lost their clients, which end on their own threads and
+ * do not wait for this one. */
+static void wait_detached(struct server *s)
+{
+    struct timespec until;
+    int error = 0;
+
+    grace_from_now(&until);
+    pthread_mutex_lock(&s->lock);
+    while (find_going(s, true) && error == 0)
+        error = pthread_cond_timedwait(&s->detached, &s->lock, &until);
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (e->going)
+            cancel_locked(e, true);
+    }
+    while (find_going(s, true))
+        pthread_cond_wait(&s->detached, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void server_export_del_all(struct server *s)
+{
+    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GArray) all = server_exports(s);
+
+    for (unsigned i = 0; i < all->len; i++) {
+        struct export_status *status = &g_array_index(all, struct export_status, i);
+
+        if (!status->shutting_down)
+            g_ptr_array_add(ids, g_strdup(status->info->id));
+    }
+    for (unsigned i = 0; i < ids->len; i++)
+        server_export_del(s, ids->pdata[i], true, NULL);
+    wait_detached(s);
+    release_gone(s);
+}
+
+GArray *server_exports(struct server *s)
+{
+    GArray *all = g_array_new(FALSE, FALSE, sizeof(struct export_status));
+
+    pthread_mutex_lock(&s->lock);
+    for (unsigned i = s->exports->len; i-- > 0;) {
+        struct export *e = s->exports->pdata[i];
+        struct export_status status = {
+            .info = &e->info, .shutting_down = e->going, .clients = e->clients.length};
+
+        if (e->info.id)
+            g_array_append_val(all, status);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return all;
+}
+
+struct export *server_find_export(struct server *s, enum export_scope scope, const char *name)
+{
+    struct export *e;
+
+    pthread_mutex_lock(&s->lock);
+    e = find_locked(s, scope, name);
+    if (e)
+        export_ref(e);
+    pthread_mutex_unlock(&s->lock);
+    return e;
+}
+
+static void unref(gpointer e)
+{
+    export_unref(e);
+}
+
+GPtrArray *server_list_exports(struct server *s, enum export_scope scope)
+{
+    GPtrArray *all = g_ptr_array_new_with_free_func(unref);
+
+    pthread_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (is_served(e, scope))
+            g_ptr_array_add(all, export_ref(e));
+    }
+    pthread_mutex_unlock(&s->lock);
+    return all;
+}
+
+struct export *export_ref(struct export *e)
+{
+    atomic_fetch_add_explicit(&e->references, 1, memory_order_relaxed);
+    return e;
+}
+
+void export_unref(struct export *e)
+{
+    if (atomic_fetch_sub_explicit(&e->references, 1, memory_order_acq_rel) != 1)
+        return;
+    for (unsigned i = 0; i < e->n_bitmaps; i++)
+        dirty_bitmap_unref(e->bitmaps[i]);
+    g_free(e->bitmaps);
+    g_free((char *)e->info.id);
+    g_free((char *)e->info.name);
+    g_free((char *)e->info.description);
+    g_strfreev((char **)e->info.tls_authz);
+    g_free(e);
+}
+
+const struct export_info *export_info(const struct export *e)
+{
+    return &e->info;
+}
+
+GPtrArray *export_bitmaps(struct export *e)
+{
+    GPtrArray *all;
+
+    if (e->info.live)
+        return disk_bitmaps(node_to_disk(e->info.node));
+    all = dirty_bitmap_array_new();
+    for (unsigned i = 0; i < e->n_bitmaps; i++)
+        g_ptr_array_add(all, dirty_bitmap_ref(e->bitmaps[i]));
+    return all;
+}
+
+bool export_attach(struct export *e, struct export_client *c)
+{
+    bool attached;
+
+    c->export = e;
+    c->link = (GList){.data = c};
+    pthread_mutex_lock(&e->server->lock);
+    attached = !e->going;
+    if (attached)
+        g_queue_push_tail_link(&e->clients, &c->link);
+    pthread_mutex_unlock(&e->server->lock);
+    return attached;
+}
+
+void export_detach(struct export_client *c)
+{
+    struct export *e = c->export;
+    struct server *s = e->server;
+    bool last;
+
+    pthread_mutex_lock(&s->lock);
+    g_queue_unlink(&e->clients, &c->link);
+    last = e->going && e->clients.length == 0;
+    pthread_cond_broadcast(&s->detached);
+    pthread_mutex_unlock(&s->lock);
+    if (last)
+        g_idle_add_full(G_PRIORITY_DEFAULT, release_gone, s, NULL);
+}

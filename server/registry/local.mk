@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Disks, views, exports, events: where nbd/ and control/ meet.
+noinst_LIBRARIES += server/registry/libregistry.a
+server_registry_libregistry_a_SOURCES = \
+	server/registry/export.c \
+	server/registry/registry.c server/registry/registry.h server/registry/registry-private.h

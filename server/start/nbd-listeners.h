@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* nbd-server-start and nbd-server-stop: what control/ asks for and nbd/ does. */
+#ifndef START_NBD_LISTENERS_H
+#define START_NBD_LISTENERS_H
+
+#include "server/control/control.h"
+#include "server/nbd/nbd-server.h"
+#include "server/start/options.h"
+
+struct nbd_control {
+    struct nbd_server *nbd;
+    enum options_tls tls; /* the command line's, for all listeners */
+    bool tls_names_clients;
+    bool has_listener;             /* the command line's: clients can connect anyhow */
+    struct nbd_listener *listener; /* nbd-server-start's, NULL: none runs */
+    GPtrArray *uris;               /* strings: the command line's sockets, no export named */
+    GPtrArray *listener_uris;      /* strings: listener's */
+    char *unix_path;               /* listener's socket, absolute, removed with it; or NULL */
+};
+
+void nbd_control_init(struct nbd_control *nc);
+void nbd_control_clear(struct nbd_control *nc);
+
+/* Note the URIs of listening sockets, before they are handed to nbd_listen(). */
+void nbd_control_note_uris(const struct nbd_control *nc, GPtrArray *uris, const GArray *fds);
+
+/* The functions, for control_new(); `nc` outlives them. */
+struct control_nbd nbd_control_functions(struct nbd_control *nc);
+
+#endif

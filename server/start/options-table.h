@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The table of options: what there is, what each takes, and what it sets. */
+#ifndef START_OPTIONS_TABLE_H
+#define START_OPTIONS_TABLE_H
+
+#include "server/start/options.h"
+
+struct option_def;
+typedef int (*option_setter)(const struct option_def *def, struct options *o, const char *value,
+                             GError **err);
+
+struct option_def {
+    const char *name;
+    char letter;          /* 0: none */
+    const char *argument; /* its name in --help; NULL: it takes none */
+    option_setter set;    /* NULL: options_parse knows it */
+    const char *help;     /* NULL: not listed in --help */
+    size_t field;         /* offset in struct options, for setters that are told where */
+    unsigned min, max;    /* of numbers */
+    const char *why;      /* not NULL: it is refused, and this is the reason */
+    const char *alias;    /* not NULL: another name for the option of this name; nothing else set */
+};
+
+extern const struct option_def options_table[];
+extern const unsigned options_table_length;
+
+/* By name, without dashes, through aliases; by letter. NULL: there is none. */
+const struct option_def *options_find(const char *name);
+const struct option_def *options_find_letter(char letter);
+
+/* Sets *err to an OPTIONS_ERROR_USAGE and returns -1. */
+int options_usage(GError **err, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+#endif

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The words of a command line are of three kinds: options with their arguments, which may stand
+ * anywhere; the words of a disk, which are all others; and, after "--", words of a disk alone.
+ * getopt_long(3) tells them apart and hands them over in order, so a disk is simply whatever comes
+ * between its `--disk NAME` and the next one. Without any --disk, the words are those of disk0.
+ */
+#include "config.h"
+
+#include "server/start/options-table.h"
+
+#include "common/util/port.h"
+
+#include <getopt.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define DEFAULT_THREADS 16
+#define DISK_NAME_MAX   255 /* bytes, as for views */
+
+/* ---- disks ---- */
+
+static void word_free(void *data)
+{
+    struct option_word *word = data;
+
+    g_free(word->key);
+    g_free(word->value);
+    g_free(word);
+}
+
+static void option_disk_free(void *data)
+{
+    struct option_disk *disk = data;
+
+    g_free(disk->name);
+    g_free(disk->plugin);
+    g_ptr_array_unref(disk->words);
+    g_free(disk);
+}
+
+static void begin_disk(struct options *o, const char *name)
+{
+    struct option_disk *disk = g_new0(struct option_disk, 1);
+
+    disk->name = g_strdup(name);
+    disk->words = g_ptr_array_new_with_free_func(word_free);
+    g_ptr_array_add(o->disks, disk);
+}
+
+static struct option_disk *last_disk(struct options *o)
+{
+    return o->disks->len ? o->disks->pdata[o->disks->len - 1] : NULL;
+}
+
+/* What a disk must have before the next one begins. */
+static int check_last_disk(struct options *o, GError **err)
+{
+    const struct option_disk *disk = last_disk(o);
+
+    if (disk && !disk->plugin)
+        return options_usage(err, "disk '%s': no PLUGIN is given for it", disk->name);
+    return 0;
+}
+
+int options_check_name(const char *option, const char *argument, const char *name, size_t most,
+                       GError **err)
+{
+    g_autofree char *shown = g_utf8_make_valid(name, -1);
+
+    if (!g_utf8_validate(name, -1, NULL))
+        return options_usage(err,
+                             "option '--%s': its %s '%s' is not UTF-8: no client could ask for it",
+                             option, argument, shown);
+    if (strlen(name) > most)
+        return options_usage(err, "option '--%s': its %s '%.40s...' has more than %zu bytes",
+                             option, argument, shown, most);
+    return 0;
+}
+
+/* A disk's name is one of NBD and of QMP, a word in messages, and part of names of files. */
+static int check_disk_name(const char *name, GError **err)
+{
+    if (*name == '\0')
+        return options_usage(err, "option '--disk': its NAME is empty");
+    if (options_check_name("disk", "NAME", name, DISK_NAME_MAX, err) < 0)
+        return -1;
+    for (const char *p = name; *p; p = g_utf8_next_char(p)) {
+        if (g_unichar_iscntrl(g_utf8_get_char(p))) {
+            g_autofree char *shown = g_strescape(name, NULL);
+
+            return options_usage(
+                err, "option '--disk': its NAME '%s' has a control character in it", shown);
+        }
+    }
+    return 0;
+}
+
+int options_add_disk(struct options *o, const char *name, GError **err)
+{
+    if (check_disk_name(name, err) < 0)
+        return -1;
+    if (o->bare_form)
+        return options_usage(
+            err,
+            "PLUGIN '%s' comes before '--disk %s': with --disk, each plugin follows "
+            "the name of its disk",
+            last_disk(o)->plugin, name);
+    if (check_last_disk(o, err) < 0)
+        return -1;
+    for (unsigned i = 0; i < o->disks->len; i++) {
+        const struct option_disk *other = o->disks->pdata[i];
+
+        if (strcmp(other->name, name) == 0)
+            return options_usage(err, "disk '%s' is given twice", name);
+    }
+    begin_disk(o, name);
+    return 0;
+}
+
+int options_add_config(struct options *o, const char *key, const char *value, GError **err)
+{
+    struct option_word *word = g_new0(struct option_word, 1);
+
+    word->key = g_strdup(key);
+    word->value = g_strdup(value);
+    g_ptr_array_add(last_disk(o)->words, word);
+    return 0;
+}
+
+/* nbdkit's grammar of keys: [A-Za-z][A-Za-z0-9._-]* */
+static bool is_key(const char *text, size_t length)
+{
+    if (length == 0 || !g_ascii_isalpha(text[0]))
+        return false;
+    for (size_t i = 1; i < length; i++) {
+        if (!g_ascii_isalnum(text[i]) && !strchr("._-", text[i]))
+            return false;
+    }
+    return true;
+}
+
+int options_add_word(struct options *o, const char *word, GError **err)
+{
+    const char *equals = strchr(word, '=');
+    struct option_disk *disk;
+
+    if (o->disks->len == 0) {
+        o->bare_form = true;
+        begin_disk(o, "disk0");
+    }
+    disk = last_disk(o);
+    if (disk->complete)
+        return options_usage(err,
+                             "'%s': the disks of --config are complete: further ones, and words "
+                             "for them, come behind '--disk NAME'",
+                             word);
+    if (disk->plugin == NULL) {
+        if (*word == '\0')
+            return options_usage(err, "disk '%s': its PLUGIN is empty", disk->name);
+        disk->plugin = g_strdup(word);
+        return 0;
+    }
+    if (equals && is_key(word, equals - word)) {
+        g_autofree char *key = g_strndup(word, equals - word);
+
+        return options_add_config(o, key, equals + 1, err);
+    }
+    return options_add_config(o, NULL, word, err);
+}
+
+/* ---- parsing ---- */
+
+static void debug_free(void *data)
+{
+    struct option_debug *debug = data;
+
+    g_free(debug->name);
+    g_free(debug->flag);
+    g_free(debug);
+}
+
+static struct options *options_new(void)
+{
+    struct options *o = g_new0(struct options, 1);
+
+    o->disks = g_ptr_array_new_with_free_func(option_disk_free);
+    o->debugs = g_ptr_array_new_with_free_func(debug_free);
+    o->family = AF_UNSPEC;
+    o->threads = DEFAULT_THREADS;
+    o->poll_max_ns = 50000;
+    o->handshake_timeout = 10;
+    o->max_connections = 100;
+    o->mask_handshake = UINT16_MAX;
+    o->on_cbw_error = CBW_BREAK_SNAPSHOT;
+    o->export_name = g_strdup("");
+    return o;
+}
+
+void options_free(struct options *o)
+{
+    if (o == NULL)
+        return;
+    g_ptr_array_unref(o->disks);
+    g_ptr_array_unref(o->debugs);
+    g_free(o->unix_path);
+    g_free(o->ip_address);
+    g_free(o->port);
+    g_free(o->selinux_label);
+    g_free(o->pid_file);
+    g_free(o->user);
+    g_free(o->group);
+    g_free(o->run);
+    g_free(o->export_name);
+    g_free(o->control);
+    g_free(o->scratch_dir);
+    g_free(o->tls_certificates);
+    g_free(o->tls_psk);
+    g_free(o);
+}
+
+int options_takes_argument(const char *name)
+{
+    const struct option_def *def = options_find(name);
+
+    return def ? def->argument != NULL : -1;
+}
+
+int options_set(struct options *o, const char *name, const char *value, GError **err)
+{
+    const struct option_def *def = options_find(name);
+
+    if (def == NULL || def->set == NULL)
+        return options_usage(err, "there is no option '%s'", name);
+    return def->set(def, o, value, err);
+}
+
+static int read_config(struct options *o, const char *path, options_reader reader, GError **err)
+{
+    g_autofree char *text = reader(path, err);
+    unsigned before = o->disks->len;
+
+    if (text == NULL || options_read_file(o, path, text, err) < 0)
+        return -1;
+    if (o->disks->len > before)
+        last_disk(o)->complete = true;
+    return 0;
+}
+
+/* What getopt_long answered with '?' or ':', in words. `word` is the word it was looking at. */
+static int explain(int answer, const char *word, GError **err)
+{
+    g_autofree char *name = NULL;
+    bool is_long = g_str_has_prefix(word, "--");
+
+    if (is_long)
+        name = g_strndup(word, strcspn(word, "="));
+    else
+        name = g_strdup_printf("-%c", optopt);
+    if (answer == ':')
+        return options_usage(err, "option '%s' needs an argument", name);
+    if (is_long && options_takes_argument(name + 2) == 0)
+        return options_usage(err, "option '%s' takes no argument", name);
+    if (is_long) {
+        unsigned matches = 0;
+
+        for (unsigned i = 0; i < options_table_length; i++)
+            matches += g_str_has_prefix(options_table[i].name, name + 2);
+        if (matches > 1)
+            return options_usage(err, "option '%s' could mean several options", name);
+    }
+    return options_usage(err, "there is no option '%s'", name);
+}
+
+/* The table as getopt_long wants it; the caller frees both. Long options answer 256 + their index
+ * in the table, or their alias's: so an abbreviation of several names of one option is unambiguous.
+ */
+static void make_getopt_tables(char **letters, struct option **longs)
+{
+    /* Words that are no options come in order, as 1; a missing argument is told as ':'. */
+    GString *s = g_string_new("-:");
+    struct option *list = g_new0(struct option, options_table_length + 1);
+
+    for (unsigned i = 0; i < options_table_length; i++) {
+        list[i].name = options_table[i].name;
+        list[i].has_arg = options_takes_argument(options_table[i].name);
+        list[i].val = 256 + (options_find(options_table[i].name) - options_table);
+        if (options_table[i].letter) {
+            g_string_append_c(s, options_table[i].letter);
+            if (options_table[i].argument)
+                g_string_append_c(s, ':');
+        }
+    }
+    *letters = g_string_free(s, FALSE);
+    *longs = list;
+}
+
+static int parse_words(struct options *o, int argc, char **argv, options_reader reader,
+                       GError **err)
+{
+    g_autofree char *letters = NULL;
+    g_autofree struct option *longs = NULL;
+
+    make_getopt_tables(&letters, &longs);
+    opterr = 0;
+    optind = 0; /* glibc: begin anew */
+    for (;;) {
+        int at = optind > 0 ? optind : 1;
+        const struct option_def *def;
+        int r, c;
+
+        c = getopt_long(argc, argv, letters, longs, NULL);
+        if (c == -1)
+            break;
+        if (c == 1) {
+            r = options_add_word(o, optarg, err);
+        } else if (c == '?' || c == ':') {
+            r = explain(c, argv[at], err);
+        } else {
+            def = c >= 256 ? &options_table[c - 256] : options_find_letter(c);
+            if (strcmp(def->name, "config") == 0)
+                r = read_config(o, optarg, reader, err);
+            else
+                r = def->set(def, o, optarg, err);
+        }
+        if (r < 0)
+            return -1;
+    }
+    for (int i = optind; i < argc; i++) {
+        if (options_add_word(o, argv[i], err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+bool options_name_a_socket(const struct options *o)
+{
+    return o->unix_path || o->ip_address || o->port || o->vsock || o->single;
+}
+
+/* As in nbdkit, credentials without --tls mean `on`. Those of both kinds may be given: then the
+ * keys count, and who has one needs no certificate. */
+static void settle_tls(struct options *o)
+{
+    if (o->tls == TLS_UNSAID)
+        o->tls = o->tls_psk || o->tls_certificates || o->tls_verify_peer ? TLS_ON : TLS_OFF;
+}
+
+/* What no option can say alone. */
+static int check(struct options *o, GError **err)
+{
+    if (check_last_disk(o, err) < 0)
+        return -1;
+    if (o->action == ACTION_DUMP_PLUGIN && o->disks->len == 0)
+        return options_usage(err, "option '--dump-plugin' needs a PLUGIN");
+    if (o->action != ACTION_SERVE)
+        return 0;
+    if (o->disks->len == 0)
+        return options_usage(err, "no PLUGIN is given");
+    if (o->single && (o->unix_path || o->ip_address || o->port || o->vsock || o->run))
+        return options_usage(
+            err, "option '--single' cannot be used with --unix, --ipaddr, --port, --vsock "
+                 "or --run");
+    if (o->single && o->print_uri)
+        return options_usage(err, "option '--print-uri' cannot be used with --single");
+    if (o->run && !options_name_a_socket(o))
+        o->unix_path = g_strdup("-");
+    if (o->vsock && (o->ip_address || o->family != AF_UNSPEC))
+        return options_usage(err, "option '--vsock' cannot be used with --ipaddr, -4 or -6");
+    if (o->port && !o->vsock && port_check(o->port, NULL) < 0)
+        return options_usage(err,
+                             "option '--port': '%s' is neither a number from 0 to 65535 nor the "
+                             "name of a service",
+                             o->port);
+    if (o->selinux_label && !o->unix_path)
+        return options_usage(err, "option '--selinux-label' needs --unix");
+    if (o->threads == 0)
+        o->threads = DEFAULT_THREADS;
+    if (o->run || o->single || o->exit_with_parent)
+        o->foreground = true;
+    settle_tls(o);
+    return 0;
+}
+
+struct options *options_parse(int argc, char **argv, options_reader reader, GError **err)
+{
+    struct options *o = options_new();
+
+    if (parse_words(o, argc, argv, reader, err) == 0 && check(o, err) == 0)
+        return o;
+    options_free(o);
+    return NULL;
+}
+
+/* ---- what tells people and programs about the table ---- */
+
+void options_print_help(FILE *out)
+{
+    fputs("nbdfleece serves disks over NBD, tracks what changes, and freezes instants.\n"
+          "\n"
+          "nbdfleece [OPTION]... PLUGIN [KEY=VALUE]...                      one disk, named disk0\n"
+          "nbdfleece [OPTION]... --disk NAME PLUGIN [KEY=VALUE]... [--disk ...]...      several\n"
+          "nbdfleece [OPTION]... --config FILE                      the same, from a key file\n"
+          "\n",
+          out);
+    for (unsigned i = 0; i < options_table_length; i++) {
+        const struct option_def *def = &options_table[i];
+        g_autofree char *option = NULL;
+
+        if (def->help == NULL)
+            continue;
+        option = g_strdup_printf("--%s%s%s", def->name, def->argument ? " " : "",
+                                 def->argument ? def->argument : "");
+        if (def->letter)
+            fprintf(out, "  -%c, ", def->letter);
+        else
+            fputs("      ", out);
+        /* A long one has the text on a line of its own. */
+        fprintf(out, strlen(option) > 30 ? "%s\n%38s%s\n" : "%-31s %.0s%s\n", option, "",
+                def->help);
+    }
+    fputs("\nAll is explained in nbdfleece(1).\n", out);
+}
+
+void options_print_short(FILE *out)
+{
+    for (unsigned i = 0; i < options_table_length; i++) {
+        if (options_table[i].letter && !options_table[i].why)
+            fprintf(out, "-%c\n", options_table[i].letter);
+    }
+}
+
+void options_print_long(FILE *out)
+{
+    for (unsigned i = 0; i < options_table_length; i++) {
+        if (options_find(options_table[i].name)->why == NULL)
+            fprintf(out, "--%s\n", options_table[i].name);
+    }
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The command line, as data: from words to struct options, with no effect on anything else. Paths
+ * are as given. What an option means in full is said in nbdfleece(1).
+ */
+#ifndef START_OPTIONS_H
+#define START_OPTIONS_H
+
+#include "common/util/log.h"
+#include "server/disk/view.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Errors in the command line: OPTIONS_ERROR_USAGE is one that another command line would not have
+ * (exit code 2), OPTIONS_ERROR_REFUSED a wish that this program does not grant (exit code 1). */
+#define OPTIONS_ERROR options_error_quark()
+GQuark options_error_quark(void);
+enum options_error { OPTIONS_ERROR_USAGE, OPTIONS_ERROR_REFUSED };
+
+enum options_action {
+    ACTION_SERVE,
+    ACTION_HELP, /* of the plugins too, where there are disks */
+    ACTION_VERSION,
+    ACTION_DUMP_CONFIG,
+    ACTION_DUMP_PLUGIN,
+    ACTION_SHORT_OPTIONS,
+    ACTION_LONG_OPTIONS,
+};
+
+/* One word of a plugin's configuration. */
+struct option_word {
+    char *key; /* NULL: a bare word */
+    char *value;
+};
+
+struct option_disk {
+    char *name;
+    char *plugin;
+    GPtrArray *words; /* struct option_word, in order */
+    bool complete;    /* of a key file: words of the command line are not for it */
+};
+
+/* -D NAME.FLAG=VALUE */
+struct option_debug {
+    char *name, *flag;
+    int value;
+};
+
+enum options_tls { TLS_UNSAID, TLS_OFF, TLS_ON, TLS_REQUIRE };
+
+struct options {
+    enum options_action action;
+    GPtrArray *disks;  /* struct option_disk, in order */
+    GPtrArray *debugs; /* struct option_debug */
+
+    /* Where clients come from. Nothing chosen: TCP. */
+    char *unix_path; /* -U; "-": a private one */
+    char *ip_address;
+    char *port;
+    int family; /* AF_UNSPEC, AF_INET, AF_INET6 */
+    bool vsock, single;
+    char *selinux_label;
+
+    /* The process. */
+    bool foreground, verbose, exit_with_parent, swap, print_uri;
+    bool log_chosen;
+    enum log_target log;
+    char *pid_file, *user, *group;
+    char *run, *export_name;
+
+    /* The protocol. */
+    bool readonly, no_structured_replies, no_meta_contexts, no_extended_headers, keepalive;
+    unsigned mask_handshake, threads, poll_max_ns, max_connections;
+    unsigned handshake_timeout; /* seconds, 0: none */
+
+    /* Control and views. */
+    char *control;
+    char *scratch_dir;
+    uint64_t scratch_limit; /* bytes, 0: none */
+    enum cbw_error on_cbw_error;
+
+    /* TLS. Not TLS_UNSAID after parsing. */
+    enum options_tls tls;
+    char *tls_certificates, *tls_psk;
+    bool tls_verify_peer;
+
+    bool bare_form; /* a PLUGIN was given without --disk: it is disk0, and there is no other */
+};
+
+/* How --config gets its file: the whole text, or NULL and *err. The caller frees it with g_free. */
+typedef char *(*options_reader)(const char *path, GError **err);
+
+/* Parse a command line; argv[0] is not looked at. NULL and *err (OPTIONS_ERROR, or what `reader`
+ * gave). getopt's state makes it a function for one thread. */
+struct options *options_parse(int argc, char **argv, options_reader reader, GError **err);
+void options_free(struct options *o);
+
+/* Is a listening socket, or -s, asked for? Otherwise the default port of TCP is used; not with
+ * --run, for which parsing has put in `-U -`. */
+bool options_name_a_socket(const struct options *o);
+
+/* What --help, --short-options and --long-options print. */
+void options_print_help(FILE *out);
+void options_print_short(FILE *out);
+void options_print_long(FILE *out);
+
+/* ---- the steps of parsing, for options.c and options-file.c ---- */
+
+/* The option `name` (long, without dashes) with its argument, NULL where it takes none. */
+int options_set(struct options *o, const char *name, const char *value, GError **err);
+/* Does that option take an argument? -1: there is no such option. */
+int options_takes_argument(const char *name);
+/* A name that clients or QMP are to know: UTF-8, and no more than `most` bytes. */
+int options_check_name(const char *option, const char *argument, const char *name, size_t most,
+                       GError **err);
+/* Begin a disk. Its first word is the plugin, all others are configuration. */
+int options_add_disk(struct options *o, const char *name, GError **err);
+int options_add_word(struct options *o, const char *word, GError **err);
+int options_add_config(struct options *o, const char *key, const char *value, GError **err);
+
+/* Take in the text of a key file; `path` names it in messages. */
+int options_read_file(struct options *o, const char *path, const char *text, GError **err);
+
+#endif

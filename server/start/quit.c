@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Signals are caught by a handler that writes to an eventfd, not blocked for a signalfd: a blocked
+ * signal stays blocked in the programs that plugins start (nbdkit's sh, eval and nbd plugins do),
+ * and those could then not be stopped by SIGTERM. A handler is the reason for the globals.
+ *
+ * One wish often comes as several signals: timeout(1) sends to the process and then to its group, a
+ * terminal to a group whose parent passes it on. So a second one counts only when the first is a
+ * second old. It ends the process where it stands: what is private to it and would be left behind
+ * is noted in `leftovers`, from which the handler removes it.
+ */
+#include "config.h"
+
+#include "server/start/quit.h"
+
+#include "common/util/error.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A start that was told to end may take so long, seconds, to see it: a plugin's open may wait for a
+ * server that never answers, be it this one. */
+#define START_GRACE 2
+/* A signal that comes so soon after the first, nanoseconds, is the same wish. */
+#define SAME_WISH INT64_C(1000000000)
+
+static int quit_fd = -1;
+static atomic_llong first_signal; /* nanoseconds of the monotonic clock; 0: there was none */
+static atomic_bool starting;      /* a handler runs in any thread */
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_BOOL_LOCK_FREE == 2,
+               "a handler takes no lock");
+
+/* Files and folders of ours, by what they are: somebody may have put another one in the place. The
+ * main thread fills in a slot before it sets `used`; handlers may come at any time. */
+static struct leftover {
+    atomic_bool used;
+    dev_t device;
+    ino_t inode;
+    char path[PATH_MAX];
+} leftovers[8];
+
+static const int signals[] = {SIGTERM, SIGINT, SIGQUIT};
+
+void quit_request(void)
+{
+    static const uint64_t one = 1;
+    int saved_errno = errno;
+
+    /* Fails only when the counter is full: then the wish is known. */
+    if (write(quit_fd, &one, sizeof one) < 0)
+        errno = saved_errno;
+}
+
+static bool is_at(const struct leftover *l)
+{
+    struct stat st;
+
+    return lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode;
+}
+
+void quit_leftover(const char *path)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(leftovers); i++) {
+        struct leftover *l = &leftovers[i];
+        struct stat st;
+
+        if (atomic_load(&l->used))
+            continue;
+        if (strlen(path) < sizeof l->path && lstat(path, &st) == 0) {
+            strcpy(l->path, path);
+            l->device = st.st_dev;
+            l->inode = st.st_ino;
+            atomic_store(&l->used, true);
+        }
+        return;
+    }
+}
+
+void quit_no_leftover(const char *path)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(leftovers); i++) {
+        if (atomic_load(&leftovers[i].used) && strcmp(leftovers[i].path, path) == 0)
+            atomic_store(&leftovers[i].used, false);
+    }
+}
+
+/* From within a handler. What is in a folder was noted after it. */
+static void G_GNUC_NORETURN end_at_once(void)
+{
+    for (unsigned i = G_N_ELEMENTS(leftovers); i-- > 0;) {
+        const struct leftover *l = &leftovers[i];
+
+        if (atomic_load(&l->used) && is_at(l) && unlink(l->path) < 0)
+            rmdir(l->path);
+    }
+    _exit(EXIT_FAILURE);
+}
+
+static void on_signal(int number)
+{
+    struct timespec now;
+    long long at, first = 0;
+    int saved_errno = errno;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    at = now.tv_sec * 1000000000LL + now.tv_nsec;
+    if (!atomic_compare_exchange_strong(&first_signal, &first, at)) {
+        if (at - first >= SAME_WISH)
+            end_at_once();
+        errno = saved_errno;
+        return;
+    }
+    quit_request();
+    if (atomic_load(&starting))
+        alarm(START_GRACE);
+}
+
+static void on_alarm(int number)
+{
+    static const char text[] = "nbdfleece: error: told to end, and the start does not come to its "
+                               "end: a plugin hangs\n";
+
+    if (!atomic_load(&starting)) /* a signal met the end of the start */
+        return;
+    (void)!write(STDERR_FILENO, text, sizeof text - 1);
+    end_at_once();
+}
+
+void quit_started(void)
+{
+    atomic_store(&starting, false);
+    alarm(0);
+}
+
+int quit_open(GError **err)
+{
+    quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (quit_fd < 0)
+        return fail_errno(err, errno, "eventfd");
+    return quit_fd;
+}
+
+void quit_install(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+
+    atomic_store(&starting, true);
+    sigemptyset(&action.sa_mask);
+    for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
+        sigaction(signals[i], &action, NULL);
+    signal(SIGALRM, on_alarm);
+    signal(SIGPIPE, SIG_IGN);
+    /* A parent may have had it ignored; then nobody here could wait for a child. */
+    signal(SIGCHLD, SIG_DFL);
+}
+
+void quit_uninstall(void)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
+        signal(signals[i], SIG_DFL);
+    signal(SIGALRM, SIG_DFL);
+}

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The order of a start is nbdkit's, since plugins rely on it: load, config, config_complete,
+ * get_ready, [bind, fork, change user, chdir /], after_fork. Only then may threads exist, disks be
+ * opened (plugins of our own have opened their image when they were ready, to have it whoever the
+ * server becomes) and clients be let in; the PID file, --run, and the exit of a foreground parent
+ * come last, when clients can connect. The end is the same backwards.
+ *
+ * Each step that can fail has set in struct run what undo_* looks at, so that one path takes down
+ * what any failed start has built, and what a served life leaves.
+ */
+#include "config.h"
+
+#include "server/start/run.h"
+
+#include "common/util/error.h"
+#include "common/util/log.h"
+#include "common/util/log-limit.h"
+#include "server/start/captive.h"
+#include "server/control/control.h"
+#include "server/start/daemon.h"
+#include "server/disk/scratch.h"
+#include "server/start/nbd-listeners.h"
+#include "server/nbd/nbd-server.h"
+#include "server/nbd/tls-credentials.h"
+#include "server/start/disks.h"
+#include "server/start/quit.h"
+#include "server/registry/registry.h"
+#include "server/start/open-watchdog.h"
+#include "server/start/sockets.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* How long clients may take to finish the requests under way when the server ends. */
+#define GRACE_MS 2000
+
+/* How long, seconds, a disk may take to open before this is told. */
+#define SLOW_OPEN 5
+
+struct run {
+    const struct options *o;
+    int parent;
+    GPtrArray *backends; /* NULL entries: the disk has it */
+    struct sockets sockets;
+    int quit_fd;
+    int ready_fd;                /* -1: in the foreground, or the parent has been told */
+    struct tls_credentials *tls; /* NULL: --tls=off */
+    struct server *server;
+    struct nbd_server *nbd;
+    struct nbd_control nbd_control;
+    struct control *control;
+    GMainLoop *loop;
+    pid_t captive; /* 0: none is running */
+    int exit_code;
+    bool hung; /* a thread is inside a plugin for good */
+
+    /* From the options, absolute: a daemon's folder is /. */
+    char *pid_file, *control_path, *scratch_dir, *tls_psk;
+};
+
+/* ---- what ends it ---- */
+
+static gboolean on_quit(int fd, GIOCondition condition, void *opaque)
+{
+    struct run *r = opaque;
+
+    g_main_loop_quit(r->loop);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_captive_ended(void *opaque, int exit_code)
+{
+    struct run *r = opaque;
+
+    r->captive = 0;
+    r->exit_code = exit_code;
+    g_main_loop_quit(r->loop);
+}
+
+static void ask_to_quit(void *opaque)
+{
+    quit_request();
+}
+
+/* ---- start-up, before the fork ---- */
+
+static char *absolute(const char *path)
+{
+    return path ? g_canonicalize_filename(path, NULL) : NULL;
+}
+
+/* $TMPDIR, or NULL. */
+static const char *temporary_dir(void)
+{
+    const char *dir = g_getenv("TMPDIR");
+
+    return dir && *dir ? dir : NULL;
+}
+
+/* Before the change of user: keys are for root's eyes. */
+static int load_tls(struct run *r, GError **err)
+{
+    const struct options *o = r->o;
+
+    if (o->tls == TLS_OFF)
+        return 0;
+    r->tls_psk = absolute(o->tls_psk);
+    r->tls = r->tls_psk
+                 ? tls_credentials_psk(r->tls_psk, err)
+                 : tls_credentials_certificates(o->tls_certificates, o->tls_verify_peer, err);
+    return r->tls ? 0 : -1;
+}
+
+static int prepare(struct run *r, GError **err)
+{
+    int activated = sockets_activation(err);
+
+    if (activated < 0)
+        return -1;
+    umask(0022);
+    r->pid_file = absolute(r->o->pid_file);
+    r->control_path = absolute(r->o->control);
+    r->scratch_dir = absolute(r->o->scratch_dir ? r->o->scratch_dir : temporary_dir());
+    r->quit_fd = quit_open(err);
+    if (r->quit_fd < 0)
+        return -1;
+    /* From the first callback on a plugin may want an end; the start is finished all the same, as
+     * nbdkit does it. */
+    plugin_set_shutdown(ask_to_quit, NULL);
+    r->backends = plugins_load(r->o, PLUGINS_GET_READY, err);
+    if (r->backends == NULL)
+        return -1;
+    if (load_tls(r, err) < 0)
+        return -1;
+    quit_install();
+    if (plugins_open_ahead(r->backends, r->o->readonly, err) < 0)
+        return -1;
+    if (sockets_open(&r->sockets, r->o, activated, err) < 0)
+        return -1;
+    return activated;
+}
+
+/* Become the process that will serve. */
+static int settle(struct run *r, bool background, GError **err)
+{
+    const struct options *o = r->o;
+    uid_t uid;
+
+    if (background && daemon_fork(&r->ready_fd, err) < 0)
+        return -1;
+    /* Memory locks do not survive a fork, and need what a change of user gives up. */
+    if (o->swap && daemon_stay_in_memory(err) < 0)
+        return -1;
+    if (o->user &&
+        (daemon_find_user(o->user, &uid, err) < 0 || sockets_give(&r->sockets, uid, err) < 0))
+        return -1;
+    if (daemon_change_user(o->user, o->group, err) < 0)
+        return -1;
+    if (o->exit_with_parent && daemon_exit_with_parent(r->parent, err) < 0)
+        return -1;
+    return 0;
+}
+
+/* ---- start-up, after the fork ---- */
+
+/* What the user that we are now must be able to get at, and what is used later only: by the first
+ * client, or when everything is running already. */
+static int check_paths(const struct run *r, GError **err)
+{
+    if (r->pid_file && daemon_check_pid_file(r->pid_file, err) < 0)
+        return -1;
+    if (r->tls_psk && tls_credentials_check_psk(r->tls_psk, err) < 0)
+        return -1;
+    return 0;
+}
+
+/* Where somebody has chosen a folder for the views' old data, it has to be usable now, not when the
+ * first backup begins. $TMPDIR is such a choice only where views can be made at all; and nobody has
+ * chosen the default. */
+static int check_scratch(const struct run *r, GError **err)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!r->o->scratch_dir && !r->control_path)
+        return 0;
+    if (scratch_pool_check(server_scratch_pool(r->server), &why) == 0)
+        return 0;
+    if (!r->scratch_dir) {
+        log_info("warning: no view can be made: %s (use --scratch)", why->message);
+        return 0;
+    }
+    return fail(err, "%s: %s", r->o->scratch_dir ? "option '--scratch'" : "TMPDIR", why->message);
+}
+
+static int add_disks(struct run *r, GError **err)
+{
+    struct server_options options = {
+        .scratch_dir = r->scratch_dir,
+        .scratch_limit = r->o->scratch_limit,
+        .on_cbw_error = r->o->on_cbw_error,
+        .readonly = r->o->readonly,
+    };
+
+    for (unsigned i = 0; i < r->backends->len; i++) {
+        if (plugin_after_fork(r->backends->pdata[i], err) < 0)
+            return -1;
+    }
+    r->server = server_new(&options);
+    if (check_scratch(r, err) < 0)
+        return -1;
+    server_set_quit(r->server, ask_to_quit, NULL);
+    for (unsigned i = 0; i < r->backends->len; i++) {
+        const struct option_disk *disk = r->o->disks->pdata[i];
+        struct backend *b = g_steal_pointer(&r->backends->pdata[i]);
+        struct slow_open watch;
+
+        slow_open_begin(&watch, disk->name, disk->plugin, SLOW_OPEN);
+        bool added = server_add_disk(r->server, disk->name, b, err) != NULL;
+        slow_open_end(&watch);
+        if (!added)
+            return -1;
+    }
+    return 0;
+}
+
+/* The client of -s gets copies of 0 and 1; what else writes there by mistake must not reach it. */
+static int serve_stdio(struct run *r, GError **err)
+{
+    int in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+    int out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (in < 0 || out < 0 || null < 0)
+        return fail_errno(err, errno, "standard input and output");
+    dup2(null, STDIN_FILENO);
+    dup2(null, STDOUT_FILENO);
+    close(null);
+    return nbd_serve_stdio(r->nbd, in, out, ask_to_quit, NULL, err);
+}
+
+static int start_nbd(struct run *r, GError **err)
+{
+    const struct options *o = r->o;
+    struct nbd_options options = {
+        .tls = r->tls,
+        .tls_required = o->tls == TLS_REQUIRE,
+        .handshake_timeout = o->handshake_timeout,
+        .max_connections = o->max_connections,
+        .threads = o->threads,
+        .poll_max_ns = o->poll_max_ns,
+        .mask_handshake = (uint16_t)o->mask_handshake, /* there are no more flags */
+        .no_structured_replies = o->no_structured_replies,
+        .no_meta_contexts = o->no_meta_contexts,
+        .no_extended_headers = o->no_extended_headers,
+        .keepalive = o->keepalive,
+    };
+    struct nbd_listener *listener;
+
+    r->nbd = nbd_server_new(r->server, &options);
+    r->nbd_control.nbd = r->nbd;
+    r->nbd_control.tls = o->tls;
+    r->nbd_control.tls_names_clients = r->tls && tls_credentials_name_clients(r->tls);
+    if (o->single)
+        return 0;
+    nbd_control_note_uris(&r->nbd_control, r->nbd_control.uris, r->sockets.fds);
+    listener = nbd_listen(r->nbd, EXPORTS_LIVE, (const int *)(void *)r->sockets.fds->data,
+                          r->sockets.fds->len, o->handshake_timeout, o->max_connections, err);
+    sockets_release(&r->sockets);
+    if (listener == NULL)
+        return -1;
+    r->nbd_control.has_listener = true;
+    return 0;
+}
+
+static int start_control(struct run *r, GError **err)
+{
+    struct control_nbd functions = nbd_control_functions(&r->nbd_control);
+
+    if (r->control_path == NULL)
+        return 0;
+    r->control = control_new(r->server, &functions, r->control_path, err);
+    if (r->control == NULL)
+        return -1;
+    quit_leftover(r->control_path);
+    log_info("dirty bitmaps and views are transient: they end with this server");
+    return 0;
+}
+
+/* Clients can connect: tell everybody who waits for that. */
+static int announce(struct run *r, GError **err)
+{
+    const struct options *o = r->o;
+
+    if (o->single && serve_stdio(r, err) < 0)
+        return -1;
+    if (r->pid_file && daemon_write_pid(r->pid_file, err) < 0)
+        return -1;
+    if (o->print_uri && (printf("%s\n", r->sockets.uri) < 0 || fflush(stdout) == EOF))
+        return fail_errno(err, errno, "option '--print-uri': standard output");
+    if (o->run && captive_start(o, &r->sockets, on_captive_ended, r, &r->captive, err) < 0)
+        return -1;
+    if (r->ready_fd >= 0) {
+        daemon_ready(r->ready_fd, o->verbose);
+        r->ready_fd = -1;
+        /* Not before: the caller is to see why a start failed. */
+        if (!o->log_chosen)
+            log_set_target(LOG_TO_SYSLOG);
+    }
+    return 0;
+}
+
+static int start(struct run *r, GError **err)
+{
+    int activated = prepare(r, err);
+
+    if (activated < 0)
+        return -1;
+    if (settle(r, !r->o->foreground && !activated, err) < 0)
+        return -1;
+    r->loop = g_main_loop_new(NULL, FALSE);
+    if (check_paths(r, err) < 0 || add_disks(r, err) < 0 || start_nbd(r, err) < 0 ||
+        start_control(r, err) < 0)
+        return -1;
+    g_unix_fd_add(r->quit_fd, G_IO_IN, on_quit, r);
+    return announce(r, err);
+}
+
+/* ---- the end ---- */
+
+/* Take down whatever there is, in the opposite order. */
+static void stop(struct run *r)
+{
+    if (r->captive)
+        kill(r->captive, SIGTERM);
+    plugin_begin_shutdown();
+    if (r->nbd)
+        nbd_server_free(r->nbd, GRACE_MS);
+    if (r->control) {
+        quit_no_leftover(r->control_path);
+        control_free(r->control);
+    }
+    if (r->server)
+        r->hung = !server_free(r->server);
+    if (r->backends) {
+        plugins_free(r->backends);
+        g_ptr_array_unref(r->backends);
+    }
+    nbd_control_clear(&r->nbd_control);
+    sockets_close(&r->sockets);
+    if (r->loop)
+        g_main_loop_unref(r->loop);
+    tls_credentials_free(r->tls);
+    g_free(r->pid_file);
+    g_free(r->control_path);
+    g_free(r->scratch_dir);
+    g_free(r->tls_psk);
+    log_limits_end();
+}
+
+int run_server(const struct options *o, int parent)
+{
+    struct run r = {.o = o, .parent = parent, .quit_fd = -1, .ready_fd = -1};
+    g_autoptr(GError) err = NULL;
+
+    nbd_control_init(&r.nbd_control);
+    if (start(&r, &err) < 0) {
+        log_error("%s", err->message);
+        r.exit_code = EXIT_FAILURE;
+    } else {
+        quit_started();
+        g_main_loop_run(r.loop);
+        log_debug("the server ends");
+    }
+    stop(&r);
+    /* Nothing that a thread may be using, in a plugin that hangs, is taken away under its feet: not
+     * the options, nor what the libraries' ends take down. */
+    if (r.hung) {
+        fflush(NULL);
+        _exit(r.exit_code);
+    }
+    return r.exit_code;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A backend in memory for tests of server/disk/, with a hook in front of each call. It copies
+ * sector by sector, each under a lock: so calls that overlap may tear between sectors, as a real
+ * disk's do, but race on no byte. It remembers which sectors were written (the rest are holes).
+ */
+#ifndef TESTS_RIGS_FAKE_BACKEND_H
+#define TESTS_RIGS_FAKE_BACKEND_H
+
+#include "server/backend/backend.h"
+
+#define FAKE_SECTOR 512u
+
+enum fake_call {
+    FAKE_READ,
+    FAKE_WRITE,
+    FAKE_ZERO,
+    FAKE_TRIM,
+    FAKE_FLUSH,
+    FAKE_EXTENTS,
+    FAKE_RESIZE
+};
+
+struct fake_backend;
+
+/* Called before each call, from its thread, with no lock held: may block; a negative errno makes
+ * the call fail with nothing done. */
+typedef int (*fake_hook)(void *opaque, enum fake_call call, uint64_t offset, uint64_t length);
+
+/* Freed by its disk (ops->free). */
+struct backend *fake_backend_new(uint64_t size);
+/* Before threads start. */
+void fake_backend_set_hook(struct backend *b, fake_hook hook, void *opaque);
+void fake_backend_set_min_block(struct backend *b, uint32_t min_block);
+void fake_backend_set_multi_conn(struct backend *b, bool can);
+/* What it says of sectors that were never written (EXTENT_*; HOLE and ZERO where this is not
+ * called), and what they read as: there are disks whose holes do not read as zeroes. */
+void fake_backend_set_holes(struct backend *b, uint32_t flags, char byte);
+/* It cannot tell of extents; of handles that are opened from now on. */
+void fake_backend_set_no_extents(struct backend *b);
+/* The most bytes that one answer about extents tells of. */
+void fake_backend_set_most_extents(struct backend *b, uint64_t length);
+/* Look at the bytes behind everybody's back. */
+void fake_backend_peek(struct backend *b, void *buf, uint64_t length, uint64_t offset);
+/* How often a call was made; bytes that were read. */
+unsigned fake_backend_calls(struct backend *b, enum fake_call call);
+unsigned fake_backend_fua_calls(struct backend *b); /* writes and zeroes with BACKEND_FUA */
+uint64_t fake_backend_bytes_read(struct backend *b);
+/* The flags of the last write, zero or trim. */
+uint32_t fake_backend_last_flags(struct backend *b);
+
+#endif

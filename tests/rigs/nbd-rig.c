@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tests/rigs/nbd-rig.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+unsigned open_descriptors(void)
+{
+    unsigned n = 0;
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/fd", 0, NULL);
+
+    g_assert_nonnull(dir);
+    while (g_dir_read_name(dir) != NULL)
+        n++;
+    return n - 1; /* the folder's own */
+}
+
+void rig_begin(struct rig *r, const struct nbd_options *options)
+{
+    static const struct nbd_options usual = {
+        .handshake_timeout = 60, .max_connections = 100, .threads = 16, .mask_handshake = 0xffff};
+    static const struct node_info info = {.size = 64 << 20,
+                                          .can_trim = true,
+                                          .can_flush = true,
+                                          .can_fua = true,
+                                          .can_fast_zero = true,
+                                          .can_cache = true,
+                                          .can_multi_conn = true};
+
+    memset(r, 0, sizeof *r);
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->changed, NULL);
+    r->registry = fake_new();
+    r->disk = fake_add(r->registry, "disk", &info);
+    r->descriptors = open_descriptors();
+    r->engine = nbd_server_new(r->registry, options ? options : &usual);
+}
+
+void rig_end_engine(struct rig *r, unsigned grace_ms)
+{
+    nbd_server_free(r->engine, grace_ms);
+    r->engine = NULL;
+}
+
+void rig_end(struct rig *r)
+{
+    if (r->engine != NULL)
+        rig_end_engine(r, 0);
+    g_assert_cmpuint(open_descriptors(), ==, r->descriptors);
+    fake_free(r->registry);
+    pthread_cond_destroy(&r->changed);
+    pthread_mutex_destroy(&r->lock);
+}
+
+static void gone(void *rig)
+{
+    struct rig *r = rig;
+
+    pthread_mutex_lock(&r->lock);
+    r->gone++;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+}
+
+struct client rig_connect(struct rig *r)
+{
+    g_autoptr(GError) err = NULL;
+    int pair[2];
+
+    connections_reap(r->engine); /* there is no listener that would */
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+    nbd_serve_stdio(r->engine, pair[1], pair[1], gone, r, &err);
+    g_assert_no_error(err);
+    return client_on(pair[0]);
+}
+
+struct client rig_go(struct rig *r, bool structured)
+{
+    struct client c = rig_connect(r);
+
+    client_go(&c, "disk", structured, NULL, 0);
+    return c;
+}
+
+void rig_wait_gone(struct rig *r, unsigned n)
+{
+    pthread_mutex_lock(&r->lock);
+    while (r->gone < n)
+        pthread_cond_wait(&r->changed, &r->lock);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static unsigned count_posted(struct rig *r)
+{
+    unsigned posted = 0;
+
+    pthread_mutex_lock(&r->engine->lock);
+    for (GList *i = r->engine->connections.head; i != NULL; i = i->next) {
+        struct sender *s = &((struct connection *)i->data)->sender;
+        pthread_mutex_lock(&s->lock);
+        for (struct parcel *p = s->first; p != NULL; p = p->next)
+            posted++;
+        pthread_mutex_unlock(&s->lock);
+    }
+    pthread_mutex_unlock(&r->engine->lock);
+    return posted;
+}
+
+void rig_wait_posted(struct rig *r, unsigned n)
+{
+    while (count_posted(r) < n)
+        g_thread_yield();
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * An NBD engine over the fake registry, with clients on socket pairs.
+ */
+#ifndef TESTS_RIGS_NBD_RIG_H
+#define TESTS_RIGS_NBD_RIG_H
+
+#include "server/nbd/connection.h"
+#include "tests/rigs/fake-registry.h"
+#include "tests/rigs/nbd-client.h"
+
+struct rig {
+    struct server *registry;
+    struct nbd_server *engine; /* NULL once rig_end_engine was called */
+    struct export *disk;       /* "disk", 64 MiB, everything allowed */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned gone;        /* connections whose `done` was called */
+    unsigned descriptors; /* open in this process before the first client */
+};
+
+void rig_begin(struct rig *r, const struct nbd_options *options); /* NULL: usual ones */
+void rig_end(struct rig *r);
+/* nbd_server_free alone. */
+void rig_end_engine(struct rig *r, unsigned grace_ms);
+
+/* A client, not greeted yet. */
+struct client rig_connect(struct rig *r);
+/* The same with GO done on "disk". */
+struct client rig_go(struct rig *r, bool structured);
+/* Wait until so many connections have gone since the beginning. */
+void rig_wait_gone(struct rig *r, unsigned n);
+/* Wait until so many replies of workers wait to be sent, on all connections. */
+void rig_wait_posted(struct rig *r, unsigned n);
+
+unsigned open_descriptors(void);
+
+#endif

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "common/util/accept.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+struct door {
+    int listener, reserve;
+    struct sockaddr_un address;
+    socklen_t length;
+    struct rlimit limit;
+};
+
+static void door_begin(struct door *d)
+{
+    *d = (struct door){.length = sizeof d->address};
+    d->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct sockaddr_un any = {.sun_family = AF_UNIX};
+    /* A name without a file, which the kernel chooses. */
+    g_assert_cmpint(bind(d->listener, (struct sockaddr *)&any, sizeof(sa_family_t)), ==, 0);
+    g_assert_cmpint(listen(d->listener, 10), ==, 0);
+    g_assert_cmpint(getsockname(d->listener, (struct sockaddr *)&d->address, &d->length), ==, 0);
+    d->reserve = accept_reserve();
+    g_assert_cmpint(d->reserve, >=, 0);
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &d->limit), ==, 0);
+}
+
+static void door_end(struct door *d)
+{
+    close(d->listener);
+    close(d->reserve);
+}
+
+static int client_new(void)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    g_assert_cmpint(fd, >=, 0);
+    return fd;
+}
+
+static void knock(const struct door *d, int fd)
+{
+    g_assert_cmpint(connect(fd, (const struct sockaddr *)&d->address, d->length), ==, 0);
+}
+
+/* Let there be no descriptor but those that there are, and `room` more. */
+static void leave(const struct door *d, unsigned room)
+{
+    struct rlimit tight = d->limit;
+    int held[256], n = 0;
+
+    /* The lowest free ones: the limit is a number, not a count. */
+    for (unsigned i = 0; i <= room; i++)
+        held[n++] = fcntl(d->listener, F_DUPFD_CLOEXEC, 0);
+    tight.rlim_cur = (rlim_t)held[n - 1];
+    while (n > 0)
+        close(held[--n]);
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &tight), ==, 0);
+}
+
+static void relax(const struct door *d)
+{
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &d->limit), ==, 0);
+}
+
+static int take(struct door *d, bool *refused)
+{
+    return accept_or_refuse(d->listener, SOCK_CLOEXEC, &d->reserve, refused);
+}
+
+static void expect_end(int fd)
+{
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, MSG_DONTWAIT);
+
+    g_assert_true(n == 0 || (n < 0 && errno == ECONNRESET));
+    close(fd);
+}
+
+static void expect_waiting(int fd)
+{
+    char byte;
+
+    g_assert_cmpint(recv(fd, &byte, 1, MSG_DONTWAIT), ==, -1);
+    g_assert_cmpint(errno, ==, EAGAIN);
+}
+
+static void test_usual(void)
+{
+    struct door d;
+    bool refused = true;
+
+    door_begin(&d);
+    g_assert_cmpint(take(&d, &refused), ==, -1);
+    g_assert_cmpint(errno, ==, EAGAIN);
+    g_assert_false(refused);
+    int client = client_new();
+    knock(&d, client);
+    int fd = take(&d, &refused);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_false(refused);
+    expect_waiting(client);
+    close(fd);
+    expect_end(client);
+    door_end(&d);
+}
+
+static void test_run_out(void)
+{
+    struct door d;
+    bool refused = false;
+    int clients[5];
+
+    door_begin(&d);
+    for (unsigned i = 0; i < G_N_ELEMENTS(clients); i++)
+        clients[i] = client_new();
+    leave(&d, 0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(clients); i++)
+        knock(&d, clients[i]);
+    for (unsigned i = 0; i < G_N_ELEMENTS(clients); i++) {
+        g_assert_cmpint(take(&d, &refused), ==, -1);
+        g_assert_cmpint(errno, ==, EMFILE);
+        g_assert_true(accept_has_run_out(errno));
+        g_assert_true(refused);
+        g_assert_cmpint(d.reserve, >=, 0);
+    }
+    /* Nobody is there. */
+    g_assert_cmpint(take(&d, &refused), ==, -1);
+    g_assert_cmpint(errno, ==, EAGAIN);
+    g_assert_false(refused);
+    g_assert_cmpint(d.reserve, >=, 0);
+    relax(&d);
+    for (unsigned i = 0; i < G_N_ELEMENTS(clients); i++)
+        expect_end(clients[i]);
+    door_end(&d);
+}
+
+/* The last descriptor is for a client, not for the reserve that is there already. */
+static void test_last_one(void)
+{
+    struct door d;
+    bool refused = true;
+    int clients[2] = {client_new(), client_new()};
+
+    door_begin(&d);
+    leave(&d, 1);
+    knock(&d, clients[0]);
+    knock(&d, clients[1]);
+    int fd = take(&d, &refused);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_false(refused);
+    g_assert_cmpint(take(&d, &refused), ==, -1);
+    g_assert_true(refused);
+    relax(&d);
+    expect_waiting(clients[0]);
+    expect_end(clients[1]);
+    close(fd);
+    close(clients[0]);
+    door_end(&d);
+}
+
+/* Somebody else's open has got it: who comes waits, and the reserve comes back with the first
+ * descriptor that is free. */
+static void test_lost_reserve(void)
+{
+    struct door d;
+    bool refused = true;
+    int clients[2] = {client_new(), client_new()};
+
+    door_begin(&d);
+    leave(&d, 0);
+    knock(&d, clients[0]);
+    knock(&d, clients[1]);
+    close(d.reserve);
+    int other = dup(d.listener);
+    g_assert_cmpint(other, ==, d.reserve);
+    d.reserve = -1;
+    g_assert_cmpint(take(&d, &refused), ==, -1);
+    g_assert_cmpint(errno, ==, EMFILE);
+    g_assert_false(refused);
+    g_assert_cmpint(d.reserve, ==, -1);
+    expect_waiting(clients[0]);
+    close(other);
+    g_assert_cmpint(take(&d, &refused), ==, -1);
+    g_assert_true(refused);
+    g_assert_cmpint(d.reserve, >=, 0);
+    relax(&d);
+    expect_end(clients[0]);
+    int fd = take(&d, &refused);
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    expect_end(clients[1]);
+    door_end(&d);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/accept/usual", test_usual);
+    g_test_add_func("/accept/run-out", test_run_out);
+    g_test_add_func("/accept/last-one", test_last_one);
+    g_test_add_func("/accept/lost-reserve", test_lost_reserve);
+    return g_test_run();
+}

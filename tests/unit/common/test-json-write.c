@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What json-glib would write wrong, and that all else is as it writes it. */
+#include "common/json/write.h"
+
+static JsonNode *parse(const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    JsonNode *node = json_from_string(text, &error);
+
+    g_assert_no_error(error);
+    g_assert_nonnull(node);
+    return node;
+}
+
+static void writes(const char *text, const char *expected)
+{
+    g_autoptr(JsonNode) node = parse(text);
+    g_autofree char *written = json_write(node, false);
+
+    g_assert_cmpstr(written, ==, expected);
+    g_autoptr(JsonNode) again = parse(written);
+    g_autofree char *second = json_write(again, false);
+    g_assert_cmpstr(second, ==, expected);
+}
+
+static void test_numbers(void)
+{
+    writes("1e41", "1e+41");
+    writes("[-1e41,1e-9,2.5e300]", "[-1e+41,1.0000000000000001e-09,2.5000000000000001e+300]");
+    writes("{\"a\":1e400,\"b\":-1e400}", "{\"a\":1e999,\"b\":-1e999}");
+    writes("[1,-2,0,1.5,1.0,100.0]", "[1,-2,0,1.5,1.0,100.0]");
+}
+
+static void test_what_looks_like_one(void)
+{
+    writes("[\"1e+41.0\",\"inf\",true,false,null]", "[\"1e+41.0\",\"inf\",true,false,null]");
+    writes("{\"1e+41.0\":{\"\\\"1e+41.0\":\"\\\\\"},\"inf\":[]}",
+           "{\"1e+41.0\":{\"\\\"1e+41.0\":\"\\\\\"},\"inf\":[]}");
+    writes("\"\"", "\"\"");
+    writes("[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]", "[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]");
+}
+
+/* All but those numbers is json-glib's own text. */
+static void test_pretty(void)
+{
+    g_autoptr(JsonNode) node =
+        parse("{\"a\":[1,2.5,\"x y\",{}],\"b\":{\"c\":null,\"d\":\"\xc3\xa4\\n\"},\"e\":[]}");
+    for (unsigned pretty = 0; pretty < 2; pretty++) {
+        g_autofree char *ours = json_write(node, pretty), *theirs = json_to_string(node, pretty);
+        g_assert_cmpstr(ours, ==, theirs);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/json-write/numbers", test_numbers);
+    g_test_add_func("/json-write/what-looks-like-one", test_what_looks_like_one);
+    g_test_add_func("/json-write/pretty", test_pretty);
+    return g_test_run();
+}

@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * QMP commands on the real registry and disks, and nothing else: what fails late, after all checks,
+ * is told; and what is done while somebody is on the way out.
+ */
+#include "config.h"
+
+#include "common/util/error.h"
+#include "server/control/control-private.h"
+#include "server/disk/disk-private.h"
+#include "tests/rigs/fake-backend.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define MIB (1u << 20)
+
+struct house {
+    struct server *server;
+    struct control control;
+    struct qmp_session session;
+    struct disk *disk;       /* vda, 4 MiB */
+    struct backend *backend; /* its */
+    struct node_io *io;      /* a guest's; NULL: gone */
+};
+
+/* The command line's listeners run, and nbd-server-start's does not. */
+static bool runs(void *opaque)
+{
+    return true;
+}
+
+static bool runs_not(void *opaque)
+{
+    return false;
+}
+
+static void house_begin(struct house *h)
+{
+    struct server_options options = {.scratch_dir = g_get_tmp_dir()};
+    GError *error = NULL;
+
+    memset(h, 0, sizeof *h);
+    h->server = server_new(&options);
+    h->backend = fake_backend_new(4 * MIB);
+    h->disk = server_add_disk(h->server, "vda", h->backend, &error);
+    g_assert_no_error(error);
+    h->control =
+        (struct control){.server = h->server, .nbd = {.any_running = runs, .started = runs_not}};
+    h->session = (struct qmp_session){
+        .commands = control_commands, .context = &h->control, .negotiated = true};
+    node_io_open(disk_node(h->disk), true, false, NULL, &h->io, &error);
+    g_assert_no_error(error);
+}
+
+static void house_end(struct house *h)
+{
+    if (h->io)
+        node_io_close(h->io);
+    server_free(h->server);
+}
+
+static unsigned count_members(const char *text)
+{
+    unsigned n = 0;
+
+    for (; *text; text++)
+        n += *text == ':';
+    return n;
+}
+
+/* The reply to a command, written with ' for "; g_free. */
+static char *reply(struct house *h, const char *command, const char *arguments)
+{
+    g_autofree char *request =
+        g_strdup_printf("{'execute':'%s','arguments':%s}", command, arguments);
+    g_autoptr(GString) text = g_string_new(g_strdelimit(request, "'", '"'));
+    g_autoptr(GString) id = g_string_new(NULL);
+    GString *out = g_string_new(NULL);
+
+    qmp_handle(&h->session, text, count_members(text->str), id, out);
+    return g_string_free(out, FALSE);
+}
+
+static void succeeds(struct house *h, const char *command, const char *arguments)
+{
+    g_autofree char *text = reply(h, command, arguments);
+
+    g_assert_cmpstr(text, ==, "{\"return\": {}}\r\n");
+}
+
+static void fails(struct house *h, const char *desc, const char *command, const char *arguments)
+{
+    g_autofree char *text = reply(h, command, arguments);
+    g_autofree char *expected =
+        g_strdup_printf("{\"error\": {\"class\": \"GenericError\", \"desc\": \"%s\"}}\r\n", desc);
+
+    g_assert_cmpstr(text, ==, expected);
+}
+
+/* All that the queries show. */
+static char *everything(struct house *h)
+{
+    g_autofree char *nodes = reply(h, "query-named-block-nodes", "{}");
+    g_autofree char *views = reply(h, "query-views", "{}");
+    g_autofree char *exports = reply(h, "query-block-exports", "{}");
+
+    return g_strconcat(nodes, views, exports, NULL);
+}
+
+/* ---- what fails late ---- */
+
+#define DRAIN "disk vda: writes under way did not end within 0 s"
+
+/* A write hangs in the plugin for longer than a command waits: there is no instant, whatever was to
+ * be done at it, nothing has changed, and the command says so. */
+static void test_no_instant(void)
+{
+    static const struct {
+        const char *command, *arguments;
+    } rows[] = {
+        {"block-dirty-bitmap-add", "{'node':'vda','name':'new'}"},
+        {"block-dirty-bitmap-clear", "{'node':'vda','name':'a'}"},
+        {"block-dirty-bitmap-disable", "{'node':'vda','name':'a'}"},
+        {"block-dirty-bitmap-enable", "{'node':'vda','name':'b'}"},
+        {"block-dirty-bitmap-merge", "{'node':'vda','target':'b','bitmaps':['a']}"},
+        {"block-dirty-bitmap-remove", "{'node':'vda','name':'a'}"},
+        {"view-create", "{'disk':'vda','name':'v'}"},
+        {"transaction",
+         "{'actions':[{'type':'block-dirty-bitmap-add','data':{'node':'vda','name':'new'}},"
+         "{'type':'view-create','data':{'disk':'vda','name':'v'}}]}"},
+        {"block_resize", "{'device':'vda','size':8388608}"},
+    };
+    struct house h;
+
+    house_begin(&h);
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
+    g_assert_cmpint(node_write(h.io, "x", 1, 0, 0), ==, 0);
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'b','disabled':true}");
+    g_autofree char *before = everything(&h);
+    h.disk->drain_usec = 1000; /* told in whole seconds */
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        gate_enter(h.io->slot);
+        fails(&h, DRAIN, rows[i].command, rows[i].arguments);
+        gate_leave(h.io->slot);
+        g_autofree char *after = everything(&h);
+        g_assert_cmpstr(after, ==, before);
+        g_assert_cmpint(node_write(h.io, "x", 1, 1, 0), ==, 0); /* nobody stays shut out */
+    }
+    h.disk->drain_usec = DRAIN_USEC;
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (strcmp(rows[i].command, "transaction") != 0) /* its names have been taken by then */
+            succeeds(&h, rows[i].command, rows[i].arguments);
+    }
+    /* A view that is not deleted stays one. */
+    g_autofree char *with_view = everything(&h);
+    h.disk->drain_usec = 1000;
+    gate_enter(h.io->slot);
+    fails(&h, DRAIN, "view-delete", "{'name':'v'}");
+    gate_leave(h.io->slot);
+    g_autofree char *still = everything(&h);
+    g_assert_cmpstr(still, ==, with_view);
+    h.disk->drain_usec = DRAIN_USEC;
+    succeeds(&h, "view-delete", "{'name':'v'}");
+    house_end(&h);
+}
+
+static int no_space(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
+{
+    return call == FAKE_RESIZE ? -ENOSPC : 0;
+}
+
+static void test_image_does_not_resize(void)
+{
+    struct house h;
+
+    house_begin(&h);
+    g_clear_pointer(&h.io, node_io_close);
+    g_autofree char *before = everything(&h);
+    fake_backend_set_hook(h.backend, no_space, NULL);
+    for (int grow = 0; grow < 2; grow++) {
+        g_autofree char *text =
+            reply(&h, "block_resize",
+                  grow ? "{'device':'vda','size':8388608}" : "{'device':'vda','size':1048576}");
+        g_autofree char *after = everything(&h);
+
+        g_assert_true(g_str_has_prefix(text, "{\"error\""));
+        g_assert_nonnull(strstr(text, "resize refused"));
+        g_assert_cmpstr(after, ==, before);
+    }
+    house_end(&h);
+}
+
+/* ---- clients on their way out ---- */
+
+/* A client whose peer has closed, or not. It leaves only after it was asked about, on a thread of
+ * its own, as a connection does. */
+struct leaver {
+    struct export_client client;
+    struct export *export;
+    bool is_gone, leaves;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool asked;
+    pthread_t thread;
+};
+
+static void cancelled(struct export_client *c, bool cut)
+{
+}
+
+static bool hung_up(struct export_client *client)
+{
+    struct leaver *l = (struct leaver *)client;
+
+    pthread_mutex_lock(&l->lock);
+    l->asked = true;
+    pthread_cond_signal(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+    return l->is_gone;
+}
+
+static void *leave(void *leaver)
+{
+    struct leaver *l = leaver;
+
+    pthread_mutex_lock(&l->lock);
+    while (!l->asked)
+        pthread_cond_wait(&l->changed, &l->lock);
+    pthread_mutex_unlock(&l->lock);
+    export_detach(&l->client);
+    return NULL;
+}
+
+static void leaver_begin(struct leaver *l, struct house *h, const char *name, bool is_gone,
+                         bool leaves)
+{
+    *l = (struct leaver){
+        .client = {.cancel = cancelled, .hung_up = hung_up}, .is_gone = is_gone, .leaves = leaves};
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->changed, NULL);
+    l->export = server_find_export(h->server, EXPORTS_LIVE, name);
+    g_assert_nonnull(l->export);
+    g_assert_true(export_attach(l->export, &l->client));
+    if (leaves)
+        g_assert_cmpint(pthread_create(&l->thread, NULL, leave, l), ==, 0);
+}
+
+static void leaver_end(struct leaver *l)
+{
+    pthread_mutex_lock(&l->lock);
+    g_assert_true(l->asked || !l->leaves); /* else he stays for ever */
+    pthread_mutex_unlock(&l->lock);
+    if (l->leaves)
+        pthread_join(l->thread, NULL);
+    else
+        export_detach(&l->client);
+    export_unref(l->export);
+    pthread_cond_destroy(&l->changed);
+    pthread_mutex_destroy(&l->lock);
+}
+
+static void add_export(struct house *h)
+{
+    succeeds(h, "block-export-add",
+             "{'type':'nbd','id':'e','node-name':'vda','name':'e','writable':true}");
+}
+
+#define IN_USE "export 'e' still in use"
+
+/* Between a client's hanging up and its leaving, an export is not in use: who takes it away waits.
+ */
+static void test_hung_up(void)
+{
+    struct leaver one, two;
+    struct house h;
+
+    house_begin(&h);
+    add_export(&h);
+    leaver_begin(&one, &h, "e", true, true);
+    leaver_begin(&two, &h, "e", true, true);
+    gint64 begin = g_get_monotonic_time();
+    succeeds(&h, "block-export-del", "{'id':'e'}");
+    /* Woken by the last, not by the end of its patience. */
+    g_assert_cmpint(g_get_monotonic_time() - begin, <, EXPORT_GRACE_MS * 1000);
+    leaver_end(&one);
+    leaver_end(&two);
+    fails(&h, "Export 'e' is not found", "block-export-del", "{'id':'e'}");
+    house_end(&h);
+}
+
+/* Whoever is there is not waited for, nor the others for his sake. */
+static void test_not_hung_up(void)
+{
+    struct leaver there, gone;
+    struct house h;
+
+    house_begin(&h);
+    add_export(&h);
+    leaver_begin(&gone, &h, "e", true, false);
+    leaver_begin(&there, &h, "e", false, false);
+    gint64 begin = g_get_monotonic_time();
+    fails(&h, IN_USE, "block-export-del", "{'id':'e'}");
+    g_assert_cmpint(g_get_monotonic_time() - begin, <, EXPORT_GRACE_MS * 1000);
+    leaver_end(&there);
+    /* He hangs in a plugin, say: not for ever, and then the export stays. */
+    fails(&h, IN_USE, "block-export-del", "{'id':'e'}");
+    leaver_end(&gone);
+    succeeds(&h, "block-export-del", "{'id':'e'}");
+    house_end(&h);
+}
+
+/* Milliseconds until the main context's next timer; -1: it has none. */
+static int next_timer(void)
+{
+    GMainContext *context = g_main_context_default();
+    int priority, timeout = -1;
+    GPollFD fds[8];
+
+    while (g_main_context_iteration(context, FALSE))
+        ;
+    g_assert_true(g_main_context_acquire(context));
+    g_main_context_prepare(context, &priority);
+    g_main_context_query(context, G_MAXINT, &timeout, fds, G_N_ELEMENTS(fds));
+    g_main_context_release(context);
+    return timeout;
+}
+
+/* An export on its way out is found by nobody, and nobody gets in who has found it before; its
+ * bitmaps, all of them, are busy until its last client has left, who may take his time. */
+static void test_on_its_way_out(void)
+{
+    struct house h;
+    struct leaver guest;
+    struct export_client late = {.cancel = cancelled, .hung_up = hung_up};
+
+    house_begin(&h);
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'a','disabled':true}");
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'b','disabled':true}");
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'c','disabled':true}");
+    g_autofree char *before = everything(&h);
+    succeeds(&h, "block-export-add",
+             "{'type':'nbd','id':'e','node-name':'vda','name':'e','bitmaps':['a','b']}");
+    struct export *found = server_find_export(h.server, EXPORTS_ADDED, "e");
+    g_assert_nonnull(found);
+    leaver_begin(&guest, &h, "e", false, false);
+    succeeds(&h, "block-export-del", "{'id':'e','mode':'hard'}");
+    g_assert_cmpint(next_timer(), >=, 0);
+    fails(&h, "Export 'e' is already shutting down", "block-export-del", "{'id':'e'}");
+    fails(&h, "Block export id 'e' is already in use", "block-export-add",
+          "{'type':'nbd','id':'e','node-name':'vda','name':'e'}");
+    g_assert_null(server_find_export(h.server, EXPORTS_ADDED, "e"));
+    g_assert_null(server_find_export(h.server, EXPORTS_LIVE, "e"));
+    g_assert_false(export_attach(found, &late));
+    for (int i = 0; i < 2; i++)
+        fails(&h,
+              i ? "Bitmap 'b' is currently in use by another operation and cannot be used"
+                : "Bitmap 'a' is currently in use by another operation and cannot be used",
+              "block-dirty-bitmap-remove",
+              i ? "{'node':'vda','name':'b'}" : "{'node':'vda','name':'a'}");
+    fails(&h, "Bitmap 'b' is currently in use by another operation and cannot be used",
+          "block-export-add", /* which then uses none of them */
+          "{'type':'nbd','id':'f','node-name':'vda','name':'f','bitmaps':['c','b']}");
+    leaver_end(&guest);
+    export_unref(found);
+    g_assert_cmpint(next_timer(), ==, -1); /* nor is there anything left to be done to it */
+    g_autofree char *after = everything(&h);
+    g_assert_cmpstr(after, ==, before);
+    house_end(&h);
+}
+
+/* nbd-server-start's listener, as text; port 7 is taken. */
+static int start_noted(void *opaque, const char *unix_path, const char *host, const char *port,
+                       int fd, unsigned handshake_max_seconds, unsigned max_connections,
+                       GError **err)
+{
+    if (g_strcmp0(port, "7") == 0)
+        return fail(err, "port 7 is taken");
+    g_string_printf(opaque, "%s %s %s %d %u %u", unix_path ? unix_path : "-", host ? host : "-",
+                    port ? port : "-", fd, handshake_max_seconds, max_connections);
+    return 0;
+}
+
+/* What a listener is begun with: what was asked for, and QEMU's defaults; and that it was not. */
+static void test_listener(void)
+{
+    static const struct {
+        const char *arguments, *noted;
+    } rows[] = {
+        {"{'addr':{'type':'unix','data':{'path':'/s'}}}", "/s - - -1 10 100"},
+        {"{'addr':{'type':'inet','data':{'host':'','port':'0'}},'max-connections':0}",
+         "- - 0 -1 10 0"},
+        {"{'addr':{'type':'inet','data':{'host':'h','port':'1'}},'handshake-max-seconds':0}",
+         "- h 1 -1 0 100"},
+        {"{'addr':{'type':'fd','data':{'str':'9'}},'handshake-max-seconds':4294967295,"
+         "'max-connections':4294967295}",
+         "- - - 9 4294967295 4294967295"},
+    };
+    g_autoptr(GString) noted = g_string_new(NULL);
+    struct house h;
+
+    house_begin(&h);
+    h.control.nbd.start = start_noted;
+    h.control.nbd.opaque = noted;
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        succeeds(&h, "nbd-server-start", rows[i].arguments);
+        g_assert_cmpstr(noted->str, ==, rows[i].noted);
+    }
+    fails(&h, "port 7 is taken", "nbd-server-start",
+          "{'addr':{'type':'inet','data':{'host':'','port':'7'}}}");
+    fails(&h, "Parameter 'max-connections' expects uint32_t", "nbd-server-start",
+          "{'addr':{'type':'unix','data':{'path':'/s'}},'max-connections':4294967296}");
+    house_end(&h);
+}
+
+static void note_event(void *opaque, const struct server_event *event)
+{
+    g_string_append_printf(opaque, "%s ", event->name);
+}
+
+/* Events come in order, to all who want them, and to nobody who has said that he does not. */
+static void test_sinks(void)
+{
+    g_autoptr(GString) first = g_string_new(NULL), second = g_string_new(NULL);
+    struct house h;
+
+    house_begin(&h);
+    server_add_event_sink(h.server, note_event, first);
+    server_add_event_sink(h.server, note_event, second);
+    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "a", NULL, NULL, 0, 0);
+    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "b", NULL, NULL, 0, 0);
+    g_assert_cmpint(next_timer(), ==, -1);
+    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "c", NULL, NULL, 0, 0);
+    server_remove_event_sink(h.server, note_event, first);
+    g_assert_cmpint(next_timer(), ==, -1);
+    g_assert_cmpstr(first->str, ==, "a b ");
+    g_assert_cmpstr(second->str, ==, "a b c ");
+    server_remove_event_sink(h.server, note_event, second);
+    house_end(&h);
+}
+
+/* What the command line cannot say, the registry refuses all the same, and keeps nothing of it. */
+static void test_names_of_disks(void)
+{
+    g_autofree char *long_name = g_strnfill(4097, 'n');
+    const char *const bad[] = {"", "vda", "v", long_name};
+    struct house h;
+
+    house_begin(&h);
+    succeeds(&h, "view-create", "{'disk':'vda','name':'v'}");
+    g_autofree char *before = everything(&h);
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_null(server_add_disk(h.server, bad[i], fake_backend_new(MIB), &error));
+        g_assert_nonnull(error);
+    }
+    g_autofree char *after = everything(&h);
+    g_assert_cmpstr(after, ==, before);
+    succeeds(&h, "view-delete", "{'name':'v'}");
+    house_end(&h);
+}
+
+/* The other thing that clients keep from being done. */
+static void test_shrink(void)
+{
+    struct leaver guest;
+    struct house h;
+
+    house_begin(&h);
+    fails(&h, "disk vda: cannot shrink while a client is connected", "block_resize",
+          "{'device':'vda','size':1048576}");
+    add_export(&h);
+    g_clear_pointer(&h.io, node_io_close);
+    for (int live = 0; live < 2; live++) {
+        leaver_begin(&guest, &h, live ? "vda" : "e", true, true);
+        succeeds(&h, "block_resize",
+                 live ? "{'device':'vda','size':1048576}" : "{'device':'vda','size':2097152}");
+        leaver_end(&guest);
+    }
+    house_end(&h);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/control/no-instant", test_no_instant);
+    g_test_add_func("/control/image-does-not-resize", test_image_does_not_resize);
+    g_test_add_func("/control/hung-up", test_hung_up);
+    g_test_add_func("/control/not-hung-up", test_not_hung_up);
+    g_test_add_func("/control/shrink", test_shrink);
+    g_test_add_func("/control/on-its-way-out", test_on_its_way_out);
+    g_test_add_func("/control/names-of-disks", test_names_of_disks);
+    g_test_add_func("/control/sinks", test_sinks);
+    g_test_add_func("/control/listener", test_listener);
+    return g_test_run();
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The gate and the grace by themselves, in all schedules (sched.h). Without a disk around them a
+ * run is a few dozen steps, so that many more interruptions can be tried than in test-schedules.
+ */
+#include "tests/rigs/sched-instrument.h"
+
+#include "server/disk/gate.h"
+
+#include <string.h>
+
+/* Longer than any run. */
+#define FOR_EVER (g_get_monotonic_time() + G_TIME_SPAN_DAY)
+
+/* ---- the gate ---- */
+
+/* Two connections; two threads may share one. */
+struct door {
+    struct gate gate;
+    struct gate_slot slots[2];
+    atomic_int inside;
+};
+
+static void *door_new(void)
+{
+    void *room;
+    struct door *d;
+
+    if (posix_memalign(&room, _Alignof(struct door), sizeof *d) != 0)
+        g_error("no memory");
+    d = memset(room, 0, sizeof *d);
+    gate_init(&d->gate);
+    for (unsigned i = 0; i < G_N_ELEMENTS(d->slots); i++)
+        gate_slot_add(&d->gate, &d->slots[i]);
+    return d;
+}
+
+static void door_finish(void *door)
+{
+    struct door *d = door;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(d->slots); i++) {
+        if (atomic_load(&d->slots[i].inside) != 0)
+            sched_fail("slot %u says that somebody is inside", i);
+        gate_slot_remove(&d->slots[i]);
+    }
+    gate_destroy(&d->gate);
+    free(d);
+}
+
+static void pass(struct door *d, unsigned slot)
+{
+    gate_enter(&d->slots[slot]);
+    atomic_fetch_add(&d->inside, 1);
+    atomic_fetch_sub(&d->inside, 1);
+    gate_leave(&d->slots[slot]);
+}
+
+static void pass_0(void *door)
+{
+    pass(door, 0);
+}
+
+static void pass_1(void *door)
+{
+    pass(door, 1);
+}
+
+static void pass_0_twice(void *door)
+{
+    pass(door, 0);
+    pass(door, 0);
+}
+
+static void close_once(void *door)
+{
+    struct door *d = door;
+
+    if (!gate_close(&d->gate, FOR_EVER))
+        sched_fail("nobody stays inside, and the gate was not closed");
+    for (unsigned look = 0; look < 2; look++)
+        if (atomic_load(&d->inside) != 0)
+            sched_fail("somebody is inside a closed gate");
+    gate_open(&d->gate);
+}
+
+static void close_twice(void *door)
+{
+    close_once(door);
+    close_once(door);
+}
+
+static const struct scenario closed_again = {
+    .name = "a writer at a gate that is closed, opened and closed again",
+    .preemptions = 5,
+    .preemptions_long = 8,
+    .setup = door_new,
+    .bodies = {close_twice, pass_0},
+    .finish = door_finish,
+};
+
+static const struct scenario two_connections = {
+    .name = "writers of two connections at a gate",
+    .preemptions = 3,
+    .preemptions_long = 5,
+    .setup = door_new,
+    .bodies = {close_once, pass_0, pass_1},
+    .finish = door_finish,
+};
+
+static const struct scenario one_connection = {
+    .name = "two threads of one connection at a gate",
+    .preemptions = 3,
+    .preemptions_long = 5,
+    .setup = door_new,
+    .bodies = {close_once, pass_0_twice, pass_0},
+    .finish = door_finish,
+};
+
+/* A closer whose time has run out leaves an open gate behind. */
+static void run_out_of_time(void *door)
+{
+    struct door *d = door;
+
+    gate_enter(&d->slots[0]);
+    if (gate_close(&d->gate, g_get_monotonic_time()))
+        sched_fail("the gate was closed with somebody inside");
+    pass(d, 1);
+    gate_leave(&d->slots[0]);
+    if (!gate_close(&d->gate, g_get_monotonic_time()))
+        sched_fail("the gate was not closed with nobody inside");
+    gate_open(&d->gate);
+    pass(d, 1);
+}
+
+static const struct scenario out_of_time = {
+    .name = "a closer whose time has run out",
+    .setup = door_new,
+    .bodies = {run_out_of_time},
+    .finish = door_finish,
+};
+
+/* ---- the grace ---- */
+
+/* What readers find is one of these; the others have been taken away, and freed after a grace. */
+struct room {
+    struct grace grace;
+    atomic_uint current;
+    bool freed[3];
+    atomic_uint waits; /* that are under way */
+};
+
+static void *room_new(void)
+{
+    struct room *r = g_new0(struct room, 1);
+
+    grace_init(&r->grace);
+    return r;
+}
+
+static void room_finish(void *room)
+{
+    struct room *r = room;
+
+    grace_destroy(&r->grace);
+    g_free(r);
+}
+
+static void read_room(void *room)
+{
+    struct room *r = room;
+    unsigned phase = grace_enter(&r->grace), found;
+
+    /* Who comes when nobody waits is counted where the next wait will look last, so that it waits
+     * for nobody who came after it. */
+    if (atomic_load(&r->waits) == 0 && (atomic_load(&r->grace.phase) & 1) != phase &&
+        atomic_load(&r->waits) == 0)
+        sched_fail("a reader is counted under a phase that is over");
+    found = atomic_load(&r->current);
+    for (unsigned look = 0; look < 2; look++) {
+        sched_step("reading", (int)look);
+        if (r->freed[found])
+            sched_fail("what a reader holds was freed");
+    }
+    grace_leave(&r->grace, phase);
+}
+
+static void replace(void *room)
+{
+    struct room *r = room;
+    unsigned old = atomic_fetch_add(&r->current, 1);
+
+    atomic_fetch_add(&r->waits, 1);
+    grace_wait(&r->grace);
+    r->freed[old] = true;
+    atomic_fetch_sub(&r->waits, 1);
+}
+
+static void replace_twice(void *room)
+{
+    replace(room);
+    replace(room);
+}
+
+static const struct scenario phase_turns_twice = {
+    .name = "a reader enters the grace while its phase turns twice",
+    .preemptions = 4,
+    .preemptions_long = 7,
+    .setup = room_new,
+    .bodies = {replace_twice, read_room},
+    .finish = room_finish,
+};
+
+static const struct scenario two_readers = {
+    .name = "two readers and one who waits for them",
+    .preemptions = 3,
+    .preemptions_long = 5,
+    .setup = room_new,
+    .bodies = {replace, read_room, read_room},
+    .finish = room_finish,
+};
+
+static const struct scenario two_waiters = {
+    .name = "a reader and two who wait for it",
+    .preemptions = 3,
+    .preemptions_long = 4,
+    .setup = room_new,
+    .bodies = {replace, replace, read_room},
+    .finish = room_finish,
+};
+
+static void expect_wait(struct room *r, bool done, const char *what)
+{
+    if (grace_wait_until(&r->grace, g_get_monotonic_time()) != done)
+        sched_fail("%s", what);
+}
+
+static void give_up(void *room)
+{
+    struct room *r = room;
+    unsigned first = grace_enter(&r->grace), second;
+
+    expect_wait(r, false, "a reader is there, and was not waited for");
+    second = grace_enter(&r->grace);
+    if (second == first)
+        sched_fail("who comes later is waited for like who was there");
+    expect_wait(r, false, "a wait has left a reader behind, and the next one forgets it");
+    grace_leave(&r->grace, second);
+    expect_wait(r, false, "a wait has left a reader behind, and the third one forgets it");
+    grace_leave(&r->grace, first);
+    first = grace_enter(&r->grace);
+    expect_wait(r, false, "a reader is there, and was not waited for");
+    grace_leave(&r->grace, first);
+    expect_wait(r, true, "nobody is there, and was waited for");
+    grace_wait(&r->grace);
+}
+
+static const struct scenario gives_up = {
+    .name = "waits that give up, one after the other",
+    .setup = room_new,
+    .bodies = {give_up},
+    .finish = room_finish,
+};
+
+static const struct scenario *const scenarios[] = {
+    &closed_again,      &two_connections, &one_connection, &out_of_time,
+    &phase_turns_twice, &two_readers,     &two_waiters,    &gives_up,
+};
+
+static void test_scenario(gconstpointer scenario)
+{
+    sched_explore(scenario);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (unsigned i = 0; i < G_N_ELEMENTS(scenarios); i++) {
+        g_autofree char *path = g_strdup_printf("/gate/%s", scenarios[i]->name);
+
+        g_test_add_data_func(path, scenarios[i], test_scenario);
+    }
+    return g_test_run();
+}

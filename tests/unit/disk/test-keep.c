@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Keeping old data where it is not straight: several views, their limits, what cannot be kept, and
+ * the edges of blocks and pieces. (test-view.c has the plain cases and the races.)
+ */
+#include "config.h"
+
+#include "tests/rigs/disk-harness.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define UNIT UINT64_C(4096)
+
+static bool broken(struct view *v)
+{
+    struct view_info info;
+
+    view_info(v, &info);
+    return info.broken;
+}
+
+static struct view *snapshot(struct rig *r, const char *name)
+{
+    return rig_view(r, name, CBW_BREAK_SNAPSHOT, 0);
+}
+
+static void trim_view(struct view *v, uint64_t offset, uint64_t length)
+{
+    struct node_io *io;
+
+    g_assert_cmpint(node_io_open(view_node(v), false, true, NULL, &io, NULL), ==, 0);
+    g_assert_cmpint(node_trim(io, length, offset, 0), ==, 0);
+    node_io_close(io);
+}
+
+/* ---- what cannot be kept ---- */
+
+/* The newest view would rather break, an older one that needs the block from it would rather break
+ * the guest's write: then that fails, and neither view is broken. */
+static void test_older_view_refuses(void)
+{
+    struct rig *r = rig_new(64 * KIB, 0);
+    struct view *old, *new;
+
+    rig_fill(r, 0, 64 * KIB, 'a');
+    old = rig_view(r, "old", CBW_BREAK_GUEST_WRITE, 0);
+    new = snapshot(r, "new");
+    atomic_store(&r->failing_scratch_writes, 1);
+    g_assert_cmpint(rig_try_fill(r, 0, UNIT, 'b'), ==, -EIO);
+    g_assert_false(broken(old));
+    g_assert_false(broken(new));
+    assert_view(old, 0, 64 * KIB, 'a');
+    assert_view(new, 0, 64 * KIB, 'a');
+    g_assert_true(node_is(disk_node(r->disk), 0, 64 * KIB, 'a'));
+    rig_fill(r, 0, UNIT, 'b');
+    assert_view(old, 0, 64 * KIB, 'a');
+
+    /* Of what it keeps itself it needs nothing from the newer one. */
+    new = snapshot(r, "newest");
+    atomic_store(&r->failing_scratch_writes, 1);
+    rig_fill(r, 0, UNIT, 'c');
+    g_assert_true(broken(new));
+    assert_view(old, 0, 64 * KIB, 'a');
+    rig_free(r);
+}
+
+/* A view that is broken refuses nothing any more. */
+static void test_broken_view_refuses_nothing(void)
+{
+    struct rig *r = rig_new(64 * KIB, 0);
+    struct view *old, *new;
+
+    rig_fill(r, 0, 64 * KIB, 'a');
+    old = rig_view(r, "old", CBW_BREAK_GUEST_WRITE, 0);
+    new = snapshot(r, "new");
+    view_break(old, "for the test");
+    atomic_store(&r->failing_scratch_writes, 1);
+    rig_fill(r, 0, UNIT, 'b');
+    g_assert_true(broken(new));
+    rig_free(r);
+}
+
+/* An older view whose client has trimmed the block has lost nothing. */
+static void test_trimmed_block_breaks_nobody(void)
+{
+    struct rig *r = rig_new(64 * KIB, 0);
+    struct view *old, *new;
+
+    rig_fill(r, 0, 64 * KIB, 'a');
+    old = rig_view(r, "old", CBW_BREAK_GUEST_WRITE, 0);
+    new = snapshot(r, "new");
+    trim_view(old, 0, UNIT);
+    atomic_store(&r->failing_scratch_writes, 1);
+    rig_fill(r, 0, UNIT, 'b');
+    g_assert_true(broken(new));
+    g_assert_false(broken(old));
+    assert_view(old, 0, UNIT, 0);
+    assert_view(old, UNIT, 60 * KIB, 'a');
+    rig_free(r);
+}
+
+/* The file takes no more. The slot is one that came back, so it goes straight to the file, and who
+ * keeps hears of it himself. */
+static void test_file_is_full(void)
+{
+    struct rig *r = rig_new(128 * KIB, 0);
+    struct rlimit limit, small;
+    struct view_info info;
+    struct view *v;
+
+    signal(SIGXFSZ, SIG_IGN);
+    rig_fill(r, 0, 128 * KIB, 'a');
+    v = snapshot(r, "v");
+    rig_fill(r, 0, 64 * KIB, 'b'); /* one segment, full and written */
+    trim_view(v, 60 * KIB, UNIT);
+    g_assert_cmpint(getrlimit(RLIMIT_FSIZE, &limit), ==, 0);
+    small = limit;
+    small.rlim_cur = UNIT;
+    g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &small), ==, 0);
+    rig_fill(r, 64 * KIB, UNIT, 'b');
+    g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &limit), ==, 0);
+    view_info(v, &info);
+    g_assert_true(info.broken);
+    g_assert_nonnull(strstr(info.reason, "disk vda: scratch: write at 61440: File too large"));
+    g_assert_cmpuint(rig_kept(v), ==, 60 * KIB);
+    g_assert_cmpuint(scratch_pool_used(r->pool), ==, 60 * KIB);
+    rig_free(r);
+}
+
+/* A view breaks in the middle of a write of many blocks: the older one keeps all the rest. */
+static void test_breaks_in_mid_write(void)
+{
+    struct rig *r = rig_new(256 * KIB, 0);
+    struct view *old, *new;
+
+    rig_fill(r, 0, 256 * KIB, 'a');
+    old = snapshot(r, "old");
+    new = rig_view(r, "new", CBW_BREAK_SNAPSHOT, 16 * UNIT);
+    rig_fill(r, 0, 4 * UNIT, 'b');
+    rig_fill(r, 0, 256 * KIB, 'c'); /* too much in one go for the new one */
+    g_assert_true(broken(new));
+    g_assert_false(broken(old));
+    assert_view(old, 0, 256 * KIB, 'a');
+    g_assert_cmpuint(rig_kept(new) + rig_kept(old), ==, 256 * KIB);
+    rig_fill(r, 0, 256 * KIB, 'd'); /* nobody waits for what was claimed */
+    assert_view(old, 0, 256 * KIB, 'a');
+    rig_free(r);
+}
+
+/* Exactly as much as its limit does not break a view, be it in one write or in several. */
+static void test_limit_to_the_block(void)
+{
+    struct rig *r = rig_new(256 * KIB, 0);
+    struct view *v;
+
+    rig_fill(r, 0, 256 * KIB, 'a');
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 40 * UNIT);
+    rig_fill(r, 0, 39 * UNIT, 'b');
+    rig_fill(r, 39 * UNIT, UNIT, 'b');
+    g_assert_false(broken(v));
+    assert_view(v, 0, 256 * KIB, 'a');
+    rig_fill(r, 40 * UNIT, UNIT, 'b');
+    g_assert_true(broken(v));
+    rig_delete(r, v);
+
+    /* A run never takes a view past it. */
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 20 * UNIT);
+    rig_fill(r, 0, 21 * UNIT, 'c');
+    g_assert_true(broken(v));
+    g_assert_cmpuint(rig_kept(v), <=, 20 * UNIT);
+    rig_delete(r, v);
+
+    /* What is zero costs nothing. */
+    rig_fill(r, 0, 256 * KIB, 0);
+    v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, UNIT);
+    rig_fill(r, 0, 256 * KIB, 'd');
+    g_assert_false(broken(v));
+    assert_view(v, 0, 256 * KIB, 0);
+    rig_free(r);
+}
+
+static int fail_reads(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
+{
+    return call == FAKE_READ && *(bool *)opaque ? -EIO : 0;
+}
+
+/* Old data that cannot be read is not kept, and where that breaks the write nothing has changed. */
+static void test_old_data_unreadable(void)
+{
+    static bool failing;
+    struct rig *r = rig_new(64 * KIB, 0);
+    struct view *v;
+
+    rig_fill(r, 0, 64 * KIB, 'a');
+    v = rig_view(r, "v", CBW_BREAK_GUEST_WRITE, 0);
+    fake_backend_set_hook(r->backend, fail_reads, &failing);
+    failing = true;
+    g_assert_cmpint(rig_try_fill(r, 0, 2 * UNIT, 'b'), ==, -EIO);
+    failing = false;
+    g_assert_cmpuint(rig_kept(v), ==, 0);
+    assert_view(v, 0, 64 * KIB, 'a');
+    rig_free(r);
+}
+
+/* ---- runs, and the edges of blocks ---- */
+
+/* A write longer than the copy buffer and than a segment of scratch, from the middle of a block to
+ * the middle of another, over data, zeroes and holes in turn. */
+static void test_long_write(void)
+{
+    const uint64_t size = 2 * MIB;
+    struct rig *r = rig_new(size, 0);
+    g_autofree char *before = g_malloc(size), *after = g_malloc(size);
+    struct node_io *io;
+    struct view *v;
+
+    for (uint64_t b = 0; b < size / UNIT; b++)
+        if (b % 7 != 3) /* a hole; else zero or a byte of its own */
+            rig_fill(r, b * UNIT, UNIT, (char)(b % 7 == 5 ? 0 : b % 100 + 1));
+    fake_backend_peek(r->backend, before, size, 0);
+    v = snapshot(r, "v");
+    rig_fill(r, 1000, size - 2000, 'x');
+    g_assert_cmpint(node_io_open(view_node(v), false, false, NULL, &io, NULL), ==, 0);
+    g_assert_cmpint(node_read(io, after, (uint32_t)size, 0, 0), ==, 0);
+    g_assert_cmpmem(before, size, after, size);
+    /* From and to the middle of blocks, and of segments. */
+    for (uint64_t at = 100; at + 70000 < size; at += 61 * KIB + 13) {
+        g_assert_cmpint(node_read(io, after, 70000, at, 0), ==, 0);
+        g_assert_cmpmem(before + at, 70000, after, 70000);
+    }
+    node_io_close(io);
+    rig_free(r);
+}
+
+/* The last block is short: what is kept of it is no more and no less, zero or not. */
+static void test_short_last_block(void)
+{
+    const uint64_t size = 9 * UNIT + 1000;
+    struct rig *r = rig_new(size, 0);
+    struct view *v;
+
+    rig_fill(r, 0, size, 'a');
+    rig_fill(r, 9 * UNIT, 1000, 0);
+    v = snapshot(r, "v");
+    rig_fill(r, 0, UNIT, 'b'); /* the copy buffer has something else in it */
+    rig_fill(r, 9 * UNIT - 1, 2, 'b');
+    g_assert_cmpuint(rig_kept(v), ==, 2 * UNIT); /* not the zeroes */
+    assert_view(v, 0, 9 * UNIT, 'a');
+    assert_view(v, 9 * UNIT, 1000, 0);
+    trim_view(v, 8 * UNIT, UNIT + 1000);
+    g_assert_cmpuint(rig_kept(v), ==, UNIT);
+    assert_view(v, 8 * UNIT, UNIT + 1000, 0);
+    rig_delete(r, v);
+
+    v = snapshot(r, "v");
+    rig_fill(r, size - 1, 1, 'c');
+    g_assert_cmpuint(rig_kept(v), ==, UNIT);
+    trim_view(v, 9 * UNIT, 999); /* not to its end */
+    g_assert_cmpuint(rig_kept(v), ==, UNIT);
+    trim_view(v, 9 * UNIT, 1000);
+    g_assert_cmpuint(rig_kept(v), ==, 0);
+    rig_free(r);
+}
+
+/* A view from before the disk has grown ends where it ends, to the block. */
+static void test_growth(void)
+{
+    struct rig *r = rig_new(4 * UNIT, 0);
+    struct view *old, *new;
+    GError *error = NULL;
+
+    rig_fill(r, 0, 4 * UNIT, 'a');
+    old = snapshot(r, "old");
+    disk_resize(r->disk, 8 * UNIT, &error);
+    g_assert_no_error(error);
+    rig_fill(r, 3 * UNIT, 2 * UNIT, 'b');
+    g_assert_cmpuint(rig_kept(old), ==, UNIT);
+    g_assert_cmpuint(scratch_pool_used(r->pool), ==, UNIT);
+    /* Its map ends there; the page that holds it does not. */
+    g_assert_cmpuint(atomic_load(&old->map[4]), ==, BLOCK_NEEDED);
+    new = snapshot(r, "new");
+    rig_fill(r, 0, 8 * UNIT, 'c'); /* new keeps 0 to 4; the rest is holes */
+    g_assert_cmpuint(rig_kept(new), ==, 5 * UNIT);
+    assert_view(old, 0, 4 * UNIT, 'a');
+    assert_view(new, 3 * UNIT, 2 * UNIT, 'b');
+    assert_view(new, 5 * UNIT, 3 * UNIT, 0);
+    rig_delete(r, new); /* old inherits 0 to 2 */
+    g_assert_cmpuint(rig_kept(old), ==, 4 * UNIT);
+    g_assert_cmpuint(scratch_pool_used(r->pool), ==, 4 * UNIT);
+    assert_view(old, 0, 4 * UNIT, 'a');
+    rig_free(r);
+}
+
+/* ---- who inherits ---- */
+
+/* Of three blocks of a view that goes, the middle one is needed: only the other slots come back. */
+static void test_inherits_between_surplus(void)
+{
+    struct rig *r = rig_new(64 * KIB, 0);
+    struct view *old, *new;
+
+    for (uint64_t b = 0; b < 16; b++)
+        rig_fill(r, b * UNIT, UNIT, (char)('A' + b));
+    old = snapshot(r, "old");
+    rig_fill(r, 0, UNIT, 'b');
+    rig_fill(r, 2 * UNIT, UNIT, 'b');
+    new = snapshot(r, "new");
+    rig_fill(r, 0, 3 * UNIT, 'c');
+    g_assert_cmpuint(scratch_pool_used(r->pool), ==, 5 * UNIT);
+    rig_delete(r, new);
+    g_assert_cmpuint(scratch_pool_used(r->pool), ==, 3 * UNIT);
+    new = snapshot(r, "newer");
+    rig_fill(r, 0, 64 * KIB, 'd'); /* takes all slots that came back */
+    for (uint64_t b = 0; b < 16; b++) {
+        assert_view(old, b * UNIT, UNIT, (char)('A' + b));
+        assert_view(new, b * UNIT, UNIT, b < 3 ? 'c' : (char)('A' + b));
+    }
+    rig_free(r);
+}
+
+/* A broken view inherits nothing, and marks of holes and zeroes cost who inherits them nothing. */
+static void test_who_inherits(void)
+{
+    struct rig *r = rig_new(64 * KIB, 0);
+    struct view *oldest, *middle, *newest;
+
+    rig_fill(r, 0, UNIT, 'a');
+    rig_fill(r, UNIT, UNIT, 0);
+    oldest = snapshot(r, "oldest");
+    middle = snapshot(r, "middle");
+    newest = snapshot(r, "newest");
+    rig_fill(r, 0, 3 * UNIT, 'b'); /* data, zeroes, a hole */
+    view_break(middle, "for the test");
+    rig_delete(r, newest);
+    g_assert_cmpuint(rig_kept(oldest), ==, UNIT);
+    g_assert_cmpuint(rig_kept(middle), ==, 0);
+    rig_delete(r, middle);
+    assert_view(oldest, 0, UNIT, 'a');
+    assert_view(oldest, UNIT, 2 * UNIT, 0);
+    trim_view(oldest, 0, 4 * UNIT);
+    g_assert_cmpuint(rig_kept(oldest), ==, 0);
+    rig_free(r);
+}
+
+/* A run of a write does not take in a block that another view has to keep. */
+static void test_run_of_two_views(void)
+{
+    struct rig *r = rig_new(64 * KIB, 0);
+    struct view *old, *new;
+
+    rig_fill(r, 0, 64 * KIB, 'a');
+    old = snapshot(r, "old");
+    new = snapshot(r, "new");
+    trim_view(new, UNIT, UNIT);
+    rig_fill(r, 0, 3 * UNIT, 'b');
+    g_assert_cmpuint(rig_kept(new), ==, 2 * UNIT);
+    g_assert_cmpuint(rig_kept(old), ==, UNIT);
+    assert_view(old, 0, 64 * KIB, 'a');
+    assert_view(new, 0, UNIT, 'a');
+    assert_view(new, UNIT, UNIT, 0);
+    assert_view(new, 2 * UNIT, UNIT, 'a');
+    rig_free(r);
+}
+
+/* ---- scratch that is lost ---- */
+
+/* Cut the one file in the folder of temporary files that we have open. */
+static void cut_scratch(void)
+{
+    for (int fd = 3; fd < 100; fd++) {
+        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+        g_autofree char *target = g_file_read_link(link, NULL);
+
+        if (target && g_str_has_prefix(target, g_get_tmp_dir()) &&
+            g_str_has_suffix(target, " (deleted)")) {
+            g_assert_cmpint(ftruncate(fd, 0), ==, 0);
+            return;
+        }
+    }
+    g_assert_not_reached();
+}
+
+/* What cannot be read back is an error to the view's client, not some other data. */
+static void test_scratch_unreadable(void)
+{
+    struct rig *r = rig_new(128 * KIB, 0);
+    struct node_io *io;
+    struct view *v;
+    char buf[4096];
+
+    rig_fill(r, 0, 128 * KIB, 'a');
+    v = snapshot(r, "v");
+    rig_fill(r, 0, 64 * KIB, 'b');
+    cut_scratch();
+    g_assert_cmpint(node_io_open(view_node(v), false, false, NULL, &io, NULL), ==, 0);
+    g_assert_cmpint(node_read(io, buf, sizeof buf, 0, 0), <, 0);
+    g_assert_cmpint(node_read(io, buf, sizeof buf, 64 * KIB, 0), ==, 0);
+    g_assert_cmpint(node_read(io, buf, sizeof buf, 64 * KIB - 2048, 0), <, 0);
+    node_io_close(io);
+    rig_free(r);
+}
+
+/* ---- holes ---- */
+
+/* There are disks whose holes do not read as zeroes: theirs are data. */
+static void test_hole_with_data(gconstpointer how)
+{
+    const uint64_t size = 16 * MIB;
+    uint64_t length = strcmp(how, "long") == 0 ? size : 1 * MIB;
+    struct rig *r = rig_new(size, 0);
+    struct view *v;
+
+    fake_backend_set_holes(r->backend, EXTENT_HOLE, 'h');
+    v = snapshot(r, "v");
+    g_assert_cmpint(node_trim(r->io, length, 0, 0), ==, 0);
+    g_assert_cmpuint(rig_kept(v), ==, length);
+    assert_view(v, 0, size, 'h');
+    rig_free(r);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/keep/older-view-refuses", test_older_view_refuses);
+    g_test_add_func("/keep/broken-view-refuses-nothing", test_broken_view_refuses_nothing);
+    g_test_add_func("/keep/trimmed-block-breaks-nobody", test_trimmed_block_breaks_nobody);
+    g_test_add_func("/keep/file-is-full", test_file_is_full);
+    g_test_add_func("/keep/scratch-unreadable", test_scratch_unreadable);
+    g_test_add_func("/keep/breaks-in-mid-write", test_breaks_in_mid_write);
+    g_test_add_func("/keep/limit-to-the-block", test_limit_to_the_block);
+    g_test_add_func("/keep/old-data-unreadable", test_old_data_unreadable);
+    g_test_add_func("/keep/long-write", test_long_write);
+    g_test_add_func("/keep/short-last-block", test_short_last_block);
+    g_test_add_func("/keep/growth", test_growth);
+    g_test_add_func("/keep/inherits-between-surplus", test_inherits_between_surplus);
+    g_test_add_func("/keep/who-inherits", test_who_inherits);
+    g_test_add_func("/keep/run-of-two-views", test_run_of_two_views);
+    g_test_add_data_func("/keep/hole-with-data/long", "long", test_hole_with_data);
+    g_test_add_data_func("/keep/hole-with-data/short", "short", test_hole_with_data);
+    return g_test_run();
+}

@@ -1,0 +1,790 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Whole connections over socket pairs: what runs where, in what order replies come, what is
+ * bounded, and how connections end.
+ */
+#include "tests/rigs/nbd-rig.h"
+
+#include "server/nbd/execute.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { READ = NBD_CMD_READ, WRITE = NBD_CMD_WRITE };
+
+static void fill(uint8_t *p, size_t length, unsigned seed)
+{
+    for (size_t i = 0; i < length; i++)
+        p[i] = (uint8_t)((i * 31 + i / 251 + seed) & 0xff);
+}
+
+static struct connection *only_connection(struct rig *r, enum phase phase)
+{
+    struct connection *found = NULL;
+
+    pthread_mutex_lock(&r->engine->lock);
+    for (GList *i = r->engine->connections.head; i != NULL; i = i->next) {
+        struct connection *c = i->data;
+        if (c->phase == phase) {
+            g_assert_null(found);
+            found = c;
+        }
+    }
+    pthread_mutex_unlock(&r->engine->lock);
+    return found;
+}
+
+/* ---- requests ---- */
+
+static void test_commands(gconstpointer structured)
+{
+    struct rig r;
+    uint8_t data[4096];
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, structured != NULL);
+    g_assert_cmpuint(c.size, ==, 64 << 20);
+    fill(data, sizeof data, 1);
+    client_request(&c, NBD_CMD_FLAG_FUA, WRITE, 1, 8192, sizeof data);
+    client_send(&c, data, sizeof data);
+    client_expect_success(&c, 1, 0);
+    client_request(&c, 0, READ, 2, 8192, sizeof data);
+    struct answer a = client_answer(&c, sizeof data);
+    g_assert_cmpmem(a.payload, a.length, data, sizeof data);
+    g_free(a.payload);
+    client_request(&c, 0, NBD_CMD_FLUSH, 3, 0, 0);
+    client_expect_success(&c, 3, 0);
+    client_request(&c, 0, NBD_CMD_TRIM, 4, 0, 4096);
+    client_expect_success(&c, 4, 0);
+    client_request(&c, 0, NBD_CMD_CACHE, 5, 0, 4096);
+    client_expect_success(&c, 5, 0);
+    client_request(&c, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE_ZEROES, 6, 8192, 4096);
+    client_expect_success(&c, 6, 0);
+    g_assert_cmpint(fake_bytes(r.disk)[8192], ==, 0);
+    client_request(&c, NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_WRITE_ZEROES, 7, 8192, 4096);
+    client_expect_error(&c, 7, NBD_ENOTSUP);
+    for (uint16_t type = 0; type <= NBD_CMD_BLOCK_STATUS; type++) {
+        if (type == NBD_CMD_DISC)
+            continue;
+        client_request(&c, 0, type, 8, 0, 0); /* length 0 never ends a connection */
+        struct answer empty = client_answer(&c, 0);
+        g_assert_cmpuint(empty.cookie, ==, 8);
+        g_free(empty.payload);
+    }
+    client_request(&c, 0, NBD_CMD_DISC, 0, 0, 0);
+    client_expect_end(&c);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* Many requests in one send: all are answered, in order, by the connection's thread alone. */
+static void test_batch_stays_inline(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, false);
+    for (unsigned i = 0; i < 1000; i++)
+        client_request(&c, 0, READ, i, i * 4096, 64);
+    for (unsigned i = 0; i < 1000; i++)
+        client_expect_success(&c, i, 64);
+    struct fake_counts n = fake_counts(r.registry);
+    g_assert_cmpuint(n.tried, ==, 1000);
+    g_assert_cmpuint(n.blocking, ==, 0);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* Sixteen reads that block are all with the disk at once, and one that does not overtakes them. */
+static void test_blocked_reads_are_overtaken(void)
+{
+    struct rig r;
+    const unsigned n = 16;
+
+    rig_begin(&r, NULL);
+    fill(fake_bytes(r.disk), 1 << 20, 7);
+    for (unsigned i = 1; i <= n; i++)
+        fake_hold(r.registry, i * 4096);
+    struct client c = rig_go(&r, true);
+    for (unsigned i = 1; i <= n; i++)
+        client_request(&c, 0, READ, i, i * 4096, 512);
+    fake_wait_held(r.registry, n);
+    client_request(&c, 0, READ, 100, 0, 512);
+    client_expect_success(&c, 100, 512);
+    for (unsigned i = n; i >= 1; i--) {
+        fake_release(r.registry, i * 4096);
+        struct answer a = client_answer(&c, 512);
+        g_assert_cmpuint(a.cookie, ==, i);
+        g_assert_cmpmem(a.payload, a.length, fake_bytes(r.disk) + i * 4096, 512);
+        g_free(a.payload);
+    }
+    g_assert_cmpuint(fake_counts(r.registry).most_held, ==, n);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* A disk that promises nothing but is quick: after a while requests are done where they stand. */
+static void test_quick_disk_comes_inline(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    fake_never_promise(r.registry, true);
+    struct client c = rig_go(&r, true);
+    struct connection *first = only_connection(&r, PHASE_TRANSMISSION);
+    /* The estimate is forced, for the machine that runs this may be slow. */
+    atomic_store(&first->handover.average_ns[CLASS_READ], 0);
+    client_request(&c, 0, READ, 1, 0, 512);
+    client_expect_success(&c, 1, 512);
+    g_assert_cmpuint(first->crew.n_threads, ==, 0);
+    atomic_store(&first->handover.average_ns[CLASS_READ], HANDOVER_CLIP_NS);
+    client_request(&c, 0, READ, 2, 0, 512);
+    client_expect_success(&c, 2, 512);
+    client_request(&c, 0, NBD_CMD_DISC, 0, 0, 0);
+    client_expect_end(&c);
+    g_assert_cmpuint(fake_counts(r.registry).blocking, ==, 2);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* ---- large ones ---- */
+
+static void test_large_read(gconstpointer structured)
+{
+    struct rig r;
+    const uint32_t length = (4 << 20) + 12345;
+
+    rig_begin(&r, NULL);
+    fill(fake_bytes(r.disk), 8 << 20, 3);
+    struct client c = rig_go(&r, structured != NULL);
+    g_autofree uint8_t *got = g_malloc(length);
+    client_request(&c, 0, READ, 5, 777, length);
+    uint32_t covered = 0;
+    while (covered < length) {
+        struct answer a = client_answer(&c, length);
+        uint64_t at = a.simple ? 0 : a.offset - 777;
+        g_assert_cmpuint(at + a.length, <=, length);
+        memcpy(got + at, a.payload, a.length);
+        covered += a.length;
+        g_free(a.payload);
+    }
+    g_assert_cmpmem(got, length, fake_bytes(r.disk) + 777, length);
+    client_request(&c, 0, READ, 6, 0, 512); /* the stream is in step */
+    client_expect_success(&c, 6, 512);
+    client_close(&c);
+    rig_end(&r);
+}
+
+static void test_large_read_df(void)
+{
+    struct rig r;
+    const uint32_t length = 3 << 20;
+
+    rig_begin(&r, NULL);
+    fill(fake_bytes(r.disk), length, 3);
+    struct client c = rig_go(&r, true);
+    client_request(&c, NBD_CMD_FLAG_DF, READ, 5, 0, length);
+    struct answer a = client_answer(&c, 0);
+    g_assert_cmpuint(a.type, ==, NBD_REPLY_TYPE_OFFSET_DATA);
+    g_assert_cmpmem(a.payload, a.length, fake_bytes(r.disk), length);
+    g_free(a.payload);
+    a = client_answer(&c, 0);
+    g_assert_cmpuint(a.type, ==, NBD_REPLY_TYPE_NONE);
+    g_free(a.payload);
+
+    /* An error inside the chunk: padded to its promised length, then told. */
+    fake_fail(r.registry, READ_PIECE * 2, EIO);
+    client_request(&c, NBD_CMD_FLAG_DF, READ, 6, 0, length);
+    a = client_answer(&c, 0);
+    g_assert_cmpuint(a.length, ==, length);
+    g_assert_cmpuint(a.flags & NBD_REPLY_FLAG_DONE, ==, 0);
+    g_free(a.payload);
+    a = client_answer(&c, 0);
+    g_assert_cmpuint(a.type, ==, NBD_REPLY_TYPE_ERROR_OFFSET);
+    g_assert_cmpuint(a.error, ==, NBD_EIO);
+    g_assert_cmpuint(a.offset, ==, READ_PIECE * 2);
+    g_free(a.payload);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* A simple reply that turns out to be a failure after its header: there is only the hard end. */
+static void test_large_read_fails_late(void)
+{
+    struct rig r;
+    uint8_t header[16];
+
+    rig_begin(&r, NULL);
+    fake_fail(r.registry, READ_PIECE, EIO);
+    struct client c = rig_go(&r, false);
+    client_request(&c, 0, READ, 1, 0, 4 << 20);
+    client_receive(&c, header, sizeof header);
+    g_assert_cmpuint(load_be32(header + 4), ==, 0);
+    uint8_t byte;
+    ssize_t n;
+    size_t got = 0;
+    while ((n = recv(c.fd, &byte, 1, 0)) == 1)
+        got++;
+    g_assert_cmpuint(got, <, 4 << 20);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* And no other reply, which waits behind it, comes in the place of what could not be read. */
+static void test_large_read_fails_before_others(void)
+{
+    struct rig r;
+    const uint32_t length = READ_PIECE + 1000, other = 8 << 20;
+    uint8_t byte;
+    uint32_t got = 0;
+
+    rig_begin(&r, NULL);
+    fake_hold(r.registry, other);
+    fake_hold(r.registry, READ_PIECE);
+    fake_fail(r.registry, READ_PIECE, EIO);
+    fake_never_promise(r.registry, true);
+    struct client c = rig_go(&r, false);
+    client_request(&c, 0, READ, 1, other, 4096);
+    client_request(&c, 0, READ, 2, 0, length);
+    fake_wait_held(r.registry, 2);
+    fake_release(r.registry, other);
+    rig_wait_posted(&r, 1);
+    fake_release(r.registry, READ_PIECE);
+    while (recv(c.fd, &byte, 1, 0) == 1)
+        got++;
+    g_assert_cmpuint(got, <, NBD_SIMPLE_REPLY_SIZE + length);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* A write is one call to the node, however large. */
+static void test_large_write(gconstpointer hold)
+{
+    struct rig r;
+    const uint32_t length = 5 << 20;
+
+    rig_begin(&r, NULL);
+    if (hold != NULL)
+        fake_hold(r.registry, 4096);
+    struct client c = rig_go(&r, false);
+    g_autofree uint8_t *data = g_malloc(length);
+    fill(data, length, 9);
+    client_request(&c, 0, WRITE, 1, 4096, length);
+    client_send(&c, data, length);
+    if (hold != NULL) {
+        fake_wait_held(r.registry, 1);
+        client_request(&c, 0, READ, 2, 0, 512);
+        client_expect_success(&c, 2, 512);
+        fake_release(r.registry, 4096);
+    }
+    client_expect_success(&c, 1, 0);
+    g_assert_cmpmem(fake_bytes(r.disk) + 4096, length, data, length);
+    g_assert_cmpuint(fake_counts(r.registry).writes, ==, 1);
+    client_request(&c, 0, WRITE, 3, 0, IN_PLACE_PAYLOAD);
+    client_send(&c, data, IN_PLACE_PAYLOAD);
+    client_expect_success(&c, 3, 0);
+    g_assert_cmpuint(fake_counts(r.registry).writes, ==, 2);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* ---- bounds ---- */
+
+/* A client that sends and does not read: its requests stop being taken, and all is well when it
+ * reads after all. */
+static void test_slow_reader(gconstpointer hold)
+{
+    struct rig r;
+    uint8_t header[NBD_REQUEST_SIZE] = {0};
+    unsigned sent = 0, most = 1 << 16;
+
+    rig_begin(&r, NULL);
+    if (hold != NULL) /* through the workers */
+        fake_never_promise(r.registry, true);
+    struct client c = rig_go(&r, false);
+    fcntl(c.fd, F_SETFL, fcntl(c.fd, F_GETFL) | O_NONBLOCK);
+    store_be32(header, NBD_REQUEST_MAGIC);
+    store_be32(header + 24, 65536);
+    size_t part = 0;
+    for (; sent < most; sent++) {
+        store_be64(header + 8, sent);
+        for (part = 0; part < sizeof header;) {
+            ssize_t n = send(c.fd, header + part, sizeof header - part, MSG_NOSIGNAL);
+            if (n < 0)
+                break;
+            part += (size_t)n;
+        }
+        if (part < sizeof header)
+            break;
+    }
+    /* 64 KiB a reply: far more was asked for than was ever taken in. */
+    g_assert_cmpuint(sent, <, most);
+    fcntl(c.fd, F_SETFL, fcntl(c.fd, F_GETFL) & ~O_NONBLOCK);
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < sent; i++) {
+        struct answer a = client_answer(&c, 65536);
+        g_assert_cmpuint(a.error, ==, 0);
+        sum += a.cookie;
+        g_free(a.payload);
+    }
+    g_assert_cmpuint(sum, ==, (uint64_t)sent * (sent - 1) / 2);
+    client_close(&c);
+    rig_end(&r);
+}
+
+static void test_send_timeout(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    r.engine->send_seconds = 1;
+    struct client c = rig_go(&r, false);
+    client_request(&c, 0, READ, 1, 0, 32 << 20);
+    rig_wait_gone(&r, 1);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* ---- ends ---- */
+
+static void test_hang_up(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    fake_hold(r.registry, 4096);
+    struct client c = rig_go(&r, false);
+    for (unsigned i = 0; i < 8; i++)
+        client_request(&c, 0, READ, i, 4096, 4096);
+    fake_wait_held(r.registry, 8);
+    client_close(&c);
+    struct client other = rig_go(&r, false); /* takes the number of the closed descriptor */
+    fake_release(r.registry, 4096);
+    rig_wait_gone(&r, 1);
+    client_request(&other, 0, READ, 99, 0, 512);
+    client_expect_success(&other, 99, 512);
+    client_close(&other);
+    rig_wait_gone(&r, 2);
+    rig_end(&r);
+}
+
+static void test_half_close(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    fake_hold(r.registry, 4096);
+    struct client c = rig_go(&r, false);
+    client_request(&c, 0, READ, 1, 4096, 4096);
+    fake_wait_held(r.registry, 1);
+    client_request(&c, 0, READ, 2, 0, 4096);
+    g_assert_cmpint(shutdown(c.fd, SHUT_WR), ==, 0);
+    client_expect_success(&c, 2, 4096);
+    fake_release(r.registry, 4096);
+    client_expect_success(&c, 1, 4096);
+    client_expect_end(&c);
+    client_close(&c);
+    rig_wait_gone(&r, 1);
+    rig_end(&r);
+}
+
+/* The only worker learns from a reply that its client has gone: no read is worth doing any more,
+ * but a write that waits for it is done. */
+static void test_hang_up_before_a_queued_write(void)
+{
+    static const struct nbd_options one_worker = {
+        .handshake_timeout = 60, .threads = 1, .mask_handshake = UINT16_MAX};
+    struct rig r;
+    uint8_t data[4096];
+
+    rig_begin(&r, &one_worker);
+    fill(data, sizeof data, 5);
+    fake_never_promise(r.registry, true);
+    fake_hold(r.registry, 4096);
+    struct client c = rig_go(&r, false);
+    client_request(&c, 0, READ, 1, 4096, 4096);
+    fake_wait_held(r.registry, 1);
+    client_request(&c, 0, WRITE, 2, 8192, sizeof data);
+    client_send(&c, data, sizeof data);
+    client_close(&c);
+    fake_release(r.registry, 4096);
+    rig_wait_gone(&r, 1);
+    g_assert_cmpuint(fake_counts(r.registry).writes, ==, 1);
+    g_assert_cmpmem(fake_bytes(r.disk) + 8192, sizeof data, data, sizeof data);
+    rig_end(&r);
+}
+
+/* What was sent before DISC is done, also when the client does not wait for the replies. */
+static void test_disc_finishes_writes(gconstpointer hold)
+{
+    struct rig r;
+    uint8_t data[4096];
+
+    rig_begin(&r, NULL);
+    fill(data, sizeof data, 5);
+    if (hold != NULL)
+        fake_hold(r.registry, 0);
+    struct client c = rig_go(&r, false);
+    for (unsigned i = 0; i < 20; i++) {
+        client_request(&c, 0, WRITE, 7, i * 4096, sizeof data); /* the same cookie for all */
+        client_send(&c, data, sizeof data);
+    }
+    client_request(&c, 0, NBD_CMD_DISC, 0, 0, 0);
+    if (hold != NULL)
+        fake_wait_held(r.registry, 1);
+    client_close(&c);
+    fake_release(r.registry, 0);
+    rig_wait_gone(&r, 1);
+    g_assert_cmpuint(fake_counts(r.registry).writes, ==, 20);
+    for (unsigned i = 0; i < 20; i++)
+        g_assert_cmpmem(fake_bytes(r.disk) + i * 4096, 4096, data, 4096);
+    rig_end(&r);
+}
+
+static void *end_engine(void *rig)
+{
+    rig_end_engine(rig, 60000);
+    return NULL;
+}
+
+/* The orderly end: under way finishes, new ones get ESHUTDOWN, negotiators ERR_SHUTDOWN. */
+static void test_orderly_end(void)
+{
+    struct rig r;
+    uint8_t data[512] = {1};
+    pthread_t thread;
+
+    rig_begin(&r, NULL);
+    fake_hold(r.registry, 4096);
+    struct client idle = rig_go(&r, true);
+    struct client haggler = rig_connect(&r);
+    client_greet(&haggler, NBD_FLAG_FIXED_NEWSTYLE);
+    struct client c = rig_go(&r, true);
+    client_request(&c, 0, WRITE, 1, 4096, sizeof data);
+    client_send(&c, data, sizeof data);
+    fake_wait_held(r.registry, 1);
+    g_assert_cmpint(pthread_create(&thread, NULL, end_engine, &r), ==, 0);
+    client_expect_end(&idle); /* nothing under way: gone at once */
+
+    client_request(&c, 0, READ, 2, 0, 512);
+    client_expect_error(&c, 2, NBD_ESHUTDOWN);
+    client_request(&c, 0, WRITE, 3, 0, sizeof data);
+    client_send(&c, data, sizeof data);
+    client_expect_error(&c, 3, NBD_ESHUTDOWN);
+    g_assert_cmphex(client_go_option(&haggler, NBD_OPT_GO, "disk"), ==, NBD_REP_ERR_SHUTDOWN);
+    client_option(&haggler, NBD_OPT_LIST, NULL, 0);
+    g_assert_cmphex(client_option_reply(&haggler, NBD_OPT_LIST, NULL, NULL), ==,
+                    NBD_REP_ERR_SHUTDOWN);
+    client_option(&haggler, NBD_OPT_ABORT, NULL, 0);
+    g_assert_cmphex(client_option_reply(&haggler, NBD_OPT_ABORT, NULL, NULL), ==, NBD_REP_ACK);
+
+    fake_release(r.registry, 4096);
+    client_expect_success(&c, 1, 0);
+    client_expect_end(&c);
+    pthread_join(thread, NULL);
+    g_assert_cmpint(fake_bytes(r.disk)[4096], ==, 1);
+    client_close(&idle);
+    client_close(&haggler);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* The same where the request under way is carried out by the connection's own thread. */
+static void test_orderly_end_inline(void)
+{
+    struct rig r;
+    pthread_t thread;
+
+    rig_begin(&r, NULL);
+    struct client haggler = rig_connect(&r);
+    client_greet(&haggler, NBD_FLAG_FIXED_NEWSTYLE);
+    fake_never_promise(r.registry, true);
+    fake_hold(r.registry, 4096);
+    struct client c = rig_go(&r, true);
+    only_connection(&r, PHASE_TRANSMISSION)->handover.average_ns[CLASS_READ] = 0;
+    client_request(&c, 0, READ, 1, 4096, 512);
+    fake_wait_held(r.registry, 1);
+    g_assert_cmpint(pthread_create(&thread, NULL, end_engine, &r), ==, 0);
+    while (client_go_option(&haggler, NBD_OPT_INFO, "disk") != NBD_REP_ERR_SHUTDOWN)
+        ; /* until the end has begun */
+    client_request(&c, 0, READ, 2, 0, 512);
+    fake_release(r.registry, 4096);
+    client_expect_success(&c, 1, 512);
+    client_expect_error(&c, 2, NBD_ESHUTDOWN);
+    client_expect_end(&c);
+    pthread_join(thread, NULL);
+    client_close(&haggler);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* The grace is over: clients are cut. */
+static void test_grace(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    struct client haggler = rig_connect(&r), c = rig_go(&r, false);
+    client_greet(&haggler, NBD_FLAG_FIXED_NEWSTYLE);
+    /* Far more than the socket takes: the reply cannot be finished. */
+    client_request(&c, 0, READ, 1, 0, 32 << 20);
+    uint8_t first[16];
+    client_receive(&c, first, sizeof first);
+    rig_end_engine(&r, 50);
+    client_expect_end(&haggler);
+    client_close(&haggler);
+    client_close(&c);
+    rig_end(&r);
+}
+
+static void test_export_removed(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, false);
+    fake_hold(r.registry, 4096);
+    client_request(&c, 0, READ, 1, 4096, 512);
+    fake_wait_held(r.registry, 1);
+    fake_remove(r.registry, r.disk, false);
+    client_request(&c, 0, READ, 2, 0, 512);
+    client_expect_error(&c, 2, NBD_ESHUTDOWN);
+    fake_release(r.registry, 4096);
+    client_expect_success(&c, 1, 512);
+    client_expect_end(&c);
+    rig_wait_gone(&r, 1);
+    struct client late = rig_connect(&r);
+    client_greet(&late, NBD_FLAG_FIXED_NEWSTYLE);
+    g_assert_cmphex(client_go_option(&late, NBD_OPT_GO, "disk"), ==, NBD_REP_ERR_UNKNOWN);
+    client_close(&late);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* A client is gone as soon as it has closed, whatever the server still does for it. */
+static void test_hung_up(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, false);
+    g_assert_false(fake_hung_up(r.registry, r.disk));
+    fake_hold(r.registry, 4096);
+    client_request(&c, 0, READ, 1, 4096, 512);
+    fake_wait_held(r.registry, 1);
+    client_request(&c, 0, READ, 2, 0, 512); /* what waits to be read is not an end */
+    g_assert_false(fake_hung_up(r.registry, r.disk));
+    shutdown(c.fd, SHUT_WR); /* all that TCP tells of a peer that has closed */
+    g_assert_true(fake_hung_up(r.registry, r.disk));
+    client_close(&c);
+    g_assert_true(fake_hung_up(r.registry, r.disk));
+    fake_release(r.registry, 4096);
+    rig_wait_gone(&r, 1);
+    rig_end(&r);
+}
+
+/* The time for that is over: what is under way has no answer any more. */
+static void test_export_cut(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, false);
+    fake_hold(r.registry, 4096);
+    client_request(&c, 0, READ, 1, 4096, 512);
+    fake_wait_held(r.registry, 1);
+    fake_remove(r.registry, r.disk, false);
+    fake_remove(r.registry, r.disk, true);
+    client_expect_end(&c);
+    fake_release(r.registry, 4096);
+    rig_wait_gone(&r, 1);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* ---- breaches ---- */
+
+static void test_wrong_magic(void)
+{
+    struct rig r;
+    uint8_t junk[NBD_REQUEST_SIZE] = "GET / HTTP/1.1\r\n";
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, false);
+    client_request(&c, 0, READ, 1, 0, 512); /* what came before is answered */
+    client_send(&c, junk, sizeof junk);
+    client_expect_success(&c, 1, 512);
+    client_expect_end(&c);
+    client_close(&c);
+    rig_end(&r);
+}
+
+static void test_gigantic_write(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, true);
+    client_request(&c, 0, WRITE, 1, 0, UINT32_MAX);
+    client_expect_end(&c);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* Refused writes of every size: the payload is passed over and the stream is in step. */
+static void test_refused_writes(void)
+{
+    struct rig r;
+    static const uint32_t sizes[] = {
+        1, 4096, 65536, IN_PLACE_PAYLOAD, IN_PLACE_PAYLOAD + 1, NBD_MAX_PAYLOAD};
+    g_autofree uint8_t *data = g_malloc0(NBD_MAX_PAYLOAD);
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, true);
+    for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        client_request(&c, 0, WRITE, i, (64 << 20) - sizes[i] + 1, sizes[i]);
+        client_send(&c, data, sizes[i]);
+        client_expect_error(&c, i, NBD_ENOSPC);
+        client_request(&c, 0x8000, WRITE, i, 0, sizes[i]);
+        client_send(&c, data, sizes[i]);
+        client_expect_error(&c, i, NBD_EINVAL);
+    }
+    client_request(&c, 0, READ, 77, 0, 512);
+    client_expect_success(&c, 77, 512);
+    g_assert_cmpuint(fake_counts(r.registry).writes, ==, 0);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* One byte at a time is a connection like any other. */
+static void test_trickle(void)
+{
+    struct rig r;
+    uint8_t header[NBD_REQUEST_SIZE] = {0}, data[16] = "0123456789abcdef";
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, false);
+    store_be32(header, NBD_REQUEST_MAGIC);
+    store_be16(header + 6, WRITE);
+    store_be32(header + 24, sizeof data);
+    for (unsigned i = 0; i < sizeof header; i++)
+        client_send(&c, header + i, 1);
+    for (unsigned i = 0; i < sizeof data; i++)
+        client_send(&c, data + i, 1);
+    client_expect_success(&c, 0, 0);
+    g_assert_cmpmem(fake_bytes(r.disk), sizeof data, data, sizeof data);
+    client_close(&c);
+    rig_end(&r);
+}
+
+/* Over pipes, as with -s in a pipeline; a reader that has gone is no SIGPIPE. */
+static void test_pipes(void)
+{
+    struct rig r;
+    g_autoptr(GError) err = NULL;
+    int in[2], out[2];
+
+    rig_begin(&r, NULL);
+    g_assert_cmpint(pipe2(in, O_CLOEXEC), ==, 0);
+    g_assert_cmpint(pipe2(out, O_CLOEXEC), ==, 0);
+    g_assert_cmpint(nbd_serve_stdio(r.engine, in[0], out[1], NULL, NULL, &err), ==, 0);
+    uint8_t hello[18], flags[4] = {0, 0, 0, 3};
+    g_assert_cmpint(read(out[0], hello, sizeof hello), ==, sizeof hello);
+    g_assert_cmpint(write(in[1], flags, sizeof flags), ==, sizeof flags);
+    uint8_t go[16 + 4] = {0};
+    store_be64(go, NBD_OPTION_MAGIC);
+    store_be32(go + 8, NBD_OPT_EXPORT_NAME);
+    store_be32(go + 12, 4);
+    memcpy(go + 16, "disk", 4);
+    g_assert_cmpint(write(in[1], go, sizeof go), ==, sizeof go);
+    uint8_t answer[10];
+    g_assert_cmpint(read(out[0], answer, sizeof answer), ==, sizeof answer);
+    g_assert_cmpuint(load_be64(answer), ==, 64 << 20);
+    close(out[0]);
+    uint8_t request[NBD_REQUEST_SIZE] = {0};
+    store_be32(request, NBD_REQUEST_MAGIC);
+    store_be32(request + 24, 65536);
+    g_assert_cmpint(write(in[1], request, sizeof request), ==, sizeof request);
+    close(in[1]);
+    rig_end(&r);
+}
+
+/* The end of the server reaches a client on pipes, whom no shutdown(2) can. */
+static void test_pipes_end(void)
+{
+    struct rig r;
+    g_autoptr(GError) err = NULL;
+    int in[2], out[2];
+    uint8_t hello[18], byte;
+
+    rig_begin(&r, NULL);
+    g_assert_cmpint(pipe2(in, O_CLOEXEC), ==, 0);
+    g_assert_cmpint(pipe2(out, O_CLOEXEC), ==, 0);
+    g_assert_cmpint(nbd_serve_stdio(r.engine, in[0], out[1], NULL, NULL, &err), ==, 0);
+    g_assert_cmpint(read(out[0], hello, sizeof hello), ==, sizeof hello);
+    rig_end_engine(&r, 0);
+    g_assert_cmpint(read(out[0], &byte, 1), ==, 0);
+    close(out[0]);
+    close(in[1]);
+    rig_end(&r);
+}
+
+/* An idle connection gives its memory and its workers back, and works afterwards. */
+static void test_idle(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    fake_never_promise(r.registry, true);
+    struct client c = rig_go(&r, false);
+    client_request(&c, 0, READ, 1, 0, 512);
+    client_expect_success(&c, 1, 512);
+    fake_wait_threads_ended(r.registry, 1); /* the worker's, after IDLE_SECONDS */
+    client_request(&c, 0, READ, 2, 0, 512);
+    client_expect_success(&c, 2, 512);
+    client_close(&c);
+    rig_end(&r);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    static const int yes;
+    g_test_add_data_func("/nbd/commands/simple", NULL, test_commands);
+    g_test_add_data_func("/nbd/commands/structured", &yes, test_commands);
+    g_test_add_func("/nbd/batch-stays-inline", test_batch_stays_inline);
+    g_test_add_func("/nbd/blocked-reads-are-overtaken", test_blocked_reads_are_overtaken);
+    g_test_add_func("/nbd/quick-disk-comes-inline", test_quick_disk_comes_inline);
+    g_test_add_data_func("/nbd/large-read/simple", NULL, test_large_read);
+    g_test_add_data_func("/nbd/large-read/structured", &yes, test_large_read);
+    g_test_add_func("/nbd/large-read/df", test_large_read_df);
+    g_test_add_func("/nbd/large-read/fails-late", test_large_read_fails_late);
+    g_test_add_func("/nbd/large-read/fails-before-others", test_large_read_fails_before_others);
+    g_test_add_data_func("/nbd/large-write/here", NULL, test_large_write);
+    g_test_add_data_func("/nbd/large-write/worker", &yes, test_large_write);
+    g_test_add_data_func("/nbd/slow-reader/here", NULL, test_slow_reader);
+    g_test_add_data_func("/nbd/slow-reader/workers", &yes, test_slow_reader);
+    g_test_add_func("/nbd/send-timeout", test_send_timeout);
+    g_test_add_func("/nbd/hang-up", test_hang_up);
+    g_test_add_func("/nbd/hang-up-before-a-queued-write", test_hang_up_before_a_queued_write);
+    g_test_add_func("/nbd/half-close", test_half_close);
+    g_test_add_data_func("/nbd/disc-finishes-writes/here", NULL, test_disc_finishes_writes);
+    g_test_add_data_func("/nbd/disc-finishes-writes/worker", &yes, test_disc_finishes_writes);
+    g_test_add_func("/nbd/orderly-end", test_orderly_end);
+    g_test_add_func("/nbd/orderly-end-inline", test_orderly_end_inline);
+    g_test_add_func("/nbd/grace", test_grace);
+    g_test_add_func("/nbd/export-removed", test_export_removed);
+    g_test_add_func("/nbd/hung-up", test_hung_up);
+    g_test_add_func("/nbd/export-cut", test_export_cut);
+    g_test_add_func("/nbd/wrong-magic", test_wrong_magic);
+    g_test_add_func("/nbd/gigantic-write", test_gigantic_write);
+    g_test_add_func("/nbd/refused-writes", test_refused_writes);
+    g_test_add_func("/nbd/trickle", test_trickle);
+    g_test_add_func("/nbd/pipes", test_pipes);
+    g_test_add_func("/nbd/pipes-end", test_pipes_end);
+    g_test_add_func("/nbd/idle", test_idle);
+    return g_test_run();
+}

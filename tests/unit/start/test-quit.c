@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A signal comes to any thread, also to one that was there before the start was over and has seen
+ * nothing of what the main thread did since. So nothing that counts as synchronisation orders the
+ * two threads here, and ThreadSanitizer sees a handler that reads what is not written for it. The
+ * thread sends the signal to itself: such a one ThreadSanitizer neither delays nor loses.
+ */
+#include "server/start/quit.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <unistd.h>
+
+static atomic_bool started;
+
+static void *be_told_to_end(void *unused)
+{
+    while (!atomic_load_explicit(&started, memory_order_relaxed))
+        sched_yield();
+    g_assert_cmpint(raise(SIGTERM), ==, 0);
+    return NULL;
+}
+
+static void test_other_thread(void)
+{
+    g_autoptr(GError) err = NULL;
+    pthread_t other;
+    int fd = quit_open(&err);
+
+    g_assert_no_error(err);
+    quit_install();
+    g_assert_cmpint(pthread_create(&other, NULL, be_told_to_end, NULL), ==, 0);
+    quit_started();
+    atomic_store_explicit(&started, true, memory_order_relaxed);
+    pthread_join(other, NULL);
+    g_assert_cmpint(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0), ==, 1);
+    g_assert_cmpuint(alarm(0), ==, 0); /* only a start has a time limit */
+    quit_uninstall();
+    close(fd);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/quit/a-signal-to-another-thread", test_other_thread);
+    return g_test_run();
+}
