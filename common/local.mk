@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
+# What everybody links, before GLib.
+COMMON_LIBS = common/libcommon.a
+
 noinst_LIBRARIES += common/libcommon.a
 common_libcommon_a_SOURCES = \
 	common/util/accept.c common/util/accept.h \

@@ -6,8 +6,6 @@
  *
  * Input: a stream as it comes through the control socket.
  */
-#include "config.h"
-
 #include "fuzz/fuzz.h"
 
 #include "common/util/error.h"

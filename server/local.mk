@@ -10,9 +10,9 @@ nbdfleece_LDADD = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/registry/libregistry.a server/disk/libdisk.a \
 	$(WHOLE_ARCHIVE) server/backend/libbackend.a $(NO_WHOLE_ARCHIVE) \
-	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
+	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 nbdfleece_DEPENDENCIES = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
-	server/registry/libregistry.a server/disk/libdisk.a server/backend/libbackend.a common/libcommon.a \
+	server/registry/libregistry.a server/disk/libdisk.a server/backend/libbackend.a $(COMMON_LIBS) \
 	server/backend/nbdkit.syms
 EXTRA_DIST += server/backend/nbdkit.syms

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "common/util/log.h"
 #include "server/start/show.h"
 #include "server/start/options.h"
@@ -51,7 +49,7 @@ int main(int argc, char **argv)
     open_standard_descriptors();
     limit_heaps();
     o = options_parse(argc, argv, read_file, &err);
-    if (o == NULL) {
+    if (!o) {
         bool is_usage = g_error_matches(err, OPTIONS_ERROR, OPTIONS_ERROR_USAGE);
 
         log_error("%s", err->message);

@@ -172,7 +172,7 @@ tests_unit_control_test_control_SOURCES = \
 	tests/unit/control/test-control.c tests/rigs/fake-backend.c tests/rigs/fake-backend.h
 tests_unit_control_test_control_LDADD = \
 	server/control/libcontrol.a server/registry/libregistry.a server/disk/libdisk.a \
-	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS)
+	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 tests_unit_disk_test_instant_SOURCES = tests/unit/disk/test-instant.c $(disk_harness)
 tests_unit_disk_test_instant_gates_SOURCES = tests/unit/disk/test-instant-gates.c $(disk_harness)
 tests_unit_disk_test_keep_SOURCES = tests/unit/disk/test-keep.c $(disk_harness)
@@ -211,19 +211,19 @@ tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 tests_unit_common_test_bitmap_schedules_SOURCES = \
 	tests/unit/common/test-bitmap-schedules.c tests/rigs/sched.c tests/rigs/sched.h
 tests_unit_common_test_bitmap_schedules_LDADD = \
-	tests/rigs/libbitmapschedules.a common/libcommon.a $(GLIB_LIBS)
+	tests/rigs/libbitmapschedules.a $(COMMON_LIBS) $(GLIB_LIBS)
 tests_unit_disk_test_gate_SOURCES = \
 	tests/unit/disk/test-gate.c \
 	tests/rigs/sched-instrument.h tests/rigs/sched.c tests/rigs/sched.h
-tests_unit_disk_test_gate_LDADD = tests/rigs/libschedules.a common/libcommon.a $(GLIB_LIBS)
-tests_unit_disk_test_schedules_LDADD = tests/rigs/libschedules.a common/libcommon.a $(GLIB_LIBS)
-tests_unit_disk_test_model_LDADD = server/disk/libdisk.a common/libcommon.a $(GLIB_LIBS)
+tests_unit_disk_test_gate_LDADD = tests/rigs/libschedules.a $(COMMON_LIBS) $(GLIB_LIBS)
+tests_unit_disk_test_schedules_LDADD = tests/rigs/libschedules.a $(COMMON_LIBS) $(GLIB_LIBS)
+tests_unit_disk_test_model_LDADD = server/disk/libdisk.a $(COMMON_LIBS) $(GLIB_LIBS)
 
 LDADD = $(TEST_LIBS)
 TEST_LIBS = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/registry/libregistry.a server/disk/libdisk.a server/backend/libbackend.a \
-	common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
+	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 
 EXTRA_DIST += \
 	tests/lib/guest.py \
@@ -286,11 +286,11 @@ distclean-local:
 tests_unit_control_test_args_LDADD = $(QMP_LIBS)
 tests_unit_control_test_monitor_LDADD = $(QMP_LIBS)
 tests_unit_common_test_json_stream_LDADD = $(QMP_LIBS)
-QMP_LIBS = server/control/libcontrol.a common/libcommon.a $(GLIB_LIBS) $(JSON_LIBS)
+QMP_LIBS = server/control/libcontrol.a $(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 tests_unit_start_test_options_SOURCES = tests/unit/start/test-options.c tests/rigs/options-harness.h
 tests_unit_start_test_options_file_SOURCES = tests/unit/start/test-options-file.c tests/rigs/options-harness.h
 tests_unit_start_test_options_file_LDADD = $(tests_unit_start_test_options_LDADD)
-tests_unit_start_test_options_LDADD = server/start/libstart.a common/libcommon.a $(GLIB_LIBS) -lm
+tests_unit_start_test_options_LDADD = server/start/libstart.a $(COMMON_LIBS) $(GLIB_LIBS) -lm
 
 # Tests of the plugin host, which load plugins and so need a program built like the server.
 include tests/backend/local.mk
@@ -301,7 +301,7 @@ nbd_rig = \
 	tests/rigs/fake-registry.c tests/rigs/fake-registry.h \
 	tests/rigs/nbd-client.c tests/rigs/nbd-client.h \
 	tests/rigs/nbd-rig.c tests/rigs/nbd-rig.h
-nbd_libs = server/nbd/libnbdserver.a server/backend/libbackend.a common/libcommon.a $(GLIB_LIBS) $(GNUTLS_LIBS)
+nbd_libs = server/nbd/libnbdserver.a server/backend/libbackend.a $(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS)
 tests_unit_nbd_test_connection_SOURCES = tests/unit/nbd/test-connection.c $(nbd_rig)
 tests_unit_nbd_test_connection_LDADD = $(nbd_libs)
 tests_unit_disk_test_growth_SOURCES = tests/unit/disk/test-growth.c $(disk_harness)
@@ -325,8 +325,8 @@ tests_unit_nbd_test_send_file_LDADD = $(nbd_libs)
 tests_unit_nbd_test_tls_SOURCES = \
 	tests/unit/nbd/test-tls.c tests/rigs/tls-rig.c tests/rigs/tls-rig.h
 tests_unit_nbd_test_tls_LDADD = $(nbd_libs)
-tests_unit_common_test_json_write_LDADD = common/libcommon.a $(JSON_LIBS) $(GLIB_LIBS)
-tests_unit_common_test_cursor_LDADD = common/libcommon.a $(GLIB_LIBS)
+tests_unit_common_test_json_write_LDADD = $(COMMON_LIBS) $(JSON_LIBS) $(GLIB_LIBS)
+tests_unit_common_test_cursor_LDADD = $(COMMON_LIBS) $(GLIB_LIBS)
 EXTRA_DIST += tests/lib/held.py tests/lib/rawnbd.py
 EXTRA_DIST += tests/lib/tlslib.py
 EXTRA_DIST += \

@@ -43,10 +43,10 @@ int client_flush(struct client *c, GError **err)
 
 struct qmp *client_qmp(struct client *c, GError **err)
 {
-    if (c->qmp != NULL) {
+    if (c->qmp) {
         return c->qmp;
     }
-    if (c->options.control == NULL) {
+    if (!c->options.control) {
         client_fail(err, CLIENT_ERROR_USAGE,
                     "which server? give its control socket by -C SOCKET or in $NBDFLEECE_CONTROL");
         return NULL;
@@ -59,8 +59,8 @@ JsonNode *client_command(struct client *c, const char *name, JsonObject *argumen
 {
     struct qmp *qmp = client_qmp(c, err);
 
-    if (qmp == NULL) {
-        if (arguments != NULL) {
+    if (!qmp) {
+        if (arguments) {
             json_object_unref(arguments);
         }
         return NULL;
@@ -74,7 +74,7 @@ int client_act(struct client *c, const char *object, const char *name, JsonObjec
     GError *error = NULL;
     g_autoptr(JsonNode) value = client_command(c, name, arguments, &error);
 
-    if (value == NULL) {
+    if (!value) {
         if (client_error_exit_code(error) == CLIENT_FAILED) {
             g_prefix_error(&error, "%s: ", object);
         }

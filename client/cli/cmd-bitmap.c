@@ -34,7 +34,7 @@ static void list_table(struct client *c, const inventory *i, const char *only)
         for (guint n = 0; n < disk->bitmaps->len; n++) {
             const struct bitmap_entry *b = &g_array_index(disk->bitmaps, struct bitmap_entry, n);
 
-            if (only == NULL || strcmp(only, disk->name) == 0) {
+            if (!only || strcmp(only, disk->name) == 0) {
                 table_add(t, disk->name);
                 table_add(t, b->name);
                 table_add_size(t, b->count);
@@ -58,7 +58,7 @@ static void bitmap_json(JsonBuilder *b, const char *disk, const struct bitmap_en
     json_add_bool(b, "busy", bitmap->busy);
     json_add_bool(b, "persistent", bitmap->persistent);
     json_add_bool(b, "inconsistent", bitmap->inconsistent);
-    if (bitmap->inconsistent_reason != NULL) {
+    if (bitmap->inconsistent_reason) {
         json_add_string(b, "inconsistent-reason", bitmap->inconsistent_reason);
     }
     json_builder_end_object(b);
@@ -73,7 +73,7 @@ static void list_json(struct client *c, const inventory *i, const char *only)
         const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
 
         for (guint n = 0; n < disk->bitmaps->len; n++) {
-            if (only == NULL || strcmp(only, disk->name) == 0) {
+            if (!only || strcmp(only, disk->name) == 0) {
                 bitmap_json(b, disk->name, &g_array_index(disk->bitmaps, struct bitmap_entry, n));
             }
         }
@@ -86,7 +86,7 @@ int cmd_bitmap_list(struct client *c, char **args, GError **err)
 {
     g_autoptr(inventory) i = inventory_get(c, err);
 
-    if (i == NULL || (args[0] != NULL && inventory_find_disk(i, args[0], err) == NULL)) {
+    if (!i || (args[0] && !inventory_find_disk(i, args[0], err))) {
         return -1;
     }
     if (c->options.json) {
@@ -115,12 +115,12 @@ int cmd_bitmap_add(struct client *c, char **args, GError **err)
     JsonObject *arguments;
     int64_t granularity = 0;
 
-    if (c->options.granularity != NULL && size_parse(c->options.granularity, &granularity) < 0) {
+    if (c->options.granularity && size_parse(c->options.granularity, &granularity) < 0) {
         return client_fail(err, CLIENT_ERROR_USAGE, "--granularity %s: not a size",
                            c->options.granularity);
     }
     arguments = json_object_new();
-    if (c->options.granularity != NULL) {
+    if (c->options.granularity) {
         json_object_set_int_member(arguments, "granularity", granularity);
     }
     if (c->options.disabled) {
@@ -155,7 +155,7 @@ int cmd_bitmap_merge(struct client *c, char **args, GError **err)
     JsonObject *arguments = json_object_new();
     JsonArray *sources = json_array_new();
 
-    for (char **source = args + 2; *source != NULL; source++) {
+    for (char **source = args + 2; *source; source++) {
         json_array_add_string_element(sources, *source);
     }
     json_object_set_string_member(arguments, "node", args[0]);

@@ -37,7 +37,7 @@ static const char *choose_uri(const GArray *sockets, bool live)
         if (s->live == live && is_unix(s->uri)) {
             return s->uri;
         }
-        if (s->live == live && first == NULL) {
+        if (s->live == live && !first) {
             first = s->uri;
         }
     }
@@ -52,15 +52,15 @@ static const char *choose_added(struct client *c, const GArray *sockets, const c
     const char *uri = choose_uri(sockets, false);
     g_autoptr(inventory) i = NULL;
 
-    if (uri == NULL) {
+    if (!uri) {
         client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket");
         return NULL;
     }
     i = inventory_get(c, err);
-    if (i == NULL) {
+    if (!i) {
         return NULL;
     }
-    if (inventory_find_disk(i, export, NULL) != NULL) {
+    if (inventory_find_disk(i, export, NULL)) {
         client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket for its disks");
         return NULL;
     }
@@ -75,15 +75,15 @@ static char *find_uri(struct client *c, const char *export, GError **err)
     g_autoptr(GArray) sockets = inventory_nbd_sockets(c, &reply, err);
     const char *uri;
 
-    if (sockets == NULL) {
+    if (!sockets) {
         g_prefix_error(err, "where %s is served: ", export);
         return NULL;
     }
     uri = choose_uri(sockets, true);
-    if (uri == NULL) {
+    if (!uri) {
         uri = choose_added(c, sockets, export, err);
     }
-    if (uri == NULL) {
+    if (!uri) {
         g_prefix_error(err, "where %s is served: ", export);
         return NULL;
     }
@@ -107,7 +107,7 @@ static void append_json_extent(struct output *o, uint64_t offset, uint64_t lengt
     g_string_append_printf(o->c->out,
                            "%s{\"start\":%" PRIu64 ",\"length\":%" PRIu64 ",\"flags\":%" PRIu32,
                            o->first ? "" : ",", offset, length, flags);
-    if (word != NULL) {
+    if (word) {
         g_string_append_printf(o->c->out, ",\"type\":\"%s\"", word);
     }
     g_string_append_c(o->c->out, '}');
@@ -150,7 +150,7 @@ static void append_json_totals(const map *m, GString *out)
             g_string_append(out, "\"type\":\"others\"");
         } else {
             g_string_append_printf(out, "\"flags\":%" PRIu32, s->flags);
-            if (word != NULL) {
+            if (word) {
                 g_string_append_printf(out, ",\"type\":\"%s\"", word);
             }
         }
@@ -203,7 +203,7 @@ static int print_picture(struct output *o, nbd_extents *n, GError **err)
     if (nbd_extents_read(n, take_extent, o, err) == -1) {
         return -1;
     }
-    if (c->options.html != NULL) {
+    if (c->options.html) {
         return write_html(c, o->map, err);
     }
     map_print_title(o->map, &c->terminal, c->out);
@@ -220,22 +220,22 @@ static int print_picture(struct output *o, nbd_extents *n, GError **err)
 
 static char *choose_context(const struct client_options *o)
 {
-    if (o->bitmap != NULL) {
+    if (o->bitmap) {
         return g_strconcat("qemu:dirty-bitmap:", o->bitmap, NULL);
     }
-    return g_strdup(o->context != NULL ? o->context : "base:allocation");
+    return g_strdup(o->context ? o->context : "base:allocation");
 }
 
 static int check_options(const struct client_options *o, GError **err)
 {
-    if (o->context != NULL && o->bitmap != NULL) {
+    if (o->context && o->bitmap) {
         return client_fail(err, CLIENT_ERROR_USAGE, "map: --context or --bitmap, not both");
     }
-    if ((o->context != NULL && !g_utf8_validate(o->context, -1, NULL)) ||
-        (o->bitmap != NULL && !g_utf8_validate(o->bitmap, -1, NULL))) {
+    if ((o->context && !g_utf8_validate(o->context, -1, NULL)) ||
+        (o->bitmap && !g_utf8_validate(o->bitmap, -1, NULL))) {
         return client_fail(err, CLIENT_ERROR_USAGE, "map: the name is not UTF-8");
     }
-    if (o->html != NULL && (o->summary || o->json)) {
+    if (o->html && (o->summary || o->json)) {
         return client_fail(err, CLIENT_ERROR_USAGE,
                            "map: --html goes with neither --summary nor --json");
     }
@@ -251,7 +251,7 @@ static int run(struct client *c, const char *title, const char *uri, GError **er
     g_autoptr(map) m = NULL;
     struct output o = {.c = c, .first = true, .list = c->options.json && !c->options.summary};
 
-    if (n == NULL) {
+    if (!n) {
         return -1;
     }
     m = map_new(title, context, nbd_extents_size(n),
@@ -266,7 +266,7 @@ static bool is_view(struct client *c, const char *name)
 {
     g_autoptr(inventory) i = inventory_get(c, NULL);
 
-    for (guint n = 0; i != NULL && n < i->views->len; n++) {
+    for (guint n = 0; i && n < i->views->len; n++) {
         if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0) {
             return true;
         }
@@ -283,7 +283,7 @@ int cmd_map(struct client *c, char **args, GError **err)
     if (check_options(&c->options, err) == -1) {
         return -1;
     }
-    if (strstr(target, "://") != NULL) {
+    if (strstr(target, "://")) {
         if (run(c, target, target, err) == -1) {
             g_prefix_error(err, "map %s: ", target);
             return -1;
@@ -291,7 +291,7 @@ int cmd_map(struct client *c, char **args, GError **err)
         return 0;
     }
     uri = find_uri(c, target, err);
-    if (uri == NULL) {
+    if (!uri) {
         return -1;
     }
     if (run(c, target, uri, &error) == 0) {

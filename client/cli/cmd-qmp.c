@@ -10,7 +10,7 @@ static JsonNode *raw(struct client *c, char **args, GError **err)
 {
     struct qmp *qmp;
 
-    if (args[1] != NULL) {
+    if (args[1]) {
         client_fail(err, CLIENT_ERROR_USAGE, "qmp: unexpected argument '%s' after JSON", args[1]);
         return NULL;
     }
@@ -20,7 +20,7 @@ static JsonNode *raw(struct client *c, char **args, GError **err)
         return NULL;
     }
     qmp = client_qmp(c, err);
-    return qmp != NULL ? qmp_request(qmp, args[0], err) : NULL;
+    return qmp ? qmp_request(qmp, args[0], err) : NULL;
 }
 
 /* One try. `texts` as in qmp-args.h. */
@@ -28,9 +28,9 @@ static JsonNode *try_named(struct client *c, char **args, GHashTable *texts, GEr
 {
     JsonObject *arguments = NULL;
 
-    if (args[1] != NULL) {
+    if (args[1]) {
         arguments = qmp_args_parse(args + 1, texts, err);
-        if (arguments == NULL) {
+        if (!arguments) {
             return NULL;
         }
     }
@@ -45,16 +45,16 @@ static JsonNode *named(struct client *c, char **args, GError **err)
     GError *error = NULL;
     JsonNode *value;
 
-    while ((value = try_named(c, args, texts, &error)) == NULL &&
+    while (!(value = try_named(c, args, texts, &error)) &&
            client_error_exit_code(error) == CLIENT_FAILED &&
            qmp_args_learn(args + 1, error->message, texts, &hint)) {
         g_clear_error(&error);
     }
-    if (value == NULL && hint != NULL) {
+    if (!value && hint) {
         g_propagate_error(err,
                           g_error_new(error->domain, error->code, "%s (%s)", error->message, hint));
         g_error_free(error);
-    } else if (value == NULL) {
+    } else if (!value) {
         g_propagate_error(err, error);
     }
     return value;
@@ -66,7 +66,7 @@ int cmd_qmp(struct client *c, char **args, GError **err)
     GError *error = NULL;
     g_autoptr(JsonNode) value = is_raw ? raw(c, args, &error) : named(c, args, &error);
 
-    if (value == NULL) {
+    if (!value) {
         if (!is_raw && client_error_exit_code(error) == CLIENT_FAILED) {
             g_prefix_error(&error, "%s: ", args[0]);
         }

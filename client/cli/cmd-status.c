@@ -34,7 +34,7 @@ static void status_clear(struct status *s)
 static JsonObject *ask_object(struct client *c, const char *command, JsonNode **reply, GError **err)
 {
     *reply = client_command(c, command, NULL, err);
-    if (*reply == NULL) {
+    if (!*reply) {
         return NULL;
     }
     if (!JSON_NODE_HOLDS_OBJECT(*reply)) {
@@ -47,15 +47,15 @@ static JsonObject *ask_object(struct client *c, const char *command, JsonNode **
 
 static const char *or_unknown(const char *text)
 {
-    return text != NULL ? text : "unknown";
+    return text ? text : "unknown";
 }
 
 static int ask_server(struct client *c, struct status *s, GError **err)
 {
     JsonObject *name = ask_object(c, "query-name", &s->name_reply, err);
-    JsonObject *state = name != NULL ? ask_object(c, "query-status", &s->state_reply, err) : NULL;
+    JsonObject *state = name ? ask_object(c, "query-status", &s->state_reply, err) : NULL;
 
-    if (state == NULL) {
+    if (!state) {
         return -1;
     }
     s->package = or_unknown(json_member_string(qmp_version(c->qmp), "package"));
@@ -70,13 +70,13 @@ static int ask_exports(struct client *c, struct status *s, GError **err)
     JsonArray *list;
 
     s->exports_reply = client_command(c, command, NULL, err);
-    list = s->exports_reply != NULL ? inventory_list(s->exports_reply, command, err) : NULL;
-    if (list == NULL) {
+    list = s->exports_reply ? inventory_list(s->exports_reply, command, err) : NULL;
+    if (!list) {
         return -1;
     }
     s->exports = json_array_get_length(list);
     s->sockets = inventory_nbd_sockets(c, &s->servers_reply, err);
-    return s->sockets != NULL ? 0 : -1;
+    return s->sockets ? 0 : -1;
 }
 
 static void count(struct status *s)
@@ -136,7 +136,7 @@ static void print_status(struct client *c, const struct status *s)
     char size[16], scratch[16];
 
     append_row(c, "server", s->package);
-    if (s->name != NULL) {
+    if (s->name) {
         append_row(c, "name", s->name);
     }
     append_row(c, "state", s->state);
@@ -198,7 +198,7 @@ int cmd_status(struct client *c, char **args, GError **err)
 
     if (result == 0) {
         s.inventory = inventory_get(c, err);
-        result = s.inventory != NULL ? ask_exports(c, &s, err) : -1;
+        result = s.inventory ? ask_exports(c, &s, err) : -1;
     }
     if (result == 0) {
         count(&s);
@@ -270,7 +270,7 @@ int cmd_disks(struct client *c, char **args, GError **err)
 {
     g_autoptr(inventory) i = inventory_get(c, err);
 
-    if (i == NULL) {
+    if (!i) {
         return -1;
     }
     if (c->options.json) {

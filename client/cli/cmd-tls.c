@@ -41,7 +41,7 @@ static void file_free(gpointer file)
 {
     struct file *f = file;
 
-    if (f->text != NULL) {
+    if (f->text) {
         explicit_bzero(f->text, strlen(f->text));
     }
     g_free(f->text);
@@ -66,7 +66,7 @@ static int check_client(const char *name, GError **err)
     bool good = *name != '\0' && *name != '.' && *name != '-' && strlen(name) <= COMMON_MAX;
 
     for (const char *p = name; good && *p != '\0'; p++) {
-        good = g_ascii_isalnum(*p) || strchr("-._@", *p) != NULL;
+        good = g_ascii_isalnum(*p) || strchr("-._@", *p);
     }
     if (!good) {
         return client_fail(err, CLIENT_ERROR_USAGE,
@@ -86,7 +86,7 @@ static int check_host(const char *host, GError **err)
         return 0;
     }
     for (const char *p = host; good && *p != '\0'; p++) {
-        good = g_ascii_isalnum(*p) || strchr("-.*", *p) != NULL;
+        good = g_ascii_isalnum(*p) || strchr("-.*", *p);
     }
     if (!good) {
         return client_fail(err, CLIENT_ERROR_USAGE, "host '%s' is neither a name nor an address",
@@ -104,7 +104,7 @@ static void add_once(GPtrArray *list, const char *text)
 
 static int find_names(struct plan *p, const struct client_options *o, GError **err)
 {
-    for (unsigned i = 0; o->hosts != NULL && o->hosts[i] != NULL; i++) {
+    for (unsigned i = 0; o->hosts && o->hosts[i]; i++) {
         if (check_host(o->hosts[i], err) == -1) {
             return -1;
         }
@@ -117,7 +117,7 @@ static int find_names(struct plan *p, const struct client_options *o, GError **e
     add_once(p->hosts, "localhost");
     add_once(p->hosts, "127.0.0.1");
     add_once(p->hosts, "::1");
-    for (unsigned i = 0; o->clients != NULL && o->clients[i] != NULL; i++) {
+    for (unsigned i = 0; o->clients && o->clients[i]; i++) {
         if (check_client(o->clients[i], err) == -1) {
             return -1;
         }
@@ -147,12 +147,12 @@ static int add_identity(struct plan *p, const char *dir, const char *name,
     g_autofree char *key_name = g_strconcat(name, "-key.pem", NULL);
     char *cert = pki_certificate(identity, err);
 
-    if (cert == NULL) {
+    if (!cert) {
         return -1;
     }
     add_file(p, dir, cert_name, cert, 0644);
     char *key = pki_key(identity, err);
-    if (key == NULL) {
+    if (!key) {
         return -1;
     }
     add_file(p, dir, key_name, key, 0600);
@@ -172,7 +172,7 @@ static int add_client(struct plan *p, unsigned i, const struct pki_identity *ca,
     g_autofree char *dir = client_dir(p, i);
     g_autoptr(pki_identity) client = pki_new(PKI_CLIENT, name, NULL, p->expires, ca, err);
 
-    if (client == NULL || add_identity(p, dir, "client", client, err) == -1) {
+    if (!client || add_identity(p, dir, "client", client, err) == -1) {
         return -1;
     }
     if (i == 0) {
@@ -180,7 +180,7 @@ static int add_client(struct plan *p, unsigned i, const struct pki_identity *ca,
     }
     g_ptr_array_add(p->folders, g_strdup(dir));
     char *ca_cert = pki_certificate(ca, err);
-    if (ca_cert == NULL) {
+    if (!ca_cert) {
         return -1;
     }
     add_file(p, dir, "ca-cert.pem", ca_cert, 0644);
@@ -194,13 +194,13 @@ static int make_all(struct plan *p, GError **err)
     g_autofree char *common = g_strndup(host, COMMON_MAX);
     g_autoptr(pki_identity) ca = pki_new(PKI_CA, ca_name, NULL, p->ca_expires, NULL, err);
 
-    if (ca == NULL || add_identity(p, p->dir, "ca", ca, err) == -1) {
+    if (!ca || add_identity(p, p->dir, "ca", ca, err) == -1) {
         return -1;
     }
     g_ptr_array_add(p->hosts, NULL);
     g_autoptr(pki_identity) server =
         pki_new(PKI_SERVER, common, (const char *const *)p->hosts->pdata, p->expires, ca, err);
-    if (server == NULL || add_identity(p, p->dir, "server", server, err) == -1) {
+    if (!server || add_identity(p, p->dir, "server", server, err) == -1) {
         return -1;
     }
     for (unsigned i = 0; i < p->clients->len; i++) {
@@ -220,7 +220,7 @@ static int check_free(const struct plan *p, GError **err)
         "ca-cert.pem",    "ca-key.pem", "server-cert.pem", "server-key.pem", "client-cert.pem",
         "client-key.pem", NULL};
 
-    for (unsigned i = 0; names[i] != NULL; i++) {
+    for (unsigned i = 0; names[i]; i++) {
         g_autofree char *path = g_build_filename(p->dir, names[i], NULL);
 
         if (g_file_test(path, G_FILE_TEST_EXISTS) || g_file_test(path, G_FILE_TEST_IS_SYMLINK)) {
@@ -335,7 +335,7 @@ static void tell_json(struct client *c, const struct plan *p)
     json_builder_add_int_value(b, p->ca_expires);
     json_builder_set_member_name(b, "hosts");
     json_builder_begin_array(b);
-    for (unsigned i = 0; p->hosts->pdata[i] != NULL; i++) {
+    for (unsigned i = 0; p->hosts->pdata[i]; i++) {
         json_builder_add_string_value(b, p->hosts->pdata[i]);
     }
     json_builder_end_array(b);

@@ -9,13 +9,13 @@ static char *instant_text(const struct view_entry *v)
 {
     g_autoptr(GDateTime) when = g_date_time_new_from_unix_local(v->instant / G_USEC_PER_SEC);
 
-    return v->instant != 0 && when != NULL ? g_date_time_format(when, "%Y-%m-%d %H:%M:%S") : NULL;
+    return v->instant != 0 && when ? g_date_time_format(when, "%Y-%m-%d %H:%M:%S") : NULL;
 }
 
 static char *state_text(const struct view_entry *v)
 {
     if (v->broken) {
-        return g_strdup_printf("broken: %s", v->reason != NULL ? v->reason : "no reason given");
+        return g_strdup_printf("broken: %s", v->reason ? v->reason : "no reason given");
     }
     return g_strdup(v->exported ? "exported" : "idle");
 }
@@ -45,7 +45,7 @@ int cmd_view_list(struct client *c, char **args, GError **err)
 {
     g_autoptr(inventory) i = inventory_get(c, err);
 
-    if (i == NULL) {
+    if (!i) {
         return -1;
     }
     if (c->options.json) {

@@ -21,7 +21,7 @@ static char *value_text(JsonNode *value)
             ? json_node_get_string(value)
             : NULL;
 
-    if (text != NULL && *text != '\0' && strpbrk(text, " \t\"'={}[]") == NULL) {
+    if (text && *text != '\0' && !strpbrk(text, " \t\"'={}[]")) {
         return g_strdup(text);
     }
     return json_write(value, false);
@@ -34,10 +34,10 @@ static char *time_text(JsonObject *event)
     g_autoptr(GDateTime) when = NULL;
     g_autofree char *seconds = NULL;
 
-    if (timestamp != NULL) {
+    if (timestamp) {
         when = g_date_time_new_from_unix_local((gint64)json_member_size(timestamp, "seconds"));
     }
-    if (when == NULL) {
+    if (!when) {
         return g_strdup("-");
     }
     seconds = g_date_time_format(when, "%Y-%m-%d %H:%M:%S");
@@ -53,10 +53,10 @@ static void print_event(struct client *c, JsonObject *event)
     g_autofree char *clean = NULL;
 
     g_string_append_printf(line, "%s  %s", time, json_member_string(event, "event"));
-    if (data != NULL) {
+    if (data) {
         g_autoptr(GList) names = json_object_get_members(data);
 
-        for (GList *name = names; name != NULL; name = name->next) {
+        for (GList *name = names; name; name = name->next) {
             g_autofree char *text = value_text(json_object_get_member(data, name->data));
 
             g_string_append_printf(line, "  %s=%s", (const char *)name->data, text);
@@ -83,7 +83,7 @@ static int print_events(struct client *c, bool *shutdown, GError **err)
         if (n <= 0) {
             return n;
         }
-        if (json_member_string(message, "event") == NULL) {
+        if (!json_member_string(message, "event")) {
             continue;
         }
         if (strcmp(json_member_string(message, "event"), "SHUTDOWN") == 0) {
@@ -139,7 +139,7 @@ int cmd_watch(struct client *c, char **args, GError **err)
     sigset_t set;
     int signals, result;
 
-    if (client_qmp(c, err) == NULL) {
+    if (!client_qmp(c, err)) {
         return -1;
     }
     sigemptyset(&set);

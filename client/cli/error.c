@@ -10,7 +10,7 @@ int client_fail(GError **err, enum client_error code, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    if (err != NULL) {
+    if (err) {
         *err = g_error_new_valist(CLIENT_ERROR, code, format, args);
     }
     va_end(args);

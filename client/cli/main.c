@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl: the client of nbdfleece. */
-#include "config.h"
-
 #include "client/cli/command.h"
 #include "client/cli/error.h"
 #include "client/cli/options.h"
@@ -51,12 +49,12 @@ int main(int argc, char **argv)
     setlocale(LC_CTYPE, "");
     terminal_init(&c.terminal);
     if (options_parse(argc, argv, &c.options, &invocation, &error) == 0) {
-        if (c.options.control == NULL) {
+        if (!c.options.control) {
             c.options.control = g_strdup(getenv("NBDFLEECE_CONTROL"));
         }
         carry_out(&c, &invocation, &error);
     }
-    if (error != NULL) {
+    if (error) {
         code = report(error);
     }
     client_clear(&c);

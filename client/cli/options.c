@@ -60,7 +60,7 @@ static int take_options(int *argc, char ***argv, struct client_options *options,
         entries[i].short_name = o->letter;
         /* FILENAME: bytes as they are, in whatever locale. */
         entries[i].arg = o->bit & OPTIONS_MANY ? G_OPTION_ARG_FILENAME_ARRAY
-                         : o->value != NULL    ? G_OPTION_ARG_FILENAME
+                         : o->value            ? G_OPTION_ARG_FILENAME
                                                : G_OPTION_ARG_NONE;
         entries[i].arg_data = (char *)options + o->field;
     }
@@ -80,7 +80,7 @@ static bool takes_next(const char *arg)
     for (unsigned i = 0; i < G_N_ELEMENTS(option_table); i++) {
         const struct option *o = &option_table[i];
 
-        if (o->value == NULL) {
+        if (!o->value) {
             continue;
         }
         if (g_str_has_prefix(arg, "--") ? strcmp(arg + 2, o->name) == 0
@@ -94,11 +94,11 @@ static bool takes_next(const char *arg)
 /* The next word from *arg on that is no option, and *arg behind it; NULL: none. */
 static const char *next_word(char ***arg)
 {
-    for (; **arg != NULL; ++*arg) {
+    for (; **arg; ++*arg) {
         if ((**arg)[0] != '-') {
             return *(*arg)++;
         }
-        if (takes_next(**arg) && (*arg)[1] != NULL) {
+        if (takes_next(**arg) && (*arg)[1]) {
             ++*arg;
         }
     }
@@ -108,10 +108,10 @@ static const char *next_word(char ***arg)
 static int check_planned(char **args, GError **err)
 {
     const char *first = next_word(&args);
-    const char *second = first != NULL ? next_word(&args) : NULL;
+    const char *second = first ? next_word(&args) : NULL;
     g_autofree char *both = g_strconcat(first, " ", second, NULL);
 
-    for (const char *const *name = planned_commands; first != NULL && *name != NULL; name++) {
+    for (const char *const *name = planned_commands; first && *name; name++) {
         if (strcmp(*name, first) == 0 || g_strcmp0(*name, both) == 0) {
             return client_fail(err, CLIENT_ERROR_USAGE,
                                "%s is not there yet: it is planned, and not in this version",
@@ -124,10 +124,10 @@ static int check_planned(char **args, GError **err)
 /* GLib leaves the "--" that ends the options in place where words follow that look like some. */
 static void drop_separator(char **args)
 {
-    while (*args != NULL && strcmp(*args, "--") != 0) {
+    while (*args && strcmp(*args, "--") != 0) {
         args++;
     }
-    for (; *args != NULL; args++) {
+    for (; *args; args++) {
         args[0] = args[1];
     }
 }
@@ -135,7 +135,7 @@ static void drop_separator(char **args)
 /* Names go into JSON, which is UTF-8. */
 static int check_encoding(char *const *args, GError **err)
 {
-    for (; *args != NULL; args++) {
+    for (; *args; args++) {
         if (!g_utf8_validate(*args, -1, NULL)) {
             return client_fail(err, CLIENT_ERROR_USAGE, "argument '%s' is not UTF-8", *args);
         }
@@ -147,7 +147,7 @@ static bool is_set(const struct option *o, const struct client_options *options)
 {
     const char *field = (const char *)options + o->field;
 
-    return o->value != NULL ? *(char *const *)field != NULL : *(const gboolean *)field;
+    return o->value ? *(char *const *)field != NULL : *(const gboolean *)field;
 }
 
 static int check_options(const struct command *command, const struct client_options *options,
@@ -183,7 +183,7 @@ static const char *action(const struct command *c)
 {
     const char *space = strchr(c->name, ' ');
 
-    return space != NULL ? space + 1 : NULL;
+    return space ? space + 1 : NULL;
 }
 
 /* All families, or, with a family, the actions in it: "list, add, remove". */
@@ -192,12 +192,12 @@ static char *list_names(const char *family)
     GString *list = g_string_new(NULL);
     g_autofree char *previous = NULL;
 
-    for (const struct command *c = commands; c->name != NULL; c++) {
+    for (const struct command *c = commands; c->name; c++) {
         const char *comma = list->len > 0 ? ", " : "";
 
-        if (family != NULL && in_family(c, family)) {
+        if (family && in_family(c, family)) {
             g_string_append_printf(list, "%s%s", comma, action(c));
-        } else if (family == NULL && (previous == NULL || !in_family(c, previous))) {
+        } else if (!family && (!previous || !in_family(c, previous))) {
             g_free(previous);
             previous = g_strndup(c->name, family_length(c));
             g_string_append_printf(list, "%s%s", comma, previous);
@@ -215,20 +215,20 @@ static int find_command(char **args, const struct command **command, const char 
 
     *command = NULL;
     *family = NULL;
-    for (const struct command *c = commands; c->name != NULL; c++) {
+    for (const struct command *c = commands; c->name; c++) {
         if (in_family(c, args[0])) {
             *family = args[0];
-            if (action(c) == NULL || g_strcmp0(action(c), args[1]) == 0) {
+            if (!action(c) || g_strcmp0(action(c), args[1]) == 0) {
                 *command = c;
                 return 0;
             }
         }
     }
-    if (*family != NULL && args[1] == NULL) {
+    if (*family && !args[1]) {
         return 0;
     }
     names = list_names(*family);
-    if (*family != NULL) {
+    if (*family) {
         return client_fail(err, CLIENT_ERROR_USAGE, "unknown command '%s %s': there is %s", args[0],
                            args[1], names);
     }
@@ -271,7 +271,7 @@ int options_parse(int argc, char **argv, struct client_options *options,
     if (check_encoding(args, err) == -1) {
         return -1;
     }
-    if (args[0] == NULL) {
+    if (!args[0]) {
         return options->help
                    ? 0
                    : client_fail(err, CLIENT_ERROR_USAGE, "no command: see fleecectl --help");
@@ -282,11 +282,11 @@ int options_parse(int argc, char **argv, struct client_options *options,
     if (options->help) {
         return 0;
     }
-    if (invocation->command == NULL) {
+    if (!invocation->command) {
         names = list_names(invocation->family);
         return client_fail(err, CLIENT_ERROR_USAGE, "%s what? there is %s", args[0], names);
     }
-    invocation->args += action(invocation->command) == NULL ? 1 : 2;
+    invocation->args += action(invocation->command) ? 2 : 1;
     if (check_options(invocation->command, options, err) == -1) {
         return -1;
     }
@@ -306,8 +306,7 @@ static void append_options(GString *out, unsigned set)
         if (!(o->bit & set)) {
             continue;
         }
-        name = g_strconcat("--", o->name, o->value != NULL ? " " : "",
-                           o->value != NULL ? o->value : "", NULL);
+        name = g_strconcat("--", o->name, o->value ? " " : "", o->value ? o->value : "", NULL);
         if (o->letter != 0) {
             g_string_append_printf(out, "  -%c, %-20s %s\n", o->letter, name, o->help);
         } else {
@@ -318,7 +317,7 @@ static void append_options(GString *out, unsigned set)
 
 static void append_commands(GString *out)
 {
-    for (const struct command *c = commands; c->name != NULL; c++) {
+    for (const struct command *c = commands; c->name; c++) {
         g_string_append_printf(out, "  %-16s %s\n", c->name, c->summary);
     }
 }
@@ -329,8 +328,8 @@ static void append_planned(GString *out)
 
     g_string_append(out, "\nNot there yet:\n ");
     begin = out->len - 1;
-    for (const char *const *name = planned_commands; *name != NULL; name++) {
-        const char *end = name[1] != NULL ? "," : "\n";
+    for (const char *const *name = planned_commands; *name; name++) {
+        const char *end = name[1] ? "," : "\n";
 
         if (out->len - begin + strlen(*name) > HELP_COLUMNS - 2) {
             g_string_append(out, "\n ");
@@ -342,7 +341,7 @@ static void append_planned(GString *out)
 
 static void append_family(GString *out, const char *family)
 {
-    for (const struct command *c = commands; c->name != NULL; c++) {
+    for (const struct command *c = commands; c->name; c++) {
         if (in_family(c, family)) {
             g_string_append_printf(out, "  %s %s\n      %s\n", c->name, c->synopsis, c->summary);
         }
@@ -354,7 +353,7 @@ static void help_command(GString *out, const struct command *c)
     g_string_append_printf(out, "Usage: fleecectl [-C SOCKET] [--json] %s%s%s\n\n%s%s\n", c->name,
                            *c->synopsis != '\0' ? " " : "", c->synopsis,
                            (const char[]){g_ascii_toupper(c->summary[0]), '\0'}, c->summary + 1);
-    if (c->help != NULL) {
+    if (c->help) {
         g_string_append_printf(out, "\n%s", c->help);
     }
     if (c->options != 0) {
@@ -366,12 +365,12 @@ static void help_command(GString *out, const struct command *c)
 static void help_all(GString *out, const char *family)
 {
     g_string_append_printf(out, "Usage: fleecectl [-C SOCKET] [--json] %s ...\n\n",
-                           family != NULL ? family : "COMMAND");
-    if (family == NULL) {
+                           family ? family : "COMMAND");
+    if (!family) {
         g_string_append(out, "Control and inspect a running nbdfleece(1).\n\n");
     }
     g_string_append(out, "Commands:\n");
-    if (family == NULL) {
+    if (!family) {
         append_commands(out);
         append_planned(out);
     } else {
@@ -385,7 +384,7 @@ static void help_all(GString *out, const char *family)
 
 void options_help(const struct invocation *invocation, GString *out)
 {
-    if (invocation->command != NULL) {
+    if (invocation->command) {
         help_command(out, invocation->command);
     } else {
         help_all(out, invocation->family);

@@ -21,7 +21,7 @@ struct table *table_new(const struct terminal *terminal, const char *const heade
 
     t->terminal = terminal;
     t->headers = headers;
-    while (headers[t->columns] != NULL) {
+    while (headers[t->columns]) {
         t->columns++;
     }
     t->cells = g_ptr_array_new_with_free_func(g_free);
@@ -36,7 +36,7 @@ void table_free(struct table *t)
 
 void table_add(struct table *t, const char *text)
 {
-    const char *shown = text != NULL && *text != '\0' ? text : "-";
+    const char *shown = text && *text != '\0' ? text : "-";
 
     g_ptr_array_add(t->cells, text_clean(shown, !t->terminal->utf8));
 }

@@ -14,13 +14,13 @@ static bool is_set(const char *variable)
 {
     const char *value = getenv(variable);
 
-    return value != NULL && *value != '\0';
+    return value && *value != '\0';
 }
 
 void terminal_init(struct terminal *t)
 {
     const char *term = getenv("TERM");
-    bool dumb = term == NULL || strcmp(term, "dumb") == 0;
+    bool dumb = !term || strcmp(term, "dumb") == 0;
     struct winsize size;
 
     memset(t, 0, sizeof *t);
@@ -37,7 +37,7 @@ void terminal_init(struct terminal *t)
         return;
     }
     t->bold = true;
-    t->colours = strstr(term, "256color") != NULL || is_set("COLORTERM") ? COLOURS_256 : COLOURS_8;
+    t->colours = strstr(term, "256color") || is_set("COLORTERM") ? COLOURS_256 : COLOURS_8;
 }
 
 /* Characters that act on the terminal or on the text around them. */

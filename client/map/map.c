@@ -70,7 +70,7 @@ static char *human_word(enum map_kind kind, uint32_t flags)
     if (kind == MAP_DEPTH && flags > 1) {
         return g_strdup_printf("backing %" PRIu32, flags - 1);
     }
-    return word != NULL ? g_strdup(word) : g_strdup_printf("flags %#" PRIx32, flags);
+    return word ? g_strdup(word) : g_strdup_printf("flags %#" PRIx32, flags);
 }
 
 const char *map_legend(enum map_kind kind, enum map_role role)

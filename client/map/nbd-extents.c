@@ -35,7 +35,7 @@ static int nbd_fail(GError **err, enum client_error code)
 {
     const char *why = nbd_get_error();
 
-    return client_fail(err, code, "%s", why != NULL ? why : "libnbd failed");
+    return client_fail(err, code, "%s", why ? why : "libnbd failed");
 }
 
 /* ---- connecting ---- */
@@ -91,7 +91,7 @@ static int go_failed(nbd_extents *n, GError **err)
 /* Leave the server in order, whatever state the connection is in. */
 static void disconnect(struct nbd_handle *nbd)
 {
-    if (nbd == NULL) {
+    if (!nbd) {
         return;
     }
     /* A server that has gone meanwhile is none of our trouble. */
@@ -109,9 +109,8 @@ static struct nbd_handle *connect_uri(const char *uri)
 {
     struct nbd_handle *nbd = nbd_create();
 
-    if (nbd != NULL &&
-        (nbd_set_opt_mode(nbd, true) == -1 || nbd_set_uri_allow_local_file(nbd, true) == -1 ||
-         nbd_connect_uri(nbd, uri) == -1)) {
+    if (nbd && (nbd_set_opt_mode(nbd, true) == -1 ||
+                nbd_set_uri_allow_local_file(nbd, true) == -1 || nbd_connect_uri(nbd, uri) == -1)) {
         nbd_close(nbd);
         return NULL;
     }
@@ -129,7 +128,7 @@ static int no_context(nbd_extents *n, const char *uri, GError **err)
     disconnect(n->nbd);
     n->nbd = connect_uri(uri);
     /* A list of contexts asked for that is empty stands for all. */
-    if (n->nbd == NULL || nbd_aio_is_negotiating(n->nbd) != 1 ||
+    if (!n->nbd || nbd_aio_is_negotiating(n->nbd) != 1 ||
         nbd_opt_list_meta_context(n->nbd, callback) == -1) {
         return client_fail(err, CLIENT_ERROR_FAILED, "%s", what);
     }
@@ -171,7 +170,7 @@ nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err
     }
     n->context = g_strdup(context);
     n->nbd = connect_uri(uri);
-    if (n->nbd == NULL) {
+    if (!n->nbd) {
         nbd_fail(err, CLIENT_ERROR_UNREACHABLE);
         return NULL;
     }
@@ -241,7 +240,7 @@ static int take_entries(void *opaque, const char *context, uint64_t offset, uint
 
 static int read_failed(nbd_extents *n, GError **err)
 {
-    if (n->error != NULL) {
+    if (n->error) {
         g_propagate_error(err, g_steal_pointer(&n->error));
         return -1;
     }
@@ -281,11 +280,11 @@ char *nbd_uri_with_export(const char *base, const char *name)
     const char *query = strchr(base, '?');
     gsize head;
 
-    if (query == NULL) {
+    if (!query) {
         query = base + strlen(base);
     }
     /* The authority ends where the path or the query begins. */
-    authority = authority != NULL && authority < query ? authority + 3 : base;
+    authority = authority && authority < query ? authority + 3 : base;
     head = MIN(strcspn(authority, "/"), (gsize)(query - authority)) + (gsize)(authority - base);
     return g_strdup_printf("%.*s/%s%s", (int)head, base, escaped, query);
 }

@@ -12,12 +12,12 @@ JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err)
 {
     JsonArray *list = JSON_NODE_HOLDS_ARRAY(reply) ? json_node_get_array(reply) : NULL;
 
-    for (guint i = 0; list != NULL && i < json_array_get_length(list); i++) {
+    for (guint i = 0; list && i < json_array_get_length(list); i++) {
         if (!JSON_NODE_HOLDS_OBJECT(json_array_get_element(list, i))) {
             list = NULL;
         }
     }
-    if (list == NULL) {
+    if (!list) {
         client_fail(err, CLIENT_ERROR_FAILED, "the server's answer to %s is not a list of objects",
                     command);
     }
@@ -30,7 +30,7 @@ static const char *required(JsonObject *object, const char *member, const char *
 {
     const char *text = json_member_string(object, member);
 
-    if (text == NULL) {
+    if (!text) {
         client_fail(err, CLIENT_ERROR_FAILED, "the server's answer to %s lacks '%s'", command,
                     member);
     }
@@ -50,7 +50,7 @@ static int read_bitmaps(struct disk_entry *disk, JsonArray *list, const char *co
         }
         o = json_node_get_object(node);
         b.name = required(o, "name", command, err);
-        if (b.name == NULL) {
+        if (!b.name) {
             return -1;
         }
         b.count = json_member_size(o, "count");
@@ -89,22 +89,22 @@ static int read_node(inventory *i, JsonObject *o, const char *command, GError **
     JsonObject *image = json_member_object(o, "image");
     JsonArray *bitmaps = json_member_array(o, "dirty-bitmaps");
 
-    if (disk.name == NULL) {
+    if (!disk.name) {
         return -1;
     }
     if (is_view(i, disk.name)) {
         return 0;
     }
     disk.driver = json_member_string(o, "plugin");
-    if (disk.driver == NULL) { /* not ours: QEMU's word is the next best */
+    if (!disk.driver) { /* not ours: QEMU's word is the next best */
         disk.driver = json_member_string(o, "drv");
     }
     disk.file = json_member_string(o, "file");
-    disk.size = image != NULL ? json_member_size(image, "virtual-size") : 0;
+    disk.size = image ? json_member_size(image, "virtual-size") : 0;
     disk.readonly = json_member_bool(o, "ro");
     disk.bitmaps = g_array_new(FALSE, FALSE, sizeof(struct bitmap_entry));
     g_array_append_val(i->disks, disk);
-    return bitmaps != NULL ? read_bitmaps(&disk, bitmaps, command, err) : 0;
+    return bitmaps ? read_bitmaps(&disk, bitmaps, command, err) : 0;
 }
 
 static int read_view(inventory *i, JsonObject *o, const char *command, GError **err)
@@ -122,10 +122,10 @@ static int read_view(inventory *i, JsonObject *o, const char *command, GError **
     };
     JsonObject *instant = json_member_object(o, "instant");
 
-    if (v.name == NULL) {
+    if (!v.name) {
         return -1;
     }
-    if (instant != NULL) {
+    if (instant) {
         v.instant = (int64_t)(json_member_size(instant, "seconds") % (1ull << 40) * 1000000 +
                               json_member_size(instant, "microseconds") % 1000000);
     }
@@ -140,11 +140,11 @@ static int query(struct client *c, inventory *i, const char *command, JsonNode *
     JsonArray *list;
 
     *reply = client_command(c, command, NULL, err);
-    if (*reply == NULL) {
+    if (!*reply) {
         return -1;
     }
     list = inventory_list(*reply, command, err);
-    if (list == NULL) {
+    if (!list) {
         return -1;
     }
     for (guint n = 0; n < json_array_get_length(list); n++) {
@@ -208,8 +208,8 @@ GArray *inventory_nbd_sockets(struct client *c, JsonNode **reply, GError **err)
     GArray *sockets;
 
     *reply = client_command(c, command, NULL, err);
-    list = *reply != NULL ? inventory_list(*reply, command, err) : NULL;
-    if (list == NULL) {
+    list = *reply ? inventory_list(*reply, command, err) : NULL;
+    if (!list) {
         return NULL;
     }
     sockets = g_array_new(FALSE, FALSE, sizeof(struct nbd_socket));
@@ -221,7 +221,7 @@ GArray *inventory_nbd_sockets(struct client *c, JsonNode **reply, GError **err)
             .live = !json_object_has_member(o, "live") || json_member_bool(o, "live"),
         };
 
-        if (socket.uri != NULL) {
+        if (socket.uri) {
             g_array_append_val(sockets, socket);
         }
     }

@@ -75,7 +75,7 @@ static int scan_string(struct scan *s, char quote, GError **err)
             return bad(err, "a control character in a string");
         }
         /* The parser reads C's octal escapes, too, which make what is no UTF-8, and NUL. */
-        if (strchr("\"'\\/bfnrtu", *s->at) == NULL) {
+        if (!strchr("\"'\\/bfnrtu", *s->at)) {
             return bad(err, "a wrong escape in a string");
         }
         if (*s->at++ == 'u' && scan_unicode(s, err) == -1) {
@@ -93,7 +93,7 @@ static int scan_word(struct scan *s, GError **err)
     char word[64];
     size_t length;
 
-    while (s->at < s->end && strchr(" \t\r\n,:[]{}\"'", *s->at) == NULL) {
+    while (s->at < s->end && !strchr(" \t\r\n,:[]{}\"'", *s->at)) {
         s->at++;
     }
     length = (size_t)(s->at - start);
@@ -105,7 +105,7 @@ static int scan_word(struct scan *s, GError **err)
     if (!g_ascii_isdigit(word[0]) && word[0] != '-') {
         return 0;
     }
-    if (strpbrk(word, ".eE") != NULL) {
+    if (strpbrk(word, ".eE")) {
         return isfinite(g_ascii_strtod(word, NULL)) ? 0 : bad(err, "a number that is too large");
     }
     errno = 0;
@@ -157,7 +157,7 @@ static int scan_token(struct scan *s, GError **err)
 
 static void skip_space(struct scan *s)
 {
-    while (s->at < s->end && strchr(" \t\r\n", *s->at) != NULL) {
+    while (s->at < s->end && strchr(" \t\r\n", *s->at)) {
         s->at++;
     }
 }
@@ -200,7 +200,7 @@ JsonNode *json_read(const char *text, gsize length, GError **err)
         return NULL;
     }
     root = json_parser_steal_root(parser);
-    if (root == NULL) {
+    if (!root) {
         bad(err, "no value");
     }
     return root;
@@ -211,36 +211,35 @@ static JsonNode *member_of_type(JsonObject *object, const char *name, GType type
 {
     JsonNode *node = json_object_get_member(object, name);
 
-    return node != NULL && JSON_NODE_HOLDS_VALUE(node) && json_node_get_value_type(node) == type
-               ? node
-               : NULL;
+    return node && JSON_NODE_HOLDS_VALUE(node) && json_node_get_value_type(node) == type ? node
+                                                                                         : NULL;
 }
 
 const char *json_member_string(JsonObject *object, const char *name)
 {
     JsonNode *node = member_of_type(object, name, G_TYPE_STRING);
 
-    return node != NULL ? json_node_get_string(node) : NULL;
+    return node ? json_node_get_string(node) : NULL;
 }
 
 JsonObject *json_member_object(JsonObject *object, const char *name)
 {
     JsonNode *node = json_object_get_member(object, name);
 
-    return node != NULL && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
 }
 
 JsonArray *json_member_array(JsonObject *object, const char *name)
 {
     JsonNode *node = json_object_get_member(object, name);
 
-    return node != NULL && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+    return node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
 }
 
 uint64_t json_member_size(JsonObject *object, const char *name)
 {
     JsonNode *node = member_of_type(object, name, G_TYPE_INT64);
-    gint64 value = node != NULL ? json_node_get_int(node) : 0;
+    gint64 value = node ? json_node_get_int(node) : 0;
 
     return value > 0 ? (uint64_t)value : 0;
 }
@@ -249,13 +248,13 @@ bool json_member_bool(JsonObject *object, const char *name)
 {
     JsonNode *node = member_of_type(object, name, G_TYPE_BOOLEAN);
 
-    return node != NULL && json_node_get_boolean(node);
+    return node && json_node_get_boolean(node);
 }
 
 void json_add_string(JsonBuilder *b, const char *name, const char *value)
 {
     json_builder_set_member_name(b, name);
-    if (value != NULL) {
+    if (value) {
         json_builder_add_string_value(b, value);
     } else {
         json_builder_add_null_value(b);

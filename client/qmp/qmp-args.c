@@ -30,14 +30,14 @@ static JsonNode *parse_value(const char *key, const char *text, GHashTable *text
     g_autoptr(GError) error = NULL;
     JsonNode *node;
 
-    if (!is_json(text) || (texts != NULL && g_hash_table_contains(texts, key))) {
+    if (!is_json(text) || (texts && g_hash_table_contains(texts, key))) {
         return json_node_init_string(json_node_alloc(), text);
     }
     node = json_read(text, strlen(text), &error);
-    if (node == NULL && is_number(text)) { /* too large for one, but not for a name */
+    if (!node && is_number(text)) { /* too large for one, but not for a name */
         return json_node_init_string(json_node_alloc(), text);
     }
-    if (node == NULL) {
+    if (!node) {
         client_fail(err, CLIENT_ERROR_USAGE, "%s: %s", key, error->message);
     }
     return node;
@@ -60,10 +60,10 @@ static int add(JsonObject *arguments, const char *key, const char *text, GHashTa
     JsonNode *value;
     char **part = parts;
 
-    for (; part[1] != NULL && object != NULL; part++) {
+    for (; part[1] && object; part++) {
         object = **part != '\0' ? enter(object, *part) : NULL;
     }
-    if (object == NULL || **part == '\0' || strchr(*part, '.') != NULL) {
+    if (!object || **part == '\0' || strchr(*part, '.')) {
         return client_fail(err, CLIENT_ERROR_USAGE,
                            "'%s' cannot be a key here: a part is empty, or is a value already",
                            key);
@@ -72,7 +72,7 @@ static int add(JsonObject *arguments, const char *key, const char *text, GHashTa
         return client_fail(err, CLIENT_ERROR_USAGE, "key '%s' is given twice", key);
     }
     value = parse_value(key, text, texts, err);
-    if (value == NULL) {
+    if (!value) {
         return -1;
     }
     json_object_set_member(object, *part, value);
@@ -83,11 +83,11 @@ JsonObject *qmp_args_parse(char *const *words, GHashTable *texts, GError **err)
 {
     g_autoptr(JsonObject) arguments = json_object_new();
 
-    for (; *words != NULL; words++) {
+    for (; *words; words++) {
         const char *equals = strchr(*words, '=');
         g_autofree char *key = NULL;
 
-        if (equals == NULL || equals == *words) {
+        if (!equals || equals == *words) {
             client_fail(err, CLIENT_ERROR_USAGE, "'%s' is not KEY=VALUE", *words);
             return NULL;
         }
@@ -119,7 +119,7 @@ bool qmp_args_learn(char *const *words, const char *error, GHashTable *texts, co
     g_autofree char *name = name_in(error);
 
     *hint = NULL;
-    for (; name != NULL && *words != NULL; words++) {
+    for (; name && *words; words++) {
         gsize length = strcspn(*words, "=");
 
         if (strncmp(name, *words, length) != 0) {

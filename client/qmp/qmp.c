@@ -63,7 +63,7 @@ static gssize find_line(struct qmp *q)
     if (q->in->len > q->scanned) {
         newline = memchr(q->in->data + q->scanned, '\n', q->in->len - q->scanned);
     }
-    if (newline == NULL) {
+    if (!newline) {
         q->scanned = q->in->len;
         return -1;
     }
@@ -100,7 +100,7 @@ int qmp_take_message(struct qmp *q, JsonObject **message, GError **err)
     node = json_read((const char *)q->in->data, (gsize)length, err);
     g_byte_array_remove_range(q->in, 0, (guint)length + 1);
     q->scanned = 0;
-    if (node == NULL) {
+    if (!node) {
         g_prefix_error(err, "%s: the server's answer is not QMP: ", q->path);
         return -1;
     }
@@ -177,7 +177,7 @@ static int error_reply(const struct qmp *q, JsonObject *error, GError **err)
     const char *desc = json_member_string(error, "desc");
     bool not_found = g_strcmp0(class, "CommandNotFound") == 0;
 
-    if (desc == NULL) {
+    if (!desc) {
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: the server sent an error without a text",
                            q->path);
     }
@@ -191,13 +191,13 @@ static int read_reply(const struct qmp *q, JsonObject *message, JsonNode **value
     JsonObject *error = json_member_object(message, "error");
     JsonNode *result = json_object_get_member(message, "return");
 
-    if (json_member_string(message, "event") != NULL) {
+    if (json_member_string(message, "event")) {
         return 0;
     }
-    if (error != NULL) {
+    if (error) {
         return error_reply(q, error, err);
     }
-    if (result == NULL) {
+    if (!result) {
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: the server's answer is not QMP: neither reply nor event", q->path);
     }
@@ -216,7 +216,7 @@ JsonNode *qmp_request(struct qmp *q, const char *text, GError **err)
         g_autoptr(JsonObject) message = next_message(q, err);
         JsonNode *value = NULL;
 
-        if (message == NULL) {
+        if (!message) {
             return NULL;
         }
         switch (read_reply(q, message, &value, err)) {
@@ -237,13 +237,13 @@ JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GE
     JsonNode *value;
 
     json_object_set_string_member(request, "execute", name);
-    if (arguments != NULL) {
+    if (arguments) {
         json_object_set_object_member(request, "arguments", arguments);
     }
     json_node_set_object(node, request);
     text = json_write(node, false);
     value = qmp_request(q, text, &error);
-    if (value == NULL) {
+    if (!value) {
         if (error->code == CLIENT_ERROR_UNREACHABLE) {
             g_prefix_error(&error, "%s: ", name);
         }
@@ -288,16 +288,16 @@ static int negotiate(struct qmp *q, GError **err)
     JsonObject *qmp;
 
     q->greeting = next_message(q, err);
-    if (q->greeting == NULL) {
+    if (!q->greeting) {
         return -1;
     }
     qmp = json_member_object(q->greeting, "QMP");
-    q->version = qmp != NULL ? json_member_object(qmp, "version") : NULL;
-    if (q->version == NULL) {
+    q->version = qmp ? json_member_object(qmp, "version") : NULL;
+    if (!q->version) {
         return client_fail(err, CLIENT_ERROR_UNREACHABLE, "no QMP greeting");
     }
     value = qmp_command(q, "qmp_capabilities", NULL, err);
-    return value != NULL ? 0 : -1;
+    return value ? 0 : -1;
 }
 
 struct qmp *qmp_connect(const char *path, GError **err)
@@ -327,7 +327,7 @@ struct qmp *qmp_connect(const char *path, GError **err)
 
 void qmp_close(struct qmp *q)
 {
-    if (q == NULL) {
+    if (!q) {
         return;
     }
     if (q->fd != -1) {

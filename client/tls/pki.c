@@ -19,13 +19,13 @@ struct pki_identity {
 
 void pki_free(struct pki_identity *p)
 {
-    if (p == NULL) {
+    if (!p) {
         return;
     }
-    if (p->crt != NULL) {
+    if (p->crt) {
         gnutls_x509_crt_deinit(p->crt);
     }
-    if (p->key != NULL) {
+    if (p->key) {
         gnutls_x509_privkey_deinit(p->key);
     }
     g_free(p);
@@ -130,7 +130,7 @@ static int set_hosts(gnutls_x509_crt_t crt, const char *const *hosts)
 {
     int r = 0;
 
-    for (unsigned i = 0; r >= 0 && hosts != NULL && hosts[i] != NULL; i++) {
+    for (unsigned i = 0; r >= 0 && hosts && hosts[i]; i++) {
         r = add_host(crt, hosts[i]);
     }
     return r;
@@ -157,7 +157,7 @@ struct pki_identity *pki_new(enum pki_role role, const char *name, const char *c
                              time_t expires, const struct pki_identity *ca, GError **err)
 {
     g_autoptr(pki_identity) p = g_new0(struct pki_identity, 1);
-    const struct pki_identity *issuer = ca != NULL ? ca : p;
+    const struct pki_identity *issuer = ca ? ca : p;
     int r = make_key(p);
 
     if (r >= 0) {

@@ -11,8 +11,6 @@
  * synchronises with that thread finds the bit by a scan from above. A summary bit over a word that
  * is still zero does no harm: the scan looks and goes on.
  */
-#include "config.h"
-
 #include "common/base/bitmap.h"
 #include "common/util/error.h"
 

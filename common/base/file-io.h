@@ -9,6 +9,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+/* Offsets of all of these go up to 2^63 - 1: a build whose off_t has 32 bits would wrap writes onto
+ * other data. configure's AC_SYS_LARGEFILE sees to it, through config.h, which every file is
+ * compiled with (-include). */
+_Static_assert(sizeof(off_t) == 8, "off_t has to have 64 bits: is config.h included?");
 
 /* 0 or a negative errno; -EIO where the file ends too early. Any thread. */
 int pread_all(int fd, void *buf, size_t length, uint64_t offset);

@@ -23,8 +23,6 @@
  * Invariants: text->len <= 2 * limits.bytes (an escape added for each byte); the stack holds
  * `depth` kinds while `error` is NULL, and is not looked at once it is set.
  */
-#include "config.h"
-
 #include "common/json/stream.h"
 #include "common/util/error.h"
 
@@ -178,7 +176,7 @@ static void grammar_error(struct json_stream *j, const char *format, ...)
 static void store_number(struct json_stream *j)
 {
     const GString *t = j->token;
-    bool is_integer = strpbrk(t->str, ".eE") == NULL;
+    bool is_integer = !strpbrk(t->str, ".eE");
 
     if (j->error)
         return;

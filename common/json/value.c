@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "common/json/value.h"
 #include "common/util/error.h"
 #include "common/json/write.h"

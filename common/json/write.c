@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "common/json/write.h"
 
 #include <string.h>
@@ -31,7 +29,7 @@ static void append_word(GString *out, const char *word, size_t length)
 
     if (*digits == 'i') /* inf */
         g_string_append_printf(out, "%.*s1e999", (int)sign, word);
-    else if (g_ascii_isdigit(*digits) && memchr(word, 'e', length) != NULL && length > 2 &&
+    else if (g_ascii_isdigit(*digits) && memchr(word, 'e', length) && length > 2 &&
              strncmp(word + length - 2, ".0", 2) == 0)
         g_string_append_len(out, word, (gssize)length - 2);
     else

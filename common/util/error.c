@@ -11,7 +11,7 @@ GQuark fleece_error_quark(void)
 
 int fail(GError **err, const char *format, ...)
 {
-    if (err != NULL) {
+    if (err) {
         va_list args;
 
         va_start(args, format);

@@ -97,7 +97,7 @@ static struct log_limit *find_over(int64_t now)
 {
     struct log_limit *l = pending.first;
 
-    while (l != NULL && !is_over(l, now))
+    while (l && !is_over(l, now))
         l = l->next;
     return l;
 }
@@ -109,11 +109,11 @@ bool log_limits_tell(int64_t now)
         struct log_limit *l = find_over(now);
         struct count ended = l ? end_period(l) : (struct count){0};
         bool others = pending.first != NULL;
-        if (l == NULL)
+        if (!l)
             pending.timer = pending.timer && others;
         pthread_mutex_unlock(&pending.lock);
         write_count(&ended);
-        if (l == NULL)
+        if (!l)
             return others;
     }
 }

@@ -11,8 +11,6 @@
  * through one is a failed fdatasync known to all. (A server that mixes the two opens the writable
  * one first.)
  */
-#include "config.h"
-
 #include "plugins/file/image.h"
 #include "common/base/nbdkit-abi.h"
 

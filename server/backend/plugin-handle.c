@@ -285,7 +285,7 @@ static int begin(struct plugin_handle *h, GError **err)
     }
     plugin_enter(&c, p, h, true);
     h->opaque = p->api.open(h->readonly);
-    if (plugin_leave_setup(&c, "open", h->opaque != NULL, err) < 0)
+    if (plugin_leave_setup(&c, "open", h->opaque, err) < 0)
         return -1;
     return ask_abilities(h, err);
 }

@@ -2,8 +2,6 @@
 /*
  * block-dirty-bitmap-*: as actions; the commands of the same names are transactions of one.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "server/control/control-private.h"
 

@@ -2,8 +2,6 @@
 /*
  * nbd-server-start and -stop, block-export-add and -del, query-block-exports.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "server/control/control-private.h"
 
@@ -180,10 +178,10 @@ static int find_tls(const struct control_nbd *nbd, JsonObject *args, struct expo
 {
     JsonArray *list = arg_list(args, "tls-authz");
 
-    o->tls_required = arg_bool(args, "tls-required", list != NULL);
+    o->tls_required = arg_bool(args, "tls-required", list);
     if (o->tls_required && !nbd->tls(nbd->opaque))
         return fail(err, "This server has no TLS: start it with --tls");
-    if (list == NULL)
+    if (!list)
         return 0;
     if (!o->tls_required)
         return fail(err, "Parameter 'tls-authz' is unexpected");

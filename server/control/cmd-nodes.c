@@ -2,8 +2,6 @@
 /*
  * Nodes as QEMU shows them: query-block, query-named-block-nodes; and block_resize.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "server/control/control-private.h"
 

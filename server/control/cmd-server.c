@@ -2,8 +2,6 @@
 /*
  * Commands about the session and the server as a whole.
  */
-#include "config.h"
-
 #include "server/control/control-private.h"
 
 int cmd_query_version(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)

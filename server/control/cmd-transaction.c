@@ -3,8 +3,6 @@
  * transaction, and the commands that are one action by themselves. Each action is staged in order
  * and sees what those before it did; the first that fails ends it, and nothing has happened.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "server/control/control-private.h"
 

@@ -2,8 +2,6 @@
 /*
  * Views, our own commands: view-create (as an action), view-delete, query-views.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "server/control/control-private.h"
 

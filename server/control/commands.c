@@ -2,8 +2,6 @@
 /*
  * All commands, and all actions of a transaction.
  */
-#include "config.h"
-
 #include "server/control/control-private.h"
 
 /* clang-format off */

@@ -2,8 +2,6 @@
 /*
  * The control socket as a whole: the listener, its monitors, and the events that all of them get.
  */
-#include "config.h"
-
 #include "server/control/control-private.h"
 #include "common/util/accept.h"
 #include "common/util/error.h"

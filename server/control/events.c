@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "server/control/control-private.h"
 
 static JsonObject *view_broken_data(const struct server_event *e)

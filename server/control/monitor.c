@@ -2,20 +2,18 @@
 /*
  * Nothing here blocks, and nothing grows without bound, whatever the client does:
  *
- *  - Input is taken in by chunks of fixed size; the stream (json-stream.h) limits what one value
- * may keep. One chunk is worked off for each turn of the main loop, so that a client that never
- * stops sending does not keep others out.
+ *  - Input is taken in by chunks of fixed size; the stream (common/json/stream.h) limits what one
+ *    value may keep. One chunk is worked off for each turn of the main loop, so that a client that
+ *    never stops sending does not keep others out.
  *  - Requests are run one at a time, in order. While more than OUT_HIGH bytes of replies wait to be
  *    read, no further request is run and nothing is read: a client that sends and never reads fills
  *    its own socket buffer. So `out` holds at most OUT_HIGH and one reply, and events.
  *  - Events are what a client cannot be made to wait for: while EVENT_HIGH bytes wait, they are
- * lost to it, which is logged once.
+ *    lost to it, which is logged once.
  *
  * A monitor is never freed from inside its own functions. When it is finished (end of input and all
  * replies sent, or an error of the socket), an idle callback tells its owner, who frees it.
  */
-#include "config.h"
-
 #include "server/control/monitor.h"
 #include "common/util/log.h"
 #include "common/util/log-limit.h"

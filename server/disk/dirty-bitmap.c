@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "server/disk/disk-private.h"
 
 #include <errno.h>

@@ -5,8 +5,6 @@
  * sees the other: either the newcomer sees a closed gate and steps back, or the closer sees him and
  * waits. The same argument with `left` makes sure that the closer's last sleep ends.
  */
-#include "config.h"
-
 #include "server/disk/gate.h"
 
 void gate_init(struct gate *g)
@@ -19,7 +17,7 @@ void gate_init(struct gate *g)
 
 void gate_destroy(struct gate *g)
 {
-    g_assert(g->slots == NULL);
+    g_assert(!g->slots);
     pthread_mutex_destroy(&g->lock);
 }
 

@@ -22,8 +22,6 @@
  *
  * A resize uses the same: bitmaps of the new size, shadows while the old bits are copied.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "server/disk/stage.h"
 

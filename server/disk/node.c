@@ -12,8 +12,6 @@
  * what every client has written. Also where a client's own cannot be had: what the promise says of
  * two handles holds for the disk's as well. A view's reader always uses the disk's.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "common/base/file-io.h"
 #include "common/util/log-limit.h"

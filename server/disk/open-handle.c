@@ -12,8 +12,6 @@
  * thread's end. At the disk's end there is a time for late ones to come; a disk whose plugin holds
  * one even then is not ended at all, nor unloaded: the process is about to end anyway.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/disk/disk-private.h"

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "server/disk/range-lock.h"
 
 void range_lock_init(struct range_lock *l)

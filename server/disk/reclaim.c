@@ -6,8 +6,6 @@
  * who has waited for a while leaves things here, to be given back later, by the next who waits with
  * success or by a timer.
  */
-#include "config.h"
-
 #include "server/disk/disk-private.h"
 
 /* How often it is tried again, ms. */

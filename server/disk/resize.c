@@ -6,8 +6,6 @@
  * bitmaps take for what grows, all of it dirty, may be much. Nobody is told of the new size until
  * the instant, so nobody comes there, and where the rest fails it shrinks again.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/disk/stage.h"

@@ -7,7 +7,7 @@ bool segments_add(struct segments *all, uint64_t first, unsigned slots)
 {
     uint8_t *bytes = all->spare ? all->spare : malloc(SEGMENT_BYTES);
 
-    if (bytes == NULL)
+    if (!bytes)
         return false;
     all->spare = NULL;
     struct segment *s = g_new0(struct segment, 1);
@@ -28,7 +28,7 @@ const struct segment *segments_oldest(const struct segments *all)
 struct segment *segments_find(const struct segments *all, uint64_t slot)
 {
     /* From the newest: that is where writers are. */
-    for (GList *i = all->list.tail; i != NULL; i = i->prev) {
+    for (GList *i = all->list.tail; i; i = i->prev) {
         struct segment *s = i->data;
         if (slot >= s->first && slot - s->first < s->slots)
             return s;
@@ -38,7 +38,7 @@ struct segment *segments_find(const struct segments *all, uint64_t slot)
 
 bool segments_overlap(const struct segments *all, uint64_t slot, uint64_t n)
 {
-    for (GList *i = all->list.tail; i != NULL; i = i->prev) {
+    for (GList *i = all->list.tail; i; i = i->prev) {
         struct segment *s = i->data;
         if (slot < s->first + s->slots && s->first < slot + n)
             return true;

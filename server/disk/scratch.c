@@ -25,8 +25,6 @@
  * file, as most of it is, see that by `memory_from` and take no lock: a backup's thread may have to
  * wait for a processor, and must not hold meanwhile what a guest's needs.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "common/base/file-io.h"
 #include "common/util/log-limit.h"

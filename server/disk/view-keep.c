@@ -28,8 +28,6 @@
  *    block, and the slower one might keep what the quicker one has written already.)
  *  - A writer waits for a block only while it holds no claim itself: no circle of waiting writers.
  */
-#include "config.h"
-
 #include "common/util/log-limit.h"
 #include "server/disk/disk-private.h"
 

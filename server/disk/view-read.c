@@ -10,8 +10,6 @@
  * All of it happens inside the grace d->readers, so that neither a view on the way nor a slot can
  * be taken away in between.
  */
-#include "config.h"
-
 #include "common/util/log-limit.h"
 #include "server/disk/disk-private.h"
 

@@ -20,8 +20,6 @@
  *
  * A broken view stays in the chain until it is deleted, because older views may need what it kept.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "server/disk/stage.h"
 

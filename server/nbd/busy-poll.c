@@ -42,7 +42,7 @@ static unsigned runnable_threads(int loadavg)
     if (n <= 0)
         return 0;
     text[n] = '\0';
-    for (unsigned i = 0; i < 3 && field != NULL; i++) {
+    for (unsigned i = 0; i < 3 && field; i++) {
         field = strchr(field, ' ');
         field = field ? field + 1 : NULL;
     }

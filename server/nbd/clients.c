@@ -15,9 +15,9 @@
 /* Locked. The oldest client of the port that is still in its handshake. */
 static struct connection *oldest_in_handshake(const struct port *p)
 {
-    for (GList *i = listener_server(p->listener)->connections.head; i != NULL; i = i->next) {
+    for (GList *i = listener_server(p->listener)->connections.head; i; i = i->next) {
         struct connection *c = i->data;
-        if (c->port == p && c->phase == PHASE_HANDSHAKE && c->place == NULL)
+        if (c->port == p && c->phase == PHASE_HANDSHAKE && !c->place)
             return c; /* the list is in order of age */
     }
     return NULL;
@@ -29,7 +29,7 @@ static void make_way(struct port *p)
     struct connection *c = oldest_in_handshake(p);
 
     p->paused_until = c ? c->since + YOUNG_USEC : G_MAXINT64; /* one who leaves wakes us */
-    if (c != NULL && p->paused_until <= g_get_monotonic_time()) {
+    if (c && p->paused_until <= g_get_monotonic_time()) {
         connection_debug(c, "dropped: others wait while it says nothing");
         connection_cut(c);
         p->paused_until = G_MAXINT64;
@@ -85,7 +85,7 @@ static bool has_room(const struct port *p, const struct export *e, unsigned max)
 
     if (max == 0 || p->n_placed < max)
         return true;
-    for (GList *i = listener_server(p->listener)->connections.head; i != NULL; i = i->next) {
+    for (GList *i = listener_server(p->listener)->connections.head; i; i = i->next) {
         const struct connection *c = i->data;
         taken += c->port == p && c->place == e;
     }
@@ -104,7 +104,7 @@ bool places_take(struct connection *c, const struct export *e, int64_t deadline)
     struct port *p = c->port;
     int64_t moment = MOMENT_USEC, now = g_get_monotonic_time();
 
-    if (p == NULL)
+    if (!p)
         return true;
     if (deadline != 0) /* there must be time to tell him */
         moment = MIN(moment, MAX(deadline - now, 0) / 2);
@@ -130,7 +130,7 @@ void places_leave(struct connection *c)
     struct nbd_server *n = c->server;
 
     pthread_mutex_lock(&n->lock);
-    if (c->place != NULL) {
+    if (c->place) {
         c->place = NULL;
         c->port->n_placed--;
         listener_wake(c->port->listener);

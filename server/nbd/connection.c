@@ -156,7 +156,7 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
     const struct tls_peer *peer = stream_tls_peer(&c->stream);
     c->backend_client = (struct backend_client){
         .export_name = info->name,
-        .tls = peer != NULL,
+        .tls = peer,
         .tls_dn = peer ? peer->dn : NULL,
         .tls_issuer_dn = peer ? peer->issuer_dn : NULL,
         .socket = c->stream.in_socket ? c->stream.in : -1,
@@ -188,7 +188,7 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
 
 void connection_close_export(struct connection *c)
 {
-    if (c->session.io != NULL)
+    if (c->session.io)
         node_io_close(c->session.io);
     c->session.io = NULL;
     meta_contexts_clear(&c->session.contexts);
@@ -196,7 +196,7 @@ void connection_close_export(struct connection *c)
         export_detach(&c->client);
     c->attached = false;
     places_leave(c);
-    if (c->export != NULL)
+    if (c->export)
         export_unref(c->export);
     c->export = NULL;
 }

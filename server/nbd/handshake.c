@@ -83,9 +83,9 @@ static bool is_for(const struct haggling *h, const struct export *e)
     const struct export_info *info = export_info(e);
     const struct tls_peer *peer = stream_tls_peer(&h->c->stream);
 
-    if (info->tls_authz != NULL)
-        return peer != NULL && tls_peer_is_one_of(peer, info->tls_authz);
-    return peer != NULL || !info->tls_required;
+    if (info->tls_authz)
+        return peer && tls_peer_is_one_of(peer, info->tls_authz);
+    return peer || !info->tls_required;
 }
 
 /* Lay out why there is no such export. In plain text, exports that only TLS shows and those that do
@@ -93,7 +93,7 @@ static bool is_for(const struct haggling *h, const struct export *e)
 static void unknown_export(struct haggling *h, struct text name)
 {
     g_autofree char *shown = text_for_display(name, ECHO_MAX);
-    bool tls_may_help = h->c->server->options.tls != NULL && !uses_tls(h) &&
+    bool tls_may_help = h->c->server->options.tls && !uses_tls(h) &&
                         (h->option == NBD_OPT_INFO || h->option == NBD_OPT_GO);
     g_autofree char *why =
         g_strdup_printf(tls_may_help ? "without TLS there is no export named \"%s\""
@@ -107,7 +107,7 @@ static void unknown_export(struct haggling *h, struct text name)
  * has the whole server to itself. */
 static enum export_scope scope_of(const struct haggling *h)
 {
-    return h->c->port != NULL ? listener_scope(h->c->port->listener) : EXPORTS_LIVE;
+    return h->c->port ? listener_scope(h->c->port->listener) : EXPORTS_LIVE;
 }
 
 /* A reference to the export, or NULL and an error laid out. */
@@ -116,11 +116,11 @@ static struct export *find_export(struct haggling *h, struct text name)
     g_autofree char *key = g_strndup(name.at ? name.at : "", name.length);
     struct export *e = server_find_export(h->c->server->registry, scope_of(h), key);
 
-    if (e != NULL && !is_for(h, e)) {
+    if (e && !is_for(h, e)) {
         export_unref(e);
         e = NULL;
     }
-    if (e == NULL)
+    if (!e)
         unknown_export(h, name);
     return e;
 }
@@ -134,7 +134,7 @@ static uint32_t open_export(struct haggling *h, struct export *e, char **why)
     if (error != 0)
         return error;
     const struct node_info *info = node_io_info(c->session.io);
-    bool only_one = c->port != NULL && listener_max_connections(c->port->listener) == 1;
+    bool only_one = c->port && listener_max_connections(c->port->listener) == 1;
     bool contexts = h->contexts.export == e && h->contexts.n > 0;
     c->session.rules.eflags = session_flags(info, h->agreed, contexts, !only_one);
     return 0;
@@ -205,7 +205,7 @@ static void reply_infos(struct haggling *h, const struct option_go *go, struct e
     option_reply_info_export(h->out, h->option, s->rules.size, s->rules.eflags);
     if (go->want_name)
         option_reply_info_text(h->out, h->option, NBD_INFO_NAME, info->name);
-    if (go->want_description && info->description != NULL)
+    if (go->want_description && info->description)
         option_reply_info_text(h->out, h->option, NBD_INFO_DESCRIPTION, info->description);
     struct block_sizes b = session_block_sizes(node_io_info(s->io));
     if (go->want_block_size || !session_sizes_are_default(b))
@@ -236,7 +236,7 @@ static enum next on_info_go(struct haggling *h)
 
     g_autofree char *reason = NULL;
     struct export *e = find_export(h, go.name);
-    if (e == NULL)
+    if (!e)
         return NEXT_OPTION;
     enum next next = NEXT_OPTION;
     error = open_export(h, e, &reason);
@@ -276,7 +276,7 @@ static enum next on_export_name(struct haggling *h)
     }
     struct export *e = find_export(h, name);
     g_byte_array_set_size(h->out, 0); /* no error reply here */
-    if (e == NULL)
+    if (!e)
         return NEXT_END;
     enum next next = NEXT_END;
     if (open_export(h, e, &reason) == 0 && connection_enter_transmission(h->c)) {
@@ -307,7 +307,7 @@ static enum next on_meta_context(struct haggling *h)
     if (error != 0)
         return option_error(h, error, why);
     struct export *e = find_export(h, queries.name);
-    if (e == NULL)
+    if (!e)
         return NEXT_OPTION;
     if (set)
         error = meta_set(e, &queries, &h->contexts, h->out, &why);
@@ -340,7 +340,7 @@ static enum next on_starttls(struct haggling *h)
     const char *empty;
     g_autofree char *why = NULL;
 
-    if (c->server->options.tls == NULL)
+    if (!c->server->options.tls)
         return option_error(h, NBD_REP_ERR_UNSUP, "TLS is switched off");
     uint32_t error = option_parse_empty(h->length, &empty);
     if (error != 0)

@@ -143,11 +143,11 @@ uint32_t meta_set(struct export *e, struct option_meta *queries, struct meta_con
 void meta_contexts_clear(struct meta_contexts *m)
 {
     for (unsigned i = 0; i < m->n; i++) {
-        if (m->list[i].bitmap != NULL)
+        if (m->list[i].bitmap)
             dirty_bitmap_unref(m->list[i].bitmap);
     }
     g_free(m->list);
-    if (m->export != NULL)
+    if (m->export)
         export_unref(m->export);
     *m = (struct meta_contexts){0};
 }

@@ -39,7 +39,7 @@ static void connection_free(struct connection *c)
 {
     crew_destroy(&c->crew);
     sender_destroy(&c->sender);
-    if (c->memory != NULL)
+    if (c->memory)
         munmap(c->memory, RECEIVE_BUFFER + SEND_BUFFER);
     patience_unref(c->patience);
     g_free(c);
@@ -149,15 +149,15 @@ void connection_end(struct connection *c)
     if (patience_has_abandoned(c->patience))
         stream_cut(&c->stream);
     stream_close(&c->stream);
-    if (c->done != NULL)
+    if (c->done)
         c->done(c->done_opaque);
 
     pthread_mutex_lock(&n->lock);
     g_queue_push_tail_link(&n->ended, &c->link);
     n->n_running--;
-    if (c->port != NULL)
+    if (c->port)
         c->port->n_clients--;
-    if (l != NULL)
+    if (l)
         listener_wake(l);
     pthread_cond_broadcast(&n->changed);
     pthread_mutex_unlock(&n->lock);
@@ -169,7 +169,7 @@ void connections_reap(struct nbd_server *n)
         pthread_mutex_lock(&n->lock);
         GList *link = g_queue_pop_head_link(&n->ended);
         pthread_mutex_unlock(&n->lock);
-        if (link == NULL)
+        if (!link)
             return;
         struct connection *c = link->data;
         pthread_join(c->thread, NULL);
@@ -179,9 +179,9 @@ void connections_reap(struct nbd_server *n)
 
 void connections_cut(struct nbd_server *n, struct nbd_listener *l)
 {
-    for (GList *i = n->connections.head; i != NULL; i = i->next) {
+    for (GList *i = n->connections.head; i; i = i->next) {
         struct connection *c = i->data;
-        if (l == NULL || (c->port != NULL && c->port->listener == l))
+        if (!l || (c->port && c->port->listener == l))
             connection_cut(c);
     }
 }
@@ -190,7 +190,7 @@ void connections_cut(struct nbd_server *n, struct nbd_listener *l)
 static unsigned count_phase(struct nbd_server *n, enum phase phase)
 {
     unsigned count = 0;
-    for (GList *i = n->connections.head; i != NULL; i = i->next)
+    for (GList *i = n->connections.head; i; i = i->next)
         count += ((struct connection *)i->data)->phase == phase;
     return count;
 }
@@ -200,7 +200,7 @@ static void begin_end(struct nbd_server *n)
 {
     atomic_store(&n->ending, true);
     pthread_cond_broadcast(&n->changed); /* who waits for a place gets none */
-    for (GList *i = n->connections.head; i != NULL; i = i->next) {
+    for (GList *i = n->connections.head; i; i = i->next) {
         struct connection *c = i->data;
         if (c->phase == PHASE_TRANSMISSION)
             connection_end_when_idle(c);

@@ -52,7 +52,7 @@ static void same_port(struct addrinfo *rest, int fd)
     if (getsockname(fd, &bound.any, &length) < 0)
         return;
     /* The port is at the same place in both. */
-    for (struct addrinfo *a = rest; a != NULL; a = a->ai_next) {
+    for (struct addrinfo *a = rest; a; a = a->ai_next) {
         if (a->ai_family == AF_INET && ((struct sockaddr_in *)a->ai_addr)->sin_port == 0)
             ((struct sockaddr_in *)a->ai_addr)->sin_port = bound.v4.sin_port;
         if (a->ai_family == AF_INET6 && ((struct sockaddr_in6 *)a->ai_addr)->sin6_port == 0)
@@ -83,7 +83,7 @@ int nbd_open_tcp(const char *host, const char *port, int family, GArray *fds, GE
     if (r != 0)
         return fail(err, "cannot listen on %s port %s: %s", shown, port,
                     r == EAI_SYSTEM ? g_strerror(errno) : gai_strerror(r));
-    for (struct addrinfo *a = list; a != NULL; a = a->ai_next) {
+    for (struct addrinfo *a = list; a; a = a->ai_next) {
         int fd = listen_on(a);
         if (fd >= 0) {
             g_array_append_val(fds, fd);
@@ -120,14 +120,14 @@ static int set_sockcreate(const char *label)
 
 static int make_unix_socket(const char *label, GError **err)
 {
-    if (label != NULL) {
+    if (label) {
         int r = set_sockcreate(label);
         if (r < 0)
             return fail_errno(err, r, "cannot give sockets the SELinux label %s", label);
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int error = errno;
-    if (label != NULL)
+    if (label)
         set_sockcreate(NULL);
     if (fd < 0)
         return fail_errno(err, error, "cannot make a Unix socket");

@@ -141,7 +141,7 @@ const char *option_name(uint32_t option, char buf[24])
         [NBD_OPT_SET_META_CONTEXT] = "NBD_OPT_SET_META_CONTEXT",
         [NBD_OPT_EXTENDED_HEADERS] = "NBD_OPT_EXTENDED_HEADERS",
     };
-    if (option < sizeof names / sizeof names[0] && names[option] != NULL)
+    if (option < sizeof names / sizeof names[0] && names[option])
         return names[option];
     snprintf(buf, 24, "option %u", option);
     return buf;

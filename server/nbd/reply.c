@@ -68,7 +68,7 @@ static void error_chunk(struct lane *l, const struct session *s, const struct re
     store_be32(p + head, error);
     store_be16(p + head + 4, (uint16_t)text);
     memcpy(p + head + 6, why, text);
-    if (offset != NULL)
+    if (offset)
         store_be64(p + head + 6 + text, *offset);
     lane_commit(l, head + length);
 }

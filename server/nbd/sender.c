@@ -32,10 +32,10 @@ static struct parcel *take(struct sender *s, unsigned max)
 {
     struct parcel *list = s->first, **end = &list;
 
-    for (unsigned n = 0; n < max && *end != NULL; n++)
+    for (unsigned n = 0; n < max && *end; n++)
         end = &(*end)->next;
     s->first = *end;
-    if (s->first == NULL)
+    if (!s->first)
         s->last = &s->first;
     *end = NULL;
     return list;
@@ -50,11 +50,11 @@ static int transmit(struct sender *s, const void *data, size_t length, struct pa
 
     if (length > 0)
         iov[n++] = (struct iovec){(void *)data, length};
-    for (struct parcel *p = list; p != NULL; p = p->next)
+    for (struct parcel *p = list; p; p = p->next)
         iov[n++] = (struct iovec){(void *)p->data, p->length};
     if (r == 0)
         r = stream_send(s->stream, iov, n);
-    for (struct parcel *p = list, *next; p != NULL; p = next) {
+    for (struct parcel *p = list, *next; p; p = next) {
         next = p->next;
         p->sent(p);
     }
@@ -74,7 +74,7 @@ static void note(struct sender *s, int r)
 /* Locked, and owned: send what is posted until there is nothing, then give the ownership up. */
 static void drain(struct sender *s)
 {
-    while (s->first != NULL) {
+    while (s->first) {
         struct parcel *list = take(s, BATCH);
         pthread_mutex_unlock(&s->lock);
         int r = transmit(s, NULL, 0, list);

@@ -108,7 +108,7 @@ static int query(const struct session *s, const struct meta_context *c, const st
     if (error != 0)
         return error;
     extents_truncate(e, length);
-    error = status_align(e, s->rules.min_block, c->bitmap != NULL, e->total == length);
+    error = status_align(e, s->rules.min_block, c->bitmap, e->total == length);
     if (error != 0)
         return error;
     if (e->count == 0)
@@ -162,13 +162,13 @@ static uint32_t check_contexts(const struct session *s, const struct request *r,
 {
     g_autofree bool *named = g_try_new0(bool, MAX(s->contexts.n, 1));
 
-    if (named == NULL) {
+    if (!named) {
         *why = "out of memory";
         return NBD_ENOMEM;
     }
     for (unsigned i = 0; i < count_parts(s, r); i++) {
         const struct meta_context *context = context_at(s, r, payload, i);
-        if (context == NULL || named[context - s->contexts.list]) {
+        if (!context || named[context - s->contexts.list]) {
             *why = "a metadata context was not negotiated, or is named twice";
             return NBD_EINVAL;
         }
@@ -271,13 +271,13 @@ void status_execute(const struct session *s, struct lane *l, const struct reques
     unsigned n = count_parts(s, r);
     g_autofree struct part *parts = g_try_new0(struct part, n);
 
-    int error = parts == NULL ? -ENOMEM : query_all(s, r, payload, parts, n);
+    int error = !parts ? -ENOMEM : query_all(s, r, payload, parts, n);
     if (error != 0) {
         reply_error(l, s, r, request_error(r, error), NULL);
     } else {
         for (unsigned i = 0; i < n; i++)
             put_context(s, l, r, parts[i].context->id, &parts[i].extents, i + 1 == n);
     }
-    for (unsigned i = 0; parts != NULL && i < n; i++)
+    for (unsigned i = 0; parts && i < n; i++)
         extents_free(&parts[i].extents);
 }

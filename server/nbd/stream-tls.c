@@ -146,12 +146,12 @@ int stream_start_tls(struct stream *s, const struct tls_credentials *c, int64_t 
 
     *why = NULL;
     s->tls = tls_session_new(c, &err);
-    if (s->tls == NULL) {
+    if (!s->tls) {
         *why = g_strdup(err->message);
         return -ENOMEM;
     }
     int r = shake_hands(s, deadline, why);
-    if (r < 0 && *why == NULL)
+    if (r < 0 && !*why)
         *why = g_strdup(r == -ETIMEDOUT ? "it took too long" : g_strerror(-r));
     if (r == -EPROTO) /* let the alert arrive */
         stream_finish(s);

@@ -180,7 +180,7 @@ int wire_send(struct stream *s, struct iovec *iov, unsigned n)
 
 bool stream_can_send_file(const struct stream *s)
 {
-    return s->out_socket && s->tls == NULL;
+    return s->out_socket && !s->tls;
 }
 
 ssize_t stream_send_file(struct stream *s, int fd, uint64_t offset, size_t length)

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "server/nbd/tls-credentials.h"
 
 #include "common/util/error.h"
@@ -27,13 +25,13 @@ struct tls_credentials {
 
 void tls_credentials_free(struct tls_credentials *c)
 {
-    if (c == NULL)
+    if (!c)
         return;
-    if (c->x509 != NULL)
+    if (c->x509)
         gnutls_certificate_free_credentials(c->x509);
-    if (c->psk != NULL)
+    if (c->psk)
         gnutls_psk_free_server_credentials(c->psk);
-    if (c->priority != NULL)
+    if (c->priority)
         gnutls_priority_deinit(c->priority);
     g_free(c);
 }
@@ -42,7 +40,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(credentials, tls_credentials_free)
 
 bool tls_credentials_name_clients(const struct tls_credentials *c)
 {
-    return c->psk != NULL || c->verify_peer;
+    return c->psk || c->verify_peer;
 }
 
 static int fail_gnutls(GError **err, int error, const char *what)
@@ -114,19 +112,19 @@ static char *find_dir(GError **err)
     GPtrArray *places = g_ptr_array_new_with_free_func(g_free);
     char *found = NULL;
 
-    if (geteuid() == 0 || home == NULL) {
+    if (geteuid() == 0 || !home) {
         g_ptr_array_add(places, g_strdup(TLS_CERTIFICATES_OF_ROOT));
     } else {
         g_ptr_array_add(places, g_build_filename(home, ".pki", "nbdkit", NULL));
         g_ptr_array_add(places, g_build_filename(home, ".config", "pki", "nbdkit", NULL));
     }
-    for (unsigned i = 0; i < places->len && found == NULL; i++) {
+    for (unsigned i = 0; i < places->len && !found; i++) {
         g_autofree char *cert = g_build_filename(places->pdata[i], "server-cert.pem", NULL);
 
         if (access(cert, F_OK) == 0)
             found = g_strdup(places->pdata[i]);
     }
-    if (found == NULL) {
+    if (!found) {
         g_ptr_array_add(places, NULL);
         g_autofree char *all = g_strjoinv(", ", (char **)places->pdata);
         fail(err, "TLS: there are no certificates in %s: use --tls-certificates or --tls-psk", all);
@@ -141,7 +139,7 @@ struct tls_credentials *tls_credentials_certificates(const char *dir, bool verif
     g_autofree char *place = dir ? g_strdup(dir) : find_dir(err);
     g_autoptr(credentials) c = g_new0(struct tls_credentials, 1);
 
-    if (place == NULL)
+    if (!place)
         return NULL;
     c->verify_peer = verify_peer;
     int r = gnutls_certificate_allocate_credentials(&c->x509);
@@ -199,7 +197,7 @@ int tls_credentials_apply(const struct tls_credentials *c, gnutls_session_t sess
 
     if (r < 0)
         return r;
-    if (c->psk != NULL)
+    if (c->psk)
         return gnutls_credentials_set(session, GNUTLS_CRD_PSK, c->psk);
     r = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, c->x509);
     if (r >= 0 && c->verify_peer)

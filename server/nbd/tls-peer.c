@@ -8,7 +8,7 @@
 /* Note `length` bytes, behind `kind`, as a name, if they can be one. */
 static void add_name(struct tls_peer *p, const char *kind, const void *bytes, size_t length)
 {
-    if (length == 0 || memchr(bytes, '\0', length) != NULL)
+    if (length == 0 || memchr(bytes, '\0', length))
         return;
     g_autofree char *name = g_strndup(bytes, length);
     g_ptr_array_add(p->names, g_strconcat(kind, name, NULL));
@@ -19,7 +19,7 @@ static void add_address(struct tls_peer *p, const void *bytes, size_t length)
     char text[INET6_ADDRSTRLEN];
     int family = length == 4 ? AF_INET : AF_INET6;
 
-    if ((length == 4 || length == 16) && inet_ntop(family, bytes, text, sizeof text) != NULL)
+    if ((length == 4 || length == 16) && inet_ntop(family, bytes, text, sizeof text))
         add_name(p, "IP:", text, strlen(text));
 }
 
@@ -60,7 +60,7 @@ static char *take_dn(int r, gnutls_datum_t dn)
 
     if (r < 0)
         return NULL;
-    if (dn.size > 0 && memchr(dn.data, '\0', dn.size) == NULL)
+    if (dn.size > 0 && !memchr(dn.data, '\0', dn.size))
         text = g_strndup((const char *)dn.data, dn.size);
     gnutls_free(dn.data);
     return text;
@@ -74,7 +74,7 @@ static void read_certificate(struct tls_peer *p, gnutls_x509_crt_t crt)
     p->dn = take_dn(r, dn);
     r = gnutls_x509_crt_get_issuer_dn3(crt, &issuer, 0);
     p->issuer_dn = take_dn(r, issuer);
-    if (p->dn != NULL)
+    if (p->dn)
         g_ptr_array_add(p->names, g_strdup(p->dn));
     for (unsigned i = 0; i < ALTERNATIVES_MAX && add_alternative(p, crt, i); i++)
         ;
@@ -86,7 +86,7 @@ static void certificate(struct tls_peer *p, gnutls_session_t session)
     const gnutls_datum_t *list = gnutls_certificate_get_peers(session, &n);
     gnutls_x509_crt_t crt;
 
-    if (list == NULL || n == 0 || gnutls_x509_crt_init(&crt) < 0)
+    if (!list || n == 0 || gnutls_x509_crt_init(&crt) < 0)
         return;
     if (gnutls_x509_crt_import(crt, &list[0], GNUTLS_X509_FMT_DER) >= 0)
         read_certificate(p, crt);
@@ -116,7 +116,7 @@ void tls_peer_clear(struct tls_peer *p)
 {
     g_free(p->dn);
     g_free(p->issuer_dn);
-    if (p->names != NULL)
+    if (p->names)
         g_ptr_array_unref(p->names);
     *p = (struct tls_peer){0};
 }

@@ -98,9 +98,9 @@ struct tls_session *tls_session_new(const struct tls_credentials *c, GError **er
 
 void tls_session_free(struct tls_session *t)
 {
-    if (t == NULL)
+    if (!t)
         return;
-    if (t->gnutls != NULL)
+    if (t->gnutls)
         gnutls_deinit(t->gnutls);
     tls_peer_clear(&t->peer);
     pthread_mutex_destroy(&t->lock);

@@ -252,14 +252,14 @@ static struct job *make_job(struct connection *c, const struct request *r, const
                             size_t charge)
 {
     struct job *job = crew_job_new(&c->crew, charge, job_lane_size(r));
-    if (job == NULL)
+    if (!job)
         return NULL;
     job->request = *r;
     lane_align(&job->lane, reply_data_header_size(&c->session));
-    if (payload == NULL)
+    if (!payload)
         return job;
     job->payload = malloc(r->payload);
-    if (job->payload == NULL) {
+    if (!job->payload) {
         free(job);
         return NULL;
     }
@@ -283,7 +283,7 @@ static void hand_over(struct connection *c, struct request *r, const uint8_t *pa
 
     admit(c, charge);
     struct job *job = make_job(c, r, payload, charge);
-    if (job != NULL) {
+    if (job) {
         start_job(c, job);
     } else {
         crew_unadmit(&c->crew, charge);
@@ -364,7 +364,7 @@ static struct job *make_large_job(struct connection *c, const struct request *r)
     if (payload == MAP_FAILED)
         return NULL;
     struct job *job = make_job(c, r, NULL, r->length);
-    if (job == NULL) {
+    if (!job) {
         munmap(payload, NBD_MAX_PAYLOAD);
         return NULL;
     }
@@ -378,7 +378,7 @@ static enum step large_write(struct connection *c, struct request *r)
 {
     admit(c, r->length);
     struct job *job = make_large_job(c, r);
-    if (job == NULL) {
+    if (!job) {
         crew_unadmit(&c->crew, r->length);
         log_error_limited(&c->server->log.memory,
                           "export %s: no memory for a write of %" PRIu64 " bytes at %" PRIu64,
@@ -463,7 +463,7 @@ static enum step one_request(struct connection *c)
 
     const uint8_t *data = r.payload > 0 ? c->in.bytes + c->in.begin + header : NULL;
     c->in.begin += header;
-    if (data != NULL && r.type == NBD_CMD_BLOCK_STATUS) {
+    if (data && r.type == NBD_CMD_BLOCK_STATUS) {
         error = status_filter(&c->session, &r, data, &why);
         if (error != 0)
             return refuse(c, &r, error, why);

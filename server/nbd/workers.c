@@ -54,7 +54,7 @@ void crew_unadmit(struct crew *c, size_t charge)
 {
     pthread_mutex_lock(&c->lock);
     c->charged -= charge;
-    if (atomic_fetch_sub(&c->n_jobs, 1) == 1 && c->when_idle != NULL)
+    if (atomic_fetch_sub(&c->n_jobs, 1) == 1 && c->when_idle)
         c->when_idle(c->when_idle_opaque);
     pthread_cond_signal(&c->room);
     pthread_mutex_unlock(&c->lock);
@@ -63,7 +63,7 @@ void crew_unadmit(struct crew *c, size_t charge)
 struct job *crew_job_new(struct crew *c, size_t charge, size_t lane_size)
 {
     struct job *job = malloc(sizeof *job + lane_size);
-    if (job == NULL)
+    if (!job)
         return NULL;
     memset(job, 0, sizeof *job);
     job->crew = c;
@@ -105,14 +105,14 @@ static void *worker(void *opaque)
     pthread_mutex_lock(&c->lock);
     for (;;) {
         c->n_waiting++;
-        while (c->first == NULL && !c->stop)
+        while (!c->first && !c->stop)
             pthread_cond_wait(&c->work, &c->lock);
         c->n_waiting--;
         struct job *job = c->first;
-        if (job == NULL)
+        if (!job)
             break;
         c->first = job->next;
-        if (c->first == NULL)
+        if (!c->first)
             c->last = &c->first;
         c->n_queued--;
         pthread_mutex_unlock(&c->lock);

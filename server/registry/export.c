@@ -8,8 +8,6 @@
  * BLOCK_EXPORT_DELETED is told. The memory goes with the last reference. Clients are asked to end,
  * and cut off if they have not done so after a while.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "server/registry/registry-private.h"
 

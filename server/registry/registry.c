@@ -3,8 +3,6 @@
  * The registry. `lock` guards the list of exports, their clients and their state, and the queue of
  * events, which other threads touch; disks and views change on the control thread alone.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/registry/registry-private.h"

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "server/start/captive.h"
 
 #include "common/util/error.h"

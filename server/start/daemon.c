@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "server/start/daemon.h"
 
 #include "common/util/error.h"
@@ -115,7 +113,7 @@ static int find_group(const char *name, gid_t *gid, GError **err)
         return 0;
     errno = 0;
     group = getgrnam(name);
-    if (group == NULL)
+    if (!group)
         return errno ? fail_errno(err, errno, "group '%s'", name)
                      : fail(err, "there is no group '%s'", name);
     *gid = group->gr_gid;
@@ -131,7 +129,7 @@ static int find_user(const char *name, uid_t *uid, const struct passwd **entry, 
         return 0;
     }
     *entry = getpwnam(name);
-    if (*entry == NULL)
+    if (!*entry)
         return errno ? fail_errno(err, errno, "user '%s'", name)
                      : fail(err, "there is no user '%s'", name);
     *uid = (*entry)->pw_uid;

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "server/start/disks.h"
 
 #include "common/util/log.h"
@@ -45,7 +43,7 @@ static int load_all(GPtrArray *backends, const struct options *o, GError **err)
         const struct option_disk *disk = o->disks->pdata[i];
         struct backend *b = plugin_load(disk->plugin, disk->name, err);
 
-        if (b == NULL)
+        if (!b)
             return -1;
         g_ptr_array_add(backends, b);
         set_debug_flags(b, o, matched);

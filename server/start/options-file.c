@@ -15,8 +15,6 @@
  * [language] which is not ours. Neither may happen here without a word, so the text is looked
  * through before (by GKeyFile's rules: g_key_file_parse_line), and languages are kept.
  */
-#include "config.h"
-
 #include "server/start/options-table.h"
 
 #include <string.h>
@@ -47,7 +45,7 @@ static char *read_string(const char *path, GKeyFile *file, const char *group, co
     g_autoptr(GError) error = NULL;
     char *value = g_key_file_get_string(file, group, key, &error);
 
-    if (error == NULL)
+    if (!error)
         return value;
     g_free(value);
     if (g_error_matches(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE))
@@ -80,7 +78,7 @@ static int read_option(struct options *o, const char *path, GKeyFile *file, cons
     }
     default:
         value = read_string(path, file, options_group, key, err);
-        if (value == NULL)
+        if (!value)
             return -1;
     }
     if (options_set(o, key, value, err) < 0) {
@@ -128,7 +126,7 @@ static int read_disk(struct options *o, const char *path, GKeyFile *file, const 
     if (!g_key_file_has_key(file, group, "plugin", NULL))
         return bad(err, path, group, "the key 'plugin' is missing");
     plugin = read_string(path, file, group, "plugin", err);
-    if (plugin == NULL)
+    if (!plugin)
         return -1;
     if (options_add_disk(o, name, err) < 0 || options_add_word(o, plugin, err) < 0) {
         g_prefix_error(err, "%s: ", path);
@@ -140,7 +138,7 @@ static int read_disk(struct options *o, const char *path, GKeyFile *file, const 
         if (strcmp(*key, "plugin") == 0)
             continue;
         value = read_string(path, file, group, *key, err);
-        if (value == NULL)
+        if (!value)
             return -1;
         if (strcmp(*key, "arguments") == 0) {
             if (read_arguments(o, path, group, value, err) < 0)

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "server/start/options-table.h"
 
 #include "common/util/delay.h"
@@ -177,7 +175,7 @@ static int add_debug(const struct option_def *def, struct options *o, const char
     char *end;
     long number;
 
-    if (equals == NULL || dot == value || equals == dot + 1)
+    if (!equals || dot == value || equals == dot + 1)
         return options_usage(err, "option '--debug': '%s' is not PLUGIN.FLAG=NUMBER", value);
     errno = 0;
     number = strtol(equals + 1, &end, 10);

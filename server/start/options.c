@@ -5,8 +5,6 @@
  * getopt_long(3) tells them apart and hands them over in order, so a disk is simply whatever comes
  * between its `--disk NAME` and the next one. Without any --disk, the words are those of disk0.
  */
-#include "config.h"
-
 #include "server/start/options-table.h"
 
 #include "common/util/port.h"
@@ -155,7 +153,7 @@ int options_add_word(struct options *o, const char *word, GError **err)
                              "'%s': the disks of --config are complete: further ones, and words "
                              "for them, come behind '--disk NAME'",
                              word);
-    if (disk->plugin == NULL) {
+    if (!disk->plugin) {
         if (*word == '\0')
             return options_usage(err, "disk '%s': its PLUGIN is empty", disk->name);
         disk->plugin = g_strdup(word);
@@ -199,7 +197,7 @@ static struct options *options_new(void)
 
 void options_free(struct options *o)
 {
-    if (o == NULL)
+    if (!o)
         return;
     g_ptr_array_unref(o->disks);
     g_ptr_array_unref(o->debugs);
@@ -230,7 +228,7 @@ int options_set(struct options *o, const char *name, const char *value, GError *
 {
     const struct option_def *def = options_find(name);
 
-    if (def == NULL || def->set == NULL)
+    if (!def || !def->set)
         return options_usage(err, "there is no option '%s'", name);
     return def->set(def, o, value, err);
 }
@@ -240,7 +238,7 @@ static int read_config(struct options *o, const char *path, options_reader reade
     g_autofree char *text = reader(path, err);
     unsigned before = o->disks->len;
 
-    if (text == NULL || options_read_file(o, path, text, err) < 0)
+    if (!text || options_read_file(o, path, text, err) < 0)
         return -1;
     if (o->disks->len > before)
         last_disk(o)->complete = true;
@@ -407,7 +405,7 @@ void options_print_help(FILE *out)
         const struct option_def *def = &options_table[i];
         g_autofree char *option = NULL;
 
-        if (def->help == NULL)
+        if (!def->help)
             continue;
         option = g_strdup_printf("--%s%s%s", def->name, def->argument ? " " : "",
                                  def->argument ? def->argument : "");
@@ -433,7 +431,7 @@ void options_print_short(FILE *out)
 void options_print_long(FILE *out)
 {
     for (unsigned i = 0; i < options_table_length; i++) {
-        if (options_find(options_table[i].name)->why == NULL)
+        if (!options_find(options_table[i].name)->why)
             fprintf(out, "--%s\n", options_table[i].name);
     }
 }

@@ -9,8 +9,6 @@
  * second old. It ends the process where it stands: what is private to it and would be left behind
  * is noted in `leftovers`, from which the handler removes it.
  */
-#include "config.h"
-
 #include "server/start/quit.h"
 
 #include "common/util/error.h"

@@ -9,8 +9,6 @@
  * Each step that can fail has set in struct run what undo_* looks at, so that one path takes down
  * what any failed start has built, and what a served life leaves.
  */
-#include "config.h"
-
 #include "server/start/run.h"
 
 #include "common/util/error.h"
@@ -135,7 +133,7 @@ static int prepare(struct run *r, GError **err)
      * nbdkit does it. */
     plugin_set_shutdown(ask_to_quit, NULL);
     r->backends = plugins_load(r->o, PLUGINS_GET_READY, err);
-    if (r->backends == NULL)
+    if (!r->backends)
         return -1;
     if (load_tls(r, err) < 0)
         return -1;
@@ -273,7 +271,7 @@ static int start_nbd(struct run *r, GError **err)
     listener = nbd_listen(r->nbd, EXPORTS_LIVE, (const int *)(void *)r->sockets.fds->data,
                           r->sockets.fds->len, o->handshake_timeout, o->max_connections, err);
     sockets_release(&r->sockets);
-    if (listener == NULL)
+    if (!listener)
         return -1;
     r->nbd_control.has_listener = true;
     return 0;
@@ -283,10 +281,10 @@ static int start_control(struct run *r, GError **err)
 {
     struct control_nbd functions = nbd_control_functions(&r->nbd_control);
 
-    if (r->control_path == NULL)
+    if (!r->control_path)
         return 0;
     r->control = control_new(r->server, &functions, r->control_path, err);
-    if (r->control == NULL)
+    if (!r->control)
         return -1;
     quit_leftover(r->control_path);
     log_info("dirty bitmaps and views are transient: they end with this server");

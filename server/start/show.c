@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "server/start/show.h"
 
 #include "common/util/log.h"
@@ -43,7 +41,7 @@ static int show_plugins(const struct options *o, enum plugins_until until,
     g_autoptr(GError) err = NULL;
     g_autoptr(GPtrArray) backends = plugins_load(o, until, &err);
 
-    if (backends == NULL) {
+    if (!backends) {
         log_error("%s", err->message);
         return EXIT_FAILURE;
     }

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "server/start/sockets.h"
 
 #include "common/util/error.h"
@@ -91,7 +89,7 @@ static char *make_private_dir(GError **err)
                 sizeof address.sun_path;
     g_autofree char *path = g_build_filename(fits ? g_get_tmp_dir() : "/tmp", name, NULL);
 
-    if (g_mkdtemp(path) == NULL) {
+    if (!g_mkdtemp(path)) {
         fail_errno(err, errno, "cannot make a private folder for a socket, '%s'", path);
         return NULL;
     }
@@ -104,7 +102,7 @@ static int open_unix(struct sockets *s, const struct options *o, GError **err)
 
     if (strcmp(o->unix_path, "-") == 0) {
         s->private_dir = make_private_dir(err);
-        if (s->private_dir == NULL)
+        if (!s->private_dir)
             return -1;
         quit_leftover(s->private_dir);
         path = g_build_filename(s->private_dir, "socket", NULL);
@@ -255,13 +253,13 @@ static void describe_all(struct sockets *s, const struct options *o)
         g_autofree char *uri = describe(g_array_index(s->fds, int, i), o->tls == TLS_REQUIRE,
                                         o->export_name, &path, &port);
 
-        if (s->uri == NULL) {
+        if (!s->uri) {
             add_credentials(&uri, o);
             s->uri = g_steal_pointer(&uri);
         }
-        if (s->unix_path == NULL)
+        if (!s->unix_path)
             s->unix_path = g_steal_pointer(&path);
-        if (s->port == NULL)
+        if (!s->port)
             s->port = g_steal_pointer(&port);
     }
 }
@@ -273,11 +271,11 @@ int sockets_open(struct sockets *s, const struct options *o, int activated, GErr
         return -1;
     s->tls = o->tls == TLS_REQUIRE ? "2" : o->tls == TLS_ON ? "1" : NULL;
     describe_all(s, o);
-    if (s->uri == NULL)
+    if (!s->uri)
         s->uri = g_strdup("");
-    if (s->unix_path == NULL)
+    if (!s->unix_path)
         s->unix_path = g_strdup("");
-    if (s->port == NULL)
+    if (!s->port)
         s->port = g_strdup("");
     return 0;
 }
@@ -286,7 +284,7 @@ int sockets_give(const struct sockets *s, uid_t uid, GError **err)
 {
     g_autofree char *path = NULL;
 
-    if (s->private_dir == NULL)
+    if (!s->private_dir)
         return 0;
     path = g_build_filename(s->private_dir, "socket", NULL);
     if (chown(path, uid, -1) < 0 || chown(s->private_dir, uid, -1) < 0)

@@ -79,9 +79,9 @@ tests_backend_libharness_a_SOURCES = \
 backend_test_ldflags = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms \
 	-Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
 backend_test_ldadd = tests/backend/libharness.a \
-	common/libcommon.a $(GLIB_LIBS) -ldl -lm
+	$(COMMON_LIBS) $(GLIB_LIBS) -ldl -lm
 backend_test_dependencies = tests/backend/libharness.a server/backend/libbackend.a \
-	common/libcommon.a server/backend/nbdkit.syms
+	$(COMMON_LIBS) server/backend/nbdkit.syms
 tests_backend_test_emulation_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_emulation_LDADD = $(backend_test_ldadd)
 tests_backend_test_emulation_DEPENDENCIES = $(backend_test_dependencies)

@@ -162,7 +162,8 @@ static void test_unknown_library(void)
     harness_free(harness_load("@v2", NULL)); /* others are none the worse */
     harness_close(harness_open(b));
     harness_free(b);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* nothing is unmapped there   \
+#if !defined(__SANITIZE_ADDRESS__) &&                                                              \
+    !defined(__SANITIZE_THREAD__) /* nothing is unmapped there   \
                                                                      */
     harness_free(harness_load(other, NULL));
 #endif

@@ -172,10 +172,10 @@ def complaints(fault, source, tests):
 
 
 def folders(source):
-    """The folders of the product that have C code."""
+    """The folders of the product that have C code, other than a main()."""
     return sorted({os.path.relpath(path, source) for top in PRODUCT
                    for path, _, names in os.walk(os.path.join(source, top))
-                   if any(name.endswith(".c") for name in names)})
+                   if any(name.endswith(".c") and name != "main.c" for name in names)})
 
 
 def sample(faults, number, seed):

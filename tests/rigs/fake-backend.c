@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "config.h"
-
 #include "tests/rigs/fake-backend.h"
 
 #include <errno.h>

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Dirty bitmaps and their models. */
-#include "config.h"
-
 #include "tests/rigs/model.h"
 
 #include <inttypes.h>

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What backups do: one full copy, then only what is dirty. */
-#include "config.h"
-
 #include "tests/rigs/model.h"
 
 #include <inttypes.h>

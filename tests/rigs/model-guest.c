@@ -6,8 +6,6 @@
  * granule, now and then so long that one request keeps many blocks. They are also shared out where
  * the image takes larger blocks: each guest's bytes are its own even then.
  */
-#include "config.h"
-
 #include "tests/rigs/model.h"
 
 #include <errno.h>

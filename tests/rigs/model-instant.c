@@ -5,8 +5,6 @@
  * In the model an instant is simple: replay the logs up to the cut, then do the actions one after
  * the other. Only names have to be staged, to foresee which action must be refused.
  */
-#include "config.h"
-
 #include "tests/rigs/model.h"
 
 #include <inttypes.h>

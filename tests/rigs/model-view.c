@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Views against their models: what they hold, what they say of holes, what they keep. */
-#include "config.h"
-
 #include "tests/rigs/model.h"
 
 #include <errno.h>

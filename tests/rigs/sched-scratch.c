@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Scratch in memory, for sched.h: quick, and it tells who uses a slot that is not his. */
-#include "config.h"
-
 #include "server/disk/scratch.h"
 #include "tests/rigs/sched.h"
 

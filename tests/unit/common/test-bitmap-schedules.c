@@ -4,8 +4,6 @@
  * step. What bitmap.h promises is that a writer's bits are there when bitmap_set returns, whoever
  * else was at the same word, and that a scan from above finds them.
  */
-#include "config.h"
-
 #include "common/base/bitmap.h"
 #include "tests/rigs/sched.h"
 

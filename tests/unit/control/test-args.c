@@ -2,8 +2,6 @@
 /*
  * Schemas of arguments: every type right and wrong, names of nested members, order of the errors.
  */
-#include "config.h"
-
 #include "server/control/args.h"
 
 #include <string.h>

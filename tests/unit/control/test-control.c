@@ -3,8 +3,6 @@
  * QMP commands on the real registry and disks, and nothing else: what fails late, after all checks,
  * is told; and what is done while somebody is on the way out.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "server/control/control-private.h"
 #include "server/disk/disk-private.h"

@@ -3,8 +3,6 @@
  * Whole monitors on socket pairs, with a table of commands of the test's own. The test is the
  * client and the main loop at once: it iterates the main context while it waits for a line.
  */
-#include "config.h"
-
 #include "common/util/error.h"
 #include "server/control/monitor.h"
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Faults that reviewers found in server/disk/, each as the test that showed it. */
-#include "config.h"
-
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>

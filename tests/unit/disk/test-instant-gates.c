@@ -3,8 +3,6 @@
  * Instants over several disks, and those that copy bits: how long guests wait for them, and what
  * becomes of writes between two of their steps.
  */
-#include "config.h"
-
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>

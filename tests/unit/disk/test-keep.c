@@ -3,8 +3,6 @@
  * Keeping old data where it is not straight: several views, their limits, what cannot be kept, and
  * the edges of blocks and pieces. (test-view.c has the plain cases and the races.)
  */
-#include "config.h"
-
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>

@@ -3,8 +3,6 @@
  * What the model test has found, each as small as it gets and without threads. (What it takes three
  * threads and their order to show is in test-schedules.)
  */
-#include "config.h"
-
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>

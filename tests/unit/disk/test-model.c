@@ -8,8 +8,6 @@
  *   FLEECE_MODEL_OPS  guest requests, all guests together
  *   FLEECE_LONG       many more of them
  */
-#include "config.h"
-
 #include "tests/rigs/model.h"
 
 #include <glib/gstdio.h>

@@ -3,8 +3,6 @@
  * How a write, zero or trim gets from a node to the backend: its flags, what of it is marked and
  * kept, and what becomes of an error, with a view and without one.
  */
-#include "config.h"
-
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>

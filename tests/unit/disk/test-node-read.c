@@ -3,8 +3,6 @@
  * Reading a file without waiting: what is in the page cache at once, what is not is said to block,
  * and what cannot be asked is not promised.
  */
-#include "config.h"
-
 #include "common/base/file-io.h"
 #include "server/disk/disk-private.h"
 

@@ -3,8 +3,6 @@
  * Scratch at its edges: runs of slots that come and go in every order, the budget, and a file
  * system that has little room. The calls that ask or change the file system are ours here.
  */
-#include "config.h"
-
 #include "server/disk/scratch.h"
 #include "server/disk/scratch-buffer.h"
 

@@ -2,8 +2,6 @@
 /*
  * Scratch files: what is still in memory, what is in the file, and what happens on the way.
  */
-#include "config.h"
-
 #include "server/disk/scratch.h"
 #include "server/disk/scratch-buffer.h"
 

@@ -3,8 +3,6 @@
  * Guests that know nothing of blocks, on an image that takes whole ones only (the fake backend
  * fails the test at any other): each byte is where it was written, whoever else writes beside it.
  */
-#include "config.h"
-
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>

@@ -3,8 +3,6 @@
  * What BLOCK_STATUS of a view says, and what its reads return where something fails: against a
  * model of sectors, over views that keep for each other, and with a disk that answers in pieces.
  */
-#include "config.h"
-
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>

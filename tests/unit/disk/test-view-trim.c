@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* TRIM of a view by its client: what it takes out, who gets it, and who waits meanwhile. */
-#include "config.h"
-
 #include "tests/rigs/disk-harness.h"
 
 static void test_discard(void)

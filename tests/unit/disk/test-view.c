@@ -3,8 +3,6 @@
  * Views: copy-before-write, the chain, and the races in between. Wherever two threads meet, one of
  * them stands at a point of enum disk_point, so that each run is the same.
  */
-#include "config.h"
-
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>
