@@ -31,10 +31,3 @@ client_libclient_a_SOURCES = \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
 	client/cli/table.c client/cli/table.h \
 	client/cli/terminal.c client/cli/terminal.h
-
-tests_unit_client_test_args_LDADD = $(CLIENT_LIBS)
-tests_unit_client_test_json_LDADD = $(CLIENT_LIBS)
-tests_unit_client_test_map_LDADD = $(CLIENT_LIBS)
-tests_unit_client_test_table_LDADD = $(CLIENT_LIBS)
-
-EXTRA_DIST += tests/fleecectl/fakeqmp.py
