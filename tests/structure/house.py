@@ -316,6 +316,15 @@ def references(texts):
             for match in ELSEWHERE.finditer(text)]
 
 
+def dead_links(texts):
+    """Links between our pages lead somewhere. texts: {path: text} of pages in Markdown and of what they
+    may link to."""
+    there = set(texts) | {os.path.dirname(path) for path in texts}
+    return [f"{path}: {link}" for path, text in sorted(texts.items()) if path.endswith(".md")
+            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+            if os.path.normpath(os.path.join(os.path.dirname(path), link)) not in there]
+
+
 def headers_alone(compiler, headers, jobs):
     """(c) Each header compiles alone. compiler: the words of a command line without files."""
     import concurrent.futures
