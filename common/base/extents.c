@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/base/extents.h"
-#include "common/util/log-limit.h"
 
 #include <errno.h>
 #include <stdlib.h>
-
-/* A list does not know whose it is. */
-static struct log_limit no_memory;
 
 static int grow(struct extents *e)
 {
     size_t wanted = e->allocated ? e->allocated * 2 : 64;
     struct extent *list = realloc(e->list, wanted * sizeof *list);
 
-    if (!list) {
-        log_error_limited(&no_memory, "no memory for a list of %zu extents", wanted);
+    if (!list)
         return -ENOMEM;
-    }
     e->list = list;
     e->allocated = wanted;
     return 0;

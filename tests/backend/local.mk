@@ -76,8 +76,7 @@ check_LIBRARIES += tests/backend/libharness.a
 tests_backend_libharness_a_SOURCES = \
 	tests/backend/harness.c tests/backend/harness.h \
 	tests/backend/loop.c tests/backend/loop.h
-backend_test_ldflags = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms \
-	-Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
+backend_test_ldflags = $(AM_LDFLAGS) $(plugin_host_flags)
 backend_test_ldadd = tests/backend/libharness.a \
 	$(COMMON_LIBS) $(GLIB_LIBS) -ldl -lm
 backend_test_dependencies = tests/backend/libharness.a server/backend/libbackend.a \

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/base/cursor.h"
+#include "common/util/text.h"
 
 #include <glib.h>
 
