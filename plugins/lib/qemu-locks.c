@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "plugins/file/qemu-locks.h"
+#include "plugins/lib/qemu-locks.h"
 
 #include "common/base/nbdkit-abi.h"
 

@@ -8,10 +8,10 @@
  * Data functions return 0, or -1 with errno set and nothing said; -1 with ENOTSUP from zero and
  * trim means that the file (or file system) cannot do this and nothing was changed.
  */
-#ifndef PLUGINS_FILE_IMAGE_H
-#define PLUGINS_FILE_IMAGE_H
+#ifndef PLUGINS_LIB_IMAGE_H
+#define PLUGINS_LIB_IMAGE_H
 
-#include "plugins/file/source.h"
+#include "plugins/lib/source.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

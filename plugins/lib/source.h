@@ -11,8 +11,8 @@
  *
  * Configured by one thread before anything is opened, and not changed after that.
  */
-#ifndef PLUGINS_FILE_SOURCE_H
-#define PLUGINS_FILE_SOURCE_H
+#ifndef PLUGINS_LIB_SOURCE_H
+#define PLUGINS_LIB_SOURCE_H
 
 #include <stdbool.h>
 

@@ -11,7 +11,7 @@
  * To wait for pages takes note of their errors, in the kernel's books, and a later fdatasync does
  * not tell of them again. So an error found here is one of a flush (image_note_sync_error).
  */
-#include "plugins/file/image.h"
+#include "plugins/lib/image.h"
 
 #include <errno.h>
 #include <fcntl.h>

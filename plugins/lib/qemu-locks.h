@@ -10,8 +10,8 @@
  * an exclusive lock, which nobody ever takes. OFD locks belong to the open file description: they
  * end when its last descriptor is closed, and survive a fork.
  */
-#ifndef PLUGINS_FILE_QEMU_LOCKS_H
-#define PLUGINS_FILE_QEMU_LOCKS_H
+#ifndef PLUGINS_LIB_QEMU_LOCKS_H
+#define PLUGINS_LIB_QEMU_LOCKS_H
 
 #include <stdbool.h>
 

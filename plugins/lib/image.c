@@ -7,9 +7,9 @@
  * is no multiple of the alignment: else that is the minimum block that clients are told), it goes
  * through the page cache, alone, and is dropped from there at once.
  */
-#include "plugins/file/image.h"
+#include "plugins/lib/image.h"
 
-#include "plugins/file/qemu-locks.h"
+#include "plugins/lib/qemu-locks.h"
 #include "common/base/nbdkit-abi.h"
 
 #include <errno.h>
