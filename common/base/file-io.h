@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pread(2) and pwrite(2) of all that is asked for, whatever signals and short counts say; and what
+ * pread(2) and pwrite(2) of all that is asked for, in spite of signals and short counts; and what
  * the page cache has.
  */
 #ifndef COMMON_BASE_FILE_IO_H
@@ -19,6 +19,8 @@ _Static_assert(sizeof(off_t) == 8, "off_t has to have 64 bits: is config.h inclu
 /* 0 or a negative errno; -EIO where the file ends too early. Any thread. */
 int pread_all(int fd, void *buf, size_t length, uint64_t offset);
 int pwrite_all(int fd, const void *buf, size_t length, uint64_t offset);
+/* The same with pwritev2(2) and its flags. */
+int pwritev2_all(int fd, const void *buf, size_t length, uint64_t offset, int flags);
 
 /* Is all of the range in the file and in the page cache: 1, or 0; or a negative errno where the
  * kernel does not tell, about this file (-EPERM: it is neither ours nor open for writing,

@@ -11,7 +11,7 @@
  * through one is a failed fdatasync known to all. (A server that mixes the two opens the writable
  * one first.)
  */
-#include "plugins/lib/image.h"
+#include "plugins/lib/space.h"
 #include "common/base/nbdkit-abi.h"
 
 #include <errno.h>

@@ -8,10 +8,10 @@
  * writing out, and waits for that of EVICT_WINDOWS writes ago, which is through by then, or nearly:
  * so much at most stays behind, and memory does not fill up with dirty pages either.
  *
- * To wait for pages takes note of their errors, in the kernel's books, and a later fdatasync does
- * not tell of them again. So an error found here is one of a flush (image_note_sync_error).
+ * Who waits for pages is told of their errors, and the kernel does not tell them again at a later
+ * fdatasync. So an error found here counts as one of a flush.
  */
-#include "plugins/lib/image.h"
+#include "plugins/lib/evict.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,23 +19,23 @@
 #include <unistd.h>
 
 /* Whole pages: a part of one is not dropped. */
-static void drop(struct image *im, uint64_t offset, uint64_t length)
+static void drop(int fd, uint64_t offset, uint64_t length)
 {
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     uint64_t from = offset / page * page, to = (offset + length + page - 1) / page * page;
 
-    posix_fadvise(im->fd, (off_t)from, (off_t)(to - from), POSIX_FADV_DONTNEED);
+    posix_fadvise(fd, (off_t)from, (off_t)(to - from), POSIX_FADV_DONTNEED);
 }
 
-static void write_out(struct image *im, const struct evict_window *w, unsigned flags)
+/* 0, or -1 and errno: the medium has failed. */
+static int write_out(int fd, const struct evict_window *w, unsigned flags)
 {
     int r;
 
     do {
-        r = sync_file_range(im->fd, (off_t)w->offset, (off_t)w->length, flags);
+        r = sync_file_range(fd, (off_t)w->offset, (off_t)w->length, flags);
     } while (r < 0 && errno == EINTR);
-    if (r < 0 && errno != EINVAL && errno != ESPIPE && errno != ENOSYS)
-        image_note_sync_error(im);
+    return r < 0 && errno != EINVAL && errno != ESPIPE && errno != ENOSYS ? -1 : 0;
 }
 
 void evict_init(struct evict *e)
@@ -49,37 +49,48 @@ void evict_free(struct evict *e)
     pthread_mutex_destroy(&e->lock);
 }
 
-void evict_read(struct image *im, uint32_t count, uint64_t offset)
+void evict_read(int fd, uint32_t count, uint64_t offset)
 {
-    drop(im, offset, count);
+    drop(fd, offset, count);
 }
 
-void evict_written(struct image *im, uint32_t count, uint64_t offset, bool on_medium)
+/* Note what has been written last; the window that has to go for it. */
+static struct evict_window note(struct evict *e, struct evict_window now)
 {
-    struct evict *e = &im->evict;
-    struct evict_window now = {.offset = offset, .length = count}, before;
-
-    if (on_medium) {
-        drop(im, offset, count);
-        return;
-    }
-    write_out(im, &now, SYNC_FILE_RANGE_WRITE);
     pthread_mutex_lock(&e->lock);
-    before = e->windows[e->next];
+    struct evict_window before = e->windows[e->next];
     e->windows[e->next] = now;
     e->next = (e->next + 1) % EVICT_WINDOWS;
     pthread_mutex_unlock(&e->lock);
-    if (before.length == 0)
-        return;
-    write_out(im, &before,
-              SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-    drop(im, before.offset, before.length);
+    return before;
 }
 
-void evict_flushed(struct image *im)
+int evict_written(struct evict *e, int fd, uint32_t count, uint64_t offset, bool on_medium)
+{
+    struct evict_window now = {.offset = offset, .length = count};
+
+    if (on_medium) {
+        drop(fd, offset, count);
+        return 0;
+    }
+    int r = write_out(fd, &now, SYNC_FILE_RANGE_WRITE), error = errno;
+    struct evict_window before = note(e, now);
+    if (before.length > 0) {
+        const unsigned all =
+            SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+        if (write_out(fd, &before, all) < 0 && r == 0) {
+            r = -1;
+            error = errno;
+        }
+        drop(fd, before.offset, before.length);
+    }
+    errno = error;
+    return r;
+}
+
+void evict_flushed(struct evict *e, int fd)
 {
     struct evict_window windows[EVICT_WINDOWS];
-    struct evict *e = &im->evict;
 
     pthread_mutex_lock(&e->lock);
     memcpy(windows, e->windows, sizeof windows);
@@ -87,6 +98,6 @@ void evict_flushed(struct image *im)
     pthread_mutex_unlock(&e->lock);
     for (int i = 0; i < EVICT_WINDOWS; i++) {
         if (windows[i].length)
-            drop(im, windows[i].offset, windows[i].length);
+            drop(fd, windows[i].offset, windows[i].length);
     }
 }

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The image behind the file plugin: one open file or block device, shared by all handles that were
- * opened alike.
+ * The image behind a plugin: one open file or block device, shared by all handles that were opened
+ * alike.
  *
- * One open file description for all: its locks (qemu-locks.h) are the image's, and a failed
- * fdatasync is known to every handle. All functions may be called by several threads at once.
- * Data functions return 0, or -1 with errno set and nothing said; -1 with ENOTSUP from zero and
- * trim means that the file (or file system) cannot do this and nothing was changed.
+ * All handles have one open file description: its locks (qemu-locks.h) are the image's, and every
+ * handle knows of a failed fdatasync. All functions may be called by several threads at once, but
+ * for opening and closing. Data functions return 0, or -1 with errno set and nothing said.
  */
 #ifndef PLUGINS_LIB_IMAGE_H
 #define PLUGINS_LIB_IMAGE_H
 
+#include "plugins/lib/evict.h"
 #include "plugins/lib/source.h"
 
 #include <pthread.h>
@@ -18,17 +18,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-
-/* evict.c: what cache=none has been written and not yet been dropped. `lock` is a leaf. */
-#define EVICT_WINDOWS 8
-struct evict {
-    pthread_mutex_t lock;
-    struct evict_window {
-        uint64_t offset;
-        uint32_t length; /* 0: none */
-    } windows[EVICT_WINDOWS];
-    unsigned next; /* the oldest */
-};
 
 struct image {
     char *path;     /* what messages call it */
@@ -76,29 +65,5 @@ int image_read(struct image *im, void *buf, uint32_t count, uint64_t offset);
 /* fua: persistent before it returns. */
 int image_write(struct image *im, const void *buf, uint32_t count, uint64_t offset, bool fua);
 int image_flush(struct image *im);
-/* A sync of this image has failed, by errno: every later flush fails. Returns -1; errno stays. */
-int image_note_sync_error(struct image *im);
-
-/* evict.c, all after the transfer went well: it left that in the page cache; all is flushed. */
-
-void evict_init(struct evict *e);
-void evict_free(struct evict *e);
-void evict_read(struct image *im, uint32_t count, uint64_t offset);
-void evict_written(struct image *im, uint32_t count, uint64_t offset, bool on_medium);
-void evict_flushed(struct image *im);
-
-/* space.c: what is allocated. */
-
-int image_trim(struct image *im, uint32_t count, uint64_t offset);
-/* may_trim: a hole is welcome, else the range stays (or becomes) allocated. fast: only if the file
- * system or device can do it without writing the zeroes. */
-int image_zero(struct image *im, uint32_t count, uint64_t offset, bool may_trim, bool fast);
-/* Can holes be found? */
-bool image_knows_holes(const struct image *im);
-/* Tell `tell` the extents from `offset` on in order, the first one only with `one`. The last one is
- * told as long as it is, so it may reach far beyond offset + count: a hole of any size is one
- * question. `tell` returns 0 to go on. -1 if it or the image failed. */
-int image_map(struct image *im, uint32_t count, uint64_t offset, bool one,
-              int (*tell)(void *opaque, uint64_t offset, uint64_t length, bool hole), void *opaque);
 
 #endif

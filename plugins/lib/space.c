@@ -6,7 +6,7 @@
  * have it; then the next one is, and if there is none left the answer is ENOTSUP, upon which the
  * server writes zeroes. All ways leave the size alone.
  */
-#include "plugins/lib/image.h"
+#include "plugins/lib/space.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -19,6 +19,7 @@
  */
 #include "server/backend/plugin-private.h"
 
+#include "common/base/file-io.h"
 #include "common/util/error.h"
 
 #include <dlfcn.h>
@@ -87,20 +88,6 @@ char *plugin_find(const char *name, GError **err)
 
 /* ---- mapping ---- */
 
-static int write_all(int fd, const char *bytes, size_t length)
-{
-    while (length > 0) {
-        ssize_t n = write(fd, bytes, length);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        bytes += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
-
 /* A memfd with what is in the file at `path`, or -1. */
 static int copy_of(const char *path, GError **err)
 {
@@ -114,7 +101,7 @@ static int copy_of(const char *path, GError **err)
         fd = memfd_create(base, MFD_CLOEXEC);
     if (fd < 0)
         return fail_errno(err, errno, "%s: private copy", path);
-    int r = write_all(fd, g_mapped_file_get_contents(map), g_mapped_file_get_length(map));
+    int r = pwrite_all(fd, g_mapped_file_get_contents(map), g_mapped_file_get_length(map), 0);
     if (r < 0) {
         close(fd);
         return fail_errno(err, r, "%s: private copy", path);
