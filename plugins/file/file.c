@@ -12,6 +12,7 @@
  * one first.)
  */
 #include "plugins/lib/space.h"
+#include "plugins/nbdfleece-plugin.h"
 #include "common/base/nbdkit-abi.h"
 
 #include <errno.h>
@@ -392,7 +393,6 @@ struct nbdkit_plugin *plugin_init(void)
 
 /* The server may read and write through this by itself. Not with direct I/O, which has demands that
  * the server does not know, nor where what it leaves in the page cache has to go. */
-int nbdfleece_plugin_fd(void *handle);
 int nbdfleece_plugin_fd(void *handle)
 {
     struct image *im = image_of(handle);
@@ -401,7 +401,6 @@ int nbdfleece_plugin_fd(void *handle)
 }
 
 /* Whose plugin this is, before anything is opened. */
-int nbdfleece_plugin_disk(const char *name);
 int nbdfleece_plugin_disk(const char *name)
 {
     disk = strdup(name);
@@ -411,7 +410,6 @@ int nbdfleece_plugin_disk(const char *name)
     return -1;
 }
 
-int nbdfleece_plugin_resize(void *handle, uint64_t size);
 int nbdfleece_plugin_resize(void *handle, uint64_t size)
 {
     if (image_resize(image_of(handle), size) == 0)
@@ -422,7 +420,6 @@ int nbdfleece_plugin_resize(void *handle, uint64_t size)
 
 /* Open the image, while the server is still who it was started as; all handles of this kind share
  * it until the end. */
-int nbdfleece_plugin_open_ahead(int readonly);
 int nbdfleece_plugin_open_ahead(int readonly)
 {
     ahead = file_open(readonly);

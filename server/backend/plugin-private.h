@@ -17,8 +17,9 @@
 #ifndef BACKEND_PLUGIN_PRIVATE_H
 #define BACKEND_PLUGIN_PRIVATE_H
 
-#include "common/util/log-limit.h"
 #include "common/base/nbdkit-abi.h"
+#include "common/util/log-limit.h"
+#include "plugins/nbdfleece-plugin.h"
 #include "server/backend/plugin.h"
 
 #include <pthread.h>
@@ -42,10 +43,11 @@ struct plugin {
     void *dl;                 /* dlopen's handle */
     int copy_fd;              /* the private copy it was loaded from; -1: from path itself */
     struct nbdkit_plugin api; /* as registered; zeroes in what the plugin is too old to know */
-    int (*offered_fd)(void *handle);
-    int (*offered_resize)(void *handle, uint64_t size);
-    int (*offered_open_ahead)(int readonly);
-    int (*offered_disk)(const char *name);
+    /* nbdfleece-plugin.h's functions; NULL: the plugin has none of that name */
+    __typeof__(nbdfleece_plugin_fd) *offered_fd;
+    __typeof__(nbdfleece_plugin_resize) *offered_resize;
+    __typeof__(nbdfleece_plugin_open_ahead) *offered_open_ahead;
+    __typeof__(nbdfleece_plugin_disk) *offered_disk;
 
     int thread_model; /* after config_complete: NBDKIT_SERIALIZE_CONNECTIONS .. NBDKIT_PARALLEL */
     bool loaded;      /* .load was called */

@@ -121,6 +121,7 @@ python_tests += \
 	tests/backend/test-ends.py \
 	tests/backend/test-file-keys.py \
 	tests/backend/test-flags.py \
+	tests/backend/test-headers.py \
 	tests/backend/test-map.py \
 	tests/backend/test-plugins.py \
 	tests/backend/test-readonly.py

@@ -3,6 +3,8 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "plugins/nbdfleece-plugin.h"
+
 #include "probe.h"
 
 #include <stdlib.h>
@@ -81,13 +83,11 @@ static int extras_flush(void *handle, uint32_t flags)
     return 0;
 }
 
-int nbdfleece_plugin_fd(void *handle);
 int nbdfleece_plugin_fd(void *handle)
 {
     return fd;
 }
 
-int nbdfleece_plugin_resize(void *handle, uint64_t new_size);
 int nbdfleece_plugin_resize(void *handle, uint64_t new_size)
 {
     if (new_size > 1 << 20) {
@@ -98,7 +98,6 @@ int nbdfleece_plugin_resize(void *handle, uint64_t new_size)
     return 0;
 }
 
-int nbdfleece_plugin_open_ahead(int readonly);
 int nbdfleece_plugin_open_ahead(int readonly)
 {
     if (readonly) {
