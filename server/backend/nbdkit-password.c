@@ -21,7 +21,7 @@ int nbdkit_stdio_safe(void)
 {
     struct plugin_call *c = plugin_call_current();
 
-    return c && !c->plugin->configured && !atomic_load(&stdio_taken);
+    return c && !c->plugin->configured && !c->plugin->late && !atomic_load(&stdio_taken);
 }
 
 /* The first line of `in`, without its end, malloc'ed; an empty file is an empty password. */

@@ -121,7 +121,11 @@ static void share_needed(void *dl)
     }
 }
 
-void *plugin_map(const char *path, int *copy_fd, GError **err)
+/* One thread at a time: whether a file, or a library that bears one plugin, is mapped already must
+ * stay true until the next plugin is. */
+static pthread_mutex_t mapping = PTHREAD_MUTEX_INITIALIZER;
+
+static void *map_locked(const char *path, int *copy_fd, GError **err)
 {
     g_autofree char *name = NULL;
     void *loaded = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
@@ -148,6 +152,14 @@ void *plugin_map(const char *path, int *copy_fd, GError **err)
         return NULL;
     }
     share_needed(dl);
+    return dl;
+}
+
+void *plugin_map(const char *path, int *copy_fd, GError **err)
+{
+    pthread_mutex_lock(&mapping);
+    void *dl = map_locked(path, copy_fd, err);
+    pthread_mutex_unlock(&mapping);
     return dl;
 }
 

@@ -50,6 +50,7 @@ struct plugin {
     __typeof__(nbdfleece_plugin_disk) *offered_disk;
 
     int thread_model; /* after config_complete: NBDKIT_SERIALIZE_CONNECTIONS .. NBDKIT_PARALLEL */
+    bool late;        /* it is started while clients are served: stdin is not its to read */
     bool loaded;      /* .load was called */
     bool configured;  /* .config_complete was called: stdin is no longer the plugin's to read */
     bool forked;      /* .after_fork was called, so .cleanup is due */
@@ -131,7 +132,7 @@ int plugin_settle_thread_model(struct plugin *p, GError **err);
 /* Find the file of plugin `name`, or take it as a path if it has a slash. g_free() it. */
 char *plugin_find(const char *name, GError **err);
 /* Map the object at `path` such that its globals are the caller's alone. *copy_fd: as in struct
- * plugin. */
+ * plugin. Any thread. */
 void *plugin_map(const char *path, int *copy_fd, GError **err);
 void plugin_unmap(void *dl, int copy_fd);
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nbdkit plugins as backends. Facts: shared reference nbdkit-host, nbdkit-plugin(3).
+ * nbdkit plugins as backends; nbdkit-plugin(3) tells what a plugin may rely on.
  *
  * The order of calls is the caller's duty: plugin_load, plugin_config for each key (or
  * plugin_config_bare), plugin_config_complete, plugin_get_ready, plugin_open_ahead, [fork],
- * plugin_after_fork, then b->ops->open ... and b->ops->free at the end. All but the data operations
- * are called from the main thread.
+ * plugin_after_fork, then b->ops->open ... and b->ops->free at the end. For one backend all but
+ * the operations on handles are called by one thread at a time; at the start of the server that is
+ * the main thread, and there is no other yet. start.h has all of it in one call, for later.
  */
 #ifndef BACKEND_PLUGIN_H
 #define BACKEND_PLUGIN_H

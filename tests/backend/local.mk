@@ -68,6 +68,7 @@ backend_tests = \
 	tests/backend/test-functions \
 	tests/backend/test-host \
 	tests/backend/test-installed \
+	tests/backend/test-start \
 	tests/backend/test-threads
 check_PROGRAMS += $(backend_tests) $(backend_header_tests)
 TESTS += $(backend_tests) $(backend_header_tests)
@@ -93,6 +94,9 @@ tests_backend_test_installed_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_host_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_host_LDADD = $(backend_test_ldadd)
 tests_backend_test_host_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_start_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_start_LDADD = $(backend_test_ldadd)
+tests_backend_test_start_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_threads_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_threads_LDADD = $(backend_test_ldadd)
 tests_backend_test_threads_DEPENDENCIES = $(backend_test_dependencies)
@@ -126,5 +130,5 @@ python_tests += \
 	tests/backend/test-plugins.py \
 	tests/backend/test-readonly.py
 tsan_tests += tests/backend/test-emulation tests/backend/test-file tests/backend/test-fua \
-	tests/backend/test-threads
+	tests/backend/test-start tests/backend/test-threads
 EXTRA_DIST += tests/backend/httpd.py
