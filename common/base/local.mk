@@ -3,6 +3,7 @@
 noinst_LTLIBRARIES += common/base/libbase.la
 common_base_libbase_la_SOURCES = \
 	common/base/cursor.c common/base/cursor.h \
+	common/base/deadline.c common/base/deadline.h \
 	common/base/extents.c common/base/extents.h \
 	common/base/file-io.c common/base/file-io.h \
 	common/base/nbd-protocol.h \

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/base/patience.h"
 
+#include "common/base/deadline.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct patience {
     atomic_uint references;
@@ -66,7 +67,7 @@ bool patience_is_over(const struct patience *p)
 
 bool patience_wait(struct patience *p, int64_t until)
 {
-    struct timespec t = {.tv_sec = until / 1000000, .tv_nsec = until % 1000000 * 1000};
+    struct timespec t = deadline_timespec(until);
 
     if (patience_is_over(p))
         return false;
