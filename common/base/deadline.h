@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Deadlines: moments of CLOCK_MONOTONIC in microseconds, the same numbers as g_get_monotonic_time(3)
- * gives, and as the calls that wait want them. Any thread.
+ * Deadlines: moments of CLOCK_MONOTONIC in microseconds, the same numbers as
+ * g_get_monotonic_time(3) gives, and as the calls that wait want them. Any thread.
  */
 #ifndef COMMON_BASE_DEADLINE_H
 #define COMMON_BASE_DEADLINE_H

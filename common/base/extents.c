@@ -57,10 +57,10 @@ void extents_truncate(struct extents *e, uint64_t total)
 {
     while (e->total > total) {
         struct extent *last = &e->list[e->count - 1];
-        uint64_t surplus = e->total - total;
+        uint64_t rest = e->total - total;
 
-        if (surplus < last->length) {
-            last->length -= surplus;
+        if (rest < last->length) {
+            last->length -= rest;
             e->total = total;
             return;
         }

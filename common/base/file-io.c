@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Its number is the same wherever numbers are given out together: everywhere but on alpha. */
+/* All architectures but alpha have the same number for it. */
 #if !defined(SYS_cachestat) && !defined(__alpha__)
 #define SYS_cachestat 451
 #endif
@@ -63,7 +63,8 @@ int pwritev2_all(int fd, const void *buf, size_t length, uint64_t offset, int fl
 int file_is_cached(int fd, uint64_t offset, uint64_t length)
 {
 #ifdef SYS_cachestat
-    /* linux/mman.h's, which Debian 12 does not have yet; all in pages, but for the range. */
+    /* As in linux/mman.h, which does not have them in Debian 12. The range is in bytes, what was
+     * found in pages. */
     struct {
         uint64_t offset, length;
     } range = {offset, length};

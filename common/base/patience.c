@@ -14,7 +14,7 @@ struct patience {
     pthread_cond_t changed;
     bool (*is_over)(void *opaque);
     void *opaque;
-    bool abandoned; /* who waits */
+    bool abandoned; /* of the thread that waits alone */
 };
 
 struct patience *patience_new(bool (*is_over)(void *opaque), void *opaque)

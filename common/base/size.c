@@ -54,7 +54,8 @@ int size_parse(const char *text, int64_t *size)
         if (!unit || p[1])
             return -EINVAL;
     }
-    /* Only now, so that nonsense is called nonsense however long it is. "-0" is zero. */
+    /* The range is looked at last, so that nonsense is told as nonsense, however long it is. "-0"
+     * is zero. */
     if (too_big || (negative && value > 0) || __builtin_mul_overflow(value, unit, &value))
         return -ERANGE;
     *size = value;

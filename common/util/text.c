@@ -22,8 +22,8 @@ bool text_has_prefix(struct text t, const char *prefix)
     return t.length >= n && memcmp(t.at, prefix, n) == 0;
 }
 
-/* Length of the character at `at`, and whether it can be shown: not what steers a terminal or the
- * direction of writing. */
+/* The length of the character at `at`. *shown: it may be shown, since it steers neither a terminal
+ * nor the direction of writing. */
 static size_t one_character(const char *at, size_t left, bool *shown)
 {
     gunichar c = g_utf8_get_char_validated(at, (gssize)left);

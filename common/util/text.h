@@ -12,14 +12,15 @@ struct text {
     size_t length;
 };
 
-/* Are these `length` bytes a string as NBD has it: UTF-8, no NUL? (The length limit is apart: it
- * has another error.) */
+/* Are these `length` bytes a string as NBD has it: UTF-8, no NUL? (Too long a string is another
+ * error, which is not looked for here.) */
 bool text_is_valid(const void *bytes, size_t length);
 bool text_equal(struct text t, const char *s);
 bool text_has_prefix(struct text t, const char *prefix);
 
-/* For messages: at most `max` bytes of it, cut between characters and marked "..." where cut, with
- * control and format characters and backslashes as \xNN for each byte. Free with g_free(). */
+/* The text for a message: at most `max` bytes of it, with "..." at the end where it was cut,
+ * between two characters. Each byte of control and format characters and of backslashes becomes
+ * \xNN. Free it with g_free(). */
 char *text_for_display(struct text t, size_t max);
 
 #endif

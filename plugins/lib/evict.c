@@ -3,10 +3,10 @@
  * cache=none: what was read or written does not stay in the page cache, where it would push out
  * what others need.
  *
- * What was read is dropped at once. What was written can be dropped when it is on the medium, and
- * to wait for that with each write would make every write a slow one. So a write starts its own
- * writing out, and waits for that of EVICT_WINDOWS writes ago, which is through by then, or nearly:
- * so much at most stays behind, and memory does not fill up with dirty pages either.
+ * What was read is dropped at once. What was written can be dropped when it is on the medium; if
+ * each write waited for that, every write would be slow. So a write starts to write itself out, and
+ * waits for the write of EVICT_WINDOWS writes ago, which is out by then, or nearly. No more than
+ * that stays in the cache, and memory does not fill up with dirty pages.
  *
  * Who waits for pages is told of their errors, and the kernel does not tell them again at a later
  * fdatasync. So an error found here counts as one of a flush.
@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Whole pages: a part of one is not dropped. */
+/* All pages that have a part of the range; the kernel does not drop parts of a page. */
 static void drop(int fd, uint64_t offset, uint64_t length)
 {
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -54,7 +54,7 @@ void evict_read(int fd, uint32_t count, uint64_t offset)
     drop(fd, offset, count);
 }
 
-/* Note what has been written last; the window that has to go for it. */
+/* Note what has been written last. Returns the window that has to go for it. */
 static struct evict_window note(struct evict *e, struct evict_window now)
 {
     pthread_mutex_lock(&e->lock);

@@ -18,14 +18,15 @@
 
 /* ---- opening ---- */
 
-/* May a file that cannot be opened for writing be good for reading? Not where the trouble is ours
- * (no descriptors, no memory) and may be over soon: a disk must not become read-only by that. */
+/* Does this error of opening for writing mean that the file is read-only? Where we have run out of
+ * something (descriptors, memory) it does not: that may soon be over, and must not make a disk
+ * read-only. */
 static bool forbids_writing(int error)
 {
     return error == EACCES || error == EPERM || error == EROFS || error == ETXTBSY;
 }
 
-/* A device may let itself be opened for writing, and then refuse every write. */
+/* A device may be opened for writing although it refuses every write. */
 static bool is_readonly_device(int fd)
 {
     struct stat st;
@@ -97,8 +98,7 @@ static int check_kind(struct image *im)
     return 0;
 }
 
-/* What the kernel says that direct I/O must be aligned to; 0: it does not say (before Linux 6.1).
- */
+/* The alignment of direct I/O as the kernel tells it; 0: it does not (before Linux 6.1). */
 static uint32_t stated_alignment(int fd)
 {
 #ifdef STATX_DIOALIGN
@@ -141,7 +141,7 @@ static int open_direct(struct image *im, const struct source *s, const char *nam
         return -1;
     }
     im->align = im->block_device ? im->sector : find_alignment(im->direct_fd);
-    /* A tail shorter than a block must be reachable. */
+    /* The end of the file must be reachable where it is no whole block. */
     int64_t size = image_size(im);
     im->min_block = size >= 0 && size % im->align ? 1 : im->align;
     return 0;
@@ -212,7 +212,7 @@ int image_resize(struct image *im, uint64_t size)
     return r;
 }
 
-/* A partition has no queue of its own: that of the disk it is on is one folder up. */
+/* A partition has no queue of its own. Its disk's is one folder further up. */
 bool image_rotational(const struct image *im)
 {
     static const char *const places[] = {"queue", "../queue"};

@@ -3,9 +3,10 @@
  * Reading, writing, flushing.
  *
  * Direct I/O wants offset, length and memory aligned. Where only the memory is not, data goes
- * through an aligned buffer of our own. Where the range is not (only the tail of a file whose size
- * is no multiple of the alignment: else that is the minimum block that clients are told), it goes
- * through the page cache, alone, and is dropped from there at once.
+ * through an aligned buffer of our own. Where the range is not, it goes through the page cache
+ * while no other transfer is under way, and is dropped from there at once. That happens only with a
+ * file whose size is not a multiple of the alignment; with others, clients keep to the alignment,
+ * which is their minimum block.
  */
 #include "plugins/lib/image.h"
 
@@ -21,7 +22,7 @@
 
 #define BOUNCE_MAX (1u << 20)
 
-/* base/file-io's way of telling errors, as errno. */
+/* Turn file-io.h's return values into -1 and errno. */
 static int by_errno(int r)
 {
     if (r == 0)
@@ -75,13 +76,13 @@ int image_flush(struct image *im)
     return 0;
 }
 
-/* Write and make persistent: by the write itself where the kernel can. */
+/* Write and make persistent, by the write itself where the kernel can do that. */
 static int write_through(struct image *im, int fd, const char *buf, uint32_t count, uint64_t offset)
 {
     if (!atomic_load(&im->no_dsync)) {
         if (write_all(fd, buf, count, offset, RWF_DSYNC) == 0)
             return 0;
-        if (errno == EIO) /* of writing or of syncing: it cannot be told */
+        if (errno == EIO) /* it cannot be told whether of writing or of syncing */
             return note_sync_error(im);
         if (errno != EOPNOTSUPP)
             return -1;

@@ -24,8 +24,9 @@ struct image {
     int fd;         /* through the page cache */
     int direct_fd;  /* O_DIRECT; -1: not asked for */
     uint32_t align; /* of offsets, lengths and memory for direct_fd; 1 without */
-    /* The smallest range that clients may ask for: `align`, or 1. It stays, whatever becomes of the
-     * size: users of one image must agree on it, or they rewrite each other's neighbours. */
+    /* The smallest range that clients may ask for: `align`, or 1. It does not change when the size
+     * does: all users of an image must have the same, or one rewrites what another has written
+     * beside it. */
     uint32_t min_block;
     bool writable;
     bool block_device;
@@ -33,11 +34,11 @@ struct image {
 
     atomic_int sync_error; /* errno of the fdatasync that failed; 0: none did */
 
-    /* What turned out not to be supported is not tried again. */
+    /* What has turned out not to be supported is not tried again. */
     atomic_bool no_punch, no_zero_range, no_allocate, no_discard, no_dsync;
 
-    /* Direct I/O: shared by aligned requests, exclusive for unaligned ones, which go through the
-     * page cache and would write stale neighbours back over aligned writes of the same page. */
+    /* Direct I/O: aligned requests share it; an unaligned one has it alone. That goes through the
+     * page cache, and would write old data of the same page back over aligned writes. */
     pthread_rwlock_t direct_lock;
 
     bool evicts; /* cache=none, and not direct I/O, which leaves nothing behind */
@@ -51,15 +52,15 @@ struct image_options {
     int advice; /* POSIX_FADV_... */
 };
 
-/* Open `s`, of a folder its file `name`; `writable` is a wish where the file may only be read.
- * Complains with nbdkit_error and returns -1. */
+/* Open `s`, or if it is a folder, the file `name` in it. `writable` is a wish: where the file may
+ * only be read it is opened read-only. 0, or -1 after nbdkit_error. */
 int image_open(struct image *im, const struct source *s, const char *name, bool writable,
                const struct image_options *o);
 void image_close(struct image *im);
 
 int64_t image_size(struct image *im); /* bytes, or -1 */
 int image_resize(struct image *im, uint64_t size);
-bool image_rotational(const struct image *im); /* of a block device, as the kernel has it */
+bool image_rotational(const struct image *im); /* as the kernel knows it of a block device */
 
 int image_read(struct image *im, void *buf, uint32_t count, uint64_t offset);
 /* fua: persistent before it returns. */

@@ -9,14 +9,14 @@
 #include "plugins/lib/image.h"
 
 int image_trim(struct image *im, uint32_t count, uint64_t offset);
-/* may_trim: a hole is welcome, else the range stays (or becomes) allocated. fast: only if the file
- * system or device can do it without writing the zeroes. */
+/* may_trim: a hole is welcome; else the range stays, or becomes, allocated. fast: do it only if the
+ * file system or device need not write the zeroes. */
 int image_zero(struct image *im, uint32_t count, uint64_t offset, bool may_trim, bool fast);
-/* Can holes be found? */
+/* Can holes be found in this image? */
 bool image_knows_holes(const struct image *im);
-/* Tell `tell` the extents from `offset` on in order, the first one only with `one`. The last one is
- * told as long as it is, so it may reach far beyond offset + count: a hole of any size is one
- * question. `tell` returns 0 to go on. -1 if it or the image failed. */
+/* Call `tell` with each extent from `offset` on, in order; with `one`, only with the first. The
+ * last extent is told in its full length, which may reach far beyond offset + count: so a hole of
+ * any size takes one question. `tell` returns 0 to go on. -1 if it or the image failed. */
 int image_map(struct image *im, uint32_t count, uint64_t offset, bool one,
               int (*tell)(void *opaque, uint64_t offset, uint64_t length, bool hole), void *opaque);
 
