@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a compiler says of our headers: the one that is installed for writers of plugins, and the one
-that refuses a build whose offsets would wrap."""
+"""What is between us and plugins of ours and of others: the installed header, the symbols of a plugin,
+and the files of an installation; and the header that refuses a build whose offsets would wrap."""
 
+import glob
 import os
 import shutil
 import subprocess
@@ -42,6 +43,13 @@ def compiles(command, name, text):
         return r.returncode == 0, r.stderr
 
 
+def names(kind, path):
+    """The dynamic symbols of an object, those that are defined or undefined."""
+    listing = subprocess.run(["nm", "-D", f"--{kind}-only", path], check=True,
+                             stdout=subprocess.PIPE, text=True).stdout
+    return {line.split()[-1].split("@")[0] for line in listing.splitlines()}
+
+
 def symbols(command, name, text):
     """The global symbols that a shared object of `text` shows."""
     with tempfile.TemporaryDirectory() as folder:
@@ -49,9 +57,7 @@ def symbols(command, name, text):
         with open(path, "w") as f:
             f.write(text)
         subprocess.run([*command, "-shared", "-fPIC", path, "-o", out], check=True)
-        listing = subprocess.run(["nm", "-D", "--defined-only", out], check=True,
-                                 stdout=subprocess.PIPE, text=True).stdout
-    return {line.split()[-1] for line in listing.splitlines()}
+        return names("defined", out)
 
 
 def installed(folder):
@@ -87,6 +93,30 @@ def a_plugin_in_Cxx_has_the_names_that_are_looked_up():
         shown = symbols(cxx, "plugin.cc", PLUGIN)
     for name in ("disk", "open_ahead", "fd", "resize"):
         assert "nbdfleece_plugin_" + name in shown, shown
+
+
+@test
+def our_plugins_show_and_need_what_nbdkit_has():
+    """So that they run in a stock nbdkit: no GLib, and nothing that another object could take."""
+    if os.environ.get("SANITIZER", "no") != "no":
+        skip("sanitizers bring symbols of their own")
+    plugins = glob.glob(os.path.join(BUILD, "plugins/*/.libs/nbdkit-*-plugin.so"))
+    assert plugins
+    for path in plugins:
+        shown = {n for n in names("defined", path)
+                 if n != "plugin_init" and not n.startswith("nbdfleece_plugin_")}
+        assert not shown, f"{path} shows {shown}"
+        needed = {n for n in names("undefined", path) if n.startswith("g_")}
+        assert not needed, f"{path} needs {needed}"
+
+
+@test
+def a_plugin_is_installed_as_one_file():
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["make", "-s", "-C", BUILD, "install-data", "DESTDIR=" + folder],
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        plugins = glob.glob(folder + "/**/nbdfleece/plugins/*", recursive=True)
+    assert sorted(os.path.basename(p) for p in plugins) == ["nbdkit-file-plugin.so"], plugins
 
 
 def compiler_of_32_bits(folder):
