@@ -40,7 +40,7 @@ struct client {
     atomic_uint rounds;
 };
 
-/* Write and read one's own bytes, until told to stop. */
+/* Write and read the same bytes until `over`. */
 static void *work(void *opaque)
 {
     struct client *c = opaque;
@@ -88,7 +88,7 @@ static void test_beside_a_client(void)
     g_assert_false(h->can_trim);
     g_assert_true(c.h->can_trim);
     g_assert_cmpint(second->ops->pread(h, &byte, 1, 4096), ==, 0);
-    g_assert_cmpint(byte, ==, 0); /* what the client writes is another disk's */
+    g_assert_cmpint(byte, ==, 0); /* the client writes to the other disk */
     wait_for_rounds(&c, 1);
     harness_close(h);
     harness_free(second);
@@ -181,8 +181,7 @@ static unsigned count_objects(void)
     return n;
 }
 
-/* Each of these stages fails where its answer is -1. `ends`: what the plugin was told after that.
- */
+/* One stage fails in each. `ends`: what the plugin was told after that. */
 static const struct {
     const char *key, *value, *message, *ends;
 } failures[] = {
@@ -239,7 +238,7 @@ static void test_no_such_plugin(void)
     assert_contains(err->message, "disk vdb: plugin no-such-plugin: there is no ");
 }
 
-/* A library that bears one plugin a process is refused to the second one, as at the start. */
+/* A second plugin with a library that bears only one is refused, as it is at the start. */
 static void test_single_instance(void)
 {
     if (!harness_have_plugins())

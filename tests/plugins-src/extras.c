@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A plugin that offers nbdfleece's extra symbols, and sleeps and asks about its client. */
+/* A plugin that offers what nbdfleece-plugin.h has, sleeps, and asks about its client. */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
@@ -14,7 +14,7 @@
 static int model = THREAD_MODEL, fd = -1;
 static int64_t size = 4096;
 
-static int hour; /* hour=N: nanoseconds; 0: a real one */
+static int hour; /* hour=N: so many nanoseconds for an hour; 0: a real one */
 
 static int extras_config(const char *key, const char *value)
 {

@@ -46,8 +46,8 @@ static void v2_load(void)
     probe("load level=%d\n", v2_debug_level);
 }
 
-/* ends_fd=N: one letter for each of these goes to that descriptor; the record is gone with the
- * object. */
+/* With ends_fd=N, cleanup and unload each write a letter to that descriptor, since the record goes
+ * with the object. */
 static void tell_end(const char *letter)
 {
     if (answer("ends_fd") >= 0 && write((int)answer("ends_fd"), letter, 1) != 1)
@@ -229,7 +229,7 @@ static int v2_extents(void *handle, uint32_t count, uint64_t offset, uint32_t fl
 {
     probe("extents %u %llu %u\n", count, (unsigned long long)offset, flags);
     probe_data("extents");
-    /* The whole disk, however small the question: three quarters data, then a hole. */
+    /* Tell all of the disk, however little is asked: three quarters of data, then a hole. */
     if (nbdkit_add_extent(extents, 0, SIZE / 2, 0) < 0 ||
         nbdkit_add_extent(extents, SIZE / 2, SIZE / 4, 0) < 0)
         return -1;
