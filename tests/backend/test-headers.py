@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is between us and plugins of ours and of others: the installed header, the symbols of a plugin,
-and the files of an installation; and the header that refuses a build whose offsets would wrap."""
+"""Headers, symbols and files: the header that is installed for writers of plugins, what our plugins
+show and need, how they are installed, and the header that refuses a build with small offsets."""
 
 import glob
 import os
@@ -25,7 +25,7 @@ int nbdfleece_plugin_resize(void *handle, uint64_t size) { return handle && size
 
 
 def compiler(*names):
-    """The first of these that there is."""
+    """The first of these that is installed."""
     for name in names:
         if shutil.which(name):
             return name
@@ -97,7 +97,7 @@ def a_plugin_in_Cxx_has_the_names_that_are_looked_up():
 
 @test
 def our_plugins_show_and_need_what_nbdkit_has():
-    """So that they run in a stock nbdkit: no GLib, and nothing that another object could take."""
+    """They run in a stock nbdkit: they need no GLib, and show nothing that could be another's."""
     if os.environ.get("SANITIZER", "no") != "no":
         skip("sanitizers bring symbols of their own")
     plugins = glob.glob(os.path.join(BUILD, "plugins/*/.libs/nbdkit-*-plugin.so"))
@@ -120,8 +120,8 @@ def a_plugin_is_installed_as_one_file():
 
 
 def compiler_of_32_bits(folder):
-    """One that compiles for 32 bits, with the libc's headers of 64 bits where there are no others:
-    they are the same ones, but for a list of functions that are missing."""
+    """A command that compiles for 32 bits; where libc's headers for that are not installed, with those
+    for 64 bits, which are the same but for one file."""
     gcc = compiler("gcc")
     os.mkdir(os.path.join(folder, "gnu"))
     with open(os.path.join(folder, "gnu/stubs-32.h"), "w"):
