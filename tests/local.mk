@@ -35,6 +35,7 @@ unit_tests = \
 	tests/unit/common/test-log \
 	tests/unit/common/test-log-limit \
 	tests/unit/common/test-cursor \
+	tests/unit/common/test-deadline \
 	tests/unit/common/test-json-write \
 	tests/unit/disk/test-growth \
 	tests/unit/disk/test-merge \

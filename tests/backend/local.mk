@@ -68,6 +68,7 @@ backend_tests = \
 	tests/backend/test-functions \
 	tests/backend/test-host \
 	tests/backend/test-installed \
+	tests/backend/test-start \
 	tests/backend/test-threads
 check_PROGRAMS += $(backend_tests) $(backend_header_tests)
 TESTS += $(backend_tests) $(backend_header_tests)
@@ -76,8 +77,7 @@ check_LIBRARIES += tests/backend/libharness.a
 tests_backend_libharness_a_SOURCES = \
 	tests/backend/harness.c tests/backend/harness.h \
 	tests/backend/loop.c tests/backend/loop.h
-backend_test_ldflags = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms \
-	-Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
+backend_test_ldflags = $(AM_LDFLAGS) $(plugin_host_flags)
 backend_test_ldadd = tests/backend/libharness.a \
 	$(COMMON_LIBS) $(GLIB_LIBS) -ldl -lm
 backend_test_dependencies = tests/backend/libharness.a server/backend/libbackend.a \
@@ -94,6 +94,9 @@ tests_backend_test_installed_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_host_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_host_LDADD = $(backend_test_ldadd)
 tests_backend_test_host_DEPENDENCIES = $(backend_test_dependencies)
+tests_backend_test_start_LDFLAGS = $(backend_test_ldflags)
+tests_backend_test_start_LDADD = $(backend_test_ldadd)
+tests_backend_test_start_DEPENDENCIES = $(backend_test_dependencies)
 tests_backend_test_threads_LDFLAGS = $(backend_test_ldflags)
 tests_backend_test_threads_LDADD = $(backend_test_ldadd)
 tests_backend_test_threads_DEPENDENCIES = $(backend_test_dependencies)
@@ -122,9 +125,10 @@ python_tests += \
 	tests/backend/test-ends.py \
 	tests/backend/test-file-keys.py \
 	tests/backend/test-flags.py \
+	tests/backend/test-headers.py \
 	tests/backend/test-map.py \
 	tests/backend/test-plugins.py \
 	tests/backend/test-readonly.py
 tsan_tests += tests/backend/test-emulation tests/backend/test-file tests/backend/test-fua \
-	tests/backend/test-threads
+	tests/backend/test-start tests/backend/test-threads
 EXTRA_DIST += tests/backend/httpd.py
