@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/cli/client.h"
-
 #include "client/cli/error.h"
 #include "common/json/write.h"
 
@@ -43,9 +42,8 @@ int client_flush(struct client *c, GError **err)
 
 struct qmp *client_qmp(struct client *c, GError **err)
 {
-    if (c->qmp) {
+    if (c->qmp)
         return c->qmp;
-    }
     if (!c->options.control) {
         client_fail(err, CLIENT_ERROR_USAGE,
                     "which server? give its control socket by -C SOCKET or in $NBDFLEECE_CONTROL");
@@ -60,9 +58,8 @@ JsonNode *client_command(struct client *c, const char *name, JsonObject *argumen
     struct qmp *qmp = client_qmp(c, err);
 
     if (!qmp) {
-        if (arguments) {
+        if (arguments)
             json_object_unref(arguments);
-        }
         return NULL;
     }
     return qmp_command(qmp, name, arguments, err);
@@ -75,15 +72,13 @@ int client_act(struct client *c, const char *object, const char *name, JsonObjec
     g_autoptr(JsonNode) value = client_command(c, name, arguments, &error);
 
     if (!value) {
-        if (client_error_exit_code(error) == CLIENT_FAILED) {
+        if (client_error_exit_code(error) == CLIENT_FAILED)
             g_prefix_error(&error, "%s: ", object);
-        }
         g_propagate_error(err, error);
         return -1;
     }
-    if (c->options.json) {
+    if (c->options.json)
         client_print_json(c, value, false);
-    }
     return 0;
 }
 

@@ -6,9 +6,9 @@
 #ifndef CLIENT_CLI_CLIENT_H
 #define CLIENT_CLI_CLIENT_H
 
+#include "client/cli/terminal.h"
 #include "client/qmp/json.h"
 #include "client/qmp/qmp.h"
-#include "client/cli/terminal.h"
 
 #include <glib.h>
 #include <stdbool.h>

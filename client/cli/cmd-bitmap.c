@@ -2,9 +2,8 @@
 /* fleecectl bitmap: dirty bitmaps. */
 #include "client/cli/command.h"
 #include "client/cli/error.h"
-#include "client/qmp/inventory.h"
 #include "client/cli/table.h"
-
+#include "client/qmp/inventory.h"
 #include "common/base/size.h"
 
 #include <string.h>
@@ -13,12 +12,10 @@
 
 static const char *state(const struct bitmap_entry *b)
 {
-    if (b->inconsistent) {
+    if (b->inconsistent)
         return "inconsistent";
-    }
-    if (b->busy) {
+    if (b->busy)
         return b->recording ? "recording, busy" : "busy";
-    }
     return b->recording ? "recording" : "disabled";
 }
 
@@ -58,9 +55,8 @@ static void bitmap_json(JsonBuilder *b, const char *disk, const struct bitmap_en
     json_add_bool(b, "busy", bitmap->busy);
     json_add_bool(b, "persistent", bitmap->persistent);
     json_add_bool(b, "inconsistent", bitmap->inconsistent);
-    if (bitmap->inconsistent_reason) {
+    if (bitmap->inconsistent_reason)
         json_add_string(b, "inconsistent-reason", bitmap->inconsistent_reason);
-    }
     json_builder_end_object(b);
 }
 
@@ -73,9 +69,8 @@ static void list_json(struct client *c, const inventory *i, const char *only)
         const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
 
         for (guint n = 0; n < disk->bitmaps->len; n++) {
-            if (!only || strcmp(only, disk->name) == 0) {
+            if (!only || strcmp(only, disk->name) == 0)
                 bitmap_json(b, disk->name, &g_array_index(disk->bitmaps, struct bitmap_entry, n));
-            }
         }
     }
     json_builder_end_array(b);
@@ -86,14 +81,12 @@ int cmd_bitmap_list(struct client *c, char **args, GError **err)
 {
     g_autoptr(inventory) i = inventory_get(c, err);
 
-    if (!i || (args[0] && !inventory_find_disk(i, args[0], err))) {
+    if (!i || (args[0] && !inventory_find_disk(i, args[0], err)))
         return -1;
-    }
-    if (c->options.json) {
+    if (c->options.json)
         list_json(c, i, args[0]);
-    } else {
+    else
         list_table(c, i, args[0]);
-    }
     return 0;
 }
 
@@ -115,17 +108,14 @@ int cmd_bitmap_add(struct client *c, char **args, GError **err)
     JsonObject *arguments;
     int64_t granularity = 0;
 
-    if (c->options.granularity && size_parse(c->options.granularity, &granularity) < 0) {
+    if (c->options.granularity && size_parse(c->options.granularity, &granularity) < 0)
         return client_fail(err, CLIENT_ERROR_USAGE, "--granularity %s: not a size",
                            c->options.granularity);
-    }
     arguments = json_object_new();
-    if (c->options.granularity) {
+    if (c->options.granularity)
         json_object_set_int_member(arguments, "granularity", granularity);
-    }
-    if (c->options.disabled) {
+    if (c->options.disabled)
         json_object_set_boolean_member(arguments, "disabled", TRUE);
-    }
     return act(c, args, "block-dirty-bitmap-add", arguments, err);
 }
 
@@ -155,9 +145,8 @@ int cmd_bitmap_merge(struct client *c, char **args, GError **err)
     JsonObject *arguments = json_object_new();
     JsonArray *sources = json_array_new();
 
-    for (char **source = args + 2; *source; source++) {
+    for (char **source = args + 2; *source; source++)
         json_array_add_string_element(sources, *source);
-    }
     json_object_set_string_member(arguments, "node", args[0]);
     json_object_set_string_member(arguments, "target", args[1]);
     json_object_set_array_member(arguments, "bitmaps", sources);

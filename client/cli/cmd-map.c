@@ -2,10 +2,10 @@
 /* fleecectl map: what is dirty or allocated, as a picture, a page, or JSON. */
 #include "client/cli/command.h"
 #include "client/cli/error.h"
-#include "common/json/write.h"
-#include "client/qmp/inventory.h"
 #include "client/map/map.h"
 #include "client/map/nbd-extents.h"
+#include "client/qmp/inventory.h"
+#include "common/json/write.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -34,12 +34,10 @@ static const char *choose_uri(const GArray *sockets, bool live)
     for (guint i = 0; i < sockets->len; i++) {
         const struct nbd_socket *s = &g_array_index(sockets, struct nbd_socket, i);
 
-        if (s->live == live && is_unix(s->uri)) {
+        if (s->live == live && is_unix(s->uri))
             return s->uri;
-        }
-        if (s->live == live && !first) {
+        if (s->live == live && !first)
             first = s->uri;
-        }
     }
     return first;
 }
@@ -57,9 +55,8 @@ static const char *choose_added(struct client *c, const GArray *sockets, const c
         return NULL;
     }
     i = inventory_get(c, err);
-    if (!i) {
+    if (!i)
         return NULL;
-    }
     if (inventory_find_disk(i, export, NULL)) {
         client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket for its disks");
         return NULL;
@@ -80,9 +77,8 @@ static char *find_uri(struct client *c, const char *export, GError **err)
         return NULL;
     }
     uri = choose_uri(sockets, true);
-    if (!uri) {
+    if (!uri)
         uri = choose_added(c, sockets, export, err);
-    }
     if (!uri) {
         g_prefix_error(err, "where %s is served: ", export);
         return NULL;
@@ -107,9 +103,8 @@ static void append_json_extent(struct output *o, uint64_t offset, uint64_t lengt
     g_string_append_printf(o->c->out,
                            "%s{\"start\":%" PRIu64 ",\"length\":%" PRIu64 ",\"flags\":%" PRIu32,
                            o->first ? "" : ",", offset, length, flags);
-    if (word) {
+    if (word)
         g_string_append_printf(o->c->out, ",\"type\":\"%s\"", word);
-    }
     g_string_append_c(o->c->out, '}');
     o->first = false;
 }
@@ -119,9 +114,8 @@ static int take_extent(void *opaque, uint64_t offset, uint64_t length, uint32_t 
     struct output *o = opaque;
 
     map_add(o->map, offset, length, flags);
-    if (!o->list) {
+    if (!o->list)
         return 0;
-    }
     append_json_extent(o, offset, length, flags);
     return o->c->out->len < JSON_FLUSH ? 0 : client_flush(o->c, err);
 }
@@ -142,17 +136,15 @@ static void append_json_totals(const map *m, GString *out)
         const struct map_state *s = i < m->n_states ? &m->states[i] : &m->others;
         const char *word = map_word(m->kind, s->flags);
 
-        if (s->extents == 0) {
+        if (s->extents == 0)
             continue;
-        }
         g_string_append(out, i > 0 ? ",{" : "{");
         if (s == &m->others) {
             g_string_append(out, "\"type\":\"others\"");
         } else {
             g_string_append_printf(out, "\"flags\":%" PRIu32, s->flags);
-            if (word) {
+            if (word)
                 g_string_append_printf(out, ",\"type\":\"%s\"", word);
-            }
         }
         g_string_append_printf(out, ",\"bytes\":%" PRIu64 ",\"extents\":%" PRIu64 "}", s->bytes,
                                s->extents);
@@ -170,12 +162,10 @@ static int print_json(struct output *o, nbd_extents *n, GError **err)
     g_string_append_c(out, ',');
     append_json_string(out, "context", o->map->context);
     g_string_append_printf(out, ",\"size\":%" PRIu64 ",", o->map->size);
-    if (o->list) {
+    if (o->list)
         g_string_append(out, "\"extents\":[");
-    }
-    if (nbd_extents_read(n, take_extent, o, err) == -1) {
+    if (nbd_extents_read(n, take_extent, o, err) < 0)
         return -1;
-    }
     g_string_append(out, o->list ? "]," : "");
     append_json_totals(o->map, out);
     g_string_append(out, "}\n");
@@ -200,12 +190,10 @@ static int print_picture(struct output *o, nbd_extents *n, GError **err)
 {
     struct client *c = o->c;
 
-    if (nbd_extents_read(n, take_extent, o, err) == -1) {
+    if (nbd_extents_read(n, take_extent, o, err) < 0)
         return -1;
-    }
-    if (c->options.html) {
+    if (c->options.html)
         return write_html(c, o->map, err);
-    }
     map_print_title(o->map, &c->terminal, c->out);
     g_string_append_c(c->out, '\n');
     if (!c->options.summary) {
@@ -220,25 +208,21 @@ static int print_picture(struct output *o, nbd_extents *n, GError **err)
 
 static char *choose_context(const struct client_options *o)
 {
-    if (o->bitmap) {
+    if (o->bitmap)
         return g_strconcat("qemu:dirty-bitmap:", o->bitmap, NULL);
-    }
     return g_strdup(o->context ? o->context : "base:allocation");
 }
 
 static int check_options(const struct client_options *o, GError **err)
 {
-    if (o->context && o->bitmap) {
+    if (o->context && o->bitmap)
         return client_fail(err, CLIENT_ERROR_USAGE, "map: --context or --bitmap, not both");
-    }
     if ((o->context && !g_utf8_validate(o->context, -1, NULL)) ||
-        (o->bitmap && !g_utf8_validate(o->bitmap, -1, NULL))) {
+        (o->bitmap && !g_utf8_validate(o->bitmap, -1, NULL)))
         return client_fail(err, CLIENT_ERROR_USAGE, "map: the name is not UTF-8");
-    }
-    if (o->html && (o->summary || o->json)) {
+    if (o->html && (o->summary || o->json))
         return client_fail(err, CLIENT_ERROR_USAGE,
                            "map: --html goes with neither --summary nor --json");
-    }
     return 0;
 }
 
@@ -251,9 +235,8 @@ static int run(struct client *c, const char *title, const char *uri, GError **er
     g_autoptr(map) m = NULL;
     struct output o = {.c = c, .first = true, .list = c->options.json && !c->options.summary};
 
-    if (!n) {
+    if (!n)
         return -1;
-    }
     m = map_new(title, context, nbd_extents_size(n),
                 html ? HTML_COLUMNS : map_columns_for(c->terminal.width),
                 html ? HTML_ROWS : TEXT_ROWS);
@@ -267,9 +250,8 @@ static bool is_view(struct client *c, const char *name)
     g_autoptr(inventory) i = inventory_get(c, NULL);
 
     for (guint n = 0; i && n < i->views->len; n++) {
-        if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0) {
+        if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0)
             return true;
-        }
     }
     return false;
 }
@@ -280,23 +262,20 @@ int cmd_map(struct client *c, char **args, GError **err)
     g_autofree char *uri = NULL;
     GError *error = NULL;
 
-    if (check_options(&c->options, err) == -1) {
+    if (check_options(&c->options, err) < 0)
         return -1;
-    }
     if (strstr(target, "://")) {
-        if (run(c, target, target, err) == -1) {
+        if (run(c, target, target, err) < 0) {
             g_prefix_error(err, "map %s: ", target);
             return -1;
         }
         return 0;
     }
     uri = find_uri(c, target, err);
-    if (!uri) {
+    if (!uri)
         return -1;
-    }
-    if (run(c, target, uri, &error) == 0) {
+    if (run(c, target, uri, &error) == 0)
         return 0;
-    }
     if (g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_NO_EXPORT) && is_view(c, target)) {
         g_clear_error(&error);
         return client_fail(err, CLIENT_ERROR_FAILED,

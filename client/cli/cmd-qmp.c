@@ -15,7 +15,7 @@ static JsonNode *raw(struct client *c, char **args, GError **err)
         return NULL;
     }
     /* Half an object would leave us waiting for a reply, and the server for the rest. */
-    if (json_check(args[0], strlen(args[0]), err) == -1) {
+    if (json_check(args[0], strlen(args[0]), err) < 0) {
         (*err)->code = CLIENT_ERROR_USAGE;
         return NULL;
     }
@@ -30,9 +30,8 @@ static JsonNode *try_named(struct client *c, char **args, GHashTable *texts, GEr
 
     if (args[1]) {
         arguments = qmp_args_parse(args + 1, texts, err);
-        if (!arguments) {
+        if (!arguments)
             return NULL;
-        }
     }
     return client_command(c, args[0], arguments, err);
 }
@@ -47,9 +46,8 @@ static JsonNode *named(struct client *c, char **args, GError **err)
 
     while (!(value = try_named(c, args, texts, &error)) &&
            client_error_exit_code(error) == CLIENT_FAILED &&
-           qmp_args_learn(args + 1, error->message, texts, &hint)) {
+           qmp_args_learn(args + 1, error->message, texts, &hint))
         g_clear_error(&error);
-    }
     if (!value && hint) {
         g_propagate_error(err,
                           g_error_new(error->domain, error->code, "%s (%s)", error->message, hint));
@@ -67,9 +65,8 @@ int cmd_qmp(struct client *c, char **args, GError **err)
     g_autoptr(JsonNode) value = is_raw ? raw(c, args, &error) : named(c, args, &error);
 
     if (!value) {
-        if (!is_raw && client_error_exit_code(error) == CLIENT_FAILED) {
+        if (!is_raw && client_error_exit_code(error) == CLIENT_FAILED)
             g_prefix_error(&error, "%s: ", args[0]);
-        }
         g_propagate_error(err, error);
         return -1;
     }

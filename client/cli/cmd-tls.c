@@ -41,9 +41,8 @@ static void file_free(gpointer file)
 {
     struct file *f = file;
 
-    if (f->text) {
+    if (f->text)
         explicit_bzero(f->text, strlen(f->text));
-    }
     g_free(f->text);
     g_free(f->path);
     g_free(f);
@@ -65,15 +64,13 @@ static int check_client(const char *name, GError **err)
 {
     bool good = *name != '\0' && *name != '.' && *name != '-' && strlen(name) <= COMMON_MAX;
 
-    for (const char *p = name; good && *p != '\0'; p++) {
+    for (const char *p = name; good && *p != '\0'; p++)
         good = g_ascii_isalnum(*p) || strchr("-._@", *p);
-    }
-    if (!good) {
+    if (!good)
         return client_fail(err, CLIENT_ERROR_USAGE,
                            "client '%s': a name is 1 to %d letters, digits, '-', '.', '_' and '@', "
                            "and begins with neither '.' nor '-'",
                            name, COMMON_MAX);
-    }
     return 0;
 }
 
@@ -82,50 +79,42 @@ static int check_host(const char *host, GError **err)
     struct in6_addr address;
     bool good = *host != '\0' && *host != '-' && strlen(host) <= 253;
 
-    if (inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1) {
+    if (inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1)
         return 0;
-    }
-    for (const char *p = host; good && *p != '\0'; p++) {
+    for (const char *p = host; good && *p != '\0'; p++)
         good = g_ascii_isalnum(*p) || strchr("-.*", *p);
-    }
-    if (!good) {
+    if (!good)
         return client_fail(err, CLIENT_ERROR_USAGE, "host '%s' is neither a name nor an address",
                            host);
-    }
     return 0;
 }
 
 static void add_once(GPtrArray *list, const char *text)
 {
-    if (!g_ptr_array_find_with_equal_func(list, text, g_str_equal, NULL)) {
+    if (!g_ptr_array_find_with_equal_func(list, text, g_str_equal, NULL))
         g_ptr_array_add(list, (gpointer)text);
-    }
 }
 
 static int find_names(struct plan *p, const struct client_options *o, GError **err)
 {
     for (unsigned i = 0; o->hosts && o->hosts[i]; i++) {
-        if (check_host(o->hosts[i], err) == -1) {
+        if (check_host(o->hosts[i], err) < 0)
             return -1;
-        }
         add_once(p->hosts, o->hosts[i]);
     }
-    if (p->hosts->len == 0 && check_host(g_get_host_name(), NULL) == 0) {
+    if (p->hosts->len == 0 && check_host(g_get_host_name(), NULL) == 0)
         g_ptr_array_add(p->hosts, (gpointer)g_get_host_name());
-    }
     /* So that the server can be tried from where it is. */
     add_once(p->hosts, "localhost");
     add_once(p->hosts, "127.0.0.1");
     add_once(p->hosts, "::1");
     for (unsigned i = 0; o->clients && o->clients[i]; i++) {
-        if (check_client(o->clients[i], err) == -1) {
+        if (check_client(o->clients[i], err) < 0)
             return -1;
-        }
         add_once(p->clients, o->clients[i]);
     }
-    if (p->clients->len == 0) {
+    if (p->clients->len == 0)
         g_ptr_array_add(p->clients, (gpointer) "client");
-    }
     return 0;
 }
 
@@ -147,14 +136,12 @@ static int add_identity(struct plan *p, const char *dir, const char *name,
     g_autofree char *key_name = g_strconcat(name, "-key.pem", NULL);
     char *cert = pki_certificate(identity, err);
 
-    if (!cert) {
+    if (!cert)
         return -1;
-    }
     add_file(p, dir, cert_name, cert, 0644);
     char *key = pki_key(identity, err);
-    if (!key) {
+    if (!key)
         return -1;
-    }
     add_file(p, dir, key_name, key, 0600);
     return 0;
 }
@@ -172,17 +159,14 @@ static int add_client(struct plan *p, unsigned i, const struct pki_identity *ca,
     g_autofree char *dir = client_dir(p, i);
     g_autoptr(pki_identity) client = pki_new(PKI_CLIENT, name, NULL, p->expires, ca, err);
 
-    if (!client || add_identity(p, dir, "client", client, err) == -1) {
+    if (!client || add_identity(p, dir, "client", client, err) < 0)
         return -1;
-    }
-    if (i == 0) {
+    if (i == 0)
         return 0;
-    }
     g_ptr_array_add(p->folders, g_strdup(dir));
     char *ca_cert = pki_certificate(ca, err);
-    if (!ca_cert) {
+    if (!ca_cert)
         return -1;
-    }
     add_file(p, dir, "ca-cert.pem", ca_cert, 0644);
     return 0;
 }
@@ -194,19 +178,16 @@ static int make_all(struct plan *p, GError **err)
     g_autofree char *common = g_strndup(host, COMMON_MAX);
     g_autoptr(pki_identity) ca = pki_new(PKI_CA, ca_name, NULL, p->ca_expires, NULL, err);
 
-    if (!ca || add_identity(p, p->dir, "ca", ca, err) == -1) {
+    if (!ca || add_identity(p, p->dir, "ca", ca, err) < 0)
         return -1;
-    }
     g_ptr_array_add(p->hosts, NULL);
     g_autoptr(pki_identity) server =
         pki_new(PKI_SERVER, common, (const char *const *)p->hosts->pdata, p->expires, ca, err);
-    if (!server || add_identity(p, p->dir, "server", server, err) == -1) {
+    if (!server || add_identity(p, p->dir, "server", server, err) < 0)
         return -1;
-    }
     for (unsigned i = 0; i < p->clients->len; i++) {
-        if (add_client(p, i, ca, err) == -1) {
+        if (add_client(p, i, ca, err) < 0)
             return -1;
-        }
     }
     return 0;
 }
@@ -223,9 +204,8 @@ static int check_free(const struct plan *p, GError **err)
     for (unsigned i = 0; names[i]; i++) {
         g_autofree char *path = g_build_filename(p->dir, names[i], NULL);
 
-        if (g_file_test(path, G_FILE_TEST_EXISTS) || g_file_test(path, G_FILE_TEST_IS_SYMLINK)) {
+        if (g_file_test(path, G_FILE_TEST_EXISTS) || g_file_test(path, G_FILE_TEST_IS_SYMLINK))
             return client_fail(err, CLIENT_ERROR_FAILED, "%s exists: nothing is overwritten", path);
-        }
     }
     return 0;
 }
@@ -235,19 +215,15 @@ static int write_file(const struct file *f, GError **err)
     int fd = open(f->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     size_t length = strlen(f->text);
 
-    if (fd < 0) {
+    if (fd < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", f->path, g_strerror(errno));
-    }
     int error = -pwrite_all(fd, f->text, length, 0);
-    if (error == 0 && (fchmod(fd, f->mode) < 0 || fsync(fd) < 0)) {
+    if (error == 0 && (fchmod(fd, f->mode) < 0 || fsync(fd) < 0))
         error = errno;
-    }
-    if (close(fd) < 0 && error == 0) {
+    if (close(fd) < 0 && error == 0)
         error = errno;
-    }
-    if (error == 0) {
+    if (error == 0)
         return 0;
-    }
     unlink(f->path);
     return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", f->path, g_strerror(error));
 }
@@ -255,12 +231,10 @@ static int write_file(const struct file *f, GError **err)
 /* Take back the first so many folders and files. */
 static void undo(const struct plan *p, unsigned folders, unsigned files)
 {
-    while (files > 0) {
+    while (files > 0)
         unlink(((const struct file *)p->files->pdata[--files])->path);
-    }
-    while (folders > 0) {
+    while (folders > 0)
         rmdir(p->folders->pdata[--folders]);
-    }
 }
 
 static int write_all(const struct plan *p, GError **err)
@@ -274,7 +248,7 @@ static int write_all(const struct plan *p, GError **err)
         }
     }
     for (unsigned i = 0; i < p->files->len; i++) {
-        if (write_file(p->files->pdata[i], err) == -1) {
+        if (write_file(p->files->pdata[i], err) < 0) {
             undo(p, p->folders->len, i);
             return -1;
         }
@@ -335,9 +309,8 @@ static void tell_json(struct client *c, const struct plan *p)
     json_builder_add_int_value(b, p->ca_expires);
     json_builder_set_member_name(b, "hosts");
     json_builder_begin_array(b);
-    for (unsigned i = 0; p->hosts->pdata[i]; i++) {
+    for (unsigned i = 0; p->hosts->pdata[i]; i++)
         json_builder_add_string_value(b, p->hosts->pdata[i]);
-    }
     json_builder_end_array(b);
     json_builder_set_member_name(b, "clients");
     json_builder_begin_array(b);
@@ -381,19 +354,15 @@ int cmd_tls_init(struct client *c, char **args, GError **err)
         .files = g_ptr_array_new_with_free_func(file_free),
     };
 
-    if (find_names(&p, &c->options, err) == -1 || check_free(&p, err) == -1) {
+    if (find_names(&p, &c->options, err) < 0 || check_free(&p, err) < 0)
         return -1;
-    }
-    if (access(dir, F_OK) < 0) {
+    if (access(dir, F_OK) < 0)
         g_ptr_array_add(p.folders, g_strdup(dir));
-    }
-    if (make_all(&p, err) == -1 || write_all(&p, err) == -1) {
+    if (make_all(&p, err) < 0 || write_all(&p, err) < 0)
         return -1;
-    }
-    if (c->options.json) {
+    if (c->options.json)
         tell_json(c, &p);
-    } else {
+    else
         tell(c, &p);
-    }
     return 0;
 }

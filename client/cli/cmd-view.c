@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl view: point-in-time views. */
 #include "client/cli/command.h"
-#include "client/qmp/inventory.h"
 #include "client/cli/table.h"
+#include "client/qmp/inventory.h"
 
 /* "2026-11-20 17:01:02" in local time, or NULL. */
 static char *instant_text(const struct view_entry *v)
@@ -14,9 +14,8 @@ static char *instant_text(const struct view_entry *v)
 
 static char *state_text(const struct view_entry *v)
 {
-    if (v->broken) {
+    if (v->broken)
         return g_strdup_printf("broken: %s", v->reason ? v->reason : "no reason given");
-    }
     return g_strdup(v->exported ? "exported" : "idle");
 }
 
@@ -45,9 +44,8 @@ int cmd_view_list(struct client *c, char **args, GError **err)
 {
     g_autoptr(inventory) i = inventory_get(c, err);
 
-    if (!i) {
+    if (!i)
         return -1;
-    }
     if (c->options.json) {
         /* The server's own words say it best. */
         client_print_json(c, i->views_reply, false);

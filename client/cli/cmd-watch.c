@@ -21,9 +21,8 @@ static char *value_text(JsonNode *value)
             ? json_node_get_string(value)
             : NULL;
 
-    if (text && *text != '\0' && !strpbrk(text, " \t\"'={}[]")) {
+    if (text && *text != '\0' && !strpbrk(text, " \t\"'={}[]"))
         return g_strdup(text);
-    }
     return json_write(value, false);
 }
 
@@ -34,12 +33,10 @@ static char *time_text(JsonObject *event)
     g_autoptr(GDateTime) when = NULL;
     g_autofree char *seconds = NULL;
 
-    if (timestamp) {
+    if (timestamp)
         when = g_date_time_new_from_unix_local((gint64)json_member_size(timestamp, "seconds"));
-    }
-    if (!when) {
+    if (!when)
         return g_strdup("-");
-    }
     seconds = g_date_time_format(when, "%Y-%m-%d %H:%M:%S");
     return g_strdup_printf("%s.%06" PRIu64, seconds,
                            json_member_size(timestamp, "microseconds") % 1000000);
@@ -80,23 +77,18 @@ static int print_events(struct client *c, bool *shutdown, GError **err)
         g_autoptr(JsonObject) message = NULL;
         int n = qmp_take_message(c->qmp, &message, err);
 
-        if (n <= 0) {
+        if (n <= 0)
             return n;
-        }
-        if (!json_member_string(message, "event")) {
+        if (!json_member_string(message, "event"))
             continue;
-        }
-        if (strcmp(json_member_string(message, "event"), "SHUTDOWN") == 0) {
+        if (strcmp(json_member_string(message, "event"), "SHUTDOWN") == 0)
             *shutdown = true;
-        }
-        if (c->options.json) {
+        if (c->options.json)
             print_event_json(c, message);
-        } else {
+        else
             print_event(c, message);
-        }
-        if (client_flush(c, err) == -1) {
+        if (client_flush(c, err) < 0)
             return -1;
-        }
     }
 }
 
@@ -111,19 +103,16 @@ static int watch(struct client *c, int signals, GError **err)
     for (;;) {
         GError *error = NULL;
 
-        if (print_events(c, &shutdown, err) == -1) {
+        if (print_events(c, &shutdown, err) < 0)
             return -1;
-        }
-        if (poll(p, G_N_ELEMENTS(p), -1) == -1) {
-            if (errno == EINTR) {
+        if (poll(p, G_N_ELEMENTS(p), -1) < 0) {
+            if (errno == EINTR)
                 continue;
-            }
             return client_fail(err, CLIENT_ERROR_FAILED, "poll: %s", g_strerror(errno));
         }
-        if (p[0].revents != 0 || (p[1].revents & POLLERR)) {
+        if (p[0].revents != 0 || (p[1].revents & POLLERR))
             return 0;
-        }
-        if (p[2].revents != 0 && qmp_receive(c->qmp, &error) == -1) {
+        if (p[2].revents != 0 && qmp_receive(c->qmp, &error) < 0) {
             if (shutdown) {
                 g_error_free(error);
                 return 0; /* it said so */
@@ -139,17 +128,15 @@ int cmd_watch(struct client *c, char **args, GError **err)
     sigset_t set;
     int signals, result;
 
-    if (!client_qmp(c, err)) {
+    if (!client_qmp(c, err))
         return -1;
-    }
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signals = signalfd(-1, &set, SFD_CLOEXEC);
-    if (signals == -1) {
+    if (signals < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "signalfd: %s", g_strerror(errno));
-    }
     fprintf(stderr, "fleecectl: watching %s, until interrupted\n", c->options.control);
     result = watch(c, signals, err);
     close(signals);

@@ -21,7 +21,7 @@ static int carry_out(struct client *c, const struct invocation *invocation, GErr
         g_string_append(c->out, "fleecectl " PACKAGE_VERSION "\n");
         break;
     case REQUEST_RUN:
-        if (invocation->command->run(c, invocation->args, err) == -1) {
+        if (invocation->command->run(c, invocation->args, err) < 0) {
             client_flush(c, &ignored);
             return -1;
         }
@@ -49,14 +49,12 @@ int main(int argc, char **argv)
     setlocale(LC_CTYPE, "");
     terminal_init(&c.terminal);
     if (options_parse(argc, argv, &c.options, &invocation, &error) == 0) {
-        if (!c.options.control) {
+        if (!c.options.control)
             c.options.control = g_strdup(getenv("NBDFLEECE_CONTROL"));
-        }
         carry_out(&c, &invocation, &error);
     }
-    if (error) {
+    if (error)
         code = report(error);
-    }
     client_clear(&c);
     return code;
 }

@@ -6,7 +6,6 @@
  * says. Commands that will be are looked for before: what options they take, nobody knows yet.
  */
 #include "client/cli/options.h"
-
 #include "client/cli/error.h"
 
 #include <stddef.h>
@@ -66,9 +65,8 @@ static int take_options(int *argc, char ***argv, struct client_options *options,
     }
     g_option_context_set_help_enabled(context, FALSE);
     g_option_context_add_main_entries(context, entries, NULL);
-    if (!g_option_context_parse(context, argc, argv, &error)) {
+    if (!g_option_context_parse(context, argc, argv, &error))
         return client_fail(err, CLIENT_ERROR_USAGE, "%s", error->message);
-    }
     return 0;
 }
 
@@ -80,13 +78,11 @@ static bool takes_next(const char *arg)
     for (unsigned i = 0; i < G_N_ELEMENTS(option_table); i++) {
         const struct option *o = &option_table[i];
 
-        if (!o->value) {
+        if (!o->value)
             continue;
-        }
         if (g_str_has_prefix(arg, "--") ? strcmp(arg + 2, o->name) == 0
-                                        : strchr(arg, o->letter) == arg + strlen(arg) - 1) {
+                                        : strchr(arg, o->letter) == arg + strlen(arg) - 1)
             return true;
-        }
     }
     return false;
 }
@@ -95,12 +91,10 @@ static bool takes_next(const char *arg)
 static const char *next_word(char ***arg)
 {
     for (; **arg; ++*arg) {
-        if ((**arg)[0] != '-') {
+        if ((**arg)[0] != '-')
             return *(*arg)++;
-        }
-        if (takes_next(**arg) && (*arg)[1]) {
+        if (takes_next(**arg) && (*arg)[1])
             ++*arg;
-        }
     }
     return NULL;
 }
@@ -112,11 +106,10 @@ static int check_planned(char **args, GError **err)
     g_autofree char *both = g_strconcat(first, " ", second, NULL);
 
     for (const char *const *name = planned_commands; first && *name; name++) {
-        if (strcmp(*name, first) == 0 || g_strcmp0(*name, both) == 0) {
+        if (strcmp(*name, first) == 0 || g_strcmp0(*name, both) == 0)
             return client_fail(err, CLIENT_ERROR_USAGE,
                                "%s is not there yet: it is planned, and not in this version",
                                *name);
-        }
     }
     return 0;
 }
@@ -124,21 +117,18 @@ static int check_planned(char **args, GError **err)
 /* GLib leaves the "--" that ends the options in place where words follow that look like some. */
 static void drop_separator(char **args)
 {
-    while (*args && strcmp(*args, "--") != 0) {
+    while (*args && strcmp(*args, "--") != 0)
         args++;
-    }
-    for (; *args; args++) {
+    for (; *args; args++)
         args[0] = args[1];
-    }
 }
 
 /* Names go into JSON, which is UTF-8. */
 static int check_encoding(char *const *args, GError **err)
 {
     for (; *args; args++) {
-        if (!g_utf8_validate(*args, -1, NULL)) {
+        if (!g_utf8_validate(*args, -1, NULL))
             return client_fail(err, CLIENT_ERROR_USAGE, "argument '%s' is not UTF-8", *args);
-        }
     }
     return 0;
 }
@@ -156,9 +146,8 @@ static int check_options(const struct command *command, const struct client_opti
     for (unsigned i = 0; i < G_N_ELEMENTS(option_table); i++) {
         const struct option *o = &option_table[i];
 
-        if (!(o->bit & (command->options | OPTION_ALWAYS)) && is_set(o, options)) {
+        if (!(o->bit & (command->options | OPTION_ALWAYS)) && is_set(o, options))
             return client_fail(err, CLIENT_ERROR_USAGE, "%s takes no --%s", command->name, o->name);
-        }
     }
     return 0;
 }
@@ -224,14 +213,12 @@ static int find_command(char **args, const struct command **command, const char 
             }
         }
     }
-    if (*family && !args[1]) {
+    if (*family && !args[1])
         return 0;
-    }
     names = list_names(*family);
-    if (*family) {
+    if (*family)
         return client_fail(err, CLIENT_ERROR_USAGE, "unknown command '%s %s': there is %s", args[0],
                            args[1], names);
-    }
     return client_fail(err, CLIENT_ERROR_USAGE, "unknown command '%s': there is %s", args[0],
                        names);
 }
@@ -240,14 +227,12 @@ static int check_arguments(const struct command *command, char **args, GError **
 {
     int n = (int)g_strv_length(args);
 
-    if (n < command->min_args) {
+    if (n < command->min_args)
         return client_fail(err, CLIENT_ERROR_USAGE, "%s: too few arguments: it takes %s",
                            command->name, command->synopsis);
-    }
-    if (command->max_args != -1 && n > command->max_args) {
+    if (command->max_args >= 0 && n > command->max_args)
         return client_fail(err, CLIENT_ERROR_USAGE, "%s: unexpected argument '%s'", command->name,
                            args[command->max_args]);
-    }
     return 0;
 }
 
@@ -258,9 +243,8 @@ int options_parse(int argc, char **argv, struct client_options *options,
     g_autofree char *names = NULL;
 
     memset(invocation, 0, sizeof *invocation);
-    if (check_planned(args, err) == -1 || take_options(&argc, &argv, options, err) == -1) {
+    if (check_planned(args, err) < 0 || take_options(&argc, &argv, options, err) < 0)
         return -1;
-    }
     drop_separator(args);
     invocation->args = args;
     if (options->version) {
@@ -268,28 +252,23 @@ int options_parse(int argc, char **argv, struct client_options *options,
         return 0;
     }
     invocation->request = options->help ? REQUEST_HELP : REQUEST_RUN;
-    if (check_encoding(args, err) == -1) {
+    if (check_encoding(args, err) < 0)
         return -1;
-    }
-    if (!args[0]) {
+    if (!args[0])
         return options->help
                    ? 0
                    : client_fail(err, CLIENT_ERROR_USAGE, "no command: see fleecectl --help");
-    }
-    if (find_command(args, &invocation->command, &invocation->family, err) == -1) {
+    if (find_command(args, &invocation->command, &invocation->family, err) < 0)
         return -1;
-    }
-    if (options->help) {
+    if (options->help)
         return 0;
-    }
     if (!invocation->command) {
         names = list_names(invocation->family);
         return client_fail(err, CLIENT_ERROR_USAGE, "%s what? there is %s", args[0], names);
     }
     invocation->args += action(invocation->command) ? 2 : 1;
-    if (check_options(invocation->command, options, err) == -1) {
+    if (check_options(invocation->command, options, err) < 0)
         return -1;
-    }
     return check_arguments(invocation->command, invocation->args, err);
 }
 
@@ -303,23 +282,20 @@ static void append_options(GString *out, unsigned set)
         const struct option *o = &option_table[i];
         g_autofree char *name = NULL;
 
-        if (!(o->bit & set)) {
+        if (!(o->bit & set))
             continue;
-        }
         name = g_strconcat("--", o->name, o->value ? " " : "", o->value ? o->value : "", NULL);
-        if (o->letter != 0) {
+        if (o->letter != 0)
             g_string_append_printf(out, "  -%c, %-20s %s\n", o->letter, name, o->help);
-        } else {
+        else
             g_string_append_printf(out, "      %-20s %s\n", name, o->help);
-        }
     }
 }
 
 static void append_commands(GString *out)
 {
-    for (const struct command *c = commands; c->name; c++) {
+    for (const struct command *c = commands; c->name; c++)
         g_string_append_printf(out, "  %-16s %s\n", c->name, c->summary);
-    }
 }
 
 static void append_planned(GString *out)
@@ -342,9 +318,8 @@ static void append_planned(GString *out)
 static void append_family(GString *out, const char *family)
 {
     for (const struct command *c = commands; c->name; c++) {
-        if (in_family(c, family)) {
+        if (in_family(c, family))
             g_string_append_printf(out, "  %s %s\n      %s\n", c->name, c->synopsis, c->summary);
-        }
     }
 }
 
@@ -353,9 +328,8 @@ static void help_command(GString *out, const struct command *c)
     g_string_append_printf(out, "Usage: fleecectl [-C SOCKET] [--json] %s%s%s\n\n%s%s\n", c->name,
                            *c->synopsis != '\0' ? " " : "", c->synopsis,
                            (const char[]){g_ascii_toupper(c->summary[0]), '\0'}, c->summary + 1);
-    if (c->help) {
+    if (c->help)
         g_string_append_printf(out, "\n%s", c->help);
-    }
     if (c->options != 0) {
         g_string_append(out, "\nOptions:\n");
         append_options(out, c->options);
@@ -366,9 +340,8 @@ static void help_all(GString *out, const char *family)
 {
     g_string_append_printf(out, "Usage: fleecectl [-C SOCKET] [--json] %s ...\n\n",
                            family ? family : "COMMAND");
-    if (!family) {
+    if (!family)
         g_string_append(out, "Control and inspect a running nbdfleece(1).\n\n");
-    }
     g_string_append(out, "Commands:\n");
     if (!family) {
         append_commands(out);
@@ -384,9 +357,8 @@ static void help_all(GString *out, const char *family)
 
 void options_help(const struct invocation *invocation, GString *out)
 {
-    if (invocation->command) {
+    if (invocation->command)
         help_command(out, invocation->command);
-    } else {
+    else
         help_all(out, invocation->family);
-    }
 }

@@ -80,17 +80,15 @@ static void append_tooltip(const map *m, size_t first, size_t end, GString *out)
     g_autofree char *to = map_offset_text(stop);
 
     for (size_t i = first; i < end; i++) {
-        for (unsigned role = 0; role < MAP_ROLES; role++) {
+        for (unsigned role = 0; role < MAP_ROLES; role++)
             bytes[role] += m->cells[i].bytes[role];
-        }
     }
     g_string_append_printf(out, "<title>%s \u2013 %s", from, to);
     for (unsigned role = 0; role < MAP_ROLES; role++) {
         g_autofree char *percent = map_percent_text(bytes[role], stop - start);
 
-        if (bytes[role] > 0) {
+        if (bytes[role] > 0)
             g_string_append_printf(out, "\n%s %s", percent, map_legend(m->kind, role));
-        }
     }
     g_string_append(out, "</title>");
 }
@@ -110,9 +108,8 @@ static void append_row(const map *m, unsigned row, GString *out)
         enum map_level level = map_level(m, begin);
         size_t next = begin + 1;
 
-        while (next < end && map_level(m, next) == level) {
+        while (next < end && map_level(m, next) == level)
             next++;
-        }
         g_string_append_printf(out,
                                "<rect class=\"%s\" x=\"%zu\" y=\"%u\" width=\"%zu\" height=\"%d\">",
                                classes[level], LEFT + (begin - first) * CELL, TOP + row * CELL,
@@ -139,9 +136,8 @@ static void append_picture(const map *m, GString *out)
         g_string_append_printf(out, "<text x=\"%u\" y=\"%d\">+%s</text>\n", LEFT + column * CELL,
                                TOP - 7, offset);
     }
-    for (unsigned row = 0; row < m->rows; row++) {
+    for (unsigned row = 0; row < m->rows; row++)
         append_row(m, row, out);
-    }
     g_string_append_printf(out,
                            "<rect class=\"g\" x=\"%d\" y=\"%d\" width=\"%u\" height=\"%u\"/>\n"
                            "</svg>\n",
@@ -158,10 +154,9 @@ static void append_legend(const map *m, GString *out)
                            "<span><i class=\"l3\"></i><i class=\"l2\"></i><i class=\"l1\"></i> "
                            "partly</span>\n",
                            map_legend(m->kind, MAP_SET));
-    if (map_has_level(m, MAP_ZEROES)) {
+    if (map_has_level(m, MAP_ZEROES))
         g_string_append_printf(out, "<span><i class=\"z\"></i> %s</span>\n",
                                map_legend(m->kind, MAP_ZERO));
-    }
     g_string_append_printf(out,
                            "<span><i class=\"e\"></i> %s</span>\n"
                            "<span>a cell is %s</span>\n</div>\n",

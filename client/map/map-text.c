@@ -60,15 +60,12 @@ static void append_run(GString *out, const struct brush *b, enum map_level level
 {
     const char *colour = b->colours[level];
 
-    if (*colour != '\0') {
+    if (*colour != '\0')
         g_string_append_printf(out, "\033[%sm", colour);
-    }
-    while (count-- > 0) {
+    while (count-- > 0)
         g_string_append(out, b->glyphs[level]);
-    }
-    if (*colour != '\0') {
+    if (*colour != '\0')
         g_string_append(out, "\033[0m");
-    }
 }
 
 static void append_row(const map *m, const struct brush *b, unsigned row, GString *out)
@@ -81,9 +78,8 @@ static void append_row(const map *m, const struct brush *b, unsigned row, GStrin
         enum map_level level = map_level(m, first);
         size_t next = first + 1;
 
-        while (next < end && map_level(m, next) == level) {
+        while (next < end && map_level(m, next) == level)
             next++;
-        }
         append_run(out, b, level, next - first);
         first = next;
     }
@@ -122,11 +118,10 @@ static void append_legend(const map *m, const struct brush *b, unsigned width, G
     }
     append_run(out, b, MAP_EMPTY, 1);
     g_string_append_printf(out, " %s", map_legend(m->kind, MAP_CLEAR));
-    if (width < LEGEND_WIDTH) {
+    if (width < LEGEND_WIDTH)
         g_string_append_printf(out, "\n%*s", LEFT, "");
-    } else {
+    else
         g_string_append(out, "   ");
-    }
     g_string_append_printf(out, "a cell is %s\n", span);
 }
 
@@ -134,13 +129,11 @@ void map_print_picture(const map *m, const struct terminal *terminal, bool ascii
 {
     struct brush brush = choose_brush(m, terminal, ascii);
 
-    if (m->n_cells == 0) {
+    if (m->n_cells == 0)
         return;
-    }
     append_ruler(m, out);
-    for (unsigned row = 0; row < m->rows; row++) {
+    for (unsigned row = 0; row < m->rows; row++)
         append_row(m, &brush, row, out);
-    }
     g_string_append_c(out, '\n');
     append_legend(m, &brush, terminal->width, out);
 }

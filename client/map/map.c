@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/map/map.h"
-
 #include "common/base/extents.h"
 
 #include <inttypes.h>
@@ -13,12 +12,10 @@
 
 enum map_kind map_kind(const char *context)
 {
-    if (strcmp(context, "base:allocation") == 0) {
+    if (strcmp(context, "base:allocation") == 0)
         return MAP_ALLOCATION;
-    }
-    if (g_str_has_prefix(context, "qemu:dirty-bitmap:")) {
+    if (g_str_has_prefix(context, "qemu:dirty-bitmap:"))
         return MAP_DIRTY;
-    }
     return strcmp(context, "qemu:allocation-depth") == 0 ? MAP_DEPTH : MAP_OTHER;
 }
 
@@ -26,9 +23,8 @@ enum map_role map_role(enum map_kind kind, uint32_t flags)
 {
     switch (kind) {
     case MAP_ALLOCATION:
-        if (flags & EXTENT_HOLE) {
+        if (flags & EXTENT_HOLE)
             return MAP_CLEAR;
-        }
         return flags & EXTENT_ZERO ? MAP_ZERO : MAP_SET;
     case MAP_DIRTY:
         return flags & EXTENT_DIRTY ? MAP_SET : MAP_CLEAR;
@@ -64,12 +60,10 @@ static char *human_word(enum map_kind kind, uint32_t flags)
     static const char *const allocation[] = {"data", "hole, not zero", "zeroes", "hole"};
     const char *word = map_word(kind, flags);
 
-    if (kind == MAP_ALLOCATION && flags < G_N_ELEMENTS(allocation)) {
+    if (kind == MAP_ALLOCATION && flags < G_N_ELEMENTS(allocation))
         return g_strdup(allocation[flags]);
-    }
-    if (kind == MAP_DEPTH && flags > 1) {
+    if (kind == MAP_DEPTH && flags > 1)
         return g_strdup_printf("backing %" PRIu32, flags - 1);
-    }
     return word ? g_strdup(word) : g_strdup_printf("flags %#" PRIx32, flags);
 }
 
@@ -104,9 +98,8 @@ static uint64_t choose_span(uint64_t size, uint64_t cells, unsigned quarters)
 {
     uint64_t need = MAX(divide_up(size, cells), 1), power = 1;
 
-    while (power / 4 * quarters < need || power / 4 * quarters % SPAN_MIN != 0) {
+    while (power / 4 * quarters < need || power / 4 * quarters % SPAN_MIN != 0)
         power *= 2;
-    }
     return power / 4 * quarters;
 }
 
@@ -114,9 +107,8 @@ static uint64_t choose_span(uint64_t size, uint64_t cells, unsigned quarters)
  * offsets of the rows are to be round. */
 static unsigned roundness(unsigned factor)
 {
-    while (factor % 2 == 0) {
+    while (factor % 2 == 0)
         factor /= 2;
-    }
     return factor == 1 ? 100 : factor == 3 ? 90 : factor < 10 ? 60 : 50;
 }
 
@@ -133,9 +125,8 @@ static struct layout choose_layout(uint64_t size, unsigned max_columns, unsigned
 
             l.span = choose_span(size, (uint64_t)l.columns * max_rows, quarters);
             l.score = divide_up(size, l.span) * roundness(w * quarters) + 1;
-            if (l.score > best.score) {
+            if (l.score > best.score)
                 best = l;
-            }
         }
     }
     return best;
@@ -172,15 +163,12 @@ static struct map_state *find_state(map *m, uint32_t flags)
 {
     unsigned i = 0;
 
-    while (i < m->n_states && m->states[i].flags < flags) {
+    while (i < m->n_states && m->states[i].flags < flags)
         i++;
-    }
-    if (i < m->n_states && m->states[i].flags == flags) {
+    if (i < m->n_states && m->states[i].flags == flags)
         return &m->states[i];
-    }
-    if (m->n_states == MAP_STATES) {
+    if (m->n_states == MAP_STATES)
         return &m->others;
-    }
     memmove(&m->states[i + 1], &m->states[i], (m->n_states - i) * sizeof m->states[0]);
     m->n_states++;
     m->states[i] = (struct map_state){.flags = flags};
@@ -214,21 +202,18 @@ enum map_level map_level(const map *m, size_t cell)
 {
     uint64_t size = map_cell_size(m, cell), set = m->cells[cell].bytes[MAP_SET];
 
-    if (set == 0) {
+    if (set == 0)
         return m->cells[cell].bytes[MAP_ZERO] > 0 ? MAP_ZEROES : MAP_EMPTY;
-    }
-    if (set >= size) {
+    if (set >= size)
         return MAP_FULL;
-    }
     return set < size / 3 ? MAP_LOW : set < size - size / 3 ? MAP_MIDDLE : MAP_HIGH;
 }
 
 bool map_has_level(const map *m, enum map_level level)
 {
     for (size_t i = 0; i < m->n_cells; i++) {
-        if (map_level(m, i) == level) {
+        if (map_level(m, i) == level)
             return true;
-        }
     }
     return false;
 }
@@ -245,9 +230,8 @@ char *map_offset_text(uint64_t offset)
     for (unsigned u = 1; u < G_N_ELEMENTS(units); u++) {
         uint64_t next = UINT64_C(1) << (10 * u);
 
-        if (offset < next || offset % (next / 4) != 0) {
+        if (offset < next || offset % (next / 4) != 0)
             break;
-        }
         unit = u;
         scale = next;
     }
@@ -266,12 +250,10 @@ char *map_percent_text(uint64_t part, uint64_t whole)
 {
     double percent = whole > 0 ? 100.0 * (double)part / (double)whole : 0;
 
-    if (part == 0 || part >= whole) {
+    if (part == 0 || part >= whole)
         return g_strdup(part == 0 ? "0 %" : "100 %");
-    }
-    if (percent < 0.1) {
+    if (percent < 0.1)
         return g_strdup("<0.1 %");
-    }
     return percent > 99.9 ? g_strdup(">99.9 %") : g_strdup_printf("%.1f %%", percent);
 }
 
@@ -281,12 +263,10 @@ static char *size_text(uint64_t bytes)
     static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     unsigned unit = 0;
 
-    while (unit + 1 < G_N_ELEMENTS(units) && bytes >> (10 * (unit + 1)) != 0) {
+    while (unit + 1 < G_N_ELEMENTS(units) && bytes >> (10 * (unit + 1)) != 0)
         unit++;
-    }
-    if ((bytes & ((UINT64_C(1) << (10 * unit)) - 1)) == 0) {
+    if ((bytes & ((UINT64_C(1) << (10 * unit)) - 1)) == 0)
         return g_strdup_printf("%" PRIu64 " %s", bytes >> (10 * unit), units[unit]);
-    }
     return g_strdup_printf("%.2f %s", (double)bytes / (double)(UINT64_C(1) << (10 * unit)),
                            units[unit]);
 }
@@ -330,14 +310,12 @@ GArray *map_totals(const map *m)
         for (unsigned i = 0; i < m->n_states; i++) {
             const struct map_state *s = &m->states[i];
 
-            if (map_role(m->kind, s->flags) == role) {
+            if (map_role(m->kind, s->flags) == role)
                 add_total(m, totals, human_word(m->kind, s->flags), role, s->bytes, s->extents);
-            }
         }
     }
-    if (m->others.extents > 0) {
+    if (m->others.extents > 0)
         add_total(m, totals, g_strdup("others"), MAP_SET, m->others.bytes, m->others.extents);
-    }
     add_total(m, totals, g_strdup("total"), MAP_CLEAR, m->size, m->extents);
     return totals;
 }

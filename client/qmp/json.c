@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/qmp/json.h"
-
 #include "client/cli/error.h"
 
 #include <errno.h>
@@ -25,9 +24,8 @@ static int hex4(const char *at, const char *end)
     int value = 0;
 
     for (int i = 0; i < 4; i++) {
-        if (at + i >= end || !g_ascii_isxdigit(at[i])) {
+        if (at + i >= end || !g_ascii_isxdigit(at[i]))
             return -1;
-        }
         value = value << 4 | g_ascii_xdigit_value(at[i]);
     }
     return value;
@@ -38,13 +36,11 @@ static int scan_unicode(struct scan *s, GError **err)
 {
     int unit = hex4(s->at, s->end);
 
-    if (unit <= 0) {
+    if (unit <= 0)
         return bad(err, unit == 0 ? "a NUL in a string" : "a wrong \\u in a string");
-    }
     s->at += 4;
-    if (unit < 0xd800 || unit > 0xdfff) {
+    if (unit < 0xd800 || unit > 0xdfff)
         return 0;
-    }
     if (unit < 0xdc00 && s->end - s->at >= 6 && s->at[0] == '\\' && s->at[1] == 'u' &&
         (hex4(s->at + 2, s->end) & ~0x3ff) == 0xdc00) {
         s->at += 6;
@@ -59,28 +55,21 @@ static int scan_string(struct scan *s, char quote, GError **err)
     while (s->at < s->end) {
         char c = *s->at++;
 
-        if (c == quote) {
+        if (c == quote)
             return 0;
-        }
-        if ((unsigned char)c < 0x20) {
+        if ((unsigned char)c < 0x20)
             return bad(err, "a control character in a string");
-        }
-        if (c != '\\') {
+        if (c != '\\')
             continue;
-        }
-        if (s->at == s->end) {
+        if (s->at == s->end)
             break;
-        }
-        if ((unsigned char)*s->at < 0x20) {
+        if ((unsigned char)*s->at < 0x20)
             return bad(err, "a control character in a string");
-        }
         /* The parser reads C's octal escapes, too, which make what is no UTF-8, and NUL. */
-        if (!strchr("\"'\\/bfnrtu", *s->at)) {
+        if (!strchr("\"'\\/bfnrtu", *s->at))
             return bad(err, "a wrong escape in a string");
-        }
-        if (*s->at++ == 'u' && scan_unicode(s, err) == -1) {
+        if (*s->at++ == 'u' && scan_unicode(s, err) < 0)
             return -1;
-        }
     }
     return bad(err, "a string that does not end");
 }
@@ -93,21 +82,17 @@ static int scan_word(struct scan *s, GError **err)
     char word[64];
     size_t length;
 
-    while (s->at < s->end && !strchr(" \t\r\n,:[]{}\"'", *s->at)) {
+    while (s->at < s->end && !strchr(" \t\r\n,:[]{}\"'", *s->at))
         s->at++;
-    }
     length = (size_t)(s->at - start);
-    if (length >= sizeof word) {
+    if (length >= sizeof word)
         return bad(err, "an overlong number or word");
-    }
     memcpy(word, start, length);
     word[length] = '\0';
-    if (!g_ascii_isdigit(word[0]) && word[0] != '-') {
+    if (!g_ascii_isdigit(word[0]) && word[0] != '-')
         return 0;
-    }
-    if (strpbrk(word, ".eE")) {
+    if (strpbrk(word, ".eE"))
         return isfinite(g_ascii_strtod(word, NULL)) ? 0 : bad(err, "a number that is too large");
-    }
     errno = 0;
     g_ascii_strtoll(word, NULL, 10);
     return errno == 0 ? 0 : bad(err, "an integer that is too large");
@@ -117,9 +102,8 @@ static int scan_close(struct scan *s, char bracket, GError **err)
 {
     char opened = bracket == ']' ? '[' : '{';
 
-    if (s->depth == 0 || s->open[s->depth - 1] != opened) {
+    if (s->depth == 0 || s->open[s->depth - 1] != opened)
         return bad(err, "brackets that do not match");
-    }
     s->depth--;
     return 0;
 }
@@ -132,9 +116,8 @@ static int scan_token(struct scan *s, GError **err)
     switch (c) {
     case '[':
     case '{':
-        if (s->depth == JSON_DEPTH_MAX) {
+        if (s->depth == JSON_DEPTH_MAX)
             return bad(err, "nested too deep");
-        }
         s->open[s->depth++] = c;
         s->at++;
         return 0;
@@ -157,9 +140,8 @@ static int scan_token(struct scan *s, GError **err)
 
 static void skip_space(struct scan *s)
 {
-    while (s->at < s->end && strchr(" \t\r\n", *s->at)) {
+    while (s->at < s->end && strchr(" \t\r\n", *s->at))
         s->at++;
-    }
 }
 
 int json_check(const char *text, gsize length, GError **err)
@@ -167,22 +149,18 @@ int json_check(const char *text, gsize length, GError **err)
     struct scan s = {.at = text, .end = text + length};
 
     /* This also finds NUL bytes, so that strchr() above never meets one. */
-    if (!g_utf8_validate(text, (gssize)length, NULL)) {
+    if (!g_utf8_validate(text, (gssize)length, NULL))
         return bad(err, "not UTF-8");
-    }
     skip_space(&s);
-    if (s.at == s.end) {
+    if (s.at == s.end)
         return bad(err, "no value");
-    }
     do {
-        if (scan_token(&s, err) == -1) {
+        if (scan_token(&s, err) < 0)
             return -1;
-        }
         skip_space(&s);
     } while (s.depth > 0 && s.at < s.end);
-    if (s.depth > 0) {
+    if (s.depth > 0)
         return bad(err, "it ends too soon");
-    }
     return s.at == s.end ? 0 : bad(err, "something follows the value");
 }
 
@@ -192,17 +170,15 @@ JsonNode *json_read(const char *text, gsize length, GError **err)
     g_autoptr(GError) error = NULL;
     JsonNode *root;
 
-    if (json_check(text, length, err) == -1) {
+    if (json_check(text, length, err) < 0)
         return NULL;
-    }
     if (!json_parser_load_from_data(parser, text, (gssize)length, &error)) {
         bad(err, error->message);
         return NULL;
     }
     root = json_parser_steal_root(parser);
-    if (!root) {
+    if (!root)
         bad(err, "no value");
-    }
     return root;
 }
 
@@ -254,11 +230,10 @@ bool json_member_bool(JsonObject *object, const char *name)
 void json_add_string(JsonBuilder *b, const char *name, const char *value)
 {
     json_builder_set_member_name(b, name);
-    if (value) {
+    if (value)
         json_builder_add_string_value(b, value);
-    } else {
+    else
         json_builder_add_null_value(b);
-    }
 }
 
 void json_add_size(JsonBuilder *b, const char *name, uint64_t value)

@@ -14,9 +14,8 @@ static char *args_json(const char *line, GError **err)
     JsonObject *object = qmp_args_parse(words, NULL, err);
     g_autoptr(JsonNode) node = NULL;
 
-    if (object == NULL) {
+    if (!object)
         return NULL;
-    }
     node = json_node_new(JSON_NODE_OBJECT);
     json_node_take_object(node, object);
     return json_to_string(node, FALSE);
@@ -73,9 +72,8 @@ static void test_deep_key(void)
     g_autoptr(GString) word = g_string_new("a");
     g_autoptr(GError) error = NULL;
 
-    for (int i = 0; i < 100000; i++) {
+    for (int i = 0; i < 100000; i++)
         g_string_append(word, ".a");
-    }
     g_string_append(word, "=1");
     g_assert_null(args_json(word->str, &error));
     g_assert_error(error, CLIENT_ERROR, CLIENT_ERROR_USAGE);
@@ -113,9 +111,8 @@ static void parse(parsed *p, const char *line)
     strcpy(p->program, "fleecectl");
     p->line = g_strdup(line);
     p->words[argc++] = p->program;
-    for (char *word = strtok(p->line, " "); word != NULL; word = strtok(NULL, " ")) {
+    for (char *word = strtok(p->line, " "); word; word = strtok(NULL, " "))
         p->words[argc++] = word;
-    }
     p->result = options_parse(argc, p->words, &p->options, &p->invocation, &p->error);
 }
 
@@ -160,7 +157,7 @@ static void test_help(void)
     parse(&p, "--help");
     g_assert_cmpint(p.invocation.request, ==, REQUEST_HELP);
     options_help(&p.invocation, out);
-    for (const struct command *c = commands; c->name != NULL; c++) {
+    for (const struct command *c = commands; c->name; c++) {
         g_assert_nonnull(strstr(out->str, c->name));
         g_assert_nonnull(c->run);
     }
@@ -265,9 +262,8 @@ static void test_learning(void)
         g_assert_cmpint(learnt, ==, cases[i].json != NULL);
         g_assert_cmpint(hint != NULL, ==, cases[i].hint);
         g_assert_cmpuint(g_hash_table_size(texts), ==, learnt);
-        if (!learnt) {
+        if (!learnt)
             continue;
-        }
         /* A server that says so again will not be believed again. */
         g_assert_false(qmp_args_learn(words, cases[i].error, texts, &hint));
         object = qmp_args_parse(words, texts, NULL);

@@ -67,9 +67,8 @@ static void test_check_refuses(void)
         {"1111111111111111111111111111111111111111111111111111111111111111", "overlong"},
     };
 
-    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++)
         refuses(cases[i].text, strlen(cases[i].text), cases[i].why);
-    }
     refuses("[\0]", 3, "UTF-8");
 }
 
@@ -145,7 +144,7 @@ static void test_mutations(void)
         }
         node = json_read(text->str, text->len, &error);
         g_assert_true((node == NULL) == (error != NULL));
-        if (node != NULL) {
+        if (node) {
             g_autofree char *printed = json_to_string(node, FALSE);
 
             g_assert_true(g_utf8_validate(printed, -1, NULL));
