@@ -20,7 +20,6 @@ client_libclient_a_SOURCES = \
 	client/cli/command.c client/cli/command.h \
 	client/cli/error.c client/cli/error.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
-	client/qmp/json.c client/qmp/json.h \
 	client/map/map.c client/map/map.h \
 	client/map/map-html.c \
 	client/map/map-text.c \
@@ -33,7 +32,6 @@ client_libclient_a_SOURCES = \
 	client/cli/terminal.c client/cli/terminal.h
 
 tests_unit_client_test_args_LDADD = $(CLIENT_LIBS)
-tests_unit_client_test_json_LDADD = $(CLIENT_LIBS)
 tests_unit_client_test_map_LDADD = $(CLIENT_LIBS)
 tests_unit_client_test_table_LDADD = $(CLIENT_LIBS)
 

@@ -13,6 +13,9 @@ common_libcommon_a_SOURCES = \
 	common/util/error.c common/util/error.h \
 	common/base/extents.c common/base/extents.h \
 	common/base/file-io.c common/base/file-io.h \
+	common/json/grammar.c common/json/grammar.h \
+	common/json/limits.h \
+	common/json/read.c common/json/read.h \
 	common/json/stream.c common/json/stream.h \
 	common/json/value.c common/json/value.h \
 	common/json/write.c common/json/write.h \

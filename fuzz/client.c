@@ -8,8 +8,10 @@
  */
 #include "client/map/map.h"
 #include "client/map/nbd-extents.h"
-#include "client/qmp/json.h"
 #include "client/qmp/qmp-args.h"
+#include "client/qmp/qmp.h"
+#include "common/json/read.h"
+#include "common/json/value.h"
 #include "common/json/write.h"
 #include "fuzz/fuzz.h"
 
@@ -24,7 +26,7 @@ static void check_round_trip(JsonNode *node)
 {
     g_autofree char *text = json_write(node, false);
     g_autoptr(GError) err = NULL;
-    g_autoptr(JsonNode) again = json_read(text, strlen(text), &err);
+    g_autoptr(JsonNode) again = json_read(text, strlen(text), &qmp_limits, &err);
 
     CHECK(again);
     g_autofree char *text_again = json_write(again, false);
@@ -35,12 +37,12 @@ static void check_json(const uint8_t *data, size_t size)
 {
     g_autoptr(GError) err = NULL;
     g_autofree char *copy = g_memdup2(data, size);
-    g_autoptr(JsonNode) node = json_read(size > 0 ? copy : "", size, &err);
+    g_autoptr(JsonNode) node = json_read(size > 0 ? copy : "", size, &qmp_limits, &err);
 
     CHECK((node == NULL) == (err != NULL));
     if (!node)
         return;
-    CHECK(json_check(copy, size, NULL) == 0);
+    CHECK(json_check(copy, size, &qmp_limits, NULL) == 0);
     check_round_trip(node);
     if (!JSON_NODE_HOLDS_OBJECT(node))
         return;

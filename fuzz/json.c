@@ -4,8 +4,9 @@
  *
  * Input: a byte that chooses the limits, a byte that chooses the cuts, then the stream.
  */
+#include "common/json/read.h"
 #include "common/json/stream.h"
-#include "common/json/value.h"
+#include "common/json/write.h"
 #include "fuzz/fuzz.h"
 
 #include <string.h>
@@ -17,6 +18,7 @@ static const struct json_limits limits[] = {
     {.bytes = 64, .tokens = 10000, .depth = 1024},
     {.bytes = 1 << 20, .tokens = 8, .depth = 1024},
     {.bytes = 1 << 20, .tokens = 10000, .depth = 3},
+    {.bytes = 1 << 20, .tokens = 10000, .depth = 1024, .exact = true},
 };
 
 /* The next value of a text that has exactly one, behind which nothing is left over. */

@@ -6,8 +6,9 @@
  *
  * Input: a stream as it comes through the control socket.
  */
+#include "common/json/read.h"
 #include "common/json/stream.h"
-#include "common/json/value.h"
+#include "common/json/write.h"
 #include "common/util/error.h"
 #include "fuzz/fuzz.h"
 #include "server/control/control-private.h"

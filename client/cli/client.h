@@ -7,7 +7,6 @@
 #define CLIENT_CLI_CLIENT_H
 
 #include "client/cli/terminal.h"
-#include "client/qmp/json.h"
 #include "client/qmp/qmp.h"
 
 #include <glib.h>

@@ -5,6 +5,7 @@
 #include "client/cli/table.h"
 #include "client/qmp/inventory.h"
 #include "common/base/size.h"
+#include "common/json/value.h"
 
 #include <string.h>
 

@@ -3,11 +3,13 @@
 #include "client/cli/command.h"
 #include "client/cli/error.h"
 #include "client/qmp/qmp-args.h"
+#include "common/json/read.h"
 
 #include <string.h>
 
 static JsonNode *raw(struct client *c, char **args, GError **err)
 {
+    g_autoptr(GError) error = NULL;
     struct qmp *qmp;
 
     if (args[1]) {
@@ -15,8 +17,8 @@ static JsonNode *raw(struct client *c, char **args, GError **err)
         return NULL;
     }
     /* Half an object would leave us waiting for a reply, and the server for the rest. */
-    if (json_check(args[0], strlen(args[0]), err) < 0) {
-        (*err)->code = CLIENT_ERROR_USAGE;
+    if (json_check(args[0], strlen(args[0]), &qmp_limits, &error) < 0) {
+        client_fail(err, CLIENT_ERROR_USAGE, "qmp: %s", error->message);
         return NULL;
     }
     qmp = client_qmp(c, err);

@@ -2,6 +2,7 @@
 /* fleecectl watch: the server's events, until interrupted. */
 #include "client/cli/command.h"
 #include "client/cli/error.h"
+#include "common/json/value.h"
 #include "common/json/write.h"
 
 #include <errno.h>

@@ -10,6 +10,8 @@
 
 #include "client/cli/client.h"
 
+#include <stdint.h>
+
 struct disk_entry {
     const char *name, *driver, *file;
     uint64_t size; /* bytes */

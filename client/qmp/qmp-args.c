@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/qmp/qmp-args.h"
 #include "client/cli/error.h"
-#include "client/qmp/json.h"
 #include "client/qmp/qmp.h"
+#include "common/json/read.h"
+#include "common/json/value.h"
 
 #include <string.h>
 
@@ -31,7 +32,7 @@ static JsonNode *parse_value(const char *key, const char *text, GHashTable *text
 
     if (!is_json(text) || (texts && g_hash_table_contains(texts, key)))
         return json_node_init_string(json_node_alloc(), text);
-    node = json_read(text, strlen(text), &error);
+    node = json_read(text, strlen(text), &qmp_limits, &error);
     if (!node && is_number(text)) { /* too large for one, but not for a name */
         return json_node_init_string(json_node_alloc(), text);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/qmp/qmp.h"
 #include "client/cli/error.h"
-#include "client/qmp/json.h"
+#include "common/json/read.h"
+#include "common/json/value.h"
 #include "common/json/write.h"
 
 #include <errno.h>
@@ -13,6 +14,9 @@
 
 /* How long a server may take to greet and negotiate, and to take in a request. */
 #define PATIENCE_SECONDS 10
+
+const struct json_limits qmp_limits = {
+    .bytes = 64u << 20, .tokens = 16u << 20, .depth = 1024, .exact = true};
 
 struct qmp {
     char *path;
@@ -85,13 +89,13 @@ int qmp_take_message(struct qmp *q, JsonObject **message, GError **err)
         q->scanned = 0;
     }
     if (length < 0) {
-        if (q->in->len > QMP_MESSAGE_MAX)
+        if (q->in->len > qmp_limits.bytes)
             return client_fail(err, CLIENT_ERROR_FAILED,
-                               "%s: the server's answer is longer than %u MiB", q->path,
-                               QMP_MESSAGE_MAX >> 20);
+                               "%s: the server's answer is longer than %zu MiB", q->path,
+                               qmp_limits.bytes >> 20);
         return 0;
     }
-    node = json_read((const char *)q->in->data, (gsize)length, err);
+    node = json_read((const char *)q->in->data, (gsize)length, &qmp_limits, err);
     g_byte_array_remove_range(q->in, 0, (guint)length + 1);
     q->scanned = 0;
     if (!node) {
@@ -228,7 +232,7 @@ JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GE
     text = json_write(node, false);
     value = qmp_request(q, text, &error);
     if (!value) {
-        if (error->code == CLIENT_ERROR_UNREACHABLE)
+        if (g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_UNREACHABLE))
             g_prefix_error(&error, "%s: ", name);
         g_propagate_error(err, error);
     }

@@ -8,11 +8,13 @@
 #ifndef CLIENT_QMP_QMP_H
 #define CLIENT_QMP_QMP_H
 
+#include "common/json/limits.h"
+
 #include <glib.h>
 #include <json-glib/json-glib.h>
 
-/* Longest message that is taken from a server, bytes. */
-#define QMP_MESSAGE_MAX (64u << 20)
+/* Of a message from a server; lists of many thousand objects are read. */
+extern const struct json_limits qmp_limits;
 
 struct qmp;
 
