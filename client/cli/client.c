@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/cli/client.h"
-#include "client/cli/error.h"
+#include "client/base/error.h"
 #include "common/json/write.h"
 
 #include <errno.h>

@@ -6,19 +6,11 @@
 #ifndef CLIENT_CLI_CLIENT_H
 #define CLIENT_CLI_CLIENT_H
 
-#include "client/cli/terminal.h"
+#include "client/base/terminal.h"
 #include "client/qmp/qmp.h"
 
 #include <glib.h>
 #include <stdbool.h>
-
-/* fleecectl's exit codes (interface.md). */
-enum {
-    CLIENT_DONE = 0,
-    CLIENT_FAILED = 1,
-    CLIENT_USAGE = 2,
-    CLIENT_UNREACHABLE = 4,
-};
 
 /* Every option there is; a command takes those that its row in the table of commands names. */
 struct client_options {

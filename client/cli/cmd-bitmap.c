@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl bitmap: dirty bitmaps. */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
 #include "client/cli/table.h"
 #include "client/qmp/inventory.h"
 #include "common/base/size.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl map: what is dirty or allocated, as a picture, a page, or JSON. */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
 #include "client/map/map.h"
 #include "client/map/nbd-extents.h"
 #include "client/qmp/inventory.h"

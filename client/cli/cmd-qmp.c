@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl qmp: any QMP command. */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
 #include "client/qmp/qmp-args.h"
 #include "common/json/read.h"
 

@@ -5,8 +5,8 @@
  *
  * All is made in memory first, then written into new files alone. What fails leaves nothing behind.
  */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
 #include "client/tls/pki.h"
 #include "common/base/file-io.h"
 

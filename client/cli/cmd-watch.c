@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl watch: the server's events, until interrupted. */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
 #include "common/json/value.h"
 #include "common/json/write.h"
 

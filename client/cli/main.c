@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl: the client of nbdfleece. */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
 #include "client/cli/options.h"
 
 #include <locale.h>

@@ -6,7 +6,7 @@
  * says. Commands that will be are looked for before: what options they take, nobody knows yet.
  */
 #include "client/cli/options.h"
-#include "client/cli/error.h"
+#include "client/base/error.h"
 
 #include <stddef.h>
 #include <string.h>

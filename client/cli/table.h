@@ -3,7 +3,7 @@
 #ifndef CLIENT_CLI_TABLE_H
 #define CLIENT_CLI_TABLE_H
 
-#include "client/cli/terminal.h"
+#include "client/base/terminal.h"
 
 #include <glib.h>
 #include <stdint.h>

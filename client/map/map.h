@@ -7,7 +7,7 @@
 #ifndef CLIENT_MAP_MAP_H
 #define CLIENT_MAP_MAP_H
 
-#include "client/cli/terminal.h"
+#include "client/base/terminal.h"
 
 #include <glib.h>
 #include <stdint.h>

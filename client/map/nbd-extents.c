@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/map/nbd-extents.h"
-#include "client/cli/error.h"
+#include "client/base/error.h"
 
 #include <errno.h>
 #include <inttypes.h>

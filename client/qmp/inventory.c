@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/qmp/inventory.h"
-#include "client/cli/error.h"
+#include "client/base/error.h"
 #include "common/json/value.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/qmp/qmp-args.h"
-#include "client/cli/error.h"
+#include "client/base/error.h"
 #include "client/qmp/qmp.h"
 #include "common/json/read.h"
 #include "common/json/value.h"

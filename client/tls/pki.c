@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/tls/pki.h"
-#include "client/cli/error.h"
+#include "client/base/error.h"
 
 #include <arpa/inet.h>
 #include <gnutls/abstract.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The command line: options, commands, KEY=VALUE words. */
-#include "client/cli/error.h"
+#include "client/base/error.h"
 #include "client/cli/options.h"
 #include "client/qmp/qmp-args.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "client/cli/terminal.h"
+#include "client/base/terminal.h"
 
 #include <glib.h>
 #include <langinfo.h>

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "client/cli/error.h"
-#include "client/cli/client.h"
+#include "client/base/error.h"
 
 G_DEFINE_QUARK(fleecectl - error - quark, client_error)
 

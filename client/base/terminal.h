@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What standard output is, and text that is safe to show there. */
-#ifndef CLIENT_CLI_TERMINAL_H
-#define CLIENT_CLI_TERMINAL_H
+#ifndef CLIENT_BASE_TERMINAL_H
+#define CLIENT_BASE_TERMINAL_H
 
 #include <stdbool.h>
 #include <stddef.h>
