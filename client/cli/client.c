@@ -65,6 +65,13 @@ JsonNode *client_command(struct client *c, const char *name, JsonObject *argumen
     return qmp_command(qmp, name, arguments, err);
 }
 
+inventory *client_inventory(struct client *c, GError **err)
+{
+    struct qmp *qmp = client_qmp(c, err);
+
+    return qmp ? inventory_get(qmp, err) : NULL;
+}
+
 int client_act(struct client *c, const char *object, const char *name, JsonObject *arguments,
                GError **err)
 {

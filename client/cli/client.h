@@ -7,6 +7,7 @@
 #define CLIENT_CLI_CLIENT_H
 
 #include "client/base/terminal.h"
+#include "client/qmp/inventory.h"
 #include "client/qmp/qmp.h"
 
 #include <glib.h>
@@ -43,7 +44,10 @@ struct qmp *client_qmp(struct client *c, GError **err);
  * `arguments`, which may be NULL. */
 JsonNode *client_command(struct client *c, const char *name, JsonObject *arguments, GError **err);
 
-/* The same where only success matters. `object` names in the error what the command was about
+/* Ask the server what it looks after. NULL and *err. */
+inventory *client_inventory(struct client *c, GError **err);
+
+/* Run a command of which only success matters. `object` names in the error what the command was about
  * ("disk vda"). Prints nothing, or the empty return value with --json. 0, or -1 and *err. */
 int client_act(struct client *c, const char *object, const char *name, JsonObject *arguments,
                GError **err);

@@ -3,7 +3,6 @@
 #include "client/base/error.h"
 #include "client/cli/command.h"
 #include "client/cli/table.h"
-#include "client/qmp/inventory.h"
 #include "common/base/size.h"
 #include "common/json/value.h"
 
@@ -80,7 +79,7 @@ static void list_json(struct client *c, const inventory *i, const char *only)
 
 int cmd_bitmap_list(struct client *c, char **args, GError **err)
 {
-    g_autoptr(inventory) i = inventory_get(c, err);
+    g_autoptr(inventory) i = client_inventory(c, err);
 
     if (!i || (args[0] && !inventory_find_disk(i, args[0], err)))
         return -1;

@@ -4,7 +4,6 @@
 #include "client/cli/command.h"
 #include "client/map/map.h"
 #include "client/map/nbd-extents.h"
-#include "client/qmp/inventory.h"
 #include "common/json/write.h"
 
 #include <inttypes.h>
@@ -54,7 +53,7 @@ static const char *choose_added(struct client *c, const GArray *sockets, const c
         client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket");
         return NULL;
     }
-    i = inventory_get(c, err);
+    i = client_inventory(c, err);
     if (!i)
         return NULL;
     if (inventory_find_disk(i, export, NULL)) {
@@ -69,7 +68,8 @@ static const char *choose_added(struct client *c, const GArray *sockets, const c
 static char *find_uri(struct client *c, const char *export, GError **err)
 {
     g_autoptr(JsonNode) reply = NULL;
-    g_autoptr(GArray) sockets = inventory_nbd_sockets(c, &reply, err);
+    struct qmp *qmp = client_qmp(c, err);
+    g_autoptr(GArray) sockets = qmp ? inventory_nbd_sockets(qmp, &reply, err) : NULL;
     const char *uri;
 
     if (!sockets) {
@@ -247,7 +247,7 @@ static int run(struct client *c, const char *title, const char *uri, GError **er
 /* Why the server behind the control socket has no export of that name, where we can tell. */
 static bool is_view(struct client *c, const char *name)
 {
-    g_autoptr(inventory) i = inventory_get(c, NULL);
+    g_autoptr(inventory) i = client_inventory(c, NULL);
 
     for (guint n = 0; i && n < i->views->len; n++) {
         if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0)

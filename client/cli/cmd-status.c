@@ -3,7 +3,6 @@
 #include "client/base/error.h"
 #include "client/cli/command.h"
 #include "client/cli/table.h"
-#include "client/qmp/inventory.h"
 #include "common/base/size.h"
 #include "common/json/value.h"
 
@@ -72,7 +71,7 @@ static int ask_exports(struct client *c, struct status *s, GError **err)
     if (!list)
         return -1;
     s->exports = json_array_get_length(list);
-    s->sockets = inventory_nbd_sockets(c, &s->servers_reply, err);
+    s->sockets = inventory_nbd_sockets(c->qmp, &s->servers_reply, err);
     return s->sockets ? 0 : -1;
 }
 
@@ -190,7 +189,7 @@ int cmd_status(struct client *c, char **args, GError **err)
     int result = ask_server(c, &s, err);
 
     if (result == 0) {
-        s.inventory = inventory_get(c, err);
+        s.inventory = client_inventory(c, err);
         result = s.inventory ? ask_exports(c, &s, err) : -1;
     }
     if (result == 0) {
@@ -259,7 +258,7 @@ static void print_disks_json(struct client *c, const inventory *i)
 
 int cmd_disks(struct client *c, char **args, GError **err)
 {
-    g_autoptr(inventory) i = inventory_get(c, err);
+    g_autoptr(inventory) i = client_inventory(c, err);
 
     if (!i)
         return -1;

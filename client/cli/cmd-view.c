@@ -2,7 +2,6 @@
 /* fleecectl view: point-in-time views. */
 #include "client/cli/command.h"
 #include "client/cli/table.h"
-#include "client/qmp/inventory.h"
 
 /* "2026-11-20 17:01:02" in local time, or NULL. */
 static char *instant_text(const struct view_entry *v)
@@ -42,7 +41,7 @@ static void list_table(struct client *c, const inventory *i)
 
 int cmd_view_list(struct client *c, char **args, GError **err)
 {
-    g_autoptr(inventory) i = inventory_get(c, err);
+    g_autoptr(inventory) i = client_inventory(c, err);
 
     if (!i)
         return -1;

@@ -124,12 +124,12 @@ static int read_view(inventory *i, JsonObject *o, const char *command, GError **
 }
 
 /* Run a query and give each object of its list to `read`. */
-static int query(struct client *c, inventory *i, const char *command, JsonNode **reply,
+static int query(struct qmp *q, inventory *i, const char *command, JsonNode **reply,
                  int (*read)(inventory *, JsonObject *, const char *, GError **), GError **err)
 {
     JsonArray *list;
 
-    *reply = client_command(c, command, NULL, err);
+    *reply = qmp_command(q, command, NULL, err);
     if (!*reply)
         return -1;
     list = inventory_list(*reply, command, err);
@@ -142,7 +142,7 @@ static int query(struct client *c, inventory *i, const char *command, JsonNode *
     return 0;
 }
 
-inventory *inventory_get(struct client *c, GError **err)
+inventory *inventory_get(struct qmp *q, GError **err)
 {
     g_autoptr(inventory) i = g_new0(inventory, 1);
 
@@ -150,8 +150,8 @@ inventory *inventory_get(struct client *c, GError **err)
     i->views = g_array_new(FALSE, FALSE, sizeof(struct view_entry));
     g_array_set_clear_func(i->disks, clear_disk);
     /* Views first: they tell which nodes are not disks. */
-    if (query(c, i, "query-views", &i->views_reply, read_view, err) < 0 ||
-        query(c, i, "query-named-block-nodes", &i->nodes_reply, read_node, err) < 0)
+    if (query(q, i, "query-views", &i->views_reply, read_view, err) < 0 ||
+        query(q, i, "query-named-block-nodes", &i->nodes_reply, read_node, err) < 0)
         return NULL;
     return g_steal_pointer(&i);
 }
@@ -184,13 +184,13 @@ const struct disk_entry *inventory_find_disk(const inventory *i, const char *nam
     return NULL;
 }
 
-GArray *inventory_nbd_sockets(struct client *c, JsonNode **reply, GError **err)
+GArray *inventory_nbd_sockets(struct qmp *q, JsonNode **reply, GError **err)
 {
     static const char command[] = "query-nbd-servers";
     JsonArray *list;
     GArray *sockets;
 
-    *reply = client_command(c, command, NULL, err);
+    *reply = qmp_command(q, command, NULL, err);
     list = *reply ? inventory_list(*reply, command, err) : NULL;
     if (!list)
         return NULL;

@@ -8,8 +8,9 @@
 #ifndef CLIENT_QMP_INVENTORY_H
 #define CLIENT_QMP_INVENTORY_H
 
-#include "client/cli/client.h"
+#include "client/qmp/qmp.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct disk_entry {
@@ -39,7 +40,7 @@ typedef struct inventory {
 } inventory;
 
 /* Ask the server. NULL and *err. */
-inventory *inventory_get(struct client *c, GError **err);
+inventory *inventory_get(struct qmp *q, GError **err);
 void inventory_free(inventory *i);
 
 /* NULL and *err, which names those that there are. */
@@ -52,7 +53,7 @@ struct nbd_socket {
 };
 
 /* All of them: struct nbd_socket, borrowed from *reply, which the caller frees. NULL and *err. */
-GArray *inventory_nbd_sockets(struct client *c, JsonNode **reply, GError **err);
+GArray *inventory_nbd_sockets(struct qmp *q, JsonNode **reply, GError **err);
 
 /* The array of objects that `command` replied with. NULL and *err if it is anything else. */
 JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err);

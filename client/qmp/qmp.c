@@ -24,7 +24,6 @@ struct qmp {
     GByteArray *in;  /* received and not taken yet */
     gsize scanned;   /* bytes at the start of `in` that hold no newline */
     gint64 deadline; /* g_get_monotonic_time() at which waiting ends; 0: never */
-    guint64 id;      /* of the last request */
     JsonObject *greeting, *version;
 };
 
@@ -179,8 +178,7 @@ static int error_reply(const struct qmp *q, JsonObject *error, GError **err)
                        desc);
 }
 
-/* What a message says: 1 it is the reply, whose value is *value; 0 it is an event; -1 and *err. */
-static int read_reply(const struct qmp *q, JsonObject *message, JsonNode **value, GError **err)
+int qmp_read_reply(const struct qmp *q, JsonObject *message, JsonNode **value, GError **err)
 {
     JsonObject *error = json_member_object(message, "error");
     JsonNode *result = json_object_get_member(message, "return");
@@ -196,19 +194,23 @@ static int read_reply(const struct qmp *q, JsonObject *message, JsonNode **value
     return 1;
 }
 
-JsonNode *qmp_request(struct qmp *q, const char *text, GError **err)
+int qmp_send(struct qmp *q, const char *text, GError **err)
 {
     g_autofree char *line = g_strconcat(text, "\n", NULL);
 
-    if (send_text(q, line, strlen(line), err) < 0)
-        return NULL;
+    return send_text(q, line, strlen(line), err);
+}
+
+/* Wait for the reply to what has been sent. */
+static JsonNode *wait_reply(struct qmp *q, GError **err)
+{
     for (;;) {
         g_autoptr(JsonObject) message = next_message(q, err);
         JsonNode *value = NULL;
 
         if (!message)
             return NULL;
-        switch (read_reply(q, message, &value, err)) {
+        switch (qmp_read_reply(q, message, &value, err)) {
         case 1:
             return value;
         case -1:
@@ -217,20 +219,29 @@ JsonNode *qmp_request(struct qmp *q, const char *text, GError **err)
     }
 }
 
-JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GError **err)
+JsonNode *qmp_request(struct qmp *q, const char *text, GError **err)
+{
+    return qmp_send(q, text, err) < 0 ? NULL : wait_reply(q, err);
+}
+
+char *qmp_request_text(const char *name, JsonObject *arguments)
 {
     g_autoptr(JsonObject) request = json_object_new();
     g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
-    g_autofree char *text = NULL;
-    GError *error = NULL;
-    JsonNode *value;
 
     json_object_set_string_member(request, "execute", name);
     if (arguments)
         json_object_set_object_member(request, "arguments", arguments);
     json_node_set_object(node, request);
-    text = json_write(node, false);
-    value = qmp_request(q, text, &error);
+    return json_write(node, false);
+}
+
+JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GError **err)
+{
+    g_autofree char *text = qmp_request_text(name, arguments);
+    GError *error = NULL;
+    JsonNode *value = qmp_request(q, text, &error);
+
     if (!value) {
         if (g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_UNREACHABLE))
             g_prefix_error(&error, "%s: ", name);

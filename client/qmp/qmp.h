@@ -13,7 +13,7 @@
 #include <glib.h>
 #include <json-glib/json-glib.h>
 
-/* Of a message from a server; lists of many thousand objects are read. */
+/* The limits of a message from a server: lists of many thousand objects pass. */
 extern const struct json_limits qmp_limits;
 
 struct qmp;
@@ -34,11 +34,24 @@ JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GE
 /* The same with a request that the caller has written. */
 JsonNode *qmp_request(struct qmp *q, const char *text, GError **err);
 
-/* For a caller that waits for events itself: the socket to poll; what to do when it is readable (0,
- * or -1 and *err); and to take a message that has come whole: 1 and *message, which the caller
- * frees, 0 if none is there, -1 and *err. */
+/*
+ * For a caller with a loop of its own, which waits for other things too: poll qmp_fd, call
+ * qmp_receive where it is readable, then qmp_take_message as long as it returns 1, and qmp_read_reply
+ * on each message. Replies come in the order of the requests, with events between them.
+ */
 int qmp_fd(const struct qmp *q);
+/* The text of a request, which the caller frees. Takes over `arguments` (may be NULL). */
+char *qmp_request_text(const char *name, JsonObject *arguments);
+/* Send a request and do not wait for its reply. It waits for a server that does not read, up to 10
+ * seconds. 0, or -1 and *err. */
+int qmp_send(struct qmp *q, const char *text, GError **err);
+/* Take in what has come; it waits where nothing has. 0, or -1 and *err. */
 int qmp_receive(struct qmp *q, GError **err);
+/* Take a message that has come whole: 1 and *message, which the caller unrefs; 0 if there is none;
+ * -1 and *err. */
 int qmp_take_message(struct qmp *q, JsonObject **message, GError **err);
+/* What a message is: 1 a reply, and *value, which the caller frees; 0 an event; -1 and *err: the
+ * error that the server has replied with, or what is wrong with the message. */
+int qmp_read_reply(const struct qmp *q, JsonObject *message, JsonNode **value, GError **err);
 
 #endif
