@@ -24,8 +24,11 @@ client_libclient_a_SOURCES = \
 	client/cli/options.c client/cli/options.h \
 	client/cli/table.c client/cli/table.h \
 	client/map/map.c client/map/map.h \
-	client/map/map-html.c \
-	client/map/map-text.c \
+	client/map/map-context.c client/map/map-context.h \
+	client/map/map-figures.c client/map/map-figures.h \
+	client/map/map-html.c client/map/map-html.h \
+	client/map/map-text.c client/map/map-text.h \
+	client/map/map-totals.c client/map/map-totals.h \
 	client/map/nbd-extents.c client/map/nbd-extents.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \

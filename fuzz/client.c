@@ -6,7 +6,8 @@
  *
  * Input: a byte that chooses which, then text or numbers.
  */
-#include "client/map/map.h"
+#include "client/map/map-html.h"
+#include "client/map/map-text.h"
 #include "client/map/nbd-extents.h"
 #include "client/qmp/qmp-args.h"
 #include "client/qmp/qmp.h"

@@ -2,7 +2,8 @@
 /* fleecectl map: what is dirty or allocated, as a picture, a page, or JSON. */
 #include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/map/map.h"
+#include "client/map/map-html.h"
+#include "client/map/map-text.h"
 #include "client/map/nbd-extents.h"
 #include "common/json/write.h"
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The map as a page for browsers: one file, no scripts, nothing loaded from elsewhere. */
-#include "client/map/map.h"
+#include "client/map/map-html.h"
+#include "client/base/terminal.h"
+#include "client/map/map-figures.h"
+#include "client/map/map-totals.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The map as characters: a character a cell, a row offset at the left of each row. */
-#include "client/map/map.h"
+#include "client/map/map-text.h"
+#include "client/map/map-figures.h"
+#include "client/map/map-totals.h"
 
 #include <string.h>
 

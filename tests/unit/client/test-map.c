@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The map: extents to cells to text and page. */
-#include "client/map/map.h"
+#include "client/map/map-figures.h"
+#include "client/map/map-html.h"
+#include "client/map/map-text.h"
+#include "client/map/map-totals.h"
 #include "client/map/nbd-extents.h"
 #include "common/base/extents.h"
 
