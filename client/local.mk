@@ -20,7 +20,9 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-tls.c \
 	client/cli/cmd-view.c \
 	client/cli/cmd-watch.c \
-	client/cli/command.c client/cli/command.h \
+	client/cli/command.h \
+	client/cli/commands.c client/cli/commands.h \
+	client/cli/help.c client/cli/help.h \
 	client/cli/options.c client/cli/options.h \
 	client/cli/table.c client/cli/table.h \
 	client/map/map.c client/map/map.h \

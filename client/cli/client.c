@@ -10,13 +10,7 @@ void client_clear(struct client *c)
 {
     qmp_close(c->qmp);
     g_string_free(c->out, TRUE);
-    g_free(c->options.control);
-    g_free(c->options.granularity);
-    g_free(c->options.context);
-    g_free(c->options.bitmap);
-    g_free(c->options.html);
-    g_strfreev(c->options.hosts);
-    g_strfreev(c->options.clients);
+    g_free(c->control);
 }
 
 int client_flush(struct client *c, GError **err)
@@ -44,12 +38,12 @@ struct qmp *client_qmp(struct client *c, GError **err)
 {
     if (c->qmp)
         return c->qmp;
-    if (!c->options.control) {
+    if (!c->control) {
         client_fail(err, CLIENT_ERROR_USAGE,
                     "which server? give its control socket by -C SOCKET or in $NBDFLEECE_CONTROL");
         return NULL;
     }
-    c->qmp = qmp_connect(c->options.control, err);
+    c->qmp = qmp_connect(c->control, err);
     return c->qmp;
 }
 
@@ -84,7 +78,7 @@ int client_act(struct client *c, const char *object, const char *name, JsonObjec
         g_propagate_error(err, error);
         return -1;
     }
-    if (c->options.json)
+    if (c->json)
         client_print_json(c, value, false);
     return 0;
 }

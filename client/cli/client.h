@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What all of fleecectl's commands share: the options of the command line, the terminal, the text
- * to be printed, the connection to the server. One thread.
+ * What all of fleecectl's commands share: the terminal, the text to be printed, the connection to the
+ * server. One thread.
  */
 #ifndef CLIENT_CLI_CLIENT_H
 #define CLIENT_CLI_CLIENT_H
@@ -13,19 +13,9 @@
 #include <glib.h>
 #include <stdbool.h>
 
-/* Every option there is; a command takes those that its row in the table of commands names. */
-struct client_options {
-    char *control; /* -C, else $NBDFLEECE_CONTROL; NULL: none given */
-    gboolean json, help, version;
-    char *granularity;
-    gboolean disabled;
-    char *context, *bitmap, *html;
-    gboolean summary, ascii;
-    char **hosts, **clients; /* NULL: none given */
-};
-
 struct client {
-    struct client_options options;
+    char *control;            /* path of the control socket; NULL: none given */
+    bool json;                /* print JSON */
     struct terminal terminal; /* what standard output is */
     GString *out;             /* what client_flush() will print */
     struct qmp *qmp;          /* NULL until client_qmp() */

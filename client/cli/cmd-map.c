@@ -18,6 +18,11 @@
 /* JSON that is printed while it grows: bytes after which it is let go. */
 #define JSON_FLUSH 65536
 
+struct map_options {
+    char *context, *bitmap, *html;
+    gboolean summary, ascii;
+};
+
 /* ---- where the disk is ---- */
 
 static bool is_unix(const char *uri)
@@ -92,6 +97,7 @@ static char *find_uri(struct client *c, const char *export, GError **err)
 /* Where extents go. */
 struct output {
     struct client *c;
+    const struct map_options *options;
     map *map;
     bool list;  /* print each extent as JSON */
     bool first; /* none has been printed yet */
@@ -173,9 +179,8 @@ static int print_json(struct output *o, nbd_extents *n, GError **err)
     return 0;
 }
 
-static int write_html(struct client *c, const map *m, GError **err)
+static int write_html(struct client *c, const map *m, const char *file, GError **err)
 {
-    const char *file = c->options.html;
     g_autoptr(GString) page = NULL;
 
     if (strcmp(file, "-") == 0) {
@@ -189,16 +194,17 @@ static int write_html(struct client *c, const map *m, GError **err)
 
 static int print_picture(struct output *o, nbd_extents *n, GError **err)
 {
+    const struct map_options *options = o->options;
     struct client *c = o->c;
 
     if (nbd_extents_read(n, take_extent, o, err) < 0)
         return -1;
-    if (c->options.html)
-        return write_html(c, o->map, err);
+    if (options->html)
+        return write_html(c, o->map, options->html, err);
     map_print_title(o->map, &c->terminal, c->out);
     g_string_append_c(c->out, '\n');
-    if (!c->options.summary) {
-        map_print_picture(o->map, &c->terminal, c->options.ascii, c->out);
+    if (!options->summary) {
+        map_print_picture(o->map, &c->terminal, options->ascii, c->out);
         g_string_append_c(c->out, '\n');
     }
     map_print_totals(o->map, c->out);
@@ -207,34 +213,36 @@ static int print_picture(struct output *o, nbd_extents *n, GError **err)
 
 /* ---- the command ---- */
 
-static char *choose_context(const struct client_options *o)
+static char *choose_context(const struct map_options *o)
 {
     if (o->bitmap)
         return g_strconcat("qemu:dirty-bitmap:", o->bitmap, NULL);
     return g_strdup(o->context ? o->context : "base:allocation");
 }
 
-static int check_options(const struct client_options *o, GError **err)
+static int check_options(const struct map_options *o, bool json, GError **err)
 {
     if (o->context && o->bitmap)
         return client_fail(err, CLIENT_ERROR_USAGE, "map: --context or --bitmap, not both");
     if ((o->context && !g_utf8_validate(o->context, -1, NULL)) ||
         (o->bitmap && !g_utf8_validate(o->bitmap, -1, NULL)))
         return client_fail(err, CLIENT_ERROR_USAGE, "map: the name is not UTF-8");
-    if (o->html && (o->summary || o->json))
+    if (o->html && (o->summary || json))
         return client_fail(err, CLIENT_ERROR_USAGE,
                            "map: --html goes with neither --summary nor --json");
     return 0;
 }
 
 /* Read the map of `uri` and print it as the options say; `title` names it to people. */
-static int run(struct client *c, const char *title, const char *uri, GError **err)
+static int run(struct client *c, const struct map_options *options, const char *title,
+               const char *uri, GError **err)
 {
-    g_autofree char *context = choose_context(&c->options);
+    g_autofree char *context = choose_context(options);
     g_autoptr(nbd_extents) n = nbd_extents_open(uri, context, err);
-    bool html = c->options.html != NULL;
+    bool html = options->html != NULL;
     g_autoptr(map) m = NULL;
-    struct output o = {.c = c, .first = true, .list = c->options.json && !c->options.summary};
+    struct output o = {
+        .c = c, .options = options, .first = true, .list = c->json && !options->summary};
 
     if (!n)
         return -1;
@@ -242,7 +250,7 @@ static int run(struct client *c, const char *title, const char *uri, GError **er
                 html ? HTML_COLUMNS : map_columns_for(c->terminal.width),
                 html ? HTML_ROWS : TEXT_ROWS);
     o.map = m;
-    return c->options.json ? print_json(&o, n, err) : print_picture(&o, n, err);
+    return c->json ? print_json(&o, n, err) : print_picture(&o, n, err);
 }
 
 /* Why the server behind the control socket has no export of that name, where we can tell. */
@@ -257,16 +265,16 @@ static bool is_view(struct client *c, const char *name)
     return false;
 }
 
-int cmd_map(struct client *c, char **args, GError **err)
+static int run_map(struct client *c, const void *options, char **args, GError **err)
 {
     const char *target = args[0];
     g_autofree char *uri = NULL;
     GError *error = NULL;
 
-    if (check_options(&c->options, err) < 0)
+    if (check_options(options, c->json, err) < 0)
         return -1;
     if (strstr(target, "://")) {
-        if (run(c, target, target, err) < 0) {
+        if (run(c, options, target, target, err) < 0) {
             g_prefix_error(err, "map %s: ", target);
             return -1;
         }
@@ -275,7 +283,7 @@ int cmd_map(struct client *c, char **args, GError **err)
     uri = find_uri(c, target, err);
     if (!uri)
         return -1;
-    if (run(c, target, uri, &error) == 0)
+    if (run(c, options, target, uri, &error) == 0)
         return 0;
     if (g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_NO_EXPORT) && is_view(c, target)) {
         g_clear_error(&error);
@@ -285,3 +293,30 @@ int cmd_map(struct client *c, char **args, GError **err)
     g_propagate_prefixed_error(err, error, "map %s (%s): ", target, uri);
     return -1;
 }
+
+#define FIELD(name) offsetof(struct map_options, name)
+static const struct option map_options[] = {
+    {"context", 0, OPTION_TEXT, "NAME", FIELD(context),
+     "the NBD meta context to show (default: base:allocation)"},
+    {"bitmap", 'b', OPTION_TEXT, "NAME", FIELD(bitmap),
+     "the dirty bitmap to show: context qemu:dirty-bitmap:NAME"},
+    {"summary", 's', OPTION_FLAG, NULL, FIELD(summary), "no picture, only the totals"},
+    {"html", 0, OPTION_TEXT, "FILE", FIELD(html), "write the picture as a page for browsers"},
+    {"ascii", 0, OPTION_FLAG, NULL, FIELD(ascii), "draw with ASCII characters alone"},
+    {NULL},
+};
+#undef FIELD
+
+const struct command cmd_map = {
+    .name = "map",
+    .synopsis = "URI|DISK [--context NAME | --bitmap NAME] [--summary | --html FILE] [--ascii]",
+    .summary = "a picture of what is allocated or dirty",
+    .help = "Without --context or --bitmap it shows what is allocated (base:allocation).\n"
+            "DISK, or any other export's name, is found through the control socket; for an\n"
+            "NBD URI no control socket is needed.\n",
+    .min_args = 1,
+    .max_args = 1,
+    .options = map_options,
+    .options_size = sizeof(struct map_options),
+    .run = run_map,
+};

@@ -60,7 +60,7 @@ static JsonNode *named(struct client *c, char **args, GError **err)
     return value;
 }
 
-int cmd_qmp(struct client *c, char **args, GError **err)
+static int run_qmp(struct client *c, const void *options, char **args, GError **err)
 {
     bool is_raw = g_strchug(args[0])[0] == '{';
     GError *error = NULL;
@@ -72,6 +72,19 @@ int cmd_qmp(struct client *c, char **args, GError **err)
         g_propagate_error(err, error);
         return -1;
     }
-    client_print_json(c, value, !c->options.json);
+    client_print_json(c, value, !c->json);
     return 0;
 }
+
+const struct command cmd_qmp = {
+    .name = "qmp",
+    .synopsis = "JSON | COMMAND [KEY=VALUE]...",
+    .summary = "run a QMP command and print what it returns",
+    .help = "JSON is sent as it is. A VALUE that is a JSON number, boolean, string in double\n"
+            "quotes, array or object is taken as that, any other as a string, and all as a\n"
+            "string where the command wants one; dots in KEY make objects:\n"
+            "addr.type=inet addr.data.host=localhost addr.data.port=10809\n",
+    .min_args = 1,
+    .max_args = -1,
+    .run = run_qmp,
+};

@@ -183,7 +183,7 @@ static void print_status_json(struct client *c, const struct status *s)
     client_print_builder(c, b);
 }
 
-int cmd_status(struct client *c, char **args, GError **err)
+static int run_status(struct client *c, const void *options, char **args, GError **err)
 {
     struct status s = {0};
     int result = ask_server(c, &s, err);
@@ -194,7 +194,7 @@ int cmd_status(struct client *c, char **args, GError **err)
     }
     if (result == 0) {
         count(&s);
-        if (c->options.json)
+        if (c->json)
             print_status_json(c, &s);
         else
             print_status(c, &s);
@@ -202,6 +202,13 @@ int cmd_status(struct client *c, char **args, GError **err)
     status_clear(&s);
     return result;
 }
+
+const struct command cmd_status = {
+    .name = "status",
+    .synopsis = "",
+    .summary = "what the server is and how much it looks after",
+    .run = run_status,
+};
 
 /* ---- disks ---- */
 
@@ -256,15 +263,22 @@ static void print_disks_json(struct client *c, const inventory *i)
     client_print_builder(c, b);
 }
 
-int cmd_disks(struct client *c, char **args, GError **err)
+static int run_disks(struct client *c, const void *options, char **args, GError **err)
 {
     g_autoptr(inventory) i = client_inventory(c, err);
 
     if (!i)
         return -1;
-    if (c->options.json)
+    if (c->json)
         print_disks_json(c, i);
     else
         print_disks(c, i);
     return 0;
 }
+
+const struct command cmd_disks = {
+    .name = "disks",
+    .synopsis = "",
+    .summary = "the disks, with their bitmaps and views counted",
+    .run = run_disks,
+};

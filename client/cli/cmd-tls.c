@@ -21,6 +21,10 @@
 #define YEARS      3
 #define COMMON_MAX 64 /* X.520's limit of a common name */
 
+struct tls_options {
+    char **hosts, **clients;
+};
+
 /* One file to be. */
 struct file {
     char *path;
@@ -95,7 +99,7 @@ static void add_once(GPtrArray *list, const char *text)
         g_ptr_array_add(list, (gpointer)text);
 }
 
-static int find_names(struct plan *p, const struct client_options *o, GError **err)
+static int find_names(struct plan *p, const struct tls_options *o, GError **err)
 {
     for (unsigned i = 0; o->hosts && o->hosts[i]; i++) {
         if (check_host(o->hosts[i], err) < 0)
@@ -341,7 +345,7 @@ static time_t in_years(int years)
     return (time_t)g_date_time_to_unix(then);
 }
 
-int cmd_tls_init(struct client *c, char **args, GError **err)
+static int run_tls_init(struct client *c, const void *options, char **args, GError **err)
 {
     g_autofree char *dir = g_canonicalize_filename(args[0], NULL);
     g_auto(plan) p = {
@@ -354,15 +358,36 @@ int cmd_tls_init(struct client *c, char **args, GError **err)
         .files = g_ptr_array_new_with_free_func(file_free),
     };
 
-    if (find_names(&p, &c->options, err) < 0 || check_free(&p, err) < 0)
+    if (find_names(&p, options, err) < 0 || check_free(&p, err) < 0)
         return -1;
     if (access(dir, F_OK) < 0)
         g_ptr_array_add(p.folders, g_strdup(dir));
     if (make_all(&p, err) < 0 || write_all(&p, err) < 0)
         return -1;
-    if (c->options.json)
+    if (c->json)
         tell_json(c, &p);
     else
         tell(c, &p);
     return 0;
 }
+
+static const struct option tls_options[] = {
+    {"host", 0, OPTION_LIST, "NAME|IP", offsetof(struct tls_options, hosts),
+     "a name or address of the server (default: this machine's)"},
+    {"client", 0, OPTION_LIST, "NAME", offsetof(struct tls_options, clients),
+     "a client (default: client)"},
+    {NULL},
+};
+
+const struct command cmd_tls_init = {
+    .name = "tls init",
+    .synopsis = "DIR [--host NAME|IP]... [--client NAME]...",
+    .summary = "make a CA and certificates for a server and its clients",
+    .help = "DIR then is for nbdfleece --tls-certificates, and for the tls-certificates of an\n"
+            "NBD URI. Nothing is overwritten. No control socket is needed.\n",
+    .min_args = 1,
+    .max_args = 1,
+    .options = tls_options,
+    .options_size = sizeof(struct tls_options),
+    .run = run_tls_init,
+};

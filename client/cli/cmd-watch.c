@@ -84,7 +84,7 @@ static int print_events(struct client *c, bool *shutdown, GError **err)
             continue;
         if (strcmp(json_member_string(message, "event"), "SHUTDOWN") == 0)
             *shutdown = true;
-        if (c->options.json)
+        if (c->json)
             print_event_json(c, message);
         else
             print_event(c, message);
@@ -124,7 +124,7 @@ static int watch(struct client *c, int signals, GError **err)
     }
 }
 
-int cmd_watch(struct client *c, char **args, GError **err)
+static int run_watch(struct client *c, const void *options, char **args, GError **err)
 {
     sigset_t set;
     int signals, result;
@@ -138,8 +138,15 @@ int cmd_watch(struct client *c, char **args, GError **err)
     signals = signalfd(-1, &set, SFD_CLOEXEC);
     if (signals < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "signalfd: %s", g_strerror(errno));
-    fprintf(stderr, "fleecectl: watching %s, until interrupted\n", c->options.control);
+    fprintf(stderr, "fleecectl: watching %s, until interrupted\n", c->control);
     result = watch(c, signals, err);
     close(signals);
     return result;
 }
+
+const struct command cmd_watch = {
+    .name = "watch",
+    .synopsis = "",
+    .summary = "print the server's events as they come, until interrupted",
+    .run = run_watch,
+};
