@@ -35,6 +35,7 @@ client_libclient_a_SOURCES = \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
+	client/tls/new-files.c client/tls/new-files.h \
 	client/tls/pki.c client/tls/pki.h
 
 tests_unit_client_test_args_LDADD = $(CLIENT_LIBS)

@@ -7,14 +7,12 @@
  */
 #include "client/base/error.h"
 #include "client/cli/command.h"
+#include "client/tls/new-files.h"
 #include "client/tls/pki.h"
-#include "common/base/file-io.h"
+#include "common/json/value.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define CA_YEARS   10
@@ -25,39 +23,19 @@ struct tls_options {
     char **hosts, **clients;
 };
 
-/* One file to be. */
-struct file {
-    char *path;
-    char *text;
-    mode_t mode;
-};
-
 typedef struct plan {
     const char *dir;
     GPtrArray *hosts;   /* strings, ends with NULL */
     GPtrArray *clients; /* names */
     time_t ca_expires, expires;
-    GPtrArray *folders; /* paths to be made */
-    GPtrArray *files;   /* struct file */
+    struct new_files files;
 } plan;
-
-static void file_free(gpointer file)
-{
-    struct file *f = file;
-
-    if (f->text)
-        explicit_bzero(f->text, strlen(f->text));
-    g_free(f->text);
-    g_free(f->path);
-    g_free(f);
-}
 
 static void plan_clear(struct plan *p)
 {
     g_ptr_array_unref(p->hosts);
     g_ptr_array_unref(p->clients);
-    g_ptr_array_unref(p->folders);
-    g_ptr_array_unref(p->files);
+    new_files_clear(&p->files);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(plan, plan_clear)
 
@@ -124,14 +102,6 @@ static int find_names(struct plan *p, const struct tls_options *o, GError **err)
 
 /* ---- what is to be written ---- */
 
-static void add_file(struct plan *p, const char *dir, const char *name, char *text, mode_t mode)
-{
-    struct file *f = g_new(struct file, 1);
-
-    *f = (struct file){.path = g_build_filename(dir, name, NULL), .text = text, .mode = mode};
-    g_ptr_array_add(p->files, f);
-}
-
 /* NAME-cert.pem and NAME-key.pem. */
 static int add_identity(struct plan *p, const char *dir, const char *name,
                         const struct pki_identity *identity, GError **err)
@@ -142,11 +112,11 @@ static int add_identity(struct plan *p, const char *dir, const char *name,
 
     if (!cert)
         return -1;
-    add_file(p, dir, cert_name, cert, 0644);
+    new_files_add(&p->files, dir, cert_name, cert, 0644);
     char *key = pki_key(identity, err);
     if (!key)
         return -1;
-    add_file(p, dir, key_name, key, 0600);
+    new_files_add(&p->files, dir, key_name, key, 0600);
     return 0;
 }
 
@@ -167,11 +137,11 @@ static int add_client(struct plan *p, unsigned i, const struct pki_identity *ca,
         return -1;
     if (i == 0)
         return 0;
-    g_ptr_array_add(p->folders, g_strdup(dir));
+    new_files_add_folder(&p->files, dir);
     char *ca_cert = pki_certificate(ca, err);
     if (!ca_cert)
         return -1;
-    add_file(p, dir, "ca-cert.pem", ca_cert, 0644);
+    new_files_add(&p->files, dir, "ca-cert.pem", ca_cert, 0644);
     return 0;
 }
 
@@ -196,9 +166,7 @@ static int make_all(struct plan *p, GError **err)
     return 0;
 }
 
-/* ---- writing ---- */
-
-/* Before the slow part; writing checks again. */
+/* Look before the slow part; writing checks again. */
 static int check_free(const struct plan *p, GError **err)
 {
     static const char *const names[] = {
@@ -210,52 +178,6 @@ static int check_free(const struct plan *p, GError **err)
 
         if (g_file_test(path, G_FILE_TEST_EXISTS) || g_file_test(path, G_FILE_TEST_IS_SYMLINK))
             return client_fail(err, CLIENT_ERROR_FAILED, "%s exists: nothing is overwritten", path);
-    }
-    return 0;
-}
-
-static int write_file(const struct file *f, GError **err)
-{
-    int fd = open(f->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    size_t length = strlen(f->text);
-
-    if (fd < 0)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", f->path, g_strerror(errno));
-    int error = -pwrite_all(fd, f->text, length, 0);
-    if (error == 0 && (fchmod(fd, f->mode) < 0 || fsync(fd) < 0))
-        error = errno;
-    if (close(fd) < 0 && error == 0)
-        error = errno;
-    if (error == 0)
-        return 0;
-    unlink(f->path);
-    return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", f->path, g_strerror(error));
-}
-
-/* Take back the first so many folders and files. */
-static void undo(const struct plan *p, unsigned folders, unsigned files)
-{
-    while (files > 0)
-        unlink(((const struct file *)p->files->pdata[--files])->path);
-    while (folders > 0)
-        rmdir(p->folders->pdata[--folders]);
-}
-
-static int write_all(const struct plan *p, GError **err)
-{
-    for (unsigned i = 0; i < p->folders->len; i++) {
-        if (mkdir(p->folders->pdata[i], 0700) < 0) {
-            client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", (char *)p->folders->pdata[i],
-                        g_strerror(errno));
-            undo(p, i, 0);
-            return -1;
-        }
-    }
-    for (unsigned i = 0; i < p->files->len; i++) {
-        if (write_file(p->files->pdata[i], err) < 0) {
-            undo(p, p->folders->len, i);
-            return -1;
-        }
     }
     return 0;
 }
@@ -305,8 +227,7 @@ static void tell_json(struct client *c, const struct plan *p)
     g_autoptr(JsonBuilder) b = json_builder_new();
 
     json_builder_begin_object(b);
-    json_builder_set_member_name(b, "directory");
-    json_builder_add_string_value(b, p->dir);
+    json_add_string(b, "directory", p->dir);
     json_builder_set_member_name(b, "expires");
     json_builder_add_int_value(b, p->expires);
     json_builder_set_member_name(b, "ca-expires");
@@ -323,12 +244,9 @@ static void tell_json(struct client *c, const struct plan *p)
         g_autofree char *subject = g_strconcat("CN=", p->clients->pdata[i], NULL);
 
         json_builder_begin_object(b);
-        json_builder_set_member_name(b, "name");
-        json_builder_add_string_value(b, p->clients->pdata[i]);
-        json_builder_set_member_name(b, "subject");
-        json_builder_add_string_value(b, subject);
-        json_builder_set_member_name(b, "directory");
-        json_builder_add_string_value(b, dir);
+        json_add_string(b, "name", p->clients->pdata[i]);
+        json_add_string(b, "subject", subject);
+        json_add_string(b, "directory", dir);
         json_builder_end_object(b);
     }
     json_builder_end_array(b);
@@ -354,15 +272,14 @@ static int run_tls_init(struct client *c, const void *options, char **args, GErr
         .clients = g_ptr_array_new(),
         .ca_expires = in_years(CA_YEARS),
         .expires = in_years(YEARS),
-        .folders = g_ptr_array_new_with_free_func(g_free),
-        .files = g_ptr_array_new_with_free_func(file_free),
     };
 
+    new_files_init(&p.files);
     if (find_names(&p, options, err) < 0 || check_free(&p, err) < 0)
         return -1;
     if (access(dir, F_OK) < 0)
-        g_ptr_array_add(p.folders, g_strdup(dir));
-    if (make_all(&p, err) < 0 || write_all(&p, err) < 0)
+        new_files_add_folder(&p.files, dir);
+    if (make_all(&p, err) < 0 || new_files_write(&p.files, err) < 0)
         return -1;
     if (c->json)
         tell_json(c, &p);
