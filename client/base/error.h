@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fleecectl's errors: a GError whose message is one sentence, and whose code says which exit code it
- * leads to. Errors of other domains lead to CLIENT_FAILED. Any thread.
+ * fleecectl's errors: a GError whose message is one sentence, and whose code says which exit code
+ * it leads to. Errors of other domains lead to CLIENT_FAILED. Any thread.
  */
 #ifndef CLIENT_BASE_ERROR_H
 #define CLIENT_BASE_ERROR_H

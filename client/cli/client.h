@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What all of fleecectl's commands share: the terminal, the text to be printed, the connection to the
- * server. One thread.
+ * What all of fleecectl's commands share: the terminal, the text to be printed, the connection to
+ * the server. One thread.
  */
 #ifndef CLIENT_CLI_CLIENT_H
 #define CLIENT_CLI_CLIENT_H
@@ -37,8 +37,8 @@ JsonNode *client_command(struct client *c, const char *name, JsonObject *argumen
 /* Ask the server what it looks after. NULL and *err. */
 inventory *client_inventory(struct client *c, GError **err);
 
-/* Run a command of which only success matters. `object` names in the error what the command was about
- * ("disk vda"). Prints nothing, or the empty return value with --json. 0, or -1 and *err. */
+/* Run a command of which only success matters. `object` names in the error what the command was
+ * about ("disk vda"). Prints nothing, or the empty return value with --json. 0, or -1 and *err. */
 int client_act(struct client *c, const char *object, const char *name, JsonObject *arguments,
                GError **err);
 

@@ -100,7 +100,7 @@ const struct command cmd_bitmap_list = {
 
 /* ---- commands on one bitmap ---- */
 
-/* Run `command` with `node` and `name` from args, and what `arguments` has already. */
+/* Run `command` with `node` and `name` from args added to `arguments`. */
 static int act(struct client *c, char **args, const char *command, JsonObject *arguments,
                GError **err)
 {

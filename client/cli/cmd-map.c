@@ -15,7 +15,7 @@
 #define HTML_COLUMNS 128
 #define HTML_ROWS    64
 
-/* JSON that is printed while it grows: bytes after which it is let go. */
+/* JSON is printed while it grows, each time that it has so many bytes. */
 #define JSON_FLUSH 65536
 
 struct map_options {
@@ -30,8 +30,8 @@ static bool is_unix(const char *uri)
     return g_str_has_prefix(uri, "nbd+unix:") || g_str_has_prefix(uri, "nbds+unix:");
 }
 
-/* A Unix socket is the best way, else the first, of those that serve the disks or of the others.
- * NULL: none. */
+/* The best socket of those that serve the disks (live), or of the others: a Unix socket, else the
+ * first one. NULL if there is none. */
 static const char *choose_uri(const GArray *sockets, bool live)
 {
     const char *first = NULL;
@@ -47,8 +47,8 @@ static const char *choose_uri(const GArray *sockets, bool live)
     return first;
 }
 
-/* A URI of the sockets that serve no disks: `export` must not be one's name, which there is another
- * export's, if any. NULL and *err. */
+/* A URI at which only exports that were added are served. It is an error if `export` is the name of
+ * a disk: there, another export may have that name. NULL and *err. */
 static const char *choose_added(struct client *c, const GArray *sockets, const char *export,
                                 GError **err)
 {
@@ -69,8 +69,8 @@ static const char *choose_added(struct client *c, const GArray *sockets, const c
     return uri;
 }
 
-/* The NBD URI of an export, by way of the control socket. NULL and *err. Where the disks are
- * served, so is all else that has a name of its own. */
+/* The NBD URI of an export, asked for at the control socket. A socket that serves the disks is
+ * chosen first, because it serves all exports whose name is not a disk's, too. NULL and *err. */
 static char *find_uri(struct client *c, const char *export, GError **err)
 {
     g_autoptr(JsonNode) reply = NULL;
@@ -159,7 +159,7 @@ static void append_json_totals(const map *m, GString *out)
     g_string_append_c(out, ']');
 }
 
-/* The extents are printed as they come, so that memory does not grow with them. */
+/* Extents are printed as they come, so that memory does not grow with their number. */
 static int print_json(struct output *o, nbd_extents *n, GError **err)
 {
     GString *out = o->c->out;
@@ -253,7 +253,7 @@ static int run(struct client *c, const struct map_options *options, const char *
     return c->json ? print_json(&o, n, err) : print_picture(&o, n, err);
 }
 
-/* Why the server behind the control socket has no export of that name, where we can tell. */
+/* Is `name` a view of the server, which therefore may have no export of that name? */
 static bool is_view(struct client *c, const char *name)
 {
     g_autoptr(inventory) i = client_inventory(c, NULL);

@@ -16,7 +16,7 @@ static JsonNode *raw(struct client *c, char **args, GError **err)
         client_fail(err, CLIENT_ERROR_USAGE, "qmp: unexpected argument '%s' after JSON", args[1]);
         return NULL;
     }
-    /* Half an object would leave us waiting for a reply, and the server for the rest. */
+    /* With half an object we would wait for a reply, and the server for the rest. */
     if (json_check(args[0], strlen(args[0]), &qmp_limits, &error) < 0) {
         client_fail(err, CLIENT_ERROR_USAGE, "qmp: %s", error->message);
         return NULL;
@@ -25,7 +25,7 @@ static JsonNode *raw(struct client *c, char **args, GError **err)
     return qmp ? qmp_request(qmp, args[0], err) : NULL;
 }
 
-/* One try. `texts` as in qmp-args.h. */
+/* Try once; `texts` as in qmp-args.h. */
 static JsonNode *try_named(struct client *c, char **args, GHashTable *texts, GError **err)
 {
     JsonObject *arguments = NULL;
@@ -38,7 +38,7 @@ static JsonNode *try_named(struct client *c, char **args, GHashTable *texts, GEr
     return client_command(c, args[0], arguments, err);
 }
 
-/* Again with what the server has said must be a string, as long as it says something new. */
+/* Try, and again each time that the server names another argument that must be a string. */
 static JsonNode *named(struct client *c, char **args, GError **err)
 {
     g_autoptr(GHashTable) texts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fleecectl tls init: all that TLS between a server and its clients needs, in a folder that serves
- * both ends: nbdfleece --tls-certificates, libnbd's and QEMU's folders have the same file names.
+ * fleecectl tls init: all that TLS between a server and its clients needs, in one folder for both
+ * ends: the file names are those of nbdfleece --tls-certificates, of libnbd and of QEMU.
  *
- * All is made in memory first, then written into new files alone. What fails leaves nothing behind.
+ * Everything is made in memory first, then written into new files. A failure leaves nothing behind.
  */
 #include "client/base/error.h"
 #include "client/cli/command.h"
@@ -41,7 +41,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(plan, plan_clear)
 
 /* ---- the names ---- */
 
-/* Plain enough for a file name and for a subject that nothing has to be escaped in. */
+/* A name must be plain enough for a file name, and for a subject without escapes. */
 static int check_client(const char *name, GError **err)
 {
     bool good = *name != '\0' && *name != '.' && *name != '-' && strlen(name) <= COMMON_MAX;
@@ -86,7 +86,7 @@ static int find_names(struct plan *p, const struct tls_options *o, GError **err)
     }
     if (p->hosts->len == 0 && check_host(g_get_host_name(), NULL) == 0)
         g_ptr_array_add(p->hosts, (gpointer)g_get_host_name());
-    /* So that the server can be tried from where it is. */
+    /* These let the server be tried on its own machine. */
     add_once(p->hosts, "localhost");
     add_once(p->hosts, "127.0.0.1");
     add_once(p->hosts, "::1");
@@ -120,8 +120,8 @@ static int add_identity(struct plan *p, const char *dir, const char *name,
     return 0;
 }
 
-/* The first client's files go beside the server's; any other has a folder, to be taken to its
- * machine as it is. */
+/* The first client's files stand beside the server's. Each other client has a folder, which is
+ * taken to its machine as it is. */
 static char *client_dir(const struct plan *p, unsigned i)
 {
     return i == 0 ? g_strdup(p->dir) : g_build_filename(p->dir, p->clients->pdata[i], NULL);

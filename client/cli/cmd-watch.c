@@ -14,7 +14,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/* An unquoted word, or the value as JSON. */
+/* A plain word without quotes, anything else as JSON. */
 static char *value_text(JsonNode *value)
 {
     const char *text =
@@ -71,7 +71,7 @@ static void print_event_json(struct client *c, JsonObject *event)
     client_print_json(c, node, false);
 }
 
-/* Print all events that have come whole; *shutdown: one of them says that the server ends. */
+/* Print all events that have come whole. *shutdown is set if one says that the server ends. */
 static int print_events(struct client *c, bool *shutdown, GError **err)
 {
     for (;;) {
@@ -93,7 +93,7 @@ static int print_events(struct client *c, bool *shutdown, GError **err)
     }
 }
 
-/* Until a signal comes, the reader of our output goes away, or the server ends. */
+/* Print events until a signal comes, the reader of our output goes away, or the server ends. */
 static int watch(struct client *c, int signals, GError **err)
 {
     struct pollfd p[] = {{.fd = signals, .events = POLLIN},
@@ -116,7 +116,7 @@ static int watch(struct client *c, int signals, GError **err)
         if (p[2].revents != 0 && qmp_receive(c->qmp, &error) < 0) {
             if (shutdown) {
                 g_error_free(error);
-                return 0; /* it said so */
+                return 0; /* it had said that it would end */
             }
             g_propagate_error(err, error);
             return -1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a command of fleecectl is. A command is defined in one place, its file cmd-*.c: name, options,
- * help, and the function that does it. commands.c lists them.
+ * What a command of fleecectl is. A command is defined in one place, its file cmd-*.c: name,
+ * options, help, and the function that does it. commands.c lists them.
  */
 #ifndef CLIENT_CLI_COMMAND_H
 #define CLIENT_CLI_COMMAND_H

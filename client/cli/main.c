@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Print what has been gathered, also that of a command that failed later. */
+/* Do what the command line asks for. What a command has gathered is printed also if it fails
+ * later. */
 static int carry_out(struct client *c, const struct invocation *invocation, GError **err)
 {
     g_autoptr(GError) ignored = NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Options may stand anywhere, also before the command that takes them. So GLib reads them in one
- * pass over the options of all commands. Then the command is found, and each option that was given is
- * put into the command's struct; the error about one that it does not take can say so. Planned
+ * pass over the options of all commands. Then the command is found, and each option that was given
+ * is put into the command's struct; the error about one that it does not take can say so. Planned
  * commands are looked for first, because nobody knows yet which options they will take.
  */
 #include "client/cli/options.h"

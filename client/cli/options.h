@@ -27,8 +27,8 @@ struct invocation {
 /* The options that every command takes; their fields are in struct invocation. */
 extern const struct option common_options[];
 
-/* Parse argv; it is reordered, and used until the invocation is cleared. 0, or -1 and *err, which is
- * CLIENT_ERROR_USAGE. Either way the caller clears the invocation. */
+/* Parse argv; it is reordered, and used until the invocation is cleared. 0, or -1 and *err, which
+ * is CLIENT_ERROR_USAGE. Either way the caller clears the invocation. */
 int options_parse(int argc, char **argv, struct invocation *invocation, GError **err);
 void invocation_clear(struct invocation *i);
 

@@ -4,7 +4,7 @@
 
 #include <inttypes.h>
 
-/* Between two columns. */
+/* Spaces between two columns. */
 #define GAP 2
 
 struct table {
@@ -85,7 +85,7 @@ static void append_spaces(GString *out, unsigned count)
     g_string_append_printf(out, "%*s", (int)count, "");
 }
 
-/* One cell, padded to `width`; nothing is padded at the end of a line. */
+/* Append one cell, padded to `width`, except at the end of a line. */
 static void append_cell(const struct table *t, GString *out, unsigned column, const char *text,
                         unsigned width)
 {

@@ -55,7 +55,7 @@ static const char style[] =
     "tr + tr td { border-top: 1px solid var(--line); }\n"
     "tr:last-child td { font-weight: 600; }\n";
 
-/* Colours of partly and wholly set cells; what is fuller stands out more from the page. */
+/* Colours of partly and wholly set cells: the fuller a cell, the more it stands out. */
 static const char dirty_style[] =
     ":root { --l1: #f7ce5b; --l2: #f5a742; --l3: #ee7d38; --f: #dc4a3d; }\n"
     "@media (prefers-color-scheme: dark) {\n"
@@ -65,7 +65,7 @@ static const char data_style[] =
     "@media (prefers-color-scheme: dark) {\n"
     "  :root { --l1: #24466b; --l2: #2f659e; --l3: #4389d0; --f: #70b4ff; } }\n";
 
-/* Text from outside, for HTML. */
+/* Make text from outside safe in HTML. */
 static char *escape(const char *text)
 {
     g_autofree char *clean = text_clean(text, false);
@@ -73,7 +73,7 @@ static char *escape(const char *text)
     return g_markup_escape_text(clean, -1);
 }
 
-/* What the mouse is told about cells first..end - 1, which are of one level. */
+/* The text that the mouse shows over cells first..end - 1, which are of one level. */
 static void append_tooltip(const map *m, size_t first, size_t end, GString *out)
 {
     uint64_t start = first * m->span, stop = (end - 1) * m->span + map_cell_size(m, end - 1);

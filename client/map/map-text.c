@@ -8,7 +8,7 @@
 /* Widest offset: "1023.75 MiB". */
 #define LABEL_WIDTH 11
 #define LEFT        (LABEL_WIDTH + 2)
-/* Columns that the legend takes at most on one line. */
+/* The most columns that the legend takes on one line. */
 #define LEGEND_WIDTH 74
 /* Cells between two offsets in the line above the picture. */
 #define TICK 16
@@ -56,7 +56,7 @@ static struct brush choose_brush(const map *m, const struct terminal *terminal, 
     return b;
 }
 
-/* `count` cells of one level. */
+/* Append `count` cells of one level. */
 static void append_run(GString *out, const struct brush *b, enum map_level level, size_t count)
 {
     const char *colour = b->colours[level];
@@ -87,7 +87,7 @@ static void append_row(const map *m, const struct brush *b, unsigned row, GStrin
     g_string_append_c(out, '\n');
 }
 
-/* Offsets inside a row, above the cells where they begin. */
+/* Append the line of offsets inside a row, each above the cell where it begins. */
 static void append_ruler(const map *m, GString *out)
 {
     g_string_append_printf(out, "%*s", LEFT, "");

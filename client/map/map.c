@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* A cell stands for no less than a sector. */
+/* The least bytes that a cell stands for: a sector. */
 #define SPAN_MIN 512
 
 static uint64_t divide_up(uint64_t a, uint64_t b)
@@ -11,14 +11,14 @@ static uint64_t divide_up(uint64_t a, uint64_t b)
     return a / b + (a % b != 0);
 }
 
-/* How a grid might be. */
+/* A candidate for the grid. */
 struct layout {
     unsigned columns;
     uint64_t span;
     uint64_t score; /* the more the better */
 };
 
-/* The smallest span that is quarters / 4 times a power of two and makes the cells enough. */
+/* The smallest span that is quarters / 4 times a power of two and needs at most `cells` cells. */
 static uint64_t choose_span(uint64_t size, uint64_t cells, unsigned quarters)
 {
     uint64_t need = MAX(divide_up(size, cells), 1), power = 1;
@@ -28,8 +28,8 @@ static uint64_t choose_span(uint64_t size, uint64_t cells, unsigned quarters)
     return power / 4 * quarters;
 }
 
-/* Percent of its detail that a grid is worth whose rows are `factor` times a power of two long: the
- * offsets of the rows are to be round. */
+/* What a grid is worth, in percent of its detail, if its rows are `factor` times a power of two
+ * long: the rounder the offsets of the rows, the more. */
 static unsigned roundness(unsigned factor)
 {
     while (factor % 2 == 0)
@@ -83,7 +83,7 @@ void map_free(map *m)
     g_free(m);
 }
 
-/* The state with these flags, made if there is none yet, in order of flags. */
+/* The state with these flags, made if there is none yet. States are in the order of their flags. */
 static struct map_state *find_state(map *m, uint32_t flags)
 {
     unsigned i = 0;

@@ -20,10 +20,10 @@ struct map_state {
     uint64_t bytes, extents;
 };
 
-/* Most states that are told apart; what comes after them is added up as `others`. */
+/* The first so many states are told apart; all further ones are added up as `others`. */
 #define MAP_STATES 8
 
-/* A cell stands for `span` bytes of the disk (the last one for the rest). */
+/* A cell stands for `span` bytes of the disk, the last one for the rest. Bytes by role: */
 struct map_cell {
     uint64_t bytes[MAP_ROLES];
 };
@@ -55,8 +55,8 @@ void map_add(map *m, uint64_t offset, uint64_t length, uint32_t flags);
 /* Bytes that a cell stands for. */
 uint64_t map_cell_size(const map *m, size_t cell);
 
-/* How full of MAP_SET a cell is. Only a cell that is wholly clear is EMPTY, so that one dirty
- * sector is seen on the largest disk, and only one that is wholly set is FULL. */
+/* How much of a cell is MAP_SET. Only a cell of which nothing is set is EMPTY (or ZEROES), so that
+ * one dirty sector is seen on the largest disk; only a cell that is wholly set is FULL. */
 enum map_level { MAP_EMPTY, MAP_ZEROES, MAP_LOW, MAP_MIDDLE, MAP_HIGH, MAP_FULL, MAP_LEVELS };
 enum map_level map_level(const map *m, size_t cell);
 bool map_has_level(const map *m, enum map_level level); /* is any cell of this level? */

@@ -91,7 +91,7 @@ static void disconnect(struct nbd_handle *nbd)
 {
     if (!nbd)
         return;
-    /* A server that has gone meanwhile is none of our trouble. */
+    /* If the server has gone meanwhile, nothing is lost: errors are ignored. */
     if (nbd_aio_is_negotiating(nbd) == 1)
         nbd_opt_abort(nbd);
     else if (nbd_aio_is_ready(nbd) == 1)
@@ -99,8 +99,9 @@ static void disconnect(struct nbd_handle *nbd)
     nbd_close(nbd);
 }
 
-/* Connect up to the negotiation of options, if the server knows any. The URI is the user's, or that
- * of a server whose control socket is the user's, so it may name files of certificates and keys. */
+/* Connect up to the negotiation of options, if the server has one. The URI comes from the user, or
+ * from the server behind the user's control socket, so it may name files of certificates and
+ * keys. */
 static struct nbd_handle *connect_uri(const char *uri)
 {
     struct nbd_handle *nbd = nbd_create();
@@ -113,7 +114,8 @@ static struct nbd_handle *connect_uri(const char *uri)
     return nbd;
 }
 
-/* The export lacks the context. Which it has can be asked before GO alone: connect once more. */
+/* The export lacks the context. The contexts that it has can be asked for only before GO, so
+ * connect once more. */
 static int no_context(nbd_extents *n, const char *uri, GError **err)
 {
     g_autofree char *what = g_strdup_printf("the export has no context %s", n->context);
@@ -123,7 +125,7 @@ static int no_context(nbd_extents *n, const char *uri, GError **err)
 
     disconnect(n->nbd);
     n->nbd = connect_uri(uri);
-    /* A list of contexts asked for that is empty stands for all. */
+    /* No context has been asked for on this connection, which means all. */
     if (!n->nbd || nbd_aio_is_negotiating(n->nbd) != 1 ||
         nbd_opt_list_meta_context(n->nbd, callback) < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s", what);
@@ -140,7 +142,7 @@ static int negotiate(nbd_extents *n, GError **err)
     return nbd_opt_go(n->nbd) == 0 ? 0 : go_failed(n, err);
 }
 
-/* libnbd takes the last 16 bits of a larger port. */
+/* Refuse a port above 65535, of which libnbd would take the last 16 bits. */
 static int check_port(const char *uri, GError **err)
 {
     g_autoptr(GError) error = NULL;
@@ -205,8 +207,8 @@ static int tell(nbd_extents *n)
                                : 0;
 }
 
-/* A piece of a reply. Replies may cover less than asked for, and more; pieces of other contexts are
- * not ours. */
+/* Take a piece of a reply. Replies may cover less than what was asked for, or more; pieces of other
+ * contexts are passed over. */
 static int take_entries(void *opaque, const char *context, uint64_t offset, uint32_t *entries,
                         size_t count, int *error)
 {

@@ -22,7 +22,7 @@ JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err)
     return list;
 }
 
-/* A string that must be there. */
+/* A string member that must be there; NULL and *err. */
 static const char *required(JsonObject *object, const char *member, const char *command,
                             GError **err)
 {
@@ -76,7 +76,7 @@ static bool is_view(const inventory *i, const char *name)
     return false;
 }
 
-/* A BlockDeviceInfo; views are nodes too, and are skipped here. */
+/* Read a BlockDeviceInfo. A view is a node too, and is skipped. */
 static int read_node(inventory *i, JsonObject *o, const char *command, GError **err)
 {
     struct disk_entry disk = {.name = required(o, "node-name", command, err)};
@@ -88,9 +88,8 @@ static int read_node(inventory *i, JsonObject *o, const char *command, GError **
     if (is_view(i, disk.name))
         return 0;
     disk.driver = json_member_string(o, "plugin");
-    if (!disk.driver) { /* not ours: QEMU's word is the next best */
-        disk.driver = json_member_string(o, "drv");
-    }
+    if (!disk.driver)
+        disk.driver = json_member_string(o, "drv"); /* another server's: QEMU's word for it */
     disk.file = json_member_string(o, "file");
     disk.size = image ? json_member_size(image, "virtual-size") : 0;
     disk.readonly = json_member_bool(o, "ro");

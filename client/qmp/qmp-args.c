@@ -33,15 +33,16 @@ static JsonNode *parse_value(const char *key, const char *text, GHashTable *text
     if (!is_json(text) || (texts && g_hash_table_contains(texts, key)))
         return json_node_init_string(json_node_alloc(), text);
     node = json_read(text, strlen(text), &qmp_limits, &error);
-    if (!node && is_number(text)) { /* too large for one, but not for a name */
+    /* What is too large for a number can still be a name. */
+    if (!node && is_number(text))
         return json_node_init_string(json_node_alloc(), text);
-    }
     if (!node)
         client_fail(err, CLIENT_ERROR_USAGE, "%s: %s", key, error->message);
     return node;
 }
 
-/* The object at `name` in `parent`, made if there is nothing; NULL if there is something else. */
+/* The object that is member `name` of `parent`, made if there is none; NULL if the member is
+ * something else. */
 static JsonObject *enter(JsonObject *parent, const char *name)
 {
     if (!json_object_has_member(parent, name))
@@ -95,7 +96,8 @@ JsonObject *qmp_args_parse(char *const *words, GHashTable *texts, GError **err)
     return g_steal_pointer(&arguments);
 }
 
-/* What the error says must be a string: its full name, or NULL; g_free. */
+/* The full name of the argument that the error says must be a string, or NULL. The caller g_frees
+ * it. */
 static char *name_in(const char *error)
 {
     static const char before[] = "Invalid parameter type for '", after[] = "', expected: string";

@@ -21,7 +21,7 @@ const struct json_limits qmp_limits = {
 struct qmp {
     char *path;
     int fd;
-    GByteArray *in;  /* received and not taken yet */
+    GByteArray *in;  /* has been received, and not been taken yet */
     gsize scanned;   /* bytes at the start of `in` that hold no newline */
     gint64 deadline; /* g_get_monotonic_time() at which waiting ends; 0: never */
     JsonObject *greeting, *version;
@@ -55,7 +55,7 @@ int qmp_receive(struct qmp *q, GError **err)
     return 0;
 }
 
-/* The line that is whole in q->in, without its newline: its length, or -1 if there is none. */
+/* The length of the first line in q->in, without its newline, or -1 if none has come whole. */
 static gssize find_line(struct qmp *q)
 {
     const guint8 *newline = NULL;
@@ -81,6 +81,7 @@ static bool is_blank(const guint8 *text, gsize length)
 int qmp_take_message(struct qmp *q, JsonObject **message, GError **err)
 {
     g_autoptr(JsonNode) node = NULL;
+    g_autoptr(GError) error = NULL;
     gssize length;
 
     while ((length = find_line(q)) >= 0 && is_blank(q->in->data, (gsize)length)) {
@@ -94,13 +95,12 @@ int qmp_take_message(struct qmp *q, JsonObject **message, GError **err)
                                qmp_limits.bytes >> 20);
         return 0;
     }
-    node = json_read((const char *)q->in->data, (gsize)length, &qmp_limits, err);
+    node = json_read((const char *)q->in->data, (gsize)length, &qmp_limits, &error);
     g_byte_array_remove_range(q->in, 0, (guint)length + 1);
     q->scanned = 0;
-    if (!node) {
-        g_prefix_error(err, "%s: the server's answer is not QMP: ", q->path);
-        return -1;
-    }
+    if (!node)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: the server's answer is not QMP: %s",
+                           q->path, error->message);
     if (!JSON_NODE_HOLDS_OBJECT(node))
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: the server's answer is not QMP: not an object", q->path);
@@ -306,7 +306,7 @@ struct qmp *qmp_connect(const char *path, GError **err)
         return NULL;
     }
     if (negotiate(q, &error) < 0) {
-        /* Whatever went wrong: what listens there is not a server that we can use. */
+        /* Whatever the error is, no server that we can use listens there. */
         client_fail(err, CLIENT_ERROR_UNREACHABLE, "%s is not a control socket that answers: %s",
                     path, error->message);
         g_error_free(error);

@@ -3,7 +3,7 @@
  * A synchronous QMP client on a Unix socket. One thread.
  *
  * Errors are CLIENT_ERROR: UNREACHABLE where there is no server or it goes away, COMMAND_NOT_FOUND
- * for that error class, FAILED for every other answer, also one that is not QMP.
+ * for that error class, FAILED for any other error, and for an answer that is not QMP.
  */
 #ifndef CLIENT_QMP_QMP_H
 #define CLIENT_QMP_QMP_H
@@ -18,10 +18,10 @@ extern const struct json_limits qmp_limits;
 
 struct qmp;
 
-/* Connect, read the greeting, negotiate; a server that lets any of it wait for 10 seconds counts as
- * unreachable. NULL and *err. */
+/* Connect, read the greeting, negotiate. A server that takes longer than 10 seconds for it counts
+ * as unreachable. NULL and *err. */
 struct qmp *qmp_connect(const char *path, GError **err);
-void qmp_close(struct qmp *q); /* NULL is nothing */
+void qmp_close(struct qmp *q); /* q may be NULL */
 
 /* The `version` object of the greeting; borrowed. Never NULL. */
 JsonObject *qmp_version(const struct qmp *q);
@@ -36,8 +36,9 @@ JsonNode *qmp_request(struct qmp *q, const char *text, GError **err);
 
 /*
  * For a caller with a loop of its own, which waits for other things too: poll qmp_fd, call
- * qmp_receive where it is readable, then qmp_take_message as long as it returns 1, and qmp_read_reply
- * on each message. Replies come in the order of the requests, with events between them.
+ * qmp_receive where it is readable, then qmp_take_message as long as it returns 1, and
+ * qmp_read_reply on each message. Replies come in the order of the requests, with events between
+ * them.
  */
 int qmp_fd(const struct qmp *q);
 /* The text of a request, which the caller frees. Takes over `arguments` (may be NULL). */

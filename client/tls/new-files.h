@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * New folders and files that are made all or not at all. Their contents are gathered in memory first;
- * nothing that exists is overwritten. Contents may be secret: they are wiped when they are freed.
+ * New folders and files that are made all or not at all. Their contents are gathered in memory
+ * first; nothing that exists is overwritten. Contents may be secret: they are wiped when they are
+ * freed.
  */
 #ifndef CLIENT_TLS_NEW_FILES_H
 #define CLIENT_TLS_NEW_FILES_H
@@ -22,8 +23,8 @@ void new_files_add_folder(struct new_files *n, const char *path);
 /* A file dir/name. Takes over `text`, a string. */
 void new_files_add(struct new_files *n, const char *dir, const char *name, char *text, mode_t mode);
 
-/* Make all of them, and have their contents on the disk. 0, or -1 and *err, which names the path; what
- * had been made is then removed again. */
+/* Make all of them, and have their contents on the disk. 0, or -1 and *err, which names the path;
+ * what had been made is then removed again. */
 int new_files_write(const struct new_files *n, GError **err);
 
 #endif

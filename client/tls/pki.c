@@ -36,7 +36,7 @@ static int make_key(struct pki_identity *p)
     return r < 0 ? r : gnutls_x509_privkey_generate(p->key, GNUTLS_PK_RSA, KEY_BITS, 0);
 }
 
-/* A random number that is positive in DER and nobody else's. */
+/* A random number, which DER holds as positive, and which no other certificate has. */
 static int set_serial(gnutls_x509_crt_t crt)
 {
     unsigned char serial[20];
@@ -66,7 +66,7 @@ static int set_basics(struct pki_identity *p, const char *name, time_t expires)
     return r;
 }
 
-/* A CA signs certificates and nothing else, and no CA below it. */
+/* The CA may sign certificates and nothing else, and no CA below it. */
 static int set_ca(gnutls_x509_crt_t crt)
 {
     int r = gnutls_x509_crt_set_basic_constraints(crt, 1, 0);
@@ -122,7 +122,7 @@ static int set_hosts(gnutls_x509_crt_t crt, const char *const *hosts)
     return r;
 }
 
-/* By which a certificate and its issuer's are found to belong together. */
+/* The ids by which a certificate and that of its issuer are matched. */
 static int set_key_ids(gnutls_x509_crt_t crt, gnutls_x509_crt_t issuer)
 {
     unsigned char id[64];
@@ -164,7 +164,7 @@ struct pki_identity *pki_new(enum pki_role role, const char *name, const char *c
 
 /* ---- as text ---- */
 
-/* Takes over what GnuTLS gave. */
+/* Takes over the text from GnuTLS. */
 static char *take_text(int r, gnutls_datum_t pem, GError **err)
 {
     if (r < 0) {

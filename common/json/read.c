@@ -40,7 +40,8 @@ JsonNode *json_value_parse(const GString *text, size_t members, GError **err)
         return NULL;
     }
     root = json_parser_steal_root(parser);
-    /* Of several members with one key json-glib keeps the last: the tree has fewer than the text. */
+    /* Of several members with one key json-glib keeps the last: the tree has fewer than the
+     * text. */
     if (count_members(root) != members) {
         json_node_unref(root);
         fail(err, "JSON parse error, duplicate key");

@@ -12,10 +12,10 @@
  *    nothing more is stored, tokens are counted on until the brackets balance; then the error is
  *    told. The stream goes on behind the value. Brackets balance as QEMU has it: as many { as } and
  *    as many [ as ], or more closed than opened of either.
- *  - lexical (`stray`: a byte that begins or continues no token): the error is told at once. Clients
- *    send a control character, or a byte that UTF-8 never has, to reset the parser: the stream goes
- *    on right behind it. After any other byte, the rest of the line up to the next `{` belongs to a
- *    bad value and is dropped, so that one bad line makes one error.
+ *  - lexical (`stray`: a byte that begins or continues no token): the error is told at once.
+ *    Clients send a control character, or a byte that UTF-8 never has, to reset the parser: the
+ *    stream goes on right behind it. After any other byte, the rest of the line up to the next `{`
+ *    belongs to a bad value and is dropped, so that one bad line makes one error.
  *  - a limit: the error is told at once, and the rest of the line is dropped unseen, because the
  *    rest of a value too large to hold looks like the next value.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * JSON from elsewhere, checked before json-glib reads it: where one value ends and the next begins
- * in a stream of bytes, and whether it is JSON at all. Pure: no I/O. It builds no tree: read.h does.
+ * in a stream of bytes, and whether it is JSON at all. Pure: no I/O. It builds no tree: read.h
+ * does.
  *
  * json-glib (1.6) overflows the stack on deep nesting, accepts text behind the value, cuts strings
  * at \u0000, makes invalid UTF-8 of half a surrogate pair, and wraps integers that do not fit. All
