@@ -27,9 +27,9 @@ unit_tests = \
 	tests/unit/control/test-control \
 	tests/unit/control/test-args \
 	tests/unit/control/test-monitor \
+	tests/unit/common/test-json-read \
 	tests/unit/common/test-json-stream \
 	tests/unit/client/test-args \
-	tests/unit/client/test-json \
 	tests/unit/client/test-map \
 	tests/unit/client/test-table \
 	tests/unit/common/test-log \
@@ -326,6 +326,7 @@ tests_unit_nbd_test_send_file_LDADD = $(nbd_libs)
 tests_unit_nbd_test_tls_SOURCES = \
 	tests/unit/nbd/test-tls.c tests/rigs/tls-rig.c tests/rigs/tls-rig.h
 tests_unit_nbd_test_tls_LDADD = $(nbd_libs)
+tests_unit_common_test_json_read_LDADD = $(COMMON_LIBS) $(JSON_LIBS) $(GLIB_LIBS)
 tests_unit_common_test_json_write_LDADD = $(COMMON_LIBS) $(JSON_LIBS) $(GLIB_LIBS)
 tests_unit_common_test_cursor_LDADD = $(COMMON_LIBS) $(GLIB_LIBS)
 EXTRA_DIST += tests/lib/held.py tests/lib/rawnbd.py

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "client/cli/terminal.h"
+#include "client/base/terminal.h"
 
 #include <glib.h>
 #include <langinfo.h>
@@ -27,15 +27,12 @@ void terminal_init(struct terminal *t)
     t->is_terminal = isatty(STDOUT_FILENO) == 1;
     t->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     t->width = DEFAULT_WIDTH;
-    if (!t->is_terminal) {
+    if (!t->is_terminal)
         return;
-    }
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
         t->width = size.ws_col;
-    }
-    if (dumb || is_set("NO_COLOR")) {
+    if (dumb || is_set("NO_COLOR"))
         return;
-    }
     t->bold = true;
     t->colours = strstr(term, "256color") || is_set("COLORTERM") ? COLOURS_256 : COLOURS_8;
 }
@@ -64,11 +61,10 @@ char *text_clean(const char *text, bool ascii)
     for (const char *p = valid; *p != '\0'; p = g_utf8_next_char(p)) {
         gunichar c = g_utf8_get_char(p);
 
-        if (acts(c) || (ascii && c > 0x7e)) {
+        if (acts(c) || (ascii && c > 0x7e))
             g_string_append_printf(clean, "\\u{%x}", c);
-        } else {
+        else
             g_string_append_unichar(clean, c);
-        }
     }
     return g_string_free(clean, FALSE);
 }

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "client/cli/error.h"
-#include "client/qmp/json.h"
+/* Whole texts, read exactly, as a client reads what a server sends; and members of objects. */
+#include "common/json/read.h"
+#include "common/json/value.h"
+#include "common/util/error.h"
 
 #include <string.h>
+
+static const struct json_limits limits = {
+    .bytes = 4 << 20, .tokens = 4 << 20, .depth = 1024, .exact = true};
 
 static void accepts(const char *text)
 {
     g_autoptr(GError) error = NULL;
 
-    g_assert_cmpint(json_check(text, strlen(text), &error), ==, 0);
+    g_assert_cmpint(json_check(text, strlen(text), &limits, &error), ==, 0);
     g_assert_no_error(error);
 }
 
@@ -16,8 +21,8 @@ static void refuses(const char *text, gsize length, const char *why)
 {
     g_autoptr(GError) error = NULL;
 
-    g_assert_cmpint(json_check(text, length, &error), ==, -1);
-    g_assert_error(error, CLIENT_ERROR, CLIENT_ERROR_FAILED);
+    g_assert_cmpint(json_check(text, length, &limits, &error), ==, -1);
+    g_assert_error(error, FLEECE_ERROR, FLEECE_ERROR_GENERIC);
     g_assert_nonnull(strstr(error->message, why));
 }
 
@@ -37,40 +42,49 @@ static void test_check_refuses(void)
     static const struct {
         const char *text, *why;
     } cases[] = {
-        {"", "no value"},
-        {"  \n", "no value"},
-        {"{", "ends too soon"},
-        {"[1, 2", "ends too soon"},
-        {"[1}", "do not match"},
-        {"]", "do not match"},
+        {"", "there is no value"},
+        {"  \n", "there is no value"},
+        {"{", "does not end"},
+        {"[1, 2", "does not end"},
+        {"[1}", "expected separator in list"},
+        {"]", "expecting value"},
         {"{} {}", "follows"},
         {"1 2", "follows"},
         {"\"abc", "does not end"},
         {"\"abc\\", "does not end"},
         {"\"a\\\"", "does not end"},
-        {"\"a\nb\"", "control character"},
-        {"\"a\\\x1f\"", "control character"},
-        {"\"\\333\"", "a wrong escape"},
-        {"\"a\\000b\"", "a wrong escape"},
-        {"\"\\x\"", "a wrong escape"},
-        {"\"\\u0000\"", "NUL"},
-        {"[\"\\ud800\"]", "surrogate"},
-        {"[\"\\ud800\\u0041\"]", "surrogate"},
-        {"[\"\\ude00 x\"]", "surrogate"},
-        {"[\"\\ud800\\ude0", "surrogate"},
-        {"[\"\\u12", "wrong \\u"},
-        {"[\"\\u12g4\"]", "wrong \\u"},
-        {"9223372036854775808", "integer"},
-        {"[-9223372036854775809]", "integer"},
+        {"\"a\nb\"", "stray"},
+        {"\"a\\\x1f\"", "stray"},
+        {"\"\\333\"", "invalid escape"},
+        {"\"a\\000b\"", "invalid escape"},
+        {"\"\\x\"", "invalid escape"},
+        {"\"\\u0000\"", "not a valid Unicode character"},
+        {"[\"\\ud800\"]", "not a valid Unicode character"},
+        {"[\"\\ud800\\u0041\"]", "not a valid Unicode character"},
+        {"[\"\\ude00 x\"]", "not a valid Unicode character"},
+        {"[\"\\ud800\\ude0", "does not end"},
+        {"[\"\\u12", "does not end"},
+        {"[\"\\u12g4\"]", "not a valid Unicode character"},
+        {"9223372036854775808", "too large"},
+        {"[-9223372036854775809]", "too large"},
         {"1e999", "too large"},
-        {"\"\xff\"", "UTF-8"},
-        {"1111111111111111111111111111111111111111111111111111111111111111", "overlong"},
+        {"[-1.5e999]", "too large"},
+        {"\"\xff\"", "stray"},
+        {"\"\xc3(\"", "UTF-8"},
+        {"1111111111111111111111111111111111111111111111111111111111111111", "too large"},
+        {"[1,]", "expecting value"},
+        {"{\"a\"}", "missing :"},
+        {"{1: 2}", "key is not a string"},
+        {"nonsense", "invalid keyword"},
+        {"{\"a\" 1}", "missing :"},
+        {":", "expecting value"},
+        {"// x\n1", "stray"},
+        {"@", "stray"},
     };
 
-    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++)
         refuses(cases[i].text, strlen(cases[i].text), cases[i].why);
-    }
-    refuses("[\0]", 3, "UTF-8");
+    refuses("[\0]", 3, "stray");
 }
 
 /* `depth` arrays, one in another. */
@@ -86,29 +100,41 @@ static char *nested(gsize depth)
 
 static void test_depth(void)
 {
-    g_autofree char *deep = nested(JSON_DEPTH_MAX);
-    g_autofree char *deeper = nested(JSON_DEPTH_MAX + 1);
+    g_autofree char *deep = nested(limits.depth);
+    g_autofree char *deeper = nested(limits.depth + 1);
     g_autofree char *abyss = nested(1000000);
     g_autoptr(GError) error = NULL;
-    g_autoptr(JsonNode) node = json_read(deep, strlen(deep), &error);
+    g_autoptr(JsonNode) node = json_read(deep, strlen(deep), &limits, &error);
 
     g_assert_no_error(error);
     g_assert_true(JSON_NODE_HOLDS_ARRAY(node));
-    refuses(deeper, strlen(deeper), "nested");
-    refuses(abyss, strlen(abyss), "nested");
+    refuses(deeper, strlen(deeper), "nesting depth");
+    refuses(abyss, strlen(abyss), "nesting depth");
 }
 
-static void test_read_refuses(void)
+/* What json_check() lets through, json_read() reads, but for this. */
+static void test_duplicates(void)
 {
-    /* Outlines that json_check() lets through and the parser does not. */
-    static const char *const texts[] = {"[1,]", "{\"a\"}", "{1: 2}", "nonsense", "{\"a\" 1}", ":"};
+    static const char text[] = "{\"a\": 1, \"b\": {}, \"a\": 1}";
+    g_autoptr(GError) error = NULL;
 
-    for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
-        g_autoptr(GError) error = NULL;
+    accepts(text);
+    g_assert_null(json_read(text, strlen(text), &limits, &error));
+    g_assert_error(error, FLEECE_ERROR, FLEECE_ERROR_GENERIC);
+    g_assert_nonnull(strstr(error->message, "duplicate key"));
+}
 
-        g_assert_null(json_read(texts[i], strlen(texts[i]), &error));
-        g_assert_error(error, CLIENT_ERROR, CLIENT_ERROR_FAILED);
-    }
+/* Without `exact`, numbers that do not fit are read all the same. */
+static void test_inexact(void)
+{
+    static const char text[] = "[18446744073709551616, -1e999]";
+    static const struct json_limits inexact = {.bytes = 100, .tokens = 10, .depth = 2};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonNode) node = json_read(text, strlen(text), &inexact, &error);
+
+    g_assert_no_error(error);
+    g_assert_cmpfloat(json_array_get_double_element(json_node_get_array(node), 0), ==, 0x1p64);
+    g_assert_cmpfloat(json_array_get_double_element(json_node_get_array(node), 1), <, -1e308);
 }
 
 /* Whatever is changed in a reply: it is read or refused, and what was read can be printed. */
@@ -143,9 +169,9 @@ static void test_mutations(void)
                 g_string_erase(text, at, g_rand_int_range(rand, 1, 4) % (gint)(text->len - at) + 1);
             }
         }
-        node = json_read(text->str, text->len, &error);
+        node = json_read(text->str, text->len, &limits, &error);
         g_assert_true((node == NULL) == (error != NULL));
-        if (node != NULL) {
+        if (node) {
             g_autofree char *printed = json_to_string(node, FALSE);
 
             g_assert_true(g_utf8_validate(printed, -1, NULL));
@@ -160,7 +186,7 @@ static void test_members(void)
     static const char text[] = "{\"s\": \"x\", \"i\": 5, \"n\": -5, \"b\": true, \"o\": {},"
                                " \"a\": [], \"z\": null, \"f\": 1.5}";
     g_autoptr(GError) error = NULL;
-    g_autoptr(JsonNode) node = json_read(text, strlen(text), &error);
+    g_autoptr(JsonNode) node = json_read(text, strlen(text), &limits, &error);
     JsonObject *o;
 
     g_assert_no_error(error);
@@ -184,11 +210,12 @@ static void test_members(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/client/json/check-accepts", test_check_accepts);
-    g_test_add_func("/client/json/check-refuses", test_check_refuses);
-    g_test_add_func("/client/json/depth", test_depth);
-    g_test_add_func("/client/json/read-refuses", test_read_refuses);
-    g_test_add_func("/client/json/mutations", test_mutations);
-    g_test_add_func("/client/json/members", test_members);
+    g_test_add_func("/json-read/check-accepts", test_check_accepts);
+    g_test_add_func("/json-read/check-refuses", test_check_refuses);
+    g_test_add_func("/json-read/depth", test_depth);
+    g_test_add_func("/json-read/duplicates", test_duplicates);
+    g_test_add_func("/json-read/inexact", test_inexact);
+    g_test_add_func("/json-read/mutations", test_mutations);
+    g_test_add_func("/json-read/members", test_members);
     return g_test_run();
 }

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "client/cli/error.h"
-
-#include "client/cli/client.h"
+#include "client/base/error.h"
 
 G_DEFINE_QUARK(fleecectl - error - quark, client_error)
 
@@ -10,18 +8,16 @@ int client_fail(GError **err, enum client_error code, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    if (err) {
+    if (err)
         *err = g_error_new_valist(CLIENT_ERROR, code, format, args);
-    }
     va_end(args);
     return -1;
 }
 
 int client_error_exit_code(const GError *error)
 {
-    if (error->domain != CLIENT_ERROR) {
+    if (error->domain != CLIENT_ERROR)
         return CLIENT_FAILED;
-    }
     switch ((enum client_error)error->code) {
     case CLIENT_ERROR_USAGE:
         return CLIENT_USAGE;
