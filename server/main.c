@@ -58,7 +58,7 @@ int main(int argc, char **argv)
         return is_usage ? EXIT_USAGE : EXIT_FAILURE;
     }
     log_setup(o->log, PACKAGE_NAME, o->verbose);
-    code = o->action == ACTION_SERVE ? run_server(o, parent) : info_show(o);
+    code = o->action == ACTION_SERVE ? run_server(o, parent) : show_information(o);
     options_free(o);
     return code;
 }

@@ -7,7 +7,7 @@
 #include "server/nbd/nbd-server.h"
 #include "server/start/options.h"
 
-struct nbd_control {
+struct nbd_listeners {
     struct nbd_server *nbd;
     enum options_tls tls; /* the command line's, for all listeners */
     bool tls_names_clients;
@@ -18,13 +18,13 @@ struct nbd_control {
     char *unix_path;               /* listener's socket, absolute, removed with it; or NULL */
 };
 
-void nbd_control_init(struct nbd_control *nc);
-void nbd_control_clear(struct nbd_control *nc);
+void nbd_listeners_init(struct nbd_listeners *l);
+void nbd_listeners_clear(struct nbd_listeners *l);
 
 /* Note the URIs of listening sockets, before they are handed to nbd_listen(). */
-void nbd_control_note_uris(const struct nbd_control *nc, GPtrArray *uris, const GArray *fds);
+void nbd_listeners_note_uris(const struct nbd_listeners *l, GPtrArray *uris, const GArray *fds);
 
-/* The functions, for control_new(); `nc` outlives them. */
-struct control_nbd nbd_control_functions(struct nbd_control *nc);
+/* The functions, for control_new(); `l` outlives them. */
+struct control_nbd nbd_listeners_functions(struct nbd_listeners *l);
 
 #endif

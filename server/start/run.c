@@ -40,7 +40,7 @@
 #define GRACE_MS 2000
 
 /* How long, seconds, a disk may take to open before this is told. */
-#define SLOW_OPEN 5
+#define SLOW_OPEN_SECONDS 5
 
 struct run {
     const struct options *o;
@@ -52,7 +52,7 @@ struct run {
     struct tls_credentials *tls; /* NULL: --tls=off */
     struct server *server;
     struct nbd_server *nbd;
-    struct nbd_control nbd_control;
+    struct nbd_listeners listeners;
     struct control *control;
     GMainLoop *loop;
     pid_t captive; /* 0: none is running */
@@ -132,13 +132,13 @@ static int prepare(struct run *r, GError **err)
     /* From the first callback on a plugin may want an end; the start is finished all the same, as
      * nbdkit does it. */
     plugin_set_shutdown(ask_to_quit, NULL);
-    r->backends = plugins_load(r->o, PLUGINS_GET_READY, err);
+    r->backends = disks_load(r->o, DISKS_GET_READY, err);
     if (!r->backends)
         return -1;
     if (load_tls(r, err) < 0)
         return -1;
     quit_install();
-    if (plugins_open_ahead(r->backends, r->o->readonly, err) < 0)
+    if (disks_open_ahead(r->backends, r->o->readonly, err) < 0)
         return -1;
     if (sockets_open(&r->sockets, r->o, activated, err) < 0)
         return -1;
@@ -217,11 +217,11 @@ static int add_disks(struct run *r, GError **err)
     for (unsigned i = 0; i < r->backends->len; i++) {
         const struct option_disk *disk = r->o->disks->pdata[i];
         struct backend *b = g_steal_pointer(&r->backends->pdata[i]);
-        struct slow_open watch;
+        struct open_watchdog watch;
 
-        slow_open_begin(&watch, disk->name, disk->plugin, SLOW_OPEN);
+        open_watchdog_begin(&watch, disk->name, disk->plugin, SLOW_OPEN_SECONDS);
         bool added = server_add_disk(r->server, disk->name, b, err) != NULL;
-        slow_open_end(&watch);
+        open_watchdog_end(&watch);
         if (!added)
             return -1;
     }
@@ -262,24 +262,24 @@ static int start_nbd(struct run *r, GError **err)
     struct nbd_listener *listener;
 
     r->nbd = nbd_server_new(r->server, &options);
-    r->nbd_control.nbd = r->nbd;
-    r->nbd_control.tls = o->tls;
-    r->nbd_control.tls_names_clients = r->tls && tls_credentials_name_clients(r->tls);
+    r->listeners.nbd = r->nbd;
+    r->listeners.tls = o->tls;
+    r->listeners.tls_names_clients = r->tls && tls_credentials_name_clients(r->tls);
     if (o->single)
         return 0;
-    nbd_control_note_uris(&r->nbd_control, r->nbd_control.uris, r->sockets.fds);
+    nbd_listeners_note_uris(&r->listeners, r->listeners.uris, r->sockets.fds);
     listener = nbd_listen(r->nbd, EXPORTS_LIVE, (const int *)(void *)r->sockets.fds->data,
                           r->sockets.fds->len, o->handshake_timeout, o->max_connections, err);
     sockets_release(&r->sockets);
     if (!listener)
         return -1;
-    r->nbd_control.has_listener = true;
+    r->listeners.has_listener = true;
     return 0;
 }
 
 static int start_control(struct run *r, GError **err)
 {
-    struct control_nbd functions = nbd_control_functions(&r->nbd_control);
+    struct control_nbd functions = nbd_listeners_functions(&r->listeners);
 
     if (!r->control_path)
         return 0;
@@ -347,10 +347,10 @@ static void stop(struct run *r)
     if (r->server)
         r->hung = !server_free(r->server);
     if (r->backends) {
-        plugins_free(r->backends);
+        disks_free(r->backends);
         g_ptr_array_unref(r->backends);
     }
-    nbd_control_clear(&r->nbd_control);
+    nbd_listeners_clear(&r->listeners);
     sockets_close(&r->sockets);
     if (r->loop)
         g_main_loop_unref(r->loop);
@@ -367,7 +367,7 @@ int run_server(const struct options *o, int parent)
     struct run r = {.o = o, .parent = parent, .quit_fd = -1, .ready_fd = -1};
     g_autoptr(GError) err = NULL;
 
-    nbd_control_init(&r.nbd_control);
+    nbd_listeners_init(&r.listeners);
     if (start(&r, &err) < 0) {
         log_error("%s", err->message);
         r.exit_code = EXIT_FAILURE;
