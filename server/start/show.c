@@ -3,6 +3,7 @@
 
 #include "common/util/log.h"
 #include "server/nbd/tls-credentials.h"
+#include "server/start/command-line.h"
 #include "server/start/disks.h"
 
 #include <stdio.h>
@@ -70,7 +71,7 @@ int show_information(const struct options *o)
 
     switch (o->action) {
     case ACTION_HELP:
-        code = show_plugins(o, DISKS_LOAD, options_print_help, show_plugin_help);
+        code = show_plugins(o, DISKS_LOAD, command_line_print_help, show_plugin_help);
         break;
     case ACTION_VERSION:
         code = show_plugins(o, DISKS_LOAD, show_version, plugin_version);
@@ -82,10 +83,10 @@ int show_information(const struct options *o)
         code = show_plugins(o, DISKS_CONFIGURE, NULL, plugin_dump);
         break;
     case ACTION_SHORT_OPTIONS:
-        options_print_short(stdout);
+        command_line_print_short(stdout);
         break;
     case ACTION_LONG_OPTIONS:
-        options_print_long(stdout);
+        command_line_print_long(stdout);
         break;
     case ACTION_SERVE:
         break;
