@@ -20,4 +20,5 @@ common_libcommon_a_SOURCES = \
 	common/util/log-limit.c common/util/log-limit.h \
 	common/util/port.c common/util/port.h \
 	common/base/patience.c common/base/patience.h \
-	common/base/size.c common/base/size.h
+	common/base/size.c common/base/size.h \
+	common/util/unix-socket.c common/util/unix-socket.h

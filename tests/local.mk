@@ -19,6 +19,7 @@ unit_tests = \
 	tests/unit/disk/test-scratch-pool \
 	tests/unit/disk/test-schedules \
 	tests/unit/common/test-size \
+	tests/unit/common/test-unix-socket \
 	tests/unit/disk/test-unaligned \
 	tests/unit/disk/test-view \
 	tests/unit/disk/test-view-status \
@@ -326,6 +327,7 @@ tests_unit_nbd_test_tls_SOURCES = \
 	tests/unit/nbd/test-tls.c tests/rigs/tls-rig.c tests/rigs/tls-rig.h
 tests_unit_nbd_test_tls_LDADD = $(nbd_libs)
 tests_unit_common_test_json_write_LDADD = $(COMMON_LIBS) $(JSON_LIBS) $(GLIB_LIBS)
+tests_unit_common_test_unix_socket_LDADD = $(COMMON_LIBS) $(GLIB_LIBS)
 tests_unit_common_test_cursor_LDADD = $(COMMON_LIBS) $(GLIB_LIBS)
 EXTRA_DIST += tests/lib/held.py tests/lib/rawnbd.py
 EXTRA_DIST += tests/lib/tlslib.py

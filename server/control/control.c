@@ -5,7 +5,9 @@
 #include "server/control/control-private.h"
 #include "common/util/accept.h"
 #include "common/util/error.h"
+#include "common/util/log.h"
 #include "common/util/log-limit.h"
+#include "common/util/unix-socket.h"
 #include "server/control/monitor.h"
 #include "server/control/socket.h"
 
@@ -147,6 +149,7 @@ static void say_good_bye(struct listener *l)
 void control_free(struct control *c)
 {
     struct listener *l = (struct listener *)c; /* `control` comes first in it */
+    g_autoptr(GError) err = NULL;
 
     if (!c)
         return;
@@ -154,7 +157,8 @@ void control_free(struct control *c)
     close(l->fd);
     if (l->reserve >= 0)
         close(l->reserve);
-    control_socket_remove(l->path, &l->file);
+    if (unix_socket_remove(l->path, &l->file, &err) < 0)
+        log_error("control socket: %s", err->message);
     say_good_bye(l);
     server_remove_event_sink(c->server, tell_monitors, l);
     for (GList *m = l->monitors; m; m = m->next)

@@ -3,6 +3,7 @@
 
 #include "common/util/error.h"
 #include "common/util/log.h"
+#include "common/util/unix-socket.h"
 #include "server/start/quit.h"
 #include "server/start/sockets.h"
 
@@ -22,11 +23,23 @@ void nbd_listeners_init(struct nbd_listeners *l)
 /* QEMU's nbd-server-stop removes its socket's file, too. */
 static void remove_socket(struct nbd_listeners *l)
 {
-    if (l->unix_path)
-        quit_no_leftover(l->unix_path);
-    if (l->unix_path && unlink(l->unix_path) < 0 && errno != ENOENT)
-        log_error("cannot remove '%s': %m", l->unix_path);
+    g_autoptr(GError) err = NULL;
+
+    if (!l->unix_path)
+        return;
+    quit_no_leftover(l->unix_path);
+    if (unix_socket_remove(l->unix_path, &l->unix_file, &err) < 0)
+        log_error("%s", err->message);
     g_clear_pointer(&l->unix_path, g_free);
+}
+
+/* The file of a listening socket: to be removed with it. */
+static void note_socket(struct nbd_listeners *l, const char *path)
+{
+    if (!path || lstat(path, &l->unix_file) < 0)
+        return;
+    l->unix_path = g_canonicalize_filename(path, NULL);
+    quit_leftover(l->unix_path);
 }
 
 void nbd_listeners_clear(struct nbd_listeners *l)
@@ -82,9 +95,7 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
         return -1;
     }
     nbd_listeners_note_uris(l, l->listener_uris, fds);
-    l->unix_path = unix_path ? g_canonicalize_filename(unix_path, NULL) : NULL;
-    if (l->unix_path)
-        quit_leftover(l->unix_path);
+    note_socket(l, unix_path);
     l->listener = nbd_listen(l->nbd, EXPORTS_ADDED, (const int *)(void *)fds->data, fds->len,
                              handshake_max_seconds, max_connections, err);
     if (!l->listener) {

@@ -7,6 +7,8 @@
 #include "server/nbd/nbd-server.h"
 #include "server/start/options.h"
 
+#include <sys/stat.h>
+
 struct nbd_listeners {
     struct nbd_server *nbd;
     enum options_tls tls; /* the command line's, for all listeners */
@@ -16,6 +18,7 @@ struct nbd_listeners {
     GPtrArray *uris;               /* strings: the command line's sockets, no export named */
     GPtrArray *listener_uris;      /* strings: listener's */
     char *unix_path;               /* listener's socket, absolute, removed with it; or NULL */
+    struct stat unix_file;         /* what was made there */
 };
 
 void nbd_listeners_init(struct nbd_listeners *l);
