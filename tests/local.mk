@@ -47,7 +47,9 @@ unit_tests = \
 	tests/unit/nbd/test-status \
 	tests/unit/nbd/test-storm \
 	tests/unit/nbd/test-trim \
+	tests/unit/start/test-closer \
 	tests/unit/start/test-quit \
+	tests/unit/start/test-shutdown \
 	tests/unit/nbd/test-send-file \
 	tests/unit/nbd/test-tls \
 	tests/unit/start/test-options \
@@ -135,7 +137,9 @@ tsan_tests = \
 	tests/unit/nbd/test-status \
 	tests/unit/nbd/test-storm \
 	tests/unit/nbd/test-trim \
+	tests/unit/start/test-closer \
 	tests/unit/start/test-quit \
+	tests/unit/start/test-shutdown \
 	tests/unit/nbd/test-send-file \
 	tests/unit/common/test-log-limit \
 	tests/unit/common/test-bitmap \

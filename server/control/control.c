@@ -127,14 +127,23 @@ struct control *control_new(struct server *s, const struct control_nbd *nbd, con
     return &l->control;
 }
 
+static const char *reason_of_end(const struct control *c)
+{
+    return c->quit ? "host-qmp-quit" : "host-signal";
+}
+
+void control_tell_shutdown(struct control *c)
+{
+    server_emit(c->server, EVENT_SHUTDOWN, NULL, NULL, reason_of_end(c), 0, 0);
+}
+
 /* Clients hear of the end after everything that came before it: events on their way are callbacks
  * of the main context. No request is taken any more meanwhile. */
 static void say_good_bye(struct listener *l)
 {
-    char reason[] = "host-qmp-quit", signal[] = "host-signal";
     const struct server_event end = {
         .kind = EVENT_SHUTDOWN,
-        .reason = l->control.quit ? reason : signal,
+        .reason = (char *)reason_of_end(&l->control),
         .time_usec = g_get_real_time(),
     };
 

@@ -3,6 +3,8 @@
 noinst_LIBRARIES += server/start/libstart.a
 server_start_libstart_a_SOURCES = \
 	server/start/captive.c server/start/captive.h \
+	server/start/close-disks.c server/start/close-disks.h \
+	server/start/closer.c server/start/closer.h \
 	server/start/command-line.c server/start/command-line.h \
 	server/start/daemon.c server/start/daemon.h \
 	server/start/show.c server/start/show.h \
@@ -13,6 +15,7 @@ server_start_libstart_a_SOURCES = \
 	server/start/disks.c server/start/disks.h \
 	server/start/quit.c server/start/quit.h \
 	server/start/run.c server/start/run.h \
+	server/start/shutdown.c server/start/shutdown.h \
 	server/start/open-watchdog.c server/start/open-watchdog.h \
 	server/start/sockets.c server/start/sockets.h
 server_start_libstart_a_CPPFLAGS = $(AM_CPPFLAGS) \

@@ -42,6 +42,16 @@ static void note_socket(struct nbd_listeners *l, const char *path)
     quit_leftover(l->unix_path);
 }
 
+void nbd_listeners_end(struct nbd_listeners *l)
+{
+    l->ending = true;
+    l->has_listener = false;
+    l->listener = NULL;
+    remove_socket(l);
+    g_ptr_array_set_size(l->uris, 0);
+    g_ptr_array_set_size(l->listener_uris, 0);
+}
+
 void nbd_listeners_clear(struct nbd_listeners *l)
 {
     remove_socket(l);
@@ -83,6 +93,8 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
     int r;
 
+    if (l->ending)
+        return fail(err, "the server is ending");
     if (unix_path)
         r = nbd_open_unix(unix_path, NULL, fds, err);
     else if (port)

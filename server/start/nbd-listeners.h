@@ -13,6 +13,7 @@ struct nbd_listeners {
     struct nbd_server *nbd;
     enum options_tls tls; /* the command line's, for all listeners */
     bool tls_names_clients;
+    bool ending;
     bool has_listener;             /* the command line's: clients can connect anyhow */
     struct nbd_listener *listener; /* nbd-server-start's, NULL: none runs */
     GPtrArray *uris;               /* strings: the command line's sockets, no export named */
@@ -22,6 +23,8 @@ struct nbd_listeners {
 };
 
 void nbd_listeners_init(struct nbd_listeners *l);
+/* The server ends, and with it all listeners: none is started any more, none is known. */
+void nbd_listeners_end(struct nbd_listeners *l);
 void nbd_listeners_clear(struct nbd_listeners *l);
 
 /* Note the URIs of listening sockets, before they are handed to nbd_listen(). */

@@ -302,6 +302,8 @@ const struct option_def options_table[] = {
     ALIAS("print-url", "print-uri"),
     ALIAS("show-uri", "print-uri"),
     ALIAS("show-url", "print-uri"),
+    NUMBER("stop-timeout", 0, "SECONDS", stop_timeout, 1, 86400,
+           "when told to end, leave what hangs after this time (30)"),
     FLAG("exit-with-parent", 0, exit_with_parent, "end when the parent process ends"),
     DOES("log", 0, "stderr|syslog|null", set_log, "where messages go"),
     FLAG("verbose", 'v', verbose, "write debug messages"),

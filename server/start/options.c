@@ -200,6 +200,7 @@ struct options *options_new(void)
     o->poll_max_ns = 50000;
     o->handshake_timeout = 10;
     o->max_connections = 100;
+    o->stop_timeout = 30;
     o->mask_handshake = UINT16_MAX;
     o->on_cbw_error = CBW_BREAK_SNAPSHOT;
     o->export_name = g_strdup("");

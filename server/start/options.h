@@ -72,6 +72,7 @@ struct options {
     enum log_target log;
     char *pid_file, *user, *group;
     char *run, *export_name;
+    unsigned stop_timeout; /* seconds */
 
     /* The protocol. */
     bool readonly, no_structured_replies, no_meta_contexts, no_extended_headers, keepalive;
