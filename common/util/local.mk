@@ -9,4 +9,5 @@ common_util_libutil_a_SOURCES = \
 	common/util/log.c common/util/log.h \
 	common/util/log-limit.c common/util/log-limit.h \
 	common/util/port.c common/util/port.h \
-	common/util/text.c common/util/text.h
+	common/util/text.c common/util/text.h \
+	common/util/unix-socket.c common/util/unix-socket.h

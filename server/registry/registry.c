@@ -68,6 +68,24 @@ bool server_free(struct server *s)
     return ended;
 }
 
+GPtrArray *server_take_disks(struct server *s)
+{
+    GPtrArray *disks = s->disks;
+
+    while (g_main_context_iteration(NULL, FALSE)) /* as in server_free */
+        ;
+    s->disks = g_ptr_array_new();
+    return disks;
+}
+
+bool server_end_disk(struct server *s, struct disk *d)
+{
+    if (server_free_exports_of(s, d))
+        return disk_free(d);
+    log_error("disk %s: a client still uses it: it is not closed", disk_name(d));
+    return false;
+}
+
 const struct server_options *server_options(const struct server *s)
 {
     return &s->options;

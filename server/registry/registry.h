@@ -35,6 +35,13 @@ struct server *server_new(const struct server_options *options);
 /* All listeners are gone and all connections ended. */
 /* False: a thread hangs in a plugin for good, and uses what it was configured with. */
 bool server_free(struct server *s);
+/* Before server_free, where a disk may hang: its disks, in order of creation. The server has none
+ * any more, and whoever calls this ends each. Control thread. */
+GPtrArray *server_take_disks(struct server *s);
+/* Release a disk's exports and close it. False: a thread hangs in its plugin for good, or a client
+ * that could not be ended is attached; this has been logged, and what it uses is still there. It
+ * blocks as long as the plugin does. Any thread. */
+bool server_end_disk(struct server *s, struct disk *d);
 const struct server_options *server_options(const struct server *s);
 struct scratch_pool *server_scratch_pool(struct server *s);
 
