@@ -5,10 +5,6 @@
  *
  * To enter costs one atomic addition on a counter that belongs to the connection and one load of a
  * word that hardly ever changes: connections do not share a written cache line.
- *
- * And the grace of a disk: readers of views are inside it while they may hold a pointer into the
- * chain of views or a slot number; whoever unlinks such a thing waits for those who came before.
- * Nobody waits to enter it.
  */
 #ifndef DISK_GATE_H
 #define DISK_GATE_H
@@ -69,22 +65,5 @@ bool gate_drain(struct gate *g, gint64 deadline);
 void gate_open(struct gate *g);
 /* Shut and drain one gate. False: time ran out, the gate is open again. */
 bool gate_close(struct gate *g, gint64 deadline);
-
-struct grace {
-    atomic_uint phase;
-    futex_word readers[2];
-    atomic_uint waiting;
-    pthread_mutex_t lock; /* one grace_wait at a time */
-};
-
-void grace_init(struct grace *g);
-void grace_destroy(struct grace *g);
-unsigned grace_enter(struct grace *g); /* never waits; give what it returns to grace_leave */
-void grace_leave(struct grace *g, unsigned phase);
-/* Returns when all who are inside now have left. Not from inside. */
-void grace_wait(struct grace *g);
-/* The same, at most until `deadline` (g_get_monotonic_time). False: somebody may still be inside.
- */
-bool grace_wait_until(struct grace *g, gint64 deadline);
 
 #endif

@@ -6,6 +6,7 @@
 #include "tests/rigs/sched-instrument.h"
 
 #include "server/disk/gate.h"
+#include "server/disk/grace.h"
 
 #include <string.h>
 
