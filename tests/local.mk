@@ -11,6 +11,7 @@ unit_tests = \
 	tests/unit/disk/test-gate \
 	tests/unit/disk/test-instant \
 	tests/unit/disk/test-instant-gates \
+	tests/unit/disk/test-instant-run \
 	tests/unit/disk/test-keep \
 	tests/unit/disk/test-model \
 	tests/unit/disk/test-node-clear \
@@ -141,6 +142,8 @@ tsan_tests = \
 	tests/unit/control/test-control \
 	tests/unit/disk/test-instant \
 	tests/unit/disk/test-instant-gates \
+	tests/unit/disk/test-instant-run \
+	tests/unit/disk/test-instant-run \
 	tests/unit/disk/test-model \
 	tests/unit/nbd/test-tls \
 	tests/unit/disk/test-unaligned \
@@ -175,6 +178,7 @@ tests_unit_control_test_control_LDADD = \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 tests_unit_disk_test_instant_SOURCES = tests/unit/disk/test-instant.c $(disk_harness)
 tests_unit_disk_test_instant_gates_SOURCES = tests/unit/disk/test-instant-gates.c $(disk_harness)
+tests_unit_disk_test_instant_run_SOURCES = tests/unit/disk/test-instant-run.c $(disk_harness)
 tests_unit_disk_test_keep_SOURCES = tests/unit/disk/test-keep.c $(disk_harness)
 tests_unit_disk_test_dirty_bitmap_SOURCES = tests/unit/disk/test-dirty-bitmap.c $(disk_harness)
 tests_unit_disk_test_node_clear_SOURCES = tests/unit/disk/test-node-clear.c $(disk_harness)
