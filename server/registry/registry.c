@@ -106,6 +106,13 @@ struct disk *server_add_disk(struct server *s, const char *name, struct backend 
                              GError **err)
 {
     const struct disk_events events = {.view_broken = view_broken, .opaque = s};
+    const struct disk_config config = {
+        .name = name,
+        .backend = backend,
+        .readonly = s->options.readonly,
+        .scratch = s->scratch,
+        .events = &events,
+    };
     struct disk *d;
     struct export_options o = {.name = name, .writable = true, .live = true};
 
@@ -117,7 +124,7 @@ struct disk *server_add_disk(struct server *s, const char *name, struct backend 
              name);
         return NULL;
     }
-    d = disk_new(name, backend, s->options.readonly, s->scratch, &events, err);
+    d = disk_new(&config, err);
     if (!d)
         return NULL;
     g_ptr_array_add(s->disks, d);
