@@ -24,6 +24,7 @@
 
 #include "server/disk/disk.h"
 #include "server/disk/gate.h"
+#include "server/disk/grace.h"
 #include "server/disk/range-lock.h"
 #include "server/disk/view.h"
 

@@ -6,6 +6,7 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/disk-private.h \
 	server/disk/futex.h \
 	server/disk/gate.c server/disk/gate.h \
+	server/disk/grace.c server/disk/grace.h \
 	server/disk/instant.c server/disk/instant.h \
 	server/disk/reclaim.c \
 	server/disk/node.c server/disk/node.h \
