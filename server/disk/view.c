@@ -390,9 +390,8 @@ static void drop_blocks(struct view *v, uint64_t first, uint64_t end)
     surplus_give(d, surplus);
 }
 
-int view_trim(struct node_io *io, uint64_t length, uint64_t offset)
+int view_trim(struct view *v, uint64_t length, uint64_t offset)
 {
-    struct view *v = node_to_view(io->node);
     struct disk *d = v->disk;
     uint64_t first = (offset + d->unit - 1) >> d->unit_shift;
     /* Only whole blocks; the last one of the view may be short. */
