@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # All but scratch: tests/rigs/libschedules.a is made of these files too, with a scratch of its own.
 disk_engine = \
+	server/disk/change.c server/disk/change.h \
 	server/disk/dirty-bitmap.c server/disk/dirty-bitmap.h \
 	server/disk/disk.c server/disk/disk.h \
 	server/disk/disk-private.h \

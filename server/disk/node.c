@@ -1,12 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A guest write, step by step (the order is the product's promise):
- *   enter the gate; keep old data for views; set the bits; write; leave the gate.
- * If keeping fails, nothing was marked or changed. If the write fails, its bits stay set.
- *
- * On an image that takes whole blocks only, what is kept, marked and held against others is all of
- * the blocks that a range touches (unaligned.h); between the gate and keeping comes the range lock.
- *
  * Which handle a client uses: one of its own where the plugin promises that handles are coherent
  * (can_multi_conn); else the disk's, shared by all, because copy-before-write and views must see
  * what every client has written. Also where a client's own cannot be had: what the promise says of
@@ -16,9 +9,8 @@
 
 #include "common/base/file-io.h"
 #include "common/util/error.h"
-#include "server/disk/disk-private.h"
+#include "server/disk/change.h"
 #include "server/disk/image-io.h"
-#include "server/disk/unaligned.h"
 
 #include <errno.h>
 
@@ -206,56 +198,6 @@ int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
 
 /* ---- changing ---- */
 
-/* A change to the image under way. */
-struct change {
-    struct blocks blocks;
-    struct held_range held; /* where the image takes whole blocks only */
-};
-
-/* Enter the gate; nobody else changes blocks that this change needs in part. */
-static void enter_change(struct node_io *io, struct change *c, uint64_t length, uint64_t offset)
-{
-    gate_enter(io->slot);
-    c->blocks = blocks_of(io, length, offset); /* the disk's size stands still in here */
-    disk_at(io->disk, POINT_WRITE_ENTERED, offset);
-    if (has_blocks(io))
-        range_take(&io->disk->changing, &c->held, c->blocks.begin, c->blocks.end, !c->blocks.whole);
-}
-
-static void end_change(struct node_io *io, struct change *c)
-{
-    if (has_blocks(io))
-        range_release(&io->disk->changing, &c->held);
-    gate_leave(io->slot);
-}
-
-static int keep(struct node_io *io, uint64_t begin, uint64_t end)
-{
-    struct disk *d = io->disk;
-
-    if (begin == end || !atomic_load_explicit(&d->newest, memory_order_relaxed))
-        return 0;
-    return view_keep(d, io->handle, begin, end - begin);
-}
-
-static void mark(struct node_io *io, const struct blocks *b)
-{
-    tracker_mark(io->disk->tracker, b->begin, b->end - b->begin);
-    disk_at(io->disk, POINT_WRITE_MARKED, b->from);
-}
-
-/* Enter the gate, keep, mark. 0: the caller changes the image, then end_change. */
-static int begin_change(struct node_io *io, struct change *c, uint64_t length, uint64_t offset)
-{
-    enter_change(io, c, length, offset);
-    int error = keep(io, c->blocks.begin, c->blocks.end);
-    if (error < 0)
-        end_change(io, c);
-    else
-        mark(io, &c->blocks);
-    return error;
-}
-
 /* Refuse what only a disk may do. EPERM stands for the whole class, as the protocol has it. */
 static int check_change(const struct node_io *io, uint32_t flags)
 {
@@ -272,88 +214,40 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
 
     if (error < 0 || length == 0)
         return error;
-    error = begin_change(io, &c, length, offset);
+    error = change_begin(io, &c, length, offset, KEEP_ALL);
     if (error < 0)
         return error;
     error = c.blocks.whole
                 ? image_write(io->disk, io->handle, buf, length, offset, flags & BACKEND_FUA)
                 : unaligned_write(io, buf, &c.blocks, flags & BACKEND_FUA);
-    end_change(io, &c);
+    change_end(io, &c);
     return error;
 }
 
 /* ---- zeroes and trims ---- */
 
-/* A long clear is looked at in pieces: what is a hole is skipped, as long as it is; else so much.
- */
-static uint64_t piece_at(uint64_t offset, uint64_t length)
-{
-    return MIN(length, IMAGE_PIECE - offset % IMAGE_PIECE);
-}
-
-/* Inside the gate, bits set, a view is there. What is a hole stays one: nothing changes, so nothing
- * need be kept. So trimming a huge sparse disk under a view costs no memory for marks. (A writer
- * that fills the hole meanwhile keeps it first, as any writer does.) With FUA the backend is asked
- * all the same: that it is a hole may not be on the medium yet.
- *
- * `op` NULL: only keep, for what is then cleared in one piece, whose holes still read as zeroes. */
-static int clear_pieces(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
-                        image_clear *op)
-{
-    while (length > 0) {
-        uint64_t hole = image_hole_at(io->handle, offset, length);
-        uint64_t n = hole ? hole : piece_at(offset, length);
-        int error = hole ? 0 : view_keep(io->disk, io->handle, offset, n);
-
-        if (error == 0 && op && (!hole || (flags & BACKEND_FUA)))
-            error = op(io->handle, n, offset, flags);
-        if (error < 0)
-            return error;
-        offset += n;
-        length -= n;
-    }
-    return 0;
-}
-
-/* Keep old data of a long range that is cleared, and clear as much of it as can be in pieces. */
-static int keep_long(struct node_io *io, const struct blocks *b, uint32_t flags, image_clear *op)
-{
-    int error = keep(io, b->begin, b->inner);
-
-    if (error == 0)
-        error = keep(io, b->inner_end, b->end);
-    if (error == 0)
-        error = clear_pieces(io, b->inner_end - b->inner, b->inner, flags, op);
-    return error;
-}
-
-/* Zero or trim, either of which leaves holes where there were holes if `sparse`; else it goes to
- * the backend in one piece. The outer blocks, needed in part, come last. */
+/* Zero or trim. The outer blocks, needed in part, come last. What has been a hole stays as it is;
+ * with FUA the backend is asked all the same: that it is a hole may not be on the medium yet. */
 static int clear_range(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
-                       bool sparse, image_clear *op)
+                       enum keeping keeping, image_clear *op)
 {
     struct change c;
-    const struct blocks *b = &c.blocks;
-    bool done = false;
-    int error = 0;
+    int more, error;
 
-    if (length <= IMAGE_PIECE) {
-        error = begin_change(io, &c, length, offset);
-        if (error < 0)
-            return error;
-    } else {
-        enter_change(io, &c, length, offset);
-        mark(io, b);
-        if (atomic_load_explicit(&io->disk->newest, memory_order_relaxed)) {
-            error = keep_long(io, b, flags, sparse ? op : NULL);
-            done = sparse;
-        }
-    }
-    if (error == 0 && !done && b->inner < b->inner_end)
-        error = op(io->handle, b->inner_end - b->inner, b->inner, flags);
+    if (length <= IMAGE_PIECE)
+        keeping = KEEP_ALL;
+    error = change_begin(io, &c, length, offset, keeping);
+    if (error < 0)
+        return error;
+    struct piece p = {.offset = c.blocks.inner};
+    while (error == 0 && (more = change_next(io, &c, &p)) != 0)
+        if (more < 0)
+            error = more;
+        else if (!p.hole || (flags & BACKEND_FUA))
+            error = op(io->handle, p.length, p.offset, flags);
     if (error == 0)
-        error = unaligned_zero_edges(io, b, flags & BACKEND_FUA);
-    end_change(io, &c);
+        error = unaligned_zero_edges(io, &c.blocks, flags & BACKEND_FUA);
+    change_end(io, &c);
     return error;
 }
 
@@ -369,9 +263,11 @@ int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
         if (b.inner == b.inner_end)
             return -ENOTSUP; /* it would be written */
     }
-    /* A fast zero that is refused must have changed nothing: it goes in one piece. */
-    return clear_range(io, length, offset, backend_flags,
-                       (flags & (BACKEND_MAY_TRIM | BACKEND_FAST)) == BACKEND_MAY_TRIM, image_zero);
+    /* In pieces it may leave holes where there were holes. A fast zero that is refused must have
+     * changed nothing: it goes in one piece. */
+    bool pieces = (flags & (BACKEND_MAY_TRIM | BACKEND_FAST)) == BACKEND_MAY_TRIM;
+    return clear_range(io, length, offset, backend_flags, pieces ? KEEP_BY_PIECE : KEEP_DATA,
+                       image_zero);
 }
 
 int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
@@ -388,7 +284,8 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
     struct blocks b = blocks_of(io, length, offset);
     if (b.inner == b.inner_end)
         return 0; /* no block is all in it */
-    return clear_range(io, b.inner_end - b.inner, b.inner, flags & BACKEND_FUA, true, image_trim);
+    return clear_range(io, b.inner_end - b.inner, b.inner, flags & BACKEND_FUA, KEEP_BY_PIECE,
+                       image_trim);
 }
 
 int node_flush(struct node_io *io, uint32_t flags)
