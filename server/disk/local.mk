@@ -19,8 +19,11 @@ disk_engine = \
 	server/disk/tracker.c \
 	server/disk/unaligned.c server/disk/unaligned.h \
 	server/disk/view.c server/disk/view.h \
+	server/disk/view-chain.c server/disk/view-chain.h \
+	server/disk/view-delete.c \
 	server/disk/view-keep.c \
-	server/disk/view-read.c
+	server/disk/view-read.c \
+	server/disk/view-trim.c
 
 noinst_LIBRARIES += server/disk/libdisk.a
 server_disk_libdisk_a_SOURCES = \
