@@ -12,7 +12,7 @@
  *     (limbo.c: not on time if a reader hangs).
  */
 #include "common/util/error.h"
-#include "server/disk/stage.h"
+#include "server/disk/drain.h"
 #include "server/disk/view-chain.h"
 
 static void hand_over_all(struct view *v, GArray *surplus)
