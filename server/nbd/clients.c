@@ -50,7 +50,7 @@ static bool all_full(struct port *p, unsigned max)
     return placed >= (uint64_t)max * MAX(exports->len, 1);
 }
 
-bool places_admit(struct port *p)
+bool clients_admit(struct port *p)
 {
     struct nbd_server *n = listener_server(p->listener);
     unsigned max = listener_max_connections(p->listener);
@@ -69,7 +69,7 @@ bool places_admit(struct port *p)
     return room;
 }
 
-void places_unadmit(struct port *p)
+void clients_unadmit(struct port *p)
 {
     pthread_mutex_lock(&listener_server(p->listener)->lock);
     p->n_clients--;
@@ -98,7 +98,7 @@ static struct timespec timespec_of(int64_t usec)
                              .tv_nsec = usec % G_USEC_PER_SEC * 1000};
 }
 
-bool places_take(struct connection *c, const struct export *e, int64_t deadline)
+bool clients_take_place(struct connection *c, const struct export *e, int64_t deadline)
 {
     struct nbd_server *n = c->server;
     struct port *p = c->port;
@@ -125,7 +125,7 @@ bool places_take(struct connection *c, const struct export *e, int64_t deadline)
     return taken;
 }
 
-void places_leave(struct connection *c)
+void clients_leave_place(struct connection *c)
 {
     struct nbd_server *n = c->server;
 

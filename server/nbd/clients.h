@@ -23,14 +23,14 @@
 
 /* Is there room on the port for somebody new? Then its n_clients is raised; else paused_until is
  * when to ask again. The accepting thread. */
-bool places_admit(struct port *p);
+bool clients_admit(struct port *p);
 /* The newcomer was none. */
-void places_unadmit(struct port *p);
+void clients_unadmit(struct port *p);
 
 /* Take a place among the export's clients. May wait; false: there is none. The connection's
  * thread. `deadline`: the handshake's, 0: none. Without a port there is always one. */
-bool places_take(struct connection *c, const struct export *e, int64_t deadline);
+bool clients_take_place(struct connection *c, const struct export *e, int64_t deadline);
 /* Give it back; also where none was taken. The connection's thread. */
-void places_leave(struct connection *c);
+void clients_leave_place(struct connection *c);
 
 #endif

@@ -164,8 +164,8 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
         .opaque = c,
     };
     if (node_io_open_within(info->node, info->writable, info->discard, &c->backend_client,
-                            c->patience, half_way_to(deadline), &c->session.io, err) < 0) {
-        c->session.io = NULL;
+                            c->patience, half_way_to(deadline), &c->negotiated.io, err) < 0) {
+        c->negotiated.io = NULL;
         connection_close_export(c);
         return -1;
     }
@@ -174,9 +174,9 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
         connection_close_export(c);
         return fail(err, "the disk's plugin ends this connection");
     }
-    const struct node_info *node = node_io_info(c->session.io);
-    c->session.send_file = node->has_file && stream_can_send_file(&c->stream);
-    c->session.rules = (struct request_rules){
+    const struct node_info *node = node_io_info(c->negotiated.io);
+    c->negotiated.send_file = node->has_file && stream_can_send_file(&c->stream);
+    c->negotiated.rules = (struct request_rules){
         .size = node->size,
         .min_block = 1, /* for who does not ask: see reply_infos */
         .readonly = node->readonly,
@@ -188,14 +188,14 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
 
 void connection_close_export(struct connection *c)
 {
-    if (c->session.io)
-        node_io_close(c->session.io);
-    c->session.io = NULL;
-    meta_contexts_clear(&c->session.contexts);
+    if (c->negotiated.io)
+        node_io_close(c->negotiated.io);
+    c->negotiated.io = NULL;
+    meta_contexts_clear(&c->negotiated.contexts);
     if (c->attached)
         export_detach(&c->client);
     c->attached = false;
-    places_leave(c);
+    clients_leave_place(c);
     if (c->export)
         export_unref(c->export);
     c->export = NULL;
@@ -231,11 +231,11 @@ void *connection_main(void *connection)
         block_sigpipe();
     if (handshake(c)) {
         connection_debug(c, "uses export \"%s\"%s", export_info(c->export)->name,
-                         c->session.rules.extended ? " with extended headers" : "");
+                         c->negotiated.rules.extended ? " with extended headers" : "");
         stream_tune(&c->stream, IDLE_SECONDS, n->send_seconds);
         if (export_info(c->export)->node->kind == NODE_VIEW)
             let_guests_go_first();
-        if (c->session.send_file)
+        if (c->negotiated.send_file)
             block_sigpipe();
         transmission(c);
     }

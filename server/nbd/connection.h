@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One client, from its acceptance to its end, and the engine that holds them all. Private to nbd/.
+ * One client, from its acceptance to its end, and the server that holds them all. Private to nbd/.
  *
  * A connection is a thread: handshake, transmission, end. Everything of it is that thread's alone,
- * but: phase, place and link (the engine's lock), stream_cut and stream_end_input on its stream,
- * `waiting`, `leaving`, `dismissed` and `cut` (atomic), and what sender and crew guard themselves.
- * It takes itself off the engine's list, under the lock, before it closes its descriptors and frees
- * anything; so who finds it on the list with the lock held may touch these.
+ * but: phase, place and link (the server's lock), stream_cut and stream_end_input on its stream,
+ * `waiting`, `leaving`, `dismissed` and `cut` (atomic), and what sender and workers guard
+ * themselves. It takes itself off the server's list, under the lock, before it closes its
+ * descriptors and frees anything; so who finds it on the list with the lock held may touch these.
  *
- * Lock order: the engine's lock, then a crew's. The registry may call cancel with its own lock
- * held; no lock of ours is held when we call the registry.
+ * Lock order: the server's lock, then that of a connection's workers. The registry may call cancel
+ * with its own lock held; no lock of ours is held when we call the registry.
  */
 #ifndef NBD_CONNECTION_H
 #define NBD_CONNECTION_H
@@ -54,13 +54,13 @@ struct refusal {
 };
 
 struct connection {
-    /* the engine's */
+    /* the server's */
     GList link;
     struct nbd_server *server;
     struct port *port; /* NULL: -s */
     pthread_t thread;
     enum phase phase;
-    const struct export *place; /* one of its clients, for places.h; the engine's lock */
+    const struct export *place; /* one of its clients, for clients.h; the server's lock */
     int64_t since;              /* g_get_monotonic_time of its beginning */
     void (*done)(void *opaque);
     void *done_opaque;
@@ -79,19 +79,19 @@ struct connection {
     struct backend_client backend_client;
     struct patience *patience; /* with the plugin that opens it; woken by `leaving` and `cut` */
     bool attached;
-    struct session session;
+    struct negotiated negotiated;
 
     /* transmission */
     struct receive_buffer in;
     uint64_t skip;          /* bytes of a refused write that are still to come */
     struct refusal refusal; /* of that write: its answer when they have */
     struct sender sender;
-    struct crew crew;
-    struct lane lane;
+    struct workers workers;
+    struct reply_buffer replies;
     unsigned gathered; /* requests carried out since the last send */
-    struct handover handover;
+    struct offload offload;
     struct busy_poll poll;
-    bool watch; /* see handover.h */
+    bool watch; /* see offload.h */
 };
 
 /* Lines that clients can cause without end. */
@@ -118,7 +118,7 @@ struct nbd_server {
     atomic_bool ending; /* one for all: nothing new is begun. Set under the lock. */
 };
 
-/* -- engine.c -- */
+/* -- nbd-server.c -- */
 
 /* Begin serving a client. Takes over the descriptors, on failure too. Any thread. `port` may be
  * NULL; else its n_clients has been raised for this client and is lowered when it has gone. */
@@ -171,7 +171,7 @@ bool handshake(struct connection *c);
 
 /* -- transmission.c -- */
 void transmission(struct connection *c);
-/* A worker's way to carry out a job; for crew_init. */
-void transmission_run_job(void *connection, struct job *job);
+/* A worker's way to carry out a job; for workers_init. */
+void transmission_run_job(void *connection, struct worker_job *job);
 
 #endif

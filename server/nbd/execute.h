@@ -8,8 +8,8 @@
 #include "server/nbd/reply-buffer.h"
 #include "server/nbd/negotiated.h"
 
-/* Bytes of a read that are read and sent as one piece; longer reads are streamed. A lane that reads
- * are executed in has room for a piece and its header. */
+/* Bytes of a read that are read and sent as one piece; longer reads are streamed. A reply buffer
+ * that reads are executed in has room for a piece and its header. */
 #define READ_PIECE       (256u << 10)
 #define READ_PIECE_SPACE (READ_PIECE + 64)
 
@@ -30,7 +30,7 @@ enum outcome {
  * write is one call to the node, so that an instant is wholly before or after it.
  *
  * nowait: only as far as it does not block. */
-enum outcome execute(const struct session *s, struct lane *l, struct request *r,
+enum outcome execute(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
                      const uint8_t *payload, bool nowait);
 
 #endif

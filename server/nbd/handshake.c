@@ -133,10 +133,10 @@ static uint32_t open_export(struct haggling *h, struct export *e, char **why)
     uint32_t error = opening_try(c, e, h->agreed, h->deadline, why);
     if (error != 0)
         return error;
-    const struct node_info *info = node_io_info(c->session.io);
+    const struct node_info *info = node_io_info(c->negotiated.io);
     bool only_one = c->port && listener_max_connections(c->port->listener) == 1;
     bool contexts = h->contexts.export == e && h->contexts.n > 0;
-    c->session.rules.eflags = session_flags(info, h->agreed, contexts, !only_one);
+    c->negotiated.rules.eflags = negotiated_flags(info, h->agreed, contexts, !only_one);
     return 0;
 }
 
@@ -199,7 +199,7 @@ static enum next on_extended_headers(struct haggling *h)
 
 static void reply_infos(struct haggling *h, const struct option_go *go, struct export *e)
 {
-    const struct session *s = &h->c->session;
+    const struct negotiated *s = &h->c->negotiated;
     const struct export_info *info = export_info(e);
 
     option_reply_info_export(h->out, h->option, s->rules.size, s->rules.eflags);
@@ -207,17 +207,17 @@ static void reply_infos(struct haggling *h, const struct option_go *go, struct e
         option_reply_info_text(h->out, h->option, NBD_INFO_NAME, info->name);
     if (go->want_description && info->description)
         option_reply_info_text(h->out, h->option, NBD_INFO_DESCRIPTION, info->description);
-    struct block_sizes b = session_block_sizes(node_io_info(s->io));
-    if (go->want_block_size || !session_sizes_are_default(b))
+    struct block_sizes b = negotiated_block_sizes(node_io_info(s->io));
+    if (go->want_block_size || !block_sizes_are_default(b))
         option_reply_info_block_size(h->out, h->option, b.min, b.pref, b.max);
     if (go->want_block_size) /* it keeps to that; for others the node makes up for it (node.h) */
-        h->c->session.rules.min_block = b.min;
+        h->c->negotiated.rules.min_block = b.min;
 }
 
 /* The contexts count only where they were set for the export that is used now. */
 static void take_contexts(struct haggling *h)
 {
-    struct session *s = &h->c->session;
+    struct negotiated *s = &h->c->negotiated;
 
     if (h->contexts.export == h->c->export) {
         s->contexts = h->contexts;
@@ -281,8 +281,8 @@ static enum next on_export_name(struct haggling *h)
     enum next next = NEXT_END;
     if (open_export(h, e, &reason) == 0 && connection_enter_transmission(h->c)) {
         uint8_t answer[10 + 124] = {0};
-        store_be64(answer, h->c->session.rules.size);
-        store_be16(answer + 8, h->c->session.rules.eflags);
+        store_be64(answer, h->c->negotiated.rules.size);
+        store_be16(answer + 8, h->c->negotiated.rules.eflags);
         g_byte_array_append(h->out, answer, h->no_zeroes ? 10 : sizeof answer);
         take_contexts(h);
         next = NEXT_TRANSMISSION;

@@ -2,11 +2,11 @@
 /*
  * A thread accepts for all sockets of a listener.
  *
- * Whether there is room for a newcomer is places.h's business.
+ * Whether there is room for a newcomer is clients.h's business.
  *
  * When descriptors, memory or threads have run out, who comes is hung up on at once. Only where not
- * even that can be done (common/util/accept.h) a port pauses until a client has gone, or for a second:
- * it does not spin.
+ * even that can be done (common/util/accept.h) a port pauses until a client has gone, or for a
+ * second: it does not spin.
  */
 #include "server/nbd/listener.h"
 
@@ -86,7 +86,7 @@ static void log_refused(struct port *p, const char *why)
 
 static void accept_failed(struct port *p, int error, bool refused)
 {
-    places_unadmit(p);
+    clients_unadmit(p);
     if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
         return;
     if (refused) {
@@ -113,7 +113,7 @@ static void accept_one(struct port *p)
     g_autoptr(GError) err = NULL;
     bool refused;
 
-    if (!places_admit(p))
+    if (!clients_admit(p))
         return;
     int fd = accept_or_refuse(p->fd, SOCK_CLOEXEC, &p->listener->reserve, &refused);
     if (fd >= 0 && p->listener->server->options.keepalive)
@@ -122,7 +122,7 @@ static void accept_one(struct port *p)
         accept_failed(p, errno, refused);
     } else if (connection_start(p->listener->server, p, fd, fd, NULL, NULL, &err) < 0) {
         log_refused(p, err->message);
-        places_unadmit(p);
+        clients_unadmit(p);
     }
 }
 

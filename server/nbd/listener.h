@@ -11,12 +11,12 @@
 struct port {
     struct nbd_listener *listener;
     int fd;
-    unsigned n_clients;   /* the engine's lock */
-    unsigned n_placed;    /* the same: those of them that have an export's place, see places.h */
+    unsigned n_clients;   /* the server's lock */
+    unsigned n_placed;    /* the same: those of them that have an export's place, see clients.h */
     int64_t paused_until; /* the accepting thread's; g_get_monotonic_time, 0: not paused */
 };
 
-/* A client has gone: there is room. Any thread, the engine's lock held. */
+/* A client has gone: there is room. Any thread, the server's lock held. */
 void listener_wake(struct nbd_listener *l);
 struct nbd_server *listener_server(const struct nbd_listener *l);
 enum export_scope listener_scope(const struct nbd_listener *l);

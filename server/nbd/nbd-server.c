@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The engine as a whole: its connections, their beginning and their end.
+ * The server as a whole: its connections, their beginning and their end.
  *
  * The orderly end: listeners stop; every connection sees it (`ending`). One in transmission ends as
  * soon as nothing of it is under way; until then it answers new requests with ESHUTDOWN. Those in
@@ -37,7 +37,7 @@ struct nbd_server *nbd_server_new(struct server *s, const struct nbd_options *op
 
 static void connection_free(struct connection *c)
 {
-    crew_destroy(&c->crew);
+    workers_destroy(&c->workers);
     sender_destroy(&c->sender);
     if (c->memory)
         munmap(c->memory, RECEIVE_BUFFER + SEND_BUFFER);
@@ -53,7 +53,7 @@ static int map_buffers(struct connection *c, GError **err)
         return fail_errno(err, errno, "no memory for a client's buffers");
     c->memory = memory;
     c->in.bytes = memory;
-    c->lane = (struct lane){
+    c->replies = (struct reply_buffer){
         .sender = &c->sender, .buf = c->in.bytes + RECEIVE_BUFFER, .size = SEND_BUFFER};
     return 0;
 }
@@ -86,10 +86,11 @@ int connection_start(struct nbd_server *n, struct port *port, int in, int out,
         return -1;
     }
     c->patience = patience_new(connection_gives_up, c);
-    handover_init(&c->handover);
+    offload_init(&c->offload);
     busy_poll_init(&c->poll);
     sender_init(&c->sender, &c->stream);
-    crew_init(&c->crew, &c->sender, n->options.threads, &n->log.workers, transmission_run_job, c);
+    workers_init(&c->workers, &c->sender, n->options.threads, &n->log.workers, transmission_run_job,
+                 c);
     int r = map_buffers(c, err);
     if (r == 0) {
         pthread_mutex_lock(&n->lock);
@@ -105,7 +106,7 @@ int connection_start(struct nbd_server *n, struct port *port, int in, int out,
 
 /* ---- end ---- */
 
-/* Nothing is under way in the crew. A thread that is not waiting for input sees that it is to
+/* Nothing is under way in the workers. A thread that is not waiting for input sees that it is to
  * end before it waits again. */
 static void end_waiting(void *connection)
 {
@@ -117,7 +118,7 @@ static void end_waiting(void *connection)
 
 void connection_end_when_idle(struct connection *c)
 {
-    crew_when_idle(&c->crew, end_waiting, c);
+    workers_when_idle(&c->workers, end_waiting, c);
 }
 
 bool connection_enter_transmission(struct connection *c)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The NBD engine as the rest of the server sees it: listeners that serve the registry's exports.
+ * The NBD server as the rest of the server sees it: listeners that serve the registry's exports.
  */
 #ifndef NBD_NBD_SERVER_H
 #define NBD_NBD_SERVER_H

@@ -27,11 +27,11 @@ uint32_t opening_try(struct connection *c, struct export *e, struct agreement ag
     const char *name = export_info(e)->name;
     g_autoptr(GError) err = NULL;
 
-    if (!places_take(c, e, deadline))
+    if (!clients_take_place(c, e, deadline))
         return no_place(c, e, why);
     if (connection_open(c, e, agreed, deadline, &err) == 0)
         return 0;
-    places_leave(c);
+    clients_leave_place(c);
     if (atomic_load(&c->leaving)) {
         *why = g_strdup_printf("export \"%s\" is being removed", name);
         return NBD_REP_ERR_UNKNOWN;

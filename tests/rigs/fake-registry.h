@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A registry and nodes made for the NBD engine's unit tests: disks in memory, whose operations can
+ * A registry and nodes made for the NBD server's unit tests: disks in memory, whose operations can
  * be made to block, to fail, or to be slow on the test's word, and are counted.
  *
  * It takes the place of server/registry/registry.c and server/disk/ in the link.
