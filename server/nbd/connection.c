@@ -48,9 +48,9 @@ char *connection_peer(const struct connection *c)
     socklen_t length = sizeof a;
     char text[INET6_ADDRSTRLEN];
 
-    if (!c->stream.in_socket)
+    if (!c->stream.wire.in_socket)
         return g_strdup("on standard input");
-    if (getpeername(c->stream.in, &a.any, &length) < 0)
+    if (getpeername(c->stream.wire.in, &a.any, &length) < 0)
         return g_strdup("that has gone");
     switch (a.any.sa_family) {
     case AF_INET:
@@ -60,7 +60,7 @@ char *connection_peer(const struct connection *c)
         inet_ntop(AF_INET6, &a.in6.sin6_addr, text, sizeof text);
         return g_strdup_printf("[%s]:%u", text, ntohs(a.in6.sin6_port));
     case AF_UNIX:
-        return unix_peer(c->stream.in);
+        return unix_peer(c->stream.wire.in);
     default:
         return g_strdup_printf("%" PRIu64, c->number);
     }
@@ -126,7 +126,7 @@ static bool hung_up(struct export_client *client)
 {
     struct connection *c =
         (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, client));
-    struct pollfd p = {.fd = c->stream.in, .events = POLLRDHUP};
+    struct pollfd p = {.fd = c->stream.wire.in, .events = POLLRDHUP};
 
     return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
@@ -159,7 +159,7 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
         .tls = peer,
         .tls_dn = peer ? peer->dn : NULL,
         .tls_issuer_dn = peer ? peer->issuer_dn : NULL,
-        .socket = c->stream.in_socket ? c->stream.in : -1,
+        .socket = c->stream.wire.in_socket ? c->stream.wire.in : -1,
         .disconnect = disconnect,
         .opaque = c,
     };
@@ -227,7 +227,7 @@ void *connection_main(void *connection)
     struct connection *c = connection;
     struct nbd_server *n = c->server;
 
-    if (!c->stream.out_socket)
+    if (!c->stream.wire.out_socket)
         block_sigpipe();
     if (handshake(c)) {
         connection_debug(c, "uses export \"%s\"%s", export_info(c->export)->name,

@@ -24,7 +24,8 @@ server_nbd_libnbdserver_a_SOURCES = \
 	server/nbd/negotiated.c server/nbd/negotiated.h \
 	server/nbd/status.c server/nbd/status.h \
 	server/nbd/stream.c server/nbd/stream.h \
-	server/nbd/stream-tls.c server/nbd/wire.h \
+	server/nbd/stream-tls.c server/nbd/stream-tls.h \
+	server/nbd/wire.c server/nbd/wire.h server/nbd/iov.h \
 	server/nbd/tls-credentials.c server/nbd/tls-credentials.h \
 	server/nbd/tls-peer.c server/nbd/tls-peer.h \
 	server/nbd/tls-session.c server/nbd/tls-session.h \
