@@ -15,12 +15,6 @@ static void reply_result(const struct negotiated *neg, struct reply_buffer *b,
         reply_error(b, neg, r, request_error(r, error), NULL);
 }
 
-/* What the node's answer to NODE_NOWAIT means. */
-static enum outcome outcome_of(int error)
-{
-    return error == -EAGAIN ? MIGHT_BLOCK : error == NODE_WOULD_BLOCK ? WOULD_BLOCK : EXECUTED;
-}
-
 /* The rest of a run of bytes whose header has been sent, from *offset on, which ends up where it
  * could not be read. Returns that error; `pad`: only when zeroes have taken the place of what is
  * missing, for who is going to say that they are none of the data. */
@@ -50,7 +44,7 @@ static int stream_rest(const struct negotiated *neg, struct reply_buffer *b, uin
  * next, a reply that waits behind us, the client would take for the data that it lacks. */
 static void break_promise(struct reply_buffer *b)
 {
-    stream_cut(b->sender->stream);
+    reply_buffer_cut(b);
 }
 
 /* A piece of a read, `n` bytes, sent straight from the page cache: neither copied to us nor by us.
@@ -76,32 +70,59 @@ static bool send_cached(const struct negotiated *neg, struct reply_buffer *b, st
     return true;
 }
 
+/* `n` bytes of a read are in the reply buffer, behind room for their header. */
+static void commit_piece(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
+                         uint8_t *p, uint32_t n)
+{
+    reply_data_header(p, neg, r, r->offset, n, n == r->length);
+    reply_buffer_commit(b, reply_data_header_size(neg) + n);
+    r->offset += n;
+    r->length -= n;
+}
+
 /* A read as replies of at most `piece` bytes of data. */
-static enum outcome read_pieces(const struct negotiated *neg, struct reply_buffer *b,
-                                struct request *r, uint32_t piece, uint32_t flags)
+static void read_pieces(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
+                        uint32_t piece)
 {
     size_t head = reply_data_header_size(neg);
 
     while (r->length > 0) {
         uint32_t n = (uint32_t)MIN(r->length, piece);
-        if ((flags & NODE_NOWAIT) && send_cached(neg, b, r, n))
+        uint8_t *p = reply_buffer_reserve(b, head + n);
+        if (b->dead)
+            return;
+        int error = node_read(neg->io, p + head, n, r->offset, 0);
+        if (error != 0) {
+            reply_error_at(b, neg, r, request_error(r, error), r->offset);
+            return;
+        }
+        commit_piece(neg, b, r, p, n);
+    }
+}
+
+/* The same without blocking. */
+static int read_pieces_now(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
+                           uint32_t piece)
+{
+    size_t head = reply_data_header_size(neg);
+
+    while (r->length > 0) {
+        uint32_t n = (uint32_t)MIN(r->length, piece);
+        if (send_cached(neg, b, r, n))
             continue;
         uint8_t *p = reply_buffer_reserve(b, head + n);
         if (b->dead)
-            return EXECUTED;
-        int error = node_read(neg->io, p + head, n, r->offset, flags);
-        if ((flags & NODE_NOWAIT) && outcome_of(error) != EXECUTED)
-            return outcome_of(error);
+            return 0;
+        int error = node_read_now(neg->io, p + head, n, r->offset);
+        if (error == -EAGAIN || error == NODE_WOULD_BLOCK)
+            return error;
         if (error != 0) {
             reply_error_at(b, neg, r, request_error(r, error), r->offset);
-            return EXECUTED;
+            return 0;
         }
-        reply_data_header(p, neg, r, r->offset, n, n == r->length);
-        reply_buffer_commit(b, head + n);
-        r->offset += n;
-        r->length -= n;
+        commit_piece(neg, b, r, p, n);
     }
-    return EXECUTED;
+    return 0;
 }
 
 /* A read that has to be one run of bytes (a simple reply, or DF) and is longer than a piece.
@@ -134,29 +155,42 @@ static void read_unfragmented(const struct negotiated *neg, struct reply_buffer 
               : reply_success(b, neg, r);
 }
 
-static enum outcome execute_read(const struct negotiated *neg, struct reply_buffer *b,
-                                 struct request *r, bool nowait)
+/* The most data that a reply to the read carries; 0: all of it, which the reply buffer does not
+ * hold. */
+static uint32_t piece_size(const struct negotiated *neg, const struct reply_buffer *b,
+                           const struct request *r)
 {
-    bool one_run = !neg->rules.structured || (r->flags & NBD_CMD_FLAG_DF);
-    uint32_t flags = nowait ? NODE_NOWAIT : 0;
-
-    if (r->length == 0) {
-        reply_success(b, neg, r);
-        return EXECUTED;
-    }
-    if (!one_run)
-        return read_pieces(neg, b, r, READ_PIECE, flags);
-    if (reply_data_header_size(neg) + r->length <= b->size)
-        return read_pieces(neg, b, r, (uint32_t)r->length, flags);
-    if (nowait)
-        return MIGHT_BLOCK;
-    read_unfragmented(neg, b, r);
-    return EXECUTED;
+    if (neg->rules.structured && !(r->flags & NBD_CMD_FLAG_DF))
+        return READ_PIECE;
+    return reply_data_header_size(neg) + r->length <= b->size ? (uint32_t)r->length : 0;
 }
 
-static uint32_t node_flags(const struct request *r, bool nowait)
+int execute_read_now(const struct negotiated *neg, struct reply_buffer *b, struct request *r)
 {
-    uint32_t flags = nowait ? NODE_NOWAIT : 0;
+    if (r->length == 0) {
+        reply_success(b, neg, r);
+        return 0;
+    }
+    uint32_t piece = piece_size(neg, b, r);
+    return piece > 0 ? read_pieces_now(neg, b, r, piece) : -EAGAIN;
+}
+
+static void execute_read(const struct negotiated *neg, struct reply_buffer *b, struct request *r)
+{
+    if (r->length == 0) {
+        reply_success(b, neg, r);
+        return;
+    }
+    uint32_t piece = piece_size(neg, b, r);
+    if (piece > 0)
+        read_pieces(neg, b, r, piece);
+    else
+        read_unfragmented(neg, b, r);
+}
+
+static uint32_t node_flags(const struct request *r)
+{
+    uint32_t flags = 0;
 
     if (r->flags & NBD_CMD_FLAG_FUA)
         flags |= BACKEND_FUA;
@@ -178,7 +212,7 @@ static int trim_view(const struct negotiated *neg, struct reply_buffer *b, const
     while (left > 0 && error == 0) {
         uint64_t n = MIN(left, TRIM_PIECE - offset % TRIM_PIECE);
 
-        if (stream_is_cut(b->sender->stream))
+        if (reply_buffer_is_cut(b))
             return -ESHUTDOWN;
         error = node_trim(neg->io, n, offset, flags);
         offset += n;
@@ -202,29 +236,23 @@ static int execute_plain(const struct negotiated *neg, struct reply_buffer *b,
             return trim_view(neg, b, r, flags);
         return node_trim(neg->io, r->length, r->offset, flags);
     case NBD_CMD_CACHE:
-        return node_cache(neg->io, r->length, r->offset, flags & NODE_NOWAIT);
+        return node_cache(neg->io, r->length, r->offset, 0);
     case NBD_CMD_FLUSH:
-        return node_flush(neg->io, flags & NODE_NOWAIT);
+        return node_flush(neg->io, 0);
     default:
         return -EINVAL; /* request_check lets no other pass */
     }
 }
 
-enum outcome execute(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
-                     const uint8_t *payload, bool nowait)
+void execute(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
+             const uint8_t *payload)
 {
-    if (r->type == NBD_CMD_READ)
-        return execute_read(neg, b, r, nowait);
-    if (r->type == NBD_CMD_BLOCK_STATUS) {
-        if (nowait)
-            return MIGHT_BLOCK;
+    if (r->type == NBD_CMD_READ) {
+        execute_read(neg, b, r);
+    } else if (r->type == NBD_CMD_BLOCK_STATUS) {
         if (!b->dead)
             status_execute(neg, b, r, payload);
-        return EXECUTED;
+    } else {
+        reply_result(neg, b, r, execute_plain(neg, b, r, payload, node_flags(r)));
     }
-    int error = execute_plain(neg, b, r, payload, node_flags(r, nowait));
-    if (nowait && outcome_of(error) != EXECUTED)
-        return outcome_of(error);
-    reply_result(neg, b, r, error);
-    return EXECUTED;
 }

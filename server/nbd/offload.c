@@ -2,15 +2,14 @@
 #include "server/nbd/offload.h"
 
 #include <glib.h>
-#include <string.h>
 
 void offload_init(struct offload *o)
 {
     for (unsigned i = 0; i < N_CLASSES; i++)
         atomic_init(&o->average_ns[i], 2 * OFFLOAD_QUICK_NS);
     o->deep = OFFLOAD_DEEP;
-    memset(o->refused, 0, sizeof o->refused);
-    memset(o->blocks, 0, sizeof o->blocks);
+    o->refused = 0;
+    o->blocks = false;
 }
 
 enum request_class request_class(const struct request *r)
@@ -31,29 +30,31 @@ static bool is_quick(const struct offload *o, enum request_class class)
     return atomic_load_explicit(&o->average_ns[class], memory_order_relaxed) < OFFLOAD_QUICK_NS;
 }
 
-bool offload_ask(struct offload *o, enum request_class class)
+bool offload_ask(struct offload *o)
 {
-    if (o->refused[class] < OFFLOAD_REFUSALS || (!o->blocks[class] && !is_quick(o, class)))
+    if (o->refused < OFFLOAD_REFUSALS || (!o->blocks && !is_quick(o, CLASS_READ)))
         return true;
-    if (++o->refused[class] < OFFLOAD_REFUSALS + OFFLOAD_SKIP)
+    if (++o->refused < OFFLOAD_REFUSALS + OFFLOAD_SKIP)
         return false;
-    o->refused[class] = OFFLOAD_REFUSALS - 1;
+    o->refused = OFFLOAD_REFUSALS - 1;
     return true;
 }
 
-void offload_asked(struct offload *o, enum request_class class, bool done, bool blocks)
+void offload_asked(struct offload *o, bool done, bool blocks)
 {
-    o->blocks[class] = blocks;
+    o->blocks = blocks;
     if (done)
-        o->refused[class] = 0;
-    else if (o->refused[class] < OFFLOAD_REFUSALS)
-        o->refused[class]++;
+        o->refused = 0;
+    else if (o->refused < OFFLOAD_REFUSALS)
+        o->refused++;
 }
 
 bool offload_stay(struct offload *o, enum request_class class, bool alone, bool *watch)
 {
+    bool blocks = class == CLASS_READ && o->blocks;
+
     *watch = false;
-    if (!o->blocks[class] && is_quick(o, class))
+    if (!blocks && is_quick(o, class))
         return true;
     if (!alone)
         return false;

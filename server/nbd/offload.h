@@ -3,12 +3,12 @@
  * The decision whether a request that might block is carried out in the connection's own thread or
  * handed to a worker.
  *
- * The node is asked with NODE_NOWAIT. If it says that it would block, as a file does whose data is
- * not in the page cache, the request is slow. If it cannot promise not to block, often it would not
- * have: a plugin's call that takes a microsecond, a write into the page cache of a file system that
- * does not know RWF_NOWAIT. Offloading costs two wake-ups, some 10 to 20 us of processor time,
- * and would make such disks slower than they are; not offloading makes a slow disk see one
- * request at a time. So:
+ * A read is first tried with node_read_now. If the node says that it would block, as a file does
+ * whose data is not in the page cache, the request is slow. If the node cannot promise not to block
+ * (no other request can be tried at all), often it would not have: a plugin's call that takes a
+ * microsecond, a write into the page cache. Offloading costs two wake-ups, some 10 to 20 us of
+ * processor time, and would make such disks slower than they are; not offloading makes a slow disk
+ * see one request at a time. So:
  *
  *  - While such requests of the same class lately took less than OFFLOAD_QUICK_NS, they are done
  *    here. What copying their bytes takes does not count. A sample counts at most OFFLOAD_CLIP_NS,
@@ -20,10 +20,10 @@
  *    meanwhile. If so, OFFLOAD_DEEP slow requests that come alone are handed to a worker before we
  *    try it again.
  *
- * To ask with NODE_NOWAIT first has a price too, a system call at least; for data that is not in
- * the page cache it begins to read ahead, which is better done in a worker, many at a time. Where
- * the node has refused the last OFFLOAD_REFUSALS of a class, and they turned out quick, or would
- * have blocked, it is asked only now and then, and the others are taken to be the same.
+ * To try a read has a price too, a system call at least; for data that is not in the page cache it
+ * begins to read ahead, which is better done in a worker, many at a time. Where the node has
+ * refused the last OFFLOAD_REFUSALS reads, and they turned out quick, or would have blocked, a read
+ * is tried only now and then, and the others are taken to be the same.
  *
  * A new connection begins slow and deep: the first requests that may block are handed to a worker.
  * So a disk that hangs never takes the connection's thread with it, unless it has been quick, or
@@ -49,21 +49,21 @@ struct offload {
     atomic_uint average_ns[N_CLASSES]; /* of those that might have blocked; any thread */
     /* the connection's thread alone: */
     unsigned deep;
-    unsigned refused[N_CLASSES]; /* in a row */
-    bool blocks[N_CLASSES];      /* what the node said last: it would block */
+    unsigned refused; /* reads that were tried in vain, in a row */
+    bool blocks;      /* what the node said to the last of them: it would block */
 };
 
 void offload_init(struct offload *o);
 
 enum request_class request_class(const struct request *r);
 
-/* Is it worth while to ask with NODE_NOWAIT? If so, tell offload_asked whether it was done, and if
- * not, whether it would have blocked. The connection's thread. */
-bool offload_ask(struct offload *o, enum request_class class);
-void offload_asked(struct offload *o, enum request_class class, bool done, bool blocks);
+/* Is it worth while to try a read without blocking? If so, tell offload_asked whether it was done,
+ * and if not, whether it would have blocked. The connection's thread. */
+bool offload_ask(struct offload *o);
+void offload_asked(struct offload *o, bool done, bool blocks);
 
-/* May a request that was not done when asked be done here? `alone`: no request is under way or has
- * arrived behind it. Sets *watch if offload_watched is to be called afterwards. Connection's
+/* May a request that was not done without blocking be done here? `alone`: no request is under way
+ * or has arrived behind it. Sets *watch if offload_watched is to be called afterwards. Connection's
  * thread. */
 bool offload_stay(struct offload *o, enum request_class class, bool alone, bool *watch);
 /* Whether further requests had come before the reply to a watched one was sent. */

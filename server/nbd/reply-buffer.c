@@ -37,3 +37,13 @@ void reply_buffer_release(struct reply_buffer *b)
     b->held = false;
     sender_release(b->sender);
 }
+
+void reply_buffer_cut(struct reply_buffer *b)
+{
+    sender_cut(b->sender);
+}
+
+bool reply_buffer_is_cut(const struct reply_buffer *b)
+{
+    return sender_is_cut(b->sender);
+}

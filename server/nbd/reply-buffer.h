@@ -54,4 +54,9 @@ void reply_buffer_release(struct reply_buffer *b);
  * those were sent (stream_send_file). */
 size_t reply_buffer_send_file(struct reply_buffer *b, int fd, uint64_t offset, size_t length);
 
+/* Break the client's connection off. */
+void reply_buffer_cut(struct reply_buffer *b);
+/* Has that been done, by whomever? Then nobody waits for the reply. */
+bool reply_buffer_is_cut(const struct reply_buffer *b);
+
 #endif

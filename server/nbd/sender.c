@@ -156,3 +156,13 @@ void sender_release(struct sender *s)
     drain(s);
     pthread_mutex_unlock(&s->lock);
 }
+
+void sender_cut(struct sender *s)
+{
+    stream_cut(s->stream);
+}
+
+bool sender_is_cut(const struct sender *s)
+{
+    return stream_is_cut(s->stream);
+}

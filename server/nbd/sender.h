@@ -53,4 +53,8 @@ void sender_release(struct sender *s);
 
 bool sender_is_dead(struct sender *s);
 
+/* Break the connection off; has that been done, by whomever? Any thread. */
+void sender_cut(struct sender *s);
+bool sender_is_cut(const struct sender *s);
+
 #endif

@@ -218,7 +218,7 @@ static void execute_timed(struct connection *c, struct reply_buffer *l, struct r
 
     /* What takes longer than a piece includes the network's time. */
     bool timed = r->type != NBD_CMD_READ || length <= READ_PIECE;
-    execute(&c->negotiated, l, r, payload, false);
+    execute(&c->negotiated, l, r, payload);
     if (timed)
         offload_note(&c->offload, class, now_ns() - begin, length);
 }
@@ -291,23 +291,28 @@ static void to_worker(struct connection *c, struct request *r, const uint8_t *pa
     }
 }
 
-/* Here, if it does not block or offload.h says so. false: hand it over. */
+/* Try a READ without blocking, where that is worth while. False: *r is what is left to be done. */
+static bool read_now(struct connection *c, struct request *r)
+{
+    if (!offload_ask(&c->offload))
+        return false;
+    int error = execute_read_now(&c->negotiated, &c->replies, r);
+    offload_asked(&c->offload, error == 0, error == NODE_WOULD_BLOCK);
+    return error == 0;
+}
+
+/* Here, if it does not block or offload.h says so. false: hand it to a worker. */
 static bool execute_here(struct connection *c, struct request *r, const uint8_t *payload,
                          bool last_received)
 {
-    enum request_class class = request_class(r);
     bool watch;
 
-    if (offload_ask(&c->offload, class)) {
-        enum outcome outcome = execute(&c->negotiated, &c->replies, r, payload, true);
-        offload_asked(&c->offload, class, outcome == EXECUTED, outcome == WOULD_BLOCK);
-        if (outcome == EXECUTED)
-            return true;
-    }
+    if (r->type == NBD_CMD_READ && read_now(c, r))
+        return true;
     if (r->type == NBD_CMD_READ && r->length > READ_PIECE)
         return false; /* sending it takes its time, whatever the disk does */
     bool alone = last_received && workers_is_idle(&c->workers);
-    if (!offload_stay(&c->offload, class, alone, &watch))
+    if (!offload_stay(&c->offload, request_class(r), alone, &watch))
         return false;
     execute_timed(c, &c->replies, r, payload);
     c->watch |= watch;

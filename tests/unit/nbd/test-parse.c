@@ -490,25 +490,25 @@ static void test_offload_asks(void)
 
     offload_init(&h);
     for (unsigned i = 0; i < 1000; i++) { /* slow: always */
-        g_assert_true(offload_ask(&h, CLASS_READ));
-        offload_asked(&h, CLASS_READ, false, false);
+        g_assert_true(offload_ask(&h));
+        offload_asked(&h, false, false);
     }
     for (unsigned i = 0; i < 40; i++)
         offload_note(&h, CLASS_READ, 2000, 4096);
     for (unsigned i = 0; i < 1000; i++) {
-        if (offload_ask(&h, CLASS_READ)) {
+        if (offload_ask(&h)) {
             asked++;
-            offload_asked(&h, CLASS_READ, false, false);
+            offload_asked(&h, false, false);
         }
     }
     g_assert_cmpuint(asked, >, 5);
     g_assert_cmpuint(asked, <, 30);
-    while (!offload_ask(&h, CLASS_READ))
+    while (!offload_ask(&h))
         ;
-    offload_asked(&h, CLASS_READ, true, false);
+    offload_asked(&h, true, false);
     for (unsigned i = 0; i < 1000; i++) {
-        g_assert_true(offload_ask(&h, CLASS_READ));
-        offload_asked(&h, CLASS_READ, true, false);
+        g_assert_true(offload_ask(&h));
+        offload_asked(&h, true, false);
     }
 }
 
@@ -523,20 +523,20 @@ static void test_offload_blocks(void)
     offload_init(&h);
     for (unsigned i = 0; i < 1000; i++) {
         offload_note(&h, CLASS_READ, 2000, 4096);
-        if (offload_ask(&h, CLASS_READ)) {
+        if (offload_ask(&h)) {
             asked++;
-            offload_asked(&h, CLASS_READ, false, true);
+            offload_asked(&h, false, true);
         }
         g_assert_false(offload_stay(&h, CLASS_READ, false, &watch));
     }
     g_assert_cmpuint(asked, <, 40);
-    while (!offload_ask(&h, CLASS_READ))
+    while (!offload_ask(&h))
         ;
-    offload_asked(&h, CLASS_READ, true, false);
+    offload_asked(&h, true, false);
     for (unsigned i = 0; i < OFFLOAD_REFUSALS; i++)
-        g_assert_true(offload_ask(&h, CLASS_READ));
+        g_assert_true(offload_ask(&h));
     /* One by one: nobody could gain by it. */
-    offload_asked(&h, CLASS_READ, false, true);
+    offload_asked(&h, false, true);
     while (h.deep > 0)
         g_assert_false(offload_stay(&h, CLASS_READ, true, &watch));
     g_assert_true(offload_stay(&h, CLASS_READ, true, &watch));
