@@ -19,7 +19,7 @@
  * End of it: DISC or the end of the input: what is under way finishes and its replies are sent. A
  * breach of the protocol after which the next request cannot be found, and a cut: at once.
  */
-#include "server/nbd/connection.h"
+#include "server/nbd/transmission.h"
 
 #include "common/util/log-limit.h"
 
@@ -210,15 +210,21 @@ static size_t job_reply_size(const struct request *r)
     }
 }
 
-static void execute_timed(struct connection *c, struct reply_buffer *l, struct request *r,
+/* Carry it out, and have offload.h learn how long that took. */
+static void execute_timed(struct connection *c, struct reply_buffer *b, struct request *r,
                           const uint8_t *payload)
 {
     enum request_class class = request_class(r);
     uint64_t length = r->length, begin = now_ns();
+    bool own = b == &c->replies; /* the connection's thread, not a worker */
 
     /* What takes longer than a piece includes the network's time. */
     bool timed = r->type != NBD_CMD_READ || length <= READ_PIECE;
-    execute(&c->negotiated, l, r, payload);
+    if (own)
+        atomic_store_explicit(&c->executing_ns, begin, memory_order_relaxed);
+    execute(&c->negotiated, b, r, payload);
+    if (own)
+        atomic_store_explicit(&c->executing_ns, 0, memory_order_relaxed);
     if (timed)
         offload_note(&c->offload, class, now_ns() - begin, length);
 }
@@ -333,8 +339,8 @@ static enum step reply_refusal(struct connection *c)
 static enum step refuse(struct connection *c, const struct request *r, uint32_t error,
                         const char *why)
 {
-    connection_debug(c, "%s of %" PRIu64 " bytes at %" PRIu64 ": refused: %s", request_name(r),
-                     r->length, r->offset, why ? why : request_error_text(error));
+    client_debug(&c->client, "%s of %" PRIu64 " bytes at %" PRIu64 ": refused: %s", request_name(r),
+                 r->length, r->offset, why ? why : request_error_text(error));
     c->refusal = (struct refusal){.request = *r, .error = error, .why = why};
     c->skip = r->payload;
     return c->skip > 0 ? STEP_NEXT : reply_refusal(c);
@@ -443,15 +449,15 @@ static enum step one_request(struct connection *c)
     if (received(c) < header)
         return receive_more(c, header);
     if (!request_parse(c->in.bytes + c->in.begin, &c->negotiated.rules, &r)) {
-        connection_debug(c, "a request with a wrong magic number");
+        client_debug(&c->client, "a request with a wrong magic number");
         return STEP_CUT;
     }
     if (r.type == NBD_CMD_DISC)
         return STEP_END;
 
     if (r.payload > NBD_MAX_PAYLOAD) {
-        connection_debug(c, "a payload of %" PRIu64 " bytes is more than anybody may send",
-                         r.payload);
+        client_debug(&c->client, "a payload of %" PRIu64 " bytes is more than anybody may send",
+                     r.payload);
         return STEP_CUT;
     }
     uint32_t error = check(c, &r, &why);
@@ -492,7 +498,7 @@ void transmission(struct connection *c)
     reply_buffer_align(&c->replies, reply_data_header_size(&c->negotiated));
     do
         step = one_request(c);
-    while (step == STEP_NEXT && !atomic_load_explicit(&c->cut, memory_order_relaxed));
+    while (step == STEP_NEXT && !atomic_load_explicit(&c->client.cut, memory_order_relaxed));
 
     if (step == STEP_CUT) {
         reply_buffer_flush(&c->replies);

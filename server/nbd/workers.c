@@ -51,13 +51,19 @@ bool workers_admit(struct workers *w, size_t charge, bool wait)
     return admitted;
 }
 
-void workers_unadmit(struct workers *w, size_t charge)
+/* Locked. */
+static void give_back(struct workers *w, size_t charge)
 {
-    pthread_mutex_lock(&w->lock);
     w->charged -= charge;
     if (atomic_fetch_sub(&w->n_jobs, 1) == 1 && w->when_idle)
         w->when_idle(w->when_idle_opaque);
     pthread_cond_signal(&w->room);
+}
+
+void workers_unadmit(struct workers *w, size_t charge)
+{
+    pthread_mutex_lock(&w->lock);
+    give_back(w, charge);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -79,14 +85,17 @@ static void job_gone(struct outgoing *outgoing)
 {
     struct worker_job *job = (struct worker_job *)outgoing;
     struct workers *w = job->workers;
-    size_t charge = job->charge;
 
     if (job->payload_mapped > 0)
         munmap(job->payload, job->payload_mapped);
     else
         free(job->payload);
+    pthread_mutex_lock(&w->lock);
+    if (job->since != 0)
+        g_queue_unlink(&w->started, &job->link);
+    give_back(w, job->charge);
+    pthread_mutex_unlock(&w->lock);
     free(job);
-    workers_unadmit(w, charge);
 }
 
 void worker_job_done(struct worker_job *job)
@@ -145,6 +154,8 @@ static bool have_worker(struct workers *w)
 
 bool workers_start(struct workers *w, struct worker_job *job)
 {
+    int64_t now = g_get_monotonic_time();
+
     pthread_mutex_lock(&w->lock);
     bool started = have_worker(w);
     if (started) {
@@ -152,6 +163,9 @@ bool workers_start(struct workers *w, struct worker_job *job)
         *w->last = job;
         w->last = &job->next;
         w->n_queued++;
+        job->since = now;
+        job->link.data = job;
+        g_queue_push_tail_link(&w->started, &job->link);
         pthread_cond_signal(&w->work);
     }
     pthread_mutex_unlock(&w->lock);
@@ -194,4 +208,14 @@ void workers_when_idle(struct workers *w, void (*fn)(void *opaque), void *opaque
     if (workers_is_idle(w))
         fn(opaque);
     pthread_mutex_unlock(&w->lock);
+}
+
+bool workers_oldest(struct workers *w, int64_t *since)
+{
+    pthread_mutex_lock(&w->lock);
+    const struct worker_job *job = g_queue_peek_head(&w->started);
+    if (job)
+        *since = job->since;
+    pthread_mutex_unlock(&w->lock);
+    return job;
 }

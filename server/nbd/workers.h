@@ -33,6 +33,8 @@ struct worker_job {
     uint8_t *payload;      /* of a write */
     size_t payload_mapped; /* not 0: payload is a mapping of so many bytes, else malloc's */
     size_t charge;
+    GList link;    /* among all that were started */
+    int64_t since; /* g_get_monotonic_time of that; 0: it was not */
     struct reply_buffer reply;
     uint8_t reply_bytes[];
 };
@@ -51,6 +53,7 @@ struct workers {
     struct worker_job *first, **last;
     pthread_t *threads;
     unsigned n_threads, n_waiting, n_queued;
+    GQueue started;     /* jobs that have not gone yet, by their links, oldest first */
     atomic_uint n_jobs; /* admitted and not gone; changed under the lock */
     size_t charged;
     bool stop;
@@ -87,6 +90,9 @@ static inline bool workers_is_idle(struct workers *w)
 void workers_rest(struct workers *w);
 
 /* -- any thread -- */
+
+/* Since when (g_get_monotonic_time) the oldest job is under way. False: none is. */
+bool workers_oldest(struct workers *w, int64_t *since);
 
 /* Call fn(opaque), which must not block or call back, whenever from now on no job is under way any
  * more; and now, if that is so now. */

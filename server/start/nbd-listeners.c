@@ -99,7 +99,7 @@ static void stop(void *opaque)
     struct nbd_control *nc = opaque;
 
     if (nc->listener)
-        nbd_listener_stop(nc->listener);
+        nbd_listener_stop_wait(nc->listener);
     nc->listener = NULL;
     remove_socket(nc);
     g_ptr_array_set_size(nc->listener_uris, 0);

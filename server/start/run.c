@@ -332,6 +332,14 @@ static int start(struct run *r, GError **err)
 
 /* ---- the end ---- */
 
+static void end_nbd(struct run *r)
+{
+    g_autoptr(GPtrArray) left = nbd_server_end(r->nbd, GRACE_MS, G_MAXINT);
+
+    for (unsigned i = 0; left && i < left->len; i++)
+        log_error("%s", (const char *)left->pdata[i]);
+}
+
 /* Take down whatever there is, in the opposite order. */
 static void stop(struct run *r)
 {
@@ -339,7 +347,7 @@ static void stop(struct run *r)
         kill(r->captive, SIGTERM);
     plugin_begin_shutdown();
     if (r->nbd)
-        nbd_server_free(r->nbd, GRACE_MS);
+        end_nbd(r);
     if (r->control) {
         quit_no_leftover(r->control_path);
         control_free(r->control);

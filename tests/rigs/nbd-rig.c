@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/rigs/nbd-rig.h"
 
+#include "server/nbd/serve.h"
+
 #include <string.h>
 #include <sys/socket.h>
 
@@ -38,7 +40,7 @@ void rig_begin(struct rig *r, const struct nbd_options *options)
 
 void rig_end_nbd(struct rig *r, unsigned grace_ms)
 {
-    nbd_server_free(r->nbd, grace_ms);
+    g_assert_null(nbd_server_end(r->nbd, grace_ms, 600000));
     r->nbd = NULL;
 }
 
@@ -67,7 +69,7 @@ struct client rig_connect(struct rig *r)
     g_autoptr(GError) err = NULL;
     int pair[2];
 
-    connections_reap(r->nbd); /* there is no listener that would */
+    serve_reap(r->nbd); /* there is no listener that would */
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
     nbd_serve_stdio(r->nbd, pair[1], pair[1], gone, r, &err);
     g_assert_no_error(err);
@@ -94,15 +96,15 @@ static unsigned count_posted(struct rig *r)
 {
     unsigned posted = 0;
 
-    pthread_mutex_lock(&r->nbd->lock);
-    for (GList *i = r->nbd->connections.head; i != NULL; i = i->next) {
-        struct sender *s = &((struct connection *)i->data)->sender;
+    pthread_mutex_lock(&r->nbd->clients.lock);
+    for (GList *i = r->nbd->clients.list.head; i != NULL; i = i->next) {
+        struct sender *s = &connection_of(i->data)->sender;
         pthread_mutex_lock(&s->lock);
         for (struct outgoing *p = s->first; p != NULL; p = p->next)
             posted++;
         pthread_mutex_unlock(&s->lock);
     }
-    pthread_mutex_unlock(&r->nbd->lock);
+    pthread_mutex_unlock(&r->nbd->clients.lock);
     return posted;
 }
 

@@ -6,6 +6,7 @@
 #define TESTS_RIGS_NBD_RIG_H
 
 #include "server/nbd/connection.h"
+#include "server/nbd/nbd-server.h"
 #include "tests/rigs/fake-registry.h"
 #include "tests/rigs/nbd-client.h"
 
@@ -21,7 +22,7 @@ struct rig {
 
 void rig_begin(struct rig *r, const struct nbd_options *options); /* NULL: usual ones */
 void rig_end(struct rig *r);
-/* nbd_server_free alone. */
+/* Ends the server alone. */
 void rig_end_nbd(struct rig *r, unsigned grace_ms);
 
 /* A client, not greeted yet. */

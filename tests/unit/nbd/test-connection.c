@@ -25,15 +25,15 @@ static struct connection *only_connection(struct rig *r, enum phase phase)
 {
     struct connection *found = NULL;
 
-    pthread_mutex_lock(&r->nbd->lock);
-    for (GList *i = r->nbd->connections.head; i != NULL; i = i->next) {
-        struct connection *c = i->data;
-        if (c->phase == phase) {
+    pthread_mutex_lock(&r->nbd->clients.lock);
+    for (GList *i = r->nbd->clients.list.head; i != NULL; i = i->next) {
+        struct connection *c = connection_of(i->data);
+        if (c->client.phase == phase) {
             g_assert_null(found);
             found = c;
         }
     }
-    pthread_mutex_unlock(&r->nbd->lock);
+    pthread_mutex_unlock(&r->nbd->clients.lock);
     return found;
 }
 
@@ -444,7 +444,7 @@ static void test_disc_finishes_writes(gconstpointer hold)
     rig_end(&r);
 }
 
-static void *end_engine(void *rig)
+static void *end_server(void *rig)
 {
     rig_end_nbd(rig, 60000);
     return NULL;
@@ -466,7 +466,7 @@ static void test_orderly_end(void)
     client_request(&c, 0, WRITE, 1, 4096, sizeof data);
     client_send(&c, data, sizeof data);
     fake_wait_held(r.registry, 1);
-    g_assert_cmpint(pthread_create(&thread, NULL, end_engine, &r), ==, 0);
+    g_assert_cmpint(pthread_create(&thread, NULL, end_server, &r), ==, 0);
     client_expect_end(&idle); /* nothing under way: gone at once */
 
     client_request(&c, 0, READ, 2, 0, 512);
@@ -507,7 +507,7 @@ static void test_orderly_end_inline(void)
     only_connection(&r, PHASE_TRANSMISSION)->offload.average_ns[CLASS_READ] = 0;
     client_request(&c, 0, READ, 1, 4096, 512);
     fake_wait_held(r.registry, 1);
-    g_assert_cmpint(pthread_create(&thread, NULL, end_engine, &r), ==, 0);
+    g_assert_cmpint(pthread_create(&thread, NULL, end_server, &r), ==, 0);
     while (client_go_option(&haggler, NBD_OPT_INFO, "disk") != NBD_REP_ERR_SHUTDOWN)
         ; /* until the end has begun */
     client_request(&c, 0, READ, 2, 0, 512);

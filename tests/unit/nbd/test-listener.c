@@ -263,7 +263,7 @@ static void test_stop_listener(void)
     struct client a = dial(h.path), b = dial(h.path), other = rig_go(&h.rig, false);
     client_go(&a, "disk", false, NULL, 0);
     client_greet(&b, 3);
-    nbd_listener_stop(h.listener);
+    nbd_listener_stop_wait(h.listener);
     client_expect_end(&a);
     client_expect_end(&b);
     client_request(&other, 0, NBD_CMD_READ, 1, 0, 512); /* not of that listener */
