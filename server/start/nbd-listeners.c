@@ -122,7 +122,7 @@ static void stop(void *opaque)
     struct nbd_listeners *l = opaque;
 
     if (l->listener)
-        nbd_listener_stop(l->listener);
+        nbd_listener_stop_wait(l->listener);
     l->listener = NULL;
     remove_socket(l);
     g_ptr_array_set_size(l->listener_uris, 0);
