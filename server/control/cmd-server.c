@@ -14,7 +14,7 @@ int cmd_query_commands(struct qmp_call *call, JsonObject *args, JsonNode **value
 {
     JsonArray *list = json_array_new();
 
-    for (const struct qmp_command *c = call->session->commands; c->name; c++) {
+    for (const struct qmp_command *c = call->client->commands; c->name; c++) {
         JsonObject *o = json_object_new();
 
         json_object_set_string_member(o, "name", c->name);

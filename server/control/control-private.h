@@ -23,7 +23,7 @@ extern const struct qmp_command control_commands[];
 
 static inline struct control *call_control(struct qmp_call *call)
 {
-    return call->session->context;
+    return call->context;
 }
 
 static inline struct server *call_server(struct qmp_call *call)
