@@ -18,6 +18,7 @@ common_libcommon_a_SOURCES = \
 	common/json/write.c common/json/write.h \
 	common/util/log.c common/util/log.h \
 	common/util/log-limit.c common/util/log-limit.h \
+	common/util/names.c common/util/names.h \
 	common/util/port.c common/util/port.h \
 	common/base/patience.c common/base/patience.h \
 	common/base/size.c common/base/size.h

@@ -25,19 +25,6 @@ const struct arg bitmap_merge_args[] = {
     ARGS_END,
 };
 
-struct disk *control_lookup_bitmap_disk(struct server *s, const char *node, const char *bitmap,
-                                        GError **err)
-{
-    struct node *n = server_find_node(s, node);
-    struct disk *d = n ? node_to_disk(n) : NULL;
-
-    if (!n)
-        fail(err, "Node '%s' not found", node);
-    else if (!d)
-        fail(err, "Dirty bitmap '%s' not found", bitmap);
-    return d;
-}
-
 /* In QEMU a bitmap that a transaction has removed stays where it was, busy, until all of it is
  * done: later actions cannot use it, nor its name. */
 static char *removed_key(struct disk *d, const char *name)

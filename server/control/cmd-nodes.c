@@ -18,19 +18,6 @@ const struct arg block_resize_args[] = {
     ARGS_END,
 };
 
-struct node *control_lookup_device(struct server *s, const char *device, const char *node_name,
-                                   GError **err)
-{
-    struct node *n = device ? server_find_node(s, device) : NULL;
-
-    if (!n && node_name)
-        n = server_find_node(s, node_name);
-    if (!n)
-        fail(err, "Cannot find device='%s' nor node-name='%s'", device ? device : "",
-             node_name ? node_name : "");
-    return n;
-}
-
 /* ---- BlockDeviceInfo ---- */
 
 static JsonArray *describe_bitmaps(GPtrArray *bitmaps)

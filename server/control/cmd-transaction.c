@@ -45,7 +45,7 @@ static void staging_begin(struct staging *t, struct server *s)
 {
     t->server = s;
     t->instant = instant_new();
-    t->views = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    t->names = g_ptr_array_new_with_free_func(g_free);
     t->removed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 }
 
@@ -55,7 +55,9 @@ static int staging_end(struct staging *t, int result, GError **err)
         result = instant_commit(t->instant, err);
     else
         instant_abort(t->instant);
-    g_hash_table_unref(t->views);
+    for (guint i = 0; i < t->names->len; i++)
+        server_release_node_name(t->server, t->names->pdata[i]);
+    g_ptr_array_unref(t->names);
     g_hash_table_unref(t->removed);
     return result;
 }

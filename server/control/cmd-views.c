@@ -7,9 +7,6 @@
 
 #include <string.h>
 
-/* Node names in QEMU have at most 31 bytes; a name with a date in it needs more. */
-#define MAX_NODE_NAME 255
-
 static const char *const cbw_errors[] = {
     [CBW_BREAK_SNAPSHOT] = "break-snapshot",
     [CBW_BREAK_GUEST_WRITE] = "break-guest-write",
@@ -23,28 +20,6 @@ const struct arg view_create_args[] = {
     ARGS_END,
 };
 const struct arg view_delete_args[] = {ARG("name", ARG_STRING), ARGS_END};
-
-/* QEMU's rule for names of nodes: a letter, then letters, digits and -._ */
-static bool is_well_formed(const char *name)
-{
-    if (!g_ascii_isalpha(name[0]))
-        return false;
-    for (const char *p = name; *p; p++)
-        if (!g_ascii_isalnum(*p) && !strchr("-._", *p))
-            return false;
-    return true;
-}
-
-static int check_name(struct staging *t, const char *name, GError **err)
-{
-    if (!is_well_formed(name))
-        return fail(err, "Invalid node-name: '%s'", name);
-    if (server_find_node(t->server, name) || g_hash_table_contains(t->views, name))
-        return fail(err, "Duplicate nodes with node-name='%s'", name);
-    if (strlen(name) > MAX_NODE_NAME)
-        return fail(err, "Node name too long");
-    return 0;
-}
 
 int stage_view_create(struct staging *t, JsonObject *data, GError **err)
 {
@@ -60,16 +35,14 @@ int stage_view_create(struct staging *t, JsonObject *data, GError **err)
         return fail(err, "Node '%s' not found", disk);
     if (!node_to_disk(n))
         return fail(err, "Node '%s' is not a disk", disk);
-    if (check_name(t, name, err) < 0)
+    if (server_reserve_node_name(t->server, name, err) < 0)
         return -1;
+    g_ptr_array_add(t->names, g_strdup(name));
     if (on_error)
         options.on_error = strcmp(on_error, cbw_errors[CBW_BREAK_SNAPSHOT]) == 0
                                ? CBW_BREAK_SNAPSHOT
                                : CBW_BREAK_GUEST_WRITE;
-    if (instant_view_create(t->instant, node_to_disk(n), name, &options, NULL, err) < 0)
-        return -1;
-    g_hash_table_add(t->views, g_strdup(name));
-    return 0;
+    return instant_view_create(t->instant, node_to_disk(n), name, &options, NULL, err);
 }
 
 int cmd_view_delete(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)

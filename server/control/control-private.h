@@ -8,7 +8,9 @@
 
 #include "common/util/log-limit.h"
 #include "server/control/control.h"
+#include "server/control/lookup.h"
 #include "server/control/qmp.h"
+#include "server/disk/instant.h"
 
 /* What commands work on: qmp_session's context. */
 struct control {
@@ -34,25 +36,14 @@ static inline struct server *call_server(struct qmp_call *call)
 /* Append the QMP event. */
 void control_format_event(GString *line, const struct server_event *event);
 
-/* ---- nodes ---- */
-
-/* QEMU looks nodes up in two ways, with two texts. By `device` or `node_name` (either may be NULL):
- * `Cannot find device='%s' nor node-name='%s'`. */
-struct node *control_lookup_device(struct server *s, const char *device, const char *node_name,
-                                   GError **err);
-/* For what concerns the bitmap `bitmap` of a node: `Node '%s' not found`. Views have no bitmaps:
- * `Dirty bitmap '%s' not found`. */
-struct disk *control_lookup_bitmap_disk(struct server *s, const char *node, const char *bitmap,
-                                        GError **err);
-
 /* ---- actions: what a transaction is made of ---- */
 
 /* A transaction on its way. */
 struct staging {
     struct server *server;
     struct instant *instant;
-    GHashTable *views;   /* names of views that it makes, a set; owned strings */
-    GHashTable *removed; /* bitmaps that it removes (cmd-bitmaps.c), likewise */
+    GPtrArray *names;    /* of views that it makes, reserved; owned strings */
+    GHashTable *removed; /* bitmaps that it removes (cmd-bitmaps.c), a set; owned strings */
 };
 
 struct action {

@@ -129,10 +129,9 @@ struct control *control_new(struct server *s, const struct control_nbd *nbd, con
  * of the main context. No request is taken any more meanwhile. */
 static void say_good_bye(struct listener *l)
 {
-    char reason[] = "host-qmp-quit", signal[] = "host-signal";
     const struct server_event end = {
         .kind = EVENT_SHUTDOWN,
-        .reason = l->control.quit ? reason : signal,
+        .reason = l->control.quit ? "host-qmp-quit" : "host-signal",
         .time_usec = g_get_real_time(),
     };
 

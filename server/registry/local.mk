@@ -2,5 +2,6 @@
 # Disks, views, exports, events: where nbd/ and control/ meet.
 noinst_LIBRARIES += server/registry/libregistry.a
 server_registry_libregistry_a_SOURCES = \
-	server/registry/export.c \
+	server/registry/event.c server/registry/event.h \
+	server/registry/export.c server/registry/export.h \
 	server/registry/registry.c server/registry/registry.h server/registry/registry-private.h

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the registry's two files share: server.c (disks, events) and exports.c. */
+/* The server, for the files of the registry. A field belongs to the file that is named beside it. */
 #ifndef REGISTRY_REGISTRY_PRIVATE_H
 #define REGISTRY_REGISTRY_PRIVATE_H
 
@@ -13,8 +13,9 @@
 struct server {
     struct server_options options;
     struct scratch_pool *scratch;
-    GPtrArray *disks; /* struct disk, in order of creation */
-    GArray *sinks;    /* struct sink */
+    GPtrArray *disks;     /* registry.c: struct disk, in order of creation */
+    GHashTable *reserved; /* registry.c: names of nodes to be made; a set of owned strings */
+    GArray *sinks;        /* event.c: struct sink */
     void (*quit)(void *opaque);
     void *quit_opaque;
 
@@ -24,7 +25,11 @@ struct server {
     GPtrArray *exports;      /* struct export, references, in order of creation; also those going */
 };
 
-/* Release all exports; no client is attached, and nobody hears of it. */
+/* event.c: no event is on its way at the end. */
+void server_events_init(struct server *s);
+void server_events_clear(struct server *s);
+
+/* export.c: release all exports; no client is attached, and nobody hears of it. */
 void server_free_exports(struct server *s);
 
 #endif

@@ -421,7 +421,14 @@ static void test_listener(void)
 
 static void note_event(void *opaque, const struct server_event *event)
 {
-    g_string_append_printf(opaque, "%s ", event->name);
+    g_string_append_printf(opaque, "%s ", event->id);
+}
+
+static void emit(struct house *h, const char *id)
+{
+    const struct server_event event = {.kind = EVENT_BLOCK_EXPORT_DELETED, .id = id};
+
+    server_emit(h->server, &event);
 }
 
 /* Events come in order, to all who want them, and to nobody who has said that he does not. */
@@ -433,10 +440,10 @@ static void test_sinks(void)
     house_begin(&h);
     server_add_event_sink(h.server, note_event, first);
     server_add_event_sink(h.server, note_event, second);
-    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "a", NULL, NULL, 0, 0);
-    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "b", NULL, NULL, 0, 0);
+    emit(&h, "a");
+    emit(&h, "b");
     g_assert_cmpint(next_timer(), ==, -1);
-    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "c", NULL, NULL, 0, 0);
+    emit(&h, "c");
     server_remove_event_sink(h.server, note_event, first);
     g_assert_cmpint(next_timer(), ==, -1);
     g_assert_cmpstr(first->str, ==, "a b ");
