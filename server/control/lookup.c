@@ -2,6 +2,11 @@
 #include "server/control/lookup.h"
 #include "common/util/error.h"
 
+const struct arg control_bitmap_args[] = {ARG("node", ARG_STRING), ARG("name", ARG_STRING),
+                                          ARGS_END};
+const struct arg control_bitmap_or_string = {
+    .type = ARG_ALTERNATE, .of = control_bitmap_args, .alternate = "BlockDirtyBitmapOrStr"};
+
 struct node *control_lookup_device(struct server *s, const char *device, const char *node_name,
                                    GError **err)
 {

@@ -3,6 +3,7 @@
 #ifndef CONTROL_LOOKUP_H
 #define CONTROL_LOOKUP_H
 
+#include "server/control/args.h"
 #include "server/registry/registry.h"
 
 /* QEMU looks nodes up in two ways, with two texts. By `device` or `node_name` (either may be NULL):
@@ -13,5 +14,9 @@ struct node *control_lookup_device(struct server *s, const char *device, const c
  * `Dirty bitmap '%s' not found`. */
 struct disk *control_lookup_bitmap_disk(struct server *s, const char *node, const char *bitmap,
                                         GError **err);
+
+/* QEMU's BlockDirtyBitmapOrStr: a bitmap by its name alone, or as {"node": NODE, "name": NAME}. */
+extern const struct arg control_bitmap_args[];
+extern const struct arg control_bitmap_or_string;
 
 #endif

@@ -267,7 +267,7 @@ static void call_answered(void *opaque)
 
 /* ---- from outside ---- */
 
-struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *commands,
+struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *const *commands,
                             void *context, struct log_limit *lost_events,
                             void (*gone)(struct monitor *m, void *opaque), void *opaque)
 {

@@ -144,20 +144,27 @@ static int open_envelope(JsonNode *request, struct envelope *e, GError **err)
     return e->execute ? 0 : fail(err, "QMP input lacks member 'execute'");
 }
 
+const struct qmp_command *qmp_find(const struct qmp_command *const *commands, const char *name)
+{
+    for (; *commands; commands++)
+        for (const struct qmp_command *c = *commands; c->name; c++)
+            if (strcmp(c->name, name) == 0)
+                return c;
+    return NULL;
+}
+
 static const struct qmp_command *find_command(const struct qmp_client *client, const char *name,
                                               GError **err)
 {
-    const struct qmp_command *c = client->commands;
+    const struct qmp_command *c = qmp_find(client->commands, name);
 
-    while (c->name && strcmp(c->name, name) != 0)
-        c++;
-    if (!client->negotiated && c->run != qmp_capabilities)
+    if (!client->negotiated && c != qmp_negotiation)
         g_set_error(err, FLEECE_ERROR, FLEECE_ERROR_COMMAND_NOT_FOUND,
                     "Expecting capabilities negotiation with 'qmp_capabilities'");
-    else if (client->negotiated && c->run == qmp_capabilities)
+    else if (client->negotiated && c == qmp_negotiation)
         g_set_error(err, FLEECE_ERROR, FLEECE_ERROR_COMMAND_NOT_FOUND,
                     "Capabilities negotiation is already complete, command ignored");
-    else if (!c->name)
+    else if (!c)
         g_set_error(err, FLEECE_ERROR, FLEECE_ERROR_COMMAND_NOT_FOUND,
                     "The command %s has not been found", name);
     else
@@ -255,12 +262,12 @@ void qmp_client_leave(struct qmp_client *client)
 /* QEMU knows one capability, `oob`; we offer none. */
 static const char *const capabilities[] = {"oob", NULL};
 static const struct arg capability = {.type = ARG_ENUM, .values = capabilities};
-const struct arg qmp_capabilities_args[] = {
+static const struct arg capabilities_args[] = {
     ARG_OPT("enable", ARG_LIST, .of = &capability),
     ARGS_END,
 };
 
-int qmp_capabilities(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int negotiate(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     JsonArray *enable = arg_list(args, "enable");
 
@@ -269,3 +276,8 @@ int qmp_capabilities(struct qmp_call *call, JsonObject *args, JsonNode **value, 
     call->client->negotiated = true;
     return 0;
 }
+
+const struct qmp_command qmp_negotiation[] = {
+    {"qmp_capabilities", "Ends the negotiation.", capabilities_args, .run = negotiate},
+    {.name = NULL},
+};

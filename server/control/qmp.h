@@ -14,10 +14,14 @@
 #include <glib.h>
 #include <stdbool.h>
 
+struct action;
 struct qmp_call;
 
+/* All that is to be said of a command. */
 struct qmp_command {
     const char *name;
+    const char *summary; /* what it does: the sentence that its section in nbdfleece-qmp(7) begins
+                            with */
     const struct arg *args;
     /* One of these two; `args` have been checked.
      * `run` answers by what it returns. 0 and *value, the value of `return` (left NULL: {}); or -1
@@ -26,14 +30,17 @@ struct qmp_command {
     /* `start` answers with qmp_call_return or qmp_call_fail, exactly once, before it returns or at
      * any time later. `args` live until then. */
     void (*start)(struct qmp_call *call, JsonObject *args);
+    const struct action
+        *action; /* what it is inside a transaction (transaction.h); NULL: nothing */
 };
 
 /* One client. The owner sets all but the last two. */
 struct qmp_client {
-    const struct qmp_command *commands; /* ends with a name of NULL */
-    void *context;                      /* the commands' own; outlives their calls */
-    bool negotiated;                    /* qmp_capabilities has succeeded */
-    GString *out;                       /* replies are appended to it */
+    const struct qmp_command *const
+        *commands;   /* tables, each ends with a name of NULL; then NULL */
+    void *context;   /* the commands' own; outlives their calls */
+    bool negotiated; /* qmp_capabilities has succeeded */
+    GString *out;    /* replies are appended to it */
     /* The open call has just been answered, not from inside qmp_handle: the reply is in `out`, the
      * next request may be handled, though not before this function has returned. */
     void (*answered)(void *opaque);
@@ -61,6 +68,8 @@ void qmp_call_fail(struct qmp_call *call, const GError *error);
  * or client->open is set. No call is open before. `members` and `id` (text of JSON, "" if none) as
  * common/json/stream.h has them. */
 void qmp_handle(struct qmp_client *client, const GString *text, size_t members, const GString *id);
+/* The command of that name in `commands`; NULL: there is none. */
+const struct qmp_command *qmp_find(const struct qmp_command *const *commands, const char *name);
 /* The client goes. What its open call does goes on; its answer is dropped. */
 void qmp_client_leave(struct qmp_client *client);
 
@@ -76,8 +85,7 @@ JsonNode *qmp_version(void);
 JsonNode *qmp_object(JsonObject *object);
 JsonNode *qmp_array(JsonArray *array);
 
-/* The command qmp_capabilities, which belongs to every table: what it does is the session's. */
-extern const struct arg qmp_capabilities_args[];
-int qmp_capabilities(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err);
+/* The command qmp_capabilities, which every client needs, in a table of its own. */
+extern const struct qmp_command qmp_negotiation[];
 
 #endif

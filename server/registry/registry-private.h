@@ -16,6 +16,9 @@ struct server {
     GPtrArray *disks;     /* registry.c: struct disk, in order of creation */
     GHashTable *reserved; /* registry.c: names of nodes to be made; a set of owned strings */
     GArray *sinks;        /* event.c: struct sink */
+    GQueue turns;         /* turn.c: struct turn, in the order in which they were asked for */
+    guint turn_source;    /* turn.c: lets turns begin; 0: none */
+    bool no_turns;        /* turn.c: the server ends */
     void (*quit)(void *opaque);
     void *quit_opaque;
 

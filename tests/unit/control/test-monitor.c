@@ -78,17 +78,18 @@ static void cmd_fail_at_once(struct qmp_call *call, JsonObject *args)
     qmp_call_fail(call, error);
 }
 
-static const struct qmp_command commands[] = {
-    {"qmp_capabilities", qmp_capabilities_args, .run = qmp_capabilities},
-    {"echo", echo_args, .run = cmd_echo},
-    {"fill", fill_args, .run = cmd_fill},
-    {"fail", no_args, .run = cmd_fail},
-    {"fail-silently", no_args, .run = cmd_fail_silently},
-    {"nothing", no_args, .run = cmd_nothing},
-    {"late", echo_args, .start = cmd_late},
-    {"fail-at-once", no_args, .start = cmd_fail_at_once},
+static const struct qmp_command own_commands[] = {
+    {"echo", "", echo_args, .run = cmd_echo},
+    {"fill", "", fill_args, .run = cmd_fill},
+    {"fail", "", no_args, .run = cmd_fail},
+    {"fail-silently", "", no_args, .run = cmd_fail_silently},
+    {"nothing", "", no_args, .run = cmd_nothing},
+    {"late", "", echo_args, .start = cmd_late},
+    {"fail-at-once", "", no_args, .start = cmd_fail_at_once},
     {.name = NULL},
 };
+
+static const struct qmp_command *const commands[] = {qmp_negotiation, own_commands, NULL};
 
 /* ---- a client ---- */
 
