@@ -191,9 +191,10 @@ tests_unit_disk_test_model_SOURCES = \
 check_LIBRARIES += tests/rigs/libschedules.a
 tests_rigs_libschedules_a_SOURCES = \
 	tests/rigs/sched-instrument.h tests/rigs/sched.h \
-	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/gate.c server/disk/instant.c server/disk/reclaim.c \
+	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/drain.c server/disk/gate.c server/disk/grace.c server/disk/instant.c server/disk/instant-run.c server/disk/reclaim.c \
 	server/disk/node.c server/disk/open-handle.c server/disk/range-lock.c server/disk/resize.c \
-	server/disk/stage.c server/disk/tracker.c server/disk/unaligned.c \
+	server/disk/stage.c server/disk/stage-flip.c server/disk/stage-merge.c server/disk/stage-size.c \
+	server/disk/tracker.c server/disk/unaligned.c \
 	server/disk/view.c server/disk/view-keep.c server/disk/view-read.c
 tests_rigs_libschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -include $(srcdir)/tests/rigs/sched-instrument.h

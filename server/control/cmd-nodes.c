@@ -4,6 +4,7 @@
  */
 #include "common/util/error.h"
 #include "server/control/control-private.h"
+#include "server/disk/resize.h"
 
 #include <sys/stat.h>
 

@@ -24,6 +24,7 @@
 
 #include "server/disk/disk.h"
 #include "server/disk/gate.h"
+#include "server/disk/grace.h"
 #include "server/disk/range-lock.h"
 #include "server/disk/view.h"
 
@@ -41,6 +42,7 @@ enum disk_point {
     POINT_VIEW_BASE_READ, /* a view's reader between its read of the disk and its second look */
     POINT_SHADOWED,       /* an instant: writes go into the shadows too, nothing is copied yet */
     POINT_BITS_COPIED,    /* an instant: bits are copied, the gates are still open */
+    POINT_SHRINKING,      /* a resize: gates closed, nobody told yet, nothing done */
     POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */
     POINT_HANDED_OVER,    /* view_delete: blocks handed to the older view, chain not yet changed */
     POINT_VIEW_TRIMMED,   /* a piece of a long TRIM of a view is done, its lock not held */
@@ -79,7 +81,9 @@ struct disk {
     struct node node;
     struct gate gate;
     struct range_lock changing; /* inside the gate; only where the image's min_block is not 1 */
-    struct tracker *tracker;
+    struct tracker *_Atomic tracker;
+    GPtrArray *retired_trackers; /* replaced under the open gate; freed when it is closed */
+    struct instant *instant;     /* which has actions on this disk; control thread */
     struct view *_Atomic newest;
     const struct disk_hooks *hooks; /* NULL but in tests */
 
@@ -177,15 +181,18 @@ struct dirty_bitmap {
     char *name;
     uint32_t granularity;
     pthread_mutex_t lock;
-    struct bitmap *bits; /* NULL: removed */
+    struct bitmap *bits;
     bool recording;
+    bool removed; /* from its disk; its bits are gone */
     unsigned busy;
 };
 
 /* Takes over the reference to `bits`. */
 struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, bool recording);
-/* What an instant flips: takes over `bits` (NULL: removed), returns the old ones. */
+/* What an instant flips: takes over `bits`, returns the old ones. */
 struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits, bool recording);
+/* It is no longer its disk's. Returns its bits. */
+struct bitmap *dirty_bitmap_remove(struct dirty_bitmap *db);
 
 /* ---- views (view.c; view-keep.c; view-read.c) ---- */
 

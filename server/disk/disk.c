@@ -5,6 +5,11 @@
 
 #include <string.h>
 
+static void free_tracker(gpointer t)
+{
+    tracker_free(t);
+}
+
 struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
                       struct scratch_pool *pool, const struct disk_events *events, GError **err)
 {
@@ -38,6 +43,7 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
     pthread_mutex_init(&d->chain_turn, NULL);
     pthread_mutex_init(&d->chain_lock, NULL);
     d->tracker = tracker_new(nothing);
+    d->retired_trackers = g_ptr_array_new_with_free_func(free_tracker);
     d->bitmaps = dirty_bitmap_array_new();
     d->views = g_ptr_array_new();
     return d;
@@ -58,6 +64,7 @@ bool disk_free(struct disk *d)
     }
     limbo_free(d);
     tracker_free(d->tracker);
+    g_ptr_array_unref(d->retired_trackers);
     g_ptr_array_unref(d->bitmaps);
     g_ptr_array_unref(d->views);
     d->backend->ops->close(d->handle);
@@ -104,6 +111,11 @@ uint64_t disk_size(struct disk *d)
 struct disk *node_to_disk(struct node *n)
 {
     return n->kind == NODE_DISK ? (struct disk *)n : NULL;
+}
+
+bool disk_in_instant(const struct disk *d)
+{
+    return d->instant != NULL;
 }
 
 GPtrArray *disk_bitmaps(struct disk *d)

@@ -43,9 +43,8 @@ uint64_t disk_size(struct disk *d);
 GPtrArray *disk_bitmaps(struct disk *d);
 struct dirty_bitmap *disk_find_bitmap(struct disk *d, const char *name); /* a reference or NULL */
 
-/* Change the size, bytes; growth is dirty in every recording bitmap. Refused (with QEMU's words
- * where it has some): read-only, a backend that cannot, shrinking while a node_io or a view is
- * there. Control thread; waits for the writes under way. */
-int disk_resize(struct disk *d, uint64_t size, GError **err);
+/* An instant with actions on this disk is under way (instant.h): actions of others are refused.
+ * Control thread. */
+bool disk_in_instant(const struct disk *d);
 
 #endif

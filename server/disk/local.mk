@@ -4,18 +4,22 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/dirty-bitmap.c server/disk/dirty-bitmap.h \
 	server/disk/disk.c server/disk/disk.h \
 	server/disk/disk-private.h \
+	server/disk/drain.c server/disk/drain.h \
 	server/disk/futex.h \
 	server/disk/gate.c server/disk/gate.h \
+	server/disk/grace.c server/disk/grace.h \
 	server/disk/instant.c server/disk/instant.h \
+	server/disk/instant-run.c \
 	server/disk/reclaim.c \
 	server/disk/node.c server/disk/node.h \
 	server/disk/open-handle.c \
 	server/disk/range-lock.c server/disk/range-lock.h \
-	server/disk/resize.c \
+	server/disk/resize.c server/disk/resize.h \
 	server/disk/scratch.c server/disk/scratch.h \
 	server/disk/scratch-pool.c server/disk/scratch-pool.h \
 	server/disk/scratch-buffer.c server/disk/scratch-buffer.h \
 	server/disk/stage.c server/disk/stage.h \
+	server/disk/stage-flip.c server/disk/stage-merge.c server/disk/stage-size.c \
 	server/disk/tracker.c \
 	server/disk/unaligned.c server/disk/unaligned.h \
 	server/disk/view.c server/disk/view.h \

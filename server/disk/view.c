@@ -21,7 +21,7 @@
  * A broken view stays in the chain until it is deleted, because older views may need what it kept.
  */
 #include "common/util/error.h"
-#include "server/disk/stage.h"
+#include "server/disk/drain.h"
 
 #include <errno.h>
 #include <inttypes.h>
