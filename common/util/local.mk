@@ -8,6 +8,7 @@ common_util_libutil_a_SOURCES = \
 	common/util/error.c common/util/error.h \
 	common/util/log.c common/util/log.h \
 	common/util/log-limit.c common/util/log-limit.h \
+	common/util/names.c common/util/names.h \
 	common/util/port.c common/util/port.h \
 	common/util/text.c common/util/text.h \
 	common/util/unix-socket.c common/util/unix-socket.h
