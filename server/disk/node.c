@@ -185,15 +185,6 @@ int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offse
                : -EAGAIN;
 }
 
-int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
-{
-    if (length == 0)
-        return 0;
-    return io->info.has_file && is_aligned(io, length, offset)
-               ? read_cached(io->handle->fd, buf, length, offset)
-               : -EAGAIN;
-}
-
 int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
 {
     if (!io->info.has_file || !is_aligned(io, length, offset) ||
