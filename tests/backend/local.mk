@@ -10,8 +10,7 @@ check_LIBRARIES += tests/backend/libharness.a
 tests_backend_libharness_a_SOURCES = \
 	tests/backend/harness.c tests/backend/harness.h \
 	tests/backend/loop.c tests/backend/loop.h
-links_backend_ldflags = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms \
-	-Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
+links_backend_ldflags = $(AM_LDFLAGS) $(plugin_host_flags)
 links_backend = tests/backend/libharness.a $(COMMON_LIBS) $(GLIB_LIBS) -ldl -lm
 links_backend_dependencies = tests/backend/libharness.a server/backend/libbackend.a \
 	$(COMMON_LIBS) server/backend/nbdkit.syms
