@@ -13,15 +13,19 @@
  * is still zero does no harm: the scan looks and goes on.
  */
 #include "common/base/bitmap.h"
-#include "common/util/error.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdatomic.h>
-#include <string.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #define LEVELS 3
+
+#undef MIN
+#undef MAX
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 typedef _Atomic uint64_t word;
 
@@ -38,14 +42,10 @@ struct bitmap {
     void *opaque;
 };
 
-/* The bitmap's sizes; nothing mapped yet. */
-static struct bitmap *prepare(uint64_t size, uint32_t granularity)
+/* Set the sizes of a bitmap. */
+static void measure(struct bitmap *b, uint64_t size, uint32_t granularity)
 {
-    struct bitmap *b;
-
-    g_assert(granularity >= BITMAP_MIN_GRANULARITY && (granularity & (granularity - 1)) == 0);
-    b = g_new0(struct bitmap, 1);
-    atomic_init(&b->references, 1);
+    assert(granularity >= BITMAP_MIN_GRANULARITY && (granularity & (granularity - 1)) == 0);
     b->shift = (unsigned)__builtin_ctz(granularity);
     b->size = size;
     b->granules = (size >> b->shift) + ((size & (granularity - 1)) != 0);
@@ -53,19 +53,31 @@ static struct bitmap *prepare(uint64_t size, uint32_t granularity)
         b->words[l] = MAX((bits + 63) / 64, 1);
         bits = b->words[l];
     }
+}
+
+/* A bitmap with its sizes; nothing is mapped yet. NULL and errno. */
+static struct bitmap *prepare(uint64_t size, uint32_t granularity)
+{
+    struct bitmap *b = calloc(1, sizeof *b);
+
+    if (!b)
+        return NULL;
+    atomic_init(&b->references, 1);
+    measure(b, size, granularity);
     return b;
 }
 
-/* Map `words` words, from level 2 on. NULL and *err: `b` is freed. */
-static struct bitmap *map_levels(struct bitmap *b, uint64_t words, GError **err)
+/* Map `words` words, from level 2 on. NULL and errno: `b` is freed. */
+static struct bitmap *map_levels(struct bitmap *b, uint64_t words)
 {
     b->mapped = words * sizeof(word);
     b->mapping = mmap(NULL, b->mapped, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (b->mapping == MAP_FAILED) {
-        fail_errno(err, errno, "a bitmap of %" PRIu64 " bytes for a disk of %" PRIu64 " bytes",
-                   (uint64_t)b->mapped, b->size);
-        g_free(b);
+        int error = errno;
+
+        free(b);
+        errno = error;
         return NULL;
     }
     /* One bit must not cost a huge page. */
@@ -76,26 +88,28 @@ static struct bitmap *map_levels(struct bitmap *b, uint64_t words, GError **err)
     return b;
 }
 
-struct bitmap *bitmap_new(uint64_t size, uint32_t granularity, GError **err)
+struct bitmap *bitmap_alloc(uint64_t size, uint32_t granularity)
 {
     struct bitmap *b = prepare(size, granularity);
 
-    return map_levels(b, b->words[2] + b->words[1] + b->words[0], err);
+    return b ? map_levels(b, b->words[2] + b->words[1] + b->words[0]) : NULL;
 }
 
 uint64_t bitmap_words(uint64_t size, uint32_t granularity)
 {
-    g_autofree struct bitmap *b = prepare(size, granularity);
+    struct bitmap b;
 
-    return b->words[0];
+    measure(&b, size, granularity);
+    return b.words[0];
 }
 
-struct bitmap *bitmap_new_over(uint64_t *words, uint64_t size, uint32_t granularity,
-                               void (*release)(void *opaque), void *opaque, GError **err)
+struct bitmap *bitmap_alloc_over(uint64_t *words, uint64_t size, uint32_t granularity,
+                                 void (*release)(void *opaque), void *opaque)
 {
     struct bitmap *b = prepare(size, granularity);
 
-    b = map_levels(b, b->words[2] + b->words[1], err);
+    if (b)
+        b = map_levels(b, b->words[2] + b->words[1]);
     if (!b)
         return NULL;
     b->level[0] = (word *)words;
@@ -117,7 +131,7 @@ void bitmap_unref(struct bitmap *b)
     munmap(b->mapping, b->mapped);
     if (b->release)
         b->release(b->opaque);
-    g_free(b);
+    free(b);
 }
 
 uint64_t bitmap_size(const struct bitmap *b)
@@ -261,14 +275,7 @@ void bitmap_merge(struct bitmap *dst, const struct bitmap *src)
         bitmap_set(dst, start, length);
 }
 
-char *bitmap_sha256(const struct bitmap *b)
+uint64_t bitmap_word(const struct bitmap *b, uint64_t w)
 {
-    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
-
-    for (uint64_t w = 0; w < b->words[0]; w++) {
-        uint64_t bits = GUINT64_TO_LE(load(b, 0, w));
-
-        g_checksum_update(sum, (const guchar *)&bits, sizeof bits);
-    }
-    return g_strdup(g_checksum_get_string(sum));
+    return load(b, 0, w);
 }

@@ -10,7 +10,6 @@
 #ifndef COMMON_BASE_BITMAP_H
 #define COMMON_BASE_BITMAP_H
 
-#include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,15 +19,15 @@
 struct bitmap;
 
 /* A clean bitmap for `size` bytes; `granularity` is a power of 2, 512 B to 2 GiB. The caller owns
- * one reference. NULL and *err when there is not enough address space. */
-struct bitmap *bitmap_new(uint64_t size, uint32_t granularity, GError **err);
+ * one reference. NULL and errno when there is not enough memory or address space. */
+struct bitmap *bitmap_alloc(uint64_t size, uint32_t granularity);
 
 /* A bitmap whose bits are in memory that was given, e.g. a mapped file: bitmap_words() words in the
  * host's byte order, the first granule in the lowest bit of the first; bits past the last granule
  * are 0. Where some are set, call bitmap_summarise next. With the last reference `release` is
- * called, after which the memory is not touched any more. NULL and *err: it is not called. */
-struct bitmap *bitmap_new_over(uint64_t *words, uint64_t size, uint32_t granularity,
-                               void (*release)(void *opaque), void *opaque, GError **err);
+ * called, after which the memory is not touched any more. NULL and errno: it is not called. */
+struct bitmap *bitmap_alloc_over(uint64_t *words, uint64_t size, uint32_t granularity,
+                                 void (*release)(void *opaque), void *opaque);
 uint64_t bitmap_words(uint64_t size, uint32_t granularity);
 /* Find the bits that came with the memory: reads all of it. Before it returns, the functions below
  * may miss them; other threads may set bits meanwhile. */
@@ -60,8 +59,7 @@ uint64_t bitmap_count(const struct bitmap *b);
  * coarser dst over-marks, never under-marks. src may be recording meanwhile. */
 void bitmap_merge(struct bitmap *dst, const struct bitmap *src);
 
-/* SHA-256, in hex, over the bits as 64-bit little-endian words, the last one filled with zeroes:
- * what QEMU's x-debug-block-dirty-bitmap-sha256 prints. Free with g_free(). */
-char *bitmap_sha256(const struct bitmap *b);
+/* One of its bitmap_words() words, as they lie in memory. */
+uint64_t bitmap_word(const struct bitmap *b, uint64_t w);
 
 #endif

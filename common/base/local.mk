@@ -2,6 +2,7 @@
 # What plugins link, too: position-independent, and libc is all that it needs.
 noinst_LTLIBRARIES += common/base/libbase.la
 common_base_libbase_la_SOURCES = \
+	common/base/bitmap.c common/base/bitmap.h \
 	common/base/cursor.c common/base/cursor.h \
 	common/base/deadline.c common/base/deadline.h \
 	common/base/extents.c common/base/extents.h \

@@ -2,8 +2,8 @@
 # What needs GLib: errors as GError, the log, sockets, words of people.
 noinst_LIBRARIES += common/util/libutil.a
 common_util_libutil_a_SOURCES = \
-	common/base/bitmap.c common/base/bitmap.h \
 	common/util/accept.c common/util/accept.h \
+	common/util/bitmap-glib.c common/util/bitmap-glib.h \
 	common/util/delay.c common/util/delay.h \
 	common/util/error.c common/util/error.h \
 	common/util/log.c common/util/log.h \

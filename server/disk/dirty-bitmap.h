@@ -7,8 +7,8 @@
 #ifndef DISK_DIRTY_BITMAP_H
 #define DISK_DIRTY_BITMAP_H
 
-#include "common/base/bitmap.h"
 #include "common/base/extents.h"
+#include "common/util/bitmap-glib.h"
 
 #include <stdbool.h>
 #include <stdint.h>

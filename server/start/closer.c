@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/start/closer.h"
 
+#include "common/base/deadline.h"
 #include "common/util/log.h"
 
 #include <glib.h>
 #include <pthread.h>
-#include <time.h>
 
 struct state {
     int64_t since; /* g_get_monotonic_time of its beginning; 0: it has not begun */
@@ -85,15 +85,8 @@ static void tell_what_is_left(struct closer *c)
 /* Locked: wait until something has moved, or `usec` have passed. */
 static void wait_for_move(struct closer *c, int64_t usec)
 {
-    struct timespec until;
+    struct timespec until = deadline_timespec(deadline_in(usec));
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += usec / G_USEC_PER_SEC;
-    until.tv_nsec += usec % G_USEC_PER_SEC * 1000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
     pthread_cond_timedwait(&c->changed, &c->lock, &until);
 }
 

@@ -23,8 +23,8 @@ static void *scene_new(void)
 {
     struct scene *s = g_new0(struct scene, 1);
 
-    s->bits = bitmap_new(SIZE, GRANULE, NULL);
-    s->merged = bitmap_new(SIZE, GRANULE, NULL);
+    s->bits = bitmap_alloc(SIZE, GRANULE);
+    s->merged = bitmap_alloc(SIZE, GRANULE);
     return s;
 }
 

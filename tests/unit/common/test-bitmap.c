@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/base/bitmap.h"
 #include "common/base/extents.h"
+#include "common/util/bitmap-glib.h"
 
 #include <errno.h>
 #include <pthread.h>
