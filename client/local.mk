@@ -40,6 +40,7 @@ client_libclient_a_SOURCES = \
 
 tests_unit_client_test_args_LDADD = $(CLIENT_LIBS)
 tests_unit_client_test_map_LDADD = $(CLIENT_LIBS)
+tests_unit_client_test_qmp_LDADD = $(CLIENT_LIBS)
 tests_unit_client_test_table_LDADD = $(CLIENT_LIBS)
 
 EXTRA_DIST += tests/fleecectl/fakeqmp.py

@@ -31,6 +31,7 @@ unit_tests = \
 	tests/unit/common/test-json-stream \
 	tests/unit/client/test-args \
 	tests/unit/client/test-map \
+	tests/unit/client/test-qmp \
 	tests/unit/client/test-table \
 	tests/unit/common/test-log \
 	tests/unit/common/test-log-limit \
