@@ -8,7 +8,7 @@
  */
 #include "client/map/map-html.h"
 #include "client/map/map-text.h"
-#include "client/map/nbd-extents.h"
+#include "client/map/nbd-uri.h"
 #include "client/qmp/qmp-args.h"
 #include "client/qmp/qmp.h"
 #include "common/json/read.h"

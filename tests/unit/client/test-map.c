@@ -4,7 +4,7 @@
 #include "client/map/map-html.h"
 #include "client/map/map-text.h"
 #include "client/map/map-totals.h"
-#include "client/map/nbd-extents.h"
+#include "client/map/nbd-uri.h"
 #include "common/base/extents.h"
 
 #include <string.h>
