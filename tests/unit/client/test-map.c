@@ -319,7 +319,7 @@ static void test_totals(void)
     map_print_totals(m, out);
     g_assert_cmpstr(out->str, ==,
                     "      dirty         4 KiB    <0.1 %  1 extent\n"
-                    "      clean   1024.00 MiB   >99.9 %  2 extents\n"
+                    "      clean   1023.99 MiB   >99.9 %  2 extents\n"
                     "      total         1 GiB     100 %  3 extents\n");
 }
 
