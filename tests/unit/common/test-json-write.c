@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What json-glib would write wrong, and that all else is as it writes it. */
+/* Values that json-glib would write wrong; everything else is written as json-glib does. */
 #include "common/json/write.h"
 
 static JsonNode *parse(const char *text)
@@ -40,7 +40,7 @@ static void test_what_looks_like_one(void)
     writes("[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]", "[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]");
 }
 
-/* All but those numbers is json-glib's own text. */
+/* Except for those numbers the text is json-glib's own. */
 static void test_pretty(void)
 {
     g_autoptr(JsonNode) node =
