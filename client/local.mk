@@ -38,10 +38,3 @@ client_libclient_a_SOURCES = \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
 	client/tls/new-files.c client/tls/new-files.h \
 	client/tls/pki.c client/tls/pki.h
-
-tests_unit_client_test_args_LDADD = $(CLIENT_LIBS)
-tests_unit_client_test_map_LDADD = $(CLIENT_LIBS)
-tests_unit_client_test_qmp_LDADD = $(CLIENT_LIBS)
-tests_unit_client_test_table_LDADD = $(CLIENT_LIBS)
-
-EXTRA_DIST += tests/fleecectl/fakeqmp.py

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "plugins/file/source.h"
+#include "plugins/lib/source.h"
 
 #include "common/base/nbdkit-abi.h"
 

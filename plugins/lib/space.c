@@ -2,11 +2,11 @@
 /*
  * Holes: making them, filling them, finding them.
  *
- * Every way to zero or trim is tried until it turns out that the file system or device does not
- * have it; then the next one is, and if there is none left the answer is ENOTSUP, upon which the
- * server writes zeroes. All ways leave the size alone.
+ * There are several ways to zero and to trim. When one turns out not to be supported by the file
+ * system or device, it is not tried again, and the next one is. If none is left the answer is
+ * ENOTSUP, and the server writes zeroes. No way changes the size.
  */
-#include "plugins/file/image.h"
+#include "plugins/lib/space.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -59,8 +59,8 @@ static int zero_range(struct image *im, uint32_t count, uint64_t offset)
                          &im->no_zero_range);
 }
 
-/* For file systems that have holes but no ZERO_RANGE: a hole, then allocate it again. Allocating
- * first as well, which changes no data, finds out whether that can be done at all. */
+/* For file systems that have holes but no ZERO_RANGE: make a hole, then allocate it again. Allocate
+ * before that, too: it changes no data, and shows whether it can be done at all. */
 static int punch_and_allocate(struct image *im, uint32_t count, uint64_t offset)
 {
     if (try_fallocate(im, FALLOC_FL_KEEP_SIZE, count, offset, &im->no_allocate) < 0 ||
@@ -88,7 +88,7 @@ static int zero_file(struct image *im, uint32_t count, uint64_t offset, bool may
     return r;
 }
 
-/* A device that cannot unmap zeroes by ZERO_RANGE too, but maybe by the kernel's writing them. */
+/* On a device that cannot unmap, ZERO_RANGE works, too, but the kernel may write the zeroes. */
 static int zero_device(struct image *im, uint32_t count, uint64_t offset, bool may_trim, bool fast)
 {
     if ((offset | count) % im->sector)
@@ -109,7 +109,7 @@ int image_zero(struct image *im, uint32_t count, uint64_t offset, bool may_trim,
 
 /* ---- trim ---- */
 
-/* Whole sectors only; trimming is advice, so what is left of a range at its ends may stay. */
+/* Only whole sectors: trimming is advice, so the ends of the range may stay. */
 static int discard(struct image *im, uint32_t count, uint64_t offset)
 {
     uint64_t from = (offset + im->sector - 1) / im->sector * im->sector;
@@ -139,8 +139,8 @@ bool image_knows_holes(const struct image *im)
     return !im->block_device && lseek(im->fd, 0, SEEK_HOLE) >= 0;
 }
 
-/* The extent at `at`: *end is behind it. `size` is the file's, and above `at`. While others write
- * to the file the answer is what was true at some moment; it always makes progress. */
+/* The extent at `at`; *end is behind it. `size` is the file's, and larger than `at`. While others
+ * write to the file, the answer is what was true at some moment. *end is always above `at`. */
 static int extent_at(struct image *im, uint64_t at, uint64_t size, uint64_t *end, bool *hole)
 {
     off_t data = lseek(im->fd, (off_t)at, SEEK_DATA);
@@ -170,7 +170,7 @@ int image_map(struct image *im, uint32_t count, uint64_t offset, bool one,
 
     if (size < 0)
         return -1;
-    /* Of a file that somebody has made shorter, what is asked for is told all the same. */
+    /* If somebody has made the file shorter, the range that was asked for is told all the same. */
     const uint64_t end_of_file = (uint64_t)size > limit ? (uint64_t)size : limit;
     for (unsigned n = 0; offset < limit && n < MAP_MAX; n++) {
         uint64_t end;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "plugins/file/qemu-locks.h"
+#include "plugins/lib/qemu-locks.h"
 
 #include "common/base/nbdkit-abi.h"
 
@@ -11,7 +11,8 @@ enum { CONSISTENT_READ = 1, WRITE = 2, WRITE_UNCHANGED = 4, RESIZE = 8 };
 
 #define PERMISSIONS 4
 
-/* Bytes of the file that stand for the permissions: held by who has one, by who denies it. */
+/* The bytes of the file that stand for permissions: the first ones are locked by those who have a
+ * permission, the others by those who deny it to others. */
 #define HAS_BASE  100
 #define DENY_BASE 200
 
@@ -73,8 +74,8 @@ int qemu_locks_take(int fd, bool writable, const char *path)
     const unsigned have = writable ? CONSISTENT_READ | WRITE | RESIZE : CONSISTENT_READ;
     const unsigned deny = WRITE | WRITE_UNCHANGED | RESIZE;
 
-    /* First say what we are, then look: two who come at once both see the other and both leave,
-     * rather than neither. */
+    /* First take the locks, then look: two that open at once then see each other, and both give up;
+     * the other way round neither might. */
     if (hold(fd, HAS_BASE, have) < 0 || hold(fd, DENY_BASE, deny) < 0)
         return trouble(path);
     int used = held_by_others(fd, HAS_BASE, deny);
