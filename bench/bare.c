@@ -40,11 +40,11 @@ enum { CMD_READ = 0, CMD_WRITE = 1, CMD_DISC = 2, CMD_FLUSH = 3 };
 enum { HAS_FLAGS = 1 << 0, SEND_FLUSH = 1 << 2, CAN_MULTI_CONN = 1 << 8 };
 
 enum {
-    SOCKET_BUFFER = 4 << 20,    /* a large reply is let go of at once, if the kernel allows */
+    SOCKET_BUFFER = 4 << 20,    /* takes a large reply at once, if the kernel allows it */
     MAX_PAYLOAD = 1 << 20,      /* more than this in one request ends the connection */
     IN_SIZE = 2 << 20,          /* holds two requests of that size */
-    OUT_SIZE = 1 << 17,         /* replies are sent at this much at the latest... */
-    OUT_ROOM = MAX_PAYLOAD + 16 /* ...and this much more always fits */
+    OUT_SIZE = 1 << 17,         /* replies are sent once they are as many bytes */
+    OUT_ROOM = MAX_PAYLOAD + 16 /* bytes that always fit behind them */
 };
 
 struct request {
@@ -70,7 +70,7 @@ struct image {
 struct connection {
     int fd;
     const struct image *image;
-    uint8_t *in; /* bytes [in_at, in_end) were received and not used yet */
+    uint8_t *in; /* bytes [in_at, in_end) have been received and not been used yet */
     size_t in_at, in_end;
     uint8_t *out; /* bytes [0, out_end) are to be sent */
     size_t out_end;
@@ -102,8 +102,8 @@ static void put_out(struct connection *c, const void *data, size_t length)
     c->out_end += length;
 }
 
-/* Receive until `length` bytes, at most MAX_PAYLOAD and a request, are there. What is to be sent
- * goes first: the other side may be waiting for it. */
+/* Receive until `length` bytes are there, at most MAX_PAYLOAD and a request. Pending replies are
+ * sent first, because the client may wait for them. */
 static bool want(struct connection *c, size_t length)
 {
     if (c->in_end - c->in_at >= length)
@@ -190,8 +190,8 @@ static bool negotiate(struct connection *c)
     }
 }
 
-/* Does one request, whose payload is at `data`. Returns its error in the protocol's numbers,
- * which for EIO and EINVAL are Linux's; a read's data goes to `out`. */
+/* Do one request, whose payload is at `data`; a read's data goes to `out`. Returns its error in the
+ * protocol's numbers, which for EIO and EINVAL are those of Linux. */
 static uint32_t perform(const struct image *image, unsigned type, uint64_t offset, uint32_t length,
                         const void *data, void *out)
 {

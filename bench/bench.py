@@ -80,7 +80,7 @@ def arguments():
 
 
 def command_line():
-    """How this run is had again."""
+    """The command that repeats this run."""
     peers_folder = os.environ.get("BENCH_PEERS")
     words = ([f"BENCH_PEERS={peers_folder}"] if peers_folder else []) + ["make", "bench"]
     flags = shlex.join(sys.argv[1:])
@@ -88,7 +88,7 @@ def command_line():
 
 
 def measure(options, where, results, about):
-    """All parts that were asked for; one that fails costs only itself."""
+    """Measure the parts that were asked for. A part that fails does not stop the others."""
     for part, (_, function) in PARTS.items():
         if options.only is not None and part not in options.only:
             continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What loads the servers: fio, nbdcopy and idle connections; always this machine's own."""
+"""The clients that load the servers: fio, nbdcopy and idle connections, always this machine's."""
 
 import dataclasses
 import json
@@ -16,8 +16,8 @@ import fleece
 
 @dataclasses.dataclass
 class Load:
-    """What fio measured, of all its jobs together: requests a second, MB/s, requests, bytes; µs in
-    which 99 % of the requests were done; ms in which 99.99 % were, and that the slowest took."""
+    """What fio measured, over all its jobs: requests a second, MB/s, requests, bytes; the time in
+    which 99 % of the requests were done, in µs, and 99.99 % and the slowest, in ms."""
     iops: float
     rate: float
     ios: int
@@ -28,8 +28,8 @@ class Load:
 
 
 def parse(text):
-    """A Load of fio's output, of the one direction that there was."""
-    # fio says a word or two of its own before the JSON.
+    """fio's output as a Load. The job either read or wrote."""
+    # fio prints messages before the JSON.
     job = json.loads(text[text.index("{"):])["jobs"][0]
     got = job["write"] if job["write"]["total_ios"] else job["read"]
     clat = got["clat_ns"]
@@ -39,7 +39,7 @@ def parse(text):
 
 
 def together(loads):
-    """Several loads one after the other as one; percentiles are medians of theirs."""
+    """Several loads that ran one after the other, as one; a percentile is the median of theirs."""
     ios, size = sum(load.ios for load in loads), sum(load.bytes for load in loads)
     seconds = sum(load.ios / load.iops for load in loads)
     return Load(ios / seconds, size / 1e6 / seconds, ios, size,
@@ -69,8 +69,8 @@ def split(uri, size, connections):
 
 
 class Loop:
-    """A thread that does something again and again until the `with` ends; waits `pause` seconds
-    between. `count`: how often it did."""
+    """A thread that repeats an action until the `with` ends, with `pause` seconds between. `count`
+    is how often it was done."""
 
     def __init__(self, action, pause=0.0):
         self._action, self._pause = action, pause
@@ -99,8 +99,8 @@ class Loop:
 
 
 class Puller:
-    """nbdcopy of a whole export into nothing, over and over while the `with` lasts. `copies`: how
-    much it has read, in units of the export, in `seconds`."""
+    """Copies a whole export to nowhere with nbdcopy, again and again until the `with` ends. It has
+    read `copies` times the export's size in `seconds`."""
 
     def __init__(self, uri):
         self._uri = uri
@@ -116,7 +116,7 @@ class Puller:
             pass
 
     def _copy(self):
-        """One copy, as far as it comes; False: no more."""
+        """Copy once, as far as it gets. Returns False if no other copy is to follow."""
         with self._lock:
             if self._ending:
                 return False
@@ -153,7 +153,7 @@ class Puller:
 
 
 def connect(uri, count):
-    """So many connections that stay open while the list does."""
+    """A list of so many connections; they are open as long as it exists."""
     handles = [nbd.NBD() for _ in range(count)]
     for handle in handles:
         handle.connect_uri(uri)

@@ -14,10 +14,10 @@ ORDER = [OURS, EARLIER, QSD, NBDKIT, BARE]
 class Figure:
     """One row of the table.
 
-    less: a smaller figure is the better one. compare: a ratio of ours to another's says something;
-    with differences, which may be nought, it does not. goals: {server: factor}, ours shall be at
-    least (less: at most) so many times that server's. limit: what ours shall reach (less: keep) in
-    itself.
+    less: the smaller figure is the better one. compare: the ratio of ours to another's means
+    something (it does not with differences, which may be 0). goals: {server: factor}: ours is to be
+    at least (with less: at most) so many times that server's. limit: the figure that ours is to
+    reach (with less: not to exceed) by itself.
     samples: {server: [a value each round]}."""
     key: str
     title: str
@@ -36,15 +36,15 @@ class Figure:
         return statistics.median(values) if values else None
 
     def ratios(self, server):
-        """Ours divided by another's, round by round; [] where one of them has no such figure."""
+        """Ours divided by another's, round by round; [] if one of them has no such figure."""
         if server == OURS or not self.compare:
             return []
         pairs = zip(self.samples.get(OURS, []), self.samples.get(server, []))
         return [ours / other for ours, other in pairs if other]
 
     def reached(self):
-        """[(what the goal is measured against, the goal, whether the median of ours reaches it)]
-        of all goals that could be judged; against None: the limit."""
+        """[(the server that the goal compares with, or None for the limit; the goal; whether the
+        median of ours reaches it)] of all goals that could be judged."""
         judged = []
         for server, goal in self.goals.items():
             if ratios := self.ratios(server):

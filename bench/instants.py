@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Instants over many disks: the longest that a writer waits while transactions go over all."""
+"""Instants over many disks: how long a writer waits at most while transactions span all disks."""
 
 import clients
 from figures import QSD
@@ -12,11 +12,11 @@ IMAGE = 16 * MIB
 WRITERS = DISKS[::8]
 SLOW = (5, 20)  # ms that a write of a slow disk takes
 PAUSE = 0.05  # seconds between two transactions
-RATE = 2000   # writes a second of each writer: processors are left, so that a pause is the server's
+RATE = 2000   # writes a second of each writer; processors have idle time, so that pauses are ours
 
 
 def storm(server, what):
-    """What is done again and again to all disks at one instant; None: nothing."""
+    """The action that is repeated on all disks at one instant, or None."""
     if what == "bitmaps":
         return lambda: server.clear_bitmaps(DISKS)
     if what == "views":
@@ -28,7 +28,7 @@ def storm(server, what):
 
 
 def write(server, what, seconds, writers):
-    """4 KiB writers on several disks, one request at a time each, meanwhile transactions."""
+    """Run 4 KiB writers on several disks, each with one request at a time, beside transactions."""
     jobs = [(server.uri(disk), 0, IMAGE) for disk in writers]
     options = ["--time_based", f"--runtime={seconds}", f"--rate_iops={RATE}", "--randrepeat=0"]
     action = storm(server, what)
@@ -43,8 +43,8 @@ def write(server, what, seconds, writers):
 
 
 def measure_slow(setting, results, part, ms):
-    """The same on disks whose writes take so many ms, a writer on each: instants wait for what is
-    under way on all of them, and a guest is to wait for what is under way on its own."""
+    """The same with a writer on each disk, where a write takes so many ms. An instant waits for the
+    writes under way on all disks; a guest should wait no longer than for those on its own."""
     arms = [(kind, what) for kind in setting.kinds if kind.bitmaps for what in (None, "bitmaps")]
     longest = {}
     for n, (kind, what) in setting.turns(arms, f"instants over {len(DISKS)} disks of {ms} ms"):
@@ -79,7 +79,7 @@ def measure_fast(setting, results, part):
              "views": f"{len(DISKS)} views made at once, often"}
     arms = [(kind, what) for kind in setting.kinds if kind.bitmaps for what in whats
             if what != "views" or hasattr(kind, "make_views")]
-    seconds = 2 * setting.seconds  # a maximum needs time to be met
+    seconds = 2 * setting.seconds  # the longest pause takes time to happen
     got = {}
     for n, (kind, what) in setting.turns(arms, f"instants over {len(DISKS)} disks"):
         with folder(setting.memory, kind.name) as place:

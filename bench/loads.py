@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Plain serving: rates and the server's CPU time a request, on one connection and on four, of an
-image in memory, of one on a real disk, of a plugin that is not ours, and over TLS."""
+"""Plain serving: rates, and the server's CPU time for a request, on one connection and on four. Of
+an image in memory, of one on a real disk, of nbdkit's own plugin, and over TLS."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ TLS_IMAGE = 1024 * MIB
 
 @dataclasses.dataclass
 class Cell:
-    """A load of fio's. goals: of the rate. cpu_goals: of the CPU time, for 4 KiB only."""
+    """A load for fio. goals are of its rate, cpu_goals of the CPU time (4 KiB only)."""
     key: str
     title: str
     rw: str
@@ -46,7 +46,7 @@ CELLS = [
          {QSD: 3, NBDKIT: 1.5}),
     Cell("write-4k-16", "4 KiB random writes, depth 16", "randwrite", "4k", 16,
          {QSD: 2.5, NBDKIT: 1}),
-    # At depth 1 the bare loop itself takes half of qemu-storage-daemon's CPU time: no third there.
+    # At depth 1 the goal is no third: even the bare loop takes half of qemu-storage-daemon's time.
     Cell("read-4k-1", "4 KiB random reads, depth 1", "randread", "4k", 1, {QSD: 2, NBDKIT: 1},
          {NBDKIT: 1}),
     Cell("write-4k-1", "4 KiB random writes, depth 1", "randwrite", "4k", 1, {QSD: 2, NBDKIT: 1},
@@ -72,13 +72,13 @@ def add_cpu(results, part, cell, server, cpu):
 
 
 def warm_up(server):
-    """The whole disk once: nothing of it is touched for the first time in what is measured."""
+    """Write the whole disk once, so that the measured load touches nothing for the first time."""
     clients.fio(clients.split(server.uri(), IMAGE, 1), "write", "256k", 4)
 
 
 @contextlib.contextmanager
 def serving(setting, base, kind, disk=None):
-    """A server of this kind with `disk`, by default a new image below `base`; ours records."""
+    """Start a server of this kind with `disk`, else a new image below `base`. Ours records."""
     with folder(base, kind.name) as place:
         disk = disk or Disk(make_image(f"{place}/image", IMAGE))
         with setting.start(kind, place, {"disk": disk}) as server:
@@ -107,7 +107,7 @@ def measure_memory(setting, results, part):
 
 
 def measure_disk(setting, results, part):
-    """The same on a real disk's file, which is in the page cache: no depth 1, one connection."""
+    """The same for a file on a real disk, in the page cache, without depth 1, on one connection."""
     cells = [cell for cell in CELLS if cell.depth > 1]
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(serving(setting, setting.disk, kind))
@@ -120,7 +120,7 @@ def measure_disk(setting, results, part):
 
 
 def measure_plugin(setting, results, part):
-    """nbdkit's plugin `memory` in ours and in nbdkit itself; the warm-up gives it data to read."""
+    """nbdkit's plugin `memory` in our server and in nbdkit. The warm-up gives it data to read."""
     disk = Disk(kind="memory", size=IMAGE)
     goals = {"goals": {NBDKIT: 1}, "cpu_goals": {NBDKIT: 1}}
     cells = [dataclasses.replace(cell, **goals) for cell in CELLS if cell.depth > 1]
@@ -135,7 +135,7 @@ def measure_plugin(setting, results, part):
 
 
 def copy_rate(server, connections, write_from=None):
-    """MB/s of nbdcopy, 256 KiB at a time, out of the disk or (a file) into it."""
+    """MB/s of nbdcopy with 256 KiB requests: out of the disk, or from a file into it."""
     ends = [write_from, server.uri()] if write_from else [server.uri(), "null:"]
     start = time.monotonic()
     fleece.run("nbdcopy", "--request-size=262144", "--requests=4", f"--connections={connections}",
@@ -144,8 +144,8 @@ def copy_rate(server, connections, write_from=None):
 
 
 def measure_tls(setting, results, part):
-    """TLS with certificates, in whichever way server and client agree on by themselves. With
-    nbdcopy: fio cannot be told where certificates are."""
+    """TLS with certificates; server and client choose the cipher. The client is nbdcopy, because
+    fio cannot be told where certificates are."""
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(folder(setting.memory, "tls"))
         certificates, source = f"{place}/certificates", make_image(f"{place}/source", TLS_IMAGE)

@@ -19,18 +19,18 @@ from setting import folder, progress
 SIZE = 8 << 40
 RUNS = 200_000
 BLOCK = 4096
-MAPS = 5  # in each round: one is done in a tenth of a second
+MAPS = 5  # in each round, since one takes a tenth of a second
 STRIDE = SIZE // RUNS // MIB * MIB  # whole blocks of the bitmap are free between two runs
 
 
 def dirty(server):
-    """RUNS writes, each far from the other."""
+    """Write RUNS times, each far from the others."""
     clients.fio([(server.uri(), 0, RUNS * STRIDE)], f"write:{STRIDE - BLOCK}", str(BLOCK), 64,
                 f"--io_size={RUNS * BLOCK}")
 
 
 def check(server, uri):
-    """What is measured is what was meant."""
+    """Check that the map has the runs that were written."""
     result = fleece.run("nbdinfo", f"--map={dirty_context('bitmap')}", uri)
     runs = sum(line.split()[2] == "1" for line in result.stdout.splitlines())
     if runs != RUNS:
@@ -38,7 +38,7 @@ def check(server, uri):
 
 
 def nbdinfo_map(uri):
-    """Seconds for the whole map, the mean of MAPS."""
+    """Seconds that the whole map takes, the mean of MAPS."""
     with open(os.devnull, "wb") as null:
         start = time.monotonic()
         for _ in range(MAPS):

@@ -10,10 +10,10 @@ from rivals import Disk
 from setting import folder, make_sparse, progress
 
 CONNECTIONS = 100  # all, with the first
-SETTLE = 2         # seconds after which a connection is idle, and what it was given for its
-                   # last requests can have been taken back
+SETTLE = 2         # seconds until a connection is idle, and a server has freed what its
+                   # last requests needed
 WATCH = 2          # seconds to see whether an idle server does anything
-IDLE = 0.05        # per cent of a processor that are called nothing
+IDLE = 0.05        # per cent of a processor that count as none
 TIB = 1 << 40
 
 
@@ -23,7 +23,7 @@ def measure(setting, results, part):
             continue
         progress(f"memory of {kind.name}")
         connections(setting, results, part, kind)
-        if kind.name != NBDKIT:  # it has one disk a process, and no bitmaps
+        if kind.name != NBDKIT:  # which has one disk in a process, and no bitmaps
             many_disks(setting, results, part, kind)
             large_disk(setting, results, part, kind)
 
@@ -45,7 +45,7 @@ def connections(setting, results, part, kind):
         handles += clients.connect(s.uri(), CONNECTIONS - 1)
         for length in 4 * KIB, 256 * KIB:
             use(handles, length)
-            time.sleep(SETTLE)  # this and the next are the measurement: nothing is asked of it
+            time.sleep(SETTLE)  # the measurement itself: the server is left alone
             results.add(part, f"connection-{length}", kind.name,
                         (s.resident() - one) / KIB / (CONNECTIONS - 1), less=True,
                         limit=64 if length == 4 * KIB else None, unit="KiB",

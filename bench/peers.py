@@ -62,7 +62,7 @@ class Root:
                            f"nbdkit-{name}-plugin.so" for folder in self._libraries])
 
     def builtin(self, name):
-        """By path: that nbdkit's built-in folder is this machine's."""
+        """Give the path, because that nbdkit's built-in folder is this machine's."""
         return self.plugin(name) or name
 
     def __str__(self):
@@ -76,7 +76,7 @@ class Root:
         return None
 
     def _library_folders(self):
-        """Where that root's loader would look: its configuration, and the usual places."""
+        """The folders in which that root's loader looks: its configuration's, and the usual."""
         names = []
         for conf in sorted(glob.glob(f"{self._folder}/etc/ld.so.conf.d/*.conf")):
             with open(conf) as f:

@@ -30,7 +30,7 @@ def ratio(ratios):
 
 
 def own(figure):
-    """Ours, with its spread where the goal is set for it alone."""
+    """Ours, with its spread if the goal is a limit."""
     values = figure.samples.get(OURS, [])
     text = number(figure.median(OURS))
     if figure.limit is None or len(values) < 2:
@@ -48,7 +48,7 @@ def goal(figure):
 
 
 def met(figure):
-    """For each goal in its order, whether it was reached; – where there is nothing to compare."""
+    """Whether each goal was reached, in their order; – if there is nothing to compare."""
     reached = {against: ok for against, _, ok in figure.reached()}
     wanted = list(figure.goals) + ([None] if figure.limit is not None else [])
     words = {True: "yes", False: "**no**", None: "–"}
@@ -56,7 +56,7 @@ def met(figure):
 
 
 def table(figures):
-    """A Markdown table, a row a figure; a column for each server that has any of them."""
+    """A Markdown table with a row for each figure, and a column for each server that has any."""
     servers = list(dict.fromkeys(s for f in figures for s in f.servers()))
     others = [s for s in servers if s != OURS]
     head = ["", "unit", "ours", *map(short, others), *(f"ours / {short(s)}" for s in others),
@@ -72,7 +72,7 @@ def table(figures):
 
 
 def markdown(results, titles, about):
-    """All of it. titles: {part: its heading}; about: what bench.py knows of the run."""
+    """The whole report. titles: {part: its heading}; about: what bench.py knows of the run."""
     pieces = [introduction(about)]
     for part, figures in results.parts.items():
         pieces += [f"### {titles[part]}", table(list(figures.values()))]

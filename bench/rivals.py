@@ -32,7 +32,7 @@ class Disk:
 
 
 class Process:
-    """A server's process, and what it costs. `bitmaps`, `views`, `has_tls`: whether it has such."""
+    """A server's process, and what it costs. `bitmaps`, `views`, `has_tls`: what it can do."""
 
     name = "?"
     bitmaps = views = False
@@ -46,7 +46,7 @@ class Process:
 
     @classmethod
     def installed(cls, root):
-        """Its version, None where it is not there."""
+        """Its version, or None if it is not installed."""
         raise NotImplementedError
 
     @property
@@ -54,15 +54,15 @@ class Process:
         return self.process.pid
 
     def cpu_seconds(self):
-        """User and system time so far, of all threads that there are and were; exact, where the
-        fields of /proc/PID/stat count ticks."""
+        """User and system time so far, of all threads, also those that have ended. It is exact,
+        while the fields of /proc/PID/stat count ticks."""
         clock = ctypes.c_int()
         if (error := LIBC.clock_getcpuclockid(self.pid, ctypes.byref(clock))) != 0:
             raise OSError(error, os.strerror(error), self.name)
         return time.clock_gettime(clock.value)
 
     def resident(self):
-        """Bytes of memory that it occupies now."""
+        """Its resident memory, in bytes."""
         with open(f"/proc/{self.pid}/status") as f:
             return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS"))
 
@@ -72,7 +72,7 @@ class Process:
                                             preexec_fn=fleece.die_with_parent, **popen)
 
     def secured(self, uri):
-        """The URI that clients use where the plain one is `uri`."""
+        """The URI that clients use, made of the plain one."""
         if self.tls is None:
             return uri
         return f"{uri.replace('nbd+unix:', 'nbds+unix:', 1)}&tls-certificates={self.tls}"
@@ -91,7 +91,7 @@ class Process:
 
 
 class Qmp:
-    """What is controlled by QMP, with the same names in both servers that have it; needs cmd()."""
+    """A server that is controlled by QMP; the commands' names are the same in both. Needs cmd()."""
 
     def transaction(self, kind, actions):
         self.cmd("transaction", actions=[{"type": kind, "data": data} for data in actions])
@@ -166,11 +166,11 @@ class Nbdfleece(Process, Qmp):
         return self.secured(self._server.uri(name))
 
     def map_uri(self):
-        """Where clients can ask for the bitmap of `disk`: the disk's own export has it."""
+        """The URI of an export that has the bitmap of `disk`: the disk's own."""
         return self.uri()
 
     def scratch_bytes(self):
-        """What views take: (bytes kept, blocks on disk of the unlinked scratch files)."""
+        """What views need: (bytes kept, blocks on disk of the unlinked scratch files)."""
         allocated = {}
         for fd in os.listdir(f"/proc/{self.pid}/fd"):
             path = f"/proc/{self.pid}/fd/{fd}"
@@ -185,7 +185,7 @@ class Nbdfleece(Process, Qmp):
 
 
 class Earlier(Nbdfleece):
-    """Ours as it was: the program that --earlier names, in its build tree."""
+    """An earlier version of ours: the program that --earlier names, in its build tree."""
 
     name = figures.EARLIER
     program = None
@@ -266,7 +266,7 @@ class Qsd(Process, Qmp):
         return self.secured(fleece.uri(name, unix=self._socket))
 
     def map_uri(self):
-        """Where clients can ask for the bitmap of `disk`: an export made for it."""
+        """The URI of an export that has the bitmap of `disk`, made for that."""
         self.cmd("block-export-add", type="nbd", id="map", name="map", writable=True,
                  bitmaps=["bitmap"], **{"node-name": "disk"})
         return self.uri("map")
@@ -307,7 +307,7 @@ class Nbdkit(Process):
 
 
 class Bare(Process):
-    """bench/bare.c: about as fast as one file can be served on this machine."""
+    """bench/bare.c: roughly how fast this machine can serve one file."""
 
     name = figures.BARE
     has_tls = False
@@ -330,7 +330,7 @@ class Bare(Process):
 
 
 class SlowDisk(Process):
-    """A disk in memory, at `socket`, each of whose writes takes so many ms: this machine's nbdkit."""
+    """A disk in memory at `socket`, whose writes take so many ms each. It is this machine's nbdkit."""
 
     name = "slow disk"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What every part of the programme is given: servers, folders, rounds."""
+"""What every part gets: servers, folders, rounds."""
 
 import contextlib
 import dataclasses
@@ -27,8 +27,8 @@ class Setting:
         return kind(self.root, place, disks, **options)
 
     def turns(self, items, what):
-        """(round, item) for all rounds: in each, all items take their turn, beginning with
-        another one each time."""
+        """(round, item) for all rounds. In each round all items take their turn; each round begins
+        with another item."""
         for n in range(self.rounds):
             progress(f"round {n + 1} of {self.rounds}: {what}")
             first = n % len(items)
@@ -42,13 +42,13 @@ def progress(text):
 
 @contextlib.contextmanager
 def folder(base, name):
-    """A folder for one server, gone afterwards."""
+    """A folder for one server, which is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix=f"{name.split()[0]}-", dir=base) as path:
         yield path
 
 
 def make_image(path, size):
-    """A file without holes or zeroes, and on a real disk nothing of it left to be written."""
+    """Make a file without holes or zeroes; on a real disk it is written back, too."""
     room = os.statvfs(os.path.dirname(path))
     if room.f_bavail * room.f_frsize < size + 64 * MIB:
         raise SystemExit(f"{path}: no room for {size // MIB} MiB; see --dir and --disk-dir")

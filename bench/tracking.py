@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What recording costs: writes with 0, 1, 8 and 32 bitmaps of one disk that record them."""
+"""The cost of recording: writes to a disk with 0, 1, 8 and 32 bitmaps that record them."""
 
 import contextlib
 

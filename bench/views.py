@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The guest's view of fleecing: its writes right after a view was made, when each of them is the
-first to its block and has to be copied before, alone and while a client pulls."""
+"""What fleecing costs the guest: its writes right after a view was made, when each is the first to
+its block and old data has to be copied first, alone and while a client pulls."""
 
 import contextlib
 import fractions
@@ -12,21 +12,21 @@ from rivals import Disk
 from setting import folder, make_image
 
 IMAGE = 1024 * MIB
-# How much of the disk is written, and how often in a round: the smaller is done in no time.
+# How much of the disk is written, and how often in a round; the smaller part takes little time.
 FRACTIONS = {fractions.Fraction(1, 64): 4, fractions.Fraction(1, 4): 1}
 PULLED_IMAGE = 512 * MIB
 PULLED_FRACTION = fractions.Fraction(1, 4)
 
 
 def overwrite(server, size, fraction, seed):
-    """Random 4 KiB writes to a part of the disk, no block twice, the same blocks for a seed."""
+    """Write 4 KiB at random to a part of the disk, no block twice. A seed has its own blocks."""
     return clients.fio([(server.uri(), 0, size)], "randwrite", "4k", 16, f"--randseed={seed}",
                        f"--io_size={int(size * fraction)}")
 
 
 @contextlib.contextmanager
 def fresh(setting, kind, disks, view):
-    """A server started just now, with a bitmap that records, and a view of `disk` or none."""
+    """Start a server with a bitmap that records, and with a view of `disk` or none."""
     with folder(setting.memory, "fresh") as place, \
             setting.start(kind, place, disks, view=view) as server:
         server.add_bitmap()
@@ -89,7 +89,7 @@ def add_cost(results, part, name, what, under, without):
                 title=f"99 % done in: under a fresh view to without ({what})", unit="ratio")
 
 
-# What the guest has (a fresh view or none), and what a client reads meanwhile.
+# Whether the guest has a fresh view, and what a client reads meanwhile.
 PULLS = [("pulled", "fresh view, a client pulls it", True, "view"),
          ("idle", "fresh view, a client reads an idle disk", True, "idle"),
          ("plain", "no view, a client reads an idle disk", False, "idle")]

@@ -32,6 +32,7 @@ client_libclient_a_SOURCES = \
 	client/map/map-text.c client/map/map-text.h \
 	client/map/map-totals.c client/map/map-totals.h \
 	client/map/nbd-extents.c client/map/nbd-extents.h \
+	client/map/nbd-uri.c client/map/nbd-uri.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What fleecectl reads from others: a server's JSON (json_check, json_read), KEY=VALUE words
- * (qmp_args_parse), NBD URIs that get an export's name (nbd_uri_with_export), and the extents that
- * a server tells, as a picture (map_*).
+ * (qmp_args_parse), NBD URIs to which an export's name is added (nbd_uri_with_export), and a
+ * server's extents, drawn as a picture (map_*).
  *
- * Input: a byte that chooses which, then text or numbers.
+ * Input: a byte that chooses one of these, then text or numbers.
  */
 #include "client/map/map-html.h"
 #include "client/map/map-text.h"
-#include "client/map/nbd-extents.h"
+#include "client/map/nbd-uri.h"
 #include "client/qmp/qmp-args.h"
 #include "client/qmp/qmp.h"
 #include "common/json/read.h"
@@ -22,7 +22,7 @@ const char fuzz_name[] = "client";
 
 /* ---- JSON ---- */
 
-/* What was read and is written is read again, and is the same. */
+/* A value that is written and read again is the same. */
 static void check_round_trip(JsonNode *node)
 {
     g_autofree char *text = json_write(node, false);
@@ -73,7 +73,7 @@ static JsonNode *lookup(JsonObject *o, const char *key)
     return node;
 }
 
-/* Every word can be found again; what is no JSON by its looks, as it stands. */
+/* Every word is found again; one that does not look like JSON, as it stands. */
 static void check_words(char *text)
 {
     g_auto(GStrv) words = g_strsplit(text, "\n", 64);
@@ -95,8 +95,8 @@ static void check_words(char *text)
 
 /* ---- URIs ---- */
 
-/* The first line is the URI, the rest the name: in the result it is the path, and what was before
- * and behind the path is there as it was. */
+/* The first line is the URI, the rest is the name. In the result, the name is the path, and the text
+ * before and behind the path is unchanged. */
 static void check_uri(char *text)
 {
     char *line = strchr(text, '\n');
@@ -113,7 +113,7 @@ static void check_uri(char *text)
     const char *slash = strrchr(escaped, '/');
     CHECK(slash && strncmp(uri, text, (size_t)(slash - escaped)) == 0);
     g_autofree char *unescaped = g_uri_unescape_string(slash + 1, NULL);
-    /* A byte that is not UTF-8 is escaped like any other. */
+    /* Bytes that are not UTF-8 are escaped like any other. */
     CHECK(unescaped && strcmp(unescaped, name) == 0);
 }
 

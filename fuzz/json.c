@@ -21,7 +21,7 @@ static const struct json_limits limits[] = {
     {.bytes = 1 << 20, .tokens = 10000, .depth = 1024, .exact = true},
 };
 
-/* The next value of a text that has exactly one, behind which nothing is left over. */
+/* The value of a text that has exactly one, with nothing behind it. */
 static JsonNode *parse_once(const char *text, size_t length)
 {
     struct json_stream *j = json_stream_new(&limits[0]);
@@ -41,7 +41,7 @@ static JsonNode *parse_once(const char *text, size_t length)
     return node;
 }
 
-/* Serialised, it is ASCII on one line; parsed and serialised once more, it is the same. */
+/* Its text is ASCII on one line; parsed and written once more, the text is the same. */
 static void check_round_trip(JsonNode *node)
 {
     g_autoptr(GString) text = g_string_new(NULL), again = g_string_new(NULL);
@@ -49,7 +49,7 @@ static void check_round_trip(JsonNode *node)
     json_value_append(text, node);
     for (size_t i = 0; i < text->len; i++)
         CHECK(text->str[i] >= 0x20 && text->str[i] < 0x7f);
-    /* A number or a word alone ends with what follows. */
+    /* A number or a word alone ends with the byte behind it. */
     g_string_append_c(text, '\n');
     g_autoptr(JsonNode) parsed = parse_once(text->str, text->len);
     CHECK(parsed);
@@ -67,8 +67,7 @@ static void check_value(struct json_stream *j, const struct json_limits *limit)
     CHECK(g_utf8_validate_len(text->str, text->len, NULL));
     CHECK(memchr(text->str, '\n', text->len) == NULL && memchr(text->str, 0, text->len) == NULL);
     CHECK(g_utf8_validate_len(json_stream_id(j)->str, json_stream_id(j)->len, NULL));
-    /* Strict JSON: the only thing that is still found wrong with it is a key that is there twice.
-     */
+    /* It is strict JSON: the only error left is a key that is there twice. */
     g_autoptr(JsonNode) node = json_value_parse(text, json_stream_members(j), &err);
     CHECK((node == NULL) == (err != NULL));
     if (!node)

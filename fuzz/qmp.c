@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Requests of a QMP client: qmp_handle and args_check, with the real commands' names and tables of
- * arguments. What the commands do is left out: in its place, every argument that has been let
- * through is read the way that commands read them, and has to be what the table says.
+ * arguments. The commands do nothing here, but read every argument that has passed the check in the
+ * way that real commands do; it must be what the table says.
  *
  * Input: a stream as it comes through the control socket.
  */

@@ -5,6 +5,7 @@
 #include "client/map/map-html.h"
 #include "client/map/map-text.h"
 #include "client/map/nbd-extents.h"
+#include "client/map/nbd-uri.h"
 #include "common/json/write.h"
 
 #include <inttypes.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/map/map-figures.h"
+#include "common/base/size.h"
 
 #include <glib.h>
 #include <inttypes.h>
@@ -43,13 +44,7 @@ char *map_percent_text(uint64_t part, uint64_t whole)
 
 char *map_size_text(uint64_t bytes)
 {
-    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    unsigned unit = 0;
+    char buf[16];
 
-    while (unit + 1 < G_N_ELEMENTS(units) && bytes >> (10 * (unit + 1)) != 0)
-        unit++;
-    if ((bytes & ((UINT64_C(1) << (10 * unit)) - 1)) == 0)
-        return g_strdup_printf("%" PRIu64 " %s", bytes >> (10 * unit), units[unit]);
-    return g_strdup_printf("%.2f %s", (double)bytes / (double)(UINT64_C(1) << (10 * unit)),
-                           units[unit]);
+    return g_strconcat(size_format_digits(bytes, 2, buf), bytes < 1024 ? " bytes" : NULL, NULL);
 }

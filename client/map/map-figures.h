@@ -11,7 +11,7 @@ char *map_offset_text(uint64_t offset);
 /* "12.5 %". Only 0 is shown as 0 %, and only the whole as 100 %. */
 char *map_percent_text(uint64_t part, uint64_t whole);
 
-/* A size with two digits after the point, so that totals add up to the eye. */
+/* A size, rounded down to two digits after the point: "2.25 GiB", "512 bytes". */
 char *map_size_text(uint64_t bytes);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/map/nbd-extents.h"
 #include "client/base/error.h"
+#include "client/map/nbd-uri.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -142,24 +143,12 @@ static int negotiate(nbd_extents *n, GError **err)
     return nbd_opt_go(n->nbd) == 0 ? 0 : go_failed(n, err);
 }
 
-/* Refuse a port above 65535, of which libnbd would take the last 16 bits. */
-static int check_port(const char *uri, GError **err)
-{
-    g_autoptr(GError) error = NULL;
-    int port;
-
-    if (!g_uri_split(uri, G_URI_FLAGS_NONE, NULL, NULL, NULL, &port, NULL, NULL, NULL, &error) &&
-        g_error_matches(error, G_URI_ERROR, G_URI_ERROR_BAD_PORT))
-        return client_fail(err, CLIENT_ERROR_USAGE, "%s", error->message);
-    return 0;
-}
-
 nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err)
 {
     g_autoptr(nbd_extents) n = g_new0(nbd_extents, 1);
     int64_t size;
 
-    if (check_port(uri, err) < 0)
+    if (nbd_uri_check(uri, err) < 0)
         return NULL;
     n->context = g_strdup(context);
     n->nbd = connect_uri(uri);
@@ -257,21 +246,4 @@ int nbd_extents_read(nbd_extents *n, nbd_extents_sink sink, void *opaque, GError
                                "at %" PRIu64 ": the server's answer covers nothing", before);
     }
     return tell(n) == 0 ? 0 : read_failed(n, err);
-}
-
-/* ---- URIs ---- */
-
-char *nbd_uri_with_export(const char *base, const char *name)
-{
-    g_autofree char *escaped = g_uri_escape_string(name, NULL, FALSE);
-    const char *authority = strstr(base, "://");
-    const char *query = strchr(base, '?');
-    gsize head;
-
-    if (!query)
-        query = base + strlen(base);
-    /* The authority ends where the path or the query begins. */
-    authority = authority && authority < query ? authority + 3 : base;
-    head = MIN(strcspn(authority, "/"), (gsize)(query - authority)) + (gsize)(authority - base);
-    return g_strdup_printf("%.*s/%s%s", (int)head, base, escaped, query);
 }

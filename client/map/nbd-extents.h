@@ -22,10 +22,6 @@ typedef int (*nbd_extents_sink)(void *opaque, uint64_t offset, uint64_t length, 
                                 GError **err);
 int nbd_extents_read(nbd_extents *n, nbd_extents_sink sink, void *opaque, GError **err);
 
-/* `base`, an NBD URI ("nbd+unix:///?socket=/s", "nbd://host"), with `name` as the export's name.
- * The caller g_frees it. */
-char *nbd_uri_with_export(const char *base, const char *name);
-
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(nbd_extents, nbd_extents_close)
 
 #endif

@@ -10,7 +10,7 @@
 /* Keys nested deeper than this are not arguments of any command. */
 #define KEY_DEPTH_MAX 32
 
-/* Is `text` a number by JSON's grammar? (json-glib takes more, like 010.) */
+/* Is `text` a number by JSON's grammar? 010 is none. */
 static bool is_number(const char *text)
 {
     return g_regex_match_simple("\\A-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][-+]?[0-9]+)?\\z", text, 0,

@@ -62,9 +62,10 @@ int size_parse(const char *text, int64_t *size)
     return 0;
 }
 
-const char *size_format(uint64_t bytes, char buf[16])
+const char *size_format_digits(uint64_t bytes, unsigned digits, char buf[16])
 {
     static const char units[] = "KMGTPE";
+    static const unsigned powers[] = {1, 10, 100};
     int u = -1;
     uint64_t whole = bytes, rest = 0;
 
@@ -77,11 +78,16 @@ const char *size_format(uint64_t bytes, char buf[16])
         snprintf(buf, 16, "%" PRIu64, bytes);
         return buf;
     }
-    /* One digit after the point, rounded down: what is shown is never more than there is. */
-    unsigned tenths = (unsigned)(rest * 10 / 1024);
-    if (tenths)
-        snprintf(buf, 16, "%u.%u %ciB", (unsigned)whole, tenths, units[u]);
+    /* Digits are rounded down: what is shown is never more than there is. */
+    unsigned fraction = (unsigned)(rest * powers[digits] / 1024);
+    if (fraction)
+        snprintf(buf, 16, "%u.%0*u %ciB", (unsigned)whole, (int)digits, fraction, units[u]);
     else
         snprintf(buf, 16, "%u %ciB", (unsigned)whole, units[u]);
     return buf;
+}
+
+const char *size_format(uint64_t bytes, char buf[16])
+{
+    return size_format_digits(bytes, 1, buf);
 }

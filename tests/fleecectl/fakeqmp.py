@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A QMP server that says what a test tells it to, also what no server should.
+"""A QMP server that says what a test makes it say, also what no server should say.
 
     with FakeQmp({"query-status": {"running": True}}) as fake:
         fleecectl("-C", fake.path, ...)
@@ -39,7 +39,7 @@ class FakeQmp:
         self.replies = replies or {}
         self.greeting = greeting
         self.after_ready = after_ready
-        self.requests = []  # all that came, parsed
+        self.requests = []  # all requests, parsed
         self.dir = tempfile.mkdtemp(prefix="fleece-")
         self.path = os.path.join(self.dir, "qmp")
         self._listener = socket.socket(socket.AF_UNIX)
@@ -76,7 +76,7 @@ class FakeQmp:
         connection.sendall(what)
 
     def _reply(self, request):
-        """What to send for a request; None: close."""
+        """What to send for a request; None means to close."""
         name = request["execute"]
         if name == "qmp_capabilities" and name not in self.replies:
             return {"return": {}}
@@ -106,9 +106,9 @@ class FakeQmp:
 
 
 class Script(FakeQmp):
-    """Sends its pieces, the first at once and each other when the client has sent something; then
-    it closes, or, with stay, waits until the client does. A piece may be an iterator of bytes, all
-    of which are sent."""
+    """Sends its pieces: the first one at once, each other one when the client has sent something.
+    Then it closes, or, with stay, waits until the client does. A piece may be an iterator of bytes,
+    which are all sent."""
 
     def __init__(self, *pieces, stay=False):
         super().__init__()

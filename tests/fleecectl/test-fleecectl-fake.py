@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""fleecectl against servers that a test makes up: what it asks, and what it makes of bad answers."""
+"""fleecectl against servers that a test makes up: its requests, and how it takes bad answers."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ GOOD = {"query-named-block-nodes": NODES, "query-views": VIEWS, "query-name": {"
 
 
 def ctl(fake, *args, code=0, **kwargs):
-    """Run fleecectl; its output. A failure is one line that begins with its name."""
+    """Run fleecectl and return its output: of a failure, one line that begins with its name."""
     result = fleecectl("-C", fake.path, *args, check=False, **kwargs)
     assert result.returncode == code, (args, result)
     if code == 0:
@@ -300,7 +300,7 @@ def watch_prints_events():
         assert fake.path in result.stderr
         result = fleecectl("-C", fake.path, "--json", "watch")
         assert [json.loads(line) for line in result.stdout.splitlines()] == EVENTS
-    # A server that goes without a word is an error, a broken line too.
+    # It is an error if the server goes without a word, or sends a broken line.
     with FakeQmp(after_ready=json.dumps(EVENTS[0]).encode() + b"\n") as fake:
         assert fleecectl("-C", fake.path, "watch", check=False).returncode == 4
     with FakeQmp(after_ready=b"nonsense\n") as fake:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""fleecectl's help, and that the manual page tells all that the help does."""
+"""fleecectl's help; the manual page must tell all that the help tells."""
 
 import os
 import re

@@ -26,7 +26,7 @@ UTF8 = {"LC_ALL": "C.UTF-8"}
 
 @contextlib.contextmanager
 def nbdkit(plugin, *args):
-    """A stock nbdkit; its URI."""
+    """Run a stock nbdkit. Gives its URI."""
     require_program("nbdkit")
     require_plugin(plugin)
     with tmpdir() as folder:
@@ -43,7 +43,7 @@ def nbdkit(plugin, *args):
 
 @contextlib.contextmanager
 def qemu_nbd(*writes, size="1G", granularity="64k"):
-    """A qcow2 image with bitmap b0, in which qemu-io has run `writes`, served; its URI."""
+    """Serve a qcow2 image with bitmap b0, in which qemu-io has run `writes`. Gives the URI."""
     for program in "qemu-img", "qemu-io", "qemu-nbd":
         require_program(program)
     with tmpdir() as folder:
@@ -105,7 +105,7 @@ def allocation_is_as_nbdinfo_has_it():
         extents = [[e["start"], e["length"], e["flags"]] for e in m["extents"]]
         assert extents == nbdinfo_map(target, "base:allocation")
         assert {e["type"] for e in m["extents"]} == {"data", "hole,zero"}
-        # Each cell of the picture is what the extents under it say.
+        # Each cell of the picture shows what the extents under it say.
         cells = picture(fleecectl("map", target, "--ascii").stdout)
         span = 8 * M
         assert len(cells) == 10 * G // span, len(cells)
@@ -179,7 +179,7 @@ def a_disk_of_many_tebibytes():
 
 @test
 def replies_that_cover_little():
-    # However much is asked for, this answers for 1000 bytes.
+    # This server answers for 1000 bytes, however much it is asked for.
     with nbdkit("eval", "get_size=echo 1000500", "pread=dd if=/dev/zero count=$3 iflag=count_bytes",
                 "can_extents=exit 0",
                 'extents=test $(( $4 / 1000 % 2 )) = 0 || hole=hole,zero; '

@@ -16,7 +16,7 @@ K, M, G = 1 << 10, 1 << 20, 1 << 30
 
 
 def ctl(server, *args, code=0):
-    """Run fleecectl on the server: its output, or, where it fails, its one line of error."""
+    """Run fleecectl on the server and return its output, or its one line of error if it fails."""
     result = fleecectl("-C", server.qmp_path, *args, check=False, env={"LC_ALL": "C.UTF-8"})
     assert result.returncode == code, (args, result)
     if code:
@@ -168,7 +168,7 @@ def map_over_tcp():
 
 @test
 def nbd_servers_that_come_and_go():
-    """nbd-server-start, told in status and found by map; nbd-server-stop, and it is gone."""
+    """status shows and map finds what nbd-server-start opens, until nbd-server-stop."""
     with Server("--disk", "vda", "memory", "1M") as s:
         other = s.path("other")
         ctl(s, "qmp", "nbd-server-start", "addr.type=unix", f"addr.data.path={other}")
@@ -183,8 +183,8 @@ def nbd_servers_that_come_and_go():
 
 @test
 def map_goes_where_the_disk_is_served():
-    """Not to nbd-server-start's socket, though it may be the only Unix one, and though there an
-    export has the disk's name: that is the view, which has no dirty bitmap."""
+    """map does not use nbd-server-start's socket, though it may be the only Unix one, and an export
+    there may have the disk's name: that is the view, which has no dirty bitmap."""
     with Server("-p", "0", "-i", "127.0.0.1", "--disk", "vda", "memory", "1M", unix=False) as s:
         ctl(s, "bitmap", "add", "vda", "b")
         ctl(s, "view", "create", "vda", "now")

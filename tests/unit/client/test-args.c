@@ -83,7 +83,7 @@ static void test_deep_key(void)
 
 /* ---- options.h ---- */
 
-/* What a command line of words between blanks was parsed into. */
+/* A command line, words with blanks between, and what it was parsed into. */
 typedef struct parsed {
     char program[16], *line, *words[16];
     struct invocation invocation;
@@ -245,7 +245,7 @@ static void test_usage_errors(void)
         {"-C backup frobnicate", "unknown command 'frobnicate'"},
         {"-g backup frobnicate", "unknown command 'frobnicate'"},
         {"--html backup frobnicate", "unknown command 'frobnicate'"},
-        {"-o backup", "backup is not there yet"}, /* what -o will take, nobody knows */
+        {"-o backup", "backup is not there yet"}, /* nobody knows yet what -o will take */
         {"bitmap export vda b0 image.qcow2 --force", "bitmap export is not there yet"},
         {"bitmap --json import vda", "bitmap import is not there yet"},
         {"map -x", "-x"},
@@ -274,7 +274,7 @@ static void test_usage_errors(void)
     }
 }
 
-/* The server has said what it wants: which word is tried again as text. */
+/* Which word is tried again as text after the server's error. */
 static void test_learning(void)
 {
     static const struct {
@@ -314,7 +314,7 @@ static void test_learning(void)
         g_assert_cmpuint(g_hash_table_size(texts), ==, learnt);
         if (!learnt)
             continue;
-        /* A server that says so again will not be believed again. */
+        /* The same error again changes nothing. */
         g_assert_false(qmp_args_learn(words, cases[i].error, texts, &hint));
         object = qmp_args_parse(words, texts, NULL);
         json_node_set_object(node, object);

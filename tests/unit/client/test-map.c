@@ -4,7 +4,7 @@
 #include "client/map/map-html.h"
 #include "client/map/map-text.h"
 #include "client/map/map-totals.h"
-#include "client/map/nbd-extents.h"
+#include "client/map/nbd-uri.h"
 #include "common/base/extents.h"
 
 #include <string.h>
@@ -133,7 +133,7 @@ static void test_short_last_cell(void)
     g_assert_cmpint(map_level(m, m->n_cells - 2), ==, MAP_EMPTY);
 }
 
-/* However the extents are cut, and however many there are, no byte is lost or counted twice. */
+/* No byte is lost or counted twice, in whatever pieces the extents come. */
 static void test_random_extents(void)
 {
     guint32 seed = g_test_rand_int();
@@ -174,7 +174,7 @@ static void test_random_extents(void)
     }
 }
 
-/* A context that is not known may have any flags, and many. */
+/* A context that is not known may have any flags, and many of them. */
 static void test_many_states(void)
 {
     g_autoptr(map) m = map_new("x", "acme:colour", 100 * KiB, 64, 20);
@@ -319,7 +319,7 @@ static void test_totals(void)
     map_print_totals(m, out);
     g_assert_cmpstr(out->str, ==,
                     "      dirty         4 KiB    <0.1 %  1 extent\n"
-                    "      clean   1024.00 MiB   >99.9 %  2 extents\n"
+                    "      clean   1023.99 MiB   >99.9 %  2 extents\n"
                     "      total         1 GiB     100 %  3 extents\n");
 }
 
@@ -353,7 +353,7 @@ static void test_html(void)
     g_assert_nonnull(strstr(out->str, "536870912 bytes"));
 }
 
-/* ---- nbd-extents.h ---- */
+/* ---- nbd-uri.h ---- */
 
 static void test_uri(void)
 {

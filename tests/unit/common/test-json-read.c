@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Whole texts, read exactly, as a client reads what a server sends; and members of objects. */
+/* Whole texts, read exactly, as a client reads a server's messages; and members of objects. */
 #include "common/json/read.h"
 #include "common/json/value.h"
 #include "common/util/error.h"
@@ -112,7 +112,7 @@ static void test_depth(void)
     refuses(abyss, strlen(abyss), "nesting depth");
 }
 
-/* What json_check() lets through, json_read() reads, but for this. */
+/* json_read() reads every text that json_check() accepts, except for this. */
 static void test_duplicates(void)
 {
     static const char text[] = "{\"a\": 1, \"b\": {}, \"a\": 1}";
@@ -137,7 +137,7 @@ static void test_inexact(void)
     g_assert_cmpfloat(json_array_get_double_element(json_node_get_array(node), 1), <, -1e308);
 }
 
-/* Whatever is changed in a reply: it is read or refused, and what was read can be printed. */
+/* A reply with random changes is read or refused; if it is read, it can be printed. */
 static void test_mutations(void)
 {
     static const char seed_text[] =

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The stream of JSON values: each text once whole, once byte by byte, in all its cuts into two: the
- * results must be the same, and must be what QEMU answers (texts seen from qemu-storage-daemon).
+ * The stream of JSON values. Each text is fed whole, byte by byte, and cut into two at each place:
+ * the results must be the same. They are QEMU's answers, seen from qemu-storage-daemon.
  */
 #include "common/json/read.h"
 #include "common/json/stream.h"
@@ -146,7 +146,7 @@ static void test_grammar_errors(void)
     check("{\"a\" 1, {[}]: tru} {}", "<JSON parse error, missing : in object pair>|{}|");
     check("[[1,,2],\"]\",{}][]", "<JSON parse error, expecting value>|[]|");
     check("{}}{}", "{}|<JSON parse error, expecting value>|{}|");
-    /* what json-glib would take and JSON does not have */
+    /* json-glib would accept these; they are no JSON */
     check("[1,2,]", "<JSON parse error, expecting value>|");
     check("/* x */ {}", "<JSON parse error, stray '/'>|{}|");
     check("var x = {}\n",
@@ -182,7 +182,7 @@ static void test_strays(void)
     check("[1.]\n[1e]\n[1e+]\n", "<JSON parse error, stray '1.]'>|<JSON parse error, stray '1e]'>|"
                                  "<JSON parse error, stray '1e+]'>|");
     check("TRUE\n1", "<JSON parse error, stray 'T'>|");
-    /* what clients reset the parser with: the next value may follow at once */
+    /* clients reset the parser with these: the next value may follow at once */
     check("{\001[]", "<JSON parse error, stray '\001'>|[]|");
     check("{\377[]", "<JSON parse error, stray '\357\277\275'>|[]|");
     check("{'bad \377[]", "<JSON parse error, stray ''bad \357\277\275'>|[]|");
@@ -264,11 +264,11 @@ static void test_limits(void)
     check_limited(&tight, "\"1234567890123456789\" {}\n[]", "<JSON token size limit exceeded>|[]|");
     check_limited(&tight, "123456789012345678901\n{}", "<JSON token size limit exceeded>|{}|");
     check_limited(&tight, "aaaaaaaaaaaaaaaaaaaaaaaaa\n{}", "<JSON token size limit exceeded>|{}|");
-    /* limits hold also where the value has been found bad */
+    /* limits hold also for the rest of a bad value */
     check_limited(&tight, "[,[[[\n{}", "<JSON nesting depth limit exceeded>|{}|");
     check_limited(&tight, "[,'aaaaaaaaaaaaaaaaaaaaaaaaaa\n{}",
                   "<JSON token size limit exceeded>|{}|");
-    /* and are each value's own; spaces cost nothing */
+    /* each value has its own limits; spaces cost nothing */
     check_limited(&tight, "[1,2,3][1,2,3][1,2,3]", "[1,2,3]|[1,2,3]|[1,2,3]|");
     check_limited(&tight, spaced, "{}|");
 
@@ -278,7 +278,7 @@ static void test_limits(void)
     check_limited(&roomy, many_line, "<JSON token count limit exceeded>|{}|");
 }
 
-/* What was refused for its size has not been kept. */
+/* A value that is refused for its size is not kept. */
 static void test_memory(void)
 {
     struct json_stream *j = json_stream_new(&roomy);
@@ -296,9 +296,9 @@ static void test_memory(void)
     json_stream_free(j);
 }
 
-/* ---- json-value ---- */
+/* ---- trees ---- */
 
-/* Into a tree and out again. */
+/* Make a tree of a text, and a text of the tree. */
 static char *round_trip(const char *text, GError **err)
 {
     struct json_stream *j = json_stream_new(&roomy);
@@ -374,7 +374,7 @@ static void test_bad_utf8_out(void)
 
 /* ---- at random ---- */
 
-/* Text of what JSON is made of, mostly in the wrong order. */
+/* Pieces of JSON, mostly in the wrong order. */
 static GString *random_text(GRand *rand)
 {
     static const char *const pieces[] = {
@@ -431,7 +431,7 @@ static GString *random_text(GRand *rand)
     return text;
 }
 
-/* What the stream lets through, json-glib takes; a key twice is all that it may still find. */
+/* json-glib accepts every text that the stream passes; only a key twice may still be found. */
 static void check_parses(const GString *text)
 {
     static const struct json_limits tight = {.bytes = 100, .tokens = 30, .depth = 5};

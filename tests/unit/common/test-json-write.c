@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Text that json-glib would write wrongly is right, and all other text is as json-glib writes it.
- */
+/* Values that json-glib would write wrong; everything else is written as json-glib does. */
 #include "common/json/write.h"
 
 static JsonNode *parse(const char *text)
@@ -41,7 +40,7 @@ static void test_what_looks_like_one(void)
     writes("[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]", "[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]");
 }
 
-/* Apart from those numbers it is json-glib's text. */
+/* Except for those numbers the text is json-glib's own. */
 static void test_pretty(void)
 {
     g_autoptr(JsonNode) node =

@@ -96,11 +96,36 @@ static void test_format(void)
     }
 }
 
+static void test_digits(void)
+{
+    static const struct {
+        uint64_t bytes;
+        unsigned digits;
+        const char *text;
+    } cases[] = {
+        {1023, 2, "1023"},
+        {1024, 2, "1 KiB"},
+        {1024 + 10, 2, "1 KiB"},
+        {1024 + 11, 2, "1.01 KiB"},
+        {1536, 2, "1.50 KiB"},
+        {1280, 2, "1.25 KiB"},
+        {1280, 0, "1 KiB"},
+        {(1 << 20) - 1, 2, "1023.99 KiB"},
+        {UINT64_MAX, 2, "15.99 EiB"},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        char buf[16];
+        g_assert_cmpstr(size_format_digits(cases[i].bytes, cases[i].digits, buf), ==,
+                        cases[i].text);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/size/parse", test_parse);
     g_test_add_func("/size/parse-bad", test_parse_bad);
     g_test_add_func("/size/format", test_format);
+    g_test_add_func("/size/digits", test_digits);
     return g_test_run();
 }
