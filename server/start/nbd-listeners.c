@@ -20,7 +20,7 @@ void nbd_listeners_init(struct nbd_listeners *l)
     };
 }
 
-/* QEMU's nbd-server-stop removes its socket's file, too. */
+/* nbd-server-stop removes the file of its socket, as in QEMU. */
 static void remove_socket(struct nbd_listeners *l)
 {
     g_autoptr(GError) err = NULL;
@@ -69,7 +69,8 @@ void nbd_listeners_note_uris(const struct nbd_listeners *l, GPtrArray *uris, con
     }
 }
 
-/* A copy of a descriptor that the process was started with, if it is a listening socket. */
+/* Add a copy of descriptor `fd`, which the process was started with, to `fds`, if it is a listening
+ * socket. */
 static int open_fd(int fd, GArray *fds, GError **err)
 {
     int listening = 0, copy;
