@@ -231,19 +231,24 @@ static bool is_aligned(const struct node_io *io, uint64_t length, uint64_t offse
 
 int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags)
 {
-    bool aligned = is_aligned(io, length, offset);
-
     if (length == 0)
         return 0;
     if (flags & NODE_NOWAIT)
-        return aligned && io->node->kind == NODE_DISK && io->handle->fd >= 0
-                   ? read_cached(io->handle->fd, buf, length, offset)
-                   : -EAGAIN;
-    if (!aligned) {
+        return node_read_now(io, buf, length, offset);
+    if (!is_aligned(io, length, offset)) {
         struct blocks b = blocks_of(io, length, offset);
         return unaligned_read(io, buf, &b);
     }
     return node_read_blocks(io, buf, length, offset);
+}
+
+int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
+{
+    if (length == 0)
+        return 0;
+    return io->info.has_file && is_aligned(io, length, offset)
+               ? read_cached(io->handle->fd, buf, length, offset)
+               : -EAGAIN;
 }
 
 int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)

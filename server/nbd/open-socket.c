@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * Opening listening sockets.
- */
-#include "server/nbd/nbd-server.h"
+#include "server/nbd/open-socket.h"
 
 #include "common/util/error.h"
 #include "common/util/port.h"
@@ -11,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -4,6 +4,7 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "common/util/unix-socket.h"
+#include "server/nbd/open-socket.h"
 #include "server/start/quit.h"
 #include "server/start/sockets.h"
 
@@ -123,7 +124,7 @@ static void stop(void *opaque)
     struct nbd_listeners *l = opaque;
 
     if (l->listener)
-        nbd_listener_stop(l->listener);
+        nbd_listener_stop_wait(l->listener);
     l->listener = NULL;
     remove_socket(l);
     g_ptr_array_set_size(l->listener_uris, 0);

@@ -33,7 +33,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -67,10 +66,8 @@ struct run {
     /* The end. */
     bool ending;
     struct shutdown_step steps[1];
-    struct shutdown_ticket *clients_ticket;
-    pthread_t clients_thread; /* if there is one: it ends the clients */
-    bool has_clients_thread;
-    bool is_left; /* something hangs: what it may use is left as it is */
+    guint cut_timer; /* source, 0: none */
+    bool is_left;    /* something hangs: what it may use is left as it is */
 
     /* From the options, absolute: a daemon's folder is /. */
     char *pid_file, *control_path, *scratch_dir, *tls_psk;
@@ -78,34 +75,40 @@ struct run {
 
 /* ---- the end, while the main loop runs ---- */
 
-static void *end_clients(void *opaque)
+static void clients_have_gone(void *ticket)
+{
+    shutdown_complete(ticket);
+}
+
+static gboolean cut_clients(void *opaque)
 {
     struct run *r = opaque;
 
-    nbd_server_free(r->nbd, GRACE_MS);
-    shutdown_complete(r->clients_ticket);
-    return NULL;
+    r->cut_timer = 0;
+    nbd_server_cut(r->nbd);
+    return G_SOURCE_REMOVE;
 }
 
 static void begin_clients(void *opaque, struct shutdown_ticket *ticket)
 {
     struct run *r = opaque;
 
-    r->clients_ticket = ticket;
     if (!r->nbd) {
         shutdown_complete(ticket);
         return;
     }
-    r->has_clients_thread = pthread_create(&r->clients_thread, NULL, end_clients, r) == 0;
-    if (!r->has_clients_thread)
-        end_clients(r);
+    r->cut_timer = g_timeout_add(GRACE_MS, cut_clients, r);
+    nbd_server_stop(r->nbd, clients_have_gone, ticket);
 }
 
 static void give_up_clients(void *opaque)
 {
     const struct run *r = opaque;
+    g_autoptr(GPtrArray) left = nbd_server_left(r->nbd);
 
     log_error("clients have not ended after %u s", r->o->stop_timeout);
+    for (unsigned i = 0; i < left->len; i++)
+        log_error("%s", (const char *)left->pdata[i]);
 }
 
 static void ended(void *opaque, bool in_order)
@@ -113,8 +116,10 @@ static void ended(void *opaque, bool in_order)
     struct run *r = opaque;
 
     r->is_left = !in_order;
-    if (in_order && r->has_clients_thread)
-        pthread_join(r->clients_thread, NULL);
+    if (r->cut_timer)
+        g_source_remove(r->cut_timer);
+    if (r->nbd && in_order)
+        nbd_server_free(r->nbd);
     g_main_loop_quit(r->loop);
 }
 

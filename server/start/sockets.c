@@ -3,7 +3,7 @@
 
 #include "common/util/error.h"
 #include "common/util/log.h"
-#include "server/nbd/nbd-server.h"
+#include "server/nbd/open-socket.h"
 #include "server/start/quit.h"
 
 #include <arpa/inet.h>
