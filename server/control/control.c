@@ -134,7 +134,9 @@ static const char *reason_of_end(const struct control *c)
 
 void control_tell_shutdown(struct control *c)
 {
-    server_emit(c->server, EVENT_SHUTDOWN, NULL, NULL, reason_of_end(c), 0, 0);
+    const struct server_event end = {.kind = EVENT_SHUTDOWN, .reason = reason_of_end(c)};
+
+    server_emit(c->server, &end);
 }
 
 /* Clients hear of the end after everything that came before it: events on their way are callbacks
@@ -143,7 +145,7 @@ static void say_good_bye(struct listener *l)
 {
     const struct server_event end = {
         .kind = EVENT_SHUTDOWN,
-        .reason = (char *)reason_of_end(&l->control),
+        .reason = reason_of_end(&l->control),
         .time_usec = g_get_real_time(),
     };
 

@@ -75,6 +75,7 @@ struct run {
 
 /* ---- the end, while the main loop runs ---- */
 
+/* From the last client's thread, or at once. */
 static void clients_have_gone(void *ticket)
 {
     shutdown_complete(ticket);
