@@ -4,6 +4,7 @@
  */
 #include "common/util/error.h"
 #include "server/control/control-private.h"
+#include "server/control/in-turn.h"
 #include "server/control/transaction.h"
 
 #include <string.h>
@@ -80,16 +81,35 @@ static const struct action create_view = {
 
 /* ---- the others ---- */
 
-static int delete_view(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static struct view *find_view(struct server *s, const char *name, GError **err)
 {
-    const char *name = arg_string(args, "name");
-    struct node *n = server_find_node(call_server(call), name);
+    struct node *n = server_find_node(s, name);
 
     if (!n)
-        return fail(err, "Node '%s' not found", name);
-    if (!node_to_view(n))
-        return fail(err, "Node '%s' is not a view", name);
-    return view_delete(node_to_view(n), err);
+        fail(err, "Node '%s' not found", name);
+    else if (!node_to_view(n))
+        fail(err, "Node '%s' is not a view", name);
+    return n ? node_to_view(n) : NULL;
+}
+
+static void delete_in_turn(struct qmp_call *call, struct turn *turn)
+{
+    GError *error = NULL;
+    struct view *v = find_view(call_server(call), arg_string(call->args, "name"), &error);
+
+    if (v)
+        view_delete(v, &error);
+    control_end_turn(call, turn, error);
+}
+
+static void disks_of_deleted(struct server *s, JsonObject *args, GPtrArray *disks)
+{
+    control_add_disk(s, arg_string(args, "name"), disks);
+}
+
+static void delete_view(struct qmp_call *call, JsonObject *args)
+{
+    control_run_in_turn(call, disks_of_deleted, delete_in_turn);
 }
 
 static JsonObject *describe_view(struct view *v)
@@ -131,7 +151,7 @@ const struct qmp_command view_commands[] = {
     {"view-create", "Makes a view of a disk.",
      view_create_args, .start = transaction_of_one, .action = &create_view},
     {"view-delete", "Deletes a view.",
-     view_delete_args, .run = delete_view},
+     view_delete_args, .start = delete_view},
     {"query-views", "Returns the views, by disk, oldest first.",
      no_args, .run = query_views},
     {.name = NULL},

@@ -5,6 +5,7 @@
 #include "server/control/control-private.h"
 #include "common/util/accept.h"
 #include "common/util/error.h"
+#include "common/util/log.h"
 #include "common/util/log-limit.h"
 #include "server/control/monitor.h"
 #include "server/control/socket.h"
@@ -125,8 +126,12 @@ struct control *control_new(struct server *s, const struct control_nbd *nbd, con
     return &l->control;
 }
 
-/* Clients hear of the end after everything that came before it: events on their way are callbacks
- * of the main context. No request is taken any more meanwhile. */
+/* Commands that wait are ended so long before we go on without them, milliseconds. */
+#define END_MS 10000
+
+/* Clients hear of the end after everything that came before it: their commands that wait are done
+ * or given up, and events on their way are callbacks of the main context. No request is taken any
+ * more meanwhile. */
 static void say_good_bye(struct listener *l)
 {
     const struct server_event end = {
@@ -137,6 +142,9 @@ static void say_good_bye(struct listener *l)
 
     for (GList *m = l->monitors; m; m = m->next)
         monitor_stop(m->data);
+    control_forget_nbd_stop(&l->control);
+    if (!server_end_changes(l->control.server, END_MS))
+        log_error("control: a command that waits for a disk is given up");
     while (g_main_context_iteration(NULL, FALSE))
         ;
     if (!l->shutdown_told)

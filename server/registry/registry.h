@@ -15,6 +15,7 @@
 #include "server/disk/view.h"
 #include "server/registry/event.h"
 #include "server/registry/export.h"
+#include "server/registry/export-removal.h"
 
 #include <glib.h>
 #include <stdbool.h>
@@ -30,8 +31,8 @@ struct server_options {
 };
 
 struct server *server_new(const struct server_options *options);
-/* All listeners are gone and all connections ended. False: a thread hangs in a plugin for good, and
- * uses what it was configured with. */
+/* All listeners are gone and all connections ended. False: a thread hangs in a plugin or a change of
+ * a disk for good, and what it uses is still there. */
 bool server_free(struct server *s);
 const struct server_options *server_options(const struct server *s);
 struct scratch_pool *server_scratch_pool(struct server *s);
@@ -52,6 +53,11 @@ struct disk *server_find_disk(struct server *s, const char *name);
 int server_reserve_node_name(struct server *s, const char *name, GError **err);
 /* The node is there, or it will not be made after all. */
 void server_release_node_name(struct server *s, const char *name);
+
+/* The server ends: all that waits on the control thread (turns, commits, clients that are to leave)
+ * is ended and answered, with an error where it is not done. Changes that threads work at are waited
+ * for, `ms` milliseconds at most. False: some are not over even so. Nothing is changed afterwards. */
+bool server_end_changes(struct server *s, unsigned ms);
 
 /* Ask the main loop to end the server in order (any thread, signal-free): what SIGTERM, QMP quit
  * and nbdkit_shutdown do. main.c sets the function. */

@@ -94,7 +94,7 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
     return nc->listener ? 0 : -1;
 }
 
-static void stop(void *opaque)
+static void stop(void *opaque, void (*stopped)(void *stopped_opaque), void *stopped_opaque)
 {
     struct nbd_control *nc = opaque;
 
@@ -103,6 +103,7 @@ static void stop(void *opaque)
     nc->listener = NULL;
     remove_socket(nc);
     g_ptr_array_set_size(nc->listener_uris, 0);
+    stopped(stopped_opaque);
 }
 
 static bool any_running(void *opaque)
