@@ -23,14 +23,23 @@ static gboolean too_late(gpointer departure)
     return G_SOURCE_REMOVE;
 }
 
+/* Under one lock: a client that leaves after it was asked about finds that somebody waits. */
 void departure_wait(struct server *s, struct departure *d, unsigned ms)
 {
+    bool is_over;
+
     d->server = s;
     d->link = (GList){.data = d};
-    d->timer = g_timeout_add(ms, too_late, d);
+    d->timer = 0;
     pthread_mutex_lock(&s->lock);
-    g_queue_push_tail_link(&s->departures, &d->link);
+    is_over = d->is_over(d);
+    if (!is_over)
+        g_queue_push_tail_link(&s->departures, &d->link);
     pthread_mutex_unlock(&s->lock);
+    if (is_over)
+        d->then(d, true);
+    else
+        d->timer = g_timeout_add(ms, too_late, d);
 }
 
 static struct departure *find_over(struct server *s)

@@ -12,10 +12,10 @@ struct server;
 
 /* What somebody waits for; in what he has allocated. */
 struct departure {
-    /* Is it so? Asked when some client has left. Called with the registry's lock held. */
+    /* Is it so? Asked at once and when some client has left, with the registry's lock held. */
     bool (*is_over)(struct departure *d);
-    /* Called once, without the lock, from the main loop: when it is so (in_time), at the deadline,
-     * or when the server ends. `d` is not used any more. */
+    /* Called once, without the lock: when it is so (in_time), at the deadline, or when the server
+     * ends. `d` is not used any more. */
     void (*then)(struct departure *d, bool in_time);
 
     /* the registry's */
@@ -24,7 +24,7 @@ struct departure {
     GList link;
 };
 
-/* Begin to wait, `ms` milliseconds at most. It is not over yet. */
+/* Wait, `ms` milliseconds at most. `then` may be called before this returns. */
 void departure_wait(struct server *s, struct departure *d, unsigned ms);
 /* Some client has left: end the waits that are over. */
 void departures_check(struct server *s);

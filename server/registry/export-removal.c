@@ -57,17 +57,8 @@ static void hang_up_ends(struct departure *d, bool in_time)
 static void when_hung_up_left(struct server *s, struct export *only, const struct node *n,
                               void (*then)(void *opaque), void *opaque)
 {
-    struct hang_up *h;
-    bool wait;
+    struct hang_up *h = g_new(struct hang_up, 1);
 
-    pthread_mutex_lock(&s->lock);
-    wait = all_hung_up_locked(s, only, n);
-    pthread_mutex_unlock(&s->lock);
-    if (!wait) {
-        then(opaque);
-        return;
-    }
-    h = g_new0(struct hang_up, 1);
     *h = (struct hang_up){
         .departure = {.is_over = hang_up_is_over, .then = hang_up_ends},
         .only = only ? export_ref(only) : NULL,
@@ -228,9 +219,8 @@ static void clearance_ends(struct departure *d, bool in_time)
 
 void server_export_del_all(struct server *s, export_done done, void *opaque)
 {
-    struct clearance *c = g_new0(struct clearance, 1);
+    struct clearance *c = g_new(struct clearance, 1);
     g_autoptr(GArray) all = server_exports(s);
-    bool over;
 
     for (unsigned i = 0; i < all->len; i++) {
         struct export *e = find(s, g_array_index(all, struct export_status, i).info->id, NULL);
@@ -239,15 +229,9 @@ void server_export_del_all(struct server *s, export_done done, void *opaque)
             take_away(e, true, NULL);
     }
     *c = (struct clearance){
-        .departure = {.is_over = clearance_is_over, .then = clearance_ends, .server = s},
+        .departure = {.is_over = clearance_is_over, .then = clearance_ends},
         .done = done,
         .opaque = opaque,
     };
-    pthread_mutex_lock(&s->lock);
-    over = clearance_is_over(&c->departure);
-    pthread_mutex_unlock(&s->lock);
-    if (over)
-        clearance_ends(&c->departure, true);
-    else
-        departure_wait(s, &c->departure, EXPORT_GONE_MS);
+    departure_wait(s, &c->departure, EXPORT_GONE_MS);
 }
