@@ -6,12 +6,12 @@
  *
  * Input: a stream as it comes through the control socket.
  */
-#include "fuzz/fuzz.h"
-
-#include "common/util/error.h"
-#include "server/control/control-private.h"
+#include "common/json/read.h"
 #include "common/json/stream.h"
-#include "common/json/value.h"
+#include "common/json/write.h"
+#include "common/util/error.h"
+#include "fuzz/fuzz.h"
+#include "server/control/control-private.h"
 
 #include <string.h>
 
@@ -71,12 +71,12 @@ static void read_object(const struct arg *table, JsonObject *args)
 {
     guint known = 0;
 
-    CHECK(args != NULL);
-    for (const struct arg *a = table; a->name != NULL; a++) {
+    CHECK(args);
+    for (const struct arg *a = table; a->name; a++) {
         JsonNode *value = json_object_get_member(args, a->name);
 
         CHECK(value != NULL || a->optional);
-        if (value == NULL)
+        if (!value)
             continue;
         known++;
         read_value(a, value, args);
@@ -96,8 +96,8 @@ static struct qmp_command *make_commands(void)
 {
     GArray *commands = g_array_new(TRUE, FALSE, sizeof(struct qmp_command));
 
-    for (unsigned i = 1; control_commands[i] != NULL; i++) {
-        for (const struct qmp_command *c = control_commands[i]; c->name != NULL; c++) {
+    for (unsigned i = 1; control_commands[i]; i++) {
+        for (const struct qmp_command *c = control_commands[i]; c->name; c++) {
             struct qmp_command copy = {.name = c->name, .args = c->args, .run = run};
             g_array_append_val(commands, copy);
         }
@@ -111,7 +111,7 @@ static bool is_class(const char *class)
 {
     static const char *const classes[] = {"GenericError", "CommandNotFound", "DeviceNotActive",
                                           "DeviceNotFound", NULL};
-    return class != NULL && g_strv_contains(classes, class);
+    return class && g_strv_contains(classes, class);
 }
 
 /* One line, ASCII, `return` or `error`, and the id as it came. */
@@ -121,7 +121,7 @@ static void check_reply(const GString *reply, const char *id)
     for (size_t i = 0; i + 2 < reply->len; i++)
         CHECK(reply->str[i] >= 0x20 && reply->str[i] < 0x7f);
     g_autoptr(JsonNode) node = json_from_string(reply->str, NULL);
-    CHECK(node != NULL && JSON_NODE_HOLDS_OBJECT(node));
+    CHECK(node && JSON_NODE_HOLDS_OBJECT(node));
     JsonObject *o = json_node_get_object(node);
     bool failed = json_object_has_member(o, "error");
     CHECK(failed != json_object_has_member(o, "return"));

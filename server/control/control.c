@@ -7,6 +7,7 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "common/util/log-limit.h"
+#include "common/util/unix-socket.h"
 #include "server/control/monitor.h"
 #include "server/control/socket.h"
 
@@ -127,7 +128,19 @@ struct control *control_new(struct server *s, const struct control_nbd *nbd, con
 }
 
 /* Commands that wait are ended so long before we go on without them, milliseconds. */
-#define END_MS 10000
+#define END_MS 2000
+
+static const char *reason_of_end(const struct control *c)
+{
+    return c->quit ? "host-qmp-quit" : "host-signal";
+}
+
+void control_tell_shutdown(struct control *c)
+{
+    const struct server_event end = {.kind = EVENT_SHUTDOWN, .reason = reason_of_end(c)};
+
+    server_emit(c->server, &end);
+}
 
 /* Clients hear of the end after everything that came before it: their commands that wait are done
  * or given up, and events on their way are callbacks of the main context. No request is taken any
@@ -136,7 +149,7 @@ static void say_good_bye(struct listener *l)
 {
     const struct server_event end = {
         .kind = EVENT_SHUTDOWN,
-        .reason = l->control.quit ? "host-qmp-quit" : "host-signal",
+        .reason = reason_of_end(&l->control),
         .time_usec = g_get_real_time(),
     };
 
@@ -154,6 +167,7 @@ static void say_good_bye(struct listener *l)
 void control_free(struct control *c)
 {
     struct listener *l = (struct listener *)c; /* `control` comes first in it */
+    g_autoptr(GError) err = NULL;
 
     if (!c)
         return;
@@ -161,7 +175,8 @@ void control_free(struct control *c)
     close(l->fd);
     if (l->reserve >= 0)
         close(l->reserve);
-    control_socket_remove(l->path, &l->file);
+    if (unix_socket_remove(l->path, &l->file, &err) < 0)
+        log_error("control socket: %s", err->message);
     say_good_bye(l);
     server_remove_event_sink(c->server, tell_monitors, l);
     for (GList *m = l->monitors; m; m = m->next)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/control/qmp.h"
+#include "common/json/read.h"
+#include "common/json/write.h"
 #include "common/util/error.h"
-#include "common/json/value.h"
 
 #include <string.h>
 

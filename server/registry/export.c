@@ -170,6 +170,34 @@ void server_free_exports(struct server *s)
     g_ptr_array_unref(s->exports);
 }
 
+/* Locked. */
+static bool is_of_disk(const struct export *e, struct disk *d)
+{
+    struct view *v = node_to_view(e->info.node);
+
+    return (v ? view_disk(v) : node_to_disk(e->info.node)) == d;
+}
+
+bool server_free_exports_of(struct server *s, struct disk *d)
+{
+    g_autoptr(GPtrArray) all = g_ptr_array_new();
+    bool has_clients = false;
+
+    pthread_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (!is_of_disk(e, d))
+            continue;
+        g_ptr_array_add(all, e);
+        has_clients |= e->clients.length > 0;
+    }
+    pthread_mutex_unlock(&s->lock);
+    for (unsigned i = 0; !has_clients && i < all->len; i++)
+        export_release(all->pdata[i], false);
+    return !has_clients;
+}
+
 GArray *server_exports(struct server *s)
 {
     GArray *all = g_array_new(FALSE, FALSE, sizeof(struct export_status));

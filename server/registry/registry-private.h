@@ -36,5 +36,7 @@ void server_events_clear(struct server *s);
 
 /* export.c: release all exports; no client is attached, and nobody hears of it. */
 void server_free_exports(struct server *s);
+/* Release those of a disk and its views, unless a client is attached to one of them: then false. */
+bool server_free_exports_of(struct server *s, struct disk *d);
 
 #endif

@@ -70,6 +70,34 @@ bool server_free(struct server *s)
     return ended;
 }
 
+GPtrArray *server_take_disks(struct server *s)
+{
+    GPtrArray *disks = g_ptr_array_new(), *all;
+
+    while (g_main_context_iteration(NULL, FALSE)) /* as in server_free */
+        ;
+    all = s->disks;
+    s->disks = g_ptr_array_new();
+    for (unsigned i = 0; i < all->len; i++) {
+        struct disk *d = all->pdata[i];
+
+        if (disk_has_turn(s, d))
+            log_error("disk %s: a change of it has not ended: it is not closed", disk_name(d));
+        else
+            g_ptr_array_add(disks, d);
+    }
+    g_ptr_array_unref(all);
+    return disks;
+}
+
+bool server_end_disk(struct server *s, struct disk *d)
+{
+    if (server_free_exports_of(s, d))
+        return disk_free(d);
+    log_error("disk %s: a client still uses it: it is not closed", disk_name(d));
+    return false;
+}
+
 const struct server_options *server_options(const struct server *s)
 {
     return &s->options;
@@ -93,6 +121,13 @@ struct disk *server_add_disk(struct server *s, const char *name, struct backend 
                              GError **err)
 {
     const struct disk_events events = {.view_broken = view_broken, .opaque = s};
+    const struct disk_config config = {
+        .name = name,
+        .backend = backend,
+        .readonly = s->options.readonly,
+        .scratch = s->scratch,
+        .events = &events,
+    };
     struct disk *d;
     struct export_options o = {.name = name, .writable = true, .live = true};
 
@@ -104,7 +139,7 @@ struct disk *server_add_disk(struct server *s, const char *name, struct backend 
              name);
         return NULL;
     }
-    d = disk_new(name, backend, s->options.readonly, s->scratch, &events, err);
+    d = disk_new(&config, err);
     if (!d)
         return NULL;
     g_ptr_array_add(s->disks, d);

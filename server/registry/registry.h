@@ -34,6 +34,14 @@ struct server *server_new(const struct server_options *options);
 /* All listeners are gone and all connections ended. False: a thread hangs in a plugin or a change of
  * a disk for good, and what it uses is still there. */
 bool server_free(struct server *s);
+/* Before server_free, where a disk may hang: its disks, in order of creation, without those that a
+ * change is still under way on, which has been logged. The server has none any more, and whoever
+ * calls this ends each. Control thread. */
+GPtrArray *server_take_disks(struct server *s);
+/* Release a disk's exports and close it. False: a thread hangs in its plugin for good, or a client
+ * that could not be ended is attached; this has been logged, and what it uses is still there. It
+ * blocks as long as the plugin does. Any thread. */
+bool server_end_disk(struct server *s, struct disk *d);
 const struct server_options *server_options(const struct server *s);
 struct scratch_pool *server_scratch_pool(struct server *s);
 
