@@ -6,6 +6,7 @@
 #include "server/control/control-private.h"
 #include "server/control/in-turn.h"
 #include "server/control/transaction.h"
+#include "server/registry/commit.h"
 
 #include <string.h>
 
@@ -92,14 +93,34 @@ static struct view *find_view(struct server *s, const char *name, GError **err)
     return n ? node_to_view(n) : NULL;
 }
 
+struct deletion {
+    struct qmp_call *call;
+    struct turn *turn;
+};
+
+static void deletion_ends(void *opaque, const GError *error)
+{
+    struct deletion *d = opaque;
+
+    control_end_turn(d->call, d->turn, error ? g_error_copy(error) : NULL);
+    g_free(d);
+}
+
 static void delete_in_turn(struct qmp_call *call, struct turn *turn)
 {
-    GError *error = NULL;
-    struct view *v = find_view(call_server(call), arg_string(call->args, "name"), &error);
+    struct deletion *d = g_new(struct deletion, 1);
+    struct server *s = call_server(call);
+    struct instant *i = instant_new();
+    g_autoptr(GError) error = NULL;
+    struct view *v = find_view(s, arg_string(call->args, "name"), &error);
 
-    if (v)
-        view_delete(v, &error);
-    control_end_turn(call, turn, error);
+    *d = (struct deletion){.call = call, .turn = turn};
+    if (v && instant_view_delete(i, v, &error) == 0) {
+        server_commit(s, i, deletion_ends, d);
+        return;
+    }
+    instant_abort(i);
+    deletion_ends(d, error);
 }
 
 static void disks_of_deleted(struct server *s, JsonObject *args, GPtrArray *disks)
