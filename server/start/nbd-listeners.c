@@ -119,15 +119,17 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
     return l->listener ? 0 : -1;
 }
 
-static void stop(void *opaque)
+static void stop(void *opaque, void (*stopped)(void *stopped_opaque), void *stopped_opaque)
 {
     struct nbd_listeners *l = opaque;
+    struct nbd_listener *listener = g_steal_pointer(&l->listener);
 
-    if (l->listener)
-        nbd_listener_stop_wait(l->listener);
-    l->listener = NULL;
     remove_socket(l);
     g_ptr_array_set_size(l->listener_uris, 0);
+    if (listener)
+        nbd_listener_stop(listener, stopped, stopped_opaque);
+    else
+        stopped(stopped_opaque);
 }
 
 static bool any_running(void *opaque)
