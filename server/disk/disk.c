@@ -57,6 +57,15 @@ static void end_oldest_view(struct view *v)
     view_free_later(v);
 }
 
+/* What clients have written is to be safe when the process has ended in order. */
+static void flush_at_end(struct disk *d)
+{
+    int r = d->readonly || !d->handle->can_flush ? 0 : d->backend->ops->flush(d->handle);
+
+    if (r < 0)
+        log_error("disk %s: flush at the end: %s", d->node.name, g_strerror(-r));
+}
+
 bool disk_free(struct disk *d)
 {
     if (!opens_end(&d->opens)) {
@@ -70,6 +79,7 @@ bool disk_free(struct disk *d)
     g_ptr_array_unref(d->retired_trackers);
     g_ptr_array_unref(d->bitmaps);
     g_ptr_array_unref(d->views);
+    flush_at_end(d);
     d->backend->ops->close(d->handle);
     d->backend->ops->free(d->backend);
     gate_destroy(&d->gate);

@@ -390,7 +390,7 @@ def a_disk_whose_close_hangs_does_not_keep_the_others():
         h.server.process.send_signal(signal.SIGTERM)
         h.server.wait(1)
         log = h.server.log()
-        assert "disk vdb: its plugin has not closed it for " in log, log
+        assert "disk vdb: its plugin has not flushed and closed it for " in log, log
         assert "disk vda" not in log and "disk vdc" not in log, log
         assert h.closed() == ["vda", "vdc"], h.closed()
         h.wait_begun()
