@@ -19,21 +19,21 @@ static char *read_file(const char *path, GError **err)
     return g_file_get_contents(path, &text, NULL, err) ? text : NULL;
 }
 
-/* Where one of these is closed, the next thing opened would take its number: messages would go into
- * a disk's image, and going to the background would close it. */
+/* If one of these is closed, the next file that is opened takes its number: messages would go into
+ * a disk's image, and a server that goes to the background would close that image. */
 static void open_standard_descriptors(void)
 {
     int fd;
 
     do
-        fd = open("/dev/null", O_RDONLY); /* who writes is to hear that it is in vain */
+        fd = open("/dev/null", O_RDONLY); /* so that writing to it is an error */
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0)
         close(fd);
 }
 
-/* glibc gives threads heaps of their own, eight a processor, and each keeps what its threads once
- * held for requests: 80 KiB for every client that has become idle. One a processor is enough. */
+/* glibc makes up to eight heaps for each processor, and a heap keeps what its threads have freed:
+ * 80 KiB for every client that was busy once. One heap for each processor is enough. */
 static void limit_heaps(void)
 {
     mallopt(M_ARENA_MAX, (int)CLAMP(g_get_num_processors(), 1, 8));

@@ -4,6 +4,7 @@
  */
 #include "common/util/error.h"
 #include "server/control/control-private.h"
+#include "server/control/in-turn.h"
 
 #include <limits.h>
 #include <string.h>
@@ -60,15 +61,22 @@ static const struct arg block_export_del_args[] = {
 
 /* ---- the server ---- */
 
+/* nbd-server-start's listener runs, and is not about to be stopped. */
+static bool is_started(struct control *c)
+{
+    return c->nbd.started(c->nbd.opaque) && !c->nbd_stop;
+}
+
 static int nbd_server_start(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
-    const struct control_nbd *nbd = &call_control(call)->nbd;
+    struct control *c = call_control(call);
+    const struct control_nbd *nbd = &c->nbd;
     JsonObject *data = arg_object(arg_object(args, "addr"), "data");
     const char *creds = arg_string(args, "tls-creds");
     const char *host = arg_string(data, "host"), *fd_text = arg_string(data, "str");
     guint64 fd = 0;
 
-    if (nbd->started(nbd->opaque))
+    if (nbd->started(nbd->opaque) || c->nbd_stop)
         return fail(err, "NBD server already running");
     if (creds)
         return fail(err, "No TLS credentials with id '%s'", creds);
@@ -84,15 +92,95 @@ static int nbd_server_start(struct qmp_call *call, JsonObject *args, JsonNode **
                       (unsigned)arg_int(args, "max-connections", 100), err);
 }
 
-static int nbd_server_stop(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
-{
-    const struct control_nbd *nbd = &call_control(call)->nbd;
+/* An nbd-server-stop. Two things happen one after the other: the exports go, then the listener's
+ * clients. Each may take for ever where a plugin hangs, so the command does not wait for ever, and
+ * the rest of what happens finds that nobody waits. */
+struct nbd_stop {
+    struct control *control; /* NULL: it has gone */
+    struct qmp_call *call;   /* NULL: it has been answered */
+    guint timer;             /* the command's patience; 0: it is over */
+    GError *error;           /* what was left of the exports, or NULL */
+};
 
-    if (!nbd->started(nbd->opaque))
-        return fail(err, "NBD server not running");
-    server_export_del_all(call_server(call));
-    nbd->stop(nbd->opaque);
-    return 0;
+/* The listener is not found any more: the next may be started. */
+static void stop_is_over(struct nbd_stop *stop)
+{
+    if (stop->control)
+        stop->control->nbd_stop = NULL;
+    stop->control = NULL;
+}
+
+static void answer_stop(struct nbd_stop *stop)
+{
+    if (stop->timer)
+        g_source_remove(stop->timer);
+    stop->timer = 0;
+    if (!stop->call)
+        return;
+    if (stop->error)
+        qmp_call_fail(stop->call, stop->error);
+    else
+        qmp_call_return(stop->call, NULL);
+    stop->call = NULL;
+}
+
+static gboolean clients_left(gpointer p)
+{
+    struct nbd_stop *stop = p;
+
+    answer_stop(stop);
+    g_clear_error(&stop->error);
+    g_free(stop);
+    return G_SOURCE_REMOVE;
+}
+
+static void hop_clients_left(void *stop)
+{
+    g_idle_add_full(G_PRIORITY_DEFAULT, clients_left, stop, NULL);
+}
+
+static gboolean clients_stay(gpointer p)
+{
+    struct nbd_stop *stop = p;
+
+    stop->timer = 0;
+    if (!stop->error)
+        fail(&stop->error, "The NBD server has stopped, but a request of one of its clients does "
+                           "not end");
+    answer_stop(stop);
+    return G_SOURCE_REMOVE;
+}
+
+static void exports_gone(void *opaque, const GError *error)
+{
+    struct nbd_stop *stop = opaque;
+    struct control *c = stop->control;
+
+    stop_is_over(stop);
+    stop->error = error ? g_error_copy(error) : NULL;
+    if (!c) { /* and with it all listeners */
+        clients_left(stop);
+        return;
+    }
+    stop->timer = g_timeout_add(EXPORT_GONE_MS, clients_stay, stop);
+    if (error) /* it has waited long enough */
+        answer_stop(stop);
+    c->nbd.stop(c->nbd.opaque, hop_clients_left, stop);
+}
+
+static void nbd_server_stop(struct qmp_call *call, JsonObject *args)
+{
+    struct control *c = call_control(call);
+    g_autoptr(GError) error = NULL;
+
+    if (!is_started(c)) {
+        fail(&error, "NBD server not running");
+        qmp_call_fail(call, error);
+        return;
+    }
+    c->nbd_stop = g_new0(struct nbd_stop, 1);
+    *c->nbd_stop = (struct nbd_stop){.control = c, .call = call};
+    server_export_del_all(c->server, exports_gone, c->nbd_stop);
 }
 
 /* `live`: the disks' own exports are found there, too. */
@@ -202,11 +290,11 @@ static void unref_bitmap(gpointer db)
 }
 
 /* server_export_add checks once more; here it is the order of QEMU's checks that matters. */
-static int block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int add_export(struct qmp_call *call, JsonObject *args, GError **err)
 {
     g_autoptr(GPtrArray) bitmaps = g_ptr_array_new_with_free_func(unref_bitmap);
     g_autoptr(GPtrArray) names = g_ptr_array_new();
-    const struct control_nbd *nbd = &call_control(call)->nbd;
+    struct control *c = call_control(call);
     struct server *s = call_server(call);
     struct export_options o = {
         .id = arg_string(args, "id"),
@@ -225,13 +313,13 @@ static int block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **
         return fail(err, "Cannot export read-only node as writable");
     if (o.discard && !node_to_view(o.node))
         return fail(err, "Parameter 'discard' is unexpected");
-    if (!nbd->any_running(nbd->opaque))
+    if (!c->nbd.any_running(c->nbd.opaque))
         return fail(err, "NBD server not running");
-    if (find_tls(nbd, args, &o, names, err) < 0)
+    if (find_tls(&c->nbd, args, &o, names, err) < 0)
         return -1;
     if (!o.name)
         o.name = o.node->name;
-    if (server_export_check_name(s, o.name, o.description, !nbd->started(nbd->opaque), err) < 0 ||
+    if (server_export_check_name(s, o.name, o.description, !is_started(c), err) < 0 ||
         find_bitmaps(s, &o, arg_list(args, "bitmaps"), bitmaps, err) < 0)
         return -1;
     o.bitmaps = (struct dirty_bitmap **)bitmaps->pdata;
@@ -239,12 +327,48 @@ static int block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **
     return server_export_add(s, &o, err);
 }
 
-static int block_export_del(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+/* The disks of the node and of the bitmaps. */
+static void disks_of_export(struct server *s, JsonObject *args, GPtrArray *disks)
+{
+    JsonArray *list = arg_list(args, "bitmaps");
+
+    control_add_disk(s, arg_string(args, "node-name"), disks);
+    for (guint i = 0; list && i < json_array_get_length(list); i++) {
+        JsonNode *element = json_array_get_element(list, i);
+
+        if (JSON_NODE_HOLDS_OBJECT(element))
+            control_add_disk(s, arg_string(json_node_get_object(element), "node"), disks);
+    }
+}
+
+static void add_in_turn(struct qmp_call *call, struct turn *turn)
+{
+    GError *error = NULL;
+
+    add_export(call, call->args, &error);
+    control_end_turn(call, turn, error);
+}
+
+/* A transaction that is not done may be about to remove what the export is to use. */
+static void block_export_add(struct qmp_call *call, JsonObject *args)
+{
+    control_run_in_turn(call, disks_of_export, add_in_turn);
+}
+
+static void export_deleted(void *call, const GError *error)
+{
+    if (error)
+        qmp_call_fail(call, error);
+    else
+        qmp_call_return(call, NULL);
+}
+
+static void block_export_del(struct qmp_call *call, JsonObject *args)
 {
     const char *mode = arg_string(args, "mode");
 
-    return server_export_del(call_server(call), arg_string(args, "id"),
-                             mode && strcmp(mode, "hard") == 0, err);
+    server_export_del(call_server(call), arg_string(args, "id"), mode && strcmp(mode, "hard") == 0,
+                      export_deleted, call);
 }
 
 static int query_block_exports(struct qmp_call *call, JsonObject *args, JsonNode **value,
@@ -273,15 +397,21 @@ const struct qmp_command export_commands[] = {
      nbd_server_start_args, .run = nbd_server_start},
     {"nbd-server-stop", "Closes the listener that B<nbd-server-start> has opened, and removes all "
                         "exports that were added.",
-     no_args, .run = nbd_server_stop},
+     no_args, .start = nbd_server_stop},
     {"query-nbd-servers", "Returns the listening sockets.",
      no_args, .run = query_nbd_servers},
     {"block-export-add", "Adds an export.",
-     block_export_add_args, .run = block_export_add},
+     block_export_add_args, .start = block_export_add},
     {"block-export-del", "Removes an export.",
-     block_export_del_args, .run = block_export_del},
+     block_export_del_args, .start = block_export_del},
     {"query-block-exports", "Returns the exports that were added, the newest first.",
      no_args, .run = query_block_exports},
     {.name = NULL},
 };
 /* clang-format on */
+
+void control_forget_nbd_stop(struct control *c)
+{
+    if (c->nbd_stop)
+        stop_is_over(c->nbd_stop);
+}

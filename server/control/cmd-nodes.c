@@ -4,6 +4,9 @@
  */
 #include "common/util/error.h"
 #include "server/control/control-private.h"
+#include "server/control/in-turn.h"
+#include "server/disk/resize.h"
+#include "server/registry/commit.h"
 #include "server/disk/resize.h"
 
 #include <sys/stat.h>
@@ -145,21 +148,84 @@ static int query_named_block_nodes(struct qmp_call *call, JsonObject *args, Json
     return 0;
 }
 
-static int block_resize(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+/* ---- block_resize ---- */
+
+struct resize {
+    struct qmp_call *call;
+    struct turn *turn;
+    struct disk *disk;
+    uint64_t size;
+};
+
+static void resize_ends(void *opaque, const GError *error)
 {
-    struct node *n = control_lookup_device(call_server(call), arg_string(args, "device"),
-                                           arg_string(args, "node-name"), err);
-    int64_t size = arg_int(args, "size", 0);
+    struct resize *r = opaque;
+
+    control_end_turn(r->call, r->turn, error ? g_error_copy(error) : NULL);
+    g_free(r);
+}
+
+static void resize(void *opaque)
+{
+    struct resize *r = opaque;
+    struct instant *i = instant_new();
+    g_autoptr(GError) error = NULL;
+
+    if (instant_resize(i, r->disk, r->size, &error) == 0) {
+        server_commit(call_server(r->call), i, resize_ends, r);
+        return;
+    }
+    instant_abort(i);
+    resize_ends(r, error);
+}
+
+static struct disk *find_resizable(struct qmp_call *call, GError **err)
+{
+    struct node *n = control_lookup_device(call_server(call), arg_string(call->args, "device"),
+                                           arg_string(call->args, "node-name"), err);
 
     if (!n)
-        return -1;
-    if (size < 0)
-        return fail(err, "Parameter 'size' expects a >0 size");
-    if (node_is_readonly(n))
-        return fail(err, "Image is read-only");
-    if ((uint64_t)size < node_size(n)) /* refused while a client is connected */
-        server_wait_hung_up(call_server(call), n);
-    return disk_resize(node_to_disk(n), (uint64_t)size, err);
+        return NULL;
+    if (arg_int(call->args, "size", 0) < 0)
+        fail(err, "Parameter 'size' expects a >0 size");
+    else if (node_is_readonly(n))
+        fail(err, "Image is read-only");
+    else
+        return node_to_disk(n);
+    return NULL;
+}
+
+static void resize_in_turn(struct qmp_call *call, struct turn *turn)
+{
+    GError *error = NULL;
+    struct disk *d = find_resizable(call, &error);
+    struct resize *r;
+
+    if (!d) {
+        control_end_turn(call, turn, error);
+        return;
+    }
+    r = g_new(struct resize, 1);
+    *r = (struct resize){
+        .call = call, .turn = turn, .disk = d, .size = (uint64_t)arg_int(call->args, "size", 0)};
+    if (r->size < disk_size(d)) /* refused while a client is connected */
+        server_when_hung_up_left(call_server(call), disk_node(d), resize, r);
+    else
+        resize(r);
+}
+
+static void disks_of_resize(struct server *s, JsonObject *args, GPtrArray *disks)
+{
+    struct node *n =
+        control_lookup_device(s, arg_string(args, "device"), arg_string(args, "node-name"), NULL);
+
+    if (n)
+        control_add_disk(s, n->name, disks);
+}
+
+static void block_resize(struct qmp_call *call, JsonObject *args)
+{
+    control_run_in_turn(call, disks_of_resize, resize_in_turn);
 }
 
 /* clang-format off */
@@ -169,7 +235,7 @@ const struct qmp_command node_commands[] = {
     {"query-named-block-nodes", "Returns the disks and views with all that QEMU tells of a node.",
      query_named_block_nodes_args, .run = query_named_block_nodes},
     {"block_resize", "Changes the size of a disk.",
-     block_resize_args, .run = block_resize},
+     block_resize_args, .start = block_resize},
     {.name = NULL},
 };
 /* clang-format on */

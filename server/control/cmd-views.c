@@ -4,7 +4,9 @@
  */
 #include "common/util/error.h"
 #include "server/control/control-private.h"
+#include "server/control/in-turn.h"
 #include "server/control/transaction.h"
+#include "server/registry/commit.h"
 
 #include <string.h>
 
@@ -80,16 +82,55 @@ static const struct action create_view = {
 
 /* ---- the others ---- */
 
-static int delete_view(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static struct view *find_view(struct server *s, const char *name, GError **err)
 {
-    const char *name = arg_string(args, "name");
-    struct node *n = server_find_node(call_server(call), name);
+    struct node *n = server_find_node(s, name);
 
     if (!n)
-        return fail(err, "Node '%s' not found", name);
-    if (!node_to_view(n))
-        return fail(err, "Node '%s' is not a view", name);
-    return view_delete(node_to_view(n), err);
+        fail(err, "Node '%s' not found", name);
+    else if (!node_to_view(n))
+        fail(err, "Node '%s' is not a view", name);
+    return n ? node_to_view(n) : NULL;
+}
+
+struct deletion {
+    struct qmp_call *call;
+    struct turn *turn;
+};
+
+static void deletion_ends(void *opaque, const GError *error)
+{
+    struct deletion *d = opaque;
+
+    control_end_turn(d->call, d->turn, error ? g_error_copy(error) : NULL);
+    g_free(d);
+}
+
+static void delete_in_turn(struct qmp_call *call, struct turn *turn)
+{
+    struct deletion *d = g_new(struct deletion, 1);
+    struct server *s = call_server(call);
+    struct instant *i = instant_new();
+    g_autoptr(GError) error = NULL;
+    struct view *v = find_view(s, arg_string(call->args, "name"), &error);
+
+    *d = (struct deletion){.call = call, .turn = turn};
+    if (v && instant_view_delete(i, v, &error) == 0) {
+        server_commit(s, i, deletion_ends, d);
+        return;
+    }
+    instant_abort(i);
+    deletion_ends(d, error);
+}
+
+static void disks_of_deleted(struct server *s, JsonObject *args, GPtrArray *disks)
+{
+    control_add_disk(s, arg_string(args, "name"), disks);
+}
+
+static void delete_view(struct qmp_call *call, JsonObject *args)
+{
+    control_run_in_turn(call, disks_of_deleted, delete_in_turn);
 }
 
 static JsonObject *describe_view(struct view *v)
@@ -131,7 +172,7 @@ const struct qmp_command view_commands[] = {
     {"view-create", "Makes a view of a disk.",
      view_create_args, .start = transaction_of_one, .action = &create_view},
     {"view-delete", "Deletes a view.",
-     view_delete_args, .run = delete_view},
+     view_delete_args, .start = delete_view},
     {"query-views", "Returns the views, by disk, oldest first.",
      no_args, .run = query_views},
     {.name = NULL},

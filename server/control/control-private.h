@@ -25,6 +25,7 @@ struct control {
     struct server *server;
     struct control_nbd nbd;
     bool quit;                    /* the command has been given */
+    struct nbd_stop *nbd_stop;    /* nbd-server-stop that is not done (cmd-exports.c); or NULL */
     struct log_limit refused;     /* monitors */
     struct log_limit lost_events; /* of monitors that read too slowly */
 };
@@ -38,6 +39,10 @@ static inline struct server *call_server(struct qmp_call *call)
 {
     return call_control(call)->server;
 }
+
+/* cmd-exports.c: the server ends, and an nbd-server-stop that is not done does not touch `c` any
+ * more. */
+void control_forget_nbd_stop(struct control *c);
 
 /* Append the QMP event. */
 void control_format_event(GString *line, const struct server_event *event);

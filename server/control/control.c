@@ -127,6 +127,9 @@ struct control *control_new(struct server *s, const struct control_nbd *nbd, con
     return &l->control;
 }
 
+/* Commands that wait are ended so long before we go on without them, milliseconds. */
+#define END_MS 2000
+
 static const char *reason_of_end(const struct control *c)
 {
     return c->quit ? "host-qmp-quit" : "host-signal";
@@ -139,8 +142,9 @@ void control_tell_shutdown(struct control *c)
     server_emit(c->server, &end);
 }
 
-/* Clients hear of the end after everything that came before it: events on their way are callbacks
- * of the main context. No request is taken any more meanwhile. */
+/* Clients hear of the end after everything that came before it: their commands that wait are done
+ * or given up, and events on their way are callbacks of the main context. No request is taken any
+ * more meanwhile. */
 static void say_good_bye(struct listener *l)
 {
     const struct server_event end = {
@@ -151,6 +155,9 @@ static void say_good_bye(struct listener *l)
 
     for (GList *m = l->monitors; m; m = m->next)
         monitor_stop(m->data);
+    control_forget_nbd_stop(&l->control);
+    if (!server_end_changes(l->control.server, END_MS))
+        log_error("control: a command that waits for a disk is given up");
     while (g_main_context_iteration(NULL, FALSE))
         ;
     if (!l->shutdown_told)

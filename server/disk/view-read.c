@@ -12,6 +12,7 @@
  */
 #include "common/util/log-limit.h"
 #include "server/disk/image-io.h"
+#include "server/disk/view-chain.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -66,7 +67,7 @@ static int read_kept(const struct range *r, uint32_t entry, uint64_t n)
         memset(r->buffer, 0, n);
         return 0;
     }
-    int error = scratch_read(d->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
+    int error = scratch_read(r->view->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
                              (uint32_t)(r->offset & (d->unit - 1)), (uint32_t)n);
     if (error < 0)
         log_error_limited(&r->view->read_errors,

@@ -1,39 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The registry's exports. `lock` guards their list, their clients and their state.
- *
- * Life of an export: the registry holds one reference while it can be found; whoever found it holds
+ * The registry's exports. Life of an export: the registry holds one reference while it can be found; whoever found it holds
  * another. It occupies its node and bitmaps until it is *gone*: no longer to be found and its last
  * client detached. Then, on the control thread, the node and the bitmaps are released and
- * BLOCK_EXPORT_DELETED is told. The memory goes with the last reference. Clients are asked to end,
- * and cut off if they have not done so after a while.
+ * BLOCK_EXPORT_DELETED is told. The memory goes with the last reference. export-removal.c takes
+ * exports away.
  */
 #include "server/registry/export.h"
 #include "common/util/error.h"
 #include "common/util/names.h"
-#include "server/registry/registry-private.h"
+#include "server/registry/departure.h"
+#include "server/registry/event.h"
+#include "server/registry/export-private.h"
 
-#include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <time.h>
-
-struct export
-{
-    atomic_uint references;
-    struct server *server;
-    struct export_info info;
-    struct dirty_bitmap **bitmaps;
-    unsigned n_bitmaps;
-    bool default_too; /* also found as "" */
-    bool shadowed;    /* added, with a name that a disk's own export has (or ""): EXPORTS_LIVE has
-                         that one instead. The disks' own come first and stay. */
-    guint cut_timer;  /* source that cuts its clients off, or 0; control thread */
-
-    /* under server->lock */
-    bool going;
-    GQueue clients; /* struct export_client, by their links */
-};
 
 static bool is_served(const struct export *e, enum export_scope scope)
 {
@@ -60,7 +40,7 @@ static bool is_own_locked(struct server *s, const char *name)
     return e && !e->info.id;
 }
 
-static struct export *find_id_locked(struct server *s, const char *id)
+struct export *export_find_id_locked(struct server *s, const char *id)
 {
     for (unsigned i = 0; i < s->exports->len; i++) {
         struct export *e = s->exports->pdata[i];
@@ -78,7 +58,7 @@ int server_export_check_id(struct server *s, const char *id, GError **err)
     if (!name_is_well_formed(id))
         return fail(err, "Invalid block export id");
     pthread_mutex_lock(&s->lock);
-    taken = find_id_locked(s, id) != NULL;
+    taken = export_find_id_locked(s, id) != NULL;
     pthread_mutex_unlock(&s->lock);
     return taken ? fail(err, "Block export id '%s' is already in use", id) : 0;
 }
@@ -162,8 +142,7 @@ int server_export_add(struct server *s, const struct export_options *o, GError *
     return 0;
 }
 
-/* Nobody finds it, nobody is attached: let go of what it occupies. Control thread. */
-static void release_export(struct export *e, bool tell)
+void export_release(struct export *e, bool tell)
 {
     const struct server_event event = {.kind = EVENT_BLOCK_EXPORT_DELETED, .id = e->info.id};
     struct server *s = e->server;
@@ -187,7 +166,7 @@ static void release_export(struct export *e, bool tell)
 void server_free_exports(struct server *s)
 {
     while (s->exports->len > 0)
-        release_export(s->exports->pdata[s->exports->len - 1], false);
+        export_release(s->exports->pdata[s->exports->len - 1], false);
     g_ptr_array_unref(s->exports);
 }
 
@@ -215,176 +194,8 @@ bool server_free_exports_of(struct server *s, struct disk *d)
     }
     pthread_mutex_unlock(&s->lock);
     for (unsigned i = 0; !has_clients && i < all->len; i++)
-        release_export(all->pdata[i], false);
+        export_release(all->pdata[i], false);
     return !has_clients;
-}
-
-/* An export that is going and has no clients, or NULL. With `has_clients`: one that has some. */
-static struct export *find_going(struct server *s, bool has_clients)
-{
-    for (unsigned i = 0; i < s->exports->len; i++) {
-        struct export *e = s->exports->pdata[i];
-
-        if (e->going && (e->clients.length > 0) == has_clients)
-            return e;
-    }
-    return NULL;
-}
-
-/* Release all that are gone by now. */
-static gboolean release_gone(gpointer server)
-{
-    struct server *s = server;
-
-    for (;;) {
-        struct export *e;
-
-        pthread_mutex_lock(&s->lock);
-        e = find_going(s, false);
-        pthread_mutex_unlock(&s->lock);
-        if (!e)
-            return G_SOURCE_REMOVE;
-        release_export(e, true);
-    }
-}
-
-/* End the clients of an export that is going; they detach on their own threads. */
-static void cancel_locked(struct export *e, bool cut)
-{
-    for (GList *l = e->clients.head; l; l = l->next) {
-        struct export_client *c = l->data;
-
-        c->cancel(c, cut);
-    }
-}
-
-/* The time for ending in order is over. */
-static gboolean cut_clients(gpointer export)
-{
-    struct export *e = export;
-
-    e->cut_timer = 0;
-    pthread_mutex_lock(&e->server->lock);
-    cancel_locked(e, true);
-    pthread_mutex_unlock(&e->server->lock);
-    return G_SOURCE_REMOVE;
-}
-
-/* All clients of `only` (NULL: of all exports of `n`) have hung up, and there is one. */
-static bool all_hung_up_locked(struct server *s, const struct export *only, const struct node *n)
-{
-    bool any = false;
-
-    for (unsigned i = 0; i < s->exports->len; i++) {
-        struct export *e = s->exports->pdata[i];
-
-        if (only ? e != only : e->info.node != n)
-            continue;
-        for (GList *l = e->clients.head; l; l = l->next) {
-            struct export_client *c = l->data;
-
-            if (!c->hung_up(c))
-                return false;
-            any = true;
-        }
-    }
-    return any;
-}
-
-static void grace_from_now(struct timespec *until)
-{
-    clock_gettime(CLOCK_MONOTONIC, until);
-    until->tv_sec += EXPORT_GRACE_MS / 1000;
-}
-
-/* Locked; as server_wait_hung_up. */
-static void wait_hung_up(struct server *s, const struct export *only, const struct node *n)
-{
-    struct timespec until;
-    int error = 0;
-
-    grace_from_now(&until);
-    while (error == 0 && all_hung_up_locked(s, only, n))
-        error = pthread_cond_timedwait(&s->detached, &s->lock, &until);
-}
-
-void server_wait_hung_up(struct server *s, const struct node *n)
-{
-    pthread_mutex_lock(&s->lock);
-    wait_hung_up(s, NULL, n);
-    pthread_mutex_unlock(&s->lock);
-}
-
-int server_export_del(struct server *s, const char *id, bool hard, GError **err)
-{
-    struct export *e;
-    unsigned clients = 0;
-    bool was_going = false;
-
-    pthread_mutex_lock(&s->lock);
-    e = find_id_locked(s, id);
-    if (e) {
-        was_going = e->going;
-        if (!was_going && !hard)
-            wait_hung_up(s, e, NULL);
-        clients = e->clients.length;
-        if (!was_going && (hard || clients == 0)) {
-            e->going = true;
-            cancel_locked(e, false);
-        }
-    }
-    pthread_mutex_unlock(&s->lock);
-
-    if (!e)
-        return fail(err, "Export '%s' is not found", id);
-    if (was_going)
-        return fail(err, "Export '%s' is already shutting down", id);
-    if (clients == 0)
-        release_export(e, true);
-    else if (!hard)
-        return fail(err, "export '%s' still in use", id);
-    else
-        e->cut_timer = g_timeout_add(EXPORT_GRACE_MS, cut_clients, e);
-    return 0;
-}
-
-/* Wait until the exports that are going have lost their clients, which end on their own threads and
- * do not wait for this one. */
-static void wait_detached(struct server *s)
-{
-    struct timespec until;
-    int error = 0;
-
-    grace_from_now(&until);
-    pthread_mutex_lock(&s->lock);
-    while (find_going(s, true) && error == 0)
-        error = pthread_cond_timedwait(&s->detached, &s->lock, &until);
-    for (unsigned i = 0; i < s->exports->len; i++) {
-        struct export *e = s->exports->pdata[i];
-
-        if (e->going)
-            cancel_locked(e, true);
-    }
-    while (find_going(s, true))
-        pthread_cond_wait(&s->detached, &s->lock);
-    pthread_mutex_unlock(&s->lock);
-}
-
-void server_export_del_all(struct server *s)
-{
-    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(GArray) all = server_exports(s);
-
-    for (unsigned i = 0; i < all->len; i++) {
-        struct export_status *status = &g_array_index(all, struct export_status, i);
-
-        if (!status->shutting_down)
-            g_ptr_array_add(ids, g_strdup(status->info->id));
-    }
-    for (unsigned i = 0; i < ids->len; i++)
-        server_export_del(s, ids->pdata[i], true, NULL);
-    wait_detached(s);
-    release_gone(s);
 }
 
 GArray *server_exports(struct server *s)
@@ -473,6 +284,38 @@ GPtrArray *export_bitmaps(struct export *e)
     return all;
 }
 
+static struct export *find_gone(struct server *s)
+{
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (e->going && e->clients.length == 0)
+            return e;
+    }
+    return NULL;
+}
+
+void server_release_gone(struct server *s)
+{
+    for (;;) {
+        struct export *e;
+
+        pthread_mutex_lock(&s->lock);
+        e = find_gone(s);
+        pthread_mutex_unlock(&s->lock);
+        if (!e)
+            return;
+        export_release(e, true);
+    }
+}
+
+static gboolean client_left(gpointer server)
+{
+    server_release_gone(server);
+    departures_check(server);
+    return G_SOURCE_REMOVE;
+}
+
 bool export_attach(struct export *e, struct export_client *c)
 {
     bool attached;
@@ -491,13 +334,13 @@ void export_detach(struct export_client *c)
 {
     struct export *e = c->export;
     struct server *s = e->server;
-    bool last;
+    bool last, awaited;
 
     pthread_mutex_lock(&s->lock);
     g_queue_unlink(&e->clients, &c->link);
     last = e->going && e->clients.length == 0;
-    pthread_cond_broadcast(&s->detached);
+    awaited = s->departures.length > 0;
     pthread_mutex_unlock(&s->lock);
-    if (last)
-        g_idle_add_full(G_PRIORITY_DEFAULT, release_gone, s, NULL);
+    if (last || awaited)
+        g_idle_add_full(G_PRIORITY_DEFAULT, client_left, s, NULL);
 }

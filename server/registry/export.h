@@ -52,21 +52,6 @@ int server_export_check_id(struct server *s, const char *id, GError **err);
  * is taken: nobody would find the export by it. */
 int server_export_check_name(struct server *s, const char *name, const char *description,
                              bool alone, GError **err);
-/* Clients of an export that is taken away have so long to end in order. */
-#define EXPORT_GRACE_MS 2000u
-/* Take an export away. safe (hard false): refused with QEMU's words while clients are connected,
- * of which those are waited for first that have hung up (server_wait_hung_up). hard: its clients'
- * requests under way finish, later ones get ESHUTDOWN, and who has nothing under way is let go; who
- * is still there after EXPORT_GRACE_MS is cut off. BLOCK_EXPORT_DELETED follows when the last has
- * gone. */
-int server_export_del(struct server *s, const char *id, bool hard, GError **err);
-/* Take away all exports that have an id, hard (nbd-server-stop). Returns when all of them are gone,
- * with their clients, and what they occupied is free. */
-void server_export_del_all(struct server *s);
-/* Where all clients of a node's exports have hung up: wait until they have left, which they do by
- * themselves when what they asked for is done; at most EXPORT_GRACE_MS, since a plugin may hang.
- * For who must not call a node used that nobody uses. Control thread. */
-void server_wait_hung_up(struct server *s, const struct node *n);
 struct export_status {
     const struct export_info *info;
     bool shutting_down;

@@ -3,7 +3,9 @@
 noinst_LIBRARIES += server/registry/libregistry.a
 server_registry_libregistry_a_SOURCES = \
 	server/registry/commit.c server/registry/commit.h \
+	server/registry/departure.c server/registry/departure.h \
 	server/registry/event.c server/registry/event.h \
-	server/registry/export.c server/registry/export.h \
+	server/registry/export.c server/registry/export.h server/registry/export-private.h \
+	server/registry/export-removal.c server/registry/export-removal.h \
 	server/registry/registry.c server/registry/registry.h server/registry/registry-private.h \
 	server/registry/turn.c server/registry/turn.h

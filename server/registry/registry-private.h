@@ -16,6 +16,7 @@ struct server {
     GPtrArray *disks;     /* registry.c: struct disk, in order of creation */
     GHashTable *reserved; /* registry.c: names of nodes to be made; a set of owned strings */
     GArray *sinks;        /* event.c: struct sink */
+    GQueue commits;       /* commit.c: struct commit that wait */
     GQueue turns;         /* turn.c: struct turn, in the order in which they were asked for */
     guint turn_source;    /* turn.c: lets turns begin; 0: none */
     bool no_turns;        /* turn.c: the server ends */
@@ -23,9 +24,10 @@ struct server {
     void *quit_opaque;
 
     pthread_mutex_t lock;
-    pthread_cond_t detached; /* an export has lost a client */
-    GQueue events;           /* struct server_event, each with an idle callback that will tell it */
-    GPtrArray *exports;      /* struct export, references, in order of creation; also those going */
+    GQueue events;      /* event.c: struct server_event, each with an idle callback to tell it */
+    GPtrArray *exports; /* export.c: struct export, references, in order of creation; also those
+                           that are going */
+    GQueue departures;  /* departure.c: struct departure */
 };
 
 /* event.c: no event is on its way at the end. */

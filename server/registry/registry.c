@@ -7,7 +7,11 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "common/util/names.h"
+#include "server/registry/commit.h"
+#include "server/registry/departure.h"
 #include "server/registry/registry-private.h"
+#include "server/registry/registry.h"
+#include "server/registry/turn.h"
 
 #include <string.h>
 
@@ -31,7 +35,6 @@ static const char *default_scratch_dir(void)
 struct server *server_new(const struct server_options *options)
 {
     struct server *s = g_new0(struct server, 1);
-    pthread_condattr_t attr;
 
     s->options = *options;
     s->options.scratch_dir =
@@ -42,10 +45,6 @@ struct server *server_new(const struct server_options *options)
     server_events_init(s);
     s->exports = g_ptr_array_new();
     pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->detached, &attr);
-    pthread_condattr_destroy(&attr);
     return s;
 }
 
@@ -56,6 +55,8 @@ bool server_free(struct server *s)
     /* Events and exports on their way out are idle callbacks: let them come first. */
     while (g_main_context_iteration(NULL, FALSE))
         ;
+    if (server_has_turns(s)) /* a thread works at a change, and does not end */
+        return false;
     server_free_exports(s);
     for (unsigned i = s->disks->len; i-- > 0;)
         ended = disk_free(s->disks->pdata[i]) && ended;
@@ -63,7 +64,6 @@ bool server_free(struct server *s)
     scratch_pool_free(s->scratch);
     g_hash_table_unref(s->reserved);
     server_events_clear(s);
-    pthread_cond_destroy(&s->detached);
     pthread_mutex_destroy(&s->lock);
     g_free((char *)s->options.scratch_dir);
     g_free(s);
@@ -72,11 +72,21 @@ bool server_free(struct server *s)
 
 GPtrArray *server_take_disks(struct server *s)
 {
-    GPtrArray *disks = s->disks;
+    GPtrArray *disks = g_ptr_array_new(), *all;
 
     while (g_main_context_iteration(NULL, FALSE)) /* as in server_free */
         ;
+    all = s->disks;
     s->disks = g_ptr_array_new();
+    for (unsigned i = 0; i < all->len; i++) {
+        struct disk *d = all->pdata[i];
+
+        if (disk_has_turn(s, d))
+            log_error("disk %s: a change of it has not ended: it is not closed", disk_name(d));
+        else
+            g_ptr_array_add(disks, d);
+    }
+    g_ptr_array_unref(all);
     return disks;
 }
 
@@ -178,6 +188,11 @@ struct node *server_find_node(struct server *s, const char *name)
     return NULL;
 }
 
+static gboolean wake_up(gpointer unused)
+{
+    return G_SOURCE_CONTINUE;
+}
+
 int server_reserve_node_name(struct server *s, const char *name, GError **err)
 {
     if (!name_is_well_formed(name))
@@ -193,6 +208,22 @@ int server_reserve_node_name(struct server *s, const char *name, GError **err)
 void server_release_node_name(struct server *s, const char *name)
 {
     g_hash_table_remove(s->reserved, name);
+}
+
+bool server_end_changes(struct server *s, unsigned ms)
+{
+    gint64 deadline = g_get_monotonic_time() + (gint64)ms * 1000;
+
+    server_refuse_turns(s);
+    departures_cancel(s);
+    server_cancel_commits(s);
+    while (server_has_turns(s) && g_get_monotonic_time() < deadline) {
+        guint timer = g_timeout_add((deadline - g_get_monotonic_time()) / 1000 + 1, wake_up, NULL);
+
+        g_main_context_iteration(NULL, TRUE);
+        g_source_remove(timer);
+    }
+    return !server_has_turns(s);
 }
 
 void server_set_quit(struct server *s, void (*quit)(void *opaque), void *opaque)

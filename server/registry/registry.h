@@ -15,6 +15,7 @@
 #include "server/disk/view.h"
 #include "server/registry/event.h"
 #include "server/registry/export.h"
+#include "server/registry/export-removal.h"
 
 #include <glib.h>
 #include <stdbool.h>
@@ -30,11 +31,12 @@ struct server_options {
 };
 
 struct server *server_new(const struct server_options *options);
-/* All listeners are gone and all connections ended. False: a thread hangs in a plugin for good, and
- * uses what it was configured with. */
+/* All listeners are gone and all connections ended. False: a thread hangs in a plugin or a change of
+ * a disk for good, and what it uses is still there. */
 bool server_free(struct server *s);
-/* Before server_free, where a disk may hang: its disks, in order of creation. The server has none
- * any more, and whoever calls this ends each. Control thread. */
+/* Before server_free, where a disk may hang: its disks, in order of creation, without those that a
+ * change is still under way on, which has been logged. The server has none any more, and whoever
+ * calls this ends each. Control thread. */
 GPtrArray *server_take_disks(struct server *s);
 /* Release a disk's exports and close it. False: a thread hangs in its plugin for good, or a client
  * that could not be ended is attached; this has been logged, and what it uses is still there. It
@@ -59,6 +61,11 @@ struct disk *server_find_disk(struct server *s, const char *name);
 int server_reserve_node_name(struct server *s, const char *name, GError **err);
 /* The node is there, or it will not be made after all. */
 void server_release_node_name(struct server *s, const char *name);
+
+/* The server ends: all that waits on the control thread (turns, commits, clients that are to leave)
+ * is ended and answered, with an error where it is not done. Changes that threads work at are waited
+ * for, `ms` milliseconds at most. False: some are not over even so. Nothing is changed afterwards. */
+bool server_end_changes(struct server *s, unsigned ms);
 
 /* Ask the main loop to end the server in order (any thread, signal-free): what SIGTERM, QMP quit
  * and nbdkit_shutdown do. main.c sets the function. */

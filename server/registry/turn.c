@@ -130,3 +130,11 @@ bool server_has_turns(struct server *s)
 {
     return s->turns.length > 0;
 }
+
+bool disk_has_turn(struct server *s, const struct disk *d)
+{
+    for (const GList *l = s->turns.head; l; l = l->next)
+        if (g_ptr_array_find(((struct turn *)l->data)->disks, d, NULL))
+            return true;
+    return false;
+}

@@ -15,6 +15,7 @@
 #include <glib.h>
 #include <stdbool.h>
 
+struct disk;
 struct server;
 struct turn;
 
@@ -29,7 +30,8 @@ void turn_end(struct turn *t);
 
 /* Those who wait for a turn are told that they get none; from now on nobody gets one. */
 void server_refuse_turns(struct server *s);
-/* Is anybody's turn not over? */
+/* Is anybody's turn not over? Is it on this disk? */
 bool server_has_turns(struct server *s);
+bool disk_has_turn(struct server *s, const struct disk *d);
 
 #endif

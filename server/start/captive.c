@@ -29,7 +29,7 @@ static void on_exit_of_command(GPid pid, int status, void *data)
     c->ended(c->opaque, code);
 }
 
-/* Signals as a program expects them, though we catch some and ignore others. */
+/* A program expects the default signals; we catch some and ignore others. */
 static void set_signals(posix_spawnattr_t *attributes)
 {
     sigset_t set;

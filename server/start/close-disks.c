@@ -27,7 +27,7 @@ static void is_left(void *opaque, const struct closer_job *job, int64_t since_ms
     if (since_ms < 0)
         log_error("disk %s: there was no time left to close it", job->what);
     else
-        log_error("disk %s: its plugin has not closed it for %.1f s", job->what,
+        log_error("disk %s: its plugin has not flushed and closed it for %.1f s", job->what,
                   (double)since_ms / 1000);
 }
 

@@ -27,7 +27,7 @@ static int read_config(struct options *o, const char *path, options_reader reade
     return 0;
 }
 
-/* What getopt_long answered with '?' or ':', in words. `word` is the word it was looking at. */
+/* Say in words why getopt_long answered '?' or ':' to `word`. */
 static int explain(int answer, const char *word, GError **err)
 {
     g_autofree char *name = NULL;
@@ -53,8 +53,8 @@ static int explain(int answer, const char *word, GError **err)
 }
 
 /* The table as getopt_long wants it; the caller frees both. Long options answer 256 + their index
- * in the table, or their alias's: so an abbreviation of several names of one option is unambiguous.
- */
+ * in the table. An alias answers the index of its option, so that an abbreviation which fits
+ * several names of one option is unambiguous. */
 static void make_getopt_tables(char **letters, struct option **longs)
 {
     /* Words that are no options come in order, as 1; a missing argument is told as ':'. */
@@ -113,15 +113,15 @@ static int parse_words(struct options *o, int argc, char **argv, options_reader 
     return 0;
 }
 
-/* As in nbdkit, credentials without --tls mean `on`. Those of both kinds may be given: then the
- * keys count, and who has one needs no certificate. */
+/* As in nbdkit, credentials without --tls mean `on`. If credentials of both kinds are given, the
+ * keys count, and a client that has one needs no certificate. */
 static void settle_tls(struct options *o)
 {
     if (o->tls == TLS_UNSAID)
         o->tls = o->tls_psk || o->tls_certificates || o->tls_verify_peer ? TLS_ON : TLS_OFF;
 }
 
-/* What no option can say alone. */
+/* Check what follows from several options together, and settle what depends on others. */
 static int check(struct options *o, GError **err)
 {
     if (options_check_last_disk(o, err) < 0)

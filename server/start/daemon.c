@@ -22,8 +22,8 @@
 
 /* ---- the background ---- */
 
-/* The parent's part: tell the caller's shell how the start went. What went wrong has been written
- * to standard error by the child. */
+/* The parent's part: tell its caller, by the exit code, how the start went. The child has written
+ * what went wrong to standard error. */
 static void G_GNUC_NORETURN await_child(pid_t child, int pipe_fd)
 {
     char byte;

@@ -20,21 +20,21 @@ void daemon_ready(int ready_fd, bool keep_stderr);
 /* The uid of a user, given by name or number. */
 int daemon_find_user(const char *user, uid_t *uid, GError **err);
 
-/* Become another user or group for good; names or numbers, NULL: no change. Without `group`, `user`
- * brings its own groups. */
+/* Become another user or group for good. Both are names or numbers; NULL: no change. Without
+ * `group`, all groups of `user` are taken. */
 int daemon_change_user(const char *user, const char *group, GError **err);
 
-/* Could our process id be written there, by the user that we are now? To be asked before anybody
- * relies on the server. -1 and *err: no. */
+/* Could the user that we are now write our process id there? To be asked before anybody relies on
+ * the server. -1 and *err: no. */
 int daemon_check_pid_file(const char *path, GError **err);
 /* Write our process id; blocks on a FIFO until somebody reads. */
 int daemon_write_pid(const char *path, GError **err);
 
-/* --swap: neither our memory nor what handles a page fault of ours may need the swap we serve. */
+/* --swap: keep our memory out of the swap that we serve, and us alive. 0, or -1 and *err. */
 int daemon_stay_in_memory(GError **err);
 
-/* --exit-with-parent: get SIGTERM when the parent ends, now too if it has ended already. `parent`
- * is getppid() at the start of the program. After daemon_change_user(), which resets it. */
+/* --exit-with-parent: get SIGTERM when the parent ends, and now if it has ended already. `parent` is
+ * getppid() at the start of the program. To be called after daemon_change_user, which resets it. */
 int daemon_exit_with_parent(int parent, GError **err);
 
 #endif

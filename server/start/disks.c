@@ -25,7 +25,7 @@ static int configure(struct backend *b, const struct option_disk *disk, GError *
     return 0;
 }
 
-/* One step for all disks before the next one, as one nbdkit does for a plugin and its filters. */
+/* One step for all disks before the next step, as nbdkit does for a plugin and its filters. */
 static int step_all(GPtrArray *backends, int (*step)(struct backend *b, GError **err), GError **err)
 {
     for (unsigned i = 0; i < backends->len; i++) {

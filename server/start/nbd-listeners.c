@@ -4,6 +4,7 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "common/util/unix-socket.h"
+#include "server/nbd/open-socket.h"
 #include "server/start/quit.h"
 #include "server/start/sockets.h"
 
@@ -20,7 +21,7 @@ void nbd_listeners_init(struct nbd_listeners *l)
     };
 }
 
-/* QEMU's nbd-server-stop removes its socket's file, too. */
+/* nbd-server-stop removes the file of its socket, as in QEMU. */
 static void remove_socket(struct nbd_listeners *l)
 {
     g_autoptr(GError) err = NULL;
@@ -69,7 +70,8 @@ void nbd_listeners_note_uris(const struct nbd_listeners *l, GPtrArray *uris, con
     }
 }
 
-/* A copy of a descriptor that the process was started with, if it is a listening socket. */
+/* Add a copy of descriptor `fd`, which the process was started with, to `fds`, if it is a listening
+ * socket. */
 static int open_fd(int fd, GArray *fds, GError **err)
 {
     int listening = 0, copy;
@@ -117,15 +119,17 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
     return l->listener ? 0 : -1;
 }
 
-static void stop(void *opaque)
+static void stop(void *opaque, void (*stopped)(void *stopped_opaque), void *stopped_opaque)
 {
     struct nbd_listeners *l = opaque;
+    struct nbd_listener *listener = g_steal_pointer(&l->listener);
 
-    if (l->listener)
-        nbd_listener_stop_wait(l->listener);
-    l->listener = NULL;
     remove_socket(l);
     g_ptr_array_set_size(l->listener_uris, 0);
+    if (listener)
+        nbd_listener_stop(listener, stopped, stopped_opaque);
+    else
+        stopped(stopped_opaque);
 }
 
 static bool any_running(void *opaque)

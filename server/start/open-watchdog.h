@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * Whoever waits for a start that takes long is to see which disk it waits for.
- */
+/* If a start takes long, the log says which disk it waits for. */
 #ifndef START_OPEN_WATCHDOG_H
 #define START_OPEN_WATCHDOG_H
 
@@ -14,7 +12,7 @@ struct open_watchdog {
     unsigned seconds;
     sem_t ended;
     pthread_t thread;
-    bool watched; /* `thread` is there */
+    bool watched; /* there is `thread` */
 };
 
 /* Around the opening of a disk: a line in the log, if it is not open so many seconds later. `disk`

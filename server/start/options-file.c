@@ -11,9 +11,9 @@
  *     arguments = vda.raw         words as on a command line, with a shell's quotes
  *     cache = none                any other key is the plugin's own
  *
- * GKeyFile makes one of two groups or keys of the same name, and leaves out keys that end in a
- * [language] which is not ours. Neither may happen here without a word, so the text is looked
- * through before (by GKeyFile's rules: g_key_file_parse_line), and languages are kept.
+ * GKeyFile merges two groups or keys of the same name, and drops keys that end in a [language]
+ * other than ours. Neither may happen here without an error. So check_repeats reads the text before,
+ * by the rules of GKeyFile (g_key_file_parse_line), and languages are kept.
  */
 #include "server/start/options-file.h"
 
@@ -39,8 +39,8 @@ static int bad(GError **err, const char *path, const char *group, const char *fo
     return -1;
 }
 
-/* A value with its escapes undone; g_free. Where the last of them is incomplete, GLib gives both a
- * value and an error. */
+/* A value without its escapes; g_free. If the last escape is incomplete, GLib gives both a value and
+ * an error. */
 static char *read_string(const char *path, GKeyFile *file, const char *group, const char *key,
                          GError **err)
 {
@@ -152,7 +152,7 @@ static int read_disk(struct options *o, const char *path, GKeyFile *file, const 
     return 0;
 }
 
-/* ---- what is given twice ---- */
+/* ---- groups and keys that are given twice ---- */
 
 struct scan {
     const char *path;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Signals are caught by a handler that writes to an eventfd, not blocked for a signalfd: a blocked
- * signal stays blocked in the programs that plugins start (nbdkit's sh, eval and nbd plugins do),
- * and those could then not be stopped by SIGTERM. A handler is the reason for the globals.
+ * A handler catches the signals and writes to an eventfd. They are not blocked for a signalfd,
+ * because a blocked signal stays blocked in the programs that plugins start (nbdkit's sh, eval and
+ * nbd plugins do), and SIGTERM could then not stop those. The globals are here because a handler
+ * has no argument.
  *
- * One wish often comes as several signals: timeout(1) sends to the process and then to its group, a
- * terminal to a group whose parent passes it on. So a second one counts only when the first is a
- * second old. It ends the process where it stands: what is private to it and would be left behind
- * is noted in `leftovers`, from which the handler removes it.
+ * One wish often comes as several signals: timeout(1) sends its signal to the process and then to
+ * the process's group. So a second signal counts only when the first is a second old. It ends the
+ * process at once. Files that are private to the process would then be left behind: they are noted
+ * in `leftovers`, and the handler removes them.
  */
 #include "server/start/quit.h"
 
@@ -26,24 +27,25 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A start that was told to end may take so long, seconds, to see it: a plugin's open may wait for a
- * server that never answers, be it this one. */
+/* Seconds that a start has to end in when it is told to. A plugin's open may wait for a server that
+ * never answers, even for this one. */
 #define START_GRACE 2
-/* A signal that comes so soon after the first, nanoseconds, is the same wish. */
+/* Nanoseconds: a signal that comes this soon after the first one is the same wish. */
 #define SAME_WISH INT64_C(1000000000)
 
 static int quit_fd = -1;
 static atomic_llong first_signal; /* nanoseconds of the monotonic clock; 0: there was none */
 static atomic_bool starting;      /* a handler runs in any thread */
-/* The last resort, where the orderly end itself hangs: the time that it has, and when that is over,
- * in nanoseconds; 0: unlimited, or nobody wishes the end. */
+/* The last resort, if the orderly end itself hangs. Nanoseconds: the time that it has (0: no limit),
+ * and the moment when that is over (0: nobody wishes the end). */
 static atomic_llong end_limit, end_by;
 static atomic_bool wished;
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_BOOL_LOCK_FREE == 2,
                "a handler takes no lock");
 
-/* Files and folders of ours, by what they are: somebody may have put another one in the place. The
- * main thread fills in a slot before it sets `used`; handlers may come at any time. */
+/* Files and folders of ours, with device and inode, because somebody may have put another file in
+ * the place. The main thread fills in a slot before it sets `used`, because a handler may run at any
+ * time. */
 static struct leftover {
     atomic_bool used;
     dev_t device;
@@ -116,7 +118,7 @@ void quit_no_leftover(const char *path)
     }
 }
 
-/* From within a handler. What is in a folder was noted after it. */
+/* May be called from a handler. A folder was noted before what is in it. */
 static void G_GNUC_NORETURN end_at_once(void)
 {
     for (unsigned i = G_N_ELEMENTS(leftovers); i-- > 0;) {

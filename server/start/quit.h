@@ -7,15 +7,15 @@
 
 #include <glib.h>
 
-/* First of all: from now on a wish is kept. Returns a descriptor that becomes readable with the
- * first one and stays open as long as the process, since a signal may come at any time; -1 and
- * *err. Main thread, once. */
+/* To be called first: from now on a wish is kept. Returns a descriptor that becomes readable with
+ * the first wish, or -1 and *err. It stays open as long as the process, because a signal may come at
+ * any time. Main thread, once. */
 int quit_open(GError **err);
 
-/* Catch SIGTERM, SIGINT and SIGQUIT: the first is a wish to end, one that comes a second or more
- * later ends the process at once; others say nothing new. Until quit_started the first ends it,
- * too, if that has not come two seconds later. Ignore SIGPIPE. Main thread, once, after quit_open.
- */
+/* Catch SIGTERM, SIGINT and SIGQUIT. The first one is a wish to end. One that comes a second or
+ * more later ends the process at once; one that comes sooner does nothing. If the first one comes
+ * before quit_started, and quit_started is not called within two seconds after it, the process ends
+ * at once, too. Also ignore SIGPIPE. Main thread, once, after quit_open. */
 void quit_install(void);
 
 /* From now on whoever wishes it to end is heard. When the orderly end has not ended the process
@@ -26,12 +26,11 @@ void quit_started(unsigned limit);
 /* The wish, from any thread; does not block. */
 void quit_request(void);
 
-/* A socket or folder that exists and is to go with this process: it is removed if that has to end
- * at once, unless another file is in its place by then. A folder is noted before what is in it.
- * There is room for eight; what is too much, or has too long a name, is left behind. Main thread.
- */
+/* Note a socket or folder that exists: it is removed if the process has to end at once, unless
+ * another file is in its place by then. A folder must be noted before what is in it. There is room
+ * for eight; a ninth, and one whose name is too long, is left behind. Main thread. */
 void quit_leftover(const char *path);
-/* It has been removed, or is about to be. Main thread. */
+/* Forget it: it has been removed, or is about to be. Main thread. */
 void quit_no_leftover(const char *path);
 
 /* End the process at once, with EXIT_FAILURE; what was noted is removed. Any thread. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The order of a start is nbdkit's, since plugins rely on it: load, config, config_complete,
- * get_ready, [bind, fork, change user, chdir /], after_fork. Only then may threads exist, disks be
- * opened (plugins of our own have opened their image when they were ready, to have it whoever the
- * server becomes) and clients be let in; the PID file, --run, and the exit of a foreground parent
- * come last, when clients can connect. The end is the same backwards.
+ * The order of a start is nbdkit's, because plugins rely on it: load, config, config_complete,
+ * get_ready, [bind, fork, change user, chdir /], after_fork. After that threads may exist, disks
+ * are opened and clients are let in. (Plugins of our own open their image when they are ready, so
+ * that they have it whatever user the server becomes.) The PID file, --run, and the exit of the
+ * parent that waits come last, when clients can connect.
  *
- * Each step that can fail has set in struct run what undo_* looks at, so that one path takes down
- * what any failed start has built, and what a served life leaves.
+ * The end is the same backwards. While the main loop still runs, clients end (begin_end); then
+ * stop() takes down whatever struct run has: one function for a start that failed at any step and
+ * for the end of a server that has served.
  */
 #include "server/start/run.h"
 
@@ -65,9 +66,8 @@ struct run {
     /* The end. */
     bool ending;
     struct shutdown_step steps[1];
-    struct shutdown_ticket *clients_ticket;
-    unsigned grace_timer; /* 0: none. It cuts the clients. */
-    bool is_left;         /* something hangs: what it may use is left as it is */
+    guint cut_timer; /* source, 0: none */
+    bool is_left;    /* something hangs: what it may use is left as it is */
 
     /* From the options, absolute: a daemon's folder is /. */
     char *pid_file, *control_path, *scratch_dir, *tls_psk;
@@ -76,18 +76,16 @@ struct run {
 /* ---- the end, while the main loop runs ---- */
 
 /* From the last client's thread, or at once. */
-static void clients_gone(void *opaque)
+static void clients_have_gone(void *ticket)
 {
-    struct run *r = opaque;
-
-    shutdown_complete(r->clients_ticket);
+    shutdown_complete(ticket);
 }
 
 static gboolean cut_clients(void *opaque)
 {
     struct run *r = opaque;
 
-    r->grace_timer = 0;
+    r->cut_timer = 0;
     nbd_server_cut(r->nbd);
     return G_SOURCE_REMOVE;
 }
@@ -96,13 +94,12 @@ static void begin_clients(void *opaque, struct shutdown_ticket *ticket)
 {
     struct run *r = opaque;
 
-    r->clients_ticket = ticket;
     if (!r->nbd) {
         shutdown_complete(ticket);
         return;
     }
-    r->grace_timer = g_timeout_add(GRACE_MS, cut_clients, r);
-    nbd_server_stop(r->nbd, clients_gone, r);
+    r->cut_timer = g_timeout_add(GRACE_MS, cut_clients, r);
+    nbd_server_stop(r->nbd, clients_have_gone, ticket);
 }
 
 static void give_up_clients(void *opaque)
@@ -119,10 +116,10 @@ static void ended(void *opaque, bool in_order)
 {
     struct run *r = opaque;
 
-    if (r->grace_timer)
-        g_source_remove(r->grace_timer);
     r->is_left = !in_order;
-    if (in_order && r->nbd)
+    if (r->cut_timer)
+        g_source_remove(r->cut_timer);
+    if (r->nbd && in_order)
         nbd_server_free(r->nbd);
     g_main_loop_quit(r->loop);
 }
@@ -185,7 +182,7 @@ static const char *temporary_dir(void)
     return dir && *dir ? dir : NULL;
 }
 
-/* Before the change of user: keys are for root's eyes. */
+/* Called before the change of user, because keys may be for root alone. */
 static int load_tls(struct run *r, GError **err)
 {
     const struct options *o = r->o;
@@ -212,8 +209,8 @@ static int prepare(struct run *r, GError **err)
     r->quit_fd = quit_open(err);
     if (r->quit_fd < 0)
         return -1;
-    /* From the first callback on a plugin may want an end; the start is finished all the same, as
-     * nbdkit does it. */
+    /* A plugin may ask for the end in any callback. The start is finished all the same, as in
+     * nbdkit. */
     plugin_set_shutdown(ask_to_quit, NULL);
     r->backends = disks_load(r->o, DISKS_GET_READY, err);
     if (!r->backends)
@@ -236,7 +233,7 @@ static int settle(struct run *r, bool background, GError **err)
 
     if (background && daemon_fork(&r->ready_fd, err) < 0)
         return -1;
-    /* Memory locks do not survive a fork, and need what a change of user gives up. */
+    /* Memory locks do not survive a fork, and need rights that a change of user gives up. */
     if (o->swap && daemon_stay_in_memory(err) < 0)
         return -1;
     if (o->user &&
@@ -251,8 +248,8 @@ static int settle(struct run *r, bool background, GError **err)
 
 /* ---- start-up, after the fork ---- */
 
-/* What the user that we are now must be able to get at, and what is used later only: by the first
- * client, or when everything is running already. */
+/* Check files that are used only later, by the first client or when everything runs: the user that
+ * we are now must be able to use them. */
 static int check_paths(const struct run *r, GError **err)
 {
     if (r->pid_file && daemon_check_pid_file(r->pid_file, err) < 0)
@@ -262,8 +259,8 @@ static int check_paths(const struct run *r, GError **err)
     return 0;
 }
 
-/* Where somebody has chosen a folder for the views' old data, it has to be usable now, not when the
- * first backup begins. $TMPDIR is such a choice only where views can be made at all; and nobody has
+/* A folder that somebody has chosen for the views' old data must be usable now, and not only when
+ * the first backup begins. $TMPDIR is such a choice only if views can be made at all. Nobody has
  * chosen the default. */
 static int check_scratch(const struct run *r, GError **err)
 {
@@ -311,7 +308,8 @@ static int add_disks(struct run *r, GError **err)
     return 0;
 }
 
-/* The client of -s gets copies of 0 and 1; what else writes there by mistake must not reach it. */
+/* The client of -s gets copies of descriptors 0 and 1. What others write to these two by mistake
+ * must not reach it. */
 static int serve_stdio(struct run *r, GError **err)
 {
     int in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
@@ -393,7 +391,7 @@ static int announce(struct run *r, GError **err)
     if (r->ready_fd >= 0) {
         daemon_ready(r->ready_fd, o->verbose);
         r->ready_fd = -1;
-        /* Not before: the caller is to see why a start failed. */
+        /* Not earlier, because the caller must see why a start failed. */
         if (!o->log_chosen)
             log_set_target(LOG_TO_SYSLOG);
     }

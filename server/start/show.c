@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One KEY=VALUE a line, sorted, like nbdkit's; nbdkit-probing(1) says what programs look at. */
+/* One KEY=VALUE a line, sorted, as in nbdkit; nbdkit-probing(1) says what programs look at. */
 static void dump_config(void)
 {
     printf("bindir=%s\n", BINDIR);
@@ -34,8 +34,8 @@ static void dump_config(void)
     printf("vsock_option=yes\n");
 }
 
-/* What is told of the program, NULL: nothing; then every plugin of the command line, taken as far
- * as `until`, to `show`. A plugin that cannot be had is all that is told of. */
+/* Call `show_program` (NULL: do not), then `show` for every plugin of the command line, each taken as
+ * far as `until`. If a plugin cannot be had, only the error is told. */
 static int show_plugins(const struct options *o, enum disks_until until,
                         void (*show_program)(FILE *out), void (*show)(struct backend *b, FILE *out))
 {

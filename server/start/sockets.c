@@ -3,7 +3,7 @@
 
 #include "common/util/error.h"
 #include "common/util/log.h"
-#include "server/nbd/nbd-server.h"
+#include "server/nbd/open-socket.h"
 #include "server/start/quit.h"
 
 #include <arpa/inet.h>
@@ -80,7 +80,7 @@ static int adopt_all(struct sockets *s, const struct options *o, int count, GErr
 
 /* ---- sockets of our own ---- */
 
-/* In $TMPDIR, or in /tmp where that is too long for the name of a socket. */
+/* In $TMPDIR, or in /tmp if that is too long for the name of a socket. */
 static char *make_private_dir(GError **err)
 {
     static const char name[] = "nbdfleece-XXXXXX";
@@ -167,7 +167,7 @@ static char *unix_uri(const char *scheme, const char *path, const char *export_n
     return g_strdup_printf("%s+unix:///%s?socket=%s", scheme, name, socket);
 }
 
-/* Where a client on this machine finds a socket that listens on `a`. */
+/* The host by which a client on this machine reaches a socket that listens on `a`. */
 static char *inet_host(const union address *a)
 {
     char text[INET6_ADDRSTRLEN];
@@ -190,8 +190,8 @@ static char *inet_uri(const char *scheme, const char *host, unsigned port, const
     return g_strdup_printf("%s://%s:%u/%s", scheme, host, port, name);
 }
 
-/* What a socket is called, from itself: so also where the kernel chose the port, or somebody else
- * made it. *path and *port stay as they are where there is none. */
+/* The URI of a socket, found by asking the socket: the kernel may have chosen its port, and another
+ * process may have made it. *path and *port stay as they are if there is none. */
 static char *describe(int fd, bool tls_required, const char *export_name, char **path, char **port)
 {
     const char *scheme = tls_required ? "nbds" : "nbd";
@@ -227,8 +227,9 @@ char *sockets_uri(int fd, bool tls_required, const char *export_name)
     return describe(fd, tls_required, export_name, &path, &port);
 }
 
-/* nbdkit's (and libnbd's) words for what to use TLS with. As in nbdkit not where a client may do
- * without TLS. The paths are absolute: who reads the URI may be in another folder. */
+/* Add the credentials for TLS to a URI, in the words of nbdkit and libnbd. As in nbdkit, this is not
+ * done if clients may do without TLS. The path is absolute, because the reader of the URI may be in
+ * another folder. */
 static void add_credentials(char **uri, const struct options *o)
 {
     const char *path = o->tls_psk ? o->tls_psk : o->tls_certificates;
@@ -245,7 +246,7 @@ static void add_credentials(char **uri, const struct options *o)
     }
 }
 
-/* Fill in uri, unix_path and port: the first socket that has one decides. */
+/* Fill in uri, unix_path and port, each from the first socket that has one. */
 static void describe_all(struct sockets *s, const struct options *o)
 {
     for (unsigned i = 0; i < s->fds->len; i++) {

@@ -13,16 +13,16 @@
 
 struct sockets {
     GArray *fds; /* int; empty with -s */
-    /* Of the first socket, what --run and --print-uri tell: never NULL once open, "" where there is
-     * none. A URI that takes TLS says where this machine has the credentials for it. */
+    /* What --run and --print-uri tell of the first socket. Not NULL once open; "": there is none.
+     * If clients must use TLS, the URI says where this machine has the credentials. */
     char *uri, *unix_path, *port;
     const char *tls;   /* nbdkit's $tls: "1", "2" for on, require; NULL: off */
     char *private_dir; /* of `-U -`, removed at the end; else NULL */
 };
 
-/* Were listening sockets passed to this process (LISTEN_FDS, LISTEN_PID; systemd's protocol)? How
- * many: descriptors 3, 4, ...; 0: none; -1 and *err: the variables make no sense. Takes the
- * variables out of the environment, so that children do not believe in them. */
+/* How many listening sockets were passed to this process (LISTEN_FDS, LISTEN_PID; the protocol of
+ * sd_listen_fds(3))? They are descriptors 3, 4, ... -1 and *err: the variables make no sense. Takes
+ * the variables out of the environment, because they are not for children. */
 int sockets_activation(GError **err);
 
 /* Open them all; `activated` as sockets_activation said. On failure too, sockets_close(). */
@@ -32,13 +32,13 @@ int sockets_open(struct sockets *s, const struct options *o, int activated, GErr
  * none. It begins with nbds if clients have to use TLS. */
 char *sockets_uri(int fd, bool tls_required, const char *export_name);
 
-/* Give what is private to the user that the server is about to become. */
+/* Give the private folder and its socket to the user that the server is about to become. */
 int sockets_give(const struct sockets *s, uid_t uid, GError **err);
 
-/* Forget the descriptors: somebody else has taken them over. */
+/* Forget the descriptors: nbd_listen has taken them over. */
 void sockets_release(struct sockets *s);
 
-/* Close what was not released, remove the private folder. */
+/* Close the descriptors that were not released, and remove the private folder. */
 void sockets_close(struct sockets *s);
 
 #endif

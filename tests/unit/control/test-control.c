@@ -17,7 +17,8 @@ struct house {
     struct server *server;
     struct control control;
     struct qmp_client client;
-    struct disk *disk;       /* vda, 4 MiB */
+    struct qmp_client other; /* another monitor */
+    struct disk *disk;       /* vda, 4 MiB; vdb is as large */
     struct backend *backend; /* its */
     struct node_io *io;      /* a guest's; NULL: gone */
 };
@@ -53,6 +54,7 @@ static void house_begin(struct house *h)
                                     .context = &h->control,
                                     .negotiated = true,
                                     .answered = answered};
+    h->other = h->client;
     node_io_open(disk_node(h->disk), true, false, NULL, &h->io, &error);
     g_assert_no_error(error);
 }
@@ -73,35 +75,58 @@ static unsigned count_members(const char *text)
     return n;
 }
 
-/* The reply to a command, written with ' for "; g_free. */
-static char *reply(struct house *h, const char *command, const char *arguments)
+/* Begin a command, written with ' for ", on one of the monitors. */
+static void begin(struct qmp_client *client, const char *command, const char *arguments)
 {
     g_autofree char *request =
         g_strdup_printf("{'execute':'%s','arguments':%s}", command, arguments);
     g_autoptr(GString) text = g_string_new(g_strdelimit(request, "'", '"'));
     g_autoptr(GString) id = g_string_new(NULL);
 
-    h->client.out = g_string_new(NULL);
-    qmp_handle(&h->client, text, count_members(text->str), id);
-    while (h->client.open)
-        g_main_context_iteration(NULL, TRUE);
-    return g_string_free(h->client.out, FALSE);
+    client->out = g_string_new(NULL);
+    qmp_handle(client, text, count_members(text->str), id);
 }
 
-static void succeeds(struct house *h, const char *command, const char *arguments)
+/* Its reply, when it has come; g_free. */
+static char *end(struct qmp_client *client)
 {
-    g_autofree char *text = reply(h, command, arguments);
+    while (client->open)
+        g_main_context_iteration(NULL, TRUE);
+    return g_string_free(g_steal_pointer(&client->out), FALSE);
+}
+
+static void ends_well(struct qmp_client *client)
+{
+    g_autofree char *text = end(client);
 
     g_assert_cmpstr(text, ==, "{\"return\": {}}\r\n");
 }
 
-static void fails(struct house *h, const char *desc, const char *command, const char *arguments)
+static void ends_with(struct qmp_client *client, const char *desc)
 {
-    g_autofree char *text = reply(h, command, arguments);
+    g_autofree char *text = end(client);
     g_autofree char *expected =
         g_strdup_printf("{\"error\": {\"class\": \"GenericError\", \"desc\": \"%s\"}}\r\n", desc);
 
     g_assert_cmpstr(text, ==, expected);
+}
+
+static char *reply(struct house *h, const char *command, const char *arguments)
+{
+    begin(&h->client, command, arguments);
+    return end(&h->client);
+}
+
+static void succeeds(struct house *h, const char *command, const char *arguments)
+{
+    begin(&h->client, command, arguments);
+    ends_well(&h->client);
+}
+
+static void fails(struct house *h, const char *desc, const char *command, const char *arguments)
+{
+    begin(&h->client, command, arguments);
+    ends_with(&h->client, desc);
 }
 
 /* All that the queries show. */
@@ -158,14 +183,14 @@ static void test_no_instant(void)
         if (strcmp(rows[i].command, "transaction") != 0) /* its names have been taken by then */
             succeeds(&h, rows[i].command, rows[i].arguments);
     }
-    /* A view that is not deleted stays one. */
-    g_autofree char *with_view = everything(&h);
+    /* A view whose deletion fails is there as a node, broken, and can be deleted again. */
     h.disk->drain_usec = 1000;
     gate_enter(h.io->slot);
     fails(&h, DRAIN, "view-delete", "{'name':'v'}");
     gate_leave(h.io->slot);
-    g_autofree char *still = everything(&h);
-    g_assert_cmpstr(still, ==, with_view);
+    fails(&h, "Duplicate nodes with node-name='v'", "view-create", "{'disk':'vda','name':'v'}");
+    g_autofree char *views = reply(&h, "query-views", "{}");
+    g_assert_nonnull(strstr(views, "\"broken\": true"));
     h.disk->drain_usec = DRAIN_USEC;
     succeeds(&h, "view-delete", "{'name':'v'}");
     house_end(&h);
@@ -194,6 +219,157 @@ static void test_image_does_not_resize(void)
         g_assert_nonnull(strstr(text, "resize refused"));
         g_assert_cmpstr(after, ==, before);
     }
+    house_end(&h);
+}
+
+/* ---- commands that wait ---- */
+
+static void add_vdb(struct house *h)
+{
+    GError *error = NULL;
+
+    server_add_disk(h->server, "vdb", fake_backend_new(4 * MIB), &error);
+    g_assert_no_error(error);
+}
+
+static void run_main_loop(void)
+{
+    while (g_main_context_iteration(NULL, FALSE))
+        ;
+}
+
+/* A command that waits for a write on one disk holds up no other disk's. A command of the same disk
+ * comes after it and sees what it did, whichever monitor it is of. */
+static void test_turns(void)
+{
+    struct house h;
+
+    house_begin(&h);
+    add_vdb(&h);
+    gate_enter(h.io->slot);
+    begin(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
+    run_main_loop();
+    g_assert_nonnull(h.client.open);
+    begin(&h.other, "block-dirty-bitmap-add", "{'node':'vdb','name':'a'}");
+    ends_well(&h.other);
+    begin(&h.other, "view-create", "{'disk':'vdb','name':'v'}");
+    ends_well(&h.other);
+    begin(&h.other, "query-named-block-nodes", "{}");
+    g_free(end(&h.other));
+    begin(&h.other, "block-dirty-bitmap-remove", "{'node':'vda','name':'a'}");
+    run_main_loop();
+    g_assert_nonnull(h.client.open);
+    g_assert_nonnull(h.other.open);
+    gate_leave(h.io->slot);
+    ends_well(&h.client);
+    ends_well(&h.other); /* the bitmap was there by then */
+    succeeds(&h, "view-delete", "{'name':'v'}");
+    house_end(&h);
+}
+
+/* A transaction over two disks waits for the first, and what comes after it on the second waits for
+ * the transaction. The names that it makes are taken meanwhile, and free when it has failed. */
+static void test_transaction_waits(void)
+{
+    struct house h;
+
+    house_begin(&h);
+    add_vdb(&h);
+    h.disk->drain_usec = 300000;
+    gate_enter(h.io->slot);
+    begin(&h.client, "transaction",
+          "{'actions':[{'type':'view-create','data':{'disk':'vda','name':'v'}},"
+          "{'type':'block-dirty-bitmap-add','data':{'node':'vdb','name':'b'}}]}");
+    run_main_loop();
+    g_assert_nonnull(h.client.open);
+    begin(&h.other, "block-dirty-bitmap-clear", "{'node':'vdb','name':'b'}");
+    ends_with(&h.other, "Dirty bitmap 'b' not found");
+    g_assert_null(h.client.open); /* it has failed first */
+    ends_with(&h.client, DRAIN);
+    gate_leave(h.io->slot);
+    h.disk->drain_usec = DRAIN_USEC;
+    succeeds(&h, "view-create", "{'disk':'vdb','name':'v'}");
+    succeeds(&h, "view-delete", "{'name':'v'}");
+    house_end(&h);
+}
+
+/* The same name on another disk, whose turn it is. */
+static void test_name_is_reserved(void)
+{
+    struct house h;
+
+    house_begin(&h);
+    add_vdb(&h);
+    gate_enter(h.io->slot);
+    begin(&h.client, "view-create", "{'disk':'vda','name':'v'}");
+    run_main_loop();
+    begin(&h.other, "view-create", "{'disk':'vdb','name':'v'}");
+    ends_with(&h.other, "Duplicate nodes with node-name='v'");
+    begin(&h.other, "view-delete", "{'name':'v'}");
+    ends_with(&h.other, "Node 'v' not found");
+    gate_leave(h.io->slot);
+    ends_well(&h.client);
+    succeeds(&h, "view-delete", "{'name':'v'}");
+    house_end(&h);
+}
+
+/* An export does not come to use a bitmap that a transaction is about to remove. */
+static void test_export_waits(void)
+{
+    struct house h;
+
+    house_begin(&h);
+    succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'a','disabled':true}");
+    gate_enter(h.io->slot);
+    begin(&h.client, "block-dirty-bitmap-remove", "{'node':'vda','name':'a'}");
+    run_main_loop();
+    begin(&h.other, "block-export-add",
+          "{'type':'nbd','id':'e','node-name':'vda','name':'e','bitmaps':['a']}");
+    run_main_loop();
+    g_assert_nonnull(h.other.open);
+    gate_leave(h.io->slot);
+    ends_well(&h.client);
+    ends_with(&h.other, "Bitmap 'a' is not found");
+    house_end(&h);
+}
+
+/* A monitor goes while its transaction waits: it takes effect, nobody is told. */
+static void test_monitor_goes(void)
+{
+    struct house h;
+
+    house_begin(&h);
+    gate_enter(h.io->slot);
+    begin(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
+    run_main_loop();
+    qmp_client_leave(&h.client);
+    g_string_free(h.client.out, TRUE);
+    gate_leave(h.io->slot);
+    begin(&h.other, "block-dirty-bitmap-remove", "{'node':'vda','name':'a'}");
+    ends_well(&h.other);
+    house_end(&h);
+}
+
+/* The server ends while commands wait for a write that does not end, and for their turn: all are
+ * answered, nothing has changed, guests are let in again. */
+static void test_server_ends(void)
+{
+    struct house h;
+
+    house_begin(&h);
+    g_autofree char *before = everything(&h);
+    gate_enter(h.io->slot);
+    begin(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
+    begin(&h.other, "block-dirty-bitmap-add", "{'node':'vda','name':'b'}");
+    run_main_loop();
+    g_assert_true(server_end_changes(h.server, 60000));
+    ends_with(&h.other, "The server is shutting down");
+    ends_with(&h.client, "disk vda: given up while writes were under way");
+    gate_leave(h.io->slot);
+    g_autofree char *after = everything(&h);
+    g_assert_cmpstr(after, ==, before);
+    g_assert_cmpint(node_write(h.io, "x", 1, 1, 0), ==, 0);
+    fails(&h, "The server is shutting down", "block-dirty-bitmap-add", "{'node':'vda','name':'c'}");
     house_end(&h);
 }
 
@@ -419,6 +595,64 @@ static void test_listener(void)
     house_end(&h);
 }
 
+/* ---- nbd-server-stop ---- */
+
+struct fake_listener {
+    bool started;
+    void (*stopped)(void *opaque); /* the stop has been asked for, and is not over */
+    void *opaque;
+};
+
+static bool is_started(void *opaque)
+{
+    return ((struct fake_listener *)opaque)->started;
+}
+
+static void stop_later(void *opaque, void (*stopped)(void *stopped_opaque), void *stopped_opaque)
+{
+    struct fake_listener *l = opaque;
+
+    l->started = false;
+    l->stopped = stopped;
+    l->opaque = stopped_opaque;
+}
+
+/* It waits for the exports' clients, then for the listener's; other monitors go on. While it waits
+ * for the exports nobody starts or stops the listener. */
+static void test_stop_waits(void)
+{
+    struct fake_listener listener = {.started = true};
+    struct leaver guest;
+    struct house h;
+
+    house_begin(&h);
+    h.control.nbd.started = is_started;
+    h.control.nbd.stop = stop_later;
+    h.control.nbd.opaque = &listener;
+    add_export(&h);
+    leaver_begin(&guest, &h, "e", false, false);
+    begin(&h.client, "nbd-server-stop", "{}");
+    run_main_loop();
+    g_assert_nonnull(h.client.open);
+    begin(&h.other, "nbd-server-stop", "{}");
+    ends_with(&h.other, "NBD server not running");
+    begin(&h.other, "nbd-server-start", "{'addr':{'type':'unix','data':{'path':'/s'}}}");
+    ends_with(&h.other, "NBD server already running");
+    begin(&h.other, "block-export-del", "{'id':'e'}");
+    ends_with(&h.other, "Export 'e' is already shutting down");
+    g_assert_null(listener.stopped);
+    leaver_end(&guest);
+    while (!listener.stopped)
+        g_main_context_iteration(NULL, TRUE);
+    begin(&h.other, "query-block-exports", "{}");
+    g_autofree char *exports = end(&h.other);
+    g_assert_cmpstr(exports, ==, "{\"return\": []}\r\n");
+    g_assert_nonnull(h.client.open);
+    listener.stopped(listener.opaque);
+    ends_well(&h.client);
+    house_end(&h);
+}
+
 static void note_event(void *opaque, const struct server_event *event)
 {
     g_string_append_printf(opaque, "%s ", event->id);
@@ -499,6 +733,13 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/control/no-instant", test_no_instant);
     g_test_add_func("/control/image-does-not-resize", test_image_does_not_resize);
+    g_test_add_func("/control/turns", test_turns);
+    g_test_add_func("/control/transaction-waits", test_transaction_waits);
+    g_test_add_func("/control/name-is-reserved", test_name_is_reserved);
+    g_test_add_func("/control/export-waits", test_export_waits);
+    g_test_add_func("/control/monitor-goes", test_monitor_goes);
+    g_test_add_func("/control/server-ends", test_server_ends);
+    g_test_add_func("/control/stop-waits", test_stop_waits);
     g_test_add_func("/control/hung-up", test_hung_up);
     g_test_add_func("/control/not-hung-up", test_not_hung_up);
     g_test_add_func("/control/shrink", test_shrink);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* An export, for the files that make it and take it away. */
+#ifndef REGISTRY_EXPORT_PRIVATE_H
+#define REGISTRY_EXPORT_PRIVATE_H
+
+#include "server/registry/export.h"
+#include "server/registry/registry-private.h"
+
+#include <stdatomic.h>
+
+struct export
+{
+    atomic_uint references;
+    struct server *server;
+    struct export_info info;
+    struct dirty_bitmap **bitmaps;
+    unsigned n_bitmaps;
+    bool default_too; /* also found as "" */
+    bool shadowed;    /* added, with a name that a disk's own export has (or ""): EXPORTS_LIVE has
+                         that one instead. The disks' own come first and stay. */
+    guint cut_timer;  /* source that cuts its clients off, or 0; control thread */
+
+    /* under server->lock */
+    bool going;
+    GQueue clients; /* struct export_client, by their links */
+};
+
+/* export.c. Under server->lock: the export of that id, or NULL. */
+struct export *export_find_id_locked(struct server *s, const char *id);
+/* Nobody finds it and nobody is attached: let go of what it occupies, and `tell` everybody. Control
+ * thread. */
+void export_release(struct export *e, bool tell);
+/* The same with all that are going and have no client any more. */
+void server_release_gone(struct server *s);
+
+#endif
