@@ -10,30 +10,30 @@ static void free_tracker(gpointer t)
     tracker_free(t);
 }
 
-struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
-                      struct scratch_pool *pool, const struct disk_events *events, GError **err)
+struct disk *disk_new(const struct disk_config *config, GError **err)
 {
+    struct backend *backend = config->backend;
     struct disk *d;
     struct backend_handle *h;
     g_autoptr(GArray) nothing = mark_array_new();
 
-    if (backend->ops->open(backend, readonly, NULL, &h, err) < 0) {
+    if (backend->ops->open(backend, config->readonly, NULL, &h, err) < 0) {
         backend->ops->free(backend);
         return NULL;
     }
     d = g_new0(struct disk, 1);
     d->node.kind = NODE_DISK;
-    d->node.name = g_strdup(name);
+    d->node.name = g_strdup(config->name);
     d->backend = backend;
     d->handle = h;
-    d->readonly = readonly || !h->can_write;
+    d->readonly = config->readonly || !h->can_write;
     d->unit = MAX(4096, h->min_block);
     d->unit_shift = (unsigned)__builtin_ctz(d->unit);
     atomic_init(&d->size, h->size);
-    d->pool = pool;
+    d->pool = config->scratch;
     d->drain_usec = DRAIN_USEC;
-    if (events)
-        d->events = *events;
+    if (config->events)
+        d->events = *config->events;
     gate_init(&d->gate);
     range_lock_init(&d->changing);
     grace_init(&d->readers);

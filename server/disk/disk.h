@@ -25,12 +25,18 @@ struct disk_events {
     void *opaque;
 };
 
-/* Make a disk of an opened backend. Takes over `backend` (freed with the disk). Opens the disk's
- * own handle. `scratch` and `events` outlive the disk. readonly: as nbdkit -r. */
-struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
-                      struct scratch_pool *scratch, const struct disk_events *events, GError **err);
-/* No node_io is open and no view exported. Views and bitmaps go with it. */
-/* False: a thread is still inside the plugin and uses the disk, which lives on (open-handle.c). */
+struct disk_config {
+    const char *name;
+    struct backend *backend;          /* configured; becomes the disk's, also on failure */
+    bool readonly;                    /* as nbdkit -r */
+    struct scratch_pool *scratch;     /* outlives the disk */
+    const struct disk_events *events; /* NULL: nobody wants to hear of any */
+};
+
+/* Make a disk of a backend; opens the disk's own handle. */
+struct disk *disk_new(const struct disk_config *config, GError **err);
+/* No node_io is open and no view exported. Views and bitmaps go with it. False: a thread is still
+ * inside the plugin and uses the disk, which lives on (open-handle.c). */
 bool disk_free(struct disk *d);
 
 struct node *disk_node(struct disk *d);
