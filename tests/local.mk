@@ -19,6 +19,7 @@ unit_tests = \
 	tests/unit/disk/test-scratch \
 	tests/unit/disk/test-scratch-pool \
 	tests/unit/disk/test-schedules \
+	tests/unit/disk/test-state \
 	tests/unit/common/test-size \
 	tests/unit/disk/test-unaligned \
 	tests/unit/disk/test-view \
@@ -179,6 +180,7 @@ tests_unit_control_test_control_LDADD = \
 tests_unit_disk_test_instant_SOURCES = tests/unit/disk/test-instant.c $(disk_harness)
 tests_unit_disk_test_instant_gates_SOURCES = tests/unit/disk/test-instant-gates.c $(disk_harness)
 tests_unit_disk_test_instant_run_SOURCES = tests/unit/disk/test-instant-run.c $(disk_harness)
+tests_unit_disk_test_state_SOURCES = tests/unit/disk/test-state.c $(disk_harness)
 tests_unit_disk_test_keep_SOURCES = tests/unit/disk/test-keep.c $(disk_harness)
 tests_unit_disk_test_dirty_bitmap_SOURCES = tests/unit/disk/test-dirty-bitmap.c $(disk_harness)
 tests_unit_disk_test_node_clear_SOURCES = tests/unit/disk/test-node-clear.c $(disk_harness)
@@ -197,7 +199,7 @@ tests_rigs_libschedules_a_SOURCES = \
 	tests/rigs/sched-instrument.h tests/rigs/sched.h \
 	server/disk/dirty-bitmap.c server/disk/disk.c server/disk/drain.c server/disk/gate.c server/disk/grace.c server/disk/instant.c server/disk/instant-run.c server/disk/reclaim.c \
 	server/disk/node.c server/disk/open-handle.c server/disk/range-lock.c server/disk/resize.c \
-	server/disk/stage.c server/disk/stage-flip.c server/disk/stage-merge.c server/disk/stage-size.c \
+	server/disk/stage.c server/disk/stage-flip.c server/disk/stage-merge.c server/disk/stage-prepare.c server/disk/stage-size.c \
 	server/disk/tracker.c server/disk/unaligned.c \
 	server/disk/view.c server/disk/view-keep.c server/disk/view-read.c
 tests_rigs_libschedules_a_CPPFLAGS = \

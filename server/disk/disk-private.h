@@ -105,6 +105,8 @@ struct disk {
     GPtrArray *limbo;           /* see limbo.c; control thread */
     guint limbo_timer;          /* 0: none */
     struct scratch_pool *pool;
+    const struct state_ops *state; /* NULL: none */
+    void *store;
     struct opens opens;
     struct disk_events events;
     struct log_limit read_errors, write_errors;

@@ -19,7 +19,8 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/scratch-pool.c server/disk/scratch-pool.h \
 	server/disk/scratch-buffer.c server/disk/scratch-buffer.h \
 	server/disk/stage.c server/disk/stage.h \
-	server/disk/stage-flip.c server/disk/stage-merge.c server/disk/stage-size.c \
+	server/disk/stage-flip.c server/disk/stage-merge.c server/disk/stage-prepare.c \
+	server/disk/stage-size.c server/disk/state.h \
 	server/disk/tracker.c \
 	server/disk/unaligned.c server/disk/unaligned.h \
 	server/disk/view.c server/disk/view.h \
