@@ -3,7 +3,7 @@
  * How an instant runs. It goes through phases, each of the same steps: prepare; shut the gates that
  * are to be shut; wait until they are drained; do long work that needs them closed; flip what was
  * prepared; open the gates; do long work that does not need them closed. The last phase flips all
- * that was staged; those before it make ready for that (phase_shadow, phase_grow).
+ * that was staged; those before it make ready for that.
  *
  * Nothing waits here. Where the instant has to, instant_step returns, and `wake` says when it is
  * worth while to call it again: when the last gate has drained, or when the thread that does the
@@ -158,9 +158,12 @@ static bool end_work(struct instant *i)
 
 /* ---- steps ---- */
 
-static const struct phase *const usual[] = {&phase_leave, &phase_shadow, &phase_flip, NULL};
-static const struct phase *const growing[] = {&phase_grow, &phase_shadow, &phase_flip, NULL};
-static const struct phase *const shrinking[] = {&phase_grow, &phase_shadow, &phase_shrink, NULL};
+static const struct phase *const usual[] = {&phase_leave, &phase_shadow, &phase_prepare,
+                                            &phase_flip, NULL};
+static const struct phase *const growing[] = {&phase_grow, &phase_shadow, &phase_prepare,
+                                              &phase_flip, NULL};
+static const struct phase *const shrinking[] = {&phase_grow, &phase_shadow, &phase_prepare,
+                                                &phase_shrink, NULL};
 static const struct phase *const undoing[] = {&phase_ungrow, NULL};
 
 static void enter_phase(struct instant *i, const struct phase *const *phase)
@@ -281,6 +284,7 @@ static void end(struct instant *i, bool done)
 
     for (unsigned k = 0; !done && k < i->stages->len; k++)
         stage_remove_shadows(stage_at(i, k));
+    stage_end_state(i, done);
     instant_free(i);
     call_all(first);
     call_all(then);
