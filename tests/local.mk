@@ -19,6 +19,7 @@ unit_tests = \
 	tests/unit/disk/test-scratch \
 	tests/unit/disk/test-scratch-pool \
 	tests/unit/disk/test-schedules \
+	tests/unit/disk/test-schedules-instants \
 	tests/unit/disk/test-state \
 	tests/unit/common/test-size \
 	tests/unit/disk/test-unaligned \
@@ -159,7 +160,8 @@ longer_tests = \
 	tests/unit/common/test-bitmap-schedules \
 	tests/unit/disk/test-gate \
 	tests/unit/disk/test-model \
-	tests/unit/disk/test-schedules
+	tests/unit/disk/test-schedules \
+	tests/unit/disk/test-schedules-instants
 
 # With other people's newer programs, only by `make check-interop`.
 interop_tests = \
@@ -205,8 +207,12 @@ tests_rigs_libschedules_a_SOURCES = \
 tests_rigs_libschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -include $(srcdir)/tests/rigs/sched-instrument.h
 tests_unit_disk_test_schedules_SOURCES = \
-	tests/unit/disk/test-schedules.c \
+	tests/unit/disk/test-schedules.c $(sched_rig)
+tests_unit_disk_test_schedules_instants_SOURCES = \
+	tests/unit/disk/test-schedules-instants.c $(sched_rig)
+sched_rig = \
 	tests/rigs/sched.c tests/rigs/sched.h tests/rigs/sched-scratch.c \
+	tests/rigs/sched-disk.c tests/rigs/sched-disk.h \
 	tests/rigs/fake-backend.c tests/rigs/fake-backend.h
 # The bits of a bitmap likewise, word by word.
 check_LIBRARIES += tests/rigs/libbitmapschedules.a
@@ -223,6 +229,7 @@ tests_unit_disk_test_gate_SOURCES = \
 	tests/unit/disk/test-gate.c \
 	tests/rigs/sched-instrument.h tests/rigs/sched.c tests/rigs/sched.h
 tests_unit_disk_test_gate_LDADD = tests/rigs/libschedules.a $(COMMON_LIBS) $(GLIB_LIBS)
+tests_unit_disk_test_schedules_instants_LDADD = $(tests_unit_disk_test_schedules_LDADD)
 tests_unit_disk_test_schedules_LDADD = tests/rigs/libschedules.a $(COMMON_LIBS) $(GLIB_LIBS)
 tests_unit_disk_test_model_LDADD = server/disk/libdisk.a $(COMMON_LIBS) $(GLIB_LIBS)
 
