@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A whole connection: the real engine on a socket pair, over disks in memory (fake-registry.h).
+ * A whole connection: the real server on a socket pair, over disks in memory (fake-registry.h).
  *
  * An input is a script, so that nearly every one gets far: three bytes that choose the export and
  * the client's manner, then options that come before GO, then the entry into transmission, then
@@ -78,7 +78,7 @@ static struct stage *the_stage(void)
 {
     static struct stage stage;
 
-    if (stage.rig.engine == NULL)
+    if (stage.rig.nbd == NULL)
         stage_begin(&stage);
     return &stage;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Requests: request_parse, request_check, status_filter, and what the handshake tells a client of
- * its export (session_flags, session_block_sizes).
+ * its export (negotiated_flags, negotiated_block_sizes).
  *
  * Input: the rules (size, block, flags), then the header, then a BLOCK_STATUS's payload.
  */
@@ -53,8 +53,8 @@ static struct request_rules take_rules(struct supply *s)
     };
     struct agreement agreed = {.extended = shape & 1, .structured = shape & 3};
     unsigned contexts = agreed.structured ? shape >> 2 & 3 : 0;
-    struct block_sizes b = session_block_sizes(&info);
-    uint16_t eflags = session_flags(&info, agreed, contexts > 0, shape & 16);
+    struct block_sizes b = negotiated_block_sizes(&info);
+    uint16_t eflags = negotiated_flags(&info, agreed, contexts > 0, shape & 16);
 
     /* NBD_INFO_BLOCK_SIZE */
     CHECK(b.min > 0 && b.min <= 65536 && (b.min & (b.min - 1)) == 0);
@@ -150,15 +150,15 @@ static void check_errors(const struct request *r, uint8_t error)
 static void check_filter(struct request r, const struct request_rules *rules, struct supply *s)
 {
     struct meta_context list[3] = {{.id = 0}, {.id = 2}, {.id = 5}};
-    struct session session = {.rules = *rules, .contexts = {.list = list}};
+    struct negotiated negotiated = {.rules = *rules, .contexts = {.list = list}};
     size_t got;
     const char *why = NULL;
     const uint8_t *payload = take_bytes(s, r.payload, &got);
 
     if (got < r.payload)
         return;
-    session.contexts.n = rules->status_contexts;
-    uint32_t error = status_filter(&session, &r, payload, &why);
+    negotiated.contexts.n = rules->status_contexts;
+    uint32_t error = status_filter(&negotiated, &r, payload, &why);
     CHECK(error == 0 || (is_wire_error(error) && why != NULL));
     if (error != 0)
         return;

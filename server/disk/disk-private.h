@@ -127,6 +127,7 @@ static inline int disk_at(struct disk *d, enum disk_point point, uint64_t offset
 struct node_io {
     struct node *node;
     struct disk *disk;
+    struct view *view;             /* NULL: the disk itself */
     struct backend_handle *handle; /* its own, or the disk's */
     bool own_handle;
     bool sharing;               /* it should have had its own */
@@ -234,6 +235,11 @@ struct view {
     struct log_limit read_errors, keep_errors;
 };
 
+static inline uint64_t io_size(const struct node_io *io)
+{
+    return io->view ? io->view->size : atomic_load(&io->disk->size);
+}
+
 /* The granularity of view.touched. */
 #define VIEW_TOUCHED_UNIT (4u << 20)
 
@@ -269,20 +275,14 @@ void view_break(struct view *v, const char *reason);
  * 0, or -EIO where a view's on_error is CBW_BREAK_GUEST_WRITE and its data cannot be kept. */
 int view_keep(struct disk *d, struct backend_handle *h, uint64_t offset, uint64_t length);
 
-int view_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
-int view_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
-                 struct extents *extents);
-int view_trim(struct node_io *io, uint64_t length, uint64_t offset);
-
-/* Read the image at the disk's present state through `h`, the quickest way it offers. A failure has
- * been logged, be it by the plugin, as with all that changes the image. */
-int disk_pread(struct disk *d, struct backend_handle *h, void *buf, uint32_t length,
-               uint64_t offset);
-
-/* The same of a disk or a view, and writing of a disk, from inside the gate: whole blocks of the
- * image (min_block). `flags`: BACKEND_FUA. */
-int node_read_blocks(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
-int node_write_blocks(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
-                      uint32_t flags);
+/* Read a view; `h` is one of the disk's handles. Whole blocks of the image. Any thread. */
+int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t length,
+              uint64_t offset);
+/* Its base:allocation: the disk's at its instant, as node_extents. */
+int view_extents(struct view *v, struct backend_handle *h, uint64_t length, uint64_t offset,
+                 uint32_t flags, struct extents *extents);
+/* Its client needs the range no more: what was kept for it goes to an older view that needs it, or
+ * back to scratch. -EIO: the view is broken. */
+int view_trim(struct view *v, uint64_t length, uint64_t offset);
 
 #endif

@@ -30,10 +30,11 @@ struct node {
     struct log_limit open_errors; /* for who opens it: why that failed */
 };
 
-/* Flags of requests: the backend's (BACKEND_FUA ...), and */
-/* Nothing done, and -EAGAIN where it might block, NODE_WOULD_BLOCK where it is known that it would:
- * data has to come from the medium. */
-#define NODE_NOWAIT      0x100u
+/* Flags of requests: the backend's (BACKEND_FUA ...), and: nothing is done, and -EAGAIN returned,
+ * where it might block. Use node_read_now instead. */
+#define NODE_NOWAIT 0x100u
+
+/* What node_read_now says where it is known that a read would block. */
 #define NODE_WOULD_BLOCK (-EBUSY)
 
 struct node_io;
@@ -64,6 +65,10 @@ void node_io_close(struct node_io *io); /* no operation is under way */
 const struct node_info *node_io_info(const struct node_io *io);
 
 int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags);
+/* Read without blocking, if that can be promised: a disk's image file, all of the range in the page
+ * cache. -EAGAIN: it might block. NODE_WOULD_BLOCK: it would, because data has to come from the
+ * medium. In both cases nothing was done, and what is in `buf` counts for nothing. */
+int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
 /* Where a large read may be sent from instead, without a copy of ours: a descriptor of a disk's
  * image, all of the range in the page cache, same offsets; -1: nowhere. The bytes are read when the
  * client takes them, so they may be newer than this call, as a read's may be that is under way; not

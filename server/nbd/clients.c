@@ -1,140 +1,233 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/clients.h"
 
-#include <errno.h>
+#include "common/util/log.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
 #include <time.h>
+#include <unistd.h>
 
-#define YOUNG_USEC G_USEC_PER_SEC
-/* How long to wait for somebody else's place. */
-#define MOMENT_USEC G_USEC_PER_SEC
-/* While all is full: how often to look whether there is another export. */
-#define FULL_USEC G_USEC_PER_SEC
-
-/* ---- newcomers ---- */
-
-/* Locked. The oldest client of the port that is still in its handshake. */
-static struct connection *oldest_in_handshake(const struct port *p)
+void clients_init(struct nbd_clients *s, struct server *registry)
 {
-    for (GList *i = listener_server(p->listener)->connections.head; i; i = i->next) {
-        struct connection *c = i->data;
-        if (c->port == p && c->phase == PHASE_HANDSHAKE && !c->place)
-            return c; /* the list is in order of age */
-    }
-    return NULL;
+    pthread_condattr_t attr;
+
+    *s = (struct nbd_clients){.registry = registry};
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->changed, &attr);
+    pthread_condattr_destroy(&attr);
 }
 
-/* Locked: the handshake is full. Drop somebody for who waits, now or soon. */
-static void make_way(struct port *p)
+void clients_destroy(struct nbd_clients *s)
 {
-    struct connection *c = oldest_in_handshake(p);
-
-    p->paused_until = c ? c->since + YOUNG_USEC : G_MAXINT64; /* one who leaves wakes us */
-    if (c && p->paused_until <= g_get_monotonic_time()) {
-        connection_debug(c, "dropped: others wait while it says nothing");
-        connection_cut(c);
-        p->paused_until = G_MAXINT64;
-    }
+    pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->lock);
 }
 
-/* Has no export a place left? One has if fewer are taken than there are in all. */
-static bool all_full(struct port *p, unsigned max)
+void client_debug(const struct nbd_client *c, const char *format, ...)
 {
-    struct nbd_server *n = listener_server(p->listener);
+    va_list args;
 
-    pthread_mutex_lock(&n->lock);
-    unsigned placed = p->n_placed;
-    pthread_mutex_unlock(&n->lock);
-    if (placed < max)
-        return false;
-    g_autoptr(GPtrArray) exports = server_list_exports(n->registry, listener_scope(p->listener));
-    return placed >= (uint64_t)max * MAX(exports->len, 1);
+    if (!log_is_verbose())
+        return;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    log_debug("client %" PRIu64 ": %s", c->number, text);
 }
 
-bool places_admit(struct port *p)
-{
-    struct nbd_server *n = listener_server(p->listener);
-    unsigned max = listener_max_connections(p->listener);
+/* ---- a client's life ---- */
 
-    if (max != 0 && all_full(p, max)) {
-        p->paused_until = g_get_monotonic_time() + FULL_USEC;
-        return false;
-    }
-    pthread_mutex_lock(&n->lock);
-    bool room = max == 0 || p->n_clients - p->n_placed < max;
-    if (room)
-        p->n_clients++;
-    else
-        make_way(p);
-    pthread_mutex_unlock(&n->lock);
-    return room;
+void clients_add(struct nbd_clients *s, struct nbd_client *c)
+{
+    c->number = ++s->n_ever;
+    c->link.data = c;
+    g_queue_push_tail_link(&s->list, &c->link);
+    s->n_running++;
 }
 
-void places_unadmit(struct port *p)
+void clients_withdraw(struct nbd_clients *s, struct nbd_client *c)
 {
-    pthread_mutex_lock(&listener_server(p->listener)->lock);
-    p->n_clients--;
-    pthread_mutex_unlock(&listener_server(p->listener)->lock);
+    g_queue_unlink(&s->list, &c->link);
+    s->n_running--;
 }
-
-/* ---- places of exports ---- */
 
 /* Locked. */
-static bool has_room(const struct port *p, const struct export *e, unsigned max)
+static void cut_all(struct nbd_clients *s, const struct admission *only)
 {
-    unsigned taken = 0;
-
-    if (max == 0 || p->n_placed < max)
-        return true;
-    for (GList *i = listener_server(p->listener)->connections.head; i; i = i->next) {
-        const struct connection *c = i->data;
-        taken += c->port == p && c->place == e;
+    for (GList *i = s->list.head; i; i = i->next) {
+        struct nbd_client *c = i->data;
+        if (!only || (c->port && c->port->admission == only))
+            c->ops->cut(c);
     }
-    return taken < max;
 }
 
-static struct timespec timespec_of(int64_t usec)
+bool clients_enter_transmission(struct nbd_client *c)
 {
-    return (struct timespec){.tv_sec = usec / G_USEC_PER_SEC,
-                             .tv_nsec = usec % G_USEC_PER_SEC * 1000};
+    struct nbd_clients *s = c->set;
+
+    pthread_mutex_lock(&s->lock);
+    bool allowed = !atomic_load(&s->ending);
+    if (allowed) {
+        c->phase = PHASE_TRANSMISSION;
+        s->n_transmitting++;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return allowed;
 }
 
-bool places_take(struct connection *c, const struct export *e, int64_t deadline)
+void clients_leave(struct nbd_client *c)
 {
-    struct nbd_server *n = c->server;
-    struct port *p = c->port;
-    int64_t moment = MOMENT_USEC, now = g_get_monotonic_time();
+    struct nbd_clients *s = c->set;
 
-    if (!p)
-        return true;
-    if (deadline != 0) /* there must be time to tell him */
-        moment = MIN(moment, MAX(deadline - now, 0) / 2);
-    struct timespec until = timespec_of(now + moment);
-    unsigned max = listener_max_connections(p->listener);
-
-    pthread_mutex_lock(&n->lock);
-    int error = 0;
-    while (!has_room(p, e, max) && error != ETIMEDOUT && !atomic_load(&c->cut) &&
-           !atomic_load(&n->ending))
-        error = pthread_cond_timedwait(&n->changed, &n->lock, &until);
-    bool taken = has_room(p, e, max);
-    if (taken) {
-        c->place = e;
-        p->n_placed++;
-    }
-    pthread_mutex_unlock(&n->lock);
-    return taken;
+    pthread_mutex_lock(&s->lock);
+    g_queue_unlink(&s->list, &c->link);
+    if (c->phase == PHASE_TRANSMISSION && --s->n_transmitting == 0 && atomic_load(&s->ending))
+        cut_all(s, NULL); /* the others are in the handshake, and nothing comes of it any more */
+    c->phase = PHASE_ENDED;
+    pthread_mutex_unlock(&s->lock);
 }
 
-void places_leave(struct connection *c)
+void clients_tell_room(const struct admission *a)
 {
-    struct nbd_server *n = c->server;
+    uint64_t one = 1;
 
-    pthread_mutex_lock(&n->lock);
-    if (c->place) {
-        c->place = NULL;
-        c->port->n_placed--;
-        listener_wake(c->port->listener);
-        pthread_cond_broadcast(&n->changed);
+    (void)!write(a->room, &one, sizeof one); /* it can only fail where it is readable already */
+}
+
+/* A callback that is to be called once the lock is given up. */
+struct call {
+    void (*fn)(void *opaque);
+    void *opaque;
+};
+
+static void make_call(struct call call)
+{
+    if (call.fn)
+        call.fn(call.opaque);
+}
+
+/* Locked: the listener has ended its clients, and this was the last of them? */
+static struct call take_empty(struct admission *a)
+{
+    struct call call = {0};
+
+    if (a->closed && a->n_clients == 0) {
+        call = (struct call){a->empty, a->empty_opaque};
+        a->empty = NULL;
     }
-    pthread_mutex_unlock(&n->lock);
+    return call;
+}
+
+/* Locked: the same of all clients. */
+static struct call take_gone(struct nbd_clients *s)
+{
+    struct call call = {0};
+
+    if (s->gone && s->n_running == 0) {
+        call = (struct call){s->gone, s->gone_opaque};
+        s->gone = NULL;
+    }
+    return call;
+}
+
+/* Locked. */
+static void leave_port(struct port *p)
+{
+    p->n_clients--;
+    p->admission->n_clients--;
+    clients_tell_room(p->admission);
+}
+
+void clients_ended(struct nbd_client *c)
+{
+    struct nbd_clients *s = c->set;
+    struct admission *a = c->port ? c->port->admission : NULL;
+    struct call empty = {0};
+
+    pthread_mutex_lock(&s->lock);
+    g_queue_push_tail_link(&s->ended, &c->link);
+    s->n_running--;
+    if (a) {
+        leave_port(c->port);
+        empty = take_empty(a);
+    }
+    struct call gone = take_gone(s);
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    make_call(empty);
+    make_call(gone);
+}
+
+struct nbd_client *clients_pop_ended(struct nbd_clients *s)
+{
+    pthread_mutex_lock(&s->lock);
+    GList *link = g_queue_pop_head_link(&s->ended);
+    pthread_mutex_unlock(&s->lock);
+    return link ? link->data : NULL;
+}
+
+/* ---- ends ---- */
+
+void admission_close(struct admission *a, void (*empty)(void *opaque), void *opaque)
+{
+    struct nbd_clients *s = a->set;
+
+    pthread_mutex_lock(&s->lock);
+    a->closed = true;
+    a->empty = empty;
+    a->empty_opaque = opaque;
+    cut_all(s, a);
+    struct call call = take_empty(a);
+    pthread_mutex_unlock(&s->lock);
+    make_call(call);
+}
+
+void clients_end(struct nbd_clients *s, void (*gone)(void *opaque), void *opaque)
+{
+    pthread_mutex_lock(&s->lock);
+    s->gone = gone;
+    s->gone_opaque = opaque;
+    atomic_store(&s->ending, true);
+    pthread_cond_broadcast(&s->changed); /* who waits for a place gets none */
+    for (GList *i = s->list.head; i; i = i->next) {
+        struct nbd_client *c = i->data;
+        if (c->phase == PHASE_TRANSMISSION)
+            c->ops->end_when_idle(c);
+    }
+    if (s->n_transmitting == 0)
+        cut_all(s, NULL);
+    struct call call = take_gone(s);
+    pthread_mutex_unlock(&s->lock);
+    make_call(call);
+}
+
+void clients_cut(struct nbd_clients *s)
+{
+    pthread_mutex_lock(&s->lock);
+    cut_all(s, NULL);
+    pthread_mutex_unlock(&s->lock);
+}
+
+GPtrArray *clients_left(struct nbd_clients *s)
+{
+    GPtrArray *all = g_ptr_array_new_with_free_func(g_free);
+
+    pthread_mutex_lock(&s->lock);
+    for (GList *i = s->list.head; i; i = i->next) {
+        struct nbd_client *c = i->data;
+        g_ptr_array_add(all, c->ops->description(c));
+    }
+    pthread_mutex_unlock(&s->lock);
+    return all;
+}
+
+unsigned admission_clients(struct admission *a)
+{
+    pthread_mutex_lock(&a->set->lock);
+    unsigned n = a->n_clients;
+    pthread_mutex_unlock(&a->set->lock);
+    return n;
 }

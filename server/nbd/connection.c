@@ -3,29 +3,37 @@
 
 #include "common/util/error.h"
 #include "common/util/log.h"
-#include "server/nbd/clients.h"
+#include "server/nbd/admission.h"
 #include "server/nbd/tls-peer.h"
 #include "server/nbd/tls-session.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-void connection_debug(struct connection *c, const char *format, ...)
+static void set_export(struct connection *c, struct export *e)
 {
-    va_list args;
-
-    if (!log_is_verbose())
-        return;
-    va_start(args, format);
-    g_autofree char *text = g_strdup_vprintf(format, args);
-    va_end(args);
-    log_debug("client %" PRIu64 ": %s", c->number, text);
+    pthread_mutex_lock(&c->client.set->lock);
+    c->export = e;
+    pthread_mutex_unlock(&c->client.set->lock);
 }
+
+static void begin_call(struct connection *c, enum plugin_call call)
+{
+    atomic_store(&c->calling_since, g_get_monotonic_time());
+    atomic_store(&c->calling, call);
+}
+
+static void end_call(struct connection *c)
+{
+    atomic_store(&c->calling, CALL_NONE);
+}
+
+/* ---- who it is ---- */
 
 /* A Unix socket's other end has no address: the process that connected. */
 static char *unix_peer(int fd)
@@ -48,9 +56,9 @@ char *connection_peer(const struct connection *c)
     socklen_t length = sizeof a;
     char text[INET6_ADDRSTRLEN];
 
-    if (!c->stream.in_socket)
+    if (!c->stream.wire.in_socket)
         return g_strdup("on standard input");
-    if (getpeername(c->stream.in, &a.any, &length) < 0)
+    if (getpeername(c->stream.wire.in, &a.any, &length) < 0)
         return g_strdup("that has gone");
     switch (a.any.sa_family) {
     case AF_INET:
@@ -60,9 +68,9 @@ char *connection_peer(const struct connection *c)
         inet_ntop(AF_INET6, &a.in6.sin6_addr, text, sizeof text);
         return g_strdup_printf("[%s]:%u", text, ntohs(a.in6.sin6_port));
     case AF_UNIX:
-        return unix_peer(c->stream.in);
+        return unix_peer(c->stream.wire.in);
     default:
-        return g_strdup_printf("%" PRIu64, c->number);
+        return g_strdup_printf("%" PRIu64, c->client.number);
     }
 }
 
@@ -77,28 +85,46 @@ void connection_debug_tls(struct connection *c)
     const char *name = peer->names->len > 0 ? peer->names->pdata[0] : "";
     g_autofree char *escaped = g_strescape(name, NULL); /* it may be any bytes */
     g_autofree char *shown = text_for_display((struct text){escaped, strlen(escaped)}, ECHO_MAX);
-    connection_debug(c, "%s uses %s; its name is \"%s\"", who, tls, shown);
+    client_debug(&c->client, "%s uses %s; its name is \"%s\"", who, tls, shown);
 }
+
+/* ---- ends ---- */
 
 void connection_cut(struct connection *c)
 {
-    atomic_store(&c->cut, true);
+    atomic_store(&c->client.cut, true);
     stream_cut(&c->stream);
     patience_wake(c->patience);
 }
 
-bool connection_gives_up(void *connection)
+/* It need not wait for its export any longer. */
+static bool gives_up(void *connection)
 {
     struct connection *c = connection;
 
-    return atomic_load(&c->leaving) || atomic_load(&c->cut);
+    return atomic_load(&c->leaving) || atomic_load(&c->client.cut);
+}
+
+/* Nothing is under way in the workers. A thread that is not waiting for input sees that it is to
+ * end before it waits again. */
+static void end_waiting(void *connection)
+{
+    struct connection *c = connection;
+
+    if (connection_is_ending(c) && atomic_load(&c->waiting))
+        stream_end_input(&c->stream);
+}
+
+void connection_end_when_idle(struct connection *c)
+{
+    workers_when_idle(&c->workers, end_waiting, c);
 }
 
 /* The registry: the export goes away. */
 static void cancel(struct export_client *client, bool cut)
 {
     struct connection *c =
-        (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, client));
+        (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, export_client));
 
     atomic_store(&c->leaving, true);
     if (cut)
@@ -113,7 +139,7 @@ static void disconnect(const struct backend_client *client, bool force)
 {
     struct connection *c = client->opaque;
 
-    connection_debug(c, "the disk's plugin ends it%s", force ? " at once" : "");
+    client_debug(&c->client, "the disk's plugin ends it%s", force ? " at once" : "");
     atomic_store(&c->dismissed, true);
     if (force)
         connection_cut(c);
@@ -125,11 +151,13 @@ static void disconnect(const struct backend_client *client, bool force)
 static bool hung_up(struct export_client *client)
 {
     struct connection *c =
-        (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, client));
-    struct pollfd p = {.fd = c->stream.in, .events = POLLRDHUP};
+        (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, export_client));
+    struct pollfd p = {.fd = c->stream.wire.in, .events = POLLRDHUP};
 
     return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
+
+/* ---- the export ---- */
 
 /* Until when a plugin may take to open a handle, so that there is time to go on without. */
 static int64_t half_way_to(int64_t deadline)
@@ -144,28 +172,31 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
 {
     const struct export_info *info = export_info(e);
 
-    c->client.cancel = cancel;
-    c->client.hung_up = hung_up;
+    c->export_client.cancel = cancel;
+    c->export_client.hung_up = hung_up;
     atomic_store(&c->leaving, false); /* an export that it only asked about may have gone */
-    if (!export_attach(e, &c->client)) {
+    if (!export_attach(e, &c->export_client)) {
         atomic_store(&c->leaving, true);
         return fail(err, "it is being removed");
     }
     c->attached = true;
-    c->export = export_ref(e);
+    set_export(c, export_ref(e));
     const struct tls_peer *peer = stream_tls_peer(&c->stream);
     c->backend_client = (struct backend_client){
         .export_name = info->name,
         .tls = peer,
         .tls_dn = peer ? peer->dn : NULL,
         .tls_issuer_dn = peer ? peer->issuer_dn : NULL,
-        .socket = c->stream.in_socket ? c->stream.in : -1,
+        .socket = c->stream.wire.in_socket ? c->stream.wire.in : -1,
         .disconnect = disconnect,
         .opaque = c,
     };
-    if (node_io_open_within(info->node, info->writable, info->discard, &c->backend_client,
-                            c->patience, half_way_to(deadline), &c->session.io, err) < 0) {
-        c->session.io = NULL;
+    begin_call(c, CALL_OPEN);
+    int r = node_io_open_within(info->node, info->writable, info->discard, &c->backend_client,
+                                c->patience, half_way_to(deadline), &c->negotiated.io, err);
+    end_call(c);
+    if (r < 0) {
+        c->negotiated.io = NULL;
         connection_close_export(c);
         return -1;
     }
@@ -174,9 +205,9 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
         connection_close_export(c);
         return fail(err, "the disk's plugin ends this connection");
     }
-    const struct node_info *node = node_io_info(c->session.io);
-    c->session.send_file = node->has_file && stream_can_send_file(&c->stream);
-    c->session.rules = (struct request_rules){
+    const struct node_info *node = node_io_info(c->negotiated.io);
+    c->negotiated.send_file = node->has_file && stream_can_send_file(&c->stream);
+    c->negotiated.rules = (struct request_rules){
         .size = node->size,
         .min_block = 1, /* for who does not ask: see reply_infos */
         .readonly = node->readonly,
@@ -188,60 +219,122 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
 
 void connection_close_export(struct connection *c)
 {
-    if (c->session.io)
-        node_io_close(c->session.io);
-    c->session.io = NULL;
-    meta_contexts_clear(&c->session.contexts);
-    if (c->attached)
-        export_detach(&c->client);
-    c->attached = false;
-    places_leave(c);
-    if (c->export)
-        export_unref(c->export);
-    c->export = NULL;
-}
-
-/* A write to a pipe that nobody reads is an error for us to see, not a signal; so is sending a file
- * to a client that has gone. Elsewhere not, because programs that plugins start inherit it. */
-static void block_sigpipe(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
-/* Who reads a view is making a backup, and guests come first: where processors are short, this
- * thread, and its workers after it, wait for those that serve guests. (A guest that writes while
- * its view is pulled, two processors: the 99th percentile falls from 1.7 to 0.7 ms.) */
-static void let_guests_go_first(void)
-{
-    id_t self = (id_t)gettid();
-
-    setpriority(PRIO_PROCESS, self, MIN(getpriority(PRIO_PROCESS, self) + VIEW_NICENESS, 19));
-}
-
-void *connection_main(void *connection)
-{
-    struct connection *c = connection;
-    struct nbd_server *n = c->server;
-
-    if (!c->stream.out_socket)
-        block_sigpipe();
-    if (handshake(c)) {
-        connection_debug(c, "uses export \"%s\"%s", export_info(c->export)->name,
-                         c->session.rules.extended ? " with extended headers" : "");
-        stream_tune(&c->stream, IDLE_SECONDS, n->send_seconds);
-        if (export_info(c->export)->node->kind == NODE_VIEW)
-            let_guests_go_first();
-        if (c->session.send_file)
-            block_sigpipe();
-        transmission(c);
+    if (c->negotiated.io) {
+        begin_call(c, CALL_CLOSE);
+        node_io_close(c->negotiated.io);
+        end_call(c);
     }
-    busy_poll_account(&c->poll, &n->poll_budget);
-    connection_debug(c, "gone; requests found by polling: %" PRIu64 ", not found: %" PRIu64,
-                     c->poll.hits, c->poll.misses);
-    connection_end(c);
-    return NULL;
+    c->negotiated.io = NULL;
+    meta_contexts_clear(&c->negotiated.contexts);
+    if (c->attached)
+        export_detach(&c->export_client);
+    c->attached = false;
+    admission_leave_place(&c->client);
+    struct export *e = c->export;
+    set_export(c, NULL);
+    if (e)
+        export_unref(e);
+}
+
+/* ---- what is left ---- */
+
+/* What the thread, or a worker, waits for in the plugin: "...", since when, or NULL. */
+static const char *waits_for(struct connection *c, int64_t *since)
+{
+    static const char *const calls[] = {
+        [CALL_OPEN] = "its open is in the plugin",
+        [CALL_CLOSE] = "its close is in the plugin",
+    };
+    unsigned calling = atomic_load(&c->calling);
+    uint64_t executing = atomic_load(&c->executing_ns);
+
+    *since = atomic_load(&c->calling_since);
+    if (calling != CALL_NONE)
+        return calls[calling];
+    *since = (int64_t)(executing / 1000);
+    if (executing == 0 && !workers_oldest(&c->workers, since))
+        return NULL;
+    return "a request is in the plugin";
+}
+
+static char *description(struct nbd_client *client)
+{
+    struct connection *c = connection_of(client);
+    g_autofree char *peer = connection_peer(c);
+    g_autoptr(GString) text = g_string_new(NULL);
+    int64_t since;
+    const char *what = waits_for(c, &since);
+
+    g_string_printf(text, "client %s", peer);
+    if (c->export)
+        g_string_append_printf(text, " of export \"%s\" (%s)", export_info(c->export)->name,
+                               export_info(c->export)->node->name);
+    if (what)
+        g_string_append_printf(text, ": %s for %" PRId64 " s", what,
+                               (g_get_monotonic_time() - since) / G_USEC_PER_SEC);
+    else
+        g_string_append(text, ": it is about to end");
+    return g_strdup(text->str);
+}
+
+/* ---- beginning and end ---- */
+
+static void client_cut(struct nbd_client *client)
+{
+    connection_cut(connection_of(client));
+}
+
+static void client_end_when_idle(struct nbd_client *client)
+{
+    connection_end_when_idle(connection_of(client));
+}
+
+static int map_buffers(struct connection *c, GError **err)
+{
+    void *memory = mmap(NULL, RECEIVE_BUFFER + SEND_BUFFER, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return fail_errno(err, errno, "no memory for a client's buffers");
+    c->memory = memory;
+    c->in.bytes = memory;
+    c->replies = (struct reply_buffer){
+        .sender = &c->sender, .buf = c->in.bytes + RECEIVE_BUFFER, .size = SEND_BUFFER};
+    return 0;
+}
+
+struct connection *connection_new(struct nbd_server *n, struct port *port, int in, int out,
+                                  void (*run_job)(void *connection, struct worker_job *job),
+                                  GError **err)
+{
+    static const struct nbd_client_ops ops = {client_cut, client_end_when_idle, description};
+    struct connection *c = g_new0(struct connection, 1);
+
+    c->client = (struct nbd_client){
+        .ops = &ops, .set = &n->clients, .port = port, .since = g_get_monotonic_time()};
+    c->server = n;
+    if (stream_init(&c->stream, in, out, err) < 0) {
+        g_free(c);
+        return NULL;
+    }
+    c->patience = patience_new(gives_up, c);
+    offload_init(&c->offload);
+    busy_poll_init(&c->poll);
+    sender_init(&c->sender, &c->stream);
+    workers_init(&c->workers, &c->sender, n->options.threads, &n->log.workers, run_job, c);
+    if (map_buffers(c, err) < 0) {
+        stream_close(&c->stream);
+        connection_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void connection_free(struct connection *c)
+{
+    workers_destroy(&c->workers);
+    sender_destroy(&c->sender);
+    if (c->memory)
+        munmap(c->memory, RECEIVE_BUFFER + SEND_BUFFER);
+    patience_unref(c->patience);
+    g_free(c);
 }

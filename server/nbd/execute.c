@@ -6,155 +6,191 @@
 
 #include <errno.h>
 
-static void reply_result(const struct session *s, struct lane *l, const struct request *r,
-                         int error)
+static void reply_result(const struct negotiated *neg, struct reply_buffer *b,
+                         const struct request *r, int error)
 {
     if (error == 0)
-        reply_success(l, s, r);
+        reply_success(b, neg, r);
     else
-        reply_error(l, s, r, request_error(r, error), NULL);
-}
-
-/* What the node's answer to NODE_NOWAIT means. */
-static enum outcome outcome_of(int error)
-{
-    return error == -EAGAIN ? MIGHT_BLOCK : error == NODE_WOULD_BLOCK ? WOULD_BLOCK : EXECUTED;
+        reply_error(b, neg, r, request_error(r, error), NULL);
 }
 
 /* The rest of a run of bytes whose header has been sent, from *offset on, which ends up where it
  * could not be read. Returns that error; `pad`: only when zeroes have taken the place of what is
  * missing, for who is going to say that they are none of the data. */
-static int stream_rest(const struct session *s, struct lane *l, uint64_t *offset, uint64_t length,
-                       bool pad)
+static int stream_rest(const struct negotiated *neg, struct reply_buffer *b, uint64_t *offset,
+                       uint64_t length, bool pad)
 {
     int error = 0;
 
-    while (length > 0 && !l->dead) {
+    while (length > 0 && !b->dead) {
         uint32_t n = (uint32_t)MIN(length, READ_PIECE);
-        uint8_t *p = lane_reserve(l, n);
+        uint8_t *p = reply_buffer_reserve(b, n);
         if (error == 0)
-            error = node_read(s->io, p, n, *offset, 0);
+            error = node_read(neg->io, p, n, *offset, 0);
         if (error != 0 && !pad)
             return error;
         if (error != 0)
             memset(p, 0, n); /* the chunk was promised whole */
         else
             *offset += n;
-        lane_commit(l, n);
+        reply_buffer_commit(b, n);
         length -= n;
     }
     return error;
 }
 
-/* Success was promised, and there is no way back. While the lane is held: whatever came next, a
- * reply that waits behind us, the client would take for the data that it lacks. */
-static void break_promise(struct lane *l)
+/* Success was promised, and there is no way back. While the reply buffer is held: whatever came
+ * next, a reply that waits behind us, the client would take for the data that it lacks. */
+static void break_promise(struct reply_buffer *b)
 {
-    stream_cut(l->sender->stream);
+    reply_buffer_cut(b);
 }
 
 /* A piece of a read, `n` bytes, sent straight from the page cache: neither copied to us nor by us.
  * (256 KiB at depth 4: half as many again a second, for a third of the processor's time; less than
  * SEND_FILE_MIN is quicker copied.) false: it is not to be had there, nothing is laid out. */
-static bool send_cached(const struct session *s, struct lane *l, struct request *r, uint32_t n)
+static bool send_cached(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
+                        uint32_t n)
 {
-    int fd = s->send_file && n >= SEND_FILE_MIN ? node_cached_fd(s->io, n, r->offset) : -1;
+    int fd = neg->send_file && n >= SEND_FILE_MIN ? node_cached_fd(neg->io, n, r->offset) : -1;
     if (fd < 0)
         return false;
-    size_t head = reply_data_header_size(s);
-    reply_data_header(lane_reserve(l, head), s, r, r->offset, n, n == r->length);
-    lane_commit(l, head);
+    size_t head = reply_data_header_size(neg);
+    reply_data_header(reply_buffer_reserve(b, head), neg, r, r->offset, n, n == r->length);
+    reply_buffer_commit(b, head);
 
-    lane_hold(l);
-    size_t sent = lane_send_file(l, fd, r->offset, n);
+    reply_buffer_hold(b);
+    size_t sent = reply_buffer_send_file(b, fd, r->offset, n);
     r->offset += sent;
-    if (stream_rest(s, l, &r->offset, n - sent, false) != 0)
-        break_promise(l);
-    lane_release(l);
+    if (stream_rest(neg, b, &r->offset, n - sent, false) != 0)
+        break_promise(b);
+    reply_buffer_release(b);
     r->length -= n;
     return true;
 }
 
-/* A read as replies of at most `piece` bytes of data. */
-static enum outcome read_pieces(const struct session *s, struct lane *l, struct request *r,
-                                uint32_t piece, uint32_t flags)
+/* `n` bytes of a read are in the reply buffer, behind room for their header. */
+static void commit_piece(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
+                         uint8_t *p, uint32_t n)
 {
-    size_t head = reply_data_header_size(s);
+    reply_data_header(p, neg, r, r->offset, n, n == r->length);
+    reply_buffer_commit(b, reply_data_header_size(neg) + n);
+    r->offset += n;
+    r->length -= n;
+}
+
+/* A read as replies of at most `piece` bytes of data. */
+static void read_pieces(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
+                        uint32_t piece)
+{
+    size_t head = reply_data_header_size(neg);
 
     while (r->length > 0) {
         uint32_t n = (uint32_t)MIN(r->length, piece);
-        if ((flags & NODE_NOWAIT) && send_cached(s, l, r, n))
-            continue;
-        uint8_t *p = lane_reserve(l, head + n);
-        if (l->dead)
-            return EXECUTED;
-        int error = node_read(s->io, p + head, n, r->offset, flags);
-        if ((flags & NODE_NOWAIT) && outcome_of(error) != EXECUTED)
-            return outcome_of(error);
+        uint8_t *p = reply_buffer_reserve(b, head + n);
+        if (b->dead)
+            return;
+        int error = node_read(neg->io, p + head, n, r->offset, 0);
         if (error != 0) {
-            reply_error_at(l, s, r, request_error(r, error), r->offset);
-            return EXECUTED;
+            reply_error_at(b, neg, r, request_error(r, error), r->offset);
+            return;
         }
-        reply_data_header(p, s, r, r->offset, n, n == r->length);
-        lane_commit(l, head + n);
-        r->offset += n;
-        r->length -= n;
+        commit_piece(neg, b, r, p, n);
     }
-    return EXECUTED;
+}
+
+/* The same without blocking. */
+static int read_pieces_now(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
+                           uint32_t piece)
+{
+    size_t head = reply_data_header_size(neg);
+
+    while (r->length > 0) {
+        uint32_t n = (uint32_t)MIN(r->length, piece);
+        if (send_cached(neg, b, r, n))
+            continue;
+        uint8_t *p = reply_buffer_reserve(b, head + n);
+        if (b->dead)
+            return 0;
+        int error = node_read_now(neg->io, p + head, n, r->offset);
+        if (error == -EAGAIN || error == NODE_WOULD_BLOCK)
+            return error;
+        if (error != 0) {
+            reply_error_at(b, neg, r, request_error(r, error), r->offset);
+            return 0;
+        }
+        commit_piece(neg, b, r, p, n);
+    }
+    return 0;
 }
 
 /* A read that has to be one run of bytes (a simple reply, or DF) and is longer than a piece.
- * Others' replies wait until it is through; nothing is ever larger than the lane. */
-static void read_unfragmented(const struct session *s, struct lane *l, struct request *r)
+ * Others' replies wait until it is through; nothing is ever larger than the reply buffer. */
+static void read_unfragmented(const struct negotiated *neg, struct reply_buffer *b,
+                              struct request *r)
 {
-    size_t head = reply_data_header_size(s);
-    uint8_t *p = lane_reserve(l, head + READ_PIECE);
-    if (l->dead)
+    size_t head = reply_data_header_size(neg);
+    uint8_t *p = reply_buffer_reserve(b, head + READ_PIECE);
+    if (b->dead)
         return;
-    int error = node_read(s->io, p + head, READ_PIECE, r->offset, 0);
+    int error = node_read(neg->io, p + head, READ_PIECE, r->offset, 0);
     if (error != 0) {
-        reply_error_at(l, s, r, request_error(r, error), r->offset);
+        reply_error_at(b, neg, r, request_error(r, error), r->offset);
         return;
     }
-    reply_data_header(p, s, r, r->offset, (uint32_t)r->length, false);
-    lane_commit(l, head + READ_PIECE);
+    reply_data_header(p, neg, r, r->offset, (uint32_t)r->length, false);
+    reply_buffer_commit(b, head + READ_PIECE);
     r->offset += READ_PIECE;
     r->length -= READ_PIECE;
 
-    lane_hold(l);
-    error = stream_rest(s, l, &r->offset, r->length, s->rules.structured);
+    reply_buffer_hold(b);
+    error = stream_rest(neg, b, &r->offset, r->length, neg->rules.structured);
     r->length = 0;
-    if (error != 0 && !s->rules.structured)
-        break_promise(l);
-    lane_release(l);
-    if (s->rules.structured)
-        error ? reply_error_at(l, s, r, request_error(r, error), r->offset)
-              : reply_success(l, s, r);
+    if (error != 0 && !neg->rules.structured)
+        break_promise(b);
+    reply_buffer_release(b);
+    if (neg->rules.structured)
+        error ? reply_error_at(b, neg, r, request_error(r, error), r->offset)
+              : reply_success(b, neg, r);
 }
 
-static enum outcome execute_read(const struct session *s, struct lane *l, struct request *r,
-                                 bool nowait)
+/* The most data that a reply to the read carries; 0: all of it, which the reply buffer does not
+ * hold. */
+static uint32_t piece_size(const struct negotiated *neg, const struct reply_buffer *b,
+                           const struct request *r)
 {
-    bool one_run = !s->rules.structured || (r->flags & NBD_CMD_FLAG_DF);
-    uint32_t flags = nowait ? NODE_NOWAIT : 0;
+    if (neg->rules.structured && !(r->flags & NBD_CMD_FLAG_DF))
+        return READ_PIECE;
+    return reply_data_header_size(neg) + r->length <= b->size ? (uint32_t)r->length : 0;
+}
 
+int execute_read_now(const struct negotiated *neg, struct reply_buffer *b, struct request *r)
+{
     if (r->length == 0) {
-        reply_success(l, s, r);
-        return EXECUTED;
+        reply_success(b, neg, r);
+        return 0;
     }
-    if (!one_run)
-        return read_pieces(s, l, r, READ_PIECE, flags);
-    if (reply_data_header_size(s) + r->length <= l->size)
-        return read_pieces(s, l, r, (uint32_t)r->length, flags);
-    if (nowait)
-        return MIGHT_BLOCK;
-    read_unfragmented(s, l, r);
-    return EXECUTED;
+    uint32_t piece = piece_size(neg, b, r);
+    return piece > 0 ? read_pieces_now(neg, b, r, piece) : -EAGAIN;
 }
 
-static uint32_t node_flags(const struct request *r, bool nowait)
+static void execute_read(const struct negotiated *neg, struct reply_buffer *b, struct request *r)
 {
-    uint32_t flags = nowait ? NODE_NOWAIT : 0;
+    if (r->length == 0) {
+        reply_success(b, neg, r);
+        return;
+    }
+    uint32_t piece = piece_size(neg, b, r);
+    if (piece > 0)
+        read_pieces(neg, b, r, piece);
+    else
+        read_unfragmented(neg, b, r);
+}
+
+static uint32_t node_flags(const struct request *r)
+{
+    uint32_t flags = 0;
 
     if (r->flags & NBD_CMD_FLAG_FUA)
         flags |= BACKEND_FUA;
@@ -167,7 +203,7 @@ static uint32_t node_flags(const struct request *r, bool nowait)
 
 /* To trim a view marks each block, which takes seconds for a large one. It is no change that others
  * might see half of, so it goes piece by piece, and who is cut off meanwhile is not waited for. */
-static int trim_view(const struct session *s, struct lane *l, const struct request *r,
+static int trim_view(const struct negotiated *neg, struct reply_buffer *b, const struct request *r,
                      uint32_t flags)
 {
     uint64_t offset = r->offset, left = r->length;
@@ -176,53 +212,47 @@ static int trim_view(const struct session *s, struct lane *l, const struct reque
     while (left > 0 && error == 0) {
         uint64_t n = MIN(left, TRIM_PIECE - offset % TRIM_PIECE);
 
-        if (stream_is_cut(l->sender->stream))
+        if (reply_buffer_is_cut(b))
             return -ESHUTDOWN;
-        error = node_trim(s->io, n, offset, flags);
+        error = node_trim(neg->io, n, offset, flags);
         offset += n;
         left -= n;
     }
     return error;
 }
 
-static int execute_plain(const struct session *s, struct lane *l, const struct request *r,
-                         const uint8_t *payload, uint32_t flags)
+static int execute_plain(const struct negotiated *neg, struct reply_buffer *b,
+                         const struct request *r, const uint8_t *payload, uint32_t flags)
 {
     if (r->length == 0 && r->type != NBD_CMD_FLUSH)
         return 0;
     switch (r->type) {
     case NBD_CMD_WRITE:
-        return node_write(s->io, payload, (uint32_t)r->length, r->offset, flags);
+        return node_write(neg->io, payload, (uint32_t)r->length, r->offset, flags);
     case NBD_CMD_WRITE_ZEROES:
-        return node_zero(s->io, r->length, r->offset, flags);
+        return node_zero(neg->io, r->length, r->offset, flags);
     case NBD_CMD_TRIM:
-        if (node_io_info(s->io)->readonly)
-            return trim_view(s, l, r, flags);
-        return node_trim(s->io, r->length, r->offset, flags);
+        if (node_io_info(neg->io)->readonly)
+            return trim_view(neg, b, r, flags);
+        return node_trim(neg->io, r->length, r->offset, flags);
     case NBD_CMD_CACHE:
-        return node_cache(s->io, r->length, r->offset, flags & NODE_NOWAIT);
+        return node_cache(neg->io, r->length, r->offset, 0);
     case NBD_CMD_FLUSH:
-        return node_flush(s->io, flags & NODE_NOWAIT);
+        return node_flush(neg->io, 0);
     default:
         return -EINVAL; /* request_check lets no other pass */
     }
 }
 
-enum outcome execute(const struct session *s, struct lane *l, struct request *r,
-                     const uint8_t *payload, bool nowait)
+void execute(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
+             const uint8_t *payload)
 {
-    if (r->type == NBD_CMD_READ)
-        return execute_read(s, l, r, nowait);
-    if (r->type == NBD_CMD_BLOCK_STATUS) {
-        if (nowait)
-            return MIGHT_BLOCK;
-        if (!l->dead)
-            status_execute(s, l, r, payload);
-        return EXECUTED;
+    if (r->type == NBD_CMD_READ) {
+        execute_read(neg, b, r);
+    } else if (r->type == NBD_CMD_BLOCK_STATUS) {
+        if (!b->dead)
+            status_execute(neg, b, r, payload);
+    } else {
+        reply_result(neg, b, r, execute_plain(neg, b, r, payload, node_flags(r)));
     }
-    int error = execute_plain(s, l, r, payload, node_flags(r, nowait));
-    if (nowait && outcome_of(error) != EXECUTED)
-        return outcome_of(error);
-    reply_result(s, l, r, error);
-    return EXECUTED;
 }

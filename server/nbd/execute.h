@@ -8,8 +8,8 @@
 #include "server/nbd/reply-buffer.h"
 #include "server/nbd/negotiated.h"
 
-/* Bytes of a read that are read and sent as one piece; longer reads are streamed. A lane that reads
- * are executed in has room for a piece and its header. */
+/* Bytes of a read that are read and sent as one piece; longer reads are streamed. A reply buffer
+ * that reads are executed in has room for a piece and its header. */
 #define READ_PIECE       (256u << 10)
 #define READ_PIECE_SPACE (READ_PIECE + 64)
 
@@ -20,17 +20,15 @@
  * milliseconds. */
 #define TRIM_PIECE (16ull << 30)
 
-enum outcome {
-    EXECUTED,    /* the reply, also one about an error, is laid out */
-    MIGHT_BLOCK, /* with nowait: as much as was done without is; *r is what remains */
-    WOULD_BLOCK, /* the same, and it is sure to */
-};
+/* Carry out a request that request_check has passed, and lay its reply out. `payload` is what
+ * follows the header, whole: a write is one call to the node, so that an instant is wholly before
+ * or after it. May block. *r changes: what has been read of a READ is taken off. */
+void execute(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
+             const uint8_t *payload);
 
-/* Carry out a request that request_check has passed. `payload` is what follows the header, whole: a
- * write is one call to the node, so that an instant is wholly before or after it.
- *
- * nowait: only as far as it does not block. */
-enum outcome execute(const struct session *s, struct lane *l, struct request *r,
-                     const uint8_t *payload, bool nowait);
+/* Carry out a READ as far as it does not block. 0: its reply is laid out. -EAGAIN where it might
+ * block, NODE_WOULD_BLOCK where it is known that it would: the replies to what could be read are
+ * laid out, and *r is what remains. */
+int execute_read_now(const struct negotiated *neg, struct reply_buffer *b, struct request *r);
 
 #endif

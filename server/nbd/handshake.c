@@ -8,7 +8,7 @@
  *
  * TLS begins in the middle of it, and what was agreed on before is forgotten then.
  */
-#include "server/nbd/connection.h"
+#include "server/nbd/handshake.h"
 
 #include "common/util/log.h"
 #include "common/util/log-limit.h"
@@ -61,7 +61,7 @@ static int send_out(struct haggling *h)
 static enum next option_error(struct haggling *h, uint32_t error, const char *why)
 {
     char buf[24];
-    connection_debug(h->c, "%s: %s", option_name(h->option, buf), why);
+    client_debug(&h->c->client, "%s: %s", option_name(h->option, buf), why);
     option_reply_error(h->out, h->option, error, why);
     return NEXT_OPTION;
 }
@@ -107,7 +107,7 @@ static void unknown_export(struct haggling *h, struct text name)
  * has the whole server to itself. */
 static enum export_scope scope_of(const struct haggling *h)
 {
-    return h->c->port ? listener_scope(h->c->port->listener) : EXPORTS_LIVE;
+    return h->c->client.port ? h->c->client.port->admission->scope : EXPORTS_LIVE;
 }
 
 /* A reference to the export, or NULL and an error laid out. */
@@ -133,10 +133,10 @@ static uint32_t open_export(struct haggling *h, struct export *e, char **why)
     uint32_t error = opening_try(c, e, h->agreed, h->deadline, why);
     if (error != 0)
         return error;
-    const struct node_info *info = node_io_info(c->session.io);
-    bool only_one = c->port && listener_max_connections(c->port->listener) == 1;
+    const struct node_info *info = node_io_info(c->negotiated.io);
+    bool only_one = c->client.port && c->client.port->admission->max_connections == 1;
     bool contexts = h->contexts.export == e && h->contexts.n > 0;
-    c->session.rules.eflags = session_flags(info, h->agreed, contexts, !only_one);
+    c->negotiated.rules.eflags = negotiated_flags(info, h->agreed, contexts, !only_one);
     return 0;
 }
 
@@ -199,7 +199,7 @@ static enum next on_extended_headers(struct haggling *h)
 
 static void reply_infos(struct haggling *h, const struct option_go *go, struct export *e)
 {
-    const struct session *s = &h->c->session;
+    const struct negotiated *s = &h->c->negotiated;
     const struct export_info *info = export_info(e);
 
     option_reply_info_export(h->out, h->option, s->rules.size, s->rules.eflags);
@@ -207,17 +207,17 @@ static void reply_infos(struct haggling *h, const struct option_go *go, struct e
         option_reply_info_text(h->out, h->option, NBD_INFO_NAME, info->name);
     if (go->want_description && info->description)
         option_reply_info_text(h->out, h->option, NBD_INFO_DESCRIPTION, info->description);
-    struct block_sizes b = session_block_sizes(node_io_info(s->io));
-    if (go->want_block_size || !session_sizes_are_default(b))
+    struct block_sizes b = negotiated_block_sizes(node_io_info(s->io));
+    if (go->want_block_size || !block_sizes_are_default(b))
         option_reply_info_block_size(h->out, h->option, b.min, b.pref, b.max);
     if (go->want_block_size) /* it keeps to that; for others the node makes up for it (node.h) */
-        h->c->session.rules.min_block = b.min;
+        h->c->negotiated.rules.min_block = b.min;
 }
 
 /* The contexts count only where they were set for the export that is used now. */
 static void take_contexts(struct haggling *h)
 {
-    struct session *s = &h->c->session;
+    struct negotiated *s = &h->c->negotiated;
 
     if (h->contexts.export == h->c->export) {
         s->contexts = h->contexts;
@@ -246,7 +246,7 @@ static enum next on_info_go(struct haggling *h)
         reply_infos(h, &go, e);
         connection_close_export(h->c);
         option_done(h);
-    } else if (!connection_enter_transmission(h->c)) {
+    } else if (!clients_enter_transmission(&h->c->client)) {
         connection_close_export(h->c);
         option_error(h, NBD_REP_ERR_SHUTDOWN, "the server is shutting down");
     } else {
@@ -267,11 +267,11 @@ static enum next on_export_name(struct haggling *h)
     g_autofree char *reason = NULL;
 
     if (h->agreed.extended) {
-        connection_debug(h->c, "NBD_OPT_EXPORT_NAME after extended headers");
+        client_debug(&h->c->client, "NBD_OPT_EXPORT_NAME after extended headers");
         return NEXT_END;
     }
     if (option_parse_name(h->data, h->length, &name, &why) != 0) {
-        connection_debug(h->c, "NBD_OPT_EXPORT_NAME: %s", why);
+        client_debug(&h->c->client, "NBD_OPT_EXPORT_NAME: %s", why);
         return NEXT_END;
     }
     struct export *e = find_export(h, name);
@@ -279,10 +279,10 @@ static enum next on_export_name(struct haggling *h)
     if (!e)
         return NEXT_END;
     enum next next = NEXT_END;
-    if (open_export(h, e, &reason) == 0 && connection_enter_transmission(h->c)) {
+    if (open_export(h, e, &reason) == 0 && clients_enter_transmission(&h->c->client)) {
         uint8_t answer[10 + 124] = {0};
-        store_be64(answer, h->c->session.rules.size);
-        store_be16(answer + 8, h->c->session.rules.eflags);
+        store_be64(answer, h->c->negotiated.rules.size);
+        store_be16(answer + 8, h->c->negotiated.rules.eflags);
         g_byte_array_append(h->out, answer, h->no_zeroes ? 10 : sizeof answer);
         take_contexts(h);
         next = NEXT_TRANSMISSION;
@@ -372,7 +372,7 @@ static enum next without_tls(struct haggling *h)
 
 static enum next dispatch(struct haggling *h)
 {
-    if (atomic_load(&h->c->server->ending) && h->option != NBD_OPT_ABORT) {
+    if (atomic_load(&h->c->server->clients.ending) && h->option != NBD_OPT_ABORT) {
         if (h->option == NBD_OPT_EXPORT_NAME)
             return NEXT_END;
         return option_error(h, NBD_REP_ERR_SHUTDOWN, "the server is shutting down");
@@ -438,11 +438,12 @@ static enum next one_option(struct haggling *h)
 
     int r = receive(h, bytes, sizeof bytes);
     if (r == 0 && !option_parse_header(bytes, &header)) {
-        connection_debug(h->c, "this is not NBD");
+        client_debug(&h->c->client, "this is not NBD");
         return NEXT_END;
     }
     if (r == 0 && header.length > OPTION_LENGTH_MAX) {
-        connection_debug(h->c, "an option of %u bytes is more than anybody needs", header.length);
+        client_debug(&h->c->client, "an option of %u bytes is more than anybody needs",
+                     header.length);
         return NEXT_END;
     }
     if (r == 0) {
@@ -450,7 +451,7 @@ static enum next one_option(struct haggling *h)
         r = receive_data(h, header.length);
     }
     if (r < 0) {
-        connection_debug(h->c, "gone in the handshake: %s", g_strerror(-r));
+        client_debug(&h->c->client, "gone in the handshake: %s", g_strerror(-r));
         return NEXT_END;
     }
     h->option = header.option;
@@ -462,7 +463,7 @@ static enum next one_option(struct haggling *h)
         return NEXT_END;
     give_back(h, MIN(header.length, OPTION_DATA_MAX), replies);
     if (next == NEXT_OPTION && option_budget_is_spent(&h->budget)) {
-        connection_debug(h->c, "it haggles without end");
+        client_debug(&h->c->client, "it haggles without end");
         return NEXT_END;
     }
     return next;
@@ -483,7 +484,7 @@ static bool greet(struct haggling *h)
         return false;
     uint32_t client = load_be32(answer);
     if (client & ~(uint32_t)flags) {
-        connection_debug(h->c, "client flags 0x%x were not offered", client);
+        client_debug(&h->c->client, "client flags 0x%x were not offered", client);
         return false;
     }
     h->fixed_newstyle = client & NBD_FLAG_FIXED_NEWSTYLE;
@@ -494,12 +495,12 @@ static bool greet(struct haggling *h)
 bool handshake(struct connection *c)
 {
     struct haggling h = {.c = c, .out = g_byte_array_new()};
-    unsigned timeout = c->port ? listener_handshake_timeout(c->port->listener)
-                               : c->server->options.handshake_timeout;
+    unsigned timeout = c->client.port ? c->client.port->admission->handshake_timeout
+                                      : c->server->options.handshake_timeout;
     enum next next = NEXT_OPTION;
 
     if (timeout > 0)
-        h.deadline = c->since + (int64_t)timeout * G_USEC_PER_SEC;
+        h.deadline = c->client.since + (int64_t)timeout * G_USEC_PER_SEC;
     if (!greet(&h))
         next = NEXT_END;
     while (next == NEXT_OPTION)

@@ -2,11 +2,11 @@
 /*
  * A thread accepts for all sockets of a listener.
  *
- * Whether there is room for a newcomer is places.h's business.
+ * Whether there is room for a newcomer is admission.h's business.
  *
  * When descriptors, memory or threads have run out, who comes is hung up on at once. Only where not
- * even that can be done (common/util/accept.h) a port pauses until a client has gone, or for a second:
- * it does not spin.
+ * even that can be done (common/util/accept.h) a port pauses until a client has gone, or for a
+ * second: it does not spin.
  */
 #include "server/nbd/listener.h"
 
@@ -14,8 +14,8 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "common/util/log-limit.h"
-#include "server/nbd/connection.h"
-#include "server/nbd/clients.h"
+#include "server/nbd/admission.h"
+#include "server/nbd/serve.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,72 +28,34 @@
 
 struct nbd_listener {
     struct nbd_server *server;
-    enum export_scope scope;    /* which exports its clients find */
-    unsigned handshake_timeout; /* seconds, 0: none */
-    unsigned max_connections;   /* of an export on a port; 0: any number */
+    struct admission admission; /* its `room` also wakes the thread when it is to stop */
     struct port *ports;
     unsigned n_ports;
     pthread_t thread;
     bool accepting;       /* the thread is to be joined; control thread */
     atomic_bool stopping; /* tells the thread */
-    int wake;             /* eventfd: a client has gone, or stopping */
     int reserve;          /* see common/util/accept.h; the thread's */
+    void (*done)(void *opaque);
+    void *done_opaque;
 };
-
-void listener_wake(struct nbd_listener *l)
-{
-    uint64_t one = 1;
-    (void)!write(l->wake, &one, sizeof one); /* it can only fail where it is awake already */
-}
-
-struct nbd_server *listener_server(const struct nbd_listener *l)
-{
-    return l->server;
-}
-
-enum export_scope listener_scope(const struct nbd_listener *l)
-{
-    return l->scope;
-}
-
-unsigned listener_max_connections(const struct nbd_listener *l)
-{
-    return l->max_connections;
-}
-
-unsigned listener_handshake_timeout(const struct nbd_listener *l)
-{
-    return l->handshake_timeout;
-}
-
-unsigned nbd_listener_clients(struct nbd_listener *l)
-{
-    unsigned n = 0;
-
-    pthread_mutex_lock(&l->server->lock);
-    for (unsigned i = 0; i < l->n_ports; i++)
-        n += l->ports[i].n_clients;
-    pthread_mutex_unlock(&l->server->lock);
-    return n;
-}
 
 /* ---- accepting ---- */
 
-static void log_refused(struct port *p, const char *why)
+static void log_refused(struct nbd_listener *l, const char *why)
 {
-    log_error_limited(&p->listener->server->log.refused, "NBD client refused: %s", why);
+    log_error_limited(&l->server->log.refused, "NBD client refused: %s", why);
 }
 
-static void accept_failed(struct port *p, int error, bool refused)
+static void accept_failed(struct nbd_listener *l, struct port *p, int error, bool refused)
 {
-    places_unadmit(p);
+    admission_unadmit(p);
     if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
         return;
     if (refused) {
-        log_refused(p, g_strerror(error));
+        log_refused(l, g_strerror(error));
         return;
     }
-    log_error_limited(&p->listener->server->log.refused, "cannot accept an NBD client: %s",
+    log_error_limited(&l->server->log.refused, "cannot accept an NBD client: %s",
                       g_strerror(error));
     p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
 }
@@ -108,21 +70,21 @@ static void keep_alive(int fd)
         log_debug("option '--keepalive': %m");
 }
 
-static void accept_one(struct port *p)
+static void accept_one(struct nbd_listener *l, struct port *p)
 {
     g_autoptr(GError) err = NULL;
     bool refused;
 
-    if (!places_admit(p))
+    if (!admission_admit(p))
         return;
-    int fd = accept_or_refuse(p->fd, SOCK_CLOEXEC, &p->listener->reserve, &refused);
-    if (fd >= 0 && p->listener->server->options.keepalive)
+    int fd = accept_or_refuse(p->fd, SOCK_CLOEXEC, &l->reserve, &refused);
+    if (fd >= 0 && l->server->options.keepalive)
         keep_alive(fd);
     if (fd < 0) {
-        accept_failed(p, errno, refused);
-    } else if (connection_start(p->listener->server, p, fd, fd, NULL, NULL, &err) < 0) {
-        log_refused(p, err->message);
-        places_unadmit(p);
+        accept_failed(l, p, errno, refused);
+    } else if (serve_start(l->server, p, fd, fd, NULL, NULL, &err) < 0) {
+        log_refused(l, err->message);
+        admission_unadmit(p);
     }
 }
 
@@ -139,7 +101,7 @@ static int prepare(struct nbd_listener *l, struct pollfd *fds)
             first = MIN(first, p->paused_until);
         fds[i] = (struct pollfd){.fd = p->paused_until == 0 ? p->fd : -1, .events = POLLIN};
     }
-    fds[l->n_ports] = (struct pollfd){.fd = l->wake, .events = POLLIN};
+    fds[l->n_ports] = (struct pollfd){.fd = l->admission.room, .events = POLLIN};
     return first == G_MAXINT64 ? -1 : (int)((first - now) / 1000 + 1);
 }
 
@@ -147,10 +109,10 @@ static void woken(struct nbd_listener *l)
 {
     uint64_t count;
 
-    (void)!read(l->wake, &count, sizeof count);
+    (void)!read(l->admission.room, &count, sizeof count);
     for (unsigned i = 0; i < l->n_ports; i++)
         l->ports[i].paused_until = 0;
-    connections_reap(l->server);
+    serve_reap(l->server);
 }
 
 static void *accept_main(void *listener)
@@ -166,7 +128,7 @@ static void *accept_main(void *listener)
             woken(l);
         for (unsigned i = 0; i < l->n_ports && !atomic_load(&l->stopping); i++) {
             if (fds[i].revents != 0)
-                accept_one(&l->ports[i]);
+                accept_one(l, &l->ports[i]);
         }
     }
     return NULL;
@@ -182,34 +144,39 @@ static void close_all(const int *fds, unsigned n)
 
 static void listener_free(struct nbd_listener *l)
 {
-    if (l->wake >= 0)
-        close(l->wake);
+    if (l->admission.room >= 0)
+        close(l->admission.room);
     if (l->reserve >= 0)
         close(l->reserve);
     g_free(l->ports);
     g_free(l);
 }
 
-struct nbd_listener *nbd_listen(struct nbd_server *n, enum export_scope scope, const int *fds,
-                                unsigned n_fds, unsigned handshake_timeout,
-                                unsigned max_connections, GError **err)
+struct nbd_listener *listener_new(struct nbd_server *n, enum export_scope scope, const int *fds,
+                                  unsigned n_fds, unsigned handshake_timeout,
+                                  unsigned max_connections, GError **err)
 {
     struct nbd_listener *l = g_new0(struct nbd_listener, 1);
 
     l->server = n;
-    l->scope = scope;
-    l->handshake_timeout = handshake_timeout;
-    l->max_connections = max_connections;
+    l->admission = (struct admission){
+        .set = &n->clients,
+        .scope = scope,
+        .handshake_timeout = handshake_timeout,
+        .max_connections = max_connections,
+        .room = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+    };
+    int error = l->admission.room < 0 ? errno : 0;
     l->ports = g_new0(struct port, n_fds);
     l->n_ports = n_fds;
     for (unsigned i = 0; i < n_fds; i++) {
-        l->ports[i] = (struct port){.listener = l, .fd = fds[i]};
+        l->ports[i] = (struct port){.admission = &l->admission, .fd = fds[i]};
         /* A client may be gone again between poll and accept. */
         fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);
     }
     l->reserve = accept_reserve();
-    l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int error = l->wake < 0 ? errno : pthread_create(&l->thread, NULL, accept_main, l);
+    if (error == 0)
+        error = pthread_create(&l->thread, NULL, accept_main, l);
     if (error != 0) {
         fail_errno(err, error, "cannot start a listener");
         close_all(fds, n_fds);
@@ -217,7 +184,6 @@ struct nbd_listener *nbd_listen(struct nbd_server *n, enum export_scope scope, c
         return NULL;
     }
     l->accepting = true;
-    g_ptr_array_add(n->listeners, l);
     return l;
 }
 
@@ -226,26 +192,39 @@ void listener_stop_accepting(struct nbd_listener *l)
     if (!l->accepting)
         return;
     atomic_store(&l->stopping, true);
-    listener_wake(l);
+    clients_tell_room(&l->admission);
     pthread_join(l->thread, NULL);
     l->accepting = false;
     for (unsigned i = 0; i < l->n_ports; i++)
         close(l->ports[i].fd);
 }
 
-void nbd_listener_stop(struct nbd_listener *l)
+/* Its clients have gone. */
+static void listener_ended(void *listener)
 {
-    struct nbd_server *n = l->server;
+    struct nbd_listener *l = listener;
+    void (*done)(void *opaque) = l->done;
+    void *opaque = l->done_opaque;
 
-    listener_stop_accepting(l);
-    pthread_mutex_lock(&n->lock);
-    connections_cut(n, l);
-    for (unsigned i = 0; i < l->n_ports; i++) {
-        while (l->ports[i].n_clients > 0)
-            pthread_cond_wait(&n->changed, &n->lock);
-    }
-    pthread_mutex_unlock(&n->lock);
-    connections_reap(n);
-    g_ptr_array_remove(n->listeners, l);
     listener_free(l);
+    if (done)
+        done(opaque);
+}
+
+void listener_stop(struct nbd_listener *l, void (*done)(void *opaque), void *opaque)
+{
+    listener_stop_accepting(l);
+    l->done = done;
+    l->done_opaque = opaque;
+    admission_close(&l->admission, listener_ended, l);
+}
+
+struct nbd_server *listener_server(struct nbd_listener *l)
+{
+    return l->server;
+}
+
+unsigned listener_clients(struct nbd_listener *l)
+{
+    return admission_clients(&l->admission);
 }

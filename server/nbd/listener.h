@@ -1,28 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Listening sockets and the thread that accepts from them. Private to nbd/.
+ * Listening sockets and the thread that accepts from them. Private to nbd/. Control thread.
  */
 #ifndef NBD_LISTENER_H
 #define NBD_LISTENER_H
 
-#include "server/nbd/nbd-server.h"
+#include "server/nbd/nbd-private.h"
 
-/* One listening socket and its clients. */
-struct port {
-    struct nbd_listener *listener;
-    int fd;
-    unsigned n_clients;   /* the engine's lock */
-    unsigned n_placed;    /* the same: those of them that have an export's place, see places.h */
-    int64_t paused_until; /* the accepting thread's; g_get_monotonic_time, 0: not paused */
-};
+struct nbd_listener;
 
-/* A client has gone: there is room. Any thread, the engine's lock held. */
-void listener_wake(struct nbd_listener *l);
-struct nbd_server *listener_server(const struct nbd_listener *l);
-enum export_scope listener_scope(const struct nbd_listener *l);
-unsigned listener_max_connections(const struct nbd_listener *l);
-unsigned listener_handshake_timeout(const struct nbd_listener *l); /* seconds, 0: none */
+/* As nbd_listen. */
+struct nbd_listener *listener_new(struct nbd_server *n, enum export_scope scope, const int *fds,
+                                  unsigned n_fds, unsigned handshake_timeout,
+                                  unsigned max_connections, GError **err);
 /* End the accepting thread and close the sockets; clients stay. May be called again. */
 void listener_stop_accepting(struct nbd_listener *l);
+/* The same, and cut the clients. When they have gone the listener is freed, and `done` (NULL: none)
+ * called, once: from the last client's thread, or from here. */
+void listener_stop(struct nbd_listener *l, void (*done)(void *opaque), void *opaque);
+struct nbd_server *listener_server(struct nbd_listener *l);
+/* As nbd_listener_clients. */
+unsigned listener_clients(struct nbd_listener *l);
 
 #endif

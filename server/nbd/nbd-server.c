@@ -1,255 +1,188 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The engine as a whole: its connections, their beginning and their end.
- *
- * The orderly end: listeners stop; every connection sees it (`ending`). One in transmission ends as
+ * The orderly end: listeners stop; every client sees it (`ending`). One in transmission ends as
  * soon as nothing of it is under way; until then it answers new requests with ESHUTDOWN. Those in
- * the handshake get ERR_SHUTDOWN for what they ask while we wait for the others, and are cut with
- * whoever is still there when the grace has passed.
+ * the handshake get ERR_SHUTDOWN for what they ask while others are in transmission, and are cut
+ * when nobody is any more, or with all who are left when the grace has passed.
  */
-#include "server/nbd/connection.h"
+#include "server/nbd/nbd-server.h"
 
-#include "common/util/error.h"
+#include "server/nbd/listener.h"
+#include "server/nbd/nbd-private.h"
+#include "server/nbd/serve.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 #include <time.h>
+
+/* Without progress for so long, a client that does not read is dropped. */
+#define SEND_SECONDS 120u
 
 struct nbd_server *nbd_server_new(struct server *s, const struct nbd_options *options)
 {
     struct nbd_server *n = g_new0(struct nbd_server, 1);
-    pthread_condattr_t attr;
 
     n->registry = s;
     n->options = *options;
     n->send_seconds = SEND_SECONDS;
     poll_budget_init(&n->poll_budget, options->poll_max_ns);
-    pthread_mutex_init(&n->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&n->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clients_init(&n->clients, s);
     n->listeners = g_ptr_array_new();
     return n;
 }
 
-/* ---- beginning ---- */
+/* ---- listeners ---- */
 
-static void connection_free(struct connection *c)
+struct nbd_listener *nbd_listen(struct nbd_server *n, enum export_scope scope, const int *fds,
+                                unsigned n_fds, unsigned handshake_timeout,
+                                unsigned max_connections, GError **err)
 {
-    crew_destroy(&c->crew);
-    sender_destroy(&c->sender);
-    if (c->memory)
-        munmap(c->memory, RECEIVE_BUFFER + SEND_BUFFER);
-    patience_unref(c->patience);
-    g_free(c);
-}
+    struct nbd_listener *l =
+        listener_new(n, scope, fds, n_fds, handshake_timeout, max_connections, err);
 
-static int map_buffers(struct connection *c, GError **err)
-{
-    void *memory = mmap(NULL, RECEIVE_BUFFER + SEND_BUFFER, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-        return fail_errno(err, errno, "no memory for a client's buffers");
-    c->memory = memory;
-    c->in.bytes = memory;
-    c->lane = (struct lane){
-        .sender = &c->sender, .buf = c->in.bytes + RECEIVE_BUFFER, .size = SEND_BUFFER};
-    return 0;
-}
-
-/* Locked: from here on the thread runs and the list has it. */
-static int run(struct nbd_server *n, struct connection *c, GError **err)
-{
-    int error = pthread_create(&c->thread, NULL, connection_main, c);
-    if (error != 0)
-        return fail_errno(err, error, "cannot start a client's thread");
-    c->number = ++n->n_connections;
-    c->link.data = c;
-    g_queue_push_tail_link(&n->connections, &c->link);
-    n->n_running++;
-    return 0;
-}
-
-int connection_start(struct nbd_server *n, struct port *port, int in, int out,
-                     void (*done)(void *opaque), void *opaque, GError **err)
-{
-    struct connection *c = g_new0(struct connection, 1);
-
-    c->server = n;
-    c->port = port;
-    c->since = g_get_monotonic_time();
-    c->done = done;
-    c->done_opaque = opaque;
-    if (stream_init(&c->stream, in, out, err) < 0) {
-        g_free(c);
-        return -1;
-    }
-    c->patience = patience_new(connection_gives_up, c);
-    handover_init(&c->handover);
-    busy_poll_init(&c->poll);
-    sender_init(&c->sender, &c->stream);
-    crew_init(&c->crew, &c->sender, n->options.threads, &n->log.workers, transmission_run_job, c);
-    int r = map_buffers(c, err);
-    if (r == 0) {
-        pthread_mutex_lock(&n->lock);
-        r = run(n, c, err);
-        pthread_mutex_unlock(&n->lock);
-    }
-    if (r < 0) {
-        stream_close(&c->stream);
-        connection_free(c);
-    }
-    return r;
-}
-
-/* ---- end ---- */
-
-/* Nothing is under way in the crew. A thread that is not waiting for input sees that it is to
- * end before it waits again. */
-static void end_waiting(void *connection)
-{
-    struct connection *c = connection;
-
-    if (connection_is_ending(c) && atomic_load(&c->waiting))
-        stream_end_input(&c->stream);
-}
-
-void connection_end_when_idle(struct connection *c)
-{
-    crew_when_idle(&c->crew, end_waiting, c);
-}
-
-bool connection_enter_transmission(struct connection *c)
-{
-    struct nbd_server *n = c->server;
-
-    pthread_mutex_lock(&n->lock);
-    bool allowed = !atomic_load(&n->ending);
-    if (allowed)
-        c->phase = PHASE_TRANSMISSION;
-    pthread_mutex_unlock(&n->lock);
-    return allowed;
-}
-
-void connection_end(struct connection *c)
-{
-    struct nbd_server *n = c->server;
-    struct nbd_listener *l = c->port ? c->port->listener : NULL;
-
-    /* The plugin may still ask for the peer's name while it closes. */
-    connection_close_export(c);
-    pthread_mutex_lock(&n->lock);
-    g_queue_unlink(&n->connections, &c->link);
-    c->phase = PHASE_ENDED;
-    pthread_mutex_unlock(&n->lock);
-
-    /* Nobody finds us any more: now the descriptors' numbers may be used again. A plugin that we
-     * did not wait for may have the socket open; the client is to see its end all the same. */
-    if (patience_has_abandoned(c->patience))
-        stream_cut(&c->stream);
-    stream_close(&c->stream);
-    if (c->done)
-        c->done(c->done_opaque);
-
-    pthread_mutex_lock(&n->lock);
-    g_queue_push_tail_link(&n->ended, &c->link);
-    n->n_running--;
-    if (c->port)
-        c->port->n_clients--;
     if (l)
-        listener_wake(l);
-    pthread_cond_broadcast(&n->changed);
-    pthread_mutex_unlock(&n->lock);
+        g_ptr_array_add(n->listeners, l);
+    return l;
 }
 
-void connections_reap(struct nbd_server *n)
+void nbd_listener_stop(struct nbd_listener *l, void (*done)(void *opaque), void *opaque)
 {
-    for (;;) {
-        pthread_mutex_lock(&n->lock);
-        GList *link = g_queue_pop_head_link(&n->ended);
-        pthread_mutex_unlock(&n->lock);
-        if (!link)
-            return;
-        struct connection *c = link->data;
-        pthread_join(c->thread, NULL);
-        connection_free(c);
-    }
+    g_ptr_array_remove(listener_server(l)->listeners, l);
+    listener_stop(l, done, opaque);
 }
 
-void connections_cut(struct nbd_server *n, struct nbd_listener *l)
+unsigned nbd_listener_clients(struct nbd_listener *l)
 {
-    for (GList *i = n->connections.head; i; i = i->next) {
-        struct connection *c = i->data;
-        if (!l || (c->port && c->port->listener == l))
-            connection_cut(c);
-    }
+    return listener_clients(l);
 }
 
-/* Locked: how many are in this phase? */
-static unsigned count_phase(struct nbd_server *n, enum phase phase)
+int nbd_serve_stdio(struct nbd_server *n, int in, int out, void (*done)(void *opaque), void *opaque,
+                    GError **err)
 {
-    unsigned count = 0;
-    for (GList *i = n->connections.head; i; i = i->next)
-        count += ((struct connection *)i->data)->phase == phase;
-    return count;
+    return serve_start(n, NULL, in, out, done, opaque, err);
 }
 
-/* Locked. */
-static void begin_end(struct nbd_server *n)
-{
-    atomic_store(&n->ending, true);
-    pthread_cond_broadcast(&n->changed); /* who waits for a place gets none */
-    for (GList *i = n->connections.head; i; i = i->next) {
-        struct connection *c = i->data;
-        if (c->phase == PHASE_TRANSMISSION)
-            connection_end_when_idle(c);
-    }
-}
+/* ---- the end ---- */
 
-static void wait_for_clients(struct nbd_server *n, unsigned grace_ms)
-{
-    struct timespec until;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += grace_ms / 1000;
-    until.tv_nsec += (long)(grace_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    pthread_mutex_lock(&n->lock);
-    begin_end(n);
-    while (count_phase(n, PHASE_TRANSMISSION) > 0 &&
-           pthread_cond_timedwait(&n->changed, &n->lock, &until) != ETIMEDOUT)
-        ;
-    connections_cut(n, NULL);
-    while (n->n_running > 0)
-        pthread_cond_wait(&n->changed, &n->lock);
-    pthread_mutex_unlock(&n->lock);
-}
-
-void nbd_server_free(struct nbd_server *n, unsigned grace_ms)
+void nbd_server_stop(struct nbd_server *n, void (*done)(void *opaque), void *opaque)
 {
     for (unsigned i = 0; i < n->listeners->len; i++)
-        listener_stop_accepting(g_ptr_array_index(n->listeners, i));
-    wait_for_clients(n, grace_ms);
-    while (n->listeners->len > 0)
-        nbd_listener_stop(g_ptr_array_index(n->listeners, 0));
-    connections_reap(n);
+        listener_stop_accepting(n->listeners->pdata[i]);
+    clients_end(&n->clients, done, opaque);
+}
+
+void nbd_server_cut(struct nbd_server *n)
+{
+    clients_cut(&n->clients);
+}
+
+GPtrArray *nbd_server_left(struct nbd_server *n)
+{
+    return clients_left(&n->clients);
+}
+
+void nbd_server_free(struct nbd_server *n)
+{
+    for (unsigned i = 0; i < n->listeners->len; i++)
+        listener_stop(n->listeners->pdata[i], NULL, NULL); /* has no clients: is freed at once */
+    serve_reap(n);
     g_ptr_array_unref(n->listeners);
     poll_budget_destroy(&n->poll_budget);
     log_limit_end(&n->log.refused);
     log_limit_end(&n->log.tls);
     log_limit_end(&n->log.memory);
     log_limit_end(&n->log.workers);
-    pthread_cond_destroy(&n->changed);
-    pthread_mutex_destroy(&n->lock);
+    clients_destroy(&n->clients);
     g_free(n);
 }
 
-int nbd_serve_stdio(struct nbd_server *n, int in, int out, void (*done)(void *opaque), void *opaque,
-                    GError **err)
+/* ---- the end, waited for ---- */
+
+/* Until when, and whether, all have gone. The last client's thread may still be in the callback
+ * when who waits has given up: each holds a reference. */
+struct end {
+    atomic_uint references;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool gone;
+};
+
+static struct end *end_new(void)
 {
-    return connection_start(n, NULL, in, out, done, opaque, err);
+    struct end *e = g_new0(struct end, 1);
+    pthread_condattr_t attr;
+
+    atomic_init(&e->references, 2);
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    return e;
+}
+
+static void end_unref(struct end *e)
+{
+    if (atomic_fetch_sub(&e->references, 1) != 1)
+        return;
+    pthread_cond_destroy(&e->changed);
+    pthread_mutex_destroy(&e->lock);
+    g_free(e);
+}
+
+static void note_gone(void *opaque)
+{
+    struct end *e = opaque;
+
+    pthread_mutex_lock(&e->lock);
+    e->gone = true;
+    pthread_cond_signal(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+    end_unref(e);
+}
+
+static bool wait_gone(struct end *e, unsigned ms)
+{
+    struct timespec until;
+    int error = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&e->lock);
+    while (!e->gone && error != ETIMEDOUT)
+        error = pthread_cond_timedwait(&e->changed, &e->lock, &until);
+    bool gone = e->gone;
+    pthread_mutex_unlock(&e->lock);
+    return gone;
+}
+
+void nbd_listener_stop_wait(struct nbd_listener *l)
+{
+    struct end *e = end_new();
+
+    nbd_listener_stop(l, note_gone, e);
+    while (!wait_gone(e, 60000))
+        ;
+    end_unref(e);
+}
+
+GPtrArray *nbd_server_end(struct nbd_server *n, unsigned grace_ms, unsigned limit_ms)
+{
+    struct end *e = end_new();
+
+    nbd_server_stop(n, note_gone, e);
+    bool gone = wait_gone(e, grace_ms);
+    if (!gone) {
+        nbd_server_cut(n);
+        gone = wait_gone(e, limit_ms);
+    }
+    end_unref(e);
+    if (!gone)
+        return nbd_server_left(n);
+    nbd_server_free(n);
+    return NULL;
 }

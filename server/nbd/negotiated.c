@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/negotiated.h"
 
-uint16_t session_flags(const struct node_info *info, struct agreement agreed, bool contexts,
-                       bool multi_conn)
+uint16_t negotiated_flags(const struct node_info *info, struct agreement agreed, bool contexts,
+                          bool multi_conn)
 {
     uint16_t flags = NBD_FLAG_HAS_FLAGS;
 
@@ -40,7 +40,7 @@ static uint32_t power_of_2(uint32_t n)
     return 1u << (31 - __builtin_clz(n));
 }
 
-struct block_sizes session_block_sizes(const struct node_info *info)
+struct block_sizes negotiated_block_sizes(const struct node_info *info)
 {
     struct block_sizes b;
 
@@ -51,7 +51,7 @@ struct block_sizes session_block_sizes(const struct node_info *info)
     return b;
 }
 
-bool session_sizes_are_default(struct block_sizes b)
+bool block_sizes_are_default(struct block_sizes b)
 {
     return b.min == 1 && b.pref == 4096 && b.max >= NBD_DEFAULT_MAX_PAYLOAD;
 }

@@ -9,7 +9,7 @@
 #include "server/nbd/meta.h"
 #include "server/nbd/request.h"
 
-struct session {
+struct negotiated {
     struct node_io *io;
     bool send_file; /* large reads may go from the page cache to the client's socket */
     struct request_rules rules;
@@ -23,17 +23,17 @@ struct agreement {
 };
 
 /* The transmission flags for a client of this node. `contexts`: it has selected some. */
-uint16_t session_flags(const struct node_info *info, struct agreement agreed, bool contexts,
-                       bool multi_conn);
+uint16_t negotiated_flags(const struct node_info *info, struct agreement agreed, bool contexts,
+                          bool multi_conn);
 
 /* The three sizes of NBD_INFO_BLOCK_SIZE, made to keep the protocol's rules whatever the plugin
  * says. */
 struct block_sizes {
     uint32_t min, pref, max;
 };
-struct block_sizes session_block_sizes(const struct node_info *info);
+struct block_sizes negotiated_block_sizes(const struct node_info *info);
 
 /* Are they no narrower than what a client assumes that has not been told any? */
-bool session_sizes_are_default(struct block_sizes b);
+bool block_sizes_are_default(struct block_sizes b);
 
 #endif

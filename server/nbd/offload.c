@@ -2,15 +2,14 @@
 #include "server/nbd/offload.h"
 
 #include <glib.h>
-#include <string.h>
 
-void handover_init(struct handover *h)
+void offload_init(struct offload *o)
 {
     for (unsigned i = 0; i < N_CLASSES; i++)
-        atomic_init(&h->average_ns[i], 2 * HANDOVER_QUICK_NS);
-    h->deep = HANDOVER_DEEP;
-    memset(h->refused, 0, sizeof h->refused);
-    memset(h->blocks, 0, sizeof h->blocks);
+        atomic_init(&o->average_ns[i], 2 * OFFLOAD_QUICK_NS);
+    o->deep = OFFLOAD_DEEP;
+    o->refused = 0;
+    o->blocks = false;
 }
 
 enum request_class request_class(const struct request *r)
@@ -26,58 +25,60 @@ enum request_class request_class(const struct request *r)
     return r->type == NBD_CMD_WRITE ? CLASS_WRITE : CLASS_OTHER;
 }
 
-static bool is_quick(const struct handover *h, enum request_class class)
+static bool is_quick(const struct offload *o, enum request_class class)
 {
-    return atomic_load_explicit(&h->average_ns[class], memory_order_relaxed) < HANDOVER_QUICK_NS;
+    return atomic_load_explicit(&o->average_ns[class], memory_order_relaxed) < OFFLOAD_QUICK_NS;
 }
 
-bool handover_ask(struct handover *h, enum request_class class)
+bool offload_ask(struct offload *o)
 {
-    if (h->refused[class] < HANDOVER_REFUSALS || (!h->blocks[class] && !is_quick(h, class)))
+    if (o->refused < OFFLOAD_REFUSALS || (!o->blocks && !is_quick(o, CLASS_READ)))
         return true;
-    if (++h->refused[class] < HANDOVER_REFUSALS + HANDOVER_SKIP)
+    if (++o->refused < OFFLOAD_REFUSALS + OFFLOAD_SKIP)
         return false;
-    h->refused[class] = HANDOVER_REFUSALS - 1;
+    o->refused = OFFLOAD_REFUSALS - 1;
     return true;
 }
 
-void handover_asked(struct handover *h, enum request_class class, bool done, bool blocks)
+void offload_asked(struct offload *o, bool done, bool blocks)
 {
-    h->blocks[class] = blocks;
+    o->blocks = blocks;
     if (done)
-        h->refused[class] = 0;
-    else if (h->refused[class] < HANDOVER_REFUSALS)
-        h->refused[class]++;
+        o->refused = 0;
+    else if (o->refused < OFFLOAD_REFUSALS)
+        o->refused++;
 }
 
-bool handover_stay(struct handover *h, enum request_class class, bool alone, bool *watch)
+bool offload_stay(struct offload *o, enum request_class class, bool alone, bool *watch)
 {
+    bool blocks = class == CLASS_READ && o->blocks;
+
     *watch = false;
-    if (!h->blocks[class] && is_quick(h, class))
+    if (!blocks && is_quick(o, class))
         return true;
     if (!alone)
         return false;
-    if (h->deep > 0) {
-        h->deep--;
+    if (o->deep > 0) {
+        o->deep--;
         return false;
     }
     *watch = true;
     return true;
 }
 
-void handover_watched(struct handover *h, bool further)
+void offload_watched(struct offload *o, bool further)
 {
     if (further)
-        h->deep = HANDOVER_DEEP;
+        o->deep = OFFLOAD_DEEP;
 }
 
-void handover_note(struct handover *h, enum request_class class, uint64_t ns, uint64_t length)
+void offload_note(struct offload *o, enum request_class class, uint64_t ns, uint64_t length)
 {
-    uint64_t copying = class <= CLASS_WRITE ? length / HANDOVER_COPY : 0;
+    uint64_t copying = class <= CLASS_WRITE ? length / OFFLOAD_COPY : 0;
     ns -= MIN(ns, copying);
-    unsigned sample = (unsigned)MIN(ns, HANDOVER_CLIP_NS);
+    unsigned sample = (unsigned)MIN(ns, OFFLOAD_CLIP_NS);
     /* Two threads may overwrite each other's sample: an estimate all the same. */
-    unsigned average = atomic_load_explicit(&h->average_ns[class], memory_order_relaxed);
+    unsigned average = atomic_load_explicit(&o->average_ns[class], memory_order_relaxed);
     average = average - average / 8 + sample / 8;
-    atomic_store_explicit(&h->average_ns[class], average, memory_order_relaxed);
+    atomic_store_explicit(&o->average_ns[class], average, memory_order_relaxed);
 }

@@ -2,15 +2,15 @@
 #include "server/nbd/opening.h"
 
 #include "common/util/log-limit.h"
-#include "server/nbd/clients.h"
+#include "server/nbd/admission.h"
 
 /* The export's places are taken. */
 static uint32_t no_place(struct connection *c, struct export *e, char **why)
 {
     const char *name = export_info(e)->name;
-    unsigned max = listener_max_connections(c->port->listener);
+    unsigned max = c->client.port->admission->max_connections;
 
-    if (atomic_load(&c->server->ending)) {
+    if (atomic_load(&c->server->clients.ending)) {
         *why = g_strdup("the server is shutting down");
         return NBD_REP_ERR_SHUTDOWN;
     }
@@ -27,11 +27,11 @@ uint32_t opening_try(struct connection *c, struct export *e, struct agreement ag
     const char *name = export_info(e)->name;
     g_autoptr(GError) err = NULL;
 
-    if (!places_take(c, e, deadline))
+    if (!admission_take_place(&c->client, e, deadline))
         return no_place(c, e, why);
     if (connection_open(c, e, agreed, deadline, &err) == 0)
         return 0;
-    places_leave(c);
+    admission_leave_place(&c->client);
     if (atomic_load(&c->leaving)) {
         *why = g_strdup_printf("export \"%s\" is being removed", name);
         return NBD_REP_ERR_UNKNOWN;

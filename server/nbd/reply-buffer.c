@@ -1,39 +1,49 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/reply-buffer.h"
 
-void lane_flush(struct lane *l)
+void reply_buffer_flush(struct reply_buffer *b)
 {
-    if (l->used == 0)
+    if (b->used == 0)
         return;
-    int r = l->held ? sender_send_held(l->sender, l->buf, l->used)
-                    : sender_send(l->sender, l->buf, l->used);
+    int r = b->held ? sender_send_held(b->sender, b->buf, b->used)
+                    : sender_send(b->sender, b->buf, b->used);
     if (r != 0)
-        l->dead = true;
-    l->used = 0;
+        b->dead = true;
+    b->used = 0;
 }
 
-uint8_t *lane_reserve(struct lane *l, size_t length)
+uint8_t *reply_buffer_reserve(struct reply_buffer *b, size_t length)
 {
-    if (length > l->size - l->used)
-        lane_flush(l);
-    return l->buf + l->used;
+    if (length > b->size - b->used)
+        reply_buffer_flush(b);
+    return b->buf + b->used;
 }
 
-void lane_hold(struct lane *l)
+void reply_buffer_hold(struct reply_buffer *b)
 {
-    sender_hold(l->sender);
-    l->held = true;
+    sender_hold(b->sender);
+    b->held = true;
 }
 
-size_t lane_send_file(struct lane *l, int fd, uint64_t offset, size_t length)
+size_t reply_buffer_send_file(struct reply_buffer *b, int fd, uint64_t offset, size_t length)
 {
-    lane_flush(l);
-    return l->dead ? 0 : sender_send_file_held(l->sender, fd, offset, length);
+    reply_buffer_flush(b);
+    return b->dead ? 0 : sender_send_file_held(b->sender, fd, offset, length);
 }
 
-void lane_release(struct lane *l)
+void reply_buffer_release(struct reply_buffer *b)
 {
-    lane_flush(l);
-    l->held = false;
-    sender_release(l->sender);
+    reply_buffer_flush(b);
+    b->held = false;
+    sender_release(b->sender);
+}
+
+void reply_buffer_cut(struct reply_buffer *b)
+{
+    sender_cut(b->sender);
+}
+
+bool reply_buffer_is_cut(const struct reply_buffer *b)
+{
+    return sender_is_cut(b->sender);
 }

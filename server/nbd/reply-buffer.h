@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A lane is where one thread lays out replies: a buffer of fixed size that fills up and is sent.
- * The connection's thread gathers many replies in its lane; each job (crew.h) has a small one.
+ * A reply buffer is where one thread lays out replies: a buffer of fixed size that fills up and is
+ * sent. The connection's thread gathers many replies in its reply buffer; each job (workers.h) has
+ * a small one.
  *
  * A read goes straight into its place behind its header, so a batch of replies is one run of bytes
- * and one send, without a copy. A reply that is longer than the lane holds the stream from its
- * first byte to its last.
+ * and one send, without a copy. A reply that is longer than the reply buffer holds the stream from
+ * its first byte to its last.
  *
  * When the sender is dead, what is laid out goes nowhere; nothing else changes.
  */
@@ -14,7 +15,7 @@
 
 #include "server/nbd/sender.h"
 
-struct lane {
+struct reply_buffer {
     struct sender *sender;
     uint8_t *buf;
     size_t size, used;
@@ -24,32 +25,38 @@ struct lane {
 
 /* Begin so that what follows a header of `head` bytes at the front is aligned to a cache line: the
  * kernel copies 256 KiB a third faster to there than to bytes in between. Nothing is laid out. */
-#define LANE_ALIGNMENT 64u
-static inline void lane_align(struct lane *l, size_t head)
+#define REPLY_ALIGNMENT 64u
+static inline void reply_buffer_align(struct reply_buffer *b, size_t head)
 {
-    size_t pad = -((uintptr_t)l->buf + head) % LANE_ALIGNMENT;
+    size_t pad = -((uintptr_t)b->buf + head) % REPLY_ALIGNMENT;
 
-    l->buf += pad;
-    l->size -= pad;
+    b->buf += pad;
+    b->size -= pad;
 }
 
 /* Send what is laid out. */
-void lane_flush(struct lane *l);
+void reply_buffer_flush(struct reply_buffer *b);
 
-/* Room for `length` bytes, at most l->size, behind what is laid out; sends that first where the
+/* Room for `length` bytes, at most b->size, behind what is laid out; sends that first where the
  * room is needed. The bytes count when committed. */
-uint8_t *lane_reserve(struct lane *l, size_t length);
-static inline void lane_commit(struct lane *l, size_t length)
+uint8_t *reply_buffer_reserve(struct reply_buffer *b, size_t length);
+static inline void reply_buffer_commit(struct reply_buffer *b, size_t length)
 {
-    l->used += length;
+    b->used += length;
 }
 
-/* From here to lane_release, what is laid out reaches the client with nothing in between. */
-void lane_hold(struct lane *l);
-void lane_release(struct lane *l);
+/* From here to reply_buffer_release, what is laid out reaches the client with nothing in between.
+ * */
+void reply_buffer_hold(struct reply_buffer *b);
+void reply_buffer_release(struct reply_buffer *b);
 
 /* Between those two: send what is laid out, and behind it bytes of a file. Returns how many of
  * those were sent (stream_send_file). */
-size_t lane_send_file(struct lane *l, int fd, uint64_t offset, size_t length);
+size_t reply_buffer_send_file(struct reply_buffer *b, int fd, uint64_t offset, size_t length);
+
+/* Break the client's connection off. */
+void reply_buffer_cut(struct reply_buffer *b);
+/* Has that been done, by whomever? Then nobody waits for the reply. */
+bool reply_buffer_is_cut(const struct reply_buffer *b);
 
 #endif

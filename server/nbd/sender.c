@@ -27,10 +27,10 @@ bool sender_is_dead(struct sender *s)
     return dead;
 }
 
-/* Locked: take up to `max` parcels off the queue, as a list. */
-static struct parcel *take(struct sender *s, unsigned max)
+/* Locked: take up to `max` replies off the queue, as a list. */
+static struct outgoing *take(struct sender *s, unsigned max)
 {
-    struct parcel *list = s->first, **end = &list;
+    struct outgoing *list = s->first, **end = &list;
 
     for (unsigned n = 0; n < max && *end; n++)
         end = &(*end)->next;
@@ -41,8 +41,8 @@ static struct parcel *take(struct sender *s, unsigned max)
     return list;
 }
 
-/* Owned, not locked: send the bytes (if any) and then the parcels, and let them go. */
-static int transmit(struct sender *s, const void *data, size_t length, struct parcel *list)
+/* Owned, not locked: send the bytes (if any) and then the replies, and let them go. */
+static int transmit(struct sender *s, const void *data, size_t length, struct outgoing *list)
 {
     struct iovec iov[1 + BATCH];
     unsigned n = 0;
@@ -50,11 +50,11 @@ static int transmit(struct sender *s, const void *data, size_t length, struct pa
 
     if (length > 0)
         iov[n++] = (struct iovec){(void *)data, length};
-    for (struct parcel *p = list; p; p = p->next)
+    for (struct outgoing *p = list; p; p = p->next)
         iov[n++] = (struct iovec){(void *)p->data, p->length};
     if (r == 0)
         r = stream_send(s->stream, iov, n);
-    for (struct parcel *p = list, *next; p; p = next) {
+    for (struct outgoing *p = list, *next; p; p = next) {
         next = p->next;
         p->sent(p);
     }
@@ -75,7 +75,7 @@ static void note(struct sender *s, int r)
 static void drain(struct sender *s)
 {
     while (s->first) {
-        struct parcel *list = take(s, BATCH);
+        struct outgoing *list = take(s, BATCH);
         pthread_mutex_unlock(&s->lock);
         int r = transmit(s, NULL, 0, list);
         pthread_mutex_lock(&s->lock);
@@ -96,7 +96,7 @@ int sender_send(struct sender *s, const void *data, size_t length)
 {
     pthread_mutex_lock(&s->lock);
     own(s);
-    struct parcel *list = take(s, BATCH);
+    struct outgoing *list = take(s, BATCH);
     pthread_mutex_unlock(&s->lock);
     int r = transmit(s, data, length, list);
     pthread_mutex_lock(&s->lock);
@@ -106,7 +106,7 @@ int sender_send(struct sender *s, const void *data, size_t length)
     return r;
 }
 
-void sender_post(struct sender *s, struct parcel *p)
+void sender_post(struct sender *s, struct outgoing *p)
 {
     p->next = NULL;
     pthread_mutex_lock(&s->lock);
@@ -155,4 +155,14 @@ void sender_release(struct sender *s)
     pthread_mutex_lock(&s->lock);
     drain(s);
     pthread_mutex_unlock(&s->lock);
+}
+
+void sender_cut(struct sender *s)
+{
+    stream_cut(s->stream);
+}
+
+bool sender_is_cut(const struct sender *s)
+{
+    return stream_is_cut(s->stream);
 }

@@ -6,7 +6,7 @@
  * ownership on, never across the network. A worker that is done posts its reply: if nobody owns the
  * stream it sends at once, and with it all that was posted meanwhile; if somebody does, that one
  * will send it. So no reply waits for a thread to wake up, and replies that are ready together go
- * out in one sendmsg. How much can be posted is bounded by the crew's budget (crew.h).
+ * out in one sendmsg. How much can be posted is bounded by the workers' budget (workers.h).
  *
  * Once sending has failed the sender is dead: what comes is dropped, with its `sent` called.
  */
@@ -18,18 +18,18 @@
 #include <pthread.h>
 
 /* Bytes that are ready to go. */
-struct parcel {
-    struct parcel *next;
+struct outgoing {
+    struct outgoing *next;
     const void *data;
     size_t length;
-    void (*sent)(struct parcel *p); /* gone, or dropped; called without a lock; frees it */
+    void (*sent)(struct outgoing *p); /* gone, or dropped; called without a lock; frees it */
 };
 
 struct sender {
     struct stream *stream;
     pthread_mutex_t lock; /* a leaf: nothing is locked inside it */
     pthread_cond_t idle;  /* busy became false */
-    struct parcel *first, **last;
+    struct outgoing *first, **last;
     bool busy;
     int error; /* not 0: dead. Written by the owner, under the lock. */
 };
@@ -42,9 +42,9 @@ void sender_destroy(struct sender *s); /* nothing is posted or owned */
 int sender_send(struct sender *s, const void *data, size_t length);
 
 /* Have `p` sent, by us or by the owner. */
-void sender_post(struct sender *s, struct parcel *p);
+void sender_post(struct sender *s, struct outgoing *p);
 
-/* Own the stream over several sends, with nothing of others in between; posted parcels wait. */
+/* Own the stream over several sends, with nothing of others in between; posted replies wait. */
 void sender_hold(struct sender *s);
 int sender_send_held(struct sender *s, const void *data, size_t length);
 /* The number of bytes sent: see stream_send_file. */
@@ -52,5 +52,9 @@ size_t sender_send_file_held(struct sender *s, int fd, uint64_t offset, size_t l
 void sender_release(struct sender *s);
 
 bool sender_is_dead(struct sender *s);
+
+/* Break the connection off; has that been done, by whomever? Any thread. */
+void sender_cut(struct sender *s);
+bool sender_is_cut(const struct sender *s);
 
 #endif

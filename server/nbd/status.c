@@ -8,6 +8,7 @@
 #include "server/nbd/status.h"
 
 #include "common/base/cursor.h"
+#include "common/util/log-limit.h"
 #include "server/nbd/reply.h"
 
 #include <errno.h>
@@ -19,14 +20,17 @@
  * hours with a request for terabytes; the client asks for the rest. */
 #define BACKEND_CALLS 4096u
 
-static size_t extents_per_context(const struct session *s)
+/* A request does not know whose it is. */
+static struct log_limit no_memory;
+
+static size_t extents_per_context(const struct negotiated *neg)
 {
-    return MIN(EXTENTS_MAX, EXTENTS_BUDGET / MAX(s->contexts.n, 1));
+    return MIN(EXTENTS_MAX, EXTENTS_BUDGET / MAX(neg->contexts.n, 1));
 }
 
-size_t status_charge(const struct session *s)
+size_t status_charge(const struct negotiated *neg)
 {
-    return s->contexts.n * extents_per_context(s) * sizeof(struct extent);
+    return neg->contexts.n * extents_per_context(neg) * sizeof(struct extent);
 }
 
 static bool is_aligned(const struct extents *e, uint32_t align, bool complete)
@@ -75,17 +79,17 @@ int status_align(struct extents *e, uint32_t align, bool any, bool complete)
 }
 
 /* All of the range that fits into the list: a backend may know only a little at a time. */
-static int allocation(const struct session *s, uint64_t offset, uint64_t length, bool one,
+static int allocation(const struct negotiated *neg, uint64_t offset, uint64_t length, bool one,
                       struct extents *e)
 {
-    uint64_t enough = one ? MIN(s->rules.min_block, length) : length;
+    uint64_t enough = one ? MIN(neg->rules.min_block, length) : length;
 
     for (unsigned n = 0; e->total < enough && e->count < e->most; n++) {
-        if (n >= BACKEND_CALLS && e->total >= s->rules.min_block)
+        if (n >= BACKEND_CALLS && e->total >= neg->rules.min_block)
             return 0;
         uint64_t before = e->total;
-        int r =
-            node_extents(s->io, length - e->total, offset + e->total, one ? BACKEND_REQ_ONE : 0, e);
+        int r = node_extents(neg->io, length - e->total, offset + e->total,
+                             one ? BACKEND_REQ_ONE : 0, e);
         if (e->total == before) /* an error, or a backend that would keep us turning for ever */
             return r == -ENOSPC && before > 0 ? 0 : (r < 0 && r != -ENOSPC ? r : -EIO);
         if (r < 0)
@@ -95,20 +99,20 @@ static int allocation(const struct session *s, uint64_t offset, uint64_t length,
 }
 
 /* One context's extents from r->offset, together at most `length`. */
-static int query(const struct session *s, const struct meta_context *c, const struct request *r,
-                 uint64_t length, struct extents *e)
+static int query(const struct negotiated *neg, const struct meta_context *c,
+                 const struct request *r, uint64_t length, struct extents *e)
 {
     bool one = r->flags & NBD_CMD_FLAG_REQ_ONE;
     /* A bitmap's first extent may be smaller than the minimum block. */
-    bool first_is_enough = one && s->rules.min_block <= BITMAP_MIN_GRANULARITY;
+    bool first_is_enough = one && neg->rules.min_block <= BITMAP_MIN_GRANULARITY;
 
-    e->most = extents_per_context(s);
+    e->most = extents_per_context(neg);
     int error = c->bitmap ? dirty_bitmap_extents(c->bitmap, length, r->offset, first_is_enough, e)
-                          : allocation(s, r->offset, length, one, e);
+                          : allocation(neg, r->offset, length, one, e);
     if (error != 0)
         return error;
     extents_truncate(e, length);
-    error = status_align(e, s->rules.min_block, c->bitmap, e->total == length);
+    error = status_align(e, neg->rules.min_block, c->bitmap, e->total == length);
     if (error != 0)
         return error;
     if (e->count == 0)
@@ -133,71 +137,71 @@ static int compare_ids(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-static const struct meta_context *find_context(const struct session *s, uint32_t id)
+static const struct meta_context *find_context(const struct negotiated *neg, uint32_t id)
 {
     const struct meta_context key = {.id = id};
 
-    return bsearch(&key, s->contexts.list, s->contexts.n, sizeof key, compare_ids);
+    return bsearch(&key, neg->contexts.list, neg->contexts.n, sizeof key, compare_ids);
 }
 
 /* How many contexts a request is about: all of the client's, or those that its payload names. */
-static unsigned count_parts(const struct session *s, const struct request *r)
+static unsigned count_parts(const struct negotiated *neg, const struct request *r)
 {
-    return r->payload == 0 ? s->contexts.n
+    return r->payload == 0 ? neg->contexts.n
                            : (unsigned)((r->payload - STATUS_FILTER_HEAD) / STATUS_FILTER_ID);
 }
 
 /* The i-th of them; NULL: the client has not selected it. */
-static const struct meta_context *context_at(const struct session *s, const struct request *r,
+static const struct meta_context *context_at(const struct negotiated *neg, const struct request *r,
                                              const uint8_t *payload, unsigned i)
 {
     if (r->payload == 0)
-        return &s->contexts.list[i];
-    return find_context(s, load_be32(payload + STATUS_FILTER_HEAD + i * STATUS_FILTER_ID));
+        return &neg->contexts.list[i];
+    return find_context(neg, load_be32(payload + STATUS_FILTER_HEAD + i * STATUS_FILTER_ID));
 }
 
 /* What is wrong with the contexts that a payload names: NBD_E*. */
-static uint32_t check_contexts(const struct session *s, const struct request *r,
+static uint32_t check_contexts(const struct negotiated *neg, const struct request *r,
                                const uint8_t *payload, const char **why)
 {
-    g_autofree bool *named = g_try_new0(bool, MAX(s->contexts.n, 1));
+    g_autofree bool *named = g_try_new0(bool, MAX(neg->contexts.n, 1));
 
     if (!named) {
         *why = "out of memory";
         return NBD_ENOMEM;
     }
-    for (unsigned i = 0; i < count_parts(s, r); i++) {
-        const struct meta_context *context = context_at(s, r, payload, i);
-        if (!context || named[context - s->contexts.list]) {
+    for (unsigned i = 0; i < count_parts(neg, r); i++) {
+        const struct meta_context *context = context_at(neg, r, payload, i);
+        if (!context || named[context - neg->contexts.list]) {
             *why = "a metadata context was not negotiated, or is named twice";
             return NBD_EINVAL;
         }
-        named[context - s->contexts.list] = true;
+        named[context - neg->contexts.list] = true;
     }
     return 0;
 }
 
-uint32_t status_filter(const struct session *s, struct request *r, const uint8_t *payload,
+uint32_t status_filter(const struct negotiated *neg, struct request *r, const uint8_t *payload,
                        const char **why)
 {
-    uint32_t error = check_contexts(s, r, payload, why);
+    uint32_t error = check_contexts(neg, r, payload, why);
     if (error != 0)
         return error;
     r->length = load_be64(payload);
-    return request_check_range(r, &s->rules, why);
+    return request_check_range(r, &neg->rules, why);
 }
 
 /* ---- the reply ---- */
 
 /* Every context's list, all cut to the shortest. */
-static int query_all(const struct session *s, const struct request *r, const uint8_t *payload,
+static int query_all(const struct negotiated *neg, const struct request *r, const uint8_t *payload,
                      struct part *parts, unsigned n)
 {
     uint64_t total = r->length;
 
     for (unsigned i = 0; i < n; i++) {
-        parts[i].context = context_at(s, r, payload, i);
-        int error = query(s, parts[i].context, r, total, &parts[i].extents);
+        parts[i].context = context_at(neg, r, payload, i);
+        int error = query(neg, parts[i].context, r, total, &parts[i].extents);
         if (error != 0)
             return error;
         total = parts[i].extents.total;
@@ -207,19 +211,19 @@ static int query_all(const struct session *s, const struct request *r, const uin
     return 0;
 }
 
-static size_t descriptor_size(const struct session *s)
+static size_t descriptor_size(const struct negotiated *neg)
 {
-    return s->rules.extended ? 16 : 8;
+    return neg->rules.extended ? 16 : 8;
 }
 
-static void put_extents(const struct session *s, struct lane *l, const struct extent *list,
-                        size_t n)
+static void put_extents(const struct negotiated *neg, struct reply_buffer *b,
+                        const struct extent *list, size_t n)
 {
-    size_t size = descriptor_size(s);
-    uint8_t *p = lane_reserve(l, n * size);
+    size_t size = descriptor_size(neg);
+    uint8_t *p = reply_buffer_reserve(b, n * size);
 
     for (size_t i = 0; i < n; i++, p += size) {
-        if (s->rules.extended) {
+        if (neg->rules.extended) {
             store_be64(p, list[i].length);
             store_be64(p + 8, list[i].flags);
         } else {
@@ -227,56 +231,58 @@ static void put_extents(const struct session *s, struct lane *l, const struct ex
             store_be32(p + 4, list[i].flags);
         }
     }
-    lane_commit(l, n * size);
+    reply_buffer_commit(b, n * size);
 }
 
 /* The header of a context's chunk: so many descriptors follow. */
-static void put_head(const struct session *s, struct lane *l, const struct request *r, uint32_t id,
-                     size_t count, bool done)
+static void put_head(const struct negotiated *neg, struct reply_buffer *b, const struct request *r,
+                     uint32_t id, size_t count, bool done)
 {
-    size_t header = reply_chunk_header_size(s), rest = s->rules.extended ? 8 : 4;
+    size_t header = reply_chunk_header_size(neg), rest = neg->rules.extended ? 8 : 4;
     uint16_t type =
-        s->rules.extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS;
-    uint8_t *p = lane_reserve(l, header + rest);
+        neg->rules.extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS;
+    uint8_t *p = reply_buffer_reserve(b, header + rest);
 
-    reply_chunk_header(p, s, r, done ? NBD_REPLY_FLAG_DONE : 0, type,
-                       (uint32_t)(rest + count * descriptor_size(s)));
+    reply_chunk_header(p, neg, r, done ? NBD_REPLY_FLAG_DONE : 0, type,
+                       (uint32_t)(rest + count * descriptor_size(neg)));
     store_be32(p + header, id);
-    if (s->rules.extended)
+    if (neg->rules.extended)
         store_be32(p + header + 4, (uint32_t)count);
-    lane_commit(l, header + rest);
+    reply_buffer_commit(b, header + rest);
 }
 
-static void put_context(const struct session *s, struct lane *l, const struct request *r,
-                        uint32_t id, const struct extents *e, bool done)
+static void put_context(const struct negotiated *neg, struct reply_buffer *b,
+                        const struct request *r, uint32_t id, const struct extents *e, bool done)
 {
     const size_t slice = 2048;
-    size_t whole = reply_chunk_header_size(s) + 8 + e->count * descriptor_size(s);
-    bool hold = whole > l->size;
+    size_t whole = reply_chunk_header_size(neg) + 8 + e->count * descriptor_size(neg);
+    bool hold = whole > b->size;
 
     if (hold)
-        lane_hold(l);
+        reply_buffer_hold(b);
     else
-        lane_reserve(l, whole);
-    put_head(s, l, r, id, e->count, done);
+        reply_buffer_reserve(b, whole);
+    put_head(neg, b, r, id, e->count, done);
     for (size_t i = 0; i < e->count; i += slice)
-        put_extents(s, l, e->list + i, MIN(slice, e->count - i));
+        put_extents(neg, b, e->list + i, MIN(slice, e->count - i));
     if (hold)
-        lane_release(l);
+        reply_buffer_release(b);
 }
 
-void status_execute(const struct session *s, struct lane *l, const struct request *r,
+void status_execute(const struct negotiated *neg, struct reply_buffer *b, const struct request *r,
                     const uint8_t *payload)
 {
-    unsigned n = count_parts(s, r);
+    unsigned n = count_parts(neg, r);
     g_autofree struct part *parts = g_try_new0(struct part, n);
 
-    int error = !parts ? -ENOMEM : query_all(s, r, payload, parts, n);
+    int error = !parts ? -ENOMEM : query_all(neg, r, payload, parts, n);
     if (error != 0) {
-        reply_error(l, s, r, request_error(r, error), NULL);
+        if (error == -ENOMEM)
+            log_error_limited(&no_memory, "BLOCK_STATUS: no memory for a list of extents");
+        reply_error(b, neg, r, request_error(r, error), NULL);
     } else {
         for (unsigned i = 0; i < n; i++)
-            put_context(s, l, r, parts[i].context->id, &parts[i].extents, i + 1 == n);
+            put_context(neg, b, r, parts[i].context->id, &parts[i].extents, i + 1 == n);
     }
     for (unsigned i = 0; parts && i < n; i++)
         extents_free(&parts[i].extents);

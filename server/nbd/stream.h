@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The bytes to and from one client: a socket, or a pair of descriptors (-s). The one place that
- * knows system calls of the wire. Once stream_start_tls has succeeded, all that is sent and
- * received goes through a TLS session (tls-session.h); nobody above sees a difference.
+ * The bytes to and from one client: a socket, or a pair of descriptors (-s). Once stream_start_tls
+ * has succeeded, all that is sent and received goes through a TLS session (tls-session.h); nobody
+ * above sees a difference.
  *
  * One thread receives; one thread at a time sends. stream_cut and stream_end_input may be called
  * from any thread until stream_close, which comes after every other use: a descriptor's number is
@@ -11,23 +11,15 @@
 #ifndef NBD_STREAM_H
 #define NBD_STREAM_H
 
-#include <glib.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <sys/uio.h>
+#include "server/nbd/wire.h"
 
 struct tls_credentials;
 struct tls_peer;
 struct tls_session;
 
 struct stream {
-    int in, out; /* may be the same */
-    bool in_socket, out_socket;
-    int end_in, end_out; /* eventfds that end waiting where shutdown(2) cannot; -1: both sockets */
+    struct wire wire;
     struct tls_session *tls; /* NULL: plain text */
-    atomic_bool cut;
 };
 
 /* Takes over the descriptors, on failure too. */

@@ -2,6 +2,7 @@
 #include "server/nbd/tls-session.h"
 
 #include "common/util/error.h"
+#include "server/nbd/iov.h"
 
 #include <errno.h>
 #include <gnutls/x509.h>
@@ -230,19 +231,6 @@ int tls_handshake(struct tls_session *t, char **why)
 }
 
 /* ---- sending ---- */
-
-void iov_advance(struct iovec **iov, unsigned *count, size_t n)
-{
-    while (*count > 0 && n >= (*iov)->iov_len) {
-        n -= (*iov)->iov_len;
-        (*iov)++;
-        (*count)--;
-    }
-    if (*count > 0) {
-        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + n;
-        (*iov)->iov_len -= n;
-    }
-}
 
 /* The next record's plaintext, taken off the front: from where it is, or put together from small
  * pieces. */

@@ -100,7 +100,4 @@ void tls_rest(struct tls_session *t);
 /* For the log: version, key exchange, cipher. g_free. */
 char *tls_description(struct tls_session *t);
 
-/* Take `n` bytes off the front. */
-void iov_advance(struct iovec **iov, unsigned *count, size_t n);
-
 #endif

@@ -8,7 +8,7 @@
  * does not block costs so one call to the node and its share of a receive and a send: no lock, no
  * allocation, no copy of ours, no other thread.
  *
- * A request that would block is carried out here all the same or goes to the crew: handover.h
+ * A request that would block is carried out here all the same or goes to the workers: offload.h
  * decides. Replies then go out in whatever order they get ready.
  *
  * A write's payload is not split: the node gets it in one call, so that an instant does not cut a
@@ -19,7 +19,7 @@
  * End of it: DISC or the end of the input: what is under way finishes and its replies are sent. A
  * breach of the protocol after which the next request cannot be found, and a cut: at once.
  */
-#include "server/nbd/connection.h"
+#include "server/nbd/transmission.h"
 
 #include "common/util/log-limit.h"
 
@@ -57,14 +57,14 @@ static size_t received(const struct connection *c)
 
 static size_t header_size(const struct connection *c)
 {
-    return request_header_size(&c->session.rules);
+    return request_header_size(&c->negotiated.rules);
 }
 
 /* Where the buffer is filled from: a payload behind the first header is then aligned to a cache
- * line, which copying to and from there is quicker for (lane.h). */
+ * line, which copying to and from there is quicker for (reply-buffer.h). */
 static size_t receive_begin(const struct connection *c)
 {
-    return LANE_ALIGNMENT - header_size(c);
+    return REPLY_ALIGNMENT - header_size(c);
 }
 
 static uint64_t now_ns(void)
@@ -95,21 +95,21 @@ static void make_room(struct connection *c, size_t need)
 /* Nothing has come for a while: hold no memory for it. */
 static void rest(struct connection *c)
 {
-    if (received(c) > 0 || !crew_is_idle(&c->crew))
+    if (received(c) > 0 || !workers_is_idle(&c->workers))
         return;
-    crew_rest(&c->crew);
+    workers_rest(&c->workers);
     madvise(c->memory, RECEIVE_BUFFER + SEND_BUFFER, MADV_DONTNEED);
     stream_wait(&c->stream);
 }
 
-/* What came while a slow request was done here: see handover.h. */
+/* What came while a slow request was done here: see offload.h. */
 static bool receive_watched(struct connection *c)
 {
     c->watch = false;
     make_room(c, header_size(c));
     ssize_t n = stream_receive_now(&c->stream, c->in.bytes + c->in.end,
                                    MIN(RECEIVE_PIECE, RECEIVE_BUFFER - c->in.end));
-    handover_watched(&c->handover, n > 0 || received(c) > 0);
+    offload_watched(&c->offload, n > 0 || received(c) > 0);
     if (n > 0)
         c->in.end += (size_t)n;
     return n > 0;
@@ -122,7 +122,7 @@ static ssize_t receive_polling(struct connection *c, void *to, size_t length, ui
     struct poll_budget *budget = &c->server->poll_budget;
     ssize_t n;
 
-    if (!crew_is_idle(&c->crew) || !busy_poll_begin(&c->poll, budget, begin))
+    if (!workers_is_idle(&c->workers) || !busy_poll_begin(&c->poll, budget, begin))
         return -EAGAIN;
     do
         n = stream_receive_now(&c->stream, to, length);
@@ -153,7 +153,7 @@ static ssize_t receive(struct connection *c, void *to, size_t length)
     ssize_t n;
 
     atomic_store(&c->waiting, true);
-    if (connection_is_ending(c) && crew_is_idle(&c->crew)) {
+    if (connection_is_ending(c) && workers_is_idle(&c->workers)) {
         n = stream_receive_now(&c->stream, to, length);
         n = n == -EAGAIN ? 0 : n;
     } else {
@@ -168,7 +168,7 @@ static enum step receive_more(struct connection *c, size_t need)
 {
     if (c->watch && receive_watched(c))
         return STEP_NEXT;
-    lane_flush(&c->lane);
+    reply_buffer_flush(&c->replies);
     c->gathered = 0;
     make_room(c, need);
     size_t missing = need - received(c), space = RECEIVE_BUFFER - c->in.end;
@@ -192,13 +192,13 @@ static size_t job_charge(const struct connection *c, const struct request *r)
     case NBD_CMD_READ:
         return MIN(r->length, READ_PIECE);
     case NBD_CMD_BLOCK_STATUS:
-        return status_charge(&c->session) + r->payload;
+        return status_charge(&c->negotiated) + r->payload;
     default:
         return r->payload;
     }
 }
 
-static size_t job_lane_size(const struct request *r)
+static size_t job_reply_size(const struct request *r)
 {
     switch (r->type) {
     case NBD_CMD_READ:
@@ -210,21 +210,27 @@ static size_t job_lane_size(const struct request *r)
     }
 }
 
-static void execute_timed(struct connection *c, struct lane *l, struct request *r,
+/* Carry it out, and have offload.h learn how long that took. */
+static void execute_timed(struct connection *c, struct reply_buffer *b, struct request *r,
                           const uint8_t *payload)
 {
     enum request_class class = request_class(r);
     uint64_t length = r->length, begin = now_ns();
+    bool own = b == &c->replies; /* the connection's thread, not a worker */
 
     /* What takes longer than a piece includes the network's time. */
     bool timed = r->type != NBD_CMD_READ || length <= READ_PIECE;
-    execute(&c->session, l, r, payload, false);
+    if (own)
+        atomic_store_explicit(&c->executing_ns, begin, memory_order_relaxed);
+    execute(&c->negotiated, b, r, payload);
+    if (own)
+        atomic_store_explicit(&c->executing_ns, 0, memory_order_relaxed);
     if (timed)
-        handover_note(&c->handover, class, now_ns() - begin, length);
+        offload_note(&c->offload, class, now_ns() - begin, length);
 }
 
 /* A worker carries out a job. */
-void transmission_run_job(void *opaque, struct job *job)
+void transmission_run_job(void *opaque, struct worker_job *job)
 {
     struct connection *c = opaque;
     bool wants_reply = job->request.type == NBD_CMD_READ ||
@@ -235,27 +241,27 @@ void transmission_run_job(void *opaque, struct job *job)
     if (wants_reply && sender_is_dead(&c->sender))
         return;
     backend_set_thread_client(&c->backend_client);
-    execute_timed(c, &job->lane, &job->request, job->payload);
+    execute_timed(c, &job->reply, &job->request, job->payload);
 }
 
 /* Room for a job, if need be by waiting for others to go; our replies do not wait with us. */
 static void admit(struct connection *c, size_t charge)
 {
-    if (!crew_admit(&c->crew, charge, false)) {
-        lane_flush(&c->lane);
-        crew_admit(&c->crew, charge, true);
+    if (!workers_admit(&c->workers, charge, false)) {
+        reply_buffer_flush(&c->replies);
+        workers_admit(&c->workers, charge, true);
     }
 }
 
 /* A job for the request, with its payload if that is to be copied. NULL: no memory. */
-static struct job *make_job(struct connection *c, const struct request *r, const uint8_t *payload,
-                            size_t charge)
+static struct worker_job *make_job(struct connection *c, const struct request *r,
+                                   const uint8_t *payload, size_t charge)
 {
-    struct job *job = crew_job_new(&c->crew, charge, job_lane_size(r));
+    struct worker_job *job = worker_job_new(&c->workers, charge, job_reply_size(r));
     if (!job)
         return NULL;
     job->request = *r;
-    lane_align(&job->lane, reply_data_header_size(&c->session));
+    reply_buffer_align(&job->reply, reply_data_header_size(&c->negotiated));
     if (!payload)
         return job;
     job->payload = malloc(r->payload);
@@ -268,48 +274,53 @@ static struct job *make_job(struct connection *c, const struct request *r, const
 }
 
 /* To a worker, or here where no thread can be had. */
-static void start_job(struct connection *c, struct job *job)
+static void start_job(struct connection *c, struct worker_job *job)
 {
-    if (!crew_start(&c->crew, job)) {
+    if (!workers_start(&c->workers, job)) {
         transmission_run_job(c, job);
-        crew_job_done(job);
+        worker_job_done(job);
     }
 }
 
 /* To a worker; or here, slowly but surely, where there is no memory for it. */
-static void hand_over(struct connection *c, struct request *r, const uint8_t *payload)
+static void to_worker(struct connection *c, struct request *r, const uint8_t *payload)
 {
     size_t charge = job_charge(c, r);
 
     admit(c, charge);
-    struct job *job = make_job(c, r, payload, charge);
+    struct worker_job *job = make_job(c, r, payload, charge);
     if (job) {
         start_job(c, job);
     } else {
-        crew_unadmit(&c->crew, charge);
-        execute_timed(c, &c->lane, r, payload);
+        workers_unadmit(&c->workers, charge);
+        execute_timed(c, &c->replies, r, payload);
     }
 }
 
-/* Here, if it does not block or handover.h says so. false: hand it over. */
+/* Try a READ without blocking, where that is worth while. False: *r is what is left to be done. */
+static bool read_now(struct connection *c, struct request *r)
+{
+    if (!offload_ask(&c->offload))
+        return false;
+    int error = execute_read_now(&c->negotiated, &c->replies, r);
+    offload_asked(&c->offload, error == 0, error == NODE_WOULD_BLOCK);
+    return error == 0;
+}
+
+/* Here, if it does not block or offload.h says so. false: hand it to a worker. */
 static bool execute_here(struct connection *c, struct request *r, const uint8_t *payload,
                          bool last_received)
 {
-    enum request_class class = request_class(r);
     bool watch;
 
-    if (handover_ask(&c->handover, class)) {
-        enum outcome outcome = execute(&c->session, &c->lane, r, payload, true);
-        handover_asked(&c->handover, class, outcome == EXECUTED, outcome == WOULD_BLOCK);
-        if (outcome == EXECUTED)
-            return true;
-    }
+    if (r->type == NBD_CMD_READ && read_now(c, r))
+        return true;
     if (r->type == NBD_CMD_READ && r->length > READ_PIECE)
         return false; /* sending it takes its time, whatever the disk does */
-    bool alone = last_received && crew_is_idle(&c->crew);
-    if (!handover_stay(&c->handover, class, alone, &watch))
+    bool alone = last_received && workers_is_idle(&c->workers);
+    if (!offload_stay(&c->offload, request_class(r), alone, &watch))
         return false;
-    execute_timed(c, &c->lane, r, payload);
+    execute_timed(c, &c->replies, r, payload);
     c->watch |= watch;
     return true;
 }
@@ -318,7 +329,7 @@ static enum step reply_refusal(struct connection *c)
 {
     const struct refusal *f = &c->refusal;
 
-    reply_error(&c->lane, &c->session, &f->request, f->error, f->why);
+    reply_error(&c->replies, &c->negotiated, &f->request, f->error, f->why);
     return STEP_NEXT;
 }
 
@@ -328,8 +339,8 @@ static enum step reply_refusal(struct connection *c)
 static enum step refuse(struct connection *c, const struct request *r, uint32_t error,
                         const char *why)
 {
-    connection_debug(c, "%s of %" PRIu64 " bytes at %" PRIu64 ": refused: %s", request_name(r),
-                     r->length, r->offset, why ? why : request_error_text(error));
+    client_debug(&c->client, "%s of %" PRIu64 " bytes at %" PRIu64 ": refused: %s", request_name(r),
+                 r->length, r->offset, why ? why : request_error_text(error));
     c->refusal = (struct refusal){.request = *r, .error = error, .why = why};
     c->skip = r->payload;
     return c->skip > 0 ? STEP_NEXT : reply_refusal(c);
@@ -344,7 +355,7 @@ static bool receive_payload(struct connection *c, uint8_t *to, size_t length)
 
     memcpy(to, c->in.bytes + c->in.begin, got);
     c->in.begin += got;
-    lane_flush(&c->lane);
+    reply_buffer_flush(&c->replies);
     while (got < length) {
         ssize_t n = receive(c, to + got, length - got);
         if (n == -EAGAIN)
@@ -357,13 +368,13 @@ static bool receive_payload(struct connection *c, uint8_t *to, size_t length)
 }
 
 /* A job with a mapping for the largest payload there is; what is not received takes no memory. */
-static struct job *make_large_job(struct connection *c, const struct request *r)
+static struct worker_job *make_large_job(struct connection *c, const struct request *r)
 {
     void *payload = mmap(NULL, NBD_MAX_PAYLOAD, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (payload == MAP_FAILED)
         return NULL;
-    struct job *job = make_job(c, r, NULL, r->length);
+    struct worker_job *job = make_job(c, r, NULL, r->length);
     if (!job) {
         munmap(payload, NBD_MAX_PAYLOAD);
         return NULL;
@@ -377,20 +388,20 @@ static struct job *make_large_job(struct connection *c, const struct request *r)
 static enum step large_write(struct connection *c, struct request *r)
 {
     admit(c, r->length);
-    struct job *job = make_large_job(c, r);
+    struct worker_job *job = make_large_job(c, r);
     if (!job) {
-        crew_unadmit(&c->crew, r->length);
+        workers_unadmit(&c->workers, r->length);
         log_error_limited(&c->server->log.memory,
                           "export %s: no memory for a write of %" PRIu64 " bytes at %" PRIu64,
                           export_info(c->export)->name, r->length, r->offset);
         return refuse(c, r, NBD_ENOMEM, NULL);
     }
     if (!receive_payload(c, job->payload, r->length)) {
-        crew_job_done(job); /* nothing laid out: it is just forgotten */
+        worker_job_done(job); /* nothing laid out: it is just forgotten */
         return STEP_END;
     }
     if (execute_here(c, r, job->payload, received(c) < header_size(c)))
-        crew_job_done(job);
+        worker_job_done(job);
     else
         start_job(c, job);
     return STEP_NEXT;
@@ -416,14 +427,14 @@ static uint32_t check(struct connection *c, const struct request *r, const char 
                                             : NULL;
         return NBD_ESHUTDOWN;
     }
-    return request_check(r, &c->session.rules, why);
+    return request_check(r, &c->negotiated.rules, why);
 }
 
 static void send_early(struct connection *c)
 {
-    if (++c->gathered < SEND_EARLY_REPLIES && c->lane.used < SEND_EARLY)
+    if (++c->gathered < SEND_EARLY_REPLIES && c->replies.used < SEND_EARLY)
         return;
-    lane_flush(&c->lane);
+    reply_buffer_flush(&c->replies);
     c->gathered = 0;
 }
 
@@ -437,16 +448,16 @@ static enum step one_request(struct connection *c)
         return skip_payload(c);
     if (received(c) < header)
         return receive_more(c, header);
-    if (!request_parse(c->in.bytes + c->in.begin, &c->session.rules, &r)) {
-        connection_debug(c, "a request with a wrong magic number");
+    if (!request_parse(c->in.bytes + c->in.begin, &c->negotiated.rules, &r)) {
+        client_debug(&c->client, "a request with a wrong magic number");
         return STEP_CUT;
     }
     if (r.type == NBD_CMD_DISC)
         return STEP_END;
 
     if (r.payload > NBD_MAX_PAYLOAD) {
-        connection_debug(c, "a payload of %" PRIu64 " bytes is more than anybody may send",
-                         r.payload);
+        client_debug(&c->client, "a payload of %" PRIu64 " bytes is more than anybody may send",
+                     r.payload);
         return STEP_CUT;
     }
     uint32_t error = check(c, &r, &why);
@@ -464,7 +475,7 @@ static enum step one_request(struct connection *c)
     const uint8_t *data = r.payload > 0 ? c->in.bytes + c->in.begin + header : NULL;
     c->in.begin += header;
     if (data && r.type == NBD_CMD_BLOCK_STATUS) {
-        error = status_filter(&c->session, &r, data, &why);
+        error = status_filter(&c->negotiated, &r, data, &why);
         if (error != 0)
             return refuse(c, &r, error, why);
     }
@@ -472,8 +483,8 @@ static enum step one_request(struct connection *c)
     const uint64_t whole = r.length;
     if (!execute_here(c, &r, data, received(c) < header)) {
         if (r.length < whole) /* chunks of its reply are laid out: a worker's come after them */
-            lane_flush(&c->lane);
-        hand_over(c, &r, data);
+            reply_buffer_flush(&c->replies);
+        to_worker(c, &r, data);
     }
     send_early(c);
     return STEP_NEXT;
@@ -484,17 +495,17 @@ void transmission(struct connection *c)
     enum step step;
 
     backend_set_thread_client(&c->backend_client);
-    lane_align(&c->lane, reply_data_header_size(&c->session));
+    reply_buffer_align(&c->replies, reply_data_header_size(&c->negotiated));
     do
         step = one_request(c);
-    while (step == STEP_NEXT && !atomic_load_explicit(&c->cut, memory_order_relaxed));
+    while (step == STEP_NEXT && !atomic_load_explicit(&c->client.cut, memory_order_relaxed));
 
     if (step == STEP_CUT) {
-        lane_flush(&c->lane);
+        reply_buffer_flush(&c->replies);
         stream_cut(&c->stream);
     }
-    lane_flush(&c->lane);
-    crew_finish(&c->crew);
+    reply_buffer_flush(&c->replies);
+    workers_finish(&c->workers);
     stream_finish(&c->stream);
     backend_set_thread_client(NULL);
 }

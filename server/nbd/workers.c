@@ -7,189 +7,215 @@
 #include <string.h>
 #include <sys/mman.h>
 
-void crew_init(struct crew *c, struct sender *sender, unsigned max_threads,
-               struct log_limit *errors, void (*run)(void *opaque, struct job *job), void *opaque)
+void workers_init(struct workers *w, struct sender *sender, unsigned max_threads,
+                  struct log_limit *errors, void (*run)(void *opaque, struct worker_job *job),
+                  void *opaque)
 {
-    *c = (struct crew){.sender = sender,
-                       .run = run,
-                       .opaque = opaque,
-                       .max_threads = CLAMP(max_threads, 1, CREW_JOBS),
-                       .errors = errors};
-    c->last = &c->first;
-    c->threads = g_new0(pthread_t, c->max_threads);
-    pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->work, NULL);
-    pthread_cond_init(&c->room, NULL);
+    *w = (struct workers){.sender = sender,
+                          .run = run,
+                          .opaque = opaque,
+                          .max_threads = CLAMP(max_threads, 1, WORKERS_JOBS),
+                          .errors = errors};
+    w->last = &w->first;
+    w->threads = g_new0(pthread_t, w->max_threads);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->work, NULL);
+    pthread_cond_init(&w->room, NULL);
 }
 
-void crew_destroy(struct crew *c)
+void workers_destroy(struct workers *w)
 {
-    pthread_cond_destroy(&c->room);
-    pthread_cond_destroy(&c->work);
-    pthread_mutex_destroy(&c->lock);
-    g_free(c->threads);
+    pthread_cond_destroy(&w->room);
+    pthread_cond_destroy(&w->work);
+    pthread_mutex_destroy(&w->lock);
+    g_free(w->threads);
 }
 
-static bool has_room(const struct crew *c, size_t charge)
+static bool has_room(const struct workers *w, size_t charge)
 {
-    unsigned n = atomic_load_explicit(&c->n_jobs, memory_order_relaxed);
-    return n == 0 || (n < CREW_JOBS && c->charged + charge <= CREW_MEMORY);
+    unsigned n = atomic_load_explicit(&w->n_jobs, memory_order_relaxed);
+    return n == 0 || (n < WORKERS_JOBS && w->charged + charge <= WORKERS_MEMORY);
 }
 
-bool crew_admit(struct crew *c, size_t charge, bool wait)
+bool workers_admit(struct workers *w, size_t charge, bool wait)
 {
-    pthread_mutex_lock(&c->lock);
-    while (wait && !has_room(c, charge))
-        pthread_cond_wait(&c->room, &c->lock);
-    bool admitted = has_room(c, charge);
+    pthread_mutex_lock(&w->lock);
+    while (wait && !has_room(w, charge))
+        pthread_cond_wait(&w->room, &w->lock);
+    bool admitted = has_room(w, charge);
     if (admitted) {
-        atomic_fetch_add_explicit(&c->n_jobs, 1, memory_order_relaxed);
-        c->charged += charge;
+        atomic_fetch_add_explicit(&w->n_jobs, 1, memory_order_relaxed);
+        w->charged += charge;
     }
-    pthread_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&w->lock);
     return admitted;
 }
 
-void crew_unadmit(struct crew *c, size_t charge)
+/* Locked. */
+static void give_back(struct workers *w, size_t charge)
 {
-    pthread_mutex_lock(&c->lock);
-    c->charged -= charge;
-    if (atomic_fetch_sub(&c->n_jobs, 1) == 1 && c->when_idle)
-        c->when_idle(c->when_idle_opaque);
-    pthread_cond_signal(&c->room);
-    pthread_mutex_unlock(&c->lock);
+    w->charged -= charge;
+    if (atomic_fetch_sub(&w->n_jobs, 1) == 1 && w->when_idle)
+        w->when_idle(w->when_idle_opaque);
+    pthread_cond_signal(&w->room);
 }
 
-struct job *crew_job_new(struct crew *c, size_t charge, size_t lane_size)
+void workers_unadmit(struct workers *w, size_t charge)
 {
-    struct job *job = malloc(sizeof *job + lane_size);
+    pthread_mutex_lock(&w->lock);
+    give_back(w, charge);
+    pthread_mutex_unlock(&w->lock);
+}
+
+struct worker_job *worker_job_new(struct workers *w, size_t charge, size_t reply_size)
+{
+    struct worker_job *job = malloc(sizeof *job + reply_size);
     if (!job)
         return NULL;
     memset(job, 0, sizeof *job);
-    job->crew = c;
+    job->workers = w;
     job->charge = charge;
-    job->lane = (struct lane){.sender = c->sender, .buf = job->lane_bytes, .size = lane_size};
+    job->reply =
+        (struct reply_buffer){.sender = w->sender, .buf = job->reply_bytes, .size = reply_size};
     return job;
 }
 
 /* The reply is with the kernel, or nobody wants it any more. */
-static void job_gone(struct parcel *parcel)
+static void job_gone(struct outgoing *outgoing)
 {
-    struct job *job = (struct job *)parcel;
-    struct crew *c = job->crew;
-    size_t charge = job->charge;
+    struct worker_job *job = (struct worker_job *)outgoing;
+    struct workers *w = job->workers;
 
     if (job->payload_mapped > 0)
         munmap(job->payload, job->payload_mapped);
     else
         free(job->payload);
+    pthread_mutex_lock(&w->lock);
+    if (job->since != 0)
+        g_queue_unlink(&w->started, &job->link);
+    give_back(w, job->charge);
+    pthread_mutex_unlock(&w->lock);
     free(job);
-    crew_unadmit(c, charge);
 }
 
-void crew_job_done(struct job *job)
+void worker_job_done(struct worker_job *job)
 {
-    job->parcel.data = job->lane.buf;
-    job->parcel.length = job->lane.used;
-    job->parcel.sent = job_gone;
-    if (job->lane.used > 0)
-        sender_post(job->crew->sender, &job->parcel);
+    job->outgoing.data = job->reply.buf;
+    job->outgoing.length = job->reply.used;
+    job->outgoing.sent = job_gone;
+    if (job->reply.used > 0)
+        sender_post(job->workers->sender, &job->outgoing);
     else
-        job_gone(&job->parcel);
+        job_gone(&job->outgoing);
 }
 
 static void *worker(void *opaque)
 {
-    struct crew *c = opaque;
+    struct workers *w = opaque;
 
-    pthread_mutex_lock(&c->lock);
+    pthread_mutex_lock(&w->lock);
     for (;;) {
-        c->n_waiting++;
-        while (!c->first && !c->stop)
-            pthread_cond_wait(&c->work, &c->lock);
-        c->n_waiting--;
-        struct job *job = c->first;
+        w->n_waiting++;
+        while (!w->first && !w->stop)
+            pthread_cond_wait(&w->work, &w->lock);
+        w->n_waiting--;
+        struct worker_job *job = w->first;
         if (!job)
             break;
-        c->first = job->next;
-        if (!c->first)
-            c->last = &c->first;
-        c->n_queued--;
-        pthread_mutex_unlock(&c->lock);
+        w->first = job->next;
+        if (!w->first)
+            w->last = &w->first;
+        w->n_queued--;
+        pthread_mutex_unlock(&w->lock);
 
-        c->run(c->opaque, job);
-        crew_job_done(job);
+        w->run(w->opaque, job);
+        worker_job_done(job);
 
-        pthread_mutex_lock(&c->lock);
+        pthread_mutex_lock(&w->lock);
     }
-    pthread_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&w->lock);
     return NULL;
 }
 
 /* Locked. false: there is no worker at all. */
-static bool have_worker(struct crew *c)
+static bool have_worker(struct workers *w)
 {
-    if (c->n_queued < c->n_waiting || c->n_threads == c->max_threads)
+    if (w->n_queued < w->n_waiting || w->n_threads == w->max_threads)
         return true;
-    int error = pthread_create(&c->threads[c->n_threads], NULL, worker, c);
+    int error = pthread_create(&w->threads[w->n_threads], NULL, worker, w);
     if (error == 0) {
-        c->n_threads++;
+        w->n_threads++;
         return true;
     }
-    if (c->n_threads == 0)
-        log_error_limited(c->errors, "cannot start a worker: %s", g_strerror(error));
-    return c->n_threads > 0;
+    if (w->n_threads == 0)
+        log_error_limited(w->errors, "cannot start a worker: %s", g_strerror(error));
+    return w->n_threads > 0;
 }
 
-bool crew_start(struct crew *c, struct job *job)
+bool workers_start(struct workers *w, struct worker_job *job)
 {
-    pthread_mutex_lock(&c->lock);
-    bool started = have_worker(c);
+    int64_t now = g_get_monotonic_time();
+
+    pthread_mutex_lock(&w->lock);
+    bool started = have_worker(w);
     if (started) {
         job->next = NULL;
-        *c->last = job;
-        c->last = &job->next;
-        c->n_queued++;
-        pthread_cond_signal(&c->work);
+        *w->last = job;
+        w->last = &job->next;
+        w->n_queued++;
+        job->since = now;
+        job->link.data = job;
+        g_queue_push_tail_link(&w->started, &job->link);
+        pthread_cond_signal(&w->work);
     }
-    pthread_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&w->lock);
     return started;
 }
 
 /* The connection's thread alone starts and ends workers. */
-static void send_home(struct crew *c)
+static void workers_stop(struct workers *w)
 {
-    pthread_mutex_lock(&c->lock);
-    c->stop = true;
-    pthread_cond_broadcast(&c->work);
-    pthread_mutex_unlock(&c->lock);
-    for (unsigned i = 0; i < c->n_threads; i++)
-        pthread_join(c->threads[i], NULL);
-    c->n_threads = 0;
-    c->stop = false;
+    pthread_mutex_lock(&w->lock);
+    w->stop = true;
+    pthread_cond_broadcast(&w->work);
+    pthread_mutex_unlock(&w->lock);
+    for (unsigned i = 0; i < w->n_threads; i++)
+        pthread_join(w->threads[i], NULL);
+    w->n_threads = 0;
+    w->stop = false;
 }
 
-void crew_rest(struct crew *c)
+void workers_rest(struct workers *w)
 {
-    if (c->n_threads > 0 && crew_is_idle(c))
-        send_home(c);
+    if (w->n_threads > 0 && workers_is_idle(w))
+        workers_stop(w);
 }
 
-void crew_finish(struct crew *c)
+void workers_finish(struct workers *w)
 {
-    pthread_mutex_lock(&c->lock);
-    while (!crew_is_idle(c))
-        pthread_cond_wait(&c->room, &c->lock);
-    pthread_mutex_unlock(&c->lock);
-    send_home(c);
+    pthread_mutex_lock(&w->lock);
+    while (!workers_is_idle(w))
+        pthread_cond_wait(&w->room, &w->lock);
+    pthread_mutex_unlock(&w->lock);
+    workers_stop(w);
 }
 
-void crew_when_idle(struct crew *c, void (*fn)(void *opaque), void *opaque)
+void workers_when_idle(struct workers *w, void (*fn)(void *opaque), void *opaque)
 {
-    pthread_mutex_lock(&c->lock);
-    c->when_idle = fn;
-    c->when_idle_opaque = opaque;
-    if (crew_is_idle(c))
+    pthread_mutex_lock(&w->lock);
+    w->when_idle = fn;
+    w->when_idle_opaque = opaque;
+    if (workers_is_idle(w))
         fn(opaque);
-    pthread_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&w->lock);
+}
+
+bool workers_oldest(struct workers *w, int64_t *since)
+{
+    pthread_mutex_lock(&w->lock);
+    const struct worker_job *job = g_queue_peek_head(&w->started);
+    if (job)
+        *since = job->since;
+    pthread_mutex_unlock(&w->lock);
+    return job;
 }

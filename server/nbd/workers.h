@@ -2,12 +2,12 @@
 /*
  * A connection's workers: they carry out the requests that might block.
  *
- * Started one by one as jobs find nobody free, at most so many; sent home when the connection is
- * idle. A job is charged for the memory that it holds from crew_admit until its reply has been
+ * Started one by one as jobs find nobody free, at most so many; ended when the connection is
+ * idle. A job is charged for the memory that it holds from workers_admit until its reply has been
  * sent, so a client that does not read its replies stops being read itself, and what it makes us
- * allocate is bounded: CREW_MEMORY, or one request where that alone is more.
+ * allocate is bounded: WORKERS_MEMORY, or one request where that alone is more.
  *
- * Locks: crew->lock and sender->lock are leaves; neither is held while taking the other.
+ * Locks: workers->lock and sender->lock are leaves; neither is held while taking the other.
  */
 #ifndef NBD_WORKERS_H
 #define NBD_WORKERS_H
@@ -19,27 +19,30 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define CREW_JOBS   64u
-#define CREW_MEMORY (8u << 20)
+#define WORKERS_JOBS   64u
+#define WORKERS_MEMORY (8u << 20)
 
-struct crew;
+struct workers;
 
-/* A request handed over. */
-struct job {
-    struct parcel parcel; /* its reply on its way out */
-    struct job *next;
-    struct crew *crew;
+/* A request handed to a worker. */
+struct worker_job {
+    struct outgoing outgoing; /* its reply on its way out */
+    struct worker_job *next;
+    struct workers *workers;
     struct request request;
     uint8_t *payload;      /* of a write */
     size_t payload_mapped; /* not 0: payload is a mapping of so many bytes, else malloc's */
     size_t charge;
-    struct lane lane;
-    uint8_t lane_bytes[];
+    GList link;    /* among all that were started */
+    int64_t since; /* g_get_monotonic_time of that; 0: it was not */
+    struct reply_buffer reply;
+    uint8_t reply_bytes[];
 };
 
-struct crew {
+struct workers {
     struct sender *sender;
-    void (*run)(void *opaque, struct job *job); /* any worker: lay the reply out in job->lane */
+    void (*run)(void *opaque,
+                struct worker_job *job); /* any worker: lay the reply out in job->reply */
     void *opaque;
     unsigned max_threads;
     struct log_limit *errors;
@@ -47,9 +50,10 @@ struct crew {
     pthread_mutex_t lock;
     pthread_cond_t work; /* for workers: a job, or stop */
     pthread_cond_t room; /* for the connection's thread: a job has gone */
-    struct job *first, **last;
+    struct worker_job *first, **last;
     pthread_t *threads;
     unsigned n_threads, n_waiting, n_queued;
+    GQueue started;     /* jobs that have not gone yet, by their links, oldest first */
     atomic_uint n_jobs; /* admitted and not gone; changed under the lock */
     size_t charged;
     bool stop;
@@ -58,36 +62,40 @@ struct crew {
 };
 
 /* `errors` limits log lines about workers that cannot be started. */
-void crew_init(struct crew *c, struct sender *sender, unsigned max_threads,
-               struct log_limit *errors, void (*run)(void *opaque, struct job *job), void *opaque);
+void workers_init(struct workers *w, struct sender *sender, unsigned max_threads,
+                  struct log_limit *errors, void (*run)(void *opaque, struct worker_job *job),
+                  void *opaque);
 /* Waits for all jobs, also until their replies are sent, then for the workers. */
-void crew_finish(struct crew *c);
-void crew_destroy(struct crew *c); /* after crew_finish */
+void workers_finish(struct workers *w);
+void workers_destroy(struct workers *w); /* after workers_finish */
 
 /* -- the connection's thread -- */
 
 /* Charge for a job of so many bytes. false, without `wait`: there is no room now. */
-bool crew_admit(struct crew *c, size_t charge, bool wait);
-/* A job for what was admitted, its lane `lane_size` bytes. NULL: no memory. */
-struct job *crew_job_new(struct crew *c, size_t charge, size_t lane_size);
+bool workers_admit(struct workers *w, size_t charge, bool wait);
+/* A job for what was admitted, its reply buffer `reply_size` bytes. NULL: no memory. */
+struct worker_job *worker_job_new(struct workers *w, size_t charge, size_t reply_size);
 /* Give up a charge for which no job was made. */
-void crew_unadmit(struct crew *c, size_t charge);
+void workers_unadmit(struct workers *w, size_t charge);
 /* Hand it over. false: no worker can be had at all, and the job is the caller's to run and post. */
-bool crew_start(struct crew *c, struct job *job);
+bool workers_start(struct workers *w, struct worker_job *job);
 /* Send the job's reply on its way and forget the job. */
-void crew_job_done(struct job *job);
+void worker_job_done(struct worker_job *job);
 /* Nothing is under way. */
-static inline bool crew_is_idle(struct crew *c)
+static inline bool workers_is_idle(struct workers *w)
 {
-    return atomic_load(&c->n_jobs) == 0;
+    return atomic_load(&w->n_jobs) == 0;
 }
-/* Send the workers home, if all are idle; the next job starts new ones. */
-void crew_rest(struct crew *c);
+/* End the workers, if all are idle; the next job starts new ones. */
+void workers_rest(struct workers *w);
 
 /* -- any thread -- */
 
+/* Since when (g_get_monotonic_time) the oldest job is under way. False: none is. */
+bool workers_oldest(struct workers *w, int64_t *since);
+
 /* Call fn(opaque), which must not block or call back, whenever from now on no job is under way any
  * more; and now, if that is so now. */
-void crew_when_idle(struct crew *c, void (*fn)(void *opaque), void *opaque);
+void workers_when_idle(struct workers *w, void (*fn)(void *opaque), void *opaque);
 
 #endif

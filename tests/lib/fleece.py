@@ -155,6 +155,15 @@ class Qmp:
     def close(self):
         self.socket.close()
 
+    def hang_up(self):
+        """Say that nothing more comes, and wait until the server has closed its side."""
+        self.socket.shutdown(socket.SHUT_WR)
+        try:
+            while True:
+                self.read()
+        except EOFError:
+            pass
+
     def write(self, data):
         """Send bytes as they are, or anything else as JSON."""
         if not isinstance(data, bytes):
@@ -243,6 +252,39 @@ def wait_ready(process, fifo, what="the server"):
         os.close(reader)
 
 
+def wait_file(process, path):
+    """Wait until there is a file `path`: True; or until `process` (Popen) has ended without: False."""
+    folder, name = os.path.split(path)
+    watch = _libc.inotify_init1(os.O_CLOEXEC)
+    assert watch >= 0, "inotify"
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        assert _libc.inotify_add_watch(watch, folder.encode(), 0x180) >= 0  # IN_CREATE, IN_MOVED_TO
+        poll = select.poll()
+        poll.register(watch, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
+        while not os.path.exists(path):
+            ready = [fd for fd, _ in poll.poll(SOON * 1000)]
+            assert ready, f"there was no {path} within {SOON} seconds"
+            if watch in ready:
+                os.read(watch, 65536)
+            elif pidfd in ready:
+                return os.path.exists(path)
+        return True
+    finally:
+        os.close(watch)
+        os.close(pidfd)
+
+
+def has_ended(process, within=0):
+    """Has `process` (Popen) ended, or does it within so many seconds?"""
+    try:
+        process.wait(within)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 class Server:
     """nbdfleece in the foreground, with a temporary folder of its own (`dir`), ready when __enter__
     returns. Leaving the `with` ends it by SIGTERM and fails the test unless it exits with 0 and no
@@ -250,9 +292,10 @@ class Server:
 
     args: its command line without -f, -P, -U and -C, which are added here; unix=False and
     control=False leave out -U and -C; `dir` uses that folder and leaves it there; `env` adds to the
-    environment; `prefix` is a command to run it with (e.g. strace)."""
+    environment; `prefix` is a command to run it with (e.g. strace); `program` is another build."""
 
-    def __init__(self, *args, unix=True, control=True, dir=None, env=None, prefix=(), **popen):
+    def __init__(self, *args, unix=True, control=True, dir=None, env=None, prefix=(), program=NBDFLEECE,
+                 **popen):
         self.args = [str(a) for a in args]
         self._own_dir = dir is None
         self.dir = tempfile.mkdtemp(prefix="fleece-") if dir is None else dir
@@ -261,6 +304,7 @@ class Server:
         self.qmp_sock = self.qmp_path
         self._env = env or {}
         self._prefix = list(prefix)
+        self._program = program
         self._popen = popen
         self._monitors = []
         self._handles = []
@@ -273,7 +317,7 @@ class Server:
 
     def command(self):
         """The command line that starts it."""
-        command = self._prefix + [NBDFLEECE, "-f", "-P", self.path("pid")]
+        command = self._prefix + [self._program, "-f", "-P", self.path("pid")]
         if self.socket:
             command += ["-U", self.socket]
         if self.qmp_path:

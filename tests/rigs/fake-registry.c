@@ -160,13 +160,13 @@ struct fake_counts fake_counts(struct server *s)
 }
 
 /* What every operation passes. 0: go on. */
-static int pass(struct server *s, uint64_t offset, uint32_t flags)
+static int pass(struct server *s, uint64_t offset, bool now)
 {
     pthread_mutex_lock(&s->lock);
     struct trap *t = trap_at(s, offset);
     int error = 0;
 
-    if (flags & NODE_NOWAIT) {
+    if (now) {
         s->counts.tried++;
         if (t->held || s->never_promise) {
             s->counts.refused++;
@@ -423,9 +423,17 @@ const struct node_info *node_io_info(const struct node_io *io)
     return &io->export->node_info;
 }
 
+int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
+{
+    int r = pass(io->export->server, offset, true);
+    if (r == 0)
+        memcpy(buf, io->export->bytes + offset, length);
+    return r;
+}
+
 int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags)
 {
-    int r = pass(io->export->server, offset, flags);
+    int r = pass(io->export->server, offset, false);
     if (r == 0)
         memcpy(buf, io->export->bytes + offset, length);
     return r;
@@ -447,7 +455,7 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
                uint32_t flags)
 {
     struct server *s = io->export->server;
-    int r = pass(s, offset, flags);
+    int r = pass(s, offset, false);
     if (r != 0)
         return r;
     memcpy(io->export->bytes + offset, buf, length);
@@ -459,7 +467,7 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
 
 int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
 {
-    int r = pass(io->export->server, offset, flags);
+    int r = pass(io->export->server, offset, false);
     if (r == 0 && (flags & BACKEND_FAST))
         return -ENOTSUP;
     if (r == 0)
@@ -469,17 +477,17 @@ int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
 
 int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
 {
-    return pass(io->export->server, offset, flags);
+    return pass(io->export->server, offset, false);
 }
 
 int node_flush(struct node_io *io, uint32_t flags)
 {
-    return pass(io->export->server, 0, flags);
+    return pass(io->export->server, 0, false);
 }
 
 int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
 {
-    return pass(io->export->server, offset, flags);
+    return pass(io->export->server, offset, false);
 }
 
 void fake_allocation(struct export *e, uint64_t run, unsigned per_call)
@@ -492,7 +500,7 @@ int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t 
                  struct extents *extents)
 {
     struct export *e = io->export;
-    int r = pass(e->server, offset, flags);
+    int r = pass(e->server, offset, false);
     if (r != 0)
         return r;
     unsigned most = flags & BACKEND_REQ_ONE ? 1 : e->extents_per_call;

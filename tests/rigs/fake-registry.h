@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A registry and nodes made for the NBD engine's unit tests: disks in memory, whose operations can
+ * A registry and nodes made for the NBD server's unit tests: disks in memory, whose operations can
  * be made to block, to fail, or to be slow on the test's word, and are counted.
  *
  * It takes the place of server/registry/registry.c and server/disk/ in the link.
@@ -11,9 +11,9 @@
 #include "server/registry/registry.h"
 
 struct fake_counts {
-    unsigned tried;     /* with NODE_NOWAIT */
+    unsigned tried;     /* calls of node_read_now */
     unsigned refused;   /* of these, answered with -EAGAIN */
-    unsigned blocking;  /* without NODE_NOWAIT */
+    unsigned blocking;  /* of all others */
     unsigned most_held; /* operations held at one time */
     unsigned writes;    /* calls of node_write that did something */
     unsigned cached;    /* ranges said to be in the page cache, of fake_file's file */
@@ -40,16 +40,16 @@ void fake_break_bitmap(struct dirty_bitmap *db); /* -EIO from now on */
  * as fit. */
 void fake_allocation(struct export *e, uint64_t run, unsigned per_call);
 
-/* Operations at `offset` are held (NODE_NOWAIT: -EAGAIN) until released. A flush has offset 0. */
+/* Operations at `offset` are held (node_read_now: -EAGAIN) until released. A flush has offset 0. */
 void fake_hold(struct server *s, uint64_t offset);
 void fake_release(struct server *s, uint64_t offset);
 /* Wait until `n` operations are held at this moment. */
 void fake_wait_held(struct server *s, unsigned n);
-/* Wait until `n` threads that have called without NODE_NOWAIT have ended. */
+/* Wait until `n` threads that have called any but node_read_now have ended. */
 void fake_wait_threads_ended(struct server *s, unsigned n);
 /* Operations that begin at `offset` fail; 0: no more. */
 void fake_fail(struct server *s, uint64_t offset, int error);
-/* The node never promises not to block: -EAGAIN to all with NODE_NOWAIT. */
+/* The node never promises not to block: -EAGAIN to every node_read_now. */
 void fake_never_promise(struct server *s, bool never);
 
 /* From now on clients find all ranges in the page cache, as what this file has there, which is not

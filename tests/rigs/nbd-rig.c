@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/rigs/nbd-rig.h"
 
+#include "server/nbd/serve.h"
+
 #include <string.h>
 #include <sys/socket.h>
 
@@ -33,19 +35,19 @@ void rig_begin(struct rig *r, const struct nbd_options *options)
     r->registry = fake_new();
     r->disk = fake_add(r->registry, "disk", &info);
     r->descriptors = open_descriptors();
-    r->engine = nbd_server_new(r->registry, options ? options : &usual);
+    r->nbd = nbd_server_new(r->registry, options ? options : &usual);
 }
 
-void rig_end_engine(struct rig *r, unsigned grace_ms)
+void rig_end_nbd(struct rig *r, unsigned grace_ms)
 {
-    nbd_server_free(r->engine, grace_ms);
-    r->engine = NULL;
+    g_assert_null(nbd_server_end(r->nbd, grace_ms, 600000));
+    r->nbd = NULL;
 }
 
 void rig_end(struct rig *r)
 {
-    if (r->engine != NULL)
-        rig_end_engine(r, 0);
+    if (r->nbd != NULL)
+        rig_end_nbd(r, 0);
     g_assert_cmpuint(open_descriptors(), ==, r->descriptors);
     fake_free(r->registry);
     pthread_cond_destroy(&r->changed);
@@ -67,9 +69,9 @@ struct client rig_connect(struct rig *r)
     g_autoptr(GError) err = NULL;
     int pair[2];
 
-    connections_reap(r->engine); /* there is no listener that would */
+    serve_reap(r->nbd); /* there is no listener that would */
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
-    nbd_serve_stdio(r->engine, pair[1], pair[1], gone, r, &err);
+    nbd_serve_stdio(r->nbd, pair[1], pair[1], gone, r, &err);
     g_assert_no_error(err);
     return client_on(pair[0]);
 }
@@ -94,15 +96,15 @@ static unsigned count_posted(struct rig *r)
 {
     unsigned posted = 0;
 
-    pthread_mutex_lock(&r->engine->lock);
-    for (GList *i = r->engine->connections.head; i != NULL; i = i->next) {
-        struct sender *s = &((struct connection *)i->data)->sender;
+    pthread_mutex_lock(&r->nbd->clients.lock);
+    for (GList *i = r->nbd->clients.list.head; i != NULL; i = i->next) {
+        struct sender *s = &connection_of(i->data)->sender;
         pthread_mutex_lock(&s->lock);
-        for (struct parcel *p = s->first; p != NULL; p = p->next)
+        for (struct outgoing *p = s->first; p != NULL; p = p->next)
             posted++;
         pthread_mutex_unlock(&s->lock);
     }
-    pthread_mutex_unlock(&r->engine->lock);
+    pthread_mutex_unlock(&r->nbd->clients.lock);
     return posted;
 }
 

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * An NBD engine over the fake registry, with clients on socket pairs.
+ * An NBD server over the fake registry, with clients on socket pairs.
  */
 #ifndef TESTS_RIGS_NBD_RIG_H
 #define TESTS_RIGS_NBD_RIG_H
 
 #include "server/nbd/connection.h"
+#include "server/nbd/nbd-server.h"
 #include "tests/rigs/fake-registry.h"
 #include "tests/rigs/nbd-client.h"
 
 struct rig {
     struct server *registry;
-    struct nbd_server *engine; /* NULL once rig_end_engine was called */
-    struct export *disk;       /* "disk", 64 MiB, everything allowed */
+    struct nbd_server *nbd; /* NULL once rig_end_nbd was called */
+    struct export *disk;    /* "disk", 64 MiB, everything allowed */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned gone;        /* connections whose `done` was called */
@@ -21,8 +22,8 @@ struct rig {
 
 void rig_begin(struct rig *r, const struct nbd_options *options); /* NULL: usual ones */
 void rig_end(struct rig *r);
-/* nbd_server_free alone. */
-void rig_end_engine(struct rig *r, unsigned grace_ms);
+/* Ends the server alone. */
+void rig_end_nbd(struct rig *r, unsigned grace_ms);
 
 /* A client, not greeted yet. */
 struct client rig_connect(struct rig *r);

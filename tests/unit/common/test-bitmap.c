@@ -119,7 +119,7 @@ static void test_edges(void)
     bitmap_unref(b);
 }
 
-/* One write over several words of each summary is found from above to its end. */
+/* A write over several words of each summary is found up to its end by a scan from above. */
 static void test_long_set(void)
 {
     const uint64_t top = 4096 * 512; /* a bit of the upper summary */
@@ -264,7 +264,7 @@ static uint64_t resident(void)
     return pages * 4096;
 }
 
-/* An empty bitmap of 8 TiB costs next to nothing, also when it is searched; a scattered one costs a
+/* An empty bitmap of 8 TiB takes hardly any memory, also after a search; a scattered one takes a
  * page for each place. */
 static void test_memory(void)
 {
@@ -296,8 +296,8 @@ static void test_largest(void)
     bitmap_unref(b);
 }
 
-/* Threads that set disjoint bits of the same words lose none. They begin together, so that they are
- * in one word as often as can be; each order of two is tried in test-bitmap-schedules. */
+/* Threads that set different bits of the same words lose none. They begin together, so that they
+ * are at the same word as often as can be; test-bitmap-schedules tries each order of two. */
 #define SETTERS  8
 #define GRANULES UINT64_C(100000)
 

@@ -41,12 +41,13 @@ static void rig_begin(struct rig *r)
     r->disk.node.kind = NODE_DISK;
     r->io = (struct node_io){.node = &r->disk.node, .disk = &r->disk, .handle = &r->handle};
     r->io.info.min_block = 1;
+    r->io.info.has_file = true;
 }
 
 static int read_now(struct rig *r, unsigned block)
 {
     unsigned char bytes[BLOCK];
-    int error = node_read(&r->io, bytes, sizeof bytes, (uint64_t)block * BLOCK, NODE_NOWAIT);
+    int error = node_read_now(&r->io, bytes, sizeof bytes, (uint64_t)block * BLOCK);
 
     for (unsigned i = 0; error == 0 && i < sizeof bytes; i++)
         g_assert_cmpuint(bytes[i], ==, block % 256);
@@ -103,7 +104,6 @@ static void test_cached_fd(void)
     char bytes[BLOCK];
 
     rig_begin(&r);
-    r.io.info.has_file = true;
     int known = file_is_cached(r.fd, 0, all);
     if (known < 0) {
         g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1);

@@ -25,15 +25,15 @@ static struct connection *only_connection(struct rig *r, enum phase phase)
 {
     struct connection *found = NULL;
 
-    pthread_mutex_lock(&r->engine->lock);
-    for (GList *i = r->engine->connections.head; i != NULL; i = i->next) {
-        struct connection *c = i->data;
-        if (c->phase == phase) {
+    pthread_mutex_lock(&r->nbd->clients.lock);
+    for (GList *i = r->nbd->clients.list.head; i != NULL; i = i->next) {
+        struct connection *c = connection_of(i->data);
+        if (c->client.phase == phase) {
             g_assert_null(found);
             found = c;
         }
     }
-    pthread_mutex_unlock(&r->engine->lock);
+    pthread_mutex_unlock(&r->nbd->clients.lock);
     return found;
 }
 
@@ -136,11 +136,11 @@ static void test_quick_disk_comes_inline(void)
     struct client c = rig_go(&r, true);
     struct connection *first = only_connection(&r, PHASE_TRANSMISSION);
     /* The estimate is forced, for the machine that runs this may be slow. */
-    atomic_store(&first->handover.average_ns[CLASS_READ], 0);
+    atomic_store(&first->offload.average_ns[CLASS_READ], 0);
     client_request(&c, 0, READ, 1, 0, 512);
     client_expect_success(&c, 1, 512);
-    g_assert_cmpuint(first->crew.n_threads, ==, 0);
-    atomic_store(&first->handover.average_ns[CLASS_READ], HANDOVER_CLIP_NS);
+    g_assert_cmpuint(first->workers.n_threads, ==, 0);
+    atomic_store(&first->offload.average_ns[CLASS_READ], OFFLOAD_CLIP_NS);
     client_request(&c, 0, READ, 2, 0, 512);
     client_expect_success(&c, 2, 512);
     client_request(&c, 0, NBD_CMD_DISC, 0, 0, 0);
@@ -340,7 +340,7 @@ static void test_send_timeout(void)
     struct rig r;
 
     rig_begin(&r, NULL);
-    r.engine->send_seconds = 1;
+    r.nbd->send_seconds = 1;
     struct client c = rig_go(&r, false);
     client_request(&c, 0, READ, 1, 0, 32 << 20);
     rig_wait_gone(&r, 1);
@@ -444,9 +444,9 @@ static void test_disc_finishes_writes(gconstpointer hold)
     rig_end(&r);
 }
 
-static void *end_engine(void *rig)
+static void *end_server(void *rig)
 {
-    rig_end_engine(rig, 60000);
+    rig_end_nbd(rig, 60000);
     return NULL;
 }
 
@@ -466,7 +466,7 @@ static void test_orderly_end(void)
     client_request(&c, 0, WRITE, 1, 4096, sizeof data);
     client_send(&c, data, sizeof data);
     fake_wait_held(r.registry, 1);
-    g_assert_cmpint(pthread_create(&thread, NULL, end_engine, &r), ==, 0);
+    g_assert_cmpint(pthread_create(&thread, NULL, end_server, &r), ==, 0);
     client_expect_end(&idle); /* nothing under way: gone at once */
 
     client_request(&c, 0, READ, 2, 0, 512);
@@ -504,10 +504,10 @@ static void test_orderly_end_inline(void)
     fake_never_promise(r.registry, true);
     fake_hold(r.registry, 4096);
     struct client c = rig_go(&r, true);
-    only_connection(&r, PHASE_TRANSMISSION)->handover.average_ns[CLASS_READ] = 0;
+    only_connection(&r, PHASE_TRANSMISSION)->offload.average_ns[CLASS_READ] = 0;
     client_request(&c, 0, READ, 1, 4096, 512);
     fake_wait_held(r.registry, 1);
-    g_assert_cmpint(pthread_create(&thread, NULL, end_engine, &r), ==, 0);
+    g_assert_cmpint(pthread_create(&thread, NULL, end_server, &r), ==, 0);
     while (client_go_option(&haggler, NBD_OPT_INFO, "disk") != NBD_REP_ERR_SHUTDOWN)
         ; /* until the end has begun */
     client_request(&c, 0, READ, 2, 0, 512);
@@ -533,7 +533,7 @@ static void test_grace(void)
     client_request(&c, 0, READ, 1, 0, 32 << 20);
     uint8_t first[16];
     client_receive(&c, first, sizeof first);
-    rig_end_engine(&r, 50);
+    rig_end_nbd(&r, 50);
     client_expect_end(&haggler);
     client_close(&haggler);
     client_close(&c);
@@ -690,7 +690,7 @@ static void test_pipes(void)
     rig_begin(&r, NULL);
     g_assert_cmpint(pipe2(in, O_CLOEXEC), ==, 0);
     g_assert_cmpint(pipe2(out, O_CLOEXEC), ==, 0);
-    g_assert_cmpint(nbd_serve_stdio(r.engine, in[0], out[1], NULL, NULL, &err), ==, 0);
+    g_assert_cmpint(nbd_serve_stdio(r.nbd, in[0], out[1], NULL, NULL, &err), ==, 0);
     uint8_t hello[18], flags[4] = {0, 0, 0, 3};
     g_assert_cmpint(read(out[0], hello, sizeof hello), ==, sizeof hello);
     g_assert_cmpint(write(in[1], flags, sizeof flags), ==, sizeof flags);
@@ -723,9 +723,9 @@ static void test_pipes_end(void)
     rig_begin(&r, NULL);
     g_assert_cmpint(pipe2(in, O_CLOEXEC), ==, 0);
     g_assert_cmpint(pipe2(out, O_CLOEXEC), ==, 0);
-    g_assert_cmpint(nbd_serve_stdio(r.engine, in[0], out[1], NULL, NULL, &err), ==, 0);
+    g_assert_cmpint(nbd_serve_stdio(r.nbd, in[0], out[1], NULL, NULL, &err), ==, 0);
     g_assert_cmpint(read(out[0], hello, sizeof hello), ==, sizeof hello);
-    rig_end_engine(&r, 0);
+    rig_end_nbd(&r, 0);
     g_assert_cmpint(read(out[0], &byte, 1), ==, 0);
     close(out[0]);
     close(in[1]);

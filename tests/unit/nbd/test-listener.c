@@ -34,7 +34,7 @@ static void house_begin(struct house *h, unsigned max_connections, unsigned hand
     nbd_open_unix(h->path, NULL, fds, &err);
     g_assert_no_error(err);
     g_assert_cmpuint(fds->len, ==, 1);
-    h->listener = nbd_listen(h->rig.engine, EXPORTS_LIVE, (int *)fds->data, 1, handshake_timeout,
+    h->listener = nbd_listen(h->rig.nbd, EXPORTS_LIVE, (int *)fds->data, 1, handshake_timeout,
                              max_connections, &err);
     g_assert_no_error(err);
 }
@@ -160,7 +160,7 @@ static void test_end_while_waiting_for_a_place(void)
     client_greet(&b, 3);
     uint8_t name[10] = {0, 0, 0, 4, 'd', 'i', 's', 'k', 0, 0};
     client_option(&b, NBD_OPT_GO, name, sizeof name);
-    rig_end_engine(&h.rig, 60000);
+    rig_end_nbd(&h.rig, 60000);
     client_expect_end(&a);
     client_close(&a);
     client_close(&b);
@@ -263,7 +263,7 @@ static void test_stop_listener(void)
     struct client a = dial(h.path), b = dial(h.path), other = rig_go(&h.rig, false);
     client_go(&a, "disk", false, NULL, 0);
     client_greet(&b, 3);
-    nbd_listener_stop(h.listener);
+    nbd_listener_stop_wait(h.listener);
     client_expect_end(&a);
     client_expect_end(&b);
     client_request(&other, 0, NBD_CMD_READ, 1, 0, 512); /* not of that listener */
@@ -345,7 +345,7 @@ static void test_tcp(void)
     g_clear_error(&err);
     g_assert_cmpuint(fds->len, ==, 1);
 
-    g_assert_nonnull(nbd_listen(r.engine, EXPORTS_LIVE, (int *)fds->data, 1, 60, 0, &err));
+    g_assert_nonnull(nbd_listen(r.nbd, EXPORTS_LIVE, (int *)fds->data, 1, 60, 0, &err));
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     g_assert_cmpint(connect(fd, (struct sockaddr *)&a, length), ==, 0);
     struct client c = client_on(fd);

@@ -258,7 +258,7 @@ static void test_block_sizes(void)
     for (unsigned i = 0; i < G_N_ELEMENTS(given); i++) {
         struct node_info info = {
             .min_block = given[i].min, .pref_block = given[i].pref, .max_block = given[i].max};
-        struct block_sizes b = session_block_sizes(&info);
+        struct block_sizes b = negotiated_block_sizes(&info);
         g_assert_cmpuint(b.min & (b.min - 1), ==, 0);
         g_assert_cmpuint(b.min, >=, 1);
         g_assert_cmpuint(b.min, <=, 65536);
@@ -309,7 +309,7 @@ static void test_align(void)
 static uint32_t filter(uint64_t length, const uint32_t *ids, unsigned n)
 {
     struct meta_context list[] = {{.id = 0}, {.id = 2}, {.id = 3}};
-    struct session s = {.rules = everything, .contexts = {.list = list, .n = 3}};
+    struct negotiated s = {.rules = everything, .contexts = {.list = list, .n = 3}};
     struct request r = {.type = NBD_CMD_BLOCK_STATUS,
                         .flags = NBD_CMD_FLAG_PAYLOAD_LEN,
                         .offset = 512,
@@ -345,28 +345,28 @@ static void test_filter(void)
 
 /* ---- replies ---- */
 
-/* What one of them lays out. The lane is never full, so nothing is sent. */
+/* What one of them lays out. The reply buffer is never full, so nothing is sent. */
 struct layout {
-    struct session session;
+    struct negotiated negotiated;
     struct request request;
     uint8_t bytes[512];
-    struct lane lane;
+    struct reply_buffer replies;
 };
 
 static void layout_begin(struct layout *o, bool structured, bool extended, uint16_t type)
 {
     *o = (struct layout){
-        .session = {.rules = {.structured = structured, .extended = extended}},
+        .negotiated = {.rules = {.structured = structured, .extended = extended}},
         .request = {.type = type, .cookie = 77, .start = 4096, .offset = 8192, .length = 512},
     };
-    o->lane = (struct lane){.buf = o->bytes, .size = sizeof o->bytes};
+    o->replies = (struct reply_buffer){.buf = o->bytes, .size = sizeof o->bytes};
 }
 
 /* The laid out bytes begin with a chunk's header; returns what is behind it. */
 static const uint8_t *check_chunk(const struct layout *o, uint16_t flags, uint16_t type,
                                   uint64_t length)
 {
-    bool extended = o->session.rules.extended;
+    bool extended = o->negotiated.rules.extended;
     const uint8_t *p = o->bytes;
     size_t head = extended ? 32 : 20;
 
@@ -377,13 +377,13 @@ static const uint8_t *check_chunk(const struct layout *o, uint16_t flags, uint16
     if (extended)
         g_assert_cmpuint(load_be64(p + 16), ==, 4096); /* not where the work has got to */
     g_assert_cmpuint(extended ? load_be64(p + 24) : load_be32(p + 16), ==, length);
-    g_assert_cmpuint(reply_chunk_header_size(&o->session), ==, head);
+    g_assert_cmpuint(reply_chunk_header_size(&o->negotiated), ==, head);
     return p + head;
 }
 
 static void check_simple(const struct layout *o, uint32_t error)
 {
-    g_assert_cmpuint(o->lane.used, ==, 16);
+    g_assert_cmpuint(o->replies.used, ==, 16);
     g_assert_cmphex(load_be32(o->bytes), ==, 0x67446698);
     g_assert_cmpuint(load_be32(o->bytes + 4), ==, error);
     g_assert_cmpuint(load_be64(o->bytes + 8), ==, 77);
@@ -394,15 +394,15 @@ static void test_reply_success(void)
     struct layout o;
 
     layout_begin(&o, true, true, NBD_CMD_TRIM);
-    reply_success(&o.lane, &o.session, &o.request);
-    g_assert_cmpuint(o.lane.used, ==, 32);
+    reply_success(&o.replies, &o.negotiated, &o.request);
+    g_assert_cmpuint(o.replies.used, ==, 32);
     check_chunk(&o, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, 0);
     layout_begin(&o, true, false, NBD_CMD_TRIM);
-    reply_success(&o.lane, &o.session, &o.request);
+    reply_success(&o.replies, &o.negotiated, &o.request);
     check_simple(&o, 0);
     layout_begin(&o, true, false, NBD_CMD_READ);
-    reply_success(&o.lane, &o.session, &o.request);
-    g_assert_cmpuint(o.lane.used, ==, 20);
+    reply_success(&o.replies, &o.negotiated, &o.request);
+    g_assert_cmpuint(o.replies.used, ==, 20);
     check_chunk(&o, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, 0);
 }
 
@@ -411,19 +411,19 @@ static void test_reply_error(void)
     struct layout o;
 
     layout_begin(&o, false, false, NBD_CMD_READ);
-    reply_error_at(&o.lane, &o.session, &o.request, NBD_EIO, 8192);
+    reply_error_at(&o.replies, &o.negotiated, &o.request, NBD_EIO, 8192);
     check_simple(&o, NBD_EIO);
     for (unsigned extended = 0; extended < 2; extended++) {
         layout_begin(&o, true, extended, NBD_CMD_READ);
-        reply_error(&o.lane, &o.session, &o.request, NBD_EINVAL, "no");
+        reply_error(&o.replies, &o.negotiated, &o.request, NBD_EINVAL, "no");
         const uint8_t *p = check_chunk(&o, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, 8);
         g_assert_cmpuint(load_be32(p), ==, NBD_EINVAL);
         g_assert_cmpuint(load_be16(p + 4), ==, 2);
         g_assert_cmpmem(p + 6, 2, "no", 2);
-        g_assert_cmpuint(o.lane.used, ==, (size_t)(p - o.bytes) + 8);
+        g_assert_cmpuint(o.replies.used, ==, (size_t)(p - o.bytes) + 8);
 
         layout_begin(&o, true, extended, NBD_CMD_READ);
-        reply_error_at(&o.lane, &o.session, &o.request, NBD_EIO, 8192);
+        reply_error_at(&o.replies, &o.negotiated, &o.request, NBD_EIO, 8192);
         uint16_t text = (uint16_t)strlen(request_error_text(NBD_EIO));
         p = check_chunk(&o, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR_OFFSET, 6u + text + 8);
         g_assert_cmpuint(load_be16(p + 4), ==, text);
@@ -438,8 +438,8 @@ static void test_reply_data(void)
     for (unsigned extended = 0; extended < 2; extended++) {
         for (unsigned done = 0; done < 2; done++) {
             layout_begin(&o, true, extended, NBD_CMD_READ);
-            g_assert_cmpuint(reply_data_header_size(&o.session), ==, extended ? 40 : 28);
-            reply_data_header(o.bytes, &o.session, &o.request, 8192, 512, done);
+            g_assert_cmpuint(reply_data_header_size(&o.negotiated), ==, extended ? 40 : 28);
+            reply_data_header(o.bytes, &o.negotiated, &o.request, 8192, 512, done);
             const uint8_t *p =
                 check_chunk(&o, done ? NBD_REPLY_FLAG_DONE : 0, NBD_REPLY_TYPE_OFFSET_DATA, 520);
             g_assert_cmpuint(load_be64(p), ==, 8192);
@@ -449,97 +449,97 @@ static void test_reply_data(void)
 
 /* ---- hand-over ---- */
 
-static void test_handover(void)
+static void test_offload(void)
 {
-    struct handover h;
+    struct offload h;
     bool watch;
 
-    handover_init(&h);
+    offload_init(&h);
     /* New: slow, and alone does not help. */
-    g_assert_false(handover_stay(&h, CLASS_READ, false, &watch));
-    for (unsigned i = 0; i < HANDOVER_DEEP; i++)
-        g_assert_false(handover_stay(&h, CLASS_READ, true, &watch));
+    g_assert_false(offload_stay(&h, CLASS_READ, false, &watch));
+    for (unsigned i = 0; i < OFFLOAD_DEEP; i++)
+        g_assert_false(offload_stay(&h, CLASS_READ, true, &watch));
     /* A client that asks one by one. */
-    g_assert_true(handover_stay(&h, CLASS_READ, true, &watch));
+    g_assert_true(offload_stay(&h, CLASS_READ, true, &watch));
     g_assert_true(watch);
-    handover_watched(&h, false);
-    g_assert_true(handover_stay(&h, CLASS_READ, true, &watch));
-    handover_watched(&h, true); /* it does not, after all */
-    g_assert_false(handover_stay(&h, CLASS_READ, true, &watch));
+    offload_watched(&h, false);
+    g_assert_true(offload_stay(&h, CLASS_READ, true, &watch));
+    offload_watched(&h, true); /* it does not, after all */
+    g_assert_false(offload_stay(&h, CLASS_READ, true, &watch));
     /* A quick disk. */
     for (unsigned i = 0; i < 40; i++)
-        handover_note(&h, CLASS_READ, 2000, 4096);
-    g_assert_true(handover_stay(&h, CLASS_READ, false, &watch));
+        offload_note(&h, CLASS_READ, 2000, 4096);
+    g_assert_true(offload_stay(&h, CLASS_READ, false, &watch));
     g_assert_false(watch);
-    g_assert_false(handover_stay(&h, CLASS_WRITE, false, &watch)); /* another class */
+    g_assert_false(offload_stay(&h, CLASS_WRITE, false, &watch)); /* another class */
     /* One hiccup is soon forgotten, a slow disk is noticed at once. */
-    handover_note(&h, CLASS_READ, 1000000000, 4096);
-    handover_note(&h, CLASS_READ, 2000, 4096);
-    handover_note(&h, CLASS_READ, 2000, 4096);
-    g_assert_true(handover_stay(&h, CLASS_READ, false, &watch));
+    offload_note(&h, CLASS_READ, 1000000000, 4096);
+    offload_note(&h, CLASS_READ, 2000, 4096);
+    offload_note(&h, CLASS_READ, 2000, 4096);
+    g_assert_true(offload_stay(&h, CLASS_READ, false, &watch));
     for (unsigned i = 0; i < 3; i++)
-        handover_note(&h, CLASS_READ, 10000000, 4096);
-    g_assert_false(handover_stay(&h, CLASS_READ, false, &watch));
+        offload_note(&h, CLASS_READ, 10000000, 4096);
+    g_assert_false(offload_stay(&h, CLASS_READ, false, &watch));
 }
 
 /* A node that never promises is asked less and less, and always once it does. */
-static void test_handover_asks(void)
+static void test_offload_asks(void)
 {
-    struct handover h;
+    struct offload h;
     unsigned asked = 0;
 
-    handover_init(&h);
+    offload_init(&h);
     for (unsigned i = 0; i < 1000; i++) { /* slow: always */
-        g_assert_true(handover_ask(&h, CLASS_READ));
-        handover_asked(&h, CLASS_READ, false, false);
+        g_assert_true(offload_ask(&h));
+        offload_asked(&h, false, false);
     }
     for (unsigned i = 0; i < 40; i++)
-        handover_note(&h, CLASS_READ, 2000, 4096);
+        offload_note(&h, CLASS_READ, 2000, 4096);
     for (unsigned i = 0; i < 1000; i++) {
-        if (handover_ask(&h, CLASS_READ)) {
+        if (offload_ask(&h)) {
             asked++;
-            handover_asked(&h, CLASS_READ, false, false);
+            offload_asked(&h, false, false);
         }
     }
     g_assert_cmpuint(asked, >, 5);
     g_assert_cmpuint(asked, <, 30);
-    while (!handover_ask(&h, CLASS_READ))
+    while (!offload_ask(&h))
         ;
-    handover_asked(&h, CLASS_READ, true, false);
+    offload_asked(&h, true, false);
     for (unsigned i = 0; i < 1000; i++) {
-        g_assert_true(handover_ask(&h, CLASS_READ));
-        handover_asked(&h, CLASS_READ, true, false);
+        g_assert_true(offload_ask(&h));
+        offload_asked(&h, true, false);
     }
 }
 
-/* Data that has to come from a medium: handed over however quick that is, and not asked for each
- * time; until what was asked for is there. */
-static void test_handover_blocks(void)
+/* Data that has to come from a medium: handed to a worker however quick that is, and not asked for
+ * each time; until what was asked for is there. */
+static void test_offload_blocks(void)
 {
-    struct handover h;
+    struct offload h;
     unsigned asked = 0;
     bool watch;
 
-    handover_init(&h);
+    offload_init(&h);
     for (unsigned i = 0; i < 1000; i++) {
-        handover_note(&h, CLASS_READ, 2000, 4096);
-        if (handover_ask(&h, CLASS_READ)) {
+        offload_note(&h, CLASS_READ, 2000, 4096);
+        if (offload_ask(&h)) {
             asked++;
-            handover_asked(&h, CLASS_READ, false, true);
+            offload_asked(&h, false, true);
         }
-        g_assert_false(handover_stay(&h, CLASS_READ, false, &watch));
+        g_assert_false(offload_stay(&h, CLASS_READ, false, &watch));
     }
     g_assert_cmpuint(asked, <, 40);
-    while (!handover_ask(&h, CLASS_READ))
+    while (!offload_ask(&h))
         ;
-    handover_asked(&h, CLASS_READ, true, false);
-    for (unsigned i = 0; i < HANDOVER_REFUSALS; i++)
-        g_assert_true(handover_ask(&h, CLASS_READ));
+    offload_asked(&h, true, false);
+    for (unsigned i = 0; i < OFFLOAD_REFUSALS; i++)
+        g_assert_true(offload_ask(&h));
     /* One by one: nobody could gain by it. */
-    handover_asked(&h, CLASS_READ, false, true);
+    offload_asked(&h, false, true);
     while (h.deep > 0)
-        g_assert_false(handover_stay(&h, CLASS_READ, true, &watch));
-    g_assert_true(handover_stay(&h, CLASS_READ, true, &watch));
+        g_assert_false(offload_stay(&h, CLASS_READ, true, &watch));
+    g_assert_true(offload_stay(&h, CLASS_READ, true, &watch));
     g_assert_true(watch);
 }
 
@@ -560,8 +560,8 @@ int main(int argc, char **argv)
     g_test_add_func("/nbd-parse/reply-success", test_reply_success);
     g_test_add_func("/nbd-parse/reply-error", test_reply_error);
     g_test_add_func("/nbd-parse/reply-data", test_reply_data);
-    g_test_add_func("/nbd-parse/handover", test_handover);
-    g_test_add_func("/nbd-parse/handover-asks", test_handover_asks);
-    g_test_add_func("/nbd-parse/handover-blocks", test_handover_blocks);
+    g_test_add_func("/nbd-parse/offload", test_offload);
+    g_test_add_func("/nbd-parse/offload-asks", test_offload_asks);
+    g_test_add_func("/nbd-parse/offload-blocks", test_offload_blocks);
     return g_test_run();
 }

@@ -169,8 +169,8 @@ static void test_requests_found(void)
                                                .mask_handshake = 0xffff};
 
     rig_begin(&r, &options);
-    r.engine->poll_budget.processors = UINT32_MAX;
-    r.engine->poll_budget.pollers_max = 1;
+    r.nbd->poll_budget.processors = UINT32_MAX;
+    r.nbd->poll_budget.pollers_max = 1;
     struct client c = rig_go(&r, true);
     for (unsigned i = 0; i < 100; i++) {
         client_request(&c, 0, NBD_CMD_READ, i, i * 4096, 64);
@@ -179,8 +179,8 @@ static void test_requests_found(void)
     client_request(&c, 0, NBD_CMD_DISC, 0, 0, 0);
     client_expect_end(&c);
     rig_wait_gone(&r, 1);
-    g_assert_cmpuint(atomic_load(&r.engine->poll_budget.hits), >=, 100);
-    g_assert_cmpuint(atomic_load(&r.engine->poll_budget.misses), ==, 0);
+    g_assert_cmpuint(atomic_load(&r.nbd->poll_budget.hits), >=, 100);
+    g_assert_cmpuint(atomic_load(&r.nbd->poll_budget.misses), ==, 0);
     client_close(&c);
     rig_end(&r);
 }
@@ -196,12 +196,12 @@ static void test_end_while_polling(void)
                                                .mask_handshake = 0xffff};
 
     rig_begin(&r, &options);
-    r.engine->poll_budget.processors = UINT32_MAX;
-    r.engine->poll_budget.pollers_max = 1;
+    r.nbd->poll_budget.processors = UINT32_MAX;
+    r.nbd->poll_budget.pollers_max = 1;
     struct client c = rig_go(&r, true);
     client_request(&c, 0, NBD_CMD_READ, 1, 0, 64);
     client_expect_success(&c, 1, 64);
-    rig_end_engine(&r, 60000);
+    rig_end_nbd(&r, 60000);
     client_expect_end(&c);
     client_close(&c);
     rig_end(&r);

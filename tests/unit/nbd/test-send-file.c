@@ -212,7 +212,7 @@ static void test_client_stalls(void)
     struct scene s;
 
     scene_begin(&s);
-    s.rig.engine->send_seconds = 1;
+    s.rig.nbd->send_seconds = 1;
     struct client c = rig_go(&s.rig, true);
     client_request(&c, 0, READ, 1, 0, FILE_SIZE);
     rig_wait_gone(&s.rig, 1);

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef NBD_TRANSMISSION_H
+#define NBD_TRANSMISSION_H
+
+#include "server/nbd/connection.h"
+
+/* Seconds without traffic after which buffers and workers are given up. */
+#define IDLE_SECONDS 1u
+
+/* Carry out the client's requests, to the end. The connection's thread. */
+void transmission(struct connection *c);
+/* A worker's way to carry out a job; for connection_new. */
+void transmission_run_job(void *connection, struct worker_job *job);
+
+#endif
