@@ -21,7 +21,7 @@ links_start = \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 links_glib = $(GLIB_LIBS)
 links_schedules = \
-	tests/rigs/sched-scratch.$(OBJEXT) tests/rigs/libschedules.a tests/rigs/libsched.a \
+	tests/rigs/sched-scratch.$(OBJEXT) tests/rigs/libschedules.a tests/rigs/libsched.a tests/rigs/libschedules.a \
 	tests/rigs/libdiskrig.a $(COMMON_LIBS) $(GLIB_LIBS)
 links_bitmap_schedules = \
 	tests/rigs/libbitmapschedules.a tests/rigs/libsched.a $(COMMON_LIBS) $(GLIB_LIBS)
