@@ -21,7 +21,7 @@ links_start = \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 links_glib = $(GLIB_LIBS)
 links_schedules = \
-	tests/rigs/sched-scratch.$(OBJEXT) tests/rigs/libschedules.a tests/rigs/libsched.a \
+	tests/rigs/sched-scratch.$(OBJEXT) tests/rigs/libschedules.a tests/rigs/libsched.a tests/rigs/libschedules.a \
 	tests/rigs/libdiskrig.a $(COMMON_LIBS) $(GLIB_LIBS)
 links_bitmap_schedules = \
 	tests/rigs/libbitmapschedules.a tests/rigs/libsched.a $(COMMON_LIBS) $(GLIB_LIBS)
@@ -51,6 +51,7 @@ tests_rigs_libnbdrig_a_SOURCES = \
 check_LIBRARIES += tests/rigs/libsched.a
 tests_rigs_libsched_a_SOURCES = \
 	tests/rigs/sched.c tests/rigs/sched.h \
+	tests/rigs/sched-disk.c tests/rigs/sched-disk.h \
 	tests/rigs/sched-scratch.c
 # The disk engine once more, so that each of its steps may be another thread's turn.
 check_LIBRARIES += tests/rigs/libschedules.a

@@ -102,6 +102,8 @@ struct disk {
     pthread_mutex_t chain_turn, chain_lock;
     _Atomic uint64_t handovers; /* see view_resolve */
     struct scratch_pool *pool;
+    const struct state_ops *state; /* NULL: none */
+    void *store;
     struct opens opens;
     struct disk_events events;
     struct log_limit read_errors, write_errors;

@@ -32,6 +32,8 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
     atomic_init(&d->size, h->size);
     d->pool = config->scratch;
     d->drain_usec = DRAIN_USEC;
+    d->state = config->state;
+    d->store = config->store;
     if (config->events)
         d->events = *config->events;
     gate_init(&d->gate);

@@ -13,6 +13,7 @@
 #include "server/disk/dirty-bitmap.h"
 #include "server/disk/node.h"
 #include "server/disk/scratch.h"
+#include "server/disk/state.h"
 
 struct disk;
 struct view;
@@ -31,6 +32,8 @@ struct disk_config {
     bool readonly;                    /* as nbdkit -r */
     struct scratch_pool *scratch;     /* outlives the disk */
     const struct disk_events *events; /* NULL: nobody wants to hear of any */
+    const struct state_ops *state;    /* NULL: bitmaps do not survive */
+    void *store;                      /* of `state`; outlives the disk */
 };
 
 /* Make a disk of a backend; opens the disk's own handle. */

@@ -3,7 +3,7 @@
  * How an instant runs. It goes through phases, each of the same steps: prepare; shut the gates that
  * are to be shut; wait until they are drained; do long work that needs them closed; flip what was
  * prepared; open the gates; do long work that does not need them closed. The last phase flips all
- * that was staged; those before it make ready for that (phase_shadow, phase_grow).
+ * that was staged; those before it make ready for that.
  *
  * Nothing waits here. Where the instant has to, instant_step returns, and `wake` says when it is
  * worth while to call it again: when the last gate has drained, or when the thread that does the
@@ -93,19 +93,26 @@ static bool draining(const struct stage *st)
     return st->shut && !atomic_load(&st->drained);
 }
 
-/* 0: it may wait on. */
+/* The first disk whose writes have not ended; the first of all if they just have. */
+static const struct disk *slowest(const struct instant *i)
+{
+    for (unsigned k = 0; k < i->stages->len; k++)
+        if (draining(stage_at(i, k)))
+            return stage_at(i, k)->disk;
+    return stage_at(i, 0)->disk;
+}
+
+/* Not all are drained. 0: it may wait on. */
 static int check_drains(struct instant *i, GError **err)
 {
     gint64 now = g_get_monotonic_time();
 
+    if (i->cancelled && !i->failed)
+        return fail(err, "disk %s: given up while writes were under way", slowest(i)->node.name);
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct stage *st = stage_at(i, k);
 
-        if (!draining(st))
-            continue;
-        if (i->cancelled && !i->failed)
-            return fail(err, "disk %s: given up while writes were under way", st->disk->node.name);
-        if (now >= drain_deadline(st))
+        if (draining(st) && now >= drain_deadline(st))
             return fail_drain(st->disk, err);
     }
     return 0;
@@ -158,9 +165,12 @@ static bool end_work(struct instant *i)
 
 /* ---- steps ---- */
 
-static const struct phase *const usual[] = {&phase_leave, &phase_shadow, &phase_flip, NULL};
-static const struct phase *const growing[] = {&phase_grow, &phase_shadow, &phase_flip, NULL};
-static const struct phase *const shrinking[] = {&phase_grow, &phase_shadow, &phase_shrink, NULL};
+static const struct phase *const usual[] = {&phase_leave, &phase_shadow, &phase_prepare,
+                                            &phase_flip, NULL};
+static const struct phase *const growing[] = {&phase_grow, &phase_shadow, &phase_prepare,
+                                              &phase_flip, NULL};
+static const struct phase *const shrinking[] = {&phase_grow, &phase_shadow, &phase_prepare,
+                                                &phase_shrink, NULL};
 static const struct phase *const undoing[] = {&phase_ungrow, NULL};
 
 static void enter_phase(struct instant *i, const struct phase *const *phase)
@@ -281,6 +291,7 @@ static void end(struct instant *i, bool done)
 
     for (unsigned k = 0; !done && k < i->stages->len; k++)
         stage_remove_shadows(stage_at(i, k));
+    stage_end_state(i, done);
     instant_free(i);
     call_all(first);
     call_all(then);
@@ -327,11 +338,8 @@ gint64 instant_deadline(const struct instant *i)
 
 char *instant_waits_for(const struct instant *i)
 {
-    for (unsigned k = 0; i->at == AT_DRAIN && k < i->stages->len; k++)
-        if (draining(stage_at(i, k)))
-            return g_strdup_printf("disk %s: writes under way", stage_at(i, k)->disk->node.name);
-    return g_strdup_printf("disk %s: %s", stage_at(i, 0)->disk->node.name,
-                           i->at == AT_DRAIN ? "nothing more" : (*i->phase)->working);
+    return g_strdup_printf("disk %s: %s", slowest(i)->node.name,
+                           i->at == AT_DRAIN ? "writes under way" : (*i->phase)->working);
 }
 
 void instant_cancel(struct instant *i)

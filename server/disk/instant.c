@@ -204,6 +204,13 @@ int instant_at_flip(struct instant *i, struct disk *d, void (*fn)(void *opaque),
     return 0;
 }
 
+void instant_on_prepare(struct instant *i, int (*fn)(void *opaque, GError **err), void *opaque)
+{
+    struct prepare_hook h = {.fn = fn, .opaque = opaque};
+
+    g_array_append_val(i->on_prepare, h);
+}
+
 void instant_on_commit(struct instant *i, void (*fn)(void *opaque), void *opaque)
 {
     add_hook(i->on_commit, fn, opaque);

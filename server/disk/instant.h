@@ -51,9 +51,13 @@ int instant_view_delete(struct instant *i, struct view *v, GError **err);
 int instant_at_flip(struct instant *i, struct disk *d, void (*fn)(void *opaque), void *opaque,
                     GError **err);
 
-/* ---- whoever wants to hear of its end ----
- *
- * Called on the control thread, in the order in which they were added: those of on_commit after the
+/* ---- those who take part in it, or want to hear of its end ---- */
+
+/* `fn` does what must be done before the instant and can fail; the instant fails with it. On a
+ * thread of its own, so that it may take long, before any gate is shut for the flip. */
+void instant_on_prepare(struct instant *i, int (*fn)(void *opaque, GError **err), void *opaque);
+
+/* Called on the control thread, in the order in which they were added: those of on_commit after the
  * gates are open again, those of on_abort when nothing of the instant is left, then those of on_end
  * in both cases. */
 void instant_on_commit(struct instant *i, void (*fn)(void *opaque), void *opaque);

@@ -18,7 +18,8 @@ disk_engine = \
 	server/disk/range-lock.c server/disk/range-lock.h \
 	server/disk/resize.c server/disk/resize.h \
 	server/disk/stage.c server/disk/stage.h \
-	server/disk/stage-flip.c server/disk/stage-leave.c server/disk/stage-merge.c server/disk/stage-size.c \
+	server/disk/stage-flip.c server/disk/stage-leave.c server/disk/stage-merge.c server/disk/stage-prepare.c \
+	server/disk/stage-size.c server/disk/state.h \
 	server/disk/tracker.c \
 	server/disk/unaligned.c server/disk/unaligned.h \
 	server/disk/view.c server/disk/view.h \

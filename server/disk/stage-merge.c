@@ -109,8 +109,24 @@ const struct phase phase_shadow = {
     .work = copy_bits,
 };
 
+static void ignore(void *opaque)
+{
+}
+
+/* Free the trackers that were replaced, if nobody is inside just now. */
+static void free_retired(struct disk *d)
+{
+    gate_shut(&d->gate);
+    if (gate_drain_start(&d->gate, ignore, NULL))
+        g_ptr_array_set_size(d->retired_trackers, 0);
+    else
+        gate_drain_cancel(&d->gate);
+    gate_open(&d->gate);
+}
+
 /* Writers who are inside may go on with the tracker that has the shadows: the bits that they set
- * there are nobody's. It is freed when the gate is closed the next time. */
+ * there are nobody's. So nobody waits for them: the tracker is freed at once, or, if there are such
+ * writers, when the gate is closed the next time. */
 void stage_remove_shadows(struct stage *st)
 {
     g_autoptr(GArray) recorded = mark_array_new();
@@ -125,4 +141,5 @@ void stage_remove_shadows(struct stage *st)
             mark_array_add(recorded, db->bits, db->granularity);
     }
     g_ptr_array_add(d->retired_trackers, atomic_exchange(&d->tracker, tracker_new(recorded)));
+    free_retired(d);
 }

@@ -121,6 +121,7 @@ struct instant *instant_new(void)
     i->stages = g_ptr_array_new_with_free_func(stage_free);
     i->copies = g_array_new(FALSE, FALSE, sizeof(struct copy));
     g_array_set_clear_func(i->copies, copy_clear);
+    i->on_prepare = g_array_new(FALSE, FALSE, sizeof(struct prepare_hook));
     i->on_commit = hooks_new();
     i->on_abort = hooks_new();
     i->on_end = hooks_new();
@@ -131,6 +132,7 @@ void instant_free(struct instant *i)
 {
     g_array_unref(i->copies);
     g_ptr_array_unref(i->stages);
+    g_array_unref(i->on_prepare);
     g_array_unref(i->on_commit);
     g_array_unref(i->on_abort);
     g_array_unref(i->on_end);
@@ -170,10 +172,12 @@ struct stage *stage_of(struct instant *i, struct disk *d, GError **err)
 struct bitmap *stage_new_bits(struct stage *st, const char *name, uint64_t size,
                               uint32_t granularity, GError **err)
 {
-    struct bitmap *bits = bitmap_new(size, granularity, err);
+    struct disk *d = st->disk;
+    struct bitmap *bits = d->state ? d->state->bits_new(d->store, d, name, size, granularity, err)
+                                   : bitmap_new(size, granularity, err);
 
     if (!bits)
-        g_prefix_error(err, "disk %s: bitmap %s: ", st->disk->node.name, name);
+        g_prefix_error(err, "disk %s: bitmap %s: ", d->node.name, name);
     return bits;
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the files of an instant share. From the ground up: stage.c (what each disk will be),
- * stage-merge.c (bits that are copied), stage-leave.c (views that leave), stage-size.c (the image's size), stage-flip.c (the flip),
- * instant.c (actions), instant-run.c (the steps), resize.c. See instant.c for the design. Control
+ * stage-merge.c (bits that are copied), stage-leave.c (views that leave), stage-size.c (the image's
+ * size), stage-prepare.c (what must be written before), stage-flip.c (the flip), instant.c (actions),
+ * instant-run.c (the steps), resize.c. See instant.c for the design. Control
  * thread, but for what is marked otherwise.
  */
 #ifndef DISK_STAGE_H
@@ -30,6 +31,11 @@ struct source {
 /* A function of a user of the instant. */
 struct hook {
     void (*fn)(void *opaque);
+    void *opaque;
+};
+
+struct prepare_hook {
+    int (*fn)(void *opaque, GError **err);
     void *opaque;
 };
 
@@ -78,6 +84,13 @@ struct instant {
     GPtrArray *stages;
     GArray *copies;                        /* struct copy, in the order of the actions */
     GArray *on_commit, *on_abort, *on_end; /* struct hook */
+
+    GArray *on_prepare; /* struct prepare_hook */
+
+    /* The store of its disks; NULL: they have none. */
+    const struct state_ops *state;
+    void *store, *transaction;
+    bool prepared; /* the store was, and hears of the end */
 
     /* A resize: of the only stage. */
     bool resizes;
@@ -133,13 +146,19 @@ int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GEr
 /* Let writes go into the shadows too (one short closing of the gates, whatever their number), then
  * copy what is to be copied. */
 extern const struct phase phase_shadow;
-/* Undo what it did to the disk. No gate is closed for that. */
+/* Undo what it did to the disk. Waits for nobody. */
 void stage_remove_shadows(struct stage *st);
 
 /* ---- views that leave (stage-leave.c) ---- */
 
 /* What they have kept goes to older views that need it. No gate is closed for that. */
 extern const struct phase phase_leave;
+
+/* ---- what must be written before (stage-prepare.c) ---- */
+
+extern const struct phase phase_prepare;
+/* Tell the store how it ended. */
+void stage_end_state(struct instant *i, bool done);
 
 /* ---- the instant itself (stage-flip.c) ---- */
 

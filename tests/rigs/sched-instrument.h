@@ -42,7 +42,9 @@
 #define pthread_mutex_lock(m) sched_mutex_lock(m, __func__, __LINE__)
 #define pthread_mutex_timedlock(m, until)                                                          \
     ((void)(until), sched_mutex_lock(m, __func__, __LINE__), 0)
-#define pthread_mutex_unlock(m) sched_mutex_unlock(m)
+#define pthread_mutex_unlock(m)   sched_mutex_unlock(m)
+#define pthread_cond_wait(c, m)   sched_cond_wait(c, m, __func__, __LINE__)
+#define pthread_cond_broadcast(c) sched_cond_broadcast(c, __func__, __LINE__)
 
 #define g_private_get(key)    ((void)(key), sched_private_get())
 #define g_private_set(key, p) ((void)(key), sched_private_set(p))

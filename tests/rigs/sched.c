@@ -251,6 +251,22 @@ void sched_mutex_unlock(pthread_mutex_t *m)
     wake(m);
 }
 
+void sched_cond_wait(pthread_cond_t *c, pthread_mutex_t *m, const char *where, int line)
+{
+    if (sched.current < 0)
+        sched_fail("%s:%d waits where nobody else runs", where, line);
+    sched_step(where, line);
+    sched_mutex_unlock(m);
+    block_on(c);
+    sched_mutex_lock(m, where, line);
+}
+
+void sched_cond_broadcast(pthread_cond_t *c, const char *where, int line)
+{
+    sched_step(where, line);
+    wake(c);
+}
+
 /* One of each fiber's own, kept from run to run. */
 static void **private_here(void)
 {

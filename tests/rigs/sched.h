@@ -43,6 +43,8 @@ void sched_wait(futex_word *w, uint32_t value, const char *where, int line);
 void sched_wake(futex_word *w, const char *where, int line);
 void sched_mutex_lock(pthread_mutex_t *m, const char *where, int line);
 void sched_mutex_unlock(pthread_mutex_t *m);
+void sched_cond_wait(pthread_cond_t *c, pthread_mutex_t *m, const char *where, int line);
+void sched_cond_broadcast(pthread_cond_t *c, const char *where, int line);
 void *sched_private_get(void);
 void sched_private_set(void *p);
 
