@@ -101,9 +101,6 @@ struct disk {
      * that a long TRIM, which gives it up now and then, lets in who waits. */
     pthread_mutex_t chain_turn, chain_lock;
     _Atomic uint64_t handovers; /* see view_resolve */
-    struct scratch *scratch;    /* NULL while there is no view; control thread */
-    GPtrArray *limbo;           /* see limbo.c; control thread */
-    guint limbo_timer;          /* 0: none */
     struct scratch_pool *pool;
     const struct state_ops *state; /* NULL: none */
     void *store;
@@ -112,8 +109,10 @@ struct disk {
     struct log_limit read_errors, write_errors;
 
     pthread_mutex_t lock;
-    GPtrArray *bitmaps; /* struct dirty_bitmap, references */
-    GPtrArray *views;   /* struct view, oldest first; deleted ones are not in it */
+    GPtrArray *bitmaps;      /* struct dirty_bitmap, references */
+    GPtrArray *views;        /* struct view, oldest first; deleted ones are not in it */
+    struct scratch *scratch; /* NULL while nobody holds it: see disk-scratch.h */
+    unsigned scratch_holders;
 };
 
 static inline int disk_at(struct disk *d, enum disk_point point, uint64_t offset)
@@ -221,6 +220,7 @@ enum view_state { VIEW_LIVE, VIEW_BROKEN, VIEW_RETIRING };
 struct view {
     struct node node;
     struct disk *disk;
+    struct scratch *scratch; /* the disk's, held */
     struct view *_Atomic older, *_Atomic newer;
     uint64_t size, blocks;
     futex_word *map;        /* an entry a block; memory only where touched */
@@ -243,30 +243,12 @@ static inline uint64_t io_size(const struct node_io *io)
 /* The granularity of view.touched. */
 #define VIEW_TOUCHED_UNIT (4u << 20)
 
-/* Make a view that no chain holds yet; view_free undoes it. view_link: under the closed gate. */
+/* Make a view that no chain holds yet; view_free undoes it. */
 struct view *view_new(struct disk *d, const char *name, const struct view_options *options,
                       GError **err);
 void view_free(struct view *v);
-void view_link(struct view *v, int64_t instant_usec);
-
-/* The entry that has v's data of `block`: its own, or that of the next newer view that kept it;
- * BLOCK_NEEDED: the data is on the disk (at the time of the call). Inside the grace `readers`. */
-uint32_t view_resolve(const struct view *v, uint64_t block);
-
-/* Wait until an entry is no longer copying. */
-void view_wait_copied(struct view *v, uint64_t block);
-
-/* Give runs of slots back to scratch: uint32_t pairs, first and number. Frees the array. After a
- * grace: nobody reads these slots any more. */
-void surplus_give(struct disk *d, GArray *surplus);
-
-/* What left the chain of views: `v` (NULL: none) and the slots of `surplus` are freed when no
- * reader can hold them any more, at once if that is soon; and scratch with the last of them, if
- * there is no view left. Takes over both. Control thread, as all of limbo. */
-void limbo_put(struct disk *d, struct view *v, GArray *surplus);
-bool limbo_is_empty(const struct disk *d);
-void limbo_init(struct disk *d);
-void limbo_free(struct disk *d); /* waits for all */
+/* The same, of a view that has left the chain: when no reader can hold it any more. */
+void view_free_later(struct view *v);
 
 /* Note why, tell control. Only the first time counts. */
 void view_break(struct view *v, const char *reason);

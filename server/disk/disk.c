@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/util/error.h"
 #include "common/util/log.h"
-#include "server/disk/disk-private.h"
+#include "server/disk/view-chain.h"
 
 #include <string.h>
 
@@ -39,7 +39,6 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
     gate_init(&d->gate);
     range_lock_init(&d->changing);
     grace_init(&d->readers);
-    limbo_init(d);
     opens_init(&d->opens);
     pthread_mutex_init(&d->lock, NULL);
     pthread_mutex_init(&d->chain_turn, NULL);
@@ -51,6 +50,15 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
     return d;
 }
 
+/* Nobody writes or reads any more, so there is no gate to shut and nobody to wait for. */
+static void end_oldest_view(struct view *v)
+{
+    atomic_store(&v->state, VIEW_RETIRING);
+    view_hand_over(v);
+    view_unlink(v);
+    view_free_later(v);
+}
+
 bool disk_free(struct disk *d)
 {
     if (!opens_end(&d->opens)) {
@@ -58,13 +66,8 @@ bool disk_free(struct disk *d)
                   d->node.name, d->backend->driver);
         return false;
     }
-    while (d->views->len > 0) {
-        g_autoptr(GError) error = NULL;
-
-        if (view_delete(d->views->pdata[0], &error) < 0)
-            g_error("disk %s: %s", d->node.name, error->message);
-    }
-    limbo_free(d);
+    while (d->views->len > 0)
+        end_oldest_view(d->views->pdata[0]);
     tracker_free(d->tracker);
     g_ptr_array_unref(d->retired_trackers);
     g_ptr_array_unref(d->bitmaps);

@@ -1,22 +1,35 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A reader counts itself under the phase it sees, and looks again: if the phase changed in between,
- * a waiter may have missed it, so it starts over.
+ * a call may have missed it, so it starts over.
+ *
+ * Calls go in batches. A batch turns the phase, so that newcomers are counted apart, and is called
+ * when the count of the phase before is 0. Only then does the next batch turn it: at that time
+ * nobody is counted under the phase that becomes the present one.
+ *
+ * Why the last reader does not miss a batch: the batch sets `waiting` and turns the phase, and then
+ * loads the count; the reader takes itself off the count, and then loads `waiting` and the phase.
+ * At least one sees the other.
  */
 #include "server/disk/grace.h"
 
+struct call {
+    GList link;
+    void (*fn)(void *opaque);
+    void *opaque;
+};
+
 void grace_init(struct grace *g)
 {
-    atomic_init(&g->phase, 0);
-    atomic_init(&g->readers[0], 0);
-    atomic_init(&g->readers[1], 0);
-    atomic_init(&g->waiting, 0);
+    *g = (struct grace){.next = G_QUEUE_INIT, .now = G_QUEUE_INIT, .ready = G_QUEUE_INIT};
     pthread_mutex_init(&g->lock, NULL);
 }
 
 void grace_destroy(struct grace *g)
 {
     g_assert(atomic_load(&g->readers[0]) == 0 && atomic_load(&g->readers[1]) == 0);
+    g_assert(g_queue_is_empty(&g->next) && g_queue_is_empty(&g->now));
+    g_assert(g_queue_is_empty(&g->ready) && !g->calling);
     pthread_mutex_destroy(&g->lock);
 }
 
@@ -32,62 +45,80 @@ unsigned grace_enter(struct grace *g)
     }
 }
 
-void grace_leave(struct grace *g, unsigned phase)
+static void move_all(GQueue *to, GQueue *from)
 {
-    if (atomic_fetch_sub(&g->readers[phase], 1) == 1 && atomic_load(&g->waiting))
-        futex_wake_all(&g->readers[phase]);
+    while (!g_queue_is_empty(from))
+        g_queue_push_tail_link(to, g_queue_pop_head_link(from));
 }
 
-/* Wait for the readers of one phase. A deadline of 0: without limit. */
-static bool wait_phase(struct grace *g, unsigned phase, gint64 deadline)
+/* Locked. Go on as far as readers allow; what is to be called is moved to `ready`. */
+static void advance(struct grace *g)
 {
-    uint32_t inside;
-
-    while ((inside = atomic_load(&g->readers[phase])) != 0) {
-        gint64 rest = deadline - g_get_monotonic_time();
-
-        if (deadline == 0)
-            futex_wait(&g->readers[phase], inside, NULL);
-        else if (rest <= 0)
-            return false;
-        else
-            futex_wait(&g->readers[phase], inside,
-                       &(struct timespec){.tv_sec = rest / G_USEC_PER_SEC,
-                                          .tv_nsec = rest % G_USEC_PER_SEC * 1000});
+    for (;;) {
+        if (g_queue_is_empty(&g->now)) {
+            if (g_queue_is_empty(&g->next))
+                break;
+            move_all(&g->now, &g->next);
+            atomic_store(&g->waiting, 1);
+            atomic_fetch_add(&g->phase, 1);
+        }
+        if (atomic_load(&g->readers[(atomic_load(&g->phase) + 1) & 1]) != 0)
+            return;
+        move_all(&g->ready, &g->now);
     }
-    return true;
+    atomic_store(&g->waiting, 0);
 }
 
-/* Under g->lock. Of a wait that gave up there may be readers left in the phase before: them first,
- * for the phase is about to be theirs again. */
-static bool wait_locked(struct grace *g, gint64 deadline)
+/* Locked, unlocks meanwhile. One thread at a time, so that calls are made in their order. */
+static void call_ready(struct grace *g)
 {
-    bool done;
+    if (g->calling)
+        return;
+    g->calling = true;
+    while (!g_queue_is_empty(&g->ready)) {
+        struct call *c = g_queue_pop_head_link(&g->ready)->data;
 
-    atomic_store(&g->waiting, 1);
-    done = wait_phase(g, (atomic_load(&g->phase) + 1) & 1, deadline) &&
-           wait_phase(g, atomic_fetch_add(&g->phase, 1) & 1, deadline);
-    atomic_store(&g->waiting, 0);
-    return done;
+        pthread_mutex_unlock(&g->lock);
+        c->fn(c->opaque);
+        g_free(c);
+        pthread_mutex_lock(&g->lock);
+    }
+    g->calling = false;
+}
+
+void grace_left(struct grace *g)
+{
+    pthread_mutex_lock(&g->lock);
+    advance(g);
+    call_ready(g);
+    pthread_mutex_unlock(&g->lock);
+}
+
+void grace_call(struct grace *g, void (*fn)(void *opaque), void *opaque)
+{
+    struct call *c = g_new0(struct call, 1);
+
+    *c = (struct call){.link = {.data = c}, .fn = fn, .opaque = opaque};
+    pthread_mutex_lock(&g->lock);
+    g_queue_push_tail_link(&g->next, &c->link);
+    advance(g);
+    call_ready(g);
+    pthread_mutex_unlock(&g->lock);
+}
+
+static void wake(void *opaque)
+{
+    futex_word *called = opaque;
+
+    atomic_store(called, 1);
+    futex_wake_all(called);
 }
 
 void grace_wait(struct grace *g)
 {
-    pthread_mutex_lock(&g->lock);
-    wait_locked(g, 0);
-    pthread_mutex_unlock(&g->lock);
-}
+    futex_word called = 0;
 
-bool grace_wait_until(struct grace *g, gint64 deadline)
-{
-    gint64 until = g_get_real_time() + deadline - g_get_monotonic_time();
-    struct timespec t = {.tv_sec = until / G_USEC_PER_SEC,
-                         .tv_nsec = until % G_USEC_PER_SEC * 1000};
-    bool done;
-
-    if (pthread_mutex_timedlock(&g->lock, &t) != 0)
-        return false;
-    done = wait_locked(g, deadline);
-    pthread_mutex_unlock(&g->lock);
-    return done;
+    grace_call(g, wake, &called);
+    while (!atomic_load(&called))
+        futex_wait(&called, 0, NULL);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The grace of a disk, as RCU's: readers of views are inside it while they may hold a pointer into
- * the chain of views or a slot number; whoever unlinks such a thing waits for those who came
- * before. Nobody waits to enter it.
+ * The grace of a disk, as RCU's. Readers of views are inside it while they may hold a pointer into
+ * the chain of views or a slot number. Whoever takes such a thing out of the chain frees it by
+ * grace_call: when all readers have left who were inside then. Nobody waits to enter, and a reader
+ * that hangs makes nobody wait: what it may hold is freed when it leaves.
  */
 #ifndef DISK_GRACE_H
 #define DISK_GRACE_H
@@ -15,19 +16,35 @@
 
 struct grace {
     atomic_uint phase;
-    futex_word readers[2];
-    atomic_uint waiting;
-    pthread_mutex_t lock; /* one grace_wait at a time */
+    atomic_uint readers[2];
+    atomic_uint waiting;  /* is there anything in `now`? */
+    pthread_mutex_t lock; /* a leaf; all below, and who turns the phase */
+    GQueue next;          /* calls that have come since the phase was turned */
+    GQueue now;           /* calls that wait for the readers of the phase before */
+    GQueue ready;         /* calls whose readers have left */
+    bool calling;         /* a thread makes the calls of `ready` */
 };
 
 void grace_init(struct grace *g);
-void grace_destroy(struct grace *g);
+void grace_destroy(struct grace *g);   /* nobody is inside, and so all has been called */
 unsigned grace_enter(struct grace *g); /* never waits; give what it returns to grace_leave */
-void grace_leave(struct grace *g, unsigned phase);
-/* Returns when all who are inside now have left. Not from inside. */
+
+void grace_left(struct grace *g); /* grace_leave's slow way */
+
+static inline void grace_leave(struct grace *g, unsigned phase)
+{
+    if (atomic_fetch_sub(&g->readers[phase], 1) == 1 && atomic_load(&g->waiting) &&
+        (atomic_load(&g->phase) & 1) != phase)
+        grace_left(g);
+}
+
+/* Have `fn(opaque)` called once, when all who are inside now have left: by the caller before this
+ * returns, by the thread of the last of them, or by one that makes other calls at that time. Calls
+ * are made one after the other, in the order in which they came. Any thread, also from inside; `fn`
+ * may call this too, and must not wait for readers. */
+void grace_call(struct grace *g, void (*fn)(void *opaque), void *opaque);
+
+/* The blocking form. Not from inside. */
 void grace_wait(struct grace *g);
-/* The same, at most until `deadline` (g_get_monotonic_time). False: somebody may still be inside.
- */
-bool grace_wait_until(struct grace *g, gint64 deadline);
 
 #endif

@@ -165,7 +165,8 @@ static bool end_work(struct instant *i)
 
 /* ---- steps ---- */
 
-static const struct phase *const usual[] = {&phase_shadow, &phase_prepare, &phase_flip, NULL};
+static const struct phase *const usual[] = {&phase_leave, &phase_shadow, &phase_prepare,
+                                            &phase_flip, NULL};
 static const struct phase *const growing[] = {&phase_grow, &phase_shadow, &phase_prepare,
                                               &phase_flip, NULL};
 static const struct phase *const shrinking[] = {&phase_grow, &phase_shadow, &phase_prepare,

@@ -145,19 +145,42 @@ int instant_view_create(struct instant *i, struct disk *d, const char *name,
 
     if (!st)
         return -1;
-    if (!d->scratch) {
-        d->scratch = scratch_new(d->pool, d->unit, err);
-        if (!d->scratch) {
-            g_prefix_error(err, "disk %s: ", d->node.name);
-            return -1;
-        }
-    }
     v = view_new(d, name, options, err);
     if (!v)
         return -1;
     g_ptr_array_add(st->views, v);
     if (view)
         *view = v;
+    return 0;
+}
+
+static void free_deleted(void *view)
+{
+    view_free_later(view);
+}
+
+static void stay_broken(void *view)
+{
+    struct view *v = view;
+
+    if (atomic_load(&v->state) == VIEW_RETIRING)
+        view_break(v, "its deletion was begun and given up");
+}
+
+int instant_view_delete(struct instant *i, struct view *v, GError **err)
+{
+    struct stage *st;
+
+    if (atomic_load(&v->uses) > 0)
+        return fail(err, "Node %s is in use", v->node.name);
+    st = stage_of(i, v->disk, err);
+    if (!st)
+        return -1;
+    if (g_ptr_array_find(st->leaving, v, NULL))
+        return fail(err, "Node %s is deleted already", v->node.name);
+    g_ptr_array_add(st->leaving, v);
+    instant_on_commit(i, free_deleted, v);
+    instant_on_abort(i, stay_broken, v);
     return 0;
 }
 

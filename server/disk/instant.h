@@ -41,6 +41,11 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
 int instant_view_create(struct instant *i, struct disk *d, const char *name,
                         const struct view_options *options, struct view **view, GError **err);
 
+/* Delete a view (view-chain.h); what the next older view still needs goes to it. `Node %s is in use`
+ * while exported. If the instant fails after it was started, the view is broken and empty, and can
+ * be deleted again. */
+int instant_view_delete(struct instant *i, struct view *v, GError **err);
+
 /* For other changes of a disk: `fn` runs at the instant itself, on the control thread, while the
  * gate of `d` is closed and nobody is inside. It must neither fail nor block. */
 int instant_at_flip(struct instant *i, struct disk *d, void (*fn)(void *opaque), void *opaque,

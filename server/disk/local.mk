@@ -5,6 +5,7 @@ disk_engine = \
 	server/disk/dirty-bitmap.c server/disk/dirty-bitmap.h \
 	server/disk/disk.c server/disk/disk.h \
 	server/disk/disk-private.h \
+	server/disk/disk-scratch.c server/disk/disk-scratch.h \
 	server/disk/drain.c server/disk/drain.h \
 	server/disk/futex.h \
 	server/disk/gate.c server/disk/gate.h \
@@ -15,10 +16,9 @@ disk_engine = \
 	server/disk/node.c server/disk/node.h \
 	server/disk/open-handle.c \
 	server/disk/range-lock.c server/disk/range-lock.h \
-	server/disk/reclaim.c \
 	server/disk/resize.c server/disk/resize.h \
 	server/disk/stage.c server/disk/stage.h \
-	server/disk/stage-flip.c server/disk/stage-merge.c server/disk/stage-prepare.c \
+	server/disk/stage-flip.c server/disk/stage-leave.c server/disk/stage-merge.c server/disk/stage-prepare.c \
 	server/disk/stage-size.c server/disk/state.h \
 	server/disk/tracker.c \
 	server/disk/unaligned.c server/disk/unaligned.h \

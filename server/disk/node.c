@@ -167,8 +167,6 @@ int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, u
 {
     if (length == 0)
         return 0;
-    if (flags & NODE_NOWAIT)
-        return node_read_now(io, buf, length, offset);
     if (!is_aligned(io, length, offset)) {
         struct blocks b = blocks_of(io, length, offset);
         return unaligned_read(io, buf, &b);
@@ -199,17 +197,15 @@ int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
 /* ---- changing ---- */
 
 /* Refuse what only a disk may do. EPERM stands for the whole class, as the protocol has it. */
-static int check_change(const struct node_io *io, uint32_t flags)
+static int check_change(const struct node_io *io)
 {
-    if (io->info.readonly)
-        return -EPERM;
-    return flags & NODE_NOWAIT ? -EAGAIN : 0;
+    return io->info.readonly ? -EPERM : 0;
 }
 
 int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
                uint32_t flags)
 {
-    int error = check_change(io, flags);
+    int error = check_change(io);
     struct change c;
 
     if (error < 0 || length == 0)
@@ -254,7 +250,7 @@ static int clear_range(struct node_io *io, uint64_t length, uint64_t offset, uin
 int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
 {
     uint32_t backend_flags = flags & (BACKEND_FUA | BACKEND_MAY_TRIM | BACKEND_FAST);
-    int error = check_change(io, flags);
+    int error = check_change(io);
 
     if (error < 0 || length == 0)
         return error;
@@ -275,8 +271,8 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
     int error;
 
     if (io->discard)
-        return flags & NODE_NOWAIT ? -EAGAIN : view_trim(io->view, length, offset);
-    error = check_change(io, flags);
+        return view_trim(io->view, length, offset);
+    error = check_change(io);
     if (error < 0 || length == 0)
         return error;
     if (!io->info.can_trim)
@@ -292,8 +288,6 @@ int node_flush(struct node_io *io, uint32_t flags)
 {
     if (io->view || !io->handle->can_flush)
         return 0;
-    if (flags & NODE_NOWAIT)
-        return -EAGAIN;
     return io->handle->backend->ops->flush(io->handle);
 }
 
@@ -301,8 +295,6 @@ int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fl
 {
     if (io->view || length == 0)
         return 0;
-    if (flags & NODE_NOWAIT)
-        return -EAGAIN;
     struct blocks b = blocks_of(io, length, offset);
     return io->handle->backend->ops->cache(io->handle, b.end - b.begin, b.begin);
 }
@@ -323,8 +315,6 @@ static int unaligned_extents(struct node_io *io, const struct blocks *b, uint32_
 int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
                  struct extents *extents)
 {
-    if (flags & NODE_NOWAIT)
-        return -EAGAIN;
     if (!is_aligned(io, length, offset)) {
         struct blocks b = blocks_of(io, length, offset);
         if (!b.whole)

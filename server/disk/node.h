@@ -30,9 +30,7 @@ struct node {
     struct log_limit open_errors; /* for who opens it: why that failed */
 };
 
-/* Flags of requests: the backend's (BACKEND_FUA ...), and: nothing is done, and -EAGAIN returned,
- * where it might block. Use node_read_now instead. */
-#define NODE_NOWAIT 0x100u
+/* `flags` of all calls are the backend's (BACKEND_FUA ...). */
 
 /* What node_read_now says where it is known that a read would block. */
 #define NODE_WOULD_BLOCK (-EBUSY)

@@ -3,14 +3,14 @@
 
 #include <stdlib.h>
 
-bool segments_add(struct segments *all, uint64_t first, unsigned slots)
+bool buffers_add(struct scratch_buffers *all, uint64_t first, unsigned slots)
 {
-    uint8_t *bytes = all->spare ? all->spare : malloc(SEGMENT_BYTES);
+    uint8_t *bytes = all->spare ? all->spare : malloc(BUFFER_BYTES);
 
     if (!bytes)
         return false;
     all->spare = NULL;
-    struct segment *s = g_new0(struct segment, 1);
+    struct scratch_buffer *s = g_new0(struct scratch_buffer, 1);
     s->first = first;
     s->slots = slots;
     s->bytes = bytes;
@@ -20,39 +20,39 @@ bool segments_add(struct segments *all, uint64_t first, unsigned slots)
     return true;
 }
 
-const struct segment *segments_oldest(const struct segments *all)
+const struct scratch_buffer *buffers_oldest(const struct scratch_buffers *all)
 {
     return all->list.head ? all->list.head->data : NULL;
 }
 
-struct segment *segments_find(const struct segments *all, uint64_t slot)
+struct scratch_buffer *buffers_find(const struct scratch_buffers *all, uint64_t slot)
 {
     /* From the newest: that is where writers are. */
     for (GList *i = all->list.tail; i; i = i->prev) {
-        struct segment *s = i->data;
+        struct scratch_buffer *s = i->data;
         if (slot >= s->first && slot - s->first < s->slots)
             return s;
     }
     return NULL;
 }
 
-bool segments_overlap(const struct segments *all, uint64_t slot, uint64_t n)
+bool buffers_overlap(const struct scratch_buffers *all, uint64_t slot, uint64_t n)
 {
     for (GList *i = all->list.tail; i; i = i->prev) {
-        struct segment *s = i->data;
+        struct scratch_buffer *s = i->data;
         if (slot < s->first + s->slots && s->first < slot + n)
             return true;
     }
     return false;
 }
 
-void segments_remove(struct segments *all, struct segment *s)
+void buffers_remove(struct scratch_buffers *all, struct scratch_buffer *s)
 {
     g_queue_unlink(&all->list, &s->link);
-    segments_unuse(all, s);
+    buffers_unuse(all, s);
 }
 
-void segments_unuse(struct segments *all, struct segment *s)
+void buffers_unuse(struct scratch_buffers *all, struct scratch_buffer *s)
 {
     if (--s->uses > 0)
         return;
@@ -61,10 +61,10 @@ void segments_unuse(struct segments *all, struct segment *s)
     g_free(s);
 }
 
-void segments_clear(struct segments *all)
+void buffers_clear(struct scratch_buffers *all)
 {
     while (!g_queue_is_empty(&all->list))
-        segments_remove(all, g_queue_peek_tail(&all->list));
+        buffers_remove(all, g_queue_peek_tail(&all->list));
     free(all->spare);
     all->spare = NULL;
 }

@@ -12,9 +12,9 @@
 #include <stdint.h>
 
 /* Some ten microseconds of writing, which one guest's write in sixteen waits for. */
-#define SEGMENT_BYTES (64u << 10)
+#define BUFFER_BYTES (64u << 10)
 
-struct segment {
+struct scratch_buffer {
     GList link;
     uint64_t first; /* slot */
     unsigned slots; /* as many */
@@ -23,24 +23,24 @@ struct segment {
     uint8_t *bytes;
 };
 
-struct segments {
+struct scratch_buffers {
     GQueue list;    /* oldest first */
     uint8_t *spare; /* the bytes of one that is gone, or NULL */
 };
 
 /* Append one for the slots from `first` on; false: there is no memory for it. */
-bool segments_add(struct segments *all, uint64_t first, unsigned slots);
+bool buffers_add(struct scratch_buffers *all, uint64_t first, unsigned slots);
 /* NULL: there is none. */
-const struct segment *segments_oldest(const struct segments *all);
+const struct scratch_buffer *buffers_oldest(const struct scratch_buffers *all);
 /* The one that holds `slot`, or NULL. */
-struct segment *segments_find(const struct segments *all, uint64_t slot);
+struct scratch_buffer *buffers_find(const struct scratch_buffers *all, uint64_t slot);
 /* Is any of n slots in one? */
-bool segments_overlap(const struct segments *all, uint64_t slot, uint64_t n);
+bool buffers_overlap(const struct scratch_buffers *all, uint64_t slot, uint64_t n);
 /* Take it off the list, which gives up its use. */
-void segments_remove(struct segments *all, struct segment *s);
+void buffers_remove(struct scratch_buffers *all, struct scratch_buffer *s);
 /* Give up a use; with the last one it is gone. */
-void segments_unuse(struct segments *all, struct segment *s);
+void buffers_unuse(struct scratch_buffers *all, struct scratch_buffer *s);
 /* Remove all, and the spare memory. */
-void segments_clear(struct segments *all);
+void buffers_clear(struct scratch_buffers *all);
 
 #endif

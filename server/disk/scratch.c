@@ -5,23 +5,23 @@
  *   [ slots handed out ...           | reserved ahead | not there yet ]
  *                  [ in memory ... ] ^next            ^reserved
  *
- * A guest's write waits for one copy in memory: the newest slots stand in segments (segment.h), and
- * who fills the last slot of one writes it to the file. (Scratch on ext4, 4 KiB writes under a
- * fresh view: half as many again a second as with a write for each slot.) If that fails the segment
- * stays in memory and is read there: nothing that was kept is lost, but nothing more is taken.
- * Where there is no memory for a segment, its slots are written one by one.
+ * A guest's write waits for one copy in memory: the newest slots stand in buffers
+ * (scratch-buffer.h). Whoever fills the last slot of a buffer writes it to the file. (Scratch on
+ * ext4, 4 KiB writes under a fresh view: half as many again a second as with a write for each slot.)
+ * If that fails the buffer stays in memory and is read there: nothing that was kept is lost, but
+ * nothing more is taken. Where there is no memory for a buffer, its slots are written one by one.
  *
  * Space is reserved ahead of use, so that "full" is known before a slot is handed out; never more
  * than a sixteenth of what is in use, beyond a first piece.
  *
  * Slots that came back stand in a list of runs and are handed out before new ones. Their space was
  * punched out meanwhile and somebody else may have it by now: so there has to be room for them, but
- * it is not reserved again. Those that came back while still in memory wait (`late`) until their
- * segment is written: else it would be written over what comes into them next. When all have come
- * back the file shrinks to nothing.
+ * it is not reserved again. Those that came back while still in memory wait in `deferred_runs` until
+ * their buffer is written: else the buffer would be written over what comes into them next. When all
+ * have come back the file shrinks to nothing.
  *
  * `lock` guards all of this; data is written and read without it, because a slot has one owner
- * between take and give, and a segment stays as long as somebody uses it. Readers of what is in the
+ * between take and give, and a buffer stays as long as somebody uses it. Readers of what is in the
  * file, as most of it is, see that by `memory_from` and take no lock: a backup's thread may have to
  * wait for a processor, and must not hold meanwhile what a guest's needs.
  */
@@ -53,13 +53,13 @@ struct scratch {
     pthread_mutex_t lock;
     uint64_t next, reserved; /* slots */
     uint64_t taken;
-    struct segments segments;
+    struct scratch_buffers buffers;
     _Atomic uint64_t memory_from; /* slots before this one are in the file */
-    unsigned writing;             /* segments on their way into the file */
+    unsigned writing;             /* buffers on their way into the file */
     int failed;                   /* errno of the first one that did not get there */
     bool cannot_reserve, cannot_punch;
     GArray *free_runs;
-    GArray *late;
+    GArray *deferred_runs;
     struct log_limit write_errors;
 };
 
@@ -133,10 +133,10 @@ static int reserve(struct scratch *s, char reason[120])
 
 /* ---- life ---- */
 
-/* Locked: the segments have changed, and what left them is in the file. */
+/* Locked: the buffers have changed, and what left them is in the file. */
 static void note_memory(struct scratch *s)
 {
-    const struct segment *oldest = segments_oldest(&s->segments);
+    const struct scratch_buffer *oldest = buffers_oldest(&s->buffers);
 
     atomic_store_explicit(&s->memory_from, oldest ? oldest->first : UINT64_MAX,
                           memory_order_release);
@@ -147,14 +147,14 @@ static void maybe_start_over(struct scratch *s)
 {
     if (s->taken > 0 || s->writing > 0)
         return;
-    segments_clear(&s->segments);
+    buffers_clear(&s->buffers);
     note_memory(s);
     if (ftruncate(s->fd, 0) < 0)
         return; /* then its space stays ours until the file goes; nothing is lost */
     s->next = s->reserved = 0;
     s->failed = 0;
     g_array_set_size(s->free_runs, 0);
-    g_array_set_size(s->late, 0);
+    g_array_set_size(s->deferred_runs, 0);
 }
 
 struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err)
@@ -172,7 +172,7 @@ struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err)
     atomic_init(&s->memory_from, UINT64_MAX);
     pthread_mutex_init(&s->lock, NULL);
     s->free_runs = g_array_new(FALSE, FALSE, sizeof(struct run));
-    s->late = g_array_new(FALSE, FALSE, sizeof(struct run));
+    s->deferred_runs = g_array_new(FALSE, FALSE, sizeof(struct run));
     if (reserve(s, reason) < 0) {
         fail(err, "%s: %s", reason, p->dir);
         scratch_free(s);
@@ -186,10 +186,10 @@ void scratch_free(struct scratch *s)
     if (!s)
         return;
     g_assert(s->taken == 0);
-    segments_clear(&s->segments);
+    buffers_clear(&s->buffers);
     close(s->fd);
     g_array_unref(s->free_runs);
-    g_array_unref(s->late);
+    g_array_unref(s->deferred_runs);
     pthread_mutex_destroy(&s->lock);
     log_limit_end(&s->write_errors);
     g_free(s);
@@ -197,9 +197,9 @@ void scratch_free(struct scratch *s)
 
 /* ---- taking ---- */
 
-static unsigned segment_slots(const struct scratch *s)
+static unsigned buffer_slots(const struct scratch *s)
 {
-    return SEGMENT_BYTES >> s->shift;
+    return BUFFER_BYTES >> s->shift;
 }
 
 /* Where the next slots come from: runs that came back, or (`run` NULL) the end of the file. */
@@ -227,17 +227,16 @@ static int find_slots(struct scratch *s, unsigned want, struct source *from, cha
         if (error < 0)
             return error;
     }
-    /* Not across segments, so that who writes them has to do with one. */
-    unsigned left =
-        segment_slots(s) ? segment_slots(s) - (unsigned)(s->next % segment_slots(s)) : 1;
+    /* Not across buffers, so that who writes them has to do with one. */
+    unsigned left = buffer_slots(s) ? buffer_slots(s) - (unsigned)(s->next % buffer_slots(s)) : 1;
     from->run = NULL;
     from->n = (unsigned)MIN(MIN(want, left), s->reserved - s->next);
     return 0;
 }
 
-static void add_segment(struct scratch *s, uint64_t first)
+static void add_buffer(struct scratch *s, uint64_t first)
 {
-    if (segments_add(&s->segments, first, segment_slots(s)))
+    if (buffers_add(&s->buffers, first, buffer_slots(s)))
         note_memory(s);
 }
 
@@ -247,8 +246,8 @@ static uint32_t take_slots(struct scratch *s, struct run *run, unsigned n)
 
     s->taken += n;
     if (!run) {
-        if (segment_slots(s) > 0 && first % segment_slots(s) == 0)
-            add_segment(s, first);
+        if (buffer_slots(s) > 0 && first % buffer_slots(s) == 0)
+            add_buffer(s, first);
         s->next += n;
         return first;
     }
@@ -304,15 +303,15 @@ static void free_run(struct scratch *s, struct run run)
 }
 
 /* Locked, unlocks meanwhile: free what was given back while it was in memory and no longer is. */
-static void free_late(struct scratch *s)
+static void free_deferred(struct scratch *s)
 {
-    for (unsigned i = 0; i < s->late->len;) {
-        struct run run = g_array_index(s->late, struct run, i);
+    for (unsigned i = 0; i < s->deferred_runs->len;) {
+        struct run run = g_array_index(s->deferred_runs, struct run, i);
 
-        if (segments_overlap(&s->segments, run.slot, run.n)) {
+        if (buffers_overlap(&s->buffers, run.slot, run.n)) {
             i++;
         } else {
-            g_array_remove_index_fast(s->late, i);
+            g_array_remove_index_fast(s->deferred_runs, i);
             free_run(s, run);
             i = 0;
         }
@@ -324,8 +323,8 @@ void scratch_give(struct scratch *s, uint32_t slot, unsigned n)
     struct run run = {.slot = slot, .n = n};
 
     pthread_mutex_lock(&s->lock);
-    if (segments_overlap(&s->segments, slot, n))
-        g_array_append_val(s->late, run);
+    if (buffers_overlap(&s->buffers, slot, n))
+        g_array_append_val(s->deferred_runs, run);
     else
         free_run(s, run);
     s->taken -= n;
@@ -336,8 +335,8 @@ void scratch_give(struct scratch *s, uint32_t slot, unsigned n)
 
 /* ---- data ---- */
 
-/* A segment is full: into the file with it. */
-static void write_segment(struct scratch *s, struct segment *g)
+/* A buffer is full: into the file with it. */
+static void write_buffer(struct scratch *s, struct scratch_buffer *g)
 {
     uint64_t at = g->first << s->shift;
     int error = pwrite_all(s->fd, g->bytes, (size_t)g->slots << s->shift, at);
@@ -349,28 +348,29 @@ static void write_segment(struct scratch *s, struct segment *g)
     if (error < 0) {
         s->failed = -error;
     } else {
-        segments_remove(&s->segments, g);
+        buffers_remove(&s->buffers, g);
         note_memory(s);
-        free_late(s);
+        free_deferred(s);
     }
     s->writing--;
     maybe_start_over(s);
     pthread_mutex_unlock(&s->lock);
 }
 
-/* The slots from `slot` on, of n, that are in one segment or in none, in *segment with a use. */
-static unsigned part_at(struct scratch *s, uint64_t slot, unsigned n, struct segment **segment)
+/* The slots from `slot` on, of n, that are in one buffer or in none, in *buffer with a use. */
+static unsigned part_at(struct scratch *s, uint64_t slot, unsigned n,
+                        struct scratch_buffer **buffer)
 {
-    unsigned per = segment_slots(s);
+    unsigned per = buffer_slots(s);
 
-    *segment = NULL;
+    *buffer = NULL;
     if (slot + n <= atomic_load_explicit(&s->memory_from, memory_order_acquire))
         return n;
     pthread_mutex_lock(&s->lock);
-    if (!g_queue_is_empty(&s->segments.list)) {
-        *segment = segments_find(&s->segments, slot);
-        if (*segment)
-            (*segment)->uses++;
+    if (!g_queue_is_empty(&s->buffers.list)) {
+        *buffer = buffers_find(&s->buffers, slot);
+        if (*buffer)
+            (*buffer)->uses++;
         n = MIN(n, per - (unsigned)(slot % per));
     }
     pthread_mutex_unlock(&s->lock);
@@ -378,19 +378,19 @@ static unsigned part_at(struct scratch *s, uint64_t slot, unsigned n, struct seg
 }
 
 /* Give up the use; n more slots of it have been filled. */
-static void leave(struct scratch *s, struct segment *g, unsigned n)
+static void leave(struct scratch *s, struct scratch_buffer *g, unsigned n)
 {
     pthread_mutex_lock(&s->lock);
     g->filled += n;
     bool full = n > 0 && g->filled == g->slots;
     s->writing += full;
-    segments_unuse(&s->segments, g);
+    buffers_unuse(&s->buffers, g);
     pthread_mutex_unlock(&s->lock);
     if (full)
-        write_segment(s, g);
+        write_buffer(s, g);
 }
 
-static uint8_t *slot_bytes(const struct scratch *s, const struct segment *g, uint64_t slot)
+static uint8_t *slot_bytes(const struct scratch *s, const struct scratch_buffer *g, uint64_t slot)
 {
     return g->bytes + ((slot - g->first) << s->shift);
 }
@@ -400,7 +400,7 @@ int scratch_write(struct scratch *s, uint32_t slot, const void *buf, unsigned n)
     const char *from = buf;
 
     while (n > 0) {
-        struct segment *g;
+        struct scratch_buffer *g;
         unsigned part = part_at(s, slot, n, &g);
         size_t length = (size_t)part << s->shift;
 
@@ -425,7 +425,7 @@ int scratch_read(struct scratch *s, uint32_t slot, void *buf, uint32_t skip, uin
     char *to = buf;
 
     while (length > 0) {
-        struct segment *g;
+        struct scratch_buffer *g;
         unsigned n = (unsigned)(((uint64_t)skip + length - 1) >> s->shift) + 1;
         unsigned part = part_at(s, slot, n, &g);
         uint32_t bytes = (uint32_t)MIN(length, ((uint64_t)part << s->shift) - skip);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The instant itself: what the stages of all its disks have prepared takes effect. */
+#include "common/util/error.h"
 #include "server/disk/stage.h"
+#include "server/disk/view-chain.h"
 
 /* What each disk will be. What the flip needs is allocated here, so that it need not. */
 static bool prepare(struct instant *i)
@@ -25,7 +27,7 @@ static bool prepare(struct instant *i)
     return true;
 }
 
-/* An export may have taken a bitmap while the instant waited. */
+/* An export may have taken a bitmap or a view while the instant waited. */
 static int check_free(const struct stage *st, GError **err)
 {
     for (unsigned k = 0; k < st->removed->len; k++)
@@ -36,6 +38,12 @@ static int check_free(const struct stage *st, GError **err)
 
         if (s->changes && stage_check_free(s->db, err) < 0)
             return -1;
+    }
+    for (unsigned k = 0; k < st->leaving->len; k++) {
+        struct view *v = st->leaving->pdata[k];
+
+        if (atomic_load(&v->uses) > 0)
+            return fail(err, "Node %s is in use", v->node.name);
     }
     return 0;
 }
@@ -68,6 +76,8 @@ static void flip_stage(struct stage *st, int64_t now)
     }
     pthread_mutex_unlock(&d->lock);
     g_ptr_array_set_free_func(st->views, NULL);
+    for (unsigned k = 0; k < st->leaving->len; k++)
+        view_unlink(st->leaving->pdata[k]);
     flip_bits(st);
     for (unsigned k = 0; k < st->at_flip->len; k++) {
         struct hook h = g_array_index(st->at_flip, struct hook, k);

@@ -77,6 +77,7 @@ static struct stage *stage_new(struct instant *i, struct disk *d)
     st->shadows = mark_array_new();
     g_array_set_clear_func(st->shadows, unref_mark);
     st->views = g_ptr_array_new_with_free_func(free_view);
+    st->leaving = g_ptr_array_new();
     st->at_flip = hooks_new();
     st->garbage = g_ptr_array_new_with_free_func(unref_bitmap);
     stage_present(st);
@@ -94,14 +95,11 @@ static void stage_free(gpointer p)
     g_ptr_array_unref(st->removed);
     g_array_unref(st->shadows);
     g_ptr_array_unref(st->views);
+    g_ptr_array_unref(st->leaving);
     g_array_unref(st->at_flip);
     g_ptr_array_unref(st->garbage);
     if (st->list)
         g_ptr_array_unref(st->list);
-    if (!atomic_load(&d->newest) && limbo_is_empty(d)) {
-        scratch_free(d->scratch);
-        d->scratch = NULL;
-    }
     d->instant = NULL;
     g_free(st);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the files of an instant share. From the ground up: stage.c (what each disk will be),
- * stage-merge.c (bits that are copied), stage-size.c (the image's size), stage-prepare.c (what must be
- * written before), stage-flip.c (the flip), instant.c (actions), instant-run.c (the steps), resize.c. See instant.c for the design. Control
+ * stage-merge.c (bits that are copied), stage-leave.c (views that leave), stage-size.c (the image's
+ * size), stage-prepare.c (what must be written before), stage-flip.c (the flip), instant.c (actions),
+ * instant-run.c (the steps), resize.c. See instant.c for the design. Control
  * thread, but for what is marked otherwise.
  */
 #ifndef DISK_STAGE_H
@@ -46,6 +47,7 @@ struct stage {
     GArray *shadows;    /* struct mark, references: recorded into too, until the instant */
     bool shadowed;      /* the disk's tracker has them */
     GPtrArray *views;   /* struct view, ours until linked */
+    GPtrArray *leaving; /* struct view: leave the chain at the instant */
     GArray *at_flip;    /* struct hook */
 
     struct tracker *tracker; /* prepared: the disk's next, once the gate is closed */
@@ -146,6 +148,11 @@ int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GEr
 extern const struct phase phase_shadow;
 /* Undo what it did to the disk. Waits for nobody. */
 void stage_remove_shadows(struct stage *st);
+
+/* ---- views that leave (stage-leave.c) ---- */
+
+/* What they have kept goes to older views that need it. No gate is closed for that. */
+extern const struct phase phase_leave;
 
 /* ---- what must be written before (stage-prepare.c) ---- */
 

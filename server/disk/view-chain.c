@@ -13,7 +13,7 @@ void view_link(struct view *v, int64_t instant_usec)
     atomic_store(&d->newest, v);
 }
 
-void unlink_view(struct view *v)
+void view_unlink(struct view *v)
 {
     struct disk *d = v->disk;
     struct view *older = atomic_load(&v->older), *newer = atomic_load(&v->newer);
@@ -77,32 +77,6 @@ void lock_chain(struct disk *d)
 void unlock_chain(struct disk *d)
 {
     pthread_mutex_unlock(&d->chain_lock);
-}
-
-void surplus_add(GArray *surplus, uint32_t entry)
-{
-    uint32_t slot = entry - BLOCK_KEPT_SLOT;
-    uint32_t run[2] = {slot, 1};
-
-    if (entry < BLOCK_KEPT_SLOT)
-        return;
-    if (surplus->len > 0) {
-        uint32_t *last = &g_array_index(surplus, uint32_t, surplus->len - 2);
-
-        if (last[0] + last[1] == slot) {
-            last[1]++;
-            return;
-        }
-    }
-    g_array_append_vals(surplus, run, 2);
-}
-
-void surplus_give(struct disk *d, GArray *surplus)
-{
-    for (unsigned i = 0; i < surplus->len; i += 2)
-        scratch_give(d->scratch, g_array_index(surplus, uint32_t, i),
-                     g_array_index(surplus, uint32_t, i + 1));
-    g_array_unref(surplus);
 }
 
 bool hand_over(struct view *v, uint64_t block, uint32_t entry)

@@ -8,24 +8,45 @@
  * the disk. Writers keep a block for the newest view that needs it, so each old block is kept once.
  *
  * A broken view stays in the chain until it is deleted, because older views may need what it kept.
+ *
+ * To delete view V (instant_view_delete):
+ *
+ *  1. V is marked RETIRING. No gate is closed for that, for writers treat V like a broken view
+ *     (view-keep.c): who has claimed a block of V and looked at its state before goes on to keep it,
+ *     nobody else keeps anything into V.
+ *  2. While guests go on, each block is taken out of V, as by a TRIM of all of it: what was kept is
+ *     offered to the next older view that needs it. The entry is copied, the slot changes its owner,
+ *     no data moves. Slots that nobody needs go back to scratch.
+ *  3. At an instant, under the closed gate, V leaves the chain: no writer may hold a pointer to it.
+ *     If a write hangs just then, V stays where it is, broken and empty, and can be deleted again.
+ *  4. V is freed when all readers have left who may have met it (grace.h).
  */
 #ifndef DISK_VIEW_CHAIN_H
 #define DISK_VIEW_CHAIN_H
 
 #include "server/disk/disk-private.h"
 
-/* Under the closed gate. */
-void unlink_view(struct view *v);
+/* Under the closed gate, d->lock held. */
+void view_link(struct view *v, int64_t instant_usec);
+/* Under the closed gate, d->lock not held. */
+void view_unlink(struct view *v);
+
+/* The entry that has v's data of `block`: its own, or that of the next newer view that kept it;
+ * BLOCK_NEEDED: the data is on the disk (at the time of the call). Inside the grace `readers`. */
+uint32_t view_resolve(const struct view *v, uint64_t block);
+
+/* Wait until an entry is no longer copying. */
+void view_wait_copied(struct view *v, uint64_t block);
 
 /* Who takes blocks out of a view holds this: one at a time, in the order in which they come. */
 void lock_chain(struct disk *d);
 void unlock_chain(struct disk *d);
 
 /* Give `entry`, v's kept block, to the next older view that needs it. False: none does. Under
- * lock_chain. */
+ * lock_chain, inside the grace. */
 bool hand_over(struct view *v, uint64_t block, uint32_t entry);
 
-/* Slots on their way back to scratch, gathered into runs. */
-void surplus_add(GArray *surplus, uint32_t entry);
+/* Take all blocks out of a view that is retiring (view-trim.c). Any thread; may take long. */
+void view_hand_over(struct view *v);
 
 #endif

@@ -30,6 +30,7 @@
  */
 #include "common/util/log-limit.h"
 #include "server/disk/image-io.h"
+#include "server/disk/view-chain.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -161,16 +162,16 @@ static int keep_data(struct keep *k, const char *data, uint64_t n)
                        "scratch: the view's limit of %" PRIu64 " bytes is reached", limit);
             return -EDQUOT;
         }
-        got = scratch_take(d->scratch, (unsigned)n, &slot, why);
+        got = scratch_take(k->view->scratch, (unsigned)n, &slot, why);
         if (got < 0) {
             g_snprintf(k->reason, sizeof k->reason, "disk %s: %s", d->node.name, why);
             return got;
         }
-        error = scratch_write(d->scratch, slot, data, (unsigned)got);
+        error = scratch_write(k->view->scratch, slot, data, (unsigned)got);
         if (error == 0)
             error = disk_at(d, POINT_SCRATCH_WRITE, k->block << d->unit_shift);
         if (error < 0) {
-            scratch_give(d->scratch, slot, (unsigned)got);
+            scratch_give(k->view->scratch, slot, (unsigned)got);
             return note(k, error, "scratch: write", (uint64_t)slot << d->unit_shift);
         }
         atomic_fetch_add(&k->view->kept, (uint64_t)got);

@@ -12,15 +12,16 @@
  */
 #include "common/util/log-limit.h"
 #include "server/disk/image-io.h"
+#include "server/disk/view-chain.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
 /* Where a run of blocks is. */
-enum place { ON_DISK, IN_SCRATCH, ZEROES };
+enum where { ON_DISK, IN_SCRATCH, ZEROES };
 
-static enum place place_of(uint32_t entry)
+static enum where where_is(uint32_t entry)
 {
     return entry >= BLOCK_KEPT_SLOT ? IN_SCRATCH : entry == BLOCK_NEEDED ? ON_DISK : ZEROES;
 }
@@ -45,7 +46,7 @@ static uint64_t find_run(const struct range *r, uint32_t *entry)
     for (; block + n < end; n++) {
         uint32_t next = view_resolve(r->view, block + n);
 
-        if (next != (place_of(*entry) == IN_SCRATCH ? *entry + n : *entry))
+        if (next != (where_is(*entry) == IN_SCRATCH ? *entry + n : *entry))
             break;
     }
     return MIN(r->length, ((block + n) << shift) - r->offset);
@@ -62,11 +63,11 @@ static int read_kept(const struct range *r, uint32_t entry, uint64_t n)
 {
     struct disk *d = r->view->disk;
 
-    if (place_of(entry) == ZEROES) {
+    if (where_is(entry) == ZEROES) {
         memset(r->buffer, 0, n);
         return 0;
     }
-    int error = scratch_read(d->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
+    int error = scratch_read(r->view->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
                              (uint32_t)(r->offset & (d->unit - 1)), (uint32_t)n);
     if (error < 0)
         log_error_limited(&r->view->read_errors,
@@ -81,7 +82,7 @@ static int second_look(struct range r)
     while (r.length > 0) {
         uint32_t entry;
         uint64_t n = find_run(&r, &entry);
-        int error = place_of(entry) == ON_DISK ? 0 : read_kept(&r, entry, n);
+        int error = where_is(entry) == ON_DISK ? 0 : read_kept(&r, entry, n);
 
         if (error < 0)
             return error;
@@ -97,7 +98,7 @@ static int read_range(struct range r)
         uint64_t n = find_run(&r, &entry);
         int error;
 
-        if (place_of(entry) == ON_DISK) {
+        if (where_is(entry) == ON_DISK) {
             struct range done = r;
 
             done.length = n;

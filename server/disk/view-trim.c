@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/disk/disk-scratch.h"
 #include "server/disk/view-chain.h"
 
 #include <errno.h>
 
-/* As many blocks does a TRIM of a view take out before it lets others, view_delete on the control
- * thread among them, have their turn: milliseconds. */
-#define TRIM_BLOCKS (64u << 10)
+/* So many blocks are taken out of a view before others have their turn, milliseconds of work. */
+#define PART_BLOCKS (64u << 10)
 
 /* Take one block out of a view whose client has trimmed it. Under chain_lock. */
-static void drop_block(struct view *v, uint64_t block, GArray *surplus)
+static void drop_block(struct view *v, uint64_t block, struct freed_slots *freed)
 {
     uint32_t entry = BLOCK_NEEDED;
 
@@ -28,7 +28,7 @@ static void drop_block(struct view *v, uint64_t block, GArray *surplus)
         if (!block_kept(entry))
             continue;
         if (!hand_over(v, block, entry))
-            surplus_add(surplus, entry);
+            freed_slots_add(freed, entry);
         /* Before it is gone here, so that whoever finds it gone looks at the older views again. */
         atomic_fetch_add(&v->disk->handovers, 1);
         atomic_store(&v->map[block], BLOCK_DROPPED);
@@ -38,34 +38,52 @@ static void drop_block(struct view *v, uint64_t block, GArray *surplus)
     }
 }
 
-static void drop_blocks(struct view *v, uint64_t first, uint64_t end)
+/* Take out a part of a view. */
+static void drop_part(struct view *v, uint64_t first, uint64_t end)
 {
     struct disk *d = v->disk;
-    GArray *surplus = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    struct freed_slots *freed = freed_slots_new(d);
+    unsigned phase;
 
     lock_chain(d);
+    phase = grace_enter(&d->readers); /* older views may leave the chain meanwhile */
     bitmap_set(v->touched, first << d->unit_shift, (end - first) << d->unit_shift);
     for (uint64_t b = first; b < end; b++)
-        drop_block(v, b, surplus);
+        drop_block(v, b, freed);
+    grace_leave(&d->readers, phase);
     unlock_chain(d);
-    if (surplus->len > 0)
-        grace_wait(&d->readers);
-    surplus_give(d, surplus);
+    freed_slots_give(freed);
+}
+
+static void drop_blocks(struct view *v, uint64_t first, uint64_t end)
+{
+    for (uint64_t next; first < end; first = next) {
+        next = MIN(end, first + PART_BLOCKS);
+        drop_part(v, first, next);
+        disk_at(v->disk, POINT_VIEW_TRIMMED, next << v->disk->unit_shift);
+    }
 }
 
 int view_trim(struct view *v, uint64_t length, uint64_t offset)
 {
-    struct disk *d = v->disk;
+    const struct disk *d = v->disk;
     uint64_t first = (offset + d->unit - 1) >> d->unit_shift;
     /* Only whole blocks; the last one of the view may be short. */
     uint64_t end = offset + length >= v->size ? v->blocks : (offset + length) >> d->unit_shift;
 
     if (atomic_load(&v->state) != VIEW_LIVE)
         return -EIO;
-    for (uint64_t next; first < end; first = next) {
-        next = MIN(end, first + TRIM_BLOCKS);
-        drop_blocks(v, first, next);
-        disk_at(d, POINT_VIEW_TRIMMED, next << d->unit_shift);
-    }
+    if (first < end)
+        drop_blocks(v, first, end);
     return 0;
+}
+
+void view_hand_over(struct view *v)
+{
+    unsigned shift = v->disk->unit_shift;
+    uint64_t start, length;
+
+    for (uint64_t at = 0; bitmap_next_dirty(v->touched, at, v->size, &start, &length);
+         at = start + length)
+        drop_blocks(v, start >> shift, ((start + length - 1) >> shift) + 1);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/util/error.h"
-#include "server/disk/disk-private.h"
+#include "server/disk/disk-scratch.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +18,11 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
     v->blocks = (v->size >> d->unit_shift) + ((v->size & (d->unit - 1)) != 0);
     v->options = *options;
     pthread_mutex_init(&v->lock, NULL);
+    v->scratch = disk_scratch_hold(d, err);
+    if (!v->scratch) {
+        view_free(v);
+        return NULL;
+    }
     v->map = mmap(NULL, MAX(v->blocks, 1) * sizeof *v->map, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (v->map == MAP_FAILED) {
@@ -39,6 +44,8 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
 
 void view_free(struct view *v)
 {
+    if (v->scratch)
+        disk_scratch_release(v->disk);
     if (v->map)
         munmap(v->map, MAX(v->blocks, 1) * sizeof *v->map);
     bitmap_unref(v->touched);
@@ -48,6 +55,16 @@ void view_free(struct view *v)
     log_limit_end(&v->keep_errors);
     g_free(v->node.name);
     g_free(v);
+}
+
+static void free_now(void *view)
+{
+    view_free(view);
+}
+
+void view_free_later(struct view *v)
+{
+    grace_call(&v->disk->readers, free_now, v);
 }
 
 struct node *view_node(struct view *v)

@@ -40,8 +40,7 @@ GPtrArray *disk_views(struct disk *d);
 struct view *node_to_view(struct node *n); /* NULL if it is a disk */
 struct disk *node_to_disk(struct node *n); /* NULL if it is a view */
 
-/* Delete; what the next older view still needs goes to it. `Node %s is in use` while exported.
- * Control thread; waits for reads of the disk's views under way. */
+/* Delete a view and wait for that: for tests. See instant_view_delete. */
 int view_delete(struct view *v, GError **err);
 
 #endif

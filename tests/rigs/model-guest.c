@@ -207,7 +207,6 @@ static void one_request(struct guest *g, struct model_disk *d, const struct op *
     uint32_t begun = atomic_load(&log->begun);
     struct op *op = &log->ops[begun % LOG_SIZE];
     uint32_t flags = noise_once_in(&g->noise, 8) ? BACKEND_FUA : 0;
-    uint32_t nowait = noise_once_in(&g->noise, 4) ? NODE_NOWAIT : 0;
     uint64_t from, to, inner, inner_end;
 
     *op = *what;
@@ -220,9 +219,7 @@ static void one_request(struct guest *g, struct model_disk *d, const struct op *
     g->marked = g->changed = false;
     g->log = log;
     atomic_store(&log->begun, begun + 1);
-    op->error = submit(g->io[d->index], op, buf, flags | nowait);
-    if (nowait && (op->error == -EAGAIN || op->error == NODE_WOULD_BLOCK))
-        op->error = submit(g->io[d->index], op, buf, flags);
+    op->error = submit(g->io[d->index], op, buf, flags);
     if (!op_reach(op, &from, &to, &inner, &inner_end))
         atomic_store(&log->entered, begun + 1); /* there was nothing to enter the gate for */
     g->log = NULL;

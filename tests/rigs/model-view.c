@@ -456,6 +456,8 @@ void model_check_views(struct model *m)
             node_io_close(io);
         }
     }
+    for (unsigned i = 0; i < m->n_disks; i++) /* slots of deleted views may wait for readers */
+        grace_wait(&m->disks[i].disk->readers);
     used = scratch_pool_used(m->pool);
     pthread_mutex_unlock(&m->lock);
     if (used != kept)

@@ -348,43 +348,51 @@ static const struct scenario two_waiters = {
     .finish = room_finish,
 };
 
-static void expect_wait(struct room *r, bool done, const char *what)
+static void note_call(void *opaque)
 {
-    if (grace_wait_until(&r->grace, g_get_monotonic_time()) != done)
+    unsigned *calls = opaque;
+
+    (*calls)++;
+}
+
+static void expect(bool right, const char *what)
+{
+    if (!right)
         sched_fail("%s", what);
 }
 
-static void give_up(void *room)
+static void call_later(void *room)
 {
     struct room *r = room;
-    unsigned first = grace_enter(&r->grace), second;
+    unsigned first = grace_enter(&r->grace), second, third, a = 0, b = 0, c = 0;
 
-    expect_wait(r, false, "a reader is there, and was not waited for");
+    grace_call(&r->grace, note_call, &a);
     second = grace_enter(&r->grace);
-    if (second == first)
-        sched_fail("who comes later is waited for like who was there");
-    expect_wait(r, false, "a wait has left a reader behind, and the next one forgets it");
+    expect(second != first, "who comes later is waited for like who was there");
+    grace_call(&r->grace, note_call, &b);
     grace_leave(&r->grace, second);
-    expect_wait(r, false, "a wait has left a reader behind, and the third one forgets it");
+    expect(a == 0 && b == 0, "a reader was forgotten by who did not wait for it");
+    third = grace_enter(&r->grace);
     grace_leave(&r->grace, first);
-    first = grace_enter(&r->grace);
-    expect_wait(r, false, "a reader is there, and was not waited for");
-    grace_leave(&r->grace, first);
-    expect_wait(r, true, "nobody is there, and was waited for");
+    expect(a == 1, "the last reader has left, and there was no call");
+    grace_leave(&r->grace, third);
+    expect(a == 1 && b == 1, "the second call did not come, or the first came twice");
+    grace_call(&r->grace, note_call, &c);
+    expect(c == 1, "nobody is there, and was waited for");
     grace_wait(&r->grace);
 }
 
-static const struct scenario gives_up = {
-    .name = "waits that give up, one after the other",
+static const struct scenario calls_later = {
+    .name = "calls that wait for readers, one after the other",
     .setup = room_new,
-    .bodies = {give_up},
+    .bodies = {call_later},
     .finish = room_finish,
 };
 
 static const struct scenario *const scenarios[] = {
     &closed_again,      &two_connections, &one_connection,  &out_of_time,
     &drain_starts,      &drain_of_two,    &drain_cancelled, &drain_cancelled_of_two,
-    &phase_turns_twice, &two_readers,     &two_waiters,     &gives_up,
+    &phase_turns_twice, &two_readers,     &two_waiters,     &calls_later,
 };
 
 static void test_scenario(gconstpointer scenario)

@@ -3,6 +3,7 @@
  * Small scenes of server/disk/ in all schedules (sched.h): two or three threads, a disk of two
  * blocks, one view or two. What must hold after each run is what the model test checks at large.
  */
+#include "server/disk/view-chain.h"
 #include "tests/rigs/sched-disk.h"
 
 #include <errno.h>

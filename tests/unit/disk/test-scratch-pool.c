@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #define UNIT UINT64_C(4096)
-/* Slots in a segment. */
-#define SLOTS (SEGMENT_BYTES / UNIT)
+/* Slots in a buffer. */
+#define SLOTS (BUFFER_BYTES / UNIT)
 
 /* What the functions below, which stand in for the C library's, shall do. */
 static struct {
@@ -133,7 +133,7 @@ static void expect(struct rig *r, uint32_t slot, unsigned n, int add)
 
 /* ---- runs ---- */
 
-/* A take never goes across two segments; writes and reads do. */
+/* A take never goes across two buffers; writes and reads do. */
 static void test_across_segments(void)
 {
     struct rig r;
@@ -209,7 +209,7 @@ static void give_all_back(void *opaque)
     put(r, SLOTS, 1, 1);
 }
 
-/* They come back while their segment is on its way into the file. */
+/* They come back while their buffer is on its way into the file. */
 static void test_back_while_written(void)
 {
     struct rig r;
@@ -227,7 +227,7 @@ static void test_back_while_written(void)
     rig_end(&r);
 }
 
-/* ---- two segments in memory ---- */
+/* ---- two buffers in memory ---- */
 
 static void test_two_in_memory(void)
 {
@@ -375,7 +375,7 @@ static void test_cannot_reserve(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/scratch-pool/across-segments", test_across_segments);
+    g_test_add_func("/scratch-pool/across-buffers", test_across_segments);
     g_test_add_func("/scratch-pool/runs", test_runs);
     g_test_add_func("/scratch-pool/starts-over", test_starts_over);
     g_test_add_func("/scratch-pool/back-while-written", test_back_while_written);

@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #define UNIT 4096u
-/* Slots in a segment. */
-#define SLOTS (SEGMENT_BYTES / UNIT)
+/* Slots in a buffer. */
+#define SLOTS (BUFFER_BYTES / UNIT)
 
 struct rig {
     char *dir;
@@ -82,7 +82,7 @@ static void expect(struct rig *r, uint32_t slot, int value)
         g_assert_cmpint(block[i], ==, value);
 }
 
-/* Nothing is written before a segment is full; then all of it is, at once. */
+/* Nothing is written before a buffer is full; then all of it is, at once. */
 static void test_gathers(void)
 {
     struct rig r;
@@ -94,7 +94,7 @@ static void test_gathers(void)
         put(&r, i, (int)i + 1);
         expect(&r, i, (int)i + 1);
     }
-    g_assert_cmpint(file_size(&r), ==, SEGMENT_BYTES);
+    g_assert_cmpint(file_size(&r), ==, BUFFER_BYTES);
     for (unsigned i = 0; i < SLOTS; i++)
         expect(&r, i, (int)i + 1);
     scratch_give(r.scratch, 0, SLOTS);
@@ -106,14 +106,14 @@ static void test_gathers(void)
 static void test_across(void)
 {
     struct rig r;
-    g_autofree char *all = g_malloc(2 * SEGMENT_BYTES);
+    g_autofree char *all = g_malloc(2 * BUFFER_BYTES);
 
     rig_begin(&r, UNIT);
     for (unsigned i = 0; i < SLOTS + 2; i++)
         take(&r, 1);
     for (unsigned i = SLOTS + 2; i-- > 0;)
         put(&r, i, (int)i + 1);
-    g_assert_cmpint(file_size(&r), ==, SEGMENT_BYTES);
+    g_assert_cmpint(file_size(&r), ==, BUFFER_BYTES);
     g_assert_cmpint(scratch_read(r.scratch, 1, all, 100, SLOTS * UNIT), ==, 0);
     for (unsigned i = 0; i < SLOTS * UNIT; i++)
         g_assert_cmpint(all[i], ==, (int)((i + 100) / UNIT) + 2);
@@ -121,8 +121,8 @@ static void test_across(void)
     rig_end(&r);
 }
 
-/* A slot that comes back while it is in memory is not handed out before its segment is written:
- * else the segment would be written over its next data. */
+/* A slot that comes back while it is in memory is not handed out before its buffer is written:
+ * else the buffer would be written over its next data. */
 static void test_back_early(void)
 {
     struct rig r;
@@ -135,7 +135,7 @@ static void test_back_early(void)
     scratch_give(r.scratch, 3, 1);
     g_assert_cmpuint(take(&r, 1), ==, SLOTS - 1);
     put(&r, SLOTS - 1, 1);
-    g_assert_cmpint(file_size(&r), ==, SEGMENT_BYTES);
+    g_assert_cmpint(file_size(&r), ==, BUFFER_BYTES);
     g_assert_cmpuint(take(&r, 1), ==, 3);
     put(&r, 3, 2);
     expect(&r, 3, 2);
@@ -178,11 +178,11 @@ static void test_write_fails(void)
     rig_end(&r);
 }
 
-/* Slots larger than a segment go to the file themselves. */
+/* Slots larger than a buffer go to the file themselves. */
 static void test_large_slots(void)
 {
     struct rig r;
-    const uint32_t unit = 2 * SEGMENT_BYTES;
+    const uint32_t unit = 2 * BUFFER_BYTES;
     g_autofree char *block = g_malloc(unit), *back = g_malloc(unit);
 
     rig_begin(&r, unit);

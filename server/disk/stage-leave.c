@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/disk/stage.h"
+#include "server/disk/view-chain.h"
+
+/* From here on nothing is kept into them. */
+static bool prepare(struct instant *i)
+{
+    bool any = false;
+
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        const struct stage *st = i->stages->pdata[k];
+
+        any |= st->leaving->len > 0;
+        for (unsigned n = 0; n < st->leaving->len; n++)
+            atomic_store(&((struct view *)st->leaving->pdata[n])->state, VIEW_RETIRING);
+    }
+    return any;
+}
+
+static int work(struct instant *i, GError **err)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        const struct stage *st = i->stages->pdata[k];
+
+        for (unsigned n = 0; n < st->leaving->len; n++)
+            view_hand_over(st->leaving->pdata[n]);
+        if (st->leaving->len > 0)
+            disk_at(st->disk, POINT_HANDED_OVER, 0);
+    }
+    return 0;
+}
+
+const struct phase phase_leave = {
+    .working = "a view's blocks go to older views",
+    .prepare = prepare,
+    .work = work,
+};
