@@ -40,10 +40,12 @@ unit_tests = \
 	tests/unit/disk/test-merge \
 	tests/unit/nbd/test-read-order \
 	tests/unit/nbd/test-connection \
+	tests/unit/nbd/test-ends \
 	tests/unit/nbd/test-listener \
 	tests/unit/nbd/test-parse \
 	tests/unit/nbd/test-poll \
 	tests/unit/nbd/test-status \
+	tests/unit/nbd/test-stop \
 	tests/unit/nbd/test-storm \
 	tests/unit/nbd/test-trim \
 	tests/unit/start/test-quit \
@@ -128,10 +130,12 @@ tsan_tests = \
 	tests/nbd/test-open.py \
 	tests/tls/test-tls-transfer.py \
 	tests/unit/nbd/test-connection \
+	tests/unit/nbd/test-ends \
 	tests/unit/nbd/test-listener \
 	tests/unit/nbd/test-poll \
 	tests/unit/disk/test-scratch \
 	tests/unit/nbd/test-status \
+	tests/unit/nbd/test-stop \
 	tests/unit/nbd/test-storm \
 	tests/unit/nbd/test-trim \
 	tests/unit/start/test-quit \
@@ -303,7 +307,11 @@ nbd_rig = \
 	tests/rigs/nbd-rig.c tests/rigs/nbd-rig.h
 nbd_libs = server/nbd/libnbdserver.a server/backend/libbackend.a $(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS)
 tests_unit_nbd_test_connection_SOURCES = tests/unit/nbd/test-connection.c $(nbd_rig)
+tests_unit_nbd_test_ends_SOURCES = tests/unit/nbd/test-ends.c $(nbd_rig)
+tests_unit_nbd_test_stop_SOURCES = tests/unit/nbd/test-stop.c $(nbd_rig)
 tests_unit_nbd_test_connection_LDADD = $(nbd_libs)
+tests_unit_nbd_test_ends_LDADD = $(nbd_libs)
+tests_unit_nbd_test_stop_LDADD = $(nbd_libs)
 tests_unit_disk_test_growth_SOURCES = tests/unit/disk/test-growth.c $(disk_harness)
 tests_unit_disk_test_merge_SOURCES = tests/unit/disk/test-merge.c $(disk_harness)
 tests_unit_nbd_test_read_order_SOURCES = tests/unit/nbd/test-read-order.c $(nbd_rig)

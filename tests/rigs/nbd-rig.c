@@ -54,7 +54,7 @@ void rig_end(struct rig *r)
     pthread_mutex_destroy(&r->lock);
 }
 
-static void gone(void *rig)
+void rig_note_gone(void *rig)
 {
     struct rig *r = rig;
 
@@ -71,7 +71,7 @@ struct client rig_connect(struct rig *r)
 
     serve_reap(r->nbd); /* there is no listener that would */
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
-    nbd_serve_stdio(r->nbd, pair[1], pair[1], gone, r, &err);
+    nbd_serve_stdio(r->nbd, pair[1], pair[1], rig_note_gone, r, &err);
     g_assert_no_error(err);
     return client_on(pair[0]);
 }
@@ -82,6 +82,14 @@ struct client rig_go(struct rig *r, bool structured)
 
     client_go(&c, "disk", structured, NULL, 0);
     return c;
+}
+
+unsigned rig_count_gone(struct rig *r)
+{
+    pthread_mutex_lock(&r->lock);
+    unsigned gone = r->gone;
+    pthread_mutex_unlock(&r->lock);
+    return gone;
 }
 
 void rig_wait_gone(struct rig *r, unsigned n)
@@ -112,4 +120,26 @@ void rig_wait_posted(struct rig *r, unsigned n)
 {
     while (count_posted(r) < n)
         g_thread_yield();
+}
+
+struct connection *rig_connection(struct rig *r, enum phase phase)
+{
+    struct connection *found = NULL;
+
+    pthread_mutex_lock(&r->nbd->clients.lock);
+    for (GList *i = r->nbd->clients.list.head; i != NULL; i = i->next) {
+        struct connection *c = connection_of(i->data);
+        if (c->client.phase == phase) {
+            g_assert_null(found);
+            found = c;
+        }
+    }
+    pthread_mutex_unlock(&r->nbd->clients.lock);
+    return found;
+}
+
+void fill_bytes(uint8_t *p, size_t length, unsigned seed)
+{
+    for (size_t i = 0; i < length; i++)
+        p[i] = (uint8_t)((i * 31 + i / 251 + seed) & 0xff);
 }
