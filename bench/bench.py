@@ -68,6 +68,8 @@ def arguments():
                         help="folder on a real disk ($TMPDIR, else the current one)")
     parser.add_argument("--peers", metavar="DIR", default=os.environ.get("BENCH_PEERS"),
                         help="take the other servers from this root folder ($BENCH_PEERS)")
+    parser.add_argument("--earlier", metavar="PROGRAM", default=os.environ.get("BENCH_EARLIER"),
+                        help="compare with this earlier nbdfleece, too ($BENCH_EARLIER)")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables there too")
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
     parser.add_argument("--svg", metavar="FILE", help="write the plot there")
@@ -121,6 +123,7 @@ def main():
     for program in "fio", "nbdcopy", "nbdinfo":
         if not peers.Host().command(program):
             raise SystemExit(f"bench: {program} is not installed")
+    rivals.Earlier.program = options.earlier
     root = peers.find(options.peers)
     kinds = rivals.available(root)
     about = describe(options, root, kinds)

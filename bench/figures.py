@@ -5,7 +5,9 @@ import dataclasses
 import statistics
 
 OURS, QSD, NBDKIT, BARE = "nbdfleece", "qemu-storage-daemon", "nbdkit", "bare loop"
-ORDER = [OURS, QSD, NBDKIT, BARE]
+EARLIER = "nbdfleece, earlier"
+FLEECES = OURS, EARLIER
+ORDER = [OURS, EARLIER, QSD, NBDKIT, BARE]
 
 
 @dataclasses.dataclass

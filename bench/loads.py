@@ -8,7 +8,7 @@ import time
 
 import clients
 import fleece
-from figures import NBDKIT, OURS, QSD
+from figures import FLEECES, NBDKIT, QSD
 from rig import MIB
 from rivals import Disk
 from setting import folder, make_image
@@ -82,7 +82,7 @@ def serving(setting, base, kind, disk=None):
     with folder(base, kind.name) as place:
         disk = disk or Disk(make_image(f"{place}/image", IMAGE))
         with setting.start(kind, place, {"disk": disk}) as server:
-            if server.name == OURS:
+            if server.name in FLEECES:
                 server.add_bitmap()
             warm_up(server)
             yield server
@@ -156,7 +156,7 @@ def measure_tls(setting, results, part):
             disk = Disk(make_image(f"{own}/image", TLS_IMAGE))
             servers.append(stack.enter_context(
                 setting.start(kind, own, {"disk": disk}, tls=certificates)))
-            if kind.name == OURS:
+            if kind.name in FLEECES:
                 servers[-1].add_bitmap()
         for key, title, connections, writes in (
                 ("read-1", "256 KiB sequential reads", 1, False),

@@ -4,9 +4,9 @@
 import json
 import statistics
 
-from figures import BARE, OURS
+from figures import BARE, EARLIER, OURS
 
-SHORT = {OURS: "ours", BARE: "bare loop", "qemu-storage-daemon": "qsd"}
+SHORT = {OURS: "ours", EARLIER: "earlier", BARE: "bare loop", "qemu-storage-daemon": "qsd"}
 
 
 def short(server):

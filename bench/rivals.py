@@ -113,6 +113,7 @@ class Nbdfleece(Process, Qmp):
     """Ours. `view`: the first disk has a view, made and exported just now, as `view`."""
 
     name = figures.OURS
+    program = fleece.NBDFLEECE
     bitmaps = views = True
     kinds_of_disk = {"file", "memory", "null", "nbd"}
 
@@ -125,7 +126,7 @@ class Nbdfleece(Process, Qmp):
             args += ["--tls=require", f"--tls-certificates={tls}"]
         for name, disk in disks.items():
             args += ["--disk", name, *self._plugin(root, disk)]
-        self._server = fleece.Server(*args, dir=folder)
+        self._server = fleece.Server(*args, dir=folder, program=self.program)
         self._server.start()
         self._qmp = self._server.qmp()
         self.cmd = self._qmp.cmd
@@ -144,7 +145,7 @@ class Nbdfleece(Process, Qmp):
 
     @classmethod
     def installed(cls, root):
-        return fleece.nbdfleece("--version").stdout.strip()
+        return peers.version([cls.program])
 
     @property
     def pid(self):
@@ -181,6 +182,17 @@ class Nbdfleece(Process, Qmp):
             raise RuntimeError("nbdfleece has no scratch file")
         kept = sum(view["scratch-bytes"] for view in self.cmd("query-views"))
         return kept, sum(allocated.values())
+
+
+class Earlier(Nbdfleece):
+    """Ours as it was: the program that --earlier names, in its build tree."""
+
+    name = figures.EARLIER
+    program = None
+
+    @classmethod
+    def installed(cls, root):
+        return super().installed(root) if cls.program else None
 
 
 class Qsd(Process, Qmp):
@@ -345,5 +357,5 @@ def foreign(root, plugin):
 
 def available(root):
     """{class: version} of the servers that are there, ours first."""
-    kinds = {kind: kind.installed(root) for kind in (Nbdfleece, Qsd, Nbdkit, Bare)}
+    kinds = {kind: kind.installed(root) for kind in (Nbdfleece, Earlier, Qsd, Nbdkit, Bare)}
     return {kind: version for kind, version in kinds.items() if version}

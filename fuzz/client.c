@@ -6,13 +6,15 @@
  *
  * Input: a byte that chooses which, then text or numbers.
  */
-#include "fuzz/fuzz.h"
-
-#include "client/qmp/json.h"
-#include "client/map/map.h"
+#include "client/map/map-html.h"
+#include "client/map/map-text.h"
 #include "client/map/nbd-extents.h"
 #include "client/qmp/qmp-args.h"
+#include "client/qmp/qmp.h"
+#include "common/json/read.h"
+#include "common/json/value.h"
 #include "common/json/write.h"
+#include "fuzz/fuzz.h"
 
 #include <string.h>
 
@@ -25,9 +27,9 @@ static void check_round_trip(JsonNode *node)
 {
     g_autofree char *text = json_write(node, false);
     g_autoptr(GError) err = NULL;
-    g_autoptr(JsonNode) again = json_read(text, strlen(text), &err);
+    g_autoptr(JsonNode) again = json_read(text, strlen(text), &qmp_limits, &err);
 
-    CHECK(again != NULL);
+    CHECK(again);
     g_autofree char *text_again = json_write(again, false);
     CHECK(strcmp(text, text_again) == 0);
 }
@@ -36,20 +38,20 @@ static void check_json(const uint8_t *data, size_t size)
 {
     g_autoptr(GError) err = NULL;
     g_autofree char *copy = g_memdup2(data, size);
-    g_autoptr(JsonNode) node = json_read(size > 0 ? copy : "", size, &err);
+    g_autoptr(JsonNode) node = json_read(size > 0 ? copy : "", size, &qmp_limits, &err);
 
     CHECK((node == NULL) == (err != NULL));
-    if (node == NULL)
+    if (!node)
         return;
-    CHECK(json_check(copy, size, NULL) == 0);
+    CHECK(json_check(copy, size, &qmp_limits, NULL) == 0);
     check_round_trip(node);
     if (!JSON_NODE_HOLDS_OBJECT(node))
         return;
     JsonObject *o = json_node_get_object(node);
     g_autoptr(GList) names = json_object_get_members(o);
-    for (GList *i = names; i != NULL; i = i->next) {
+    for (GList *i = names; i; i = i->next) {
         const char *string = json_member_string(o, i->data);
-        CHECK(string == NULL || g_utf8_validate(string, -1, NULL));
+        CHECK(!string || g_utf8_validate(string, -1, NULL));
         json_member_size(o, i->data);
         json_member_bool(o, i->data);
         CHECK(json_member_object(o, i->data) == NULL || json_member_array(o, i->data) == NULL);
@@ -64,9 +66,9 @@ static JsonNode *lookup(JsonObject *o, const char *key)
     g_auto(GStrv) parts = g_strsplit(key, ".", -1);
     JsonNode *node = NULL;
 
-    for (char **part = parts; *part != NULL; part++) {
-        node = o != NULL ? json_object_get_member(o, *part) : NULL;
-        o = node != NULL && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+    for (char **part = parts; *part; part++) {
+        node = o ? json_object_get_member(o, *part) : NULL;
+        o = node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
     }
     return node;
 }
@@ -79,12 +81,12 @@ static void check_words(char *text)
     g_autoptr(JsonObject) arguments = qmp_args_parse(words, NULL, &err);
 
     CHECK((arguments == NULL) == (err != NULL));
-    for (char **word = words; arguments != NULL && *word != NULL; word++) {
+    for (char **word = words; arguments && *word; word++) {
         const char *equals = strchr(*word, '=');
-        CHECK(equals != NULL && equals > *word);
+        CHECK(equals && equals > *word);
         g_autofree char *key = g_strndup(*word, (gsize)(equals - *word));
         JsonNode *value = lookup(arguments, key);
-        CHECK(value != NULL);
+        CHECK(value);
         if (g_ascii_isalpha(equals[1]) && strcmp(equals + 1, "true") != 0 &&
             strcmp(equals + 1, "false") != 0)
             CHECK(strcmp(json_node_get_string(value), equals + 1) == 0);
@@ -98,21 +100,21 @@ static void check_words(char *text)
 static void check_uri(char *text)
 {
     char *line = strchr(text, '\n');
-    char *name = line != NULL ? line + 1 : text + strlen(text);
+    char *name = line ? line + 1 : text + strlen(text);
 
-    if (line != NULL)
+    if (line)
         *line = '\0';
     const char *query = strchr(text, '?');
     g_autofree char *uri = nbd_uri_with_export(text, name);
     const char *uri_query = strchr(uri, '?');
-    CHECK(query == NULL ? uri_query == NULL : g_str_has_suffix(uri, query));
-    size_t head = query != NULL ? strlen(uri) - strlen(query) : strlen(uri);
+    CHECK(!query ? uri_query == NULL : g_str_has_suffix(uri, query));
+    size_t head = query ? strlen(uri) - strlen(query) : strlen(uri);
     g_autofree char *escaped = g_strndup(uri, head);
     const char *slash = strrchr(escaped, '/');
-    CHECK(slash != NULL && strncmp(uri, text, (size_t)(slash - escaped)) == 0);
+    CHECK(slash && strncmp(uri, text, (size_t)(slash - escaped)) == 0);
     g_autofree char *unescaped = g_uri_unescape_string(slash + 1, NULL);
     /* A byte that is not UTF-8 is escaped like any other. */
-    CHECK(unescaped != NULL && strcmp(unescaped, name) == 0);
+    CHECK(unescaped && strcmp(unescaped, name) == 0);
 }
 
 /* ---- the map ---- */

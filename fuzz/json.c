@@ -4,10 +4,10 @@
  *
  * Input: a byte that chooses the limits, a byte that chooses the cuts, then the stream.
  */
-#include "fuzz/fuzz.h"
-
+#include "common/json/read.h"
 #include "common/json/stream.h"
-#include "common/json/value.h"
+#include "common/json/write.h"
+#include "fuzz/fuzz.h"
 
 #include <string.h>
 
@@ -18,6 +18,7 @@ static const struct json_limits limits[] = {
     {.bytes = 64, .tokens = 10000, .depth = 1024},
     {.bytes = 1 << 20, .tokens = 8, .depth = 1024},
     {.bytes = 1 << 20, .tokens = 10000, .depth = 3},
+    {.bytes = 1 << 20, .tokens = 10000, .depth = 1024, .exact = true},
 };
 
 /* The next value of a text that has exactly one, behind which nothing is left over. */
@@ -27,7 +28,7 @@ static JsonNode *parse_once(const char *text, size_t length)
     size_t used, at = 0;
     JsonNode *node = NULL;
 
-    while (node == NULL && at < length) {
+    while (!node && at < length) {
         enum json_stream_result r = json_stream_feed(j, text + at, length - at, &used, NULL);
         at += used;
         if (r == JSON_STREAM_VALUE)
@@ -51,7 +52,7 @@ static void check_round_trip(JsonNode *node)
     /* A number or a word alone ends with what follows. */
     g_string_append_c(text, '\n');
     g_autoptr(JsonNode) parsed = parse_once(text->str, text->len);
-    CHECK(parsed != NULL);
+    CHECK(parsed);
     json_value_append(again, parsed);
     g_string_append_c(again, '\n');
     CHECK(g_string_equal(text, again));
@@ -70,7 +71,7 @@ static void check_value(struct json_stream *j, const struct json_limits *limit)
      */
     g_autoptr(JsonNode) node = json_value_parse(text, json_stream_members(j), &err);
     CHECK((node == NULL) == (err != NULL));
-    if (node == NULL)
+    if (!node)
         CHECK(strcmp(err->message, "JSON parse error, duplicate key") == 0);
     else
         check_round_trip(node);

@@ -9,7 +9,7 @@
 
 #include "common/base/size.h"
 #include "common/base/nbdkit-abi.h"
-#include "server/start/options.h"
+#include "server/start/command-line.h"
 
 #include <errno.h>
 #include <math.h>
@@ -85,7 +85,7 @@ static void parse_words(char *text)
     g_auto(GStrv) words = g_strsplit(line, "\n", 64);
     g_autofree char **argv = g_memdup2(words, (g_strv_length(words) + 1) * sizeof *words);
     g_autoptr(GError) err = NULL;
-    struct options *o = options_parse((int)g_strv_length(words), argv, no_file, &err);
+    struct options *o = command_line_parse((int)g_strv_length(words), argv, no_file, &err);
 
     check_result(o, err, words);
 }
@@ -101,7 +101,7 @@ static void parse_file(char *text)
     char program[] = "nbdfleece", option[] = "--config";
     char *argv[] = {program, option, text, NULL};
     g_autoptr(GError) err = NULL;
-    struct options *o = options_parse(3, argv, the_file, &err);
+    struct options *o = command_line_parse(3, argv, the_file, &err);
 
     check_result(o, err, NULL);
 }

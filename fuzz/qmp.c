@@ -6,12 +6,12 @@
  *
  * Input: a stream as it comes through the control socket.
  */
-#include "fuzz/fuzz.h"
-
-#include "common/util/error.h"
-#include "server/control/control-private.h"
+#include "common/json/read.h"
 #include "common/json/stream.h"
-#include "common/json/value.h"
+#include "common/json/write.h"
+#include "common/util/error.h"
+#include "fuzz/fuzz.h"
+#include "server/control/control-private.h"
 
 #include <string.h>
 
@@ -71,12 +71,12 @@ static void read_object(const struct arg *table, JsonObject *args)
 {
     guint known = 0;
 
-    CHECK(args != NULL);
-    for (const struct arg *a = table; a->name != NULL; a++) {
+    CHECK(args);
+    for (const struct arg *a = table; a->name; a++) {
         JsonNode *value = json_object_get_member(args, a->name);
 
         CHECK(value != NULL || a->optional);
-        if (value == NULL)
+        if (!value)
             continue;
         known++;
         read_value(a, value, args);
@@ -96,11 +96,11 @@ static struct qmp_command *make_commands(void)
 {
     GArray *commands = g_array_new(TRUE, FALSE, sizeof(struct qmp_command));
 
-    for (const struct qmp_command *c = control_commands; c->name != NULL; c++) {
-        struct qmp_command copy = *c;
-        if (copy.run != qmp_capabilities)
-            copy.run = run;
-        g_array_append_val(commands, copy);
+    for (unsigned i = 1; control_commands[i]; i++) {
+        for (const struct qmp_command *c = control_commands[i]; c->name; c++) {
+            struct qmp_command copy = {.name = c->name, .args = c->args, .run = run};
+            g_array_append_val(commands, copy);
+        }
     }
     return (struct qmp_command *)g_array_free(commands, FALSE);
 }
@@ -111,7 +111,7 @@ static bool is_class(const char *class)
 {
     static const char *const classes[] = {"GenericError", "CommandNotFound", "DeviceNotActive",
                                           "DeviceNotFound", NULL};
-    return class != NULL && g_strv_contains(classes, class);
+    return class && g_strv_contains(classes, class);
 }
 
 /* One line, ASCII, `return` or `error`, and the id as it came. */
@@ -121,7 +121,7 @@ static void check_reply(const GString *reply, const char *id)
     for (size_t i = 0; i + 2 < reply->len; i++)
         CHECK(reply->str[i] >= 0x20 && reply->str[i] < 0x7f);
     g_autoptr(JsonNode) node = json_from_string(reply->str, NULL);
-    CHECK(node != NULL && JSON_NODE_HOLDS_OBJECT(node));
+    CHECK(node && JSON_NODE_HOLDS_OBJECT(node));
     JsonObject *o = json_node_get_object(node);
     bool failed = json_object_has_member(o, "error");
     CHECK(failed != json_object_has_member(o, "return"));
@@ -139,30 +139,33 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct json_limits limits = {.bytes = 1 << 20, .tokens = 10000, .depth = 1024};
     g_autofree struct qmp_command *commands = make_commands();
-    struct qmp_session session = {.commands = commands, .negotiated = size > 0 && data[0] == '\n'};
+    g_autoptr(GString) reply = g_string_new(NULL);
+    const struct qmp_command *const tables[] = {qmp_negotiation, commands, NULL};
+    struct qmp_client client = {
+        .commands = tables, .negotiated = size > 0 && data[0] == '\n', .out = reply};
     struct json_stream *j = json_stream_new(&limits);
     size_t used;
 
     while (size > 0) {
         g_autoptr(GError) err = NULL;
-        g_autoptr(GString) reply = g_string_new(NULL);
-        bool negotiated = session.negotiated;
+        bool negotiated = client.negotiated;
         enum json_stream_result r = json_stream_feed(j, (const char *)data, size, &used, &err);
 
+        g_string_truncate(reply, 0);
         data += used;
         size -= used;
         if (r == JSON_STREAM_VALUE)
-            qmp_handle(&session, json_stream_text(j), json_stream_members(j), json_stream_id(j),
-                       reply);
+            qmp_handle(&client, json_stream_text(j), json_stream_members(j), json_stream_id(j));
         else if (r == JSON_STREAM_ERROR)
             qmp_error(reply, err);
         else
             break;
+        CHECK(!client.open);
         check_reply(reply, r == JSON_STREAM_VALUE ? json_stream_id(j)->str : "");
         /* Nothing but qmp_capabilities succeeds before it has, and it never does again. */
-        CHECK(negotiated || session.negotiated ||
+        CHECK(negotiated || client.negotiated ||
               strstr(reply->str, "\"return\"") != reply->str + 1);
-        CHECK(!negotiated || session.negotiated);
+        CHECK(!negotiated || client.negotiated);
     }
     json_stream_free(j);
     return 0;

@@ -108,7 +108,7 @@ JSON = [
 
 def json():
     yield "found-exponent", b"\0\0[1e41,1e400,1e-9]"
-    for limits in range(4):
+    for limits in range(5):
         for i, text in enumerate(JSON):
             yield f"{limits}-{i}", bytes([limits, i]) + text.encode("utf-8", "surrogatepass")
     yield "latin1", b"\0\3\"\xe4\" \"\xf0\x9f\x92\xbe\" \"\xed\xa0\x80\" \xff \xc3\xa4"

@@ -2,17 +2,14 @@
 bin_PROGRAMS += nbdfleece
 nbdfleece_SOURCES = server/main.c
 # Plugins call back into the program: it exports nbdkit's functions, and those alone. All of
-# libbackend.a goes in, since nothing else refers to some of them; libtool would not keep the order
-# that this takes.
-nbdfleece_LDFLAGS = $(AM_LDFLAGS) -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms
-nbdfleece_LINK = $(CC) $(AM_CFLAGS) $(CFLAGS) $(nbdfleece_LDFLAGS) $(LDFLAGS) -o $@
+# libbackend.a goes in, since nothing else refers to some of them; in one word, since libtool would
+# not keep the order of several.
+nbdfleece_LDFLAGS = $(AM_LDFLAGS) $(plugin_host_flags)
 nbdfleece_LDADD = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/registry/libregistry.a server/disk/libdisk.a \
-	$(WHOLE_ARCHIVE) server/backend/libbackend.a $(NO_WHOLE_ARCHIVE) \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 nbdfleece_DEPENDENCIES = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/registry/libregistry.a server/disk/libdisk.a server/backend/libbackend.a $(COMMON_LIBS) \
 	server/backend/nbdkit.syms
-EXTRA_DIST += server/backend/nbdkit.syms

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/util/log.h"
-#include "server/start/show.h"
-#include "server/start/options.h"
+#include "server/start/command-line.h"
 #include "server/start/run.h"
+#include "server/start/show.h"
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -48,7 +48,7 @@ int main(int argc, char **argv)
 
     open_standard_descriptors();
     limit_heaps();
-    o = options_parse(argc, argv, read_file, &err);
+    o = command_line_parse(argc, argv, read_file, &err);
     if (!o) {
         bool is_usage = g_error_matches(err, OPTIONS_ERROR, OPTIONS_ERROR_USAGE);
 
@@ -58,7 +58,7 @@ int main(int argc, char **argv)
         return is_usage ? EXIT_USAGE : EXIT_FAILURE;
     }
     log_setup(o->log, PACKAGE_NAME, o->verbose);
-    code = o->action == ACTION_SERVE ? run_server(o, parent) : info_show(o);
+    code = o->action == ACTION_SERVE ? run_server(o, parent) : show_information(o);
     options_free(o);
     return code;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/cli/client.h"
-
-#include "client/cli/error.h"
+#include "client/base/error.h"
 #include "common/json/write.h"
 
 #include <errno.h>
@@ -11,13 +10,7 @@ void client_clear(struct client *c)
 {
     qmp_close(c->qmp);
     g_string_free(c->out, TRUE);
-    g_free(c->options.control);
-    g_free(c->options.granularity);
-    g_free(c->options.context);
-    g_free(c->options.bitmap);
-    g_free(c->options.html);
-    g_strfreev(c->options.hosts);
-    g_strfreev(c->options.clients);
+    g_free(c->control);
 }
 
 int client_flush(struct client *c, GError **err)
@@ -43,15 +36,14 @@ int client_flush(struct client *c, GError **err)
 
 struct qmp *client_qmp(struct client *c, GError **err)
 {
-    if (c->qmp) {
+    if (c->qmp)
         return c->qmp;
-    }
-    if (!c->options.control) {
+    if (!c->control) {
         client_fail(err, CLIENT_ERROR_USAGE,
                     "which server? give its control socket by -C SOCKET or in $NBDFLEECE_CONTROL");
         return NULL;
     }
-    c->qmp = qmp_connect(c->options.control, err);
+    c->qmp = qmp_connect(c->control, err);
     return c->qmp;
 }
 
@@ -60,12 +52,18 @@ JsonNode *client_command(struct client *c, const char *name, JsonObject *argumen
     struct qmp *qmp = client_qmp(c, err);
 
     if (!qmp) {
-        if (arguments) {
+        if (arguments)
             json_object_unref(arguments);
-        }
         return NULL;
     }
     return qmp_command(qmp, name, arguments, err);
+}
+
+inventory *client_inventory(struct client *c, GError **err)
+{
+    struct qmp *qmp = client_qmp(c, err);
+
+    return qmp ? inventory_get(qmp, err) : NULL;
 }
 
 int client_act(struct client *c, const char *object, const char *name, JsonObject *arguments,
@@ -75,15 +73,13 @@ int client_act(struct client *c, const char *object, const char *name, JsonObjec
     g_autoptr(JsonNode) value = client_command(c, name, arguments, &error);
 
     if (!value) {
-        if (client_error_exit_code(error) == CLIENT_FAILED) {
+        if (client_error_exit_code(error) == CLIENT_FAILED)
             g_prefix_error(&error, "%s: ", object);
-        }
         g_propagate_error(err, error);
         return -1;
     }
-    if (c->options.json) {
+    if (c->json)
         client_print_json(c, value, false);
-    }
     return 0;
 }
 

@@ -1,39 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What all of fleecectl's commands share: the options of the command line, the terminal, the text
- * to be printed, the connection to the server. One thread.
+ * What all of fleecectl's commands share: the terminal, the text to be printed, the connection to
+ * the server. One thread.
  */
 #ifndef CLIENT_CLI_CLIENT_H
 #define CLIENT_CLI_CLIENT_H
 
-#include "client/qmp/json.h"
+#include "client/base/terminal.h"
+#include "client/qmp/inventory.h"
 #include "client/qmp/qmp.h"
-#include "client/cli/terminal.h"
 
 #include <glib.h>
 #include <stdbool.h>
 
-/* fleecectl's exit codes (interface.md). */
-enum {
-    CLIENT_DONE = 0,
-    CLIENT_FAILED = 1,
-    CLIENT_USAGE = 2,
-    CLIENT_UNREACHABLE = 4,
-};
-
-/* Every option there is; a command takes those that its row in the table of commands names. */
-struct client_options {
-    char *control; /* -C, else $NBDFLEECE_CONTROL; NULL: none given */
-    gboolean json, help, version;
-    char *granularity;
-    gboolean disabled;
-    char *context, *bitmap, *html;
-    gboolean summary, ascii;
-    char **hosts, **clients; /* NULL: none given */
-};
-
 struct client {
-    struct client_options options;
+    char *control;            /* path of the control socket; NULL: none given */
+    bool json;                /* print JSON */
     struct terminal terminal; /* what standard output is */
     GString *out;             /* what client_flush() will print */
     struct qmp *qmp;          /* NULL until client_qmp() */
@@ -52,8 +34,11 @@ struct qmp *client_qmp(struct client *c, GError **err);
  * `arguments`, which may be NULL. */
 JsonNode *client_command(struct client *c, const char *name, JsonObject *arguments, GError **err);
 
-/* The same where only success matters. `object` names in the error what the command was about
- * ("disk vda"). Prints nothing, or the empty return value with --json. 0, or -1 and *err. */
+/* Ask the server what it looks after. NULL and *err. */
+inventory *client_inventory(struct client *c, GError **err);
+
+/* Run a command of which only success matters. `object` names in the error what the command was
+ * about ("disk vda"). Prints nothing, or the empty return value with --json. 0, or -1 and *err. */
 int client_act(struct client *c, const char *object, const char *name, JsonObject *arguments,
                GError **err);
 

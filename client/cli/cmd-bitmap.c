@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl bitmap: dirty bitmaps. */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
-#include "client/qmp/inventory.h"
 #include "client/cli/table.h"
-
 #include "common/base/size.h"
+#include "common/json/value.h"
 
 #include <string.h>
 
@@ -13,12 +12,10 @@
 
 static const char *state(const struct bitmap_entry *b)
 {
-    if (b->inconsistent) {
+    if (b->inconsistent)
         return "inconsistent";
-    }
-    if (b->busy) {
+    if (b->busy)
         return b->recording ? "recording, busy" : "busy";
-    }
     return b->recording ? "recording" : "disabled";
 }
 
@@ -58,9 +55,8 @@ static void bitmap_json(JsonBuilder *b, const char *disk, const struct bitmap_en
     json_add_bool(b, "busy", bitmap->busy);
     json_add_bool(b, "persistent", bitmap->persistent);
     json_add_bool(b, "inconsistent", bitmap->inconsistent);
-    if (bitmap->inconsistent_reason) {
+    if (bitmap->inconsistent_reason)
         json_add_string(b, "inconsistent-reason", bitmap->inconsistent_reason);
-    }
     json_builder_end_object(b);
 }
 
@@ -73,33 +69,38 @@ static void list_json(struct client *c, const inventory *i, const char *only)
         const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, d);
 
         for (guint n = 0; n < disk->bitmaps->len; n++) {
-            if (!only || strcmp(only, disk->name) == 0) {
+            if (!only || strcmp(only, disk->name) == 0)
                 bitmap_json(b, disk->name, &g_array_index(disk->bitmaps, struct bitmap_entry, n));
-            }
         }
     }
     json_builder_end_array(b);
     client_print_builder(c, b);
 }
 
-int cmd_bitmap_list(struct client *c, char **args, GError **err)
+static int run_bitmap_list(struct client *c, const void *options, char **args, GError **err)
 {
-    g_autoptr(inventory) i = inventory_get(c, err);
+    g_autoptr(inventory) i = client_inventory(c, err);
 
-    if (!i || (args[0] && !inventory_find_disk(i, args[0], err))) {
+    if (!i || (args[0] && !inventory_find_disk(i, args[0], err)))
         return -1;
-    }
-    if (c->options.json) {
+    if (c->json)
         list_json(c, i, args[0]);
-    } else {
+    else
         list_table(c, i, args[0]);
-    }
     return 0;
 }
 
+const struct command cmd_bitmap_list = {
+    .name = "bitmap list",
+    .synopsis = "[DISK]",
+    .summary = "the dirty bitmaps of one disk or of all",
+    .max_args = 1,
+    .run = run_bitmap_list,
+};
+
 /* ---- commands on one bitmap ---- */
 
-/* Run `command` with `node` and `name` from args, and what `arguments` has already. */
+/* Run `command` with `node` and `name` from args added to `arguments`. */
 static int act(struct client *c, char **args, const char *command, JsonObject *arguments,
                GError **err)
 {
@@ -110,56 +111,121 @@ static int act(struct client *c, char **args, const char *command, JsonObject *a
     return client_act(c, object, command, arguments, err);
 }
 
-int cmd_bitmap_add(struct client *c, char **args, GError **err)
+struct add_options {
+    char *granularity;
+    gboolean disabled;
+};
+
+static int run_bitmap_add(struct client *c, const void *options, char **args, GError **err)
 {
+    const struct add_options *o = options;
     JsonObject *arguments;
     int64_t granularity = 0;
 
-    if (c->options.granularity && size_parse(c->options.granularity, &granularity) < 0) {
-        return client_fail(err, CLIENT_ERROR_USAGE, "--granularity %s: not a size",
-                           c->options.granularity);
-    }
+    if (o->granularity && size_parse(o->granularity, &granularity) < 0)
+        return client_fail(err, CLIENT_ERROR_USAGE, "--granularity %s: not a size", o->granularity);
     arguments = json_object_new();
-    if (c->options.granularity) {
+    if (o->granularity)
         json_object_set_int_member(arguments, "granularity", granularity);
-    }
-    if (c->options.disabled) {
+    if (o->disabled)
         json_object_set_boolean_member(arguments, "disabled", TRUE);
-    }
     return act(c, args, "block-dirty-bitmap-add", arguments, err);
 }
 
-int cmd_bitmap_remove(struct client *c, char **args, GError **err)
+static const struct option add_options[] = {
+    {"granularity", 'g', OPTION_TEXT, "N", offsetof(struct add_options, granularity),
+     "bytes that one bit stands for: a power of two from 512 to 2G"},
+    {"disabled", 0, OPTION_FLAG, NULL, offsetof(struct add_options, disabled),
+     "it does not record until enabled"},
+    {NULL},
+};
+
+const struct command cmd_bitmap_add = {
+    .name = "bitmap add",
+    .synopsis = "DISK NAME [--granularity N] [--disabled]",
+    .summary = "make an empty bitmap, which records from now on",
+    .min_args = 2,
+    .max_args = 2,
+    .options = add_options,
+    .options_size = sizeof(struct add_options),
+    .run = run_bitmap_add,
+};
+
+static int run_bitmap_remove(struct client *c, const void *options, char **args, GError **err)
 {
     return act(c, args, "block-dirty-bitmap-remove", json_object_new(), err);
 }
 
-int cmd_bitmap_clear(struct client *c, char **args, GError **err)
+const struct command cmd_bitmap_remove = {
+    .name = "bitmap remove",
+    .synopsis = "DISK NAME",
+    .summary = "remove a bitmap",
+    .min_args = 2,
+    .max_args = 2,
+    .run = run_bitmap_remove,
+};
+
+static int run_bitmap_clear(struct client *c, const void *options, char **args, GError **err)
 {
     return act(c, args, "block-dirty-bitmap-clear", json_object_new(), err);
 }
 
-int cmd_bitmap_enable(struct client *c, char **args, GError **err)
+const struct command cmd_bitmap_clear = {
+    .name = "bitmap clear",
+    .synopsis = "DISK NAME",
+    .summary = "set all of a bitmap to clean",
+    .min_args = 2,
+    .max_args = 2,
+    .run = run_bitmap_clear,
+};
+
+static int run_bitmap_enable(struct client *c, const void *options, char **args, GError **err)
 {
     return act(c, args, "block-dirty-bitmap-enable", json_object_new(), err);
 }
 
-int cmd_bitmap_disable(struct client *c, char **args, GError **err)
+const struct command cmd_bitmap_enable = {
+    .name = "bitmap enable",
+    .synopsis = "DISK NAME",
+    .summary = "let a bitmap record",
+    .min_args = 2,
+    .max_args = 2,
+    .run = run_bitmap_enable,
+};
+
+static int run_bitmap_disable(struct client *c, const void *options, char **args, GError **err)
 {
     return act(c, args, "block-dirty-bitmap-disable", json_object_new(), err);
 }
 
-int cmd_bitmap_merge(struct client *c, char **args, GError **err)
+const struct command cmd_bitmap_disable = {
+    .name = "bitmap disable",
+    .synopsis = "DISK NAME",
+    .summary = "let a bitmap record no more; what it has stays",
+    .min_args = 2,
+    .max_args = 2,
+    .run = run_bitmap_disable,
+};
+
+static int run_bitmap_merge(struct client *c, const void *options, char **args, GError **err)
 {
     g_autofree char *object = g_strdup_printf("disk %s: bitmap %s", args[0], args[1]);
     JsonObject *arguments = json_object_new();
     JsonArray *sources = json_array_new();
 
-    for (char **source = args + 2; *source; source++) {
+    for (char **source = args + 2; *source; source++)
         json_array_add_string_element(sources, *source);
-    }
     json_object_set_string_member(arguments, "node", args[0]);
     json_object_set_string_member(arguments, "target", args[1]);
     json_object_set_array_member(arguments, "bitmaps", sources);
     return client_act(c, object, "block-dirty-bitmap-merge", arguments, err);
 }
+
+const struct command cmd_bitmap_merge = {
+    .name = "bitmap merge",
+    .synopsis = "DISK TARGET SOURCE...",
+    .summary = "add to bitmap TARGET all that is dirty in the SOURCEs",
+    .min_args = 3,
+    .max_args = -1,
+    .run = run_bitmap_merge,
+};

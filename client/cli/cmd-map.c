@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl map: what is dirty or allocated, as a picture, a page, or JSON. */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
-#include "common/json/write.h"
-#include "client/qmp/inventory.h"
-#include "client/map/map.h"
+#include "client/map/map-html.h"
+#include "client/map/map-text.h"
 #include "client/map/nbd-extents.h"
+#include "common/json/write.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -15,8 +15,13 @@
 #define HTML_COLUMNS 128
 #define HTML_ROWS    64
 
-/* JSON that is printed while it grows: bytes after which it is let go. */
+/* JSON is printed while it grows, each time that it has so many bytes. */
 #define JSON_FLUSH 65536
+
+struct map_options {
+    char *context, *bitmap, *html;
+    gboolean summary, ascii;
+};
 
 /* ---- where the disk is ---- */
 
@@ -25,8 +30,8 @@ static bool is_unix(const char *uri)
     return g_str_has_prefix(uri, "nbd+unix:") || g_str_has_prefix(uri, "nbds+unix:");
 }
 
-/* A Unix socket is the best way, else the first, of those that serve the disks or of the others.
- * NULL: none. */
+/* The best socket of those that serve the disks (live), or of the others: a Unix socket, else the
+ * first one. NULL if there is none. */
 static const char *choose_uri(const GArray *sockets, bool live)
 {
     const char *first = NULL;
@@ -34,18 +39,16 @@ static const char *choose_uri(const GArray *sockets, bool live)
     for (guint i = 0; i < sockets->len; i++) {
         const struct nbd_socket *s = &g_array_index(sockets, struct nbd_socket, i);
 
-        if (s->live == live && is_unix(s->uri)) {
+        if (s->live == live && is_unix(s->uri))
             return s->uri;
-        }
-        if (s->live == live && !first) {
+        if (s->live == live && !first)
             first = s->uri;
-        }
     }
     return first;
 }
 
-/* A URI of the sockets that serve no disks: `export` must not be one's name, which there is another
- * export's, if any. NULL and *err. */
+/* A URI at which only exports that were added are served. It is an error if `export` is the name of
+ * a disk: there, another export may have that name. NULL and *err. */
 static const char *choose_added(struct client *c, const GArray *sockets, const char *export,
                                 GError **err)
 {
@@ -56,10 +59,9 @@ static const char *choose_added(struct client *c, const GArray *sockets, const c
         client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket");
         return NULL;
     }
-    i = inventory_get(c, err);
-    if (!i) {
+    i = client_inventory(c, err);
+    if (!i)
         return NULL;
-    }
     if (inventory_find_disk(i, export, NULL)) {
         client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket for its disks");
         return NULL;
@@ -67,12 +69,13 @@ static const char *choose_added(struct client *c, const GArray *sockets, const c
     return uri;
 }
 
-/* The NBD URI of an export, by way of the control socket. NULL and *err. Where the disks are
- * served, so is all else that has a name of its own. */
+/* The NBD URI of an export, asked for at the control socket. A socket that serves the disks is
+ * chosen first, because it serves all exports whose name is not a disk's, too. NULL and *err. */
 static char *find_uri(struct client *c, const char *export, GError **err)
 {
     g_autoptr(JsonNode) reply = NULL;
-    g_autoptr(GArray) sockets = inventory_nbd_sockets(c, &reply, err);
+    struct qmp *qmp = client_qmp(c, err);
+    g_autoptr(GArray) sockets = qmp ? inventory_nbd_sockets(qmp, &reply, err) : NULL;
     const char *uri;
 
     if (!sockets) {
@@ -80,9 +83,8 @@ static char *find_uri(struct client *c, const char *export, GError **err)
         return NULL;
     }
     uri = choose_uri(sockets, true);
-    if (!uri) {
+    if (!uri)
         uri = choose_added(c, sockets, export, err);
-    }
     if (!uri) {
         g_prefix_error(err, "where %s is served: ", export);
         return NULL;
@@ -95,6 +97,7 @@ static char *find_uri(struct client *c, const char *export, GError **err)
 /* Where extents go. */
 struct output {
     struct client *c;
+    const struct map_options *options;
     map *map;
     bool list;  /* print each extent as JSON */
     bool first; /* none has been printed yet */
@@ -107,9 +110,8 @@ static void append_json_extent(struct output *o, uint64_t offset, uint64_t lengt
     g_string_append_printf(o->c->out,
                            "%s{\"start\":%" PRIu64 ",\"length\":%" PRIu64 ",\"flags\":%" PRIu32,
                            o->first ? "" : ",", offset, length, flags);
-    if (word) {
+    if (word)
         g_string_append_printf(o->c->out, ",\"type\":\"%s\"", word);
-    }
     g_string_append_c(o->c->out, '}');
     o->first = false;
 }
@@ -119,9 +121,8 @@ static int take_extent(void *opaque, uint64_t offset, uint64_t length, uint32_t 
     struct output *o = opaque;
 
     map_add(o->map, offset, length, flags);
-    if (!o->list) {
+    if (!o->list)
         return 0;
-    }
     append_json_extent(o, offset, length, flags);
     return o->c->out->len < JSON_FLUSH ? 0 : client_flush(o->c, err);
 }
@@ -142,17 +143,15 @@ static void append_json_totals(const map *m, GString *out)
         const struct map_state *s = i < m->n_states ? &m->states[i] : &m->others;
         const char *word = map_word(m->kind, s->flags);
 
-        if (s->extents == 0) {
+        if (s->extents == 0)
             continue;
-        }
         g_string_append(out, i > 0 ? ",{" : "{");
         if (s == &m->others) {
             g_string_append(out, "\"type\":\"others\"");
         } else {
             g_string_append_printf(out, "\"flags\":%" PRIu32, s->flags);
-            if (word) {
+            if (word)
                 g_string_append_printf(out, ",\"type\":\"%s\"", word);
-            }
         }
         g_string_append_printf(out, ",\"bytes\":%" PRIu64 ",\"extents\":%" PRIu64 "}", s->bytes,
                                s->extents);
@@ -160,7 +159,7 @@ static void append_json_totals(const map *m, GString *out)
     g_string_append_c(out, ']');
 }
 
-/* The extents are printed as they come, so that memory does not grow with them. */
+/* Extents are printed as they come, so that memory does not grow with their number. */
 static int print_json(struct output *o, nbd_extents *n, GError **err)
 {
     GString *out = o->c->out;
@@ -170,21 +169,18 @@ static int print_json(struct output *o, nbd_extents *n, GError **err)
     g_string_append_c(out, ',');
     append_json_string(out, "context", o->map->context);
     g_string_append_printf(out, ",\"size\":%" PRIu64 ",", o->map->size);
-    if (o->list) {
+    if (o->list)
         g_string_append(out, "\"extents\":[");
-    }
-    if (nbd_extents_read(n, take_extent, o, err) == -1) {
+    if (nbd_extents_read(n, take_extent, o, err) < 0)
         return -1;
-    }
     g_string_append(out, o->list ? "]," : "");
     append_json_totals(o->map, out);
     g_string_append(out, "}\n");
     return 0;
 }
 
-static int write_html(struct client *c, const map *m, GError **err)
+static int write_html(struct client *c, const map *m, const char *file, GError **err)
 {
-    const char *file = c->options.html;
     g_autoptr(GString) page = NULL;
 
     if (strcmp(file, "-") == 0) {
@@ -198,18 +194,17 @@ static int write_html(struct client *c, const map *m, GError **err)
 
 static int print_picture(struct output *o, nbd_extents *n, GError **err)
 {
+    const struct map_options *options = o->options;
     struct client *c = o->c;
 
-    if (nbd_extents_read(n, take_extent, o, err) == -1) {
+    if (nbd_extents_read(n, take_extent, o, err) < 0)
         return -1;
-    }
-    if (c->options.html) {
-        return write_html(c, o->map, err);
-    }
+    if (options->html)
+        return write_html(c, o->map, options->html, err);
     map_print_title(o->map, &c->terminal, c->out);
     g_string_append_c(c->out, '\n');
-    if (!c->options.summary) {
-        map_print_picture(o->map, &c->terminal, c->options.ascii, c->out);
+    if (!options->summary) {
+        map_print_picture(o->map, &c->terminal, options->ascii, c->out);
         g_string_append_c(c->out, '\n');
     }
     map_print_totals(o->map, c->out);
@@ -218,85 +213,78 @@ static int print_picture(struct output *o, nbd_extents *n, GError **err)
 
 /* ---- the command ---- */
 
-static char *choose_context(const struct client_options *o)
+static char *choose_context(const struct map_options *o)
 {
-    if (o->bitmap) {
+    if (o->bitmap)
         return g_strconcat("qemu:dirty-bitmap:", o->bitmap, NULL);
-    }
     return g_strdup(o->context ? o->context : "base:allocation");
 }
 
-static int check_options(const struct client_options *o, GError **err)
+static int check_options(const struct map_options *o, bool json, GError **err)
 {
-    if (o->context && o->bitmap) {
+    if (o->context && o->bitmap)
         return client_fail(err, CLIENT_ERROR_USAGE, "map: --context or --bitmap, not both");
-    }
     if ((o->context && !g_utf8_validate(o->context, -1, NULL)) ||
-        (o->bitmap && !g_utf8_validate(o->bitmap, -1, NULL))) {
+        (o->bitmap && !g_utf8_validate(o->bitmap, -1, NULL)))
         return client_fail(err, CLIENT_ERROR_USAGE, "map: the name is not UTF-8");
-    }
-    if (o->html && (o->summary || o->json)) {
+    if (o->html && (o->summary || json))
         return client_fail(err, CLIENT_ERROR_USAGE,
                            "map: --html goes with neither --summary nor --json");
-    }
     return 0;
 }
 
 /* Read the map of `uri` and print it as the options say; `title` names it to people. */
-static int run(struct client *c, const char *title, const char *uri, GError **err)
+static int run(struct client *c, const struct map_options *options, const char *title,
+               const char *uri, GError **err)
 {
-    g_autofree char *context = choose_context(&c->options);
+    g_autofree char *context = choose_context(options);
     g_autoptr(nbd_extents) n = nbd_extents_open(uri, context, err);
-    bool html = c->options.html != NULL;
+    bool html = options->html != NULL;
     g_autoptr(map) m = NULL;
-    struct output o = {.c = c, .first = true, .list = c->options.json && !c->options.summary};
+    struct output o = {
+        .c = c, .options = options, .first = true, .list = c->json && !options->summary};
 
-    if (!n) {
+    if (!n)
         return -1;
-    }
     m = map_new(title, context, nbd_extents_size(n),
                 html ? HTML_COLUMNS : map_columns_for(c->terminal.width),
                 html ? HTML_ROWS : TEXT_ROWS);
     o.map = m;
-    return c->options.json ? print_json(&o, n, err) : print_picture(&o, n, err);
+    return c->json ? print_json(&o, n, err) : print_picture(&o, n, err);
 }
 
-/* Why the server behind the control socket has no export of that name, where we can tell. */
+/* Is `name` a view of the server, which therefore may have no export of that name? */
 static bool is_view(struct client *c, const char *name)
 {
-    g_autoptr(inventory) i = inventory_get(c, NULL);
+    g_autoptr(inventory) i = client_inventory(c, NULL);
 
     for (guint n = 0; i && n < i->views->len; n++) {
-        if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0) {
+        if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0)
             return true;
-        }
     }
     return false;
 }
 
-int cmd_map(struct client *c, char **args, GError **err)
+static int run_map(struct client *c, const void *options, char **args, GError **err)
 {
     const char *target = args[0];
     g_autofree char *uri = NULL;
     GError *error = NULL;
 
-    if (check_options(&c->options, err) == -1) {
+    if (check_options(options, c->json, err) < 0)
         return -1;
-    }
     if (strstr(target, "://")) {
-        if (run(c, target, target, err) == -1) {
+        if (run(c, options, target, target, err) < 0) {
             g_prefix_error(err, "map %s: ", target);
             return -1;
         }
         return 0;
     }
     uri = find_uri(c, target, err);
-    if (!uri) {
+    if (!uri)
         return -1;
-    }
-    if (run(c, target, uri, &error) == 0) {
+    if (run(c, options, target, uri, &error) == 0)
         return 0;
-    }
     if (g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_NO_EXPORT) && is_view(c, target)) {
         g_clear_error(&error);
         return client_fail(err, CLIENT_ERROR_FAILED,
@@ -305,3 +293,30 @@ int cmd_map(struct client *c, char **args, GError **err)
     g_propagate_prefixed_error(err, error, "map %s (%s): ", target, uri);
     return -1;
 }
+
+#define FIELD(name) offsetof(struct map_options, name)
+static const struct option map_options[] = {
+    {"context", 0, OPTION_TEXT, "NAME", FIELD(context),
+     "the NBD meta context to show (default: base:allocation)"},
+    {"bitmap", 'b', OPTION_TEXT, "NAME", FIELD(bitmap),
+     "the dirty bitmap to show: context qemu:dirty-bitmap:NAME"},
+    {"summary", 's', OPTION_FLAG, NULL, FIELD(summary), "no picture, only the totals"},
+    {"html", 0, OPTION_TEXT, "FILE", FIELD(html), "write the picture as a page for browsers"},
+    {"ascii", 0, OPTION_FLAG, NULL, FIELD(ascii), "draw with ASCII characters alone"},
+    {NULL},
+};
+#undef FIELD
+
+const struct command cmd_map = {
+    .name = "map",
+    .synopsis = "URI|DISK [--context NAME | --bitmap NAME] [--summary | --html FILE] [--ascii]",
+    .summary = "a picture of what is allocated or dirty",
+    .help = "Without --context or --bitmap it shows what is allocated (base:allocation).\n"
+            "DISK, or any other export's name, is found through the control socket; for an\n"
+            "NBD URI no control socket is needed.\n",
+    .min_args = 1,
+    .max_args = 1,
+    .options = map_options,
+    .options_size = sizeof(struct map_options),
+    .run = run_map,
+};

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl status and disks: what the server is and what it looks after. */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
-#include "client/qmp/inventory.h"
 #include "client/cli/table.h"
-
 #include "common/base/size.h"
+#include "common/json/value.h"
 
 /* ---- status ---- */
 
@@ -34,9 +33,8 @@ static void status_clear(struct status *s)
 static JsonObject *ask_object(struct client *c, const char *command, JsonNode **reply, GError **err)
 {
     *reply = client_command(c, command, NULL, err);
-    if (!*reply) {
+    if (!*reply)
         return NULL;
-    }
     if (!JSON_NODE_HOLDS_OBJECT(*reply)) {
         client_fail(err, CLIENT_ERROR_FAILED, "the server's answer to %s is not an object",
                     command);
@@ -55,9 +53,8 @@ static int ask_server(struct client *c, struct status *s, GError **err)
     JsonObject *name = ask_object(c, "query-name", &s->name_reply, err);
     JsonObject *state = name ? ask_object(c, "query-status", &s->state_reply, err) : NULL;
 
-    if (!state) {
+    if (!state)
         return -1;
-    }
     s->package = or_unknown(json_member_string(qmp_version(c->qmp), "package"));
     s->name = json_member_string(name, "name");
     s->state = or_unknown(json_member_string(state, "status"));
@@ -71,11 +68,10 @@ static int ask_exports(struct client *c, struct status *s, GError **err)
 
     s->exports_reply = client_command(c, command, NULL, err);
     list = s->exports_reply ? inventory_list(s->exports_reply, command, err) : NULL;
-    if (!list) {
+    if (!list)
         return -1;
-    }
     s->exports = json_array_get_length(list);
-    s->sockets = inventory_nbd_sockets(c, &s->servers_reply, err);
+    s->sockets = inventory_nbd_sockets(c->qmp, &s->servers_reply, err);
     return s->sockets ? 0 : -1;
 }
 
@@ -88,9 +84,8 @@ static void count(struct status *s)
 
         s->disk_bytes += disk->size;
         s->bitmaps += disk->bitmaps->len;
-        for (guint b = 0; b < disk->bitmaps->len; b++) {
+        for (guint b = 0; b < disk->bitmaps->len; b++)
             s->recording += g_array_index(disk->bitmaps, struct bitmap_entry, b).recording;
-        }
     }
     for (guint v = 0; v < i->views->len; v++) {
         s->broken += g_array_index(i->views, struct view_entry, v).broken;
@@ -123,11 +118,10 @@ static void append_rowf(struct client *c, const char *what, const char *format, 
 static void append_counts(struct client *c, const char *what, guint all, guint some,
                           const char *which)
 {
-    if (some > 0) {
+    if (some > 0)
         append_rowf(c, what, "%u, of which %u %s", all, some, which);
-    } else {
+    else
         append_rowf(c, what, "%u", all);
-    }
 }
 
 static void print_status(struct client *c, const struct status *s)
@@ -136,9 +130,8 @@ static void print_status(struct client *c, const struct status *s)
     char size[16], scratch[16];
 
     append_row(c, "server", s->package);
-    if (s->name) {
+    if (s->name)
         append_row(c, "name", s->name);
-    }
     append_row(c, "state", s->state);
     append_rowf(c, "disks", "%u, together %s", i->disks->len, size_format(s->disk_bytes, size));
     append_counts(c, "bitmaps", s->bitmaps, s->recording, "recording");
@@ -161,9 +154,8 @@ static void print_sockets_json(JsonBuilder *b, const char *member, const struct 
     for (guint n = 0; n < s->sockets->len; n++) {
         const struct nbd_socket *socket = &g_array_index(s->sockets, struct nbd_socket, n);
 
-        if (socket->live == live) {
+        if (socket->live == live)
             json_builder_add_string_value(b, socket->uri);
-        }
     }
     json_builder_end_array(b);
 }
@@ -191,26 +183,32 @@ static void print_status_json(struct client *c, const struct status *s)
     client_print_builder(c, b);
 }
 
-int cmd_status(struct client *c, char **args, GError **err)
+static int run_status(struct client *c, const void *options, char **args, GError **err)
 {
     struct status s = {0};
     int result = ask_server(c, &s, err);
 
     if (result == 0) {
-        s.inventory = inventory_get(c, err);
+        s.inventory = client_inventory(c, err);
         result = s.inventory ? ask_exports(c, &s, err) : -1;
     }
     if (result == 0) {
         count(&s);
-        if (c->options.json) {
+        if (c->json)
             print_status_json(c, &s);
-        } else {
+        else
             print_status(c, &s);
-        }
     }
     status_clear(&s);
     return result;
 }
+
+const struct command cmd_status = {
+    .name = "status",
+    .synopsis = "",
+    .summary = "what the server is and how much it looks after",
+    .run = run_status,
+};
 
 /* ---- disks ---- */
 
@@ -218,9 +216,8 @@ static guint views_of(const inventory *i, const char *disk)
 {
     guint n = 0;
 
-    for (guint v = 0; v < i->views->len; v++) {
+    for (guint v = 0; v < i->views->len; v++)
         n += g_strcmp0(g_array_index(i->views, struct view_entry, v).disk, disk) == 0;
-    }
     return n;
 }
 
@@ -266,17 +263,22 @@ static void print_disks_json(struct client *c, const inventory *i)
     client_print_builder(c, b);
 }
 
-int cmd_disks(struct client *c, char **args, GError **err)
+static int run_disks(struct client *c, const void *options, char **args, GError **err)
 {
-    g_autoptr(inventory) i = inventory_get(c, err);
+    g_autoptr(inventory) i = client_inventory(c, err);
 
-    if (!i) {
+    if (!i)
         return -1;
-    }
-    if (c->options.json) {
+    if (c->json)
         print_disks_json(c, i);
-    } else {
+    else
         print_disks(c, i);
-    }
     return 0;
 }
+
+const struct command cmd_disks = {
+    .name = "disks",
+    .synopsis = "",
+    .summary = "the disks, with their bitmaps and views counted",
+    .run = run_disks,
+};

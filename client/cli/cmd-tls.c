@@ -1,31 +1,26 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fleecectl tls init: all that TLS between a server and its clients needs, in a folder that serves
- * both ends: nbdfleece --tls-certificates, libnbd's and QEMU's folders have the same file names.
+ * fleecectl tls init: all that TLS between a server and its clients needs, in one folder for both
+ * ends: the file names are those of nbdfleece --tls-certificates, of libnbd and of QEMU.
  *
- * All is made in memory first, then written into new files alone. What fails leaves nothing behind.
+ * Everything is made in memory first, then written into new files. A failure leaves nothing behind.
  */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
+#include "client/tls/new-files.h"
 #include "client/tls/pki.h"
-#include "common/base/file-io.h"
+#include "common/json/value.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define CA_YEARS   10
 #define YEARS      3
 #define COMMON_MAX 64 /* X.520's limit of a common name */
 
-/* One file to be. */
-struct file {
-    char *path;
-    char *text;
-    mode_t mode;
+struct tls_options {
+    char **hosts, **clients;
 };
 
 typedef struct plan {
@@ -33,47 +28,31 @@ typedef struct plan {
     GPtrArray *hosts;   /* strings, ends with NULL */
     GPtrArray *clients; /* names */
     time_t ca_expires, expires;
-    GPtrArray *folders; /* paths to be made */
-    GPtrArray *files;   /* struct file */
+    struct new_files files;
 } plan;
-
-static void file_free(gpointer file)
-{
-    struct file *f = file;
-
-    if (f->text) {
-        explicit_bzero(f->text, strlen(f->text));
-    }
-    g_free(f->text);
-    g_free(f->path);
-    g_free(f);
-}
 
 static void plan_clear(struct plan *p)
 {
     g_ptr_array_unref(p->hosts);
     g_ptr_array_unref(p->clients);
-    g_ptr_array_unref(p->folders);
-    g_ptr_array_unref(p->files);
+    new_files_clear(&p->files);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(plan, plan_clear)
 
 /* ---- the names ---- */
 
-/* Plain enough for a file name and for a subject that nothing has to be escaped in. */
+/* A name must be plain enough for a file name, and for a subject without escapes. */
 static int check_client(const char *name, GError **err)
 {
     bool good = *name != '\0' && *name != '.' && *name != '-' && strlen(name) <= COMMON_MAX;
 
-    for (const char *p = name; good && *p != '\0'; p++) {
+    for (const char *p = name; good && *p != '\0'; p++)
         good = g_ascii_isalnum(*p) || strchr("-._@", *p);
-    }
-    if (!good) {
+    if (!good)
         return client_fail(err, CLIENT_ERROR_USAGE,
                            "client '%s': a name is 1 to %d letters, digits, '-', '.', '_' and '@', "
                            "and begins with neither '.' nor '-'",
                            name, COMMON_MAX);
-    }
     return 0;
 }
 
@@ -82,62 +61,46 @@ static int check_host(const char *host, GError **err)
     struct in6_addr address;
     bool good = *host != '\0' && *host != '-' && strlen(host) <= 253;
 
-    if (inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1) {
+    if (inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1)
         return 0;
-    }
-    for (const char *p = host; good && *p != '\0'; p++) {
+    for (const char *p = host; good && *p != '\0'; p++)
         good = g_ascii_isalnum(*p) || strchr("-.*", *p);
-    }
-    if (!good) {
+    if (!good)
         return client_fail(err, CLIENT_ERROR_USAGE, "host '%s' is neither a name nor an address",
                            host);
-    }
     return 0;
 }
 
 static void add_once(GPtrArray *list, const char *text)
 {
-    if (!g_ptr_array_find_with_equal_func(list, text, g_str_equal, NULL)) {
+    if (!g_ptr_array_find_with_equal_func(list, text, g_str_equal, NULL))
         g_ptr_array_add(list, (gpointer)text);
-    }
 }
 
-static int find_names(struct plan *p, const struct client_options *o, GError **err)
+static int find_names(struct plan *p, const struct tls_options *o, GError **err)
 {
     for (unsigned i = 0; o->hosts && o->hosts[i]; i++) {
-        if (check_host(o->hosts[i], err) == -1) {
+        if (check_host(o->hosts[i], err) < 0)
             return -1;
-        }
         add_once(p->hosts, o->hosts[i]);
     }
-    if (p->hosts->len == 0 && check_host(g_get_host_name(), NULL) == 0) {
+    if (p->hosts->len == 0 && check_host(g_get_host_name(), NULL) == 0)
         g_ptr_array_add(p->hosts, (gpointer)g_get_host_name());
-    }
-    /* So that the server can be tried from where it is. */
+    /* These let the server be tried on its own machine. */
     add_once(p->hosts, "localhost");
     add_once(p->hosts, "127.0.0.1");
     add_once(p->hosts, "::1");
     for (unsigned i = 0; o->clients && o->clients[i]; i++) {
-        if (check_client(o->clients[i], err) == -1) {
+        if (check_client(o->clients[i], err) < 0)
             return -1;
-        }
         add_once(p->clients, o->clients[i]);
     }
-    if (p->clients->len == 0) {
+    if (p->clients->len == 0)
         g_ptr_array_add(p->clients, (gpointer) "client");
-    }
     return 0;
 }
 
 /* ---- what is to be written ---- */
-
-static void add_file(struct plan *p, const char *dir, const char *name, char *text, mode_t mode)
-{
-    struct file *f = g_new(struct file, 1);
-
-    *f = (struct file){.path = g_build_filename(dir, name, NULL), .text = text, .mode = mode};
-    g_ptr_array_add(p->files, f);
-}
 
 /* NAME-cert.pem and NAME-key.pem. */
 static int add_identity(struct plan *p, const char *dir, const char *name,
@@ -147,20 +110,18 @@ static int add_identity(struct plan *p, const char *dir, const char *name,
     g_autofree char *key_name = g_strconcat(name, "-key.pem", NULL);
     char *cert = pki_certificate(identity, err);
 
-    if (!cert) {
+    if (!cert)
         return -1;
-    }
-    add_file(p, dir, cert_name, cert, 0644);
+    new_files_add(&p->files, dir, cert_name, cert, 0644);
     char *key = pki_key(identity, err);
-    if (!key) {
+    if (!key)
         return -1;
-    }
-    add_file(p, dir, key_name, key, 0600);
+    new_files_add(&p->files, dir, key_name, key, 0600);
     return 0;
 }
 
-/* The first client's files go beside the server's; any other has a folder, to be taken to its
- * machine as it is. */
+/* The first client's files stand beside the server's. Each other client has a folder, which is
+ * taken to its machine as it is. */
 static char *client_dir(const struct plan *p, unsigned i)
 {
     return i == 0 ? g_strdup(p->dir) : g_build_filename(p->dir, p->clients->pdata[i], NULL);
@@ -172,18 +133,15 @@ static int add_client(struct plan *p, unsigned i, const struct pki_identity *ca,
     g_autofree char *dir = client_dir(p, i);
     g_autoptr(pki_identity) client = pki_new(PKI_CLIENT, name, NULL, p->expires, ca, err);
 
-    if (!client || add_identity(p, dir, "client", client, err) == -1) {
+    if (!client || add_identity(p, dir, "client", client, err) < 0)
         return -1;
-    }
-    if (i == 0) {
+    if (i == 0)
         return 0;
-    }
-    g_ptr_array_add(p->folders, g_strdup(dir));
+    new_files_add_folder(&p->files, dir);
     char *ca_cert = pki_certificate(ca, err);
-    if (!ca_cert) {
+    if (!ca_cert)
         return -1;
-    }
-    add_file(p, dir, "ca-cert.pem", ca_cert, 0644);
+    new_files_add(&p->files, dir, "ca-cert.pem", ca_cert, 0644);
     return 0;
 }
 
@@ -194,26 +152,21 @@ static int make_all(struct plan *p, GError **err)
     g_autofree char *common = g_strndup(host, COMMON_MAX);
     g_autoptr(pki_identity) ca = pki_new(PKI_CA, ca_name, NULL, p->ca_expires, NULL, err);
 
-    if (!ca || add_identity(p, p->dir, "ca", ca, err) == -1) {
+    if (!ca || add_identity(p, p->dir, "ca", ca, err) < 0)
         return -1;
-    }
     g_ptr_array_add(p->hosts, NULL);
     g_autoptr(pki_identity) server =
         pki_new(PKI_SERVER, common, (const char *const *)p->hosts->pdata, p->expires, ca, err);
-    if (!server || add_identity(p, p->dir, "server", server, err) == -1) {
+    if (!server || add_identity(p, p->dir, "server", server, err) < 0)
         return -1;
-    }
     for (unsigned i = 0; i < p->clients->len; i++) {
-        if (add_client(p, i, ca, err) == -1) {
+        if (add_client(p, i, ca, err) < 0)
             return -1;
-        }
     }
     return 0;
 }
 
-/* ---- writing ---- */
-
-/* Before the slow part; writing checks again. */
+/* Look before the slow part; writing checks again. */
 static int check_free(const struct plan *p, GError **err)
 {
     static const char *const names[] = {
@@ -223,61 +176,8 @@ static int check_free(const struct plan *p, GError **err)
     for (unsigned i = 0; names[i]; i++) {
         g_autofree char *path = g_build_filename(p->dir, names[i], NULL);
 
-        if (g_file_test(path, G_FILE_TEST_EXISTS) || g_file_test(path, G_FILE_TEST_IS_SYMLINK)) {
+        if (g_file_test(path, G_FILE_TEST_EXISTS) || g_file_test(path, G_FILE_TEST_IS_SYMLINK))
             return client_fail(err, CLIENT_ERROR_FAILED, "%s exists: nothing is overwritten", path);
-        }
-    }
-    return 0;
-}
-
-static int write_file(const struct file *f, GError **err)
-{
-    int fd = open(f->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    size_t length = strlen(f->text);
-
-    if (fd < 0) {
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", f->path, g_strerror(errno));
-    }
-    int error = -pwrite_all(fd, f->text, length, 0);
-    if (error == 0 && (fchmod(fd, f->mode) < 0 || fsync(fd) < 0)) {
-        error = errno;
-    }
-    if (close(fd) < 0 && error == 0) {
-        error = errno;
-    }
-    if (error == 0) {
-        return 0;
-    }
-    unlink(f->path);
-    return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", f->path, g_strerror(error));
-}
-
-/* Take back the first so many folders and files. */
-static void undo(const struct plan *p, unsigned folders, unsigned files)
-{
-    while (files > 0) {
-        unlink(((const struct file *)p->files->pdata[--files])->path);
-    }
-    while (folders > 0) {
-        rmdir(p->folders->pdata[--folders]);
-    }
-}
-
-static int write_all(const struct plan *p, GError **err)
-{
-    for (unsigned i = 0; i < p->folders->len; i++) {
-        if (mkdir(p->folders->pdata[i], 0700) < 0) {
-            client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", (char *)p->folders->pdata[i],
-                        g_strerror(errno));
-            undo(p, i, 0);
-            return -1;
-        }
-    }
-    for (unsigned i = 0; i < p->files->len; i++) {
-        if (write_file(p->files->pdata[i], err) == -1) {
-            undo(p, p->folders->len, i);
-            return -1;
-        }
     }
     return 0;
 }
@@ -327,17 +227,15 @@ static void tell_json(struct client *c, const struct plan *p)
     g_autoptr(JsonBuilder) b = json_builder_new();
 
     json_builder_begin_object(b);
-    json_builder_set_member_name(b, "directory");
-    json_builder_add_string_value(b, p->dir);
+    json_add_string(b, "directory", p->dir);
     json_builder_set_member_name(b, "expires");
     json_builder_add_int_value(b, p->expires);
     json_builder_set_member_name(b, "ca-expires");
     json_builder_add_int_value(b, p->ca_expires);
     json_builder_set_member_name(b, "hosts");
     json_builder_begin_array(b);
-    for (unsigned i = 0; p->hosts->pdata[i]; i++) {
+    for (unsigned i = 0; p->hosts->pdata[i]; i++)
         json_builder_add_string_value(b, p->hosts->pdata[i]);
-    }
     json_builder_end_array(b);
     json_builder_set_member_name(b, "clients");
     json_builder_begin_array(b);
@@ -346,12 +244,9 @@ static void tell_json(struct client *c, const struct plan *p)
         g_autofree char *subject = g_strconcat("CN=", p->clients->pdata[i], NULL);
 
         json_builder_begin_object(b);
-        json_builder_set_member_name(b, "name");
-        json_builder_add_string_value(b, p->clients->pdata[i]);
-        json_builder_set_member_name(b, "subject");
-        json_builder_add_string_value(b, subject);
-        json_builder_set_member_name(b, "directory");
-        json_builder_add_string_value(b, dir);
+        json_add_string(b, "name", p->clients->pdata[i]);
+        json_add_string(b, "subject", subject);
+        json_add_string(b, "directory", dir);
         json_builder_end_object(b);
     }
     json_builder_end_array(b);
@@ -368,7 +263,7 @@ static time_t in_years(int years)
     return (time_t)g_date_time_to_unix(then);
 }
 
-int cmd_tls_init(struct client *c, char **args, GError **err)
+static int run_tls_init(struct client *c, const void *options, char **args, GError **err)
 {
     g_autofree char *dir = g_canonicalize_filename(args[0], NULL);
     g_auto(plan) p = {
@@ -377,23 +272,39 @@ int cmd_tls_init(struct client *c, char **args, GError **err)
         .clients = g_ptr_array_new(),
         .ca_expires = in_years(CA_YEARS),
         .expires = in_years(YEARS),
-        .folders = g_ptr_array_new_with_free_func(g_free),
-        .files = g_ptr_array_new_with_free_func(file_free),
     };
 
-    if (find_names(&p, &c->options, err) == -1 || check_free(&p, err) == -1) {
+    new_files_init(&p.files);
+    if (find_names(&p, options, err) < 0 || check_free(&p, err) < 0)
         return -1;
-    }
-    if (access(dir, F_OK) < 0) {
-        g_ptr_array_add(p.folders, g_strdup(dir));
-    }
-    if (make_all(&p, err) == -1 || write_all(&p, err) == -1) {
+    if (access(dir, F_OK) < 0)
+        new_files_add_folder(&p.files, dir);
+    if (make_all(&p, err) < 0 || new_files_write(&p.files, err) < 0)
         return -1;
-    }
-    if (c->options.json) {
+    if (c->json)
         tell_json(c, &p);
-    } else {
+    else
         tell(c, &p);
-    }
     return 0;
 }
+
+static const struct option tls_options[] = {
+    {"host", 0, OPTION_LIST, "NAME|IP", offsetof(struct tls_options, hosts),
+     "a name or address of the server (default: this machine's)"},
+    {"client", 0, OPTION_LIST, "NAME", offsetof(struct tls_options, clients),
+     "a client (default: client)"},
+    {NULL},
+};
+
+const struct command cmd_tls_init = {
+    .name = "tls init",
+    .synopsis = "DIR [--host NAME|IP]... [--client NAME]...",
+    .summary = "make a CA and certificates for a server and its clients",
+    .help = "DIR then is for nbdfleece --tls-certificates, and for the tls-certificates of an\n"
+            "NBD URI. Nothing is overwritten. No control socket is needed.\n",
+    .min_args = 1,
+    .max_args = 1,
+    .options = tls_options,
+    .options_size = sizeof(struct tls_options),
+    .run = run_tls_init,
+};

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl view: point-in-time views. */
 #include "client/cli/command.h"
-#include "client/qmp/inventory.h"
 #include "client/cli/table.h"
 
 /* "2026-11-20 17:01:02" in local time, or NULL. */
@@ -14,9 +13,8 @@ static char *instant_text(const struct view_entry *v)
 
 static char *state_text(const struct view_entry *v)
 {
-    if (v->broken) {
+    if (v->broken)
         return g_strdup_printf("broken: %s", v->reason ? v->reason : "no reason given");
-    }
     return g_strdup(v->exported ? "exported" : "idle");
 }
 
@@ -41,14 +39,13 @@ static void list_table(struct client *c, const inventory *i)
     table_print(t, c->out);
 }
 
-int cmd_view_list(struct client *c, char **args, GError **err)
+static int run_view_list(struct client *c, const void *options, char **args, GError **err)
 {
-    g_autoptr(inventory) i = inventory_get(c, err);
+    g_autoptr(inventory) i = client_inventory(c, err);
 
-    if (!i) {
+    if (!i)
         return -1;
-    }
-    if (c->options.json) {
+    if (c->json) {
         /* The server's own words say it best. */
         client_print_json(c, i->views_reply, false);
     } else {
@@ -57,7 +54,14 @@ int cmd_view_list(struct client *c, char **args, GError **err)
     return 0;
 }
 
-int cmd_view_create(struct client *c, char **args, GError **err)
+const struct command cmd_view_list = {
+    .name = "view list",
+    .synopsis = "",
+    .summary = "the point-in-time views",
+    .run = run_view_list,
+};
+
+static int run_view_create(struct client *c, const void *options, char **args, GError **err)
 {
     g_autofree char *object = g_strdup_printf("disk %s: view %s", args[0], args[1]);
     JsonObject *arguments = json_object_new();
@@ -67,7 +71,16 @@ int cmd_view_create(struct client *c, char **args, GError **err)
     return client_act(c, object, "view-create", arguments, err);
 }
 
-int cmd_view_delete(struct client *c, char **args, GError **err)
+const struct command cmd_view_create = {
+    .name = "view create",
+    .synopsis = "DISK NAME",
+    .summary = "freeze a disk as it is now under the name NAME",
+    .min_args = 2,
+    .max_args = 2,
+    .run = run_view_create,
+};
+
+static int run_view_delete(struct client *c, const void *options, char **args, GError **err)
 {
     g_autofree char *object = g_strdup_printf("view %s", args[0]);
     JsonObject *arguments = json_object_new();
@@ -75,3 +88,12 @@ int cmd_view_delete(struct client *c, char **args, GError **err)
     json_object_set_string_member(arguments, "name", args[0]);
     return client_act(c, object, "view-delete", arguments, err);
 }
+
+const struct command cmd_view_delete = {
+    .name = "view delete",
+    .synopsis = "NAME",
+    .summary = "delete a view",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_view_delete,
+};

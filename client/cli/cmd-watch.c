@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl watch: the server's events, until interrupted. */
+#include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/cli/error.h"
+#include "common/json/value.h"
 #include "common/json/write.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/* An unquoted word, or the value as JSON. */
+/* A plain word without quotes, anything else as JSON. */
 static char *value_text(JsonNode *value)
 {
     const char *text =
@@ -21,9 +22,8 @@ static char *value_text(JsonNode *value)
             ? json_node_get_string(value)
             : NULL;
 
-    if (text && *text != '\0' && !strpbrk(text, " \t\"'={}[]")) {
+    if (text && *text != '\0' && !strpbrk(text, " \t\"'={}[]"))
         return g_strdup(text);
-    }
     return json_write(value, false);
 }
 
@@ -34,12 +34,10 @@ static char *time_text(JsonObject *event)
     g_autoptr(GDateTime) when = NULL;
     g_autofree char *seconds = NULL;
 
-    if (timestamp) {
+    if (timestamp)
         when = g_date_time_new_from_unix_local((gint64)json_member_size(timestamp, "seconds"));
-    }
-    if (!when) {
+    if (!when)
         return g_strdup("-");
-    }
     seconds = g_date_time_format(when, "%Y-%m-%d %H:%M:%S");
     return g_strdup_printf("%s.%06" PRIu64, seconds,
                            json_member_size(timestamp, "microseconds") % 1000000);
@@ -73,34 +71,29 @@ static void print_event_json(struct client *c, JsonObject *event)
     client_print_json(c, node, false);
 }
 
-/* Print all events that have come whole; *shutdown: one of them says that the server ends. */
+/* Print all events that have come whole. *shutdown is set if one says that the server ends. */
 static int print_events(struct client *c, bool *shutdown, GError **err)
 {
     for (;;) {
         g_autoptr(JsonObject) message = NULL;
         int n = qmp_take_message(c->qmp, &message, err);
 
-        if (n <= 0) {
+        if (n <= 0)
             return n;
-        }
-        if (!json_member_string(message, "event")) {
+        if (!json_member_string(message, "event"))
             continue;
-        }
-        if (strcmp(json_member_string(message, "event"), "SHUTDOWN") == 0) {
+        if (strcmp(json_member_string(message, "event"), "SHUTDOWN") == 0)
             *shutdown = true;
-        }
-        if (c->options.json) {
+        if (c->json)
             print_event_json(c, message);
-        } else {
+        else
             print_event(c, message);
-        }
-        if (client_flush(c, err) == -1) {
+        if (client_flush(c, err) < 0)
             return -1;
-        }
     }
 }
 
-/* Until a signal comes, the reader of our output goes away, or the server ends. */
+/* Print events until a signal comes, the reader of our output goes away, or the server ends. */
 static int watch(struct client *c, int signals, GError **err)
 {
     struct pollfd p[] = {{.fd = signals, .events = POLLIN},
@@ -111,22 +104,19 @@ static int watch(struct client *c, int signals, GError **err)
     for (;;) {
         GError *error = NULL;
 
-        if (print_events(c, &shutdown, err) == -1) {
+        if (print_events(c, &shutdown, err) < 0)
             return -1;
-        }
-        if (poll(p, G_N_ELEMENTS(p), -1) == -1) {
-            if (errno == EINTR) {
+        if (poll(p, G_N_ELEMENTS(p), -1) < 0) {
+            if (errno == EINTR)
                 continue;
-            }
             return client_fail(err, CLIENT_ERROR_FAILED, "poll: %s", g_strerror(errno));
         }
-        if (p[0].revents != 0 || (p[1].revents & POLLERR)) {
+        if (p[0].revents != 0 || (p[1].revents & POLLERR))
             return 0;
-        }
-        if (p[2].revents != 0 && qmp_receive(c->qmp, &error) == -1) {
+        if (p[2].revents != 0 && qmp_receive(c->qmp, &error) < 0) {
             if (shutdown) {
                 g_error_free(error);
-                return 0; /* it said so */
+                return 0; /* it had said that it would end */
             }
             g_propagate_error(err, error);
             return -1;
@@ -134,24 +124,29 @@ static int watch(struct client *c, int signals, GError **err)
     }
 }
 
-int cmd_watch(struct client *c, char **args, GError **err)
+static int run_watch(struct client *c, const void *options, char **args, GError **err)
 {
     sigset_t set;
     int signals, result;
 
-    if (!client_qmp(c, err)) {
+    if (!client_qmp(c, err))
         return -1;
-    }
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signals = signalfd(-1, &set, SFD_CLOEXEC);
-    if (signals == -1) {
+    if (signals < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "signalfd: %s", g_strerror(errno));
-    }
-    fprintf(stderr, "fleecectl: watching %s, until interrupted\n", c->options.control);
+    fprintf(stderr, "fleecectl: watching %s, until interrupted\n", c->control);
     result = watch(c, signals, err);
     close(signals);
     return result;
 }
+
+const struct command cmd_watch = {
+    .name = "watch",
+    .synopsis = "",
+    .summary = "print the server's events as they come, until interrupted",
+    .run = run_watch,
+};

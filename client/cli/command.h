@@ -1,21 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The table of fleecectl's commands: what --help and the command line's parser know of them. */
+/*
+ * What a command of fleecectl is. A command is defined in one place, its file cmd-*.c: name,
+ * options, help, and the function that does it. commands.c lists them.
+ */
 #ifndef CLIENT_CLI_COMMAND_H
 #define CLIENT_CLI_COMMAND_H
 
 #include "client/cli/client.h"
 
-/* Options that a command may take; --json, -C and --help go with all. */
-enum {
-    OPTION_GRANULARITY = 1 << 0,
-    OPTION_DISABLED = 1 << 1,
-    OPTION_CONTEXT = 1 << 2,
-    OPTION_BITMAP = 1 << 3,
-    OPTION_SUMMARY = 1 << 4,
-    OPTION_HTML = 1 << 5,
-    OPTION_ASCII = 1 << 6,
-    OPTION_HOST = 1 << 7,
-    OPTION_CLIENT = 1 << 8,
+#include <stddef.h>
+
+enum option_kind {
+    OPTION_FLAG, /* takes no value; its field is a gboolean */
+    OPTION_TEXT, /* takes a value, the last one counts; its field is a char *, NULL if not given */
+    OPTION_LIST, /* may be given several times; its field is a char **, NULL if not given */
+};
+
+/* An option. Options of different commands that have the same name, or the same letter, must have
+ * both in common, and the kind. */
+struct option {
+    const char *name; /* without the dashes; NULL ends a table */
+    char letter;      /* 0: none */
+    enum option_kind kind;
+    const char *value; /* what help calls the value */
+    size_t field;      /* offset of the field in the command's struct of options */
+    const char *help;
 };
 
 struct command {
@@ -24,33 +33,18 @@ struct command {
     const char *summary;    /* one line */
     const char *help;       /* more of it, wrapped; may be NULL */
     int min_args, max_args; /* max -1: any number */
-    unsigned options;       /* OPTION_* */
-    /* args: what the command line has beside options, up to a NULL. Gathers its output in c->out.
-     * 0, or -1 and *err. */
-    int (*run)(struct client *c, char **args, GError **err);
+    /* Options beside those that every command takes (options.h); NULL: none. */
+    const struct option *options;
+    size_t options_size; /* of the struct that their fields are in */
+    /* options: that struct, or NULL. args: what the command line has beside options, up to a NULL.
+     * Gathers its output in c->out. 0, or -1 and *err. */
+    int (*run)(struct client *c, const void *options, char **args, GError **err);
 };
 
-/* The table; it ends with a row without name. */
-extern const struct command commands[];
-/* Names, as in the table, of commands that will be: "backup", "bitmap export". Ends with NULL. */
-extern const char *const planned_commands[];
-
-/* The functions that the table names. */
-int cmd_status(struct client *c, char **args, GError **err);
-int cmd_disks(struct client *c, char **args, GError **err);
-int cmd_bitmap_list(struct client *c, char **args, GError **err);
-int cmd_bitmap_add(struct client *c, char **args, GError **err);
-int cmd_bitmap_remove(struct client *c, char **args, GError **err);
-int cmd_bitmap_clear(struct client *c, char **args, GError **err);
-int cmd_bitmap_enable(struct client *c, char **args, GError **err);
-int cmd_bitmap_disable(struct client *c, char **args, GError **err);
-int cmd_bitmap_merge(struct client *c, char **args, GError **err);
-int cmd_view_list(struct client *c, char **args, GError **err);
-int cmd_view_create(struct client *c, char **args, GError **err);
-int cmd_view_delete(struct client *c, char **args, GError **err);
-int cmd_tls_init(struct client *c, char **args, GError **err);
-int cmd_map(struct client *c, char **args, GError **err);
-int cmd_qmp(struct client *c, char **args, GError **err);
-int cmd_watch(struct client *c, char **args, GError **err);
+extern const struct command cmd_status, cmd_disks;
+extern const struct command cmd_bitmap_list, cmd_bitmap_add, cmd_bitmap_remove, cmd_bitmap_clear,
+    cmd_bitmap_enable, cmd_bitmap_disable, cmd_bitmap_merge;
+extern const struct command cmd_view_list, cmd_view_create, cmd_view_delete;
+extern const struct command cmd_map, cmd_tls_init, cmd_qmp, cmd_watch;
 
 #endif

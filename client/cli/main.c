@@ -1,27 +1,29 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl: the client of nbdfleece. */
-#include "client/cli/command.h"
-#include "client/cli/error.h"
+#include "client/base/error.h"
+#include "client/cli/client.h"
+#include "client/cli/help.h"
 #include "client/cli/options.h"
 
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Print what has been gathered, also that of a command that failed later. */
+/* Do what the command line asks for. What a command has gathered is printed also if it fails
+ * later. */
 static int carry_out(struct client *c, const struct invocation *invocation, GError **err)
 {
     g_autoptr(GError) ignored = NULL;
 
     switch (invocation->request) {
     case REQUEST_HELP:
-        options_help(invocation, c->out);
+        help_print(invocation->command, invocation->family, c->out);
         break;
     case REQUEST_VERSION:
         g_string_append(c->out, "fleecectl " PACKAGE_VERSION "\n");
         break;
     case REQUEST_RUN:
-        if (invocation->command->run(c, invocation->args, err) == -1) {
+        if (invocation->command->run(c, invocation->options, invocation->args, err) < 0) {
             client_flush(c, &ignored);
             return -1;
         }
@@ -48,15 +50,14 @@ int main(int argc, char **argv)
 
     setlocale(LC_CTYPE, "");
     terminal_init(&c.terminal);
-    if (options_parse(argc, argv, &c.options, &invocation, &error) == 0) {
-        if (!c.options.control) {
-            c.options.control = g_strdup(getenv("NBDFLEECE_CONTROL"));
-        }
+    if (options_parse(argc, argv, &invocation, &error) == 0) {
+        c.control = g_strdup(invocation.control ? invocation.control : getenv("NBDFLEECE_CONTROL"));
+        c.json = invocation.json;
         carry_out(&c, &invocation, &error);
     }
-    if (error) {
+    if (error)
         code = report(error);
-    }
+    invocation_clear(&invocation);
     client_clear(&c);
     return code;
 }

@@ -1,212 +1,232 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Options may stand anywhere. They are read in one pass over all that exist; whether the command
- * takes them is looked up afterwards, so that the error can say so. The pass, that check and the
- * help are made from one table of options; which of its rows a command takes, the table of commands
- * says. Commands that will be are looked for before: what options they take, nobody knows yet.
+ * Options may stand anywhere, also before the command that takes them. So GLib reads them in one
+ * pass over the options of all commands. Then the command is found, and each option that was given
+ * is put into the command's struct; the error about one that it does not take can say so. Planned
+ * commands are looked for first, because nobody knows yet which options they will take.
  */
 #include "client/cli/options.h"
+#include "client/base/error.h"
+#include "client/cli/commands.h"
 
-#include "client/cli/error.h"
-
-#include <stddef.h>
 #include <string.h>
 
-/* Every command takes it. */
-#define OPTION_ALWAYS (1u << 31)
-/* These may be given several times: their fields are char **. */
-#define OPTIONS_MANY (OPTION_HOST | OPTION_CLIENT)
-
-static const struct option {
-    unsigned bit;
-    char letter;
-    const char *name, *value; /* value NULL: it takes none */
-    size_t field;             /* offset of its char *, char ** or gboolean in client_options */
-    const char *help;
-} option_table[] = {
-#define FIELD(name) offsetof(struct client_options, name)
-    {OPTION_ALWAYS, 'C', "control", "SOCKET", FIELD(control),
+const struct option common_options[] = {
+    {"control", 'C', OPTION_TEXT, "SOCKET", offsetof(struct invocation, control),
      "control socket of the server (or $NBDFLEECE_CONTROL)"},
-    {OPTION_ALWAYS, 0, "json", NULL, FIELD(json), "print JSON, sizes in bytes"},
-    {OPTION_ALWAYS, 'h', "help", NULL, FIELD(help), "show help, also of one COMMAND"},
-    {OPTION_ALWAYS, 'V', "version", NULL, FIELD(version), "show the version"},
-    {OPTION_GRANULARITY, 'g', "granularity", "N", FIELD(granularity),
-     "bytes that one bit stands for: a power of two from 512 to 2G"},
-    {OPTION_DISABLED, 0, "disabled", NULL, FIELD(disabled), "it does not record until enabled"},
-    {OPTION_CONTEXT, 0, "context", "NAME", FIELD(context),
-     "the NBD meta context to show (default: base:allocation)"},
-    {OPTION_BITMAP, 'b', "bitmap", "NAME", FIELD(bitmap),
-     "the dirty bitmap to show: context qemu:dirty-bitmap:NAME"},
-    {OPTION_SUMMARY, 's', "summary", NULL, FIELD(summary), "no picture, only the totals"},
-    {OPTION_HTML, 0, "html", "FILE", FIELD(html), "write the picture as a page for browsers"},
-    {OPTION_ASCII, 0, "ascii", NULL, FIELD(ascii), "draw with ASCII characters alone"},
-    {OPTION_HOST, 0, "host", "NAME|IP", FIELD(hosts),
-     "a name or address of the server (default: this machine's)"},
-    {OPTION_CLIENT, 0, "client", "NAME", FIELD(clients), "a client (default: client)"},
-#undef FIELD
+    {"json", 0, OPTION_FLAG, NULL, offsetof(struct invocation, json), "print JSON, sizes in bytes"},
+    {"help", 'h', OPTION_FLAG, NULL, offsetof(struct invocation, help),
+     "show help, also of one COMMAND"},
+    {"version", 'V', OPTION_FLAG, NULL, offsetof(struct invocation, version), "show the version"},
+    {NULL},
 };
 
-/* Let GLib take all options out of argv. */
-static int take_options(int *argc, char ***argv, struct client_options *options, GError **err)
+/* ---- what is given ---- */
+
+/* An option, and what the command line says of it. */
+struct given {
+    const struct option *option; /* of that name, the first one */
+    gboolean flag;
+    char *text;
+    char **list;
+};
+
+static void given_clear(void *data)
 {
-    GOptionEntry entries[G_N_ELEMENTS(option_table) + 1] = {{0}};
-    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
-    g_autoptr(GError) error = NULL;
+    struct given *g = data;
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(option_table); i++) {
-        const struct option *o = &option_table[i];
-
-        entries[i].long_name = o->name;
-        entries[i].short_name = o->letter;
-        /* FILENAME: bytes as they are, in whatever locale. */
-        entries[i].arg = o->bit & OPTIONS_MANY ? G_OPTION_ARG_FILENAME_ARRAY
-                         : o->value            ? G_OPTION_ARG_FILENAME
-                                               : G_OPTION_ARG_NONE;
-        entries[i].arg_data = (char *)options + o->field;
-    }
-    g_option_context_set_help_enabled(context, FALSE);
-    g_option_context_add_main_entries(context, entries, NULL);
-    if (!g_option_context_parse(context, argc, argv, &error)) {
-        return client_fail(err, CLIENT_ERROR_USAGE, "%s", error->message);
-    }
-    return 0;
+    g_free(g->text);
+    g_strfreev(g->list);
 }
 
-/* ---- commands that will be ---- */
-
-/* Does the option `arg`, as it stands on the command line, have its value in the next word? */
-static bool takes_next(const char *arg)
+static const struct option *find_option(const struct option *options, const char *name)
 {
-    for (unsigned i = 0; i < G_N_ELEMENTS(option_table); i++) {
-        const struct option *o = &option_table[i];
-
-        if (!o->value) {
-            continue;
-        }
-        if (g_str_has_prefix(arg, "--") ? strcmp(arg + 2, o->name) == 0
-                                        : strchr(arg, o->letter) == arg + strlen(arg) - 1) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The next word from *arg on that is no option, and *arg behind it; NULL: none. */
-static const char *next_word(char ***arg)
-{
-    for (; **arg; ++*arg) {
-        if ((**arg)[0] != '-') {
-            return *(*arg)++;
-        }
-        if (takes_next(**arg) && (*arg)[1]) {
-            ++*arg;
-        }
+    for (const struct option *o = options; o && o->name; o++) {
+        if (strcmp(o->name, name) == 0)
+            return o;
     }
     return NULL;
 }
 
-static int check_planned(char **args, GError **err)
+static void add_options(GArray *given, const struct option *options)
 {
-    const char *first = next_word(&args);
-    const char *second = first ? next_word(&args) : NULL;
-    g_autofree char *both = g_strconcat(first, " ", second, NULL);
+    for (const struct option *o = options; o && o->name; o++) {
+        struct given g = {.option = o};
+        bool there = false;
 
-    for (const char *const *name = planned_commands; first && *name; name++) {
-        if (strcmp(*name, first) == 0 || g_strcmp0(*name, both) == 0) {
-            return client_fail(err, CLIENT_ERROR_USAGE,
-                               "%s is not there yet: it is planned, and not in this version",
-                               *name);
-        }
+        for (guint i = 0; i < given->len && !there; i++)
+            there = strcmp(g_array_index(given, struct given, i).option->name, o->name) == 0;
+        if (!there)
+            g_array_append_val(given, g);
+    }
+}
+
+/* All options that there are, none of them given: an array of struct given. */
+static GArray *all_options(void)
+{
+    GArray *given = g_array_new(FALSE, FALSE, sizeof(struct given));
+
+    g_array_set_clear_func(given, given_clear);
+    add_options(given, common_options);
+    for (const struct command *const *c = commands; *c; c++)
+        add_options(given, (*c)->options);
+    return given;
+}
+
+static GOptionEntry option_entry(struct given *g)
+{
+    GOptionEntry e = {.long_name = g->option->name, .short_name = g->option->letter};
+
+    switch (g->option->kind) {
+    case OPTION_FLAG:
+        e.arg = G_OPTION_ARG_NONE;
+        e.arg_data = &g->flag;
+        break;
+    case OPTION_TEXT: /* FILENAME: bytes as they are, in whatever locale */
+        e.arg = G_OPTION_ARG_FILENAME;
+        e.arg_data = &g->text;
+        break;
+    case OPTION_LIST:
+        e.arg = G_OPTION_ARG_FILENAME_ARRAY;
+        e.arg_data = &g->list;
+        break;
+    }
+    return e;
+}
+
+/* Let GLib take all options out of argv. */
+static int take_options(int *argc, char ***argv, GArray *given, GError **err)
+{
+    g_autofree GOptionEntry *entries = g_new0(GOptionEntry, given->len + 1);
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+    g_autoptr(GError) error = NULL;
+
+    for (guint i = 0; i < given->len; i++)
+        entries[i] = option_entry(&g_array_index(given, struct given, i));
+    g_option_context_set_help_enabled(context, FALSE);
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, argc, argv, &error))
+        return client_fail(err, CLIENT_ERROR_USAGE, "%s", error->message);
+    return 0;
+}
+
+static bool is_given(const struct given *g)
+{
+    return g->flag || g->text || g->list;
+}
+
+/* Move what is given into the field that `option` has in `options`. */
+static void store(struct given *g, const struct option *option, void *options)
+{
+    void *field = (char *)options + option->field;
+
+    switch (option->kind) {
+    case OPTION_FLAG:
+        *(gboolean *)field = g->flag;
+        g->flag = FALSE;
+        break;
+    case OPTION_TEXT:
+        *(char **)field = g_steal_pointer(&g->text);
+        break;
+    case OPTION_LIST:
+        *(char ***)field = g_steal_pointer(&g->list);
+        break;
+    }
+}
+
+static void store_common(GArray *given, struct invocation *invocation)
+{
+    for (guint i = 0; i < given->len; i++) {
+        struct given *g = &g_array_index(given, struct given, i);
+
+        if (is_given(g) && find_option(common_options, g->option->name))
+            store(g, g->option, invocation);
+    }
+}
+
+/* Store what is left. */
+static int store_options(GArray *given, const struct command *command, void *options, GError **err)
+{
+    for (guint i = 0; i < given->len; i++) {
+        struct given *g = &g_array_index(given, struct given, i);
+        const struct option *o = find_option(command->options, g->option->name);
+
+        if (!is_given(g))
+            continue;
+        if (!o)
+            return client_fail(err, CLIENT_ERROR_USAGE, "%s takes no --%s", command->name,
+                               g->option->name);
+        store(g, o, options);
     }
     return 0;
 }
 
+/* ---- planned commands ---- */
+
+/* Does the option `arg`, as it stands on the command line, have its value in the next word? */
+static bool takes_next(const GArray *given, const char *arg)
+{
+    for (guint i = 0; i < given->len; i++) {
+        const struct option *o = g_array_index(given, struct given, i).option;
+
+        if (!o->value)
+            continue;
+        if (g_str_has_prefix(arg, "--") ? strcmp(arg + 2, o->name) == 0
+                                        : strchr(arg, o->letter) == arg + strlen(arg) - 1)
+            return true;
+    }
+    return false;
+}
+
+/* The next word from *arg on that is no option; *arg is moved behind it. NULL: there is none. */
+static const char *next_word(const GArray *given, char ***arg)
+{
+    for (; **arg; ++*arg) {
+        if ((**arg)[0] != '-')
+            return *(*arg)++;
+        if (takes_next(given, **arg) && (*arg)[1])
+            ++*arg;
+    }
+    return NULL;
+}
+
+static int check_planned(const GArray *given, char **args, GError **err)
+{
+    const char *first = next_word(given, &args);
+    const char *second = first ? next_word(given, &args) : NULL;
+    g_autofree char *both = g_strconcat(first, " ", second, NULL);
+
+    for (const char *const *name = planned_commands; first && *name; name++) {
+        if (strcmp(*name, first) == 0 || g_strcmp0(*name, both) == 0)
+            return client_fail(err, CLIENT_ERROR_USAGE,
+                               "%s is not there yet: it is planned, and not in this version",
+                               *name);
+    }
+    return 0;
+}
+
+/* ---- arguments ---- */
+
 /* GLib leaves the "--" that ends the options in place where words follow that look like some. */
 static void drop_separator(char **args)
 {
-    while (*args && strcmp(*args, "--") != 0) {
+    while (*args && strcmp(*args, "--") != 0)
         args++;
-    }
-    for (; *args; args++) {
+    for (; *args; args++)
         args[0] = args[1];
-    }
 }
 
 /* Names go into JSON, which is UTF-8. */
 static int check_encoding(char *const *args, GError **err)
 {
     for (; *args; args++) {
-        if (!g_utf8_validate(*args, -1, NULL)) {
+        if (!g_utf8_validate(*args, -1, NULL))
             return client_fail(err, CLIENT_ERROR_USAGE, "argument '%s' is not UTF-8", *args);
-        }
     }
     return 0;
 }
 
-static bool is_set(const struct option *o, const struct client_options *options)
-{
-    const char *field = (const char *)options + o->field;
-
-    return o->value ? *(char *const *)field != NULL : *(const gboolean *)field;
-}
-
-static int check_options(const struct command *command, const struct client_options *options,
-                         GError **err)
-{
-    for (unsigned i = 0; i < G_N_ELEMENTS(option_table); i++) {
-        const struct option *o = &option_table[i];
-
-        if (!(o->bit & (command->options | OPTION_ALWAYS)) && is_set(o, options)) {
-            return client_fail(err, CLIENT_ERROR_USAGE, "%s takes no --%s", command->name, o->name);
-        }
-    }
-    return 0;
-}
-
-/* ---- finding the command ---- */
-
-/* A command's family is the first word of its name: "bitmap" of "bitmap add". */
-static size_t family_length(const struct command *c)
-{
-    return strcspn(c->name, " ");
-}
-
-static bool in_family(const struct command *c, const char *word)
-{
-    size_t length = family_length(c);
-
-    return strlen(word) == length && memcmp(c->name, word, length) == 0;
-}
-
-/* The second word of its name, or NULL. */
-static const char *action(const struct command *c)
-{
-    const char *space = strchr(c->name, ' ');
-
-    return space ? space + 1 : NULL;
-}
-
-/* All families, or, with a family, the actions in it: "list, add, remove". */
-static char *list_names(const char *family)
-{
-    GString *list = g_string_new(NULL);
-    g_autofree char *previous = NULL;
-
-    for (const struct command *c = commands; c->name; c++) {
-        const char *comma = list->len > 0 ? ", " : "";
-
-        if (family && in_family(c, family)) {
-            g_string_append_printf(list, "%s%s", comma, action(c));
-        } else if (!family && (!previous || !in_family(c, previous))) {
-            g_free(previous);
-            previous = g_strndup(c->name, family_length(c));
-            g_string_append_printf(list, "%s%s", comma, previous);
-        }
-    }
-    return g_string_free(list, FALSE);
-}
-
-/* The command that `args` begin with, in words[0..1]: *command (NULL where a family needs one more
+/* The command that `args` begin with, in args[0..1]: *command (NULL where a family needs one more
  * word) and *family. 0, or -1 and *err. */
 static int find_command(char **args, const struct command **command, const char **family,
                         GError **err)
@@ -215,23 +235,21 @@ static int find_command(char **args, const struct command **command, const char 
 
     *command = NULL;
     *family = NULL;
-    for (const struct command *c = commands; c->name; c++) {
-        if (in_family(c, args[0])) {
-            *family = args[0];
-            if (!action(c) || g_strcmp0(action(c), args[1]) == 0) {
-                *command = c;
-                return 0;
-            }
+    for (const struct command *const *c = commands; *c; c++) {
+        if (!command_in_family(*c, args[0]))
+            continue;
+        *family = args[0];
+        if (!command_action(*c) || g_strcmp0(command_action(*c), args[1]) == 0) {
+            *command = *c;
+            return 0;
         }
     }
-    if (*family && !args[1]) {
+    if (*family && !args[1])
         return 0;
-    }
-    names = list_names(*family);
-    if (*family) {
+    names = command_names(*family);
+    if (*family)
         return client_fail(err, CLIENT_ERROR_USAGE, "unknown command '%s %s': there is %s", args[0],
                            args[1], names);
-    }
     return client_fail(err, CLIENT_ERROR_USAGE, "unknown command '%s': there is %s", args[0],
                        names);
 }
@@ -240,153 +258,78 @@ static int check_arguments(const struct command *command, char **args, GError **
 {
     int n = (int)g_strv_length(args);
 
-    if (n < command->min_args) {
+    if (n < command->min_args)
         return client_fail(err, CLIENT_ERROR_USAGE, "%s: too few arguments: it takes %s",
                            command->name, command->synopsis);
-    }
-    if (command->max_args != -1 && n > command->max_args) {
+    if (command->max_args >= 0 && n > command->max_args)
         return client_fail(err, CLIENT_ERROR_USAGE, "%s: unexpected argument '%s'", command->name,
                            args[command->max_args]);
-    }
     return 0;
 }
 
-int options_parse(int argc, char **argv, struct client_options *options,
-                  struct invocation *invocation, GError **err)
+/* Find the command, and what it is to do. */
+static int parse_command(char **args, GArray *given, struct invocation *i, GError **err)
 {
-    char **args = argv + 1;
     g_autofree char *names = NULL;
 
-    memset(invocation, 0, sizeof *invocation);
-    if (check_planned(args, err) == -1 || take_options(&argc, &argv, options, err) == -1) {
+    if (find_command(args, &i->command, &i->family, err) < 0)
         return -1;
+    if (i->help)
+        return 0;
+    if (!i->command) {
+        names = command_names(i->family);
+        return client_fail(err, CLIENT_ERROR_USAGE, "%s what? there is %s", args[0], names);
     }
+    i->args = args + (command_action(i->command) ? 2 : 1);
+    i->options = g_malloc0(i->command->options_size);
+    if (store_options(given, i->command, i->options, err) < 0)
+        return -1;
+    return check_arguments(i->command, i->args, err);
+}
+
+int options_parse(int argc, char **argv, struct invocation *invocation, GError **err)
+{
+    g_autoptr(GArray) given = all_options();
+    char **args = argv + 1;
+
+    memset(invocation, 0, sizeof *invocation);
+    if (check_planned(given, args, err) < 0 || take_options(&argc, &argv, given, err) < 0)
+        return -1;
     drop_separator(args);
+    store_common(given, invocation);
     invocation->args = args;
-    if (options->version) {
+    if (invocation->version) {
         invocation->request = REQUEST_VERSION;
         return 0;
     }
-    invocation->request = options->help ? REQUEST_HELP : REQUEST_RUN;
-    if (check_encoding(args, err) == -1) {
+    invocation->request = invocation->help ? REQUEST_HELP : REQUEST_RUN;
+    if (check_encoding(args, err) < 0)
         return -1;
-    }
-    if (!args[0]) {
-        return options->help
-                   ? 0
-                   : client_fail(err, CLIENT_ERROR_USAGE, "no command: see fleecectl --help");
-    }
-    if (find_command(args, &invocation->command, &invocation->family, err) == -1) {
-        return -1;
-    }
-    if (options->help) {
+    if (args[0])
+        return parse_command(args, given, invocation, err);
+    if (invocation->help)
         return 0;
-    }
-    if (!invocation->command) {
-        names = list_names(invocation->family);
-        return client_fail(err, CLIENT_ERROR_USAGE, "%s what? there is %s", args[0], names);
-    }
-    invocation->args += action(invocation->command) ? 2 : 1;
-    if (check_options(invocation->command, options, err) == -1) {
-        return -1;
-    }
-    return check_arguments(invocation->command, invocation->args, err);
+    return client_fail(err, CLIENT_ERROR_USAGE, "no command: see fleecectl --help");
 }
 
-/* ---- help ---- */
-
-#define HELP_COLUMNS 80u
-
-static void append_options(GString *out, unsigned set)
+/* Free the fields of a command's struct of options. */
+static void free_fields(const struct option *options, void *fields)
 {
-    for (unsigned i = 0; i < G_N_ELEMENTS(option_table); i++) {
-        const struct option *o = &option_table[i];
-        g_autofree char *name = NULL;
+    for (const struct option *o = options; o && o->name; o++) {
+        void *field = (char *)fields + o->field;
 
-        if (!(o->bit & set)) {
-            continue;
-        }
-        name = g_strconcat("--", o->name, o->value ? " " : "", o->value ? o->value : "", NULL);
-        if (o->letter != 0) {
-            g_string_append_printf(out, "  -%c, %-20s %s\n", o->letter, name, o->help);
-        } else {
-            g_string_append_printf(out, "      %-20s %s\n", name, o->help);
-        }
+        if (o->kind == OPTION_TEXT)
+            g_free(*(char **)field);
+        else if (o->kind == OPTION_LIST)
+            g_strfreev(*(char ***)field);
     }
 }
 
-static void append_commands(GString *out)
+void invocation_clear(struct invocation *i)
 {
-    for (const struct command *c = commands; c->name; c++) {
-        g_string_append_printf(out, "  %-16s %s\n", c->name, c->summary);
-    }
-}
-
-static void append_planned(GString *out)
-{
-    gsize begin; /* of the line */
-
-    g_string_append(out, "\nNot there yet:\n ");
-    begin = out->len - 1;
-    for (const char *const *name = planned_commands; *name; name++) {
-        const char *end = name[1] ? "," : "\n";
-
-        if (out->len - begin + strlen(*name) > HELP_COLUMNS - 2) {
-            g_string_append(out, "\n ");
-            begin = out->len - 1;
-        }
-        g_string_append_printf(out, " %s%s", *name, end);
-    }
-}
-
-static void append_family(GString *out, const char *family)
-{
-    for (const struct command *c = commands; c->name; c++) {
-        if (in_family(c, family)) {
-            g_string_append_printf(out, "  %s %s\n      %s\n", c->name, c->synopsis, c->summary);
-        }
-    }
-}
-
-static void help_command(GString *out, const struct command *c)
-{
-    g_string_append_printf(out, "Usage: fleecectl [-C SOCKET] [--json] %s%s%s\n\n%s%s\n", c->name,
-                           *c->synopsis != '\0' ? " " : "", c->synopsis,
-                           (const char[]){g_ascii_toupper(c->summary[0]), '\0'}, c->summary + 1);
-    if (c->help) {
-        g_string_append_printf(out, "\n%s", c->help);
-    }
-    if (c->options != 0) {
-        g_string_append(out, "\nOptions:\n");
-        append_options(out, c->options);
-    }
-}
-
-static void help_all(GString *out, const char *family)
-{
-    g_string_append_printf(out, "Usage: fleecectl [-C SOCKET] [--json] %s ...\n\n",
-                           family ? family : "COMMAND");
-    if (!family) {
-        g_string_append(out, "Control and inspect a running nbdfleece(1).\n\n");
-    }
-    g_string_append(out, "Commands:\n");
-    if (!family) {
-        append_commands(out);
-        append_planned(out);
-    } else {
-        append_family(out, family);
-    }
-    g_string_append(out, "\nOptions:\n");
-    append_options(out, OPTION_ALWAYS);
-    g_string_append(out, "\nfleecectl COMMAND --help tells more of one command.\n"
-                         "Exit codes: 0 done, 1 failed, 2 usage, 4 no server.\n");
-}
-
-void options_help(const struct invocation *invocation, GString *out)
-{
-    if (invocation->command) {
-        help_command(out, invocation->command);
-    } else {
-        help_all(out, invocation->family);
-    }
+    free_fields(common_options, i);
+    if (i->options)
+        free_fields(i->command->options, i->options);
+    g_free(i->options);
+    memset(i, 0, sizeof *i);
 }

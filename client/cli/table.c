@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/cli/table.h"
-
 #include "common/base/size.h"
 
 #include <inttypes.h>
 
-/* Between two columns. */
+/* Spaces between two columns. */
 #define GAP 2
 
 struct table {
@@ -21,9 +20,8 @@ struct table *table_new(const struct terminal *terminal, const char *const heade
 
     t->terminal = terminal;
     t->headers = headers;
-    while (headers[t->columns]) {
+    while (headers[t->columns])
         t->columns++;
-    }
     t->cells = g_ptr_array_new_with_free_func(g_free);
     return t;
 }
@@ -77,9 +75,8 @@ static unsigned column_width(const struct table *t, unsigned column)
 {
     unsigned width = text_width(header(t, column));
 
-    for (guint row = 0; row < n_rows(t); row++) {
+    for (guint row = 0; row < n_rows(t); row++)
         width = MAX(width, text_width(cell(t, row, column)));
-    }
     return width;
 }
 
@@ -88,15 +85,14 @@ static void append_spaces(GString *out, unsigned count)
     g_string_append_printf(out, "%*s", (int)count, "");
 }
 
-/* One cell, padded to `width`; nothing is padded at the end of a line. */
+/* Append one cell, padded to `width`, except at the end of a line. */
 static void append_cell(const struct table *t, GString *out, unsigned column, const char *text,
                         unsigned width)
 {
     unsigned padding = width - text_width(text);
 
-    if (is_right(t, column)) {
+    if (is_right(t, column))
         append_spaces(out, padding);
-    }
     g_string_append(out, text);
     if (column + 1 == t->columns) {
         g_string_append_c(out, '\n');
@@ -109,20 +105,17 @@ void table_print(const struct table *t, GString *out)
 {
     g_autofree unsigned *widths = g_new(unsigned, t->columns);
 
-    for (unsigned c = 0; c < t->columns; c++) {
+    for (unsigned c = 0; c < t->columns; c++)
         widths[c] = column_width(t, c);
-    }
     g_string_append(out, t->terminal->bold ? "\033[1m" : "");
-    for (unsigned c = 0; c < t->columns; c++) {
+    for (unsigned c = 0; c < t->columns; c++)
         append_cell(t, out, c, header(t, c), widths[c]);
-    }
     if (t->terminal->bold) {
         g_string_truncate(out, out->len - 1); /* the newline belongs behind the bold text */
         g_string_append(out, "\033[0m\n");
     }
     for (guint row = 0; row < n_rows(t); row++) {
-        for (unsigned c = 0; c < t->columns; c++) {
+        for (unsigned c = 0; c < t->columns; c++)
             append_cell(t, out, c, cell(t, row, c), widths[c]);
-        }
     }
 }

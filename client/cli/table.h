@@ -3,15 +3,15 @@
 #ifndef CLIENT_CLI_TABLE_H
 #define CLIENT_CLI_TABLE_H
 
-#include "client/cli/terminal.h"
+#include "client/base/terminal.h"
 
 #include <glib.h>
 #include <stdint.h>
 
 typedef struct table table; /* for g_autoptr */
 
-/* `headers`: one for each column, up to a NULL; a header that begins with '>' is of a column that
- * is aligned to the right. They are not copied. */
+/* `headers` has one for each column, up to a NULL, and is not copied. A column whose header begins
+ * with '>' is aligned to the right. */
 struct table *table_new(const struct terminal *terminal, const char *const headers[]);
 void table_free(struct table *t);
 

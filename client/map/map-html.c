@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The map as a page for browsers: one file, no scripts, nothing loaded from elsewhere. */
-#include "client/map/map.h"
+#include "client/map/map-html.h"
+#include "client/base/terminal.h"
+#include "client/map/map-figures.h"
+#include "client/map/map-totals.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -53,7 +55,7 @@ static const char style[] =
     "tr + tr td { border-top: 1px solid var(--line); }\n"
     "tr:last-child td { font-weight: 600; }\n";
 
-/* Colours of partly and wholly set cells; what is fuller stands out more from the page. */
+/* Colours of partly and wholly set cells: the fuller a cell, the more it stands out. */
 static const char dirty_style[] =
     ":root { --l1: #f7ce5b; --l2: #f5a742; --l3: #ee7d38; --f: #dc4a3d; }\n"
     "@media (prefers-color-scheme: dark) {\n"
@@ -63,7 +65,7 @@ static const char data_style[] =
     "@media (prefers-color-scheme: dark) {\n"
     "  :root { --l1: #24466b; --l2: #2f659e; --l3: #4389d0; --f: #70b4ff; } }\n";
 
-/* Text from outside, for HTML. */
+/* Make text from outside safe in HTML. */
 static char *escape(const char *text)
 {
     g_autofree char *clean = text_clean(text, false);
@@ -71,7 +73,7 @@ static char *escape(const char *text)
     return g_markup_escape_text(clean, -1);
 }
 
-/* What the mouse is told about cells first..end - 1, which are of one level. */
+/* The text that the mouse shows over cells first..end - 1, which are of one level. */
 static void append_tooltip(const map *m, size_t first, size_t end, GString *out)
 {
     uint64_t start = first * m->span, stop = (end - 1) * m->span + map_cell_size(m, end - 1);
@@ -80,17 +82,15 @@ static void append_tooltip(const map *m, size_t first, size_t end, GString *out)
     g_autofree char *to = map_offset_text(stop);
 
     for (size_t i = first; i < end; i++) {
-        for (unsigned role = 0; role < MAP_ROLES; role++) {
+        for (unsigned role = 0; role < MAP_ROLES; role++)
             bytes[role] += m->cells[i].bytes[role];
-        }
     }
     g_string_append_printf(out, "<title>%s \u2013 %s", from, to);
     for (unsigned role = 0; role < MAP_ROLES; role++) {
         g_autofree char *percent = map_percent_text(bytes[role], stop - start);
 
-        if (bytes[role] > 0) {
+        if (bytes[role] > 0)
             g_string_append_printf(out, "\n%s %s", percent, map_legend(m->kind, role));
-        }
     }
     g_string_append(out, "</title>");
 }
@@ -110,9 +110,8 @@ static void append_row(const map *m, unsigned row, GString *out)
         enum map_level level = map_level(m, begin);
         size_t next = begin + 1;
 
-        while (next < end && map_level(m, next) == level) {
+        while (next < end && map_level(m, next) == level)
             next++;
-        }
         g_string_append_printf(out,
                                "<rect class=\"%s\" x=\"%zu\" y=\"%u\" width=\"%zu\" height=\"%d\">",
                                classes[level], LEFT + (begin - first) * CELL, TOP + row * CELL,
@@ -139,9 +138,8 @@ static void append_picture(const map *m, GString *out)
         g_string_append_printf(out, "<text x=\"%u\" y=\"%d\">+%s</text>\n", LEFT + column * CELL,
                                TOP - 7, offset);
     }
-    for (unsigned row = 0; row < m->rows; row++) {
+    for (unsigned row = 0; row < m->rows; row++)
         append_row(m, row, out);
-    }
     g_string_append_printf(out,
                            "<rect class=\"g\" x=\"%d\" y=\"%d\" width=\"%u\" height=\"%u\"/>\n"
                            "</svg>\n",
@@ -158,10 +156,9 @@ static void append_legend(const map *m, GString *out)
                            "<span><i class=\"l3\"></i><i class=\"l2\"></i><i class=\"l1\"></i> "
                            "partly</span>\n",
                            map_legend(m->kind, MAP_SET));
-    if (map_has_level(m, MAP_ZEROES)) {
+    if (map_has_level(m, MAP_ZEROES))
         g_string_append_printf(out, "<span><i class=\"z\"></i> %s</span>\n",
                                map_legend(m->kind, MAP_ZERO));
-    }
     g_string_append_printf(out,
                            "<span><i class=\"e\"></i> %s</span>\n"
                            "<span>a cell is %s</span>\n</div>\n",

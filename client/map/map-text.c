@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The map as characters: a character a cell, a row offset at the left of each row. */
-#include "client/map/map.h"
+#include "client/map/map-text.h"
+#include "client/map/map-figures.h"
+#include "client/map/map-totals.h"
 
 #include <string.h>
 
 /* Widest offset: "1023.75 MiB". */
 #define LABEL_WIDTH 11
 #define LEFT        (LABEL_WIDTH + 2)
-/* Columns that the legend takes at most on one line. */
+/* The most columns that the legend takes on one line. */
 #define LEGEND_WIDTH 74
 /* Cells between two offsets in the line above the picture. */
 #define TICK 16
@@ -55,20 +56,17 @@ static struct brush choose_brush(const map *m, const struct terminal *terminal, 
     return b;
 }
 
-/* `count` cells of one level. */
+/* Append `count` cells of one level. */
 static void append_run(GString *out, const struct brush *b, enum map_level level, size_t count)
 {
     const char *colour = b->colours[level];
 
-    if (*colour != '\0') {
+    if (*colour != '\0')
         g_string_append_printf(out, "\033[%sm", colour);
-    }
-    while (count-- > 0) {
+    while (count-- > 0)
         g_string_append(out, b->glyphs[level]);
-    }
-    if (*colour != '\0') {
+    if (*colour != '\0')
         g_string_append(out, "\033[0m");
-    }
 }
 
 static void append_row(const map *m, const struct brush *b, unsigned row, GString *out)
@@ -81,16 +79,15 @@ static void append_row(const map *m, const struct brush *b, unsigned row, GStrin
         enum map_level level = map_level(m, first);
         size_t next = first + 1;
 
-        while (next < end && map_level(m, next) == level) {
+        while (next < end && map_level(m, next) == level)
             next++;
-        }
         append_run(out, b, level, next - first);
         first = next;
     }
     g_string_append_c(out, '\n');
 }
 
-/* Offsets inside a row, above the cells where they begin. */
+/* Append the line of offsets inside a row, each above the cell where it begins. */
 static void append_ruler(const map *m, GString *out)
 {
     g_string_append_printf(out, "%*s", LEFT, "");
@@ -122,11 +119,10 @@ static void append_legend(const map *m, const struct brush *b, unsigned width, G
     }
     append_run(out, b, MAP_EMPTY, 1);
     g_string_append_printf(out, " %s", map_legend(m->kind, MAP_CLEAR));
-    if (width < LEGEND_WIDTH) {
+    if (width < LEGEND_WIDTH)
         g_string_append_printf(out, "\n%*s", LEFT, "");
-    } else {
+    else
         g_string_append(out, "   ");
-    }
     g_string_append_printf(out, "a cell is %s\n", span);
 }
 
@@ -134,13 +130,11 @@ void map_print_picture(const map *m, const struct terminal *terminal, bool ascii
 {
     struct brush brush = choose_brush(m, terminal, ascii);
 
-    if (m->n_cells == 0) {
+    if (m->n_cells == 0)
         return;
-    }
     append_ruler(m, out);
-    for (unsigned row = 0; row < m->rows; row++) {
+    for (unsigned row = 0; row < m->rows; row++)
         append_row(m, &brush, row, out);
-    }
     g_string_append_c(out, '\n');
     append_legend(m, &brush, terminal->width, out);
 }

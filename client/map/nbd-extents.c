@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/map/nbd-extents.h"
-
-#include "client/cli/error.h"
+#include "client/base/error.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -48,9 +47,8 @@ struct name_list {
 
 static int add_name(struct name_list *list, const char *name)
 {
-    if (list->count++ < LISTED_MAX) {
+    if (list->count++ < LISTED_MAX)
         g_string_append_printf(list->text, "%s%s", list->text->len > 0 ? ", " : "", name);
-    }
     return 0;
 }
 
@@ -91,33 +89,33 @@ static int go_failed(nbd_extents *n, GError **err)
 /* Leave the server in order, whatever state the connection is in. */
 static void disconnect(struct nbd_handle *nbd)
 {
-    if (!nbd) {
+    if (!nbd)
         return;
-    }
-    /* A server that has gone meanwhile is none of our trouble. */
-    if (nbd_aio_is_negotiating(nbd) == 1) {
+    /* If the server has gone meanwhile, nothing is lost: errors are ignored. */
+    if (nbd_aio_is_negotiating(nbd) == 1)
         nbd_opt_abort(nbd);
-    } else if (nbd_aio_is_ready(nbd) == 1) {
+    else if (nbd_aio_is_ready(nbd) == 1)
         nbd_shutdown(nbd, 0);
-    }
     nbd_close(nbd);
 }
 
-/* Connect up to the negotiation of options, if the server knows any. The URI is the user's, or that
- * of a server whose control socket is the user's, so it may name files of certificates and keys. */
+/* Connect up to the negotiation of options, if the server has one. The URI comes from the user, or
+ * from the server behind the user's control socket, so it may name files of certificates and
+ * keys. */
 static struct nbd_handle *connect_uri(const char *uri)
 {
     struct nbd_handle *nbd = nbd_create();
 
-    if (nbd && (nbd_set_opt_mode(nbd, true) == -1 ||
-                nbd_set_uri_allow_local_file(nbd, true) == -1 || nbd_connect_uri(nbd, uri) == -1)) {
+    if (nbd && (nbd_set_opt_mode(nbd, true) < 0 || nbd_set_uri_allow_local_file(nbd, true) < 0 ||
+                nbd_connect_uri(nbd, uri) < 0)) {
         nbd_close(nbd);
         return NULL;
     }
     return nbd;
 }
 
-/* The export lacks the context. Which it has can be asked before GO alone: connect once more. */
+/* The export lacks the context. The contexts that it has can be asked for only before GO, so
+ * connect once more. */
 static int no_context(nbd_extents *n, const char *uri, GError **err)
 {
     g_autofree char *what = g_strdup_printf("the export has no context %s", n->context);
@@ -127,36 +125,32 @@ static int no_context(nbd_extents *n, const char *uri, GError **err)
 
     disconnect(n->nbd);
     n->nbd = connect_uri(uri);
-    /* A list of contexts asked for that is empty stands for all. */
+    /* No context has been asked for on this connection, which means all. */
     if (!n->nbd || nbd_aio_is_negotiating(n->nbd) != 1 ||
-        nbd_opt_list_meta_context(n->nbd, callback) == -1) {
+        nbd_opt_list_meta_context(n->nbd, callback) < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s", what);
-    }
     return lacks(err, CLIENT_ERROR_FAILED, what, &list);
 }
 
 /* Ask for the context and enter the transmission phase. */
 static int negotiate(nbd_extents *n, GError **err)
 {
-    if (nbd_aio_is_negotiating(n->nbd) != 1) {
+    if (nbd_aio_is_negotiating(n->nbd) != 1)
         return 0; /* an old server, which knows no options */
-    }
-    if (nbd_add_meta_context(n->nbd, n->context) == -1) {
+    if (nbd_add_meta_context(n->nbd, n->context) < 0)
         return nbd_fail(err, CLIENT_ERROR_FAILED);
-    }
     return nbd_opt_go(n->nbd) == 0 ? 0 : go_failed(n, err);
 }
 
-/* libnbd takes the last 16 bits of a larger port. */
+/* Refuse a port above 65535, of which libnbd would take the last 16 bits. */
 static int check_port(const char *uri, GError **err)
 {
     g_autoptr(GError) error = NULL;
     int port;
 
     if (!g_uri_split(uri, G_URI_FLAGS_NONE, NULL, NULL, NULL, &port, NULL, NULL, NULL, &error) &&
-        g_error_matches(error, G_URI_ERROR, G_URI_ERROR_BAD_PORT)) {
+        g_error_matches(error, G_URI_ERROR, G_URI_ERROR_BAD_PORT))
         return client_fail(err, CLIENT_ERROR_USAGE, "%s", error->message);
-    }
     return 0;
 }
 
@@ -165,24 +159,22 @@ nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err
     g_autoptr(nbd_extents) n = g_new0(nbd_extents, 1);
     int64_t size;
 
-    if (check_port(uri, err) == -1) {
+    if (check_port(uri, err) < 0)
         return NULL;
-    }
     n->context = g_strdup(context);
     n->nbd = connect_uri(uri);
     if (!n->nbd) {
         nbd_fail(err, CLIENT_ERROR_UNREACHABLE);
         return NULL;
     }
-    if (negotiate(n, err) == -1) {
+    if (negotiate(n, err) < 0)
         return NULL;
-    }
     if (nbd_can_meta_context(n->nbd, n->context) != 1) {
         no_context(n, uri, err);
         return NULL;
     }
     size = nbd_get_size(n->nbd);
-    if (size == -1) {
+    if (size < 0) {
         nbd_fail(err, CLIENT_ERROR_FAILED);
         return NULL;
     }
@@ -215,20 +207,19 @@ static int tell(nbd_extents *n)
                                : 0;
 }
 
-/* A piece of a reply. Replies may cover less than asked for, and more; pieces of other contexts are
- * not ours. */
+/* Take a piece of a reply. Replies may cover less than what was asked for, or more; pieces of other
+ * contexts are passed over. */
 static int take_entries(void *opaque, const char *context, uint64_t offset, uint32_t *entries,
                         size_t count, int *error)
 {
     nbd_extents *n = opaque;
 
-    if (strcmp(context, n->context) != 0 || offset != n->position) {
+    if (strcmp(context, n->context) != 0 || offset != n->position)
         return 0;
-    }
     for (size_t i = 0; i + 1 < count && n->position < n->size; i += 2) {
         uint64_t length = MIN(entries[i], n->size - n->position);
 
-        if (n->position > n->start && entries[i + 1] != n->flags && tell(n) == -1) {
+        if (n->position > n->start && entries[i + 1] != n->flags && tell(n) < 0) {
             *error = ECANCELED;
             return -1;
         }
@@ -259,14 +250,11 @@ int nbd_extents_read(nbd_extents *n, nbd_extents_sink sink, void *opaque, GError
     while (n->position < n->size) {
         uint64_t before = n->position;
 
-        if (nbd_block_status(n->nbd, MIN(n->size - before, REQUEST_MAX), before, callback, 0) ==
-            -1) {
+        if (nbd_block_status(n->nbd, MIN(n->size - before, REQUEST_MAX), before, callback, 0) < 0)
             return read_failed(n, err);
-        }
-        if (n->position == before) {
+        if (n->position == before)
             return client_fail(err, CLIENT_ERROR_FAILED,
                                "at %" PRIu64 ": the server's answer covers nothing", before);
-        }
     }
     return tell(n) == 0 ? 0 : read_failed(n, err);
 }
@@ -280,9 +268,8 @@ char *nbd_uri_with_export(const char *base, const char *name)
     const char *query = strchr(base, '?');
     gsize head;
 
-    if (!query) {
+    if (!query)
         query = base + strlen(base);
-    }
     /* The authority ends where the path or the query begins. */
     authority = authority && authority < query ? authority + 3 : base;
     head = MIN(strcspn(authority, "/"), (gsize)(query - authority)) + (gsize)(authority - base);

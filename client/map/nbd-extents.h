@@ -8,10 +8,9 @@
 
 typedef struct nbd_extents nbd_extents;
 
-/* Connect to `uri` and negotiate the context. NULL and *err (CLIENT_ERROR_NO_EXPORT where there is
- * no export of that name); that the export does not offer the context is an error which names those
- * that it does. Errors do not name the URI: the caller does.
- */
+/* Connect to `uri` and negotiate the context. NULL and *err: CLIENT_ERROR_NO_EXPORT if there is no
+ * export of that name; if the export does not offer the context, the error names those that it
+ * does. Errors do not name the URI: the caller does. */
 nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err);
 void nbd_extents_close(nbd_extents *n);
 
@@ -23,8 +22,8 @@ typedef int (*nbd_extents_sink)(void *opaque, uint64_t offset, uint64_t length, 
                                 GError **err);
 int nbd_extents_read(nbd_extents *n, nbd_extents_sink sink, void *opaque, GError **err);
 
-/* `base`, an NBD URI without an export's name ("nbd+unix:///?socket=/s", "nbd://host"), with one.
- */
+/* `base`, an NBD URI ("nbd+unix:///?socket=/s", "nbd://host"), with `name` as the export's name.
+ * The caller g_frees it. */
 char *nbd_uri_with_export(const char *base, const char *name);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(nbd_extents, nbd_extents_close)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/qmp/inventory.h"
-
-#include "client/cli/error.h"
+#include "client/base/error.h"
+#include "common/json/value.h"
 
 #include <string.h>
 
@@ -13,27 +13,24 @@ JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err)
     JsonArray *list = JSON_NODE_HOLDS_ARRAY(reply) ? json_node_get_array(reply) : NULL;
 
     for (guint i = 0; list && i < json_array_get_length(list); i++) {
-        if (!JSON_NODE_HOLDS_OBJECT(json_array_get_element(list, i))) {
+        if (!JSON_NODE_HOLDS_OBJECT(json_array_get_element(list, i)))
             list = NULL;
-        }
     }
-    if (!list) {
+    if (!list)
         client_fail(err, CLIENT_ERROR_FAILED, "the server's answer to %s is not a list of objects",
                     command);
-    }
     return list;
 }
 
-/* A string that must be there. */
+/* A string member that must be there; NULL and *err. */
 static const char *required(JsonObject *object, const char *member, const char *command,
                             GError **err)
 {
     const char *text = json_member_string(object, member);
 
-    if (!text) {
+    if (!text)
         client_fail(err, CLIENT_ERROR_FAILED, "the server's answer to %s lacks '%s'", command,
                     member);
-    }
     return text;
 }
 
@@ -44,15 +41,13 @@ static int read_bitmaps(struct disk_entry *disk, JsonArray *list, const char *co
         struct bitmap_entry b = {0};
         JsonObject *o;
 
-        if (!JSON_NODE_HOLDS_OBJECT(node)) {
+        if (!JSON_NODE_HOLDS_OBJECT(node))
             return client_fail(err, CLIENT_ERROR_FAILED,
                                "the server's answer to %s has a bitmap that is no object", command);
-        }
         o = json_node_get_object(node);
         b.name = required(o, "name", command, err);
-        if (!b.name) {
+        if (!b.name)
             return -1;
-        }
         b.count = json_member_size(o, "count");
         b.granularity = json_member_size(o, "granularity");
         b.recording = json_member_bool(o, "recording");
@@ -75,30 +70,26 @@ static void clear_disk(void *data)
 static bool is_view(const inventory *i, const char *name)
 {
     for (guint n = 0; n < i->views->len; n++) {
-        if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0) {
+        if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0)
             return true;
-        }
     }
     return false;
 }
 
-/* A BlockDeviceInfo; views are nodes too, and are skipped here. */
+/* Read a BlockDeviceInfo. A view is a node too, and is skipped. */
 static int read_node(inventory *i, JsonObject *o, const char *command, GError **err)
 {
     struct disk_entry disk = {.name = required(o, "node-name", command, err)};
     JsonObject *image = json_member_object(o, "image");
     JsonArray *bitmaps = json_member_array(o, "dirty-bitmaps");
 
-    if (!disk.name) {
+    if (!disk.name)
         return -1;
-    }
-    if (is_view(i, disk.name)) {
+    if (is_view(i, disk.name))
         return 0;
-    }
     disk.driver = json_member_string(o, "plugin");
-    if (!disk.driver) { /* not ours: QEMU's word is the next best */
-        disk.driver = json_member_string(o, "drv");
-    }
+    if (!disk.driver)
+        disk.driver = json_member_string(o, "drv"); /* another server's: QEMU's word for it */
     disk.file = json_member_string(o, "file");
     disk.size = image ? json_member_size(image, "virtual-size") : 0;
     disk.readonly = json_member_bool(o, "ro");
@@ -122,40 +113,35 @@ static int read_view(inventory *i, JsonObject *o, const char *command, GError **
     };
     JsonObject *instant = json_member_object(o, "instant");
 
-    if (!v.name) {
+    if (!v.name)
         return -1;
-    }
-    if (instant) {
+    if (instant)
         v.instant = (int64_t)(json_member_size(instant, "seconds") % (1ull << 40) * 1000000 +
                               json_member_size(instant, "microseconds") % 1000000);
-    }
     g_array_append_val(i->views, v);
     return 0;
 }
 
 /* Run a query and give each object of its list to `read`. */
-static int query(struct client *c, inventory *i, const char *command, JsonNode **reply,
+static int query(struct qmp *q, inventory *i, const char *command, JsonNode **reply,
                  int (*read)(inventory *, JsonObject *, const char *, GError **), GError **err)
 {
     JsonArray *list;
 
-    *reply = client_command(c, command, NULL, err);
-    if (!*reply) {
+    *reply = qmp_command(q, command, NULL, err);
+    if (!*reply)
         return -1;
-    }
     list = inventory_list(*reply, command, err);
-    if (!list) {
+    if (!list)
         return -1;
-    }
     for (guint n = 0; n < json_array_get_length(list); n++) {
-        if (read(i, json_array_get_object_element(list, n), command, err) == -1) {
+        if (read(i, json_array_get_object_element(list, n), command, err) < 0)
             return -1;
-        }
     }
     return 0;
 }
 
-inventory *inventory_get(struct client *c, GError **err)
+inventory *inventory_get(struct qmp *q, GError **err)
 {
     g_autoptr(inventory) i = g_new0(inventory, 1);
 
@@ -163,10 +149,9 @@ inventory *inventory_get(struct client *c, GError **err)
     i->views = g_array_new(FALSE, FALSE, sizeof(struct view_entry));
     g_array_set_clear_func(i->disks, clear_disk);
     /* Views first: they tell which nodes are not disks. */
-    if (query(c, i, "query-views", &i->views_reply, read_view, err) == -1 ||
-        query(c, i, "query-named-block-nodes", &i->nodes_reply, read_node, err) == -1) {
+    if (query(q, i, "query-views", &i->views_reply, read_view, err) < 0 ||
+        query(q, i, "query-named-block-nodes", &i->nodes_reply, read_node, err) < 0)
         return NULL;
-    }
     return g_steal_pointer(&i);
 }
 
@@ -186,32 +171,28 @@ const struct disk_entry *inventory_find_disk(const inventory *i, const char *nam
     for (guint n = 0; n < i->disks->len; n++) {
         const struct disk_entry *disk = &g_array_index(i->disks, struct disk_entry, n);
 
-        if (strcmp(disk->name, name) == 0) {
+        if (strcmp(disk->name, name) == 0)
             return disk;
-        }
-        if (n < LISTED_MAX) {
+        if (n < LISTED_MAX)
             g_string_append_printf(names, "%s%s", n > 0 ? ", " : "", disk->name);
-        }
     }
-    if (i->disks->len > LISTED_MAX) {
+    if (i->disks->len > LISTED_MAX)
         g_string_append_printf(names, " and %u more", i->disks->len - LISTED_MAX);
-    }
     client_fail(err, CLIENT_ERROR_FAILED, "disk %s: no such disk; the server has %s", name,
                 names->len > 0 ? names->str : "none");
     return NULL;
 }
 
-GArray *inventory_nbd_sockets(struct client *c, JsonNode **reply, GError **err)
+GArray *inventory_nbd_sockets(struct qmp *q, JsonNode **reply, GError **err)
 {
     static const char command[] = "query-nbd-servers";
     JsonArray *list;
     GArray *sockets;
 
-    *reply = client_command(c, command, NULL, err);
+    *reply = qmp_command(q, command, NULL, err);
     list = *reply ? inventory_list(*reply, command, err) : NULL;
-    if (!list) {
+    if (!list)
         return NULL;
-    }
     sockets = g_array_new(FALSE, FALSE, sizeof(struct nbd_socket));
     for (guint i = 0; i < json_array_get_length(list); i++) {
         JsonObject *o = json_array_get_object_element(list, i);
@@ -221,9 +202,8 @@ GArray *inventory_nbd_sockets(struct client *c, JsonNode **reply, GError **err)
             .live = !json_object_has_member(o, "live") || json_member_bool(o, "live"),
         };
 
-        if (socket.uri) {
+        if (socket.uri)
             g_array_append_val(sockets, socket);
-        }
     }
     return sockets;
 }

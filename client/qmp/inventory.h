@@ -8,7 +8,10 @@
 #ifndef CLIENT_QMP_INVENTORY_H
 #define CLIENT_QMP_INVENTORY_H
 
-#include "client/cli/client.h"
+#include "client/qmp/qmp.h"
+
+#include <stdbool.h>
+#include <stdint.h>
 
 struct disk_entry {
     const char *name, *driver, *file;
@@ -37,10 +40,10 @@ typedef struct inventory {
 } inventory;
 
 /* Ask the server. NULL and *err. */
-inventory *inventory_get(struct client *c, GError **err);
+inventory *inventory_get(struct qmp *q, GError **err);
 void inventory_free(inventory *i);
 
-/* NULL and *err, which names those that there are. */
+/* The disk of this name; NULL and *err, which names the disks that there are. */
 const struct disk_entry *inventory_find_disk(const inventory *i, const char *name, GError **err);
 
 /* One NBD socket at which the server listens. */
@@ -49,8 +52,9 @@ struct nbd_socket {
     bool live;       /* the disks are served there; else only exports that were added */
 };
 
-/* All of them: struct nbd_socket, borrowed from *reply, which the caller frees. NULL and *err. */
-GArray *inventory_nbd_sockets(struct client *c, JsonNode **reply, GError **err);
+/* All sockets: an array of struct nbd_socket, whose strings are borrowed from *reply. The caller
+ * frees both. NULL and *err; *reply may be set. */
+GArray *inventory_nbd_sockets(struct qmp *q, JsonNode **reply, GError **err);
 
 /* The array of objects that `command` replied with. NULL and *err if it is anything else. */
 JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/qmp/qmp.h"
-
-#include "client/cli/error.h"
+#include "client/base/error.h"
+#include "common/json/read.h"
+#include "common/json/value.h"
 #include "common/json/write.h"
-#include "client/qmp/json.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -15,13 +15,15 @@
 /* How long a server may take to greet and negotiate, and to take in a request. */
 #define PATIENCE_SECONDS 10
 
+const struct json_limits qmp_limits = {
+    .bytes = 64u << 20, .tokens = 16u << 20, .depth = 1024, .exact = true};
+
 struct qmp {
     char *path;
     int fd;
-    GByteArray *in;  /* received and not taken yet */
+    GByteArray *in;  /* has been received, and not been taken yet */
     gsize scanned;   /* bytes at the start of `in` that hold no newline */
     gint64 deadline; /* g_get_monotonic_time() at which waiting ends; 0: never */
-    guint64 id;      /* of the last request */
     JsonObject *greeting, *version;
 };
 
@@ -44,25 +46,22 @@ int qmp_receive(struct qmp *q, GError **err)
 
     do {
         n = recv(q->fd, piece, sizeof piece, 0);
-    } while (n == -1 && errno == EINTR);
-    if (n == 0 || (n == -1 && errno == ECONNRESET)) {
+    } while (n < 0 && errno == EINTR);
+    if (n == 0 || (n < 0 && errno == ECONNRESET))
         return unreachable(q, err, "the server closed the connection");
-    }
-    if (n == -1) {
+    if (n < 0)
         return unreachable(q, err, g_strerror(errno));
-    }
     g_byte_array_append(q->in, piece, (guint)n);
     return 0;
 }
 
-/* The line that is whole in q->in, without its newline: its length, or -1 if there is none. */
+/* The length of the first line in q->in, without its newline, or -1 if none has come whole. */
 static gssize find_line(struct qmp *q)
 {
     const guint8 *newline = NULL;
 
-    if (q->in->len > q->scanned) {
+    if (q->in->len > q->scanned)
         newline = memchr(q->in->data + q->scanned, '\n', q->in->len - q->scanned);
-    }
     if (!newline) {
         q->scanned = q->in->len;
         return -1;
@@ -73,9 +72,8 @@ static gssize find_line(struct qmp *q)
 static bool is_blank(const guint8 *text, gsize length)
 {
     for (gsize i = 0; i < length; i++) {
-        if (!g_ascii_isspace((char)text[i])) {
+        if (!g_ascii_isspace((char)text[i]))
             return false;
-        }
     }
     return true;
 }
@@ -83,6 +81,7 @@ static bool is_blank(const guint8 *text, gsize length)
 int qmp_take_message(struct qmp *q, JsonObject **message, GError **err)
 {
     g_autoptr(JsonNode) node = NULL;
+    g_autoptr(GError) error = NULL;
     gssize length;
 
     while ((length = find_line(q)) >= 0 && is_blank(q->in->data, (gsize)length)) {
@@ -90,24 +89,21 @@ int qmp_take_message(struct qmp *q, JsonObject **message, GError **err)
         q->scanned = 0;
     }
     if (length < 0) {
-        if (q->in->len > QMP_MESSAGE_MAX) {
+        if (q->in->len > qmp_limits.bytes)
             return client_fail(err, CLIENT_ERROR_FAILED,
-                               "%s: the server's answer is longer than %u MiB", q->path,
-                               QMP_MESSAGE_MAX >> 20);
-        }
+                               "%s: the server's answer is longer than %zu MiB", q->path,
+                               qmp_limits.bytes >> 20);
         return 0;
     }
-    node = json_read((const char *)q->in->data, (gsize)length, err);
+    node = json_read((const char *)q->in->data, (gsize)length, &qmp_limits, &error);
     g_byte_array_remove_range(q->in, 0, (guint)length + 1);
     q->scanned = 0;
-    if (!node) {
-        g_prefix_error(err, "%s: the server's answer is not QMP: ", q->path);
-        return -1;
-    }
-    if (!JSON_NODE_HOLDS_OBJECT(node)) {
+    if (!node)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: the server's answer is not QMP: %s",
+                           q->path, error->message);
+    if (!JSON_NODE_HOLDS_OBJECT(node))
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: the server's answer is not QMP: not an object", q->path);
-    }
     *message = json_node_dup_object(node);
     return 1;
 }
@@ -125,10 +121,9 @@ static int wait_readable(struct qmp *q, GError **err)
             timeout = left <= 0 ? 0 : (int)(left / 1000 + 1);
         }
         n = poll(&p, 1, timeout);
-    } while (n == -1 && errno == EINTR);
-    if (n == 0) {
+    } while (n < 0 && errno == EINTR);
+    if (n == 0)
         return unreachable(q, err, "no answer from the server");
-    }
     return n == 1 ? 0 : unreachable(q, err, g_strerror(errno));
 }
 
@@ -143,9 +138,8 @@ static JsonObject *next_message(struct qmp *q, GError **err)
         case -1:
             return NULL;
         default:
-            if (wait_readable(q, err) == -1 || qmp_receive(q, err) == -1) {
+            if (wait_readable(q, err) < 0 || qmp_receive(q, err) < 0)
                 return NULL;
-            }
         }
     }
 }
@@ -177,49 +171,46 @@ static int error_reply(const struct qmp *q, JsonObject *error, GError **err)
     const char *desc = json_member_string(error, "desc");
     bool not_found = g_strcmp0(class, "CommandNotFound") == 0;
 
-    if (!desc) {
+    if (!desc)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: the server sent an error without a text",
                            q->path);
-    }
     return client_fail(err, not_found ? CLIENT_ERROR_COMMAND_NOT_FOUND : CLIENT_ERROR_FAILED, "%s",
                        desc);
 }
 
-/* What a message says: 1 it is the reply, whose value is *value; 0 it is an event; -1 and *err. */
-static int read_reply(const struct qmp *q, JsonObject *message, JsonNode **value, GError **err)
+int qmp_read_reply(const struct qmp *q, JsonObject *message, JsonNode **value, GError **err)
 {
     JsonObject *error = json_member_object(message, "error");
     JsonNode *result = json_object_get_member(message, "return");
 
-    if (json_member_string(message, "event")) {
+    if (json_member_string(message, "event"))
         return 0;
-    }
-    if (error) {
+    if (error)
         return error_reply(q, error, err);
-    }
-    if (!result) {
+    if (!result)
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: the server's answer is not QMP: neither reply nor event", q->path);
-    }
     *value = json_node_copy(result);
     return 1;
 }
 
-JsonNode *qmp_request(struct qmp *q, const char *text, GError **err)
+int qmp_send(struct qmp *q, const char *text, GError **err)
 {
     g_autofree char *line = g_strconcat(text, "\n", NULL);
 
-    if (send_text(q, line, strlen(line), err) == -1) {
-        return NULL;
-    }
+    return send_text(q, line, strlen(line), err);
+}
+
+/* Wait for the reply to what has been sent. */
+static JsonNode *wait_reply(struct qmp *q, GError **err)
+{
     for (;;) {
         g_autoptr(JsonObject) message = next_message(q, err);
         JsonNode *value = NULL;
 
-        if (!message) {
+        if (!message)
             return NULL;
-        }
-        switch (read_reply(q, message, &value, err)) {
+        switch (qmp_read_reply(q, message, &value, err)) {
         case 1:
             return value;
         case -1:
@@ -228,25 +219,32 @@ JsonNode *qmp_request(struct qmp *q, const char *text, GError **err)
     }
 }
 
-JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GError **err)
+JsonNode *qmp_request(struct qmp *q, const char *text, GError **err)
+{
+    return qmp_send(q, text, err) < 0 ? NULL : wait_reply(q, err);
+}
+
+char *qmp_request_text(const char *name, JsonObject *arguments)
 {
     g_autoptr(JsonObject) request = json_object_new();
     g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
-    g_autofree char *text = NULL;
-    GError *error = NULL;
-    JsonNode *value;
 
     json_object_set_string_member(request, "execute", name);
-    if (arguments) {
+    if (arguments)
         json_object_set_object_member(request, "arguments", arguments);
-    }
     json_node_set_object(node, request);
-    text = json_write(node, false);
-    value = qmp_request(q, text, &error);
+    return json_write(node, false);
+}
+
+JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GError **err)
+{
+    g_autofree char *text = qmp_request_text(name, arguments);
+    GError *error = NULL;
+    JsonNode *value = qmp_request(q, text, &error);
+
     if (!value) {
-        if (error->code == CLIENT_ERROR_UNREACHABLE) {
+        if (g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_UNREACHABLE))
             g_prefix_error(&error, "%s: ", name);
-        }
         g_propagate_error(err, error);
     }
     return value;
@@ -264,20 +262,16 @@ static int connect_socket(struct qmp *q, GError **err)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
 
-    if (strlen(q->path) >= sizeof address.sun_path) {
+    if (strlen(q->path) >= sizeof address.sun_path)
         return unreachable(q, err, "the path is too long for a socket");
-    }
     strcpy(address.sun_path, q->path);
     q->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     /* The time limit is for connect(), where the server's backlog is full, and for send(). */
-    if (q->fd == -1 ||
-        setsockopt(q->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0) {
+    if (q->fd < 0 || setsockopt(q->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0)
         return unreachable(q, err, g_strerror(errno));
-    }
-    if (connect(q->fd, (struct sockaddr *)&address, sizeof address) == -1) {
+    if (connect(q->fd, (struct sockaddr *)&address, sizeof address) < 0)
         return unreachable(q, err,
                            errno == EAGAIN ? "the server does not answer" : g_strerror(errno));
-    }
     return 0;
 }
 
@@ -288,14 +282,12 @@ static int negotiate(struct qmp *q, GError **err)
     JsonObject *qmp;
 
     q->greeting = next_message(q, err);
-    if (!q->greeting) {
+    if (!q->greeting)
         return -1;
-    }
     qmp = json_member_object(q->greeting, "QMP");
     q->version = qmp ? json_member_object(qmp, "version") : NULL;
-    if (!q->version) {
+    if (!q->version)
         return client_fail(err, CLIENT_ERROR_UNREACHABLE, "no QMP greeting");
-    }
     value = qmp_command(q, "qmp_capabilities", NULL, err);
     return value ? 0 : -1;
 }
@@ -309,12 +301,12 @@ struct qmp *qmp_connect(const char *path, GError **err)
     q->fd = -1;
     q->in = g_byte_array_new();
     q->deadline = g_get_monotonic_time() + PATIENCE_SECONDS * G_USEC_PER_SEC;
-    if (connect_socket(q, err) == -1) {
+    if (connect_socket(q, err) < 0) {
         qmp_close(q);
         return NULL;
     }
-    if (negotiate(q, &error) == -1) {
-        /* Whatever went wrong: what listens there is not a server that we can use. */
+    if (negotiate(q, &error) < 0) {
+        /* Whatever the error is, no server that we can use listens there. */
         client_fail(err, CLIENT_ERROR_UNREACHABLE, "%s is not a control socket that answers: %s",
                     path, error->message);
         g_error_free(error);
@@ -327,12 +319,10 @@ struct qmp *qmp_connect(const char *path, GError **err)
 
 void qmp_close(struct qmp *q)
 {
-    if (!q) {
+    if (!q)
         return;
-    }
-    if (q->fd != -1) {
+    if (q->fd >= 0)
         close(q->fd);
-    }
     g_clear_pointer(&q->greeting, json_object_unref);
     g_byte_array_unref(q->in);
     g_free(q->path);

@@ -3,23 +3,25 @@
  * A synchronous QMP client on a Unix socket. One thread.
  *
  * Errors are CLIENT_ERROR: UNREACHABLE where there is no server or it goes away, COMMAND_NOT_FOUND
- * for that error class, FAILED for every other answer, also one that is not QMP.
+ * for that error class, FAILED for any other error, and for an answer that is not QMP.
  */
 #ifndef CLIENT_QMP_QMP_H
 #define CLIENT_QMP_QMP_H
 
+#include "common/json/limits.h"
+
 #include <glib.h>
 #include <json-glib/json-glib.h>
 
-/* Longest message that is taken from a server, bytes. */
-#define QMP_MESSAGE_MAX (64u << 20)
+/* The limits of a message from a server: lists of many thousand objects pass. */
+extern const struct json_limits qmp_limits;
 
 struct qmp;
 
-/* Connect, read the greeting, negotiate; a server that lets any of it wait for 10 seconds counts as
- * unreachable. NULL and *err. */
+/* Connect, read the greeting, negotiate. A server that takes longer than 10 seconds for it counts
+ * as unreachable. NULL and *err. */
 struct qmp *qmp_connect(const char *path, GError **err);
-void qmp_close(struct qmp *q); /* NULL is nothing */
+void qmp_close(struct qmp *q); /* q may be NULL */
 
 /* The `version` object of the greeting; borrowed. Never NULL. */
 JsonObject *qmp_version(const struct qmp *q);
@@ -32,11 +34,25 @@ JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GE
 /* The same with a request that the caller has written. */
 JsonNode *qmp_request(struct qmp *q, const char *text, GError **err);
 
-/* For a caller that waits for events itself: the socket to poll; what to do when it is readable (0,
- * or -1 and *err); and to take a message that has come whole: 1 and *message, which the caller
- * frees, 0 if none is there, -1 and *err. */
+/*
+ * For a caller with a loop of its own, which waits for other things too: poll qmp_fd, call
+ * qmp_receive where it is readable, then qmp_take_message as long as it returns 1, and
+ * qmp_read_reply on each message. Replies come in the order of the requests, with events between
+ * them.
+ */
 int qmp_fd(const struct qmp *q);
+/* The text of a request, which the caller frees. Takes over `arguments` (may be NULL). */
+char *qmp_request_text(const char *name, JsonObject *arguments);
+/* Send a request and do not wait for its reply. It waits for a server that does not read, up to 10
+ * seconds. 0, or -1 and *err. */
+int qmp_send(struct qmp *q, const char *text, GError **err);
+/* Take in what has come; it waits where nothing has. 0, or -1 and *err. */
 int qmp_receive(struct qmp *q, GError **err);
+/* Take a message that has come whole: 1 and *message, which the caller unrefs; 0 if there is none;
+ * -1 and *err. */
 int qmp_take_message(struct qmp *q, JsonObject **message, GError **err);
+/* What a message is: 1 a reply, and *value, which the caller frees; 0 an event; -1 and *err: the
+ * error that the server has replied with, or what is wrong with the message. */
+int qmp_read_reply(const struct qmp *q, JsonObject *message, JsonNode **value, GError **err);
 
 #endif

@@ -17,15 +17,15 @@ enum pki_role { PKI_CA, PKI_SERVER, PKI_CLIENT };
 /* A certificate and its key. */
 typedef struct pki_identity pki_identity;
 
-/* A new one: its subject is CN=`name` (at most 64 bytes), valid from a day ago (clocks differ)
- * until `expires`. `hosts` are the host names and addresses of a server (ends with NULL), else
- * NULL; `ca` signs it, NULL: it signs itself. NULL and *err on failure. */
+/* Make a certificate with the subject CN=`name` (at most 64 bytes), valid from a day ago (clocks
+ * differ) until `expires`. `hosts` are the names and addresses of a server (ends with NULL), or
+ * NULL. `ca` signs it; if it is NULL, the certificate signs itself. NULL and *err. */
 struct pki_identity *pki_new(enum pki_role role, const char *name, const char *const *hosts,
                              time_t expires, const struct pki_identity *ca, GError **err);
 void pki_free(struct pki_identity *p);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(pki_identity, pki_free)
 
-/* PEM text, for g_free; NULL and *err. */
+/* PEM text, which the caller g_frees; NULL and *err. */
 char *pki_certificate(const struct pki_identity *p, GError **err);
 char *pki_key(const struct pki_identity *p, GError **err);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Layout: one anonymous mapping holds three arrays of 64-bit words, coarse to fine.
+ * Layout: one anonymous mapping holds three arrays of 64-bit words, coarse to fine. Of a bitmap over
+ * somebody else's memory it holds the first two.
  *
  *   level 2   one bit for each word of level 1 (4096 granules)
  *   level 1   one bit for each word of level 0 (64 granules)
@@ -33,12 +34,14 @@ struct bitmap {
     uint64_t words[LEVELS];
     void *mapping;
     size_t mapped;
+    void (*release)(void *opaque); /* NULL: level 0 is in the mapping */
+    void *opaque;
 };
 
-struct bitmap *bitmap_new(uint64_t size, uint32_t granularity, GError **err)
+/* The bitmap's sizes; nothing mapped yet. */
+static struct bitmap *prepare(uint64_t size, uint32_t granularity)
 {
     struct bitmap *b;
-    uint64_t total = 0;
 
     g_assert(granularity >= BITMAP_MIN_GRANULARITY && (granularity & (granularity - 1)) == 0);
     b = g_new0(struct bitmap, 1);
@@ -46,18 +49,22 @@ struct bitmap *bitmap_new(uint64_t size, uint32_t granularity, GError **err)
     b->shift = (unsigned)__builtin_ctz(granularity);
     b->size = size;
     b->granules = (size >> b->shift) + ((size & (granularity - 1)) != 0);
-
     for (uint64_t bits = b->granules, l = 0; l < LEVELS; l++) {
         b->words[l] = MAX((bits + 63) / 64, 1);
         bits = b->words[l];
-        total += b->words[l];
     }
-    b->mapped = total * sizeof(word);
+    return b;
+}
+
+/* Map `words` words, from level 2 on. NULL and *err: `b` is freed. */
+static struct bitmap *map_levels(struct bitmap *b, uint64_t words, GError **err)
+{
+    b->mapped = words * sizeof(word);
     b->mapping = mmap(NULL, b->mapped, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (b->mapping == MAP_FAILED) {
         fail_errno(err, errno, "a bitmap of %" PRIu64 " bytes for a disk of %" PRIu64 " bytes",
-                   (uint64_t)b->mapped, size);
+                   (uint64_t)b->mapped, b->size);
         g_free(b);
         return NULL;
     }
@@ -66,6 +73,34 @@ struct bitmap *bitmap_new(uint64_t size, uint32_t granularity, GError **err)
     b->level[2] = b->mapping;
     b->level[1] = b->level[2] + b->words[2];
     b->level[0] = b->level[1] + b->words[1];
+    return b;
+}
+
+struct bitmap *bitmap_new(uint64_t size, uint32_t granularity, GError **err)
+{
+    struct bitmap *b = prepare(size, granularity);
+
+    return map_levels(b, b->words[2] + b->words[1] + b->words[0], err);
+}
+
+uint64_t bitmap_words(uint64_t size, uint32_t granularity)
+{
+    g_autofree struct bitmap *b = prepare(size, granularity);
+
+    return b->words[0];
+}
+
+struct bitmap *bitmap_new_over(uint64_t *words, uint64_t size, uint32_t granularity,
+                               void (*release)(void *opaque), void *opaque, GError **err)
+{
+    struct bitmap *b = prepare(size, granularity);
+
+    b = map_levels(b, b->words[2] + b->words[1], err);
+    if (!b)
+        return NULL;
+    b->level[0] = (word *)words;
+    b->release = release;
+    b->opaque = opaque;
     return b;
 }
 
@@ -80,6 +115,8 @@ void bitmap_unref(struct bitmap *b)
     if (!b || atomic_fetch_sub_explicit(&b->references, 1, memory_order_acq_rel) != 1)
         return;
     munmap(b->mapping, b->mapped);
+    if (b->release)
+        b->release(b->opaque);
     g_free(b);
 }
 
@@ -139,6 +176,15 @@ void bitmap_set(struct bitmap *b, uint64_t offset, uint64_t length)
 static inline uint64_t load(const struct bitmap *b, int level, uint64_t w)
 {
     return atomic_load_explicit(&b->level[level][w], memory_order_acquire);
+}
+
+void bitmap_summarise(struct bitmap *b)
+{
+    for (uint64_t w = 0; w < b->words[0]; w++)
+        if (load(b, 0, w)) {
+            set_words(b, 2, w / 64, w / 64);
+            set_words(b, 1, w, w);
+        }
 }
 
 bool bitmap_test(const struct bitmap *b, uint64_t offset)

@@ -22,6 +22,18 @@ struct bitmap;
 /* A clean bitmap for `size` bytes; `granularity` is a power of 2, 512 B to 2 GiB. The caller owns
  * one reference. NULL and *err when there is not enough address space. */
 struct bitmap *bitmap_new(uint64_t size, uint32_t granularity, GError **err);
+
+/* A bitmap whose bits are in memory that was given, e.g. a mapped file: bitmap_words() words in the
+ * host's byte order, the first granule in the lowest bit of the first; bits past the last granule
+ * are 0. Where some are set, call bitmap_summarise next. With the last reference `release` is
+ * called, after which the memory is not touched any more. NULL and *err: it is not called. */
+struct bitmap *bitmap_new_over(uint64_t *words, uint64_t size, uint32_t granularity,
+                               void (*release)(void *opaque), void *opaque, GError **err);
+uint64_t bitmap_words(uint64_t size, uint32_t granularity);
+/* Find the bits that came with the memory: reads all of it. Before it returns, the functions below
+ * may miss them; other threads may set bits meanwhile. */
+void bitmap_summarise(struct bitmap *b);
+
 struct bitmap *bitmap_ref(struct bitmap *b);
 void bitmap_unref(struct bitmap *b); /* NULL is allowed */
 

@@ -17,12 +17,6 @@ struct cursor {
     const uint8_t *at, *end;
 };
 
-/* Bytes that are UTF-8 without a NUL, not terminated by one. */
-struct text {
-    const char *at;
-    size_t length;
-};
-
 static inline struct cursor cursor_on(const void *buf, size_t length)
 {
     const uint8_t *at = buf;
@@ -38,16 +32,6 @@ bool cursor_u16(struct cursor *c, uint16_t *value);
 bool cursor_u32(struct cursor *c, uint32_t *value);
 bool cursor_u64(struct cursor *c, uint64_t *value);
 bool cursor_bytes(struct cursor *c, size_t length, const uint8_t **bytes);
-
-/* Are these `length` bytes a string as NBD has it: UTF-8, no NUL? (The length limit is apart: it
- * has another error.) */
-bool text_is_valid(const void *bytes, size_t length);
-bool text_equal(struct text t, const char *s);
-bool text_has_prefix(struct text t, const char *prefix);
-
-/* For messages: at most `max` bytes of it, cut between characters and marked "..." where cut, with
- * control and format characters and backslashes as \xNN for each byte. Free with g_free(). */
-char *text_for_display(struct text t, size_t max);
 
 static inline uint16_t load_be16(const void *p)
 {

@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/base/extents.h"
-#include "common/util/log-limit.h"
 
 #include <errno.h>
 #include <stdlib.h>
-
-/* A list does not know whose it is. */
-static struct log_limit no_memory;
 
 static int grow(struct extents *e)
 {
     size_t wanted = e->allocated ? e->allocated * 2 : 64;
     struct extent *list = realloc(e->list, wanted * sizeof *list);
 
-    if (!list) {
-        log_error_limited(&no_memory, "no memory for a list of %zu extents", wanted);
+    if (!list)
         return -ENOMEM;
-    }
     e->list = list;
     e->allocated = wanted;
     return 0;
@@ -63,10 +57,10 @@ void extents_truncate(struct extents *e, uint64_t total)
 {
     while (e->total > total) {
         struct extent *last = &e->list[e->count - 1];
-        uint64_t surplus = e->total - total;
+        uint64_t rest = e->total - total;
 
-        if (surplus < last->length) {
-            last->length -= surplus;
+        if (rest < last->length) {
+            last->length -= rest;
             e->total = total;
             return;
         }

@@ -17,7 +17,7 @@
 /* Flag of qemu:dirty-bitmap:NAME. */
 #define EXTENT_DIRTY 1u
 
-/* Most extents one list takes; adding beyond it says "full". Bounds a reply to 1 MiB a context. */
+/* The most extents that one list takes before it is full: 1 MiB of a reply for each context. */
 #define EXTENTS_MAX 131072u
 
 struct extent {
@@ -41,12 +41,12 @@ struct extents {
  * (nothing added: what is in it stays valid and shorter); -ENOMEM. */
 int extents_add(struct extents *e, uint64_t length, uint32_t flags);
 
-/* Append `length` bytes of another list, from `skip` bytes on; what it has of them. As extents_add,
- * but when the list is full, what fitted in has been added. */
+/* Append `length` bytes of another list, from its byte `skip` on; if it ends before, what there is.
+ * Returns as extents_add does, but when the list is full, what fitted in has been added. */
 int extents_add_part(struct extents *e, const struct extents *other, uint64_t skip,
                      uint64_t length);
 
-/* Cut the list down to its first `total` bytes; longer than it is: nothing happens. */
+/* Cut the list down to its first `total` bytes. A list that is not longer stays as it is. */
 void extents_truncate(struct extents *e, uint64_t total);
 
 /* Empty the list, keep its memory for the next use. */

@@ -2,12 +2,13 @@
 /*
  * nbdkit's plugin ABI, as this server sees it from the other side: the structure that a plugin's
  * plugin_init() returns, the values that pass through its callbacks, and the functions that a
- * plugin calls back. Written down here so that the product builds without nbdkit's headers; a test
- * compares every offset and value with the installed header (tests/backend/test-abi.c). Our own
- * plugins are built with it too, so it needs nothing but libc.
+ * plugin calls back. It is written down here so that the product builds without nbdkit's headers; a
+ * test compares every offset and value with the installed header (tests/backend/test-abi.c). Our
+ * own plugins are built with it too, so it needs nothing but libc.
  *
- * The ABI's promises: fields are only ever added at the end; a plugin says in struct_size how many
- * bytes it knows; versions 0 and 1 fill the _v1 slots, version 2 the later ones.
+ * What the ABI promises: fields are only ever added at the end; a plugin says in struct_size how
+ * many bytes of the structure it knows; plugins of versions 0 and 1 fill the _v1 slots, those of
+ * version 2 the later ones.
  */
 #ifndef COMMON_BASE_NBDKIT_ABI_H
 #define COMMON_BASE_NBDKIT_ABI_H
@@ -152,7 +153,7 @@ void nbdkit_disconnect(int force);
 void nbdkit_shutdown(void);
 int nbdkit_nanosleep(unsigned sec, unsigned nsec);
 
-/* nbdkit-extents.c, nbdkit-exports.c: the thread of the callback that was given the object */
+/* nbdkit-extents.c, nbdkit-exports.c: in the thread of the callback that was given the object */
 struct nbdkit_extents *nbdkit_extents_new(uint64_t start, uint64_t end);
 void nbdkit_extents_free(struct nbdkit_extents *e);
 int nbdkit_add_extent(struct nbdkit_extents *e, uint64_t offset, uint64_t length, uint32_t type);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/base/patience.h"
 
+#include "common/base/deadline.h"
+
 #include <errno.h>
-#include <glib.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
+#include <stdlib.h>
 
 struct patience {
     atomic_uint references;
@@ -13,14 +14,16 @@ struct patience {
     pthread_cond_t changed;
     bool (*is_over)(void *opaque);
     void *opaque;
-    bool abandoned; /* who waits */
+    bool abandoned; /* of the thread that waits alone */
 };
 
 struct patience *patience_new(bool (*is_over)(void *opaque), void *opaque)
 {
-    struct patience *p = g_new0(struct patience, 1);
+    struct patience *p = calloc(1, sizeof *p);
     pthread_condattr_t attr;
 
+    if (!p)
+        abort();
     atomic_init(&p->references, 1);
     pthread_mutex_init(&p->lock, NULL);
     pthread_condattr_init(&attr);
@@ -44,7 +47,7 @@ void patience_unref(struct patience *p)
         return;
     pthread_cond_destroy(&p->changed);
     pthread_mutex_destroy(&p->lock);
-    g_free(p);
+    free(p);
 }
 
 void patience_lock(struct patience *p)
@@ -64,8 +67,7 @@ bool patience_is_over(const struct patience *p)
 
 bool patience_wait(struct patience *p, int64_t until)
 {
-    struct timespec t = {.tv_sec = until / G_USEC_PER_SEC,
-                         .tv_nsec = until % G_USEC_PER_SEC * 1000};
+    struct timespec t = deadline_timespec(until);
 
     if (patience_is_over(p))
         return false;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A wait for somebody who may never come: it ends in time, and others can end it.
+ * A wait for something that may never happen: it has an end, and others can end it sooner.
  *
- * Who waits and who is waited for each hold a reference, so that the one who comes too late finds
- * the lock still there, and what it guards told him.
+ * The thread that waits and the thread that it waits for each hold a reference. So when the latter
+ * comes too late the lock is still there, and with it the word that nobody waits any more.
  */
 #ifndef COMMON_BASE_PATIENCE_H
 #define COMMON_BASE_PATIENCE_H
@@ -13,24 +13,25 @@
 
 struct patience;
 
-/* One reference. `is_over` (NULL: never) says whether the wait is pointless by now; it is asked
- * by who waits, under the lock too. */
+/* The caller gets one reference. `is_over` (NULL: never) says whether the wait has become
+ * pointless; only the thread that waits calls it, with the lock held or not. */
 struct patience *patience_new(bool (*is_over)(void *opaque), void *opaque);
 struct patience *patience_ref(struct patience *p);
 void patience_unref(struct patience *p);
 
-/* The lock: a leaf, held for moments only. */
+/* The lock is a leaf, and held for moments only. */
 void patience_lock(struct patience *p);
 void patience_unlock(struct patience *p);
-/* Locked: wait until somebody calls patience_wake. False: do not wait any longer, for it is over or
- * `until` has passed (g_get_monotonic_time, 0: no end). */
+/* Call with the lock held: wait until somebody calls patience_wake. False: do not wait any longer,
+ * since it is over, or `until` (deadline.h; 0: no end) has passed. */
 bool patience_wait(struct patience *p, int64_t until);
-/* Is the wait pointless by now? Who waits. */
+/* Has the wait become pointless? For the thread that waits. */
 bool patience_is_over(const struct patience *p);
-/* Note that somebody is not waited for any more and may still be at work for us. Who waits. */
+/* Note that a thread is not waited for any more, which may still be at work for this one. For the
+ * thread that waits. */
 void patience_abandon(struct patience *p);
 bool patience_has_abandoned(const struct patience *p);
-/* Have who waits look again. Any thread; not with the lock held. */
+/* Make the thread that waits look again. Any thread, without the lock. */
 void patience_wake(struct patience *p);
 
 #endif

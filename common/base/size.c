@@ -2,15 +2,26 @@
 #include "common/base/size.h"
 
 #include <errno.h>
-#include <glib.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
+
+/* As the C locale has it, whatever the process's locale is. */
+static bool is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
 
 /* Bytes of one unit of `suffix`; 0: no such suffix. */
 static int64_t unit_of(char suffix)
 {
     static const char powers[] = "bkmgtpe";
-    char c = g_ascii_tolower(suffix);
+    char c = suffix >= 'A' && suffix <= 'Z' ? (char)(suffix - 'A' + 'a') : suffix;
 
     if (c == 's')
         return 512;
@@ -27,13 +38,13 @@ int size_parse(const char *text, int64_t *size)
     bool negative = false, too_big = false;
     int64_t value = 0, unit = 1;
 
-    while (g_ascii_isspace(*p))
+    while (is_space(*p))
         p++;
     if (*p == '+' || *p == '-')
         negative = *p++ == '-';
-    if (!g_ascii_isdigit(*p))
+    if (!is_digit(*p))
         return -EINVAL;
-    for (; g_ascii_isdigit(*p); p++) {
+    for (; is_digit(*p); p++) {
         if (__builtin_mul_overflow(value, 10, &value) ||
             __builtin_add_overflow(value, *p - '0', &value))
             too_big = true;
@@ -43,7 +54,8 @@ int size_parse(const char *text, int64_t *size)
         if (!unit || p[1])
             return -EINVAL;
     }
-    /* Only now, so that nonsense is called nonsense however long it is. "-0" is zero. */
+    /* The range is looked at last, so that nonsense is told as nonsense, however long it is. "-0"
+     * is zero. */
     if (too_big || (negative && value > 0) || __builtin_mul_overflow(value, unit, &value))
         return -ERANGE;
     *size = value;
@@ -62,7 +74,7 @@ const char *size_format(uint64_t bytes, char buf[16])
         u++;
     }
     if (u < 0) {
-        snprintf(buf, 16, "%" G_GUINT64_FORMAT, bytes);
+        snprintf(buf, 16, "%" PRIu64, bytes);
         return buf;
     }
     /* One digit after the point, rounded down: what is shown is never more than there is. */

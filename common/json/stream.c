@@ -1,39 +1,33 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * QMP's input is not lines but a stream of JSON values, each of which may span lines or share one.
- * So somebody has to find where a value ends before a JSON parser can be asked, and has to enforce
- * limits while the bytes come in, not after. This is that somebody: a lexer, byte by byte, and a
- * push-down automaton over its tokens. What it passes on (`text`) is strict JSON whatever came in;
- * json-glib alone, which takes comments, trailing commas, `var x =` and huge integers, would do
- * things that nobody asked for.
+ * So the end of a value has to be found before a JSON parser can be asked, and limits have to be
+ * enforced while the bytes come in, not after. This is the lexer, byte by byte; grammar.c is the
+ * automaton over its tokens. The result is strict JSON whatever came in. json-glib alone would
+ * accept comments, trailing commas, `var x =` and huge integers, which nobody means to send.
  *
- * Three kinds of errors, told apart because they differ in where the stream goes on:
+ * There are three kinds of errors, because the stream goes on at three different places:
  *
- *  - grammar (a token in the wrong place, a bad escape, an unknown word): the first one is noted,
- *    nothing more is stored, tokens are counted on until the brackets balance; then it is told. The
- *    stream goes on behind the value. Brackets balance as QEMU has it: as many { as } and as many
- *    [ as ], or more closed than opened of either.
- *  - lexical (`stray`: a byte that begins or continues no token): told at once. A control character
- *    or a byte that UTF-8 never has is what clients send to reset the parser: the stream goes on
- *    right behind it. After any other, up to the end of the line or the next `{` there is nothing
- *    but rubble of a bad value, and it is dropped, so that one bad line makes one error.
- *  - a limit: told at once, and the rest of the line is dropped unseen: what is left of a value too
- *    large to hold cannot be told from the next one.
- *
- * Invariants: text->len <= 2 * limits.bytes (an escape added for each byte); the stack holds
- * `depth` kinds while `error` is NULL, and is not looked at once it is set.
+ *  - grammar (a token in the wrong place, a bad escape, an unknown word): the first error is noted,
+ *    nothing more is stored, tokens are counted on until the brackets balance; then the error is
+ *    told. The stream goes on behind the value. Brackets balance as QEMU has it: as many { as } and
+ *    as many [ as ], or more closed than opened of either.
+ *  - lexical (`stray`: a byte that begins or continues no token): the error is told at once.
+ *    Clients send a control character, or a byte that UTF-8 never has, to reset the parser: the
+ *    stream goes on right behind it. After any other byte, the rest of the line up to the next `{`
+ *    belongs to a bad value and is dropped, so that one bad line makes one error.
+ *  - a limit: the error is told at once, and the rest of the line is dropped unseen, because the
+ *    rest of a value too large to hold looks like the next value.
  */
 #include "common/json/stream.h"
+#include "common/json/grammar.h"
 #include "common/util/error.h"
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Buffers that one large value has grown are given back before the next. */
-#define KEEP_BYTES 65536u
-/* Of a stray token, as much is shown. */
+/* Bytes of a stray token that its error shows. */
 #define STRAY_BYTES 64u
 
 enum lexer {
@@ -54,68 +48,38 @@ enum lexer {
     LEX_OVERFLOW, /* after a limit: up to the end of the line */
 };
 
-enum expect { VALUE, VALUE_OR_END, KEY, KEY_OR_END, COLON, SEPARATOR };
-
-enum token { TOKEN_STRING, TOKEN_NUMBER, TOKEN_WORD, TOKEN_PUNCTUATION };
-
 struct json_stream {
-    struct json_limits limits;
+    struct json_grammar grammar;
+    size_t bytes, max_bytes; /* of this value */
+    bool done;               /* a whole value has been told: start over with the next byte */
 
     enum lexer lexer;
-    char quote;          /* of the string we are in */
-    GString *token;      /* the raw token as far as it came; cut at STRAY_BYTES for strings */
-    size_t string_start; /* in text: behind the opening quote */
+    GString *token; /* the raw token as far as it came; of a string, its first STRAY_BYTES */
+    char quote;     /* of the string that is being read */
     char hex[5];
     unsigned hex_length;
     gunichar high; /* a high surrogate that waits for its low half, or 0 */
-
-    char *error; /* the first grammar error in this value */
-    size_t bytes, tokens, members;
-    long braces, brackets;
-    unsigned depth;
-    char *stack; /* kinds of what is open: '{' or '[' */
-    enum expect expect;
-    bool key_is_id, in_id;
-    bool done; /* text is a whole value: start over with the next byte */
-
-    GString *text, *id;
 };
 
 /* ---- the life of a value ---- */
-
-static void empty(GString **s)
-{
-    if ((*s)->allocated_len > KEEP_BYTES) {
-        g_string_free(*s, TRUE);
-        *s = g_string_new(NULL);
-    }
-    g_string_truncate(*s, 0);
-}
 
 static void reset(struct json_stream *j)
 {
     j->lexer = LEX_START;
     j->high = 0;
-    g_clear_pointer(&j->error, g_free);
-    j->bytes = j->tokens = j->members = 0;
-    j->braces = j->brackets = 0;
-    j->depth = 0;
-    j->expect = VALUE;
-    j->key_is_id = j->in_id = j->done = false;
-    empty(&j->token);
-    empty(&j->text);
-    empty(&j->id);
+    j->bytes = 0;
+    j->done = false;
+    json_grammar_empty(&j->token);
+    json_grammar_reset(&j->grammar);
 }
 
 struct json_stream *json_stream_new(const struct json_limits *limits)
 {
     struct json_stream *j = g_new0(struct json_stream, 1);
 
-    j->limits = *limits;
-    j->stack = g_malloc(limits->depth + 1);
+    json_grammar_init(&j->grammar, limits);
+    j->max_bytes = limits->bytes;
     j->token = g_string_new(NULL);
-    j->text = g_string_new(NULL);
-    j->id = g_string_new(NULL);
     reset(j);
     return j;
 }
@@ -124,164 +88,34 @@ void json_stream_free(struct json_stream *j)
 {
     if (!j)
         return;
-    g_free(j->error);
-    g_free(j->stack);
+    json_grammar_clear(&j->grammar);
     g_string_free(j->token, TRUE);
-    g_string_free(j->text, TRUE);
-    g_string_free(j->id, TRUE);
     g_free(j);
 }
 
 const GString *json_stream_text(const struct json_stream *j)
 {
-    return j->text;
+    return j->grammar.text;
 }
 
 size_t json_stream_members(const struct json_stream *j)
 {
-    return j->members;
+    return j->grammar.members;
 }
 
 const GString *json_stream_id(const struct json_stream *j)
 {
-    return j->id;
+    return j->grammar.id;
 }
 
-/* ---- storing ---- */
-
-static void store(struct json_stream *j, const char *bytes, size_t length)
-{
-    if (j->error)
-        return;
-    g_string_append_len(j->text, bytes, (gssize)length);
-    if (j->in_id)
-        g_string_append_len(j->id, bytes, (gssize)length);
-}
-
-static void grammar_error(struct json_stream *j, const char *format, ...) G_GNUC_PRINTF(2, 3);
-
-static void grammar_error(struct json_stream *j, const char *format, ...)
-{
-    va_list args;
-
-    if (j->error)
-        return;
-    va_start(args, format);
-    j->error = g_strdup_vprintf(format, args);
-    va_end(args);
-}
-
-/* JSON has no integers of its own size: what int64 cannot hold becomes floating point for
- * json-glib, which would wrap it, but an id goes back as it came. */
-static void store_number(struct json_stream *j)
-{
-    const GString *t = j->token;
-    bool is_integer = !strpbrk(t->str, ".eE");
-
-    if (j->error)
-        return;
-    g_string_append_len(j->text, t->str, (gssize)t->len);
-    if (is_integer && !g_ascii_string_to_signed(t->str, 10, G_MININT64, G_MAXINT64, NULL, NULL))
-        g_string_append(j->text, ".0");
-    if (j->in_id)
-        g_string_append_len(j->id, t->str, (gssize)t->len);
-}
-
-/* ---- grammar ---- */
-
-static bool is_known_word(const char *word)
-{
-    return strcmp(word, "true") == 0 || strcmp(word, "false") == 0 || strcmp(word, "null") == 0;
-}
-
-static void open_container(struct json_stream *j, char kind)
-{
-    j->stack[j->depth++] = kind;
-    j->expect = kind == '{' ? KEY_OR_END : VALUE_OR_END;
-    store(j, &kind, 1);
-}
-
-static void close_container(struct json_stream *j, char kind)
-{
-    j->depth--;
-    j->expect = SEPARATOR;
-    store(j, &kind, 1);
-}
-
-static void take_value(struct json_stream *j, enum token kind, char c)
-{
-    if (kind == TOKEN_PUNCTUATION) {
-        if (c == '{' || c == '[')
-            open_container(j, c);
-        else if (c == ']' && j->expect == VALUE_OR_END)
-            close_container(j, c);
-        else
-            grammar_error(j, "expecting value");
-        return;
-    }
-    if (kind == TOKEN_WORD && !is_known_word(j->token->str))
-        grammar_error(j, "invalid keyword '%.64s'", j->token->str);
-    else if (kind == TOKEN_NUMBER)
-        store_number(j);
-    else if (kind == TOKEN_WORD)
-        store(j, j->token->str, j->token->len);
-    j->expect = SEPARATOR;
-}
-
-static void take_key(struct json_stream *j, enum token kind, char c)
-{
-    if (kind == TOKEN_STRING) {
-        j->key_is_id = j->depth == 1 && strcmp(j->text->str + j->string_start, "id\"") == 0;
-        j->expect = COLON;
-    } else if (c == '}' && j->expect == KEY_OR_END) {
-        close_container(j, c);
-    } else if (kind == TOKEN_PUNCTUATION && c != '{' && c != '[') {
-        grammar_error(j, "expecting value");
-    } else if (kind == TOKEN_WORD && !is_known_word(j->token->str)) {
-        grammar_error(j, "invalid keyword '%.64s'", j->token->str);
-    } else {
-        grammar_error(j, "key is not a string in object");
-    }
-}
-
-static void take_colon(struct json_stream *j, enum token kind, char c)
-{
-    if (kind != TOKEN_PUNCTUATION || c != ':') {
-        grammar_error(j, "missing : in object pair");
-        return;
-    }
-    store(j, ":", 1);
-    j->members++;
-    j->expect = VALUE;
-    if (j->key_is_id) {
-        g_string_truncate(j->id, 0);
-        j->in_id = true;
-    }
-}
-
-static void take_separator(struct json_stream *j, enum token kind, char c)
-{
-    bool in_object = j->stack[j->depth - 1] == '{';
-
-    if (j->depth == 1)
-        j->in_id = false;
-    if (kind == TOKEN_PUNCTUATION && c == ',') {
-        store(j, ",", 1);
-        j->expect = in_object ? KEY : VALUE;
-    } else if (kind == TOKEN_PUNCTUATION && c == (in_object ? '}' : ']')) {
-        close_container(j, c);
-    } else {
-        grammar_error(j, "expected separator in %s", in_object ? "dict" : "list");
-    }
-}
+/* ---- tokens ---- */
 
 static enum json_stream_result finish(struct json_stream *j, GError **err)
 {
-    j->lexer = LEX_START;
     j->done = true;
-    if (!j->error)
+    if (!j->grammar.error)
         return JSON_STREAM_VALUE;
-    fail(err, "JSON parse error, %s", j->error);
+    fail(err, "JSON parse error, %s", j->grammar.error);
     return JSON_STREAM_ERROR;
 }
 
@@ -293,48 +127,30 @@ static enum json_stream_result overflow(struct json_stream *j, const char *what,
     return JSON_STREAM_ERROR;
 }
 
-static void count_brackets(struct json_stream *j, char c)
-{
-    j->braces += (c == '{') - (c == '}');
-    j->brackets += (c == '[') - (c == ']');
-}
-
-/* A token has ended; c is it where it is punctuation. */
-static enum json_stream_result take_token(struct json_stream *j, enum token kind, char c,
-                                          GError **err)
+/* A token has ended; c is its character where it is punctuation. */
+static enum json_stream_result end_token(struct json_stream *j, enum json_token kind, char c,
+                                         GError **err)
 {
     j->lexer = LEX_START;
-    if (++j->tokens > j->limits.tokens)
-        return overflow(j, "token count", err);
-    if (kind == TOKEN_PUNCTUATION)
-        count_brackets(j, c);
-    if (j->braces + j->brackets > (long)j->limits.depth)
-        return overflow(j, "nesting depth", err);
-
-    if (!j->error) {
-        switch (j->expect) {
-        case VALUE:
-        case VALUE_OR_END:
-            take_value(j, kind, c);
-            break;
-        case KEY:
-        case KEY_OR_END:
-            take_key(j, kind, c);
-            break;
-        case COLON:
-            take_colon(j, kind, c);
-            break;
-        case SEPARATOR:
-            take_separator(j, kind, c);
-            break;
-        }
-    }
-    if (j->braces < 0 || j->brackets < 0 || (j->braces == 0 && j->brackets == 0))
+    switch (json_grammar_take(&j->grammar, kind, j->token, c)) {
+    case JSON_GOES_ON:
+        break;
+    case JSON_ENDS:
         return finish(j, err);
+    case JSON_TOO_MANY_TOKENS:
+        return overflow(j, "token count", err);
+    case JSON_TOO_DEEP:
+        return overflow(j, "nesting depth", err);
+    }
     return JSON_STREAM_MORE;
 }
 
 /* ---- strings ---- */
+
+static void store(struct json_stream *j, const char *bytes, size_t length)
+{
+    json_grammar_store(&j->grammar, bytes, length);
+}
 
 /* Store a character that an escape stood for, escaped again where JSON wants it. */
 static void store_character(struct json_stream *j, gunichar c)
@@ -352,11 +168,11 @@ static void store_character(struct json_stream *j, gunichar c)
     }
 }
 
-/* A high surrogate was not followed by its low half. */
+/* Whatever comes now is not the low half that a high surrogate waits for. */
 static void lone_surrogate(struct json_stream *j)
 {
     if (j->high)
-        grammar_error(j, "\\u%04x is not a valid Unicode character", j->high);
+        json_grammar_error(&j->grammar, "\\u%04x is not a valid Unicode character", j->high);
     j->high = 0;
 }
 
@@ -365,19 +181,14 @@ static void begin_string(struct json_stream *j, char quote)
     j->lexer = LEX_STRING;
     j->quote = quote;
     g_string_assign(j->token, quote == '"' ? "\"" : "'");
-    /* An error here (a string where none belongs) is found at its end, by take_token. */
-    store(j, "\"", 1);
-    j->string_start = j->text->len;
+    json_grammar_begin_string(&j->grammar);
 }
 
 static enum json_stream_result end_string(struct json_stream *j, GError **err)
 {
     lone_surrogate(j);
-    if (!j->error &&
-        !g_utf8_validate_len(j->text->str + j->string_start, j->text->len - j->string_start, NULL))
-        grammar_error(j, "invalid UTF-8 sequence in string");
-    store(j, "\"", 1);
-    return take_token(j, TOKEN_STRING, 0, err);
+    json_grammar_end_string(&j->grammar);
+    return end_token(j, TOKEN_STRING, 0, err);
 }
 
 static void take_escape(struct json_stream *j, char c)
@@ -398,10 +209,10 @@ static void take_escape(struct json_stream *j, char c)
     else if (c == '"' || c == '\'' || c == '\\' || c == '/')
         store_character(j, (guchar)c);
     else
-        grammar_error(j, "invalid escape sequence in string");
+        json_grammar_error(&j->grammar, "invalid escape sequence in string");
 }
 
-/* All four digits behind a \u are there. */
+/* All four digits behind a \u have come. */
 static void end_unicode(struct json_stream *j)
 {
     gunichar c = (gunichar)strtoul(j->hex, NULL, 16);
@@ -418,16 +229,16 @@ static void end_unicode(struct json_stream *j)
     if (c >= 0xd800 && c < 0xdc00)
         j->high = c;
     else if (c == 0 || is_low)
-        grammar_error(j, "\\u%s is not a valid Unicode character", j->hex);
+        json_grammar_error(&j->grammar, "\\u%s is not a valid Unicode character", j->hex);
     else
         store_character(j, c);
 }
 
-/* false: c is no digit, so the escape was bad, and c is the string's next character. */
+/* Returns false if c is no digit: the escape is bad, and c is the string's next character. */
 static bool take_digit(struct json_stream *j, char c)
 {
     if (!g_ascii_isxdigit(c)) {
-        grammar_error(j, "\\u%s is not a valid Unicode character", j->hex);
+        json_grammar_error(&j->grammar, "\\u%s is not a valid Unicode character", j->hex);
         j->lexer = LEX_STRING;
         return false;
     }
@@ -440,7 +251,7 @@ static bool take_digit(struct json_stream *j, char c)
 
 /* ---- the lexer ---- */
 
-/* Bytes that no JSON text has outside of white space, and UTF-8 nowhere. */
+/* Clients reset the parser with these bytes. No JSON text has them but as white space. */
 static bool is_reset(char c)
 {
     guchar u = (guchar)c;
@@ -461,8 +272,8 @@ static enum json_stream_result stray(struct json_stream *j, char c, GError **err
     return JSON_STREAM_ERROR;
 }
 
-/* What follows a number's `state` on c: the next state, LEX_START at its end, LEX_RUBBLE if c
- * cannot be there. */
+/* The state of a number after c: LEX_START if the number has ended before c, LEX_RUBBLE if c cannot
+ * be there. */
 static enum lexer number_step(enum lexer state, char c)
 {
     bool digit = g_ascii_isdigit(c), point = c == '.', e = c == 'e' || c == 'E';
@@ -493,7 +304,7 @@ static enum json_stream_result lex_start(struct json_stream *j, char c, GError *
     if (c == ' ' || c == '\t' || c == '\r' || c == '\n')
         return JSON_STREAM_MORE;
     if (c != '\0' && strchr("{}[]:,", c))
-        return take_token(j, TOKEN_PUNCTUATION, c, err);
+        return end_token(j, TOKEN_PUNCTUATION, c, err);
     if (c == '"' || c == '\'') {
         begin_string(j, c);
         return JSON_STREAM_MORE;
@@ -531,7 +342,7 @@ static enum json_stream_result lex_string(struct json_stream *j, char c, GError 
     return JSON_STREAM_MORE;
 }
 
-/* One byte. *again: c has ended a token and is still to be looked at. */
+/* Take one byte. *again is set if c has ended a token and has to be taken once more. */
 static enum json_stream_result step(struct json_stream *j, char c, bool *again, GError **err)
 {
     enum lexer next;
@@ -560,14 +371,14 @@ static enum json_stream_result step(struct json_stream *j, char c, bool *again, 
         return stray(j, c, err);
     if (next == LEX_START) {
         *again = true;
-        return take_token(j, j->lexer == LEX_WORD ? TOKEN_WORD : TOKEN_NUMBER, 0, err);
+        return end_token(j, j->lexer == LEX_WORD ? TOKEN_WORD : TOKEN_NUMBER, 0, err);
     }
     j->lexer = next;
     g_string_append_c(j->token, c);
     return JSON_STREAM_MORE;
 }
 
-/* Is c outside of what counts against the limit of bytes? */
+/* Does c cost nothing against the limit of bytes? */
 static bool is_free(const struct json_stream *j, char c)
 {
     return j->lexer == LEX_RUBBLE || j->lexer == LEX_OVERFLOW ||
@@ -585,7 +396,7 @@ enum json_stream_result json_stream_feed(struct json_stream *j, const char *data
 
         if (j->done)
             reset(j);
-        if (!is_free(j, data[i]) && ++j->bytes > j->limits.bytes)
+        if (!is_free(j, data[i]) && ++j->bytes > j->max_bytes)
             result = overflow(j, "token size", err);
         else
             result = step(j, data[i], &again, err);

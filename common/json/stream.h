@@ -1,30 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Where one JSON value ends and the next begins in a QMP client's stream of bytes, and whether it
- * is JSON at all. Pure: no I/O. It builds no tree: that is json-glib's part (json-value.h), to
- * which it hands strict JSON text.
+ * JSON from elsewhere, checked before json-glib reads it: where one value ends and the next begins
+ * in a stream of bytes, and whether it is JSON at all. Pure: no I/O. It builds no tree: read.h
+ * does.
+ *
+ * json-glib (1.6) overflows the stack on deep nesting, accepts text behind the value, cuts strings
+ * at \u0000, makes invalid UTF-8 of half a surrogate pair, and wraps integers that do not fit. All
+ * of this is refused here first.
  */
 #ifndef COMMON_JSON_STREAM_H
 #define COMMON_JSON_STREAM_H
 
+#include "common/json/limits.h"
+
 #include <glib.h>
 #include <stddef.h>
 
-struct json_stream;
-
-/* Limits of one value; what is above is refused with QEMU's words. */
-struct json_limits {
-    size_t bytes;   /* without white space between tokens */
-    size_t tokens;  /* strings, numbers, words and each of {}[]:, */
-    unsigned depth; /* objects and arrays inside each other */
-};
+typedef struct json_stream json_stream; /* for g_autoptr */
 
 enum json_stream_result {
     JSON_STREAM_MORE,  /* all input is used up, no value has ended yet */
     JSON_STREAM_VALUE, /* a value has ended: json_stream_text() */
-    JSON_STREAM_ERROR, /* what came is no JSON value; the stream goes on after it */
+    JSON_STREAM_ERROR, /* the input is no JSON value; the stream goes on after it */
 };
 
+/* The limits are copied. free accepts NULL. */
 struct json_stream *json_stream_new(const struct json_limits *limits);
 void json_stream_free(struct json_stream *j);
 
@@ -38,9 +38,11 @@ enum json_stream_result json_stream_feed(struct json_stream *j, const char *data
  * without spaces, '' strings turned into "" ones; integers outside of int64 have become floating
  * point. */
 const GString *json_stream_text(const struct json_stream *j);
-/* How many members its objects have together, duplicates counted. */
+/* The members of all its objects together, duplicates counted. */
 size_t json_stream_members(const struct json_stream *j);
 /* The text of the member "id" of a top-level object with its numbers as they came, "" if none. */
 const GString *json_stream_id(const struct json_stream *j);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(json_stream, json_stream_free)
 
 #endif

@@ -1,102 +1,68 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/json/value.h"
-#include "common/util/error.h"
-#include "common/json/write.h"
 
-#include <stdbool.h>
-
-/* ---- in ---- */
-
-/* How many members the objects in `node` have together. Recursion is as deep as the text was
- * nested, which the stream has limited. */
-static size_t count_members(JsonNode *node)
+/* The member if it is a plain value of this type, else NULL. */
+static JsonNode *member_of_type(JsonObject *object, const char *name, GType type)
 {
-    size_t count = 0;
+    JsonNode *node = json_object_get_member(object, name);
 
-    if (JSON_NODE_HOLDS_OBJECT(node)) {
-        JsonObjectIter iter;
-        JsonNode *value;
-
-        json_object_iter_init(&iter, json_node_get_object(node));
-        while (json_object_iter_next(&iter, NULL, &value))
-            count += 1 + count_members(value);
-    } else if (JSON_NODE_HOLDS_ARRAY(node)) {
-        JsonArray *array = json_node_get_array(node);
-
-        for (guint i = 0; i < json_array_get_length(array); i++)
-            count += count_members(json_array_get_element(array, i));
-    }
-    return count;
+    return node && JSON_NODE_HOLDS_VALUE(node) && json_node_get_value_type(node) == type ? node
+                                                                                         : NULL;
 }
 
-JsonNode *json_value_parse(const GString *text, size_t members, GError **err)
+const char *json_member_string(JsonObject *object, const char *name)
 {
-    g_autoptr(JsonParser) parser = json_parser_new_immutable();
-    g_autoptr(GError) error = NULL;
-    JsonNode *root;
+    JsonNode *node = member_of_type(object, name, G_TYPE_STRING);
 
-    if (!json_parser_load_from_data(parser, text->str, (gssize)text->len, &error)) {
-        fail(err, "JSON parse error, %s", error->message);
-        return NULL;
-    }
-    root = json_parser_steal_root(parser);
-    /* json-glib keeps the last of several: then there are less in the tree than in the text. */
-    if (count_members(root) != members) {
-        json_node_unref(root);
-        fail(err, "JSON parse error, duplicate key");
-        return NULL;
-    }
-    return root;
+    return node ? json_node_get_string(node) : NULL;
 }
 
-/* ---- out ---- */
-
-static void append_character(GString *out, gunichar c)
+JsonObject *json_member_object(JsonObject *object, const char *name)
 {
-    if (c >= 0x20 && c < 0x7f)
-        g_string_append_c(out, (char)c);
-    else if (c < 0x10000)
-        g_string_append_printf(out, "\\u%04x", c);
+    JsonNode *node = json_object_get_member(object, name);
+
+    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+}
+
+JsonArray *json_member_array(JsonObject *object, const char *name)
+{
+    JsonNode *node = json_object_get_member(object, name);
+
+    return node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+}
+
+uint64_t json_member_size(JsonObject *object, const char *name)
+{
+    JsonNode *node = member_of_type(object, name, G_TYPE_INT64);
+    gint64 value = node ? json_node_get_int(node) : 0;
+
+    return value > 0 ? (uint64_t)value : 0;
+}
+
+bool json_member_bool(JsonObject *object, const char *name)
+{
+    JsonNode *node = member_of_type(object, name, G_TYPE_BOOLEAN);
+
+    return node && json_node_get_boolean(node);
+}
+
+void json_add_string(JsonBuilder *b, const char *name, const char *value)
+{
+    json_builder_set_member_name(b, name);
+    if (value)
+        json_builder_add_string_value(b, value);
     else
-        g_string_append_printf(out, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10),
-                               0xdc00 + ((c - 0x10000) & 0x3ff));
+        json_builder_add_null_value(b);
 }
 
-void json_value_append_text(GString *out, const char *text, size_t length)
+void json_add_size(JsonBuilder *b, const char *name, uint64_t value)
 {
-    const char *end = text + length;
-    bool in_string = false;
-
-    for (const char *p = text; p < end;) {
-        gunichar c = g_utf8_get_char_validated(p, end - p);
-
-        if (c == (gunichar)-1 || c == (gunichar)-2) {
-            append_character(out, 0xfffd);
-            p++;
-            continue;
-        }
-        append_character(out, c);
-        p = g_utf8_next_char(p);
-        if (c == '"')
-            in_string = !in_string;
-        else if (c == '\\' && p < end)
-            g_string_append_c(out, *p++); /* an escape: what follows ends no string */
-        else if (!in_string && (c == ':' || c == ','))
-            g_string_append_c(out, ' ');
-    }
+    json_builder_set_member_name(b, name);
+    json_builder_add_int_value(b, (gint64)MIN(value, (uint64_t)G_MAXINT64));
 }
 
-void json_value_append(GString *out, JsonNode *node)
+void json_add_bool(JsonBuilder *b, const char *name, bool value)
 {
-    g_autofree char *text = json_write(node, false);
-
-    json_value_append_text(out, text, strlen(text));
-}
-
-void json_value_append_string(GString *out, const char *string)
-{
-    JsonNode *node = json_node_init_string(json_node_alloc(), string);
-
-    json_value_append(out, node);
-    json_node_unref(node);
+    json_builder_set_member_name(b, name);
+    json_builder_add_boolean_value(b, value);
 }

@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * Between JSON text and json-glib's trees, as QMP wants it: no key twice on the way in, ASCII on
- * the way out.
- */
+/* Members of JSON objects: read without trust in their types, and added to what is being built. */
 #ifndef COMMON_JSON_VALUE_H
 #define COMMON_JSON_VALUE_H
 
 #include <json-glib/json-glib.h>
+#include <stdbool.h>
+#include <stdint.h>
 
-/* The tree of one strict JSON text (json_stream_text), whose objects have `members` members
- * together. NULL and `JSON parse error, duplicate key` if a key came twice in one object. */
-JsonNode *json_value_parse(const GString *text, size_t members, GError **err);
+/* A member of an object. One that is missing or of another type is NULL, 0 or false. What is
+ * returned is borrowed from the object. */
+const char *json_member_string(JsonObject *object, const char *name);
+JsonObject *json_member_object(JsonObject *object, const char *name);
+JsonArray *json_member_array(JsonObject *object, const char *name);
+/* An integer that is not negative; anything else is 0. */
+uint64_t json_member_size(JsonObject *object, const char *name);
+bool json_member_bool(JsonObject *object, const char *name);
 
-/* Append JSON text in QMP's manner: ASCII alone, on one line, `: ` and `, ` between. Bytes that are
- * not UTF-8 (a file name in an error text) become U+FFFD. */
-void json_value_append_text(GString *out, const char *text, size_t length);
-void json_value_append(GString *out, JsonNode *node);
-/* A string, with its quotes. */
-void json_value_append_string(GString *out, const char *string);
+/* Add a member to the object that is being built. A NULL string is null. A size above INT64_MAX is
+ * written as INT64_MAX. */
+void json_add_string(JsonBuilder *b, const char *name, const char *value);
+void json_add_size(JsonBuilder *b, const char *name, uint64_t value);
+void json_add_bool(JsonBuilder *b, const char *name, bool value);
 
 #endif

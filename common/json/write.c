@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/json/write.h"
 
+#include <stdbool.h>
 #include <string.h>
+
+/* ---- strict ---- */
 
 /* Append the string that begins at `text`; returns what follows it. */
 static const char *append_string(GString *out, const char *text)
@@ -54,4 +57,56 @@ char *json_write(JsonNode *node, bool pretty)
         }
     }
     return g_string_free(out, FALSE);
+}
+
+/* ---- in QMP's manner ---- */
+
+static void append_character(GString *out, gunichar c)
+{
+    if (c >= 0x20 && c < 0x7f)
+        g_string_append_c(out, (char)c);
+    else if (c < 0x10000)
+        g_string_append_printf(out, "\\u%04x", c);
+    else
+        g_string_append_printf(out, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10),
+                               0xdc00 + ((c - 0x10000) & 0x3ff));
+}
+
+void json_value_append_text(GString *out, const char *text, size_t length)
+{
+    const char *end = text + length;
+    bool in_string = false;
+
+    for (const char *p = text; p < end;) {
+        gunichar c = g_utf8_get_char_validated(p, end - p);
+
+        if (c == (gunichar)-1 || c == (gunichar)-2) {
+            append_character(out, 0xfffd);
+            p++;
+            continue;
+        }
+        append_character(out, c);
+        p = g_utf8_next_char(p);
+        if (c == '"')
+            in_string = !in_string;
+        else if (c == '\\' && p < end)
+            g_string_append_c(out, *p++); /* an escape: what follows ends no string */
+        else if (!in_string && (c == ':' || c == ','))
+            g_string_append_c(out, ' ');
+    }
+}
+
+void json_value_append(GString *out, JsonNode *node)
+{
+    g_autofree char *text = json_write(node, false);
+
+    json_value_append_text(out, text, strlen(text));
+}
+
+void json_value_append_string(GString *out, const char *string)
+{
+    JsonNode *node = json_node_init_string(json_node_alloc(), string);
+
+    json_value_append(out, node);
+    json_node_unref(node);
 }

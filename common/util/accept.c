@@ -7,9 +7,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* One accepts at a time, in the whole process, whose descriptors they are: what one listener gives
- * up for a moment must not be what another one serves a client with. Nobody blocks in here. Files
- * that others open meanwhile can still come between. */
+/* One thread of the process accepts at a time: the descriptor that one listener gives up for a
+ * moment must not become another listener's client. Nobody blocks while holding it. Another thread
+ * that opens a file can still take that descriptor. */
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
 bool accept_has_run_out(int error)
@@ -17,7 +17,8 @@ bool accept_has_run_out(int error)
     return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
 }
 
-/* An open file of its own, not a duplicate: the system's table of files may be what is full. */
+/* This is an open file of its own and not a duplicate, since it may be the system's table of open
+ * files that is full. */
 int accept_reserve(void)
 {
     return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -32,8 +33,8 @@ static void take_again(int *reserve)
     errno = saved;
 }
 
-/* Nothing is left but the reserve: accept with that. If it can be taken again although the client
- * is there, things are not that bad any more, and he is served. */
+/* Nothing is left but the reserve: accept with that. If the reserve can be taken again while the
+ * client is there, a descriptor has become free, and the client is served. */
 static int accept_with_reserve(int listener, int flags, int *reserve, bool *refused)
 {
     int error = errno;

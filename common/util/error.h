@@ -23,7 +23,8 @@ enum fleece_error {
  * `return fail(err, ...)` works. */
 int fail(GError **err, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
-/* The same, with ": " and the text of `error` (an errno value, either sign) at the end. */
+/* The same, with ": " and the text of `error` at the end, which is an errno value of either sign.
+ */
 int fail_errno(GError **err, int error, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 #endif

@@ -8,12 +8,12 @@
 #include <pthread.h>
 #include <string.h>
 
-/* The limits that have something to tell. Global as the log itself is: who ends a period that
- * nobody writes in any more must find them. */
+/* The limits that have left something out. The list is global, as the log is: the timer has to find
+ * a limit whose last line was written long ago. */
 static struct {
     pthread_mutex_t lock;
     struct log_limit *first;
-    bool timer; /* runs, until there are none */
+    bool timer; /* it runs as long as there are any */
     int64_t (*clock)(void);
 } pending = {.lock = PTHREAD_MUTEX_INITIALIZER, .clock = g_get_monotonic_time};
 
@@ -22,7 +22,7 @@ void log_limit_set_clock(int64_t (*clock)(void))
     pending.clock = clock;
 }
 
-/* What is to be written once the lock is given back. */
+/* What is to be written after the lock has been released. */
 struct count {
     uint64_t left_out; /* 0: nothing */
     char last[sizeof((struct log_limit *)0)->last];

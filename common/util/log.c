@@ -8,8 +8,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
-/* The one place with a mutable global: nbdkit_error(3) and nbdkit_debug(3) come without a context.
- */
+/* The log is global, since nbdkit_error(3) and nbdkit_debug(3) have no argument to carry it. */
 static struct {
     _Atomic(enum log_target) target;
     bool verbose;
@@ -43,14 +42,14 @@ static void write_stderr(const char *line, size_t length)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return; /* nobody is left to tell */
+            return; /* there is nobody left to be told */
         line += n;
         length -= n;
     }
 }
 
-/* Names and plugins' messages come from outside: they must not be able to forge further lines or
- * to drive a terminal. */
+/* Names and plugins' messages come from outside. They must not be able to forge more lines, nor to
+ * steer a terminal. */
 static void blank_controls(char *text)
 {
     for (; *text != '\0'; text++) {

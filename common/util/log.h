@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The log: one line a call, no line feed at its end, from any thread. Where it goes is set once at
- * start (`--log`, `-v`). Format strings may use %m.
+ * The log: each call writes one line, which is given without a line feed. Any thread. Where it goes
+ * is set at the start (`--log`, `-v`). Format strings may use %m.
  */
 #ifndef COMMON_UTIL_LOG_H
 #define COMMON_UTIL_LOG_H
@@ -12,10 +12,10 @@
 
 enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_NULL };
 
-/* Before threads start, and again by the one thread there is after a fork. `verbose`: debug lines
- * are written, and everything goes to stderr as well. */
+/* Call it before threads start; after a fork the only thread may call it again. `verbose`: debug
+ * lines are written, and everything goes to stderr as well. */
 void log_setup(enum log_target target, const char *program, bool verbose);
-/* Change the target alone; any time, any thread. */
+/* Change nothing but the target. Any time, any thread. */
 void log_set_target(enum log_target target);
 bool log_is_verbose(void);
 

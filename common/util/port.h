@@ -5,10 +5,10 @@
 
 #include <glib.h>
 
-/* Can `text` be a port: a number from 0 to 65535, or what may be a service's name (it has a letter;
- * whether there is such a service, getaddrinfo says)? It must be asked before getaddrinfo, which
- * takes signs and blanks, and of a larger number the last 16 bits. 0, or -1 and *err in QEMU's
- * words. */
+/* Can `text` be a port: a number from 0 to 65535, or something with a letter in it, which may be
+ * the name of a service? (getaddrinfo knows whether there is such a service.) Call this before
+ * getaddrinfo, which accepts signs and blanks, and takes the last 16 bits of a larger number. 0, or
+ * -1 and *err in QEMU's words. */
 int port_check(const char *text, GError **err);
 
 #endif

@@ -2,16 +2,17 @@
 /*
  * nbdkit-file-plugin of nbdfleece: a raw file or a block device as a disk, or those of a folder.
  *
- * nbdkit's plugin API version 2, parallel; it also runs in a stock nbdkit. What nbdfleece alone
- * understands are the extra symbols at the end. Its keys: nbdfleece-plugins(5).
+ * It has nbdkit's plugin API version 2, and is parallel; it also runs in a stock nbdkit, which does
+ * not look at the functions of nbdfleece-plugin.h at the end. Its keys: nbdfleece-plugins(5).
  *
- * Of each file, one image for all handles that may write and one for all that may not, opened with
- * the first handle of their kind and closed with the last. While one may write, those that may not
- * share it: two open file descriptions would shut each other out by their image locks, and only
- * through one is a failed fdatasync known to all. (A server that mixes the two opens the writable
- * one first.)
+ * All handles of a file that may write share one image, and all that may not share another one. It
+ * is opened with the first of these handles and closed with the last. While there is one that may
+ * write, the others share it, too: two open file descriptions would lock each other out, and a
+ * failed fdatasync is known only to the one that it happened on. (A server that has both kinds
+ * opens the writable one first.)
  */
-#include "plugins/file/image.h"
+#include "plugins/lib/space.h"
+#include "plugins/nbdfleece-plugin.h"
 #include "common/base/nbdkit-abi.h"
 
 #include <errno.h>
@@ -143,7 +144,7 @@ static struct handle *new_handle(const char *name, bool readonly)
     return h;
 }
 
-/* One that is open and will do: the writable one, where there is one. */
+/* An open one that can be shared: the writable one, where there is one. */
 static struct handle *find_handle(const char *name, bool readonly)
 {
     struct handle *found = NULL;
@@ -155,8 +156,8 @@ static struct handle *find_handle(const char *name, bool readonly)
     return found;
 }
 
-/* Which of a folder's files: in our own server, where a disk is one image, the disk's name says it;
- * in others each client does. */
+/* The name of the file in a folder: in our server, where a disk is one image, the disk's name; in
+ * another server, the name that the client asks for. */
 static const char *wanted_name(void)
 {
     if (source.kind != SOURCE_FOLDER)
@@ -390,9 +391,8 @@ struct nbdkit_plugin *plugin_init(void)
 
 /* ---- for nbdfleece alone ---- */
 
-/* The server may read and write through this by itself. Not with direct I/O, which has demands that
- * the server does not know, nor where what it leaves in the page cache has to go. */
-int nbdfleece_plugin_fd(void *handle);
+/* The server may read and write through this by itself; but not with direct I/O, whose alignment it
+ * would have to keep, nor with cache=none, where the page cache has to be cleared again. */
 int nbdfleece_plugin_fd(void *handle)
 {
     struct image *im = image_of(handle);
@@ -400,8 +400,7 @@ int nbdfleece_plugin_fd(void *handle)
     return im->direct_fd < 0 && !im->evicts ? im->fd : -1;
 }
 
-/* Whose plugin this is, before anything is opened. */
-int nbdfleece_plugin_disk(const char *name);
+/* The disk that this instance is for, told before anything is opened. */
 int nbdfleece_plugin_disk(const char *name)
 {
     disk = strdup(name);
@@ -411,7 +410,6 @@ int nbdfleece_plugin_disk(const char *name)
     return -1;
 }
 
-int nbdfleece_plugin_resize(void *handle, uint64_t size);
 int nbdfleece_plugin_resize(void *handle, uint64_t size)
 {
     if (image_resize(image_of(handle), size) == 0)
@@ -420,9 +418,8 @@ int nbdfleece_plugin_resize(void *handle, uint64_t size)
     return -1;
 }
 
-/* Open the image, while the server is still who it was started as; all handles of this kind share
- * it until the end. */
-int nbdfleece_plugin_open_ahead(int readonly);
+/* Open the image while the server still is the user that it was started as. All handles of this
+ * kind share it until the end. */
 int nbdfleece_plugin_open_ahead(int readonly)
 {
     ahead = file_open(readonly);

@@ -29,21 +29,22 @@ struct backend_handle;
 #define BACKEND_FAST     4u /* zero: -ENOTSUP, nothing changed, if it is not faster than writing */
 #define BACKEND_REQ_ONE  8u /* extents: one is enough */
 
-/* Who a handle is opened for, or a call made; what nbdkit_is_tls(3), nbdkit_peer_name(3) and the
- * like answer inside plugin calls. Outlives the handle, and the thread's work for it. */
+/* The client that a handle is opened for, or that a thread works for: nbdkit_is_tls(3),
+ * nbdkit_peer_name(3) and the like tell plugins about it. It outlives the handle, and the thread's
+ * work for it. */
 struct backend_client {
     const char *export_name; /* not nbdkit_export_name(3)'s answer: see plugin-handle.c */
     bool tls;
     const char *tls_dn, *tls_issuer_dn; /* of a certificate that it proved to have; else NULL */
     int socket;                         /* -1: none */
-    /* End it: at once, or when what is under way has been answered. From a thread that works for
-     * it. NULL: it cannot be ended. */
+    /* End the client: at once (`force`), or when the requests under way have been answered. Called
+     * by a thread that works for it. NULL: it cannot be ended. */
     void (*disconnect)(const struct backend_client *client, bool force);
-    void *opaque; /* of who made it */
+    void *opaque; /* for whoever made this structure */
 };
 
-/* From now on the calling thread works for `client` (NULL: for nobody): it is what calls on a
- * handle that is not one client's own are made for. */
+/* From now on the calling thread works for `client` (NULL: for nobody). Its calls on a handle that
+ * clients share are made for that client. */
 void backend_set_thread_client(const struct backend_client *client);
 const struct backend_client *backend_thread_client(void);
 
@@ -77,8 +78,8 @@ struct backend_ops {
 struct backend {
     const struct backend_ops *ops;
     const char *driver; /* plugin's name: QMP's `plugin` */
-    /* It has asked who a client is while it opened a handle, or turned one away: a client that it
-     * opens no handle for may have been refused. */
+    /* The plugin has asked who the client is while it opened a handle, or has turned a client away.
+     * So it may have meant it when it opens no handle for a client. */
     atomic_bool judges_clients;
     const char *filename; /* what QMP shows as `file`, e.g. the file= key; "" where there is none */
 };

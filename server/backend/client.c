@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Whom a thread works for: a plugin's functions have no argument that could tell. */
+/* The client that a thread works for: nbdkit's functions have no argument that could tell it. */
 #include "server/backend/backend.h"
 
 static _Thread_local const struct backend_client *thread_client;

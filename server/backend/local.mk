@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 noinst_LIBRARIES += server/backend/libbackend.a
+# Of a program that plugins are loaded into.
+plugin_host_flags = -Wl,--dynamic-list=$(srcdir)/server/backend/nbdkit.syms \
+	-Wl,--whole-archive,server/backend/libbackend.a,--no-whole-archive
+EXTRA_DIST += server/backend/nbdkit.syms
 server_backend_libbackend_a_CPPFLAGS = $(AM_CPPFLAGS) \
 	-DPLUGINDIR='"$(plugindir)"' -DNBDKIT_PLUGINDIR='"$(nbdkit_plugindir)"'
 server_backend_libbackend_a_SOURCES = \
@@ -19,4 +23,5 @@ server_backend_libbackend_a_SOURCES = \
 	server/backend/plugin-dump.c \
 	server/backend/plugin-handle.c \
 	server/backend/plugin-load.c \
-	server/backend/plugin-share.c
+	server/backend/plugin-share.c \
+	server/backend/start.c server/backend/start.h

@@ -2,10 +2,10 @@
 /*
  * What plugins may ask about the client that they work for, and do to it and to the server.
  *
- * That is the one whose handle it is; on the disk's handle, which clients share where a plugin has
- * no multi-conn, it is the one for whom the calling thread works. What the server does for itself
- * (it opens the disk's handle at the start) has no client: questions about it are answered with an
- * error.
+ * A handle may be a client's own; then that is the client. On the disk's handle, which clients
+ * share where the plugin has no multi-conn, it is the one that the calling thread works for. What
+ * the server does for itself, as opening the disk's handle, has no client: a question about it is
+ * answered with an error.
  */
 #include "server/backend/plugin-private.h"
 
@@ -83,10 +83,11 @@ static const struct backend_client *client_of_this_thread(void)
     return c->handle->client ? c->handle->client : backend_thread_client();
 }
 
-/* The same for who wants to know who it is: while a handle is opened, on which the answer may
- * depend (backend.h). Whether it uses TLS is for the server's options to decide, and many plugins
- * ask it of every handle. */
-static const struct backend_client *who_is_it(void)
+/* The same, where the plugin asks who the client is: if it does so while it opens a handle, whether
+ * it opens it may depend on the answer (judges_clients in backend.h). The question whether the
+ * client uses TLS does not count: many plugins ask that for every handle, and the server's options
+ * decide who has to use it. */
+static const struct backend_client *client_that_is_judged(void)
 {
     struct plugin_call *c = plugin_call_current();
 
@@ -98,7 +99,7 @@ static const struct backend_client *who_is_it(void)
 /* Its socket, or -1 after a complaint. */
 static int client_socket(void)
 {
-    const struct backend_client *client = who_is_it();
+    const struct backend_client *client = client_that_is_judged();
 
     if (!client || client->socket < 0) {
         nbdkit_error("there is no client behind this call");
@@ -201,14 +202,14 @@ char *nbdkit_peer_security_context(void)
 /* "" is nbdkit's answer where there is no TLS, or no certificate that was verified. */
 char *nbdkit_peer_tls_dn(void)
 {
-    const struct backend_client *client = who_is_it();
+    const struct backend_client *client = client_that_is_judged();
 
     return strdup(client && client->tls_dn ? client->tls_dn : "");
 }
 
 char *nbdkit_peer_tls_issuer_dn(void)
 {
-    const struct backend_client *client = who_is_it();
+    const struct backend_client *client = client_that_is_judged();
 
     return strdup(client && client->tls_issuer_dn ? client->tls_issuer_dn : "");
 }
@@ -225,8 +226,8 @@ void nbdkit_disconnect(int force)
 
 /* ---- sleeping ---- */
 
-/* A client's end cuts short only what is done with a handle of its own: what sleeps on the disk's
- * may be the reading of old data, which a view needs whoever goes. */
+/* The end of a client cuts sleeps short only on a handle of its own. On the disk's handle it may be
+ * a read of old data that sleeps, which a view needs whichever client goes. */
 int nbdkit_nanosleep(unsigned sec, unsigned nsec)
 {
     struct plugin_call *c = plugin_call_current();

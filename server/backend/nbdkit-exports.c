@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The list behind nbdkit_add_export(3). This server names its exports after its disks and never
- * asks a plugin's list_exports for more; the functions are here, and keep nbdkit's limits, because
- * plugins refer to them.
+ * calls a plugin's list_exports. The functions are here, and keep nbdkit's limits, since a plugin
+ * that refers to them could not be loaded without.
  */
 #include "common/base/nbdkit-abi.h"
 

@@ -2,9 +2,9 @@
 /*
  * The list behind nbdkit_add_extent(3).
  *
- * A plugin tells, in ascending order and without gaps, what lies where; it may begin before the
- * range that was asked for and go on behind it. We keep what lies inside [start, end). Whoever
- * breaks the order is told so at once, and if it returns success all the same its answer is not
+ * A plugin tells what lies where, in ascending order and without gaps. It may begin before the
+ * range that was asked for, and go on behind it; we keep what lies inside [start, end). A plugin
+ * that breaks the order is told so at once. If it returns success all the same, its answer is not
  * used (`broken`): an answer in disorder may call data a hole.
  */
 #include "server/backend/plugin-private.h"
@@ -13,8 +13,8 @@
 #include <stdlib.h>
 
 struct nbdkit_extents {
-    uint64_t start, end; /* asked for: [start, end) */
-    uint64_t next;       /* where the next extent has to begin, once `begun` */
+    uint64_t start, end; /* [start, end) was asked for */
+    uint64_t next;       /* where the next extent has to begin, if `begun` */
     bool begun, broken;
     bool full;           /* something was left out: nothing may follow */
     struct extents kept; /* from `start` on */
@@ -57,7 +57,7 @@ int nbdkit_add_extent(struct nbdkit_extents *e, uint64_t offset, uint64_t length
     e->begun = true;
     e->next = behind;
 
-    /* Nothing of it is asked for. (An empty one may still have broken the order.) */
+    /* None of it is asked for. (The order has been checked before, for an empty one too.) */
     if (length == 0 || behind <= e->start || offset >= e->end || e->full)
         return 0;
     if (offset > e->start && e->kept.total == 0)
@@ -78,15 +78,15 @@ int nbdkit_add_extent(struct nbdkit_extents *e, uint64_t offset, uint64_t length
 }
 
 /*
- * Copy `in`, which begins at a multiple of `align`, such that every boundary is one: a block that
- * several extents share gets the flags that are true of all of them. A last block that `in` covers
- * only in part is left to the next question, unless it is all there is: then it is data.
+ * Copy `in`, which begins at a multiple of `align`, so that every boundary is a multiple of it. A
+ * block that several extents share gets the flags that are true of all of them. A last block that
+ * `in` covers only in part is left to the next question, unless there is no other: then it is data.
  */
 static int align_extents(const struct extents *in, uint32_t align, struct extents *out)
 {
     const uint64_t before = out->total;
-    uint32_t shared = 0; /* bytes so far of a block that is shared */
-    uint32_t flags = 0;  /* what is true of them */
+    uint32_t shared = 0; /* how many bytes of a shared block have been seen */
+    uint32_t flags = 0;  /* which are true of all of these */
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < in->count; i++) {

@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-/* What threads of plugins' own say: nobody knows whose they are. */
+/* For what a thread says that a plugin has started: it cannot be told which disk it belongs to. */
 static struct log_limit of_no_call;
 
 void nbdkit_verror(const char *format, va_list args)
@@ -70,7 +70,7 @@ void nbdkit_debug(const char *format, ...)
     va_end(args);
 }
 
-/* One line: `n` bytes, the first of them at column `skip` of 16. */
+/* One line of `n` bytes, of which the first is at column `skip` of 16. */
 static void hexdump_line(const char *prefix, uint64_t at, unsigned skip, const unsigned char *bytes,
                          unsigned n)
 {

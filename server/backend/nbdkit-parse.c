@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* nbdkit_parse_*(3). All read the whole string or complain and leave the result untouched. */
+/* nbdkit_parse_*(3). Each reads the whole string, or complains and leaves the result untouched. */
 #include "common/base/nbdkit-abi.h"
 
 #include "common/util/delay.h"
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* strtoll and friends have told through `end` and errno how it went: say so if not well. */
+/* Complain where strtoll or strtoull has failed, as `end` and `in_range` (by errno) tell. */
 static int judge(const char *what, const char *text, const char *end, bool in_range)
 {
     if (end == text) {
@@ -48,7 +48,7 @@ static int parse_natural(const char *what, const char *text, unsigned long long 
     const char *p = text;
     char *end;
 
-    /* strtoull takes "-1" for its largest number. */
+    /* strtoull makes its largest number of "-1". */
     while (g_ascii_isspace(*p))
         p++;
     if (*p == '-') {

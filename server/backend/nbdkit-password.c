@@ -21,10 +21,10 @@ int nbdkit_stdio_safe(void)
 {
     struct plugin_call *c = plugin_call_current();
 
-    return c && !c->plugin->configured && !atomic_load(&stdio_taken);
+    return c && !c->plugin->configured && !c->plugin->late && !atomic_load(&stdio_taken);
 }
 
-/* The first line of `in`, without its end, malloc'ed; an empty file is an empty password. */
+/* The first line of `in` without its line feed, malloc'ed. An empty file is an empty password. */
 static char *read_line(FILE *in, const char *what)
 {
     char *line = NULL;

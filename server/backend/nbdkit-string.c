@@ -45,11 +45,11 @@ void intern_clear(struct intern *in)
     pthread_mutex_destroy(&in->lock);
 }
 
-/* For calls from a plugin's own threads, which belong to no disk: kept for good, as nbdkit does. */
+/* For threads that a plugin has started, which belong to no disk: kept for good, as in nbdkit. */
 static struct intern of_the_process = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* Keep `text` (malloc'ed by GLib, now ours) as long as the handle, else the plugin, else the
- * process that this thread works for. */
+/* Keep `text`, which is ours to g_free, as long as the handle that this thread works for; where
+ * there is none, as long as the plugin; where there is none either, as long as the process. */
 static const char *keep(char *text)
 {
     struct plugin_call *c = plugin_call_current();

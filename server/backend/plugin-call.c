@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-/* nbdkit's functions have no argument that says who calls, so the thread has to know. */
+/* nbdkit's functions have no argument that tells who calls, so each thread keeps it. */
 static _Thread_local struct plugin_call *current;
 
 struct plugin_call *plugin_call_current(void)
@@ -15,9 +15,9 @@ struct plugin_call *plugin_call_current(void)
 }
 
 /*
- * Which lock a call takes. Handles may be shared between clients here, and a disk's own handle is
- * open for good; so "one connection at a time" (model 0) cannot be had by keeping connections apart
- * as nbdkit does. It means: one handle, and one call at a time, whoever asks.
+ * The lock that a call takes. Clients may share a handle here, and a disk's own handle stays open;
+ * so "one connection at a time" (model 0) cannot be done as nbdkit does it, by letting connections
+ * wait for each other. Here it means one handle, and one call at a time, whoever makes it.
  */
 static pthread_mutex_t *lock_for(struct plugin *p, struct plugin_handle *h)
 {
@@ -42,7 +42,7 @@ void plugin_enter(struct plugin_call *c, struct plugin *p, struct plugin_handle 
     if (c->locked)
         pthread_mutex_lock(c->locked);
     current = c;
-    errno = 0; /* what an earlier call left must not be taken for this one's */
+    errno = 0; /* an earlier call's must not be taken for this one's */
 }
 
 static void leave(struct plugin_call *c)

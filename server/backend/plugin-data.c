@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The data path: requests of any length into the calls that a plugin understands, and what a plugin
- * cannot do, made up for.
+ * The data path: it turns requests of any length into calls that the plugin understands, and makes
+ * up for what the plugin cannot do.
  *
- * - Long requests become pieces: of data, at most data_max bytes; without data, RANGE_CALL_MAX.
- * Each piece goes to its own offset.
- * - FUA that is not native is a flush after the whole request.
- * - Zeroes that a plugin cannot make, or for the moment will not (ENOTSUP), are written, unless the
- *   request must be fast and nothing of it has been changed yet.
+ * - A long request is split: into pieces of at most data_max bytes if it carries data, else of
+ *   RANGE_CALL_MAX. Each piece goes to its own offset.
+ * - Where FUA is not native, the whole request is followed by a flush.
+ * - Where a plugin cannot zero, or does not want to now (ENOTSUP), zeroes are written; unless the
+ *   request has to be fast and nothing has been changed yet.
  */
 #include "server/backend/plugin-private.h"
 
@@ -96,7 +96,7 @@ static uint32_t native_fua(const struct plugin_handle *h, uint32_t flags)
     return (flags & BACKEND_FUA) && h->fua == NBDKIT_SUPPORT_NATIVE ? NBDKIT_FUA : 0;
 }
 
-/* What is left to do after the last call of a request that ended with `r`. */
+/* After the last call of a request, which ended with `r`: the flush that FUA may still need. */
 static int finish_fua(struct plugin_handle *h, uint32_t flags, int r)
 {
     if (r == 0 && (flags & BACKEND_FUA) && h->fua != NBDKIT_SUPPORT_NATIVE)
@@ -205,7 +205,7 @@ static int call_cache(struct plugin_handle *h, uint32_t count, uint64_t offset)
     return plugin_leave(&c, "cache", h->plugin->api.cache(h->opaque, count, offset, 0));
 }
 
-/* Read and throw away: whoever caches below now has it. */
+/* Read and throw away: what caches below the plugin has the data then. */
 static int read_for_cache(struct plugin_handle *h, uint64_t length, uint64_t offset)
 {
     uint32_t most = MIN(h->data_max, 1u << 20);
@@ -245,9 +245,9 @@ int plugin_cache(struct backend_handle *handle, uint64_t length, uint64_t offset
 
 /* ---- extents ---- */
 
-/* Extents of [offset, offset + length). One call, with a count of 32 bits, as the interface has it;
- * but a plugin may tell of more than it was asked for (nbdkit_add_extent(3)), and who knows of a
- * hole of a petabyte does so at once: the list takes all of it that is wanted. */
+/* Extents of [offset, offset + length), by one call. Its count has 32 bits, as the ABI wants it.
+ * But a plugin may tell more than it was asked for (nbdkit_add_extent(3)), so one that knows of a
+ * hole of a petabyte can tell it in one answer: the list takes all of it that is wanted. */
 static int call_extents(struct plugin_handle *h, uint64_t length, uint64_t offset, uint32_t flags,
                         struct extents *extents)
 {

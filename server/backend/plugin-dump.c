@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What people see of a plugin: --dump-plugin, --help and --version, line by line as nbdkit prints
- * them. */
+/* What people are shown of a plugin: --dump-plugin, --help and --version, line by line as nbdkit
+ * prints them. */
 #include "server/backend/plugin-private.h"
 
 #include "common/util/log.h"

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Handles: opening one, and asking the plugin once for all it can do.
+ * Handles: a handle is opened, and the plugin is asked once for all that it can do.
  *
- * Whatever a plugin says is checked here, so that the data path need not doubt: a capability
- * without the callback behind it is taken away, a limit that contradicts itself is an error.
+ * Whatever the plugin answers is checked here, so that the data path can rely on it: an ability
+ * without its callback is taken away, a limit that contradicts itself is an error.
  *
  * All handles of a disk are opened for one export name, the plugin's default (or ""), whatever name
- * a client uses to reach the disk: names are the server's business here, and a disk is one image;
- * its bitmaps and views would be nonsense if a client could choose another one behind it.
+ * a client uses to reach the disk. Names of exports are the server's here, and a disk is one image:
+ * its bitmaps and views would be nonsense if a client's choice of a name could put another image
+ * behind them.
  */
 #include "server/backend/plugin-private.h"
 
@@ -20,10 +21,11 @@
 
 /* ---- questions ---- */
 
-/* Only -1 is a failure here: what else there is to say that means nothing is taken as nbdkit takes
- * it, because plugins were tried with it. */
+/* Only -1 is a failure here. Other answers without a meaning are taken as nbdkit takes them, since
+ * that is what plugins were tested with. */
 
-/* A question of yes and no: `callback`, else `otherwise`. Returns 0 or 1, or -1 and *err. */
+/* Ask a question of yes or no; without a `callback` the answer is `otherwise`. 0 or 1, or -1 and
+ * *err. */
 static int ask_bool(struct plugin_handle *h, const char *name, int (*callback)(void *),
                     bool otherwise, GError **err)
 {
@@ -38,7 +40,8 @@ static int ask_bool(struct plugin_handle *h, const char *name, int (*callback)(v
     return r != 0;
 }
 
-/* The same for can_fua and can_cache: NBDKIT_SUPPORT_..., `odd` for any other number, or -1. */
+/* The same for can_fua and can_cache. NBDKIT_SUPPORT_..., or `odd` where the plugin answers another
+ * number, or -1. */
 static int ask_support(struct plugin_handle *h, const char *name, int (*callback)(void *),
                        int otherwise, int odd, GError **err)
 {
@@ -53,7 +56,7 @@ static int ask_support(struct plugin_handle *h, const char *name, int (*callback
     return r < 0 || r > NBDKIT_SUPPORT_NATIVE ? odd : r;
 }
 
-/* A plugin that says yes and has no callback: say so once a handle, and take it as a no. */
+/* A yes without the callback for it counts as a no, and is logged once for each handle. */
 static bool backed(struct plugin_handle *h, const char *question, bool yes, bool callback)
 {
     if (yes && !callback)
@@ -147,7 +150,7 @@ static int ask_fua(struct plugin_handle *h, GError **err)
     return 0;
 }
 
-/* All that concerns changes; only asked where the handle can be written. */
+/* All abilities that concern changes. Only asked where the handle can be written. */
 static int ask_write_abilities(struct plugin_handle *h, GError **err)
 {
     const struct nbdkit_plugin *api = &h->plugin->api;
@@ -158,7 +161,7 @@ static int ask_write_abilities(struct plugin_handle *h, GError **err)
         return -1;
     h->native_zero = backed(h, "can_zero", r, zero);
     h->handle.can_zero = true; /* by pwrite if need be */
-    /* Where zeroing is emulated we can tell at once that it is not fast. */
+    /* Where zeroing is emulated, it fails fast when it has to be fast. */
     if ((r = ask_bool(h, "can_fast_zero", api->can_fast_zero, !api->zero || !h->native_zero, err)) <
         0)
         return -1;
@@ -205,7 +208,7 @@ static int ask_abilities(struct plugin_handle *h, GError **err)
     return 0;
 }
 
-/* A descriptor may only stand in for the plugin's calls where these may run in parallel. */
+/* A descriptor may only replace the plugin's calls where these may run in parallel. */
 static void take_offered_fd(struct plugin_handle *h)
 {
     struct plugin *p = h->plugin;
@@ -244,8 +247,8 @@ static void release_handle(struct plugin *p)
     pthread_mutex_unlock(&p->registry);
 }
 
-/* Settle the name that all handles are opened for. The first open is the disk's own, at start, so
- * no two of these run at once. */
+/* Settle the name that all handles are opened for. The first handle is the disk's own, and others
+ * are opened only after it, so no two threads are here at once. */
 static int settle_export_name(struct plugin_handle *h, GError **err)
 {
     struct plugin *p = h->plugin;
@@ -279,7 +282,7 @@ static int begin(struct plugin_handle *h, GError **err)
         plugin_enter(&c, p, h, true);
         int r = p->api.preconnect(h->readonly);
         if (plugin_leave_setup(&c, "preconnect", r == 0, err) < 0) {
-            atomic_store(&p->backend.judges_clients, true); /* that is what it is for */
+            atomic_store(&p->backend.judges_clients, true); /* preconnect is there for that */
             return -1;
         }
     }

@@ -2,23 +2,25 @@
 /*
  * From a plugin's name to a mapped object whose globals belong to one disk alone.
  *
- * The problem. nbdkit plugins keep their configuration in globals, and dlopen gives everybody who
- * asks for one file one and the same object: two disks would share one configuration. So whoever
- * comes second to a file gets a private copy of it, in a memfd: another inode, hence another
- * object.
- * - dlopen also compares names. A memfd's name here is /proc/self/fd/N, which the next copy would
- *   have too if N were free again by then; so a copy's descriptor stays open as long as the object.
- * - Libraries that a plugin links to stay shared: plugin-share.c says which plugins bear that.
+ * The problem. nbdkit plugins keep their configuration in globals, and dlopen returns the same
+ * object each time that it is asked for the same file: two disks would share one configuration. So
+ * from the second disk on, each gets a private copy of the file, in a memfd: another inode, and so
+ * another object.
+ * - dlopen also compares names. A memfd is opened by the name /proc/self/fd/N. The next copy would
+ *   have the same name if N were free again; so a copy's descriptor stays open as long as the
+ *   object is mapped.
+ * - Libraries that a plugin needs stay shared: plugin-share.c says which plugins bear that.
  *
  * The scope. nbdkit loads plugins with RTLD_GLOBAL, so that the modules of language plugins find
- * their interpreter's symbols, which they are not linked to. With copies that would be wrong: the
- * first copy's symbols would go before the second one's own, in whatever the plugin exports (debug
- * flags; everything, in a plugin without a version script), and the globals would be shared after
- * all. So plugins are loaded with RTLD_LOCAL, and the libraries that they need are made global one
- * by one: these are common to all copies anyway.
+ * their interpreter's symbols, which they are not linked to. With copies that would be wrong: what
+ * the first copy exports would hide what the second one has of the same name (debug flags;
+ * everything, in a plugin without a version script), and they would share their globals after all.
+ * So plugins are loaded with RTLD_LOCAL, and the libraries that they need are made global one by
+ * one. All copies have these in common anyway.
  */
 #include "server/backend/plugin-private.h"
 
+#include "common/base/file-io.h"
 #include "common/util/error.h"
 
 #include <dlfcn.h>
@@ -35,8 +37,8 @@
 
 /* ---- where plugins are ---- */
 
-/* Where the build leaves a plugin of ours, seen from the folder of the program: plugins/NAME/.libs.
- * NULL where the program was not started from a build tree. */
+/* The folder where the build puts plugin `name` of ours, plugins/NAME/.libs beside the program.
+ * NULL where the program does not lie in a build tree. */
 static char *folder_in_build_tree(const char *name)
 {
     g_autofree char *program = g_file_read_link("/proc/self/exe", NULL);
@@ -48,8 +50,8 @@ static char *folder_in_build_tree(const char *name)
     return g_file_test(folder, G_FILE_TEST_IS_DIR) ? g_steal_pointer(&folder) : NULL;
 }
 
-/* Folders to look into, in order, ended by NULL: $NBDFLEECE_PLUGIN_PATH (for tests), the build
- * tree, our installed plugins, nbdkit's. */
+/* The folders to look into, in this order, with NULL at the end: $NBDFLEECE_PLUGIN_PATH (for
+ * tests), the build tree, our installed plugins, nbdkit's. */
 static GPtrArray *search_folders(const char *name)
 {
     GPtrArray *folders = g_ptr_array_new_with_free_func(g_free);
@@ -87,21 +89,7 @@ char *plugin_find(const char *name, GError **err)
 
 /* ---- mapping ---- */
 
-static int write_all(int fd, const char *bytes, size_t length)
-{
-    while (length > 0) {
-        ssize_t n = write(fd, bytes, length);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        bytes += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
-
-/* A memfd with what is in the file at `path`, or -1. */
+/* A memfd with the content of the file at `path`, or -1. */
 static int copy_of(const char *path, GError **err)
 {
     g_autoptr(GMappedFile) map = g_mapped_file_new(path, FALSE, err);
@@ -114,7 +102,7 @@ static int copy_of(const char *path, GError **err)
         fd = memfd_create(base, MFD_CLOEXEC);
     if (fd < 0)
         return fail_errno(err, errno, "%s: private copy", path);
-    int r = write_all(fd, g_mapped_file_get_contents(map), g_mapped_file_get_length(map));
+    int r = pwrite_all(fd, g_mapped_file_get_contents(map), g_mapped_file_get_length(map), 0);
     if (r < 0) {
         close(fd);
         return fail_errno(err, r, "%s: private copy", path);
@@ -122,7 +110,7 @@ static int copy_of(const char *path, GError **err)
     return fd;
 }
 
-/* Make the symbols of the libraries that `dl` needs global (see above). */
+/* Make the symbols of the libraries that `dl` needs global (see the head of this file). */
 static void share_needed(void *dl)
 {
     g_autoptr(GPtrArray) names = plugin_needed_libraries(dl);
@@ -134,7 +122,11 @@ static void share_needed(void *dl)
     }
 }
 
-void *plugin_map(const char *path, int *copy_fd, GError **err)
+/* One thread maps a plugin at a time. It looks whether the file is mapped already, or a library
+ * that bears only one plugin; that must still be true when its own plugin is mapped. */
+static pthread_mutex_t mapping = PTHREAD_MUTEX_INITIALIZER;
+
+static void *map_locked(const char *path, int *copy_fd, GError **err)
 {
     g_autofree char *name = NULL;
     void *loaded = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
@@ -155,7 +147,7 @@ void *plugin_map(const char *path, int *copy_fd, GError **err)
         plugin_unmap(NULL, *copy_fd);
         return NULL;
     }
-    /* What was there before has been looked at before it was copied. */
+    /* A copy has been checked already, by its original. */
     if (*copy_fd < 0 && plugin_check_shared(dl, dl, path, err) < 0) {
         plugin_unmap(dl, -1);
         return NULL;
@@ -164,9 +156,17 @@ void *plugin_map(const char *path, int *copy_fd, GError **err)
     return dl;
 }
 
+void *plugin_map(const char *path, int *copy_fd, GError **err)
+{
+    pthread_mutex_lock(&mapping);
+    void *dl = map_locked(path, copy_fd, err);
+    pthread_mutex_unlock(&mapping);
+    return dl;
+}
+
 void plugin_unmap(void *dl, int copy_fd)
 {
-    /* Leak checkers must still see what a plugin's globals point at when the process ends. */
+    /* When the process ends, leak checkers must still see what the plugin's globals point at. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     if (dl)
         dlclose(dl);

@@ -6,19 +6,21 @@
  * configuration. A struct plugin_handle is one opened handle of it.
  *
  * Every call into a plugin stands between plugin_enter and one of the plugin_leave functions. These
- * - take the lock that the plugin's thread model asks for,
- * - tell the nbdkit_* functions, through a thread-local pointer, on whose behalf they are called,
+ * - take and release the lock that the plugin's thread model asks for,
+ * - note in a thread-local pointer for whom the call is made, for the nbdkit_* functions to find,
  * - turn what the callback returned and said into an errno or a GError.
  *
  * Locks: plugin.lock (thread models 0 and 1) and plugin_handle.lock (model 2) are held across calls
- * into the plugin and never together. plugin.registry guards the number of handles and is a leaf:
- * nothing is called while it is held. No lock of ours is held when the thread model is parallel.
+ * into the plugin, and never both. plugin.registry guards the number of handles; it is a leaf:
+ * nothing is called while it is held. Where the thread model is parallel, no lock of ours is held
+ * in a call.
  */
 #ifndef BACKEND_PLUGIN_PRIVATE_H
 #define BACKEND_PLUGIN_PRIVATE_H
 
-#include "common/util/log-limit.h"
 #include "common/base/nbdkit-abi.h"
+#include "common/util/log-limit.h"
+#include "plugins/nbdfleece-plugin.h"
 #include "server/backend/plugin.h"
 
 #include <pthread.h>
@@ -34,22 +36,24 @@ void intern_clear(struct intern *in);
 
 struct plugin {
     struct backend backend;  /* first: a struct backend pointer is a struct plugin pointer */
-    struct backend_ops ops;  /* what backend.ops points at */
+    struct backend_ops ops;  /* backend.ops points here */
     char *disk;              /* the disk's name, for messages */
-    char *driver, *filename; /* what backend's point at */
+    char *driver, *filename; /* those of `backend` point here */
     char *path;              /* of the file that was asked for */
 
     void *dl;                 /* dlopen's handle */
     int copy_fd;              /* the private copy it was loaded from; -1: from path itself */
     struct nbdkit_plugin api; /* as registered; zeroes in what the plugin is too old to know */
-    int (*offered_fd)(void *handle);
-    int (*offered_resize)(void *handle, uint64_t size);
-    int (*offered_open_ahead)(int readonly);
-    int (*offered_disk)(const char *name);
+    /* nbdfleece-plugin.h's functions; NULL: the plugin has none of that name */
+    __typeof__(nbdfleece_plugin_fd) *offered_fd;
+    __typeof__(nbdfleece_plugin_resize) *offered_resize;
+    __typeof__(nbdfleece_plugin_open_ahead) *offered_open_ahead;
+    __typeof__(nbdfleece_plugin_disk) *offered_disk;
 
     int thread_model; /* after config_complete: NBDKIT_SERIALIZE_CONNECTIONS .. NBDKIT_PARALLEL */
+    bool late;        /* started while clients are served: it may not read stdin */
     bool loaded;      /* .load was called */
-    bool configured;  /* .config_complete was called: stdin is no longer the plugin's to read */
+    bool configured;  /* .config_complete was called: it may not read stdin any more */
     bool forked;      /* .after_fork was called, so .cleanup is due */
     unsigned config_seen; /* KEY=VALUE pairs and bare words so far */
 
@@ -58,10 +62,10 @@ struct plugin {
 
     pthread_mutex_t registry;
     unsigned handles;  /* open or being opened */
-    char *export_name; /* what every handle is opened for; NULL before the first */
+    char *export_name; /* every handle is opened for it; NULL before the first */
 
-    struct log_limit said;   /* errors in its own words */
-    struct log_limit faults; /* errors in ours */
+    struct log_limit said;   /* errors in the plugin's words */
+    struct log_limit faults; /* errors in our words */
 
     const char *zeroes; /* ZEROES_SIZE bytes, never written: the kernel's zero page */
 };
@@ -73,8 +77,7 @@ static inline struct plugin *plugin_of(struct backend *b)
 
 /* The piece in which zeroes are written where a plugin cannot zero. */
 #define ZEROES_SIZE (1u << 20)
-/* No data callback is given more bytes than this (nbdkit's own limit, so what plugins are used to).
- */
+/* No data callback is given more bytes than this; plugins know that limit from nbdkit. */
 #define DATA_CALL_MAX (64u << 20)
 /* Zero, trim and cache callbacks carry no data, but a 32-bit count; some plugins keep it in an int.
  */
@@ -106,15 +109,17 @@ struct plugin_call {
 /* The call that this thread is in, or NULL (a thread of the plugin's own). */
 struct plugin_call *plugin_call_current(void);
 
-/* Begin a call: of the plugin, of one of its handles. `collect`: errors go to a GError. */
+/* Begin a call of the plugin, or of one of its handles. `collect`: what the plugin says goes to a
+ * GError. */
 void plugin_enter(struct plugin_call *c, struct plugin *p, struct plugin_handle *h, bool collect);
 
-/* End a data call: 0 or a negative errno from what the callback returned. First thing after the
- * callback: errno counts. Anything but 0 and -1 is a fault of the plugin: logged, -EIO. */
+/* End a data call: 0 or a negative errno from what the callback returned. Call it right after the
+ * callback, since errno counts. Anything but 0 and -1 is a fault of the plugin: it is logged, and
+ * -EIO. */
 int plugin_leave(struct plugin_call *c, const char *callback, int returned);
 
-/* End a call that collects: if `ok`, what the plugin said is only logged. Else it goes to *err:
- * `disk NAME: PLUGIN: CALLBACK: TEXT`. Returns 0 or -1. */
+/* End a call that collects. If `ok`, what the plugin said is logged, and 0 returned. Else it goes
+ * to *err, as `disk NAME: PLUGIN: TEXT`, and -1 is returned. */
 int plugin_leave_setup(struct plugin_call *c, const char *callback, bool ok, GError **err);
 
 /* ---- plugin.c ---- */
@@ -128,19 +133,19 @@ int plugin_settle_thread_model(struct plugin *p, GError **err);
 
 /* Find the file of plugin `name`, or take it as a path if it has a slash. g_free() it. */
 char *plugin_find(const char *name, GError **err);
-/* Map the object at `path` such that its globals are the caller's alone. *copy_fd: as in struct
- * plugin. */
+/* Map the object at `path` so that nobody else has its globals. *copy_fd: as in struct plugin. Any
+ * thread. */
 void *plugin_map(const char *path, int *copy_fd, GError **err);
 void plugin_unmap(void *dl, int copy_fd);
 
 /* ---- plugin-share.c ---- */
 
-/* The libraries that `dl` itself asks for, by the names it uses. */
+/* The libraries that `dl` itself needs, by the names that it has for them. */
 GPtrArray *plugin_needed_libraries(void *dl);
-/* May one more instance of the plugin `dl`, from the file at `path`, be used beside all that are
- * mapped, `but` excepted (NULL: none)? */
+/* May one more instance of the plugin `dl`, from the file at `path`, be used beside all plugins
+ * that are mapped? `but` (may be NULL) does not count among these. */
 int plugin_check_shared(void *dl, void *but, const char *path, GError **err);
-/* May its callbacks be called from many threads, one at a time? */
+/* May its callbacks be called from many threads, though one at a time? */
 int plugin_check_threads(void *dl, const char *path, GError **err);
 
 /* ---- plugin-handle.c, plugin-data.c: struct backend_ops ---- */
@@ -162,8 +167,9 @@ int plugin_extents(struct backend_handle *h, uint64_t length, uint64_t offset, u
 
 /* ---- nbdkit-extents.c ---- */
 
-/* Give what a plugin has added to `out`, all boundaries multiples of `align`. 0; -EINVAL: it added
- * nothing; -EIO: it broke the rules of nbdkit_add_extent(3), which was logged; -ENOMEM. */
+/* Append what a plugin has added to `out`, with all boundaries at multiples of `align`. 0; -EIO:
+ * the plugin added nothing, or broke the rules of nbdkit_add_extent(3), which was logged; -ENOMEM.
+ */
 int nbdkit_extents_take(struct nbdkit_extents *e, uint32_t align, struct extents *out);
 
 #endif

@@ -2,21 +2,21 @@
 /*
  * Which plugins may serve several disks, and which no disk at all.
  *
- * The problem. Each disk has a plugin's object for itself (plugin-load.c), but the libraries that
- * the object needs are there once a process. nbdkit has one plugin a process, so nobody has
- * promised that such a library bears a second user: an interpreter does not (libtcl, libpython,
- * libperl), and takes the server with it, all its disks included, while it is set up, used or taken
- * down.
+ * The problem. Each disk has a plugin's object for itself (plugin-load.c), but a process has the
+ * libraries that the object needs only once. nbdkit has one plugin a process, so nobody has
+ * promised that such a library bears a second user. An interpreter does not (libtcl, libpython,
+ * libperl): it ends the process, with all its disks, when it is set up, used or taken down for the
+ * second one.
  *
- * The rule. A library is either known to bear several users, whatever it needs in its turn, or it
- * belongs to the first plugin that needs it for as long as that is mapped: who needs it, too, is
- * refused. So a plugin that needs nothing but known libraries may serve any number of disks, and
- * one that needs an unknown one serves a single disk, from whichever file or under whichever name
- * it was loaded. Known is what a test has seen to serve two disks at once
- * (tests/backend/test-copies.py, which tells of every plugin that is installed); it is not known
- * what somebody believes.
+ * The rule. Either a library is known to bear several users, and then those that it needs do not
+ * matter. Or it belongs to the first plugin that needs it, as long as that plugin is mapped, and
+ * any other plugin that needs it is refused. So a plugin that needs only known libraries may serve
+ * any number of disks; one that needs an unknown library serves one disk, whatever file or name it
+ * was loaded by. A library is known when a test has seen it serve two disks at once
+ * (tests/backend/test-copies.py, which tries every plugin that is installed), and not when somebody
+ * believes that it can.
  *
- * What is mapped is the dynamic linker's to say, so nothing is noted here.
+ * Nothing is noted here: the dynamic linker knows what is mapped.
  */
 #include "server/backend/plugin-private.h"
 
@@ -26,7 +26,7 @@
 #include <link.h>
 #include <string.h>
 
-/* Without version and ".so"; see is_named. */
+/* Names without version and ".so": see is_named. */
 static const char *const known[] = {
     /* of every program */
     "ld-linux",
@@ -58,7 +58,7 @@ static const char *const known[] = {
     "libvirt",
 };
 
-/* Is `soname` that of library `name`: the name, a version maybe, and ".so"? */
+/* Is `soname` the library `name`: the name, maybe a version, and ".so"? */
 static bool is_named(const char *soname, const char *name)
 {
     if (!g_str_has_prefix(soname, name))
@@ -97,8 +97,8 @@ GPtrArray *plugin_needed_libraries(void *dl)
     return names;
 }
 
-/* Those of them that are not known. What these need in their turn is their own affair: half of all
- * there is needs zlib in the end. */
+/* Those of them that are not known. What these need in turn does not count: half of all libraries
+ * need zlib in the end. */
 static GPtrArray *unknown_libraries(void *dl)
 {
     GPtrArray *names = plugin_needed_libraries(dl);
@@ -147,7 +147,7 @@ static const char *name_in_use(GPtrArray *names, void *but)
     return used;
 }
 
-/* How a plugin is served that cannot be here: by nbdkit, in a process of its own. */
+/* How to serve a plugin that cannot be served here: by nbdkit, in a process of its own. */
 static char *way_out(const char *path)
 {
     g_autofree char *base = g_path_get_basename(path);

@@ -27,7 +27,7 @@ static void plugin_free(struct backend *b)
     }
     g_free(p->driver);
     g_free(p->filename);
-    p->api.name = NULL; /* it goes with the object */
+    p->api.name = NULL; /* it lies in the object */
     plugin_unmap(p->dl, p->copy_fd);
     if (p->zeroes)
         munmap((void *)p->zeroes, ZEROES_SIZE);
@@ -69,7 +69,7 @@ static bool good_name(const char *name)
     return true;
 }
 
-/* Callbacks of the other generation are not looked at, whatever stands there. */
+/* Callbacks of the other generation are not looked at, whatever their slots hold. */
 static void forget_other_generation(struct nbdkit_plugin *api)
 {
     if (api->api_version >= 2) {
@@ -87,7 +87,7 @@ static void forget_other_generation(struct nbdkit_plugin *api)
     }
 }
 
-/* Take over what the plugin registers: as much of the structure as both sides know. */
+/* Take over what the plugin registers: of the structure, the part that both sides know. */
 static int register_plugin(struct plugin *p, GError **err)
 {
     const struct nbdkit_plugin *(*init)(void);

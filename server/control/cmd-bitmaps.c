@@ -4,10 +4,9 @@
  */
 #include "common/util/error.h"
 #include "server/control/control-private.h"
+#include "server/control/transaction.h"
 
-const struct arg bitmap_args[] = {ARG("node", ARG_STRING), ARG("name", ARG_STRING), ARGS_END};
-
-const struct arg bitmap_add_args[] = {
+static const struct arg bitmap_add_args[] = {
     ARG("node", ARG_STRING),
     ARG("name", ARG_STRING),
     ARG_OPT("granularity", ARG_UINT32),
@@ -16,54 +15,33 @@ const struct arg bitmap_add_args[] = {
     ARGS_END,
 };
 
-const struct arg bitmap_or_string = {
-    .type = ARG_ALTERNATE, .of = bitmap_args, .alternate = "BlockDirtyBitmapOrStr"};
-const struct arg bitmap_merge_args[] = {
+static const struct arg bitmap_merge_args[] = {
     ARG("node", ARG_STRING),
     ARG("target", ARG_STRING),
-    ARG("bitmaps", ARG_LIST, .of = &bitmap_or_string),
+    ARG("bitmaps", ARG_LIST, .of = &control_bitmap_or_string),
     ARGS_END,
 };
 
-struct disk *control_lookup_bitmap_disk(struct server *s, const char *node, const char *bitmap,
-                                        GError **err)
+static void add_disk(struct server *s, JsonObject *data, GPtrArray *disks)
 {
-    struct node *n = server_find_node(s, node);
-    struct disk *d = n ? node_to_disk(n) : NULL;
+    struct disk *d = server_find_disk(s, arg_string(data, "node"));
 
-    if (!n)
-        fail(err, "Node '%s' not found", node);
-    else if (!d)
-        fail(err, "Dirty bitmap '%s' not found", bitmap);
-    return d;
-}
-
-/* In QEMU a bitmap that a transaction has removed stays where it was, busy, until all of it is
- * done: later actions cannot use it, nor its name. */
-static char *removed_key(struct disk *d, const char *name)
-{
-    return g_strdup_printf("%p/%s", (void *)d, name);
-}
-
-static bool is_removed(struct staging *t, struct disk *d, const char *name)
-{
-    g_autofree char *key = removed_key(d, name);
-
-    return g_hash_table_contains(t->removed, key);
+    if (d)
+        g_ptr_array_add(disks, d);
 }
 
 /* The disk of a bitmap that an action works on. */
-static struct disk *lookup(struct staging *t, const char *node, const char *name, GError **err)
+static struct disk *lookup(struct transaction *t, const char *node, const char *name, GError **err)
 {
-    struct disk *d = control_lookup_bitmap_disk(t->server, node, name, err);
+    struct disk *d = control_lookup_bitmap_disk(transaction_server(t), node, name, err);
 
-    if (!d || !is_removed(t, d, name))
+    if (!d || !transaction_has_removed_bitmap(t, d, name))
         return d;
     fail(err, "Bitmap '%s' is currently in use by another operation and cannot be used", name);
     return NULL;
 }
 
-int stage_bitmap_add(struct staging *t, JsonObject *data, GError **err)
+static int prepare_add(struct transaction *t, JsonObject *data, void **state, GError **err)
 {
     const char *name = arg_string(data, "name"), *node = arg_string(data, "node");
     int64_t granularity = arg_int(data, "granularity", BITMAP_MIN_GRANULARITY);
@@ -71,7 +49,7 @@ int stage_bitmap_add(struct staging *t, JsonObject *data, GError **err)
 
     if (name[0] == '\0')
         return fail(err, "Bitmap name cannot be empty");
-    n = control_lookup_device(t->server, node, node, err);
+    n = control_lookup_device(transaction_server(t), node, node, err);
     if (!n)
         return -1;
     /* Before the next check: the engine would take 0 for its default. */
@@ -81,52 +59,56 @@ int stage_bitmap_add(struct staging *t, JsonObject *data, GError **err)
         return fail(err, "Can't store persistent bitmaps to %s: Operation not supported", node);
     if (!node_to_disk(n))
         return fail(err, "Node '%s' is a view: bitmaps belong to disks", node);
-    if (is_removed(t, node_to_disk(n), name))
+    if (transaction_has_removed_bitmap(t, node_to_disk(n), name))
         return fail(err, "Bitmap already exists: %s", name);
-    return instant_bitmap_add(t->instant, node_to_disk(n), name,
+    return instant_bitmap_add(transaction_instant(t), node_to_disk(n), name,
                               (uint32_t)arg_int(data, "granularity", 0),
                               !arg_bool(data, "disabled", false), err);
 }
 
-static struct disk *action_disk(struct staging *t, JsonObject *data, GError **err)
+static struct disk *disk_of(struct transaction *t, JsonObject *data, GError **err)
 {
     return lookup(t, arg_string(data, "node"), arg_string(data, "name"), err);
 }
 
-int stage_bitmap_remove(struct staging *t, JsonObject *data, GError **err)
+static int prepare_remove(struct transaction *t, JsonObject *data, void **state, GError **err)
 {
     const char *name = arg_string(data, "name");
-    struct disk *d = action_disk(t, data, err);
+    struct disk *d = disk_of(t, data, err);
 
-    if (!d || instant_bitmap_remove(t->instant, d, name, err) < 0)
+    if (!d || instant_bitmap_remove(transaction_instant(t), d, name, err) < 0)
         return -1;
-    g_hash_table_add(t->removed, removed_key(d, name));
+    transaction_removes_bitmap(t, d, name);
     return 0;
 }
 
-int stage_bitmap_clear(struct staging *t, JsonObject *data, GError **err)
+static int prepare_clear(struct transaction *t, JsonObject *data, void **state, GError **err)
 {
-    struct disk *d = action_disk(t, data, err);
+    struct disk *d = disk_of(t, data, err);
 
-    return d ? instant_bitmap_clear(t->instant, d, arg_string(data, "name"), err) : -1;
+    return d ? instant_bitmap_clear(transaction_instant(t), d, arg_string(data, "name"), err) : -1;
 }
 
-int stage_bitmap_enable(struct staging *t, JsonObject *data, GError **err)
+static int record(struct transaction *t, JsonObject *data, bool recording, GError **err)
 {
-    struct disk *d = action_disk(t, data, err);
+    const char *name = arg_string(data, "name");
+    struct disk *d = disk_of(t, data, err);
 
-    return d ? instant_bitmap_record(t->instant, d, arg_string(data, "name"), true, err) : -1;
+    return d ? instant_bitmap_record(transaction_instant(t), d, name, recording, err) : -1;
 }
 
-int stage_bitmap_disable(struct staging *t, JsonObject *data, GError **err)
+static int prepare_enable(struct transaction *t, JsonObject *data, void **state, GError **err)
 {
-    struct disk *d = action_disk(t, data, err);
+    return record(t, data, true, err);
+}
 
-    return d ? instant_bitmap_record(t->instant, d, arg_string(data, "name"), false, err) : -1;
+static int prepare_disable(struct transaction *t, JsonObject *data, void **state, GError **err)
+{
+    return record(t, data, false, err);
 }
 
 /* One source of a merge: a bitmap of the target's disk by name, or one of any disk. */
-static int stage_source(struct staging *t, struct disk *d, const char *target, JsonNode *source,
+static int merge_source(struct transaction *t, struct disk *d, const char *target, JsonNode *source,
                         GError **err)
 {
     struct disk *from;
@@ -139,12 +121,12 @@ static int stage_source(struct staging *t, struct disk *d, const char *target, J
     } else {
         o = json_node_get_object(source);
         name = arg_string(o, "name");
-        from = action_disk(t, o, err);
+        from = disk_of(t, o, err);
     }
-    return from ? instant_bitmap_merge(t->instant, d, target, from, name, err) : -1;
+    return from ? instant_bitmap_merge(transaction_instant(t), d, target, from, name, err) : -1;
 }
 
-int stage_bitmap_merge(struct staging *t, JsonObject *data, GError **err)
+static int prepare_merge(struct transaction *t, JsonObject *data, void **state, GError **err)
 {
     const char *target = arg_string(data, "target");
     struct disk *d = lookup(t, arg_string(data, "node"), target, err);
@@ -152,15 +134,36 @@ int stage_bitmap_merge(struct staging *t, JsonObject *data, GError **err)
 
     /* The target is checked also where there is nothing to merge: it takes in itself, which changes
      * nothing. */
-    if (!d || instant_bitmap_merge(t->instant, d, target, d, target, err) < 0)
+    if (!d || instant_bitmap_merge(transaction_instant(t), d, target, d, target, err) < 0)
         return -1;
     for (guint i = 0; i < json_array_get_length(sources); i++)
-        if (stage_source(t, d, target, json_array_get_element(sources, i), err) < 0)
+        if (merge_source(t, d, target, json_array_get_element(sources, i), err) < 0)
             return -1;
     return 0;
 }
 
-int cmd_bitmap_sha256(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+/* The bits of the sources must stand still in the same way as the target's. */
+static void disks_of_merge(struct server *s, JsonObject *data, GPtrArray *disks)
+{
+    JsonArray *sources = arg_list(data, "bitmaps");
+
+    add_disk(s, data, disks);
+    for (guint i = 0; i < json_array_get_length(sources); i++) {
+        JsonNode *source = json_array_get_element(sources, i);
+
+        if (JSON_NODE_HOLDS_OBJECT(source))
+            add_disk(s, json_node_get_object(source), disks);
+    }
+}
+
+static const struct action add = {.disks = add_disk, .prepare = prepare_add};
+static const struct action remove_bitmap = {.disks = add_disk, .prepare = prepare_remove};
+static const struct action clear = {.disks = add_disk, .prepare = prepare_clear};
+static const struct action enable = {.disks = add_disk, .prepare = prepare_enable};
+static const struct action disable = {.disks = add_disk, .prepare = prepare_disable};
+static const struct action merge = {.disks = disks_of_merge, .prepare = prepare_merge};
+
+static int sha256(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     const char *name = arg_string(args, "name");
     struct disk *d =
@@ -182,3 +185,23 @@ int cmd_bitmap_sha256(struct qmp_call *call, JsonObject *args, JsonNode **value,
     *value = qmp_object(o);
     return 0;
 }
+
+/* clang-format off */
+const struct qmp_command bitmap_commands[] = {
+    {"block-dirty-bitmap-add", "Adds a bitmap to a disk.",
+     bitmap_add_args, .start = transaction_of_one, .action = &add},
+    {"block-dirty-bitmap-remove", "Removes a bitmap.",
+     control_bitmap_args, .start = transaction_of_one, .action = &remove_bitmap},
+    {"block-dirty-bitmap-clear", "Clears all bits of a bitmap.",
+     control_bitmap_args, .start = transaction_of_one, .action = &clear},
+    {"block-dirty-bitmap-enable", "Lets a bitmap record from now on.",
+     control_bitmap_args, .start = transaction_of_one, .action = &enable},
+    {"block-dirty-bitmap-disable", "Lets a bitmap record no more; its bits stay.",
+     control_bitmap_args, .start = transaction_of_one, .action = &disable},
+    {"block-dirty-bitmap-merge", "Adds to one bitmap what is dirty in others.",
+     bitmap_merge_args, .start = transaction_of_one, .action = &merge},
+    {"x-debug-block-dirty-bitmap-sha256", "Returns a hash of a bitmap's bits, for tests.",
+     control_bitmap_args, .run = sha256},
+    {.name = NULL},
+};
+/* clang-format on */

@@ -29,7 +29,7 @@ static const struct arg address[] = {
     ARG("data", ARG_BRANCH, .branch = address_args),
     ARGS_END,
 };
-const struct arg nbd_server_start_args[] = {
+static const struct arg nbd_server_start_args[] = {
     ARG("addr", ARG_STRUCT, .of = address), ARG_OPT("handshake-max-seconds", ARG_UINT32),
     ARG_OPT("tls-creds", ARG_STRING),       ARG_OPT("tls-authz", ARG_STRING),
     ARG_OPT("max-connections", ARG_UINT32), ARGS_END,
@@ -37,14 +37,14 @@ const struct arg nbd_server_start_args[] = {
 
 static const struct arg authz_name = ARG(NULL, ARG_STRING);
 static const char *const export_types[] = {"nbd", NULL};
-const struct arg block_export_add_args[] = {
+static const struct arg block_export_add_args[] = {
     ARG("type", ARG_ENUM, .values = export_types),
     ARG("id", ARG_STRING),
     ARG("node-name", ARG_STRING),
     ARG_OPT("writable", ARG_BOOL),
     ARG_OPT("name", ARG_STRING),
     ARG_OPT("description", ARG_STRING),
-    ARG_OPT("bitmaps", ARG_LIST, .of = &bitmap_or_string),
+    ARG_OPT("bitmaps", ARG_LIST, .of = &control_bitmap_or_string),
     ARG_OPT("discard", ARG_BOOL),
     ARG_OPT("tls-required", ARG_BOOL),
     ARG_OPT("tls-authz", ARG_LIST, .of = &authz_name),
@@ -52,7 +52,7 @@ const struct arg block_export_add_args[] = {
 };
 
 static const char *const removal_modes[] = {"safe", "hard", NULL};
-const struct arg block_export_del_args[] = {
+static const struct arg block_export_del_args[] = {
     ARG("id", ARG_STRING),
     ARG_OPT("mode", ARG_ENUM, .values = removal_modes),
     ARGS_END,
@@ -60,7 +60,7 @@ const struct arg block_export_del_args[] = {
 
 /* ---- the server ---- */
 
-int cmd_nbd_server_start(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int nbd_server_start(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     const struct control_nbd *nbd = &call_control(call)->nbd;
     JsonObject *data = arg_object(arg_object(args, "addr"), "data");
@@ -84,7 +84,7 @@ int cmd_nbd_server_start(struct qmp_call *call, JsonObject *args, JsonNode **val
                       (unsigned)arg_int(args, "max-connections", 100), err);
 }
 
-int cmd_nbd_server_stop(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int nbd_server_stop(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     const struct control_nbd *nbd = &call_control(call)->nbd;
 
@@ -107,7 +107,8 @@ static void describe_sockets(JsonArray *list, const GPtrArray *uris, bool live)
     }
 }
 
-int cmd_query_nbd_servers(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int query_nbd_servers(struct qmp_call *call, JsonObject *args, JsonNode **value,
+                             GError **err)
 {
     const struct control_nbd *nbd = &call_control(call)->nbd;
     JsonArray *list = json_array_new();
@@ -201,7 +202,7 @@ static void unref_bitmap(gpointer db)
 }
 
 /* server_export_add checks once more; here it is the order of QEMU's checks that matters. */
-int cmd_block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     g_autoptr(GPtrArray) bitmaps = g_ptr_array_new_with_free_func(unref_bitmap);
     g_autoptr(GPtrArray) names = g_ptr_array_new();
@@ -238,7 +239,7 @@ int cmd_block_export_add(struct qmp_call *call, JsonObject *args, JsonNode **val
     return server_export_add(s, &o, err);
 }
 
-int cmd_block_export_del(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int block_export_del(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     const char *mode = arg_string(args, "mode");
 
@@ -246,7 +247,8 @@ int cmd_block_export_del(struct qmp_call *call, JsonObject *args, JsonNode **val
                              mode && strcmp(mode, "hard") == 0, err);
 }
 
-int cmd_query_block_exports(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int query_block_exports(struct qmp_call *call, JsonObject *args, JsonNode **value,
+                               GError **err)
 {
     g_autoptr(GArray) exports = server_exports(call_server(call));
     JsonArray *list = json_array_new();
@@ -264,3 +266,22 @@ int cmd_query_block_exports(struct qmp_call *call, JsonObject *args, JsonNode **
     *value = qmp_array(list);
     return 0;
 }
+
+/* clang-format off */
+const struct qmp_command export_commands[] = {
+    {"nbd-server-start", "Opens one more NBD listener beside those of the command line.",
+     nbd_server_start_args, .run = nbd_server_start},
+    {"nbd-server-stop", "Closes the listener that B<nbd-server-start> has opened, and removes all "
+                        "exports that were added.",
+     no_args, .run = nbd_server_stop},
+    {"query-nbd-servers", "Returns the listening sockets.",
+     no_args, .run = query_nbd_servers},
+    {"block-export-add", "Adds an export.",
+     block_export_add_args, .run = block_export_add},
+    {"block-export-del", "Removes an export.",
+     block_export_del_args, .run = block_export_del},
+    {"query-block-exports", "Returns the exports that were added, the newest first.",
+     no_args, .run = query_block_exports},
+    {.name = NULL},
+};
+/* clang-format on */

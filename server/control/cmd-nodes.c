@@ -4,32 +4,20 @@
  */
 #include "common/util/error.h"
 #include "server/control/control-private.h"
+#include "server/disk/resize.h"
 
 #include <sys/stat.h>
 
-const struct arg query_named_block_nodes_args[] = {
+static const struct arg query_named_block_nodes_args[] = {
     ARG_OPT("flat", ARG_BOOL),
     ARGS_END,
 };
-const struct arg block_resize_args[] = {
+static const struct arg block_resize_args[] = {
     ARG_OPT("device", ARG_STRING),
     ARG_OPT("node-name", ARG_STRING),
     ARG("size", ARG_INT),
     ARGS_END,
 };
-
-struct node *control_lookup_device(struct server *s, const char *device, const char *node_name,
-                                   GError **err)
-{
-    struct node *n = device ? server_find_node(s, device) : NULL;
-
-    if (!n && node_name)
-        n = server_find_node(s, node_name);
-    if (!n)
-        fail(err, "Cannot find device='%s' nor node-name='%s'", device ? device : "",
-             node_name ? node_name : "");
-    return n;
-}
 
 /* ---- BlockDeviceInfo ---- */
 
@@ -121,7 +109,7 @@ static JsonObject *describe_node(struct node *n)
 /* ---- commands ---- */
 
 /* A disk is what QEMU calls a device: it gives `device` and `qdev` the disk's name. */
-int cmd_query_block(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int query_block(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     g_autoptr(GPtrArray) disks = server_disks(call_server(call));
     JsonArray *list = json_array_new();
@@ -142,8 +130,8 @@ int cmd_query_block(struct qmp_call *call, JsonObject *args, JsonNode **value, G
 }
 
 /* `flat` leaves out backing images: we have none. */
-int cmd_query_named_block_nodes(struct qmp_call *call, JsonObject *args, JsonNode **value,
-                                GError **err)
+static int query_named_block_nodes(struct qmp_call *call, JsonObject *args, JsonNode **value,
+                                   GError **err)
 {
     g_autoptr(GPtrArray) disks = server_disks(call_server(call));
     g_autoptr(GPtrArray) views = server_views(call_server(call));
@@ -157,7 +145,7 @@ int cmd_query_named_block_nodes(struct qmp_call *call, JsonObject *args, JsonNod
     return 0;
 }
 
-int cmd_block_resize(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int block_resize(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     struct node *n = control_lookup_device(call_server(call), arg_string(args, "device"),
                                            arg_string(args, "node-name"), err);
@@ -173,3 +161,15 @@ int cmd_block_resize(struct qmp_call *call, JsonObject *args, JsonNode **value, 
         server_wait_hung_up(call_server(call), n);
     return disk_resize(node_to_disk(n), (uint64_t)size, err);
 }
+
+/* clang-format off */
+const struct qmp_command node_commands[] = {
+    {"query-block", "Returns the disks, as QEMU shows devices.",
+     no_args, .run = query_block},
+    {"query-named-block-nodes", "Returns the disks and views with all that QEMU tells of a node.",
+     query_named_block_nodes_args, .run = query_named_block_nodes},
+    {"block_resize", "Changes the size of a disk.",
+     block_resize_args, .run = block_resize},
+    {.name = NULL},
+};
+/* clang-format on */

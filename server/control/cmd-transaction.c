@@ -1,27 +1,33 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * transaction, and the commands that are one action by themselves. Each action is staged in order
- * and sees what those before it did; the first that fails ends it, and nothing has happened.
+ * transaction. Its actions are the commands of the other families that have one (struct
+ * qmp_command), and `abort`.
  */
 #include "common/util/error.h"
 #include "server/control/control-private.h"
+#include "server/control/transaction.h"
 
 #include <string.h>
 
-static const struct action *find_action(const char *type)
+static int prepare_abort(struct transaction *t, JsonObject *data, void **state, GError **err)
 {
-    const struct action *a = control_actions;
-
-    while (a->type && strcmp(a->type, type) != 0)
-        a++;
-    return a->type ? a : NULL;
+    return fail(err, "Transaction aborted using Abort action");
 }
+
+static const struct action abort_all = {.prepare = prepare_abort};
+
+static const struct qmp_command only_actions[] = {
+    {"abort", "Fails.", no_args, .action = &abort_all},
+    {.name = NULL},
+};
+static const struct qmp_command *const families[] = {only_actions, bitmap_commands, view_commands,
+                                                     NULL};
 
 static const struct arg *action_args(const char *type)
 {
-    const struct action *a = find_action(type);
+    const struct qmp_command *c = qmp_find(families, type);
 
-    return a ? a->args : NULL;
+    return c && c->action ? c->args : NULL;
 }
 
 static const struct arg action_members[] = {
@@ -35,44 +41,11 @@ static const struct arg properties[] = {
     ARG_OPT("completion-mode", ARG_ENUM, .values = completion_modes),
     ARGS_END,
 };
-const struct arg transaction_args[] = {
+static const struct arg transaction_args[] = {
     ARG("actions", ARG_LIST, .of = &action),
     ARG_OPT("properties", ARG_STRUCT, .of = properties),
     ARGS_END,
 };
-
-static void staging_begin(struct staging *t, struct server *s)
-{
-    t->server = s;
-    t->instant = instant_new();
-    t->views = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    t->removed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-}
-
-static int staging_end(struct staging *t, int result, GError **err)
-{
-    if (result == 0)
-        result = instant_commit(t->instant, err);
-    else
-        instant_abort(t->instant);
-    g_hash_table_unref(t->views);
-    g_hash_table_unref(t->removed);
-    return result;
-}
-
-int control_run_action(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
-{
-    const struct action *a = find_action(call->command->name);
-    struct staging t;
-
-    staging_begin(&t, call_server(call));
-    return staging_end(&t, a->stage(&t, args, err), err);
-}
-
-int stage_abort(struct staging *t, JsonObject *data, GError **err)
-{
-    return fail(err, "Transaction aborted using Abort action");
-}
 
 /* `grouped` says what becomes of the other jobs when one fails; so far no action begins a job. */
 static int check_completion_mode(JsonObject *args, JsonArray *actions, GError **err)
@@ -86,19 +59,30 @@ static int check_completion_mode(JsonObject *args, JsonArray *actions, GError **
                 arg_string(json_array_get_object_element(actions, 0), "type"), mode);
 }
 
-int cmd_transaction(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static void transaction(struct qmp_call *call, JsonObject *args)
 {
     JsonArray *actions = arg_list(args, "actions");
-    struct staging t;
-    int result = 0;
+    g_autoptr(GPtrArray) types = g_ptr_array_new(), data = g_ptr_array_new();
+    g_autoptr(GError) error = NULL;
 
-    if (check_completion_mode(args, actions, err) < 0)
-        return -1;
-    staging_begin(&t, call_server(call));
-    for (guint i = 0; i < json_array_get_length(actions) && result == 0; i++) {
+    if (check_completion_mode(args, actions, &error) < 0) {
+        qmp_call_fail(call, error);
+        return;
+    }
+    for (guint i = 0; i < json_array_get_length(actions); i++) {
         JsonObject *o = json_array_get_object_element(actions, i);
 
-        result = find_action(arg_string(o, "type"))->stage(&t, arg_object(o, "data"), err);
+        g_ptr_array_add(types, (gpointer)qmp_find(families, arg_string(o, "type"))->action);
+        g_ptr_array_add(data, arg_object(o, "data"));
     }
-    return staging_end(&t, result, err);
+    transaction_run(call, (const struct action *const *)types->pdata,
+                    (JsonObject *const *)data->pdata, types->len);
 }
+
+/* clang-format off */
+const struct qmp_command transaction_commands[] = {
+    {"transaction", "Runs actions that take effect at one instant, on all their disks, or not at all.",
+     transaction_args, .start = transaction},
+    {.name = NULL},
+};
+/* clang-format on */

@@ -4,75 +4,83 @@
  */
 #include "common/util/error.h"
 #include "server/control/control-private.h"
+#include "server/control/transaction.h"
 
 #include <string.h>
-
-/* Node names in QEMU have at most 31 bytes; a name with a date in it needs more. */
-#define MAX_NODE_NAME 255
 
 static const char *const cbw_errors[] = {
     [CBW_BREAK_SNAPSHOT] = "break-snapshot",
     [CBW_BREAK_GUEST_WRITE] = "break-guest-write",
     NULL,
 };
-const struct arg view_create_args[] = {
+static const struct arg view_create_args[] = {
     ARG("disk", ARG_STRING),
     ARG("name", ARG_STRING),
     ARG_OPT("on-cbw-error", ARG_ENUM, .values = cbw_errors),
     ARG_OPT("scratch-limit", ARG_SIZE),
     ARGS_END,
 };
-const struct arg view_delete_args[] = {ARG("name", ARG_STRING), ARGS_END};
+static const struct arg view_delete_args[] = {ARG("name", ARG_STRING), ARGS_END};
 
-/* QEMU's rule for names of nodes: a letter, then letters, digits and -._ */
-static bool is_well_formed(const char *name)
+/* ---- view-create ---- */
+
+static void disks_of_view(struct server *s, JsonObject *data, GPtrArray *disks)
 {
-    if (!g_ascii_isalpha(name[0]))
-        return false;
-    for (const char *p = name; *p; p++)
-        if (!g_ascii_isalnum(*p) && !strchr("-._", *p))
-            return false;
-    return true;
+    struct disk *d = server_find_disk(s, arg_string(data, "disk"));
+
+    if (d)
+        g_ptr_array_add(disks, d);
 }
 
-static int check_name(struct staging *t, const char *name, GError **err)
+static int stage_view(struct transaction *t, struct disk *d, JsonObject *data, GError **err)
 {
-    if (!is_well_formed(name))
-        return fail(err, "Invalid node-name: '%s'", name);
-    if (server_find_node(t->server, name) || g_hash_table_contains(t->views, name))
-        return fail(err, "Duplicate nodes with node-name='%s'", name);
-    if (strlen(name) > MAX_NODE_NAME)
-        return fail(err, "Node name too long");
-    return 0;
-}
-
-int stage_view_create(struct staging *t, JsonObject *data, GError **err)
-{
-    const char *disk = arg_string(data, "disk"), *name = arg_string(data, "name");
     const char *on_error = arg_string(data, "on-cbw-error");
-    struct node *n = server_find_node(t->server, disk);
     struct view_options options = {
-        .on_error = server_options(t->server)->on_cbw_error,
+        .on_error = server_options(transaction_server(t))->on_cbw_error,
         .scratch_limit = (uint64_t)arg_int(data, "scratch-limit", 0),
     };
+
+    if (on_error)
+        options.on_error = strcmp(on_error, cbw_errors[CBW_BREAK_SNAPSHOT]) == 0
+                               ? CBW_BREAK_SNAPSHOT
+                               : CBW_BREAK_GUEST_WRITE;
+    return instant_view_create(transaction_instant(t), d, arg_string(data, "name"), &options, NULL,
+                               err);
+}
+
+/* The name stays reserved until there is a view of that name, or will be none. */
+static int prepare_view(struct transaction *t, JsonObject *data, void **state, GError **err)
+{
+    const char *disk = arg_string(data, "disk"), *name = arg_string(data, "name");
+    struct server *s = transaction_server(t);
+    struct node *n = server_find_node(s, disk);
 
     if (!n)
         return fail(err, "Node '%s' not found", disk);
     if (!node_to_disk(n))
         return fail(err, "Node '%s' is not a disk", disk);
-    if (check_name(t, name, err) < 0)
+    if (server_reserve_node_name(s, name, err) < 0)
         return -1;
-    if (on_error)
-        options.on_error = strcmp(on_error, cbw_errors[CBW_BREAK_SNAPSHOT]) == 0
-                               ? CBW_BREAK_SNAPSHOT
-                               : CBW_BREAK_GUEST_WRITE;
-    if (instant_view_create(t->instant, node_to_disk(n), name, &options, NULL, err) < 0)
+    if (stage_view(t, node_to_disk(n), data, err) < 0) {
+        server_release_node_name(s, name);
         return -1;
-    g_hash_table_add(t->views, g_strdup(name));
+    }
+    *state = g_strdup(name);
     return 0;
 }
 
-int cmd_view_delete(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static void clean_view(struct transaction *t, void *name)
+{
+    server_release_node_name(transaction_server(t), name);
+    g_free(name);
+}
+
+static const struct action create_view = {
+    .disks = disks_of_view, .prepare = prepare_view, .clean = clean_view};
+
+/* ---- the others ---- */
+
+static int delete_view(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     const char *name = arg_string(args, "name");
     struct node *n = server_find_node(call_server(call), name);
@@ -107,7 +115,7 @@ static JsonObject *describe_view(struct view *v)
     return o;
 }
 
-int cmd_query_views(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int query_views(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     g_autoptr(GPtrArray) views = server_views(call_server(call));
     JsonArray *list = json_array_new();
@@ -117,3 +125,15 @@ int cmd_query_views(struct qmp_call *call, JsonObject *args, JsonNode **value, G
     *value = qmp_array(list);
     return 0;
 }
+
+/* clang-format off */
+const struct qmp_command view_commands[] = {
+    {"view-create", "Makes a view of a disk.",
+     view_create_args, .start = transaction_of_one, .action = &create_view},
+    {"view-delete", "Deletes a view.",
+     view_delete_args, .run = delete_view},
+    {"query-views", "Returns the views, by disk, oldest first.",
+     no_args, .run = query_views},
+    {.name = NULL},
+};
+/* clang-format on */

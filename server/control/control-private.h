@@ -1,13 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the files of control/ share. Commands come in families, a file each (cmd-*.c); the table of
- * all is in commands.c.
+ * What the files of control/ share.
+ *
+ * Commands come in families, a file each (cmd-*.c). Whatever is to be said of a command stands in
+ * its file once, in the family's table: name, summary, arguments, function. commands.c joins the
+ * tables.
+ *
+ * Who waits for whom: the commands of one monitor are answered in order. Commands of different
+ * monitors do not wait for each other, except that those which change the bitmaps, the views or the
+ * size of a disk, or begin to use them, have turns on that disk (server/registry/turn.h): the later
+ * one is checked and carried out when the earlier one is done. So all-or-nothing stays true, and
+ * other disks go on.
  */
 #ifndef CONTROL_CONTROL_PRIVATE_H
 #define CONTROL_CONTROL_PRIVATE_H
 
 #include "common/util/log-limit.h"
 #include "server/control/control.h"
+#include "server/control/lookup.h"
 #include "server/control/qmp.h"
 
 /* What commands work on: qmp_session's context. */
@@ -19,11 +29,9 @@ struct control {
     struct log_limit lost_events; /* of monitors that read too slowly */
 };
 
-extern const struct qmp_command control_commands[];
-
 static inline struct control *call_control(struct qmp_call *call)
 {
-    return call->session->context;
+    return call->context;
 }
 
 static inline struct server *call_server(struct qmp_call *call)
@@ -34,82 +42,12 @@ static inline struct server *call_server(struct qmp_call *call)
 /* Append the QMP event. */
 void control_format_event(GString *line, const struct server_event *event);
 
-/* ---- nodes ---- */
+/* ---- the families of commands, a file each: cmd-*.c ---- */
 
-/* QEMU looks nodes up in two ways, with two texts. By `device` or `node_name` (either may be NULL):
- * `Cannot find device='%s' nor node-name='%s'`. */
-struct node *control_lookup_device(struct server *s, const char *device, const char *node_name,
-                                   GError **err);
-/* For what concerns the bitmap `bitmap` of a node: `Node '%s' not found`. Views have no bitmaps:
- * `Dirty bitmap '%s' not found`. */
-struct disk *control_lookup_bitmap_disk(struct server *s, const char *node, const char *bitmap,
-                                        GError **err);
+extern const struct qmp_command server_commands[], node_commands[], bitmap_commands[],
+    transaction_commands[], export_commands[], view_commands[];
 
-/* ---- actions: what a transaction is made of ---- */
-
-/* A transaction on its way. */
-struct staging {
-    struct server *server;
-    struct instant *instant;
-    GHashTable *views;   /* names of views that it makes, a set; owned strings */
-    GHashTable *removed; /* bitmaps that it removes (cmd-bitmaps.c), likewise */
-};
-
-struct action {
-    const char *type;
-    const struct arg *args;
-    int (*stage)(struct staging *t, JsonObject *data, GError **err);
-};
-
-extern const struct action control_actions[]; /* ends with a type of NULL */
-
-/* A command that is one action by itself: the action of its own name. */
-int control_run_action(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err);
-
-extern const struct arg bitmap_add_args[], bitmap_args[], bitmap_merge_args[], view_create_args[];
-int stage_abort(struct staging *t, JsonObject *data, GError **err);
-int stage_bitmap_add(struct staging *t, JsonObject *data, GError **err);
-int stage_bitmap_remove(struct staging *t, JsonObject *data, GError **err);
-int stage_bitmap_clear(struct staging *t, JsonObject *data, GError **err);
-int stage_bitmap_enable(struct staging *t, JsonObject *data, GError **err);
-int stage_bitmap_disable(struct staging *t, JsonObject *data, GError **err);
-int stage_bitmap_merge(struct staging *t, JsonObject *data, GError **err);
-int stage_view_create(struct staging *t, JsonObject *data, GError **err);
-
-/* BlockDirtyBitmapOrStr, which several commands take. */
-extern const struct arg bitmap_or_string;
-
-/* ---- commands, by family; signatures as in struct qmp_command ---- */
-
-#define CONTROL_COMMAND(name)                                                                      \
-    int name(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
-
-CONTROL_COMMAND(cmd_query_version);
-CONTROL_COMMAND(cmd_query_commands);
-CONTROL_COMMAND(cmd_query_name);
-CONTROL_COMMAND(cmd_query_status);
-CONTROL_COMMAND(cmd_quit);
-
-extern const struct arg query_named_block_nodes_args[], block_resize_args[];
-CONTROL_COMMAND(cmd_query_block);
-CONTROL_COMMAND(cmd_query_named_block_nodes);
-CONTROL_COMMAND(cmd_block_resize);
-
-CONTROL_COMMAND(cmd_bitmap_sha256);
-
-extern const struct arg transaction_args[];
-CONTROL_COMMAND(cmd_transaction);
-
-extern const struct arg nbd_server_start_args[], block_export_add_args[], block_export_del_args[];
-CONTROL_COMMAND(cmd_nbd_server_start);
-CONTROL_COMMAND(cmd_nbd_server_stop);
-CONTROL_COMMAND(cmd_query_nbd_servers);
-CONTROL_COMMAND(cmd_block_export_add);
-CONTROL_COMMAND(cmd_block_export_del);
-CONTROL_COMMAND(cmd_query_block_exports);
-
-extern const struct arg view_delete_args[];
-CONTROL_COMMAND(cmd_view_delete);
-CONTROL_COMMAND(cmd_query_views);
+/* All of them, for a qmp_client. */
+extern const struct qmp_command *const control_commands[];
 
 #endif

@@ -5,7 +5,9 @@
 #include "server/control/control-private.h"
 #include "common/util/accept.h"
 #include "common/util/error.h"
+#include "common/util/log.h"
 #include "common/util/log-limit.h"
+#include "common/util/unix-socket.h"
 #include "server/control/monitor.h"
 #include "server/control/socket.h"
 
@@ -125,14 +127,25 @@ struct control *control_new(struct server *s, const struct control_nbd *nbd, con
     return &l->control;
 }
 
+static const char *reason_of_end(const struct control *c)
+{
+    return c->quit ? "host-qmp-quit" : "host-signal";
+}
+
+void control_tell_shutdown(struct control *c)
+{
+    const struct server_event end = {.kind = EVENT_SHUTDOWN, .reason = reason_of_end(c)};
+
+    server_emit(c->server, &end);
+}
+
 /* Clients hear of the end after everything that came before it: events on their way are callbacks
  * of the main context. No request is taken any more meanwhile. */
 static void say_good_bye(struct listener *l)
 {
-    char reason[] = "host-qmp-quit", signal[] = "host-signal";
     const struct server_event end = {
         .kind = EVENT_SHUTDOWN,
-        .reason = l->control.quit ? reason : signal,
+        .reason = reason_of_end(&l->control),
         .time_usec = g_get_real_time(),
     };
 
@@ -147,6 +160,7 @@ static void say_good_bye(struct listener *l)
 void control_free(struct control *c)
 {
     struct listener *l = (struct listener *)c; /* `control` comes first in it */
+    g_autoptr(GError) err = NULL;
 
     if (!c)
         return;
@@ -154,7 +168,8 @@ void control_free(struct control *c)
     close(l->fd);
     if (l->reserve >= 0)
         close(l->reserve);
-    control_socket_remove(l->path, &l->file);
+    if (unix_socket_remove(l->path, &l->file, &err) < 0)
+        log_error("control socket: %s", err->message);
     say_good_bye(l);
     server_remove_event_sink(c->server, tell_monitors, l);
     for (GList *m = l->monitors; m; m = m->next)

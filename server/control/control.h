@@ -32,6 +32,9 @@ struct control_nbd {
  * sticky and ours). The main context serves it. */
 struct control *control_new(struct server *s, const struct control_nbd *nbd, const char *path,
                             GError **err);
+/* The server begins to end: SHUTDOWN, to all monitors, after all events that came before. They are
+ * served on until control_free. Without this, control_free tells it. */
+void control_tell_shutdown(struct control *c);
 /* Ends all monitors; removes the socket file. Pending events are sent as far as that goes without
  * blocking. */
 void control_free(struct control *c);

@@ -24,7 +24,7 @@ static JsonObject *export_deleted_data(const struct server_event *e)
 {
     JsonObject *o = json_object_new();
 
-    json_object_set_string_member(o, "id", e->name);
+    json_object_set_string_member(o, "id", e->id);
     return o;
 }
 

@@ -11,6 +11,8 @@ server_control_libcontrol_a_SOURCES = \
 	server/control/commands.c \
 	server/control/control.c server/control/control.h server/control/control-private.h \
 	server/control/events.c \
+	server/control/lookup.c server/control/lookup.h \
 	server/control/monitor.c server/control/monitor.h \
 	server/control/qmp.c server/control/qmp.h \
-	server/control/socket.c server/control/socket.h
+	server/control/socket.c server/control/socket.h \
+	server/control/transaction.c server/control/transaction.h

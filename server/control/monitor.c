@@ -5,11 +5,15 @@
  *  - Input is taken in by chunks of fixed size; the stream (common/json/stream.h) limits what one
  *    value may keep. One chunk is worked off for each turn of the main loop, so that a client that
  *    never stops sending does not keep others out.
- *  - Requests are run one at a time, in order. While more than OUT_HIGH bytes of replies wait to be
- *    read, no further request is run and nothing is read: a client that sends and never reads fills
- *    its own socket buffer. So `out` holds at most OUT_HIGH and one reply, and events.
- *  - Events are what a client cannot be made to wait for: while EVENT_HIGH bytes wait, they are
- *    lost to it, which is logged once.
+ *  - Requests are run one at a time, in order. While a command is not done, or more than OUT_HIGH
+ *    bytes of replies wait to be read, no further request is run and at most one chunk is read: the
+ *    rest fills the client's own socket buffer. So `out` holds at most OUT_HIGH and one reply, and
+ *    events.
+ *  - Events are what a client cannot be made to wait for: they are sent also while a command is not
+ *    done. While EVENT_HIGH bytes wait, events are lost to the client, which is logged once.
+ *  - A client that closes its end, both ways, while a command is not done has gone: the command
+ *    goes on, its answer is dropped, the requests behind it are not run. One that only ends what it
+ *    sends is still answered.
  *
  * A monitor is never freed from inside its own functions. When it is finished (end of input and all
  * replies sent, or an error of the socket), an idle callback tells its owner, who frees it.
@@ -37,7 +41,7 @@ static const struct json_limits limits = {.bytes = 8 << 20, .tokens = 256 << 10,
 struct monitor {
     int fd;
     char *name;
-    struct qmp_session session;
+    struct qmp_client client;
     struct json_stream *stream;
     void (*gone)(struct monitor *m, void *opaque);
     void *opaque;
@@ -47,12 +51,13 @@ struct monitor {
     bool end_of_input;
     bool stopped; /* by its owner, who ends it: it does not finish by itself */
 
-    GString *out; /* [sent, len) is still to be sent */
+    GString *out; /* [sent, len) is still to be sent; the same as client.out */
     size_t sent;
+    bool broken; /* nobody will read what is sent */
     uint64_t lost_events;
     struct log_limit *lost_limit;
 
-    guint in, out_source, finish; /* sources of the main context, 0: none */
+    guint in, out_source, hang_up, resume, finish; /* sources of the main context, 0: none */
 };
 
 static size_t waiting(const struct monitor *m)
@@ -82,11 +87,21 @@ static void finish(struct monitor *m)
 {
     remove_source(&m->in);
     remove_source(&m->out_source);
+    remove_source(&m->hang_up);
     if (!m->finish)
         m->finish = g_idle_add_full(G_PRIORITY_DEFAULT, tell_gone, m, NULL);
 }
 
 /* ---- output ---- */
+
+/* Nobody is there any more: what the client has asked for and has not been begun is left, and what
+ * it was to be told. */
+static void give_up(struct monitor *m)
+{
+    m->broken = m->end_of_input = true;
+    m->at = m->length = 0;
+    m->sent = m->out->len;
+}
 
 static void send_what_goes(struct monitor *m)
 {
@@ -99,9 +114,7 @@ static void send_what_goes(struct monitor *m)
             break;
         if (n < 0) {
             log_debug("control: %s: send: %m", m->name);
-            m->end_of_input = true;
-            m->at = m->length = 0;
-            m->sent = m->out->len; /* nobody is there to have it */
+            give_up(m);
             break;
         }
         m->sent += (size_t)n;
@@ -109,7 +122,7 @@ static void send_what_goes(struct monitor *m)
     if (m->sent == m->out->len) {
         if (m->out->allocated_len > EVENT_HIGH) {
             g_string_free(m->out, TRUE);
-            m->out = g_string_new(NULL);
+            m->out = m->client.out = g_string_new(NULL);
         }
         g_string_truncate(m->out, 0);
         m->sent = 0;
@@ -121,17 +134,17 @@ static void send_what_goes(struct monitor *m)
 
 /* ---- input ---- */
 
-/* Work off the chunk as far as replies are read. */
+/* Work off the chunk as far as commands are done and replies are read. */
 static void run_requests(struct monitor *m)
 {
-    while (m->at < m->length && waiting(m) <= OUT_HIGH) {
+    while (m->at < m->length && waiting(m) <= OUT_HIGH && !m->client.open) {
         g_autoptr(GError) error = NULL;
         size_t used;
 
         switch (json_stream_feed(m->stream, m->chunk + m->at, m->length - m->at, &used, &error)) {
         case JSON_STREAM_VALUE:
-            qmp_handle(&m->session, json_stream_text(m->stream), json_stream_members(m->stream),
-                       json_stream_id(m->stream), m->out);
+            qmp_handle(&m->client, json_stream_text(m->stream), json_stream_members(m->stream),
+                       json_stream_id(m->stream));
             break;
         case JSON_STREAM_ERROR:
             qmp_error(m->out, error);
@@ -163,6 +176,7 @@ static void receive(struct monitor *m)
 
 static gboolean readable(gint fd, GIOCondition condition, gpointer m);
 static gboolean writable(gint fd, GIOCondition condition, gpointer m);
+static gboolean hung_up(gint fd, GIOCondition condition, gpointer m);
 
 static guint watch(struct monitor *m, GIOCondition condition, GUnixFDSourceFunc function)
 {
@@ -170,28 +184,38 @@ static guint watch(struct monitor *m, GIOCondition condition, GUnixFDSourceFunc 
                               NULL);
 }
 
+static bool is_finished(const struct monitor *m)
+{
+    if (m->stopped)
+        return false;
+    return m->broken ||
+           (m->end_of_input && m->at == m->length && !m->client.open && waiting(m) == 0);
+}
+
+static void watch_while(struct monitor *m, guint *source, bool wanted, GIOCondition condition,
+                        GUnixFDSourceFunc function)
+{
+    if (wanted && !*source)
+        *source = watch(m, condition, function);
+    else if (!wanted)
+        remove_source(source);
+}
+
 /* Do what can be done now, then wait for what cannot. */
 static void advance(struct monitor *m)
 {
-    bool want_in;
-
     if (m->finish)
         return;
     run_requests(m);
     send_what_goes(m);
-    if (m->end_of_input && m->at == m->length && waiting(m) == 0 && !m->stopped) {
+    if (is_finished(m)) {
         finish(m);
         return;
     }
-    want_in = !m->end_of_input && m->at == m->length && waiting(m) <= OUT_HIGH;
-    if (want_in && !m->in)
-        m->in = watch(m, G_IO_IN, readable);
-    else if (!want_in)
-        remove_source(&m->in);
-    if (waiting(m) > 0 && !m->out_source)
-        m->out_source = watch(m, G_IO_OUT, writable);
-    else if (waiting(m) == 0)
-        remove_source(&m->out_source);
+    watch_while(m, &m->in, !m->end_of_input && m->at == m->length && waiting(m) <= OUT_HIGH,
+                G_IO_IN, readable);
+    watch_while(m, &m->out_source, waiting(m) > 0, G_IO_OUT, writable);
+    watch_while(m, &m->hang_up, m->client.open && !m->stopped, 0, hung_up);
 }
 
 static gboolean readable(gint fd, GIOCondition condition, gpointer p)
@@ -212,9 +236,38 @@ static gboolean writable(gint fd, GIOCondition condition, gpointer p)
     return G_SOURCE_CONTINUE;
 }
 
+/* The client has closed its end, both ways, while a command of it is not done. */
+static gboolean hung_up(gint fd, GIOCondition condition, gpointer p)
+{
+    struct monitor *m = p;
+
+    m->hang_up = 0;
+    give_up(m);
+    advance(m);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean resume(gpointer p)
+{
+    struct monitor *m = p;
+
+    m->resume = 0;
+    advance(m);
+    return G_SOURCE_REMOVE;
+}
+
+/* From the middle of what has just been done, so no next command is begun here. */
+static void call_answered(void *opaque)
+{
+    struct monitor *m = opaque;
+
+    if (!m->resume)
+        m->resume = g_idle_add_full(MONITOR_PRIORITY, resume, m, NULL);
+}
+
 /* ---- from outside ---- */
 
-struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *commands,
+struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *const *commands,
                             void *context, struct log_limit *lost_events,
                             void (*gone)(struct monitor *m, void *opaque), void *opaque)
 {
@@ -222,9 +275,13 @@ struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *
 
     m->fd = fd;
     m->name = g_strdup(name);
-    m->session = (struct qmp_session){.commands = commands, .context = context};
     m->stream = json_stream_new(&limits);
     m->out = g_string_new(NULL);
+    m->client = (struct qmp_client){.commands = commands,
+                                    .context = context,
+                                    .out = m->out,
+                                    .answered = call_answered,
+                                    .opaque = m};
     m->lost_limit = lost_events;
     m->gone = gone;
     m->opaque = opaque;
@@ -244,9 +301,12 @@ void monitor_free(struct monitor *m)
 {
     if (!m)
         return;
+    qmp_client_leave(&m->client);
     send_what_goes(m);
     remove_source(&m->in);
     remove_source(&m->out_source);
+    remove_source(&m->hang_up);
+    remove_source(&m->resume);
     remove_source(&m->finish);
     close(m->fd);
     json_stream_free(m->stream);
@@ -259,7 +319,7 @@ void monitor_free(struct monitor *m)
 
 void monitor_event(struct monitor *m, const GString *line)
 {
-    if (!m->session.negotiated || m->finish)
+    if (!m->client.negotiated || m->finish)
         return;
     if (waiting(m) + line->len > EVENT_HIGH) {
         if (m->lost_events++ == 0)

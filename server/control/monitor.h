@@ -19,7 +19,7 @@ struct monitor;
  * Takes over fd. `name` is for log lines, `lost_events` limits those about events that it is too
  * slow for. When the client has gone, `gone` is called once, from the
  * main loop: the monitor is still there and has to be freed by it. */
-struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *commands,
+struct monitor *monitor_new(int fd, const char *name, const struct qmp_command *const *commands,
                             void *context, struct log_limit *lost_events,
                             void (*gone)(struct monitor *m, void *opaque), void *opaque);
 /* Take no further requests; replies and events still go out. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/control/qmp.h"
+#include "common/json/read.h"
+#include "common/json/write.h"
 #include "common/util/error.h"
-#include "common/json/value.h"
 
 #include <string.h>
 
@@ -144,19 +145,27 @@ static int open_envelope(JsonNode *request, struct envelope *e, GError **err)
     return e->execute ? 0 : fail(err, "QMP input lacks member 'execute'");
 }
 
-static const struct qmp_command *find_command(struct qmp_session *s, const char *name, GError **err)
+const struct qmp_command *qmp_find(const struct qmp_command *const *commands, const char *name)
 {
-    const struct qmp_command *c = s->commands;
+    for (; *commands; commands++)
+        for (const struct qmp_command *c = *commands; c->name; c++)
+            if (strcmp(c->name, name) == 0)
+                return c;
+    return NULL;
+}
 
-    while (c->name && strcmp(c->name, name) != 0)
-        c++;
-    if (!s->negotiated && c->run != qmp_capabilities)
+static const struct qmp_command *find_command(const struct qmp_client *client, const char *name,
+                                              GError **err)
+{
+    const struct qmp_command *c = qmp_find(client->commands, name);
+
+    if (!client->negotiated && c != qmp_negotiation)
         g_set_error(err, FLEECE_ERROR, FLEECE_ERROR_COMMAND_NOT_FOUND,
                     "Expecting capabilities negotiation with 'qmp_capabilities'");
-    else if (s->negotiated && c->run == qmp_capabilities)
+    else if (client->negotiated && c == qmp_negotiation)
         g_set_error(err, FLEECE_ERROR, FLEECE_ERROR_COMMAND_NOT_FOUND,
                     "Capabilities negotiation is already complete, command ignored");
-    else if (!c->name)
+    else if (!c)
         g_set_error(err, FLEECE_ERROR, FLEECE_ERROR_COMMAND_NOT_FOUND,
                     "The command %s has not been found", name);
     else
@@ -164,34 +173,89 @@ static const struct qmp_command *find_command(struct qmp_session *s, const char 
     return NULL;
 }
 
-static int run_request(struct qmp_session *s, JsonNode *request, JsonNode **value, GError **err)
+/* The call is over: `reply` is its answer. */
+static void answer(struct qmp_call *call, JsonNode *value, const GError *error)
 {
-    g_autoptr(JsonObject) none = json_object_new();
-    struct envelope e = {.arguments = none};
-    struct qmp_call call = {.session = s};
+    struct qmp_client *client = call->client;
 
-    if (open_envelope(request, &e, err) < 0)
-        return -1;
-    call.command = find_command(s, e.execute, err);
-    if (!call.command || args_check(call.command->args, e.arguments, err) < 0)
-        return -1;
-    return call.command->run(&call, e.arguments, value, err);
+    if (client) {
+        append_reply(client->out, value, error, call->id);
+        client->open = NULL;
+    }
+    json_object_unref(call->args);
+    g_string_free(call->id, TRUE);
+    g_free(call);
+    if (client && !client->handling)
+        client->answered(client->opaque);
 }
 
-void qmp_handle(struct qmp_session *session, const GString *text, size_t members, const GString *id,
-                GString *out)
+void qmp_call_return(struct qmp_call *call, JsonNode *value)
+{
+    answer(call, value, NULL);
+    g_clear_pointer(&value, json_node_unref);
+}
+
+void qmp_call_fail(struct qmp_call *call, const GError *error)
+{
+    g_autoptr(GError) silent = NULL;
+
+    if (!error) /* never taken for success */
+        fail(&silent, "the command failed, and did not say why");
+    answer(call, NULL, error ? error : silent);
+}
+
+static void run(struct qmp_call *call)
+{
+    g_autoptr(GError) error = NULL;
+    JsonNode *value = NULL;
+
+    if (call->command->start) {
+        call->command->start(call, call->args);
+    } else if (call->command->run(call, call->args, &value, &error) < 0) {
+        g_clear_pointer(&value, json_node_unref);
+        qmp_call_fail(call, error);
+    } else {
+        qmp_call_return(call, value);
+    }
+}
+
+static void open_call(struct qmp_client *client, JsonNode *request, const GString *id)
+{
+    struct qmp_call *call = g_new0(struct qmp_call, 1);
+    g_autoptr(GError) error = NULL;
+    struct envelope e = {0};
+
+    call->client = client;
+    call->context = client->context;
+    call->id = g_string_new_len(id->str, (gssize)id->len);
+    client->open = call;
+    if (open_envelope(request, &e, &error) == 0)
+        call->command = find_command(client, e.execute, &error);
+    call->args = e.arguments ? json_object_ref(e.arguments) : json_object_new();
+    if (call->command && args_check(call->command->args, call->args, &error) == 0)
+        run(call);
+    else
+        qmp_call_fail(call, error);
+}
+
+void qmp_handle(struct qmp_client *client, const GString *text, size_t members, const GString *id)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(JsonNode) request = json_value_parse(text, members, &error);
-    g_autoptr(JsonNode) value = NULL;
 
-    if (!request) {
-        qmp_error(out, error); /* which of two ids would it be? */
-        return;
-    }
-    if (run_request(session, request, &value, &error) < 0 && !error)
-        fail(&error, "the command failed, and did not say why"); /* never taken for success */
-    append_reply(out, value, error, id);
+    client->handling = true;
+    if (request)
+        open_call(client, request, id);
+    else
+        qmp_error(client->out, error); /* which of two ids would it be? */
+    client->handling = false;
+}
+
+void qmp_client_leave(struct qmp_client *client)
+{
+    if (client->open)
+        client->open->client = NULL;
+    client->open = NULL;
 }
 
 /* ---- qmp_capabilities ---- */
@@ -199,17 +263,22 @@ void qmp_handle(struct qmp_session *session, const GString *text, size_t members
 /* QEMU knows one capability, `oob`; we offer none. */
 static const char *const capabilities[] = {"oob", NULL};
 static const struct arg capability = {.type = ARG_ENUM, .values = capabilities};
-const struct arg qmp_capabilities_args[] = {
+static const struct arg capabilities_args[] = {
     ARG_OPT("enable", ARG_LIST, .of = &capability),
     ARGS_END,
 };
 
-int qmp_capabilities(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+static int negotiate(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     JsonArray *enable = arg_list(args, "enable");
 
     if (enable && json_array_get_length(enable) > 0)
         return fail(err, "Capability %s not available", json_array_get_string_element(enable, 0));
-    call->session->negotiated = true;
+    call->client->negotiated = true;
     return 0;
 }
+
+const struct qmp_command qmp_negotiation[] = {
+    {"qmp_capabilities", "Ends the negotiation.", capabilities_args, .run = negotiate},
+    {.name = NULL},
+};

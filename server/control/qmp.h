@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What happens to one request: envelope, negotiation, look-up, arguments, command, reply. No I/O.
+ *
+ * A command answers at once, or later, when what it has set in motion is done. Until then its call
+ * is open, and its client runs no other command: the commands of one client are answered in order.
+ * Main thread only.
  */
 #ifndef CONTROL_QMP_H
 #define CONTROL_QMP_H
@@ -10,33 +14,64 @@
 #include <glib.h>
 #include <stdbool.h>
 
-struct qmp_command;
+struct action;
+struct qmp_call;
 
-/* One client's session. */
-struct qmp_session {
-    const struct qmp_command *commands; /* ends with a name of NULL */
-    void *context;                      /* the commands' own */
-    bool negotiated;                    /* qmp_capabilities has succeeded */
-};
-
-/* A command that runs: what its function gets. */
-struct qmp_call {
-    struct qmp_session *session;
-    const struct qmp_command *command;
-};
-
+/* All that is to be said of a command. */
 struct qmp_command {
     const char *name;
+    const char *summary; /* what it does: the sentence that its section in nbdfleece-qmp(7) begins
+                            with */
     const struct arg *args;
-    /* `args` have been checked. 0 and *value, the value of `return` (left NULL: {}); or -1 and
-     * *err, and nothing has changed. */
+    /* One of these two; `args` have been checked.
+     * `run` answers by what it returns. 0 and *value, the value of `return` (left NULL: {}); or -1
+     * and *err, and nothing has changed. */
     int (*run)(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err);
+    /* `start` answers with qmp_call_return or qmp_call_fail, exactly once, before it returns or at
+     * any time later. `args` live until then. */
+    void (*start)(struct qmp_call *call, JsonObject *args);
+    const struct action
+        *action; /* what it is inside a transaction (transaction.h); NULL: nothing */
 };
 
-/* Run the request whose text is `text` and append the reply to `out`, with its CRLF. `members` and
- * `id` (text of JSON, "" if none) as json_stream.h has them. */
-void qmp_handle(struct qmp_session *session, const GString *text, size_t members, const GString *id,
-                GString *out);
+/* One client. The owner sets all but the last two. */
+struct qmp_client {
+    const struct qmp_command *const
+        *commands;   /* tables, each ends with a name of NULL; then NULL */
+    void *context;   /* the commands' own; outlives their calls */
+    bool negotiated; /* qmp_capabilities has succeeded */
+    GString *out;    /* replies are appended to it */
+    /* The open call has just been answered, not from inside qmp_handle: the reply is in `out`, the
+     * next request may be handled, though not before this function has returned. */
+    void (*answered)(void *opaque);
+    void *opaque;
+
+    struct qmp_call *open; /* the call that has not been answered yet; NULL: none */
+    bool handling;         /* inside qmp_handle */
+};
+
+/* A command that runs. It frees itself when it is answered. */
+struct qmp_call {
+    struct qmp_client *client; /* NULL: it has gone, and nobody waits for the answer any more */
+    void *context;             /* the client's */
+    const struct qmp_command *command;
+    JsonObject *args;
+    GString *id; /* text of JSON; "": none */
+};
+
+/* Answer: `value` is that of `return` and is taken over, NULL: {}. */
+void qmp_call_return(struct qmp_call *call, JsonNode *value);
+/* Answer that the command failed. `error` stays the caller's. */
+void qmp_call_fail(struct qmp_call *call, const GError *error);
+
+/* Run the request whose text is `text`. Its reply, with CRLF, is in client->out when this returns,
+ * or client->open is set. No call is open before. `members` and `id` (text of JSON, "" if none) as
+ * common/json/stream.h has them. */
+void qmp_handle(struct qmp_client *client, const GString *text, size_t members, const GString *id);
+/* The command of that name in `commands`; NULL: there is none. */
+const struct qmp_command *qmp_find(const struct qmp_command *const *commands, const char *name);
+/* The client goes. What its open call does goes on; its answer is dropped. */
+void qmp_client_leave(struct qmp_client *client);
 
 /* Append the greeting; an error reply without an id; an event, whose data may be NULL and is
  * consumed. */
@@ -50,8 +85,7 @@ JsonNode *qmp_version(void);
 JsonNode *qmp_object(JsonObject *object);
 JsonNode *qmp_array(JsonArray *array);
 
-/* The command qmp_capabilities, which belongs to every table: what it does is the session's. */
-extern const struct arg qmp_capabilities_args[];
-int qmp_capabilities(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err);
+/* The command qmp_capabilities, which every client needs, in a table of its own. */
+extern const struct qmp_command qmp_negotiation[];
 
 #endif

@@ -9,13 +9,10 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
-/* Listen at `path` with mode 0600. A socket that nobody listens on any more is replaced; any other
- * file there, and a folder that others may write unless it is sticky and ours, is an error. Returns
- * a non-blocking descriptor, or -1 and *err; *file is the new file, for control_socket_remove. */
+/* Listen at `path` with mode 0600. A stale socket is replaced (common/util/unix-socket.h); a folder
+ * that others may write, unless it is sticky and ours, is an error. Returns a non-blocking
+ * descriptor, or -1 and *err; *file is the new file, for unix_socket_remove. */
 int control_socket_open(const char *path, struct stat *file, GError **err);
-/* Remove the file if it is still the one that was made. `path` is absolute. */
-void control_socket_remove(const char *path, const struct stat *file);
-
 /* May this peer drive the server? Root and our own user may; false and *err if not. */
 bool control_socket_may(int fd, GError **err);
 

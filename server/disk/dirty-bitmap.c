@@ -85,6 +85,18 @@ struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits
     return old;
 }
 
+struct bitmap *dirty_bitmap_remove(struct dirty_bitmap *db)
+{
+    struct bitmap *old;
+
+    pthread_mutex_lock(&db->lock);
+    old = g_steal_pointer(&db->bits);
+    db->recording = false;
+    db->removed = true;
+    pthread_mutex_unlock(&db->lock);
+    return old;
+}
+
 void dirty_bitmap_busy_begin(struct dirty_bitmap *db)
 {
     pthread_mutex_lock(&db->lock);

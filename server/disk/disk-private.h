@@ -24,6 +24,7 @@
 
 #include "server/disk/disk.h"
 #include "server/disk/gate.h"
+#include "server/disk/grace.h"
 #include "server/disk/range-lock.h"
 #include "server/disk/view.h"
 
@@ -41,6 +42,7 @@ enum disk_point {
     POINT_VIEW_BASE_READ, /* a view's reader between its read of the disk and its second look */
     POINT_SHADOWED,       /* an instant: writes go into the shadows too, nothing is copied yet */
     POINT_BITS_COPIED,    /* an instant: bits are copied, the gates are still open */
+    POINT_SHRINKING,      /* a resize: gates closed, nobody told yet, nothing done */
     POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */
     POINT_HANDED_OVER,    /* view_delete: blocks handed to the older view, chain not yet changed */
     POINT_VIEW_TRIMMED,   /* a piece of a long TRIM of a view is done, its lock not held */
@@ -79,7 +81,9 @@ struct disk {
     struct node node;
     struct gate gate;
     struct range_lock changing; /* inside the gate; only where the image's min_block is not 1 */
-    struct tracker *tracker;
+    struct tracker *_Atomic tracker;
+    GPtrArray *retired_trackers; /* replaced under the open gate; freed when it is closed */
+    struct instant *instant;     /* which has actions on this disk; control thread */
     struct view *_Atomic newest;
     const struct disk_hooks *hooks; /* NULL but in tests */
 
@@ -121,6 +125,7 @@ static inline int disk_at(struct disk *d, enum disk_point point, uint64_t offset
 struct node_io {
     struct node *node;
     struct disk *disk;
+    struct view *view;             /* NULL: the disk itself */
     struct backend_handle *handle; /* its own, or the disk's */
     bool own_handle;
     bool sharing;               /* it should have had its own */
@@ -177,15 +182,18 @@ struct dirty_bitmap {
     char *name;
     uint32_t granularity;
     pthread_mutex_t lock;
-    struct bitmap *bits; /* NULL: removed */
+    struct bitmap *bits;
     bool recording;
+    bool removed; /* from its disk; its bits are gone */
     unsigned busy;
 };
 
 /* Takes over the reference to `bits`. */
 struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, bool recording);
-/* What an instant flips: takes over `bits` (NULL: removed), returns the old ones. */
+/* What an instant flips: takes over `bits`, returns the old ones. */
 struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits, bool recording);
+/* It is no longer its disk's. Returns its bits. */
+struct bitmap *dirty_bitmap_remove(struct dirty_bitmap *db);
 
 /* ---- views (view.c; view-keep.c; view-read.c) ---- */
 
@@ -225,6 +233,11 @@ struct view {
     struct log_limit read_errors, keep_errors;
 };
 
+static inline uint64_t io_size(const struct node_io *io)
+{
+    return io->view ? io->view->size : atomic_load(&io->disk->size);
+}
+
 /* The granularity of view.touched. */
 #define VIEW_TOUCHED_UNIT (4u << 20)
 
@@ -260,20 +273,14 @@ void view_break(struct view *v, const char *reason);
  * 0, or -EIO where a view's on_error is CBW_BREAK_GUEST_WRITE and its data cannot be kept. */
 int view_keep(struct disk *d, struct backend_handle *h, uint64_t offset, uint64_t length);
 
-int view_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
-int view_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
-                 struct extents *extents);
-int view_trim(struct node_io *io, uint64_t length, uint64_t offset);
-
-/* Read the image at the disk's present state through `h`, the quickest way it offers. A failure has
- * been logged, be it by the plugin, as with all that changes the image. */
-int disk_pread(struct disk *d, struct backend_handle *h, void *buf, uint32_t length,
-               uint64_t offset);
-
-/* The same of a disk or a view, and writing of a disk, from inside the gate: whole blocks of the
- * image (min_block). `flags`: BACKEND_FUA. */
-int node_read_blocks(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
-int node_write_blocks(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
-                      uint32_t flags);
+/* Read a view; `h` is one of the disk's handles. Whole blocks of the image. Any thread. */
+int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t length,
+              uint64_t offset);
+/* Its base:allocation: the disk's at its instant, as node_extents. */
+int view_extents(struct view *v, struct backend_handle *h, uint64_t length, uint64_t offset,
+                 uint32_t flags, struct extents *extents);
+/* Its client needs the range no more: what was kept for it goes to an older view that needs it, or
+ * back to scratch. -EIO: the view is broken. */
+int view_trim(struct view *v, uint64_t length, uint64_t offset);
 
 #endif

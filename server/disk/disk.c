@@ -5,30 +5,35 @@
 
 #include <string.h>
 
-struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
-                      struct scratch_pool *pool, const struct disk_events *events, GError **err)
+static void free_tracker(gpointer t)
 {
+    tracker_free(t);
+}
+
+struct disk *disk_new(const struct disk_config *config, GError **err)
+{
+    struct backend *backend = config->backend;
     struct disk *d;
     struct backend_handle *h;
     g_autoptr(GArray) nothing = mark_array_new();
 
-    if (backend->ops->open(backend, readonly, NULL, &h, err) < 0) {
+    if (backend->ops->open(backend, config->readonly, NULL, &h, err) < 0) {
         backend->ops->free(backend);
         return NULL;
     }
     d = g_new0(struct disk, 1);
     d->node.kind = NODE_DISK;
-    d->node.name = g_strdup(name);
+    d->node.name = g_strdup(config->name);
     d->backend = backend;
     d->handle = h;
-    d->readonly = readonly || !h->can_write;
+    d->readonly = config->readonly || !h->can_write;
     d->unit = MAX(4096, h->min_block);
     d->unit_shift = (unsigned)__builtin_ctz(d->unit);
     atomic_init(&d->size, h->size);
-    d->pool = pool;
+    d->pool = config->scratch;
     d->drain_usec = DRAIN_USEC;
-    if (events)
-        d->events = *events;
+    if (config->events)
+        d->events = *config->events;
     gate_init(&d->gate);
     range_lock_init(&d->changing);
     grace_init(&d->readers);
@@ -38,6 +43,7 @@ struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
     pthread_mutex_init(&d->chain_turn, NULL);
     pthread_mutex_init(&d->chain_lock, NULL);
     d->tracker = tracker_new(nothing);
+    d->retired_trackers = g_ptr_array_new_with_free_func(free_tracker);
     d->bitmaps = dirty_bitmap_array_new();
     d->views = g_ptr_array_new();
     return d;
@@ -58,6 +64,7 @@ bool disk_free(struct disk *d)
     }
     limbo_free(d);
     tracker_free(d->tracker);
+    g_ptr_array_unref(d->retired_trackers);
     g_ptr_array_unref(d->bitmaps);
     g_ptr_array_unref(d->views);
     d->backend->ops->close(d->handle);
@@ -104,6 +111,11 @@ uint64_t disk_size(struct disk *d)
 struct disk *node_to_disk(struct node *n)
 {
     return n->kind == NODE_DISK ? (struct disk *)n : NULL;
+}
+
+bool disk_in_instant(const struct disk *d)
+{
+    return d->instant != NULL;
 }
 
 GPtrArray *disk_bitmaps(struct disk *d)

@@ -25,12 +25,18 @@ struct disk_events {
     void *opaque;
 };
 
-/* Make a disk of an opened backend. Takes over `backend` (freed with the disk). Opens the disk's
- * own handle. `scratch` and `events` outlive the disk. readonly: as nbdkit -r. */
-struct disk *disk_new(const char *name, struct backend *backend, bool readonly,
-                      struct scratch_pool *scratch, const struct disk_events *events, GError **err);
-/* No node_io is open and no view exported. Views and bitmaps go with it. */
-/* False: a thread is still inside the plugin and uses the disk, which lives on (open-handle.c). */
+struct disk_config {
+    const char *name;
+    struct backend *backend;          /* configured; becomes the disk's, also on failure */
+    bool readonly;                    /* as nbdkit -r */
+    struct scratch_pool *scratch;     /* outlives the disk */
+    const struct disk_events *events; /* NULL: nobody wants to hear of any */
+};
+
+/* Make a disk of a backend; opens the disk's own handle. */
+struct disk *disk_new(const struct disk_config *config, GError **err);
+/* No node_io is open and no view exported. Views and bitmaps go with it. False: a thread is still
+ * inside the plugin and uses the disk, which lives on (open-handle.c). */
 bool disk_free(struct disk *d);
 
 struct node *disk_node(struct disk *d);
@@ -43,9 +49,8 @@ uint64_t disk_size(struct disk *d);
 GPtrArray *disk_bitmaps(struct disk *d);
 struct dirty_bitmap *disk_find_bitmap(struct disk *d, const char *name); /* a reference or NULL */
 
-/* Change the size, bytes; growth is dirty in every recording bitmap. Refused (with QEMU's words
- * where it has some): read-only, a backend that cannot, shrinking while a node_io or a view is
- * there. Control thread; waits for the writes under way. */
-int disk_resize(struct disk *d, uint64_t size, GError **err);
+/* An instant with actions on this disk is under way (instant.h): actions of others are refused.
+ * Control thread. */
+bool disk_in_instant(const struct disk *d);
 
 #endif

@@ -3,16 +3,24 @@
  * Why nobody slips through: who enters adds to `inside` and then loads `closed`; who closes stores
  * `closed` and then loads every `inside`. Both orders are sequentially consistent, so at least one
  * sees the other: either the newcomer sees a closed gate and steps back, or the closer sees him and
- * waits. The same argument with `left` makes sure that the closer's last sleep ends.
+ * waits.
+ *
+ * Why a drain ends: who leaves subtracts from `inside` and then loads `closed`. If he sees an open
+ * gate, he subtracted before it was shut, and the closer does not see him inside. If he sees a
+ * closed gate, he takes the lock and looks whether anybody is still inside. The closer sets
+ * `drained` and looks under the same lock. So whoever leaves last either holds the lock after the
+ * closer, finds `drained` and nobody inside, and calls it; or he held the lock before the closer,
+ * who then finds nobody inside. A newcomer who steps back leaves as well: if others took him for
+ * somebody inside, he himself looks later than they did.
  */
 #include "server/disk/gate.h"
 
 void gate_init(struct gate *g)
 {
     atomic_init(&g->closed, 0);
-    atomic_init(&g->left, 0);
     pthread_mutex_init(&g->lock, NULL);
     g->slots = NULL;
+    g->drained = NULL;
 }
 
 void gate_destroy(struct gate *g)
@@ -48,15 +56,23 @@ void gate_wait_open(struct gate_slot *s)
     } while (atomic_load(&s->gate->closed));
 }
 
-static bool anybody_inside(struct gate *g)
+/* Under the lock. */
+static bool anybody_inside(const struct gate *g)
 {
-    bool found = false;
+    for (GList *l = g->slots; l; l = l->next)
+        if (atomic_load(&((struct gate_slot *)l->data)->inside) != 0)
+            return true;
+    return false;
+}
 
+void gate_left(struct gate *g)
+{
     pthread_mutex_lock(&g->lock);
-    for (GList *l = g->slots; l && !found; l = l->next)
-        found = atomic_load(&((struct gate_slot *)l->data)->inside) != 0;
+    if (g->drained && !anybody_inside(g)) {
+        g->drained(g->opaque);
+        g->drained = NULL;
+    }
     pthread_mutex_unlock(&g->lock);
-    return found;
 }
 
 void gate_shut(struct gate *g)
@@ -65,27 +81,62 @@ void gate_shut(struct gate *g)
     atomic_store(&g->closed, 1);
 }
 
-bool gate_drain(struct gate *g, gint64 deadline)
+bool gate_drain_start(struct gate *g, void (*drained)(void *opaque), void *opaque)
 {
-    for (;;) {
-        uint32_t left = atomic_load(&g->left);
-        gint64 rest;
+    bool empty;
 
-        if (!anybody_inside(g))
-            return true;
-        rest = deadline - g_get_monotonic_time();
-        if (rest <= 0)
-            return false;
-        futex_wait(&g->left, left,
-                   &(struct timespec){.tv_sec = rest / G_USEC_PER_SEC,
-                                      .tv_nsec = rest % G_USEC_PER_SEC * 1000});
+    pthread_mutex_lock(&g->lock);
+    g_assert(!g->drained);
+    empty = !anybody_inside(g);
+    if (!empty) {
+        g->drained = drained;
+        g->opaque = opaque;
     }
+    pthread_mutex_unlock(&g->lock);
+    return empty;
+}
+
+bool gate_drain_cancel(struct gate *g)
+{
+    bool waiting;
+
+    pthread_mutex_lock(&g->lock);
+    waiting = g->drained != NULL;
+    g->drained = NULL;
+    pthread_mutex_unlock(&g->lock);
+    return waiting;
 }
 
 void gate_open(struct gate *g)
 {
     atomic_store(&g->closed, 0);
     futex_wake_all(&g->closed);
+}
+
+static void note_drained(void *opaque)
+{
+    futex_word *drained = opaque;
+
+    atomic_store(drained, 1);
+    futex_wake_all(drained);
+}
+
+bool gate_drain(struct gate *g, gint64 deadline)
+{
+    futex_word drained = 0;
+
+    if (gate_drain_start(g, note_drained, &drained))
+        return true;
+    while (!atomic_load(&drained)) {
+        gint64 rest = deadline - g_get_monotonic_time();
+
+        if (rest <= 0)
+            break;
+        futex_wait(&drained, 0,
+                   &(struct timespec){.tv_sec = rest / G_USEC_PER_SEC,
+                                      .tv_nsec = rest % G_USEC_PER_SEC * 1000});
+    }
+    return !gate_drain_cancel(g);
 }
 
 bool gate_close(struct gate *g, gint64 deadline)
@@ -95,94 +146,4 @@ bool gate_close(struct gate *g, gint64 deadline)
         return true;
     gate_open(g);
     return false;
-}
-
-/* A reader counts itself under the phase it sees, and looks again: if the phase changed in between,
- * a waiter may have missed it, so it starts over. */
-
-void grace_init(struct grace *g)
-{
-    atomic_init(&g->phase, 0);
-    atomic_init(&g->readers[0], 0);
-    atomic_init(&g->readers[1], 0);
-    atomic_init(&g->waiting, 0);
-    pthread_mutex_init(&g->lock, NULL);
-}
-
-void grace_destroy(struct grace *g)
-{
-    g_assert(atomic_load(&g->readers[0]) == 0 && atomic_load(&g->readers[1]) == 0);
-    pthread_mutex_destroy(&g->lock);
-}
-
-unsigned grace_enter(struct grace *g)
-{
-    for (;;) {
-        unsigned phase = atomic_load(&g->phase) & 1;
-
-        atomic_fetch_add(&g->readers[phase], 1);
-        if ((atomic_load(&g->phase) & 1) == phase)
-            return phase;
-        grace_leave(g, phase);
-    }
-}
-
-void grace_leave(struct grace *g, unsigned phase)
-{
-    if (atomic_fetch_sub(&g->readers[phase], 1) == 1 && atomic_load(&g->waiting))
-        futex_wake_all(&g->readers[phase]);
-}
-
-/* Wait for the readers of one phase. A deadline of 0: without limit. */
-static bool wait_phase(struct grace *g, unsigned phase, gint64 deadline)
-{
-    uint32_t inside;
-
-    while ((inside = atomic_load(&g->readers[phase])) != 0) {
-        gint64 rest = deadline - g_get_monotonic_time();
-
-        if (deadline == 0)
-            futex_wait(&g->readers[phase], inside, NULL);
-        else if (rest <= 0)
-            return false;
-        else
-            futex_wait(&g->readers[phase], inside,
-                       &(struct timespec){.tv_sec = rest / G_USEC_PER_SEC,
-                                          .tv_nsec = rest % G_USEC_PER_SEC * 1000});
-    }
-    return true;
-}
-
-/* Under g->lock. Of a wait that gave up there may be readers left in the phase before: them first,
- * for the phase is about to be theirs again. */
-static bool wait_locked(struct grace *g, gint64 deadline)
-{
-    bool done;
-
-    atomic_store(&g->waiting, 1);
-    done = wait_phase(g, (atomic_load(&g->phase) + 1) & 1, deadline) &&
-           wait_phase(g, atomic_fetch_add(&g->phase, 1) & 1, deadline);
-    atomic_store(&g->waiting, 0);
-    return done;
-}
-
-void grace_wait(struct grace *g)
-{
-    pthread_mutex_lock(&g->lock);
-    wait_locked(g, 0);
-    pthread_mutex_unlock(&g->lock);
-}
-
-bool grace_wait_until(struct grace *g, gint64 deadline)
-{
-    gint64 until = g_get_real_time() + deadline - g_get_monotonic_time();
-    struct timespec t = {.tv_sec = until / G_USEC_PER_SEC,
-                         .tv_nsec = until % G_USEC_PER_SEC * 1000};
-    bool done;
-
-    if (pthread_mutex_timedlock(&g->lock, &t) != 0)
-        return false;
-    done = wait_locked(g, deadline);
-    pthread_mutex_unlock(&g->lock);
-    return done;
 }

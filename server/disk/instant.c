@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * How several changes become one instant.
+ * How several changes become one instant. This file has the actions.
  *
  * Actions do not touch a disk. Each works on a *stage*: what the disk's bitmaps will be, as the
- * actions before it have left them. When all are staged, instant_commit makes the new trackers and
- * lists, shuts the gates of all staged disks, and then waits until nobody is inside any of them
- * (the last thing that can fail): a guest's pause is the longest of these waits and not their sum.
- * It swaps pointers, and opens the gates. To abort is to throw the stages away.
+ * actions before it have left them. When all are staged, the instant is run (instant-run.c): it
+ * makes the new trackers and lists, shuts the gates of all staged disks, and then waits until nobody
+ * is inside any of them (the last thing that can fail): a guest's pause is the longest of these
+ * waits and not their sum. It swaps pointers, and opens the gates. To abort is to throw the stages
+ * away.
  *
  * A merge is the difficult one: target | source has to be right at the instant, yet copying bits
  * takes time, and guests write meanwhile. So the result is a new bitmap, and before the copying
  * begins it is made a *shadow*: the disks whose writes go into the target or the source record into
  * it too. Whatever is written before the instant is then in the copy or came by the shadow, and the
- * instant itself copies nothing. The actions only note what is to be copied: instant_commit makes
- * all shadows of a disk at once, with one swap of its tracker, and copies then, in the order of the
- * actions. Each staged bitmap knows its *feeds*: the disks whose writes go into its bits before the
- * instant. A bitmap that is staged fresh (added, cleared) has none. Where the source has the
- * coarser granules, a write goes into the shadow as one to all of its granule, as it would by the
- * copy: so the result does not depend on when it came. Bits from which something is to be copied
+ * instant itself copies nothing. The actions only note what is to be copied. The run makes all
+ * shadows of a disk at once, with one swap of its tracker, and copies then, in the order of the
+ * actions. Each staged bitmap knows its *sources*: the disks whose writes go into its bits before
+ * the instant. A bitmap that is staged fresh (added, cleared) has none. Where the merged bitmap has
+ * the coarser granules, a write goes into the shadow as one to all of its granule, as it would by
+ * the copy: so the result does not depend on when it came. Bits from which something is to be copied
  * are not changed any more by later actions (`ours`): they get a copy of their own first.
  *
  * A resize uses the same: bitmaps of the new size, shadows while the old bits are copied.
@@ -31,39 +32,14 @@
 #define DEFAULT_GRANULARITY 65536u
 #define MAX_NAME            1023
 
-/* ---- actions ---- */
-
-static void copy_clear(gpointer p)
-{
-    struct copy *c = p;
-
-    bitmap_unref(c->to);
-    bitmap_unref(c->from);
-}
-
-struct instant *instant_new(void)
-{
-    struct instant *i = g_new0(struct instant, 1);
-
-    i->stages = g_ptr_array_new_with_free_func(stage_free);
-    i->copies = g_array_new(FALSE, FALSE, sizeof(struct copy));
-    g_array_set_clear_func(i->copies, copy_clear);
-    return i;
-}
-
-static void instant_free(struct instant *i)
-{
-    g_array_unref(i->copies);
-    g_ptr_array_unref(i->stages);
-    g_free(i);
-}
-
 int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint32_t granularity,
                        bool recording, GError **err)
 {
-    struct stage *st = stage_of(i, d);
+    struct stage *st = stage_of(i, d, err);
     struct bitmap *bits;
 
+    if (!st)
+        return -1;
     if (granularity == 0)
         granularity = DEFAULT_GRANULARITY;
     if (name[0] == '\0')
@@ -75,50 +51,60 @@ int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint
     if (strlen(name) > MAX_NAME)
         return fail(err, "Bitmap name too long: %s", name);
 
-    bits = bitmap_new(disk_size(d), granularity, err);
-    if (!bits) {
-        g_prefix_error(err, "disk %s: bitmap %s: ", d->node.name, name);
+    bits = stage_new_bits(st, name, disk_size(d), granularity, err);
+    if (!bits)
         return -1;
-    }
     stage_bitmap(st, dirty_bitmap_new(name, bitmap_ref(bits), recording), bits, recording)->ours =
         true;
     return 0;
 }
 
+/* A staged bitmap that an action changes. NULL: *err. */
+static struct staged_bitmap *find_to_change(struct instant *i, struct disk *d, const char *name,
+                                            GError **err)
+{
+    struct stage *st = stage_of(i, d, err);
+    struct staged_bitmap *s = st ? stage_find_free(st, name, err) : NULL;
+
+    if (s)
+        s->changes = true;
+    return s;
+}
+
 int instant_bitmap_remove(struct instant *i, struct disk *d, const char *name, GError **err)
 {
-    struct stage *st = stage_of(i, d);
-    struct staged_bitmap *s = stage_find_free(st, name, err);
+    struct staged_bitmap *s = find_to_change(i, d, name, err);
+    struct stage *st;
 
     if (!s)
         return -1;
+    st = stage_have(i, d);
+    g_ptr_array_add(st->removed, dirty_bitmap_ref(s->db));
     g_ptr_array_remove(st->bitmaps, s);
     return 0;
 }
 
 int instant_bitmap_clear(struct instant *i, struct disk *d, const char *name, GError **err)
 {
-    struct staged_bitmap *s = stage_find_free(stage_of(i, d), name, err);
+    struct staged_bitmap *s = find_to_change(i, d, name, err);
     struct bitmap *clean;
 
     if (!s)
         return -1;
-    clean = bitmap_new(bitmap_size(s->bits), s->db->granularity, err);
-    if (!clean) {
-        g_prefix_error(err, "disk %s: bitmap %s: ", d->node.name, name);
+    clean = stage_new_bits(stage_have(i, d), name, bitmap_size(s->bits), s->db->granularity, err);
+    if (!clean)
         return -1;
-    }
     bitmap_unref(s->bits);
     s->bits = clean;
     s->ours = true;
-    g_array_set_size(s->feeds, 0);
+    g_array_set_size(s->sources, 0);
     return 0;
 }
 
 int instant_bitmap_record(struct instant *i, struct disk *d, const char *name, bool recording,
                           GError **err)
 {
-    struct staged_bitmap *s = stage_find_free(stage_of(i, d), name, err);
+    struct staged_bitmap *s = find_to_change(i, d, name, err);
 
     if (!s)
         return -1;
@@ -129,11 +115,12 @@ int instant_bitmap_record(struct instant *i, struct disk *d, const char *name, b
 int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
                          struct disk *source_disk, const char *source, GError **err)
 {
-    struct staged_bitmap *t = stage_find_free(stage_of(i, d), target, err), *s;
+    struct staged_bitmap *t = find_to_change(i, d, target, err), *s;
+    struct stage *from = t ? stage_of(i, source_disk, err) : NULL;
 
-    if (!t)
+    if (!from)
         return -1;
-    s = stage_find_free(stage_of(i, source_disk), source, err);
+    s = stage_find_free(from, source, err);
     if (!s)
         return -1;
     if (bitmap_size(t->bits) != bitmap_size(s->bits))
@@ -143,9 +130,9 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
                     bitmap_size(t->bits), bitmap_size(s->bits));
     if (s == t)
         return 0;
-    if (!t->ours && stage_make_own(i, t, bitmap_size(t->bits), err) < 0)
+    if (!t->ours && stage_make_own(stage_have(i, d), t, bitmap_size(t->bits), err) < 0)
         return -1;
-    stage_merge(i, t, s->bits, s->feeds);
+    stage_merge(i, t, s->bits, s->sources);
     s->ours = false;
     return 0;
 }
@@ -153,9 +140,11 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
 int instant_view_create(struct instant *i, struct disk *d, const char *name,
                         const struct view_options *options, struct view **view, GError **err)
 {
-    struct stage *st = stage_of(i, d);
+    struct stage *st = stage_of(i, d, err);
     struct view *v;
 
+    if (!st)
+        return -1;
     if (!d->scratch) {
         d->scratch = scratch_new(d->pool, d->unit, err);
         if (!d->scratch) {
@@ -172,100 +161,37 @@ int instant_view_create(struct instant *i, struct disk *d, const char *name,
     return 0;
 }
 
-/* ---- the instant itself ---- */
+/* ---- functions of its users ---- */
 
-/* All that can fail or takes time and needs no closed gate. */
-static void prepare(struct stage *st)
+static void add_hook(GArray *hooks, void (*fn)(void *opaque), void *opaque)
 {
-    g_autoptr(GArray) recorded = mark_array_new();
+    struct hook h = {.fn = fn, .opaque = opaque};
 
-    st->list = dirty_bitmap_array_new();
-    for (unsigned k = 0; k < st->bitmaps->len; k++) {
-        struct staged_bitmap *s = st->bitmaps->pdata[k];
-
-        g_ptr_array_add(st->list, dirty_bitmap_ref(s->db));
-        if (s->recording)
-            mark_array_add(recorded, s->bits, s->db->granularity);
-    }
-    st->tracker = tracker_new(recorded);
-    /* Room for what the flip puts there, so that it need not allocate. */
-    g_ptr_array_set_size(st->garbage, (int)(st->bitmaps->len + st->disk->bitmaps->len));
-    g_ptr_array_set_size(st->garbage, 0);
+    g_array_append_val(hooks, h);
 }
 
-static bool stays(const struct stage *st, const struct dirty_bitmap *db)
+int instant_at_flip(struct instant *i, struct disk *d, void (*fn)(void *opaque), void *opaque,
+                    GError **err)
 {
-    for (unsigned k = 0; k < st->bitmaps->len; k++)
-        if (((struct staged_bitmap *)st->bitmaps->pdata[k])->db == db)
-            return true;
-    return false;
-}
+    struct stage *st = stage_of(i, d, err);
 
-static void flip(struct stage *st, int64_t now)
-{
-    struct disk *d = st->disk;
-    GPtrArray *list;
-
-    stage_swap_tracker(st);
-    pthread_mutex_lock(&d->lock);
-    list = d->bitmaps;
-    d->bitmaps = st->list;
-    st->list = list;
-    for (unsigned k = 0; k < st->views->len; k++) {
-        view_link(st->views->pdata[k], now);
-        g_ptr_array_add(d->views, st->views->pdata[k]);
-    }
-    pthread_mutex_unlock(&d->lock);
-
-    for (unsigned k = 0; k < list->len; k++)
-        if (!stays(st, list->pdata[k]))
-            g_ptr_array_add(st->garbage, dirty_bitmap_replace(list->pdata[k], NULL, false));
-    for (unsigned k = 0; k < st->bitmaps->len; k++) {
-        struct staged_bitmap *s = st->bitmaps->pdata[k];
-
-        g_ptr_array_add(st->garbage,
-                        dirty_bitmap_replace(s->db, g_steal_pointer(&s->bits), s->recording));
-    }
-}
-
-int instant_commit(struct instant *i, GError **err)
-{
-    int64_t now; /* one for all: that is how one knows which views belong together */
-
-    if (stages_copy_bits(i, err) < 0) {
-        instant_abort(i);
+    if (!st)
         return -1;
-    }
-    for (unsigned k = 0; k < i->stages->len; k++)
-        prepare(i->stages->pdata[k]);
-    if (stages_close_gates(i, err) < 0) {
-        instant_abort(i);
-        return -1;
-    }
-    now = g_get_real_time();
-    for (unsigned k = 0; k < i->stages->len; k++)
-        disk_at(((struct stage *)i->stages->pdata[k])->disk, POINT_GATES_CLOSED, 0);
-    for (unsigned k = 0; k < i->stages->len; k++) {
-        struct stage *st = i->stages->pdata[k];
-
-        /* A resize is an instant of its own, so nothing was flipped yet. */
-        if (stage_resize(st, err) < 0) {
-            stages_open_gates(i);
-            instant_abort(i);
-            return -1;
-        }
-        flip(st, now);
-    }
-    stages_open_gates(i);
-    for (unsigned k = 0; k < i->stages->len; k++)
-        g_ptr_array_set_free_func(((struct stage *)i->stages->pdata[k])->views, NULL);
-    instant_free(i);
+    add_hook(st->at_flip, fn, opaque);
     return 0;
 }
 
-void instant_abort(struct instant *i)
+void instant_on_commit(struct instant *i, void (*fn)(void *opaque), void *opaque)
 {
-    for (unsigned k = 0; k < i->stages->len; k++)
-        stage_remove_shadows(i->stages->pdata[k]);
-    instant_free(i);
+    add_hook(i->on_commit, fn, opaque);
+}
+
+void instant_on_abort(struct instant *i, void (*fn)(void *opaque), void *opaque)
+{
+    add_hook(i->on_abort, fn, opaque);
+}
+
+void instant_on_end(struct instant *i, void (*fn)(void *opaque), void *opaque)
+{
+    add_hook(i->on_end, fn, opaque);
 }

@@ -4,11 +4,14 @@
  * one point between guest writes, or not at all.
  *
  * Use: instant_new; add actions in order (each sees the effects of those before it; the first error
- * ends the attempt); instant_commit, which shuts the gates of all disks concerned, waits for the
- * writes under way on any of them, flips, and opens; or instant_abort, which leaves nothing behind.
- * Single commands are instants with one action. Error texts are QEMU's (reference/qmp.md).
+ * ends the attempt); then run it, or instant_abort, which leaves nothing behind. Single commands are
+ * instants with one action. Error texts are QEMU's where it has some.
  *
- * Control thread only; one instant at a time.
+ * To run it without waiting: instant_start, then instant_step again and again until it says that the
+ * instant is done or has failed. To run it and wait: instant_commit.
+ *
+ * Control thread only. Several instants may be under way at once, each over disks of its own: an
+ * action on a disk of which another instant has actions is refused (disk_in_instant).
  */
 #ifndef DISK_INSTANT_H
 #define DISK_INSTANT_H
@@ -18,6 +21,8 @@
 struct instant;
 
 struct instant *instant_new(void);
+
+/* ---- actions ---- */
 
 /* granularity 0: the default (65536). Names: not empty, at most 1023 bytes, unique on the disk. */
 int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint32_t granularity,
@@ -32,13 +37,60 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
                          struct disk *source_disk, const char *source, GError **err);
 
 /* A view named `name` (the caller has made sure that no node has that name). *view (may be NULL) is
- * valid once instant_commit succeeded. */
+ * valid once the instant is done. */
 int instant_view_create(struct instant *i, struct disk *d, const char *name,
                         const struct view_options *options, struct view **view, GError **err);
 
-/* 0: all done. -1: nothing changed and *err says why (e.g. writes under way did not end in 10 s).
- * Ends `i` either way. */
+/* For other changes of a disk: `fn` runs at the instant itself, on the control thread, while the
+ * gate of `d` is closed and nobody is inside. It must neither fail nor block. */
+int instant_at_flip(struct instant *i, struct disk *d, void (*fn)(void *opaque), void *opaque,
+                    GError **err);
+
+/* ---- whoever wants to hear of its end ----
+ *
+ * Called on the control thread, in the order in which they were added: those of on_commit after the
+ * gates are open again, those of on_abort when nothing of the instant is left, then those of on_end
+ * in both cases. */
+void instant_on_commit(struct instant *i, void (*fn)(void *opaque), void *opaque);
+void instant_on_abort(struct instant *i, void (*fn)(void *opaque), void *opaque);
+void instant_on_end(struct instant *i, void (*fn)(void *opaque), void *opaque);
+
+/* ---- running it ---- */
+
+enum instant_state {
+    INSTANT_WAITS,  /* call instant_step again after `wake`, or at instant_deadline */
+    INSTANT_DONE,   /* all has taken effect; the instant is freed */
+    INSTANT_FAILED, /* nothing has changed, *err says why; the instant is freed */
+};
+
+/* Before the first instant_step, which follows at once. `wake` is called from any thread, perhaps
+ * with a disk's locks held, when there is something to do for instant_step. It must not call the
+ * instant itself; it makes the control thread do that. It is never called after instant_step has
+ * returned INSTANT_DONE or INSTANT_FAILED. */
+void instant_start(struct instant *i, void (*wake)(void *opaque), void *opaque);
+
+/* Go on as far as that is possible without waiting. Calls that come too early do no harm. An
+ * instant waits for writes under way on its disks, while their gates are shut, at most until
+ * instant_deadline (the next step then fails and names the disk); and for a thread that does its
+ * long work, e.g. copies bits, without a limit: no guest waits meanwhile. */
+enum instant_state instant_step(struct instant *i, GError **err);
+
+/* When instant_step has to be called even without `wake` (g_get_monotonic_time); G_MAXINT64: never.
+ * Valid after instant_step has returned INSTANT_WAITS, until its next call. */
+gint64 instant_deadline(const struct instant *i);
+
+/* What it waits for, for a message: "disk a: writes under way". Free with g_free(). */
+char *instant_waits_for(const struct instant *i);
+
+/* Do not go on (at the server's end, e.g.): opens the gates at once. The steps that follow end in
+ * INSTANT_FAILED as soon as no thread works for the instant any more. Between two steps only. */
+void instant_cancel(struct instant *i);
+
+/* Run it to its end and wait for that: for tests, and before there are clients. 0: all done. -1:
+ * nothing changed and *err says why. Ends `i` either way. */
 int instant_commit(struct instant *i, GError **err);
+
+/* Give up an instant that was not started. */
 void instant_abort(struct instant *i);
 
 #endif

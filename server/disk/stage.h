@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the files of an instant share: instant.c (actions, and the instant itself), stage.c,
- * resize.c. See instant.c for the design. Control thread only.
+ * What the files of an instant share. From the ground up: stage.c (what each disk will be),
+ * stage-merge.c (bits that are copied), stage-size.c (the image's size), stage-flip.c (the flip),
+ * instant.c (actions), instant-run.c (the steps), resize.c. See instant.c for the design. Control
+ * thread, but for what is marked otherwise.
  */
 #ifndef DISK_STAGE_H
 #define DISK_STAGE_H
@@ -9,37 +11,45 @@
 #include "server/disk/disk-private.h"
 #include "server/disk/instant.h"
 
-/* "disk %s: writes under way did not end ..."; returns -1. */
-int fail_drain(struct disk *d, GError **err);
-
 struct staged_bitmap {
     struct dirty_bitmap *db; /* a reference */
     struct bitmap *bits;     /* a reference: what db->bits will be */
     bool ours;               /* bits were made by this instant, and nothing is copied from them */
     bool recording;
-    GArray *feeds; /* struct feed */
+    bool changes;    /* some action wants it changed: it must not be busy at the flip */
+    GArray *sources; /* struct source */
 };
 
 /* Writes to `disk` go into a staged bitmap's bits before the instant, as into granules of at least
  * `grain`: one that is merged from a coarser bitmap has whole granules of that one. */
-struct feed {
+struct source {
     struct disk *disk;
     uint32_t grain;
 };
 
+/* A function of a user of the instant. */
+struct hook {
+    void (*fn)(void *opaque);
+    void *opaque;
+};
+
 struct stage {
+    struct instant *instant;
     struct disk *disk;
     GPtrArray *bitmaps; /* struct staged_bitmap */
+    GPtrArray *removed; /* struct dirty_bitmap, references: to be removed from the disk */
     GArray *shadows;    /* struct mark, references: recorded into too, until the instant */
     bool shadowed;      /* the disk's tracker has them */
     GPtrArray *views;   /* struct view, ours until linked */
-    bool resize;
-    uint64_t size;
+    GArray *at_flip;    /* struct hook */
 
     struct tracker *tracker; /* prepared: the disk's next, once the gate is closed */
     GPtrArray *list;         /* prepared: disk->bitmaps after it */
     GPtrArray *garbage;      /* struct bitmap: old bits, let go after the gates are open */
-    bool closed;
+
+    bool closes;         /* its gate is to be shut */
+    bool shut;           /* its gate is shut */
+    atomic_bool drained; /* and nobody is inside */
 };
 
 /* Bits to be copied once the shadows are there. References. */
@@ -47,48 +57,97 @@ struct copy {
     struct bitmap *to, *from;
 };
 
-struct instant {
-    GPtrArray *stages;
-    GArray *copies; /* struct copy, in the order of the actions */
+/* What an instant does in one go between two times that it waits (instant-run.c). */
+struct phase {
+    const char *working; /* what its long work is, for a message */
+    /* Choose the gates to be shut (stage.closes) and prepare what is flipped. False: nothing to do
+     * in this phase. */
+    bool (*prepare)(struct instant *i);
+    /* Any thread, the gates shut and drained: NULL, or long work that can fail. */
+    int (*closed_work)(struct instant *i, GError **err);
+    /* The gates are shut and drained; nothing has been flipped if it fails. */
+    int (*flip)(struct instant *i, GError **err);
+    /* Any thread, after the gates are open: NULL, or long work that can fail. */
+    int (*work)(struct instant *i, GError **err);
 };
 
-/* The stage of a disk, made when it is first asked for. */
-struct stage *stage_of(struct instant *i, struct disk *d);
-void stage_free(gpointer stage);
+enum instant_at { AT_BEGIN, AT_DRAIN, AT_CLOSED_WORK, AT_WORK, AT_END };
 
+struct instant {
+    GPtrArray *stages;
+    GArray *copies;                        /* struct copy, in the order of the actions */
+    GArray *on_commit, *on_abort, *on_end; /* struct hook */
+
+    /* A resize: of the only stage. */
+    bool resizes;
+    uint64_t size, old_size;
+    bool grown; /* the image has the new size, and is to be taken back on failure */
+
+    /* How far it has come. */
+    const struct phase *const *phase; /* the present one; ends with NULL */
+    enum instant_at at;
+    gint64 shut_at;        /* when the gates of this phase were shut */
+    atomic_uint undrained; /* gates that are not drained yet, and 1 until all are asked */
+    GThread *worker;       /* of the long work; NULL: none */
+    atomic_bool worked;    /* it has ended */
+    int result;            /* its result */
+    GError *work_error;
+    GError *error; /* why it fails */
+    bool failed, cancelled;
+    bool waited_for; /* whoever runs it does the long work as well */
+    void (*wake)(void *opaque);
+    void *opaque;
+};
+
+/* ---- stages (stage.c) ---- */
+
+void instant_free(struct instant *i);
+/* The stage of a disk, made when it is first asked for. NULL and *err: another instant has it. */
+struct stage *stage_of(struct instant *i, struct disk *d, GError **err);
+/* The same, NULL if it was not made yet. */
+struct stage *stage_have(struct instant *i, struct disk *d);
+
+/* Bits that a bitmap records in from the instant on: all of them are made here. */
+struct bitmap *stage_new_bits(struct stage *st, const char *name, uint64_t size,
+                              uint32_t granularity, GError **err);
+/* Not busy? */
+int stage_check_free(struct dirty_bitmap *db, GError **err);
 /* A new staged bitmap; takes over both references. */
 struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, struct bitmap *bits,
                                    bool recording);
 /* As the actions so far have left it; NULL and *err: not found. */
 struct staged_bitmap *stage_find(struct stage *st, const char *name, GError **err);
-/* The same, of one that may be changed: not busy. */
+/* The same, of one that is not busy. */
 struct staged_bitmap *stage_find_free(struct stage *st, const char *name, GError **err);
+/* The disk's tracker for the prepared one, which then is the old one. Under the closed gate. */
+void stage_swap_tracker(struct stage *st);
+
+/* ---- merges (stage-merge.c) ---- */
 
 /* At the instant s->bits shall have, besides what they have, what `from` has: the bits are copied,
- * and until then the writes of `feeds` (struct feed) go into s->bits as well. */
-void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *feeds);
+ * and until then the writes of `sources` (struct source) go into s->bits as well. */
+void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources);
 /* Give s bits of its own, for `size` bytes, that will have all the old ones have. */
-int stage_make_own(struct instant *i, struct staged_bitmap *s, uint64_t size, GError **err);
-
-/* Shut the gates of all stages that have a tracker prepared, all before the first is drained, and
- * wait for the writes under way. -1: all are open again, *err says which disk's did not end. */
-int stages_close_gates(struct instant *i, GError **err);
-void stages_open_gates(struct instant *i);
+int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GError **err);
 /* Let writes go into the shadows too (one short closing of the gates, whatever their number), then
- * copy what was to be copied. -1: nothing has changed. */
-int stages_copy_bits(struct instant *i, GError **err);
-/* The disk's tracker for the prepared one, which then is the old one. Under the closed gate. */
-static inline void stage_swap_tracker(struct stage *st)
-{
-    struct tracker *old = st->disk->tracker;
-
-    st->disk->tracker = st->tracker;
-    st->tracker = old;
-}
-/* Undo what stages_copy_bits did to the disk. */
+ * copy what is to be copied. */
+extern const struct phase phase_shadow;
+/* Undo what it did to the disk. No gate is closed for that. */
 void stage_remove_shadows(struct stage *st);
 
-/* Change the size, if that is staged. All gates are closed. Can fail, with nothing changed. */
-int stage_resize(struct stage *st, GError **err);
+/* ---- the instant itself (stage-flip.c) ---- */
+
+extern const struct phase phase_flip;
+extern const struct phase phase_shrink; /* the same, after the image was shrunk */
+
+/* ---- the image's size (stage-size.c) ---- */
+
+/* The image grows, then bitmaps are made for what is new; where it is to shrink only the latter. */
+extern const struct phase phase_grow;
+extern const struct phase phase_ungrow; /* after a failure */
+/* Shrink the image, under the closed gate. Any thread. Nothing has changed if it fails. */
+int stage_shrink(struct instant *i, GError **err);
+/* Tell the new size, if there is one. All gates are closed. */
+void stage_tell_size(struct instant *i);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/disk/unaligned.h"
 
-#include "server/disk/disk-private.h"
+#include "server/disk/image-io.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +9,7 @@
 
 struct blocks blocks_around(const struct node_io *io, uint64_t length, uint64_t offset)
 {
-    uint64_t mask = io->info.min_block - 1, size = node_size(io->node);
+    uint64_t mask = io->info.min_block - 1, size = io_size(io);
     struct blocks b = {.from = offset, .to = offset + length, .block = io->info.min_block};
 
     b.begin = b.from & ~mask;
@@ -35,11 +35,17 @@ static char *two_blocks(struct node_io *io, const struct blocks *b, const char *
 
 /* ---- reading ---- */
 
+int read_blocks(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
+{
+    return io->view ? view_read(io->view, io->handle, buf, length, offset)
+                    : image_read(io->disk, io->handle, buf, length, offset);
+}
+
 /* Bytes [from, to) of the blocks [begin, end), at most two, by way of `buffer`. */
 static int read_part(struct node_io *io, char *buffer, uint64_t begin, uint64_t end, uint64_t from,
                      uint64_t to, void *buf)
 {
-    int error = node_read_blocks(io, buffer, (uint32_t)(end - begin), begin);
+    int error = read_blocks(io, buffer, (uint32_t)(end - begin), begin);
 
     if (error == 0)
         memcpy(buf, buffer + (from - begin), to - from);
@@ -55,8 +61,8 @@ static int read_parts(struct node_io *io, char *buffer, char *buf, const struct 
     if (b->from < b->inner)
         error = read_part(io, buffer, b->begin, b->inner, b->from, b->inner, buf);
     if (error == 0)
-        error = node_read_blocks(io, buf + (b->inner - b->from),
-                                 (uint32_t)(b->inner_end - b->inner), b->inner);
+        error = read_blocks(io, buf + (b->inner - b->from), (uint32_t)(b->inner_end - b->inner),
+                            b->inner);
     if (error == 0 && b->inner_end < b->to)
         error = read_part(io, buffer, b->inner_end, b->end, b->inner_end, b->to,
                           buf + (b->inner_end - b->from));
@@ -66,7 +72,7 @@ static int read_parts(struct node_io *io, char *buffer, char *buf, const struct 
 int unaligned_read(struct node_io *io, void *buf, const struct blocks *b)
 {
     if (b->whole)
-        return node_read_blocks(io, buf, (uint32_t)(b->to - b->from), b->from);
+        return read_blocks(io, buf, (uint32_t)(b->to - b->from), b->from);
     char *buffer = two_blocks(io, b, "read");
     int error = buffer ? read_parts(io, buffer, buf, b) : -ENOMEM;
     free(buffer);
@@ -80,7 +86,7 @@ static int rewrite(struct node_io *io, char *buffer, uint64_t begin, uint64_t en
                    uint64_t to, const char *data, uint32_t flags)
 {
     uint32_t n = (uint32_t)(end - begin);
-    int error = disk_pread(io->disk, io->handle, buffer, n, begin);
+    int error = image_read(io->disk, io->handle, buffer, n, begin);
 
     if (error < 0)
         return error;
@@ -89,7 +95,7 @@ static int rewrite(struct node_io *io, char *buffer, uint64_t begin, uint64_t en
         memcpy(buffer + (from - begin), data, to - from);
     else
         memset(buffer + (from - begin), 0, to - from);
-    return node_write_blocks(io, buffer, n, begin, flags);
+    return image_write(io->disk, io->handle, buffer, n, begin, flags);
 }
 
 static int write_parts(struct node_io *io, char *buffer, const char *buf, const struct blocks *b,
@@ -102,8 +108,8 @@ static int write_parts(struct node_io *io, char *buffer, const char *buf, const 
     if (b->from < b->inner)
         error = rewrite(io, buffer, b->begin, b->inner, b->from, b->inner, buf, flags);
     if (error == 0)
-        error = node_write_blocks(io, buf + (b->inner - b->from),
-                                  (uint32_t)(b->inner_end - b->inner), b->inner, flags);
+        error = image_write(io->disk, io->handle, buf + (b->inner - b->from),
+                            (uint32_t)(b->inner_end - b->inner), b->inner, flags);
     if (error == 0 && b->inner_end < b->to)
         error = rewrite(io, buffer, b->inner_end, b->end, b->inner_end, b->to,
                         buf + (b->inner_end - b->from), flags);

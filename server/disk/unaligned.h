@@ -14,7 +14,7 @@
 #ifndef DISK_UNALIGNED_H
 #define DISK_UNALIGNED_H
 
-#include "server/disk/node.h"
+#include "server/disk/disk-private.h"
 
 /* A range of bytes, and the image's blocks around and inside it. An image whose size is no multiple
  * of its block ends with a shorter one. */
@@ -26,8 +26,33 @@ struct blocks {
     bool whole;                /* the two are the same: no block is needed in part */
 };
 
-/* Of an image with min_block > 1. */
+/* Does the image take whole blocks only, of more than a byte? */
+static inline bool has_blocks(const struct node_io *io)
+{
+    return __builtin_expect(io->info.min_block > 1, 0);
+}
+
+/* Where that is so. */
 struct blocks blocks_around(const struct node_io *io, uint64_t length, uint64_t offset);
+
+/* Where any byte is a block there is nothing to work out. */
+static inline struct blocks blocks_of(const struct node_io *io, uint64_t length, uint64_t offset)
+{
+    uint64_t end = offset + length;
+
+    if (has_blocks(io))
+        return blocks_around(io, length, offset);
+    return (struct blocks){offset, end, offset, end, offset, end, .block = 1, .whole = true};
+}
+
+/* Does the image take the range as it is? Always so where it takes any byte. */
+static inline bool is_aligned(const struct node_io *io, uint64_t length, uint64_t offset)
+{
+    return __builtin_expect(((offset | length) & (io->info.min_block - 1)) == 0, 1);
+}
+
+/* Reads whole blocks of a disk or of a view. */
+int read_blocks(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
 
 /* Reads b->from to b->to; for a view too. */
 int unaligned_read(struct node_io *io, void *buf, const struct blocks *b);

@@ -29,7 +29,7 @@
  *  - A writer waits for a block only while it holds no claim itself: no circle of waiting writers.
  */
 #include "common/util/log-limit.h"
-#include "server/disk/disk-private.h"
+#include "server/disk/image-io.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -187,7 +187,7 @@ static int keep_read(struct keep *k, uint64_t n)
 {
     struct disk *d = k->disk;
     uint64_t offset = k->block << d->unit_shift, length = bytes_of(k, k->block, n);
-    int error = disk_pread(d, k->handle, k->buffer, (uint32_t)length, offset);
+    int error = image_read(d, k->handle, k->buffer, (uint32_t)length, offset);
 
     if (error < 0)
         return note(k, error, "read of old data", offset);

@@ -11,7 +11,7 @@
  * be taken away in between.
  */
 #include "common/util/log-limit.h"
-#include "server/disk/disk-private.h"
+#include "server/disk/image-io.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -101,7 +101,7 @@ static int read_range(struct range r)
             struct range done = r;
 
             done.length = n;
-            error = disk_pread(r.view->disk, r.handle, r.buffer, (uint32_t)n, r.offset);
+            error = image_read(r.view->disk, r.handle, r.buffer, (uint32_t)n, r.offset);
             atomic_thread_fence(memory_order_seq_cst);
             disk_at(r.view->disk, POINT_VIEW_BASE_READ, r.offset);
             if (error == 0)
@@ -116,11 +116,9 @@ static int read_range(struct range r)
     return 0;
 }
 
-int view_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
+int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
 {
-    struct view *v = node_to_view(io->node);
-    struct range r = {
-        .view = v, .handle = io->handle, .buffer = buf, .offset = offset, .length = length};
+    struct range r = {.view = v, .handle = h, .buffer = buf, .offset = offset, .length = length};
     unsigned phase = grace_enter(&v->disk->readers);
     int error = read_range(r);
 
@@ -188,19 +186,18 @@ static int add_blocks(struct extents *out, const struct extents *base, uint64_t 
     return 0;
 }
 
-int view_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
-                 struct extents *extents)
+int view_extents(struct view *v, struct backend_handle *h, uint64_t length, uint64_t offset,
+                 uint32_t flags, struct extents *extents)
 {
-    struct view *v = node_to_view(io->node);
     struct extents base = EXTENTS_INIT;
     unsigned phase = grace_enter(&v->disk->readers);
-    int error = io->handle->backend->ops->extents(io->handle, length, offset, flags, &base);
+    int error = h->backend->ops->extents(h, length, offset, flags, &base);
 
     atomic_thread_fence(memory_order_seq_cst);
     disk_at(v->disk, POINT_VIEW_BASE_READ, offset);
     if (error == 0) {
         struct range r = {
-            .view = v, .handle = io->handle, .offset = offset, .length = MIN(length, base.total)};
+            .view = v, .handle = h, .offset = offset, .length = MIN(length, base.total)};
 
         error = add_blocks(extents, &base, offset, r);
         if (error == -ENOSPC && extents->count > 0)

@@ -3,6 +3,7 @@
 
 #include "common/util/error.h"
 #include "common/util/port.h"
+#include "common/util/unix-socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define SOCKCREATE "/proc/self/attr/sockcreate"
@@ -132,53 +131,15 @@ static int make_unix_socket(const char *label, GError **err)
     return fd;
 }
 
-/* Is the socket at this path one that nobody listens on any more? */
-static bool is_stale(const struct sockaddr_un *address)
-{
-    struct stat st;
-
-    if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-        return false;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return false;
-    bool refused =
-        connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED;
-    close(fd);
-    return refused;
-}
-
-static int bind_unix(int fd, const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int r = bind(fd, (struct sockaddr *)&address, sizeof address);
-    if (r < 0 && errno == EADDRINUSE && is_stale(&address)) {
-        unlink(path);
-        r = bind(fd, (struct sockaddr *)&address, sizeof address);
-    }
-    if (r < 0 || listen(fd, SOMAXCONN) < 0)
-        return -errno;
-    return 0;
-}
-
 int nbd_open_unix(const char *path, const char *selinux_label, GArray *fds, GError **err)
 {
-    struct sockaddr_un address;
-
-    if (path[0] == '\0') /* the kernel would take it for an abstract name */
-        return fail(err, "the name of a Unix socket is empty");
-    if (strlen(path) >= sizeof address.sun_path)
-        return fail(err, "%s: the name of a Unix socket has at most %zu bytes", path,
-                    sizeof address.sun_path - 1);
     int fd = make_unix_socket(selinux_label, err);
     if (fd < 0)
         return -1;
-    int r = bind_unix(fd, path);
-    if (r < 0) {
+    if (unix_socket_listen(fd, path, SOMAXCONN, NULL, err) < 0) {
+        g_prefix_error(err, "cannot listen: ");
         close(fd);
-        return fail_errno(err, r, "cannot listen on %s", path);
+        return -1;
     }
     g_array_append_val(fds, fd);
     return 0;

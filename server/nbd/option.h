@@ -9,6 +9,7 @@
 #define NBD_OPTION_H
 
 #include "common/base/cursor.h"
+#include "common/util/text.h"
 #include "common/base/nbd-protocol.h"
 
 /* Most bytes of option data that we look at: what it takes to select META_CONTEXTS_MAX (meta.h)

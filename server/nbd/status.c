@@ -8,6 +8,7 @@
 #include "server/nbd/status.h"
 
 #include "common/base/cursor.h"
+#include "common/util/log-limit.h"
 #include "server/nbd/reply.h"
 
 #include <errno.h>
@@ -18,6 +19,9 @@
 /* Calls of a backend for one context of one reply. One that tells 4 KiB at a time would be busy for
  * hours with a request for terabytes; the client asks for the rest. */
 #define BACKEND_CALLS 4096u
+
+/* A request does not know whose it is. */
+static struct log_limit no_memory;
 
 static size_t extents_per_context(const struct negotiated *neg)
 {
@@ -273,6 +277,8 @@ void status_execute(const struct negotiated *neg, struct reply_buffer *b, const 
 
     int error = !parts ? -ENOMEM : query_all(neg, r, payload, parts, n);
     if (error != 0) {
+        if (error == -ENOMEM)
+            log_error_limited(&no_memory, "BLOCK_STATUS: no memory for a list of extents");
         reply_error(b, neg, r, request_error(r, error), NULL);
     } else {
         for (unsigned i = 0; i < n; i++)

@@ -8,7 +8,9 @@
  * BLOCK_EXPORT_DELETED is told. The memory goes with the last reference. Clients are asked to end,
  * and cut off if they have not done so after a while.
  */
+#include "server/registry/export.h"
 #include "common/util/error.h"
+#include "common/util/names.h"
 #include "server/registry/registry-private.h"
 
 #include <errno.h>
@@ -69,22 +71,11 @@ static struct export *find_id_locked(struct server *s, const char *id)
     return NULL;
 }
 
-/* QEMU's rule for identifiers: a letter, then letters, digits, '-', '.', '_'. */
-static bool id_well_formed(const char *id)
-{
-    if (!g_ascii_isalpha(id[0]))
-        return false;
-    for (const char *p = id; *p; p++)
-        if (!g_ascii_isalnum(*p) && !strchr("-._", *p))
-            return false;
-    return true;
-}
-
 int server_export_check_id(struct server *s, const char *id, GError **err)
 {
     bool taken;
 
-    if (!id_well_formed(id))
+    if (!name_is_well_formed(id))
         return fail(err, "Invalid block export id");
     pthread_mutex_lock(&s->lock);
     taken = find_id_locked(s, id) != NULL;
@@ -174,6 +165,7 @@ int server_export_add(struct server *s, const struct export_options *o, GError *
 /* Nobody finds it, nobody is attached: let go of what it occupies. Control thread. */
 static void release_export(struct export *e, bool tell)
 {
+    const struct server_event event = {.kind = EVENT_BLOCK_EXPORT_DELETED, .id = e->info.id};
     struct server *s = e->server;
     struct view *v = node_to_view(e->info.node);
 
@@ -188,7 +180,7 @@ static void release_export(struct export *e, bool tell)
     for (unsigned i = 0; i < e->n_bitmaps; i++)
         dirty_bitmap_busy_end(e->bitmaps[i]);
     if (tell && e->info.id)
-        server_emit(s, EVENT_BLOCK_EXPORT_DELETED, e->info.id, NULL, NULL, 0, 0);
+        server_emit(s, &event);
     export_unref(e);
 }
 
@@ -197,6 +189,34 @@ void server_free_exports(struct server *s)
     while (s->exports->len > 0)
         release_export(s->exports->pdata[s->exports->len - 1], false);
     g_ptr_array_unref(s->exports);
+}
+
+/* Locked. */
+static bool is_of_disk(const struct export *e, struct disk *d)
+{
+    struct view *v = node_to_view(e->info.node);
+
+    return (v ? view_disk(v) : node_to_disk(e->info.node)) == d;
+}
+
+bool server_free_exports_of(struct server *s, struct disk *d)
+{
+    g_autoptr(GPtrArray) all = g_ptr_array_new();
+    bool has_clients = false;
+
+    pthread_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        struct export *e = s->exports->pdata[i];
+
+        if (!is_of_disk(e, d))
+            continue;
+        g_ptr_array_add(all, e);
+        has_clients |= e->clients.length > 0;
+    }
+    pthread_mutex_unlock(&s->lock);
+    for (unsigned i = 0; !has_clients && i < all->len; i++)
+        release_export(all->pdata[i], false);
+    return !has_clients;
 }
 
 /* An export that is going and has no clients, or NULL. With `has_clients`: one that has some. */

@@ -2,5 +2,8 @@
 # Disks, views, exports, events: where nbd/ and control/ meet.
 noinst_LIBRARIES += server/registry/libregistry.a
 server_registry_libregistry_a_SOURCES = \
-	server/registry/export.c \
-	server/registry/registry.c server/registry/registry.h server/registry/registry-private.h
+	server/registry/commit.c server/registry/commit.h \
+	server/registry/event.c server/registry/event.h \
+	server/registry/export.c server/registry/export.h \
+	server/registry/registry.c server/registry/registry.h server/registry/registry-private.h \
+	server/registry/turn.c server/registry/turn.h

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the registry's two files share: server.c (disks, events) and exports.c. */
+/* The server, for the files of the registry. A field belongs to the file that is named beside it. */
 #ifndef REGISTRY_REGISTRY_PRIVATE_H
 #define REGISTRY_REGISTRY_PRIVATE_H
 
@@ -13,8 +13,12 @@
 struct server {
     struct server_options options;
     struct scratch_pool *scratch;
-    GPtrArray *disks; /* struct disk, in order of creation */
-    GArray *sinks;    /* struct sink */
+    GPtrArray *disks;     /* registry.c: struct disk, in order of creation */
+    GHashTable *reserved; /* registry.c: names of nodes to be made; a set of owned strings */
+    GArray *sinks;        /* event.c: struct sink */
+    GQueue turns;         /* turn.c: struct turn, in the order in which they were asked for */
+    guint turn_source;    /* turn.c: lets turns begin; 0: none */
+    bool no_turns;        /* turn.c: the server ends */
     void (*quit)(void *opaque);
     void *quit_opaque;
 
@@ -24,7 +28,13 @@ struct server {
     GPtrArray *exports;      /* struct export, references, in order of creation; also those going */
 };
 
-/* Release all exports; no client is attached, and nobody hears of it. */
+/* event.c: no event is on its way at the end. */
+void server_events_init(struct server *s);
+void server_events_clear(struct server *s);
+
+/* export.c: release all exports; no client is attached, and nobody hears of it. */
 void server_free_exports(struct server *s);
+/* Release those of a disk and its views, unless a client is attached to one of them: then false. */
+bool server_free_exports_of(struct server *s, struct disk *d);
 
 #endif

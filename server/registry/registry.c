@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The registry. `lock` guards the list of exports, their clients and their state, and the queue of
- * events, which other threads touch; disks and views change on the control thread alone.
+ * The registry's disks and names of nodes, which change on the control thread alone. `lock` is for
+ * what other threads touch: the list of exports, their clients and their state (export.c), and the
+ * queue of events (event.c).
  */
 #include "common/util/error.h"
 #include "common/util/log.h"
+#include "common/util/names.h"
 #include "server/registry/registry-private.h"
 
 #include <string.h>
 
-struct sink {
-    server_event_sink function;
-    void *opaque;
-};
-
-/* ---- the server ---- */
+/* Node names in QEMU have at most 31 bytes; a name with a date in it needs more. */
+#define MAX_NODE_NAME 255
 
 static void scratch_low(void *opaque, uint64_t used, uint64_t limit)
 {
-    server_emit(opaque, EVENT_SCRATCH_LOW, NULL, NULL, NULL, used, limit);
+    const struct server_event event = {.kind = EVENT_SCRATCH_LOW, .used = used, .limit = limit};
+
+    server_emit(opaque, &event);
 }
 
 static const char *default_scratch_dir(void)
@@ -38,7 +38,8 @@ struct server *server_new(const struct server_options *options)
         g_strdup(options->scratch_dir ? options->scratch_dir : default_scratch_dir());
     s->scratch = scratch_pool_new(s->options.scratch_dir, options->scratch_limit, scratch_low, s);
     s->disks = g_ptr_array_new();
-    s->sinks = g_array_new(FALSE, FALSE, sizeof(struct sink));
+    s->reserved = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    server_events_init(s);
     s->exports = g_ptr_array_new();
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&attr);
@@ -60,12 +61,31 @@ bool server_free(struct server *s)
         ended = disk_free(s->disks->pdata[i]) && ended;
     g_ptr_array_unref(s->disks);
     scratch_pool_free(s->scratch);
-    g_array_unref(s->sinks);
+    g_hash_table_unref(s->reserved);
+    server_events_clear(s);
     pthread_cond_destroy(&s->detached);
     pthread_mutex_destroy(&s->lock);
     g_free((char *)s->options.scratch_dir);
     g_free(s);
     return ended;
+}
+
+GPtrArray *server_take_disks(struct server *s)
+{
+    GPtrArray *disks = s->disks;
+
+    while (g_main_context_iteration(NULL, FALSE)) /* as in server_free */
+        ;
+    s->disks = g_ptr_array_new();
+    return disks;
+}
+
+bool server_end_disk(struct server *s, struct disk *d)
+{
+    if (server_free_exports_of(s, d))
+        return disk_free(d);
+    log_error("disk %s: a client still uses it: it is not closed", disk_name(d));
+    return false;
 }
 
 const struct server_options *server_options(const struct server *s)
@@ -80,14 +100,24 @@ struct scratch_pool *server_scratch_pool(struct server *s)
 
 static void view_broken(void *opaque, const char *view, const char *disk, const char *reason)
 {
+    const struct server_event event = {
+        .kind = EVENT_VIEW_BROKEN, .name = view, .disk = disk, .reason = reason};
+
     log_error("view %s of disk %s is broken: %s", view, disk, reason);
-    server_emit(opaque, EVENT_VIEW_BROKEN, view, disk, reason, 0, 0);
+    server_emit(opaque, &event);
 }
 
 struct disk *server_add_disk(struct server *s, const char *name, struct backend *backend,
                              GError **err)
 {
     const struct disk_events events = {.view_broken = view_broken, .opaque = s};
+    const struct disk_config config = {
+        .name = name,
+        .backend = backend,
+        .readonly = s->options.readonly,
+        .scratch = s->scratch,
+        .events = &events,
+    };
     struct disk *d;
     struct export_options o = {.name = name, .writable = true, .live = true};
 
@@ -99,7 +129,7 @@ struct disk *server_add_disk(struct server *s, const char *name, struct backend 
              name);
         return NULL;
     }
-    d = disk_new(name, backend, s->options.readonly, s->scratch, &events, err);
+    d = disk_new(&config, err);
     if (!d)
         return NULL;
     g_ptr_array_add(s->disks, d);
@@ -148,6 +178,23 @@ struct node *server_find_node(struct server *s, const char *name)
     return NULL;
 }
 
+int server_reserve_node_name(struct server *s, const char *name, GError **err)
+{
+    if (!name_is_well_formed(name))
+        return fail(err, "Invalid node-name: '%s'", name);
+    if (server_find_node(s, name) || g_hash_table_contains(s->reserved, name))
+        return fail(err, "Duplicate nodes with node-name='%s'", name);
+    if (strlen(name) > MAX_NODE_NAME)
+        return fail(err, "Node name too long");
+    g_hash_table_add(s->reserved, g_strdup(name));
+    return 0;
+}
+
+void server_release_node_name(struct server *s, const char *name)
+{
+    g_hash_table_remove(s->reserved, name);
+}
+
 void server_set_quit(struct server *s, void (*quit)(void *opaque), void *opaque)
 {
     s->quit = quit;
@@ -158,70 +205,4 @@ void server_quit(struct server *s)
 {
     if (s->quit)
         s->quit(s->quit_opaque);
-}
-
-/* ---- events ---- */
-
-void server_add_event_sink(struct server *s, server_event_sink sink, void *opaque)
-{
-    struct sink entry = {.function = sink, .opaque = opaque};
-
-    g_array_append_val(s->sinks, entry);
-}
-
-void server_remove_event_sink(struct server *s, server_event_sink sink, void *opaque)
-{
-    for (unsigned i = 0; i < s->sinks->len; i++) {
-        struct sink *entry = &g_array_index(s->sinks, struct sink, i);
-
-        if (entry->function == sink && entry->opaque == opaque) {
-            g_array_remove_index(s->sinks, i);
-            return;
-        }
-    }
-}
-
-static void event_free(struct server_event *event)
-{
-    g_free(event->name);
-    g_free(event->disk);
-    g_free(event->reason);
-    g_free(event);
-}
-
-static gboolean tell(gpointer server)
-{
-    struct server *s = server;
-    struct server_event *event;
-
-    pthread_mutex_lock(&s->lock);
-    event = g_queue_pop_head(&s->events);
-    pthread_mutex_unlock(&s->lock);
-    for (unsigned i = 0; i < s->sinks->len; i++) {
-        struct sink *entry = &g_array_index(s->sinks, struct sink, i);
-
-        entry->function(entry->opaque, event);
-    }
-    event_free(event);
-    return G_SOURCE_REMOVE;
-}
-
-void server_emit(struct server *s, enum server_event_kind kind, const char *name, const char *disk,
-                 const char *reason, uint64_t used, uint64_t limit)
-{
-    struct server_event *event = g_new0(struct server_event, 1);
-
-    *event = (struct server_event){
-        .kind = kind,
-        .name = g_strdup(name),
-        .disk = g_strdup(disk),
-        .reason = g_strdup(reason),
-        .used = used,
-        .limit = limit,
-        .time_usec = g_get_real_time(),
-    };
-    pthread_mutex_lock(&s->lock);
-    g_queue_push_tail(&s->events, event);
-    pthread_mutex_unlock(&s->lock);
-    g_idle_add_full(G_PRIORITY_DEFAULT, tell, s, NULL);
 }

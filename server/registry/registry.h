@@ -12,17 +12,15 @@
 #define REGISTRY_REGISTRY_H
 
 #include "server/disk/disk.h"
-#include "server/disk/instant.h"
 #include "server/disk/view.h"
+#include "server/registry/event.h"
+#include "server/registry/export.h"
 
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct server;
-struct export;
-
-/* ---- the server ---- */
 
 struct server_options {
     const char *scratch_dir;     /* NULL: $TMPDIR, else /var/tmp */
@@ -32,9 +30,16 @@ struct server_options {
 };
 
 struct server *server_new(const struct server_options *options);
-/* All listeners are gone and all connections ended. */
-/* False: a thread hangs in a plugin for good, and uses what it was configured with. */
+/* All listeners are gone and all connections ended. False: a thread hangs in a plugin for good, and
+ * uses what it was configured with. */
 bool server_free(struct server *s);
+/* Before server_free, where a disk may hang: its disks, in order of creation. The server has none
+ * any more, and whoever calls this ends each. Control thread. */
+GPtrArray *server_take_disks(struct server *s);
+/* Release a disk's exports and close it. False: a thread hangs in its plugin for good, or a client
+ * that could not be ended is attached; this has been logged, and what it uses is still there. It
+ * blocks as long as the plugin does. Any thread. */
+bool server_end_disk(struct server *s, struct disk *d);
 const struct server_options *server_options(const struct server *s);
 struct scratch_pool *server_scratch_pool(struct server *s);
 
@@ -48,124 +53,16 @@ GPtrArray *server_views(struct server *s); /* of all disks, by disk, oldest firs
 struct node *server_find_node(struct server *s, const char *name); /* disk or view, or NULL */
 struct disk *server_find_disk(struct server *s, const char *name);
 
+/* Keep `name` for a node that is about to be made, so that nobody else makes one of that name. 0,
+ * or -1 and *err with QEMU's text: no name for a node, of a node that is there or that the name is
+ * kept for already, too long. Control thread. */
+int server_reserve_node_name(struct server *s, const char *name, GError **err);
+/* The node is there, or it will not be made after all. */
+void server_release_node_name(struct server *s, const char *name);
+
 /* Ask the main loop to end the server in order (any thread, signal-free): what SIGTERM, QMP quit
  * and nbdkit_shutdown do. main.c sets the function. */
 void server_set_quit(struct server *s, void (*quit)(void *opaque), void *opaque);
 void server_quit(struct server *s);
-
-/* ---- events: from any thread, told on the control thread through the sink ---- */
-
-enum server_event_kind {
-    EVENT_VIEW_BROKEN,          /* name, disk, reason */
-    EVENT_SCRATCH_LOW,          /* used, limit */
-    EVENT_BLOCK_EXPORT_DELETED, /* name = export id */
-    EVENT_SHUTDOWN,
-};
-struct server_event {
-    enum server_event_kind kind;
-    char *name, *disk, *reason;
-    uint64_t used, limit;
-    int64_t time_usec; /* wall clock when it happened, microseconds since 1970 */
-};
-/* Sinks are called on the control thread, in order of addition; the event is borrowed. */
-typedef void (*server_event_sink)(void *opaque, const struct server_event *event);
-void server_add_event_sink(struct server *s, server_event_sink sink, void *opaque);
-void server_remove_event_sink(struct server *s, server_event_sink sink, void *opaque);
-/* Any thread. Strings are copied; NULL where the kind has none. */
-void server_emit(struct server *s, enum server_event_kind kind, const char *name, const char *disk,
-                 const char *reason, uint64_t used, uint64_t limit);
-
-/* ---- exports ---- */
-
-struct export_options {
-    const char *id;          /* NULL: a live export made with its disk; not listed by QMP */
-    const char *name;        /* NBD name */
-    const char *description; /* may be NULL */
-    struct node *node;
-    bool writable, discard;
-    bool tls_required;             /* only clients that use TLS may have it */
-    const char *const *tls_authz;  /* and of these only who has one of these names (tls-peer.h);
-                                      ends with NULL. NULL: all. */
-    struct dirty_bitmap **bitmaps; /* n of them; they are busy until the export is gone */
-    unsigned n_bitmaps;
-    bool live; /* contexts are all the node's bitmaps, whatever they are at the time */
-};
-
-/* What a client and QMP see of an export; fixed for its life. */
-struct export_info {
-    const char *id, *name, *description; /* id, description may be NULL */
-    struct node *node;
-    bool writable, discard, live;
-    bool tls_required;
-    const char *const *tls_authz; /* see struct export_options */
-};
-
-/* Make an export visible. Checks QEMU's list (id, name, duplicates, read-only node, bitmaps) in
- * QEMU's order with its texts, but not that an NBD server runs: control does. An added export may
- * have the name of a disk: see enum export_scope. */
-int server_export_add(struct server *s, const struct export_options *o, GError **err);
-/* Parts of these checks by themselves, for control, which looks up the node, the NBD server and the
- * bitmaps between them (QEMU's order). 0, or -1 and *err. Control thread. */
-int server_export_check_id(struct server *s, const char *id, GError **err);
-/* `alone`: no listener serves added exports alone (EXPORTS_ADDED), so that a name that a disk has
- * is taken: nobody would find the export by it. */
-int server_export_check_name(struct server *s, const char *name, const char *description,
-                             bool alone, GError **err);
-/* Clients of an export that is taken away have so long to end in order. */
-#define EXPORT_GRACE_MS 2000u
-/* Take an export away. safe (hard false): refused with QEMU's words while clients are connected,
- * of which those are waited for first that have hung up (server_wait_hung_up). hard: its clients'
- * requests under way finish, later ones get ESHUTDOWN, and who has nothing under way is let go; who
- * is still there after EXPORT_GRACE_MS is cut off. BLOCK_EXPORT_DELETED follows when the last has
- * gone. */
-int server_export_del(struct server *s, const char *id, bool hard, GError **err);
-/* Take away all exports that have an id, hard (nbd-server-stop). Returns when all of them are gone,
- * with their clients, and what they occupied is free. */
-void server_export_del_all(struct server *s);
-/* Where all clients of a node's exports have hung up: wait until they have left, which they do by
- * themselves when what they asked for is done; at most EXPORT_GRACE_MS, since a plugin may hang.
- * For who must not call a node used that nobody uses. Control thread. */
-void server_wait_hung_up(struct server *s, const struct node *n);
-struct export_status {
-    const struct export_info *info;
-    bool shutting_down;
-    unsigned clients;
-};
-/* Explicit exports, newest first, GArray of struct export_status. Control thread. */
-GArray *server_exports(struct server *s);
-
-/* -- for nbd/, any thread -- */
-
-/* Which exports a listener serves. Who opens a port for a backup must not hand out the guests'
- * disks by it; there an export may have its disk's name. */
-enum export_scope {
-    EXPORTS_LIVE,  /* the disks' own, "" for the first, and added ones by names that these leave */
-    EXPORTS_ADDED, /* only those that have an id; "" is one only if one was added by that name */
-};
-/* By NBD name. A reference, or NULL; exports that are shutting down are not found. */
-struct export *server_find_export(struct server *s, enum export_scope scope, const char *name);
-/* All names for NBD_OPT_LIST, in order of creation, without the "" alias: GPtrArray of
- * references.*/
-GPtrArray *server_list_exports(struct server *s, enum export_scope scope);
-struct export *export_ref(struct export *e);
-void export_unref(struct export *e);
-const struct export_info *export_info(const struct export *e);
-/* The bitmaps whose contexts the export offers now: GPtrArray of references. */
-GPtrArray *export_bitmaps(struct export *e);
-
-/* A connection that has chosen an export (GO). cancel is called, from any thread and with the
- * registry's lock held, when the export goes away: to end in order and, once that has taken too
- * long, with `cut`, to end at once. It must not block or detach. */
-struct export_client {
-    void (*cancel)(struct export_client *c, bool cut);
-    /* Has its peer closed, so that nobody is there any more? Called likewise. */
-    bool (*hung_up)(struct export_client *c);
-    /* the registry's */
-    struct export *export;
-    GList link;
-};
-/* false: the export is shutting down. While attached, the node stays. */
-bool export_attach(struct export *e, struct export_client *c);
-void export_detach(struct export_client *c);
 
 #endif

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 
 struct captive {
+    pid_t pid;
+    guint watch; /* source */
     void (*ended)(void *opaque, int exit_code);
     void *opaque;
 };
@@ -62,25 +64,34 @@ static char **make_environment(const struct options *o, const struct sockets *so
     return environment;
 }
 
-int captive_start(const struct options *o, const struct sockets *sockets,
-                  void (*ended)(void *opaque, int exit_code), void *opaque, pid_t *pid,
-                  GError **err)
+struct captive *captive_start(const struct options *o, const struct sockets *sockets,
+                              void (*ended)(void *opaque, int exit_code), void *opaque,
+                              GError **err)
 {
     char *argv[] = {(char *)"sh", (char *)"-c", o->run, NULL};
     g_auto(GStrv) environment = make_environment(o, sockets);
     posix_spawnattr_t attributes;
     struct captive *c;
+    pid_t pid;
     int error;
 
     posix_spawnattr_init(&attributes);
     set_signals(&attributes);
-    error = posix_spawn(pid, "/bin/sh", NULL, &attributes, argv, environment);
+    error = posix_spawn(&pid, "/bin/sh", NULL, &attributes, argv, environment);
     posix_spawnattr_destroy(&attributes);
-    if (error)
-        return fail_errno(err, error, "option '--run': /bin/sh");
-
+    if (error) {
+        fail_errno(err, error, "option '--run': /bin/sh");
+        return NULL;
+    }
     c = g_new(struct captive, 1);
-    *c = (struct captive){ended, opaque};
-    g_child_watch_add(*pid, on_exit_of_command, c);
-    return 0;
+    *c = (struct captive){.pid = pid, .ended = ended, .opaque = opaque};
+    c->watch = g_child_watch_add(pid, on_exit_of_command, c);
+    return c;
+}
+
+void captive_end(struct captive *c)
+{
+    g_source_remove(c->watch);
+    kill(c->pid, SIGTERM);
+    g_free(c);
 }

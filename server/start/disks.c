@@ -67,7 +67,7 @@ static int configure_all(GPtrArray *backends, const struct options *o, GError **
     return 0;
 }
 
-GPtrArray *plugins_load(const struct options *o, enum plugins_until until, GError **err)
+GPtrArray *disks_load(const struct options *o, enum disks_until until, GError **err)
 {
     g_autoptr(GPtrArray) backends = g_ptr_array_new();
 
@@ -75,9 +75,9 @@ GPtrArray *plugins_load(const struct options *o, enum plugins_until until, GErro
         plugin_set_stdio_taken();
     if (load_all(backends, o, err) < 0)
         goto error;
-    if (until >= PLUGINS_CONFIGURE && configure_all(backends, o, err) < 0)
+    if (until >= DISKS_CONFIGURE && configure_all(backends, o, err) < 0)
         goto error;
-    if (until == PLUGINS_GET_READY) {
+    if (until == DISKS_GET_READY) {
         if (step_all(backends, plugin_config_complete, err) < 0 ||
             step_all(backends, plugin_get_ready, err) < 0)
             goto error;
@@ -85,11 +85,11 @@ GPtrArray *plugins_load(const struct options *o, enum plugins_until until, GErro
     return g_steal_pointer(&backends);
 
 error:
-    plugins_free(backends);
+    disks_free(backends);
     return NULL;
 }
 
-int plugins_open_ahead(GPtrArray *backends, bool readonly, GError **err)
+int disks_open_ahead(GPtrArray *backends, bool readonly, GError **err)
 {
     for (unsigned i = 0; i < backends->len; i++) {
         if (plugin_open_ahead(backends->pdata[i], readonly, err) < 0)
@@ -98,7 +98,7 @@ int plugins_open_ahead(GPtrArray *backends, bool readonly, GError **err)
     return 0;
 }
 
-void plugins_free(GPtrArray *backends)
+void disks_free(GPtrArray *backends)
 {
     for (unsigned i = 0; i < backends->len; i++) {
         struct backend *b = backends->pdata[i];

@@ -3,6 +3,7 @@
 
 #include "common/util/error.h"
 #include "common/util/log.h"
+#include "common/util/unix-socket.h"
 #include "server/start/quit.h"
 #include "server/start/sockets.h"
 
@@ -11,35 +12,57 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-void nbd_control_init(struct nbd_control *nc)
+void nbd_listeners_init(struct nbd_listeners *l)
 {
-    *nc = (struct nbd_control){
+    *l = (struct nbd_listeners){
         .uris = g_ptr_array_new_with_free_func(g_free),
         .listener_uris = g_ptr_array_new_with_free_func(g_free),
     };
 }
 
 /* QEMU's nbd-server-stop removes its socket's file, too. */
-static void remove_socket(struct nbd_control *nc)
+static void remove_socket(struct nbd_listeners *l)
 {
-    if (nc->unix_path)
-        quit_no_leftover(nc->unix_path);
-    if (nc->unix_path && unlink(nc->unix_path) < 0 && errno != ENOENT)
-        log_error("cannot remove '%s': %m", nc->unix_path);
-    g_clear_pointer(&nc->unix_path, g_free);
+    g_autoptr(GError) err = NULL;
+
+    if (!l->unix_path)
+        return;
+    quit_no_leftover(l->unix_path);
+    if (unix_socket_remove(l->unix_path, &l->unix_file, &err) < 0)
+        log_error("%s", err->message);
+    g_clear_pointer(&l->unix_path, g_free);
 }
 
-void nbd_control_clear(struct nbd_control *nc)
+/* The file of a listening socket: to be removed with it. */
+static void note_socket(struct nbd_listeners *l, const char *path)
 {
-    remove_socket(nc);
-    g_clear_pointer(&nc->uris, g_ptr_array_unref);
-    g_clear_pointer(&nc->listener_uris, g_ptr_array_unref);
+    if (!path || lstat(path, &l->unix_file) < 0)
+        return;
+    l->unix_path = g_canonicalize_filename(path, NULL);
+    quit_leftover(l->unix_path);
 }
 
-void nbd_control_note_uris(const struct nbd_control *nc, GPtrArray *uris, const GArray *fds)
+void nbd_listeners_end(struct nbd_listeners *l)
+{
+    l->ending = true;
+    l->has_listener = false;
+    l->listener = NULL;
+    remove_socket(l);
+    g_ptr_array_set_size(l->uris, 0);
+    g_ptr_array_set_size(l->listener_uris, 0);
+}
+
+void nbd_listeners_clear(struct nbd_listeners *l)
+{
+    remove_socket(l);
+    g_clear_pointer(&l->uris, g_ptr_array_unref);
+    g_clear_pointer(&l->listener_uris, g_ptr_array_unref);
+}
+
+void nbd_listeners_note_uris(const struct nbd_listeners *l, GPtrArray *uris, const GArray *fds)
 {
     for (unsigned i = 0; i < fds->len; i++) {
-        char *uri = sockets_uri(g_array_index(fds, int, i), nc->tls == TLS_REQUIRE, "");
+        char *uri = sockets_uri(g_array_index(fds, int, i), l->tls == TLS_REQUIRE, "");
 
         if (uri)
             g_ptr_array_add(uris, uri);
@@ -66,10 +89,12 @@ static int open_fd(int fd, GArray *fds, GError **err)
 static int start(void *opaque, const char *unix_path, const char *host, const char *port, int fd,
                  unsigned handshake_max_seconds, unsigned max_connections, GError **err)
 {
-    struct nbd_control *nc = opaque;
+    struct nbd_listeners *l = opaque;
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
     int r;
 
+    if (l->ending)
+        return fail(err, "the server is ending");
     if (unix_path)
         r = nbd_open_unix(unix_path, NULL, fds, err);
     else if (port)
@@ -81,66 +106,64 @@ static int start(void *opaque, const char *unix_path, const char *host, const ch
             close(g_array_index(fds, int, i));
         return -1;
     }
-    nbd_control_note_uris(nc, nc->listener_uris, fds);
-    nc->unix_path = unix_path ? g_canonicalize_filename(unix_path, NULL) : NULL;
-    if (nc->unix_path)
-        quit_leftover(nc->unix_path);
-    nc->listener = nbd_listen(nc->nbd, EXPORTS_ADDED, (const int *)(void *)fds->data, fds->len,
-                              handshake_max_seconds, max_connections, err);
-    if (!nc->listener) {
-        remove_socket(nc);
-        g_ptr_array_set_size(nc->listener_uris, 0);
+    nbd_listeners_note_uris(l, l->listener_uris, fds);
+    note_socket(l, unix_path);
+    l->listener = nbd_listen(l->nbd, EXPORTS_ADDED, (const int *)(void *)fds->data, fds->len,
+                             handshake_max_seconds, max_connections, err);
+    if (!l->listener) {
+        remove_socket(l);
+        g_ptr_array_set_size(l->listener_uris, 0);
     }
-    return nc->listener ? 0 : -1;
+    return l->listener ? 0 : -1;
 }
 
 static void stop(void *opaque)
 {
-    struct nbd_control *nc = opaque;
+    struct nbd_listeners *l = opaque;
 
-    if (nc->listener)
-        nbd_listener_stop_wait(nc->listener);
-    nc->listener = NULL;
-    remove_socket(nc);
-    g_ptr_array_set_size(nc->listener_uris, 0);
+    if (l->listener)
+        nbd_listener_stop_wait(l->listener);
+    l->listener = NULL;
+    remove_socket(l);
+    g_ptr_array_set_size(l->listener_uris, 0);
 }
 
 static bool any_running(void *opaque)
 {
-    const struct nbd_control *nc = opaque;
+    const struct nbd_listeners *l = opaque;
 
-    return nc->has_listener || nc->listener;
+    return l->has_listener || l->listener;
 }
 
 static bool started(void *opaque)
 {
-    const struct nbd_control *nc = opaque;
+    const struct nbd_listeners *l = opaque;
 
-    return nc->listener != NULL;
+    return l->listener != NULL;
 }
 
 static const GPtrArray *uris(void *opaque, enum export_scope scope)
 {
-    const struct nbd_control *nc = opaque;
+    const struct nbd_listeners *l = opaque;
 
-    return scope == EXPORTS_LIVE ? nc->uris : nc->listener_uris;
+    return scope == EXPORTS_LIVE ? l->uris : l->listener_uris;
 }
 
 static bool tls(void *opaque)
 {
-    const struct nbd_control *nc = opaque;
+    const struct nbd_listeners *l = opaque;
 
-    return nc->tls != TLS_OFF;
+    return l->tls != TLS_OFF;
 }
 
 static bool tls_names_clients(void *opaque)
 {
-    const struct nbd_control *nc = opaque;
+    const struct nbd_listeners *l = opaque;
 
-    return nc->tls_names_clients;
+    return l->tls_names_clients;
 }
 
-struct control_nbd nbd_control_functions(struct nbd_control *nc)
+struct control_nbd nbd_listeners_functions(struct nbd_listeners *l)
 {
     return (struct control_nbd){
         .start = start,
@@ -150,6 +173,6 @@ struct control_nbd nbd_control_functions(struct nbd_control *nc)
         .uris = uris,
         .tls = tls,
         .tls_names_clients = tls_names_clients,
-        .opaque = nc,
+        .opaque = l,
     };
 }

@@ -7,24 +7,30 @@
 #include "server/nbd/nbd-server.h"
 #include "server/start/options.h"
 
-struct nbd_control {
+#include <sys/stat.h>
+
+struct nbd_listeners {
     struct nbd_server *nbd;
     enum options_tls tls; /* the command line's, for all listeners */
     bool tls_names_clients;
+    bool ending;
     bool has_listener;             /* the command line's: clients can connect anyhow */
     struct nbd_listener *listener; /* nbd-server-start's, NULL: none runs */
     GPtrArray *uris;               /* strings: the command line's sockets, no export named */
     GPtrArray *listener_uris;      /* strings: listener's */
     char *unix_path;               /* listener's socket, absolute, removed with it; or NULL */
+    struct stat unix_file;         /* what was made there */
 };
 
-void nbd_control_init(struct nbd_control *nc);
-void nbd_control_clear(struct nbd_control *nc);
+void nbd_listeners_init(struct nbd_listeners *l);
+/* The server ends, and with it all listeners: none is started any more, none is known. */
+void nbd_listeners_end(struct nbd_listeners *l);
+void nbd_listeners_clear(struct nbd_listeners *l);
 
 /* Note the URIs of listening sockets, before they are handed to nbd_listen(). */
-void nbd_control_note_uris(const struct nbd_control *nc, GPtrArray *uris, const GArray *fds);
+void nbd_listeners_note_uris(const struct nbd_listeners *l, GPtrArray *uris, const GArray *fds);
 
-/* The functions, for control_new(); `nc` outlives them. */
-struct control_nbd nbd_control_functions(struct nbd_control *nc);
+/* The functions, for control_new(); `l` outlives them. */
+struct control_nbd nbd_listeners_functions(struct nbd_listeners *l);
 
 #endif

@@ -8,7 +8,7 @@
 
 static void *watch(void *opaque)
 {
-    struct slow_open *w = opaque;
+    struct open_watchdog *w = opaque;
     struct timespec until;
     int r;
 
@@ -24,14 +24,15 @@ static void *watch(void *opaque)
     return NULL;
 }
 
-void slow_open_begin(struct slow_open *w, const char *disk, const char *driver, unsigned seconds)
+void open_watchdog_begin(struct open_watchdog *w, const char *disk, const char *driver,
+                         unsigned seconds)
 {
-    *w = (struct slow_open){.disk = disk, .driver = driver, .seconds = seconds};
+    *w = (struct open_watchdog){.disk = disk, .driver = driver, .seconds = seconds};
     sem_init(&w->ended, 0, 0);
     w->watched = pthread_create(&w->thread, NULL, watch, w) == 0;
 }
 
-void slow_open_end(struct slow_open *w)
+void open_watchdog_end(struct open_watchdog *w)
 {
     sem_post(&w->ended);
     if (w->watched)

@@ -9,7 +9,7 @@
 #include <semaphore.h>
 #include <stdbool.h>
 
-struct slow_open {
+struct open_watchdog {
     const char *disk, *driver;
     unsigned seconds;
     sem_t ended;
@@ -18,9 +18,10 @@ struct slow_open {
 };
 
 /* Around the opening of a disk: a line in the log, if it is not open so many seconds later. `disk`
- * and `driver` stay the caller's, until slow_open_end. Where there is no thread to be had, nobody
+ * and `driver` stay the caller's, until open_watchdog_end. Where there is no thread to be had, nobody
  * watches. One thread calls both. */
-void slow_open_begin(struct slow_open *w, const char *disk, const char *driver, unsigned seconds);
-void slow_open_end(struct slow_open *w);
+void open_watchdog_begin(struct open_watchdog *w, const char *disk, const char *driver,
+                         unsigned seconds);
+void open_watchdog_end(struct open_watchdog *w);
 
 #endif

@@ -15,6 +15,8 @@
  * [language] which is not ours. Neither may happen here without a word, so the text is looked
  * through before (by GKeyFile's rules: g_key_file_parse_line), and languages are kept.
  */
+#include "server/start/options-file.h"
+
 #include "server/start/options-table.h"
 
 #include <string.h>

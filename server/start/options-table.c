@@ -11,22 +11,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-GQuark options_error_quark(void)
-{
-    return g_quark_from_static_string("fleece-options-error-quark");
-}
-
-int options_usage(GError **err, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    if (err)
-        *err = g_error_new_valist(OPTIONS_ERROR, OPTIONS_ERROR_USAGE, format, args);
-    va_end(args);
-    return -1;
-}
-
 /* ---- setters ---- */
 
 static void *field_of(const struct option_def *def, struct options *o)
@@ -318,6 +302,8 @@ const struct option_def options_table[] = {
     ALIAS("print-url", "print-uri"),
     ALIAS("show-uri", "print-uri"),
     ALIAS("show-url", "print-uri"),
+    NUMBER("stop-timeout", 0, "SECONDS", stop_timeout, 1, 86400,
+           "when told to end, leave what hangs after this time (30)"),
     FLAG("exit-with-parent", 0, exit_with_parent, "end when the parent process ends"),
     DOES("log", 0, "stderr|syslog|null", set_log, "where messages go"),
     FLAG("verbose", 'v', verbose, "write debug messages"),
@@ -358,4 +344,20 @@ const struct option_def *options_find_letter(char letter)
             return &options_table[i];
     }
     return NULL;
+}
+
+int options_takes_argument(const char *name)
+{
+    const struct option_def *def = options_find(name);
+
+    return def ? def->argument != NULL : -1;
+}
+
+int options_set(struct options *o, const char *name, const char *value, GError **err)
+{
+    const struct option_def *def = options_find(name);
+
+    if (!def || !def->set)
+        return options_usage(err, "there is no option '%s'", name);
+    return def->set(def, o, value, err);
 }

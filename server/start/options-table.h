@@ -13,7 +13,7 @@ struct option_def {
     const char *name;
     char letter;          /* 0: none */
     const char *argument; /* its name in --help; NULL: it takes none */
-    option_setter set;    /* NULL: options_parse knows it */
+    option_setter set;    /* NULL: command_line_parse knows it */
     const char *help;     /* NULL: not listed in --help */
     size_t field;         /* offset in struct options, for setters that are told where */
     unsigned min, max;    /* of numbers */
@@ -28,7 +28,9 @@ extern const unsigned options_table_length;
 const struct option_def *options_find(const char *name);
 const struct option_def *options_find_letter(char letter);
 
-/* Sets *err to an OPTIONS_ERROR_USAGE and returns -1. */
-int options_usage(GError **err, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* Does the option `name` (long, without dashes) take an argument? -1: there is no such option. */
+int options_takes_argument(const char *name);
+/* Set the option `name` to its argument, NULL where it takes none. 0, or -1 and *err. */
+int options_set(struct options *o, const char *name, const char *value, GError **err);
 
 #endif

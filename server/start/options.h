@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The command line, as data: from words to struct options, with no effect on anything else. Paths
- * are as given. What an option means in full is said in nbdfleece(1).
+ * What a command line says, as data: pure. Paths are as given. nbdfleece(1) says in full what an
+ * option means.
  */
 #ifndef START_OPTIONS_H
 #define START_OPTIONS_H
@@ -12,7 +12,9 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
+
+/* What -t is by default, and what 0 stands for. */
+#define OPTIONS_THREADS 16
 
 /* Errors in the command line: OPTIONS_ERROR_USAGE is one that another command line would not have
  * (exit code 2), OPTIONS_ERROR_REFUSED a wish that this program does not grant (exit code 1). */
@@ -70,6 +72,7 @@ struct options {
     enum log_target log;
     char *pid_file, *user, *group;
     char *run, *export_name;
+    unsigned stop_timeout; /* seconds */
 
     /* The protocol. */
     bool readonly, no_structured_replies, no_meta_contexts, no_extended_headers, keepalive;
@@ -90,38 +93,31 @@ struct options {
     bool bare_form; /* a PLUGIN was given without --disk: it is disk0, and there is no other */
 };
 
-/* How --config gets its file: the whole text, or NULL and *err. The caller frees it with g_free. */
-typedef char *(*options_reader)(const char *path, GError **err);
-
-/* Parse a command line; argv[0] is not looked at. NULL and *err (OPTIONS_ERROR, or what `reader`
- * gave). getopt's state makes it a function for one thread. */
-struct options *options_parse(int argc, char **argv, options_reader reader, GError **err);
+/* Every option as it is without a command line; no disks. */
+struct options *options_new(void);
 void options_free(struct options *o);
 
 /* Is a listening socket, or -s, asked for? Otherwise the default port of TCP is used; not with
- * --run, for which parsing has put in `-U -`. */
+ * --run, for which command_line_parse has put in `-U -`. */
 bool options_name_a_socket(const struct options *o);
 
-/* What --help, --short-options and --long-options print. */
-void options_print_help(FILE *out);
-void options_print_short(FILE *out);
-void options_print_long(FILE *out);
+/* ---- taking in disks; 0, or -1 and *err ---- */
 
-/* ---- the steps of parsing, for options.c and options-file.c ---- */
-
-/* The option `name` (long, without dashes) with its argument, NULL where it takes none. */
-int options_set(struct options *o, const char *name, const char *value, GError **err);
-/* Does that option take an argument? -1: there is no such option. */
-int options_takes_argument(const char *name);
-/* A name that clients or QMP are to know: UTF-8, and no more than `most` bytes. */
-int options_check_name(const char *option, const char *argument, const char *name, size_t most,
-                       GError **err);
 /* Begin a disk. Its first word is the plugin, all others are configuration. */
 int options_add_disk(struct options *o, const char *name, GError **err);
 int options_add_word(struct options *o, const char *word, GError **err);
 int options_add_config(struct options *o, const char *key, const char *value, GError **err);
+/* Has the last disk, if there is one, all that a disk must have? */
+int options_check_last_disk(const struct options *o, GError **err);
+/* No more words are for the last disk, if there is one. */
+void options_complete_last_disk(struct options *o);
 
-/* Take in the text of a key file; `path` names it in messages. */
-int options_read_file(struct options *o, const char *path, const char *text, GError **err);
+/* Is `name`, `argument` of `option` (long, without dashes), one that clients or QMP can know: UTF-8
+ * and at most `most` bytes? */
+int options_check_name(const char *option, const char *argument, const char *name, size_t most,
+                       GError **err);
+
+/* Sets *err to an OPTIONS_ERROR_USAGE and returns -1. */
+int options_usage(GError **err, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 #endif

@@ -35,6 +35,10 @@
 static int quit_fd = -1;
 static atomic_llong first_signal; /* nanoseconds of the monotonic clock; 0: there was none */
 static atomic_bool starting;      /* a handler runs in any thread */
+/* The last resort, where the orderly end itself hangs: the time that it has, and when that is over,
+ * in nanoseconds; 0: unlimited, or nobody wishes the end. */
+static atomic_llong end_limit, end_by;
+static atomic_bool wished;
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_BOOL_LOCK_FREE == 2,
                "a handler takes no lock");
 
@@ -49,6 +53,24 @@ static struct leftover {
 
 static const int signals[] = {SIGTERM, SIGINT, SIGQUIT};
 
+static long long now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* The time of the orderly end begins, once, when it is wished and limited. */
+static void limit_end(void)
+{
+    long long limit = atomic_load(&end_limit), none = 0;
+
+    if (limit > 0 && atomic_load(&wished) &&
+        atomic_compare_exchange_strong(&end_by, &none, now_ns() + limit))
+        alarm((unsigned)(limit / 1000000000));
+}
+
 void quit_request(void)
 {
     static const uint64_t one = 1;
@@ -57,6 +79,8 @@ void quit_request(void)
     /* Fails only when the counter is full: then the wish is known. */
     if (write(quit_fd, &one, sizeof one) < 0)
         errno = saved_errno;
+    atomic_store(&wished, true);
+    limit_end();
 }
 
 static bool is_at(const struct leftover *l)
@@ -104,14 +128,16 @@ static void G_GNUC_NORETURN end_at_once(void)
     _exit(EXIT_FAILURE);
 }
 
+void quit_now(void)
+{
+    end_at_once();
+}
+
 static void on_signal(int number)
 {
-    struct timespec now;
-    long long at, first = 0;
+    long long at = now_ns(), first = 0;
     int saved_errno = errno;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    at = now.tv_sec * 1000000000LL + now.tv_nsec;
     if (!atomic_compare_exchange_strong(&first_signal, &first, at)) {
         if (at - first >= SAME_WISH)
             end_at_once();
@@ -125,19 +151,32 @@ static void on_signal(int number)
 
 static void on_alarm(int number)
 {
-    static const char text[] = "nbdfleece: error: told to end, and the start does not come to its "
-                               "end: a plugin hangs\n";
+    static const char start_text[] =
+        "nbdfleece: error: told to end, and the start does not come to its end: a plugin hangs\n";
+    static const char end_text[] =
+        "nbdfleece: error: told to end, and the main thread hangs: ended at once\n";
+    long long by = atomic_load(&end_by);
 
-    if (!atomic_load(&starting)) /* a signal met the end of the start */
+    if (atomic_load(&starting)) {
+        (void)!write(STDERR_FILENO, start_text, sizeof start_text - 1);
+        end_at_once();
+    }
+    if (by == 0) /* a signal met the end of the start */
         return;
-    (void)!write(STDERR_FILENO, text, sizeof text - 1);
+    if (now_ns() < by) { /* so it did, and the other alarm was lost by it */
+        alarm((unsigned)((by - now_ns()) / 1000000000 + 1));
+        return;
+    }
+    (void)!write(STDERR_FILENO, end_text, sizeof end_text - 1);
     end_at_once();
 }
 
-void quit_started(void)
+void quit_started(unsigned limit)
 {
     atomic_store(&starting, false);
     alarm(0);
+    atomic_store(&end_limit, limit * 1000000000LL);
+    limit_end();
 }
 
 int quit_open(GError **err)

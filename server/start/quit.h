@@ -18,8 +18,10 @@ int quit_open(GError **err);
  */
 void quit_install(void);
 
-/* From now on whoever wishes it to end is heard. Main thread. */
-void quit_started(void);
+/* From now on whoever wishes it to end is heard. When the orderly end has not ended the process
+ * `limit` seconds after the wish (0: unlimited), it is ended at once: the last resort, for a main
+ * thread that hangs. Main thread. */
+void quit_started(unsigned limit);
 
 /* The wish, from any thread; does not block. */
 void quit_request(void);
@@ -31,6 +33,9 @@ void quit_request(void);
 void quit_leftover(const char *path);
 /* It has been removed, or is about to be. Main thread. */
 void quit_no_leftover(const char *path);
+
+/* End the process at once, with EXIT_FAILURE; what was noted is removed. Any thread. */
+void quit_now(void) G_GNUC_NORETURN;
 
 /* In a child that is not the server: signals as they are by default. */
 void quit_uninstall(void);

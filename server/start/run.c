@@ -16,6 +16,7 @@
 #include "common/util/log-limit.h"
 #include "server/start/captive.h"
 #include "server/control/control.h"
+#include "server/start/close-disks.h"
 #include "server/start/daemon.h"
 #include "server/disk/scratch.h"
 #include "server/start/nbd-listeners.h"
@@ -25,22 +26,25 @@
 #include "server/start/quit.h"
 #include "server/registry/registry.h"
 #include "server/start/open-watchdog.h"
+#include "server/start/shutdown.h"
 #include "server/start/sockets.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* How long clients may take to finish the requests under way when the server ends. */
+/* How long clients may take to leave when the server ends, before they are cut off. */
 #define GRACE_MS 2000
 
+/* The last resort (quit.h) comes so long, seconds, after all that has a limit by itself. */
+#define LAST_RESORT_SECONDS 5
+
 /* How long, seconds, a disk may take to open before this is told. */
-#define SLOW_OPEN 5
+#define SLOW_OPEN_SECONDS 5
 
 struct run {
     const struct options *o;
@@ -52,24 +56,103 @@ struct run {
     struct tls_credentials *tls; /* NULL: --tls=off */
     struct server *server;
     struct nbd_server *nbd;
-    struct nbd_control nbd_control;
+    struct nbd_listeners listeners;
     struct control *control;
     GMainLoop *loop;
-    pid_t captive; /* 0: none is running */
+    struct captive *captive; /* NULL: none is running */
     int exit_code;
-    bool hung; /* a thread is inside a plugin for good */
+
+    /* The end. */
+    bool ending;
+    struct shutdown_step steps[1];
+    struct shutdown_ticket *clients_ticket;
+    unsigned grace_timer; /* 0: none. It cuts the clients. */
+    bool is_left;         /* something hangs: what it may use is left as it is */
 
     /* From the options, absolute: a daemon's folder is /. */
     char *pid_file, *control_path, *scratch_dir, *tls_psk;
 };
 
+/* ---- the end, while the main loop runs ---- */
+
+/* From the last client's thread, or at once. */
+static void clients_gone(void *opaque)
+{
+    struct run *r = opaque;
+
+    shutdown_complete(r->clients_ticket);
+}
+
+static gboolean cut_clients(void *opaque)
+{
+    struct run *r = opaque;
+
+    r->grace_timer = 0;
+    nbd_server_cut(r->nbd);
+    return G_SOURCE_REMOVE;
+}
+
+static void begin_clients(void *opaque, struct shutdown_ticket *ticket)
+{
+    struct run *r = opaque;
+
+    r->clients_ticket = ticket;
+    if (!r->nbd) {
+        shutdown_complete(ticket);
+        return;
+    }
+    r->grace_timer = g_timeout_add(GRACE_MS, cut_clients, r);
+    nbd_server_stop(r->nbd, clients_gone, r);
+}
+
+static void give_up_clients(void *opaque)
+{
+    const struct run *r = opaque;
+    g_autoptr(GPtrArray) left = nbd_server_left(r->nbd);
+
+    log_error("clients have not ended after %u s", r->o->stop_timeout);
+    for (unsigned i = 0; i < left->len; i++)
+        log_error("%s", (const char *)left->pdata[i]);
+}
+
+static void ended(void *opaque, bool in_order)
+{
+    struct run *r = opaque;
+
+    if (r->grace_timer)
+        g_source_remove(r->grace_timer);
+    r->is_left = !in_order;
+    if (in_order && r->nbd)
+        nbd_server_free(r->nbd);
+    g_main_loop_quit(r->loop);
+}
+
+/* Monitors hear of it first, and are answered until the clients have gone. */
+static void begin_end(struct run *r)
+{
+    if (r->ending)
+        return;
+    r->ending = true;
+    log_debug("the server ends");
+    if (r->control)
+        control_tell_shutdown(r->control);
+    if (r->captive)
+        captive_end(r->captive);
+    nbd_listeners_end(&r->listeners);
+    plugin_begin_shutdown();
+    r->steps[0] = (struct shutdown_step){
+        .limit_ms = r->o->stop_timeout * 1000,
+        .begin = begin_clients,
+        .give_up = give_up_clients,
+    };
+    shutdown_start(r->steps, G_N_ELEMENTS(r->steps), ended, r);
+}
+
 /* ---- what ends it ---- */
 
 static gboolean on_quit(int fd, GIOCondition condition, void *opaque)
 {
-    struct run *r = opaque;
-
-    g_main_loop_quit(r->loop);
+    begin_end(opaque);
     return G_SOURCE_REMOVE;
 }
 
@@ -77,9 +160,9 @@ static void on_captive_ended(void *opaque, int exit_code)
 {
     struct run *r = opaque;
 
-    r->captive = 0;
+    r->captive = NULL;
     r->exit_code = exit_code;
-    g_main_loop_quit(r->loop);
+    begin_end(r);
 }
 
 static void ask_to_quit(void *opaque)
@@ -132,13 +215,13 @@ static int prepare(struct run *r, GError **err)
     /* From the first callback on a plugin may want an end; the start is finished all the same, as
      * nbdkit does it. */
     plugin_set_shutdown(ask_to_quit, NULL);
-    r->backends = plugins_load(r->o, PLUGINS_GET_READY, err);
+    r->backends = disks_load(r->o, DISKS_GET_READY, err);
     if (!r->backends)
         return -1;
     if (load_tls(r, err) < 0)
         return -1;
     quit_install();
-    if (plugins_open_ahead(r->backends, r->o->readonly, err) < 0)
+    if (disks_open_ahead(r->backends, r->o->readonly, err) < 0)
         return -1;
     if (sockets_open(&r->sockets, r->o, activated, err) < 0)
         return -1;
@@ -217,11 +300,11 @@ static int add_disks(struct run *r, GError **err)
     for (unsigned i = 0; i < r->backends->len; i++) {
         const struct option_disk *disk = r->o->disks->pdata[i];
         struct backend *b = g_steal_pointer(&r->backends->pdata[i]);
-        struct slow_open watch;
+        struct open_watchdog watch;
 
-        slow_open_begin(&watch, disk->name, disk->plugin, SLOW_OPEN);
+        open_watchdog_begin(&watch, disk->name, disk->plugin, SLOW_OPEN_SECONDS);
         bool added = server_add_disk(r->server, disk->name, b, err) != NULL;
-        slow_open_end(&watch);
+        open_watchdog_end(&watch);
         if (!added)
             return -1;
     }
@@ -262,24 +345,24 @@ static int start_nbd(struct run *r, GError **err)
     struct nbd_listener *listener;
 
     r->nbd = nbd_server_new(r->server, &options);
-    r->nbd_control.nbd = r->nbd;
-    r->nbd_control.tls = o->tls;
-    r->nbd_control.tls_names_clients = r->tls && tls_credentials_name_clients(r->tls);
+    r->listeners.nbd = r->nbd;
+    r->listeners.tls = o->tls;
+    r->listeners.tls_names_clients = r->tls && tls_credentials_name_clients(r->tls);
     if (o->single)
         return 0;
-    nbd_control_note_uris(&r->nbd_control, r->nbd_control.uris, r->sockets.fds);
+    nbd_listeners_note_uris(&r->listeners, r->listeners.uris, r->sockets.fds);
     listener = nbd_listen(r->nbd, EXPORTS_LIVE, (const int *)(void *)r->sockets.fds->data,
                           r->sockets.fds->len, o->handshake_timeout, o->max_connections, err);
     sockets_release(&r->sockets);
     if (!listener)
         return -1;
-    r->nbd_control.has_listener = true;
+    r->listeners.has_listener = true;
     return 0;
 }
 
 static int start_control(struct run *r, GError **err)
 {
-    struct control_nbd functions = nbd_control_functions(&r->nbd_control);
+    struct control_nbd functions = nbd_listeners_functions(&r->listeners);
 
     if (!r->control_path)
         return 0;
@@ -302,8 +385,11 @@ static int announce(struct run *r, GError **err)
         return -1;
     if (o->print_uri && (printf("%s\n", r->sockets.uri) < 0 || fflush(stdout) == EOF))
         return fail_errno(err, errno, "option '--print-uri': standard output");
-    if (o->run && captive_start(o, &r->sockets, on_captive_ended, r, &r->captive, err) < 0)
-        return -1;
+    if (o->run) {
+        r->captive = captive_start(o, &r->sockets, on_captive_ended, r, err);
+        if (!r->captive)
+            return -1;
+    }
     if (r->ready_fd >= 0) {
         daemon_ready(r->ready_fd, o->verbose);
         r->ready_fd = -1;
@@ -330,44 +416,52 @@ static int start(struct run *r, GError **err)
     return announce(r, err);
 }
 
-/* ---- the end ---- */
+/* ---- the end, when the clients have gone ---- */
 
-static void end_nbd(struct run *r)
+/* Is all of the server gone? */
+static bool free_server(struct run *r)
 {
-    g_autoptr(GPtrArray) left = nbd_server_end(r->nbd, GRACE_MS, G_MAXINT);
-
-    for (unsigned i = 0; left && i < left->len; i++)
-        log_error("%s", (const char *)left->pdata[i]);
+    if (!r->server)
+        return true;
+    if (!close_disks(r->server, r->o->stop_timeout * 1000 / 2) || r->is_left)
+        return false;
+    return server_free(r->server);
 }
 
-/* Take down whatever there is, in the opposite order. */
+/* Take down whatever there is, in the opposite order. What may still be in use, because a thread
+ * hangs in a plugin, is left as it is. */
 static void stop(struct run *r)
 {
-    if (r->captive)
-        kill(r->captive, SIGTERM);
-    plugin_begin_shutdown();
-    if (r->nbd)
-        end_nbd(r);
     if (r->control) {
         quit_no_leftover(r->control_path);
         control_free(r->control);
     }
-    if (r->server)
-        r->hung = !server_free(r->server);
+    r->is_left = !free_server(r) || r->is_left;
     if (r->backends) {
-        plugins_free(r->backends);
+        disks_free(r->backends);
         g_ptr_array_unref(r->backends);
     }
-    nbd_control_clear(&r->nbd_control);
+    nbd_listeners_clear(&r->listeners);
     sockets_close(&r->sockets);
     if (r->loop)
         g_main_loop_unref(r->loop);
-    tls_credentials_free(r->tls);
     g_free(r->pid_file);
     g_free(r->control_path);
     g_free(r->scratch_dir);
-    g_free(r->tls_psk);
     log_limits_end();
+    if (r->is_left)
+        return;
+    tls_credentials_free(r->tls);
+    g_free(r->tls_psk);
+}
+
+/* Something is left: tell it by the exit code, and take away nothing that a thread may be using in
+ * a plugin: not the options, nor what the libraries' ends take down. */
+static void G_GNUC_NORETURN exit_with_something_left(const struct run *r)
+{
+    log_error("the server did not end in order");
+    fflush(NULL);
+    _exit(r->exit_code ? r->exit_code : EXIT_FAILURE);
 }
 
 int run_server(const struct options *o, int parent)
@@ -375,21 +469,19 @@ int run_server(const struct options *o, int parent)
     struct run r = {.o = o, .parent = parent, .quit_fd = -1, .ready_fd = -1};
     g_autoptr(GError) err = NULL;
 
-    nbd_control_init(&r.nbd_control);
+    nbd_listeners_init(&r.listeners);
     if (start(&r, &err) < 0) {
         log_error("%s", err->message);
         r.exit_code = EXIT_FAILURE;
+        if (r.loop)
+            begin_end(&r);
     } else {
-        quit_started();
+        quit_started(o->stop_timeout * 3 / 2 + LAST_RESORT_SECONDS);
+    }
+    if (r.loop)
         g_main_loop_run(r.loop);
-        log_debug("the server ends");
-    }
     stop(&r);
-    /* Nothing that a thread may be using, in a plugin that hangs, is taken away under its feet: not
-     * the options, nor what the libraries' ends take down. */
-    if (r.hung) {
-        fflush(NULL);
-        _exit(r.exit_code);
-    }
+    if (r.is_left)
+        exit_with_something_left(&r);
     return r.exit_code;
 }

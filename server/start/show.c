@@ -3,6 +3,7 @@
 
 #include "common/util/log.h"
 #include "server/nbd/tls-credentials.h"
+#include "server/start/command-line.h"
 #include "server/start/disks.h"
 
 #include <stdio.h>
@@ -35,11 +36,11 @@ static void dump_config(void)
 
 /* What is told of the program, NULL: nothing; then every plugin of the command line, taken as far
  * as `until`, to `show`. A plugin that cannot be had is all that is told of. */
-static int show_plugins(const struct options *o, enum plugins_until until,
+static int show_plugins(const struct options *o, enum disks_until until,
                         void (*show_program)(FILE *out), void (*show)(struct backend *b, FILE *out))
 {
     g_autoptr(GError) err = NULL;
-    g_autoptr(GPtrArray) backends = plugins_load(o, until, &err);
+    g_autoptr(GPtrArray) backends = disks_load(o, until, &err);
 
     if (!backends) {
         log_error("%s", err->message);
@@ -49,7 +50,7 @@ static int show_plugins(const struct options *o, enum plugins_until until,
         show_program(stdout);
     for (unsigned i = 0; i < backends->len; i++)
         show(backends->pdata[i], stdout);
-    plugins_free(backends);
+    disks_free(backends);
     return EXIT_SUCCESS;
 }
 
@@ -64,28 +65,28 @@ static void show_version(FILE *out)
     fprintf(out, "%s %s\n", PACKAGE_NAME, PACKAGE_VERSION);
 }
 
-int info_show(const struct options *o)
+int show_information(const struct options *o)
 {
     int code = EXIT_SUCCESS;
 
     switch (o->action) {
     case ACTION_HELP:
-        code = show_plugins(o, PLUGINS_LOAD, options_print_help, show_plugin_help);
+        code = show_plugins(o, DISKS_LOAD, command_line_print_help, show_plugin_help);
         break;
     case ACTION_VERSION:
-        code = show_plugins(o, PLUGINS_LOAD, show_version, plugin_version);
+        code = show_plugins(o, DISKS_LOAD, show_version, plugin_version);
         break;
     case ACTION_DUMP_CONFIG:
         dump_config();
         break;
     case ACTION_DUMP_PLUGIN:
-        code = show_plugins(o, PLUGINS_CONFIGURE, NULL, plugin_dump);
+        code = show_plugins(o, DISKS_CONFIGURE, NULL, plugin_dump);
         break;
     case ACTION_SHORT_OPTIONS:
-        options_print_short(stdout);
+        command_line_print_short(stdout);
         break;
     case ACTION_LONG_OPTIONS:
-        options_print_long(stdout);
+        command_line_print_long(stdout);
         break;
     case ACTION_SERVE:
         break;

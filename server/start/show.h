@@ -7,6 +7,6 @@
 
 /* Do what o->action, which is not ACTION_SERVE, asks for. Returns the exit code; an error has been
  * logged. */
-int info_show(const struct options *o);
+int show_information(const struct options *o);
 
 #endif

@@ -136,7 +136,7 @@ void harness_hook(struct backend *b, void (*hook)(const char *callback))
 
 /* ---- stderr ---- */
 
-/* Errors are long after one another, so that the limit on them leaves none out. */
+/* A clock by which errors come so far apart that the limit on them leaves none out. */
 static int64_t slow_clock(void)
 {
     static _Atomic int64_t now;

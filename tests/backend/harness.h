@@ -20,7 +20,7 @@ void harness_free(struct backend *b);
 struct backend_handle *harness_open(struct backend *b);
 void harness_close(struct backend_handle *h);
 
-/* One that fails: the message. g_free() it. */
+/* Open, which must fail: the message. g_free() it. */
 char *harness_open_error(struct backend *b, bool readonly);
 
 /* A symbol of this backend's own copy of its plugin. */
@@ -29,7 +29,7 @@ void *harness_symbol(struct backend *b, const char *name);
 char *harness_probe(struct backend *b);
 void harness_hook(struct backend *b, void (*hook)(const char *callback));
 
-/* Everything that goes to stderr in between. g_free() it. */
+/* What is written to stderr between the two. g_free() it. */
 void harness_log_begin(void);
 char *harness_log_end(void);
 
@@ -38,7 +38,7 @@ char *harness_log_end(void);
 char *harness_file(const char *name, uint64_t size, const void *data, size_t length);
 const char *harness_dir(void);
 
-/* Are there test plugins (nbdkit's header was found)? If not the test is skipped. */
+/* Are there test plugins, that is, was nbdkit's header found? If not, the test is skipped. */
 bool harness_have_plugins(void);
 
 int harness_main(int argc, char **argv, void (*add_tests)(void));

@@ -14,10 +14,10 @@
 #include <unistd.h>
 
 #define LOOP_MAJOR 7
-/* As often may others be quicker, one after the other. */
+/* How often others may be quicker before it is an error. */
 #define ATTEMPTS 10000
 
-/* Where device `number` is to be found: in /dev, or by a node that is made for it. g_free() it. */
+/* The path of device `number`, in /dev or of a node that is made for it. g_free() it. */
 static char *node_of(int number)
 {
     char *path = g_strdup_printf("/dev/loop%d", number);
@@ -48,7 +48,7 @@ static int take(struct loop *l, int control, const struct loop_config *config)
     return -error;
 }
 
-/* Somebody else has taken, or taken away, what was free a moment ago. */
+/* Does this error mean that somebody else was quicker? */
 static bool was_late(int error)
 {
     return error == -EBUSY || error == -ENXIO;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A loop device of one's own, taken in one step: LOOP_CONFIGURE gives it its file and all else, or
- * says that somebody else was quicker, and then the next free one is asked for. (tests/lib/loop.py
- * is the same for Python.)
+ * A loop device for a test alone. One call, LOOP_CONFIGURE, gives it its file and all else, or says
+ * that somebody else was quicker; then the next free device is tried. (tests/lib/loop.py is the
+ * same for Python.)
  *
- * The device is known to the test by a node of its own in the test's folder where there is none in
- * /dev. It ends with the last descriptor of it, so also when a test is aborted.
+ * Where the device has no node in /dev, one is made in the test's folder. The device ends when its
+ * last descriptor is closed, so also when the test is aborted.
  */
 #ifndef TESTS_BACKEND_LOOP_H
 #define TESTS_BACKEND_LOOP_H
@@ -18,10 +18,10 @@ struct loop {
     int fd;     /* holds it */
 };
 
-/* Take one whose data are those of the file `backing`, with sectors of `sector` bytes. False, after
- * g_test_skip with the reason: there are none to be had here. */
+/* Take a device with the data of the file `backing` and sectors of `sector` bytes. False, after
+ * g_test_skip with the reason: there is none to be had here. */
 bool loop_take(struct loop *l, const char *backing, uint32_t sector, bool readonly);
-/* Nobody has it open any more. */
+/* Call it when nobody has the device open any more. */
 void loop_release(struct loop *l);
 
 #endif

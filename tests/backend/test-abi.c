@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Our ABI header against nbdkit's own, at compile time: every offset and every value. That both can
- * be included at once also shows that the functions are declared alike.
+ * Compares our ABI header with nbdkit's own, at compile time: every offset and every value. Since
+ * both can be included at once, the functions are declared alike.
  */
 #define nbdkit_plugin our_plugin
 #include "common/base/nbdkit-abi.h"

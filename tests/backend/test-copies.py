@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two disks of every nbdkit plugin that is installed, a test each: what may serve two serves them
-beside one another to its end, and what may not is refused with the library's name and a way out
-that works. What a plugin is served with stands in `disks`; the list in plugin-share.c has no
-library that no plugin here has been seen to share."""
+"""Two disks of every nbdkit plugin that is installed, with a test for each: a plugin that may serve
+two serves them side by side to the end; one that may not is refused, with the library's name and a
+way out that works. `disks` has what a plugin is served with. Each library in plugin-share.c's list
+has been seen here, shared by two disks."""
 
 import contextlib
 import hashlib
@@ -47,8 +47,8 @@ def of_files(key):
 
 
 def of_scripts(suffix, text):
-    """A plugin that runs a script, another one for each disk: BYTE stands for what it
-    is full of."""
+    """A plugin that runs a script, another one for each disk. BYTE in `text` is what the disk is
+    full of."""
     def disks(folder):
         result = []
         for letter in "pq":
@@ -62,7 +62,7 @@ def of_scripts(suffix, text):
 
 
 def of_words(*two):
-    """Arguments, and what the disk begins with (None: that it can be read is all that is known)."""
+    """Arguments, and what the disk begins with (None: it is only known that it can be read)."""
     def disks(folder):
         return [([a.replace("@", folder) for a in args], begin) for args, begin in two]
     return disks
@@ -81,12 +81,12 @@ def empty_folders(folder):
 
 
 def partitions(folder):
-    """Which begin after a partition table."""
+    """Files that begin after a partition table."""
     return [(args, None) for args, _ in of_files("file")(folder)]
 
 
 def isos(folder):
-    """A program of ours makes the images: of the last folder that it is given, the file."""
+    """A program of ours makes the images: the file in the last folder that it is given."""
     program = f"{folder}/program"
     with open(program, "w") as f:
         f.write('#!/bin/sh\nfor last; do :; done\nexec cat "$last/file"\n')
@@ -111,7 +111,7 @@ def bencode(value):
 
 
 def torrents(folder):
-    """Whose data is there already."""
+    """A torrent whose data is there already."""
     result = []
     for i in 1, 2:
         os.mkdir(f"{folder}/cache{i}")
@@ -157,7 +157,7 @@ def of_web(url):
 
 @contextlib.contextmanager
 def nbd_servers(folder):
-    """Two, of ours."""
+    """Two NBD servers, of ours."""
     with Server("--disk", "one", "file", a_file(folder, "1", 1),
                 "--disk", "two", "file", a_file(folder, "2", 2)) as s:
         yield s.socket
@@ -185,7 +185,7 @@ def answer_ssh(listener, command):
 
 @contextlib.contextmanager
 def ssh_server(folder):
-    """A server for ourselves, with keys of its own."""
+    """An SSH server for the test, with keys of its own."""
     sshd = shutil.which("sshd") or "/usr/sbin/sshd"
     if not os.path.exists(sshd):
         skip("sshd is not installed")
@@ -303,7 +303,8 @@ served = {
     "torrent": (torrents, nothing),
     "zero": (of_words(([], b""), ([], b"")), nothing),
 }
-# Which are known to be refused a second disk, for their interpreter's sake; and ruby any at all.
+# Those that are known to be refused a second disk, because of their interpreter; ruby is refused the
+# first one, too.
 ONE_DISK = {"perl", "python", "tcl"}
 
 
@@ -346,7 +347,7 @@ def serve(plugin, disks):
 
 
 def serve_one(plugin, disks):
-    """The second is refused; the way out that this names serves it."""
+    """The second disk is refused; the way out that the message names serves it."""
     text = refusal(*command_line(plugin, disks))
     assert "disk vdb" in text and "can serve only one disk" in text, text
     assert f"lib{plugin}" in text and f"'nbd command=nbdkit arg={plugin} arg=...'" in text, text
@@ -362,7 +363,7 @@ def serve_one(plugin, disks):
 
 
 def load_twice(plugin):
-    """A plugin that is not known here: it may be allowed or refused, but must do no harm."""
+    """A plugin that is not known here: a second disk may be served or refused, but does no harm."""
     result = nbdfleece("--help", "--disk", "vda", plugin, "--disk", "vdb", plugin, check=False)
     note(result.stderr.strip())
     assert result.returncode in (0, 1), result

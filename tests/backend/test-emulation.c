@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What is made up for where a plugin cannot; and what is not believed where a plugin is wrong. */
+/* What is done in place of what a plugin cannot do, and what is not believed of a wrong plugin. */
 #include "tests/backend/harness.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ static unsigned check_pieces(const char *record, const char *call, uint64_t offs
     return n;
 }
 
-/* nbdkit 1.32's bug: every piece of the fallback was written at the request's own offset 0. */
+/* A bug of nbdkit 1.32: all pieces of the fallback were written at the same offset. */
 static void test_zero_fallback_offsets(void)
 {
     if (!harness_have_plugins())
@@ -55,7 +55,7 @@ static void test_zero_fallback_offsets(void)
     harness_free(b);
 }
 
-/* The pieces keep to the plugin's maximum; FUA that is not native is one flush at the end. */
+/* No piece is larger than the plugin's maximum. FUA that is not native is one flush at the end. */
 static void test_zero_fallback_limits(void)
 {
     if (!harness_have_plugins())
@@ -154,7 +154,7 @@ static void test_long_ranges(void)
     harness_free(b);
 }
 
-/* Data never comes in larger calls than nbdkit would make, nor than the plugin's maximum. */
+/* No data call is larger than nbdkit would make it, nor than the plugin's maximum. */
 static void test_data_pieces(void)
 {
     uint32_t length = 130 * MIB;
@@ -281,7 +281,7 @@ static void test_wrong_answers(void)
     assert_contains(err->message, "disk vda: evil: thread_model");
 }
 
-/* What is claimed without a callback behind it is taken away, with a line in the log. */
+/* An ability without its callback is taken away, with a line in the log. */
 static void test_empty_claims(void)
 {
     if (!harness_have_plugins())
@@ -295,7 +295,7 @@ static void test_empty_claims(void)
     assert_contains(log, "can_flush is true, but");
     assert_contains(log, "can_trim is true, but");
     assert_contains(log, "can_zero is true, but");
-    /* "Native" caching without a callback is caching by doing nothing: nbdkit's rule. */
+    /* "Native" caching without a callback succeeds and does nothing; this is nbdkit's rule. */
     g_assert_cmpint(b->ops->cache(h, 512, 0), ==, 0);
     harness_close(h);
     harness_free(b);
@@ -416,7 +416,8 @@ static void test_odd_extents(void)
     g_assert_cmpuint(e.list[0].length, ==, 65536);
     extents_free(&e);
 
-    /* Bytes that alternate, under a minimum block of 512: what all of a block have in common. */
+    /* Bytes that alternate, with a minimum block of 512: it has what all its bytes have in common.
+     */
     g_clear_pointer(&log, g_free);
     g_assert_cmpint(evil_extents("extents-many", &e, &log), ==, 0);
     g_assert_cmpuint(e.count, ==, 1);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A plugin that asks for the server's end, or for its client's, from each callback in which it may:
-it is heard."""
+"""A plugin that asks for the server's end, or for its client's, from each callback where that is
+allowed: it is done."""
 
 import os
 import select
@@ -42,7 +42,7 @@ def shutdown_during_the_start():
 
 @test
 def shutdown_during_a_start_in_the_background():
-    """The caller is told of a good start; the server ends behind it."""
+    """The caller is told that the start went well; then the server ends."""
     with tmpdir() as d:
         for where in "get_ready", "after_fork", "open":
             note(where)
@@ -65,7 +65,7 @@ def shutdown_during_a_start_in_the_background():
 
 @test
 def shutdown_with_a_command_and_on_standard_input():
-    # The command, too, is ended: whatever its exit code.
+    # The command is ended, too. Its exit code does not matter.
     nbdfleece("-U", "-", *ender(shutdown="after_fork"), "--run", "exec sleep 1000", check=False)
     with tmpdir() as d:
         reader, writer = os.pipe()  # a client that says nothing
@@ -80,7 +80,7 @@ def shutdown_with_a_command_and_on_standard_input():
 
 
 def do(h, call, offset=0):
-    """That data call, by way of a client."""
+    """Make a client do that data call."""
     if call == "pread":
         return h.pread(512, offset)
     if call == "pwrite":
@@ -107,7 +107,7 @@ def shutdown_from_a_client_s_call():
 # ---- a client's end ----
 
 class Pipes:
-    """A server's standard input and output, as rawnbd has its sockets."""
+    """A server's standard input and output, with the interface of rawnbd's sockets."""
 
     def __init__(self, process):
         self.process = process
@@ -148,7 +148,7 @@ def whole_reply(client):
 
 
 def assert_ended_in_order(client):
-    """What was under way is answered, what comes then is refused or not received at all."""
+    """Requests under way are answered; later ones are refused, or not received at all."""
     assert whole_reply(client).error == 0
     try:
         request(client, "pread", 4096)
@@ -206,8 +206,8 @@ def disconnect_on_standard_input_and_output():
 
 @test
 def disconnect_while_the_handle_is_opened():
-    """Of the disk's own there is no client; clients with handles of their own are not let in, and
-    the server goes on."""
+    """The disk's own handle has no client. Clients with handles of their own are not let in, and the
+    server goes on."""
     for where in "preconnect", "open", "get_size", "can_multi_conn":
         for force in 0, 1:
             note(f"{where} force={force}")
@@ -234,7 +234,7 @@ def disconnect_of_who_reads_a_view_spares_the_guest():
             request(reader, "pread")
             assert_ended_in_order(reader)
             assert guest.read(4096, 512) == b"e" * 512
-            # A write keeps what was there before: the guest's own call, and its end.
+            # A write first keeps the old data, with a call that is made for the guest, and ends it.
             request(guest, "pwrite", 512)
             assert whole_reply(guest).error == 0
         assert not q.cmd("query-views")[0]["broken"]

@@ -21,7 +21,7 @@ static void check_block_device(const char *backing, const char *device, const ch
     g_assert_cmpint(d.b->ops->zero(d.h, MIB, MIB, BACKEND_MAY_TRIM), ==, 0);
     g_assert_cmpint(d.b->ops->zero(d.h, MIB, 2 * MIB, BACKEND_FUA), ==, 0);
     assert_pattern(&d, 0, 2 * MIB, MIB);
-    if (d.h->min_block == 1) { /* what no device can do is done by writing */
+    if (d.h->min_block == 1) { /* no device can do that; it is done by writing */
         g_assert_cmpint(d.b->ops->zero(d.h, 50, 3 * MIB + 7, BACKEND_MAY_TRIM), ==, 0);
         g_assert_cmpint(d.b->ops->zero(d.h, 50, 3 * MIB + 7, BACKEND_FAST), ==, -ENOTSUP);
         assert_pattern(&d, 0, 50, 3 * MIB + 7);
@@ -52,7 +52,7 @@ static void test_block_device(gconstpointer sector)
     loop_release(&device);
 }
 
-/* A device that only lets itself be read, though it can be opened for writing. */
+/* A device that can be opened for writing, but only be read. */
 static void test_readonly_device(void)
 {
     g_autofree char *backing = harness_file("read-only", 8 * MIB, "data", 4);
@@ -73,7 +73,7 @@ static void test_readonly_device(void)
     loop_release(&device);
 }
 
-/* Several who take loop devices at the same time get one each, with their own data. */
+/* Several threads that take loop devices at the same time get one each, with their own data. */
 static void *take_many(void *opaque)
 {
     const char *backing = opaque;

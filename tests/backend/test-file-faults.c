@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The file plugin on a file system that fails. This program stands in for the system calls'
- * wrappers in libc: its own are found first by the plugin that it loads.
+ * The file plugin on a file system that fails. This program has functions of its own in place of
+ * libc's wrappers of system calls: the plugin that it loads finds these first.
  */
 #include "tests/backend/harness.h"
 
@@ -161,7 +161,7 @@ static char *end(void)
     return log;
 }
 
-/* What fdatasync has lost once, a second one would only pretend to have written. */
+/* When one fdatasync has failed, the next one would only pretend that all is written. */
 static void test_failed_sync(void)
 {
     begin();
@@ -184,8 +184,8 @@ static void test_failed_sync(void)
     assert_contains(log, "every further flush will fail");
 }
 
-/* The same when cache=none finds out while it drops what was written: the kernel tells each error
- * once, and the flush to come would hear nothing of it. */
+/* The same when cache=none finds the error while it drops what was written: the kernel tells each
+ * error once, and would not tell it to the next flush. */
 static void test_failed_eviction(void)
 {
     g_autofree char *path = harness_file("disk", 1 << 20, NULL, 0);
@@ -205,7 +205,7 @@ static void test_failed_eviction(void)
     assert_contains(log, "flush failed: Input/output error");
 }
 
-/* The same when it is a write with RWF_DSYNC that finds out. */
+/* The same when a write with RWF_DSYNC finds the error. */
 static void test_failed_fua(void)
 {
     begin();
@@ -257,7 +257,8 @@ static void test_short_io(void)
     g_free(end());
 }
 
-/* A file system without holes and without ZERO_RANGE: asked once each, then written. */
+/* A file system without holes and without ZERO_RANGE: each is tried once, then zeroes are written.
+ */
 static void test_no_fallocate(void)
 {
     char back[4096];
@@ -281,7 +282,7 @@ static void test_no_fallocate(void)
     g_free(end());
 }
 
-/* Holes, but no allocation: nothing may be changed by a fast zero that then says ENOTSUP. */
+/* Holes, but no allocation: a fast zero that fails with ENOTSUP must have changed nothing. */
 static void test_no_zero_range(void)
 {
     char back[4096];
@@ -297,7 +298,7 @@ static void test_no_zero_range(void)
     g_free(end());
 }
 
-/* Any other error is the client's to know. */
+/* The client is told any other error. */
 static void test_allocate_error(void)
 {
     begin();
@@ -313,7 +314,7 @@ static void test_allocate_error(void)
 
 /* ---- what cannot be written ---- */
 
-/* Open with `prepare`d faults: is it writable? *log: what was said. */
+/* Open with the faults that `prepare` sets. Is it writable? *log: what was said. */
 static bool opens_writable(void (*prepare)(void), char **log)
 {
     g_autofree char *path = harness_file("disk", 1 << 20, NULL, 0);
@@ -375,7 +376,7 @@ static void test_readonly(void)
     }
 }
 
-/* Trouble of our own that may be over soon makes no disk read-only. */
+/* A shortage that may soon be over makes no disk read-only. */
 static void test_no_descriptors(void)
 {
     g_autofree char *path = harness_file("disk", 1 << 20, NULL, 0);

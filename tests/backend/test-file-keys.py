@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The keys that our file plugin has in common with nbdkit's: fd, dir, dirfd, cache. In our server; in
-nbdkit itself; and beside nbdkit's own plugin, where that one has them too."""
+"""The keys that our file plugin has in common with nbdkit's: fd, dir, dirfd, cache. They are tried in
+our server and in nbdkit itself, and compared with nbdkit's own plugin where that has them, too."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ def write_file(path, data, size=MIB):
 
 @contextlib.contextmanager
 def folder_of_files():
-    """Two files, a link to a third one elsewhere, and what is no file."""
+    """A folder of two files, a link to a third one elsewhere, and things that are not files."""
     with tmpdir() as top:
         d = os.path.join(top, "disks")
         os.mkdir(d)
@@ -110,7 +110,7 @@ def dir_in_nbdkit_is_as_nbdkits():
             for name, data in SERVED.items():
                 assert nbdkit(plugin, f"dir={d}", name=name).pread(len(data), 0) == data
             for name in NOT_SERVED:
-                # nbdkit's own waits for somebody to write to a pipe.
+                # nbdkit's own plugin waits until somebody writes to the pipe.
                 if plugin == OURS or name != "pipe":
                     assert refused(plugin, name, f"dir={d}"), f"{plugin} serves '{name}'"
 
@@ -201,7 +201,7 @@ def a_disk_that_is_no_file_of_the_folder():
         for name in NOT_SERVED[1:]:
             result = nbdfleece("-f", "-U", "-", "--disk", name, "file", f"dir={d}", check=False)
             assert result.returncode != 0, name
-            # What no disk may be named is a mistake of the command line; there is a word of help.
+            # A name that no disk may have is a mistake of the command line; the message helps.
             assert len(result.stderr.splitlines()) == 1 + ("option '--disk'" in result.stderr)
         result = nbdfleece("-f", "-U", "-", "file", f"dir={d}", check=False)
         assert f"{d}/disk0: No such file or directory" in result.stderr, result.stderr
@@ -257,8 +257,8 @@ def a_descriptor_that_cannot_be_it():
         os.close(a)
         os.close(b)
         path = write_file(os.path.join(d, "disk"), b"data")
-        # A number of one that the server opened by itself is not an inherited one: the second
-        # disk's copy of the plugin is a regular file, too.
+        # A descriptor that the server has opened by itself is not taken, though it may be a regular
+        # file, as the second disk's copy of the plugin.
         for fd in range(3, 12):
             result = nbdfleece("-U", "-", "--disk", "a", "file", path, "--disk", "b", "file",
                                f"fd={fd}", "--run", "true", check=False)
@@ -337,7 +337,7 @@ def cache_none_drops_what_was_written():
         for i in range(12):
             c.write(i * MIB // 4, b"x" * PAGE)
         notes = seen()
-        # Each has its writing out begun at once; the first four are through, and gone.
+        # Each begins to be written out at once; the first four are out, and dropped.
         assert len([n for n in notes if n.name == "sync_file_range"]) == 12 + 4
         assert dropped(notes) == [(i * MIB // 4, i * MIB // 4 + PAGE) for i in range(4)]
         assert c.do(FLUSH) == 0

@@ -136,7 +136,7 @@ static void test_readonly(void)
     /* Somebody who may only read it: root may always write. */
     g_assert_cmpint(chmod(path, 0444), ==, 0);
     bool root = geteuid() == 0;
-    b = harness_load("file", "file", path, NULL); /* still as who may enter the build folder */
+    b = harness_load("file", "file", path, NULL); /* by the user who may enter the build folder */
     if (root) {
         g_assert_cmpint(chmod(harness_dir(), 0755), ==, 0);
         g_assert_cmpint(seteuid(65534), ==, 0);
@@ -185,7 +185,7 @@ static void test_holes(void)
     g_assert_cmpuint(allocated(path), >=, before + MIB);
     assert_pattern(&d, 0, MIB, 6 * MIB);
 
-    /* To the last byte, and not beyond. */
+    /* Up to the last byte, and not further. */
     write_pattern(&d, 2, MIB, 7 * MIB - 4096, 0);
     g_assert_cmpint(d.b->ops->zero(d.h, MIB - 4096, 7 * MIB + 4096, 0), ==, 0);
     assert_pattern(&d, 2, 4096, 7 * MIB - 4096);
@@ -193,7 +193,7 @@ static void test_holes(void)
     close_disk(&d);
 }
 
-/* On a file system without ZERO_RANGE (tmpfs) the same, by other ways. */
+/* The same on a file system without ZERO_RANGE (tmpfs), where it is done in other ways. */
 static void test_holes_tmpfs(void)
 {
     g_autofree char *path = g_strdup("/dev/shm/nbdfleece-test-XXXXXX");
@@ -302,8 +302,8 @@ static void test_direct_minimum_stays(void)
     close_disk(&d);
 }
 
-/* Aligned and unaligned writers on one page: nobody's write is lost (nbdkit's blocksize filter once
- * lost some). */
+/* Aligned and unaligned writers on one page: no write is lost. (nbdkit's blocksize filter once lost
+ * some.) */
 struct writer {
     struct disk *d;
     uint32_t length;
@@ -384,7 +384,7 @@ static bool have(const char *program)
 static void test_locks_refuse_qemu(void)
 {
     g_autofree char *path = harness_file("locked", MIB, NULL, 0);
-    /* Not qemu-img info: on a raw image it needs no permission, whoever has it open. */
+    /* qemu-img info would not do: it needs no permission on a raw image. */
     g_autofree char *copy = g_strconcat(path, ".copy", NULL);
     const char *convert[] = {"qemu-img", "convert", "-f", "raw", "-O", "raw", path, copy, NULL};
     const char *convert_shared[] = {"qemu-img", "convert", "-U", "-f", "raw",

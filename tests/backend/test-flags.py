@@ -3,8 +3,8 @@
 """Each flag of a request, from the wire to the system call: a flag that gets lost on the way changes
 no byte, so nothing else would notice.
 
-With our file plugin in both ways: through the descriptor that it lends the server, and by its own
-calls (which it keeps to itself with direct I/O); and with a plugin that writes down its flags."""
+This is tried with our file plugin in both ways, through the descriptor that it lends the server, and
+by its own calls, as with direct I/O; and with a plugin that writes down its flags."""
 
 import contextlib
 import os

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Writes that must be durable when they are answered, and plugins that say odd things of what they
- * can. */
+/* Writes that must be durable when they are answered, and plugins that answer questions oddly. */
 #include "tests/backend/harness.h"
 
 #define GIB (UINT64_C(1) << 30)
 
-/* A plugin that makes writes durable itself is told with each call, also with the later pieces of a
- * long write or zero, and with what stands in for a zero. */
+/* A plugin that makes writes durable itself is told so with each call: also for the later pieces of
+ * a long write or zero, and for writes that are made in place of a zero. */
 static void test_native_fua(void)
 {
     g_autofree char *buf = g_malloc0(128 << 10);
@@ -44,8 +43,8 @@ static void test_native_fua(void)
     harness_free(b);
 }
 
-/* Version 1 has no flags: whatever a plugin of it claims, a flush follows each kind of change,
- * once, behind the last piece, and not if a piece failed. */
+/* Version 1 has no flags. Whatever such a plugin claims, one flush follows each kind of change,
+ * after the last piece, and none if a piece failed. */
 static void test_fua_of_version_1(void)
 {
     char buf[4096] = {1};
@@ -66,8 +65,8 @@ static void test_fua_of_version_1(void)
     harness_free(b);
 }
 
-/* Numbers that mean nothing are what nbdkit takes them for: FUA by flushing, caching by the
- * callback, yes. */
+/* Numbers without a meaning are taken as nbdkit takes them: for FUA by flushing, for caching by the
+ * callback, for yes. */
 static void test_odd_answers(void)
 {
     static const char *const numbers[] = {"3", "77", "-2"};

@@ -258,7 +258,7 @@ static void test_password(void)
     assert_password("-2", NULL);
     assert_password("-x", NULL);
     assert_password("-999", NULL);
-    assert_password("-", NULL); /* nobody configures a plugin here: stdin is not its */
+    assert_password("-", NULL); /* no plugin is being configured: none may read stdin */
     g_autofree char *log = harness_log_end();
     assert_contains(log, "/nonexistent");
     assert_contains(log, "file descriptor 2");
@@ -289,7 +289,7 @@ static void test_exports(void)
     nbdkit_extents_free(NULL);
 }
 
-/* A list that is full ends there: what comes after what was left out must not be taken for it. */
+/* A full list ends where it is full: nothing that comes later may be appended. */
 static void test_full_extents(void)
 {
     struct nbdkit_extents *list = nbdkit_extents_new(0, UINT32_MAX);

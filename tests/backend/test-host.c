@@ -44,8 +44,8 @@ static void test_v2_order(void)
                   h->rotational && h->has_block_size);
     g_assert_cmpint(h->fd, ==, -1);
 
-    /* A second handle is for the same image: the name is not asked for again, whatever the client
-     * calls it. */
+    /* A second handle is for the same image: the plugin is not asked for a name again, whatever
+     * name the client uses. */
     struct backend_client client = {.export_name = "vda", .tls = true, .socket = -1};
     struct backend_handle *h2;
     g_assert_cmpint(b->ops->open(b, true, &client, &h2, NULL), ==, 0);
@@ -203,12 +203,12 @@ static void test_instances(void)
         memset(buf, 'a' + i, sizeof buf);
         g_assert_cmpint(b[i]->ops->pread(h[i], back, 512, 0), ==, 0);
         g_assert_cmpmem(buf, 512, back, 512);
-        /* Exported variables too: what RTLD_GLOBAL would have shared. */
+        /* This holds for exported variables too, which RTLD_GLOBAL would have shared. */
         for (int j = 0; j < i; j++)
             g_assert_true(harness_symbol(b[i], "v2_debug_level") !=
                           harness_symbol(b[j], "v2_debug_level"));
     }
-    /* In the middle of the row, one goes and comes back. */
+    /* One in the middle of the row ends and is started again. */
     harness_close(h[2]);
     harness_free(b[2]);
     b[2] = harness_load("@v2", NULL);
@@ -292,7 +292,7 @@ static void test_bad_registration(void)
     }
 }
 
-/* Plugins that are older or newer than the structure as we know it. */
+/* Plugins whose structure is older or newer than ours. */
 static void test_odd_registration(void)
 {
     static const struct {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The plugins that the distribution has: do they find all they need, and how do two of each get on
- * in one process? What they serve is test-copies.py's. */
+/* The plugins that the distribution has: do they find all that they need, and can two of each be in
+ * one process? test-copies.py tests what they serve. */
 #include "tests/backend/harness.h"
 
 #include "server/backend/plugin-private.h"
@@ -78,8 +78,8 @@ static void test_installed_symbols(void)
     g_assert_cmpuint(g_hash_table_size(exported), >=, 45);
 }
 
-/* In a process of its own: the plugin twice, the second time a copy, or why not. What goes wrong
- * ends this process alone. */
+/* Load the plugin twice, in a process of its own, which alone ends where something goes wrong. The
+ * second one is a copy, or it is told why there cannot be one. */
 static void load_twice(const char *path)
 {
     g_autoptr(GError) err = NULL;
@@ -91,7 +91,7 @@ static void load_twice(const char *path)
     if (b) {
         g_assert_true(plugin_of(a)->dl != plugin_of(b)->dl);
         plugin_help(b, null);
-    } else { /* test-copies.py tells for whom that is right */
+    } else { /* test-copies.py tests which plugins may be refused */
         g_test_message("%s", err->message);
         assert_contains(err->message, "disk vdb: ");
         assert_contains(err->message, "can serve only one disk of a server: it needs lib");
@@ -111,7 +111,7 @@ static void test_installed_load(gconstpointer path)
     pid_t child = fork();
     if (child == 0) {
         load_twice(path);
-        exit(0); /* what plugins and libraries do at the end of a process is part of it */
+        exit(0); /* and not _exit: what plugins and libraries do at exit is part of the test */
     }
     g_assert_cmpint(child, >, 0);
     g_assert_cmpint(waitpid(child, &status, 0), ==, child);
@@ -141,7 +141,7 @@ static void add_installed(void)
 
 /* ---- libraries that are not known to bear two users ---- */
 
-/* Neither the same file nor another one of it may have it as well, as long as it is there. */
+/* As long as it is mapped, neither the same file nor a copy of it may be loaded. */
 static void test_unknown_library(void)
 {
     g_autoptr(GError) err = NULL;
@@ -159,7 +159,7 @@ static void test_unknown_library(void)
     assert_load_error("@needy", "it needs libg");
     assert_load_error(other, "it needs libg");
     assert_load_error(other, "'nbd command=nbdkit arg=");
-    harness_free(harness_load("@v2", NULL)); /* others are none the worse */
+    harness_free(harness_load("@v2", NULL)); /* other plugins can still be loaded */
     harness_close(harness_open(b));
     harness_free(b);
 #if !defined(__SANITIZE_ADDRESS__) &&                                                              \

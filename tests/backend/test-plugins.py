@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""nbdkit's plugins in our server, against the same plugins in nbdkit itself: sizes, abilities, bytes
-and maps must be the same."""
+"""nbdkit's plugins in our server and in nbdkit itself: sizes, abilities, bytes and maps must be the
+same."""
 
 import ctypes
 import errno
@@ -68,7 +68,7 @@ def assert_same(ours, theirs, data=True, abilities=ABILITIES):
 
 
 def compare(*args, data=True):
-    """One plugin here and there."""
+    """Compare one plugin in both servers."""
     with Server("--disk", "vda", *args) as s:
         ours = s.nbd("vda", contexts=[BASE])
         theirs = nbdkit(*args)
@@ -88,7 +88,7 @@ def can_zero_range(folder):
 
 
 def write_a_little(h, seed=1, no_hole=True):
-    """The same requests for the same seed; what nbdkit's zero fallback gets wrong is left out."""
+    """Requests that follow from the seed. Those that nbdkit's zero fallback gets wrong are left out."""
     rng = random.Random(seed)
     size = h.get_size()
     for _ in range(50):
@@ -108,7 +108,7 @@ def write_a_little(h, seed=1, no_hole=True):
 
 
 def compare_connections(ours, theirs, abilities=ABILITIES, no_hole=True):
-    """As they are, and after the same writes."""
+    """Compare both as they are, and after the same writes."""
     assert_same(ours, theirs, abilities=abilities)
     write_a_little(ours, no_hole=no_hole)
     write_a_little(theirs, no_hole=no_hole)
@@ -188,7 +188,7 @@ def content(path):
         return f.read()
 
 
-# What our file plugin says of itself as nbdkit's does. (It dares to promise fast zeroes.)
+# What our file plugin says of itself in the same way as nbdkit's. (It also promises fast zeroes.)
 FILE_ABILITIES = [a for a in ABILITIES if a != "can_fast_zero"]
 
 
@@ -236,8 +236,8 @@ def split():
             with open(files[-1], "wb") as f:
                 f.write(random.Random(i).randbytes(size))
         compare("split", *files)
-        # Into the first file only: split 1.32 writes to the wrong place in all others, and so does
-        # nbdkit with it.
+        # Only the first file is written: split 1.32 writes to the wrong place in all others, also in
+        # nbdkit.
         with Server("--disk", "vda", "split", *files) as s:
             s.nbd("vda").pwrite(b"seam" * 10, 60)
         assert content(files[0])[60:] == b"seam" * 10

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What cannot be written is exported read-only, and the log says why: or else a guest would find out
-by its first write, and mount a file system that it cannot use."""
+"""An image that cannot be written is exported read-only, and the log says why. Otherwise a guest would
+mount a file system that it cannot use, and its first write would fail."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def check_readonly(path, **server):
         assert c.read(0, 4096) == b"data" * 1024
         assert c.do(WRITE, 0, 512) == EPERM
         assert "it is served read-only" in s.log() and path in s.log(), s.log()
-    # Who asked for that need not be told.
+    # A user who asked for read-only is not told.
     with Server("-r", "file", path, **server) as s, Client(s.socket) as c:
         assert c.go().eflags & READ_ONLY
         assert "served read-only" not in s.log(), s.log()

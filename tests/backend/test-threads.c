@@ -3,10 +3,10 @@
  * Thread models, and what plugins may ask of the thread that they run in.
  *
  * A hook inside the callbacks watches. Where calls may run side by side, each waits in the hook for
- * the other: if the host kept them apart this would never end (and the alarm ends it). Where they
- * may not, a call is kept inside while the test looks whether the lock that the other call would
- * take is held; and, for good measure, four threads call everything and nobody may ever find
- * somebody else inside.
+ * the other; if the host kept them apart, this would never end, and an alarm would end the test.
+ * Where they may not, one call is kept inside while the test looks whether the lock is held that
+ * another call would take. Besides, four threads call everything, and none may ever find another
+ * one inside.
  */
 #include "tests/backend/harness.h"
 
@@ -28,7 +28,8 @@ static void meet(const char *callback)
     pthread_barrier_wait(&meeting);
 }
 
-/* Each time somewhere else: what the plugin does with one byte at once is its own affair. */
+/* Each write goes somewhere else, so that the plugin is never asked to write one byte twice at
+ * once. */
 static void *write_once(void *handle)
 {
     static atomic_uint next;
@@ -61,7 +62,7 @@ static void watch(const char *callback)
     if (atomic_fetch_add(&inside, 1) > 0)
         atomic_fetch_add(&overlaps, 1);
     atomic_fetch_add(&calls, 1);
-    sched_yield(); /* a place to be overtaken in; where processors are short it is slow */
+    sched_yield(); /* another thread may come in here; it is slow where processors are few */
     atomic_fetch_sub(&inside, 1);
 }
 
@@ -145,7 +146,7 @@ static void assert_apart(struct backend_handle *a, struct backend_handle *b)
     g_assert_cmpint(atomic_load(&overlaps), ==, 0);
 }
 
-/* ---- the certain way: a thread that is inside, and one that wants in ---- */
+/* ---- for certain: one thread is inside, and another one wants to come in ---- */
 
 static pthread_barrier_t entered, may_leave;
 static atomic_int in_hook;
@@ -192,7 +193,7 @@ static void assert_locked_by(struct held_call *c, pthread_mutex_t *lock, bool ex
     pthread_barrier_destroy(&may_leave);
 }
 
-/* While one call, whichever, is inside on `a`, the lock that a call on `b` takes is held. */
+/* While any call on `a` is inside, the lock that a call on `b` takes is held. */
 static void assert_locked(struct backend_handle *a, struct backend_handle *b, bool expected)
 {
     struct plugin *p = plugin_of(a->backend);
@@ -308,7 +309,7 @@ static void test_client(void)
     g_autofree char *second = harness_probe(b);
     g_assert_cmpstr(second, ==, "uid=-1 tls=0 dn= issuer= name=\n");
     assert_contains(log, "disk vda: extras: there is no client behind this call");
-    /* But a thread that works for somebody, as a connection's do, has one on that handle, too. */
+    /* A thread that works for a client, as those of connections do, has one on that handle, too. */
     backend_set_thread_client(&client);
     g_assert_cmpint(b->ops->pread(own, buf, 512, 0), ==, 0);
     backend_set_thread_client(NULL);
@@ -364,7 +365,8 @@ static void test_nanosleep(void)
     g_autofree char *log = harness_log_end();
     assert_contains(log, "the client has gone");
 
-    /* What sleeps on the disk's handle may be needed by others than the client that has gone. */
+    /* A call that sleeps on the disk's handle may be needed by others than the client that has
+     * gone. */
     struct backend *brief = harness_load("@extras", "hour", "1000", NULL);
     struct backend_handle *shared = harness_open(brief);
     backend_set_thread_client(&client);
@@ -417,7 +419,7 @@ static void test_offered_fd(void)
     g_assert_cmpint(h->fd, ==, fd);
     harness_close(h);
     harness_free(b);
-    /* Not where calls must not run side by side. */
+    /* It is not asked where calls may not run side by side. */
     b = harness_load("@extras", "fd", number, "model", "2", NULL);
     h = harness_open(b);
     g_assert_cmpint(h->fd, ==, -1);

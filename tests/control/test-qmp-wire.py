@@ -461,7 +461,7 @@ def the_socket_file():
         os.symlink("file", os.path.join(d, "link"))
         refused_start(os.path.join(d, "link"), "is there already")
         refused_start(os.path.join(d, "none", "c"), "No such file or directory")
-        refused_start(os.path.join(d, "c" * 200), "1 to 107 bytes")
+        refused_start(os.path.join(d, "c" * 200), "at most 107 bytes")
 
 
 @test

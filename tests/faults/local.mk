@@ -16,20 +16,3 @@ tests_faults_calls_la_CFLAGS = $(tests_faults_faults_la_CFLAGS)
 tests_faults_calls_la_LDFLAGS = $(tests_faults_faults_la_LDFLAGS)
 tests_faults_calls_la_LIBADD = -ldl
 tests_faults_calls_la_CPPFLAGS = -D_GNU_SOURCE
-
-python_tests += \
-	tests/faults/test-descriptors.py \
-	tests/faults/test-log.py \
-	tests/faults/test-grid.py \
-	tests/faults/test-grid-end.py \
-	tests/faults/test-grid-tls.py
-longer_tests += \
-	tests/faults/test-grid.py \
-	tests/faults/test-grid-end.py \
-	tests/faults/test-grid-tls.py
-EXTRA_DIST += \
-	tests/faults/README.md \
-	tests/lib/calls.py \
-	tests/faults/grid.py \
-	tests/faults/rows.py \
-	tests/faults/scenario.py

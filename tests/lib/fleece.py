@@ -250,9 +250,10 @@ class Server:
 
     args: its command line without -f, -P, -U and -C, which are added here; unix=False and
     control=False leave out -U and -C; `dir` uses that folder and leaves it there; `env` adds to the
-    environment; `prefix` is a command to run it with (e.g. strace)."""
+    environment; `prefix` is a command to run it with (e.g. strace); `program` is another build."""
 
-    def __init__(self, *args, unix=True, control=True, dir=None, env=None, prefix=(), **popen):
+    def __init__(self, *args, unix=True, control=True, dir=None, env=None, prefix=(), program=NBDFLEECE,
+                 **popen):
         self.args = [str(a) for a in args]
         self._own_dir = dir is None
         self.dir = tempfile.mkdtemp(prefix="fleece-") if dir is None else dir
@@ -261,6 +262,7 @@ class Server:
         self.qmp_sock = self.qmp_path
         self._env = env or {}
         self._prefix = list(prefix)
+        self._program = program
         self._popen = popen
         self._monitors = []
         self._handles = []
@@ -273,7 +275,7 @@ class Server:
 
     def command(self):
         """The command line that starts it."""
-        command = self._prefix + [NBDFLEECE, "-f", "-P", self.path("pid")]
+        command = self._prefix + [self._program, "-f", "-P", self.path("pid")]
         if self.socket:
             command += ["-U", self.socket]
         if self.qmp_path:

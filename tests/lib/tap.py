@@ -10,7 +10,7 @@
 
     main()
 
-`./test-NAME.py FUNCTION...` runs only the functions named. A test that hangs is a failure: each has
+`./run tests/.../test-NAME.py FUNCTION...` runs only the functions named. A test that hangs is a failure: each has
 $FLEECE_TEST_TIMEOUT seconds (default 120).
 """
 
@@ -72,6 +72,9 @@ def _run(function, timeout):
 def main():
     """Run all tests, print TAP, exit with 1 if one failed."""
     wanted = sys.argv[1:]
+    names = [t.__name__ for t in _tests]
+    for name in set(wanted) - set(names):
+        sys.exit(f"{sys.argv[0]}: there is no test {name}; there are: {', '.join(names)}")
     chosen = [t for t in _tests if not wanted or t.__name__ in wanted]
     timeout = int(os.environ.get("FLEECE_TEST_TIMEOUT", "120"))
     signal.signal(signal.SIGALRM, _out_of_time)

@@ -214,8 +214,9 @@ def the_server_ends_while_an_open_hangs():
                 plugin.wait_opened(2)
                 if timeout == "1":
                     assert c.option_reply(OPT_GO)[0] == REP_INFO
-                s.stop()
+                s.stop(1)
             assert "the plugin is not ended" in s.log(), s.log()
+            assert "the server did not end in order" in s.log(), s.log()
             assert plugin.closed == 0
 
 

@@ -13,8 +13,6 @@ import re
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What ships; a fault anywhere else would prove nothing.
 PRODUCT = ("client", "common", "plugins", "server")
-# The lists of tests that `make check` runs.
-LISTS = ("unit_tests", "python_tests", "backend_tests", "backend_header_tests")
 
 
 class Malformed(Exception):
@@ -124,16 +122,11 @@ def load(folder=HERE):
 
 
 def default_tests(source):
-    """The names of all tests that `make check` runs, from the local.mk files."""
-    tests = set()
-    for makefile in glob.glob(os.path.join(glob.escape(source), "tests", "**", "local.mk"),
-                              recursive=True):
-        with open(makefile, encoding="utf-8") as f:
-            text = f.read().replace("\\\n", " ")
-        for match in re.finditer(r"^(\w+) *\+?= *(.*)$", text, re.M):
-            if match[1] in LISTS:
-                tests.update(word for word in match[2].split() if word.startswith("tests/"))
-    return tests
+    """The names of all tests that `make check` runs, from tests.list."""
+    with open(os.path.join(source, "tests", "tests.list"), encoding="utf-8") as f:
+        lines = [line.split() for line in f if not line.startswith("#")]
+    return {words[0] for words in lines if words and words[0].startswith("tests/") and
+            not any(word.startswith("only=") for word in words)}
 
 
 def _test_source(source, test):

@@ -17,7 +17,7 @@ import tempfile
 SKIPPED = {".git", "autom4te.cache", "__pycache__", "build", "interop-root"}
 PREFIX = "planted-"  # of the folders that a Tree is in
 # Files of a build that may name its folder or the source's: those that are read again by make.
-WITH_PATHS = re.compile(r"(Makefile|config\.status|libtool|.*\.Pl?o)")
+WITH_PATHS = re.compile(r"(Makefile|config\.status|environment|libtool|.*\.Pl?o)")
 # A build takes less, unless it hangs.
 BUILD_LIMIT = 600
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * 16 GiB that are not kept: every data call is recorded. Zeroing, trimming and block sizes as
- * configured: zero=ERRNO (0: works), zero_after=N (the first N work), maximum=N, fua=N (what
- * can_fua says; 1).
+ * A plugin of 16 GiB that keeps no data: every data call is recorded. Its configuration: zero=ERRNO
+ * (0: zeroing works), zero_after=N (the first N calls work), maximum=N (the maximum block size),
+ * fua=N (the answer of can_fua; 1).
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>

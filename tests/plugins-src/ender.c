@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A plugin that asks for an end where it is told to: shutdown=CALLBACK for the server's,
- * disconnect=CALLBACK for the client's (force=1: at once). ENDER=load in the environment does the
- * former in .load; thread=1 has another thread do the former, some time after the start. A data
- * callback does it for offset 0 alone. multi_conn=1: clients have handles of their own.
+ * A plugin that asks for the end of the server in a callback, with shutdown=CALLBACK, or for the
+ * end of the client, with disconnect=CALLBACK (force=1: at once). With ENDER=load in the
+ * environment it asks for the server's end in .load; with thread=1 another thread does, some time
+ * after the start. A data callback does so only at offset 0. multi_conn=1: clients have handles of
+ * their own.
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>

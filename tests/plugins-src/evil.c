@@ -88,7 +88,7 @@ static int data_call(void)
     if (is("returns-minus-2"))
         return -2;
     if (is("errno")) {
-        errno = ENOSPC; /* errno_is_preserved is not set: means nothing */
+        errno = ENOSPC; /* it means nothing, since errno_is_preserved is not set */
         return -1;
     }
     if (is("set_error")) {

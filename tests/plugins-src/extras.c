@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A plugin that offers nbdfleece's extra symbols, and sleeps and asks about its client. */
+/* A plugin that offers what nbdfleece-plugin.h has, sleeps, and asks about its client. */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
+
+#include "plugins/nbdfleece-plugin.h"
 
 #include "probe.h"
 
@@ -12,7 +14,7 @@
 static int model = THREAD_MODEL, fd = -1;
 static int64_t size = 4096;
 
-static int hour; /* hour=N: nanoseconds; 0: a real one */
+static int hour; /* hour=N: so many nanoseconds for an hour; 0: a real one */
 
 static int extras_config(const char *key, const char *value)
 {
@@ -81,13 +83,11 @@ static int extras_flush(void *handle, uint32_t flags)
     return 0;
 }
 
-int nbdfleece_plugin_fd(void *handle);
 int nbdfleece_plugin_fd(void *handle)
 {
     return fd;
 }
 
-int nbdfleece_plugin_resize(void *handle, uint64_t new_size);
 int nbdfleece_plugin_resize(void *handle, uint64_t new_size)
 {
     if (new_size > 1 << 20) {
@@ -98,7 +98,6 @@ int nbdfleece_plugin_resize(void *handle, uint64_t new_size)
     return 0;
 }
 
-int nbdfleece_plugin_open_ahead(int readonly);
 int nbdfleece_plugin_open_ahead(int readonly)
 {
     if (readonly) {

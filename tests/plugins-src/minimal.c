@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A plugin with none but the callbacks that every plugin must have. */
+/* A plugin that has only the callbacks that every plugin must have. */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 

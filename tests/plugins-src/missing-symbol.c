@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A plugin from a future that this server does not know. */
+/* A plugin that needs a function which this server does not have. */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A plugin that registers itself in an odd way, as $TEST_REGISTRATION says: old ones, new ones,
- * wrong ones.
+ * A plugin that registers itself in an odd way, which $TEST_REGISTRATION names: as an old one, as a
+ * newer one, or wrongly.
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -62,7 +62,7 @@ struct nbdkit_plugin *plugin_init(void)
     const char *way = getenv("TEST_REGISTRATION");
     struct nbdkit_plugin *p = &plugin.known;
 
-    memset(plugin.later, 0xff, sizeof plugin.later); /* whoever calls these, falls */
+    memset(plugin.later, 0xff, sizeof plugin.later); /* a call of these crashes */
     if (!strcmp(way, "nothing"))
         return NULL;
     if (!strcmp(way, "version-3"))
@@ -83,7 +83,7 @@ struct nbdkit_plugin *plugin_init(void)
         p->pread = NULL;
     if (!strcmp(way, "tiny"))
         p->_struct_size = 16;
-    /* The first plugins knew nothing that comes after zero; what follows is not theirs. */
+    /* The first plugins knew nothing behind `zero`: what follows does not belong to them. */
     if (!strcmp(way, "version-0")) {
         p->_api_version = 0;
         p->_struct_size = offsetof(struct nbdkit_plugin, errno_is_preserved);

@@ -9,6 +9,7 @@
 #include "probe.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 #define SIZE         (1 << 20)
@@ -23,10 +24,11 @@ static struct {
     const char *key;
     long value;
 } answers[] = {
-    {"can_write", 1},      {"can_flush", 1},      {"is_rotational", 1}, {"can_trim", 1},
-    {"can_zero", 1},       {"can_fast_zero", 1},  {"can_extents", 1},   {"can_fua", 2},
-    {"can_multi_conn", 1}, {"can_cache", 2},      {"thread_model", 3},  {"minimum", 1},
-    {"preferred", 4096},   {"maximum", 33554432}, {"zero_error", 0},    {"after_fork", 0},
+    {"can_write", 1},       {"can_flush", 1},      {"is_rotational", 1}, {"can_trim", 1},
+    {"can_zero", 1},        {"can_fast_zero", 1},  {"can_extents", 1},   {"can_fua", 2},
+    {"can_multi_conn", 1},  {"can_cache", 2},      {"thread_model", 3},  {"minimum", 1},
+    {"preferred", 4096},    {"maximum", 33554432}, {"zero_error", 0},    {"after_fork", 0},
+    {"config_complete", 0}, {"get_ready", 0},      {"ends_fd", -1},
 };
 #define ANSWERS (sizeof answers / sizeof answers[0])
 
@@ -44,9 +46,18 @@ static void v2_load(void)
     probe("load level=%d\n", v2_debug_level);
 }
 
+/* With ends_fd=N, cleanup and unload each write a letter to that descriptor, since the record goes
+ * with the object. */
+static void tell_end(const char *letter)
+{
+    if (answer("ends_fd") >= 0 && write((int)answer("ends_fd"), letter, 1) != 1)
+        abort();
+}
+
 static void v2_unload(void)
 {
     probe("unload\n");
+    tell_end("u");
 }
 
 static int v2_config(const char *key, const char *value)
@@ -54,6 +65,10 @@ static int v2_config(const char *key, const char *value)
     probe("config %s=%s\n", key, value);
     if (!strcmp(key, "label")) {
         snprintf(label, sizeof label, "%s", value);
+        return 0;
+    }
+    if (!strcmp(key, "stdio")) {
+        probe("stdio_safe=%d\n", nbdkit_stdio_safe());
         return 0;
     }
     for (size_t i = 0; i < ANSWERS; i++) {
@@ -69,7 +84,7 @@ static int v2_config(const char *key, const char *value)
 static int v2_config_complete(void)
 {
     probe("config_complete\n");
-    return 0;
+    return (int)answer("config_complete");
 }
 
 static int v2_thread_model(void)
@@ -81,7 +96,7 @@ static int v2_thread_model(void)
 static int v2_get_ready(void)
 {
     probe("get_ready\n");
-    return 0;
+    return (int)answer("get_ready");
 }
 
 static int v2_after_fork(void)
@@ -93,6 +108,7 @@ static int v2_after_fork(void)
 static void v2_cleanup(void)
 {
     probe("cleanup\n");
+    tell_end("c");
 }
 
 static void v2_dump_plugin(void)
@@ -213,7 +229,7 @@ static int v2_extents(void *handle, uint32_t count, uint64_t offset, uint32_t fl
 {
     probe("extents %u %llu %u\n", count, (unsigned long long)offset, flags);
     probe_data("extents");
-    /* The whole disk, however small the question: three quarters data, then a hole. */
+    /* Tell all of the disk, however little is asked: three quarters of data, then a hole. */
     if (nbdkit_add_extent(extents, 0, SIZE / 2, 0) < 0 ||
         nbdkit_add_extent(extents, SIZE / 2, SIZE / 4, 0) < 0)
         return -1;

@@ -82,7 +82,10 @@ struct rig *rig_new_blocks(uint64_t size, uint64_t scratch_limit, uint32_t min_b
     r->pool = scratch_pool_new(g_get_tmp_dir(), scratch_limit, NULL, NULL);
     r->backend = fake_backend_new(size);
     fake_backend_set_min_block(r->backend, min_block);
-    r->disk = disk_new("vda", r->backend, false, r->pool, &events, &error);
+    r->disk = disk_new(
+        &(struct disk_config){
+            .name = "vda", .backend = r->backend, .scratch = r->pool, .events = &events},
+        &error);
     g_assert_no_error(error);
     r->hooks = (struct disk_hooks){.at = at_point, .opaque = r};
     r->disk->hooks = &r->hooks;

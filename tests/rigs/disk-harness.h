@@ -5,6 +5,7 @@
 
 #include "server/disk/disk-private.h"
 #include "server/disk/instant.h"
+#include "server/disk/resize.h"
 #include "tests/rigs/fake-backend.h"
 
 #define KIB UINT64_C(1024)

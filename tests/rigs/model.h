@@ -22,6 +22,7 @@
 
 #include "server/disk/disk-private.h"
 #include "server/disk/instant.h"
+#include "server/disk/resize.h"
 #include "tests/rigs/fake-backend.h"
 
 #include <pthread.h> /* GLib's locks are not known to ThreadSanitizer */

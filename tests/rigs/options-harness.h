@@ -3,7 +3,7 @@
 #ifndef TESTS_RIGS_OPTIONS_HARNESS_H
 #define TESTS_RIGS_OPTIONS_HARNESS_H
 
-#include "server/start/options.h"
+#include "server/start/command-line.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -27,7 +27,7 @@ G_GNUC_UNUSED static struct options *parse(const char *words, GError **err)
     int argc;
 
     g_assert_true(g_shell_parse_argv(line, &argc, &argv, NULL));
-    return options_parse(argc, argv, fake_reader, err);
+    return command_line_parse(argc, argv, fake_reader, err);
 }
 
 G_GNUC_UNUSED static struct options *parse_good(const char *words)

@@ -308,6 +308,121 @@ def a_server_that_is_its_own_disk():
         p.stderr.close()
 
 
+class Hung:
+    """A server of three disks, of which `vdb` hangs for good: a client's read does, or its close.
+    What is closed leaves a file. `end` has the server told to end."""
+
+    def __init__(self, d, in_call, *args):
+        fleece.require_plugin("eval")
+        for name in "begun", "never":
+            os.mkfifo(f"{d}/{name}")
+        self.d = d
+        hang = f"echo begun > {d}/begun; read x < {d}/never"
+        disks = []
+        for name in "vda", "vdb", "vdc":
+            calls = {"pread": "head -c $3 /dev/zero", "close": f"touch {d}/{name}.closed"}
+            if name == "vdb":
+                calls[in_call] = hang
+            disks += ["--disk", name, "eval", "get_size=echo 1M", "thread_model=echo parallel",
+                      *(f"{call}={script}" for call, script in calls.items())]
+        # It leaves threads behind, on purpose.
+        env = {"TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + ":report_thread_leaks=0"}
+        self.server = Server(*args, *disks, env=env)
+
+    def __enter__(self):
+        self.server.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        try:
+            return self.server.__exit__(*exception)
+        finally:
+            self.let_go()
+
+    def wait_begun(self):
+        with open(f"{self.d}/begun") as f:
+            f.read()
+
+    def let_go(self):
+        """The plugin's script, orphaned, ends too."""
+        try:
+            os.close(os.open(f"{self.d}/never", os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            pass  # nobody hangs there
+
+    def hung_read(self):
+        h = self.server.nbd("vdb")
+        self.buffer = nbd.Buffer(512)
+        h.aio_pread(self.buffer, 0)
+        self.wait_begun()
+        return h
+
+    def closed(self):
+        return [name for name in ("vda", "vdb", "vdc") if os.path.exists(f"{self.d}/{name}.closed")]
+
+
+@test
+def a_client_that_hangs_in_its_disk_does_not_keep_the_server():
+    """Told to end, it closes the other disks in order, and says what is left."""
+    with tmpdir() as d, Hung(d, "pread", "--stop-timeout", "2") as h:
+        client, other, q = h.hung_read(), h.server.nbd("vda"), h.server.qmp()
+        assert other.pread(512, 0) == bytes(512)
+        begun = time.monotonic()
+        h.server.process.send_signal(signal.SIGTERM)
+        assert q.wait_event("SHUTDOWN")["data"]["reason"] == "host-signal"
+        # While the clients end, monitors are answered.
+        assert q.cmd("query-status")["status"] == "running"
+        assert len(q.cmd("query-named-block-nodes")) == 3
+        h.server.wait(1)
+        assert time.monotonic() - begun >= 2
+        log = h.server.log()
+        assert "disk vdb" in log and "the server did not end in order" in log, log
+        assert "disk vda" not in log and "disk vdc" not in log, log
+        assert h.closed() == ["vda", "vdc"], h.closed()
+        assert not os.path.exists(h.server.qmp_path)
+        del client
+
+
+@test
+def a_disk_whose_close_hangs_does_not_keep_the_others():
+    with tmpdir() as d, Hung(d, "close", "--stop-timeout", "4") as h:
+        h.server.process.send_signal(signal.SIGTERM)
+        h.server.wait(1)
+        log = h.server.log()
+        assert "disk vdb: its plugin has not closed it for " in log, log
+        assert "disk vda" not in log and "disk vdc" not in log, log
+        assert h.closed() == ["vda", "vdc"], h.closed()
+        h.wait_begun()
+
+
+@test
+def quit_ends_a_server_that_hangs_too():
+    with tmpdir() as d, Hung(d, "pread", "--stop-timeout", "1") as h:
+        h.hung_read()
+        q = h.server.qmp()
+        assert q.cmd("quit") == {}
+        assert q.wait_event("SHUTDOWN")["data"]["reason"] == "host-qmp-quit"
+        h.server.wait(1)
+        assert h.closed() == ["vda", "vdc"], h.closed()
+
+
+@test
+def no_listener_is_started_while_the_server_ends():
+    with tmpdir() as d, HeldRead(d) as h:
+        q = h.server.qmp()
+        h.end()
+        q.wait_event("SHUTDOWN")
+        try:
+            q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": f"{d}/s"}})
+            raise AssertionError("it was started")
+        except fleece.QmpError as e:
+            assert "the server is ending" in str(e), e
+        h.let_go()
+        while not h.handle.aio_command_completed(h.cookie):
+            assert h.handle.poll(fleece.SOON * 1000) > 0
+        h.server.wait(0)
+
+
 @test
 def exit_with_parent():
     """A parent that starts the server and ends as soon as the server is ready."""

@@ -57,11 +57,36 @@ def a_stale_unix_socket_is_replaced_and_a_live_one_is_not():
     with tmpdir() as d:
         with Server("memory", "1M", dir=d) as s:
             result = nbdfleece("-f", "-U", s.socket, "null", check=False)
-            assert result.returncode == 1 and s.socket in result.stderr, result
+            assert result.returncode == 1, result
+            assert f"{s.socket}: another process listens on it" in result.stderr, result
             s.kill()
             assert os.path.exists(s.socket)
         with Server("memory", "2M", dir=d) as s:
             assert size_at(s.uri()) == 2 << 20
+
+
+@test
+def what_is_no_socket_is_not_replaced():
+    with tmpdir() as d:
+        with open(f"{d}/file", "w") as f:
+            f.write("precious")
+        result = nbdfleece("-f", "-U", f"{d}/file", "null", check=False)
+        assert result.returncode == 1, result
+        assert f"{d}/file: a file of that name is there already" in result.stderr, result
+        with open(f"{d}/file") as f:
+            assert f.read() == "precious"
+
+
+@test
+def a_started_servers_socket_is_removed_only_if_it_is_its_own():
+    with tmpdir() as d, socket.socket(socket.AF_UNIX) as other, Server("memory", "1M") as s:
+        q, path = s.qmp(), f"{d}/nbd"
+        address = {"type": "unix", "data": {"path": path}}
+        q.cmd("nbd-server-start", addr=address)
+        os.rename(path, f"{d}/old")
+        other.bind(path)
+        q.cmd("nbd-server-stop")
+        assert os.path.exists(path)
 
 
 @test

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The command line: options, commands, KEY=VALUE words. */
-#include "client/cli/error.h"
+#include "client/base/error.h"
+#include "client/cli/commands.h"
+#include "client/cli/help.h"
 #include "client/cli/options.h"
 #include "client/qmp/qmp-args.h"
 
@@ -14,9 +16,8 @@ static char *args_json(const char *line, GError **err)
     JsonObject *object = qmp_args_parse(words, NULL, err);
     g_autoptr(JsonNode) node = NULL;
 
-    if (object == NULL) {
+    if (!object)
         return NULL;
-    }
     node = json_node_new(JSON_NODE_OBJECT);
     json_node_take_object(node, object);
     return json_to_string(node, FALSE);
@@ -73,9 +74,8 @@ static void test_deep_key(void)
     g_autoptr(GString) word = g_string_new("a");
     g_autoptr(GError) error = NULL;
 
-    for (int i = 0; i < 100000; i++) {
+    for (int i = 0; i < 100000; i++)
         g_string_append(word, ".a");
-    }
     g_string_append(word, "=1");
     g_assert_null(args_json(word->str, &error));
     g_assert_error(error, CLIENT_ERROR, CLIENT_ERROR_USAGE);
@@ -86,7 +86,6 @@ static void test_deep_key(void)
 /* What a command line of words between blanks was parsed into. */
 typedef struct parsed {
     char program[16], *line, *words[16];
-    struct client_options options;
     struct invocation invocation;
     GError *error;
     int result;
@@ -95,9 +94,7 @@ typedef struct parsed {
 static void parsed_clear(parsed *p)
 {
     g_free(p->line);
-    g_free(p->options.control);
-    g_free(p->options.granularity);
-    g_free(p->options.html);
+    invocation_clear(&p->invocation);
     g_clear_error(&p->error);
     memset(p, 0, sizeof *p);
 }
@@ -113,10 +110,19 @@ static void parse(parsed *p, const char *line)
     strcpy(p->program, "fleecectl");
     p->line = g_strdup(line);
     p->words[argc++] = p->program;
-    for (char *word = strtok(p->line, " "); word != NULL; word = strtok(NULL, " ")) {
+    for (char *word = strtok(p->line, " "); word; word = strtok(NULL, " "))
         p->words[argc++] = word;
-    }
-    p->result = options_parse(argc, p->words, &p->options, &p->invocation, &p->error);
+    p->result = options_parse(argc, p->words, &p->invocation, &p->error);
+}
+
+/* The field of an option of the command that was parsed. */
+static const void *field(const parsed *p, const char *name)
+{
+    const struct option *o = p->invocation.command->options;
+
+    while (strcmp(o->name, name) != 0)
+        o++;
+    return (const char *)p->invocation.options + o->field;
 }
 
 static void test_commands(void)
@@ -127,8 +133,8 @@ static void test_commands(void)
     g_assert_no_error(p.error);
     g_assert_cmpint(p.invocation.request, ==, REQUEST_RUN);
     g_assert_cmpstr(p.invocation.command->name, ==, "status");
-    g_assert_cmpstr(p.options.control, ==, "/s");
-    g_assert_true(p.options.json);
+    g_assert_cmpstr(p.invocation.control, ==, "/s");
+    g_assert_true(p.invocation.json);
 
     parse(&p, "bitmap add vda b0 --granularity 64k --disabled");
     g_assert_no_error(p.error);
@@ -136,8 +142,8 @@ static void test_commands(void)
     g_assert_cmpstr(p.invocation.args[0], ==, "vda");
     g_assert_cmpstr(p.invocation.args[1], ==, "b0");
     g_assert_null(p.invocation.args[2]);
-    g_assert_cmpstr(p.options.granularity, ==, "64k");
-    g_assert_true(p.options.disabled);
+    g_assert_cmpstr(*(char *const *)field(&p, "granularity"), ==, "64k");
+    g_assert_true(*(const gboolean *)field(&p, "disabled"));
 
     /* Options may stand anywhere, and names may look like them. */
     parse(&p, "bitmap --json remove -- vda -x");
@@ -150,6 +156,20 @@ static void test_commands(void)
     parse(&p, "bitmap merge vda t a b c");
     g_assert_no_error(p.error);
     g_assert_cmpuint(g_strv_length(p.invocation.args), ==, 5);
+    g_assert_null(p.invocation.options);
+
+    /* Of an option that takes one value the last counts; one that may be repeated has all. */
+    parse(&p, "--client a tls --host x init --client b dir");
+    g_assert_no_error(p.error);
+    g_assert_cmpstr(p.invocation.command->name, ==, "tls init");
+    char *const *clients = *(char *const *const *)field(&p, "client");
+    g_assert_cmpuint(g_strv_length((char **)clients), ==, 2);
+    g_assert_cmpstr(clients[0], ==, "a");
+    g_assert_cmpstr(clients[1], ==, "b");
+    parse(&p, "map -b a x --bitmap b");
+    g_assert_no_error(p.error);
+    g_assert_cmpstr(*(char *const *)field(&p, "bitmap"), ==, "b");
+    g_assert_null(*(char *const *)field(&p, "context"));
 }
 
 static void test_help(void)
@@ -159,28 +179,55 @@ static void test_help(void)
 
     parse(&p, "--help");
     g_assert_cmpint(p.invocation.request, ==, REQUEST_HELP);
-    options_help(&p.invocation, out);
-    for (const struct command *c = commands; c->name != NULL; c++) {
-        g_assert_nonnull(strstr(out->str, c->name));
-        g_assert_nonnull(c->run);
+    help_print(p.invocation.command, p.invocation.family, out);
+    for (const struct command *const *c = commands; *c; c++) {
+        g_assert_nonnull(strstr(out->str, (*c)->name));
+        g_assert_nonnull((*c)->run);
     }
 
     g_string_truncate(out, 0);
     parse(&p, "bitmap --help");
     g_assert_cmpint(p.invocation.request, ==, REQUEST_HELP);
-    options_help(&p.invocation, out);
+    help_print(p.invocation.command, p.invocation.family, out);
     g_assert_nonnull(strstr(out->str, "bitmap merge DISK TARGET SOURCE..."));
     g_assert_null(strstr(out->str, "view"));
 
     g_string_truncate(out, 0);
     parse(&p, "map -h");
     g_assert_no_error(p.error);
-    options_help(&p.invocation, out);
+    help_print(p.invocation.command, p.invocation.family, out);
     g_assert_nonnull(strstr(out->str, "--html FILE"));
     g_assert_null(strstr(out->str, "--granularity"));
 
     parse(&p, "--version");
     g_assert_cmpint(p.invocation.request, ==, REQUEST_VERSION);
+}
+
+/* Options that have a name or a letter in common have both, and are of one kind: they are read
+ * before it is known which command they are of. */
+static void test_tables(void)
+{
+    g_autoptr(GPtrArray) all = g_ptr_array_new();
+
+    for (const struct option *o = common_options; o->name; o++)
+        g_ptr_array_add(all, (gpointer)o);
+    for (const struct command *const *c = commands; *c; c++) {
+        g_assert_true(!(*c)->options == !(*c)->options_size);
+        for (const struct option *o = (*c)->options; o && o->name; o++) {
+            g_assert_cmpuint(o->field, <, (*c)->options_size);
+            g_assert_true(!o->value == (o->kind == OPTION_FLAG));
+            g_ptr_array_add(all, (gpointer)o);
+        }
+    }
+    for (guint i = 0; i < all->len; i++) {
+        for (guint k = 0; k < i; k++) {
+            const struct option *a = all->pdata[i], *b = all->pdata[k];
+            bool same = strcmp(a->name, b->name) == 0;
+
+            g_assert_true(!same || (a->letter == b->letter && a->kind == b->kind));
+            g_assert_true(same || a->letter == 0 || a->letter != b->letter);
+        }
+    }
 }
 
 static void test_usage_errors(void)
@@ -265,9 +312,8 @@ static void test_learning(void)
         g_assert_cmpint(learnt, ==, cases[i].json != NULL);
         g_assert_cmpint(hint != NULL, ==, cases[i].hint);
         g_assert_cmpuint(g_hash_table_size(texts), ==, learnt);
-        if (!learnt) {
+        if (!learnt)
             continue;
-        }
         /* A server that says so again will not be believed again. */
         g_assert_false(qmp_args_learn(words, cases[i].error, texts, &hint));
         object = qmp_args_parse(words, texts, NULL);
@@ -286,6 +332,7 @@ int main(int argc, char **argv)
     g_test_add_func("/client/qmp-args/deep-key", test_deep_key);
     g_test_add_func("/client/options/commands", test_commands);
     g_test_add_func("/client/options/help", test_help);
+    g_test_add_func("/client/options/tables", test_tables);
     g_test_add_func("/client/options/usage-errors", test_usage_errors);
     return g_test_run();
 }

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The map: extents to cells to text and page. */
-#include "client/map/map.h"
-#include "common/base/extents.h"
+#include "client/map/map-figures.h"
+#include "client/map/map-html.h"
+#include "client/map/map-text.h"
+#include "client/map/map-totals.h"
 #include "client/map/nbd-extents.h"
+#include "common/base/extents.h"
 
 #include <string.h>
 
@@ -45,9 +48,8 @@ static void test_layout(void)
             g_assert_cmpuint(m->n_cells, <=, (size_t)m->rows * m->columns);
             g_assert_cmpuint((m->n_cells - 1) * m->span + map_cell_size(m, m->n_cells - 1), ==,
                              sizes[i]);
-            if (sizes[i] >= 10 * MiB) {
+            if (sizes[i] >= 10 * MiB)
                 g_assert_cmpuint(m->rows, >=, 12);
-            }
         }
     }
 }
@@ -146,9 +148,8 @@ static void test_random_extents(void)
         uint64_t length = MIN(wish, m->size - offset);
         uint32_t flags = (uint32_t)g_rand_int_range(rand, 0, 4);
 
-        if (++n > 100000) {
+        if (++n > 100000)
             length = m->size - offset;
-        }
         map_add(m, offset, length, flags);
         sums[flags] += length;
         offset += length;
@@ -180,16 +181,14 @@ static void test_many_states(void)
     g_autoptr(GArray) totals = NULL;
     uint64_t bytes = 0;
 
-    for (uint32_t i = 0; i < 100; i++) {
+    for (uint32_t i = 0; i < 100; i++)
         map_add(m, i * KiB, KiB, UINT32_MAX - i);
-    }
     g_assert_cmpuint(m->n_states, ==, MAP_STATES);
     g_assert_cmpuint(m->others.extents, ==, 100 - MAP_STATES);
     totals = map_totals(m);
     g_assert_cmpuint(totals->len, ==, MAP_STATES + 2);
-    for (guint i = 0; i + 1 < totals->len; i++) {
+    for (guint i = 0; i + 1 < totals->len; i++)
         bytes += g_array_index(totals, struct map_total, i).n_bytes;
-    }
     g_assert_cmpuint(bytes, ==, 100 * KiB);
 }
 
@@ -302,10 +301,10 @@ static void test_coloured_picture(void)
     stripped = g_regex_replace(escapes, out->str, -1, 0, "", 0, NULL);
     g_assert_cmpstr(stripped, ==, bare->str);
     lines = g_strsplit(out->str, "\n", -1);
-    for (char **line = lines; *line != NULL; line++) {
+    for (char **line = lines; *line; line++) {
         const char *last = g_strrstr(*line, "\033[");
 
-        g_assert_true(last == NULL || g_str_has_prefix(last, "\033[0m"));
+        g_assert_true(!last || g_str_has_prefix(last, "\033[0m"));
     }
 }
 
@@ -330,9 +329,8 @@ static void test_width(void)
     g_assert_cmpuint(map_columns_for(20), ==, 16);
     g_assert_cmpuint(map_columns_for(80), ==, 64);
     g_assert_cmpuint(map_columns_for(100000), ==, 256);
-    for (unsigned width = 30; width < 270; width++) {
+    for (unsigned width = 30; width < 270; width++)
         g_assert_cmpuint(map_columns_for(width) + 13, <, width);
-    }
 }
 
 /* Names end up in a page as text, never as markup or control characters. */

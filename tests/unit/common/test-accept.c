@@ -50,7 +50,7 @@ static void knock(const struct door *d, int fd)
     g_assert_cmpint(connect(fd, (const struct sockaddr *)&d->address, d->length), ==, 0);
 }
 
-/* Let there be no descriptor but those that there are, and `room` more. */
+/* Limit the descriptors to those that are open now, and `room` more. */
 static void leave(const struct door *d, unsigned room)
 {
     struct rlimit tight = d->limit;
@@ -166,8 +166,8 @@ static void test_last_one(void)
     door_end(&d);
 }
 
-/* Somebody else's open has got it: who comes waits, and the reserve comes back with the first
- * descriptor that is free. */
+/* Another thread has opened a file with the descriptor of the reserve: the client waits, and the
+ * reserve is taken again as soon as a descriptor is free. */
 static void test_lost_reserve(void)
 {
     struct door d;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Writers and a scan at one bitmap, in all schedules (sched.h): each access to a word of it is a
- * step. What bitmap.h promises is that a writer's bits are there when bitmap_set returns, whoever
- * else was at the same word, and that a scan from above finds them.
+ * Writers and a scan at one bitmap, in all schedules (sched.h): each access to one of its words is
+ * a step. bitmap.h promises that a writer's bits are set when bitmap_set returns, whoever else
+ * wrote to the same word, and that a scan from the summaries finds them.
  */
 #include "common/base/bitmap.h"
 #include "tests/rigs/sched.h"
@@ -12,7 +12,7 @@
 #define BLOCK   (64 * WORD) /* a word of the first summary */
 #define SIZE    (3 * BLOCK)
 
-/* In the second word of each summary, where nobody has been. */
+/* In the second word of each summary, where nothing is set. */
 #define HERE (BLOCK + WORD + 7 * GRANULE)
 
 struct scene {
@@ -40,7 +40,7 @@ static void expect_dirty(const struct bitmap *b, uint64_t offset, uint64_t lengt
 {
     uint64_t start = 0, found = 0;
 
-    do /* others' bits may be below */
+    do /* there may be bits of others before it */
         if (!bitmap_next_dirty(b, start + found, offset + length, &start, &found))
             sched_fail("a scan does not find granule %u", (unsigned)(offset / GRANULE));
     while (start + found <= offset);
@@ -52,7 +52,7 @@ static void expect_dirty(const struct bitmap *b, uint64_t offset, uint64_t lengt
             sched_fail("granule %u is clean", (unsigned)(at / GRANULE));
 }
 
-/* What a guest's write does, and what an instant right behind it must find. */
+/* A guest's write, and an instant right after it, which must find it. */
 static void set(struct scene *s, uint64_t offset, uint64_t length)
 {
     bitmap_set(s->bits, offset, length);
@@ -79,7 +79,7 @@ static void set_next_block(void *scene)
     set(scene, HERE + BLOCK, GRANULE);
 }
 
-/* From the word before to the one behind. */
+/* A write from the word before to the one behind. */
 static void set_across(void *scene)
 {
     set(scene, BLOCK, 3 * WORD);
@@ -122,7 +122,7 @@ static void three_words(void *scene)
     expect_granules(scene, 3 * 64);
 }
 
-/* Whatever the merge saw in between, it made nothing up, and a second one has it all. */
+/* A merge during the writes sets no bit that was not written, and one after them has all. */
 static void merged(void *scene)
 {
     struct scene *s = scene;

@@ -119,7 +119,7 @@ static void test_edges(void)
     bitmap_unref(b);
 }
 
-/* One write over several words of each summary is found from above to its end. */
+/* A write over several words of each summary is found up to its end by a scan from above. */
 static void test_long_set(void)
 {
     const uint64_t top = 4096 * 512; /* a bit of the upper summary */
@@ -144,6 +144,83 @@ static void test_references(void)
     bitmap_unref(b);
     bitmap_set(b, 0, 1);
     g_assert_cmpuint(bitmap_count(b), ==, 512);
+    bitmap_unref(b);
+}
+
+static void count_release(void *opaque)
+{
+    ++*(unsigned *)opaque;
+}
+
+static struct bitmap *make_over(uint64_t *words, uint64_t size, unsigned *released)
+{
+    GError *error = NULL;
+    struct bitmap *b = bitmap_new_over(words, size, 512, count_release, released, &error);
+
+    g_assert_no_error(error);
+    return b;
+}
+
+/* The bits of one bitmap, found in its memory by the next one, as after a restart. */
+static void test_over_memory(void)
+{
+    const uint64_t size = 300 * 4096 * 512 + 77;
+    const uint64_t n = bitmap_words(size, 512);
+    g_autofree uint64_t *words = g_new0(uint64_t, n);
+    unsigned released = 0;
+    struct bitmap *plain = make(size, 512), *b = make_over(words, size, &released);
+    g_autofree char *want = NULL, *have = NULL;
+    uint64_t start, length;
+
+    g_assert_cmpuint(n, ==, 300 * 64 + 1);
+    for (uint64_t at = 100; at < size; at += size / 17) {
+        bitmap_set(plain, at, 700);
+        bitmap_set(b, at, 700);
+    }
+    bitmap_set(plain, size - 1, 1);
+    bitmap_set(b, size - 1, 1);
+    g_assert_cmpuint(bitmap_count(b), ==, bitmap_count(plain));
+    g_assert_cmphex(words[n - 1], ==, 1);
+    bitmap_unref(bitmap_ref(b));
+    g_assert_cmpuint(released, ==, 0);
+    bitmap_unref(b);
+    g_assert_cmpuint(released, ==, 1);
+
+    b = make_over(words, size, &released);
+    bitmap_summarise(b);
+    g_assert_cmpuint(bitmap_count(b), ==, bitmap_count(plain));
+    want = bitmap_sha256(plain);
+    have = bitmap_sha256(b);
+    g_assert_cmpstr(have, ==, want);
+    g_assert_true(bitmap_next_dirty(b, size / 17 + 5000, UINT64_MAX, &start, &length));
+    g_assert_cmpuint(start, ==, (2 * (size / 17) + 100) / 512 * 512);
+    bitmap_unref(b);
+    bitmap_unref(plain);
+    g_assert_cmpuint(released, ==, 2);
+}
+
+static void *summarise_task(void *bitmap)
+{
+    bitmap_summarise(bitmap);
+    return NULL;
+}
+
+/* Guests write while the bits of the last run are being found. */
+static void test_summarised_while_set(void)
+{
+    const uint64_t size = 64 * MIB;
+    g_autofree uint64_t *words = g_new0(uint64_t, bitmap_words(size, 512));
+    unsigned released = 0;
+    struct bitmap *b = make_over(words, size, &released);
+    pthread_t thread;
+
+    for (uint64_t w = 0; w < bitmap_words(size, 512); w += 2)
+        words[w] = 1;
+    g_assert_cmpint(pthread_create(&thread, NULL, summarise_task, b), ==, 0);
+    for (uint64_t w = 1; w < bitmap_words(size, 512); w += 2)
+        bitmap_set(b, w * 64 * 512, 512);
+    pthread_join(thread, NULL);
+    g_assert_cmpuint(bitmap_count(b), ==, size / 64);
     bitmap_unref(b);
 }
 
@@ -187,7 +264,7 @@ static uint64_t resident(void)
     return pages * 4096;
 }
 
-/* An empty bitmap of 8 TiB costs next to nothing, also when it is searched; a scattered one costs a
+/* An empty bitmap of 8 TiB takes hardly any memory, also after a search; a scattered one takes a
  * page for each place. */
 static void test_memory(void)
 {
@@ -219,8 +296,8 @@ static void test_largest(void)
     bitmap_unref(b);
 }
 
-/* Threads that set disjoint bits of the same words lose none. They begin together, so that they are
- * in one word as often as can be; each order of two is tried in test-bitmap-schedules. */
+/* Threads that set different bits of the same words lose none. They begin together, so that they
+ * are at the same word as often as can be; test-bitmap-schedules tries each order of two. */
 #define SETTERS  8
 #define GRANULES UINT64_C(100000)
 
@@ -293,6 +370,8 @@ int main(int argc, char **argv)
     g_test_add_func("/bitmap/edges", test_edges);
     g_test_add_func("/bitmap/long-set", test_long_set);
     g_test_add_func("/bitmap/references", test_references);
+    g_test_add_func("/bitmap/over-memory", test_over_memory);
+    g_test_add_func("/bitmap/summarised-while-set", test_summarised_while_set);
     g_test_add_func("/bitmap/merge-granularities", test_merge_granularities);
     g_test_add_func("/bitmap/sha256", test_sha256);
     g_test_add_func("/bitmap/memory", test_memory);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/base/cursor.h"
+#include "common/util/text.h"
 
 #include <glib.h>
 
@@ -20,7 +21,7 @@ static void test_numbers(void)
     g_assert_cmpuint(cursor_left(&c), ==, 0);
 }
 
-/* Every item on every buffer that is too short for it: false, and nothing moves. */
+/* Each item from each buffer that is too short for it: false, and the cursor does not move. */
 static void test_too_short(void)
 {
     for (size_t length = 0; length < 8; length++) {

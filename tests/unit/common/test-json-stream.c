@@ -3,8 +3,9 @@
  * The stream of JSON values: each text once whole, once byte by byte, in all its cuts into two: the
  * results must be the same, and must be what QEMU answers (texts seen from qemu-storage-daemon).
  */
+#include "common/json/read.h"
 #include "common/json/stream.h"
-#include "common/json/value.h"
+#include "common/json/write.h"
 
 #include <stdbool.h>
 #include <string.h>

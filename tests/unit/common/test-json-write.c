@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What json-glib would write wrong, and that all else is as it writes it. */
+/* Text that json-glib would write wrongly is right, and all other text is as json-glib writes it.
+ */
 #include "common/json/write.h"
 
 static JsonNode *parse(const char *text)
@@ -40,7 +41,7 @@ static void test_what_looks_like_one(void)
     writes("[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]", "[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]");
 }
 
-/* All but those numbers is json-glib's own text. */
+/* Apart from those numbers it is json-glib's text. */
 static void test_pretty(void)
 {
     g_autoptr(JsonNode) node =

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Cases that look at what is written run in a child of their own, for its standard error. */
+/* Cases that look at what is written run in a child process, for its standard error. */
 
 #define SECOND G_USEC_PER_SEC
 
@@ -29,7 +29,7 @@ static void test_first_ones_pass(void)
     log_limit_end(&l);
 }
 
-/* Nothing is ever left out of what comes slowly, from the first microsecond of a machine on. */
+/* Lines that come slowly are all written, also in the first microseconds of a machine. */
 static void test_slow_ones_pass(void)
 {
     struct log_limit l = {0};
@@ -69,7 +69,7 @@ static void subprocess_next_line_tells(void)
     flood(&l, "disk", LOG_LIMIT_LINES + 5);
     g_assert_true(log_limit_pass(&l, l.since + LOG_LIMIT_USEC));
     log_error("the next");
-    log_limit_end(&l); /* has nothing more to tell */
+    log_limit_end(&l); /* it has nothing left to tell */
 }
 
 static void test_next_line_tells(void)
@@ -82,7 +82,7 @@ static void test_next_line_tells(void)
         "prog: error: the next\n");
 }
 
-/* Where no line follows, time does it: each kind when its own period is over. */
+/* Where no line follows, each kind is told when its own period is over. */
 static void subprocess_time_tells(void)
 {
     struct log_limit a = {0}, b = {0}, c = {0};
@@ -131,7 +131,7 @@ static void subprocess_timer_tells(void)
     log_setup(LOG_TO_STDERR, "prog", false);
     flood(&l, "disk", LOG_LIMIT_LINES + 7);
     l.since -= LOG_LIMIT_USEC;
-    /* A second later than the timer, and after it where both are late. */
+    /* One second later than the timer, and after it even if both are late. */
     g_timeout_add_full(G_PRIORITY_LOW, 3000, stop, loop, NULL);
     g_main_loop_run(loop);
     log_error("by now");
@@ -172,7 +172,7 @@ static void test_end_tells(void)
     g_test_trap_assert_stderr(line);
 }
 
-/* Of many threads' lines, each is written or counted. */
+/* Each line of many threads is written or counted. */
 
 #define THREADS 4u
 #define EACH    20000u

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Each case runs in a child of its own, for its standard error. */
+/* Each case runs in a child process, whose standard error is looked at. */
 
 static void subprocess_lines(void)
 {

@@ -16,7 +16,7 @@
 struct house {
     struct server *server;
     struct control control;
-    struct qmp_session session;
+    struct qmp_client client;
     struct disk *disk;       /* vda, 4 MiB */
     struct backend *backend; /* its */
     struct node_io *io;      /* a guest's; NULL: gone */
@@ -33,6 +33,10 @@ static bool runs_not(void *opaque)
     return false;
 }
 
+static void answered(void *opaque)
+{
+}
+
 static void house_begin(struct house *h)
 {
     struct server_options options = {.scratch_dir = g_get_tmp_dir()};
@@ -45,8 +49,10 @@ static void house_begin(struct house *h)
     g_assert_no_error(error);
     h->control =
         (struct control){.server = h->server, .nbd = {.any_running = runs, .started = runs_not}};
-    h->session = (struct qmp_session){
-        .commands = control_commands, .context = &h->control, .negotiated = true};
+    h->client = (struct qmp_client){.commands = control_commands,
+                                    .context = &h->control,
+                                    .negotiated = true,
+                                    .answered = answered};
     node_io_open(disk_node(h->disk), true, false, NULL, &h->io, &error);
     g_assert_no_error(error);
 }
@@ -74,10 +80,12 @@ static char *reply(struct house *h, const char *command, const char *arguments)
         g_strdup_printf("{'execute':'%s','arguments':%s}", command, arguments);
     g_autoptr(GString) text = g_string_new(g_strdelimit(request, "'", '"'));
     g_autoptr(GString) id = g_string_new(NULL);
-    GString *out = g_string_new(NULL);
 
-    qmp_handle(&h->session, text, count_members(text->str), id, out);
-    return g_string_free(out, FALSE);
+    h->client.out = g_string_new(NULL);
+    qmp_handle(&h->client, text, count_members(text->str), id);
+    while (h->client.open)
+        g_main_context_iteration(NULL, TRUE);
+    return g_string_free(h->client.out, FALSE);
 }
 
 static void succeeds(struct house *h, const char *command, const char *arguments)
@@ -413,7 +421,14 @@ static void test_listener(void)
 
 static void note_event(void *opaque, const struct server_event *event)
 {
-    g_string_append_printf(opaque, "%s ", event->name);
+    g_string_append_printf(opaque, "%s ", event->id);
+}
+
+static void emit(struct house *h, const char *id)
+{
+    const struct server_event event = {.kind = EVENT_BLOCK_EXPORT_DELETED, .id = id};
+
+    server_emit(h->server, &event);
 }
 
 /* Events come in order, to all who want them, and to nobody who has said that he does not. */
@@ -425,10 +440,10 @@ static void test_sinks(void)
     house_begin(&h);
     server_add_event_sink(h.server, note_event, first);
     server_add_event_sink(h.server, note_event, second);
-    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "a", NULL, NULL, 0, 0);
-    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "b", NULL, NULL, 0, 0);
+    emit(&h, "a");
+    emit(&h, "b");
     g_assert_cmpint(next_timer(), ==, -1);
-    server_emit(h.server, EVENT_BLOCK_EXPORT_DELETED, "c", NULL, NULL, 0, 0);
+    emit(&h, "c");
     server_remove_event_sink(h.server, note_event, first);
     g_assert_cmpint(next_timer(), ==, -1);
     g_assert_cmpstr(first->str, ==, "a b ");

@@ -6,6 +6,7 @@
 #include "tests/rigs/sched-instrument.h"
 
 #include "server/disk/gate.h"
+#include "server/disk/grace.h"
 
 #include <string.h>
 
@@ -19,6 +20,11 @@ struct door {
     struct gate gate;
     struct gate_slot slots[2];
     atomic_int inside;
+    struct drain {
+        struct door *door;
+        unsigned calls;
+        futex_word called;
+    } drains[2];
 };
 
 static void *door_new(void)
@@ -32,6 +38,8 @@ static void *door_new(void)
     gate_init(&d->gate);
     for (unsigned i = 0; i < G_N_ELEMENTS(d->slots); i++)
         gate_slot_add(&d->gate, &d->slots[i]);
+    for (unsigned i = 0; i < G_N_ELEMENTS(d->drains); i++)
+        d->drains[i].door = d;
     return d;
 }
 
@@ -137,6 +145,117 @@ static const struct scenario out_of_time = {
     .name = "a closer whose time has run out",
     .setup = door_new,
     .bodies = {run_out_of_time},
+    .finish = door_finish,
+};
+
+/* ---- the gate, told when it is drained ---- */
+
+static void drained(void *opaque)
+{
+    struct drain *n = opaque;
+
+    if (atomic_load(&n->door->inside) != 0)
+        sched_fail("drained, and somebody is inside");
+    n->calls++;
+    atomic_store(&n->called, 1);
+    futex_wake_all(&n->called);
+}
+
+static void expect_calls(const struct drain *n, unsigned calls)
+{
+    if (n->calls != calls)
+        sched_fail("drained was called %u times, not %u", n->calls, calls);
+}
+
+/* Shut the gate and wait for the call, if there is to be one. */
+static void drain_and_open(struct door *d, struct drain *n)
+{
+    bool empty;
+
+    gate_shut(&d->gate);
+    empty = gate_drain_start(&d->gate, drained, n);
+    while (!empty && !atomic_load(&n->called))
+        futex_wait(&n->called, 0, NULL);
+    if (atomic_load(&d->inside) != 0)
+        sched_fail("somebody is inside a drained gate");
+    gate_open(&d->gate);
+    expect_calls(n, empty ? 0 : 1);
+    if (gate_drain_cancel(&d->gate))
+        sched_fail("a drain that is over was cancelled");
+}
+
+static void drain_twice(void *door)
+{
+    struct door *d = door;
+
+    drain_and_open(d, &d->drains[0]);
+    drain_and_open(d, &d->drains[1]);
+}
+
+static void drain_once(void *door)
+{
+    struct door *d = door;
+
+    drain_and_open(d, &d->drains[0]);
+}
+
+/* Start a drain and cancel it. What has not been called by then never is: the second drain sees to
+ * it that the others leave at a shut gate once more. */
+static void cancel_and_drain(void *door)
+{
+    struct door *d = door;
+    struct drain *first = &d->drains[0];
+    bool empty, cancelled;
+    unsigned calls;
+
+    gate_shut(&d->gate);
+    empty = gate_drain_start(&d->gate, drained, first);
+    cancelled = gate_drain_cancel(&d->gate);
+    calls = first->calls;
+    if (empty && (calls > 0 || cancelled))
+        sched_fail("nobody was inside, and the drain went on");
+    if (!empty && calls != (cancelled ? 0 : 1))
+        sched_fail("a drain was called %u times, and cancelled: %d", calls, cancelled);
+    if (cancelled)
+        sched_step("cancelled", 0);
+    gate_open(&d->gate);
+    drain_and_open(d, &d->drains[1]);
+    expect_calls(first, calls);
+}
+
+static const struct scenario drain_starts = {
+    .name = "a drain starts while the last writer leaves",
+    .preemptions = 4,
+    .preemptions_long = 6,
+    .setup = door_new,
+    .bodies = {drain_twice, pass_0},
+    .finish = door_finish,
+};
+
+static const struct scenario drain_of_two = {
+    .name = "two connections leave a gate that is drained",
+    .preemptions = 3,
+    .preemptions_long = 4,
+    .setup = door_new,
+    .bodies = {drain_once, pass_0, pass_1},
+    .finish = door_finish,
+};
+
+static const struct scenario drain_cancelled = {
+    .name = "a drain is cancelled while the last writer leaves, and another follows",
+    .preemptions = 4,
+    .preemptions_long = 6,
+    .setup = door_new,
+    .bodies = {cancel_and_drain, pass_0_twice},
+    .finish = door_finish,
+};
+
+static const struct scenario drain_cancelled_of_two = {
+    .name = "a drain of two connections is cancelled, and another follows",
+    .preemptions = 2,
+    .preemptions_long = 3,
+    .setup = door_new,
+    .bodies = {cancel_and_drain, pass_0, pass_1},
     .finish = door_finish,
 };
 
@@ -263,8 +382,9 @@ static const struct scenario gives_up = {
 };
 
 static const struct scenario *const scenarios[] = {
-    &closed_again,      &two_connections, &one_connection, &out_of_time,
-    &phase_turns_twice, &two_readers,     &two_waiters,    &gives_up,
+    &closed_again,      &two_connections, &one_connection,  &out_of_time,
+    &drain_starts,      &drain_of_two,    &drain_cancelled, &drain_cancelled_of_two,
+    &phase_turns_twice, &two_readers,     &two_waiters,     &gives_up,
 };
 
 static void test_scenario(gconstpointer scenario)

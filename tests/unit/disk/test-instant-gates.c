@@ -376,7 +376,7 @@ static void test_shadows_leave(void)
 /* A client that comes between the first look and the instant keeps the disk from shrinking. */
 static void come_at_closed_gates(struct rig *r, enum disk_point point)
 {
-    if (point == POINT_GATES_CLOSED)
+    if (point == POINT_SHRINKING)
         g_assert_cmpint(node_io_open(disk_node(r->disk), true, false, NULL, r->visitor, NULL), ==,
                         0);
 }

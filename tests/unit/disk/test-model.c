@@ -63,7 +63,10 @@ static void disk_init(struct model *m, unsigned index)
     fake_backend_set_min_block(d->backend, d->min_block);
     fake_backend_set_multi_conn(d->backend, shapes[index].multi_conn);
     fake_backend_set_hook(d->backend, model_backend_hook, d);
-    d->disk = disk_new(name, d->backend, false, m->pool, &events, &error);
+    d->disk = disk_new(
+        &(struct disk_config){
+            .name = name, .backend = d->backend, .scratch = m->pool, .events = &events},
+        &error);
     g_assert_no_error(error);
     d->hooks = (struct disk_hooks){.at = model_at, .opaque = d};
     d->disk->hooks = &d->hooks;

@@ -83,6 +83,29 @@ static void test_long_trim_fails(void)
     rig_free(r);
 }
 
+/* Old data cannot be kept, and the view breaks the guest: what is kept at once has marked and changed
+ * nothing then; what is kept by the piece has marked all and changed the pieces before. */
+static void test_what_is_marked(void)
+{
+    struct rig *r = rig_new(32 * MIB, 0);
+    struct failing f = {FAKE_READ, 20 * MIB, -EIO};
+
+    rig_fill(r, 0, 32 * MIB, 'a');
+    rig_bitmap(r, "b", 65536);
+    rig_view(r, "v", CBW_BREAK_GUEST_WRITE, 0);
+    fake_backend_set_hook(r->backend, fail_call, &f);
+    g_assert_cmpint(rig_try_fill(r, 20 * MIB, UNIT, 'b'), ==, -EIO);
+    g_assert_cmpint(node_zero(r->io, UNIT, 20 * MIB, 0), ==, -EIO);
+    g_assert_cmpint(node_zero(r->io, 32 * MIB, 0, 0), ==, -EIO);
+    g_assert_cmpuint(rig_count(r, "b"), ==, 0);
+    g_assert_cmpint(node_zero(r->io, 32 * MIB, 0, TRIM), ==, -EIO);
+    g_assert_cmpuint(rig_count(r, "b"), ==, 32 * MIB);
+    f.error = 0;
+    g_assert_true(node_is(disk_node(r->disk), 0, 20 * MIB, 0));
+    g_assert_true(node_is(disk_node(r->disk), 20 * MIB, 12 * MIB, 'a'));
+    rig_free(r);
+}
+
 /* Data and holes in turn, at every side of a piece's edge: nothing that is data is passed over. */
 static void test_long_trim_of_scattered(void)
 {
@@ -122,7 +145,8 @@ static void test_no_extents(void)
     disk_free(r->disk);
     r->backend = fake_backend_new(16 * MIB);
     fake_backend_set_no_extents(r->backend);
-    r->disk = disk_new("vda", r->backend, false, r->pool, NULL, NULL);
+    r->disk = disk_new(
+        &(struct disk_config){.name = "vda", .backend = r->backend, .scratch = r->pool}, NULL);
     g_assert_cmpint(node_io_open(disk_node(r->disk), true, false, NULL, &r->io, NULL), ==, 0);
     rig_fill(r, 8 * MIB, UNIT, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
@@ -158,6 +182,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/node-clear/flags", NULL, test_flags);
     g_test_add_data_func("/node-clear/flags/view", "", test_flags);
     g_test_add_func("/node-clear/long-trim-fails", test_long_trim_fails);
+    g_test_add_func("/node-clear/what-is-marked", test_what_is_marked);
     g_test_add_func("/node-clear/long-trim-of-scattered", test_long_trim_of_scattered);
     g_test_add_func("/node-clear/no-extents", test_no_extents);
     g_test_add_func("/node-clear/counts-itself", test_counts_itself);

@@ -76,7 +76,8 @@ static struct rig *rig_new(void)
     for (unsigned d = 0; d < DISKS; d++) {
         r->backends[d] = fake_backend_new(SIZE);
         fake_backend_set_hook(r->backends[d], backend_hook, r);
-        r->disks[d] = disk_new(d ? "b" : "a", r->backends[d], false, NULL, NULL, NULL);
+        r->disks[d] =
+            disk_new(&(struct disk_config){.name = d ? "b" : "a", .backend = r->backends[d]}, NULL);
         r->places[d] = (struct place){r, d};
         r->hooks[d] = (struct disk_hooks){.at = at, .opaque = &r->places[d]};
         r->disks[d]->hooks = &r->hooks[d];

@@ -161,7 +161,8 @@ static void test_min_block_is_the_unit(void)
     disk_free(r->disk);
     r->backend = fake_backend_new(1 * MIB);
     fake_backend_set_min_block(r->backend, 65536);
-    r->disk = disk_new("vda", r->backend, false, r->pool, NULL, NULL);
+    r->disk = disk_new(
+        &(struct disk_config){.name = "vda", .backend = r->backend, .scratch = r->pool}, NULL);
     g_assert_cmpint(node_io_open(disk_node(r->disk), true, false, NULL, &r->io, NULL), ==, 0);
     rig_fill(r, 0, 1 * MIB, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);

@@ -418,7 +418,7 @@ static void test_random_words(void)
 
         for (int i = 1; i < argc; i++)
             argv[i] = (char *)pool[g_test_rand_int_range(0, G_N_ELEMENTS(pool))];
-        o = options_parse(argc, argv, fake_reader, &err);
+        o = command_line_parse(argc, argv, fake_reader, &err);
         g_assert_true((o == NULL) == (err != NULL));
         options_free(o);
     }

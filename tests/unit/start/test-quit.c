@@ -34,18 +34,35 @@ static void test_other_thread(void)
     g_assert_no_error(err);
     quit_install();
     g_assert_cmpint(pthread_create(&other, NULL, be_told_to_end, NULL), ==, 0);
-    quit_started();
+    quit_started(0);
     atomic_store_explicit(&started, true, memory_order_relaxed);
     pthread_join(other, NULL);
     g_assert_cmpint(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0), ==, 1);
-    g_assert_cmpuint(alarm(0), ==, 0); /* only a start has a time limit */
+    g_assert_cmpuint(alarm(0), ==, 0); /* the start is over, and the end has no limit here */
     quit_uninstall();
     close(fd);
+}
+
+/* The orderly end does not come. */
+static void test_last_resort(void)
+{
+    if (g_test_subprocess()) {
+        quit_open(NULL);
+        quit_install();
+        quit_started(1);
+        quit_request();
+        for (;;)
+            pause();
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_failed();
+    g_test_trap_assert_stderr("*told to end, and the main thread hangs*");
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/quit/a-signal-to-another-thread", test_other_thread);
+    g_test_add_func("/quit/last-resort", test_last_resort);
     return g_test_run();
 }

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What an nbdkit plugin may offer to nbdfleece beside nbdkit's own API: functions that nbdfleece
+ * looks up by name when it has loaded the plugin. Each of them is optional, and nbdkit does not
+ * look at them. nbdfleece-plugins(5), "WRITING PLUGINS FOR NBDFLEECE", tells what each is for.
+ *
+ *     #include <nbdkit-plugin.h>
+ *     #include <nbdfleece-plugin.h>
+ *
+ * A plugin defines those that it offers; the compiler checks that they are as nbdfleece calls them.
+ * Where nothing else is said, they return 0, or -1 after nbdkit_error(3).
+ */
+#ifndef NBDFLEECE_PLUGIN_H
+#define NBDFLEECE_PLUGIN_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A plugin may be compiled with -fvisibility=hidden. */
+#define NBDFLEECE_PLUGIN_EXPORT __attribute__((__visibility__("default")))
+
+/* ---- the instance ---- */
+
+/* The name of the disk that this instance is for; the string does not outlive the call. Called
+ * once, after config and before config_complete. */
+NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_disk(const char *name);
+
+/* Open the image for all handles of this kind to share, until unload. Called once, after get_ready,
+ * while the server still is the user that it was started as. No thread may be started here. */
+NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_open_ahead(int readonly);
+
+/* ---- a handle ---- */
+
+/* A descriptor that has the disk's bytes at the same offsets, for the server to read (and, where
+ * the handle can be written, write) by itself; or -1: there is none. It stays the plugin's, and
+ * open until close. Only called where the thread model is parallel. */
+NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_fd(void *handle);
+
+/* Make the image `size` bytes long. All handles serve the new size from then on. Called on a handle
+ * that can be written, while no other call on the disk is under way. */
+NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_resize(void *handle, uint64_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Nodes and disks by the names that commands give, with QEMU's texts where there is none. */
+#ifndef CONTROL_LOOKUP_H
+#define CONTROL_LOOKUP_H
+
+#include "server/control/args.h"
+#include "server/registry/registry.h"
+
+/* QEMU looks nodes up in two ways, with two texts. By `device` or `node_name` (either may be NULL):
+ * `Cannot find device='%s' nor node-name='%s'`. */
+struct node *control_lookup_device(struct server *s, const char *device, const char *node_name,
+                                   GError **err);
+/* For what concerns the bitmap `bitmap` of a node: `Node '%s' not found`. Views have no bitmaps:
+ * `Dirty bitmap '%s' not found`. */
+struct disk *control_lookup_bitmap_disk(struct server *s, const char *node, const char *bitmap,
+                                        GError **err);
+
+/* QEMU's BlockDirtyBitmapOrStr: a bitmap by its name alone, or as {"node": NODE, "name": NAME}. */
+extern const struct arg control_bitmap_args[];
+extern const struct arg control_bitmap_or_string;
+
+#endif

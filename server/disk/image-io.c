@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/disk/image-io.h"
+
+#include "common/util/log-limit.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/uio.h>
+
+/* ---- data ---- */
+
+static int failed(const struct disk *d, struct log_limit *limit, const char *what, uint32_t length,
+                  uint64_t offset, int error)
+{
+    log_error_limited(limit, "disk %s: %s of %u bytes at %" PRIu64 ": %s", d->node.name, what,
+                      length, offset, g_strerror(-error));
+    return error;
+}
+
+int image_read_failed(struct disk *d, uint32_t length, uint64_t offset, int error)
+{
+    return failed(d, &d->read_errors, "read", length, offset, error);
+}
+
+int image_write_failed(struct disk *d, uint32_t length, uint64_t offset, int error)
+{
+    return failed(d, &d->write_errors, "write", length, offset, error);
+}
+
+int image_read_now(struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
+{
+    struct iovec iov = {.iov_base = buf, .iov_len = length};
+    ssize_t n = preadv2(h->fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
+
+    if (n == (ssize_t)length)
+        return 0;
+    /* Other errors: the file system does not know the flag, or has something to say to a read. */
+    return n >= 0 || errno == EAGAIN ? NODE_WOULD_BLOCK : -EAGAIN;
+}
+
+int image_zero(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags)
+{
+    return h->backend->ops->zero(h, length, offset, flags);
+}
+
+int image_trim(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags)
+{
+    return h->backend->ops->trim(h, length, offset, flags);
+}
+
+/* ---- holes ---- */
+
+/* Holes are asked for in at most so many bytes at first: some backends tell all that lies in the
+ * range, of which only the first extent is wanted. If that is a hole to its end, all of the range
+ * is asked for. */
+#define HOLE_ASKED (1ull << 30)
+
+/* How much of [offset, offset + length) is a hole from its beginning on. */
+static uint64_t hole_of(struct backend_handle *h, uint64_t offset, uint64_t length)
+{
+    struct extents e = EXTENTS_INIT;
+    uint64_t n = 0;
+
+    if (h->backend->ops->extents(h, length, offset, BACKEND_REQ_ONE, &e) == 0 && e.count > 0 &&
+        (e.list[0].flags & (EXTENT_HOLE | EXTENT_ZERO)) == (EXTENT_HOLE | EXTENT_ZERO))
+        n = MIN(e.list[0].length, length);
+    extents_free(&e);
+    return n;
+}
+
+uint64_t image_hole_at(struct backend_handle *h, uint64_t offset, uint64_t length)
+{
+    if (!h->can_extents)
+        return 0;
+    uint64_t n = hole_of(h, offset, MIN(length, HOLE_ASKED));
+    if (n == HOLE_ASKED && n < length)
+        n = MAX(n, hole_of(h, offset, length));
+    if (n == length)
+        return n;
+    uint64_t end = (offset + n) / IMAGE_PIECE * IMAGE_PIECE;
+    return end > offset ? end - offset : 0;
+}

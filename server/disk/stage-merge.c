@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Bits that are copied from one bitmap into another, and the shadows meanwhile (see instant.c). */
+#include "server/disk/stage.h"
+
+/* Writes of a source that is there already go into the bits, at least as coarse? */
+static bool has_source(const struct staged_bitmap *s, struct source source)
+{
+    for (unsigned k = 0; k < s->sources->len; k++) {
+        struct source have = g_array_index(s->sources, struct source, k);
+
+        if (have.disk == source.disk && have.grain >= source.grain)
+            return true;
+    }
+    return false;
+}
+
+void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources)
+{
+    struct copy copy = {.to = bitmap_ref(s->bits), .from = bitmap_ref(from)};
+
+    for (unsigned k = 0; k < sources->len; k++) {
+        struct source source = g_array_index(sources, struct source, k);
+
+        source.grain = MAX(source.grain, s->db->granularity);
+        if (has_source(s, source))
+            continue;
+        mark_array_add(stage_have(i, source.disk)->shadows, bitmap_ref(s->bits), source.grain);
+        g_array_append_val(s->sources, source);
+    }
+    g_array_append_val(i->copies, copy);
+}
+
+int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GError **err)
+{
+    struct bitmap *bits = stage_new_bits(st, s->db->name, size, s->db->granularity, err);
+    struct bitmap *old = s->bits;
+    g_autoptr(GArray) sources = NULL;
+
+    if (!bits)
+        return -1;
+    sources = g_steal_pointer(&s->sources);
+    s->sources = g_array_new(FALSE, FALSE, sizeof(struct source));
+    s->bits = bits;
+    s->ours = true;
+    stage_merge(st->instant, s, old, sources);
+    bitmap_unref(old);
+    return 0;
+}
+
+/* ---- the phase of the shadows ---- */
+
+static bool prepare_shadows(struct instant *i)
+{
+    if (i->copies->len == 0)
+        return false;
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = i->stages->pdata[k];
+        const struct tracker *now = st->disk->tracker;
+        g_autoptr(GArray) marks = mark_array_new();
+
+        st->closes = st->shadows->len > 0;
+        if (!st->closes)
+            continue;
+        g_array_append_vals(marks, now->marks, now->n);
+        g_array_append_vals(marks, st->shadows->data, st->shadows->len);
+        st->tracker = tracker_new(marks);
+    }
+    return true;
+}
+
+static int enter_shadows(struct instant *i, GError **err)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = i->stages->pdata[k];
+
+        st->shadowed = st->closes;
+        if (st->closes)
+            stage_swap_tracker(st);
+    }
+    return 0;
+}
+
+static void at_all(struct instant *i, enum disk_point point, bool shadowed)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = i->stages->pdata[k];
+
+        if (!shadowed || st->shadowed)
+            disk_at(st->disk, point, 0);
+    }
+}
+
+static int copy_bits(struct instant *i, GError **err)
+{
+    at_all(i, POINT_SHADOWED, true);
+    for (unsigned k = 0; k < i->copies->len; k++) {
+        struct copy copy = g_array_index(i->copies, struct copy, k);
+
+        bitmap_merge(copy.to, copy.from);
+    }
+    at_all(i, POINT_BITS_COPIED, false);
+    return 0;
+}
+
+const struct phase phase_shadow = {
+    .working = "bits are being copied",
+    .prepare = prepare_shadows,
+    .flip = enter_shadows,
+    .work = copy_bits,
+};
+
+/* Writers who are inside may go on with the tracker that has the shadows: the bits that they set
+ * there are nobody's. It is freed when the gate is closed the next time. */
+void stage_remove_shadows(struct stage *st)
+{
+    g_autoptr(GArray) recorded = mark_array_new();
+    struct disk *d = st->disk;
+
+    if (!st->shadowed)
+        return;
+    for (unsigned i = 0; i < d->bitmaps->len; i++) {
+        struct dirty_bitmap *db = d->bitmaps->pdata[i];
+
+        if (db->recording)
+            mark_array_add(recorded, db->bits, db->granularity);
+    }
+    g_ptr_array_add(d->retired_trackers, atomic_exchange(&d->tracker, tracker_new(recorded)));
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The image's part of a resize (see resize.c). */
+#include "common/util/error.h"
+#include "server/disk/stage.h"
+
+static struct stage *resized(struct instant *i)
+{
+    return i->stages->pdata[0];
+}
+
+static bool shut_gate(struct instant *i)
+{
+    resized(i)->closes = true;
+    return true;
+}
+
+/* ---- growth ---- */
+
+static bool prepare_bits(struct instant *i)
+{
+    resized(i)->closes = i->size >= i->old_size;
+    return true;
+}
+
+/* Any thread, while no request is under way. */
+static int grow(struct instant *i, GError **err)
+{
+    struct disk *d = resized(i)->disk;
+
+    if (i->size < i->old_size)
+        return 0;
+    if (d->backend->ops->resize(d->handle, i->size, err) < 0)
+        return -1;
+    i->grown = i->size > i->old_size;
+    return 0;
+}
+
+/* Any thread. All that is new is dirty. It is set now and not at the instant, while guests wait: it
+ * may be much. */
+static int make_bits(struct instant *i, GError **err)
+{
+    struct stage *st = resized(i);
+
+    for (unsigned k = 0; k < st->bitmaps->len; k++) {
+        struct staged_bitmap *s = st->bitmaps->pdata[k];
+
+        if (stage_make_own(st, s, i->size, err) < 0)
+            return -1;
+        if (s->recording && i->size > i->old_size)
+            bitmap_set(s->bits, i->old_size, i->size - i->old_size);
+    }
+    return 0;
+}
+
+const struct phase phase_grow = {
+    .working = "the image is being resized",
+    .prepare = prepare_bits,
+    .closed_work = grow,
+    .work = make_bits,
+};
+
+static int ungrow(struct instant *i, GError **err)
+{
+    struct disk *d = resized(i)->disk;
+
+    return d->backend->ops->resize(d->handle, i->old_size, err);
+}
+
+const struct phase phase_ungrow = {
+    .working = "the image is being resized",
+    .prepare = shut_gate,
+    .closed_work = ungrow,
+};
+
+/* ---- shrinking ---- */
+
+/* A client that opens the disk meanwhile must not be told more than the image has, so growth is
+ * told when it is done. Shrinking is told before it is done: a client counts itself in `ios` and
+ * then reads the size; we store the size and then look at `ios`: one of the two notices. */
+int stage_shrink(struct instant *i, GError **err)
+{
+    struct disk *d = resized(i)->disk;
+
+    disk_at(d, POINT_SHRINKING, 0);
+    atomic_store(&d->size, i->size);
+    if (atomic_load(&d->ios) > 0) {
+        atomic_store(&d->size, i->old_size);
+        return fail(err, "disk %s: cannot shrink while a client is connected", d->node.name);
+    }
+    if (d->backend->ops->resize(d->handle, i->size, err) < 0) {
+        atomic_store(&d->size, i->old_size);
+        return -1;
+    }
+    return 0;
+}
+
+void stage_tell_size(struct instant *i)
+{
+    struct disk *d;
+
+    if (!i->resizes)
+        return;
+    d = resized(i)->disk;
+    atomic_store(&d->size, i->size);
+    d->handle->size = i->size;
+}

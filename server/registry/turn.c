@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/registry/turn.h"
+#include "common/util/error.h"
+#include "server/registry/registry-private.h"
+
+struct turn {
+    struct server *server;
+    GPtrArray *disks;
+    void (*begin)(void *opaque, struct turn *turn, const GError *error);
+    void *opaque;
+    bool begun;
+    GList link; /* in server->turns, in the order in which they were asked for */
+};
+
+static bool share_a_disk(const struct turn *a, const struct turn *b)
+{
+    for (guint i = 0; i < a->disks->len; i++)
+        if (g_ptr_array_find(b->disks, a->disks->pdata[i], NULL))
+            return true;
+    return false;
+}
+
+/* Nobody who came before, and is not done, has a disk of it. */
+static bool is_next(const struct turn *t)
+{
+    for (const GList *l = t->link.prev; l; l = l->prev)
+        if (share_a_disk(t, l->data))
+            return false;
+    return true;
+}
+
+static void turn_free(struct turn *t)
+{
+    g_queue_unlink(&t->server->turns, &t->link);
+    g_ptr_array_unref(t->disks);
+    g_free(t);
+}
+
+static struct turn *find_next(struct server *s)
+{
+    for (GList *l = s->turns.head; l; l = l->next) {
+        struct turn *t = l->data;
+
+        if (!t->begun && is_next(t))
+            return t;
+    }
+    return NULL;
+}
+
+/* What `begin` does may end turns, so the list is looked at anew each time. */
+static void begin_all(struct server *s)
+{
+    struct turn *t;
+
+    while ((t = find_next(s))) {
+        t->begun = true;
+        t->begin(t->opaque, t, NULL);
+    }
+}
+
+static gboolean begin_later(gpointer server)
+{
+    struct server *s = server;
+
+    s->turn_source = 0;
+    begin_all(s);
+    return G_SOURCE_REMOVE;
+}
+
+static void refuse(void (*begin)(void *opaque, struct turn *turn, const GError *error),
+                   void *opaque)
+{
+    g_autoptr(GError) error = NULL;
+
+    fail(&error, "The server is shutting down");
+    begin(opaque, NULL, error);
+}
+
+void server_take_turn(struct server *s, const GPtrArray *disks,
+                      void (*begin)(void *opaque, struct turn *turn, const GError *error),
+                      void *opaque)
+{
+    struct turn *t;
+
+    if (s->no_turns) {
+        refuse(begin, opaque);
+        return;
+    }
+    t = g_new0(struct turn, 1);
+    t->server = s;
+    t->disks = g_ptr_array_new();
+    for (guint i = 0; i < disks->len; i++)
+        if (!g_ptr_array_find(t->disks, disks->pdata[i], NULL))
+            g_ptr_array_add(t->disks, disks->pdata[i]);
+    t->begin = begin;
+    t->opaque = opaque;
+    t->link.data = t;
+    g_queue_push_tail_link(&s->turns, &t->link);
+    if (is_next(t)) {
+        t->begun = true;
+        begin(opaque, t, NULL);
+    }
+}
+
+/* Those who waited begin from the main loop, not inside of what has just ended. */
+void turn_end(struct turn *t)
+{
+    struct server *s = t->server;
+
+    turn_free(t);
+    if (find_next(s) && !s->turn_source)
+        s->turn_source = g_idle_add_full(G_PRIORITY_DEFAULT, begin_later, s, NULL);
+}
+
+void server_refuse_turns(struct server *s)
+{
+    s->no_turns = true;
+    for (GList *l = s->turns.head, *next; l; l = next) {
+        struct turn *t = l->data;
+
+        next = l->next;
+        if (t->begun)
+            continue;
+        refuse(t->begin, t->opaque);
+        turn_free(t);
+    }
+}
+
+bool server_has_turns(struct server *s)
+{
+    return s->turns.length > 0;
+}

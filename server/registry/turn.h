@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Turns: who may change the bitmaps and views of a disk, or begin to use one of them. Such a change
+ * is checked, then waits for guests or threads, then takes effect, and nothing that was checked may
+ * become untrue meanwhile. So changes of one disk come one after the other, in the order in which
+ * they were asked for, whichever monitor asked; changes of different disks do not wait for each
+ * other. A change of several disks waits until it is the first on all of them, and then has all of
+ * them: so no two wait for each other.
+ *
+ * Control thread only.
+ */
+#ifndef REGISTRY_TURN_H
+#define REGISTRY_TURN_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+struct server;
+struct turn;
+
+/* Wait for a turn on all of `disks` (struct disk; duplicates are allowed; copied). `begin` is called
+ * once, perhaps before this returns, and should look up again what it found before: others may
+ * have had their turns meanwhile. turn_end() has to be called at the end of the change. With
+ * `error`, `turn` is NULL: the server ends, and nothing is to be done any more. */
+void server_take_turn(struct server *s, const GPtrArray *disks,
+                      void (*begin)(void *opaque, struct turn *turn, const GError *error),
+                      void *opaque);
+void turn_end(struct turn *t);
+
+/* Those who wait for a turn are told that they get none; from now on nobody gets one. */
+void server_refuse_turns(struct server *s);
+/* Is anybody's turn not over? */
+bool server_has_turns(struct server *s);
+
+#endif

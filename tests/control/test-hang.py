@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A disk whose backend hangs for good holds up nobody else.
+
+`bad` and `good` are disks of one server, and writes to offset 0 of `bad` never come back. With one
+of them under way:
+
+- while a command on `bad` waits, every command on `good`, on another monitor, is answered: shown by
+  the order of events, the one is still unanswered when the others have been;
+- the command on `bad` fails by its deadline, and names `bad`;
+- SIGTERM ends the server: `good` serves what was asked for, is flushed and closed, and the log says
+  what was left.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import tempfile
+
+from fleece import BUILD, SOON, Server
+from rawnbd import WRITE, Client
+from tap import main, note, skip, test
+
+PLUGIN = f"{BUILD}/tests/plugins-src/.libs/stuck.so"
+MIB = 1 << 20
+BLOCK = b"x" * 4096
+
+
+class Rig:
+    """A server with both disks, and what has got stuck."""
+
+    def __init__(self):
+        if not os.path.exists(PLUGIN):
+            skip("nbdkit-plugin.h is not installed")
+        self._stack = contextlib.ExitStack()
+        self.dir = tempfile.mkdtemp(prefix="fleece-hang-")
+        self._stack.callback(lambda: os.system(f"rm -rf {self.dir}"))
+        self.fifos = {}
+        for name in "begun", "good-begun", "good-go":
+            path = f"{self.dir}/{name}"
+            os.mkfifo(path)
+            self.fifos[name] = os.open(path, os.O_RDWR)
+            self._stack.callback(os.close, self.fifos[name])
+        with open(f"{self.dir}/notes", "w", encoding="ascii"):
+            pass
+        self.server = Server("--disk", "bad", PLUGIN, f"begun={self.dir}/begun",
+                             "--disk", "good", PLUGIN, f"begun={self.dir}/good-begun",
+                             f"go={self.dir}/good-go", f"notes={self.dir}/notes")
+        self.extra = f"{self.dir}/extra"  # the socket of nbd-server-start
+
+    def __enter__(self):
+        self._stack.enter_context(self.server)
+        return self
+
+    def __exit__(self, *exception):
+        return self._stack.__exit__(*exception)
+
+    def client(self, export, extra=False):
+        c = Client(self.extra if extra else self.server.socket)
+        self._stack.callback(c.close)
+        return c.go(export)
+
+    def wait_begun(self, fifo):
+        """Wait until a call has got stuck in the plugin; its name."""
+        line = b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([self.fifos[fifo]], [], [], SOON)
+            assert ready, "the write has not begun"
+            line += os.read(self.fifos[fifo], 1)
+        return line.decode().strip()
+
+    def stick(self, extra=None):
+        """Let a client of `bad` write what gets stuck, under a view already when the old data is
+        read; extra: by the second listener's export of that name."""
+        c = self.client(extra or "bad", extra=extra is not None)
+        c.request(WRITE, 0, len(BLOCK), data=BLOCK)
+        self.wait_begun("begun")
+
+    def notes(self):
+        with open(f"{self.dir}/notes", encoding="ascii") as f:
+            return f.read().split()
+
+
+class Pending:
+    """A command on a monitor of its own that is not waited for."""
+
+    def __init__(self, rig, command, **arguments):
+        self.monitor = rig.server.qmp()
+        self.command = command
+        self.monitor.write({"execute": command, "arguments": arguments, "id": "pending"})
+
+    def is_open(self):
+        """Nothing has come yet but, perhaps, events."""
+        while select.select([self.monitor.socket], [], [], 0)[0]:
+            if "event" not in self.monitor.read():
+                return False
+        return True
+
+    def fails(self):
+        """Its error's text, once it has failed."""
+        reply = self.monitor.reply("pending")
+        assert "error" in reply, (self.command, reply)
+        note(f"{self.command}: {reply['error']['desc']}")
+        return reply["error"]["desc"]
+
+
+def work_on_good(rig, pending):
+    """Every command that has to do with a disk, on `good`, and those that look at all disks; each is
+    answered while `pending` is open."""
+    q = rig.server.qmp()
+
+    def do(command, /, **arguments):
+        result = q.cmd(command, **{key.replace("_", "-"): value
+                                   for key, value in arguments.items()})
+        assert pending.is_open(), f"{command} on good was answered after {pending.command} on bad"
+        return result
+    for query in ("query-version", "query-commands", "query-status", "query-block",
+                  "query-named-block-nodes", "query-views", "query-block-exports",
+                  "query-nbd-servers"):
+        do(query)
+    for name in "a", "b":
+        do("block-dirty-bitmap-add", node="good", name=name)
+    with Client(rig.server.socket) as c:  # somebody new, too
+        c.go("good")
+        c.write(4096, BLOCK)
+        assert c.read(4096, 4096) == BLOCK
+    assert pending.is_open()
+    do("block-dirty-bitmap-disable", node="good", name="a")
+    do("block-dirty-bitmap-enable", node="good", name="a")
+    do("block-dirty-bitmap-merge", node="good", target="b", bitmaps=["a"])
+    do("block-dirty-bitmap-clear", node="good", name="a")
+    do("x-debug-block-dirty-bitmap-sha256", node="good", name="a")
+    do("transaction", actions=[
+        {"type": "block-dirty-bitmap-remove", "data": {"node": "good", "name": "a"}},
+        {"type": "view-create", "data": {"disk": "good", "name": "now"}}])
+    do("view-create", disk="good", name="later")
+    do("query-views")
+    if pending.command != "nbd-server-stop":
+        do("block-export-add", type="nbd", id="now", node_name="now", name="now")
+        do("query-block-exports")
+        do("block-export-del", id="now")
+        q.wait_event("BLOCK_EXPORT_DELETED")
+    for view in "now", "later":
+        do("view-delete", name=view)
+    do("block-dirty-bitmap-remove", node="good", name="b")
+    do("block_resize", node_name="good", size=MIB + 65536)
+    do("query-block")
+
+
+# What waits for the write that is stuck: {command: arguments}. The first ones need what is prepared.
+WAITING = {
+    "block-dirty-bitmap-add": {"node": "bad", "name": "new"},
+    "block-dirty-bitmap-clear": {"node": "bad", "name": "old"},
+    "transaction": {"actions": [
+        {"type": "block-dirty-bitmap-add", "data": {"node": "good", "name": "both"}},
+        {"type": "view-create", "data": {"disk": "bad", "name": "new"}}]},
+    "view-delete": {"name": "old"},
+    "block_resize": {"node-name": "bad", "size": MIB + 65536},
+    "block-export-del": {"id": "added", "mode": "hard"},
+    "nbd-server-stop": {},
+}
+BY_EXPORT = "block-export-del", "nbd-server-stop"
+
+
+def prepare(rig, command):
+    q = rig.server.qmp()
+    q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": rig.extra}})
+    if command in BY_EXPORT:
+        q.cmd("block-export-add", type="nbd", id="added", name="added", writable=True,
+              **{"node-name": "bad"})
+        rig.stick("added")
+    else:
+        q.cmd("block-dirty-bitmap-add", node="bad", name="old")
+        if command != "block_resize":
+            q.cmd("view-create", disk="bad", name="old")
+        rig.stick()
+    return q
+
+
+@test
+def commands_on_others_are_answered_while_one_waits():
+    """All of them at the same time, each on a server of its own: their deadlines pass together."""
+    with contextlib.ExitStack() as stack:
+        waiting = []
+        for command, arguments in WAITING.items():
+            rig = stack.enter_context(Rig())
+            prepare(rig, command)
+            pending = Pending(rig, command, **arguments)
+            work_on_good(rig, pending)
+            waiting.append((rig, pending))
+        for rig, pending in waiting:
+            assert ("added" if pending.command in BY_EXPORT else "bad") in pending.fails()
+            # What failed has changed nothing, and the disk still does what it can.
+            q = rig.server.qmp()
+            nodes = {n["node-name"]: n for n in q.cmd("query-named-block-nodes")}
+            assert "new" not in nodes
+            for node in "good", "bad":
+                assert {b["name"] for b in nodes[node].get("dirty-bitmaps", [])} <= {"old"}
+            assert nodes["bad"]["image"]["virtual-size"] == MIB
+            with Client(rig.server.socket) as c:
+                c.go("bad")
+                c.write(4096, BLOCK)
+                assert c.read(4096, 4096) == BLOCK
+            rig.server.kill()
+
+
+@test
+def the_end_is_bounded_and_says_what_was_left():
+    """`good` has a write under way at SIGTERM, which is let go on after it: it is answered, flushed
+    and the disk closed, in this order. A second client of `good` has nothing under way."""
+    with Rig() as rig:
+        rig.stick()
+        idle = rig.client("good")
+        busy = rig.client("good")
+        cookie = busy.request(WRITE, 0, len(BLOCK), data=BLOCK)
+        rig.wait_begun("good-begun")
+        rig.server.process.send_signal(signal.SIGTERM)
+        idle.expect_end()
+        assert rig.notes() == [], rig.notes()
+        os.write(rig.fifos["good-go"], b"\n")
+        reply = busy.reply()
+        assert reply.cookie == cookie and reply.error == 0, reply
+        busy.expect_end()
+        code = rig.server.process.wait(SOON)
+        log = rig.server.log()
+        rig.server.process = None
+        note(log)
+        notes = rig.notes()
+        assert notes[:2] == ["pwrite", "flush"] and notes[-1] == "unload", notes
+        assert code == 1, code
+        assert "bad" in log and "pwrite" in log, log
+
+
+main()
