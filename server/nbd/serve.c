@@ -4,6 +4,7 @@
 #include "common/util/error.h"
 #include "server/nbd/connection.h"
 #include "server/nbd/handshake.h"
+#include "server/nbd/receiving.h"
 #include "server/nbd/transmission.h"
 
 #include <inttypes.h>

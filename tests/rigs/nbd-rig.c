@@ -5,6 +5,7 @@
 
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 unsigned open_descriptors(void)
 {
@@ -38,9 +39,39 @@ void rig_begin(struct rig *r, const struct nbd_options *options)
     r->nbd = nbd_server_new(r->registry, options ? options : &usual);
 }
 
+static void note_ended(void *rig)
+{
+    struct rig *r = rig;
+
+    pthread_mutex_lock(&r->lock);
+    r->ended = true;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* Locked. */
+static void wait_ended_within(struct rig *r, unsigned ms)
+{
+    int64_t until = g_get_real_time() + ms * INT64_C(1000);
+    struct timespec t = {.tv_sec = until / G_USEC_PER_SEC,
+                         .tv_nsec = until % G_USEC_PER_SEC * 1000};
+
+    while (!r->ended && pthread_cond_timedwait(&r->changed, &r->lock, &t) == 0)
+        ;
+}
+
 void rig_end_nbd(struct rig *r, unsigned grace_ms)
 {
-    g_assert_null(nbd_server_end(r->nbd, grace_ms, 600000));
+    nbd_server_stop(r->nbd, note_ended, r);
+    pthread_mutex_lock(&r->lock);
+    wait_ended_within(r, grace_ms);
+    pthread_mutex_unlock(&r->lock);
+    nbd_server_cut(r->nbd);
+    pthread_mutex_lock(&r->lock);
+    while (!r->ended)
+        pthread_cond_wait(&r->changed, &r->lock);
+    pthread_mutex_unlock(&r->lock);
+    nbd_server_free(r->nbd);
     r->nbd = NULL;
 }
 

@@ -17,12 +17,13 @@ struct rig {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned gone;        /* connections whose `done` was called */
+    bool ended;           /* the server has told its end */
     unsigned descriptors; /* open in this process before the first client */
 };
 
 void rig_begin(struct rig *r, const struct nbd_options *options); /* NULL: usual ones */
 void rig_end(struct rig *r);
-/* Ends the server alone. */
+/* End the server alone: cut its clients after `grace_ms`, wait until they have gone, free it. */
 void rig_end_nbd(struct rig *r, unsigned grace_ms);
 
 /* A client, not greeted yet. */

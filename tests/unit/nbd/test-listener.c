@@ -263,9 +263,10 @@ static void test_stop_listener(void)
     struct client a = dial(h.path), b = dial(h.path), other = rig_go(&h.rig, false);
     client_go(&a, "disk", false, NULL, 0);
     client_greet(&b, 3);
-    nbd_listener_stop_wait(h.listener);
+    nbd_listener_stop(h.listener, rig_note_gone, &h.rig);
     client_expect_end(&a);
     client_expect_end(&b);
+    rig_wait_gone(&h.rig, 1);
     client_request(&other, 0, NBD_CMD_READ, 1, 0, 512); /* not of that listener */
     client_expect_success(&other, 1, 512);
     client_close(&a);
