@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/admission.h"
 
+#include "common/base/deadline.h"
+
 #include <errno.h>
-#include <time.h>
 
 #define YOUNG_USEC G_USEC_PER_SEC
 /* How long to wait for somebody else's place. */
@@ -97,12 +98,6 @@ static bool has_room(const struct port *p, const struct export *e, unsigned max)
     return taken < max;
 }
 
-static struct timespec timespec_of(int64_t usec)
-{
-    return (struct timespec){.tv_sec = usec / G_USEC_PER_SEC,
-                             .tv_nsec = usec % G_USEC_PER_SEC * 1000};
-}
-
 bool admission_take_place(struct nbd_client *c, const struct export *e, int64_t deadline)
 {
     struct nbd_clients *s = c->set;
@@ -113,7 +108,7 @@ bool admission_take_place(struct nbd_client *c, const struct export *e, int64_t 
         return true;
     if (deadline != 0) /* there must be time for the answer */
         moment = MIN(moment, MAX(deadline - now, 0) / 2);
-    struct timespec until = timespec_of(now + moment);
+    struct timespec until = deadline_timespec(now + moment);
     unsigned max = p->admission->max_connections;
 
     pthread_mutex_lock(&s->lock);

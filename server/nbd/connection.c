@@ -97,14 +97,6 @@ void connection_cut(struct connection *c)
     patience_wake(c->patience);
 }
 
-/* It need not wait for its export any longer. */
-static bool gives_up(void *connection)
-{
-    struct connection *c = connection;
-
-    return atomic_load(&c->leaving) || atomic_load(&c->client.cut);
-}
-
 /* Nothing is under way in the workers. A thread that is not waiting for input sees that it is to
  * end before it waits again. */
 static void end_waiting(void *connection)
@@ -147,14 +139,27 @@ static void disconnect(const struct backend_client *client, bool force)
         connection_end_when_idle(c);
 }
 
-/* The registry: is anybody there? Its descriptors stay as long as it is attached. */
-static bool hung_up(struct export_client *client)
+/* Its descriptors stay as long as it is attached. */
+static bool has_hung_up(const struct connection *c)
 {
-    struct connection *c =
-        (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, export_client));
     struct pollfd p = {.fd = c->stream.wire.in, .events = POLLRDHUP};
 
     return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+/* The registry: is anybody there? */
+static bool hung_up(struct export_client *client)
+{
+    return has_hung_up(
+        (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, export_client)));
+}
+
+/* It need not wait for its export any longer. */
+static bool gives_up(void *connection)
+{
+    struct connection *c = connection;
+
+    return atomic_load(&c->leaving) || atomic_load(&c->client.cut) || has_hung_up(c);
 }
 
 /* ---- the export ---- */
