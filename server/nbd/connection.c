@@ -35,7 +35,7 @@ static void end_call(struct connection *c)
 
 /* ---- who it is ---- */
 
-/* A Unix socket's other end has no address: the process that connected. */
+/* The other end of a Unix socket has no address; it is known by the process that connected. */
 static char *unix_peer(int fd)
 {
     struct ucred cred;
@@ -97,8 +97,8 @@ void connection_cut(struct connection *c)
     patience_wake(c->patience);
 }
 
-/* Nothing is under way in the workers. A thread that is not waiting for input sees that it is to
- * end before it waits again. */
+/* The workers are idle. If the thread waits for input, wake it; else it sees that it is to end
+ * before it waits again. */
 static void end_waiting(void *connection)
 {
     struct connection *c = connection;
@@ -164,7 +164,7 @@ static bool gives_up(void *connection)
 
 /* ---- the export ---- */
 
-/* Until when a plugin may take to open a handle, so that there is time to go on without. */
+/* When to stop waiting for a plugin's open, so that there is time to go on without it. */
 static int64_t half_way_to(int64_t deadline)
 {
     int64_t now = g_get_monotonic_time();
@@ -214,7 +214,7 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
     c->negotiated.send_file = node->has_file && stream_can_send_file(&c->stream);
     c->negotiated.rules = (struct request_rules){
         .size = node->size,
-        .min_block = 1, /* for who does not ask: see reply_infos */
+        .min_block = 1, /* for a client that does not ask: see reply_infos */
         .readonly = node->readonly,
         .structured = agreed.structured,
         .extended = agreed.extended,
@@ -243,7 +243,7 @@ void connection_close_export(struct connection *c)
 
 /* ---- what is left ---- */
 
-/* What the thread, or a worker, waits for in the plugin: "...", since when, or NULL. */
+/* The call of the plugin that the thread, or a worker, is in, and since when; NULL: none. */
 static const char *waits_for(struct connection *c, int64_t *since)
 {
     static const char *const calls[] = {

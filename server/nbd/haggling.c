@@ -47,8 +47,8 @@ bool haggling_is_for(const struct haggling *h, const struct export *e)
     return peer || !info->tls_required;
 }
 
-/* Lay out why there is no such export. In plain text, exports that only TLS shows and those that do
- * not exist are the same. */
+/* Lay out why there is no such export. Without TLS the answer is the same for an export that does
+ * not exist and for one that only TLS shows. */
 static void unknown_export(struct haggling *h, struct text name)
 {
     g_autofree char *shown = text_for_display(name, ECHO_MAX);

@@ -8,7 +8,7 @@
 #include "server/nbd/opening.h"
 #include "server/nbd/option-reply.h"
 
-/* Open the export for this client: 0, or what to answer INFO and GO with, and *why. */
+/* Open the export for this client. Returns 0, or the error to answer INFO and GO with, and *why. */
 static uint32_t open_export(struct haggling *h, struct export *e, char **why)
 {
     struct connection *c = h->c;
@@ -42,7 +42,7 @@ static enum next on_list(struct haggling *h)
         if (haggling_is_for(h, e))
             option_reply_server(h->out, h->option, export_info(e)->name,
                                 export_info(e)->description);
-        /* However many there are, their names and descriptions take no more memory than this. */
+        /* The memory for the replies does not grow with the number of exports. */
         if (h->out->len > OPTION_PIECE && haggling_send(h) < 0)
             return NEXT_END;
     }
@@ -68,7 +68,7 @@ static enum next on_extended_headers(struct haggling *h)
 {
     const char *why;
 
-    /* Before its data is looked at: it is an option like any unknown one then. */
+    /* Checked before its data: when switched off it is like any unknown option. */
     if (h->c->server->options.no_structured_replies || h->c->server->options.no_extended_headers)
         return haggling_error(h, NBD_REP_ERR_UNSUP, "extended headers are switched off");
     uint32_t error = option_parse_empty(h->length, &why);
@@ -91,7 +91,7 @@ static void reply_infos(struct haggling *h, const struct option_go *go, struct e
     struct block_sizes b = negotiated_block_sizes(node_io_info(s->io));
     if (go->want_block_size || !block_sizes_are_default(b))
         option_reply_info_block_size(h->out, h->option, b.min, b.pref, b.max);
-    if (go->want_block_size) /* it keeps to that; for others the node makes up for it (node.h) */
+    if (go->want_block_size) /* others may do without: see node.h */
         h->c->negotiated.rules.min_block = b.min;
 }
 
@@ -198,7 +198,7 @@ static enum next on_meta_context(struct haggling *h)
     return error != 0 ? haggling_error(h, error, why) : haggling_done(h);
 }
 
-/* As if the client had just connected; all but its handshake flags is forgotten. */
+/* Forget everything but the client's handshake flags, as if it had just connected. */
 static void forget(struct haggling *h)
 {
     h->agreed = (struct agreement){0};

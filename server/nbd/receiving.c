@@ -7,12 +7,12 @@
 
 /* Bytes asked for in one receive, if nothing more is needed. */
 #define RECEIVE_PIECE (256u << 10)
-/* When a payload lacks this much or more, only that is received: what follows then begins at the
- * front of the buffer, and nothing is ever moved. */
+/* When this much of a payload or more is missing, no more than the missing part is received. The
+ * next request then begins at the front of the buffer, and nothing has to be moved. */
 #define LARGE_REST (64u << 10)
 
-/* Where the buffer is filled from: a payload behind the first header is then aligned to a cache
- * line, which copying to and from there is quicker for (reply-buffer.h). */
+/* Where the buffer is filled from. A payload behind the first header is then aligned to a cache
+ * line, so that copying it is quicker (reply-buffer.h). */
 static size_t receive_begin(const struct connection *c)
 {
     return REPLY_ALIGNMENT - header_size(c);
@@ -34,7 +34,7 @@ static void make_room(struct connection *c, size_t need)
     }
 }
 
-/* Nothing has come for a while: hold no memory for it. */
+/* Nothing has come for a while: give memory and workers back. */
 static void rest(struct connection *c)
 {
     if (received(c) > 0 || !workers_is_idle(&c->workers))
@@ -44,7 +44,7 @@ static void rest(struct connection *c)
     stream_wait(&c->stream);
 }
 
-/* What came while a slow request was done here: see offload.h. */
+/* Look what came while this thread carried out a slow request: see offload.h. */
 static bool receive_watched(struct connection *c)
 {
     c->watch = false;
@@ -87,9 +87,9 @@ static ssize_t receive_awake(struct connection *c, void *to, size_t length)
     return n;
 }
 
-/* Wait for input. When we are to end and nothing of ours is under way, what has arrived is all: who
- * sets `ending` or `leaving` looks at `waiting` afterwards, we do it the other way round, so one of
- * us sees the other. */
+/* When the connection is to end and nothing of it is under way, only what has arrived already is
+ * received. A thread that sets `ending` or `leaving` looks at `waiting` afterwards; this thread
+ * sets `waiting` and looks at those afterwards. So at least one of the two sees the other. */
 ssize_t receive_some(struct connection *c, void *to, size_t length)
 {
     ssize_t n;

@@ -4,8 +4,8 @@
  *
  * The thread receives as much as there is (a client with a queue has many requests in one receive),
  * carries out each request where it stands, laying the replies out one behind the other, and sends
- * them all before it blocks in receiving again, or when enough have gathered. A 4 KiB read that
- * does not block costs so one call to the node and its share of a receive and a send: no lock, no
+ * them all before it blocks in receiving again, or when enough have gathered. So a 4 KiB read that
+ * does not block costs one call to the node and its share of a receive and a send: no lock, no
  * allocation, no copy of ours, no other thread.
  *
  * A request that would block is carried out here all the same or goes to the workers: offload.h
@@ -16,8 +16,9 @@
  * are received into a mapping of their own, of constant size, whose pages exist as far as bytes
  * have arrived.
  *
- * End of it: DISC or the end of the input: what is under way finishes and its replies are sent. A
- * breach of the protocol after which the next request cannot be found, and a cut: at once.
+ * The phase ends with DISC or the end of the input: what is under way finishes and its replies are
+ * sent. After a breach of the protocol that leaves the next request unknown, and after a cut, it
+ * ends at once.
  */
 #include "server/nbd/transmission.h"
 
@@ -66,7 +67,7 @@ static size_t job_reply_size(const struct request *r)
     }
 }
 
-/* Carry it out, and have offload.h learn how long that took. */
+/* Carry the request out, and note for offload.h how long that took. */
 static void execute_timed(struct connection *c, struct reply_buffer *b, struct request *r,
                           const uint8_t *payload)
 {
@@ -74,7 +75,7 @@ static void execute_timed(struct connection *c, struct reply_buffer *b, struct r
     uint64_t length = r->length, begin = now_ns();
     bool own = b == &c->replies; /* the connection's thread, not a worker */
 
-    /* What takes longer than a piece includes the network's time. */
+    /* The time of a longer read includes the network's. */
     bool timed = r->type != NBD_CMD_READ || length <= READ_PIECE;
     if (own)
         atomic_store_explicit(&c->executing_ns, begin, memory_order_relaxed);
@@ -93,14 +94,15 @@ void transmission_run_job(void *opaque, struct worker_job *job)
                        job->request.type == NBD_CMD_BLOCK_STATUS ||
                        job->request.type == NBD_CMD_CACHE;
 
-    /* Whoever has gone needs no reply; but what was to be written is written. */
+    /* A client that has gone needs no reply; but its writes are carried out. */
     if (wants_reply && sender_is_dead(&c->sender))
         return;
     backend_set_thread_client(&c->backend_client);
     execute_timed(c, &job->reply, &job->request, job->payload);
 }
 
-/* Room for a job, if need be by waiting for others to go; our replies do not wait with us. */
+/* Make room for a job, if need be by waiting for others to go. The replies that are laid out are
+ * sent before that. */
 static void admit(struct connection *c, size_t charge)
 {
     if (!workers_admit(&c->workers, charge, false)) {
@@ -129,7 +131,7 @@ static struct worker_job *make_job(struct connection *c, const struct request *r
     return job;
 }
 
-/* To a worker, or here where no thread can be had. */
+/* Give the job to a worker, or carry it out here where no thread can be had. */
 static void start_job(struct connection *c, struct worker_job *job)
 {
     if (!workers_start(&c->workers, job)) {
@@ -138,7 +140,7 @@ static void start_job(struct connection *c, struct worker_job *job)
     }
 }
 
-/* To a worker; or here, slowly but surely, where there is no memory for it. */
+/* Give the request to a worker, or carry it out here where there is no memory for a job. */
 static void to_worker(struct connection *c, struct request *r, const uint8_t *payload)
 {
     size_t charge = job_charge(c, r);
@@ -163,7 +165,7 @@ static bool read_now(struct connection *c, struct request *r)
     return error == 0;
 }
 
-/* Here, if it does not block or offload.h says so. false: hand it to a worker. */
+/* Carry the request out here, if it does not block or offload.h says so. False: a worker has to. */
 static bool execute_here(struct connection *c, struct request *r, const uint8_t *payload,
                          bool last_received)
 {
@@ -189,9 +191,9 @@ static enum step reply_refusal(struct connection *c)
     return STEP_NEXT;
 }
 
-/* Answer with an error, but not before the payload has come, which is passed over: a client does
- * not look for the answer to a request that it is still sending (libnbd takes one for a reply out
- * of nowhere and gives up). in.begin is behind the header. */
+/* Answer with an error, after the payload has come and was passed over: a client does not expect
+ * the answer to a request that it is still sending (libnbd gives up then). in.begin is behind the
+ * header. */
 static enum step refuse(struct connection *c, const struct request *r, uint32_t error,
                         const char *why)
 {
@@ -253,7 +255,7 @@ static enum step large_write(struct connection *c, struct request *r)
         return refuse(c, r, NBD_ENOMEM, NULL);
     }
     if (!receive_payload(c, job->payload, r->length)) {
-        worker_job_done(job); /* nothing laid out: it is just forgotten */
+        worker_job_done(job); /* nothing is laid out: the job is just freed */
         return STEP_END;
     }
     if (execute_here(c, r, job->payload, received(c) < header_size(c)))

@@ -89,12 +89,16 @@ def wait_logged(s, text):
 
 
 @contextlib.contextmanager
-def serve(*args, hangs=(), fails=(), more=()):
+def serve(*args, hangs=(), fails=(), more=(), late=True):
+    """`late`: the opens that hang are given up before they come."""
     with tmpdir() as d:
         plugin = Plugin(d, hangs, fails, more)
         with Server(*args, "--disk", "vda", *plugin.args()) as s:
             try:
                 yield s, plugin
+                plugin.release()
+                if hangs and late and s.process:  # so that it ends in order
+                    wait_logged(s, "has come and was closed")
             finally:
                 plugin.release()
                 os.close(plugin.fifo)
@@ -185,7 +189,7 @@ def a_client_that_hung_sees_the_end():
 
 @test
 def a_view_needs_no_handle_of_its_own():
-    with serve("--handshake-timeout", "0", hangs=[2]) as (s, plugin):
+    with serve("--handshake-timeout", "0", hangs=[2], late=False) as (s, plugin):
         q = s.qmp()
         q.cmd("view-create", disk="vda", name="v")
         q.cmd("block-export-add", type="nbd", id="v", name="v", **{"node-name": "v"})
