@@ -8,6 +8,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+/* How often is_over is called at least. */
+#define LOOK_USEC INT64_C(1000000)
+
 struct patience {
     atomic_uint references;
     pthread_mutex_t lock;
@@ -67,13 +70,14 @@ bool patience_is_over(const struct patience *p)
 
 bool patience_wait(struct patience *p, int64_t until)
 {
-    struct timespec t = deadline_timespec(until);
+    int64_t look = deadline_in(LOOK_USEC);
 
     if (patience_is_over(p))
         return false;
-    if (until == 0)
-        return pthread_cond_wait(&p->changed, &p->lock) == 0;
-    return pthread_cond_timedwait(&p->changed, &p->lock, &t) != ETIMEDOUT;
+    if (until != 0 && until < look)
+        look = until;
+    struct timespec t = deadline_timespec(look);
+    return pthread_cond_timedwait(&p->changed, &p->lock, &t) != ETIMEDOUT || look != until;
 }
 
 void patience_abandon(struct patience *p)

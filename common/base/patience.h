@@ -14,7 +14,8 @@
 struct patience;
 
 /* The caller gets one reference. `is_over` (NULL: never) says whether the wait has become
- * pointless; only the thread that waits calls it, with the lock held or not. */
+ * pointless, which it may become without a patience_wake: it is called once a second at least. Only
+ * the thread that waits calls it, with the lock held or not. */
 struct patience *patience_new(bool (*is_over)(void *opaque), void *opaque);
 struct patience *patience_ref(struct patience *p);
 void patience_unref(struct patience *p);
@@ -22,8 +23,9 @@ void patience_unref(struct patience *p);
 /* The lock is a leaf, and held for moments only. */
 void patience_lock(struct patience *p);
 void patience_unlock(struct patience *p);
-/* Call with the lock held: wait until somebody calls patience_wake. False: do not wait any longer,
- * since it is over, or `until` (deadline.h; 0: no end) has passed. */
+/* Call with the lock held: wait until somebody calls patience_wake, or it is time to look again.
+ * False: do not wait any longer, since it is over, or `until` (deadline.h; 0: no end) has passed.
+ * */
 bool patience_wait(struct patience *p, int64_t until);
 /* Has the wait become pointless? For the thread that waits. */
 bool patience_is_over(const struct patience *p);

@@ -152,17 +152,35 @@ void opens_init(struct opens *opens)
     opens->late = g_ptr_array_new();
 }
 
-/* Locked: join those whose threads have ended. How many are left? */
-static unsigned reap(struct opens *opens)
+/* Locked: those whose threads have ended, taken off the list. */
+static GPtrArray *take_ended(struct opens *opens)
 {
+    GPtrArray *ended = g_ptr_array_new();
+
     for (unsigned i = opens->late->len; i-- > 0;) {
         struct opening *o = opens->late->pdata[i];
 
-        if (!o->ended)
-            continue;
-        g_ptr_array_remove_index_fast(opens->late, i);
-        pthread_join(o->thread, NULL); /* it has given up the lock, or is about to get it */
-        opening_free(o);
+        if (o->ended)
+            g_ptr_array_add(ended, g_ptr_array_remove_index_fast(opens->late, i));
+    }
+    return ended;
+}
+
+/* Locked, but for the time of the joins: a plugin may have something to do at a thread's end. Join
+ * those whose threads have ended. How many are left? */
+static unsigned reap(struct opens *opens)
+{
+    g_autoptr(GPtrArray) ended = take_ended(opens);
+
+    if (ended->len > 0) {
+        pthread_mutex_unlock(&opens->lock);
+        for (unsigned i = 0; i < ended->len; i++) {
+            struct opening *o = ended->pdata[i];
+
+            pthread_join(o->thread, NULL);
+            opening_free(o);
+        }
+        pthread_mutex_lock(&opens->lock);
     }
     return opens->late->len;
 }

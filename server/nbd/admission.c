@@ -6,9 +6,9 @@
 #include <errno.h>
 
 #define YOUNG_USEC G_USEC_PER_SEC
-/* How long to wait for somebody else's place. */
+/* How long a client waits for a place that another client has. */
 #define MOMENT_USEC G_USEC_PER_SEC
-/* While all is full: how often to look whether there is another export. */
+/* While all places are taken: how often to look whether an export was added. */
 #define FULL_USEC G_USEC_PER_SEC
 
 /* ---- newcomers ---- */
@@ -37,7 +37,8 @@ static void make_way(struct port *p)
     }
 }
 
-/* Has no export a place left? One has if fewer are taken than there are in all. */
+/* Are the places of all exports taken? Some export has one left if fewer are taken than there are
+ * in all. */
 static bool all_full(struct port *p, unsigned max)
 {
     struct nbd_clients *s = p->admission->set;

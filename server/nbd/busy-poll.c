@@ -32,8 +32,8 @@ void poll_budget_destroy(struct poll_budget *b)
         close(b->loadavg);
 }
 
-/* The number of threads of this machine that run or could, proc(5): the fourth field's first part.
- * 0: it does not say. */
+/* The number of threads of this machine that run or could run: the first part of the fourth field,
+ * see proc(5). 0: unknown. */
 static unsigned runnable_threads(int loadavg)
 {
     char text[80], *field = text;
@@ -49,7 +49,7 @@ static unsigned runnable_threads(int loadavg)
     return field ? (unsigned)strtoul(field, NULL, 10) : 0;
 }
 
-/* Whoever finds the last look too old looks himself, the others go by it. */
+/* A thread that finds the last look too old looks itself; the others use the result. */
 static bool is_crowded(struct poll_budget *b, uint64_t now)
 {
     uint64_t checked = atomic_load_explicit(&b->checked_ns, memory_order_relaxed);

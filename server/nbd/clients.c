@@ -109,7 +109,7 @@ static void make_call(struct call call)
         call.fn(call.opaque);
 }
 
-/* Locked: the listener has ended its clients, and this was the last of them? */
+/* Locked: what to call if the listener is closed and its last client has gone. */
 static struct call take_empty(struct admission *a)
 {
     struct call call = {0};
@@ -121,7 +121,7 @@ static struct call take_empty(struct admission *a)
     return call;
 }
 
-/* Locked: the same of all clients. */
+/* Locked: the same for the end of all clients. */
 static struct call take_gone(struct nbd_clients *s)
 {
     struct call call = {0};
@@ -191,7 +191,7 @@ void clients_end(struct nbd_clients *s, void (*gone)(void *opaque), void *opaque
     s->gone = gone;
     s->gone_opaque = opaque;
     atomic_store(&s->ending, true);
-    pthread_cond_broadcast(&s->changed); /* who waits for a place gets none */
+    pthread_cond_broadcast(&s->changed); /* a client that waits for a place gets none */
     for (GList *i = s->list.head; i; i = i->next) {
         struct nbd_client *c = i->data;
         if (c->phase == PHASE_TRANSMISSION)

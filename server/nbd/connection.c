@@ -35,7 +35,7 @@ static void end_call(struct connection *c)
 
 /* ---- who it is ---- */
 
-/* A Unix socket's other end has no address: the process that connected. */
+/* The other end of a Unix socket has no address; it is known by the process that connected. */
 static char *unix_peer(int fd)
 {
     struct ucred cred;
@@ -97,16 +97,8 @@ void connection_cut(struct connection *c)
     patience_wake(c->patience);
 }
 
-/* It need not wait for its export any longer. */
-static bool gives_up(void *connection)
-{
-    struct connection *c = connection;
-
-    return atomic_load(&c->leaving) || atomic_load(&c->client.cut);
-}
-
-/* Nothing is under way in the workers. A thread that is not waiting for input sees that it is to
- * end before it waits again. */
+/* The workers are idle. If the thread waits for input, wake it; else it sees that it is to end
+ * before it waits again. */
 static void end_waiting(void *connection)
 {
     struct connection *c = connection;
@@ -147,19 +139,32 @@ static void disconnect(const struct backend_client *client, bool force)
         connection_end_when_idle(c);
 }
 
-/* The registry: is anybody there? Its descriptors stay as long as it is attached. */
-static bool hung_up(struct export_client *client)
+/* Its descriptors stay as long as it is attached. */
+static bool has_hung_up(const struct connection *c)
 {
-    struct connection *c =
-        (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, export_client));
     struct pollfd p = {.fd = c->stream.wire.in, .events = POLLRDHUP};
 
     return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
+/* The registry: is anybody there? */
+static bool hung_up(struct export_client *client)
+{
+    return has_hung_up(
+        (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, export_client)));
+}
+
+/* It need not wait for its export any longer. */
+static bool gives_up(void *connection)
+{
+    struct connection *c = connection;
+
+    return atomic_load(&c->leaving) || atomic_load(&c->client.cut) || has_hung_up(c);
+}
+
 /* ---- the export ---- */
 
-/* Until when a plugin may take to open a handle, so that there is time to go on without. */
+/* When to stop waiting for a plugin's open, so that there is time to go on without it. */
 static int64_t half_way_to(int64_t deadline)
 {
     int64_t now = g_get_monotonic_time();
@@ -209,7 +214,7 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
     c->negotiated.send_file = node->has_file && stream_can_send_file(&c->stream);
     c->negotiated.rules = (struct request_rules){
         .size = node->size,
-        .min_block = 1, /* for who does not ask: see reply_infos */
+        .min_block = 1, /* for a client that does not ask: see reply_infos */
         .readonly = node->readonly,
         .structured = agreed.structured,
         .extended = agreed.extended,
@@ -238,7 +243,7 @@ void connection_close_export(struct connection *c)
 
 /* ---- what is left ---- */
 
-/* What the thread, or a worker, waits for in the plugin: "...", since when, or NULL. */
+/* The call of the plugin that the thread, or a worker, is in, and since when; NULL: none. */
 static const char *waits_for(struct connection *c, int64_t *since)
 {
     static const char *const calls[] = {

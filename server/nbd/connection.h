@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * One client's connection: its stream, the export it uses, and what the transmission phase keeps.
- * Private to nbd/. Its thread is in serve.h, what the thread does in handshake.h and transmission.h.
+ * Private to nbd/. Its thread is in serve.h, what the thread does in handshake.h and
+ * transmission.h.
  *
  * Everything of a connection is its thread's alone, but: what struct nbd_client says of itself;
  * `export`, which the thread changes under the clients' lock; stream_cut and stream_end_input on

@@ -15,9 +15,9 @@ static void reply_result(const struct negotiated *neg, struct reply_buffer *b,
         reply_error(b, neg, r, request_error(r, error), NULL);
 }
 
-/* The rest of a run of bytes whose header has been sent, from *offset on, which ends up where it
- * could not be read. Returns that error; `pad`: only when zeroes have taken the place of what is
- * missing, for who is going to say that they are none of the data. */
+/* Send the rest of a run of bytes whose header has been sent, from *offset on. Returns 0, or the
+ * error where the bytes could not be read; *offset is then that place. With `pad` zeroes are sent
+ * first in place of what is missing: the caller tells the client that they are no data. */
 static int stream_rest(const struct negotiated *neg, struct reply_buffer *b, uint64_t *offset,
                        uint64_t length, bool pad)
 {
@@ -40,8 +40,8 @@ static int stream_rest(const struct negotiated *neg, struct reply_buffer *b, uin
     return error;
 }
 
-/* Success was promised, and there is no way back. While the reply buffer is held: whatever came
- * next, a reply that waits behind us, the client would take for the data that it lacks. */
+/* The header that has been sent promises success, and cannot be taken back. Called while the reply
+ * buffer is held, since the client would take the next reply for the data that it lacks. */
 static void break_promise(struct reply_buffer *b)
 {
     reply_buffer_cut(b);
@@ -49,7 +49,7 @@ static void break_promise(struct reply_buffer *b)
 
 /* A piece of a read, `n` bytes, sent straight from the page cache: neither copied to us nor by us.
  * (256 KiB at depth 4: half as many again a second, for a third of the processor's time; less than
- * SEND_FILE_MIN is quicker copied.) false: it is not to be had there, nothing is laid out. */
+ * SEND_FILE_MIN is quicker copied.) False: it is not in the page cache, and nothing is laid out. */
 static bool send_cached(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
                         uint32_t n)
 {
@@ -201,8 +201,8 @@ static uint32_t node_flags(const struct request *r)
     return flags;
 }
 
-/* To trim a view marks each block, which takes seconds for a large one. It is no change that others
- * might see half of, so it goes piece by piece, and who is cut off meanwhile is not waited for. */
+/* To trim a view marks each block, which takes seconds for a large view. Nobody sees a difference
+ * when half of it is done, so it goes piece by piece, and stops when the client is cut off. */
 static int trim_view(const struct negotiated *neg, struct reply_buffer *b, const struct request *r,
                      uint32_t flags)
 {

@@ -4,9 +4,9 @@
  *
  * Whether there is room for a newcomer is admission.h's business.
  *
- * When descriptors, memory or threads have run out, who comes is hung up on at once. Only where not
- * even that can be done (common/util/accept.h) a port pauses until a client has gone, or for a
- * second: it does not spin.
+ * When descriptors, memory or threads have run out, the server hangs up on a newcomer at once.
+ * Where not even that can be done (common/util/accept.h) the port pauses until a client has gone,
+ * or for a second, so that the thread does not spin.
  */
 #include "server/nbd/listener.h"
 
@@ -60,8 +60,8 @@ static void accept_failed(struct nbd_listener *l, struct port *p, int error, boo
     p->paused_until = g_get_monotonic_time() + PAUSE_USEC;
 }
 
-/* On sockets that are not TCP it has no effect; where it cannot be had, a client that is gone
- * without a word is found out later. */
+/* It has no effect on sockets that are not TCP. Where the kernel refuses it, the server notices
+ * later that a client has gone without a word. */
 static void keep_alive(int fd)
 {
     int one = 1;

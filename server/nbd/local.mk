@@ -6,7 +6,9 @@ server_nbd_libnbdserver_a_SOURCES = \
 	server/nbd/clients.c server/nbd/clients.h \
 	server/nbd/connection.c server/nbd/connection.h \
 	server/nbd/execute.c server/nbd/execute.h \
+	server/nbd/haggling.c server/nbd/haggling.h \
 	server/nbd/handshake.c server/nbd/handshake.h \
+	server/nbd/handshake-options.c server/nbd/handshake-options.h \
 	server/nbd/iov.h \
 	server/nbd/listener.c server/nbd/listener.h \
 	server/nbd/meta.c server/nbd/meta.h \
@@ -20,6 +22,7 @@ server_nbd_libnbdserver_a_SOURCES = \
 	server/nbd/option.c server/nbd/option.h \
 	server/nbd/option-budget.h \
 	server/nbd/option-reply.c server/nbd/option-reply.h \
+	server/nbd/receiving.c server/nbd/receiving.h \
 	server/nbd/reply.c server/nbd/reply.h \
 	server/nbd/reply-buffer.c server/nbd/reply-buffer.h \
 	server/nbd/request.c server/nbd/request.h \

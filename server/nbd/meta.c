@@ -45,8 +45,8 @@ static void hit_bitmaps(struct offer *o)
     o->all_bitmaps = true;
 }
 
-/* Note what one query asks for. A leaf left empty stands for all in LIST and for nothing in SET;
- * what is not known is nothing. */
+/* Note what one query asks for. A leaf left empty stands for all in LIST and for nothing in SET. A
+ * context that is not known is passed over. */
 static void offer_query(struct offer *o, struct text query, bool wildcards)
 {
     if (text_equal(query, ALLOCATION)) {

@@ -11,9 +11,6 @@
 #include "server/nbd/nbd-private.h"
 #include "server/nbd/serve.h"
 
-#include <errno.h>
-#include <time.h>
-
 /* Without progress for so long, a client that does not read is dropped. */
 #define SEND_SECONDS 120u
 
@@ -48,6 +45,33 @@ void nbd_listener_stop(struct nbd_listener *l, void (*done)(void *opaque), void 
 {
     g_ptr_array_remove(listener_server(l)->listeners, l);
     listener_stop(l, done, opaque);
+}
+
+struct waiter {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool told;
+};
+
+static void tell(void *opaque)
+{
+    struct waiter *w = opaque;
+
+    pthread_mutex_lock(&w->lock);
+    w->told = true;
+    pthread_cond_signal(&w->changed);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void nbd_listener_stop_wait(struct nbd_listener *l)
+{
+    struct waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+
+    nbd_listener_stop(l, tell, &w);
+    pthread_mutex_lock(&w.lock);
+    while (!w.told)
+        pthread_cond_wait(&w.changed, &w.lock);
+    pthread_mutex_unlock(&w.lock);
 }
 
 unsigned nbd_listener_clients(struct nbd_listener *l)
@@ -93,96 +117,4 @@ void nbd_server_free(struct nbd_server *n)
     log_limit_end(&n->log.workers);
     clients_destroy(&n->clients);
     g_free(n);
-}
-
-/* ---- the end, waited for ---- */
-
-/* Until when, and whether, all have gone. The last client's thread may still be in the callback
- * when who waits has given up: each holds a reference. */
-struct end {
-    atomic_uint references;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool gone;
-};
-
-static struct end *end_new(void)
-{
-    struct end *e = g_new0(struct end, 1);
-    pthread_condattr_t attr;
-
-    atomic_init(&e->references, 2);
-    pthread_mutex_init(&e->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&e->changed, &attr);
-    pthread_condattr_destroy(&attr);
-    return e;
-}
-
-static void end_unref(struct end *e)
-{
-    if (atomic_fetch_sub(&e->references, 1) != 1)
-        return;
-    pthread_cond_destroy(&e->changed);
-    pthread_mutex_destroy(&e->lock);
-    g_free(e);
-}
-
-static void note_gone(void *opaque)
-{
-    struct end *e = opaque;
-
-    pthread_mutex_lock(&e->lock);
-    e->gone = true;
-    pthread_cond_signal(&e->changed);
-    pthread_mutex_unlock(&e->lock);
-    end_unref(e);
-}
-
-static bool wait_gone(struct end *e, unsigned ms)
-{
-    struct timespec until;
-    int error = 0;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    pthread_mutex_lock(&e->lock);
-    while (!e->gone && error != ETIMEDOUT)
-        error = pthread_cond_timedwait(&e->changed, &e->lock, &until);
-    bool gone = e->gone;
-    pthread_mutex_unlock(&e->lock);
-    return gone;
-}
-
-void nbd_listener_stop_wait(struct nbd_listener *l)
-{
-    struct end *e = end_new();
-
-    nbd_listener_stop(l, note_gone, e);
-    while (!wait_gone(e, 60000))
-        ;
-    end_unref(e);
-}
-
-GPtrArray *nbd_server_end(struct nbd_server *n, unsigned grace_ms, unsigned limit_ms)
-{
-    struct end *e = end_new();
-
-    nbd_server_stop(n, note_gone, e);
-    bool gone = wait_gone(e, grace_ms);
-    if (!gone) {
-        nbd_server_cut(n);
-        gone = wait_gone(e, limit_ms);
-    }
-    end_unref(e);
-    if (!gone)
-        return nbd_server_left(n);
-    nbd_server_free(n);
-    return NULL;
 }

@@ -32,11 +32,6 @@ GPtrArray *nbd_server_left(struct nbd_server *n);
 /* After `done`. Where clients are left for good nothing is freed: the process exits around them. */
 void nbd_server_free(struct nbd_server *n);
 
-/* All of this in one that waits: stops, cuts what is there after `grace_ms`, and frees when the
- * clients have gone. NULL: all is done. Else they have not within further `limit_ms`, and the result
- * says what is left, as nbd_server_left; `n` stays. */
-GPtrArray *nbd_server_end(struct nbd_server *n, unsigned grace_ms, unsigned limit_ms);
-
 /* -- listeners; control thread -- */
 
 /* Serve already listening sockets, from now on. Takes over the descriptors. The timeout and the

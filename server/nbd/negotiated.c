@@ -6,8 +6,8 @@ uint16_t negotiated_flags(const struct node_info *info, struct agreement agreed,
 {
     uint16_t flags = NBD_FLAG_HAS_FLAGS;
 
-    /* Clients do not trim what they take for read-only, so a view that takes TRIM hides that it
-     * takes nothing else. */
+    /* Clients do not trim an export that is read-only. So a view that allows TRIM does not say that
+     * it allows no other change. */
     if (info->readonly && !info->can_trim)
         flags |= NBD_FLAG_READ_ONLY;
     if (info->can_flush)

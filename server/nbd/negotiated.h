@@ -16,7 +16,7 @@ struct negotiated {
     struct meta_contexts contexts;
 };
 
-/* What the handshake has agreed on how the two of them talk. */
+/* How client and server talk, as the handshake has agreed. */
 struct agreement {
     bool structured; /* replies in chunks */
     bool extended;   /* extended headers; then structured too */
@@ -33,7 +33,7 @@ struct block_sizes {
 };
 struct block_sizes negotiated_block_sizes(const struct node_info *info);
 
-/* Are they no narrower than what a client assumes that has not been told any? */
+/* Do they allow all that a client may do that has not been told any? */
 bool block_sizes_are_default(struct block_sizes b);
 
 #endif

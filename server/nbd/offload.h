@@ -15,8 +15,8 @@
  *    so that one hiccup (a preempted thread, a piece of scratch space reserved) changes nothing,
  *    and three slow ones in a row turn the class to slow.
  *  - A slow one is handed to a worker, except when nobody could gain by it: a client that sends the
- *    next request only when it has the reply to the last one. That is known by looking, after a
- *    slow request was done here and before its reply is sent, whether a further request has come
+ *    next request only when it has the reply to the last one. To know that, the thread looks, after
+ *    it has done a slow request and before it sends the reply, whether a further request has come
  *    meanwhile. If so, OFFLOAD_DEEP slow requests that come alone are handed to a worker before we
  *    try it again.
  *
@@ -38,7 +38,7 @@
 
 #define OFFLOAD_QUICK_NS 50000u
 #define OFFLOAD_CLIP_NS  (4 * OFFLOAD_QUICK_NS)
-#define OFFLOAD_COPY     4u /* bytes a nanosecond: the part of a request's time that is no waiting */
+#define OFFLOAD_COPY     4u /* bytes that copying does in a nanosecond */
 #define OFFLOAD_DEEP     64u
 #define OFFLOAD_REFUSALS 16u
 #define OFFLOAD_SKIP     64u /* so many are not asked for, then one is */

@@ -36,7 +36,7 @@ static int listen_on(const struct addrinfo *a)
     return fd;
 }
 
-/* Port 0 means one that is free: then all addresses get the same. */
+/* Port 0 means any free port; then all addresses get the same one. */
 static void same_port(struct addrinfo *rest, int fd)
 {
     union {
@@ -57,7 +57,8 @@ static void same_port(struct addrinfo *rest, int fd)
     }
 }
 
-/* A machine without IPv6, or without the address, may do with the others; a port in use may not. */
+/* Does the machine lack IPv6, or the address? Then the other addresses will do. A port that is in
+ * use is an error. */
 static bool is_missing_family(int error)
 {
     return error == -EAFNOSUPPORT || error == -EADDRNOTAVAIL || error == -EPROTONOSUPPORT;
@@ -102,7 +103,7 @@ int nbd_open_tcp(const char *host, const char *port, int family, GArray *fds, GE
 
 /* ---- Unix ---- */
 
-/* Sockets made by this thread get the label from now on; NULL: no more. */
+/* Sockets that this thread makes get the label from now on; NULL: none. */
 static int set_sockcreate(const char *label)
 {
     int fd = open(SOCKCREATE, O_WRONLY | O_CLOEXEC);

@@ -2,9 +2,9 @@
 /*
  * How much a client may haggle. Private to nbd/.
  *
- * Options are not counted: a program that lists asks two or three questions about each export that
- * it was told of, however many there are. Time is bounded by the handshake's deadline; this bounds
- * the bytes, both ways together, also where there is none.
+ * Options are not counted: a program that lists exports asks two or three questions about each of
+ * them, however many there are. The handshake's deadline bounds the time. This bounds the bytes,
+ * both ways together, also where there is no deadline.
  */
 #ifndef NBD_OPTION_BUDGET_H
 #define NBD_OPTION_BUDGET_H
@@ -12,12 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* More than ten times what a client needs that uses one export with META_CONTEXTS_MAX contexts. */
+/* More than ten times what it takes to use one export with META_CONTEXTS_MAX contexts. */
 #define OPTION_BUDGET (64u << 20)
-/* And for each export that it was told of: room for a few hundred contexts' names. */
+/* More for each export that the client was told of: room for a few hundred contexts' names. */
 #define OPTION_BUDGET_EXPORT (64u << 10)
 
-/* All zero: nothing used. The connection's thread's. */
+/* All zero: nothing used. For the connection's thread. */
 struct option_budget {
     uint64_t used;
     unsigned exports; /* the most that one NBD_OPT_LIST has told */

@@ -103,7 +103,7 @@ uint32_t option_parse_meta(const uint8_t *data, size_t length, struct option_met
         return NBD_REP_ERR_INVALID;
     }
     meta->queries = c;
-    /* No more turns than the data has bytes, whatever the count says: each takes four or more. */
+    /* Each turn takes four bytes or more, so a false count cannot keep us turning. */
     for (uint32_t i = 0; i < meta->n_queries; i++) {
         error = take_string(&c, 0, &query, why);
         if (error != 0)

@@ -16,8 +16,8 @@
  * dirty bitmaps whose names are as long as QEMU allows, 1023 bytes, each behind its length and
  * "qemu:dirty-bitmap:". */
 #define OPTION_DATA_MAX (4u + NBD_STRING_MAX + 4u + 1024u * (4u + 18u + 1023u))
-/* A longer option is passed over and answered with an error, up to so many bytes; who announces
- * more is taken for an attacker. */
+/* A longer option is passed over and answered with an error, up to so many bytes. A client that
+ * announces more is taken for an attacker. */
 #define OPTION_LENGTH_MAX (32u << 20)
 
 struct option_header {
@@ -40,8 +40,8 @@ struct option_meta {
 /* NBD_OPTION_HEADER_SIZE bytes. False: wrong magic. */
 bool option_parse_header(const uint8_t *bytes, struct option_header *h);
 
-/* In all of these `length` is the option's; where that is more than OPTION_DATA_MAX nothing is read
- * from `data`. */
+/* In all of these `length` is the option's length. Where that is more than OPTION_DATA_MAX nothing
+ * is read from `data`. */
 
 /* An export's name that is the whole data (NBD_OPT_EXPORT_NAME). */
 uint32_t option_parse_name(const uint8_t *data, size_t length, struct text *name, const char **why);

@@ -23,8 +23,8 @@ struct reply_buffer {
     bool dead; /* a send failed */
 };
 
-/* Begin so that what follows a header of `head` bytes at the front is aligned to a cache line: the
- * kernel copies 256 KiB a third faster to there than to bytes in between. Nothing is laid out. */
+/* Move the buffer's begin so that what follows a header of `head` bytes is aligned to a cache line:
+ * the kernel copies 256 KiB a third faster to there. Call it while nothing is laid out. */
 #define REPLY_ALIGNMENT 64u
 static inline void reply_buffer_align(struct reply_buffer *b, size_t head)
 {
@@ -50,13 +50,13 @@ static inline void reply_buffer_commit(struct reply_buffer *b, size_t length)
 void reply_buffer_hold(struct reply_buffer *b);
 void reply_buffer_release(struct reply_buffer *b);
 
-/* Between those two: send what is laid out, and behind it bytes of a file. Returns how many of
- * those were sent (stream_send_file). */
+/* While it is held: send what is laid out, and behind it bytes of a file. Returns how many of those
+ * were sent (stream_send_file). */
 size_t reply_buffer_send_file(struct reply_buffer *b, int fd, uint64_t offset, size_t length);
 
 /* Break the client's connection off. */
 void reply_buffer_cut(struct reply_buffer *b);
-/* Has that been done, by whomever? Then nobody waits for the reply. */
+/* Has anybody done that? Then nobody waits for the reply. */
 bool reply_buffer_is_cut(const struct reply_buffer *b);
 
 #endif

@@ -11,19 +11,19 @@
 #include "server/nbd/reply-buffer.h"
 #include "server/nbd/negotiated.h"
 
-/* Success, nothing (more) to carry. */
+/* Success, without (further) data. */
 void reply_success(struct reply_buffer *b, const struct negotiated *neg, const struct request *r);
 
 /* `why` may be NULL: a sentence is found for the error. */
 void reply_error(struct reply_buffer *b, const struct negotiated *neg, const struct request *r,
                  uint32_t error, const char *why);
 
-/* The same where it is known that it happened at `offset`, which lies inside the request. */
+/* The same for an error that happened at `offset`, which lies inside the request. */
 void reply_error_at(struct reply_buffer *b, const struct negotiated *neg, const struct request *r,
                     uint32_t error, uint64_t offset);
 
-/* Bytes before the data of a read, and the writing of them: `length` bytes from `offset` follow.
- * `done`: nothing of this reply comes after them. */
+/* The size of the header before the data of a read, and the header itself: `length` bytes of the
+ * export, from `offset` on, follow it. `done`: they are the last of this reply. */
 size_t reply_data_header_size(const struct negotiated *neg);
 void reply_data_header(uint8_t *p, const struct negotiated *neg, const struct request *r,
                        uint64_t offset, uint32_t length, bool done);

@@ -6,13 +6,13 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* With extended headers a flag says what the length is: of a payload, which any command may bring,
- * also one that must not, or of the export.
+/* With extended headers a flag says what the length means: the length of a payload (any command may
+ * bring one, also a command that must not) or a part of the export.
  *
- * Not for a write. The protocol makes clients set the flag there too, but QEMU (8.2 to 10.0 at
- * least) does not, and sends the payload all the same; to take it at its word would break off every
- * guest's first write. Without the flag no write could mean anything else. QEMU's server does as we
- * do. */
+ * A write is an exception. The protocol makes clients set the flag there too, but QEMU (8.2 to 10.0
+ * at least) does not, and sends the payload all the same. Taken literally, every guest's first
+ * write would end the connection. A write without the flag can mean nothing else, and QEMU's server
+ * reads it so too. */
 static void parse_extended_length(struct request *r, uint64_t length)
 {
     bool is_payload = r->type == NBD_CMD_WRITE || (r->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
@@ -124,7 +124,8 @@ static uint32_t check_command(const struct request *r, const struct request_rule
     return 0;
 }
 
-/* Can the payload be a BLOCK_STATUS's? More ids than contexts: some are unknown, or there twice. */
+/* Can it be the payload of a BLOCK_STATUS? With more ids than contexts some would be unknown, or
+ * there twice. */
 static uint32_t check_filter(const struct request *r, const struct request_rules *rules,
                              const char **why)
 {
@@ -198,7 +199,7 @@ uint32_t request_error(const struct request *r, int error)
     case EFBIG:
         return NBD_ENOSPC;
     case ENOTSUP:
-        /* Clients know it only as the answer to FAST_ZERO. */
+        /* Clients know this error only as the answer to FAST_ZERO. */
         return r->flags & NBD_CMD_FLAG_FAST_ZERO ? NBD_ENOTSUP : NBD_EINVAL;
     case ESHUTDOWN:
         return NBD_ESHUTDOWN;

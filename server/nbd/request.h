@@ -25,7 +25,7 @@ struct request {
 #define STATUS_FILTER_HEAD 8u
 #define STATUS_FILTER_ID   4u
 
-/* What was agreed with the client; requests are judged by it. */
+/* What was agreed with the client, and what requests are judged by. */
 struct request_rules {
     uint64_t size;      /* of the export, bytes */
     uint32_t min_block; /* a power of 2; 1 for a client that has not asked for block sizes */
@@ -42,8 +42,8 @@ static inline size_t request_header_size(const struct request_rules *rules)
     return rules->extended ? NBD_EXTENDED_REQUEST_SIZE : NBD_REQUEST_SIZE;
 }
 
-/* Take apart a header of request_header_size bytes. False: the magic is wrong, and so where the
- * next request begins is unknown. */
+/* Take apart a header of request_header_size bytes. False: the magic is wrong, so nobody knows
+ * where the next request begins. */
 bool request_parse(const uint8_t *header, const struct request_rules *rules, struct request *r);
 
 /* May this request be carried out? 0, or the NBD_E* to answer with and in *why a sentence for the

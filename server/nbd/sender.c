@@ -61,7 +61,7 @@ static int transmit(struct sender *s, const void *data, size_t length, struct ou
     return r;
 }
 
-/* Locked, and owned: note a failure. What the client might still send or wait for is of no use any
+/* Locked, and owned: note a failure, and break the connection off, for nothing can be answered any
  * more. */
 static void note(struct sender *s, int r)
 {

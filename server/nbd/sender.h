@@ -2,13 +2,13 @@
 /*
  * Sending for one connection: many threads have replies, one stream takes them.
  *
- * Whoever sends owns the stream meanwhile (`busy`); the lock is held only to look and to pass the
- * ownership on, never across the network. A worker that is done posts its reply: if nobody owns the
- * stream it sends at once, and with it all that was posted meanwhile; if somebody does, that one
- * will send it. So no reply waits for a thread to wake up, and replies that are ready together go
- * out in one sendmsg. How much can be posted is bounded by the workers' budget (workers.h).
+ * A thread that sends owns the stream meanwhile (`busy`). The lock is held only to look and to pass
+ * the ownership on, never across the network. A worker that is done posts its reply: if nobody owns
+ * the stream, the worker sends it at once, and all that was posted meanwhile; else the owner will
+ * send it. So no reply waits for a thread to wake up, and replies that are ready together go out in
+ * one sendmsg. How much can be posted is bounded by the workers' budget (workers.h).
  *
- * Once sending has failed the sender is dead: what comes is dropped, with its `sent` called.
+ * Once sending has failed the sender is dead: it drops what is posted, and calls `sent` for it.
  */
 #ifndef NBD_SENDER_H
 #define NBD_SENDER_H
@@ -53,7 +53,7 @@ void sender_release(struct sender *s);
 
 bool sender_is_dead(struct sender *s);
 
-/* Break the connection off; has that been done, by whomever? Any thread. */
+/* Break the connection off; has anybody done that? Any thread. */
 void sender_cut(struct sender *s);
 bool sender_is_cut(const struct sender *s);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a reply keeps, beyond the protocol's rules: all contexts cover the same total, which never
- * exceeds the request (clients exist that advance by one context alone); neighbours differ; every
- * extent is a multiple of the minimum block, but where the request ends. A context that cannot be
- * told makes the whole request fail: "clean" or "zero" is never said for want of an answer.
+ * Our replies keep more than the protocol's rules. All contexts cover the same total, which never
+ * exceeds the request (clients exist that advance by one context alone). Neighbours differ. Every
+ * extent is a multiple of the minimum block, except where the request ends. When one context cannot
+ * be told the whole request fails: "clean" or "zero" is never a guess.
  */
 #include "server/nbd/status.h"
 
@@ -78,7 +78,7 @@ int status_align(struct extents *e, uint32_t align, bool any, bool complete)
     return r;
 }
 
-/* All of the range that fits into the list: a backend may know only a little at a time. */
+/* Ask for all of the range that fits into the list: a backend may tell only a little at a time. */
 static int allocation(const struct negotiated *neg, uint64_t offset, uint64_t length, bool one,
                       struct extents *e)
 {

@@ -3,15 +3,14 @@
  * Between the descriptors and a TLS session, which does no I/O itself (tls-session.h).
  *
  * Receiving: as much ciphertext as there is with one system call, then as many records as it holds.
- * The calls that wait are the same as without TLS, so whatever ends or times out those, ends or
- * times out these. Sending: records until the session's buffer is full, then one system call for
- * all.
+ * The calls that wait are the same as without TLS, so the same things end them or time them out.
+ * Sending: records until the session's buffer is full, then one system call for all.
  */
 #include "server/nbd/stream-tls.h"
 
 #include <errno.h>
 
-/* For how long at most a client is told why its handshake failed. */
+/* The most time that telling a client why its handshake failed may take. */
 #define LAST_WORDS_USEC G_USEC_PER_SEC
 
 /* ---- receiving ---- */

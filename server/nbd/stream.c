@@ -59,7 +59,7 @@ int stream_send(struct stream *s, struct iovec *iov, unsigned n)
     return s->tls ? secure_send(secure(s), iov, n) : wire_send(&s->wire, iov, n);
 }
 
-/* It tries before it waits: what TLS has at hand no poll(2) sees. */
+/* It tries before it waits, since poll(2) does not see what TLS has decrypted already. */
 int stream_receive_by(struct stream *s, void *buf, size_t length, int64_t deadline)
 {
     size_t got = 0;

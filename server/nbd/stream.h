@@ -45,9 +45,9 @@ int stream_send(struct stream *s, struct iovec *iov, unsigned n);
 /* Can stream_send_file do anything? */
 bool stream_can_send_file(const struct stream *s);
 /* Send from a file, by reference to its pages in the page cache where the kernel can. Returns the
- * number of bytes sent: fewer than `length` where the file or the client has something to say, to
- * be found out by reading and sending; or -ETIMEDOUT, as stream_send. Not on a thread to which
- * SIGPIPE comes. */
+ * number of bytes sent: fewer than `length` where the file or the client has an error, which the
+ * caller finds by reading and sending; or -ETIMEDOUT, as stream_send. The thread has to block
+ * SIGPIPE. */
 ssize_t stream_send_file(struct stream *s, int fd, uint64_t offset, size_t length);
 
 /* For the handshake: all of `length` bytes before `deadline` (g_get_monotonic_time; 0: none). 0, or
@@ -65,15 +65,15 @@ int stream_start_tls(struct stream *s, const struct tls_credentials *c, int64_t 
 /* Who is there; NULL without TLS. */
 const struct tls_peer *stream_tls_peer(const struct stream *s);
 
-/* Nothing more will be sent. Over TCP, wait for what was sent to arrive, but not long: to close
- * with input unread throws it away. */
+/* Nothing more will be sent. Over TCP, wait for what was sent to arrive, but not long: a close with
+ * unread input would throw it away. */
 void stream_finish(struct stream *s);
 
-/* From any thread: receiving finds the end (what has arrived may still be received first);
- * everything ends at once. */
+/* Any thread. stream_end_input: receiving finds the end, perhaps after what has arrived already.
+ * stream_cut: everything ends at once. */
 void stream_end_input(struct stream *s);
 void stream_cut(struct stream *s);
-/* Has it been? Then nobody waits for what is under way. Any thread. */
+/* Has it been cut? Then nobody waits for what is under way. Any thread. */
 bool stream_is_cut(struct stream *s);
 
 #endif

@@ -55,7 +55,7 @@ static int set_priority(struct tls_credentials *c, const char *algorithms, GErro
     return r < 0 ? fail_gnutls(err, r, "the system's priorities cannot be used") : 0;
 }
 
-/* GnuTLS has one error for all that can be wrong with a file. */
+/* GnuTLS has one error for everything that can be wrong with a file. */
 static int check_readable(const char *path, GError **err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -178,8 +178,8 @@ struct tls_credentials *tls_credentials_psk(const char *path, GError **err)
 
 /* ---- sessions ---- */
 
-/* A certificate made for clients, or for any use: a server's certificate that somebody has stolen
- * lets nobody in. */
+/* The certificate must be made for clients, or for any use: nobody gets in with a server's
+ * certificate that was stolen. */
 static void verify_client(gnutls_session_t session)
 {
     static const gnutls_typed_vdata_st purpose = {

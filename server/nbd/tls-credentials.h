@@ -28,7 +28,7 @@ struct tls_credentials *tls_credentials_certificates(const char *dir, bool verif
 /* A file of lines USER:HEXKEY (psktool(1)). GnuTLS reads it for every client, so an absolute path,
  * which the user that the server becomes may read; keys can come and go while the server runs. */
 struct tls_credentials *tls_credentials_psk(const char *path, GError **err);
-/* Can that file be read by the user that we are now? -1 and *err: no. */
+/* Can the present user read that file? -1 and *err: no. */
 int tls_credentials_check_psk(const char *path, GError **err);
 void tls_credentials_free(struct tls_credentials *c);
 

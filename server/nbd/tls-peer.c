@@ -26,8 +26,8 @@ static void add_address(struct tls_peer *p, const void *bytes, size_t length)
 /* More alternative names than this are not looked at. */
 #define ALTERNATIVES_MAX 100u
 
-/* One alternative name; false: there are no more. Of other types, malformed, or longer than a name
- * that anybody would write into a list, it is passed over. */
+/* One alternative name; false: there are no more. A name of another type is passed over, and one
+ * that is malformed or longer than anybody would write into a list. */
 static bool add_alternative(struct tls_peer *p, gnutls_x509_crt_t crt, unsigned i)
 {
     char bytes[1024];

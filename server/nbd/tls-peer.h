@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Who the other end of a TLS session has proved to be, and whether that is who may use an export.
+ * Who the other end of a TLS session has proved to be, and whether it may use an export.
  *
  * Names are compared whole, byte by byte and with their lengths; a name with a NUL in it, which
  * other software may take for its first half, is nobody's.
@@ -23,7 +23,7 @@ struct tls_peer {
 void tls_peer_init(struct tls_peer *p, gnutls_session_t session, bool named);
 void tls_peer_clear(struct tls_peer *p);
 
-/* Has it one of these names (a list that ends with NULL)? */
+/* Does it have one of these names (a list that ends with NULL)? */
 bool tls_peer_is_one_of(const struct tls_peer *p, const char *const *allowed);
 
 #endif

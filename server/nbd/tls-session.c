@@ -13,15 +13,15 @@
  * smallest records. */
 #define RECORD         (16u << 10)
 #define RECORD_AS_SENT (32u << 10)
-/* Kept free for what receiving makes GnuTLS say. */
+/* Kept free for what GnuTLS sends by itself while it receives. */
 #define OUT_RESERVE (16u << 10)
 
 #define MEMORY_SIZE (TLS_IN_SIZE + TLS_OUT_SIZE + RECORD)
 
 /* ---- GnuTLS's way to the wire ---- */
 
-/* It never learns of the end of the wire: that would end its sending, too, and there may be
- * requests to be answered. */
+/* GnuTLS is never told of the end of the wire: it would stop sending too, and there may be requests
+ * to answer. */
 static ssize_t pull(gnutls_transport_ptr_t session, void *buf, size_t length)
 {
     struct tls_session *t = session;
@@ -69,7 +69,7 @@ static int begin(struct tls_session *t)
     gnutls_transport_set_pull_function(t->gnutls, pull);
     gnutls_transport_set_pull_timeout_function(t->gnutls, pull_timeout);
     gnutls_transport_set_push_function(t->gnutls, push);
-    /* The time is ours to watch: what GnuTLS calls a timeout looks at no clock between pulls. */
+    /* The caller watches the time: GnuTLS looks at no clock between pulls. */
     gnutls_handshake_set_timeout(t->gnutls, 0);
     return tls_credentials_apply(t->credentials, t->gnutls);
 }
@@ -142,8 +142,8 @@ void tls_input_finished(struct tls_session *t)
     t->starved = false;
 }
 
-/* Locked. A record that is not data (a KeyUpdate) GnuTLS reads, and says GNUTLS_E_AGAIN though
- * there are more. */
+/* Locked. After a record that is not data (a KeyUpdate) GnuTLS says GNUTLS_E_AGAIN although there
+ * may be more. */
 static ssize_t decrypt_record(struct tls_session *t, void *buf, size_t length)
 {
     size_t begin;
@@ -161,7 +161,7 @@ static ssize_t decrypt_record(struct tls_session *t, void *buf, size_t length)
     return -EPROTO;
 }
 
-/* Locked: GnuTLS would have to ask for more. */
+/* Locked: GnuTLS needs more ciphertext. */
 static bool used_up(const struct tls_session *t)
 {
     return !t->in_finished && t->in_begin == t->in_end &&

@@ -4,15 +4,14 @@
  * and never waits. What comes from the wire is put into `in`; what is to go there collects in a
  * buffer that the caller empties. stream-tls.c moves the bytes.
  *
- * Threads. GnuTLS lets one thread receive and another send on a session at the same time, but not
- * where either does something else, and in TLS 1.3 it does: a KeyUpdate from the client that asks
- * for one of ours makes the receiver and the sender both change the session's keys, an alert is
- * sent by whoever receives. So all calls of GnuTLS for a session are made under its lock. It is
- * held while records are encrypted or decrypted, never across a system call: `in` is the receiving
- * thread's alone, the bytes that tls_output returned are the sending thread's until tls_sent, and
- * what GnuTLS has to say while it receives goes behind them and out with the next reply.
- * Receiving and sending so do not run in parallel on one connection; it is the connection's own
- * thread that does nearly all of both.
+ * Threads. GnuTLS lets one thread receive and another send on a session at the same time, as long
+ * as neither does anything else. In TLS 1.3 they do: a KeyUpdate from the client that asks for one
+ * of ours makes both change the session's keys, and the receiving thread sends alerts. So all calls
+ * of GnuTLS for a session are made under its lock. The lock is held while records are encrypted or
+ * decrypted, never across a system call: `in` belongs to the receiving thread alone, the bytes that
+ * tls_output returned belong to the sending thread until tls_sent, and what GnuTLS sends while it
+ * receives goes behind them and out with the next reply. So receiving and sending do not run in
+ * parallel on one connection; the connection's own thread does nearly all of both.
  *
  * What we do not do: renegotiation (TLS 1.2), resumption and tickets, early data, authentication
  * after the handshake. A client that tries has its connection ended, or (tickets) makes a full
@@ -66,8 +65,8 @@ void tls_session_free(struct tls_session *t);
 
 /* -- the receiving thread -- */
 
-/* Where to put ciphertext, TLS_IN_SIZE bytes; all that was there has been used when tls_handshake
- * or tls_decrypt has answered -EAGAIN. */
+/* The caller has put `length` bytes of ciphertext, at most TLS_IN_SIZE, into t->in. It may do so
+ * when tls_handshake or tls_decrypt has answered -EAGAIN: all earlier bytes are used then. */
 void tls_input(struct tls_session *t, size_t length);
 void tls_input_finished(struct tls_session *t);
 
@@ -84,8 +83,8 @@ int tls_handshake(struct tls_session *t, char **why);
 
 /* -- the sending thread -- */
 
-/* Encrypt from the front of `iov`, as much as there is room for, and take that off. Room for at
- * least one record there is always once all output has been sent. 0 or -EPROTO. */
+/* Encrypt from the front of `iov`, as much as there is room for, and take that off. There is room
+ * for at least one record once all output has been sent. 0 or -EPROTO. */
 int tls_encrypt(struct tls_session *t, struct iovec **iov, unsigned *n);
 /* Say that nothing will follow. */
 void tls_bye(struct tls_session *t);
@@ -93,8 +92,8 @@ void tls_bye(struct tls_session *t);
 struct iovec tls_output(struct tls_session *t);
 void tls_sent(struct tls_session *t, size_t length);
 
-/* Nothing is received or sent for a while: give the buffers' memory back. Neither thread is at
- * it. */
+/* Nothing is received or sent for a while: give the buffers' memory back. Neither thread uses the
+ * session meanwhile. */
 void tls_rest(struct tls_session *t);
 
 /* For the log: version, key exchange, cipher. g_free. */

@@ -4,8 +4,8 @@
  *
  * The thread receives as much as there is (a client with a queue has many requests in one receive),
  * carries out each request where it stands, laying the replies out one behind the other, and sends
- * them all before it blocks in receiving again, or when enough have gathered. A 4 KiB read that
- * does not block costs so one call to the node and its share of a receive and a send: no lock, no
+ * them all before it blocks in receiving again, or when enough have gathered. So a 4 KiB read that
+ * does not block costs one call to the node and its share of a receive and a send: no lock, no
  * allocation, no copy of ours, no other thread.
  *
  * A request that would block is carried out here all the same or goes to the workers: offload.h
@@ -16,14 +16,16 @@
  * are received into a mapping of their own, of constant size, whose pages exist as far as bytes
  * have arrived.
  *
- * End of it: DISC or the end of the input: what is under way finishes and its replies are sent. A
- * breach of the protocol after which the next request cannot be found, and a cut: at once.
+ * The phase ends with DISC or the end of the input: what is under way finishes and its replies are
+ * sent. After a breach of the protocol that leaves the next request unknown, and after a cut, it
+ * ends at once.
  */
 #include "server/nbd/transmission.h"
 
 #include "common/util/log-limit.h"
 
 #include "server/nbd/execute.h"
+#include "server/nbd/receiving.h"
 #include "server/nbd/reply.h"
 #include "server/nbd/status.h"
 
@@ -31,157 +33,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 
-/* Bytes asked for in one receive, if nothing more is needed. */
-#define RECEIVE_PIECE (256u << 10)
-/* When a payload lacks this much or more, only that is received: what follows then begins at the
- * front of the buffer, and nothing is ever moved. */
-#define LARGE_REST (64u << 10)
 /* Replies that are sent although more requests are at hand, in bytes or in number: the client, on
  * another processor, begins with them while we go on, instead of each waiting for the other.
  * (4 KiB writes at depth 16: 17 % more a second than with one send for all.) */
 #define SEND_EARLY         (32u << 10)
 #define SEND_EARLY_REPLIES 8u
-
-enum step {
-    STEP_NEXT, /* go on */
-    STEP_END,  /* in order: let everything finish */
-    STEP_CUT,  /* at once */
-};
-
-static size_t received(const struct connection *c)
-{
-    return c->in.end - c->in.begin;
-}
-
-static size_t header_size(const struct connection *c)
-{
-    return request_header_size(&c->negotiated.rules);
-}
-
-/* Where the buffer is filled from: a payload behind the first header is then aligned to a cache
- * line, which copying to and from there is quicker for (reply-buffer.h). */
-static size_t receive_begin(const struct connection *c)
-{
-    return REPLY_ALIGNMENT - header_size(c);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* ---- receiving ---- */
-
-/* Make room for `need` bytes from in.begin on, and for a good receive behind what is there. */
-static void make_room(struct connection *c, size_t need)
-{
-    struct receive_buffer *in = &c->in;
-    const size_t begin = receive_begin(c);
-    size_t have = in->end - in->begin, behind = RECEIVE_BUFFER - in->end;
-
-    if (have == 0) {
-        in->begin = in->end = begin;
-    } else if (RECEIVE_BUFFER - in->begin < need || (behind < RECEIVE_PIECE && have < 16384)) {
-        memmove(in->bytes + begin, in->bytes + in->begin, have);
-        in->begin = begin;
-        in->end = begin + have;
-    }
-}
-
-/* Nothing has come for a while: hold no memory for it. */
-static void rest(struct connection *c)
-{
-    if (received(c) > 0 || !workers_is_idle(&c->workers))
-        return;
-    workers_rest(&c->workers);
-    madvise(c->memory, RECEIVE_BUFFER + SEND_BUFFER, MADV_DONTNEED);
-    stream_wait(&c->stream);
-}
-
-/* What came while a slow request was done here: see offload.h. */
-static bool receive_watched(struct connection *c)
-{
-    c->watch = false;
-    make_room(c, header_size(c));
-    ssize_t n = stream_receive_now(&c->stream, c->in.bytes + c->in.end,
-                                   MIN(RECEIVE_PIECE, RECEIVE_BUFFER - c->in.end));
-    offload_watched(&c->offload, n > 0 || received(c) > 0);
-    if (n > 0)
-        c->in.end += (size_t)n;
-    return n > 0;
-}
-
-/* Look for input for a moment: see busy-poll.h. Nobody looks while workers are busy: the client
- * waits for them, and they can use the processor. */
-static ssize_t receive_polling(struct connection *c, void *to, size_t length, uint64_t begin)
-{
-    struct poll_budget *budget = &c->server->poll_budget;
-    ssize_t n;
-
-    if (!workers_is_idle(&c->workers) || !busy_poll_begin(&c->poll, budget, begin))
-        return -EAGAIN;
-    do
-        n = stream_receive_now(&c->stream, to, length);
-    while (n == -EAGAIN && now_ns() - begin < budget->max_ns);
-    busy_poll_end(&c->poll, budget, n != -EAGAIN);
-    return n;
-}
-
-static ssize_t receive_awake(struct connection *c, void *to, size_t length)
-{
-    uint64_t begin = now_ns();
-    ssize_t n = receive_polling(c, to, length, begin);
-
-    if (n != -EAGAIN)
-        return n;
-    n = stream_receive(&c->stream, to, length);
-    busy_poll_waited(&c->poll, &c->server->poll_budget, now_ns() - begin);
-    if (n == -EAGAIN)
-        rest(c);
-    return n;
-}
-
-/* Wait for input. When we are to end and nothing of ours is under way, what has arrived is all: who
- * sets `ending` or `leaving` looks at `waiting` afterwards, we do it the other way round, so one of
- * us sees the other. */
-static ssize_t receive(struct connection *c, void *to, size_t length)
-{
-    ssize_t n;
-
-    atomic_store(&c->waiting, true);
-    if (connection_is_ending(c) && workers_is_idle(&c->workers)) {
-        n = stream_receive_now(&c->stream, to, length);
-        n = n == -EAGAIN ? 0 : n;
-    } else {
-        n = receive_awake(c, to, length);
-    }
-    atomic_store(&c->waiting, false);
-    return n;
-}
-
-/* Receive until `need` bytes are there from in.begin on, or at least something more. */
-static enum step receive_more(struct connection *c, size_t need)
-{
-    if (c->watch && receive_watched(c))
-        return STEP_NEXT;
-    reply_buffer_flush(&c->replies);
-    c->gathered = 0;
-    make_room(c, need);
-    size_t missing = need - received(c), space = RECEIVE_BUFFER - c->in.end;
-    size_t ask = missing >= LARGE_REST ? missing : MIN(RECEIVE_PIECE, space);
-    ssize_t n;
-
-    while ((n = receive(c, c->in.bytes + c->in.end, ask)) == -EAGAIN)
-        ;
-    if (n <= 0)
-        return STEP_END;
-    c->in.end += (size_t)n;
-    return STEP_NEXT;
-}
 
 /* ---- carrying out ---- */
 
@@ -210,7 +67,7 @@ static size_t job_reply_size(const struct request *r)
     }
 }
 
-/* Carry it out, and have offload.h learn how long that took. */
+/* Carry the request out, and note for offload.h how long that took. */
 static void execute_timed(struct connection *c, struct reply_buffer *b, struct request *r,
                           const uint8_t *payload)
 {
@@ -218,7 +75,7 @@ static void execute_timed(struct connection *c, struct reply_buffer *b, struct r
     uint64_t length = r->length, begin = now_ns();
     bool own = b == &c->replies; /* the connection's thread, not a worker */
 
-    /* What takes longer than a piece includes the network's time. */
+    /* The time of a longer read includes the network's. */
     bool timed = r->type != NBD_CMD_READ || length <= READ_PIECE;
     if (own)
         atomic_store_explicit(&c->executing_ns, begin, memory_order_relaxed);
@@ -237,14 +94,15 @@ void transmission_run_job(void *opaque, struct worker_job *job)
                        job->request.type == NBD_CMD_BLOCK_STATUS ||
                        job->request.type == NBD_CMD_CACHE;
 
-    /* Whoever has gone needs no reply; but what was to be written is written. */
+    /* A client that has gone needs no reply; but its writes are carried out. */
     if (wants_reply && sender_is_dead(&c->sender))
         return;
     backend_set_thread_client(&c->backend_client);
     execute_timed(c, &job->reply, &job->request, job->payload);
 }
 
-/* Room for a job, if need be by waiting for others to go; our replies do not wait with us. */
+/* Make room for a job, if need be by waiting for others to go. The replies that are laid out are
+ * sent before that. */
 static void admit(struct connection *c, size_t charge)
 {
     if (!workers_admit(&c->workers, charge, false)) {
@@ -273,7 +131,7 @@ static struct worker_job *make_job(struct connection *c, const struct request *r
     return job;
 }
 
-/* To a worker, or here where no thread can be had. */
+/* Give the job to a worker, or carry it out here where no thread can be had. */
 static void start_job(struct connection *c, struct worker_job *job)
 {
     if (!workers_start(&c->workers, job)) {
@@ -282,7 +140,7 @@ static void start_job(struct connection *c, struct worker_job *job)
     }
 }
 
-/* To a worker; or here, slowly but surely, where there is no memory for it. */
+/* Give the request to a worker, or carry it out here where there is no memory for a job. */
 static void to_worker(struct connection *c, struct request *r, const uint8_t *payload)
 {
     size_t charge = job_charge(c, r);
@@ -307,7 +165,7 @@ static bool read_now(struct connection *c, struct request *r)
     return error == 0;
 }
 
-/* Here, if it does not block or offload.h says so. false: hand it to a worker. */
+/* Carry the request out here, if it does not block or offload.h says so. False: a worker has to. */
 static bool execute_here(struct connection *c, struct request *r, const uint8_t *payload,
                          bool last_received)
 {
@@ -333,9 +191,9 @@ static enum step reply_refusal(struct connection *c)
     return STEP_NEXT;
 }
 
-/* Answer with an error, but not before the payload has come, which is passed over: a client does
- * not look for the answer to a request that it is still sending (libnbd takes one for a reply out
- * of nowhere and gives up). in.begin is behind the header. */
+/* Answer with an error, after the payload has come and was passed over: a client does not expect
+ * the answer to a request that it is still sending (libnbd gives up then). in.begin is behind the
+ * header. */
 static enum step refuse(struct connection *c, const struct request *r, uint32_t error,
                         const char *why)
 {
@@ -357,7 +215,7 @@ static bool receive_payload(struct connection *c, uint8_t *to, size_t length)
     c->in.begin += got;
     reply_buffer_flush(&c->replies);
     while (got < length) {
-        ssize_t n = receive(c, to + got, length - got);
+        ssize_t n = receive_some(c, to + got, length - got);
         if (n == -EAGAIN)
             continue;
         if (n <= 0)
@@ -397,7 +255,7 @@ static enum step large_write(struct connection *c, struct request *r)
         return refuse(c, r, NBD_ENOMEM, NULL);
     }
     if (!receive_payload(c, job->payload, r->length)) {
-        worker_job_done(job); /* nothing laid out: it is just forgotten */
+        worker_job_done(job); /* nothing is laid out: the job is just freed */
         return STEP_END;
     }
     if (execute_here(c, r, job->payload, received(c) < header_size(c)))

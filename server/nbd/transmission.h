@@ -4,9 +4,6 @@
 
 #include "server/nbd/connection.h"
 
-/* Seconds without traffic after which buffers and workers are given up. */
-#define IDLE_SECONDS 1u
-
 /* Carry out the client's requests, to the end. The connection's thread. */
 void transmission(struct connection *c);
 /* A worker's way to carry out a job; for connection_new. */

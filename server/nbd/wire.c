@@ -70,7 +70,7 @@ static int socket_domain(int fd)
 
 static void set_option(int fd, int level, int name, int value)
 {
-    /* A wish: where the kernel refuses it, all works the same, slower. */
+    /* Where the kernel refuses it, everything works, but slower. */
     (void)!setsockopt(fd, level, name, &value, sizeof value);
 }
 
@@ -85,7 +85,7 @@ void wire_tune(struct wire *w, unsigned idle_seconds, unsigned send_seconds)
     setsockopt(w->out, SOL_SOCKET, SO_SNDTIMEO, &send_wait, sizeof send_wait);
     switch (socket_domain(w->out)) {
     case AF_UNIX:
-        /* TCP sizes its buffers itself, and setting them turns that off. */
+        /* Not for TCP, which sizes its buffers itself until somebody sets them. */
         set_option(w->out, SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER);
         set_option(w->out, SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER);
         break;

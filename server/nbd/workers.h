@@ -2,10 +2,11 @@
 /*
  * A connection's workers: they carry out the requests that might block.
  *
- * Started one by one as jobs find nobody free, at most so many; ended when the connection is
- * idle. A job is charged for the memory that it holds from workers_admit until its reply has been
- * sent, so a client that does not read its replies stops being read itself, and what it makes us
- * allocate is bounded: WORKERS_MEMORY, or one request where that alone is more.
+ * A worker is started when a job finds none free, up to a number; all are ended when the connection
+ * is idle. A job is charged for the memory that it holds, from workers_admit until its reply has
+ * been sent. So the server stops reading from a client that does not read its replies, and the
+ * memory that one client can take is bounded: WORKERS_MEMORY, or one request where that alone is
+ * more.
  *
  * Locks: workers->lock and sender->lock are leaves; neither is held while taking the other.
  */
@@ -77,7 +78,7 @@ bool workers_admit(struct workers *w, size_t charge, bool wait);
 struct worker_job *worker_job_new(struct workers *w, size_t charge, size_t reply_size);
 /* Give up a charge for which no job was made. */
 void workers_unadmit(struct workers *w, size_t charge);
-/* Hand it over. false: no worker can be had at all, and the job is the caller's to run and post. */
+/* Give the job to a worker. False: there is no worker at all, and the caller runs and posts it. */
 bool workers_start(struct workers *w, struct worker_job *job);
 /* Send the job's reply on its way and forget the job. */
 void worker_job_done(struct worker_job *job);
@@ -94,8 +95,8 @@ void workers_rest(struct workers *w);
 /* Since when (g_get_monotonic_time) the oldest job is under way. False: none is. */
 bool workers_oldest(struct workers *w, int64_t *since);
 
-/* Call fn(opaque), which must not block or call back, whenever from now on no job is under way any
- * more; and now, if that is so now. */
+/* From now on, call fn(opaque) whenever the last job has gone, and now if none is under way. fn
+ * must not block or call back. */
 void workers_when_idle(struct workers *w, void (*fn)(void *opaque), void *opaque);
 
 #endif

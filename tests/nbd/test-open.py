@@ -3,8 +3,10 @@
 """Plugins that open a handle for the server, and none, or none in time, for its clients."""
 
 import contextlib
+import ctypes
 import json
 import os
+import select
 import subprocess
 import time
 
@@ -14,6 +16,7 @@ from rawnbd import *
 from tap import main, skip, test
 
 MIB = 1 << 20
+IN_MODIFY, IN_CREATE = 2, 256  # inotify(7)
 JUDGE = f"{BUILD}/tests/plugins-src/.libs/judge.so"
 
 
@@ -28,6 +31,8 @@ class Plugin:
         with open(self.image, "wb") as f:
             f.truncate(MIB)
         os.mkfifo(f"{folder}/fifo")
+        # Open for both, so that nobody's open waits and nothing written is lost.
+        self.fifo = os.open(f"{folder}/fifo", os.O_RDWR)
         self.more = more
         cases = "".join(f"{n}) read line < {folder}/fifo ;; " for n in hangs)
         cases += "".join(f"{n}) echo 'EIO no more than one' >&2; exit 1 ;; " for n in fails)
@@ -56,43 +61,62 @@ class Plugin:
         return self._count("close.")
 
     def wait_opened(self, n):
-        wait_until(lambda: self.opened >= n)
+        wait_until(lambda: self.opened >= n, self.folder)
+
+    def wait_closed(self, n):
+        wait_until(lambda: self.closed >= n, self.folder)
 
     def release(self):
-        """Let all go that hang. Again and again, for one may not have come to its read yet."""
-        with contextlib.suppress(OSError), open(os.open(f"{self.folder}/fifo",
-                                                        os.O_WRONLY | os.O_NONBLOCK), "w") as f:
-            f.write("go\n" * 16)
+        """Let all go that hang, also those that have not come to their read yet."""
+        os.write(self.fifo, b"go\n" * 16)
 
 
-def wait_until(condition):
-    """Nothing that a shell script leaves behind can be waited for."""
-    until = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < until, "it never came to that"
-        time.sleep(0.01)
+def wait_until(condition, path):
+    """Wait for what changes the file, or the folder's list, `path` when it becomes true."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_CLOEXEC)
+    assert libc.inotify_add_watch(fd, path.encode(), IN_MODIFY | IN_CREATE) >= 0, path
+    try:
+        while not condition():
+            assert select.select([fd], [], [], SOON)[0], "it never came to that"
+            os.read(fd, 65536)
+    finally:
+        os.close(fd)
+
+
+def wait_logged(s, text):
+    wait_until(lambda: text in s.log(), s.path("log"))
 
 
 @contextlib.contextmanager
-def serve(*args, hangs=(), fails=(), more=()):
+def serve(*args, hangs=(), fails=(), more=(), late=True):
+    """`late`: the opens that hang are given up before they come."""
     with tmpdir() as d:
         plugin = Plugin(d, hangs, fails, more)
         with Server(*args, "--disk", "vda", *plugin.args()) as s:
             try:
                 yield s, plugin
+                plugin.release()
+                if hangs and late and s.process:  # so that it ends in order
+                    wait_logged(s, "has come and was closed")
             finally:
                 plugin.release()
+                os.close(plugin.fifo)
 
 
 def user(s, export="vda"):
     return Client(s.socket).go(export)
 
 
-def sockets(s):
-    """How many the server has open."""
+def has_duplicate_socket(s):
+    """Does the server have a socket open under two numbers?"""
     folder = f"/proc/{s.pid}/fd"
-    links = [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
-    return sum(link.startswith("socket:") for link in links)
+    links = []
+    for fd in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            links.append(os.readlink(os.path.join(folder, fd)))
+    sockets = [link for link in links if link.startswith("socket:")]
+    return len(sockets) > len(set(sockets))
 
 
 def check_works(c, at):
@@ -122,7 +146,6 @@ def an_open_that_fails_leaves_the_servers_handle():
 @test
 def an_open_that_hangs_holds_up_one_client_for_half_the_deadline():
     with serve("--handshake-timeout", "4", hangs=[2]) as (s, plugin):
-        before = sockets(s)
         begin = time.monotonic()
         with user(s) as c:
             took = time.monotonic() - begin
@@ -137,10 +160,12 @@ def an_open_that_hangs_holds_up_one_client_for_half_the_deadline():
             assert plugin.opened == 2
             assert "open does not come back in time" in s.log()
             # When it comes it is closed, and then clients have their own again.
-            wait_until(lambda: plugin.release() or plugin.closed == 1)
-            wait_until(lambda: "has come and was closed" in s.log())
+            assert has_duplicate_socket(s)
+            plugin.release()
+            wait_logged(s, "has come and was closed")
+            assert plugin.closed == 1
             # What the plugin had of that client's socket is gone, though nobody came since.
-            wait_until(lambda: sockets(s) == before + 1)
+            assert not has_duplicate_socket(s)
             with user(s) as own:
                 assert own.eflags & CAN_MULTI_CONN and plugin.opened == 3
                 assert own.read(0, 4) == b"mine"
@@ -164,7 +189,7 @@ def a_client_that_hung_sees_the_end():
 
 @test
 def a_view_needs_no_handle_of_its_own():
-    with serve("--handshake-timeout", "0", hangs=[2]) as (s, plugin):
+    with serve("--handshake-timeout", "0", hangs=[2], late=False) as (s, plugin):
         q = s.qmp()
         q.cmd("view-create", disk="vda", name="v")
         q.cmd("block-export-add", type="nbd", id="v", name="v", **{"node-name": "v"})
@@ -179,13 +204,8 @@ def a_view_needs_no_handle_of_its_own():
                 assert c.read(0, 4096) == bytes(4096)
                 assert c.block_status(0, MIB)
             assert plugin.opened == 2
-            wait_until(lambda: plugin.release() or select_ready(hung))
+            plugin.release()
             assert hung.option_reply(OPT_GO)[0] == REP_INFO
-
-
-def select_ready(c):
-    import select
-    return select.select([c.socket], [], [], 0)[0]
 
 
 @test
@@ -203,6 +223,16 @@ def an_export_is_removed_while_an_open_hangs():
             assert type == ERR_UNKNOWN and b"is being removed" in why, (hex(type), why)
             c.go("vda")  # it may go on
             check_works(c, 0)
+
+
+@test
+def a_client_that_hangs_up_is_not_kept_by_an_open_that_hangs():
+    with serve("-v", "--handshake-timeout", "0", hangs=[2]) as (s, plugin):
+        with Client(s.socket) as c:
+            c.send_option(OPT_GO, c.go_data("vda"))
+            plugin.wait_opened(2)
+        wait_logged(s, "client 1: gone")
+        assert plugin.closed == 0
 
 
 @test
@@ -224,7 +254,8 @@ def the_server_ends_while_an_open_hangs():
 def the_server_ends_after_a_late_open_has_come():
     with serve("--handshake-timeout", "1", hangs=[2]) as (s, plugin):
         with user(s):
-            wait_until(lambda: plugin.release() or plugin.closed == 1)
+            plugin.release()
+            plugin.wait_closed(1)
         s.stop()
         assert "the plugin is not ended" not in s.log(), s.log()
         assert plugin.closed == 2
@@ -274,7 +305,7 @@ def a_server_behind_that_takes_one_connection():
              "limit=1"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent)
         try:
-            wait_until(lambda: os.path.exists(f"{d}/pid"))
+            wait_until(lambda: os.path.exists(f"{d}/pid"), d)
             with Server("--disk", "vda", "nbd", f"socket={d}/sock") as s:
                 with user(s) as a, user(s) as b:
                     assert not (a.eflags | b.eflags) & CAN_MULTI_CONN

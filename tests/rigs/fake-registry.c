@@ -18,6 +18,7 @@ struct server {
     GHashTable *traps;  /* offset -> struct trap */
     unsigned n_held;
     bool never_promise;
+    bool hold_close;
     struct fake_counts counts;
     pthread_key_t thread_end; /* set in threads that came to block; its destructor counts them */
     unsigned threads_ended;
@@ -134,6 +135,14 @@ void fake_wait_held(struct server *s, unsigned n)
     pthread_mutex_lock(&s->lock);
     while (s->n_held != n)
         pthread_cond_wait(&s->changed, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void fake_hold_close(struct server *s, bool hold)
+{
+    pthread_mutex_lock(&s->lock);
+    s->hold_close = hold;
+    pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -413,6 +422,12 @@ void node_io_close(struct node_io *io)
     struct server *s = io->export->server;
 
     pthread_mutex_lock(&s->lock);
+    s->n_held += s->hold_close;
+    bool counted = s->hold_close;
+    pthread_cond_broadcast(&s->changed);
+    while (s->hold_close)
+        pthread_cond_wait(&s->changed, &s->lock);
+    s->n_held -= counted;
     s->counts.closes++;
     pthread_mutex_unlock(&s->lock);
     g_free(io);

@@ -43,6 +43,8 @@ void fake_allocation(struct export *e, uint64_t run, unsigned per_call);
 /* Operations at `offset` are held (node_read_now: -EAGAIN) until released. A flush has offset 0. */
 void fake_hold(struct server *s, uint64_t offset);
 void fake_release(struct server *s, uint64_t offset);
+/* The closing of clients' handles is held. */
+void fake_hold_close(struct server *s, bool hold);
 /* Wait until `n` operations are held at this moment. */
 void fake_wait_held(struct server *s, unsigned n);
 /* Wait until `n` threads that have called any but node_read_now have ended. */

@@ -5,6 +5,7 @@
 
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 unsigned open_descriptors(void)
 {
@@ -38,9 +39,39 @@ void rig_begin(struct rig *r, const struct nbd_options *options)
     r->nbd = nbd_server_new(r->registry, options ? options : &usual);
 }
 
+static void note_ended(void *rig)
+{
+    struct rig *r = rig;
+
+    pthread_mutex_lock(&r->lock);
+    r->ended = true;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* Locked. */
+static void wait_ended_within(struct rig *r, unsigned ms)
+{
+    int64_t until = g_get_real_time() + ms * INT64_C(1000);
+    struct timespec t = {.tv_sec = until / G_USEC_PER_SEC,
+                         .tv_nsec = until % G_USEC_PER_SEC * 1000};
+
+    while (!r->ended && pthread_cond_timedwait(&r->changed, &r->lock, &t) == 0)
+        ;
+}
+
 void rig_end_nbd(struct rig *r, unsigned grace_ms)
 {
-    g_assert_null(nbd_server_end(r->nbd, grace_ms, 600000));
+    nbd_server_stop(r->nbd, note_ended, r);
+    pthread_mutex_lock(&r->lock);
+    wait_ended_within(r, grace_ms);
+    pthread_mutex_unlock(&r->lock);
+    nbd_server_cut(r->nbd);
+    pthread_mutex_lock(&r->lock);
+    while (!r->ended)
+        pthread_cond_wait(&r->changed, &r->lock);
+    pthread_mutex_unlock(&r->lock);
+    nbd_server_free(r->nbd);
     r->nbd = NULL;
 }
 
@@ -54,7 +85,7 @@ void rig_end(struct rig *r)
     pthread_mutex_destroy(&r->lock);
 }
 
-static void gone(void *rig)
+void rig_note_gone(void *rig)
 {
     struct rig *r = rig;
 
@@ -71,7 +102,7 @@ struct client rig_connect(struct rig *r)
 
     serve_reap(r->nbd); /* there is no listener that would */
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
-    nbd_serve_stdio(r->nbd, pair[1], pair[1], gone, r, &err);
+    nbd_serve_stdio(r->nbd, pair[1], pair[1], rig_note_gone, r, &err);
     g_assert_no_error(err);
     return client_on(pair[0]);
 }
@@ -82,6 +113,14 @@ struct client rig_go(struct rig *r, bool structured)
 
     client_go(&c, "disk", structured, NULL, 0);
     return c;
+}
+
+unsigned rig_count_gone(struct rig *r)
+{
+    pthread_mutex_lock(&r->lock);
+    unsigned gone = r->gone;
+    pthread_mutex_unlock(&r->lock);
+    return gone;
 }
 
 void rig_wait_gone(struct rig *r, unsigned n)
@@ -112,4 +151,26 @@ void rig_wait_posted(struct rig *r, unsigned n)
 {
     while (count_posted(r) < n)
         g_thread_yield();
+}
+
+struct connection *rig_connection(struct rig *r, enum phase phase)
+{
+    struct connection *found = NULL;
+
+    pthread_mutex_lock(&r->nbd->clients.lock);
+    for (GList *i = r->nbd->clients.list.head; i != NULL; i = i->next) {
+        struct connection *c = connection_of(i->data);
+        if (c->client.phase == phase) {
+            g_assert_null(found);
+            found = c;
+        }
+    }
+    pthread_mutex_unlock(&r->nbd->clients.lock);
+    return found;
+}
+
+void fill_bytes(uint8_t *p, size_t length, unsigned seed)
+{
+    for (size_t i = 0; i < length; i++)
+        p[i] = (uint8_t)((i * 31 + i / 251 + seed) & 0xff);
 }

@@ -17,23 +17,33 @@ struct rig {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned gone;        /* connections whose `done` was called */
+    bool ended;           /* the server has told its end */
     unsigned descriptors; /* open in this process before the first client */
 };
 
 void rig_begin(struct rig *r, const struct nbd_options *options); /* NULL: usual ones */
 void rig_end(struct rig *r);
-/* Ends the server alone. */
+/* End the server alone: cut its clients after `grace_ms`, wait until they have gone, free it. */
 void rig_end_nbd(struct rig *r, unsigned grace_ms);
 
 /* A client, not greeted yet. */
 struct client rig_connect(struct rig *r);
 /* The same with GO done on "disk". */
 struct client rig_go(struct rig *r, bool structured);
+/* What is called back when a client of rig_connect has gone; a test may have it called for other
+ * ends, and counted with those. */
+void rig_note_gone(void *rig);
+unsigned rig_count_gone(struct rig *r);
 /* Wait until so many connections have gone since the beginning. */
 void rig_wait_gone(struct rig *r, unsigned n);
 /* Wait until so many replies of workers wait to be sent, on all connections. */
 void rig_wait_posted(struct rig *r, unsigned n);
 
+/* The server's side of the only client in that phase, or NULL. */
+struct connection *rig_connection(struct rig *r, enum phase phase);
+
 unsigned open_descriptors(void);
+/* A pattern that has no short period. */
+void fill_bytes(uint8_t *p, size_t length, unsigned seed);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Whole connections over socket pairs: what runs where, in what order replies come, what is
- * bounded, and how connections end.
+ * Whole connections over socket pairs: what runs where, in what order replies come, and what is
+ * bounded. How they end is in test-ends.c.
  */
 #include "tests/rigs/nbd-rig.h"
 
@@ -15,28 +15,6 @@
 
 enum { READ = NBD_CMD_READ, WRITE = NBD_CMD_WRITE };
 
-static void fill(uint8_t *p, size_t length, unsigned seed)
-{
-    for (size_t i = 0; i < length; i++)
-        p[i] = (uint8_t)((i * 31 + i / 251 + seed) & 0xff);
-}
-
-static struct connection *only_connection(struct rig *r, enum phase phase)
-{
-    struct connection *found = NULL;
-
-    pthread_mutex_lock(&r->nbd->clients.lock);
-    for (GList *i = r->nbd->clients.list.head; i != NULL; i = i->next) {
-        struct connection *c = connection_of(i->data);
-        if (c->client.phase == phase) {
-            g_assert_null(found);
-            found = c;
-        }
-    }
-    pthread_mutex_unlock(&r->nbd->clients.lock);
-    return found;
-}
-
 /* ---- requests ---- */
 
 static void test_commands(gconstpointer structured)
@@ -47,7 +25,7 @@ static void test_commands(gconstpointer structured)
     rig_begin(&r, NULL);
     struct client c = rig_go(&r, structured != NULL);
     g_assert_cmpuint(c.size, ==, 64 << 20);
-    fill(data, sizeof data, 1);
+    fill_bytes(data, sizeof data, 1);
     client_request(&c, NBD_CMD_FLAG_FUA, WRITE, 1, 8192, sizeof data);
     client_send(&c, data, sizeof data);
     client_expect_success(&c, 1, 0);
@@ -105,7 +83,7 @@ static void test_blocked_reads_are_overtaken(void)
     const unsigned n = 16;
 
     rig_begin(&r, NULL);
-    fill(fake_bytes(r.disk), 1 << 20, 7);
+    fill_bytes(fake_bytes(r.disk), 1 << 20, 7);
     for (unsigned i = 1; i <= n; i++)
         fake_hold(r.registry, i * 4096);
     struct client c = rig_go(&r, true);
@@ -134,7 +112,7 @@ static void test_quick_disk_comes_inline(void)
     rig_begin(&r, NULL);
     fake_never_promise(r.registry, true);
     struct client c = rig_go(&r, true);
-    struct connection *first = only_connection(&r, PHASE_TRANSMISSION);
+    struct connection *first = rig_connection(&r, PHASE_TRANSMISSION);
     /* The estimate is forced, for the machine that runs this may be slow. */
     atomic_store(&first->offload.average_ns[CLASS_READ], 0);
     client_request(&c, 0, READ, 1, 0, 512);
@@ -158,7 +136,7 @@ static void test_large_read(gconstpointer structured)
     const uint32_t length = (4 << 20) + 12345;
 
     rig_begin(&r, NULL);
-    fill(fake_bytes(r.disk), 8 << 20, 3);
+    fill_bytes(fake_bytes(r.disk), 8 << 20, 3);
     struct client c = rig_go(&r, structured != NULL);
     g_autofree uint8_t *got = g_malloc(length);
     client_request(&c, 0, READ, 5, 777, length);
@@ -184,7 +162,7 @@ static void test_large_read_df(void)
     const uint32_t length = 3 << 20;
 
     rig_begin(&r, NULL);
-    fill(fake_bytes(r.disk), length, 3);
+    fill_bytes(fake_bytes(r.disk), length, 3);
     struct client c = rig_go(&r, true);
     client_request(&c, NBD_CMD_FLAG_DF, READ, 5, 0, length);
     struct answer a = client_answer(&c, 0);
@@ -271,7 +249,7 @@ static void test_large_write(gconstpointer hold)
         fake_hold(r.registry, 4096);
     struct client c = rig_go(&r, false);
     g_autofree uint8_t *data = g_malloc(length);
-    fill(data, length, 9);
+    fill_bytes(data, length, 9);
     client_request(&c, 0, WRITE, 1, 4096, length);
     client_send(&c, data, length);
     if (hold != NULL) {
@@ -343,263 +321,6 @@ static void test_send_timeout(void)
     r.nbd->send_seconds = 1;
     struct client c = rig_go(&r, false);
     client_request(&c, 0, READ, 1, 0, 32 << 20);
-    rig_wait_gone(&r, 1);
-    client_close(&c);
-    rig_end(&r);
-}
-
-/* ---- ends ---- */
-
-static void test_hang_up(void)
-{
-    struct rig r;
-
-    rig_begin(&r, NULL);
-    fake_hold(r.registry, 4096);
-    struct client c = rig_go(&r, false);
-    for (unsigned i = 0; i < 8; i++)
-        client_request(&c, 0, READ, i, 4096, 4096);
-    fake_wait_held(r.registry, 8);
-    client_close(&c);
-    struct client other = rig_go(&r, false); /* takes the number of the closed descriptor */
-    fake_release(r.registry, 4096);
-    rig_wait_gone(&r, 1);
-    client_request(&other, 0, READ, 99, 0, 512);
-    client_expect_success(&other, 99, 512);
-    client_close(&other);
-    rig_wait_gone(&r, 2);
-    rig_end(&r);
-}
-
-static void test_half_close(void)
-{
-    struct rig r;
-
-    rig_begin(&r, NULL);
-    fake_hold(r.registry, 4096);
-    struct client c = rig_go(&r, false);
-    client_request(&c, 0, READ, 1, 4096, 4096);
-    fake_wait_held(r.registry, 1);
-    client_request(&c, 0, READ, 2, 0, 4096);
-    g_assert_cmpint(shutdown(c.fd, SHUT_WR), ==, 0);
-    client_expect_success(&c, 2, 4096);
-    fake_release(r.registry, 4096);
-    client_expect_success(&c, 1, 4096);
-    client_expect_end(&c);
-    client_close(&c);
-    rig_wait_gone(&r, 1);
-    rig_end(&r);
-}
-
-/* The only worker learns from a reply that its client has gone: no read is worth doing any more,
- * but a write that waits for it is done. */
-static void test_hang_up_before_a_queued_write(void)
-{
-    static const struct nbd_options one_worker = {
-        .handshake_timeout = 60, .threads = 1, .mask_handshake = UINT16_MAX};
-    struct rig r;
-    uint8_t data[4096];
-
-    rig_begin(&r, &one_worker);
-    fill(data, sizeof data, 5);
-    fake_never_promise(r.registry, true);
-    fake_hold(r.registry, 4096);
-    struct client c = rig_go(&r, false);
-    client_request(&c, 0, READ, 1, 4096, 4096);
-    fake_wait_held(r.registry, 1);
-    client_request(&c, 0, WRITE, 2, 8192, sizeof data);
-    client_send(&c, data, sizeof data);
-    client_close(&c);
-    fake_release(r.registry, 4096);
-    rig_wait_gone(&r, 1);
-    g_assert_cmpuint(fake_counts(r.registry).writes, ==, 1);
-    g_assert_cmpmem(fake_bytes(r.disk) + 8192, sizeof data, data, sizeof data);
-    rig_end(&r);
-}
-
-/* What was sent before DISC is done, also when the client does not wait for the replies. */
-static void test_disc_finishes_writes(gconstpointer hold)
-{
-    struct rig r;
-    uint8_t data[4096];
-
-    rig_begin(&r, NULL);
-    fill(data, sizeof data, 5);
-    if (hold != NULL)
-        fake_hold(r.registry, 0);
-    struct client c = rig_go(&r, false);
-    for (unsigned i = 0; i < 20; i++) {
-        client_request(&c, 0, WRITE, 7, i * 4096, sizeof data); /* the same cookie for all */
-        client_send(&c, data, sizeof data);
-    }
-    client_request(&c, 0, NBD_CMD_DISC, 0, 0, 0);
-    if (hold != NULL)
-        fake_wait_held(r.registry, 1);
-    client_close(&c);
-    fake_release(r.registry, 0);
-    rig_wait_gone(&r, 1);
-    g_assert_cmpuint(fake_counts(r.registry).writes, ==, 20);
-    for (unsigned i = 0; i < 20; i++)
-        g_assert_cmpmem(fake_bytes(r.disk) + i * 4096, 4096, data, 4096);
-    rig_end(&r);
-}
-
-static void *end_server(void *rig)
-{
-    rig_end_nbd(rig, 60000);
-    return NULL;
-}
-
-/* The orderly end: under way finishes, new ones get ESHUTDOWN, negotiators ERR_SHUTDOWN. */
-static void test_orderly_end(void)
-{
-    struct rig r;
-    uint8_t data[512] = {1};
-    pthread_t thread;
-
-    rig_begin(&r, NULL);
-    fake_hold(r.registry, 4096);
-    struct client idle = rig_go(&r, true);
-    struct client haggler = rig_connect(&r);
-    client_greet(&haggler, NBD_FLAG_FIXED_NEWSTYLE);
-    struct client c = rig_go(&r, true);
-    client_request(&c, 0, WRITE, 1, 4096, sizeof data);
-    client_send(&c, data, sizeof data);
-    fake_wait_held(r.registry, 1);
-    g_assert_cmpint(pthread_create(&thread, NULL, end_server, &r), ==, 0);
-    client_expect_end(&idle); /* nothing under way: gone at once */
-
-    client_request(&c, 0, READ, 2, 0, 512);
-    client_expect_error(&c, 2, NBD_ESHUTDOWN);
-    client_request(&c, 0, WRITE, 3, 0, sizeof data);
-    client_send(&c, data, sizeof data);
-    client_expect_error(&c, 3, NBD_ESHUTDOWN);
-    g_assert_cmphex(client_go_option(&haggler, NBD_OPT_GO, "disk"), ==, NBD_REP_ERR_SHUTDOWN);
-    client_option(&haggler, NBD_OPT_LIST, NULL, 0);
-    g_assert_cmphex(client_option_reply(&haggler, NBD_OPT_LIST, NULL, NULL), ==,
-                    NBD_REP_ERR_SHUTDOWN);
-    client_option(&haggler, NBD_OPT_ABORT, NULL, 0);
-    g_assert_cmphex(client_option_reply(&haggler, NBD_OPT_ABORT, NULL, NULL), ==, NBD_REP_ACK);
-
-    fake_release(r.registry, 4096);
-    client_expect_success(&c, 1, 0);
-    client_expect_end(&c);
-    pthread_join(thread, NULL);
-    g_assert_cmpint(fake_bytes(r.disk)[4096], ==, 1);
-    client_close(&idle);
-    client_close(&haggler);
-    client_close(&c);
-    rig_end(&r);
-}
-
-/* The same where the request under way is carried out by the connection's own thread. */
-static void test_orderly_end_inline(void)
-{
-    struct rig r;
-    pthread_t thread;
-
-    rig_begin(&r, NULL);
-    struct client haggler = rig_connect(&r);
-    client_greet(&haggler, NBD_FLAG_FIXED_NEWSTYLE);
-    fake_never_promise(r.registry, true);
-    fake_hold(r.registry, 4096);
-    struct client c = rig_go(&r, true);
-    only_connection(&r, PHASE_TRANSMISSION)->offload.average_ns[CLASS_READ] = 0;
-    client_request(&c, 0, READ, 1, 4096, 512);
-    fake_wait_held(r.registry, 1);
-    g_assert_cmpint(pthread_create(&thread, NULL, end_server, &r), ==, 0);
-    while (client_go_option(&haggler, NBD_OPT_INFO, "disk") != NBD_REP_ERR_SHUTDOWN)
-        ; /* until the end has begun */
-    client_request(&c, 0, READ, 2, 0, 512);
-    fake_release(r.registry, 4096);
-    client_expect_success(&c, 1, 512);
-    client_expect_error(&c, 2, NBD_ESHUTDOWN);
-    client_expect_end(&c);
-    pthread_join(thread, NULL);
-    client_close(&haggler);
-    client_close(&c);
-    rig_end(&r);
-}
-
-/* The grace is over: clients are cut. */
-static void test_grace(void)
-{
-    struct rig r;
-
-    rig_begin(&r, NULL);
-    struct client haggler = rig_connect(&r), c = rig_go(&r, false);
-    client_greet(&haggler, NBD_FLAG_FIXED_NEWSTYLE);
-    /* Far more than the socket takes: the reply cannot be finished. */
-    client_request(&c, 0, READ, 1, 0, 32 << 20);
-    uint8_t first[16];
-    client_receive(&c, first, sizeof first);
-    rig_end_nbd(&r, 50);
-    client_expect_end(&haggler);
-    client_close(&haggler);
-    client_close(&c);
-    rig_end(&r);
-}
-
-static void test_export_removed(void)
-{
-    struct rig r;
-
-    rig_begin(&r, NULL);
-    struct client c = rig_go(&r, false);
-    fake_hold(r.registry, 4096);
-    client_request(&c, 0, READ, 1, 4096, 512);
-    fake_wait_held(r.registry, 1);
-    fake_remove(r.registry, r.disk, false);
-    client_request(&c, 0, READ, 2, 0, 512);
-    client_expect_error(&c, 2, NBD_ESHUTDOWN);
-    fake_release(r.registry, 4096);
-    client_expect_success(&c, 1, 512);
-    client_expect_end(&c);
-    rig_wait_gone(&r, 1);
-    struct client late = rig_connect(&r);
-    client_greet(&late, NBD_FLAG_FIXED_NEWSTYLE);
-    g_assert_cmphex(client_go_option(&late, NBD_OPT_GO, "disk"), ==, NBD_REP_ERR_UNKNOWN);
-    client_close(&late);
-    client_close(&c);
-    rig_end(&r);
-}
-
-/* A client is gone as soon as it has closed, whatever the server still does for it. */
-static void test_hung_up(void)
-{
-    struct rig r;
-
-    rig_begin(&r, NULL);
-    struct client c = rig_go(&r, false);
-    g_assert_false(fake_hung_up(r.registry, r.disk));
-    fake_hold(r.registry, 4096);
-    client_request(&c, 0, READ, 1, 4096, 512);
-    fake_wait_held(r.registry, 1);
-    client_request(&c, 0, READ, 2, 0, 512); /* what waits to be read is not an end */
-    g_assert_false(fake_hung_up(r.registry, r.disk));
-    shutdown(c.fd, SHUT_WR); /* all that TCP tells of a peer that has closed */
-    g_assert_true(fake_hung_up(r.registry, r.disk));
-    client_close(&c);
-    g_assert_true(fake_hung_up(r.registry, r.disk));
-    fake_release(r.registry, 4096);
-    rig_wait_gone(&r, 1);
-    rig_end(&r);
-}
-
-/* The time for that is over: what is under way has no answer any more. */
-static void test_export_cut(void)
-{
-    struct rig r;
-
-    rig_begin(&r, NULL);
-    struct client c = rig_go(&r, false);
-    fake_hold(r.registry, 4096);
-    client_request(&c, 0, READ, 1, 4096, 512);
-    fake_wait_held(r.registry, 1);
-    fake_remove(r.registry, r.disk, false);
-    fake_remove(r.registry, r.disk, true);
-    client_expect_end(&c);
-    fake_release(r.registry, 4096);
     rig_wait_gone(&r, 1);
     client_close(&c);
     rig_end(&r);
@@ -680,75 +401,6 @@ static void test_trickle(void)
     rig_end(&r);
 }
 
-/* Over pipes, as with -s in a pipeline; a reader that has gone is no SIGPIPE. */
-static void test_pipes(void)
-{
-    struct rig r;
-    g_autoptr(GError) err = NULL;
-    int in[2], out[2];
-
-    rig_begin(&r, NULL);
-    g_assert_cmpint(pipe2(in, O_CLOEXEC), ==, 0);
-    g_assert_cmpint(pipe2(out, O_CLOEXEC), ==, 0);
-    g_assert_cmpint(nbd_serve_stdio(r.nbd, in[0], out[1], NULL, NULL, &err), ==, 0);
-    uint8_t hello[18], flags[4] = {0, 0, 0, 3};
-    g_assert_cmpint(read(out[0], hello, sizeof hello), ==, sizeof hello);
-    g_assert_cmpint(write(in[1], flags, sizeof flags), ==, sizeof flags);
-    uint8_t go[16 + 4] = {0};
-    store_be64(go, NBD_OPTION_MAGIC);
-    store_be32(go + 8, NBD_OPT_EXPORT_NAME);
-    store_be32(go + 12, 4);
-    memcpy(go + 16, "disk", 4);
-    g_assert_cmpint(write(in[1], go, sizeof go), ==, sizeof go);
-    uint8_t answer[10];
-    g_assert_cmpint(read(out[0], answer, sizeof answer), ==, sizeof answer);
-    g_assert_cmpuint(load_be64(answer), ==, 64 << 20);
-    close(out[0]);
-    uint8_t request[NBD_REQUEST_SIZE] = {0};
-    store_be32(request, NBD_REQUEST_MAGIC);
-    store_be32(request + 24, 65536);
-    g_assert_cmpint(write(in[1], request, sizeof request), ==, sizeof request);
-    close(in[1]);
-    rig_end(&r);
-}
-
-/* The end of the server reaches a client on pipes, whom no shutdown(2) can. */
-static void test_pipes_end(void)
-{
-    struct rig r;
-    g_autoptr(GError) err = NULL;
-    int in[2], out[2];
-    uint8_t hello[18], byte;
-
-    rig_begin(&r, NULL);
-    g_assert_cmpint(pipe2(in, O_CLOEXEC), ==, 0);
-    g_assert_cmpint(pipe2(out, O_CLOEXEC), ==, 0);
-    g_assert_cmpint(nbd_serve_stdio(r.nbd, in[0], out[1], NULL, NULL, &err), ==, 0);
-    g_assert_cmpint(read(out[0], hello, sizeof hello), ==, sizeof hello);
-    rig_end_nbd(&r, 0);
-    g_assert_cmpint(read(out[0], &byte, 1), ==, 0);
-    close(out[0]);
-    close(in[1]);
-    rig_end(&r);
-}
-
-/* An idle connection gives its memory and its workers back, and works afterwards. */
-static void test_idle(void)
-{
-    struct rig r;
-
-    rig_begin(&r, NULL);
-    fake_never_promise(r.registry, true);
-    struct client c = rig_go(&r, false);
-    client_request(&c, 0, READ, 1, 0, 512);
-    client_expect_success(&c, 1, 512);
-    fake_wait_threads_ended(r.registry, 1); /* the worker's, after IDLE_SECONDS */
-    client_request(&c, 0, READ, 2, 0, 512);
-    client_expect_success(&c, 2, 512);
-    client_close(&c);
-    rig_end(&r);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -768,23 +420,9 @@ int main(int argc, char **argv)
     g_test_add_data_func("/nbd/slow-reader/here", NULL, test_slow_reader);
     g_test_add_data_func("/nbd/slow-reader/workers", &yes, test_slow_reader);
     g_test_add_func("/nbd/send-timeout", test_send_timeout);
-    g_test_add_func("/nbd/hang-up", test_hang_up);
-    g_test_add_func("/nbd/hang-up-before-a-queued-write", test_hang_up_before_a_queued_write);
-    g_test_add_func("/nbd/half-close", test_half_close);
-    g_test_add_data_func("/nbd/disc-finishes-writes/here", NULL, test_disc_finishes_writes);
-    g_test_add_data_func("/nbd/disc-finishes-writes/worker", &yes, test_disc_finishes_writes);
-    g_test_add_func("/nbd/orderly-end", test_orderly_end);
-    g_test_add_func("/nbd/orderly-end-inline", test_orderly_end_inline);
-    g_test_add_func("/nbd/grace", test_grace);
-    g_test_add_func("/nbd/export-removed", test_export_removed);
-    g_test_add_func("/nbd/hung-up", test_hung_up);
-    g_test_add_func("/nbd/export-cut", test_export_cut);
     g_test_add_func("/nbd/wrong-magic", test_wrong_magic);
     g_test_add_func("/nbd/gigantic-write", test_gigantic_write);
     g_test_add_func("/nbd/refused-writes", test_refused_writes);
     g_test_add_func("/nbd/trickle", test_trickle);
-    g_test_add_func("/nbd/pipes", test_pipes);
-    g_test_add_func("/nbd/pipes-end", test_pipes_end);
-    g_test_add_func("/nbd/idle", test_idle);
     return g_test_run();
 }

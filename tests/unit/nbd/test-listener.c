@@ -263,11 +263,38 @@ static void test_stop_listener(void)
     struct client a = dial(h.path), b = dial(h.path), other = rig_go(&h.rig, false);
     client_go(&a, "disk", false, NULL, 0);
     client_greet(&b, 3);
-    nbd_listener_stop_wait(h.listener);
+    nbd_listener_stop(h.listener, rig_note_gone, &h.rig);
     client_expect_end(&a);
     client_expect_end(&b);
+    rig_wait_gone(&h.rig, 1);
     client_request(&other, 0, NBD_CMD_READ, 1, 0, 512); /* not of that listener */
     client_expect_success(&other, 1, 512);
+    client_close(&a);
+    client_close(&b);
+    client_close(&other);
+    house_end(&h);
+}
+
+/* A client that hangs in a plugin holds up neither the call nor the others; its end is told. */
+static void test_stop_listener_with_a_hung_client(void)
+{
+    struct house h;
+
+    house_begin(&h, 0, 60);
+    fake_hold(h.rig.registry, 4096);
+    struct client a = dial(h.path), b = dial(h.path), other = rig_go(&h.rig, false);
+    client_go(&a, "disk", false, NULL, 0);
+    client_go(&b, "disk", false, NULL, 0);
+    client_request(&a, 0, NBD_CMD_READ, 1, 4096, 512);
+    fake_wait_held(h.rig.registry, 1);
+    nbd_listener_stop(h.listener, rig_note_gone, &h.rig);
+    client_expect_end(&a);
+    client_expect_end(&b);
+    client_request(&other, 0, NBD_CMD_READ, 1, 0, 512);
+    client_expect_success(&other, 1, 512);
+    g_assert_cmpuint(rig_count_gone(&h.rig), ==, 0);
+    fake_release(h.rig.registry, 4096);
+    rig_wait_gone(&h.rig, 1);
     client_close(&a);
     client_close(&b);
     client_close(&other);
@@ -373,6 +400,8 @@ int main(int argc, char **argv)
     g_test_add_func("/nbd-listener/deadline", test_deadline);
     g_test_add_func("/nbd-listener/out-of-descriptors", test_out_of_descriptors);
     g_test_add_func("/nbd-listener/stop-listener", test_stop_listener);
+    g_test_add_func("/nbd-listener/stop-listener/hung-client",
+                    test_stop_listener_with_a_hung_client);
     g_test_add_func("/nbd-listener/stale-socket", test_stale_socket);
     g_test_add_func("/nbd-listener/selinux-label", test_selinux_label);
     g_test_add_func("/nbd-listener/tcp", test_tcp);
