@@ -9,7 +9,7 @@ import struct
 import subprocess
 import time
 
-from fleece import SOON, Server, fleecectl, require_plugin, tmpdir
+from fleece import Server, fleecectl, has_ended, require_plugin, tmpdir, wait_file
 from harness import *
 from tap import main, skip, test
 
@@ -42,30 +42,18 @@ def line_27_a_server_that_is_its_own_disk():
                                    stderr=subprocess.PIPE, text=True,
                                    preexec_fn=fleece.die_with_parent)
         try:
-            client = Client(sock, flags=None) if wait_for(sock, process) else None
+            client = Client(sock, flags=None) if wait_file(process, sock) else None
             # The second one ends it; two at once would count as one.
             until = time.monotonic() + END_WITHIN
-            while process.poll() is None:
+            while not has_ended(process, 0.02):
                 assert time.monotonic() < until, "it does not end"
                 process.send_signal(signal.SIGTERM)
-                time.sleep(0.02)
             assert process.returncode in (0, 1, -signal.SIGTERM), process.returncode
             if client:
                 client.close()
         finally:
             process.kill()
             process.communicate()
-
-
-def wait_for(path, process):
-    """Wait until there is such a file, or the process has ended: false."""
-    until = time.monotonic() + SOON
-    while not os.path.exists(path):
-        if process.poll() is not None:
-            return False
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    return True
 
 
 def qcow2(size, backing=b"", **fields):

@@ -155,6 +155,15 @@ class Qmp:
     def close(self):
         self.socket.close()
 
+    def hang_up(self):
+        """Say that nothing more comes, and wait until the server has closed its side."""
+        self.socket.shutdown(socket.SHUT_WR)
+        try:
+            while True:
+                self.read()
+        except EOFError:
+            pass
+
     def write(self, data):
         """Send bytes as they are, or anything else as JSON."""
         if not isinstance(data, bytes):
@@ -241,6 +250,39 @@ def wait_ready(process, fifo, what="the server"):
     finally:
         os.close(pidfd)
         os.close(reader)
+
+
+def wait_file(process, path):
+    """Wait until there is a file `path`: True; or until `process` (Popen) has ended without: False."""
+    folder, name = os.path.split(path)
+    watch = _libc.inotify_init1(os.O_CLOEXEC)
+    assert watch >= 0, "inotify"
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        assert _libc.inotify_add_watch(watch, folder.encode(), 0x180) >= 0  # IN_CREATE, IN_MOVED_TO
+        poll = select.poll()
+        poll.register(watch, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
+        while not os.path.exists(path):
+            ready = [fd for fd, _ in poll.poll(SOON * 1000)]
+            assert ready, f"there was no {path} within {SOON} seconds"
+            if watch in ready:
+                os.read(watch, 65536)
+            elif pidfd in ready:
+                return os.path.exists(path)
+        return True
+    finally:
+        os.close(watch)
+        os.close(pidfd)
+
+
+def has_ended(process, within=0):
+    """Has `process` (Popen) ended, or does it within so many seconds?"""
+    try:
+        process.wait(within)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 class Server:

@@ -16,7 +16,7 @@ from tap import main, note, test
 # Trees of others, and what is made.
 SKIPPED = re.compile(r"\.git|build(-aux)?|m4|autom4te\.cache|interop-root|__pycache__|planted-.*|seeds|clang"
                      r"|corpus|findings")
-TEXT = (".c", ".h", ".py", ".md", ".pod", ".sh", ".mk", ".am", ".ac", ".in", ".list", ".faults", ".syms")
+TEXT = (".c", ".h", ".py", ".md", ".svg", ".pod", ".sh", ".mk", ".am", ".ac", ".in", ".list", ".faults", ".syms")
 
 _tree = []
 
@@ -46,7 +46,7 @@ def every_text():
     for path, dirs, names in os.walk(SOURCE):
         dirs[:] = [d for d in dirs if not SKIPPED.fullmatch(d)]
         for name in names:
-            if name.endswith(TEXT) or name in ("README", "run"):
+            if name.endswith(TEXT) or name in ("COPYING", "README", "run"):
                 with open(os.path.join(path, name), encoding="utf-8") as f:
                     texts[os.path.relpath(os.path.join(path, name), SOURCE)] = f.read()
     return texts
@@ -119,6 +119,10 @@ def circles_are_found():
     found = house.circles(made({"server/nbd/a.c": "a; b", "server/nbd/b.c": "b;"},
                                {"server/nbd/b.h": '#include "server/nbd/a.h"\n'}).needs())
     assert len(found) == 1 and '#include "server/nbd/a.h"' in found[0], found
+    # What a .c file includes and does not call is no tie: a private header may include a public one.
+    assert house.circles(made({"server/nbd/a.c": "a;"},
+                              {"server/nbd/a.c": '#include "server/nbd/a-private.h"\n',
+                               "server/nbd/a-private.h": '#include "server/nbd/a.h"\n'}).needs()) == []
     # Two of them; a file that needs itself is no circle.
     assert len(house.circles(made({"common/base/a.c": "a; b", "common/base/b.c": "b; a",
                                    "server/nbd/c.c": "c; d c", "server/nbd/d.c": "d; c"}).needs())) == 2
@@ -243,7 +247,8 @@ def bad_heads_and_long_files_are_found():
 def nobody_is_sent_to_a_page_that_is_not_here():
     texts = every_text()
     none(house.references({path: text for path, text in texts.items()
-                           if not path.startswith("tests/structure/")}))
+                           if not path.startswith("tests/structure/")}) +
+         house.dead_links(texts))
 
 
 @test
@@ -251,6 +256,9 @@ def references_to_elsewhere_are_found():
     found = house.references({"a": "see interface.md", "b": "see docs/ARCHITECTURE.md", "c": "reference/qmp.md",
                               "d": "the shared\n reference", "e": "the checklist's section M"})
     assert [text[0] for text in found] == ["a", "c", "d", "e"], found
+    pages = {"docs/a.md": "[b](b.md) [c](../tests/c.py) [c](c.md) [web](https://x.y/z.md) [it](#it)",
+             "docs/b.md": "[a](a.md#part) [all](../tests)", "tests/c.py": "[no](link)"}
+    assert house.dead_links(pages) == ["docs/a.md: c.md"], house.dead_links(pages)
 
 
 # ---- the list of tests ----
