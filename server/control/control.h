@@ -9,8 +9,8 @@
 
 struct control;
 
-/* What the nbd-server-start family may do; main.c fills it in so that control/ need not know nbd/.
- */
+/* What the nbd-server-start family may do; start/ fills it in, so that control/
+ * need not know nbd/. */
 struct control_nbd {
     /* Open a listener for `nbd-server-start`. 0, or -1 and *err. handshake: seconds. */
     int (*start)(void *opaque, const char *unix_path, const char *host, const char *port, int fd,
@@ -24,7 +24,7 @@ struct control_nbd {
     /* The NBD URIs of the listening sockets of that scope, as a client on this machine reaches
      * them, with no export named: strings, borrowed until a listener begins or ends. */
     const GPtrArray *(*uris)(void *opaque, enum export_scope scope);
-    /* Can clients use TLS; do they then prove who they are? */
+    /* Can clients use TLS? Does the server then know their names? */
     bool (*tls)(void *opaque);
     bool (*tls_names_clients)(void *opaque);
     void *opaque;
