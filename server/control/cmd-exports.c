@@ -92,8 +92,8 @@ static int nbd_server_start(struct qmp_call *call, JsonObject *args, JsonNode **
                       (unsigned)arg_int(args, "max-connections", 100), err);
 }
 
-/* An nbd-server-stop. The exports go first, then the listener's clients. Each of the two may last for
- * ever where a plugin hangs, so the command is answered after a while, and what is left goes on
+/* An nbd-server-stop. The exports go first, then the listener's clients. Each of the two may last
+ * for ever where a plugin hangs, so the command is answered after a while, and what is left goes on
  * without it. */
 struct nbd_stop {
     struct control *control; /* NULL: it has gone */

@@ -15,8 +15,9 @@ struct control_nbd {
     /* Open a listener for `nbd-server-start`. 0, or -1 and *err. handshake: seconds. */
     int (*start)(void *opaque, const char *unix_path, const char *host, const char *port, int fd,
                  unsigned handshake_max_seconds, unsigned max_connections, GError **err);
-    /* Close that listener and cut off its clients. From now on it does not run any more, and another
-     * may be started. `stopped` is called once, from any thread, when all its clients have gone. */
+    /* Close that listener and cut off its clients. From now on it does not run any more, and
+     * another may be started. `stopped` is called once, from any thread, when all its clients have
+     * gone. */
     void (*stop)(void *opaque, void (*stopped)(void *stopped_opaque), void *stopped_opaque);
     /* Does any NBD listener run (also the command line's)? Is one of nbd-server-start's running? */
     bool (*any_running)(void *opaque);

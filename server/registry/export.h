@@ -63,8 +63,8 @@ GArray *server_exports(struct server *s);
 
 /* -- for nbd/, any thread -- */
 
-/* Which exports a listener serves. One that was opened for a backup must not serve the guests' disks;
- * an export may have its disk's name there. */
+/* Which exports a listener serves. One that was opened for a backup must not serve the guests'
+ * disks; an export may have its disk's name there. */
 enum export_scope {
     EXPORTS_LIVE,  /* the disks' own, "" for the first, and added ones by names that these leave */
     EXPORTS_ADDED, /* only those that have an id; "" is found only if it was added */

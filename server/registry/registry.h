@@ -31,8 +31,8 @@ struct server_options {
 };
 
 struct server *server_new(const struct server_options *options);
-/* All listeners are gone and all connections ended. False: a thread hangs in a plugin or a change of
- * a disk for good, and what it uses is still there. */
+/* All listeners are gone and all connections ended. False: a thread hangs in a plugin or a change
+ * of a disk for good, and what it uses is still there. */
 bool server_free(struct server *s);
 /* Before server_free, where a disk may hang: its disks, in order of creation, without those that a
  * change is still under way on, which has been logged. They are the caller's from now on, who ends
@@ -62,9 +62,9 @@ int server_reserve_node_name(struct server *s, const char *name, GError **err);
 /* The node is there, or it will not be made after all. */
 void server_release_node_name(struct server *s, const char *name);
 
-/* The server ends: end all waiting (for turns, for an instant, for clients that are to leave) with an
- * error. Then wait for threads that work at a change, `ms` milliseconds at most. False: some change
- * has not ended. No change begins afterwards. Control thread. */
+/* The server ends: end all waiting (for turns, for an instant, for clients that are to leave) with
+ * an error. Then wait for threads that work at a change, `ms` milliseconds at most. False: some
+ * change has not ended. No change begins afterwards. Control thread. */
 bool server_end_changes(struct server *s, unsigned ms);
 
 /* Ask the main loop to end the server in order (any thread, signal-free): what SIGTERM, QMP quit
