@@ -92,9 +92,9 @@ static int nbd_server_start(struct qmp_call *call, JsonObject *args, JsonNode **
                       (unsigned)arg_int(args, "max-connections", 100), err);
 }
 
-/* An nbd-server-stop. Two things happen one after the other: the exports go, then the listener's
- * clients. Each may take for ever where a plugin hangs, so the command does not wait for ever, and
- * the rest of what happens finds that nobody waits. */
+/* An nbd-server-stop. The exports go first, then the listener's clients. Each of the two may last
+ * for ever where a plugin hangs, so the command is answered after a while, and what is left goes on
+ * without it. */
 struct nbd_stop {
     struct control *control; /* NULL: it has gone */
     struct qmp_call *call;   /* NULL: it has been answered */
@@ -102,7 +102,7 @@ struct nbd_stop {
     GError *error;           /* what was left of the exports, or NULL */
 };
 
-/* The listener is not found any more: the next may be started. */
+/* Another listener may be started from now on. */
 static void stop_is_over(struct nbd_stop *stop)
 {
     if (stop->control)
@@ -210,7 +210,7 @@ static int query_nbd_servers(struct qmp_call *call, JsonObject *args, JsonNode *
 /* ---- exports ---- */
 
 /* A bitmap by its name alone: of the exported disk, or of the disk that the exported view is of.
- * Whoever exports it read-only wants bits that stand still. */
+ * In a read-only export its bits have to stand still. */
 static struct dirty_bitmap *find_by_name(struct node *n, bool writable, const char *name,
                                          GError **err)
 {
@@ -260,8 +260,8 @@ static int find_bitmaps(struct server *s, const struct export_options *o, JsonAr
     return 0;
 }
 
-/* Who may use the export: `names` gets the list, if there is one. Refused where it could not be
- * kept. */
+/* Which clients may use the export: `names` gets the list, if there is one. The list is refused
+ * where the server could not obey it. */
 static int find_tls(const struct control_nbd *nbd, JsonObject *args, struct export_options *o,
                     GPtrArray *names, GError **err)
 {

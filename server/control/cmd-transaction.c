@@ -81,7 +81,8 @@ static void transaction(struct qmp_call *call, JsonObject *args)
 
 /* clang-format off */
 const struct qmp_command transaction_commands[] = {
-    {"transaction", "Runs actions that take effect at one instant, on all their disks, or not at all.",
+    {"transaction", "Runs actions that take effect at one instant, on all their disks, or not at "
+                    "all.",
      transaction_args, .start = transaction},
     {.name = NULL},
 };

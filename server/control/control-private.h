@@ -6,7 +6,7 @@
  * its file once, in the family's table: name, summary, arguments, function. commands.c joins the
  * tables.
  *
- * Who waits for whom: the commands of one monitor are answered in order. Commands of different
+ * The order of commands: those of one monitor are answered in order. Commands of different
  * monitors do not wait for each other, except that those which change the bitmaps, the views or the
  * size of a disk, or begin to use them, have turns on that disk (server/registry/turn.h): the later
  * one is checked and carried out when the earlier one is done. So all-or-nothing stays true, and

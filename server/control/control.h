@@ -9,14 +9,15 @@
 
 struct control;
 
-/* What the nbd-server-start family may do; main.c fills it in so that control/ need not know nbd/.
- */
+/* What the nbd-server-start family may do; start/ fills it in, so that control/
+ * need not know nbd/. */
 struct control_nbd {
     /* Open a listener for `nbd-server-start`. 0, or -1 and *err. handshake: seconds. */
     int (*start)(void *opaque, const char *unix_path, const char *host, const char *port, int fd,
                  unsigned handshake_max_seconds, unsigned max_connections, GError **err);
-    /* Close that listener and cut off its clients. From now on it does not run any more, and another
-     * may be started. `stopped` is called once, from any thread, when all its clients have gone. */
+    /* Close that listener and cut off its clients. From now on it does not run any more, and
+     * another may be started. `stopped` is called once, from any thread, when all its clients have
+     * gone. */
     void (*stop)(void *opaque, void (*stopped)(void *stopped_opaque), void *stopped_opaque);
     /* Does any NBD listener run (also the command line's)? Is one of nbd-server-start's running? */
     bool (*any_running)(void *opaque);
@@ -24,7 +25,7 @@ struct control_nbd {
     /* The NBD URIs of the listening sockets of that scope, as a client on this machine reaches
      * them, with no export named: strings, borrowed until a listener begins or ends. */
     const GPtrArray *(*uris)(void *opaque, enum export_scope scope);
-    /* Can clients use TLS; do they then prove who they are? */
+    /* Can clients use TLS? Does the server then know their names? */
     bool (*tls)(void *opaque);
     bool (*tls_names_clients)(void *opaque);
     void *opaque;

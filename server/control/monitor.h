@@ -10,9 +10,9 @@
 
 struct monitor;
 
-/* Clients come after what earlier requests have set in motion (events, ends of exports and of
- * monitors, which are callbacks of default priority): so an event is sent before the reply to any
- * later request. */
+/* Requests have a lower priority than what earlier requests have set in motion (events, ends of
+ * exports and of monitors are callbacks of default priority). So an event is sent before the reply
+ * to any later request. */
 #define MONITOR_PRIORITY (G_PRIORITY_DEFAULT + 10)
 
 /* Greet the client on the connected stream socket `fd` and serve it from the default main context.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The control socket's file: who may reach it, and what stands in its way.
+ * The control socket's file: how it is made, and which peers may use it.
  */
 #ifndef CONTROL_SOCKET_H
 #define CONTROL_SOCKET_H

@@ -11,8 +11,8 @@
 struct server;
 
 /* Commit `i`, which has its actions, and end it. The caller has a turn on its disks (turn.h).
- * `done` is called once on the control thread, perhaps before this returns. `error` is NULL: all has
- * taken effect; else nothing has, and it says why. It is borrowed. */
+ * `done` is called once on the control thread, perhaps before this returns. `error` is NULL: all
+ * has taken effect; else nothing has, and it says why. It is borrowed. */
 void server_commit(struct server *s, struct instant *i,
                    void (*done)(void *opaque, const GError *error), void *opaque);
 

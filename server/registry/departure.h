@@ -10,7 +10,7 @@
 
 struct server;
 
-/* What somebody waits for; in what he has allocated. */
+/* One wait. The caller allocates it, as the first member of a struct of its own. */
 struct departure {
     /* Is it so? Asked at once and when some client has left, with the registry's lock held. */
     bool (*is_over)(struct departure *d);

@@ -27,8 +27,8 @@ struct export
 
 /* export.c. Under server->lock: the export of that id, or NULL. */
 struct export *export_find_id_locked(struct server *s, const char *id);
-/* Nobody finds it and nobody is attached: let go of what it occupies, and `tell` everybody. Control
- * thread. */
+/* Let go of what an export occupies that cannot be found any more and has no client, and emit
+ * BLOCK_EXPORT_DELETED if `tell`. Control thread. */
 void export_release(struct export *e, bool tell);
 /* The same with all that are going and have no client any more. */
 void server_release_gone(struct server *s);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Taking exports away. Their clients are asked to end, cut off if they have not ended after a while,
- * and waited for by events: a client that hangs in its plugin for good keeps its export, which
- * nobody else finds any more, and holds up nobody. Control thread.
+ * Taking exports away. Their clients are asked to end, and are cut off if they have not ended after
+ * a while. Events tell when they have left. A client that hangs in its plugin for good keeps its
+ * export, which cannot be found by others any more; it holds up nobody. Control thread.
  */
 #ifndef REGISTRY_EXPORT_REMOVAL_H
 #define REGISTRY_EXPORT_REMOVAL_H
@@ -28,9 +28,9 @@ void server_export_del(struct server *s, const char *id, bool hard, export_done 
  * EXPORT_GONE_MS: these go when their clients end. */
 void server_export_del_all(struct server *s, export_done done, void *opaque);
 /* Where all clients of a node's exports have hung up, wait until they have left, which they do by
- * themselves when what they asked for is done; EXPORT_GRACE_MS at most, since a plugin may hang. For
- * those who must not call a node used that nobody uses. `then` is called once, perhaps before this
- * returns. */
+ * themselves when what they asked for is done; EXPORT_GRACE_MS at most, since a plugin may hang.
+ * For callers to whom a client that has hung up does not count. `then` is called once, perhaps
+ * before this returns. */
 void server_when_hung_up_left(struct server *s, struct node *n, void (*then)(void *opaque),
                               void *opaque);
 

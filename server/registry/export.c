@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The registry's exports. Life of an export: the registry holds one reference while it can be found; whoever found it holds
- * another. It occupies its node and bitmaps until it is *gone*: no longer to be found and its last
- * client detached. Then, on the control thread, the node and the bitmaps are released and
- * BLOCK_EXPORT_DELETED is told. The memory goes with the last reference. export-removal.c takes
- * exports away.
+ * The registry's exports. Life of an export: the registry holds one reference as long as the export
+ * is listed; each client that has found it holds another. It occupies its node and bitmaps until it
+ * is *gone*: it cannot be found any more and its last client has detached. Then the control thread
+ * releases the node and the bitmaps and emits BLOCK_EXPORT_DELETED. The memory goes with the last
+ * reference. export-removal.c takes exports away.
  */
 #include "server/registry/export.h"
 #include "common/util/error.h"

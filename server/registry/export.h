@@ -3,8 +3,8 @@
  * Exports: nodes that NBD clients can ask for by name. control/ adds and removes them; nbd/ finds
  * them and attaches its clients to them.
  *
- * Functions marked "any thread" take the registry's lock inside, which comes last in the lock
- * order: under it no other is taken, and nobody waits. All others: control thread.
+ * Functions marked "any thread" take the registry's lock, which is the last in the lock order: no
+ * other lock is taken under it, and nobody waits under it. All others: control thread.
  */
 #ifndef REGISTRY_EXPORT_H
 #define REGISTRY_EXPORT_H
@@ -24,9 +24,9 @@ struct export_options {
     const char *description; /* may be NULL */
     struct node *node;
     bool writable, discard;
-    bool tls_required;             /* only clients that use TLS may have it */
-    const char *const *tls_authz;  /* and of these only who has one of these names (tls-peer.h);
-                                      ends with NULL. NULL: all. */
+    bool tls_required;             /* only clients that use TLS may use it */
+    const char *const *tls_authz;  /* and of these only those with one of these names
+                                      (tls-peer.h); ends with NULL. NULL: all. */
     struct dirty_bitmap **bitmaps; /* n of them; they are busy until the export is gone */
     unsigned n_bitmaps;
     bool live; /* contexts are all the node's bitmaps, whatever they are at the time */
@@ -45,28 +45,29 @@ struct export_info {
  * QEMU's order with its texts, but not that an NBD server runs: control does. An added export may
  * have the name of a disk: see enum export_scope. */
 int server_export_add(struct server *s, const struct export_options *o, GError **err);
-/* Parts of these checks by themselves, for control, which looks up the node, the NBD server and the
- * bitmaps between them (QEMU's order). 0, or -1 and *err. Control thread. */
+/* Two of these checks by themselves: control/ looks up the node, the NBD server and the bitmaps
+ * between them, as QEMU's order has it. 0, or -1 and *err. */
 int server_export_check_id(struct server *s, const char *id, GError **err);
-/* `alone`: no listener serves added exports alone (EXPORTS_ADDED), so that a name that a disk has
- * is taken: nobody would find the export by it. */
+/* `alone`: there is no listener that serves only added exports (EXPORTS_ADDED). Then the name of a
+ * disk is taken, since no client would find the export by it. */
 int server_export_check_name(struct server *s, const char *name, const char *description,
                              bool alone, GError **err);
+
 struct export_status {
     const struct export_info *info;
     bool shutting_down;
     unsigned clients;
 };
-/* Explicit exports, newest first, GArray of struct export_status. Control thread. */
+/* The exports that have an id, newest first: GArray of struct export_status. */
 GArray *server_exports(struct server *s);
 
 /* -- for nbd/, any thread -- */
 
-/* Which exports a listener serves. Who opens a port for a backup must not hand out the guests'
- * disks by it; there an export may have its disk's name. */
+/* Which exports a listener serves. One that was opened for a backup must not serve the guests'
+ * disks; an export may have its disk's name there. */
 enum export_scope {
     EXPORTS_LIVE,  /* the disks' own, "" for the first, and added ones by names that these leave */
-    EXPORTS_ADDED, /* only those that have an id; "" is one only if one was added by that name */
+    EXPORTS_ADDED, /* only those that have an id; "" is found only if it was added */
 };
 /* By NBD name. A reference, or NULL; exports that are shutting down are not found. */
 struct export *server_find_export(struct server *s, enum export_scope scope, const char *name);

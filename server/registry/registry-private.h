@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The server, for the files of the registry. A field belongs to the file that is named beside it. */
+/* The server, for the files of the registry. A field belongs to the file named beside it. */
 #ifndef REGISTRY_REGISTRY_PRIVATE_H
 #define REGISTRY_REGISTRY_PRIVATE_H
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The registry: disks, views, exports, events. Where nbd/ and control/ meet; neither knows the
+ * The registry: disks, views, exports, events. nbd/ and control/ meet here and do not know each
  * other.
  *
- * Threads: the control thread is the main thread, which runs the GLib main loop. All that changes
- * the registry runs there. Functions marked "any thread" take the registry's lock inside,
- * which comes last in the lock order (disk-private.h): under it no other is taken, and nobody
- * waits.
+ * Threads: the control thread is the main thread, which runs the GLib main loop. Everything that
+ * changes the registry runs there. Functions marked "any thread" take the registry's lock, which is
+ * the last in the lock order (disk-private.h): no other lock is taken under it, and nobody waits
+ * under it.
  */
 #ifndef REGISTRY_REGISTRY_H
 #define REGISTRY_REGISTRY_H
@@ -31,12 +31,12 @@ struct server_options {
 };
 
 struct server *server_new(const struct server_options *options);
-/* All listeners are gone and all connections ended. False: a thread hangs in a plugin or a change of
- * a disk for good, and what it uses is still there. */
+/* All listeners are gone and all connections ended. False: a thread hangs in a plugin or a change
+ * of a disk for good, and what it uses is still there. */
 bool server_free(struct server *s);
 /* Before server_free, where a disk may hang: its disks, in order of creation, without those that a
- * change is still under way on, which has been logged. The server has none any more, and whoever
- * calls this ends each. Control thread. */
+ * change is still under way on, which has been logged. They are the caller's from now on, who ends
+ * each of them with server_end_disk. Control thread. */
 GPtrArray *server_take_disks(struct server *s);
 /* Release a disk's exports and close it. False: a thread hangs in its plugin for good, or a client
  * that could not be ended is attached; this has been logged, and what it uses is still there. It
@@ -55,20 +55,20 @@ GPtrArray *server_views(struct server *s); /* of all disks, by disk, oldest firs
 struct node *server_find_node(struct server *s, const char *name); /* disk or view, or NULL */
 struct disk *server_find_disk(struct server *s, const char *name);
 
-/* Keep `name` for a node that is about to be made, so that nobody else makes one of that name. 0,
- * or -1 and *err with QEMU's text: no name for a node, of a node that is there or that the name is
- * kept for already, too long. Control thread. */
+/* Reserve `name` for a node that is about to be made, so that no other node gets it. 0, or -1 and
+ * *err with QEMU's text: the name is not well-formed, is too long, or belongs to another node or is
+ * reserved for one. Control thread. */
 int server_reserve_node_name(struct server *s, const char *name, GError **err);
 /* The node is there, or it will not be made after all. */
 void server_release_node_name(struct server *s, const char *name);
 
-/* The server ends: all that waits on the control thread (turns, commits, clients that are to leave)
- * is ended and answered, with an error where it is not done. Changes that threads work at are waited
- * for, `ms` milliseconds at most. False: some are not over even so. Nothing is changed afterwards. */
+/* The server ends: end all waiting (for turns, for an instant, for clients that are to leave) with
+ * an error. Then wait for threads that work at a change, `ms` milliseconds at most. False: some
+ * change has not ended. No change begins afterwards. Control thread. */
 bool server_end_changes(struct server *s, unsigned ms);
 
 /* Ask the main loop to end the server in order (any thread, signal-free): what SIGTERM, QMP quit
- * and nbdkit_shutdown do. main.c sets the function. */
+ * and nbdkit_shutdown do. start/ sets the function. */
 void server_set_quit(struct server *s, void (*quit)(void *opaque), void *opaque);
 void server_quit(struct server *s);
 

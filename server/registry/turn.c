@@ -20,7 +20,7 @@ static bool share_a_disk(const struct turn *a, const struct turn *b)
     return false;
 }
 
-/* Nobody who came before, and is not done, has a disk of it. */
+/* No turn that was asked for earlier, and is not over, has a disk in common with it. */
 static bool is_next(const struct turn *t)
 {
     for (const GList *l = t->link.prev; l; l = l->prev)
@@ -102,7 +102,7 @@ void server_take_turn(struct server *s, const GPtrArray *disks,
     }
 }
 
-/* Those who waited begin from the main loop, not inside of what has just ended. */
+/* The next ones begin from the main loop, not from inside of the change that has just ended. */
 void turn_end(struct turn *t)
 {
     struct server *s = t->server;

@@ -431,7 +431,7 @@ static void leaver_begin(struct leaver *l, struct house *h, const char *name, bo
 static void leaver_end(struct leaver *l)
 {
     pthread_mutex_lock(&l->lock);
-    g_assert_true(l->asked || !l->leaves); /* else he stays for ever */
+    g_assert_true(l->asked || !l->leaves); /* else the thread never ends */
     pthread_mutex_unlock(&l->lock);
     if (l->leaves)
         pthread_join(l->thread, NULL);
@@ -450,8 +450,8 @@ static void add_export(struct house *h)
 
 #define IN_USE "export 'e' still in use"
 
-/* Between a client's hanging up and its leaving, an export is not in use: who takes it away waits.
- */
+/* A client that has hung up and has not left yet does not count as using its export: the removal
+ * waits for it. */
 static void test_hung_up(void)
 {
     struct leaver one, two;
@@ -471,7 +471,7 @@ static void test_hung_up(void)
     house_end(&h);
 }
 
-/* Whoever is there is not waited for, nor the others for his sake. */
+/* A removal does not wait for a client that has not hung up, nor for others beside it. */
 static void test_not_hung_up(void)
 {
     struct leaver there, gone;
@@ -485,7 +485,7 @@ static void test_not_hung_up(void)
     fails(&h, IN_USE, "block-export-del", "{'id':'e'}");
     g_assert_cmpint(g_get_monotonic_time() - begin, <, EXPORT_GRACE_MS * 1000);
     leaver_end(&there);
-    /* He hangs in a plugin, say: not for ever, and then the export stays. */
+    /* One that has hung up and does not leave is waited for, but not for ever; the export stays. */
     fails(&h, IN_USE, "block-export-del", "{'id':'e'}");
     leaver_end(&gone);
     succeeds(&h, "block-export-del", "{'id':'e'}");
@@ -508,8 +508,8 @@ static int next_timer(void)
     return timeout;
 }
 
-/* An export on its way out is found by nobody, and nobody gets in who has found it before; its
- * bitmaps, all of them, are busy until its last client has left, who may take his time. */
+/* An export that is going is not found, and a client that has found it before does not get in. All
+ * its bitmaps are busy until its last client has left, which may take long. */
 static void test_on_its_way_out(void)
 {
     struct house h;
@@ -665,7 +665,7 @@ static void emit(struct house *h, const char *id)
     server_emit(h->server, &event);
 }
 
-/* Events come in order, to all who want them, and to nobody who has said that he does not. */
+/* Events come in order to all sinks, and to none that was removed. */
 static void test_sinks(void)
 {
     g_autoptr(GString) first = g_string_new(NULL), second = g_string_new(NULL);
