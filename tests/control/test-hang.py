@@ -152,7 +152,7 @@ WAITING = {
     "block-dirty-bitmap-add": {"node": "bad", "name": "new"},
     "block-dirty-bitmap-clear": {"node": "bad", "name": "old"},
     "transaction": {"actions": [
-        {"type": "block-dirty-bitmap-add", "data": {"node": "good", "name": "both"}},
+        {"type": "block-dirty-bitmap-add", "data": {"node": "bad", "name": "new"}},
         {"type": "view-create", "data": {"disk": "bad", "name": "new"}}]},
     "view-delete": {"name": "old"},
     "block_resize": {"node-name": "bad", "size": MIB + 65536},
@@ -216,7 +216,7 @@ def the_end_is_bounded_and_says_what_was_left():
         rig.wait_begun("good-begun")
         rig.server.process.send_signal(signal.SIGTERM)
         idle.expect_end()
-        assert rig.notes() == [], rig.notes()
+        assert "pwrite" not in rig.notes(), rig.notes()
         os.write(rig.fifos["good-go"], b"\n")
         reply = busy.reply()
         assert reply.cookie == cookie and reply.error == 0, reply
@@ -226,7 +226,8 @@ def the_end_is_bounded_and_says_what_was_left():
         rig.server.process = None
         note(log)
         notes = rig.notes()
-        assert notes[:2] == ["pwrite", "flush"] and notes[-1] == "unload", notes
+        assert notes.count("pwrite") == 1 and notes[-1] == "unload", notes
+        assert "flush" in notes[notes.index("pwrite"):], notes
         assert code == 1, code
         assert "bad" in log and "pwrite" in log, log
 

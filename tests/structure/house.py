@@ -107,17 +107,19 @@ def source_of(object_file, known):
     return None
 
 
-def objects(build, known):
-    """{object file: its source} below the build's folders."""
+def objects(build, known, source):
+    """{object file: its source} below the build's folders, without what is older than its source: left
+    over from before that was built into something else."""
     found = {}
     for folder in PRODUCT:
         for path, _, names in os.walk(os.path.join(build, folder)):
             for name in names:
                 if name.endswith(".o"):
                     relative = os.path.relpath(os.path.join(path, name), build)
-                    source = source_of(relative, known)
-                    if source:
-                        found[relative] = source
+                    made_of = source_of(relative, known)
+                    if made_of and os.path.getmtime(os.path.join(build, relative)) >= \
+                            os.path.getmtime(os.path.join(source, made_of)):
+                        found[relative] = made_of
     return found
 
 
@@ -159,7 +161,7 @@ class Tree:
         for path in paths:
             with open(os.path.join(source, path), encoding="utf-8") as f:
                 texts[path] = f.read()
-        found = objects(build, set(paths))
+        found = objects(build, set(paths), source)
         symbols = {}
         for place, (defined, needed) in nm(build, found).items():
             all_defined, all_needed = symbols.setdefault(found[place], (set(), set()))
@@ -224,10 +226,17 @@ def without_a_room(paths):
             if floor(path) is None]
 
 
+def is_ground(file):
+    """A header that a room's files share: it has types and inline functions, and no .c file. What it
+    declares counts where the symbol is needed."""
+    return file.endswith("-private")
+
+
 def circles(needs):
     """(b) No two files need each other, also not by way of others."""
     needs = [need for need in needs if need.ties]
     graph = collections.defaultdict(set)
+    needs = [need for need in needs if not is_ground(need.by) and not is_ground(need.of)]
     for need in needs:
         graph[need.by].add(need.of)
         graph.setdefault(need.of, set())
@@ -284,7 +293,9 @@ def forbidden(tree):
 
 def not_built(tree):
     return [f"{path} is built into nothing" for path in sorted(tree.texts)
-            if path.endswith(".c") and path not in tree.symbols]
+            if path.endswith(".c") and path not in tree.symbols] + \
+           [f"{path} is more than a header" for path in sorted(tree.texts)
+            if path.endswith(".c") and is_ground(stem(path))]
 
 
 def guard(path):
