@@ -26,7 +26,7 @@ struct patience *patience_new(bool (*is_over)(void *opaque), void *opaque)
     pthread_condattr_t attr;
 
     if (!p)
-        abort();
+        return NULL;
     atomic_init(&p->references, 1);
     pthread_mutex_init(&p->lock, NULL);
     pthread_condattr_init(&attr);

@@ -13,9 +13,9 @@
 
 struct patience;
 
-/* The caller gets one reference. `is_over` (NULL: never) says whether the wait has become
- * pointless, which it may become without a patience_wake: it is called once a second at least. Only
- * the thread that waits calls it, with the lock held or not. */
+/* The caller gets one reference. NULL: there is no memory. `is_over` (NULL: never) says whether the
+ * wait has become pointless, which it may become without a patience_wake: it is called once a second
+ * at least. Only the thread that waits calls it, with the lock held or not. */
 struct patience *patience_new(bool (*is_over)(void *opaque), void *opaque);
 struct patience *patience_ref(struct patience *p);
 void patience_unref(struct patience *p);

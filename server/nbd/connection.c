@@ -294,8 +294,12 @@ static void client_end_when_idle(struct nbd_client *client)
     connection_end_when_idle(connection_of(client));
 }
 
-static int map_buffers(struct connection *c, GError **err)
+/* What a client takes, and there may be none of. */
+static int allocate(struct connection *c, GError **err)
 {
+    c->patience = patience_new(gives_up, c);
+    if (!c->patience)
+        return fail_errno(err, ENOMEM, "no memory for a client");
     void *memory = mmap(NULL, RECEIVE_BUFFER + SEND_BUFFER, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
@@ -321,12 +325,11 @@ struct connection *connection_new(struct nbd_server *n, struct port *port, int i
         g_free(c);
         return NULL;
     }
-    c->patience = patience_new(gives_up, c);
     offload_init(&c->offload);
     busy_poll_init(&c->poll);
     sender_init(&c->sender, &c->stream);
     workers_init(&c->workers, &c->sender, n->options.threads, &n->log.workers, run_job, c);
-    if (map_buffers(c, err) < 0) {
+    if (allocate(c, err) < 0) {
         stream_close(&c->stream);
         connection_free(c);
         return NULL;
@@ -340,6 +343,7 @@ void connection_free(struct connection *c)
     sender_destroy(&c->sender);
     if (c->memory)
         munmap(c->memory, RECEIVE_BUFFER + SEND_BUFFER);
-    patience_unref(c->patience);
+    if (c->patience)
+        patience_unref(c->patience);
     g_free(c);
 }
