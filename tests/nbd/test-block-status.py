@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""BLOCK_STATUS, line by line of the conformance checklist's section B."""
+"""BLOCK_STATUS, rule by rule: those whose names begin with B in tests/conformance/README.md."""
 
 import contextlib
 import os

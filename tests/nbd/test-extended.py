@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Extended headers, line by line of the conformance checklist's section E, and what else of the
-protocol looks different with them."""
+"""Extended headers, rule by rule: those whose names begin with E in tests/conformance/README.md; and
+what else of the protocol looks different with them."""
 
 import contextlib
 import os

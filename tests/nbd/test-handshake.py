@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The handshake, line by line of the conformance checklist's section H."""
+"""The handshake, rule by rule: those whose names begin with H in tests/conformance/README.md."""
 
 import contextlib
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Meta contexts, line by line of the conformance checklist's section M."""
+"""Meta contexts, rule by rule: those whose names begin with M in tests/conformance/README.md."""
 
 import contextlib
 import struct

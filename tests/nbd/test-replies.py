@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Replies, line by line of the conformance checklist's section S."""
+"""Replies, rule by rule: those whose names begin with S in tests/conformance/README.md."""
 
 import contextlib
 import os

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Block sizes and payload sizes, line by line of the conformance checklist's section Z."""
+"""Block sizes and payload sizes, rule by rule: those whose names begin with Z in
+tests/conformance/README.md."""
 
 import contextlib
 import random

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The transmission phase, line by line of the conformance checklist's section X."""
+"""The transmission phase, rule by rule: those whose names begin with X in
+tests/conformance/README.md."""
 
 import contextlib
 import os
