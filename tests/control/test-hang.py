@@ -13,17 +13,19 @@ of them under way:
 
 import contextlib
 import os
+import re
 import select
 import signal
 import tempfile
 
 from fleece import BUILD, SOON, Server
-from rawnbd import WRITE, Client
+from rawnbd import ERR_UNKNOWN, FUA, OPT_GO, WRITE, Client
 from tap import main, note, skip, test
 
 PLUGIN = f"{BUILD}/tests/plugins-src/.libs/stuck.so"
 MIB = 1 << 20
 BLOCK = b"x" * 4096
+STOP_TIMEOUT = 5  # seconds after which the server leaves what hangs
 
 
 class Rig:
@@ -43,7 +45,7 @@ class Rig:
             self._stack.callback(os.close, self.fifos[name])
         with open(f"{self.dir}/notes", "w", encoding="ascii"):
             pass
-        self.server = Server("--disk", "bad", PLUGIN, f"begun={self.dir}/begun",
+        self.server = Server("--stop-timeout", STOP_TIMEOUT, "--disk", "bad", PLUGIN, f"begun={self.dir}/begun",
                              "--disk", "good", PLUGIN, f"begun={self.dir}/good-begun",
                              f"go={self.dir}/good-go", f"notes={self.dir}/notes")
         self.extra = f"{self.dir}/extra"  # the socket of nbd-server-start
@@ -104,7 +106,7 @@ class Pending:
         return reply["error"]["desc"]
 
 
-def work_on_good(rig, pending):
+def work_on_good(rig, pending=None):
     """Every command that has to do with a disk, on `good`, and those that look at all disks; each is
     answered while `pending` is open."""
     q = rig.server.qmp()
@@ -112,7 +114,8 @@ def work_on_good(rig, pending):
     def do(command, /, **arguments):
         result = q.cmd(command, **{key.replace("_", "-"): value
                                    for key, value in arguments.items()})
-        assert pending.is_open(), f"{command} on good was answered after {pending.command} on bad"
+        assert not pending or pending.is_open(), \
+            f"{command} on good was answered after {pending.command} on bad"
         return result
     for query in ("query-version", "query-commands", "query-status", "query-block",
                   "query-named-block-nodes", "query-views", "query-block-exports",
@@ -124,7 +127,6 @@ def work_on_good(rig, pending):
         c.go("good")
         c.write(4096, BLOCK)
         assert c.read(4096, 4096) == BLOCK
-    assert pending.is_open()
     do("block-dirty-bitmap-disable", node="good", name="a")
     do("block-dirty-bitmap-enable", node="good", name="a")
     do("block-dirty-bitmap-merge", node="good", target="b", bitmaps=["a"])
@@ -135,7 +137,7 @@ def work_on_good(rig, pending):
         {"type": "view-create", "data": {"disk": "good", "name": "now"}}])
     do("view-create", disk="good", name="later")
     do("query-views")
-    if pending.command != "nbd-server-stop":
+    if not pending or pending.command != "nbd-server-stop":
         do("block-export-add", type="nbd", id="now", node_name="now", name="now")
         do("query-block-exports")
         do("block-export-del", id="now")
@@ -156,10 +158,9 @@ WAITING = {
         {"type": "view-create", "data": {"disk": "bad", "name": "new"}}]},
     "view-delete": {"name": "old"},
     "block_resize": {"node-name": "bad", "size": MIB + 65536},
-    "block-export-del": {"id": "added", "mode": "hard"},
     "nbd-server-stop": {},
 }
-BY_EXPORT = "block-export-del", "nbd-server-stop"
+BY_EXPORT = "block-export-del", "nbd-server-stop"  # which end the client that is stuck
 
 
 def prepare(rig, command):
@@ -205,6 +206,25 @@ def commands_on_others_are_answered_while_one_waits():
 
 
 @test
+def an_export_is_removed_while_its_client_hangs():
+    """The command is answered at once; the export is nobody's any more, and hidden until its client
+    ends."""
+    with Rig() as rig:
+        q = prepare(rig, "block-export-del")
+        q.cmd("block-export-del", id="added", mode="hard")
+        work_on_good(rig)
+        left, = q.cmd("query-block-exports")
+        assert left["id"] == "added" and left["shutting-down"], left
+        with Client(rig.extra) as c:
+            assert c.info("added", option=OPT_GO) == ERR_UNKNOWN
+        with Client(rig.server.socket) as c:
+            c.go("bad")
+            c.write(4096, BLOCK)
+        assert [e["data"]["id"] for e in q.events()] == ["now"], "an export that is not gone is told"
+        rig.server.kill()
+
+
+@test
 def the_end_is_bounded_and_says_what_was_left():
     """`good` has a write under way at SIGTERM, which is let go on after it: it is answered, flushed
     and the disk closed, in this order. A second client of `good` has nothing under way."""
@@ -212,7 +232,7 @@ def the_end_is_bounded_and_says_what_was_left():
         rig.stick()
         idle = rig.client("good")
         busy = rig.client("good")
-        cookie = busy.request(WRITE, 0, len(BLOCK), data=BLOCK)
+        cookie = busy.request(WRITE, 0, len(BLOCK), FUA, data=BLOCK)
         rig.wait_begun("good-begun")
         rig.server.process.send_signal(signal.SIGTERM)
         idle.expect_end()
@@ -220,16 +240,16 @@ def the_end_is_bounded_and_says_what_was_left():
         os.write(rig.fifos["good-go"], b"\n")
         reply = busy.reply()
         assert reply.cookie == cookie and reply.error == 0, reply
+        assert "flush" in rig.notes(), rig.notes()
         busy.expect_end()
-        code = rig.server.process.wait(SOON)
-        log = rig.server.log()
-        rig.server.process = None
-        note(log)
+        rig.server.wait(expect=1)
         notes = rig.notes()
-        assert notes.count("pwrite") == 1 and notes[-1] == "unload", notes
-        assert "flush" in notes[notes.index("pwrite"):], notes
-        assert code == 1, code
-        assert "bad" in log and "pwrite" in log, log
+        note(rig.server.log())
+        assert notes.index("pwrite") < notes.index("flush") and notes[-2:] == ["close", "unload"], notes
+        assert re.search('client process .* of export "bad" .*a request is in the plugin',
+                         rig.server.log())
+        assert re.search("disk bad: .* is not closed", rig.server.log())
+        assert "good" not in rig.server.log()
 
 
 main()

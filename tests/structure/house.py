@@ -234,9 +234,9 @@ def is_ground(file):
 
 def circles(needs):
     """(b) No two files need each other, also not by way of others."""
-    needs = [need for need in needs if need.ties]
     graph = collections.defaultdict(set)
-    needs = [need for need in needs if not is_ground(need.by) and not is_ground(need.of)]
+    needs = [need for need in needs
+             if need.ties and not is_ground(need.by) and not is_ground(need.of)]
     for need in needs:
         graph[need.by].add(need.of)
         graph.setdefault(need.of, set())
