@@ -47,33 +47,6 @@ void nbd_listener_stop(struct nbd_listener *l, void (*done)(void *opaque), void 
     listener_stop(l, done, opaque);
 }
 
-struct waiter {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool told;
-};
-
-static void tell(void *opaque)
-{
-    struct waiter *w = opaque;
-
-    pthread_mutex_lock(&w->lock);
-    w->told = true;
-    pthread_cond_signal(&w->changed);
-    pthread_mutex_unlock(&w->lock);
-}
-
-void nbd_listener_stop_wait(struct nbd_listener *l)
-{
-    struct waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
-
-    nbd_listener_stop(l, tell, &w);
-    pthread_mutex_lock(&w.lock);
-    while (!w.told)
-        pthread_cond_wait(&w.changed, &w.lock);
-    pthread_mutex_unlock(&w.lock);
-}
-
 unsigned nbd_listener_clients(struct nbd_listener *l)
 {
     return listener_clients(l);

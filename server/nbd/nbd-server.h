@@ -42,8 +42,6 @@ struct nbd_listener *nbd_listen(struct nbd_server *n, enum export_scope scope, c
 /* Stop listening and cut the listener's clients. `done` (NULL: nobody waits): they have gone. The
  * listener is not to be used any more; it frees itself. */
 void nbd_listener_stop(struct nbd_listener *l, void (*done)(void *opaque), void *opaque);
-/* The same, and wait for that, without limit. To be replaced by nbd_listener_stop. */
-void nbd_listener_stop_wait(struct nbd_listener *l);
 unsigned nbd_listener_clients(struct nbd_listener *l);
 
 /* Serve one client on a pair of descriptors (-s: 0 and 1), in a thread; `done` is called from it
