@@ -10,7 +10,8 @@
 #define DISK_STAGE_H
 
 #include "server/disk/disk-private.h"
-#include "server/disk/instant.h"
+
+struct instant;
 
 struct staged_bitmap {
     struct dirty_bitmap *db; /* a reference */
