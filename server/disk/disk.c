@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/util/error.h"
 #include "common/util/log.h"
+#include "server/disk/disk.h"
 #include "server/disk/view-chain.h"
 
 #include <string.h>
@@ -111,11 +112,6 @@ bool disk_readonly(const struct disk *d)
 uint64_t disk_size(struct disk *d)
 {
     return atomic_load(&d->size);
-}
-
-struct disk *node_to_disk(struct node *n)
-{
-    return n->kind == NODE_DISK ? (struct disk *)n : NULL;
 }
 
 bool disk_in_instant(const struct disk *d)
