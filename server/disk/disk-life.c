@@ -2,6 +2,7 @@
 /* How a disk begins and ends. */
 #include "common/util/error.h"
 #include "common/util/log.h"
+#include "server/disk/disk.h"
 #include "server/disk/view-chain.h"
 
 static void free_tracker(gpointer t)

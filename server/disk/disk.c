@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/disk/disk.h"
 #include "server/disk/disk-private.h"
 
 #include <string.h>

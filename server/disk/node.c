@@ -14,11 +14,6 @@
 
 #include <errno.h>
 
-struct disk *node_to_disk(struct node *n)
-{
-    return n->kind == NODE_DISK ? (struct disk *)n : NULL;
-}
-
 static void fill_info(struct node_io *io, bool writable)
 {
     const struct backend_handle *h = io->handle;
