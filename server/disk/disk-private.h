@@ -22,11 +22,15 @@
 #ifndef DISK_DISK_PRIVATE_H
 #define DISK_DISK_PRIVATE_H
 
-#include "server/disk/disk.h"
+#include "common/base/patience.h"
+#include "server/backend/backend.h"
+#include "server/disk/dirty-bitmap.h"
 #include "server/disk/gate.h"
 #include "server/disk/grace.h"
 #include "server/disk/range-lock.h"
-#include "server/disk/view.h"
+#include "server/disk/scratch.h"
+#include "server/disk/state.h"
+#include "server/disk/types.h"
 
 #include <pthread.h>
 

@@ -14,17 +14,7 @@
 #include "server/disk/node.h"
 #include "server/disk/scratch.h"
 #include "server/disk/state.h"
-
-struct disk;
-struct view;
-
-/* Something happened on an I/O thread that control should tell. The callback may be called from any
- * thread, with the disk's locks held: it copies what it needs, must not block or call back. */
-struct disk_events {
-    void (*view_broken)(void *opaque, const char *view, const char *disk, const char *reason);
-    void (*scratch_low)(void *opaque, uint64_t used, uint64_t limit);
-    void *opaque;
-};
+#include "server/disk/types.h"
 
 struct disk_config {
     const char *name;

@@ -16,6 +16,7 @@
 #ifndef DISK_INSTANT_H
 #define DISK_INSTANT_H
 
+#include "server/disk/disk.h"
 #include "server/disk/view.h"
 
 struct instant;

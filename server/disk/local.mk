@@ -4,6 +4,7 @@ disk_engine = \
 	server/disk/change.c server/disk/change.h \
 	server/disk/dirty-bitmap.c server/disk/dirty-bitmap.h \
 	server/disk/disk.c server/disk/disk.h \
+	server/disk/disk-life.c \
 	server/disk/disk-private.h \
 	server/disk/disk-scratch.c server/disk/disk-scratch.h \
 	server/disk/drain.c server/disk/drain.h \
@@ -21,6 +22,7 @@ disk_engine = \
 	server/disk/stage-flip.c server/disk/stage-leave.c server/disk/stage-merge.c server/disk/stage-prepare.c \
 	server/disk/stage-size.c server/disk/state.h \
 	server/disk/tracker.c \
+	server/disk/types.h \
 	server/disk/unaligned.c server/disk/unaligned.h \
 	server/disk/view.c server/disk/view.h \
 	server/disk/view-chain.c server/disk/view-chain.h \

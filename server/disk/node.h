@@ -14,38 +14,15 @@
 #define DISK_NODE_H
 
 #include "common/base/extents.h"
-#include "common/util/log-limit.h"
 #include "common/base/patience.h"
 #include "server/backend/backend.h"
+#include "server/disk/types.h"
 
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-enum node_kind { NODE_DISK, NODE_VIEW };
-
-struct node {
-    enum node_kind kind;
-    char *name;                   /* QMP's node-name */
-    struct log_limit open_errors; /* for who opens it: why that failed */
-};
-
 /* `flags` of all calls are the backend's (BACKEND_FUA ...). */
-
-/* What node_read_now says where it is known that a read would block. */
-#define NODE_WOULD_BLOCK (-EBUSY)
-
-struct node_io;
-
-/* What a client may be told; fixed when the node_io is opened. */
-struct node_info {
-    uint64_t size;
-    bool readonly; /* WRITE and WRITE_ZEROES get EPERM (a view always) */
-    bool can_trim; /* also a view opened with discard */
-    bool can_flush, can_fua, can_fast_zero, can_cache, can_multi_conn, rotational;
-    bool has_file;                             /* node_cached_fd may find something */
-    uint32_t min_block, pref_block, max_block; /* bytes */
-};
 
 /* Open `node` for one client (NULL: the server itself). `writable` is a wish: a node that cannot be
  * written opens read-only all the same. `discard`: a view takes TRIM. May call into the plugin and

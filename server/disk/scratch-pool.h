@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The budget of all scratches, as they see it; scratch.h has its public side.
+ * The server's budget for all scratches: a folder, a limit, the rule about the last 5 % of the file
+ * system. Any thread.
  */
 #ifndef DISK_SCRATCH_POOL_H
 #define DISK_SCRATCH_POOL_H
 
-#include "server/disk/scratch.h"
-
+#include <glib.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 struct scratch_pool {
     char *dir;
@@ -17,6 +19,18 @@ struct scratch_pool {
     void (*low)(void *opaque, uint64_t used, uint64_t limit);
     void *opaque;
 };
+
+/* `dir` is not opened before the first scratch is made. limit 0: none. `low` (may be NULL) is
+ * called once whenever use passes 90 % of the limit, again only after it fell below 80 %. */
+struct scratch_pool *scratch_pool_new(const char *dir, uint64_t limit,
+                                      void (*low)(void *opaque, uint64_t used, uint64_t limit),
+                                      void *opaque);
+void scratch_pool_free(struct scratch_pool *p);
+uint64_t scratch_pool_used(struct scratch_pool *p);  /* bytes kept */
+uint64_t scratch_pool_limit(struct scratch_pool *p); /* 0: none */
+const char *scratch_pool_dir(struct scratch_pool *p);
+
+/* ---- for scratches ---- */
 
 /* Add to the budget as many of n slots of 2^shift bytes as the limit allows; returns how many. */
 unsigned scratch_pool_charge(struct scratch_pool *p, unsigned n, unsigned shift);

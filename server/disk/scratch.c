@@ -28,7 +28,7 @@
 #include "common/util/error.h"
 #include "common/base/file-io.h"
 #include "common/util/log-limit.h"
-#include "server/disk/scratch-pool.h"
+#include "server/disk/scratch.h"
 #include "server/disk/scratch-buffer.h"
 
 #include <errno.h>

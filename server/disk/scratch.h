@@ -11,24 +11,16 @@
 #ifndef DISK_SCRATCH_H
 #define DISK_SCRATCH_H
 
+#include "server/disk/scratch-pool.h"
+
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-struct scratch_pool;
 struct scratch;
 
-/* `dir` is not opened before the first scratch is made. limit 0: none. `low` (may be NULL) is
- * called once whenever use passes 90 % of the limit, again only after it fell below 80 %. */
-struct scratch_pool *scratch_pool_new(const char *dir, uint64_t limit,
-                                      void (*low)(void *opaque, uint64_t used, uint64_t limit),
-                                      void *opaque);
 /* Can a scratch be made in the folder, by the user that we are? -1 and *err: no. */
 int scratch_pool_check(struct scratch_pool *p, GError **err);
-void scratch_pool_free(struct scratch_pool *p);
-uint64_t scratch_pool_used(struct scratch_pool *p);  /* bytes kept */
-uint64_t scratch_pool_limit(struct scratch_pool *p); /* 0: none */
-const char *scratch_pool_dir(struct scratch_pool *p);
 
 /* A scratch with slots of `unit` bytes (a power of 2, 4096 or more). Reserves a first piece, so
  * that a full file system is found out now. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/util/error.h"
 #include "server/disk/disk-scratch.h"
+#include "server/disk/view.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -80,11 +81,6 @@ struct disk *view_disk(struct view *v)
 const char *view_name(const struct view *v)
 {
     return v->node.name;
-}
-
-struct view *node_to_view(struct node *n)
-{
-    return n->kind == NODE_VIEW ? (struct view *)n : NULL;
 }
 
 void view_use_begin(struct view *v)

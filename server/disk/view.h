@@ -5,15 +5,9 @@
 #ifndef DISK_VIEW_H
 #define DISK_VIEW_H
 
-#include "server/disk/disk.h"
+#include "server/disk/types.h"
 
-/* Who loses when a block's old data cannot be kept (QEMU's on-cbw-error). */
-enum cbw_error { CBW_BREAK_SNAPSHOT, CBW_BREAK_GUEST_WRITE };
-
-struct view_options {
-    enum cbw_error on_error;
-    uint64_t scratch_limit; /* most bytes kept for this view; 0: no limit of its own */
-};
+#include <glib.h>
 
 struct view_info {
     uint64_t size;          /* of the disk at the instant, bytes */
@@ -37,8 +31,6 @@ void view_use_end(struct view *v);
 
 /* The disk's views, oldest first, as a new GPtrArray of borrowed pointers. Control thread. */
 GPtrArray *disk_views(struct disk *d);
-struct view *node_to_view(struct node *n); /* NULL if it is a disk */
-struct disk *node_to_disk(struct node *n); /* NULL if it is a view */
 
 /* Delete a view and wait for that: for tests. See instant_view_delete. */
 int view_delete(struct view *v, GError **err);

@@ -5,6 +5,7 @@
  */
 #include "common/base/file-io.h"
 #include "server/disk/disk-private.h"
+#include "server/disk/node.h"
 
 #include <errno.h>
 #include <fcntl.h>
