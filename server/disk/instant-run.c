@@ -12,6 +12,7 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/disk/drain.h"
+#include "server/disk/instant.h"
 #include "server/disk/stage.h"
 
 static struct stage *stage_at(const struct instant *i, unsigned k)

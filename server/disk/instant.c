@@ -24,6 +24,7 @@
  * A resize uses the same: bitmaps of the new size, shadows while the old bits are copied.
  */
 #include "common/util/error.h"
+#include "server/disk/instant.h"
 #include "server/disk/stage.h"
 
 #include <inttypes.h>

@@ -4,6 +4,7 @@ disk_engine = \
 	server/disk/change.c server/disk/change.h \
 	server/disk/dirty-bitmap.c server/disk/dirty-bitmap.h \
 	server/disk/disk.c server/disk/disk.h \
+	server/disk/disk-life.c \
 	server/disk/disk-private.h \
 	server/disk/disk-scratch.c server/disk/disk-scratch.h \
 	server/disk/drain.c server/disk/drain.h \

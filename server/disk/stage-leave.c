@@ -2,19 +2,30 @@
 #include "server/disk/stage.h"
 #include "server/disk/view-chain.h"
 
-/* From here on nothing is kept into them. */
 static bool prepare(struct instant *i)
 {
     bool any = false;
 
     for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = i->stages->pdata[k];
+
+        st->closes = st->leaving->len > 0;
+        any |= st->closes;
+    }
+    return any;
+}
+
+/* From here on nothing is kept into them. Where writes under way do not end, the deletion fails
+ * before this, and the views are as they were. */
+static int retire(struct instant *i, GError **err)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
         const struct stage *st = i->stages->pdata[k];
 
-        any |= st->leaving->len > 0;
         for (unsigned n = 0; n < st->leaving->len; n++)
             atomic_store(&((struct view *)st->leaving->pdata[n])->state, VIEW_RETIRING);
     }
-    return any;
+    return 0;
 }
 
 static int work(struct instant *i, GError **err)
@@ -33,5 +44,6 @@ static int work(struct instant *i, GError **err)
 const struct phase phase_leave = {
     .working = "a view's blocks go to older views",
     .prepare = prepare,
+    .flip = retire,
     .work = work,
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What each disk of an instant will be, as the actions so far have left it (see instant.c). */
+#include "server/disk/instant.h"
 #include "server/disk/stage.h"
 #include "common/util/error.h"
 

@@ -10,7 +10,8 @@
 #define DISK_STAGE_H
 
 #include "server/disk/disk-private.h"
-#include "server/disk/instant.h"
+
+struct instant;
 
 struct staged_bitmap {
     struct dirty_bitmap *db; /* a reference */
@@ -151,7 +152,7 @@ void stage_remove_shadows(struct stage *st);
 
 /* ---- views that leave (stage-leave.c) ---- */
 
-/* What they have kept goes to older views that need it. No gate is closed for that. */
+/* They are marked, and what they have kept goes to older views that need it. */
 extern const struct phase phase_leave;
 
 /* ---- what must be written before (stage-prepare.c) ---- */

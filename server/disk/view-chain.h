@@ -11,9 +11,9 @@
  *
  * To delete view V (instant_view_delete):
  *
- *  1. V is marked RETIRING. No gate is closed for that, for writers treat V like a broken view
- *     (view-keep.c): who has claimed a block of V and looked at its state before goes on to keep it,
- *     nobody else keeps anything into V.
+ *  1. V is marked RETIRING, and nothing more is kept into it. Writers treat V like a broken view
+ *     (view-keep.c) and would need no closed gate for that; it is closed so that a write that hangs
+ *     makes the deletion fail here, with V as it was.
  *  2. While guests go on, each block is taken out of V, as by a TRIM of all of it: what was kept is
  *     offered to the next older view that needs it. The entry is copied, the slot changes its owner,
  *     no data moves. Slots that nobody needs go back to scratch.

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* How a disk begins and ends. */
+#include "common/util/error.h"
+#include "common/util/log.h"
+#include "server/disk/disk.h"
+#include "server/disk/view-chain.h"
+
+static void free_tracker(gpointer t)
+{
+    tracker_free(t);
+}
+
+struct disk *disk_new(const struct disk_config *config, GError **err)
+{
+    struct backend *backend = config->backend;
+    struct disk *d;
+    struct backend_handle *h;
+    g_autoptr(GArray) nothing = mark_array_new();
+
+    if (backend->ops->open(backend, config->readonly, NULL, &h, err) < 0) {
+        backend->ops->free(backend);
+        return NULL;
+    }
+    d = g_new0(struct disk, 1);
+    d->node.kind = NODE_DISK;
+    d->node.name = g_strdup(config->name);
+    d->backend = backend;
+    d->handle = h;
+    d->readonly = config->readonly || !h->can_write;
+    d->unit = MAX(4096, h->min_block);
+    d->unit_shift = (unsigned)__builtin_ctz(d->unit);
+    atomic_init(&d->size, h->size);
+    d->pool = config->scratch;
+    d->drain_usec = DRAIN_USEC;
+    d->state = config->state;
+    d->store = config->store;
+    if (config->events)
+        d->events = *config->events;
+    gate_init(&d->gate);
+    range_lock_init(&d->changing);
+    grace_init(&d->readers);
+    opens_init(&d->opens);
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_mutex_init(&d->chain_turn, NULL);
+    pthread_mutex_init(&d->chain_lock, NULL);
+    d->tracker = tracker_new(nothing);
+    d->retired_trackers = g_ptr_array_new_with_free_func(free_tracker);
+    d->bitmaps = dirty_bitmap_array_new();
+    d->views = g_ptr_array_new();
+    return d;
+}
+
+/* Nobody writes or reads any more, so there is no gate to shut and nobody to wait for. */
+static void end_oldest_view(struct view *v)
+{
+    atomic_store(&v->state, VIEW_RETIRING);
+    view_hand_over(v);
+    view_unlink(v);
+    view_free_later(v);
+}
+
+bool disk_free(struct disk *d)
+{
+    if (!opens_end(&d->opens)) {
+        log_error("disk %s: %s: an open has still not come back: the plugin is not ended",
+                  d->node.name, d->backend->driver);
+        return false;
+    }
+    while (d->views->len > 0)
+        end_oldest_view(d->views->pdata[0]);
+    tracker_free(d->tracker);
+    g_ptr_array_unref(d->retired_trackers);
+    g_ptr_array_unref(d->bitmaps);
+    g_ptr_array_unref(d->views);
+    d->backend->ops->close(d->handle);
+    d->backend->ops->free(d->backend);
+    gate_destroy(&d->gate);
+    range_lock_destroy(&d->changing);
+    grace_destroy(&d->readers);
+    pthread_mutex_destroy(&d->lock);
+    pthread_mutex_destroy(&d->chain_lock);
+    pthread_mutex_destroy(&d->chain_turn);
+    log_limit_end(&d->node.open_errors);
+    log_limit_end(&d->read_errors);
+    log_limit_end(&d->write_errors);
+    g_free(d->node.name);
+    g_free(d);
+    return true;
+}
