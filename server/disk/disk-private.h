@@ -48,7 +48,7 @@ enum disk_point {
     POINT_BITS_COPIED,    /* an instant: bits are copied, the gates are still open */
     POINT_SHRINKING,      /* a resize: gates closed, nobody told yet, nothing done */
     POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */
-    POINT_HANDED_OVER,    /* view_delete: blocks handed to the older view, chain not yet changed */
+    POINT_HANDED_OVER,    /* a deletion: blocks went to the older view, the chain is as it was */
     POINT_VIEW_TRIMMED,   /* a piece of a long TRIM of a view is done, its lock not held */
     POINT_EDGE_READ,      /* an unaligned change: blocks read, not yet written back */
 };
@@ -101,8 +101,8 @@ struct disk {
     gint64 drain_usec; /* how long a command waits for writes under way before it gives up */
 
     struct grace readers;
-    /* Who takes blocks out of a view: TRIM of a view, view_delete. Taken with chain_turn held, so
-     * that a long TRIM, which gives it up now and then, lets in who waits. */
+    /* Held by whoever takes blocks out of a view, for a TRIM or a deletion, part by part. Taken with
+     * chain_turn held, so that a long TRIM lets others have their turn between two parts. */
     pthread_mutex_t chain_turn, chain_lock;
     _Atomic uint64_t handovers; /* see view_resolve */
     struct scratch_pool *pool;

@@ -7,7 +7,7 @@
 /* So many blocks are taken out of a view before others have their turn, milliseconds of work. */
 #define PART_BLOCKS (64u << 10)
 
-/* Take one block out of a view whose client has trimmed it. Under chain_lock. */
+/* Take one block out of a view that needs it no more. Under chain_lock, inside the grace. */
 static void drop_block(struct view *v, uint64_t block, struct freed_slots *freed)
 {
     uint32_t entry = BLOCK_NEEDED;
