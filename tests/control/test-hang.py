@@ -245,7 +245,8 @@ def the_end_is_bounded_and_says_what_was_left():
         rig.server.wait(expect=1)
         notes = rig.notes()
         note(rig.server.log())
-        assert notes.index("pwrite") < notes.index("flush") and notes[-2:] == ["close", "unload"], notes
+        assert notes.index("pwrite") < notes.index("flush"), notes
+        assert notes[-3:] == ["flush", "close", "unload"], notes
         assert re.search('client process .* of export "bad" .*a request is in the plugin',
                          rig.server.log())
         assert re.search("disk bad: .* is not closed", rig.server.log())
