@@ -6,10 +6,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* As the C locale has it, whatever the process's locale is. */
+/* As g_ascii_isspace has it: without the vertical tab, whatever the process's locale is. */
 static bool is_space(char c)
 {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+    return c == ' ' || c == '\t' || c == '\n' || c == '\f' || c == '\r';
 }
 
 static bool is_digit(char c)
