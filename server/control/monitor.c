@@ -137,7 +137,7 @@ static void send_what_goes(struct monitor *m)
 /* Work off the chunk as far as commands are done and replies are read. */
 static void run_requests(struct monitor *m)
 {
-    while (m->at < m->length && waiting(m) <= OUT_HIGH && !m->client.open) {
+    while (m->at < m->length && waiting(m) <= OUT_HIGH && !m->client.open && !m->resume) {
         g_autoptr(GError) error = NULL;
         size_t used;
 

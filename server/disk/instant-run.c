@@ -151,7 +151,9 @@ static void start_work(struct instant *i, enum instant_at at,
         return;
     }
     atomic_store(&i->worked, false);
-    i->worker = g_thread_new("instant", work_task, i);
+    i->worker = g_thread_try_new("instant", work_task, i, &i->work_error);
+    if (!i->worker)
+        i->result = -1;
 }
 
 /* False: it is not done yet. */

@@ -81,9 +81,13 @@ int stage_shrink(struct instant *i, GError **err)
 {
     struct disk *d = resized(i)->disk;
 
+    bool in_use = atomic_load(&d->ios) > 0; /* whoever came before is not to see the small size */
     disk_at(d, POINT_SHRINKING, 0);
-    atomic_store(&d->size, i->size);
-    if (atomic_load(&d->ios) > 0) {
+    if (!in_use) {
+        atomic_store(&d->size, i->size);
+        in_use = atomic_load(&d->ios) > 0;
+    }
+    if (in_use) {
         atomic_store(&d->size, i->old_size);
         return fail(err, "disk %s: cannot shrink while a client is connected", d->node.name);
     }

@@ -196,10 +196,12 @@ struct staged_bitmap *stage_find(struct stage *st, const char *name, GError **er
 
 int stage_check_free(struct dirty_bitmap *db, GError **err)
 {
-    struct dirty_bitmap_info info;
+    bool busy;
 
-    dirty_bitmap_info(db, &info);
-    if (info.busy)
+    pthread_mutex_lock(&db->lock); /* and no dirty_bitmap_info, which counts bits: gates are shut */
+    busy = db->busy > 0;
+    pthread_mutex_unlock(&db->lock);
+    if (busy)
         return fail(err, "Bitmap '%s' is currently in use by another operation and cannot be used",
                     db->name);
     return 0;

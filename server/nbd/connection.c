@@ -15,6 +15,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* An open that takes longer is not waited for any more if its client has hung up. */
+#define PATIENT_USEC G_USEC_PER_SEC
+
 static void set_export(struct connection *c, struct export *e)
 {
     pthread_mutex_lock(&c->client.set->lock);
@@ -154,12 +157,15 @@ static bool hung_up(struct export_client *client)
         (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, export_client)));
 }
 
-/* It need not wait for its export any longer. */
+/* It need not wait for its export any longer. A client that has only ended its input is served, as
+ * ever, if its export is there soon: it may have sent all of its requests ahead. */
 static bool gives_up(void *connection)
 {
     struct connection *c = connection;
+    int64_t waited = g_get_monotonic_time() - atomic_load(&c->calling_since);
 
-    return atomic_load(&c->leaving) || atomic_load(&c->client.cut) || has_hung_up(c);
+    return atomic_load(&c->leaving) || atomic_load(&c->client.cut) ||
+           (waited >= PATIENT_USEC && has_hung_up(c));
 }
 
 /* ---- the export ---- */

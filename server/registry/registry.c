@@ -81,10 +81,11 @@ GPtrArray *server_take_disks(struct server *s)
     for (unsigned i = 0; i < all->len; i++) {
         struct disk *d = all->pdata[i];
 
-        if (disk_has_turn(s, d))
-            log_error("disk %s: a change of it has not ended: it is not closed", disk_name(d));
-        else
-            g_ptr_array_add(disks, d);
+        bool changes = disk_has_turn(s, d);
+
+        if (changes)
+            log_error("disk %s: a change of it has not ended: it waits for the last", disk_name(d));
+        g_ptr_array_add(changes ? s->disks : disks, d);
     }
     g_ptr_array_unref(all);
     return disks;
@@ -217,8 +218,10 @@ bool server_end_changes(struct server *s, unsigned ms)
     server_refuse_turns(s);
     departures_cancel(s);
     server_cancel_commits(s);
-    while (server_has_turns(s) && g_get_monotonic_time() < deadline) {
-        guint timer = g_timeout_add((deadline - g_get_monotonic_time()) / 1000 + 1, wake_up, NULL);
+    gint64 left;
+
+    while (server_has_turns(s) && (left = deadline - g_get_monotonic_time()) > 0) {
+        guint timer = g_timeout_add((guint)(left / 1000 + 1), wake_up, NULL);
 
         g_main_context_iteration(NULL, TRUE);
         g_source_remove(timer);

@@ -35,8 +35,8 @@ struct server *server_new(const struct server_options *options);
  * of a disk for good, and what it uses is still there. */
 bool server_free(struct server *s);
 /* Before server_free, where a disk may hang: its disks, in order of creation, without those that a
- * change is still under way on, which has been logged. They are the caller's from now on, who ends
- * each of them with server_end_disk. Control thread. */
+ * change is still under way on: these are logged, and left to server_free. The others are the
+ * caller's from now on, who ends each of them with server_end_disk. Control thread. */
 GPtrArray *server_take_disks(struct server *s);
 /* Release a disk's exports and close it. False: a thread hangs in its plugin for good, or a client
  * that could not be ended is attached; this has been logged, and what it uses is still there. It

@@ -98,7 +98,7 @@ static void begin_clients(void *opaque, struct shutdown_ticket *ticket)
         shutdown_complete(ticket);
         return;
     }
-    r->cut_timer = g_timeout_add(GRACE_MS, cut_clients, r);
+    r->cut_timer = g_timeout_add(MIN(GRACE_MS, r->o->stop_timeout * 1000 / 2), cut_clients, r);
     nbd_server_stop(r->nbd, clients_have_gone, ticket);
 }
 
@@ -159,6 +159,7 @@ static void on_captive_ended(void *opaque, int exit_code)
 
     r->captive = NULL;
     r->exit_code = exit_code;
+    quit_request(); /* which also arms the last resort */
     begin_end(r);
 }
 
@@ -458,7 +459,7 @@ static void stop(struct run *r)
 static void G_GNUC_NORETURN exit_with_something_left(const struct run *r)
 {
     log_error("the server did not end in order");
-    fflush(NULL);
+    fflush(stdout); /* not all: a plugin's thread may hang with a file of its own locked */
     _exit(r->exit_code ? r->exit_code : EXIT_FAILURE);
 }
 
