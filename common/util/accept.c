@@ -2,6 +2,7 @@
 #include "common/util/accept.h"
 
 #include <errno.h>
+#include <glib.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -18,9 +19,16 @@ bool accept_has_run_out(int error)
 }
 
 /* This is an open file of its own and not a duplicate, since it may be the system's table of open
- * files that is full. */
+ * files that is full.
+ *
+ * The first g_strerror of a process opens files, to learn of the character set. When it logs a
+ * refusal, that could take the descriptor which another listener has given up for a moment. So the
+ * first one is here. (It is declared to be a constant, so its result has to be used.) */
 int accept_reserve(void)
 {
+    const char *volatile text = g_strerror(EMFILE);
+
+    (void)text;
     return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
