@@ -10,7 +10,7 @@ struct server;
 
 /* Call `run` when it is the command's turn on what `disks` adds to the array for its arguments. If
  * that has changed while it waited, it waits again. `run` ends the turn and answers the call, at
- * once or later. If there is no turn, because the server ends, the call fails. */
+ * once or later. If there is no turn, the call fails. */
 void control_run_in_turn(struct qmp_call *call,
                          void (*disks)(struct server *s, JsonObject *args, GPtrArray *disks),
                          void (*run)(struct qmp_call *call, struct turn *turn));

@@ -19,6 +19,7 @@ struct server {
     GQueue commits;       /* commit.c: struct commit that wait */
     GQueue turns;         /* turn.c: struct turn, in the order in which they were asked for */
     guint turn_source;    /* turn.c: lets turns begin; 0: none */
+    unsigned turn_ms;     /* turn.c: a turn that has not begun after so long fails */
     bool no_turns;        /* turn.c: the server ends */
     void (*quit)(void *opaque);
     void *quit_opaque;

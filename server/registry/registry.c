@@ -15,6 +15,9 @@
 
 #include <string.h>
 
+/* A change waits so long for earlier ones of its disks, milliseconds: for several that wait for
+ * writes as long as they may (DRAIN_USEC), one after the other. */
+#define TURN_MS 30000
 /* Node names in QEMU have at most 31 bytes; a name with a date in it needs more. */
 #define MAX_NODE_NAME 255
 
@@ -42,6 +45,7 @@ struct server *server_new(const struct server_options *options)
     s->scratch = scratch_pool_new(s->options.scratch_dir, options->scratch_limit, scratch_low, s);
     s->disks = g_ptr_array_new();
     s->reserved = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    s->turn_ms = TURN_MS;
     server_events_init(s);
     s->exports = g_ptr_array_new();
     pthread_mutex_init(&s->lock, NULL);

@@ -22,7 +22,8 @@ struct turn;
 /* Wait for a turn on all of `disks` (struct disk; duplicates are allowed; copied). `begin` is
  * called once, perhaps before this returns, and should look up again what it found before: others
  * may have had their turns meanwhile. turn_end() has to be called at the end of the change. With
- * `error`, `turn` is NULL: the server ends, and nothing is to be done any more. */
+ * `error`, `turn` is NULL and nothing is to be done any more: the server ends, or it has waited for
+ * too long (30 seconds), and the error names a disk that it waited for. */
 void server_take_turn(struct server *s, const GPtrArray *disks,
                       void (*begin)(void *opaque, struct turn *turn, const GError *error),
                       void *opaque);

@@ -98,6 +98,10 @@ class Pending:
                 return False
         return True
 
+    def succeeds(self):
+        reply = self.monitor.reply("pending")
+        assert "return" in reply, (self.command, reply)
+
     def fails(self):
         """Its error's text, once it has failed."""
         reply = self.monitor.reply("pending")
@@ -203,6 +207,28 @@ def commands_on_others_are_answered_while_one_waits():
                 c.write(4096, BLOCK)
                 assert c.read(4096, 4096) == BLOCK
             rig.server.kill()
+
+
+@test
+def a_change_behind_one_that_never_ends_fails():
+    """`bad` is in a resize that never ends. A transaction over both disks fails in time, naming `bad`;
+    what is behind the transaction on `good` has waited almost as long, and is carried out."""
+    with Rig() as rig:
+        resize = Pending(rig, "block_resize", **{"node-name": "bad", "size": 2 * MIB})
+        assert rig.wait_begun("begun") == "resize"
+        both = Pending(rig, "transaction", actions=[
+            {"type": "block-dirty-bitmap-add", "data": {"node": "good", "name": "new"}},
+            {"type": "block-dirty-bitmap-add", "data": {"node": "bad", "name": "new"}}])
+        rig.server.qmp().cmd("query-version")  # the server has read both
+        assert both.is_open()
+        behind = Pending(rig, "block-dirty-bitmap-add", node="good", name="behind")
+        assert "disk bad: an earlier change" in both.fails()
+        behind.succeeds()
+        assert resize.is_open()
+        work_on_good(rig, resize)
+        nodes = {n["node-name"]: n for n in rig.server.qmp().cmd("query-named-block-nodes")}
+        assert {b["name"] for b in nodes["good"]["dirty-bitmaps"]} == {"behind"}
+        rig.server.kill()
 
 
 @test

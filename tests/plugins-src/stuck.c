@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * 1 MiB of memory whose reads and writes at offset 0 do not come back until the test says so, if
- * ever: what a dead NFS server or a lost path to a device looks like.
+ * 1 MiB of memory whose reads and writes at offset 0, and a resize to 2 MiB, do not come back until
+ * the test says so, if ever: what a dead NFS server or a lost path to a device looks like.
  *
  *   begun=FIFO   is told of each such call when it begins: a line with its name
  *   go=FIFO      a byte from there lets one of them go on; without it they stay for good
@@ -113,6 +113,8 @@ int nbdfleece_plugin_resize(void *handle, uint64_t new_size)
         nbdkit_error("too large");
         return -1;
     }
+    if (new_size == SPACE)
+        be_stuck("resize\n");
     size = (int64_t)new_size;
     return 0;
 }

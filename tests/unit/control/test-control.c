@@ -6,6 +6,7 @@
 #include "common/util/error.h"
 #include "server/control/control-private.h"
 #include "server/disk/disk-private.h"
+#include "server/registry/registry-private.h"
 #include "tests/rigs/fake-backend.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@ struct house {
     struct control control;
     struct qmp_client client;
     struct qmp_client other; /* another monitor */
+    struct qmp_client third;
     struct disk *disk;       /* vda, 4 MiB; vdb is as large */
     struct backend *backend; /* its */
     struct node_io *io;      /* a guest's; NULL: gone */
@@ -54,7 +56,7 @@ static void house_begin(struct house *h)
                                     .context = &h->control,
                                     .negotiated = true,
                                     .answered = answered};
-    h->other = h->client;
+    h->other = h->third = h->client;
     node_io_open(disk_node(h->disk), true, false, NULL, &h->io, &error);
     g_assert_no_error(error);
 }
@@ -291,6 +293,40 @@ static void test_transaction_waits(void)
     h.disk->drain_usec = DRAIN_USEC;
     succeeds(&h, "view-create", "{'disk':'vdb','name':'v'}");
     succeeds(&h, "view-delete", "{'name':'v'}");
+    house_end(&h);
+}
+
+#define NO_TURN "disk vda: an earlier change of it did not end within 0 s"
+
+/* A change of one disk does not end. What waits for it fails in time and names that disk; what is
+ * behind on another disk, and has waited as long, then begins. */
+static void test_turn_does_not_come(void)
+{
+    struct house h;
+
+    house_begin(&h);
+    add_vdb(&h);
+    gate_enter(h.io->slot);
+    begin(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
+    run_main_loop();
+    h.server->turn_ms = 1; /* told in whole seconds */
+    begin(&h.other, "transaction",
+          "{'actions':[{'type':'block-dirty-bitmap-add','data':{'node':'vdb','name':'b'}},"
+          "{'type':'view-create','data':{'disk':'vda','name':'v'}}]}");
+    begin(&h.third, "block-dirty-bitmap-add", "{'node':'vdb','name':'c'}");
+    g_assert_nonnull(h.other.open);
+    g_assert_nonnull(h.third.open);
+    g_usleep(2000); /* both have waited for too long when the main loop runs again */
+    ends_with(&h.other, NO_TURN);
+    ends_well(&h.third);
+    begin(&h.other, "view-delete", "{'name':'v'}");
+    ends_with(&h.other, "Node 'v' not found");
+    begin(&h.other, "block_resize", "{'device':'vda','size':8388608}");
+    ends_with(&h.other, NO_TURN);
+    g_assert_nonnull(h.client.open);
+    gate_leave(h.io->slot);
+    ends_well(&h.client);
+    succeeds(&h, "block-dirty-bitmap-remove", "{'node':'vda','name':'a'}");
     house_end(&h);
 }
 
@@ -739,6 +775,7 @@ int main(int argc, char **argv)
     g_test_add_func("/control/name-is-reserved", test_name_is_reserved);
     g_test_add_func("/control/export-waits", test_export_waits);
     g_test_add_func("/control/monitor-goes", test_monitor_goes);
+    g_test_add_func("/control/turn-does-not-come", test_turn_does_not_come);
     g_test_add_func("/control/server-ends", test_server_ends);
     g_test_add_func("/control/stop-waits", test_stop_waits);
     g_test_add_func("/control/hung-up", test_hung_up);
