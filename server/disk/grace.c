@@ -21,7 +21,7 @@ struct call {
 
 void grace_init(struct grace *g)
 {
-    *g = (struct grace){.next = G_QUEUE_INIT, .now = G_QUEUE_INIT, .ready = G_QUEUE_INIT};
+    *g = (struct grace){.next = G_QUEUE_INIT, .now = G_QUEUE_INIT};
     pthread_mutex_init(&g->lock, NULL);
 }
 
@@ -29,7 +29,7 @@ void grace_destroy(struct grace *g)
 {
     g_assert(atomic_load(&g->readers[0]) == 0 && atomic_load(&g->readers[1]) == 0);
     g_assert(g_queue_is_empty(&g->next) && g_queue_is_empty(&g->now));
-    g_assert(g_queue_is_empty(&g->ready) && !g->calling);
+    g_assert(atomic_load(&g->calling) == 0);
     pthread_mutex_destroy(&g->lock);
 }
 
@@ -52,7 +52,7 @@ static void move_all(GQueue *to, GQueue *from)
 }
 
 /* Locked. Go on as far as readers allow; what is to be called is moved to `ready`. */
-static void advance(struct grace *g)
+static void advance(struct grace *g, GQueue *ready)
 {
     for (;;) {
         if (g_queue_is_empty(&g->now)) {
@@ -64,34 +64,41 @@ static void advance(struct grace *g)
         }
         if (atomic_load(&g->readers[(atomic_load(&g->phase) + 1) & 1]) != 0)
             return;
-        move_all(&g->ready, &g->now);
+        move_all(ready, &g->now);
     }
     atomic_store(&g->waiting, 0);
 }
 
-/* Locked, unlocks meanwhile. One thread at a time, so that calls are made in their order. */
-static void call_ready(struct grace *g)
+static void make_calls(struct grace *g, GQueue *ready)
 {
-    if (g->calling)
-        return;
-    g->calling = true;
-    while (!g_queue_is_empty(&g->ready)) {
-        struct call *c = g_queue_pop_head_link(&g->ready)->data;
+    while (!g_queue_is_empty(ready)) {
+        struct call *c = g_queue_pop_head_link(ready)->data;
 
-        pthread_mutex_unlock(&g->lock);
         c->fn(c->opaque);
         g_free(c);
-        pthread_mutex_lock(&g->lock);
     }
-    g->calling = false;
+    atomic_fetch_sub(&g->calling, 1);
+    futex_wake_all(&g->calling);
+}
+
+/* Locked, unlocks. A thread makes the calls that it has found ready, and none that others find
+ * meanwhile: it may be one that must not be held up. */
+static void go_on(struct grace *g)
+{
+    GQueue ready = G_QUEUE_INIT;
+
+    advance(g, &ready);
+    if (!g_queue_is_empty(&ready))
+        atomic_fetch_add(&g->calling, 1);
+    pthread_mutex_unlock(&g->lock);
+    if (!g_queue_is_empty(&ready))
+        make_calls(g, &ready);
 }
 
 void grace_left(struct grace *g)
 {
     pthread_mutex_lock(&g->lock);
-    advance(g);
-    call_ready(g);
-    pthread_mutex_unlock(&g->lock);
+    go_on(g);
 }
 
 void grace_call(struct grace *g, void (*fn)(void *opaque), void *opaque)
@@ -101,9 +108,7 @@ void grace_call(struct grace *g, void (*fn)(void *opaque), void *opaque)
     *c = (struct call){.link = {.data = c}, .fn = fn, .opaque = opaque};
     pthread_mutex_lock(&g->lock);
     g_queue_push_tail_link(&g->next, &c->link);
-    advance(g);
-    call_ready(g);
-    pthread_mutex_unlock(&g->lock);
+    go_on(g);
 }
 
 static void wake(void *opaque)
@@ -117,8 +122,11 @@ static void wake(void *opaque)
 void grace_wait(struct grace *g)
 {
     futex_word called = 0;
+    uint32_t calling;
 
     grace_call(g, wake, &called);
     while (!atomic_load(&called))
         futex_wait(&called, 0, NULL);
+    while ((calling = atomic_load(&g->calling)) != 0)
+        futex_wait(&g->calling, calling, NULL);
 }

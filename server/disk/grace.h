@@ -12,7 +12,6 @@
 
 #include <glib.h>
 #include <pthread.h>
-#include <stdbool.h>
 
 struct grace {
     atomic_uint phase;
@@ -21,8 +20,7 @@ struct grace {
     pthread_mutex_t lock; /* a leaf; all below, and who turns the phase */
     GQueue next;          /* calls that have come since the phase was turned */
     GQueue now;           /* calls that wait for the readers of the phase before */
-    GQueue ready;         /* calls whose readers have left */
-    bool calling;         /* a thread makes the calls of `ready` */
+    futex_word calling;   /* threads that make calls just now */
 };
 
 void grace_init(struct grace *g);
@@ -39,12 +37,13 @@ static inline void grace_leave(struct grace *g, unsigned phase)
 }
 
 /* Have `fn(opaque)` called once, when all who are inside now have left: by the caller before this
- * returns, by the thread of the last of them, or by one that makes other calls at that time. Calls
- * are made one after the other, in the order in which they came. Any thread, also from inside; `fn`
- * may call this too, and must not wait for readers. */
+ * returns, or by the thread of the last of them. No thread makes more calls than those that were
+ * ready when it called this or left, in the order in which they came; two threads may make theirs
+ * at the same time. Any thread, also from inside; `fn` may call this too, and must not wait for
+ * readers. */
 void grace_call(struct grace *g, void (*fn)(void *opaque), void *opaque);
 
-/* The blocking form. Not from inside. */
+/* Wait until all has been called that came before. For tests; neither from inside nor from `fn`. */
 void grace_wait(struct grace *g);
 
 #endif

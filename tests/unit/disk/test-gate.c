@@ -389,10 +389,62 @@ static const struct scenario calls_later = {
     .finish = room_finish,
 };
 
+static void call_slowly(void *opaque)
+{
+    sched_step("calling", 0);
+    note_call(opaque);
+}
+
+/* Nobody is inside: it is called now, whoever else makes calls at this time. */
+static void call_now(void *room)
+{
+    struct room *r = room;
+
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned calls = 0;
+
+        grace_call(&r->grace, call_slowly, &calls);
+        expect(calls == 1, "a call was left to another thread");
+    }
+}
+
+static const struct scenario own_calls = {
+    .name = "each thread makes the calls that are ready by what it did",
+    .preemptions = 3,
+    .preemptions_long = 5,
+    .setup = room_new,
+    .bodies = {call_now, call_now},
+    .finish = room_finish,
+};
+
+/* Two calls of one thread, the second while others may make the first. */
+static void take_away(void *room)
+{
+    struct room *r = room;
+    unsigned calls[2] = {0};
+
+    atomic_fetch_add(&r->waits, 1);
+    grace_call(&r->grace, call_slowly, &calls[0]);
+    grace_call(&r->grace, call_slowly, &calls[1]);
+    grace_wait(&r->grace);
+    atomic_fetch_sub(&r->waits, 1);
+    expect(calls[0] == 1 && calls[1] == 1, "what had been asked for before was not waited for");
+}
+
+static const struct scenario wait_for_calls = {
+    .name = "who waits for the grace waits for earlier calls, whoever makes them",
+    .preemptions = 3,
+    .preemptions_long = 4,
+    .setup = room_new,
+    .bodies = {take_away, read_room, read_room},
+    .finish = room_finish,
+};
+
 static const struct scenario *const scenarios[] = {
     &closed_again,      &two_connections, &one_connection,  &out_of_time,
     &drain_starts,      &drain_of_two,    &drain_cancelled, &drain_cancelled_of_two,
     &phase_turns_twice, &two_readers,     &two_waiters,     &calls_later,
+    &own_calls,         &wait_for_calls,
 };
 
 static void test_scenario(gconstpointer scenario)

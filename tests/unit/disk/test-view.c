@@ -566,8 +566,7 @@ static bool all_given_back(struct rig *r)
     bool all;
 
     pthread_mutex_lock(&g->lock);
-    all = g_queue_is_empty(&g->next) && g_queue_is_empty(&g->now) && g_queue_is_empty(&g->ready) &&
-          !g->calling;
+    all = g_queue_is_empty(&g->next) && g_queue_is_empty(&g->now) && atomic_load(&g->calling) == 0;
     pthread_mutex_unlock(&g->lock);
     return all;
 }
