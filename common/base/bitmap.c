@@ -266,13 +266,17 @@ uint64_t bitmap_count(const struct bitmap *b)
     return granules << b->shift;
 }
 
+void bitmap_merge_range(struct bitmap *dst, const struct bitmap *src, uint64_t start, uint64_t end)
+{
+    uint64_t length;
+
+    for (; bitmap_next_dirty(src, start, end, &start, &length); start += length)
+        bitmap_set(dst, start, length);
+}
+
 void bitmap_merge(struct bitmap *dst, const struct bitmap *src)
 {
-    uint64_t start, length;
-
-    for (uint64_t at = 0; bitmap_next_dirty(src, at, src->size, &start, &length);
-         at = start + length)
-        bitmap_set(dst, start, length);
+    bitmap_merge_range(dst, src, 0, src->size);
 }
 
 uint64_t bitmap_word(const struct bitmap *b, uint64_t w)

@@ -58,6 +58,8 @@ uint64_t bitmap_count(const struct bitmap *b);
 /* Set in `dst` every byte range that is dirty in `src`. The granularities and sizes may differ; a
  * coarser dst over-marks, never under-marks. src may be recording meanwhile. */
 void bitmap_merge(struct bitmap *dst, const struct bitmap *src);
+/* The same, of what is dirty in [start, end) of `src`, bytes, multiples of its granularity. */
+void bitmap_merge_range(struct bitmap *dst, const struct bitmap *src, uint64_t start, uint64_t end);
 
 /* One of its bitmap_words() words, as they lie in memory. */
 uint64_t bitmap_word(const struct bitmap *b, uint64_t w);

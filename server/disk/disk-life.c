@@ -54,7 +54,7 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
 static void end_oldest_view(struct view *v)
 {
     atomic_store(&v->state, VIEW_RETIRING);
-    view_hand_over(v);
+    view_hand_over(v, NULL);
     view_unlink(v);
     view_free_later(v);
 }

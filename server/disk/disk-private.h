@@ -45,6 +45,7 @@ enum disk_point {
     POINT_WRITE_MARKED,   /* old data kept, bits set, backend not yet called */
     POINT_VIEW_BASE_READ, /* a view's reader between its read of the disk and its second look */
     POINT_SHADOWED,       /* an instant: writes go into the shadows too, nothing is copied yet */
+    POINT_BITS_COPYING,   /* an instant: a piece of a long copy of bits is done */
     POINT_BITS_COPIED,    /* an instant: bits are copied, the gates are still open */
     POINT_SHRINKING,      /* a resize: gates closed, nobody told yet, nothing done */
     POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */

@@ -108,7 +108,7 @@ static int check_drains(struct instant *i, GError **err)
 {
     gint64 now = g_get_monotonic_time();
 
-    if (i->cancelled && !i->failed)
+    if (atomic_load(&i->cancelled) && !i->failed)
         return fail(err, "disk %s: given up while writes were under way", slowest(i)->node.name);
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct stage *st = stage_at(i, k);
@@ -347,7 +347,7 @@ char *instant_waits_for(const struct instant *i)
 
 void instant_cancel(struct instant *i)
 {
-    i->cancelled = true;
+    atomic_store(&i->cancelled, true);
 }
 
 /* ---- the waiting form ---- */

@@ -43,8 +43,8 @@ int instant_view_create(struct instant *i, struct disk *d, const char *name,
                         const struct view_options *options, struct view **view, GError **err);
 
 /* Delete a view (view-chain.h); what the next older view still needs goes to it. `Node %s is in use`
- * while exported. If the instant fails after it was started, the view is broken and empty, and can
- * be deleted again. */
+ * while exported. If the instant fails after it was started, the view is broken, without all or a
+ * part of its blocks, and can be deleted again. */
 int instant_view_delete(struct instant *i, struct view *v, GError **err);
 
 /* For other changes of a disk: `fn` runs at the instant itself, on the control thread, while the
@@ -93,7 +93,8 @@ gint64 instant_deadline(const struct instant *i);
 char *instant_waits_for(const struct instant *i);
 
 /* Do not go on (at the server's end, e.g.): opens the gates at once. The steps that follow end in
- * INSTANT_FAILED as soon as no thread works for the instant any more. Between two steps only. */
+ * INSTANT_FAILED as soon as no thread works for the instant any more; one that copies bits or hands
+ * over a view's blocks ends soon. Between two steps only. */
 void instant_cancel(struct instant *i);
 
 /* Run it to its end and wait for that: for tests, and before there are clients. 0: all done. -1:

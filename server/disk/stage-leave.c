@@ -34,7 +34,7 @@ static int work(struct instant *i, GError **err)
         const struct stage *st = i->stages->pdata[k];
 
         for (unsigned n = 0; n < st->leaving->len; n++)
-            view_hand_over(st->leaving->pdata[n]);
+            view_hand_over(st->leaving->pdata[n], &i->cancelled);
         if (st->leaving->len > 0)
             disk_at(st->disk, POINT_HANDED_OVER, 0);
     }

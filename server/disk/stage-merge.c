@@ -2,6 +2,9 @@
 /* Bits that are copied from one bitmap into another, and the shadows meanwhile (see instant.c). */
 #include "server/disk/stage.h"
 
+/* So many granules are copied between two looks at whether the copy is still wanted. */
+#define PIECE_GRANULES (64u << 10)
+
 /* Writes of a source that is there already go into the bits, at least as coarse? */
 static bool has_source(const struct staged_bitmap *s, struct source source)
 {
@@ -90,14 +93,25 @@ static void at_all(struct instant *i, enum disk_point point, bool shadowed)
     }
 }
 
+/* An instant that is cancelled does not wait for the end of a long copy: the next step fails. */
+static void copy_by_pieces(struct instant *i, struct copy copy)
+{
+    uint64_t size = bitmap_size(copy.from);
+    uint64_t piece = (uint64_t)bitmap_granularity(copy.from) * PIECE_GRANULES;
+
+    for (uint64_t at = 0, end; at < size && !atomic_load(&i->cancelled); at = end) {
+        end = size - at > piece ? at + piece : size;
+        bitmap_merge_range(copy.to, copy.from, at, end);
+        if (end < size)
+            at_all(i, POINT_BITS_COPYING, false);
+    }
+}
+
 static int copy_bits(struct instant *i, GError **err)
 {
     at_all(i, POINT_SHADOWED, true);
-    for (unsigned k = 0; k < i->copies->len; k++) {
-        struct copy copy = g_array_index(i->copies, struct copy, k);
-
-        bitmap_merge(copy.to, copy.from);
-    }
+    for (unsigned k = 0; k < i->copies->len; k++)
+        copy_by_pieces(i, g_array_index(i->copies, struct copy, k));
     at_all(i, POINT_BITS_COPIED, false);
     return 0;
 }

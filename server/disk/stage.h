@@ -108,8 +108,9 @@ struct instant {
     int result;            /* its result */
     GError *work_error;
     GError *error; /* why it fails */
-    bool failed, cancelled;
-    bool waited_for; /* whoever runs it does the long work as well */
+    bool failed;
+    atomic_bool cancelled; /* long work looks at it, and ends soon */
+    bool waited_for;       /* whoever runs it does the long work as well */
     void (*wake)(void *opaque);
     void *opaque;
 };

@@ -17,6 +17,7 @@
  *  2. While guests go on, each block is taken out of V, as by a TRIM of all of it: what was kept is
  *     offered to the next older view that needs it. The entry is copied, the slot changes its owner,
  *     no data moves. Slots that nobody needs go back to scratch.
+ *     If the instant is given up meanwhile, V stays, broken: older views find the rest in it.
  *  3. At an instant, under the closed gate, V leaves the chain: no writer may hold a pointer to it.
  *     If a write hangs just then, V stays where it is, broken and empty, and can be deleted again.
  *  4. V is freed when all readers have left who may have met it (grace.h).
@@ -46,7 +47,8 @@ void unlock_chain(struct disk *d);
  * lock_chain, inside the grace. */
 bool hand_over(struct view *v, uint64_t block, uint32_t entry);
 
-/* Take all blocks out of a view that is retiring (view-trim.c). Any thread; may take long. */
-void view_hand_over(struct view *v);
+/* Take all blocks out of a view that is retiring (view-trim.c). Any thread; may take long. It ends
+ * soon once *stop is set (NULL: never): the view then has a part of its blocks. */
+void view_hand_over(struct view *v, const atomic_bool *stop);
 
 #endif

@@ -55,9 +55,14 @@ static void drop_part(struct view *v, uint64_t first, uint64_t end)
     freed_slots_give(freed);
 }
 
-static void drop_blocks(struct view *v, uint64_t first, uint64_t end)
+static bool is_set(const atomic_bool *stop)
 {
-    for (uint64_t next; first < end; first = next) {
+    return stop && atomic_load(stop);
+}
+
+static void drop_blocks(struct view *v, uint64_t first, uint64_t end, const atomic_bool *stop)
+{
+    for (uint64_t next; first < end && !is_set(stop); first = next) {
         next = MIN(end, first + PART_BLOCKS);
         drop_part(v, first, next);
         disk_at(v->disk, POINT_VIEW_TRIMMED, next << v->disk->unit_shift);
@@ -74,16 +79,17 @@ int view_trim(struct view *v, uint64_t length, uint64_t offset)
     if (atomic_load(&v->state) != VIEW_LIVE)
         return -EIO;
     if (first < end)
-        drop_blocks(v, first, end);
+        drop_blocks(v, first, end, NULL);
     return 0;
 }
 
-void view_hand_over(struct view *v)
+void view_hand_over(struct view *v, const atomic_bool *stop)
 {
     unsigned shift = v->disk->unit_shift;
     uint64_t start, length;
 
-    for (uint64_t at = 0; bitmap_next_dirty(v->touched, at, v->size, &start, &length);
+    for (uint64_t at = 0;
+         !is_set(stop) && bitmap_next_dirty(v->touched, at, v->size, &start, &length);
          at = start + length)
-        drop_blocks(v, start >> shift, ((start + length - 1) >> shift) + 1);
+        drop_blocks(v, start >> shift, ((start + length - 1) >> shift) + 1, stop);
 }

@@ -387,6 +387,79 @@ static void test_cancel_while_copying(void)
     rig_free(a);
 }
 
+static void count_visits(struct rig *r, enum disk_point point)
+{
+    if (point == POINT_BITS_COPYING || point == POINT_VIEW_TRIMMED)
+        ++*(unsigned *)r->visitor;
+}
+
+/* A long copy ends soon when it is not wanted any more: nothing is copied after the piece that is
+ * under way. */
+static void test_cancel_a_long_copy(void)
+{
+    struct rig *a = rig_new(256 * MIB, 0);
+    struct run *r = run_new();
+    unsigned pieces = 0;
+
+    a->visit = count_visits;
+    a->visitor = &pieces;
+    rig_bitmap(a, "from", 512);
+    rig_bitmap(a, "to", 512);
+    for (uint64_t at = 0; at < 256 * MIB; at += 16 * MIB)
+        rig_fill(a, at, 4096, 'a');
+    g_assert_cmpint(instant_bitmap_clear(r->instant, a->disk, "to", NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_merge(r->instant, a->disk, "to", a->disk, "from", NULL), ==, 0);
+    park_arm(a, POINT_BITS_COPYING, 0);
+    start(r);
+    park_wait(a);
+    instant_cancel(r->instant);
+    step(r);
+    g_assert_cmpint(r->state, ==, INSTANT_WAITS);
+    park_release(a);
+    assert_failed(r, "given up before its instant");
+    g_assert_cmpuint(pieces, ==, 1);
+    g_assert_cmpuint(rig_count(a, "to"), ==, 16 * 4096);
+    rig_free(a);
+}
+
+/* A deletion that hands much over ends as soon. The view is broken, older ones find the rest in it,
+ * and it can be deleted again. */
+static void test_cancel_a_long_hand_over(void)
+{
+    struct rig *a = rig_new(64 * MIB, 0);
+    struct view *old, *new;
+    struct run *r = run_new();
+    struct view_info info;
+    unsigned pieces = 0;
+
+    a->visit = count_visits;
+    a->visitor = &pieces;
+    rig_fill(a, 0, 64 * MIB, 'a');
+    old = rig_view(a, "old", CBW_BREAK_SNAPSHOT, 0);
+    new = rig_view(a, "new", CBW_BREAK_SNAPSHOT, 0);
+    for (uint64_t at = 0; at < 64 * MIB; at += 16 * MIB)
+        rig_fill(a, at, 4096, 'b');
+    g_assert_cmpint(instant_view_delete(r->instant, new, NULL), ==, 0);
+    park_arm(a, POINT_VIEW_TRIMMED, ANYWHERE);
+    start(r);
+    park_wait(a);
+    instant_cancel(r->instant);
+    step(r);
+    g_assert_cmpint(r->state, ==, INSTANT_WAITS);
+    park_release(a);
+    assert_failed(r, "given up before its instant");
+    g_assert_cmpuint(pieces, ==, 1);
+    view_info(new, &info);
+    g_assert_true(info.broken);
+    g_assert_cmpuint(rig_kept(new), >, 0);
+    assert_view(old, 0, 64 * MIB, 'a');
+    rig_fill(a, 0, 64 * MIB, 'c');
+    assert_view(old, 0, 64 * MIB, 'a');
+    rig_delete(a, new);
+    assert_view(old, 0, 64 * MIB, 'a');
+    rig_free(a);
+}
+
 /* ---- resize ---- */
 
 struct held_resize {
@@ -526,6 +599,8 @@ int main(int argc, char **argv)
     g_test_add_func("/instant-run/busy-meanwhile", test_busy_meanwhile);
     g_test_add_func("/instant-run/copies-elsewhere", test_copies_elsewhere);
     g_test_add_func("/instant-run/cancel-while-copying", test_cancel_while_copying);
+    g_test_add_func("/instant-run/cancel-a-long-copy", test_cancel_a_long_copy);
+    g_test_add_func("/instant-run/cancel-a-long-hand-over", test_cancel_a_long_hand_over);
     g_test_add_func("/instant-run/resize-hangs", test_resize_hangs);
     g_test_add_func("/instant-run/cancel-while-growing", test_cancel_while_growing);
     g_test_add_func("/instant-run/resize-beside-a-transaction", test_resize_beside_transaction);
