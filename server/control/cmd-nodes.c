@@ -3,13 +3,11 @@
  * Nodes as QEMU shows them: query-block, query-named-block-nodes; and block_resize.
  */
 #include "common/util/error.h"
+#include "server/control/actual-size.h"
 #include "server/control/control-private.h"
 #include "server/control/in-turn.h"
 #include "server/disk/resize.h"
 #include "server/registry/commit.h"
-#include "server/disk/resize.h"
-
-#include <sys/stat.h>
 
 static const struct arg query_named_block_nodes_args[] = {
     ARG_OPT("flat", ARG_BOOL),
@@ -46,16 +44,17 @@ static JsonArray *describe_bitmaps(GPtrArray *bitmaps)
     return list;
 }
 
-static JsonObject *describe_image(struct node *n, const char *filename, const char *format)
+static JsonObject *describe_image(struct control *c, struct node *n, const char *filename,
+                                  const char *format)
 {
     JsonObject *o = json_object_new();
-    struct stat st;
+    gint64 bytes;
 
     json_object_set_string_member(o, "filename", filename);
     json_object_set_string_member(o, "format", format);
     json_object_set_int_member(o, "virtual-size", (gint64)node_size(n));
-    if (filename[0] && stat(filename, &st) == 0 && S_ISREG(st.st_mode))
-        json_object_set_int_member(o, "actual-size", (gint64)st.st_blocks * 512);
+    if (c->sizes && actual_size(c->sizes, filename, &bytes))
+        json_object_set_int_member(o, "actual-size", bytes);
     return o;
 }
 
@@ -85,7 +84,7 @@ static const char disk_format[] = "raw";
 /* A view shows the driver name that QEMU has for a point-in-time image, and no file name: opening
  * the disk's file would not give what the view gives. No `children`: QEMU 10.0 has none, and
  * clients that know them from later versions would put bitmaps on the first one. */
-static JsonObject *describe_node(struct node *n)
+static JsonObject *describe_node(struct control *c, struct node *n)
 {
     struct disk *d = node_to_disk(n);
     const char *filename = d ? disk_backend(d)->filename : "";
@@ -98,7 +97,7 @@ static JsonObject *describe_node(struct node *n)
         json_object_set_string_member(o, "plugin", disk_backend(d)->driver);
     json_object_set_string_member(o, "file", filename);
     json_object_set_boolean_member(o, "ro", node_is_readonly(n));
-    json_object_set_object_member(o, "image", describe_image(n, filename, driver));
+    json_object_set_object_member(o, "image", describe_image(c, n, filename, driver));
     add_constants(o);
     if (d) {
         g_autoptr(GPtrArray) bitmaps = disk_bitmaps(d);
@@ -111,9 +110,31 @@ static JsonObject *describe_node(struct node *n)
 
 /* ---- commands ---- */
 
-/* A disk is what QEMU calls a device: it gives `device` and `qdev` the disk's name. */
-static int query_block(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
+/* The call is answered by `answer` when the sizes of the disks' files are known. */
+static void ask_sizes(struct qmp_call *call, void (*answer)(void *call))
 {
+    g_autoptr(GPtrArray) disks = server_disks(call_server(call)), paths = g_ptr_array_new();
+    struct control *c = call_control(call);
+
+    for (guint i = 0; i < disks->len; i++) {
+        const char *filename = disk_backend(disks->pdata[i])->filename;
+
+        if (filename[0])
+            g_ptr_array_add(paths, (gpointer)filename);
+    }
+    if (paths->len == 0) {
+        answer(call);
+        return;
+    }
+    if (!c->sizes)
+        c->sizes = actual_sizes_new();
+    actual_sizes_refresh(c->sizes, paths, answer, call);
+}
+
+/* A disk is what QEMU calls a device: it gives `device` and `qdev` the disk's name. */
+static void answer_query_block(void *opaque)
+{
+    struct qmp_call *call = opaque;
     g_autoptr(GPtrArray) disks = server_disks(call_server(call));
     JsonArray *list = json_array_new();
 
@@ -125,27 +146,37 @@ static int query_block(struct qmp_call *call, JsonObject *args, JsonNode **value
         json_object_set_string_member(o, "type", "unknown");
         json_object_set_boolean_member(o, "removable", FALSE);
         json_object_set_boolean_member(o, "locked", FALSE);
-        json_object_set_object_member(o, "inserted", describe_node(disk_node(disks->pdata[i])));
+        json_object_set_object_member(
+            o, "inserted", describe_node(call_control(call), disk_node(disks->pdata[i])));
         json_array_add_object_element(list, o);
     }
-    *value = qmp_array(list);
-    return 0;
+    qmp_call_return(call, qmp_array(list));
+}
+
+static void query_block(struct qmp_call *call, JsonObject *args)
+{
+    ask_sizes(call, answer_query_block);
 }
 
 /* `flat` leaves out backing images: we have none. */
-static int query_named_block_nodes(struct qmp_call *call, JsonObject *args, JsonNode **value,
-                                   GError **err)
+static void answer_query_nodes(void *opaque)
 {
+    struct qmp_call *call = opaque;
+    struct control *c = call_control(call);
     g_autoptr(GPtrArray) disks = server_disks(call_server(call));
     g_autoptr(GPtrArray) views = server_views(call_server(call));
     JsonArray *list = json_array_new();
 
     for (guint i = 0; i < disks->len; i++)
-        json_array_add_object_element(list, describe_node(disk_node(disks->pdata[i])));
+        json_array_add_object_element(list, describe_node(c, disk_node(disks->pdata[i])));
     for (guint i = 0; i < views->len; i++)
-        json_array_add_object_element(list, describe_node(view_node(views->pdata[i])));
-    *value = qmp_array(list);
-    return 0;
+        json_array_add_object_element(list, describe_node(c, view_node(views->pdata[i])));
+    qmp_call_return(call, qmp_array(list));
+}
+
+static void query_named_block_nodes(struct qmp_call *call, JsonObject *args)
+{
+    ask_sizes(call, answer_query_nodes);
 }
 
 /* ---- block_resize ---- */
@@ -231,9 +262,9 @@ static void block_resize(struct qmp_call *call, JsonObject *args)
 /* clang-format off */
 const struct qmp_command node_commands[] = {
     {"query-block", "Returns the disks, as QEMU shows devices.",
-     no_args, .run = query_block},
+     no_args, .start = query_block},
     {"query-named-block-nodes", "Returns the disks and views with all that QEMU tells of a node.",
-     query_named_block_nodes_args, .run = query_named_block_nodes},
+     query_named_block_nodes_args, .start = query_named_block_nodes},
     {"block_resize", "Changes the size of a disk.",
      block_resize_args, .start = block_resize},
     {.name = NULL},

@@ -25,6 +25,7 @@ struct control {
     struct server *server;
     struct control_nbd nbd;
     bool quit;                    /* the command has been given */
+    struct actual_sizes *sizes;   /* of images (cmd-nodes.c); NULL: not asked for yet */
     struct nbd_stop *nbd_stop;    /* nbd-server-stop that is not done (cmd-exports.c); or NULL */
     struct log_limit refused;     /* monitors */
     struct log_limit lost_events; /* of monitors that read too slowly */

@@ -8,6 +8,7 @@
 #include "common/util/log.h"
 #include "common/util/log-limit.h"
 #include "common/util/unix-socket.h"
+#include "server/control/actual-size.h"
 #include "server/control/monitor.h"
 #include "server/control/socket.h"
 
@@ -156,6 +157,7 @@ static void say_good_bye(struct listener *l)
     for (GList *m = l->monitors; m; m = m->next)
         monitor_stop(m->data);
     control_forget_nbd_stop(&l->control);
+    actual_sizes_free(g_steal_pointer(&l->control.sizes));
     if (!server_end_changes(l->control.server, END_MS))
         log_error("control: a command that waits for a disk is given up");
     while (g_main_context_iteration(NULL, FALSE))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 noinst_LIBRARIES += server/control/libcontrol.a
 server_control_libcontrol_a_SOURCES = \
+	server/control/actual-size.c server/control/actual-size.h \
 	server/control/args.c server/control/args.h \
 	server/control/cmd-bitmaps.c \
 	server/control/cmd-exports.c \

@@ -4,13 +4,17 @@
  * is told; and what is done while somebody is on the way out.
  */
 #include "common/util/error.h"
+#include "server/control/actual-size.h"
 #include "server/control/control-private.h"
 #include "server/disk/disk-private.h"
 #include "server/registry/registry-private.h"
 #include "tests/rigs/fake-backend.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define MIB (1u << 20)
 
@@ -410,6 +414,83 @@ static void test_server_ends(void)
     house_end(&h);
 }
 
+/* ---- a file system that hangs ---- */
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool released;
+    unsigned asked;
+    GThread *main;
+} mount = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0, NULL};
+
+/* Instead of libc's: what is below /hung hangs until it is released, and takes 4096 bytes. */
+int stat(const char *path, struct stat *st)
+{
+    if (!g_str_has_prefix(path, "/hung"))
+        return fstatat(AT_FDCWD, path, st, 0);
+    g_assert_true(g_thread_self() != mount.main);
+    pthread_mutex_lock(&mount.lock);
+    mount.asked++;
+    while (!mount.released)
+        pthread_cond_wait(&mount.changed, &mount.lock);
+    pthread_mutex_unlock(&mount.lock);
+    *st = (struct stat){.st_mode = S_IFREG, .st_blocks = 8};
+    return 0;
+}
+
+static void name_file(struct backend *b, const char *filename)
+{
+    g_free((char *)b->filename);
+    b->filename = g_strdup(filename);
+}
+
+static unsigned count_sizes(struct house *h, const char *query)
+{
+    g_autofree char *text = reply(h, query, "{}");
+    unsigned n = 0;
+
+    for (const char *at = text; (at = strstr(at, "\"actual-size\": ")); at++)
+        n++;
+    return n;
+}
+
+/* The queries do not hang with the file system of one image, nor do their threads become more; other
+ * monitors go on. When it answers again, its size is shown. */
+static void test_file_system_hangs(void)
+{
+    g_autofree char *path = NULL;
+    struct house h;
+
+    close(g_file_open_tmp("control-XXXXXX", &path, NULL));
+    mount.main = g_thread_self();
+    house_begin(&h);
+    add_vdb(&h);
+    name_file(h.backend, "/hung/image");
+    name_file(disk_backend(server_find_disk(h.server, "vdb")), path);
+    begin(&h.client, "query-block", "{}");
+    begin(&h.other, "view-create", "{'disk':'vda','name':'v'}");
+    ends_well(&h.other);
+    g_assert_nonnull(h.client.open);
+    g_free(end(&h.client));
+    for (unsigned i = 0; i < 3; i++) {
+        g_assert_cmpuint(count_sizes(&h, "query-block"), ==, 1); /* vdb's */
+        g_assert_cmpuint(count_sizes(&h, "query-named-block-nodes"), ==, 1);
+    }
+    pthread_mutex_lock(&mount.lock);
+    g_assert_cmpuint(mount.asked, ==, 1);
+    mount.released = true;
+    pthread_cond_broadcast(&mount.changed);
+    pthread_mutex_unlock(&mount.lock);
+    while (count_sizes(&h, "query-block") != 2)
+        g_thread_yield();
+    succeeds(&h, "view-delete", "{'name':'v'}");
+    run_main_loop();
+    actual_sizes_free(h.control.sizes);
+    house_end(&h);
+    unlink(path);
+}
+
 /* ---- clients on their way out ---- */
 
 /* A client whose peer has closed, or not. It leaves only after it was asked about, on a thread of
@@ -777,6 +858,7 @@ int main(int argc, char **argv)
     g_test_add_func("/control/monitor-goes", test_monitor_goes);
     g_test_add_func("/control/turn-does-not-come", test_turn_does_not_come);
     g_test_add_func("/control/server-ends", test_server_ends);
+    g_test_add_func("/control/file-system-hangs", test_file_system_hangs);
     g_test_add_func("/control/stop-waits", test_stop_waits);
     g_test_add_func("/control/hung-up", test_hung_up);
     g_test_add_func("/control/not-hung-up", test_not_hung_up);
