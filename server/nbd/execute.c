@@ -8,8 +8,8 @@
 #include <errno.h>
 
 /* A read ends. It has got as far as r->offset, and no further where it fails. */
-static void count_read(const struct negotiated *neg, const struct request *r, uint64_t end,
-                       int error)
+static inline void count_read(const struct negotiated *neg, const struct request *r, uint64_t end,
+                              int error)
 {
     node_io_count(neg->io, IO_READ, r->start, end - r->start, error);
 }
@@ -101,8 +101,8 @@ static bool send_cached(const struct negotiated *neg, struct reply_buffer *b, st
 }
 
 /* `n` bytes of a read are in the reply buffer, behind room for their header. */
-static void commit_piece(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
-                         uint8_t *p, uint32_t n)
+static inline void commit_piece(const struct negotiated *neg, struct reply_buffer *b,
+                                struct request *r, uint8_t *p, uint32_t n)
 {
     if (n == r->length)
         count_read(neg, r, r->offset + n, 0);
