@@ -6,13 +6,16 @@
 #include "common/base/size.h"
 #include "common/json/value.h"
 
+#include <inttypes.h>
+
 /* ---- status ---- */
 
 /* The server's answers, and what is counted in them. */
 struct status {
-    JsonNode *name_reply, *state_reply, *exports_reply, *servers_reply;
+    JsonNode *name_reply, *state_reply, *exports_reply, *servers_reply, *stats_reply;
     inventory *inventory;
     GArray *sockets; /* struct nbd_socket */
+    GArray *disk_io; /* struct disk_io */
 
     const char *package, *name, *state; /* borrowed; name may be NULL */
     guint exports, recording, bitmaps, broken;
@@ -26,7 +29,9 @@ static void status_clear(struct status *s)
     g_clear_pointer(&s->exports_reply, json_node_unref);
     g_clear_pointer(&s->servers_reply, json_node_unref);
     g_clear_pointer(&s->inventory, inventory_free);
+    g_clear_pointer(&s->stats_reply, json_node_unref);
     g_clear_pointer(&s->sockets, g_array_unref);
+    g_clear_pointer(&s->disk_io, g_array_unref);
 }
 
 /* Run a query that replies with one object. */
@@ -72,7 +77,8 @@ static int ask_exports(struct client *c, struct status *s, GError **err)
         return -1;
     s->exports = json_array_get_length(list);
     s->sockets = inventory_nbd_sockets(c->qmp, &s->servers_reply, err);
-    return s->sockets ? 0 : -1;
+    s->disk_io = s->sockets ? inventory_disk_io(c->qmp, &s->stats_reply, err) : NULL;
+    return s->disk_io ? 0 : -1;
 }
 
 static void count(struct status *s)
@@ -124,6 +130,17 @@ static void append_counts(struct client *c, const char *what, guint all, guint s
         append_rowf(c, what, "%u", all);
 }
 
+static void print_disk_io(struct client *c, const struct status *s)
+{
+    for (guint n = 0; n < s->disk_io->len; n++) {
+        const struct disk_io *io = &g_array_index(s->disk_io, struct disk_io, n);
+        char read[16], written[16];
+
+        append_rowf(c, "disk", "%s: %s read, %s written, %" PRIu64 " errors", io->name,
+                    size_format(io->read, read), size_format(io->written, written), io->errors);
+    }
+}
+
 static void print_status(struct client *c, const struct status *s)
 {
     const inventory *i = s->inventory;
@@ -144,6 +161,7 @@ static void print_status(struct client *c, const struct status *s)
         append_rowf(c, "nbd", "%s%s", socket->uri,
                     socket->live ? "" : "  (only exports that were added)");
     }
+    print_disk_io(c, s);
 }
 
 static void print_sockets_json(JsonBuilder *b, const char *member, const struct status *s,
@@ -156,6 +174,23 @@ static void print_sockets_json(JsonBuilder *b, const char *member, const struct 
 
         if (socket->live == live)
             json_builder_add_string_value(b, socket->uri);
+    }
+    json_builder_end_array(b);
+}
+
+static void print_disk_io_json(JsonBuilder *b, const struct status *s)
+{
+    json_builder_set_member_name(b, "io");
+    json_builder_begin_array(b);
+    for (guint n = 0; n < s->disk_io->len; n++) {
+        const struct disk_io *io = &g_array_index(s->disk_io, struct disk_io, n);
+
+        json_builder_begin_object(b);
+        json_add_string(b, "disk", io->name);
+        json_add_size(b, "read-bytes", io->read);
+        json_add_size(b, "written-bytes", io->written);
+        json_add_size(b, "errors", io->errors);
+        json_builder_end_object(b);
     }
     json_builder_end_array(b);
 }
@@ -179,6 +214,7 @@ static void print_status_json(struct client *c, const struct status *s)
     json_add_size(b, "scratch-bytes", s->scratch_bytes);
     print_sockets_json(b, "nbd", s, true);
     print_sockets_json(b, "nbd-added", s, false);
+    print_disk_io_json(b, s);
     json_builder_end_object(b);
     client_print_builder(c, b);
 }

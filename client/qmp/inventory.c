@@ -207,3 +207,38 @@ GArray *inventory_nbd_sockets(struct qmp *q, JsonNode **reply, GError **err)
     }
     return sockets;
 }
+
+/* All that failed, of whatever kind: a write of zeroes is a write, and is not counted twice. */
+static uint64_t errors_of(JsonObject *stats)
+{
+    return json_member_size(stats, "failed_rd_operations") +
+           json_member_size(stats, "failed_wr_operations") +
+           json_member_size(stats, "failed_flush_operations") +
+           json_member_size(stats, "failed_unmap_operations");
+}
+
+GArray *inventory_disk_io(struct qmp *q, JsonNode **reply, GError **err)
+{
+    static const char command[] = "query-blockstats";
+    JsonArray *list;
+    GArray *all;
+
+    *reply = qmp_command(q, command, NULL, err);
+    list = *reply ? inventory_list(*reply, command, err) : NULL;
+    if (!list)
+        return NULL;
+    all = g_array_new(FALSE, FALSE, sizeof(struct disk_io));
+    for (guint i = 0; i < json_array_get_length(list); i++) {
+        JsonObject *o = json_array_get_object_element(list, i);
+        JsonObject *stats = json_member_object(o, "stats");
+        struct disk_io io = {.name = json_member_string(o, "node-name")};
+
+        if (!io.name || !stats)
+            continue;
+        io.read = json_member_size(stats, "rd_bytes");
+        io.written = json_member_size(stats, "wr_bytes");
+        io.errors = errors_of(stats);
+        g_array_append_val(all, io);
+    }
+    return all;
+}

@@ -56,6 +56,15 @@ struct nbd_socket {
  * frees both. NULL and *err; *reply may be set. */
 GArray *inventory_nbd_sockets(struct qmp *q, JsonNode **reply, GError **err);
 
+/* What a disk's clients have done since the server started. */
+struct disk_io {
+    const char *name;
+    uint64_t read, written, errors; /* bytes; requests that failed */
+};
+
+/* An array of struct disk_io, as inventory_nbd_sockets. */
+GArray *inventory_disk_io(struct qmp *q, JsonNode **reply, GError **err);
+
 /* The array of objects that `command` replied with. NULL and *err if it is anything else. */
 JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err);
 

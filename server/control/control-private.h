@@ -51,7 +51,7 @@ void control_format_event(GString *line, const struct server_event *event);
 /* ---- the families of commands, a file each: cmd-*.c ---- */
 
 extern const struct qmp_command server_commands[], node_commands[], bitmap_commands[],
-    transaction_commands[], export_commands[], view_commands[];
+    transaction_commands[], export_commands[], view_commands[], stats_commands[];
 
 /* All of them, for a qmp_client. */
 extern const struct qmp_command *const control_commands[];

@@ -7,6 +7,7 @@ server_control_libcontrol_a_SOURCES = \
 	server/control/cmd-exports.c \
 	server/control/cmd-nodes.c \
 	server/control/cmd-server.c \
+	server/control/cmd-stats.c \
 	server/control/cmd-transaction.c \
 	server/control/cmd-views.c \
 	server/control/commands.c \

@@ -3,6 +3,7 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/disk/disk.h"
+#include "server/disk/node-stats.h"
 #include "server/disk/view-chain.h"
 
 static void free_tracker(gpointer t)
@@ -24,6 +25,7 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
     d = g_new0(struct disk, 1);
     d->node.kind = NODE_DISK;
     d->node.name = g_strdup(config->name);
+    node_ios_init(&d->node.ios);
     d->backend = backend;
     d->handle = h;
     d->readonly = config->readonly || !h->can_write;
@@ -90,6 +92,7 @@ bool disk_free(struct disk *d)
     pthread_mutex_destroy(&d->lock);
     pthread_mutex_destroy(&d->chain_lock);
     pthread_mutex_destroy(&d->chain_turn);
+    node_ios_destroy(&d->node.ios);
     log_limit_end(&d->node.open_errors);
     log_limit_end(&d->read_errors);
     log_limit_end(&d->write_errors);

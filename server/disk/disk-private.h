@@ -137,7 +137,8 @@ struct node_io {
     bool sharing;               /* it should have had its own */
     struct client_copy *client; /* of a handle of its own; NULL: the caller's */
     bool discard;               /* a view that takes TRIM */
-    struct gate_slot *slot;     /* disks only */
+    struct gate_slot *slot;     /* a view's is at no gate, it only counts */
+    GList link;                 /* of node->ios */
     struct node_info info;
     atomic_bool cache_unknown; /* node_cached_fd: the kernel does not tell */
 };

@@ -10,10 +10,12 @@
 #define DISK_GATE_H
 
 #include "server/disk/futex.h"
+#include "server/disk/io-stats.h"
 
 #include <glib.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 struct gate {
     futex_word closed;    /* 0 or 1 */
@@ -23,12 +25,17 @@ struct gate {
     void *opaque;
 };
 
-/* One connection's counter of requests that are inside. Several threads may share it. */
+/* One connection's counter of requests that are inside. Several threads may share it. What else the
+ * connection counts is beside it, reads and writes in the same cache line. */
 struct gate_slot {
     _Alignas(64) atomic_uint inside;
     struct gate *gate;
+    struct io_counters counters;
     GList link;
 };
+
+_Static_assert(offsetof(struct gate_slot, counters.done[IO_WRITE + 1]) <= 64,
+               "common requests are counted in the line of `inside`");
 
 void gate_init(struct gate *g);
 void gate_destroy(struct gate *g); /* all slots are gone */

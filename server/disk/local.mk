@@ -14,7 +14,9 @@ disk_engine = \
 	server/disk/image-io.c server/disk/image-io.h \
 	server/disk/instant.c server/disk/instant.h \
 	server/disk/instant-run.c \
+	server/disk/io-stats.h \
 	server/disk/node.c server/disk/node.h \
+	server/disk/node-stats.c server/disk/node-stats.h \
 	server/disk/open-handle.c \
 	server/disk/range-lock.c server/disk/range-lock.h \
 	server/disk/resize.c server/disk/resize.h \

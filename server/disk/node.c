@@ -11,8 +11,10 @@
 #include "common/util/error.h"
 #include "server/disk/change.h"
 #include "server/disk/image-io.h"
+#include "server/disk/node-stats.h"
 
 #include <errno.h>
+#include <string.h>
 
 static void fill_info(struct node_io *io, bool writable)
 {
@@ -95,6 +97,14 @@ static int choose_handle(struct node_io *io, const struct backend_client *client
     return 0;
 }
 
+static bool new_slot(struct node_io *io)
+{
+    if (posix_memalign((void **)&io->slot, _Alignof(struct gate_slot), sizeof *io->slot) != 0)
+        return false;
+    memset(io->slot, 0, sizeof *io->slot);
+    return true;
+}
+
 int node_io_open_within(struct node *node, bool writable, bool discard,
                         const struct backend_client *client, struct patience *patience,
                         int64_t until, struct node_io **out, GError **err)
@@ -111,15 +121,16 @@ int node_io_open_within(struct node *node, bool writable, bool discard,
         g_free(io);
         return -1;
     }
+    if (!new_slot(io)) {
+        release_handle(io);
+        g_free(io);
+        return fail(err, "disk %s: out of memory", d->node.name);
+    }
     if (!v) {
-        if (posix_memalign((void **)&io->slot, _Alignof(struct gate_slot), sizeof *io->slot) != 0) {
-            release_handle(io);
-            g_free(io);
-            return fail(err, "disk %s: out of memory", d->node.name);
-        }
         gate_slot_add(&d->gate, io->slot);
         atomic_fetch_add(&d->ios, 1); /* before the size is read: see stage_resize */
     }
+    node_ios_add(io);
     fill_info(io, writable);
     *out = io;
     return 0;
@@ -133,11 +144,12 @@ int node_io_open(struct node *node, bool writable, bool discard,
 
 void node_io_close(struct node_io *io)
 {
-    if (io->slot) {
+    node_ios_remove(io);
+    if (!io->view) {
         gate_slot_remove(io->slot);
-        free(io->slot);
         atomic_fetch_sub(&io->disk->ios, 1);
     }
+    free(io->slot);
     release_handle(io);
     g_free(io);
 }

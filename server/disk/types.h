@@ -4,6 +4,7 @@
 #define DISK_TYPES_H
 
 #include "common/util/log-limit.h"
+#include "server/disk/io-stats.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -20,6 +21,7 @@ struct node {
     enum node_kind kind;
     char *name;                   /* QMP's node-name */
     struct log_limit open_errors; /* for who opens it: why that failed */
+    struct node_ios ios;
 };
 
 /* NULL if it is a view. */

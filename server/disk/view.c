@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/util/error.h"
 #include "server/disk/disk-scratch.h"
+#include "server/disk/node-stats.h"
 #include "server/disk/view.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
 
     v->node.kind = NODE_VIEW;
     v->node.name = g_strdup(name);
+    node_ios_init(&v->node.ios);
     v->disk = d;
     v->size = atomic_load(&d->size);
     v->blocks = (v->size >> d->unit_shift) + ((v->size & (d->unit - 1)) != 0);
@@ -51,6 +53,7 @@ void view_free(struct view *v)
         munmap(v->map, MAX(v->blocks, 1) * sizeof *v->map);
     bitmap_unref(v->touched);
     pthread_mutex_destroy(&v->lock);
+    node_ios_destroy(&v->node.ios);
     log_limit_end(&v->node.open_errors);
     log_limit_end(&v->read_errors);
     log_limit_end(&v->keep_errors);

@@ -1,10 +1,32 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/nbd/execute.h"
 
+#include "server/disk/node-stats.h"
 #include "server/nbd/reply.h"
 #include "server/nbd/status.h"
 
 #include <errno.h>
+
+/* A read ends. It has got as far as r->offset, and no further where it fails. */
+static inline void count_read(const struct negotiated *neg, const struct request *r, uint64_t end,
+                              int error)
+{
+    node_io_count(neg->io, IO_READ, r->start, end - r->start, error);
+}
+
+static void fail_read(const struct negotiated *neg, struct reply_buffer *b, const struct request *r,
+                      int error)
+{
+    count_read(neg, r, r->offset, error);
+    reply_error_at(b, neg, r, request_error(r, error), r->offset);
+}
+
+static void read_nothing(const struct negotiated *neg, struct reply_buffer *b,
+                         const struct request *r)
+{
+    count_read(neg, r, r->start, 0);
+    reply_success(b, neg, r);
+}
 
 static void reply_result(const struct negotiated *neg, struct reply_buffer *b,
                          const struct request *r, int error)
@@ -17,9 +39,10 @@ static void reply_result(const struct negotiated *neg, struct reply_buffer *b,
 
 /* Send the rest of a run of bytes whose header has been sent, from *offset on. Returns 0, or the
  * error where the bytes could not be read; *offset is then that place. With `pad` zeroes are sent
- * first in place of what is missing: the caller tells the client that they are no data. */
+ * first in place of what is missing: the caller tells the client that they are no data. `r`: it is
+ * the end of this read, which is counted; or NULL. */
 static int stream_rest(const struct negotiated *neg, struct reply_buffer *b, uint64_t *offset,
-                       uint64_t length, bool pad)
+                       uint64_t length, bool pad, const struct request *r)
 {
     int error = 0;
 
@@ -28,6 +51,8 @@ static int stream_rest(const struct negotiated *neg, struct reply_buffer *b, uin
         uint8_t *p = reply_buffer_reserve(b, n);
         if (error == 0)
             error = node_read(neg->io, p, n, *offset, 0);
+        if (r && (n == length || (error != 0 && !pad)))
+            count_read(neg, r, *offset + n, error);
         if (error != 0 && !pad)
             return error;
         if (error != 0)
@@ -56,6 +81,8 @@ static bool send_cached(const struct negotiated *neg, struct reply_buffer *b, st
     int fd = neg->send_file && n >= SEND_FILE_MIN ? node_cached_fd(neg->io, n, r->offset) : -1;
     if (fd < 0)
         return false;
+    if (n == r->length)
+        count_read(neg, r, r->offset + n, 0); /* if that is wrong, also as one that failed */
     size_t head = reply_data_header_size(neg);
     reply_data_header(reply_buffer_reserve(b, head), neg, r, r->offset, n, n == r->length);
     reply_buffer_commit(b, head);
@@ -63,17 +90,22 @@ static bool send_cached(const struct negotiated *neg, struct reply_buffer *b, st
     reply_buffer_hold(b);
     size_t sent = reply_buffer_send_file(b, fd, r->offset, n);
     r->offset += sent;
-    if (stream_rest(neg, b, &r->offset, n - sent, false) != 0)
+    int error = stream_rest(neg, b, &r->offset, n - sent, false, NULL);
+    if (error != 0) {
+        count_read(neg, r, r->offset, error);
         break_promise(b);
+    }
     reply_buffer_release(b);
     r->length -= n;
     return true;
 }
 
 /* `n` bytes of a read are in the reply buffer, behind room for their header. */
-static void commit_piece(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
-                         uint8_t *p, uint32_t n)
+static inline void commit_piece(const struct negotiated *neg, struct reply_buffer *b,
+                                struct request *r, uint8_t *p, uint32_t n)
 {
+    if (n == r->length)
+        count_read(neg, r, r->offset + n, 0);
     reply_data_header(p, neg, r, r->offset, n, n == r->length);
     reply_buffer_commit(b, reply_data_header_size(neg) + n);
     r->offset += n;
@@ -93,7 +125,7 @@ static void read_pieces(const struct negotiated *neg, struct reply_buffer *b, st
             return;
         int error = node_read(neg->io, p + head, n, r->offset, 0);
         if (error != 0) {
-            reply_error_at(b, neg, r, request_error(r, error), r->offset);
+            fail_read(neg, b, r, error);
             return;
         }
         commit_piece(neg, b, r, p, n);
@@ -117,7 +149,7 @@ static int read_pieces_now(const struct negotiated *neg, struct reply_buffer *b,
         if (error == -EAGAIN || error == NODE_WOULD_BLOCK)
             return error;
         if (error != 0) {
-            reply_error_at(b, neg, r, request_error(r, error), r->offset);
+            fail_read(neg, b, r, error);
             return 0;
         }
         commit_piece(neg, b, r, p, n);
@@ -136,7 +168,7 @@ static void read_unfragmented(const struct negotiated *neg, struct reply_buffer 
         return;
     int error = node_read(neg->io, p + head, READ_PIECE, r->offset, 0);
     if (error != 0) {
-        reply_error_at(b, neg, r, request_error(r, error), r->offset);
+        fail_read(neg, b, r, error);
         return;
     }
     reply_data_header(p, neg, r, r->offset, (uint32_t)r->length, false);
@@ -145,7 +177,7 @@ static void read_unfragmented(const struct negotiated *neg, struct reply_buffer 
     r->length -= READ_PIECE;
 
     reply_buffer_hold(b);
-    error = stream_rest(neg, b, &r->offset, r->length, neg->rules.structured);
+    error = stream_rest(neg, b, &r->offset, r->length, neg->rules.structured, r);
     r->length = 0;
     if (error != 0 && !neg->rules.structured)
         break_promise(b);
@@ -168,7 +200,7 @@ static uint32_t piece_size(const struct negotiated *neg, const struct reply_buff
 int execute_read_now(const struct negotiated *neg, struct reply_buffer *b, struct request *r)
 {
     if (r->length == 0) {
-        reply_success(b, neg, r);
+        read_nothing(neg, b, r);
         return 0;
     }
     uint32_t piece = piece_size(neg, b, r);
@@ -178,7 +210,7 @@ int execute_read_now(const struct negotiated *neg, struct reply_buffer *b, struc
 static void execute_read(const struct negotiated *neg, struct reply_buffer *b, struct request *r)
 {
     if (r->length == 0) {
-        reply_success(b, neg, r);
+        read_nothing(neg, b, r);
         return;
     }
     uint32_t piece = piece_size(neg, b, r);
@@ -244,6 +276,23 @@ static int execute_plain(const struct negotiated *neg, struct reply_buffer *b,
     }
 }
 
+/* All but reads. */
+static void count(const struct negotiated *neg, const struct request *r, int error)
+{
+    switch (r->type) {
+    case NBD_CMD_WRITE:
+        return node_io_count(neg->io, IO_WRITE, r->offset, r->length, error);
+    case NBD_CMD_WRITE_ZEROES:
+        return node_io_count(neg->io, IO_ZERO, r->offset, r->length, error);
+    case NBD_CMD_TRIM:
+        return node_io_count(neg->io, IO_TRIM, r->offset, r->length, error);
+    case NBD_CMD_FLUSH:
+        return node_io_count(neg->io, IO_FLUSH, 0, 0, error);
+    default:
+        return;
+    }
+}
+
 void execute(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
              const uint8_t *payload)
 {
@@ -253,6 +302,8 @@ void execute(const struct negotiated *neg, struct reply_buffer *b, struct reques
         if (!b->dead)
             status_execute(neg, b, r, payload);
     } else {
-        reply_result(neg, b, r, execute_plain(neg, b, r, payload, node_flags(r)));
+        int error = execute_plain(neg, b, r, payload, node_flags(r));
+        count(neg, r, error);
+        reply_result(neg, b, r, error);
     }
 }

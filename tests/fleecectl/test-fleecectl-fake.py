@@ -28,7 +28,13 @@ VIEWS = [{"name": "v0", "disk": "vda", "size": 1 << 30, "scratch-bytes": 4096, "
           "reason": "disk full"}]
 GOOD = {"query-named-block-nodes": NODES, "query-views": VIEWS, "query-name": {"name": "lab"},
         "query-status": {"running": True, "status": "running"}, "query-block-exports": [{"id": "e"}],
-        "query-nbd-servers": [{"uri": "nbd+unix:///?socket=/s"}]}
+        "query-nbd-servers": [{"uri": "nbd+unix:///?socket=/s"}],
+        "query-blockstats": [
+            {"device": "vda", "node-name": "vda", "stats": {
+                "rd_bytes": 3 << 20, "wr_bytes": 5 << 10, "zero_bytes": 1, "failed_rd_operations": 1,
+                "failed_wr_operations": 20, "failed_zero_operations": 5,
+                "failed_flush_operations": 300, "failed_unmap_operations": 4000}},
+            {"node-name": "vdb", "stats": {}}]}
 
 
 def ctl(fake, *args, code=0, **kwargs):
@@ -53,7 +59,14 @@ def status():
         assert obj == {"server": "nbdfleece 0.1.0", "name": "lab", "state": "running", "disks": 2,
                        "disk-bytes": (10 << 30) + 512, "bitmaps": 2, "bitmaps-recording": 1,
                        "views": 1, "views-broken": 1, "exports": 1, "scratch-bytes": 4096,
-                       "nbd": ["nbd+unix:///?socket=/s"], "nbd-added": []}, obj
+                       "nbd": ["nbd+unix:///?socket=/s"], "nbd-added": [], "io": [
+                           {"disk": "vda", "read-bytes": 3 << 20, "written-bytes": 5 << 10,
+                            "errors": 4321},
+                           {"disk": "vdb", "read-bytes": 0, "written-bytes": 0,
+                            "errors": 0}]}, obj
+        a, b = [line for line in text.splitlines() if line.startswith("disk  ")]
+        assert a == "disk      vda: 3 MiB read, 5 KiB written, 4321 errors", a
+        assert b == "disk      vdb: 0 read, 0 written, 0 errors", b
 
 
 @test
@@ -225,6 +238,7 @@ def absurd_values():
                                         [{"node-name": "a", "dirty-bitmaps": [{}]}]),
             "query-name": ([], 1), "query-status": ([], "running"),
             "query-block-exports": ({}, [1]), "query-nbd-servers": ({}, [1]),
+            "query-blockstats": ({}, [1], "x"),
     }.items():
         for value in values:
             with FakeQmp({**GOOD, command: value}) as fake:
@@ -234,6 +248,8 @@ def absurd_values():
     strange = [{"node-name": "a", "image": 1, "drv": [], "ro": "yes", "dirty-bitmaps": {}},
                {"node-name": "b", "image": {"virtual-size": -5}}]
     with FakeQmp({**GOOD, "query-named-block-nodes": strange, "query-name": {"name": 1},
+                  "query-blockstats": [{}, {"node-name": "a"}, {"node-name": "b", "stats": 1},
+                                       {"node-name": "c", "stats": {"rd_bytes": "x"}}],
                   "query-status": {}, "query-views": [{"name": "v", "instant": {
                       "seconds": (1 << 63) - 1, "microseconds": (1 << 63) - 1}}]}) as fake:
         for command in (["status"], ["disks"], ["bitmap", "list"], ["view", "list"]):

@@ -52,6 +52,14 @@ def status_and_disks():
             assert vdb["driver"] == "file" and vdb["file"] == f"{folder}/b.raw", vdb
             assert not vdb["read-only"]
             assert f"{folder}/b.raw" in ctl(s, "disks")
+            h = s.nbd("vdb")
+            h.pwrite(b"x" * 4096, 0)
+            h.pread(512, 0)
+            h.shutdown()
+            assert ctl_json(s, "status")["io"] == [
+                {"disk": "vda", "read-bytes": 0, "written-bytes": 0, "errors": 0},
+                {"disk": "vdb", "read-bytes": 512, "written-bytes": 4096, "errors": 0}]
+            assert "vdb: 512 read, 4 KiB written, 0 errors" in ctl(s, "status"), ctl(s, "status")
     with Server("-r", "memory", "1M") as s:
         assert ctl_json(s, "disks")[0]["read-only"]
 

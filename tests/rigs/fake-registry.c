@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/rigs/fake-registry.h"
+#include "server/disk/node-stats.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -498,6 +499,11 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
 int node_flush(struct node_io *io, uint32_t flags)
 {
     return pass(io->export->server, 0, false);
+}
+
+void node_io_count(struct node_io *io, enum io_kind kind, uint64_t offset, uint64_t length,
+                   int error)
+{
 }
 
 int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What connections count adds up: while they are there, when they have gone, of many threads. */
+#include "server/disk/node-stats.h"
+#include "server/disk/view.h"
+#include "tests/rigs/disk-harness.h"
+
+#include <errno.h>
+
+#define THREADS  4
+#define REQUESTS 20000
+
+static struct node_io *open_io(struct node *n)
+{
+    struct node_io *io;
+
+    g_assert_cmpint(node_io_open(n, true, true, NULL, &io, NULL), ==, 0);
+    return io;
+}
+
+static void assert_stats(struct node *n, enum io_kind kind, uint64_t operations, uint64_t bytes,
+                         uint64_t failed)
+{
+    struct io_stats s;
+
+    node_stats(n, &s);
+    g_assert_cmpuint(s.done[kind].operations, ==, operations);
+    g_assert_cmpuint(s.done[kind].bytes, ==, bytes);
+    g_assert_cmpuint(s.failed[kind], ==, failed);
+}
+
+static uint64_t write_end(struct node *n)
+{
+    struct io_stats s;
+
+    node_stats(n, &s);
+    return s.write_end;
+}
+
+static void test_kinds(void)
+{
+    struct rig *r = rig_new(MIB, 0);
+    struct node *n = disk_node(r->disk);
+
+    for (enum io_kind k = 0; k < IO_KINDS; k++) {
+        assert_stats(n, k, 0, 0, 0);
+        node_io_count(r->io, k, 0, 100 + k, 0);
+        node_io_count(r->io, k, 0, 1000, 0);
+        node_io_count(r->io, k, 0, 0, 0);
+        node_io_count(r->io, k, 0, 5000, -EIO);
+        assert_stats(n, k, 3, 1100 + k, 1);
+    }
+    rig_free(r);
+}
+
+/* Only what changed data counts, the highest of it. */
+static void test_write_end(void)
+{
+    struct rig *r = rig_new(MIB, 0);
+    struct node *n = disk_node(r->disk);
+    struct node_io *other = open_io(n);
+
+    node_io_count(r->io, IO_READ, 500, 100, 0);
+    node_io_count(r->io, IO_TRIM, 500, 100, 0);
+    node_io_count(r->io, IO_WRITE, 500, 100, -EIO);
+    node_io_count(r->io, IO_WRITE, 500, 0, 0);
+    g_assert_cmpuint(write_end(n), ==, 0);
+    node_io_count(r->io, IO_WRITE, 100, 10, 0);
+    node_io_count(r->io, IO_WRITE, 0, 20, 0);
+    g_assert_cmpuint(write_end(n), ==, 110);
+    node_io_count(other, IO_ZERO, 90, 30, 0);
+    g_assert_cmpuint(write_end(n), ==, 120);
+    node_io_close(other);
+    g_assert_cmpuint(write_end(n), ==, 120);
+    rig_free(r);
+}
+
+/* Who goes leaves his counts; a view's are not its disk's. */
+static void test_gone(void)
+{
+    struct rig *r = rig_new(MIB, 0);
+    struct node *disk = disk_node(r->disk);
+    struct view *v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
+    struct node_io *ios[3];
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(ios); i++) {
+        ios[i] = open_io(i == 2 ? view_node(v) : disk);
+        node_io_count(ios[i], IO_READ, 0, 10, 0);
+        node_io_count(ios[i], IO_FLUSH, 0, 0, -EIO);
+    }
+    for (unsigned i = 0; i <= G_N_ELEMENTS(ios); i++) {
+        assert_stats(disk, IO_READ, 2, 20, 0);
+        assert_stats(disk, IO_FLUSH, 0, 0, 2);
+        assert_stats(view_node(v), IO_READ, 1, 10, 0);
+        assert_stats(view_node(v), IO_FLUSH, 0, 0, 1);
+        if (i < G_N_ELEMENTS(ios))
+            node_io_close(ios[i]);
+    }
+    rig_free(r);
+}
+
+static gpointer count_many(gpointer io)
+{
+    for (unsigned i = 0; i < REQUESTS; i++)
+        node_io_count(io, IO_WRITE, i, 3, 0);
+    return NULL;
+}
+
+/* Nothing is lost where several threads count for one connection, and sums only grow while
+ * connections come and go. */
+static void test_threads(void)
+{
+    struct rig *r = rig_new(MIB, 0);
+    struct node *n = disk_node(r->disk);
+    GThread *threads[THREADS];
+    uint64_t last = 0;
+
+    for (unsigned i = 0; i < THREADS; i++)
+        threads[i] = g_thread_new("count", count_many, r->io);
+    for (unsigned i = 0; i < 200; i++) {
+        struct node_io *io = open_io(n);
+        struct io_stats s;
+
+        node_io_count(io, IO_WRITE, 0, 3, 0);
+        node_stats(n, &s);
+        g_assert_cmpuint(s.done[IO_WRITE].operations, >, last);
+        last = s.done[IO_WRITE].operations;
+        node_io_close(io);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        g_thread_join(threads[i]);
+    assert_stats(n, IO_WRITE, THREADS * REQUESTS + 200, 3 * (THREADS * REQUESTS + 200), 0);
+    g_assert_cmpuint(write_end(n), ==, REQUESTS + 2);
+    rig_free(r);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/node-stats/kinds", test_kinds);
+    g_test_add_func("/node-stats/write-end", test_write_end);
+    g_test_add_func("/node-stats/gone", test_gone);
+    g_test_add_func("/node-stats/threads", test_threads);
+    return g_test_run();
+}
