@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * How much room images take on their file systems. stat(2) of a file on a dead NFS server or FUSE
- * mount does not come back, so threads call it, and whoever asks waits a bounded time and then takes
- * what is known. A file that was waited for in vain is not asked about again until it answers, so that
- * no more than a few threads hang for each.
+ * mount does not come back, so threads call it, and whoever asks waits a bounded time and then
+ * takes what is known. A file that was waited for in vain is not asked about again until it
+ * answers, so that no more than a few threads hang for each.
  *
  * Main thread.
  */

@@ -52,7 +52,7 @@ static int prepare_add(struct transaction *t, JsonObject *data, void **state, GE
     n = control_lookup_device(transaction_server(t), node, node, err);
     if (!n)
         return -1;
-    /* Before the next check: the engine would take 0 for its default. */
+    /* Checked here, because to disk/ a granularity of 0 means the default. */
     if (granularity < BITMAP_MIN_GRANULARITY || (granularity & (granularity - 1)) != 0)
         return fail(err, "Granularity must be power of 2 and at least 512");
     if (arg_bool(data, "persistent", false))

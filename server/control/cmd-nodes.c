@@ -77,8 +77,8 @@ static void add_constants(JsonObject *o)
     json_object_set_object_member(o, "cache", cache);
 }
 
-/* What the bytes that a disk shows are: plugins serve them as they are to be read. Clients choose
- * by this word how to open a copy of them. */
+/* The format of the bytes that a disk shows: a plugin serves them as they are to be read. By this
+ * word clients choose how to open a copy of them. */
 static const char disk_format[] = "raw";
 
 /* A view shows the driver name that QEMU has for a point-in-time image, and no file name: opening
@@ -131,7 +131,7 @@ static void ask_sizes(struct qmp_call *call, void (*answer)(void *call))
     actual_sizes_refresh(c->sizes, paths, answer, call);
 }
 
-/* A disk is what QEMU calls a device: it gives `device` and `qdev` the disk's name. */
+/* A disk is what QEMU calls a device: `device` and `qdev` are the disk's name. */
 static void answer_query_block(void *opaque)
 {
     struct qmp_call *call = opaque;

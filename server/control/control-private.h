@@ -2,15 +2,14 @@
 /*
  * What the files of control/ share.
  *
- * Commands come in families, a file each (cmd-*.c). Whatever is to be said of a command stands in
- * its file once, in the family's table: name, summary, arguments, function. commands.c joins the
- * tables.
+ * Commands come in families, a file each (cmd-*.c). All that is said of a command (name, summary,
+ * arguments, function) is said once, in its row of the family's table. commands.c joins the tables.
  *
  * The order of commands: those of one monitor are answered in order. Commands of different
  * monitors do not wait for each other, except that those which change the bitmaps, the views or the
  * size of a disk, or begin to use them, have turns on that disk (server/registry/turn.h): the later
- * one is checked and carried out when the earlier one is done. So all-or-nothing stays true, and
- * other disks go on.
+ * one is checked and carried out when the earlier one is done. So a transaction stays all or
+ * nothing, and commands on other disks go on.
  */
 #ifndef CONTROL_CONTROL_PRIVATE_H
 #define CONTROL_CONTROL_PRIVATE_H
@@ -20,15 +19,15 @@
 #include "server/control/lookup.h"
 #include "server/control/qmp.h"
 
-/* What commands work on: qmp_session's context. */
+/* What commands work on: the context of a struct qmp_client. */
 struct control {
     struct server *server;
     struct control_nbd nbd;
-    bool quit;                    /* the command has been given */
+    bool quit;                    /* the command `quit` has been given */
     struct actual_sizes *sizes;   /* of images (cmd-nodes.c); NULL: not asked for yet */
     struct nbd_stop *nbd_stop;    /* nbd-server-stop that is not done (cmd-exports.c); or NULL */
-    struct log_limit refused;     /* monitors */
-    struct log_limit lost_events; /* of monitors that read too slowly */
+    struct log_limit refused;     /* lines about monitors that are refused */
+    struct log_limit lost_events; /* lines about monitors that read too slowly */
 };
 
 static inline struct control *call_control(struct qmp_call *call)
@@ -41,11 +40,11 @@ static inline struct server *call_server(struct qmp_call *call)
     return call_control(call)->server;
 }
 
-/* cmd-exports.c: the server ends, and an nbd-server-stop that is not done does not touch `c` any
- * more. */
+/* The server ends: an nbd-server-stop that is not done does not touch `c` any more.
+ * (cmd-exports.c) */
 void control_forget_nbd_stop(struct control *c);
 
-/* Append the QMP event. */
+/* Append the event as a line of QMP. (events.c) */
 void control_format_event(GString *line, const struct server_event *event);
 
 /* ---- the families of commands, a file each: cmd-*.c ---- */

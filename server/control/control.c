@@ -17,14 +17,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Monitors at once: more is a client that has lost its way. */
+/* The most monitors at once. A client that opens more is taken to be broken. */
 #define MAX_MONITORS 64
-/* With no descriptor left, not even to refuse with, accept again after so long. */
+/* If there is no descriptor left, not even to refuse a client with, accept again after so long. */
 #define ACCEPT_AGAIN_MS 1000
 
 struct listener {
     struct control control;
-    char *path; /* absolute: removed at the end, wherever we are then */
+    char *path; /* absolute, because the current folder may be another when it is removed */
     struct stat file;
     int fd;
     int reserve;  /* see common/util/accept.h */
@@ -128,7 +128,7 @@ struct control *control_new(struct server *s, const struct control_nbd *nbd, con
     return &l->control;
 }
 
-/* Commands that wait are ended so long before we go on without them, milliseconds. */
+/* How long, in milliseconds, the end waits for commands that are not done. */
 #define END_MS 2000
 
 static const char *reason_of_end(const struct control *c)
@@ -143,9 +143,9 @@ void control_tell_shutdown(struct control *c)
     server_emit(c->server, &end);
 }
 
-/* Clients hear of the end after everything that came before it: their commands that wait are done
- * or given up, and events on their way are callbacks of the main context. No request is taken any
- * more meanwhile. */
+/* Monitors hear of the end after everything that came before it. So commands that are not done are
+ * waited for or given up first, and events on their way, which are callbacks of the main context,
+ * are sent. No request is taken any more meanwhile. */
 static void say_good_bye(struct listener *l)
 {
     const struct server_event end = {

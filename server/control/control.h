@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The control socket: QMP over a Unix socket, run by the main loop.
+ * The control socket: QMP over a Unix socket, run by the main loop. Main thread.
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
@@ -9,10 +9,11 @@
 
 struct control;
 
-/* What the nbd-server-start family may do; start/ fills it in, so that control/
- * need not know nbd/. */
+/* What the commands about the NBD server call. start/ fills it in, so that control/ need not know
+ * nbd/. */
 struct control_nbd {
-    /* Open a listener for `nbd-server-start`. 0, or -1 and *err. handshake: seconds. */
+    /* Open the listener of nbd-server-start: at `unix_path`, or else at the TCP port `port` of
+     * `host` (NULL: all addresses), or else on the inherited socket `fd`. 0, or -1 and *err. */
     int (*start)(void *opaque, const char *unix_path, const char *host, const char *port, int fd,
                  unsigned handshake_max_seconds, unsigned max_connections, GError **err);
     /* Close that listener and cut off its clients. From now on it does not run any more, and
@@ -31,15 +32,16 @@ struct control_nbd {
     void *opaque;
 };
 
-/* Listen at `path` (created with mode 0600; refused in a folder that others may write unless it is
- * sticky and ours). The main context serves it. */
+/* Listen at `path` (socket.h says which paths are refused). The default main context serves it.
+ * NULL and *err on failure. */
 struct control *control_new(struct server *s, const struct control_nbd *nbd, const char *path,
                             GError **err);
-/* The server begins to end: SHUTDOWN, to all monitors, after all events that came before. They are
- * served on until control_free. Without this, control_free tells it. */
+/* The server begins to end: all monitors get the event SHUTDOWN, after all events that came before.
+ * They are still served until control_free, which sends the event if this was not called. */
 void control_tell_shutdown(struct control *c);
-/* Ends all monitors; removes the socket file. Pending events are sent as far as that goes without
- * blocking. */
+/* End all monitors, and remove the socket's file. Commands that are not done are given up first;
+ * this takes two seconds at most. What is still to be sent is sent as far as that does not block.
+ * NULL is allowed. */
 void control_free(struct control *c);
 
 #endif

@@ -28,7 +28,7 @@ static JsonObject *export_deleted_data(const struct server_event *e)
     return o;
 }
 
-/* QEMU's SHUTDOWN tells whether the guest asked for it: here it is never asked. */
+/* QEMU's SHUTDOWN says whether the guest asked for it. Here no guest can. */
 static JsonObject *shutdown_data(const struct server_event *e)
 {
     JsonObject *o = json_object_new();

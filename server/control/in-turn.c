@@ -50,7 +50,8 @@ static void wait_free(struct wait *w)
     g_free(w);
 }
 
-/* A view of the same name may have come to be another disk's. */
+/* While the command waited, the view that it names may have been deleted, and another disk may have
+ * got a view of that name. */
 static void begin(void *opaque, struct turn *turn, const GError *error)
 {
     struct wait *w = opaque;

@@ -8,14 +8,15 @@
 
 struct server;
 
-/* Call `run` when it is the command's turn on what `disks` adds to the array for its arguments. If
- * that has changed while it waited, it waits again. `run` ends the turn and answers the call, at
- * once or later. If there is no turn, the call fails. */
+/* Wait for the command's turn on the disks that `disks` adds to the array, then call `run`, which
+ * ends the turn and answers the call, at once or later. If the command's arguments mean other disks
+ * by then, it waits for a turn on these. If there is no turn to be had, the call fails. Main
+ * thread. */
 void control_run_in_turn(struct qmp_call *call,
                          void (*disks)(struct server *s, JsonObject *args, GPtrArray *disks),
                          void (*run)(struct qmp_call *call, struct turn *turn));
 
-/* End the turn and answer: *err is NULL, or an error, which is freed. */
+/* End the turn and answer: `error` is NULL, or an error, which is freed. */
 void control_end_turn(struct qmp_call *call, struct turn *turn, GError *error);
 
 /* Add the disk of that name, or the disk of the view of that name, if there is one. */

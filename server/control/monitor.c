@@ -94,8 +94,7 @@ static void finish(struct monitor *m)
 
 /* ---- output ---- */
 
-/* Nobody is there any more: what the client has asked for and has not been begun is left, and what
- * it was to be told. */
+/* Nobody is there any more. Drop the requests that have not begun, and what was to be sent. */
 static void give_up(struct monitor *m)
 {
     m->broken = m->end_of_input = true;
@@ -256,7 +255,8 @@ static gboolean resume(gpointer p)
     return G_SOURCE_REMOVE;
 }
 
-/* From the middle of what has just been done, so no next command is begun here. */
+/* The call is answered from inside of what a command has set in motion, so the next command is
+ * begun later. */
 static void call_answered(void *opaque)
 {
     struct monitor *m = opaque;

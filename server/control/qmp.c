@@ -173,7 +173,7 @@ static const struct qmp_command *find_command(const struct qmp_client *client, c
     return NULL;
 }
 
-/* The call is over: `reply` is its answer. */
+/* The call is over: its answer is `error`, or `value` if `error` is NULL. */
 static void answer(struct qmp_call *call, JsonNode *value, const GError *error)
 {
     struct qmp_client *client = call->client;
@@ -247,7 +247,7 @@ void qmp_handle(struct qmp_client *client, const GString *text, size_t members, 
     if (request)
         open_call(client, request, id);
     else
-        qmp_error(client->out, error); /* which of two ids would it be? */
+        qmp_error(client->out, error); /* without an id: there may be two */
     client->handling = false;
 }
 

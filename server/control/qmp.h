@@ -41,8 +41,8 @@ struct qmp_client {
     void *context;   /* the commands' own; outlives their calls */
     bool negotiated; /* qmp_capabilities has succeeded */
     GString *out;    /* replies are appended to it */
-    /* The open call has just been answered, not from inside qmp_handle: the reply is in `out`, the
-     * next request may be handled, though not before this function has returned. */
+    /* Called when the open call has been answered after qmp_handle had returned: the reply is in
+     * `out`. The next request may be handled, but not before this function has returned. */
     void (*answered)(void *opaque);
     void *opaque;
 
@@ -59,7 +59,7 @@ struct qmp_call {
     GString *id; /* text of JSON; "": none */
 };
 
-/* Answer: `value` is that of `return` and is taken over, NULL: {}. */
+/* Answer that the command succeeded. `value`, the value of `return`, is taken over; NULL: {}. */
 void qmp_call_return(struct qmp_call *call, JsonNode *value);
 /* Answer that the command failed. `error` stays the caller's. */
 void qmp_call_fail(struct qmp_call *call, const GError *error);
@@ -73,8 +73,8 @@ const struct qmp_command *qmp_find(const struct qmp_command *const *commands, co
 /* The client goes. What its open call does goes on; its answer is dropped. */
 void qmp_client_leave(struct qmp_client *client);
 
-/* Append the greeting; an error reply without an id; an event, whose data may be NULL and is
- * consumed. */
+/* Append the greeting; an error reply without an id; an event, whose data are taken over and may be
+ * NULL. */
 void qmp_greeting(GString *out);
 void qmp_error(GString *out, const GError *error);
 void qmp_event(GString *out, const char *name, JsonObject *data, int64_t time_usec);
