@@ -12,7 +12,7 @@
 struct closing {
     struct server *server;
     struct disk *disk;
-    char *name; /* the disk's, which may be gone when it is asked for */
+    char *name; /* of the disk, which may have been freed when the name is needed */
 };
 
 static bool close_one(void *opaque)

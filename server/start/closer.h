@@ -22,7 +22,7 @@ struct closer_job {
 struct closer_options {
     unsigned patience_ms; /* how long a job may hold up the others */
     unsigned limit_ms;    /* for all of them */
-    /* The limit has passed. This job is under way since so many milliseconds; or, -1, it has not
+    /* The limit has passed. This job has been under way for so many milliseconds; -1: it has not
      * begun. Called for each such job, from another thread. */
     void (*is_left)(void *opaque, const struct closer_job *job, int64_t since_ms);
     /* Then: all that is left has been told. It need not return; if it does, the jobs are waited

@@ -33,8 +33,9 @@ int daemon_write_pid(const char *path, GError **err);
 /* --swap: keep our memory out of the swap that we serve, and us alive. 0, or -1 and *err. */
 int daemon_stay_in_memory(GError **err);
 
-/* --exit-with-parent: get SIGTERM when the parent ends, and now if it has ended already. `parent` is
- * getppid() at the start of the program. To be called after daemon_change_user, which resets it. */
+/* --exit-with-parent: get SIGTERM when the parent ends, and now if it has ended already.
+ * `parent` is getppid() at the start of the program. To be called after daemon_change_user,
+ * which resets it. */
 int daemon_exit_with_parent(int parent, GError **err);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* nbd-server-start and nbd-server-stop: what control/ asks for and nbd/ does. */
+/* nbd-server-start and nbd-server-stop: what control/ asks for and nbd/ does. Main thread. */
 #ifndef START_NBD_LISTENERS_H
 #define START_NBD_LISTENERS_H
 
@@ -22,9 +22,11 @@ struct nbd_listeners {
     struct stat unix_file;         /* what was made there */
 };
 
+/* No listener runs yet. */
 void nbd_listeners_init(struct nbd_listeners *l);
 /* The server ends, and with it all listeners: none is started any more, none is known. */
 void nbd_listeners_end(struct nbd_listeners *l);
+/* Free what it holds, and remove the file of nbd-server-start's socket. */
 void nbd_listeners_clear(struct nbd_listeners *l);
 
 /* Note the URIs of listening sockets, before they are handed to nbd_listen(). */

@@ -15,9 +15,9 @@ struct open_watchdog {
     bool watched; /* there is `thread` */
 };
 
-/* Around the opening of a disk: a line in the log, if it is not open so many seconds later. `disk`
- * and `driver` stay the caller's, until open_watchdog_end. Where there is no thread to be had, nobody
- * watches. One thread calls both. */
+/* Watch the opening of a disk: if it has not ended after `seconds`, a line in the log says so.
+ * `disk` and `driver` stay the caller's, and valid until open_watchdog_end. If no thread can be
+ * had, nobody watches. One thread calls both. */
 void open_watchdog_begin(struct open_watchdog *w, const char *disk, const char *driver,
                          unsigned seconds);
 void open_watchdog_end(struct open_watchdog *w);

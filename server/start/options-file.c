@@ -12,8 +12,8 @@
  *     cache = none                any other key is the plugin's own
  *
  * GKeyFile merges two groups or keys of the same name, and drops keys that end in a [language]
- * other than ours. Neither may happen here without an error. So check_repeats reads the text before,
- * by the rules of GKeyFile (g_key_file_parse_line), and languages are kept.
+ * other than ours. Neither may happen here without an error. So check_repeats reads the text
+ * before, by the rules of GKeyFile (g_key_file_parse_line), and languages are kept.
  */
 #include "server/start/options-file.h"
 
@@ -39,8 +39,8 @@ static int bad(GError **err, const char *path, const char *group, const char *fo
     return -1;
 }
 
-/* A value without its escapes; g_free. If the last escape is incomplete, GLib gives both a value and
- * an error. */
+/* A value without its escapes; g_free. If the last escape is incomplete, GLib gives both a value
+ * and an error. */
 static char *read_string(const char *path, GKeyFile *file, const char *group, const char *key,
                          GError **err)
 {

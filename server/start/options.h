@@ -93,7 +93,7 @@ struct options {
     bool bare_form; /* a PLUGIN was given without --disk: it is disk0, and there is no other */
 };
 
-/* Every option as it is without a command line; no disks. */
+/* Every option has its default; there is no disk. */
 struct options *options_new(void);
 void options_free(struct options *o);
 

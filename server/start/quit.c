@@ -36,16 +36,16 @@
 static int quit_fd = -1;
 static atomic_llong first_signal; /* nanoseconds of the monotonic clock; 0: there was none */
 static atomic_bool starting;      /* a handler runs in any thread */
-/* The last resort, if the orderly end itself hangs. Nanoseconds: the time that it has (0: no limit),
- * and the moment when that is over (0: nobody wishes the end). */
+/* The last resort, if the orderly end itself hangs. Nanoseconds: the time that it has (0: no
+ * limit), and the moment when that is over (0: nobody wishes the end). */
 static atomic_llong end_limit, end_by;
 static atomic_bool wished;
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_BOOL_LOCK_FREE == 2,
                "a handler takes no lock");
 
 /* Files and folders of ours, with device and inode, because somebody may have put another file in
- * the place. The main thread fills in a slot before it sets `used`, because a handler may run at any
- * time. */
+ * the place. The main thread fills in a slot before it sets `used`, because a handler may run at
+ * any time. */
 static struct leftover {
     atomic_bool used;
     dev_t device;
@@ -165,7 +165,7 @@ static void on_alarm(int number)
     }
     if (by == 0) /* a signal met the end of the start */
         return;
-    if (now_ns() < by) { /* so it did, and the other alarm was lost by it */
+    if (now_ns() < by) { /* the same, and its alarm replaced the one for `by` */
         alarm((unsigned)((by - now_ns()) / 1000000000 + 1));
         return;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The wish to end: from a signal, a command, a plugin. Ending itself is run.c's.
+ * The wish to end: from a signal, a command, a plugin. run.c does the ending itself.
  */
 #ifndef START_QUIT_H
 #define START_QUIT_H
@@ -8,8 +8,8 @@
 #include <glib.h>
 
 /* To be called first: from now on a wish is kept. Returns a descriptor that becomes readable with
- * the first wish, or -1 and *err. It stays open as long as the process, because a signal may come at
- * any time. Main thread, once. */
+ * the first wish, or -1 and *err. It stays open as long as the process, because a signal may come
+ * at any time. Main thread, once. */
 int quit_open(GError **err);
 
 /* Catch SIGTERM, SIGINT and SIGQUIT. The first one is a wish to end. One that comes a second or
@@ -18,9 +18,9 @@ int quit_open(GError **err);
  * at once, too. Also ignore SIGPIPE. Main thread, once, after quit_open. */
 void quit_install(void);
 
-/* From now on whoever wishes it to end is heard. When the orderly end has not ended the process
- * `limit` seconds after the wish (0: unlimited), it is ended at once: the last resort, for a main
- * thread that hangs. Main thread. */
+/* The start is over: from now on the main loop hears of a wish to end. If the orderly end has not
+ * ended the process `limit` seconds after the wish (0: unlimited), the process ends at once: the
+ * last resort, for a main thread that hangs. Main thread. */
 void quit_started(unsigned limit);
 
 /* The wish, from any thread; does not block. */

@@ -41,10 +41,10 @@
 /* How long clients may take to leave when the server ends, before they are cut off. */
 #define GRACE_MS 2000
 
-/* The last resort (quit.h) comes so long, seconds, after all that has a limit by itself. */
+/* Seconds between the end of all other limits and the last resort (quit.h). */
 #define LAST_RESORT_SECONDS 5
 
-/* How long, seconds, a disk may take to open before this is told. */
+/* Seconds that a disk may take to open before the log says that it is slow. */
 #define SLOW_OPEN_SECONDS 5
 
 struct run {
@@ -454,8 +454,8 @@ static void stop(struct run *r)
     g_free(r->tls_psk);
 }
 
-/* Something is left: tell it by the exit code, and take away nothing that a thread may be using in
- * a plugin: not the options, nor what the libraries' ends take down. */
+/* Something is left: say so by the exit code. Take nothing away that a thread in a plugin may still
+ * use: neither the options, nor what libraries free when a process ends. */
 static void G_GNUC_NORETURN exit_with_something_left(const struct run *r)
 {
     log_error("the server did not end in order");

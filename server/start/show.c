@@ -34,8 +34,8 @@ static void dump_config(void)
     printf("vsock_option=yes\n");
 }
 
-/* Call `show_program` (NULL: do not), then `show` for every plugin of the command line, each taken as
- * far as `until`. If a plugin cannot be had, only the error is told. */
+/* Call `show_program` (NULL: do not), then `show` for every plugin of the command line, each taken
+ * as far as `until`. If a plugin cannot be had, only the error is told. */
 static int show_plugins(const struct options *o, enum disks_until until,
                         void (*show_program)(FILE *out), void (*show)(struct backend *b, FILE *out))
 {

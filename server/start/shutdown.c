@@ -3,7 +3,7 @@
 
 #include <glib.h>
 
-/* All is the main thread's, but for a ticket on its way to it. */
+/* Used by the main thread alone; a ticket may be on its way from another thread. */
 struct shutdown {
     unsigned references; /* until it has ended, one; and one of each ticket */
     const struct shutdown_step *steps;

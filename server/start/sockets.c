@@ -227,9 +227,9 @@ char *sockets_uri(int fd, bool tls_required, const char *export_name)
     return describe(fd, tls_required, export_name, &path, &port);
 }
 
-/* Add the credentials for TLS to a URI, in the words of nbdkit and libnbd. As in nbdkit, this is not
- * done if clients may do without TLS. The path is absolute, because the reader of the URI may be in
- * another folder. */
+/* Add the credentials for TLS to a URI, in the words of nbdkit and libnbd. As in nbdkit, this is
+ * not done if clients may do without TLS. The path is absolute, because the reader of the URI may
+ * be in another folder. */
 static void add_credentials(char **uri, const struct options *o)
 {
     const char *path = o->tls_psk ? o->tls_psk : o->tls_certificates;

@@ -22,7 +22,7 @@ struct sockets {
 
 /* How many listening sockets were passed to this process (LISTEN_FDS, LISTEN_PID; the protocol of
  * sd_listen_fds(3))? They are descriptors 3, 4, ... -1 and *err: the variables make no sense. Takes
- * the variables out of the environment, because they are not for children. */
+ * the variables out of the environment, because they are not for child processes. */
 int sockets_activation(GError **err);
 
 /* Open them all; `activated` as sockets_activation said. On failure too, sockets_close(). */
