@@ -7,7 +7,7 @@
  * from another. The server as a whole is bounded by what its administrator exports.
  *
  *  - While no export has a place left, nobody is accepted: a newcomer waits in the kernel's queue,
- *    as in QEMU, whose only export is our only export.
+ *    as it does in QEMU when its one limit is reached.
  *  - While the handshake's places are taken and a newcomer waits, the oldest client that has been
  *    in the handshake for YOUNG_USEC is dropped for it.
  *  - A client that asks for an export without a free place waits a moment for one (somebody may
@@ -24,13 +24,13 @@
 /* Is there room on the port for somebody new? Then its n_clients is raised; else paused_until is
  * when to ask again. The accepting thread. */
 bool admission_admit(struct port *p);
-/* The newcomer was none. */
+/* Nobody came after all, or could not be served: take that back. */
 void admission_unadmit(struct port *p);
 
 /* Take a place among the export's clients. May wait; false: there is none. The client's thread.
  * `deadline`: the handshake's, 0: none. Without a port there is always one. */
 bool admission_take_place(struct nbd_client *c, const struct export *e, int64_t deadline);
-/* Give it back; also where none was taken. */
+/* Give it back, if one was taken. The client's thread. */
 void admission_leave_place(struct nbd_client *c);
 
 #endif

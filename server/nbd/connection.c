@@ -157,7 +157,7 @@ static bool hung_up(struct export_client *client)
         (struct connection *)((char *)client - G_STRUCT_OFFSET(struct connection, export_client)));
 }
 
-/* It need not wait for its export any longer. A client that has only ended its input is served, as
+/* Should the client stop waiting for its export? One that has only ended its input is served, as
  * ever, if its export is there soon: it may have sent all of its requests ahead. */
 static bool gives_up(void *connection)
 {
@@ -300,7 +300,7 @@ static void client_end_when_idle(struct nbd_client *client)
     connection_end_when_idle(connection_of(client));
 }
 
-/* What a client takes, and there may be none of. */
+/* Allocate what may fail for want of memory. 0, or -1 and *err. */
 static int allocate(struct connection *c, GError **err)
 {
     c->patience = patience_new(gives_up, c);

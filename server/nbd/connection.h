@@ -10,8 +10,8 @@
  * the connection off the clients' list, under the lock, before it closes its descriptors and frees
  * anything; so whoever finds it on the list with the lock held may touch these.
  *
- * Lock order: the clients' lock, then that of a connection's workers. The registry may call cancel
- * with its own lock held; no lock of ours is held when we call the registry.
+ * Lock order: the clients' lock, then that of a connection's workers. The registry calls `cancel`
+ * and `hung_up` with its own lock held; no lock of ours is held when we call the registry.
  */
 #ifndef NBD_CONNECTION_H
 #define NBD_CONNECTION_H
@@ -115,9 +115,11 @@ char *connection_peer(const struct connection *c);
 
 /* Attach to an export and open its node; fills negotiated (but for the contexts) and rules.
  * `deadline`: the handshake's (g_get_monotonic_time), 0: none; at most half of what is left of it
- * is spent on waiting for a plugin. */
+ * is spent on waiting for a plugin. 0; or -1 and *err, and nothing is left open. Its thread. */
 int connection_open(struct connection *c, struct export *e, struct agreement agreed,
                     int64_t deadline, GError **err);
+/* Close the node and detach from the export, if there are any. Its thread; may block in the
+ * plugin. */
 void connection_close_export(struct connection *c);
 
 #endif

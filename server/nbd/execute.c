@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-/* A read ends. It has got as far as r->offset, and no further where it fails. */
+/* A read ends: count it. It has come as far as `end`, also where it fails. */
 static inline void count_read(const struct negotiated *neg, const struct request *r, uint64_t end,
                               int error)
 {

@@ -26,9 +26,9 @@
 void execute(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
              const uint8_t *payload);
 
-/* Carry out a READ as far as it does not block. 0: its reply is laid out. -EAGAIN where it might
- * block, NODE_WOULD_BLOCK where it is known that it would: the replies to what could be read are
- * laid out, and *r is what remains. */
+/* Carry out a READ as far as it does not block. 0: its reply is laid out. -EAGAIN if it might
+ * block, NODE_WOULD_BLOCK if it is known that it would: the replies to what could be read are laid
+ * out then, and *r is what remains. The connection's thread. */
 int execute_read_now(const struct negotiated *neg, struct reply_buffer *b, struct request *r);
 
 #endif

@@ -12,9 +12,9 @@ struct tls_credentials;
 
 struct nbd_options {
     const struct tls_credentials *tls; /* NULL: no TLS. Outlives the server. */
-    bool tls_required;                 /* nothing is told to who does not use it */
+    bool tls_required;                 /* a client that does not use it is told nothing */
     unsigned handshake_timeout;        /* seconds, 0: none */
-    unsigned max_connections;          /* of an export on a listening socket, 0: none */
+    unsigned max_connections;          /* of an export on a listening socket, 0: no limit */
     unsigned threads;                  /* most workers of one connection (-t) */
     unsigned poll_max_ns;              /* longest look for a request before sleeping, 0: none */
     uint16_t mask_handshake;           /* --mask-handshake: AND of the handshake flags */

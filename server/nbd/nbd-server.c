@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The orderly end: listeners stop; every client sees it (`ending`). One in transmission ends as
- * soon as nothing of it is under way; until then it answers new requests with ESHUTDOWN. Those in
- * the handshake get ERR_SHUTDOWN for what they ask while others are in transmission, and are cut
- * when nobody is any more, or with all who are left when the grace has passed.
+ * The orderly end: listeners stop; every client sees it (`ending` of nbd_clients). A client in
+ * transmission ends as soon as nothing of it is under way; until then its new requests are answered
+ * with ESHUTDOWN. Clients in the handshake get ERR_SHUTDOWN for what they ask, and are cut when
+ * nobody is in transmission any more. When the grace has passed, all that are left are cut.
  */
 #include "server/nbd/nbd-server.h"
 

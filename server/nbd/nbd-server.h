@@ -2,9 +2,9 @@
 /*
  * The NBD server as the rest of the program sees it: listeners that serve the registry's exports.
  *
- * Nothing here waits for a client, whose plugin may not come back, but what says so. An end that is
- * asked for is told by a callback `done`. It is called once; from a client's thread, or from within
- * the call that asked. It must not call back into the NBD server or wait: it hops to its own loop.
+ * Nothing here waits for a client, whose plugin may not come back. Whoever asks for an end gives a
+ * callback `done`, which tells that it has come. It is called once: from a client's thread, or from
+ * within the call that asked. It must not wait, nor call the NBD server: it hops to its own loop.
  */
 #ifndef NBD_NBD_SERVER_H
 #define NBD_NBD_SERVER_H
@@ -16,6 +16,7 @@
 struct nbd_server;   /* all listeners and connections */
 struct nbd_listener; /* one or more listening sockets that began and end together */
 
+/* `s` outlives it; the options are copied. */
 struct nbd_server *nbd_server_new(struct server *s, const struct nbd_options *options);
 
 /* -- the end of all; control thread -- */
@@ -34,18 +35,20 @@ void nbd_server_free(struct nbd_server *n);
 
 /* -- listeners; control thread -- */
 
-/* Serve already listening sockets, from now on. Takes over the descriptors. The timeout and the
- * limit are as in nbd_options, for this listener (QMP may differ from the command line). */
+/* Serve sockets that listen already. Takes over the descriptors, on failure too. The timeout and
+ * the limit are as in nbd_options, for this listener (QMP may differ from the command line). NULL
+ * and *err on failure. */
 struct nbd_listener *nbd_listen(struct nbd_server *n, enum export_scope scope, const int *fds,
                                 unsigned n_fds, unsigned handshake_timeout,
                                 unsigned max_connections, GError **err);
 /* Stop listening and cut the listener's clients. `done` (NULL: nobody waits): they have gone. The
  * listener is not to be used any more; it frees itself. */
 void nbd_listener_stop(struct nbd_listener *l, void (*done)(void *opaque), void *opaque);
+/* How many clients it has. */
 unsigned nbd_listener_clients(struct nbd_listener *l);
 
 /* Serve one client on a pair of descriptors (-s: 0 and 1), in a thread; `done` is called from it
- * when the client has gone. */
+ * when the client has gone. Takes over the descriptors, on failure too. 0, or -1 and *err. */
 int nbd_serve_stdio(struct nbd_server *n, int in, int out, void (*done)(void *opaque), void *opaque,
                     GError **err);
 

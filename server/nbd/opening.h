@@ -8,7 +8,7 @@
 
 #include "server/nbd/connection.h"
 
-/* Open the export (connection_open). Returns 0, and the transmission flags are left to the caller;
+/* Open the export (connection_open). Returns 0 (the caller then sets the transmission flags);
  * or the NBD_REP_ERR_* to answer with, and *why (g_free). May wait, but not beyond `deadline` (the
  * handshake's, 0: none) nor the export's end. The connection's thread. */
 uint32_t opening_try(struct connection *c, struct export *e, struct agreement agreed,

@@ -15,9 +15,9 @@
 /* Added to the nice value of threads that serve a view. */
 #define VIEW_NICENESS 10
 
-/* A write to a pipe that nobody reads, and sending a file to a client that has gone, then fail
- * instead of raising a signal. Only threads that need it block it, since programs that plugins
- * start inherit the mask. */
+/* With SIGPIPE blocked, a write to a pipe that nobody reads fails, and so does sending a file to a
+ * client that has gone. Only threads that need this block it, since programs that plugins start
+ * inherit the mask. */
 static void block_sigpipe(void)
 {
     sigset_t set;

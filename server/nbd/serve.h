@@ -10,7 +10,8 @@
 
 /* Begin serving a client. Takes over the descriptors, on failure too. Any thread. `port` may be
  * NULL; else its n_clients has been raised for this client and is lowered when it has gone. `done`,
- * if not NULL, is called from the client's thread when its descriptors are closed. */
+ * if not NULL, is called from the client's thread when its descriptors are closed. 0, or -1 and
+ * *err, and `done` is not called. */
 int serve_start(struct nbd_server *n, struct port *port, int in, int out,
                 void (*done)(void *opaque), void *opaque, GError **err);
 /* Join the threads of the clients that have ended. Any thread but those. */

@@ -20,7 +20,7 @@
  * hours with a request for terabytes; the client asks for the rest. */
 #define BACKEND_CALLS 4096u
 
-/* A request does not know whose it is. */
+/* One for all connections: a request does not know which connection it came by. */
 static struct log_limit no_memory;
 
 static size_t extents_per_context(const struct negotiated *neg)

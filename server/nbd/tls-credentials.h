@@ -35,7 +35,7 @@ void tls_credentials_free(struct tls_credentials *c);
 /* Does every client prove who it is? */
 bool tls_credentials_name_clients(const struct tls_credentials *c);
 
-/* Set a new session up with them. 0, or GnuTLS's error. */
+/* Set up a new session to use them. 0, or GnuTLS's error. */
 int tls_credentials_apply(const struct tls_credentials *c, gnutls_session_t session);
 
 #endif

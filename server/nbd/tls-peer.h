@@ -19,7 +19,7 @@ struct tls_peer {
     GPtrArray *names;
 };
 
-/* After the handshake. `named`: tls_credentials_name_clients. */
+/* Look who it is, after the handshake. `named`: what tls_credentials_name_clients says. */
 void tls_peer_init(struct tls_peer *p, gnutls_session_t session, bool named);
 void tls_peer_clear(struct tls_peer *p);
 

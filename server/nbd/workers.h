@@ -72,7 +72,7 @@ void workers_destroy(struct workers *w); /* after workers_finish */
 
 /* -- the connection's thread -- */
 
-/* Charge for a job of so many bytes. false, without `wait`: there is no room now. */
+/* Charge for a job of so many bytes. With `wait`, wait for room; else false: there is none now. */
 bool workers_admit(struct workers *w, size_t charge, bool wait);
 /* A job for what was admitted, its reply buffer `reply_size` bytes. NULL: no memory. */
 struct worker_job *worker_job_new(struct workers *w, size_t charge, size_t reply_size);
