@@ -68,7 +68,8 @@ struct backend_ops {
                    struct extents *extents);
 
     /* Change the image's size, bytes. NULL where it cannot. No data operation is under way.
-     * handles opened before serve the new size from then on (h->size is the caller's to update). */
+     * Handles that were opened before serve the new size from then on (h->size is the caller's
+     * to update). */
     int (*resize)(struct backend_handle *h, uint64_t size, GError **err);
 
     /* End the backend; no handle is open. */

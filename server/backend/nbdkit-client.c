@@ -2,9 +2,9 @@
 /*
  * What plugins may ask about the client that they work for, and do to it and to the server.
  *
- * A handle may be a client's own; then that is the client. On the disk's handle, which clients
- * share where the plugin has no multi-conn, it is the one that the calling thread works for. What
- * the server does for itself, as opening the disk's handle, has no client: a question about it is
+ * If a handle is a client's own, that is the client. On the disk's handle, which clients share
+ * where the plugin has no multi-conn, it is the client that the calling thread works for. What the
+ * server does for itself, such as opening the disk's handle, has no client: a question about it is
  * answered with an error.
  */
 #include "server/backend/plugin-private.h"
@@ -23,7 +23,7 @@
 
 /* ---- the end of the server ---- */
 
-/* The ABI's functions have no context argument, so the way to the server is the process's. */
+/* The ABI's functions have no context argument, so the way to the server is global. */
 static struct {
     pthread_mutex_t lock;
     void (*request)(void *opaque);

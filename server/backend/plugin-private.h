@@ -131,7 +131,8 @@ int plugin_settle_thread_model(struct plugin *p, GError **err);
 
 /* ---- plugin-load.c ---- */
 
-/* Find the file of plugin `name`, or take it as a path if it has a slash. g_free() it. */
+/* Find the file of plugin `name`, or take it as a path if it has a slash. The caller g_frees it.
+ * NULL and *err. */
 char *plugin_find(const char *name, GError **err);
 /* Map the object at `path` so that nobody else has its globals. *copy_fd: as in struct plugin. Any
  * thread. */
@@ -140,12 +141,13 @@ void plugin_unmap(void *dl, int copy_fd);
 
 /* ---- plugin-share.c ---- */
 
-/* The libraries that `dl` itself needs, by the names that it has for them. */
+/* The libraries that `dl` itself needs, by the names that it has for them: strings of its own. The
+ * caller unrefs the array. */
 GPtrArray *plugin_needed_libraries(void *dl);
 /* May one more instance of the plugin `dl`, from the file at `path`, be used beside all plugins
- * that are mapped? `but` (may be NULL) does not count among these. */
+ * that are mapped? `but` (may be NULL) does not count among these. 0, or -1 and *err: no. */
 int plugin_check_shared(void *dl, void *but, const char *path, GError **err);
-/* May its callbacks be called from many threads, though one at a time? */
+/* May its callbacks be called from many threads, though one at a time? 0, or -1 and *err: no. */
 int plugin_check_threads(void *dl, const char *path, GError **err);
 
 /* ---- plugin-handle.c, plugin-data.c: struct backend_ops ---- */

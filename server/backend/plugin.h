@@ -20,7 +20,7 @@
  * its own. NULL and *err. */
 struct backend *plugin_load(const char *name, const char *disk, GError **err);
 
-/* One KEY=VALUE from the command line. */
+/* One KEY=VALUE from the command line. Here and below: 0, or -1 and *err. */
 int plugin_config(struct backend *b, const char *key, const char *value, GError **err);
 /* A bare word: it goes to the plugin's magic_config_key, or, as the first word, to `script`. */
 int plugin_config_bare(struct backend *b, const char *word, GError **err);
