@@ -63,8 +63,8 @@ int pwritev2_all(int fd, const void *buf, size_t length, uint64_t offset, int fl
 int file_is_cached(int fd, uint64_t offset, uint64_t length)
 {
 #ifdef SYS_cachestat
-    /* As in linux/mman.h, which does not have them in Debian 12. The range is in bytes, what was
-     * found in pages. */
+    /* Both are as in linux/mman.h, where Debian 12 lacks them. The range is in bytes, what is found
+     * is in pages. */
     struct {
         uint64_t offset, length;
     } range = {offset, length};

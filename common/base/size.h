@@ -13,7 +13,8 @@ int size_parse(const char *text, int64_t *size);
 /* Bytes for people: "0", "512", "4 KiB", "1.5 GiB". At most 16 bytes with the NUL, in `buf`. */
 const char *size_format(uint64_t bytes, char buf[16]);
 
-/* The same with 0, 1 or 2 digits after the point: "1.25 GiB". There is no point if they are all 0. */
+/* The same with 0, 1 or 2 digits after the point: "1.25 GiB". There is no point if they are all
+ * 0. */
 const char *size_format_digits(uint64_t bytes, unsigned digits, char buf[16]);
 
 #endif
