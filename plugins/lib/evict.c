@@ -8,8 +8,8 @@
  * waits for the write of EVICT_WINDOWS writes ago, which is out by then, or nearly. No more than
  * that stays in the cache, and memory does not fill up with dirty pages.
  *
- * Who waits for pages is told of their errors, and the kernel does not tell them again at a later
- * fdatasync. So an error found here counts as one of a flush.
+ * Whoever waits for pages is told of their errors, and the kernel does not tell them again at a
+ * later fdatasync. So an error that is found here counts as one of a flush.
  */
 #include "plugins/lib/evict.h"
 

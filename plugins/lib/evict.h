@@ -30,7 +30,7 @@ void evict_read(int fd, uint32_t count, uint64_t offset);
 /* The range has been written, and is `on_medium` already. 0, or -1 and errno: it has turned out
  * that something could not be written out, and no fdatasync will tell that again. */
 int evict_written(struct evict *e, int fd, uint32_t count, uint64_t offset, bool on_medium);
-/* All has been flushed. */
+/* Everything has been flushed: drop what has been written. */
 void evict_flushed(struct evict *e, int fd);
 
 #endif

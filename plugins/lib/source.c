@@ -14,9 +14,9 @@
 
 /* ---- configuration ---- */
 
-/* An inherited descriptor. Those that this process opened by itself, whoever did, are closed on
- * exec; so a number that names one of them by mistake is found out. From now on it is one of ours
- * in that respect too. */
+/* Take an inherited descriptor. Descriptors that this process has opened itself are closed on exec,
+ * so a number that names one of these by mistake is found out. From now on this one is closed on
+ * exec, too. */
 static int take_descriptor(struct source *s, const char *key, const char *value)
 {
     if (nbdkit_parse_int(key, value, &s->descriptor) < 0)
@@ -161,7 +161,7 @@ static bool is_served(const struct stat *st)
     return S_ISREG(st->st_mode) || S_ISBLK(st->st_mode);
 }
 
-/* What is neither is not opened at all: that may wait (a pipe), or do something (a tape). */
+/* A file of another kind is not opened: opening it may wait (a pipe), or do something (a tape). */
 static int open_at(int folder, const char *path, int flags)
 {
     struct stat st;
@@ -189,8 +189,8 @@ static int open_in_folder(const struct source *s, const char *name, int flags)
     return fd;
 }
 
-/* The descriptor may do more than its path would let us: a second one of the same, where that is
- * all that is wanted. */
+/* The inherited descriptor may permit more than its path would permit us. So it is duplicated where
+ * that is enough, and its path opened only for O_DIRECT. */
 static int open_descriptor(const struct source *s, int flags)
 {
     char path[40];
