@@ -102,8 +102,8 @@ struct disk {
     gint64 drain_usec; /* how long a command waits for writes under way before it gives up */
 
     struct grace readers;
-    /* Held by whoever takes blocks out of a view, for a TRIM or a deletion, part by part. Taken with
-     * chain_turn held, so that a long TRIM lets others have their turn between two parts. */
+    /* Held by whoever takes blocks out of a view, for a TRIM or a deletion, part by part. Taken
+     * with chain_turn held, so that a long TRIM lets others have their turn between two parts. */
     pthread_mutex_t chain_turn, chain_lock;
     _Atomic uint64_t handovers; /* see view_resolve */
     struct scratch_pool *pool;
@@ -204,8 +204,8 @@ struct bitmap *dirty_bitmap_remove(struct dirty_bitmap *db);
 
 /* ---- views (view.c; view-keep.c; view-read.c) ---- */
 
-/* A block's entry in a view's map. All that is KEPT_ZERO or more is *kept*: it never changes again,
- * but for a TRIM of the view. */
+/* A block's entry in a view's map. All that is BLOCK_KEPT_ZERO or more is *kept*: it never changes
+ * again, but for a TRIM of the view. */
 enum {
     BLOCK_NEEDED = 0,    /* still on the disk */
     BLOCK_COPYING = 1,   /* a writer is keeping it; it goes to kept, or back to needed */

@@ -128,7 +128,7 @@ int node_io_open_within(struct node *node, bool writable, bool discard,
     }
     if (!v) {
         gate_slot_add(&d->gate, io->slot);
-        atomic_fetch_add(&d->ios, 1); /* before the size is read: see stage_resize */
+        atomic_fetch_add(&d->ios, 1); /* before the size is read: see stage_shrink */
     }
     node_ios_add(io);
     fill_info(io, writable);

@@ -26,7 +26,8 @@
 
 /* Open `node` for one client (NULL: the server itself). `writable` is a wish: a node that cannot be
  * written opens read-only all the same. `discard`: a view takes TRIM. May call into the plugin and
- * block. The caller keeps the node alive until node_io_close (exports do: server.h). */
+ * block. The caller keeps the node alive until node_io_close (exports do:
+ * server/registry/export.h). */
 int node_io_open(struct node *node, bool writable, bool discard,
                  const struct backend_client *client, struct node_io **io, GError **err);
 /* The same for a client whose handle is not waited for longer than `patience` and `until`

@@ -3,8 +3,8 @@
  * Exports: nodes that NBD clients can ask for by name. control/ adds and removes them; nbd/ finds
  * them and attaches its clients to them.
  *
- * Functions marked "any thread" take the registry's lock, which is the last in the lock order: no
- * other lock is taken under it, and nobody waits under it. All others: control thread.
+ * Functions marked "any thread" take the registry's lock, under which nobody waits (registry.h).
+ * All others: control thread.
  */
 #ifndef REGISTRY_EXPORT_H
 #define REGISTRY_EXPORT_H

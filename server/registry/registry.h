@@ -5,8 +5,8 @@
  *
  * Threads: the control thread is the main thread, which runs the GLib main loop. Everything that
  * changes the registry runs there. Functions marked "any thread" take the registry's lock, which is
- * the last in the lock order (disk-private.h): no other lock is taken under it, and nobody waits
- * under it.
+ * the last in the order of disk/'s locks (disk-private.h). Nobody waits under it, and nobody is
+ * called but `cancel` and `hung_up` of an export's clients, which take no lock but leaves of nbd/.
  */
 #ifndef REGISTRY_REGISTRY_H
 #define REGISTRY_REGISTRY_H
