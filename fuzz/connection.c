@@ -420,7 +420,7 @@ static void play(struct talk *t, struct stage *stage, struct supply *s)
     if (!t->in_transmission)
         return;
     CHECK(t->size == disks[disk].info.size);
-    /* Who comes in by name alone has not asked for block sizes. */
+    /* A client that enters by NBD_OPT_EXPORT_NAME has not asked for block sizes. */
     t->min_block = manner & 16 ? 1 : MAX(disks[disk].info.min_block, 1);
     t->bytes = one_at_a_time ? fake_bytes(stage->exports[disk]) : NULL;
     transmission_script(t, s, one_at_a_time);

@@ -58,7 +58,7 @@ static void check_go(const uint8_t *data, size_t size)
     }
     check_text(go.name, data, size);
     check_display(go.name, 80);
-    /* It is all accounted for: 32 bits, the name, 16 bits, and so many times 16 bits. */
+    /* Every byte has its meaning: 32 bits, the name, 16 bits, and so many times 16 bits. */
     size_t rest = 4 + go.name.length;
     CHECK(load_be32(data) == go.name.length);
     CHECK(size == rest + 2 + 2u * load_be16(data + rest));
