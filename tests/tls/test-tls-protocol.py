@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""STARTTLS by the letter (nbd-conformance.md, T1 to T5), and the clients of hostile-clients.md that
-want to get around it. After each a well-behaved client is served, and no descriptor is left."""
+"""STARTTLS by the letter (lines T1 to T5 of tests/conformance), and clients that want to get around
+it (tests/hostile). After each a well-behaved client is served, and no descriptor is left."""
 
 import contextlib
 import socket
