@@ -153,7 +153,7 @@ class Puller:
 
 
 def connect(uri, count):
-    """A list of so many connections; they are open as long as it exists."""
+    """A list of `count` connections; they are open as long as it exists."""
     handles = [nbd.NBD() for _ in range(count)]
     for handle in handles:
         handle.connect_uri(uri)

@@ -43,8 +43,8 @@ def write(server, what, seconds, writers):
 
 
 def measure_slow(setting, results, part, ms):
-    """The same with a writer on each disk, where a write takes so many ms. An instant waits for the
-    writes under way on all disks; a guest should wait no longer than for those on its own."""
+    """The same with a writer on each disk, where a write takes `ms` milliseconds. An instant waits for
+    the writes under way on all disks; a guest should wait no longer than for those on its own."""
     arms = [(kind, what) for kind in setting.kinds if kind.bitmaps for what in (None, "bitmaps")]
     longest = {}
     for n, (kind, what) in setting.turns(arms, f"instants over {len(DISKS)} disks of {ms} ms"):

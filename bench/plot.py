@@ -70,7 +70,7 @@ def to_limit(figure):
 
 def marks(figure):
     """[(rival or LIMIT, least, median, most, goal or None)] of what can be drawn on the logarithmic
-    axis: a row has no mark against a server where a round's figure was nought."""
+    axis: a row has no mark against a server where a round's figure was 0."""
     found = to_limit(figure)
     for server in ORDER:
         ratios = figure.ratios(server)
@@ -132,7 +132,7 @@ def legend(servers):
 
 
 def svg(results, titles, about):
-    """The picture: of figures that have a goal, all that another server has too."""
+    """The picture: all figures that have a goal and that another server has, too."""
     rows = [(part, figure, marks(figure)) for part, figures in results.parts.items()
             for figure in figures.values() if figure.reached() and marks(figure)]
     values = [v for *_, found in rows for mark in found for v in mark[1:] if v and v < math.inf]

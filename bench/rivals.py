@@ -330,7 +330,7 @@ class Bare(Process):
 
 
 class SlowDisk(Process):
-    """A disk in memory at `socket`, whose writes take so many ms each. It is this machine's nbdkit."""
+    """A disk in memory at `socket`, whose writes take `ms` ms. It is this machine's nbdkit."""
 
     name = "slow disk"
 
