@@ -16,7 +16,7 @@
 #define HTML_COLUMNS 128
 #define HTML_ROWS    64
 
-/* JSON is printed while it grows, each time that it has so many bytes. */
+/* JSON is printed while it grows, each time that it has reached this many bytes. */
 #define JSON_FLUSH 65536
 
 struct map_options {

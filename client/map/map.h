@@ -20,7 +20,7 @@ struct map_state {
     uint64_t bytes, extents;
 };
 
-/* The first so many states are told apart; all further ones are added up as `others`. */
+/* How many states are told apart, the first ones; all others are added up as `others`. */
 #define MAP_STATES 8
 
 /* A cell stands for `span` bytes of the disk, the last one for the rest. Bytes by role: */

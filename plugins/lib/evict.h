@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A write waits for the one that was so many writes ago. */
+/* A write waits for the one that came this many writes before it. */
 #define EVICT_WINDOWS 8
 
 /* What has been written and not yet been dropped. */

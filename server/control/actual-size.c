@@ -5,9 +5,9 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
-/* Whoever asks waits so long, milliseconds. */
+/* How long whoever asks waits at most, milliseconds. */
 #define WAIT_MS 1000
-/* So many ask about one file at the same time. */
+/* How many threads ask about one file at the same time at most. */
 #define MAX_ASKING 4
 
 struct file {

@@ -19,7 +19,7 @@
 
 /* The most monitors at once. A client that opens more is taken to be broken. */
 #define MAX_MONITORS 64
-/* If there is no descriptor left, not even to refuse a client with, accept again after so long. */
+/* How long to wait before accepting again if no descriptor is left, not even to refuse a client. */
 #define ACCEPT_AGAIN_MS 1000
 
 struct listener {

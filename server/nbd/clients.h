@@ -31,7 +31,7 @@ struct admission {
 
     /* under set->lock */
     unsigned n_clients;          /* of all ports */
-    bool closed;                 /* no more come; who leaves last calls: */
+    bool closed;                 /* no more come; the last one to leave calls: */
     void (*empty)(void *opaque); /* the lock is not held; nothing of ours is used afterwards */
     void *empty_opaque;
 };

@@ -11,7 +11,7 @@
 #include "server/nbd/nbd-private.h"
 #include "server/nbd/serve.h"
 
-/* Without progress for so long, a client that does not read is dropped. */
+/* A client that does not read is dropped after this time without progress. */
 #define SEND_SECONDS 120u
 
 struct nbd_server *nbd_server_new(struct server *s, const struct nbd_options *options)

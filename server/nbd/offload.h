@@ -41,7 +41,7 @@
 #define OFFLOAD_COPY     4u /* bytes that copying does in a nanosecond */
 #define OFFLOAD_DEEP     64u
 #define OFFLOAD_REFUSALS 16u
-#define OFFLOAD_SKIP     64u /* so many are not asked for, then one is */
+#define OFFLOAD_SKIP     64u /* then only one read in this many is tried */
 
 enum request_class { CLASS_READ, CLASS_WRITE, CLASS_SYNC, CLASS_OTHER, CLASS_STATUS, N_CLASSES };
 

@@ -26,7 +26,7 @@ static uint32_t check_string(const uint8_t *bytes, size_t length, struct text *t
     return 0;
 }
 
-/* A 32-bit length and so many bytes, of which `reserved` more must follow in the option. */
+/* Take a 32-bit length and that many bytes, behind which `reserved` more must be in the option. */
 static uint32_t take_string(struct cursor *c, size_t reserved, struct text *t, const char **why)
 {
     uint32_t length;

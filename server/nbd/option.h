@@ -16,7 +16,7 @@
  * dirty bitmaps whose names are as long as QEMU allows, 1023 bytes, each behind its length and
  * "qemu:dirty-bitmap:". */
 #define OPTION_DATA_MAX (4u + NBD_STRING_MAX + 4u + 1024u * (4u + 18u + 1023u))
-/* A longer option is passed over and answered with an error, up to so many bytes. A client that
+/* A longer option, up to this many bytes, is passed over and answered with an error. A client that
  * announces more is taken for an attacker. */
 #define OPTION_LENGTH_MAX (32u << 20)
 

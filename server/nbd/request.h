@@ -15,7 +15,7 @@ struct request {
     uint64_t cookie;
     uint64_t start;   /* the offset as it was sent; extended replies repeat it */
     uint64_t offset;  /* what is still to be done begins here, */
-    uint64_t length;  /* and has so many bytes of the export */
+    uint64_t length;  /* and has this many bytes of the export */
     uint64_t payload; /* bytes that follow the header */
     uint16_t flags;
     uint16_t type;
@@ -33,7 +33,7 @@ struct request_rules {
     bool readonly;      /* WRITE and WRITE_ZEROES are refused; TRIM too unless SEND_TRIM was told */
     bool structured;    /* replies are chunks; always so with: */
     bool extended;      /* extended headers, both ways */
-    unsigned status_contexts; /* so many meta contexts are selected */
+    unsigned status_contexts; /* how many meta contexts are selected */
 };
 
 /* Bytes of a request's header. */

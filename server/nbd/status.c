@@ -234,7 +234,7 @@ static void put_extents(const struct negotiated *neg, struct reply_buffer *b,
     reply_buffer_commit(b, n * size);
 }
 
-/* The header of a context's chunk: so many descriptors follow. */
+/* The header of a context's chunk, which `count` descriptors follow. */
 static void put_head(const struct negotiated *neg, struct reply_buffer *b, const struct request *r,
                      uint32_t id, size_t count, bool done)
 {

@@ -32,7 +32,7 @@ struct worker_job {
     struct workers *workers;
     struct request request;
     uint8_t *payload;      /* of a write */
-    size_t payload_mapped; /* not 0: payload is a mapping of so many bytes, else malloc's */
+    size_t payload_mapped; /* not 0: payload is a mapping of this size, else malloc's */
     size_t charge;
     GList link;    /* among all that were started */
     int64_t since; /* g_get_monotonic_time of that; 0: it was not */
@@ -72,7 +72,7 @@ void workers_destroy(struct workers *w); /* after workers_finish */
 
 /* -- the connection's thread -- */
 
-/* Charge for a job of so many bytes. With `wait`, wait for room; else false: there is none now. */
+/* Charge for a job of `charge` bytes. With `wait`, wait for room; else false: there is none now. */
 bool workers_admit(struct workers *w, size_t charge, bool wait);
 /* A job for what was admitted, its reply buffer `reply_size` bytes. NULL: no memory. */
 struct worker_job *worker_job_new(struct workers *w, size_t charge, size_t reply_size);

@@ -5,8 +5,8 @@
 #include "server/start/closer.h"
 #include "server/start/quit.h"
 
-/* A disk may hold up the others for so long, at most. It is more than disk_free waits for handles
- * that a plugin is late with. */
+/* How long a disk may hold up the others. It is more than disk_free waits for handles that a plugin
+ * is late with. */
 #define PATIENCE_MS 3000
 
 struct closing {
