@@ -121,6 +121,7 @@ bool admission_take_place(struct nbd_client *c, const struct export *e, int64_t 
     if (taken) {
         c->place = e;
         p->n_placed++;
+        clients_tell_room(p->admission); /* the handshake has one more */
     }
     pthread_mutex_unlock(&s->lock);
     return taken;

@@ -153,6 +153,8 @@ int daemon_change_user(const char *user, const char *group, GError **err)
         return -1;
     if (user && find_user(user, &uid, &entry, err) < 0)
         return -1;
+    if (user && !group && !entry && uid != geteuid())
+        return fail(err, "user '%s' has no name, and so no groups: say one with --group", user);
     if (group) {
         if (setgroups(1, &gid) < 0 || setgid(gid) < 0)
             return fail_errno(err, errno, "cannot change to group '%s'", group);

@@ -160,6 +160,8 @@ def what_cannot_start_exits_with_1_and_names_it():
             refused(1, *unix, "-u", "nobody-of-this-name", "null")
         assert "there is no group 'nobody-of-this-name'" == \
             refused(1, *unix, "-g", "nobody-of-this-name", "null")
+        message = refused(1, *unix, "-u", "54321", "null")
+        assert message == "user '54321' has no name, and so no groups: say one with --group"
         assert "/no/such/pid" in refused(1, *unix, "-P", "/no/such/pid", "null")
         message = refused(1, "-f", "-U", f"{d}/no/such", "null")
         assert f"{d}/no/such" in message, message

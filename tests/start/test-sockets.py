@@ -4,6 +4,7 @@
 import os
 import socket
 import stat
+import struct
 import subprocess
 
 import nbd
@@ -321,13 +322,16 @@ def max_connections():
         second.pread(512, 0)
 
 
-def keepalive_timer(*args):
+def keepalive_timer(*args, enter=False):
     """Does the kernel look after the connection of a client of such a server?"""
     s, where = printed_uri("-p", "0", "-i", "127.0.0.1", *args, "memory", "1M", unix=False)
     with s, socket.socket() as c:
         c.connect(("127.0.0.1", int(where.split(":")[2].strip("/"))))
         assert c.recv(8, socket.MSG_WAITALL) == b"NBDMAGIC"  # it has been let in
         c.recv(10, socket.MSG_WAITALL)
+        if enter:
+            c.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, 0))  # EXPORT_NAME ""
+            assert len(c.recv(10, socket.MSG_WAITALL)) == 10
         # proc(5): the peer's side of our connection; its timer is 00: none, 01: data that is not
         # acknowledged yet, 02: keepalive, a long time from now.
         ours = "%08X:%04X" % (0x0100007F, c.getsockname()[1])
@@ -342,6 +346,7 @@ def keepalive_timer(*args):
 def keepalive():
     assert not keepalive_timer()
     assert keepalive_timer("--keepalive")
+    assert keepalive_timer(enter=True)
     with Server("--keepalive", "memory", "1M") as s:
         assert size_at(s.uri()) == 1 << 20  # and no harm on a Unix socket
 
