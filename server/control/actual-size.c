@@ -1,39 +1,42 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/control/actual-size.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/stat.h>
 
-/* How long whoever asks waits at most, milliseconds. */
+/* An asker waits no longer than this, milliseconds. */
 #define WAIT_MS 1000
-/* How many threads ask about one file at the same time at most. */
+/* No more threads than this ask about one file at the same time. */
 #define MAX_ASKING 4
 
+/* All is the main thread's, except what a question's thread uses. */
 struct file {
-    char *path;
-    /* under `lock` */
-    unsigned asking; /* threads that ask about it just now */
-    bool late;       /* one of them has been waited for in vain */
+    char *path;      /* fixed */
+    unsigned asking; /* questions about it that are open */
+    bool late;       /* one of them was waited for in vain */
     gint64 bytes;    /* -1: unknown */
 };
 
 struct actual_sizes {
-    atomic_uint refs; /* one of the owner, one of each job */
-    pthread_mutex_t lock;
-    GHashTable *files; /* struct file by path; the main thread's */
-    GQueue jobs;       /* those whose `done` is still to come; the main thread's */
+    unsigned refs;     /* one of the owner, one of each job */
+    GHashTable *files; /* struct file by path */
+    GQueue jobs;       /* those whose `done` is still to come */
 };
 
-/* A thread and the one who waits for it. */
+/* An asker that waits. */
 struct job {
     struct actual_sizes *sizes;
-    GPtrArray *files;           /* struct file: in the order in which the thread asks */
-    struct file *at;            /* under sizes->lock: what it asks about; NULL: nothing */
+    GPtrArray *open;            /* struct question: not answered yet */
     void (*done)(void *opaque); /* NULL: nobody waits any more */
     void *opaque;
     guint timer;
     GList link;
+};
+
+/* Each file has a thread of its own, so that none is unknown because another hangs. */
+struct question {
+    struct job *job;
+    struct file *file;
+    gint64 bytes; /* the thread's, until it ends */
 };
 
 static void file_free(gpointer p)
@@ -48,18 +51,16 @@ struct actual_sizes *actual_sizes_new(void)
 {
     struct actual_sizes *s = g_new0(struct actual_sizes, 1);
 
-    atomic_init(&s->refs, 1);
-    pthread_mutex_init(&s->lock, NULL);
+    s->refs = 1;
     s->files = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, file_free);
     return s;
 }
 
 static void unref(struct actual_sizes *s)
 {
-    if (atomic_fetch_sub(&s->refs, 1) != 1)
+    if (--s->refs > 0)
         return;
     g_hash_table_unref(s->files);
-    pthread_mutex_destroy(&s->lock);
     g_free(s);
 }
 
@@ -81,69 +82,47 @@ static gboolean run_out(gpointer job)
     struct job *j = job;
 
     j->timer = 0;
-    pthread_mutex_lock(&j->sizes->lock);
-    if (j->at)
-        j->at->late = true;
-    pthread_mutex_unlock(&j->sizes->lock);
+    for (guint i = 0; i < j->open->len; i++) {
+        const struct question *q = j->open->pdata[i];
+
+        q->file->late = true;
+    }
     tell(j);
     return G_SOURCE_REMOVE;
 }
 
-static gboolean job_ends(gpointer job)
+static void end_if_answered(struct job *j)
 {
-    struct job *j = job;
-
+    if (j->open->len > 0)
+        return;
     tell(j);
-    g_ptr_array_unref(j->files);
+    g_ptr_array_unref(j->open);
     unref(j->sizes);
     g_free(j);
+}
+
+static gboolean answered(gpointer question)
+{
+    struct question *q = question;
+
+    q->file->asking--;
+    q->file->late = false;
+    q->file->bytes = q->bytes;
+    g_ptr_array_remove_fast(q->job->open, q);
+    end_if_answered(q->job);
+    g_free(q);
     return G_SOURCE_REMOVE;
 }
 
-/* Under `lock`. Does it answer, as far as we know? */
-static bool may_ask(const struct file *f)
+static gpointer work(gpointer question)
 {
-    return !f->late && f->asking < MAX_ASKING;
-}
-
-static bool begin_asking(struct job *j, struct file *f)
-{
-    bool may;
-
-    pthread_mutex_lock(&j->sizes->lock);
-    may = may_ask(f);
-    if (may) {
-        f->asking++;
-        j->at = f;
-    }
-    pthread_mutex_unlock(&j->sizes->lock);
-    return may;
-}
-
-static void ask(struct job *j, struct file *f)
-{
-    gint64 bytes = -1;
+    struct question *q = question;
     struct stat st;
 
-    if (!begin_asking(j, f))
-        return;
-    if (stat(f->path, &st) == 0 && S_ISREG(st.st_mode))
-        bytes = (gint64)st.st_blocks * 512;
-    pthread_mutex_lock(&j->sizes->lock);
-    j->at = NULL;
-    f->asking--;
-    f->late = false;
-    f->bytes = bytes;
-    pthread_mutex_unlock(&j->sizes->lock);
-}
-
-static gpointer work(gpointer job)
-{
-    struct job *j = job;
-
-    for (guint i = 0; i < j->files->len; i++)
-        ask(j, j->files->pdata[i]);
-    g_idle_add_full(G_PRIORITY_DEFAULT, job_ends, j, NULL);
+    q->bytes = -1;
+    if (stat(q->file->path, &st) == 0 && S_ISREG(st.st_mode))
+        q->bytes = (gint64)st.st_blocks * 512;
+    g_idle_add_full(G_PRIORITY_DEFAULT, answered, q, NULL);
     return NULL;
 }
 
@@ -160,32 +139,25 @@ static struct file *have_file(struct actual_sizes *s, const char *path)
     return f;
 }
 
-/* Those that do not answer are left out, so that nobody waits for them again. */
-static GPtrArray *choose(struct actual_sizes *s, const GPtrArray *paths)
+/* A file that did not answer is left out, so that nobody waits for it again. Without a thread, what
+ * was known before has to do. */
+static void ask(struct job *j, struct file *f)
 {
-    GPtrArray *files = g_ptr_array_new();
+    struct question *q;
+    GThread *thread;
 
-    for (guint i = 0; i < paths->len; i++) {
-        struct file *f = have_file(s, paths->pdata[i]);
-
-        pthread_mutex_lock(&s->lock);
-        if (may_ask(f))
-            g_ptr_array_add(files, f);
-        pthread_mutex_unlock(&s->lock);
+    if (f->late || f->asking >= MAX_ASKING)
+        return;
+    q = g_new0(struct question, 1);
+    *q = (struct question){.job = j, .file = f};
+    thread = g_thread_try_new("sizes", work, q, NULL);
+    if (!thread) {
+        g_free(q);
+        return;
     }
-    return files;
-}
-
-static void start(struct job *j)
-{
-    GThread *thread = NULL;
-
-    if (j->files->len > 0)
-        thread = g_thread_try_new("sizes", work, j, NULL);
-    if (thread)
-        g_thread_unref(thread);
-    else
-        job_ends(j); /* with what was known before */
+    g_thread_unref(thread);
+    f->asking++;
+    g_ptr_array_add(j->open, q);
 }
 
 void actual_sizes_refresh(struct actual_sizes *s, const GPtrArray *paths,
@@ -193,24 +165,21 @@ void actual_sizes_refresh(struct actual_sizes *s, const GPtrArray *paths,
 {
     struct job *j = g_new0(struct job, 1);
 
-    atomic_fetch_add(&s->refs, 1);
-    *j = (struct job){.sizes = s, .files = choose(s, paths), .done = done, .opaque = opaque};
+    s->refs++;
+    *j = (struct job){.sizes = s, .open = g_ptr_array_new(), .done = done, .opaque = opaque};
     j->link.data = j;
     g_queue_push_tail_link(&s->jobs, &j->link);
     j->timer = g_timeout_add(WAIT_MS, run_out, j);
-    start(j);
+    for (guint i = 0; i < paths->len; i++)
+        ask(j, have_file(s, paths->pdata[i]));
+    end_if_answered(j);
 }
 
 bool actual_size(struct actual_sizes *s, const char *path, gint64 *bytes)
 {
-    struct file *f = g_hash_table_lookup(s->files, path);
+    const struct file *f = g_hash_table_lookup(s->files, path);
 
-    *bytes = -1;
-    if (!f)
-        return false;
-    pthread_mutex_lock(&s->lock);
-    *bytes = f->bytes;
-    pthread_mutex_unlock(&s->lock);
+    *bytes = f ? f->bytes : -1;
     return *bytes >= 0;
 }
 
