@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * nbdfleece-qmp(7) agrees with the tables of commands, both ways: each command has a section, which
- * begins with the command's summary and has an item for each argument, with its type; and the manual
- * has no section and no argument that the tables do not have.
+ * begins with the command's summary and has an item for each argument, with its type; and the
+ * manual has no section and no argument that the tables do not have.
  */
 #include "server/control/control-private.h"
 

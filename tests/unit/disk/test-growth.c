@@ -28,8 +28,8 @@ static void test_fua_of_a_hole(void)
     rig_free(r);
 }
 
-/* The new part of a grown disk is dirty. Its bits may be many, so they are set before guests have to
- * wait; and after the image has grown, because that may be refused. */
+/* The new part of a grown disk is dirty. Its bits may be many, so they are set before guests have
+ * to wait; and after the image has grown, because that may be refused. */
 struct look {
     struct rig *rig;
     unsigned times;
@@ -81,7 +81,7 @@ static int refuse_to_grow(void *rig, enum fake_call call, uint64_t offset, uint6
     return -EFBIG;
 }
 
-/* A size that the image cannot have costs nothing: no bits are set for it. They would take 2 GiB. */
+/* A size that the image cannot have costs nothing: its bits, 2 GiB of memory, are not set. */
 static void test_growth_that_is_refused(void)
 {
     struct rig *r = rig_new(1 * MIB, 0);
@@ -107,8 +107,8 @@ static int hang_a_write(void *rig, enum fake_call call, uint64_t offset, uint64_
     return 0;
 }
 
-/* The image has grown, and then a write hangs, so that no instant comes about: the disk keeps its old
- * size, and can grow another time. */
+/* The image has grown, and then a write hangs, so that no instant comes about: the disk keeps its
+ * old size, and can grow another time. */
 static void test_growth_without_an_instant(void)
 {
     struct rig *r = rig_new(1 * MIB, 0);

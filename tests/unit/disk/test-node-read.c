@@ -24,7 +24,7 @@ struct rig {
     struct node_io io;
 };
 
-/* The file is in the build folder: a folder for temporary files may be memory, which is never cold. */
+/* The file is in the build folder: one for temporary files may be memory, which is never cold. */
 static void rig_begin(struct rig *r)
 {
     char path[] = "node-read-XXXXXX", block[BLOCK];

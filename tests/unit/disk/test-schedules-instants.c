@@ -242,7 +242,7 @@ static const struct scenario by_steps_two_guests = {
     .finish = check_cleared,
 };
 
-/* An instant is cancelled where it has to wait, and makes no call any more. Then another follows. */
+/* An instant is cancelled where it has to wait, and makes no call later. Then another follows. */
 static void cancel_and_clear(void *rig)
 {
     struct rig *r = rig;

@@ -327,7 +327,7 @@ static gpointer neighbour_main(gpointer p)
     return NULL;
 }
 
-/* Begin the neighbour's write. Return when it has ended, or when `waiting` writes wait for others. */
+/* Begin the neighbour's write. Return when it has ended, or when `waiting` writes are waiting. */
 static void neighbour_begin(struct neighbour *n, unsigned waiting)
 {
     n->thread = g_thread_new("neighbour", neighbour_main, n);

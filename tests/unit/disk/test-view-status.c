@@ -75,8 +75,8 @@ static void expect_parts(struct view *v, uint64_t at, const struct part *parts, 
 
 enum { DATA = 0, ZERO = EXTENT_ZERO, HOLE = EXTENT_HOLE | EXTENT_ZERO };
 
-/* A view tells data and holes, and blocks that are both: before and after the blocks have been kept,
- * by it and by newer views, and for any length of the disk's answers. */
+/* A view tells data and holes, and blocks that are both: before and after the blocks have been
+ * kept, by it and by newer views, and for any length of the disk's answers. */
 static void test_parts(gconstpointer answer)
 {
     static const struct part parts[] = {
@@ -327,7 +327,7 @@ static int fail_call(void *opaque, enum fake_call call, uint64_t offset, uint64_
     return call == f->call ? f->error : 0;
 }
 
-/* The client of a view gets the error that the disk gives to a read, or to a question for extents. */
+/* The client of a view gets the error that the disk gives to a read or a question for extents. */
 static void test_disk_fails(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -362,8 +362,8 @@ static int break_it(void *opaque, enum disk_point point, uint64_t offset)
     return 0;
 }
 
-/* A view that breaks while it is read, or asked for extents, gives an error: the disk's answer may be
- * newer than the view. From then on it takes no TRIM either. */
+/* A view that breaks while it is read, or asked for extents, gives an error: the disk's answer may
+ * be newer than the view. From then on it takes no TRIM either. */
 static void test_breaks_meanwhile(gconstpointer what)
 {
     struct rig *r = rig_new(64 * KIB, 0);

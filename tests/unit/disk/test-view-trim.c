@@ -65,7 +65,7 @@ static int delete_the_other(void *opaque, enum disk_point point, uint64_t offset
     return 0;
 }
 
-/* A long TRIM of a view lets others work between its pieces: another view of the disk is deleted. */
+/* A long TRIM of a view lets others work between its pieces: another view is deleted there. */
 static void test_long_discard(void)
 {
     const uint64_t size = 600 * MIB;

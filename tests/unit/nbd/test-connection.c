@@ -76,7 +76,7 @@ static void test_batch_stays_inline(void)
     rig_end(&r);
 }
 
-/* Sixteen reads that block are all with the disk at once, and a read that does not overtakes them. */
+/* Sixteen blocking reads are all with the disk at once. One that does not block overtakes them. */
 static void test_blocked_reads_are_overtaken(void)
 {
     struct rig r;

@@ -111,8 +111,8 @@ static void *end_server(void *rig)
     return NULL;
 }
 
-/* The orderly end: requests under way finish, new ones get ESHUTDOWN, and options of a handshake get
- * ERR_SHUTDOWN. */
+/* The orderly end: requests under way finish, new ones get ESHUTDOWN, and options of a handshake
+ * get ERR_SHUTDOWN. */
 static void test_orderly_end(void)
 {
     struct rig r;

@@ -97,8 +97,8 @@ static void test_cap(void)
     house_end(&h);
 }
 
-/* Each export has its own places on each port. A client that asks for an export without a free place
- * may ask for another export, or again. */
+/* Each export has its own places on each port. A client that asks for an export without a free
+ * place may ask for another export, or again. */
 static void test_places(void)
 {
     struct house h;
@@ -276,8 +276,8 @@ static void test_stop_listener(void)
     house_end(&h);
 }
 
-/* A client that hangs in a plugin delays neither the call nor the other clients, and its end is told
- * when it comes. */
+/* A client that hangs in a plugin delays neither the call nor the other clients, and its end is
+ * told when it comes. */
 static void test_stop_listener_with_a_hung_client(void)
 {
     struct house h;

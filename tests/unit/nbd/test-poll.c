@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Looking for requests before sleeping: when it is done, when it is not, and that requests which are
- * found this way are answered like any others.
+ * Looking for requests before sleeping: when it is done, when it is not, and that requests which
+ * are found this way are answered like any others.
  */
 #include "tests/rigs/nbd-rig.h"
 
@@ -108,7 +108,7 @@ static void test_crowd(void)
     poll_budget_destroy(&b);
 }
 
-/* The number of polls for a client that never sends anything in time, over `waits` waits of `ns`. */
+/* Count the polls for a client that never sends anything in time, over `waits` waits of `ns`. */
 static unsigned wasted(struct busy_poll *p, struct poll_budget *b, unsigned waits, uint64_t ns)
 {
     unsigned polls = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The first piece of a long structured read does not block, the second one does. The connection's
- * thread lays out the chunks of the first piece, and the last chunk comes from elsewhere. It must not
- * overtake them: after a chunk with the flag DONE nothing of the reply may come.
+ * thread lays out the chunks of the first piece, and the last chunk comes from elsewhere. It must
+ * not overtake them: after a chunk with the flag DONE nothing of the reply may come.
  *
  * If the last chunk comes from a worker, the test would be a race. A job for which no worker can be
  * started takes the same way out without a race. So pthread_create fails here for a while.

@@ -114,8 +114,8 @@ static void test_not_taken(void)
     scene_end(&s);
 }
 
-/* If somebody has cut the file, or its pages have left the cache, the rest is read as usual and sent
- * in its place. */
+/* If somebody has cut the file, or its pages have left the cache, the rest is read as usual and
+ * sent in its place. */
 static void test_rest_is_read(gconstpointer structured)
 {
     struct scene s;
@@ -145,8 +145,8 @@ static uint32_t count_rest(struct client *c)
     return got;
 }
 
-/* If the rest cannot be read after success was promised, this client alone is cut off, before it has
- * as many bytes as it waits for. */
+/* If the rest cannot be read after success was promised, this client alone is cut off, before it
+ * has as many bytes as it waits for. */
 static void test_rest_fails(gconstpointer structured)
 {
     struct scene s;

@@ -3,7 +3,8 @@
  * A signal can come to any thread, also to one that is older than the end of the start and has seen
  * nothing of what the main thread did since. So this test does not synchronise its two threads, and
  * ThreadSanitizer reports a handler that reads what another thread wrote in the ordinary way. The
- * thread sends the signal to itself, because ThreadSanitizer neither delays nor loses such a signal.
+ * thread sends the signal to itself, because ThreadSanitizer neither delays nor loses such a
+ * signal.
  */
 #include "server/start/quit.h"
 
