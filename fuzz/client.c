@@ -73,7 +73,7 @@ static JsonNode *lookup(JsonObject *o, const char *key)
     return node;
 }
 
-/* Every word is found again; one that does not look like JSON, as it stands. */
+/* Every word is found again. A value that does not look like JSON is found as it stands. */
 static void check_words(char *text)
 {
     g_auto(GStrv) words = g_strsplit(text, "\n", 64);
@@ -95,8 +95,8 @@ static void check_words(char *text)
 
 /* ---- URIs ---- */
 
-/* The first line is the URI, the rest is the name. In the result, the name is the path, and the text
- * before and behind the path is unchanged. */
+/* The first line is the URI, the rest is the name. In the result, the name is the path, and the
+ * text before and behind the path is unchanged. */
 static void check_uri(char *text)
 {
     char *line = strchr(text, '\n');
