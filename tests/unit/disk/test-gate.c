@@ -291,8 +291,8 @@ static void read_room(void *room)
     struct room *r = room;
     unsigned phase = grace_enter(&r->grace), found;
 
-    /* A reader that comes while nobody waits is counted under the phase of now. The next wait
-     * begins another phase, so it does not wait for readers that come after it. */
+    /* While nobody waits, a reader is counted under the current phase. The next wait turns the
+     * phase and waits for the readers of the phase before, so it would miss any other reader. */
     if (atomic_load(&r->waits) == 0 && (atomic_load(&r->grace.phase) & 1) != phase &&
         atomic_load(&r->waits) == 0)
         sched_fail("a reader is counted under a phase that is over");
