@@ -71,17 +71,9 @@ static void trim_check(struct shadow *s, uint64_t offset, uint64_t length, uint3
 static void try_all(uint64_t size, uint32_t block)
 {
     struct shadow s = {.rig = rig_new_blocks(size, 0, block), .size = size};
-    const uint64_t at[] = {0,
-                           1,
-                           block - 1,
-                           block,
-                           block + 1,
-                           2 * block - 1,
-                           2 * block,
-                           3 * block + block / 2,
-                           4 * block - 1,
-                           size - 1,
-                           size};
+    const uint64_t b = block;
+    const uint64_t at[] = {0,     1,         b - 1,     b,        b + 1, 2 * b - 1,
+                           2 * b, 7 * b / 2, 4 * b - 1, size - 1, size};
 
     s.data = g_malloc0(size);
     for (unsigned i = 0; i < G_N_ELEMENTS(at); i++) {
