@@ -2,15 +2,15 @@
 /*
  * A whole connection: the real server on a socket pair, over disks in memory (fake-registry.h).
  *
- * An input is a script, so that nearly every one gets far: three bytes that choose the export and
+ * An input is a script, so that nearly every input gets far: three bytes that choose the export and
  * the client's manner, then options that come before GO, then the entry into transmission, then
- * requests until the input ends. Fields are taken from short lists of meaningful values at least
- * half of the time. Two bits leave the grammar: all that follows goes out as it is.
+ * requests until the input ends. At least half of the fields are taken from short lists of
+ * meaningful values. Two places leave the grammar: from there on the input is sent as it is.
  *
- * Invariants: talk.h's; every request before DISC or the end of the input is answered exactly once,
- * unless the stream was broken off by what we sent; an option that is refused leaves the stream in
- * sync; one request at a time, reads give what is on the disk and writes are on it; the connection
- * ends, its descriptors and its export are given back.
+ * Invariants: those of talk.h; every request before DISC or before the end of the input is answered
+ * exactly once, unless what we sent has broken the stream off; an option that is refused leaves the
+ * stream in sync; if requests come one at a time, reads give what is on the disk and writes are on
+ * it; the connection ends, and its descriptors and its export are given back.
  */
 #include "fuzz/talk.h"
 
@@ -19,7 +19,7 @@
 
 const char fuzz_name[] = "connection";
 
-/* What may go in one input, both ways. */
+/* The limit of the bytes that one input may send and ask for. */
 #define BYTES_MAX (5u << 20)
 
 /* ---- the server ---- */
@@ -73,7 +73,7 @@ static void stage_begin(struct stage *s)
     fake_fail(s->rig.registry, 12288, ENOSPC);
 }
 
-/* One for all inputs: threads and buffers are begun anew for each connection. */
+/* There is one stage for all inputs: threads and buffers are new for each connection anyway. */
 static struct stage *the_stage(void)
 {
     static struct stage stage;
@@ -164,7 +164,7 @@ static void append_option_data(GByteArray *out, uint32_t option, uint8_t shape, 
         g_byte_array_set_size(out, out->len ^ 1);
 }
 
-/* Send an option of the script and take the answer. false: no further option. */
+/* Send an option of the script and take the answer. false: no further option can follow. */
 static bool one_option(struct talk *t, struct supply *s)
 {
     uint8_t which = take_u8(s), shape = take_u8(s);
@@ -187,7 +187,7 @@ static bool simple_option(struct talk *t, uint32_t option, const GByteArray *dat
     return talk_option_replies(t, option, bytes, length);
 }
 
-/* The entry that clients use: bits of `manner` say with what. */
+/* Enter transmission as clients do. The bits of `manner` say what is agreed before. */
 static void enter(struct talk *t, unsigned disk, uint8_t manner)
 {
     static const char *const queries[] = {"base:allocation", "qemu:dirty-bitmap:fine",
@@ -262,8 +262,8 @@ static uint64_t take_length(struct talk *t, struct supply *s)
     return which & 0x40 ? (which & 31u) * 4096u : some[which & 15];
 }
 
-/* What a BLOCK_STATUS with these contexts is answered by. `ids` as bytes: of a payload; NULL: all.
- */
+/* Note which contexts have to answer a BLOCK_STATUS: those of a payload, whose ids are in `ids`, or
+ * all that were selected (NULL). */
 static void note_ids(const struct talk *t, struct asked *a, const uint8_t *ids, unsigned n)
 {
     if (ids == NULL)
@@ -273,7 +273,7 @@ static void note_ids(const struct talk *t, struct asked *a, const uint8_t *ids, 
         a->ids[i] = load_be32(ids + 4 * i);
 }
 
-/* The filter of a BLOCK_STATUS: a length, ids; a->r gets what the server reads from it. */
+/* Lay out the filter of a BLOCK_STATUS: a length and ids. a->r gets what the server reads. */
 static void say_filter(struct talk *t, struct asked *a, struct supply *s)
 {
     uint8_t payload[8 + 4 * 8] = {0};
@@ -290,7 +290,7 @@ static void say_filter(struct talk *t, struct asked *a, struct supply *s)
     talk_say(t, payload, a->r.payload);
 }
 
-/* Bytes of a payload that nobody looks at unless it is a write's. */
+/* Lay out a payload. Only that of a write is looked at later. */
 static void say_payload(struct talk *t, const struct asked *a)
 {
     size_t begin = t->out->len;
@@ -348,7 +348,7 @@ static bool say_request(struct talk *t, struct supply *s, size_t *budget)
     }
     t->n_asked++;
     say_header(t, r, length);
-    if (r->payload > NBD_MAX_PAYLOAD) { /* nobody waits for that: the server ends it */
+    if (r->payload > NBD_MAX_PAYLOAD) { /* the server does not wait for it, and hangs up */
         t->out_of_sync = true;
         return false;
     }
@@ -386,7 +386,7 @@ static void check_all_answered(const struct talk *t)
 
 /* ---- the whole ---- */
 
-/* All that is still to come. */
+/* Receive all that is still to come. */
 static void drain(struct talk *t)
 {
     talk_finish(t);
@@ -420,7 +420,7 @@ static void play(struct talk *t, struct stage *stage, struct supply *s)
     if (!t->in_transmission)
         return;
     CHECK(t->size == disks[disk].info.size);
-    /* A client that enters by NBD_OPT_EXPORT_NAME has not asked for block sizes. */
+    /* A client that enters by EXPORT_NAME has not asked for block sizes. */
     t->min_block = manner & 16 ? 1 : MAX(disks[disk].info.min_block, 1);
     t->bytes = one_at_a_time ? fake_bytes(stage->exports[disk]) : NULL;
     transmission_script(t, s, one_at_a_time);
@@ -433,7 +433,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct talk t;
 
     struct client client = rig_connect(&stage->rig);
-    /* The lowest free descriptor is no higher than it ever was: none is lost. */
+    /* The lowest free descriptor is not higher than ever before, so none is lost. */
     CHECK(stage->connections == 0 || client.fd <= stage->highest);
     stage->highest = MAX(stage->highest, client.fd);
     talk_begin(&t, client.fd);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Extents of a BLOCK_STATUS reply: extents_add, status_align, extents_truncate against a picture of
- * the same range, a byte of flags for each of its bytes.
+ * Extents of a BLOCK_STATUS reply: extents_add, status_align and extents_truncate are compared with
+ * a picture of the same range, which has a byte of flags for each byte of the range.
  *
- * Input: block size, what is shared (any or all), where to cut; then pairs of length and flags.
+ * Input: the block size, whether a block has the flags of any or of all of its bytes, and where to
+ * cut; then pairs of length and flags.
  */
 #include "fuzz/fuzz.h"
 
@@ -22,7 +23,7 @@ struct picture {
     size_t length;
 };
 
-/* The list says what the picture does, its sum is right, and neighbours differ. */
+/* The list says what the picture says, its sum is right, and neighbours differ. */
 static void check_same(const struct extents *e, const struct picture *p)
 {
     size_t at = 0;

@@ -15,7 +15,8 @@
 /* The name of the target, and of the folder of its seeds. */
 extern const char fuzz_name[];
 
-/* libFuzzer's: once before the first input (fuzz.c has it); one input. */
+/* libFuzzer calls the first once, before the first input (it is in fuzz.c), and the second for each
+ * input. */
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -49,7 +50,7 @@ uint8_t take_u8(struct supply *s);
 uint16_t take_u16(struct supply *s);
 uint32_t take_u32(struct supply *s);
 uint64_t take_u64(struct supply *s);
-/* At most `length` bytes, as many as there are: *got. */
+/* At most `length` bytes; *got says how many there were. */
 const uint8_t *take_bytes(struct supply *s, size_t length, size_t *got);
 /* All the rest as a string; it ends at its first NUL. g_free. */
 char *take_rest(struct supply *s);

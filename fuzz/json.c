@@ -41,7 +41,7 @@ static JsonNode *parse_once(const char *text, size_t length)
     return node;
 }
 
-/* Its text is ASCII on one line; parsed and written once more, the text is the same. */
+/* The text of a value is ASCII on one line. Parsed and written once more, it is the same. */
 static void check_round_trip(JsonNode *node)
 {
     g_autoptr(GString) text = g_string_new(NULL), again = g_string_new(NULL);
@@ -76,7 +76,7 @@ static void check_value(struct json_stream *j, const struct json_limits *limit)
         check_round_trip(node);
 }
 
-/* All results, in pieces of at most `piece` bytes. */
+/* All results of a text that is fed in pieces of at most `piece` bytes. */
 static char *results_of(const struct json_limits *limit, const char *data, size_t length,
                         size_t piece, bool check)
 {

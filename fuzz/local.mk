@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Fuzz targets (README.md), which tests/tests.list names. Each is a program twice: fuzz/fuzz-NAME, with
-# libFuzzer, only built by `make fuzz`, in a tree of its own with clang; and fuzz/replay-NAME, a test of
-# the default run that takes all seeds in turn.
+# Fuzz targets (README.md), which tests/tests.list names. Each makes two programs: fuzz/fuzz-NAME,
+# with libFuzzer, which only `make fuzz` builds, with clang in a tree of its own; and
+# fuzz/replay-NAME, a test of the default run that takes all seeds in turn.
 EXTRA_PROGRAMS += $(listed_fuzz_targets)
 
 # What targets share.

@@ -21,7 +21,7 @@ static void check_error(uint32_t error, const char *why)
     CHECK(why != NULL && strlen(why) <= NBD_STRING_MAX);
 }
 
-/* A string that was let through, lying in the option's data. */
+/* A string that was let through is valid, and lies in the option's data. */
 static void check_text(struct text t, const uint8_t *data, size_t size)
 {
     CHECK(t.length <= NBD_STRING_MAX);
@@ -33,7 +33,7 @@ static void check_text(struct text t, const uint8_t *data, size_t size)
     CHECK(memchr(t.at, 0, t.length) == NULL);
 }
 
-/* What people see of it: short, printable, without a control character. */
+/* What people see of a string is short and printable, without a control character. */
 static void check_display(struct text t, size_t max)
 {
     g_autofree char *shown = text_for_display(t, max);
@@ -58,7 +58,7 @@ static void check_go(const uint8_t *data, size_t size)
     }
     check_text(go.name, data, size);
     check_display(go.name, 80);
-    /* Every byte has its meaning: 32 bits, the name, 16 bits, and so many times 16 bits. */
+    /* Each byte has its place: 32 bits, the name, a count of 16 bits, and as many times 16 bits. */
     size_t rest = 4 + go.name.length;
     CHECK(load_be32(data) == go.name.length);
     CHECK(size == rest + 2 + 2u * load_be16(data + rest));
@@ -70,7 +70,7 @@ static void check_go(const uint8_t *data, size_t size)
     CHECK(go.want_name == infos[NBD_INFO_NAME]);
     CHECK(go.want_description == infos[NBD_INFO_DESCRIPTION]);
     CHECK(go.want_block_size == infos[NBD_INFO_BLOCK_SIZE]);
-    /* One less is not the same option, whichever the byte. */
+    /* The option without its last byte is refused. */
     CHECK(option_parse_go(data, size - 1, &go, &why) != 0);
 }
 
@@ -91,7 +91,7 @@ static void append_text(GByteArray *out, struct text t)
         g_byte_array_append(out, (const uint8_t *)t.at, (guint)t.length);
 }
 
-/* parse, then serialise: the same bytes. */
+/* Parsing and then writing gives the same bytes. */
 static void check_round_trip(struct option_meta meta, const uint8_t *data, size_t size)
 {
     GByteArray *again = g_byte_array_new();
@@ -109,7 +109,7 @@ static void check_round_trip(struct option_meta meta, const uint8_t *data, size_
     g_byte_array_unref(again);
 }
 
-/* Count the replies in `out`, which are all of contexts, each different. */
+/* Count the replies in `out`. Each has to name a context, and no two the same. */
 static unsigned check_replies(const GByteArray *out, uint32_t option)
 {
     struct cursor c = cursor_on(out->data, out->len);
@@ -218,7 +218,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size == 0)
         return 0;
-    /* Without the first byte, in memory of its own: a read before the data shows, too. */
+    /* The data are in memory of their own, so that ASan sees a read before them, too. */
     g_autofree uint8_t *copy = g_memdup2(data + 1, size - 1);
     switch (data[0] % 4) {
     case 0:

@@ -3,7 +3,7 @@
  * The server's command line and its key file (--config), plugin KEY=VALUE words, and numbers: sizes
  * and nbdkit_parse_*.
  *
- * Input: a byte that chooses which, then text: words a line each, a key file, or a number.
+ * Input: a byte that chooses one of these, then text: words (one a line), a key file, or a number.
  */
 #include "fuzz/fuzz.h"
 
@@ -27,8 +27,8 @@ static bool is_key(const char *key)
            strlen(key);
 }
 
-/* A word of the command line is either KEY=VALUE or none: taken apart, it is the same again, and
- * one of `words` (NULL: they come from a key file, with quotes). */
+/* A word of the command line is either KEY=VALUE or not. Put together again, it is one of `words`.
+ * (NULL: it comes from a key file, where it may have quotes.) */
 static void check_word(const struct option_word *w, char **words)
 {
     g_autofree char *whole = w->key ? g_strdup_printf("%s=%s", w->key, w->value) : NULL;
@@ -95,7 +95,7 @@ static char *the_file(const char *path, GError **err)
     return g_strdup(path);
 }
 
-/* The text itself is the file's name here: so the reader needs no state. */
+/* The text of the file is given as its name, so that the reader needs no state. */
 static void parse_file(char *text)
 {
     char program[] = "nbdfleece", option[] = "--config";
@@ -151,7 +151,7 @@ static void check_size(const char *text)
     CHECK(strlen(size_format((uint64_t)size, buf)) < sizeof buf);
 }
 
-/* All of nbdkit_parse_* agree on what is a number, and on its value where it fits. */
+/* All of nbdkit_parse_* agree on what is a number, and on its value if it fits. */
 static void check_integers(const char *text)
 {
     int64_t wide = 77;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Requests of a QMP client: qmp_handle and args_check, with the real commands' names and tables of
- * arguments. The commands do nothing here, but read every argument that has passed the check in the
- * way that real commands do; it must be what the table says.
+ * Requests of a QMP client: qmp_handle and args_check, with the names and the tables of arguments
+ * of the real commands. The commands here only read every argument that has passed the check, as
+ * real commands do; it must be what the table says.
  *
  * Input: a stream as it comes through the control socket.
  */
@@ -66,7 +66,7 @@ static void read_value(const struct arg *a, JsonNode *value, JsonObject *beside)
     }
 }
 
-/* All that is there is in the table, and all that the table wants is there. */
+/* Each argument is in the table, and each argument that the table wants is there. */
 static void read_object(const struct arg *table, JsonObject *args)
 {
     guint known = 0;
@@ -84,7 +84,7 @@ static void read_object(const struct arg *table, JsonObject *args)
     CHECK(known == json_object_get_size(args));
 }
 
-/* Answers with its arguments. */
+/* A command that answers with its arguments. */
 static int run(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     read_object(call->command->args, args);
@@ -114,7 +114,7 @@ static bool is_class(const char *class)
     return class && g_strv_contains(classes, class);
 }
 
-/* One line, ASCII, `return` or `error`, and the id as it came. */
+/* A reply is one line of ASCII with `return` or `error`, and with an id only if one came. */
 static void check_reply(const GString *reply, const char *id)
 {
     CHECK(reply->len > 2 && g_str_has_suffix(reply->str, "}\r\n"));
@@ -162,7 +162,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         CHECK(!client.open);
         check_reply(reply, r == JSON_STREAM_VALUE ? json_stream_id(j)->str : "");
-        /* Nothing but qmp_capabilities succeeds before it has, and it never does again. */
+        /* Before qmp_capabilities has succeeded no other command does; it is never undone. */
         CHECK(negotiated || client.negotiated ||
               strstr(reply->str, "\"return\"") != reply->str + 1);
         CHECK(!negotiated || client.negotiated);

@@ -4,8 +4,8 @@
  *
  *   replay-NAME [FILE|FOLDER]...     default: $top_builddir/fuzz/seeds/NAME
  *
- * Without arguments it prints TAP with one test for the folder: an input that does not hold ends
- * the program, and the last line of its output names it.
+ * Without arguments it prints TAP with one test for the folder. An input for which a CHECK fails
+ * ends the program, and the last line of its output names that input.
  */
 #include "fuzz/fuzz.h"
 
@@ -24,7 +24,7 @@ static unsigned replay_file(const char *path)
         printf("Bail out! %s\n", err->message);
         exit(1);
     }
-    /* As many bytes as there are, so that the sanitizer sees a read behind them. */
+    /* The copy has exactly these bytes, so that ASan sees a read behind them. */
     uint8_t *exact = g_memdup2(text, size);
     g_free(text);
     printf("# %s\n", path);

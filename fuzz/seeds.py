@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The inputs that fuzzing starts from, and that the default tests replay: seeds.py FOLDER.
 
-One function a target; it gives (name, bytes). The forms are those that the heads of fuzz/NAME.c
-describe. An input that a target has failed on gets a line here, as `found-...`, before it is
-mended.
+Each target has a function, which gives (name, bytes). The head of fuzz/NAME.c describes the form
+of the bytes. An input that a target has failed on gets a line here, as `found-...`, before the
+fault is mended.
 """
 import os
 import shutil

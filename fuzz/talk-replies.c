@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The transmission's side of talk.h: every reply belongs to a request, and answers it. */
+/* The part of talk.h for the transmission: every reply belongs to a request, and answers it. */
 #include "fuzz/talk.h"
 
 static bool is_wire_error(uint32_t e)
@@ -8,7 +8,7 @@ static bool is_wire_error(uint32_t e)
            e == NBD_ENOSPC || e == NBD_EOVERFLOW || e == NBD_ENOTSUP || e == NBD_ESHUTDOWN;
 }
 
-/* The request that a reply names: sent, and not yet answered to the end. */
+/* The request that a reply names. It was sent, and is not yet answered to the end. */
 static struct asked *find(struct talk *t, uint64_t cookie)
 {
     uint64_t i = cookie - COOKIE;
@@ -31,7 +31,7 @@ static bool repeats(const uint8_t *bytes, uint64_t length, uint64_t period)
     return length <= period || memcmp(bytes, bytes + period, length - period) == 0;
 }
 
-/* `length` bytes of a read from `offset`, which have to be the next. */
+/* Take `length` bytes of a read from `offset`, which have to follow those before. */
 static void take_data(struct talk *t, struct asked *a, uint64_t offset, uint64_t length,
                       const uint8_t *data)
 {
@@ -73,7 +73,7 @@ static void finish(struct talk *t, struct asked *a)
     a->done = true;
     if (a->failed)
         return;
-    /* Nothing succeeds that lies outside, or was not allowed. */
+    /* No request succeeds that lies outside the disk or was not allowed. */
     const struct request *r = &a->r;
     CHECK(r->type <= NBD_CMD_BLOCK_STATUS && r->type != NBD_CMD_DISC);
     CHECK(r->offset <= t->size && r->length <= t->size - r->offset);
@@ -90,7 +90,7 @@ static void finish(struct talk *t, struct asked *a)
 
 /* ---- chunks ---- */
 
-/* Extents of one context: `n` of them, each `size` bytes: length and flags. */
+/* Take the `n` extents of one context. Each has `size` bytes: length and flags. */
 static void take_extents(struct talk *t, struct asked *a, uint32_t id, const uint8_t *list,
                          size_t n, size_t size)
 {

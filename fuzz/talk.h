@@ -22,7 +22,7 @@ struct asked {
     struct request r;           /* as the server will have it */
     uint32_t ids[CONTEXTS_MAX]; /* of a BLOCK_STATUS: contexts that have to answer */
     unsigned n_ids;
-    uint64_t at;       /* a read: data came up to here; a status: bytes each context has told */
+    uint64_t at;       /* of a read: data came up to here; of a status: how much a context told */
     unsigned answers;  /* contexts that have answered */
     bool failed, done; /* an error came; the last chunk came */
 };
@@ -42,7 +42,7 @@ struct talk {
     uint64_t size;        /* of the export in use, */
     uint16_t eflags;      /* and its flags */
     uint32_t min_block;   /* which the target knows beforehand */
-    const uint8_t *bytes; /* what is on it; NULL: not to be looked at, requests overtake another */
+    const uint8_t *bytes; /* what is on it; NULL: requests overtake each other, so do not look */
     bool in_transmission;
     bool out_of_sync; /* what we sent makes no sense: anything may come, and the end */
 
@@ -53,7 +53,7 @@ struct talk {
 void talk_begin(struct talk *t, int fd);
 void talk_end(struct talk *t);
 
-/* Lay bytes out; they go when talk_wait is called. */
+/* Lay bytes out. talk_wait sends them. */
 void talk_say(struct talk *t, const void *bytes, size_t length);
 /* Send what is laid out and receive until `need` bytes are there. NULL: the server has ended before
  * that. They are valid until the next call. */

@@ -20,15 +20,15 @@ class Op:
 
 
 class Guest(threading.Thread):
-    """Writes to all disks, through a connection to each, one request at a time, each request other
-    data than before; only to its own runs of sectors, so that what it has written does not depend
-    on what others do."""
+    """A guest writes to all disks, through a connection to each, one request at a time. Each
+    request changes the data of its range. A guest writes only to its own runs of sectors, so that
+    what it has written does not depend on what others do."""
 
     def __init__(self, name, handles, runs, rng):
         super().__init__(name=name)
         self.handles, self.runs, self.rng = handles, runs, rng
         self.log = []      # Op, before it is sent
-        self.answered = 0  # of these
+        self.answered = 0  # how many of these were answered
         self.error = None
         self._own = {}  # (disk, sector) -> its bytes, where not zero
         self._changed = threading.Condition()
@@ -77,13 +77,13 @@ class Guest(threading.Thread):
                 with self._changed:
                     self.answered += 1
                     self._changed.notify_all()
-        except Exception as error:  # told by whoever waits
+        except Exception as error:  # whoever waits raises it
             with self._changed:
                 self.error = error
                 self._changed.notify_all()
 
     def wait_for(self, count, timeout):
-        """`count` more requests have been answered."""
+        """Wait until `count` more requests have been answered."""
         with self._changed:
             goal = self.answered + count
             assert self._changed.wait_for(lambda: self.error or self.answered >= goal, timeout), \
@@ -98,7 +98,7 @@ class Guest(threading.Thread):
 
 
 def share_out(disks, sectors, count, rng):
-    """Every sector to one of `count` guests, in short runs: [{disk: [(first, end)]}]."""
+    """Give every sector to one of `count` guests, in short runs: [{disk: [(first, end)]}]."""
     runs = [{disk: [] for disk in disks} for _ in range(count)]
     for disk in disks:
         at = 0
@@ -134,7 +134,7 @@ class Bitmap:
             self.mark(old, size - old)
 
     def extents(self, size):
-        """[(offset, length)] of what is dirty, cut to a view's size."""
+        """[(offset, length)] of the dirty ranges, cut to a view's size."""
         found = []
         for g in sorted(self.granules):
             start = g * self.granularity
@@ -174,9 +174,9 @@ class Model:
                 b.mark(op.offset, len(op.data))
 
     def _decide(self, guest, done, answered, begun, views):
-        """How many of a guest's requests the instant has: all that were answered before, none that
-        was begun after, and the same number on all disks. Each request changes what is there, so
-        there is at most one such number."""
+        """How many of a guest's requests the instant has: all that were answered before it, none
+        that was begun after it, and the same number on all disks. Each request changes what is
+        there, so there is at most one such number."""
         state = {disk: bytearray(image) for disk, image in self.images.items()}
         undecided = [(op.disk, slice(op.offset, op.offset + len(op.data)))
                      for op in guest.log[answered:begun]]
@@ -190,7 +190,8 @@ class Model:
                              "makes what the views have")
 
     def advance(self, answered, begun, views):
-        """The instant of `views` {disk: bytes} lay between the two: bring the model there."""
+        """Bring the model to the instant of `views` {disk: bytes}. It lies between `answered` and
+        `begun`, the numbers of each guest's requests before and after it."""
         for n, guest in enumerate(self.guests):
             k = self._decide(guest, self.done[n], answered[n], begun[n], views)
             for op in guest.log[self.done[n]:k]:

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The model test, end to end: guests write to two disks over NBD, at random and without end, while
-transactions over both make views and change bitmaps. What each view holds, what each bitmap of a
-view's export says and what QMP tells must be what a simple model says, byte for byte."""
+"""The model test, end to end: guests write to two disks over NBD, at random and without a pause,
+while transactions over both disks make views and change bitmaps. What each view holds, what each
+bitmap of a view's export says and what QMP tells must be what a simple model says, byte for
+byte."""
 
 import contextlib
 import os
@@ -60,8 +61,9 @@ class Run:
     # ---- one instant ----
 
     def random_action(self, bitmaps):
-        """A bitmap action that is right after those before it: (type, data), done to `bitmaps`
-        {disk: {name: Bitmap}} by the function that is returned with it."""
+        """A bitmap action that is valid after those before it, or None: ((type, data), f). f(model)
+        does the action to a model; its effect on the set of names is noted in `bitmaps` {disk:
+        {name: Bitmap}} at once."""
         rng = self.rng
         disk = rng.choice(DISKS)
         mine = bitmaps[disk]
@@ -111,7 +113,7 @@ class Run:
         return chosen, names
 
     def refused(self, actions):
-        """With one that cannot be done at its end, nothing of it is done."""
+        """A transaction whose last action cannot be done does nothing at all."""
         bad = self.rng.choice([("abort", {}),
                                ("block-dirty-bitmap-clear", {"node": "vda", "name": "nobody"}),
                                ("view-create", {"disk": "nodisk", "name": "never"})])
@@ -132,7 +134,7 @@ class Run:
         return chosen, names, answered, begun
 
     def settle(self, chosen, names, answered, begun):
-        """Export the views, read them, bring the model to their instant."""
+        """Export the views, read them, and bring the model to their instant."""
         got = {}
         for disk, name in names.items():
             self.export(name, name, [])
@@ -156,7 +158,7 @@ class Run:
         self.q.wait_event("BLOCK_EXPORT_DELETED")
 
     def keep(self, disk, name, holds):
-        """Export a view for the time to come, with some bitmaps that stand still."""
+        """Keep a view exported, with some of the bitmaps that do not record."""
         still = sorted(n for n, b in self.model.bitmaps[disk].items()
                        if not b.recording and not b.busy)
         chosen = self.rng.sample(still, self.rng.randrange(len(still) + 1))
@@ -191,7 +193,7 @@ class Run:
         h.shutdown()
 
     def check_bitmaps(self):
-        """What QMP tells of bitmaps; counts where nobody writes to them."""
+        """QMP tells of bitmaps what the model has; their counts only if they do not record."""
         for node in self.q.cmd("query-named-block-nodes"):
             disk = node["node-name"]
             if disk not in DISKS:
@@ -214,7 +216,7 @@ class Run:
         self.mind_busy()
 
     def grow(self):
-        """A bigger disk: what it has got is dirty in every bitmap that records."""
+        """Grow a disk: its new part is dirty in every bitmap that records."""
         disk = self.rng.choice(DISKS)
         size = len(self.model.images[disk]) + self.rng.randrange(1, 300) * SECTOR
         self.q.cmd("block_resize", size=size, **{"node-name": disk})

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A plugin of 16 GiB that keeps no data: every data call is recorded. Its configuration: zero=ERRNO
- * (0: zeroing works), zero_after=N (the first N calls work), maximum=N (the maximum block size),
- * fua=N (the answer of can_fua; 1).
+ * A plugin of 16 GiB that keeps no data: it records every data call. Its keys are zero=ERRNO
+ * (zeroing fails with it; 0: it works), zero_after=N (the first N zeroings work), maximum=N (the
+ * maximum block size) and fua=N (the answer of can_fua; 1 without it).
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>

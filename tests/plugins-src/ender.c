@@ -2,9 +2,9 @@
 /*
  * A plugin that asks for the end of the server in a callback, with shutdown=CALLBACK, or for the
  * end of the client, with disconnect=CALLBACK (force=1: at once). With ENDER=load in the
- * environment it asks for the server's end in .load; with thread=1 another thread does, some time
- * after the start. A data callback does so only at offset 0. multi_conn=1: clients have handles of
- * their own.
+ * environment it asks for the server's end in .load; with thread=1 another thread asks for it, some
+ * time after the start. A data callback asks only at offset 0. With multi_conn=1 clients have
+ * handles of their own.
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>

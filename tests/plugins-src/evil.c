@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A plugin that breaks the rules, one at a time: mode=WHAT. */
+/* A plugin that breaks one of the rules: mode=WHAT says which. */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
@@ -177,7 +177,7 @@ static struct nbdkit_plugin plugin = {
     .get_size = evil_get_size,
     .block_size = evil_block_size,
     .can_write = evil_can_write,
-    .can_flush = yes, /* and trim: without the callbacks */
+    .can_flush = yes, /* without .flush, and the same for trim and zero */
     .can_trim = yes,
     .can_zero = yes,
     .can_fua = evil_can_fua,

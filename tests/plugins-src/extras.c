@@ -14,7 +14,7 @@
 static int model = THREAD_MODEL, fd = -1;
 static int64_t size = 4096;
 
-static int hour; /* hour=N: so many nanoseconds for an hour; 0: a real one */
+static int hour; /* hour=N: an hour of sleep has N nanoseconds; 0: it is a real hour */
 
 static int extras_config(const char *key, const char *value)
 {

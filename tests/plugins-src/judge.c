@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A plugin that opens for the server; for clients it does so when there is a file open=PATH. */
+/* A plugin that always opens for the server, but for a client only if there is a file open=PATH. */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A plugin that needs a library which is not known to bear two plugins. (GLib does bear them, but
- * plugin-share.c does not list it.) */
+/* A plugin that needs a library which two plugins may not be able to share. (GLib can be shared,
+ * but plugin-share.c does not list it.) */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 

@@ -38,7 +38,7 @@ static int odd_pwrite(void *handle, const void *buf, uint32_t count, uint64_t of
     return 0;
 }
 
-/* As a header that is newer than the server would have it. */
+/* The structure as in a header that is newer than the server. */
 static struct {
     struct nbdkit_plugin known;
     void (*later[8])(void);
@@ -83,7 +83,7 @@ struct nbdkit_plugin *plugin_init(void)
         p->pread = NULL;
     if (!strcmp(way, "tiny"))
         p->_struct_size = 16;
-    /* The first plugins knew nothing behind `zero`: what follows does not belong to them. */
+    /* The structure of the first plugins ended with `zero`: what follows is not theirs. */
     if (!strcmp(way, "version-0")) {
         p->_api_version = 0;
         p->_struct_size = offsetof(struct nbdkit_plugin, errno_is_preserved);

@@ -3,8 +3,8 @@
  * 1 MiB of memory whose reads and writes at offset 0, and a resize to 2 MiB, do not come back until
  * the test says so, if ever: what a dead NFS server or a lost path to a device looks like.
  *
- *   begun=FIFO   is told of each such call when it begins: a line with its name
- *   go=FIFO      a byte from there lets one of them go on; without it they stay for good
+ *   begun=FIFO   gets a line with the name of each such call when it begins
+ *   go=FIFO      a byte from it lets one call go on; without go= they never come back
  *   notes=FILE   gets a line for each other write, flush, close and unload, in order
  */
 #define NBDKIT_API_VERSION 2
@@ -23,7 +23,7 @@ static char disk[SPACE];
 static int64_t size = 1 << 20;
 static int begun = -1, go = -1, notes = -1;
 
-/* A FIFO is opened for both, so that neither side waits for the other to open it. */
+/* A FIFO is opened for reading and writing, so that neither side waits for the other to open it. */
 static int stuck_config(const char *key, const char *value)
 {
     int *fd = !strcmp(key, "begun") ? &begun : !strcmp(key, "go") ? &go : &notes;

@@ -46,8 +46,8 @@ static void v2_load(void)
     probe("load level=%d\n", v2_debug_level);
 }
 
-/* With ends_fd=N, cleanup and unload each write a letter to that descriptor, since the record goes
- * with the object. */
+/* With ends_fd=N, cleanup and unload each write a letter to that descriptor, because the record
+ * goes when the object is unloaded. */
 static void tell_end(const char *letter)
 {
     if (answer("ends_fd") >= 0 && write((int)answer("ends_fd"), letter, 1) != 1)

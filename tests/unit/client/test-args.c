@@ -68,7 +68,7 @@ static void test_bad_args(void)
     }
 }
 
-/* More dots than any command has levels. */
+/* A key may not have more dots than any command has levels. */
 static void test_deep_key(void)
 {
     g_autoptr(GString) word = g_string_new("a");
@@ -83,7 +83,7 @@ static void test_deep_key(void)
 
 /* ---- options.h ---- */
 
-/* A command line, words with blanks between, and what it was parsed into. */
+/* A command line (words with blanks between them), and the result of parsing it. */
 typedef struct parsed {
     char program[16], *line, *words[16];
     struct invocation invocation;
@@ -158,7 +158,7 @@ static void test_commands(void)
     g_assert_cmpuint(g_strv_length(p.invocation.args), ==, 5);
     g_assert_null(p.invocation.options);
 
-    /* Of an option that takes one value the last counts; one that may be repeated has all. */
+    /* The last value of an option counts. An option that may be repeated has all its values. */
     parse(&p, "--client a tls --host x init --client b dir");
     g_assert_no_error(p.error);
     g_assert_cmpstr(p.invocation.command->name, ==, "tls init");
@@ -203,8 +203,8 @@ static void test_help(void)
     g_assert_cmpint(p.invocation.request, ==, REQUEST_VERSION);
 }
 
-/* Options that have a name or a letter in common have both, and are of one kind: they are read
- * before it is known which command they are of. */
+/* Options of one name have one letter and one kind, also in different commands: they are read
+ * before the command is known. */
 static void test_tables(void)
 {
     g_autoptr(GPtrArray) all = g_ptr_array_new();
@@ -274,7 +274,7 @@ static void test_usage_errors(void)
     }
 }
 
-/* Which word is tried again as text after the server's error. */
+/* The server's error tells which word has to be sent again, as text. */
 static void test_learning(void)
 {
     static const struct {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The map: extents to cells to text and page. */
+/* The map: extents become cells, and cells become text or an HTML page. */
 #include "client/map/map-figures.h"
 #include "client/map/map-html.h"
 #include "client/map/map-text.h"
@@ -26,8 +26,8 @@ static map *dirty_map(uint64_t size)
 
 /* ---- the grid ---- */
 
-/* Whatever the size: the cells cover it exactly, there are not too many of them, and the span is
- * round. */
+/* The cells cover a disk of any size exactly, there are not too many of them, and their span is a
+ * whole number of sectors. */
 static void test_layout(void)
 {
     static const uint64_t sizes[] = {1,       511,        512,       513,        1000000,
@@ -174,7 +174,7 @@ static void test_random_extents(void)
     }
 }
 
-/* A context that is not known may have any flags, and many of them. */
+/* An unknown context may have any flags, and many different ones. */
 static void test_many_states(void)
 {
     g_autoptr(map) m = map_new("x", "acme:colour", 100 * KiB, 64, 20);
@@ -333,7 +333,7 @@ static void test_width(void)
         g_assert_cmpuint(map_columns_for(width) + 13, <, width);
 }
 
-/* Names end up in a page as text, never as markup or control characters. */
+/* A page shows names as text: they never become markup or control characters. */
 static void test_html(void)
 {
     g_autoptr(map) m = map_new("<script>&\"'\033[31m", "qemu:dirty-bitmap:</p>", GiB, 128, 64);
@@ -393,6 +393,6 @@ int main(int argc, char **argv)
     g_test_add_func("/client/map/totals", test_totals);
     g_test_add_func("/client/map/width", test_width);
     g_test_add_func("/client/map/html", test_html);
-    g_test_add_func("/client/nbd-extents/uri", test_uri);
+    g_test_add_func("/client/nbd-uri/with-export", test_uri);
     return g_test_run();
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The QMP client in a loop of its caller's, against a server that is a thread with a script. */
+/* The QMP client as a caller with its own loop uses it. The server is a thread with a script. */
 #include "client/base/error.h"
 #include "client/qmp/qmp.h"
 #include "common/json/value.h"
@@ -28,7 +28,8 @@ static void send_all(int fd, const char *text)
     }
 }
 
-/* Send the pieces of the script. A piece begins with a digit: so many lines have to come first. */
+/* Send the pieces of the script. A piece begins with a digit: the number of lines that must arrive
+ * before the piece is sent. */
 static void *serve(void *opaque)
 {
     struct server *s = opaque;
@@ -130,7 +131,7 @@ static void test_loop(void)
     stop(&s);
 }
 
-/* A message that is not JSON is the client's error, which names the server. */
+/* A message that cannot be read fails with the client's error, which names the server. */
 static void test_bad_message(void)
 {
     static const char *const script[] = {greeting, ready,

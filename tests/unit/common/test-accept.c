@@ -56,7 +56,7 @@ static void leave(const struct door *d, unsigned room)
     struct rlimit tight = d->limit;
     int held[256], n = 0;
 
-    /* The lowest free ones: the limit is a number, not a count. */
+    /* The limit is the first number that is not allowed, so this looks which numbers are free. */
     for (unsigned i = 0; i <= room; i++)
         held[n++] = fcntl(d->listener, F_DUPFD_CLOEXEC, 0);
     tight.rlim_cur = (rlim_t)held[n - 1];
@@ -131,7 +131,7 @@ static void test_run_out(void)
         g_assert_true(refused);
         g_assert_cmpint(d.reserve, >=, 0);
     }
-    /* Nobody is there. */
+    /* Nobody waits any more. */
     g_assert_cmpint(take(&d, &refused), ==, -1);
     g_assert_cmpint(errno, ==, EAGAIN);
     g_assert_false(refused);
@@ -142,7 +142,7 @@ static void test_run_out(void)
     door_end(&d);
 }
 
-/* The last descriptor is for a client, not for the reserve that is there already. */
+/* A client gets the last descriptor: the reserve that is there already does not need it. */
 static void test_last_one(void)
 {
     struct door d;

@@ -35,7 +35,7 @@ static void scene_free(struct scene *s)
     g_free(s);
 }
 
-/* All of [offset, offset + length) is found, from above and one by one. */
+/* A scan from the summaries finds all of [offset, offset + length), and each granule is dirty. */
 static void expect_dirty(const struct bitmap *b, uint64_t offset, uint64_t length)
 {
     uint64_t start = 0, found = 0;
@@ -122,7 +122,7 @@ static void three_words(void *scene)
     expect_granules(scene, 3 * 64);
 }
 
-/* A merge during the writes sets no bit that was not written, and one after them has all. */
+/* A merge during the writes sets no bit that was not written, and a merge after them sets all. */
 static void merged(void *scene)
 {
     struct scene *s = scene;

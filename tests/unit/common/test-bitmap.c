@@ -120,7 +120,7 @@ static void test_edges(void)
     bitmap_unref(b);
 }
 
-/* A write over several words of each summary is found up to its end by a scan from above. */
+/* A scan from the summaries finds a write over several words of each summary up to its end. */
 static void test_long_set(void)
 {
     const uint64_t top = 4096 * 512; /* a bit of the upper summary */
@@ -162,7 +162,7 @@ static struct bitmap *make_over(uint64_t *words, uint64_t size, unsigned *releas
     return b;
 }
 
-/* The bits of one bitmap, found in its memory by the next one, as after a restart. */
+/* A second bitmap finds the bits of the first one in their memory, as after a restart. */
 static void test_over_memory(void)
 {
     const uint64_t size = 300 * 4096 * 512 + 77;

@@ -21,20 +21,23 @@ static void test_numbers(void)
     g_assert_cmpuint(cursor_left(&c), ==, 0);
 }
 
-/* Each item from each buffer that is too short for it: false, and the cursor does not move. */
+/* An item that the buffer is too short for gives false, and the cursor does not move. */
 static void test_too_short(void)
 {
     for (size_t length = 0; length < 8; length++) {
-        g_autofree uint8_t *bytes = g_malloc0(length); /* exact, for the sanitizer's eyes */
+        g_autofree uint8_t *bytes = g_malloc0(length); /* exact, so that ASan sees a read past it */
         struct cursor c = cursor_on(bytes, length);
         uint16_t u16;
         uint32_t u32;
         uint64_t u64;
         const uint8_t *p;
         g_assert_false(cursor_u64(&c, &u64));
+        g_assert_cmpuint(cursor_left(&c), ==, length);
         g_assert_cmpint(length >= 4, ==, cursor_u32(&c, &u32));
+        g_assert_cmpuint(cursor_left(&c), ==, length >= 4 ? length - 4 : length);
         c = cursor_on(bytes, length);
         g_assert_cmpint(length >= 2, ==, cursor_u16(&c, &u16));
+        g_assert_cmpuint(cursor_left(&c), ==, length >= 2 ? length - 2 : length);
         c = cursor_on(bytes, length);
         g_assert_false(cursor_bytes(&c, length + 1, &p));
         g_assert_false(cursor_bytes(&c, SIZE_MAX, &p));
@@ -95,7 +98,7 @@ static void test_display(void)
         {"ab\xc3\xa4", "ab...", 3}, /* not half a character */
         {"ab\xc3\xa4", "ab\xc3\xa4", 4},
         {"\xe2\x82\xac", "...", 2},
-        {"\xc2\x9bK", "\\xc2\\x9bK", 20},          /* ESC [ in one character */
+        {"\xc2\x9bK", "\\xc2\\x9bK", 20},          /* CSI: ESC [ in one character */
         {"\xe2\x80\xaex", "\\xe2\\x80\\xaex", 20}, /* from right to left */
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {

@@ -29,7 +29,7 @@ static void test_left(void)
 
     g_assert_cmpint(t.tv_sec, >, 1800);
     g_assert_cmpint(t.tv_sec, <=, 3600);
-    /* What has passed is not waited for at all: a negative time would be an error. */
+    /* When the deadline has passed, no time is left: a negative one would be an error. */
     t = deadline_left(deadline_in(-1));
     g_assert_cmpint(t.tv_sec, ==, 0);
     g_assert_cmpint(t.tv_nsec, ==, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The stream of JSON values. Each text is fed whole, byte by byte, and cut into two at each place:
- * the results must be the same. They are QEMU's answers, seen from qemu-storage-daemon.
+ * the results must be the same. The expected results are the answers of qemu-storage-daemon.
  */
 #include "common/json/read.h"
 #include "common/json/stream.h"
@@ -38,7 +38,8 @@ static void feed(struct json_stream *j, const char *data, size_t length, GString
     }
 }
 
-/* All results of `data`, cut in pieces of `piece` bytes (0: whole), the first one of `first`. */
+/* All results of `data` in pieces of `piece` bytes (0: whole). The first piece has `first` bytes
+ * (0: as many as the others). */
 static char *results_of(const struct json_limits *limits, const char *data, size_t length,
                         size_t first, size_t piece)
 {
@@ -431,7 +432,7 @@ static GString *random_text(GRand *rand)
     return text;
 }
 
-/* json-glib accepts every text that the stream passes; only a key twice may still be found. */
+/* json-glib accepts every text that the stream passes, except one that has a key twice. */
 static void check_parses(const GString *text)
 {
     static const struct json_limits tight = {.bytes = 100, .tokens = 30, .depth = 5};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Values that json-glib would write wrong; everything else is written as json-glib does. */
+/* Numbers that json-glib would write wrong are written right; the rest is json-glib's own text. */
 #include "common/json/write.h"
 
 static JsonNode *parse(const char *text)
@@ -31,7 +31,7 @@ static void test_numbers(void)
     writes("[1,-2,0,1.5,1.0,100.0]", "[1,-2,0,1.5,1.0,100.0]");
 }
 
-static void test_what_looks_like_one(void)
+static void test_strings_that_look_like_numbers(void)
 {
     writes("[\"1e+41.0\",\"inf\",true,false,null]", "[\"1e+41.0\",\"inf\",true,false,null]");
     writes("{\"1e+41.0\":{\"\\\"1e+41.0\":\"\\\\\"},\"inf\":[]}",
@@ -40,7 +40,7 @@ static void test_what_looks_like_one(void)
     writes("[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]", "[\"\\u001f\\u0001\\\\\",\"\\\\\\\"\"]");
 }
 
-/* Except for those numbers the text is json-glib's own. */
+/* Without such numbers the text is json-glib's own. */
 static void test_pretty(void)
 {
     g_autoptr(JsonNode) node =
@@ -55,7 +55,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/json-write/numbers", test_numbers);
-    g_test_add_func("/json-write/what-looks-like-one", test_what_looks_like_one);
+    g_test_add_func("/json-write/strings-that-look-like-numbers",
+                    test_strings_that_look_like_numbers);
     g_test_add_func("/json-write/pretty", test_pretty);
     return g_test_run();
 }

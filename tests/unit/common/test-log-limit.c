@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Cases that look at what is written run in a child process, for its standard error. */
+/* A case that looks at what is written runs in a child process and reads its standard error. */
 
 #define SECOND G_USEC_PER_SEC
 
@@ -29,7 +29,7 @@ static void test_first_ones_pass(void)
     log_limit_end(&l);
 }
 
-/* Lines that come slowly are all written, also in the first microseconds of a machine. */
+/* Lines that come slowly are all written, also right after the machine's start (at time 0). */
 static void test_slow_ones_pass(void)
 {
     struct log_limit l = {0};
@@ -82,7 +82,7 @@ static void test_next_line_tells(void)
         "prog: error: the next\n");
 }
 
-/* Where no line follows, each kind is told when its own period is over. */
+/* If no line follows, each kind tells what it left out when its own period is over. */
 static void subprocess_time_tells(void)
 {
     struct log_limit a = {0}, b = {0}, c = {0};
@@ -131,7 +131,7 @@ static void subprocess_timer_tells(void)
     log_setup(LOG_TO_STDERR, "prog", false);
     flood(&l, "disk", LOG_LIMIT_LINES + 7);
     l.since -= LOG_LIMIT_USEC;
-    /* One second later than the timer, and after it even if both are late. */
+    /* One second later than the timer, and at a lower priority: after it even if both are late. */
     g_timeout_add_full(G_PRIORITY_LOW, 3000, stop, loop, NULL);
     g_main_loop_run(loop);
     log_error("by now");

@@ -48,7 +48,8 @@ static int listen_at(const char *path, struct stat *file)
     return fd;
 }
 
-/* Refused with this text, which `path` goes into, and what is there stays. */
+/* Listening at `path` fails with the text `expected` (its %s is the path), and the file that is
+ * there stays. */
 static void assert_refused(const char *path, const char *expected)
 {
     g_autofree char *message = g_strdup_printf(expected, path);
@@ -119,7 +120,7 @@ static void test_in_use(void)
     place_end(&p);
 }
 
-/* Its owner is busy and not gone. */
+/* A full queue means that the owner is busy; it has not gone. */
 static void test_full_queue(void)
 {
     struct place p;
@@ -139,7 +140,7 @@ static void test_full_queue(void)
     place_end(&p);
 }
 
-/* connect(2) cannot tell whether somebody receives there. */
+/* With a socket of another type connect(2) cannot tell whether somebody uses it. */
 static void test_datagrams(void)
 {
     struct place p;
@@ -204,7 +205,7 @@ static void test_remove(void)
     g_assert_cmpint(access(p.path, F_OK), ==, 0); /* it is the other's */
     g_assert_cmpint(unix_socket_remove(p.path, &second, &err), ==, 0);
     g_assert_cmpint(access(p.path, F_OK), ==, -1);
-    g_assert_cmpint(unix_socket_remove(p.path, &second, &err), ==, 0); /* it is gone */
+    g_assert_cmpint(unix_socket_remove(p.path, &second, &err), ==, 0); /* it is gone already */
     g_assert_cmpint(unix_socket_remove(aside, &first, &err), ==, 0);
     g_assert_no_error(err);
     close(one);

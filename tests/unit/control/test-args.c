@@ -42,7 +42,7 @@ static const struct arg table[] = {
     ARGS_END,
 };
 
-/* "" for accepted, else the error text. */
+/* The text of the error, or "" if the arguments are accepted. */
 static char *verdict(const struct arg *schema, const char *text)
 {
     g_autoptr(JsonNode) node = json_from_string(text, NULL);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * nbdfleece-qmp(7) against the tables of commands, both ways: each command has a section, which
- * begins with its summary and has an item for each of its arguments, with its type; and there is no
- * section or argument that the tables do not have.
+ * nbdfleece-qmp(7) agrees with the tables of commands, both ways: each command has a section, which
+ * begins with the command's summary and has an item for each argument, with its type; and the
+ * manual has no section and no argument that the tables do not have.
  */
 #include "server/control/control-private.h"
 
@@ -43,7 +43,7 @@ static const char *type_word(const struct arg *a)
     return "string";
 }
 
-/* "C<a>, C<b> (strings, optional)": whether that is the argument `a`. */
+/* Does an item such as "C<a>, C<b> (strings, optional)" describe the argument `a`? */
 static bool describes(const char *item, const struct arg *a)
 {
     g_autofree char *name = g_strdup_printf("C<%s>", a->name);
@@ -53,7 +53,7 @@ static bool describes(const char *item, const struct arg *a)
     if (!strstr(item, name) || !g_str_has_prefix(bracket, type))
         return false;
     bracket += strlen(type);
-    if (g_str_has_prefix(bracket, " of string")) /* an array's elements may be told */
+    if (g_str_has_prefix(bracket, " of string")) /* the manual may name an array's elements */
         bracket += strlen(" of string");
     if (*bracket == 's')
         bracket++;

@@ -16,8 +16,8 @@ static void expect(const struct extents *e, size_t i, uint64_t length, uint32_t 
     g_assert_cmpuint(e->list[i].flags, ==, flags);
 }
 
-/* Dirty and clean in turn, from wherever one asks, to the end of what is asked: what the
- * disk has grown by meanwhile is dirty. */
+/* The extents are dirty and clean in turn, from any offset to the end of the request. What lies
+ * behind the end of the bits is dirty: the disk has grown by it meanwhile. */
 static void test_extents(void)
 {
     struct dirty_bitmap *db = make(1 * MIB);
@@ -52,7 +52,7 @@ static void test_extents(void)
     dirty_bitmap_unref(db);
 }
 
-/* Two users: one of them goes. */
+/* A bitmap with two users is busy until both have gone. */
 static void test_busy(void)
 {
     struct dirty_bitmap *db = make(1 * MIB);
@@ -69,7 +69,7 @@ static void test_busy(void)
     dirty_bitmap_unref(db);
 }
 
-/* What is replaced and removed, and who still has the old bits keeps them. */
+/* The bits can be replaced and removed. Whoever still holds the old bits keeps them. */
 static void test_replace(void)
 {
     struct dirty_bitmap *db = make(1 * MIB);

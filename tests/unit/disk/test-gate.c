@@ -167,7 +167,7 @@ static void expect_calls(const struct drain *n, unsigned calls)
         sched_fail("drained was called %u times, not %u", n->calls, calls);
 }
 
-/* Shut the gate and wait for the call, if there is to be one. */
+/* Shut the gate, and wait for the call if somebody is inside. */
 static void drain_and_open(struct door *d, struct drain *n)
 {
     bool empty;
@@ -199,8 +199,8 @@ static void drain_once(void *door)
     drain_and_open(d, &d->drains[0]);
 }
 
-/* Start a drain and cancel it. What has not been called by then never is: the second drain sees to
- * it that the others leave at a shut gate once more. */
+/* Start a drain and cancel it. If its call has not come by then, it never comes. The second drain
+ * makes the others leave at a shut gate once more, where a late call would come. */
 static void cancel_and_drain(void *door)
 {
     struct door *d = door;
@@ -261,7 +261,8 @@ static const struct scenario drain_cancelled_of_two = {
 
 /* ---- the grace ---- */
 
-/* What readers find is one of these; the others have been taken away, and freed after a grace. */
+/* Readers find the object number `current`. Those before it have been taken away, and each is freed
+ * after a grace. */
 struct room {
     struct grace grace;
     atomic_uint current;
@@ -290,8 +291,8 @@ static void read_room(void *room)
     struct room *r = room;
     unsigned phase = grace_enter(&r->grace), found;
 
-    /* Who comes when nobody waits is counted where the next wait will look last, so that it waits
-     * for nobody who came after it. */
+    /* While nobody waits, a reader is counted under the current phase. The next wait turns the
+     * phase and waits for the readers of the phase before, so it would miss any other reader. */
     if (atomic_load(&r->waits) == 0 && (atomic_load(&r->grace.phase) & 1) != phase &&
         atomic_load(&r->waits) == 0)
         sched_fail("a reader is counted under a phase that is over");
@@ -331,7 +332,7 @@ static const struct scenario phase_turns_twice = {
 };
 
 static const struct scenario two_readers = {
-    .name = "two readers and one who waits for them",
+    .name = "two readers and a thread that waits for them",
     .preemptions = 3,
     .preemptions_long = 5,
     .setup = room_new,
@@ -340,7 +341,7 @@ static const struct scenario two_readers = {
 };
 
 static const struct scenario two_waiters = {
-    .name = "a reader and two who wait for it",
+    .name = "a reader and two threads that wait for it",
     .preemptions = 3,
     .preemptions_long = 4,
     .setup = room_new,
@@ -368,17 +369,17 @@ static void call_later(void *room)
 
     grace_call(&r->grace, note_call, &a);
     second = grace_enter(&r->grace);
-    expect(second != first, "who comes later is waited for like who was there");
+    expect(second != first, "a later reader is counted like one that was there before the call");
     grace_call(&r->grace, note_call, &b);
     grace_leave(&r->grace, second);
-    expect(a == 0 && b == 0, "a reader was forgotten by who did not wait for it");
+    expect(a == 0 && b == 0, "a call came while a reader from before it was inside");
     third = grace_enter(&r->grace);
     grace_leave(&r->grace, first);
     expect(a == 1, "the last reader has left, and there was no call");
     grace_leave(&r->grace, third);
     expect(a == 1 && b == 1, "the second call did not come, or the first came twice");
     grace_call(&r->grace, note_call, &c);
-    expect(c == 1, "nobody is there, and was waited for");
+    expect(c == 1, "a call waited although no reader is inside");
     grace_wait(&r->grace);
 }
 
@@ -395,7 +396,7 @@ static void call_slowly(void *opaque)
     note_call(opaque);
 }
 
-/* Nobody is inside: it is called now, whoever else makes calls at this time. */
+/* No reader is inside, so this thread makes its call at once, also while another makes calls. */
 static void call_now(void *room)
 {
     struct room *r = room;
@@ -409,7 +410,7 @@ static void call_now(void *room)
 }
 
 static const struct scenario own_calls = {
-    .name = "each thread makes the calls that are ready by what it did",
+    .name = "each thread makes the calls that it has made ready",
     .preemptions = 3,
     .preemptions_long = 5,
     .setup = room_new,
@@ -417,7 +418,7 @@ static const struct scenario own_calls = {
     .finish = room_finish,
 };
 
-/* Two calls of one thread, the second while others may make the first. */
+/* Two calls of one thread. Others may make the first while this thread asks for the second. */
 static void take_away(void *room)
 {
     struct room *r = room;
@@ -428,11 +429,11 @@ static void take_away(void *room)
     grace_call(&r->grace, call_slowly, &calls[1]);
     grace_wait(&r->grace);
     atomic_fetch_sub(&r->waits, 1);
-    expect(calls[0] == 1 && calls[1] == 1, "what had been asked for before was not waited for");
+    expect(calls[0] == 1 && calls[1] == 1, "a wait ended before an earlier call was made");
 }
 
 static const struct scenario wait_for_calls = {
-    .name = "who waits for the grace waits for earlier calls, whoever makes them",
+    .name = "a wait for the grace lasts until earlier calls are made, by any thread",
     .preemptions = 3,
     .preemptions_long = 4,
     .setup = room_new,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Faults that reviewers found in server/disk/, each as the test that showed it. */
+/* Growth of disks, and FUA under a view: each test shows a fault that was once in server/disk/. */
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>
 
-/* Under a view, zeroing a hole changes nothing and is left out. But with FUA the client is told
- * that the range is safe, and that it is a hole may be news that no medium has heard of yet. */
+/* Under a view, zeroing a hole changes nothing and is left out. With FUA it is not left out: the
+ * client is told that the range is safe, and the hole itself may not be on the medium yet. */
 static void test_fua_of_a_hole(void)
 {
     struct rig *r = rig_new(16 * MIB, 0);
@@ -28,14 +28,21 @@ static void test_fua_of_a_hole(void)
     rig_free(r);
 }
 
-/* What grows is dirty: those bits may be many, so they are set before guests have to wait; but
- * after the image has grown, which may be refused. */
-static int look_at_shadow(void *rig, enum disk_point point, uint64_t offset)
+/* The new part of a grown disk is dirty. Its bits may be many, so they are set before guests have
+ * to wait; and after the image has grown, because that may be refused. */
+struct look {
+    struct rig *rig;
+    unsigned times;
+};
+
+static int look_at_shadow(void *look, enum disk_point point, uint64_t offset)
 {
-    struct rig *r = rig;
+    struct look *l = look;
+    struct rig *r = l->rig;
     struct tracker *t = r->disk->tracker;
 
     if (point == POINT_GATES_CLOSED) {
+        l->times++;
         g_assert_cmpuint(t->n, ==, 2); /* the bitmap's old bits and the new ones */
         g_assert_false(bitmap_test(t->marks[1].bits, 1 * MIB - 1));
         g_assert_true(bitmap_test(t->marks[1].bits, 1 * MIB));
@@ -49,7 +56,8 @@ static int look_at_shadow(void *rig, enum disk_point point, uint64_t offset)
 static void test_growth_is_marked_before_the_gate(void)
 {
     struct rig *r = rig_new(1 * MIB, 0);
-    struct disk_hooks hooks = {.at = look_at_shadow, .opaque = r};
+    struct look look = {.rig = r};
+    struct disk_hooks hooks = {.at = look_at_shadow, .opaque = &look};
     GError *error = NULL;
 
     rig_bitmap(r, "b", 65536);
@@ -57,6 +65,7 @@ static void test_growth_is_marked_before_the_gate(void)
     disk_resize(r->disk, 64 * MIB, &error);
     g_assert_no_error(error);
     r->disk->hooks = &r->hooks;
+    g_assert_cmpuint(look.times, ==, 1);
     g_assert_cmpuint(fake_backend_calls(r->backend, FAKE_RESIZE), ==, 1);
     g_assert_cmpuint(rig_count(r, "b"), ==, 63 * MIB);
     rig_free(r);
@@ -72,7 +81,7 @@ static int refuse_to_grow(void *rig, enum fake_call call, uint64_t offset, uint6
     return -EFBIG;
 }
 
-/* A size that the image cannot have costs nothing: its bits, 2 GiB of them, are not touched. */
+/* A size that the image cannot have costs nothing: its bits, 2 GiB of memory, are not set. */
 static void test_growth_that_is_refused(void)
 {
     struct rig *r = rig_new(1 * MIB, 0);
@@ -98,8 +107,8 @@ static int hang_a_write(void *rig, enum fake_call call, uint64_t offset, uint64_
     return 0;
 }
 
-/* The image has grown, and then a write hangs, so that there is no instant: the disk is as large as
- * it was, and can grow another time. */
+/* The image has grown, and then a write hangs, so that no instant comes about: the disk keeps its
+ * old size, and can grow another time. */
 static void test_growth_without_an_instant(void)
 {
     struct rig *r = rig_new(1 * MIB, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Instants over several disks, and those that copy bits: how long guests wait for them, and what
- * becomes of writes between two of their steps.
+ * Instants over several disks, and instants that copy bits: how long guests wait for them, and what
+ * happens to writes between two of their steps.
  */
 #include "tests/rigs/disk-harness.h"
 
@@ -9,7 +9,7 @@
 #include <sched.h>
 
 #define N_DISKS 4
-/* What comes at once unless something is wrong. */
+/* For events that come at once unless something is wrong. */
 #define LIMIT (60 * G_USEC_PER_SEC)
 
 static struct rig *named_rig(const char *name)
@@ -76,7 +76,7 @@ static void test_pause_of_one_drain(void)
             g_assert_cmpint(g_get_monotonic_time(), <, end);
             sched_yield();
         }
-    /* Whoever ends first makes no difference, and nobody is let in before the last has ended. */
+    /* It makes no difference which write ends first. No gate opens before the last has ended. */
     for (int d = N_DISKS - 1; d >= 0; d--) {
         for (int other = 0; other < N_DISKS; other++)
             g_assert_true(atomic_load(&rigs[other]->disk->gate.closed));
@@ -92,7 +92,7 @@ static void test_pause_of_one_drain(void)
     }
 }
 
-/* An instant that one disk keeps from coming about leaves no disk's guests waiting. */
+/* When one disk makes an instant fail, the guests of no disk are left waiting. */
 static void test_gates_open_after_timeout(void)
 {
     struct rig *rigs[3] = {named_rig("a"), named_rig("b"), named_rig("c")};
@@ -124,8 +124,7 @@ static void test_gates_open_after_timeout(void)
 
 /* ---- merges ---- */
 
-/* Whatever the actions do waits for no write; shadows cost one closing of the gate, however many
- * merges there are. */
+/* No action waits for a write. The shadows of any number of merges cost one closing of the gate. */
 static void count_shadowed(struct rig *r, enum disk_point point)
 {
     if (point == POINT_SHADOWED)
@@ -171,8 +170,8 @@ static void test_many_merges_close_once(void)
     rig_free(r);
 }
 
-/* A write of 512 bytes at each of the points where an instant with merges can be met, each to 128
- * KiB of its own. */
+/* A write of 512 bytes at each point that an instant with merges passes, each into 128 KiB of its
+ * own. */
 static uint64_t place_of(enum disk_point point)
 {
     return point == POINT_SHADOWED ? 256 * KIB : 512 * KIB;
@@ -191,8 +190,8 @@ static void commit_with_writes(struct rig *r, struct instant *i)
     r->visit = NULL;
 }
 
-/* A target that is cleared first: what is written before the instant comes from the source, be it
- * before the bits are copied or after, in granules of the coarser one. */
+/* The target is cleared first. So what is written before the instant comes from the source, before
+ * the bits are copied and after, in granules of the coarser bitmap. */
 static void clear_and_merge(uint32_t source, uint32_t target)
 {
     struct rig *r = named_rig("vda");
@@ -221,7 +220,7 @@ static void test_clear_and_merge(void)
     clear_and_merge(65536, 512);
 }
 
-/* A bitmap that is copied from and then merged into: who copied has nothing of what came later. */
+/* A bitmap is merged into another and then gets bits itself: the other has none of these. */
 static void test_merge_chain(void)
 {
     struct rig *r = named_rig("vda");
@@ -272,7 +271,7 @@ static void test_merge_waits_for_writes(void)
     rig_free(r);
 }
 
-/* From another disk, which is not changed itself. */
+/* A merge from another disk changes nothing on that disk. */
 static void test_merge_from_another_disk(void)
 {
     struct rig *a = named_rig("a"), *b = named_rig("b");
@@ -294,8 +293,8 @@ static void test_merge_from_another_disk(void)
     rig_free(b);
 }
 
-/* Where writes under way do not end, be it before the shadows or after: the bitmaps are as they
- * were, and what is written later is in them. */
+/* If writes under way do not end, before the shadows or after them, the bitmaps are as they were,
+ * and later writes are in them. */
 static void block_after_copy(struct rig *r, enum disk_point point)
 {
     GThread **writer = r->visitor;
@@ -335,7 +334,7 @@ static void failing_merge(bool after_shadows)
     g_thread_join(writer);
     g_assert_cmpuint(rig_count(r, "source"), ==, 3 * 4096);
     g_assert_cmpuint(rig_count(r, "target"), ==, 0);
-    add(r, "next", 4096, false); /* takes with it what may have been left */
+    add(r, "next", 4096, false); /* an instant also removes what an earlier one has left */
     g_assert_cmpuint(r->disk->tracker->n, ==, 1);
     rig_free(r);
 }
@@ -346,7 +345,7 @@ static void test_merge_that_fails(void)
     failing_merge(true);
 }
 
-/* The shadows of an instant that another disk keeps from coming about are gone with it. */
+/* When one disk makes an instant fail, the shadows on the others are removed. */
 static void test_shadows_leave(void)
 {
     struct rig *a = named_rig("a"), *b = named_rig("b");
@@ -406,7 +405,7 @@ static void test_client_comes_while_shrinking(void)
     rig_free(r);
 }
 
-/* Where the image grew and the bitmaps cannot, it shrinks again. */
+/* If the image has grown and a bitmap cannot, the image shrinks again. */
 static uint64_t image_size;
 
 static int note_resize(struct backend_handle *h, uint64_t size, GError **err)

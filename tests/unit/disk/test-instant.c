@@ -207,8 +207,8 @@ static void test_removed_is_an_error(void)
     rig_free(r);
 }
 
-/* A write under way when the instant begins is wholly before it; one that comes meanwhile waits and
- * is wholly after. */
+/* A write that is under way when the instant begins is wholly before it. A write that comes
+ * meanwhile waits, and is wholly after it. */
 struct freeze {
     struct rig *rig;
     struct view *view;
@@ -254,7 +254,7 @@ static void test_instant_waits_for_writes(void)
     rig_free(r);
 }
 
-/* A write that comes in when all gates are closed and nothing is flipped yet. */
+/* A write that comes when all gates are closed, and before the instant, is after the instant. */
 static void test_write_at_closed_gates(void)
 {
     struct rig *r = rig_new(1 * MIB, 0);
@@ -376,11 +376,11 @@ static gpointer freeze_both(gpointer p)
 }
 
 /* A guest that writes to one disk, then to the other, never finds the second write in the views
- * without the first. */
+ * without the first: a write to vda that begins while vdb still drains is after the instant. */
 static void test_one_instant_over_disks(void)
 {
     struct pair both = {.rigs = {rig_new(64 * KIB, 0), rig_new(64 * KIB, 0)}};
-    GThread *freezer, *writer;
+    GThread *freezer, *writer, *late;
 
     g_free(both.rigs[1]->disk->node.name);
     both.rigs[1]->disk->node.name = g_strdup("vdb");
@@ -390,11 +390,13 @@ static void test_one_instant_over_disks(void)
     freezer = g_thread_new("freezer", freeze_both, &both);
     while (!atomic_load(&both.rigs[1]->disk->gate.closed))
         sched_yield();
-    /* vda's gate closed first: a write to it is after the instant, though vdb still drains. */
-    g_assert_true(atomic_load(&both.rigs[0]->disk->gate.closed));
+    g_assert_true(atomic_load(&both.rigs[0]->disk->gate.closed)); /* it was closed first */
+    late = rig_fill_thread(both.rigs[0], 0, 4096, 'y');
     park_release(both.rigs[1]);
     g_thread_join(freezer);
     g_thread_join(writer);
+    g_thread_join(late);
+    assert_view(both.views[0], 0, 4096, 0);
     assert_view(both.views[1], 0, 4096, 'x');
     rig_free(both.rigs[0]);
     rig_free(both.rigs[1]);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the model test has found, each as small as it gets and without threads. (What it takes three
- * threads and their order to show is in test-schedules.)
+ * Faults that the model test has found, each as small as possible and without threads. (Those that
+ * need three threads in a certain order are in test-schedules.)
  */
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>
 
-/* A write between the staging of a merge and its instant has gone into the source as a whole
- * granule of the source, however fine the target is. */
+/* A write between the staging of a merge and its instant sets a whole granule of the source. So it
+ * sets as much in the target, however fine the target is. */
 static void test_merge_of_coarser_bitmap(void)
 {
     struct rig *r = rig_new(1 * MIB + 512, 0);
@@ -21,7 +21,7 @@ static void test_merge_of_coarser_bitmap(void)
     i = instant_new();
     g_assert_cmpint(instant_bitmap_clear(i, r->disk, "fine", NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_merge(i, r->disk, "fine", r->disk, "coarse", NULL), ==, 0);
-    /* Its own writes as well as those of the source, and at second hand. */
+    /* "finest" has its own writes and, through "fine", those of "coarse". */
     g_assert_cmpint(instant_bitmap_merge(i, r->disk, "finest", r->disk, "fine", NULL), ==, 0);
     rig_fill(r, 65536 + 1000, 1, 'a');
     rig_fill(r, 1 * MIB, 1, 'b'); /* the last granule is short */
@@ -31,13 +31,14 @@ static void test_merge_of_coarser_bitmap(void)
     g_assert_cmpuint(rig_count(r, "fine"), ==, 65536 + 512);
     g_assert_cmpuint(rig_count(r, "finest"), ==, 65536 + 512);
 
-    /* From here on each at its own granularity again. */
+    /* From here on each bitmap records at its own granularity again. */
     rig_fill(r, 4 * 65536, 1, 'c');
     g_assert_cmpuint(rig_count(r, "fine"), ==, 65536 + 1024);
     rig_free(r);
 }
 
-/* A client that comes while the backend is being asked must not be told what it may yet refuse. */
+/* A client that comes while the backend is asked to grow must not hear of a size that the backend
+ * may still refuse. */
 static int refuse_to_grow(void *rig, enum fake_call call, uint64_t offset, uint64_t length)
 {
     struct rig *r = rig;

@@ -3,8 +3,8 @@
  * The model test: guests write, views are made and deleted, bitmaps come and go, all at random and
  * at once, and everything is compared with a simple model (model.h says how).
  *
- *   FLEECE_SEED       the seed; printed, else chosen. Threads are not seeded, so it repeats the
- *                     plan, not the run.
+ *   FLEECE_SEED       the seed; without it the test chooses one, and prints it. Threads have no
+ *                     seed, so it repeats the plan, not the run.
  *   FLEECE_MODEL_OPS  guest requests, all guests together
  *   FLEECE_LONG       many more of them
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Reading a file without waiting: what is in the page cache at once, what is not is said to block,
- * and what cannot be asked is not promised.
+ * Reading a file without waiting: what is in the page cache is read at once, what is not there is
+ * reported as blocking, and nothing is promised where the kernel cannot be asked.
  */
 #include "common/base/file-io.h"
 #include "server/disk/disk-private.h"
@@ -24,7 +24,7 @@ struct rig {
     struct node_io io;
 };
 
-/* In the build folder: a folder for temporary files may be memory, which is never cold. */
+/* The file is in the build folder: one for temporary files may be memory, which is never cold. */
 static void rig_begin(struct rig *r)
 {
     char path[] = "node-read-XXXXXX", block[BLOCK];
@@ -65,15 +65,15 @@ static void test_cached(void)
         g_test_skip("this file system does not know RWF_NOWAIT");
     } else {
         g_assert_cmpint(error, ==, 0);
-        /* Less than was asked for is nothing. */
+        /* A read that would give less than was asked for gives nothing. */
         g_assert_cmpint(ftruncate(r.fd, BLOCK * BLOCKS - 100), ==, 0);
         g_assert_cmpint(read_now(&r, BLOCKS - 1), ==, NODE_WOULD_BLOCK);
     }
     close(r.fd);
 }
 
-/* The kernel may have read a block ahead, or be quicker than the question; of many cold blocks
- * one at least has to be waited for. */
+/* The kernel may have read a block ahead, or may be quicker than the question. But of many cold
+ * blocks at least one has to be waited for. */
 static void test_cold(void)
 {
     struct rig r;
@@ -96,8 +96,7 @@ static void test_cold(void)
     close(r.fd);
 }
 
-/* A range that is in the page cache as a whole, and one that is but for a part, may be sent from
- * there or may not; asked again and again only where the kernel tells. */
+/* A range may be sent from the page cache if all of it is there, and not if a part is missing. */
 static void test_cached_fd(void)
 {
     struct rig r;
@@ -117,12 +116,12 @@ static void test_cached_fd(void)
         g_assert_cmpint(ftruncate(r.fd, all - 100), ==, 0);
         g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1); /* now in its last page */
         g_assert_cmpint(node_cached_fd(&r.io, all - 100, 0), ==, r.fd);
-        /* What was never read is not there: of a range behind the old end, all or the half. */
+        /* What was never read is not there: a range behind the old end, and the half of another. */
         g_assert_cmpint(ftruncate(r.fd, all + BLOCK), ==, 0);
         g_assert_cmpint(node_cached_fd(&r.io, BLOCK, all), ==, -1);
         g_assert_cmpint(node_cached_fd(&r.io, 2 * BLOCK, all - BLOCK), ==, -1);
         g_assert_cmpint(ftruncate(r.fd, all), ==, 0);
-        r.io.info.has_file = false; /* as of a view */
+        r.io.info.has_file = false; /* as for a view */
         g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1);
         r.io.info.has_file = true;
         posix_fadvise(r.fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -136,7 +135,7 @@ static void test_cached_fd(void)
     close(r.fd);
 }
 
-/* Where the kernel refuses to tell, it is asked once. */
+/* Where the kernel refuses to tell what is in its cache, it is asked only once. */
 static void test_cache_unknown(void)
 {
     struct rig r;
@@ -152,7 +151,7 @@ static void test_cache_unknown(void)
     close(r.fd);
 }
 
-/* Without a descriptor there is nobody to ask. */
+/* Without a descriptor the kernel cannot be asked. */
 static void test_no_descriptor(void)
 {
     struct rig r;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What connections count adds up: while they are there, when they have gone, of many threads. */
+/* The counts of connections add up: while the connections are there, after they have gone, and with
+ * many threads. */
 #include "server/disk/node-stats.h"
 #include "server/disk/view.h"
 #include "tests/rigs/disk-harness.h"
@@ -52,7 +53,7 @@ static void test_kinds(void)
     rig_free(r);
 }
 
-/* Only what changed data counts, the highest of it. */
+/* write_end is the highest end of all requests that changed data, and of no others. */
 static void test_write_end(void)
 {
     struct rig *r = rig_new(MIB, 0);
@@ -74,7 +75,7 @@ static void test_write_end(void)
     rig_free(r);
 }
 
-/* Who goes leaves his counts; a view's are not its disk's. */
+/* A connection that goes leaves its counts. The counts of a view are not those of its disk. */
 static void test_gone(void)
 {
     struct rig *r = rig_new(MIB, 0);
@@ -105,7 +106,7 @@ static gpointer count_many(gpointer io)
     return NULL;
 }
 
-/* Nothing is lost where several threads count for one connection, and sums only grow while
+/* No count is lost when several threads count for one connection, and sums only grow while
  * connections come and go. */
 static void test_threads(void)
 {

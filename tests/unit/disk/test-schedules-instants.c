@@ -27,7 +27,7 @@ static void *with_bitmaps(void)
     return r;
 }
 
-/* Dirty is exactly what `want` says of each change. */
+/* Exactly those sectors are dirty whose change `want` accepts. */
 static void check_bitmap(struct rig *r, unsigned disk, const char *name,
                          bool (*want)(const struct change *))
 {
@@ -86,7 +86,7 @@ static void must(int result, GError *error)
         sched_fail("%s", error->message);
 }
 
-/* On both disks: what was recorded so far goes to "before", and recording begins anew. */
+/* On both disks, move what was recorded so far to "before", and begin recording anew. */
 static void stage_turnover(struct rig *r, struct instant *i)
 {
     GError *error = NULL;
@@ -234,7 +234,7 @@ static const struct scenario by_steps = {
 };
 
 static const struct scenario by_steps_two_guests = {
-    .name = "the same between two guests",
+    .name = "an instant over two disks that is told so, between two guests",
     .preemptions = 1,
     .preemptions_long = 2,
     .setup = with_bitmaps,
@@ -242,7 +242,7 @@ static const struct scenario by_steps_two_guests = {
     .finish = check_cleared,
 };
 
-/* An instant that is cancelled where it has to wait, and is not heard of any more; then another. */
+/* An instant is cancelled where it has to wait, and makes no call later. Then another follows. */
 static void cancel_and_clear(void *rig)
 {
     struct rig *r = rig;

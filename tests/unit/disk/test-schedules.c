@@ -76,7 +76,7 @@ static const struct scenario same_block = {
     .finish = kept_one,
 };
 
-/* One keeps the block, one waits for that, and then comes a third. */
+/* One guest keeps the block, one waits for that, and then a third one comes. */
 static const struct scenario three_guests = {
     .name = "three guests at one block",
     .preemptions = 1,
@@ -156,7 +156,7 @@ static const struct scenario view_goes = {
     .finish = kept_two,
 };
 
-/* The same block in both: what view 1 kept is nobody's and its slot is soon used again. */
+/* Both views keep the same block. Nobody needs what view 1 kept, so its slot is soon used again. */
 static void *two_views_own(void)
 {
     struct rig *r = one_view();
@@ -178,7 +178,7 @@ static const struct scenario view_goes_own = {
     .finish = kept_two,
 };
 
-/* Never written at first, so what view 1 kept is a hole. */
+/* Nothing was written before the views, so view 1 keeps a hole. */
 static void *two_views_of_holes(void)
 {
     struct rig *r = rig_new(1);
@@ -226,7 +226,7 @@ static void *two_equal_views(void)
     return r;
 }
 
-/* As a third guest would, elsewhere, whose old data cannot be kept. */
+/* Break the view as a third guest does that writes elsewhere, and whose old data cannot be kept. */
 static void break_view_1(void *rig)
 {
     struct rig *r = rig;
@@ -300,7 +300,7 @@ static void finish(void *rig)
     rig_free(rig);
 }
 
-/* One block each: view 1 gave one away and kept the other. */
+/* Each view keeps one block: view 1 gave one away and kept the other. */
 static void kept_one_each(void *rig)
 {
     check_kept(rig, 1, UNIT);
@@ -325,7 +325,7 @@ static const struct scenario trim_needed = {
     .finish = finish,
 };
 
-/* Block 0 is in view 1 or, on its way, in view 0: a reader of that finds it, wherever it looks. */
+/* Block 0 moves from view 1 to view 0. A reader of view 0 finds it at any moment. */
 static void look_for_0(void *rig)
 {
     struct rig *r = rig;

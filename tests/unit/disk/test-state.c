@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What a store in which bitmaps survive is asked by instants, and in which order. */
+/* What instants ask of a store that keeps bitmaps over a restart, and in which order. */
 #include "common/util/error.h"
 #include "tests/rigs/disk-harness.h"
 
-/* A store that writes down what it hears; its bits are in memory. */
+/* A store that notes the calls that it gets. Its bits are in memory. */
 struct store {
     struct rig *rig;
     GString *calls;
-    bool fails;     /* prepare does */
-    bool bits_fail; /* bits_new does */
-    unsigned bits;  /* that it has made and that are still in use */
+    bool fails;     /* prepare fails */
+    bool bits_fail; /* bits_new fails, and so does user_prepares */
+    unsigned bits;  /* bitmaps that it has made and that are still in use */
 };
 
 struct stored_bits {
@@ -109,7 +109,7 @@ static void store_free(struct store *store)
     g_free(store);
 }
 
-/* It has heard this since it was asked the last time. */
+/* The store has got these calls since the last assertion. */
 static void assert_heard(struct store *store, const char *calls)
 {
     g_assert_cmpstr(store->calls->str, ==, calls);
@@ -201,7 +201,7 @@ static struct store *store_with_bitmap(void)
     return store;
 }
 
-/* A store that cannot: nothing has changed, and nothing is left behind. */
+/* If the store cannot prepare, nothing has changed, and nothing is left behind. */
 static void test_prepare_fails(void)
 {
     struct store *store = store_with_bitmap();
@@ -236,7 +236,7 @@ static void test_bits_fail(void)
     store_free(store);
 }
 
-/* Prepared, and then writes under way do not end. */
+/* If writes under way do not end, a store that has prepared is told to abort. */
 static void test_abort(void)
 {
     struct store *store = store_with_bitmap();

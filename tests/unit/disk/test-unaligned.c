@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Guests that know nothing of blocks, on an image that takes whole ones only (the fake backend
- * fails the test at any other): each byte is where it was written, whoever else writes beside it.
+ * Guests that know nothing of blocks write to an image that takes whole blocks only (the fake
+ * backend fails the test at any other request): each byte is where it was written, whoever else
+ * writes beside it.
  */
 #include "tests/rigs/disk-harness.h"
 
@@ -70,17 +71,9 @@ static void trim_check(struct shadow *s, uint64_t offset, uint64_t length, uint3
 static void try_all(uint64_t size, uint32_t block)
 {
     struct shadow s = {.rig = rig_new_blocks(size, 0, block), .size = size};
-    const uint64_t at[] = {0,
-                           1,
-                           block - 1,
-                           block,
-                           block + 1,
-                           2 * block - 1,
-                           2 * block,
-                           3 * block + block / 2,
-                           4 * block - 1,
-                           size - 1,
-                           size};
+    const uint64_t b = block;
+    const uint64_t at[] = {0,     1,         b - 1,     b,        b + 1, 2 * b - 1,
+                           2 * b, 7 * b / 2, 4 * b - 1, size - 1, size};
 
     s.data = g_malloc0(size);
     for (unsigned i = 0; i < G_N_ELEMENTS(at); i++) {
@@ -111,7 +104,7 @@ static void test_all_ranges(void)
     try_all(5 * 16384, 16384);
 }
 
-/* Longer than what is cleared in one go, with a view and without. */
+/* More is zeroed than is cleared in one go, with a view and without. */
 static void test_long_zero(void)
 {
     const uint64_t size = 24 * MIB;
@@ -130,6 +123,12 @@ static void test_long_zero(void)
     g_assert_true(node_is(disk_node(r->disk), 1, 9, 'b'));
     g_assert_true(node_is(disk_node(r->disk), 10, 12 * MIB - 1, 0));
     assert_view(v, 0, 12 * MIB, 'a');
+    rig_delete(r, v);
+    rig_fill(r, 0, size, 'c');
+    g_assert_cmpint(node_zero(r->io, 20 * MIB, 10, BACKEND_MAY_TRIM), ==, 0);
+    g_assert_true(node_is(disk_node(r->disk), 0, 10, 'c'));
+    g_assert_true(node_is(disk_node(r->disk), 10, 20 * MIB, 0));
+    g_assert_true(node_is(disk_node(r->disk), 20 * MIB + 10, 4 * MIB - 10, 'c'));
     rig_free(r);
 }
 
@@ -154,7 +153,7 @@ static int fail_zeroes(void *opaque, enum fake_call call, uint64_t offset, uint6
     return call == FAKE_ZERO ? -ENOTSUP : 0;
 }
 
-/* Refused before anything has changed; and what would be written is not fast. */
+/* A fast zero that is refused has changed nothing. One that would have to write is refused. */
 static void test_fast_zero(void)
 {
     struct rig *r = rig_new_blocks(8 * BLOCK, 0, BLOCK);
@@ -175,7 +174,7 @@ static int fail_reads(void *opaque, enum fake_call call, uint64_t offset, uint64
     return call == FAKE_READ ? -EIO : 0;
 }
 
-/* What cannot be read is not written back. */
+/* A block that cannot be read is not written back. */
 static void test_a_read_fails(void)
 {
     struct rig *r = rig_new_blocks(4 * BLOCK, 0, BLOCK);
@@ -186,7 +185,7 @@ static void test_a_read_fails(void)
     g_assert_cmpint(node_write(r->io, &byte, 1, 100, 0), ==, -EIO);
     fake_backend_set_hook(r->backend, NULL, NULL);
     g_assert_true(node_is(disk_node(r->disk), 0, 4 * BLOCK, 'a'));
-    rig_fill(r, 100, 1, 'b'); /* nothing is held any more */
+    rig_fill(r, 100, 1, 'b'); /* the failed write holds its block no more */
     rig_free(r);
 }
 
@@ -238,8 +237,8 @@ static void test_all_that_is_written_is_dirty(void)
     rig_free(r);
 }
 
-/* The old data of blocks that are needed in part is kept whole, also where a view's unit is the
- * block; and views are read at any byte. */
+/* A block that is written in part is kept whole, also where the view's unit is that block. A view
+ * can be read at any byte. */
 static void test_a_view_sees_old_data(void)
 {
     for (uint32_t block = 512; block <= 65536; block *= 2) {
@@ -276,8 +275,8 @@ static void test_trim_of_a_view(void)
     rig_free(r);
 }
 
-/* Who rewrites blocks and who writes bytes would lose each other's: all clients of a disk have the
- * disk's blocks, whatever the plugin says of a later handle. */
+/* A client that rewrites whole blocks and a client that writes bytes would lose each other's data.
+ * So all clients of a disk have the disk's blocks, whatever the plugin says for a later handle. */
 static void test_one_minimum_for_all(void)
 {
     for (unsigned later = 0; later < 2; later++) {
@@ -320,7 +319,7 @@ static gpointer neighbour_main(gpointer p)
     return NULL;
 }
 
-/* Somebody writes beside others; returns when it has, or waits for them, `waiting` in all. */
+/* Begin the neighbour's write. Return when it has ended, or when `waiting` writes are waiting. */
 static void neighbour_begin(struct neighbour *n, unsigned waiting)
 {
     n->thread = g_thread_new("neighbour", neighbour_main, n);
@@ -347,7 +346,7 @@ static void write_beside(uint64_t offset, uint64_t length)
     rig_free(r);
 }
 
-/* A write of whole blocks comes between an unaligned one's read and its write. */
+/* A write of whole blocks comes between the read of an unaligned write and its write: it waits. */
 static void test_a_whole_block_is_not_lost(void)
 {
     write_beside(2 * BLOCK, BLOCK);
@@ -360,7 +359,8 @@ static void test_two_in_one_block(void)
     write_beside(2 * BLOCK + 4000, 2 * BLOCK);
 }
 
-/* The whole block's write is under way when the unaligned one comes: that waits, and reads it. */
+/* A write of a whole block is under way when an unaligned one comes. The unaligned one waits, and
+ * reads what the first has written. */
 static void test_reads_what_was_under_way(void)
 {
     struct rig *r = rig_new_blocks(8 * BLOCK, 0, BLOCK);
@@ -412,7 +412,8 @@ static void test_others_go_on(void)
     zero_or_trim_beside(true);
 }
 
-/* Whole blocks do not pass by an unaligned write for ever: who comes later waits. */
+/* A write of whole blocks does not overtake an unaligned one that came first, so that such writes
+ * cannot make it wait for ever. */
 static void test_in_order(void)
 {
     struct rig *r = rig_new_blocks(8 * BLOCK, 0, BLOCK);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What BLOCK_STATUS of a view says, and what its reads return where something fails: against a
- * model of sectors, over views that keep for each other, and with a disk that answers in pieces.
+ * What BLOCK_STATUS of a view says, and what its reads return when something fails: with a model of
+ * sectors, with views that keep blocks for each other, and with a disk that answers in pieces.
  */
 #include "tests/rigs/disk-harness.h"
 
@@ -18,7 +18,7 @@ static struct node_io *open_view(struct view *v)
     return io;
 }
 
-/* All of [offset, offset + length) has these flags: asked for as often as answers are short. */
+/* All of [offset, offset + length) has these flags. Where an answer is short, ask for the rest. */
 static void expect_flags(struct view *v, uint64_t offset, uint64_t length, uint32_t flags)
 {
     struct node_io *io = open_view(v);
@@ -75,8 +75,8 @@ static void expect_parts(struct view *v, uint64_t at, const struct part *parts, 
 
 enum { DATA = 0, ZERO = EXTENT_ZERO, HOLE = EXTENT_HOLE | EXTENT_ZERO };
 
-/* Data, zeroes, holes and parts of a block of them, before and after all has been kept, here and in
- * newer views, and whatever length the disk answers in. */
+/* A view tells data and holes, and blocks that are both: before and after the blocks have been
+ * kept, by it and by newer views, and for any length of the disk's answers. */
 static void test_parts(gconstpointer answer)
 {
     static const struct part parts[] = {
@@ -84,7 +84,7 @@ static void test_parts(gconstpointer answer)
         {UNIT, DATA},     {UNIT, HOLE}, {3 * UNIT, DATA},   {4 * 1024 * UNIT, HOLE},
         {2 * UNIT, DATA}, {UNIT, HOLE}, {512, DATA},        {UNIT - 512, HOLE},
     };
-    /* A block that is a hole in part is kept as data, whole; so is the short end of one. */
+    /* A block that is partly a hole is kept whole, as data, also where the hole is its end. */
     static const struct part kept[] = {
         {2 * UNIT, DATA},        {2 * UNIT, HOLE}, {UNIT, DATA}, {UNIT, HOLE}, {3 * UNIT, DATA},
         {4 * 1024 * UNIT, HOLE}, {2 * UNIT, DATA}, {UNIT, HOLE}, {UNIT, DATA},
@@ -100,7 +100,7 @@ static void test_parts(gconstpointer answer)
             rig_fill(r, at, parts[i].length, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
     expect_parts(v, 0, parts, G_N_ELEMENTS(parts));
-    /* What is told of less than a block is kept as allocated. */
+    /* With answers for less than a block, every block would be kept as allocated. */
     if (answer && GPOINTER_TO_UINT(answer) < UNIT)
         fake_backend_set_most_extents(r->backend, UINT64_MAX);
     middle = rig_view(r, "middle", CBW_BREAK_SNAPSHOT, 0);
@@ -119,7 +119,7 @@ static void test_parts(gconstpointer answer)
     rig_free(r);
 }
 
-/* Of two newer views the one whose blocks come first is not the nearer one. */
+/* The nearer of two newer views is not the one whose blocks come first. */
 static void test_two_newer_views(void)
 {
     struct rig *r = rig_new(64 * MIB, 0);
@@ -155,7 +155,7 @@ static void test_zeroes(void)
     rig_free(r);
 }
 
-/* Zeroes that the disk knows of, without a hole. */
+/* The disk reports zeroes that are no hole, and the view reports the same. */
 static void test_known_zeroes(void)
 {
     struct rig *r = rig_new(1 * MIB, 0);
@@ -169,7 +169,7 @@ static void test_known_zeroes(void)
     rig_free(r);
 }
 
-/* The disk answers for one block; what is kept behind that is not told in its place. */
+/* The disk answers for one block only. A kept block behind that is still told at its own place. */
 static void test_short_answer(void)
 {
     struct rig *r = rig_new(1 * MIB, 0);
@@ -185,7 +185,7 @@ static void test_short_answer(void)
     rig_free(r);
 }
 
-/* A run that goes from one piece of the map (4 MiB of disk) into the next. */
+/* A run reaches from one piece of the map (4 MiB of disk) into the next. */
 static void test_across_pieces(void)
 {
     struct rig *r = rig_new(16 * MIB, 0);
@@ -203,7 +203,7 @@ static void test_across_pieces(void)
     rig_free(r);
 }
 
-/* What its client trimmed reads as zeroes and is a hole, whatever it was. */
+/* What a view's client has trimmed reads as zeroes and is a hole, whatever it was before. */
 static void test_trimmed(void)
 {
     struct rig *r = rig_new(16 * MIB, 0);
@@ -224,11 +224,15 @@ static void test_trimmed(void)
     rig_fill(r, 0, 64 * KIB, 'c');
     expect_flags(v, 0, 2 * UNIT, HOLE);
     expect_flags(v, 2 * UNIT, 14 * UNIT, DATA);
+    assert_view(v, 0, 2 * UNIT, 0);
+    assert_view(v, 2 * UNIT, 14 * UNIT, 'a');
+    assert_view(v, 8 * MIB, UNIT, 0);
+    assert_view(v, 8 * MIB + UNIT, 15 * UNIT, 'a');
     node_io_close(io);
     rig_free(r);
 }
 
-/* A list that is full is a shorter answer. */
+/* When the list is full, the answer is shorter. */
 static void test_full_list(void)
 {
     const uint64_t size = 2 * (EXTENTS_MAX + 2) * UINT64_C(512);
@@ -245,7 +249,7 @@ static void test_full_list(void)
     g_assert_cmpuint(e.count, ==, EXTENTS_MAX);
     g_assert_cmpuint(e.total, ==, EXTENTS_MAX * UINT64_C(512));
     extents_clear(&e);
-    /* Of these one is ours. */
+    /* The view itself keeps the first block now. */
     rig_fill(r, 0, UNIT, 'b');
     g_assert_cmpint(node_extents(io, size, 0, 0, &e), ==, 0);
     g_assert_cmpuint(e.count, <=, EXTENTS_MAX);
@@ -294,7 +298,8 @@ static int write_first(void *rig, enum fake_call call, uint64_t offset, uint64_t
     return 0;
 }
 
-/* All of it was on the disk when the reader looked, and is kept and changed before it reads. */
+/* The reader has seen that nothing is kept. Before it reads the disk, some blocks are kept and
+ * changed: it reads the kept data. */
 static void test_overtaken(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -322,7 +327,7 @@ static int fail_call(void *opaque, enum fake_call call, uint64_t offset, uint64_
     return call == f->call ? f->error : 0;
 }
 
-/* What the disk says to a read or a question is what the view's client hears. */
+/* The client of a view gets the error that the disk gives to a read or a question for extents. */
 static void test_disk_fails(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -357,8 +362,8 @@ static int break_it(void *opaque, enum disk_point point, uint64_t offset)
     return 0;
 }
 
-/* A view that breaks while it is read, or asked, is an error there and then: what the disk says may
- * be new. From then on it takes no TRIM either. */
+/* A view that breaks while it is read, or asked for extents, gives an error: the disk's answer may
+ * be newer than the view. From then on it takes no TRIM either. */
 static void test_breaks_meanwhile(gconstpointer what)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -400,7 +405,7 @@ static void test_breaks_once(void)
     rig_free(r);
 }
 
-/* Who may do what with which node. */
+/* Clients without the right to write, or to trim, cannot change a disk or a view. */
 static void test_rights(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* TRIM of a view by its client: what it takes out, who gets it, and who waits meanwhile. */
+/* TRIM of a view by its client: which blocks it removes, who gets them, and who waits meanwhile. */
 #include "tests/rigs/disk-harness.h"
 
 static void test_discard(void)
@@ -65,8 +65,7 @@ static int delete_the_other(void *opaque, enum disk_point point, uint64_t offset
     return 0;
 }
 
-/* A long TRIM of a view does not keep others from theirs, of other views of the disk, until it has
- * come to its end. */
+/* A long TRIM of a view lets others work between its pieces: another view is deleted there. */
 static void test_long_discard(void)
 {
     const uint64_t size = 600 * MIB;

@@ -76,7 +76,7 @@ static void test_batch_stays_inline(void)
     rig_end(&r);
 }
 
-/* Sixteen reads that block are all with the disk at once, and one that does not overtakes them. */
+/* Sixteen blocking reads are all with the disk at once. One that does not block overtakes them. */
 static void test_blocked_reads_are_overtaken(void)
 {
     struct rig r;
@@ -104,7 +104,7 @@ static void test_blocked_reads_are_overtaken(void)
     rig_end(&r);
 }
 
-/* A disk that promises nothing but is quick: after a while requests are done where they stand. */
+/* A disk promises nothing but is quick: after a while the connection's thread does its requests. */
 static void test_quick_disk_comes_inline(void)
 {
     struct rig r;
@@ -113,7 +113,7 @@ static void test_quick_disk_comes_inline(void)
     fake_never_promise(r.registry, true);
     struct client c = rig_go(&r, true);
     struct connection *first = rig_connection(&r, PHASE_TRANSMISSION);
-    /* The estimate is forced, for the machine that runs this may be slow. */
+    /* The estimate is forced, because the machine that runs this may be slow. */
     atomic_store(&first->offload.average_ns[CLASS_READ], 0);
     client_request(&c, 0, READ, 1, 0, 512);
     client_expect_success(&c, 1, 512);
@@ -173,7 +173,7 @@ static void test_large_read_df(void)
     g_assert_cmpuint(a.type, ==, NBD_REPLY_TYPE_NONE);
     g_free(a.payload);
 
-    /* An error inside the chunk: padded to its promised length, then told. */
+    /* An error inside the chunk: it is padded to its promised length, then the error is told. */
     fake_fail(r.registry, READ_PIECE * 2, EIO);
     client_request(&c, NBD_CMD_FLAG_DF, READ, 6, 0, length);
     a = client_answer(&c, 0);
@@ -189,7 +189,7 @@ static void test_large_read_df(void)
     rig_end(&r);
 }
 
-/* A simple reply that turns out to be a failure after its header: there is only the hard end. */
+/* A read fails after the header of its simple reply has gone out: the connection ends. */
 static void test_large_read_fails_late(void)
 {
     struct rig r;
@@ -211,7 +211,7 @@ static void test_large_read_fails_late(void)
     rig_end(&r);
 }
 
-/* And no other reply, which waits behind it, comes in the place of what could not be read. */
+/* A reply that waits behind such a read is not sent in the place of what could not be read. */
 static void test_large_read_fails_before_others(void)
 {
     struct rig r;
@@ -245,14 +245,14 @@ static void test_large_write(gconstpointer hold)
     const uint32_t length = 5 << 20;
 
     rig_begin(&r, NULL);
-    if (hold != NULL)
+    if (hold)
         fake_hold(r.registry, 4096);
     struct client c = rig_go(&r, false);
     g_autofree uint8_t *data = g_malloc(length);
     fill_bytes(data, length, 9);
     client_request(&c, 0, WRITE, 1, 4096, length);
     client_send(&c, data, length);
-    if (hold != NULL) {
+    if (hold) {
         fake_wait_held(r.registry, 1);
         client_request(&c, 0, READ, 2, 0, 512);
         client_expect_success(&c, 2, 512);
@@ -271,8 +271,8 @@ static void test_large_write(gconstpointer hold)
 
 /* ---- bounds ---- */
 
-/* A client that sends and does not read: its requests stop being taken, and all is well when it
- * reads after all. */
+/* A client sends and does not read: the server stops taking its requests, and answers all of them
+ * when the client reads at last. */
 static void test_slow_reader(gconstpointer hold)
 {
     struct rig r;
@@ -280,7 +280,7 @@ static void test_slow_reader(gconstpointer hold)
     unsigned sent = 0, most = 1 << 16;
 
     rig_begin(&r, NULL);
-    if (hold != NULL) /* through the workers */
+    if (hold) /* through the workers */
         fake_never_promise(r.registry, true);
     struct client c = rig_go(&r, false);
     fcntl(c.fd, F_SETFL, fcntl(c.fd, F_GETFL) | O_NONBLOCK);
@@ -298,7 +298,7 @@ static void test_slow_reader(gconstpointer hold)
         if (part < sizeof header)
             break;
     }
-    /* 64 KiB a reply: far more was asked for than was ever taken in. */
+    /* The server has stopped reading, so the socket is full. */
     g_assert_cmpuint(sent, <, most);
     fcntl(c.fd, F_SETFL, fcntl(c.fd, F_GETFL) & ~O_NONBLOCK);
     uint64_t sum = 0;
@@ -355,7 +355,7 @@ static void test_gigantic_write(void)
     rig_end(&r);
 }
 
-/* Refused writes of every size: the payload is passed over and the stream is in step. */
+/* After a refused write of any size the payload is skipped, and the stream is in step. */
 static void test_refused_writes(void)
 {
     struct rig r;
@@ -380,7 +380,7 @@ static void test_refused_writes(void)
     rig_end(&r);
 }
 
-/* One byte at a time is a connection like any other. */
+/* A client that sends one byte at a time is served like any other. */
 static void test_trickle(void)
 {
     struct rig r;

@@ -52,8 +52,8 @@ static void test_half_close(void)
     rig_end(&r);
 }
 
-/* The only worker learns from a reply that its client has gone: no read is worth doing any more,
- * but a write that waits for it is done. */
+/* The only worker learns from a reply that its client has gone. From then on it does no reads, but
+ * it does a write that waits for it. */
 static void test_hang_up_before_a_queued_write(void)
 {
     static const struct nbd_options one_worker = {
@@ -78,7 +78,7 @@ static void test_hang_up_before_a_queued_write(void)
     rig_end(&r);
 }
 
-/* What was sent before DISC is done, also when the client does not wait for the replies. */
+/* Requests before DISC are done, also when the client does not wait for the replies. */
 static void test_disc_finishes_writes(gconstpointer hold)
 {
     struct rig r;
@@ -86,7 +86,7 @@ static void test_disc_finishes_writes(gconstpointer hold)
 
     rig_begin(&r, NULL);
     fill_bytes(data, sizeof data, 5);
-    if (hold != NULL)
+    if (hold)
         fake_hold(r.registry, 0);
     struct client c = rig_go(&r, false);
     for (unsigned i = 0; i < 20; i++) {
@@ -94,7 +94,7 @@ static void test_disc_finishes_writes(gconstpointer hold)
         client_send(&c, data, sizeof data);
     }
     client_request(&c, 0, NBD_CMD_DISC, 0, 0, 0);
-    if (hold != NULL)
+    if (hold)
         fake_wait_held(r.registry, 1);
     client_close(&c);
     fake_release(r.registry, 0);
@@ -111,7 +111,8 @@ static void *end_server(void *rig)
     return NULL;
 }
 
-/* The orderly end: under way finishes, new ones get ESHUTDOWN, negotiators ERR_SHUTDOWN. */
+/* The orderly end: requests under way finish, new ones get ESHUTDOWN, and options of a handshake
+ * get ERR_SHUTDOWN. */
 static void test_orderly_end(void)
 {
     struct rig r;
@@ -128,7 +129,7 @@ static void test_orderly_end(void)
     client_send(&c, data, sizeof data);
     fake_wait_held(r.registry, 1);
     g_assert_cmpint(pthread_create(&thread, NULL, end_server, &r), ==, 0);
-    client_expect_end(&idle); /* nothing under way: gone at once */
+    client_expect_end(&idle); /* it has nothing under way, so it ends at once */
 
     client_request(&c, 0, READ, 2, 0, 512);
     client_expect_error(&c, 2, NBD_ESHUTDOWN);
@@ -153,7 +154,7 @@ static void test_orderly_end(void)
     rig_end(&r);
 }
 
-/* The same where the request under way is carried out by the connection's own thread. */
+/* The orderly end when the connection's own thread does the request under way. */
 static void test_orderly_end_inline(void)
 {
     struct rig r;
@@ -182,7 +183,7 @@ static void test_orderly_end_inline(void)
     rig_end(&r);
 }
 
-/* The grace is over: clients are cut. */
+/* When the grace is over, clients are cut. */
 static void test_grace(void)
 {
     struct rig r;
@@ -225,7 +226,7 @@ static void test_export_removed(void)
     rig_end(&r);
 }
 
-/* A client is gone as soon as it has closed, whatever the server still does for it. */
+/* A client counts as gone as soon as it has closed, whatever the server still does for it. */
 static void test_hung_up(void)
 {
     struct rig r;
@@ -236,9 +237,9 @@ static void test_hung_up(void)
     fake_hold(r.registry, 4096);
     client_request(&c, 0, READ, 1, 4096, 512);
     fake_wait_held(r.registry, 1);
-    client_request(&c, 0, READ, 2, 0, 512); /* what waits to be read is not an end */
+    client_request(&c, 0, READ, 2, 0, 512); /* a request that waits to be read is not an end */
     g_assert_false(fake_hung_up(r.registry, r.disk));
-    shutdown(c.fd, SHUT_WR); /* all that TCP tells of a peer that has closed */
+    shutdown(c.fd, SHUT_WR); /* TCP tells no more than this of a peer that has closed */
     g_assert_true(fake_hung_up(r.registry, r.disk));
     client_close(&c);
     g_assert_true(fake_hung_up(r.registry, r.disk));
@@ -247,7 +248,7 @@ static void test_hung_up(void)
     rig_end(&r);
 }
 
-/* The time for that is over: what is under way has no answer any more. */
+/* An export that is cut: its client's connection ends, and requests under way get no answer. */
 static void test_export_cut(void)
 {
     struct rig r;
@@ -268,7 +269,7 @@ static void test_export_cut(void)
 
 /* ---- pipes ---- */
 
-/* Over pipes, as with -s in a pipeline; a reader that has gone is no SIGPIPE. */
+/* A connection over pipes, as with -s in a pipeline. A reader that has gone raises no SIGPIPE. */
 static void test_pipes(void)
 {
     struct rig r;
@@ -300,7 +301,7 @@ static void test_pipes(void)
     rig_end(&r);
 }
 
-/* The end of the server reaches a client on pipes, whom no shutdown(2) can. */
+/* The end of the server reaches a client on pipes, although shutdown(2) does nothing there. */
 static void test_pipes_end(void)
 {
     struct rig r;
@@ -320,7 +321,7 @@ static void test_pipes_end(void)
     rig_end(&r);
 }
 
-/* An idle connection gives its memory and its workers back, and works afterwards. */
+/* An idle connection gives its workers back, and works afterwards. */
 static void test_idle(void)
 {
     struct rig r;

@@ -77,7 +77,7 @@ static void test_many_clients(void)
     house_end(&h);
 }
 
-/* At the cap the next one waits, and is served when one has gone. */
+/* At the cap the next client waits, and is served when another has gone. */
 static void test_cap(void)
 {
     struct house h;
@@ -97,8 +97,8 @@ static void test_cap(void)
     house_end(&h);
 }
 
-/* Each export has places of its own on each port; who asks for one that has none left may ask for
- * another, or again. */
+/* Each export has its own places on each port. A client that asks for an export without a free
+ * place may ask for another export, or again. */
 static void test_places(void)
 {
     struct house h;
@@ -115,12 +115,12 @@ static void test_places(void)
     g_assert_cmphex(client_go_option(&b, NBD_OPT_INFO, "none"), ==, NBD_REP_ERR_UNKNOWN);
     client_close(&a);
     while (client_go_option(&b, NBD_OPT_GO, "disk") != NBD_REP_ACK)
-        ; /* a is still going */
+        ; /* until the end of `a` has been noticed */
     client_request(&b, 0, NBD_CMD_READ, 1, 0, 512);
     client_expect_success(&b, 1, 512);
     a = dial(h.path);
     client_go(&a, "other", false, NULL, 0);
-    client_request(&used, 0, NBD_CMD_READ, 1, 0, 512); /* came by another way: does not count */
+    client_request(&used, 0, NBD_CMD_READ, 1, 0, 512); /* not of the port, so it does not count */
     client_expect_success(&used, 1, 512);
     client_close(&used);
     client_close(&a);
@@ -147,7 +147,7 @@ static void test_places_of_what_cannot_be_opened(void)
     house_end(&h);
 }
 
-/* Who waits for a place when the server ends is not waited for. */
+/* The end of the server does not wait for a client that waits for a place. */
 static void test_end_while_waiting_for_a_place(void)
 {
     struct house h;
@@ -191,7 +191,7 @@ static void test_silent_ones_make_way(void)
     house_end(&h);
 }
 
-/* The deadline is absolute: what trickles in does not move it. */
+/* The deadline is absolute: bytes that trickle in do not move it. */
 static void test_deadline(void)
 {
     struct house h;
@@ -223,7 +223,8 @@ static void test_deadline(void)
     house_end(&h);
 }
 
-/* No descriptors left: who comes is refused at once, nothing breaks; then it goes on. */
+/* Without free descriptors a new client is refused at once, and the others are served. Later a new
+ * client is served again. */
 static void test_out_of_descriptors(void)
 {
     struct house h;
@@ -275,7 +276,8 @@ static void test_stop_listener(void)
     house_end(&h);
 }
 
-/* A client that hangs in a plugin holds up neither the call nor the others; its end is told. */
+/* A client that hangs in a plugin delays neither the call nor the other clients, and its end is
+ * told when it comes. */
 static void test_stop_listener_with_a_hung_client(void)
 {
     struct house h;

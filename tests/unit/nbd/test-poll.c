@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Looking for requests before sleeping: when it is done, when it is not, and that requests found
- * this way are answered as any.
+ * Looking for requests before sleeping: when it is done, when it is not, and that requests which
+ * are found this way are answered like any others.
  */
 #include "tests/rigs/nbd-rig.h"
 
@@ -83,8 +83,8 @@ static void set_runnable(struct poll_budget *b, const char *n)
     g_assert_cmpint(pwrite(b->loadavg, n, 1, 15), ==, 1);
 }
 
-/* Two looks in a row that find a crowd stop everybody, one that does not lets them go on; in
- * between nobody looks. */
+/* Polling stops after two looks in a row that find a crowd, and goes on after one that does not.
+ * Between two looks nobody looks. */
 static void test_crowd(void)
 {
     struct poll_budget b;
@@ -108,7 +108,7 @@ static void test_crowd(void)
     poll_budget_destroy(&b);
 }
 
-/* How many polls a client costs that never sends anything in time, over so many waits. */
+/* Count the polls for a client that never sends anything in time, over `waits` waits of `ns`. */
 static unsigned wasted(struct busy_poll *p, struct poll_budget *b, unsigned waits, uint64_t ns)
 {
     unsigned polls = 0;
@@ -130,15 +130,15 @@ static void test_misses(void)
 
     budget_begin(&b, 2);
     busy_poll_init(&p);
-    /* Waits that are long: two misses, and never again. */
+    /* If the waits are long, it misses twice and never polls again. */
     g_assert_cmpuint(wasted(&p, &b, 10000, 10 * MS), ==, POLL_POINTS_TRY / 2);
     g_assert_cmpuint(p.misses, ==, POLL_POINTS_TRY / 2);
 
-    /* Waits just too long to poll for: it is tried more and more seldom. */
+    /* If the waits are just too long to poll for, it polls more and more seldom. */
     busy_poll_init(&p);
     g_assert_cmpuint(wasted(&p, &b, 10000, 2 * MAX_NS), <, 40);
 
-    /* The client is quick again: soon it is polled for again. */
+    /* If the client is quick again, polling soon begins again. */
     unsigned waits = 0;
     for (; !busy_poll_begin(&p, &b, 0); waits++)
         busy_poll_waited(&p, &b, MAX_NS);
@@ -157,15 +157,16 @@ static void test_misses(void)
 
 /* ---- in a connection ---- */
 
-/* Requests one by one: with a long enough look none is slept for. The fake budget has no crowd and
- * looks for a second, so this does not depend on what else the machine does. */
+/* All requests are found by looking, and the thread never sleeps, if it looks for long enough. The
+ * fake budget sees no crowd and looks for four seconds, so this does not depend on what else the
+ * machine does. */
 static void test_requests_found(void)
 {
     struct rig r;
     static const struct nbd_options options = {.handshake_timeout = 60,
                                                .max_connections = 100,
                                                .threads = 16,
-                                               .poll_max_ns = 1000000000,
+                                               .poll_max_ns = UINT32_MAX,
                                                .mask_handshake = 0xffff};
 
     rig_begin(&r, &options);

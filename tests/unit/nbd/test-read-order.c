@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A long structured read whose first piece does not block and whose second one does: the chunks
- * of the first are laid out by the connection's thread, the last one comes from elsewhere. It must
+ * The first piece of a long structured read does not block, the second one does. The connection's
+ * thread lays out the chunks of the first piece, and the last chunk comes from elsewhere. It must
  * not overtake them: after a chunk with the flag DONE nothing of the reply may come.
  *
- * That it comes from a worker is a race; that it comes from a job which no worker could be had for
- * is not, and takes the same way out. So threads cannot be started here for a while.
+ * If the last chunk comes from a worker, the test would be a race. A job for which no worker can be
+ * started takes the same way out without a race. So pthread_create fails here for a while.
  */
 #include "tests/rigs/nbd-rig.h"
 
@@ -25,7 +25,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)
 
     if (atomic_load(&no_threads))
         return EAGAIN;
-    if (real == NULL)
+    if (!real)
         *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
     return real(thread, attr, start, argument);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Large reads that go from the page cache to the client: that they do, what does not, and what
- * happens where the file, or the client, ends too early.
+ * Large reads that go from the page cache to the client: which reads do, which do not, and what
+ * happens when the file or the client ends too early.
  */
 #include "tests/rigs/nbd-rig.h"
 
@@ -17,7 +17,7 @@
 struct scene {
     struct rig rig;
     int fd;
-    uint8_t *file; /* what it has: not what fake_bytes has */
+    uint8_t *file; /* the bytes of the file; fake_bytes has others */
 };
 
 static void fill(uint8_t *p, size_t length, unsigned seed)
@@ -46,7 +46,7 @@ static void scene_end(struct scene *s)
     g_free(s->file);
 }
 
-/* Read; the data, at most READ_PIECE long, must be these. */
+/* Read `length` bytes, at most READ_PIECE. They must be `bytes`. */
 static void expect_data(struct client *c, uint64_t cookie, uint64_t offset, const uint8_t *bytes,
                         uint32_t length)
 {
@@ -73,7 +73,7 @@ static void test_taken(gconstpointer structured)
     scene_end(&s);
 }
 
-/* One longer than a piece: piece by piece. */
+/* A read that is longer than a piece is sent piece by piece. */
 static void test_several_pieces(void)
 {
     struct scene s;
@@ -94,7 +94,7 @@ static void test_several_pieces(void)
     scene_end(&s);
 }
 
-/* Small reads are quicker copied, and a client that has no file to read from has none. */
+/* Small reads are copied, which is quicker, and so are reads of an export without a file. */
 static void test_not_taken(void)
 {
     struct scene s;
@@ -114,7 +114,8 @@ static void test_not_taken(void)
     scene_end(&s);
 }
 
-/* The file was cut behind our back, or its pages went: the rest is read as ever, in its place. */
+/* If somebody has cut the file, or its pages have left the cache, the rest is read as usual and
+ * sent in its place. */
 static void test_rest_is_read(gconstpointer structured)
 {
     struct scene s;
@@ -133,7 +134,7 @@ static void test_rest_is_read(gconstpointer structured)
     scene_end(&s);
 }
 
-/* All that comes until the end, read one by one: how much it was. */
+/* Count the bytes that come until the end. */
 static uint32_t count_rest(struct client *c)
 {
     uint8_t byte;
@@ -144,8 +145,8 @@ static uint32_t count_rest(struct client *c)
     return got;
 }
 
-/* The rest cannot be read, and success was promised: that client is cut off, and no other, before
- * it has as many bytes as it waits for. */
+/* If the rest cannot be read after success was promised, this client alone is cut off, before it
+ * has as many bytes as it waits for. */
 static void test_rest_fails(gconstpointer structured)
 {
     struct scene s;
@@ -165,7 +166,7 @@ static void test_rest_fails(gconstpointer structured)
     scene_end(&s);
 }
 
-/* Nor do other replies, which wait behind it, come in the place of what could not be read. */
+/* A reply that waits behind such a read is not sent in the place of what could not be read. */
 static void test_rest_fails_before_others(gconstpointer structured)
 {
     struct scene s;
@@ -189,7 +190,7 @@ static void test_rest_fails_before_others(gconstpointer structured)
     scene_end(&s);
 }
 
-/* The client goes away: an error for the connection, no signal for the process. */
+/* A client that goes away is an error for its connection, and no signal for the process. */
 static void test_client_goes(void)
 {
     struct scene s;
@@ -206,7 +207,7 @@ static void test_client_goes(void)
     scene_end(&s);
 }
 
-/* It takes nothing: dropped as others are. */
+/* A client that takes nothing is dropped, as with other replies. */
 static void test_client_stalls(void)
 {
     struct scene s;
@@ -220,7 +221,7 @@ static void test_client_stalls(void)
     scene_end(&s);
 }
 
-/* Workers' replies come whole, between the pieces and not in them. */
+/* The replies of workers come whole: between pieces from the file, and not inside them. */
 static void test_between_others(void)
 {
     struct scene s;

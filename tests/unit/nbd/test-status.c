@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * BLOCK_STATUS over a connection, with contexts made to be awkward.
+ * BLOCK_STATUS over a connection, with contexts that make it hard.
  */
 #include "tests/rigs/nbd-rig.h"
 
 #include <errno.h>
 
-/* All chunks of one BLOCK_STATUS: the total that each covers (they have to agree); how many extents
- * the context had in *counts. 0: an error was answered. */
+/* Ask for BLOCK_STATUS and take all its chunks. Return how much each chunk covers (they have to
+ * agree), or 0 for an error; counts[] gets the number of extents of each context. */
 static uint64_t ask(struct client *c, uint16_t flags, uint64_t offset, uint32_t length,
                     unsigned contexts, unsigned *counts)
 {
@@ -56,7 +56,7 @@ static void test_contexts_agree(void)
     g_assert_cmpuint(counts[0], ==, 16);
     g_assert_cmpuint(counts[1], ==, 32768);
     g_assert_cmpuint(counts[2], ==, 256);
-    /* More than a list takes: all are cut to what bitmap a can tell. */
+    /* Bitmap a has more extents than a list takes: all contexts are cut to what it can tell. */
     uint64_t total = ask(&c, 0, 0, 64 << 20, 3, counts);
     g_assert_cmpuint(total, ==, (uint64_t)EXTENTS_MAX * 512);
     g_assert_cmpuint(ask(&c, NBD_CMD_FLAG_REQ_ONE, 100, 1 << 20, 3, counts), ==, 412);
@@ -65,7 +65,7 @@ static void test_contexts_agree(void)
     rig_end(&r);
 }
 
-/* A backend that tells one extent a call is not asked for ever. */
+/* A backend that tells one extent a call is asked only so often. */
 static void test_few_calls(void)
 {
     static const char *const contexts[] = {"base:allocation", "qemu:dirty-bitmap:a"};
@@ -84,7 +84,7 @@ static void test_few_calls(void)
     rig_end(&r);
 }
 
-/* Never "clean" for want of an answer. */
+/* When the state is not known, the answer is an error and never "clean". */
 static void test_failures(void)
 {
     static const char *const contexts[] = {"base:allocation", "qemu:dirty-bitmap:a"};
@@ -106,7 +106,7 @@ static void test_failures(void)
     rig_end(&r);
 }
 
-/* As many contexts as a client may have: each has its share of the extents. */
+/* With as many contexts as a client may have, each has its share of the extents. */
 static void test_many_contexts(void)
 {
     struct rig r;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The server's end while plugins do not come back: nobody waits, the end is told once, and until
- * then it can be asked what is left.
+ * then the server can say what is left.
  */
 #include "tests/rigs/nbd-rig.h"
 
@@ -49,7 +49,7 @@ static void wait_told(struct told *t)
     pthread_mutex_unlock(&t->lock);
 }
 
-/* The end has been told, once: nothing is left, and all can be freed. */
+/* The end has been told once, nothing is left, and all can be freed. */
 static void free_server(struct rig *r, struct told *t)
 {
     g_autoptr(GPtrArray) left = nbd_server_left(r->nbd);
@@ -84,7 +84,7 @@ static void test_nobody_is_there(void)
     free_server(&r, &t);
 }
 
-/* Nobody in transmission: there is nothing to wait for in a handshake. */
+/* When nobody is in transmission, clients in the handshake are cut at once. */
 static void test_handshakes_end(void)
 {
     struct rig r;
@@ -101,7 +101,7 @@ static void test_handshakes_end(void)
     free_server(&r, &t);
 }
 
-/* The last one in transmission takes those in the handshake along. */
+/* When the last client in transmission ends, those in the handshake are cut. */
 static void test_last_in_transmission(void)
 {
     struct rig r;
@@ -155,7 +155,7 @@ static void test_hung_request(gconstpointer inline_)
     free_server(&r, &t);
 }
 
-/* A close that hangs: the client has gone, and its end has not come. */
+/* A close hangs in the plugin: the client has gone, and the connection has not ended yet. */
 static void test_hung_close(void)
 {
     struct rig r;

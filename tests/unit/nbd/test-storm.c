@@ -36,7 +36,7 @@ struct storm {
     unsigned under_way;
 };
 
-/* Blocks that no request is working on, up to four, or 0 of them. */
+/* The number of free blocks from `block` on, up to four: blocks that no request works on. */
 static unsigned free_run(const struct storm *s, unsigned block)
 {
     unsigned n = 0;

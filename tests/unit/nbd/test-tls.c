@@ -51,7 +51,7 @@ static void test_small_records(void)
     world_end(&w);
 }
 
-/* Small pieces share a record: 64 replies cost one, not 64. */
+/* Small pieces share a record: 64 replies cost one record, not 64. */
 static void test_pieces(void)
 {
     struct world w;
@@ -85,7 +85,7 @@ static void test_pieces(void)
     world_end(&w);
 }
 
-/* New keys in the middle, asked for by the client for both directions. */
+/* The client asks for new keys in the middle, for its own direction and for both. */
 static void test_key_update(void)
 {
     struct world w;
@@ -149,7 +149,7 @@ static void test_threads(void)
     g_assert_cmpint(pthread_create(&threads[1], NULL, speak, &p), ==, 0);
     for (unsigned i = 0; i < 64; i++) {
         client_says(&p, bytes, 1 << 16);
-        if (i % 20 == 10) /* GnuTLS takes more than 8 a second for an attack */
+        if (i % 20 == 10) /* GnuTLS takes more than 8 in a second as an attack */
             OK(gnutls_session_key_update(p.client, GNUTLS_KU_PEER));
     }
     while (heard < 4 << 20) {
@@ -287,7 +287,7 @@ static void test_psk(void)
     world_end(&w);
 }
 
-/* A name with a NUL is no name that a list could have, least of all its first half. */
+/* A name with a NUL in it matches no name of a list, and not its own part before the NUL either. */
 static void test_psk_nul(void)
 {
     struct world w;
@@ -351,7 +351,7 @@ static void test_certificate_names(void)
         g_assert_cmpstr(p.server->peer.issuer_dn, ==, "CN=ca");
         pair_end(&p);
 
-        /* Where nobody has verified it, it is worth nothing. */
+        /* A certificate that nobody has verified gives no names. */
         pair_begin(&p, &w, w.open, v ? TLS13 : TLS12);
         pair_identity(&p, &alice);
         g_assert_true(shake_hands(&p));
@@ -363,7 +363,7 @@ static void test_certificate_names(void)
     world_end(&w);
 }
 
-/* A subject with a NUL in it: RFC 4514 writes it escaped, so it is not its first half either. */
+/* A subject with a NUL in it does not match its part before the NUL: RFC 4514 escapes the NUL. */
 static void test_subject_nul(void)
 {
     struct world w;
@@ -380,7 +380,7 @@ static void test_subject_nul(void)
     world_end(&w);
 }
 
-/* Bytes that are no TLS, at any point of a handshake: an error, never a crash or a loop. */
+/* Bytes that are no TLS give an error at any point of a handshake, and never a crash or a loop. */
 static void test_garbage(void)
 {
     struct world w;

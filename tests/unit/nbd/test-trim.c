@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* TRIM of a view, which takes long where the view is large, and the end of its client. */
+/* TRIM of a view, which takes long if the view is large, and the end of its client meanwhile. */
 #include "server/nbd/execute.h"
 #include "tests/rigs/nbd-rig.h"
 
@@ -20,7 +20,7 @@ static void trim(struct client *c, uint64_t cookie, uint64_t offset, uint64_t le
     client_request(c, 0, NBD_CMD_TRIM, cookie, offset, (uint32_t)length);
 }
 
-/* Only at the multiples of a piece is one request cut: a compact one at most once. */
+/* A request is cut only at multiples of a piece, so with compact headers it is cut at most once. */
 static void test_in_pieces(void)
 {
     struct rig r;
@@ -36,7 +36,7 @@ static void test_in_pieces(void)
     trim(&c, 2, TRIM_PIECE - 4096, 1 << 20);
     client_expect_success(&c, 2, 0);
     g_assert_cmpuint(fake_counts(r.registry).blocking, ==, 3);
-    /* One that fails ends it. */
+    /* A piece that fails ends the request. */
     fake_fail(r.registry, TRIM_PIECE - 4096, EIO);
     trim(&c, 3, TRIM_PIECE - 4096, 1 << 20);
     client_expect_error(&c, 3, NBD_EIO);
@@ -45,7 +45,7 @@ static void test_in_pieces(void)
     rig_end(&r);
 }
 
-/* Its client is cut off in the middle of the first piece: there is no second one. */
+/* The client is cut off in the middle of the first piece: the second piece is not trimmed. */
 static void test_cut(void)
 {
     struct rig r;

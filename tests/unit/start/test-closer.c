@@ -5,15 +5,17 @@
 #include <pthread.h>
 #include <string.h>
 
-/* Longer than any test takes; and what passes soon. */
+/* LONG_MS is longer than any test takes. SHORT_MS passes soon. SOON_MS also passes in a test, but a
+ * thread that is ready to run has run before. */
 #define LONG_MS  60000
 #define SHORT_MS 20
+#define SOON_MS  2000
 
 struct close {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     GString *done; /* letters of the jobs that are done, in order */
-    bool released; /* those that hang come back */
+    bool released; /* the jobs that hang go on */
     unsigned given_up;
     GString *left;
     pthread_t caller;
@@ -114,12 +116,12 @@ static void test_failure(void)
     close_end(&c);
 }
 
-/* Others are done elsewhere, while two hang; then it is told which. */
+/* Two jobs hang: other threads do the rest, and then the report names the two. */
 static void test_some_hang(void)
 {
     struct close c;
 
-    g_assert_true(close_all(&c, 4, "AC", "", SHORT_MS, 100 * SHORT_MS));
+    g_assert_true(close_all(&c, 4, "AC", "", SHORT_MS, SOON_MS));
     g_assert_cmpuint(c.given_up, ==, 1);
     g_assert_cmpstr(c.left->str, ==, "A+C+");
     g_assert_true(g_str_has_prefix(c.done->str, "BD"));
@@ -128,15 +130,15 @@ static void test_some_hang(void)
     close_end(&c);
 }
 
-/* There is no time to begin all. */
+/* The time is over before all jobs have begun: the report tells these from the one that hangs. */
 static void test_not_begun(void)
 {
     struct close c;
 
-    g_assert_true(close_all(&c, 3, "A", "", LONG_MS, SHORT_MS));
+    g_assert_true(close_all(&c, 3, "A", "", LONG_MS, SOON_MS));
     g_assert_cmpuint(c.given_up, ==, 1);
     g_assert_cmpstr(c.left->str, ==, "A+B-C-");
-    g_assert_cmpstr(c.done->str, ==, "ABC"); /* when A came back */
+    g_assert_cmpstr(c.done->str, ==, "ABC"); /* after A had come back */
     close_end(&c);
 }
 

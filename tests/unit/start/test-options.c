@@ -76,7 +76,7 @@ static void test_disk_errors(void)
                  "of its disk");
 }
 
-/* Each name that is taken can be asked for by a client and written in a message. */
+/* A name is taken only if a client can ask for it and a message can show it. */
 static void test_names(void)
 {
     g_autofree char *longest = g_strnfill(255, 'n'), *export = g_strnfill(4096, 'e');
@@ -173,7 +173,7 @@ static void test_value_errors(void)
     assert_usage("-D a.b= null", "option '--debug': '' in 'a.b=' is not a number");
 }
 
-/* getaddrinfo takes 99999 for 34463, 65536 for any port, -1 for 65535, and blanks. */
+/* getaddrinfo(3) would take 99999 as 34463, 65536 as any port, -1 as 65535, and it takes blanks. */
 static void test_ports(void)
 {
     static const char *const good[] = {"0", "1", "65535", "0065535", "nbd", "http-alt", "0x50"};
@@ -199,7 +199,7 @@ static void test_ports(void)
                                   port[0]);
         assert_usage(words, message);
     }
-    options_free(parse_good("--vsock -p 99999 null")); /* AF_VSOCK has more of them */
+    options_free(parse_good("--vsock -p 99999 null")); /* AF_VSOCK has larger ports */
 }
 
 static void test_option_errors(void)
@@ -255,7 +255,7 @@ static void test_nbdkits_names(void)
     options_free(o);
 }
 
-/* A whole second at least, never early. */
+/* A time is rounded up to whole seconds, so that it never ends early. */
 static void test_times(void)
 {
     static const struct {
@@ -292,7 +292,8 @@ static void assert_unix(const char *line, const char *path)
     options_free(o);
 }
 
-/* As nbdkit since 1.36: not a port of all addresses, where somebody else may come in. */
+/* Unless told otherwise, --run listens on a private Unix socket, as nbdkit does since 1.36: to a
+ * port of all addresses somebody else could connect. */
 static void test_run_is_private(void)
 {
     assert_unix("--run true null", "-");
@@ -400,7 +401,7 @@ static void test_actions(void)
     assert_usage("--dump-plugin", "option '--dump-plugin' needs a PLUGIN");
 }
 
-/* Whatever the words are: an answer or an error, and no crash. */
+/* Any words give options or an error, and no crash. */
 static void test_random_words(void)
 {
     static const char *const pool[] = {

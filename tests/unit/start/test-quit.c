@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A signal comes to any thread, also to one that was there before the start was over and has seen
- * nothing of what the main thread did since. So nothing that counts as synchronisation orders the
- * two threads here, and ThreadSanitizer sees a handler that reads what is not written for it. The
- * thread sends the signal to itself: such a one ThreadSanitizer neither delays nor loses.
+ * A signal can come to any thread, also to one that is older than the end of the start and has seen
+ * nothing of what the main thread did since. So this test does not synchronise its two threads, and
+ * ThreadSanitizer reports a handler that reads what another thread wrote in the ordinary way. The
+ * thread sends the signal to itself, because ThreadSanitizer neither delays nor loses such a
+ * signal.
  */
 #include "server/start/quit.h"
 
@@ -43,7 +44,7 @@ static void test_other_thread(void)
     close(fd);
 }
 
-/* The orderly end does not come. */
+/* If the orderly end does not come, the process ends itself and says so. */
 static void test_last_resort(void)
 {
     if (g_test_subprocess()) {

@@ -4,12 +4,12 @@
 #include <glib.h>
 #include <pthread.h>
 
-/* Longer than any test takes; and one that passes at once. */
+/* LONG_MS is longer than any test takes. SHORT_MS passes at once. */
 #define LONG_MS  60000
 #define SHORT_MS 1
 
 struct end {
-    GString *seen; /* what has been called, a letter each */
+    GString *seen; /* a letter for each call */
     struct shutdown_ticket *tickets[3];
     unsigned n_tickets;
     GMainLoop *loop;
@@ -97,7 +97,7 @@ static void test_in_order(void)
     end_end(&e);
 }
 
-/* What hangs is given up, and those after it come all the same. */
+/* A step that hangs is given up, and the steps after it run all the same. */
 static void test_given_up(void)
 {
     const struct shutdown_step steps[] = {
