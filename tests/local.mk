@@ -11,7 +11,7 @@ links_nbd = \
 	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS) -ldl
 links_control = \
-	tests/rigs/libdiskrig.a \
+	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/control/libcontrol.a server/registry/libregistry.a server/disk/libdisk.a \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_client = $(CLIENT_LIBS)
@@ -40,6 +40,13 @@ tests_rigs_libdiskrig_a_SOURCES = \
 	tests/rigs/model-image.c \
 	tests/rigs/model-instant.c \
 	tests/rigs/model-view.c
+# Monitors and QMP commands, and what their tests need of clients and of the main loop.
+check_LIBRARIES += tests/rigs/libcontrolrig.a
+tests_rigs_libcontrolrig_a_SOURCES = \
+	tests/rigs/control-rig.c tests/rigs/control-rig.h \
+	tests/rigs/leaver.c tests/rigs/leaver.h \
+	tests/rigs/main-loop.c tests/rigs/main-loop.h \
+	tests/rigs/monitor-rig.c tests/rigs/monitor-rig.h
 # An NBD server without disks, and clients of it.
 check_LIBRARIES += tests/rigs/libnbdrig.a
 tests_rigs_libnbdrig_a_SOURCES = \
