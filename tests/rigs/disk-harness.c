@@ -135,6 +135,14 @@ uint64_t rig_kept(struct view *v)
     return info.scratch_bytes;
 }
 
+bool view_is_broken(struct view *v)
+{
+    struct view_info info;
+
+    view_info(v, &info);
+    return info.broken;
+}
+
 void rig_bitmap(struct rig *r, const char *name, uint32_t granularity)
 {
     struct instant *i = instant_new();
@@ -184,6 +192,18 @@ bool node_is(struct node *n, uint64_t offset, uint64_t length, char byte)
         if (buf[i] != byte)
             return false;
     return true;
+}
+
+int rig_try_read(struct view *v, uint64_t offset, uint32_t length)
+{
+    g_autofree char *buf = g_malloc(length);
+    struct node_io *io;
+    int error;
+
+    g_assert_cmpint(node_io_open(view_node(v), false, false, NULL, &io, NULL), ==, 0);
+    error = node_read(io, buf, length, offset, 0);
+    node_io_close(io);
+    return error;
 }
 
 struct task {

@@ -48,6 +48,7 @@ struct view *rig_view(struct rig *r, const char *name, enum cbw_error on_error, 
 void rig_delete(struct rig *r, struct view *v);
 /* Bytes of scratch that a view has. */
 uint64_t rig_kept(struct view *v);
+bool view_is_broken(struct view *v);
 void rig_bitmap(struct rig *r, const char *name, uint32_t granularity);
 uint64_t rig_count(struct rig *r, const char *bitmap);
 
@@ -56,6 +57,9 @@ void rig_fill(struct rig *r, uint64_t offset, uint64_t length, char byte);
 int rig_try_fill(struct rig *r, uint64_t offset, uint64_t length, char byte);
 /* Is [offset, offset + length) of the node all `byte`? Fails the test where it cannot be read. */
 bool node_is(struct node *n, uint64_t offset, uint64_t length, char byte);
+
+/* Read a view; 0 or what node_read said. */
+int rig_try_read(struct view *v, uint64_t offset, uint32_t length);
 
 #define assert_view(v, offset, length, byte)                                                       \
     g_assert_true(node_is(view_node(v), offset, length, byte))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Keeping old data where it is not straight: several views, their limits, what cannot be kept, and
- * the edges of blocks and pieces. (test-view.c has the plain cases and the races.)
+ * the edges of blocks and pieces. (The plain cases are in
+ * test-view.c, test-view-race.c and test-view-break.c.)
  */
 #include "tests/rigs/disk-harness.h"
 
@@ -12,14 +13,6 @@
 #include <unistd.h>
 
 #define UNIT UINT64_C(4096)
-
-static bool broken(struct view *v)
-{
-    struct view_info info;
-
-    view_info(v, &info);
-    return info.broken;
-}
 
 static struct view *snapshot(struct rig *r, const char *name)
 {
@@ -49,8 +42,8 @@ static void test_older_view_refuses(void)
     new = snapshot(r, "new");
     atomic_store(&r->failing_scratch_writes, 1);
     g_assert_cmpint(rig_try_fill(r, 0, UNIT, 'b'), ==, -EIO);
-    g_assert_false(broken(old));
-    g_assert_false(broken(new));
+    g_assert_false(view_is_broken(old));
+    g_assert_false(view_is_broken(new));
     assert_view(old, 0, 64 * KIB, 'a');
     assert_view(new, 0, 64 * KIB, 'a');
     g_assert_true(node_is(disk_node(r->disk), 0, 64 * KIB, 'a'));
@@ -61,7 +54,7 @@ static void test_older_view_refuses(void)
     new = snapshot(r, "newest");
     atomic_store(&r->failing_scratch_writes, 1);
     rig_fill(r, 0, UNIT, 'c');
-    g_assert_true(broken(new));
+    g_assert_true(view_is_broken(new));
     assert_view(old, 0, 64 * KIB, 'a');
     rig_free(r);
 }
@@ -78,7 +71,7 @@ static void test_broken_view_refuses_nothing(void)
     view_break(old, "for the test");
     atomic_store(&r->failing_scratch_writes, 1);
     rig_fill(r, 0, UNIT, 'b');
-    g_assert_true(broken(new));
+    g_assert_true(view_is_broken(new));
     rig_free(r);
 }
 
@@ -94,8 +87,8 @@ static void test_trimmed_block_breaks_nobody(void)
     trim_view(old, 0, UNIT);
     atomic_store(&r->failing_scratch_writes, 1);
     rig_fill(r, 0, UNIT, 'b');
-    g_assert_true(broken(new));
-    g_assert_false(broken(old));
+    g_assert_true(view_is_broken(new));
+    g_assert_false(view_is_broken(old));
     assert_view(old, 0, UNIT, 0);
     assert_view(old, UNIT, 60 * KIB, 'a');
     rig_free(r);
@@ -140,8 +133,8 @@ static void test_breaks_in_mid_write(void)
     new = rig_view(r, "new", CBW_BREAK_SNAPSHOT, 16 * UNIT);
     rig_fill(r, 0, 4 * UNIT, 'b');
     rig_fill(r, 0, 256 * KIB, 'c'); /* too much in one go for the new one */
-    g_assert_true(broken(new));
-    g_assert_false(broken(old));
+    g_assert_true(view_is_broken(new));
+    g_assert_false(view_is_broken(old));
     assert_view(old, 0, 256 * KIB, 'a');
     g_assert_cmpuint(rig_kept(new) + rig_kept(old), ==, 256 * KIB);
     rig_fill(r, 0, 256 * KIB, 'd'); /* nobody waits for what was claimed */
@@ -159,16 +152,16 @@ static void test_limit_to_the_block(void)
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 40 * UNIT);
     rig_fill(r, 0, 39 * UNIT, 'b');
     rig_fill(r, 39 * UNIT, UNIT, 'b');
-    g_assert_false(broken(v));
+    g_assert_false(view_is_broken(v));
     assert_view(v, 0, 256 * KIB, 'a');
     rig_fill(r, 40 * UNIT, UNIT, 'b');
-    g_assert_true(broken(v));
+    g_assert_true(view_is_broken(v));
     rig_delete(r, v);
 
     /* A run never takes a view past it. */
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 20 * UNIT);
     rig_fill(r, 0, 21 * UNIT, 'c');
-    g_assert_true(broken(v));
+    g_assert_true(view_is_broken(v));
     g_assert_cmpuint(rig_kept(v), <=, 20 * UNIT);
     rig_delete(r, v);
 
@@ -176,7 +169,7 @@ static void test_limit_to_the_block(void)
     rig_fill(r, 0, 256 * KIB, 0);
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, UNIT);
     rig_fill(r, 0, 256 * KIB, 'd');
-    g_assert_false(broken(v));
+    g_assert_false(view_is_broken(v));
     assert_view(v, 0, 256 * KIB, 0);
     rig_free(r);
 }
