@@ -139,6 +139,25 @@ static void test_busy_meanwhile(void)
     rig_free(a);
 }
 
+/* An export takes a view while it is about to be deleted. */
+static void test_view_in_use_meanwhile(void)
+{
+    struct rig *a = named_rig("a");
+    struct view *v = rig_view(a, "v", CBW_BREAK_SNAPSHOT, 0);
+    GThread *in_a = rig_park_writer(a);
+    struct run *r = run_new();
+
+    g_assert_cmpint(instant_view_delete(r->instant, v, NULL), ==, 0);
+    run_start(r);
+    view_use_begin(v);
+    rig_let_go(a, in_a);
+    assert_run_failed(r, "Node v is in use");
+    view_use_end(v);
+    rig_delete(a, v);
+    assert_disk_works(a);
+    rig_free(a);
+}
+
 /* ---- long work ---- */
 
 static struct run *run_merge(struct rig *a)
@@ -277,6 +296,7 @@ int main(int argc, char **argv)
     g_test_add_func("/instant-run/out-of-time", test_out_of_time);
     g_test_add_func("/instant-run/cancel-while-draining", test_cancel_while_draining);
     g_test_add_func("/instant-run/busy-meanwhile", test_busy_meanwhile);
+    g_test_add_func("/instant-run/view-in-use-meanwhile", test_view_in_use_meanwhile);
     g_test_add_func("/instant-run/copies-elsewhere", test_copies_elsewhere);
     g_test_add_func("/instant-run/cancel-while-copying", test_cancel_while_copying);
     g_test_add_func("/instant-run/cancel-a-long-copy", test_cancel_a_long_copy);

@@ -220,6 +220,7 @@ static void test_in_use(void)
     g_assert_cmpint(view_delete(v, &error), ==, -1);
     g_assert_cmpstr(error->message, ==, "Node v is in use");
     g_clear_error(&error);
+    g_assert_false(view_is_broken(v));
     view_use_end(v);
     rig_delete(r, v);
     rig_free(r);
