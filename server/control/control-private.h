@@ -26,7 +26,7 @@ struct control {
     struct control_nbd nbd;
     bool quit;                    /* the command has been given */
     struct actual_sizes *sizes;   /* of images (cmd-nodes.c); NULL: not asked for yet */
-    struct nbd_stop *nbd_stop;    /* nbd-server-stop that is not done (cmd-exports.c); or NULL */
+    struct nbd_stop *nbd_stop;    /* nbd-server-stop that is not done (cmd-nbd-server.c); or NULL */
     struct log_limit refused;     /* monitors */
     struct log_limit lost_events; /* of monitors that read too slowly */
 };
@@ -41,7 +41,13 @@ static inline struct server *call_server(struct qmp_call *call)
     return call_control(call)->server;
 }
 
-/* cmd-exports.c: the server ends, and an nbd-server-stop that is not done does not touch `c` any
+/* nbd-server-start's listener runs, and is not about to be stopped. */
+static inline bool control_nbd_started(struct control *c)
+{
+    return c->nbd.started(c->nbd.opaque) && !c->nbd_stop;
+}
+
+/* cmd-nbd-server.c: the server ends, and an nbd-server-stop that is not done does not touch `c` any
  * more. */
 void control_forget_nbd_stop(struct control *c);
 
@@ -51,7 +57,8 @@ void control_format_event(GString *line, const struct server_event *event);
 /* ---- the families of commands, a file each: cmd-*.c ---- */
 
 extern const struct qmp_command server_commands[], node_commands[], bitmap_commands[],
-    transaction_commands[], export_commands[], view_commands[], stats_commands[];
+    transaction_commands[], nbd_server_commands[], export_commands[], view_commands[],
+    stats_commands[];
 
 /* All of them, for a qmp_client. */
 extern const struct qmp_command *const control_commands[];
