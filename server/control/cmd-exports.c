@@ -110,15 +110,10 @@ static int find_tls(const struct control_nbd *nbd, JsonObject *args, struct expo
     return 0;
 }
 
-static void unref_bitmap(gpointer db)
-{
-    dirty_bitmap_unref(db);
-}
-
 /* server_export_add checks once more; here it is the order of QEMU's checks that matters. */
 static int add_export(struct qmp_call *call, JsonObject *args, GError **err)
 {
-    g_autoptr(GPtrArray) bitmaps = g_ptr_array_new_with_free_func(unref_bitmap);
+    g_autoptr(GPtrArray) bitmaps = dirty_bitmap_array_new();
     g_autoptr(GPtrArray) names = g_ptr_array_new();
     struct control *c = call_control(call);
     struct server *s = call_server(call);
