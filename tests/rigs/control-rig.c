@@ -75,6 +75,13 @@ void command_begin(struct qmp_client *client, const char *command, const char *a
     qmp_handle(client, text, count_members(text->str), id);
 }
 
+void command_waits(struct qmp_client *client, const char *command, const char *arguments)
+{
+    command_begin(client, command, arguments);
+    run_main_loop();
+    g_assert_nonnull(client->open);
+}
+
 char *command_end(struct qmp_client *client)
 {
     while (client->open)

@@ -30,6 +30,8 @@ void add_vdb(struct house *h);
 
 /* Begin a command on one of the monitors. `arguments` is JSON with ' for ". */
 void command_begin(struct qmp_client *client, const char *command, const char *arguments);
+/* Begin one that is not answered before something else has happened. */
+void command_waits(struct qmp_client *client, const char *command, const char *arguments);
 /* Wait for the reply of the command that was begun, and return its line; g_free. */
 char *command_end(struct qmp_client *client);
 /* Wait for it, and check that it is an empty success, or a GenericError with this text. */

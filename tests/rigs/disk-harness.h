@@ -41,6 +41,8 @@ struct rig {
 struct rig *rig_new(uint64_t size, uint64_t scratch_limit);
 /* The same, of an image that takes whole blocks only. */
 struct rig *rig_new_blocks(uint64_t size, uint64_t scratch_limit, uint32_t min_block);
+/* The same over a fake backend that the test has made. */
+struct rig *rig_new_over(struct backend *backend, uint64_t scratch_limit);
 /* Deletes all views first; checks that scratch is empty then. */
 void rig_free(struct rig *r);
 
@@ -58,8 +60,10 @@ int rig_try_fill(struct rig *r, uint64_t offset, uint64_t length, char byte);
 /* Is [offset, offset + length) of the node all `byte`? Fails the test where it cannot be read. */
 bool node_is(struct node *n, uint64_t offset, uint64_t length, char byte);
 
-/* Read a view; 0 or what node_read said. */
+/* Read a view, and forget what it says; returns what node_read does. */
 int rig_try_read(struct view *v, uint64_t offset, uint32_t length);
+/* The view has these bytes. */
+void assert_view_bytes(struct view *v, uint64_t offset, uint64_t length, const char *bytes);
 
 #define assert_view(v, offset, length, byte)                                                       \
     g_assert_true(node_is(view_node(v), offset, length, byte))

@@ -31,6 +31,14 @@ typedef int (*fake_hook)(void *opaque, enum fake_call call, uint64_t offset, uin
 struct backend *fake_backend_new(uint64_t size);
 /* Before threads start. */
 void fake_backend_set_hook(struct backend *b, fake_hook hook, void *opaque);
+/* Calls that fail: those of one kind, at `offset` and behind it. */
+struct fake_failure {
+    enum fake_call call;
+    int error; /* a negative errno; 0: they do not fail */
+    uint64_t offset;
+};
+/* Hook that in. *f stays the test's, and may change. */
+void fake_backend_fail(struct backend *b, struct fake_failure *f);
 void fake_backend_set_min_block(struct backend *b, uint32_t min_block);
 void fake_backend_set_multi_conn(struct backend *b, bool can);
 /* What it says of sectors that were never written (EXTENT_*; HOLE and ZERO where this is not

@@ -69,19 +69,15 @@ static void test_no_instant(void)
     house_end(&h);
 }
 
-static int no_space(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
-{
-    return call == FAKE_RESIZE ? -ENOSPC : 0;
-}
-
 static void test_image_does_not_resize(void)
 {
+    struct fake_failure failure = {.call = FAKE_RESIZE, .error = -ENOSPC};
     struct house h;
 
     house_begin(&h);
     g_clear_pointer(&h.io, node_io_close);
     g_autofree char *before = everything(&h);
-    fake_backend_set_hook(h.backend, no_space, NULL);
+    fake_backend_fail(h.backend, &failure);
     for (int grow = 0; grow < 2; grow++) {
         g_autofree char *text =
             reply(&h, "block_resize",
@@ -106,8 +102,7 @@ static void test_turns(void)
     house_begin(&h);
     add_vdb(&h);
     gate_enter(h.io->slot);
-    command_begin(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
-    run_main_loop();
+    command_waits(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
     g_assert_nonnull(h.client.open);
     command_begin(&h.other, "block-dirty-bitmap-add", "{'node':'vdb','name':'a'}");
     ends_well(&h.other);
@@ -115,8 +110,7 @@ static void test_turns(void)
     ends_well(&h.other);
     command_begin(&h.other, "query-named-block-nodes", "{}");
     g_free(command_end(&h.other));
-    command_begin(&h.other, "block-dirty-bitmap-remove", "{'node':'vda','name':'a'}");
-    run_main_loop();
+    command_waits(&h.other, "block-dirty-bitmap-remove", "{'node':'vda','name':'a'}");
     g_assert_nonnull(h.client.open);
     g_assert_nonnull(h.other.open);
     gate_leave(h.io->slot);
@@ -136,10 +130,9 @@ static void test_transaction_waits(void)
     add_vdb(&h);
     h.disk->drain_usec = 300000;
     gate_enter(h.io->slot);
-    command_begin(&h.client, "transaction",
+    command_waits(&h.client, "transaction",
                   "{'actions':[{'type':'view-create','data':{'disk':'vda','name':'v'}},"
                   "{'type':'block-dirty-bitmap-add','data':{'node':'vdb','name':'b'}}]}");
-    run_main_loop();
     g_assert_nonnull(h.client.open);
     command_begin(&h.other, "block-dirty-bitmap-clear", "{'node':'vdb','name':'b'}");
     ends_with(&h.other, "Dirty bitmap 'b' not found");
@@ -163,8 +156,7 @@ static void test_turn_does_not_come(void)
     house_begin(&h);
     add_vdb(&h);
     gate_enter(h.io->slot);
-    command_begin(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
-    run_main_loop();
+    command_waits(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
     h.server->turn_ms = 1; /* told in whole seconds */
     command_begin(&h.other, "transaction",
                   "{'actions':[{'type':'block-dirty-bitmap-add','data':{'node':'vdb','name':'b'}},"
@@ -194,8 +186,7 @@ static void test_name_is_reserved(void)
     house_begin(&h);
     add_vdb(&h);
     gate_enter(h.io->slot);
-    command_begin(&h.client, "view-create", "{'disk':'vda','name':'v'}");
-    run_main_loop();
+    command_waits(&h.client, "view-create", "{'disk':'vda','name':'v'}");
     command_begin(&h.other, "view-create", "{'disk':'vdb','name':'v'}");
     ends_with(&h.other, "Duplicate nodes with node-name='v'");
     command_begin(&h.other, "view-delete", "{'name':'v'}");
@@ -214,11 +205,9 @@ static void test_export_waits(void)
     house_begin(&h);
     succeeds(&h, "block-dirty-bitmap-add", "{'node':'vda','name':'a','disabled':true}");
     gate_enter(h.io->slot);
-    command_begin(&h.client, "block-dirty-bitmap-remove", "{'node':'vda','name':'a'}");
-    run_main_loop();
-    command_begin(&h.other, "block-export-add",
+    command_waits(&h.client, "block-dirty-bitmap-remove", "{'node':'vda','name':'a'}");
+    command_waits(&h.other, "block-export-add",
                   "{'type':'nbd','id':'e','node-name':'vda','name':'e','bitmaps':['a']}");
-    run_main_loop();
     g_assert_nonnull(h.other.open);
     gate_leave(h.io->slot);
     ends_well(&h.client);
@@ -233,8 +222,7 @@ static void test_monitor_goes(void)
 
     house_begin(&h);
     gate_enter(h.io->slot);
-    command_begin(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
-    run_main_loop();
+    command_waits(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
     qmp_client_leave(&h.client);
     g_string_free(h.client.out, TRUE);
     gate_leave(h.io->slot);
@@ -253,8 +241,7 @@ static void test_server_ends(void)
     g_autofree char *before = everything(&h);
     gate_enter(h.io->slot);
     command_begin(&h.client, "block-dirty-bitmap-add", "{'node':'vda','name':'a'}");
-    command_begin(&h.other, "block-dirty-bitmap-add", "{'node':'vda','name':'b'}");
-    run_main_loop();
+    command_waits(&h.other, "block-dirty-bitmap-add", "{'node':'vda','name':'b'}");
     g_assert_true(server_end_changes(h.server, 60000));
     ends_with(&h.other, "The server is shutting down");
     ends_with(&h.client, "disk vda: given up while writes were under way");

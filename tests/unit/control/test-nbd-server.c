@@ -83,8 +83,7 @@ static void test_stop_waits(void)
     h.control.nbd.opaque = &listener;
     add_export(&h);
     leaver_begin(&guest, &h, "e", false, false);
-    command_begin(&h.client, "nbd-server-stop", "{}");
-    run_main_loop();
+    command_waits(&h.client, "nbd-server-stop", "{}");
     g_assert_nonnull(h.client.open);
     command_begin(&h.other, "nbd-server-stop", "{}");
     ends_with(&h.other, "NBD server not running");

@@ -113,24 +113,18 @@ static void test_pool_limit(void)
     rig_free(r);
 }
 
-static int fail_reads(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
-{
-    return call == FAKE_READ && *(bool *)opaque ? -EIO : 0;
-}
-
 /* Old data that cannot be read cannot be kept. */
 static void test_backend_cannot_read(void)
 {
-    static bool failing;
+    struct fake_failure failure = {.call = FAKE_READ, .error = -EIO};
     struct rig *r = rig_new(64 * KIB, 0);
     struct view *v;
 
     rig_fill(r, 0, 64 * KIB, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
-    failing = true;
-    fake_backend_set_hook(r->backend, fail_reads, &failing);
+    fake_backend_fail(r->backend, &failure);
     rig_fill(r, 0, 4096, 'b');
-    failing = false;
+    failure.error = 0;
     g_assert_true(view_is_broken(v));
     g_assert_true(node_is(disk_node(r->disk), 0, 4096, 'b'));
     rig_free(r);

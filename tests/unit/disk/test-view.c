@@ -129,16 +129,9 @@ static void test_odd_sizes(void)
 
 static void test_min_block_is_the_unit(void)
 {
-    struct rig *r = rig_new(1 * MIB, 0);
+    struct rig *r = rig_new_blocks(1 * MIB, 0, 65536);
     struct view *v;
 
-    node_io_close(r->io);
-    disk_free(r->disk);
-    r->backend = fake_backend_new(1 * MIB);
-    fake_backend_set_min_block(r->backend, 65536);
-    r->disk = disk_new(
-        &(struct disk_config){.name = "vda", .backend = r->backend, .scratch = r->pool}, NULL);
-    g_assert_cmpint(node_io_open(disk_node(r->disk), true, false, NULL, &r->io, NULL), ==, 0);
     rig_fill(r, 0, 1 * MIB, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
     rig_fill(r, 65536, 65536, 'b');
