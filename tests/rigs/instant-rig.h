@@ -35,7 +35,7 @@ void run_step(struct run *r);
 void run_go_on(struct run *r);
 unsigned run_wakes(struct run *r);
 
-/* It waits for `what`, and has called nobody. */
+/* It waits for `what`, and has called none of its users' functions. */
 void assert_run_waits(struct run *r, const char *what);
 /* Go on until it is over; then it has taken effect, or has failed with this message. */
 void assert_run_done(struct run *r);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Clients of exports that are on their way out, or are not. */
+/* Clients of exports that have hung up, or have not, and leave or stay. */
 #ifndef TESTS_RIGS_LEAVER_H
 #define TESTS_RIGS_LEAVER_H
 

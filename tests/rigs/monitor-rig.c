@@ -41,7 +41,7 @@ static int cmd_fail(struct qmp_call *call, JsonObject *args, JsonNode **value, G
     return -1;
 }
 
-/* A handler ought not to do that. */
+/* A handler must not do that; the client gets an error all the same. */
 static int cmd_fail_silently(struct qmp_call *call, JsonObject *args, JsonNode **value,
                              GError **err)
 {

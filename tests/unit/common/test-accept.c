@@ -56,7 +56,7 @@ static void knock(const struct door *d, int fd)
     g_assert_cmpint(connect(fd, (const struct sockaddr *)&d->address, d->length), ==, 0);
 }
 
-/* Limit the descriptors to those that are open now, and `room` more. */
+/* Limit the descriptors to those that are open now and `room` more. */
 static void leave(const struct door *d, unsigned room)
 {
     struct rlimit tight = d->limit;
@@ -148,7 +148,7 @@ static void test_run_out(void)
     door_end(&d);
 }
 
-/* The last descriptor is for a client, not for the reserve that is there already. */
+/* The last descriptor goes to a client where there is a reserve already. */
 static void test_last_one(void)
 {
     struct door d;
@@ -206,8 +206,8 @@ static void test_lost_reserve(void)
     door_end(&d);
 }
 
-/* From now on SIGSYS ends this process where anything in it opens a file, the C library included.
- * -1: the system does not let us say so. */
+/* From now on, whatever opens a file in this process ends it by SIGSYS, the C library included. -1:
+ * the system does not allow such filters. */
 static int forbid_opening(void)
 {
     struct sock_filter code[] = {
@@ -249,9 +249,9 @@ static int refuse_and_say(void)
     return strcmp(g_strerror(errno), "Too many open files") == 0 ? SAID : NOT_SAID;
 }
 
-/* What is said of a refusal opens no file: that could take the descriptor which another listener has
- * given up for a moment. Only the first g_strerror of a process opens files, and g_test_init's is
- * that of this one: so a program that has just begun says it. */
+/* The text of a refusal opens no file: the file could take the descriptor which another listener
+ * has given up for a moment. Only the first g_strerror of a process opens files, and g_test_init
+ * calls it, too. So a program that has just begun is asked. */
 static void test_text_opens_nothing(void)
 {
     pid_t pid = fork();

@@ -18,7 +18,8 @@ static struct {
     GThread *main;
 } mount = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0, NULL};
 
-/* Instead of libc's: what is below /hung hangs until it is released, and takes 4096 bytes. */
+/* It stands in for the C library's: a file below /hung hangs until it is released, and takes 4096
+ * bytes. */
 int stat(const char *path, struct stat *st)
 {
     if (!g_str_has_prefix(path, "/hung"))
@@ -49,8 +50,8 @@ static unsigned count_sizes(struct house *h, const char *query)
     return n;
 }
 
-/* The queries do not hang with the file system of one image, nor do their threads become more; other
- * monitors go on. When it answers again, its size is shown. */
+/* The queries do not hang with the file system of one image, and their threads do not become more.
+ * Other monitors go on. When the file system answers again, the size is shown. */
 static void test_file_system_hangs(void)
 {
     g_autofree char *path = NULL;

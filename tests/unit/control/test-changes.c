@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Commands that change disks, on the real registry: they wait for writes and for each other, take
- * effect or do not, and leave nothing behind where they fail after all checks.
+ * Commands that change disks, on the real registry: they wait for writes and for each other, and
+ * they take effect or leave nothing behind.
  */
 #include "server/disk/disk-private.h"
 #include "server/registry/registry-private.h"
@@ -11,12 +11,12 @@
 #include <errno.h>
 #include <string.h>
 
-/* ---- what fails late ---- */
+/* ---- changes that fail after all checks ---- */
 
 #define DRAIN "disk vda: writes under way did not end within 0 s"
 
-/* A write hangs in the plugin for longer than a command waits: there is no instant, whatever was to
- * be done at it, nothing has changed, and the command says so. */
+/* A write hangs in the plugin for longer than a command waits. So there is no instant: the command
+ * says so, and nothing has changed, whatever it was to do. */
 static void test_no_instant(void)
 {
     static const struct {
@@ -48,14 +48,14 @@ static void test_no_instant(void)
         gate_leave(h.io->slot);
         g_autofree char *after = everything(&h);
         g_assert_cmpstr(after, ==, before);
-        g_assert_cmpint(node_write(h.io, "x", 1, 1, 0), ==, 0); /* nobody stays shut out */
+        g_assert_cmpint(node_write(h.io, "x", 1, 1, 0), ==, 0); /* guests are let in again */
     }
     h.disk->drain_usec = DRAIN_USEC;
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-        if (strcmp(rows[i].command, "transaction") != 0) /* its names have been taken by then */
+        if (strcmp(rows[i].command, "transaction") != 0) /* others have taken its names by now */
             succeeds(&h, rows[i].command, rows[i].arguments);
     }
-    /* A view that is not deleted stays one. */
+    /* A view whose deletion fails stays. */
     g_autofree char *with_view = everything(&h);
     h.disk->drain_usec = 1000;
     gate_enter(h.io->slot);
@@ -93,8 +93,8 @@ static void test_image_does_not_resize(void)
 
 /* ---- commands that wait ---- */
 
-/* A command that waits for a write on one disk holds up no other disk's. A command of the same disk
- * comes after it and sees what it did, whichever monitor it is of. */
+/* A command that waits for a write on one disk holds up no other disk. A command of the same disk,
+ * of any monitor, comes after it and sees what it did. */
 static void test_turns(void)
 {
     struct house h;
@@ -115,13 +115,14 @@ static void test_turns(void)
     g_assert_nonnull(h.other.open);
     gate_leave(h.io->slot);
     ends_well(&h.client);
-    ends_well(&h.other); /* the bitmap was there by then */
+    ends_well(&h.other); /* the bitmap is there by now */
     succeeds(&h, "view-delete", "{'name':'v'}");
     house_end(&h);
 }
 
-/* A transaction over two disks waits for the first, and what comes after it on the second waits for
- * the transaction. The names that it makes are taken meanwhile, and free when it has failed. */
+/* A transaction over two disks waits for the first disk, and a later command of the second waits
+ * for the transaction. The transaction's new names are taken meanwhile, and free when it has
+ * failed. */
 static void test_transaction_waits(void)
 {
     struct house h;
@@ -147,8 +148,8 @@ static void test_transaction_waits(void)
 
 #define NO_TURN "disk vda: an earlier change of it did not end within 0 s"
 
-/* A change of one disk does not end. What waits for it fails in time and names that disk; what is
- * behind on another disk, and has waited as long, then begins. */
+/* A change of one disk does not end. A command that waits for it fails in time and names that disk.
+ * A command that was behind on another disk, and has waited as long, then begins. */
 static void test_turn_does_not_come(void)
 {
     struct house h;
@@ -178,7 +179,7 @@ static void test_turn_does_not_come(void)
     house_end(&h);
 }
 
-/* The same name on another disk, whose turn it is. */
+/* The name of a view that is being made is taken on all disks. */
 static void test_name_is_reserved(void)
 {
     struct house h;
@@ -197,7 +198,7 @@ static void test_name_is_reserved(void)
     house_end(&h);
 }
 
-/* An export does not come to use a bitmap that a transaction is about to remove. */
+/* An export does not get a bitmap that an earlier command is about to remove. */
 static void test_export_waits(void)
 {
     struct house h;
@@ -215,7 +216,7 @@ static void test_export_waits(void)
     house_end(&h);
 }
 
-/* A monitor goes while its transaction waits: it takes effect, nobody is told. */
+/* A monitor goes while its command waits: the command takes effect, and nobody is told. */
 static void test_monitor_goes(void)
 {
     struct house h;
@@ -231,8 +232,8 @@ static void test_monitor_goes(void)
     house_end(&h);
 }
 
-/* The server ends while commands wait for a write that does not end, and for their turn: all are
- * answered, nothing has changed, guests are let in again. */
+/* The server ends while one command waits for a write that does not end, and another for its turn.
+ * Both are answered, nothing has changed, and guests are let in again. */
 static void test_server_ends(void)
 {
     struct house h;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Exports that go, and what else clients keep from being done, on the real registry.
+ * Exports that are removed, and what clients keep from being done, on the real registry.
  */
 #include "server/registry/registry-private.h"
 #include "tests/rigs/leaver.h"
 
 #define IN_USE "export 'e' still in use"
 
-/* A client that has hung up and has not left yet does not count as using its export: the removal
+/* A client that has hung up and has not left yet does not use its export any more: the removal
  * waits for it. */
 static void test_hung_up(void)
 {
@@ -20,7 +20,7 @@ static void test_hung_up(void)
     leaver_begin(&two, &h, "e", true, true);
     gint64 begin = g_get_monotonic_time();
     succeeds(&h, "block-export-del", "{'id':'e'}");
-    /* Woken by the last, not by the end of its patience. */
+    /* The last client wakes it, not the end of its patience. */
     g_assert_cmpint(g_get_monotonic_time() - begin, <, EXPORT_GRACE_MS * 1000);
     leaver_end(&one);
     leaver_end(&two);
@@ -28,7 +28,7 @@ static void test_hung_up(void)
     house_end(&h);
 }
 
-/* A removal does not wait for a client that has not hung up, nor for others beside it. */
+/* A removal does not wait where one of the clients has not hung up. */
 static void test_not_hung_up(void)
 {
     struct leaver there, gone;
@@ -42,14 +42,15 @@ static void test_not_hung_up(void)
     fails(&h, IN_USE, "block-export-del", "{'id':'e'}");
     g_assert_cmpint(g_get_monotonic_time() - begin, <, EXPORT_GRACE_MS * 1000);
     leaver_end(&there);
-    /* One that has hung up and does not leave is waited for, but not for ever; the export stays. */
+    /* A client that has hung up and does not leave is waited for, but not for ever. The export
+     * stays. */
     fails(&h, IN_USE, "block-export-del", "{'id':'e'}");
     leaver_end(&gone);
     succeeds(&h, "block-export-del", "{'id':'e'}");
     house_end(&h);
 }
 
-/* The other thing that clients keep from being done. */
+/* A disk shrinks when all of its clients have hung up, as soon as the last has left. */
 static void test_shrink(void)
 {
     struct leaver guest;
@@ -69,8 +70,8 @@ static void test_shrink(void)
     house_end(&h);
 }
 
-/* An export that is going is not found, and a client that has found it before does not get in. All
- * its bitmaps are busy until its last client has left, which may take long. */
+/* An export that is being removed is not found, and a client that has found it before does not get
+ * in. All its bitmaps are busy until its last client has left, which may take long. */
 static void test_on_its_way_out(void)
 {
     struct house h;
@@ -102,11 +103,11 @@ static void test_on_its_way_out(void)
               "block-dirty-bitmap-remove",
               i ? "{'node':'vda','name':'b'}" : "{'node':'vda','name':'a'}");
     fails(&h, "Bitmap 'b' is currently in use by another operation and cannot be used",
-          "block-export-add", /* which then uses none of them */
+          "block-export-add", /* it fails, and uses none of them */
           "{'type':'nbd','id':'f','node-name':'vda','name':'f','bitmaps':['c','b']}");
     leaver_end(&guest);
     export_unref(found);
-    g_assert_cmpint(next_timer(), ==, -1); /* nor is there anything left to be done to it */
+    g_assert_cmpint(next_timer(), ==, -1); /* there is nothing left to do later */
     g_autofree char *after = everything(&h);
     g_assert_cmpstr(after, ==, before);
     house_end(&h);

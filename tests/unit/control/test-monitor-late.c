@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Tell one that is waiting, the oldest or the newest, its own argument. */
+/* Answer a command that waits, the oldest or the newest, with its own argument. */
 static void answer_late(struct client *c, bool newest)
 {
     struct qmp_call *call =
@@ -29,7 +29,7 @@ static void expect_silence(struct client *c)
 
 #define LATE(text) "{'execute':'late','arguments':{'text':'" text "'},'id':'" text "'}"
 
-/* One after the other, although more has come; events are sent meanwhile. */
+/* Commands are run one after the other, although more have come. Events are sent meanwhile. */
 static void test_late(void)
 {
     struct client c;
@@ -60,7 +60,8 @@ static void test_late(void)
     client_end(&c);
 }
 
-/* A client whose command waits holds up no other; answers come in any order between clients. */
+/* A client whose command waits holds up no other client, and the later command may be answered
+ * first. */
 static void test_late_side_by_side(void)
 {
     struct client one, two;
@@ -84,8 +85,8 @@ static void test_late_side_by_side(void)
     client_end(&two);
 }
 
-/* A client that goes while its command is not done is let go at once; the command goes on, what is
- * behind it does not run, and the answer goes nowhere. */
+/* A client goes while its command is not done. The monitor ends at once, the command goes on, and
+ * its answer goes nowhere. The request behind it does not run. */
 static void test_late_hang_up(void)
 {
     struct client c;
@@ -106,7 +107,7 @@ static void test_late_hang_up(void)
     client_end(&c);
 }
 
-/* It is answered between the client's going and the monitor's end. */
+/* The command is answered after the client has gone and before the monitor has ended. */
 static void test_late_hang_up_answered(void)
 {
     struct client c;
@@ -125,7 +126,7 @@ static void test_late_hang_up_answered(void)
     client_end(&c);
 }
 
-/* One that has said all it wants to say is still answered. */
+/* A client that has closed one direction is still answered. */
 static void test_late_half_close(void)
 {
     struct client c;
@@ -146,7 +147,7 @@ static void test_late_half_close(void)
     client_end(&c);
 }
 
-/* What is sent behind a command that waits stays in the socket, but for one chunk. */
+/* Requests behind a command that waits stay in the socket, but for one chunk. */
 static void test_late_sends_on(void)
 {
     static const char request[] = "{'execute':'nothing'}";

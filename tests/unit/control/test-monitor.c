@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Whole monitors on socket pairs: what they say, and clients that are slow, leave, or never read.
+ * Whole monitors on socket pairs: what they answer, and clients that are slow, leave, or never
+ * read.
  */
 #include "tests/rigs/main-loop.h"
 #include "tests/rigs/monitor-rig.h"
@@ -144,7 +145,7 @@ static void test_bytes(void)
     client_end(&c);
 }
 
-/* Many requests at once: all answered, in order. */
+/* Many requests at once are all answered, in order. */
 static void test_order(void)
 {
     GString *all = g_string_new(NULL);
@@ -154,7 +155,7 @@ static void test_order(void)
     negotiate(&c);
     for (int i = 0; i < 5000; i++)
         g_string_append_printf(all, "{'execute':'echo','arguments':{'text':'%d'},'id':%d}", i, i);
-    /* Nobody reads yet: send only what goes without it. */
+    /* The client does not read yet, except where it could not send otherwise. */
     for (size_t at = 0; at < all->len;) {
         ssize_t n = send(c.fd, all->str + at, all->len - at, MSG_NOSIGNAL);
 
@@ -175,7 +176,8 @@ static void test_order(void)
     client_end(&c);
 }
 
-/* One that sends and never reads is not worked for: its requests stay where they are. */
+/* The monitor does not work for a client that sends and never reads: the requests stay in the
+ * socket. */
 static void test_never_reads(void)
 {
     static const char request[] = "{'execute':'fill','arguments':{'bytes':10000}}";
@@ -190,7 +192,7 @@ static void test_never_reads(void)
         if (n == (ssize_t)strlen(request)) {
             sent++;
         } else {
-            g_assert_cmpint(n, ==, -1); /* a datagram's worth goes in one piece or not at all */
+            g_assert_cmpint(n, ==, -1); /* a short request goes as a whole or not at all */
             g_assert_cmpint(errno, ==, EAGAIN);
             if (!g_main_context_iteration(NULL, FALSE))
                 break;
@@ -198,7 +200,7 @@ static void test_never_reads(void)
     }
     g_assert_cmpuint(c.counters.runs, <, sent);
     g_assert_cmpuint(c.counters.runs, <, 1000);
-    /* And when it reads after all, it gets everything. */
+    /* When it reads after all, it gets everything. */
     for (unsigned i = 0; i < sent; i++) {
         g_autofree char *line = next_line(&c);
 
@@ -226,7 +228,8 @@ static void test_events(void)
     client_end(&c);
 }
 
-/* A slow reader loses events, whole ones, the newest; nothing else is hurt. */
+/* A slow reader loses the newest events, always whole ones, and nothing else. Other clients lose
+ * nothing. */
 static void test_slow_reader(void)
 {
     struct client c, other;
@@ -266,7 +269,7 @@ static void test_slow_reader(void)
     client_end(&other);
 }
 
-/* Half-closed: what was asked for is still answered, then it is the end. */
+/* A client that has closed one direction gets all answers, and then the end. */
 static void test_half_close(void)
 {
     struct client c;
@@ -283,7 +286,7 @@ static void test_half_close(void)
     client_end(&c);
 }
 
-/* Gone without a word, with replies waiting for it. */
+/* A client goes while replies wait for it. */
 static void test_hang_up(void)
 {
     struct client c;
@@ -300,7 +303,7 @@ static void test_hang_up(void)
     client_end(&c);
 }
 
-/* The owner may end it at any time; what fits the socket is still sent. */
+/* The owner may end a monitor at any time. What fits the socket is still sent. */
 static void test_freed(void)
 {
     struct client c;

@@ -5,7 +5,7 @@
 #include "common/util/error.h"
 #include "tests/rigs/leaver.h"
 
-/* nbd-server-start's listener, as text; port 7 is taken. */
+/* Note what a listener is to be, as text. Port 7 is taken. */
 static int start_noted(void *opaque, const char *unix_path, const char *host, const char *port,
                        int fd, unsigned handshake_max_seconds, unsigned max_connections,
                        GError **err)
@@ -17,7 +17,7 @@ static int start_noted(void *opaque, const char *unix_path, const char *host, co
     return 0;
 }
 
-/* What a listener is begun with: what was asked for, and QEMU's defaults; and that it was not. */
+/* A listener gets what was asked for and QEMU's defaults. Its failure is told. */
 static void test_listener(void)
 {
     static const struct {
@@ -51,7 +51,7 @@ static void test_listener(void)
 
 struct fake_listener {
     bool started;
-    void (*stopped)(void *opaque); /* the stop has been asked for, and is not over */
+    void (*stopped)(void *opaque); /* the stop has begun, and is not over; else NULL */
     void *opaque;
 };
 
@@ -69,8 +69,8 @@ static void stop_later(void *opaque, void (*stopped)(void *stopped_opaque), void
     l->opaque = stopped_opaque;
 }
 
-/* It waits for the exports' clients, then for the listener's; other monitors go on. While it waits
- * for the exports nobody starts or stops the listener. */
+/* The stop waits for the exports' clients, then for the listener's. Other monitors go on. While it
+ * waits for the exports, nobody can start or stop a listener. */
 static void test_stop_waits(void)
 {
     struct fake_listener listener = {.started = true};

@@ -5,7 +5,8 @@
 #include "tests/rigs/control-rig.h"
 #include "tests/rigs/fake-backend.h"
 
-/* What the command line cannot say, the registry refuses all the same, and keeps nothing of it. */
+/* The registry refuses bad names of disks, although the command line does so before it, and keeps
+ * nothing of them. */
 static void test_names_of_disks(void)
 {
     g_autofree char *long_name = g_strnfill(4097, 'n');
@@ -39,7 +40,7 @@ static void emit(struct house *h, const char *id)
     server_emit(h->server, &event);
 }
 
-/* Events come in order to all sinks, and to none that was removed. */
+/* All sinks get events in order, and none after it was removed. */
 static void test_sinks(void)
 {
     g_autoptr(GString) first = g_string_new(NULL), second = g_string_new(NULL);

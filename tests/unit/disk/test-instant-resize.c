@@ -66,7 +66,7 @@ static void resize_held(bool shrink)
     r = run_new();
     g_assert_cmpint(instant_resize(r->instant, a->disk, size, NULL), ==, 0);
     run_start(r);
-    while (shrink && !atomic_load(&a->disk->gate.closed)) /* bits are made first */
+    while (shrink && !atomic_load(&a->disk->gate.closed)) /* the bits of the new size come first */
         run_go_on(r);
     wait_resize(&h);
     assert_run_waits(r, "disk a: the image is being resized");
@@ -90,7 +90,7 @@ static void test_resize_hangs(void)
     resize_held(true);
 }
 
-/* An image that was asked to grow, and a command that is given up: the image is as it was. */
+/* A command is given up while its image grows: the image gets its old size again. */
 static void test_cancel_while_growing(void)
 {
     struct rig *a = named_rig("a");

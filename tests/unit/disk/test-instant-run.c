@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Instants that are run step by step: the thread that runs them never waits, hears when there is
+ * Instants that are run step by step. The thread that runs them never waits: it hears when there is
  * something to do, and can do other things meanwhile.
  */
 #include "tests/rigs/instant-rig.h"
@@ -15,7 +15,7 @@ static void at_flip(void *opaque)
     rig->visitor = rig; /* it was called */
 }
 
-/* Nobody waits: another disk's instants go on meanwhile, and the last writer who leaves says so. */
+/* Another disk's instants go on while this one waits, and the last writer that leaves says so. */
 static void test_waits_for_writes(void)
 {
     struct rig *a = named_rig("a"), *b = named_rig("b"), *other = named_rig("other");
@@ -34,7 +34,7 @@ static void test_waits_for_writes(void)
     assert_disk_refuses(a);
     rig_let_go(a, in_a);
     g_assert_cmpuint(run_wakes(r), ==, 0);
-    run_step(r); /* nobody has asked for it, and it does no harm */
+    run_step(r); /* a step too many does no harm */
     assert_run_waits(r, "disk b: writes under way");
     g_assert_null(b->visitor);
     rig_let_go(b, in_b);
@@ -57,7 +57,7 @@ static void assert_untouched(struct rig *rig)
     rig_fill(rig, 8192, 4096, 'y');
 }
 
-/* At its deadline it opens all gates; nobody is told later that writes have ended. */
+/* At its deadline an instant opens all gates. Nobody is told later that writes have ended. */
 static void test_out_of_time(void)
 {
     struct rig *a = named_rig("a"), *b = named_rig("b");
@@ -106,7 +106,7 @@ static void test_cancel_while_draining(void)
     rig_free(b);
 }
 
-/* An export takes a bitmap while it is about to be removed. */
+/* An export takes a bitmap while its removal waits. */
 static void test_busy_meanwhile(void)
 {
     struct rig *a = named_rig("a");
@@ -139,7 +139,7 @@ static void test_busy_meanwhile(void)
     rig_free(a);
 }
 
-/* An export takes a view while it is about to be deleted. */
+/* An export takes a view while its deletion waits. */
 static void test_view_in_use_meanwhile(void)
 {
     struct rig *a = named_rig("a");
@@ -178,7 +178,7 @@ static struct run *run_merge(struct rig *a)
     return r;
 }
 
-/* Bits are copied by a thread, the gates open. */
+/* A thread copies bits while the gates are open. */
 static void test_copies_elsewhere(void)
 {
     struct rig *a = named_rig("a"), *other = named_rig("other");
@@ -222,8 +222,8 @@ static void count_visits(struct rig *r, enum disk_point point)
         ++*(unsigned *)r->visitor;
 }
 
-/* Give an instant up when its work has come to a point for the first time: nothing follows after the
- * piece that is under way. */
+/* Give an instant up when its work has come to this point for the first time. The piece that is
+ * under way is the last. */
 static void cancel_in_the_middle(struct rig *a, struct run *r, enum disk_point point)
 {
     unsigned pieces = 0;
@@ -242,7 +242,7 @@ static void cancel_in_the_middle(struct rig *a, struct run *r, enum disk_point p
     a->visit = NULL;
 }
 
-/* A long copy ends soon when it is not wanted any more. */
+/* A long copy ends soon when it is given up. */
 static void test_cancel_a_long_copy(void)
 {
     struct rig *a = rig_new(256 * MIB, 0);
@@ -259,8 +259,8 @@ static void test_cancel_a_long_copy(void)
     rig_free(a);
 }
 
-/* A deletion that hands much over ends as soon. The view is broken, older ones find the rest in it,
- * and it can be deleted again. */
+/* A deletion that hands much over ends as soon. The view is broken and keeps the rest for older
+ * views, and it can be deleted again. */
 static void test_cancel_a_long_hand_over(void)
 {
     struct rig *a = rig_new(64 * MIB, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * How a write, zero or trim gets from a node to the backend: its flags, what of it is marked and
- * kept, and what becomes of an error, with a view and without one.
+ * How a write, zero or trim gets from a node to the backend, with a view and without one: its
+ * flags, which bits it sets, what is kept, and what becomes of an error.
  */
 #include "tests/rigs/disk-harness.h"
 
@@ -43,8 +43,8 @@ static void test_flags(gconstpointer view)
     rig_free(r);
 }
 
-/* A long trim goes in pieces under a view: one that fails in the middle has failed, and so has one
- * that is refused for the view's sake; what comes behind is as it was. */
+/* A long trim goes in pieces under a view. Where a piece fails, or cannot be kept, the trim has
+ * failed, and what is behind that piece is as it was. */
 static void test_long_trim_fails(void)
 {
     struct rig *r = rig_new(32 * MIB, 0);
@@ -70,8 +70,9 @@ static void test_long_trim_fails(void)
     rig_free(r);
 }
 
-/* Old data cannot be kept, and the view breaks the guest: what is kept at once has marked and changed
- * nothing then; what is kept by the piece has marked all and changed the pieces before. */
+/* Old data cannot be kept, and the guest's request fails for it. A request that is kept at once has
+ * set no bit and changed nothing. One that is kept by the piece has set all its bits and changed
+ * the pieces before. */
 static void test_what_is_marked(void)
 {
     struct rig *r = rig_new(32 * MIB, 0);
@@ -93,7 +94,7 @@ static void test_what_is_marked(void)
     rig_free(r);
 }
 
-/* Data and holes in turn, at every side of a piece's edge: nothing that is data is passed over. */
+/* Data and holes in turn, at every side of a piece's edge: no data is passed over. */
 static void test_long_trim_of_scattered(void)
 {
     const uint64_t size = 32 * MIB;

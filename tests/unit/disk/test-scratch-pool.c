@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Scratch at its edges: runs of slots that come and go in every order, the budget, and a file
- * system that has little room. Functions of this file
- * stand in for the C library's calls that ask or change the file system.
+ * system that has little room. Functions of this file stand in for the C library's calls that ask
+ * or change the file system.
  */
 #include "server/disk/scratch-buffer.h"
 #include "tests/rigs/scratch-rig.h"
@@ -143,7 +143,7 @@ static void test_runs(void)
     scratch_rig_end(&r);
 }
 
-/* When all have come back, those that came first are forgotten, in memory or not. */
+/* When all slots have come back, slots that came back earlier are forgotten, in memory or not. */
 static void test_starts_over(void)
 {
     struct scratch_rig r;
@@ -171,11 +171,11 @@ static void give_all_back(void *opaque)
     struct scratch_rig *r = opaque;
 
     give(r, 0, SLOTS);
-    take(r, 1, SLOTS); /* not from the start: that is about to be written over */
+    take(r, 1, SLOTS); /* not slot 0, whose buffer is about to be written */
     put(r, SLOTS, 1, 1);
 }
 
-/* They come back while their buffer is on its way into the file. */
+/* All slots come back while their buffer is on its way into the file. */
 static void test_back_while_written(void)
 {
     struct scratch_rig r;
@@ -212,7 +212,7 @@ static void test_two_in_memory(void)
     expect(&r, 0, SLOTS - 1, 1);
     expect(&r, SLOTS, SLOTS, 1);
     take(&r, 1, 2 * SLOTS);
-    /* Beside the older one is not in it. */
+    /* A slot beside the older buffer does not belong to it. */
     give(&r, SLOTS, 1);
     take(&r, 1, SLOTS);
     put(&r, SLOTS, 1, 1);
@@ -224,7 +224,7 @@ static void test_two_in_memory(void)
     scratch_rig_end(&r);
 }
 
-/* A run that is in memory in part waits as a whole. */
+/* A run of which a part is in memory waits as a whole. */
 static void test_run_half_in_memory(void)
 {
     struct scratch_rig r;
@@ -243,7 +243,8 @@ static void test_run_half_in_memory(void)
 
 /* ---- the budget ---- */
 
-/* As much as the limit, and no more, whatever is asked at once; a part of a block is none. */
+/* As much as the limit is handed out, and no more, whatever is asked for at once. A limit's part of
+ * a block counts for nothing. */
 static void test_limit(void)
 {
     struct scratch_rig r;
@@ -262,7 +263,7 @@ static void test_limit(void)
     scratch_rig_end(&r);
 }
 
-/* Told when use passes 90 %, and again only after it was below 80 %. */
+/* The pool tells when use passes 90 %, and again only after use was below 80 %. */
 static void test_low(void)
 {
     struct scratch_rig r;
@@ -293,7 +294,8 @@ static void test_low(void)
 
 /* ---- a file system with little room ---- */
 
-/* The last 5 % stay free; up to there all is used, in smaller and smaller pieces. */
+/* The last 5 % of the file system stay free. Up to there all is used, in smaller and smaller
+ * pieces. */
 static void test_last_five_percent(void)
 {
     struct scratch_rig r;
@@ -315,7 +317,7 @@ static void test_last_five_percent(void)
     scratch_rig_end(&r);
 }
 
-/* Nor is more handed out than could be reserved. */
+/* No more is handed out than could be reserved. */
 static void test_cannot_reserve(void)
 {
     struct scratch_rig r;
@@ -331,7 +333,7 @@ static void test_cannot_reserve(void)
     fs.reservable = 0;
     g_assert_cmpint(scratch_take(r.scratch, 1, &first, why), ==, -ENOSPC);
     g_assert_cmpstr(why, ==, "scratch: reserving 4096 bytes: No space left on device");
-    /* One that cannot reserve at all does without. */
+    /* A file system that cannot reserve at all does without. */
     fs.reserve_error = EOPNOTSUPP;
     g_assert_cmpint(scratch_rig_take(&r, 1, &first), ==, 1);
     give(&r, 0, 4 * SLOTS + 3);

@@ -16,7 +16,7 @@
 /* Slots in a buffer. */
 #define SLOTS (BUFFER_BYTES / UNIT)
 
-/* What is in the unlinked file: bytes up to the last one written. */
+/* The size of the unlinked file: bytes up to the last one written. */
 static off_t file_size(const struct scratch_rig *r)
 {
     for (int fd = 3; fd < 100; fd++) {
@@ -75,7 +75,7 @@ static void test_gathers(void)
     scratch_rig_end(&r);
 }
 
-/* Out of order, and a reader across the border of file and memory. */
+/* Slots are written out of order, and a reader goes across the border of file and memory. */
 static void test_across(void)
 {
     struct scratch_rig r;
@@ -94,8 +94,8 @@ static void test_across(void)
     scratch_rig_end(&r);
 }
 
-/* A slot that comes back while it is in memory is not handed out before its buffer is written:
- * else the buffer would be written over its next data. */
+/* A slot that comes back while it is in memory is not handed out before its buffer is written: the
+ * buffer would be written over its next data. */
 static void test_back_early(void)
 {
     struct scratch_rig r;
@@ -118,8 +118,8 @@ static void test_back_early(void)
     scratch_rig_end(&r);
 }
 
-/* The file takes no more: what was kept is still there, but nothing more is taken; and when all
- * have come back it is as if nothing had been. */
+/* The file takes no more. What was kept is still there, and nothing more is taken. When all slots
+ * have come back, all is as at the beginning. */
 static void test_write_fails(void)
 {
     struct scratch_rig r;

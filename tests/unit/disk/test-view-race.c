@@ -9,8 +9,8 @@
 #include <sched.h>
 #include <string.h>
 
-/* A writer that is copying a block, before or after it read the old data: a view's reader gets the
- * old data without waiting; another writer to the block waits until it is kept. */
+/* A writer is copying a block, and stands before or after its read of the old data. A view's reader
+ * gets the old data without waiting. Another writer to the block waits until it is kept. */
 static void test_reader_and_writer_meet_copying(gconstpointer point)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -54,7 +54,7 @@ static void test_reader_overtaken(void)
     park_release(r);
     g_thread_join(reader);
 
-    /* And the other way round: the writer stands between `kept` and its write. */
+    /* Now the writer stands between keeping the block and writing it. */
     park_arm(r, POINT_WRITE_MARKED, ANYWHERE);
     reader = rig_fill_thread(r, 32 * KIB, 4096, 'c');
     park_wait(r);
@@ -74,7 +74,8 @@ static gpointer delete_task(gpointer v)
     return NULL;
 }
 
-/* A reader of the older view is under way while the newer one, which holds what it needs, goes. */
+/* A reader of the older view is under way while the newer view is deleted, which holds blocks that
+ * the reader needs. */
 static void test_reader_while_newer_is_deleted(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -101,7 +102,8 @@ static void test_reader_while_newer_is_deleted(void)
     rig_free(r);
 }
 
-/* Blocks were handed over, the view still hangs in the chain: writers and readers go on. */
+/* A deletion has handed its blocks over, and the view still hangs in the chain: writers and readers
+ * go on. */
 static void test_write_in_mid_deletion(void)
 {
     struct rig *r = rig_new(8 * MIB, 0);
@@ -135,8 +137,8 @@ static gpointer delete_in_vain(gpointer v)
     return NULL;
 }
 
-/* A write hangs between the two times that a deletion closes the gate: the command fails, other
- * writes go on, the older view has its blocks, and the deletion can be done again. */
+/* A write hangs between the two times that a deletion closes the gate. The command fails and other
+ * writes go on. The older view has its blocks, and the deletion can be done again. */
 static void test_write_hangs_in_mid_deletion(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -172,8 +174,8 @@ static void test_write_hangs_in_mid_deletion(void)
     rig_free(r);
 }
 
-/* A writer has claimed a block of the newest view, which breaks before it looks at its state again:
- * it gives the block back, and the older view gets it. */
+/* A writer has claimed a block of the newest view, which breaks before the writer looks at its
+ * state again. The writer gives the block back, and the older view gets it. */
 static void test_claim_of_a_breaking_view(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -210,8 +212,8 @@ static bool all_given_back(struct rig *r)
     return all;
 }
 
-/* A view is deleted while the read of an older one hangs: the deletion does not hang with it. What
- * that reader may have met is given back when it has gone, by that reader. */
+/* A view is deleted while the read of an older one hangs. The deletion does not hang with it. That
+ * reader, when it leaves, gives back what it may have met. */
 static void test_delete_while_a_reader_hangs(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -234,7 +236,7 @@ static void test_delete_while_a_reader_hangs(void)
     rig_delete(r, new);  /* one goes to `old`, which has the other */
     g_assert_false(all_given_back(r));
     g_assert_cmpuint(scratch_pool_used(r->pool), ==, 12288);
-    assert_view(old, 0, 8192, 'a'); /* readers who come now are not waited for */
+    assert_view(old, 0, 8192, 'a'); /* nobody waits for readers who come now */
     rig_fill(r, 12288, 4096, 'd');
     park_release(r);
     g_thread_join(reader);

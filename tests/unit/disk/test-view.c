@@ -27,7 +27,7 @@ static void test_keeps_once(void)
     rig_free(r);
 }
 
-/* Data, zeroes and holes are told apart, and only data takes space. */
+/* A view tells data, zeroes and holes apart, and only data takes space. */
 static void test_zeroes_and_holes(void)
 {
     struct rig *r = rig_new(1 * MIB, 0);
@@ -86,7 +86,7 @@ static void test_trim_of_holes_reads_nothing(void)
     rig_free(r);
 }
 
-/* The same for what is zeroed in one piece: fast, or keeping the space. */
+/* So does zeroing in one piece, be it fast or keeping the space. */
 static void test_zero_of_holes(gconstpointer flags)
 {
     struct rig *r = rig_new(64 * MIB, 0);
@@ -107,7 +107,7 @@ static void test_zero_of_holes(gconstpointer flags)
     assert_view(v, 33 * MIB, 4096, 'a');
     assert_view(v, 34 * MIB, 1 * MIB, 0);
     g_assert_true(node_is(disk_node(r->disk), 33 * MIB, 4096, 0));
-    rig_fill(r, 40 * MIB, 4096, 'b'); /* what was a hole is kept by who fills it */
+    rig_fill(r, 40 * MIB, 4096, 'b'); /* a write into a hole keeps the hole */
     assert_view(v, 40 * MIB, 4096, 0);
     rig_free(r);
 }
@@ -140,7 +140,8 @@ static void test_min_block_is_the_unit(void)
     rig_free(r);
 }
 
-/* Three views, each block kept once for the newest that needs it; then delete in every order. */
+/* Three views, each block kept once for the newest that needs it. Then they are deleted, in every
+ * order. */
 static void test_chain(gconstpointer order_string)
 {
     const char *order = order_string;
@@ -183,7 +184,7 @@ static void test_chain(gconstpointer order_string)
     rig_free(r);
 }
 
-/* What is deleted and nobody needs comes back to the budget at once. */
+/* Blocks of a deleted view that nobody needs come back to the budget at once. */
 static void test_delete_frees(void)
 {
     struct rig *r = rig_new(256 * KIB, 0);
@@ -195,7 +196,7 @@ static void test_delete_frees(void)
     new = rig_view(r, "new", CBW_BREAK_SNAPSHOT, 0);
     rig_fill(r, 0, 128 * KIB, 'c');
     g_assert_cmpuint(scratch_pool_used(r->pool), ==, 64 * KIB + 128 * KIB);
-    rig_delete(r, new); /* half of it is needed by old */
+    rig_delete(r, new); /* old needs half of what it kept */
     g_assert_cmpuint(scratch_pool_used(r->pool), ==, 128 * KIB);
     assert_view(old, 0, 256 * KIB, 'a');
     rig_fill(r, 0, 256 * KIB, 'd');

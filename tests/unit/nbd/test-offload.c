@@ -12,16 +12,16 @@ static void test_offload(void)
     bool watch;
 
     offload_init(&h);
-    /* New: slow, and alone does not help. */
+    /* A new one takes the disk for slow. That a request is alone does not help at once. */
     g_assert_false(offload_stay(&h, CLASS_READ, false, &watch));
     for (unsigned i = 0; i < OFFLOAD_DEEP; i++)
         g_assert_false(offload_stay(&h, CLASS_READ, true, &watch));
-    /* A client that asks one by one. */
+    /* A client asks one by one. */
     g_assert_true(offload_stay(&h, CLASS_READ, true, &watch));
     g_assert_true(watch);
     offload_watched(&h, false);
     g_assert_true(offload_stay(&h, CLASS_READ, true, &watch));
-    offload_watched(&h, true); /* it does not, after all */
+    offload_watched(&h, true); /* it does not do so any more */
     g_assert_false(offload_stay(&h, CLASS_READ, true, &watch));
     /* A quick disk. */
     for (unsigned i = 0; i < 40; i++)
@@ -39,7 +39,7 @@ static void test_offload(void)
     g_assert_false(offload_stay(&h, CLASS_READ, false, &watch));
 }
 
-/* A node that never promises is asked less and less, and always once it does. */
+/* A node that never promises is asked less and less. Once it does, it is asked always. */
 static void test_offload_asks(void)
 {
     struct offload h;
@@ -69,8 +69,8 @@ static void test_offload_asks(void)
     }
 }
 
-/* Data that has to come from a medium: handed to a worker however quick that is, and not asked for
- * each time; until what was asked for is there. */
+/* Data that has to come from a medium is handed to a worker, however quick that is, and the node is
+ * not asked each time, until the data is there. */
 static void test_offload_blocks(void)
 {
     struct offload h;
@@ -92,7 +92,7 @@ static void test_offload_blocks(void)
     offload_asked(&h, true, false);
     for (unsigned i = 0; i < OFFLOAD_REFUSALS; i++)
         g_assert_true(offload_ask(&h));
-    /* One by one: nobody could gain by it. */
+    /* A client that asks one by one gains nothing by a worker. */
     offload_asked(&h, false, true);
     while (h.deep > 0)
         g_assert_false(offload_stay(&h, CLASS_READ, true, &watch));

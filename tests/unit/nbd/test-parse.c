@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What clients send: options and requests, which of them are taken, and with what error the others
- * are refused.
+ * What clients send: which options and requests are taken, and with what error the others are
+ * refused.
  */
 #include "server/nbd/negotiated.h"
 #include "server/nbd/option.h"
@@ -11,8 +11,8 @@
 
 /* ---- options ---- */
 
-/* A GO of every length around a good one, with each byte changed: never beyond the bytes (that is
- * for the sanitizer), and all that is accepted adds up. */
+/* A good GO, cut to every length, and with each byte changed to every value. The parser never reads
+ * beyond it (that is for the sanitizer), and what it accepts adds up. */
 static void test_go_never_strays(void)
 {
     static const uint8_t good[] = {0, 0, 0, 3, 'v', 'd', 'a', 0, 2, 0, 1, 0, 3};
@@ -121,7 +121,7 @@ static struct request parsed(bool extended, uint16_t flags, uint16_t type, uint6
     return r;
 }
 
-/* Which of the two lengths the header's is. */
+/* The header's length is the request's or the payload's. */
 static void test_header(void)
 {
     const uint64_t large = 0x123456789abcdef0;

@@ -6,7 +6,7 @@
 
 #include <glib.h>
 
-/* What one of them lays out. The reply buffer is never full, so nothing is sent. */
+/* What a reply function lays out. The reply buffer is never full, so nothing is sent. */
 struct layout {
     struct negotiated negotiated;
     struct request request;
@@ -23,7 +23,7 @@ static void layout_begin(struct layout *o, bool structured, bool extended, uint1
     o->replies = (struct reply_buffer){.buf = o->bytes, .size = sizeof o->bytes};
 }
 
-/* The laid out bytes begin with a chunk's header; returns what is behind it. */
+/* Check that the bytes begin with a chunk's header, and return what is behind it. */
 static const uint8_t *check_chunk(const struct layout *o, uint16_t flags, uint16_t type,
                                   uint64_t length)
 {

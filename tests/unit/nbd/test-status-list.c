@@ -48,7 +48,7 @@ static const struct request_rules rules = {
     .status_contexts = 1,
 };
 
-/* Contexts 0, 2 and 3 are there; a filter of so many of `ids`. */
+/* The client has the contexts 0, 2 and 3. Filter with n of `ids`. */
 static uint32_t filter(uint64_t length, const uint32_t *ids, unsigned n)
 {
     struct meta_context list[] = {{.id = 0}, {.id = 2}, {.id = 3}};
