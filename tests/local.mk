@@ -6,9 +6,9 @@
 
 links_common = $(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a $(COMMON_LIBS) $(GLIB_LIBS)
-# What stands in for a part of the product is linked in any case, before it: an object, no library.
+# What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
-	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
+	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS) -ldl
 links_control = \
 	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
@@ -52,7 +52,8 @@ tests_rigs_libcontrolrig_a_SOURCES = \
 # An NBD server without disks, and clients of it.
 check_LIBRARIES += tests/rigs/libnbdrig.a
 tests_rigs_libnbdrig_a_SOURCES = \
-	tests/rigs/fake-registry.c tests/rigs/fake-registry.h \
+	tests/rigs/fake-node.c \
+	tests/rigs/fake-registry.c tests/rigs/fake-registry.h tests/rigs/fake-registry-private.h \
 	tests/rigs/nbd-client.c tests/rigs/nbd-client.h \
 	tests/rigs/nbd-rig.c tests/rigs/nbd-rig.h \
 	tests/rigs/tls-rig.c tests/rigs/tls-rig.h
