@@ -29,7 +29,7 @@ static bool is_key(const char *key)
 
 /* A word of the command line is either KEY=VALUE or not. Put together again, it is one of `words`.
  * (NULL: it comes from a key file, where it may have quotes.) */
-static void check_word(const struct option_word *w, char **words)
+static void check_word(const struct backend_word *w, char **words)
 {
     g_autofree char *whole = w->key ? g_strdup_printf("%s=%s", w->key, w->value) : NULL;
     const char *equals = strchr(w->value, '=');
@@ -53,7 +53,7 @@ static void check_disks(const struct options *o, char **words)
         CHECK(*d->name != '\0');
         CHECK(d->plugin != NULL && *d->plugin != '\0');
         for (unsigned k = 0; k < d->words->len; k++)
-            check_word(g_ptr_array_index(d->words, k), words);
+            check_word(&g_array_index(d->words, struct backend_word, k), words);
         for (unsigned k = 0; k < i; k++)
             CHECK(strcmp(((struct option_disk *)g_ptr_array_index(o->disks, k))->name, d->name));
     }

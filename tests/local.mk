@@ -6,12 +6,12 @@
 
 links_common = $(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a $(COMMON_LIBS) $(GLIB_LIBS)
-# What stands in for a part of the product is linked in any case, before it: an object, no library.
+# What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
-	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
+	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS) -ldl
 links_control = \
-	tests/rigs/libdiskrig.a \
+	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/control/libcontrol.a server/registry/libregistry.a server/disk/libdisk.a \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_client = $(CLIENT_LIBS)
@@ -33,17 +33,27 @@ check_LIBRARIES += tests/rigs/libdiskrig.a
 tests_rigs_libdiskrig_a_SOURCES = \
 	tests/rigs/disk-harness.c tests/rigs/disk-harness.h \
 	tests/rigs/fake-backend.c tests/rigs/fake-backend.h \
+	tests/rigs/instant-rig.c tests/rigs/instant-rig.h \
 	tests/rigs/model.h \
 	tests/rigs/model-bitmap.c \
 	tests/rigs/model-chain.c \
 	tests/rigs/model-guest.c \
 	tests/rigs/model-image.c \
 	tests/rigs/model-instant.c \
-	tests/rigs/model-view.c
+	tests/rigs/model-view.c \
+	tests/rigs/scratch-rig.c tests/rigs/scratch-rig.h
+# Monitors and QMP commands, and what their tests need of clients and of the main loop.
+check_LIBRARIES += tests/rigs/libcontrolrig.a
+tests_rigs_libcontrolrig_a_SOURCES = \
+	tests/rigs/control-rig.c tests/rigs/control-rig.h \
+	tests/rigs/leaver.c tests/rigs/leaver.h \
+	tests/rigs/main-loop.c tests/rigs/main-loop.h \
+	tests/rigs/monitor-rig.c tests/rigs/monitor-rig.h
 # An NBD server without disks, and clients of it.
 check_LIBRARIES += tests/rigs/libnbdrig.a
 tests_rigs_libnbdrig_a_SOURCES = \
-	tests/rigs/fake-registry.c tests/rigs/fake-registry.h \
+	tests/rigs/fake-node.c \
+	tests/rigs/fake-registry.c tests/rigs/fake-registry.h tests/rigs/fake-registry-private.h \
 	tests/rigs/nbd-client.c tests/rigs/nbd-client.h \
 	tests/rigs/nbd-rig.c tests/rigs/nbd-rig.h \
 	tests/rigs/tls-rig.c tests/rigs/tls-rig.h

@@ -24,18 +24,27 @@
 /* Only -1 is a failure here. Other answers without a meaning are taken as nbdkit takes them, since
  * that is what plugins were tested with. */
 
+/* Put a plugin's answer into *answer. -1 and *err if it has failed. */
+static int ask(struct plugin_handle *h, const char *name, int (*callback)(void *), int *answer,
+               GError **err)
+{
+    struct plugin_call c;
+
+    plugin_enter(&c, h->plugin, h, true);
+    *answer = callback(h->opaque);
+    return plugin_leave_setup(&c, name, *answer != -1, err);
+}
+
 /* Ask a question of yes or no; without a `callback` the answer is `otherwise`. 0 or 1, or -1 and
  * *err. */
 static int ask_bool(struct plugin_handle *h, const char *name, int (*callback)(void *),
                     bool otherwise, GError **err)
 {
-    struct plugin_call c;
+    int r;
 
     if (!callback)
         return otherwise;
-    plugin_enter(&c, h->plugin, h, true);
-    int r = callback(h->opaque);
-    if (plugin_leave_setup(&c, name, r != -1, err) < 0)
+    if (ask(h, name, callback, &r, err) < 0)
         return -1;
     return r != 0;
 }
@@ -45,13 +54,11 @@ static int ask_bool(struct plugin_handle *h, const char *name, int (*callback)(v
 static int ask_support(struct plugin_handle *h, const char *name, int (*callback)(void *),
                        int otherwise, int odd, GError **err)
 {
-    struct plugin_call c;
+    int r;
 
     if (!callback)
         return otherwise;
-    plugin_enter(&c, h->plugin, h, true);
-    int r = callback(h->opaque);
-    if (plugin_leave_setup(&c, name, r != -1, err) < 0)
+    if (ask(h, name, callback, &r, err) < 0)
         return -1;
     return r < 0 || r > NBDKIT_SUPPORT_NATIVE ? odd : r;
 }

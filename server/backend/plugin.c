@@ -233,6 +233,19 @@ int plugin_config_bare(struct backend *b, const char *word, GError **err)
     return fail(err, "disk %s: %s: expected KEY=VALUE, not '%s'", p->disk, p->api.name, word);
 }
 
+int plugin_config_words(struct backend *b, const struct backend_word *words, size_t n, GError **err)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct backend_word *w = &words[i];
+        int r =
+            w->key ? plugin_config(b, w->key, w->value, err) : plugin_config_bare(b, w->value, err);
+
+        if (r < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int plugin_settle_thread_model(struct plugin *p, GError **err)
 {
     struct plugin_call c;

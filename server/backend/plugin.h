@@ -2,8 +2,8 @@
 /*
  * nbdkit plugins as backends; nbdkit-plugin(3) tells what a plugin may rely on.
  *
- * The order of calls is the caller's duty: plugin_load, plugin_config for each key (or
- * plugin_config_bare), plugin_config_complete, plugin_get_ready, plugin_open_ahead, [fork],
+ * The order of calls is the caller's duty: plugin_load, plugin_config_words (or a plugin_config
+ * for each key), plugin_config_complete, plugin_get_ready, plugin_open_ahead, [fork],
  * plugin_after_fork, then b->ops->open ... and b->ops->free at the end. For one backend all but
  * the operations on handles are called by one thread at a time; at the start of the server that is
  * the main thread, and there is no other yet. start.h has all of it in one call, for later.
@@ -13,7 +13,14 @@
 
 #include "server/backend/backend.h"
 
+#include <stddef.h>
 #include <stdio.h>
+
+/* One word of a plugin's configuration. */
+struct backend_word {
+    const char *key; /* NULL: a bare word, which the plugin has a key for */
+    const char *value;
+};
 
 /* Load the plugin `name`, which is looked for in our own plugin folders and then in nbdkit's, or is
  * a path with a slash. `disk` names it in messages. Every call returns an instance with globals of
@@ -24,6 +31,9 @@ struct backend *plugin_load(const char *name, const char *disk, GError **err);
 int plugin_config(struct backend *b, const char *key, const char *value, GError **err);
 /* A bare word: it goes to the plugin's magic_config_key, or, as the first word, to `script`. */
 int plugin_config_bare(struct backend *b, const char *word, GError **err);
+/* All words of a plugin's configuration, in order, up to the first that it refuses. */
+int plugin_config_words(struct backend *b, const struct backend_word *words, size_t n,
+                        GError **err);
 int plugin_config_complete(struct backend *b, GError **err);
 int plugin_get_ready(struct backend *b, GError **err);
 int plugin_after_fork(struct backend *b, GError **err);

@@ -8,14 +8,7 @@
 #ifndef BACKEND_START_H
 #define BACKEND_START_H
 
-#include "server/backend/backend.h"
-
-#include <stddef.h>
-
-struct backend_word {
-    const char *key; /* NULL: a bare word, which the plugin has a key for */
-    const char *value;
-};
+#include "server/backend/plugin.h"
 
 struct backend_spec {
     const char *plugin; /* a name, or a path with a slash in it */

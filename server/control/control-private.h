@@ -25,7 +25,7 @@ struct control {
     struct control_nbd nbd;
     bool quit;                    /* the command `quit` has been given */
     struct actual_sizes *sizes;   /* of images (cmd-nodes.c); NULL: not asked for yet */
-    struct nbd_stop *nbd_stop;    /* nbd-server-stop that is not done (cmd-exports.c); or NULL */
+    struct nbd_stop *nbd_stop;    /* nbd-server-stop that is not done (cmd-nbd-server.c); or NULL */
     struct log_limit refused;     /* lines about monitors that are refused */
     struct log_limit lost_events; /* lines about monitors that read too slowly */
 };
@@ -40,8 +40,14 @@ static inline struct server *call_server(struct qmp_call *call)
     return call_control(call)->server;
 }
 
-/* The server ends: an nbd-server-stop that is not done does not touch `c` any more.
- * (cmd-exports.c) */
+/* nbd-server-start's listener runs, and is not about to be stopped. */
+static inline bool control_nbd_started(struct control *c)
+{
+    return c->nbd.started(c->nbd.opaque) && !c->nbd_stop;
+}
+
+/* cmd-nbd-server.c: the server ends, and an nbd-server-stop that is not done does not touch `c` any
+ * more. */
 void control_forget_nbd_stop(struct control *c);
 
 /* Append the event as a line of QMP. (events.c) */
@@ -50,7 +56,8 @@ void control_format_event(GString *line, const struct server_event *event);
 /* ---- the families of commands, a file each: cmd-*.c ---- */
 
 extern const struct qmp_command server_commands[], node_commands[], bitmap_commands[],
-    transaction_commands[], export_commands[], view_commands[], stats_commands[];
+    transaction_commands[], nbd_server_commands[], export_commands[], view_commands[],
+    stats_commands[];
 
 /* All of them, for a qmp_client. */
 extern const struct qmp_command *const control_commands[];

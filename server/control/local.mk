@@ -5,6 +5,7 @@ server_control_libcontrol_a_SOURCES = \
 	server/control/args.c server/control/args.h \
 	server/control/cmd-bitmaps.c \
 	server/control/cmd-exports.c \
+	server/control/cmd-nbd-server.c \
 	server/control/cmd-nodes.c \
 	server/control/cmd-server.c \
 	server/control/cmd-stats.c \

@@ -12,19 +12,6 @@ static void set_debug_flags(struct backend *b, const struct options *o, bool *ma
     }
 }
 
-static int configure(struct backend *b, const struct option_disk *disk, GError **err)
-{
-    for (unsigned i = 0; i < disk->words->len; i++) {
-        const struct option_word *word = disk->words->pdata[i];
-        int r = word->key ? plugin_config(b, word->key, word->value, err)
-                          : plugin_config_bare(b, word->value, err);
-
-        if (r < 0)
-            return -1;
-    }
-    return 0;
-}
-
 /* One step for all disks before the next step, as nbdkit does for a plugin and its filters. */
 static int step_all(GPtrArray *backends, int (*step)(struct backend *b, GError **err), GError **err)
 {
@@ -61,7 +48,10 @@ static int load_all(GPtrArray *backends, const struct options *o, GError **err)
 static int configure_all(GPtrArray *backends, const struct options *o, GError **err)
 {
     for (unsigned i = 0; i < o->disks->len; i++) {
-        if (configure(backends->pdata[i], o->disks->pdata[i], err) < 0)
+        const struct option_disk *disk = o->disks->pdata[i];
+
+        if (plugin_config_words(backends->pdata[i], (const struct backend_word *)disk->words->data,
+                                disk->words->len, err) < 0)
             return -1;
     }
     return 0;

@@ -24,13 +24,12 @@ int options_usage(GError **err, const char *format, ...)
 
 /* ---- disks ---- */
 
-static void word_free(void *data)
+static void clear_word(void *data)
 {
-    struct option_word *word = data;
+    struct backend_word *word = data;
 
-    g_free(word->key);
-    g_free(word->value);
-    g_free(word);
+    g_free((char *)word->key);
+    g_free((char *)word->value);
 }
 
 static void option_disk_free(void *data)
@@ -39,7 +38,7 @@ static void option_disk_free(void *data)
 
     g_free(disk->name);
     g_free(disk->plugin);
-    g_ptr_array_unref(disk->words);
+    g_array_unref(disk->words);
     g_free(disk);
 }
 
@@ -48,7 +47,8 @@ static void begin_disk(struct options *o, const char *name)
     struct option_disk *disk = g_new0(struct option_disk, 1);
 
     disk->name = g_strdup(name);
-    disk->words = g_ptr_array_new_with_free_func(word_free);
+    disk->words = g_array_new(FALSE, FALSE, sizeof(struct backend_word));
+    g_array_set_clear_func(disk->words, clear_word);
     g_ptr_array_add(o->disks, disk);
 }
 
@@ -129,11 +129,9 @@ void options_complete_last_disk(struct options *o)
 
 int options_add_config(struct options *o, const char *key, const char *value, GError **err)
 {
-    struct option_word *word = g_new0(struct option_word, 1);
+    struct backend_word word = {.key = g_strdup(key), .value = g_strdup(value)};
 
-    word->key = g_strdup(key);
-    word->value = g_strdup(value);
-    g_ptr_array_add(last_disk(o)->words, word);
+    g_array_append_val(last_disk(o)->words, word);
     return 0;
 }
 

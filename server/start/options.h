@@ -7,6 +7,7 @@
 #define START_OPTIONS_H
 
 #include "common/util/log.h"
+#include "server/backend/plugin.h"
 #include "server/disk/view.h"
 
 #include <glib.h>
@@ -32,17 +33,11 @@ enum options_action {
     ACTION_LONG_OPTIONS,
 };
 
-/* One word of a plugin's configuration. */
-struct option_word {
-    char *key; /* NULL: a bare word */
-    char *value;
-};
-
 struct option_disk {
     char *name;
     char *plugin;
-    GPtrArray *words; /* struct option_word, in order */
-    bool complete;    /* of a key file: words of the command line are not for it */
+    GArray *words; /* struct backend_word, in order; it owns the strings */
+    bool complete; /* of a key file: words of the command line are not for it */
 };
 
 /* -D NAME.FLAG=VALUE */

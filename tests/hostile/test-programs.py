@@ -9,7 +9,8 @@ import struct
 import subprocess
 import time
 
-from fleece import Server, fleecectl, has_ended, require_plugin, tmpdir, wait_file
+from fleece import (Server, fleecectl, has_ended, process_status, require_plugin, tmpdir,
+                    wait_file)
 from harness import *
 from tap import main, skip, test
 
@@ -104,11 +105,6 @@ def line_30_a_host_that_is_an_option():
             g.endure(attack, rounds=1)
 
 
-def status(pid):
-    with open(f"/proc/{pid}/status") as f:
-        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
-
-
 @test
 def privileges_are_gone():
     """-u and -g: every id, every group and every capability, in every thread; and there is no way
@@ -123,7 +119,7 @@ def privileges_are_gone():
             with g.user() as c:
                 c.in_step()
                 for task in os.listdir(f"/proc/{g.server.pid}/task"):
-                    fields = status(f"{g.server.pid}/task/{task}")
+                    fields = process_status(f"{g.server.pid}/task/{task}")
                     assert fields["Uid"].split() == [str(nobody.pw_uid)] * 4
                     assert fields["Gid"].split() == [str(nobody.pw_gid)] * 4
                     assert fields["Groups"].split() == [str(nobody.pw_gid)]

@@ -285,6 +285,12 @@ def has_ended(process, within=0):
     return True
 
 
+def process_status(pid):
+    """The fields of /proc/PID/status."""
+    with open(f"/proc/{pid}/status") as f:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
 class Server:
     """nbdfleece in the foreground, with a temporary folder of its own (`dir`), ready when __enter__
     returns. Leaving the `with` ends it by SIGTERM and fails the test unless it exits with 0 and no

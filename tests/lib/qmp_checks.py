@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the tests of the control socket share."""
 
+import contextlib
+
 from fleece import QmpError
 
 GENERIC = "GenericError"
@@ -36,3 +38,9 @@ def everything(q):
             state.append(q.cmd("x-debug-block-dirty-bitmap-sha256", node=disk["device"],
                                name=b["name"]))
     return state
+
+
+def alive(s):
+    """Another monitor is still served."""
+    with contextlib.closing(s.qmp()) as q:
+        assert q.cmd("query-status") == {"running": True, "status": "running"}

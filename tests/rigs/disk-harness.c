@@ -73,6 +73,14 @@ struct rig *rig_new(uint64_t size, uint64_t scratch_limit)
 
 struct rig *rig_new_blocks(uint64_t size, uint64_t scratch_limit, uint32_t min_block)
 {
+    struct backend *backend = fake_backend_new(size);
+
+    fake_backend_set_min_block(backend, min_block);
+    return rig_new_over(backend, scratch_limit);
+}
+
+struct rig *rig_new_over(struct backend *backend, uint64_t scratch_limit)
+{
     struct rig *r = g_new0(struct rig, 1);
     struct disk_events events = {.view_broken = view_broken, .opaque = r};
     GError *error = NULL;
@@ -80,8 +88,7 @@ struct rig *rig_new_blocks(uint64_t size, uint64_t scratch_limit, uint32_t min_b
     pthread_mutex_init(&r->park.lock, NULL);
     pthread_cond_init(&r->park.changed, NULL);
     r->pool = scratch_pool_new(g_get_tmp_dir(), scratch_limit, NULL, NULL);
-    r->backend = fake_backend_new(size);
-    fake_backend_set_min_block(r->backend, min_block);
+    r->backend = backend;
     r->disk = disk_new(
         &(struct disk_config){
             .name = "vda", .backend = r->backend, .scratch = r->pool, .events = &events},
@@ -135,6 +142,14 @@ uint64_t rig_kept(struct view *v)
     return info.scratch_bytes;
 }
 
+bool view_is_broken(struct view *v)
+{
+    struct view_info info;
+
+    view_info(v, &info);
+    return info.broken;
+}
+
 void rig_bitmap(struct rig *r, const char *name, uint32_t granularity)
 {
     struct instant *i = instant_new();
@@ -170,20 +185,44 @@ void rig_fill(struct rig *r, uint64_t offset, uint64_t length, char byte)
     g_assert_cmpint(rig_try_fill(r, offset, length, byte), ==, 0);
 }
 
-bool node_is(struct node *n, uint64_t offset, uint64_t length, char byte)
+/* What a client of the node reads; returns what node_read does. */
+static int read_node(struct node *n, void *buf, uint64_t offset, uint64_t length)
 {
-    g_autofree char *buf = g_malloc(length);
     struct node_io *io;
     GError *error = NULL;
+    int result;
 
     node_io_open(n, false, false, NULL, &io, &error);
     g_assert_no_error(error);
-    g_assert_cmpint(node_read(io, buf, (uint32_t)length, offset, 0), ==, 0);
+    result = node_read(io, buf, (uint32_t)length, offset, 0);
     node_io_close(io);
+    return result;
+}
+
+bool node_is(struct node *n, uint64_t offset, uint64_t length, char byte)
+{
+    g_autofree char *buf = g_malloc(length);
+
+    g_assert_cmpint(read_node(n, buf, offset, length), ==, 0);
     for (uint64_t i = 0; i < length; i++)
         if (buf[i] != byte)
             return false;
     return true;
+}
+
+int rig_try_read(struct view *v, uint64_t offset, uint32_t length)
+{
+    g_autofree char *buf = g_malloc(length);
+
+    return read_node(view_node(v), buf, offset, length);
+}
+
+void assert_view_bytes(struct view *v, uint64_t offset, uint64_t length, const char *bytes)
+{
+    g_autofree char *buf = g_malloc(length);
+
+    g_assert_cmpint(read_node(view_node(v), buf, offset, length), ==, 0);
+    g_assert_cmpmem(buf, length, bytes, length);
 }
 
 struct task {

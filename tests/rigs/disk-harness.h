@@ -11,8 +11,8 @@
 #define KIB UINT64_C(1024)
 #define MIB (KIB * 1024)
 
-/* A thread that comes to `point` (at `offset`, or anywhere) stays there until it is let go. One
- * thread at a time; armed once. */
+/* A thread that comes to `point` (at `offset`, or anywhere) stays there until it is let go: one
+ * thread, once for each park_arm. */
 struct park {
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -28,7 +28,7 @@ struct rig {
     struct node_io *io;
     struct disk_hooks hooks;
     struct park park;
-    /* Called at each point before anybody is parked; NULL: nothing. */
+    /* Called at each point, before a thread is parked; NULL: nothing. */
     void (*visit)(struct rig *r, enum disk_point point);
     void *visitor;
     /* The next so many writes to scratch fail. */
@@ -37,10 +37,12 @@ struct rig {
     char broken_view[64];
 };
 
-/* A disk of `size` bytes; the most its views may keep together, 0: no limit. */
+/* A disk of `size` bytes. Its views keep at most scratch_limit bytes together; 0: no limit. */
 struct rig *rig_new(uint64_t size, uint64_t scratch_limit);
 /* The same, of an image that takes whole blocks only. */
 struct rig *rig_new_blocks(uint64_t size, uint64_t scratch_limit, uint32_t min_block);
+/* The same over a fake backend that the test has made. */
+struct rig *rig_new_over(struct backend *backend, uint64_t scratch_limit);
 /* Deletes all views first; checks that scratch is empty then. */
 void rig_free(struct rig *r);
 
@@ -48,6 +50,7 @@ struct view *rig_view(struct rig *r, const char *name, enum cbw_error on_error, 
 void rig_delete(struct rig *r, struct view *v);
 /* Bytes of scratch that a view has. */
 uint64_t rig_kept(struct view *v);
+bool view_is_broken(struct view *v);
 void rig_bitmap(struct rig *r, const char *name, uint32_t granularity);
 uint64_t rig_count(struct rig *r, const char *bitmap);
 
@@ -57,10 +60,15 @@ int rig_try_fill(struct rig *r, uint64_t offset, uint64_t length, char byte);
 /* Is [offset, offset + length) of the node all `byte`? Fails the test where it cannot be read. */
 bool node_is(struct node *n, uint64_t offset, uint64_t length, char byte);
 
+/* Read a view, and forget what it says; returns what node_read does. */
+int rig_try_read(struct view *v, uint64_t offset, uint32_t length);
+/* The view has these bytes. */
+void assert_view_bytes(struct view *v, uint64_t offset, uint64_t length, const char *bytes);
+
 #define assert_view(v, offset, length, byte)                                                       \
     g_assert_true(node_is(view_node(v), offset, length, byte))
 
-/* Let a thread fill, and wait for it. */
+/* Let a thread fill the range; it checks the result. */
 GThread *rig_fill_thread(struct rig *r, uint64_t offset, uint64_t length, char byte);
 /* Let a thread check that a view's range is `byte`. */
 GThread *rig_check_thread(struct view *v, uint64_t offset, uint64_t length, char byte);

@@ -253,6 +253,18 @@ void fake_backend_set_hook(struct backend *b, fake_hook hook, void *opaque)
     ((struct fake_backend *)b)->opaque = opaque;
 }
 
+static int fail_call(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
+{
+    const struct fake_failure *f = opaque;
+
+    return call == f->call && offset >= f->offset ? f->error : 0;
+}
+
+void fake_backend_fail(struct backend *b, struct fake_failure *f)
+{
+    fake_backend_set_hook(b, fail_call, f);
+}
+
 void fake_backend_set_min_block(struct backend *b, uint32_t min_block)
 {
     ((struct fake_backend *)b)->min_block = min_block;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A backend in memory for tests of server/disk/, with a hook in front of each call. It copies
- * sector by sector, each under a lock: so calls that overlap may tear between sectors, as a real
- * disk's do, but race on no byte. It remembers which sectors were written (the rest are holes).
+ * sector by sector, each under a lock. So calls that overlap may tear between sectors, as a real
+ * disk's do, but race on no byte. It remembers which sectors were written; the others are holes.
  */
 #ifndef TESTS_RIGS_FAKE_BACKEND_H
 #define TESTS_RIGS_FAKE_BACKEND_H
@@ -23,24 +23,32 @@ enum fake_call {
 
 struct fake_backend;
 
-/* Called before each call, from its thread, with no lock held: may block; a negative errno makes
- * the call fail with nothing done. */
+/* Called before each call, from its thread, with no lock held. It may block. Where it returns a
+ * negative errno, the call fails and has done nothing. */
 typedef int (*fake_hook)(void *opaque, enum fake_call call, uint64_t offset, uint64_t length);
 
 /* Freed by its disk (ops->free). */
 struct backend *fake_backend_new(uint64_t size);
-/* Before threads start. */
+/* Set it before threads start. */
 void fake_backend_set_hook(struct backend *b, fake_hook hook, void *opaque);
+/* Calls that fail: those of one kind, at `offset` and behind it. */
+struct fake_failure {
+    enum fake_call call;
+    int error; /* a negative errno; 0: they do not fail */
+    uint64_t offset;
+};
+/* Set a hook that does this. *f stays the test's, and may change. */
+void fake_backend_fail(struct backend *b, struct fake_failure *f);
 void fake_backend_set_min_block(struct backend *b, uint32_t min_block);
 void fake_backend_set_multi_conn(struct backend *b, bool can);
-/* What it says of sectors that were never written (EXTENT_*; HOLE and ZERO where this is not
- * called), and what they read as: there are disks whose holes do not read as zeroes. */
+/* What sectors that were never written are (EXTENT_*; at first HOLE and ZERO), and what they read
+ * as: there are disks whose holes do not read as zeroes. */
 void fake_backend_set_holes(struct backend *b, uint32_t flags, char byte);
-/* It cannot tell of extents; of handles that are opened from now on. */
+/* Handles that are opened from now on cannot tell of extents. */
 void fake_backend_set_no_extents(struct backend *b);
 /* The most bytes that one answer about extents tells of. */
 void fake_backend_set_most_extents(struct backend *b, uint64_t length);
-/* Look at the bytes behind everybody's back. */
+/* Look at the bytes without a call. */
 void fake_backend_peek(struct backend *b, void *buf, uint64_t length, uint64_t offset);
 /* How often a call was made; bytes that were read. */
 unsigned fake_backend_calls(struct backend *b, enum fake_call call);

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "tests/rigs/fake-registry.h"
-#include "server/disk/node-stats.h"
+#include "tests/rigs/fake-registry-private.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -12,44 +10,11 @@ struct trap {
     int error;
 };
 
-struct server {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    GPtrArray *exports; /* all ever made; one reference each */
-    GHashTable *traps;  /* offset -> struct trap */
-    unsigned n_held;
-    bool never_promise;
-    bool hold_close;
-    struct fake_counts counts;
-    pthread_key_t thread_end; /* set in threads that came to block; its destructor counts them */
-    unsigned threads_ended;
-};
-
 struct dirty_bitmap {
     gint refs;
     char *name;
     uint64_t run;
     gint broken;
-};
-
-struct export
-{
-    gint refs;
-    struct server *server;
-    struct export_info info;
-    struct node node;
-    struct node_info node_info;
-    uint8_t *bytes;
-    int file; /* fake_file's, if node_info.has_file */
-    GPtrArray *bitmaps;
-    uint64_t allocation_run;
-    unsigned extents_per_call;
-    bool gone;
-    GQueue clients;
-};
-
-struct node_io {
-    struct export *export;
 };
 
 /* ---- scripting ---- */
@@ -169,8 +134,7 @@ struct fake_counts fake_counts(struct server *s)
     return counts;
 }
 
-/* What every operation passes. 0: go on. */
-static int pass(struct server *s, uint64_t offset, bool now)
+int fake_pass(struct server *s, uint64_t offset, bool now)
 {
     pthread_mutex_lock(&s->lock);
     struct trap *t = trap_at(s, offset);
@@ -332,6 +296,12 @@ void fake_file(struct export *e, int fd)
     e->node_info.has_file = true;
 }
 
+void fake_allocation(struct export *e, uint64_t run, unsigned per_call)
+{
+    e->allocation_run = run;
+    e->extents_per_call = per_call;
+}
+
 /* ---- bitmaps ---- */
 
 struct dirty_bitmap *fake_add_bitmap(struct export *e, const char *name, uint64_t run)
@@ -377,9 +347,8 @@ const char *dirty_bitmap_name(const struct dirty_bitmap *db)
     return db->name;
 }
 
-/* Every other `run` bytes carry `flags`. */
-static int add_runs(struct extents *out, uint64_t run, uint64_t length, uint64_t offset,
-                    uint32_t flags, unsigned most)
+int fake_add_runs(struct extents *out, uint64_t run, uint64_t length, uint64_t offset,
+                  uint32_t flags, unsigned most)
 {
     uint64_t end = offset + length;
 
@@ -399,131 +368,5 @@ int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offs
 {
     if (g_atomic_int_get(&db->broken))
         return -EIO;
-    return add_runs(extents, db->run, length, offset, EXTENT_DIRTY, one ? 1 : 0);
-}
-
-/* ---- nodes ---- */
-
-int node_io_open_within(struct node *node, bool writable, bool discard,
-                        const struct backend_client *client, struct patience *patience,
-                        int64_t until, struct node_io **io, GError **err)
-{
-    struct export *e = (struct export *)((char *)node - G_STRUCT_OFFSET(struct export, node));
-
-    *io = g_new(struct node_io, 1);
-    (*io)->export = e;
-    pthread_mutex_lock(&e->server->lock);
-    e->server->counts.opens++;
-    pthread_mutex_unlock(&e->server->lock);
-    return 0;
-}
-
-void node_io_close(struct node_io *io)
-{
-    struct server *s = io->export->server;
-
-    pthread_mutex_lock(&s->lock);
-    s->n_held += s->hold_close;
-    bool counted = s->hold_close;
-    pthread_cond_broadcast(&s->changed);
-    while (s->hold_close)
-        pthread_cond_wait(&s->changed, &s->lock);
-    s->n_held -= counted;
-    s->counts.closes++;
-    pthread_mutex_unlock(&s->lock);
-    g_free(io);
-}
-
-const struct node_info *node_io_info(const struct node_io *io)
-{
-    return &io->export->node_info;
-}
-
-int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
-{
-    int r = pass(io->export->server, offset, true);
-    if (r == 0)
-        memcpy(buf, io->export->bytes + offset, length);
-    return r;
-}
-
-int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags)
-{
-    int r = pass(io->export->server, offset, false);
-    if (r == 0)
-        memcpy(buf, io->export->bytes + offset, length);
-    return r;
-}
-
-int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
-{
-    struct server *s = io->export->server;
-
-    if (!io->export->node_info.has_file)
-        return -1;
-    pthread_mutex_lock(&s->lock);
-    s->counts.cached++;
-    pthread_mutex_unlock(&s->lock);
-    return io->export->file;
-}
-
-int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
-               uint32_t flags)
-{
-    struct server *s = io->export->server;
-    int r = pass(s, offset, false);
-    if (r != 0)
-        return r;
-    memcpy(io->export->bytes + offset, buf, length);
-    pthread_mutex_lock(&s->lock);
-    s->counts.writes++;
-    pthread_mutex_unlock(&s->lock);
-    return 0;
-}
-
-int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
-{
-    int r = pass(io->export->server, offset, false);
-    if (r == 0 && (flags & BACKEND_FAST))
-        return -ENOTSUP;
-    if (r == 0)
-        memset(io->export->bytes + offset, 0, length);
-    return r;
-}
-
-int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
-{
-    return pass(io->export->server, offset, false);
-}
-
-int node_flush(struct node_io *io, uint32_t flags)
-{
-    return pass(io->export->server, 0, false);
-}
-
-void node_io_count(struct node_io *io, enum io_kind kind, uint64_t offset, uint64_t length,
-                   int error)
-{
-}
-
-int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
-{
-    return pass(io->export->server, offset, false);
-}
-
-void fake_allocation(struct export *e, uint64_t run, unsigned per_call)
-{
-    e->allocation_run = run;
-    e->extents_per_call = per_call;
-}
-
-int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
-                 struct extents *extents)
-{
-    struct export *e = io->export;
-    int r = pass(e->server, offset, false);
-    if (r != 0)
-        return r;
-    unsigned most = flags & BACKEND_REQ_ONE ? 1 : e->extents_per_call;
-    return add_runs(extents, e->allocation_run, length, offset, EXTENT_HOLE | EXTENT_ZERO, most);
+    return fake_add_runs(extents, db->run, length, offset, EXTENT_DIRTY, one ? 1 : 0);
 }

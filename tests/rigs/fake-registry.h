@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A registry and nodes made for the NBD server's unit tests: disks in memory, whose operations can
- * be made to block, to fail, or to be slow on the test's word, and are counted.
- *
- * It takes the place of server/registry/registry.c and server/disk/ in the link.
+ * A registry and nodes for the NBD server's unit tests: disks in memory, whose operations are
+ * counted, and block or fail when the test says so. It takes the place of
+ * server/registry/registry.c and server/disk/ in the link.
  */
 #ifndef TESTS_RIGS_FAKE_REGISTRY_H
 #define TESTS_RIGS_FAKE_REGISTRY_H
@@ -26,8 +25,8 @@ void fake_free(struct server *s);
 /* An export of a disk of its own; *info is copied, with 0 in a field standing for a usual value.
  * Owned by the registry. */
 struct export *fake_add(struct server *s, const char *name, const struct node_info *info);
-/* As block-export-del, mode hard: no longer found, its clients are to end; `cut`: those that are
- * still there have had their time. */
+/* Remove it as block-export-del in mode hard does: it is not found any more, and its clients are to
+ * end. `cut`: their time is over. */
 void fake_remove(struct server *s, struct export *e, bool cut);
 /* Have all of its clients hung up? */
 bool fake_hung_up(struct server *s, struct export *e);
@@ -43,19 +42,19 @@ void fake_allocation(struct export *e, uint64_t run, unsigned per_call);
 /* Operations at `offset` are held (node_read_now: -EAGAIN) until released. A flush has offset 0. */
 void fake_hold(struct server *s, uint64_t offset);
 void fake_release(struct server *s, uint64_t offset);
-/* The closing of clients' handles is held. */
+/* Hold the closing of clients' handles. */
 void fake_hold_close(struct server *s, bool hold);
 /* Wait until `n` operations are held at this moment. */
 void fake_wait_held(struct server *s, unsigned n);
 /* Wait until `n` threads that have called any but node_read_now have ended. */
 void fake_wait_threads_ended(struct server *s, unsigned n);
-/* Operations that begin at `offset` fail; 0: no more. */
+/* Let operations that begin at `offset` fail; 0: no more. */
 void fake_fail(struct server *s, uint64_t offset, int error);
 /* The node never promises not to block: -EAGAIN to every node_read_now. */
 void fake_never_promise(struct server *s, bool never);
 
-/* From now on clients find all ranges in the page cache, as what this file has there, which is not
- * compared with fake_bytes. The descriptor stays the caller's. */
+/* From now on all ranges are in the page cache, for which clients get this file. What it holds is
+ * not compared with fake_bytes. The descriptor stays the caller's. */
 void fake_file(struct export *e, int fd);
 
 struct fake_counts fake_counts(struct server *s);

@@ -243,7 +243,8 @@ static void park(struct model *m)
     pthread_mutex_unlock(&m->lock);
 }
 
-/* Guests are not much faster than control, so that many instants fall between their requests. */
+/* Guests are held back to about the control thread's pace, so that many instants fall between their
+ * requests. */
 static void wait_for_room(struct model *m, struct op_log *log)
 {
     for (;;) {

@@ -43,7 +43,7 @@ static bool is_broken(struct model_view *v)
     return info.broken;
 }
 
-/* It gave an error: is that right? */
+/* A read gave an error: was that right? */
 static void check_broken(struct model_view *v, int error)
 {
     struct model *m = v->disk->model;
@@ -194,7 +194,7 @@ void model_view_check(struct model_view *v)
 
 /* ---- readers ---- */
 
-/* A range to read, in units of what the disk takes, or not. */
+/* A range to read, in units that the disk takes, or not. */
 static void random_piece(struct noise *n, struct model_view *v, uint64_t *offset, uint64_t *length)
 {
     uint64_t unit = noise_once_in(n, 2) ? 1 : v->disk->min_block, size = v->image->size;
@@ -252,7 +252,7 @@ static void read_view(struct noise *n, struct model_view *v, char *buf)
     node_io_close(io);
 }
 
-/* A live disk: nothing to compare with, but the engine must bear it. */
+/* A live disk: there is nothing to compare with, but the engine must bear it. */
 static void read_disk(struct noise *n, struct model_disk *d, char *buf)
 {
     struct extents e = EXTENTS_INIT;
@@ -330,7 +330,7 @@ static void inherit(struct model_view *heir, const struct model_view *v)
     heir->inexact |= v->inexact;
 }
 
-/* Who breaks has told control. */
+/* A view that breaks has told the control thread. */
 static void check_told(struct model_view *v)
 {
     struct model *m = v->disk->model;

@@ -77,7 +77,7 @@ struct image *image_copy(const struct image *from);
 void image_free(struct image *i);
 void image_apply(struct image *i, const struct op *op);
 void image_grow(struct image *i, uint64_t size);
-/* Is [offset, offset + length), cut to the image, all zero? all hole? */
+/* Is [offset, offset + length), cut to the image, all zero; is it all hole? */
 bool image_is_zero(const struct image *i, uint64_t offset, uint64_t length);
 bool image_is_hole(const struct image *i, uint64_t offset, uint64_t length);
 

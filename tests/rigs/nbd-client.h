@@ -40,15 +40,16 @@ void client_expect_end(struct client *c);
 /* Receive the server's greeting and answer with these flags. */
 void client_greet(struct client *c, uint32_t flags);
 void client_option(struct client *c, uint32_t option, const void *data, uint32_t length);
-/* Receive one option reply; its type. *data (may be NULL) is for g_free. */
+/* Receive one option reply; returns its type. *data (may be NULL) is for g_free. */
 uint32_t client_option_reply(struct client *c, uint32_t option, uint8_t **data, uint32_t *length);
-/* Greeting, structured replies if wanted, and contexts (n may be 0), then GO, all of which succeed.
- */
+/* Do the greeting, structured replies if wanted, contexts (n may be 0), and GO. All of them
+ * succeed. */
 void client_go(struct client *c, const char *export, bool structured, const char *const *contexts,
                unsigned n);
-/* Only the GO (or INFO): its final reply's type. */
+/* Do only the GO or INFO; returns its final reply's type. */
 uint32_t client_go_option(struct client *c, uint32_t option, const char *export);
-/* Only SET_META_CONTEXT (or LIST): the final reply's type; *n (may be NULL) contexts came. */
+/* Do only the SET_META_CONTEXT or LIST_META_CONTEXT; returns the final reply's type. *n (may be
+ * NULL): so many contexts came. */
 uint32_t client_meta_option(struct client *c, uint32_t option, const char *export,
                             const char *const *queries, unsigned n_queries, unsigned *n);
 
@@ -56,7 +57,7 @@ void client_request(struct client *c, uint16_t flags, uint16_t type, uint64_t co
                     uint64_t offset, uint32_t length);
 /* A simple reply to a read carries `read_length` bytes: the caller has to know. */
 struct answer client_answer(struct client *c, uint32_t read_length);
-/* The same, thrown away: it has to be the success of `cookie` with so much data (0: none). */
+/* The same, and throw it away: it has to be the success of `cookie` with so much data (0: none). */
 void client_expect_success(struct client *c, uint64_t cookie, uint32_t read_length);
 void client_expect_error(struct client *c, uint64_t cookie, uint32_t error);
 

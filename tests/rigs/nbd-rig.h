@@ -28,10 +28,10 @@ void rig_end_nbd(struct rig *r, unsigned grace_ms);
 
 /* A client, not greeted yet. */
 struct client rig_connect(struct rig *r);
-/* The same with GO done on "disk". */
+/* The same, with GO done on "disk". */
 struct client rig_go(struct rig *r, bool structured);
-/* What is called back when a client of rig_connect has gone; a test may have it called for other
- * ends, and counted with those. */
+/* A client of rig_connect calls this when it has gone. A test may have other ends call it, too, and
+ * they are counted together. */
 void rig_note_gone(void *rig);
 unsigned rig_count_gone(struct rig *r);
 /* Wait until so many connections have gone since the beginning. */
@@ -43,7 +43,7 @@ void rig_wait_posted(struct rig *r, unsigned n);
 struct connection *rig_connection(struct rig *r, enum phase phase);
 
 unsigned open_descriptors(void);
-/* A pattern that has no short period. */
+/* Fill with a pattern that has no short period. */
 void fill_bytes(uint8_t *p, size_t length, unsigned seed);
 
 #endif

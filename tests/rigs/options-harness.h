@@ -67,7 +67,7 @@ G_GNUC_UNUSED static void assert_words(const struct option_disk *d, const char *
     g_autoptr(GString) all = g_string_new(NULL);
 
     for (unsigned i = 0; i < d->words->len; i++) {
-        const struct option_word *w = d->words->pdata[i];
+        const struct backend_word *w = &g_array_index(d->words, struct backend_word, i);
 
         if (i)
             g_string_append_c(all, ' ');

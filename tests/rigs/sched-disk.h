@@ -55,12 +55,12 @@ void change(struct rig *r, unsigned guest, unsigned n, unsigned disk, uint64_t o
 /* Views are of disk 0. */
 void add_view(struct rig *r, unsigned n, uint64_t limit, bool discard);
 void drop_view(struct rig *r, unsigned n);
-/* It reads as it was. */
+/* Check that it reads as the disk was at its instant. */
 void check_view(struct rig *r, unsigned n, uint64_t offset, uint32_t length);
-/* `have` is what `want` has at `offset`; `what` it is. */
+/* Check that `have` is what `want` has at `offset`; `what` names it. */
 void compare(const char *what, const char *have, const char *want, uint64_t offset,
              uint64_t length);
-/* So much has been kept for it. */
+/* Check that so much has been kept for it. */
 void check_kept(struct rig *r, unsigned n, uint64_t bytes);
 
 /* Run each as a test, /schedules/NAME. */

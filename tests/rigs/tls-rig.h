@@ -64,11 +64,11 @@ void pair_identity(struct pair *p, const struct identity *id);
 void pair_psk(struct pair *p, const char *user, unsigned length, const char *hex);
 void pair_end(struct pair *p);
 
-/* Let the server have what the client has sent; false: nothing. */
+/* Give the server what the client has sent. False: nothing. */
 bool feed(struct pair *p);
-/* Let the client have what the server has to send. */
+/* Give the client what the server has to send. */
 void drain(struct pair *p);
-/* Both ends' handshakes. True: the server's is done, and the client's. */
+/* Do both ends' handshakes. True: both are done. */
 bool shake_hands(struct pair *p);
 
 /* ---- data: all of it, checked ---- */

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What --run's command and --print-uri's reader are told, as nbdkit tells it, above all of TLS."""
+"""What --run's command and --print-uri's reader are told, as nbdkit tells it, above all of TLS; and
+the server's end with the command."""
 
 import os
+import signal
 import urllib.parse
 
 import fleece
-from fleece import nbdfleece
+from fleece import nbdfleece, tmpdir
 from tap import main, test
 
 import tlslib
@@ -26,6 +28,47 @@ def told(*args, after="", **env):
 def query(t):
     assert t["uri"] == t["nbd"], t
     return urllib.parse.parse_qs(urllib.parse.urlsplit(t["uri"]).query, strict_parsing=True)
+
+
+@test
+def run_tells_where_the_server_is():
+    with tmpdir() as d:
+        script = 'printf "%s\\n" "$uri" "$nbd" "$unixsocket" "$port" "$exportname"; nbdinfo --size "$uri"'
+        fleece.require_program("nbdinfo")
+        sock = f"{d}/a 'b' $c \"d\""
+        out = nbdfleece("-U", sock, "-e", "disk0", "memory", "1M", "--run", script).stdout
+        where, same, path, port, name, size = out.splitlines()
+        assert where == same
+        assert path == sock
+        assert (port, name, size) == ("", "disk0", str(1 << 20))
+        out = nbdfleece("-U", sock, "-e", "x y/z?", "--disk", "x y/z?", "memory", "3M",
+                        "--run", script).stdout
+        assert out.splitlines()[4:] == ["x y/z?", str(3 << 20)], out
+        out = nbdfleece("-i", "127.0.0.1", "-p", "0", "memory", "2M", "--run", script).stdout
+        where, same, path, port, name, size = out.splitlines()
+        assert where == same == f"nbd://127.0.0.1:{port}/"
+        assert (path, name, size) == ("", "", str(2 << 20))
+
+
+@test
+def run_ends_the_server_with_the_commands_code():
+    assert nbdfleece("-U", "-", "null", "--run", "exit 0").returncode == 0
+    assert nbdfleece("-U", "-", "null", "--run", "exit 41", check=False).returncode == 41
+    result = nbdfleece("-U", "-", "null", "--run", "kill -9 $$", check=False)
+    assert result.returncode == 137
+    assert "killed by signal 9" in result.stderr
+
+
+@test
+def run_has_the_terminals_streams_and_plain_signals():
+    result = nbdfleece("-U", "-", "null", "--run", "cat; grep -E 'Sig(Blk|Ign)' /proc/self/status",
+                       input="hello\n")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "hello"
+    for line in lines[1:]:
+        mask = int(line.split()[1], 16)
+        for s in signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD:
+            assert not mask & (1 << (s - 1)), line
 
 
 @test
@@ -81,7 +124,7 @@ def keys_that_are_required():
 @test
 def paths_of_credentials():
     """The URI is right in every folder and whatever is in the path; the variables are as given."""
-    with fleece.tmpdir() as d:
+    with tmpdir() as d:
         strange = f"{d}/a b&c=d?e#f%41"
         os.mkdir(strange)
         os.symlink(tlslib.psk(), f"{strange}/k")

@@ -4,10 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct door {
@@ -50,7 +56,7 @@ static void knock(const struct door *d, int fd)
     g_assert_cmpint(connect(fd, (const struct sockaddr *)&d->address, d->length), ==, 0);
 }
 
-/* Limit the descriptors to those that are open now, and `room` more. */
+/* Limit the descriptors to those that are open now and `room` more. */
 static void leave(const struct door *d, unsigned room)
 {
     struct rlimit tight = d->limit;
@@ -200,9 +206,76 @@ static void test_lost_reserve(void)
     door_end(&d);
 }
 
+/* From now on, whatever opens a file in this process ends it by SIGSYS, the C library included. -1:
+ * the system does not allow such filters. */
+static int forbid_opening(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+#ifdef __NR_open
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_open, 2, 0),
+#else
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_openat, 2, 0),
+#endif
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_openat, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    struct sock_fprog program = {.len = G_N_ELEMENTS(code), .filter = code};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -1;
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+/* What this program becomes when that is its first argument, and its status then. */
+#define CHILD "refuse-and-say"
+enum { SAID, NOT_SAID, CANNOT_SAY };
+
+/* Refuse a client, and say why. */
+static int refuse_and_say(void)
+{
+    struct door d;
+    bool refused = false;
+    int client = client_new();
+
+    door_begin(&d);
+    leave(&d, 0);
+    knock(&d, client);
+    if (forbid_opening() < 0)
+        return CANNOT_SAY;
+    if (take(&d, &refused) != -1 || errno != EMFILE || !refused)
+        return NOT_SAID;
+    return strcmp(g_strerror(errno), "Too many open files") == 0 ? SAID : NOT_SAID;
+}
+
+/* The text of a refusal opens no file: the file could take the descriptor which another listener
+ * has given up for a moment. Only the first g_strerror of a process opens files, and g_test_init
+ * calls it, too. So a program that has just begun is asked. */
+static void test_text_opens_nothing(void)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        execl("/proc/self/exe", "test-accept", CHILD, NULL);
+        _exit(NOT_SAID);
+    }
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CANNOT_SAY) {
+        g_test_skip("no system calls can be forbidden here");
+        return;
+    }
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, SAID);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], CHILD) == 0)
+        _exit(refuse_and_say()); /* at once: a sanitizer opens files at a usual end */
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/accept/text-opens-nothing", test_text_opens_nothing);
     g_test_add_func("/accept/usual", test_usual);
     g_test_add_func("/accept/run-out", test_run_out);
     g_test_add_func("/accept/last-one", test_last_one);

@@ -1,200 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Instants that are run step by step: the thread that runs them never waits, hears when there is
+ * Instants that are run step by step. The thread that runs them never waits: it hears when there is
  * something to do, and can do other things meanwhile.
  */
-#include "tests/rigs/disk-harness.h"
-
-#include <string.h>
-
-#define LIMIT (60 * G_USEC_PER_SEC)
-
-/* An instant that is run, and what was heard of it. */
-struct run {
-    struct instant *instant;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    unsigned wakes, heard; /* how often wake was called; how many of these were waited for */
-    enum instant_state state;
-    GError *error;
-    GString *calls; /* a letter for each function of its users that was called */
-};
-
-static void wake(void *opaque)
-{
-    struct run *r = opaque;
-
-    pthread_mutex_lock(&r->lock);
-    r->wakes++;
-    pthread_cond_broadcast(&r->changed);
-    pthread_mutex_unlock(&r->lock);
-}
-
-static void note_commit(void *opaque)
-{
-    g_string_append_c(((struct run *)opaque)->calls, 'c');
-}
-
-static void note_abort(void *opaque)
-{
-    g_string_append_c(((struct run *)opaque)->calls, 'a');
-}
-
-static void note_end(void *opaque)
-{
-    g_string_append_c(((struct run *)opaque)->calls, 'e');
-}
-
-static struct run *run_new(void)
-{
-    struct run *r = g_new0(struct run, 1);
-
-    r->instant = instant_new();
-    pthread_mutex_init(&r->lock, NULL);
-    pthread_cond_init(&r->changed, NULL);
-    r->calls = g_string_new(NULL);
-    instant_on_end(r->instant, note_end, r);
-    instant_on_commit(r->instant, note_commit, r);
-    instant_on_abort(r->instant, note_abort, r);
-    return r;
-}
-
-static void step(struct run *r)
-{
-    g_assert_cmpint(r->state, ==, INSTANT_WAITS);
-    r->state = instant_step(r->instant, &r->error);
-}
-
-static void start(struct run *r)
-{
-    instant_start(r->instant, wake, r);
-    step(r);
-}
-
-static unsigned wakes(struct run *r)
-{
-    unsigned n;
-
-    pthread_mutex_lock(&r->lock);
-    n = r->wakes;
-    pthread_mutex_unlock(&r->lock);
-    return n;
-}
-
-/* Wait for the next wake, and take a step. */
-static void go_on(struct run *r)
-{
-    pthread_mutex_lock(&r->lock);
-    while (r->wakes == r->heard)
-        pthread_cond_wait(&r->changed, &r->lock);
-    r->heard++;
-    pthread_mutex_unlock(&r->lock);
-    step(r);
-}
-
-static void assert_waits(struct run *r, const char *what)
-{
-    g_autofree char *text = NULL;
-
-    g_assert_cmpint(r->state, ==, INSTANT_WAITS);
-    text = instant_waits_for(r->instant);
-    g_assert_cmpstr(text, ==, what);
-    g_assert_cmpstr(r->calls->str, ==, "");
-}
-
-static void run_free(struct run *r)
-{
-    g_clear_error(&r->error);
-    g_string_free(r->calls, TRUE);
-    pthread_mutex_destroy(&r->lock);
-    pthread_cond_destroy(&r->changed);
-    g_free(r);
-}
-
-static void assert_done(struct run *r)
-{
-    while (r->state == INSTANT_WAITS)
-        go_on(r);
-    g_assert_no_error(r->error);
-    g_assert_cmpint(r->state, ==, INSTANT_DONE);
-    g_assert_cmpstr(r->calls->str, ==, "ce");
-    run_free(r);
-}
-
-static void assert_failed(struct run *r, const char *why)
-{
-    while (r->state == INSTANT_WAITS)
-        go_on(r);
-    g_assert_cmpint(r->state, ==, INSTANT_FAILED);
-    g_assert_cmpstr(r->error->message, ==, why);
-    g_assert_cmpstr(r->calls->str, ==, "ae");
-    run_free(r);
-}
-
-/* ---- the disks ---- */
-
-static struct rig *named_rig(const char *name)
-{
-    struct rig *r = rig_new(1 * MIB, 0);
-
-    g_free(r->disk->node.name);
-    r->disk->node.name = g_strdup(name);
-    r->disk->drain_usec = LIMIT;
-    return r;
-}
-
-static void add(struct run *r, struct rig *rig, const char *name)
-{
-    g_assert_cmpint(instant_bitmap_add(r->instant, rig->disk, name, 4096, true, NULL), ==, 0);
-}
-
-/* It works on this disk, at once. */
-static void assert_works(struct rig *rig)
-{
-    struct run *r = run_new();
-
-    add(r, rig, "works");
-    start(r);
-    assert_done(r);
-    r = run_new();
-    g_assert_cmpint(instant_bitmap_remove(r->instant, rig->disk, "works", NULL), ==, 0);
-    start(r);
-    assert_done(r);
-}
-
-static void assert_refused(struct rig *rig)
-{
-    struct instant *i = instant_new();
-    GError *error = NULL;
-
-    g_assert_true(disk_in_instant(rig->disk));
-    g_assert_cmpint(instant_bitmap_add(i, rig->disk, "refused", 4096, true, &error), ==, -1);
-    g_assert_true(g_str_has_suffix(error->message, "size is under way"));
-    g_clear_error(&error);
-    instant_abort(i);
-    i = instant_new();
-    g_assert_cmpint(instant_resize(i, rig->disk, 2 * MIB, &error), ==, -1);
-    g_assert_true(g_str_has_suffix(error->message, "size is under way"));
-    g_clear_error(&error);
-    instant_abort(i);
-    g_assert_true(disk_in_instant(rig->disk));
-}
-
-static GThread *park_writer(struct rig *rig)
-{
-    GThread *writer;
-
-    park_arm(rig, POINT_WRITE_MARKED, 0);
-    writer = rig_fill_thread(rig, 0, 4096, 'a');
-    park_wait(rig);
-    return writer;
-}
-
-static void let_go(struct rig *rig, GThread *writer)
-{
-    park_release(rig);
-    g_thread_join(writer);
-}
+#include "tests/rigs/instant-rig.h"
 
 /* ---- draining ---- */
 
@@ -206,34 +15,34 @@ static void at_flip(void *opaque)
     rig->visitor = rig; /* it was called */
 }
 
-/* Nobody waits: another disk's instants go on meanwhile, and the last writer who leaves says so. */
+/* Another disk's instants go on while this one waits, and the last writer that leaves says so. */
 static void test_waits_for_writes(void)
 {
     struct rig *a = named_rig("a"), *b = named_rig("b"), *other = named_rig("other");
-    GThread *in_a = park_writer(a), *in_b = park_writer(b);
+    GThread *in_a = rig_park_writer(a), *in_b = rig_park_writer(b);
     struct run *r = run_new();
     gint64 now = g_get_monotonic_time();
 
-    add(r, a, "x");
-    add(r, b, "x");
+    run_add_bitmap(r, a, "x");
+    run_add_bitmap(r, b, "x");
     g_assert_cmpint(instant_at_flip(r->instant, b->disk, at_flip, b, NULL), ==, 0);
-    start(r);
-    assert_waits(r, "disk a: writes under way");
-    g_assert_cmpint(instant_deadline(r->instant), >=, now + LIMIT);
+    run_start(r);
+    assert_run_waits(r, "disk a: writes under way");
+    g_assert_cmpint(instant_deadline(r->instant), >=, now + RUN_LIMIT);
     g_assert_cmpint(instant_deadline(r->instant), <, G_MAXINT64);
-    assert_works(other);
-    assert_refused(a);
-    let_go(a, in_a);
-    g_assert_cmpuint(wakes(r), ==, 0);
-    step(r); /* nobody has asked for it, and it does no harm */
-    assert_waits(r, "disk b: writes under way");
+    assert_disk_works(other);
+    assert_disk_refuses(a);
+    rig_let_go(a, in_a);
+    g_assert_cmpuint(run_wakes(r), ==, 0);
+    run_step(r); /* a step too many does no harm */
+    assert_run_waits(r, "disk b: writes under way");
     g_assert_null(b->visitor);
-    let_go(b, in_b);
-    go_on(r);
+    rig_let_go(b, in_b);
+    run_go_on(r);
     g_assert_true(b->visitor == b);
-    g_assert_cmpuint(wakes(r), ==, 1);
-    assert_done(r);
-    assert_works(a);
+    g_assert_cmpuint(run_wakes(r), ==, 1);
+    assert_run_done(r);
+    assert_disk_works(a);
     rig_free(a);
     rig_free(b);
     rig_free(other);
@@ -248,31 +57,31 @@ static void assert_untouched(struct rig *rig)
     rig_fill(rig, 8192, 4096, 'y');
 }
 
-/* At its deadline it opens all gates; nobody is told later that writes have ended. */
+/* At its deadline an instant opens all gates. Nobody is told later that writes have ended. */
 static void test_out_of_time(void)
 {
     struct rig *a = named_rig("a"), *b = named_rig("b");
-    GThread *in_b = park_writer(b);
+    GThread *in_b = rig_park_writer(b);
     struct run *r = run_new();
 
     b->disk->drain_usec = 0;
-    add(r, a, "x");
-    add(r, b, "x");
-    instant_start(r->instant, wake, r);
-    step(r);
-    g_assert_cmpuint(wakes(r), ==, 0);
-    assert_failed(r, "disk b: writes under way did not end within 0 s");
+    run_add_bitmap(r, a, "x");
+    run_add_bitmap(r, b, "x");
+    instant_start(r->instant, run_wake, r);
+    run_step(r);
+    g_assert_cmpuint(run_wakes(r), ==, 0);
+    assert_run_failed(r, "disk b: writes under way did not end within 0 s");
     assert_untouched(a);
     assert_untouched(b);
-    b->disk->drain_usec = LIMIT;
+    b->disk->drain_usec = RUN_LIMIT;
     r = run_new();
-    add(r, b, "x");
-    start(r);
-    assert_waits(r, "disk b: writes under way");
-    let_go(b, in_b);
-    go_on(r);
-    g_assert_cmpuint(wakes(r), ==, 1);
-    assert_done(r);
+    run_add_bitmap(r, b, "x");
+    run_start(r);
+    assert_run_waits(r, "disk b: writes under way");
+    rig_let_go(b, in_b);
+    run_go_on(r);
+    g_assert_cmpuint(run_wakes(r), ==, 1);
+    assert_run_done(r);
     rig_free(a);
     rig_free(b);
 }
@@ -280,24 +89,24 @@ static void test_out_of_time(void)
 static void test_cancel_while_draining(void)
 {
     struct rig *a = named_rig("a"), *b = named_rig("b");
-    GThread *in_b = park_writer(b);
+    GThread *in_b = rig_park_writer(b);
     struct run *r = run_new();
 
-    add(r, a, "x");
-    add(r, b, "x");
-    start(r);
+    run_add_bitmap(r, a, "x");
+    run_add_bitmap(r, b, "x");
+    run_start(r);
     instant_cancel(r->instant);
-    step(r);
-    assert_failed(r, "disk b: given up while writes were under way");
+    run_step(r);
+    assert_run_failed(r, "disk b: given up while writes were under way");
     assert_untouched(a);
     assert_untouched(b);
-    let_go(b, in_b);
-    assert_works(b);
+    rig_let_go(b, in_b);
+    assert_disk_works(b);
     rig_free(a);
     rig_free(b);
 }
 
-/* An export takes a bitmap while it is about to be removed. */
+/* An export takes a bitmap while its removal waits. */
 static void test_busy_meanwhile(void)
 {
     struct rig *a = named_rig("a");
@@ -305,27 +114,47 @@ static void test_busy_meanwhile(void)
     struct dirty_bitmap *x;
     GThread *in_a;
 
-    add(r, a, "x");
-    start(r);
-    assert_done(r);
+    run_add_bitmap(r, a, "x");
+    run_start(r);
+    assert_run_done(r);
     for (int changed = 0; changed < 2; changed++) {
-        in_a = park_writer(a);
+        in_a = rig_park_writer(a);
         r = run_new();
         if (changed)
             g_assert_cmpint(instant_bitmap_record(r->instant, a->disk, "x", false, NULL), ==, 0);
         else
             g_assert_cmpint(instant_bitmap_remove(r->instant, a->disk, "x", NULL), ==, 0);
-        start(r);
+        run_start(r);
         x = disk_find_bitmap(a->disk, "x");
         dirty_bitmap_busy_begin(x);
-        let_go(a, in_a);
-        go_on(r);
-        assert_failed(r, "Bitmap 'x' is currently in use by another operation and cannot be used");
+        rig_let_go(a, in_a);
+        run_go_on(r);
+        assert_run_failed(r,
+                          "Bitmap 'x' is currently in use by another operation and cannot be used");
         dirty_bitmap_busy_end(x);
         dirty_bitmap_unref(x);
     }
     rig_fill(a, 8192, 4096, 'y');
     g_assert_cmpuint(rig_count(a, "x"), ==, 8192);
+    rig_free(a);
+}
+
+/* An export takes a view while its deletion waits. */
+static void test_view_in_use_meanwhile(void)
+{
+    struct rig *a = named_rig("a");
+    struct view *v = rig_view(a, "v", CBW_BREAK_SNAPSHOT, 0);
+    GThread *in_a = rig_park_writer(a);
+    struct run *r = run_new();
+
+    g_assert_cmpint(instant_view_delete(r->instant, v, NULL), ==, 0);
+    run_start(r);
+    view_use_begin(v);
+    rig_let_go(a, in_a);
+    assert_run_failed(r, "Node v is in use");
+    view_use_end(v);
+    rig_delete(a, v);
+    assert_disk_works(a);
     rig_free(a);
 }
 
@@ -335,33 +164,33 @@ static struct run *run_merge(struct rig *a)
 {
     struct run *r = run_new();
 
-    add(r, a, "from");
-    add(r, a, "to");
-    start(r);
-    assert_done(r);
+    run_add_bitmap(r, a, "from");
+    run_add_bitmap(r, a, "to");
+    run_start(r);
+    assert_run_done(r);
     rig_fill(a, 0, 4096, 'a');
     r = run_new();
     g_assert_cmpint(instant_bitmap_clear(r->instant, a->disk, "to", NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_merge(r->instant, a->disk, "to", a->disk, "from", NULL), ==, 0);
     park_arm(a, POINT_SHADOWED, 0);
-    start(r);
+    run_start(r);
     park_wait(a);
     return r;
 }
 
-/* Bits are copied by a thread, the gates open. */
+/* A thread copies bits while the gates are open. */
 static void test_copies_elsewhere(void)
 {
     struct rig *a = named_rig("a"), *other = named_rig("other");
     struct run *r = run_merge(a);
 
-    assert_waits(r, "disk a: bits are being copied");
+    assert_run_waits(r, "disk a: bits are being copied");
     g_assert_cmpint(instant_deadline(r->instant), ==, G_MAXINT64);
     rig_fill(a, 8192, 4096, 'b');
-    assert_works(other);
-    assert_refused(a);
+    assert_disk_works(other);
+    assert_disk_refuses(a);
     park_release(a);
-    assert_done(r);
+    assert_run_done(r);
     g_assert_cmpuint(rig_count(a, "to"), ==, 8192);
     g_assert_cmpuint(a->disk->tracker->n, ==, 2);
     rig_free(a);
@@ -374,16 +203,16 @@ static void test_cancel_while_copying(void)
     struct run *r = run_merge(a);
 
     instant_cancel(r->instant);
-    step(r);
-    assert_waits(r, "disk a: bits are being copied");
+    run_step(r);
+    assert_run_waits(r, "disk a: bits are being copied");
     g_assert_cmpuint(a->disk->tracker->n, ==, 3);
     park_release(a);
-    assert_failed(r, "given up before its instant");
+    assert_run_failed(r, "given up before its instant");
     g_assert_cmpuint(a->disk->tracker->n, ==, 2);
     g_assert_cmpuint(rig_count(a, "to"), ==, 4096);
     rig_fill(a, 8192, 4096, 'b');
     g_assert_cmpuint(rig_count(a, "from"), ==, 8192);
-    assert_works(a);
+    assert_disk_works(a);
     rig_free(a);
 }
 
@@ -393,62 +222,59 @@ static void count_visits(struct rig *r, enum disk_point point)
         ++*(unsigned *)r->visitor;
 }
 
-/* A long copy ends soon when it is not wanted any more: nothing is copied after the piece that is
- * under way. */
-static void test_cancel_a_long_copy(void)
+/* Give an instant up when its work has come to this point for the first time. The piece that is
+ * under way is the last. */
+static void cancel_in_the_middle(struct rig *a, struct run *r, enum disk_point point)
 {
-    struct rig *a = rig_new(256 * MIB, 0);
-    struct run *r = run_new();
     unsigned pieces = 0;
 
     a->visit = count_visits;
     a->visitor = &pieces;
+    park_arm(a, point, ANYWHERE);
+    run_start(r);
+    park_wait(a);
+    instant_cancel(r->instant);
+    run_step(r);
+    g_assert_cmpint(r->state, ==, INSTANT_WAITS);
+    park_release(a);
+    assert_run_failed(r, "given up before its instant");
+    g_assert_cmpuint(pieces, ==, 1);
+    a->visit = NULL;
+}
+
+/* A long copy ends soon when it is given up. */
+static void test_cancel_a_long_copy(void)
+{
+    struct rig *a = rig_new(256 * MIB, 0);
+    struct run *r = run_new();
+
     rig_bitmap(a, "from", 512);
     rig_bitmap(a, "to", 512);
     for (uint64_t at = 0; at < 256 * MIB; at += 16 * MIB)
         rig_fill(a, at, 4096, 'a');
     g_assert_cmpint(instant_bitmap_clear(r->instant, a->disk, "to", NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_merge(r->instant, a->disk, "to", a->disk, "from", NULL), ==, 0);
-    park_arm(a, POINT_BITS_COPYING, 0);
-    start(r);
-    park_wait(a);
-    instant_cancel(r->instant);
-    step(r);
-    g_assert_cmpint(r->state, ==, INSTANT_WAITS);
-    park_release(a);
-    assert_failed(r, "given up before its instant");
-    g_assert_cmpuint(pieces, ==, 1);
+    cancel_in_the_middle(a, r, POINT_BITS_COPYING);
     g_assert_cmpuint(rig_count(a, "to"), ==, 16 * 4096);
     rig_free(a);
 }
 
-/* A deletion that hands much over ends as soon. The view is broken, older ones find the rest in it,
- * and it can be deleted again. */
+/* A deletion that hands much over ends as soon. The view is broken and keeps the rest for older
+ * views, and it can be deleted again. */
 static void test_cancel_a_long_hand_over(void)
 {
     struct rig *a = rig_new(64 * MIB, 0);
     struct view *old, *new;
     struct run *r = run_new();
     struct view_info info;
-    unsigned pieces = 0;
 
-    a->visit = count_visits;
-    a->visitor = &pieces;
     rig_fill(a, 0, 64 * MIB, 'a');
     old = rig_view(a, "old", CBW_BREAK_SNAPSHOT, 0);
     new = rig_view(a, "new", CBW_BREAK_SNAPSHOT, 0);
     for (uint64_t at = 0; at < 64 * MIB; at += 16 * MIB)
         rig_fill(a, at, 4096, 'b');
     g_assert_cmpint(instant_view_delete(r->instant, new, NULL), ==, 0);
-    park_arm(a, POINT_VIEW_TRIMMED, ANYWHERE);
-    start(r);
-    park_wait(a);
-    instant_cancel(r->instant);
-    step(r);
-    g_assert_cmpint(r->state, ==, INSTANT_WAITS);
-    park_release(a);
-    assert_failed(r, "given up before its instant");
-    g_assert_cmpuint(pieces, ==, 1);
+    cancel_in_the_middle(a, r, POINT_VIEW_TRIMMED);
     view_info(new, &info);
     g_assert_true(info.broken);
     g_assert_cmpuint(rig_kept(new), >, 0);
@@ -460,136 +286,6 @@ static void test_cancel_a_long_hand_over(void)
     rig_free(a);
 }
 
-/* ---- resize ---- */
-
-struct held_resize {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool reached, released;
-    unsigned resizes;
-};
-
-static int hold_resize(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
-{
-    struct held_resize *h = opaque;
-
-    if (call != FAKE_RESIZE)
-        return 0;
-    pthread_mutex_lock(&h->lock);
-    h->reached = true;
-    pthread_cond_broadcast(&h->changed);
-    while (!h->released)
-        pthread_cond_wait(&h->changed, &h->lock);
-    h->resizes++;
-    pthread_mutex_unlock(&h->lock);
-    return 0;
-}
-
-static void wait_resize(struct held_resize *h)
-{
-    pthread_mutex_lock(&h->lock);
-    while (!h->reached)
-        pthread_cond_wait(&h->changed, &h->lock);
-    pthread_mutex_unlock(&h->lock);
-}
-
-static void release_resize(struct held_resize *h)
-{
-    pthread_mutex_lock(&h->lock);
-    h->released = true;
-    pthread_cond_broadcast(&h->changed);
-    pthread_mutex_unlock(&h->lock);
-}
-
-#define HELD_RESIZE                                                                                \
-    {                                                                                              \
-        .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER                     \
-    }
-
-/* A backend that hangs in its resize holds up nobody else. */
-static void resize_held(bool shrink)
-{
-    struct rig *a = named_rig("a"), *other = named_rig("other");
-    struct held_resize h = HELD_RESIZE;
-    struct run *r = run_new();
-    uint64_t size = shrink ? 512 * KIB : 2 * MIB;
-    GError *error = NULL;
-
-    add(r, a, "x");
-    start(r);
-    assert_done(r);
-    fake_backend_set_hook(a->backend, hold_resize, &h);
-    if (shrink)
-        node_io_close(a->io);
-    r = run_new();
-    g_assert_cmpint(instant_resize(r->instant, a->disk, size, NULL), ==, 0);
-    start(r);
-    while (shrink && !atomic_load(&a->disk->gate.closed)) /* bits are made first */
-        go_on(r);
-    wait_resize(&h);
-    assert_waits(r, "disk a: the image is being resized");
-    g_assert_cmpint(instant_deadline(r->instant), ==, G_MAXINT64);
-    assert_works(other);
-    assert_refused(a);
-    release_resize(&h);
-    assert_done(r);
-    g_assert_cmpuint(disk_size(a->disk), ==, size);
-    g_assert_cmpuint(rig_count(a, "x"), ==, shrink ? 0 : 1 * MIB);
-    if (shrink)
-        g_assert_cmpint(node_io_open(disk_node(a->disk), true, false, NULL, &a->io, &error), ==, 0);
-    assert_works(a);
-    rig_free(a);
-    rig_free(other);
-}
-
-static void test_resize_hangs(void)
-{
-    resize_held(false);
-    resize_held(true);
-}
-
-/* An image that was asked to grow, and a command that is given up: the image is as it was. */
-static void test_cancel_while_growing(void)
-{
-    struct rig *a = named_rig("a");
-    struct held_resize h = HELD_RESIZE;
-    struct run *r = run_new();
-
-    fake_backend_set_hook(a->backend, hold_resize, &h);
-    g_assert_cmpint(instant_resize(r->instant, a->disk, 2 * MIB, NULL), ==, 0);
-    start(r);
-    wait_resize(&h);
-    instant_cancel(r->instant);
-    step(r);
-    assert_waits(r, "disk a: the image is being resized");
-    release_resize(&h);
-    assert_failed(r, "given up before its instant");
-    g_assert_cmpuint(h.resizes, ==, 2);
-    g_assert_cmpuint(disk_size(a->disk), ==, 1 * MIB);
-    assert_works(a);
-    rig_free(a);
-}
-
-/* While a transaction waits, its disks are not resized. */
-static void test_resize_beside_transaction(void)
-{
-    struct rig *a = named_rig("a");
-    GThread *in_a = park_writer(a);
-    struct run *r = run_new();
-
-    add(r, a, "x");
-    start(r);
-    assert_refused(a);
-    let_go(a, in_a);
-    assert_done(r);
-    r = run_new();
-    g_assert_cmpint(instant_resize(r->instant, a->disk, 2 * MIB, NULL), ==, 0);
-    start(r);
-    assert_done(r);
-    g_assert_cmpuint(disk_size(a->disk), ==, 2 * MIB);
-    rig_free(a);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -597,12 +293,10 @@ int main(int argc, char **argv)
     g_test_add_func("/instant-run/out-of-time", test_out_of_time);
     g_test_add_func("/instant-run/cancel-while-draining", test_cancel_while_draining);
     g_test_add_func("/instant-run/busy-meanwhile", test_busy_meanwhile);
+    g_test_add_func("/instant-run/view-in-use-meanwhile", test_view_in_use_meanwhile);
     g_test_add_func("/instant-run/copies-elsewhere", test_copies_elsewhere);
     g_test_add_func("/instant-run/cancel-while-copying", test_cancel_while_copying);
     g_test_add_func("/instant-run/cancel-a-long-copy", test_cancel_a_long_copy);
     g_test_add_func("/instant-run/cancel-a-long-hand-over", test_cancel_a_long_hand_over);
-    g_test_add_func("/instant-run/resize-hangs", test_resize_hangs);
-    g_test_add_func("/instant-run/cancel-while-growing", test_cancel_while_growing);
-    g_test_add_func("/instant-run/resize-beside-a-transaction", test_resize_beside_transaction);
     return g_test_run();
 }

@@ -48,17 +48,13 @@ static void test_records_exactly(void)
     rig_free(r);
 }
 
-static int fail_writes(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
-{
-    return call == FAKE_WRITE ? -ENOSPC : 0;
-}
-
 static void test_failed_write_stays_dirty(void)
 {
+    struct fake_failure failure = {.call = FAKE_WRITE, .error = -ENOSPC};
     struct rig *r = rig_new(1 * MIB, 0);
 
     rig_bitmap(r, "b", 4096);
-    fake_backend_set_hook(r->backend, fail_writes, NULL);
+    fake_backend_fail(r->backend, &failure);
     g_assert_cmpint(rig_try_fill(r, 0, 4096, 'a'), ==, -ENOSPC);
     g_assert_cmpuint(rig_count(r, "b"), ==, 4096);
     rig_free(r);
@@ -320,20 +316,16 @@ static void test_grow(void)
     rig_free(r);
 }
 
-static int fail_resize(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
-{
-    return call == FAKE_RESIZE ? -ENOSPC : 0;
-}
-
 static void test_resize_refused(void)
 {
+    struct fake_failure failure = {.call = FAKE_RESIZE, .error = -ENOSPC};
     struct rig *r = rig_new(64 * KIB, 0);
 
     rig_bitmap(r, "b", 4096);
     rig_fill(r, 0, 4096, 'a');
     refuse("disk vda: cannot shrink while a client is connected",
            disk_resize(r->disk, 4096, &error));
-    fake_backend_set_hook(r->backend, fail_resize, NULL);
+    fake_backend_fail(r->backend, &failure);
     refuse("disk vda: resize refused", disk_resize(r->disk, 128 * KIB, &error));
     g_assert_cmpuint(disk_size(r->disk), ==, 64 * KIB);
     g_assert_cmpuint(rig_count(r, "b"), ==, 4096);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Keeping old data where it is not straight: several views, their limits, what cannot be kept, and
- * the edges of blocks and pieces. (test-view.c has the plain cases and the races.)
+ * the edges of blocks and pieces. The plain cases are in test-view.c, test-view-race.c and test-
+ * view-break.c.
  */
 #include "tests/rigs/disk-harness.h"
 
@@ -12,14 +13,6 @@
 #include <unistd.h>
 
 #define UNIT UINT64_C(4096)
-
-static bool broken(struct view *v)
-{
-    struct view_info info;
-
-    view_info(v, &info);
-    return info.broken;
-}
 
 static struct view *snapshot(struct rig *r, const char *name)
 {
@@ -37,8 +30,8 @@ static void trim_view(struct view *v, uint64_t offset, uint64_t length)
 
 /* ---- what cannot be kept ---- */
 
-/* The newest view would rather break, an older one that needs the block from it would rather break
- * the guest's write: then that fails, and neither view is broken. */
+/* The newest view is to break rather than the guest's write; an older one that needs the block from
+ * it is to fail the write. So the write fails, and neither view is broken. */
 static void test_older_view_refuses(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -49,19 +42,19 @@ static void test_older_view_refuses(void)
     new = snapshot(r, "new");
     atomic_store(&r->failing_scratch_writes, 1);
     g_assert_cmpint(rig_try_fill(r, 0, UNIT, 'b'), ==, -EIO);
-    g_assert_false(broken(old));
-    g_assert_false(broken(new));
+    g_assert_false(view_is_broken(old));
+    g_assert_false(view_is_broken(new));
     assert_view(old, 0, 64 * KIB, 'a');
     assert_view(new, 0, 64 * KIB, 'a');
     g_assert_true(node_is(disk_node(r->disk), 0, 64 * KIB, 'a'));
     rig_fill(r, 0, UNIT, 'b');
     assert_view(old, 0, 64 * KIB, 'a');
 
-    /* Of what it keeps itself it needs nothing from the newer one. */
+    /* It needs nothing from the newer view where it has kept the block itself. */
     new = snapshot(r, "newest");
     atomic_store(&r->failing_scratch_writes, 1);
     rig_fill(r, 0, UNIT, 'c');
-    g_assert_true(broken(new));
+    g_assert_true(view_is_broken(new));
     assert_view(old, 0, 64 * KIB, 'a');
     rig_free(r);
 }
@@ -78,7 +71,7 @@ static void test_broken_view_refuses_nothing(void)
     view_break(old, "for the test");
     atomic_store(&r->failing_scratch_writes, 1);
     rig_fill(r, 0, UNIT, 'b');
-    g_assert_true(broken(new));
+    g_assert_true(view_is_broken(new));
     rig_free(r);
 }
 
@@ -94,15 +87,15 @@ static void test_trimmed_block_breaks_nobody(void)
     trim_view(old, 0, UNIT);
     atomic_store(&r->failing_scratch_writes, 1);
     rig_fill(r, 0, UNIT, 'b');
-    g_assert_true(broken(new));
-    g_assert_false(broken(old));
+    g_assert_true(view_is_broken(new));
+    g_assert_false(view_is_broken(old));
     assert_view(old, 0, UNIT, 0);
     assert_view(old, UNIT, 60 * KIB, 'a');
     rig_free(r);
 }
 
-/* The file takes no more. The slot is one that came back, so it goes straight to the file, and who
- * keeps hears of it himself. */
+/* The file takes no more. The slot has been used before, so the block goes straight to the file,
+ * and the writer that keeps it hears of the error. */
 static void test_file_is_full(void)
 {
     struct rig *r = rig_new(128 * KIB, 0);
@@ -139,17 +132,18 @@ static void test_breaks_in_mid_write(void)
     old = snapshot(r, "old");
     new = rig_view(r, "new", CBW_BREAK_SNAPSHOT, 16 * UNIT);
     rig_fill(r, 0, 4 * UNIT, 'b');
-    rig_fill(r, 0, 256 * KIB, 'c'); /* too much in one go for the new one */
-    g_assert_true(broken(new));
-    g_assert_false(broken(old));
+    rig_fill(r, 0, 256 * KIB, 'c'); /* more than the new view may keep */
+    g_assert_true(view_is_broken(new));
+    g_assert_false(view_is_broken(old));
     assert_view(old, 0, 256 * KIB, 'a');
     g_assert_cmpuint(rig_kept(new) + rig_kept(old), ==, 256 * KIB);
-    rig_fill(r, 0, 256 * KIB, 'd'); /* nobody waits for what was claimed */
+    rig_fill(r, 0, 256 * KIB, 'd'); /* nobody waits for a block that was claimed */
     assert_view(old, 0, 256 * KIB, 'a');
     rig_free(r);
 }
 
-/* Exactly as much as its limit does not break a view, be it in one write or in several. */
+/* A view that keeps exactly as much as its limit does not break, be it by one write or by
+ * several. */
 static void test_limit_to_the_block(void)
 {
     struct rig *r = rig_new(256 * KIB, 0);
@@ -159,16 +153,16 @@ static void test_limit_to_the_block(void)
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 40 * UNIT);
     rig_fill(r, 0, 39 * UNIT, 'b');
     rig_fill(r, 39 * UNIT, UNIT, 'b');
-    g_assert_false(broken(v));
+    g_assert_false(view_is_broken(v));
     assert_view(v, 0, 256 * KIB, 'a');
     rig_fill(r, 40 * UNIT, UNIT, 'b');
-    g_assert_true(broken(v));
+    g_assert_true(view_is_broken(v));
     rig_delete(r, v);
 
-    /* A run never takes a view past it. */
+    /* A write of many blocks never takes a view past its limit. */
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 20 * UNIT);
     rig_fill(r, 0, 21 * UNIT, 'c');
-    g_assert_true(broken(v));
+    g_assert_true(view_is_broken(v));
     g_assert_cmpuint(rig_kept(v), <=, 20 * UNIT);
     rig_delete(r, v);
 
@@ -176,29 +170,23 @@ static void test_limit_to_the_block(void)
     rig_fill(r, 0, 256 * KIB, 0);
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, UNIT);
     rig_fill(r, 0, 256 * KIB, 'd');
-    g_assert_false(broken(v));
+    g_assert_false(view_is_broken(v));
     assert_view(v, 0, 256 * KIB, 0);
     rig_free(r);
 }
 
-static int fail_reads(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
-{
-    return call == FAKE_READ && *(bool *)opaque ? -EIO : 0;
-}
-
-/* Old data that cannot be read is not kept, and where that breaks the write nothing has changed. */
+/* Old data that cannot be read is not kept. Where the write fails for that, nothing has changed. */
 static void test_old_data_unreadable(void)
 {
-    static bool failing;
+    struct fake_failure failure = {.call = FAKE_READ, .error = -EIO};
     struct rig *r = rig_new(64 * KIB, 0);
     struct view *v;
 
     rig_fill(r, 0, 64 * KIB, 'a');
     v = rig_view(r, "v", CBW_BREAK_GUEST_WRITE, 0);
-    fake_backend_set_hook(r->backend, fail_reads, &failing);
-    failing = true;
+    fake_backend_fail(r->backend, &failure);
     g_assert_cmpint(rig_try_fill(r, 0, 2 * UNIT, 'b'), ==, -EIO);
-    failing = false;
+    failure.error = 0;
     g_assert_cmpuint(rig_kept(v), ==, 0);
     assert_view(v, 0, 64 * KIB, 'a');
     rig_free(r);
@@ -212,8 +200,7 @@ static void test_long_write(void)
 {
     const uint64_t size = 2 * MIB;
     struct rig *r = rig_new(size, 0);
-    g_autofree char *before = g_malloc(size), *after = g_malloc(size);
-    struct node_io *io;
+    g_autofree char *before = g_malloc(size);
     struct view *v;
 
     for (uint64_t b = 0; b < size / UNIT; b++)
@@ -222,19 +209,14 @@ static void test_long_write(void)
     fake_backend_peek(r->backend, before, size, 0);
     v = snapshot(r, "v");
     rig_fill(r, 1000, size - 2000, 'x');
-    g_assert_cmpint(node_io_open(view_node(v), false, false, NULL, &io, NULL), ==, 0);
-    g_assert_cmpint(node_read(io, after, (uint32_t)size, 0, 0), ==, 0);
-    g_assert_cmpmem(before, size, after, size);
+    assert_view_bytes(v, 0, size, before);
     /* From and to the middle of blocks, and of segments. */
-    for (uint64_t at = 100; at + 70000 < size; at += 61 * KIB + 13) {
-        g_assert_cmpint(node_read(io, after, 70000, at, 0), ==, 0);
-        g_assert_cmpmem(before + at, 70000, after, 70000);
-    }
-    node_io_close(io);
+    for (uint64_t at = 100; at + 70000 < size; at += 61 * KIB + 13)
+        assert_view_bytes(v, at, 70000, before + at);
     rig_free(r);
 }
 
-/* The last block is short: what is kept of it is no more and no less, zero or not. */
+/* The last block is short: no more and no less of it is kept, zero or not. */
 static void test_short_last_block(void)
 {
     const uint64_t size = 9 * UNIT + 1000;
@@ -264,7 +246,7 @@ static void test_short_last_block(void)
     rig_free(r);
 }
 
-/* A view from before the disk has grown ends where it ends, to the block. */
+/* A view from before the disk has grown ends where the disk ended, to the block. */
 static void test_growth(void)
 {
     struct rig *r = rig_new(4 * UNIT, 0);
@@ -295,7 +277,8 @@ static void test_growth(void)
 
 /* ---- who inherits ---- */
 
-/* Of three blocks of a view that goes, the middle one is needed: only the other slots come back. */
+/* A view with three blocks is deleted, of which an older view needs the middle one. Only the other
+ * slots come back. */
 static void test_inherits_between_surplus(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -320,7 +303,7 @@ static void test_inherits_between_surplus(void)
     rig_free(r);
 }
 
-/* A broken view inherits nothing, and marks of holes and zeroes cost who inherits them nothing. */
+/* A broken view inherits nothing. Marks of holes and zeroes cost their heir nothing. */
 static void test_who_inherits(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
@@ -382,7 +365,7 @@ static void cut_scratch(void)
     g_assert_not_reached();
 }
 
-/* What cannot be read back is an error to the view's client, not some other data. */
+/* A block that cannot be read back is an error to the view's client, and not some other data. */
 static void test_scratch_unreadable(void)
 {
     struct rig *r = rig_new(128 * KIB, 0);
@@ -404,7 +387,7 @@ static void test_scratch_unreadable(void)
 
 /* ---- holes ---- */
 
-/* There are disks whose holes do not read as zeroes: theirs are data. */
+/* There are disks whose holes do not read as zeroes. Such holes are kept as data. */
 static void test_hole_with_data(gconstpointer how)
 {
     const uint64_t size = 16 * MIB;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * How a write, zero or trim gets from a node to the backend: its flags, what of it is marked and
- * kept, and what becomes of an error, with a view and without one.
+ * How a write, zero or trim gets from a node to the backend, with a view and without one: its
+ * flags, which bits it sets, what is kept, and what becomes of an error.
  */
 #include "tests/rigs/disk-harness.h"
 
@@ -43,37 +43,24 @@ static void test_flags(gconstpointer view)
     rig_free(r);
 }
 
-struct failing {
-    enum fake_call call;
-    uint64_t offset; /* at this one and behind it */
-    int error;
-};
-
-static int fail_call(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
-{
-    const struct failing *f = opaque;
-
-    return call == f->call && offset >= f->offset ? f->error : 0;
-}
-
-/* A long trim goes in pieces under a view: one that fails in the middle has failed, and so has one
- * that is refused for the view's sake; what comes behind is as it was. */
+/* A long trim goes in pieces under a view. Where a piece fails, or cannot be kept, the trim has
+ * failed, and what is behind that piece is as it was. */
 static void test_long_trim_fails(void)
 {
     struct rig *r = rig_new(32 * MIB, 0);
-    struct failing f = {FAKE_TRIM, 8 * MIB, -ENOSPC};
+    struct fake_failure f = {FAKE_TRIM, -ENOSPC, 8 * MIB};
     struct view *v;
 
     rig_fill(r, 0, 32 * MIB, 'a');
     rig_bitmap(r, "b", 65536);
     v = rig_view(r, "v", CBW_BREAK_GUEST_WRITE, 0);
-    fake_backend_set_hook(r->backend, fail_call, &f);
+    fake_backend_fail(r->backend, &f);
     g_assert_cmpint(node_trim(r->io, 32 * MIB, 0, 0), ==, -ENOSPC);
     g_assert_true(node_is(disk_node(r->disk), 8 * MIB, 24 * MIB, 'a'));
     assert_view(v, 0, 32 * MIB, 'a');
     g_assert_cmpuint(rig_count(r, "b"), ==, 32 * MIB);
 
-    f = (struct failing){FAKE_READ, 20 * MIB, -EIO};
+    f = (struct fake_failure){FAKE_READ, -EIO, 20 * MIB};
     g_assert_cmpint(node_trim(r->io, 32 * MIB, 0, 0), ==, -EIO);
     f.error = 0;
     g_assert_true(node_is(disk_node(r->disk), 20 * MIB, 12 * MIB, 'a'));
@@ -83,17 +70,18 @@ static void test_long_trim_fails(void)
     rig_free(r);
 }
 
-/* Old data cannot be kept, and the view breaks the guest: what is kept at once has marked and changed
- * nothing then; what is kept by the piece has marked all and changed the pieces before. */
+/* Old data cannot be kept, and the guest's request fails for it. A request that is kept at once has
+ * set no bit and changed nothing. One that is kept by the piece has set all its bits and changed
+ * the pieces before. */
 static void test_what_is_marked(void)
 {
     struct rig *r = rig_new(32 * MIB, 0);
-    struct failing f = {FAKE_READ, 20 * MIB, -EIO};
+    struct fake_failure f = {FAKE_READ, -EIO, 20 * MIB};
 
     rig_fill(r, 0, 32 * MIB, 'a');
     rig_bitmap(r, "b", 65536);
     rig_view(r, "v", CBW_BREAK_GUEST_WRITE, 0);
-    fake_backend_set_hook(r->backend, fail_call, &f);
+    fake_backend_fail(r->backend, &f);
     g_assert_cmpint(rig_try_fill(r, 20 * MIB, UNIT, 'b'), ==, -EIO);
     g_assert_cmpint(node_zero(r->io, UNIT, 20 * MIB, 0), ==, -EIO);
     g_assert_cmpint(node_zero(r->io, 32 * MIB, 0, 0), ==, -EIO);
@@ -106,13 +94,12 @@ static void test_what_is_marked(void)
     rig_free(r);
 }
 
-/* Data and holes in turn, at every side of a piece's edge: nothing that is data is passed over. */
+/* Data and holes in turn, at every side of a piece's edge: no data is passed over. */
 static void test_long_trim_of_scattered(void)
 {
     const uint64_t size = 32 * MIB;
     struct rig *r = rig_new(size, 0);
-    g_autofree char *before = g_malloc(size), *after = g_malloc(size);
-    struct node_io *io;
+    g_autofree char *before = g_malloc(size);
     struct view *v;
 
     rig_fill(r, 4 * MIB - UNIT, UNIT, 'a');
@@ -128,26 +115,19 @@ static void test_long_trim_of_scattered(void)
     g_assert_true(node_is(disk_node(r->disk), 0, 31 * MIB, 0));
     g_assert_true(node_is(disk_node(r->disk), 32 * MIB - UNIT, UNIT, 'e'));
     g_assert_cmpuint(rig_kept(v), ==, 2 * MIB + 4 * UNIT);
-    g_assert_cmpint(node_io_open(view_node(v), false, false, NULL, &io, NULL), ==, 0);
-    g_assert_cmpint(node_read(io, after, (uint32_t)size, 0, 0), ==, 0);
-    g_assert_cmpmem(before, size, after, size);
-    node_io_close(io);
+    assert_view_bytes(v, 0, size, before);
     rig_free(r);
 }
 
 /* A backend that does not tell of holes is not asked, and has none. */
 static void test_no_extents(void)
 {
-    struct rig *r = rig_new(16 * MIB, 0);
+    struct backend *b = fake_backend_new(16 * MIB);
+    struct rig *r;
     struct view *v;
 
-    node_io_close(r->io);
-    disk_free(r->disk);
-    r->backend = fake_backend_new(16 * MIB);
-    fake_backend_set_no_extents(r->backend);
-    r->disk = disk_new(
-        &(struct disk_config){.name = "vda", .backend = r->backend, .scratch = r->pool}, NULL);
-    g_assert_cmpint(node_io_open(disk_node(r->disk), true, false, NULL, &r->io, NULL), ==, 0);
+    fake_backend_set_no_extents(b);
+    r = rig_new_over(b, 0);
     rig_fill(r, 8 * MIB, UNIT, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
     g_assert_cmpint(node_trim(r->io, 16 * MIB, 0, 0), ==, 0);

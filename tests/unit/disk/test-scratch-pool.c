@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Scratch at its edges: runs of slots that come and go in every order, the budget, and a file
- * system that has little room. The calls that ask or change the file system are ours here.
+ * system that has little room. Functions of this file stand in for the C library's calls that ask
+ * or change the file system.
  */
-#include "server/disk/scratch.h"
 #include "server/disk/scratch-buffer.h"
+#include "tests/rigs/scratch-rig.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib/gstdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -18,7 +18,7 @@
 /* Slots in a buffer. */
 #define SLOTS (BUFFER_BYTES / UNIT)
 
-/* What the functions below, which stand in for the C library's, shall do. */
+/* What those functions shall do. */
 static struct {
     uint64_t room;     /* bytes outside the last 5 % */
     int reserve_error; /* of more than `reservable` bytes */
@@ -57,63 +57,29 @@ ssize_t pwrite(int fd, const void *buf, size_t length, off_t offset)
     return syscall(SYS_pwrite64, fd, buf, length, offset);
 }
 
-struct rig {
-    char *dir;
-    struct scratch_pool *pool;
-    struct scratch *scratch;
-    unsigned low; /* times */
-};
-
-static void on_low(void *opaque, uint64_t used, uint64_t limit)
+static void rig_begin(struct scratch_rig *r, uint64_t limit)
 {
-    ((struct rig *)opaque)->low++;
-}
-
-static void rig_begin(struct rig *r, uint64_t limit)
-{
-    g_autoptr(GError) err = NULL;
-
     memset(&fs, 0, sizeof fs);
     fs.room = UINT64_C(1) << 40;
-    r->low = 0;
-    r->dir = g_dir_make_tmp("scratch-XXXXXX", &err);
-    g_assert_no_error(err);
-    r->pool = scratch_pool_new(r->dir, limit, on_low, r);
-    r->scratch = scratch_new(r->pool, UNIT, &err);
-    g_assert_no_error(err);
-}
-
-static void rig_end(struct rig *r)
-{
-    scratch_free(r->scratch);
-    scratch_pool_free(r->pool);
-    g_rmdir(r->dir);
-    g_free(r->dir);
-}
-
-static int try_take(struct rig *r, unsigned n, uint32_t *first)
-{
-    char why[120];
-
-    return scratch_take(r->scratch, n, first, why);
+    scratch_rig_begin(r, UNIT, limit);
 }
 
 /* Take n slots, in one go, which begin at `first`. */
-static void take(struct rig *r, unsigned n, uint32_t first)
+static void take(struct scratch_rig *r, unsigned n, uint32_t first)
 {
     uint32_t have;
 
-    g_assert_cmpint(try_take(r, n, &have), ==, n);
+    g_assert_cmpint(scratch_rig_take(r, n, &have), ==, n);
     g_assert_cmpuint(have, ==, first);
 }
 
-static void give(struct rig *r, uint32_t slot, unsigned n)
+static void give(struct scratch_rig *r, uint32_t slot, unsigned n)
 {
     scratch_give(r->scratch, slot, n);
 }
 
 /* Slot by slot, each with a value of its own. */
-static void put(struct rig *r, uint32_t slot, unsigned n, int add)
+static void put(struct scratch_rig *r, uint32_t slot, unsigned n, int add)
 {
     g_autofree char *data = g_malloc(n * UNIT);
 
@@ -122,7 +88,7 @@ static void put(struct rig *r, uint32_t slot, unsigned n, int add)
     g_assert_cmpint(scratch_write(r->scratch, slot, data, n), ==, 0);
 }
 
-static void expect(struct rig *r, uint32_t slot, unsigned n, int add)
+static void expect(struct scratch_rig *r, uint32_t slot, unsigned n, int add)
 {
     g_autofree char *data = g_malloc(n * UNIT);
 
@@ -136,25 +102,25 @@ static void expect(struct rig *r, uint32_t slot, unsigned n, int add)
 /* A take never goes across two buffers; writes and reads do. */
 static void test_across_segments(void)
 {
-    struct rig r;
+    struct scratch_rig r;
     uint32_t first;
 
     rig_begin(&r, 0);
     take(&r, 10, 0);
-    g_assert_cmpint(try_take(&r, 30, &first), ==, SLOTS - 10);
+    g_assert_cmpint(scratch_rig_take(&r, 30, &first), ==, SLOTS - 10);
     take(&r, SLOTS, SLOTS);
     take(&r, 3, 2 * SLOTS);
     put(&r, 0, 2 * SLOTS + 3, 1);
     expect(&r, 0, 2 * SLOTS + 3, 1);
     expect(&r, SLOTS - 1, 2, 1);
     give(&r, 0, 2 * SLOTS + 3);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
 /* Slots of a run that came back are handed out one after the other, and never more than it has. */
 static void test_runs(void)
 {
-    struct rig r;
+    struct scratch_rig r;
     uint32_t first;
 
     rig_begin(&r, 0);
@@ -165,7 +131,7 @@ static void test_runs(void)
     take(&r, 2, 4);
     take(&r, 1, 6);
     put(&r, 4, 3, 51);
-    g_assert_cmpint(try_take(&r, 9, &first), ==, 3);
+    g_assert_cmpint(scratch_rig_take(&r, 9, &first), ==, 3);
     g_assert_cmpuint(first, ==, 7);
     put(&r, 7, 3, 51);
     take(&r, 1, SLOTS);
@@ -174,13 +140,13 @@ static void test_runs(void)
     expect(&r, 4, 6, 51);
     expect(&r, 10, SLOTS - 10, 1);
     give(&r, 0, SLOTS + 1);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
-/* When all have come back, those that came first are forgotten, in memory or not. */
+/* When all slots have come back, slots that came back earlier are forgotten, in memory or not. */
 static void test_starts_over(void)
 {
-    struct rig r;
+    struct scratch_rig r;
 
     rig_begin(&r, 0);
     take(&r, SLOTS, 0);
@@ -197,22 +163,22 @@ static void test_starts_over(void)
     }
     expect(&r, 0, 3 * SLOTS, 1);
     give(&r, 0, 3 * SLOTS);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
 static void give_all_back(void *opaque)
 {
-    struct rig *r = opaque;
+    struct scratch_rig *r = opaque;
 
     give(r, 0, SLOTS);
-    take(r, 1, SLOTS); /* not from the start: that is about to be written over */
+    take(r, 1, SLOTS); /* not slot 0, whose buffer is about to be written */
     put(r, SLOTS, 1, 1);
 }
 
-/* They come back while their buffer is on its way into the file. */
+/* All slots come back while their buffer is on its way into the file. */
 static void test_back_while_written(void)
 {
-    struct rig r;
+    struct scratch_rig r;
 
     rig_begin(&r, 0);
     take(&r, SLOTS, 0);
@@ -224,14 +190,14 @@ static void test_back_while_written(void)
     take(&r, 1, 0); /* now it is free */
     give(&r, SLOTS, 1);
     give(&r, 0, 1);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
 /* ---- two buffers in memory ---- */
 
 static void test_two_in_memory(void)
 {
-    struct rig r;
+    struct scratch_rig r;
 
     rig_begin(&r, 0);
     take(&r, SLOTS, 0);
@@ -246,7 +212,7 @@ static void test_two_in_memory(void)
     expect(&r, 0, SLOTS - 1, 1);
     expect(&r, SLOTS, SLOTS, 1);
     take(&r, 1, 2 * SLOTS);
-    /* Beside the older one is not in it. */
+    /* A slot beside the older buffer does not belong to it. */
     give(&r, SLOTS, 1);
     take(&r, 1, SLOTS);
     put(&r, SLOTS, 1, 1);
@@ -255,13 +221,13 @@ static void test_two_in_memory(void)
     put(&r, 3, 1, 1);
     expect(&r, 0, 2 * SLOTS, 1);
     give(&r, 0, 2 * SLOTS + 1);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
-/* A run that is in memory in part waits as a whole. */
+/* A run of which a part is in memory waits as a whole. */
 static void test_run_half_in_memory(void)
 {
-    struct rig r;
+    struct scratch_rig r;
 
     rig_begin(&r, 0);
     take(&r, SLOTS, 0);
@@ -272,65 +238,67 @@ static void test_run_half_in_memory(void)
     take(&r, 1, SLOTS + 4);
     give(&r, 0, SLOTS - 2);
     give(&r, SLOTS + 2, 3);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
 /* ---- the budget ---- */
 
-/* As much as the limit, and no more, whatever is asked at once; a part of a block is none. */
+/* As much as the limit is handed out, and no more, whatever is asked for at once. A limit's part of
+ * a block counts for nothing. */
 static void test_limit(void)
 {
-    struct rig r;
+    struct scratch_rig r;
     uint32_t first;
 
     rig_begin(&r, 10 * UNIT + 100);
-    g_assert_cmpint(try_take(&r, 7, &first), ==, 7);
-    g_assert_cmpint(try_take(&r, 7, &first), ==, 3);
-    g_assert_cmpint(try_take(&r, 1, &first), ==, -ENOSPC);
+    g_assert_cmpint(scratch_rig_take(&r, 7, &first), ==, 7);
+    g_assert_cmpint(scratch_rig_take(&r, 7, &first), ==, 3);
+    g_assert_cmpint(scratch_rig_take(&r, 1, &first), ==, -ENOSPC);
     g_assert_cmpuint(scratch_pool_used(r.pool), ==, 10 * UNIT);
     give(&r, 9, 1);
-    g_assert_cmpint(try_take(&r, 7, &first), ==, 1);
+    g_assert_cmpint(scratch_rig_take(&r, 7, &first), ==, 1);
     give(&r, 0, 9);
     give(&r, first, 1);
     g_assert_cmpuint(scratch_pool_used(r.pool), ==, 0);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
-/* Told when use passes 90 %, and again only after it was below 80 %. */
+/* The pool tells when use passes 90 %, and again only after use was below 80 %. */
 static void test_low(void)
 {
-    struct rig r;
+    struct scratch_rig r;
     uint32_t slots[92];
     unsigned n = 0;
 
     rig_begin(&r, 100 * UNIT);
     while (n < 90)
-        g_assert_cmpint(try_take(&r, 1, &slots[n++]), ==, 1);
+        g_assert_cmpint(scratch_rig_take(&r, 1, &slots[n++]), ==, 1);
     g_assert_cmpuint(r.low, ==, 0);
     while (n < 92)
-        g_assert_cmpint(try_take(&r, 1, &slots[n++]), ==, 1);
+        g_assert_cmpint(scratch_rig_take(&r, 1, &slots[n++]), ==, 1);
     g_assert_cmpuint(r.low, ==, 1);
     while (n > 80)
         give(&r, slots[--n], 1);
     while (n < 92)
-        g_assert_cmpint(try_take(&r, 1, &slots[n++]), ==, 1);
+        g_assert_cmpint(scratch_rig_take(&r, 1, &slots[n++]), ==, 1);
     g_assert_cmpuint(r.low, ==, 1);
     while (n > 79)
         give(&r, slots[--n], 1);
     while (n < 92)
-        g_assert_cmpint(try_take(&r, 1, &slots[n++]), ==, 1);
+        g_assert_cmpint(scratch_rig_take(&r, 1, &slots[n++]), ==, 1);
     g_assert_cmpuint(r.low, ==, 2);
     while (n > 0)
         give(&r, slots[--n], 1);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
 /* ---- a file system with little room ---- */
 
-/* The last 5 % stay free; up to there all is used, in smaller and smaller pieces. */
+/* The last 5 % of the file system stay free. Up to there all is used, in smaller and smaller
+ * pieces. */
 static void test_last_five_percent(void)
 {
-    struct rig r;
+    struct scratch_rig r;
     uint32_t first;
     char why[120];
 
@@ -338,21 +306,21 @@ static void test_last_five_percent(void)
     for (uint32_t i = 0; i < 4; i++) /* what was reserved at first */
         take(&r, SLOTS, i * SLOTS);
     fs.room = 5 * UNIT;
-    g_assert_cmpint(try_take(&r, SLOTS, &first), ==, 4);
+    g_assert_cmpint(scratch_rig_take(&r, SLOTS, &first), ==, 4);
     fs.room = UNIT;
-    g_assert_cmpint(try_take(&r, SLOTS, &first), ==, 1);
+    g_assert_cmpint(scratch_rig_take(&r, SLOTS, &first), ==, 1);
     fs.room = UNIT - 1;
     g_assert_cmpint(scratch_take(r.scratch, 1, &first, why), ==, -ENOSPC);
     g_assert_cmpstr(why, ==, "scratch: less than 5 % of the file system would stay free");
     g_assert_cmpuint(r.low, ==, 1);
     give(&r, 0, 4 * SLOTS + 5);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
-/* Nor is more handed out than could be reserved. */
+/* No more is handed out than could be reserved. */
 static void test_cannot_reserve(void)
 {
-    struct rig r;
+    struct scratch_rig r;
     uint32_t first;
     char why[120];
 
@@ -361,15 +329,15 @@ static void test_cannot_reserve(void)
         take(&r, SLOTS, i * SLOTS);
     fs.reserve_error = ENOSPC;
     fs.reservable = 3 * UNIT;
-    g_assert_cmpint(try_take(&r, SLOTS, &first), ==, 2);
+    g_assert_cmpint(scratch_rig_take(&r, SLOTS, &first), ==, 2);
     fs.reservable = 0;
     g_assert_cmpint(scratch_take(r.scratch, 1, &first, why), ==, -ENOSPC);
     g_assert_cmpstr(why, ==, "scratch: reserving 4096 bytes: No space left on device");
-    /* One that cannot reserve at all does without. */
+    /* A file system that cannot reserve at all does without. */
     fs.reserve_error = EOPNOTSUPP;
-    g_assert_cmpint(try_take(&r, 1, &first), ==, 1);
+    g_assert_cmpint(scratch_rig_take(&r, 1, &first), ==, 1);
     give(&r, 0, 4 * SLOTS + 3);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
 int main(int argc, char **argv)

@@ -2,11 +2,10 @@
 /*
  * Scratch files: what is still in memory, what is in the file, and what happens on the way.
  */
-#include "server/disk/scratch.h"
 #include "server/disk/scratch-buffer.h"
+#include "tests/rigs/scratch-rig.h"
 
 #include <errno.h>
-#include <glib/gstdio.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -17,33 +16,8 @@
 /* Slots in a buffer. */
 #define SLOTS (BUFFER_BYTES / UNIT)
 
-struct rig {
-    char *dir;
-    struct scratch_pool *pool;
-    struct scratch *scratch;
-};
-
-static void rig_begin(struct rig *r, uint32_t unit)
-{
-    g_autoptr(GError) err = NULL;
-
-    r->dir = g_dir_make_tmp("scratch-XXXXXX", &err);
-    g_assert_no_error(err);
-    r->pool = scratch_pool_new(r->dir, 0, NULL, NULL);
-    r->scratch = scratch_new(r->pool, unit, &err);
-    g_assert_no_error(err);
-}
-
-static void rig_end(struct rig *r)
-{
-    scratch_free(r->scratch);
-    scratch_pool_free(r->pool);
-    g_rmdir(r->dir);
-    g_free(r->dir);
-}
-
-/* What is in the unlinked file: bytes up to the last one written. */
-static off_t file_size(const struct rig *r)
+/* The size of the unlinked file: bytes up to the last one written. */
+static off_t file_size(const struct scratch_rig *r)
 {
     for (int fd = 3; fd < 100; fd++) {
         g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
@@ -56,16 +30,15 @@ static off_t file_size(const struct rig *r)
     g_assert_not_reached();
 }
 
-static uint32_t take(struct rig *r, unsigned n)
+static uint32_t take(struct scratch_rig *r, unsigned n)
 {
-    char why[120];
     uint32_t first = 0;
 
-    g_assert_cmpint(scratch_take(r->scratch, n, &first, why), ==, n);
+    g_assert_cmpint(scratch_rig_take(r, n, &first), ==, n);
     return first;
 }
 
-static void put(struct rig *r, uint32_t slot, int value)
+static void put(struct scratch_rig *r, uint32_t slot, int value)
 {
     char block[UNIT];
 
@@ -73,7 +46,7 @@ static void put(struct rig *r, uint32_t slot, int value)
     g_assert_cmpint(scratch_write(r->scratch, slot, block, 1), ==, 0);
 }
 
-static void expect(struct rig *r, uint32_t slot, int value)
+static void expect(struct scratch_rig *r, uint32_t slot, int value)
 {
     char block[UNIT];
 
@@ -85,9 +58,9 @@ static void expect(struct rig *r, uint32_t slot, int value)
 /* Nothing is written before a buffer is full; then all of it is, at once. */
 static void test_gathers(void)
 {
-    struct rig r;
+    struct scratch_rig r;
 
-    rig_begin(&r, UNIT);
+    scratch_rig_begin(&r, UNIT, 0);
     for (unsigned i = 0; i < SLOTS; i++) {
         g_assert_cmpint(file_size(&r), ==, 0);
         g_assert_cmpuint(take(&r, 1), ==, i);
@@ -99,16 +72,16 @@ static void test_gathers(void)
         expect(&r, i, (int)i + 1);
     scratch_give(r.scratch, 0, SLOTS);
     g_assert_cmpint(file_size(&r), ==, 0);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
-/* Out of order, and a reader across the border of file and memory. */
+/* Slots are written out of order, and a reader goes across the border of file and memory. */
 static void test_across(void)
 {
-    struct rig r;
+    struct scratch_rig r;
     g_autofree char *all = g_malloc(2 * BUFFER_BYTES);
 
-    rig_begin(&r, UNIT);
+    scratch_rig_begin(&r, UNIT, 0);
     for (unsigned i = 0; i < SLOTS + 2; i++)
         take(&r, 1);
     for (unsigned i = SLOTS + 2; i-- > 0;)
@@ -118,16 +91,16 @@ static void test_across(void)
     for (unsigned i = 0; i < SLOTS * UNIT; i++)
         g_assert_cmpint(all[i], ==, (int)((i + 100) / UNIT) + 2);
     scratch_give(r.scratch, 0, SLOTS + 2);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
-/* A slot that comes back while it is in memory is not handed out before its buffer is written:
- * else the buffer would be written over its next data. */
+/* A slot that comes back while it is in memory is not handed out before its buffer is written: the
+ * buffer would be written over its next data. */
 static void test_back_early(void)
 {
-    struct rig r;
+    struct scratch_rig r;
 
-    rig_begin(&r, UNIT);
+    scratch_rig_begin(&r, UNIT, 0);
     for (unsigned i = 0; i < SLOTS - 1; i++) {
         take(&r, 1);
         put(&r, i, 1);
@@ -142,20 +115,20 @@ static void test_back_early(void)
     expect(&r, 2, 1);
     expect(&r, 4, 1);
     scratch_give(r.scratch, 0, SLOTS);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
-/* The file takes no more: what was kept is still there, but nothing more is taken; and when all
- * have come back it is as if nothing had been. */
+/* The file takes no more. What was kept is still there, and nothing more is taken. When all slots
+ * have come back, all is as at the beginning. */
 static void test_write_fails(void)
 {
-    struct rig r;
+    struct scratch_rig r;
     struct rlimit limit, small;
     char why[120];
     uint32_t slot;
 
     signal(SIGXFSZ, SIG_IGN);
-    rig_begin(&r, UNIT);
+    scratch_rig_begin(&r, UNIT, 0);
     g_assert_cmpint(getrlimit(RLIMIT_FSIZE, &limit), ==, 0);
     small = limit;
     small.rlim_cur = UNIT;
@@ -175,17 +148,17 @@ static void test_write_fails(void)
     put(&r, 0, 9);
     expect(&r, 0, 9);
     scratch_give(r.scratch, 0, 1);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
 /* Slots larger than a buffer go to the file themselves. */
 static void test_large_slots(void)
 {
-    struct rig r;
+    struct scratch_rig r;
     const uint32_t unit = 2 * BUFFER_BYTES;
     g_autofree char *block = g_malloc(unit), *back = g_malloc(unit);
 
-    rig_begin(&r, unit);
+    scratch_rig_begin(&r, unit, 0);
     memset(block, 7, unit);
     g_assert_cmpuint(take(&r, 1), ==, 0);
     g_assert_cmpint(scratch_write(r.scratch, 0, block, 1), ==, 0);
@@ -195,13 +168,13 @@ static void test_large_slots(void)
     g_assert_cmpuint(take(&r, 1), ==, 1); /* nothing was written there */
     g_assert_cmpint(scratch_read(r.scratch, 1, back, 0, unit), <, 0);
     scratch_give(r.scratch, 0, 2);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
 /* ---- many threads ---- */
 
 struct load {
-    struct rig *rig;
+    struct scratch_rig *rig;
     unsigned number;
 };
 
@@ -233,11 +206,11 @@ static void *churn(void *opaque)
 
 static void test_threads(void)
 {
-    struct rig r;
+    struct scratch_rig r;
     GThread *threads[4];
     struct load loads[4];
 
-    rig_begin(&r, UNIT);
+    scratch_rig_begin(&r, UNIT, 0);
     for (unsigned i = 0; i < 4; i++) {
         loads[i] = (struct load){&r, i + 1};
         threads[i] = g_thread_new(NULL, churn, &loads[i]);
@@ -245,7 +218,7 @@ static void test_threads(void)
     for (unsigned i = 0; i < 4; i++)
         g_thread_join(threads[i]);
     g_assert_cmpuint(scratch_pool_used(r.pool), ==, 0);
-    rig_end(&r);
+    scratch_rig_end(&r);
 }
 
 int main(int argc, char **argv)

@@ -148,14 +148,10 @@ static void test_fua_of_every_part(void)
     rig_free(r);
 }
 
-static int fail_zeroes(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
-{
-    return call == FAKE_ZERO ? -ENOTSUP : 0;
-}
-
 /* A fast zero that is refused has changed nothing. One that would have to write is refused. */
 static void test_fast_zero(void)
 {
+    struct fake_failure failure = {.call = FAKE_ZERO, .error = -ENOTSUP};
     struct rig *r = rig_new_blocks(8 * BLOCK, 0, BLOCK);
 
     rig_fill(r, 0, 8 * BLOCK, 'a');
@@ -163,25 +159,21 @@ static void test_fast_zero(void)
     g_assert_true(node_is(disk_node(r->disk), 100, 4 * BLOCK, 0));
     rig_fill(r, 0, 8 * BLOCK, 'a');
     g_assert_cmpint(node_zero(r->io, BLOCK, 100, BACKEND_FAST), ==, -ENOTSUP);
-    fake_backend_set_hook(r->backend, fail_zeroes, NULL);
+    fake_backend_fail(r->backend, &failure);
     g_assert_cmpint(node_zero(r->io, 4 * BLOCK, 100, BACKEND_FAST), ==, -ENOTSUP);
     g_assert_true(node_is(disk_node(r->disk), 0, 8 * BLOCK, 'a'));
     rig_free(r);
 }
 
-static int fail_reads(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
-{
-    return call == FAKE_READ ? -EIO : 0;
-}
-
 /* A block that cannot be read is not written back. */
 static void test_a_read_fails(void)
 {
+    struct fake_failure failure = {.call = FAKE_READ, .error = -EIO};
     struct rig *r = rig_new_blocks(4 * BLOCK, 0, BLOCK);
     char byte = 'b';
 
     rig_fill(r, 0, 4 * BLOCK, 'a');
-    fake_backend_set_hook(r->backend, fail_reads, NULL);
+    fake_backend_fail(r->backend, &failure);
     g_assert_cmpint(node_write(r->io, &byte, 1, 100, 0), ==, -EIO);
     fake_backend_set_hook(r->backend, NULL, NULL);
     g_assert_true(node_is(disk_node(r->disk), 0, 4 * BLOCK, 'a'));

@@ -315,23 +315,11 @@ static void test_overtaken(void)
 
 /* ---- when something fails ---- */
 
-struct failing {
-    enum fake_call call;
-    int error;
-};
-
-static int fail_call(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
-{
-    struct failing *f = opaque;
-
-    return call == f->call ? f->error : 0;
-}
-
 /* The client of a view gets the error that the disk gives to a read or a question for extents. */
 static void test_disk_fails(void)
 {
     struct rig *r = rig_new(64 * KIB, 0);
-    struct failing f = {FAKE_READ, 0};
+    struct fake_failure f = {.call = FAKE_READ, .error = 0};
     struct extents e = EXTENTS_INIT;
     struct node_io *io;
     struct view *v;
@@ -341,7 +329,7 @@ static void test_disk_fails(void)
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);
     io = open_view(v);
     rig_fill(r, 0, UNIT, 'b');
-    fake_backend_set_hook(r->backend, fail_call, &f);
+    fake_backend_fail(r->backend, &f);
     f.error = -ENXIO;
     g_assert_cmpint(node_read(io, buf, UNIT, 0, 0), ==, 0); /* kept */
     g_assert_cmpint(node_read(io, buf, UNIT, UNIT, 0), ==, -ENXIO);

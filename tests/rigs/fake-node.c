@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The nodes of the fake registry. */
+#include "server/disk/node-stats.h"
+#include "tests/rigs/fake-registry-private.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct node_io {
+    struct export *export;
+};
+
+int node_io_open_within(struct node *node, bool writable, bool discard,
+                        const struct backend_client *client, struct patience *patience,
+                        int64_t until, struct node_io **io, GError **err)
+{
+    struct export *e = (struct export *)((char *)node - G_STRUCT_OFFSET(struct export, node));
+
+    *io = g_new(struct node_io, 1);
+    (*io)->export = e;
+    pthread_mutex_lock(&e->server->lock);
+    e->server->counts.opens++;
+    pthread_mutex_unlock(&e->server->lock);
+    return 0;
+}
+
+void node_io_close(struct node_io *io)
+{
+    struct server *s = io->export->server;
+
+    pthread_mutex_lock(&s->lock);
+    s->n_held += s->hold_close;
+    bool counted = s->hold_close;
+    pthread_cond_broadcast(&s->changed);
+    while (s->hold_close)
+        pthread_cond_wait(&s->changed, &s->lock);
+    s->n_held -= counted;
+    s->counts.closes++;
+    pthread_mutex_unlock(&s->lock);
+    g_free(io);
+}
+
+const struct node_info *node_io_info(const struct node_io *io)
+{
+    return &io->export->node_info;
+}
+
+int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offset)
+{
+    int r = fake_pass(io->export->server, offset, true);
+    if (r == 0)
+        memcpy(buf, io->export->bytes + offset, length);
+    return r;
+}
+
+int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags)
+{
+    int r = fake_pass(io->export->server, offset, false);
+    if (r == 0)
+        memcpy(buf, io->export->bytes + offset, length);
+    return r;
+}
+
+int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
+{
+    struct server *s = io->export->server;
+
+    if (!io->export->node_info.has_file)
+        return -1;
+    pthread_mutex_lock(&s->lock);
+    s->counts.cached++;
+    pthread_mutex_unlock(&s->lock);
+    return io->export->file;
+}
+
+int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
+               uint32_t flags)
+{
+    struct server *s = io->export->server;
+    int r = fake_pass(s, offset, false);
+    if (r != 0)
+        return r;
+    memcpy(io->export->bytes + offset, buf, length);
+    pthread_mutex_lock(&s->lock);
+    s->counts.writes++;
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+{
+    int r = fake_pass(io->export->server, offset, false);
+    if (r == 0 && (flags & BACKEND_FAST))
+        return -ENOTSUP;
+    if (r == 0)
+        memset(io->export->bytes + offset, 0, length);
+    return r;
+}
+
+int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+{
+    return fake_pass(io->export->server, offset, false);
+}
+
+int node_flush(struct node_io *io, uint32_t flags)
+{
+    return fake_pass(io->export->server, 0, false);
+}
+
+void node_io_count(struct node_io *io, enum io_kind kind, uint64_t offset, uint64_t length,
+                   int error)
+{
+}
+
+int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+{
+    return fake_pass(io->export->server, offset, false);
+}
+
+int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
+                 struct extents *extents)
+{
+    struct export *e = io->export;
+    int r = fake_pass(e->server, offset, false);
+    if (r != 0)
+        return r;
+    unsigned most = flags & BACKEND_REQ_ONE ? 1 : e->extents_per_call;
+    return fake_add_runs(extents, e->allocation_run, length, offset, EXTENT_HOLE | EXTENT_ZERO,
+                         most);
+}
