@@ -5,6 +5,7 @@
  */
 #include "server/disk/disk-private.h"
 #include "server/registry/registry-private.h"
+#include "server/registry/turn.h"
 #include "tests/rigs/control-rig.h"
 #include "tests/rigs/fake-backend.h"
 
@@ -179,6 +180,35 @@ static void test_turn_does_not_come(void)
     house_end(&h);
 }
 
+static void take_it(void *opaque, struct turn *turn, const GError *error)
+{
+    struct turn **taken = opaque;
+
+    g_assert_no_error(error);
+    *taken = turn;
+}
+
+/* The time of a turn runs out at the moment at which its disk becomes free: it begins. */
+static void test_turn_comes_at_last(void)
+{
+    g_autoptr(GPtrArray) disks = g_ptr_array_new();
+    struct turn *first = NULL, *second = NULL;
+    struct house h;
+
+    house_begin(&h);
+    h.server->turn_ms = 0;
+    g_ptr_array_add(disks, h.disk);
+    server_take_turn(h.server, disks, take_it, &first);
+    server_take_turn(h.server, disks, take_it, &second);
+    g_assert_nonnull(first);
+    g_assert_null(second);
+    turn_end(first);
+    run_main_loop();
+    g_assert_nonnull(second);
+    turn_end(second);
+    house_end(&h);
+}
+
 /* The name of a view that is being made is taken on all disks. */
 static void test_name_is_reserved(void)
 {
@@ -265,6 +295,7 @@ int main(int argc, char **argv)
     g_test_add_func("/changes/export-waits", test_export_waits);
     g_test_add_func("/changes/monitor-goes", test_monitor_goes);
     g_test_add_func("/changes/turn-does-not-come", test_turn_does_not_come);
+    g_test_add_func("/changes/turn-comes-at-last", test_turn_comes_at_last);
     g_test_add_func("/changes/server-ends", test_server_ends);
     return g_test_run();
 }
