@@ -84,7 +84,7 @@ class Loop:
             while not self._ending.wait(self._pause):
                 self._action()
                 self.count += 1
-        except Exception as error:  # told in __exit__
+        except Exception as error:  # __exit__ raises it
             self._error = error
 
     def __enter__(self):
@@ -99,8 +99,8 @@ class Loop:
 
 
 class Puller:
-    """Copies a whole export to nowhere with nbdcopy, again and again until the `with` ends. It has
-    read `copies` times the export's size in `seconds`."""
+    """Reads a whole export with nbdcopy, again and again until the `with` ends. Afterwards `copies`
+    says how many times it has read the export, and `seconds` how long that took."""
 
     def __init__(self, uri):
         self._uri = uri
@@ -116,7 +116,7 @@ class Puller:
             pass
 
     def _copy(self):
-        """Copy once, as far as it gets. Returns False if no other copy is to follow."""
+        """Copy once, or a part if the `with` ends meanwhile. Returns False after the last copy."""
         with self._lock:
             if self._ending:
                 return False
@@ -153,7 +153,7 @@ class Puller:
 
 
 def connect(uri, count):
-    """A list of so many connections; they are open as long as it exists."""
+    """A list of so many connections. They stay open as long as the list exists."""
     handles = [nbd.NBD() for _ in range(count)]
     for handle in handles:
         handle.connect_uri(uri)

@@ -2,7 +2,6 @@
 """Instants over many disks: how long a writer waits at most while transactions span all disks."""
 
 import clients
-from figures import QSD
 from rig import MIB
 from rivals import Disk, SlowDisk
 from setting import folder, make_image
@@ -12,7 +11,7 @@ IMAGE = 16 * MIB
 WRITERS = DISKS[::8]
 SLOW = (5, 20)  # ms that a write of a slow disk takes
 PAUSE = 0.05  # seconds between two transactions
-RATE = 2000   # writes a second of each writer; processors have idle time, so that pauses are ours
+RATE = 2000   # writes a second of each writer: processors stay partly idle, and cause no pauses
 
 
 def storm(server, what):
@@ -43,8 +42,9 @@ def write(server, what, seconds, writers):
 
 
 def measure_slow(setting, results, part, ms):
-    """The same with a writer on each disk, where a write takes so many ms. An instant waits for the
-    writes under way on all disks; a guest should wait no longer than for those on its own."""
+    """The same on disks where a write takes so many ms, with a writer on each. An instant waits for
+    the writes that are under way on all disks. A guest should wait no longer than for those on its
+    own disk."""
     arms = [(kind, what) for kind in setting.kinds if kind.bitmaps for what in (None, "bitmaps")]
     longest = {}
     for n, (kind, what) in setting.turns(arms, f"instants over {len(DISKS)} disks of {ms} ms"):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The results as a picture: how many times better than each rival, and where the goal is.
+"""The results as a picture: how many times better ours is than each rival, and where the goal is.
 
-SVG by hand: a row a figure, a logarithmic scale, better is always to the right. Readable on light
-and on dark ground, which it brings along. A figure whose goal is a limit of its own is drawn as how
-many times better than that limit it is."""
+It is SVG with a row for each figure and a logarithmic scale. Better is always to the right. It has
+colours for a light and for a dark background. A figure that has a limit as its goal is drawn as how
+many times better it is than that limit."""
 
 import html
 import math
@@ -36,7 +36,8 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 
 
 class Scale:
-    """Places of ratios on the logarithmic axis; what lies beyond an end is put there."""
+    """Places of ratios on the logarithmic axis. A ratio beyond an end of the axis is put at that
+    end."""
 
     def __init__(self, values):
         self.low = min(0.5, 2 ** math.floor(math.log2(min(values))))
@@ -54,12 +55,12 @@ class Scale:
 
 
 def better(figure, value):
-    """A ratio so that more is better."""
+    """The ratio, or its inverse, so that more is better."""
     return 1 / value if figure.less else value
 
 
 def to_limit(figure):
-    """Ours against its own limit, as a mark; without end where there was nothing to be limited."""
+    """Ours against its own limit, as marks(). A figure of 0 is infinitely better than its limit."""
     values = figure.samples.get(OURS)
     if not values or not figure.limit:
         return []
@@ -69,8 +70,8 @@ def to_limit(figure):
 
 
 def marks(figure):
-    """[(rival or LIMIT, least, median, most, goal or None)] of what can be drawn on the logarithmic
-    axis: a row has no mark against a server where a round's figure was nought."""
+    """[(rival or LIMIT, least, median, most, goal or None)]. There is no mark against a server if
+    the ratio of some round is 0, which has no place on a logarithmic axis."""
     found = to_limit(figure)
     for server in ORDER:
         ratios = figure.ratios(server)
@@ -132,7 +133,7 @@ def legend(servers):
 
 
 def svg(results, titles, about):
-    """The picture: of figures that have a goal, all that another server has too."""
+    """The picture. It has the figures with a goal for which there is something to compare."""
     rows = [(part, figure, marks(figure)) for part, figures in results.parts.items()
             for figure in figures.values() if figure.reached() and marks(figure)]
     values = [v for *_, found in rows for mark in found for v in mark[1:] if v and v < math.inf]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The servers that are compared, each behind the same few methods.
+"""The servers that are compared. All classes have the same few methods.
 
-Each is started as its own users would start it: on a Unix socket, no debugging, no filters, its
-own defaults. Its disks are {name: Disk}; the main one is called `disk`.
+Each server is started as its users would start it: on a Unix socket, without debugging, without
+filters, with its own defaults. Its disks are {name: Disk}; the main one is called `disk`.
 """
 
 import ctypes
@@ -23,8 +23,8 @@ LIBC = ctypes.CDLL(None)
 
 @dataclasses.dataclass
 class Disk:
-    """What holds a disk's bytes: a raw file; by nbdkit's plugins `memory` and `null`, a piece of
-    memory, or nothing at all (writes are taken and dropped); or, as kind `nbd`, another NBD server
+    """What holds a disk's bytes, by kind: `file` is a raw file at `path`; `memory` is nbdkit's
+    plugin; `null` keeps nothing, writes are accepted and dropped; `nbd` is another NBD server,
     whose Unix socket is `path`."""
     path: str = ""
     kind: str = "file"
@@ -32,12 +32,13 @@ class Disk:
 
 
 class Process:
-    """A server's process, and what it costs. `bitmaps`, `views`, `has_tls`: what it can do."""
+    """A server's process, and what it costs. `bitmaps`, `views` and `has_tls` say what it can
+    do."""
 
     name = "?"
     bitmaps = views = False
     has_tls = True
-    tls = None  # a folder of certificates, where clients have to use TLS
+    tls = None  # a folder of certificates, if clients have to use TLS
     kinds_of_disk = {"file"}
 
     def __init__(self, folder):
@@ -54,8 +55,8 @@ class Process:
         return self.process.pid
 
     def cpu_seconds(self):
-        """User and system time so far, of all threads, also those that have ended. It is exact,
-        while the fields of /proc/PID/stat count ticks."""
+        """User and system time so far, of all threads, also of those that have ended. It is exact;
+        the fields of /proc/PID/stat only count ticks."""
         clock = ctypes.c_int()
         if (error := LIBC.clock_getcpuclockid(self.pid, ctypes.byref(clock))) != 0:
             raise OSError(error, os.strerror(error), self.name)
@@ -110,7 +111,7 @@ class Qmp:
 
 
 class Nbdfleece(Process, Qmp):
-    """Ours. `view`: the first disk has a view, made and exported just now, as `view`."""
+    """Ours. view: a view of `disk` is made at the start, and exported as `view`."""
 
     name = figures.OURS
     program = fleece.NBDFLEECE
@@ -196,8 +197,8 @@ class Earlier(Nbdfleece):
 
 
 class Qsd(Process, Qmp):
-    """qemu-storage-daemon. `view`: its fleecing setup, a copy-before-write filter that the guest
-    writes through, and snapshot-access for the reader; the scratch is a raw file."""
+    """qemu-storage-daemon. view: it fleeces. The guest writes through a copy-before-write filter,
+    the reader has snapshot-access, and the scratch is a raw file."""
 
     name = figures.QSD
     bitmaps = views = True
@@ -222,7 +223,7 @@ class Qsd(Process, Qmp):
                     "--chardev", "stdio,id=monitor", "--monitor", "monitor"],
                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         json.loads(self.process.stdout.readline())  # the greeting
-        self.cmd("qmp_capabilities")                # answered once all the above is done
+        self.cmd("qmp_capabilities")                # the answer comes when all nodes are there
 
     def _listen(self):
         server = f"addr.type=unix,addr.path={self._socket}"
@@ -266,7 +267,7 @@ class Qsd(Process, Qmp):
         return self.secured(fleece.uri(name, unix=self._socket))
 
     def map_uri(self):
-        """The URI of an export that has the bitmap of `disk`, made for that."""
+        """The URI of an export with the bitmap of `disk`, which is added here."""
         self.cmd("block-export-add", type="nbd", id="map", name="map", writable=True,
                  bitmaps=["bitmap"], **{"node-name": "disk"})
         return self.uri("map")
@@ -330,7 +331,8 @@ class Bare(Process):
 
 
 class SlowDisk(Process):
-    """A disk in memory at `socket`, whose writes take so many ms each. It is this machine's nbdkit."""
+    """A disk in memory at `socket`, whose writes take so many ms each. It is this machine's
+    nbdkit."""
 
     name = "slow disk"
 
@@ -346,8 +348,8 @@ class SlowDisk(Process):
 
 
 def foreign(root, plugin):
-    """The path of a plugin of nbdkit's that our server can load: from the rivals' root where this
-    machine's C library is new enough for it, else this machine's."""
+    """The path of a plugin of nbdkit's that our server can load: from the rivals' root if this
+    machine's C library is new enough for it, else from this machine."""
     for place in root, peers.Host():
         path = place.plugin(plugin)
         if path and fleece.nbdfleece("--dump-plugin", path, check=False).returncode == 0:
