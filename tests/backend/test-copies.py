@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two disks of every nbdkit plugin that is installed, with a test for each plugin. A plugin that may
-serve two disks serves them side by side until the server ends. One that may not is refused a second
-disk: the message names the library and a way out, and the way out works. `served` says which
+"""Two disks of every nbdkit plugin that is installed, with a test for each plugin. A plugin that
+may serve two disks serves them side by side until the server ends. One that may not is refused a
+second disk: the message names the library and a way out, and the way out works. `served` says which
 arguments each plugin gets. Each library in the list of plugin-share.c has been seen here, shared by
 two disks."""
 
@@ -86,8 +86,8 @@ def partitions(folder):
 
 
 def isos(folder):
-    """The plugin lets a program make the image. Ours makes it of the file in the last folder that it
-    is given."""
+    """The plugin lets a program make the image. Ours makes it of the file in the last folder that
+    it is given."""
     program = f"{folder}/program"
     with open(program, "w") as f:
         f.write('#!/bin/sh\nfor last; do :; done\nexec cat "$last/file"\n')

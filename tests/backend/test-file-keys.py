@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """The keys of our file plugin that nbdkit's file plugin has, too: fd, dir, dirfd, cache. They are
-tried in our server and in nbdkit itself, and compared with nbdkit's own plugin where its version has
-them."""
+tried in our server and in nbdkit itself, and compared with nbdkit's own plugin where its version
+has them."""
 
 import contextlib
 import os

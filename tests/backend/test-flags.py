@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Each flag of a request, from the wire to the system call. A flag that gets lost on the way changes
-no byte, so no other test would notice.
+"""Each flag of a request, from the wire to the system call. A flag that gets lost on the way
+changes no byte, so no other test would notice.
 
 Our file plugin is used in both ways: the server works on the descriptor that the plugin lends it,
 or, with direct I/O, it calls the plugin. Another plugin writes down the flags that it gets."""
@@ -31,8 +31,8 @@ def has_direct_io(path):
 
 @contextlib.contextmanager
 def serve(way, env=None):
-    """Gives the path of a file that is full of data, a client in transmission, and the function that
-    tells the system calls."""
+    """Gives the path of a file that is full of data, a client in transmission, and the function
+    that tells the system calls."""
     with tmpdir() as folder:
         path = os.path.join(folder, "disk")
         with open(path, "wb") as f:

@@ -98,8 +98,8 @@ def a_plugin_in_Cxx_has_the_names_that_are_looked_up():
 
 @test
 def our_plugins_show_and_need_what_nbdkit_has():
-    """They run in a stock nbdkit: so they need no GLib, and show no symbol that another object could
-    have."""
+    """They run in a stock nbdkit: so they need no GLib, and show no symbol that another object
+    could have."""
     if os.environ.get("SANITIZER", "no") != "no":
         skip("sanitizers bring symbols of their own")
     plugins = glob.glob(os.path.join(BUILD, "plugins/*/.libs/nbdkit-*-plugin.so"))

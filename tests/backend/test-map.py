@@ -20,8 +20,8 @@ MIB, TIB = 1 << 20, 1 << 40
 
 @contextlib.contextmanager
 def sparse(size, *written):
-    """A sparse file of `size` bytes with a MiB of data at each offset of `written`. It is in memory,
-    because a file there may be as large as the kernel allows."""
+    """A sparse file of `size` bytes with a MiB of data at each offset of `written`. It is in
+    memory, because a file there may be as large as the kernel allows."""
     try:
         file = tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="fleece-map-")
     except OSError as e:
@@ -125,8 +125,8 @@ def fleecectl_maps_a_TiB():
         told = json.loads(fleecectl("--json", "map", uri(unix=s.socket)).stdout)
         assert [(e["length"], e["flags"]) for e in told["extents"]] == [
             (MIB, HOLE), (MIB, DATA), (TIB - 2 * MIB, HOLE)], told
-        # A libnbd that only knows compact headers sends a request for every 4 GiB. Each may take two
-        # calls.
+        # A libnbd that only knows compact headers sends a request for every 4 GiB. Each may take
+        # two calls.
         assert len(seen()) <= 600
 
 

@@ -77,9 +77,9 @@ def compare(*args, data=True):
 
 
 def can_zero_range(folder):
-    """Can the file system zero a range and keep it allocated (FALLOC_FL_ZERO_RANGE)? Where it cannot
-    (tmpfs), plugins differ in what they do for NO_HOLE: ours writes zeroes; nbdkit's makes a hole
-    and allocates it again, and SEEK_DATA calls that a hole."""
+    """Can the file system zero a range and keep it allocated (FALLOC_FL_ZERO_RANGE)? Where it
+    cannot (tmpfs), plugins differ in what they do for NO_HOLE: ours writes zeroes; nbdkit's makes a
+    hole and allocates it again, and SEEK_DATA calls that a hole."""
     libc = ctypes.CDLL(None, use_errno=True)
     with tempfile.TemporaryFile(dir=folder) as f:
         f.write(bytes(65536))
@@ -237,8 +237,8 @@ def split():
             with open(files[-1], "wb") as f:
                 f.write(random.Random(i).randbytes(size))
         compare("split", *files)
-        # Only the first file is written, because the split plugin of nbdkit 1.32 writes to the wrong
-        # place in all other files, in nbdkit too.
+        # Only the first file is written, because the split plugin of nbdkit 1.32 writes to the
+        # wrong place in all other files, in nbdkit too.
         with Server("--disk", "vda", "split", *files) as s:
             s.nbd("vda").pwrite(b"seam" * 10, 60)
         assert content(files[0])[60:] == b"seam" * 10

@@ -53,8 +53,8 @@ class NotOffered(Exception):
 
 class Where:
     """An export: its server's address (path or (host, port)), its name, and for TLS the file with
-    the CA's certificate. inside: each client begins with STARTTLS. `more`: what else a line needs to
-    know about this export."""
+    the CA's certificate. inside: each client begins with STARTTLS. `more`: what else a line needs
+    to know about this export."""
 
     def __init__(self, address, export="", ca=None, inside=False, **more):
         self.address, self.export, self.ca, self.inside = address, export, ca, inside

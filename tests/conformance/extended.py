@@ -120,8 +120,8 @@ def E3(t):
 
 @line
 def E4(t):
-    """Every status reply is a BLOCK_STATUS_EXT of 8 + 16 n bytes with count n, and the upper 32 bits
-    of each status are 0. (The client checks the form.)"""
+    """Every status reply is a BLOCK_STATUS_EXT of 8 + 16 n bytes with count n, and the upper 32
+    bits of each status are 0. (The client checks the form.)"""
     with t.part("small and large"), t.ready("large", EXTENDED, [ALLOCATION]) as c:
         for length in 1, 512, 0xFFFFF000, c.size:
             c.status(0, length)

@@ -29,8 +29,8 @@ def refused(c, option, data, *wanted):
 
 @line
 def H1(t):
-    """The handshake flags are FIXED_NEWSTYLE and NO_ZEROES and no others. A client that answers with
-    a flag that is unknown or was not offered is dropped; one without NO_ZEROES is served."""
+    """The handshake flags are FIXED_NEWSTYLE and NO_ZEROES and no others. A client that answers
+    with a flag that is unknown or was not offered is dropped; one without NO_ZEROES is served."""
     with t.part("flags offered"), t.client() as c:
         assert c.handshake_flags == FIXED_NEWSTYLE | NO_ZEROES, hex(c.handshake_flags)
     with t.part("client without NO_ZEROES"), t.client(flags=FIXED_NEWSTYLE) as c:
@@ -68,9 +68,9 @@ def malformed(c):
 
 @line
 def H2(t):
-    """Every reply repeats the option's number. (The client checks that each time.) An unknown option
-    gets ERR_UNSUP, and its data is consumed; a malformed one gets ERR_INVALID. After both, the next
-    option works."""
+    """Every reply repeats the option's number. (The client checks that each time.) An unknown
+    option gets ERR_UNSUP, and its data is consumed; a malformed one gets ERR_INVALID. After both,
+    the next option works."""
     for option in 4, OPT_FIRST_UNKNOWN, 99, 0xFFFFFFFF:
         with t.part(f"unknown option {option}"), t.client() as c:
             for data in b"", b"x" * 1000, bytes(8192):
@@ -182,9 +182,9 @@ def H7(t):
 
 @line
 def H8(t):
-    """INFO_EXPORT (12 bytes) comes before every ACK. INFO_NAME and INFO_DESCRIPTION come on request.
-    INFO_BLOCK_SIZE has 14 bytes, and ours comes without a request where sizes are not the defaults.
-    No info comes twice. (The client checks that.)"""
+    """INFO_EXPORT (12 bytes) comes before every ACK. INFO_NAME and INFO_DESCRIPTION come on
+    request. INFO_BLOCK_SIZE has 14 bytes, and ours comes without a request where sizes are not the
+    defaults. No info comes twice. (The client checks that.)"""
     with t.part("INFO_EXPORT"), t.client() as c:
         for infos in (), (INFO_NAME,), (INFO_BLOCK_SIZE, INFO_DESCRIPTION):
             assert c.info(c.export, infos) == REP_ACK
@@ -304,8 +304,9 @@ def options_while_shutting_down(t):
 def H13(t):
     """While the server shuts down, options except ABORT get ERR_SHUTDOWN."""
     with t.part("options while shutting down"):
-        # A server waits for its clients for some time only (ours: two seconds). Where a busy machine
-        # did not let us ask all questions in that time, nothing was learnt, and we try again.
+        # A server waits for its clients for some time only (ours: two seconds). Where a busy
+        # machine did not let us ask all questions in that time, nothing was learnt, and we try
+        # again.
         for attempt in range(10):
             try:
                 options_while_shutting_down(t)

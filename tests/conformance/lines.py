@@ -77,7 +77,8 @@ class Run:
             part.trace = traceback.format_exc()
 
     def modes(self, what, modes=MODES):
-        """The same part in each mode of replies: for part in t.modes(...): with part as mode: ..."""
+        """The same part in each mode of replies: for part in t.modes(...): with part as mode:
+        ..."""
         return [self._mode(f"{what} [{mode}]", mode) for mode in modes]
 
     @contextlib.contextmanager

@@ -23,8 +23,8 @@ def found(c, option, *queries):
 
 @line
 def M1(t):
-    """SET without structured replies or extended headers gets ERR_INVALID; LIST without them may get
-    it."""
+    """SET without structured replies or extended headers gets ERR_INVALID; LIST without them may
+    get it."""
     with t.part("SET"), t.client() as c:
         final, contexts = c.meta(OPT_SET_META, c.export, ALLOCATION)
         assert (final, contexts) == (ERR_INVALID, []), hex(final)
@@ -74,8 +74,8 @@ def M2(t):
 
 @line
 def M3(t):
-    """SET replaces what was selected before, also when it fails. Ids are unique; in LIST they are 0.
-    Too many queries may get ERR_TOO_BIG, but LIST without queries does not."""
+    """SET replaces what was selected before, also when it fails. Ids are unique; in LIST they are
+    0. Too many queries may get ERR_TOO_BIG, but LIST without queries does not."""
     with t.part("SET replaces"), t.client() as c:
         c.structured()
         c.set_contexts(c.export, ALLOCATION)

@@ -60,8 +60,8 @@ class Foreign(Target):
         self._servers = self.stack.enter_context(contextlib.ExitStack())
 
     def suspect(self):
-        """Start all servers anew, so that the other parts can go on. (Nobody can know without waiting
-        whether a server is about to die.)"""
+        """Start all servers anew, so that the other parts can go on. (Nobody can know without
+        waiting whether a server is about to die.)"""
         self._servers.close()
         self._exports.clear()
 

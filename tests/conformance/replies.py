@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Section S: replies. The client checks the form of each message that it takes apart; the lines here
-provoke messages of all forms."""
+"""Section S: replies. The client checks the form of each message that it takes apart; the lines
+here provoke messages of all forms."""
 
 import random
 
@@ -53,8 +53,9 @@ def S2(t):
 
 @line
 def S3(t):
-    """Content chunks are not empty, lie inside the request and do not overlap; if the read succeeds,
-    they cover it. The last chunk has DONE, and no other has. NONE is empty and has DONE."""
+    """Content chunks are not empty, lie inside the request and do not overlap; if the read
+    succeeds, they cover it. The last chunk has DONE, and no other has. NONE is empty and has
+    DONE."""
     seed = random.randrange(1 << 32)
     rng = random.Random(seed)
     size = 1 << 20
@@ -82,8 +83,8 @@ def S3(t):
 
 @line
 def S4(t):
-    """OFFSET_DATA has at least 9 bytes. OFFSET_HOLE has exactly 12, and its size is not 0. A content
-    chunk has DONE only if the read can no longer fail."""
+    """OFFSET_DATA has at least 9 bytes. OFFSET_HOLE has exactly 12, and its size is not 0. A
+    content chunk has DONE only if the read can no longer fail."""
     for part in t.modes("lengths", CHUNKED):
         with part as mode, t.ready(mode=mode) as c:
             for length in 1, 8, 9, 511, 4096, 300000:

@@ -10,8 +10,8 @@ from lines import line
 
 @line
 def C1(t):
-    """oVirt imageio: STRUCTURED_REPLY, LIST of the bitmaps' namespace, SET of three contexts of which
-    one is unknown, GO without infos; then the map, one context at a time."""
+    """oVirt imageio: STRUCTURED_REPLY, LIST of the bitmaps' namespace, SET of three contexts of
+    which one is unknown, GO without infos; then the map, one context at a time."""
     with t.part("session"), t.client("bitmaps") as c:
         c.structured()
         bitmap = c.list_contexts(c.export, DIRTY)[0]
@@ -24,8 +24,8 @@ def C1(t):
 
 @line
 def C2(t):
-    """libnbd: STARTTLS, EXTENDED_HEADERS, STRUCTURED_REPLY, SET, GO with the block size. Each of the
-    first three may be refused."""
+    """libnbd: STARTTLS, EXTENDED_HEADERS, STRUCTURED_REPLY, SET, GO with the block size. Each of
+    the first three may be refused."""
     with t.part("session"), t.client() as c:
         assert c.option(OPT_STARTTLS)[0] in (ERR_UNSUP, ERR_POLICY) or c.where.inside
         if c.option(OPT_EXTENDED_HEADERS)[0] == REP_ACK:
@@ -60,8 +60,8 @@ def C3(t):
 
 @line
 def C4(t):
-    """qemu-img with `x-dirty-bitmap`: SET of the bitmap's context alone, which must be selected; INFO
-    for the size, then GO."""
+    """qemu-img with `x-dirty-bitmap`: SET of the bitmap's context alone, which must be selected;
+    INFO for the size, then GO."""
     with t.part("session"), t.client("bitmaps") as c:
         name = t.bitmaps()[0]
         c.structured()
@@ -93,7 +93,8 @@ def C5(t):
 
 @line
 def U1(t):
-    """An export whose size is no multiple of 512: each byte of it can be used, and none behind it."""
+    """An export whose size is no multiple of 512: each byte of it can be used, and none behind
+    it."""
     for part in t.modes("1000 bytes"):
         with part as mode, t.ready("odd", mode, () if mode == SIMPLE else [ALLOCATION]) as c:
             assert c.size == 1000, c.size

@@ -18,8 +18,8 @@ def is_power_of_2(n):
 @line
 def Z1(t):
     """The minimum is a power of 2, at most 64 KiB. The preferred size is a power of 2, at least 512
-    and at least the minimum. The maximum is at least the preferred size. Ours are 1, 4096 and 64 MiB
-    if the storage has no others."""
+    and at least the minimum. The maximum is at least the preferred size. Ours are 1, 4096 and 64
+    MiB if the storage has no others."""
     for role in "main", "aligned", "odd", "empty", "large":
         with t.part(role), t.client(role) as c:
             minimum, preferred, maximum = sizes(t, c)

@@ -89,8 +89,8 @@ def B4(t):
 
 @line
 def B5(t):
-    """A lookup that fails is an error, never 'clean'. HOLE and ZERO are set only where bytes read as
-    zeroes."""
+    """A lookup that fails is an error, never 'clean'. HOLE and ZERO are set only where bytes read
+    as zeroes."""
     for part in t.modes("storage", CHUNKED):
         with part as mode, t.ready("bad-status", mode, [ALLOCATION]) as c:
             # base:allocation may be answered with 0, 'allocated', which is always safe.

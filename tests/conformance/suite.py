@@ -4,9 +4,9 @@
     server | line | part | why
 
 `server` is a name and version, or several with commas. `part` may have * in it; a ~ before it says
-that the deviation depends on timing and happens only sometimes. Where `line` is "-", the server does
-not offer something, and `part` is the name of that feature. Where `line` is "n/a", `part` has the
-lines that do not apply at all because of that.
+that the deviation depends on timing and happens only sometimes. Where `line` is "-", the server
+does not offer something, and `part` is the name of that feature. Where `line` is "n/a", `part` has
+the lines that do not apply at all because of that.
 """
 
 import os

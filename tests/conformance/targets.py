@@ -37,8 +37,8 @@ from client import SOON, NotOffered, Where
 
 
 class Target:
-    """Base class. A subclass has a method start_ROLE (with _ for -) for each role that it offers. It
-    is called once, when the role is first needed, and gives a Where. It may enter contexts into
+    """Base class. A subclass has a method start_ROLE (with _ for -) for each role that it offers.
+    It is called once, when the role is first needed, and gives a Where. It may enter contexts into
     self.stack."""
 
     name = "a server"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A check of the checker: our server is behind a proxy that changes single messages (liar.py). If the
-proxy changes nothing, every line passes. If it lies, the line that is about the lie fails."""
+"""A check of the checker: our server is behind a proxy that changes single messages (liar.py). If
+the proxy changes nothing, every line passes. If it lies, the line that is about the lie fails."""
 
 import os
 import struct

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A check of the checker: qemu-nbd and nbdkit deviate from the lines exactly as expected.txt says."""
+"""A check of the checker: qemu-nbd and nbdkit deviate from the lines exactly as expected.txt
+says."""
 
 import os
 import sys

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Section T: TLS. Roles: "tls" is any server that has it; "tls-required" requires it; "tls-selective"
-offers it, and may have an export that is there inside TLS only, which .more["secret"] names."""
+"""Section T: TLS. Roles: "tls" is any server that has it; "tls-required" requires it;
+"tls-selective" offers it, and may have an export that is there inside TLS only, which
+.more["secret"] names."""
 
 import ssl
 import struct
@@ -92,8 +93,8 @@ def T3(t):
 
 @line
 def T4(t):
-    """A second STARTTLS and a STARTTLS with data get ERR_INVALID. A TLS handshake that fails ends the
-    connection. No option gets TLS_REQD inside TLS. TLS has version 1.2 or later."""
+    """A second STARTTLS and a STARTTLS with data get ERR_INVALID. A TLS handshake that fails ends
+    the connection. No option gets TLS_REQD inside TLS. TLS has version 1.2 or later."""
     with t.part("twice"), t.client("tls") as c:
         c.starttls()
         final, _ = c.option(OPT_STARTTLS)

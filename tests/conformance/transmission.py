@@ -56,7 +56,8 @@ def X1(t):
 
 
 def wrong_flags(c, command, mode):
-    """The flag bits that are wrong for a command. (Section E tests PAYLOAD_LEN in extended mode.)"""
+    """The flag bits that are wrong for a command. (Section E tests PAYLOAD_LEN in extended
+    mode.)"""
     right = FUA if c.eflags & SEND_FUA else 0
     if command == READ and c.eflags & SEND_DF:
         right |= DF
@@ -122,8 +123,8 @@ def X4(t):
 
 @line
 def X5(t):
-    """Only the errors EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP and ESHUTDOWN are sent,
-    whatever goes wrong in the storage. ENOMEM is avoided."""
+    """Only the errors EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP and ESHUTDOWN are
+    sent, whatever goes wrong in the storage. ENOMEM is avoided."""
     for part in t.modes("errors of the storage"):
         with part as mode, t.writable(mode, role="bad") as c:
             for name, offset in c.where.more["errors"].items():
@@ -140,9 +141,10 @@ def outside(size):
 
 @line
 def X6(t):
-    """Past the end READ, TRIM, CACHE and BLOCK_STATUS get EINVAL, WRITE and WRITE_ZEROES get ENOSPC.
-    A request that is not aligned to the minimum block gets EINVAL if the client has asked for block
-    sizes. On a read-only export WRITE, WRITE_ZEROES and TRIM get EPERM, and a payload is drained."""
+    """Past the end READ, TRIM, CACHE and BLOCK_STATUS get EINVAL, WRITE and WRITE_ZEROES get
+    ENOSPC. A request that is not aligned to the minimum block gets EINVAL if the client has asked
+    for block sizes. On a read-only export WRITE, WRITE_ZEROES and TRIM get EPERM, and a payload is
+    drained."""
     for command in READ, TRIM, CACHE, BLOCK_STATUS, WRITE, WRITE_ZEROES:
         wanted = ENOSPC if command in (WRITE, WRITE_ZEROES) else EINVAL
         modes = MODES if command != BLOCK_STATUS else (STRUCTURED, EXTENDED)
@@ -174,8 +176,8 @@ def X6(t):
 
 @line
 def X7(t):
-    """EDQUOT and EFBIG become ENOSPC. Only FAST_ZERO gets ENOTSUP. Only DF, structured reads that are
-    too long and commands without payload that are too long get EOVERFLOW."""
+    """EDQUOT and EFBIG become ENOSPC. Only FAST_ZERO gets ENOTSUP. Only DF, structured reads that
+    are too long and commands without payload that are too long get EOVERFLOW."""
     for name in "EDQUOT", "EFBIG", "ENOSPC":
         with t.part(f"{name} is ENOSPC"), t.writable(role="bad") as c:
             t.needs(name in c.where.more["errors"], "error:" + name)
@@ -302,8 +304,8 @@ def X12(t):
 
 @line
 def X13(t):
-    """DISC: requests that are outstanding finish, TLS sends its close_notify, and the connection ends
-    without a reply. When the server ends, requests under way finish or get ESHUTDOWN."""
+    """DISC: requests that are outstanding finish, TLS sends its close_notify, and the connection
+    ends without a reply. When the server ends, requests under way finish or get ESHUTDOWN."""
     for part in t.modes("DISC"):
         with part as mode, t.ready(mode=mode) as c:
             c.request(DISC)

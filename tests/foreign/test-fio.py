@@ -76,8 +76,8 @@ def mixed_with_trims():
 
 @test
 def verified_under_views_that_come_and_go():
-    """fio checks the live disk. We check the views: for each of them a full and an incremental backup
-    must be the same."""
+    """fio checks the live disk. We check the views: for each of them a full and an incremental
+    backup must be the same."""
     rng = random.Random(seed())
     with tmpdir() as d:
         image(f"{d}/disk", 16 * MIB, [(0, 8 * MIB)], rng)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A Linux guest with our exports as its virtio disks is backed up while it runs.
 
-/dev/vda holds an ext4 file system, /dev/vdb is used raw. The tests share one guest. Each can also be
-run alone."""
+/dev/vda holds an ext4 file system, /dev/vdb is used raw. The tests share one guest. Each can also
+be run alone."""
 
 import contextlib
 import os
@@ -17,8 +17,9 @@ from tap import main, note, test
 SLOTS = 16
 
 # The guest works in the background until /tmp/stop is there. In step N it rewrites the file of slot
-# N % SLOTS and syncs it. Then it writes N to the file `last` and syncs that, too. Then it writes N to
-# the first sector of /dev/vdb, past the page cache. At last a mark tells the test that N is done.
+# N % SLOTS and syncs it. Then it writes N to the file `last` and syncs that, too. Then it writes N
+# to the first sector of /dev/vdb, past the page cache. At last a mark tells the test that N is
+# done.
 WORK = (
     "work() { n=0; while [ ! -e /tmp/stop ]; do n=$((n + 1)); "
     f"yes \"step $n\" | head -c 50000 >/mnt/slot$((n % {SLOTS})); sync; "
@@ -113,9 +114,9 @@ def dump(file_system, name):
 
 
 def check_file_system(path, least, most):
-    """Check an image of /dev/vda that was taken while the guest worked: its journal can be replayed,
-    nothing else is wrong with it, and all that the guest had synced is in it. Returns the step that
-    it is at."""
+    """Check an image of /dev/vda that was taken while the guest worked: its journal can be
+    replayed, nothing else is wrong with it, and all that the guest had synced is in it. Returns the
+    step that it is at."""
     preened = run("e2fsck", "-p", path, check=False)
     assert preened.returncode in (0, 1), preened
     checked = run("e2fsck", "-f", "-n", path, check=False)
@@ -215,7 +216,8 @@ def full_and_incremental_while_it_works():
         run("cp", r.path("mon-a"), r.path("check"))
         monday = check_file_system(r.path("check"), least, most)
 
-        # Tuesday: the changes since Monday, while the guest works on. wait_steps() shows that it does.
+        # Tuesday: the changes since Monday, while the guest works on. wait_steps() shows that it
+        # does.
         least = r.wait_steps(SLOTS + 5)
         r.freeze_both(("tue-a", "tue-b"),
                       [("block-dirty-bitmap-disable", {"node": n, "name": "since-monday"})

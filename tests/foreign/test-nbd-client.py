@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""nbd-client without the kernel's nbd device: it lists exports, and it negotiates before it opens the
-device. Instead of a device it gets a plain file, and ends with an error there."""
+"""nbd-client without the kernel's nbd device: it lists exports, and it negotiates before it opens
+the device. Instead of a device it gets a plain file, and ends with an error there."""
 
 import re
 

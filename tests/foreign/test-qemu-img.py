@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""qemu-img against our exports: convert, compare, map, bench, and QEMU's way to read a dirty bitmap,
-`x-dirty-bitmap`."""
+"""qemu-img against our exports: convert, compare, map, bench, and QEMU's way to read a dirty
+bitmap, `x-dirty-bitmap`."""
 
 import json
 import os

@@ -144,8 +144,8 @@ def virtnbdbackup():
 
 
 def interop_dirty_bitmap(uri):
-    """libnbd's interop/dirty-bitmap: a client selects two contexts. Returns what each of them says to
-    a request without flags, and to one with REQ_ONE."""
+    """libnbd's interop/dirty-bitmap: a client selects two contexts. Returns what each of them says
+    to a request without flags, and to one with REQ_ONE."""
     h = nbd.NBD()
     h.add_meta_context(ALLOCATION)
     h.add_meta_context(dirty_context("bitmap0"))

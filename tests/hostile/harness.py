@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the tests of hostile clients share: harm is done, a well-behaved neighbour does not suffer, and
-nothing is left behind.
+"""What the tests of hostile clients share: harm is done, a well-behaved neighbour does not suffer,
+and nothing is left behind.
 
     with Ground() as g:
         def attack():
@@ -9,13 +9,13 @@ nothing is left behind.
         g.endure(attack, rounds=20)
 
 endure() does the harm once, so that the server takes what it takes only once (heaps, buffers of
-plugins), and counts what the server holds. Then it does the harm `rounds` times more, and for AT_LEAST
-seconds at least, and lets a new client in. At last it waits until the server holds the same files and
-threads as before its first client.
+plugins), and counts what the server holds. Then it does the harm `rounds` times more, and for
+AT_LEAST seconds at least, and lets a new client in. At last it waits until the server holds the
+same files and threads as before its first client.
 
-Memory cannot be counted so exactly: heaps do not shrink page by page, and their number depends on how
-threads happened to meet. But a leak goes on. So a test fails only if each of GROWING such series in a
-row has left more than `growth` bytes.
+Memory cannot be counted so exactly: heaps do not shrink page by page, and their number depends on
+how threads happened to meet. But a leak goes on. So a test fails only if each of GROWING such
+series in a row has left more than `growth` bytes.
 
 A neighbour is a thread of the test that does verified work. It fails the test if any of this takes
 longer than PATIENCE. Limits are long because the machine may be busy. They only have to show that
@@ -44,7 +44,8 @@ SLOW_BUILD = fleece.SANITIZER != "no"
 
 # Seconds until the server itself drops a client that does not end its handshake.
 DEADLINE = 60
-# Seconds that a neighbour may wait for one answer: far more than milliseconds, far less than DEADLINE.
+# Seconds that a neighbour may wait for one answer: far more than milliseconds, far less than
+# DEADLINE.
 PATIENCE = DEADLINE / 2
 # Seconds in which an export is removed, or the server ends, whatever clients do. They need two, in
 # which clients may still end in order; the rest is for a busy machine.
@@ -91,8 +92,8 @@ def push_all(sock, data):
 
 
 class Neighbour:
-    """A thread that works until the `with` is left. It fails the test there if anything went wrong or
-    took too long."""
+    """A thread that works until the `with` is left. It fails the test there if anything went wrong
+    or took too long."""
 
     def __init__(self, ground):
         self.ground = ground
@@ -204,8 +205,8 @@ class Ground:
     """A server, its neighbours, and what it holds.
 
     args: the server's arguments besides `--disk vda memory 64M` and a deadline. tcp: it listens on
-    TCP (`address`) and not on a Unix socket. neighbours: their classes. server: keyword arguments of
-    fleece.Server."""
+    TCP (`address`) and not on a Unix socket. neighbours: their classes. server: keyword arguments
+    of fleece.Server."""
 
     def __init__(self, *args, tcp=False, neighbours=(Guest,), server=None):
         self._tcp = tcp
@@ -261,7 +262,8 @@ class Ground:
 
     @contextlib.contextmanager
     def setting(self):
-        """A monitor for preparations. What they leave in the server is not counted as left behind."""
+        """A monitor for preparations. What they leave in the server is not counted as left
+        behind."""
         with self.qmp() as q:
             yield q
             q.hang_up()
@@ -281,15 +283,15 @@ class Ground:
         return self.peak()
 
     def check_peak(self, calm, most):
-        """Resident memory was never more than `most` bytes above `calm`. (Not with a sanitizer, which
-        keeps memory that is freed.)"""
+        """Resident memory was never more than `most` bytes above `calm`. (Not with a sanitizer,
+        which keeps memory that is freed.)"""
         if not SLOW_BUILD:
             peak = self.peak()
             assert peak - calm <= most, f"{(peak - calm) / MIB:.1f} MiB more at the peak"
 
     def _settle(self, before, most_memory):
-        """Wait until it holds the files and threads that it held `before`. Wait for memory, too, but
-        not longer than GIVEN_BACK. Returns what it holds then."""
+        """Wait until it holds the files and threads that it held `before`. Wait for memory, too,
+        but not longer than GIVEN_BACK. Returns what it holds then."""
         begin = time.monotonic()
         while True:
             now = Stock(self.server.pid)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hostile clients, line 28 of README.md: on the control socket. Guests and other monitors are served
-all the time. tests/control/test-qmp-wire.py tests the answers and the limits themselves."""
+"""Hostile clients, line 28 of README.md: on the control socket. Guests and other monitors are
+served all the time. tests/control/test-qmp-wire.py tests the answers and the limits themselves."""
 
 import contextlib
 import os

@@ -83,8 +83,8 @@ def line_02_the_peer_closes_while_we_send():
 
 
 def drop_times(clients, trickle, every):
-    """Send for each client what its generator in `trickle` gives, once in `every` seconds, until the
-    server has dropped all of them. Returns after how many seconds each was dropped."""
+    """Send for each client what its generator in `trickle` gives, once in `every` seconds, until
+    the server has dropped all of them. Returns after how many seconds each was dropped."""
     begin = time.monotonic()
     send_at, dropped = begin, {}
     while len(dropped) < len(clients):

@@ -299,7 +299,8 @@ def line_26_a_storm_of_signals():
                 for _ in range(16):
                     assert c.reply().data == b"s" * 65536
         g.endure(attack, rounds=3)
-    # A SIGTERM that comes more than a second after the first ends it at once, others change nothing.
+    # A SIGTERM that comes more than a second after the first ends it at once, others change
+    # nothing.
     for _ in range(5):
         with Ground(*SLOW) as g:
             with g.user("slow") as c:

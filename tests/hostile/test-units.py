@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The units for systemd are well-formed, and give the server few rights, as `systemd-analyze security`
-counts them."""
+"""The units for systemd are well-formed, and give the server few rights, as `systemd-analyze
+security` counts them."""
 
 import os
 import re

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""NBD clients that are newer than the system's, in a folder of their own: $INTEROP_ROOT, or one that
-make-root makes in the build folder, once. That folder's own loader starts the programs, so that they
-use its libraries and none of the system's."""
+"""NBD clients that are newer than the system's, in a folder of their own: $INTEROP_ROOT, or one
+that make-root makes in the build folder, once. That folder's own loader starts the programs, so
+that they use its libraries and none of the system's."""
 
 import glob
 import os

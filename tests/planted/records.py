@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The list of planted faults: reading the *.faults files, and checking that they still fit the code.
+"""The list of planted faults: reading the *.faults files, and checking that they still fit the
+code.
 
 README.md in this folder describes the format.
 """
@@ -107,7 +108,8 @@ def parse(path):
 
 
 def load(folder=HERE):
-    """All faults of the *.faults files in `folder`. Raises Malformed, also if a name is used twice."""
+    """All faults of the *.faults files in `folder`. Raises Malformed, also if a name is used
+    twice."""
     faults = [fault for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.faults")))
               for fault in parse(path)]
     seen = {}
@@ -139,8 +141,8 @@ def _test_source(source, test):
 
 
 def _has(text, test, inside):
-    """Does a test program's source have the test `inside`? A program may put a path of GLib's together
-    from pieces; then the first piece must be there."""
+    """Does a test program's source have the test `inside`? A program may put a path of GLib's
+    together from pieces; then the first piece must be there."""
     if test.endswith(".py"):
         return re.search(rf"^def {re.escape(inside)}\(", text, re.M) is not None
     return f'"{inside}' in text or f'"/{inside.split("/")[1]}/' in text

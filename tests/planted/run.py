@@ -21,8 +21,8 @@ import threading
 import records
 import tree
 
-# A test may take FACTOR times as long as without the fault, and at least LEAST_LIMIT seconds. Without
-# a fault it may take FIRST_LIMIT seconds.
+# A test may take FACTOR times as long as without the fault, and at least LEAST_LIMIT seconds.
+# Without a fault it may take FIRST_LIMIT seconds.
 FACTOR = 10
 LEAST_LIMIT = 30
 FIRST_LIMIT = 300

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Some of the planted faults are found: see README.md in this folder. This runs only in builds without
-a sanitizer: with one, the tests would find the same faults, but building takes much longer.
+"""Some of the planted faults are found: see README.md in this folder. This runs only in builds
+without a sanitizer: with one, the tests would find the same faults, but building takes much longer.
 
 The list itself determines which faults are taken, so that all runs of the same code have the same
 result. FLEECE_PLANTED_SEED chooses others; FLEECE_PLANTED_NUMBER is how many (5).
@@ -38,8 +38,8 @@ def a_sample_is_found():
 
 @test
 def the_runner_tells_what_is_not_found():
-    """It gets a change that no test can find, one that does not build, and one whose test does nothing
-    even without it."""
+    """It gets a change that no test can find, one that does not build, and one whose test does
+    nothing even without it."""
     def fault(name, old, new, found_by):
         return records.Fault(name, "common/base/size.c", "", found_by, None, [(old, new)], name)
     with open(os.path.join(SOURCE, "common/base/size.c"), encoding="utf-8") as f:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A private copy of a source tree and of its build, in which faults may be planted.
 
-The build is copied as well. The copies have the same places relative to each other as the originals,
-so that make only builds again what a fault changes.
+The build is copied as well. The copies have the same places relative to each other as the
+originals, so that make only builds again what a fault changes.
 """
 
 import os
@@ -154,8 +154,8 @@ class Tree:
     def make(self, tests):
         """Build what the test programs need. Raises BuildFailed."""
         # Tests in Python run the programs, and tests of the plugin host load our plugins: both need
-        # `all`. It is made alone first: it is a make of its own within make, and another goal beside
-        # it would make the same library at the same time.
+        # `all`. It is made alone first: it is a make of its own within make, and another goal
+        # beside it would make the same library at the same time.
         if any(test.endswith(".py") or test.startswith("tests/backend/") for test in tests):
             self._make(["all"])
         self._make([test for test in tests if not test.endswith(".py")])
