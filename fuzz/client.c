@@ -73,7 +73,7 @@ static JsonNode *lookup(JsonObject *o, const char *key)
     return node;
 }
 
-/* Every word is found again; one that does not look like JSON, as it stands. */
+/* Every word is found again. A value that does not look like JSON is found as it was written. */
 static void check_words(char *text)
 {
     g_auto(GStrv) words = g_strsplit(text, "\n", 64);

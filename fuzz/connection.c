@@ -2,15 +2,15 @@
 /*
  * A whole connection: the real server on a socket pair, over disks in memory (fake-registry.h).
  *
- * An input is a script, so that nearly every one gets far: three bytes that choose the export and
- * the client's manner, then options that come before GO, then the entry into transmission, then
- * requests until the input ends. Fields are taken from short lists of meaningful values at least
- * half of the time. Two bits leave the grammar: all that follows goes out as it is.
+ * An input is a script, so that nearly every input gets far. It has three bytes that choose the
+ * export and the client's manner; then options that come before GO; then requests until the input
+ * ends. At least half of the time a field comes from a short list of meaningful values. Two bits
+ * leave the grammar: all bytes that follow are sent as they are.
  *
- * Invariants: talk.h's; every request before DISC or the end of the input is answered exactly once,
- * unless the stream was broken off by what we sent; an option that is refused leaves the stream in
- * sync; one request at a time, reads give what is on the disk and writes are on it; the connection
- * ends, its descriptors and its export are given back.
+ * What must hold, beside what talk.h checks: every request before DISC or the end of the input is
+ * answered exactly once, unless what we sent made no sense. An option that is refused leaves the
+ * stream in sync. If requests are sent one at a time, reads give what is on the disk, and writes
+ * are on it. The connection ends, and gives its descriptors and its export back.
  */
 #include "fuzz/talk.h"
 
@@ -19,7 +19,7 @@
 
 const char fuzz_name[] = "connection";
 
-/* What may go in one input, both ways. */
+/* The most bytes that the requests of one input may transfer. */
 #define BYTES_MAX (5u << 20)
 
 /* ---- the server ---- */
@@ -73,7 +73,7 @@ static void stage_begin(struct stage *s)
     fake_fail(s->rig.registry, 12288, ENOSPC);
 }
 
-/* One for all inputs: threads and buffers are begun anew for each connection. */
+/* All inputs share one stage, because each connection starts with threads and buffers of its own. */
 static struct stage *the_stage(void)
 {
     static struct stage stage;
@@ -187,7 +187,7 @@ static bool simple_option(struct talk *t, uint32_t option, const GByteArray *dat
     return talk_option_replies(t, option, bytes, length);
 }
 
-/* The entry that clients use: bits of `manner` say with what. */
+/* Enter transmission as clients do. Bits of `manner` choose the options. */
 static void enter(struct talk *t, unsigned disk, uint8_t manner)
 {
     static const char *const queries[] = {"base:allocation", "qemu:dirty-bitmap:fine",
@@ -239,7 +239,7 @@ static uint64_t take_offset(struct talk *t, struct supply *s)
     case 0xf5:
         return take_u64(s) | (uint64_t)1 << 32; /* far outside */
     case 0xf6:
-        return take_u8(s); /* few: the fake registry remembers each */
+        return take_u8(s); /* not aligned; only 256 values, as the fake registry remembers each */
     default:
         return (which & 63u) * 4096u;
     }
@@ -262,8 +262,8 @@ static uint64_t take_length(struct talk *t, struct supply *s)
     return which & 0x40 ? (which & 31u) * 4096u : some[which & 15];
 }
 
-/* What a BLOCK_STATUS with these contexts is answered by. `ids` as bytes: of a payload; NULL: all.
- */
+/* Note which contexts have to answer a BLOCK_STATUS: those of `ids`, a payload's bytes, or all that
+ * are selected (NULL). */
 static void note_ids(const struct talk *t, struct asked *a, const uint8_t *ids, unsigned n)
 {
     if (ids == NULL)
@@ -273,7 +273,8 @@ static void note_ids(const struct talk *t, struct asked *a, const uint8_t *ids, 
         a->ids[i] = load_be32(ids + 4 * i);
 }
 
-/* The filter of a BLOCK_STATUS: a length, ids; a->r gets what the server reads from it. */
+/* Send the filter of a BLOCK_STATUS, which is a length and ids. a->r gets what the server takes from
+ * it. */
 static void say_filter(struct talk *t, struct asked *a, struct supply *s)
 {
     uint8_t payload[8 + 4 * 8] = {0};
@@ -290,7 +291,7 @@ static void say_filter(struct talk *t, struct asked *a, struct supply *s)
     talk_say(t, payload, a->r.payload);
 }
 
-/* Bytes of a payload that nobody looks at unless it is a write's. */
+/* Send a payload. Only that of a write is looked at. */
 static void say_payload(struct talk *t, const struct asked *a)
 {
     size_t begin = t->out->len;
@@ -319,7 +320,7 @@ static void say_header(struct talk *t, const struct request *r, uint64_t length)
     talk_say(t, header, t->extended ? NBD_EXTENDED_REQUEST_SIZE : NBD_REQUEST_SIZE);
 }
 
-/* Lay one request out. false: it is the last. */
+/* Put one request into the buffer. false: it is the last. */
 static bool say_request(struct talk *t, struct supply *s, size_t *budget)
 {
     struct asked *a = &t->asked[t->n_asked];
@@ -348,7 +349,7 @@ static bool say_request(struct talk *t, struct supply *s, size_t *budget)
     }
     t->n_asked++;
     say_header(t, r, length);
-    if (r->payload > NBD_MAX_PAYLOAD) { /* nobody waits for that: the server ends it */
+    if (r->payload > NBD_MAX_PAYLOAD) { /* the server ends the connection, and takes no payload */
         t->out_of_sync = true;
         return false;
     }
@@ -386,7 +387,7 @@ static void check_all_answered(const struct talk *t)
 
 /* ---- the whole ---- */
 
-/* All that is still to come. */
+/* Receive all that still comes. */
 static void drain(struct talk *t)
 {
     talk_finish(t);
@@ -420,7 +421,7 @@ static void play(struct talk *t, struct stage *stage, struct supply *s)
     if (!t->in_transmission)
         return;
     CHECK(t->size == disks[disk].info.size);
-    /* Who comes in by name alone has not asked for block sizes. */
+    /* A client that enters with EXPORT_NAME has not asked for block sizes. */
     t->min_block = manner & 16 ? 1 : MAX(disks[disk].info.min_block, 1);
     t->bytes = one_at_a_time ? fake_bytes(stage->exports[disk]) : NULL;
     transmission_script(t, s, one_at_a_time);

@@ -3,7 +3,8 @@
  * Extents of a BLOCK_STATUS reply: extents_add, status_align, extents_truncate against a picture of
  * the same range, a byte of flags for each of its bytes.
  *
- * Input: block size, what is shared (any or all), where to cut; then pairs of length and flags.
+ * Input: the block size, how the flags of a block are combined (any or all), where to cut; then
+ * pairs of length and flags.
  */
 #include "fuzz/fuzz.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What all fuzz targets share. A target is a file with fuzz_name and LLVMFuzzerTestOneInput; it is
- * linked twice: with libFuzzer (`make fuzz`), and with replay.c, a test of the default run.
+ * What all fuzz targets share. A target is a file with fuzz_name and LLVMFuzzerTestOneInput. It is
+ * linked twice: with libFuzzer (`make fuzz`), and with replay.c for a test of the default run.
  *
  * A target checks more than that nothing crashes: CHECK states what must hold for every input.
  */
@@ -15,7 +15,8 @@
 /* The name of the target, and of the folder of its seeds. */
 extern const char fuzz_name[];
 
-/* libFuzzer's: once before the first input (fuzz.c has it); one input. */
+/* libFuzzer calls the first one once, before the first input (fuzz.c has it), and the second one for
+ * each input. */
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -30,7 +31,7 @@ _Noreturn void fuzz_fail(const char *file, int line, const char *condition);
 
 /* ---- an input as a supply of values ---- */
 
-/* Takes from the front; when there is nothing left, zeroes. */
+/* Values are taken from the front. When nothing is left, they are 0. */
 struct supply {
     const uint8_t *at, *end;
 };
@@ -49,9 +50,9 @@ uint8_t take_u8(struct supply *s);
 uint16_t take_u16(struct supply *s);
 uint32_t take_u32(struct supply *s);
 uint64_t take_u64(struct supply *s);
-/* At most `length` bytes, as many as there are: *got. */
+/* Take `length` bytes, or as many as there are. Their number is in *got. */
 const uint8_t *take_bytes(struct supply *s, size_t length, size_t *got);
-/* All the rest as a string; it ends at its first NUL. g_free. */
+/* Take all the rest as a string, which ends at its first NUL. The caller frees it with g_free. */
 char *take_rest(struct supply *s);
 
 #endif

@@ -41,7 +41,7 @@ static JsonNode *parse_once(const char *text, size_t length)
     return node;
 }
 
-/* Its text is ASCII on one line; parsed and written once more, the text is the same. */
+/* A value's text is ASCII on one line. If it is parsed and written again, it is the same. */
 static void check_round_trip(JsonNode *node)
 {
     g_autoptr(GString) text = g_string_new(NULL), again = g_string_new(NULL);
@@ -49,7 +49,7 @@ static void check_round_trip(JsonNode *node)
     json_value_append(text, node);
     for (size_t i = 0; i < text->len; i++)
         CHECK(text->str[i] >= 0x20 && text->str[i] < 0x7f);
-    /* A number or a word alone ends with the byte behind it. */
+    /* A number or a word alone only ends at the byte behind it. */
     g_string_append_c(text, '\n');
     g_autoptr(JsonNode) parsed = parse_once(text->str, text->len);
     CHECK(parsed);
@@ -67,7 +67,7 @@ static void check_value(struct json_stream *j, const struct json_limits *limit)
     CHECK(g_utf8_validate_len(text->str, text->len, NULL));
     CHECK(memchr(text->str, '\n', text->len) == NULL && memchr(text->str, 0, text->len) == NULL);
     CHECK(g_utf8_validate_len(json_stream_id(j)->str, json_stream_id(j)->len, NULL));
-    /* It is strict JSON: the only error left is a key that is there twice. */
+    /* The text is strict JSON. So the only error that can be left is a key that is there twice. */
     g_autoptr(JsonNode) node = json_value_parse(text, json_stream_members(j), &err);
     CHECK((node == NULL) == (err != NULL));
     if (!node)

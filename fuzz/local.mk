@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Fuzz targets (README.md), which tests/tests.list names. Each is a program twice: fuzz/fuzz-NAME, with
-# libFuzzer, only built by `make fuzz`, in a tree of its own with clang; and fuzz/replay-NAME, a test of
+# Fuzz targets (README.md), which tests/tests.list names. Two programs are made of each: fuzz/fuzz-NAME has
+# libFuzzer, and only `make fuzz` builds it, with clang in a tree of its own; fuzz/replay-NAME is a test of
 # the default run that takes all seeds in turn.
 EXTRA_PROGRAMS += $(listed_fuzz_targets)
 

@@ -21,7 +21,7 @@ static void check_error(uint32_t error, const char *why)
     CHECK(why != NULL && strlen(why) <= NBD_STRING_MAX);
 }
 
-/* A string that was let through, lying in the option's data. */
+/* A string that was accepted is short, is UTF-8 without NUL, and lies in the option's data. */
 static void check_text(struct text t, const uint8_t *data, size_t size)
 {
     CHECK(t.length <= NBD_STRING_MAX);
@@ -33,7 +33,7 @@ static void check_text(struct text t, const uint8_t *data, size_t size)
     CHECK(memchr(t.at, 0, t.length) == NULL);
 }
 
-/* What people see of it: short, printable, without a control character. */
+/* The text that people see is short, and has no control characters. */
 static void check_display(struct text t, size_t max)
 {
     g_autofree char *shown = text_for_display(t, max);
@@ -58,7 +58,7 @@ static void check_go(const uint8_t *data, size_t size)
     }
     check_text(go.name, data, size);
     check_display(go.name, 80);
-    /* It is all accounted for: 32 bits, the name, 16 bits, and so many times 16 bits. */
+    /* No byte is left over: 32 bits, the name, 16 bits, and so many times 16 bits. */
     size_t rest = 4 + go.name.length;
     CHECK(load_be32(data) == go.name.length);
     CHECK(size == rest + 2 + 2u * load_be16(data + rest));
@@ -70,7 +70,7 @@ static void check_go(const uint8_t *data, size_t size)
     CHECK(go.want_name == infos[NBD_INFO_NAME]);
     CHECK(go.want_description == infos[NBD_INFO_DESCRIPTION]);
     CHECK(go.want_block_size == infos[NBD_INFO_BLOCK_SIZE]);
-    /* One less is not the same option, whichever the byte. */
+    /* With one byte less it is refused. */
     CHECK(option_parse_go(data, size - 1, &go, &why) != 0);
 }
 
@@ -218,7 +218,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size == 0)
         return 0;
-    /* Without the first byte, in memory of its own: a read before the data shows, too. */
+    /* The data have memory of their own, so that a sanitizer sees a read before them, too. */
     g_autofree uint8_t *copy = g_memdup2(data + 1, size - 1);
     switch (data[0] % 4) {
     case 0:

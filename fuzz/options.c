@@ -27,8 +27,8 @@ static bool is_key(const char *key)
            strlen(key);
 }
 
-/* A word of the command line is either KEY=VALUE or none: taken apart, it is the same again, and
- * one of `words` (NULL: they come from a key file, with quotes). */
+/* A word of the command line is KEY=VALUE, or has no key. Put together again it is one of `words`.
+ * (NULL: words of a key file have quotes, and are not compared.) */
 static void check_word(const struct option_word *w, char **words)
 {
     g_autofree char *whole = w->key ? g_strdup_printf("%s=%s", w->key, w->value) : NULL;
@@ -95,7 +95,7 @@ static char *the_file(const char *path, GError **err)
     return g_strdup(path);
 }
 
-/* The text itself is the file's name here: so the reader needs no state. */
+/* The text itself is the name of the file, so that the_file() needs no state. */
 static void parse_file(char *text)
 {
     char program[] = "nbdfleece", option[] = "--config";
@@ -108,7 +108,7 @@ static void parse_file(char *text)
 
 /* ---- numbers ---- */
 
-/* The grammar of sizes once more, in 128 bits. -1: not a size; -2: out of range. */
+/* The grammar of sizes, written a second time, with 128 bits. -1: not a size; -2: out of range. */
 static __int128 size_oracle(const char *text)
 {
     static const char suffixes[] = "bkmgtpe";

@@ -66,7 +66,7 @@ static void read_value(const struct arg *a, JsonNode *value, JsonObject *beside)
     }
 }
 
-/* All that is there is in the table, and all that the table wants is there. */
+/* Every argument that is there is in the table, and every one that the table needs is there. */
 static void read_object(const struct arg *table, JsonObject *args)
 {
     guint known = 0;
@@ -84,7 +84,7 @@ static void read_object(const struct arg *table, JsonObject *args)
     CHECK(known == json_object_get_size(args));
 }
 
-/* Answers with its arguments. */
+/* All commands do this: answer with their arguments. */
 static int run(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
 {
     read_object(call->command->args, args);
@@ -162,7 +162,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         CHECK(!client.open);
         check_reply(reply, r == JSON_STREAM_VALUE ? json_stream_id(j)->str : "");
-        /* Nothing but qmp_capabilities succeeds before it has, and it never does again. */
+        /* Only qmp_capabilities can succeed first. What it has negotiated stays negotiated. */
         CHECK(negotiated || client.negotiated ||
               strstr(reply->str, "\"return\"") != reply->str + 1);
         CHECK(!negotiated || client.negotiated);

@@ -24,7 +24,7 @@ static unsigned replay_file(const char *path)
         printf("Bail out! %s\n", err->message);
         exit(1);
     }
-    /* As many bytes as there are, so that the sanitizer sees a read behind them. */
+    /* g_file_get_contents adds a NUL. Without it a sanitizer sees a read behind the data. */
     uint8_t *exact = g_memdup2(text, size);
     g_free(text);
     printf("# %s\n", path);

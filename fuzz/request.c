@@ -103,7 +103,7 @@ static void check_parsed(const struct request *r, const struct request_rules *ru
     CHECK(request_name(r) != NULL);
 }
 
-/* What has been let through can be carried out without another look. */
+/* A request that was let through lies inside the export and is aligned. */
 static void check_range(const struct request *r, const struct request_rules *rules)
 {
     CHECK(r->offset <= rules->size && r->length <= rules->size - r->offset);
@@ -136,7 +136,7 @@ static void check_allowed(const struct request *r, const struct request_rules *r
         check_range(r, rules);
 }
 
-/* Every errno that execution may end with has an error of the protocol. */
+/* Every errno with which a request may end becomes an error of the protocol. */
 static void check_errors(const struct request *r, uint8_t error)
 {
     uint32_t e = request_error(r, error == 0 ? 5 : error);

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`make fuzz`: build the fuzz targets with clang and libFuzzer and run them one after the other.
 
-The build is a tree of its own, fuzz/clang below the build folder. What a run finds interesting is
-kept in fuzz/corpus/NAME, and the next one starts from there and from the seeds; an input that a
-target fails on is written to fuzz/findings/NAME-..., and the run goes on with the next target. The
-exit status is 1 if there was one.
+The build is a tree of its own, fuzz/clang below the build folder. Inputs that reach new code are kept
+in fuzz/corpus/NAME; the next run starts from there and from the seeds. An input on which a target
+fails is written to fuzz/findings/NAME-..., and the run goes on with the next target. The exit status
+is 1 if there was such an input.
 """
 import argparse
 import glob
@@ -23,7 +23,7 @@ def say(*words):
 
 
 def build(args):
-    """The folder with the targets, built."""
+    """Build the targets. Returns their folder."""
     tree = os.path.abspath("fuzz/clang")
     os.makedirs(tree, exist_ok=True)
     if not os.path.exists(os.path.join(tree, "Makefile")):
@@ -52,7 +52,7 @@ def last(pattern, text):
 
 
 def run(folder, name, args):
-    """Run one target; its failing inputs."""
+    """Run one target. Returns the inputs on which it has failed."""
     corpus, findings = f"fuzz/corpus/{name}", f"fuzz/findings/{name}-"
     os.makedirs(corpus, exist_ok=True)
     os.makedirs("fuzz/findings", exist_ok=True)

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The inputs that fuzzing starts from, and that the default tests replay: seeds.py FOLDER.
 
-One function a target; it gives (name, bytes). The forms are those that the heads of fuzz/NAME.c
-describe. An input that a target has failed on gets a line here, as `found-...`, before it is
-mended.
+There is a function for each target, which gives (name, bytes). The head of fuzz/NAME.c describes the
+form of its inputs. An input on which a target has failed gets a line here, `found-...`, before the
+bug is mended.
 """
 import os
 import shutil
@@ -223,7 +223,7 @@ def connection():
                                        (0, b"")))
     yield "filter", (bytes([0, 14, 0]) + filtered + ask(READ, PAYLOAD) + ask(TRIM, PAYLOAD)
                      + ask(READ))
-    # options first: their number is the third byte
+    # Options come first; the third byte is their number.
     options = b"".join([
         bytes([LIST, 0]), bytes([INFO, 0, 4]), bytes([LIST_META, 0, 0]),
         bytes([8, 0]), bytes([LIST_META, 0, 3, 3, 4, 0x83]) + b"x:y",

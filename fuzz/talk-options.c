@@ -143,7 +143,7 @@ static void on_ack(struct talk *t, uint32_t option, const uint8_t *data, uint32_
     }
 }
 
-/* The old way in is answered by size and flags, or by the end. */
+/* EXPORT_NAME is answered by size and flags, or by the end. */
 static bool export_name_reply(struct talk *t, const uint8_t *data, uint32_t length)
 {
     size_t n = t->no_zeroes ? 10 : 134;

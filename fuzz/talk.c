@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Longer than this the server may be silent only if it waits for us. */
+/* A server that has something to do is not silent for so long, also on a busy machine. */
 #define PATIENCE_MS 20000
 
 void talk_begin(struct talk *t, int fd)
@@ -33,7 +33,7 @@ void talk_say(struct talk *t, const void *bytes, size_t length)
         g_byte_array_append(t->out, bytes, (guint)length);
 }
 
-/* The server has closed; whether with our bytes unread (a reset) is its affair. */
+/* The server has closed. It is a reset if it has not read all of our bytes; that is allowed. */
 static void other_end(struct talk *t)
 {
     CHECK(errno == ECONNRESET || errno == EPIPE);
@@ -65,7 +65,7 @@ static void receive_some(struct talk *t)
     }
 }
 
-/* One turn: whatever of sending and receiving is possible. */
+/* Wait until sending or receiving is possible, and do it once. */
 static void turn(struct talk *t)
 {
     struct pollfd p = {.fd = t->fd, .events = POLLIN};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The client of the target `connection`: what it has sent, and what the server may answer to it.
- * Every reply is checked against the protocol and against what was asked; a server that neither
- * answers nor ends fails the check too.
+ * The client of the target `connection`. It knows what it has sent, and so what the server may
+ * answer. Every reply is checked against the protocol and against the request. A server that
+ * neither answers nor ends fails a check, too.
  */
 #ifndef FUZZ_TALK_H
 #define FUZZ_TALK_H
@@ -22,7 +22,7 @@ struct asked {
     struct request r;           /* as the server will have it */
     uint32_t ids[CONTEXTS_MAX]; /* of a BLOCK_STATUS: contexts that have to answer */
     unsigned n_ids;
-    uint64_t at;       /* a read: data came up to here; a status: bytes each context has told */
+    uint64_t at;       /* a read: data came up to here; a status: bytes that a context covers */
     unsigned answers;  /* contexts that have answered */
     bool failed, done; /* an error came; the last chunk came */
 };
@@ -42,7 +42,7 @@ struct talk {
     uint64_t size;        /* of the export in use, */
     uint16_t eflags;      /* and its flags */
     uint32_t min_block;   /* which the target knows beforehand */
-    const uint8_t *bytes; /* what is on it; NULL: not to be looked at, requests overtake another */
+    const uint8_t *bytes; /* its content; NULL: not checked, because requests run at once */
     bool in_transmission;
     bool out_of_sync; /* what we sent makes no sense: anything may come, and the end */
 
@@ -53,21 +53,21 @@ struct talk {
 void talk_begin(struct talk *t, int fd);
 void talk_end(struct talk *t);
 
-/* Lay bytes out; they go when talk_wait is called. */
+/* Put bytes into the buffer of what is to be sent; talk_wait and talk_finish send it. */
 void talk_say(struct talk *t, const void *bytes, size_t length);
-/* Send what is laid out and receive until `need` bytes are there. NULL: the server has ended before
- * that. They are valid until the next call. */
+/* Send the buffer and receive until `need` bytes are there. They are valid until the next call.
+ * NULL: the server has ended before that. */
 const uint8_t *talk_wait(struct talk *t, size_t need);
-/* Send what is laid out, say that nothing follows, and receive to the end. */
+/* Send the buffer, and say that nothing follows. */
 void talk_finish(struct talk *t);
 
 /* ---- handshake (talk-options.c) ---- */
 
-/* The server's greeting; the client's flags. */
+/* Take the server's greeting, and answer with the client's flags. */
 void talk_greet(struct talk *t, uint32_t flags);
 void talk_say_option(struct talk *t, uint32_t option, const uint8_t *data, uint32_t length);
-/* Take all replies to an option that was sent with these data. Fills in what was agreed by it.
- * false: there will be no further option (transmission, or the end). */
+/* Take all replies to an option that was sent with these data, and note what it has agreed. false:
+ * no other option can follow, because of transmission or of the end. */
 bool talk_option_replies(struct talk *t, uint32_t option, const uint8_t *data, uint32_t length);
 
 /* ---- transmission (talk-replies.c) ---- */
