@@ -103,7 +103,7 @@ def measure(options, where, results, about):
 
 
 def describe(options, root, kinds):
-    """What a reader must know to judge the figures."""
+    """What a reader needs to judge the figures."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "command": command_line(),

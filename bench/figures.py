@@ -14,11 +14,10 @@ ORDER = [OURS, EARLIER, QSD, NBDKIT, BARE]
 class Figure:
     """One row of the table.
 
-    less: the smaller figure is the better one. compare: the ratio of ours to another's means
-    something (it does not with differences, which may be 0). goals: {server: factor}: ours is to be
-    at least (with less: at most) so many times that server's. limit: the figure that ours is to
-    reach (with less: not to exceed) by itself.
-    samples: {server: [a value each round]}."""
+    less: the smaller figure is the better one. compare: ratios of ours to others' are shown; those
+    of differences, which may be 0, would mean nothing. goals: {server: factor}: ours should be at
+    least (with less: at most) so many times that server's. limit: ours alone should reach this
+    figure (with less: not exceed it). samples: {server: [a value each round]}."""
     key: str
     title: str
     unit: str
@@ -66,7 +65,7 @@ class Figure:
 
 
 class Results:
-    """All figures, in the order in which they were first added to, by part of the programme."""
+    """All figures by part, in the order of their first samples."""
 
     def __init__(self):
         self.parts = {}

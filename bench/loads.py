@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Plain serving: rates, and the server's CPU time for a request, on one connection and on four. Of
-an image in memory, of one on a real disk, of nbdkit's own plugin, and over TLS."""
+"""Plain serving: rates, and the server's CPU time for a request, on one connection and on four. The
+parts serve an image in memory, an image on a real disk, nbdkit's own plugin, and an image over
+TLS."""
 
 import contextlib
 import dataclasses
@@ -20,7 +21,7 @@ TLS_IMAGE = 1024 * MIB
 
 @dataclasses.dataclass
 class Cell:
-    """A load for fio. goals are of its rate, cpu_goals of the CPU time (4 KiB only)."""
+    """A load for fio. goals are for its rate, cpu_goals for the CPU time (4 KiB only)."""
     key: str
     title: str
     rw: str
@@ -46,7 +47,8 @@ CELLS = [
          {QSD: 3, NBDKIT: 1.5}),
     Cell("write-4k-16", "4 KiB random writes, depth 16", "randwrite", "4k", 16,
          {QSD: 2.5, NBDKIT: 1}),
-    # At depth 1 the goal is no third: even the bare loop takes half of qemu-storage-daemon's time.
+    # At depth 1 there is no CPU goal against qemu-storage-daemon: even the bare loop takes half of
+    # its time, not a third.
     Cell("read-4k-1", "4 KiB random reads, depth 1", "randread", "4k", 1, {QSD: 2, NBDKIT: 1},
          {NBDKIT: 1}),
     Cell("write-4k-1", "4 KiB random writes, depth 1", "randwrite", "4k", 1, {QSD: 2, NBDKIT: 1},

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The map of a large disk: what `nbdinfo --map` of a bitmap with very many runs takes.
+"""The map of a large disk: how long `nbdinfo --map` takes for a bitmap with very many runs.
 
-The disk is nbdkit's plugin `null`, or qemu's node null-co: writes are taken and dropped, so that
-a bitmap of 8 TiB is filled within seconds, and only the bitmap is there to be asked."""
+The disk is nbdkit's plugin `null`, or QEMU's node null-co, which accept writes and drop them. So a
+bitmap of 8 TiB is filled within seconds, and no data slows the map down."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ STRIDE = SIZE // RUNS // MIB * MIB  # whole blocks of the bitmap are free betwee
 
 
 def dirty(server):
-    """Write RUNS times, each far from the others."""
+    """Write RUNS blocks, each far from the others."""
     clients.fio([(server.uri(), 0, RUNS * STRIDE)], f"write:{STRIDE - BLOCK}", str(BLOCK), 64,
                 f"--io_size={RUNS * BLOCK}")
 
@@ -38,7 +38,7 @@ def check(server, uri):
 
 
 def nbdinfo_map(uri):
-    """Seconds that the whole map takes, the mean of MAPS."""
+    """The seconds that the whole map takes: the mean of MAPS times."""
     with open(os.devnull, "wb") as null:
         start = time.monotonic()
         for _ in range(MAPS):

@@ -9,11 +9,11 @@ from rig import GIB, KIB, MIB
 from rivals import Disk
 from setting import folder, make_sparse, progress
 
-CONNECTIONS = 100  # all, with the first
-SETTLE = 2         # seconds until a connection is idle, and a server has freed what its
-                   # last requests needed
-WATCH = 2          # seconds to see whether an idle server does anything
-IDLE = 0.05        # per cent of a processor that count as none
+CONNECTIONS = 100  # in all, with the first one
+SETTLE = 2         # seconds until a connection is idle, and the server has freed the memory of
+                   # its last requests
+WATCH = 2          # seconds in which an idle server is watched
+IDLE = 0.05        # per cent of a processor; less counts as none
 TIB = 1 << 40
 
 
@@ -23,7 +23,7 @@ def measure(setting, results, part):
             continue
         progress(f"memory of {kind.name}")
         connections(setting, results, part, kind)
-        if kind.name != NBDKIT:  # which has one disk in a process, and no bitmaps
+        if kind.name != NBDKIT:  # nbdkit has one disk in a process, and no bitmaps
             many_disks(setting, results, part, kind)
             large_disk(setting, results, part, kind)
 

@@ -22,12 +22,12 @@ class Host:
         self._plugins = os.environ.get("NBDKIT_PLUGINDIR", "")
 
     def command(self, program):
-        """The command line that starts a program, None where it is not there."""
+        """The command line that starts a program, None if it is not installed."""
         path = shutil.which(program)
         return [path] if path else None
 
     def plugin(self, name):
-        """The path of one of nbdkit's plugins, None where it is not there."""
+        """The path of one of nbdkit's plugins, None if it is not installed."""
         path = os.path.join(self._plugins, f"nbdkit-{name}-plugin.so")
         return path if os.path.exists(path) else None
 
@@ -41,7 +41,7 @@ class Host:
 
 
 class Root:
-    """What is in another root folder; the same methods."""
+    """What is in another root folder. It has the methods of Host."""
 
     def __init__(self, folder):
         self._folder = os.path.abspath(folder)
@@ -76,7 +76,8 @@ class Root:
         return None
 
     def _library_folders(self):
-        """The folders in which that root's loader looks: its configuration's, and the usual."""
+        """The folders in which that root's loader looks: those of its configuration, and the
+        usual."""
         names = []
         for conf in sorted(glob.glob(f"{self._folder}/etc/ld.so.conf.d/*.conf")):
             with open(conf) as f:
@@ -89,8 +90,8 @@ class Root:
 
 
 def inside(root, path):
-    """The real path of what `path` is called within the folder `root`: absolute symbolic links
-    lead to places in there too, as they would after chroot."""
+    """The real path of what is `path` in the folder `root`. Absolute symbolic links lead to places
+    inside `root`, as they would after chroot."""
     done, todo, links = "", path.split("/"), 0
     while todo:
         part = todo.pop(0)

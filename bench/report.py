@@ -22,7 +22,7 @@ def number(value):
 
 
 def ratio(ratios):
-    """The median of the rounds, and the least and the most of them."""
+    """The median of the rounds' ratios, and in brackets the least and the most."""
     if not ratios:
         return "–"
     text = f"{statistics.median(ratios):.2f}"
@@ -48,7 +48,8 @@ def goal(figure):
 
 
 def met(figure):
-    """Whether each goal was reached, in their order; – if there is nothing to compare."""
+    """Whether each goal was reached, in the order of the goals; – if there is nothing to
+    compare."""
     reached = {against: ok for against, _, ok in figure.reached()}
     wanted = list(figure.goals) + ([None] if figure.limit is not None else [])
     words = {True: "yes", False: "**no**", None: "–"}
@@ -56,7 +57,7 @@ def met(figure):
 
 
 def table(figures):
-    """A Markdown table with a row for each figure, and a column for each server that has any."""
+    """A Markdown table with a row for each figure, and a column for each server that has one."""
     servers = list(dict.fromkeys(s for f in figures for s in f.servers()))
     others = [s for s in servers if s != OURS]
     head = ["", "unit", "ours", *map(short, others), *(f"ours / {short(s)}" for s in others),

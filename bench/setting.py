@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What every part gets: servers, folders, rounds."""
+"""What each part is given: servers, folders, rounds."""
 
 import contextlib
 import dataclasses
@@ -27,8 +27,8 @@ class Setting:
         return kind(self.root, place, disks, **options)
 
     def turns(self, items, what):
-        """(round, item) for all rounds. In each round all items take their turn; each round begins
-        with another item."""
+        """(round, item) for all rounds. Each round has all items, and begins with another item than
+        the round before."""
         for n in range(self.rounds):
             progress(f"round {n + 1} of {self.rounds}: {what}")
             first = n % len(items)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The cost of recording: writes to a disk with 0, 1, 8 and 32 bitmaps that record them."""
+"""The cost of recording: writes to a disk while 0, 1, 8 or 32 bitmaps record them."""
 
 import contextlib
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What fleecing costs the guest: its writes right after a view was made, when each is the first to
-its block and old data has to be copied first, alone and while a client pulls."""
+"""What fleecing costs the guest. It writes right after a view was made: each write is the first one
+to its block, so old data has to be copied before. This is measured alone, and while a client
+pulls."""
 
 import contextlib
 import fractions
@@ -12,14 +13,16 @@ from rivals import Disk
 from setting import folder, make_image
 
 IMAGE = 1024 * MIB
-# How much of the disk is written, and how often in a round; the smaller part takes little time.
+# {which part of the disk is written: how often in a round}. The smaller part takes little time, so
+# it is written more often.
 FRACTIONS = {fractions.Fraction(1, 64): 4, fractions.Fraction(1, 4): 1}
 PULLED_IMAGE = 512 * MIB
 PULLED_FRACTION = fractions.Fraction(1, 4)
 
 
 def overwrite(server, size, fraction, seed):
-    """Write 4 KiB at random to a part of the disk, no block twice. A seed has its own blocks."""
+    """Write random blocks of 4 KiB, none twice, in all a part of the disk. Each seed gives other
+    blocks."""
     return clients.fio([(server.uri(), 0, size)], "randwrite", "4k", 16, f"--randseed={seed}",
                        f"--io_size={int(size * fraction)}")
 

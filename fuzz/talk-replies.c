@@ -55,7 +55,7 @@ static void take_error(struct asked *a, uint32_t error)
 
 /* ---- the end of a reply ---- */
 
-/* What the request was to do has been done. */
+/* A write, also of zeroes, is on the disk. */
 static void check_effect(const struct talk *t, const struct asked *a)
 {
     const struct request *r = &a->r;

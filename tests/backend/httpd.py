@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A web server for one file, with ranges: what the curl plugin wants."""
+"""A web server for one file. It answers requests for ranges, because the curl plugin sends them."""
 
 import contextlib
 import http.server

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two disks of every nbdkit plugin that is installed, with a test for each: a plugin that may serve
-two serves them side by side to the end; one that may not is refused, with the library's name and a
-way out that works. `disks` has what a plugin is served with. Each library in plugin-share.c's list
-has been seen here, shared by two disks."""
+"""Two disks of every nbdkit plugin that is installed, with a test for each plugin. A plugin that
+may serve two disks serves them side by side until the server ends. One that may not is refused a
+second disk: the message names the library and a way out, and the way out works. `served` says which
+arguments each plugin gets. Each library in the list of plugin-share.c has been seen here, shared by
+two disks."""
 
 import contextlib
 import hashlib
@@ -40,15 +41,15 @@ def a_file(folder, name, seed):
 
 
 def of_files(key):
-    """A plugin that serves a file."""
+    """For a plugin that serves a file: a file for each disk."""
     def disks(folder):
         return [([f"{key}={a_file(folder, str(i), i)}"], content(i)) for i in (1, 2)]
     return disks
 
 
 def of_scripts(suffix, text):
-    """A plugin that runs a script, another one for each disk. BYTE in `text` is what the disk is
-    full of."""
+    """For a plugin that runs a script: a script for each disk, which is `text` with another letter
+    in the place of BYTE. The disk is full of that letter."""
     def disks(folder):
         result = []
         for letter in "pq":
@@ -62,14 +63,13 @@ def of_scripts(suffix, text):
 
 
 def of_words(*two):
-    """Arguments, and what the disk begins with (None: it is only known that it can be read)."""
-    def disks(folder):
-        return [([a.replace("@", folder) for a in args], begin) for args, begin in two]
-    return disks
+    """For a plugin that needs no file. Each of the two disks is its arguments and what it begins
+    with; None says that its bytes are not known, only that they can be read."""
+    return lambda _: [(list(args), begin) for args, begin in two]
 
 
 def folders(folder):
-    """A plugin that serves a folder as a disk of its own making."""
+    """For a plugin that makes a disk out of a folder."""
     for name in "one", "two":
         os.mkdir(f"{folder}/{name}")
         a_file(f"{folder}/{name}", "file", 1)
@@ -81,12 +81,13 @@ def empty_folders(folder):
 
 
 def partitions(folder):
-    """Files that begin after a partition table."""
+    """Files that the plugin puts behind a partition table."""
     return [(args, None) for args, _ in of_files("file")(folder)]
 
 
 def isos(folder):
-    """A program of ours makes the images: the file in the last folder that it is given."""
+    """The plugin lets a program make the image. Ours makes it of the file in the last folder that
+    it is given."""
     program = f"{folder}/program"
     with open(program, "w") as f:
         f.write('#!/bin/sh\nfor last; do :; done\nexec cat "$last/file"\n')
@@ -111,7 +112,7 @@ def bencode(value):
 
 
 def torrents(folder):
-    """A torrent whose data is there already."""
+    """A torrent whose data is in the cache already, so that nothing is fetched."""
     result = []
     for i in 1, 2:
         os.mkdir(f"{folder}/cache{i}")
@@ -128,7 +129,7 @@ def torrents(folder):
 
 
 def guests(folder):
-    """libvirt's own test driver, which knows sizes and has no data."""
+    """Disks of a guest of libvirt's test driver, which knows their sizes and has no data."""
     image = a_file(folder, "image", 1)
     with open(f"{folder}/guest.xml", "w") as f:
         f.write("<domain type='test'><name>guest</name><memory>8192</memory>"
@@ -157,7 +158,7 @@ def of_web(url):
 
 @contextlib.contextmanager
 def nbd_servers(folder):
-    """Two NBD servers, of ours."""
+    """An NBD server, ours, with two exports."""
     with Server("--disk", "one", "file", a_file(folder, "1", 1),
                 "--disk", "two", "file", a_file(folder, "2", 2)) as s:
         yield s.socket
@@ -169,7 +170,7 @@ def of_nbd(path):
 
 
 def answer_ssh(listener, command):
-    """An sshd for each client, until the listener is shut down."""
+    """Start an sshd for each client, until the listener is shut down."""
     servers = []
     with contextlib.suppress(OSError):
         while True:
@@ -267,7 +268,7 @@ def pread(h, count, offset) "BYTE" * count end
 ZEROES = bytes(4096)
 
 
-# Plugin: what it serves, and what must run for that.
+# {plugin: (function that gives its two disks, what must run for them)}
 served = {
     "cc": (needing("cc", of_scripts(".c", CC)), nothing),
     "curl": (of_web, web_server),
@@ -303,8 +304,8 @@ served = {
     "torrent": (torrents, nothing),
     "zero": (of_words(([], b""), ([], b"")), nothing),
 }
-# Those that are known to be refused a second disk, because of their interpreter; ruby is refused the
-# first one, too.
+# Plugins that are refused a second disk because of their interpreter. The ruby plugin is refused
+# even one disk.
 ONE_DISK = {"perl", "python", "tcl"}
 
 
@@ -316,7 +317,7 @@ def assert_reads(h, begin):
             h.pread(1, 0)
         except nbd.Error:
             return
-        raise AssertionError("it read what its library has not got")
+        raise AssertionError("it read from a disk that has no data")
     length = min(4096, h.get_size())
     data = h.pread(length, 0) if length else b""
     if begin is not None:
@@ -347,7 +348,7 @@ def serve(plugin, disks):
 
 
 def serve_one(plugin, disks):
-    """The second disk is refused; the way out that the message names serves it."""
+    """The second disk is refused. The way out that the message names serves it."""
     text = refusal(*command_line(plugin, disks))
     assert "disk vdb" in text and "can serve only one disk" in text, text
     assert f"lib{plugin}" in text and f"'nbd command=nbdkit arg={plugin} arg=...'" in text, text
@@ -363,7 +364,8 @@ def serve_one(plugin, disks):
 
 
 def load_twice(plugin):
-    """A plugin that is not known here: a second disk may be served or refused, but does no harm."""
+    """A plugin that `served` does not know: a second disk may be served or refused, but the server
+    does not crash."""
     result = nbdfleece("--help", "--disk", "vda", plugin, "--disk", "vdb", plugin, check=False)
     note(result.stderr.strip())
     assert result.returncode in (0, 1), result
@@ -401,8 +403,8 @@ for each in installed():
 
 
 @test
-def another_name_makes_no_other_library():
-    """Two files of one plugin: two objects, but one interpreter."""
+def a_plugin_under_another_name_shares_its_library():
+    """Two files of one plugin are two objects, but they share one interpreter."""
     require_plugin("python")
     path = os.path.join(os.environ["NBDKIT_PLUGINDIR"], "nbdkit-python-plugin.so")
     with tmpdir() as folder:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A plugin that asks for the server's end, or for its client's, from each callback where that is
-allowed: it is done."""
+"""A plugin may ask for the end of the server, or of its client. It asks in each callback where that
+is allowed, and the server does it."""
 
 import os
 import select
@@ -42,7 +42,7 @@ def shutdown_during_the_start():
 
 @test
 def shutdown_during_a_start_in_the_background():
-    """The caller is told that the start went well; then the server ends."""
+    """Whoever started the server is told that it started; then it ends."""
     with tmpdir() as d:
         for where in "get_ready", "after_fork", "open":
             note(where)
@@ -53,7 +53,8 @@ def shutdown_during_a_start_in_the_background():
                             *ender(shutdown=where)], check=True, timeout=SOON,
                            stdin=subprocess.DEVNULL, pass_fds=[writer], env=sanitizer_env(d))
             os.close(writer)
-            ended = select.select([reader], [], [], SOON / 2)[0]  # who could write is no more
+            # The FIFO ends when the last process that could write to it has ended.
+            ended = select.select([reader], [], [], SOON / 2)[0]
             if not ended:
                 with open(f"{d}/pid") as f:
                     os.kill(int(f.read()), signal.SIGKILL)
@@ -65,7 +66,7 @@ def shutdown_during_a_start_in_the_background():
 
 @test
 def shutdown_with_a_command_and_on_standard_input():
-    # The command is ended, too. Its exit code does not matter.
+    # The server ends the command, too. The exit code does not matter here.
     nbdfleece("-U", "-", *ender(shutdown="after_fork"), "--run", "exec sleep 1000", check=False)
     with tmpdir() as d:
         reader, writer = os.pipe()  # a client that says nothing
@@ -80,7 +81,7 @@ def shutdown_with_a_command_and_on_standard_input():
 
 
 def do(h, call, offset=0):
-    """Make a client do that data call."""
+    """Send a request for which the server makes this data call."""
     if call == "pread":
         return h.pread(512, offset)
     if call == "pwrite":
@@ -97,7 +98,7 @@ def shutdown_from_a_client_s_call():
             note(f"{call} multi_conn={multi_conn}")
             with Server("--disk", "vda", *ender(shutdown=call, multi_conn=multi_conn)) as s:
                 h = s.nbd("vda", contexts=["base:allocation"])
-                do(h, call)  # it is answered
+                do(h, call)  # raises if it is not answered
                 s.wait()
     with Server("--disk", "vda", *ender(shutdown="close", multi_conn=1)) as s:
         s.nbd("vda").shutdown()
@@ -134,7 +135,7 @@ def request(client, call, offset=0):
 
 
 def assert_ended_at_once(client):
-    """Not even the request under way is answered."""
+    """The connection ends, and not even the request under way is answered."""
     try:
         client.expect_end()
     except BrokenPipeError:
@@ -148,7 +149,7 @@ def whole_reply(client):
 
 
 def assert_ended_in_order(client):
-    """Requests under way are answered; later ones are refused, or not received at all."""
+    """The request under way is answered. A later one is refused, or not received at all."""
     assert whole_reply(client).error == 0
     try:
         request(client, "pread", 4096)
@@ -206,8 +207,8 @@ def disconnect_on_standard_input_and_output():
 
 @test
 def disconnect_while_the_handle_is_opened():
-    """The disk's own handle has no client. Clients with handles of their own are not let in, and the
-    server goes on."""
+    """The disk's own handle has no client, so nothing is ended. A client that would get a handle of
+    its own is not let in, and the server goes on."""
     for where in "preconnect", "open", "get_size", "can_multi_conn":
         for force in 0, 1:
             note(f"{where} force={force}")
@@ -225,7 +226,7 @@ def disconnect_while_the_handle_is_opened():
 
 
 @test
-def disconnect_of_who_reads_a_view_spares_the_guest():
+def disconnect_of_a_view_s_reader_spares_the_guest():
     with Server("--disk", "vda", *ender(disconnect="pread")) as s:
         q = s.qmp()
         q.cmd("view-create", disk="vda", name="v")
@@ -234,7 +235,8 @@ def disconnect_of_who_reads_a_view_spares_the_guest():
             request(reader, "pread")
             assert_ended_in_order(reader)
             assert guest.read(4096, 512) == b"e" * 512
-            # A write first keeps the old data, with a call that is made for the guest, and ends it.
+            # Before a write, the server reads the old data to keep it. That call is made for the
+            # guest, so it ends the guest's connection, after the reply.
             request(guest, "pwrite", 512)
             assert whole_reply(guest).error == 0
         assert not q.cmd("query-views")[0]["broken"]

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The keys that our file plugin has in common with nbdkit's: fd, dir, dirfd, cache. They are tried in
-our server and in nbdkit itself, and compared with nbdkit's own plugin where that has them, too."""
+"""The keys of our file plugin that nbdkit's file plugin has, too: fd, dir, dirfd, cache. They are
+tried in our server and in nbdkit itself, and compared with nbdkit's own plugin where its version
+has them."""
 
 import contextlib
 import os
@@ -32,13 +33,13 @@ def write_file(path, data, size=MIB):
 
 @contextlib.contextmanager
 def folder_of_files():
-    """A folder of two files, a link to a third one elsewhere, and things that are not files."""
+    """A folder with two files, a link to a third file elsewhere, and things that are not files."""
     with tmpdir() as top:
         d = os.path.join(top, "disks")
         os.mkdir(d)
         write_file(os.path.join(d, "a"), b"this is a")
         write_file(os.path.join(d, "b.raw"), b"this is b")
-        write_file(os.path.join(top, "secret"), b"this is none of theirs")
+        write_file(os.path.join(top, "secret"), b"nobody may read this")
         write_file(os.path.join(top, "linked"), b"this is linked")
         os.symlink("../linked", os.path.join(d, "link"))
         os.symlink("nowhere", os.path.join(d, "dangling"))
@@ -101,7 +102,7 @@ def refused(plugin, name, *args):
 
 
 @test
-def dir_in_nbdkit_is_as_nbdkits():
+def dir_in_nbdkit_does_what_nbdkits_plugin_does():
     require_plugin("file")
     with folder_of_files() as d:
         assert nbdkit_exports("file", f"dir={d}") == sorted(SERVED)
@@ -126,7 +127,7 @@ def dirfd_in_nbdkit():
 
 
 @test
-def a_folders_files_are_written_each_its_own():
+def each_file_of_a_folder_is_written_by_its_name():
     with folder_of_files() as d:
         for name in SERVED:
             nbdkit(OURS, f"dir={d}", name=name).pwrite(name.encode().ljust(512), MIB - 512)
@@ -148,7 +149,7 @@ def clients_of_one_nbdkit_get_what_they_ask_for():
         try:
             wait_ready(server, fifo, "nbdkit")
             handles = {}
-            for name in (*SERVED, *SERVED):  # each name twice: those share an image
+            for name in (*SERVED, *SERVED):  # two clients for each name, which share an image
                 h = nbd.NBD()
                 h.connect_uri(uri(name, unix=f"{run}/sock"))
                 handles.setdefault(name, []).append(h)
@@ -171,7 +172,7 @@ def fd_and_cache_in_nbdkit():
             h.pwrite(b"x" * 512, 1024)
             h.flush()
             assert h.pread(4, 0) == b"data" and h.pread(512, 1024) == b"x" * 512
-            del h  # which ends its nbdkit, and with it the locks of a writer
+            del h  # this ends its nbdkit, which had locked the file as a writer
         with inherited(path, os.O_RDONLY) as fd:
             assert nbdkit(OURS, f"fd={fd}").is_read_only()
         assert nbdkit_exports(OURS, f"file={path}") == [""]
@@ -196,12 +197,12 @@ def the_disks_name_picks_the_file():
 
 
 @test
-def a_disk_that_is_no_file_of_the_folder():
+def a_disk_that_is_no_file_of_the_folder_is_refused():
     with folder_of_files() as d:
         for name in NOT_SERVED[1:]:
             result = nbdfleece("-f", "-U", "-", "--disk", name, "file", f"dir={d}", check=False)
             assert result.returncode != 0, name
-            # A name that no disk may have is a mistake of the command line; the message helps.
+            # Where no disk may have such a name, a second line says how to get help with options.
             assert len(result.stderr.splitlines()) == 1 + ("option '--disk'" in result.stderr)
         result = nbdfleece("-f", "-U", "-", "file", f"dir={d}", check=False)
         assert f"{d}/disk0: No such file or directory" in result.stderr, result.stderr
@@ -245,20 +246,19 @@ def a_descriptor_is_served_as_it_is_open():
 
 
 @test
-def a_descriptor_that_cannot_be_it():
+def descriptors_that_cannot_be_a_disk_are_refused():
     with tmpdir() as d:
         a, b = os.pipe()
-        rows = [(d_fd, "neither a regular file nor a block device") for d_fd in (a,)]
-        rows += [(1, "must be above 2"), (-5, "must be above 2"), (700, "no open file"),
-                 ("x", "fd"), (1 << 40, "fd")]
+        rows = [(a, "neither a regular file nor a block device"), (1, "must be above 2"),
+                (-5, "must be above 2"), (700, "no open file"), ("x", "fd"), (1 << 40, "fd")]
         for fd, why in rows:
             result = nbdfleece("-f", "-U", "-", "file", f"fd={fd}", pass_fds=[a], check=False)
             assert result.returncode != 0 and why in result.stderr, result.stderr
         os.close(a)
         os.close(b)
         path = write_file(os.path.join(d, "disk"), b"data")
-        # A descriptor that the server has opened by itself is not taken, though it may be a regular
-        # file, as the second disk's copy of the plugin.
+        # A descriptor that the server has opened by itself is not taken. Some of these are regular
+        # files: the copy of the plugin for the second disk is one.
         for fd in range(3, 12):
             result = nbdfleece("-U", "-", "--disk", "a", "file", path, "--disk", "b", "file",
                                f"fd={fd}", "--run", "true", check=False)
@@ -276,8 +276,7 @@ def a_descriptor_is_not_handed_on():
         with inherited(path, os.O_RDWR) as fd:
             result = nbdfleece("-U", "-", "file", f"fd={fd}", "--run", "ls -l /proc/self/fd",
                                pass_fds=[fd])
-            assert "fd" in result.stdout or "->" in result.stdout
-            assert path not in result.stdout, result.stdout
+            assert "->" in result.stdout and path not in result.stdout, result.stdout
 
 
 @test
@@ -323,7 +322,8 @@ def cache_none_drops_what_was_read():
     with serve("cache=none") as (c, seen):
         c.read(PAGE, 2 * PAGE)
         assert dropped(seen()) == [(PAGE, 3 * PAGE)]
-        c.read(100, 50)  # whole pages, or the last one of each request would stay
+        # Whole pages are dropped: otherwise the last page of each request would stay.
+        c.read(100, 50)
         assert dropped(seen()) == [(0, PAGE)]
     for keys in (), ("cache=default",):
         with serve(*keys) as (c, seen):
@@ -337,7 +337,8 @@ def cache_none_drops_what_was_written():
         for i in range(12):
             c.write(i * MIB // 4, b"x" * PAGE)
         notes = seen()
-        # Each begins to be written out at once; the first four are out, and dropped.
+        # The plugin lets the kernel begin to write each of the twelve at once. When eight are under
+        # way it waits for the oldest: so the first four have been waited for, and dropped.
         assert len([n for n in notes if n.name == "sync_file_range"]) == 12 + 4
         assert dropped(notes) == [(i * MIB // 4, i * MIB // 4 + PAGE) for i in range(4)]
         assert c.do(FLUSH) == 0
@@ -350,7 +351,8 @@ def cache_none_drops_what_was_written():
     with serve("cache=default") as (c, seen):
         for i in range(12):
             c.write(i * PAGE, b"x" * PAGE)
-        assert {n.name for n in seen()} <= {"pwrite", "pwritev2"}
+        names = {n.name for n in seen()}
+        assert names and names <= {"pwrite", "pwritev2"}, names
 
 
 main()

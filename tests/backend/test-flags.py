@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Each flag of a request, from the wire to the system call: a flag that gets lost on the way changes
-no byte, so nothing else would notice.
+"""Each flag of a request, from the wire to the system call. A flag that gets lost on the way
+changes no byte, so no other test would notice.
 
-This is tried with our file plugin in both ways, through the descriptor that it lends the server, and
-by its own calls, as with direct I/O; and with a plugin that writes down its flags."""
+Our file plugin is used in both ways: the server works on the descriptor that the plugin lends it,
+or, with direct I/O, it calls the plugin. Another plugin writes down the flags that it gets."""
 
 import contextlib
 import os
@@ -31,7 +31,8 @@ def has_direct_io(path):
 
 @contextlib.contextmanager
 def serve(way, env=None):
-    """A file that is full of data, a client in transmission, the calls seen."""
+    """Gives the path of a file that is full of data, a client in transmission, and the function
+    that tells the system calls."""
     with tmpdir() as folder:
         path = os.path.join(folder, "disk")
         with open(path, "wb") as f:
@@ -51,7 +52,7 @@ def serve(way, env=None):
 
 
 def is_durable(seen):
-    """Has the last change been written through, or was it synced behind?"""
+    """Is the last change on the disk, by a write that goes through or by a sync behind it?"""
     changes = [i for i, call in enumerate(seen) if call.name.startswith("pwrite") or
                call.name == "fallocate"]
     assert changes, seen
@@ -84,7 +85,7 @@ def FUA_of_WRITE(way):
         assert not is_durable(seen())
         c.write(PIECE, b"b" * PIECE, FUA)
         assert is_durable(seen())
-        # Longer than one receive, and than one piece of anything.
+        # This is longer than one receive, and than any piece that the server cuts it into.
         c.write(0, b"c" * SIZE, FUA)
         assert is_durable(seen())
         assert c.do(FLUSH) == 0
@@ -121,7 +122,8 @@ def FUA_of_TRIM(way):
 
 @on_both_ways
 def FUA_of_what_is_cleared_under_a_view(way):
-    # A long range goes piece by piece, and what is a hole already has nothing to be kept.
+    # A long range is cleared piece by piece. The second and the third request meet holes, of which
+    # no old data has to be kept.
     with serve(way) as (path, c, seen):
         c.server.qmp().cmd("view-create", disk="disk0", name="v")
         for type in TRIM, WRITE_ZEROES, TRIM:
@@ -154,7 +156,7 @@ def FAST_ZERO_writes_nothing(way):
 
 
 @on_both_ways
-def REQ_ONE_asks_for_one(way):
+def REQ_ONE_asks_for_one_extent(way):
     with serve(way) as (path, c, seen):
         assert c.do(TRIM, PIECE, PIECE) == 0
         assert c.do(TRIM, 3 * PIECE, PIECE) == 0
@@ -184,7 +186,8 @@ def DF_is_one_chunk(way):
 
 @contextlib.contextmanager
 def eval_plugin():
-    """A client, and a function that tells the calls since the last time, each with its flags."""
+    """A client, and a function that tells the plugin's calls since it was last asked, each with its
+    flags."""
     require_plugin("eval")
     with tmpdir() as folder:
         log = os.path.join(folder, "log")

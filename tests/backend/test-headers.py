@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Headers, symbols and files: the header that is installed for writers of plugins, what our plugins
-show and need, how they are installed, and the header that refuses a build with small offsets."""
+"""Headers, symbols and files: the header that is installed for those who write plugins, the symbols
+that our plugins show and need, the files that are installed, and the header that refuses a build
+with small offsets."""
 
 import glob
 import os
@@ -14,7 +15,7 @@ from tap import main, skip, test
 BUILD = os.environ["top_builddir"]
 SOURCE = os.environ["top_srcdir"]
 
-# What a plugin may look like; each function as the header has it.
+# A plugin with each function as the header declares it.
 PLUGIN = """\
 #include <nbdfleece-plugin.h>
 int nbdfleece_plugin_disk(const char *name) { return name ? 0 : -1; }
@@ -44,7 +45,7 @@ def compiles(command, name, text):
 
 
 def names(kind, path):
-    """The dynamic symbols of an object, those that are defined or undefined."""
+    """The dynamic symbols of an object. kind: "defined" or "undefined"."""
     listing = subprocess.run(["nm", "-D", f"--{kind}-only", path], check=True,
                              stdout=subprocess.PIPE, text=True).stdout
     return {line.split()[-1].split("@")[0] for line in listing.splitlines()}
@@ -61,7 +62,7 @@ def symbols(command, name, text):
 
 
 def installed(folder):
-    """Install the headers below `folder`; where they went."""
+    """Install the headers below `folder`. Returns the folder in which they are."""
     subprocess.run(["make", "-s", "-C", BUILD, "install-includeHEADERS", "DESTDIR=" + folder],
                    check=True, stdout=subprocess.DEVNULL)
     for path, _, files in os.walk(folder):
@@ -97,7 +98,8 @@ def a_plugin_in_Cxx_has_the_names_that_are_looked_up():
 
 @test
 def our_plugins_show_and_need_what_nbdkit_has():
-    """They run in a stock nbdkit: they need no GLib, and show nothing that could be another's."""
+    """They run in a stock nbdkit: so they need no GLib, and show no symbol that another object
+    could have."""
     if os.environ.get("SANITIZER", "no") != "no":
         skip("sanitizers bring symbols of their own")
     plugins = glob.glob(os.path.join(BUILD, "plugins/*/.libs/nbdkit-*-plugin.so"))
@@ -120,8 +122,8 @@ def a_plugin_is_installed_as_one_file():
 
 
 def compiler_of_32_bits(folder):
-    """A command that compiles for 32 bits; where libc's headers for that are not installed, with those
-    for 64 bits, which are the same but for one file."""
+    """A command that compiles for 32 bits. Where libc's headers for 32 bits are not installed, it
+    takes those for 64 bits, which lack only one file; an empty one is put in its place."""
     gcc = compiler("gcc")
     os.mkdir(os.path.join(folder, "gnu"))
     with open(os.path.join(folder, "gnu/stubs-32.h"), "w"):

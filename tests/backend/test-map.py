@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Maps of huge images that hold hardly any data: a hole of any size takes one question."""
+"""Maps of huge images with hardly any data: a hole of any size takes one system call."""
 
 import contextlib
 import json
@@ -20,8 +20,8 @@ MIB, TIB = 1 << 20, 1 << 40
 
 @contextlib.contextmanager
 def sparse(size, *written):
-    """A sparse file of `size` bytes with a MiB of data at each of `written`. It is in memory, where a
-    file may have any size that the kernel knows."""
+    """A sparse file of `size` bytes with a MiB of data at each offset of `written`. It is in
+    memory, because a file there may be as large as the kernel allows."""
     try:
         file = tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="fleece-map-")
     except OSError as e:
@@ -51,13 +51,12 @@ def one_reply_maps_2_56_bytes():
         seen()
         extents = c.block_status(0, size)[BASE]
         assert extents == [(size // 2, HOLE), (MIB, DATA), (size // 2 - MIB, HOLE)], extents
-        # It once took one for every 4 GiB, 2^24 of them.
-        assert len(seen()) <= 6
+        assert len(seen()) <= 6  # one for every 4 GiB would be 2^24
 
 
 @test
-def the_last_byte_that_can_be():
-    # The largest file there can be, less a page; and the map begins and ends anywhere.
+def the_largest_file_that_can_be():
+    # It ends a page before the last offset. The second map begins and ends inside extents.
     size = (1 << 63) - 4096
     with sparse(size, 0) as path, calls.server(path, "file", path) as (s, seen):
         c = connect(s)
@@ -86,7 +85,7 @@ def a_view_of_16_TiB():
         q = s.qmp()
         q.cmd("view-create", disk="vda", name="v")
         q.cmd("block-export-add", **{"type": "nbd", "id": "e", "node-name": "v", "name": "v"})
-        # What the view has kept stays the same, whatever happens to the disk.
+        # The view's map does not change when the disk is written.
         connect(s, "vda").write(TIB, b"y" * 4096)
         connect(s, "vda").write(2 * TIB, b"y" * 4096)
         seen()
@@ -103,9 +102,8 @@ def clearing_holes_under_a_view():
         c = connect(s, "vda")
         seen()
         assert c.do(TRIM, 0, size) == 0
-        # It once took one for every GiB.
         asked = [call for call in seen() if call.name == "lseek"]
-        assert len(asked) <= 30, len(asked)
+        assert len(asked) <= 30, len(asked)  # one for every GiB would be 16384
         assert c.block_status(0, size)[BASE] == [(size, HOLE)]
         seen()
         assert c.do(WRITE_ZEROES, 0, size, FAST_ZERO) == 0
@@ -127,7 +125,8 @@ def fleecectl_maps_a_TiB():
         told = json.loads(fleecectl("--json", "map", uri(unix=s.socket)).stdout)
         assert [(e["length"], e["flags"]) for e in told["extents"]] == [
             (MIB, HOLE), (MIB, DATA), (TIB - 2 * MIB, HOLE)], told
-        # Its library may only know compact headers: a request for every 4 GiB, with two calls each.
+        # A libnbd that only knows compact headers sends a request for every 4 GiB. Each may take
+        # two calls.
         assert len(seen()) <= 600
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""nbdkit's plugins in our server and in nbdkit itself: sizes, abilities, bytes and maps must be the
-same."""
+"""nbdkit's plugins run in our server and in nbdkit itself. Sizes, abilities, bytes and maps must be
+the same in both."""
 
 import ctypes
 import errno
@@ -41,7 +41,7 @@ def read_all(h):
 
 
 def block_map(h):
-    """The allocation of all of the disk: [length, flags] with equal neighbours merged."""
+    """The allocation of the whole disk: [[length, flags]], equal neighbours merged."""
     result = []
 
     def add(context, offset, entries, error):
@@ -78,8 +78,8 @@ def compare(*args, data=True):
 
 def can_zero_range(folder):
     """Can the file system zero a range and keep it allocated (FALLOC_FL_ZERO_RANGE)? Where it
-    cannot, as tmpfs, what a plugin does for NO_HOLE is its own affair: ours writes, nbdkit's makes
-    a hole and allocates it again, which SEEK_DATA calls a hole."""
+    cannot (tmpfs), plugins differ in what they do for NO_HOLE: ours writes zeroes; nbdkit's makes a
+    hole and allocates it again, and SEEK_DATA calls that a hole."""
     libc = ctypes.CDLL(None, use_errno=True)
     with tempfile.TemporaryFile(dir=folder) as f:
         f.write(bytes(65536))
@@ -88,7 +88,7 @@ def can_zero_range(folder):
 
 
 def write_a_little(h, seed=1, no_hole=True):
-    """Requests that follow from the seed. Those that nbdkit's zero fallback gets wrong are left out."""
+    """Send requests that the seed determines. no_hole: also zeroes that must stay allocated."""
     rng = random.Random(seed)
     size = h.get_size()
     for _ in range(50):
@@ -148,9 +148,10 @@ def sparse_random():
     compare("sparse-random", "64M", "seed=3", "percent=10", data=False)
     with Server("--disk", "vda", "sparse-random", "64M", "seed=3") as s:
         h = s.nbd("vda", contexts=[BASE])
-        at = 0
-        for length, flags in block_map(h):
-            if flags:  # what the map calls zero is zero
+        at, extents = 0, block_map(h)
+        assert {bool(flags) for _, flags in extents} == {False, True}
+        for length, flags in extents:
+            if flags:  # the map calls it zero, so it reads as zeroes
                 n = min(length, 65536)
                 assert h.pread(n, at) == bytes(n)
             at += length
@@ -188,7 +189,7 @@ def content(path):
         return f.read()
 
 
-# What our file plugin says of itself in the same way as nbdkit's. (It also promises fast zeroes.)
+# The abilities that our file plugin and nbdkit's have in common. (Ours also promises fast zeroes.)
 FILE_ABILITIES = [a for a in ABILITIES if a != "can_fast_zero"]
 
 
@@ -236,8 +237,8 @@ def split():
             with open(files[-1], "wb") as f:
                 f.write(random.Random(i).randbytes(size))
         compare("split", *files)
-        # Only the first file is written: split 1.32 writes to the wrong place in all others, also in
-        # nbdkit.
+        # Only the first file is written, because the split plugin of nbdkit 1.32 writes to the
+        # wrong place in all other files, in nbdkit too.
         with Server("--disk", "vda", "split", *files) as s:
             s.nbd("vda").pwrite(b"seam" * 10, 60)
         assert content(files[0])[60:] == b"seam" * 10
@@ -308,7 +309,7 @@ esac
         with Server("--disk", "vda", "sh", f"{d}/script") as s:
             h = s.nbd("vda")
             h.pwrite(b"A" * 1000, 777)
-            h.zero(1000, 2000)  # by writing
+            h.zero(1000, 2000)  # the script has no `zero`, so the server writes zeroes
             assert h.pread(4000, 0)[777:1777] == b"A" * 1000
         with open(f"{d}/disk", "rb") as f:
             assert f.read()[2000:3000] == bytes(1000)
@@ -325,7 +326,7 @@ def curl():
 
 
 def start_qemu_nbd(path, image):
-    """qemu-nbd on a socket that is listening already: there is no readiness to wait for."""
+    """Start qemu-nbd on a socket that listens already, so that clients can connect at once."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
@@ -373,7 +374,7 @@ def one_plugin_on_two_disks():
 
 
 def built_plugin(name):
-    """One of tests/plugins-src, built from nbdkit's own header."""
+    """The path of a plugin of tests/plugins-src, which is built with nbdkit's own header."""
     path = os.path.join(os.environ["top_builddir"], f"tests/plugins-src/.libs/{name}.so")
     if not os.path.exists(path):
         skip("nbdkit-plugin.h was not there to build test plugins with")
@@ -396,7 +397,7 @@ def plugins_of_every_version():
                     compare_connections(h, theirs)
             elif name != "minimal":
                 write_a_little(h)
-            if name == "v1":  # no fast zeroes without flags
+            if name == "v1":  # version 1 has no flags: a fast zero is refused
                 assert h.can_fast_zero()
                 try:
                     h.zero(4096, 0, nbd.CMD_FLAG_FAST_ZERO)
@@ -415,7 +416,7 @@ def odd_answers_are_taken_as_nbdkit_takes_them():
     for number in 3, -2:
         for question in questions:
             if (question, number) == ("can_cache", -2):
-                continue  # ends nbdkit at the first such request
+                continue  # nbdkit itself ends at the first CACHE request then
             note(f"{question}={number}")
             compare(path, f"{question}={number}", data=False)
 
@@ -434,7 +435,7 @@ def a_module_in_c_finds_its_interpreter():
     with tmpdir() as d:
         with open(f"{d}/script.py", "w") as f:
             f.write("""
-import _ctypes  # a module in C, which wants the interpreter's symbols
+import _ctypes  # a module in C, which needs the interpreter's symbols
 API_VERSION = 2
 def open(readonly): return 1
 def get_size(h): return 4096
@@ -458,8 +459,9 @@ def the_installed_plugins_say_the_same_of_themselves():
         ours = nbdfleece("--dump-plugin", path).stdout
         assert ours == theirs, f"{name}:\n{ours}\n{theirs}"
         count += 1
+    if not count:
+        skip("none of nbdkit's plugins is installed")
     note(f"{count} plugins")
-    assert count or not folder
 
 
 @test

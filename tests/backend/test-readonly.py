@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""An image that cannot be written is exported read-only, and the log says why. Otherwise a guest would
-mount a file system that it cannot use, and its first write would fail."""
+"""An image that cannot be written is exported read-only, and the log says why. Otherwise a guest
+would mount its file system, and the first write would fail."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def check_readonly(path, **server):
         assert c.read(0, 4096) == b"data" * 1024
         assert c.do(WRITE, 0, 512) == EPERM
         assert "it is served read-only" in s.log() and path in s.log(), s.log()
-    # A user who asked for read-only is not told.
+    # The log does not say so where the user has asked for it.
     with Server("-r", "file", path, **server) as s, Client(s.socket) as c:
         assert c.go().eflags & READ_ONLY
         assert "served read-only" not in s.log(), s.log()
@@ -42,7 +42,7 @@ def a_read_only_device():
 
 
 @test
-def a_device_that_can_be_written_is():
+def a_device_that_can_be_written_is_not_read_only():
     with tmpdir() as folder, loop.device(image(folder)) as device:
         with Server("file", device) as s, Client(s.socket) as c:
             assert not c.go().eflags & READ_ONLY

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The raw client of the conformance suite: rawnbd's handshake, and a transmission phase of its own
-in all three forms (simple, structured, extended). It sends what it is told to, right or wrong. What
-comes back is taken apart here as far as framing goes; whether it is what the protocol asks for is
-for the lines to say. No NBD library is involved.
+in all three forms (simple, structured, extended). It sends what it is told to, right or wrong. It
+takes replies apart and checks their form; the lines check whether they are what the protocol asks
+for. No NBD library is involved.
 
     where = Where.from_uri("nbd+unix:///vda?socket=/tmp/sock")
     with Client(where) as c:
@@ -39,12 +39,12 @@ DIRTY = "qemu:dirty-bitmap:"
 
 SIMPLE, STRUCTURED, EXTENDED = MODES = ("simple", "structured", "extended")
 
-# No chunk may be longer, so that a lie about a length costs nothing.
+# A longer chunk is refused, so that a wrong length does not make the test receive for ever.
 MAX_CHUNK = (64 << 20) + 64
 
 
 class NotOffered(Exception):
-    """The server does not have `feature`, so that what needs it does not apply."""
+    """The server does not offer `feature`: what needs it does not apply."""
 
     def __init__(self, feature, why=""):
         super().__init__(f"{feature}: {why}" if why else feature)
@@ -53,7 +53,7 @@ class NotOffered(Exception):
 
 class Where:
     """An export: its server's address (path or (host, port)), its name, and for TLS the file with
-    the CA's certificate. inside: each client begins with STARTTLS. `more` is whatever a line needs
+    the CA's certificate. inside: each client begins with STARTTLS. `more`: what else a line needs
     to know about this export."""
 
     def __init__(self, address, export="", ca=None, inside=False, **more):
@@ -106,8 +106,8 @@ class Client(rawnbd.Client):
         self.is_extended = self.is_structured = True
 
     def negotiate(self, mode, contexts=()):
-        """`mode` of replies, and contexts for our export; fewer contexts than asked for: an
-        AssertionError."""
+        """Agree on a mode of replies, and on contexts for our export, all of which the server must
+        have."""
         if mode == STRUCTURED:
             self.structured()
         elif mode == EXTENDED:
@@ -121,13 +121,13 @@ class Client(rawnbd.Client):
         return super().go(self.export if name is None else name, infos)
 
     def is_gone(self, option, data=b""):
-        """Send an option to which the server must hang up."""
+        """Send an option after which the server must hang up."""
         self.send_option(option, data)
         self.expect_end()
 
     def starttls(self, ca=None, version=None):
-        """STARTTLS and the TLS handshake; everything after it is inside. `version`: an
-        ssl.TLSVersion that is to be the one."""
+        """STARTTLS and the TLS handshake; all that follows is sent inside TLS. `version`: the only
+        ssl.TLSVersion that the client offers."""
         final, _ = self.option(OPT_STARTTLS)
         if final in (rawnbd.ERR_UNSUP, rawnbd.ERR_POLICY):
             raise NotOffered("tls")
@@ -139,21 +139,21 @@ class Client(rawnbd.Client):
         context.check_hostname = False
         context.load_verify_locations(ca)
         if version:
-            context.set_ciphers("DEFAULT:@SECLEVEL=0")  # so that 1.1 is ours to try
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")  # so that OpenSSL lets us try 1.1
             context.minimum_version = context.maximum_version = version
-        # An end without close_notify is told from one with it.
+        # With this, an end without a close_notify raises SSLEOFError.
         self.socket = context.wrap_socket(self.socket, suppress_ragged_eofs=False)
 
     # ---- requests ----
 
     def request(self, type, offset=0, length=0, flags=0, cookie=None, data=b"", magic=None):
-        """As rawnbd's; in extended mode WRITE gets its PAYLOAD_LEN."""
+        """As rawnbd's; in extended mode each WRITE gets PAYLOAD_LEN."""
         if self.is_extended and type == WRITE:
             flags |= PAYLOAD_LEN
         return self.exact_request(type, offset, length, flags, cookie, data, magic)
 
     def exact_request(self, type, offset=0, length=0, flags=0, cookie=None, data=b"", magic=None):
-        """A request with exactly these flags and this data, wrong as they may be."""
+        """A request with exactly these flags and this data, which may be wrong."""
         if cookie is None:
             self._cookie += 1
             cookie = self._cookie
@@ -209,7 +209,7 @@ class Client(rawnbd.Client):
         return reply
 
     def _payload(self, reply, payload):
-        """The payload of a chunk into its Reply."""
+        """Take the payload of a chunk apart, into its Reply."""
         length = len(payload)
         if reply.type == TYPE_NONE:
             assert length == 0 and reply.flags & DONE, "NONE must be empty, and the last"
@@ -278,8 +278,9 @@ class Client(rawnbd.Client):
         assert error == 0, f"the next request fails with {error}"
 
     def status(self, offset, length, flags=0, data=b"", contexts=None):
-        """BLOCK_STATUS, successful, {context: [(length, flags)]} with what each reply must keep to
-        (B1, B2). `contexts`: the names that must be answered, where not all that are selected."""
+        """A BLOCK_STATUS that must succeed: {context: [(length, flags)]}. The rules that hold for
+        every reply (B1, B2) are checked here. `contexts`: the names that must be answered; without
+        it, all that are selected."""
         messages = self.replies(self.exact_request(BLOCK_STATUS, offset, len(data) or length,
                                                    flags, data=data))
         assert not any(m.error for m in messages), f"error {[m.error for m in messages]}"
@@ -308,7 +309,8 @@ class Client(rawnbd.Client):
 
 
 def not_fragmented(messages):
-    """The content chunks of a reply to a READ with DF: at most one; that one, or None."""
+    """The content chunk of a reply to a READ with DF, None if there is none. More than one is an
+    error."""
     content = [m for m in messages if m.type in (TYPE_DATA, TYPE_HOLE)]
     assert len(content) <= 1, f"{len(content)} content chunks with DF"
     return content[0] if content else None

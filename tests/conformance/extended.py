@@ -13,7 +13,7 @@ def selection(c, length, *ids):
 
 
 def ends(c, cookie):
-    """The connection ends; a last word of error may come before."""
+    """The connection ends; EINVAL may come before."""
     try:
         assert c.result(cookie) == EINVAL
     except (Closed, ConnectionError):
@@ -27,15 +27,15 @@ def filtered(t, c):
 
 @line
 def E1(t):
-    """EXTENDED_HEADERS with data gets ERR_INVALID. After it was agreed, STRUCTURED_REPLY gets
-    EXT_HEADER_REQD and GO never ERR_UNSUP; it needs no STRUCTURED_REPLY before, and may follow
-    it."""
+    """EXTENDED_HEADERS with data gets ERR_INVALID. It may come with or without a STRUCTURED_REPLY
+    before it. After it was agreed, STRUCTURED_REPLY gets EXT_HEADER_REQD, and GO never gets
+    ERR_UNSUP."""
     with t.part("with data"), t.client() as c:
         final, _ = c.option(OPT_EXTENDED_HEADERS, b"x")
         t.needs(final not in (ERR_UNSUP, ERR_POLICY), "extended-headers")
         assert final == ERR_INVALID, hex(final)
         c.go()
-        assert c.replies(c.request(READ, 0, 512))[0].simple, "and yet it was agreed"
+        assert c.replies(c.request(READ, 0, 512))[0].simple, "it was agreed all the same"
     with t.part("STRUCTURED_REPLY after it"), t.client() as c:
         c.extended()
         final, _ = c.option(OPT_STRUCTURED_REPLY)
@@ -60,7 +60,7 @@ def E1(t):
 @line
 def E2(t):
     """Requests and replies have 32-byte headers and magics of their own, and a reply repeats the
-    request's offset; a compact request is out of order."""
+    request's offset. A compact request ends the connection."""
     with t.part("headers"), t.ready(mode=EXTENDED) as c:
         for offset in 0, 4096, c.size - 512:
             c.read(offset, 512)  # the client checks all of it
@@ -75,13 +75,15 @@ def E2(t):
 
 @line
 def E3(t):
-    """WRITE needs PAYLOAD_LEN: without it, it is EINVAL and has no payload, or has one all the same,
-    as QEMU's client sends it. A payload where none belongs is drained and gets EINVAL, one above the
-    maximum ends the connection. Lengths without payload have 64 bits."""
+    """WRITE needs PAYLOAD_LEN. A WRITE without it either gets EINVAL and is taken to have no
+    payload, or is carried out with one, because QEMU's client sends it so. A payload that does not
+    belong to the command is drained, and the request gets EINVAL; one above the maximum ends the
+    connection. Lengths without payload have 64 bits."""
     with t.part("WRITE without PAYLOAD_LEN"), t.writable(EXTENDED) as c:
         c.write(0, b"x" * 512)
         write = c.exact_request(WRITE, 0, 512)
-        reads = [c.exact_request(READ, 0, 512) for _ in range(16)]  # or 512 bytes of payload
+        # Sixteen requests of 32 bytes; or, for a server that waits for the payload, its 512 bytes.
+        reads = [c.exact_request(READ, 0, 512) for _ in range(16)]
         error = c.result(write)
         if error:
             assert error == EINVAL, error
@@ -118,8 +120,8 @@ def E3(t):
 
 @line
 def E4(t):
-    """Every status reply is a BLOCK_STATUS_EXT of 8 + 16 n bytes with count n; the upper 32 bits of
-    statuses are 0. (The client checks the form.)"""
+    """Every status reply is a BLOCK_STATUS_EXT of 8 + 16 n bytes with count n, and the upper 32
+    bits of each status are 0. (The client checks the form.)"""
     with t.part("small and large"), t.ready("large", EXTENDED, [ALLOCATION]) as c:
         for length in 1, 512, 0xFFFFF000, c.size:
             c.status(0, length)
@@ -139,8 +141,8 @@ def E4(t):
 
 @line
 def E5(t):
-    """The payload of a BLOCK_STATUS selects contexts: 8 + 4 n bytes; with an id that is repeated or
-    unknown it is drained and gets EINVAL."""
+    """The payload of a BLOCK_STATUS, 8 + 4 n bytes, selects contexts. If an id is repeated or
+    unknown, the payload is drained and the request gets EINVAL."""
     with t.part("one of several"):
         names = t.contexts("bitmaps")
         with t.ready("bitmaps", EXTENDED, names) as c:
@@ -176,7 +178,8 @@ def E5(t):
 
 @line
 def E6(t):
-    """A whole session in extended headers, by a raw client, since libnbd 1.14 cannot."""
+    """A whole session with extended headers. (libnbd 1.14 does not know them, so no other test has
+    one.)"""
     with t.part("session"), t.writable(EXTENDED, [ALLOCATION]) as c:
         data = bytes(range(256)) * 512
         c.write(65536, data)

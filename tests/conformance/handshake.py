@@ -29,8 +29,8 @@ def refused(c, option, data, *wanted):
 
 @line
 def H1(t):
-    """Handshake flags are FIXED_NEWSTYLE and NO_ZEROES and no others; a client that answers with a
-    flag that is unknown or was not offered is dropped; one without NO_ZEROES is served."""
+    """The handshake flags are FIXED_NEWSTYLE and NO_ZEROES and no others. A client that answers
+    with a flag that is unknown or was not offered is dropped; one without NO_ZEROES is served."""
     with t.part("flags offered"), t.client() as c:
         assert c.handshake_flags == FIXED_NEWSTYLE | NO_ZEROES, hex(c.handshake_flags)
     with t.part("client without NO_ZEROES"), t.client(flags=FIXED_NEWSTYLE) as c:
@@ -68,9 +68,9 @@ def malformed(c):
 
 @line
 def H2(t):
-    """Every reply repeats the option's number (the client checks that throughout). An unknown
-    option's data is consumed and it gets ERR_UNSUP, a malformed one ERR_INVALID; after both the
-    next option works."""
+    """Every reply repeats the option's number. (The client checks that each time.) An unknown
+    option gets ERR_UNSUP, and its data is consumed; a malformed one gets ERR_INVALID. After both,
+    the next option works."""
     for option in 4, OPT_FIRST_UNKNOWN, 99, 0xFFFFFFFF:
         with t.part(f"unknown option {option}"), t.client() as c:
             for data in b"", b"x" * 1000, bytes(8192):
@@ -88,7 +88,7 @@ def H3(t):
     """The server hangs up only on what looks like an attack, an EXPORT_NAME that cannot be met, a
     failed TLS handshake, or a breach of a MUST."""
     with t.part("many refusals"), t.client() as c:
-        for _ in range(5):  # nbdkit takes in 32
+        for _ in range(5):  # nbdkit takes no more than 32 options
             assert c.option(99, b"x")[0] == ERR_UNSUP
             assert c.option(OPT_LIST, b"x")[0] & 0x80000000
             assert c.option(OPT_GO, c.go_data(LONG))[0] & 0x80000000
@@ -98,7 +98,7 @@ def H3(t):
         c.send(b"GET / HTTP/1.1\r\n\r\n")
         c.expect_end()
     with t.part("an end in the middle of an option"), t.client() as c:
-        t.needs(not c.where.inside, "no tls", "half an end of TLS")
+        t.needs(not c.where.inside, "no tls", "TLS cannot be closed in one direction here")
         c.send(struct.pack(">QI", OPTION_MAGIC, OPT_GO))
         c.socket.shutdown(socket.SHUT_WR)
         c.expect_end()
@@ -141,12 +141,12 @@ def H5(t):
 
 @line
 def H6(t):
-    """LIST gives one SERVER reply for each export, with its description after its name, then ACK;
-    with data it gets ERR_INVALID."""
+    """LIST gives one SERVER reply for each export, with its description after its name, then ACK.
+    With data it gets ERR_INVALID."""
     with t.part("exports, each once"), t.client() as c:
         names = [name for name, _ in c.list()]
         assert c.export in names and len(names) == len(set(names)), names
-    with t.part("each can be had"), t.client() as c:
+    with t.part("each is there"), t.client() as c:
         for name, _ in c.list():
             final = c.info(name)
             assert final in (REP_ACK, ERR_TLS_REQD), f"{name}: {final:#x}"
@@ -159,9 +159,9 @@ def H6(t):
 
 @line
 def H7(t):
-    """INFO and GO: the name's length is at most that of the option less 6, else ERR_INVALID;
-    unknown infos are ignored; an unknown export gets ERR_UNKNOWN without any INFO reply, and the
-    client may try another."""
+    """INFO and GO get ERR_INVALID if the name is longer than the option less 6 bytes. Unknown infos
+    are ignored. An unknown export gets ERR_UNKNOWN without any INFO reply, and the client may try
+    another export."""
     for option, what in (OPT_INFO, "INFO"), (OPT_GO, "GO"):
         with t.part(f"{what}: a name beyond the option"), t.client() as c:
             name = c.export.encode()
@@ -182,9 +182,9 @@ def H7(t):
 
 @line
 def H8(t):
-    """INFO_EXPORT (12 bytes) comes before every ACK, INFO_NAME and INFO_DESCRIPTION on request,
-    INFO_BLOCK_SIZE has 14 bytes, and comes unasked where others than the defaults hold; none comes
-    twice (the client checks that)."""
+    """INFO_EXPORT (12 bytes) comes before every ACK. INFO_NAME and INFO_DESCRIPTION come on
+    request. INFO_BLOCK_SIZE has 14 bytes, and ours comes without a request where sizes are not the
+    defaults. No info comes twice. (The client checks that.)"""
     with t.part("INFO_EXPORT"), t.client() as c:
         for infos in (), (INFO_NAME,), (INFO_BLOCK_SIZE, INFO_DESCRIPTION):
             assert c.info(c.export, infos) == REP_ACK
@@ -208,7 +208,7 @@ def H8(t):
 
 @line
 def H9(t):
-    """GO right after INFO with the same parameters tells the same; never any zero padding."""
+    """GO right after INFO with the same parameters gives the same answers. No zeroes follow it."""
     for infos in (), (INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE):
         for part in t.modes(f"INFO, then GO with {len(infos)} infos"):
             with part as mode, t.client(flags=FIXED_NEWSTYLE) as c:
@@ -217,13 +217,13 @@ def H9(t):
                 before = c.infos
                 c.go(infos=infos)
                 assert c.infos == before, f"{before} became {c.infos}"
-                c.in_step()  # padding would be taken for this reply
+                c.in_step()  # zeroes would be taken for this reply
 
 
 @line
 def H10(t):
-    """Errors have bit 31 set and the values of the specification, with or without a text;
-    BLOCK_SIZE_REQD never comes to a client that asked for block sizes."""
+    """Errors have the values of the specification, with bit 31 set; a text may follow.
+    A client that asked for block sizes never gets BLOCK_SIZE_REQD."""
     for what, option, data, wanted in (
             ("UNSUP", 99, b"", (ERR_UNSUP,)),
             ("INVALID", OPT_LIST, b"x", (ERR_INVALID,)),
@@ -239,7 +239,8 @@ def H10(t):
 
 @line
 def H11(t):
-    """Strings are UTF-8, without NUL, at most 4096 bytes; others get ERR_INVALID or ERR_TOO_BIG."""
+    """Strings are UTF-8 without NUL, of at most 4096 bytes. Others get ERR_INVALID or
+    ERR_TOO_BIG."""
     wanted = ERR_INVALID, ERR_TOO_BIG
     for what, bad in {**BAD_STRINGS, "of 4097 bytes": LONG}.items():
         with t.part(f"a name {what}"), t.client() as c:
@@ -267,7 +268,7 @@ def H12(t):
     with t.part("with data"), t.client() as c:
         refused(c, OPT_STRUCTURED_REPLY, b"x", ERR_INVALID)
         c.go()
-        assert not c.eflags & SEND_DF, "and yet it was agreed"
+        assert not c.eflags & SEND_DF, "it was agreed all the same"
     with t.part("twice"), t.client() as c:
         c.structured()
         assert c.option(OPT_STRUCTURED_REPLY)[0] in (REP_ACK, ERR_INVALID)
@@ -278,15 +279,15 @@ def H12(t):
 def options_while_shutting_down(t):
     with contextlib.ExitStack() as stack:
         held = stack.enter_context(t.target.held())
-        stack.callback(held.let_go)  # also if we do not come that far
+        stack.callback(held.let_go)  # a part that fails must not leave the read waiting
         busy = stack.enter_context(Client(held.where, patience=t.target.patience))
         c = stack.enter_context(Client(held.where, patience=t.target.patience))
-        # A request under way keeps the server from its end, so that others can be told.
+        # A request under way delays the server's end, so that other clients can still ask.
         busy.go()
         cookie = busy.request(READ, 0, 512)
         held.wait_begun()
         held.end()
-        while True:  # until the signal has come through
+        while True:  # until the server has noticed the signal
             final = c.info(c.export)
             if final != REP_ACK:
                 break
@@ -303,8 +304,9 @@ def options_while_shutting_down(t):
 def H13(t):
     """While the server shuts down, options except ABORT get ERR_SHUTDOWN."""
     with t.part("options while shutting down"):
-        # Servers do not shut down for ever (ours takes two seconds). Where a busy machine did not
-        # let us ask all of it in that time nothing has been learnt, and we ask again.
+        # A server waits for its clients for some time only (ours: two seconds). Where a busy
+        # machine did not let us ask all questions in that time, nothing was learnt, and we try
+        # again.
         for attempt in range(10):
             try:
                 options_while_shutting_down(t)

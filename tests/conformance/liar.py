@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A server that lies: a proxy in front of a good one that changes single messages. The checker must
+"""A server that lies: a proxy in front of a good server changes single messages. The checker must
 notice each lie (test-checker.py).
 
-It follows both directions: the handshake until GO or EXPORT_NAME succeeds, then requests and
-replies, compact or extended. A Lie is told each message before it goes on, and gives what goes on.
+The proxy follows both directions: the handshake until GO or EXPORT_NAME succeeds, then requests and
+replies, compact or extended. It shows each message to a Lie, and sends on what the Lie gives back.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from targets import Target
 
 
 class Lie:
-    """Each method gives what is sent on in place of what it is given; here: the truth. An exception
-    ends the connection."""
+    """Each method gets a message and gives what is sent on in its place. In this class that is the
+    message itself: the truth. An exception ends the connection."""
 
     def greeting(self, flags):
         return flags
@@ -28,7 +28,7 @@ class Lie:
         return flags
 
     def option_reply(self, option, data, kind, payload):
-        """data: the option's. Give [(option, kind, payload)]."""
+        """data: what came with the option. Give [(option, kind, payload)]."""
         return [(option, kind, payload)]
 
     def export_name(self, answer):
@@ -39,8 +39,8 @@ class Lie:
         return flags, kind, offset, length
 
     def simple(self, request, error, cookie, data):
-        """request: (flags, kind, offset, length), as the client sent it. Give simple()s and
-        chunk()s, added up."""
+        """request: (flags, kind, offset, length), as the client sent it. Give the sum of some
+        simple() and chunk()."""
         return simple(error, cookie, data)
 
     def chunk(self, request, flags, kind, cookie, payload):
@@ -52,17 +52,17 @@ class Lie:
 
 
 def simple(error, cookie, data=b""):
-    """[A simple reply]"""
+    """A list of one simple reply."""
     return [("simple", error, cookie, data)]
 
 
 def chunk(flags, kind, cookie, payload):
-    """[A chunk], structured or extended."""
+    """A list of one chunk, structured or extended."""
     return [("chunk", flags, kind, cookie, payload)]
 
 
 class _Connection:
-    """One client's connection, two threads."""
+    """One client's connection: a thread for each direction."""
 
     def __init__(self, client, server, lie):
         self.client, self.server, self.lie = client, server, lie
@@ -111,7 +111,7 @@ class _Connection:
             self.a_request()
 
     def option_goes_on(self):
-        """One option, and its outcome; False: transmission."""
+        """Pass one option on and wait until it is answered. False: transmission has begun."""
         header = self.take(self.client, 16)
         magic, option, length = struct.unpack(">QII", header)
         if magic != rawnbd.OPTION_MAGIC:
@@ -120,7 +120,7 @@ class _Connection:
         with self.turn:
             self.options.append((option, data))
             self.server.sendall(header + data)
-            # The client sends nothing before the final reply, and what it then sends depends on it.
+            # The client sends nothing before the final reply, which decides what it sends next.
             self.turn.wait_for(lambda: not self.options or self.transmission is not False)
             return self.transmission is False
 
@@ -173,7 +173,7 @@ class _Connection:
                                             len(payload)) + payload)
 
     def done(self, transmission):
-        """The first option has its final reply."""
+        """Note that the oldest option has got its final reply."""
         with self.turn:
             self.options.pop(0)
             self.transmission = transmission
@@ -223,7 +223,7 @@ class Liar(Target):
 
     def export(self, role):
         if role.startswith("tls"):
-            return self.target.export(role)  # nobody in between sees into it
+            return self.target.export(role)  # a proxy cannot read what is inside TLS
         return self._seen(self.target.export(role))
 
     @contextlib.contextmanager

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Lines of the conformance checklist, and running them.
+"""The lines of the conformance suite, and running them.
 
-A line is a function named as the checklist names it, its docstring says in our words what is asked.
-It is made of parts, so that one deviation does not hide what comes after it:
+A line is a function whose docstring says what the protocol, or our choice, asks for; README.md has
+the table of them. It is made of parts, so that one deviation does not hide what comes after it:
 
     @line
     def X4(t):
@@ -24,7 +24,7 @@ from client import (
     Closed, NotOffered)
 
 PASS, FAIL, NA = "pass", "FAIL", "n/a"
-LINES = {}  # name: function, in the order of the checklist
+LINES = {}  # name: function, in the order of README.md's table
 
 
 def line(function):
@@ -35,7 +35,7 @@ def line(function):
 
 
 class Part:
-    """The outcome of one part. feature: what a part that does not apply lacks."""
+    """The outcome of one part. feature: what the server lacks, if the part does not apply."""
 
     def __init__(self, line, name):
         self.line, self.name = line, name
@@ -43,7 +43,7 @@ class Part:
 
 
 def _innermost(error):
-    """For an assertion without a text: the line of code that it is."""
+    """The line of code of an assertion that has no text."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{frame.line} ({frame.name})"
 
@@ -72,13 +72,13 @@ class Run:
             part.result, part.why = FAIL, f"the connection ended: {error}"
             part.trace = traceback.format_exc()
             self.target.suspect()
-        except Exception as error:  # e.g. a string that is no UTF-8, a field that is not there
+        except Exception as error:  # such as a string that is no UTF-8, or a field that is missing
             part.result, part.why = FAIL, f"{type(error).__name__}: {error} ({_innermost(error)})"
             part.trace = traceback.format_exc()
 
     def modes(self, what, modes=MODES):
-        """The same part once in each mode of replies: for part in t.modes(...): with part as mode:
-        """
+        """The same part in each mode of replies: for part in t.modes(...): with part as mode:
+        ..."""
         return [self._mode(f"{what} [{mode}]", mode) for mode in modes]
 
     @contextlib.contextmanager
@@ -90,7 +90,7 @@ class Run:
         return self.target.export(role)
 
     def client(self, role="main", flags=FIXED_NEWSTYLE | NO_ZEROES):
-        """A greeted client, for the handshake; .export is the role's."""
+        """A client after the greeting, before its first option; .export is the role's."""
         return Client(self.where(role), flags, self.target.patience)
 
     @contextlib.contextmanager
@@ -112,14 +112,14 @@ class Run:
             raise NotOffered(feature, why)
 
     def sizes(self, c, advertised=False):
-        """(minimum, preferred, maximum) of a client after INFO or GO; advertised: the defaults will
-        not do."""
+        """The block sizes (minimum, preferred, maximum) of a client after INFO or GO, or the
+        defaults; advertised: the server has to tell them."""
         told = c.infos.get(INFO_BLOCK_SIZE)
         self.needs(told or not advertised, "block-size")
         return struct.unpack(">III", told) if told else (1, 4096, MAX_PAYLOAD)
 
     def ours(self):
-        """What follows is our choice, not the specification's."""
+        """What follows is our choice; the specification leaves it open."""
         self.needs(self.target.is_ours, "ours", "a choice of nbdfleece")
 
     def contexts(self, role="main"):
@@ -139,7 +139,7 @@ def run_lines(target, only=None):
         if only and name not in only:
             continue
         run = Run(name, target)
-        # What fails outside of any part fails the line as well.
+        # An error outside of all parts fails the line as well.
         whole = Part(name, "all")
         try:
             function(run)
@@ -155,13 +155,13 @@ def run_lines(target, only=None):
 
 
 def outcome(parts):
-    """One line's result: fails where a part does, does not apply where none does."""
+    """One line's result: it fails if a part fails, and does not apply if no part does."""
     results = {p.result for p in parts}
     return FAIL if FAIL in results else PASS if PASS in results else NA
 
 
 def summary(parts):
-    """Why, in a line of text."""
+    """The reason for the outcome, in a line of text."""
     told = [f"{p.name}: {p.why}" for p in parts if p.result == FAIL]
     if not told and outcome(parts) == NA:
         told = sorted({p.why for p in parts})

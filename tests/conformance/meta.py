@@ -10,12 +10,12 @@ DEPTH = "qemu:allocation-depth"
 
 
 def unanswered(c):
-    """No contexts are selected: BLOCK_STATUS is EINVAL, and no more than that happens."""
+    """No contexts are selected: BLOCK_STATUS gets EINVAL, and the connection goes on."""
     c.fails(BLOCK_STATUS, 0, 4096, wanted=EINVAL)
 
 
 def found(c, option, *queries):
-    """The contexts that LIST_META or SET_META answers with, which must be ACK in the end."""
+    """The contexts that LIST_META or SET_META gives. The final reply must be ACK."""
     final, contexts = c.meta(option, c.export, *queries)
     assert final == REP_ACK, hex(final)
     return [name for _, name in contexts]
@@ -23,8 +23,8 @@ def found(c, option, *queries):
 
 @line
 def M1(t):
-    """SET needs structured replies or extended headers first, else ERR_INVALID; LIST may be refused
-    so."""
+    """SET without structured replies or extended headers gets ERR_INVALID; LIST without them may
+    get it."""
     with t.part("SET"), t.client() as c:
         final, contexts = c.meta(OPT_SET_META, c.export, ALLOCATION)
         assert (final, contexts) == (ERR_INVALID, []), hex(final)
@@ -39,8 +39,9 @@ def M1(t):
 
 @line
 def M2(t):
-    """Without queries LIST gives all contexts, SET selects none; an unknown namespace is ignored;
-    where nothing matches there is one ACK; a query longer than the option gets ERR_INVALID."""
+    """Without queries LIST gives all contexts, and SET selects none. An unknown namespace is
+    ignored. If nothing matches, the reply is ACK alone. A query longer than the option gets
+    ERR_INVALID."""
     with t.part("LIST without queries"), t.client() as c:
         c.structured()
         assert ALLOCATION in found(c, OPT_LIST_META)
@@ -66,15 +67,15 @@ def M2(t):
         with t.part(f"{what}: unknown export"), t.client() as c:
             c.structured()
             final, contexts = c.meta(option, "no such export", ALLOCATION)
-            # The specification does not say what is to come of it.
+            # The specification does not say what the reply is.
             assert (final, contexts) == (ERR_UNKNOWN, []) or not t.target.is_ours, hex(final)
             assert found(c, option, ALLOCATION) == [ALLOCATION]
 
 
 @line
 def M3(t):
-    """SET replaces what was selected before, also when it fails. Ids are unique, and 0 in LIST.
-    Too many queries may get ERR_TOO_BIG, but not LIST without queries."""
+    """SET replaces what was selected before, also when it fails. Ids are unique; in LIST they are
+    0. Too many queries may get ERR_TOO_BIG, but LIST without queries does not."""
     with t.part("SET replaces"), t.client() as c:
         c.structured()
         c.set_contexts(c.export, ALLOCATION)
@@ -92,8 +93,8 @@ def M3(t):
             unanswered(c.go())
     with t.part("ids"), t.client() as c:
         c.structured()
-        names = c.list_contexts(c.export)  # which checks that they are 0
-        c.set_contexts(c.export, *names)  # which checks that they differ
+        names = c.list_contexts(c.export)  # this checks that ids are 0
+        c.set_contexts(c.export, *names)  # this checks that ids differ
     with t.part("QEMU's ids"), t.client("bitmaps") as c:
         c.structured()
         names = t.bitmaps()
@@ -109,8 +110,8 @@ def M3(t):
 
 @line
 def M4(t):
-    """What was selected counts only if GO or EXPORT_NAME names the same export (and no STARTTLS
-    came between: T5); else BLOCK_STATUS is EINVAL."""
+    """Selected contexts count only if GO or EXPORT_NAME names the same export, and if no STARTTLS
+    came between (T5). Otherwise BLOCK_STATUS gets EINVAL."""
     with t.part("GO"), t.ready(contexts=[ALLOCATION]) as c:
         c.status(0, 4096)
     with t.part("EXPORT_NAME"), t.client() as c:
@@ -125,8 +126,8 @@ def M4(t):
 
 @line
 def M5(t):
-    """`base:` is a wildcard in LIST and selects nothing in SET, and so are `qemu:` and
-    `qemu:dirty-bitmap:`. What matches nothing, or has no colon, is nothing and ACK."""
+    """`base:`, `qemu:` and `qemu:dirty-bitmap:` are wildcards in LIST; in SET they select nothing.
+    A query that matches nothing, or that has no colon, gives no context, and the reply is ACK."""
     nothing = ("base:nope", "base:allocation ", "base:allocatio", "BASE:allocation")
     no_colon = ("base", "base-allocation", "")
     with t.part("LIST base:"), t.client() as c:
@@ -142,7 +143,7 @@ def M5(t):
                 assert found(c, option, query) == [], query
         with t.part(f"{what}: base, no colon"), t.client() as c:
             c.structured()
-            for query in no_colon:  # ERR_INVALID is allowed, and not ours
+            for query in no_colon:  # ERR_INVALID is allowed, but we do not send it
                 final, contexts = c.meta(option, c.export, query)
                 assert contexts == [], query
                 assert final == REP_ACK or (final == ERR_INVALID and not t.target.is_ours), (
@@ -181,8 +182,8 @@ def M6(t):
 
 @line
 def M7(t):
-    """`base:allocation` has bit 0 HOLE and bit 1 ZERO, `qemu:dirty-bitmap:` bit 0 dirty, no other
-    bits. `qemu:allocation-depth` is not offered by us."""
+    """`base:allocation` has bit 0 (HOLE) and bit 1 (ZERO), `qemu:dirty-bitmap:` has bit 0 (dirty);
+    they have no other bits. We do not offer `qemu:allocation-depth`."""
     for part in t.modes("base:allocation", (STRUCTURED, EXTENDED)):
         with part as mode, t.writable(mode, [ALLOCATION]) as c:
             c.write(0, b"x" * 65536)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Other people's servers as targets: a check of the checker, and of what clients meet elsewhere.
-$QEMU_NBD, $QEMU_IMG, $QEMU_IO and $NBDKIT are the commands, where not those of the host."""
+"""Other people's servers as targets: they check the checker, and show what clients meet elsewhere.
+$QEMU_NBD, $QEMU_IMG, $QEMU_IO and $NBDKIT name other commands than the host's."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ DESCRIPTION = "what it is, in \u00fcmlauts"
 
 
 def command(name):
-    """A program's command line so far: the environment's, or the host's."""
+    """The first words of a program's command line: the environment's, or the host's program."""
     words = shlex.split(os.environ.get(name.upper().replace("-", "_"), name))
     if shutil.which(words[0]) is None:
         raise NotOffered("program", f"{name} is not installed")
@@ -29,7 +29,7 @@ def command(name):
 
 
 def version(name):
-    """'7.2', for "qemu-nbd" in version 7.2.22"""
+    """The first two numbers of a program's version: "7.2" for 7.2.22."""
     text = subprocess.run(command(name) + ["--version"], capture_output=True, text=True,
                           timeout=SOON).stdout
     return re.search(r"(\d+\.\d+)", text).group(1)
@@ -47,7 +47,8 @@ class Held:
 
 
 class Foreign(Target):
-    """Servers by socket activation: clients can connect at once, nothing needs to be waited for."""
+    """Servers that are started by socket activation: clients can connect at once, so that there is
+    nothing to wait for."""
 
     patience = 20
 
@@ -59,8 +60,8 @@ class Foreign(Target):
         self._servers = self.stack.enter_context(contextlib.ExitStack())
 
     def suspect(self):
-        """Start anew, so that the other parts can go on. (Whether a server is dying cannot be known
-        without waiting.)"""
+        """Start all servers anew, so that the other parts can go on. (Nobody can know without
+        waiting whether a server is about to die.)"""
         self._servers.close()
         self._exports.clear()
 
@@ -84,7 +85,7 @@ class Foreign(Target):
             process.wait(SOON)
 
     def start(self, name, *arguments, export="", **more):
-        """A server for as long as the target: the Where of its export."""
+        """Start a server that runs as long as the target. Gives the Where of its export."""
         path, _ = self._servers.enter_context(self.serve(name, *arguments))
         return Where(path, export, **more)
 
@@ -138,7 +139,7 @@ class QemuNbd(Foreign):
     def start_large(self):
         return self.start("large", *self.common, "-f", "qcow2", self._qcow2("large", 6 << 30))
 
-    # No "aligned": blkdebug could do it, but asserts where a discard is not aligned.
+    # There is no "aligned": blkdebug has such blocks, but asserts where a discard is not aligned.
 
     def start_bitmaps(self):
         path = self._qcow2("bitmaps", 16 * MIB)
@@ -261,7 +262,7 @@ class Nbdkit(Foreign):
                 try:
                     yield Held(process, fifos, Where(path))
                 finally:
-                    fifos.let_go()  # whatever was asked for, so that it can end
+                    fifos.let_go()  # a read that still waits would keep the server from its end
         finally:
             fifos.close()
 

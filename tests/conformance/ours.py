@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Our server as a target: one process with a disk for each role, and further ones for what ends or
-changes a server."""
+"""Our server as a target: one process with a disk for each role, and more processes for parts that
+end or change a server."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ DESCRIPTION = "what it is, in \u00fcmlauts"
 
 
 def is_on(command_line_option):
-    """Whether the server has been built with an option, by its --help."""
+    """Does the server know this option, as its --help says?"""
     return command_line_option in nbdfleece("--help").stdout
 
 
@@ -95,7 +95,7 @@ class Ours(Target):
         self.qmp.cmd("block-dirty-bitmap-clear", node="bitmaps", name="b1")
 
     def _views(self):
-        """A backup as one is made today: a view and one bitmap of its disk."""
+        """A backup: a view, and one bitmap of its disk."""
         self.qmp.cmd("block-dirty-bitmap-add", node="kept", name=KEPT)
         with Client(self._where("kept")) as c, Client(self._where("tight")) as tight:
             c.go().write(0, b"before" * 1000)
@@ -141,7 +141,7 @@ class Ours(Target):
             Server(*self._options, "--mask-handshake=1", "memory", "1M"))
         return self._seen(server, "")
 
-    # TLS: X.509, over the same socket. `secret` is an export with tls-required.
+    # TLS with certificates, over the same socket. `secret` is an export with tls-required.
 
     def _tls(self, mode):
         if not is_on("--tls"):
@@ -164,7 +164,7 @@ class Ours(Target):
     def start_tls(self):
         return self.export("tls-selective")
 
-    # What ends or changes something.
+    # ---- servers and exports that a part ends or changes ----
 
     @contextlib.contextmanager
     def held(self):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Section S: replies. The forms of messages are checked by the client wherever it takes one apart;
-here they are provoked."""
+"""Section S: replies. The client checks the form of each message that it takes apart; the lines
+here provoke messages of all forms."""
 
 import random
 
@@ -12,8 +12,8 @@ CHUNKED = STRUCTURED, EXTENDED
 
 @line
 def S1(t):
-    """Without structured replies there are only simple ones. A read that fails after its header was
-    sent ends the connection at once."""
+    """Without structured replies, all replies are simple ones. A read that fails after its header
+    was sent ends the connection at once."""
     with t.part("only simple replies"), t.writable(SIMPLE) as c:
         for command in COMMANDS:  # reply() refuses chunks
             c.do(command, 0, 0 if command == FLUSH else 4096)
@@ -33,8 +33,8 @@ def S1(t):
 
 @line
 def S2(t):
-    """With structured replies READ never gets a simple one, not even for EINVAL; with extended
-    headers nothing does. (reply() refuses them.)"""
+    """With structured replies READ never gets a simple reply, not even for EINVAL. With extended
+    headers no command does. (reply() refuses them.)"""
     for part in t.modes("READ", CHUNKED):
         with part as mode, t.ready(mode=mode) as c:
             for offset, length, flags, wanted in (
@@ -53,8 +53,9 @@ def S2(t):
 
 @line
 def S3(t):
-    """Content chunks are not empty, inside the request, do not overlap, and cover it where the read
-    succeeds; the last chunk, and no other, has DONE; NONE is empty and has DONE."""
+    """Content chunks are not empty, lie inside the request and do not overlap; if the read
+    succeeds, they cover it. The last chunk has DONE, and no other has. NONE is empty and has
+    DONE."""
     seed = random.randrange(1 << 32)
     rng = random.Random(seed)
     size = 1 << 20
@@ -82,8 +83,8 @@ def S3(t):
 
 @line
 def S4(t):
-    """OFFSET_DATA has at least 9 bytes, OFFSET_HOLE exactly 12 and a size; DONE is on a content
-    chunk only if it can no longer fail."""
+    """OFFSET_DATA has at least 9 bytes. OFFSET_HOLE has exactly 12, and its size is not 0. A
+    content chunk has DONE only if the read can no longer fail."""
     for part in t.modes("lengths", CHUNKED):
         with part as mode, t.ready(mode=mode) as c:
             for length in 1, 8, 9, 511, 4096, 300000:
@@ -97,9 +98,9 @@ def S4(t):
 
 @line
 def S5(t):
-    """A chunk that was begun is padded where the read fails, and an error chunk follows: at least 6
-    bytes, ERROR_OFFSET 14 and its offset inside the request, the error not 0, the message at most
-    4096 bytes."""
+    """If a read fails in the middle of a chunk, the chunk is filled up, and an error chunk follows.
+    An error chunk has at least 6 bytes, ERROR_OFFSET at least 14; the offset lies inside the
+    request, the error is not 0, and the message has at most 4096 bytes."""
     for flags, what in (0, "a read that fails late"), (DF, "with DF"):
         for part in t.modes(what, CHUNKED):
             with part as mode, t.ready("bad", mode) as c:
@@ -122,7 +123,7 @@ def S5(t):
 
 @line
 def S6(t):
-    """With DF there is one content chunk, holes written out; 64 KiB must work."""
+    """With DF there is one content chunk, in which holes are zeroes. It must work up to 64 KiB."""
     for part in t.modes("data and holes", CHUNKED):
         with part as mode, t.writable(mode) as c:
             t.needs(c.eflags & SEND_DF, "DF")

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run the lines of the conformance checklist against any NBD server.
+"""Run the lines of the conformance suite against any NBD server.
 
     run.py --uri nbd://localhost/disk [--role readonly=nbd://localhost/ro ...] [--only H3,X6]
            [--ca ca-cert.pem] [--expect expected.txt --as 'qemu-nbd 7.2'] [-v]
     run.py --server ours|qemu-nbd|nbdkit ...      # one that this starts itself
     run.py --table                                # the table of README.md
 
-The export at --uri is written to. Other roles are told in targets.py. Exit code: 0 where all is as
-the specification or, with --expect, the table of deviations has it; 1 otherwise.
+The export at --uri is written to. targets.py describes the other roles. The exit code is 0 if no
+line fails or, with --expect, if exactly those parts fail that the table of deviations has; else 1.
 """
 
 import argparse

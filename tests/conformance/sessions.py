@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Section C: what well-known clients send, in their order. Section U: exports with a size of their
-own, and exports that change under a client."""
+"""Section C: what well-known clients send, in their order. Section U: exports with unusual sizes,
+and exports that change while a client uses them."""
 
 import contextlib
 
@@ -10,8 +10,8 @@ from lines import line
 
 @line
 def C1(t):
-    """oVirt imageio: STRUCTURED_REPLY, LIST of the bitmaps' namespace, SET of three of which one is
-    unknown, GO without infos; then the map, one context at a time."""
+    """oVirt imageio: STRUCTURED_REPLY, LIST of the bitmaps' namespace, SET of three contexts of
+    which one is unknown, GO without infos; then the map, one context at a time."""
     with t.part("session"), t.client("bitmaps") as c:
         c.structured()
         bitmap = c.list_contexts(c.export, DIRTY)[0]
@@ -24,8 +24,8 @@ def C1(t):
 
 @line
 def C2(t):
-    """libnbd: STARTTLS, EXTENDED_HEADERS, STRUCTURED_REPLY, SET, GO with the block size; any of the
-    first three may be refused."""
+    """libnbd: STARTTLS, EXTENDED_HEADERS, STRUCTURED_REPLY, SET, GO with the block size. Each of
+    the first three may be refused."""
     with t.part("session"), t.client() as c:
         assert c.option(OPT_STARTTLS)[0] in (ERR_UNSUP, ERR_POLICY) or c.where.inside
         if c.option(OPT_EXTENDED_HEADERS)[0] == REP_ACK:
@@ -39,8 +39,8 @@ def C2(t):
 
 @line
 def C3(t):
-    """nbdcopy: four connections where there is MULTI_CONN, each with several reads of 256 KiB under
-    way; every status reply makes progress."""
+    """nbdcopy: four connections (with MULTI_CONN), each with several reads of 256 KiB under way.
+    Every status reply makes progress."""
     with t.part("session"), contextlib.ExitStack() as stack:
         clients = [stack.enter_context(t.ready(contexts=[ALLOCATION])) for _ in range(4)]
         t.needs(clients[0].eflags & CAN_MULTI_CONN, "MULTI_CONN")
@@ -60,8 +60,8 @@ def C3(t):
 
 @line
 def C4(t):
-    """qemu-img with `x-dirty-bitmap`: only the bitmap's context, which must come back; INFO first,
-    for the size, then GO."""
+    """qemu-img with `x-dirty-bitmap`: SET of the bitmap's context alone, which must be selected;
+    INFO for the size, then GO."""
     with t.part("session"), t.client("bitmaps") as c:
         name = t.bitmaps()[0]
         c.structured()
@@ -74,8 +74,9 @@ def C4(t):
 
 @line
 def C5(t):
-    """virtnbdbackup: SET of base:allocation and the bitmap in one, GO, then BLOCK_STATUS of nearly
-    4 GiB at a time; it goes on where the bitmap's extents end, whatever the other context said."""
+    """virtnbdbackup: one SET of base:allocation and the bitmap, GO, then BLOCK_STATUS of nearly
+    4 GiB at a time. The next request begins where the bitmap's extents end; those of the other
+    context do not count."""
     with t.part("session"):
         bitmap = t.bitmaps()[0]
         with t.ready("bitmaps", contexts=[ALLOCATION, bitmap]) as c:
@@ -92,7 +93,8 @@ def C5(t):
 
 @line
 def U1(t):
-    """An export whose size is no multiple of 512: all of it can be had, and nothing behind it."""
+    """An export whose size is no multiple of 512: each byte of it can be used, and none behind
+    it."""
     for part in t.modes("1000 bytes"):
         with part as mode, t.ready("odd", mode, () if mode == SIMPLE else [ALLOCATION]) as c:
             assert c.size == 1000, c.size
@@ -110,7 +112,7 @@ def U1(t):
 
 @line
 def U2(t):
-    """An empty export can be entered; every range of it is outside."""
+    """An empty export can be used; every range is outside of it."""
     for part in t.modes("size 0"):
         with part as mode, t.ready("empty", mode) as c:
             assert c.size == 0, c.size
@@ -122,8 +124,8 @@ def U2(t):
 
 @line
 def U3(t):
-    """An export that is removed under its client: requests get ESHUTDOWN, or the connection ends;
-    it is unknown from then on, and nobody else notices."""
+    """An export that is removed while a client uses it: requests get ESHUTDOWN, or the connection
+    ends. The export is unknown from then on, and clients of other exports do not notice."""
     with t.part("removed"), t.target.removable() as (where, remove):
         with Client(where, patience=t.target.patience) as c, t.ready() as other:
             c.go().in_step()
@@ -139,8 +141,8 @@ def U3(t):
 
 @line
 def U4(t):
-    """A disk that grows under its client: the client keeps the size that it was told, who comes
-    later sees the new one."""
+    """A disk that grows while a client uses it: the client keeps the size that it was told. A later
+    client sees the new size."""
     with t.part("grown"), t.target.growing() as (where, grow):
         with Client(where, patience=t.target.patience) as c:
             c.go()

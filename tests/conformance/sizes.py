@@ -17,8 +17,9 @@ def is_power_of_2(n):
 
 @line
 def Z1(t):
-    """Minimum: a power of 2, at most 64 KiB. Preferred: a power of 2, at least 512 and the minimum.
-    Maximum: at least the preferred. Without other reasons 1, 4096 and at least 32 MiB."""
+    """The minimum is a power of 2, at most 64 KiB. The preferred size is a power of 2, at least 512
+    and at least the minimum. The maximum is at least the preferred size. Ours are 1, 4096 and 64
+    MiB if the storage has no others."""
     for role in "main", "aligned", "odd", "empty", "large":
         with t.part(role), t.client(role) as c:
             minimum, preferred, maximum = sizes(t, c)
@@ -33,8 +34,8 @@ def Z1(t):
 
 @line
 def Z2(t):
-    """A payload of up to 32 MiB never ends the connection, not even above the maximum that is
-    advertised; the payload of a write that is refused is drained."""
+    """A payload of up to 32 MiB never ends the connection, also if it is above the maximum that is
+    advertised. The payload of a write that is refused is drained."""
     for part in t.modes("32 MiB"):
         with part as mode, t.writable(mode) as c:
             t.needs(c.size >= 2 * MAX_PAYLOAD, "export:64M", "the export is too small")

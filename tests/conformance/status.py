@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Section B: BLOCK_STATUS. What each reply must keep to is in Client.status()."""
+"""Section B: BLOCK_STATUS. Client.status() checks what holds for every reply."""
 
 from client import *
 from lines import line
@@ -8,7 +8,7 @@ CHUNKED = STRUCTURED, EXTENDED
 
 
 def fragments(c, step=8192, count=16):
-    """Data in every other of 2 * count pieces."""
+    """Write 2 * count pieces of `step` bytes: data, zeroes, data, zeroes..."""
     if c.eflags & SEND_WRITE_ZEROES:
         assert c.do(WRITE_ZEROES, 0, 2 * step * count) == 0
     for i in range(count):
@@ -17,8 +17,8 @@ def fragments(c, step=8192, count=16):
 
 @line
 def B1(t):
-    """Exactly one chunk for each selected context; extents are not empty and follow each other; all
-    but the last sum up to less than the request; there are at most 2^20."""
+    """There is exactly one chunk for each selected context. Extents are not empty and follow each
+    other. All but the last add up to less than the request. There are at most 2^20."""
     for part in t.modes("one chunk each", CHUNKED):
         with part as mode:
             names = t.contexts("bitmaps")
@@ -34,13 +34,14 @@ def B1(t):
     for part in t.modes("2^20 extents", CHUNKED):
         with part as mode, t.ready("fragments", mode, [ALLOCATION]) as c:
             assert c.where.more["extents"] > 1 << 20
-            extents = c.status(0, c.size)[ALLOCATION]  # which checks their number
-            assert len(extents) > 1000, f"only {len(extents)}, the disk is not what is wanted here"
+            extents = c.status(0, c.size)[ALLOCATION]  # this checks their number
+            assert len(extents) > 1000, f"only {len(extents)}: this disk should have more"
 
 
 @line
 def B2(t):
-    """REQ_ONE: one extent, not longer than the request. Without contexts: EINVAL."""
+    """With REQ_ONE there is one extent, not longer than the request. Without contexts BLOCK_STATUS
+    gets EINVAL."""
     for part in t.modes("REQ_ONE", CHUNKED):
         with part as mode, t.writable(mode, [ALLOCATION]) as c:
             fragments(c)
@@ -53,8 +54,8 @@ def B2(t):
 
 @line
 def B3(t):
-    """Equal neighbours are merged; lengths are multiples of the minimum block, except at the
-    end."""
+    """Neighbours with equal flags are merged. Lengths are multiples of the minimum block, except at
+    the end."""
     for part in t.modes("merged", CHUNKED):
         with part as mode:
             names = t.contexts("bitmaps")
@@ -71,8 +72,8 @@ def B3(t):
 
 @line
 def B4(t):
-    """Ours: all contexts in one reply cover the same, and never more than was asked for
-    (virtnbdbackup goes on where the bitmap alone ends)."""
+    """Ours: in one reply all contexts cover the same range, and never more than was asked for.
+    (virtnbdbackup goes on where the bitmap's extents end.)"""
     t.ours()
     for part in t.modes("the same total", CHUNKED):
         with part as mode:
@@ -88,8 +89,8 @@ def B4(t):
 
 @line
 def B5(t):
-    """A lookup that fails is an error, never 'clean'. HOLE and ZERO only where bytes read as
-    zeroes."""
+    """A lookup that fails is an error, never 'clean'. HOLE and ZERO are set only where bytes read
+    as zeroes."""
     for part in t.modes("storage", CHUNKED):
         with part as mode, t.ready("bad-status", mode, [ALLOCATION]) as c:
             # base:allocation may be answered with 0, 'allocated', which is always safe.

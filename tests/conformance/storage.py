@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Storage that fails, waits, or tells what is done to it: arguments for nbdkit's eval plugin, which
-runs under our server as under nbdkit. Each gives (arguments, what Where.more is to tell)."""
+"""Storage that fails, waits, or writes down what is done to it: arguments for nbdkit's eval plugin,
+which runs in our server and in nbdkit. Each function gives (arguments, Where.more)."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ WRITABLE = ("can_write=exit 0", SINK)
 
 
 def _every_other(n):
-    """Every other n bytes are a hole, the first ones data."""
+    """An `extents` script: n bytes of data, n bytes of hole, and so on."""
     return (f"extents=awk -v at=$4 -v n=$3 'BEGIN {{ for (i = at - at % {n}; i < at + n; i += {n})"
             f" print i, {n}, i / {n} % 2 * 3 }}'")
 
 
 def bad():
-    """8 MiB of 'd'. Reads that touch the second half fail, and so does its status; writes fail with
-    the error that their offset names."""
+    """8 MiB of 'd'. Reads and status of the second half fail. A write at some offsets fails; the
+    offset says with which error."""
     size = 8 * MIB
     errors = {name: i * 4096 for i, name in enumerate(
         ("EPERM", "EIO", "EINVAL", "ENOSPC", "EDQUOT", "EFBIG", "EROFS", "ENOTSUP", "EOPNOTSUPP",
@@ -37,7 +37,7 @@ def bad():
 
 
 def logged(path):
-    """Whatever is done to it is a word in the file at `path`."""
+    """Storage that appends a word to the file at `path` for each operation."""
     return ([f"get_size=echo {MIB}", ZEROES, *WRITABLE[:1],
              f"pwrite=cat >/dev/null; echo write >>{path}", f"flush=echo flush >>{path}",
              f"zero=echo zero >>{path}", f"trim=echo trim >>{path}", "can_flush=exit 0",
@@ -57,7 +57,8 @@ def aligned():
 
 
 def slow_zero(path):
-    """Says that it knows fast zeroing, and then never is fast; data are in the file at `path`."""
+    """Storage that says it has fast zeroing, and then refuses every fast zero. Its data are in the
+    file at `path`."""
     with open(path, "wb") as f:
         f.truncate(MIB)
     return ([f"get_size=echo {MIB}",
@@ -72,15 +73,15 @@ def slow_zero(path):
 
 
 def no_trim(path):
-    """Neither trim nor zero; data are in the file at `path`."""
+    """Storage without trim and zero. Its data are in the file at `path`."""
     arguments, _ = slow_zero(path)
     kept = [a for a in arguments if not a.startswith(("can_zero=", "can_fast_zero=", "zero="))]
-    # Without it, what emulates zeroing would say that it fails fast.
+    # Without this answer, the server's own emulation of zeroing would offer FAST_ZERO.
     return kept + ["can_fast_zero=exit 3"], {}
 
 
 def fragments():
-    """Every other 512 bytes are a hole, as far as one reply may tell and farther."""
+    """Storage of which every other 512 bytes are a hole: more extents than fit in one reply."""
     count = (1 << 20) + 5000
     return ([f"get_size=echo {count * 512}", ZEROES, "can_extents=exit 0",
              _every_other(512)],
@@ -88,14 +89,15 @@ def fragments():
 
 
 class Fifos:
-    """Reads at offset 0 begin, tell so, and go on when they are let go. All else is at once."""
+    """Reads at offset 0 say that they have begun, and wait until let_go(). All other requests are
+    done at once."""
 
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="fleece-held-")
         self._begun, self._go = (os.path.join(self.dir, n) for n in ("begun", "go"))
         for fifo in self._begun, self._go:
             os.mkfifo(fifo)
-        # Open for both, so that nobody's open waits and nothing written is lost.
+        # Open for reading and writing, so that no open waits and nothing that is written is lost.
         self._fds = [os.open(fifo, os.O_RDWR) for fifo in (self._begun, self._go)]
 
     def arguments(self):

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""All lines, and the table of what is expected to deviate from the specification, expected.txt:
+"""All lines, and expected.txt, the table of deviations from the specification that are known:
 
     server | line | part | why
 
-`server` is a name and version, or several with commas; `part` may have * in it, and a ~ before it
-where it is a matter of timing, and happens only sometimes. A line of "-" is for something that the
-server does not offer: `part` is then the feature's name. A line of "n/a" has in `part` all lines
-that do not apply at all for that.
+`server` is a name and version, or several with commas. `part` may have * in it; a ~ before it says
+that the deviation depends on timing and happens only sometimes. Where `line` is "-", the server
+does not offer something, and `part` is the name of that feature. Where `line` is "n/a", `part` has
+the lines that do not apply at all because of that.
 """
 
 import os
 import re
 
-# In the order of the checklist.
+# In the order of README.md's table.
 import handshake  # noqa: F401
 import tls  # noqa: F401
 import meta  # noqa: F401
@@ -31,7 +31,7 @@ FEATURE, NOWHERE = "-", "n/a"  # instead of a line
 
 
 class Row:
-    """One row of the table. used: a part has been as it says."""
+    """One row of the table. used: some part had the outcome that the row says."""
 
     def __init__(self, number, server, line, part, why):
         self.number, self.server, self.line, self.why = number, server, line, why
@@ -62,19 +62,19 @@ def read_expected(path=EXPECTED):
 
 
 def features(expected, server):
-    """What a server is known not to offer."""
+    """The features that a server does not offer, as the table says."""
     return {r.part for r in expected if r.server == server and r.line == FEATURE}
 
 
 def not_applying(expected, server):
-    """The lines that are known not to apply to a server at all."""
+    """The lines that do not apply to a server at all, as the table says."""
     return {line for r in expected if r.server == server and r.line == NOWHERE
             for line in r.part.split()}
 
 
 def compare(results, expected, server, partial=False):
-    """What differs between results and the table, as sentences; partial: not all lines were run, so
-    that rows may be left over."""
+    """The differences between results and the table, as sentences. partial: not all lines were run,
+    so rows may stay unused."""
     nowhere = not_applying(expected, server)
     rows = [row for row in expected if row.server == server and row.line != NOWHERE]
     wrong = []
@@ -101,7 +101,7 @@ def compare(results, expected, server, partial=False):
 
 
 def _cell(expected, server, line):
-    """What the table says of a line."""
+    """What the table says about a line."""
     if line in not_applying(expected, server):
         return NOWHERE
     mine = [r.why for r in expected if r.server == server and r.line == line]
@@ -109,7 +109,7 @@ def _cell(expected, server, line):
 
 
 def table(expected):
-    """README.md's table: line, what is asked, where it is, and how each server takes it (+: as
+    """README.md's table: line, what is asked, its file, and how each server does (+: as
     specified)."""
     servers = [OURS] + sorted({r.server for r in expected} - {OURS})
     out = ["| line | what is asked | test | " + " | ".join(servers) + " |",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the lines are run against: a Target gives an export for each role that a line asks for, or
-says that it has none (NotOffered).
+"""What the lines run against: a Target gives an export for each role that a line asks for, or
+raises NotOffered if it has none.
 
 role            an export, and what .more tells about it
 main            writable where possible; the lines write to it
@@ -37,12 +37,13 @@ from client import SOON, NotOffered, Where
 
 
 class Target:
-    """Base class. A subclass has start_ROLE (with _ for -) for each role that it offers: called
-    once, when it is first needed, gives a Where, and may enter contexts into self.stack."""
+    """Base class. A subclass has a method start_ROLE (with _ for -) for each role that it offers.
+    It is called once, when the role is first needed, and gives a Where. It may enter contexts into
+    self.stack."""
 
     name = "a server"
     is_ours = False
-    patience = SOON  # seconds without any answer that are taken for none
+    patience = SOON  # after so many seconds without an answer there is none
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
@@ -57,7 +58,7 @@ class Target:
         return self
 
     def prepare(self):
-        """Start what is needed for all of it."""
+        """Start what all roles need."""
 
     def __exit__(self, *exception):
         return self.stack.__exit__(*exception)
@@ -76,7 +77,7 @@ class Target:
     def suspect(self):
         """A connection has ended that should not have: perhaps the server has, too."""
 
-    # Each gives what it is named for, as a context manager.
+    # Each of these is a context manager; its docstring says what it gives.
 
     def held(self):
         """A server of its own with an export whose reads at 0 stay under way: .where,

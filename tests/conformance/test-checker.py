@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The checker checked: our server behind a proxy that changes single messages (liar.py). Told the
-truth every line passes; told a lie, the line that it concerns fails."""
+"""A check of the checker: our server is behind a proxy that changes single messages (liar.py). If
+the proxy changes nothing, every line passes. If it lies, the line that is about the lie fails."""
 
 import os
 import struct
@@ -16,11 +16,11 @@ from lines import FAIL, NA, PASS, outcome, run_lines, summary  # noqa: E402
 from ours import Ours  # noqa: E402
 from tap import main, note, skip, test  # noqa: E402
 
-LIES = []  # (line, what the lie is, class of Lie, whether it consists in saying nothing)
+LIES = []  # (line, what the lie is, class of Lie, whether the lie is that nothing is said)
 
 
 def told(line, what, silent=False, **methods):
-    """A lie that the line must notice: methods of Lie, without self."""
+    """Add a lie that the line must notice. methods: those of Lie, without self."""
     methods = {name: staticmethod(function) for name, function in methods.items()}
     LIES.append((line, what, type("Lie", (Lie,), methods), silent))
 
@@ -35,7 +35,7 @@ def instead(old, new, option=None):
 
 
 def info(which, change, option=None):
-    """REP_INFO with another payload, None: without it."""
+    """REP_INFO with another payload; without the reply if `change` gives None."""
     def reply(asked, data, kind, payload):
         if kind == REP_INFO and payload[:2] == struct.pack(">H", which) and (
                 option in (None, asked)):
@@ -147,7 +147,7 @@ told("Z2", "hangs up at 32 MiB", request=dies(lambda k, n: n >= MAX_PAYLOAD))
 # ---- replies ----
 
 def error(change, kinds=COMMANDS + (8, 9, 100, 0xFFFF)):
-    """Another error, 0 for none; both forms of replies."""
+    """Another error in both forms of replies; 0 makes it a success."""
     def in_simple(request, error, cookie, data):
         if error and request[1] in kinds:
             error = change(error)
@@ -295,7 +295,7 @@ def the_truth_passes():
 
 def as_test(line, what, cls, silent):
     def noticed():
-        # Nothing comes from it however long one waits.
+        # The line fails because no answer comes, so a long wait would show nothing more.
         parts = run(line, cls, 0.2 if silent else target.patience)
         if outcome(parts) == NA and line in not_applying:
             skip("not offered yet: " + summary(parts))

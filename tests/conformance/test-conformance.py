@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Our server against every line of the conformance checklist: no deviations, and nothing that does
-not apply but for what expected.txt has as still to be written."""
+"""Our server against every line of the conformance suite: it has no deviations, and every line
+applies, unless expected.txt says that a feature is not written yet."""
 
 import os
 import sys
@@ -41,13 +41,13 @@ def as_test(name, function):
 
 
 def complete():
-    """Every line of the checklist has its test, sections numbered without gaps."""
+    """Every section has all its lines, numbered without gaps."""
     counts = {"H": 13, "T": 5, "M": 8, "X": 14, "S": 6, "B": 6, "Z": 2, "E": 6}
     wanted = [f"{section}{i + 1}" for section, n in counts.items() for i in range(n)]
     assert [name for name in LINES if name[0] in counts] == wanted
 
 
-def what_is_not_offered_is_what_we_know_of():
+def expected_txt_has_what_we_do_not_offer():
     assert _missing == NOT_OFFERED, f"not offered: {_missing}, in expected.txt: {NOT_OFFERED}"
 
 
@@ -72,10 +72,10 @@ test(complete)
 for line_name, line_function in LINES.items():
     as_test(line_name, line_function)
 test(nothing_of_ours_deviates)
-test(what_is_not_offered_is_what_we_know_of)
+test(expected_txt_has_what_we_do_not_offer)
 test(readme_has_the_table)
 test(the_server_ends_in_order)
 try:
     main()
 finally:
-    target.stack.close()  # nothing, if that was done
+    target.stack.close()  # does nothing if it has been closed

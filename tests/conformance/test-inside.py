@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The lines once more, inside TLS: what frames messages must not depend on where records end."""
+"""The lines once more, inside TLS: the framing of messages must not depend on where records end."""
 
 import os
 import sys

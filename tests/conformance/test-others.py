@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The checker checked: qemu-nbd and nbdkit deviate from the lines exactly as expected.txt says."""
+"""A check of the checker: qemu-nbd and nbdkit deviate from the lines exactly as expected.txt
+says."""
 
 import os
 import sys
@@ -21,7 +22,7 @@ def check(make):
         skip(str(missing))
     rows = suite.read_expected()
     if target.name not in {row.server for row in rows}:
-        skip(f"nobody has looked at {target.name} yet")
+        skip(f"expected.txt has no rows for {target.name} yet")
     with target:
         results = run_lines(target)
     wrong = suite.compare(results, rows, target.name)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Section T: TLS. Roles: "tls" (any server with it), "tls-required" (the whole server), and
-"tls-selective" (offered; .more["secret"], where there is one, is an export only to be had
-inside)."""
+"""Section T: TLS. Roles: "tls" is any server that has it; "tls-required" requires it;
+"tls-selective" offers it, and may have an export that is there inside TLS only, which
+.more["secret"] names."""
 
 import ssl
 import struct
@@ -34,7 +34,8 @@ def is_dead(c):
 
 @line
 def T1(t):
-    """Without TLS STARTTLS gets ERR_POLICY or ERR_UNSUP, and nothing ever gets TLS_REQD."""
+    """On a server without TLS, STARTTLS gets ERR_POLICY or ERR_UNSUP, and no option ever gets
+    TLS_REQD."""
     t.needs(not t.where().inside, "no tls", "it has TLS")
     with t.part("STARTTLS"), t.client() as c:
         final, replies = c.option(OPT_STARTTLS)
@@ -48,8 +49,8 @@ def T1(t):
 
 @line
 def T2(t):
-    """Where the whole server requires TLS, every option but STARTTLS and ABORT gets TLS_REQD, also
-    unknown ones, and EXPORT_NAME ends the connection."""
+    """If the whole server requires TLS, every option but STARTTLS and ABORT gets TLS_REQD, also an
+    unknown one, and EXPORT_NAME ends the connection."""
     with t.part("TLS_REQD"), t.client("tls-required") as c:
         for option in ALL_OPTIONS:
             for name in c.export, "no such export":
@@ -66,8 +67,8 @@ def T2(t):
 
 @line
 def T3(t):
-    """Where TLS is offered, TLS_REQD comes only for INFO and GO of an export that is to be had
-    inside only (MUST) or is unknown (MAY); EXPORT_NAME of the former ends the connection."""
+    """If TLS is offered, only INFO and GO get TLS_REQD: for an export that is there inside TLS only
+    (MUST), or for an unknown one (MAY). EXPORT_NAME of the former ends the connection."""
     with t.part("other options"), t.client("tls-selective") as c:
         for option in ALL_OPTIONS:
             if option not in (OPT_GO, OPT_INFO):
@@ -92,8 +93,8 @@ def T3(t):
 
 @line
 def T4(t):
-    """A second STARTTLS, and one with data, get ERR_INVALID. A handshake that fails ends the
-    connection. TLS_REQD never comes inside. TLS is 1.2 or later."""
+    """A second STARTTLS and a STARTTLS with data get ERR_INVALID. A TLS handshake that fails ends
+    the connection. No option gets TLS_REQD inside TLS. TLS has version 1.2 or later."""
     with t.part("twice"), t.client("tls") as c:
         c.starttls()
         final, _ = c.option(OPT_STARTTLS)
@@ -128,8 +129,8 @@ def T4(t):
 
 @line
 def T5(t):
-    """STARTTLS forgets structured replies, extended headers and contexts; what came in plain text
-    behind it, before the handshake, is never used (CVE-2021-3716)."""
+    """STARTTLS forgets structured replies, extended headers and contexts. Plain text that comes
+    behind it, before the TLS handshake, is never used (CVE-2021-3716)."""
     for mode in STRUCTURED, EXTENDED:
         with t.part(f"forgotten [{mode}]"), t.client("tls-selective") as c:
             c.negotiate(mode, [ALLOCATION])
@@ -149,7 +150,7 @@ def T5(t):
                            ("several", struct.pack(">QII", OPTION_MAGIC, OPT_LIST, 0) * 50)):
         with t.part(f"plain text behind it: {what}"), t.client("tls") as c:
             c.send(struct.pack(">QII", OPTION_MAGIC, OPT_STARTTLS, 0) + injected)
-            try:  # either the connection ends, or what was injected is gone without a trace
+            try:  # either the connection ends, or the injected options are never answered
                 final, _ = c.option_reply(OPT_STARTTLS)
                 assert final == REP_ACK, hex(final)
                 c.tls_handshake(c.where.ca)

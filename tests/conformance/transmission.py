@@ -29,9 +29,9 @@ def payload(command, length):
 
 @line
 def X1(t):
-    """Transmission flags: HAS_FLAGS always; DF only with structured replies or extended headers;
-    FAST_ZERO only with WRITE_ZEROES; BLOCK_STATUS_PAYLOAD only with extended headers; none that is
-    not defined; and what is advertised works."""
+    """Transmission flags: HAS_FLAGS is always set, DF only with structured replies or extended
+    headers, FAST_ZERO only with WRITE_ZEROES, BLOCK_STATUS_PAYLOAD only with extended headers. No
+    undefined flag is set. What is advertised works."""
     for part in t.modes("flags"):
         with part as mode, t.ready(mode=mode, contexts=contexts_of(mode)) as c:
             flags = c.eflags
@@ -51,12 +51,13 @@ def X1(t):
     with t.part("read-only"), t.ready("readonly") as c:
         assert c.eflags & READ_ONLY, hex(c.eflags)
     with t.part("without contexts no payload filter"):
-        with t.ready(mode=EXTENDED) as c:  # a SHOULD NOT, and as the flags of QEMU 10.2
+        with t.ready(mode=EXTENDED) as c:  # a SHOULD NOT, which QEMU 10.2 keeps, too
             assert not c.eflags & BLOCK_STATUS_PAYLOAD or not t.target.is_ours, hex(c.eflags)
 
 
 def wrong_flags(c, command, mode):
-    """The flag bits that are wrong for a command. PAYLOAD_LEN in extended mode: section E."""
+    """The flag bits that are wrong for a command. (Section E tests PAYLOAD_LEN in extended
+    mode.)"""
     right = FUA if c.eflags & SEND_FUA else 0
     if command == READ and c.eflags & SEND_DF:
         right |= DF
@@ -90,15 +91,15 @@ def X2(t):
 
 @line
 def X3(t):
-    """Cookies come back unchanged (the client checks that throughout); equal ones in flight are all
-    answered."""
+    """Cookies come back unchanged. (The client checks that each time.) Requests in flight that have
+    equal cookies are all answered."""
     for part in t.modes("any value"):
         with part as mode, t.ready(mode=mode) as c:
             for cookie in 0, 1, 0xFFFFFFFFFFFFFFFF, 0x0123456789ABCDEF:
                 assert c.result(c.request(READ, 0, 512, cookie=cookie)) == 0
     for part in t.modes("equal ones in flight"):
         with part as mode, t.ready(mode=mode) as c:
-            for _ in range(12):  # QEMU takes in 16
+            for _ in range(12):  # QEMU has at most 16 requests in flight
                 c.request(READ, 4096, 512, cookie=7)
             done = 0
             while done < 12:
@@ -122,8 +123,8 @@ def X4(t):
 
 @line
 def X5(t):
-    """Of errors only EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP and ESHUTDOWN are on
-    the wire, whatever goes wrong behind it; ENOMEM is avoided."""
+    """Only the errors EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP and ESHUTDOWN are
+    sent, whatever goes wrong in the storage. ENOMEM is avoided."""
     for part in t.modes("errors of the storage"):
         with part as mode, t.writable(mode, role="bad") as c:
             for name, offset in c.where.more["errors"].items():
@@ -140,9 +141,10 @@ def outside(size):
 
 @line
 def X6(t):
-    """Past the end READ, TRIM, CACHE and BLOCK_STATUS get EINVAL, WRITE and WRITE_ZEROES ENOSPC.
-    What is not aligned to the minimum block gets EINVAL, where the client has asked for that.
-    WRITE, WRITE_ZEROES and TRIM on a read-only export get EPERM, and a payload is drained."""
+    """Past the end READ, TRIM, CACHE and BLOCK_STATUS get EINVAL, WRITE and WRITE_ZEROES get
+    ENOSPC. A request that is not aligned to the minimum block gets EINVAL if the client has asked
+    for block sizes. On a read-only export WRITE, WRITE_ZEROES and TRIM get EPERM, and a payload is
+    drained."""
     for command in READ, TRIM, CACHE, BLOCK_STATUS, WRITE, WRITE_ZEROES:
         wanted = ENOSPC if command in (WRITE, WRITE_ZEROES) else EINVAL
         modes = MODES if command != BLOCK_STATUS else (STRUCTURED, EXTENDED)
@@ -159,7 +161,7 @@ def X6(t):
                 for offset, length in ((512, block), (0, 512), (1, block), (block, block + 1)):
                     c.fails(command, offset, length, wanted=EINVAL)
                 c.works(command, block, block)
-        with t.part(f"{NAMES[command]} misaligned, not having asked"):
+        with t.part(f"{NAMES[command]} misaligned, block sizes not asked for"):
             t.ours()
             with t.ready("aligned", contexts=contexts_of(STRUCTURED), infos=()) as c:
                 offered(t, c, command)
@@ -174,8 +176,8 @@ def X6(t):
 
 @line
 def X7(t):
-    """EDQUOT and EFBIG become ENOSPC. ENOTSUP is only for FAST_ZERO, EOVERFLOW only for DF,
-    oversized structured reads and oversized commands without payload."""
+    """EDQUOT and EFBIG become ENOSPC. Only FAST_ZERO gets ENOTSUP. Only DF, structured reads that
+    are too long and commands without payload that are too long get EOVERFLOW."""
     for name in "EDQUOT", "EFBIG", "ENOSPC":
         with t.part(f"{name} is ENOSPC"), t.writable(role="bad") as c:
             t.needs(name in c.where.more["errors"], "error:" + name)
@@ -211,8 +213,8 @@ def X8(t):
 
 @line
 def X9(t):
-    """FUA, where it is advertised, is accepted with every command; the reply comes after what was
-    written is persistent."""
+    """If FUA is advertised, every command may have it. The reply comes when what was written is
+    persistent."""
     for part in t.modes("accepted"):
         with part as mode, t.writable(mode, contexts_of(mode)) as c:
             t.needs(c.eflags & SEND_FUA, "FUA")
@@ -236,7 +238,8 @@ def X9(t):
 
 @line
 def X10(t):
-    """FLUSH covers what was acknowledged before; with MULTI_CONN on every connection."""
+    """FLUSH covers all writes that were answered before; with MULTI_CONN, those of every
+    connection."""
     for what, with_other in ("its own connection", False), ("another connection", True):
         with t.part(what), t.writable(role="logged") as c, t.ready("logged") as other:
             offered(t, c, FLUSH)
@@ -259,8 +262,8 @@ def X10(t):
 
 @line
 def X11(t):
-    """FAST_ZERO: ENOTSUP comes before any data changes, never EOVERFLOW; without the flag never
-    ENOTSUP; where it is not advertised it gets EINVAL. NO_HOLE is always accepted."""
+    """FAST_ZERO gets ENOTSUP before any data changes, and never EOVERFLOW. Zeroes without the flag
+    never get ENOTSUP. If it is not advertised it gets EINVAL. NO_HOLE is always accepted."""
     for role in "main", "slow-zero":
         for part in t.modes(f"FAST_ZERO: {role}"):
             with part as mode, t.writable(mode, role=role) as c:
@@ -301,8 +304,8 @@ def X12(t):
 
 @line
 def X13(t):
-    """DISC: what is outstanding finishes, TLS says goodbye, and the connection ends without a
-    reply. When the server ends, requests under way finish or get ESHUTDOWN."""
+    """DISC: requests that are outstanding finish, TLS sends its close_notify, and the connection
+    ends without a reply. When the server ends, requests under way finish or get ESHUTDOWN."""
     for part in t.modes("DISC"):
         with part as mode, t.ready(mode=mode) as c:
             c.request(DISC)
@@ -345,8 +348,8 @@ def X13(t):
 
 @line
 def X14(t):
-    """Ours: the export of a view with `discard` has TRIM but not READ_ONLY (libnbd refuses TRIM
-    where READ_ONLY is set); WRITE and WRITE_ZEROES get EPERM there."""
+    """Ours: the export of a view with `discard` has TRIM but not READ_ONLY, because libnbd refuses
+    TRIM if READ_ONLY is set. WRITE and WRITE_ZEROES get EPERM."""
     t.ours()
     for part in t.modes("discard"):
         with part as mode, t.ready("discard", mode) as c:
@@ -354,6 +357,6 @@ def X14(t):
             for command in WRITE, WRITE_ZEROES:
                 c.fails(command, 0, 4096, wanted=EPERM)
             c.works(TRIM, 65536, 65536)
-    with t.part("without it"), t.ready("backup") as c:
+    with t.part("without discard"), t.ready("backup") as c:
         assert c.eflags & READ_ONLY and not c.eflags & SEND_TRIM
         c.fails(TRIM, 0, 4096, wanted=EPERM)

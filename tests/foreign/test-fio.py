@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""fio's nbd engine: deep queues on several connections, with every block verified."""
+"""fio's nbd engine: deep queues on several connections. fio verifies every block."""
 
 import json
 import random
 import threading
 
-from fleece import Server, require_program, run, tmpdir
+from fleece import SOON, Server, require_program, run, tmpdir
 from rig import (KIB, MIB, assert_same, content, dirty_context, dirty_extents, export_view, freeze,
                  image, pull, seed)
 from tap import main, note, skip, test
 
 
 def fio(uri, *options):
-    """One fio run; its jobs. Fails the test on any error, a failed verification above all."""
+    """Run fio once and return its jobs. Any error fails the test, also a wrong block."""
     require_program("fio")
     engines = run("fio", "--enghelp").stdout.split()
     if "nbd" not in engines:
         skip("this fio was built without its nbd engine")
-    with tmpdir() as d:  # it leaves state files
+    with tmpdir() as d:  # fio leaves state files in its current folder
         result = run("fio", "--name=test", "--ioengine=nbd", f"--uri={uri}", "--iodepth=16",
                      "--randrepeat=0", "--output-format=json", *options, check=False, cwd=d)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -76,8 +76,8 @@ def mixed_with_trims():
 
 @test
 def verified_under_views_that_come_and_go():
-    """fio checks the live disk, we check the views: each is a full and an incremental backup that
-    agree."""
+    """fio checks the live disk. We check the views: for each of them a full and an incremental
+    backup must be the same."""
     rng = random.Random(seed())
     with tmpdir() as d:
         image(f"{d}/disk", 16 * MIB, [(0, 8 * MIB)], rng)
@@ -113,7 +113,7 @@ def verified_under_views_that_come_and_go():
                     run("nbdcopy", s.uri(f"v{day}"), f"{d}/full")
                     assert_same(content(f"{d}/backup"), content(f"{d}/full"), f"day {day}")
             finally:
-                thread.join(60)
+                thread.join(SOON)
             if failures:
                 raise failures[0]
             note(f"{day} incremental backups")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A Linux guest with our exports as its virtio disks is backed up while it runs.
 
-/dev/vda holds an ext4 file system, /dev/vdb is used raw. The tests share one guest, and can be run
-one by one."""
+/dev/vda holds an ext4 file system, /dev/vdb is used raw. The tests share one guest. Each can also
+be run alone."""
 
 import contextlib
 import os
@@ -16,9 +16,10 @@ from tap import main, note, test
 
 SLOTS = 16
 
-# The guest's work, in the background, until /tmp/stop is there. Step N: a file of its own slot is
-# rewritten and made durable, then the file `last` says N, durable too, then the first sector of
-# /dev/vdb says N, past the page cache, and then a mark tells the test that N is done.
+# The guest works in the background until /tmp/stop is there. In step N it rewrites the file of slot
+# N % SLOTS and syncs it. Then it writes N to the file `last` and syncs that, too. Then it writes N
+# to the first sector of /dev/vdb, past the page cache. At last a mark tells the test that N is
+# done.
 WORK = (
     "work() { n=0; while [ ! -e /tmp/stop ]; do n=$((n + 1)); "
     f"yes \"step $n\" | head -c 50000 >/mnt/slot$((n % {SLOTS})); sync; "
@@ -57,30 +58,30 @@ class Rig:
         self.guest.run("grep -q ' /mnt ' /proc/mounts || mount -t ext4 /dev/vda /mnt")
 
     def start_work(self):
-        """Returns when the first step is done."""
+        """Start the work. Returns when the first step is done."""
         self.mount()
         self.guest.run("rm -f /tmp/stop; " + WORK)
         self.guest.run("work </dev/null >/dev/null 2>&1 &")
         return self.wait_steps(1)
 
     def wait_steps(self, count):
-        """`count` more steps are done; the number of the last one."""
+        """Wait until `count` more steps are done. Returns the number of the last one."""
         for _ in range(count):
             mark = self.guest.mark()
         return int(mark)
 
     def steps_done(self, before):
-        """The last step that was done by now, `before` being one that was."""
+        """The last step that is done by now. `before` is a step that was done earlier."""
         return max([before] + [int(mark) for mark in self.guest.marks()])
 
     def stop_work(self):
-        # Waited for in the guest: its shell drops what it has of a line that it is reading when a
-        # job of the background ends.
+        # The guest itself waits for the end of the work. Its shell loses a line that it is just
+        # reading when a background job ends, so no line may be sent at that time.
         self.guest.run("touch /tmp/stop; wait")
         self.guest.marks()
 
     def freeze_both(self, names, actions=()):
-        """One instant of both disks, and their views exported."""
+        """Make views of both disks at one instant, together with other actions."""
         self.q.transaction(("view-create", {"disk": "vda", "name": names[0]}),
                            ("view-create", {"disk": "vdb", "name": names[1]}), *actions)
 
@@ -108,20 +109,21 @@ def rig():
 
 
 def dump(file_system, name):
-    """A file out of an ext4 image, as debugfs sees it."""
+    """The content of a file in an ext4 image, by debugfs."""
     return run("debugfs", "-R", f"cat /{name}", file_system).stdout
 
 
 def check_file_system(path, least, most):
-    """A crash image of /dev/vda: its journal can be replayed, nothing else is wrong with it, and it
-    holds all that the guest had made durable. Returns the step that it is at."""
+    """Check an image of /dev/vda that was taken while the guest worked: its journal can be
+    replayed, nothing else is wrong with it, and all that the guest had synced is in it. Returns the
+    step that it is at."""
     preened = run("e2fsck", "-p", path, check=False)
     assert preened.returncode in (0, 1), preened
     checked = run("e2fsck", "-f", "-n", path, check=False)
     assert checked.returncode == 0, checked
     last = int(dump(path, "last"))
     assert least <= last <= most, f"step {last}, {least} to {most} expected"
-    # The slot of the step after `last` may be half written; the others are as they were left.
+    # The slot of the step after `last` may be half written. The others are complete.
     for n in range(max(1, last - SLOTS + 2), last + 1):
         expected = (f"step {n}\n" * 50000)[:50000]
         assert dump(path, f"slot{n % SLOTS}") == expected, f"slot {n % SLOTS} of step {n}"
@@ -155,8 +157,8 @@ def raw_writes_arrive_and_are_recorded():
 
 
 def data_file():
-    """What the guest has most of and we know: its busybox. (A pipe from `yes` takes it seconds for
-    a megabyte.)"""
+    """The largest file that the guest has and that we know: busybox. (To make a megabyte by `yes`
+    would take the guest seconds.)"""
     return content(require_program("busybox"))
 
 
@@ -214,7 +216,8 @@ def full_and_incremental_while_it_works():
         run("cp", r.path("mon-a"), r.path("check"))
         monday = check_file_system(r.path("check"), least, most)
 
-        # Tuesday: what changed since, while the guest goes on and is seen to go on.
+        # Tuesday: the changes since Monday, while the guest works on. wait_steps() shows that it
+        # does.
         least = r.wait_steps(SLOTS + 5)
         r.freeze_both(("tue-a", "tue-b"),
                       [("block-dirty-bitmap-disable", {"node": n, "name": "since-monday"})
@@ -233,13 +236,14 @@ def full_and_incremental_while_it_works():
             assert 0 < pulled < h.get_size() // 2
             assert dirty_extents(h, "since-monday") == changed
             h.shutdown()
-            # An independent copy of the whole view, made later.
+            # A full copy of the view, made later, must be the same.
             run("nbdcopy", r.server.uri(view), r.path(view))
             assert_same(content(full), content(r.path(view)), view)
             assert content(full) != content(r.path(node))
         tuesday = check_file_system(r.path("mon-a"), least, most)
         assert tuesday > monday
-        # Both disks were frozen at one instant: the guest writes to vda first, then to vdb.
+        # Both views are of one instant. The guest writes to vda first, then to vdb, so vda may be
+        # one step ahead.
         number = int(content(r.path("mon-b"))[:512])
         assert tuesday - number in (0, 1), (tuesday, number)
     finally:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""libnbd's Python bindings: every command and flag, replies out of order, and what is refused.
+"""libnbd's Python bindings: every command and flag, replies out of order, and requests that are
+refused.
 
-libnbd checks requests itself before it sends them; where the server's own answer is asked for,
-strict mode is off."""
+libnbd checks requests itself before it sends them. Its strict mode is off where a test wants the
+server's answer."""
 
 import errno
+import os
 import random
 
 import nbd
@@ -16,7 +18,7 @@ from tap import main, note, test
 
 
 def loose(h):
-    """Send what libnbd would refuse."""
+    """Let libnbd send requests that it would refuse."""
     h.set_strict_mode(0)
 
 
@@ -99,12 +101,10 @@ def fast_zeroes_are_fast_or_refused():
 
 @test
 def replies_out_of_order():
-    """A slow request (nbdkit's eval plugin is asked to wait for a file to appear) does not hold up
-    those behind it."""
+    """A slow request does not hold up the requests behind it."""
     require_plugin("eval")
     with tmpdir() as d:
-        # Reads of the first sector wait, inside the plugin, until the FIFO is written.
-        import os
+        # A read of the first sector waits, in the plugin, until somebody writes to the FIFO.
         os.mkfifo(f"{d}/go")
         with Server("eval", "get_size=echo 1M", "thread_model=echo parallel",
                     f"pread=if [ $4 = 0 ]; then cat {d}/go >/dev/null; fi; "
@@ -133,7 +133,7 @@ def a_hundred_requests_in_flight():
         model = bytearray(16 * MIB)
         done = []
         for i in range(2000):
-            # Each request of a slice of its own, so that the order does not matter.
+            # Each request has a slice of its own, so that their order does not matter.
             offset = i * 8 * KIB
             length = rng.randrange(1, 8 * KIB)
             data = rng.randbytes(length)
@@ -310,7 +310,7 @@ def flags_that_are_refused():
 
 @test
 def writes_to_what_is_read_only_are_refused():
-    """Also large ones, whose answer must not come while libnbd is still sending them."""
+    """Also large writes: the answer must not come while libnbd is still sending."""
     with Server("--disk", "vda", "memory", "1M") as s:
         q = s.qmp()
         freeze(q, "vda", "v")
@@ -327,7 +327,7 @@ def writes_to_what_is_read_only_are_refused():
 
 
 @test
-def requests_of_no_length():
+def requests_of_length_0_do_not_end_the_connection():
     with Server("--disk", "vda", "memory", "1M") as s:
         h = s.nbd("vda", ["base:allocation"], setup=loose)
         for call in (lambda: h.pread(0, 0), lambda: h.pwrite(b"", 0), lambda: h.zero(0, 0),
@@ -367,7 +367,7 @@ def the_largest_requests():
 
 
 @test
-def whatever_the_flags_the_bitmap_has_it():
+def a_bitmap_records_changes_whatever_their_flags():
     with Server("--disk", "vda", "memory", "8M") as s:
         s.qmp().cmd("block-dirty-bitmap-add", node="vda", name="b", granularity=512)
         h = s.nbd("vda", [dirty_context("b")])
@@ -385,7 +385,7 @@ def whatever_the_flags_the_bitmap_has_it():
 
 @test
 def disconnecting_with_requests_in_flight():
-    """DISC: what was sent before is done."""
+    """Requests that were sent before DISC are carried out."""
     with tmpdir() as d:
         image(f"{d}/disk", 8 * MIB)
         with Server("--disk", "vda", "file", f"{d}/disk") as s:
@@ -409,13 +409,13 @@ def many_clients_come_and_go():
             h.pwrite(bytes([i]), i)
             if i % 3 == 0:
                 h.shutdown()
-            del h  # the others just hang up
+            del h  # two of three hang up without DISC
         assert s.nbd("vda").pread(200, 0) == bytes(range(200))
 
 
 @test
-def a_client_that_is_not_there_any_more_is_not_waited_for():
-    """Requests whose answers nobody reads; then the server ends in order."""
+def a_client_that_reads_no_replies_does_not_hold_up_the_end():
+    """The client sends requests and reads nothing. The server ends in order all the same."""
     with Server("--disk", "vda", "memory", "16M") as s:
         h = s.nbd("vda")
         for i in range(64):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""nbd-client as far as it goes without the kernel's nbd device: it lists exports, and it negotiates
-before it turns to the device. For a device it gets a plain file, which it cannot do much with."""
+"""nbd-client without the kernel's nbd device: it lists exports, and it negotiates before it opens
+the device. Instead of a device it gets a plain file, and ends with an error there."""
 
 import re
 
@@ -18,7 +18,7 @@ def nbd_client(*args):
 
 
 def negotiate(s, d, *args):
-    """Up to the device; what it said, and what our log says."""
+    """Let it negotiate, until it fails at the device. Returns what it said, and our log."""
     with open(f"{d}/device", "wb"):
         pass
     result, said = nbd_client("-L", "-n", "-unix", s.socket, *args, f"{d}/device")

@@ -5,7 +5,7 @@ import os
 import random
 import subprocess
 
-from fleece import Server, die_with_parent, require_plugin, require_program, run, tmpdir
+from fleece import SOON, Server, die_with_parent, require_plugin, require_program, run, tmpdir
 from rig import (KIB, MIB, Storm, assert_same, content, export_view, extents, freeze, image, seed)
 from tap import main, test
 
@@ -105,10 +105,10 @@ def from_a_pipe_and_into_one():
         model = random.Random(2).randbytes(7 * MIB)
         writer = subprocess.Popen(["nbdcopy", "--", "-", disk.uri], stdin=subprocess.PIPE,
                                   preexec_fn=die_with_parent)
-        writer.communicate(model, timeout=60)
+        writer.communicate(model, timeout=SOON)
         assert writer.returncode == 0, writer.returncode
         reader = subprocess.run(["nbdcopy", "--", disk.uri, "-"], stdout=subprocess.PIPE,
-                                check=True, timeout=60, preexec_fn=die_with_parent)
+                                check=True, timeout=SOON, preexec_fn=die_with_parent)
         assert_same(reader.stdout, model)
         assert_same(content(disk.file), model)
 
@@ -134,7 +134,7 @@ def a_destination_that_is_zero_already():
 
 
 @test
-def a_destination_that_is_to_be_allocated():
+def a_destination_that_must_be_allocated():
     with tmpdir() as d:
         model = image(f"{d}/source", 7 * MIB, PIECES)
         image(f"{d}/disk", 7 * MIB)
@@ -164,7 +164,7 @@ def from_one_of_our_disks_to_another():
                     "256M") as s:
             nbdcopy(s.uri("from"), s.uri("to"))
             nbdcopy(s.uri("to"), f"{d}/out")
-        # nbdkit's plugin itself says whether it gets back what it gave out.
+        # The plugin fails a write of other data than its own: so it verifies the copy.
         with Server("sparse-random", "256M", "seed=1") as s:
             nbdcopy(f"{d}/out", s.uri())
 
@@ -175,7 +175,7 @@ def several_copies_at_once():
         copies = [subprocess.Popen(["nbdcopy", disk.uri, f"{disk.out}{i}"],
                                    preexec_fn=die_with_parent) for i in range(6)]
         for i, copy in enumerate(copies):
-            assert copy.wait(60) == 0
+            assert copy.wait(SOON) == 0
             assert_same(content(f"{disk.out}{i}"), disk.model)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Chains of servers: stock nbdkit's nbd plugin in front of us, that plugin inside us in front of
-qemu-nbd and of ourselves, and nbdkit's filters over a view."""
+"""Chains of servers: nbdkit with its nbd plugin in front of us; we, with that plugin, in front of
+qemu-nbd and of another nbdfleece; and nbdkit's filters over a view."""
 
 import random
 
@@ -24,7 +24,7 @@ def connected(where, *contexts):
 
 
 def nbdkit_in_front(folder, s, export, *more):
-    """Stock nbdkit, serving one of our exports on `folder`/front."""
+    """nbdkit, which serves one of our exports on the socket `folder`/front."""
     require_program("nbdkit")
     require_plugin("nbd")
     return activated(f"{folder}/front", "nbdkit", "-f", *more, "nbd", f"socket={s.socket}",
@@ -32,7 +32,7 @@ def nbdkit_in_front(folder, s, export, *more):
 
 
 def qemu_nbd(folder, *args):
-    """qemu-nbd, serving on `folder`/behind."""
+    """qemu-nbd, which serves on the socket `folder`/behind."""
     require_program("qemu-nbd")
     return activated(f"{folder}/behind", "qemu-nbd", "--persistent", "--shared=16", *args)
 
@@ -77,7 +77,7 @@ def nbdkit_in_front_of_a_view():
 
 @test
 def a_writable_copy_of_a_view_by_nbdkits_cow_filter():
-    """How one would try a restore: the view stays as it is, writes go to nbdkit's overlay."""
+    """This is a way to try a restore: the view does not change, writes go to nbdkit's overlay."""
     with tmpdir() as d:
         model = image(f"{d}/disk", 8 * MIB, PIECES)
         with Server("--disk", "vda", "file", f"{d}/disk") as s:
@@ -132,7 +132,7 @@ def we_in_front_of_qemu_nbd():
 
 @test
 def tracking_and_views_of_a_qcow2_image_behind_qemu_nbd():
-    """What qcow2 images need no support of ours for."""
+    """A qcow2 image is backed up although nbdfleece does not read qcow2."""
     require_plugin("nbd")
     rng = random.Random(seed())
     with tmpdir() as d:
@@ -175,7 +175,7 @@ def we_in_front_of_ourselves():
 
 
 @test
-def a_server_behind_that_goes_away_is_an_error_and_not_the_end():
+def the_end_of_a_server_behind_us_is_an_error_and_not_our_end():
     require_plugin("nbd")
     with tmpdir() as d:
         image(f"{d}/disk", 8 * MIB, PIECES)
@@ -192,7 +192,7 @@ def a_server_behind_that_goes_away_is_an_error_and_not_the_end():
                     call()
                     raise AssertionError("it went through")
                 except nbd.Error as error:
-                    # EINVAL is libnbd's own word for a connection that is closed.
+                    # libnbd says EINVAL for a connection that is closed.
                     assert error.errno in ("EIO", "ESHUTDOWN", "EINVAL"), error
             # The write may have changed the disk: its bit is set. All others live on.
             assert dirty_extents(h, "b") == [(MIB, 64 * KIB)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""qemu-img against our exports: convert, compare, map, measure, and QEMU's way to read a dirty
+"""qemu-img against our exports: convert, compare, map, bench, and QEMU's way to read a dirty
 bitmap, `x-dirty-bitmap`."""
 
 import json
@@ -20,7 +20,7 @@ def qemu_img(command, *args, **kwargs):
 
 
 def image_options(s, export, bitmap=None):
-    """An export as --image-opts wants it."""
+    """An export in the form that --image-opts takes."""
     text = f"driver=nbd,server.type=unix,server.path={s.socket},export={export}"
     if bitmap:
         text += f",x-dirty-bitmap=qemu:dirty-bitmap:{bitmap}"
@@ -32,7 +32,7 @@ def mapped(*args):
 
 
 def dirty_map(s, export, bitmap):
-    """QEMU's reading of a bitmap, [(offset, length)]: dirty is shown as `data` false."""
+    """A bitmap as QEMU reads it, [(offset, length)]. QEMU shows dirty ranges as `data` false."""
     return [(e["start"], e["length"])
             for e in mapped("--image-opts", image_options(s, export, bitmap)) if not e["data"]]
 
@@ -88,7 +88,7 @@ def convert_to_an_export_that_is_zero():
 
 @test
 def a_qcow2_image_inside_a_disk():
-    """What a disk holds is the guest's business: here it is a qcow2 image."""
+    """A guest may write anything to its disk. Here it is a qcow2 image."""
     with tmpdir() as d:
         model = image(f"{d}/source", 4 * MIB, [(0, MIB)])
         with Server("--disk", "vda", "memory", "8M") as s:
@@ -162,7 +162,7 @@ def a_bitmap_that_is_not_there():
 
 @test
 def an_incremental_backup_by_qemu_img_alone():
-    """The dirty extents, as qemu-img map tells them, copied by qemu-img dd into the full backup."""
+    """qemu-img map tells the dirty extents, and qemu-img dd copies them into the full backup."""
     with tmpdir() as d:
         model = image(f"{d}/disk", 8 * MIB, PIECES)
         with Server("--disk", "vda", "file", f"{d}/disk") as s:
@@ -191,7 +191,7 @@ def an_incremental_backup_by_qemu_img_alone():
 
 @test
 def a_view_as_the_backing_file_of_an_overlay():
-    """A way to look into a backup that is being made: writes go to the overlay."""
+    """This is a way to look into a backup while it is made: writes go to the overlay."""
     require_program("qemu-io")
     with tmpdir() as d:
         model = image(f"{d}/disk", 8 * MIB, PIECES)

@@ -154,7 +154,7 @@ def a_view_is_read_only_and_stands_still():
         qemu_io(disk.uri, "write -P 1 0 1M", "write -z -u 1M 1M", "discard 2M 1M",
                 "write -P 2 3145727 2", options=["-d", "unmap"])
         qemu_io(view, "read -P 0x5a 0 8M", "read -P 0x5a 1000 3000", options=["-r"])
-        # QEMU itself refuses to open it for writing; or else the server does.
+        # QEMU refuses to open it for writing, or the server refuses the write.
         result = qemu_io(view, "write 0 512", check=False)
         assert "wrote 512/512" not in result.stdout, result
         qemu_io(view, "read -P 0x5a 0 8M", options=["-r"])

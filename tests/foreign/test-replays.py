@@ -1,12 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What well-known backup clients do, replayed step by step on a backup as one is made today: a view
-and one frozen dirty bitmap. Each pulls the backup its own way, and has to end up with the image as
-it was at the instant."""
+"""What well-known backup clients do, step by step, with a view and one frozen dirty bitmap. Each
+client pulls the backup in its own way, and must end with the image as it was at the instant."""
 
 import contextlib
 import random
-
 
 import nbd
 
@@ -18,13 +16,14 @@ from tap import main, test
 
 ALLOCATION = "base:allocation"
 SIZE = 12 * MIB + 512
-# What they ask for at a time.
+# What the clients ask for at a time.
 NEARLY_4_GIB, IMAGEIO_STATUS, IMAGEIO_READ = (1 << 32) - 64 * KIB, GIB, 8 * MIB
 
 
 class Backup:
-    """A full copy in `copy`, changes since, the view `v` with the bitmap `backup-vda` of what has
-    changed, and a guest that has written on. `then`: the image at the instant."""
+    """A backup to be pulled. `copy` is the full copy of yesterday. Then the disk changed, and the
+    bitmap `backup-vda` recorded that. Then the view `v` was made; `then` is the image at that
+    instant. Later the guest wrote on."""
 
     def __init__(self, folder, server):
         rng = random.Random(seed())
@@ -75,9 +74,9 @@ def backup():
 
 @test
 def imageio():
-    """oVirt imageio 2.x: STRUCTURED_REPLY, LIST of qemu:dirty-bitmap:, of which there has to be one,
-    SET of three contexts, GO without information requests; the extents of both contexts, laid over
-    each other; reads of what is dirty, zeroes where it is zero."""
+    """oVirt imageio 2.x: STRUCTURED_REPLY, LIST of qemu:dirty-bitmap:, which must give one bitmap,
+    SET of three contexts, GO without information requests. It merges the extents of both contexts,
+    reads what is dirty, and takes zeroes where the allocation says zero."""
     with backup() as b, rawnbd.Client(b.server.socket) as c:
         c.structured()
         bitmaps = c.list_contexts("v", "qemu:dirty-bitmap:")
@@ -104,7 +103,7 @@ def imageio():
             for at in range(start, start + length, IMAGEIO_READ):
                 n = min(IMAGEIO_READ, start + length - at)
                 data = c.read(at, n)
-                for o, m in zero:  # what it would not read but take for zeroes
+                for o, m in zero:  # imageio does not read these, it takes them for zeroes
                     a, e = max(o, at), min(o + m, at + n)
                     assert a >= e or data[a - at:e - at] == bytes(e - a)
                 b.apply(at, data)
@@ -113,8 +112,8 @@ def imageio():
 
 @test
 def virtnbdbackup():
-    """virtnbdbackup 2.x: libnbd, both contexts, status requests of nearly 4 GiB. It goes on where the
-    bitmap's extents have ended, whatever the other context said."""
+    """virtnbdbackup 2.x: libnbd, both contexts, status requests of nearly 4 GiB. The next request
+    begins where the bitmap's extents end; those of the other context do not count."""
     with backup() as b:
         context = dirty_context("backup-vda")
         h = nbd.NBD()
@@ -145,8 +144,8 @@ def virtnbdbackup():
 
 
 def interop_dirty_bitmap(uri):
-    """libnbd's interop/dirty-bitmap: what each of the two contexts says to a client that has asked
-    for both, in one request and in one with REQ_ONE."""
+    """libnbd's interop/dirty-bitmap: a client selects two contexts. Returns what each of them says
+    to a request without flags, and to one with REQ_ONE."""
     h = nbd.NBD()
     h.add_meta_context(ALLOCATION)
     h.add_meta_context(dirty_context("bitmap0"))
@@ -158,7 +157,7 @@ def interop_dirty_bitmap(uri):
         h.block_status(MIB, 0, lambda name, offset, entries, error: found.setdefault(
             name, [(offset, *entries)]) and 0, flags)
         answers.append(found)
-    # A callback's own error is the request's, and the connection lives on.
+    # An error of the callback becomes the request's error, and the connection goes on.
     try:
         def fails(name, offset, entries, error):
             error.value = 71  # EPROTO
@@ -194,8 +193,8 @@ def libnbd_dirty_bitmap():
         run("qemu-io", "-f", "qcow2", *writes, f"{d}/q")
         with activated(f"{d}/s", "qemu-nbd", "-t", "-f", "qcow2", "-B", "bitmap0", f"{d}/q"):
             theirs, theirs_one = interop_dirty_bitmap(f"nbd+unix:///?socket={d}/s")
-        for context in [dirty_context("bitmap0")]:
-            assert (whole[context], one[context]) == (theirs[context], theirs_one[context])
+        context = dirty_context("bitmap0")
+        assert (whole[context], one[context]) == (theirs[context], theirs_one[context])
 
 
 main()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The grid of the hostile clients: harm x a well-behaved neighbour x nothing left behind.
+"""What the tests of hostile clients share: harm is done, a well-behaved neighbour does not suffer,
+and nothing is left behind.
 
     with Ground() as g:
         def attack():
@@ -7,18 +8,19 @@
                 c.send(b"GET / HTTP/1.1\\r\\n\\r\\n")
         g.endure(attack, rounds=20)
 
-endure() does the harm once, for the memory that is taken only once (heaps, plugins' buffers), takes
-stock, does it `rounds` times more (and for AT_LEAST seconds), lets somebody new in, and then waits
-until the server holds the files and threads that it held before its first client.
+endure() does the harm once, so that the server takes what it takes only once (heaps, buffers of
+plugins), and counts what the server holds. Then it does the harm `rounds` times more, and for
+AT_LEAST seconds at least, and lets a new client in. At last it waits until the server holds the
+same files and threads as before its first client.
 
-Memory is no such count: heaps do not shrink to the page, and how many of them there are depends on
-how threads happened to meet. What tells a leak from that is that it goes on. So memory fails a test
-only if each of GROWING such series in a row has left more than `growth`.
+Memory cannot be counted so exactly: heaps do not shrink page by page, and their number depends on
+how threads happened to meet. But a leak goes on. So a test fails only if each of GROWING such
+series in a row has left more than `growth` bytes.
 
-A neighbour is a thread of the test that does verified work and fails the test if any of it takes
-longer than PATIENCE. Bounds are generous because the machine may be busy: what they are to tell
-apart is waiting for the harmful client, which here lasts for ever, or until the handshake's
-deadline, which is DEADLINE unless the test says another.
+A neighbour is a thread of the test that does verified work. It fails the test if any of this takes
+longer than PATIENCE. Limits are long because the machine may be busy. They only have to show that
+nobody waits for the harmful client: that would last for ever, or until the handshake's deadline
+(DEADLINE, unless the test gives another).
 """
 
 import contextlib
@@ -42,33 +44,34 @@ SLOW_BUILD = fleece.SANITIZER != "no"
 
 # Seconds until the server itself drops a client that does not end its handshake.
 DEADLINE = 60
-# Seconds that nothing a neighbour does may take: far from milliseconds, and from DEADLINE.
+# Seconds that a neighbour may wait for one answer: far more than milliseconds, far less than
+# DEADLINE.
 PATIENCE = DEADLINE / 2
-# Seconds in which an export's removal and the server's end are through, whatever clients do: two of
-# grace, and what a busy machine adds.
+# Seconds in which an export is removed, or the server ends, whatever clients do. They need two, in
+# which clients may still end in order; the rest is for a busy machine.
 END_WITHIN = DEADLINE / 2
 # Seconds for which harm is done while neighbours are looked at.
 AT_LEAST = 0.3
-# Bytes of anonymous memory that a series of harm may leave, and how many series in a row have to
-# leave more for it to be a leak.
+# Bytes of anonymous memory that a series of harm may leave, and after how many series in a row that
+# leave more it is taken for a leak.
 GROWTH = 3 * MIB
 GROWING = 4
-# Seconds in which memory that an idle connection gives back (after one) has been given back.
+# An idle connection gives memory back after a second. After so many seconds it surely has.
 GIVEN_BACK = 5
 
 DISK = 64 * MIB
-AREA = MIB  # the end of the disk is the neighbour's
+AREA = MIB  # at the end of the disk, where only the neighbour writes
 
 
 def rst(sock):
-    """Close a connection the hard way: TCP sends a RST."""
+    """Close a connection without a goodbye: TCP sends a RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
 
 def push(sock, data):
-    """Send as much of what may be too much as goes in at once, also to somebody who hangs up.
-    Returns how much that was."""
+    """Send as many of these bytes as the socket takes without waiting; the server may hang up
+    meanwhile. Returns how many that were."""
     sent = 0
     sock.setblocking(False)
     try:
@@ -81,7 +84,7 @@ def push(sock, data):
 
 
 def push_all(sock, data):
-    """Send it all, unless the server hangs up before."""
+    """Send all of it, unless the server hangs up before."""
     try:
         sock.sendall(data)
     except (BrokenPipeError, ConnectionResetError):
@@ -89,7 +92,8 @@ def push_all(sock, data):
 
 
 class Neighbour:
-    """A thread that works until the `with` is left, and then fails the test if it was ill served."""
+    """A thread that works until the `with` is left. It fails the test there if anything went wrong
+    or took too long."""
 
     def __init__(self, ground):
         self.ground = ground
@@ -101,7 +105,7 @@ class Neighbour:
         self._thread = threading.Thread(target=self._main, daemon=True)
 
     def begin(self):
-        """Connect; in its own thread."""
+        """Connect. This runs in the neighbour's thread."""
 
     def turn(self):
         """One piece of work, checked."""
@@ -142,7 +146,7 @@ class Neighbour:
 
 
 class Guest(Neighbour):
-    """Writes to the end of the disk and reads it back, and is the only one to write there."""
+    """Writes to the end of the disk, where nobody else writes, and reads it back."""
 
     def begin(self):
         self.random = random.Random(4)
@@ -200,8 +204,9 @@ class Stock:
 class Ground:
     """A server, its neighbours, and what it holds.
 
-    args: the server's, besides `--disk vda memory 64M` and a deadline; tcp: on TCP (`address`) instead of a Unix
-    socket; neighbours: classes; server: keyword arguments of fleece.Server."""
+    args: the server's arguments besides `--disk vda memory 64M` and a deadline. tcp: it listens on
+    TCP (`address`) and not on a Unix socket. neighbours: their classes. server: keyword arguments
+    of fleece.Server."""
 
     def __init__(self, *args, tcp=False, neighbours=(Guest,), server=None):
         self._tcp = tcp
@@ -243,7 +248,7 @@ class Ground:
         return c.go(export)
 
     def newcomer(self, export="vda"):
-        """Somebody new is served, within PATIENCE."""
+        """A new client is served, within PATIENCE."""
         begin = time.monotonic()
         with self.user(export) as c:
             assert len(c.read(0, 4096)) == 4096
@@ -252,12 +257,13 @@ class Ground:
         assert took <= PATIENCE, f"a newcomer waited for {took:.2f} s"
 
     def qmp(self):
-        """A monitor, to be closed by who asked for it: `with`."""
+        """A new monitor. The caller closes it, by `with`."""
         return fleece.Qmp(self.server.qmp_path)
 
     @contextlib.contextmanager
     def setting(self):
-        """A monitor to set the scene with. What is made there belongs to the stock."""
+        """A monitor for preparations. What they leave in the server is not counted as left
+        behind."""
         with self.qmp() as q:
             yield q
             q.hang_up()
@@ -266,25 +272,26 @@ class Ground:
     # ---- what it holds ----
 
     def peak(self):
-        """The most memory resident since calm()."""
+        """The largest resident memory since calm()."""
         with open(f"/proc/{self.server.pid}/status") as f:
             return int(re.search(r"^VmHWM:\s*(\d+) kB", f.read(), re.M).group(1)) * KIB
 
     def calm(self):
-        """Forget the peak; the memory now."""
+        """Forget the peak. Returns the resident memory now."""
         with open(f"/proc/{self.server.pid}/clear_refs", "w") as f:
             f.write("5")
         return self.peak()
 
     def check_peak(self, calm, most):
-        """Since `calm`, never more than `most` bytes came on top. Sanitizers keep what is freed."""
+        """Resident memory was never more than `most` bytes above `calm`. (Not with a sanitizer,
+        which keeps memory that is freed.)"""
         if not SLOW_BUILD:
             peak = self.peak()
             assert peak - calm <= most, f"{(peak - calm) / MIB:.1f} MiB more at the peak"
 
     def _settle(self, before, most_memory):
-        """Wait until it holds the files and threads that it held `before`; and no more memory than
-        that, for a moment. Returns what it holds then."""
+        """Wait until it holds the files and threads that it held `before`. Wait for memory, too,
+        but not longer than GIVEN_BACK. Returns what it holds then."""
         begin = time.monotonic()
         while True:
             now = Stock(self.server.pid)
@@ -295,18 +302,18 @@ class Ground:
                     return now
             elif waited > fleece.SOON:
                 break
-            time.sleep(0.01)  # nothing in /proc can be waited for
+            time.sleep(0.01)  # /proc has no event to wait for
         assert now.files == before.files, f"open files:\n{before.files}\nand now:\n{now.files}"
         raise AssertionError(f"{before.threads} threads, now {now.threads}")
 
     @contextlib.contextmanager
     def neighbours(self):
-        """Neighbours are served while in here."""
+        """Neighbours work, and are served, until this is left."""
         with contextlib.ExitStack() as stack:
             yield [stack.enter_context(n(self)) for n in self._neighbours]
 
     def endure(self, attack, rounds=10, growth=GROWTH):
-        """The grid's test, see above. Nobody else may be connected."""
+        """Do the harm, as the head of this file says. No other client may be connected."""
         with self.neighbours():
             attack()
         before = self._settle(self._untouched, float("inf"))

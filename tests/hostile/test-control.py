@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hostile clients, line 28: on the control socket. Guests and other monitors are served throughout;
-what is answered, and the limits themselves, are in tests/control/test-qmp-wire.py."""
+"""Hostile clients, line 28 of README.md: on the control socket. Guests and other monitors are
+served all the time. tests/control/test-qmp-wire.py tests the answers and the limits themselves."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def error_of(q):
 def line_28_a_line_of_100_MB():
     with Ground(neighbours=BOTH) as g:
         def attack():
-            for _ in range(2):  # malloc keeps 24 MiB from the second time on, once and for all
+            for _ in range(2):  # the second time malloc takes 24 MiB that it never gives back
                 with g.qmp() as q:
                     q.write(b"{'execute': '")
                     for _ in range(100):
@@ -74,7 +74,7 @@ def line_28_writers_that_dawdle():
                 for byte in b"{'execute':":
                     for q in dawdlers:
                         q.write(bytes([byte]))
-                    select.select([], [], [], 0.02)  # they take their time
+                    select.select([], [], [], 0.02)  # the harm itself: they send slowly
                 with g.qmp() as q:
                     assert q.cmd("query-name") == {}
         g.endure(attack, rounds=2)
@@ -157,9 +157,9 @@ for _ in range(20):
 
 @test
 def line_28_strangers():
-    """Even where the file's mode would let them."""
+    """Another user is turned away, even if the mode of the socket's file lets him connect."""
     if os.geteuid() != 0:
-        skip("needs root, to be somebody else")
+        skip("only root can become another user")
     with Ground(neighbours=BOTH) as g:
         os.chmod(g.server.dir, 0o755)
         os.chmod(g.server.qmp_path, 0o666)

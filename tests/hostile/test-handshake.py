@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hostile clients, lines 1 to 12: before GO."""
+"""Hostile clients, lines 1 to 12 of README.md: before GO."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def option(number, data=b"", length=None):
 
 
 def expect_gone(c):
-    """The server hangs up, having said nothing more."""
+    """The server hangs up. What it sends before does not matter."""
     until = time.monotonic() + SOON
     try:
         while c.socket.recv(65536):
@@ -48,7 +48,7 @@ def line_01_noise_and_resets():
                 for data in NOISE:
                     with g.client(flags=None) as c:
                         push_all(c.socket, data)
-                        with contextlib.suppress(OSError):  # where it has hung up already
+                        with contextlib.suppress(OSError):  # it may have hung up already
                             c.socket.shutdown(socket.SHUT_WR)
                         expect_gone(c)
                     c = g.client(flags=None)
@@ -83,8 +83,8 @@ def line_02_the_peer_closes_while_we_send():
 
 
 def drop_times(clients, trickle, every):
-    """Send to each client what its generator gives, once in `every` seconds, until all have been
-    dropped. Seconds until the drop, for each."""
+    """Send for each client what its generator in `trickle` gives, once in `every` seconds, until
+    the server has dropped all of them. Returns after how many seconds each was dropped."""
     begin = time.monotonic()
     send_at, dropped = begin, {}
     while len(dropped) < len(clients):
@@ -120,11 +120,11 @@ def line_03_the_deadline_is_absolute():
     with Ground("--handshake-timeout", "1") as g:
         greeting = struct.pack(">I", 3)
         ways = (
-            (None, always, b""),                                   # silent
-            (None, bytes_of, greeting + option(OPT_LIST) * 1000),  # all too slowly
-            (3, always, b""),
-            (3, bytes_of, option(99, bytes(65536))),               # one option without end
-            (3, always, option(OPT_LIST)),                         # polite, and never done
+            (None, always, b""),                                   # silent from the beginning
+            (None, bytes_of, greeting + option(OPT_LIST) * 1000),  # byte by byte
+            (3, always, b""),                                      # silent after the greeting
+            (3, bytes_of, option(99, bytes(65536))),               # one option that never ends
+            (3, always, option(OPT_LIST)),                         # good options, and never GO
         )
 
         def attack():
@@ -153,8 +153,8 @@ def line_03_silent_clients_keep_nobody_out():
 
 
 @test
-def line_03_not_more_than_100_of_a_socket():
-    """By default. The cap is each socket's own."""
+def line_03_a_socket_has_100_clients_at_most():
+    """100 is the default. Each socket has a limit of its own."""
     with Ground("--handshake-timeout", "60") as g:
         with g.qmp() as q:
             other = g.server.path("other")
@@ -303,9 +303,9 @@ def line_09_inner_lengths_that_lie():
 
 @test
 def line_10_options_without_end():
-    """As many as go through until the deadline; they leave nothing behind. What bounds their bytes
-    where there is no deadline: tests/nbd/test-many.py."""
-    # Long enough for its neighbours to come in on a busy machine.
+    """A client sends as many options as it can until the deadline; they leave nothing behind.
+    (tests/nbd/test-many.py tests what limits their bytes without a deadline.)"""
+    # Two seconds are enough for neighbours to connect on a busy machine.
     with Ground("--handshake-timeout", "2") as g:
         def attack():
             for data in (option(OPT_LIST), option(OPT_INFO, Client.go_data("vda")),
@@ -314,7 +314,7 @@ def line_10_options_without_end():
                 with g.client() as c:
                     begin, sent, gone = time.monotonic(), 0, False
                     c.structured()
-                    while not gone:  # one that reads, for the options to be dealt with
+                    while not gone:  # it also reads, so that the server goes on with its options
                         assert time.monotonic() < begin + SOON, "it haggles without end"
                         readable, writable, _ = select.select([c.socket], [c.socket], [], SOON)
                         try:

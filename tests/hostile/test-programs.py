@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hostile clients, lines 27, 29 and 30: servers behind servers, images, addresses; and what
-privileges -u and -g leave."""
+"""Hostile clients, lines 27, 29 and 30 of README.md: servers behind servers, images, addresses; and
+the privileges that -u and -g leave."""
 
 import os
 import pwd
@@ -9,15 +9,15 @@ import struct
 import subprocess
 import time
 
-from fleece import (Server, fleecectl, has_ended, process_status, require_plugin, tmpdir,
-                    wait_file)
+from fleece import (Server, fleecectl, has_ended, process_status, require_plugin, sanitizer_env,
+                    sanitizer_reports, tmpdir, wait_file)
 from harness import *
 from tap import main, skip, test
 
 
 @test
 def line_27_a_server_behind_another():
-    """vdb of a second server is vda of the first, and its vda, once more, is its own vdb."""
+    """The disk `back` of a second server is vda of the first."""
     require_plugin("nbd")
     with Ground() as g:
         with Ground("--disk", "back", "nbd", f"socket={g.server.socket}", "export=vda") as outer:
@@ -26,25 +26,25 @@ def line_27_a_server_behind_another():
                     for _ in range(20):
                         c.write(0, os.urandom(65536))
                         c.read(0, 65536)
-            # the guests of both write to the end of their own vda
+            # The neighbour of each server writes to the end of that server's own vda.
             with g.neighbours():
                 outer.endure(attack, rounds=3, growth=8 * MIB)
 
 
 @test
 def line_27_a_server_that_is_its_own_disk():
-    """It cannot be: nobody is served before its disks are open. It can be ended all the same."""
+    """It never starts, because it serves nobody before its disks are open. Signals end it."""
     require_plugin("nbd")
     with tmpdir() as d:
         sock = os.path.join(d, "sock")
         s = Server("--disk", "vda", "memory", "1M", "--disk", "self", "nbd", f"socket={sock}",
                    "export=vda", dir=d)
         process = subprocess.Popen(s.command()[:1] + ["-f", "-U", sock] + s.args,
-                                   stderr=subprocess.PIPE, text=True,
+                                   stderr=subprocess.PIPE, text=True, env=sanitizer_env(d),
                                    preexec_fn=fleece.die_with_parent)
         try:
             client = Client(sock, flags=None) if wait_file(process, sock) else None
-            # The second one ends it; two at once would count as one.
+            # A second signal ends it, if the first is a second old.
             until = time.monotonic() + END_WITHIN
             while not has_ended(process, 0.02):
                 assert time.monotonic() < until, "it does not end"
@@ -55,10 +55,11 @@ def line_27_a_server_that_is_its_own_disk():
         finally:
             process.kill()
             process.communicate()
+        assert sanitizer_reports(d) == ""
 
 
 def qcow2(size, backing=b"", **fields):
-    """The header of an image that means harm."""
+    """The header of a qcow2 image, with fields that mean harm."""
     f = {"l1_size": 1, "l1": 0x10000, "cluster_bits": 16, **fields}
     return struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 104 if backing else 0, len(backing),
                        f["cluster_bits"], size, 0, f["l1_size"], f["l1"], 0x20000, 1, 0,
@@ -67,8 +68,8 @@ def qcow2(size, backing=b"", **fields):
 
 @test
 def line_29_malicious_qcow2():
-    """There is no qcow2 here to be fooled: an image is its bytes, whatever they say, and no other
-    file is opened for them."""
+    """Nothing here reads qcow2: an image is served as the bytes that it is, and no other file is
+    opened because of them."""
     images = (qcow2(1 << 40, b"/etc/passwd"), qcow2(1 << 20, b"json:{\"driver\":\"nbd\"}"),
               qcow2(1 << 63, l1_size=0xFFFFFFFF), qcow2(1 << 20, l1=0x10000, l1_size=1 << 30),
               qcow2(1 << 20, cluster_bits=63))
@@ -107,8 +108,8 @@ def line_30_a_host_that_is_an_option():
 
 @test
 def privileges_are_gone():
-    """-u and -g: every id, every group and every capability, in every thread; and there is no way
-    back to root."""
+    """With -u and -g every thread loses root's ids, groups and capabilities, also the saved ids, so
+    that there is no way back."""
     if os.geteuid() != 0:
         skip("only root can become another user")
     nobody = pwd.getpwnam("nobody")

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hostile clients, line 3 once more: places. Those who negotiate and those of each export have
-places of their own, so that nobody takes them from others."""
+"""Hostile clients, line 3 of README.md: places. Clients that negotiate, and the clients of each
+export, have places of their own, so that nobody can take those of others."""
 
 import contextlib
 import select
@@ -38,7 +38,8 @@ def refused(c, export, option=OPT_GO):
 
 @test
 def line_03_clients_of_one_export_do_not_starve_another():
-    """Whichever it is that all of them sit on; vda's neighbour has one of its places."""
+    """All places of one export are taken; each export has its turn. (The neighbour has one of vda's
+    places.)"""
     with ground() as g:
         for export, places in ("view", PLACES), ("vdb", PLACES), ("vda", PLACES - 1):
             def attack():
@@ -58,7 +59,7 @@ def line_03_clients_of_one_export_do_not_starve_another():
 
 @test
 def line_03_a_refused_client_may_try_again():
-    """And again: in the same connection, as the handshake goes on."""
+    """It may do so in the same connection, because the handshake goes on."""
     with ground() as g:
         inside = [g.user("vdb") for _ in range(PLACES)]
         with g.client() as c:
@@ -67,9 +68,9 @@ def line_03_a_refused_client_may_try_again():
             refused(c, "vdb", OPT_INFO)
             assert [export[1][4:7] for export in c.option(OPT_LIST)[1]] == [b"vda", b"vdb", b"vie"]
             inside.pop().close()
-            assert c.info("vdb") == REP_ACK, "to ask takes no place"
+            assert c.info("vdb") == REP_ACK, "there is a place again"
             c.go("vdb").in_step()
-            with g.client() as old:  # which cannot be told why
+            with g.client() as old:  # EXPORT_NAME has no error reply
                 old.send_option(OPT_EXPORT_NAME, b"vdb")
                 old.expect_end()
         for c in inside:
@@ -79,7 +80,7 @@ def line_03_a_refused_client_may_try_again():
 
 @test
 def line_03_a_place_is_free_as_soon_as_its_client_has_gone():
-    """Who hangs up and comes again never finds his own place taken."""
+    """A client that hangs up and comes again never finds its place still taken."""
     with ground() as g:
         inside = [g.user("vdb") for _ in range(PLACES)]
         for _ in range(200):
@@ -91,7 +92,7 @@ def line_03_a_place_is_free_as_soon_as_its_client_has_gone():
 
 @test
 def line_03_silent_clients_do_not_starve_exports():
-    """All that is left of the live disk's places and more are silent: the backup gets in."""
+    """The live disk has no place left, and many silent clients are connected: a backup gets in."""
     with ground() as g:
         def attack():
             with contextlib.ExitStack() as stack:
@@ -106,13 +107,13 @@ def line_03_silent_clients_do_not_starve_exports():
 
 
 @test
-def line_03_when_all_is_full_who_comes_waits():
+def line_03_a_newcomer_waits_while_all_places_are_taken():
     with ground() as g:
         inside = [g.user(export) for export in ("vda", "vdb", "view") for _ in range(PLACES)]
         late = [g.client(flags=None) for _ in range(3)]
         for c in inside:
             c.in_step()
-        assert all(is_silent(c) for c in late), "somebody is served who can have nothing"
+        assert all(is_silent(c) for c in late), "a client is served though there is no place"
         inside.pop().close()
         late[0].greet()
         late[0].go("view").in_step()
@@ -122,8 +123,8 @@ def line_03_when_all_is_full_who_comes_waits():
 
 
 @test
-def line_03_a_new_export_is_room():
-    """The only disk is full and somebody waits for it: a view that is made now has room."""
+def line_03_a_new_export_has_places():
+    """The only disk is full, and a client waits. A view that is exported now has places."""
     with Ground("--max-connections", PLACES, "--handshake-timeout", "60", neighbours=()) as g:
         inside = [g.user() for _ in range(PLACES)]
         late = g.client(flags=None)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hostile clients, line 4: exports, listeners and the server go away in time, whatever clients do."""
+"""Hostile clients, line 4 of README.md: exports, listeners and the server end in time, whatever
+clients do."""
 
 import contextlib
 import signal
@@ -13,7 +14,7 @@ from tap import main, note, test
 
 
 def crowd(where, export):
-    """Clients in all the states in which one may be stuck: (before GO, after it)."""
+    """Clients in all states in which one may be stuck: ([before GO], [after GO])."""
     def negotiating(data=b"", flags=FIXED_NEWSTYLE | NO_ZEROES):
         c = Client(where, flags)
         c.send(data)
@@ -51,7 +52,7 @@ def crowd(where, export):
 
 
 def gone(c):
-    """The server has hung up: the end comes, whatever comes before it."""
+    """Wait until the server has hung up. What it sends before does not matter."""
     with contextlib.suppress(ConnectionResetError):
         while c.socket.recv(MIB):
             pass
@@ -82,7 +83,7 @@ def line_04_an_export_is_removed():
                         worst = max(worst, time.monotonic() - begin)
                         for c in after_go:
                             gone(c)
-                        with before_go[1] as c:  # who has not chosen yet still may
+                        with before_go[1] as c:  # a client before GO can still choose another export
                             assert c.info(name) == ERR_UNKNOWN
                             c.go("vda").in_step()
                         close(before_go + after_go)
@@ -124,7 +125,7 @@ def line_04_a_listener_is_stopped():
 
 @test
 def line_04_the_server_ends():
-    """It exits with 0; a write that was answered before is on the disk."""
+    """It exits with 0, and a write that was answered before is on the disk."""
     for how in "SIGTERM", "quit":
         for tcp in False, True:
             with tmpdir() as d:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hostile clients, lines 18 to 26: after GO."""
+"""Hostile clients, lines 18 to 26 of README.md: after GO."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import struct
 from harness import *
 from tap import main, test
 
-# A disk whose reads each start a program: slow enough that many are under way at once.
+# Each read of this disk starts a program, so it is slow, and many are under way at once.
 SLOW = ("--disk", "slow", "eval", "get_size=echo 67108864", "can_multi_conn=exit 0",
         "pread=head -c $3 /dev/zero | tr '\\0' s", "can_write=exit 0", "pwrite=cat >/dev/null",
         "thread_model=echo parallel")
@@ -21,7 +21,7 @@ def raw_request(type, offset, length, flags=0, cookie=1):
 
 
 def until_end(c):
-    """All that still comes, and then the end."""
+    """All bytes that come before the end."""
     data = bytearray()
     with contextlib.suppress(ConnectionResetError):
         while piece := c.socket.recv(MIB):
@@ -31,7 +31,8 @@ def until_end(c):
 
 @test
 def line_18_queue_many_reads_and_hang_up():
-    """Descriptors' numbers are used again at once, by clients who look at what they get."""
+    """New clients get the descriptors' numbers at once, and check their data: a reply of an earlier
+    client must not reach them."""
     with Ground(*SLOW) as g:
         def attack():
             for end in (lambda c: rst(c.socket), lambda c: c.close(),
@@ -52,7 +53,7 @@ def line_18_queue_many_reads_and_hang_up():
 
 @test
 def line_19_half_close():
-    """Replies finish, then it is closed."""
+    """The client sends no more. It gets all replies, and then the end."""
     for tcp in False, True:
         with Ground(*SLOW, tcp=tcp) as g:
             def attack():
@@ -74,7 +75,7 @@ def line_19_half_close():
 
 
 def stuck_readers(g, export, n):
-    """Clients who ask until the server does not listen to them any more, and read nothing."""
+    """Clients that send requests until the server takes no more, and read nothing."""
     clients = []
     for i in range(n):
         c = g.user(export, structured=i % 2 == 1)
@@ -87,8 +88,8 @@ def stuck_readers(g, export, n):
 
 @test
 def line_20_never_read_the_replies():
-    """Output is bounded, then their requests are not read; and nothing that others need is held by
-    them: a view is made, read, and goes, on the same disk."""
+    """The server keeps a limited number of replies and then reads no more requests of theirs. They
+    hold nothing that others need: a view of the same disk is made, read and deleted."""
     for tcp in False, True:
         with Ground(*SLOW, tcp=tcp) as g:
             def attack():
@@ -102,7 +103,7 @@ def line_20_never_read_the_replies():
                     clients += stuck_readers(g, "v", 2)
                     g.newcomer("v")
                     g.newcomer()
-                    # at most the buffers of a client, its replies on their way, and the view
+                    # This is enough for a client's buffers, its replies on their way, and the view.
                     g.check_peak(calm, len(clients) * 14 * MIB)
                     q.cmd("block-export-del", id="v", mode="hard")
                     q.wait_event("BLOCK_EXPORT_DELETED")
@@ -179,7 +180,7 @@ def line_22_writes_of_4_GiB():
 
 
 @test
-def line_22_64_MIB_are_no_attack_and_take_no_memory_until_they_come():
+def line_22_a_write_of_64_MIB_takes_no_memory_until_it_comes():
     with Ground("--disk", "sink", "null", "128M") as g:
         def attack():
             with g.user("sink") as c:
@@ -267,7 +268,7 @@ def line_25_equal_cookies():
 
 @test
 def line_25_disc_with_requests_in_flight():
-    """All are completed, as is told by the disk."""
+    """All requests are completed. For writes, the disk shows it."""
     with Ground(*SLOW) as g:
         def attack():
             data = os.urandom(65536)
@@ -298,7 +299,8 @@ def line_26_a_storm_of_signals():
                 for _ in range(16):
                     assert c.reply().data == b"s" * 65536
         g.endure(attack, rounds=3)
-    # The SIGTERMs after the first say nothing new, unless a second has passed: it ends either way.
+    # A SIGTERM that comes more than a second after the first ends it at once, others change
+    # nothing.
     for _ in range(5):
         with Ground(*SLOW) as g:
             with g.user("slow") as c:
@@ -310,6 +312,7 @@ def line_26_a_storm_of_signals():
                             os.kill(g.server.pid, number)
                 assert g.server.process.wait(END_WITHIN) in (0, 1)
             g.server.process = None
+            assert fleece.sanitizer_reports(g.server.dir) == ""
 
 
 main()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The units for systemd: well-formed, and as narrow as `systemd-analyze security` says they are."""
+"""The units for systemd are well-formed, and give the server few rights, as `systemd-analyze
+security` counts them."""
 
 import os
 import re
@@ -8,12 +9,12 @@ import shutil
 from fleece import BUILD, SOURCE, require_program, run, tmpdir
 from tap import main, note, test
 
-# 0 is safe, 10 unsafe. What is left is the network, Unix sockets and the host's /proc.
+# 0 is safe, 10 unsafe. The service needs the network, Unix sockets and the host's /proc.
 MOST_EXPOSED = 1.5
 
 
 def install(folder):
-    """The units as they would be installed, of an instance, starting a program that is here."""
+    """Write the units of an instance into `folder`, with a program that is installed here."""
     service, socket = (os.path.join(folder, f"nbdfleece@vm1.{kind}") for kind in
                        ("service", "socket"))
     with open(os.path.join(BUILD, "systemd/nbdfleece@.service")) as f:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Newer NBD clients than the system's, in a folder of their own: $INTEROP_ROOT, or one that is made
-by make-root in the build folder, once. Their programs are started through that folder's own loader,
-so that they find its libraries and nothing of the system's."""
+"""NBD clients that are newer than the system's, in a folder of their own: $INTEROP_ROOT, or one
+that make-root makes in the build folder, once. That folder's own loader starts the programs, so
+that they use its libraries and none of the system's."""
 
 import glob
 import os
@@ -47,7 +47,7 @@ class Peers:
 
 
 def find():
-    """(Peers, None), or (None, why there are none)."""
+    """(Peers, None), or (None, the reason why there are none)."""
     root = os.environ.get("INTEROP_ROOT")
     if not root:
         root = os.path.join(os.environ.get("top_builddir", "."), "interop-root")

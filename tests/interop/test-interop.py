@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Newer clients (libnbd 1.22, QEMU 10) against our exports, over extended headers: `make
-check-interop`. Not in the default run, since it fetches them; peers.py tells from where."""
+"""Newer clients (libnbd 1.22, QEMU 10) against our exports, with extended headers: `make
+check-interop`. It is not in the default run, because it fetches the clients; peers.py says from
+where."""
 
 import json
 import os
-
 
 import peers
 from fleece import Server, fleecectl, tmpdir
@@ -27,7 +27,7 @@ def peer():
 
 
 def spoke_extended(s, export="vda"):
-    """Every client of the server so far has agreed on extended headers with it; how many."""
+    """Every client of the export so far has agreed on extended headers. Returns their number."""
     used = [line for line in s.log().splitlines() if f'uses export "{export}"' in line]
     assert used and all(EXTENDED in line for line in used), used
     return len(used)
@@ -63,7 +63,7 @@ def nbdinfo_says_extended():
 
 @test
 def the_map_of_8_TiB():
-    """libnbd asks for all of it at once, and gets it."""
+    """libnbd asks for the whole map at once, and gets it."""
     with Server("-v", "--disk", "vda", "memory", "8T") as s:
         s.qmp().cmd("block-dirty-bitmap-add", node="vda", name="b", granularity=64 * KIB)
         qemu_io(s.uri("vda"), "write -P 7 5T 64k")
@@ -77,8 +77,8 @@ def the_map_of_8_TiB():
 
 
 @test
-def libnbd_in_its_own_words():
-    """What only libnbd's own functions show: what was agreed, 64-bit extents, the filter."""
+def libnbd_functions():
+    """Only libnbd's own functions show what was agreed, 64-bit extents, and the filter."""
     with Server("-v", "--disk", "vda", "memory", "8T") as s:
         s.qmp().cmd("block-dirty-bitmap-add", node="vda", name="b")
         told = json.loads(peer().python("""if True:
@@ -114,8 +114,8 @@ def libnbd_in_its_own_words():
 
 
 @test
-def libnbd_with_less():
-    """The same client, told to ask for less."""
+def libnbd_that_asks_for_less():
+    """The same client does without extended headers, and without structured replies."""
     code = """if True:
         import nbd, sys
         h = nbd.NBD()
@@ -155,7 +155,7 @@ def nbdcopy_from_and_to():
 
 @test
 def nbdcopy_of_a_huge_sparse_disk():
-    """4 TiB with little in it take the time of little."""
+    """4 TiB with little data take no longer than the data."""
     with Server("-v", "--disk", "vda", "memory", "4T", "--disk", "vdb", "memory", "4T") as s:
         qemu_io(s.uri("vda"), "write -P 7 3T 1M", "write -P 8 100G 64k")
         peer().run("nbdcopy", s.uri("vda"), s.uri("vdb"))
@@ -182,7 +182,7 @@ def qemu_img_convert_and_compare():
 
 @test
 def qemu_reads_a_dirty_bitmap():
-    """An incremental backup's view, as QEMU reads it: `x-dirty-bitmap` comes back."""
+    """QEMU reads the bitmap of an incremental backup's view by `x-dirty-bitmap`."""
     with Server("-v", "--disk", "vda", "memory", "8G") as s:
         q = s.qmp()
         q.cmd("block-dirty-bitmap-add", node="vda", name="b", granularity=64 * KIB)
@@ -211,7 +211,7 @@ def qemu_io_of_every_kind():
 
 @test
 def qemu_nbd_is_our_client():
-    """Extended headers on both sides of it."""
+    """qemu-nbd has extended headers on both sides: with us, and with its own client."""
     with tmpdir() as d, Server("-v", "--disk", "vda", "memory", "5G") as s:
         with activated(f"{d}/sock", *peer().command("qemu-nbd", "-t", "-f", "raw", s.uri("vda"))):
             where = f"nbd+unix:///?socket={d}/sock"
@@ -225,7 +225,7 @@ def qemu_nbd_is_our_client():
 
 @test
 def fleecectl_map_beside_newer_clients():
-    """Ours has the system's libnbd, and tells the same."""
+    """fleecectl uses the system's libnbd, and shows the same map."""
     with Server("--disk", "vda", "memory", "8T") as s:
         qemu_io(s.uri("vda"), "write -P 7 5T 64k")
         ours = json.loads(fleecectl("--json", "map", s.uri("vda")).stdout)

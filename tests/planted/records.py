@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The list of planted faults: reading the *.faults files, and whether they still fit the code.
+"""The list of planted faults: reading the *.faults files, and checking that they still fit the
+code.
 
-README.md here describes the format.
+README.md in this folder describes the format.
 """
 
 import collections
@@ -11,7 +12,7 @@ import random
 import re
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# What ships; a fault anywhere else would prove nothing.
+# The folders of the product. A fault anywhere else would prove nothing.
 PRODUCT = ("client", "common", "plugins", "server")
 
 
@@ -26,7 +27,7 @@ class Fault(collections.namedtuple("Fault", "name path breaks found_by limit hun
     path      the file it is in, relative to the source tree
     breaks    what a user would lose
     found_by  [(test program, what in it or None)]
-    limit     seconds that a test may take, None: as many as it needs without the fault, and more
+    limit     seconds that a test may take; None: a multiple of what it takes without the fault
     hunks     [(old text, new text)], each whole lines
     where     FILE:LINE of the record
     """
@@ -36,7 +37,7 @@ class Fault(collections.namedtuple("Fault", "name path breaks found_by limit hun
         return os.path.dirname(self.path)
 
     def applied(self, text):
-        """`text`, the file as it is, with the fault in it. ValueError where it does not fit."""
+        """Put the fault into `text`, which is the file as it is. ValueError if it does not fit."""
         for old, new in self.hunks:
             count = len(re.findall("^" + re.escape(old), text, re.M))
             if count != 1:
@@ -47,7 +48,7 @@ class Fault(collections.namedtuple("Fault", "name path breaks found_by limit hun
 
 
 def _hunks(lines):
-    """The hunks of a record's body: lists of lines, each with its sign."""
+    """The hunks [(old text, new text)] of a record's body, whose lines begin with their signs."""
     pieces = [[]]
     for line in lines:
         if line == "@@":
@@ -60,7 +61,7 @@ def _hunks(lines):
 
 
 def _record(where, name, lines):
-    """A Fault of the lines below its "==" line."""
+    """Make a Fault of the lines below its "==" line."""
     fields, body = {}, []
     for line in lines:
         match = re.fullmatch(r"([a-z-]+): +(\S.*)", line)
@@ -107,7 +108,8 @@ def parse(path):
 
 
 def load(folder=HERE):
-    """All faults of the *.faults files in `folder`. Raises Malformed, also for a name given twice."""
+    """All faults of the *.faults files in `folder`. Raises Malformed, also if a name is used
+    twice."""
     faults = [fault for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.faults")))
               for fault in parse(path)]
     seen = {}
@@ -116,7 +118,7 @@ def load(folder=HERE):
             raise Malformed(f"{fault.where}: a name is letters, digits and dashes: "
                             f"{fault.name!r}")
         if fault.name in seen:
-            raise Malformed(f"{fault.where}: {fault.name}: so is the one in {seen[fault.name]}")
+            raise Malformed(f"{fault.where}: {fault.name}: {seen[fault.name]} has this name, too")
         seen[fault.name] = fault.where
     return faults
 
@@ -130,7 +132,7 @@ def default_tests(source):
 
 
 def _test_source(source, test):
-    """The text of a test program, "" if there is none."""
+    """The source of a test program, "" if it does not exist."""
     path = os.path.join(source, test if test.endswith(".py") else test + ".c")
     if not os.path.exists(path):
         return ""
@@ -139,15 +141,15 @@ def _test_source(source, test):
 
 
 def _has(text, test, inside):
-    """Does a test program's text have the test `inside`? A path of GLib's may be made of pieces;
-    then its first piece must be there."""
+    """Does a test program's source have the test `inside`? A program may put a path of GLib's
+    together from pieces; then the first piece must be there."""
     if test.endswith(".py"):
         return re.search(rf"^def {re.escape(inside)}\(", text, re.M) is not None
     return f'"{inside}' in text or f'"/{inside.split("/")[1]}/' in text
 
 
 def complaints(fault, source, tests):
-    """What is no longer true of a fault; [] if all is well. tests: default_tests()."""
+    """What is no longer true of a fault, as sentences. tests: default_tests()."""
     if not fault.path.startswith(tuple(f"{folder}/" for folder in PRODUCT)):
         return [f"{fault.where}: {fault.path} is not in {', '.join(PRODUCT)}"]
     try:
@@ -165,14 +167,14 @@ def complaints(fault, source, tests):
 
 
 def folders(source):
-    """The folders of the product that have C code, other than a main()."""
+    """The folders of the product that have C code beside a main.c."""
     return sorted({os.path.relpath(path, source) for top in PRODUCT
                    for path, _, names in os.walk(os.path.join(source, top))
                    if any(name.endswith(".c") and name != "main.c" for name in names)})
 
 
 def sample(faults, number, seed):
-    """`number` of them by chance, of as many folders as there are."""
+    """Choose `number` faults by chance, from as many folders as possible."""
     chance = random.Random(seed)
     mixed = chance.sample(faults, len(faults))
     first = {fault.folder: fault for fault in reversed(mixed)}

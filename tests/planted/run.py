@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Plant faults, one at a time, and show that the tests that should find them do: README.md here.
+"""Plant faults, one at a time, and show that their tests find them: see README.md in this folder.
 
     make check-planted                      all of them
     make check-planted PLANTED='NAME...'    those; a name may be a pattern such as 'tls-*', or a
@@ -21,7 +21,8 @@ import threading
 import records
 import tree
 
-# A test may take so many times what it takes without the fault, and at least LEAST_LIMIT seconds.
+# A test may take FACTOR times as long as without the fault, and at least LEAST_LIMIT seconds.
+# Without a fault it may take FIRST_LIMIT seconds.
 FACTOR = 10
 LEAST_LIMIT = 30
 FIRST_LIMIT = 300
@@ -30,7 +31,7 @@ FOUND, NOT_FOUND, NOT_BUILT, NO_BASE = "found", "NOT FOUND", "DID NOT BUILD", "N
 
 
 class Verdict:
-    """What came of a fault: one of the four words, by which tests, and why."""
+    """The result for a fault: one of the four words, and why."""
 
     def __init__(self, fault, word, why="", seconds=0.0):
         self.fault = fault
@@ -44,7 +45,7 @@ class Verdict:
 
 
 class Prover:
-    """Proves faults in a tree. Baselines are shared: {(test, inside): Outcome}."""
+    """Proves faults in a tree. Provers share the baselines {(test, inside): Outcome}."""
 
     def __init__(self, place, baselines, lock):
         self.tree = place
@@ -52,7 +53,7 @@ class Prover:
         self._lock = lock
 
     def baseline(self, key):
-        """How a test does in the tree without a fault."""
+        """The Outcome of a test in the tree without a fault."""
         with self._lock:
             known = self._baselines.get(key)
         if known is None:
@@ -102,7 +103,7 @@ class Prover:
 def prove_all(faults, source, build, jobs=1, make_jobs=1, report=print, keep=False):
     """Prove faults in `jobs` trees at a time. report(Verdict) is called for each as it is done.
     Returns the Verdicts."""
-    # Neighbours in the list are of one file: then it is compiled once less.
+    # Faults of one file follow each other, because then it is compiled less often.
     faults = sorted(faults, key=lambda fault: fault.path)
     trees, provers, lock, baselines = [], queue.SimpleQueue(), threading.Lock(), {}
 
@@ -130,7 +131,7 @@ def prove_all(faults, source, build, jobs=1, make_jobs=1, report=print, keep=Fal
 
 
 def table(verdicts):
-    """Lines: how many were found, by folder."""
+    """The lines of a table: how many faults were found in each folder."""
     folders = sorted({verdict.fault.folder for verdict in verdicts})
     words = (FOUND, NOT_FOUND, NOT_BUILT, NO_BASE)
     yield f"{'folder':16}" + "".join(f"{word.lower():>15}" for word in words)
@@ -143,7 +144,7 @@ def table(verdicts):
 
 
 def chosen(faults, patterns):
-    """Those that one of the patterns matches; a pattern that matches nothing ends the program."""
+    """The faults that one of the patterns matches. A pattern that matches none ends the program."""
     def matches(fault, pattern):
         return fnmatch.fnmatchcase(fault.name, pattern) or fault.where.split(":")[0] == pattern
     for pattern in patterns:

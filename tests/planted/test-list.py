@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The list of planted faults is well-formed and fits the code as it is: README.md here."""
+"""The list of planted faults is well-formed and fits the code as it is: see README.md in this
+folder."""
 
 import os
 
@@ -7,8 +8,7 @@ import records
 from fleece import SOURCE, tmpdir
 from tap import main, note, test
 
-
-# Fewer would tell little of the tests.
+# Fewer faults would say little about the tests.
 LEAST = 120
 
 
@@ -74,7 +74,7 @@ def a_record_is_what_it_says():
 
 
 @test
-def what_does_not_fit_is_told():
+def a_record_that_does_not_fit_is_refused():
     fault = parsed(GOOD)[1]
     for text in "y\n", "x\nx\n", " x\n":
         try:

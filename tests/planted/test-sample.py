@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Some of the planted faults are found: README.md here. Only in builds without a sanitizer: the
-tests find them alike there, and building takes much longer.
+"""Some of the planted faults are found: see README.md in this folder. This runs only in builds
+without a sanitizer: with one, the tests would find the same faults, but building takes much longer.
 
-Which ones follows from the list itself: the same until somebody changes it, so that a run says of
-its code what every other run of that code says. FLEECE_PLANTED_SEED chooses others;
-FLEECE_PLANTED_NUMBER is how many (5).
+The list itself determines which faults are taken, so that all runs of the same code have the same
+result. FLEECE_PLANTED_SEED chooses others; FLEECE_PLANTED_NUMBER is how many (5).
 """
 
 import os
@@ -38,9 +37,9 @@ def a_sample_is_found():
 
 
 @test
-def what_is_not_found_is_told():
-    """The runner itself: a change that nothing can find, one that does not build, and one whose
-    test does nothing even without it."""
+def the_runner_tells_what_is_not_found():
+    """It gets a change that no test can find, one that does not build, and one whose test does
+    nothing even without it."""
     def fault(name, old, new, found_by):
         return records.Fault(name, "common/base/size.c", "", found_by, None, [(old, new)], name)
     with open(os.path.join(SOURCE, "common/base/size.c"), encoding="utf-8") as f:

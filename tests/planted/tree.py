@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A private copy of a source tree and of its build, in which faults may be planted.
 
-The build is copied as well, and lies to the copied source as the one lies to the other, so that
-make finds nothing to do but what a fault makes it do.
+The build is copied as well. The copies have the same places relative to each other as the
+originals, so that make only builds again what a fault changes.
 """
 
 import os
@@ -13,12 +13,12 @@ import subprocess
 import sys
 import tempfile
 
-# Never copied: what has nothing to do with building, or is somebody else's build.
+# Folders that are never copied: building does not need them, or they are other builds.
 SKIPPED = {".git", "autom4te.cache", "__pycache__", "build", "interop-root"}
 PREFIX = "planted-"  # of the folders that a Tree is in
-# Files of a build that may name its folder or the source's: those that are read again by make.
+# Files that make reads and that may name the folder of the build or of the source.
 WITH_PATHS = re.compile(r"(Makefile|config\.status|environment|libtool|.*\.Pl?o)")
-# A build takes less, unless it hangs.
+# Seconds after which a build is taken to hang.
 BUILD_LIMIT = 600
 
 
@@ -27,7 +27,7 @@ class BuildFailed(Exception):
 
 
 class Outcome:
-    """What came of one run of a test program.
+    """The result of one run of a test program.
 
     results  {name: "ok" | "not ok" | "skip"}
     problem  why the program itself failed, None if it ended as it should
@@ -52,15 +52,15 @@ class Outcome:
         return failed[0] if failed else self.problem
 
     def broke(self, baseline):
-        """What failed here that was well in `baseline`, in a few words; None if nothing was."""
+        """What failed here that passed in `baseline`, in a few words; None if nothing did."""
         failed = [name for name, result in self.results.items()
                   if result == "not ok" and baseline.results.get(name) == "ok"]
         return failed[0] if failed else self.problem
 
 
-def _copy(source, target, skipped, patterns):
-    """Copy a folder with its files' times, without what is in `skipped` (paths) or SKIPPED. In the
-    files that WITH_PATHS names, `patterns`(text) changes the text."""
+def _copy(source, target, skipped, change):
+    """Copy a folder and keep the times of its files. Folders of `skipped` (paths) and of SKIPPED
+    (names) are left out. `change`(text) changes the text of the files that WITH_PATHS names."""
     for path, dirs, files in os.walk(source):
         dirs[:] = [d for d in dirs if d not in SKIPPED and not d.startswith(PREFIX)
                    and os.path.join(path, d) not in skipped]
@@ -73,7 +73,7 @@ def _copy(source, target, skipped, patterns):
             shutil.copy2(old, new)
             os.chmod(new, os.stat(new).st_mode | 0o200)
             if WITH_PATHS.fullmatch(name):
-                _edit(new, patterns)
+                _edit(new, change)
 
 
 def _edit(path, change):
@@ -88,7 +88,7 @@ def _edit(path, change):
 
 
 def _tap(text):
-    """The results in a test program's output, and whether there are as many as it had planned."""
+    """The results in a test program's output, and whether there are as many as its plan says."""
     results, planned, number = {}, None, 0
     for line in text.splitlines():
         plan = re.fullmatch(r"1\.\.(\d+).*", line)
@@ -105,7 +105,7 @@ def _tap(text):
 
 
 class Tree:
-    """The copy, below the build folder. close() removes it."""
+    """The copy, which is below the build folder. close() removes it."""
 
     def __init__(self, source, build, make_jobs=1):
         source, build = os.path.realpath(source), os.path.realpath(build)
@@ -137,7 +137,7 @@ class Tree:
     # ---- faults ----
 
     def plant(self, fault):
-        """Put a fault in; returns what takes it out again."""
+        """Put a fault in. Returns a function that takes it out again."""
         path = os.path.join(self.source, fault.path)
         with open(path, encoding="utf-8") as f:
             text = f.read()
@@ -153,9 +153,9 @@ class Tree:
 
     def make(self, tests):
         """Build what the test programs need. Raises BuildFailed."""
-        # Those in Python run the programs; those of the plugin host load our plugins. These come
-        # by themselves: `all` is a make of its own within make, and beside it another goal's rules
-        # would make the same library at the same time.
+        # Tests in Python run the programs, and tests of the plugin host load our plugins: both need
+        # `all`. It is made alone first: it is a make of its own within make, and another goal
+        # beside it would make the same library at the same time.
         if any(test.endswith(".py") or test.startswith("tests/backend/") for test in tests):
             self._make(["all"])
         self._make([test for test in tests if not test.endswith(".py")])
@@ -184,7 +184,8 @@ class Tree:
                "PYTHONDONTWRITEBYTECODE": "1", "FLEECE_TEST_TIMEOUT": str(limit)}
         env.pop("FLEECE_LONG", None)
         start = os.times().elapsed
-        # Into a file: a process that a test leaves behind would hold a pipe open.
+        # The output goes into a file, because a process that a test leaves behind would keep a pipe
+        # open.
         with tempfile.TemporaryFile(mode="w+", errors="replace", dir=self.root) as out:
             process = subprocess.Popen(command, cwd=self.build, env=env, stdin=subprocess.DEVNULL,
                                        stdout=out, stderr=subprocess.STDOUT, start_new_session=True)

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who may use which export: block-export-add's tls-required and tls-authz, with --tls=on and
-require; and what plugins are told about a TLS client."""
+"""Which client may use which export: tls-required and tls-authz of block-export-add, with --tls=on
+and --tls=require; and what plugins are told about a client."""
 
 import os
 import re
 
 import nbd
 
-from fleece import QmpError, Server, require_plugin, tmpdir
+from fleece import QmpError, Server, require_plugin, run, tmpdir
 from tap import main, test
 from tlslib import TlsClient, certs, certificate, context, psk, tls_server, uri
 
@@ -52,7 +52,7 @@ def a_TLS_only_export_is_not_there_in_plain_text():
             assert names(c) == ["disk0", "open"]
             answers = []
             for name in "secret", "nonsense":
-                # The same answer, so nobody can find out which of the two exists.
+                # Both get the same answers, so that nobody can find out which of them exists.
                 answers.append((c.info(name), c.message.replace(name, "X"),
                                 c.info(name, option=OPT_GO),
                                 c.meta(OPT_LIST_META, name)[0],
@@ -130,10 +130,10 @@ def alternative_names_count_with_their_kind():
 
 @test
 def a_subject_of_several_parts_is_in_RFC_4514_order():
-    """The last part first; certtool -i and openssl -nameopt RFC2253 show the same."""
+    """The last part comes first. certtool -i and openssl -nameopt RFC2253 show it so, too."""
     folder = certificate("parts", 'cn = dave\norganization = "Example, Ltd."\ncountry = GB\n'
                          "tls_www_client\nsigning_key\n")
-    shown = os.popen(f"certtool -i --infile {folder}/client-cert.pem").read()
+    shown = run("certtool", "-i", "--infile", f"{folder}/client-cert.pem").stdout
     subject = re.search(r"Subject: (.*)", shown)[1]
     assert "CN=dave" in subject and r"Example\, Ltd." in subject, subject
     with tls_server(certs(), "--tls=require", "--tls-verify-peer") as s:
@@ -169,7 +169,7 @@ def keys_open_their_exports_and_no_others():
 
 
 @test
-def what_could_not_be_kept_is_refused():
+def promises_that_cannot_be_kept_are_refused():
     needs_tls = "This server has no TLS: start it with --tls"
     needs_names = "TLS clients of this server do not prove who they are: .*"
     with Server("memory", "1M") as s:
@@ -206,9 +206,9 @@ def a_listener_of_QMP_has_the_command_lines_TLS():
 
 
 @test
-def on_a_backups_socket_a_disks_name_is_the_exports():
-    """Whom the export is not for gets nothing by that name, and not the disk; on the command line's
-    socket everybody gets the disk."""
+def on_a_backups_socket_an_export_can_have_a_disks_name():
+    """On that socket the name means the export. A client that may not use the export gets nothing
+    there, not even the disk. On the socket of the command line, every client gets the disk."""
     with tls_server(certs(), "--tls=on", "--tls-verify-peer") as s:
         q = s.qmp()
         second = s.path("second")
@@ -243,7 +243,7 @@ def plugins_are_told_the_truth_about_the_client():
     plugin = ("#!/bin/sh\n"
               "case $1 in\n"
               "  get_size) echo 512;;\n"
-              "  can_multi_conn) exit 0;;\n"  # else all clients share the server's own handle
+              "  can_multi_conn) exit 0;;\n"  # so that each client has a handle of its own
               "  open) echo tls=$4;;\n"
               "  pread) printf '%-512s' $2 | dd bs=1 count=$3 skip=$4 2>/dev/null;;\n"
               "  *) exit 2;;\n"

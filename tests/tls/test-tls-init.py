@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""fleecectl tls init: what it makes, that it never overwrites, and that it works as it says."""
+"""fleecectl tls init: what it makes; it overwrites nothing; the commands that it prints work."""
 
 import json
 import os
@@ -74,8 +74,8 @@ def openssl_agrees():
 
 
 @test
-def it_does_what_it_says():
-    """The commands that it prints, as they are, but for the plugin and the place."""
+def the_commands_that_it_prints_work():
+    """They run as printed, but with a plugin in the place of PLUGIN, and on a Unix socket."""
     nbdinfo = require_program("nbdinfo")
     with tmpdir() as d:
         text = fleecectl("tls", "init", f"{d}/c d", "--host", "127.0.0.1", "--client", "x").stdout
@@ -119,7 +119,7 @@ def a_failure_half_way_leaves_nothing():
         assert os.listdir(f"{d}/c") == ["bob"] and os.listdir(f"{d}/c/bob") == []
         result = fleecectl("tls", "init", f"{d}/no/such/parent", check=False)
         assert result.returncode == 1 and "No such file" in result.stderr
-        # Where no file may be larger than 2 KiB, a certificate can be written and a key cannot.
+        # No file may be larger than 2 KiB: a certificate can be written, and a key cannot.
         result = run("sh", "-c", "trap '' XFSZ; ulimit -f 4; exec \"$@\"", "sh", FLEECECTL, "tls",
                      "init", f"{d}/small", check=False)
         assert result.returncode == 1 and "File too large" in result.stderr, result

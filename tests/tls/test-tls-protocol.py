@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""STARTTLS by the letter (lines T1 to T5 of tests/conformance), and clients that want to get around
-it (tests/hostile). After each a well-behaved client is served, and no descriptor is left."""
+"""STARTTLS as the NBD protocol has it (lines T1 to T5 of tests/conformance/README.md), and hostile
+clients that want to get around it (lines 13 to 17 of tests/hostile/README.md). After each of them a
+well-behaved client is served, and no descriptor is left."""
 
 import contextlib
 import socket
@@ -16,6 +17,9 @@ from fleece import Server
 from rawnbd import *  # noqa: F401,F403
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+# Seconds in which the server ends a handshake that may take one second, or itself, which may take
+# two. The rest is for a busy machine.
+IN_TIME = SOON / 2
 
 
 def works(s, tls=None):
@@ -30,7 +34,7 @@ def works(s, tls=None):
 
 @contextlib.contextmanager
 def serve(*args):
-    """A server; at the end it still works, and has as many files open as at first."""
+    """A server. At the end it still works, and has as many files open as at the beginning."""
     with tls_server(certs(), *args) as s:
         works(s)
         # A connection's thread may end a moment after its client has seen the end.
@@ -41,11 +45,12 @@ def serve(*args):
 
 
 def settled_files(s, at_most=None):
-    """How many files it has open once that number stands still, or is small enough."""
-    deadline = time.monotonic() + 20
+    """Wait until the number of its open files does not change any more or, with `at_most`, is small
+    enough. Returns the number."""
+    deadline = time.monotonic() + SOON
     n = open_files(s)
     while time.monotonic() < deadline:
-        with Client(s.socket) as c:  # a round trip through the server, no sleep
+        with Client(s.socket) as c:  # a round trip gives the server time
             c.option(OPT_ABORT)
             c.expect_end()
         last, n = n, open_files(s)
@@ -54,13 +59,13 @@ def settled_files(s, at_most=None):
     return n
 
 
-def refused(s, tls, **kwargs):
-    """The client's handshake, or what comes directly behind it, fails."""
+def refused(s, tls):
+    """The client's handshake fails, or else the first option behind it."""
     with Client(s.socket) as c:
         assert c.option(OPT_STARTTLS)[0] == REP_ACK
         try:
             c.socket = tls.wrap_socket(c.socket)
-            # In TLS 1.3 a client has finished before the server has looked at its certificate.
+            # In TLS 1.3 a client's handshake is done before the server has checked its certificate.
             c.option(OPT_LIST)
         except (ssl.SSLError, Closed, OSError):
             return
@@ -68,15 +73,15 @@ def refused(s, tls, **kwargs):
 
 
 def logged(s, *words):
-    """A line of the log about a failed handshake, that names the peer (we are a process here). It
-    may come a moment after the client has seen the end."""
-    deadline = time.monotonic() + 20
+    """Wait for a line of the log that has all these words and names the client, which is a process
+    here. It may come a moment after the client has seen the end."""
+    deadline = time.monotonic() + SOON
     while True:
         lines = [line for line in s.log().splitlines() if "NBD client process " in line]
         if any(all(w in line for w in words) for line in lines):
             return
         assert time.monotonic() < deadline, (words, lines)
-        with Client(s.socket) as c:  # a round trip, no sleep
+        with Client(s.socket) as c:  # a round trip gives the server time
             c.option(OPT_ABORT)
 
 
@@ -103,9 +108,8 @@ def T2_require_answers_TLS_REQD_to_all_but_STARTTLS_and_ABORT():
                 for data in b"", b"x" * 1000, bytes(65536):
                     assert c.option(option, data) == (ERR_TLS_REQD, []), option
             assert c.info("disk0") == ERR_TLS_REQD
-            c.starttls = TlsClient.starttls.__get__(c)
-            c.wrap = TlsClient.wrap.__get__(c)
-            c.starttls(context(certs()))
+            assert c.option(OPT_STARTTLS) == (REP_ACK, [])
+            c.socket = context(certs()).wrap_socket(c.socket)
             c.go("disk0")
         with Client(s.socket) as c:
             assert c.option(OPT_ABORT)[0] == REP_ACK
@@ -194,34 +198,34 @@ def EXPORT_NAME_works_inside_TLS():
 
 
 @test
-def DISC_is_answered_by_a_TLS_goodbye():
+def DISC_is_answered_by_a_close_notify():
     for version in TLS12, TLS13:
         tls = context(certs(), version)
-        # Python asks OpenSSL 3 to take an end without a goodbye for one with it.
+        # Without this, Python lets OpenSSL 3 ignore that a close_notify is missing.
         tls.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
         with serve("--tls=require") as s, TlsClient(s.socket, tls) as c:
             c.go("disk0")
             cookie = c.request(READ, 0, 1 << 20)
             c.request(DISC)
             assert c.replies(cookie)[-1].error == 0
-            # A ragged end would raise SSLEOFError here.
+            # An end without a close_notify raises SSLEOFError here.
             c.socket.suppress_ragged_eofs = False
             assert c.socket.recv(1) == b""
 
 
-# ---- those who mean harm ----
+# ---- clients that mean harm ----
 
 
 @test
 def plain_text_behind_STARTTLS_ends_the_connection():
-    """CVE-2021-3716: what somebody in between has put there must not count inside TLS."""
+    """CVE-2021-3716: somebody in between may have put it there, so it must not count inside TLS."""
     starttls = struct.pack(">QII", OPTION_MAGIC, OPT_STARTTLS, 0)
     injected = struct.pack(">QII", OPTION_MAGIC, OPT_STRUCTURED_REPLY, 0)
     for mode in "on", "require":
         for behind in injected, b"\x16", b"\x16\x03\x01" + bytes(200):
             with serve(f"--tls={mode}") as s:
                 with Client(s.socket) as c:
-                    c.send(starttls + behind)  # one segment: it is all there at once
+                    c.send(starttls + behind)  # at once, so that the server receives both together
                     c.expect_end()
                 logged(s, "plain text behind NBD_OPT_STARTTLS")
 
@@ -241,7 +245,7 @@ def plain_text_instead_of_a_handshake_is_refused():
 
 
 @test
-def who_hangs_up_in_the_handshake_is_forgotten():
+def a_client_that_hangs_up_in_the_handshake_leaves_nothing():
     with serve("--tls=require") as s:
         for n in range(0, 200, 7):
             tls = context(certs())
@@ -272,7 +276,7 @@ def no_certificate_is_refused_where_one_is_asked_for():
 
 
 @test
-def without_verify_peer_no_certificate_is_looked_at():
+def without_verify_peer_any_certificate_will_do():
     with tls_server(certs(), "--tls=require") as s:
         works(s, context(None))
         folder, _ = bad_clients()["expired"]
@@ -300,14 +304,15 @@ def revoked_certificates_are_refused():
 
 
 def stall(s, how):
-    """The server drops a client that stalls in `how`, at the deadline, and not much before."""
+    """The server drops a client that stops in the state to which `how` brings it: at the deadline
+    of one second, not before."""
+    began = time.monotonic()
     with Client(s.socket) as c:
-        began = time.monotonic()
         how(c)
         with contextlib.suppress(ConnectionResetError):
             while c.socket.recv(4096):
                 pass
-        assert time.monotonic() - began < 10
+    assert 0.9 < time.monotonic() - began < IN_TIME, how.__name__
 
 
 @test
@@ -345,29 +350,34 @@ def stalls_in_the_handshake_and_in_a_record_end_at_the_deadline():
         logged(s, "TLS: ", "took too long")
 
 
+def trickle(c, until):
+    """Send a ClientHello that takes minutes, a byte whenever the server was silent for 50 ms, until
+    the server hangs up or `until` has come."""
+    c.socket.settimeout(0.05)
+    c.send(b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03")
+    while time.monotonic() < until:
+        try:
+            if c.socket.recv(100) == b"":
+                return
+        except TimeoutError:
+            with contextlib.suppress(BrokenPipeError):
+                c.send(b"\0")
+        except ConnectionResetError:
+            return
+
+
 @test
 def a_trickle_does_not_stretch_the_deadline():
-    with serve("--tls=require", "--handshake-timeout=1") as s, Client(s.socket) as c:
-        assert c.option(OPT_STARTTLS)[0] == REP_ACK
+    with serve("--tls=require", "--handshake-timeout=1") as s:
         began = time.monotonic()
-        c.socket.settimeout(0.05)
-        # A ClientHello that never ends: a byte whenever 50 ms have brought nothing.
-        c.send(b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03")
-        while True:
-            try:
-                if c.socket.recv(100) == b"":
-                    break
-            except TimeoutError:
-                with contextlib.suppress(BrokenPipeError):
-                    c.send(b"\0")
-            except ConnectionResetError:
-                break
-            assert time.monotonic() - began < 10
-        assert time.monotonic() - began < 10
+        with Client(s.socket) as c:
+            assert c.option(OPT_STARTTLS)[0] == REP_ACK
+            trickle(c, began + IN_TIME)
+        assert 0.9 < time.monotonic() - began < IN_TIME
 
 
 @test
-def a_record_that_was_tampered_with_ends_the_connection():
+def a_forged_record_ends_the_connection():
     with serve("--tls=require") as s, TlsClient(s.socket, context(certs())) as c:
         c.go("disk0")
         c.in_step()
@@ -394,15 +404,15 @@ def plain_text_after_the_handshake_ends_the_connection():
 
 @test
 def sessions_are_not_resumed():
-    """No tickets are given, and one that is offered is passed over (CVE-2026-1584 and others)."""
+    """The server gives no tickets, and ignores a session that a client offers (CVE-2026-1584 and
+    others)."""
     for version in TLS12, TLS13:
         with serve("--tls=require") as s:
             tls = context(certs(), version)
             with Client(s.socket) as c:
                 assert c.option(OPT_STARTTLS)[0] == REP_ACK
                 c.socket = tls.wrap_socket(c.socket)
-                assert [name for name, _ in
-                        [(p[4:], 0) for _, p in c.option(OPT_LIST)[1]]] == [b"disk0"]
+                assert [name for name, _ in c.list()] == ["disk0"]
                 session = c.socket.session
                 assert session is None or not session.has_ticket
             with Client(s.socket) as c:
@@ -426,11 +436,11 @@ def the_server_ends_in_time_whatever_TLS_clients_do():
                 c.socket = context(certs()).wrap_socket(c.socket)
             if stage > 2:
                 c.go("disk0")
-                for _ in range(40):  # and reads none of it
+                for _ in range(40):  # it reads none of the replies
                     c.request(READ, 0, 1 << 20)
         began = time.monotonic()
         s.stop()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < IN_TIME
         for c in clients:
             c.close()
 
