@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Guests for the model test, and what a disk must hold and a bitmap must have after them."""
+"""Guests for the model test, and a model of what disks hold and which bits of bitmaps are set."""
 
 import random
 import threading
@@ -10,7 +10,7 @@ SECTOR = 512
 
 
 class Op:
-    """A request: `data` is what the range holds after it."""
+    """A request. `data` is what its range holds afterwards."""
 
     def __init__(self, kind, disk, offset, data):
         self.kind, self.disk, self.offset, self.data = kind, disk, offset, data
@@ -20,9 +20,9 @@ class Op:
 
 
 class Guest(threading.Thread):
-    """Writes to all disks, through a connection to each, one request at a time, each request other
-    data than before; only to its own runs of sectors, so that what it has written does not depend
-    on what others do."""
+    """Writes to all disks, through one connection to each, one request at a time. Each request
+    changes the data of its range. A guest writes only to its own runs of sectors, so what it has
+    written does not depend on other guests."""
 
     def __init__(self, name, handles, runs, rng):
         super().__init__(name=name)
@@ -47,7 +47,7 @@ class Guest(threading.Thread):
         offset, length = first * SECTOR, count * SECTOR
         kind = rng.choice(("write", "write", "write", "zero", "trim"))
         if kind != "write" and self._is_zero(disk, offset, length):
-            kind = "write"  # each request must be seen to be there or not
+            kind = "write"  # each request must change something, to show whether it is done
         data = rng.randbytes(length) if kind == "write" else bytes(length)
         return Op(kind, disk, offset, data)
 
@@ -77,13 +77,13 @@ class Guest(threading.Thread):
                 with self._changed:
                     self.answered += 1
                     self._changed.notify_all()
-        except Exception as error:  # told by whoever waits
+        except Exception as error:  # raised by whoever waits
             with self._changed:
                 self.error = error
                 self._changed.notify_all()
 
     def wait_for(self, count, timeout):
-        """`count` more requests have been answered."""
+        """Wait until `count` more requests have been answered."""
         with self._changed:
             goal = self.answered + count
             assert self._changed.wait_for(lambda: self.error or self.answered >= goal, timeout), \
@@ -98,7 +98,7 @@ class Guest(threading.Thread):
 
 
 def share_out(disks, sectors, count, rng):
-    """Every sector to one of `count` guests, in short runs: [{disk: [(first, end)]}]."""
+    """Give every sector to one of `count` guests, in short runs: [{disk: [(first, end)]}]."""
     runs = [{disk: [] for disk in disks} for _ in range(count)]
     for disk in disks:
         at = 0
@@ -134,7 +134,7 @@ class Bitmap:
             self.mark(old, size - old)
 
     def extents(self, size):
-        """[(offset, length)] of what is dirty, cut to a view's size."""
+        """[(offset, length)] of what is dirty, cut off at `size`."""
         found = []
         for g in sorted(self.granules):
             start = g * self.granularity
@@ -174,9 +174,9 @@ class Model:
                 b.mark(op.offset, len(op.data))
 
     def _decide(self, guest, done, answered, begun, views):
-        """How many of a guest's requests the instant has: all that were answered before, none that
-        was begun after, and the same number on all disks. Each request changes what is there, so
-        there is at most one such number."""
+        """How many requests of a guest the views contain: all that were answered before the
+        instant, none that was begun after it, and the same number on all disks. Each request
+        changes the data, so at most one number is right."""
         state = {disk: bytearray(image) for disk, image in self.images.items()}
         undecided = [(op.disk, slice(op.offset, op.offset + len(op.data)))
                      for op in guest.log[answered:begun]]
@@ -190,7 +190,8 @@ class Model:
                              "makes what the views have")
 
     def advance(self, answered, begun, views):
-        """The instant of `views` {disk: bytes} lay between the two: bring the model there."""
+        """Bring the model to the instant of `views` {disk: bytes}. `answered` and `begun` are the
+        numbers of requests just before and just after it."""
         for n, guest in enumerate(self.guests):
             k = self._decide(guest, self.done[n], answered[n], begun[n], views)
             for op in guest.log[self.done[n]:k]:

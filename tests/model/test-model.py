@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The model test, end to end: guests write to two disks over NBD, at random and without end, while
-transactions over both make views and change bitmaps. What each view holds, what each bitmap of a
-view's export says and what QMP tells must be what a simple model says, byte for byte."""
+"""The model test, end to end. Guests write to two disks over NBD, at random and without a pause,
+while transactions over both disks make views and change bitmaps. A simple model says, byte for
+byte, what each view holds, what the bitmaps of its export have, and what QMP shows."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ GRANULARITIES = 512, 4096, 32768, 65536
 
 
 class View:
-    """A view, exported, and what it must hold for ever."""
+    """An exported view, and what it must hold as long as it exists."""
 
     def __init__(self, disk, name, holds, bitmaps):
         self.disk, self.name, self.holds, self.bitmaps = disk, name, holds, bitmaps
@@ -60,8 +60,9 @@ class Run:
     # ---- one instant ----
 
     def random_action(self, bitmaps):
-        """A bitmap action that is right after those before it: (type, data), done to `bitmaps`
-        {disk: {name: Bitmap}} by the function that is returned with it."""
+        """A random bitmap action that is valid after the actions before it. Returns ((type, data),
+        a function that does the same to the model), or None. `bitmaps` {disk: {name: Bitmap}} says
+        which there are at this point, and is updated."""
         rng = self.rng
         disk = rng.choice(DISKS)
         mine = bitmaps[disk]
@@ -99,7 +100,7 @@ class Run:
         return (f"block-dirty-bitmap-{kind}", {"node": disk, "name": name}), act
 
     def plan(self):
-        """Random actions, and views of both disks somewhere among them."""
+        """Random bitmap actions, and among them the actions that make views of both disks."""
         staged = {d: dict(self.model.bitmaps[d]) for d in DISKS}
         chosen = [self.random_action(staged) for _ in range(self.rng.randrange(6))]
         chosen = [c for c in chosen if c]
@@ -111,7 +112,7 @@ class Run:
         return chosen, names
 
     def refused(self, actions):
-        """With one that cannot be done at its end, nothing of it is done."""
+        """A transaction that ends with an action that fails does nothing."""
         bad = self.rng.choice([("abort", {}),
                                ("block-dirty-bitmap-clear", {"node": "vda", "name": "nobody"}),
                                ("view-create", {"disk": "nodisk", "name": "never"})])
@@ -132,7 +133,7 @@ class Run:
         return chosen, names, answered, begun
 
     def settle(self, chosen, names, answered, begun):
-        """Export the views, read them, bring the model to their instant."""
+        """Export and read the views, and bring the model to their instant."""
         got = {}
         for disk, name in names.items():
             self.export(name, name, [])
@@ -156,7 +157,7 @@ class Run:
         self.q.wait_event("BLOCK_EXPORT_DELETED")
 
     def keep(self, disk, name, holds):
-        """Export a view for the time to come, with some bitmaps that stand still."""
+        """Keep a view, exported with some bitmaps that do not record."""
         still = sorted(n for n, b in self.model.bitmaps[disk].items()
                        if not b.recording and not b.busy)
         chosen = self.rng.sample(still, self.rng.randrange(len(still) + 1))
@@ -191,7 +192,8 @@ class Run:
         h.shutdown()
 
     def check_bitmaps(self):
-        """What QMP tells of bitmaps; counts where nobody writes to them."""
+        """QMP shows the bitmaps as the model has them. The count is compared if the bitmap does not
+        record."""
         for node in self.q.cmd("query-named-block-nodes"):
             disk = node["node-name"]
             if disk not in DISKS:
@@ -214,7 +216,7 @@ class Run:
         self.mind_busy()
 
     def grow(self):
-        """A bigger disk: what it has got is dirty in every bitmap that records."""
+        """Make a disk larger. The new part is dirty in every bitmap that records."""
         disk = self.rng.choice(DISKS)
         size = len(self.model.images[disk]) + self.rng.randrange(1, 300) * SECTOR
         self.q.cmd("block_resize", size=size, **{"node-name": disk})
