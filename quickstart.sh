@@ -18,7 +18,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 build=$here/build
 jobs=$(nproc)
-# Messages that are compared, and prompts that are not asked for.
+# The messages of programs are compared below, so they have to be in English.
 export LC_ALL=C.UTF-8
 
 say() { printf '==> %s\n' "$*"; }
@@ -26,8 +26,8 @@ die() { printf 'quickstart.sh: %s\n' "$*" >&2; exit 1; }
 
 # ---- packages ----
 #
-# What is needed, by what it is for; a row is: what to have, its Debian name, its Fedora name. "-" is
-# nothing: the distribution has it in another package or not at all.
+# One table for each purpose. A row is: what is needed, its Debian package, its Fedora package. "-" means
+# that the distribution has it in another package or not at all.
 
 needed_to_build='
   gcc             gcc                gcc
@@ -74,8 +74,8 @@ needed_for_tests='
   libtsan         -                  libtsan
 '
 
-# Without these some tests are skipped; not every release has them all. nbdkit's plugins: all that
-# there are, since users have them (test-copies.py serves two disks of each).
+# Without these some tests are skipped; not every release has them all. All plugins of nbdkit are here,
+# since users have them (test-copies.py serves two disks of each).
 wanted_for_tests='
   nbd-client      nbd-client         nbd
   nbdkit-cc       -                  nbdkit-cc-plugin
@@ -94,7 +94,7 @@ wanted_for_tests='
   nbdkit-torrent  -                  nbdkit-torrent-plugin
 '
 
-# debian or fedora: whose names the machine's packages have.
+# Print debian or fedora: the names that the packages of this machine have.
 family() {
     local ID='' ID_LIKE=''
     [ -r /etc/os-release ] || die "there is no /etc/os-release: which distribution is this?"
@@ -107,7 +107,7 @@ family() {
     esac
 }
 
-# The packages of the tables given, a line each.
+# The packages in the given tables, one in each line.
 package_names() {
     local column
     case $(family) in debian) column=2 ;; fedora) column=3 ;; esac
@@ -125,7 +125,7 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
     elif command -v sudo >/dev/null; then
-        # It may ask for a password where there is somebody to answer.
+        # sudo may ask for a password only if somebody can answer.
         if [ -t 0 ]; then sudo "$@"; else sudo -n "$@"; fi ||
             die "sudo failed; as root, by hand: $*"
     else
@@ -133,7 +133,7 @@ as_root() {
     fi
 }
 
-# What is missing of the tables given, a line each.
+# The packages in the given tables that are missing, one in each line.
 missing_packages() {
     local package
     for package in $(package_names "$@"); do
@@ -141,7 +141,7 @@ missing_packages() {
     done
 }
 
-# Install these packages, all or none. What is said stands in build/install.log.
+# Install these packages, all or none. The output goes to build/install.log.
 install_now() {
     case $(family) in
         debian)
@@ -156,7 +156,7 @@ update_lists() {
     [ "$(family)" != debian ] || as_root apt-get -q -q update
 }
 
-# Install what is missing of the tables given, and say so.
+# Install what is missing of the given tables, and say so.
 install_packages() {
     local missing
     mapfile -t missing < <(missing_packages "$@")
@@ -168,7 +168,7 @@ install_packages() {
         { tail -n 20 "$build/install.log" >&2; die "packages could not be installed"; }
 }
 
-# The same for what one can do without: what cannot be had is named, and that is all.
+# The same for packages that are not necessary: those that cannot be installed are only named.
 install_wanted() {
     local package missing lacking=()
     mapfile -t missing < <(missing_packages "$@")
@@ -177,7 +177,7 @@ install_wanted() {
         say "Installing ${missing[*]}"
         (update_lists) || true
         (install_now "${missing[@]}") && return 0
-        for package in "${missing[@]}"; do # one that is not there keeps no other away
+        for package in "${missing[@]}"; do # one that does not exist must not prevent the others
             (install_now "$package") || lacking+=("$package")
         done
     else
@@ -187,7 +187,7 @@ install_wanted() {
         say "Not installed, and the tests that want it will be skipped: ${lacking[*]}"
 }
 
-# The packages of the kernel that is made for virtual machines, as far as apt knows.
+# The packages of the kernel for virtual machines that apt knows.
 kernel_packages() {
     apt-cache depends --recurse --important \
         linux-image-cloud-amd64 linux-image-virtual 2>/dev/null |
@@ -214,7 +214,7 @@ fetch_kernel() {
 
 # ---- building ----
 
-# The steps, chained: inside a condition, set -e is off.
+# The steps are joined by &&, because set -e has no effect inside a condition.
 do_build() {
     local dir=$1
     shift
@@ -225,7 +225,7 @@ do_build() {
         make -j "$jobs" "${make_targets[@]}"
 }
 
-# Build in build/NAME; the other arguments are configure's. Returns 1 if that fails, having said why.
+# Build in build/NAME. The other arguments are for configure. If that fails, says why and returns 1.
 build_tree() {
     local name=$1 dir=$build/$1
     shift
@@ -244,8 +244,8 @@ build_tree() {
 passed=0 failed=0
 skips=()
 
-# Add up what a build's tests have written: a .trs file a test program, in it a line a result such as
-# ":test-result: PASS". The .log file beside it has names and reasons.
+# Add up the results of a build's tests. Each test program has written a .trs file, with a line such as
+# ":test-result: PASS" for each result. The .log file beside it has names and reasons.
 count_results() {
     local name=$1 trs result line
     while IFS= read -r -d '' trs; do
@@ -262,7 +262,7 @@ count_results() {
     done < <(find "$build/$name" -name '*.trs' -print0 | sort -z)
 }
 
-# Run a target of a build's make and count. Failures are shown with the end of their logs.
+# Run a target of a build's make and count the results. Failures are shown with their logs.
 run_tests() {
     local name=$1 target=$2 before=$failed log=$build/$1/check.log status=0
     say "Running the tests of build/$name"
@@ -290,8 +290,8 @@ total() {
     [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
 }
 
-# Can a program with ThreadSanitizer run here? Some kernels randomise addresses more than it can
-# bear; then it can without randomisation. Sets `wrapper`.
+# True if a program with ThreadSanitizer can run here. Some kernels randomise addresses more than it
+# can bear; then setarch(8) turns that off. Sets `wrapper`.
 probe_tsan() {
     local program=$build/probe-tsan
     echo 'int main(void) { return 0; }' >"$program.c"
@@ -308,7 +308,7 @@ cmd_test() {
     install_wanted "$wanted_for_tests"
     fetch_kernel
     export FLEECE_GUEST_KERNEL=$build/kernel
-    make_targets=(check TESTS=) # builds all, and the test programs, and runs none
+    make_targets=(check TESTS=) # builds everything and the test programs, but runs no test
     for name in plain asan tsan; do
         options=()
         wrapper=()

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The guest of demo.sh.
 
-    demo-guest.py change URI IMAGE FILE   change files in IMAGE, a copy of the disk, with debugfs (FILE
-                                          is the largest new one), and write every block that changed to the disk over NBD
-    demo-guest.py storm URI FIFO          write random blocks all over the disk until SIGTERM; tells
-                                          FIFO when the first ones are there
+    demo-guest.py change URI IMAGE FILE
+        With debugfs, change files in IMAGE, which is a copy of the disk, and add FILE to it. Then write
+        each block that has changed to the disk over NBD.
+
+    demo-guest.py storm URI FIFO
+        Write random blocks all over the disk until SIGTERM. Write a line to FIFO when the first 1000 are
+        written.
 """
 
 import random

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""All that an incremental backup takes: demo-pull.py URI BITMAP IMAGE
+"""An incremental backup: demo-pull.py URI BITMAP IMAGE
 
-Read what BITMAP says is dirty from the export URI, and write it over IMAGE, an older backup."""
+Read all that is dirty in BITMAP from the export URI, and write it over IMAGE, an older backup."""
 
 import sys
 

@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# The main job, end to end, on a real file system: demo.sh BUILD-FOLDER
+# An incremental backup, from beginning to end, of a real file system: demo.sh BUILD-FOLDER
 #
-# A disk with an ext4 file system is served to a guest that does not stop writing. It is backed up in
-# full, then only what changed, both at exact instants; and the result is proved to be the disk at the
-# second instant, byte by byte and by fsck.
+# A disk with an ext4 file system is served to a guest that writes without a pause. A full backup is made
+# of it, then an incremental one, each at an exact instant. At the end a comparison byte by byte, and
+# fsck, prove that the backup is the disk at the second instant.
 #
-# The guest is played by tests/demo-guest.py, so that neither root nor a virtual machine is needed: it
-# has files changed by debugfs in a copy of the disk, and writes what that changed over NBD.
+# tests/demo-guest.py plays the guest, so that neither root nor a virtual machine is needed. It changes
+# files in a copy of the disk with debugfs, and writes the changed blocks over NBD.
 
 set -euo pipefail
 
@@ -30,12 +30,16 @@ clean_up() {
 trap clean_up EXIT
 cd "$work"
 
+fail() {
+    printf 'demo.sh: %s\n' "$*" >&2
+    exit 1
+}
 step=0
 title() {
     step=$((step + 1))
     printf '\n%d. %s\n\n' "$step" "$*"
 }
-# Show a command as one would type it, then do it.
+# Show a command as a user would type it, then run it.
 run() {
     local word line='   $'
     for word in "$@"; do
@@ -58,7 +62,7 @@ mkdir files
 cp -r --no-preserve=mode "$source"/server "$source"/client "$source"/common "$source"/man files/
 run truncate -s 512M vda.raw
 run mke2fs -q -t ext4 -d files vda.raw
-cp --sparse=always vda.raw guest.raw # what the guest knows: its page cache, if you like
+cp --sparse=always vda.raw guest.raw # what the guest knows of its disk, like its page cache
 
 title 'Serve it, with a control socket'
 mkfifo pid
@@ -66,7 +70,8 @@ mkfifo pid
 printf '   $ %s\n' 'nbdfleece -f -U nbd.sock -C qmp.sock --disk vda file vda.raw &'
 nbdfleece -f -P pid -U nbd.sock -C qmp.sock --disk vda file vda.raw &
 server=$!
-read -r _ <pid # comes when clients can connect
+# The line comes when clients can connect. Opened for writing too, so that the time limit counts.
+read -r -t 60 _ <>pid || fail 'the server has not started'
 run fleecectl disks
 
 title 'Monday: freeze an instant and begin to record changes, in one transaction'
@@ -101,7 +106,7 @@ title 'Pull only that, while the guest goes on writing all over the disk'
 mkfifo writing
 "$python" "$source/tests/demo-guest.py" storm "$live" writing &
 guest=$!
-read -r _ <writing # comes once the storm is on
+read -r -t 60 _ <>writing || fail 'the guest does not write'
 "$python" "$source/tests/demo-pull.py" "$frozen" since-monday backup.raw | sed 's/^/     /'
 kill "$guest"
 wait "$guest" || true

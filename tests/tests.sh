@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # Make tests.mk, which Makefile.am includes, from tests.list (see there). configure.ac runs this when
-# `autoreconf` reads it, make when the list has changed. The file is left alone if it is right.
+# `autoreconf` reads it; make runs it when the list has changed. A file that is right stays as it is.
 #
-#   tests.sh FOLDER      the folder of both files
+#   tests.sh FOLDER      FOLDER has both files
 
 set -eu
 trap 'rm -f "$1/tests.mk.new"' EXIT
@@ -23,7 +23,7 @@ function canonical(name)
     return name
 }
 
-# Add a test to a list: one that is built under a condition, or always ("").
+# Add a test to a list. It is built if `condition` holds; "" means always.
 function add(list, name, condition)
 {
     if (condition == "")

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A disk whose backend hangs for good holds up nobody else.
+"""A disk whose backend hangs for ever holds up no other disk.
 
-`bad` and `good` are disks of one server, and writes to offset 0 of `bad` never come back. With one
-of them under way:
+`bad` and `good` are disks of one server. A write to offset 0 of `bad` never comes back. While one
+is under way:
 
-- while a command on `bad` waits, every command on `good`, on another monitor, is answered: shown by
-  the order of events, the one is still unanswered when the others have been;
-- the command on `bad` fails by its deadline, and names `bad`;
-- SIGTERM ends the server: `good` serves what was asked for, is flushed and closed, and the log says
-  what was left.
+- Every command on `good`, on another monitor, is answered while a command on `bad` waits. The order
+  of events shows this: the command on `bad` is still open when the others have been answered.
+- The command on `bad` fails by its deadline, and the error names `bad`.
+- SIGTERM ends the server. `good` answers the requests that it has, is flushed and is closed, and
+  the log says what was left.
 """
 
 import contextlib
 import os
 import re
 import select
+import shutil
 import signal
 import tempfile
 
@@ -29,14 +30,14 @@ STOP_TIMEOUT = 5  # seconds after which the server leaves what hangs
 
 
 class Rig:
-    """A server with both disks, and what has got stuck."""
+    """A server with both disks, and their requests that are stuck."""
 
     def __init__(self):
         if not os.path.exists(PLUGIN):
             skip("nbdkit-plugin.h is not installed")
         self._stack = contextlib.ExitStack()
         self.dir = tempfile.mkdtemp(prefix="fleece-hang-")
-        self._stack.callback(lambda: os.system(f"rm -rf {self.dir}"))
+        self._stack.callback(shutil.rmtree, self.dir, ignore_errors=True)
         self.fifos = {}
         for name in "begun", "good-begun", "good-go":
             path = f"{self.dir}/{name}"
@@ -45,7 +46,8 @@ class Rig:
             self._stack.callback(os.close, self.fifos[name])
         with open(f"{self.dir}/notes", "w", encoding="ascii"):
             pass
-        self.server = Server("--stop-timeout", STOP_TIMEOUT, "--disk", "bad", PLUGIN, f"begun={self.dir}/begun",
+        self.server = Server("--stop-timeout", STOP_TIMEOUT,
+                             "--disk", "bad", PLUGIN, f"begun={self.dir}/begun",
                              "--disk", "good", PLUGIN, f"begun={self.dir}/good-begun",
                              f"go={self.dir}/good-go", f"notes={self.dir}/notes")
         self.extra = f"{self.dir}/extra"  # the socket of nbd-server-start
@@ -63,7 +65,7 @@ class Rig:
         return c.go(export)
 
     def wait_begun(self, fifo):
-        """Wait until a call has got stuck in the plugin; its name."""
+        """Wait until a call is stuck in the plugin, and return the name of the call."""
         line = b""
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([self.fifos[fifo]], [], [], SOON)
@@ -72,8 +74,9 @@ class Rig:
         return line.decode().strip()
 
     def stick(self, extra=None):
-        """Let a client of `bad` write what gets stuck, under a view already when the old data is
-        read; extra: by the second listener's export of that name."""
+        """Let a client of `bad` send a write that gets stuck. With a view it is stuck already where
+        the old data is read. extra: the client uses the export of that name on the second
+        listener."""
         c = self.client(extra or "bad", extra=extra is not None)
         c.request(WRITE, 0, len(BLOCK), data=BLOCK)
         self.wait_begun("begun")
@@ -84,7 +87,7 @@ class Rig:
 
 
 class Pending:
-    """A command on a monitor of its own that is not waited for."""
+    """A command on a monitor of its own. Nobody waits for its reply."""
 
     def __init__(self, rig, command, **arguments):
         self.monitor = rig.server.qmp()
@@ -92,7 +95,7 @@ class Pending:
         self.monitor.write({"execute": command, "arguments": arguments, "id": "pending"})
 
     def is_open(self):
-        """Nothing has come yet but, perhaps, events."""
+        """True if no reply has come yet. Events may have come."""
         while select.select([self.monitor.socket], [], [], 0)[0]:
             if "event" not in self.monitor.read():
                 return False
@@ -103,7 +106,7 @@ class Pending:
         assert "return" in reply, (self.command, reply)
 
     def fails(self):
-        """Its error's text, once it has failed."""
+        """Wait until the command has failed, and return the text of its error."""
         reply = self.monitor.reply("pending")
         assert "error" in reply, (self.command, reply)
         note(f"{self.command}: {reply['error']['desc']}")
@@ -111,7 +114,7 @@ class Pending:
 
 
 def work_on_good(rig, pending=None):
-    """Every command that has to do with a disk, on `good`, and those that look at all disks; each is
+    """Run every command that concerns a disk, on `good`, and the queries of all disks. Each is
     answered while `pending` is open."""
     q = rig.server.qmp()
 
@@ -127,7 +130,7 @@ def work_on_good(rig, pending=None):
         do(query)
     for name in "a", "b":
         do("block-dirty-bitmap-add", node="good", name=name)
-    with Client(rig.server.socket) as c:  # somebody new, too
+    with Client(rig.server.socket) as c:  # a new client is served, too
         c.go("good")
         c.write(4096, BLOCK)
         assert c.read(4096, 4096) == BLOCK
@@ -153,7 +156,8 @@ def work_on_good(rig, pending=None):
     do("query-block")
 
 
-# What waits for the write that is stuck: {command: arguments}. The first ones need what is prepared.
+# Commands that wait for the write that is stuck: {command: arguments}. prepare() makes what they
+# name.
 WAITING = {
     "block-dirty-bitmap-add": {"node": "bad", "name": "new"},
     "block-dirty-bitmap-clear": {"node": "bad", "name": "old"},
@@ -164,7 +168,7 @@ WAITING = {
     "block_resize": {"node-name": "bad", "size": MIB + 65536},
     "nbd-server-stop": {},
 }
-BY_EXPORT = "block-export-del", "nbd-server-stop"  # which end the client that is stuck
+BY_EXPORT = "block-export-del", "nbd-server-stop"  # these end the client whose write is stuck
 
 
 def prepare(rig, command):
@@ -184,7 +188,8 @@ def prepare(rig, command):
 
 @test
 def commands_on_others_are_answered_while_one_waits():
-    """All of them at the same time, each on a server of its own: their deadlines pass together."""
+    """All commands wait at the same time, each on a server of its own, so that their deadlines pass
+    together."""
     with contextlib.ExitStack() as stack:
         waiting = []
         for command, arguments in WAITING.items():
@@ -211,8 +216,9 @@ def commands_on_others_are_answered_while_one_waits():
 
 @test
 def a_change_behind_one_that_never_ends_fails():
-    """`bad` is in a resize that never ends. A transaction over both disks fails in time, naming `bad`;
-    what is behind the transaction on `good` has waited almost as long, and is carried out."""
+    """A resize of `bad` never ends. A transaction over both disks fails by its deadline, and the
+    error names `bad`. A command on `good` waits behind the transaction almost as long, and then
+    succeeds."""
     with Rig() as rig:
         resize = Pending(rig, "block_resize", **{"node-name": "bad", "size": 2 * MIB})
         assert rig.wait_begun("begun") == "resize"
@@ -233,8 +239,8 @@ def a_change_behind_one_that_never_ends_fails():
 
 @test
 def an_export_is_removed_while_its_client_hangs():
-    """The command is answered at once; the export is nobody's any more, and hidden until its client
-    ends."""
+    """The command is answered at once. No client can use the export any more; it stays, shown as
+    shutting down, until its client ends."""
     with Rig() as rig:
         q = prepare(rig, "block-export-del")
         q.cmd("block-export-del", id="added", mode="hard")
@@ -246,14 +252,15 @@ def an_export_is_removed_while_its_client_hangs():
         with Client(rig.server.socket) as c:
             c.go("bad")
             c.write(4096, BLOCK)
-        assert [e["data"]["id"] for e in q.events()] == ["now"], "an export that is not gone is told"
+        told = [e["data"]["id"] for e in q.events()]
+        assert told == ["now"], f"events tell that these are gone: {told}"
         rig.server.kill()
 
 
 @test
 def the_end_is_bounded_and_says_what_was_left():
-    """`good` has a write under way at SIGTERM, which is let go on after it: it is answered, flushed
-    and the disk closed, in this order. A second client of `good` has nothing under way."""
+    """A write to `good` is under way at SIGTERM, and goes on after it. The write is answered, then
+    the disk is flushed, then closed. A second client of `good` has nothing under way."""
     with Rig() as rig:
         rig.stick()
         idle = rig.client("good")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """block-dirty-bitmap-*: arguments, order of the checks, error texts, and what QMP shows of bitmaps
-that guests' writes have marked."""
+after writes of guests."""
 
 import hashlib
 
@@ -16,8 +16,8 @@ PER_BITMAP = ("block-dirty-bitmap-remove", "block-dirty-bitmap-clear", "block-di
 
 
 def sha256_of(size, granularity, dirty):
-    """The hash that a bitmap of `size` bytes with these dirty granules must have: bits in words of
-    64, little endian."""
+    """The hash that a bitmap must have if it covers `size` bytes and these granules are dirty. The
+    bits are in words of 64, little endian."""
     count = -(-size // granularity)
     bits = sum(1 << granule for granule in dirty)
     return hashlib.sha256(bits.to_bytes(-(-count // 64) * 8, "little")).hexdigest()
@@ -30,7 +30,7 @@ def add_checks_in_qemus_order():
         add = "block-dirty-bitmap-add"
         q.cmd("view-create", disk="vda", name="view")
         before = everything(q)
-        # Each line has all the faults of the lines below it, too.
+        # Each request also has the faults of the requests below it.
         power = "Granularity must be power of 2 and at least 512"
         fails(q, "Parameter 'node' is missing", add, x=1)
         fails(q, "Invalid parameter type for 'node', expected: string", add, node=1, name=1, x=1)
@@ -124,7 +124,7 @@ def merge_checks_its_arguments():
 
 
 @test
-def bits_are_the_writes():
+def bitmaps_record_exactly_the_writes():
     with Server(*DISKS) as s:
         q = s.qmp()
         h = s.nbd("vda")
@@ -166,7 +166,7 @@ def bits_are_the_writes():
 
 
 @test
-def merging_across_disks_and_nothing():
+def merging_bitmaps_of_other_disks_and_empty_lists():
     with Server(*DISKS) as s:
         q = s.qmp()
         for disk in "vda", "vdb", "vdc":

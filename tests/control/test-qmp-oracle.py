@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The same requests to qemu-storage-daemon and to us: the same replies, to the letter.
+"""qemu-storage-daemon and nbdfleece give exactly the same replies to the same requests.
 
-Left out is what QEMU has changed since 7.2, which Debian 12 has (reference: 10.2), and what we do
-otherwise on purpose (nbdfleece-qmp(7), DIFFERENCES)."""
+Two kinds of requests are left out: those whose replies QEMU has changed between 7.2, which Debian
+12 has, and 10.2; and those that nbdfleece answers otherwise on purpose (nbdfleece-qmp(7),
+DIFFERENCES)."""
 
 import json
 import os
@@ -46,7 +47,7 @@ def bitmap(verb, **data):
 
 
 def requests():
-    """(command, arguments), in order: they build on each other."""
+    """(command, arguments), in order: later requests need what earlier ones have made."""
     add, merge = "block-dirty-bitmap-add", "block-dirty-bitmap-merge"
     nbd, inet = "nbd-server-start", {"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}}
 
@@ -112,7 +113,7 @@ def requests():
                  bitmap("disable", node="vda", name="t")],
             [bitmap("remove", node="vda", name="t")]):
         yield ACTIONS, {"actions": actions}
-    # QEMU 7.2 has disabled it while it rolled back an enable that could not be.
+    # QEMU 7.2 disables the bitmap when it rolls back an `enable` that failed.
     yield "block-dirty-bitmap-enable", {"node": "vda", "name": "b"}
     for properties in (1, {"x": 1}, {"completion-mode": 1}, {"completion-mode": "x"},
                        {"completion-mode": "individual"}, {}):
@@ -209,8 +210,8 @@ END = b"\n{'execute': 'query-version', 'arguments': {'x': 1}, 'id': '__end'}\n"
 
 
 def first_reply(stream, request):
-    """What comes back for `request`: of several replies (QEMU gives more errors for one bad line
-    than we do) the first. A second request says where they end."""
+    """The first reply to `request`. QEMU gives several errors for one bad line, nbdfleece one. A
+    second request shows where the replies end."""
     stream.write(request + END)
     stream.flush()
     first = None

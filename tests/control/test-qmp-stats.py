@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""query-blockstats: what clients do is counted, each request once, and never forgotten."""
+"""query-blockstats: each request of a client is counted once, and stays counted."""
 
 import rawnbd
 from fleece import Server, tmpdir
-from qmp_checks import fails
+from qmp_checks import fails, shrink_once_gone
 from rawnbd import Client
 from tap import main, test
 
 K, M = 1 << 10, 1 << 20
-# QEMU 10.2's BlockDeviceStats: every member that is not optional; three are ours.
+# Every member of BlockDeviceStats in QEMU 10.2 that is not optional, and three of our own.
 COUNTS = {
     "rd_bytes", "wr_bytes", "unmap_bytes", "zero_bytes", "rd_operations", "wr_operations",
     "unmap_operations", "zero_operations", "flush_operations", "wr_highest_offset",
@@ -28,7 +28,7 @@ NOT_MEASURED = {
 
 
 def stats(q, node="vda"):
-    """What was measured of a node, all that is not 0."""
+    """The counters of a node that are not 0."""
     all_stats = {n["node-name"]: n["stats"] for n in q.cmd("query-blockstats",
                                                           **{"query-nodes": True})}
     measured = dict(all_stats[node])
@@ -83,7 +83,7 @@ def each_request_is_counted_once():
             "flush_operations": 1, "unmap_operations": 1, "unmap_bytes": 8 * M,
         }
         assert stats(q) == expected, stats(q)
-        # What is refused before it is carried out is not counted.
+        # A request that is refused before it is carried out is not counted.
         assert c.do(rawnbd.READ, 64 * M, 1) != 0
         assert c.do(rawnbd.WRITE, 64 * M, 1) != 0
         assert stats(q) == expected, stats(q)
@@ -98,7 +98,7 @@ def image(folder, size):
 
 
 def large_reads(*disk):
-    """Whole, in pieces, and longer than the reply buffer."""
+    """Reads that are sent as one chunk or in pieces, and reads longer than the reply buffer."""
     with Server("--disk", "vda", *disk) as s:
         q, n, done = s.qmp(), 0, 0
         for structured, flags in (True, 0), (True, rawnbd.DF), (False, 0):
@@ -122,7 +122,7 @@ def large_reads_of_a_file():
 
 
 @test
-def errors_are_counted_apart():
+def errors_are_counted_separately():
     with Server("--disk", "vda", "eval", "get_size=echo 1048576", "pread=echo EIO >&2; exit 1",
                 "pwrite=echo ENOSPC >&2; exit 1", "flush=echo EIO >&2; exit 1",
                 "trim=echo EIO >&2; exit 1", "zero=echo EIO >&2; exit 1",
@@ -152,7 +152,7 @@ def connections_add_up_and_stay_counted():
             c.expect_end()
             c.close()
             assert stats(q) == expected, stats(q)
-        q.cmd("block_resize", device="vda", size=512 * K)  # which needs that no client is left
+        shrink_once_gone(q, "vda", 512 * K)
         assert stats(q) == expected, stats(q)
         with connect(s) as c:
             c.read(0, K)
@@ -160,7 +160,7 @@ def connections_add_up_and_stay_counted():
 
 
 @test
-def a_view_counts_for_itself():
+def a_view_has_its_own_counters():
     with Server("--disk", "vda", "memory", "1M") as s:
         q = s.qmp()
         q.cmd("view-create", disk="vda", name="v")

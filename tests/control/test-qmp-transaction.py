@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""transaction: arguments before effects, actions in order, and nothing left behind by any failing
-action at any position."""
+"""transaction: all arguments are checked before any effect, actions are done in order, and an
+action that fails at any position leaves nothing changed."""
 
 import os
 
@@ -22,7 +22,7 @@ def bitmap(verb, **data):
 
 
 def ready(q):
-    """A server with something to change on every disk."""
+    """Make something to change on every disk."""
     for disk in "vda", "vdb", "vdc":
         q.cmd("block-dirty-bitmap-add", node=disk, name="on")
         q.cmd("block-dirty-bitmap-add", node=disk, name="off", disabled=True)
@@ -32,7 +32,7 @@ def ready(q):
     q.cmd("view-create", disk="vda", name="old")
 
 
-# One action of each kind that succeeds, on its own and after one another.
+# One action of each kind. They succeed alone, and in this order.
 GOOD = [
     bitmap("add", node="vda", name="new"),
     bitmap("add", node="vdb", name="new", granularity=512, disabled=True),
@@ -45,7 +45,7 @@ GOOD = [
     bitmap("remove", node="vdc", name="on"),
 ]
 
-# Every way in which an action fails when it is run, and the text.
+# Every way in which an action fails when it is run, and the text of the error.
 BAD = [
     (action("abort"), "Transaction aborted using Abort action"),
     (bitmap("add", node="x", name="b"), "Cannot find device='x' nor node-name='x'"),
@@ -86,7 +86,7 @@ BAD = [
     (action("view-create", disk="vda", name="v" * 256), "Node name too long"),
 ]
 
-# And where it is the actions before that are in the way.
+# Actions that fail because of an action of GOOD before them.
 BAD_AFTER_GOOD = [
     (bitmap("add", node="vda", name="new"), "Bitmap already exists: new"),
     (bitmap("add", node="vdc", name="on"), "Bitmap already exists: on"),
@@ -103,7 +103,7 @@ BAD_AFTER_GOOD = [
 
 
 @test
-def all_or_nothing_whatever_fails_wherever():
+def a_transaction_that_fails_anywhere_changes_nothing():
     with Server(*DISKS) as s:
         q = s.qmp()
         ready(q)
@@ -119,7 +119,7 @@ def all_or_nothing_whatever_fails_wherever():
         for bad, text in BAD_AFTER_GOOD:
             fails(q, text, "transaction", actions=GOOD + [bad])
             assert everything(q) == before, bad
-        # Nothing stayed behind in the way of guests, either.
+        # Nothing of the failed transactions is left in the way of guests, either.
         h.pwrite(b"y" * 70000, 1 << 19)
         assert bitmaps(q)["on"]["count"] == 2 * 2 * 65536
         q.cmd("transaction", actions=GOOD)
@@ -128,7 +128,7 @@ def all_or_nothing_whatever_fails_wherever():
 
 
 @test
-def views_that_failed_leave_no_scratch_files():
+def failed_transactions_leave_no_scratch_files():
     with tmpdir() as d, Server(*DISKS, "--scratch", d) as s:
         q = s.qmp()
 

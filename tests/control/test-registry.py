@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults that reviewers found where exports, bitmaps and nodes meet, each as the test that showed
-it."""
+"""Bugs that reviewers found where exports, bitmaps and nodes meet. Each test shows one of them."""
 
 import json
 
@@ -10,7 +9,7 @@ from tap import main, test
 
 
 def pipeline(q, *requests):
-    """Send all requests in one piece; their replies."""
+    """Send all requests in one piece, and return their replies."""
     text = b"".join(json.dumps({"execute": c, "arguments": a, "id": i}).encode()
                     for i, (c, a) in enumerate(requests))
     q.write(text)
@@ -19,8 +18,8 @@ def pipeline(q, *requests):
 
 @test
 def exports_are_gone_when_the_server_has_stopped():
-    """A client is connected to a view's export when its server is stopped: what the export occupied
-    is free as soon as the command has returned, as in QEMU."""
+    """nbd-server-stop ends an export of a view while a client is connected to it. When the command
+    has returned, all that the export used is free, as in QEMU."""
     import nbd
     with Server("--disk", "vda", "memory", "1M") as s:
         q = s.qmp()
@@ -45,9 +44,9 @@ def exports_are_gone_when_the_server_has_stopped():
 
 
 @test
-def a_bitmap_does_not_speak_for_what_it_does_not_cover():
-    """An export may be given the bitmap of another disk. What lies past the end of that disk is
-    not known to be clean."""
+def bytes_that_a_bitmap_does_not_cover_are_dirty():
+    """An export may have the bitmap of another, smaller disk. Nothing is known of the bytes past
+    the end of that disk, so they are dirty."""
     with Server("--disk", "vda", "memory", "4M", "--disk", "vdb", "memory", "1M") as s:
         q = s.qmp()
         q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": s.path("other")}})
@@ -60,11 +59,13 @@ def a_bitmap_does_not_speak_for_what_it_does_not_cover():
             h.block_status((4 << 20) - offset, offset,
                            lambda context, at, entries, error: answers.append(entries) or 0)
             assert answers == [expected], answers
+        h.shutdown()
 
 
 @test
-def a_socket_has_a_name():
-    """An empty path made a socket in the abstract namespace, which everybody may connect to."""
+def an_empty_socket_path_is_refused():
+    """An empty path would make a socket in the abstract namespace, to which everybody may
+    connect."""
     with Server("--disk", "vda", "memory", "1M") as s:
         q = s.qmp()
         try:
@@ -77,8 +78,8 @@ def a_socket_has_a_name():
 
 
 @test
-def discard_is_for_views():
-    """On a disk's export `discard` was taken and ignored."""
+def discard_is_refused_on_disks():
+    """An export of a disk refuses `discard` instead of ignoring it."""
     with Server("--disk", "vda", "memory", "1M") as s:
         q = s.qmp()
         export = {"type": "nbd", "id": "e", "node-name": "vda", "name": "e"}

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults that reviewers found in the use of scratch space, each as the test that showed it."""
+"""Bugs that reviewers found in the use of scratch space. Each test shows one of them."""
 
 import os
 import shutil
@@ -11,12 +11,13 @@ from tap import main, skip, test
 
 MIB = 1 << 20
 
-# Runs "$@" with a file system of its own at $1.
+# Mounts a new file system at $1 and runs the other words as a command.
 IN_SMALL_FS = 'mount -t tmpfs -o size=64m scratch "$1" && shift && exec "$@"'
 
 
 def small_fs(folder):
-    """A command to run others with: `folder` is then a file system of 64 MiB, for them alone."""
+    """The beginning of a command line. What runs after it sees a file system of 64 MiB at `folder`;
+    nobody else does."""
     if shutil.which("unshare") is None:
         skip("there is no unshare(1)")
     command = ["unshare", "--map-root-user", "--mount", "--", "sh", "-c", IN_SMALL_FS, "sh", folder]
@@ -27,8 +28,8 @@ def small_fs(folder):
 
 @test
 def freed_space_is_not_taken_back_when_the_file_system_has_become_full():
-    """A client has read and trimmed a view, and somebody else has filled the space that this gave
-    back. The last 5 % stay free all the same."""
+    """A client trims a view, and somebody else fills the space that this has freed. The last 5 % of
+    the file system stay free nevertheless."""
     folder = os.path.realpath(os.environ.get("TMPDIR", "/tmp"))
     folder = os.path.join(folder, f"fleece-small-{os.getpid()}")
     os.mkdir(folder)

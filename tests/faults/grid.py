@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A server in which the n-th call of a kind fails: see README.md; faults.c is the other side."""
+"""A server in which the n-th call of a kind fails (README.md). faults.c lets the calls fail."""
 
 import errno
 import mmap
@@ -11,7 +11,7 @@ import fleece
 # In the order of enum kind in faults.c.
 KINDS = ("alloc", "recv", "send", "accept", "thread", "read", "write", "flush", "space", "map",
          "open")
-SHORT = 0  # instead of an errno: a transfer that comes to less than was asked for
+SHORT = 0  # instead of an errno: the call transfers less than it was asked for
 
 LIBRARY = os.path.join(fleece.BUILD, "tests/faults/.libs/faults.so")
 
@@ -35,11 +35,11 @@ class Control:
         struct.pack_into(f"={len(values)}Q", self._map, 8 * index, *values)
 
     def reset(self):
-        """Nothing fails, and counting begins anew."""
+        """No call fails any more, and the counts begin at 0."""
         self._map[:] = bytes(CONTROL.size)
 
     def arm(self, fault):
-        """The calls that `fault` names fail; `last` goes last, as it is what arms."""
+        """Let the calls fail that `fault` names. The field `last` arms, so it is written last."""
         self._put(0, KINDS.index(fault.kind), fault.n)
         self._put(3, fault.error, 0)
         self._put(2, (1 << 64) - 1 if fault.forever else fault.n)
@@ -56,7 +56,7 @@ class Control:
         return struct.unpack_from("=Q", self._map, 8 * 4)[0]
 
     def what(self):
-        """The first call that failed, and what the descriptor was that it was about."""
+        """The first call that failed, and what its descriptor was."""
         return bytes(self._map[CONTROL.size - 256:]).split(b"\0")[0].decode()
 
 
@@ -73,7 +73,8 @@ class Fault:
 
     @property
     def is_visible(self):
-        """May anybody notice? Not where the call can simply be made again, or in another way."""
+        """True if somebody may notice the fault: the call cannot simply be made again or in another
+        way."""
         return self.error not in (errno.EINTR, SHORT, errno.EOPNOTSUPP)
 
 
@@ -81,9 +82,9 @@ def server(folder, control, *args):
     """A Server under a Control; not started."""
     env = {"LD_PRELOAD": LIBRARY, "FLEECE_FAULTS": control.path}
     if fleece.SANITIZER == "address":
-        # Ours stands before the sanitizer's library, and passes on to it what it does not fail.
+        # Our library is loaded before the sanitizer's, and passes on the calls that do not fail.
         options = os.environ.get("ASAN_OPTIONS", "")
         env["ASAN_OPTIONS"] = (f"{options}:verify_asan_link_order=0:"
                                f"log_path={folder}/sanitizer")
-    # Polling makes as many calls as there is time for: no two runs would be alike.
+    # With polling the number of calls would depend on time, and no two runs would be alike.
     return fleece.Server("--poll-max-ns", "0", *args, dir=folder, env=env)

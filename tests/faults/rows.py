@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rows of the grid: a kind of call and a way to fail, for every n of a scenario (a class derived
-from scenario.Run). In a default run for some n of each row, for all of them with FLEECE_LONG=1.
-`FAULT_TRACE=1` tells what failed."""
+"""Rows of the grid. A row is a kind of call and a way to fail, for every n of a scenario, which is
+a class derived from scenario.Run. A default run takes some n of each row; FLEECE_LONG=1 takes all
+of them. FAULT_TRACE=1 prints what failed."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ SHORT_ROW = 12 if SANITIZER == "no" else 6  # n of each row in a default run
 
 
 def play(scenario, folder, fault, policy):
-    """One cell of the grid: (calls of the scenario, how many failed)."""
+    """Run one cell of the grid: (calls of the scenario, how many of them failed)."""
     run = scenario(folder, fault, policy)
     try:
         if not run.start():
@@ -46,7 +46,7 @@ def cell(scenario, fault, policy="break-snapshot"):
 
 
 def chosen(calls, most):
-    """Which n to try of so many."""
+    """Which n to try, if there are so many calls and at most `most` are to be tried."""
     if LONG or calls <= most:
         return list(range(1, calls + 1))
     return sorted({1 + i * (calls - 1) // (most - 1) for i in range(most)})

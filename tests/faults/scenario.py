@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The standard scenario, in which anything may fail, and what must hold all the same.
+"""The standard scenario, in which any call may fail, and what must hold nevertheless.
 
-What a disk may hold is known for each block of 4 KiB as a set of bytes it may consist of: after an
-acknowledged write one; after a write that failed the old ones and the new. Where a connection ended
-with a write under way, this write may still happen later (`late`)."""
+For each block of 4 KiB a set says of which bytes the block may consist. After an acknowledged write
+that is one byte; after a write that failed, the old ones and the new one. If a connection ended
+while a write was under way, that write may still happen later (`late`)."""
 
 import contextlib
 import io
@@ -27,19 +27,20 @@ def blocks_of(data):
 
 
 def consists_of(block, may):
-    """Does a block have no other bytes than these?"""
+    """True if the block has no other bytes than these."""
     return sum(block.count(v) for v in may) == len(block)
 
 
 class Bitmap:
-    """What is known of a bitmap that records: what the disk was, what was written since."""
+    """What is known of a bitmap that records: what the disk held at its start, and what was written
+    since."""
 
     def __init__(self, image):
         self.before = [set(m) for m in image.may]
         self.tried, self.done = set(), set()
 
     def check(self, dirty, blocks, what):
-        """`dirty`: the blocks that are. Superset of what changed, subset of what was written."""
+        """`dirty` has the dirty blocks: all that have changed, and none that was not written."""
         changed = {i for i, b in enumerate(blocks) if not consists_of(b, self.before[i])}
         missing = (self.done | changed) - dirty
         assert not missing, f"{what}: changed, but not dirty: blocks {sorted(missing)}"
@@ -55,11 +56,11 @@ class Image:
         self.bitmaps = {}  # name: Bitmap
 
     def file_content(self):
-        """The beginning of the image file, whose rest is a hole."""
+        """The beginning of the image file. The rest is a hole."""
         return bytes([0x11]) * (len(self.may) // 2 * BLOCK)
 
     def changed(self, type, first, n, value, error):
-        """A request has ended: error 0, an errno, or None: the connection was closed."""
+        """A request has ended. `error` is 0, an errno, or None if the connection was closed."""
         for i in range(first, first + n):
             if error == 0 and type != TRIM:
                 self.may[i] = {value} | self.late[i]
@@ -80,11 +81,12 @@ class Image:
 
 
 class GaveUp(Exception):
-    """What fails for good cannot be done: the rest of a part of the scenario is left out."""
+    """A part of the scenario cannot go on, because a call fails for ever; the rest of it is left
+    out."""
 
 
 class Run:
-    """One run of the scenario under one fault (None: nothing fails)."""
+    """One run of the scenario with one fault (None: nothing fails)."""
 
     def __init__(self, folder, fault, policy="break-snapshot"):
         self.folder, self.fault, self.policy = folder, fault, policy
@@ -105,11 +107,11 @@ class Run:
     # ---- the server ----
 
     def options(self):
-        """More of the server's command line."""
+        """Further options of the server."""
         return ()
 
     def start(self):
-        """False: it has refused to start."""
+        """Start the server. False: it has refused to start."""
         args = []
         for name, image in self.images.items():
             path = os.path.join(self.folder, name)
@@ -122,7 +124,7 @@ class Run:
         if self.fault:
             self.control.arm(self.fault)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # of what start() tells about failures
+            with contextlib.redirect_stdout(io.StringIO()):  # hides what start() prints about failures
                 self.server.start()
             self.holds = self.held()
             return True
@@ -131,7 +133,7 @@ class Run:
             return False
 
     def held(self):
-        """The server's descriptors and threads."""
+        """How many descriptors and threads the server has."""
         return tuple(len(os.listdir(f"/proc/{self.server.pid}/{what}")) for what in ("fd", "task"))
 
     # ---- the control socket ----
@@ -146,7 +148,8 @@ class Run:
         raise GaveUp("no monitor")
 
     def command(self, name, is_done, /, **arguments):
-        """Execute until it is done, which `is_done()` tells where the answer was lost."""
+        """Execute a command until it is done. If its answer is lost, `is_done()` says whether it
+        is."""
         for _ in range(3):
             if self.q is None:
                 self.monitor()
@@ -177,7 +180,7 @@ class Run:
     # ---- NBD ----
 
     def connect(self):
-        """A client that is at the beginning of its options."""
+        """A client that has not sent any option."""
         return Client(self.server.socket)
 
     def client(self, export, *contexts):
@@ -206,13 +209,13 @@ class Run:
         raise GaveUp(f"no connection to {export}")
 
     def requests(self, c, *requests):
-        """Send (type, first block, blocks, value[, flags]) all at once, and take the answers. The
-        results in the same order: an error, 0, or None where the connection has ended; and the
-        data and status of the replies, by request: [chunk]."""
+        """Send all requests (type, first block, blocks, value[, flags]) at once, and receive the
+        answers. Returns two lists in the same order: the results (0, an error, or None if the
+        connection has ended), and the chunks of the replies."""
         return self.answers(c, requests, self.send(c, requests))
 
     def send(self, c, requests):
-        """The cookies of the requests; fewer where the connection has ended."""
+        """Send the requests and return their cookies; fewer if the connection has ended."""
         cookies = []
         try:
             for type, first, n, value, *flags in requests:
@@ -225,7 +228,7 @@ class Run:
         return cookies
 
     def answers(self, c, requests, cookies):
-        """What comes for requests of which send() has given the cookies: as requests()."""
+        """Receive the answers to requests that send() has sent. Returns the same as requests()."""
         results, replies = [None] * len(requests), [[] for _ in requests]
         is_open = getattr(c, "is_open", True)
         try:
@@ -264,8 +267,8 @@ class Run:
             self.images[disk].check(data, f"view {c.export}", first, may)
 
     def do(self, c, *requests):
-        """requests(), and again, on a new connection where that is needed, what failed: a fault
-        that comes once does not come again. Returns the client to go on with."""
+        """Do requests, and repeat those that failed, on a new connection if the old one has ended:
+        a fault that comes once does not come again. Returns the client to go on with."""
         if c is None:
             raise GaveUp("no client")
         for _ in range(3):
@@ -275,7 +278,7 @@ class Run:
                 c = self.client(c.export, *c.contexts)
             requests = [r for r, error in zip(requests, results)
                         if error != 0 and not (error and r[0] == FLUSH) and not
-                        (error and len(r) > 4)]  # a failed flush fails for good, FUA with it
+                        (error and len(r) > 4)]  # after a failed flush all flushes and FUA fail
             if not requests:
                 return c
         if self.fault.forever or c.export in self.views:
@@ -341,12 +344,13 @@ class Run:
         return there[0]
 
     def export_ids(self):
-        """Without those that are on their way out: to end one takes no part of the command."""
+        """The exports, without those that are shutting down: the command has done its part for
+        them."""
         return {e["id"] for e in self.ask("query-block-exports") if not e["shutting-down"]}
 
     def guests_under_views(self):
         a, b, c = self.a, self.b, self.c
-        a = self.do(a, (WRITE, 0, 600, 0x51))  # more than a receive buffer; fills scratch's memory
+        a = self.do(a, (WRITE, 0, 600, 0x51))  # more than a receive buffer and than the memory of scratch
         b = self.do(b, (WRITE, 610, 2, 0x52), (WRITE, 700, 2, 0x53, FUA), (TRIM, 64, 32, 0))
         b = self.do(b, (WRITE_ZEROES, 100, 100, 0), (READ, 0, 32, 0),
                     *((WRITE, 800 + i, 1, 0x60 + i) for i in range(8)), (FLUSH, 0, 0, 0))
@@ -354,7 +358,8 @@ class Run:
         self.a, self.b, self.c = a, b, c
 
     def pull(self):
-        """Read the views: right, or an error from one that says that it is broken."""
+        """Read the views. The data is right, or there is an error and the view is shown as
+        broken."""
         for view, (disk, _) in self.views.items():
             r = self.client(view, "base:allocation")
             n = BLOCKS[disk]
@@ -364,7 +369,7 @@ class Run:
             r.close()
 
     def hang_up(self):
-        """A client that goes with a write under way and does not wait for its answer."""
+        """A client hangs up while its write is under way, without waiting for the answer."""
         gone = self.client("vda")
         with contextlib.suppress(OSError):
             gone.request(WRITE, 900 * BLOCK, 8 * BLOCK, data=b"\x71" * (8 * BLOCK))
@@ -382,7 +387,8 @@ class Run:
         del self.views["view-b"]
 
     def delete_view(self, name):
-        """Its export is gone, but who has read it may not be altogether."""
+        """Delete a view whose export is gone. A client that has read it may not be gone altogether,
+        so the command is repeated while the view is in use."""
         until = time.monotonic() + SOON
         while name in self.node_names():
             try:
@@ -399,7 +405,7 @@ class Run:
     # ---- what must hold ----
 
     def verify(self):
-        """With nothing failing any more: the server lives, and all that was promised is true."""
+        """No call fails any more. The server lives, and all that it has promised is true."""
         calls, told = self.control.calls(), (list(self.nbd_errors), self.closed)
         fired, what = self.control.fired(), self.control.what()
         self.control.disarm()
@@ -416,8 +422,8 @@ class Run:
         return calls, fired
 
     def drain(self):
-        """An instant of both disks: what failed in a write under way, of who has hung up on it, has
-        failed by then, and has broken the view that it breaks."""
+        """Make an instant of both disks. It waits for writes under way, also for those of clients
+        that have hung up. If one fails and breaks a view, the view is broken then."""
         self.ask("query-version")
         for kind in "add", "remove":
             self.q.cmd("transaction", actions=[
@@ -455,13 +461,14 @@ class Run:
         c.close()
 
     def verify_log(self, told, fired, what):
-        """An error that an NBD client was given has its line in the log."""
+        """If an NBD client was given an error, the log has a line about an error."""
         log = self.server.log()
         if told and what.split()[0] not in ("recv", "send", "sendmsg"):
             assert "error: " in log, f"{what}: clients got {told}, the log says nothing"
 
     def finish(self):
-        """Nothing is left behind; SIGTERM; then the files must hold what clients have read."""
+        """The server has no descriptors or threads left over, and ends by SIGTERM. Then the files
+        must hold what clients have read."""
         self.fault = None
         for c in self.clients:
             c.close()
@@ -470,10 +477,10 @@ class Run:
         for view in self.node_names() & {"view-a", "view-b"}:
             self.delete_view(view)
         until = time.monotonic() + SOON
-        allowed = self.holds[0] + 2, self.holds[1]  # the monitor's, a disk's scratch
+        allowed = self.holds[0] + 2, self.holds[1]  # one for the monitor, one for scratch
         while any(n > most for n, most in zip(self.held(), allowed)):
             assert time.monotonic() < until, f"left: {self.held()}, at the start: {self.holds}"
-            self.ask("query-version")  # it is getting rid of them
+            self.ask("query-version")  # asked again until it has closed them
         self.server.stop()
         for disk, image in self.images.items():
             with open(os.path.join(self.folder, disk), "rb") as f:
@@ -481,6 +488,6 @@ class Run:
 
 
 def fault_can_break(what):
-    """Is it a reason to break a view, if this call has failed?"""
+    """True if a view may break because this call has failed."""
     return what.split()[0] not in ("recv", "send", "sendmsg", "accept4", "pthread_create",
                                    "fdatasync")

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The server runs out of file descriptors or threads: the clients that it has go on, new ones are
-refused at once, and afterwards all works."""
+"""The server runs out of file descriptors or threads. The clients that it has go on, new ones are
+refused at once, and afterwards everything works again."""
 
 import contextlib
 import errno
@@ -15,7 +15,7 @@ from scenario import rawnbd
 from tap import main, skip, test
 
 BLOCK = 4096
-ROOMS = range(6)  # descriptors that are left for new clients, scratch and the like
+ROOMS = range(6)  # how many descriptors are left for new clients, scratch and so on
 
 
 def descriptors(pid):
@@ -23,7 +23,7 @@ def descriptors(pid):
 
 
 def leave(pid, room):
-    """Let the server have so many descriptors more than it has. Returns the limits before."""
+    """Let the server open only `room` more descriptors. Returns the limits that it had before."""
     taken = descriptors(pid)
     free = [fd for fd in range(max(taken) + room + 2) if fd not in taken]
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -39,7 +39,8 @@ def go_on(clients, value):
 
 
 def connect(where):
-    """A client that has sent all of its handshake, as far as it was let, and waited for nothing."""
+    """A client that has sent its whole handshake, as far as it could, without waiting for a
+    reply."""
     c = rawnbd.Client(where, flags=None)
     with contextlib.suppress(BrokenPipeError):
         c.send(b"\0\0\0\3")
@@ -48,7 +49,7 @@ def connect(where):
 
 
 def outcome(c):
-    """How the handshake has ended: served, or refused in words or by closing."""
+    """How the handshake has ended: "served", "refused" with a message, or "closed"."""
     try:
         magic, option_magic, c.handshake_flags = c.unpack(">QQH")
         assert (magic, option_magic) == (rawnbd.INIT_MAGIC, rawnbd.OPTION_MAGIC)
@@ -64,7 +65,7 @@ def outcome(c):
 
 
 def try_a_monitor(s):
-    """A monitor is refused, or there was a descriptor left for it."""
+    """A monitor is refused, or is served because there is a descriptor left for it."""
     try:
         Qmp(s.qmp_path).close()
     except (EOFError, ConnectionError):
@@ -106,7 +107,7 @@ def exhaust(room):
             for c in clients:
                 c.close()
             while len(descriptors(s.pid)) > len(before) - len(clients):
-                q.cmd("query-version")  # it is getting rid of them
+                q.cmd("query-version")  # asked again until it has closed them
 
 
 @test
@@ -117,7 +118,8 @@ def descriptors_run_out():
 
 @test
 def descriptors_run_out_of_two_listeners():
-    """What one sets aside is not the other's: again and again, and both at once."""
+    """Each listener sets a descriptor aside to refuse clients with, which the other does not take.
+    New clients come to both at once, again and again."""
     with Server("--disk", "vda", "memory", "1M") as s:
         q = s.qmp()
         other = os.path.join(s.dir, "other")
@@ -137,7 +139,7 @@ def descriptors_run_out_of_two_listeners():
 
 @test
 def threads_run_out():
-    """Each newcomer is refused at once, not one a second."""
+    """New clients are refused at once, not one in each second."""
     if SANITIZER == "thread":
         skip("faults are tried without sanitizers, and with ASan")
     with tmpdir() as folder:
@@ -150,7 +152,7 @@ def threads_run_out():
                 c = connect(s.socket)
                 assert outcome(c) == "closed"
                 c.close()
-            assert time.monotonic() - begin < 25, "newcomers wait"
+            assert time.monotonic() - begin < 25, "new clients have to wait"
             go_on([client], 0x10)
             control.disarm()
             go_on([rawnbd.Client(s.socket).go("vda")], 0x20)

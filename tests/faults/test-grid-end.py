@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Calls fail while the server ends by SIGTERM, with requests of all clients and a command under
-way: see README.md."""
+"""Calls fail while the server ends by SIGTERM, with requests of all clients and a command under way
+(README.md)."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from tap import main, test
 
 
 class EndRun(Run):
-    """The fault comes after the scenario; the n-th call is counted from where the end begins."""
+    """The fault comes after the scenario. The calls are counted from the beginning of the end."""
 
     def __init__(self, folder, fault, policy="break-snapshot"):
         super().__init__(folder, None, policy)
@@ -26,7 +26,8 @@ class EndRun(Run):
 
     @property
     def may_fail(self):
-        """Requests may: a server that ends refuses those that come too late."""
+        """Requests may fail without a fault, too: a server that ends refuses requests that come
+        late."""
         return self.is_ending
 
     def verify(self):
@@ -42,7 +43,8 @@ class EndRun(Run):
         self.control.reset()
         if self.at_the_end:
             self.control.arm(self.at_the_end)
-        # The server may end before it has any of the rest, so there is something of each kind first.
+        # The server may end before it has received the rest, so these do something of each kind
+        # first.
         self.requests(clients[0][0], (WRITE, 310, 1, 0x83, FUA), (FLUSH, 0, 0, 0))
         self.requests(clients[1][0], (WRITE_ZEROES, 940, 16, 0), (TRIM, 960, 8, 0))
         self.requests(clients[3][0], (READ, 0, 16, 0))

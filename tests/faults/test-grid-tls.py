@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The standard scenario with all of its clients under TLS: see README.md."""
+"""The standard scenario, with TLS for all of its clients (README.md)."""
 
 import errno
 import functools
@@ -15,7 +15,7 @@ import tlslib
 
 
 class TlsRun(Run):
-    """With `--tls=require` and certificates; `version` of TLS, or the newest."""
+    """With `--tls=require` and certificates. `version` is that of TLS; None: the newest."""
 
     version = None
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The n-th call of a kind fails, for every n of a standard scenario: see README.md."""
+"""The n-th call of a kind fails, for every n of a standard scenario (README.md)."""
 
 import errno
 import functools

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Errors that come again and again do not fill the log: the first ones are in it, the others are
-counted, and the number is told."""
+"""Errors that come again and again do not fill the log. It has the first ones, and how many others
+were left out."""
 
 import errno
 import os
@@ -15,13 +15,12 @@ from tap import main, note, skip, test
 
 BLOCK = 4096
 MANY = 1000
-FIRST = 10     # of each kind are always there ...
-SECONDS = 10   # ... in that time
+FIRST = 10        # so many lines of each kind are logged in each ten seconds
 MOST = 5 * FIRST  # lines of one kind in any of these tests, also on a slow machine
 
 
 class Log:
-    """What is in a log about lines that have `text` in them."""
+    """How many lines of a log have `text` in them, and how many such lines were left out."""
 
     def __init__(self, log, text):
         lines = [line for line in log.splitlines() if text in line]
@@ -31,7 +30,7 @@ class Log:
 
 
 def check(log, text, n):
-    """The first ones of n are there, and none is unaccounted for."""
+    """The first of n lines are in the log, and those in the log and those left out add up to n."""
     seen = Log(log, text)
     note(f"{n} times '{text}': {seen.lines} lines, {seen.left_out} left out")
     assert FIRST <= seen.lines <= MOST, f"{seen.lines} lines of {n}"
@@ -39,6 +38,7 @@ def check(log, text, n):
 
 
 def ground(folder, *args):
+    """A control block, and a server with two disks, not started."""
     control = Control(os.path.join(folder, "control"))
     for disk in "vda", "vdb":
         with open(os.path.join(folder, disk), "wb") as f:
@@ -48,7 +48,7 @@ def ground(folder, *args):
 
 
 @test
-def a_full_disk():
+def a_full_disk_does_not_fill_the_log():
     if SANITIZER == "thread":
         skip("faults are tried without sanitizers, and with ASan")
     with tmpdir() as folder:
@@ -58,7 +58,7 @@ def a_full_disk():
             control.arm(Fault("write", errno.ENOSPC, 1, forever=True))
             for _ in range(MANY):
                 assert vda.do(rawnbd.WRITE, 0, BLOCK, data=bytes(BLOCK)) == rawnbd.ENOSPC
-            for _ in range(MANY):  # by the plugin's callback, which says so itself
+            for _ in range(MANY):  # FUA is done by the plugin, which logs the error itself
                 assert vda.do(rawnbd.WRITE, 0, BLOCK, rawnbd.FUA, data=bytes(BLOCK)) == rawnbd.ENOSPC
             assert "disk vdb" not in s.log()
             assert vdb.do(rawnbd.WRITE, 0, BLOCK, data=bytes(BLOCK)) == rawnbd.ENOSPC
@@ -75,8 +75,8 @@ def a_full_disk():
 
 
 @test
-def time_tells_the_number():
-    """The number comes without another error and without an end."""
+def the_number_left_out_is_logged_after_a_while():
+    """The number is logged though no other error comes and the server does not end."""
     if SANITIZER == "thread":
         skip("faults are tried without sanitizers, and with ASan")
     with tmpdir() as folder:
@@ -94,7 +94,7 @@ def time_tells_the_number():
 
 
 @test
-def monitors_that_are_too_many():
+def refused_monitors_do_not_fill_the_log():
     with tmpdir() as folder, Server("memory", "1M", dir=folder) as s:
         monitors = [s.qmp() for _ in range(64)]
         for _ in range(MANY // 5):

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A QMP server that says what a test makes it say, also what no server should say.
+"""A QMP server that sends what the test gives it, even if no real server would send it.
 
     with FakeQmp({"query-status": {"running": True}}) as fake:
         fleecectl("-C", fake.path, ...)
 
-replies: for each command what `return` holds, or an Exception from error(), or bytes which are sent
-as they stand, or a function of the arguments that returns one of these; None closes the connection.
+`replies` has for each command one of these:
+
+    an object        the value of `return`
+    error(...)       an error reply
+    bytes            are sent unchanged
+    None             closes the connection
+    a function       is called with the arguments and returns one of the above
 """
 
 import json
@@ -31,9 +36,9 @@ class error(Exception):
 
 
 class FakeQmp:
-    """replies as above; greeting: an object, bytes, or None to close the connection at once;
-    after_ready: bytes that are sent right behind the reply to qmp_capabilities, before the
-    connection is closed."""
+    """replies: as above. greeting: an object, bytes, or None to close the connection at once.
+    after_ready: bytes that are sent after the reply to the first request, qmp_capabilities; then
+    the connection is closed."""
 
     def __init__(self, replies=None, greeting=GREETING, after_ready=None):
         self.replies = replies or {}
@@ -76,7 +81,7 @@ class FakeQmp:
         connection.sendall(what)
 
     def _reply(self, request):
-        """What to send for a request; None means to close."""
+        """What to send for a request; None: close the connection."""
         name = request["execute"]
         if name == "qmp_capabilities" and name not in self.replies:
             return {"return": {}}
@@ -107,8 +112,8 @@ class FakeQmp:
 
 class Script(FakeQmp):
     """Sends its pieces: the first one at once, each other one when the client has sent something.
-    Then it closes, or, with stay, waits until the client does. A piece may be an iterator of bytes,
-    which are all sent."""
+    Then it closes the connection; with `stay` it waits until the client does. A piece may be an
+    iterator of bytes, which are all sent."""
 
     def __init__(self, *pieces, stay=False):
         super().__init__()

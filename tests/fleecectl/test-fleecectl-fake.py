@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""fleecectl against servers that a test makes up: its requests, and how it takes bad answers."""
+"""fleecectl with servers that are made up by the tests: its requests, and what it does with bad
+replies."""
 
 import itertools
 import json
@@ -38,7 +39,8 @@ GOOD = {"query-named-block-nodes": NODES, "query-views": VIEWS, "query-name": {"
 
 
 def ctl(fake, *args, code=0, **kwargs):
-    """Run fleecectl and return its output: of a failure, one line that begins with its name."""
+    """Run fleecectl and return its output. If it fails, the output is one line, which begins with
+    the name of the program."""
     result = fleecectl("-C", fake.path, *args, check=False, **kwargs)
     assert result.returncode == code, (args, result)
     if code == 0:
@@ -182,7 +184,7 @@ def no_server():
         assert "No such file" in fails("map", f"nbd+unix:///x?socket={path}", code=4)
         fails("map", "nonsense://x", code=4)
         with socket.socket(socket.AF_UNIX) as s:
-            s.bind(path)  # nobody listens
+            s.bind(path)  # but nobody listens
             assert "refused" in fails("-C", path, "status", code=4)
 
 
@@ -230,7 +232,7 @@ def absurd_replies():
 
 @test
 def absurd_values():
-    """Answers that are QMP but not what the command answers with."""
+    """Replies that are valid QMP, but have the wrong type for the command."""
     for command, values in {
             "query-views": ({}, 1, [1], [[]], [{}], [{"name": 7}], "x"),
             "query-named-block-nodes": ({}, [1], [{}], [{"node-name": {}}],
@@ -244,7 +246,7 @@ def absurd_values():
             with FakeQmp({**GOOD, command: value}) as fake:
                 line = ctl(fake, "status", code=1)
                 assert command in line, line
-    # Strange but possible: shown as far as it goes.
+    # Strange but possible values are shown as well as they can be.
     strange = [{"node-name": "a", "image": 1, "drv": [], "ro": "yes", "dirty-bitmaps": {}},
                {"node-name": "b", "image": {"virtual-size": -5}}]
     with FakeQmp({**GOOD, "query-named-block-nodes": strange, "query-name": {"name": 1},
@@ -270,7 +272,7 @@ def names_cannot_act_on_the_terminal():
 
 @test
 def huge_reply():
-    """Many megabytes are read; an endless line is not."""
+    """A reply of many megabytes is read. A line without an end is refused."""
     views = [{"name": f"v{i}", "disk": "vda", "reason": "x" * 900} for i in range(10000)]
     with FakeQmp({**GOOD, "query-views": views}) as fake:
         assert len(ctl(fake, "view", "list").splitlines()) == 10001
@@ -316,7 +318,7 @@ def watch_prints_events():
         assert fake.path in result.stderr
         result = fleecectl("-C", fake.path, "--json", "watch")
         assert [json.loads(line) for line in result.stdout.splitlines()] == EVENTS
-    # It is an error if the server goes without a word, or sends a broken line.
+    # It is an error if the connection ends without a SHUTDOWN event, or if a line is broken.
     with FakeQmp(after_ready=json.dumps(EVENTS[0]).encode() + b"\n") as fake:
         assert fleecectl("-C", fake.path, "watch", check=False).returncode == 4
     with FakeQmp(after_ready=b"nonsense\n") as fake:

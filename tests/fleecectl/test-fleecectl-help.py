@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""fleecectl's help; the manual page must tell all that the help tells."""
+"""The help of fleecectl. The manual page must have all commands and options that the help has."""
 
 import os
 import re
@@ -26,19 +26,19 @@ def help_on(*command):
 
 
 def commands_in_help():
-    """The rows of the list of commands: "status", "bitmap add" ..."""
+    """The commands that the help lists: "status", "bitmap add" ..."""
     listed = help_on().split("Commands:\n")[1].split("\n\n")[0]
     return [re.match(r"  (\S+( \S+)?)  ", line)[1].strip() for line in listed.splitlines()]
 
 
 def options_in(text):
-    """All long options, and short ones, of an option list."""
+    """All long and short options of an option list."""
     return set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", text, re.M)) | \
         set(re.findall(r"^ +(-\w), --", text, re.M))
 
 
 @test
-def the_commands_that_there_are():
+def help_lists_exactly_the_commands():
     assert {c.split()[0] for c in commands_in_help()} == set(COMMANDS)
     result = fleecectl("frobnicate", check=False)
     assert result.returncode == 2, result
@@ -47,8 +47,9 @@ def the_commands_that_there_are():
 
 
 @test
-def the_commands_that_will_be():
-    """A clear sentence, whatever follows; the same in help and manual."""
+def planned_commands_are_refused_by_name():
+    """A clear sentence says that the command is planned, whatever options follow. Help and manual
+    list the same commands."""
     for command in LATER:
         for options in ([], ["-o", "repo", "--level", "full"], ["--help"], ["--", "-x"]):
             result = fleecectl("--json", *command.split(), *options, check=False)
@@ -70,7 +71,7 @@ def manual_has_every_command_and_option():
     for command in commands_in_help():
         usage = help_on(*command.split()).splitlines()[0]
         synopsis = usage.split("[--json] ")[1]
-        # The heading of its section is the synopsis that the help has.
+        # The heading of its section in the manual is the synopsis of its help.
         assert f"\n=head2 {synopsis}\n" in text, synopsis
         options |= options_in(help_on(*command.split()))
     for option in options:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""fleecectl map against other people's NBD servers: stock nbdkit and qemu-nbd."""
+"""fleecectl map with NBD servers of other projects: nbdkit and qemu-nbd."""
 
 import contextlib
 import fcntl
@@ -26,7 +26,7 @@ UTF8 = {"LC_ALL": "C.UTF-8"}
 
 @contextlib.contextmanager
 def nbdkit(plugin, *args):
-    """Run a stock nbdkit. Gives its URI."""
+    """Run nbdkit, and give its URI."""
     require_program("nbdkit")
     require_plugin(plugin)
     with tmpdir() as folder:
@@ -43,7 +43,7 @@ def nbdkit(plugin, *args):
 
 @contextlib.contextmanager
 def qemu_nbd(*writes, size="1G", granularity="64k"):
-    """Serve a qcow2 image with bitmap b0, in which qemu-io has run `writes`. Gives the URI."""
+    """Serve a qcow2 image with bitmap b0, after qemu-io has run `writes` on it. Gives the URI."""
     for program in "qemu-img", "qemu-io", "qemu-nbd":
         require_program(program)
     with tmpdir() as folder:
@@ -51,7 +51,8 @@ def qemu_nbd(*writes, size="1G", granularity="64k"):
         run("qemu-img", "create", "-f", "qcow2", image, size)
         run("qemu-img", "bitmap", "--add", "-g", granularity, image, "b0")
         run("qemu-io", *(word for w in writes for word in ("-c", w)), image)
-        # It writes its PID file itself, no FIFO, and is ready when the process started here ends.
+        # qemu-nbd replaces its PID file, so that it cannot be a FIFO. It is ready when the process
+        # that is started here ends.
         run("qemu-nbd", "--fork", "-r", "-t", "-f", "qcow2", "-B", "b0", "-x", "vda",
             "-k", f"{folder}/s", f"--pid-file={folder}/pid", image)
         with open(f"{folder}/pid") as f:
@@ -65,7 +66,8 @@ def qemu_nbd(*writes, size="1G", granularity="64k"):
 
 
 def map_json(*args):
-    """The map as JSON, checked: extents are in order, without gaps, and add up to the totals."""
+    """The map as JSON. Checks that the extents are in order and without gaps, and that their sums
+    are the totals."""
     m = json.loads(fleecectl("--json", "map", *args).stdout)
     if "extents" in m:
         position, sums = 0, {}
@@ -80,13 +82,13 @@ def map_json(*args):
 
 
 def picture(text):
-    """The cells of a picture, all rows in one string."""
+    """The cells of a picture: all rows as one string."""
     rows = [re.match(r"^ *([\d.]+( [KMGTPE]iB)?)  (\S+)$", line) for line in text.splitlines()]
     return "".join(r[3] for r in rows if r)
 
 
 def nbdinfo_map(target, context):
-    """The same map by nbdinfo, neighbours merged, as (start, length, flags)."""
+    """The map that nbdinfo gives, with equal neighbours merged: [start, length, flags]."""
     require_program("nbdinfo")
     out = []
     for e in json.loads(run("nbdinfo", "--json", f"--map={context}", target).stdout):
@@ -105,7 +107,7 @@ def allocation_is_as_nbdinfo_has_it():
         extents = [[e["start"], e["length"], e["flags"]] for e in m["extents"]]
         assert extents == nbdinfo_map(target, "base:allocation")
         assert {e["type"] for e in m["extents"]} == {"data", "hole,zero"}
-        # Each cell of the picture shows what the extents under it say.
+        # Each cell of the picture shows how much of its part is data.
         cells = picture(fleecectl("map", target, "--ascii").stdout)
         span = 8 * M
         assert len(cells) == 10 * G // span, len(cells)
@@ -178,7 +180,7 @@ def a_disk_of_many_tebibytes():
 
 
 @test
-def replies_that_cover_little():
+def a_server_that_answers_for_few_bytes_at_a_time():
     # This server answers for 1000 bytes, however much it is asked for.
     with nbdkit("eval", "get_size=echo 1000500", "pread=dd if=/dev/zero count=$3 iflag=count_bytes",
                 "can_extents=exit 0",
@@ -201,17 +203,19 @@ def backend_error_in_the_middle():
 
 
 @test
-def servers_that_know_little():
-    """No structured replies; the oldstyle handshake, which has no options."""
+def servers_without_meta_contexts():
+    """One server has no structured replies, one has the oldstyle handshake, which has no
+    options."""
     require_program("nbdkit")
     for option in "--no-sr", "-o":
         result = run("nbdkit", option, "-U", "-", "memory", "1M", "--run",
                      f'{FLEECECTL} map "$uri"', check=False)
+        assert result.returncode != 0, (option, result)
         assert "no context base:allocation" in result.stderr, (option, result)
 
 
 @test
-def by_the_control_socket():
+def the_control_socket_tells_where_a_disk_is_served():
     with nbdkit("memory", "1G") as target:
         servers = [{"uri": "nbd://localhost:1"}, {"else": 1}, {"uri": target}]
         with FakeQmp({"query-nbd-servers": servers}) as fake:
@@ -233,7 +237,7 @@ def usage():
 
 
 class Page(html.parser.HTMLParser):
-    """Notes elements that are open, and what a page loads from elsewhere."""
+    """Notes which elements are open, and what the page loads from elsewhere."""
 
     def __init__(self, text):
         super().__init__()
@@ -271,7 +275,7 @@ def html_page():
 
 
 def in_terminal(*args, columns=100, **env):
-    """What fleecectl prints into a terminal of that width."""
+    """What fleecectl prints into a terminal with so many columns."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     process = subprocess.Popen([FLEECECTL, *args], stdout=slave, stdin=subprocess.DEVNULL,

@@ -16,7 +16,8 @@ K, M, G = 1 << 10, 1 << 20, 1 << 30
 
 
 def ctl(server, *args, code=0):
-    """Run fleecectl on the server and return its output, or its one line of error if it fails."""
+    """Run fleecectl on the server and return its output. If it fails, return its error, one
+    line."""
     result = fleecectl("-C", server.qmp_path, *args, check=False, env={"LC_ALL": "C.UTF-8"})
     assert result.returncode == code, (args, result)
     if code:
@@ -30,7 +31,7 @@ def ctl_json(server, *args):
 
 
 def dirty(server, disk, bitmap):
-    """The dirty extents by fleecectl map: [(start, length)]."""
+    """The dirty extents that fleecectl map gives: [(start, length)]."""
     return [(e["start"], e["length"]) for e in ctl_json(server, "map", disk, "-b", bitmap)["extents"]
             if e["type"] == "dirty"]
 
@@ -138,7 +139,7 @@ def views():
         assert line == "fleecectl: map v0: it is a view: export it first, by block-export-add", line
         ctl(s, "qmp", "block-export-add", "type=nbd", "id=e0", "node-name=v0")
         assert "exported" in ctl(s, "view", "list")
-        # A view's export has a map too: data as it was at the instant.
+        # The export of a view has a map too. It shows the data at the instant of the view.
         data = [(e["start"], e["length"]) for e in ctl_json(s, "map", "v0")["extents"]
                 if e["type"] == "data"]
         assert data == [(0, M)], data
@@ -175,8 +176,8 @@ def map_over_tcp():
 
 
 @test
-def nbd_servers_that_come_and_go():
-    """status shows and map finds what nbd-server-start opens, until nbd-server-stop."""
+def nbd_servers_that_are_started_and_stopped():
+    """`status` shows the socket that nbd-server-start opens, until nbd-server-stop."""
     with Server("--disk", "vda", "memory", "1M") as s:
         other = s.path("other")
         ctl(s, "qmp", "nbd-server-start", "addr.type=unix", f"addr.data.path={other}")
@@ -191,8 +192,9 @@ def nbd_servers_that_come_and_go():
 
 @test
 def map_goes_where_the_disk_is_served():
-    """map does not use nbd-server-start's socket, though it may be the only Unix one, and an export
-    there may have the disk's name: that is the view, which has no dirty bitmap."""
+    """`map` of a disk does not use the socket of nbd-server-start, though it is the only Unix
+    socket and has an export with the name of the disk. That export is a view and has no dirty
+    bitmap."""
     with Server("-p", "0", "-i", "127.0.0.1", "--disk", "vda", "memory", "1M", unix=False) as s:
         ctl(s, "bitmap", "add", "vda", "b")
         ctl(s, "view", "create", "vda", "now")
@@ -226,7 +228,7 @@ def map_of_a_server_without_a_socket_for_its_disks():
                      ("qmp", "block-export-add", "type=nbd", "id=e", "node-name=now", "name=vda"),
                      ("qmp", "block-export-add", "type=nbd", "id=f", "node-name=now")):
             assert of(*args).returncode == 0, args
-        result = of("map", "vda")  # that would be another export
+        result = of("map", "vda")  # the export "vda" of that socket is not the disk
         assert result.returncode == 1 and result.stderr == (
             "fleecectl: where vda is served: the server has no NBD socket for its disks\n"), result
         assert of("map", "now").returncode == 0
@@ -236,8 +238,9 @@ def map_of_a_server_without_a_socket_for_its_disks():
 
 
 @test
-def words_become_what_the_command_wants():
-    """A name that looks like a number, on a server that takes no number for a name."""
+def arguments_get_the_type_that_the_command_wants():
+    """A name may look like a number: fleecectl sends it as a string, because the server takes no
+    number as a name."""
     with Server("--disk", "vda", "memory", "1M") as s:
         add = ("qmp", "block-dirty-bitmap-add", "node=vda")
         for name in "20261128", "true", "null", "1e3", "-0", "99999999999999999999", "[1]", "{}":
@@ -252,7 +255,7 @@ def words_become_what_the_command_wants():
             "description=2.50", "writable=false")
         uri, = ctl_json(s, "status")["nbd-added"]
         assert ctl_json(s, "map", f"{uri}1")["size"] == M
-        # JSON stays what it is, and the server strict.
+        # JSON is sent unchanged, and the server is strict about types.
         actions = [{"type": "view-create", "data": {"disk": "vda", "name": 5}}]
         line = ctl(s, "qmp", "transaction", f"actions={json.dumps(actions)}", code=1)
         assert line == ("fleecectl: transaction: Invalid parameter type for 'actions[0].data.name', "
@@ -280,7 +283,7 @@ def qmp_transaction():
 
 @test
 def watch():
-    """Events as they come, and an orderly end with the server."""
+    """watch prints events as they come, and ends when the server ends."""
     with Server("--disk", "vda", "memory", "1M") as s:
         watcher = subprocess.Popen([FLEECECTL, "-C", s.qmp_path, "--json", "watch"], text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,

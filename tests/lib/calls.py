@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which system calls on an image a request comes to: calls.c is the other side.
+"""Tells which system calls on an image a request leads to. tests/faults/calls.c notes the calls.
 
     with calls.server(image, "--disk", "vda", "file", image) as (s, seen):
         ...
@@ -25,7 +25,7 @@ Call = collections.namedtuple("Call", "name offset length flags")
 
 @contextlib.contextmanager
 def server(image, *args, env=None):
-    """A started server, and a function that tells the calls on the file `image`."""
+    """A started server, and a function that returns the new calls on the file `image`."""
     with fleece.tmpdir() as folder:
         notes = os.path.join(folder, "calls")
         at = 0
@@ -41,10 +41,10 @@ def server(image, *args, env=None):
         open(notes, "w").close()
         env = {"LD_PRELOAD": LIBRARY, "FLEECE_CALLS": notes, "FLEECE_CALLS_OF": image, **(env or {})}
         if fleece.SANITIZER == "address":
-            # Ours stands before the sanitizer's library, and passes all on to it.
+            # Our library is loaded before the sanitizer's, and passes every call on to it.
             env["ASAN_OPTIONS"] = (f"{os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0:"
                                    f"log_path={folder}/sanitizer")
-        # Polling makes as many calls as there is time for.
+        # With polling the number of calls would depend on time.
         with fleece.Server("--poll-max-ns", "0", *args, dir=folder, env=env) as s:
             seen()
             yield s, seen

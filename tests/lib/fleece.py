@@ -29,9 +29,9 @@ BUILD = os.environ.get("top_builddir", os.getcwd())
 SOURCE = os.environ.get("top_srcdir", os.path.join(os.path.dirname(__file__), "..", ".."))
 NBDFLEECE = os.path.join(BUILD, "nbdfleece")
 FLEECECTL = os.path.join(BUILD, "fleecectl")
-SANITIZER = os.environ.get("SANITIZER", "no")  # what it was built with: no, address, thread
+SANITIZER = os.environ.get("SANITIZER", "no")  # the build has: no, address or thread
 
-# Seconds in which something that must happen soon has happened, also on a busy machine.
+# What must happen soon happens within this many seconds, on a busy machine too.
 SOON = 60
 
 _libc = ctypes.CDLL(None)
@@ -39,7 +39,7 @@ _libc = ctypes.CDLL(None)
 
 @contextlib.contextmanager
 def tmpdir():
-    """A folder of one's own, removed at the end; its path is short enough for Unix sockets."""
+    """A new folder, which is removed at the end. Its path is short enough for Unix sockets."""
     path = tempfile.mkdtemp(prefix="fleece-")
     try:
         yield path
@@ -48,7 +48,7 @@ def tmpdir():
 
 
 def die_with_parent():
-    """In a child before exec: it does not outlive the test that started it."""
+    """Called in a child before exec, so that the child does not outlive its test."""
     _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
@@ -68,8 +68,8 @@ def require_plugin(name):
 
 
 def sanitizer_env(folder):
-    """An environment in which sanitizers of a child, also of one in the background, report into
-    `folder`."""
+    """An environment in which the sanitizers of a child write their reports into `folder`. A child
+    that goes to the background does so too."""
     env = dict(os.environ)
     for variable in "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS":
         options = [o for o in env.get(variable, "").split(":") if o]
@@ -78,7 +78,7 @@ def sanitizer_env(folder):
 
 
 def sanitizer_reports(folder):
-    """All that sanitizers wrote into `folder`, "" if all was well."""
+    """All that sanitizers wrote into `folder`; "" if they found nothing."""
     reports = []
     for name in sorted(os.listdir(folder)):
         if name.startswith("sanitizer."):
@@ -106,12 +106,12 @@ def run(*command, check=True, timeout=SOON, env=None, **popen):
 
 
 def nbdfleece(*args, **kwargs):
-    """Run the server to its end, as run()."""
+    """Run the server to its end; like run()."""
     return run(NBDFLEECE, *args, **kwargs)
 
 
 def fleecectl(*args, **kwargs):
-    """Run the client to its end, as run()."""
+    """Run the client to its end; like run()."""
     return run(FLEECECTL, *args, **kwargs)
 
 
@@ -156,7 +156,7 @@ class Qmp:
         self.socket.close()
 
     def hang_up(self):
-        """Say that nothing more comes, and wait until the server has closed its side."""
+        """Tell the server that nothing more comes, and wait until it has closed its side."""
         self.socket.shutdown(socket.SHUT_WR)
         try:
             while True:
@@ -181,7 +181,8 @@ class Qmp:
         return json.loads(line)
 
     def reply(self, id=None):
-        """The next reply, as it is; events before it are kept. With an id: must be that one's."""
+        """The next reply, unchanged. Events that come before it are kept. With an `id`, the reply
+        must have that id."""
         while True:
             obj = self.read()
             if "event" in obj:
@@ -208,7 +209,7 @@ class Qmp:
 
     def events(self):
         """The events that have come so far and were not taken yet."""
-        self.cmd("query-version")  # what was sent before its reply is here by then
+        self.cmd("query-version")  # all events sent before its reply have arrived with it
         taken, self._events = list(self._events), collections.deque()
         return taken
 
@@ -227,8 +228,8 @@ class Qmp:
 
 
 def wait_ready(process, fifo, what="the server"):
-    """Wait until `process` (Popen) has written its PID into `fifo`, an existing FIFO; returns what
-    was written. Raises if the process ends before."""
+    """Wait until `process` (Popen) has written its PID into `fifo`, an existing FIFO. Returns the
+    PID. Raises RuntimeError if the process ends before that."""
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     pidfd = os.pidfd_open(process.pid)
     try:
@@ -253,7 +254,8 @@ def wait_ready(process, fifo, what="the server"):
 
 
 def wait_file(process, path):
-    """Wait until there is a file `path`: True; or until `process` (Popen) has ended without: False."""
+    """Wait until the file `path` exists, and return True. Return False if `process` (Popen) has
+    ended without making it."""
     folder, name = os.path.split(path)
     watch = _libc.inotify_init1(os.O_CLOEXEC)
     assert watch >= 0, "inotify"
@@ -277,7 +279,7 @@ def wait_file(process, path):
 
 
 def has_ended(process, within=0):
-    """Has `process` (Popen) ended, or does it within so many seconds?"""
+    """True if `process` (Popen) has ended, or ends `within` so many seconds."""
     try:
         process.wait(within)
     except subprocess.TimeoutExpired:
@@ -292,13 +294,17 @@ def process_status(pid):
 
 
 class Server:
-    """nbdfleece in the foreground, with a temporary folder of its own (`dir`), ready when __enter__
-    returns. Leaving the `with` ends it by SIGTERM and fails the test unless it exits with 0 and no
-    sanitizer reported anything.
+    """nbdfleece in the foreground, with a temporary folder of its own (`dir`). Clients can connect
+    when __enter__ returns. Leaving the `with` ends the server by SIGTERM; the test fails unless the
+    server exits with 0 and no sanitizer has reported anything.
 
-    args: its command line without -f, -P, -U and -C, which are added here; unix=False and
-    control=False leave out -U and -C; `dir` uses that folder and leaves it there; `env` adds to the
-    environment; `prefix` is a command to run it with (e.g. strace); `program` is another build."""
+    args       the command line without -f, -P, -U and -C, which are added here
+    unix       False: without -U
+    control    False: without -C
+    dir        a folder to use instead, which stays at the end
+    env        is added to the environment
+    prefix     a command that runs the server, such as strace
+    program    another build of the server"""
 
     def __init__(self, *args, unix=True, control=True, dir=None, env=None, prefix=(), program=NBDFLEECE,
                  **popen):
@@ -307,13 +313,11 @@ class Server:
         self.dir = tempfile.mkdtemp(prefix="fleece-") if dir is None else dir
         self.socket = os.path.join(self.dir, "sock") if unix else None
         self.qmp_path = os.path.join(self.dir, "qmp") if control else None
-        self.qmp_sock = self.qmp_path
         self._env = env or {}
         self._prefix = list(prefix)
         self._program = program
         self._popen = popen
         self._monitors = []
-        self._handles = []
         self.process = None
         self.pid = None
 
@@ -378,7 +382,8 @@ class Server:
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def wait(self, expect=0):
-        """Wait until it has ended by itself; fails the test on another exit code or a report."""
+        """Wait until the server has ended by itself. The test fails if the exit code is not
+        `expect` or if a sanitizer has reported anything."""
         code = self.process.wait(SOON)
         self.process = None
         reports = sanitizer_reports(self.dir)
@@ -388,7 +393,8 @@ class Server:
         assert code == expect, f"nbdfleece exited with {code}, {expect} expected"
 
     def stop(self, expect=0):
-        """SIGTERM, and wait for its orderly end. Nothing if it has been ended before."""
+        """Send SIGTERM and wait for the orderly end. Does nothing if the server has ended
+        before."""
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -398,14 +404,14 @@ class Server:
                 raise
 
     def kill(self):
-        """SIGKILL: the crash of the process. Nothing if it has ended."""
+        """Send SIGKILL: the process crashes. Does nothing if it has ended before."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def log(self):
-        """What it wrote to standard error so far."""
+        """What the server has written to standard error so far."""
         with open(self.path("log"), errors="replace") as f:
             return f.read()
 

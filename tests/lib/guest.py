@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A Linux guest under qemu-system-x86_64, without KVM: a distribution's kernel, busybox in an
-initramfs made here, and virtio disks that are NBD exports.
+"""A Linux guest under qemu-system-x86_64, without KVM. It has the kernel of a distribution, busybox
+in an initramfs that is made here, and virtio disks that are NBD exports.
 
-Two serial lines join the test and the guest: on one the test runs shell commands, one by one; on
-the other, programs in the guest's background say how far they are. Nothing waits by sleeping."""
+Two serial lines join the test and the guest. On one the test runs shell commands, one by one. On
+the other, programs in the background of the guest tell how far they are. Nothing waits by
+sleeping."""
 
 import collections
 import glob
@@ -17,11 +18,12 @@ import threading
 import fleece
 import tap
 
-# Those of them that the kernel has as modules.
+# What the guest needs, where the kernel has it as a module.
 MODULES = ["crc16", "mbcache", "crc32c_generic", "jbd2", "ext4", "virtio", "virtio_ring",
            "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk"]
 
-# The modules are tried over and over, as long as one more gets in: dependencies solve themselves.
+# The loop tries all modules again as long as it could load one more, so it needs no list of their
+# dependencies.
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -47,7 +49,7 @@ done
 
 
 def kernel_folder():
-    """Where a kernel package was unpacked: $FLEECE_GUEST_KERNEL, else where quickstart.sh does."""
+    """Where a kernel package was unpacked: $FLEECE_GUEST_KERNEL, or the folder of quickstart.sh."""
     return os.environ.get("FLEECE_GUEST_KERNEL") or os.path.join(fleece.SOURCE, "build", "kernel")
 
 
@@ -70,7 +72,7 @@ def read_module(path):
 
 
 def find_modules():
-    """{file name: content} of MODULES, as far as there are any."""
+    """{file name: content} of those MODULES that the kernel package has."""
     found = {}
     for folder, _, names in os.walk(os.path.join(kernel_folder(), "lib", "modules")):
         for name in names:
@@ -105,7 +107,7 @@ def initramfs():
 
 
 class Line(threading.Thread):
-    """The test's end of a serial line: collects what the guest says, as lines."""
+    """The test's end of a serial line. It collects the lines that the guest writes."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -137,7 +139,7 @@ class Line(threading.Thread):
             return self._lines.popleft()
 
     def taken(self):
-        """All lines that are there already."""
+        """All lines that have come and were not taken; does not wait."""
         with self._changed:
             lines = list(self._lines)
             self._lines.clear()
@@ -145,8 +147,8 @@ class Line(threading.Thread):
 
 
 class Machine:
-    """A running guest. disks: {serial number in the guest: (Unix socket, export)}, in the order of
-    /dev/vda, /dev/vdb... `folder` is for its files."""
+    """A running guest. `folder` is for its files. `disks` is {serial number in the guest: (Unix
+    socket, export)}, in the order of /dev/vda, /dev/vdb..."""
 
     def __init__(self, folder, disks):
         self._console = os.path.join(folder, "console")
@@ -193,7 +195,8 @@ class Machine:
             raise
 
     def run(self, command, check=True):
-        """Run one line of shell in the guest; its output. check: exit code 0 is expected."""
+        """Run one line of shell in the guest, and return its output. check: the exit code must be
+        0."""
         assert "\n" not in command
         self._commands.write(command + "\n")
         code, output = self._answer(command)
@@ -205,7 +208,7 @@ class Machine:
         return self._marks.next()
 
     def marks(self):
-        """All such lines that have come and were not taken."""
+        """All such lines that have come and were not taken; does not wait."""
         return self._marks.taken()
 
     def console(self):
@@ -218,13 +221,14 @@ class Machine:
         assert code == 0, f"qemu-system-x86_64 exited with {code}\n{self.console()}"
 
     def kill(self):
-        """Pull the plug. Nothing if it has ended."""
+        """End the guest at once, like a power failure. Does nothing if it has ended before."""
         self._process.kill()
         self._process.wait()
 
 
 def programs_for_ext4():
-    """The folder of mke2fs, e2fsck and debugfs is not in every user's path."""
+    """The path of mke2fs. Adds the folder of mke2fs, e2fsck and debugfs to $PATH, where not every
+    user has it, and skips the test if one of them is not installed."""
     os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
     for program in "mke2fs", "e2fsck", "debugfs":
         fleece.require_program(program)

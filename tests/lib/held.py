@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A server whose reads stay under way until the test lets them go: two FIFOs and the eval plugin.
+"""A server whose reads stay under way until the test lets them go, by two FIFOs and the eval
+plugin.
 
     with Held() as h:
         c = Client(h.server.socket).go()
@@ -11,6 +12,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 
 from fleece import Server
@@ -18,14 +20,14 @@ from rawnbd import Client
 
 
 class Held:
-    """Reads at offset 0 are held, each until a let_go(); everything else is at once."""
+    """Each read at offset 0 is held until a let_go(). Everything else is done at once."""
 
     def __init__(self, *args):
         self.dir = tempfile.mkdtemp(prefix="fleece-held-")
         self.begun, self.go = (os.path.join(self.dir, n) for n in ("begun", "go"))
         for fifo in self.begun, self.go:
             os.mkfifo(fifo)
-        # Open for both, so that nobody's open waits and nothing written is lost.
+        # Opened for reading and writing, so that no open waits and nothing written is lost.
         self.fds = [os.open(fifo, os.O_RDWR) for fifo in (self.begun, self.go)]
         self.server = Server(*args, "--disk", "vda", "eval", "get_size=echo 1048576",
                              f"pread=if [ $4 = 0 ]; then echo >{self.begun}; read x <{self.go}; fi;"
@@ -34,10 +36,14 @@ class Held:
 
     def __enter__(self):
         self.server.__enter__()
-        with Client(self.server.socket) as c:  # so that the server knows that this disk is slow
-            c.go()
-            for _ in range(8):
-                c.read(4096, 512)
+        try:
+            with Client(self.server.socket) as c:  # teaches the server that this disk is slow
+                c.go()
+                for _ in range(8):
+                    c.read(4096, 512)
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, *exception):

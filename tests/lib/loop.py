@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A loop device of one's own, taken in one step (tests/backend/loop.h is the same for C).
+"""A loop device for one test alone, taken in one step. tests/backend/loop.h is the same for C.
 
     with loop.device(path, sector=4096) as device:
         Server("--disk", "vda", "file", device)
@@ -18,7 +18,7 @@ import tap
 MAJOR = 7
 GET_FREE, CONFIGURE = 0x4C82, 0x4C0A
 READ_ONLY, AUTOCLEAR = 1, 4
-ATTEMPTS = 10000  # as often may others be quicker, one after the other
+ATTEMPTS = 10000  # so often in a row may others be quicker
 LATE = (errno.EBUSY, errno.ENXIO)
 
 
@@ -30,7 +30,7 @@ def _config(fd, sector, readonly):
 
 
 def _node(number, folder):
-    """The path of a device: in /dev, or of a node that is made for it."""
+    """The path of a device: its node in /dev, or one that is made in `folder`."""
     path = f"/dev/loop{number}"
     if not os.path.exists(path):
         path = os.path.join(folder, f"loop{number}")
@@ -40,7 +40,8 @@ def _node(number, folder):
 
 
 def _take(config, folder):
-    """(path, descriptor). Another user may take what was free a moment ago: then the next one."""
+    """(path, descriptor). Somebody else may take the device that was free a moment ago; then the
+    next free one is tried."""
     with open("/dev/loop-control", "rb+", buffering=0) as control:
         for _ in range(ATTEMPTS):
             path = _node(fcntl.ioctl(control, GET_FREE), folder)
@@ -60,8 +61,8 @@ def _take(config, folder):
 
 @contextlib.contextmanager
 def device(backing, sector=512, readonly=False):
-    """The path of a device with the file's data; skips the test where there is none to be had. It
-    goes away when the last who has it open has closed it."""
+    """The path of a device with the data of the file `backing`. Skips the test where no device can
+    be had. The device goes away when the last user has closed it."""
     with tempfile.TemporaryDirectory(prefix="fleece-loop-") as folder:
         file = os.open(backing, (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC)
         try:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the tests of the control socket share."""
+"""Checks that the tests of the control socket share."""
 
 import contextlib
+import time
 
-from fleece import QmpError
+from fleece import SOON, QmpError
 
 GENERIC = "GenericError"
 IN_USE = "Bitmap '%s' is currently in use by another operation and cannot be used"
@@ -19,6 +20,19 @@ def fails(q, desc, command, /, **arguments):
     raise AssertionError(f"{command} {arguments} returned {result}, expected: {desc}")
 
 
+def shrink_once_gone(q, device, size):
+    """Shrink a disk whose last client has just left. The server refuses until the thread of that
+    client has closed the disk, which is after the client has seen the end of its connection; no
+    event tells it."""
+    deadline = time.monotonic() + SOON
+    while True:
+        try:
+            return q.cmd("block_resize", device=device, size=size)
+        except QmpError as e:
+            assert "a client is connected" in e.desc, e
+            assert time.monotonic() < deadline, e
+
+
 def nodes(q):
     """query-named-block-nodes by name."""
     return {n["node-name"]: n for n in q.cmd("query-named-block-nodes")}
@@ -30,7 +44,7 @@ def bitmaps(q, node="vda"):
 
 
 def everything(q):
-    """All that can be seen of bitmaps, views and exports: to show that nothing changed."""
+    """All that QMP shows of bitmaps, views and exports. Equal results show that nothing changed."""
     state = [q.cmd("query-block"), q.cmd("query-named-block-nodes"), q.cmd("query-views"),
              q.cmd("query-block-exports")]
     for disk in q.cmd("query-block"):

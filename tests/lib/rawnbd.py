@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A raw NBD client: it says what it is told to, right or wrong, and takes apart what comes back
-without forgiving anything. No client library is involved that could hide a mistake, on either side.
+"""A raw NBD client. It sends what the test tells it to send, right or wrong, and checks strictly
+what comes back. It uses no client library, which could hide a mistake of either side.
 
     c = Client(path)                  # or (host, port), or a connected socket; greets with flags 3
     c.structured()
@@ -10,7 +10,7 @@ without forgiving anything. No client library is involved that could hide a mist
     r = c.reply()                     # one message, or:
     c.read(0, 4096)                   # request, all of its reply, checked
 
-c.extended() in the place of c.structured(): the rest is the same, with extended headers.
+c.extended() instead of c.structured() gives the same with extended headers.
 """
 
 import socket
@@ -53,7 +53,7 @@ EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP, ESHUTDOWN = (
     1, 5, 12, 22, 28, 75, 95, 108)
 ERRORS = (EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP, ESHUTDOWN)
 
-MAX_PAYLOAD = 32 << 20  # what every server takes
+MAX_PAYLOAD = 32 << 20  # every server takes this much
 OUR_MAX_PAYLOAD = 64 << 20
 SOON = 60  # seconds
 
@@ -96,7 +96,8 @@ class Client:
     """One connection. Attributes after go(): size, eflags, infos {type: payload}."""
 
     def __init__(self, where, flags=FIXED_NEWSTYLE | NO_ZEROES):
-        """where: as for connect, or what is connected already. flags None: nothing received yet."""
+        """where: as for connect(), or an object that is connected already. flags: None sends and
+        receives nothing yet."""
         self.socket = where if hasattr(where, "recv") else connect(where)
         self.is_structured = self.is_extended = False
         self.contexts = {}
@@ -123,7 +124,7 @@ class Client:
         data = bytearray()
         while len(data) < n:
             try:
-                # Python makes room for all that is asked for, and TLS gives it a record at a time.
+                # Python allocates all that is asked for, and TLS returns one record at a time.
                 piece = self.socket.recv(min(n - len(data), 1 << 18))
             except ConnectionResetError:
                 piece = b""
@@ -136,7 +137,7 @@ class Client:
         return struct.unpack(form, self.receive(struct.calcsize(form)))
 
     def expect_end(self):
-        """The server closes, and sends nothing before."""
+        """The server closes the connection and sends nothing before."""
         try:
             data = self.socket.recv(4096)
         except (ConnectionResetError, BrokenPipeError):
@@ -144,8 +145,8 @@ class Client:
         assert data == b"", f"the end expected, got {data!r}"
 
     def nothing_comes(self):
-        """Nothing has been sent that we have not received. Only after a request was answered that
-        was sent later than what should be silent."""
+        """Nothing has come that was not received. To be called after the reply to a later request,
+        so that what must not come would be here by now."""
         self.socket.setblocking(False)
         try:
             data = self.socket.recv(4096)
@@ -181,7 +182,7 @@ class Client:
         return type, payload
 
     def option(self, option, data=b"", length=None):
-        """Send an option, receive all its replies: (final type, [(type, payload) before it])."""
+        """Send an option and receive all its replies: (final type, [(type, payload) before it])."""
         self.send_option(option, data, length)
         replies = []
         while True:
@@ -220,7 +221,7 @@ class Client:
                 b"".join(struct.pack(">H", i) for i in infos))
 
     def info(self, name="", infos=(), option=OPT_INFO):
-        """The final type, and for success self.size, eflags, infos."""
+        """The final type. On success sets self.size, eflags and infos."""
         final, replies = self.option(option, self.go_data(name, infos))
         self.infos = {}
         for type, payload in replies:
@@ -284,7 +285,8 @@ class Client:
     # ---- transmission ----
 
     def request(self, type, offset=0, length=0, flags=0, cookie=None, data=b"", magic=None):
-        """Send a request; its cookie. With extended headers a write with data gets PAYLOAD_LEN."""
+        """Send a request and return its cookie. With extended headers a write with data gets
+        PAYLOAD_LEN."""
         if cookie is None:
             self._cookie += 1
             cookie = self._cookie
@@ -298,7 +300,8 @@ class Client:
         return cookie
 
     def request_filtered(self, offset, length, ids, flags=0):
-        """A BLOCK_STATUS for these contexts alone (extended headers); its cookie."""
+        """Send a BLOCK_STATUS for these contexts alone (extended headers), and return its
+        cookie."""
         data = struct.pack(">Q", length) + b"".join(struct.pack(">I", i) for i in ids)
         return self.request(BLOCK_STATUS, offset, len(data), flags | PAYLOAD_LEN, data=data)
 
@@ -365,7 +368,7 @@ class Client:
         return reply
 
     def replies(self, cookie):
-        """All messages to one request; nothing else may be under way."""
+        """All messages that answer one request. No other request may be under way."""
         messages = []
         while not messages or not messages[-1].done:
             messages.append(self.reply())
@@ -378,13 +381,13 @@ class Client:
         return errors[0] if errors else 0
 
     def do(self, type, offset=0, length=0, flags=0, data=b""):
-        """A request and its result."""
+        """Send a request and return its result."""
         if type == WRITE and not data:
             data = bytes(length)
         return self.result(self.request(type, offset, length, flags, data=data))
 
     def read(self, offset, length, flags=0):
-        """The data; checks the chunks."""
+        """Read, check the chunks, and return the data."""
         messages = self.replies(self.request(READ, offset, length, flags))
         assert not any(m.error for m in messages), messages
         if messages[0].simple:
@@ -412,12 +415,12 @@ class Client:
         assert error == 0, error
 
     def block_status(self, offset, length, flags=0):
-        """{context name: [(length, flags)]}, checked."""
+        """{context name: [(length, flags)]}; checks the chunks."""
         return self._status(self.request(BLOCK_STATUS, offset, length, flags), length, flags,
                             self.contexts)
 
     def filtered_status(self, offset, length, names, flags=0):
-        """The same for these contexts alone."""
+        """Like block_status(), for these contexts alone."""
         ids = [self.contexts[name] for name in names]
         return self._status(self.request_filtered(offset, length, ids, flags), length, flags, names)
 
@@ -454,5 +457,5 @@ class Client:
         return result
 
     def in_step(self):
-        """The stream is in step: a small read is answered."""
+        """The stream is in step: the answer to a small request comes next."""
         assert self.do(CACHE if self.eflags & SEND_CACHE else READ, 0, min(self.size, 512)) == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the tests with real clients share: images, extents, and other people's servers."""
+"""What tests with libnbd share: images, extents, and NBD servers of other projects."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ HOLE, ZERO = nbd.STATE_HOLE, nbd.STATE_ZERO
 
 
 def seed():
-    """The seed of this run, told so that a failure can be had again: $FLEECE_TEST_SEED."""
+    """The seed of this run. It is printed, so that $FLEECE_TEST_SEED can repeat a failure."""
     value = int(os.environ.get("FLEECE_TEST_SEED", "0")) or random.SystemRandom().getrandbits(32)
     tap.note(f"FLEECE_TEST_SEED={value}")
     return value
@@ -44,7 +44,8 @@ def content(path):
 
 
 def assert_same(got, expected, what="the image"):
-    """Equality of two byte strings, told by the first difference rather than by both."""
+    """Two byte strings are equal. The message names the first difference instead of showing
+    both."""
     assert len(got) == len(expected), f"{what}: {len(got)} bytes, {len(expected)} expected"
     if got != expected:
         at = next(i for i in range(0, len(got), 512) if got[i:i + 512] != expected[i:i + 512])
@@ -52,7 +53,8 @@ def assert_same(got, expected, what="the image"):
 
 
 def extents(h, context, request=GIB):
-    """The extents of a whole export: [(offset, length, flags)], equal neighbours as one."""
+    """The extents of a whole export, neighbours with equal flags merged: [(offset, length,
+    flags)]."""
     found, at = [], 0
 
     def tell(name, offset, entries, error):
@@ -81,13 +83,13 @@ def dirty_context(bitmap):
 
 
 def dirty_extents(h, bitmap):
-    """[(offset, length)] of what a bitmap has."""
+    """[(offset, length)] of what is dirty in a bitmap."""
     return [(o, n) for o, n, flags in extents(h, dirty_context(bitmap)) if flags & DIRTY]
 
 
 def pull(h, pieces, path):
-    """Read [(offset, length)] through `h` over the file `path`: all that an incremental backup
-    takes. Returns the number of bytes."""
+    """Read the pieces [(offset, length)] through `h` and write them over the file `path`, as an
+    incremental backup does. Returns the number of bytes."""
     total = 0
     with open(path, "r+b") as f:
         for offset, length in pieces:
@@ -100,7 +102,7 @@ def pull(h, pieces, path):
 
 
 def freeze(q, disk, view, new=None, old=None, granularity=64 * KIB):
-    """One transaction: a view, a fresh bitmap from here on, the former one stands still."""
+    """One transaction that makes a view, adds the bitmap `new`, and disables the bitmap `old`."""
     actions = [("view-create", {"disk": disk, "name": view})]
     if new:
         actions.append(("block-dirty-bitmap-add",
@@ -111,7 +113,8 @@ def freeze(q, disk, view, new=None, old=None, granularity=64 * KIB):
 
 
 def export_view(q, view, disk=None, bitmap=None):
-    """Export a view under its own name, id included, with one frozen bitmap of its disk."""
+    """Export a view. Name and id of the export are those of the view. `bitmap` is a disabled bitmap
+    of its disk."""
     bitmaps = [{"node": disk, "name": bitmap}] if bitmap else []
     q.cmd("block-export-add", type="nbd", id=view, name=view, bitmaps=bitmaps,
           **{"node-name": view})
@@ -119,8 +122,8 @@ def export_view(q, view, disk=None, bitmap=None):
 
 @contextlib.contextmanager
 def activated(path, *command):
-    """Another program's NBD server on the Unix socket `path`, by socket activation: clients can
-    connect at once, so nothing needs to be waited for."""
+    """An NBD server of another project on the Unix socket `path`, by socket activation. Clients can
+    connect at once, so nobody has to wait for the server."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(16)
@@ -138,11 +141,11 @@ def activated(path, *command):
 
 
 class Storm:
-    """A guest that does not stop: a thread that writes random 512 byte to 64 KiB pieces through
-    NBD, on a connection of its own, until told to end.
+    """A guest that writes without a pause: a thread that writes random pieces of 512 bytes to 64
+    KiB through a connection of its own, until the `with` ends.
 
         with Storm(s.uri("vda"), rng) as storm:
-            storm.wait_writes(100)        # 100 more have been answered since
+            storm.wait_writes(100)        # returns when 100 more are answered
     """
 
     def __init__(self, uri, rng, region=None):
@@ -171,7 +174,7 @@ class Storm:
                     self._writes += 1
                     self._changed.notify_all()
             h.shutdown()
-        except Exception as error:  # told by whoever waits
+        except Exception as error:  # raised by whoever waits
             with self._changed:
                 self._error = error
                 self._changed.notify_all()

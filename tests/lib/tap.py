@@ -10,9 +10,8 @@
 
     main()
 
-`./run tests/.../test-NAME.py FUNCTION...` runs only the functions named. A test that hangs is a failure: each has
-$FLEECE_TEST_TIMEOUT seconds (default 120).
-"""
+`./run tests/.../test-NAME.py FUNCTION...` runs only the functions named. A test that hangs fails
+after $FLEECE_TEST_TIMEOUT seconds (default 120). """
 
 import faulthandler
 import os
@@ -34,12 +33,12 @@ def test(function):
 
 
 def skip(reason):
-    """Leave the running test: it cannot be done here, and `reason` says why."""
+    """Leave the running test, because it cannot be done here. `reason` says why."""
     raise Skip(reason)
 
 
 def note(text):
-    """Tell something about the running test, e.g. a seed: one diagnostic line for each line."""
+    """Print something about the running test, such as a seed: one diagnostic line for each line."""
     for line in str(text).splitlines():
         print("#", line)
     sys.stdout.flush()
@@ -52,8 +51,8 @@ def _out_of_time(signum, frame):
 def _run(function, timeout):
     """One test's TAP result: (is ok, what follows its name)."""
     signal.alarm(timeout)
-    # Where the alarm cannot get in (a call that is stuck inside a C library), end the hard way;
-    # servers die with us.
+    # The alarm cannot interrupt a call that is stuck inside a C library. Then the process ends at
+    # once, and its servers with it.
     faulthandler.dump_traceback_later(timeout + 20, exit=True)
     try:
         function()

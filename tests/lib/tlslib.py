@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""TLS for tests: folders of certificates, good ones and bad, keys, and a raw client over Python's
-own TLS, which has nothing in common with the server's.
+"""TLS for tests: folders with good and bad certificates, keys, and a raw client. The client uses
+the TLS of Python, which shares no code with that of the server.
 
     with tls_server(certs(), "--tls=require", "--tls-verify-peer") as s:
         c = TlsClient(s.socket, context(certs()))
@@ -32,7 +32,7 @@ def folder():
 
 @functools.cache
 def certs():
-    """What `fleecectl tls init` makes: clients alice (in it) and bob (in bob/)."""
+    """The folder that `fleecectl tls init` makes: alice's certificate is in it, bob's in bob/."""
     path = f"{folder()}/certs"
     fleecectl("tls", "init", path, "--client", "alice", "--client", "bob")
     return path
@@ -40,7 +40,7 @@ def certs():
 
 @functools.cache
 def psk():
-    """A file of keys: alice's and bob's."""
+    """A file with the keys of alice and bob."""
     path = f"{folder()}/keys.psk"
     with open(path, "w", encoding="ascii") as f:
         for user in "alice", "bob":
@@ -50,7 +50,7 @@ def psk():
 
 @functools.cache
 def wrong_psk():
-    """Other keys for the same users, and a key for one whom the server does not know."""
+    """Wrong keys for alice, and keys for users whom the server does not know."""
     path = f"{folder()}/wrong.psk"
     with open(path, "w", encoding="ascii") as f:
         for user in "alice", "alic", "mallory":
@@ -96,7 +96,8 @@ def bad_clients():
 
 
 def revoke(name, server):
-    """A certificate folder like certs() with a CRL in which the certificate of `name` is."""
+    """A certificate folder `server` like certs(), with a CRL that revokes the certificate in
+    `name`."""
     certtool = require_program("certtool")
     path = f"{folder()}/{server}"
     shutil.copytree(certs(), path)
@@ -116,8 +117,8 @@ def tls_server(credentials, *args, disk=DISK, **kwargs):
 
 
 def context(client=None, version=None, ca=None):
-    """A Python TLS context: with the certificate in folder `client`, and of one version alone.
-    The server's name is not looked at: its socket has none."""
+    """A TLS context of Python, with the certificate in folder `client`, for one version only. It
+    does not check the name of the server, because a Unix socket has none."""
     c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     c.check_hostname = False
     c.load_verify_locations(f"{ca or certs()}/ca-cert.pem")
@@ -147,7 +148,7 @@ class TlsClient(Client):
 
 
 def uri(s, export="", client=None, user=None, keys=None):
-    """The nbds URI of an export on a server's Unix socket, with what a client shows there."""
+    """The nbds URI of an export on a server's Unix socket, with the credentials of the client."""
     if user:
         return f"nbds+unix://{user}@/{export}?socket={s.socket}&tls-psk-file={keys}"
     return f"nbds+unix:///{export}?socket={s.socket}&tls-certificates={client or certs()}"
@@ -158,7 +159,7 @@ def open_files(s):
 
 
 def command(*args, **kwargs):
-    """A program's exit code and all that it says."""
+    """Run a program. Returns its exit code and all its output."""
     result = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             timeout=60, stdin=subprocess.DEVNULL, **kwargs)
     return result.returncode, result.stdout

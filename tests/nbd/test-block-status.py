@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""BLOCK_STATUS, rule by rule: those whose names begin with B in tests/conformance/README.md."""
+"""BLOCK_STATUS: the rules of tests/conformance/README.md whose names begin with B."""
 
 import contextlib
 import os
@@ -11,10 +11,12 @@ from tap import main, test
 
 ALLOCATION, B0, B1 = "base:allocation", "qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:b1"
 
+EXTENTS_MAX = 1 << 17  # of one context in one reply (common/base/extents.h)
+
 
 @contextlib.contextmanager
 def serve(*args, bitmaps=(), contexts=(ALLOCATION,), infos=(INFO_BLOCK_SIZE,)):
-    """bitmaps: (name, granularity) pairs."""
+    """A server, and a client in transmission. bitmaps: (name, granularity) pairs."""
     with Server(*args) as s, Client(s.socket) as c:
         if bitmaps:
             q = s.qmp()
@@ -27,7 +29,7 @@ def serve(*args, bitmaps=(), contexts=(ALLOCATION,), infos=(INFO_BLOCK_SIZE,)):
 
 @test
 def B1_one_chunk_per_context():
-    """Client.block_status() checks chunks, sums, and merged neighbours."""
+    """Client.block_status() checks the chunks, their sums, and that neighbours are merged."""
     with serve("memory", "64M", bitmaps=(("b0", 65536), ("b1", 512)),
                contexts=(ALLOCATION, B0, B1)) as (s, c):
         for offset in range(0, 1 << 20, 131072):
@@ -39,7 +41,7 @@ def B1_one_chunk_per_context():
 
 @test
 def B1_extents_are_limited():
-    """200,000 extents come in few, long replies, none with more than 2^20."""
+    """200,000 extents come in few, long replies, none of which has more than the server allows."""
     runs = 100000
     with serve("memory", "128M", bitmaps=(("b0", 512),), contexts=(B0,)) as (s, c):
         step = 1000
@@ -51,7 +53,7 @@ def B1_extents_are_limited():
         offset, extents, replies = 0, 0, 0
         while offset < runs * 1024:
             got = c.block_status(offset, runs * 1024 - offset)[B0]
-            assert len(got) <= 1 << 20
+            assert len(got) <= EXTENTS_MAX
             assert got[0] == (512, 1)
             offset += sum(n for n, _ in got)
             extents += len(got)
@@ -91,7 +93,7 @@ def B3_lengths_are_multiples_of_the_minimum_block():
         status = c.block_status(0, 128 << 10)
         for extents in status.values():
             assert all(n % 4096 == 0 for n, _ in extents), extents
-        # A unit of which any part has data is no hole.
+        # A block is no hole if any part of it has data.
         assert status[ALLOCATION][0][1] == 0
         assert c.map(B0, 0, 16384) == [(4096, 0), (4096, 1), (8192, 0)]
         status = c.block_status(0, 128 << 10, REQ_ONE)
@@ -103,12 +105,12 @@ BLOCKS = ("eval", "get_size=echo 1048576", "pread=head -c $3 /dev/zero", "can_wr
 
 
 def merge_of_smaller_blocks(s):
-    """b0 of the disk with blocks of 4 KiB gets bits of 512 bytes from a disk without."""
+    """Bitmap b0 of a disk with blocks of 4 KiB gets bits for single sectors, from another disk."""
     q = s.qmp()
     q.cmd("block-dirty-bitmap-add", node="small", name="b", granularity=512)
     with Client(s.socket) as c:
         c.go("small")
-        for sector in 11, 24, 25, 47:  # the middle, the first two, the last of a block
+        for sector in 11, 24, 25, 47:  # in three blocks: a middle one, the first two, the last one
             c.write(512 * sector, bytes(512))
     q.cmd("block-dirty-bitmap-merge", node="disk0", target="b0",
           bitmaps=[{"node": "small", "name": "b"}])
@@ -116,7 +118,7 @@ def merge_of_smaller_blocks(s):
 
 @test
 def B3_a_block_that_is_dirty_in_part_is_dirty():
-    """To call it clean would lose it from a backup."""
+    """If it were called clean, a backup would miss the change."""
     block = 4096
     with serve("--disk", "disk0", *BLOCKS, "--disk", "small", "memory", "1M",
                bitmaps=(("b0", 512),), contexts=(B0,)) as (s, c):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The handshake, rule by rule: those whose names begin with H in tests/conformance/README.md."""
+"""The handshake: the rules of tests/conformance/README.md whose names begin with H."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ def serve(*args, flags=FIXED_NEWSTYLE | NO_ZEROES):
 
 
 def works(c):
-    """The next option works."""
+    """The next option gets its answer."""
     assert c.info("vda") == REP_ACK
 
 
@@ -53,7 +53,8 @@ def H1_masked_flags_are_not_offered_and_not_taken():
 
 @test
 def contexts_that_are_switched_off():
-    """--no-mc: as nbdkit, ERR_UNSUP whenever and however they are asked for."""
+    """With --no-mc each option about contexts gets ERR_UNSUP, at any time and with any data, as in
+    nbdkit."""
     right, wrong = Client.meta_data("vda", "base:allocation"), b"x"
     for option in "--no-mc", "--no-meta-contexts":
         with serve(option) as (s, c):
@@ -70,7 +71,7 @@ def contexts_that_are_switched_off():
 
 @test
 def extended_headers_that_are_switched_off():
-    """--no-eh: an option like any that we do not know; structured replies are there."""
+    """With --no-eh the server does not know the option. Structured replies still work."""
     for option in "--no-eh", "--no-extended-headers", "--no-sr":
         with serve(option) as (s, c):
             for data in b"", b"x":
@@ -232,7 +233,7 @@ def H9_INFO_then_GO_agree_and_no_padding():
         before = c.infos
         c.go("vdb", infos)
         assert c.infos == before
-        assert c.read(0, 512) == bytes(512)  # zero padding would be taken for this reply
+        assert c.read(0, 512) == bytes(512)  # zero padding would be read as this reply
 
 
 @test
@@ -284,13 +285,13 @@ def H12_no_sr_refuses_structured_replies():
 
 @test
 def H13_shutting_down():
-    # A request under way holds the end up, so that the other client can be told.
+    # A request under way delays the end, so that the other client can still be answered.
     with Held() as h, Client(h.server.socket) as busy, Client(h.server.socket) as c:
         busy.go()
         cookie = busy.request(READ, 0, 512)
         h.wait_begun()
         os.kill(h.server.pid, signal.SIGTERM)
-        while c.info("vda") != ERR_SHUTDOWN:  # until the signal has come through
+        while c.info("vda") != ERR_SHUTDOWN:  # until the server has seen the signal
             pass
         for option in OPT_LIST, OPT_GO, OPT_STRUCTURED_REPLY, 99:
             assert c.option(option) == (ERR_SHUTDOWN, [])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Many exports of a server, and many contexts of an export: what honest clients of large sites
-meet, and where it ends."""
+"""Servers with very many exports, and exports with very many contexts: what clients of large sites
+need works, and what goes beyond has limits."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from tap import main, note, test
 ALLOCATION, BITMAP = "base:allocation", "qemu:dirty-bitmap:"
 MIB = 1 << 20
 EXPORTS = 1100  # of one server
-BITMAPS = 1000  # of one disk, as QEMU takes
+BITMAPS = 1000  # of one disk, as many as QEMU reads
 MOST = 1024     # contexts of one client (server/nbd/meta.h)
 DATA_MOST = 4 + 4096 + 4 + 1024 * (4 + 18 + 1023)  # bytes of an option (server/nbd/option.h)
 LENGTH_MOST = 32 * MIB
@@ -23,7 +23,7 @@ LENGTH_MOST = 32 * MIB
 
 @contextlib.contextmanager
 def many_exports(n, *args, description=None):
-    """A server with vda and n exports more, e0 and so on."""
+    """A server with vda and n more exports: e0, e1 ..."""
     with Server(*args, "--disk", "vda", "memory", "1M") as s:
         q = s.qmp()
         more = {} if description is None else {"description": description}
@@ -51,7 +51,7 @@ def contexts_of(names):
 
 
 def anonymous(s):
-    """Bytes of memory of its own that the server holds."""
+    """The private memory of the server, in bytes."""
     with open(f"/proc/{s.pid}/smaps_rollup") as f:
         return int(re.search(r"^Anonymous: *(\d+) kB", f.read(), re.M).group(1)) * 1024
 
@@ -75,7 +75,7 @@ def qemu_nbd_lists_1100_exports():
 
 
 @test
-def one_client_may_ask_as_long_as_there_is_time():
+def a_client_may_send_thousands_of_options():
     with Server("--disk", "vda", "memory", "1M") as s, Client(s.socket) as c:
         c.structured()
         for _ in range(2000):
@@ -85,7 +85,7 @@ def one_client_may_ask_as_long_as_there_is_time():
 
 
 @test
-def what_is_said_before_GO_is_bounded_also_without_a_deadline():
+def the_handshake_is_bounded_even_without_a_deadline():
     description = "x" * 4096
     with many_exports(200, "--handshake-timeout", "0", description=description) as s:
         told, allowed = 0, 64 * MIB + 201 * 65536
@@ -102,7 +102,8 @@ def what_is_said_before_GO_is_bounded_also_without_a_deadline():
 
 @test
 def a_long_list_takes_no_memory():
-    """4,000 exports with the longest descriptions: 16 MiB, and clients that do not read them."""
+    """A list of 4,000 exports with the longest descriptions has 16 MiB. Twenty clients ask for it
+    and do not read it."""
     with many_exports(4000, description="x" * 4096) as s, contextlib.ExitStack() as clients:
         with Client(s.socket) as c:
             assert len(c.list()) == 4001
@@ -113,7 +114,7 @@ def a_long_list_takes_no_memory():
             assert len(c.list()) == 4001
         grown = anonymous(s) - before
         note(f"{grown / MIB:.1f} MiB more with 20 that do not read")
-        if SANITIZER == "no":  # held as a whole it would be 320 MiB
+        if SANITIZER == "no":  # with whole lists in memory it would be 320 MiB
             assert grown < 64 * MIB, grown
 
 
@@ -160,11 +161,11 @@ def as_many_contexts_as_one_client_may_have():
     names = numbered(MOST + 1)
     with many_bitmaps(names) as (s, q), Client(s.socket) as c:
         c.structured()
-        assert len(c.list_contexts("vda")) == MOST + 2, "LIST tells them all"
+        assert len(c.list_contexts("vda")) == MOST + 2, "LIST names all contexts"
         assert c.meta(OPT_SET_META, "vda", ALLOCATION, *contexts_of(names[:MOST])) == (
             ERR_TOO_BIG, [])
         assert len(c.set_contexts("vda", *contexts_of(names[:MOST]))) == MOST
-        # It replaces the former set, also when it fails.
+        # A SET replaces the former one even if it fails.
         assert c.meta(OPT_SET_META, "vda", *contexts_of(names)) == (ERR_TOO_BIG, [])
         c.go("vda")
         assert c.do(BLOCK_STATUS, 0, 65536) == EINVAL
@@ -248,8 +249,9 @@ def an_option_that_is_too_long_is_answered():
 
 
 @test
-def who_is_idle_holds_no_memory():
-    """Of what it took to select 1,001 contexts with the longest names, only the list stays."""
+def idle_clients_in_the_handshake_hold_little_memory():
+    """A client in the handshake has selected 1,001 contexts with the longest names. The server
+    keeps the list of the contexts, and not the option and its replies."""
     names = [f"{i:0>4}" + "n" * 1019 for i in range(BITMAPS)]
     clients = 30
     with many_bitmaps(names) as (s, q), contextlib.ExitStack() as stack:

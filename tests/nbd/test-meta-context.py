@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Meta contexts, rule by rule: those whose names begin with M in tests/conformance/README.md."""
+"""Meta contexts: the rules of tests/conformance/README.md whose names begin with M."""
 
 import contextlib
 import struct
@@ -14,7 +14,7 @@ ALLOCATION, B0, B1 = "base:allocation", "qemu:dirty-bitmap:b0", "qemu:dirty-bitm
 
 @contextlib.contextmanager
 def serve(structured=True):
-    """A server with bitmaps b0 and b1 on vda, none on vdb; a client."""
+    """A server with bitmaps b0 and b1 on vda and none on vdb, and a client."""
     with Server("--disk", "vda", "memory", "1M", "--disk", "vdb", "memory", "1M") as s:
         q = s.qmp()
         for name in "b0", "b1":
@@ -169,7 +169,8 @@ def M8_an_export_lists_exactly_the_bitmaps_named():
 
 @test
 def M_imageio_order():
-    """oVirt imageio: STRUCTURED_REPLY, LIST of the namespace, SET of three, GO without infos."""
+    """oVirt imageio sends STRUCTURED_REPLY, LIST of the namespace, SET of three contexts, and GO
+    without infos."""
     with serve() as (s, c):
         assert c.list_contexts("vda", "qemu:dirty-bitmap:") == [B0, B1]
         assert c.set_contexts("vda", ALLOCATION, "qemu:allocation-depth", B0) == {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Plugins that open a handle for the server, and none, or none in time, for its clients."""
+"""Plugins that open a handle for the server, but fail or hang when they open one for a client."""
 
 import contextlib
 import ctypes
@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from fleece import (BUILD, SOON, Server, die_with_parent, require_plugin, require_program, run,
-                    tmpdir)
+                    tmpdir, wait_file)
 from rawnbd import *
 from tap import main, skip, test
 
@@ -21,8 +21,9 @@ JUDGE = f"{BUILD}/tests/plugins-src/.libs/judge.so"
 
 
 class Plugin:
-    """nbdkit's eval plugin over a file. `opened`, `closed`: how often so far. The handles that
-    `hangs` names by number, from 1, hang in open until release(); those that `fails` names fail."""
+    """nbdkit's eval plugin over a file. `opened` and `closed` say how often that was done so far.
+    Handles have numbers from 1. Those in `hangs` hang in open until release(); those in `fails`
+    fail."""
 
     def __init__(self, folder, hangs=(), fails=(), more=()):
         require_plugin("eval")
@@ -31,7 +32,7 @@ class Plugin:
         with open(self.image, "wb") as f:
             f.truncate(MIB)
         os.mkfifo(f"{folder}/fifo")
-        # Open for both, so that nobody's open waits and nothing written is lost.
+        # Opened for reading and writing, so that no open waits and nothing written is lost.
         self.fifo = os.open(f"{folder}/fifo", os.O_RDWR)
         self.more = more
         cases = "".join(f"{n}) read line < {folder}/fifo ;; " for n in hangs)
@@ -67,18 +68,19 @@ class Plugin:
         wait_until(lambda: self.closed >= n, self.folder)
 
     def release(self):
-        """Let all go that hang, also those that have not come to their read yet."""
+        """Let all handles go on that hang, also those that have not begun to read the FIFO yet."""
         os.write(self.fifo, b"go\n" * 16)
 
 
 def wait_until(condition, path):
-    """Wait for what changes the file, or the folder's list, `path` when it becomes true."""
+    """Wait until the condition holds. Whatever makes it true changes the file `path`, or the list
+    of files in the folder `path`."""
     libc = ctypes.CDLL(None, use_errno=True)
     fd = libc.inotify_init1(os.O_CLOEXEC)
     assert libc.inotify_add_watch(fd, path.encode(), IN_MODIFY | IN_CREATE) >= 0, path
     try:
         while not condition():
-            assert select.select([fd], [], [], SOON)[0], "it never came to that"
+            assert select.select([fd], [], [], SOON)[0], "the condition did not become true"
             os.read(fd, 65536)
     finally:
         os.close(fd)
@@ -90,14 +92,14 @@ def wait_logged(s, text):
 
 @contextlib.contextmanager
 def serve(*args, hangs=(), fails=(), more=(), late=True):
-    """`late`: the opens that hang are given up before they come."""
+    """`late`: the server has given up the opens that hang when they come back."""
     with tmpdir() as d:
         plugin = Plugin(d, hangs, fails, more)
         with Server(*args, "--disk", "vda", *plugin.args()) as s:
             try:
                 yield s, plugin
                 plugin.release()
-                if hangs and late and s.process:  # so that it ends in order
+                if hangs and late and s.process:  # so that the server can end in order
                     wait_logged(s, "has come and was closed")
             finally:
                 plugin.release()
@@ -126,7 +128,7 @@ def check_works(c, at):
 
 
 @test
-def an_open_that_fails_leaves_the_servers_handle():
+def a_client_whose_open_fails_uses_the_servers_handle():
     with serve(fails=[2, 4]) as (s, plugin):
         assert plugin.opened == 1
         with user(s) as c, user(s) as own:
@@ -135,7 +137,7 @@ def an_open_that_fails_leaves_the_servers_handle():
             check_works(c, 0)
             check_works(own, 512)
             assert own.read(0, 4) == b"mine" and c.read(512, 4) == b"mine"
-        with Client(s.socket) as c:  # the old way in, where there is no error to be told
+        with Client(s.socket) as c:  # the old option, which cannot report an error
             c.export_name("vda")
             assert not c.eflags & CAN_MULTI_CONN
             check_works(c, 1024)
@@ -152,19 +154,19 @@ def an_open_that_hangs_holds_up_one_client_for_half_the_deadline():
             assert 1.9 < took, took
             assert not c.eflags & CAN_MULTI_CONN
             check_works(c, 0)
-            # No other is begun while that one hangs.
+            # The server begins no other open while that one hangs.
             for _ in range(3):
                 with user(s) as other:
                     assert not other.eflags & CAN_MULTI_CONN
                     assert other.read(0, 4) == b"mine"
             assert plugin.opened == 2
             assert "open does not come back in time" in s.log()
-            # When it comes it is closed, and then clients have their own again.
+            # When it comes back it is closed. After that each client has its own handle again.
             assert has_duplicate_socket(s)
             plugin.release()
             wait_logged(s, "has come and was closed")
             assert plugin.closed == 1
-            # What the plugin had of that client's socket is gone, though nobody came since.
+            # The plugin's copy of that client's socket is closed, though no new client has come.
             assert not has_duplicate_socket(s)
             with user(s) as own:
                 assert own.eflags & CAN_MULTI_CONN and plugin.opened == 3
@@ -173,13 +175,13 @@ def an_open_that_hangs_holds_up_one_client_for_half_the_deadline():
 
 
 @test
-def a_client_that_hung_sees_the_end():
-    """Also while the plugin still has its socket in hand."""
+def a_client_whose_open_hung_sees_the_end():
+    """It sees the end even while the plugin still has a copy of its socket."""
     with serve("--handshake-timeout", "2", hangs=[2]) as (s, plugin):
         with Client(s.socket) as c:
             assert c.info("vda") == REP_ACK
             assert c.option(OPT_ABORT) == (REP_ACK, [])
-            c.socket.settimeout(SOON / 3)  # the server does not close, or does so at once
+            c.socket.settimeout(SOON / 3)  # if the server ends the connection, it does so at once
             c.expect_end()
     with serve("--handshake-timeout", "2", hangs=[2]) as (s, plugin):
         with user(s) as c:
@@ -221,12 +223,12 @@ def an_export_is_removed_while_an_open_hangs():
             q.wait_event("BLOCK_EXPORT_DELETED")
             type, why = c.option_reply(OPT_GO)
             assert type == ERR_UNKNOWN and b"is being removed" in why, (hex(type), why)
-            c.go("vda")  # it may go on
+            c.go("vda")  # the client may go on with another export
             check_works(c, 0)
 
 
 @test
-def a_client_that_hangs_up_is_not_kept_by_an_open_that_hangs():
+def a_client_can_leave_while_its_open_hangs():
     with serve("-v", "--handshake-timeout", "0", hangs=[2]) as (s, plugin):
         with Client(s.socket) as c:
             c.send_option(OPT_GO, c.go_data("vda"))
@@ -262,7 +264,7 @@ def the_server_ends_after_a_late_open_has_come():
 
 
 @test
-def a_client_that_a_plugin_turns_away_hears_why():
+def a_client_that_a_plugin_refuses_is_told_why():
     with tmpdir() as d:
         more = (f"preconnect=mkdir {d}/first 2>/dev/null && exit 0; "
                 f"test -e {d}/all || {{ echo 'not you' >&2; exit 1; }}",)
@@ -284,7 +286,7 @@ def a_client_that_a_plugin_turns_away_hears_why():
 
 @test
 def a_plugin_that_looks_at_clients_may_refuse_them():
-    """Whom it does not open for does not get the server's handle instead."""
+    """A client that the plugin refuses does not get the handle of the server instead."""
     if not os.path.exists(JUDGE):
         skip("test plugins need nbdkit-plugin.h")
     with tmpdir() as d, Server("--disk", "vda", JUDGE, f"open={d}/open") as s:
@@ -296,7 +298,7 @@ def a_plugin_that_looks_at_clients_may_refuse_them():
 
 
 @test
-def a_server_behind_that_takes_one_connection():
+def a_remote_server_that_takes_one_connection():
     require_program("nbdkit")
     require_plugin("nbd")
     with tmpdir() as d:
@@ -305,7 +307,7 @@ def a_server_behind_that_takes_one_connection():
              "limit=1"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent)
         try:
-            wait_until(lambda: os.path.exists(f"{d}/pid"), d)
+            assert wait_file(server, f"{d}/pid"), "nbdkit has not started"
             with Server("--disk", "vda", "nbd", f"socket={d}/sock") as s:
                 with user(s) as a, user(s) as b:
                     assert not (a.eflags | b.eflags) & CAN_MULTI_CONN

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Replies, rule by rule: those whose names begin with S in tests/conformance/README.md."""
+"""Replies: the rules of tests/conformance/README.md whose names begin with S."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from rawnbd import *
 from tap import main, note, test
 
 SIZE = 8 << 20
-# Reads fail that touch the second half.
+# Reads that touch the second half fail.
 HALF_BAD = ("eval", f"get_size=echo {SIZE}",
             f"pread=if [ $(($3 + $4)) -gt {SIZE // 2} ]; then echo EIO bad >&2; exit 1; fi;"
             " head -c $3 /dev/zero | tr '\\0' 'd'")
@@ -48,9 +48,10 @@ def S1_simple_read_that_fails_late_disconnects():
         c.request(READ, 0, SIZE)
         try:
             c.result(1)
-            raise AssertionError("a read that failed in its middle was answered with success")
         except Closed:
             pass
+        else:
+            raise AssertionError("a read that failed in its middle is answered with success")
 
 
 @test
@@ -111,7 +112,7 @@ def S5_error_after_some_chunks():
         assert all(m.message for m in errors)
         for m in errors:
             if m.type == TYPE_ERROR_OFFSET:
-                assert SIZE // 2 <= m.offset < SIZE, m.offset  # what could not be read
+                assert SIZE // 2 <= m.offset < SIZE, m.offset  # the part that could not be read
         for m in messages:
             if m.type == TYPE_DATA and m.offset + len(m.data) <= SIZE // 2:
                 assert set(m.data) == {ord("d")}
@@ -144,8 +145,9 @@ def S6_DF():
 
 
 @test
-def S_hostile_reader_leaves_others_alone():
-    """A client that does not read its replies stops being served; another one goes on."""
+def S_a_client_that_does_not_read_leaves_others_alone():
+    """The server stops reading requests of a client that does not read its replies. Another client
+    goes on."""
     with serve() as (s, c), Client(s.socket) as deaf:
         deaf.go()
         deaf.socket.setblocking(False)

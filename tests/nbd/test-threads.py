@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a client's thread costs others: nothing when its client is idle, and little when its client
-reads a view while guests work."""
+"""What the thread of a client costs others: nothing while its client is idle, and little while its
+client reads a view and guests work."""
 
 import contextlib
 import os
 import select
 import time
 
-from fleece import Server
+from fleece import SOON, Server
 from rawnbd import *
 from tap import main, test
 
@@ -16,8 +16,8 @@ CLIENTS = 100
 
 
 def of_threads(pid, name):
-    """The text of /proc/PID/task/TID/NAME of every thread, by TID. Threads that end meanwhile, as
-    workers do that have had nothing to do for a while, are left out."""
+    """{TID: text of /proc/PID/task/TID/NAME} of every thread. Threads that end meanwhile are left
+    out: workers end when they have had nothing to do for a while."""
     found = {}
     for tid in os.listdir(f"/proc/{pid}/task"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -27,8 +27,8 @@ def of_threads(pid, name):
 
 
 def switches(pid):
-    """How often threads have gone to sleep or were sent to: a thread that does anything at all
-    goes to sleep afterwards."""
+    """{TID: how often the thread has left a processor}. A thread that does anything at all leaves
+    it afterwards."""
     return {
         tid: sum(int(line.split()[1]) for line in text.splitlines() if "ctxt_switches" in line)
         for tid, text in of_threads(pid, "status").items()
@@ -42,7 +42,7 @@ def cpu_ticks(pid):
 
 
 def niceness(pid):
-    """Of all threads, in order."""
+    """The nice values of all threads, sorted."""
     stats = of_threads(pid, "stat").values()
     return sorted(int(text.rsplit(")", 1)[1].split()[16]) for text in stats)
 
@@ -53,8 +53,8 @@ def pause(seconds):
 
 @test
 def idle_clients_cost_nothing():
-    """A hundred clients that have worked and now do nothing: soon not one thread of the server
-    runs, not even now and then."""
+    """A hundred clients have worked and now do nothing. Soon no thread of the server runs for a
+    whole second. Only time can show this, so the test lets it pass."""
     with contextlib.ExitStack() as stack:
         s = stack.enter_context(Server("memory", "1M"))
         for _ in range(CLIENTS):
@@ -63,7 +63,7 @@ def idle_clients_cost_nothing():
             c.go()
             for n in range(20):
                 c.read(n * 4096, 4096)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + SOON
         before = switches(s.pid), cpu_ticks(s.pid)
         while True:
             pause(1)
@@ -75,8 +75,8 @@ def idle_clients_cost_nothing():
 
 
 @test
-def views_are_read_behind_guests():
-    """The threads that serve a view's readers are nicer than those that serve guests."""
+def readers_of_views_have_a_lower_priority_than_guests():
+    """Guests come first: threads that serve readers of a view have a higher nice value."""
     with Server("memory", "1M") as s:
         q = s.qmp()
         q.cmd("view-create", disk="disk0", name="v")

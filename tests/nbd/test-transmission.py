@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The transmission phase, rule by rule: those whose names begin with X in
-tests/conformance/README.md."""
+"""The transmission phase: the rules of tests/conformance/README.md whose names begin with X."""
 
 import contextlib
 import os
@@ -27,7 +26,7 @@ def serve(*args, structured=True, contexts=()):
 
 
 def both(function):
-    """A test that is done with simple and with structured replies."""
+    """Decorator: a test that runs with simple and with structured replies."""
     def run():
         for structured in False, True:
             with serve(structured=structured) as (s, c):
@@ -112,7 +111,7 @@ def X4_length_0(s, c):
 
 @test
 def X5_errors_of_the_backend():
-    """Whatever a plugin fails with, only the protocol's errors are on the wire (X7 too)."""
+    """Whatever error a plugin gives, the client gets only errors of the protocol (X7 too)."""
     table = {"EPERM": EPERM, "EACCES": EPERM, "EROFS": EPERM, "EIO": EIO, "ENOMEM": ENOMEM,
              "EINVAL": EINVAL, "ENOSPC": ENOSPC, "EDQUOT": ENOSPC, "EFBIG": ENOSPC,
              "ESHUTDOWN": ESHUTDOWN, "EBUSY": None, "ENOENT": None, "ENOTSUP": None,
@@ -129,7 +128,7 @@ def X5_errors_of_the_backend():
                 for command in READ, WRITE, TRIM, FLUSH:
                     error = c.do(command, 0, 0 if command == FLUSH else 512)
                     assert error in ERRORS and error not in (ENOTSUP, EOVERFLOW), (name, error)
-                    # sh and eval know only some names by themselves; the rest is theirs to map.
+                    # sh and eval know only some names, and map the others themselves.
                     if expected is not None and name not in ("EACCES", "EDQUOT"):
                         assert error == expected, (name, command, error)
             c.nothing_comes()
@@ -191,9 +190,12 @@ def X7_ENOTSUP_only_for_FAST_ZERO():
 
 @test
 def X8_full_disk_only_where_there_was_a_hole():
-    """nbdkit's full plugin: every write fails with ENOSPC, and so all of it is a hole."""
+    """In nbdkit's full plugin every write fails with ENOSPC. So all of the disk is a hole, before
+    and after the write."""
     with serve("full", "1M", contexts=["base:allocation"]) as (s, c):
-        assert c.do(WRITE, 0, 4096) == ENOSPC
+        for _ in range(2):
+            assert c.map("base:allocation", 0, SIZE) == [(SIZE, 3)]
+            assert c.do(WRITE, 0, 4096) == ENOSPC
 
 
 @both
@@ -254,7 +256,8 @@ def X11_NO_HOLE_without_TRIM():
 
 @test
 def X11_flags_reach_the_plugin():
-    """Each flag of WRITE_ZEROES as nbdkit hands it on; without NO_HOLE it may trim."""
+    """Each flag of WRITE_ZEROES reaches the plugin, as from nbdkit. Without NO_HOLE the plugin may
+    trim."""
     with tmpdir() as d:
         log = os.path.join(d, "log")
         with serve("eval", "get_size=echo 1048576", "pread=head -c $3 /dev/zero",
@@ -304,7 +307,7 @@ def X13_shutdown():
         cookie = c.request(READ, 0, 512)
         h.wait_begun()
         os.kill(h.server.pid, signal.SIGTERM)
-        idle.expect_end()  # nothing under way: closed; and the signal has come through
+        idle.expect_end()  # it has nothing under way; so the server has seen the signal
         for command in READ, WRITE:
             late = c.request(command, 4096, 512, data=bytes(512) if command == WRITE else b"")
             reply = c.reply()

@@ -1,23 +1,24 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A disk that takes whole blocks of 4 KiB only, as one with such sectors and direct=true, and
-clients that know it, or have never heard of block sizes: the Linux kernel's is one."""
+"""A disk that takes only whole blocks of 4 KiB, such as a device with sectors of 4 KiB and
+direct=true. Some clients know the block size; others, such as the Linux kernel, do not ask for
+it."""
 
 import contextlib
 import os
 import random
 import shutil
-import signal
 import struct
 
 from fleece import Server, require_program, run, tmpdir
 from rawnbd import *
+from rig import activated
 from tap import main, skip, test
 
 BLOCK, SIZE = 4096, 1 << 20
 DIRTY = "qemu:dirty-bitmap:b0"
 
-# What is not a whole block, but for a short one at the end, fails the request, and is noted.
+# A request that is not of whole blocks fails and is noted. The last block of the disk may be short.
 CHECK = (f"[ $((($3|$4)&{BLOCK - 1})) = 0 ] || [ $((($3+$4)|$4&{BLOCK - 1})) = SIZE ] || "
          "{ echo $3 $4 >>DIR/unaligned; exit 1; }; ")
 DD = "status=none conv=notrunc bs=64K"
@@ -25,7 +26,7 @@ DD = "status=none conv=notrunc bs=64K"
 
 @contextlib.contextmanager
 def serve(*more, size=SIZE, block=BLOCK):
-    """Its image is the file `image` in its folder."""
+    """A server with such a disk. Its image is the file `image` in its folder."""
     with tmpdir() as folder:
         image = os.path.join(folder, "image")
         with open(image, "wb") as f:
@@ -52,7 +53,7 @@ def contents(s):
 
 
 def unaware(s, how="go", contexts=()):
-    """A client that has not asked for block sizes."""
+    """A client that does not ask for block sizes."""
     c = Client(s.socket)
     if how == "export name":
         return c.export_name("vda")
@@ -63,7 +64,7 @@ def unaware(s, how="go", contexts=()):
 
 
 @test
-def H8_sizes_are_told_unasked():
+def H8_sizes_are_told_without_being_asked_for():
     with serve() as s:
         for option in OPT_INFO, OPT_GO:
             for infos in (), (INFO_NAME,), (INFO_BLOCK_SIZE,):
@@ -73,11 +74,11 @@ def H8_sizes_are_told_unasked():
                         BLOCK, BLOCK, 1 << 20)
     with Server("memory", "1M") as s, Client(s.socket) as c:
         assert c.info("", ()) == REP_ACK
-        assert INFO_BLOCK_SIZE not in c.infos  # they are what everybody assumes
+        assert INFO_BLOCK_SIZE not in c.infos  # they are the defaults that every client assumes
 
 
 @test
-def X6_the_minimum_is_for_who_has_asked():
+def X6_the_minimum_counts_for_clients_that_asked_for_it():
     with serve() as s, Client(s.socket) as c:
         c.go("vda", (INFO_BLOCK_SIZE,))
         for command in READ, WRITE, TRIM, CACHE, WRITE_ZEROES:
@@ -87,8 +88,8 @@ def X6_the_minimum_is_for_who_has_asked():
 
 
 @test
-def to_have_asked_before_is_not_enough():
-    """What counts is the GO that the session begins with."""
+def asking_in_an_earlier_INFO_is_not_enough():
+    """Only the GO that transmission begins with counts."""
     with serve() as s, Client(s.socket) as c:
         assert c.info("vda", (INFO_BLOCK_SIZE,)) == REP_ACK
         c.go("vda")
@@ -97,7 +98,7 @@ def to_have_asked_before_is_not_enough():
 
 
 @test
-def any_range_for_the_others():
+def clients_that_did_not_ask_may_use_any_range():
     for how in "export name", "go", "extended":
         with serve() as s, unaware(s, how) as c:
             model, noise = bytearray(SIZE), random.Random(how)
@@ -118,9 +119,8 @@ def any_range_for_the_others():
 
 
 @test
-def guests_beside_each_other():
-    """Many requests under way, of two clients that share blocks; one of them also writes whole
-    ones. Nobody's bytes are lost."""
+def two_guests_write_to_the_same_blocks():
+    """Two clients have many requests under way, which share blocks. No bytes are lost."""
     with serve() as s, unaware(s) as a, unaware(s, "export name") as b:
         step, n = 1024, 96
         for i in range(n):
@@ -143,10 +143,10 @@ def FUA_reaches_every_part():
 
 
 @test
-def TRIM_inwards_and_CACHE_outwards():
+def TRIM_shrinks_to_whole_blocks_and_CACHE_grows():
     with serve() as s, unaware(s) as c:
         assert c.do(TRIM, 100, 3 * BLOCK) == 0
-        assert c.do(TRIM, BLOCK + 1, BLOCK) == 0  # no whole one
+        assert c.do(TRIM, BLOCK + 1, BLOCK) == 0  # holds no whole block
         assert c.do(CACHE, BLOCK + 1, BLOCK) == 0
         with open(os.path.join(s.folder, "trims")) as f:
             assert f.read().splitlines() == [f"trim {2 * BLOCK} {BLOCK}",
@@ -155,7 +155,7 @@ def TRIM_inwards_and_CACHE_outwards():
 
 @test
 def a_disk_that_ends_within_a_block():
-    """The plugin gets its short last block as it is."""
+    """The plugin gets requests for its last block, which is short, as they are."""
     size = 3 * BLOCK + 100
     with serve(size=size) as s, unaware(s) as c:
         assert c.size == size
@@ -167,8 +167,9 @@ def a_disk_that_ends_within_a_block():
 
 
 @test
-def a_view_of_it():
-    """Old bytes, at any offset; TRIM of it inwards; and all that was written is dirty."""
+def a_view_of_a_disk_with_large_blocks():
+    """The view has the old bytes at any offset, TRIM shrinks to whole blocks, and all that was
+    written is dirty."""
     with serve() as s, unaware(s) as guest:
         q = s.qmp()
         old = random.Random(7).randbytes(8 * BLOCK)
@@ -196,9 +197,9 @@ def a_view_of_it():
 
 
 @test
-def a_file_system_is_found_and_made():
-    """What mkfs of a kernel's device does: the writes of a small file system, by 1 KiB at odd
-    places, and its superblock is where it belongs."""
+def a_file_system_can_be_made_by_small_writes():
+    """Writes of 1 KiB at many places, such as mkfs on a kernel device makes, give the same image.
+    The superblock is where it belongs."""
     mkfs = shutil.which("mkfs.ext4") or "/sbin/mkfs.ext4"
     if not os.path.exists(mkfs):
         skip("mkfs.ext4 is not installed")
@@ -218,23 +219,18 @@ def a_file_system_is_found_and_made():
 
 @contextlib.contextmanager
 def qemu_nbd(uri):
-    """The socket of a qemu-nbd that serves what we serve."""
-    require_program("qemu-nbd")
+    """The socket of a qemu-nbd that serves our export to its own clients."""
+    program = require_program("qemu-nbd")
     with tmpdir() as folder:
-        path, pid = os.path.join(folder, "sock"), os.path.join(folder, "pid")
-        run("qemu-nbd", "--fork", f"--pid-file={pid}", "-t", "-f", "raw", "-k", path, "-x", "vda",
-            "-e", "2", uri)
-        try:
+        path = os.path.join(folder, "sock")
+        with activated(path, program, "-t", "-f", "raw", "-x", "vda", "-e", "2", uri):
             yield path
-        finally:
-            with open(pid) as f:
-                os.kill(int(f.read()), signal.SIGTERM)
 
 
 @test
-def the_same_as_qemu():
-    """Beside qemu-nbd on the same disk, which does it for its own clients: the same replies, and
-    nothing is lost where both keep to their own blocks."""
+def qemu_nbd_and_this_server_give_the_same_data():
+    """qemu-nbd does the same for its own clients. It is a client of the same disk here, and each of
+    the two has its own half of the blocks. Both give the same data, and nothing is lost."""
     half, noise = SIZE // 2, random.Random(1)
     with serve() as s, qemu_nbd(s.uri("vda")) as path:
         with Client(path) as theirs, unaware(s, "export name") as ours:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The demonstration of quickstart.sh works, and proves what it says it proves."""
+"""The demonstration of quickstart.sh works and proves what it promises."""
 
 import os
 

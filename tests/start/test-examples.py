@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every example of the manual pages and of README is accepted by the program that was built: each command
-line is run, with its paths in a temporary folder, and each configuration file is read. What needs no
-server is run as it is; what is not ours (nbdcopy, systemctl) is not looked at."""
+"""Every example of the manual pages and of README works with the programs that were built. Each
+command line is run, with its paths in a temporary folder, and each configuration file is read.
+Commands of other projects (nbdcopy, systemctl) are left out."""
 
 import os
 import re
@@ -16,7 +16,7 @@ SYNOPSIS = re.compile(r"\[|\.\.\.|\bPLUGIN\b|\|| [A-Z]{3,}")
 
 
 def blocks(page):
-    """The literal blocks of a page, indentation taken off."""
+    """The literal blocks of a page, without their indentation."""
     with open(os.path.join(SOURCE, page), encoding="utf-8") as f:
         text = re.sub(r"(?s)=head1 SYNOPSIS.*?(?==head1)", "", f.read())
     for block in re.findall(r"(?m)(?:^[ \t]+\S.*\n(?:^[ \t]*\n(?=^[ \t]+\S))?)+", text):
@@ -26,7 +26,8 @@ def blocks(page):
 
 
 def commands(page):
-    """The command lines of ours, as lists of words: lines that go on are joined, also inside quotes."""
+    """The command lines of our programs, as lists of words. A line that goes on with a backslash or
+    inside quotes is joined with the next."""
     for block in blocks(page):
         text = ""
         for line in block.splitlines():
@@ -49,7 +50,7 @@ def configs(page):
     return [b for b in blocks(page) if re.search(r"(?m)^\[nbdfleece\]$|^\[disk .*\]$", b)]
 
 
-# The least that is a disk for nbdkit's python plugin.
+# The smallest script that nbdkit's python plugin serves as a disk.
 SCRIPT = """
 import nbdkit
 API_VERSION = 2
@@ -60,8 +61,8 @@ def pread(h, buf, offset, flags): buf[:] = bytes(len(buf))
 
 
 def prepare(folder, text):
-    """The text with its absolute paths in `folder`, where what it names is made: images, scripts,
-    folders."""
+    """The text with its absolute paths moved into `folder`. The images, scripts and folders that it
+    names are made there."""
     def move(match):
         path = folder + match.group(0)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -94,8 +95,8 @@ def starts(folder, words, page):
         run(NBDFLEECE, *words, cwd=folder)
         return
     if "--tls-verify-peer" in words and "--tls-certificates" not in words:
-        words = ["--tls-certificates", "certs", *words]  # not the machine's own
-    # What is for the shell, as in 5<>disk.raw, is left to one.
+        words = ["--tls-certificates", "certs", *words]  # instead of those of the machine
+    # A shell carries out redirections such as 5<>disk.raw.
     redirections = [w for w in words if re.match(r"\d<>", w)]
     words = [w for w in words if w not in redirections]
     with Server(*words, unix=not has_socket(words), control=False, cwd=folder,
@@ -119,7 +120,7 @@ def every_command_line_of_the_server():
                     os.makedirs(folder)
                     images(folder)
                 slow = next((w for w in words if w.startswith("socket=")), None)
-                if slow:  # nbdkit's, of the line before: any server does
+                if slow:  # the socket of nbdkit in the line before; any server will do
                     with Server("memory", "1M", control=False) as other:
                         words[words.index(slow)] = f"socket={other.socket}"
                         starts(d, words, page)
@@ -165,10 +166,10 @@ def every_command_line_of_the_client():
                 for words in lines:
                     if words[0] == "-C":
                         words = words[2:]
-                    # The server of the page is this one.
+                    # The server that the page names is replaced by this one.
                     words = [re.sub(r"^nbd://server/export$", s.uri("vda"), prepare(d, w))
                              for w in words]
-                    # The port of NBD may be somebody's here.
+                    # The port of NBD may be in use on this machine.
                     words = [w.replace('port="10809"', 'port="0"') for w in words]
                     result = run(FLEECECTL, *words, cwd=d, check=False,
                                  env={"NBDFLEECE_CONTROL": s.qmp_path})
@@ -183,7 +184,8 @@ def every_command_line_of_the_client():
 
 @test
 def every_option_that_is_named_exists():
-    """B<--option> anywhere in nbdfleece(1) and nbdfleece-plugins(5), not only where it is explained."""
+    """Every option that nbdfleece(1) or nbdfleece-plugins(5) names exists, not only those in the
+    list of options."""
     known = set(run(NBDFLEECE, "--long-options").stdout.split())
     known |= {"--filter", "--oldstyle", "--state", "--durability"}  # refused with a reason
     for page in "man/nbdfleece.pod", "man/nbdfleece-plugins.pod":

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The options that tell something and end, the manual page's agreement with them, and what a wrong
-command line gets."""
+"""Options that print something and exit; the manual page, which must have the same options; and the
+errors of a wrong command line."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def help_names_every_option():
     for option in short_options():
         assert re.search(rf"^  {option}, --", text, re.M), option
     listed = set(re.findall(r"--[a-z0-9-]+", text))
-    # The rest are second names.
+    # All others are second names.
     aliases = {"--read-only", "--ip-addr", "--stdin", "--new-style", "--no-fork", "--pid-file",
                "--export-name", "--export", "--time-out", "--keep-alive", "--print-url", "--show-uri",
                "--show-url", "--no-structured-replies", "--no-meta-contexts",
@@ -73,7 +73,7 @@ def version_of_a_plugin_is_its_own():
     theirs = run(require_program("nbdkit"), "memory", "--version").stdout.splitlines()[1]
     assert theirs.startswith("memory 1.")
     assert nbdfleece("memory", "--version").stdout == f"{own}{theirs}\n"
-    # Not configured: no argument is too much or too few.
+    # The plugin is not configured, so arguments may be missing or unknown.
     for args in ["--version", "file"], ["file", "--version"], ["-V", "file", "bogus=1"]:
         assert re.fullmatch(re.escape(own) + r"file \d+\.\d+.*\n", nbdfleece(*args).stdout)
     assert nbdfleece("-V", "--disk", "a", "memory", "--disk", "b", "memory").stdout == \
@@ -83,7 +83,7 @@ def version_of_a_plugin_is_its_own():
 
 
 @test
-def debug_flags_that_nobody_has_are_warned_of():
+def unknown_debug_flags_get_a_warning():
     require_plugin("memory")
     result = nbdfleece("-D", "memory.nosuch=1", "-D", "nobody.flag=1", "-U", "-", "--run", "true",
                        "memory", "1M")
@@ -98,7 +98,7 @@ def dump_config_is_keys_and_values():
     assert values["name"] == "nbdfleece"
     assert values["version"].startswith(f"{values['version_major']}.{values['version_minor']}.")
     assert os.path.isabs(values["plugindir"])
-    # What nbdkit-probing(1) has programs look at.
+    # nbdkit-probing(1) tells programs to look at these.
     assert (values["run_default_socket"], values["timeout_option"], values["vsock_option"],
             values["exit_with_parent"], values["max_api_version"]) == ("Unix", "yes", "yes", "yes", "2")
     assert list(values) == sorted(values)
@@ -115,7 +115,7 @@ def dump_plugin_describes_a_plugin():
 
 
 @test
-def help_shows_a_plugins_own():
+def help_shows_the_help_of_a_plugin():
     text = nbdfleece("--help", "memory").stdout
     assert "--disk NAME" in text
     assert "size=" in text

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Paths of the command line that are used later are looked at when the server starts, by the user that
-it becomes: what cannot work is told then, and nobody has been let in."""
+"""The server checks at its start all paths of the command line that it uses later, as the user that
+it becomes. What cannot work is an error then, before any client can connect."""
 
 import os
 import pwd
 import select
+import signal
 
 import fleece
 from fleece import Server, nbdfleece, tmpdir
@@ -14,7 +15,7 @@ import tlslib
 
 
 def refused(*args, env=None, cwd=None, pid=None):
-    """The one line on standard error of a start that fails; clients have seen nothing of it."""
+    """The one line on standard error of a start that fails, before clients could connect."""
     with tmpdir() as d:
         os.chmod(d, 0o777)  # for -u
         result = nbdfleece("-f", "-U", f"{d}/s", "-P", pid or f"{d}/pid", *args, "null", check=False,
@@ -27,7 +28,7 @@ def refused(*args, env=None, cwd=None, pid=None):
 
 
 def nobodys(*args, **kwargs):
-    """As refused(), with -u nobody."""
+    """Like refused(), with -u nobody."""
     if os.getuid() != 0:
         skip("only root can become another user")
     return refused("-u", "nobody", *args, **kwargs)
@@ -44,7 +45,7 @@ def a_scratch_folder_that_is_not_one():
             assert refused(*control, "--scratch", f"{d}/file") == \
                 f"option '--scratch': scratch: {d}/file: Not a directory"
             assert not os.path.exists(f"{d}/qmp")
-        # Told to who started it, also where the server would go to the background.
+        # The caller gets the error even if the server would go to the background.
         result = nbdfleece("-U", f"{d}/s", "--scratch", "none", "null", cwd=d, check=False)
         assert result.returncode == 1 and f"{d}/none" in result.stderr, result
 
@@ -68,7 +69,7 @@ def a_TMPDIR_that_is_no_folder():
         assert refused("-C", f"{d}/qmp", env=none) == \
             f"TMPDIR: scratch: {d}/none: No such file or directory"
         os.mkdir(f"{d}/there")
-        for more in ["--scratch", f"{d}/there"], []:  # it is not used for anything
+        for more in ["--scratch", f"{d}/there"], []:  # here the server does not use TMPDIR
             with Server(*more, "memory", "1M", control=bool(more), env=none) as s:
                 s.nbd().pread(512, 0)
         result = nbdfleece("null", "--run", "true", env=none, check=False)
@@ -77,7 +78,8 @@ def a_TMPDIR_that_is_no_folder():
 
 @test
 def a_TMPDIR_that_is_relative():
-    """The server's folder is another one in the background."""
+    """The path counts from the folder of the caller. In the background the server is in another
+    one."""
     with tmpdir() as d:
         os.mkdir(f"{d}/tmp")
         nbdfleece("-U", "s", "-P", "pid", "-C", "qmp", "memory", "1M", cwd=d,
@@ -85,15 +87,16 @@ def a_TMPDIR_that_is_relative():
         with open(f"{d}/pid", encoding="ascii") as f:
             pid = int(f.read())
         pidfd = os.pidfd_open(pid)
-        with fleece.Qmp(f"{d}/qmp") as q:
-            q.cmd("view-create", disk="disk0", name="v")
-            files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-            assert any(f.startswith(f"{os.path.realpath(d)}/tmp/") for f in files), files
-            q.cmd("quit")
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        assert poll.poll(fleece.SOON * 1000)
-        os.close(pidfd)
+        try:
+            with fleece.Qmp(f"{d}/qmp") as q:
+                q.cmd("view-create", disk="disk0", name="v")
+                files = [os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")]
+                assert any(f.startswith(f"{os.path.realpath(d)}/tmp/") for f in files), files
+        finally:
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            assert select.select([pidfd], [], [], fleece.SOON)[0], "the server does not end"
+            os.close(pidfd)
+        assert fleece.sanitizer_reports(d) == ""
 
 
 @test
@@ -131,7 +134,7 @@ def keys_that_cannot_be_read():
             copy.write(f.read())
         os.chmod(f"{d}/keys", 0o600)
         os.chmod(d, 0o777)
-        # GnuTLS opens the file for each client, as the user that the server has become.
+        # GnuTLS opens the file for each client, when the server has become that user.
         assert nobodys("--tls-psk", f"{d}/keys") == f"TLS: '{d}/keys': Permission denied"
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`run` makes the build usable from any folder: our programs, one test or one function of it, with the
-environment that `make check` gives them."""
+"""`run` makes the build usable from any folder. It runs our programs, a test, or one function of a
+test, in the environment of `make check`."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from tap import main, test
 RUN = os.path.join(SOURCE, "run")
 TEST = "tests/unit/common/test-size"
 
-# Of the test's own environment only what any user has: the rest must come from the script.
+# Only those variables of the test's environment that any user has. The script must set the rest.
 PLAIN = {name: value for name, value in os.environ.items()
          if name in ("HOME", "LANG", "TMPDIR", "USER")}
 PLAIN["PATH"] = "/usr/bin:/bin"
@@ -48,8 +48,8 @@ def words_and_exit_codes_are_passed_on():
 
 
 @test
-def a_build_is_found_from_where_one_is():
-    """In a build's folder it is that one, whatever the variable says."""
+def the_current_folder_chooses_the_build():
+    """In the folder of a build it is that build, whatever the variable says."""
     for cwd, build in ("/", BUILD), (BUILD, "/nowhere"), (SOURCE, BUILD):
         found = run("sh", "-c", 'echo "$top_builddir"; echo "$top_srcdir"; pwd', cwd=cwd,
                     env={"NBDFLEECE_BUILD": build}).stdout.splitlines()
@@ -73,7 +73,7 @@ def one_test_in_c_is_run():
         return re.findall(r"^ok \d+ (\S+)$", run(*command, **kwargs).stdout, re.M)
     assert {"/size/format", "/size/parse"} <= set(done(TEST))
     assert done(TEST, "-p", "/size/format") == ["/size/format"]
-    # By its own folder's names, too.
+    # The path may also start from the current folder.
     folder, name = os.path.split(os.path.join(BUILD, TEST))
     assert done(f"./{name}", "-p", "/size/format", cwd=folder) == ["/size/format"]
 
@@ -87,7 +87,7 @@ def one_function_in_python_is_run():
 
 
 @test
-def what_is_not_there_is_told():
+def missing_programs_are_reported():
     assert "there is no such file" in refused("tests/unit/common/test-nothing")
     with tmpdir() as d:
         os.makedirs(f"{d}/tests")
@@ -100,7 +100,7 @@ def what_is_not_there_is_told():
 
 @test
 def the_environment_is_that_of_make_check():
-    """Whatever the script sets, this test has got from `make check` itself."""
+    """The script sets the same variables that `make check` has set for this test."""
     told = dict(line.split("=", 1) for line in
                 run("env", env={"NBDFLEECE_CONTROL": "/x"}).stdout.splitlines() if "=" in line)
     assert "NBDFLEECE_CONTROL" not in told

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What --run's command and --print-uri's reader are told, as nbdkit tells it, above all of TLS; and
-the server's end with the command."""
+"""--run and --print-uri: the variables and the URI that a command gets, which are nbdkit's, above all
+those of TLS; and the end of the server with the command."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ TCP = "-i", "localhost", "-p", "0"
 
 
 def told(*args, after="", **env):
-    """The variables as a dictionary; "more": what `after`, a further command, wrote."""
+    """The variables as a dictionary. "more" is the output of `after`, a command that runs last."""
     out = nbdfleece(*args, "memory", "1M", "--run", f"{SCRIPT}; {after}", env=env).stdout
     lines = out.split("\n", len(VARIABLES))
     return {**dict(zip(VARIABLES, lines)), "more": lines[-1]}
@@ -73,19 +73,19 @@ def run_has_the_terminals_streams_and_plain_signals():
 
 @test
 def without_tls():
-    # What the caller has in its environment by chance is not ours.
+    # Variables that the caller happens to have are replaced or removed.
     t = told(tls="2", tls_psk="k", tls_certificates="c", port="1")
     assert query(t) == {"socket": [t["unixsocket"]]}, t
     assert [t[name] for name in VARIABLES[3:]] == ["", "", "-", "", ""], t
     assert t["uri"].startswith("nbd+unix:"), t
-    # Credentials that are not used.
+    # Credentials that are given but not used.
     t = told("--tls=off", "--tls-psk=/no/such", "--tls-certificates=/no", "--tls-verify-peer", *TCP)
     assert t["uri"] == f"nbd://127.0.0.1:{t['port']}/" or "::1" in t["uri"], t
     assert (t["tls"], t["tls_psk"], t["tls_certificates"]) == ("-", "/no/such", "/no"), t
 
 
 @test
-def tls_that_clients_may_do_without():
+def optional_tls():
     t = told(f"--tls-certificates={tlslib.certs()}", after='nbdinfo --size "$uri"')
     assert query(t) == {"socket": [t["unixsocket"]]} and t["uri"].startswith("nbd+unix:"), t
     assert (t["tls"], t["tls_certificates"], t["tls_psk"]) == ("1", tlslib.certs(), ""), t
@@ -108,7 +108,7 @@ def certificates_that_are_required():
 
 @test
 def keys_that_are_required():
-    """Keys count where there are certificates too, as in nbdkit; and the URI says what counts."""
+    """If there are keys and certificates, the keys count, as in nbdkit. The URI says the same."""
     fleece.require_program("nbdinfo")
     keys = tlslib.psk()
     certificates = f"--tls-certificates={tlslib.certs()}", "--tls-verify-peer"
@@ -123,8 +123,8 @@ def keys_that_are_required():
 
 @test
 def paths_of_credentials():
-    """The URI is right in every folder and whatever is in the path; the variables are as given."""
-    with tmpdir() as d:
+"""--run and --print-uri: the variables and the URI that a command gets, which are nbdkit's, above all
+those of TLS; and the end of the server with the command."""
         strange = f"{d}/a b&c=d?e#f%41"
         os.mkdir(strange)
         os.symlink(tlslib.psk(), f"{strange}/k")

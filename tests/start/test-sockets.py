@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where clients come from: -U, -p, -i, -4, -6, --vsock, -s, socket activation, and their limits."""
+"""The sockets that clients come by (-U, -p, -i, -4, -6, --vsock, -s, socket activation), and limits
+of clients."""
 
 import os
 import socket
@@ -14,7 +15,7 @@ from fleece import NBDFLEECE, Server, nbdfleece, run, sanitizer_env, tmpdir, uri
 from tap import main, skip, test
 
 
-def size_at(where, timeout=None):
+def size_at(where):
     h = nbd.NBD()
     h.connect_uri(where)
     size = h.get_size()
@@ -23,7 +24,7 @@ def size_at(where, timeout=None):
 
 
 def printed_uri(*args, **kwargs):
-    """Start a server with --print-uri; yields (server, its URI) once."""
+    """Start a server with --print-uri: (server, its URI)."""
     s = Server("--print-uri", *args, stdout=subprocess.PIPE, text=True, **kwargs)
     s.start()
     return s, s.process.stdout.readline().strip()
@@ -67,7 +68,7 @@ def a_stale_unix_socket_is_replaced_and_a_live_one_is_not():
 
 
 @test
-def what_is_no_socket_is_not_replaced():
+def a_file_that_is_not_a_socket_is_not_replaced():
     with tmpdir() as d:
         with open(f"{d}/file", "w") as f:
             f.write("precious")
@@ -177,14 +178,23 @@ def a_port_that_is_taken():
         assert port in result.stderr and "in use" in result.stderr, result.stderr
 
 
+def free_vsock_port():
+    """A port that no other test uses at the same time: the kernel gives each number once, until it
+    has given all."""
+    with socket.socket(socket.AF_VSOCK) as s:
+        s.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+        return str(s.getsockname()[1])
+
+
 @test
 def vsock_is_listened_on():
     try:
         socket.socket(socket.AF_VSOCK).close()
     except OSError as e:
         skip(f"there is no AF_VSOCK here: {e}")
-    out = nbdfleece("--vsock", "-p", "10891", "memory", "1M", "--run", 'echo "$uri" "$port"').stdout
-    assert out == "nbd+vsock://1:10891/ 10891\n", out
+    port = free_vsock_port()
+    out = nbdfleece("--vsock", "-p", port, "memory", "1M", "--run", 'echo "$uri" "$port"').stdout
+    assert out == f"nbd+vsock://1:{port}/ {port}\n", out
 
 
 @test
@@ -198,9 +208,10 @@ def vsock_serves():
                 c.connect((1, s.getsockname()[1]))
     except OSError as e:
         skip(f"AF_VSOCK has no loopback here: {e}")
-    with Server("--vsock", "-p", "10890", "memory", "1M", unix=False):
+    port = free_vsock_port()
+    with Server("--vsock", "-p", port, "memory", "1M", unix=False):
         h = nbd.NBD()
-        h.connect_vsock(1, 10890)
+        h.connect_vsock(1, int(port))
         assert h.get_size() == 1 << 20
 
 
@@ -255,11 +266,11 @@ def socket_activation():
         os.mkfifo(f"{d}/pid")
         server = start_activated([a, b], "-P", f"{d}/pid", "memory", "1M", folder=d)
         pid = fleece.wait_ready(server, f"{d}/pid")
-        assert pid == server.pid  # it stayed in the foreground
+        assert pid == server.pid  # it has stayed in the foreground
         assert size_at(uri(unix=f"{d}/s")) == 1 << 20
         assert size_at(f"nbd://127.0.0.1:{b.getsockname()[1]}") == 1 << 20
         with open(f"/proc/{pid}/environ") as f:
-            assert "LISTEN_FDS" in f.read()  # as it began
+            assert "LISTEN_FDS" in f.read()  # as at its start
         server.terminate()
         assert server.wait(fleece.SOON) == 0
         assert fleece.sanitizer_reports(d) == ""
@@ -318,22 +329,23 @@ def max_connections():
             except BlockingIOError:
                 third.settimeout(fleece.SOON)
             first.shutdown()
-            assert third.recv(8, socket.MSG_WAITALL) == b"NBDMAGIC"  # it had to wait
+            assert third.recv(8, socket.MSG_WAITALL) == b"NBDMAGIC"  # it has waited for its turn
         second.pread(512, 0)
 
 
 def keepalive_timer(*args, enter=False):
-    """Does the kernel look after the connection of a client of such a server?"""
+    """True if the kernel checks with keepalive probes whether the peer of such a server still
+    lives."""
     s, where = printed_uri("-p", "0", "-i", "127.0.0.1", *args, "memory", "1M", unix=False)
     with s, socket.socket() as c:
         c.connect(("127.0.0.1", int(where.split(":")[2].strip("/"))))
-        assert c.recv(8, socket.MSG_WAITALL) == b"NBDMAGIC"  # it has been let in
+        assert c.recv(8, socket.MSG_WAITALL) == b"NBDMAGIC"  # the server serves it
         c.recv(10, socket.MSG_WAITALL)
         if enter:
             c.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, 0))  # EXPORT_NAME ""
             assert len(c.recv(10, socket.MSG_WAITALL)) == 10
-        # proc(5): the peer's side of our connection; its timer is 00: none, 01: data that is not
-        # acknowledged yet, 02: keepalive, a long time from now.
+        # The server's side of our connection. proc(5): its timer is 00 (none), 01 (data that is not
+        # acknowledged yet) or 02 (keepalive, which runs for a long time).
         ours = "%08X:%04X" % (0x0100007F, c.getsockname()[1])
         while True:
             for line in open(f"/proc/{s.pid}/net/tcp"):
@@ -348,12 +360,12 @@ def keepalive():
     assert keepalive_timer("--keepalive")
     assert keepalive_timer(enter=True)
     with Server("--keepalive", "memory", "1M") as s:
-        assert size_at(s.uri()) == 1 << 20  # and no harm on a Unix socket
+        assert size_at(s.uri()) == 1 << 20  # does no harm on a Unix socket
 
 
 @test
 def run_without_a_socket_is_private():
-    """As nbdkit since 1.36: no port for others to come in by."""
+    """There is no port by which others could connect, as in nbdkit since 1.36."""
     out = nbdfleece("memory", "1M", "--run",
                     'echo "$uri"; echo "$port"; echo "$unixsocket"; nbdinfo --size "$uri"; '
                     'cat /proc/$PPID/net/tcp /proc/$PPID/net/tcp6; echo; '
@@ -370,7 +382,7 @@ def run_without_a_socket_is_private():
 
 @test
 def handshake_timeout():
-    for option in "--handshake-timeout=1", "--timeout=0.5":
+    for option in "--handshake-timeout=2", "--timeout=1.5":  # time enough for an honest client
         drops_silent_clients(option)
 
 
@@ -406,7 +418,7 @@ def what_clients_are_offered():
             assert h.get_structured_replies_negotiated()
             assert not h.can_meta_context("base:allocation")
             assert h.can_multi_conn()
-    # Without the flag for fixed newstyle there is only NBD_OPT_EXPORT_NAME.
+    # Without the flag for fixed newstyle, NBD_OPT_EXPORT_NAME is the only option.
     with Server("--mask-handshake", "0", "memory", "1M") as s:
         h = s.nbd()
         assert h.get_protocol() == "newstyle"

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A server that is started with standard input, output and error closed: what it opens must not
-take their numbers, because log messages would go there, and because going to the background would
-close it again."""
+"""A server that is started with standard input, output and error closed. Nothing that it opens may
+get their numbers: log messages would be written there, and going to the background would close
+it."""
 
 import os
 import select

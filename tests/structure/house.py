@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The rooms of the tree, and what may need what: docs/ARCHITECTURE.md has the reasons.
 
-A *file* here is X.c and X.h together, named without its suffix ("server/disk/gate"): what the one
-needs, the other gives away. A *need* is a symbol of an object file that another file defines, or
-an #include.
+A *file* here is X.c and X.h together, named without its suffix ("server/disk/gate"). A *need* is a
+symbol that an object file uses and another file defines, or an #include.
 """
 
 import collections
@@ -13,8 +12,8 @@ import subprocess
 
 PRODUCT = ("client", "common", "plugins", "server")
 
-# Each room and its floor: a file may need files of its own room and of the rooms on lower floors that
-# its room may see. Rooms on one floor do not know each other.
+# Each room and its floor: a file may need files of its own room and of the rooms on lower floors
+# that its room may see. Rooms on one floor do not know each other.
 FLOORS = (
     ("server", 10),
     ("server/start", 9),
@@ -33,11 +32,12 @@ FLOORS = (
 )
 PLUGIN_FLOOR = 5  # plugins/X
 
-# What each house may see beside itself.
+# What each house may see in addition to itself.
 SEES = {"server": ("common/", "plugins/nbdfleece-plugin"), "client": ("common/",),
         "plugins": ("common/base/",), "common": ()}
 
-# What is not to be needed by name, and where: a main loop, and for disks also sockets, JSON and TLS.
+# Which symbols may not be needed, and where: a main loop; in server/disk also sockets, JSON and
+# TLS.
 MAIN_LOOP = r"g_(main_|timeout_|idle_|source_|unix_fd_|io_|child_watch_|unix_signal_)\w*"
 FORBIDDEN = (
     ("server/disk/", re.compile(
@@ -50,9 +50,9 @@ LONG, TOO_LONG = 500, 600  # lines
 
 
 class Need(collections.namedtuple("Need", "by of what ties")):
-    """`by` needs `of`, by a symbol or by an include (then what says so). ties: it counts in a circle. A
-    .c file's include does not: what it takes from there is a symbol, or a declaration, which needs
-    nothing in return."""
+    """`by` needs `of`. `what` is the symbol or the #include. `ties` says whether the need counts in
+    a circle. An #include in a .c file does not count: what it really needs from there is a symbol,
+    which counts by itself."""
 
     def __str__(self):
         return f"{self.by} needs {self.what} of {self.of}"
@@ -71,7 +71,7 @@ def room(file):
 
 
 def floor(file):
-    """The floor of a file's room, None if there is no such room."""
+    """The floor of the room of a file; None if there is no such room."""
     here = room(file)
     if re.fullmatch(r"plugins/\w[\w-]*", here) and here != "plugins/lib":
         return PLUGIN_FLOOR
@@ -88,13 +88,14 @@ def sources(top, folders=PRODUCT):
 
 
 def includes(text):
-    """The files of ours that a text includes: those with a folder."""
+    """The files of this tree that a text includes: their names have a folder."""
     return re.findall(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+/[^"]+)"', text, re.M)
 
 
 def source_of(object_file, known):
-    """The .c file of an object such as server/start/libstart_a-run.o or plugins/x/.libs/x_la-y.o, None
-    if it is of no file that is known: left over, or built for a test (`tests_...`)."""
+    """The .c file of an object such as server/start/libstart_a-run.o or plugins/x/.libs/x_la-y.o.
+    None if the object belongs to no known file: it is left over, or built for a test
+    (`tests_...`)."""
     folder, name = os.path.split(object_file)
     if os.path.basename(folder) == ".libs":
         folder = os.path.dirname(folder)
@@ -108,8 +109,8 @@ def source_of(object_file, known):
 
 
 def objects(build, known, source):
-    """{object file: its source} below the build's folders, without what is older than its source: left
-    over from before that was built into something else."""
+    """{object file: its source} of a build. Objects that are older than their source are left out:
+    they remain from a time when the source was built into something else."""
     found = {}
     for folder in PRODUCT:
         for path, _, names in os.walk(os.path.join(build, folder)):
@@ -124,7 +125,7 @@ def objects(build, known, source):
 
 
 def parse_nm(text):
-    """{object file: (symbols defined, symbols needed)} of `nm -A -P` of object files."""
+    """{object file: (symbols defined, symbols needed)} from the output of `nm -A -P`."""
     symbols = collections.defaultdict(lambda: (set(), set()))
     for line in text.splitlines():
         place, name, kind = line.split()[:3]
@@ -178,7 +179,8 @@ class Tree:
         return found
 
     def needs(self, abi=frozenset()):
-        """All needs between files. A plugin's need of an `abi` symbol is none: any server has them."""
+        """All needs between files. An `abi` symbol does not count in a plugin: any server defines
+        it."""
         return list(self._by_symbol(abi)) + list(self._by_include())
 
     def _by_symbol(self, abi):
@@ -188,7 +190,8 @@ class Tree:
                 if house(path) == "plugins" and name in abi:
                     continue
                 givers = definers.get(name, set())
-                # Programs may have functions of the same name; each plugin is linked alone, too.
+                # Several programs or plugins may define the same name; the nearest definition is
+                # meant.
                 near = {p for p in givers if room(p) == room(path)} or \
                        {p for p in givers if house(p) == house(path)} or \
                        {p for p in givers if house(p) == "common"} or givers
@@ -204,10 +207,10 @@ class Tree:
                                path.endswith(".h"))
 
 
-# ---- the rules: each gives its findings, a line each ----
+# ---- the rules: each returns its findings, one line for each ----
 
 def may_see(by, of):
-    """May a file need another, as far as their rooms go?"""
+    """True if the rooms of two files allow `by` to need `of`."""
     if room(by) == room(of):
         return True
     if house(by) != house(of) and not of.startswith(SEES[house(by)]):
@@ -227,13 +230,13 @@ def without_a_room(paths):
 
 
 def is_ground(file):
-    """A header that a room's files share: it has types and inline functions, and no .c file. What it
-    declares counts where the symbol is needed."""
+    """A header that a room's files share: it has types and inline functions, and no .c file. What
+    it declares counts where the symbol is needed."""
     return file.endswith("-private")
 
 
 def circles(needs):
-    """(b) No two files need each other, also not by way of others."""
+    """(b) No two files need each other, directly or through other files."""
     graph = collections.defaultdict(set)
     needs = [need for need in needs
              if need.ties and not is_ground(need.by) and not is_ground(need.of)]
@@ -251,7 +254,8 @@ def circles(needs):
 
 
 def components(graph):
-    """The strongly connected components of {node: nodes}, by Tarjan's algorithm, without recursion."""
+    """The strongly connected components of {node: nodes}, by Tarjan's algorithm, without
+    recursion."""
     index, low, on_stack, stack, found = {}, {}, set(), [], []
     for start in sorted(graph):
         if start in index:
@@ -285,7 +289,7 @@ def components(graph):
 
 
 def forbidden(tree):
-    """(d) Main loops and sockets stay out of where they do not belong."""
+    """(d) Main loops and sockets are used only where they belong."""
     return [f"{path} needs {name}" for path, (_, needed) in sorted(tree.symbols.items())
             for folder, pattern in FORBIDDEN if path.startswith(folder)
             for name in sorted(needed) if pattern.fullmatch(name)]
@@ -299,7 +303,8 @@ def not_built(tree):
 
 
 def guard(path):
-    """The include guard of a header. One in plugins/ itself is installed: its users see no folder."""
+    """The include guard of a header. The header in plugins/ is installed without its folder, so its
+    guard does not have the folder either."""
     return re.sub(r"[^A-Z0-9]", "_", re.sub(r"^(server/|plugins/(?!.*/))", "", path).upper())
 
 
@@ -321,20 +326,20 @@ def lengths(texts, limit):
             if text.count("\n") > limit]
 
 
-# Pages that are in no clone of the repository.
+# Pages that are not in the repository.
 ELSEWHERE = re.compile("|".join((r"\b(?:interface|design|house)\.md\b", r"\bshared\s+reference\b",
                                  r"\breference/[\w-]+\.md\b", r"\bchecklist'?s?\s+section\b")))
 
 
 def references(texts):
-    """(f) Nobody is sent to a page that is not there."""
+    """(f) No text refers to a page that is not there."""
     return [f"{path}: {match[0]!r}" for path, text in sorted(texts.items())
             for match in ELSEWHERE.finditer(text)]
 
 
 def dead_links(texts):
-    """Links between our pages lead somewhere. texts: {path: text} of pages in Markdown and of what they
-    may link to."""
+    """The links between our pages that lead nowhere. texts: {path: text} of pages in Markdown and
+    of the files that they may link to."""
     there = set(texts) | {os.path.dirname(path) for path in texts}
     return [f"{path}: {link}" for path, text in sorted(texts.items()) if path.endswith(".md")
             for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The house keeps its shape: arrows between rooms point down, no two files need each other, headers
-compile alone, files are headed and sized as they should be, and nothing refers to a page that is not
-here. Each rule is shown to find what it is there for."""
+"""The shape of the tree: arrows between rooms point down, no two files need each other, headers
+compile alone, files have the right first lines and lengths, and no text refers to a page that is
+not in the tree. For each rule another test shows that it finds what breaks it."""
 
 import glob
 import os
@@ -14,7 +14,7 @@ import house
 from fleece import BUILD, SOURCE, SOON, tmpdir
 from tap import main, note, test
 
-# Trees of others, and what is made.
+# Folders of other projects, and folders that are made.
 SKIPPED = re.compile(r"\.git|build(-aux)?|m4|autom4te\.cache|interop-root|__pycache__|planted-.*|seeds|clang"
                      r"|corpus|findings")
 TEXT = (".c", ".h", ".py", ".md", ".svg", ".pod", ".sh", ".mk", ".am", ".ac", ".in", ".list", ".faults", ".syms")
@@ -42,7 +42,7 @@ def none(findings):
 
 
 def every_text():
-    """{path: text} of all that is written by hand."""
+    """{path: text} of all files that are written by hand."""
     texts = {}
     for path, dirs, names in os.walk(SOURCE):
         dirs[:] = [d for d in dirs if not SKIPPED.fullmatch(d)]
@@ -116,17 +116,17 @@ def circles_are_found():
         "    server/disk/a needs b of server/disk/b\n"
         "    server/disk/b needs c of server/disk/c\n"
         "    server/disk/c needs a of server/disk/a"]
-    # By an include against a symbol; a header and its .c file are one.
+    # One need by an include, the other by a symbol. A header and its .c file are one file.
     found = house.circles(made({"server/nbd/a.c": "a; b", "server/nbd/b.c": "b;"},
                                {"server/nbd/b.h": '#include "server/nbd/a.h"\n'}).needs())
     assert len(found) == 1 and '#include "server/nbd/a.h"' in found[0], found
-    # What a .c file includes and does not call is no tie.
+    # A header that a .c file includes without calling anything of it does not count.
     assert house.circles(made({"server/nbd/a.c": "a;", "server/nbd/b.c": "b; a"},
                               {"server/nbd/a.c": '#include "server/nbd/b.h"\n'}).needs()) == []
-    # Two of them; a file that needs itself is no circle.
+    # Two circles. A file that needs itself is no circle.
     assert len(house.circles(made({"common/base/a.c": "a; b", "common/base/b.c": "b; a",
                                    "server/nbd/c.c": "c; d c", "server/nbd/d.c": "d; c"}).needs())) == 2
-    # By a header that a room shares: what it includes is no need, what is called is one.
+    # A header that a room shares: what it includes does not count, what is called does.
     private = {"server/nbd/x-private.h": '#include "server/nbd/a.h"\n',
                "server/nbd/b.h": '#include "server/nbd/x-private.h"\n'}
     assert house.circles(made({"server/nbd/a.c": "a; b", "server/nbd/b.c": "b;"}, private).needs()) == []
@@ -140,7 +140,7 @@ def circles_are_found():
 
 @test
 def symbols_of_objects_are_read():
-    """By nm itself, of objects such as a build has."""
+    """nm reads real objects, with names such as a build gives them."""
     with tmpdir() as d:
         for path, text in (("server/nbd/a.c", "int b(void), shown = 1; static int hidden(void) { return b(); }\n"
                                               "int a(void) { return hidden(); }"),
@@ -167,7 +167,7 @@ def symbols_of_objects_are_read():
 # ---- (c) headers ----
 
 def make_says(variables):
-    """The words of a variable of the Makefile, or of several."""
+    """The words of one or several variables of the Makefile."""
     text = "include Makefile\nsay-it: ; @printf '%s\\n' '" + \
         " ".join(f"$({name})" for name in variables.split()) + "'\n"
     done = subprocess.run(["make", "-s", "--no-print-directory", "-f", "-", "say-it"], cwd=BUILD, text=True,
@@ -254,7 +254,7 @@ def bad_heads_and_long_files_are_found():
 # ---- (f) pages ----
 
 @test
-def nobody_is_sent_to_a_page_that_is_not_here():
+def texts_refer_only_to_pages_that_exist():
     texts = every_text()
     none(house.references({path: text for path, text in texts.items()
                            if not path.startswith("tests/structure/")}) +
