@@ -62,7 +62,7 @@ def start_checks():
               addr={"type": "fd", "data": {"str": "sock"}})
         for fd in "0", "1", "2":
             fails_with(q, "socket", start, addr={"type": "fd", "data": {"str": fd}})
-        # 99999 was 34463, 65536 and "" any port; the words are QEMU's.
+        # As 16 bits 99999 is 34463, and 65536 and "" are any port. The words are QEMU's.
         for port, text in (("99999", "port 99999 out of range"), ("65536", "port 65536 out of range"),
                            ("-1", "can't convert to a number: -1"),
                            (" 80", "can't convert to a number:  80"),
@@ -112,7 +112,7 @@ def a_started_server_serves_and_its_stop_ends_all_exports():
                     raise AssertionError("a client of what was stopped lives on")
                 except Exception as e:
                     assert type(e).__name__ == "Error", e
-            with closing(live):  # who came in by the command line's socket stays on the disks
+            with closing(live):  # clients of the command line's socket keep their disks
                 assert live.pread(1, 0) == b"\0"
             assert [v["live"] for v in q.cmd("query-nbd-servers")] == [True]
 
@@ -140,8 +140,8 @@ def names_at(path):
 
 @test
 def a_started_server_serves_no_disk():
-    """Who opens a port for a backup client does not hand out the guests' disks by it: not by name,
-    not as "", not in the list, not by INFO or as contexts."""
+    """A port that is opened for a backup client does not serve the guests' disks: not by name, not as
+    "", not in the list, not by INFO or as contexts."""
     import nbd
     with Server(*DISKS) as s:
         q = s.qmp()
@@ -182,8 +182,8 @@ def a_started_server_serves_no_disk():
 
 @test
 def an_export_is_named_as_its_disk():
-    """As libvirt does it. The command line's clients get the disk by that name, the others the
-    export; the same with ""."""
+    """libvirt names exports so. By that name the command line's clients get the disk, and the others
+    get the export; the same with ""."""
     with Server(*DISKS) as s:
         q = s.qmp()
         path = s.path("other")
@@ -191,7 +191,7 @@ def an_export_is_named_as_its_disk():
             h.pwrite(b"then" * 128, 0)
             q.cmd("view-create", disk="vda", name="view")
             h.pwrite(b"now!" * 128, 0)
-        # Where nobody would find it by that name, it is taken.
+        # The name is taken while there is no listener whose clients would find the export by it.
         export_fails(q, "NBD server already has export named 'vda'", "e", "view", name="vda")
         for round in range(2):
             q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": path}})

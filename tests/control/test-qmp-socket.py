@@ -21,7 +21,7 @@ def only_root_and_the_own_user_may_connect():
     with Server(*DISK) as s:
         assert stat.S_IMODE(os.stat(s.qmp_path).st_mode) == 0o600
         assert stat.S_ISSOCK(os.stat(s.qmp_path).st_mode)
-        # Let the file permit it: the peer is asked for all the same.
+        # The file permits it, and the server asks who the peer is all the same.
         os.chmod(s.dir, 0o755)
         os.chmod(s.qmp_path, 0o666)
         reader, writer = os.pipe()

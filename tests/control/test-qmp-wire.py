@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """The control socket as a wire: negotiation, envelopes, JSON errors, limits, several monitors, and
-clients that mean no good. Error texts are those that qemu-storage-daemon gives."""
+clients that mean harm. Error texts are those that qemu-storage-daemon gives."""
 
 import asyncio
 import contextlib
@@ -80,7 +80,7 @@ def each_monitor_negotiates_for_itself():
         a, b = s.qmp(), s.qmp(negotiate=False)
         a.cmd("query-status")
         fails(b, NOT_FOUND, EXPECTING, "query-status")
-        # no events before: made by a, seen by a alone, until b has negotiated
+        # a makes events, and b sees none before it has negotiated
         for monitors in [a], [a, b]:
             a.cmd("block-export-add", type="nbd", id="e", **{"node-name": "vda", "name": "e"})
             a.cmd("block-export-del", id="e")
@@ -351,7 +351,7 @@ def no_descriptor_left_to_accept_with():
                 refused.settimeout(fleece.SOON)
                 refused.connect(s.qmp_path)
                 assert refused.recv(4096) == b""
-            for _ in range(400):  # nor does it turn in circles meanwhile
+            for _ in range(400):  # the server does not turn in circles meanwhile
                 q.cmd("query-name")
             assert s.log().count("Too many open files") == n, s.log()
         resource.prlimit(s.pid, resource.RLIMIT_NOFILE, limits)

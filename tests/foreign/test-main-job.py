@@ -151,7 +151,7 @@ def several_views_are_kept_at_once():
                     spans.append((answered, guests.begun()))
                     export_view(q, f"day{day}")
                     guests.wait_writes(40)
-                # The second goes before it was read; the others are read in whatever order.
+                # The second is deleted before anybody reads it; the others are read in another order.
                 drop_view(q, "day1")
                 for day in 3, 0, 2:
                     backup_view(s, f"day{day}", f"{d}/day{day}")
@@ -404,9 +404,10 @@ def holes(h):
 
 @test
 def the_maps_of_a_view_stand_still():
-    """Its bitmap exactly, and its holes; that allocated blocks are zero is found out only when they
-    are kept. (On a file: a hole that nbdkit's memory plugin fills in larger units than a view keeps
-    is told as data from then on, which is safe, but not the same.)"""
+    """Its bitmap stands still exactly, and so do its holes. That an allocated block is zero is found
+    out only when it is kept. (The disk is a file: nbdkit's memory plugin fills a hole in larger units
+    than a view keeps, and the rest of the unit is told as data from then on. That is safe, but not
+    the same.)"""
     rng = random.Random(seed())
     with tmpdir() as d:
         image(f"{d}/disk", 64 * MIB, [(MIB, MIB)], rng)

@@ -107,7 +107,7 @@ class HeldRead:
 
 @test
 def two_signals_in_a_row_are_one_wish():
-    """timeout(1) sends its signal to the process and then to the group."""
+    """timeout(1) sends its signal to the process, and then to its group."""
     with tmpdir() as d, HeldRead(d) as h:
         # Two numbers, so that they cannot become one on the way.
         for number in signal.SIGINT, signal.SIGTERM:
@@ -200,7 +200,7 @@ def a_server_that_is_its_own_disk():
 
 class Hung:
     """A server of three disks, of which `vdb` hangs for good: a client's read does, or its close.
-    What is closed leaves a file. `end` has the server told to end."""
+    A disk that is closed leaves a file."""
 
     def __init__(self, d, in_call, *args):
         fleece.require_plugin("eval")

@@ -15,7 +15,7 @@ def another_user():
     nobody = pwd.getpwnam("nobody")
     with tmpdir() as d:
         os.chmod(d, 0o777)
-        # Started with a group too many, as by a shell of somebody who is in many.
+        # The server is started with one group more, as by somebody who is in many groups.
         with Server("-u", "nobody", "memory", "1M", control=False, dir=d,
                     extra_groups=[54321]) as s:
             fields = process_status(s.pid)
