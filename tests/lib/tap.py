@@ -11,7 +11,7 @@
     main()
 
 `./run tests/.../test-NAME.py FUNCTION...` runs only the functions named. A test that hangs fails
-after $FLEECE_TEST_TIMEOUT seconds (default 120). """
+after $FLEECE_TEST_TIMEOUT seconds (default 300). """
 
 import faulthandler
 import os
@@ -75,7 +75,7 @@ def main():
     for name in set(wanted) - set(names):
         sys.exit(f"{sys.argv[0]}: there is no test {name}; there are: {', '.join(names)}")
     chosen = [t for t in _tests if not wanted or t.__name__ in wanted]
-    timeout = int(os.environ.get("FLEECE_TEST_TIMEOUT", "120"))
+    timeout = int(os.environ.get("FLEECE_TEST_TIMEOUT", "300"))
     signal.signal(signal.SIGALRM, _out_of_time)
     print(f"1..{len(chosen)}", flush=True)
     failed = 0
