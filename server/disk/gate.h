@@ -25,13 +25,14 @@ struct gate {
     void *opaque;
 };
 
-/* One connection's counter of requests that are inside. Several threads may share it. What else the
+/* One connection's counter of changes that are inside. Several threads may share it. What else the
  * connection counts is beside it, reads and writes in the same cache line. */
 struct gate_slot {
     _Alignas(64) atomic_uint inside;
     struct gate *gate;
-    struct io_counters counters;
+    struct io_counters counters; /* what the connection's own thread has done */
     GList link;
+    _Alignas(64) struct io_counters offloaded; /* what its workers have done; shared */
 };
 
 _Static_assert(offsetof(struct gate_slot, counters.done[IO_WRITE + 1]) <= 64,
