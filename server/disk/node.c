@@ -299,14 +299,14 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
                        image_trim);
 }
 
-int node_flush(struct node_io *io, uint32_t flags)
+int node_flush(struct node_io *io)
 {
     if (io->view || !io->handle->can_flush)
         return 0;
     return io->handle->backend->ops->flush(io->handle);
 }
 
-int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+int node_cache(struct node_io *io, uint64_t length, uint64_t offset)
 {
     if (io->view || length == 0)
         return 0;

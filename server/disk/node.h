@@ -22,7 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* `flags` of all calls are the backend's (BACKEND_FUA ...). */
+/* `flags` are the backend's (BACKEND_FUA ...). */
 
 /* Open `node` for one client (NULL: the server itself). `writable` is a wish: a node that cannot be
  * written opens read-only all the same. `discard`: a view takes TRIM. May call into the plugin and
@@ -53,8 +53,8 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
                uint32_t flags);
 int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
 int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
-int node_flush(struct node_io *io, uint32_t flags);
-int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
+int node_flush(struct node_io *io);
+int node_cache(struct node_io *io, uint64_t length, uint64_t offset);
 
 /* Append base:allocation extents from `offset`: at least one, together at most `length`; maybe
  * shorter. For a view: the disk's at its instant. */

@@ -288,7 +288,7 @@ static int execute_trim(const struct negotiated *neg, struct reply_buffer *b,
 
 static int execute_flush(const struct negotiated *neg, struct reply_buffer *b)
 {
-    int error = node_flush(neg->io, 0);
+    int error = node_flush(neg->io);
 
     io_count(b->counters, IO_FLUSH, 0, 0, error);
     return error;
@@ -305,7 +305,7 @@ static int execute_plain(const struct negotiated *neg, struct reply_buffer *b,
     case NBD_CMD_TRIM:
         return execute_trim(neg, b, r);
     case NBD_CMD_CACHE:
-        return node_cache(neg->io, r->length, r->offset, 0);
+        return node_cache(neg->io, r->length, r->offset);
     case NBD_CMD_FLUSH:
         return execute_flush(neg, b);
     default:

@@ -509,7 +509,7 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
     return pass(io->export->server, offset, false);
 }
 
-int node_flush(struct node_io *io, uint32_t flags)
+int node_flush(struct node_io *io)
 {
     return pass(io->export->server, 0, false);
 }
@@ -530,7 +530,7 @@ void io_count_rare(struct io_counters *c, enum io_kind kind, uint64_t offset, ui
     atomic_fetch_add(error != 0 ? &c->failed[kind] : &c->done[kind].operations, 1);
 }
 
-int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+int node_cache(struct node_io *io, uint64_t length, uint64_t offset)
 {
     return pass(io->export->server, offset, false);
 }
