@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Layout: one anonymous mapping holds three arrays of 64-bit words, coarse to fine. Of a bitmap over
- * somebody else's memory it holds the first two.
+ * Layout: one anonymous mapping holds three arrays of 64-bit words, coarse to fine. For a bitmap
+ * over the caller's memory it holds the first two.
  *
  *   level 2   one bit for each word of level 1 (4096 granules)
  *   level 1   one bit for each word of level 0 (64 granules)
@@ -55,7 +55,7 @@ static void measure(struct bitmap *b, uint64_t size, uint32_t granularity)
     }
 }
 
-/* A bitmap with its sizes; nothing is mapped yet. NULL and errno. */
+/* A bitmap with its sizes; nothing is mapped yet. NULL and errno: no memory. */
 static struct bitmap *prepare(uint64_t size, uint32_t granularity)
 {
     struct bitmap *b = calloc(1, sizeof *b);

@@ -22,15 +22,16 @@ struct bitmap;
  * one reference. NULL and errno when there is not enough memory or address space. */
 struct bitmap *bitmap_alloc(uint64_t size, uint32_t granularity);
 
-/* A bitmap whose bits are in memory that was given, e.g. a mapped file: bitmap_words() words in the
- * host's byte order, the first granule in the lowest bit of the first; bits past the last granule
- * are 0. Where some are set, call bitmap_summarise next. With the last reference `release` is
- * called, after which the memory is not touched any more. NULL and errno: it is not called. */
+/* A bitmap whose bits are in memory that the caller gives, e.g. a mapped file. It holds
+ * bitmap_words() words in the host's byte order; the first granule is the lowest bit of the first
+ * word; bits past the last granule are 0. If some bits are set, call bitmap_summarise next. When
+ * the last reference goes, `release` is called; after that the memory is not touched any more. NULL
+ * and errno: failed, and `release` is not called. */
 struct bitmap *bitmap_alloc_over(uint64_t *words, uint64_t size, uint32_t granularity,
                                  void (*release)(void *opaque), void *opaque);
 uint64_t bitmap_words(uint64_t size, uint32_t granularity);
-/* Find the bits that came with the memory: reads all of it. Before it returns, the functions below
- * may miss them; other threads may set bits meanwhile. */
+/* Find the bits that came with the memory. This reads all of it. Until it returns, the functions
+ * below may miss those bits; other threads may set bits meanwhile. */
 void bitmap_summarise(struct bitmap *b);
 
 struct bitmap *bitmap_ref(struct bitmap *b);
@@ -58,10 +59,10 @@ uint64_t bitmap_count(const struct bitmap *b);
 /* Set in `dst` every byte range that is dirty in `src`. The granularities and sizes may differ; a
  * coarser dst over-marks, never under-marks. src may be recording meanwhile. */
 void bitmap_merge(struct bitmap *dst, const struct bitmap *src);
-/* The same, of what is dirty in [start, end) of `src`, bytes, multiples of its granularity. */
+/* The same for what is dirty in the bytes [start, end) of `src`, multiples of its granularity. */
 void bitmap_merge_range(struct bitmap *dst, const struct bitmap *src, uint64_t start, uint64_t end);
 
-/* One of its bitmap_words() words, as they lie in memory. */
+/* Word `w` of its bitmap_words() words, as it lies in memory. */
 uint64_t bitmap_word(const struct bitmap *b, uint64_t w);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A named dirty bitmap of a disk. The object lives as long as somebody holds a reference; once it
- * is removed from its disk its bits can no longer be asked for. Changes go through an instant
- * (instant.h), never here.
+ * A named dirty bitmap of a disk. The object lives as long as somebody holds a reference. When it
+ * has been removed from its disk, its bits can no longer be asked for. All changes go through an
+ * instant (instant.h), none through here.
  */
 #ifndef DISK_DIRTY_BITMAP_H
 #define DISK_DIRTY_BITMAP_H
@@ -32,13 +32,14 @@ void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info);
 struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db);
 
 /* Append the extents of [offset, offset + length), flag EXTENT_DIRTY or 0, to an empty list; stops
- * early when the list is full, or after one extent with `one`. What lies past the end of the bits
- * (of a smaller disk) is dirty. 0, or -EIO when the bitmap was removed or is inconsistent (never
- * "clean" for want of an answer). Any thread. */
+ * early when the list is full, or, with `one`, after one extent. What lies past the end of the
+ * bits, which were made for a smaller disk, is dirty. 0, or -EIO when the bitmap was removed or is
+ * inconsistent: without an answer, nothing is called clean. Any thread. */
 int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offset, bool one,
                          struct extents *extents);
 
-/* A busy bitmap (in use by an export) refuses change and removal. Counted. Control thread. */
+/* A busy bitmap (an export uses it) refuses to be changed or removed. These calls are counted.
+ * Control thread. */
 void dirty_bitmap_busy_begin(struct dirty_bitmap *db);
 void dirty_bitmap_busy_end(struct dirty_bitmap *db);
 

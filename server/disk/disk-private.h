@@ -15,9 +15,9 @@
  * - a dirty_bitmap's fields: under its own lock.
  *
  * Lock order: chain_turn; chain_lock; gates, in any order, because inside one nobody waits for
- * another; a range of `changing`; `lock`; a dirty_bitmap's or a view's lock; the registry's. I/O
- * threads take none of these on the common way, but for the range where an image takes whole blocks
- * only.
+ * another; a range of `changing`; `lock`; a dirty_bitmap's or a view's lock; the registry's. The
+ * lock of a node's list of node_ios (node-stats.c) is a leaf. I/O threads take none of these on the
+ * common way, but for the range where an image takes whole blocks only.
  */
 #ifndef DISK_DISK_PRIVATE_H
 #define DISK_DISK_PRIVATE_H

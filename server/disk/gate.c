@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Why nobody slips through: who enters adds to `inside` and then loads `closed`; who closes stores
- * `closed` and then loads every `inside`. Both orders are sequentially consistent, so at least one
- * sees the other: either the newcomer sees a closed gate and steps back, or the closer sees him and
- * waits.
+ * Why nobody slips through: a thread that enters adds to `inside` and then loads `closed`; the
+ * thread that closes stores `closed` and then loads every `inside`. Both orders are sequentially
+ * consistent, so at least one sees the other: either the newcomer sees a closed gate and steps
+ * back, or the closer sees the newcomer and waits.
  *
- * Why a drain ends: who leaves subtracts from `inside` and then loads `closed`. If he sees an open
- * gate, he subtracted before it was shut, and the closer does not see him inside. If he sees a
- * closed gate, he takes the lock and looks whether anybody is still inside. The closer sets
- * `drained` and looks under the same lock. So whoever leaves last either holds the lock after the
- * closer, finds `drained` and nobody inside, and calls it; or he held the lock before the closer,
- * who then finds nobody inside. A newcomer who steps back leaves as well: if others took him for
- * somebody inside, he himself looks later than they did.
+ * Why a drain ends: a thread that leaves subtracts from `inside` and then loads `closed`. If it
+ * sees an open gate, it subtracted before the gate was shut, and the closer does not see it inside.
+ * If it sees a closed gate, it takes the lock and looks whether anybody is still inside. The closer
+ * sets `drained` and looks under the same lock. So the thread that leaves last either holds the
+ * lock after the closer, finds `drained` and nobody inside, and calls it; or it held the lock
+ * before the closer, which then finds nobody inside. A newcomer that steps back leaves as well: if
+ * others took it for somebody inside, it looks itself, later than they did.
  */
 #include "server/disk/gate.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The gate of a disk: every change to the image (write, zero, trim) happens inside it. An instant
- * shuts it, drains it (lets those who are inside leave), flips what it prepared, and opens it again.
+ * shuts it, drains it (lets those that are inside leave), flips what it prepared, and opens it
+ * again.
  *
  * To enter costs one atomic addition on a counter that belongs to the connection and one load of a
  * word that hardly ever changes: connections do not share a written cache line.
@@ -25,13 +26,14 @@ struct gate {
     void *opaque;
 };
 
-/* One connection's counter of requests that are inside. Several threads may share it. What else the
+/* One connection's counter of changes that are inside. Several threads may share it. What else the
  * connection counts is beside it, reads and writes in the same cache line. */
 struct gate_slot {
     _Alignas(64) atomic_uint inside;
     struct gate *gate;
-    struct io_counters counters;
+    struct io_counters counters; /* what the connection's own thread has done */
     GList link;
+    _Alignas(64) struct io_counters offloaded; /* what its workers have done; shared */
 };
 
 _Static_assert(offsetof(struct gate_slot, counters.done[IO_WRITE + 1]) <= 64,
@@ -42,7 +44,7 @@ void gate_destroy(struct gate *g); /* all slots are gone */
 void gate_slot_add(struct gate *g, struct gate_slot *s);
 void gate_slot_remove(struct gate_slot *s); /* nobody is inside */
 
-/* The slow ways of the two below. */
+/* The slow ways of gate_enter and gate_leave. */
 void gate_wait_open(struct gate_slot *s);
 void gate_left(struct gate *g);
 
@@ -64,12 +66,12 @@ static inline void gate_leave(struct gate_slot *s)
 /* All that follow: control thread. A gate is shut, drained, and opened; or shut, its drain is
  * cancelled, and it is opened.
  *
- * Let nobody in from now on; who is inside stays. Not while shut. Several gates that are to be
- * closed at one instant are all shut before the first is drained: their guests then wait for the
- * longest drain and not for the sum of them. */
+ * Let no change in from now on; those that are inside stay. Not while the gate is shut. Several
+ * gates that are to be closed at one instant are all shut before the first is drained: their guests
+ * then wait for the longest drain and not for the sum of them. */
 void gate_shut(struct gate *g);
 
-/* Has everybody left a gate that is shut? True: yes, and `drained` is not called. False: it is
+/* Has every change left a gate that is shut? True: yes, and `drained` is not called. False: it is
  * called once, by the thread that leaves last. It runs under the gate's lock: it must be short and
  * must not call the gate. One drain at a time. */
 bool gate_drain_start(struct gate *g, void (*drained)(void *opaque), void *opaque);

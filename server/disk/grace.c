@@ -4,8 +4,8 @@
  * a call may have missed it, so it starts over.
  *
  * Calls go in batches. A batch turns the phase, so that newcomers are counted apart, and is called
- * when the count of the phase before is 0. Only then does the next batch turn it: at that time
- * nobody is counted under the phase that becomes the present one.
+ * when the count of the phase before is 0. The next batch turns the phase only after that: at that
+ * time nobody is counted under the phase that becomes the present one.
  *
  * Why the last reader does not miss a batch: the batch sets `waiting` and turns the phase, and then
  * loads the count; the reader takes itself off the count, and then loads `waiting` and the phase.
@@ -51,7 +51,7 @@ static void move_all(GQueue *to, GQueue *from)
         g_queue_push_tail_link(to, g_queue_pop_head_link(from));
 }
 
-/* Locked. Go on as far as readers allow; what is to be called is moved to `ready`. */
+/* Go on as far as readers allow. Calls that can be made are moved to `ready`. Locked. */
 static void advance(struct grace *g, GQueue *ready)
 {
     for (;;) {
@@ -81,8 +81,8 @@ static void make_calls(struct grace *g, GQueue *ready)
     futex_wake_all(&g->calling);
 }
 
-/* Locked, unlocks. A thread makes the calls that it has found ready, and none that others find
- * meanwhile: it may be one that must not be held up. */
+/* Called locked; unlocks. The thread makes the calls that it has found ready, and none that others
+ * find meanwhile, because it may be a thread that must not be held up. */
 static void go_on(struct grace *g)
 {
     GQueue ready = G_QUEUE_INIT;

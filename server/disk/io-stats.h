@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What is counted of requests: by each connection for itself, in memory that no other writes, and
- * summed up when somebody asks. */
+/* What is counted of requests. Each connection counts for itself, in memory that no other connection
+ * writes; the counts are added up when somebody asks. */
 #ifndef DISK_IO_STATS_H
 #define DISK_IO_STATS_H
 
 #include <glib.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The common ones first: see struct gate_slot. */
 enum io_kind { IO_READ, IO_WRITE, IO_ZERO, IO_TRIM, IO_FLUSH, IO_KINDS };
 
-/* One connection's. Several threads may add, all of them relaxed: only sums are read. */
+/* What one thread of a connection counts or, with `shared`, several threads do. Other threads may
+ * read it at any time. Nothing depends on the order in which they see it: all accesses are relaxed.
+ */
 struct io_counters {
+    bool shared;                /* never changes */
     _Atomic uint64_t write_end; /* the offset behind the last byte that was written or zeroed */
     struct {
         _Atomic uint64_t operations, bytes; /* that succeeded */
@@ -21,7 +25,7 @@ struct io_counters {
     _Atomic uint64_t failed[IO_KINDS];
 };
 
-/* Sums of counters, at one time. */
+/* Sums of counters, read at one time. */
 struct io_stats {
     uint64_t write_end;
     struct {
@@ -34,7 +38,7 @@ struct io_stats {
 struct node_ios {
     pthread_mutex_t lock; /* a leaf; all below */
     GList *list;          /* of struct node_io */
-    struct io_stats gone; /* of those who are no longer in the list */
+    struct io_stats gone; /* what those have counted that are no longer in the list */
 };
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Which handle a client uses: one of its own where the plugin promises that handles are coherent
- * (can_multi_conn); else the disk's, shared by all, because copy-before-write and views must see
- * what every client has written. Also where a client's own cannot be had: what the promise says of
- * two handles holds for the disk's as well. A view's reader always uses the disk's.
+ * Which handle a client uses. Where the plugin promises that handles are coherent (can_multi_conn),
+ * a client has a handle of its own. Elsewhere all clients share the disk's handle, because
+ * copy-before-write and views must see what every client has written. A client whose own handle
+ * cannot be had shares the disk's as well, because the promise holds for the disk's handle, too. A
+ * view's reader always uses the disk's handle.
  */
 #include "server/disk/node.h"
 
@@ -30,8 +31,8 @@ static void fill_info(struct node_io *io, bool writable)
         .can_fua = view || h->can_fua,
         .can_fast_zero = can_write && h->can_fast_zero,
         .can_cache = !view && h->can_cache,
-        /* Coherent handles, or a single one; who shares one that is not meant for it flushes for
-         * itself. */
+        /* Handles are coherent, or there is only one. A client that shares the disk's handle where
+         * others have their own must flush for itself. */
         .can_multi_conn = !io->sharing,
         .rotational = h->rotational,
         .has_file = !view && h->fd >= 0,
@@ -49,9 +50,9 @@ static void release_handle(struct node_io *io)
     client_copy_free(g_steal_pointer(&io->client));
 }
 
-/* All clients of a disk take the same for a block: who rewrites one for some bytes in it would undo
- * what is written by a client that need not, and so does not hold it against others; and views keep
- * what the disk's handle has for a block. */
+/* All clients of a disk must have blocks of the same size. A client that rewrites a block for some
+ * bytes in it would otherwise undo the writes of a client with smaller blocks, which does not lock
+ * them (range-lock.h). Views, too, keep blocks of the size that the disk's handle has. */
 static int check_blocks(struct node_io *io, GError **err)
 {
     const struct disk *d = io->disk;
@@ -64,7 +65,7 @@ static int check_blocks(struct node_io *io, GError **err)
                 d->node.name, d->backend->driver, own, disks);
 }
 
-/* Which handle. `patience` NULL: wait for the plugin. */
+/* Choose the handle. `patience` NULL: wait for the plugin as long as it takes. */
 static int choose_handle(struct node_io *io, const struct backend_client *client,
                          struct patience *patience, int64_t until, GError **err)
 {
@@ -75,7 +76,8 @@ static int choose_handle(struct node_io *io, const struct backend_client *client
     io->handle = d->handle;
     if (io->view || !d->handle->can_multi_conn)
         return 0;
-    /* Writable also for those who only read: a plugin may lock its file for the disk's sake. */
+    /* Writable also for a client that only reads, because a plugin may lock its file for the
+     * disk's sake. */
     if (patience)
         r = open_handle(d, client, patience, until, &io->handle, &io->client, &error);
     else
@@ -208,7 +210,7 @@ int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
 
 /* ---- changing ---- */
 
-/* Refuse what only a disk may do. EPERM stands for the whole class, as the protocol has it. */
+/* Refuse to change what is read-only. The protocol has EPERM for all such refusals. */
 static int check_change(const struct node_io *io)
 {
     return io->info.readonly ? -EPERM : 0;
@@ -234,8 +236,9 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
 
 /* ---- zeroes and trims ---- */
 
-/* Zero or trim. The outer blocks, needed in part, come last. What has been a hole stays as it is;
- * with FUA the backend is asked all the same: that it is a hole may not be on the medium yet. */
+/* Zero or trim. The outer blocks, of which only a part is meant, come last. A hole stays as it is.
+ * But with FUA the backend is called for it all the same: that it is a hole may not be on the
+ * medium yet. */
 static int clear_range(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
                        enum keeping keeping, image_clear *op)
 {
@@ -271,8 +274,8 @@ int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
         if (b.inner == b.inner_end)
             return -ENOTSUP; /* it would be written */
     }
-    /* In pieces it may leave holes where there were holes. A fast zero that is refused must have
-     * changed nothing: it goes in one piece. */
+    /* Zeroing in pieces leaves holes where there were holes, so the client must allow holes. A fast
+     * zero that is refused must have changed nothing, so it goes in one piece. */
     bool pieces = (flags & (BACKEND_MAY_TRIM | BACKEND_FAST)) == BACKEND_MAY_TRIM;
     return clear_range(io, length, offset, backend_flags, pieces ? KEEP_BY_PIECE : KEEP_DATA,
                        image_zero);
@@ -296,14 +299,14 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
                        image_trim);
 }
 
-int node_flush(struct node_io *io, uint32_t flags)
+int node_flush(struct node_io *io)
 {
     if (io->view || !io->handle->can_flush)
         return 0;
     return io->handle->backend->ops->flush(io->handle);
 }
 
-int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+int node_cache(struct node_io *io, uint64_t length, uint64_t offset)
 {
     if (io->view || length == 0)
         return 0;
@@ -311,7 +314,7 @@ int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fl
     return io->handle->backend->ops->cache(io->handle, b.end - b.begin, b.begin);
 }
 
-/* Of all blocks that the range touches, and from that the range. */
+/* Ask for all blocks that the range touches, and take of the answer what is in the range. */
 static int unaligned_extents(struct node_io *io, const struct blocks *b, uint32_t flags,
                              struct extents *extents)
 {

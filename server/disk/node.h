@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A node is what can be exported: a disk (read-write) or a view (read-only, a disk as it was).
- * A node_io is one client's way to it; the NBD engine does all I/O through these calls and never
+ * A node_io is one client's way to it. The NBD server does all I/O through these calls and never
  * asks which of the two it has.
  *
  * Data operations may be called from any thread, several at once on one node_io. They return 0 or a
- * negative errno, and check nothing that the protocol already demands of the caller: ranges must
- * lie inside the size. They need not be multiples of min_block: what the image does not take is
- * made up for (unaligned.h), which costs reads and copies. TRIM leaves alone what is less than a
- * block.
+ * negative errno. They do not check what the protocol already demands of the caller: ranges must
+ * lie inside the size. Ranges need not be multiples of min_block: what the image does not take as
+ * it is goes by way of unaligned.h, which costs reads and copies. TRIM leaves alone what is less
+ * than a block.
  */
 #ifndef DISK_NODE_H
 #define DISK_NODE_H
@@ -22,7 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* `flags` of all calls are the backend's (BACKEND_FUA ...). */
+/* `flags` are the backend's (BACKEND_FUA ...). */
 
 /* Open `node` for one client (NULL: the server itself). `writable` is a wish: a node that cannot be
  * written opens read-only all the same. `discard`: a view takes TRIM. May call into the plugin and
@@ -30,10 +30,10 @@
  * server/registry/export.h). */
 int node_io_open(struct node *node, bool writable, bool discard,
                  const struct backend_client *client, struct node_io **io, GError **err);
-/* The same for a client whose handle is not waited for longer than `patience` and `until`
- * (g_get_monotonic_time, 0: no end) allow; if it comes later it is closed. Where a client can have
- * no handle of its own it shares the disk's, without can_multi_conn; unless the plugin looks at who
- * the client is, and so may have refused it. */
+/* The same, but the client's handle is not waited for longer than `patience` and `until`
+ * (g_get_monotonic_time, 0: no end) allow. A handle that comes later is closed. A client that can
+ * have no handle of its own shares the disk's, without can_multi_conn; unless the plugin looks at
+ * who the client is, and so may have refused it. */
 int node_io_open_within(struct node *node, bool writable, bool discard,
                         const struct backend_client *client, struct patience *patience,
                         int64_t until, struct node_io **io, GError **err);
@@ -45,24 +45,24 @@ int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, u
  * cache. -EAGAIN: it might block. NODE_WOULD_BLOCK: it would, because data has to come from the
  * medium. In both cases nothing was done, and what is in `buf` counts for nothing. */
 int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
-/* Where a large read may be sent from instead, without a copy of ours: a descriptor of a disk's
- * image, all of the range in the page cache, same offsets; -1: nowhere. The bytes are read when the
- * client takes them, so they may be newer than this call, as a read's may be that is under way; not
- * for a view, which is about older ones. */
+/* A descriptor from which a large read may be sent instead, without a copy of ours: that of a
+ * disk's image, with the same offsets, where all of the range is in the page cache. -1: there is
+ * none. The bytes are read when the client takes them. So they may be newer than this call, as the
+ * bytes of any read under way may be. There is none for a view, whose readers want older bytes. */
 int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset);
 int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
                uint32_t flags);
 int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
 int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
-int node_flush(struct node_io *io, uint32_t flags);
-int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
+int node_flush(struct node_io *io);
+int node_cache(struct node_io *io, uint64_t length, uint64_t offset);
 
 /* Append base:allocation extents from `offset`: at least one, together at most `length`; maybe
  * shorter. For a view: the disk's at its instant. */
 int node_extents(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags,
                  struct extents *extents);
 
-/* Can nobody write it: a view, or a disk that is read-only. */
+/* True for a view, and for a disk that is read-only: nobody can write it. */
 bool node_is_readonly(struct node *node);
 
 /* The node's size now, bytes (a disk's may have been changed since node_io_open). */

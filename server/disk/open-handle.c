@@ -3,14 +3,14 @@
  * A client's own handle is opened by a thread of its own, because a plugin's open may take as long
  * as it likes, or never come back.
  *
- * Who wants the handle waits as long as his patience lasts. Then the opening is *late*: it belongs
- * to the disk, and the thread closes the handle if it comes after all. While one is late no other
- * is begun: in a plugin that hangs there are as many threads as clients came before the first of
- * them was late, and no more however many come and go.
+ * The caller waits for the handle as long as its patience lasts. After that the opening is *late*:
+ * it belongs to the disk, and its thread closes the handle if the handle comes after all. While one
+ * opening is late no other is begun. So a plugin that hangs holds as many threads as clients came
+ * before the first opening was late, and no more, however many clients come and go.
  *
- * A thread is joined before its plugin is unloaded, for a plugin may have something to do at a
- * thread's end. At the disk's end there is a time for late ones to come; a disk whose plugin holds
- * one even then is not ended at all, nor unloaded: the process is about to end anyway.
+ * A thread is joined before its plugin is unloaded, because a plugin may have something to do at a
+ * thread's end. The end of a disk leaves late openings some time to come. A disk whose plugin holds
+ * one even then is not ended, and the plugin is not unloaded: the process is about to end anyway.
  */
 #include "common/util/error.h"
 #include "common/util/log.h"
@@ -24,7 +24,7 @@
 
 struct opening {
     struct disk *disk;
-    struct patience *patience; /* its lock guards all bool but `ended` */
+    struct patience *patience; /* its lock guards every bool but `ended` */
     struct client_copy *client;
     pthread_t thread;
     bool done, late;
@@ -61,7 +61,8 @@ static void close_duplicate(struct client_copy *c)
     c->duplicate = -1;
 }
 
-/* The plugin has it open: the client that asked for it lives as long, and so does its socket. */
+/* The plugin has opened the handle. From now on the client that asked for it lives as long as the
+ * handle, and so does the client's own socket. */
 static void client_copy_settle(struct client_copy *c, const struct backend_client *client)
 {
     c->client.socket = client->socket;
@@ -83,7 +84,7 @@ void client_copy_free(struct client_copy *c)
 
 /* ---- the thread ---- */
 
-/* The plugin, inside open: the client is to go. Who is late has no client any more. */
+/* The plugin says, inside open, that the client is to go. A late opening has no client any more. */
 static void note_unwanted(const struct backend_client *client, bool at_once)
 {
     struct opening *o = client->opaque;
@@ -102,14 +103,14 @@ static void opening_free(struct opening *o)
     g_free(o);
 }
 
-/* Nobody waits for it any more. */
+/* A late opening has come to its end. Nobody waits for it any more. */
 static void end_late(struct opening *o)
 {
     struct disk *d = o->disk;
 
     if (o->handle)
         d->backend->ops->close(o->handle);
-    close_duplicate(o->client); /* now: it may be long until somebody comes and joins the thread */
+    close_duplicate(o->client); /* now, because it may be long until the thread is joined */
     log_info("disk %s: a client's handle, given up before, %s", d->node.name,
              o->handle ? "has come and was closed" : o->err->message);
     pthread_mutex_lock(&d->opens.lock);
@@ -152,7 +153,7 @@ void opens_init(struct opens *opens)
     opens->late = g_ptr_array_new();
 }
 
-/* Locked: those whose threads have ended, taken off the list. */
+/* Take the openings whose threads have ended off the list. Locked. */
 static GPtrArray *take_ended(struct opens *opens)
 {
     GPtrArray *ended = g_ptr_array_new();
@@ -166,8 +167,8 @@ static GPtrArray *take_ended(struct opens *opens)
     return ended;
 }
 
-/* Locked, but for the time of the joins: a plugin may have something to do at a thread's end. Join
- * those whose threads have ended. How many are left? */
+/* Join the threads that have ended. Returns how many openings are left. Locked, but not during the
+ * joins: a plugin may have something to do at a thread's end. */
 static unsigned reap(struct opens *opens)
 {
     g_autoptr(GPtrArray) ended = take_ended(opens);
@@ -207,7 +208,8 @@ bool opens_end(struct opens *opens)
 
 /* ---- opening ---- */
 
-/* Wait for it; true: it is done, and the caller's. Else it is late, and the disk's. */
+/* Wait for an opening. True: it is done, and belongs to the caller. False: it is late, and belongs
+ * to the disk. */
 static bool wait_for(struct opening *o, int64_t until)
 {
     struct opens *opens = &o->disk->opens;

@@ -15,7 +15,7 @@ void range_lock_destroy(struct range_lock *l)
     pthread_mutex_destroy(&l->lock);
 }
 
-/* Is somebody in r's way who came before it? Under the lock. */
+/* Is a range that came before r in its way? Under the lock. */
 static bool is_blocked(const struct range_lock *l, const struct held_range *r)
 {
     if (!r->alone && l->alone == 0)

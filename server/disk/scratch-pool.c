@@ -73,7 +73,7 @@ bool scratch_pool_room(struct scratch_pool *p, int fd, uint64_t bytes)
     uint64_t free_bytes, kept_free, used = atomic_load(&p->used);
 
     if (fstatvfs(fd, &fs) < 0)
-        return true; /* it does not say; writing will */
+        return true; /* nobody can tell; if there is no room, the write fails */
     free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     kept_free = (uint64_t)fs.f_blocks * fs.f_frsize / 20;
     if (free_bytes < bytes + kept_free)

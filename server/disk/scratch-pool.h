@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The server's budget for all scratches: a folder, a limit, the rule about the last 5 % of the file
- * system. Any thread.
+ * The server's budget for all scratches: a folder, a limit, and the rule that the last 5 % of the
+ * file system stay free. Any thread.
  */
 #ifndef DISK_SCRATCH_POOL_H
 #define DISK_SCRATCH_POOL_H
@@ -20,8 +20,8 @@ struct scratch_pool {
     void *opaque;
 };
 
-/* `dir` is not opened before the first scratch is made. limit 0: none. `low` (may be NULL) is
- * called once whenever use passes 90 % of the limit, again only after it fell below 80 %. */
+/* `dir` is not opened before the first scratch is made. A limit of 0 is none. `low` (may be NULL)
+ * is called when use passes 90 % of the limit, and again only after use has fallen below 80 %. */
 struct scratch_pool *scratch_pool_new(const char *dir, uint64_t limit,
                                       void (*low)(void *opaque, uint64_t used, uint64_t limit),
                                       void *opaque);
@@ -32,12 +32,12 @@ const char *scratch_pool_dir(struct scratch_pool *p);
 
 /* ---- for scratches ---- */
 
-/* Add to the budget as many of n slots of 2^shift bytes as the limit allows; returns how many. */
+/* Charge n slots of 2^shift bytes, or as many of them as the limit allows. Returns how many. */
 unsigned scratch_pool_charge(struct scratch_pool *p, unsigned n, unsigned shift);
 void scratch_pool_release(struct scratch_pool *p, uint64_t bytes);
 
-/* Is there room for `bytes` more outside the last 5 % of the file system that `fd` is on? Says so
- * when it gets little. */
+/* Is there room for `bytes` more outside the last 5 % of the file system that `fd` is on? Calls
+ * `low` when little room is left. */
 bool scratch_pool_room(struct scratch_pool *p, int fd, uint64_t bytes);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * Copy-before-write.
  *
- * The problem: a writer, inside the gate, is about to change some blocks; whichever view still
- * finds one of them on the disk must get it into scratch first, once, while other writers do the
+ * The problem: a writer, inside the gate, is about to change some blocks. A view that still finds
+ * one of them on the disk must get it into scratch first, and only once, while other writers do the
  * same.
  *
  * States of a block in a view's map, and who moves it on:
@@ -22,11 +22,13 @@
  *    that read the disk and then finds the block not kept has read the old data.
  *  - After claiming, the view's state is looked at again: one that broke in between gives the block
  *    back, because a writer that saw it broken may have moved on to the older view. Of "I claimed"
- *    and "it is broken" at least one sees the other; for that, who passes a broken view by has
- *    looked at its state first and at its entry then. (The other way round it may find the entry
- *    not yet claimed and the view broken only after the claim was checked: then both would keep the
- *    block, and the slower one might keep what the quicker one has written already.)
- *  - A writer waits for a block only while it holds no claim itself: no circle of waiting writers.
+ *    and "it is broken" at least one sees the other. For that, a writer that passes a broken view
+ *    by looks at the view's state first and at its entry second. (In the other order it may find
+ *    the entry not yet claimed, and then a view that broke only after the claim was checked. Both
+ *    writers would keep the block, and the slower one might keep what the quicker one has written
+ *    already.)
+ *  - A writer waits for a block only while it holds no claim itself, so writers never wait in a
+ *    circle.
  */
 #include "common/util/log-limit.h"
 #include "server/disk/image-io.h"
@@ -36,7 +38,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Most bytes kept in one go; a thread's copy buffer. */
+/* Most bytes that are kept in one go: the size of a thread's copy buffer. */
 #define COPY_BYTES (256u << 10)
 /* From this size on it pays to ask for holes before reading. */
 #define ASK_HOLES_BYTES (64u << 10)
@@ -114,7 +116,8 @@ static bool is_zero(const char *p, size_t length)
     return p[0] == 0 && memcmp(p, p + 1, length - 1) == 0;
 }
 
-/* n zero blocks: were they a hole? Ask only now, when it matters. */
+/* Keep n blocks of zeroes, as marks. Only here, where it matters, the image is asked whether they
+ * are a hole. */
 static void keep_zeroes(struct keep *k, uint64_t n)
 {
     while (n > 0) {
@@ -133,7 +136,7 @@ static void keep_zeroes(struct keep *k, uint64_t n)
             known = n;
         }
         extents_free(&e);
-        known = MAX(known, 1); /* a block that is hole in part only counts as allocated */
+        known = MAX(known, 1); /* a block that is only in part a hole counts as allocated */
         publish_all(k, known, entry);
         n -= known;
     }
@@ -146,7 +149,8 @@ static int note(struct keep *k, int error, const char *what, uint64_t offset)
     return error;
 }
 
-/* n blocks of data, in the buffer from `data` on. -EDQUOT: the view's own limit. */
+/* Keep n blocks of data, which are in the buffer from `data` on. -EDQUOT: the view's own limit is
+ * reached. */
 static int keep_data(struct keep *k, const char *data, uint64_t n)
 {
     struct disk *d = k->disk;
@@ -183,7 +187,7 @@ static int keep_data(struct keep *k, const char *data, uint64_t n)
     return 0;
 }
 
-/* Read n blocks and keep them, zero ones as a mark. */
+/* Read n blocks and keep them, those of zeroes as marks. */
 static int keep_read(struct keep *k, uint64_t n)
 {
     struct disk *d = k->disk;
@@ -213,8 +217,8 @@ static int keep_read(struct keep *k, uint64_t n)
     return 0;
 }
 
-/* Keep what is claimed. Holes of a long run are asked for first, so that trimming a sparse disk
- * reads nothing. */
+/* Keep the claimed blocks. In a long run the image is asked for holes first, so that trimming a
+ * sparse disk reads nothing. */
 static int keep_run(struct keep *k)
 {
     struct disk *d = k->disk;
@@ -257,7 +261,8 @@ static char *copy_buffer(void)
 /* ---- what happens when it cannot be kept ---- */
 
 /* The block could not be kept in v. Break v and the older views that need the block from it; with
- * `only` v alone. -EIO, and nothing is broken, if one of them would rather break the guest. */
+ * `only`, break v alone. -EIO if one of these views would rather break the guest's write: then no
+ * view is broken. */
 static int cannot_keep(struct view *v, uint64_t block, bool only, const char *reason)
 {
     for (int pass = 0; pass < 2; pass++) {
@@ -277,8 +282,8 @@ static int cannot_keep(struct view *v, uint64_t block, bool only, const char *re
     return 0;
 }
 
-/* Claim as many blocks from `block` on as view v needs, keep them. *next: the first one not done.
- */
+/* Claim the blocks from `block` on that view v needs, as many as fit into the copy buffer, and keep
+ * them. *next: the first block that is not done. */
 static int keep_some(struct disk *d, struct view *newest, struct view *v, struct backend_handle *h,
                      uint64_t block, uint64_t end, uint64_t *next)
 {

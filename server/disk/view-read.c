@@ -2,10 +2,12 @@
 /*
  * Reading a view without making a guest wait.
  *
- * Read the disk into the caller's buffer, which nobody sees yet; then look where each block of it
- * is. Not kept: the disk had the old data at that moment, because `kept` is published before the
- * writer touches the disk (view-keep.c), so what was read is right. Kept meanwhile: read it again,
- * from scratch. Broken: the data may be anything, EIO.
+ * A reader reads the disk into the caller's buffer, which nobody sees yet. Then it looks where each
+ * block of it is.
+ *  - Not kept: the disk had the old data at the moment of the read, because `kept` is published
+ *    before the writer touches the disk (view-keep.c). So what was read is right.
+ *  - Kept meanwhile: the block is read again, from scratch.
+ *  - The view is broken: the data may be anything, and the answer is EIO.
  *
  * All of it happens inside the grace d->readers, so that neither a view on the way nor a slot can
  * be taken away in between.
@@ -35,8 +37,8 @@ struct range {
 };
 
 /* The run of blocks from r->offset on that are alike: all on the disk, in consecutive slots, or
- * kept with the same mark. Returns its bytes inside the range, at least 1; *entry is its first
- * block's. */
+ * kept with the same mark. Returns its bytes inside the range, at least 1; *entry is the map's
+ * entry of its first block. */
 static uint64_t find_run(const struct range *r, uint32_t *entry)
 {
     unsigned shift = r->view->disk->unit_shift;
@@ -76,7 +78,7 @@ static int read_kept(const struct range *r, uint32_t entry, uint64_t n)
     return error;
 }
 
-/* The range was read from the disk: replace what had been kept by now. */
+/* The range was read from the disk. Replace the blocks that have been kept meanwhile. */
 static int second_look(struct range r)
 {
     while (r.length > 0) {
@@ -123,7 +125,7 @@ int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t leng
     unsigned phase = grace_enter(&v->disk->readers);
     int error = read_range(r);
 
-    /* Looked at last: a view breaks before the guest's write goes out. */
+    /* The state is looked at last, because a view breaks before the guest's write goes out. */
     if (atomic_load(&v->state) != VIEW_LIVE)
         error = -EIO;
     grace_leave(&v->disk->readers, phase);
@@ -132,7 +134,8 @@ int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t leng
 
 /* ---- base:allocation of a view ---- */
 
-/* The next offset in [at, end) whose map entries may say something, in v or a newer view. */
+/* The first offset in [at, end) about which the map of v or of a newer view may say something;
+ * `end` if there is none. */
 static uint64_t next_touched(const struct view *v, uint64_t at, uint64_t end)
 {
     uint64_t nearest, handovers, start, length;
@@ -161,7 +164,7 @@ static int add_blocks(struct extents *out, const struct extents *base, uint64_t 
         } else {
             struct range part = r;
 
-            /* Not past the touched piece, so that what lies untouched behind it is not walked. */
+            /* Look no further than this touched piece, so that no untouched one is walked. */
             part.length = MIN(r.length, VIEW_TOUCHED_UNIT - (r.offset & (VIEW_TOUCHED_UNIT - 1)));
             n = find_run(&part, &entry);
         }

@@ -3,6 +3,7 @@
 
 #include "common/util/error.h"
 #include "common/util/log.h"
+#include "server/disk/node-stats.h"
 #include "server/nbd/admission.h"
 #include "server/nbd/tls-peer.h"
 #include "server/nbd/tls-session.h"
@@ -216,6 +217,7 @@ int connection_open(struct connection *c, struct export *e, struct agreement agr
         connection_close_export(c);
         return fail(err, "the disk's plugin ends this connection");
     }
+    c->replies.counters = node_io_counters(c->negotiated.io);
     const struct node_info *node = node_io_info(c->negotiated.io);
     c->negotiated.send_file = node->has_file && stream_can_send_file(&c->stream);
     c->negotiated.rules = (struct request_rules){
@@ -236,6 +238,7 @@ void connection_close_export(struct connection *c)
         end_call(c);
     }
     c->negotiated.io = NULL;
+    c->replies.counters = NULL;
     meta_contexts_clear(&c->negotiated.contexts);
     if (c->attached)
         export_detach(&c->export_client);

@@ -7,24 +7,23 @@
 
 #include <errno.h>
 
-/* A read ends: count it. It has come as far as `end`, also where it fails. */
-static inline void count_read(const struct negotiated *neg, const struct request *r, uint64_t end,
-                              int error)
+/* A read ends, with 0 or an error: count it. It has come as far as r->offset. */
+static inline void count_read(const struct reply_buffer *b, const struct request *r, int error)
 {
-    node_io_count(neg->io, IO_READ, r->start, end - r->start, error);
+    io_count(b->counters, IO_READ, r->start, r->offset - r->start, error);
 }
 
 static void fail_read(const struct negotiated *neg, struct reply_buffer *b, const struct request *r,
                       int error)
 {
-    count_read(neg, r, r->offset, error);
+    count_read(b, r, error);
     reply_error_at(b, neg, r, request_error(r, error), r->offset);
 }
 
 static void read_nothing(const struct negotiated *neg, struct reply_buffer *b,
                          const struct request *r)
 {
-    count_read(neg, r, r->start, 0);
+    count_read(b, r, 0);
     reply_success(b, neg, r);
 }
 
@@ -37,12 +36,12 @@ static void reply_result(const struct negotiated *neg, struct reply_buffer *b,
         reply_error(b, neg, r, request_error(r, error), NULL);
 }
 
-/* Send the rest of a run of bytes whose header has been sent, from *offset on. Returns 0, or the
- * error where the bytes could not be read; *offset is then that place. With `pad` zeroes are sent
- * first in place of what is missing: the caller tells the client that they are no data. `r`: it is
- * the end of this read, which is counted; or NULL. */
+/* Lay out the rest of a run of bytes whose header has been sent, from *offset on. Returns 0, or the
+ * error where the bytes could not be read; *offset is then that place. With `pad` zeroes are laid
+ * out in place of what is missing: the caller tells the client that they are no data. The buffer is
+ * held; its last bytes are sent when it is released. */
 static int stream_rest(const struct negotiated *neg, struct reply_buffer *b, uint64_t *offset,
-                       uint64_t length, bool pad, const struct request *r)
+                       uint64_t length, bool pad)
 {
     int error = 0;
 
@@ -51,8 +50,6 @@ static int stream_rest(const struct negotiated *neg, struct reply_buffer *b, uin
         uint8_t *p = reply_buffer_reserve(b, n);
         if (error == 0)
             error = node_read(neg->io, p, n, *offset, 0);
-        if (r && (n == length || (error != 0 && !pad)))
-            count_read(neg, r, *offset + n, error);
         if (error != 0 && !pad)
             return error;
         if (error != 0)
@@ -81,8 +78,8 @@ static bool send_cached(const struct negotiated *neg, struct reply_buffer *b, st
     int fd = neg->send_file && n >= SEND_FILE_MIN ? node_cached_fd(neg->io, n, r->offset) : -1;
     if (fd < 0)
         return false;
-    if (n == r->length)
-        count_read(neg, r, r->offset + n, 0); /* if that is wrong, also as one that failed */
+    if (n == r->length) /* the end of the read; if it fails yet, that is counted as well */
+        io_count(b->counters, IO_READ, r->start, r->offset + n - r->start, 0);
     size_t head = reply_data_header_size(neg);
     reply_data_header(reply_buffer_reserve(b, head), neg, r, r->offset, n, n == r->length);
     reply_buffer_commit(b, head);
@@ -90,24 +87,24 @@ static bool send_cached(const struct negotiated *neg, struct reply_buffer *b, st
     reply_buffer_hold(b);
     size_t sent = reply_buffer_send_file(b, fd, r->offset, n);
     r->offset += sent;
-    int error = stream_rest(neg, b, &r->offset, n - sent, false, NULL);
+    int error = stream_rest(neg, b, &r->offset, n - sent, false);
+    r->length -= n;
     if (error != 0) {
-        count_read(neg, r, r->offset, error);
+        count_read(b, r, error);
         break_promise(b);
+        r->length = 0; /* nothing follows */
     }
     reply_buffer_release(b);
-    r->length -= n;
     return true;
 }
 
-/* `n` bytes of a read are in the reply buffer, behind room for their header. */
+/* `n` bytes of a read are in the reply buffer, behind room for their header of `head` bytes. They
+ * are sent later, so that a read is counted when its last piece is there. */
 static inline void commit_piece(const struct negotiated *neg, struct reply_buffer *b,
-                                struct request *r, uint8_t *p, uint32_t n)
+                                struct request *r, uint8_t *p, size_t head, uint32_t n)
 {
-    if (n == r->length)
-        count_read(neg, r, r->offset + n, 0);
     reply_data_header(p, neg, r, r->offset, n, n == r->length);
-    reply_buffer_commit(b, reply_data_header_size(neg) + n);
+    reply_buffer_commit(b, head + n);
     r->offset += n;
     r->length -= n;
 }
@@ -128,8 +125,9 @@ static void read_pieces(const struct negotiated *neg, struct reply_buffer *b, st
             fail_read(neg, b, r, error);
             return;
         }
-        commit_piece(neg, b, r, p, n);
+        commit_piece(neg, b, r, p, head, n);
     }
+    count_read(b, r, 0);
 }
 
 /* The same without blocking. */
@@ -140,8 +138,11 @@ static int read_pieces_now(const struct negotiated *neg, struct reply_buffer *b,
 
     while (r->length > 0) {
         uint32_t n = (uint32_t)MIN(r->length, piece);
-        if (send_cached(neg, b, r, n))
+        if (send_cached(neg, b, r, n)) {
+            if (r->length == 0)
+                return 0; /* it has been counted */
             continue;
+        }
         uint8_t *p = reply_buffer_reserve(b, head + n);
         if (b->dead)
             return 0;
@@ -152,8 +153,9 @@ static int read_pieces_now(const struct negotiated *neg, struct reply_buffer *b,
             fail_read(neg, b, r, error);
             return 0;
         }
-        commit_piece(neg, b, r, p, n);
+        commit_piece(neg, b, r, p, head, n);
     }
+    count_read(b, r, 0);
     return 0;
 }
 
@@ -177,7 +179,8 @@ static void read_unfragmented(const struct negotiated *neg, struct reply_buffer 
     r->length -= READ_PIECE;
 
     reply_buffer_hold(b);
-    error = stream_rest(neg, b, &r->offset, r->length, neg->rules.structured, r);
+    error = stream_rest(neg, b, &r->offset, r->length, neg->rules.structured);
+    count_read(b, r, error);
     r->length = 0;
     if (error != 0 && !neg->rules.structured)
         break_promise(b);
@@ -220,13 +223,16 @@ static void execute_read(const struct negotiated *neg, struct reply_buffer *b, s
         read_unfragmented(neg, b, r);
 }
 
-static uint32_t node_flags(const struct request *r)
+static uint32_t fua(const struct request *r)
 {
-    uint32_t flags = 0;
+    return r->flags & NBD_CMD_FLAG_FUA ? BACKEND_FUA : 0;
+}
 
-    if (r->flags & NBD_CMD_FLAG_FUA)
-        flags |= BACKEND_FUA;
-    if (r->type == NBD_CMD_WRITE_ZEROES && !(r->flags & NBD_CMD_FLAG_NO_HOLE))
+static uint32_t zero_flags(const struct request *r)
+{
+    uint32_t flags = fua(r);
+
+    if (!(r->flags & NBD_CMD_FLAG_NO_HOLE))
         flags |= BACKEND_MAY_TRIM;
     if (r->flags & NBD_CMD_FLAG_FAST_ZERO)
         flags |= BACKEND_FAST;
@@ -235,8 +241,7 @@ static uint32_t node_flags(const struct request *r)
 
 /* To trim a view marks each block, which takes seconds for a large view. Nobody sees a difference
  * when half of it is done, so it goes piece by piece, and stops when the client is cut off. */
-static int trim_view(const struct negotiated *neg, struct reply_buffer *b, const struct request *r,
-                     uint32_t flags)
+static int trim_view(const struct negotiated *neg, struct reply_buffer *b, const struct request *r)
 {
     uint64_t offset = r->offset, left = r->length;
     int error = 0;
@@ -246,50 +251,65 @@ static int trim_view(const struct negotiated *neg, struct reply_buffer *b, const
 
         if (reply_buffer_is_cut(b))
             return -ESHUTDOWN;
-        error = node_trim(neg->io, n, offset, flags);
+        error = node_trim(neg->io, n, offset, fua(r));
         offset += n;
         left -= n;
     }
     return error;
 }
 
-static int execute_plain(const struct negotiated *neg, struct reply_buffer *b,
-                         const struct request *r, const uint8_t *payload, uint32_t flags)
+static int execute_write(const struct negotiated *neg, struct reply_buffer *b,
+                         const struct request *r, const uint8_t *payload)
 {
-    if (r->length == 0 && r->type != NBD_CMD_FLUSH)
-        return 0;
-    switch (r->type) {
-    case NBD_CMD_WRITE:
-        return node_write(neg->io, payload, (uint32_t)r->length, r->offset, flags);
-    case NBD_CMD_WRITE_ZEROES:
-        return node_zero(neg->io, r->length, r->offset, flags);
-    case NBD_CMD_TRIM:
-        if (node_io_info(neg->io)->readonly)
-            return trim_view(neg, b, r, flags);
-        return node_trim(neg->io, r->length, r->offset, flags);
-    case NBD_CMD_CACHE:
-        return node_cache(neg->io, r->length, r->offset, 0);
-    case NBD_CMD_FLUSH:
-        return node_flush(neg->io, 0);
-    default:
-        return -EINVAL; /* request_check lets no other pass */
-    }
+    int error = node_write(neg->io, payload, (uint32_t)r->length, r->offset, fua(r));
+
+    io_count(b->counters, IO_WRITE, r->offset, r->length, error);
+    return error;
 }
 
-/* All but reads. */
-static void count(const struct negotiated *neg, const struct request *r, int error)
+static int execute_zero(const struct negotiated *neg, struct reply_buffer *b,
+                        const struct request *r)
+{
+    int error = node_zero(neg->io, r->length, r->offset, zero_flags(r));
+
+    io_count(b->counters, IO_ZERO, r->offset, r->length, error);
+    return error;
+}
+
+static int execute_trim(const struct negotiated *neg, struct reply_buffer *b,
+                        const struct request *r)
+{
+    int error = node_io_info(neg->io)->readonly ? trim_view(neg, b, r)
+                                                : node_trim(neg->io, r->length, r->offset, fua(r));
+
+    io_count(b->counters, IO_TRIM, r->offset, r->length, error);
+    return error;
+}
+
+static int execute_flush(const struct negotiated *neg, struct reply_buffer *b)
+{
+    int error = node_flush(neg->io);
+
+    io_count(b->counters, IO_FLUSH, 0, 0, error);
+    return error;
+}
+
+static int execute_plain(const struct negotiated *neg, struct reply_buffer *b,
+                         const struct request *r, const uint8_t *payload)
 {
     switch (r->type) {
     case NBD_CMD_WRITE:
-        return node_io_count(neg->io, IO_WRITE, r->offset, r->length, error);
+        return execute_write(neg, b, r, payload);
     case NBD_CMD_WRITE_ZEROES:
-        return node_io_count(neg->io, IO_ZERO, r->offset, r->length, error);
+        return execute_zero(neg, b, r);
     case NBD_CMD_TRIM:
-        return node_io_count(neg->io, IO_TRIM, r->offset, r->length, error);
+        return execute_trim(neg, b, r);
+    case NBD_CMD_CACHE:
+        return node_cache(neg->io, r->length, r->offset);
     case NBD_CMD_FLUSH:
-        return node_io_count(neg->io, IO_FLUSH, 0, 0, error);
+        return execute_flush(neg, b);
     default:
-        return;
+        return -EINVAL; /* request_check lets no other pass */
     }
 }
 
@@ -302,8 +322,6 @@ void execute(const struct negotiated *neg, struct reply_buffer *b, struct reques
         if (!b->dead)
             status_execute(neg, b, r, payload);
     } else {
-        int error = execute_plain(neg, b, r, payload, node_flags(r));
-        count(neg, r, error);
-        reply_result(neg, b, r, error);
+        reply_result(neg, b, r, execute_plain(neg, b, r, payload));
     }
 }

@@ -15,12 +15,15 @@
 
 #include "server/nbd/sender.h"
 
+struct io_counters;
+
 struct reply_buffer {
     struct sender *sender;
     uint8_t *buf;
     size_t size, used;
-    bool held; /* we own the stream over several sends */
-    bool dead; /* a send failed */
+    bool held;                    /* we own the stream over several sends */
+    bool dead;                    /* a send failed */
+    struct io_counters *counters; /* where the thread counts the requests that it replies to */
 };
 
 /* Move the buffer's begin so that what follows a header of `head` bytes is aligned to a cache line:

@@ -24,6 +24,7 @@
 
 #include "common/util/log-limit.h"
 
+#include "server/disk/node-stats.h"
 #include "server/nbd/execute.h"
 #include "server/nbd/receiving.h"
 #include "server/nbd/reply.h"
@@ -119,6 +120,7 @@ static struct worker_job *make_job(struct connection *c, const struct request *r
     if (!job)
         return NULL;
     job->request = *r;
+    job->reply.counters = node_io_shared_counters(c->negotiated.io);
     reply_buffer_align(&job->reply, reply_data_header_size(&c->negotiated));
     if (!payload)
         return job;

@@ -8,6 +8,7 @@
 
 struct node_io {
     struct export *export;
+    struct io_counters counters, shared;
 };
 
 int node_io_open_within(struct node *node, bool writable, bool discard,
@@ -16,12 +17,22 @@ int node_io_open_within(struct node *node, bool writable, bool discard,
 {
     struct export *e = (struct export *)((char *)node - G_STRUCT_OFFSET(struct export, node));
 
-    *io = g_new(struct node_io, 1);
+    *io = g_new0(struct node_io, 1);
     (*io)->export = e;
+    (*io)->shared.shared = true;
     pthread_mutex_lock(&e->server->lock);
     e->server->counts.opens++;
     pthread_mutex_unlock(&e->server->lock);
     return 0;
+}
+
+static uint64_t all_operations(struct io_counters *c)
+{
+    uint64_t n = 0;
+
+    for (enum io_kind k = 0; k < IO_KINDS; k++)
+        n += atomic_load(&c->done[k].operations) + atomic_load(&c->failed[k]);
+    return n;
 }
 
 void node_io_close(struct node_io *io)
@@ -36,6 +47,8 @@ void node_io_close(struct node_io *io)
         pthread_cond_wait(&s->changed, &s->lock);
     s->n_held -= counted;
     s->counts.closes++;
+    s->counts.counted += all_operations(&io->counters);
+    s->counts.counted_shared += all_operations(&io->shared);
     pthread_mutex_unlock(&s->lock);
     g_free(io);
 }
@@ -102,17 +115,28 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
     return fake_pass(io->export->server, offset, false);
 }
 
-int node_flush(struct node_io *io, uint32_t flags)
+int node_flush(struct node_io *io)
 {
     return fake_pass(io->export->server, 0, false);
 }
 
-void node_io_count(struct node_io *io, enum io_kind kind, uint64_t offset, uint64_t length,
-                   int error)
+struct io_counters *node_io_counters(struct node_io *io)
 {
+    return &io->counters;
 }
 
-int node_cache(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags)
+struct io_counters *node_io_shared_counters(struct node_io *io)
+{
+    return &io->shared;
+}
+
+void io_count_rare(struct io_counters *c, enum io_kind kind, uint64_t offset, uint64_t length,
+                   int error)
+{
+    atomic_fetch_add(error != 0 ? &c->failed[kind] : &c->done[kind].operations, 1);
+}
+
+int node_cache(struct node_io *io, uint64_t length, uint64_t offset)
 {
     return fake_pass(io->export->server, offset, false);
 }

@@ -17,6 +17,7 @@ struct fake_counts {
     unsigned writes;    /* calls of node_write that did something */
     unsigned cached;    /* ranges said to be in the page cache, of fake_file's file */
     unsigned opens, closes;
+    uint64_t counted, counted_shared; /* requests in counters of clients that have gone */
 };
 
 struct server *fake_new(void);

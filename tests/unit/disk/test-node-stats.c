@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-#define THREADS  4
+#define THREADS  5
 #define REQUESTS 20000
 
 static struct node_io *open_io(struct node *n)
@@ -37,42 +37,57 @@ static uint64_t write_end(struct node *n)
     return s.write_end;
 }
 
+/* Whose counters: of one thread, or of several. */
+typedef struct io_counters *counters_of(struct node_io *io);
+static counters_of *const whose[] = {node_io_counters, node_io_shared_counters};
+
 static void test_kinds(void)
 {
     struct rig *r = rig_new(MIB, 0);
     struct node *n = disk_node(r->disk);
 
-    for (enum io_kind k = 0; k < IO_KINDS; k++) {
-        assert_stats(n, k, 0, 0, 0);
-        node_io_count(r->io, k, 0, 100 + k, 0);
-        node_io_count(r->io, k, 0, 1000, 0);
-        node_io_count(r->io, k, 0, 0, 0);
-        node_io_count(r->io, k, 0, 5000, -EIO);
-        assert_stats(n, k, 3, 1100 + k, 1);
-    }
+    for (enum io_kind k = 0; k < IO_KINDS; k++)
+        for (unsigned i = 0; i < G_N_ELEMENTS(whose); i++) {
+            struct io_counters *c = whose[i](r->io);
+
+            g_assert_true(c->shared == (i == 1)); /* so that several threads lose nothing */
+            assert_stats(n, k, i * 3, i * (1100 + k), i);
+            io_count(c, k, 0, 100 + k, 0);
+            io_count(c, k, 0, 1000, 0);
+            io_count(c, k, 0, 0, 0);
+            io_count(c, k, 0, 5000, -EIO);
+            assert_stats(n, k, (i + 1) * 3, (i + 1) * (1100 + k), i + 1);
+        }
     rig_free(r);
 }
 
 /* write_end is the highest end of all requests that changed data, and of no others. */
-static void test_write_end(void)
+static void check_write_end(counters_of *of)
 {
     struct rig *r = rig_new(MIB, 0);
     struct node *n = disk_node(r->disk);
     struct node_io *other = open_io(n);
+    struct io_counters *c = of(r->io);
 
-    node_io_count(r->io, IO_READ, 500, 100, 0);
-    node_io_count(r->io, IO_TRIM, 500, 100, 0);
-    node_io_count(r->io, IO_WRITE, 500, 100, -EIO);
-    node_io_count(r->io, IO_WRITE, 500, 0, 0);
+    io_count(c, IO_READ, 500, 100, 0);
+    io_count(c, IO_TRIM, 500, 100, 0);
+    io_count(c, IO_WRITE, 500, 100, -EIO);
+    io_count(c, IO_WRITE, 500, 0, 0);
     g_assert_cmpuint(write_end(n), ==, 0);
-    node_io_count(r->io, IO_WRITE, 100, 10, 0);
-    node_io_count(r->io, IO_WRITE, 0, 20, 0);
+    io_count(c, IO_WRITE, 100, 10, 0);
+    io_count(c, IO_WRITE, 0, 20, 0);
     g_assert_cmpuint(write_end(n), ==, 110);
-    node_io_count(other, IO_ZERO, 90, 30, 0);
+    io_count(of(other), IO_ZERO, 90, 30, 0);
     g_assert_cmpuint(write_end(n), ==, 120);
     node_io_close(other);
     g_assert_cmpuint(write_end(n), ==, 120);
     rig_free(r);
+}
+
+static void test_write_end(void)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(whose); i++)
+        check_write_end(whose[i]);
 }
 
 /* A connection that goes leaves its counts. The counts of a view are not those of its disk. */
@@ -85,8 +100,8 @@ static void test_gone(void)
 
     for (unsigned i = 0; i < G_N_ELEMENTS(ios); i++) {
         ios[i] = open_io(i == 2 ? view_node(v) : disk);
-        node_io_count(ios[i], IO_READ, 0, 10, 0);
-        node_io_count(ios[i], IO_FLUSH, 0, 0, -EIO);
+        io_count(node_io_counters(ios[i]), IO_READ, 0, 10, 0);
+        io_count(node_io_shared_counters(ios[i]), IO_FLUSH, 0, 0, -EIO);
     }
     for (unsigned i = 0; i <= G_N_ELEMENTS(ios); i++) {
         assert_stats(disk, IO_READ, 2, 20, 0);
@@ -99,15 +114,15 @@ static void test_gone(void)
     rig_free(r);
 }
 
-static gpointer count_many(gpointer io)
+static gpointer count_many(gpointer counters)
 {
     for (unsigned i = 0; i < REQUESTS; i++)
-        node_io_count(io, IO_WRITE, i, 3, 0);
+        io_count(counters, IO_WRITE, i, 3, 0);
     return NULL;
 }
 
-/* No count is lost when several threads count for one connection, and sums only grow while
- * connections come and go. */
+/* No count is lost when a connection's own thread and several others count for it, and sums only
+ * grow while connections come and go. */
 static void test_threads(void)
 {
     struct rig *r = rig_new(MIB, 0);
@@ -116,12 +131,12 @@ static void test_threads(void)
     uint64_t last = 0;
 
     for (unsigned i = 0; i < THREADS; i++)
-        threads[i] = g_thread_new("count", count_many, r->io);
+        threads[i] = g_thread_new("count", count_many, whose[i > 0](r->io));
     for (unsigned i = 0; i < 200; i++) {
         struct node_io *io = open_io(n);
         struct io_stats s;
 
-        node_io_count(io, IO_WRITE, 0, 3, 0);
+        io_count(node_io_counters(io), IO_WRITE, 0, 3, 0);
         node_stats(n, &s);
         g_assert_cmpuint(s.done[IO_WRITE].operations, >, last);
         last = s.done[IO_WRITE].operations;

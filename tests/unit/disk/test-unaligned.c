@@ -89,7 +89,7 @@ static void try_all(uint64_t size, uint32_t block)
             write_check(&s, at[i], length);
             trim_check(&s, at[i], length, block);
             write_check(&s, at[i], length);
-            g_assert_cmpint(node_cache(s.rig->io, length, at[i], 0), ==, 0);
+            g_assert_cmpint(node_cache(s.rig->io, length, at[i]), ==, 0);
         }
     }
     g_free(s.data);

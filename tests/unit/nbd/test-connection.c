@@ -58,6 +58,15 @@ static void test_commands(gconstpointer structured)
     rig_end(&r);
 }
 
+/* When the only client has gone: of its requests its own thread has counted so many, and its workers
+ * so many, which must not write the same counters. */
+static void check_counted(struct rig *r, uint64_t here, uint64_t workers)
+{
+    rig_wait_gone(r, 1);
+    g_assert_cmpuint(fake_counts(r->registry).counted, ==, here);
+    g_assert_cmpuint(fake_counts(r->registry).counted_shared, ==, workers);
+}
+
 /* Many requests in one send: all are answered, in order, by the connection's thread alone. */
 static void test_batch_stays_inline(void)
 {
@@ -73,6 +82,7 @@ static void test_batch_stays_inline(void)
     g_assert_cmpuint(n.tried, ==, 1000);
     g_assert_cmpuint(n.blocking, ==, 0);
     client_close(&c);
+    check_counted(&r, 1000, 0);
     rig_end(&r);
 }
 
@@ -101,6 +111,7 @@ static void test_blocked_reads_are_overtaken(void)
     }
     g_assert_cmpuint(fake_counts(r.registry).most_held, ==, n);
     client_close(&c);
+    check_counted(&r, 1, n);
     rig_end(&r);
 }
 
