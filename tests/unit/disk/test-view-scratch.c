@@ -271,6 +271,11 @@ static void test_cancel_while_a_trim_hangs(void)
 
     g_assert_true(lock_chain(r->disk, NULL));
     begin_deletion(&run, new);
+    while (pthread_mutex_trylock(&r->disk->chain_turn) ==
+           0) { /* until it has its turn, and waits */
+        pthread_mutex_unlock(&r->disk->chain_turn);
+        g_thread_yield();
+    }
     instant_cancel(run.instant);
     assert_given_up(&run);
     unlock_chain(r->disk);
