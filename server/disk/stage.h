@@ -59,7 +59,7 @@ struct stage {
     bool closes;      /* its gate is to be shut */
     bool shut;        /* its gate is shut, and nobody is to be inside */
     bool asks;        /* its disk's scratch is to be there */
-    atomic_bool come; /* that is so */
+    atomic_uint come; /* that is so; a word of its own, other threads set it */
     bool holds;       /* it holds its disk's scratch */
 };
 
