@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/control/actual-size.h"
 
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 /* An asker waits no longer than this, milliseconds. */
@@ -36,7 +37,7 @@ struct job {
 struct question {
     struct job *job;
     struct file *file;
-    gint64 bytes; /* the thread's, until it ends */
+    _Atomic gint64 bytes; /* the last that the thread touches of it */
 };
 
 static void file_free(gpointer p)
@@ -105,9 +106,9 @@ static gboolean answered(gpointer question)
 {
     struct question *q = question;
 
+    q->file->bytes = atomic_load(&q->bytes);
     q->file->asking--;
     q->file->late = false;
-    q->file->bytes = q->bytes;
     g_ptr_array_remove_fast(q->job->open, q);
     end_if_answered(q->job);
     g_free(q);
@@ -117,11 +118,12 @@ static gboolean answered(gpointer question)
 static gpointer work(gpointer question)
 {
     struct question *q = question;
+    gint64 bytes = -1;
     struct stat st;
 
-    q->bytes = -1;
     if (stat(q->file->path, &st) == 0 && S_ISREG(st.st_mode))
-        q->bytes = (gint64)st.st_blocks * 512;
+        bytes = (gint64)st.st_blocks * 512;
+    atomic_store(&q->bytes, bytes);
     g_idle_add_full(G_PRIORITY_DEFAULT, answered, q, NULL);
     return NULL;
 }

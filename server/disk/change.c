@@ -5,9 +5,9 @@
 
 /* ---- pieces ---- */
 
-/* The piece from `offset` on. What is a hole stays one: nothing changes, so nothing need be kept,
- * and trimming a huge sparse disk under a view costs no memory for marks. (A writer that fills the
- * hole meanwhile keeps it first, as any writer does.) */
+/* The piece from `offset` on. A hole stays a hole: nothing changes, so nothing need be kept, and
+ * trimming a huge sparse disk under a view costs no memory for marks. (A writer that fills the hole
+ * meanwhile keeps it first, as any writer does.) */
 static struct piece piece_at(struct node_io *io, uint64_t offset, uint64_t length)
 {
     uint64_t hole = image_hole_at(io->handle, offset, length);

@@ -3,6 +3,7 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/disk/disk.h"
+#include "server/disk/disk-scratch.h"
 #include "server/disk/node-stats.h"
 #include "server/disk/view-chain.h"
 
@@ -34,6 +35,7 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
     atomic_init(&d->size, h->size);
     d->pool = config->scratch;
     d->drain_usec = DRAIN_USEC;
+    d->scratch_usec = SCRATCH_USEC;
     d->state = config->state;
     d->store = config->store;
     if (config->events)
@@ -42,6 +44,7 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
     range_lock_init(&d->changing);
     grace_init(&d->readers);
     opens_init(&d->opens);
+    disk_scratch_init(&d->holding);
     pthread_mutex_init(&d->lock, NULL);
     pthread_mutex_init(&d->chain_turn, NULL);
     pthread_mutex_init(&d->chain_lock, NULL);
@@ -53,10 +56,9 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
 }
 
 /* Nobody writes or reads any more, so there is no gate to shut and nobody to wait for. */
-static void end_oldest_view(struct view *v)
+static void end_view(struct view *v)
 {
-    atomic_store(&v->state, VIEW_RETIRING);
-    view_hand_over(v, NULL);
+    view_empty(v);
     view_unlink(v);
     view_free_later(v);
 }
@@ -77,8 +79,13 @@ bool disk_free(struct disk *d)
                   d->node.name, d->backend->driver);
         return false;
     }
+    if (!disk_scratch_end_making(&d->holding)) {
+        log_error("disk %s: scratch: a file in %s has still not been made: the disk is not closed",
+                  d->node.name, d->pool->dir);
+        return false;
+    }
     while (d->views->len > 0)
-        end_oldest_view(d->views->pdata[0]);
+        end_view(d->views->pdata[0]);
     tracker_free(d->tracker);
     g_ptr_array_unref(d->retired_trackers);
     g_ptr_array_unref(d->bitmaps);
@@ -89,6 +96,7 @@ bool disk_free(struct disk *d)
     gate_destroy(&d->gate);
     range_lock_destroy(&d->changing);
     grace_destroy(&d->readers);
+    disk_scratch_destroy(&d->holding);
     pthread_mutex_destroy(&d->lock);
     pthread_mutex_destroy(&d->chain_lock);
     pthread_mutex_destroy(&d->chain_turn);

@@ -37,6 +37,7 @@
 /* ---- points where tests stand between two steps ---- */
 
 enum disk_point {
+    POINT_SCRATCH_MAKING, /* about to make the scratch file, no lock held */
     POINT_WRITE_ENTERED,  /* inside the gate, nothing done */
     POINT_KEEP_CLAIMING,  /* a block was marked copying, the view's state not yet looked at again */
     POINT_KEEP_CLAIMED,   /* a block is `copying`, its old data not yet read */
@@ -74,12 +75,27 @@ struct tracker {
 
 /* Other guests' writes wait meanwhile, and guests give up after 30 s or so. */
 #define DRAIN_USEC (10 * G_USEC_PER_SEC)
+/* Nobody waits but the command. */
+#define SCRATCH_USEC (10 * G_USEC_PER_SEC)
 
 /* Handles of clients that are being opened and are late (open-handle.c). */
 struct opens {
     pthread_mutex_t lock; /* a leaf, but for a patience's (common/base/patience.h) */
     pthread_cond_t changed;
     GPtrArray *late;
+};
+
+/* The scratch that a disk's views share, and who holds it: see disk-scratch.h. */
+struct scratch_holding {
+    pthread_mutex_t lock; /* a leaf, but for what `ready` takes; all below, and disk->scratch */
+    pthread_cond_t changed;
+    unsigned holders;
+    bool may_block;              /* whoever asks for it waits: tests, and the disk's end */
+    bool making;                 /* somebody makes it just now */
+    GError *error;               /* why it could not be made for those who hold it */
+    void (*ready)(void *opaque); /* NULL: nobody waits for it */
+    void *opaque;
+    GThread *maker; /* the last thread that made it, to be joined; control thread */
 };
 
 struct disk {
@@ -98,8 +114,9 @@ struct disk {
     uint32_t unit; /* bytes that copy-before-write keeps at once: 4096 or the image's min_block */
     unsigned unit_shift;
     _Atomic uint64_t size;
-    atomic_uint ios;   /* open node_io of the disk itself */
-    gint64 drain_usec; /* how long a command waits for writes under way before it gives up */
+    atomic_uint ios;     /* open node_io of the disk itself */
+    gint64 drain_usec;   /* how long a command waits for writes under way before it gives up */
+    gint64 scratch_usec; /* the same, for the scratch to be made */
 
     struct grace readers;
     /* Held by whoever takes blocks out of a view, for a TRIM or a deletion, part by part. Taken
@@ -107,6 +124,8 @@ struct disk {
     pthread_mutex_t chain_turn, chain_lock;
     _Atomic uint64_t handovers; /* see view_resolve */
     struct scratch_pool *pool;
+    struct scratch *scratch; /* NULL: nobody holds it, it is being made, or it cannot be made */
+    struct scratch_holding holding;
     const struct state_ops *state; /* NULL: none */
     void *store;
     struct opens opens;
@@ -114,10 +133,8 @@ struct disk {
     struct log_limit read_errors, write_errors;
 
     pthread_mutex_t lock;
-    GPtrArray *bitmaps;      /* struct dirty_bitmap, references */
-    GPtrArray *views;        /* struct view, oldest first; deleted ones are not in it */
-    struct scratch *scratch; /* NULL while nobody holds it: see disk-scratch.h */
-    unsigned scratch_holders;
+    GPtrArray *bitmaps; /* struct dirty_bitmap, references */
+    GPtrArray *views;   /* struct view, oldest first; deleted ones are not in it */
 };
 
 static inline int disk_at(struct disk *d, enum disk_point point, uint64_t offset)
@@ -226,7 +243,7 @@ enum view_state { VIEW_LIVE, VIEW_BROKEN, VIEW_RETIRING };
 struct view {
     struct node node;
     struct disk *disk;
-    struct scratch *scratch; /* the disk's, held */
+    struct scratch *scratch; /* the disk's, held; NULL until the view's instant is near */
     struct view *_Atomic older, *_Atomic newer;
     uint64_t size, blocks;
     futex_word *map;        /* an entry a block; memory only where touched */

@@ -1,39 +1,187 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/disk/disk-scratch.h"
 
+#include "common/base/deadline.h"
 #include "common/util/error.h"
 
-struct scratch *disk_scratch_hold(struct disk *d, GError **err)
-{
-    struct scratch *s;
+/* The disk's end waits so long for a thread that makes a scratch. */
+#define END_USEC G_USEC_PER_SEC
 
-    pthread_mutex_lock(&d->lock);
-    if (!d->scratch)
-        d->scratch = scratch_new(d->pool, d->unit, err);
-    s = d->scratch;
-    d->scratch_holders += s != NULL;
-    pthread_mutex_unlock(&d->lock);
-    if (!s)
-        g_prefix_error(err, "disk %s: ", d->node.name);
-    return s;
+void disk_scratch_init(struct scratch_holding *h)
+{
+    pthread_condattr_t attr;
+
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&h->changed, &attr);
+    pthread_condattr_destroy(&attr);
 }
 
-static void hold_again(struct disk *d)
+bool disk_scratch_end_making(struct scratch_holding *h)
 {
-    pthread_mutex_lock(&d->lock);
-    d->scratch_holders++;
-    pthread_mutex_unlock(&d->lock);
+    const struct timespec until = deadline_timespec(deadline_in(END_USEC));
+    bool making;
+    int error = 0;
+
+    pthread_mutex_lock(&h->lock);
+    h->may_block = true;
+    while (h->making && error == 0)
+        error = pthread_cond_timedwait(&h->changed, &h->lock, &until);
+    making = h->making;
+    pthread_mutex_unlock(&h->lock);
+    if (!making && h->maker)
+        g_thread_join(g_steal_pointer(&h->maker));
+    return !making;
+}
+
+void disk_scratch_destroy(struct scratch_holding *h)
+{
+    g_assert(h->holders == 0 && !h->maker);
+    pthread_cond_destroy(&h->changed);
+    pthread_mutex_destroy(&h->lock);
+}
+
+/* ---- making it ---- */
+
+/* Takes over what was made, or why nothing was. An instant that has given up meanwhile does not hold
+ * it any more: then nobody wants it. */
+static void settle(struct disk *d, struct scratch *made, GError *error)
+{
+    struct scratch_holding *h = &d->holding;
+
+    pthread_mutex_lock(&h->lock);
+    h->making = false;
+    if (h->holders > 0) {
+        d->scratch = g_steal_pointer(&made);
+        h->error = g_steal_pointer(&error);
+    }
+    if (h->ready)
+        h->ready(h->opaque);
+    h->ready = NULL;
+    pthread_cond_broadcast(&h->changed);
+    pthread_mutex_unlock(&h->lock);
+    scratch_free(made);
+    g_clear_error(&error);
+}
+
+static void make(struct disk *d)
+{
+    GError *error = NULL;
+    struct scratch *made;
+
+    disk_at(d, POINT_SCRATCH_MAKING, 0);
+    made = scratch_new(d->pool, d->unit, &error);
+    settle(d, made, error);
+}
+
+static gpointer maker(gpointer disk)
+{
+    make(disk);
+    return NULL;
+}
+
+/* False: there is no thread, and that is why there is no scratch. */
+static bool start_maker(struct disk *d)
+{
+    struct scratch_holding *h = &d->holding;
+    GError *error = NULL;
+
+    if (h->maker) /* has nothing more to do */
+        g_thread_join(h->maker);
+    h->maker = g_thread_try_new("scratch", maker, d, &error);
+    if (h->maker)
+        return true;
+    disk_scratch_cancel(d);
+    settle(d, NULL, error);
+    return false;
+}
+
+/* ---- holding it ---- */
+
+bool disk_scratch_hold(struct disk *d, bool here, void (*ready)(void *opaque), void *opaque)
+{
+    struct scratch_holding *h = &d->holding;
+    bool there, begin;
+
+    pthread_mutex_lock(&h->lock);
+    h->holders++;
+    there = d->scratch != NULL;
+    begin = !there && !h->making;
+    h->may_block = here;
+    if (begin)
+        h->making = true;
+    if (!there && !(begin && here)) {
+        h->ready = ready;
+        h->opaque = opaque;
+    }
+    pthread_mutex_unlock(&h->lock);
+    if (begin && here)
+        make(d);
+    return there || (begin && (here || !start_maker(d)));
+}
+
+void disk_scratch_cancel(struct disk *d)
+{
+    pthread_mutex_lock(&d->holding.lock);
+    d->holding.ready = NULL;
+    pthread_mutex_unlock(&d->holding.lock);
+}
+
+struct scratch *disk_scratch_share(struct disk *d, GError **err)
+{
+    struct scratch_holding *h = &d->holding;
+    struct scratch *scratch;
+
+    pthread_mutex_lock(&h->lock);
+    scratch = d->scratch;
+    h->holders += scratch != NULL;
+    if (!scratch && h->error)
+        g_propagate_prefixed_error(err, g_error_copy(h->error), "disk %s: ", d->node.name);
+    pthread_mutex_unlock(&h->lock);
+    return scratch;
+}
+
+static gpointer free_now(gpointer scratch)
+{
+    scratch_free(scratch);
+    return NULL;
+}
+
+/* Its file is closed, which may hang, and whoever lets go of the last view must not hang. */
+static void free_elsewhere(struct scratch *s)
+{
+    GThread *thread = s ? g_thread_try_new("scratch-end", free_now, s, NULL) : NULL;
+
+    if (thread)
+        g_thread_unref(thread);
+    else
+        scratch_free(s);
 }
 
 void disk_scratch_release(struct disk *d)
 {
-    struct scratch *s = NULL;
+    struct scratch_holding *h = &d->holding;
+    struct scratch *unheld = NULL;
+    bool may_block;
 
-    pthread_mutex_lock(&d->lock);
-    if (--d->scratch_holders == 0)
-        s = g_steal_pointer(&d->scratch);
-    pthread_mutex_unlock(&d->lock);
-    scratch_free(s);
+    pthread_mutex_lock(&h->lock);
+    may_block = h->may_block;
+    if (--h->holders == 0) {
+        unheld = g_steal_pointer(&d->scratch);
+        g_clear_error(&h->error);
+    }
+    pthread_mutex_unlock(&h->lock);
+    if (may_block)
+        scratch_free(unheld);
+    else
+        free_elsewhere(unheld);
+}
+
+int fail_scratch(const struct disk *d, GError **err)
+{
+    return fail(err, "disk %s: scratch: a file in %s could not be made within %d s", d->node.name,
+                d->pool->dir, (int)(d->scratch_usec / G_USEC_PER_SEC));
 }
 
 /* ---- slots on their way back ---- */
@@ -53,7 +201,7 @@ struct freed_slots *freed_slots_new(struct disk *d)
 
     f->disk = d;
     f->runs = g_array_new(FALSE, FALSE, sizeof(struct run));
-    hold_again(d);
+    disk_scratch_share(d, NULL);
     return f;
 }
 

@@ -3,14 +3,16 @@
  * How an instant runs. It goes through phases, each of the same steps: prepare; shut the gates that
  * are to be shut; wait until they are drained; do long work that needs them closed; flip what was
  * prepared; open the gates; do long work that does not need them closed. The last phase flips all
- * that was staged; those before it make ready for that.
+ * that was staged; those before it make ready for that. The first one shuts no gate: it waits for
+ * the scratch that new views need.
  *
- * Nothing waits here. Where the instant has to, instant_step returns, and `wake` says when it is
- * worth while to call it again: when the last gate has drained, or when the thread that does the
+ * No step waits. Where the instant has to, instant_step returns, and `wake` says when it is worth
+ * while to call it again: when all that is waited for has come, or when the thread that does the
  * long work has ended.
  */
 #include "common/util/error.h"
 #include "common/util/log.h"
+#include "server/disk/disk-scratch.h"
 #include "server/disk/drain.h"
 #include "server/disk/instant.h"
 #include "server/disk/stage.h"
@@ -20,55 +22,73 @@ static struct stage *stage_at(const struct instant *i, unsigned k)
     return i->stages->pdata[k];
 }
 
-/* ---- gates ---- */
+/* ---- what it waits for ---- */
 
-/* Any thread, under the lock of a gate that has drained. */
-static void count_drained(struct instant *i)
+/* Any thread, under the lock of a gate that has drained, or of a scratch. */
+static void count_come(struct instant *i)
 {
-    if (atomic_fetch_sub(&i->undrained, 1) == 1)
+    if (atomic_fetch_sub(&i->awaited, 1) == 1)
         i->wake(i->opaque);
 }
 
-static void note_drained(void *stage)
+static void note_come(void *stage)
 {
     struct stage *st = stage;
 
-    atomic_store(&st->drained, true);
-    count_drained(st->instant);
+    atomic_store(&st->come, true);
+    count_come(st->instant);
 }
 
-/* All are shut before the first is asked whether it is drained. */
+static bool start_to_wait(struct stage *st)
+{
+    if (st->shut)
+        return gate_drain_start(&st->disk->gate, note_come, st);
+    st->holds = true;
+    return disk_scratch_hold(st->disk, st->instant->waited_for, note_come, st);
+}
+
+/* All gates are shut before the first is asked whether it is drained. */
 static void shut_gates(struct instant *i)
 {
-    i->shut_at = g_get_monotonic_time();
-    atomic_store(&i->undrained, 1);
+    i->waits_since = g_get_monotonic_time();
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct stage *st = stage_at(i, k);
 
         st->shut = st->closes;
-        if (!st->shut)
-            continue;
-        gate_shut(&st->disk->gate);
-        atomic_store(&st->drained, false);
-        atomic_fetch_add(&i->undrained, 1);
+        if (st->shut)
+            gate_shut(&st->disk->gate);
     }
+}
+
+static void start_waits(struct instant *i)
+{
+    atomic_store(&i->awaited, 1);
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct stage *st = stage_at(i, k);
 
-        if (st->shut && gate_drain_start(&st->disk->gate, note_drained, st)) {
-            atomic_store(&st->drained, true);
-            atomic_fetch_sub(&i->undrained, 1);
+        if (!st->shut && !st->asks)
+            continue;
+        atomic_store(&st->come, false);
+        atomic_fetch_add(&i->awaited, 1);
+        if (start_to_wait(st)) {
+            atomic_store(&st->come, true);
+            atomic_fetch_sub(&i->awaited, 1);
         }
     }
-    atomic_fetch_sub(&i->undrained, 1);
+    atomic_fetch_sub(&i->awaited, 1);
 }
 
-/* No gate tells us anything any more when this returns. */
-static void end_drains(struct instant *i)
+/* Nobody tells us anything any more when this returns. */
+static void end_waits(struct instant *i)
 {
-    for (unsigned k = 0; k < i->stages->len; k++)
-        if (stage_at(i, k)->shut)
-            gate_drain_cancel(&stage_at(i, k)->disk->gate);
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = stage_at(i, k);
+
+        if (st->shut)
+            gate_drain_cancel(&st->disk->gate);
+        if (st->asks)
+            disk_scratch_cancel(st->disk);
+    }
 }
 
 static void open_gates(struct instant *i)
@@ -84,37 +104,45 @@ static void open_gates(struct instant *i)
         tracker_free(g_steal_pointer(&stage_at(i, k)->tracker));
 }
 
-static gint64 drain_deadline(const struct stage *st)
+static gint64 stage_deadline(const struct stage *st)
 {
-    return st->instant->shut_at + st->disk->drain_usec;
+    return st->instant->waits_since + (st->shut ? st->disk->drain_usec : st->disk->scratch_usec);
 }
 
-static bool draining(const struct stage *st)
+static bool waits(const struct stage *st)
 {
-    return st->shut && !atomic_load(&st->drained);
+    return (st->shut || st->asks) && !atomic_load(&st->come);
 }
 
-/* The first disk whose writes have not ended; the first of all if they just have. */
-static const struct disk *slowest(const struct instant *i)
+/* The first disk that is waited for; the first of all if none is any more. */
+static const struct stage *slowest(const struct instant *i)
 {
     for (unsigned k = 0; k < i->stages->len; k++)
-        if (draining(stage_at(i, k)))
-            return stage_at(i, k)->disk;
-    return stage_at(i, 0)->disk;
+        if (waits(stage_at(i, k)))
+            return stage_at(i, k);
+    return stage_at(i, 0);
 }
 
-/* Not all are drained. 0: it may wait on. */
-static int check_drains(struct instant *i, GError **err)
+static int fail_cancelled(const struct instant *i, GError **err)
+{
+    const struct stage *st = slowest(i);
+
+    return fail(err, "disk %s: given up while %s", st->disk->node.name,
+                st->asks ? "its scratch file was being made" : "writes were under way");
+}
+
+/* Not all has come. 0: it may wait on. */
+static int check_waits(struct instant *i, GError **err)
 {
     gint64 now = g_get_monotonic_time();
 
     if (atomic_load(&i->cancelled) && !i->failed)
-        return fail(err, "disk %s: given up while writes were under way", slowest(i)->node.name);
+        return fail_cancelled(i, err);
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct stage *st = stage_at(i, k);
 
-        if (draining(st) && now >= drain_deadline(st))
-            return fail_drain(st->disk, err);
+        if (waits(st) && now >= stage_deadline(st))
+            return st->shut ? fail_drain(st->disk, err) : fail_scratch(st->disk, err);
     }
     return 0;
 }
@@ -168,12 +196,12 @@ static bool end_work(struct instant *i)
 
 /* ---- steps ---- */
 
-static const struct phase *const usual[] = {&phase_leave, &phase_shadow, &phase_prepare,
-                                            &phase_flip, NULL};
-static const struct phase *const growing[] = {&phase_grow, &phase_shadow, &phase_prepare,
-                                              &phase_flip, NULL};
-static const struct phase *const shrinking[] = {&phase_grow, &phase_shadow, &phase_prepare,
-                                                &phase_shrink, NULL};
+static const struct phase *const usual[] = {&phase_scratch, &phase_leave, &phase_shadow,
+                                            &phase_prepare, &phase_flip,  NULL};
+static const struct phase *const growing[] = {&phase_scratch, &phase_grow, &phase_shadow,
+                                              &phase_prepare, &phase_flip, NULL};
+static const struct phase *const shrinking[] = {&phase_scratch, &phase_grow,   &phase_shadow,
+                                                &phase_prepare, &phase_shrink, NULL};
 static const struct phase *const undoing[] = {&phase_ungrow, NULL};
 
 static void enter_phase(struct instant *i, const struct phase *const *phase)
@@ -185,7 +213,7 @@ static void enter_phase(struct instant *i, const struct phase *const *phase)
 /* Takes over the error. */
 static void fail_phase(struct instant *i, GError *error)
 {
-    end_drains(i);
+    end_waits(i);
     open_gates(i);
     if (i->failed) {
         log_error("disk %s: the image stays longer than the disk: %s",
@@ -205,25 +233,26 @@ static void fail_phase(struct instant *i, GError *error)
 static void begin(struct instant *i)
 {
     for (unsigned k = 0; k < i->stages->len; k++)
-        stage_at(i, k)->closes = false;
+        stage_at(i, k)->closes = stage_at(i, k)->asks = false;
     if (!(*i->phase)->prepare(i)) {
         enter_phase(i, i->phase + 1);
         return;
     }
     shut_gates(i);
-    i->at = AT_DRAIN;
+    start_waits(i);
+    i->at = AT_WAIT;
 }
 
-static bool drain(struct instant *i)
+static bool wait_on(struct instant *i)
 {
     GError *error = NULL;
 
-    if (atomic_load(&i->undrained) == 0) {
-        end_drains(i);
+    if (atomic_load(&i->awaited) == 0) {
+        end_waits(i);
         start_work(i, AT_CLOSED_WORK, (*i->phase)->closed_work);
         return true;
     }
-    if (check_drains(i, &error) == 0)
+    if (check_waits(i, &error) == 0)
         return false;
     fail_phase(i, error);
     return true;
@@ -263,8 +292,8 @@ static bool go_on(struct instant *i)
     case AT_BEGIN:
         begin(i);
         return true;
-    case AT_DRAIN:
-        return drain(i);
+    case AT_WAIT:
+        return wait_on(i);
     case AT_CLOSED_WORK:
         return closed_work(i);
     case AT_WORK:
@@ -333,16 +362,19 @@ gint64 instant_deadline(const struct instant *i)
 {
     gint64 first = G_MAXINT64;
 
-    for (unsigned k = 0; i->at == AT_DRAIN && k < i->stages->len; k++)
-        if (draining(stage_at(i, k)))
-            first = MIN(first, drain_deadline(stage_at(i, k)));
+    for (unsigned k = 0; i->at == AT_WAIT && k < i->stages->len; k++)
+        if (waits(stage_at(i, k)))
+            first = MIN(first, stage_deadline(stage_at(i, k)));
     return first;
 }
 
 char *instant_waits_for(const struct instant *i)
 {
-    return g_strdup_printf("disk %s: %s", slowest(i)->node.name,
-                           i->at == AT_DRAIN ? "writes under way" : (*i->phase)->working);
+    const struct stage *st = slowest(i);
+
+    return g_strdup_printf("disk %s: %s", st->disk->node.name,
+                           i->at == AT_WAIT && !st->asks ? "writes under way"
+                                                         : (*i->phase)->working);
 }
 
 void instant_cancel(struct instant *i)

@@ -11,15 +11,15 @@
  *
  * A merge is the difficult one: target | source has to be right at the instant, yet copying bits
  * takes time, and guests write meanwhile. So the result is a new bitmap, and before the copying
- * begins it is made a *shadow*: the disks whose writes go into the target or the source record into
- * it too. Whatever is written before the instant is then in the copy or came by the shadow, and the
+ * begins it is made a *shadow*: the disks that record into the target or the source record into it
+ * too. Each write before the instant is then in the copy, or was recorded in the shadow, and the
  * instant itself copies nothing. The actions only note what is to be copied. The run makes all
  * shadows of a disk at once, with one swap of its tracker, and copies then, in the order of the
  * actions. Each staged bitmap knows its *sources*: the disks whose writes go into its bits before
  * the instant. A bitmap that is staged fresh (added, cleared) has none. Where the merged bitmap has
- * the coarser granules, a write goes into the shadow as one to all of its granule, as it would by
- * the copy: so the result does not depend on when it came. Bits from which something is to be copied
- * are not changed any more by later actions (`ours`): they get a copy of their own first.
+ * the coarser granules, the shadow records all of the granule that a write touches, as the copy
+ * would: so the result does not depend on when the write came. Later actions do not change bits from
+ * which something is to be copied (`ours`): their bitmap gets a copy of its own first.
  *
  * A resize uses the same: bitmaps of the new size, shadows while the old bits are copied.
  */

@@ -22,7 +22,7 @@ disk_engine = \
 	server/disk/resize.c server/disk/resize.h \
 	server/disk/stage.c server/disk/stage.h \
 	server/disk/stage-flip.c server/disk/stage-leave.c server/disk/stage-merge.c server/disk/stage-prepare.c \
-	server/disk/stage-size.c server/disk/state.h \
+	server/disk/stage-scratch.c server/disk/stage-size.c server/disk/state.h \
 	server/disk/tracker.c \
 	server/disk/types.h \
 	server/disk/unaligned.c server/disk/unaligned.h \

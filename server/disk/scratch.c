@@ -115,7 +115,8 @@ static int reserve(struct scratch *s, char reason[120])
         g_snprintf(reason, 120, "scratch: no more than %u blocks a disk can be kept", MAX_SLOTS);
         return -ENOSPC;
     }
-    for (; piece >= unit; piece /= 2) {
+    piece = MIN(piece, (MAX_SLOTS - s->reserved) << s->shift);
+    for (; piece >= unit; piece = piece / 2 & ~(unit - 1)) {
         if (!scratch_pool_room(s->pool, s->fd, piece)) {
             g_snprintf(reason, 120, "scratch: less than 5 %% of the file system would stay free");
             continue;

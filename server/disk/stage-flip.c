@@ -4,7 +4,7 @@
 #include "server/disk/stage.h"
 #include "server/disk/view-chain.h"
 
-/* What each disk will be. What the flip needs is allocated here, so that it need not. */
+/* What each disk will be. All that the flip needs is allocated here: it allocates nothing. */
 static bool prepare(struct instant *i)
 {
     for (unsigned k = 0; k < i->stages->len; k++) {
@@ -88,7 +88,7 @@ static void flip_stage(struct stage *st, int64_t now)
 
 static int flip(struct instant *i, GError **err)
 {
-    /* One for all: that is how one knows which views belong together. */
+    /* One time for all views: it tells which of them belong together. */
     int64_t now = g_get_real_time();
 
     for (unsigned k = 0; k < i->stages->len; k++)

@@ -15,7 +15,7 @@ static bool prepare(struct instant *i)
     return any;
 }
 
-/* From here on nothing is kept into them. Where writes under way do not end, the deletion fails
+/* From here on nothing is kept into them. If writes under way do not end, the deletion has failed
  * before this, and the views are as they were. */
 static int retire(struct instant *i, GError **err)
 {

@@ -5,7 +5,7 @@
 /* So many granules are copied between two looks at whether the copy is still wanted. */
 #define PIECE_GRANULES (64u << 10)
 
-/* Writes of a source that is there already go into the bits, at least as coarse? */
+/* Do the writes of this source go into the bits already, at least as coarse? */
 static bool has_source(const struct staged_bitmap *s, struct source source)
 {
     for (unsigned k = 0; k < s->sources->len; k++) {
@@ -139,8 +139,8 @@ static void free_retired(struct disk *d)
 }
 
 /* Writers who are inside may go on with the tracker that has the shadows: the bits that they set
- * there are nobody's. So nobody waits for them: the tracker is freed at once, or, if there are such
- * writers, when the gate is closed the next time. */
+ * there are nobody's. Nobody waits for these writers. The tracker is freed at once where there are
+ * none, else when the gate is closed the next time. */
 void stage_remove_shadows(struct stage *st)
 {
     g_autoptr(GArray) recorded = mark_array_new();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What can fail or takes long and must be done before the gates are shut for the instant. */
+/* Work that can fail or take long, and must be done before the gates are shut for the instant. */
 #include "server/disk/stage.h"
 
 static bool has_work(struct instant *i)
@@ -50,7 +50,7 @@ static int prepare_state(struct instant *i, GError **err)
     return 0;
 }
 
-/* The store last: what it has written is the most work to take back. */
+/* The store comes last, because what it has written is the most work to take back. */
 static int prepare_all(struct instant *i, GError **err)
 {
     for (unsigned k = 0; k < i->on_prepare->len; k++) {

@@ -35,8 +35,8 @@ static int grow(struct instant *i, GError **err)
     return 0;
 }
 
-/* Any thread. All that is new is dirty. It is set now and not at the instant, while guests wait: it
- * may be much. */
+/* Any thread. All that is new is dirty. Its bits are set now, because they may be many: at the instant
+ * guests would wait for that. */
 static int make_bits(struct instant *i, GError **err)
 {
     struct stage *st = resized(i);
@@ -74,9 +74,10 @@ const struct phase phase_ungrow = {
 
 /* ---- shrinking ---- */
 
-/* A client that opens the disk meanwhile must not be told more than the image has, so growth is
- * told when it is done. Shrinking is told before it is done: a client counts itself in `ios` and
- * then reads the size; we store the size and then look at `ios`: one of the two notices. */
+/* A client that opens the disk meanwhile must not be told a larger size than the image has. So
+ * growth is told after it is done, and shrinking before. A client counts itself in `ios` and then
+ * reads the size; we store the size and then look at `ios`: at least one of the two sees the
+ * other. */
 int stage_shrink(struct instant *i, GError **err)
 {
     struct disk *d = resized(i)->disk;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What each disk of an instant will be, as the actions so far have left it (see instant.c). */
+/* What each disk of an instant will be after the actions so far (see instant.c). */
+#include "server/disk/disk-scratch.h"
 #include "server/disk/instant.h"
 #include "server/disk/stage.h"
 #include "common/util/error.h"
@@ -99,6 +100,8 @@ static void stage_free(gpointer p)
     g_ptr_array_unref(st->leaving);
     g_array_unref(st->at_flip);
     g_ptr_array_unref(st->garbage);
+    if (st->holds)
+        disk_scratch_release(d);
     if (st->list)
         g_ptr_array_unref(st->list);
     d->instant = NULL;

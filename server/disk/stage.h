@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the files of an instant share. From the ground up: stage.c (what each disk will be),
- * stage-merge.c (bits that are copied), stage-leave.c (views that leave), stage-size.c (the image's
- * size), stage-prepare.c (what must be written before), stage-flip.c (the flip), instant.c (actions),
+ * stage-scratch.c (where new views keep blocks), stage-merge.c (bits that are copied), stage-leave.c
+ * (views that leave), stage-size.c (the image's size), stage-prepare.c (what must be written before), stage-flip.c (the flip), instant.c (actions),
  * instant-run.c (the steps), resize.c. See instant.c for the design. Control
  * thread, but for what is marked otherwise.
  */
@@ -55,9 +55,12 @@ struct stage {
     GPtrArray *list;         /* prepared: disk->bitmaps after it */
     GPtrArray *garbage;      /* struct bitmap: old bits, let go after the gates are open */
 
-    bool closes;         /* its gate is to be shut */
-    bool shut;           /* its gate is shut */
-    atomic_bool drained; /* and nobody is inside */
+    /* What it waits for in a phase. */
+    bool closes;      /* its gate is to be shut */
+    bool shut;        /* its gate is shut, and nobody is to be inside */
+    bool asks;        /* its disk's scratch is to be there */
+    atomic_uint come; /* that is so; a word of its own, other threads set it */
+    bool holds;       /* it holds its disk's scratch */
 };
 
 /* Bits to be copied once the shadows are there. References. */
@@ -68,18 +71,18 @@ struct copy {
 /* What an instant does in one go between two times that it waits (instant-run.c). */
 struct phase {
     const char *working; /* what its long work is, for a message */
-    /* Choose the gates to be shut (stage.closes) and prepare what is flipped. False: nothing to do
-     * in this phase. */
+    /* Choose the gates to be shut (stage.closes), or the disks whose scratch is to be there
+     * (stage.asks), and prepare what is flipped. False: nothing to do in this phase. */
     bool (*prepare)(struct instant *i);
-    /* Any thread, the gates shut and drained: NULL, or long work that can fail. */
+    /* Long work that can fail, or NULL. Any thread; the gates are shut and drained. */
     int (*closed_work)(struct instant *i, GError **err);
-    /* The gates are shut and drained; nothing has been flipped if it fails. */
+    /* The gates are shut and drained. If it fails, it has flipped nothing. */
     int (*flip)(struct instant *i, GError **err);
-    /* Any thread, after the gates are open: NULL, or long work that can fail. */
+    /* Long work that can fail, or NULL. Any thread; the gates are open again. */
     int (*work)(struct instant *i, GError **err);
 };
 
-enum instant_at { AT_BEGIN, AT_DRAIN, AT_CLOSED_WORK, AT_WORK, AT_END };
+enum instant_at { AT_BEGIN, AT_WAIT, AT_CLOSED_WORK, AT_WORK, AT_END };
 
 struct instant {
     GPtrArray *stages;
@@ -101,11 +104,11 @@ struct instant {
     /* How far it has come. */
     const struct phase *const *phase; /* the present one; ends with NULL */
     enum instant_at at;
-    gint64 shut_at;        /* when the gates of this phase were shut */
-    atomic_uint undrained; /* gates that are not drained yet, and 1 until all are asked */
-    GThread *worker;       /* of the long work; NULL: none */
-    atomic_bool worked;    /* it has ended */
-    int result;            /* its result */
+    gint64 waits_since;  /* when the gates of this phase were shut */
+    atomic_uint awaited; /* stages that still wait, and 1 until all have begun to */
+    GThread *worker;     /* of the long work; NULL: none */
+    atomic_bool worked;  /* it has ended */
+    int result;          /* its result */
     GError *work_error;
     GError *error; /* why it fails */
     bool failed;
@@ -138,12 +141,17 @@ struct staged_bitmap *stage_find_free(struct stage *st, const char *name, GError
 /* The disk's tracker for the prepared one, which then is the old one. Under the closed gate. */
 void stage_swap_tracker(struct stage *st);
 
+/* ---- scratch for new views (stage-scratch.c) ---- */
+
+/* First of all: nothing has been done if it fails. */
+extern const struct phase phase_scratch;
+
 /* ---- merges (stage-merge.c) ---- */
 
-/* At the instant s->bits shall have, besides what they have, what `from` has: the bits are copied,
- * and until then the writes of `sources` (struct source) go into s->bits as well. */
+/* Add to s->bits, by the time of the instant, what `from` has: the bits are copied, and until the
+ * instant the writes of `sources` (struct source) go into s->bits as well. */
 void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources);
-/* Give s bits of its own, for `size` bytes, that will have all the old ones have. */
+/* Give s bits of its own, for `size` bytes. They will have what the old ones have. */
 int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GError **err);
 /* Let writes go into the shadows too (one short closing of the gates, whatever their number), then
  * copy what is to be copied. */

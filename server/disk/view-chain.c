@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/disk/view-chain.h"
 
+/* Who waits for a copy, and may be told to stop, looks so often whether it is. */
+#define STOP_LOOK_NS 50000000
+
 void view_link(struct view *v, int64_t instant_usec)
 {
     struct disk *d = v->disk;
@@ -54,24 +57,51 @@ uint32_t view_resolve(const struct view *v, uint64_t block)
 
 void view_wait_copied(struct view *v, uint64_t block)
 {
+    view_wait_copied_or(v, block, NULL);
+}
+
+bool view_wait_copied_or(struct view *v, uint64_t block, const atomic_bool *stop)
+{
     for (;;) {
         uint32_t entry = atomic_load(&v->map[block]);
 
         if (entry != BLOCK_COPYING && entry != BLOCK_CONTENDED)
-            return;
+            return true;
+        if (stop && atomic_load(stop))
+            return false;
         if (entry == BLOCK_CONTENDED ||
             atomic_compare_exchange_strong(&v->map[block], &entry, BLOCK_CONTENDED))
-            futex_wait(&v->map[block], BLOCK_CONTENDED, NULL);
+            futex_wait(&v->map[block], BLOCK_CONTENDED,
+                       stop ? &(struct timespec){.tv_nsec = STOP_LOOK_NS} : NULL);
     }
 }
 
 /* ---- taking blocks out of a view ---- */
 
-void lock_chain(struct disk *d)
+static bool lock_or(pthread_mutex_t *lock, const atomic_bool *stop)
 {
-    pthread_mutex_lock(&d->chain_turn);
-    pthread_mutex_lock(&d->chain_lock);
+    struct timespec until;
+
+    do {
+        if (stop && atomic_load(stop))
+            return false;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += STOP_LOOK_NS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+    } while (pthread_mutex_timedlock(lock, &until) != 0);
+    return true;
+}
+
+bool lock_chain(struct disk *d, const atomic_bool *stop)
+{
+    bool locked;
+
+    if (!lock_or(&d->chain_turn, stop))
+        return false;
+    locked = lock_or(&d->chain_lock, stop);
     pthread_mutex_unlock(&d->chain_turn);
+    return locked;
 }
 
 void unlock_chain(struct disk *d)
@@ -79,7 +109,7 @@ void unlock_chain(struct disk *d)
     pthread_mutex_unlock(&d->chain_lock);
 }
 
-bool hand_over(struct view *v, uint64_t block, uint32_t entry)
+enum heir hand_over(struct view *v, uint64_t block, uint32_t entry, const atomic_bool *stop)
 {
     for (struct view *u = atomic_load(&v->older); u; u = atomic_load(&u->older)) {
         uint32_t theirs;
@@ -88,18 +118,19 @@ bool hand_over(struct view *v, uint64_t block, uint32_t entry)
             continue;
         bitmap_set(u->touched, block << v->disk->unit_shift, 1);
         for (;;) {
-            view_wait_copied(u, block);
+            if (!view_wait_copied_or(u, block, stop))
+                return HEIR_UNKNOWN;
             theirs = atomic_load(&u->map[block]);
             if (theirs != BLOCK_NEEDED || atomic_load(&u->state) != VIEW_LIVE)
                 break;
             if (atomic_compare_exchange_strong(&u->map[block], &theirs, entry)) {
                 if (entry >= BLOCK_KEPT_SLOT)
                     atomic_fetch_add(&u->kept, 1);
-                return true;
+                return HEIR_FOUND;
             }
         }
         if (block_kept(theirs))
-            return false; /* it has the block of its own, and so has all that is older */
+            return HEIR_NONE; /* it has the block of its own, and so has all that is older */
     }
-    return false;
+    return HEIR_NONE;
 }

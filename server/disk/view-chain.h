@@ -38,17 +38,27 @@ uint32_t view_resolve(const struct view *v, uint64_t block);
 
 /* Wait until an entry is no longer copying. */
 void view_wait_copied(struct view *v, uint64_t block);
+/* The same, for one who must not hang with the thread that copies. False: *stop is set (NULL:
+ * never). */
+bool view_wait_copied_or(struct view *v, uint64_t block, const atomic_bool *stop);
 
-/* Who takes blocks out of a view holds this: one at a time, in the order in which they come. */
-void lock_chain(struct disk *d);
+/* Who takes blocks out of a view holds this: one at a time, in the order in which they come. False:
+ * *stop was set before (NULL: never). */
+bool lock_chain(struct disk *d, const atomic_bool *stop);
 void unlock_chain(struct disk *d);
 
-/* Give `entry`, v's kept block, to the next older view that needs it. False: none does. Under
- * lock_chain, inside the grace. */
-bool hand_over(struct view *v, uint64_t block, uint32_t entry);
+enum heir { HEIR_FOUND, HEIR_NONE, HEIR_UNKNOWN };
+
+/* Give `entry`, v's kept block, to the next older view that needs it. HEIR_NONE: none does.
+ * HEIR_UNKNOWN: *stop was set before that was known. Under lock_chain, inside the grace. */
+enum heir hand_over(struct view *v, uint64_t block, uint32_t entry, const atomic_bool *stop);
 
 /* Take all blocks out of a view that is retiring (view-trim.c). Any thread; may take long. It ends
- * soon once *stop is set (NULL: never): the view then has a part of its blocks. */
+ * soon once *stop is set, also where a thread that copies hangs: the view then has a part of its
+ * blocks. */
 void view_hand_over(struct view *v, const atomic_bool *stop);
+/* At the disk's end, where all its views go and nobody is inside: give all slots back. Waits for
+ * nobody. */
+void view_empty(struct view *v);
 
 #endif

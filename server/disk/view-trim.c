@@ -4,52 +4,61 @@
 
 #include <errno.h>
 
-/* So many blocks are taken out of a view before others have their turn, milliseconds of work. */
+/* So many blocks are taken out of a view, in some milliseconds, before others have their turn. */
 #define PART_BLOCKS (64u << 10)
 
-/* Take one block out of a view that needs it no more. Under chain_lock, inside the grace. */
-static void drop_block(struct view *v, uint64_t block, struct freed_slots *freed)
+/* Take one block out of a view that needs it no more. False: *stop is set, and it is still there.
+ * Under chain_lock, inside the grace. */
+static bool drop_block(struct view *v, uint64_t block, struct freed_slots *freed,
+                       const atomic_bool *stop)
 {
     uint32_t entry = BLOCK_NEEDED;
+    enum heir heir;
 
-    /* What nobody has touched, which is most of it. */
+    /* The common case: nobody has touched it. */
     if (atomic_compare_exchange_strong(&v->map[block], &entry, BLOCK_DROPPED))
-        return;
+        return true;
     for (;;) {
-        view_wait_copied(v, block);
+        if (!view_wait_copied_or(v, block, stop))
+            return false;
         entry = atomic_load(&v->map[block]);
         if (entry == BLOCK_DROPPED)
-            return;
+            return true;
         if (entry == BLOCK_NEEDED) {
             if (atomic_compare_exchange_strong(&v->map[block], &entry, BLOCK_DROPPED))
-                return;
+                return true;
             continue;
         }
-        if (!block_kept(entry))
-            continue;
-        if (!hand_over(v, block, entry))
-            freed_slots_add(freed, entry);
-        /* Before it is gone here, so that whoever finds it gone looks at the older views again. */
-        atomic_fetch_add(&v->disk->handovers, 1);
-        atomic_store(&v->map[block], BLOCK_DROPPED);
-        if (entry >= BLOCK_KEPT_SLOT)
-            atomic_fetch_sub(&v->kept, 1);
-        return;
+        if (block_kept(entry))
+            break;
     }
+    heir = hand_over(v, block, entry, stop);
+    if (heir == HEIR_UNKNOWN)
+        return false;
+    if (heir == HEIR_NONE)
+        freed_slots_add(freed, entry);
+    /* Counted before the block is gone here: whoever finds it gone looks at older views again. */
+    atomic_fetch_add(&v->disk->handovers, 1);
+    atomic_store(&v->map[block], BLOCK_DROPPED);
+    if (entry >= BLOCK_KEPT_SLOT)
+        atomic_fetch_sub(&v->kept, 1);
+    return true;
 }
 
 /* Take out a part of a view. */
-static void drop_part(struct view *v, uint64_t first, uint64_t end)
+static void drop_part(struct view *v, uint64_t first, uint64_t end, const atomic_bool *stop)
 {
     struct disk *d = v->disk;
-    struct freed_slots *freed = freed_slots_new(d);
+    struct freed_slots *freed;
     unsigned phase;
 
-    lock_chain(d);
+    if (!lock_chain(d, stop))
+        return;
+    freed = freed_slots_new(d);
     phase = grace_enter(&d->readers); /* older views may leave the chain meanwhile */
     bitmap_set(v->touched, first << d->unit_shift, (end - first) << d->unit_shift);
-    for (uint64_t b = first; b < end; b++)
-        drop_block(v, b, freed);
+    for (uint64_t b = first; b < end && drop_block(v, b, freed, stop); b++)
+        ;
     grace_leave(&d->readers, phase);
     unlock_chain(d);
     freed_slots_give(freed);
@@ -64,7 +73,7 @@ static void drop_blocks(struct view *v, uint64_t first, uint64_t end, const atom
 {
     for (uint64_t next; first < end && !is_set(stop); first = next) {
         next = MIN(end, first + PART_BLOCKS);
-        drop_part(v, first, next);
+        drop_part(v, first, next, stop);
         disk_at(v->disk, POINT_VIEW_TRIMMED, next << v->disk->unit_shift);
     }
 }
@@ -92,4 +101,22 @@ void view_hand_over(struct view *v, const atomic_bool *stop)
          !is_set(stop) && bitmap_next_dirty(v->touched, at, v->size, &start, &length);
          at = start + length)
         drop_blocks(v, start >> shift, ((start + length - 1) >> shift) + 1, stop);
+}
+
+static void empty_part(struct view *v, uint64_t first, uint64_t end, struct freed_slots *freed)
+{
+    for (uint64_t b = first; b < end; b++)
+        freed_slots_add(freed, atomic_exchange(&v->map[b], BLOCK_DROPPED));
+}
+
+void view_empty(struct view *v)
+{
+    struct freed_slots *freed = freed_slots_new(v->disk);
+    unsigned shift = v->disk->unit_shift;
+    uint64_t start, length;
+
+    for (uint64_t at = 0; bitmap_next_dirty(v->touched, at, v->size, &start, &length);
+         at = start + length)
+        empty_part(v, start >> shift, ((start + length - 1) >> shift) + 1, freed);
+    freed_slots_give(freed);
 }

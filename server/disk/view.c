@@ -21,11 +21,6 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
     v->blocks = (v->size >> d->unit_shift) + ((v->size & (d->unit - 1)) != 0);
     v->options = *options;
     pthread_mutex_init(&v->lock, NULL);
-    v->scratch = disk_scratch_hold(d, err);
-    if (!v->scratch) {
-        view_free(v);
-        return NULL;
-    }
     v->map = mmap(NULL, MAX(v->blocks, 1) * sizeof *v->map, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (v->map == MAP_FAILED) {

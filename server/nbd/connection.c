@@ -240,35 +240,47 @@ void connection_close_export(struct connection *c)
     c->negotiated.io = NULL;
     c->replies.counters = NULL;
     meta_contexts_clear(&c->negotiated.contexts);
+    /* Its node may go as soon as we have detached, so nobody is to find it by us then. */
+    struct export *e = c->export;
+    set_export(c, NULL);
     if (c->attached)
         export_detach(&c->export_client);
     c->attached = false;
     admission_leave_place(&c->client);
-    struct export *e = c->export;
-    set_export(c, NULL);
     if (e)
         export_unref(e);
 }
 
 /* ---- what is left ---- */
 
-/* The call of the plugin that the thread, or a worker, is in, and since when; NULL: none. */
-static const char *waits_for(struct connection *c, int64_t *since)
+/* The request that the thread, or a worker, is in the plugin with, and since when. False: none. */
+static bool find_request(struct connection *c, uint16_t *type, int64_t *since)
+{
+    uint64_t executing = atomic_load(&c->executing);
+
+    if (executing == 0)
+        return workers_oldest(&c->workers, type, since);
+    *type = executing & EXECUTING_TYPES;
+    *since = (int64_t)(executing / 1000);
+    return true;
+}
+
+/* What it waits for, and since when; NULL: nothing. g_free. */
+static char *waits_for(struct connection *c, int64_t *since)
 {
     static const char *const calls[] = {
         [CALL_OPEN] = "its open is in the plugin",
         [CALL_CLOSE] = "its close is in the plugin",
     };
     unsigned calling = atomic_load(&c->calling);
-    uint64_t executing = atomic_load(&c->executing_ns);
+    struct request r = {0};
 
     *since = atomic_load(&c->calling_since);
     if (calling != CALL_NONE)
-        return calls[calling];
-    *since = (int64_t)(executing / 1000);
-    if (executing == 0 && !workers_oldest(&c->workers, since))
+        return g_strdup(calls[calling]);
+    if (!find_request(c, &r.type, since))
         return NULL;
-    return "a request is in the plugin";
+    return g_strdup_printf("a %s is in the plugin", request_name(&r));
 }
 
 static char *description(struct nbd_client *client)
@@ -277,7 +289,7 @@ static char *description(struct nbd_client *client)
     g_autofree char *peer = connection_peer(c);
     g_autoptr(GString) text = g_string_new(NULL);
     int64_t since;
-    const char *what = waits_for(c, &since);
+    g_autofree char *what = waits_for(c, &since);
 
     g_string_printf(text, "client %s", peer);
     if (c->export)

@@ -78,9 +78,9 @@ struct connection {
     unsigned gathered; /* requests carried out since the last send */
     struct offload offload;
     struct busy_poll poll;
-    bool watch;                    /* see offload.h */
-    _Atomic uint64_t executing_ns; /* CLOCK_MONOTONIC, ns: the thread itself is with the node since
-                                      then, in a call that may block; 0: it is not */
+    bool watch;                 /* see offload.h */
+    _Atomic uint64_t executing; /* what the thread itself is with the node for, in a call that may
+                                   block, and since when (executing_since); 0: it is not */
 };
 
 /* A connection over the two descriptors, which it takes over, on failure too. `run_job` is for
@@ -90,6 +90,14 @@ struct connection *connection_new(struct nbd_server *n, struct port *port, int i
                                   GError **err);
 /* Its stream is closed; no thread uses it any more. */
 void connection_free(struct connection *c);
+
+/* A request's type, in the lowest bits of CLOCK_MONOTONIC's nanoseconds: one store for both. */
+#define EXECUTING_TYPES UINT64_C(7)
+
+static inline uint64_t executing_since(uint64_t begin_ns, const struct request *r)
+{
+    return (begin_ns & ~EXECUTING_TYPES) | (r->type & EXECUTING_TYPES);
+}
 
 static inline struct connection *connection_of(struct nbd_client *c)
 {

@@ -79,10 +79,10 @@ static void execute_timed(struct connection *c, struct reply_buffer *b, struct r
     /* The time of a longer read includes the network's. */
     bool timed = r->type != NBD_CMD_READ || length <= READ_PIECE;
     if (own)
-        atomic_store_explicit(&c->executing_ns, begin, memory_order_relaxed);
+        atomic_store_explicit(&c->executing, executing_since(begin, r), memory_order_relaxed);
     execute(&c->negotiated, b, r, payload);
     if (own)
-        atomic_store_explicit(&c->executing_ns, 0, memory_order_relaxed);
+        atomic_store_explicit(&c->executing, 0, memory_order_relaxed);
     if (timed)
         offload_note(&c->offload, class, now_ns() - begin, length);
 }

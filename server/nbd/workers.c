@@ -210,12 +210,14 @@ void workers_when_idle(struct workers *w, void (*fn)(void *opaque), void *opaque
     pthread_mutex_unlock(&w->lock);
 }
 
-bool workers_oldest(struct workers *w, int64_t *since)
+bool workers_oldest(struct workers *w, uint16_t *type, int64_t *since)
 {
     pthread_mutex_lock(&w->lock);
     const struct worker_job *job = g_queue_peek_head(&w->started);
-    if (job)
+    if (job) {
+        *type = job->request.type;
         *since = job->since;
+    }
     pthread_mutex_unlock(&w->lock);
     return job;
 }

@@ -92,8 +92,9 @@ void workers_rest(struct workers *w);
 
 /* -- any thread -- */
 
-/* Since when (g_get_monotonic_time) the oldest job is under way. False: none is. */
-bool workers_oldest(struct workers *w, int64_t *since);
+/* The type of the oldest job's request, and since when (g_get_monotonic_time) it is under way. False:
+ * there is none. */
+bool workers_oldest(struct workers *w, uint16_t *type, int64_t *since);
 
 /* From now on, call fn(opaque) whenever the last job has gone, and now if none is under way. fn
  * must not block or call back. */

@@ -12,9 +12,9 @@ struct server;
 
 /* One wait. The caller allocates it, as the first member of a struct of its own. */
 struct departure {
-    /* Is it so? Asked at once and when some client has left, with the registry's lock held. */
+    /* Have they left? Asked at once and when some client has left, with the registry's lock held. */
     bool (*is_over)(struct departure *d);
-    /* Called once, without the lock: when it is so (in_time), at the deadline, or when the server
+    /* Called once, without the lock: when they have left (in_time), at the deadline, or when the server
      * ends. `d` is not used any more. */
     void (*then)(struct departure *d, bool in_time);
 

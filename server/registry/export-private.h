@@ -18,17 +18,19 @@ struct export
     bool default_too; /* also found as "" */
     bool shadowed;    /* added, with a name that a disk's own export has (or ""): EXPORTS_LIVE has
                          that one instead. The disks' own come first and stay. */
-    guint cut_timer;  /* source that cuts its clients off, or 0; control thread */
+    guint cut_timer;  /* source that cuts its clients off, or then gives them up; or 0. Control
+                         thread */
 
     /* under server->lock */
     bool going;
+    bool given_up;  /* going, and its clients were cut off long ago: nobody waits for them */
     GQueue clients; /* struct export_client, by their links */
 };
 
 /* export.c. Under server->lock: the export of that id, or NULL. */
 struct export *export_find_id_locked(struct server *s, const char *id);
-/* Let go of what an export occupies that cannot be found any more and has no client, and emit
- * BLOCK_EXPORT_DELETED if `tell`. Control thread. */
+/* Release an export that cannot be found any more and has no client: let go of what it occupies, and
+ * emit BLOCK_EXPORT_DELETED if `tell`. Control thread. */
 void export_release(struct export *e, bool tell);
 /* The same with all that are going and have no client any more. */
 void server_release_gone(struct server *s);

@@ -87,15 +87,28 @@ static void cancel_locked(struct export *e, bool cut)
     }
 }
 
-/* The time for ending in order is over. */
-static gboolean cut_clients(gpointer export)
+/* They hang: who waits for exports to be gone waits for this one no longer. */
+static gboolean give_up(gpointer export)
 {
     struct export *e = export;
 
     e->cut_timer = 0;
     pthread_mutex_lock(&e->server->lock);
+    e->given_up = true;
+    pthread_mutex_unlock(&e->server->lock);
+    departures_check(e->server);
+    return G_SOURCE_REMOVE;
+}
+
+/* The time for ending in order is over. */
+static gboolean cut_clients(gpointer export)
+{
+    struct export *e = export;
+
+    pthread_mutex_lock(&e->server->lock);
     cancel_locked(e, true);
     pthread_mutex_unlock(&e->server->lock);
+    e->cut_timer = g_timeout_add(e->server->gone_ms - EXPORT_GRACE_MS, give_up, e);
     return G_SOURCE_REMOVE;
 }
 
@@ -182,13 +195,13 @@ struct clearance {
     void *opaque;
 };
 
-/* One that has clients, or NULL. */
-static struct export *find_going_locked(struct server *s)
+/* One that has clients, or NULL; `awaited`: and has not been given up. */
+static struct export *find_going_locked(struct server *s, bool awaited)
 {
     for (unsigned i = 0; i < s->exports->len; i++) {
         struct export *e = s->exports->pdata[i];
 
-        if (e->going && e->clients.length > 0)
+        if (e->going && e->clients.length > 0 && !(awaited && e->given_up))
             return e;
     }
     return NULL;
@@ -196,7 +209,7 @@ static struct export *find_going_locked(struct server *s)
 
 static bool clearance_is_over(struct departure *d)
 {
-    return !find_going_locked(d->server);
+    return !find_going_locked(d->server, true);
 }
 
 static void clearance_ends(struct departure *d, bool in_time)
@@ -208,7 +221,7 @@ static void clearance_ends(struct departure *d, bool in_time)
 
     server_release_gone(s);
     pthread_mutex_lock(&s->lock);
-    left = find_going_locked(s);
+    left = find_going_locked(s, false);
     if (left)
         fail(&error, "export '%s' still in use: a request of its client does not end",
              left->info.id);
@@ -233,5 +246,5 @@ void server_export_del_all(struct server *s, export_done done, void *opaque)
         .done = done,
         .opaque = opaque,
     };
-    departure_wait(s, &c->departure, EXPORT_GONE_MS);
+    departure_wait(s, &c->departure, s->gone_ms);
 }

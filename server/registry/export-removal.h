@@ -11,26 +11,26 @@
 
 /* Clients of an export that is taken away have so long to end in order. */
 #define EXPORT_GRACE_MS 2000u
-/* So long does somebody wait for clients that were cut off. */
+/* So long does somebody wait for clients of an export that is taken away. */
 #define EXPORT_GONE_MS 10000u
 
 /* Called once, perhaps before what was called returns. `error` is NULL: it is done. Borrowed. */
 typedef void (*export_done)(void *opaque, const GError *error);
 
-/* Take an export away. safe (hard false): refused with QEMU's words while clients are connected, of
- * which those that have hung up are waited for first, EXPORT_GRACE_MS at most. hard: requests under
- * way finish, later ones get ESHUTDOWN, and clients without any are let go; those that are still
- * there after EXPORT_GRACE_MS are cut off; `done` does not wait for that. BLOCK_EXPORT_DELETED is
- * told when the last client has gone. */
+/* Take an export away. safe (hard false): this is refused, with QEMU's words, while clients are
+ * connected; if all of them have hung up, they are waited for first, EXPORT_GRACE_MS at most. hard:
+ * requests under way finish, later ones get ESHUTDOWN, and clients without any are let go; clients
+ * that are still there after EXPORT_GRACE_MS are cut off. `done` does not wait for that.
+ * BLOCK_EXPORT_DELETED is told when the last client has gone. */
 void server_export_del(struct server *s, const char *id, bool hard, export_done done, void *opaque);
 /* Take away all exports that have an id, hard. Done when they have gone, with their clients, and
- * what they occupied is free; or, with an error that names one, if some have not gone after
- * EXPORT_GONE_MS: these go when their clients end. */
+ * what they occupied is free; or, with an error that names one, if some have not gone
+ * EXPORT_GONE_MS after they were taken away, now or earlier: these go when their clients end. */
 void server_export_del_all(struct server *s, export_done done, void *opaque);
-/* Where all clients of a node's exports have hung up, wait until they have left, which they do by
- * themselves when what they asked for is done; EXPORT_GRACE_MS at most, since a plugin may hang.
- * For callers to whom a client that has hung up does not count. `then` is called once, perhaps
- * before this returns. */
+/* If all clients of a node's exports have hung up, wait until they have left: they do so when what
+ * they asked for is done. It waits EXPORT_GRACE_MS at most, since a plugin may hang. This is for
+ * callers to whom a client that has hung up does not count. `then` is called once, perhaps before
+ * this returns. */
 void server_when_hung_up_left(struct server *s, struct node *n, void (*then)(void *opaque),
                               void *opaque);
 

@@ -20,6 +20,7 @@ struct server {
     GQueue turns;         /* turn.c: struct turn, in the order in which they were asked for */
     guint turn_source;    /* turn.c: lets turns begin; 0: none */
     unsigned turn_ms;     /* turn.c: a turn that has not begun after so long fails */
+    unsigned gone_ms;     /* export-removal.c: EXPORT_GONE_MS, or what a test can wait for */
     bool no_turns;        /* turn.c: the server ends */
     void (*quit)(void *opaque);
     void *quit_opaque;

@@ -46,6 +46,7 @@ struct server *server_new(const struct server_options *options)
     s->disks = g_ptr_array_new();
     s->reserved = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     s->turn_ms = TURN_MS;
+    s->gone_ms = EXPORT_GONE_MS;
     server_events_init(s);
     s->exports = g_ptr_array_new();
     pthread_mutex_init(&s->lock, NULL);
@@ -64,6 +65,8 @@ bool server_free(struct server *s)
     server_free_exports(s);
     for (unsigned i = s->disks->len; i-- > 0;)
         ended = disk_free(s->disks->pdata[i]) && ended;
+    if (!ended) /* a thread is left, which uses a disk and what is the disk's */
+        return false;
     g_ptr_array_unref(s->disks);
     scratch_pool_free(s->scratch);
     g_hash_table_unref(s->reserved);
@@ -71,7 +74,7 @@ bool server_free(struct server *s)
     pthread_mutex_destroy(&s->lock);
     g_free((char *)s->options.scratch_dir);
     g_free(s);
-    return ended;
+    return true;
 }
 
 GPtrArray *server_take_disks(struct server *s)

@@ -78,7 +78,7 @@ static gboolean begin_later(gpointer server)
     return G_SOURCE_REMOVE;
 }
 
-/* Takes over the error. The turn is gone before anybody hears of that: they may take the next. */
+/* Takes over the error. The turn is gone before its owner hears of that, and may take another. */
 static void fail_turn(struct turn *t, GError *error)
 {
     void (*fn)(void *, struct turn *, const GError *) = t->begin;
@@ -110,7 +110,7 @@ static const struct disk *find_busy(const struct turn *t)
     return t->disks->pdata[0];
 }
 
-/* Those behind it have perhaps waited as long: they begin before their own timers are looked at. */
+/* Turns behind it may have waited as long: they begin before their own timers are looked at. */
 static gboolean run_out(gpointer turn)
 {
     struct turn *t = turn;

@@ -280,7 +280,7 @@ def the_end_is_bounded_and_says_what_was_left():
         note(rig.server.log())
         assert notes.index("pwrite") < notes.index("flush"), notes
         assert notes[-3:] == ["flush", "close", "unload"], notes
-        assert re.search('client process .* of export "bad" .*a request is in the plugin',
+        assert re.search('client process .* of export "bad" .*a WRITE is in the plugin',
                          rig.server.log())
         assert re.search("disk bad: .* is not closed", rig.server.log())
         assert "good" not in rig.server.log()

@@ -266,7 +266,7 @@ def a_client_that_hangs_in_its_disk_does_not_keep_the_server():
         h.server.wait(1)
         assert time.monotonic() - begun >= 2
         log = h.server.log()
-        assert 'export "vdb"' in log and "a request is in the plugin for 2 s" in log, log
+        assert 'export "vdb"' in log and "a READ is in the plugin for 2 s" in log, log
         assert "disk vdb" in log and "the server did not end in order" in log, log
         assert "disk vda" not in log and "disk vdc" not in log, log
         assert h.closed() == ["vda", "vdc"], h.closed()

@@ -144,10 +144,10 @@ static void test_hung_request(gconstpointer inline_)
     client_request(&c, 0, READ, 1, 4096, 512);
     fake_wait_held(r.registry, 1);
     nbd_server_stop(r.nbd, note, &t);
-    expect_left(&r, "a request is in the plugin for ");
+    expect_left(&r, "a READ is in the plugin for ");
     nbd_server_cut(r.nbd);
     client_expect_end(&c);
-    expect_left(&r, "a request is in the plugin for ");
+    expect_left(&r, "a READ is in the plugin for ");
     g_assert_cmpuint(told_times(&t), ==, 0);
     fake_release(r.registry, 4096);
     wait_told(&t);
