@@ -28,11 +28,13 @@ class Setting:
 
     def turns(self, items, what):
         """(round, item) for all rounds. Each round has all items, and begins with another item than
-        the round before."""
+        the round before. Every second round goes backwards, since an item may gain or lose by the
+        one before it."""
         for n in range(self.rounds):
             progress(f"round {n + 1} of {self.rounds}: {what}")
             first = n % len(items)
-            for item in items[first:] + items[:first]:
+            order = items[first:] + items[:first]
+            for item in reversed(order) if n % 2 else order:
                 yield n, item
 
 

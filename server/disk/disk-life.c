@@ -58,7 +58,7 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
 /* Nobody writes or reads any more, so there is no gate to shut and nobody to wait for. */
 static void end_view(struct view *v)
 {
-    view_empty(v);
+    view_forget(v);
     view_unlink(v);
     view_free_later(v);
 }
@@ -79,6 +79,7 @@ bool disk_free(struct disk *d)
                   d->node.name, d->backend->driver);
         return false;
     }
+    flush_at_end(d); /* before all that a file system of scratch may hold up */
     if (!disk_scratch_end_making(&d->holding)) {
         log_error("disk %s: scratch: a file in %s has still not been made: the disk is not closed",
                   d->node.name, d->pool->dir);
@@ -90,12 +91,12 @@ bool disk_free(struct disk *d)
     g_ptr_array_unref(d->retired_trackers);
     g_ptr_array_unref(d->bitmaps);
     g_ptr_array_unref(d->views);
-    flush_at_end(d);
     d->backend->ops->close(d->handle);
     d->backend->ops->free(d->backend);
     gate_destroy(&d->gate);
     range_lock_destroy(&d->changing);
     grace_destroy(&d->readers);
+    opens_destroy(&d->opens);
     disk_scratch_destroy(&d->holding);
     pthread_mutex_destroy(&d->lock);
     pthread_mutex_destroy(&d->chain_lock);

@@ -175,6 +175,7 @@ void client_copy_free(struct client_copy *c); /* NULL: nothing */
 void opens_init(struct opens *opens);
 /* False: there are late ones left, and their threads use the disk and its backend. */
 bool opens_end(struct opens *opens);
+void opens_destroy(struct opens *opens); /* after it has said true */
 
 /* Open a handle for `client` as node_io_open_within does. *copy is its handle's client from then
  * on; the socket stays the caller's. -1: it cannot be had, or not in time. */

@@ -42,7 +42,25 @@ void disk_scratch_destroy(struct scratch_holding *h)
     pthread_mutex_destroy(&h->lock);
 }
 
-/* ---- making it ---- */
+/* ---- making and freeing it ---- */
+
+static gpointer free_now(gpointer scratch)
+{
+    scratch_free(scratch);
+    return NULL;
+}
+
+/* Its file is closed, which may hang. Neither the thread that lets go of the last view nor a thread
+ * that is joined must hang with it. */
+static void free_elsewhere(struct scratch *s)
+{
+    GThread *thread = s ? g_thread_try_new("scratch-end", free_now, s, NULL) : NULL;
+
+    if (thread)
+        g_thread_unref(thread);
+    else
+        scratch_free(s);
+}
 
 /* Takes over what was made, or why nothing was. An instant that has given up meanwhile does not hold
  * it any more: then nobody wants it. */
@@ -61,7 +79,7 @@ static void settle(struct disk *d, struct scratch *made, GError *error)
     h->ready = NULL;
     pthread_cond_broadcast(&h->changed);
     pthread_mutex_unlock(&h->lock);
-    scratch_free(made);
+    free_elsewhere(made);
     g_clear_error(&error);
 }
 
@@ -87,7 +105,7 @@ static bool start_maker(struct disk *d)
     struct scratch_holding *h = &d->holding;
     GError *error = NULL;
 
-    if (h->maker) /* has nothing more to do */
+    if (h->maker) /* it has settle() behind it, which does not block */
         g_thread_join(h->maker);
     h->maker = g_thread_try_new("scratch", maker, d, &error);
     if (h->maker)
@@ -140,23 +158,6 @@ struct scratch *disk_scratch_share(struct disk *d, GError **err)
         g_propagate_prefixed_error(err, g_error_copy(h->error), "disk %s: ", d->node.name);
     pthread_mutex_unlock(&h->lock);
     return scratch;
-}
-
-static gpointer free_now(gpointer scratch)
-{
-    scratch_free(scratch);
-    return NULL;
-}
-
-/* Its file is closed, which may hang, and whoever lets go of the last view must not hang. */
-static void free_elsewhere(struct scratch *s)
-{
-    GThread *thread = s ? g_thread_try_new("scratch-end", free_now, s, NULL) : NULL;
-
-    if (thread)
-        g_thread_unref(thread);
-    else
-        scratch_free(s);
 }
 
 void disk_scratch_release(struct disk *d)

@@ -198,12 +198,14 @@ bool opens_end(struct opens *opens)
     while ((left = reap(opens)) > 0 && error == 0)
         error = pthread_cond_timedwait(&opens->changed, &opens->lock, &until);
     pthread_mutex_unlock(&opens->lock);
-    if (left > 0)
-        return false;
+    return left == 0;
+}
+
+void opens_destroy(struct opens *opens)
+{
     g_ptr_array_unref(opens->late);
     pthread_cond_destroy(&opens->changed);
     pthread_mutex_destroy(&opens->lock);
-    return true;
 }
 
 /* ---- opening ---- */

@@ -334,6 +334,14 @@ void scratch_give(struct scratch *s, uint32_t slot, unsigned n)
     scratch_pool_release(s->pool, (uint64_t)n << s->shift);
 }
 
+void scratch_forget(struct scratch *s, uint32_t slot, unsigned n)
+{
+    pthread_mutex_lock(&s->lock);
+    s->taken -= n;
+    pthread_mutex_unlock(&s->lock);
+    scratch_pool_release(s->pool, (uint64_t)n << s->shift);
+}
+
 /* ---- data ---- */
 
 /* A buffer is full: into the file with it. */

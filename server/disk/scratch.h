@@ -38,5 +38,7 @@ int scratch_read(struct scratch *s, uint32_t slot, void *buf, uint32_t skip, uin
 
 /* Give slots back; nobody reads them any more. Their space returns to the file system. */
 void scratch_give(struct scratch *s, uint32_t slot, unsigned n);
+/* The same at the end, when their space goes with the file. */
+void scratch_forget(struct scratch *s, uint32_t slot, unsigned n);
 
 #endif

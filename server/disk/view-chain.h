@@ -57,8 +57,7 @@ enum heir hand_over(struct view *v, uint64_t block, uint32_t entry, const atomic
  * soon once *stop is set, also where a thread that copies hangs: the view then has a part of its
  * blocks. */
 void view_hand_over(struct view *v, const atomic_bool *stop);
-/* At the disk's end, where all its views go and nobody is inside: give all slots back. Waits for
- * nobody. */
-void view_empty(struct view *v);
+/* At the disk's end, where all its views go and nobody is inside: its slots go with the scratch. */
+void view_forget(struct view *v);
 
 #endif

@@ -59,8 +59,8 @@ static void drop_part(struct view *v, uint64_t first, uint64_t end, const atomic
     bitmap_set(v->touched, first << d->unit_shift, (end - first) << d->unit_shift);
     for (uint64_t b = first; b < end && drop_block(v, b, freed, stop); b++)
         ;
-    grace_leave(&d->readers, phase);
     unlock_chain(d);
+    grace_leave(&d->readers, phase);
     freed_slots_give(freed);
 }
 
@@ -103,20 +103,22 @@ void view_hand_over(struct view *v, const atomic_bool *stop)
         drop_blocks(v, start >> shift, ((start + length - 1) >> shift) + 1, stop);
 }
 
-static void empty_part(struct view *v, uint64_t first, uint64_t end, struct freed_slots *freed)
+static void forget_part(struct view *v, uint64_t first, uint64_t end)
 {
-    for (uint64_t b = first; b < end; b++)
-        freed_slots_add(freed, atomic_exchange(&v->map[b], BLOCK_DROPPED));
+    for (uint64_t b = first; b < end; b++) {
+        uint32_t entry = atomic_exchange(&v->map[b], BLOCK_DROPPED);
+
+        if (entry >= BLOCK_KEPT_SLOT)
+            scratch_forget(v->disk->scratch, entry - BLOCK_KEPT_SLOT, 1);
+    }
 }
 
-void view_empty(struct view *v)
+void view_forget(struct view *v)
 {
-    struct freed_slots *freed = freed_slots_new(v->disk);
     unsigned shift = v->disk->unit_shift;
     uint64_t start, length;
 
     for (uint64_t at = 0; bitmap_next_dirty(v->touched, at, v->size, &start, &length);
          at = start + length)
-        empty_part(v, start >> shift, ((start + length - 1) >> shift) + 1, freed);
-    freed_slots_give(freed);
+        forget_part(v, start >> shift, ((start + length - 1) >> shift) + 1);
 }

@@ -78,3 +78,8 @@ void scratch_give(struct scratch *s, uint32_t slot, unsigned n)
         s->taken[slot] = false;
     }
 }
+
+void scratch_forget(struct scratch *s, uint32_t slot, unsigned n)
+{
+    scratch_give(s, slot, n);
+}

@@ -9,6 +9,8 @@
 
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* An instant that makes a view; the test's thread runs it, and waits where it wants to. */
 struct run {
@@ -149,7 +151,59 @@ static void test_given_up(void)
     rig_free(r);
 }
 
-/* A disk whose thread has not come back is not ended; nor does its end wait for ever. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool hangs;
+    unsigned closed;
+} closing = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0};
+
+/* It stands in for the C library's, and hangs while the test says so. */
+int close(int fd)
+{
+    pthread_mutex_lock(&closing.lock);
+    while (closing.hangs)
+        pthread_cond_wait(&closing.changed, &closing.lock);
+    closing.closed++;
+    pthread_cond_broadcast(&closing.changed);
+    pthread_mutex_unlock(&closing.lock);
+    return (int)syscall(SYS_close, fd);
+}
+
+/* The file that comes too late is closed, and that hangs: neither the next instant nor the disk's
+ * end waits for it. */
+static void test_close_hangs(void)
+{
+    struct rig *r = rig_new(1 * MIB, 0);
+    struct run one, two;
+    unsigned closed;
+
+    park_arm(r, POINT_SCRATCH_MAKING, 0);
+    run_new(&one, r, "one");
+    begin_to_wait(&one);
+    park_wait(r);
+    instant_cancel(one.instant);
+    assert_fails(&one, "disk vda: given up while its scratch file was being made");
+    pthread_mutex_lock(&closing.lock);
+    closing.hangs = true;
+    closed = closing.closed;
+    pthread_mutex_unlock(&closing.lock);
+    park_release(r);
+    g_assert_true(disk_scratch_end_making(&r->disk->holding));
+    run_new(&two, r, "two");
+    begin_to_wait(&two);
+    assert_ends(&two, NULL);
+    pthread_mutex_lock(&closing.lock);
+    closing.hangs = false;
+    pthread_cond_broadcast(&closing.changed);
+    while (closing.closed == closed)
+        pthread_cond_wait(&closing.changed, &closing.lock);
+    pthread_mutex_unlock(&closing.lock);
+    rig_free(r);
+}
+
+/* A disk whose thread has not come back is not ended, nor does its end wait for ever. What guests
+ * have written is flushed before. */
 static void test_end_of_the_disk(void)
 {
     struct rig *r = rig_new(1 * MIB, 0);
@@ -161,7 +215,9 @@ static void test_end_of_the_disk(void)
     park_wait(r);
     instant_cancel(one.instant);
     assert_fails(&one, "disk vda: given up while its scratch file was being made");
-    g_assert_false(disk_scratch_end_making(&r->disk->holding));
+    g_assert_cmpuint(fake_backend_calls(r->backend, FAKE_FLUSH), ==, 0);
+    g_assert_false(disk_free(r->disk));
+    g_assert_cmpuint(fake_backend_calls(r->backend, FAKE_FLUSH), ==, 1);
     park_release(r);
     rig_free(r);
 }
@@ -300,6 +356,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/view-scratch/hangs", test_hangs);
     g_test_add_func("/view-scratch/given-up", test_given_up);
+    g_test_add_func("/view-scratch/close-hangs", test_close_hangs);
     g_test_add_func("/view-scratch/end-of-the-disk", test_end_of_the_disk);
     g_test_add_func("/view-scratch/cannot-be-made", test_cannot_be_made);
     g_test_add_func("/view-scratch/fails-later", test_fails_later);
