@@ -271,8 +271,11 @@ static int execute_zero(const struct negotiated *neg, struct reply_buffer *b,
                         const struct request *r)
 {
     int error = node_zero(neg->io, r->length, r->offset, zero_flags(r));
+    /* Clients ask whether it would be fast, and then write the zeroes: nothing has failed. */
+    bool was_asked_only = error == -ENOTSUP && (r->flags & NBD_CMD_FLAG_FAST_ZERO);
 
-    io_count(b->counters, IO_ZERO, r->offset, r->length, error);
+    if (!was_asked_only)
+        io_count(b->counters, IO_ZERO, r->offset, r->length, error);
     return error;
 }
 

@@ -138,6 +138,17 @@ def errors_are_counted_separately():
 
 
 @test
+def a_fast_zero_that_would_be_slow_is_no_error():
+    with Server("--disk", "vda", "eval", "get_size=echo 1048576", "pread=head -c $3 /dev/zero",
+                "pwrite=cat > /dev/null", "can_write=exit 0") as s:
+        q, c = s.qmp(), connect(s)
+        assert c.do(rawnbd.WRITE_ZEROES, 0, 4096, rawnbd.FAST_ZERO) == rawnbd.ENOTSUP
+        assert stats(q) == {}, stats(q)
+        assert c.do(rawnbd.WRITE_ZEROES, 0, 4096) == 0
+        assert stats(q)["zero_operations"] == 1, stats(q)
+
+
+@test
 def connections_add_up_and_stay_counted():
     with tmpdir() as folder, Server("--disk", "vda", "file", image(folder, M)) as s:
         q, a, b = s.qmp(), connect(s), connect(s)

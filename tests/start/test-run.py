@@ -123,8 +123,9 @@ def keys_that_are_required():
 
 @test
 def paths_of_credentials():
-"""--run and --print-uri: the variables and the URI that a command gets, which are nbdkit's, above all
-those of TLS; and the end of the server with the command."""
+    """The URI works in every folder and with any characters in the path. The variables have the
+    paths as they were given."""
+    with tmpdir() as d:
         strange = f"{d}/a b&c=d?e#f%41"
         os.mkdir(strange)
         os.symlink(tlslib.psk(), f"{strange}/k")
