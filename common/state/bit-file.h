@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The bits of a bitmap in a file of a state folder: bits/UUID.
+ *
+ *   0     header, 4096 bytes, never changed: magic, version, UUID, size and granularity, CRC
+ *   4096  bitmap_words() words, little-endian (the host must be), padded with zeroes to 4096 bytes
+ *
+ * Bits in it are only ever set. A bitmap that is cleared or resized gets a new file.
+ */
+#ifndef COMMON_STATE_BIT_FILE_H
+#define COMMON_STATE_BIT_FILE_H
+
+#include "common/base/bitmap.h"
+#include "common/state/storage.h"
+
+struct bit_file;
+
+/* Bytes of the mapping: the words, rounded up to 4096. */
+size_t bit_file_map_length(uint64_t size, uint32_t granularity);
+
+/* Make one, all clean and reserved; it is synced, its name is not (storage's sync_names). */
+struct bit_file *bit_file_create(struct storage *s, const char *uuid, uint64_t size,
+                                 uint32_t granularity, GError **err);
+/* Open one and check that it is what the catalogue says. *err says what is wrong: it is missing, cut
+ * short, damaged, or another bitmap's. */
+struct bit_file *bit_file_open(struct storage *s, const char *uuid, uint64_t size,
+                               uint32_t granularity, GError **err);
+void bit_file_close(struct bit_file *f); /* a mapping stays */
+
+/* Its words, mapped: `at` (MAP_FIXED) or, with NULL, anywhere. NULL and *err. */
+uint64_t *bit_file_map(struct bit_file *f, void *at, GError **err);
+/* All bits that were set before survive a power loss. After a failure the file is given up. */
+int bit_file_sync(struct bit_file *f, GError **err);
+/* A CRC-32 of size, granularity and all words. It takes no time for parts that are zero and have
+ * never been written. */
+int bit_file_crc(struct bit_file *f, uint32_t *crc, GError **err);
+const char *bit_file_uuid(const struct bit_file *f);
+
+int bit_file_remove(struct storage *s, const char *uuid, GError **err); /* 0 if it is not there */
+
+#endif

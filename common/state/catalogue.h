@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The catalogue of a state folder: a SQLite database, `synchronous=FULL` in WAL mode, locked
+ * exclusively. What is between catalogue_begin and catalogue_commit happens wholly or not at all, and
+ * is durable when catalogue_commit returns 0. Each row has a checksum of its own, since SQLite has
+ * none: a row that was damaged is noticed by itself.
+ *
+ * One thread at a time: the caller has a lock.
+ */
+#ifndef COMMON_STATE_CATALOGUE_H
+#define COMMON_STATE_CATALOGUE_H
+
+#include "common/state/storage.h"
+
+#define CATALOGUE_VERSION 2
+#define STATE_UUID_SIZE   37 /* with its NUL */
+
+struct catalogue;
+
+/* Open, or create where there is none; an older version is upgraded in one transaction, a newer one
+ * refused: `state: DIR: made by a newer version (format 9; this one knows up to 2)`. */
+struct catalogue *catalogue_open(struct storage *s, GError **err);
+void catalogue_close(struct catalogue *c);
+
+/* ---- what there is in it ---- */
+
+/* One row: about the whole folder. */
+struct catalogue_folder {
+    char uuid[STATE_UUID_SIZE]; /* of the folder; made with it */
+    /* Where its present user runs, or its last one ran; durable before anything else changes. */
+    char boot_id[STATE_UUID_SIZE];
+    char machine_id[64];
+    uint64_t mount_id;
+    bool open; /* in use; still set when it is opened again: it did not end in order */
+    bool failed; /* a failure was noted (store.c): what is in the files is not to be trusted */
+};
+
+enum catalogue_disk_state {
+    DISK_CLEAN,   /* ended in order: `content` says what the image looked like then */
+    DISK_OPEN,    /* served just now, or when the server died */
+    DISK_CRASHED, /* the server died, and the disk was not served again since */
+};
+
+struct catalogue_disk {
+    int64_t id; /* > 0, never used again; the journal's and the live file's name of it */
+    char *name;
+    uint64_t size;      /* bytes, as the bitmaps have it */
+    uint64_t resize_to; /* a resize was begun: the image has one of both sizes; 0: none was */
+    enum catalogue_disk_state state;
+    char *image;   /* which image it is (identity.h) */
+    char *content; /* DISK_CLEAN: how it was left */
+    /* DISK_CRASHED: found when the folder was opened. An mtime after it is somebody else's;
+     * nanoseconds since 1970; 0: not known. */
+    int64_t changed_until;
+    bool adopted; /* `fleecectl state adopt`: take the image as it is, once */
+};
+
+struct catalogue_bitmap {
+    int64_t id;
+    int64_t disk;
+    char *name;
+    char uuid[STATE_UUID_SIZE]; /* of its bits: the file bits/UUID */
+    uint32_t granularity;
+    uint64_t size; /* bytes of the disk that it covers */
+    bool recording;
+    char *inconsistent; /* why; NULL: it is good */
+    bool sealed;        /* `crc` is that of its bits: set by a stop in order */
+    uint32_t crc;
+};
+
+void catalogue_disk_clear(struct catalogue_disk *d);     /* free what it points to */
+void catalogue_bitmap_clear(struct catalogue_bitmap *b); /* likewise */
+
+/* All rows as they are: GArray of the structs above, which clear their elements. A damaged disk row
+ * is left out and named in `damaged` (owned strings, sentences); a damaged bitmap row comes with
+ * `inconsistent` set. NULL and *err: the database cannot be read. */
+GArray *catalogue_disks(struct catalogue *c, GPtrArray *damaged, GError **err);
+GArray *catalogue_bitmaps(struct catalogue *c, GPtrArray *damaged, GError **err); /* by id */
+int catalogue_folder(struct catalogue *c, struct catalogue_folder *f, GError **err);
+
+/* ---- changes ---- */
+
+int catalogue_begin(struct catalogue *c, GError **err);
+/* -1: nothing has happened, and the transaction is over. *unsure (may be NULL): whether it has will
+ * be known only when the folder is opened again, because the storage failed while it was written. */
+int catalogue_commit(struct catalogue *c, bool *unsure, GError **err);
+void catalogue_rollback(struct catalogue *c);
+
+/* id 0: a new row, whose id is set. */
+int catalogue_put_disk(struct catalogue *c, struct catalogue_disk *d, GError **err);
+int catalogue_put_bitmap(struct catalogue *c, struct catalogue_bitmap *b, GError **err);
+int catalogue_put_folder(struct catalogue *c, const struct catalogue_folder *f, GError **err);
+int catalogue_remove_bitmap(struct catalogue *c, int64_t id, GError **err);
+int catalogue_remove_disk(struct catalogue *c, int64_t id, GError **err); /* and its bitmaps */
+
+/* SQLite's own check of all pages and indexes, for tools: sentences into `damaged`. */
+int catalogue_verify(struct catalogue *c, GPtrArray *damaged, GError **err);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The file `live`: when each disk was changed last, by whom and whether a change is under way. It is
+ * mapped while a server runs and survives the death of the process; nothing in it is ever synced.
+ *
+ * It is an array of lines of 64 bytes; the first is the head, each other one belongs to one client
+ * of one disk (whose counter nobody else writes), or is free.
+ */
+#ifndef COMMON_STATE_LIVE_FILE_H
+#define COMMON_STATE_LIVE_FILE_H
+
+#include "common/state/storage.h"
+
+#include <stdatomic.h>
+
+#define LIVE_MAGIC UINT64_C(0x3165766c46444e4e)
+#define LIVE_LINES 16384u /* 1 MiB; when all are taken, clients share lines */
+
+/* The first line. */
+struct live_head {
+    uint64_t magic;
+    char boot_id[37]; /* what is in the file was written in this boot */
+    uint8_t padding[3];
+    _Atomic int64_t alive; /* clock, while a change is under way: see live_line */
+};
+
+struct live_line {
+    _Atomic int64_t disk;    /* catalogue_disk.id; 0: free */
+    _Atomic int64_t changed; /* CLOCK_REALTIME_COARSE, ns: when a change last began or ended */
+    /* Changes under way, by the phase of the cover when they began (server/state/cover.h). Two
+     * clients that share a line both count here. */
+    atomic_uint inside[2];
+    uint8_t padding[40];
+};
+
+_Static_assert(sizeof(struct live_head) <= 64, "a line");
+_Static_assert(sizeof(struct live_line) == 64, "a line");
+
+/* After a crash: what the lines say of a disk. */
+struct live_last {
+    int64_t changed;   /* 0: no line knows it */
+    bool under_way;    /* a change was: the image's mtime may be a little later than `changed` */
+    int64_t alive;     /* the head's */
+};
+/* False: the file is not there, is damaged, or is of another boot (`boot_id` is the present one). */
+bool live_file_last(struct storage *s, const char *boot_id, int64_t disk, struct live_last *last);
+
+#endif

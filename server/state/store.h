@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The store of a server: a state folder that it has open, with the catalogue, the bit files and the
+ * journal. Control thread, but for what state.h says of the operations.
+ */
+#ifndef STATE_STORE_H
+#define STATE_STORE_H
+
+#include "common/state/identity.h"
+#include "server/state/state.h"
+
+struct store;
+
+struct store_options {
+    const char *path;       /* of the folder */
+    bool power;             /* --durability power: with a journal */
+    bool break_guest_write; /* --on-state-error */
+    unsigned patience_ms;   /* how long a guest's write waits for the folder; 0: 5000 */
+};
+
+/* Open the folder (made if it is not there) and recover. What was done is logged. NULL and *err. */
+struct store *store_open(const struct store_options *o, GError **err);
+/* The same over a storage; takes it over, also on failure. For tests. */
+struct store *store_open_storage(struct storage *s, const struct store_options *o, GError **err);
+extern const struct state_ops store_ops;
+const char *store_path(const struct store *s);
+
+/* A bitmap that was found. */
+struct store_bitmap {
+    char *name;
+    struct bitmap *bits; /* NULL where it is inconsistent */
+    uint32_t granularity;
+    bool recording;
+    char *inconsistent; /* why; NULL: it is good */
+};
+
+/* A disk is going to be served. *bitmaps: GArray of struct store_bitmap, in order of creation, the
+ * caller's. Where the image does not fit what the catalogue knows of it, they are inconsistent, and
+ * that is durable. state->{ops,store,disk,cover} are set. -1 and *err: the folder failed; or the
+ * image is that of another disk of the folder that is not served (a disk was renamed; `fleecectl
+ * state adopt` is named). *recovered (g_free): what was done, for people: "exact", "widened by 4194304 bytes
+ * after power loss", "new" e.g. */
+int store_attach(struct store *s, const char *name, uint64_t size,
+                 const struct image_identity *identity, const struct state_disk_events *events,
+                 struct disk_state *state, GArray **bitmaps, char **recovered, GError **err);
+void store_bitmaps_free(GArray *bitmaps);
+/* All disks are attached, nobody has changed any yet: the catalogue says that the folder is in use.
+ */
+int store_start(struct store *s, GError **err);
+/* A disk is no longer changed, was flushed and is still open: its bits are sealed, and how the image
+ * was left is noted. identity NULL: it could not be flushed, and is left as after a crash. Waits. */
+void store_detach(struct store *s, struct state_disk *d, const struct image_identity *identity);
+/* All disks are detached. What cannot be written is logged: the next start recovers. Waits, a
+ * limited time. */
+void store_close(struct store *s);
+
+#endif
