@@ -164,6 +164,7 @@ class Machine:
     accels     accelerators; the first one that works is taken"""
 
     def __init__(self, folder, disks, programs=None, modules=(), options=(), accels=("tcg",)):
+        self.may_end = False  # by itself, or because the test kills it
         self._console = os.path.join(folder, "console")
         self._commands, self._marks = Line(), Line()
         qemu = fleece.require_program("qemu-system-x86_64")
@@ -207,7 +208,8 @@ class Machine:
                     return int(line[3:]), "\n".join(output).rstrip("\n")
                 output.append(line)
         except (AssertionError, EOFError):
-            tap.note(f"{command}:\n" + "\n".join(output) + "\n" + self.console())
+            if not self.may_end:
+                tap.note(f"{command}:\n" + "\n".join(output) + "\n" + self.console())
             raise
 
     def run(self, command, check=True):

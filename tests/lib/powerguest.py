@@ -64,6 +64,11 @@ class Guest(guest.Machine):
         assert pid, f"nbdfleece did not start:\n{log}"
         return log
 
+    def cut(self):
+        """Cut the power, while others talk to it. Any thread."""
+        self.may_end = True
+        self._process.kill()
+
     def uri(self, export):
         return fleece.uri(export, host=self.host, port=self.port)
 
@@ -119,5 +124,3 @@ def have_power_guest():
     guest.find_kernel()
     if fleece.SANITIZER != "no":
         tap.skip("the guest has no room for a sanitizer")
-
-
