@@ -78,6 +78,7 @@ tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 
 include tests/backend/local.mk
 include tests/faults/local.mk
+include tests/state/local.mk
 include tests/planted/local.mk
 
 # ---- the list ----
