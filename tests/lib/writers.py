@@ -2,9 +2,9 @@
 """Guests whose every request is known, and a model of the bitmaps that record them, for tests that
 kill the server.
 
-A bitmap's bits are what the instants of its life make of it. Between two instants is an *epoch*. The
-model keeps for each bitmap the epochs whose writes are in it. A write that was under way when an
-instant came may belong to either epoch; the times of a common clock say which ones are possible.
+The time between two instants is an *epoch*. The model keeps for each bitmap the epochs whose writes
+are in it. A write that was under way when an instant came may belong to either epoch; the times of
+a common clock say which ones are possible.
 
     clock = Clock()
     model = Model(clock, {"vda": 64 * MIB})
