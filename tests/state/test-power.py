@@ -14,6 +14,7 @@ each new boot:
 import contextlib
 import os
 import random
+import threading
 
 from fleece import SOON, tmpdir
 from powerguest import Machinery, have_power_guest
@@ -48,7 +49,7 @@ class Life:
         self.machine = Machinery(folder, rng, SIZES["raw"])
 
     def start(self, guest):
-        guest.run("mount -t ext4 /dev/vda /mnt")
+        guest.run("mkdir -p /dev/shm; mount -t tmpfs none /dev/shm; mount -t ext4 /dev/vda /mnt")
         guest.run(f"[ -e /mnt/image ] || {{ truncate -s {SIZES['file']} /mnt/image; sync; }}")
         # What is written reaches the disk soon without a flush, or not before one.
         if self.rng.randrange(3) > 0:
@@ -56,6 +57,14 @@ class Life:
                       "done")
         return guest.serve("--state", "/mnt/state", "--disk", "raw", PLUGIN, "/dev/vdb",
                            "--disk", "file", PLUGIN, "/mnt/image")
+
+    def die_early(self, guest):
+        """The power is cut while the server starts."""
+        timer = threading.Timer(self.rng.random(), guest.cut)  # a moment that nothing else chooses
+        timer.start()
+        with contextlib.suppress(EOFError):
+            self.start(guest)
+        timer.join()
 
     def look(self, guest):
         """Judge what is there after a boot; returns (dirty bytes, bytes that writes have
@@ -124,6 +133,9 @@ def power_cuts():
     with tmpdir() as folder:
         life = Life(folder, rng)
         for n in range(ROUNDS + 1):
+            if n > 0 and rng.randrange(6) == 0:
+                with life.machine.boot() as guest:
+                    life.die_early(guest)
             with life.machine.boot() as guest:
                 log = life.start(guest)
                 note(f"boot {n + 1}: {log.strip()}")
