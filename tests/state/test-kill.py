@@ -11,7 +11,7 @@ import random
 import signal
 import subprocess
 
-from fleece import SOON, QmpError, Server, die_with_parent, tmpdir
+from fleece import SANITIZER, SOON, QmpError, Server, die_with_parent, tmpdir
 from tap import main, note, test
 from writers import Clock, Model, Trigger, Writer, found_in
 
@@ -19,7 +19,7 @@ from rig import MIB, dirty_context, dirty_extents, image, seed
 
 SIZES = {"vda": 24 * MIB, "vdb": 3 * MIB + 512}
 LONG = bool(os.environ.get("FLEECE_LONG"))
-ROUNDS = 400 if LONG else 30
+ROUNDS = 400 if LONG else 30 if SANITIZER == "no" else 10
 
 
 class Life:
