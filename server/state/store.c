@@ -205,10 +205,14 @@ static bool stop_jobs(struct store *s, unsigned timeout_ms)
     return !jobs || jobs_free(jobs, timeout_ms);
 }
 
+/* A thread that hangs in I/O keeps what it uses; the process is about to end. */
 static void free_store(struct store *s, bool keep_note)
 {
-    if (s->journal)
-        journal_free(s->journal);
+    if (s->journal && journal_free(s->journal) < 0)
+        s->hung = true;
+    s->journal = NULL;
+    if (s->hung)
+        return;
     if (s->live)
         live_free(s->live);
     note_free(s->note, keep_note);
@@ -333,10 +337,11 @@ void store_detach(struct store *s, struct state_disk *d, const struct image_iden
 {
     g_autoptr(GError) error = NULL;
 
-    if (d->journal)
-        journal_remove_disk(d->journal);
+    bool hung = d->journal && journal_remove_disk(d->journal) < 0;
+
     d->journal = NULL;
     pthread_mutex_lock(&s->catalogue_lock);
+    s->hung = s->hung || hung;
     if (s->started && detach_disk(d, identity, &error) < 0) {
         s->unclean = true;
         log_error("disk %s: how it is left cannot be noted, the next start recovers its bitmaps: %s",
@@ -404,8 +409,8 @@ void store_close(struct store *s)
     }
     clean = !s->started || !s->unclean;
     if (clean) {
-        if (s->journal)
-            journal_free(g_steal_pointer(&s->journal));
+        if (s->journal && journal_free(g_steal_pointer(&s->journal)) < 0)
+            s->hung = true;
         (void)s->storage->ops->unlink(s->storage, STATE_INTENT); /* nobody asks it any more */
     }
     free_store(s, !clean);
