@@ -138,9 +138,9 @@ class Line(threading.Thread):
         self.ours.sendall(text.encode())
 
     def next(self):
-        """The next line; EOFError when the guest has ended."""
+        """The next line; EOFError when the guest has ended. A boot takes its time."""
         with self._changed:
-            ok = self._changed.wait_for(lambda: self._lines or self._ended, fleece.SOON)
+            ok = self._changed.wait_for(lambda: self._lines or self._ended, 4 * fleece.SOON)
             assert ok, "the guest says nothing"
             if not self._lines:
                 raise EOFError("the guest has ended")

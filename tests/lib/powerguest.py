@@ -5,11 +5,10 @@ keep what the guest has flushed (tests/plugins-src/lossy.c), and of the rest wha
     with Machinery(folder, rng) as machine:      # disks of the machine, made once
         with machine.boot() as guest:            # a run of it; leaving it cuts the power
             guest.serve("--disk", "a", "file", "/dev/vdb")
-            guest.uri("a"), guest.qmp("query-block")
+            guest.uri("a"), guest.qmp()
 """
 
 import contextlib
-import json
 import os
 import shlex
 
@@ -20,8 +19,9 @@ import tap
 
 LOSSY = f"{fleece.BUILD}/tests/plugins-src/.libs/lossy.so"
 FILE_PLUGIN = f"{fleece.BUILD}/plugins/file/.libs/nbdkit-file-plugin.so"
+RELAY = f"{fleece.BUILD}/tests/state/relay"
 NETWORK = ["failover", "net_failover", "virtio_net"]
-PORT = 10809
+PORTS = 10809, 10810  # in the guest: of NBD, and of QMP
 
 
 def libraries(*programs):
@@ -43,19 +43,21 @@ class Guest(guest.Machine):
         # A loopback address that no other test has.
         pid = os.getpid()
         self.host = f"127.{64 + (pid >> 16) % 64}.{(pid >> 8) & 255}.{max(pid & 255, 1)}"
-        self.port = PORT + number
-        programs = {"bin/nbdfleece": fleece.NBDFLEECE, "bin/fleecectl": fleece.FLEECECTL,
+        self.ports = [port + 2 * number for port in PORTS]
+        programs = {"bin/nbdfleece": fleece.NBDFLEECE, "bin/relay": RELAY,
                     "lib/nbdkit-file-plugin.so": FILE_PLUGIN}
         programs.update(libraries(*programs.values()))
+        forwards = "".join(f",hostfwd=tcp:{self.host}:{here}-:{there}"
+                           for here, there in zip(self.ports, PORTS))
         super().__init__(folder, disks, programs, NETWORK, [
             "-machine", "q35",  # it boots faster
-            "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:{self.host}:{self.port}-:{PORT}",
+            "-netdev", f"user,id=net,restrict=on{forwards}",
             "-device", "virtio-net-pci,netdev=net,romfile="], accels)
         self.run("ifconfig lo 127.0.0.1 up; ifconfig eth0 10.0.2.15 up")
 
     def serve(self, *args):
         """Start nbdfleece in the background; returns what it wrote to its log until it serves."""
-        words = ["nbdfleece", "-f", "-p", str(PORT), "-P", "/tmp/pid", "-C", "/tmp/qmp", *args]
+        words = ["nbdfleece", "-f", "-p", str(PORTS[0]), "-P", "/tmp/pid", "-C", "/tmp/qmp", *args]
         self.run("rm -f /tmp/pid; mkfifo /tmp/pid; touch /tmp/log")
         # The FIFO's other end is closed without a line if the server ends before it serves.
         self.run(f"({shlex.join(words)} </dev/null >>/tmp/log 2>&1; echo ended with $? >>/tmp/log; "
@@ -63,6 +65,7 @@ class Guest(guest.Machine):
         pid = self.run("cat /tmp/pid")
         log = self.run("cat /tmp/log")
         assert pid, f"nbdfleece did not start:\n{log}"
+        self.run(f"relay {PORTS[1]} /tmp/qmp </dev/null >/dev/null 2>&1")
         return log
 
     def cut(self):
@@ -71,13 +74,11 @@ class Guest(guest.Machine):
         self._process.kill()
 
     def uri(self, export):
-        return fleece.uri(export, host=self.host, port=self.port)
+        return fleece.uri(export, host=self.host, port=self.ports[0])
 
-    def qmp(self, command, **arguments):
-        """Execute a QMP command in the guest; its `return`."""
-        request = json.dumps({"execute": command, "arguments": arguments})
-        assert "'" not in request
-        return json.loads(self.run(f"fleecectl -C /tmp/qmp --json qmp '{request}'"))
+    def qmp(self):
+        """The monitor."""
+        return fleece.Qmp((self.host, self.ports[1]))
 
 
 class Machinery:

@@ -18,6 +18,7 @@ a common clock say which ones are possible.
 import bisect
 import copy
 import dataclasses
+import errno
 import itertools
 import math
 import struct
@@ -143,8 +144,9 @@ class Writer(threading.Thread):
                 self._receive()
             h.shutdown()
         except nbd.Error as error:
-            # A server that is killed may also send a reply or two first.
-            if not (h.aio_is_dead() or h.aio_is_closed()):
+            # A server that ends in order may say so of what it does not do any more.
+            gone = h.aio_is_dead() or h.aio_is_closed() or error.errnum == errno.ESHUTDOWN
+            if not gone:
                 self.error = error
 
 
@@ -155,6 +157,7 @@ class Bitmap:
     persistent: bool
     epochs: set = dataclasses.field(default_factory=set)
     base: set = dataclasses.field(default_factory=set)  # granules that are dirty in any case
+    maybe: set = dataclasses.field(default_factory=set)  # granules that may be
 
 
 @dataclasses.dataclass
@@ -204,7 +207,7 @@ class State:
 
     def _clear(self, data):
         bitmap = self._of(data)
-        bitmap.epochs, bitmap.base = set(), set()
+        bitmap.epochs, bitmap.base, bitmap.maybe = set(), set(), set()
 
     def _enable(self, data):
         self._of(data).recording = True
@@ -221,12 +224,16 @@ class State:
             source = self.bitmaps[data["node"]][name]
             target.epochs |= source.epochs
             target.base |= source.base
+            target.maybe |= source.maybe
 
     def _resize(self, data):  # block_resize, by itself
         old, new = self.sizes[data["node-name"]], data["size"]
         for bitmap in self.bitmaps[data["node-name"]].values():
+            grown = set(granules(old, new - old, bitmap.granularity))
             if bitmap.recording:
-                bitmap.base |= set(granules(old, new - old, bitmap.granularity))
+                bitmap.base |= grown
+            else:
+                bitmap.maybe |= grown  # if the server dies before it knows the size for good
         self.sizes[data["node-name"]] = new
 
 
@@ -269,7 +276,7 @@ class Model:
         """Go on from what a new server says, in the place of `state`."""
         for disk, mine in state.bitmaps.items():
             for name, bitmap in mine.items():
-                bitmap.base = set(found[disk][name].dirty)
+                bitmap.base, bitmap.maybe = set(found[disk][name].dirty), set()
                 bitmap.epochs = {0} if bitmap.recording else set()
         state.sizes = dict(sizes)
         self.state, self._instants, self._open = state, [], None
@@ -331,7 +338,7 @@ class Model:
 def bounds(bitmap, instants, writes, read):
     """(granules that must be dirty, granules that may be)."""
     begun, ended = [i[0] for i in instants], [i[1] for i in instants]
-    must, may = set(bitmap.base), set(bitmap.base)
+    must, may = set(bitmap.base), bitmap.base | bitmap.maybe
     for w in writes:
         possible = range(bisect.bisect_left(ended, w.begun), bisect.bisect_left(begun, w.ended) + 1)
         inside = [epoch in bitmap.epochs for epoch in possible]

@@ -6,3 +6,7 @@ tests_state_folder_faults_la_CFLAGS = $(tests_faults_faults_la_CFLAGS)
 tests_state_folder_faults_la_LDFLAGS = $(tests_faults_faults_la_LDFLAGS)
 tests_state_folder_faults_la_LIBADD = -ldl
 tests_state_folder_faults_la_CPPFLAGS = -D_GNU_SOURCE
+# Runs in the guest of test-power.py.
+check_PROGRAMS += tests/state/relay
+tests_state_relay_SOURCES = tests/state/relay.c
+tests_state_relay_LDADD =

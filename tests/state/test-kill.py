@@ -81,9 +81,11 @@ class Life:
         """Write and command until the server is gone."""
         q = server.qmp()
         with contextlib.ExitStack() as stack:
-            writers = [stack.enter_context(Writer(self.clock, disk, server.uri(disk),
-                                                  random.Random(self.rng.random()), trigger))
+            writers = [Writer(self.clock, disk, server.uri(disk),
+                              random.Random(self.rng.random()), trigger)
                        for disk in ("vda", "vda", "vdb")]
+            for writer in writers:
+                stack.enter_context(writer)
             try:
                 while True:
                     self.command(q)

@@ -46,6 +46,7 @@ class Life:
         self.clock = Clock()
         self.model = Model(self.clock, SIZES)
         self.writes, self.commands = [], 0
+        self.q = None
         self.machine = Machinery(folder, rng, SIZES["raw"])
 
     def start(self, guest):
@@ -69,6 +70,8 @@ class Life:
     def look(self, guest):
         """Judge what is there after a boot; returns (dirty bytes, bytes that writes have
         touched)."""
+        self.q = guest.qmp()
+
         def dirty(disk, bitmap):
             h = connect(guest, disk, [dirty_context(bitmap)])
             pieces = dirty_extents(h, bitmap)
@@ -78,7 +81,7 @@ class Life:
         def read(disk, offset, length):
             return handles[disk].pread(length, offset)
 
-        blocks = guest.qmp("query-block")
+        blocks = self.q.cmd("query-block")
         sizes = {b["device"]: b["inserted"]["image"]["virtual-size"] for b in blocks}
         handles = {disk: connect(guest, disk) for disk in SIZES}
         sums = self.model.check(found_in(blocks, dirty), sizes, self.writes, read, exact=False)
@@ -87,11 +90,11 @@ class Life:
         self.writes = []
         return sums
 
-    def command(self, guest):
+    def command(self):
         actions = self.model.random_actions(self.rng)
         if actions:
             call = self.model.begin(actions)
-            guest.qmp("transaction", actions=[{"type": t, "data": d} for t, d in actions])
+            self.q.transaction(*actions)
             self.model.done(call)
             self.commands += 1
 
@@ -109,13 +112,14 @@ class Life:
             writers = []
             try:
                 # A command is durable also where no write has come yet.
-                self.command(guest)
-                for disk in ("raw", "raw", "file"):
-                    writers.append(stack.enter_context(Writer(
-                        self.clock, disk, guest.uri(disk), random.Random(self.rng.random()),
-                        trigger, hot=self.hot(disk))))
+                self.command()
+                writers = [Writer(self.clock, disk, guest.uri(disk),
+                                  random.Random(self.rng.random()), trigger, hot=self.hot(disk))
+                           for disk in ("raw", "raw", "file")]
+                for writer in writers:
+                    stack.enter_context(writer)
                 while True:
-                    self.command(guest)
+                    self.command()
             except (EOFError, ConnectionError):
                 pass
             for writer in writers:
