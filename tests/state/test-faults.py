@@ -360,12 +360,52 @@ def break_guest_write():
         b = r.bitmaps()["b"]
         assert not b.get("inconsistent"), b
         assert r.event() is None
+        # The folder works again, and so do writes, without a restart.
         fault.set(0)
-        r.guest.h = r.server.nbd("vda")
+        deadline = time.monotonic() + SOON
+        while error := r.guest.write():
+            assert error == errno.EIO and time.monotonic() < deadline, error
+        assert r.guest.written <= r.dirty("b")
         b = r.restart()
         assert not b.get("inconsistent"), b
-        r.guest.h = r.server.nbd("vda")
-        assert r.guest.write() == 0
+
+
+@test
+def killed_while_the_first_write_waits():
+    """Nobody has changed the image then, and the bitmap says so."""
+    with rig(fault=True) as (r, _, fault):
+        r.guest.h.shutdown()
+        r.server.stop()
+        fault.set(0)
+        r.start()
+        fault.set(SYNC)
+        waiting = r.server.nbd("vda")
+        waiting.aio_pwrite(BLOCK, 0)
+        while not fault.hits():
+            waiting.poll(10)
+        r.server.kill()
+        fault.set(0)
+        b = r.restart()
+        assert not b.get("inconsistent"), b
+        assert r.dirty("b") == r.guest.written
+
+
+@test
+def a_catalogue_that_is_damaged():
+    """Without it nobody knows which bitmaps there were: the server does not start as if there had
+    been none."""
+    damage = {"gone": os.unlink, "empty": lambda path: os.truncate(path, 0),
+              "cut": lambda path: os.truncate(path, 4096), "flipped": lambda path: flip(path, 3)}
+    for what, harm in damage.items():
+        with rig() as (r, _, _):
+            r.guest.h.shutdown()
+            r.server.stop()
+            for other in glob.glob(f"{r.state}/catalogue.db-*"):
+                os.unlink(other)
+            harm(f"{r.state}/catalogue.db")
+            refused = run(*r.server.command(), check=False)
+            note(f"{what}: {refused.stderr.strip()}")
+            assert refused.returncode == 1 and "catalogue" in refused.stderr, (what, refused)
 
 
 @test
@@ -387,6 +427,11 @@ def a_full_disk():
             raise AssertionError("a bitmap was added on a full disk")
         assert r.bitmaps() == before
         assert r.guest.write() == 0
+        # A start has to write, and says why it cannot.
+        r.server.kill()
+        refused = run(*r.server.command(), check=False)
+        assert refused.returncode == 1 and "full" in refused.stderr, refused
+        os.unlink(f"{system.path}/ballast")
         b = r.restart()
         assert not b.get("inconsistent"), b
         assert r.dirty("b") == r.guest.written
