@@ -13,8 +13,8 @@ common_state_libcommonstate_a_SOURCES = \
 	common/state/catalogue-tally.c common/state/catalogue-tally.h \
 	common/state/folder.c common/state/folder.h \
 	common/state/identity.h \
-	common/state/journal-format.h \
-	common/state/journal-scan.h \
+	common/state/journal-format.c common/state/journal-format.h \
+	common/state/journal-scan.c common/state/journal-scan.h \
 	common/state/live-file.h \
 	common/state/recovery.h \
 	common/state/storage.c common/state/storage.h \
