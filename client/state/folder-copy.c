@@ -5,10 +5,12 @@
 #include "common/state/folder.h"
 #include "common/state/journal-format.h"
 #include "common/state/live-file.h"
+#include "common/state/note.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PIECE          (1u << 20)
@@ -158,6 +160,25 @@ static int copy_mount(struct storage *original, struct folder_copy *c, GError **
     return catalogue_commit(c->catalogue, NULL, err);
 }
 
+/* Failures are noted outside of the folder, and a recovery takes the notes away. It finds copies. */
+static int copy_notes(struct folder_copy *c, GError **err)
+{
+    struct catalogue_folder f;
+    bool failed, healthy;
+
+    if (catalogue_folder(c->catalogue, &f, err) < 0)
+        return -1;
+    failed = state_note_failed(f.uuid);
+    healthy = state_note_healthy(f.uuid);
+    c->notes = g_strconcat(c->path, ".notes", NULL);
+    if (mkdir(c->notes, 0700) < 0)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", c->notes, g_strerror(errno));
+    note_set_folders(c->notes, c->notes);
+    if (healthy)
+        note_free(note_new(f.uuid), true);
+    return failed ? lasting_note_make(f.uuid, c->path, "a copy", err) : 0;
+}
+
 /* An error of the copy is about the original. */
 static void rename_error(const struct folder_copy *c, const struct storage *original, GError *error)
 {
@@ -203,7 +224,7 @@ folder_copy *folder_copy_make(struct storage *original, GError **err)
 
     if (make_folder(c, err) < 0 || copy_root(original, c->storage, err) < 0 ||
         open_catalogue(original, c, err) < 0 || copy_bits(original, c, err) < 0 ||
-        copy_mount(original, c, err) < 0)
+        copy_mount(original, c, err) < 0 || copy_notes(c, err) < 0)
         return NULL;
     return g_steal_pointer(&c);
 }
@@ -221,10 +242,28 @@ static void remove_files(struct storage *s, const char *folder)
     }
 }
 
+static void remove_notes(struct folder_copy *c)
+{
+    GDir *folder = g_dir_open(c->notes, 0, NULL);
+    const char *name;
+
+    note_set_folders(NULL, NULL);
+    while (folder && (name = g_dir_read_name(folder))) {
+        g_autofree char *note = g_build_filename(c->notes, name, NULL);
+
+        unlink(note);
+    }
+    g_clear_pointer(&folder, g_dir_close);
+    rmdir(c->notes);
+    g_free(c->notes);
+}
+
 void folder_copy_free(folder_copy *c)
 {
     if (!c)
         return;
+    if (c->notes)
+        remove_notes(c);
     if (c->catalogue)
         catalogue_close(c->catalogue);
     if (c->storage) {

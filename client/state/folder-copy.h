@@ -12,10 +12,11 @@
 typedef struct folder_copy {
     struct storage *storage; /* messages name the original */
     struct catalogue *catalogue;
-    char *path; /* of the copy */
+    char *path, *notes; /* of the copy; of the copies of the notes */
 } folder_copy;
 
-/* `original` is locked. A recovery of the copy finds what it would find in the original. NULL and
+/* `original` is locked. A recovery of the copy finds what it would find in the original, the notes of
+ * its failures (common/state/note.h) included. One copy at a time, and no other threads. NULL and
  * *err. */
 folder_copy *folder_copy_make(struct storage *original, GError **err);
 /* Remove it. NULL is allowed. */

@@ -4,6 +4,7 @@
 #include "common/state/bits-read.h"
 #include "common/state/folder.h"
 #include "common/state/journal-scan.h"
+#include "common/state/live-file.h"
 #include "common/util/error.h"
 
 #include <errno.h>
@@ -162,26 +163,15 @@ static int check_catalogue(struct check *k, GError **err)
 
 /* ---- recovery ---- */
 
-static uint64_t folder_number(const char *uuid)
-{
-    g_autofree char *digits = NULL;
-    g_auto(GStrv) parts = g_strsplit(uuid, "-", -1);
-
-    digits = g_strjoinv("", parts);
-    if (strlen(digits) > 16)
-        digits[16] = '\0';
-    return g_ascii_strtoull(digits, NULL, 16);
-}
-
 /* The journal counts only when the folder was not left in order. */
 static struct state_finding *check_journal(struct check *k, const struct catalogue_folder *f)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GArray) open = NULL;
 
-    if (!f->open)
+    if (!f->open || !f->journal)
         return NULL;
-    open = journal_scan(k->s, folder_number(f->uuid), &error);
+    open = journal_scan(k->s, state_folder_number(f->uuid), &error);
     if (open)
         return NULL;
     return found(k, g_strdup(error->message), "bitmaps that need it become inconsistent");
