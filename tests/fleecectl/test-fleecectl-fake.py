@@ -88,8 +88,8 @@ def disks():
 def bitmap_and_view_lists():
     with FakeQmp(GOOD) as fake:
         lines = ctl(fake, "bitmap", "list").splitlines()
-        assert lines[1].split() == ["vda", "b0", "64", "KiB", "64", "KiB", "recording", "no"]
-        assert lines[2].split() == ["vda", "b1", "0", "4", "KiB", "inconsistent", "yes"]
+        assert lines[1].split() == ["vda", "b0", "64", "KiB", "64", "KiB", "recording", "no", "-"]
+        assert lines[2].split() == ["vda", "b1", "0", "4", "KiB", "inconsistent", "yes", "torn"]
         assert len(ctl(fake, "bitmap", "list", "vdb").splitlines()) == 1
         bitmaps = json.loads(ctl(fake, "--json", "bitmap", "list", "vda"))
         assert [b["name"] for b in bitmaps] == ["b0", "b1"] and bitmaps[0]["count"] == 65536
@@ -112,6 +112,10 @@ def requests():
         ("bitmap add vda b0", "block-dirty-bitmap-add", node),
         ("bitmap add vda b0 --granularity 64k --disabled", "block-dirty-bitmap-add",
          {**node, "granularity": 65536, "disabled": True}),
+        ("bitmap add vda b0 --persistent on", "block-dirty-bitmap-add",
+         {**node, "persistent": True}),
+        ("bitmap add vda b0 --persistent off", "block-dirty-bitmap-add",
+         {**node, "persistent": False}),
         ("bitmap remove vda b0", "block-dirty-bitmap-remove", node),
         ("bitmap clear vda b0", "block-dirty-bitmap-clear", node),
         ("bitmap enable vda b0", "block-dirty-bitmap-enable", node),
