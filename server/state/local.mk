@@ -3,7 +3,9 @@
 noinst_LIBRARIES += server/state/libstate.a
 server_state_libstate_a_SOURCES = \
 	server/state/cover.h \
-	server/state/failure.h \
+	server/state/failure.c server/state/failure.h \
+	server/state/jobs.c server/state/jobs.h \
 	server/state/journal.h \
+	server/state/live.c server/state/live.h \
 	server/state/state.h \
 	server/state/store.h
