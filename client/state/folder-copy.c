@@ -141,25 +141,6 @@ static int copy_bits(struct storage *original, struct folder_copy *c, GError **e
     return 0;
 }
 
-/* "Exact" needs the mount of the last user. The copy is on another one, so it is told the same of its
- * own. */
-static int copy_mount(struct storage *original, struct folder_copy *c, GError **err)
-{
-    uint64_t mount = storage_mount_id(original);
-    struct catalogue_folder f;
-
-    if (catalogue_folder(c->catalogue, &f, err) < 0)
-        return -1;
-    f.mount_id = mount != 0 && f.mount_id == mount ? storage_mount_id(c->storage) : 0;
-    if (catalogue_begin(c->catalogue, err) < 0)
-        return -1;
-    if (catalogue_put_folder(c->catalogue, &f, err) < 0) {
-        catalogue_rollback(c->catalogue);
-        return -1;
-    }
-    return catalogue_commit(c->catalogue, NULL, err);
-}
-
 /* Failures are noted outside of the folder, and a recovery takes the notes away. It finds copies. */
 static int copy_notes(struct folder_copy *c, GError **err)
 {
@@ -201,6 +182,8 @@ static int open_catalogue(struct storage *original, struct folder_copy *c, GErro
     /* SQLite has its file open: from here on the path is for messages alone. */
     g_free(c->storage->path);
     c->storage->path = g_strdup(original->path);
+    /* Whether bits are exact depends on the folder's mount. */
+    c->storage->mount_id = storage_mount_id(original);
     return 0;
 }
 
@@ -224,7 +207,7 @@ folder_copy *folder_copy_make(struct storage *original, GError **err)
 
     if (make_folder(c, err) < 0 || copy_root(original, c->storage, err) < 0 ||
         open_catalogue(original, c, err) < 0 || copy_bits(original, c, err) < 0 ||
-        copy_mount(original, c, err) < 0 || copy_notes(c, err) < 0)
+        copy_notes(c, err) < 0)
         return NULL;
     return g_steal_pointer(&c);
 }

@@ -94,25 +94,11 @@ static int read_rows(struct check *k, GPtrArray *damaged, GError **err)
     return k->bitmaps ? 0 : -1;
 }
 
-/* Write rows anew where they are damaged: bitmaps then stay inconsistent; disks that cannot be read
- * go with their bitmaps. */
-static int put_rows(struct check *k, GError **err)
+/* The first transaction after the catalogue was opened writes what is damaged anew. */
+static int heal(struct check *k, GError **err)
 {
     if (catalogue_begin(k->c, err) < 0)
         return -1;
-    for (guint i = 0; i < k->bitmaps->len; i++) {
-        struct catalogue_bitmap *b = &g_array_index(k->bitmaps, struct catalogue_bitmap, i);
-        int done = 0;
-
-        if (!disk_of(k, b->disk))
-            done = catalogue_remove_bitmap(k->c, b->id, err);
-        else if (b->inconsistent)
-            done = catalogue_put_bitmap(k->c, b, err);
-        if (done < 0) {
-            catalogue_rollback(k->c);
-            return -1;
-        }
-    }
     return catalogue_commit(k->c, NULL, err);
 }
 
@@ -125,23 +111,14 @@ static int check_rows(struct check *k, GError **err)
 
     if (read_rows(k, damaged, err) < 0)
         return -1;
-    for (guint i = 0; i < k->bitmaps->len; i++) {
-        const struct catalogue_bitmap *b = &g_array_index(k->bitmaps, struct catalogue_bitmap, i);
-
-        if (!disk_of(k, b->disk)) {
-            g_autofree char *title = bitmap_title(k, b);
-
-            g_ptr_array_add(damaged, g_strconcat(title, ": the catalogue has no such disk", NULL));
-        }
-    }
     if (damaged->len == 0)
         return 0;
-    if (put_rows(k, &error) == 0 && read_rows(k, still, err) < 0)
+    if (heal(k, &error) == 0 && read_rows(k, still, err) < 0)
         return -1;
     for (guint i = 0; i < damaged->len; i++) {
         const char *what = damaged->pdata[i];
         struct state_finding *f = found(
-            k, g_strdup(what), "the bitmap becomes inconsistent; what cannot be read is removed");
+            k, g_strdup(what), "its bitmaps become inconsistent, and the row is written anew");
 
         f->mended = !error && !has_text(still, what);
         f->why_not = error ? g_strdup(error->message) : NULL;

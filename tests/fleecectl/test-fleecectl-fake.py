@@ -304,6 +304,8 @@ def full_output():
 EVENTS = [
     {"timestamp": {"seconds": 0, "microseconds": 7}, "event": "VIEW_BROKEN",
      "data": {"name": "v0", "disk": "vda", "reason": "no space\033[2J", "n": 5, "o": {"a": [1]}}},
+    {"timestamp": {"seconds": 0, "microseconds": 8}, "event": "BITMAP_INCONSISTENT",
+     "data": {"node": "vda", "name": "b0", "reason": "the state folder failed"}},
     {"event": "ODD", "timestamp": 5, "data": 7},
     {"event": "SHUTDOWN", "timestamp": {"seconds": 1, "microseconds": 0}, "data": {"guest": False}},
 ]
@@ -317,6 +319,8 @@ def watch_prints_events():
         assert result.stdout.splitlines() == [
             "1970-01-01 00:00:00.000007  VIEW_BROKEN  name=v0  disk=vda  "
             'reason="no space\\u001b[2J"  n=5  o={"a":[1]}',
+            "1970-01-01 00:00:00.000008  BITMAP_INCONSISTENT  node=vda  name=b0  "
+            'reason="the state folder failed"',
             "-  ODD",
             "1970-01-01 00:00:01.000000  SHUTDOWN  guest=false"], result.stdout
         assert fake.path in result.stderr
