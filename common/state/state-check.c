@@ -140,6 +140,24 @@ static int check_catalogue(struct check *k, GError **err)
 
 /* ---- recovery ---- */
 
+/* A server that keeps a journal has made it before anything else. */
+static int check_journal_is_there(struct storage *s, GError **err)
+{
+    struct storage_file *f;
+    uint64_t size = 0;
+    int failed = s->ops->open(s, STATE_INTENT, false, &f);
+
+    if (failed == -ENOENT)
+        return fail(err, STATE_INTENT ": it is missing");
+    if (failed == 0) {
+        failed = s->ops->size(f, &size);
+        s->ops->close(f);
+    }
+    if (failed == 0 && size == 0)
+        return fail(err, STATE_INTENT ": it is empty");
+    return failed < 0 ? storage_fail(s, STATE_INTENT, "open", failed, err) : 0;
+}
+
 /* The journal counts only when the folder was not left in order. */
 static struct state_finding *check_journal(struct check *k, const struct catalogue_folder *f)
 {
@@ -148,7 +166,8 @@ static struct state_finding *check_journal(struct check *k, const struct catalog
 
     if (!f->open || !f->journal)
         return NULL;
-    open = journal_scan(k->s, state_folder_number(f->uuid), &error);
+    if (check_journal_is_there(k->s, &error) == 0)
+        open = journal_scan(k->s, state_folder_number(f->uuid), &error);
     if (open)
         return NULL;
     return found(k, g_strdup(error->message), "bitmaps that need it become inconsistent");
@@ -286,9 +305,11 @@ static int check_orphans(struct check *k, GError **err)
 
 static bool is_ours(const char *name)
 {
-    static const char *const ours[] = {"lock", STATE_INTENT, STATE_LIVE, STATE_BITS, NULL};
+    static const char *const ours[] = {"lock",     STATE_INTENT, JOURNAL_NEW_NAME,
+                                       STATE_LIVE, STATE_BITS,   NULL};
 
-    return g_strv_contains(ours, name) || g_str_has_prefix(name, STATE_CATALOGUE);
+    return g_strv_contains(ours, name) || g_str_has_prefix(name, STATE_CATALOGUE) ||
+           g_str_has_prefix(name, "catalogue.new");
 }
 
 /* Files of others are left alone: who put them there may want them. */
