@@ -460,19 +460,25 @@ static void test_swap(void)
     }
 }
 
-static void test_missing(void)
+static void check_missing(enum made_kind kind)
 {
-    g_autoptr(folder_image) i = make_to_damage(MADE_CLEAN);
+    g_autoptr(folder_image) i = make_to_damage(kind);
 
     for (guint f = 0; f < i->names->len; f++) {
         char *name = i->names->pdata[f];
 
-        if (!is_bits(name))
+        if (!matters(name))
             continue;
         i->names->pdata[f] = (char *)"not-there";
         judge_damage(i, name, "renamed", 0, false);
         i->names->pdata[f] = name;
     }
+}
+
+static void test_missing(void)
+{
+    check_missing(MADE_CLEAN);
+    check_missing(MADE_POWER);
 }
 
 /* Catalogue and bits of different folders. */
