@@ -147,8 +147,7 @@ static void all_inconsistent(struct work *w, bool not_recording_too, const char 
     }
 }
 
-/* The file must be there, and not be empty: it gets its name when it is whole, so one that is gone, or
- * has nothing, was removed or cut by somebody. */
+/* The file must be there, and not be empty: a journal that is gone says nothing. */
 static GArray *read_journal(struct work *w, GError **err)
 {
     struct storage *s = w->storage;
@@ -159,9 +158,9 @@ static GArray *read_journal(struct work *w, GError **err)
     if (error == 0) {
         error = s->ops->size(f, &size);
         s->ops->close(f);
+        if (error == 0 && size == 0)
+            error = -ENODATA;
     }
-    if (error == 0 && size == 0)
-        error = -ENODATA;
     if (error < 0) {
         storage_fail(s, STATE_INTENT, "opening it", error, err);
         return NULL;
@@ -187,8 +186,8 @@ static void weigh(struct work *w)
     } else {
         w->regions = read_journal(w, &error);
         if (!w->regions) {
-            g_autofree char *reason = g_strdup_printf("%s, and the journal is of no use: %s", r->why,
-                                                      error->message);
+            g_autofree char *reason =
+                g_strdup_printf("%s, and the journal is of no use: %s", r->why, error->message);
 
             all_inconsistent(w, false, reason);
         }

@@ -98,18 +98,11 @@ static void restore(struct disk *d, const struct disk_state *state, const GArray
     disk_restore(d, state, bitmaps, found->len);
 }
 
-/* Say what was found. */
+/* Say what was found. (The store says why bitmaps are inconsistent.) */
 static void tell(const struct disk *d, const char *recovery, const GArray *found)
 {
     log_info("disk %s: state: %s; %u bitmap%s", disk_name(d), recovery, found->len,
              found->len == 1 ? "" : "s");
-    for (unsigned i = 0; i < found->len; i++) {
-        const struct store_bitmap *b = &g_array_index(found, struct store_bitmap, i);
-
-        if (b->inconsistent)
-            log_error("disk %s: bitmap %s is inconsistent: %s", disk_name(d), b->name,
-                      b->inconsistent);
-    }
 }
 
 /* Some disks need a warning about what their bitmaps cannot do. */

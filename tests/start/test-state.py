@@ -73,11 +73,11 @@ def what_was_recovered_is_said():
         add(s, "vda", "b")
         s.write("vda", 0, 1)
         s.again()
-        assert s.recovery("vda") == "clean", s.recovery("vda")
+        assert s.recovery("vda") == "exact", s.recovery("vda")
         s.again(Server.kill)
         assert s.recovery("vda") == "exact", s.recovery("vda")
         log = s.log()
-        for line in "new; 0 bitmaps", "clean; 1 bitmap", "exact; 1 bitmap":
+        for line in "new; 0 bitmaps", "exact; 1 bitmap":
             assert f"disk vda: state: {line}\n" in log, log
         assert "views are transient" in log and "dirty bitmaps and views" not in log
         assert "cannot be seen" not in log
@@ -111,7 +111,7 @@ def somebody_elses_write_is_noticed():
             reason = s.reason("vda", "b")
             assert s.bitmap("vdb", "b")["inconsistent"] is False
             assert s.dirty("vdb", "b") == []
-            assert f"disk vda: bitmap b is inconsistent: {reason}\n" in s.log(), s.log()
+            assert f"disk vda: bitmap 'b' is inconsistent: {reason}\n" in s.log(), s.log()
             # It stays so, and nobody is offered its context.
             s.again()
             assert s.reason("vda", "b") == reason
