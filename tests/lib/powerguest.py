@@ -103,6 +103,8 @@ class Machinery:
         """Power on. At the end the power is cut."""
         self.boots += 1
         keep = {"state": self.rng.choice([0, 0, 50, 100]), "image": self.rng.choice([50, 100, 100])}
+        if self.boots < 3:
+            keep = {"state": 0, "image": 100}  # what is the worst for a state folder
         arguments = []
         for name, path in self.files.items():
             arguments += ["--disk", name, LOSSY, f"file={path}", f"keep={keep[name]}",
