@@ -56,6 +56,7 @@ static const struct column folder_columns[] = {
     COLUMN(catalogue_folder, boot_id, COLUMN_CHARS, STATE_UUID_SIZE),
     COLUMN(catalogue_folder, machine_id, COLUMN_CHARS, 64),
     COLUMN(catalogue_folder, mount_id, COLUMN_UINT64, 0),
+    COLUMN(catalogue_folder, journal, COLUMN_BOOL, 0),
     COLUMN(catalogue_folder, open, COLUMN_BOOL, 0),
     COLUMN(catalogue_folder, failed, COLUMN_BOOL, 0),
 };

@@ -17,7 +17,7 @@
 static const char *const steps[] = {
     /* 1 */
     "CREATE TABLE folder (id INTEGER PRIMARY KEY, uuid TEXT, boot_id TEXT, machine_id TEXT,"
-    " mount_id INTEGER, open INTEGER, failed INTEGER, crc INTEGER);"
+    " mount_id INTEGER, journal INTEGER, open INTEGER, failed INTEGER, crc INTEGER);"
     "CREATE TABLE disks (id INTEGER PRIMARY KEY, name TEXT, size INTEGER, resize_to INTEGER,"
     " state INTEGER, image TEXT, content TEXT, changed_until INTEGER, adopted INTEGER,"
     " crc INTEGER);"
