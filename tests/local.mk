@@ -11,6 +11,7 @@ links_state = tests/rigs/libjournalrig.a tests/rigs/libstorerig.a server/state/l
 links_nbd = \
 	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS) -ldl
+links_made_state = tests/rigs/libmadestate.a $(STATE_LIBS) $(GLIB_LIBS)
 links_control = \
 	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/control/libcontrol.a server/registry/libregistry.a server/disk/libdisk.a \
@@ -34,6 +35,7 @@ check_LIBRARIES += tests/rigs/libdiskrig.a
 tests_rigs_libdiskrig_a_SOURCES = \
 	tests/rigs/disk-harness.c tests/rigs/disk-harness.h \
 	tests/rigs/fake-backend.c tests/rigs/fake-backend.h \
+	tests/rigs/fake-store.c tests/rigs/fake-store.h \
 	tests/rigs/instant-rig.c tests/rigs/instant-rig.h \
 	tests/rigs/model.h \
 	tests/rigs/model-bitmap.c \
@@ -61,6 +63,14 @@ tests_rigs_libnbdrig_a_SOURCES = \
 # A store over a folder, which can be killed.
 check_LIBRARIES += tests/rigs/libstorerig.a
 tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h
+# State folders that no server has made.
+check_LIBRARIES += tests/rigs/libmadestate.a
+tests_rigs_libmadestate_a_SOURCES = \
+	tests/rigs/folder-image.c tests/rigs/folder-image.h \
+	tests/rigs/made-state.c tests/rigs/made-state.h
+check_PROGRAMS += tests/fleecectl/make-state
+tests_fleecectl_make_state_SOURCES = tests/fleecectl/make-state.c
+tests_fleecectl_make_state_LDADD = $(links_made_state)
 # A storage for the journal, a server's writers and what checks them.
 check_LIBRARIES += tests/rigs/libjournalrig.a
 tests_rigs_libjournalrig_a_SOURCES = \
