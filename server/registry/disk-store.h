@@ -3,8 +3,9 @@
 #ifndef REGISTRY_DISK_STORE_H
 #define REGISTRY_DISK_STORE_H
 
-#include "server/registry/registry.h"
+#include "server/disk/disk.h"
 
+struct store;
 struct disk_store; /* of a server */
 
 /* NULL: the server has no store; then the functions below do nothing. */

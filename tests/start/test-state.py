@@ -24,15 +24,15 @@ def add(s, disk, name, **arguments):
 
 
 def wait_clock(path):
-    """Return when the file system's clock is behind the mtime of a file by more than some ticks, so
-    that whoever writes to it now sets a later one. No event tells of time: files are written until
-    one is late enough."""
+    """Return when the file system's clock has left the mtime of a file so far behind that a write of
+    somebody else cannot be taken for one that the server had under way. No event tells of time: files
+    are written until one is late enough."""
     other = path + ".clock"
     since = os.stat(path).st_mtime_ns
     while True:
         with open(other, "w") as f:
             f.write("x")
-        if os.stat(other).st_mtime_ns > since + 3_000_000_000:
+        if os.stat(other).st_mtime_ns > since + 200_000_000:
             os.unlink(other)
             return
 
@@ -211,7 +211,8 @@ def the_users_folder():
         shutil.rmtree(s.state)
         os.mkdir(s.state, 0o700)
         os.chown(s.state, nobody, -1)
-        os.chmod(s.dir, 0o777)
+        os.chown(s.dir, nobody, -1)
+        os.chmod(s.dir, 0o755)
         s.options = ["-u", "nobody"]
         s.set_args()
         s.start()
