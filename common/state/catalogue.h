@@ -32,7 +32,7 @@ struct catalogue_folder {
     char machine_id[64];
     uint64_t mount_id;
     bool journal; /* its user keeps a journal (--durability power) */
-    bool open; /* in use; still set when it is opened again: it did not end in order */
+    bool open;    /* in use; still set when it is opened again: it did not end in order */
     bool failed; /* a failure was noted (store.c): what is in the files is not to be trusted */
 };
 
@@ -49,7 +49,7 @@ struct catalogue_disk {
     uint64_t resize_to; /* a resize was begun: the image has one of both sizes; 0: none was */
     enum catalogue_disk_state state;
     char *image;   /* which image it is (identity.h) */
-    char *content; /* DISK_CLEAN: how it was left */
+    char *content; /* how it was left; not DISK_CLEAN: how it was when the server began */
     /* DISK_CRASHED: found when the folder was opened. An mtime after it is somebody else's;
      * nanoseconds since 1970; 0: not known. */
     int64_t changed_until;
