@@ -6,7 +6,7 @@
 
 links_common = $(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
-links_state = tests/rigs/libjournalrig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
+links_state = tests/rigs/libjournalrig.a tests/rigs/libstorerig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 # What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
 	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
@@ -68,6 +68,9 @@ tests_rigs_libmadestate_a_SOURCES = \
 check_PROGRAMS += tests/fleecectl/make-state
 tests_fleecectl_make_state_SOURCES = tests/fleecectl/make-state.c
 tests_fleecectl_make_state_LDADD = $(links_made_state)
+# A store over a folder, which can be killed.
+check_LIBRARIES += tests/rigs/libstorerig.a
+tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h
 # A storage for the journal, a server's writers and what checks them.
 check_LIBRARIES += tests/rigs/libjournalrig.a
 tests_rigs_libjournalrig_a_SOURCES = \
