@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import tempfile
 
 from fleece import BUILD, SOON, Server, fleecectl, nbdfleece, run, tmpdir
 from tap import main, note, test
@@ -30,9 +31,9 @@ def state(kind):
             run(MAKE_STATE, folder, "forget", check=False)
 
 
-def ctl(*args, code=0):
-    """Run fleecectl state: (standard output, standard error)."""
-    with tmpdir() as tmp:
+def ctl(*args, code=0, top=None):
+    """Run fleecectl state: (standard output, standard error). top: where it makes its copies."""
+    with tempfile.TemporaryDirectory(dir=top) as tmp:
         result = fleecectl(*args, check=False, env={"LC_ALL": "C.UTF-8", "TMPDIR": tmp})
         assert os.listdir(tmp) == [], "copies are left over"
     assert result.returncode == code, (args, result)
@@ -89,6 +90,9 @@ def after_a_crash():
         assert "the server died: the bits are exact" in err, err
         assert json.loads(out)["disks"][0]["bitmaps"][0]["count"] == 3 * 64 * K
         assert content(folder) == before
+        # A copy on another file system counts as the folder itself.
+        _, err = ctl("state", "list", folder, top="/dev/shm")
+        assert "the bits are exact" in err, err
     with state("power") as folder:
         before = content(folder)
         out, err = ctl("--json", "state", "list", folder)
@@ -112,6 +116,12 @@ def after_a_crash():
         bitmaps = listed(folder)
         assert all(b["inconsistent"] for b in bitmaps.values()), bitmaps
         assert "failed" in bitmaps["vda", "a"]["inconsistent-reason"]
+    with state("noted") as folder:
+        for _ in range(2):  # looking takes no note away
+            bitmaps = listed(folder)
+            assert all(b["inconsistent"] for b in bitmaps.values()), bitmaps
+        ctl("state", "check", folder, "--repair")
+        assert "failed" in listed(folder)["vda", "a"]["inconsistent-reason"]
 
 
 @test
