@@ -91,12 +91,19 @@ class Life:
         return sums
 
     def command(self):
-        actions = self.model.random_actions(self.rng)
-        if actions:
+        size = self.model.state.sizes["file"]
+        if self.rng.randrange(10) == 0 and size < SIZES["file"] + 16 * MIB:
+            data = {"node-name": "file", "size": size + self.rng.choice((512, MIB))}
+            call = self.model.begin([("block-resize", data)])
+            self.q.cmd("block_resize", **data)
+        else:
+            actions = self.model.random_actions(self.rng)
+            if not actions:
+                return
             call = self.model.begin(actions)
             self.q.transaction(*actions)
-            self.model.done(call)
-            self.commands += 1
+        self.model.done(call)
+        self.commands += 1
 
     def hot(self, disk):
         """Some parts of a disk."""
