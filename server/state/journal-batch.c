@@ -75,7 +75,7 @@ static void take_ask(struct journal *j, struct batch *b, const struct ask *a)
     uint64_t count;
     struct journal_entry e;
 
-    storm_widen(&a->disk->storm, a->disk->table.highest, &o.first, &o.last);
+    storm_widen(&a->disk->storm, &o.first, &o.last);
     journal_disk_ref(o.disk);
     g_array_append_val(b->openings, o);
     count = o.last + 1 - o.first;

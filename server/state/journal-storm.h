@@ -18,6 +18,7 @@
 
 struct storm {
     unsigned level;
+    uint64_t highest; /* region that anybody has asked for */
     int64_t bucket; /* STORM_BATCH each */
     int64_t since;  /* g_get_monotonic_time() at which it had so many */
 };
@@ -26,8 +27,9 @@ struct storm {
 void storm_batch(struct storm *s, int64_t now_us, int64_t sync_us);
 /* The regions were looked at. */
 void storm_look(struct storm *s, int64_t now_us, int64_t sync_us);
-/* Widen [*first, *last] to whole runs, but not behind `end`, the highest region that anybody has
- * asked for. */
-void storm_widen(const struct storm *s, uint64_t end, uint64_t *first, uint64_t *last);
+/* Widen [*first, *last], which a writer asks for, to whole runs. These may go on behind the end of
+ * the disk, whose size is not known here; but they are no longer than 4 times what lies before the
+ * highest region that anybody has asked for. */
+void storm_widen(struct storm *s, uint64_t *first, uint64_t *last);
 
 #endif
