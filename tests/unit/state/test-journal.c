@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The journal while writers come and go: batches, halves, closing. Failures: test-journal-fail.c. */
+/* The journal while writers come and go: batches, halves, closing. Failures:
+ * test-journal-fail.c. */
 #include "tests/rigs/journal-rig.h"
 
 #include "common/state/folder.h"
@@ -144,8 +145,8 @@ static void test_bits_fail(void)
     journal_rig_free(r);
 }
 
-/* A writer that hangs in its plugin keeps the regions open in the file, and holds up nobody. Who needs
- * one of them has it without a sync. */
+/* A writer that hangs in its plugin keeps the regions open in the file, and holds up nobody. Who
+ * needs one of them has it without a sync. */
 static void test_writer_hangs(void)
 {
     struct journal_rig *r = journal_rig_new(0, 200, false);
