@@ -43,6 +43,7 @@ tests_rigs_libdiskrig_a_SOURCES = \
 	tests/rigs/model-guest.c \
 	tests/rigs/model-image.c \
 	tests/rigs/model-instant.c \
+	tests/rigs/model-store.c \
 	tests/rigs/model-view.c \
 	tests/rigs/scratch-rig.c tests/rigs/scratch-rig.h
 # Monitors and QMP commands, and what their tests need of clients and of the main loop.
