@@ -42,6 +42,8 @@ needed_to_build='
   json-glib       libjson-glib-dev   json-glib-devel
   gnutls          libgnutls28-dev    gnutls-devel
   libnbd          libnbd-dev         libnbd-devel
+  sqlite          libsqlite3-dev     sqlite-devel
+  zlib            zlib1g-dev         zlib-devel
   nbdkit-plugin.h nbdkit-plugin-dev  nbdkit-devel
   file            file               file
   cmp             -                  diffutils

@@ -2,7 +2,7 @@
 bin_PROGRAMS += fleecectl
 fleecectl_SOURCES = client/cli/main.c
 fleecectl_LDADD = $(CLIENT_LIBS)
-CLIENT_LIBS = client/libclient.a $(COMMON_LIBS) $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS) \
+CLIENT_LIBS = client/libclient.a $(STATE_LIBS) $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS) \
 	$(GNUTLS_LIBS)
 
 # All but main(), for the unit tests. cli/ is on top; qmp/, map/ and tls/ do not know each other, and

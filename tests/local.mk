@@ -5,7 +5,8 @@
 # ---- what tests link: links_SET, a set for each folder of tests/unit, and some more ----
 
 links_common = $(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
-links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a $(COMMON_LIBS) $(GLIB_LIBS)
+links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
+links_state = server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 # What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
 	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
@@ -13,16 +14,16 @@ links_nbd = \
 links_control = \
 	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/control/libcontrol.a server/registry/libregistry.a server/disk/libdisk.a \
-	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
+	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_client = $(CLIENT_LIBS)
 links_start = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
-	server/registry/libregistry.a server/disk/libdisk.a server/backend/libbackend.a \
-	$(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
+	server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \
+	$(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 links_glib = $(GLIB_LIBS)
 links_schedules = \
 	tests/rigs/sched-scratch.$(OBJEXT) tests/rigs/libschedules.a tests/rigs/libsched.a tests/rigs/libschedules.a \
-	tests/rigs/libdiskrig.a $(COMMON_LIBS) $(GLIB_LIBS)
+	tests/rigs/libdiskrig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 links_bitmap_schedules = \
 	tests/rigs/libbitmapschedules.a tests/rigs/libsched.a $(COMMON_LIBS) $(GLIB_LIBS)
 

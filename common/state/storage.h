@@ -43,7 +43,8 @@ struct storage_ops {
     /* Make names that were made, renamed or unlinked in a folder ("" or "bits") survive a power
      * loss. */
     int (*sync_names)(struct storage *s, const char *folder);
-    /* Append the names of a folder's files, without the folder: owned strings. */
+    /* Append the names of a folder's regular files, without the folder: owned strings. None where
+     * there is no such folder. */
     int (*list)(struct storage *s, const char *folder, GPtrArray *names);
     int (*make_folder)(struct storage *s, const char *folder); /* mode 0700; 0 if it is there */
     void (*free)(struct storage *s);

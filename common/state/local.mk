@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The files of a state folder: what they look like, and what reads them.
+noinst_LIBRARIES += common/state/libcommonstate.a
+common_state_libcommonstate_a_SOURCES = \
+	common/state/bit-file.h \
+	common/state/catalogue.h \
+	common/state/folder.h \
+	common/state/identity.h \
+	common/state/journal-format.h \
+	common/state/journal-scan.h \
+	common/state/live-file.h \
+	common/state/recovery.h \
+	common/state/storage.c common/state/storage.h \
+	common/state/storage-dir.c common/state/storage-dir.h
