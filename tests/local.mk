@@ -7,6 +7,22 @@
 links_common = $(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 links_state = server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
+# A simulated machine: threads that take turns (sim-threads.h), and a machine of its own (sim-machine.h).
+links_sim = \
+	tests/rigs/libsimrig.a tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a \
+	$(STATE_LIBS) $(GLIB_LIBS)
+sim_wrap = -Wl,--wrap
+links_sim_ldflags = \
+	$(sim_wrap)=pthread_mutex_lock $(sim_wrap)=pthread_mutex_unlock \
+	$(sim_wrap)=pthread_mutex_timedlock $(sim_wrap)=pthread_cond_wait \
+	$(sim_wrap)=pthread_cond_timedwait $(sim_wrap)=pthread_cond_clockwait \
+	$(sim_wrap)=pthread_cond_signal $(sim_wrap)=pthread_cond_broadcast \
+	$(sim_wrap)=pthread_create $(sim_wrap)=pthread_join \
+	$(sim_wrap)=g_mutex_lock $(sim_wrap)=g_mutex_unlock $(sim_wrap)=g_cond_wait \
+	$(sim_wrap)=g_cond_wait_until $(sim_wrap)=g_cond_signal $(sim_wrap)=g_cond_broadcast \
+	$(sim_wrap)=g_thread_new $(sim_wrap)=g_thread_try_new $(sim_wrap)=g_thread_join \
+	$(sim_wrap)=clock_gettime $(sim_wrap)=g_get_monotonic_time $(sim_wrap)=g_get_real_time \
+	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall
 # What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
 	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
@@ -76,6 +92,15 @@ tests_rigs_libbitmapschedules_a_SOURCES = \
 	common/base/bitmap.c
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
+
+# A state folder in memory that forgets what was not synced, and threads that take turns.
+check_LIBRARIES += tests/rigs/libsimrig.a
+tests_rigs_libsimrig_a_SOURCES = \
+	tests/rigs/sim-content.c tests/rigs/sim-content.h \
+	tests/rigs/sim-inode.c tests/rigs/sim-inode.h \
+	tests/rigs/sim-storage.c tests/rigs/sim-storage.h \
+	tests/rigs/sim-threads.c tests/rigs/sim-threads.h \
+	tests/rigs/sim-vfs.c tests/rigs/sim-vfs.h
 
 include tests/backend/local.mk
 include tests/faults/local.mk
