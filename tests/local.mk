@@ -22,7 +22,8 @@ links_sim_ldflags = \
 	$(sim_wrap)=g_cond_wait_until $(sim_wrap)=g_cond_signal $(sim_wrap)=g_cond_broadcast \
 	$(sim_wrap)=g_thread_new $(sim_wrap)=g_thread_try_new $(sim_wrap)=g_thread_join \
 	$(sim_wrap)=clock_gettime $(sim_wrap)=g_get_monotonic_time $(sim_wrap)=g_get_real_time \
-	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall
+	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall \
+	$(sim_wrap)=state_boot_id $(sim_wrap)=state_machine_id $(sim_wrap)=storage_mount_id
 # What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
 	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
@@ -96,8 +97,14 @@ tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 # A state folder in memory that forgets what was not synced, and threads that take turns.
 check_LIBRARIES += tests/rigs/libsimrig.a
 tests_rigs_libsimrig_a_SOURCES = \
+	tests/rigs/sim-check.c tests/rigs/sim-check.h \
 	tests/rigs/sim-content.c tests/rigs/sim-content.h \
+	tests/rigs/sim-image.c tests/rigs/sim-image.h \
 	tests/rigs/sim-inode.c tests/rigs/sim-inode.h \
+	tests/rigs/sim-machine.c tests/rigs/sim-machine.h \
+	tests/rigs/sim-model.c tests/rigs/sim-model.h \
+	tests/rigs/sim-server.c tests/rigs/sim-server.h \
+	tests/rigs/sim-steps.c tests/rigs/sim-steps.h \
 	tests/rigs/sim-storage.c tests/rigs/sim-storage.h \
 	tests/rigs/sim-threads.c tests/rigs/sim-threads.h \
 	tests/rigs/sim-vfs.c tests/rigs/sim-vfs.h

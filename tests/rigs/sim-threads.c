@@ -37,7 +37,7 @@ static struct {
     bool on;
     GPtrArray *threads; /* that have not been joined, in order of creation */
     unsigned made, world;
-    int64_t now, jumped;
+    int64_t now, jumped, booted;
     GRand *rand; /* NULL: no chance */
     double yield;
 } sim;
@@ -46,7 +46,7 @@ static _Thread_local struct thread *self;
 
 struct saved_world {
     unsigned world;
-    int64_t now, jumped;
+    int64_t now, jumped, booted;
 };
 static GArray *worlds;
 
@@ -254,7 +254,7 @@ void sim_threads_chance(uint32_t seed, double yield)
 void sim_world_enter(void)
 {
     static unsigned last;
-    struct saved_world w = {sim.world, sim.now, sim.jumped};
+    struct saved_world w = {sim.world, sim.now, sim.jumped, sim.booted};
 
     g_array_append_val(worlds, w);
     sim.world = self->world = ++last;
@@ -296,6 +296,7 @@ void sim_world_leave(void)
     sim.world = self->world = w->world;
     sim.now = w->now;
     sim.jumped = w->jumped;
+    sim.booted = w->booted;
     g_array_set_size(worlds, worlds->len - 1);
 }
 
@@ -311,12 +312,30 @@ void sim_clock_jump(int64_t nanoseconds)
     sim.jumped += nanoseconds;
 }
 
+void sim_clock_boot(void)
+{
+    sim.booted = sim.now;
+}
+
 /* A moment of CLOCK_REALTIME or CLOCK_MONOTONIC, by our clock. */
 static int64_t moment(const struct timespec *t)
 {
     int64_t ns = t->tv_sec * SECOND + t->tv_nsec;
 
     return ns >= CLOCK_BASE / 2 ? ns - CLOCK_BASE - sim.jumped : ns - MONO_BASE;
+}
+
+static int64_t read_clock(clockid_t clock)
+{
+    switch (clock) {
+    case CLOCK_REALTIME:
+    case CLOCK_REALTIME_COARSE:
+        return sim_clock();
+    case CLOCK_BOOTTIME:
+        return MONO_BASE + sim.now - sim.booted;
+    default:
+        return MONO_BASE + sim.now;
+    }
 }
 
 /* Reading a clock takes a moment, so that no two readings are equal. */
@@ -327,8 +346,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
     if (!self)
         return __real_clock_gettime(clock, t);
     sim.now++;
-    ns = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE ? sim_clock()
-                                                                   : MONO_BASE + sim.now;
+    ns = read_clock(clock);
     t->tv_sec = ns / SECOND;
     t->tv_nsec = ns % SECOND;
     return 0;

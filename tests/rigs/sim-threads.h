@@ -35,6 +35,8 @@ void sim_threads_settle(void);
 /* CLOCK_REALTIME, in ns. */
 int64_t sim_clock(void);
 void sim_clock_jump(int64_t nanoseconds); /* CLOCK_REALTIME alone; in this world */
+/* The machine boots just now: CLOCK_BOOTTIME begins; in this world. */
+void sim_clock_boot(void);
 
 /* A world inside another one, for the calling thread. leave: threads that were made in it must have
  * ended, or end soon. The clock goes on where it was in the world outside. */
