@@ -15,14 +15,15 @@
 
 struct bit_file;
 
-/* Bytes of the mapping: the words, rounded up to 4096. */
+/* Bytes of the mapping: the words, rounded up to 4096, which is also the least. */
 size_t bit_file_map_length(uint64_t size, uint32_t granularity);
 
-/* Make one, all clean and reserved; it is synced, its name is not (storage's sync_names). */
+/* Make one, all clean and reserved; it is synced, its name is not (storage's sync_names). The folder
+ * for bits is made, and its name synced, where it is not there. */
 struct bit_file *bit_file_create(struct storage *s, const char *uuid, uint64_t size,
                                  uint32_t granularity, GError **err);
 /* Open one and check that it is what the catalogue says. *err says what is wrong: it is missing, cut
- * short, damaged, or another bitmap's. */
+ * short, damaged, or another bitmap's. No bits are set behind the last granule. */
 struct bit_file *bit_file_open(struct storage *s, const char *uuid, uint64_t size,
                                uint32_t granularity, GError **err);
 void bit_file_close(struct bit_file *f); /* a mapping stays */

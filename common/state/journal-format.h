@@ -8,9 +8,10 @@
  * it is full, the other half gets a snapshot under the next generation, is synced, and is the one in
  * use. Both halves are zeroes when the file is made, and are overwritten again and again.
  *
- * A sector is all or nothing on every disk. Each has: magic, the folder's UUID (8 bytes of it), generation, its number
- * in the half, the number of the first sector of its batch, whether it ends the snapshot, entries, CRC-32. An
- * entry opens or closes a range of regions of a disk. The last entry about a region counts.
+ * A sector is all or nothing on every disk. Each has: magic, the folder's UUID (8 bytes of it),
+ * generation, its number in the half, the number of the first sector of its batch, how many sectors
+ * the snapshot has, entries, CRC-32. An entry opens or closes a range of regions of a disk. The last
+ * entry about a region counts. The first half has the odd generations.
  *
  * Reading a half: its sectors in order, as far as they are valid. A sector behind them is what a
  * batch that was never synced has left out; nobody has relied on it. It has to be zeroes or a valid
@@ -27,7 +28,10 @@
 
 #define JOURNAL_SECTOR       512u
 #define JOURNAL_HALF         (2u << 20) /* bytes */
-#define JOURNAL_REGION_SHIFT 22         /* a region is 4 MiB of a disk */
+#define JOURNAL_SECTORS      (JOURNAL_HALF / JOURNAL_SECTOR)
+#define JOURNAL_REGION_SHIFT 22                    /* a region is 4 MiB of a disk */
+#define JOURNAL_REGIONS      (UINT64_C(1) << 41)   /* of the largest disk: 2^63 bytes */
+#define JOURNAL_NEW_NAME     "intent.new"          /* a journal that is being made, or a rest of one */
 
 /* Regions [first, first + count) of a disk are open, or closed, from here on. */
 struct journal_entry {
@@ -48,12 +52,14 @@ struct journal_sector {
 };
 
 /* Most entries of a sector. */
-unsigned journal_sector_capacity(void);
-/* Write a sector of n entries. */
+#define JOURNAL_CAPACITY 19u
+/* Sectors for n entries; at least 1. */
+unsigned journal_sectors_for(size_t n);
+/* Write a sector of s->n entries. */
 void journal_sector_encode(uint8_t sector[static JOURNAL_SECTOR], const struct journal_sector *s,
                            const struct journal_entry *entries);
 enum journal_kind { JOURNAL_VALID, JOURNAL_ZEROES, JOURNAL_DAMAGED };
-/* Read one; `entries` has room for journal_sector_capacity(). */
+/* Read one; `entries` has room for JOURNAL_CAPACITY. */
 enum journal_kind journal_sector_decode(const uint8_t sector[static JOURNAL_SECTOR],
                                         struct journal_sector *s, struct journal_entry *entries);
 

@@ -2,12 +2,12 @@
 # The files of a state folder: what they look like, and what reads them.
 noinst_LIBRARIES += common/state/libcommonstate.a
 common_state_libcommonstate_a_SOURCES = \
-	common/state/bit-file.h \
+	common/state/bit-file.c common/state/bit-file.h \
 	common/state/catalogue.h \
-	common/state/folder.h \
+	common/state/folder.c common/state/folder.h \
 	common/state/identity.h \
-	common/state/journal-format.h \
-	common/state/journal-scan.h \
+	common/state/journal-format.c common/state/journal-format.h \
+	common/state/journal-scan.c common/state/journal-scan.h \
 	common/state/live-file.h \
 	common/state/recovery.h \
 	common/state/storage.c common/state/storage.h \

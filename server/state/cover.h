@@ -27,13 +27,19 @@
 
 /* A region's byte. */
 enum {
-    REGION_OPEN = 1, /* durable in the journal */
-    REGION_USED = 2, /* a change came since the last look */
+    REGION_OPEN = 1,    /* durable in the journal */
+    REGION_USED = 2,    /* a change came since the last look */
+    REGION_LOGGED = 4,  /* the journal's: its file says, or may say, that the region is open */
+    REGION_CLOSING = 8, /* the journal's: it is going to be closed, unless somebody opens it before */
 };
 
+/* Regions that have bytes of their own: those of the first 256 TiB of a disk. What is behind them is
+ * one with the last of them. */
+#define COVER_REGIONS (UINT64_C(1) << 26)
+
 struct cover {
-    /* A byte a region, address space for the largest size; NULL: nothing has to be durable before
-     * (--durability process). */
+    /* A byte a region, COVER_REGIONS of them; memory only where one was open. NULL: nothing has to be
+     * durable before (--durability process). */
     _Atomic uint8_t *regions;
     atomic_uint phase;
     /* The slow way: open regions [first, last]. 0: they are open. A negative errno: they could not be
@@ -49,6 +55,14 @@ static inline int64_t cover_clock(void)
 
     clock_gettime(CLOCK_REALTIME_COARSE, &t);
     return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+/* The region whose byte stands for this place of the disk. */
+static inline uint64_t cover_region(uint64_t offset)
+{
+    uint64_t region = offset >> JOURNAL_REGION_SHIFT;
+
+    return region < COVER_REGIONS ? region : COVER_REGIONS - 1;
 }
 
 static inline unsigned cover_count_in(struct cover *c, struct live_line *line)
@@ -72,11 +86,11 @@ static inline void cover_leave(struct live_line *line, unsigned phase)
 /* Are all regions of the range open (no wait in cover_enter)? */
 static inline bool cover_is_open(struct cover *c, uint64_t offset, uint64_t length)
 {
-    uint64_t last = (offset + length - 1) >> JOURNAL_REGION_SHIFT;
+    uint64_t last = cover_region(offset + length - 1);
 
     if (!c->regions)
         return true;
-    for (uint64_t r = offset >> JOURNAL_REGION_SHIFT; r <= last; r++) {
+    for (uint64_t r = cover_region(offset); r <= last; r++) {
         uint8_t byte = atomic_load(&c->regions[r]);
 
         if (!(byte & REGION_OPEN))
@@ -93,8 +107,7 @@ static inline int cover_enter(struct cover *c, struct live_line *line, uint64_t 
 {
     *phase = cover_count_in(c, line);
     if (__builtin_expect(!cover_is_open(c, offset, length), 0)) {
-        int error = c->open(c, offset >> JOURNAL_REGION_SHIFT,
-                            (offset + length - 1) >> JOURNAL_REGION_SHIFT);
+        int error = c->open(c, cover_region(offset), cover_region(offset + length - 1));
 
         if (error < 0) {
             cover_leave(line, *phase);

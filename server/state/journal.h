@@ -43,8 +43,10 @@ struct journal_disk_options {
 struct journal *journal_new(struct storage *s, const struct journal_options *o, GError **err);
 struct journal_disk *journal_add_disk(struct journal *j, const struct journal_disk_options *o,
                                       GError **err);
-/* Nobody changes the disk any more. */
-void journal_remove_disk(struct journal_disk *d);
+/* Nobody changes the disk any more. Regions that are open stay so in the file. `phase_left` and
+ * `sync_bits` are not called any more, unless -1 is returned: then sync_bits has not come back for
+ * `patience_ms`, and `opaque` must stay valid for it. */
+int journal_remove_disk(struct journal_disk *d);
 /* Close what can be closed now, as after a long idle time: for tests and for the end. -1: something
  * stays open. Waits; any thread. */
 int journal_close_all(struct journal *j, GError **err);
@@ -52,12 +54,14 @@ int journal_close_all(struct journal *j, GError **err);
  * in its snapshot. 0 also where nothing had failed. Any thread but the control thread; waits, a
  * limited time. */
 int journal_revive(struct journal *j, GError **err);
-void journal_free(struct journal *j); /* a thread that hangs in I/O is left alone after a while */
+/* No disk is left. A thread that hangs in I/O is left alone after `patience_ms`: -1 is returned,
+ * which is logged, too, and the storage must stay valid for it. */
+int journal_free(struct journal *j);
 
 /* Since the start, for metrics and tests. */
 struct journal_stats {
     uint64_t syncs, batches, opened, closed; /* regions */
-    uint64_t open;                           /* now */
+    uint64_t open;                           /* regions that the file says are open, now */
 };
 void journal_stats(struct journal *j, struct journal_stats *stats);
 

@@ -4,6 +4,12 @@ noinst_LIBRARIES += server/state/libstate.a
 server_state_libstate_a_SOURCES = \
 	server/state/cover.h \
 	server/state/failure.h \
-	server/state/journal.h \
+	server/state/journal.c server/state/journal.h server/state/journal-private.h \
+	server/state/journal-batch.c server/state/journal-batch.h \
+	server/state/journal-close.c server/state/journal-close.h \
+	server/state/journal-file.c server/state/journal-file.h \
+	server/state/journal-ranges.c server/state/journal-ranges.h \
+	server/state/journal-storm.c server/state/journal-storm.h \
+	server/state/journal-table.c server/state/journal-table.h \
 	server/state/state.h \
 	server/state/store.h

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "common/state/bit-file.h"
+
+#include "common/state/folder.h"
+#include "common/util/error.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <zlib.h>
+
+#define PAGE   4096u
+#define MAGIC  "nbdfleece bits\n"
+#define FORMAT 1u /* its version */
+
+/* The first page. What follows this in it is zeroes. Numbers are little-endian. */
+struct header {
+    char magic[16]; /* with its NUL */
+    uint32_t version;
+    uint32_t crc;  /* of the page, where this is 0 */
+    char uuid[40]; /* padded with NULs */
+    uint64_t size;
+    uint32_t granularity;
+    uint32_t zero;
+};
+
+_Static_assert(sizeof(struct header) == 80, "no padding");
+
+struct bit_file {
+    struct storage *s;
+    struct storage_file *file;
+    char uuid[37];
+    uint64_t size;
+    uint32_t granularity;
+};
+
+/* ---- the format ---- */
+
+size_t bit_file_map_length(uint64_t size, uint32_t granularity)
+{
+    uint64_t bytes = bitmap_words(size, granularity) * 8;
+
+    return (size_t)MAX((bytes + PAGE - 1) / PAGE, 1) * PAGE;
+}
+
+static uint64_t file_length(const struct bit_file *f)
+{
+    return PAGE + bit_file_map_length(f->size, f->granularity);
+}
+
+static uint32_t crc_of(uint32_t crc, const void *bytes, size_t length)
+{
+    return (uint32_t)crc32(crc, bytes, (uInt)length);
+}
+
+static void make_header(const struct bit_file *f, uint8_t page[static PAGE])
+{
+    struct header h = {.magic = MAGIC,
+                       .version = GUINT32_TO_LE(FORMAT),
+                       .size = GUINT64_TO_LE(f->size),
+                       .granularity = GUINT32_TO_LE(f->granularity)};
+
+    memcpy(h.uuid, f->uuid, sizeof f->uuid);
+    memset(page, 0, PAGE);
+    memcpy(page, &h, sizeof h);
+    h.crc = GUINT32_TO_LE(crc_of(0, page, PAGE));
+    memcpy(page, &h, sizeof h);
+}
+
+/* What is wrong with a page that is not the header that it should be. */
+static const char *judge_header(const struct bit_file *f, uint8_t page[static PAGE])
+{
+    struct header h;
+    uint32_t crc;
+
+    memcpy(&h, page, sizeof h);
+    if (memcmp(h.magic, MAGIC, sizeof h.magic) != 0)
+        return "this is no file of bits, or it is damaged";
+    crc = GUINT32_FROM_LE(h.crc);
+    h.crc = 0;
+    memcpy(page, &h, sizeof h);
+    if (crc != crc_of(0, page, PAGE))
+        return "its header is damaged";
+    if (GUINT32_FROM_LE(h.version) != FORMAT)
+        return "it was made by another version";
+    if (memcmp(h.uuid, f->uuid, sizeof f->uuid) != 0)
+        return "it has the bits of another bitmap";
+    return "it has bits for another size or granularity";
+}
+
+static bool is_zero(const uint8_t *bytes, size_t length)
+{
+    return length == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0);
+}
+
+/* ---- errors ---- */
+
+static int fail_file(struct bit_file *f, const char *doing, int error, GError **err)
+{
+    return storage_fail(f->s, f->file->name, doing, error, err);
+}
+
+static int fail_damaged(struct bit_file *f, const char *what, GError **err)
+{
+    return fail(err, "state: %s/%s: %s", f->s->path, f->file->name, what);
+}
+
+/* ---- making and opening ---- */
+
+static char *name_of(const char *uuid)
+{
+    return g_strdup_printf(STATE_BITS "/%s", uuid);
+}
+
+static struct bit_file *new_file(struct storage *s, const char *uuid, uint64_t size,
+                                 uint32_t granularity, GError **err)
+{
+    struct bit_file *f;
+
+    if (G_BYTE_ORDER != G_LITTLE_ENDIAN) {
+        fail(err, "state: %s: bitmaps are kept on little-endian machines only", s->path);
+        return NULL;
+    }
+    /* It becomes part of a file's name. */
+    if (!g_uuid_string_is_valid(uuid)) {
+        fail(err, "state: %s: '%s' is no UUID", s->path, uuid);
+        return NULL;
+    }
+    if (size > INT64_MAX || granularity < BITMAP_MIN_GRANULARITY ||
+        (granularity & (granularity - 1)) != 0) {
+        fail(err, "state: %s: no bitmap has the size %" PRIu64 " and the granularity %" PRIu32,
+             s->path, size, granularity);
+        return NULL;
+    }
+    f = g_new0(struct bit_file, 1);
+    f->s = s;
+    g_strlcpy(f->uuid, uuid, sizeof f->uuid);
+    f->size = size;
+    f->granularity = granularity;
+    return f;
+}
+
+/* The folder for bits is made with the first file in it. */
+static int make_file(struct bit_file *f, const char *name, GError **err)
+{
+    int error = f->s->ops->open(f->s, name, true, &f->file);
+
+    if (error == -ENOENT) {
+        error = f->s->ops->make_folder(f->s, STATE_BITS);
+        if (error == 0)
+            error = f->s->ops->sync_names(f->s, "");
+        if (error < 0)
+            return storage_fail(f->s, STATE_BITS, "make the folder", error, err);
+        error = f->s->ops->open(f->s, name, true, &f->file);
+    }
+    return error < 0 ? storage_fail(f->s, name, "make it", error, err) : 0;
+}
+
+static int fill_file(struct bit_file *f, GError **err)
+{
+    uint8_t page[PAGE];
+    int error = f->s->ops->reserve(f->file, file_length(f));
+
+    if (error < 0)
+        return fail_file(f, "reserve room", error, err);
+    make_header(f, page);
+    error = f->s->ops->write(f->file, page, PAGE, 0);
+    if (error < 0)
+        return fail_file(f, "write", error, err);
+    return bit_file_sync(f, err);
+}
+
+struct bit_file *bit_file_create(struct storage *s, const char *uuid, uint64_t size,
+                                 uint32_t granularity, GError **err)
+{
+    struct bit_file *f = new_file(s, uuid, size, granularity, err);
+    g_autofree char *name = name_of(uuid);
+
+    if (!f)
+        return NULL;
+    if (make_file(f, name, err) < 0) {
+        g_free(f);
+        return NULL;
+    }
+    if (fill_file(f, err) < 0) {
+        bit_file_close(f);
+        s->ops->unlink(s, name); /* an orphan does no harm */
+        return NULL;
+    }
+    return f;
+}
+
+/* The bits after the last granule are 0, which bitmap.h asks for: others are damage. */
+static int check_tail(struct bit_file *f, GError **err)
+{
+    uint64_t granules = f->size / f->granularity + (f->size % f->granularity != 0);
+    size_t length = bit_file_map_length(f->size, f->granularity);
+    uint64_t first = (length - PAGE) * UINT64_C(8); /* the number of the last page's first bit */
+    uint64_t used = granules > first ? granules - first : 0;
+    uint64_t last[PAGE / 8];
+    int error = f->s->ops->read(f->file, last, PAGE, length);
+
+    if (error < 0)
+        return fail_file(f, "read", error, err);
+    memset(last, 0, used / 64 * 8);
+    if (used % 64 != 0)
+        last[used / 64] &= ~UINT64_C(0) << used % 64;
+    return is_zero((uint8_t *)last, PAGE) ? 0
+                                          : fail_damaged(f, "there are bits behind its end", err);
+}
+
+static int check_file(struct bit_file *f, GError **err)
+{
+    uint8_t expected[PAGE], found[PAGE];
+    uint64_t length;
+    int error = f->s->ops->size(f->file, &length);
+
+    if (error < 0)
+        return fail_file(f, "stat", error, err);
+    if (length < PAGE)
+        return fail_damaged(f, "it is cut short", err);
+    error = f->s->ops->read(f->file, found, PAGE, 0);
+    if (error < 0)
+        return fail_file(f, "read", error, err);
+    make_header(f, expected);
+    if (memcmp(expected, found, PAGE) != 0)
+        return fail_damaged(f, judge_header(f, found), err);
+    if (length != file_length(f))
+        return fail_damaged(f, length < file_length(f) ? "it is cut short" : "it is too long", err);
+    return check_tail(f, err);
+}
+
+struct bit_file *bit_file_open(struct storage *s, const char *uuid, uint64_t size,
+                               uint32_t granularity, GError **err)
+{
+    struct bit_file *f = new_file(s, uuid, size, granularity, err);
+    g_autofree char *name = name_of(uuid);
+    int error;
+
+    if (!f)
+        return NULL;
+    error = s->ops->open(s, name, false, &f->file);
+    if (error < 0) {
+        if (error == -ENOENT)
+            fail(err, "state: %s/%s: it is missing", s->path, name);
+        else
+            storage_fail(s, name, "open", error, err);
+        g_free(f);
+        return NULL;
+    }
+    if (check_file(f, err) < 0) {
+        bit_file_close(f);
+        return NULL;
+    }
+    return f;
+}
+
+void bit_file_close(struct bit_file *f)
+{
+    f->s->ops->close(f->file);
+    g_free(f);
+}
+
+int bit_file_remove(struct storage *s, const char *uuid, GError **err)
+{
+    g_autofree char *name = name_of(uuid);
+    int error;
+
+    if (!g_uuid_string_is_valid(uuid))
+        return fail(err, "state: %s: '%s' is no UUID", s->path, uuid);
+    error = s->ops->unlink(s, name);
+    return error < 0 && error != -ENOENT ? storage_fail(s, name, "unlink", error, err) : 0;
+}
+
+/* ---- using ---- */
+
+const char *bit_file_uuid(const struct bit_file *f)
+{
+    return f->uuid;
+}
+
+uint64_t *bit_file_map(struct bit_file *f, void *at, GError **err)
+{
+    void *mapped;
+    int error =
+        f->s->ops->map(f->file, PAGE, bit_file_map_length(f->size, f->granularity), at, &mapped);
+
+    if (error < 0) {
+        fail_file(f, "map", error, err);
+        return NULL;
+    }
+    return mapped;
+}
+
+int bit_file_sync(struct bit_file *f, GError **err)
+{
+    int error = f->s->ops->sync(f->file);
+
+    return error < 0 ? fail_file(f, "sync", error, err) : 0;
+}
+
+/* Add the pages of a piece that are not zero, each with its number, so that the result does not
+ * depend on how zeroes are stored, and those that were never written cost nothing. */
+static uint32_t add_pages(uint32_t crc, const uint8_t *piece, size_t length, uint64_t number)
+{
+    for (size_t at = 0; at < length; at += PAGE, number++) {
+        uint64_t le = GUINT64_TO_LE(number);
+
+        if (is_zero(piece + at, PAGE))
+            continue;
+        crc = crc_of(crc, &le, sizeof le);
+        crc = crc_of(crc, piece + at, PAGE);
+    }
+    return crc;
+}
+
+int bit_file_crc(struct bit_file *f, uint32_t *crc, GError **err)
+{
+    const size_t length = bit_file_map_length(f->size, f->granularity), most = 1 << 20;
+    uint64_t what[] = {GUINT64_TO_LE(f->size), GUINT64_TO_LE((uint64_t)f->granularity)};
+    uint32_t sum = crc_of(0, what, sizeof what);
+    g_autofree uint8_t *piece = g_malloc(MIN(length, most));
+
+    for (size_t at = 0; at < length; at += most) {
+        size_t n = MIN(length - at, most);
+        int error = f->s->ops->read(f->file, piece, n, PAGE + at);
+
+        if (error < 0)
+            return fail_file(f, "read", error, err);
+        sum = add_pages(sum, piece, n, at / PAGE);
+    }
+    *crc = sum;
+    return 0;
+}
