@@ -2,6 +2,11 @@
 /*
  * Whether an image is the one that bitmaps speak of, and whether somebody else has written to it
  * since. Pure.
+ *
+ * After a stop in order, the catalogue knows how the image was left: any difference is somebody
+ * else's change. After a crash nobody could note that. Then the time of the last change that we made
+ * is the bound: an image whose mtime is later was changed by somebody else. How late our last change
+ * may have been depends on what is left of the last server (struct identity_past).
  */
 #ifndef COMMON_STATE_IDENTITY_H
 #define COMMON_STATE_IDENTITY_H
@@ -18,18 +23,32 @@ struct image_identity {
     bool transient;      /* its bytes end with the process: memory, data */
 };
 
-/* How the last user of the folder ended, as far as this judgement needs it. */
+/* How the last user of the folder ended, as far as it tells when an image was changed last. */
 struct identity_past {
-    bool power_lost;       /* the machine went down, or the folder was mounted anew */
-    int64_t boot_time;     /* of the present boot, ns since 1970; an mtime after it, when power was lost, is not ours */
-    struct live_last last; /* not power_lost: what the live file says */
+    int64_t now;       /* wall clock, ns since 1970 */
+    bool rebooted;     /* the machine went down, or it was another one: `last` is not known */
+    int64_t boot_time; /* rebooted: of the present boot, ns since 1970; 0: not known */
+    int64_t lease;     /* rebooted: the folder was in order at least until then; 0: not known */
+    struct live_last last; /* !rebooted: what the live file says */
     bool last_known;
 };
 
+/* CLOCK_REALTIME_COARSE, by which our changes and the kernel's mtimes are noted, goes by ticks of up
+ * to 10 ms. */
+#define IDENTITY_TICKS INT64_C(20000000)
+/* A change that was under way ends at most so long after it was last seen under way. */
+#define IDENTITY_UNDER_WAY INT64_C(1000000000)
+
+/* Until when the image may have been changed by us: catalogue_disk.changed_until of a disk that was
+ * being served when the server died. 0: that is not known. */
+int64_t identity_changed_until(const struct identity_past *past);
+
 /* Why the disk's bitmaps do not fit its image, a sentence for people (g_free), or NULL: they do.
- * `size` is the image's size now; DISK_CLEAN disks are judged by `content`, others by `modified`
- * against `changed_until` or `past`. The size rule: see catalogue_disk.resize_to. */
+ * `size` is the image's size now. A DISK_CLEAN disk is judged by `content`, others by `modified`
+ * against `changed_until`. The size must be the disk's, or its resize_to. */
 char *identity_judge(const struct catalogue_disk *d, const struct image_identity *now,
-                     uint64_t size, const struct identity_past *past);
+                     uint64_t size);
+/* Does `size` fit what the catalogue knows of the disk? */
+bool identity_size_fits(const struct catalogue_disk *d, uint64_t size);
 
 #endif

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The file `live`: when each disk was changed last, by whom and whether a change is under way. It is
- * mapped while a server runs and survives the death of the process; nothing in it is ever synced.
+ * mapped while a server runs and survives the death of the process. Only its second line, the lease,
+ * is ever relied on after a power loss.
  *
- * It is an array of lines of 64 bytes; the first is the head, each other one belongs to one client
- * of one disk (whose counter nobody else writes), or is free.
+ * It is an array of lines of 64 bytes. The first is the head, the second the lease. Each other one
+ * belongs to one client of one disk (whose counter nobody else writes), or to a disk itself, or is
+ * free.
  */
 #ifndef COMMON_STATE_LIVE_FILE_H
 #define COMMON_STATE_LIVE_FILE_H
@@ -15,6 +17,7 @@
 
 #define LIVE_MAGIC UINT64_C(0x3165766c46444e4e)
 #define LIVE_LINES 16384u /* 1 MiB; when all are taken, clients share lines */
+#define LIVE_FIRST 2u     /* the first line that is neither head nor lease */
 
 /* The first line. */
 struct live_head {
@@ -22,6 +25,14 @@ struct live_head {
     char boot_id[37]; /* what is in the file was written in this boot */
     uint8_t padding[3];
     _Atomic int64_t alive; /* clock, while a change is under way: see live_line */
+};
+
+/* The second line. The server syncs the file while it serves and before this time is over, as long
+ * as the folder is in order: no change of an image that the folder can account for after a power
+ * loss came later. */
+struct live_lease {
+    int64_t until; /* CLOCK_REALTIME, ns */
+    int64_t check; /* ~until */
 };
 
 struct live_line {
@@ -34,15 +45,19 @@ struct live_line {
 };
 
 _Static_assert(sizeof(struct live_head) <= 64, "a line");
+_Static_assert(sizeof(struct live_lease) <= 64, "a line");
 _Static_assert(sizeof(struct live_line) == 64, "a line");
 
 /* After a crash: what the lines say of a disk. */
 struct live_last {
-    int64_t changed;   /* 0: no line knows it */
-    bool under_way;    /* a change was: the image's mtime may be a little later than `changed` */
-    int64_t alive;     /* the head's */
+    int64_t changed; /* 0: it was not changed */
+    bool under_way;  /* a change was: the image's mtime may be a little later than `changed` */
+    int64_t alive;   /* the head's */
 };
-/* False: the file is not there, is damaged, or is of another boot (`boot_id` is the present one). */
+/* False: the file is not there, is damaged, or is of another boot (`boot_id` is the present one), or
+ * no line is the disk's. */
 bool live_file_last(struct storage *s, const char *boot_id, int64_t disk, struct live_last *last);
+/* The lease, of whatever boot. 0: not known. */
+int64_t live_file_lease(struct storage *s);
 
 #endif

@@ -5,10 +5,11 @@ common_state_libcommonstate_a_SOURCES = \
 	common/state/bit-file.c common/state/bit-file.h \
 	common/state/catalogue.h \
 	common/state/folder.c common/state/folder.h \
-	common/state/identity.h \
 	common/state/journal-format.c common/state/journal-format.h \
 	common/state/journal-scan.c common/state/journal-scan.h \
-	common/state/live-file.h \
-	common/state/recovery.h \
+	common/state/identity.c common/state/identity.h \
+	common/state/live-file.c common/state/live-file.h \
+	common/state/note.c common/state/note.h \
+	common/state/recovery.c common/state/recovery.h \
 	common/state/storage.c common/state/storage.h \
 	common/state/storage-dir.c common/state/storage-dir.h

@@ -8,7 +8,7 @@
 #ifndef COMMON_STATE_RECOVERY_H
 #define COMMON_STATE_RECOVERY_H
 
-#include "common/state/identity.h"
+#include "common/state/catalogue.h"
 
 /* How the last user ended. */
 enum recovery_kind {
@@ -19,24 +19,23 @@ enum recovery_kind {
 
 struct recovery {
     enum recovery_kind kind;
-    char *why;            /* a sentence: "the machine was restarted (boot id ...)" */
-    GHashTable *widened;  /* disk id (gint64) -> bytes that were dirtied beyond the bits (guint64), in
-                             its bitmap that got most */
-    struct identity_past *past; /* by disk: recovery_past() */
+    char *why;           /* a sentence: "the machine was restarted" */
+    GHashTable *widened; /* disk id (gint64) -> bytes that were dirtied beyond the bits (guint64), in
+                            its bitmap that got most; disks that were in use */
+    GPtrArray *said;     /* sentences about what was found and done, for a log: owned strings */
 };
 
-/* The folder row, disks and bitmaps are updated in the catalogue (see there). Bitmaps whose files
- * are missing or damaged become inconsistent, and so does every recording bitmap when the journal is
- * damaged. NULL and *err: the folder cannot be used (I/O error); nothing is lost by that. */
+/* The folder row, disks and bitmaps are updated in the catalogue (see there): afterwards no disk is
+ * DISK_OPEN, and the folder is not `open`. Bitmaps whose files are missing or damaged become
+ * inconsistent, and so does every recording bitmap when the journal is damaged. Where the folder was
+ * left in order, nothing is written. NULL and *err: the folder cannot be used (I/O error); nothing
+ * is lost by that. */
 struct recovery *state_recover(struct storage *s, struct catalogue *c, GError **err);
-/* For identity_judge. */
-struct identity_past recovery_past(const struct recovery *r, int64_t disk);
+/* Bytes by which the bitmaps of a disk were widened. False: the disk was not in use. */
+bool recovery_widened(const struct recovery *r, int64_t disk, uint64_t *bytes);
 void recovery_free(struct recovery *r);
 
-/* The note that a folder failed, in a place that does not fail with it: a file in /dev/shm, named by
- * the folder's UUID, which ends with the machine's run. noted: mapped memory, whose first word is
- * not 0 when the folder has failed. "Exact" needs that the note is there and says that nothing
- * failed. */
-bool state_note_healthy(const char *uuid);
+/* The first 8 bytes of a folder's UUID as a number: what the journal has of it. */
+uint64_t state_folder_number(const char *uuid);
 
 #endif

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Failures of the folder that leave no way to note them in the folder itself.
- *
- * note_*: the note in /dev/shm (common/state/recovery.h). mapping_*: mapped files under which the
- * file may vanish (SIGBUS): the page is replaced by memory, so that the guest goes on, and the owner
- * is told.
+ * Mapped files under which the file may vanish or become shorter: an access is a SIGBUS then, which
+ * would end the server. A guarded mapping is replaced by memory instead, so that guests go on, and
+ * its owner is told.
  */
 #ifndef STATE_FAILURE_H
 #define STATE_FAILURE_H
@@ -13,18 +11,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct note;
-/* Make, or take over, the note of a folder: it says that nothing failed. NULL: /dev/shm cannot be
- * used (logged); after a crash nothing will count as exact. */
-struct note *note_new(const char *uuid);
-void note_failure(struct note *n); /* async-signal-safe; NULL: nothing */
-void note_free(struct note *n, bool keep); /* keep: the next server is to find it */
-
-/* A mapping of a file. `lost` is called on a thread of its own, once, when a page of it was lost. The
- * process's SIGBUS handler is installed with the first one. A SIGBUS at any other address is what
- * it would have been without. */
 struct mapping;
-struct mapping *mapping_guard(void *begin, size_t length, void (*lost)(void *opaque), void *opaque);
+
+/* Guard [begin, begin + length), whole pages. `lost` is called on a thread that does this alone, at
+ * most once, when the file was lost under any page of it; it must not wait, nor unguard anything.
+ * The process's SIGBUS handler is installed with the first one. A SIGBUS at any other address does
+ * what it would have done without. NULL and *err: failed. */
+struct mapping *mapping_guard(void *begin, size_t length, void (*lost)(void *opaque), void *opaque,
+                              GError **err);
+/* Before the memory is unmapped, and when nobody uses it any more. `lost` is not running when it
+ * returns, and is not called later. NULL is allowed. */
 void mapping_unguard(struct mapping *m);
+/* Was it replaced? When memory that was read belonged to the replacement, this is true after the
+ * read. Any thread. */
+bool mapping_is_lost(const struct mapping *m);
 
 #endif

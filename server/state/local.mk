@@ -3,7 +3,6 @@
 noinst_LIBRARIES += server/state/libstate.a
 server_state_libstate_a_SOURCES = \
 	server/state/cover.h \
-	server/state/failure.h \
 	server/state/journal.c server/state/journal.h server/state/journal-private.h \
 	server/state/journal-batch.c server/state/journal-batch.h \
 	server/state/journal-close.c server/state/journal-close.h \
@@ -11,5 +10,8 @@ server_state_libstate_a_SOURCES = \
 	server/state/journal-ranges.c server/state/journal-ranges.h \
 	server/state/journal-storm.c server/state/journal-storm.h \
 	server/state/journal-table.c server/state/journal-table.h \
+	server/state/failure.c server/state/failure.h \
+	server/state/jobs.c server/state/jobs.h \
+	server/state/live.c server/state/live.h \
 	server/state/state.h \
 	server/state/store.h

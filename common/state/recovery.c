@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The order of a recovery:
+ *
+ *   1. read the catalogue; decide whether the bits in the files are exact
+ *   2. if not: set the bits of all regions that the journal has open
+ *   3. sync all bit files of disks that were in use
+ *   4. one transaction of the catalogue: the folder is not in use any more; disks and bitmaps are as
+ *      was found
+ *
+ * Bits are only ever set, and what decides in 1 stays until 4 is durable: the catalogue's folder
+ * row, the journal, the notes. So whoever dies between is followed by one who does the same again.
+ * After 4 nobody asks the journal any more, and the next user makes it anew.
+ *
+ * Bits are exact if the same machine still runs, in the same boot, with the folder in the same
+ * mount, and if a note outside of the folder says that nothing failed: then all that was set in a
+ * mapped file is in it, as the kernel has never lost the page.
+ *
+ * Only bitmaps of disks that were in use (DISK_OPEN) are touched. Others were synced when they were
+ * left, and are as the catalogue says. Of those, only recording ones can lack a bit: before the
+ * catalogue says that a bitmap does not record, its file was synced.
+ */
+#include "common/state/recovery.h"
+
+#include "common/state/bit-file.h"
+#include "common/state/folder.h"
+#include "common/state/identity.h"
+#include "common/state/journal-scan.h"
+#include "common/state/note.h"
+#include "common/util/bitmap-glib.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+struct work {
+    struct storage *storage;
+    struct catalogue *catalogue;
+    struct catalogue_folder folder;
+    GArray *disks, *bitmaps;
+    struct recovery *recovery;
+    GArray *regions;    /* of the journal; NULL: there is nothing to add */
+    GPtrArray *changed; /* bitmaps that have become inconsistent; owned by `bitmaps` */
+    char *boot_id, *machine_id;
+};
+
+G_GNUC_PRINTF(2, 3) static void say(struct work *w, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_ptr_array_add(w->recovery->said, g_strdup_vprintf(format, args));
+    va_end(args);
+}
+
+uint64_t state_folder_number(const char *uuid)
+{
+    uint64_t number = 0;
+
+    for (unsigned digits = 0; *uuid && digits < 16; uuid++)
+        if (g_ascii_isxdigit(*uuid)) {
+            number = number << 4 | (unsigned)g_ascii_xdigit_value(*uuid);
+            digits++;
+        }
+    return number;
+}
+
+/* ---- 1. how it ended ---- */
+
+static bool same_boot(const struct work *w)
+{
+    return *w->boot_id && g_str_equal(w->boot_id, w->folder.boot_id);
+}
+
+static bool same_machine(const struct work *w)
+{
+    return g_str_equal(w->machine_id, w->folder.machine_id);
+}
+
+/* Why the bits are not exact; NULL: they are. */
+static const char *why_not_exact(const struct work *w)
+{
+    uint64_t mount = storage_mount_id(w->storage);
+
+    if (w->folder.failed || state_note_failed(w->folder.uuid))
+        return "the state folder had failed while it was in use";
+    if (!same_machine(w))
+        return "the state folder was in use on another machine";
+    if (!same_boot(w))
+        return "the machine was restarted";
+    if (mount == 0 || mount != w->folder.mount_id)
+        return "the state folder's file system was mounted anew";
+    if (!state_note_healthy(w->folder.uuid))
+        return "the note in /dev/shm is gone, which would say that nothing had failed";
+    return NULL;
+}
+
+static void decide(struct work *w)
+{
+    struct recovery *r = w->recovery;
+    const char *why;
+
+    if (!w->folder.open && !w->folder.failed)
+        return;
+    why = why_not_exact(w);
+    r->kind = why ? RECOVERY_POWER_LOSS : RECOVERY_PROCESS;
+    r->why = g_strdup(why ? why : "the server died");
+}
+
+static struct catalogue_disk *disk_of(struct work *w, int64_t id)
+{
+    for (unsigned i = 0; i < w->disks->len; i++)
+        if (g_array_index(w->disks, struct catalogue_disk, i).id == id)
+            return &g_array_index(w->disks, struct catalogue_disk, i);
+    return NULL;
+}
+
+static bool was_open(struct work *w, const struct catalogue_bitmap *b)
+{
+    const struct catalogue_disk *d = disk_of(w, b->disk);
+
+    return d && d->state == DISK_OPEN;
+}
+
+/* ---- 2. bits ---- */
+
+static void make_inconsistent(struct work *w, struct catalogue_bitmap *b, const char *reason)
+{
+    const struct catalogue_disk *d = disk_of(w, b->disk);
+
+    say(w, "disk %s: bitmap '%s' is inconsistent: %s", d->name, b->name, reason);
+    g_free(b->inconsistent);
+    b->inconsistent = g_strdup(reason);
+    b->sealed = false;
+    g_ptr_array_add(w->changed, b);
+}
+
+/* Good bitmaps of disks that were in use cannot be told apart from lost ones. */
+static void all_inconsistent(struct work *w, bool not_recording_too, const char *reason)
+{
+    for (unsigned i = 0; i < w->bitmaps->len; i++) {
+        struct catalogue_bitmap *b = &g_array_index(w->bitmaps, struct catalogue_bitmap, i);
+
+        if (was_open(w, b) && !b->inconsistent && (b->recording || not_recording_too))
+            make_inconsistent(w, b, reason);
+    }
+}
+
+/* The file must be there: a journal that is gone says nothing. */
+static GArray *read_journal(struct work *w, GError **err)
+{
+    struct storage *s = w->storage;
+    struct storage_file *f;
+    int error = s->ops->open(s, STATE_INTENT, false, &f);
+
+    if (error < 0) {
+        storage_fail(s, STATE_INTENT, "opening it", error, err);
+        return NULL;
+    }
+    s->ops->close(f);
+    return journal_scan(s, state_folder_number(w->folder.uuid), err);
+}
+
+/* What has to be added to the files, and which bitmaps are beyond help. */
+static void weigh(struct work *w)
+{
+    struct recovery *r = w->recovery;
+    g_autoptr(GError) error = NULL;
+
+    if (r->kind != RECOVERY_POWER_LOSS)
+        return;
+    if (w->folder.failed || state_note_failed(w->folder.uuid)) {
+        all_inconsistent(w, true, r->why);
+    } else if (!w->folder.journal) {
+        g_autofree char *reason =
+            g_strdup_printf("%s, and --durability process keeps no journal for that", r->why);
+
+        all_inconsistent(w, false, reason);
+    } else {
+        w->regions = read_journal(w, &error);
+        if (!w->regions) {
+            g_autofree char *reason = g_strdup_printf("%s, and the journal is of no use: %s", r->why,
+                                                      error->message);
+
+            all_inconsistent(w, false, reason);
+        }
+    }
+}
+
+/* Set the bits of the journal's regions of its disk. */
+static void add_regions(struct work *w, const struct catalogue_bitmap *b, struct bitmap *bits)
+{
+    for (unsigned i = 0; w->regions && i < w->regions->len; i++) {
+        const struct journal_entry *e = &g_array_index(w->regions, struct journal_entry, i);
+        uint64_t limit = UINT64_MAX >> JOURNAL_REGION_SHIFT;
+
+        if (e->disk == b->disk && e->first <= limit)
+            bitmap_set(bits, e->first << JOURNAL_REGION_SHIFT,
+                       MIN(e->count, limit) << JOURNAL_REGION_SHIFT);
+    }
+}
+
+static bool has_regions(struct work *w, int64_t disk)
+{
+    for (unsigned i = 0; w->regions && i < w->regions->len; i++)
+        if (g_array_index(w->regions, struct journal_entry, i).disk == disk)
+            return true;
+    return false;
+}
+
+static void note_widened(struct recovery *r, int64_t disk, uint64_t bytes)
+{
+    uint64_t *most = g_hash_table_lookup(r->widened, &disk);
+
+    if (most && *most < bytes)
+        *most = bytes;
+}
+
+static void unmap_file(struct storage *s, const struct catalogue_bitmap *b, uint64_t *words)
+{
+    s->ops->unmap(s, words, bit_file_map_length(b->size, b->granularity));
+}
+
+/* Dirty in its file what the journal has open. */
+static int widen(struct work *w, const struct catalogue_bitmap *b, struct bit_file *f, GError **err)
+{
+    uint64_t *words, before;
+    struct bitmap *bits;
+
+    if (!has_regions(w, b->disk))
+        return 0;
+    words = bit_file_map(f, NULL, err);
+    if (!words)
+        return -1;
+    bits = bitmap_new_over(words, b->size, b->granularity, NULL, NULL, err);
+    if (bits) {
+        bitmap_summarise(bits);
+        before = bitmap_count(bits);
+        add_regions(w, b, bits);
+        note_widened(w->recovery, b->disk, bitmap_count(bits) - before);
+        bitmap_unref(bits);
+    }
+    unmap_file(w->storage, b, words);
+    return bits ? 0 : -1;
+}
+
+/* ---- 3. files ---- */
+
+static int recover_file(struct work *w, const struct catalogue_bitmap *b, GError **err)
+{
+    struct bit_file *f = bit_file_open(w->storage, b->uuid, b->size, b->granularity, err);
+    int result;
+
+    if (!f)
+        return -1;
+    result = widen(w, b, f, err);
+    if (result == 0)
+        result = bit_file_sync(f, err);
+    bit_file_close(f);
+    return result;
+}
+
+static void recover_files(struct work *w)
+{
+    for (unsigned i = 0; i < w->bitmaps->len; i++) {
+        struct catalogue_bitmap *b = &g_array_index(w->bitmaps, struct catalogue_bitmap, i);
+        g_autoptr(GError) error = NULL;
+
+        if (was_open(w, b) && b->recording && !b->inconsistent && recover_file(w, b, &error) < 0)
+            make_inconsistent(w, b, error->message);
+    }
+}
+
+/* ---- 4. the catalogue ---- */
+
+static int64_t clock_ns(clockid_t clock)
+{
+    struct timespec t;
+
+    clock_gettime(clock, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+/* Until when the server may have changed the image; see identity.h. */
+static void date_disk(struct work *w, struct catalogue_disk *d)
+{
+    struct identity_past past = {.now = clock_ns(CLOCK_REALTIME), .rebooted = !same_boot(w)};
+
+    if (past.rebooted) {
+        past.boot_time = past.now - clock_ns(CLOCK_BOOTTIME);
+        past.lease = live_file_lease(w->storage);
+    } else {
+        past.last_known = live_file_last(w->storage, w->boot_id, d->id, &past.last);
+    }
+    /* Nobody has changed it since it was found to be as `content` says. */
+    if (past.last_known && past.last.changed == 0 && !past.last.under_way &&
+        w->recovery->kind == RECOVERY_PROCESS) {
+        d->state = DISK_CLEAN;
+        return;
+    }
+    d->state = DISK_CRASHED;
+    d->changed_until = identity_changed_until(&past);
+}
+
+static int put_all(struct work *w, GError **err)
+{
+    for (unsigned i = 0; i < w->changed->len; i++)
+        if (catalogue_put_bitmap(w->catalogue, w->changed->pdata[i], err) < 0)
+            return -1;
+    for (unsigned i = 0; i < w->disks->len; i++) {
+        struct catalogue_disk *d = &g_array_index(w->disks, struct catalogue_disk, i);
+
+        if (d->state != DISK_OPEN)
+            continue;
+        date_disk(w, d);
+        if (catalogue_put_disk(w->catalogue, d, err) < 0)
+            return -1;
+    }
+    w->folder.open = w->folder.failed = false;
+    return catalogue_put_folder(w->catalogue, &w->folder, err);
+}
+
+static int write_catalogue(struct work *w, GError **err)
+{
+    if (catalogue_begin(w->catalogue, err) < 0)
+        return -1;
+    if (put_all(w, err) == 0)
+        return catalogue_commit(w->catalogue, NULL, err);
+    catalogue_rollback(w->catalogue);
+    return -1;
+}
+
+/* ---- all of it ---- */
+
+static int read_catalogue(struct work *w, GError **err)
+{
+    struct recovery *r = w->recovery;
+
+    w->boot_id = state_boot_id();
+    w->machine_id = state_machine_id();
+    if (catalogue_folder(w->catalogue, &w->folder, err) < 0)
+        return -1;
+    w->disks = catalogue_disks(w->catalogue, r->said, err);
+    if (w->disks)
+        w->bitmaps = catalogue_bitmaps(w->catalogue, r->said, err);
+    return w->bitmaps ? 0 : -1;
+}
+
+/* All disks that were in use have an entry. */
+static void list_disks(struct work *w)
+{
+    for (unsigned i = 0; i < w->disks->len; i++) {
+        const struct catalogue_disk *d = &g_array_index(w->disks, struct catalogue_disk, i);
+
+        if (d->state == DISK_OPEN)
+            g_hash_table_insert(w->recovery->widened, g_memdup2(&d->id, sizeof d->id),
+                                g_new0(uint64_t, 1));
+    }
+}
+
+static int recover(struct work *w, GError **err)
+{
+    if (read_catalogue(w, err) < 0)
+        return -1;
+    decide(w);
+    if (w->recovery->kind == RECOVERY_NONE)
+        return 0;
+    list_disks(w);
+    weigh(w);
+    recover_files(w);
+    if (write_catalogue(w, err) < 0)
+        return -1;
+    lasting_note_remove(w->folder.uuid);
+    return 0;
+}
+
+struct recovery *state_recover(struct storage *s, struct catalogue *c, GError **err)
+{
+    struct work w = {.storage = s, .catalogue = c, .changed = g_ptr_array_new()};
+    int result;
+
+    w.recovery = g_new0(struct recovery, 1);
+    w.recovery->widened = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    w.recovery->said = g_ptr_array_new_with_free_func(g_free);
+    result = recover(&w, err);
+    g_clear_pointer(&w.disks, g_array_unref);
+    g_clear_pointer(&w.bitmaps, g_array_unref);
+    g_clear_pointer(&w.regions, g_array_unref);
+    g_ptr_array_unref(w.changed);
+    g_free(w.boot_id);
+    g_free(w.machine_id);
+    if (result < 0)
+        g_clear_pointer(&w.recovery, recovery_free);
+    return w.recovery;
+}
+
+bool recovery_widened(const struct recovery *r, int64_t disk, uint64_t *bytes)
+{
+    const uint64_t *found = g_hash_table_lookup(r->widened, &disk);
+
+    if (found)
+        *bytes = *found;
+    return found;
+}
+
+void recovery_free(struct recovery *r)
+{
+    if (!r)
+        return;
+    g_free(r->why);
+    g_hash_table_unref(r->widened);
+    g_ptr_array_unref(r->said);
+    g_free(r);
+}
