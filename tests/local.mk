@@ -51,6 +51,7 @@ check_LIBRARIES += tests/rigs/libdiskrig.a
 tests_rigs_libdiskrig_a_SOURCES = \
 	tests/rigs/disk-harness.c tests/rigs/disk-harness.h \
 	tests/rigs/fake-backend.c tests/rigs/fake-backend.h \
+	tests/rigs/fake-store.c tests/rigs/fake-store.h \
 	tests/rigs/instant-rig.c tests/rigs/instant-rig.h \
 	tests/rigs/model.h \
 	tests/rigs/model-bitmap.c \

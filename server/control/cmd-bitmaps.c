@@ -63,7 +63,7 @@ static int prepare_add(struct transaction *t, JsonObject *data, void **state, GE
         return fail(err, "Bitmap already exists: %s", name);
     return instant_bitmap_add(transaction_instant(t), node_to_disk(n), name,
                               (uint32_t)arg_int(data, "granularity", 0),
-                              !arg_bool(data, "disabled", false), err);
+                              !arg_bool(data, "disabled", false), false, err);
 }
 
 static struct disk *disk_of(struct transaction *t, JsonObject *data, GError **err)

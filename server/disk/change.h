@@ -2,13 +2,14 @@
 /*
  * A change to the image of a disk, step by step. The order is the product's promise:
  *
+ *   0. where the disk has a store: cover the range (server/state/cover.h);
  *   1. enter the gate, and hold blocks that are needed in part against others (range-lock.h);
  *   2. keep the old data that views need;
  *   3. mark the range in every bitmap that records;
  *   4. change the image;
  *   5. leave the gate.
  *
- * change_begin does 1 to 3 and change_end does 5, for changes of every kind and length. Nobody else
+ * change_begin does 0 to 3 and change_end does 5, for changes of every kind and length. Nobody else
  * enters the gate, keeps or marks. (A resize is an instant: it runs under the shut gate, and what
  * it adds to the disk is marked in the bits that the instant brings.)
  *
@@ -26,9 +27,9 @@
  *   pieces before have changed, this one and the rest have not, and all of the range stays marked:
  *   more than what has changed, never less.
  *
- * A journal that makes the range durable before a write belongs at the head of change_begin, before
- * gate_enter: an instant waits for everybody inside the gate, and must not wait for the journal's
- * disk. What it holds on to is given up in change_end.
+ * The range is covered before the gate is entered, because that may wait for the journal's disk: an
+ * instant waits for everybody inside the gate, and must not wait for that. It is covered until the
+ * change has left the gate. So whoever finds nobody covered any more finds all their bits set.
  *
  * On an image that takes whole blocks only, what is kept, marked and held is all of the blocks that
  * the range touches.
@@ -50,7 +51,20 @@ struct change {
     struct blocks blocks;
     struct held_range held; /* where the image takes whole blocks only */
     enum keeping keeping;
+    unsigned phase; /* of the cover, where there is one */
 };
+
+struct range {
+    uint64_t offset, length;
+};
+
+/* What change_begin covers. length > 0. */
+static inline struct range covered_range(const struct node_io *io, uint64_t length, uint64_t offset)
+{
+    uint64_t mask = io->info.min_block - 1, begin = offset & ~mask;
+
+    return (struct range){begin, ((offset + length + mask) & ~mask) - begin};
+}
 
 /* What change_begin does where there is a view; no error: all is kept that `keeping` says. */
 int change_keep(struct node_io *io, const struct change *c);
@@ -60,16 +74,34 @@ static inline void change_end(struct node_io *io, struct change *c)
     if (has_blocks(io))
         range_release(&io->disk->changing, &c->held);
     gate_leave(io->slot);
+    if (io->line)
+        cover_leave(io->line, c->phase);
+}
+
+/* All blocks that the range touches are covered. The disk's size is not looked at, because it may
+ * change as long as the gate was not entered: a last block that is shorter counts as a whole one. */
+static inline int change_cover(struct node_io *io, struct change *c, uint64_t length,
+                               uint64_t offset)
+{
+    struct range r = covered_range(io, length, offset);
+
+    return cover_enter(io->disk->state.cover, io->line, r.offset, r.length, &c->phase);
 }
 
 /* 0: the caller changes the image, whether that succeeds or not, and then calls change_end. Else a
- * negative errno, and the change is over. `io` is a disk's; any thread. May wait, for the gate and
- * for others who keep or change the same blocks. */
+ * negative errno, and the change is over. `io` is a disk's; any thread. May wait, for the journal, for
+ * the gate, and for others who keep or change the same blocks. */
 static inline int change_begin(struct node_io *io, struct change *c, uint64_t length,
                                uint64_t offset, enum keeping keeping)
 {
     struct disk *d = io->disk;
 
+    if (io->line) {
+        int error = change_cover(io, c, length, offset);
+
+        if (error < 0)
+            return error;
+    }
     gate_enter(io->slot);
     c->blocks = blocks_of(io, length, offset); /* the disk's size stands still in here */
     c->keeping = keeping;

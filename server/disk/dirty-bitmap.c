@@ -3,16 +3,33 @@
 
 #include <errno.h>
 
-struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, bool recording)
+static struct dirty_bitmap *new (const char *name, uint32_t granularity, bool recording)
 {
     struct dirty_bitmap *db = g_new0(struct dirty_bitmap, 1);
 
     atomic_init(&db->references, 1);
     db->name = g_strdup(name);
-    db->granularity = bitmap_granularity(bits);
-    db->bits = bits;
+    db->granularity = granularity;
     db->recording = recording;
     pthread_mutex_init(&db->lock, NULL);
+    return db;
+}
+
+struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, bool recording)
+{
+    struct dirty_bitmap *db = new (name, bitmap_granularity(bits), recording);
+
+    db->bits = bits;
+    return db;
+}
+
+struct dirty_bitmap *dirty_bitmap_restore(const struct disk_restored *found)
+{
+    struct dirty_bitmap *db = new (found->name, found->granularity, found->recording);
+
+    db->bits = found->bits ? bitmap_ref(found->bits) : NULL;
+    db->persistent = true;
+    db->reason = g_strdup(found->inconsistent);
     return db;
 }
 
@@ -28,6 +45,7 @@ void dirty_bitmap_unref(struct dirty_bitmap *db)
         return;
     bitmap_unref(db->bits);
     pthread_mutex_destroy(&db->lock);
+    g_free(db->reason);
     g_free(db->name);
     g_free(db);
 }
@@ -54,13 +72,35 @@ void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info)
     pthread_mutex_lock(&db->lock);
     *info = (struct dirty_bitmap_info){
         .granularity = db->granularity,
-        .recording = db->recording,
-        .busy = db->busy > 0,
+        .recording = db->recording && !db->reason,
+        .busy = db->busy > 0 || db->changing,
+        .persistent = db->persistent,
+        .inconsistent = db->reason != NULL,
     };
     pthread_mutex_unlock(&db->lock);
     if (bits)
         info->count = bitmap_count(bits);
     bitmap_unref(bits);
+}
+
+char *dirty_bitmap_reason(struct dirty_bitmap *db)
+{
+    char *reason;
+
+    pthread_mutex_lock(&db->lock);
+    reason = g_strdup(db->reason);
+    pthread_mutex_unlock(&db->lock);
+    return reason;
+}
+
+bool dirty_bitmap_records(struct dirty_bitmap *db)
+{
+    bool records;
+
+    pthread_mutex_lock(&db->lock);
+    records = db->recording && db->bits && !db->reason;
+    pthread_mutex_unlock(&db->lock);
+    return records;
 }
 
 struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db)
@@ -73,13 +113,17 @@ struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db)
     return bits;
 }
 
-struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits, bool recording)
+struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits, bool recording,
+                                    bool persistent, char *reason)
 {
     struct bitmap *old;
 
     pthread_mutex_lock(&db->lock);
     old = db->bits;
     db->bits = bits;
+    g_free(db->reason);
+    db->reason = reason;
+    db->persistent = persistent;
     db->recording = recording;
     pthread_mutex_unlock(&db->lock);
     return old;
@@ -95,6 +139,25 @@ struct bitmap *dirty_bitmap_remove(struct dirty_bitmap *db)
     db->removed = true;
     pthread_mutex_unlock(&db->lock);
     return old;
+}
+
+void dirty_bitmap_changing(struct dirty_bitmap *db, bool changing)
+{
+    pthread_mutex_lock(&db->lock);
+    db->changing = changing;
+    pthread_mutex_unlock(&db->lock);
+}
+
+bool dirty_bitmap_break(struct dirty_bitmap *db, const struct bitmap *bits, const char *reason)
+{
+    bool breaks;
+
+    pthread_mutex_lock(&db->lock);
+    breaks = (bits ? db->bits == bits : db->persistent) && !db->reason && !db->removed;
+    if (breaks)
+        db->reason = g_strdup(reason);
+    pthread_mutex_unlock(&db->lock);
+    return breaks;
 }
 
 void dirty_bitmap_busy_begin(struct dirty_bitmap *db)
@@ -144,9 +207,12 @@ static int scan(const struct bitmap *bits, uint64_t at, uint64_t end, bool one,
 int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offset, bool one,
                          struct extents *extents)
 {
-    struct bitmap *bits = dirty_bitmap_bits(db);
+    struct bitmap *bits;
     int error;
 
+    pthread_mutex_lock(&db->lock);
+    bits = db->bits && !db->reason ? bitmap_ref(db->bits) : NULL;
+    pthread_mutex_unlock(&db->lock);
     if (!bits)
         return -EIO;
     error = scan(bits, offset, offset + length, one, extents);

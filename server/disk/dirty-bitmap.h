@@ -19,7 +19,9 @@ struct dirty_bitmap;
 struct dirty_bitmap_info {
     uint64_t count; /* bytes */
     uint32_t granularity;
-    bool recording, busy, persistent, inconsistent;
+    bool recording; /* one that is inconsistent does not record */
+    bool busy;      /* an export uses it, or an instant that changes it is under way */
+    bool persistent, inconsistent;
 };
 
 struct dirty_bitmap *dirty_bitmap_ref(struct dirty_bitmap *db);
@@ -27,8 +29,11 @@ void dirty_bitmap_unref(struct dirty_bitmap *db);
 GPtrArray *dirty_bitmap_array_new(void);                      /* of references, which it drops */
 const char *dirty_bitmap_name(const struct dirty_bitmap *db); /* without qemu:dirty-bitmap: */
 void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info);
+/* Why it is inconsistent, for people; free with g_free(). NULL: it is good. Any thread. */
+char *dirty_bitmap_reason(struct dirty_bitmap *db);
 
-/* The bits as they are now; the caller owns a reference. NULL: the bitmap was removed. */
+/* The bits as they are now; the caller owns a reference. NULL: the bitmap was removed, or it is
+ * inconsistent and has none. Those of one that is inconsistent say nothing. */
 struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db);
 
 /* Append the extents of [offset, offset + length), flag EXTENT_DIRTY or 0, to an empty list; stops

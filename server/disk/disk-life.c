@@ -36,8 +36,6 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
     d->pool = config->scratch;
     d->drain_usec = DRAIN_USEC;
     d->scratch_usec = SCRATCH_USEC;
-    d->state = config->state;
-    d->store = config->store;
     if (config->events)
         d->events = *config->events;
     gate_init(&d->gate);
@@ -52,6 +50,7 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
     d->retired_trackers = g_ptr_array_new_with_free_func(free_tracker);
     d->bitmaps = dirty_bitmap_array_new();
     d->views = g_ptr_array_new();
+    d->strays = g_ptr_array_new();
     return d;
 }
 
@@ -64,12 +63,14 @@ static void end_view(struct view *v)
 }
 
 /* What clients have written is to be safe when the process has ended in order. */
-static void flush_at_end(struct disk *d)
+int disk_flush(struct disk *d)
 {
     int r = d->readonly || !d->handle->can_flush ? 0 : d->backend->ops->flush(d->handle);
 
     if (r < 0)
         log_error("disk %s: flush at the end: %s", d->node.name, g_strerror(-r));
+    d->flushed = true;
+    return r;
 }
 
 bool disk_free(struct disk *d)
@@ -79,7 +80,8 @@ bool disk_free(struct disk *d)
                   d->node.name, d->backend->driver);
         return false;
     }
-    flush_at_end(d); /* before all that a file system of scratch may hold up */
+    if (!d->flushed)
+        disk_flush(d); /* before all that a file system of scratch may hold up */
     if (!disk_scratch_end_making(&d->holding)) {
         log_error("disk %s: scratch: a file in %s has still not been made: the disk is not closed",
                   d->node.name, d->pool->dir);
@@ -87,10 +89,13 @@ bool disk_free(struct disk *d)
     }
     while (d->views->len > 0)
         end_view(d->views->pdata[0]);
+    for (unsigned k = 0; k < d->strays->len; k++)
+        end_view(d->strays->pdata[k]);
     tracker_free(d->tracker);
     g_ptr_array_unref(d->retired_trackers);
     g_ptr_array_unref(d->bitmaps);
     g_ptr_array_unref(d->views);
+    g_ptr_array_unref(d->strays);
     d->backend->ops->close(d->handle);
     d->backend->ops->free(d->backend);
     gate_destroy(&d->gate);

@@ -29,8 +29,8 @@
 #include "server/disk/grace.h"
 #include "server/disk/range-lock.h"
 #include "server/disk/scratch.h"
-#include "server/disk/state.h"
 #include "server/disk/types.h"
+#include "server/state/state.h"
 
 #include <pthread.h>
 
@@ -50,6 +50,8 @@ enum disk_point {
     POINT_BITS_COPIED,    /* an instant: bits are copied, the gates are still open */
     POINT_SHRINKING,      /* a resize: gates closed, nobody told yet, nothing done */
     POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */
+    POINT_FLIPPED,        /* an instant over a store: gates open again, not yet committed */
+    POINT_COMMITTED,      /* the same: committed, not yet published */
     POINT_HANDED_OVER,    /* a deletion: blocks went to the older view, the chain is as it was */
     POINT_VIEW_TRIMMED,   /* a piece of a long TRIM of a view is done, its lock not held */
     POINT_EDGE_READ,      /* an unaligned change: blocks read, not yet written back */
@@ -104,7 +106,8 @@ struct disk {
     struct range_lock changing; /* inside the gate; only where the image's min_block is not 1 */
     struct tracker *_Atomic tracker;
     GPtrArray *retired_trackers; /* replaced under the open gate; freed when it is closed */
-    struct instant *instant;     /* which has actions on this disk; control thread */
+    GPtrArray *strays;       /* struct view: in the chain, to be taken out of it; control thread */
+    struct instant *instant; /* which has actions on this disk; control thread */
     struct view *_Atomic newest;
     const struct disk_hooks *hooks; /* NULL but in tests */
 
@@ -126,8 +129,8 @@ struct disk {
     struct scratch_pool *pool;
     struct scratch *scratch; /* NULL: nobody holds it, it is being made, or it cannot be made */
     struct scratch_holding holding;
-    const struct state_ops *state; /* NULL: none */
-    void *store;
+    struct disk_state state; /* as of disk_restore; without `ops`: none */
+    bool flushed;            /* at its end */
     struct opens opens;
     struct disk_events events;
     struct log_limit read_errors, write_errors;
@@ -135,6 +138,7 @@ struct disk {
     pthread_mutex_t lock;
     GPtrArray *bitmaps; /* struct dirty_bitmap, references */
     GPtrArray *views;   /* struct view, oldest first; deleted ones are not in it */
+    GPtrArray *breaks; /* struct bits_break, since the present instant was started; NULL: none is */
 };
 
 static inline int disk_at(struct disk *d, enum disk_point point, uint64_t offset)
@@ -155,6 +159,7 @@ struct node_io {
     struct client_copy *client; /* of a handle of its own; NULL: the caller's */
     bool discard;               /* a view that takes TRIM */
     struct gate_slot *slot;     /* a view's is at no gate, it only counts */
+    struct live_line *line;     /* of the disk's store; NULL: there is none, or it is a view's */
     GList link;                 /* of node->ios */
     struct node_info info;
     atomic_bool cache_unknown; /* node_cached_fd: the kernel does not tell */
@@ -187,6 +192,8 @@ int open_handle(struct disk *d, const struct backend_client *client, struct pati
 
 /* `marks`: GArray of struct mark, their bits borrowed. */
 struct tracker *tracker_new(GArray *marks);
+/* Add the bits of all bitmaps of the disk that record now. Control thread. */
+void disk_add_recorded(struct disk *d, GArray *marks);
 void tracker_free(struct tracker *t);
 GArray *mark_array_new(void);
 void mark_array_add(GArray *marks, struct bitmap *bits, uint32_t grain);
@@ -207,18 +214,41 @@ struct dirty_bitmap {
     char *name;
     uint32_t granularity;
     pthread_mutex_t lock;
-    struct bitmap *bits;
-    bool recording;
-    bool removed; /* from its disk; its bits are gone */
+    struct bitmap *bits; /* NULL: it was removed, or it is inconsistent */
+    bool recording;      /* if it is inconsistent: once it has been cleared */
+    bool persistent;
+    bool removed;  /* from its disk; its bits are gone */
+    bool changing; /* an instant that changes it is between its flip and its end */
+    char *reason;  /* why it is inconsistent; NULL: it is good */
     unsigned busy;
 };
 
 /* Takes over the reference to `bits`. */
 struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, bool recording);
-/* What an instant flips: takes over `bits`, returns the old ones. */
-struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits, bool recording);
+/* What the store has found. */
+struct dirty_bitmap *dirty_bitmap_restore(const struct disk_restored *found);
+/* What an instant puts in place: takes over `bits` and `reason`, returns the old bits. */
+struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits, bool recording,
+                                    bool persistent, char *reason);
 /* It is no longer its disk's. Returns its bits. */
 struct bitmap *dirty_bitmap_remove(struct dirty_bitmap *db);
+void dirty_bitmap_changing(struct dirty_bitmap *db, bool changing);
+/* It becomes inconsistent if it has these bits (NULL: if it is persistent). False: it has not
+ * changed. */
+bool dirty_bitmap_break(struct dirty_bitmap *db, const struct bitmap *bits, const char *reason);
+/* Are writes to be recorded in it? */
+bool dirty_bitmap_records(struct dirty_bitmap *db);
+
+/* ---- what the store tells while an instant is under way (disk-state.c) ---- */
+
+struct bits_break {
+    const struct bitmap *bits; /* to be compared only; NULL: all persistent ones of the disk */
+    char *reason;
+};
+/* Note what disk_bitmaps_broken says from now on, or do not any more. */
+void disk_watch_breaks(struct disk *d, bool on);
+/* Why persistent bits that are no bitmap's yet would not survive; g_free(). NULL: they do. */
+char *disk_break_of(struct disk *d, const struct bitmap *bits);
 
 /* ---- views (view.c; view-keep.c; view-read.c) ---- */
 
@@ -253,6 +283,8 @@ struct view {
     struct view_options options;
     _Atomic uint64_t kept; /* slots */
     atomic_uint uses;
+    bool left;  /* it has left the chain; control thread */
+    bool empty; /* it is to leave the chain, and older views need nothing of it */
     int64_t instant_usec;
     pthread_mutex_t lock; /* reason */
     char reason[160];

@@ -14,6 +14,11 @@ const char *disk_name(const struct disk *d)
     return d->node.name;
 }
 
+struct backend_handle *disk_handle(struct disk *d)
+{
+    return d->handle;
+}
+
 struct backend *disk_backend(struct disk *d)
 {
     return d->backend;

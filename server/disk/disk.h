@@ -13,8 +13,8 @@
 #include "server/disk/dirty-bitmap.h"
 #include "server/disk/node.h"
 #include "server/disk/scratch.h"
-#include "server/disk/state.h"
 #include "server/disk/types.h"
+#include "server/state/state.h"
 
 struct disk_config {
     const char *name;
@@ -22,8 +22,6 @@ struct disk_config {
     bool readonly;                    /* as nbdkit -r */
     struct scratch_pool *scratch;     /* outlives the disk */
     const struct disk_events *events; /* NULL: nobody wants to hear of any */
-    const struct state_ops *state;    /* NULL: bitmaps do not survive */
-    void *store;                      /* of `state`; outlives the disk */
 };
 
 /* Make a disk of a backend; opens the disk's own handle. */
@@ -32,7 +30,22 @@ struct disk *disk_new(const struct disk_config *config, GError **err);
  * inside the plugin and uses the disk, which lives on (open-handle.c). */
 bool disk_free(struct disk *d);
 
+/* Give the disk its store, which outlives it, and the n bitmaps that the store has of it, in order of
+ * creation; they are persistent. Once, after disk_new, before anybody opens the disk. */
+void disk_restore(struct disk *d, const struct disk_state *state,
+                  const struct disk_restored *bitmaps, unsigned n);
+bool disk_has_store(const struct disk *d);
+/* What a store tells (struct state_disk_events): the bitmap with these bits (NULL: each persistent
+ * one) is inconsistent from now on, until it is cleared. Any thread. */
+void disk_bitmaps_broken(struct disk *d, const struct bitmap *bits, const char *reason);
+
+/* Let the image be flushed at its end, when nobody changes it any more: disk_free does not do it
+ * again. 0, or a negative errno, which was logged. Waits for the plugin. */
+int disk_flush(struct disk *d);
+
 struct node *disk_node(struct disk *d);
+/* The server's own handle of the image, open as long as the disk lives. */
+struct backend_handle *disk_handle(struct disk *d);
 const char *disk_name(const struct disk *d);
 struct backend *disk_backend(struct disk *d);
 bool disk_readonly(const struct disk *d);

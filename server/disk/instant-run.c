@@ -196,13 +196,20 @@ static bool end_work(struct instant *i)
 
 /* ---- steps ---- */
 
-static const struct phase *const usual[] = {&phase_scratch, &phase_leave, &phase_shadow,
-                                            &phase_prepare, &phase_flip,  NULL};
-static const struct phase *const growing[] = {&phase_scratch, &phase_grow, &phase_shadow,
-                                              &phase_prepare, &phase_flip, NULL};
-static const struct phase *const shrinking[] = {&phase_scratch, &phase_grow,   &phase_shadow,
-                                                &phase_prepare, &phase_shrink, NULL};
-static const struct phase *const undoing[] = {&phase_ungrow, NULL};
+static const struct phase *const usual[] = {
+    &phase_scratch, &phase_leave,  &phase_attach,  &phase_shadow, &phase_prepare,
+    &phase_flip,    &phase_commit, &phase_publish, NULL,
+};
+static const struct phase *const growing[] = {
+    &phase_scratch, &phase_resize, &phase_grow,   &phase_attach,  &phase_shadow,
+    &phase_prepare, &phase_flip,   &phase_commit, &phase_publish, NULL,
+};
+static const struct phase *const shrinking[] = {
+    &phase_scratch, &phase_resize, &phase_grow,   &phase_attach,  &phase_shadow,
+    &phase_prepare, &phase_shrink, &phase_commit, &phase_publish, NULL,
+};
+static const struct phase *const ungrowing[] = {&phase_ungrow, NULL};
+static const struct phase *const unflipping[] = {&phase_drop_views, &phase_unlink_views, NULL};
 
 static void enter_phase(struct instant *i, const struct phase *const *phase)
 {
@@ -216,8 +223,8 @@ static void fail_phase(struct instant *i, GError *error)
     end_waits(i);
     open_gates(i);
     if (i->failed) {
-        log_error("disk %s: the image stays longer than the disk: %s",
-                  stage_at(i, 0)->disk->node.name, error->message);
+        log_error("disk %s: %s: %s", stage_at(i, 0)->disk->node.name, (*i->phase)->left,
+                  error->message);
         g_error_free(error);
         i->at = AT_END;
         return;
@@ -225,7 +232,9 @@ static void fail_phase(struct instant *i, GError *error)
     i->failed = true;
     i->error = error;
     if (i->grown)
-        enter_phase(i, undoing);
+        enter_phase(i, ungrowing);
+    else if (i->flipped)
+        enter_phase(i, unflipping);
     else
         i->at = AT_END;
 }
@@ -276,7 +285,7 @@ static bool open_work(struct instant *i)
 {
     if (!end_work(i))
         return false;
-    if (i->result == 0 && i->cancelled && !i->failed && i->phase[1])
+    if (i->result == 0 && i->cancelled && !i->failed && !i->flipped)
         i->result = fail(&i->work_error, "given up before its instant");
     if (i->result < 0)
         fail_phase(i, g_steal_pointer(&i->work_error));
@@ -323,7 +332,10 @@ static void end(struct instant *i, bool done)
 
     for (unsigned k = 0; !done && k < i->stages->len; k++)
         stage_remove_shadows(stage_at(i, k));
-    stage_end_state(i, done);
+    for (unsigned k = 0; k < i->stages->len; k++)
+        stage_end_flip(stage_at(i, k));
+    stage_end_store(i);
+    stage_end_resize(i);
     instant_free(i);
     call_all(first);
     call_all(then);
@@ -338,6 +350,7 @@ void instant_start(struct instant *i, void (*wake)(void *opaque), void *opaque)
 {
     i->wake = wake;
     i->opaque = opaque;
+    stage_begin_store(i);
     if (!i->resizes)
         enter_phase(i, usual);
     else

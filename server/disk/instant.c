@@ -33,13 +33,21 @@
 #define DEFAULT_GRANULARITY 65536u
 #define MAX_NAME            1023
 
+static int check_store(const struct disk *d, bool persistent, GError **err)
+{
+    return persistent && !disk_has_store(d)
+               ? fail(err, "disk %s: it has no state folder for persistent bitmaps", d->node.name)
+               : 0;
+}
+
 int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint32_t granularity,
-                       bool recording, GError **err)
+                       bool recording, bool persistent, GError **err)
 {
     struct stage *st = stage_of(i, d, err);
+    struct staged_bitmap *s;
     struct bitmap *bits;
 
-    if (!st)
+    if (!st || check_store(d, persistent, err) < 0)
         return -1;
     if (granularity == 0)
         granularity = DEFAULT_GRANULARITY;
@@ -52,21 +60,24 @@ int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint
     if (strlen(name) > MAX_NAME)
         return fail(err, "Bitmap name too long: %s", name);
 
-    bits = stage_new_bits(st, name, disk_size(d), granularity, err);
+    bits = stage_new_bits(st, name, persistent, disk_size(d), granularity, err);
     if (!bits)
         return -1;
-    stage_bitmap(st, dirty_bitmap_new(name, bitmap_ref(bits), recording), bits, recording)->ours =
-        true;
+    s = stage_bitmap(st, dirty_bitmap_new(name, bitmap_ref(bits), recording), bits, recording);
+    s->persistent = persistent;
+    s->ours = s->fresh = true;
     return 0;
 }
 
 /* A staged bitmap that an action changes. NULL: *err. */
 static struct staged_bitmap *find_to_change(struct instant *i, struct disk *d, const char *name,
-                                            GError **err)
+                                            bool good, GError **err)
 {
     struct stage *st = stage_of(i, d, err);
-    struct staged_bitmap *s = st ? stage_find_free(st, name, err) : NULL;
+    struct staged_bitmap *s = NULL;
 
+    if (st)
+        s = good ? stage_find_good(st, name, err) : stage_find_free(st, name, err);
     if (s)
         s->changes = true;
     return s;
@@ -74,7 +85,7 @@ static struct staged_bitmap *find_to_change(struct instant *i, struct disk *d, c
 
 int instant_bitmap_remove(struct instant *i, struct disk *d, const char *name, GError **err)
 {
-    struct staged_bitmap *s = find_to_change(i, d, name, err);
+    struct staged_bitmap *s = find_to_change(i, d, name, false, err);
     struct stage *st;
 
     if (!s)
@@ -87,41 +98,49 @@ int instant_bitmap_remove(struct instant *i, struct disk *d, const char *name, G
 
 int instant_bitmap_clear(struct instant *i, struct disk *d, const char *name, GError **err)
 {
-    struct staged_bitmap *s = find_to_change(i, d, name, err);
-    struct bitmap *clean;
+    struct staged_bitmap *s = find_to_change(i, d, name, false, err);
 
-    if (!s)
+    return s ? stage_clear(stage_have(i, d), s, err) : -1;
+}
+
+int instant_bitmap_set_persistence(struct instant *i, struct disk *d, const char *name,
+                                   bool persistent, GError **err)
+{
+    struct staged_bitmap *s = find_to_change(i, d, name, true, err);
+
+    if (!s || check_store(d, persistent, err) < 0)
         return -1;
-    clean = stage_new_bits(stage_have(i, d), name, bitmap_size(s->bits), s->db->granularity, err);
-    if (!clean)
-        return -1;
-    bitmap_unref(s->bits);
-    s->bits = clean;
-    s->ours = true;
-    g_array_set_size(s->sources, 0);
-    return 0;
+    if (s->persistent == persistent)
+        return 0;
+    s->persistent = persistent;
+    return stage_make_own(stage_have(i, d), s, bitmap_size(s->bits), err);
 }
 
 int instant_bitmap_record(struct instant *i, struct disk *d, const char *name, bool recording,
                           GError **err)
 {
-    struct staged_bitmap *s = find_to_change(i, d, name, err);
+    struct staged_bitmap *s = find_to_change(i, d, name, true, err);
 
     if (!s)
         return -1;
+    if (s->recording == recording)
+        return 0;
     s->recording = recording;
-    return 0;
+    if (s->fresh || !disk_has_store(d))
+        return 0;
+    /* Until the instant is durable, the old bits record as before, and the new ones as then. */
+    return stage_make_own(stage_have(i, d), s, bitmap_size(s->bits), err);
 }
 
 int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
                          struct disk *source_disk, const char *source, GError **err)
 {
-    struct staged_bitmap *t = find_to_change(i, d, target, err), *s;
+    struct staged_bitmap *t = find_to_change(i, d, target, true, err), *s;
     struct stage *from = t ? stage_of(i, source_disk, err) : NULL;
 
     if (!from)
         return -1;
-    s = stage_find_free(from, source, err);
+    s = stage_find_good(from, source, err);
     if (!s)
         return -1;
     if (bitmap_size(t->bits) != bitmap_size(s->bits))
@@ -134,6 +153,8 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
     if (!t->ours && stage_make_own(stage_have(i, d), t, bitmap_size(t->bits), err) < 0)
         return -1;
     stage_merge(i, t, s->bits, s->sources);
+    for (unsigned k = 0; k < s->origins->len; k++)
+        g_ptr_array_add(t->origins, dirty_bitmap_ref(s->origins->pdata[k]));
     s->ours = false;
     return 0;
 }
@@ -160,11 +181,14 @@ static void free_deleted(void *view)
     view_free_later(view);
 }
 
+/* If the instant fails after its flip, it has left the chain all the same, with no blocks. */
 static void stay_broken(void *view)
 {
     struct view *v = view;
 
-    if (atomic_load(&v->state) == VIEW_RETIRING)
+    if (v->left)
+        view_free_later(v);
+    else if (atomic_load(&v->state) == VIEW_RETIRING)
         view_break(v, "its deletion was begun and given up");
 }
 

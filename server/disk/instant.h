@@ -25,11 +25,17 @@ struct instant *instant_new(void);
 
 /* ---- actions ---- */
 
-/* granularity 0: the default (65536). Names: not empty, at most 1023 bytes, unique on the disk. */
+/* granularity 0: the default (65536). Names: not empty, at most 1023 bytes, unique on the disk.
+ * persistent: it survives the server; the disk has a store. */
 int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint32_t granularity,
-                       bool recording, GError **err);
+                       bool recording, bool persistent, GError **err);
+/* These two also take a bitmap that is inconsistent; the others refuse it. One that is cleared
+ * begins anew, and is good. */
 int instant_bitmap_remove(struct instant *i, struct disk *d, const char *name, GError **err);
 int instant_bitmap_clear(struct instant *i, struct disk *d, const char *name, GError **err);
+/* Whether it survives the server from then on. */
+int instant_bitmap_set_persistence(struct instant *i, struct disk *d, const char *name,
+                                   bool persistent, GError **err);
 int instant_bitmap_record(struct instant *i, struct disk *d, const char *name, bool recording,
                           GError **err);
 /* target |= source; the source may be another disk's of the same size. To merge several, call it

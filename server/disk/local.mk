@@ -6,6 +6,7 @@ disk_engine = \
 	server/disk/disk.c server/disk/disk.h \
 	server/disk/disk-life.c \
 	server/disk/disk-private.h \
+	server/disk/disk-state.c \
 	server/disk/disk-scratch.c server/disk/disk-scratch.h \
 	server/disk/drain.c server/disk/drain.h \
 	server/disk/futex.h \
@@ -21,8 +22,8 @@ disk_engine = \
 	server/disk/range-lock.c server/disk/range-lock.h \
 	server/disk/resize.c server/disk/resize.h \
 	server/disk/stage.c server/disk/stage.h \
-	server/disk/stage-flip.c server/disk/stage-leave.c server/disk/stage-merge.c server/disk/stage-prepare.c \
-	server/disk/stage-scratch.c server/disk/stage-size.c server/disk/state.h \
+	server/disk/stage-flip.c server/disk/stage-leave.c server/disk/stage-merge.c \
+	server/disk/stage-scratch.c server/disk/stage-size.c server/disk/stage-store.c \
 	server/disk/tracker.c \
 	server/disk/types.h \
 	server/disk/unaligned.c server/disk/unaligned.h \

@@ -129,6 +129,8 @@ int node_io_open_within(struct node *node, bool writable, bool discard,
         return fail(err, "disk %s: out of memory", d->node.name);
     }
     if (!v) {
+        if (d->state.ops)
+            io->line = d->state.ops->line_take(d->state.disk);
         gate_slot_add(&d->gate, io->slot);
         atomic_fetch_add(&d->ios, 1); /* before the size is read: see stage_shrink */
     }
@@ -149,6 +151,8 @@ void node_io_close(struct node_io *io)
     node_ios_remove(io);
     if (!io->view) {
         gate_slot_remove(io->slot);
+        if (io->line)
+            io->disk->state.ops->line_give(io->disk->state.disk, io->line);
         atomic_fetch_sub(&io->disk->ios, 1);
     }
     free(io->slot);
@@ -297,6 +301,14 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
         return 0; /* no block is all in it */
     return clear_range(io, b.inner_end - b.inner, b.inner, flags & BACKEND_FUA, KEEP_BY_PIECE,
                        image_trim);
+}
+
+bool node_change_waits(struct node_io *io, uint64_t length, uint64_t offset)
+{
+    if (!io->line)
+        return false;
+    struct range r = covered_range(io, length, offset);
+    return !cover_is_open(io->disk->state.cover, r.offset, r.length);
 }
 
 int node_flush(struct node_io *io)

@@ -54,6 +54,8 @@ int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t of
                uint32_t flags);
 int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
 int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);
+/* Would a change of the range have to wait for the journal of the disk's store? length > 0. */
+bool node_change_waits(struct node_io *io, uint64_t length, uint64_t offset);
 int node_flush(struct node_io *io);
 int node_cache(struct node_io *io, uint64_t length, uint64_t offset);
 

@@ -1,29 +1,77 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The instant itself: what the stages of all its disks have prepared takes effect. */
+/*
+ * The instant itself: what the stages of all its disks have prepared takes effect.
+ *
+ * Where there is no store, all of it does so at once, under the shut gates. Where there is one, the
+ * instant must become durable between (server/state/state.h): under the shut gates only what writers
+ * do is changed. They record into the old bits and the new ones, keep old data for the new views, and
+ * no more for those that leave. What everybody else sees follows when it is published: lists, bits,
+ * sizes. Until then it can be undone: the new bits are dropped, the new views leave the chain again
+ * (what they have kept meanwhile goes to older views that need it).
+ */
 #include "common/util/error.h"
+#include "server/disk/disk.h"
 #include "server/disk/stage.h"
 #include "server/disk/view-chain.h"
+
+static struct stage *stage_at(const struct instant *i, unsigned k)
+{
+    return i->stages->pdata[k];
+}
+
+/* ---- the flip ---- */
+
+static bool has_mark(const GArray *marks, const struct bitmap *bits)
+{
+    for (unsigned k = 0; k < marks->len; k++)
+        if (g_array_index(marks, struct mark, k).bits == bits)
+            return true;
+    return false;
+}
+
+/* Until the instant is durable, writes go into what was recorded before, too. */
+static void prepare_trackers(struct stage *st, GArray *recorded)
+{
+    g_autoptr(GArray) both = mark_array_new();
+
+    if (!st->instant->state) {
+        st->tracker = tracker_new(recorded);
+        return;
+    }
+    st->last = tracker_new(recorded);
+    disk_add_recorded(st->disk, both);
+    for (unsigned k = 0; k < recorded->len; k++) {
+        struct mark mark = g_array_index(recorded, struct mark, k);
+
+        if (!has_mark(both, mark.bits))
+            g_array_append_val(both, mark);
+    }
+    st->tracker = tracker_new(both);
+}
+
+static void prepare_stage(struct stage *st)
+{
+    g_autoptr(GArray) recorded = mark_array_new();
+
+    st->list = dirty_bitmap_array_new();
+    for (unsigned n = 0; n < st->bitmaps->len; n++) {
+        struct staged_bitmap *s = st->bitmaps->pdata[n];
+
+        g_ptr_array_add(st->list, dirty_bitmap_ref(s->db));
+        if (s->recording && !s->reason)
+            mark_array_add(recorded, s->bits, s->db->granularity);
+    }
+    prepare_trackers(st, recorded);
+    g_ptr_array_set_size(st->garbage, (int)(st->bitmaps->len + st->removed->len));
+    g_ptr_array_set_size(st->garbage, 0);
+    st->closes = true;
+}
 
 /* What each disk will be. All that the flip needs is allocated here: it allocates nothing. */
 static bool prepare(struct instant *i)
 {
-    for (unsigned k = 0; k < i->stages->len; k++) {
-        struct stage *st = i->stages->pdata[k];
-        g_autoptr(GArray) recorded = mark_array_new();
-
-        st->list = dirty_bitmap_array_new();
-        for (unsigned n = 0; n < st->bitmaps->len; n++) {
-            struct staged_bitmap *s = st->bitmaps->pdata[n];
-
-            g_ptr_array_add(st->list, dirty_bitmap_ref(s->db));
-            if (s->recording)
-                mark_array_add(recorded, s->bits, s->db->granularity);
-        }
-        st->tracker = tracker_new(recorded);
-        g_ptr_array_set_size(st->garbage, (int)(st->bitmaps->len + st->removed->len));
-        g_ptr_array_set_size(st->garbage, 0);
-        st->closes = true;
-    }
+    for (unsigned k = 0; k < i->stages->len; k++)
+        prepare_stage(stage_at(i, k));
     return true;
 }
 
@@ -48,7 +96,60 @@ static int check_free(const struct stage *st, GError **err)
     return 0;
 }
 
-static void flip_bits(struct stage *st)
+static void link_views(struct stage *st, int64_t now)
+{
+    struct disk *d = st->disk;
+
+    pthread_mutex_lock(&d->lock);
+    for (unsigned k = 0; k < st->views->len; k++)
+        view_link(st->views->pdata[k], now);
+    pthread_mutex_unlock(&d->lock);
+    st->linked = true;
+    for (unsigned k = 0; k < st->leaving->len; k++)
+        view_unlink(st->leaving->pdata[k]);
+}
+
+/* No export may take what is about to be replaced. */
+static void set_changing(struct stage *st, bool changing)
+{
+    for (unsigned k = 0; k < st->removed->len; k++)
+        dirty_bitmap_changing(st->removed->pdata[k], changing);
+    for (unsigned k = 0; k < st->bitmaps->len; k++) {
+        struct staged_bitmap *s = st->bitmaps->pdata[k];
+
+        if (s->changes)
+            dirty_bitmap_changing(s->db, changing);
+    }
+}
+
+static void call_hooks(struct stage *st)
+{
+    for (unsigned k = 0; k < st->at_flip->len; k++) {
+        struct hook h = g_array_index(st->at_flip, struct hook, k);
+
+        h.fn(h.opaque);
+    }
+}
+
+/* ---- what everybody sees ---- */
+
+static void publish_lists(struct stage *st)
+{
+    struct disk *d = st->disk;
+    GPtrArray *list;
+
+    pthread_mutex_lock(&d->lock);
+    list = d->bitmaps;
+    d->bitmaps = st->list;
+    st->list = list;
+    for (unsigned k = 0; k < st->views->len; k++)
+        g_ptr_array_add(d->views, st->views->pdata[k]);
+    pthread_mutex_unlock(&d->lock);
+    g_ptr_array_set_free_func(st->views, NULL);
+    st->linked = false;
+}
+
+static void publish_bits(struct stage *st)
 {
     for (unsigned k = 0; k < st->removed->len; k++)
         g_ptr_array_add(st->garbage, dirty_bitmap_remove(st->removed->pdata[k]));
@@ -56,34 +157,26 @@ static void flip_bits(struct stage *st)
         struct staged_bitmap *s = st->bitmaps->pdata[k];
 
         g_ptr_array_add(st->garbage,
-                        dirty_bitmap_replace(s->db, g_steal_pointer(&s->bits), s->recording));
+                        dirty_bitmap_replace(s->db, g_steal_pointer(&s->bits), s->recording,
+                                             s->persistent, g_steal_pointer(&s->reason)));
     }
+}
+
+static void publish_stage(struct stage *st)
+{
+    publish_lists(st);
+    publish_bits(st);
 }
 
 static void flip_stage(struct stage *st, int64_t now)
 {
-    struct disk *d = st->disk;
-    GPtrArray *list;
-
     stage_swap_tracker(st);
-    pthread_mutex_lock(&d->lock);
-    list = d->bitmaps;
-    d->bitmaps = st->list;
-    st->list = list;
-    for (unsigned k = 0; k < st->views->len; k++) {
-        view_link(st->views->pdata[k], now);
-        g_ptr_array_add(d->views, st->views->pdata[k]);
-    }
-    pthread_mutex_unlock(&d->lock);
-    g_ptr_array_set_free_func(st->views, NULL);
-    for (unsigned k = 0; k < st->leaving->len; k++)
-        view_unlink(st->leaving->pdata[k]);
-    flip_bits(st);
-    for (unsigned k = 0; k < st->at_flip->len; k++) {
-        struct hook h = g_array_index(st->at_flip, struct hook, k);
-
-        h.fn(h.opaque);
-    }
+    link_views(st, now);
+    if (st->instant->state)
+        set_changing(st, true);
+    else
+        publish_stage(st);
+    call_hooks(st);
 }
 
 static int flip(struct instant *i, GError **err)
@@ -92,13 +185,15 @@ static int flip(struct instant *i, GError **err)
     int64_t now = g_get_real_time();
 
     for (unsigned k = 0; k < i->stages->len; k++)
-        if (check_free(i->stages->pdata[k], err) < 0)
+        if (check_free(stage_at(i, k), err) < 0)
             return -1;
     for (unsigned k = 0; k < i->stages->len; k++)
-        disk_at(((struct stage *)i->stages->pdata[k])->disk, POINT_GATES_CLOSED, 0);
-    stage_tell_size(i);
+        disk_at(stage_at(i, k)->disk, POINT_GATES_CLOSED, 0);
+    if (!i->state)
+        stage_tell_size(i);
     for (unsigned k = 0; k < i->stages->len; k++)
-        flip_stage(i->stages->pdata[k], now);
+        flip_stage(stage_at(i, k), now);
+    i->flipped = true;
     return 0;
 }
 
@@ -110,3 +205,151 @@ const struct phase phase_shrink = {
     .closed_work = stage_shrink,
     .flip = flip,
 };
+
+/* ---- after the commit ---- */
+
+static bool to_publish(struct instant *i)
+{
+    return i->state != NULL;
+}
+
+/* What has broken since the store was asked. */
+static void ask_reasons(struct stage *st)
+{
+    for (unsigned k = 0; k < st->bitmaps->len; k++) {
+        struct staged_bitmap *s = st->bitmaps->pdata[k];
+
+        g_free(s->reason);
+        s->reason = stage_reason(st, s);
+    }
+}
+
+/* One that was good, or was to begin anew, is not. */
+static void tell_reasons(const struct stage *st)
+{
+    const struct disk_events *events = &st->disk->events;
+
+    for (unsigned k = 0; k < st->bitmaps->len; k++) {
+        const struct staged_bitmap *s = st->bitmaps->pdata[k];
+        g_autofree char *before = dirty_bitmap_reason(s->db);
+
+        if (s->reason && g_strcmp0(before, s->reason) != 0 && events->bitmap_inconsistent)
+            events->bitmap_inconsistent(events->opaque, st->disk->node.name, s->db->name,
+                                        s->reason);
+    }
+}
+
+/* The image has its new size, whatever the store says: the bitmaps do, too, but the store has those
+ * of the old one. */
+static void give_up_bitmaps(struct instant *i)
+{
+    if (i->uncommitted)
+        disk_bitmaps_broken(stage_at(i, 0)->disk, NULL, i->uncommitted->message);
+}
+
+static int publish(struct instant *i, GError **err)
+{
+    for (unsigned k = 0; k < i->stages->len; k++)
+        ask_reasons(stage_at(i, k));
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = stage_at(i, k);
+
+        tell_reasons(st);
+        publish_stage(st);
+        stage_replace_tracker(st, g_steal_pointer(&st->last));
+    }
+    stage_tell_size(i);
+    give_up_bitmaps(i);
+    return 0;
+}
+
+const struct phase phase_publish = {.prepare = to_publish, .flip = publish};
+
+/* ---- instead of it ---- */
+
+/* Nothing more is kept into them; whoever keeps something now has done so when the gates are
+ * drained. Nobody has ever heard of these views, so nobody hears of their end. */
+static bool retire_views(struct instant *i)
+{
+    bool any = false;
+
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = stage_at(i, k);
+
+        for (unsigned n = 0; n < st->views->len; n++)
+            atomic_store(&((struct view *)st->views->pdata[n])->state, VIEW_RETIRING);
+        st->closes = st->views->len > 0;
+        any |= st->closes;
+    }
+    return any;
+}
+
+/* Older views may need what they have kept. */
+static int empty_views(struct instant *i, GError **err)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        const struct stage *st = stage_at(i, k);
+
+        for (unsigned n = 0; n < st->views->len; n++) {
+            struct view *v = st->views->pdata[n];
+
+            view_hand_over(v, &i->cancelled);
+            v->empty = !atomic_load(&i->cancelled);
+        }
+    }
+    return 0;
+}
+
+static bool closes_for_views(struct instant *i)
+{
+    bool any = false;
+
+    for (unsigned k = 0; k < i->stages->len && !atomic_load(&i->cancelled); k++) {
+        struct stage *st = stage_at(i, k);
+
+        st->closes = st->views->len > 0;
+        any |= st->closes;
+    }
+    return any;
+}
+
+static int unlink_views(struct instant *i, GError **err)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct stage *st = stage_at(i, k);
+
+        for (unsigned n = 0; n < st->views->len; n++) {
+            view_unlink(st->views->pdata[n]);
+            view_free_later(st->views->pdata[n]);
+        }
+        g_ptr_array_set_free_func(st->views, NULL);
+        g_ptr_array_set_size(st->views, 0);
+    }
+    return 0;
+}
+
+static const char left[] = "a view that was given up stays in its chain for now";
+
+const struct phase phase_drop_views = {
+    .working = "a view that is given up hands its blocks over",
+    .left = left,
+    .prepare = retire_views,
+    .work = empty_views,
+};
+
+const struct phase phase_unlink_views = {
+    .working = "a view that is given up leaves its chain",
+    .left = left,
+    .prepare = closes_for_views,
+    .flip = unlink_views,
+};
+
+void stage_end_flip(struct stage *st)
+{
+    if (st->instant->state && st->instant->flipped)
+        set_changing(st, false);
+    if (!st->linked)
+        return;
+    g_ptr_array_extend_and_steal(st->disk->strays, g_steal_pointer(&st->views));
+    st->views = g_ptr_array_new();
+}

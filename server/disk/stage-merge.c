@@ -35,7 +35,8 @@ void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from
 
 int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GError **err)
 {
-    struct bitmap *bits = stage_new_bits(st, s->db->name, size, s->db->granularity, err);
+    struct bitmap *bits =
+        stage_new_bits(st, s->db->name, s->persistent, size, s->db->granularity, err);
     struct bitmap *old = s->bits;
     g_autoptr(GArray) sources = NULL;
 
@@ -44,7 +45,7 @@ int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GEr
     sources = g_steal_pointer(&s->sources);
     s->sources = g_array_new(FALSE, FALSE, sizeof(struct source));
     s->bits = bits;
-    s->ours = true;
+    s->ours = s->fresh = true;
     stage_merge(st->instant, s, old, sources);
     bitmap_unref(old);
     return 0;
@@ -123,37 +124,13 @@ const struct phase phase_shadow = {
     .work = copy_bits,
 };
 
-static void ignore(void *opaque)
-{
-}
-
-/* Free the trackers that were replaced, if nobody is inside just now. */
-static void free_retired(struct disk *d)
-{
-    gate_shut(&d->gate);
-    if (gate_drain_start(&d->gate, ignore, NULL))
-        g_ptr_array_set_size(d->retired_trackers, 0);
-    else
-        gate_drain_cancel(&d->gate);
-    gate_open(&d->gate);
-}
-
-/* Writers who are inside may go on with the tracker that has the shadows: the bits that they set
- * there are nobody's. Nobody waits for these writers. The tracker is freed at once where there are
- * none, else when the gate is closed the next time. */
+/* The bits that writers who are inside still set in the shadows are nobody's. */
 void stage_remove_shadows(struct stage *st)
 {
     g_autoptr(GArray) recorded = mark_array_new();
-    struct disk *d = st->disk;
 
-    if (!st->shadowed)
+    if (!st->shadowed && !st->instant->flipped)
         return;
-    for (unsigned i = 0; i < d->bitmaps->len; i++) {
-        struct dirty_bitmap *db = d->bitmaps->pdata[i];
-
-        if (db->recording)
-            mark_array_add(recorded, db->bits, db->granularity);
-    }
-    g_ptr_array_add(d->retired_trackers, atomic_exchange(&d->tracker, tracker_new(recorded)));
-    free_retired(d);
+    disk_add_recorded(st->disk, recorded);
+    stage_replace_tracker(st, tracker_new(recorded));
 }

@@ -14,6 +14,56 @@ static bool shut_gate(struct instant *i)
     return true;
 }
 
+/* The time of the change is noted, as of a guest's: it changes the image's mtime. */
+static int resize_image(struct disk *d, uint64_t size, GError **err)
+{
+    const struct disk_state *state = &d->state;
+    struct live_line *line = state->ops ? state->ops->line_take(state->disk) : NULL;
+    unsigned phase = line ? cover_count_in(state->cover, line) : 0;
+    int result;
+
+    if (line)
+        atomic_store_explicit(&line->changed, cover_clock(), memory_order_relaxed);
+    result = d->backend->ops->resize(d->handle, size, err);
+    if (!line)
+        return result;
+    cover_leave(line, phase);
+    state->ops->line_give(state->disk, line);
+    return result;
+}
+
+/* ---- the store ---- */
+
+static bool tells_store(struct instant *i)
+{
+    return resized(i)->disk->state.ops != NULL;
+}
+
+static int tell_store(struct instant *i, GError **err)
+{
+    const struct disk_state *state = &resized(i)->disk->state;
+
+    if (state->ops->resize_begin(state->disk, i->size, err) < 0)
+        return -1;
+    i->resize_begun = true;
+    return 0;
+}
+
+const struct phase phase_resize = {
+    .working = "the resize is being noted",
+    .prepare = tells_store,
+    .work = tell_store,
+};
+
+/* If the image has kept the size that it was to lose again, the store goes on to expect either. */
+void stage_end_resize(struct instant *i)
+{
+    const struct disk_state *state = i->state;
+
+    if (i->resize_begun && !i->committed && !i->grown && !i->shrunk)
+        state->ops->resize_cancel(state->disk);
+}
+
 /* ---- growth ---- */
 
 static bool prepare_bits(struct instant *i)
@@ -29,7 +79,7 @@ static int grow(struct instant *i, GError **err)
 
     if (i->size < i->old_size)
         return 0;
-    if (d->backend->ops->resize(d->handle, i->size, err) < 0)
+    if (resize_image(d, i->size, err) < 0)
         return -1;
     i->grown = i->size > i->old_size;
     return 0;
@@ -63,11 +113,15 @@ static int ungrow(struct instant *i, GError **err)
 {
     struct disk *d = resized(i)->disk;
 
-    return d->backend->ops->resize(d->handle, i->old_size, err);
+    if (resize_image(d, i->old_size, err) < 0)
+        return -1;
+    i->grown = false;
+    return 0;
 }
 
 const struct phase phase_ungrow = {
     .working = "the image is being resized",
+    .left = "the image stays longer than the disk",
     .prepare = shut_gate,
     .closed_work = ungrow,
 };
@@ -92,10 +146,11 @@ int stage_shrink(struct instant *i, GError **err)
         atomic_store(&d->size, i->old_size);
         return fail(err, "disk %s: cannot shrink while a client is connected", d->node.name);
     }
-    if (d->backend->ops->resize(d->handle, i->size, err) < 0) {
+    if (resize_image(d, i->size, err) < 0) {
         atomic_store(&d->size, i->old_size);
         return -1;
     }
+    i->shrunk = i->size < i->old_size;
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "server/disk/disk-scratch.h"
 #include "server/disk/instant.h"
 #include "server/disk/stage.h"
+#include "server/disk/view-chain.h"
 #include "common/util/error.h"
 
 #include <string.h>
@@ -16,6 +17,8 @@ static void staged_bitmap_free(gpointer p)
     dirty_bitmap_unref(s->db);
     bitmap_unref(s->bits);
     g_array_unref(s->sources);
+    g_ptr_array_unref(s->origins);
+    g_free(s->reason);
     g_free(s);
 }
 
@@ -28,6 +31,7 @@ struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, st
     s->bits = bits;
     s->recording = recording;
     s->sources = g_array_new(FALSE, FALSE, sizeof(struct source));
+    s->origins = dirty_bitmap_array_new();
     g_ptr_array_add(st->bitmaps, s);
     return s;
 }
@@ -47,8 +51,20 @@ static void free_view(gpointer v)
     view_free(v);
 }
 
+/* A bitmap that was inconsistent when the disk was opened may have no bits. From its first instant on
+ * it has some; nobody trusts them. */
+static int give_bits(struct stage *st, struct staged_bitmap *s, GError **err)
+{
+    if (s->bits)
+        return 0;
+    s->bits = stage_new_bits(st, s->db->name, s->persistent, disk_size(st->disk),
+                             s->db->granularity, err);
+    s->fresh = true;
+    return s->bits ? 0 : -1;
+}
+
 /* What the disk has now. */
-static void stage_present(struct stage *st)
+static int stage_present(struct stage *st, GError **err)
 {
     g_autoptr(GPtrArray) now = disk_bitmaps(st->disk);
 
@@ -58,9 +74,14 @@ static void stage_present(struct stage *st)
             stage_bitmap(st, dirty_bitmap_ref(db), dirty_bitmap_bits(db), db->recording);
         struct source own = {.disk = st->disk, .grain = db->granularity};
 
+        s->persistent = db->persistent;
+        g_ptr_array_add(s->origins, dirty_bitmap_ref(db));
+        if (give_bits(st, s, err) < 0)
+            return -1;
         if (s->recording)
             g_array_append_val(s->sources, own);
     }
+    return 0;
 }
 
 static GArray *hooks_new(void)
@@ -68,7 +89,30 @@ static GArray *hooks_new(void)
     return g_array_new(FALSE, FALSE, sizeof(struct hook));
 }
 
-static struct stage *stage_new(struct instant *i, struct disk *d)
+static void stage_free(gpointer p)
+{
+    struct stage *st = p;
+    struct disk *d = st->disk;
+
+    tracker_free(st->tracker);
+    tracker_free(st->last);
+    g_ptr_array_unref(st->bitmaps);
+    g_ptr_array_unref(st->removed);
+    g_array_unref(st->shadows);
+    g_ptr_array_unref(st->views);
+    g_ptr_array_unref(st->leaving);
+    g_array_unref(st->at_flip);
+    g_ptr_array_unref(st->garbage);
+    if (st->holds)
+        disk_scratch_release(d);
+    if (st->list)
+        g_ptr_array_unref(st->list);
+    disk_watch_breaks(d, false);
+    d->instant = NULL;
+    g_free(st);
+}
+
+static struct stage *stage_new(struct instant *i, struct disk *d, GError **err)
 {
     struct stage *st = g_new0(struct stage, 1);
 
@@ -82,30 +126,11 @@ static struct stage *stage_new(struct instant *i, struct disk *d)
     st->leaving = g_ptr_array_new();
     st->at_flip = hooks_new();
     st->garbage = g_ptr_array_new_with_free_func(unref_bitmap);
-    stage_present(st);
     d->instant = i;
-    return st;
-}
-
-static void stage_free(gpointer p)
-{
-    struct stage *st = p;
-    struct disk *d = st->disk;
-
-    tracker_free(st->tracker);
-    g_ptr_array_unref(st->bitmaps);
-    g_ptr_array_unref(st->removed);
-    g_array_unref(st->shadows);
-    g_ptr_array_unref(st->views);
-    g_ptr_array_unref(st->leaving);
-    g_array_unref(st->at_flip);
-    g_ptr_array_unref(st->garbage);
-    if (st->holds)
-        disk_scratch_release(d);
-    if (st->list)
-        g_ptr_array_unref(st->list);
-    d->instant = NULL;
-    g_free(st);
+    if (stage_present(st, err) == 0)
+        return st;
+    stage_free(st);
+    return NULL;
 }
 
 /* ---- the instant as a whole ---- */
@@ -141,6 +166,7 @@ void instant_free(struct instant *i)
     g_array_unref(i->on_abort);
     g_array_unref(i->on_end);
     g_clear_error(&i->error);
+    g_clear_error(&i->uncommitted);
     g_free(i);
 }
 
@@ -166,23 +192,49 @@ struct stage *stage_of(struct instant *i, struct disk *d, GError **err)
              d->node.name);
         return NULL;
     }
-    st = stage_new(i, d);
-    g_ptr_array_add(i->stages, st);
+    st = stage_new(i, d, err);
+    if (st)
+        g_ptr_array_add(i->stages, st);
     return st;
 }
 
 /* ---- bitmaps ---- */
 
-struct bitmap *stage_new_bits(struct stage *st, const char *name, uint64_t size,
+struct bitmap *stage_new_bits(struct stage *st, const char *name, bool persistent, uint64_t size,
                               uint32_t granularity, GError **err)
 {
-    struct disk *d = st->disk;
-    struct bitmap *bits = d->state ? d->state->bits_new(d->store, d, name, size, granularity, err)
-                                   : bitmap_new(size, granularity, err);
+    const struct disk_state *state = &st->disk->state;
+    struct bitmap *bits = persistent ? state->ops->bits_new(state->disk, size, granularity, err)
+                                     : bitmap_new(size, granularity, err);
 
     if (!bits)
-        g_prefix_error(err, "disk %s: bitmap %s: ", d->node.name, name);
+        g_prefix_error(err, "disk %s: bitmap %s: ", st->disk->node.name, name);
     return bits;
+}
+
+int stage_clear(struct stage *st, struct staged_bitmap *s, GError **err)
+{
+    struct bitmap *clean = stage_new_bits(st, s->db->name, s->persistent, bitmap_size(s->bits),
+                                          s->db->granularity, err);
+
+    if (!clean)
+        return -1;
+    bitmap_unref(s->bits);
+    s->bits = clean;
+    s->ours = s->fresh = true;
+    g_array_set_size(s->sources, 0);
+    g_ptr_array_set_size(s->origins, 0);
+    return 0;
+}
+
+/* An origin may have become inconsistent since its bits were taken: what was taken may lack some. */
+char *stage_reason(const struct stage *st, const struct staged_bitmap *s)
+{
+    char *reason = s->fresh && s->persistent ? disk_break_of(st->disk, s->bits) : NULL;
+
+    for (unsigned k = 0; k < s->origins->len && !reason; k++)
+        reason = dirty_bitmap_reason(s->origins->pdata[k]);
+    return reason;
 }
 
 struct staged_bitmap *stage_find(struct stage *st, const char *name, GError **err)
@@ -202,7 +254,7 @@ int stage_check_free(struct dirty_bitmap *db, GError **err)
     bool busy;
 
     pthread_mutex_lock(&db->lock); /* and no dirty_bitmap_info, which counts bits: gates are shut */
-    busy = db->busy > 0;
+    busy = db->busy > 0 || db->changing;
     pthread_mutex_unlock(&db->lock);
     if (busy)
         return fail(err, "Bitmap '%s' is currently in use by another operation and cannot be used",
@@ -217,7 +269,33 @@ struct staged_bitmap *stage_find_free(struct stage *st, const char *name, GError
     return s && stage_check_free(s->db, err) == 0 ? s : NULL;
 }
 
+struct staged_bitmap *stage_find_good(struct stage *st, const char *name, GError **err)
+{
+    struct staged_bitmap *s = stage_find_free(st, name, err);
+    g_autofree char *reason = s ? stage_reason(st, s) : NULL;
+
+    if (!reason)
+        return s;
+    fail(err, "Bitmap '%s' is inconsistent and cannot be used: %s", name, reason);
+    return NULL;
+}
+
 /* ---- trackers ---- */
+
+/* The gate is shut, and nobody is inside: what has waited for that goes. */
+static void nobody_inside(struct disk *d)
+{
+    g_ptr_array_set_size(d->retired_trackers, 0);
+    for (unsigned k = d->strays->len; k-- > 0;) {
+        struct view *v = d->strays->pdata[k];
+
+        if (!v->empty)
+            continue;
+        view_unlink(v);
+        view_free_later(v);
+        g_ptr_array_remove_index(d->strays, k);
+    }
+}
 
 void stage_swap_tracker(struct stage *st)
 {
@@ -226,5 +304,24 @@ void stage_swap_tracker(struct stage *st)
 
     atomic_store_explicit(&d->tracker, st->tracker, memory_order_release);
     st->tracker = old;
-    g_ptr_array_set_size(d->retired_trackers, 0);
+    nobody_inside(d);
+}
+
+static void ignore(void *opaque)
+{
+}
+
+/* Nobody waits for the writers who are inside. The tracker before is freed at once where there are
+ * none, else when the gate is closed the next time. */
+void stage_replace_tracker(struct stage *st, struct tracker *tracker)
+{
+    struct disk *d = st->disk;
+
+    g_ptr_array_add(d->retired_trackers, atomic_exchange(&d->tracker, tracker));
+    gate_shut(&d->gate);
+    if (gate_drain_start(&d->gate, ignore, NULL))
+        nobody_inside(d);
+    else
+        gate_drain_cancel(&d->gate);
+    gate_open(&d->gate);
 }

@@ -2,9 +2,10 @@
 /*
  * What the files of an instant share. From the ground up: stage.c (what each disk will be),
  * stage-scratch.c (where new views keep blocks), stage-merge.c (bits that are copied), stage-leave.c
- * (views that leave), stage-size.c (the image's size), stage-prepare.c (what must be written before), stage-flip.c (the flip), instant.c (actions),
- * instant-run.c (the steps), resize.c. See instant.c for the design. Control
- * thread, but for what is marked otherwise.
+ * (views that leave), stage-size.c (the image's size), stage-store.c (what the store does before the
+ * flip and after it), stage-flip.c (the flip and what follows it), instant.c (actions),
+ * instant-run.c (the steps), resize.c. See instant.c for the design. Control thread, but for what is
+ * marked otherwise.
  */
 #ifndef DISK_STAGE_H
 #define DISK_STAGE_H
@@ -17,9 +18,13 @@ struct staged_bitmap {
     struct dirty_bitmap *db; /* a reference */
     struct bitmap *bits;     /* a reference: what db->bits will be */
     bool ours;               /* bits were made by this instant, and nothing is copied from them */
+    bool fresh;              /* bits were made by this instant: db->bits are others */
     bool recording;
+    bool persistent;
+    char *reason;    /* why it will be inconsistent; NULL: it will be good, or is not asked yet */
     bool changes;    /* some action wants it changed: it must not be busy at the flip */
     GArray *sources; /* struct source */
+    GPtrArray *origins; /* struct dirty_bitmap, references: from whose bits these are made */
 };
 
 /* Writes to `disk` go into a staged bitmap's bits before the instant, as into granules of at least
@@ -47,11 +52,13 @@ struct stage {
     GPtrArray *removed; /* struct dirty_bitmap, references: to be removed from the disk */
     GArray *shadows;    /* struct mark, references: recorded into too, until the instant */
     bool shadowed;      /* the disk's tracker has them */
-    GPtrArray *views;   /* struct view, ours until linked */
+    GPtrArray *views;   /* struct view; ours until they are the disk's */
+    bool linked;        /* they are in the chain */
     GPtrArray *leaving; /* struct view: leave the chain at the instant */
     GArray *at_flip;    /* struct hook */
 
     struct tracker *tracker; /* prepared: the disk's next, once the gate is closed */
+    struct tracker *last;    /* prepared: the one after that, once it is published */
     GPtrArray *list;         /* prepared: disk->bitmaps after it */
     GPtrArray *garbage;      /* struct bitmap: old bits, let go after the gates are open */
 
@@ -71,6 +78,7 @@ struct copy {
 /* What an instant does in one go between two times that it waits (instant-run.c). */
 struct phase {
     const char *working; /* what its long work is, for a message */
+    const char *left;    /* what stays behind if it fails, where it undoes something */
     /* Choose the gates to be shut (stage.closes), or the disks whose scratch is to be there
      * (stage.asks), and prepare what is flipped. False: nothing to do in this phase. */
     bool (*prepare)(struct instant *i);
@@ -92,14 +100,19 @@ struct instant {
     GArray *on_prepare; /* struct prepare_hook */
 
     /* The store of its disks; NULL: they have none. */
-    const struct state_ops *state;
-    void *store, *transaction;
-    bool prepared; /* the store was, and hears of the end */
+    const struct disk_state *state;
+    struct state_transaction *transaction;
+    bool prepared;       /* the store was, and hears of the end */
+    bool flipped;        /* where there is a store: it is to be published, or undone */
+    bool committed;      /* the store has done its part */
+    GError *uncommitted; /* it could not, but the instant goes on: the image was shrunk */
 
     /* A resize: of the only stage. */
     bool resizes;
     uint64_t size, old_size;
-    bool grown; /* the image has the new size, and is to be taken back on failure */
+    bool grown;        /* the image has the new size, and is to be taken back on failure */
+    bool shrunk;       /* the image has the new size, and keeps it */
+    bool resize_begun; /* the store knows of it */
 
     /* How far it has come. */
     const struct phase *const *phase; /* the present one; ends with NULL */
@@ -126,10 +139,15 @@ struct stage *stage_of(struct instant *i, struct disk *d, GError **err);
 /* The same, NULL if it was not made yet. */
 struct stage *stage_have(struct instant *i, struct disk *d);
 
-/* Bits that a bitmap records in from the instant on: all of them are made here. */
-struct bitmap *stage_new_bits(struct stage *st, const char *name, uint64_t size,
+/* Bits that a bitmap records in from the instant on: all of them are made here. Persistent ones are
+ * the store's. */
+struct bitmap *stage_new_bits(struct stage *st, const char *name, bool persistent, uint64_t size,
                               uint32_t granularity, GError **err);
-/* Not busy? */
+/* Give it clean ones, in place of those that it has: it begins anew. */
+int stage_clear(struct stage *st, struct staged_bitmap *s, GError **err);
+/* Why it would be inconsistent if it took effect now; g_free(). NULL: it is good. Any thread. */
+char *stage_reason(const struct stage *st, const struct staged_bitmap *s);
+/* Not busy, nor being changed? */
 int stage_check_free(struct dirty_bitmap *db, GError **err);
 /* A new staged bitmap; takes over both references. */
 struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, struct bitmap *bits,
@@ -138,8 +156,13 @@ struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, st
 struct staged_bitmap *stage_find(struct stage *st, const char *name, GError **err);
 /* The same, of one that is not busy. */
 struct staged_bitmap *stage_find_free(struct stage *st, const char *name, GError **err);
+/* The same, of one that is not inconsistent either. */
+struct staged_bitmap *stage_find_good(struct stage *st, const char *name, GError **err);
 /* The disk's tracker for the prepared one, which then is the old one. Under the closed gate. */
 void stage_swap_tracker(struct stage *st);
+/* The disk's tracker for `tracker`, under the open gate. Writers who are inside may go on with the
+ * one before, which is freed when they have left. */
+void stage_replace_tracker(struct stage *st, struct tracker *tracker);
 
 /* ---- scratch for new views (stage-scratch.c) ---- */
 
@@ -151,12 +174,13 @@ extern const struct phase phase_scratch;
 /* Add to s->bits, by the time of the instant, what `from` has: the bits are copied, and until the
  * instant the writes of `sources` (struct source) go into s->bits as well. */
 void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources);
-/* Give s bits of its own, for `size` bytes. They will have what the old ones have. */
+/* Give s bits of its own, for `size` bytes, persistent if it is to be so. They will have what the old
+ * ones have. */
 int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GError **err);
 /* Let writes go into the shadows too (one short closing of the gates, whatever their number), then
  * copy what is to be copied. */
 extern const struct phase phase_shadow;
-/* Undo what it did to the disk. Waits for nobody. */
+/* Undo what it, or the flip, did to the disk's tracker. Waits for nobody. */
 void stage_remove_shadows(struct stage *st);
 
 /* ---- views that leave (stage-leave.c) ---- */
@@ -164,25 +188,38 @@ void stage_remove_shadows(struct stage *st);
 /* They are marked, and what they have kept goes to older views that need it. */
 extern const struct phase phase_leave;
 
-/* ---- what must be written before (stage-prepare.c) ---- */
+/* ---- the store (stage-store.c) ---- */
 
-extern const struct phase phase_prepare;
+/* Find the instant's store, and note from now on what it says of failures. */
+void stage_begin_store(struct instant *i);
+extern const struct phase phase_attach;  /* new persistent bits get files */
+extern const struct phase phase_prepare; /* what must be written before the flip */
+extern const struct phase phase_commit;  /* what makes it durable, after the flip */
 /* Tell the store how it ended. */
-void stage_end_state(struct instant *i, bool done);
+void stage_end_store(struct instant *i);
 
 /* ---- the instant itself (stage-flip.c) ---- */
 
 extern const struct phase phase_flip;
-extern const struct phase phase_shrink; /* the same, after the image was shrunk */
+extern const struct phase phase_shrink;  /* the same, after the image was shrunk */
+extern const struct phase phase_publish; /* where there is a store: after the commit */
+/* After a flip that was not committed: the views that came with it leave the chain. */
+extern const struct phase phase_drop_views, phase_unlink_views;
+/* The bitmaps are no longer being changed; views that could not leave the chain are its disk's. */
+void stage_end_flip(struct stage *st);
 
 /* ---- the image's size (stage-size.c) ---- */
 
+/* The store is told first. */
+extern const struct phase phase_resize;
 /* The image grows, then bitmaps are made for what is new; where it is to shrink only the latter. */
 extern const struct phase phase_grow;
 extern const struct phase phase_ungrow; /* after a failure */
 /* Shrink the image, under the closed gate. Any thread. Nothing has changed if it fails. */
 int stage_shrink(struct instant *i, GError **err);
-/* Tell the new size, if there is one. All gates are closed. */
+/* Tell the new size, if there is one: with the flip, or when it is published. */
 void stage_tell_size(struct instant *i);
+/* Tell the store if a resize that it knows of has come to nothing. */
+void stage_end_resize(struct instant *i);
 
 #endif

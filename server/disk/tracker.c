@@ -13,6 +13,16 @@ void mark_array_add(GArray *marks, struct bitmap *bits, uint32_t grain)
     g_array_append_val(marks, mark);
 }
 
+void disk_add_recorded(struct disk *d, GArray *marks)
+{
+    for (unsigned k = 0; k < d->bitmaps->len; k++) {
+        struct dirty_bitmap *db = d->bitmaps->pdata[k];
+
+        if (dirty_bitmap_records(db))
+            mark_array_add(marks, db->bits, db->granularity);
+    }
+}
+
 struct tracker *tracker_new(GArray *marks)
 {
     struct tracker *t = g_malloc0(sizeof *t + marks->len * sizeof t->marks[0]);

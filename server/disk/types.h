@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct bitmap;
 struct disk;
 struct node_io;
 struct view;
@@ -54,7 +55,18 @@ struct node_info {
 struct disk_events {
     void (*view_broken)(void *opaque, const char *view, const char *disk, const char *reason);
     void (*scratch_low)(void *opaque, uint64_t used, uint64_t limit);
+    void (*bitmap_inconsistent)(void *opaque, const char *disk, const char *bitmap,
+                                const char *reason);
     void *opaque;
+};
+
+/* For disk_restore: a bitmap that the store has found; all of it is the caller's. */
+struct disk_restored {
+    const char *name;
+    struct bitmap *bits; /* NULL: only where it is inconsistent */
+    uint32_t granularity;
+    bool recording;           /* if it is inconsistent: once it has been cleared */
+    const char *inconsistent; /* why; NULL: it is good */
 };
 
 /* Who loses when a block's old data cannot be kept (QEMU's on-cbw-error). */

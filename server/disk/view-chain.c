@@ -21,6 +21,7 @@ void view_unlink(struct view *v)
     struct disk *d = v->disk;
     struct view *older = atomic_load(&v->older), *newer = atomic_load(&v->newer);
 
+    v->left = true;
     if (older)
         atomic_store(&older->newer, newer);
     if (newer)

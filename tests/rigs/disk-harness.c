@@ -155,7 +155,7 @@ void rig_bitmap(struct rig *r, const char *name, uint32_t granularity)
     struct instant *i = instant_new();
     GError *error = NULL;
 
-    instant_bitmap_add(i, r->disk, name, granularity, true, &error);
+    instant_bitmap_add(i, r->disk, name, granularity, true, false, &error);
     g_assert_no_error(error);
     instant_commit(i, &error);
     g_assert_no_error(error);

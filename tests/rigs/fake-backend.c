@@ -321,3 +321,14 @@ uint64_t fake_backend_bytes_read(struct backend *b)
 {
     return atomic_load(&((struct fake_backend *)b)->bytes_read);
 }
+
+uint64_t fake_backend_size(struct backend *b)
+{
+    struct fake_backend *f = (struct fake_backend *)b;
+    uint64_t size;
+
+    pthread_mutex_lock(&f->lock);
+    size = f->size;
+    pthread_mutex_unlock(&f->lock);
+    return size;
+}

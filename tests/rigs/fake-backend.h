@@ -50,6 +50,7 @@ void fake_backend_set_no_extents(struct backend *b);
 void fake_backend_set_most_extents(struct backend *b, uint64_t length);
 /* Look at the bytes without a call. */
 void fake_backend_peek(struct backend *b, void *buf, uint64_t length, uint64_t offset);
+uint64_t fake_backend_size(struct backend *b);
 /* How often a call was made; bytes that were read. */
 unsigned fake_backend_calls(struct backend *b, enum fake_call call);
 unsigned fake_backend_fua_calls(struct backend *b); /* writes and zeroes with BACKEND_FUA */

@@ -123,7 +123,8 @@ struct rig *named_rig(const char *name)
 
 void run_add_bitmap(struct run *r, struct rig *rig, const char *name)
 {
-    g_assert_cmpint(instant_bitmap_add(r->instant, rig->disk, name, 4096, true, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_add(r->instant, rig->disk, name, 4096, true, false, NULL), ==,
+                    0);
 }
 
 void assert_disk_works(struct rig *rig)
@@ -145,7 +146,7 @@ void assert_disk_refuses(struct rig *rig)
     GError *error = NULL;
 
     g_assert_true(disk_in_instant(rig->disk));
-    g_assert_cmpint(instant_bitmap_add(i, rig->disk, "refused", 4096, true, &error), ==, -1);
+    g_assert_cmpint(instant_bitmap_add(i, rig->disk, "refused", 4096, true, false, &error), ==, -1);
     g_assert_true(g_str_has_suffix(error->message, "size is under way"));
     g_clear_error(&error);
     instant_abort(i);

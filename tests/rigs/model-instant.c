@@ -102,7 +102,8 @@ bool txn_add(struct txn *t, struct model_disk *d, const char *name, uint32_t gra
                              (granularity >= 512 && (granularity & (granularity - 1)) == 0));
     bool good = !find(t, d, name) && valid;
     GError *error = NULL;
-    int result = instant_bitmap_add(t->instant, d->disk, name, granularity, recording, &error);
+    int result =
+        instant_bitmap_add(t->instant, d->disk, name, granularity, recording, false, &error);
     struct model_bitmap *b;
 
     if (!agree(t, d, good, result, error, "add", name))

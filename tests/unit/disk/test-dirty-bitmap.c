@@ -78,7 +78,7 @@ static void test_replace(void)
     struct extents e = EXTENTS_INIT;
 
     bitmap_set(old, 0, 1);
-    given = dirty_bitmap_replace(db, bitmap_new(1 * MIB, 65536, NULL), false);
+    given = dirty_bitmap_replace(db, bitmap_new(1 * MIB, 65536, NULL), false, false, NULL);
     g_assert_true(given == old);
     bitmap_unref(given);
     dirty_bitmap_info(db, &info);
@@ -86,7 +86,7 @@ static void test_replace(void)
     g_assert_cmpuint(info.count, ==, 0);
     g_assert_cmpuint(bitmap_count(old), ==, 65536);
     bitmap_unref(old);
-    bitmap_unref(dirty_bitmap_replace(db, NULL, false));
+    bitmap_unref(dirty_bitmap_replace(db, NULL, false, false, NULL));
     g_assert_null(dirty_bitmap_bits(db));
     g_assert_cmpint(dirty_bitmap_extents(db, 1 * MIB, 0, false, &e), ==, -EIO);
     dirty_bitmap_info(db, &info);

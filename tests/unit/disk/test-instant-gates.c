@@ -25,7 +25,8 @@ static void add(struct rig *r, const char *name, uint32_t granularity, bool reco
 {
     struct instant *i = instant_new();
 
-    g_assert_cmpint(instant_bitmap_add(i, r->disk, name, granularity, recording, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_add(i, r->disk, name, granularity, recording, false, NULL), ==,
+                    0);
     g_assert_cmpint(instant_commit(i, NULL), ==, 0);
 }
 
@@ -64,7 +65,7 @@ static void test_pause_of_one_drain(void)
         g_autofree char *name = g_strdup_printf("d%d", d);
 
         rigs[d] = named_rig(name);
-        g_assert_cmpint(instant_bitmap_add(i, rigs[d]->disk, "b", 4096, true, NULL), ==, 0);
+        g_assert_cmpint(instant_bitmap_add(i, rigs[d]->disk, "b", 4096, true, false, NULL), ==, 0);
         park_arm(rigs[d], POINT_WRITE_MARKED, 0);
         writers[d] = rig_fill_thread(rigs[d], 0, 4096, 'a');
         park_wait(rigs[d]);
@@ -105,7 +106,7 @@ static void test_gates_open_after_timeout(void)
     park_wait(rigs[1]);
     rigs[1]->disk->drain_usec = G_USEC_PER_SEC / 20;
     for (int d = 0; d < 3; d++)
-        g_assert_cmpint(instant_bitmap_add(i, rigs[d]->disk, "b", 4096, true, NULL), ==, 0);
+        g_assert_cmpint(instant_bitmap_add(i, rigs[d]->disk, "b", 4096, true, false, NULL), ==, 0);
     g_assert_cmpint(instant_commit(i, &error), ==, -1);
     g_assert_cmpstr(error->message, ==, "disk b: writes under way did not end within 0 s");
     g_error_free(error);
@@ -233,7 +234,7 @@ static void test_merge_chain(void)
     g_assert_cmpint(instant_bitmap_clear(i, r->disk, "b", NULL), ==, 0);
     merge(i, r, "c", "b"); /* nothing */
     merge(i, r, "b", "a");
-    g_assert_cmpint(instant_bitmap_add(i, r->disk, "d", 4096, false, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_add(i, r->disk, "d", 4096, false, false, NULL), ==, 0);
     merge(i, r, "d", "b");
     g_assert_cmpint(instant_bitmap_clear(i, r->disk, "a", NULL), ==, 0);
     merge(i, r, "b", "a"); /* nothing more */

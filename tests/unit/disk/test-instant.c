@@ -85,11 +85,11 @@ static void test_actions_in_order(void)
 
     rig_bitmap(r, "old", 4096);
     rig_fill(r, 0, 4096, 'a');
-    g_assert_cmpint(instant_bitmap_add(i, r->disk, "new", 65536, true, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_add(i, r->disk, "new", 65536, true, false, NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_merge(i, r->disk, "new", r->disk, "old", NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_clear(i, r->disk, "old", NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_remove(i, r->disk, "old", NULL), ==, 0);
-    g_assert_cmpint(instant_bitmap_add(i, r->disk, "old", 4096, false, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_add(i, r->disk, "old", 4096, false, false, NULL), ==, 0);
     commit(i);
     g_assert_cmpuint(rig_count(r, "new"), ==, 65536);
     g_assert_cmpuint(rig_count(r, "old"), ==, 0);
@@ -116,7 +116,7 @@ static void test_abort_leaves_nothing(void)
     rig_bitmap(r, "a", 4096);
     rig_bitmap(r, "b", 4096);
     rig_fill(r, 0, 4096, 'a');
-    g_assert_cmpint(instant_bitmap_add(i, r->disk, "c", 0, true, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_add(i, r->disk, "c", 0, true, false, NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_clear(i, r->disk, "a", NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_merge(i, r->disk, "c", r->disk, "b", NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_record(i, r->disk, "b", false, NULL), ==, 0);
@@ -145,14 +145,15 @@ static void test_errors(void)
 
     rig_bitmap(r, "b", 4096);
     rig_bitmap(other, "o", 4096);
-    refuse("Bitmap name cannot be empty", instant_bitmap_add(i, r->disk, "", 3, true, &error));
+    refuse("Bitmap name cannot be empty",
+           instant_bitmap_add(i, r->disk, "", 3, true, false, &error));
     refuse("Granularity must be power of 2 and at least 512",
-           instant_bitmap_add(i, r->disk, "b", 256, true, &error));
+           instant_bitmap_add(i, r->disk, "b", 256, true, false, &error));
     refuse("Granularity must be power of 2 and at least 512",
-           instant_bitmap_add(i, r->disk, "b", 5000, true, &error));
-    refuse("Bitmap already exists: b", instant_bitmap_add(i, r->disk, "b", 0, true, &error));
-    refuse(too_long, instant_bitmap_add(i, r->disk, longer, 0, true, &error));
-    g_assert_cmpint(instant_bitmap_add(i, r->disk, longest, 0x80000000u, true, NULL), ==, 0);
+           instant_bitmap_add(i, r->disk, "b", 5000, true, false, &error));
+    refuse("Bitmap already exists: b", instant_bitmap_add(i, r->disk, "b", 0, true, false, &error));
+    refuse(too_long, instant_bitmap_add(i, r->disk, longer, 0, true, false, &error));
+    g_assert_cmpint(instant_bitmap_add(i, r->disk, longest, 0x80000000u, true, false, NULL), ==, 0);
     refuse("Bitmaps are of different sizes (destination size is 1048576, source size is 2097152) "
            "and can't be merged",
            instant_bitmap_merge(i, r->disk, "b", other->disk, "o", &error));
@@ -219,7 +220,7 @@ static gpointer freeze_task(gpointer p)
 
     instant_view_create(i, f->rig->disk, "v", &options, &f->view, &error);
     g_assert_no_error(error);
-    instant_bitmap_add(i, f->rig->disk, "b", 4096, true, &error);
+    instant_bitmap_add(i, f->rig->disk, "b", 4096, true, false, &error);
     g_assert_no_error(error);
     commit(i);
     return NULL;
@@ -280,7 +281,7 @@ static void test_merge_while_recording(void)
 
     rig_bitmap(r, "source", 4096);
     rig_fill(r, 0, 4096, 'a');
-    g_assert_cmpint(instant_bitmap_add(i, r->disk, "target", 4096, false, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_add(i, r->disk, "target", 4096, false, false, NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_merge(i, r->disk, "target", r->disk, "source", NULL), ==, 0);
     rig_fill(r, 8192, 4096, 'a');
     commit(i);
@@ -301,7 +302,7 @@ static void test_grow(void)
     struct view *v;
 
     rig_bitmap(r, "b", 4096);
-    instant_bitmap_add(i, r->disk, "idle", 4096, false, NULL);
+    instant_bitmap_add(i, r->disk, "idle", 4096, false, false, NULL);
     commit(i);
     rig_fill(r, 0, 4096, 'a');
     v = rig_view(r, "v", CBW_BREAK_SNAPSHOT, 0);

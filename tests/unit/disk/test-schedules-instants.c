@@ -10,7 +10,8 @@ static void add_bitmap(struct rig *r, unsigned disk, const char *name, bool reco
 {
     struct instant *i = instant_new();
 
-    g_assert_cmpint(instant_bitmap_add(i, r->disks[disk], name, SECTOR, recording, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_add(i, r->disks[disk], name, SECTOR, recording, false, NULL), ==,
+                    0);
     g_assert_cmpint(instant_commit(i, NULL), ==, 0);
 }
 

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the store of an instant's disks does for it (server/state/state.h tells the order), and what
+ * else must be done before the gates are shut for the flip because it can fail or takes long.
+ */
+#include "common/util/error.h"
+#include "server/disk/stage.h"
+
+static struct stage *stage_at(const struct instant *i, unsigned k)
+{
+    return i->stages->pdata[k];
+}
+
+void stage_begin_store(struct instant *i)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct disk *d = stage_at(i, k)->disk;
+
+        if (!d->state.ops)
+            continue;
+        g_assert(!i->state || i->state->store == d->state.store);
+        i->state = &d->state;
+        disk_watch_breaks(d, true);
+    }
+}
+
+/* ---- files for new bits ---- */
+
+static bool wants_file(const struct staged_bitmap *s)
+{
+    return s->fresh && s->persistent;
+}
+
+static bool has_new_bits(struct instant *i)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        const struct stage *st = stage_at(i, k);
+
+        for (unsigned n = 0; n < st->bitmaps->len; n++)
+            if (wants_file(st->bitmaps->pdata[n]))
+                return true;
+    }
+    return false;
+}
+
+static int attach(const struct stage *st, const struct staged_bitmap *s, GError **err)
+{
+    const struct disk_state *state = &st->disk->state;
+
+    if (state->ops->bits_attach(state->disk, s->bits, err) == 0)
+        return 0;
+    g_prefix_error(err, "disk %s: bitmap %s: ", st->disk->node.name, s->db->name);
+    return -1;
+}
+
+static int attach_all(struct instant *i, GError **err)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        const struct stage *st = stage_at(i, k);
+
+        for (unsigned n = 0; n < st->bitmaps->len; n++)
+            if (wants_file(st->bitmaps->pdata[n]) && attach(st, st->bitmaps->pdata[n], err) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+const struct phase phase_attach = {
+    .working = "files for its bitmaps are being made",
+    .prepare = has_new_bits,
+    .work = attach_all,
+};
+
+/* ---- before the flip ---- */
+
+static bool has_work(struct instant *i)
+{
+    return i->state || i->on_prepare->len > 0;
+}
+
+static void add_removed(const struct stage *st, GArray *changes)
+{
+    for (unsigned k = 0; k < st->removed->len; k++) {
+        const struct dirty_bitmap *db = st->removed->pdata[k];
+        const struct state_change change = {
+            .disk = st->disk->state.disk,
+            .bitmap = db->name,
+            .granularity = db->granularity,
+            .persistent = db->persistent,
+        };
+
+        g_array_append_val(changes, change);
+    }
+}
+
+static void add_changes(const struct stage *st, GArray *changes)
+{
+    add_removed(st, changes);
+    for (unsigned k = 0; k < st->bitmaps->len; k++) {
+        struct staged_bitmap *s = st->bitmaps->pdata[k];
+        struct state_change change = {
+            .disk = st->disk->state.disk,
+            .bitmap = s->db->name,
+            .bits = s->bits,
+            .size = bitmap_size(s->bits),
+            .granularity = s->db->granularity,
+            .recording = s->recording,
+            .persistent = s->persistent,
+        };
+
+        s->reason = stage_reason(st, s);
+        change.inconsistent = s->reason;
+        g_array_append_val(changes, change);
+    }
+}
+
+static int prepare_store(struct instant *i, GError **err)
+{
+    const struct disk_state *state = i->state;
+    g_autoptr(GArray) changes = g_array_new(FALSE, FALSE, sizeof(struct state_change));
+
+    for (unsigned k = 0; k < i->stages->len; k++)
+        if (stage_at(i, k)->disk->state.ops)
+            add_changes(stage_at(i, k), changes);
+    if (state->ops->prepare(state->store, (void *)changes->data, changes->len, &i->transaction,
+                            err) < 0)
+        return -1;
+    i->prepared = true;
+    return 0;
+}
+
+/* The store comes last, because what it has written is the most work to take back. */
+static int prepare_all(struct instant *i, GError **err)
+{
+    for (unsigned k = 0; k < i->on_prepare->len; k++) {
+        struct prepare_hook h = g_array_index(i->on_prepare, struct prepare_hook, k);
+
+        if (h.fn(h.opaque, err) < 0)
+            return -1;
+    }
+    return i->state ? prepare_store(i, err) : 0;
+}
+
+const struct phase phase_prepare = {
+    .working = "what it changes is being written",
+    .prepare = has_work,
+    .work = prepare_all,
+};
+
+/* ---- after the flip ---- */
+
+static bool is_durable(struct instant *i)
+{
+    return i->state != NULL;
+}
+
+static void at_all(const struct instant *i, enum disk_point point)
+{
+    for (unsigned k = 0; k < i->stages->len; k++)
+        disk_at(stage_at(i, k)->disk, point, 0);
+}
+
+/* The store was told that a bitmap would be good, and it would not: e.g. it has bits of another one,
+ * which has broken since. */
+static int check_reasons(const struct stage *st, GError **err)
+{
+    for (unsigned k = 0; k < st->bitmaps->len; k++) {
+        const struct staged_bitmap *s = st->bitmaps->pdata[k];
+        g_autofree char *reason = stage_reason(st, s);
+
+        if (reason && !s->reason && s->persistent)
+            return fail(err, "Bitmap '%s' is inconsistent and cannot be used: %s", s->db->name,
+                        reason);
+    }
+    return 0;
+}
+
+static int try_commit(struct instant *i, GError **err)
+{
+    for (unsigned k = 0; k < i->stages->len; k++)
+        if (check_reasons(stage_at(i, k), err) < 0)
+            return -1;
+    return i->state->ops->commit(i->state->store, i->transaction, err);
+}
+
+static int commit(struct instant *i, GError **err)
+{
+    at_all(i, POINT_FLIPPED);
+    i->committed = try_commit(i, err) == 0;
+    if (i->committed)
+        at_all(i, POINT_COMMITTED);
+    if (!i->committed && i->shrunk)
+        i->uncommitted = g_steal_pointer(err); /* an image that was cut off cannot be made whole */
+    return i->committed || i->uncommitted ? 0 : -1;
+}
+
+const struct phase phase_commit = {
+    .working = "what it changes is being made durable",
+    .prepare = is_durable,
+    .work = commit,
+};
+
+void stage_end_store(struct instant *i)
+{
+    if (i->prepared)
+        i->state->ops->end(i->state->store, i->transaction, i->committed);
+}
