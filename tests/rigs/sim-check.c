@@ -22,8 +22,8 @@ void sim_counts_print(void)
                    ", power %" G_GUINT64_FORMAT ", in recovery %" G_GUINT64_FORMAT
                    ", bitmaps %" G_GUINT64_FORMAT ", inconsistent %" G_GUINT64_FORMAT
                    ", over-marked %" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT " KiB",
-                   c->process + c->power, c->process, c->power, c->again, c->found,
-                   c->inconsistent, c->over / 1024, c->marked / 1024);
+                   c->process + c->power, c->process, c->power, c->again, c->found, c->inconsistent,
+                   c->over / 1024, c->marked / 1024);
 }
 
 void sim_note(const char *format, ...)
@@ -347,7 +347,8 @@ static void check(struct check *c, const struct sim_host *copy);
 /* Recovery has died: what it left is judged in the same world, since the clock has gone on. */
 static void check_again(struct check *first)
 {
-    struct check c = {.options = first->options, .allowed = first->allowed, .seed = first->seed + 1};
+    struct check c = {
+        .options = first->options, .allowed = first->allowed, .seed = first->seed + 1};
 
     sim_counts.again++;
     c.death = MAX(first->death, first->seed / 160 % 2 ? SIM_POWER : SIM_PROCESS);

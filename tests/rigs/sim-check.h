@@ -25,7 +25,7 @@ struct sim_allowance {
 struct sim_counts {
     uint64_t process, power, again; /* crashes; of these during a recovery */
     uint64_t found, inconsistent;   /* bitmaps */
-    uint64_t over, marked;          /* bytes after power losses: dirty without a reason, and with one */
+    uint64_t over, marked; /* bytes after power losses: dirty without a reason, and with one */
 };
 extern struct sim_counts sim_counts;
 /* Print them as a line of TAP. */
@@ -37,7 +37,8 @@ _Noreturn void sim_fail(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void sim_note(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 /* Make of a copy (sim_server_copy) what the death leaves; the clock goes on. */
-void sim_die(struct sim_host *h, enum sim_death death, uint32_t seed, struct sim_allowance *allowed);
+void sim_die(struct sim_host *h, enum sim_death death, uint32_t seed,
+             struct sim_allowance *allowed);
 /* Judge what a server has found. The host's model becomes what has come true: where bits are dirty
  * without a reason, they may be from now on. */
 void sim_judge(struct sim_server *s, enum sim_death death, const struct sim_allowance *allowed);

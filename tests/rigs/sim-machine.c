@@ -97,7 +97,9 @@ void lasting_note_remove(const char *uuid)
     now->lasting = false;
 }
 
-void note_set_folders(const char *shm, const char *lasting) {}
+void note_set_folders(const char *shm, const char *lasting)
+{
+}
 
 /* ---- in the place of server/state/failure.c: no file is lost under its mapping ---- */
 

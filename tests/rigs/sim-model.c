@@ -134,3 +134,10 @@ void sim_model_restart(struct sim_model *m)
                 memset(b, 0, sizeof *b);
         }
 }
+
+void sim_model_doubt(struct sim_model *m)
+{
+    for (unsigned d = 0; d < SIM_DISKS; d++)
+        for (unsigned k = 0; k < SIM_BITMAPS; k++)
+            m->disks[d].bitmaps[k].may_break = true;
+}

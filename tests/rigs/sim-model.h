@@ -24,9 +24,9 @@ struct sim_bitmap {
     char name[8]; /* "": there is none in this place */
     uint32_t granularity;
     bool recording, persistent;
-    bool broken;      /* the store has said so while it was used: it has to be inconsistent */
-    bool may_break;   /* something failed: it may be found inconsistent */
-    unsigned order;   /* of its creation */
+    bool broken;    /* the store has said so while it was used: it has to be inconsistent */
+    bool may_break; /* something failed: it may be found inconsistent */
+    unsigned order; /* of its creation */
     uint8_t marks[SIM_UNITS];
 };
 
@@ -57,6 +57,8 @@ bool sim_model_merge(struct sim_model *m, unsigned disk, const char *target, uns
 bool sim_model_persist(struct sim_model *m, unsigned disk, const char *name, bool persistent);
 void sim_model_resize(struct sim_model *m, unsigned disk, uint64_t size);
 
+/* Something has failed: any bitmap may be found inconsistent. */
+void sim_model_doubt(struct sim_model *m);
 /* Bitmaps that do not survive the server are gone. */
 void sim_model_restart(struct sim_model *m);
 

@@ -37,6 +37,7 @@ typedef void (*sim_crash_point)(void *opaque, struct sim_server *s, const char *
 struct sim_options {
     bool power; /* --durability power */
     bool break_guest_write;
+    bool failing; /* the storage may fail: a command that has failed may be found done later */
     sim_crash_point at; /* NULL: nobody looks */
     sim_hook hook;      /* before each operation of the storage, before `at`; NULL: none */
     void *opaque;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/rigs/sim-steps.h"
 
-#include "tests/rigs/sim-check.h"
 #include "tests/rigs/sim-threads.h"
 
 #include <string.h>
@@ -37,8 +36,8 @@ void sim_base_new(struct sim_host *base, const struct sim_options *options)
     s = sim_server_start(base, options, &error);
     if (!s)
         sim_fail("base: %s", error->message);
-    one(s, (struct sim_action){SIM_ADD, 0, "x", .granularity = 65536});
-    one(s, (struct sim_action){SIM_ADD, 1, "y", .granularity = 262144});
+    one(s, (struct sim_action){.kind = SIM_ADD, .disk = 0, .bitmap = "x", .granularity = 65536});
+    one(s, (struct sim_action){.kind = SIM_ADD, .disk = 1, .bitmap = "y", .granularity = 262144});
     sim_write(s, 0, 0, 4096);
     sim_write(s, 1, 6 * MIB, 131072);
     sim_server_stop(s, &storage);
@@ -65,6 +64,48 @@ void sim_run_end(struct sim_run *r)
     sim_host_clear(&r->host);
 }
 
+static void open_and_judge(struct sim_run *r, enum sim_death death,
+                           const struct sim_allowance *allowed)
+{
+    GError *error = NULL;
+
+    r->server = sim_server_open(&r->host, &r->options, &error);
+    if (!r->server)
+        sim_fail("start: %s", error->message);
+    sim_judge(r->server, death, allowed);
+    if (sim_server_serve(r->server, &error) < 0)
+        sim_fail("start: %s", error->message);
+}
+
+void sim_run_die(struct sim_run *r, struct sim_host *left, enum sim_death death, uint32_t seed)
+{
+    g_autofree struct sim_allowance *allowed = g_new0(struct sim_allowance, 1);
+
+    sim_server_watch(r->server, false);
+    sim_run_end(r);
+    memcpy(&r->host, left, sizeof *left);
+    left->storage = NULL;
+    r->failing = r->failed = false;
+    sim_die(&r->host, death, seed, allowed);
+    open_and_judge(r, death, allowed);
+}
+
+void sim_run_write(struct sim_run *r, GRand *rand)
+{
+    unsigned disk = (unsigned)g_rand_int_range(rand, 0, SIM_DISKS);
+    uint64_t blocks = r->host.model.disks[disk].size / SIM_BLOCK;
+    uint64_t offset = (uint64_t)g_rand_int_range(rand, 0, (int)blocks);
+    uint64_t length = 1 + (uint64_t)g_rand_int_range(rand, 0, 1 << g_rand_int_range(rand, 0, 8));
+    int error;
+
+    length = MIN(length, blocks - offset);
+    sim_note("write %" G_GUINT64_FORMAT " blocks at %" G_GUINT64_FORMAT " of disk %u", length,
+             offset, disk);
+    error = sim_write(r->server, disk, offset * SIM_BLOCK, length * SIM_BLOCK);
+    if (error < 0)
+        sim_fail("a request has failed: %s", g_strerror(-error));
+}
+
 /* ---- steps ---- */
 
 static struct sim_bitmap *bitmap_of(struct sim_run *r, unsigned disk, const char *name)
@@ -76,10 +117,14 @@ static struct sim_bitmap *bitmap_of(struct sim_run *r, unsigned disk, const char
 static bool command(struct sim_run *r, const struct sim_action *actions, unsigned n,
                     void (*between)(struct sim_server *s, void *opaque))
 {
-    GError *error = NULL;
+    g_autoptr(GError) error = NULL;
 
-    if (!sim_transaction(r->server, actions, n, between, r, &error))
+    if (sim_transaction(r->server, actions, n, between, r, &error))
+        return true;
+    if (!r->failing)
         sim_fail("a command has failed: %s", error->message);
+    sim_note("failed: %s", error->message);
+    r->failed = true;
     return true;
 }
 
@@ -88,6 +133,7 @@ static bool command_one(struct sim_run *r, struct sim_action a)
     return command(r, &a, 1, NULL);
 }
 
+/* Guests notice nothing of the folder. */
 static bool done(int error)
 {
     if (error < 0)
@@ -114,38 +160,42 @@ static bool zero_other(struct sim_run *r)
 static bool add(struct sim_run *r)
 {
     return !bitmap_of(r, 0, "n") &&
-           command_one(r, (struct sim_action){SIM_ADD, 0, "n", .granularity = 131072});
+           command_one(r,
+                       (struct sim_action){.kind = SIM_ADD, .bitmap = "n", .granularity = 131072});
 }
 
 static bool remove_x(struct sim_run *r)
 {
-    return bitmap_of(r, 0, "x") && command_one(r, (struct sim_action){SIM_REMOVE, 0, "x"});
+    return bitmap_of(r, 0, "x") &&
+           command_one(r, (struct sim_action){.kind = SIM_REMOVE, .bitmap = "x"});
 }
 
 static bool clear_x(struct sim_run *r)
 {
-    return bitmap_of(r, 0, "x") && command_one(r, (struct sim_action){SIM_CLEAR, 0, "x"});
+    return bitmap_of(r, 0, "x") &&
+           command_one(r, (struct sim_action){.kind = SIM_CLEAR, .bitmap = "x"});
 }
 
 static bool record_x(struct sim_run *r)
 {
     struct sim_bitmap *x = bitmap_of(r, 0, "x");
 
-    return x && command_one(r, (struct sim_action){x->recording ? SIM_DISABLE : SIM_ENABLE, 0, "x"});
+    return x && command_one(r, (struct sim_action){.kind = x->recording ? SIM_DISABLE : SIM_ENABLE,
+                                                   .bitmap = "x"});
 }
 
 static bool merge(struct sim_run *r)
 {
     return bitmap_of(r, 0, "x") && bitmap_of(r, 0, "n") &&
-           command_one(r, (struct sim_action){SIM_MERGE, 0, "n", "x"});
+           command_one(r, (struct sim_action){.kind = SIM_MERGE, .bitmap = "n", .source = "x"});
 }
 
 static bool persist_x(struct sim_run *r)
 {
     struct sim_bitmap *x = bitmap_of(r, 0, "x");
 
-    return x &&
-           command_one(r, (struct sim_action){x->persistent ? SIM_FORGET : SIM_PERSIST, 0, "x"});
+    return x && command_one(r, (struct sim_action){.kind = x->persistent ? SIM_FORGET : SIM_PERSIST,
+                                                   .bitmap = "x"});
 }
 
 /* Guests write while nobody knows yet whether the transaction happens. */
@@ -158,8 +208,10 @@ static void write_between(struct sim_server *s, void *run)
 /* What a backup begins with, on both disks at one instant. */
 static bool back_up(struct sim_run *r)
 {
-    static const struct sim_action actions[] = {
-        {SIM_CLEAR, 0, "x"}, {SIM_VIEW, 0}, {SIM_CLEAR, 1, "y"}, {SIM_VIEW, 1}};
+    static const struct sim_action actions[] = {{.kind = SIM_CLEAR, .bitmap = "x"},
+                                                {.kind = SIM_VIEW},
+                                                {.kind = SIM_CLEAR, .disk = 1, .bitmap = "y"},
+                                                {.kind = SIM_VIEW, .disk = 1}};
 
     if (!bitmap_of(r, 0, "x"))
         return false;
@@ -172,7 +224,7 @@ static bool resize(struct sim_run *r)
 {
     uint64_t size = r->host.model.disks[0].size == SMALL_SIZE ? LARGE_SIZE : SMALL_SIZE;
 
-    return command_one(r, (struct sim_action){SIM_RESIZE, 0, .size = size});
+    return command_one(r, (struct sim_action){.kind = SIM_RESIZE, .size = size});
 }
 
 /* So long that regions are closed. */
@@ -184,30 +236,30 @@ static bool idle(struct sim_run *r)
 
 static bool restart(struct sim_run *r)
 {
-    GError *error = NULL;
+    static const struct sim_allowance nothing;
     struct storage *storage;
-    struct sim_allowance nothing = {0};
 
     sim_server_stop(r->server, &storage);
     r->server = NULL;
     r->host.storage = storage;
     sim_model_restart(&r->host.model);
-    r->server = sim_server_open(&r->host, &r->options, &error);
-    if (!r->server)
-        sim_fail("start: %s", error->message);
-    sim_judge(r->server, SIM_PROCESS, &nothing);
-    if (sim_server_serve(r->server, &error) < 0)
-        sim_fail("start: %s", error->message);
+    open_and_judge(r, SIM_PROCESS, &nothing);
     return true;
 }
 
 const struct sim_step sim_steps[] = {
-    {"write", write_first},     {"write over a border", write_border},
-    {"zero the other", zero_other}, {"add n", add},
-    {"remove x", remove_x},     {"clear x", clear_x},
-    {"enable or disable x", record_x}, {"merge x into n", merge},
-    {"x persistent or not", persist_x}, {"clear both, with views", back_up},
-    {"resize", resize},         {"idle", idle},
+    {"write", write_first},
+    {"write over a border", write_border},
+    {"zero the other", zero_other},
+    {"add n", add},
+    {"remove x", remove_x},
+    {"clear x", clear_x},
+    {"enable or disable x", record_x},
+    {"merge x into n", merge},
+    {"x persistent or not", persist_x},
+    {"clear both, with views", back_up},
+    {"resize", resize},
+    {"idle", idle},
     {"stop and start", restart},
 };
 const unsigned sim_n_steps = G_N_ELEMENTS(sim_steps);

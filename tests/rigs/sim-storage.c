@@ -45,8 +45,8 @@ static struct sim_storage *sim_of(struct storage *s)
 
 const char *sim_op_name(enum sim_op op)
 {
-    static const char *const names[] = {"open", "read", "write", "reserve", "sync", "unlink", "rename",
-                                        "sync names", "make"};
+    static const char *const names[] = {"open",   "read",   "write",      "reserve", "sync",
+                                        "unlink", "rename", "sync names", "make"};
 
     return names[op];
 }

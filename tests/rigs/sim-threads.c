@@ -51,7 +51,9 @@ struct saved_world {
 static GArray *worlds;
 
 /* What --wrap makes of the real functions' names. */
-#define REAL(result, name, ...) result __real_##name(__VA_ARGS__); result __wrap_##name(__VA_ARGS__)
+#define REAL(result, name, ...)                                                                    \
+    result __real_##name(__VA_ARGS__);                                                             \
+    result __wrap_##name(__VA_ARGS__)
 
 REAL(int, pthread_mutex_lock, pthread_mutex_t *m);
 REAL(int, pthread_mutex_unlock, pthread_mutex_t *m);
@@ -511,9 +513,9 @@ static long futex(uint32_t *word, int op, uint32_t value, const struct timespec 
             return -1;
         }
         if (wait_for(word, !t ? NEVER
-                              : (op & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET
-                                  ? moment(t)
-                                  : sim.now + t->tv_sec * SECOND + t->tv_nsec))
+                           : (op & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET
+                               ? moment(t)
+                               : sim.now + t->tv_sec * SECOND + t->tv_nsec))
             return 0;
         errno = ETIMEDOUT;
         return -1;

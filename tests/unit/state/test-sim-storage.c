@@ -177,8 +177,9 @@ static sqlite3 *database(struct storage *s)
 
     g_assert_cmpint(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, s->vfs),
                     ==, SQLITE_OK);
-    g_assert_cmpint(sqlite3_exec(db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;"
-                                     "PRAGMA synchronous=FULL;",
+    g_assert_cmpint(sqlite3_exec(db,
+                                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;"
+                                 "PRAGMA synchronous=FULL;",
                                  NULL, NULL, NULL),
                     ==, SQLITE_OK);
     return db;
@@ -241,8 +242,8 @@ static void test_sqlite(void)
         c.in_one = false;
         c.committed++;
         if (k == 10)
-            g_assert_cmpint(sqlite3_exec(db, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL), ==,
-                            SQLITE_OK);
+            g_assert_cmpint(sqlite3_exec(db, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL),
+                            ==, SQLITE_OK);
     }
     g_assert_cmpint(sqlite3_close(db), ==, SQLITE_OK);
     g_test_message("%u deaths", c.deaths);
@@ -275,7 +276,8 @@ static void *count_up(void *opaque)
 
 static char *take_turns(uint32_t seed)
 {
-    struct turns t = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, g_string_new(NULL), false};
+    struct turns t = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, g_string_new(NULL),
+                      false};
     GThread *thread;
 
     sim_threads_chance(seed, seed ? 0.5 : 0);

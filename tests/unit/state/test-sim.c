@@ -109,7 +109,7 @@ static void all_from(unsigned *steps, unsigned n)
 
 static void test_all(void)
 {
-    unsigned steps[LENGTH];
+    unsigned steps[LENGTH] = {0};
 
     run(steps, 0);
     all_from(steps, 0);
