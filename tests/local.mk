@@ -104,11 +104,13 @@ tests_rigs_libsimrig_a_SOURCES = \
 	tests/rigs/sim-inode.c tests/rigs/sim-inode.h \
 	tests/rigs/sim-machine.c tests/rigs/sim-machine.h \
 	tests/rigs/sim-model.c tests/rigs/sim-model.h \
+	tests/rigs/sim-names.c tests/rigs/sim-names.h \
 	tests/rigs/sim-server.c tests/rigs/sim-server.h \
 	tests/rigs/sim-steps.c tests/rigs/sim-steps.h \
 	tests/rigs/sim-storage.c tests/rigs/sim-storage.h \
-	tests/rigs/sim-threads.c tests/rigs/sim-threads.h \
-	tests/rigs/sim-vfs.c tests/rigs/sim-vfs.h
+	tests/rigs/sim-threads.c tests/rigs/sim-threads.h tests/rigs/sim-turns.h \
+	tests/rigs/sim-vfs.c tests/rigs/sim-vfs.h \
+	tests/rigs/sim-wraps.c
 
 include tests/backend/local.mk
 include tests/faults/local.mk

@@ -1,32 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/rigs/sim-storage.h"
-#include "tests/rigs/sim-inode.h"
+#include "tests/rigs/sim-names.h"
 #include "tests/rigs/sim-vfs.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
-struct entry {
-    char *name;
-    struct sim_inode *inode; /* NULL: a folder */
-};
-
-/* A change of a name that sync_names has not made durable yet: `name` becomes `inode`, and `from`, if
- * there is one, ends; or `name` ends. */
-struct change {
-    char *name, *from;
-    struct sim_inode *inode;
-    bool end;
-};
-
 struct sim_storage {
     struct storage storage;
     struct sim_vfs *vfs;
     pthread_mutex_t lock;
     /* All below is under the lock. */
-    GPtrArray *seen, *medium; /* of struct entry, in order of creation */
-    GPtrArray *changes;       /* of struct change */
+    GPtrArray *seen, *medium; /* of struct sim_entry, in order of creation */
+    GPtrArray *changes;       /* of struct sim_change */
     GRand *rand;
     /* Set before it is used. */
     sim_hook hook;
@@ -53,90 +40,15 @@ const char *sim_op_name(enum sim_op op)
 
 /* ---- names ---- */
 
-static void entry_free(void *opaque)
-{
-    struct entry *e = opaque;
-
-    g_free(e->name);
-    if (e->inode)
-        sim_inode_unref(e->inode);
-    g_free(e);
-}
-
-static void change_free(void *opaque)
-{
-    struct change *c = opaque;
-
-    g_free(c->name);
-    g_free(c->from);
-    if (c->inode)
-        sim_inode_unref(c->inode);
-    g_free(c);
-}
-
-static GPtrArray *entries_new(void)
-{
-    return g_ptr_array_new_with_free_func(entry_free);
-}
-
-static struct entry *entry_find(GPtrArray *entries, const char *name)
-{
-    for (unsigned k = 0; k < entries->len; k++) {
-        struct entry *e = entries->pdata[k];
-
-        if (strcmp(e->name, name) == 0)
-            return e;
-    }
-    return NULL;
-}
-
-static void entry_end(GPtrArray *entries, const char *name)
-{
-    struct entry *e = entry_find(entries, name);
-
-    if (e)
-        g_ptr_array_remove(entries, e);
-}
-
-static void entry_put(GPtrArray *entries, const char *name, struct sim_inode *inode)
-{
-    struct entry *e = g_new0(struct entry, 1);
-
-    e->inode = inode ? sim_inode_ref(inode) : NULL;
-    e->name = g_strdup(name);
-    entry_end(entries, name);
-    g_ptr_array_add(entries, e);
-}
-
-static void apply(GPtrArray *entries, const struct change *c)
-{
-    if (c->end) {
-        entry_end(entries, c->name);
-        return;
-    }
-    if (c->from)
-        entry_end(entries, c->from);
-    entry_put(entries, c->name, c->inode);
-}
-
 static void note_change(struct sim_storage *m, const char *name, const char *from,
                         struct sim_inode *inode, bool end)
 {
-    struct change *c = g_new0(struct change, 1);
+    struct sim_change *c = g_new0(struct sim_change, 1);
 
-    *c = (struct change){g_strdup(name), g_strdup(from), inode ? sim_inode_ref(inode) : NULL, end};
+    *c = (struct sim_change){g_strdup(name), g_strdup(from), inode ? sim_inode_ref(inode) : NULL,
+                             end};
     g_ptr_array_add(m->changes, c);
-    apply(m->seen, c);
-}
-
-static bool in_folder(const char *name, const char *folder)
-{
-    const char *slash = strrchr(name, '/');
-
-    if (!*folder)
-        return !slash;
-    return slash && (size_t)(slash - name) == strlen(folder) &&
-           strncmp(name, folder, strlen(folder)) == 0;
+    sim_change_apply(m->seen, c);
 }
 
 /* ---- operations ---- */
@@ -165,9 +77,9 @@ static int make(struct sim_storage *m, const char *name)
     const char *slash = strrchr(name, '/');
     g_autofree char *folder = slash ? g_strndup(name, (size_t)(slash - name)) : NULL;
 
-    if (entry_find(m->seen, name))
+    if (sim_entry_find(m->seen, name))
         return -EEXIST;
-    if (folder && !entry_find(m->seen, folder))
+    if (folder && !sim_entry_find(m->seen, folder))
         return -ENOENT;
     i = sim_inode_new();
     note_change(m, name, NULL, i, false);
@@ -179,7 +91,7 @@ static int sim_open(struct storage *s, const char *name, bool create, struct sto
 {
     struct sim_storage *m = sim_of(s);
     struct sim_file *f;
-    struct entry *e;
+    struct sim_entry *e;
     int error = begin(s, create ? SIM_MAKE : SIM_OPEN, name);
 
     if (error < 0)
@@ -187,7 +99,7 @@ static int sim_open(struct storage *s, const char *name, bool create, struct sto
     error = create ? make(m, name) : 0;
     if (error < 0)
         return end(s, error);
-    e = entry_find(m->seen, name);
+    e = sim_entry_find(m->seen, name);
     if (!e || !e->inode)
         return end(s, e ? -EISDIR : -ENOENT);
     f = g_new0(struct sim_file, 1);
@@ -316,7 +228,7 @@ static int sim_unlink(struct storage *s, const char *name)
 
     if (error < 0)
         return error;
-    if (!entry_find(m->seen, name))
+    if (!sim_entry_find(m->seen, name))
         return end(s, -ENOENT);
     note_change(m, name, NULL, NULL, true);
     return end(s, 0);
@@ -326,11 +238,11 @@ static int sim_rename(struct storage *s, const char *from, const char *to)
 {
     struct sim_storage *m = sim_of(s);
     int error = begin(s, SIM_RENAME, from);
-    struct entry *e;
+    struct sim_entry *e;
 
     if (error < 0)
         return error;
-    e = entry_find(m->seen, from);
+    e = sim_entry_find(m->seen, from);
     if (!e)
         return end(s, -ENOENT);
     note_change(m, to, from, e->inode, false);
@@ -345,10 +257,10 @@ static int sim_sync_names(struct storage *s, const char *folder)
     if (error < 0)
         return error;
     for (unsigned k = 0; k < m->changes->len;) {
-        struct change *c = m->changes->pdata[k];
+        struct sim_change *c = m->changes->pdata[k];
 
-        if (in_folder(c->name, folder)) {
-            apply(m->medium, c);
+        if (sim_in_folder(c->name, folder)) {
+            sim_change_apply(m->medium, c);
             g_ptr_array_remove_index(m->changes, k);
         } else {
             k++;
@@ -365,9 +277,9 @@ static int sim_list(struct storage *s, const char *folder, GPtrArray *names)
     if (error < 0)
         return error;
     for (unsigned k = 0; k < m->seen->len; k++) {
-        struct entry *e = m->seen->pdata[k];
+        struct sim_entry *e = m->seen->pdata[k];
 
-        if (e->inode && in_folder(e->name, folder))
+        if (e->inode && sim_in_folder(e->name, folder))
             g_ptr_array_add(names, g_path_get_basename(e->name));
     }
     return end(s, 0);
@@ -380,7 +292,7 @@ static int sim_make_folder(struct storage *s, const char *folder)
 
     if (error < 0)
         return error;
-    if (!entry_find(m->seen, folder))
+    if (!sim_entry_find(m->seen, folder))
         note_change(m, folder, NULL, NULL, false);
     return end(s, 0);
 }
@@ -426,9 +338,9 @@ struct storage *sim_storage_new(void)
     m->vfs = sim_vfs_new(&m->storage);
     m->storage.vfs = sim_vfs_name(m->vfs);
     pthread_mutex_init(&m->lock, NULL);
-    m->seen = entries_new();
-    m->medium = entries_new();
-    m->changes = g_ptr_array_new_with_free_func(change_free);
+    m->seen = sim_entries_new();
+    m->medium = sim_entries_new();
+    m->changes = g_ptr_array_new_with_free_func(sim_change_free);
     m->rand = g_rand_new_with_seed(0);
     return &m->storage;
 }
@@ -450,7 +362,7 @@ bool sim_storage_exists(struct storage *s, const char *name)
     bool found;
 
     pthread_mutex_lock(&m->lock);
-    found = entry_find(m->seen, name);
+    found = sim_entry_find(m->seen, name);
     pthread_mutex_unlock(&m->lock);
     return found;
 }
@@ -475,9 +387,9 @@ static struct sim_inode *copy_of(GHashTable *copies, struct sim_inode *i)
 static void copy_entries(GPtrArray *to, GPtrArray *from, GHashTable *copies)
 {
     for (unsigned k = 0; k < from->len; k++) {
-        struct entry *e = from->pdata[k];
+        struct sim_entry *e = from->pdata[k];
 
-        entry_put(to, e->name, copy_of(copies, e->inode));
+        sim_entry_put(to, e->name, copy_of(copies, e->inode));
     }
 }
 
@@ -500,11 +412,11 @@ struct storage *sim_storage_copy(struct storage *s)
     copy_entries(copy->seen, m->seen, copies);
     copy_entries(copy->medium, m->medium, copies);
     for (unsigned k = 0; k < m->changes->len; k++) {
-        struct change *c = m->changes->pdata[k], *own = g_new0(struct change, 1);
+        struct sim_change *c = m->changes->pdata[k], *own = g_new0(struct sim_change, 1);
         struct sim_inode *i = copy_of(copies, c->inode);
 
-        *own = (struct change){g_strdup(c->name), g_strdup(c->from), i ? sim_inode_ref(i) : NULL,
-                               c->end};
+        *own = (struct sim_change){g_strdup(c->name), g_strdup(c->from),
+                                   i ? sim_inode_ref(i) : NULL, c->end};
         g_ptr_array_add(copy->changes, own);
     }
     pthread_mutex_unlock(&m->lock);
@@ -515,26 +427,19 @@ struct storage *sim_storage_copy(struct storage *s)
  * file system, only the first of them have. */
 static GPtrArray *names_after(struct sim_storage *m, GRand *rand)
 {
-    GPtrArray *names = entries_new();
+    GPtrArray *names = sim_entries_new();
     bool in_order = g_rand_boolean(rand);
     unsigned first = (unsigned)g_rand_int_range(rand, 0, (int)m->changes->len + 1);
 
     for (unsigned k = 0; k < m->medium->len; k++) {
-        struct entry *e = m->medium->pdata[k];
+        struct sim_entry *e = m->medium->pdata[k];
 
-        entry_put(names, e->name, e->inode);
+        sim_entry_put(names, e->name, e->inode);
     }
     for (unsigned k = 0; k < m->changes->len; k++)
         if (in_order ? k < first : g_rand_boolean(rand))
-            apply(names, m->changes->pdata[k]);
+            sim_change_apply(names, m->changes->pdata[k]);
     return names;
-}
-
-static bool has_its_folder(GPtrArray *names, const char *name)
-{
-    g_autofree char *folder = g_path_get_dirname(name);
-
-    return strcmp(folder, ".") == 0 || entry_find(names, folder);
 }
 
 struct storage *sim_storage_lose_power(struct storage *s, uint32_t seed)
@@ -546,12 +451,12 @@ struct storage *sim_storage_lose_power(struct storage *s, uint32_t seed)
     pthread_mutex_lock(&m->lock);
     names = names_after(m, rand);
     for (unsigned k = 0; k < names->len; k++) {
-        struct entry *e = names->pdata[k];
+        struct sim_entry *e = names->pdata[k];
         struct sim_inode *i = e->inode ? sim_inode_lose_power(e->inode, rand) : NULL;
 
-        if (has_its_folder(names, e->name)) {
-            entry_put(after->seen, e->name, i);
-            entry_put(after->medium, e->name, i);
+        if (sim_has_its_folder(names, e->name)) {
+            sim_entry_put(after->seen, e->name, i);
+            sim_entry_put(after->medium, e->name, i);
         }
         if (i)
             sim_inode_unref(i);
@@ -568,11 +473,11 @@ void sim_storage_settle(struct storage *s)
     g_ptr_array_set_size(m->changes, 0);
     g_ptr_array_set_size(m->medium, 0);
     for (unsigned k = 0; k < m->seen->len; k++) {
-        struct entry *e = m->seen->pdata[k];
+        struct sim_entry *e = m->seen->pdata[k];
 
         if (e->inode)
             sim_inode_sync(e->inode);
-        entry_put(m->medium, e->name, e->inode);
+        sim_entry_put(m->medium, e->name, e->inode);
     }
     pthread_mutex_unlock(&m->lock);
 }
@@ -580,11 +485,11 @@ void sim_storage_settle(struct storage *s)
 bool sim_storage_flip(struct storage *s, const char *name, uint64_t offset, uint8_t mask)
 {
     struct sim_storage *m = sim_of(s);
-    struct entry *e;
+    struct sim_entry *e;
     uint8_t byte;
 
     pthread_mutex_lock(&m->lock);
-    e = entry_find(m->seen, name);
+    e = sim_entry_find(m->seen, name);
     if (e && e->inode && offset < e->inode->seen.size) {
         sim_inode_read(e->inode, &byte, 1, offset);
         byte ^= mask;
@@ -605,7 +510,7 @@ unsigned sim_storage_unsure(struct storage *s)
     pthread_mutex_lock(&m->lock);
     count = m->changes->len;
     for (unsigned k = 0; k < m->seen->len; k++) {
-        struct entry *e = m->seen->pdata[k];
+        struct sim_entry *e = m->seen->pdata[k];
 
         if (e->inode)
             count += sim_inode_unsure(e->inode);
