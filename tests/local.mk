@@ -6,7 +6,7 @@
 
 links_common = $(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
-links_state = server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
+links_state = tests/rigs/libjournalrig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 # A simulated machine: threads that take turns (sim-threads.h), and a machine of its own (sim-machine.h).
 links_sim = \
 	tests/rigs/libsimrig.a tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a \
@@ -76,6 +76,11 @@ tests_rigs_libnbdrig_a_SOURCES = \
 	tests/rigs/nbd-client.c tests/rigs/nbd-client.h \
 	tests/rigs/nbd-rig.c tests/rigs/nbd-rig.h \
 	tests/rigs/tls-rig.c tests/rigs/tls-rig.h
+# A storage for the journal, a server's writers and what checks them.
+check_LIBRARIES += tests/rigs/libjournalrig.a
+tests_rigs_libjournalrig_a_SOURCES = \
+	tests/rigs/journal-rig.c tests/rigs/journal-rig.h \
+	tests/rigs/journal-storage.c tests/rigs/journal-storage.h
 # Threads that take turns (sched.h).
 check_LIBRARIES += tests/rigs/libsched.a
 tests_rigs_libsched_a_SOURCES = \

@@ -5,9 +5,9 @@ common_state_libcommonstate_a_SOURCES = \
 	common/state/bit-file.c common/state/bit-file.h \
 	common/state/catalogue.h \
 	common/state/folder.c common/state/folder.h \
+	common/state/identity.c common/state/identity.h \
 	common/state/journal-format.c common/state/journal-format.h \
 	common/state/journal-scan.c common/state/journal-scan.h \
-	common/state/identity.c common/state/identity.h \
 	common/state/live-file.c common/state/live-file.h \
 	common/state/note.c common/state/note.h \
 	common/state/recovery.c common/state/recovery.h \

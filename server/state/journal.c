@@ -148,10 +148,12 @@ static int open_regions(struct cover *c, uint64_t first, uint64_t last)
 
     pthread_mutex_lock(&j->lock);
     failures = j->failures;
+    j->stats.waiting++;
     d->table.highest = MAX(d->table.highest, last);
     do
         r = step(j, &a, failures, &asked, deadline);
     while (r > 0);
+    j->stats.waiting--;
     if (a.queued)
         g_queue_unlink(&j->asks, &a.link);
     pthread_mutex_unlock(&j->lock);

@@ -62,6 +62,7 @@ int journal_free(struct journal *j);
 struct journal_stats {
     uint64_t syncs, batches, opened, closed; /* regions */
     uint64_t open;                           /* regions that the file says are open, now */
+    unsigned waiting;                        /* writers, now */
 };
 void journal_stats(struct journal *j, struct journal_stats *stats);
 

@@ -272,6 +272,7 @@ static void forget(struct attached *a)
 
 static void server_free(struct sim_server *s)
 {
+    s->storage->ops->free(s->storage);
     for (unsigned k = 0; k < SIM_DISKS; k++)
         forget(&s->disks[k]);
     g_free(s);
@@ -286,7 +287,7 @@ struct sim_server *sim_server_open(struct sim_host *h, const struct sim_options 
     s->host = h;
     s->options = *o;
     s->watched = true;
-    s->storage = h->storage;
+    s->storage = sim_storage_ref(h->storage);
     h->storage = NULL;
     sim_machine_use(&h->machine);
     sim_storage_set_hook(s->storage, before_operation, s);
@@ -384,11 +385,12 @@ void sim_server_stop(struct sim_server *s, struct storage **storage)
         sim_drop_views(s);
     for (unsigned k = 0; k < SIM_DISKS; k++)
         end_disk(s, k);
-    if (storage)
-        *storage = sim_storage_copy(s->storage);
     store_close(s->store);
     if (s->pool)
         scratch_pool_free(s->pool);
+    sim_storage_set_hook(s->storage, NULL, NULL);
+    if (storage)
+        *storage = sim_storage_ref(s->storage);
     server_free(s);
 }
 

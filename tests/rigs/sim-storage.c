@@ -11,6 +11,7 @@ struct sim_storage {
     struct storage storage;
     struct sim_vfs *vfs;
     pthread_mutex_t lock;
+    unsigned references; /* of one thread at a time */
     /* All below is under the lock. */
     GPtrArray *seen, *medium; /* of struct sim_entry, in order of creation */
     GPtrArray *changes;       /* of struct sim_change */
@@ -301,6 +302,8 @@ static void sim_free(struct storage *s)
 {
     struct sim_storage *m = sim_of(s);
 
+    if (--m->references)
+        return;
     sim_vfs_free(m->vfs);
     g_ptr_array_unref(m->changes);
     g_ptr_array_unref(m->seen);
@@ -333,6 +336,7 @@ struct storage *sim_storage_new(void)
 {
     struct sim_storage *m = g_new0(struct sim_storage, 1);
 
+    m->references = 1;
     m->storage.ops = &ops;
     m->storage.path = g_strdup("/simulated");
     m->vfs = sim_vfs_new(&m->storage);
@@ -343,6 +347,12 @@ struct storage *sim_storage_new(void)
     m->changes = g_ptr_array_new_with_free_func(sim_change_free);
     m->rand = g_rand_new_with_seed(0);
     return &m->storage;
+}
+
+struct storage *sim_storage_ref(struct storage *s)
+{
+    sim_of(s)->references++;
+    return s;
 }
 
 void sim_storage_set_hook(struct storage *s, sim_hook hook, void *opaque)

@@ -36,6 +36,8 @@ enum sim_op {
 typedef int (*sim_hook)(void *opaque, struct storage *s, enum sim_op op, const char *name);
 
 struct storage *sim_storage_new(void);
+/* It lives until ops->free was called once more. */
+struct storage *sim_storage_ref(struct storage *s);
 void sim_storage_set_hook(struct storage *s, sim_hook hook, void *opaque);
 /* For what is left to chance while it is used: what a failed sync has written. */
 void sim_storage_seed(struct storage *s, uint32_t seed);

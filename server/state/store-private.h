@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of the store share. store.c begins with an explanation of it all.
+ *
+ * Locks, in the order in which they are taken:
+ *
+ *   catalogue_lock   the catalogue, and all rows in memory. Held during I/O on the folder, which may
+ *                    hang: never taken by the control thread while the server serves.
+ *   events_lock      a disk's: its events do not go while one is told. Held while the disk is told.
+ *   lock             lists of bits, and what is known of each. Never held during I/O: a leaf.
+ */
+#ifndef STATE_STORE_PRIVATE_H
+#define STATE_STORE_PRIVATE_H
+
+#include "common/state/bit-file.h"
+#include "common/state/note.h"
+#include "common/state/recovery.h"
+#include "server/state/failure.h"
+#include "server/state/jobs.h"
+#include "server/state/journal.h"
+#include "server/state/live.h"
+#include "server/state/store.h"
+
+#include <pthread.h>
+
+/* So often failures that the catalogue does not know yet are written again, and the lease is made
+ * longer (live_lease): each time it ends so much later. */
+#define TICK_MS  30000u
+#define LEASE_NS INT64_C(90000000000)
+
+struct stored_bits;
+
+struct store {
+    atomic_uint references; /* one of store_close's, one of each stored_bits */
+    struct storage *storage;
+    char *path;
+    bool power, break_guest_write;
+    unsigned patience_ms;
+    struct recovery *recovery;
+    struct note *note;
+    struct live *live;
+    struct journal *journal; /* NULL: --durability process */
+    void (*bits_lost)(struct stored_bits *sb); /* somebody took their file away. Jobs' thread. */
+
+    pthread_mutex_t catalogue_lock; /* of this block */
+    struct catalogue *catalogue;
+    struct catalogue_folder folder;
+    GPtrArray *known; /* struct state_disk: all that the catalogue has, and new ones; owned */
+    bool begun;       /* the transaction of the start is open */
+    bool started;
+    bool hopeless;    /* a disk could not be attached: there will be no start */
+    bool unclean;     /* something could not be written at the end: the folder stays in use */
+    bool hung;        /* a thread that hangs uses the store: it is not freed */
+
+    pthread_mutex_t lock;  /* of this block, and of what stored_bits say */
+    struct jobs *jobs;     /* NULL: it has ended */
+    bool journal_failed;   /* and guests go on without it */
+    bool failing;          /* a failure is not yet in the catalogue; the note says so */
+    bool lasting;          /* the lasting note was made */
+    bool settle_failed;    /* and that was logged */
+    bool lease_failed;     /* likewise */
+};
+
+/* A disk of the catalogue. */
+struct state_disk {
+    struct store *store;
+    struct catalogue_disk row; /* catalogue_lock, as `bitmaps` */
+    GPtrArray *bitmaps;        /* struct catalogue_bitmap, owned, in order of creation */
+    atomic_uint resizes;       /* that have begun */
+    bool attached, detached, is_new, transient;
+    /* set by store_attach */
+    struct cover cover;
+    struct live_line *line; /* when clients that have gone changed it last */
+    struct journal_disk *journal;
+    GPtrArray *bits; /* struct stored_bits: lock */
+    pthread_mutex_t events_lock;
+    struct state_disk_events events; /* events_lock; `broken` NULL: nobody is told any more */
+};
+
+/* Bits that the store has made. One reference is the bitmap's. */
+struct stored_bits {
+    atomic_uint references;
+    struct state_disk *disk;
+    struct bitmap *bits; /* no reference; to be compared only */
+    uint64_t *words;
+    size_t length; /* bytes at `words` */
+    uint64_t size;
+    uint32_t granularity;
+    struct mapping *guard; /* set before there is a file */
+    /* lock */
+    struct bit_file *file;        /* NULL: it has none yet, or none any more */
+    char uuid[STATE_UUID_SIZE];   /* of the file */
+    bool catalogued;              /* a row names it */
+    bool dropped;                 /* no row will name it any more; its file is unlinked */
+    char *broken;                 /* why its file is not to be trusted */
+    bool noting, noted;           /* broken; the open transaction, the catalogue says so */
+};
+
+#endif

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A transaction changes exactly the rows that differ. What the rows are is compared at the commit,
+ * under the catalogue's lock: a bitmap may have broken since the instant was prepared. Such a bitmap
+ * becomes inconsistent by the transaction, if the old one broke, and the transaction fails, if one
+ * broke whose row would have said that it is good.
+ *
+ * Before the catalogue says that a bitmap does not record, its file is synced here: the journal's
+ * regions count for recording bitmaps only.
+ */
+#include "server/state/store-transaction.h"
+
+#include "common/util/error.h"
+#include "common/util/log.h"
+#include "server/state/store-break.h"
+#include "server/state/store-rows.h"
+#include "server/state/stored-bits.h"
+
+/* A change, with strings and references of its own. */
+struct change {
+    struct state_change c;
+    struct stored_bits *sb; /* NULL: it is removed, transient, or inconsistent since it was found */
+};
+
+/* A row that will be another one. */
+struct step {
+    struct state_disk *disk;
+    struct catalogue_bitmap *old; /* in memory; NULL: there was none */
+    struct catalogue_bitmap *new; /* owned; NULL: it is removed */
+    struct stored_bits *sb;       /* of `new`; owned by the change */
+};
+
+struct state_transaction {
+    struct store *store;
+    GArray *changes;   /* struct change */
+    GPtrArray *steps;  /* struct step */
+    GPtrArray *unused; /* pairs: a disk and the uuid of a file that no row names any more */
+};
+
+struct unused {
+    struct state_disk *disk;
+    char uuid[STATE_UUID_SIZE];
+};
+
+/* ---- preparing ---- */
+
+static void clear_change(void *opaque)
+{
+    struct change *c = opaque;
+
+    g_free((char *)c->c.bitmap);
+    g_free((char *)c->c.inconsistent);
+    bitmap_unref(c->c.bits);
+    stored_bits_unref(c->sb);
+}
+
+static void free_step(void *opaque)
+{
+    struct step *step = opaque;
+
+    if (step->new)
+        row_free(step->new);
+    g_free(step);
+}
+
+static struct state_transaction *new_transaction(struct store *s)
+{
+    struct state_transaction *t = g_new0(struct state_transaction, 1);
+
+    t->store = s;
+    t->changes = g_array_new(FALSE, TRUE, sizeof(struct change));
+    g_array_set_clear_func(t->changes, clear_change);
+    t->steps = g_ptr_array_new_with_free_func(free_step);
+    t->unused = g_ptr_array_new_with_free_func(g_free);
+    return t;
+}
+
+static void free_transaction(struct state_transaction *t)
+{
+    g_ptr_array_unref(t->steps);
+    g_ptr_array_unref(t->unused);
+    g_array_unref(t->changes);
+    g_free(t);
+}
+
+static void take_changes(struct state_transaction *t, const struct state_change *changes, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct change c = {.c = changes[i]};
+
+        c.c.bitmap = g_strdup(changes[i].bitmap);
+        c.c.inconsistent = g_strdup(changes[i].inconsistent);
+        if (c.c.bits)
+            bitmap_ref(c.c.bits);
+        if (c.c.bits && c.c.persistent)
+            c.sb = stored_bits_of(c.c.disk, c.c.bits);
+        g_array_append_val(t->changes, c);
+    }
+}
+
+/* Will the catalogue rely on a file that it does not know yet? */
+static bool is_new(struct stored_bits *sb)
+{
+    bool new;
+
+    if (!sb)
+        return false;
+    pthread_mutex_lock(&sb->disk->store->lock);
+    new = !sb->catalogued;
+    pthread_mutex_unlock(&sb->disk->store->lock);
+    return new;
+}
+
+static int fail_broken(const struct change *c, const char *reason, GError **err)
+{
+    return fail(err, "bitmap '%s' of disk %s cannot be kept: %s", c->c.bitmap, c->c.disk->row.name,
+                reason);
+}
+
+/* A new bitmap that is to be good. */
+static int check_new(const struct change *c, GError **err)
+{
+    g_autofree char *reason = NULL;
+
+    if (!c->sb)
+        return fail_broken(c, "its bits are not the store's", err);
+    reason = store_broken(c->sb);
+    if (reason)
+        return fail_broken(c, reason, err);
+    return c->sb->file ? 0 : fail_broken(c, "its bits have no file", err);
+}
+
+/* Files of new bitmaps. A failure is the command's: nothing relies on them yet. */
+static int sync_new(struct state_transaction *t, bool *any, bool *any_good, GError **err)
+{
+    for (unsigned i = 0; i < t->changes->len; i++) {
+        const struct change *c = &g_array_index(t->changes, struct change, i);
+
+        if (!c->c.bits || !c->c.persistent || (!c->sb && c->c.inconsistent) ||
+            (c->sb && !is_new(c->sb)))
+            continue;
+        if (check_new(c, err) < 0 || bit_file_sync(c->sb->file, err) < 0)
+            return -1;
+        *any = true;
+        *any_good = *any_good || !c->c.inconsistent;
+    }
+    return 0;
+}
+
+/* Bitmaps that begin anew need a journal that works. */
+static int revive_journal(struct store *s, GError **err)
+{
+    bool failed;
+
+    pthread_mutex_lock(&s->lock);
+    failed = s->journal_failed;
+    pthread_mutex_unlock(&s->lock);
+    if (!failed || !s->journal)
+        return 0;
+    if (journal_revive(s->journal, err) < 0)
+        return -1;
+    pthread_mutex_lock(&s->lock);
+    s->journal_failed = false;
+    pthread_mutex_unlock(&s->lock);
+    log_info("state: %s: the journal works again", s->path);
+    return 0;
+}
+
+static int make_durable(struct state_transaction *t, GError **err)
+{
+    struct storage *storage = t->store->storage;
+    bool any = false, any_good = false;
+    int error;
+
+    if (sync_new(t, &any, &any_good, err) < 0)
+        return -1;
+    error = any ? storage->ops->sync_names(storage, "bits") : 0;
+    if (error < 0)
+        return storage_fail(storage, "bits", "syncing the names in it", error, err);
+    return any_good ? revive_journal(t->store, err) : 0;
+}
+
+int store_prepare(void *store, const struct state_change *changes, unsigned n,
+                  struct state_transaction **t, GError **err)
+{
+    *t = new_transaction(store);
+    take_changes(*t, changes, n);
+    if (make_durable(*t, err) == 0)
+        return 0;
+    free_transaction(*t);
+    *t = NULL;
+    return -1;
+}
+
+/* ---- what the rows will be ---- */
+
+/* Another change says what becomes of the bitmap of this name that this one removes. */
+static bool is_overridden(const struct state_transaction *t, const struct change *removal)
+{
+    for (unsigned i = 0; i < t->changes->len; i++) {
+        const struct change *c = &g_array_index(t->changes, struct change, i);
+
+        if (c != removal && c->c.bits && c->c.persistent && c->c.disk == removal->c.disk &&
+            g_str_equal(c->c.bitmap, removal->c.bitmap))
+            return true;
+    }
+    return false;
+}
+
+static void set_size(const struct change *c, struct catalogue_bitmap *row)
+{
+    g_strlcpy(row->uuid, c->sb->uuid, sizeof row->uuid);
+    row->granularity = c->c.granularity;
+    row->size = c->c.size;
+}
+
+/* The row as the change wants it. NULL: there is to be none. */
+static struct catalogue_bitmap *wanted_row(const struct change *c,
+                                           const struct catalogue_bitmap *old)
+{
+    struct catalogue_bitmap row = {.disk = c->c.disk->row.id};
+    g_autofree char *broken = c->sb ? store_broken(c->sb) : NULL;
+
+    if (!c->c.bits || !c->c.persistent || (!c->sb && !old))
+        return NULL;
+    if (old) {
+        row = row_copy(old);
+    } else {
+        row.name = g_strdup(c->c.bitmap);
+    }
+    if (c->sb)
+        set_size(c, &row);
+    row.recording = c->c.recording;
+    row.sealed = false;
+    g_free(row.inconsistent);
+    row.inconsistent = g_strdup(broken ? broken : c->c.inconsistent);
+    return g_memdup2(&row, sizeof row);
+}
+
+static void add_step(struct state_transaction *t, const struct change *c)
+{
+    struct catalogue_bitmap *old = rows_find_bitmap(c->c.disk, c->c.bitmap);
+    struct catalogue_bitmap *new = wanted_row(c, old);
+    struct step *step;
+
+    if ((!new && (!old || is_overridden(t, c))) || (new && old && row_equal(new, old))) {
+        if (new)
+            row_free(new);
+        return;
+    }
+    step = g_new0(struct step, 1);
+    *step = (struct step){.disk = c->c.disk, .old = old, .new = new, .sb = c->sb};
+    g_ptr_array_add(t->steps, step);
+}
+
+static int plan(struct state_transaction *t, GError **err)
+{
+    for (unsigned i = 0; i < t->changes->len; i++) {
+        const struct change *c = &g_array_index(t->changes, struct change, i);
+
+        if (is_new(c->sb) && !c->c.inconsistent && check_new(c, err) < 0)
+            return -1;
+        add_step(t, c);
+    }
+    return 0;
+}
+
+/* ---- files of bitmaps that do not record any more ---- */
+
+static bool stops_recording(const struct step *step)
+{
+    return step->new && step->sb && !step->new->recording && !step->new->inconsistent &&
+           (!step->old || step->old->recording || !g_str_equal(step->old->uuid, step->new->uuid));
+}
+
+static int sync_stopped(struct state_transaction *t, GError **err)
+{
+    for (unsigned i = 0; i < t->steps->len; i++) {
+        struct step *step = t->steps->pdata[i];
+        g_autoptr(GError) error = NULL;
+        g_autofree char *reason = NULL;
+
+        if (!stops_recording(step) || bit_file_sync(step->sb->file, &error) == 0)
+            continue;
+        reason = g_strdup_printf("its bits could not be written: %s", error->message);
+        store_break(step->disk, step->sb, reason);
+        return fail(err, "bitmap '%s' of disk %s: %s", step->new->name, step->disk->row.name, reason);
+    }
+    return 0;
+}
+
+/* ---- the catalogue's transaction ---- */
+
+/* Removals first: a name may be used anew. */
+static int put_steps(struct state_transaction *t, GError **err)
+{
+    struct catalogue *c = t->store->catalogue;
+
+    for (unsigned i = 0; i < t->steps->len; i++) {
+        struct step *step = t->steps->pdata[i];
+
+        if (!step->new && catalogue_remove_bitmap(c, step->old->id, err) < 0)
+            return -1;
+    }
+    for (unsigned i = 0; i < t->steps->len; i++) {
+        struct step *step = t->steps->pdata[i];
+
+        if (step->new && catalogue_put_bitmap(c, step->new, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Does the transaction end a resize of the disk, or tell its new size? */
+static bool changes_size(const struct change *c)
+{
+    return c->c.bits && (c->c.size != c->c.disk->row.size ||
+                         (c->c.disk->row.resize_to != 0 && c->c.disk->row.resize_to == c->c.size));
+}
+
+static int put_sizes(struct state_transaction *t, GError **err)
+{
+    for (unsigned i = 0; i < t->changes->len; i++) {
+        const struct change *c = &g_array_index(t->changes, struct change, i);
+        struct catalogue_disk row = c->c.disk->row; /* borrows its strings */
+
+        if (!changes_size(c))
+            continue;
+        row.size = c->c.size;
+        row.resize_to = 0;
+        if (catalogue_put_disk(t->store->catalogue, &row, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool has_work(struct state_transaction *t)
+{
+    for (unsigned i = 0; i < t->changes->len; i++)
+        if (changes_size(&g_array_index(t->changes, struct change, i)))
+            return true;
+    return t->steps->len != 0;
+}
+
+static int write_catalogue(struct state_transaction *t, bool *unsure, GError **err)
+{
+    struct store *s = t->store;
+
+    if (catalogue_begin(s->catalogue, err) < 0)
+        return -1;
+    /* Broken ones first: a row that is cleared, say, is no longer about the bits that broke. */
+    if (store_put_broken(s, err) == 0 && put_steps(t, err) == 0 && put_sizes(t, err) == 0)
+        return catalogue_commit(s->catalogue, unsure, err);
+    catalogue_rollback(s->catalogue);
+    return -1;
+}
+
+/* It may have happened or not: neither the old bits nor the new ones can be trusted after a
+ * restart. */
+static void break_unsure(struct state_transaction *t, const char *why)
+{
+    g_autofree char *reason = g_strdup_printf("the catalogue failed in the middle of a change of "
+                                              "it: %s",
+                                              why);
+
+    for (unsigned i = 0; i < t->steps->len; i++) {
+        struct step *step = t->steps->pdata[i];
+        struct stored_bits *old =
+            step->old ? stored_bits_named(step->disk, step->old->uuid) : NULL;
+
+        if (old)
+            store_break(step->disk, old, reason);
+        stored_bits_unref(old);
+    }
+}
+
+/* ---- afterwards: the rows in memory ---- */
+
+static void add_unused(struct state_transaction *t, struct state_disk *d, const char *uuid)
+{
+    struct unused *u = g_new0(struct unused, 1);
+
+    u->disk = d;
+    g_strlcpy(u->uuid, uuid, sizeof u->uuid);
+    g_ptr_array_add(t->unused, u);
+}
+
+/* If the bits broke while the row was being written, it does not say so. */
+static void set_catalogued(struct stored_bits *sb, bool inconsistent)
+{
+    pthread_mutex_lock(&sb->disk->store->lock);
+    sb->catalogued = true;
+    sb->noting = inconsistent && sb->broken;
+    sb->noted = sb->noted && inconsistent;
+    pthread_mutex_unlock(&sb->disk->store->lock);
+}
+
+static void take_step(struct state_transaction *t, struct step *step)
+{
+    if (step->old && (!step->new || !g_str_equal(step->old->uuid, step->new->uuid)))
+        add_unused(t, step->disk, step->old->uuid);
+    if (step->sb && step->new)
+        set_catalogued(step->sb, step->new->inconsistent);
+    if (!step->new) {
+        g_ptr_array_remove(step->disk->bitmaps, step->old);
+    } else if (step->old) {
+        row_replace(step->old, *step->new);
+        g_clear_pointer(&step->new, g_free);
+    } else {
+        g_ptr_array_add(step->disk->bitmaps, g_steal_pointer(&step->new));
+    }
+}
+
+static void take_rows(struct state_transaction *t)
+{
+    for (unsigned i = 0; i < t->changes->len; i++) {
+        const struct change *c = &g_array_index(t->changes, struct change, i);
+
+        if (changes_size(c)) {
+            c->c.disk->row.size = c->c.size;
+            c->c.disk->row.resize_to = 0;
+        }
+    }
+    for (unsigned i = 0; i < t->steps->len; i++)
+        take_step(t, t->steps->pdata[i]);
+    store_settled(t->store);
+}
+
+static int commit_locked(struct state_transaction *t, GError **err)
+{
+    g_autoptr(GError) error = NULL;
+    bool unsure = false;
+
+    if (plan(t, err) < 0 || sync_stopped(t, err) < 0)
+        return -1;
+    if (!has_work(t))
+        return 0;
+    if (write_catalogue(t, &unsure, &error) < 0) {
+        if (unsure)
+            break_unsure(t, error->message);
+        g_propagate_error(err, g_steal_pointer(&error));
+        return -1;
+    }
+    take_rows(t);
+    return 0;
+}
+
+int store_commit(void *store, struct state_transaction *t, GError **err)
+{
+    struct store *s = store;
+    int result;
+
+    pthread_mutex_lock(&s->catalogue_lock);
+    result = commit_locked(t, err);
+    pthread_mutex_unlock(&s->catalogue_lock);
+    return result;
+}
+
+void store_end(void *store, struct state_transaction *t, bool committed)
+{
+    (void)store;
+    for (unsigned i = 0; committed && i < t->unused->len; i++) {
+        struct unused *u = t->unused->pdata[i];
+
+        stored_bits_drop(u->disk, u->uuid);
+    }
+    free_transaction(t);
+}
+
+/* ---- resizes ---- */
+
+static int put_resize(struct state_disk *d, uint64_t size, GError **err)
+{
+    struct catalogue_disk row = d->row; /* borrows its strings */
+    struct catalogue *c = d->store->catalogue;
+
+    row.resize_to = size;
+    if (catalogue_begin(c, err) < 0)
+        return -1;
+    if (catalogue_put_disk(c, &row, err) < 0) {
+        catalogue_rollback(c);
+        return -1;
+    }
+    if (catalogue_commit(c, NULL, err) < 0)
+        return -1;
+    d->row.resize_to = size;
+    return 0;
+}
+
+int store_resize_begin(struct state_disk *d, uint64_t size, GError **err)
+{
+    int result;
+
+    pthread_mutex_lock(&d->store->catalogue_lock);
+    atomic_fetch_add(&d->resizes, 1);
+    result = put_resize(d, size, err);
+    pthread_mutex_unlock(&d->store->catalogue_lock);
+    return result;
+}
+
+struct cancel {
+    struct state_disk *disk;
+    unsigned resize;
+};
+
+/* If it cannot be written, a start accepts either size: nothing is lost. */
+static void cancel_resize(void *data)
+{
+    struct cancel *c = data;
+    struct state_disk *d = c->disk;
+    g_autoptr(GError) error = NULL;
+
+    pthread_mutex_lock(&d->store->catalogue_lock);
+    if (atomic_load(&d->resizes) == c->resize && d->row.resize_to != 0 && put_resize(d, 0, &error) < 0)
+        log_error("disk %s: a resize that did not happen stays noted: %s", d->row.name,
+                  error->message);
+    pthread_mutex_unlock(&d->store->catalogue_lock);
+    g_free(c);
+}
+
+void store_resize_cancel(struct state_disk *d)
+{
+    struct cancel *c = g_new0(struct cancel, 1);
+
+    c->disk = d;
+    c->resize = atomic_load(&d->resizes);
+    if (!store_post(d->store, cancel_resize, c))
+        g_free(c);
+}

@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * README.md in this folder says what is written in which order, and why no bit is lost whenever the
+ * server or the machine stops.
+ */
+#include "server/state/store.h"
+
+#include "common/state/folder.h"
+#include "common/util/error.h"
+#include "common/util/log.h"
+#include "server/state/store-attach.h"
+#include "server/state/store-break.h"
+#include "server/state/store-detach.h"
+#include "server/state/store-rows.h"
+#include "server/state/store-transaction.h"
+#include "server/state/stored-bits.h"
+
+#include <errno.h>
+#include <time.h>
+
+#define PATIENCE_MS 5000u
+#define IDLE_MS     10000u /* regions that were not used for so long are closed */
+
+static int64_t lease_end(const struct store *s)
+{
+    struct timespec t;
+
+    /* Without a journal, nothing is known after a power loss in any case. */
+    if (!s->power)
+        return 0;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec + LEASE_NS;
+}
+
+/* ---- what is done now and then, on the jobs' thread ---- */
+
+static bool is_failing(struct store *s)
+{
+    bool failing;
+
+    pthread_mutex_lock(&s->lock);
+    failing = s->failing;
+    pthread_mutex_unlock(&s->lock);
+    return failing;
+}
+
+/* A sync that failed is not tried again: after a power loss, images that were changed later than the
+ * last lease do not fit their bitmaps. */
+static void extend_lease(struct store *s)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!s->power || s->lease_failed || live_extend_lease(s->live, lease_end(s), &error) == 0)
+        return;
+    s->lease_failed = true;
+    log_error("%s: after a power loss, bitmaps of images that were changed from now on will be "
+              "inconsistent",
+              error->message);
+}
+
+static void tick(void *opaque)
+{
+    struct store *s = opaque;
+
+    if (is_failing(s))
+        store_settle(s);
+    else
+        extend_lease(s);
+}
+
+/* The counts of changes under way are gone, without which no region is ever closed. Bits are good,
+ * but a crash of the server cannot be told from somebody else's writes. */
+static void live_lost(void *opaque)
+{
+    struct store *s = opaque;
+
+    log_error("state: %s/%s: somebody has cut short or removed the file: if the server dies, bitmaps "
+              "will be inconsistent",
+              s->path, STATE_LIVE);
+}
+
+/* ---- opening ---- */
+
+static struct store *new_store(struct storage *storage, const struct store_options *o)
+{
+    struct store *s = g_new0(struct store, 1);
+
+    atomic_init(&s->references, 1);
+    s->storage = storage;
+    s->path = g_strdup(storage->path);
+    s->power = o->power;
+    s->break_guest_write = o->break_guest_write;
+    s->patience_ms = o->patience_ms ? o->patience_ms : PATIENCE_MS;
+    s->bits_lost = store_bits_lost;
+    s->known = g_ptr_array_new_with_free_func(rows_free_disk);
+    pthread_mutex_init(&s->catalogue_lock, NULL);
+    pthread_mutex_init(&s->lock, NULL);
+    return s;
+}
+
+static void log_recovery(const struct store *s)
+{
+    const struct recovery *r = s->recovery;
+
+    if (r->kind != RECOVERY_NONE)
+        log_info("state: %s: not left in order: %s", s->path, r->why);
+    for (unsigned i = 0; i < r->said->len; i++)
+        log_error("state: %s: %s", s->path, (char *)r->said->pdata[i]);
+}
+
+static bool has_row(struct store *s, const char *uuid)
+{
+    for (unsigned i = 0; i < s->known->len; i++) {
+        struct state_disk *d = s->known->pdata[i];
+
+        for (unsigned k = 0; k < d->bitmaps->len; k++)
+            if (g_str_equal(((struct catalogue_bitmap *)d->bitmaps->pdata[k])->uuid, uuid))
+                return true;
+    }
+    return false;
+}
+
+/* Files of bits that no row names. They do no harm, so a failure is none of the start. */
+static void remove_orphans(struct store *s)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    int result = s->storage->ops->list(s->storage, STATE_BITS, names);
+
+    for (unsigned i = 0; result == 0 && i < names->len; i++) {
+        const char *uuid = names->pdata[i];
+        g_autoptr(GError) error = NULL;
+
+        if (!g_uuid_string_is_valid(uuid) || has_row(s, uuid))
+            continue;
+        if (bit_file_remove(s->storage, uuid, &error) < 0)
+            log_error("%s", error->message);
+        else
+            log_info("state: %s/%s/%s: removed: no bitmap has it", s->path, STATE_BITS, uuid);
+    }
+}
+
+static int open_catalogue(struct store *s, GError **err)
+{
+    bool damaged;
+
+    s->catalogue = catalogue_open(s->storage, err);
+    if (!s->catalogue)
+        return -1;
+    s->recovery = state_recover(s->storage, s->catalogue, err);
+    if (!s->recovery)
+        return -1;
+    log_recovery(s);
+    if (rows_read(s, &damaged, err) < 0)
+        return -1;
+    /* A damaged row may have been the one that names a file. */
+    if (!damaged)
+        remove_orphans(s);
+    return 0;
+}
+
+static int open_journal(struct store *s, GError **err)
+{
+    struct journal_options o = {.folder = state_folder_number(s->folder.uuid),
+                                .patience_ms = s->patience_ms,
+                                .idle_ms = IDLE_MS,
+                                .break_guest_write = s->break_guest_write,
+                                .failed = store_journal_failed,
+                                .opaque = s};
+    int error;
+
+    if (s->power) {
+        s->journal = journal_new(s->storage, &o, err);
+        return s->journal ? 0 : -1;
+    }
+    error = s->storage->ops->unlink(s->storage, STATE_INTENT);
+    if (error < 0 && error != -ENOENT)
+        return storage_fail(s->storage, STATE_INTENT, "removing an old one", error, err);
+    return 0;
+}
+
+/* The recovery is durable: what it was made of may be made anew. */
+static int make_anew(struct store *s, GError **err)
+{
+    g_autofree char *boot_id = state_boot_id();
+
+    s->jobs = jobs_new(TICK_MS, tick, s, err);
+    if (!s->jobs)
+        return -1;
+    s->note = note_new(s->folder.uuid);
+    s->live = live_new(s->storage, boot_id, lease_end(s), live_lost, s, err);
+    if (!s->live)
+        return -1;
+    return open_journal(s, err);
+}
+
+/* End the thread that does jobs. False: it hangs. */
+static bool stop_jobs(struct store *s, unsigned timeout_ms)
+{
+    struct jobs *jobs;
+
+    pthread_mutex_lock(&s->lock);
+    jobs = s->jobs;
+    s->jobs = NULL;
+    pthread_mutex_unlock(&s->lock);
+    return !jobs || jobs_free(jobs, timeout_ms);
+}
+
+/* A thread that hangs in I/O keeps what it uses; the process is about to end. */
+static void free_store(struct store *s, bool keep_note)
+{
+    if (s->journal && journal_free(s->journal) < 0)
+        s->hung = true;
+    s->journal = NULL;
+    if (s->hung)
+        return;
+    if (s->live)
+        live_free(s->live);
+    note_free(s->note, keep_note);
+    if (s->catalogue)
+        catalogue_close(s->catalogue);
+    recovery_free(s->recovery);
+    s->storage->ops->free(s->storage);
+    store_unref(s);
+}
+
+struct store *store_open_storage(struct storage *storage, const struct store_options *o,
+                                 GError **err)
+{
+    struct store *s = new_store(storage, o);
+
+    if (open_catalogue(s, err) == 0 && make_anew(s, err) == 0)
+        return s;
+    if (stop_jobs(s, s->patience_ms))
+        free_store(s, false);
+    return NULL;
+}
+
+struct store *store_open(const struct store_options *o, GError **err)
+{
+    struct storage *storage = state_folder_open(o->path, true, err);
+
+    return storage ? store_open_storage(storage, o, err) : NULL;
+}
+
+const char *store_path(const struct store *s)
+{
+    return s->path;
+}
+
+/* ---- the start ---- */
+
+static int begin_start(struct store *s, GError **err)
+{
+    if (s->hopeless)
+        return fail(err, "state: %s: a disk could not be attached", s->path);
+    if (!s->begun && catalogue_begin(s->catalogue, err) < 0)
+        return -1;
+    s->begun = true;
+    return 0;
+}
+
+static void give_up_start(struct store *s)
+{
+    if (s->begun)
+        catalogue_rollback(s->catalogue);
+    s->begun = false;
+    s->hopeless = true;
+}
+
+int store_attach(struct store *s, const char *name, uint64_t size,
+                 const struct image_identity *identity, const struct state_disk_events *events,
+                 struct disk_state *state, GArray **bitmaps, char **recovered, GError **err)
+{
+    struct state_disk *d = NULL;
+
+    pthread_mutex_lock(&s->catalogue_lock);
+    if (begin_start(s, err) == 0)
+        d = attach_disk(s, name, size, identity, events, bitmaps, recovered, err);
+    if (!d)
+        give_up_start(s);
+    pthread_mutex_unlock(&s->catalogue_lock);
+    if (!d)
+        return -1;
+    *state = (struct disk_state){.ops = &store_ops, .store = s, .disk = d, .cover = &d->cover};
+    return 0;
+}
+
+/* From the moment in which this is durable, a crash is noticed. */
+static int put_folder(struct store *s, bool open, GError **err)
+{
+    struct catalogue_folder f = s->folder;
+    g_autofree char *boot_id = state_boot_id();
+    g_autofree char *machine_id = state_machine_id();
+
+    f.open = open;
+    f.failed = false;
+    f.journal = s->power;
+    f.mount_id = storage_mount_id(s->storage);
+    g_strlcpy(f.boot_id, boot_id, sizeof f.boot_id);
+    g_strlcpy(f.machine_id, machine_id, sizeof f.machine_id);
+    if (catalogue_put_folder(s->catalogue, &f, err) < 0)
+        return -1;
+    s->folder = f;
+    return 0;
+}
+
+static int start(struct store *s, GError **err)
+{
+    if (begin_start(s, err) < 0)
+        return -1;
+    if (attach_check_names(s, err) < 0 || put_folder(s, true, err) < 0) {
+        give_up_start(s);
+        return -1;
+    }
+    s->begun = false;
+    if (catalogue_commit(s->catalogue, NULL, err) < 0) {
+        s->hopeless = true;
+        return -1;
+    }
+    s->started = true;
+    return 0;
+}
+
+int store_start(struct store *s, GError **err)
+{
+    int result;
+
+    pthread_mutex_lock(&s->catalogue_lock);
+    result = start(s, err);
+    pthread_mutex_unlock(&s->catalogue_lock);
+    return result;
+}
+
+/* ---- the end ---- */
+
+void store_detach(struct store *s, struct state_disk *d, const struct image_identity *identity)
+{
+    g_autoptr(GError) error = NULL;
+
+    bool hung = d->journal && journal_remove_disk(d->journal) < 0;
+
+    d->journal = NULL;
+    pthread_mutex_lock(&s->catalogue_lock);
+    s->hung = s->hung || hung;
+    if (s->started && detach_disk(d, identity, &error) < 0) {
+        s->unclean = true;
+        log_error("disk %s: how it is left cannot be noted, the next start recovers its bitmaps: %s",
+                  d->row.name, error->message);
+    }
+    d->detached = true;
+    pthread_mutex_unlock(&s->catalogue_lock);
+    detach_free(d);
+}
+
+static bool all_detached(struct store *s)
+{
+    for (unsigned i = 0; i < s->known->len; i++) {
+        struct state_disk *d = s->known->pdata[i];
+
+        if (d->attached && !d->detached)
+            return false;
+    }
+    return true;
+}
+
+static int put_closed(struct store *s, GError **err)
+{
+    if (catalogue_begin(s->catalogue, err) < 0)
+        return -1;
+    if (store_put_broken(s, err) < 0 || put_folder(s, false, err) < 0) {
+        catalogue_rollback(s->catalogue);
+        return -1;
+    }
+    if (catalogue_commit(s->catalogue, NULL, err) < 0)
+        return -1;
+    store_settled(s);
+    return 0;
+}
+
+/* The folder is in order. If this cannot be said, the next start recovers. */
+static void write_closed(void *store)
+{
+    struct store *s = store;
+    g_autoptr(GError) error = NULL;
+
+    pthread_mutex_lock(&s->catalogue_lock);
+    if (s->begun)
+        give_up_start(s);
+    if (s->started && !s->unclean && put_closed(s, &error) < 0) {
+        s->unclean = true;
+        log_error("state: %s: it cannot be left in order, the next start recovers: %s", s->path,
+                  error->message);
+    }
+    pthread_mutex_unlock(&s->catalogue_lock);
+}
+
+void store_close(struct store *s)
+{
+    bool clean;
+
+    if (!all_detached(s)) {
+        log_error("state: %s: a disk is still in use: the next start recovers", s->path);
+        return;
+    }
+    store_post(s, write_closed, s);
+    if (!stop_jobs(s, s->patience_ms)) {
+        log_error("state: %s: it does not answer: the next start recovers", s->path);
+        return;
+    }
+    clean = !s->started || !s->unclean;
+    if (clean) {
+        if (s->journal && journal_free(g_steal_pointer(&s->journal)) < 0)
+            s->hung = true;
+        (void)s->storage->ops->unlink(s->storage, STATE_INTENT); /* nobody asks it any more */
+    }
+    free_store(s, !clean);
+}
+
+/* ---- clients ---- */
+
+static struct live_line *line_take(struct state_disk *d)
+{
+    struct live_line *line = live_take(d->store->live, d->row.id);
+
+    return line ? line : d->line;
+}
+
+static void line_give(struct state_disk *d, struct live_line *line)
+{
+    if (line != d->line)
+        live_give(d->store->live, line, d->line);
+}
+
+const struct state_ops store_ops = {
+    .bits_new = stored_bits_new,
+    .bits_attach = stored_bits_attach,
+    .resize_begin = store_resize_begin,
+    .resize_cancel = store_resize_cancel,
+    .prepare = store_prepare,
+    .commit = store_commit,
+    .end = store_end,
+    .line_take = line_take,
+    .line_give = line_give,
+};

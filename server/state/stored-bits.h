@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The bits of persistent bitmaps while the store is open: memory first, then mapped files.
+ *
+ * `words` is an address range that belongs to the bits alone and stays until the bitmap goes. A file
+ * is mapped over it, so that whoever has the bitmap does not notice.
+ */
+#ifndef STATE_STORED_BITS_H
+#define STATE_STORED_BITS_H
+
+#include "server/state/store-private.h"
+
+/* state_ops.bits_new */
+struct bitmap *stored_bits_new(struct state_disk *d, uint64_t size, uint32_t granularity,
+                               GError **err);
+/* state_ops.bits_attach: a new file gets what is set in them. */
+int stored_bits_attach(struct state_disk *d, struct bitmap *bits, GError **err);
+/* Bits over a file that is there, for the row `b`. `crc`: it is what they should have. */
+struct bitmap *stored_bits_open(struct state_disk *d, const struct catalogue_bitmap *b, bool crc,
+                                GError **err);
+
+/* Those of a bitmap, or NULL: it is not the store's. The caller gets a reference. */
+struct stored_bits *stored_bits_of(struct state_disk *d, const struct bitmap *bits);
+/* Those that have, or had, a file of that name, or NULL. */
+struct stored_bits *stored_bits_named(struct state_disk *d, const char *uuid);
+/* All that have a file which may be asked for later: with references. */
+GPtrArray *stored_bits_with_files(struct state_disk *d);
+void stored_bits_unref(struct stored_bits *sb);
+
+/* A row names their file. */
+void stored_bits_set_catalogued(struct stored_bits *sb);
+/* No row will name the file any more: it is unlinked soon. `uuid` may be unknown here. */
+void stored_bits_drop(struct state_disk *d, const char *uuid);
+/* The disk is not served any more: close the files, unlink those that no row names. */
+void stored_bits_close(struct state_disk *d);
+
+/* The store's memory goes with its last bits. */
+void store_unref(struct store *s);
+/* Have the jobs' thread do it; the store has none any more: nothing is done, and that is false. */
+bool store_post(struct store *s, void (*run)(void *data), void *data);
+
+#endif
