@@ -17,8 +17,9 @@
 
 struct catalogue;
 
-/* Open, or create where there is none; an older version is upgraded in one transaction, a newer one
- * refused: `state: DIR: made by a newer version (format 9; this one knows up to 2)`. */
+/* Open, or create where there is none and the folder has nothing else either; an older version is upgraded in one transaction, a newer one
+ * refused: `state: DIR: made by a newer version (format 9; this one knows up to 2)`. NULL and *err also where
+ * the database as a whole is damaged, which all of it is looked at for. */
 struct catalogue *catalogue_open(struct storage *s, GError **err);
 void catalogue_close(struct catalogue *c);
 
@@ -72,22 +73,35 @@ struct catalogue_bitmap {
 void catalogue_disk_clear(struct catalogue_disk *d);     /* free what it points to */
 void catalogue_bitmap_clear(struct catalogue_bitmap *b); /* likewise */
 
-/* All rows as they are: GArray of the structs above, which clear their elements. A damaged disk row
- * is left out and named in `damaged` (owned strings, sentences); a damaged bitmap row comes with
- * `inconsistent` set. NULL and *err: the database cannot be read. */
+/*
+ * All rows, in order of their ids: GArray of the structs above, which clear their elements.
+ *
+ * What is damaged is named in `damaged` (owned sentences: "disk 'a': its row in the catalogue is
+ * damaged"; NULL: nobody wants them), and is mended in what is returned: a bitmap is `inconsistent`,
+ * and so are all bitmaps of a damaged disk; a name that is lost becomes "damaged-ID"; nothing is
+ * known of the image. A bitmap whose disk has no row is left out. Where rows are missing, or an old
+ * page of the database has come back, all bitmaps are inconsistent. All this is found again each
+ * time the folder is opened, until the first transaction, which writes the mended rows.
+ *
+ * NULL and *err: the database cannot be read.
+ */
 GArray *catalogue_disks(struct catalogue *c, GPtrArray *damaged, GError **err);
 GArray *catalogue_bitmaps(struct catalogue *c, GPtrArray *damaged, GError **err); /* by id */
+/* -1 and *err also where the row is damaged. */
 int catalogue_folder(struct catalogue *c, struct catalogue_folder *f, GError **err);
 
 /* ---- changes ---- */
 
 int catalogue_begin(struct catalogue *c, GError **err);
 /* -1: nothing has happened, and the transaction is over. *unsure (may be NULL): whether it has will
- * be known only when the folder is opened again, because the storage failed while it was written. */
+ * be known only when the folder is opened again, because the storage failed while it was written; no
+ * other transaction can begin before that. A full disk leaves no doubt: it has not happened. Names
+ * of disks, names of a disk's bitmaps and UUIDs have to be unique at this moment. */
 int catalogue_commit(struct catalogue *c, bool *unsure, GError **err);
 void catalogue_rollback(struct catalogue *c);
 
-/* id 0: a new row, whose id is set. */
+/* Inside a transaction; -1 and *err: the transaction can only be rolled back. id 0: a new row, whose
+ * id is set. A row that the functions above would take for damaged is refused. */
 int catalogue_put_disk(struct catalogue *c, struct catalogue_disk *d, GError **err);
 int catalogue_put_bitmap(struct catalogue *c, struct catalogue_bitmap *b, GError **err);
 int catalogue_put_folder(struct catalogue *c, const struct catalogue_folder *f, GError **err);

@@ -3,7 +3,14 @@
 noinst_LIBRARIES += common/state/libcommonstate.a
 common_state_libcommonstate_a_SOURCES = \
 	common/state/bit-file.c common/state/bit-file.h \
-	common/state/catalogue.h \
+	common/state/catalogue.c common/state/catalogue.h \
+	common/state/catalogue-make.c common/state/catalogue-make.h \
+	common/state/catalogue-private.h \
+	common/state/catalogue-row.c common/state/catalogue-row.h \
+	common/state/catalogue-rows.c common/state/catalogue-rows.h \
+	common/state/catalogue-schema.c common/state/catalogue-schema.h \
+	common/state/catalogue-sql.c common/state/catalogue-sql.h \
+	common/state/catalogue-tally.c common/state/catalogue-tally.h \
 	common/state/folder.c common/state/folder.h \
 	common/state/identity.c common/state/identity.h \
 	common/state/journal-format.c common/state/journal-format.h \

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A new catalogue. */
+#ifndef COMMON_STATE_CATALOGUE_MAKE_H
+#define COMMON_STATE_CATALOGUE_MAKE_H
+
+#include "common/state/storage.h"
+
+/* Make catalogue.db, which is not there: an empty catalogue under another name, and only when it is
+ * durable under its own. -1 and *err, also where the folder has bits of bitmaps already: then the
+ * catalogue was lost. */
+int catalogue_make(struct storage *s, GError **err);
+
+#endif

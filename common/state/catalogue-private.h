@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the files of the catalogue share. */
+#ifndef COMMON_STATE_CATALOGUE_PRIVATE_H
+#define COMMON_STATE_CATALOGUE_PRIVATE_H
+
+#include "common/state/storage.h"
+
+#include <sqlite3.h>
+
+/* The tables whose rows are counted. */
+enum { OF_DISKS, OF_BITMAPS, TALLIES };
+
+/*
+ * What a table has to hold: a row's checksum shows that the row is damaged, not that it is gone, or
+ * that an old page has come back. The row `tally` of the database has the same, with a checksum.
+ */
+struct tally {
+    int64_t id; /* 1 + OF_... */
+    int64_t rows;
+    int64_t sum;  /* of the rows' checksums, modulo 2^64 */
+    int64_t next; /* the next row's id: none is used twice */
+};
+
+struct catalogue {
+    struct storage *s;
+    sqlite3 *db;
+    struct tally tallies[TALLIES];
+    struct tally before[TALLIES]; /* as they were when the transaction began */
+    /* The storage failed in the middle of a commit. What comes after the lost part of the log would
+     * be lost with it, even if its own sync succeeds: nothing is written any more. */
+    bool dead;
+    /* Damage was found when the database was opened. Until the first transaction, which writes the
+     * rows concerned anew, each reading finds it again. */
+    bool sick;
+    bool was_sick;            /* when the transaction began */
+    bool distrusted;          /* sick: rows are missing or old, nobody knows which */
+    char *complaint[TALLIES]; /* sick: what is wrong with a table as a whole, or NULL */
+};
+
+#endif

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "common/state/catalogue.h"
+
+#include "common/state/catalogue-make.h"
+#include "common/state/catalogue-schema.h"
+#include "common/state/catalogue-sql.h"
+#include "common/state/catalogue-tally.h"
+#include "common/state/folder.h"
+#include "common/util/error.h"
+#include "common/util/log.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- opening ---- */
+
+/* SQLite takes an empty file for a new database: here it is one that was cut short. */
+static int check_file(struct storage *s, GError **err)
+{
+    struct storage_file *file;
+    uint64_t size = 0;
+    int error = s->ops->open(s, STATE_CATALOGUE, false, &file);
+
+    if (error == -ENOENT)
+        return catalogue_make(s, err);
+    if (error < 0)
+        return storage_fail(s, STATE_CATALOGUE, "open", error, err);
+    error = s->ops->size(file, &size);
+    s->ops->close(file);
+    if (error < 0)
+        return storage_fail(s, STATE_CATALOGUE, "stat", error, err);
+    if (size < 512)
+        return fail(err, "state: %s/" STATE_CATALOGUE ": it is damaged: it is cut short", s->path);
+    return 0;
+}
+
+static int use_log(struct catalogue *c, GError **err)
+{
+    g_autofree char *mode = sql_text(c, "PRAGMA journal_mode = WAL", err);
+
+    if (!mode)
+        return -1;
+    if (strcmp(mode, "wal") != 0)
+        return fail(err, "state: %s/" STATE_CATALOGUE ": SQLite has no log for it, but '%s'",
+                    c->s->path, mode);
+    return 0;
+}
+
+/* Move what is in the log into the database, and empty the log: it lies there with no checksum for
+ * the whole, and one that were cut short later would bring old pages back. */
+static int empty_log(struct catalogue *c)
+{
+    return sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) & 0xff;
+}
+
+/* A log that is found may have been left by a sync that failed: what is in it becomes durable only
+ * by being written once more. Where the disk is full, that has to wait. */
+static int take_log_in(struct catalogue *c, GError **err)
+{
+    int code = empty_log(c);
+
+    return code == SQLITE_OK || code == SQLITE_FULL ? 0 : sql_fail(c, "empty the log", err);
+}
+
+/* All pages are looked at, which is little work: writing into a damaged tree makes it worse. */
+static int check_pages(struct catalogue *c, GError **err)
+{
+    g_autofree char *answer = sql_text(c, "PRAGMA quick_check(1)", err);
+
+    if (!answer)
+        return -1;
+    if (strcmp(answer, "ok") == 0)
+        return 0;
+    g_strdelimit(answer, "\n", ' ');
+    return fail(err, "state: %s/" STATE_CATALOGUE ": it is damaged: %s", c->s->path, answer);
+}
+
+struct catalogue *catalogue_open(struct storage *s, GError **err)
+{
+    struct catalogue *c;
+
+    if (check_file(s, err) < 0)
+        return NULL;
+    c = g_new0(struct catalogue, 1);
+    c->s = s;
+    if (sql_open(c, STATE_CATALOGUE, err) == 0 && schema_check(c, err) == 0 &&
+        use_log(c, err) == 0 && check_pages(c, err) == 0 && take_log_in(c, err) == 0 &&
+        schema_upgrade(c, err) == 0 && tally_check(c, err) == 0)
+        return c;
+    catalogue_close(c);
+    return NULL;
+}
+
+void catalogue_close(struct catalogue *c)
+{
+    if (c->dead)
+        sqlite3_db_config(c->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    sqlite3_close(c->db);
+    for (unsigned i = 0; i < TALLIES; i++)
+        g_free(c->complaint[i]);
+    g_free(c);
+}
+
+/* ---- transactions ---- */
+
+int catalogue_begin(struct catalogue *c, GError **err)
+{
+    if (c->dead)
+        return fail(err,
+                    "state: %s/" STATE_CATALOGUE
+                    ": the storage failed while it was written, and it "
+                    "is not written any more before it is opened again",
+                    c->s->path);
+    if (sql_run(c, "BEGIN IMMEDIATE", err) < 0)
+        return -1;
+    memcpy(c->before, c->tallies, sizeof c->before);
+    c->was_sick = c->sick;
+    if (c->sick && tally_heal(c, err) < 0) {
+        catalogue_rollback(c);
+        return -1;
+    }
+    c->sick = false;
+    return 0;
+}
+
+void catalogue_rollback(struct catalogue *c)
+{
+    /* After an error SQLite may have done so by itself. */
+    if (!sqlite3_get_autocommit(c->db))
+        sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    memcpy(c->tallies, c->before, sizeof c->before);
+    c->sick = c->was_sick;
+}
+
+/* Names are unique at the end of a transaction; in the middle they need not be. */
+static int check_unique(struct catalogue *c, const char *sql, GError **err)
+{
+    SQL_AUTO sqlite3_stmt *statement = sql_prepare(c, sql, err);
+    int got = statement ? sql_step(c, statement, err) : -1;
+
+    if (got <= 0)
+        return got;
+    return fail(err, "state: %s/" STATE_CATALOGUE ": '%s' would be there twice", c->s->path,
+                (const char *)sqlite3_column_text(statement, 0));
+}
+
+static int prepare_commit(struct catalogue *c, GError **err)
+{
+    if (sql_check_transaction(c, err) < 0 ||
+        check_unique(c, "SELECT name FROM disks GROUP BY name HAVING count(*) > 1", err) < 0 ||
+        check_unique(c, "SELECT name FROM bitmaps GROUP BY disk, name HAVING count(*) > 1", err) <
+            0 ||
+        check_unique(c, "SELECT uuid FROM bitmaps GROUP BY uuid HAVING count(*) > 1", err) < 0)
+        return -1;
+    return tally_write(c, err);
+}
+
+/* The log is emptied after each transaction; where that fails, the next one tries again, and
+ * writes all of it once more. */
+static void end_commit(struct catalogue *c)
+{
+    if (empty_log(c) != SQLITE_OK)
+        log_error("state: %s/" STATE_CATALOGUE ": empty the log: %s", c->s->path,
+                  sqlite3_errmsg(c->db));
+}
+
+int catalogue_commit(struct catalogue *c, bool *unsure, GError **err)
+{
+    int code;
+
+    if (unsure)
+        *unsure = false;
+    if (prepare_commit(c, err) < 0) {
+        catalogue_rollback(c);
+        return -1;
+    }
+    code = sqlite3_exec(c->db, "COMMIT", NULL, NULL, NULL) & 0xff;
+    if (code == SQLITE_OK) {
+        end_commit(c);
+        return 0;
+    }
+    sql_fail(c, "COMMIT", err);
+    /* A full disk (SQLITE_FULL) cuts the last frame of the log, which then counts for nothing. */
+    c->dead = code == SQLITE_IOERR;
+    if (unsure)
+        *unsure = c->dead;
+    catalogue_rollback(c);
+    return -1;
+}
+
+/* ---- tools ---- */
+
+int catalogue_verify(struct catalogue *c, GPtrArray *damaged, GError **err)
+{
+    static const struct {
+        const char *sql, *format;
+    } checks[] = {
+        {"PRAGMA integrity_check(100)", "the catalogue: %s"},
+        {"PRAGMA foreign_key_check",
+         "the catalogue: a row of its %s refers to one that is missing"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(checks); i++) {
+        SQL_AUTO sqlite3_stmt *statement = sql_prepare(c, checks[i].sql, err);
+        int got = -1;
+
+        while (statement && (got = sql_step(c, statement, err)) > 0) {
+            const char *text = (const char *)sqlite3_column_text(statement, 0);
+
+            if (text && strcmp(text, "ok") != 0)
+                g_ptr_array_add(damaged, g_strdup_printf(checks[i].format, text));
+        }
+        if (got < 0)
+            return -1;
+    }
+    return 0;
+}
