@@ -33,7 +33,7 @@ struct catalogue_folder {
     char machine_id[64];
     uint64_t mount_id;
     bool journal; /* its user keeps a journal (--durability power) */
-    bool open; /* in use; still set when it is opened again: it did not end in order */
+    bool open;    /* in use; still set when it is opened again: it did not end in order */
     bool failed; /* a failure was noted (store.c): what is in the files is not to be trusted */
 };
 

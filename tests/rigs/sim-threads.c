@@ -175,6 +175,7 @@ void sim_threads_begin(void)
     sim_turns.threads = g_ptr_array_new();
     worlds = g_array_new(FALSE, FALSE, sizeof(struct saved_world));
     sim_self = sim_thread_new();
+    sim_turns.booted = -SIM_MONO_BASE;
 }
 
 void sim_threads_chance(uint32_t seed, double yield)

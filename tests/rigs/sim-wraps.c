@@ -57,7 +57,7 @@ static int64_t read_clock(clockid_t clock)
     case CLOCK_REALTIME_COARSE:
         return sim_clock();
     case CLOCK_BOOTTIME:
-        return SIM_MONO_BASE + sim_turns.now - sim_turns.booted;
+        return sim_turns.now - sim_turns.booted;
     default:
         return SIM_MONO_BASE + sim_turns.now;
     }

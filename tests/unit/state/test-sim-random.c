@@ -8,6 +8,7 @@
  *   FLEECE_SIM_SEED   of the first run; each other one has the next
  *   FLEECE_SIM_RUNS   how many
  */
+#include "common/util/log.h"
 #include "tests/rigs/sim-steps.h"
 #include "tests/rigs/sim-threads.h"
 
@@ -181,6 +182,8 @@ int main(int argc, char **argv)
     const char *seed = g_getenv("FLEECE_SIM_SEED"), *number = g_getenv("FLEECE_SIM_RUNS");
 
     g_test_init(&argc, &argv, NULL);
+    if (!g_getenv("FLEECE_SIM_LOG"))
+        log_set_target(LOG_TO_NULL);
     sim_threads_begin();
     if (seed)
         first_seed = (uint32_t)strtoul(seed, NULL, 10);

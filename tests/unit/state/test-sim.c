@@ -7,6 +7,7 @@
  *   FLEECE_LONG       all sequences of length 4, with more seeds
  *   FLEECE_SIM_SEED   of what is left to chance
  */
+#include "common/util/log.h"
 #include "tests/rigs/sim-check.h"
 #include "tests/rigs/sim-steps.h"
 #include "tests/rigs/sim-threads.h"
@@ -80,7 +81,8 @@ static bool run(const unsigned *steps, unsigned n)
     r->options = t.options;
     r->options.at = NULL;
     sim_run_begin(r, &t.base, &t.options);
-    sim_server_watch(r->server, n == 0);
+    if (n > 0)
+        g_ptr_array_set_size(t.points, 0); /* those of the start */
     for (unsigned k = 0; k < n && applies; k++) {
         sim_server_watch(r->server, k == n - 1);
         applies = sim_steps[steps[k]].take(r);
@@ -145,6 +147,8 @@ int main(int argc, char **argv)
     const char *seed = g_getenv("FLEECE_SIM_SEED");
 
     g_test_init(&argc, &argv, NULL);
+    if (!g_getenv("FLEECE_SIM_LOG"))
+        log_set_target(LOG_TO_NULL);
     sim_threads_begin();
     t.longer = g_getenv("FLEECE_LONG");
     t.seed = seed ? (uint32_t)strtoul(seed, NULL, 10) : 1;
