@@ -159,12 +159,13 @@ static bool judge_bits(struct judge *j, unsigned disk, uint64_t size, const stru
                        const struct bitmap *bits)
 {
     uint64_t now = sim_server_host(j->server)->images[disk].size;
+    uint8_t growth = b->recording ? MAY | MUST : MAY;
 
     if (bitmap_size(bits) != now)
         return wrong(j, "disk %u, bitmap %s: its size is %" G_GUINT64_FORMAT, disk, b->name,
                      bitmap_size(bits));
     for (unsigned u = 0; u < now / SIM_UNIT; u++) {
-        uint8_t marks = (uint64_t)u * SIM_UNIT < size ? b->marks[u] : MAY | MUST;
+        uint8_t marks = (uint64_t)u * SIM_UNIT < size ? b->marks[u] : growth;
 
         if (!judge_unit(j, disk, b, u, marks, bitmap_test(bits, (uint64_t)u * SIM_UNIT)))
             return false;

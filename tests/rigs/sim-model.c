@@ -116,9 +116,9 @@ void sim_model_resize(struct sim_model *m, unsigned disk, uint64_t size)
 
         if (!*b->name)
             continue;
-        if (size > d->size)
+        if (size > d->size && b->recording)
             mark(b, d->size, size - d->size, MAY | MUST);
-        else
+        else if (size < d->size)
             memset(b->marks + units, 0, SIM_UNITS - units);
     }
     d->size = size;
