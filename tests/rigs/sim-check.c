@@ -2,7 +2,6 @@
 #include "tests/rigs/sim-check.h"
 
 #include "common/state/folder.h"
-#include "common/state/journal-scan.h"
 #include "tests/rigs/sim-threads.h"
 
 #include <stdio.h>
@@ -58,42 +57,55 @@ void sim_fail(const char *format, ...)
 
 /* ---- death ---- */
 
-/* The folder's number, as the journal's sectors have it; 0: it has none. */
-static uint64_t folder_number(struct storage *s)
-{
-    uint8_t sector[JOURNAL_SECTOR];
-    struct journal_entry entries[JOURNAL_CAPACITY];
-    struct journal_sector head = {0};
-    struct storage_file *f;
-
-    if (s->ops->open(s, STATE_INTENT, false, &f) < 0)
-        return 0;
-    for (unsigned half = 0; half < 2 && !head.folder; half++)
-        if (s->ops->read(f, sector, sizeof sector, (uint64_t)half * JOURNAL_HALF) < 0 ||
-            journal_sector_decode(sector, &head, entries) != JOURNAL_VALID)
-            head.folder = 0;
-    s->ops->close(f);
-    return head.folder;
-}
-
 /* Disks were attached in their order: their rows have the numbers 1 and 2. */
-static void allow(struct sim_allowance *allowed, const struct journal_entry *e)
+static void note_entry(struct sim_allowance *a, const struct journal_entry *e)
 {
     if (e->disk < 1 || e->disk > (int64_t)SIM_DISKS)
         return;
     for (uint64_t r = e->first; r < e->first + e->count && r < SIM_REGIONS; r++)
-        allowed->open[e->disk - 1][r] = true;
+        a->open[e->disk - 1][r] = e->open;
 }
 
+/* What a half of the journal says, read sector by sector: not by journal_scan, which is judged here,
+ * too. The generation; 0: its snapshot is not whole. */
+static uint64_t read_half(struct storage_file *f, uint64_t offset, struct sim_allowance *says)
+{
+    uint8_t sector[JOURNAL_SECTOR];
+    struct journal_entry entries[JOURNAL_CAPACITY];
+    struct journal_sector head, first = {0};
+    unsigned n = 0;
+
+    for (;; n++) {
+        if (f->storage->ops->read(f, sector, sizeof sector, offset + n * JOURNAL_SECTOR) < 0 ||
+            journal_sector_decode(sector, &head, entries) != JOURNAL_VALID || head.number != n)
+            break;
+        if (n == 0)
+            first = head;
+        if (head.generation != first.generation)
+            break;
+        for (unsigned k = 0; k < head.n; k++)
+            note_entry(says, &entries[k]);
+    }
+    return n > 0 && n >= first.snapshot ? first.generation : 0;
+}
+
+/* Regions that the journal has open may be dirty. */
 static void allow_open(struct storage *s, struct sim_allowance *allowed)
 {
-    g_autoptr(GError) error = NULL;
-    g_autoptr(GArray) open = journal_scan(s, folder_number(s), &error);
+    struct sim_allowance halves[2] = {0};
+    uint64_t generations[2];
+    struct storage_file *f;
+    unsigned newer;
 
-    if (!open)
-        sim_fail("the journal cannot be read: %s", error->message);
-    for (unsigned k = 0; k < open->len; k++)
-        allow(allowed, &g_array_index(open, struct journal_entry, k));
+    if (s->ops->open(s, STATE_INTENT, false, &f) < 0)
+        return;
+    for (unsigned k = 0; k < 2; k++)
+        generations[k] = read_half(f, (uint64_t)k * JOURNAL_HALF, &halves[k]);
+    s->ops->close(f);
+    newer = generations[1] > generations[0];
+    for (unsigned d = 0; d < SIM_DISKS; d++)
+        for (unsigned r = 0; r < SIM_REGIONS; r++)
+            allowed->open[d][r] |= generations[newer] > 0 && halves[newer].open[d][r];
 }
 
 static void replace_storage(struct sim_host *h, struct storage *s)
