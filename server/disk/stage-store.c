@@ -160,17 +160,18 @@ static void at_all(const struct instant *i, enum disk_point point)
         disk_at(stage_at(i, k)->disk, point, 0);
 }
 
-/* The store was told that a bitmap would be good, and it would not: e.g. it has bits of another one,
- * which has broken since. */
-static int check_reasons(const struct stage *st, GError **err)
+/* The store was told that new bits would be good, and they would not, since a bitmap has broken since
+ * from which some of them come. (If they have broken themselves, the store knows.) */
+static int check_origins(const struct stage *st, GError **err)
 {
     for (unsigned k = 0; k < st->bitmaps->len; k++) {
         const struct staged_bitmap *s = st->bitmaps->pdata[k];
+        g_autofree char *own = disk_break_of(st->disk, s->bits);
         g_autofree char *reason = stage_reason(st, s);
 
-        if (reason && !s->reason && s->persistent)
-            return fail(err, "Bitmap '%s' is inconsistent and cannot be used: %s", s->db->name,
-                        reason);
+        if (s->fresh && s->persistent && reason && !s->reason && !own)
+            return fail(err, "Bitmap '%s' has bits of one that has become inconsistent: %s",
+                        s->db->name, reason);
     }
     return 0;
 }
@@ -178,7 +179,7 @@ static int check_reasons(const struct stage *st, GError **err)
 static int try_commit(struct instant *i, GError **err)
 {
     for (unsigned k = 0; k < i->stages->len; k++)
-        if (check_reasons(stage_at(i, k), err) < 0)
+        if (check_origins(stage_at(i, k), err) < 0)
             return -1;
     return i->state->ops->commit(i->state->store, i->transaction, err);
 }

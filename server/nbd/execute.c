@@ -316,6 +316,14 @@ static int execute_plain(const struct negotiated *neg, struct reply_buffer *b,
     }
 }
 
+bool execute_waits(const struct negotiated *neg, const struct request *r)
+{
+    bool changes =
+        r->type == NBD_CMD_WRITE || r->type == NBD_CMD_WRITE_ZEROES || r->type == NBD_CMD_TRIM;
+
+    return changes && r->length > 0 && node_change_waits(neg->io, r->length, r->offset);
+}
+
 void execute(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
              const uint8_t *payload)
 {

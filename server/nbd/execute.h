@@ -26,6 +26,10 @@
 void execute(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
              const uint8_t *payload);
 
+/* Would the request have to wait for the journal of a state folder first? Many that wait at once share
+ * one sync. The connection's thread. */
+bool execute_waits(const struct negotiated *neg, const struct request *r);
+
 /* Carry out a READ as far as it does not block. 0: its reply is laid out. -EAGAIN if it might
  * block, NODE_WOULD_BLOCK if it is known that it would: the replies to what could be read are laid
  * out then, and *r is what remains. The connection's thread. */

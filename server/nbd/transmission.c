@@ -177,6 +177,8 @@ static bool execute_here(struct connection *c, struct request *r, const uint8_t 
         return true;
     if (r->type == NBD_CMD_READ && r->length > READ_PIECE)
         return false; /* sending it takes its time, whatever the disk does */
+    if (execute_waits(&c->negotiated, r))
+        return false;
     bool alone = last_received && workers_is_idle(&c->workers);
     if (!offload_stay(&c->offload, request_class(r), alone, &watch))
         return false;

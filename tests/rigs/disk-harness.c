@@ -66,6 +66,15 @@ static void view_broken(void *opaque, const char *view, const char *disk, const 
     atomic_fetch_add(&r->broken_events, 1);
 }
 
+static void bitmap_inconsistent(void *opaque, const char *disk, const char *bitmap,
+                                const char *reason)
+{
+    struct rig *r = opaque;
+
+    g_snprintf(r->inconsistent, sizeof r->inconsistent, "%s/%s: %s", disk, bitmap, reason);
+    atomic_fetch_add(&r->inconsistent_events, 1);
+}
+
 struct rig *rig_new(uint64_t size, uint64_t scratch_limit)
 {
     return rig_new_blocks(size, scratch_limit, 1);
@@ -82,7 +91,8 @@ struct rig *rig_new_blocks(uint64_t size, uint64_t scratch_limit, uint32_t min_b
 struct rig *rig_new_over(struct backend *backend, uint64_t scratch_limit)
 {
     struct rig *r = g_new0(struct rig, 1);
-    struct disk_events events = {.view_broken = view_broken, .opaque = r};
+    struct disk_events events = {
+        .view_broken = view_broken, .bitmap_inconsistent = bitmap_inconsistent, .opaque = r};
     GError *error = NULL;
 
     pthread_mutex_init(&r->park.lock, NULL);

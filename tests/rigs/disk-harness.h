@@ -35,6 +35,8 @@ struct rig {
     _Atomic int failing_scratch_writes;
     atomic_uint broken_events;
     char broken_view[64];
+    atomic_uint inconsistent_events;
+    char inconsistent[128]; /* the last: DISK/BITMAP: REASON */
 };
 
 /* A disk of `size` bytes. Its views keep at most scratch_limit bytes together; 0: no limit. */

@@ -116,6 +116,17 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
     return fake_pass(io->export->server, offset, false);
 }
 
+bool node_change_waits(struct node_io *io, uint64_t length, uint64_t offset)
+{
+    struct server *s = io->export->server;
+    bool waits;
+
+    pthread_mutex_lock(&s->lock);
+    waits = s->changes_wait;
+    pthread_mutex_unlock(&s->lock);
+    return waits;
+}
+
 int node_flush(struct node_io *io)
 {
     return fake_pass(io->export->server, 0, false);

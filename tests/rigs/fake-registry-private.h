@@ -14,6 +14,7 @@ struct server {
     GHashTable *traps;  /* offset -> struct trap */
     unsigned n_held;
     bool never_promise;
+    bool changes_wait;
     bool hold_close;
     struct fake_counts counts;
     pthread_key_t thread_end; /* set in threads that came to block; its destructor counts them */

@@ -126,6 +126,13 @@ void fake_never_promise(struct server *s, bool never)
     pthread_mutex_unlock(&s->lock);
 }
 
+void fake_changes_wait(struct server *s, bool wait)
+{
+    pthread_mutex_lock(&s->lock);
+    s->changes_wait = wait;
+    pthread_mutex_unlock(&s->lock);
+}
+
 struct fake_counts fake_counts(struct server *s)
 {
     pthread_mutex_lock(&s->lock);

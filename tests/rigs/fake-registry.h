@@ -53,6 +53,8 @@ void fake_wait_threads_ended(struct server *s, unsigned n);
 void fake_fail(struct server *s, uint64_t offset, int error);
 /* The node never promises not to block: -EAGAIN to every node_read_now. */
 void fake_never_promise(struct server *s, bool never);
+/* Changes would have to wait for a journal (node_change_waits). */
+void fake_changes_wait(struct server *s, bool wait);
 
 /* From now on all ranges are in the page cache, for which clients get this file. What it holds is
  * not compared with fake_bytes. The descriptor stays the caller's. */

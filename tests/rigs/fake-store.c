@@ -203,7 +203,8 @@ static struct state_disk *join(struct fake_store *s, struct rig *rig,
     return d;
 }
 
-struct fake_store *fake_store_new_with(const struct disk_restored *bitmaps, unsigned n)
+struct fake_store *fake_store_new_over(struct rig *rig, const struct disk_restored *bitmaps,
+                                       unsigned n)
 {
     struct fake_store *s = g_new0(struct fake_store, 1);
 
@@ -212,9 +213,14 @@ struct fake_store *fake_store_new_with(const struct disk_restored *bitmaps, unsi
     s->calls = g_string_new(NULL);
     s->attached = g_hash_table_new(NULL, NULL);
     s->others = g_ptr_array_new_with_free_func(g_free);
-    s->rig = rig_new(1 * MIB, 0);
+    s->rig = rig;
     s->disk = join(s, s->rig, bitmaps, n);
     return s;
+}
+
+struct fake_store *fake_store_new_with(const struct disk_restored *bitmaps, unsigned n)
+{
+    return fake_store_new_over(rig_new(1 * MIB, 0), bitmaps, n);
 }
 
 struct fake_store *fake_store_new(void)

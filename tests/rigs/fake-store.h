@@ -36,6 +36,9 @@ struct fake_store {
 /* A disk named vda of 1 MiB that has such a store, with these bitmaps, whose bits the test holds to
  * the end. */
 struct fake_store *fake_store_new(void);
+/* The same over a rig that the test has made, which becomes the store's. */
+struct fake_store *fake_store_new_over(struct rig *rig, const struct disk_restored *bitmaps,
+                                       unsigned n);
 struct fake_store *fake_store_new_with(const struct disk_restored *bitmaps, unsigned n);
 /* Frees its disk, and checks that nothing of the store is still in use. */
 void fake_store_free(struct fake_store *s);

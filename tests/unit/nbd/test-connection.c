@@ -139,6 +139,40 @@ static void test_quick_disk_comes_inline(void)
     rig_end(&r);
 }
 
+static void write_512(struct client *c, uint64_t cookie)
+{
+    uint8_t data[512] = {0};
+
+    client_request(c, 0, WRITE, cookie, 0, sizeof data);
+    client_send(c, data, sizeof data);
+    client_expect_success(c, cookie, 0);
+}
+
+/* However quick the disk is: a change that has to wait for the journal does not hold up the requests
+ * behind it. */
+static void test_changes_that_wait(void)
+{
+    struct rig r;
+
+    rig_begin(&r, NULL);
+    struct client c = rig_go(&r, true);
+    struct connection *first = rig_connection(&r, PHASE_TRANSMISSION);
+    atomic_store(&first->offload.average_ns[CLASS_WRITE], 0);
+    atomic_store(&first->offload.average_ns[CLASS_OTHER], 0);
+    write_512(&c, 1);
+    fake_changes_wait(r.registry, true);
+    write_512(&c, 2);
+    client_request(&c, 0, NBD_CMD_WRITE_ZEROES, 3, 0, 512);
+    client_expect_success(&c, 3, 0);
+    client_request(&c, 0, NBD_CMD_TRIM, 4, 0, 512);
+    client_expect_success(&c, 4, 0);
+    client_request(&c, 0, READ, 5, 4096, 512);
+    client_expect_success(&c, 5, 512);
+    client_close(&c);
+    check_counted(&r, 2, 3);
+    rig_end(&r);
+}
+
 /* ---- large ones ---- */
 
 static void test_large_read(gconstpointer structured)
@@ -421,6 +455,7 @@ int main(int argc, char **argv)
     g_test_add_func("/nbd/batch-stays-inline", test_batch_stays_inline);
     g_test_add_func("/nbd/blocked-reads-are-overtaken", test_blocked_reads_are_overtaken);
     g_test_add_func("/nbd/quick-disk-comes-inline", test_quick_disk_comes_inline);
+    g_test_add_func("/nbd/changes-that-wait", test_changes_that_wait);
     g_test_add_data_func("/nbd/large-read/simple", NULL, test_large_read);
     g_test_add_data_func("/nbd/large-read/structured", &yes, test_large_read);
     g_test_add_func("/nbd/large-read/df", test_large_read_df);
