@@ -59,7 +59,8 @@ static int take_log_in(struct catalogue *c, GError **err)
 {
     int code = empty_log(c);
 
-    return code == SQLITE_OK || code == SQLITE_FULL ? 0 : sql_fail(c, "empty the log", err);
+    return code == SQLITE_OK || code == SQLITE_FULL ? 0
+                                                    : sql_fail(c, "empty its write-ahead log", err);
 }
 
 /* All pages are looked at, which is little work: writing into a damaged tree makes it worse. */
@@ -160,8 +161,8 @@ static int prepare_commit(struct catalogue *c, GError **err)
 static void end_commit(struct catalogue *c)
 {
     if (empty_log(c) != SQLITE_OK)
-        log_error("state: %s/" STATE_CATALOGUE ": empty the log: %s", c->s->path,
-                  sqlite3_errmsg(c->db));
+        log_error("state: %s/" STATE_CATALOGUE ": its write-ahead log cannot be emptied: %s",
+                  c->s->path, sqlite3_errmsg(c->db));
 }
 
 int catalogue_commit(struct catalogue *c, bool *unsure, GError **err)

@@ -40,21 +40,13 @@ static int make_folder(const char *path, GError **err)
 {
     int fd;
 
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+    /* The umask may take some of the mode away. Who was faster than we has set it. */
+    if (mkdir(path, 0700) == 0 ? chmod(path, 0700) < 0 : errno != EEXIST)
         return fail_errno(err, errno, "state: %s: cannot be made", path);
+    if (sync_parent(path, err) < 0)
+        return -1;
     fd = open_folder(path);
-    if (fd < 0)
-        return fail_errno(err, errno, "state: %s", path);
-    if (fchmod(fd, 0700) < 0) { /* the umask may have taken some of it */
-        fail_errno(err, errno, "state: %s: chmod", path);
-        close(fd);
-        return -1;
-    }
-    if (sync_parent(path, err) < 0) {
-        close(fd);
-        return -1;
-    }
-    return fd;
+    return fd < 0 ? fail_errno(err, errno, "state: %s", path) : fd;
 }
 
 static int find_folder(const char *path, bool create, GError **err)

@@ -216,21 +216,29 @@ struct sim_inode *sim_inode_lose_power(struct sim_inode *i, GRand *rand)
 
 /* ---- reading and writing ---- */
 
-/* Remember sectors that the kernel may have written as they are now. */
-static void remember(struct sim_inode *i, uint64_t offset, uint64_t length)
+/* Remember a sector as it is now, if the kernel may have written it so. */
+static void remember(struct sim_inode *i, uint64_t sector)
 {
-    for (uint64_t s = offset / SIM_SECTOR; s * SIM_SECTOR < offset + length; s++) {
-        struct sim_was was = {.sector = s};
-        uint8_t before[SIM_SECTOR];
+    struct sim_was was = {.sector = sector};
+    uint8_t before[SIM_SECTOR];
 
-        if (i->history->len >= MOST_HISTORY)
-            return;
-        if (sim_content_shares(&i->seen, &i->believed, s * SIM_SECTOR / SIM_PAGE))
-            continue;
-        sim_content_get(&i->seen, was.bytes, SIM_SECTOR, s * SIM_SECTOR);
-        sim_content_get(&i->believed, before, SIM_SECTOR, s * SIM_SECTOR);
-        if (memcmp(was.bytes, before, SIM_SECTOR) != 0)
-            g_array_append_val(i->history, was);
+    sim_content_get(&i->seen, was.bytes, SIM_SECTOR, sector * SIM_SECTOR);
+    sim_content_get(&i->believed, before, SIM_SECTOR, sector * SIM_SECTOR);
+    if (memcmp(was.bytes, before, SIM_SECTOR) != 0 && i->history->len < MOST_HISTORY)
+        g_array_append_val(i->history, was);
+}
+
+static void remember_all(struct sim_inode *i, uint64_t offset, uint64_t length)
+{
+    uint64_t end = offset + length;
+
+    while (offset < end) {
+        uint64_t page = offset / SIM_PAGE, next = MIN((page + 1) * SIM_PAGE, end);
+
+        if (!sim_content_shares(&i->seen, &i->believed, page))
+            for (uint64_t s = offset / SIM_SECTOR; s * SIM_SECTOR < next; s++)
+                remember(i, s);
+        offset = next;
     }
 }
 
@@ -247,7 +255,7 @@ void sim_inode_write(struct sim_inode *i, const void *bytes, uint64_t length, ui
     if (offset + length > i->seen.size)
         sim_inode_resize(i, offset + length);
     sim_inode_look(i);
-    remember(i, offset, length);
+    remember_all(i, offset, length);
     sim_content_put(&i->seen, bytes, length, offset);
     if (i->fd >= 0)
         memcpy(i->memory + offset, bytes, length);
