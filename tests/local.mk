@@ -6,24 +6,7 @@
 
 links_common = $(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
-links_state = tests/rigs/libjournalrig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
-# A simulated machine: threads that take turns (sim-threads.h), and a machine of its own (sim-machine.h).
-links_sim = \
-	tests/rigs/libsimrig.a tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a \
-	$(STATE_LIBS) $(GLIB_LIBS)
-sim_wrap = -Wl,--wrap
-links_sim_ldflags = \
-	$(sim_wrap)=pthread_mutex_lock $(sim_wrap)=pthread_mutex_unlock \
-	$(sim_wrap)=pthread_mutex_timedlock $(sim_wrap)=pthread_cond_wait \
-	$(sim_wrap)=pthread_cond_timedwait $(sim_wrap)=pthread_cond_clockwait \
-	$(sim_wrap)=pthread_cond_signal $(sim_wrap)=pthread_cond_broadcast \
-	$(sim_wrap)=pthread_create $(sim_wrap)=pthread_join \
-	$(sim_wrap)=g_mutex_lock $(sim_wrap)=g_mutex_unlock $(sim_wrap)=g_cond_wait \
-	$(sim_wrap)=g_cond_wait_until $(sim_wrap)=g_cond_signal $(sim_wrap)=g_cond_broadcast \
-	$(sim_wrap)=g_thread_new $(sim_wrap)=g_thread_try_new $(sim_wrap)=g_thread_join \
-	$(sim_wrap)=clock_gettime $(sim_wrap)=g_get_monotonic_time $(sim_wrap)=g_get_real_time \
-	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall \
-	$(sim_wrap)=state_boot_id $(sim_wrap)=state_machine_id $(sim_wrap)=storage_mount_id
+links_state = tests/rigs/libjournalrig.a tests/rigs/libstorerig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 # What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
 	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
@@ -76,6 +59,9 @@ tests_rigs_libnbdrig_a_SOURCES = \
 	tests/rigs/nbd-client.c tests/rigs/nbd-client.h \
 	tests/rigs/nbd-rig.c tests/rigs/nbd-rig.h \
 	tests/rigs/tls-rig.c tests/rigs/tls-rig.h
+# A store over a folder, which can be killed.
+check_LIBRARIES += tests/rigs/libstorerig.a
+tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h
 # A storage for the journal, a server's writers and what checks them.
 check_LIBRARIES += tests/rigs/libjournalrig.a
 tests_rigs_libjournalrig_a_SOURCES = \
@@ -100,7 +86,23 @@ tests_rigs_libbitmapschedules_a_SOURCES = \
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
 
-# A state folder in memory that forgets what was not synced, and threads that take turns.
+# A simulated machine: a state folder that forgets what was not synced, threads that take turns.
+links_sim = \
+	tests/rigs/libsimrig.a tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a \
+	$(STATE_LIBS) $(GLIB_LIBS)
+sim_wrap = -Wl,--wrap
+links_sim_ldflags = \
+	$(sim_wrap)=pthread_mutex_lock $(sim_wrap)=pthread_mutex_unlock \
+	$(sim_wrap)=pthread_mutex_timedlock $(sim_wrap)=pthread_cond_wait \
+	$(sim_wrap)=pthread_cond_timedwait $(sim_wrap)=pthread_cond_clockwait \
+	$(sim_wrap)=pthread_cond_signal $(sim_wrap)=pthread_cond_broadcast \
+	$(sim_wrap)=pthread_create $(sim_wrap)=pthread_join \
+	$(sim_wrap)=g_mutex_lock $(sim_wrap)=g_mutex_unlock $(sim_wrap)=g_cond_wait \
+	$(sim_wrap)=g_cond_wait_until $(sim_wrap)=g_cond_signal $(sim_wrap)=g_cond_broadcast \
+	$(sim_wrap)=g_thread_new $(sim_wrap)=g_thread_try_new $(sim_wrap)=g_thread_join \
+	$(sim_wrap)=clock_gettime $(sim_wrap)=g_get_monotonic_time $(sim_wrap)=g_get_real_time \
+	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall \
+	$(sim_wrap)=state_boot_id $(sim_wrap)=state_machine_id $(sim_wrap)=storage_mount_id
 check_LIBRARIES += tests/rigs/libsimrig.a
 tests_rigs_libsimrig_a_SOURCES = \
 	tests/rigs/sim-check.c tests/rigs/sim-check.h \

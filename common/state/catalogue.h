@@ -50,7 +50,7 @@ struct catalogue_disk {
     uint64_t resize_to; /* a resize was begun: the image has one of both sizes; 0: none was */
     enum catalogue_disk_state state;
     char *image;   /* which image it is (identity.h) */
-    char *content; /* DISK_CLEAN: how it was left */
+    char *content; /* how it was left; not DISK_CLEAN: how it was when the server began */
     /* DISK_CRASHED: found when the folder was opened. An mtime after it is somebody else's;
      * nanoseconds since 1970; 0: not known. */
     int64_t changed_until;

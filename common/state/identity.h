@@ -45,7 +45,7 @@ int64_t identity_changed_until(const struct identity_past *past);
 
 /* Why the disk's bitmaps do not fit its image, a sentence for people (g_free), or NULL: they do.
  * `size` is the image's size now. A DISK_CLEAN disk is judged by `content`, others by `modified`
- * against `changed_until`. The size must be the disk's, or its resize_to. */
+ * against `changed_until` where `content` has changed since the server began. The size must be the disk's, or its resize_to. */
 char *identity_judge(const struct catalogue_disk *d, const struct image_identity *now,
                      uint64_t size);
 /* Does `size` fit what the catalogue knows of the disk? */
