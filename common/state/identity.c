@@ -95,7 +95,8 @@ char *identity_judge(const struct catalogue_disk *d, const struct image_identity
     if (now->transient)
         return g_strdup("the image does not outlive the server that it was in");
     if (!d->adopted && !g_str_equal(then, image))
-        return g_strdup_printf("the image is another one: it was '%s' and is now '%s'", then, image);
+        return g_strdup_printf("the image is another one: it was '%s' and is now '%s'", then,
+                               image);
     if (!identity_size_fits(d, size))
         return g_strdup_printf("the image was resized while it was not served: from %" PRIu64
                                " to %" PRIu64 " bytes",

@@ -179,8 +179,8 @@ static void weigh(struct work *w)
     } else {
         w->regions = read_journal(w, &error);
         if (!w->regions) {
-            g_autofree char *reason = g_strdup_printf("%s, and the journal is of no use: %s", r->why,
-                                                      error->message);
+            g_autofree char *reason =
+                g_strdup_printf("%s, and the journal is of no use: %s", r->why, error->message);
 
             all_inconsistent(w, false, reason);
         }

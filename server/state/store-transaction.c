@@ -83,7 +83,8 @@ static void free_transaction(struct state_transaction *t)
     g_free(t);
 }
 
-static void take_changes(struct state_transaction *t, const struct state_change *changes, unsigned n)
+static void take_changes(struct state_transaction *t, const struct state_change *changes,
+                         unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
         struct change c = {.c = changes[i]};
@@ -243,7 +244,7 @@ static void add_step(struct state_transaction *t, const struct change *c)
     struct catalogue_bitmap *new = wanted_row(c, old);
     struct step *step;
 
-    if ((!new && (!old || is_overridden(t, c))) || (new && old && row_equal(new, old))) {
+    if ((!new && (!old || is_overridden(t, c))) || (new &&old &&row_equal(new, old))) {
         if (new)
             row_free(new);
         return;
@@ -284,7 +285,8 @@ static int sync_stopped(struct state_transaction *t, GError **err)
             continue;
         reason = g_strdup_printf("its bits could not be written: %s", error->message);
         store_break(step->disk, step->sb, reason);
-        return fail(err, "bitmap '%s' of disk %s: %s", step->new->name, step->disk->row.name, reason);
+        return fail(err, "bitmap '%s' of disk %s: %s", step->new->name, step->disk->row.name,
+                    reason);
     }
     return 0;
 }
@@ -299,13 +301,13 @@ static int put_steps(struct state_transaction *t, GError **err)
     for (unsigned i = 0; i < t->steps->len; i++) {
         struct step *step = t->steps->pdata[i];
 
-        if (!step->new && catalogue_remove_bitmap(c, step->old->id, err) < 0)
+        if (!step->new &&catalogue_remove_bitmap(c, step->old->id, err) < 0)
             return -1;
     }
     for (unsigned i = 0; i < t->steps->len; i++) {
         struct step *step = t->steps->pdata[i];
 
-        if (step->new && catalogue_put_bitmap(c, step->new, err) < 0)
+        if (step->new &&catalogue_put_bitmap(c, step->new, err) < 0)
             return -1;
     }
     return 0;
@@ -365,8 +367,7 @@ static void break_unsure(struct state_transaction *t, const char *why)
 
     for (unsigned i = 0; i < t->steps->len; i++) {
         struct step *step = t->steps->pdata[i];
-        struct stored_bits *old =
-            step->old ? stored_bits_named(step->disk, step->old->uuid) : NULL;
+        struct stored_bits *old = step->old ? stored_bits_named(step->disk, step->old->uuid) : NULL;
 
         if (old)
             store_break(step->disk, old, reason);
@@ -511,7 +512,8 @@ static void cancel_resize(void *data)
     g_autoptr(GError) error = NULL;
 
     pthread_mutex_lock(&d->store->catalogue_lock);
-    if (atomic_load(&d->resizes) == c->resize && d->row.resize_to != 0 && put_resize(d, 0, &error) < 0)
+    if (atomic_load(&d->resizes) == c->resize && d->row.resize_to != 0 &&
+        put_resize(d, 0, &error) < 0)
         log_error("disk %s: a resize that did not happen stays noted: %s", d->row.name,
                   error->message);
     pthread_mutex_unlock(&d->store->catalogue_lock);

@@ -18,7 +18,8 @@ static void run(const char *format, const char *a, const char *b)
     g_autoptr(GError) error = NULL;
     int status;
 
-    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, NULL, NULL, &status, &error);
+    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, NULL, NULL, &status,
+                 &error);
     g_assert_no_error(error);
     g_assert_cmpint(status, ==, 0);
 }
@@ -184,7 +185,8 @@ void rig_kill(struct store_rig *r)
     run("mkdir %2$s && for n in %1$s/nbdfleece-*; do [ ! -f $n ] || cp -a $n %2$s; done", r->top,
         notes);
     rig_stop(r);
-    run("rm -f %1$s/nbdfleece-*; for n in %2$s/*; do [ ! -f $n ] || mv $n %1$s; done", r->top, notes);
+    run("rm -f %1$s/nbdfleece-*; for n in %2$s/*; do [ ! -f $n ] || mv $n %1$s; done", r->top,
+        notes);
     g_rmdir(notes);
 }
 

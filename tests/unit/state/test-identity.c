@@ -58,7 +58,8 @@ static void test_another_image(void)
     struct image_identity i = image(T);
 
     i.image = "file dev=8:1 ino=8";
-    expect(&d, &i, 1000, "another one: it was 'file dev=8:1 ino=7' and is now 'file dev=8:1 ino=8'");
+    expect(&d, &i, 1000,
+           "another one: it was 'file dev=8:1 ino=7' and is now 'file dev=8:1 ino=8'");
     d.adopted = true;
     i.content = "whatever";
     expect(&d, &i, 1000, NULL);

@@ -165,9 +165,9 @@ static void test_notes(void)
     rig_expect(d, "b", 4 * MIB); /* not exact */
     rig_kill(r);
     {
-        g_autofree char *command = g_strdup_printf(
-            "for n in %s/nbdfleece-*; do printf '\\1' | dd of=$n bs=1 seek=8 conv=notrunc 2>&1; done",
-            r->top);
+        g_autofree char *command = g_strdup_printf("for n in %s/nbdfleece-*; do printf '\\1' | dd "
+                                                   "of=$n bs=1 seek=8 conv=notrunc 2>&1; done",
+                                                   r->top);
 
         g_assert_cmpint(system(command), ==, 0);
     }
@@ -246,9 +246,10 @@ static void test_renamed(void)
     rig_open(r);
     rig_attach(d);
     g_assert_cmpint(store_start(r->store, &error), <, 0);
-    expected = g_strdup_printf("disk moved: its image is that of disk disk0, whose bitmaps %s keeps; "
-                               "`fleecectl state adopt %s disk0 moved` takes them over",
-                               r->path, r->path);
+    expected =
+        g_strdup_printf("disk moved: its image is that of disk disk0, whose bitmaps %s keeps; "
+                        "`fleecectl state adopt %s disk0 moved` takes them over",
+                        r->path, r->path);
     g_assert_cmpstr(error->message, ==, expected);
     rig_stop(r);
     /* What adopt does. */
