@@ -11,6 +11,7 @@
 #include "server/state/store-attach.h"
 #include "server/state/store-break.h"
 #include "server/state/store-detach.h"
+#include "server/state/store-resize.h"
 #include "server/state/store-rows.h"
 #include "server/state/store-transaction.h"
 #include "server/state/stored-bits.h"
