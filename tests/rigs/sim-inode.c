@@ -122,12 +122,23 @@ static void believe(struct sim_inode *i)
     g_array_set_size(i->history, 0);
 }
 
+/* Pages that are the same on the medium take no memory and no time. */
+static void share_equal(struct sim_inode *i)
+{
+    for (uint64_t p = 0; p < most_pages(i); p++)
+        if (!sim_content_shares(&i->medium, &i->believed, p) &&
+            memcmp(sim_content_page(&i->medium, p), sim_content_page(&i->believed, p), SIM_PAGE) ==
+                0)
+            sim_content_share(&i->medium, &i->believed, p);
+}
+
 void sim_inode_sync(struct sim_inode *i)
 {
     sim_inode_look(i);
     each_dirty(i, write_sector, NULL);
     sim_content_resize(&i->medium, i->seen.size);
     believe(i);
+    share_equal(i);
 }
 
 static void write_perhaps(struct sim_inode *i, uint64_t sector, void *rand)
@@ -242,6 +253,23 @@ static void remember_all(struct sim_inode *i, uint64_t offset, uint64_t length)
     }
 }
 
+/* What is written is going to be written to the medium, also where a sync that failed has left the
+ * same bytes in memory. */
+static void soil(struct sim_inode *i, uint64_t offset, uint64_t length)
+{
+    uint64_t end = offset + length;
+
+    for (uint64_t s = offset / SIM_SECTOR; s * SIM_SECTOR < end; s++) {
+        uint64_t page = s * SIM_SECTOR / SIM_PAGE;
+        uint8_t bytes[SIM_SECTOR];
+
+        if (sim_content_shares(&i->believed, &i->medium, page))
+            continue;
+        sim_content_get(&i->medium, bytes, SIM_SECTOR, s * SIM_SECTOR);
+        sim_content_put(&i->believed, bytes, SIM_SECTOR, s * SIM_SECTOR);
+    }
+}
+
 void sim_inode_read(struct sim_inode *i, void *bytes, uint64_t length, uint64_t offset)
 {
     if (i->fd >= 0)
@@ -257,6 +285,7 @@ void sim_inode_write(struct sim_inode *i, const void *bytes, uint64_t length, ui
     sim_inode_look(i);
     remember_all(i, offset, length);
     sim_content_put(&i->seen, bytes, length, offset);
+    soil(i, offset, length);
     if (i->fd >= 0)
         memcpy(i->memory + offset, bytes, length);
 }

@@ -24,7 +24,7 @@ struct sim_bitmap {
     char name[8]; /* "": there is none in this place */
     uint32_t granularity;
     bool recording, persistent;
-    bool broken;    /* the store has said so while it was used: it has to be inconsistent */
+    bool broken;    /* the store has said so while it was used */
     bool may_break; /* something failed: it may be found inconsistent */
     unsigned order; /* of its creation */
     uint8_t marks[SIM_UNITS];
