@@ -375,6 +375,7 @@ static void check_again(struct check *first)
 static void check(struct check *c, const struct sim_host *copy)
 {
     g_autofree struct sim_host *h = g_memdup2(copy, sizeof *h);
+    struct sim_machine *outside = sim_machine_use(&h->machine);
 
     h->storage = sim_storage_copy(copy->storage);
     sim_world_enter();
@@ -386,6 +387,7 @@ static void check(struct check *c, const struct sim_host *copy)
         look_again(c, h);
     sim_host_clear(h);
     sim_world_leave();
+    sim_machine_use(outside);
 }
 
 void sim_check(const struct sim_host *copy, enum sim_death death, uint32_t seed,

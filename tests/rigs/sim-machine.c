@@ -8,9 +8,12 @@
 
 static struct sim_machine *now;
 
-void sim_machine_use(struct sim_machine *m)
+struct sim_machine *sim_machine_use(struct sim_machine *m)
 {
+    struct sim_machine *before = now;
+
     now = m;
+    return before;
 }
 
 void sim_machine_reboot(struct sim_machine *m)

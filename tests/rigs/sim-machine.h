@@ -16,8 +16,9 @@ struct sim_machine {
     bool lasting;             /* the note that outlives the boot is there */
 };
 
-/* From now on it is this one; it stays the caller's, and changes as the server notes things. */
-void sim_machine_use(struct sim_machine *m);
+/* From now on it is this one; it stays the caller's, and changes as the server notes things. Returns
+ * which one it was. */
+struct sim_machine *sim_machine_use(struct sim_machine *m);
 /* A new boot. */
 void sim_machine_reboot(struct sim_machine *m);
 
