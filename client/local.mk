@@ -5,7 +5,7 @@ fleecectl_LDADD = $(CLIENT_LIBS)
 CLIENT_LIBS = client/libclient.a $(STATE_LIBS) $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS) \
 	$(GNUTLS_LIBS)
 
-# All but main(), for the unit tests. cli/ is on top; qmp/, map/ and tls/ do not know each other, and
+# All but main(), for the unit tests. cli/ is on top; qmp/, map/, state/ and tls/ do not know each other, and
 # stand on base/.
 noinst_LIBRARIES += client/libclient.a
 client_libclient_a_CPPFLAGS = $(AM_CPPFLAGS) $(LIBNBD_CFLAGS)
@@ -16,6 +16,8 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-map.c \
 	client/cli/cmd-qmp.c \
+	client/cli/cmd-state.c \
+	client/cli/cmd-state-check.c \
 	client/cli/cmd-status.c \
 	client/cli/cmd-tls.c \
 	client/cli/cmd-view.c \
@@ -24,6 +26,7 @@ client_libclient_a_SOURCES = \
 	client/cli/commands.c client/cli/commands.h \
 	client/cli/help.c client/cli/help.h \
 	client/cli/options.c client/cli/options.h \
+	client/cli/state-print.c client/cli/state-print.h \
 	client/cli/table.c client/cli/table.h \
 	client/map/map.c client/map/map.h \
 	client/map/map-context.c client/map/map-context.h \
@@ -36,5 +39,9 @@ client_libclient_a_SOURCES = \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
+	client/state/folder-copy.c client/state/folder-copy.h \
+	client/state/offline.c client/state/offline.h \
+	client/state/recovery-text.c client/state/recovery-text.h \
+	client/state/survey.c client/state/survey.h \
 	client/tls/new-files.c client/tls/new-files.h \
 	client/tls/pki.c client/tls/pki.h

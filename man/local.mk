@@ -4,12 +4,14 @@ man_pages = \
 	man/fleecectl.1 \
 	man/nbdfleece-plugins.5 \
 	man/nbdfleece-qmp.7 \
+	man/nbdfleece-state.5 \
 	man/nbdfleece.1
 
 man_sources = \
 	man/fleecectl.pod \
 	man/nbdfleece-plugins.pod \
 	man/nbdfleece-qmp.pod \
+	man/nbdfleece-state.pod \
 	man/nbdfleece.pod
 
 man_MANS += $(man_pages)

@@ -13,6 +13,7 @@
 #ifndef NBDFLEECE_PLUGIN_H
 #define NBDFLEECE_PLUGIN_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -42,6 +43,26 @@ NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_fd(void *handle);
 /* Make the image `size` bytes long. All handles serve the new size from then on. Called on a handle
  * that can be written, while no other call on the disk is under way. */
 NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_resize(void *handle, uint64_t size);
+
+/* What is known of an image. All of it is zeroes before the plugin fills it in; strings end with a
+ * NUL. The words are the plugin's own: they are compared with those of another time. */
+struct nbdfleece_identity {
+    /* Which image it is: the same as long as it is the same one, also after a restart of the server
+     * or of the machine, and under another name. Never empty. */
+    char image[256];
+    /* Differs when anybody has written to the image. Empty: that cannot be seen. */
+    char content[256];
+    /* When the image was last written to, by its own clock: nanoseconds since 1970. 0: not known. */
+    int64_t modified;
+};
+
+/* Tell what the image is and looks like. Dirty bitmaps outlive the server only together with the
+ * image that they speak of, as it was left. `size` is that of the structure as nbdfleece knows it:
+ * it may be larger than the plugin's. Called when the disk is added and, flushed, when it is
+ * closed. */
+NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_identity(void *handle,
+                                                      struct nbdfleece_identity *identity,
+                                                      size_t size);
 
 #ifdef __cplusplus
 }

@@ -11,6 +11,7 @@ links_state = tests/rigs/libjournalrig.a tests/rigs/libstorerig.a server/state/l
 links_nbd = \
 	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
 	$(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS) -ldl
+links_made_state = tests/rigs/libmadestate.a $(STATE_LIBS) $(GLIB_LIBS)
 links_control = \
 	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/control/libcontrol.a server/registry/libregistry.a server/disk/libdisk.a \
@@ -42,6 +43,7 @@ tests_rigs_libdiskrig_a_SOURCES = \
 	tests/rigs/model-guest.c \
 	tests/rigs/model-image.c \
 	tests/rigs/model-instant.c \
+	tests/rigs/model-store.c \
 	tests/rigs/model-view.c \
 	tests/rigs/scratch-rig.c tests/rigs/scratch-rig.h
 # Monitors and QMP commands, and what their tests need of clients and of the main loop.
@@ -62,6 +64,14 @@ tests_rigs_libnbdrig_a_SOURCES = \
 # A store over a folder, which can be killed.
 check_LIBRARIES += tests/rigs/libstorerig.a
 tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h
+# State folders that no server has made.
+check_LIBRARIES += tests/rigs/libmadestate.a
+tests_rigs_libmadestate_a_SOURCES = \
+	tests/rigs/folder-image.c tests/rigs/folder-image.h \
+	tests/rigs/made-state.c tests/rigs/made-state.h
+check_PROGRAMS += tests/fleecectl/make-state
+tests_fleecectl_make_state_SOURCES = tests/fleecectl/make-state.c
+tests_fleecectl_make_state_LDADD = $(links_made_state)
 # A storage for the journal, a server's writers and what checks them.
 check_LIBRARIES += tests/rigs/libjournalrig.a
 tests_rigs_libjournalrig_a_SOURCES = \

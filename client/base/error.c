@@ -21,6 +21,8 @@ int client_error_exit_code(const GError *error)
     switch ((enum client_error)error->code) {
     case CLIENT_ERROR_USAGE:
         return CLIENT_USAGE;
+    case CLIENT_ERROR_PARTLY:
+        return CLIENT_PARTLY;
     case CLIENT_ERROR_UNREACHABLE:
         return CLIENT_UNREACHABLE;
     case CLIENT_ERROR_FAILED:

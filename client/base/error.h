@@ -16,6 +16,7 @@ enum {
     CLIENT_DONE = 0,
     CLIENT_FAILED = 1,
     CLIENT_USAGE = 2,
+    CLIENT_PARTLY = 3,
     CLIENT_UNREACHABLE = 4,
 };
 
@@ -24,6 +25,7 @@ enum client_error {
     CLIENT_ERROR_COMMAND_NOT_FOUND, /* the server does not know the command */
     CLIENT_ERROR_NO_EXPORT,         /* the NBD server has no export of that name */
     CLIENT_ERROR_USAGE,             /* the command line is wrong */
+    CLIENT_ERROR_PARTLY,            /* some of it is done */
     CLIENT_ERROR_UNREACHABLE,       /* there is no server, or it has gone away */
 };
 

@@ -22,7 +22,7 @@ static const char *state(const struct bitmap_entry *b)
 static void list_table(struct client *c, const inventory *i, const char *only)
 {
     static const char *const headers[] = {"DISK",  "NAME",       ">DIRTY", ">GRANULARITY",
-                                          "STATE", "PERSISTENT", NULL};
+                                          "STATE", "PERSISTENT", "REASON", NULL};
     g_autoptr(table) t = table_new(&c->terminal, headers);
 
     for (guint d = 0; d < i->disks->len; d++) {
@@ -38,6 +38,7 @@ static void list_table(struct client *c, const inventory *i, const char *only)
                 table_add_size(t, b->granularity);
                 table_add(t, state(b));
                 table_add(t, b->persistent ? "yes" : "no");
+                table_add(t, b->inconsistent ? b->inconsistent_reason : NULL);
             }
         }
     }
@@ -114,6 +115,7 @@ static int act(struct client *c, char **args, const char *command, JsonObject *a
 struct add_options {
     char *granularity;
     gboolean disabled;
+    char *persistent;
 };
 
 static int run_bitmap_add(struct client *c, const void *options, char **args, GError **err)
@@ -124,11 +126,15 @@ static int run_bitmap_add(struct client *c, const void *options, char **args, GE
 
     if (o->granularity && size_parse(o->granularity, &granularity) < 0)
         return client_fail(err, CLIENT_ERROR_USAGE, "--granularity %s: not a size", o->granularity);
+    if (o->persistent && strcmp(o->persistent, "on") != 0 && strcmp(o->persistent, "off") != 0)
+        return client_fail(err, CLIENT_ERROR_USAGE, "--persistent %s: on or off", o->persistent);
     arguments = json_object_new();
     if (o->granularity)
         json_object_set_int_member(arguments, "granularity", granularity);
     if (o->disabled)
         json_object_set_boolean_member(arguments, "disabled", TRUE);
+    if (o->persistent)
+        json_object_set_boolean_member(arguments, "persistent", strcmp(o->persistent, "on") == 0);
     return act(c, args, "block-dirty-bitmap-add", arguments, err);
 }
 
@@ -137,12 +143,14 @@ static const struct option add_options[] = {
      "bytes that one bit stands for: a power of two from 512 to 2G"},
     {"disabled", 0, OPTION_FLAG, NULL, offsetof(struct add_options, disabled),
      "it does not record until enabled"},
+    {"persistent", 0, OPTION_TEXT, "on|off", offsetof(struct add_options, persistent),
+     "it survives the server (default: if it has a state folder)"},
     {NULL},
 };
 
 const struct command cmd_bitmap_add = {
     .name = "bitmap add",
-    .synopsis = "DISK NAME [--granularity N] [--disabled]",
+    .synopsis = "DISK NAME [--granularity N] [--disabled] [--persistent on|off]",
     .summary = "make an empty bitmap, which records from now on",
     .min_args = 2,
     .max_args = 2,

@@ -3,6 +3,7 @@
 noinst_LIBRARIES += common/state/libcommonstate.a
 common_state_libcommonstate_a_SOURCES = \
 	common/state/bit-file.c common/state/bit-file.h \
+	common/state/bits-read.c common/state/bits-read.h \
 	common/state/catalogue.c common/state/catalogue.h \
 	common/state/catalogue-make.c common/state/catalogue-make.h \
 	common/state/catalogue-private.h \
@@ -18,5 +19,6 @@ common_state_libcommonstate_a_SOURCES = \
 	common/state/live-file.c common/state/live-file.h \
 	common/state/note.c common/state/note.h \
 	common/state/recovery.c common/state/recovery.h \
+	common/state/state-check.c common/state/state-check.h \
 	common/state/storage.c common/state/storage.h \
 	common/state/storage-dir.c common/state/storage-dir.h

@@ -35,8 +35,8 @@ bool state_note_failed(const char *uuid);
 int lasting_note_make(const char *uuid, const char *path, const char *reason, GError **err);
 void lasting_note_remove(const char *uuid);
 
-/* For tests: other folders than /dev/shm and /var/tmp; NULL: these. Before threads start. The strings
- * must live on. */
+/* Other folders than /dev/shm and /var/tmp; NULL: these. For tests, and for whoever recovers a copy of
+ * a folder. Without other threads. The strings must live on. */
 void note_set_folders(const char *shm, const char *lasting);
 
 #endif

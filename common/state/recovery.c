@@ -29,6 +29,7 @@
 #include "common/state/note.h"
 #include "common/util/bitmap-glib.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -146,18 +147,24 @@ static void all_inconsistent(struct work *w, bool not_recording_too, const char 
     }
 }
 
-/* The file must be there: a journal that is gone says nothing. */
+/* The file must be there, and not be empty: a journal that is gone says nothing. */
 static GArray *read_journal(struct work *w, GError **err)
 {
     struct storage *s = w->storage;
     struct storage_file *f;
+    uint64_t size = 0;
     int error = s->ops->open(s, STATE_INTENT, false, &f);
 
+    if (error == 0) {
+        error = s->ops->size(f, &size);
+        s->ops->close(f);
+        if (error == 0 && size == 0)
+            error = -ENODATA;
+    }
     if (error < 0) {
         storage_fail(s, STATE_INTENT, "opening it", error, err);
         return NULL;
     }
-    s->ops->close(f);
     return journal_scan(s, state_folder_number(w->folder.uuid), err);
 }
 

@@ -301,8 +301,8 @@ uint64_t storage_mount_id(struct storage *s)
 {
     struct statx stx;
 
-    if (s->ops != &dir_ops)
-        return 0;
+    if (s->mount_id != 0 || s->ops != &dir_ops)
+        return s->mount_id;
     if (statx(dir_fd(s), "", AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE | STATX_MNT_ID, &stx) < 0)
         return 0;
     return stx.stx_mask & (STATX_MNT_ID_UNIQUE | STATX_MNT_ID) ? stx.stx_mnt_id : 0;

@@ -52,8 +52,9 @@ struct storage_ops {
 
 struct storage {
     const struct storage_ops *ops;
-    char *path;      /* of the folder, for messages and for SQLite */
-    const char *vfs; /* SQLite's VFS for files in it; NULL: SQLite's default one */
+    char *path;        /* of the folder, for messages and for SQLite */
+    const char *vfs;   /* SQLite's VFS for files in it; NULL: SQLite's default one */
+    uint64_t mount_id; /* not 0: what storage_mount_id says (a copy has the original's) */
 };
 
 struct storage_file {
@@ -64,7 +65,8 @@ struct storage_file {
 /* A real folder; takes over the descriptor of it. */
 struct storage *storage_dir_new(const char *path, int fd);
 /* statx's unique mount id of it (STATX_MNT_ID_UNIQUE, else STATX_MNT_ID): another one after each
- * mount. 0: the kernel does not tell, or the storage is none of storage_dir_new's. */
+ * mount. 0: the kernel does not tell, or the storage is none of storage_dir_new's and has no
+ * `mount_id`. */
 uint64_t storage_mount_id(struct storage *s);
 
 /* `state: DIR/NAME: DOING: why`; returns -1. `error` is negative, as the operations return it. */

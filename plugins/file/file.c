@@ -11,6 +11,7 @@
  * failed fdatasync is known only to the one that it happened on. (A server that has both kinds
  * opens the writable one first.)
  */
+#include "plugins/lib/identity.h"
 #include "plugins/lib/space.h"
 #include "plugins/nbdfleece-plugin.h"
 #include "common/base/nbdkit-abi.h"
@@ -415,6 +416,14 @@ int nbdfleece_plugin_resize(void *handle, uint64_t size)
     if (image_resize(image_of(handle), size) == 0)
         return 0;
     nbdkit_error("%s: resize to %llu bytes: %m", image_of(handle)->path, (unsigned long long)size);
+    return -1;
+}
+
+int nbdfleece_plugin_identity(void *handle, struct nbdfleece_identity *identity, size_t size)
+{
+    if (identity_of(image_of(handle)->fd, identity) == 0)
+        return 0;
+    nbdkit_error("%s: stat: %m", image_of(handle)->path);
     return -1;
 }
 

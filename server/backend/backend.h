@@ -48,6 +48,22 @@ struct backend_client {
 void backend_set_thread_client(const struct backend_client *client);
 const struct backend_client *backend_thread_client(void);
 
+/* What is known of the image behind a backend, in words that can be compared with those of another
+ * time. Strings are g_free's. */
+struct backend_identity {
+    char *image;      /* which it is; not empty, without secrets, printable ASCII */
+    char *content;    /* differs when anybody has written to it; "": that cannot be seen */
+    int64_t modified; /* when it was last written to, nanoseconds since 1970; 0: not known */
+    bool transient;   /* its bytes end with the process */
+};
+
+static inline void backend_identity_clear(struct backend_identity *identity)
+{
+    g_free(identity->image);
+    g_free(identity->content);
+    *identity = (struct backend_identity){.image = NULL};
+}
+
 struct backend_ops {
     /* Open. `client` may be NULL: the server itself. *handle's fields are all set. */
     int (*open)(struct backend *b, bool readonly, const struct backend_client *client,
@@ -71,6 +87,10 @@ struct backend_ops {
      * Handles that were opened before serve the new size from then on (h->size is the caller's
      * to update). */
     int (*resize)(struct backend_handle *h, uint64_t size, GError **err);
+
+    /* Tell which image it is, as it is now. *identity is set anew; backend_identity_clear() it. -1
+     * and *err. NULL where nothing is known of it and its bytes end with the process. */
+    int (*identity)(struct backend_handle *h, struct backend_identity *identity, GError **err);
 
     /* End the backend; no handle is open. */
     void (*free)(struct backend *b);

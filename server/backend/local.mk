@@ -22,6 +22,7 @@ server_backend_libbackend_a_SOURCES = \
 	server/backend/plugin-data.c \
 	server/backend/plugin-dump.c \
 	server/backend/plugin-handle.c \
+	server/backend/plugin-identity.c \
 	server/backend/plugin-load.c \
 	server/backend/plugin-share.c \
 	server/backend/start.c server/backend/start.h

@@ -49,6 +49,7 @@ struct plugin {
     __typeof__(nbdfleece_plugin_resize) *offered_resize;
     __typeof__(nbdfleece_plugin_open_ahead) *offered_open_ahead;
     __typeof__(nbdfleece_plugin_disk) *offered_disk;
+    __typeof__(nbdfleece_plugin_identity) *offered_identity;
 
     int thread_model; /* after config_complete: NBDKIT_SERIALIZE_CONNECTIONS .. NBDKIT_PARALLEL */
     bool late;        /* started while clients are served: it may not read stdin */
@@ -56,6 +57,7 @@ struct plugin {
     bool configured;  /* .config_complete was called: it may not read stdin any more */
     bool forked;      /* .after_fork was called, so .cleanup is due */
     unsigned config_seen; /* KEY=VALUE pairs and bare words so far */
+    GString *words;       /* these, each after a space, without secrets (plugin-identity.c) */
 
     pthread_mutex_t lock;
     struct intern interned;
@@ -166,6 +168,12 @@ int plugin_flush(struct backend_handle *h);
 int plugin_cache(struct backend_handle *h, uint64_t length, uint64_t offset);
 int plugin_extents(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags,
                    struct extents *extents);
+
+/* ---- plugin-identity.c ---- */
+
+/* The plugin was configured with this, too. */
+void plugin_note_word(struct plugin *p, const char *key, const char *value);
+int plugin_identity(struct backend_handle *h, struct backend_identity *identity, GError **err);
 
 /* ---- nbdkit-extents.c ---- */
 

@@ -36,6 +36,7 @@ static void plugin_free(struct backend *b)
     pthread_mutex_destroy(&p->registry);
     log_limit_end(&p->said);
     log_limit_end(&p->faults);
+    g_string_free(p->words, TRUE);
     g_free(p->export_name);
     g_free(p->path);
     g_free(p->disk);
@@ -53,6 +54,7 @@ static const struct backend_ops plugin_ops = {
     .cache = plugin_cache,
     .extents = plugin_extents,
     .resize = plugin_resize,
+    .identity = plugin_identity,
     .free = plugin_free,
 };
 
@@ -134,6 +136,7 @@ static void find_extras(struct plugin *p)
     *(void **)&p->offered_resize = dlsym(p->dl, "nbdfleece_plugin_resize");
     *(void **)&p->offered_open_ahead = dlsym(p->dl, "nbdfleece_plugin_open_ahead");
     *(void **)&p->offered_disk = dlsym(p->dl, "nbdfleece_plugin_disk");
+    *(void **)&p->offered_identity = dlsym(p->dl, "nbdfleece_plugin_identity");
     if (!p->offered_resize)
         p->ops.resize = NULL;
 }
@@ -147,6 +150,7 @@ struct backend *plugin_load(const char *name, const char *disk, GError **err)
     p->backend.ops = &p->ops;
     p->disk = g_strdup(disk);
     p->copy_fd = -1;
+    p->words = g_string_new(NULL);
     pthread_mutex_init(&p->lock, NULL);
     pthread_mutex_init(&p->registry, NULL);
     intern_init(&p->interned);
@@ -215,6 +219,7 @@ int plugin_config(struct backend *b, const char *key, const char *value, GError 
     if (plugin_leave_setup(&c, what, r == 0, err) < 0)
         return -1;
     p->config_seen++;
+    plugin_note_word(p, key, value);
     if (!strcmp(key, "file")) {
         g_free(p->filename);
         b->filename = p->filename = g_canonicalize_filename(value, NULL);

@@ -15,6 +15,13 @@ static const struct arg bitmap_add_args[] = {
     ARGS_END,
 };
 
+static const struct arg set_persistence_args[] = {
+    ARG("node", ARG_STRING),
+    ARG("name", ARG_STRING),
+    ARG("persistent", ARG_BOOL),
+    ARGS_END,
+};
+
 static const struct arg bitmap_merge_args[] = {
     ARG("node", ARG_STRING),
     ARG("target", ARG_STRING),
@@ -41,11 +48,21 @@ static struct disk *lookup(struct transaction *t, const char *node, const char *
     return NULL;
 }
 
+/* Can bitmaps of the disk (NULL: it is a view) survive the server? */
+static int check_store(const struct disk *d, const char *node, GError **err)
+{
+    if (d && disk_has_store(d))
+        return 0;
+    return fail(err, "Can't store persistent bitmaps to %s: Operation not supported", node);
+}
+
 static int prepare_add(struct transaction *t, JsonObject *data, void **state, GError **err)
 {
     const char *name = arg_string(data, "name"), *node = arg_string(data, "node");
     int64_t granularity = arg_int(data, "granularity", BITMAP_MIN_GRANULARITY);
     struct node *n;
+    struct disk *d;
+    bool persistent;
 
     if (name[0] == '\0')
         return fail(err, "Bitmap name cannot be empty");
@@ -55,15 +72,17 @@ static int prepare_add(struct transaction *t, JsonObject *data, void **state, GE
     /* Checked here, because to disk/ a granularity of 0 means the default. */
     if (granularity < BITMAP_MIN_GRANULARITY || (granularity & (granularity - 1)) != 0)
         return fail(err, "Granularity must be power of 2 and at least 512");
-    if (arg_bool(data, "persistent", false))
-        return fail(err, "Can't store persistent bitmaps to %s: Operation not supported", node);
-    if (!node_to_disk(n))
+    d = node_to_disk(n);
+    persistent = arg_bool(data, "persistent", d && disk_has_store(d));
+    if (persistent && check_store(d, node, err) < 0)
+        return -1;
+    if (!d)
         return fail(err, "Node '%s' is a view: bitmaps belong to disks", node);
-    if (transaction_has_removed_bitmap(t, node_to_disk(n), name))
+    if (transaction_has_removed_bitmap(t, d, name))
         return fail(err, "Bitmap already exists: %s", name);
-    return instant_bitmap_add(transaction_instant(t), node_to_disk(n), name,
+    return instant_bitmap_add(transaction_instant(t), d, name,
                               (uint32_t)arg_int(data, "granularity", 0),
-                              !arg_bool(data, "disabled", false), false, err);
+                              !arg_bool(data, "disabled", false), persistent, err);
 }
 
 static struct disk *disk_of(struct transaction *t, JsonObject *data, GError **err)
@@ -87,6 +106,18 @@ static int prepare_clear(struct transaction *t, JsonObject *data, void **state, 
     struct disk *d = disk_of(t, data, err);
 
     return d ? instant_bitmap_clear(transaction_instant(t), d, arg_string(data, "name"), err) : -1;
+}
+
+static int prepare_set_persistence(struct transaction *t, JsonObject *data, void **state,
+                                   GError **err)
+{
+    struct disk *d = disk_of(t, data, err);
+    bool persistent = arg_bool(data, "persistent", false);
+
+    if (!d || (persistent && check_store(d, disk_name(d), err) < 0))
+        return -1;
+    return instant_bitmap_set_persistence(transaction_instant(t), d, arg_string(data, "name"),
+                                          persistent, err);
 }
 
 static int record(struct transaction *t, JsonObject *data, bool recording, GError **err)
@@ -161,6 +192,8 @@ static const struct action remove_bitmap = {.disks = add_disk, .prepare = prepar
 static const struct action clear = {.disks = add_disk, .prepare = prepare_clear};
 static const struct action enable = {.disks = add_disk, .prepare = prepare_enable};
 static const struct action disable = {.disks = add_disk, .prepare = prepare_disable};
+static const struct action set_persistence = {
+    .disks = add_disk, .prepare = prepare_set_persistence};
 static const struct action merge = {.disks = disks_of_merge, .prepare = prepare_merge};
 
 static int sha256(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
@@ -169,14 +202,15 @@ static int sha256(struct qmp_call *call, JsonObject *args, JsonNode **value, GEr
     struct disk *d =
         control_lookup_bitmap_disk(call_server(call), arg_string(args, "node"), name, err);
     struct dirty_bitmap *db = d ? disk_find_bitmap(d, name) : NULL;
-    struct bitmap *bits = db ? dirty_bitmap_bits(db) : NULL;
+    bool good = db && export_check_bitmap(db, err) == 0;
+    struct bitmap *bits = good ? dirty_bitmap_bits(db) : NULL;
     g_autofree char *hash = bits ? bitmap_sha256(bits) : NULL;
     JsonObject *o;
 
     bitmap_unref(bits);
     if (db)
         dirty_bitmap_unref(db);
-    if (!d)
+    if (!d || (db && !good))
         return -1;
     if (!hash)
         return fail(err, "Dirty bitmap '%s' not found", name);
@@ -200,6 +234,8 @@ const struct qmp_command bitmap_commands[] = {
      control_bitmap_args, .start = transaction_of_one, .action = &disable},
     {"block-dirty-bitmap-merge", "Adds to one bitmap what is dirty in others.",
      bitmap_merge_args, .start = transaction_of_one, .action = &merge},
+    {"block-dirty-bitmap-set-persistence", "Lets a bitmap survive the server, or not.",
+     set_persistence_args, .start = transaction_of_one, .action = &set_persistence},
     {"x-debug-block-dirty-bitmap-sha256", "Returns a hash of a bitmap's bits, for tests.",
      control_bitmap_args, .run = sha256},
     {.name = NULL},

@@ -28,6 +28,7 @@ static JsonArray *describe_bitmaps(GPtrArray *bitmaps)
 
     for (guint i = 0; i < bitmaps->len; i++) {
         struct dirty_bitmap *db = bitmaps->pdata[i];
+        g_autofree char *reason = dirty_bitmap_reason(db);
         JsonObject *o = json_object_new();
         struct dirty_bitmap_info info;
 
@@ -39,6 +40,8 @@ static JsonArray *describe_bitmaps(GPtrArray *bitmaps)
         json_object_set_boolean_member(o, "busy", info.busy);
         json_object_set_boolean_member(o, "persistent", info.persistent);
         json_object_set_boolean_member(o, "inconsistent", info.inconsistent);
+        if (reason)
+            json_object_set_string_member(o, "inconsistent-reason", reason);
         json_array_add_object_element(list, o);
     }
     return list;
@@ -101,6 +104,10 @@ static JsonObject *describe_node(struct control *c, struct node *n)
     add_constants(o);
     if (d) {
         g_autoptr(GPtrArray) bitmaps = disk_bitmaps(d);
+        const char *recovery = server_disk_recovery(c->server, d);
+
+        if (recovery)
+            json_object_set_string_member(o, "state-recovery", recovery);
 
         if (bitmaps->len > 0)
             json_object_set_array_member(o, "dirty-bitmaps", describe_bitmaps(bitmaps));

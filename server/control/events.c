@@ -11,6 +11,16 @@ static JsonObject *view_broken_data(const struct server_event *e)
     return o;
 }
 
+static JsonObject *bitmap_inconsistent_data(const struct server_event *e)
+{
+    JsonObject *o = json_object_new();
+
+    json_object_set_string_member(o, "node", e->disk);
+    json_object_set_string_member(o, "name", e->name);
+    json_object_set_string_member(o, "reason", e->reason);
+    return o;
+}
+
 static JsonObject *scratch_low_data(const struct server_event *e)
 {
     JsonObject *o = json_object_new();
@@ -45,6 +55,7 @@ void control_format_event(GString *line, const struct server_event *event)
         JsonObject *(*data)(const struct server_event *e);
     } kinds[] = {
         [EVENT_VIEW_BROKEN] = {"VIEW_BROKEN", view_broken_data},
+        [EVENT_BITMAP_INCONSISTENT] = {"BITMAP_INCONSISTENT", bitmap_inconsistent_data},
         [EVENT_SCRATCH_LOW] = {"SCRATCH_LOW", scratch_low_data},
         [EVENT_BLOCK_EXPORT_DELETED] = {"BLOCK_EXPORT_DELETED", export_deleted_data},
         [EVENT_SHUTDOWN] = {"SHUTDOWN", shutdown_data},

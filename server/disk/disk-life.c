@@ -62,26 +62,29 @@ static void end_view(struct view *v)
     view_free_later(v);
 }
 
-/* What clients have written is to be safe when the process has ended in order. */
-int disk_flush(struct disk *d)
+/* What clients have written is to be safe when the process has ended in order. A flush that waits
+ * for an open that hangs, because the plugin allows one call at a time, would hang, too. */
+enum disk_settled disk_settle(struct disk *d)
 {
-    int r = d->readonly || !d->handle->can_flush ? 0 : d->backend->ops->flush(d->handle);
+    int r;
 
+    if (!opens_end(&d->opens)) {
+        log_error("disk %s: %s: an open has still not come back: the plugin is not ended",
+                  d->node.name, d->backend->driver);
+        return DISK_HANGS;
+    }
+    r = d->readonly || !d->handle->can_flush ? 0 : d->backend->ops->flush(d->handle);
     if (r < 0)
         log_error("disk %s: flush at the end: %s", d->node.name, g_strerror(-r));
-    d->flushed = true;
-    return r;
+    d->settled = true;
+    return r < 0 ? DISK_NOT_FLUSHED : DISK_FLUSHED;
 }
 
 bool disk_free(struct disk *d)
 {
-    if (!opens_end(&d->opens)) {
-        log_error("disk %s: %s: an open has still not come back: the plugin is not ended",
-                  d->node.name, d->backend->driver);
+    /* Before all that a file system of scratch may hold up. */
+    if (!d->settled && disk_settle(d) == DISK_HANGS)
         return false;
-    }
-    if (!d->flushed)
-        disk_flush(d); /* before all that a file system of scratch may hold up */
     if (!disk_scratch_end_making(&d->holding)) {
         log_error("disk %s: scratch: a file in %s has still not been made: the disk is not closed",
                   d->node.name, d->pool->dir);

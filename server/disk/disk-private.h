@@ -130,7 +130,7 @@ struct disk {
     struct scratch *scratch; /* NULL: nobody holds it, it is being made, or it cannot be made */
     struct scratch_holding holding;
     struct disk_state state; /* as of disk_restore; without `ops`: none */
-    bool flushed;            /* at its end */
+    bool settled;            /* disk_settle has been, and the disk does not hang */
     struct opens opens;
     struct disk_events events;
     struct log_limit read_errors, write_errors;

@@ -39,9 +39,14 @@ bool disk_has_store(const struct disk *d);
  * one) is inconsistent from now on, until it is cleared. Any thread. */
 void disk_bitmaps_broken(struct disk *d, const struct bitmap *bits, const char *reason);
 
-/* Let the image be flushed at its end, when nobody changes it any more: disk_free does not do it
- * again. 0, or a negative errno, which was logged. Waits for the plugin. */
-int disk_flush(struct disk *d);
+/* No node_io is open any more: wait for what is still being opened, and flush the image; disk_free
+ * does not do it again. Failures are logged. Waits for the plugin. */
+enum disk_settled {
+    DISK_FLUSHED,
+    DISK_NOT_FLUSHED,
+    DISK_HANGS, /* a thread is inside the plugin and uses the disk; so it will be for disk_free */
+};
+enum disk_settled disk_settle(struct disk *d);
 
 struct node *disk_node(struct disk *d);
 /* The server's own handle of the image, open as long as the disk lives. */

@@ -190,9 +190,7 @@ static int commit(struct instant *i, GError **err)
     i->committed = try_commit(i, err) == 0;
     if (i->committed)
         at_all(i, POINT_COMMITTED);
-    if (!i->committed && i->shrunk)
-        i->uncommitted = g_steal_pointer(err); /* an image that was cut off cannot be made whole */
-    return i->committed || i->uncommitted ? 0 : -1;
+    return i->committed ? 0 : -1;
 }
 
 const struct phase phase_commit = {

@@ -12,6 +12,7 @@ struct server;
 
 enum server_event_kind {
     EVENT_VIEW_BROKEN,          /* name, disk, reason */
+    EVENT_BITMAP_INCONSISTENT,  /* disk, name (of the bitmap), reason */
     EVENT_SCRATCH_LOW,          /* used, limit */
     EVENT_BLOCK_EXPORT_DELETED, /* id */
     EVENT_SHUTDOWN,             /* reason */

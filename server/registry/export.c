@@ -78,6 +78,16 @@ int server_export_check_name(struct server *s, const char *name, const char *des
     return taken ? fail(err, "NBD server already has export named '%s'", name) : 0;
 }
 
+int export_check_bitmap(struct dirty_bitmap *db, GError **err)
+{
+    g_autofree char *reason = dirty_bitmap_reason(db);
+
+    if (!reason)
+        return 0;
+    return fail(err, "Bitmap '%s' is inconsistent and cannot be used: %s", dirty_bitmap_name(db),
+                reason);
+}
+
 static int check_bitmaps(const struct export_options *o, GError **err)
 {
     for (unsigned i = 0; i < o->n_bitmaps; i++) {
@@ -88,6 +98,8 @@ static int check_bitmaps(const struct export_options *o, GError **err)
             return fail(err,
                         "Bitmap '%s' is currently in use by another operation and cannot be used",
                         dirty_bitmap_name(o->bitmaps[i]));
+        if (export_check_bitmap(o->bitmaps[i], err) < 0)
+            return -1;
     }
     return 0;
 }
@@ -272,12 +284,27 @@ const struct export_info *export_info(const struct export *e)
     return &e->info;
 }
 
+/* Those of a disk that can be read. */
+static GPtrArray *good_bitmaps(struct disk *d)
+{
+    GPtrArray *all = disk_bitmaps(d);
+
+    for (unsigned i = all->len; i-- > 0;) {
+        struct dirty_bitmap_info info;
+
+        dirty_bitmap_info(all->pdata[i], &info);
+        if (info.inconsistent)
+            g_ptr_array_remove_index(all, i);
+    }
+    return all;
+}
+
 GPtrArray *export_bitmaps(struct export *e)
 {
     GPtrArray *all;
 
     if (e->info.live)
-        return disk_bitmaps(node_to_disk(e->info.node));
+        return good_bitmaps(node_to_disk(e->info.node));
     all = dirty_bitmap_array_new();
     for (unsigned i = 0; i < e->n_bitmaps; i++)
         g_ptr_array_add(all, dirty_bitmap_ref(e->bitmaps[i]));

@@ -48,6 +48,8 @@ int server_export_add(struct server *s, const struct export_options *o, GError *
 /* Two of these checks by themselves: control/ looks up the node, the NBD server and the bitmaps
  * between them, as QEMU's order has it. 0, or -1 and *err. */
 int server_export_check_id(struct server *s, const char *id, GError **err);
+/* Its bits can be read: it is not inconsistent. 0, or -1 and *err with QEMU's text and the reason. */
+int export_check_bitmap(struct dirty_bitmap *db, GError **err);
 /* `alone`: there is no listener that serves only added exports (EXPORTS_ADDED). Then the name of a
  * disk is taken, since no client would find the export by it. */
 int server_export_check_name(struct server *s, const char *name, const char *description,

@@ -13,15 +13,16 @@
 struct server {
     struct server_options options;
     struct scratch_pool *scratch;
-    GPtrArray *disks;     /* registry.c: struct disk, in order of creation */
-    GHashTable *reserved; /* registry.c: names of nodes to be made; a set of owned strings */
-    GArray *sinks;        /* event.c: struct sink */
-    GQueue commits;       /* commit.c: struct commit that wait */
-    GQueue turns;         /* turn.c: struct turn, in the order in which they were asked for */
-    guint turn_source;    /* turn.c: lets turns begin; 0: none */
-    unsigned turn_ms;     /* turn.c: a turn that has not begun after so long fails */
-    unsigned gone_ms;     /* export-removal.c: EXPORT_GONE_MS, or what a test can wait for */
-    bool no_turns;        /* turn.c: the server ends */
+    struct disk_store *store; /* disk-store.c; NULL: none */
+    GPtrArray *disks;         /* registry.c: struct disk, in order of creation */
+    GHashTable *reserved;     /* registry.c: names of nodes to be made; a set of owned strings */
+    GArray *sinks;            /* event.c: struct sink */
+    GQueue commits;           /* commit.c: struct commit that wait */
+    GQueue turns;             /* turn.c: struct turn, in the order in which they were asked for */
+    guint turn_source;        /* turn.c: lets turns begin; 0: none */
+    unsigned turn_ms;         /* turn.c: a turn that has not begun after so long fails */
+    unsigned gone_ms;         /* export-removal.c: EXPORT_GONE_MS, or what a test can wait for */
+    bool no_turns;            /* turn.c: the server ends */
     void (*quit)(void *opaque);
     void *quit_opaque;
 

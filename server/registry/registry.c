@@ -9,6 +9,7 @@
 #include "common/util/names.h"
 #include "server/registry/commit.h"
 #include "server/registry/departure.h"
+#include "server/registry/disk-store.h"
 #include "server/registry/registry-private.h"
 #include "server/registry/registry.h"
 #include "server/registry/turn.h"
@@ -43,6 +44,7 @@ struct server *server_new(const struct server_options *options)
     s->options.scratch_dir =
         g_strdup(options->scratch_dir ? options->scratch_dir : default_scratch_dir());
     s->scratch = scratch_pool_new(s->options.scratch_dir, options->scratch_limit, scratch_low, s);
+    s->store = disk_store_new(options->store);
     s->disks = g_ptr_array_new();
     s->reserved = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     s->turn_ms = TURN_MS;
@@ -51,6 +53,12 @@ struct server *server_new(const struct server_options *options)
     s->exports = g_ptr_array_new();
     pthread_mutex_init(&s->lock, NULL);
     return s;
+}
+
+static bool end_disk(struct server *s, struct disk *d)
+{
+    disk_store_detach(s->store, d);
+    return disk_free(d);
 }
 
 bool server_free(struct server *s)
@@ -64,10 +72,11 @@ bool server_free(struct server *s)
         return false;
     server_free_exports(s);
     for (unsigned i = s->disks->len; i-- > 0;)
-        ended = disk_free(s->disks->pdata[i]) && ended;
+        ended = end_disk(s, s->disks->pdata[i]) && ended;
     if (!ended) /* a thread is left, which uses a disk and what is the disk's */
         return false;
     g_ptr_array_unref(s->disks);
+    disk_store_free(s->store);
     scratch_pool_free(s->scratch);
     g_hash_table_unref(s->reserved);
     server_events_clear(s);
@@ -101,7 +110,7 @@ GPtrArray *server_take_disks(struct server *s)
 bool server_end_disk(struct server *s, struct disk *d)
 {
     if (server_free_exports_of(s, d))
-        return disk_free(d);
+        return end_disk(s, d);
     log_error("disk %s: a client still uses it: it is not closed", disk_name(d));
     return false;
 }
@@ -125,10 +134,32 @@ static void view_broken(void *opaque, const char *view, const char *disk, const 
     server_emit(opaque, &event);
 }
 
+static void bitmap_inconsistent(void *opaque, const char *disk, const char *bitmap,
+                                const char *reason)
+{
+    const struct server_event event = {
+        .kind = EVENT_BITMAP_INCONSISTENT, .disk = disk, .name = bitmap, .reason = reason};
+
+    log_error("bitmap %s of disk %s is inconsistent: %s", bitmap, disk, reason);
+    server_emit(opaque, &event);
+}
+
+/* Give a disk its live export, and what the store has of it. */
+static int set_up_disk(struct server *s, struct disk *d, GError **err)
+{
+    struct export_options o = {.name = disk_name(d), .node = disk_node(d), .live = true};
+
+    o.writable = !disk_readonly(d);
+    if (disk_store_attach(s->store, d, err) < 0)
+        return -1;
+    return server_export_add(s, &o, err);
+}
+
 struct disk *server_add_disk(struct server *s, const char *name, struct backend *backend,
                              GError **err)
 {
-    const struct disk_events events = {.view_broken = view_broken, .opaque = s};
+    const struct disk_events events = {
+        .view_broken = view_broken, .bitmap_inconsistent = bitmap_inconsistent, .opaque = s};
     const struct disk_config config = {
         .name = name,
         .backend = backend,
@@ -137,7 +168,6 @@ struct disk *server_add_disk(struct server *s, const char *name, struct backend 
         .events = &events,
     };
     struct disk *d;
-    struct export_options o = {.name = name, .writable = true, .live = true};
 
     if (name[0] == '\0' || strlen(name) > MAX_NBD_STRING || server_find_node(s, name)) {
         backend->ops->free(backend);
@@ -151,14 +181,22 @@ struct disk *server_add_disk(struct server *s, const char *name, struct backend 
     if (!d)
         return NULL;
     g_ptr_array_add(s->disks, d);
-    o.node = disk_node(d);
-    o.writable = !disk_readonly(d);
-    if (server_export_add(s, &o, err) < 0) {
+    if (set_up_disk(s, d, err) < 0) {
         g_ptr_array_remove(s->disks, d);
-        disk_free(d);
+        end_disk(s, d);
         return NULL;
     }
     return d;
+}
+
+int server_start_store(struct server *s, GError **err)
+{
+    return disk_store_start(s->store, err);
+}
+
+const char *server_disk_recovery(const struct server *s, const struct disk *d)
+{
+    return disk_store_recovery(s->store, d);
 }
 
 GPtrArray *server_disks(struct server *s)

@@ -22,12 +22,14 @@
 #include <stdint.h>
 
 struct server;
+struct store;
 
 struct server_options {
     const char *scratch_dir;     /* NULL: $TMPDIR, else /var/tmp */
     uint64_t scratch_limit;      /* bytes; 0: none */
     enum cbw_error on_cbw_error; /* default of views */
     bool readonly;               /* -r: all disks */
+    struct store *store;         /* NULL: bitmaps end with the server; else outlives it */
 };
 
 struct server *server_new(const struct server_options *options);
@@ -38,12 +40,17 @@ bool server_free(struct server *s);
  * change is still under way on: these are logged, and left to server_free. The others are the
  * caller's from now on, who ends each of them with server_end_disk. Control thread. */
 GPtrArray *server_take_disks(struct server *s);
-/* Release a disk's exports and close it. False: a thread hangs in its plugin for good, or a client
+/* Release a disk's exports, let the store know how its image is left, and close it. False: a thread hangs in its plugin for good, or a client
  * that could not be ended is attached; this has been logged, and what it uses is still there. It
  * blocks as long as the plugin does. Any thread. */
 bool server_end_disk(struct server *s, struct disk *d);
 const struct server_options *server_options(const struct server *s);
 struct scratch_pool *server_scratch_pool(struct server *s);
+
+/* All disks are added: with a store, they may be changed from now on. Before clients are let in. */
+int server_start_store(struct server *s, GError **err);
+/* How the disk's bitmaps were found at the start, for people; NULL: there is no store. */
+const char *server_disk_recovery(const struct server *s, const struct disk *d);
 
 /* Add a disk and its live export (named as the disk; the first disk's is also the default export
  * ""). Takes over `backend` also on failure. Before clients are let in. */

@@ -121,6 +121,24 @@ static void settle_tls(struct options *o)
         o->tls = o->tls_psk || o->tls_certificates || o->tls_verify_peer ? TLS_ON : TLS_OFF;
 }
 
+/* Before a page goes to swap, the state folder may have to be written. That may need memory, which
+ * only swap can free: the machine would hang. */
+static int check_state(struct options *o, GError **err)
+{
+    if (!o->state_dir && o->durability != DURABILITY_UNSAID)
+        return options_usage(err, "option '--durability' needs --state");
+    if (!o->state_dir && o->on_state_error != STATE_ERROR_UNSAID)
+        return options_usage(err, "option '--on-state-error' needs --state");
+    if (o->state_dir && o->swap)
+        return options_usage(err, "option '--state' cannot be used with --swap: swap must not wait "
+                                  "for a file system");
+    if (o->durability == DURABILITY_UNSAID)
+        o->durability = DURABILITY_POWER;
+    if (o->on_state_error == STATE_ERROR_UNSAID)
+        o->on_state_error = STATE_KEEP_GUEST;
+    return 0;
+}
+
 /* Check what follows from several options together, and settle what depends on others. */
 static int check(struct options *o, GError **err)
 {
@@ -149,6 +167,8 @@ static int check(struct options *o, GError **err)
                              o->port);
     if (o->selinux_label && !o->unix_path)
         return options_usage(err, "option '--selinux-label' needs --unix");
+    if (check_state(o, err) < 0)
+        return -1;
     if (o->threads == 0)
         o->threads = OPTIONS_THREADS;
     if (o->run || o->single || o->exit_with_parent)

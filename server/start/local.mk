@@ -13,6 +13,7 @@ server_start_libstart_a_SOURCES = \
 	server/start/options-file.c server/start/options-file.h \
 	server/start/options-table.c server/start/options-table.h \
 	server/start/disks.c server/start/disks.h \
+	server/start/folders.c server/start/folders.h \
 	server/start/quit.c server/start/quit.h \
 	server/start/run.c server/start/run.h \
 	server/start/shutdown.c server/start/shutdown.h \

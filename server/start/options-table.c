@@ -136,6 +136,31 @@ static int set_on_cbw_error(const struct option_def *def, struct options *o, con
     return 0;
 }
 
+static int set_durability(const struct option_def *def, struct options *o, const char *value,
+                          GError **err)
+{
+    if (strcmp(value, "power") == 0)
+        o->durability = DURABILITY_POWER;
+    else if (strcmp(value, "process") == 0)
+        o->durability = DURABILITY_PROCESS;
+    else
+        return options_usage(err, "option '--durability': '%s' is none of power, process", value);
+    return 0;
+}
+
+static int set_on_state_error(const struct option_def *def, struct options *o, const char *value,
+                              GError **err)
+{
+    if (strcmp(value, "keep-guest") == 0)
+        o->on_state_error = STATE_KEEP_GUEST;
+    else if (strcmp(value, "break-guest-write") == 0)
+        o->on_state_error = STATE_BREAK_GUEST_WRITE;
+    else
+        return options_usage(
+            err, "option '--on-state-error': '%s' is none of keep-guest, break-guest-write", value);
+    return 0;
+}
+
 static int set_tls(const struct option_def *def, struct options *o, const char *value, GError **err)
 {
     static const char *const names[] = {
@@ -200,8 +225,6 @@ static const char why_not_filter[] =
     "use the plugin `nbd` to reach it";
 static const char why_not_oldstyle[] =
     "the oldstyle protocol is not spoken here; connect with a newstyle client, and leave it out";
-static const char why_not_state[] =
-    "persistent bitmaps are not in this version; bitmaps last as long as the server runs";
 
 #define AT(member) .field = offsetof(struct options, member)
 #define DOES(n, l, a, setter, text)                                                                \
@@ -281,10 +304,18 @@ const struct option_def options_table[] = {
 
     /* Control and views. */
     TEXT("control", 'C', "SOCKET", control, "listen for QMP on this Unix socket"),
-    TEXT("scratch", 0, "DIR", scratch_dir, "where views keep old data ($TMPDIR, or /var/tmp)"),
+    TEXT("scratch", 0, "DIR", scratch_dir,
+         "where views keep old data (--state, $TMPDIR, or /var/tmp)"),
     DOES("scratch-limit", 0, "SIZE", set_scratch_limit, "most bytes that all views may keep"),
     DOES("on-cbw-error", 0, "break-snapshot|break-guest-write", set_on_cbw_error,
          "who loses when old data cannot be kept (break-snapshot)"),
+
+    /* The state folder. */
+    TEXT("state", 0, "DIR", state_dir, "keep dirty bitmaps in this folder"),
+    DOES("durability", 0, "power|process", set_durability,
+         "the crash that bitmaps survive: of the machine, or of this process (power)"),
+    DOES("on-state-error", 0, "keep-guest|break-guest-write", set_on_state_error,
+         "what gives way when the folder fails: its bitmaps, or writes (keep-guest)"),
 
     /* The process. */
     FLAG("foreground", 'f', foreground, "do not go to the background"),
@@ -321,8 +352,6 @@ const struct option_def options_table[] = {
     REFUSED("filter", 0, "FILTER", why_not_filter),
     REFUSED("oldstyle", 'o', NULL, why_not_oldstyle),
     ALIAS("old-style", "oldstyle"),
-    REFUSED("state", 0, "DIR", why_not_state),
-    REFUSED("durability", 0, "MODE", why_not_state),
 };
 const unsigned options_table_length = G_N_ELEMENTS(options_table);
 

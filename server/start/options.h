@@ -46,6 +46,10 @@ struct option_debug {
     int value;
 };
 
+/* Unsaid until the whole command line is known. */
+enum options_durability { DURABILITY_UNSAID, DURABILITY_POWER, DURABILITY_PROCESS };
+enum options_state_error { STATE_ERROR_UNSAID, STATE_KEEP_GUEST, STATE_BREAK_GUEST_WRITE };
+
 enum options_tls { TLS_UNSAID, TLS_OFF, TLS_ON, TLS_REQUIRE };
 
 struct options {
@@ -79,6 +83,11 @@ struct options {
     char *scratch_dir;
     uint64_t scratch_limit; /* bytes, 0: none */
     enum cbw_error on_cbw_error;
+
+    /* The state folder. */
+    char *state_dir; /* NULL: none */
+    enum options_durability durability;
+    enum options_state_error on_state_error;
 
     /* TLS. Not TLS_UNSAID after parsing. */
     enum options_tls tls;

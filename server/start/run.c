@@ -19,13 +19,14 @@
 #include "server/control/control.h"
 #include "server/start/close-disks.h"
 #include "server/start/daemon.h"
-#include "server/disk/scratch.h"
+#include "server/start/folders.h"
 #include "server/start/nbd-listeners.h"
 #include "server/nbd/nbd-server.h"
 #include "server/nbd/tls-credentials.h"
 #include "server/start/disks.h"
 #include "server/start/quit.h"
 #include "server/registry/registry.h"
+#include "server/state/store.h"
 #include "server/start/open-watchdog.h"
 #include "server/start/shutdown.h"
 #include "server/start/sockets.h"
@@ -55,6 +56,7 @@ struct run {
     int quit_fd;
     int ready_fd;                /* -1: in the foreground, or the parent has been told */
     struct tls_credentials *tls; /* NULL: --tls=off */
+    struct store *store;         /* NULL: no --state */
     struct server *server;
     struct nbd_server *nbd;
     struct nbd_listeners listeners;
@@ -70,7 +72,8 @@ struct run {
     bool is_left;    /* something hangs: what it may use is left as it is */
 
     /* From the options, absolute: a daemon's folder is /. */
-    char *pid_file, *control_path, *scratch_dir, *tls_psk;
+    char *pid_file, *control_path, *tls_psk;
+    struct folders folders;
 };
 
 /* ---- the end, while the main loop runs ---- */
@@ -175,14 +178,6 @@ static char *absolute(const char *path)
     return path ? g_canonicalize_filename(path, NULL) : NULL;
 }
 
-/* $TMPDIR, or NULL. */
-static const char *temporary_dir(void)
-{
-    const char *dir = g_getenv("TMPDIR");
-
-    return dir && *dir ? dir : NULL;
-}
-
 /* Called before the change of user, because keys may be for root alone. */
 static int load_tls(struct run *r, GError **err)
 {
@@ -206,7 +201,7 @@ static int prepare(struct run *r, GError **err)
     umask(0022);
     r->pid_file = absolute(r->o->pid_file);
     r->control_path = absolute(r->o->control);
-    r->scratch_dir = absolute(r->o->scratch_dir ? r->o->scratch_dir : temporary_dir());
+    folders_init(&r->folders, r->o);
     r->quit_fd = quit_open(err);
     if (r->quit_fd < 0)
         return -1;
@@ -260,39 +255,24 @@ static int check_paths(const struct run *r, GError **err)
     return 0;
 }
 
-/* A folder that somebody has chosen for the views' old data must be usable now, and not only when
- * the first backup begins. $TMPDIR is such a choice only if views can be made at all. Nobody has
- * chosen the default. */
-static int check_scratch(const struct run *r, GError **err)
-{
-    g_autoptr(GError) why = NULL;
-
-    if (!r->o->scratch_dir && !r->control_path)
-        return 0;
-    if (scratch_pool_check(server_scratch_pool(r->server), &why) == 0)
-        return 0;
-    if (!r->scratch_dir) {
-        log_info("warning: no view can be made: %s (use --scratch)", why->message);
-        return 0;
-    }
-    return fail(err, "%s: %s", r->o->scratch_dir ? "option '--scratch'" : "TMPDIR", why->message);
-}
-
 static int add_disks(struct run *r, GError **err)
 {
     struct server_options options = {
-        .scratch_dir = r->scratch_dir,
+        .scratch_dir = r->folders.scratch,
         .scratch_limit = r->o->scratch_limit,
         .on_cbw_error = r->o->on_cbw_error,
         .readonly = r->o->readonly,
     };
 
+    if (folders_open_store(&r->folders, &r->store, err) < 0)
+        return -1;
+    options.store = r->store;
     for (unsigned i = 0; i < r->backends->len; i++) {
         if (plugin_after_fork(r->backends->pdata[i], err) < 0)
             return -1;
     }
     r->server = server_new(&options);
-    if (check_scratch(r, err) < 0)
+    if (folders_check_scratch(&r->folders, server_scratch_pool(r->server), err) < 0)
         return -1;
     server_set_quit(r->server, ask_to_quit, NULL);
     for (unsigned i = 0; i < r->backends->len; i++) {
@@ -306,7 +286,7 @@ static int add_disks(struct run *r, GError **err)
         if (!added)
             return -1;
     }
-    return 0;
+    return server_start_store(r->server, err);
 }
 
 /* The client of -s gets copies of descriptors 0 and 1. What others write to these two by mistake
@@ -369,7 +349,8 @@ static int start_control(struct run *r, GError **err)
     if (!r->control)
         return -1;
     quit_leftover(r->control_path);
-    log_info("dirty bitmaps and views are transient: they end with this server");
+    log_info("%s transient: they end with this server",
+             r->store ? "views are" : "dirty bitmaps and views are");
     return 0;
 }
 
@@ -436,6 +417,9 @@ static void stop(struct run *r)
         control_free(r->control);
     }
     r->is_left = !free_server(r) || r->is_left;
+    /* A disk that is left may still change: then the next start recovers, as after a crash. */
+    if (r->store && !r->is_left)
+        store_close(r->store);
     if (r->backends) {
         disks_free(r->backends);
         g_ptr_array_unref(r->backends);
@@ -446,7 +430,7 @@ static void stop(struct run *r)
         g_main_loop_unref(r->loop);
     g_free(r->pid_file);
     g_free(r->control_path);
-    g_free(r->scratch_dir);
+    folders_clear(&r->folders);
     log_limits_end();
     if (r->is_left)
         return;

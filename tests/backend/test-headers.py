@@ -22,6 +22,8 @@ int nbdfleece_plugin_disk(const char *name) { return name ? 0 : -1; }
 int nbdfleece_plugin_open_ahead(int readonly) { return readonly; }
 int nbdfleece_plugin_fd(void *handle) { return handle ? 0 : -1; }
 int nbdfleece_plugin_resize(void *handle, uint64_t size) { return handle && size ? 0 : -1; }
+int nbdfleece_plugin_identity(void *handle, struct nbdfleece_identity *identity, size_t size)
+{ identity->modified = 0; return handle && size ? 0 : -1; }
 """
 
 

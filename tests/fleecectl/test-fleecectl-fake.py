@@ -88,8 +88,8 @@ def disks():
 def bitmap_and_view_lists():
     with FakeQmp(GOOD) as fake:
         lines = ctl(fake, "bitmap", "list").splitlines()
-        assert lines[1].split() == ["vda", "b0", "64", "KiB", "64", "KiB", "recording", "no"]
-        assert lines[2].split() == ["vda", "b1", "0", "4", "KiB", "inconsistent", "yes"]
+        assert lines[1].split() == ["vda", "b0", "64", "KiB", "64", "KiB", "recording", "no", "-"]
+        assert lines[2].split() == ["vda", "b1", "0", "4", "KiB", "inconsistent", "yes", "torn"]
         assert len(ctl(fake, "bitmap", "list", "vdb").splitlines()) == 1
         bitmaps = json.loads(ctl(fake, "--json", "bitmap", "list", "vda"))
         assert [b["name"] for b in bitmaps] == ["b0", "b1"] and bitmaps[0]["count"] == 65536
@@ -112,6 +112,10 @@ def requests():
         ("bitmap add vda b0", "block-dirty-bitmap-add", node),
         ("bitmap add vda b0 --granularity 64k --disabled", "block-dirty-bitmap-add",
          {**node, "granularity": 65536, "disabled": True}),
+        ("bitmap add vda b0 --persistent on", "block-dirty-bitmap-add",
+         {**node, "persistent": True}),
+        ("bitmap add vda b0 --persistent off", "block-dirty-bitmap-add",
+         {**node, "persistent": False}),
         ("bitmap remove vda b0", "block-dirty-bitmap-remove", node),
         ("bitmap clear vda b0", "block-dirty-bitmap-clear", node),
         ("bitmap enable vda b0", "block-dirty-bitmap-enable", node),
@@ -300,6 +304,8 @@ def full_output():
 EVENTS = [
     {"timestamp": {"seconds": 0, "microseconds": 7}, "event": "VIEW_BROKEN",
      "data": {"name": "v0", "disk": "vda", "reason": "no space\033[2J", "n": 5, "o": {"a": [1]}}},
+    {"timestamp": {"seconds": 0, "microseconds": 8}, "event": "BITMAP_INCONSISTENT",
+     "data": {"node": "vda", "name": "b0", "reason": "the state folder failed"}},
     {"event": "ODD", "timestamp": 5, "data": 7},
     {"event": "SHUTDOWN", "timestamp": {"seconds": 1, "microseconds": 0}, "data": {"guest": False}},
 ]
@@ -313,6 +319,8 @@ def watch_prints_events():
         assert result.stdout.splitlines() == [
             "1970-01-01 00:00:00.000007  VIEW_BROKEN  name=v0  disk=vda  "
             'reason="no space\\u001b[2J"  n=5  o={"a":[1]}',
+            "1970-01-01 00:00:00.000008  BITMAP_INCONSISTENT  node=vda  name=b0  "
+            'reason="the state folder failed"',
             "-  ODD",
             "1970-01-01 00:00:01.000000  SHUTDOWN  guest=false"], result.stdout
         assert fake.path in result.stderr

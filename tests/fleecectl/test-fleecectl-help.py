@@ -8,10 +8,10 @@ import re
 from fleece import SOURCE, fleecectl
 from tap import main, test
 
-COMMANDS = ("status", "disks", "bitmap", "view", "map", "tls", "qmp", "watch")
+COMMANDS = ("status", "disks", "bitmap", "view", "map", "state", "tls", "qmp", "watch")
 LATER = ("bitmap export", "bitmap import", "checkpoint", "session", "job", "pull", "push", "backup",
          "restore", "serve", "list", "verify", "prune", "diff", "audit", "report", "mount", "apply",
-         "state", "image")
+         "image")
 
 
 def manual():
@@ -91,7 +91,7 @@ def help_has_every_option_of_the_manual():
 
 @test
 def help_of_families():
-    for family in "bitmap", "view", "tls":
+    for family in "bitmap", "view", "state", "tls":
         text = help_on(family)
         for command in commands_in_help():
             assert (f"\n  {command} " in text) == command.startswith(family + " "), command

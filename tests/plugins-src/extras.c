@@ -14,6 +14,7 @@
 static int model = THREAD_MODEL, fd = -1;
 static int64_t size = 4096;
 
+static char identity_text[600]; /* identity=IMAGE: more than fits is cut off; "bad": fails */
 static int hour; /* hour=N: an hour of sleep has N nanoseconds; 0: it is a real hour */
 
 static int extras_config(const char *key, const char *value)
@@ -24,6 +25,8 @@ static int extras_config(const char *key, const char *value)
         return nbdkit_parse_int(key, value, &fd);
     if (!strcmp(key, "hour"))
         return nbdkit_parse_int(key, value, &hour);
+    if (!strcmp(key, "identity"))
+        snprintf(identity_text, sizeof identity_text, "%s", value);
     if (!strcmp(key, "shutdown"))
         nbdkit_shutdown();
     return 0;
@@ -96,6 +99,21 @@ int nbdfleece_plugin_resize(void *handle, uint64_t new_size)
     }
     size = (int64_t)new_size;
     return 0;
+}
+
+/* The content is "old" at first, and "new" from then on. */
+int nbdfleece_plugin_identity(void *handle, struct nbdfleece_identity *identity, size_t length)
+{
+    static int times;
+
+    if (!strcmp(identity_text, "bad")) {
+        nbdkit_error("no identity");
+        return -1;
+    }
+    memcpy(identity->image, identity_text, sizeof identity->image); /* the NUL is left out */
+    strcpy(identity->content, times++ ? "new" : "old");
+    identity->modified = 77;
+    return length == sizeof *identity ? 0 : -1;
 }
 
 int nbdfleece_plugin_open_ahead(int readonly)

@@ -187,7 +187,7 @@ def every_option_that_is_named_exists():
     """Every option that nbdfleece(1) or nbdfleece-plugins(5) names exists, not only those in the
     list of options."""
     known = set(run(NBDFLEECE, "--long-options").stdout.split())
-    known |= {"--filter", "--oldstyle", "--state", "--durability"}  # refused with a reason
+    known |= {"--filter", "--oldstyle"}  # refused with a reason
     for page in "man/nbdfleece.pod", "man/nbdfleece-plugins.pod":
         with open(os.path.join(SOURCE, page), encoding="utf-8") as f:
             named = set(re.findall(r"B<(--[a-z0-9-]+)", f.read()))

@@ -142,8 +142,6 @@ def a_wrong_command_line_exits_with_2():
 def what_is_not_offered_exits_with_1():
     assert "nbdkit --filter" in refused(1, "--filter", "cow", "memory", "1M")
     assert "oldstyle" in refused(1, "-o", "null")
-    for args in (["--state", "d"], ["--durability", "power"]):
-        assert "not in this version" in refused(1, *args, "null")
 
 
 @test

@@ -361,8 +361,9 @@ static void test_tls(void)
 static void test_refused(void)
 {
     static const char *const lines[] = {
-        "--filter=cow null",       "-o null", "--oldstyle null", "--state /s null",
-        "--durability power null",
+        "--filter=cow null",
+        "-o null",
+        "--oldstyle null",
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(lines); i++) {
@@ -371,9 +372,37 @@ static void test_refused(void)
         g_assert_null(parse(lines[i], &err));
         g_assert_error(err, OPTIONS_ERROR, OPTIONS_ERROR_REFUSED);
     }
-    assert_bad("--state /s null", OPTIONS_ERROR_REFUSED,
-               "option '--state': persistent bitmaps are not in this version; bitmaps last as long "
-               "as the server runs");
+}
+
+static void test_state(void)
+{
+    struct options *o = parse_good("null");
+
+    g_assert_null(o->state_dir);
+    options_free(o);
+    o = parse_good("--state d null");
+    g_assert_cmpstr(o->state_dir, ==, "d");
+    g_assert_cmpint(o->durability, ==, DURABILITY_POWER);
+    g_assert_cmpint(o->on_state_error, ==, STATE_KEEP_GUEST);
+    options_free(o);
+    o = parse_good("null --durability process --on-state-error break-guest-write --state=/s");
+    g_assert_cmpint(o->durability, ==, DURABILITY_PROCESS);
+    g_assert_cmpint(o->on_state_error, ==, STATE_BREAK_GUEST_WRITE);
+    options_free(o);
+    o = parse_good("--state d --durability power --on-state-error keep-guest null");
+    g_assert_cmpint(o->durability, ==, DURABILITY_POWER);
+    g_assert_cmpint(o->on_state_error, ==, STATE_KEEP_GUEST);
+    options_free(o);
+    assert_usage("--state= null", "option '--state': its DIR is empty");
+    assert_usage("--durability disk --state d null",
+                 "option '--durability': 'disk' is none of power, process");
+    assert_usage("--on-state-error stop --state d null",
+                 "option '--on-state-error': 'stop' is none of keep-guest, break-guest-write");
+    assert_usage("--durability power null", "option '--durability' needs --state");
+    assert_usage("--on-state-error keep-guest null", "option '--on-state-error' needs --state");
+    assert_usage("--state d --swap null",
+                 "option '--state' cannot be used with --swap: swap must not wait for a file "
+                 "system");
 }
 
 static void test_actions(void)
@@ -446,6 +475,7 @@ int main(int argc, char **argv)
     g_test_add_func("/options/implied-foreground", test_implied_foreground);
     g_test_add_func("/options/conflicts", test_conflicts);
     g_test_add_func("/options/refused", test_refused);
+    g_test_add_func("/options/state", test_state);
     g_test_add_func("/options/tls", test_tls);
     g_test_add_func("/options/actions", test_actions);
     g_test_add_func("/options/random-words", test_random_words);

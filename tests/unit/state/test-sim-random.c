@@ -27,7 +27,7 @@ struct random_run {
     char *where[POINTS];
     unsigned n, met;
     /* The storage fails. */
-    bool fails;
+    bool fails, failing_run;
     unsigned sound; /* operations until it begins to */
     int error;
     unsigned errors; /* so far */
@@ -35,7 +35,7 @@ struct random_run {
 
 static struct sim_host base;
 static uint32_t first_seed = 1;
-static unsigned runs = 60;
+static unsigned runs = 16;
 
 static int chance(struct random_run *r, int n)
 {
@@ -118,6 +118,13 @@ static void take_step(struct random_run *r)
     step->take(&r->run);
 }
 
+static void begin_to_fail(struct random_run *r)
+{
+    r->run.failing = r->fails = true;
+    r->sound = (unsigned)chance(r, 1 << chance(r, 9));
+    r->error = chance(r, 2) ? -EIO : -ENOSPC;
+}
+
 /* The server dies at one of the points. */
 static void die(struct random_run *r)
 {
@@ -125,9 +132,10 @@ static void die(struct random_run *r)
     enum sim_death death = chance(r, 2) ? SIM_POWER : SIM_PROCESS;
 
     r->fails = false;
-    r->run.options.failing = false;
     sim_note("dies (%s) and goes on: %s", death == SIM_POWER ? "power" : "process", r->where[k]);
     sim_run_die(&r->run, &r->points[k], death, (uint32_t)chance(r, 1 << 20));
+    if (r->failing_run && chance(r, 2))
+        begin_to_fail(r);
 }
 
 static void run(uint32_t seed, bool fails)
@@ -142,9 +150,9 @@ static void run(uint32_t seed, bool fails)
     sim_world_enter();
     sim_threads_chance(seed, (double[]){0.0, 0.05, 0.5}[seed % 3]);
     sim_run_begin(&r->run, &base, &options);
-    r->run.failing = r->fails = fails;
-    r->sound = (unsigned)chance(r, 200);
-    r->error = chance(r, 2) ? -EIO : -ENOSPC;
+    r->failing_run = fails;
+    if (fails)
+        begin_to_fail(r);
     for (unsigned k = 0; k < STEPS; k++) {
         forget_points(r);
         sim_server_watch(r->run.server, true);
@@ -188,7 +196,7 @@ int main(int argc, char **argv)
     if (seed)
         first_seed = (uint32_t)strtoul(seed, NULL, 10);
     if (g_getenv("FLEECE_LONG"))
-        runs *= 100;
+        runs *= 300;
     if (number)
         runs = (unsigned)strtoul(number, NULL, 10);
     sim_base_new(&base, &(struct sim_options){.power = true});

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fleecectl state list, export and adopt: state folders that no server uses. */
+#include "client/base/error.h"
+#include "client/cli/command.h"
+#include "client/cli/state-print.h"
+#include "client/state/recovery-text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Recover as the next start of a server does. A note on standard error says what that was. */
+static int recover(const offline *o, GError **err)
+{
+    struct recovery *r = state_recover(o->storage, o->catalogue, err);
+    g_autofree char *text = NULL;
+
+    if (!r)
+        return -1;
+    text = recovery_text(r);
+    recovery_free(r);
+    if (text)
+        fprintf(stderr, "fleecectl: the folder was not left in order: %s\n", text);
+    return 0;
+}
+
+/* ---- list ---- */
+
+static int run_state_list(struct client *c, const void *options, char **args, GError **err)
+{
+    g_autoptr(offline) o = offline_open(args[0], false, err);
+    g_autoptr(survey) s = NULL;
+
+    if (!o || recover(o, err) < 0)
+        return -1;
+    s = survey_take(o, err);
+    if (!s)
+        return -1;
+    for (guint i = 0; i < s->damaged->len; i++) {
+        g_autofree char *clean = text_clean(s->damaged->pdata[i], false);
+
+        fprintf(stderr, "fleecectl: %s\n", clean);
+    }
+    if (c->json) {
+        g_autoptr(JsonBuilder) b = json_builder_new();
+
+        json_builder_begin_object(b);
+        state_print_json(b, s);
+        json_builder_end_object(b);
+        client_print_builder(c, b);
+    } else {
+        state_print(c, s);
+    }
+    return 0;
+}
+
+const struct command cmd_state_list = {
+    .name = "state list",
+    .synopsis = "DIR",
+    .summary = "the disks and bitmaps of a state folder that no server uses",
+    .help = "DIR is not changed. No control socket is needed.\n",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_state_list,
+};
+
+/* ---- export ---- */
+
+static void print_extent(GString *out, uint64_t offset, uint64_t length, bool dirty)
+{
+    g_string_append_printf(out,
+                           "%s{ \"offset\": %" PRIu64 ", \"length\": %" PRIu64
+                           ", \"type\": %d, \"description\": \"%s\"}",
+                           offset == 0 ? "" : ",\n", offset, length, dirty ? 1 : 0,
+                           dirty ? "dirty" : "clean");
+}
+
+/* The extents in the shape of `nbdinfo --map --json`. */
+static int print_extents(struct client *c, const struct bitmap *bits, uint64_t size, GError **err)
+{
+    uint64_t at = 0, start, length;
+
+    g_string_append(c->out, "[\n");
+    while (at < size) {
+        if (!bitmap_next_dirty(bits, at, size, &start, &length)) {
+            start = size;
+            length = 0;
+        }
+        if (start > at)
+            print_extent(c->out, at, start - at, false);
+        if (length > 0)
+            print_extent(c->out, start, length, true);
+        at = start + length;
+        if (c->out->len > 1 << 16 && client_flush(c, err) < 0)
+            return -1;
+    }
+    g_string_append(c->out, "\n]\n");
+    return 0;
+}
+
+static int run_state_export(struct client *c, const void *options, char **args, GError **err)
+{
+    g_autoptr(offline) o = offline_open(args[0], false, err);
+    g_autoptr(survey) s = NULL;
+    const struct catalogue_disk *d;
+    const struct surveyed_bitmap *b;
+    struct bitmap *bits;
+    int result;
+
+    if (!o || recover(o, err) < 0)
+        return -1;
+    s = survey_take(o, err);
+    d = s ? survey_find_disk(s, args[1], err) : NULL;
+    b = d ? survey_find_bitmap(s, d, args[2], err) : NULL;
+    if (!b)
+        return -1;
+    if (b->row.inconsistent)
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "Bitmap '%s' is inconsistent and cannot be used: %s", b->row.name,
+                           b->row.inconsistent);
+    bits = bits_read(o->storage, &b->row, err);
+    if (!bits)
+        return -1;
+    result = print_extents(c, bits, b->row.size, err);
+    bitmap_unref(bits);
+    return result;
+}
+
+const struct command cmd_state_export = {
+    .name = "state export",
+    .synopsis = "DIR DISK BITMAP",
+    .summary = "what is dirty in a bitmap of a state folder, as JSON",
+    .help = "The output has the shape of nbdinfo --map --json. DIR is not changed.\n",
+    .min_args = 3,
+    .max_args = 3,
+    .run = run_state_export,
+};
+
+/* ---- adopt ---- */
+
+static bool has_bitmaps(const survey *s, const struct catalogue_disk *d)
+{
+    for (guint i = 0; i < s->bitmaps->len; i++) {
+        if (((const struct surveyed_bitmap *)s->bitmaps->pdata[i])->row.disk == d->id)
+            return true;
+    }
+    return false;
+}
+
+/* In one transaction: the disk that has the new name already goes, the old one is renamed. */
+static int put_adopted(struct catalogue *c, struct catalogue_disk *d, const char *name,
+                       const struct catalogue_disk *taken, GError **err)
+{
+    g_free(d->name);
+    d->name = g_strdup(name);
+    d->adopted = true;
+    if (catalogue_begin(c, err) < 0)
+        return -1;
+    if ((taken && catalogue_remove_disk(c, taken->id, err) < 0) ||
+        catalogue_put_disk(c, d, err) < 0) {
+        catalogue_rollback(c);
+        return -1;
+    }
+    return catalogue_commit(c, NULL, err);
+}
+
+static struct catalogue_disk *named(const survey *s, const char *name)
+{
+    for (guint i = 0; i < s->disks->len; i++) {
+        struct catalogue_disk *d = &g_array_index(s->disks, struct catalogue_disk, i);
+
+        if (strcmp(d->name, name) == 0)
+            return d;
+    }
+    return NULL;
+}
+
+static int run_state_adopt(struct client *c, const void *options, char **args, GError **err)
+{
+    const char *old = args[1], *new = args[2];
+    g_autoptr(offline) o = offline_open(args[0], true, err);
+    g_autoptr(survey) s = o ? survey_take(o, err) : NULL;
+    struct catalogue_disk *taken = NULL;
+
+    if (!s || !survey_find_disk(s, old, err))
+        return -1;
+    if (strcmp(old, new) != 0)
+        taken = named(s, new);
+    if (taken && has_bitmaps(s, taken))
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "disk %s: it has bitmaps of its own, so it cannot take over those of %s",
+                           new, old);
+    if (put_adopted(o->catalogue, named(s, old), new, taken, err) < 0)
+        return -1;
+    if (c->json)
+        g_string_append(c->out, "{}\n");
+    else
+        g_string_append_printf(
+            c->out,
+            "The bitmaps of disk %s are now those of disk %s. Its image is taken "
+            "as it is at the next start.\n",
+            old, new);
+    return 0;
+}
+
+const struct command cmd_state_adopt = {
+    .name = "state adopt",
+    .synopsis = "DIR OLD NEW",
+    .summary = "rename a disk of a state folder, and take its image as it is",
+    .help = "OLD and NEW may be the same name: the image was moved or copied, and its bytes are\n"
+            "still those that the bitmaps speak of. Only you can know that.\n",
+    .min_args = 3,
+    .max_args = 3,
+    .run = run_state_adopt,
+};

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What is in a state folder, as text and as JSON. */
+#ifndef CLIENT_CLI_STATE_PRINT_H
+#define CLIENT_CLI_STATE_PRINT_H
+
+#include "client/cli/client.h"
+#include "client/state/survey.h"
+
+/* Tables of the disks and of the bitmaps. */
+void state_print(struct client *c, const survey *s);
+/* Add the member `disks` to the object that is being built. */
+void state_print_json(JsonBuilder *b, const survey *s);
+
+#endif

@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""fleecectl state: state folders that no server uses. make-state makes them: its disks and bitmaps
+are in tests/rigs/made-state.h."""
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import shutil
+
+from fleece import BUILD, SOON, fleecectl, run, tmpdir
+from tap import main, note, test
+
+K, M = 1 << 10, 1 << 20
+MAKE_STATE = os.path.join(BUILD, "tests", "fleecectl", "make-state")
+LONG = bool(os.environ.get("FLEECE_LONG"))
+
+
+@contextlib.contextmanager
+def state(kind):
+    """A state folder, as a server leaves it."""
+    with tmpdir() as top:
+        folder = os.path.join(top, "state")
+        run(MAKE_STATE, folder, kind)
+        try:
+            yield folder
+        finally:
+            run(MAKE_STATE, folder, "forget", check=False)
+
+
+def ctl(*args, code=0):
+    """Run fleecectl state: (standard output, standard error)."""
+    with tmpdir() as tmp:
+        result = fleecectl(*args, check=False, env={"LC_ALL": "C.UTF-8", "TMPDIR": tmp})
+        assert os.listdir(tmp) == [], "copies are left over"
+    assert result.returncode == code, (args, result)
+    return result.stdout, result.stderr
+
+
+def listed(folder):
+    """{(disk, bitmap): what is said of it}."""
+    out, _ = ctl("--json", "state", "list", folder)
+    return {(d["name"], b["name"]): b for d in json.loads(out)["disks"] for b in d["bitmaps"]}
+
+
+def content(folder):
+    """Each file and what is in it, but the lock."""
+    found = {}
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(path, name), "rb") as f:
+                found[os.path.relpath(os.path.join(path, name), folder)] = f.read()
+    found.pop("lock")
+    return found
+
+
+@test
+def list_of_a_folder_that_was_left_in_order():
+    with state("clean") as folder:
+        before = content(folder)
+        out, err = ctl("--json", "state", "list", folder)
+        assert err == ""
+        vda, vdb = json.loads(out)["disks"]
+        assert (vda["name"], vda["size"], vda["state"], vda["adopted"]) == (
+            "vda", 64 * M, "clean", False), vda
+        assert (vdb["name"], vdb["size"]) == ("vdb", 10 * M + 1), vdb
+        a, b, off, bad = vda["bitmaps"]
+        assert len(a.pop("uuid")) == 36
+        assert a == {"name": "a", "count": 3 * 64 * K, "granularity": 64 * K, "recording": True,
+                     "persistent": True, "inconsistent": False}, a
+        assert b["count"] == 2 * 64 * K and not off["recording"] and off["count"] == 8 * K
+        assert bad["inconsistent"] and bad["inconsistent-reason"] == "it was made so"
+        assert "count" not in bad
+        lines = ctl("state", "list", folder)[0].splitlines()
+        assert lines[1].split() == ["vda", "64", "MiB", "clean"], lines
+        assert lines[5].split() == ["vda", "a", "192", "KiB", "64", "KiB", "recording", "-"], lines
+        assert lines[8].split()[-4:] == ["it", "was", "made", "so"], lines
+        assert content(folder) == before
+
+
+@test
+def after_a_crash():
+    """Exact after the process's death, wider after a power loss, and the folder stays as it is."""
+    with state("killed") as folder:
+        before = content(folder)
+        out, err = ctl("--json", "state", "list", folder)
+        assert "the server died: the bits are exact" in err, err
+        assert json.loads(out)["disks"][0]["bitmaps"][0]["count"] == 3 * 64 * K
+        assert content(folder) == before
+    with state("power") as folder:
+        before = content(folder)
+        out, err = ctl("--json", "state", "list", folder)
+        assert "the machine was restarted" in err and "4 MiB" in err, err
+        assert listed(folder)["vda", "a"]["count"] == 3 * 64 * K + 4 * M
+        assert listed(folder)["vda", "off"]["count"] == 8 * K
+        assert listed(folder)["vdb", "a"]["count"] == 64 * K
+        assert json.loads(out)["disks"][0]["state"] == "crashed"
+        out, err = ctl("state", "export", folder, "vda", "a")
+        assert "the machine was restarted" in err
+        assert {"offset": 20 * M, "length": 4 * M, "type": 1, "description": "dirty"} in \
+            json.loads(out), out
+        out, err = ctl("state", "check", folder)
+        assert "nothing is wrong" in out and "not left in order: the machine was restarted" in out
+        assert content(folder) == before
+        ctl("state", "check", folder, "--repair")
+        out, err = ctl("--json", "state", "check", folder)
+        assert err == "" and "recovery" not in json.loads(out), out
+        assert listed(folder)["vda", "a"]["count"] == 3 * 64 * K + 4 * M
+    with state("failed") as folder:
+        bitmaps = listed(folder)
+        assert all(b["inconsistent"] for b in bitmaps.values()), bitmaps
+        assert "failed" in bitmaps["vda", "a"]["inconsistent-reason"]
+
+
+@test
+def export_has_the_shape_of_nbdinfo():
+    with state("clean") as folder:
+        out, err = ctl("state", "export", folder, "vda", "a")
+        assert err == ""
+        assert out == (
+            "[\n"
+            '{ "offset": 0, "length": 1048576, "type": 0, "description": "clean"},\n'
+            '{ "offset": 1048576, "length": 131072, "type": 1, "description": "dirty"},\n'
+            '{ "offset": 1179648, "length": 7208960, "type": 0, "description": "clean"},\n'
+            '{ "offset": 8388608, "length": 65536, "type": 1, "description": "dirty"},\n'
+            '{ "offset": 8454144, "length": 58654720, "type": 0, "description": "clean"}\n'
+            "]\n"), out
+        # The last extent ends where the disk does.
+        assert json.loads(ctl("state", "export", folder, "vdb", "a")[0])[-1] == {
+            "offset": 10 * M, "length": 1, "type": 1, "description": "dirty"}
+        out, err = ctl("state", "export", folder, "vda", "bad", code=1)
+        assert out == "" and err == ("fleecectl: Bitmap 'bad' is inconsistent and cannot be used: "
+                                     "it was made so\n"), err
+        _, err = ctl("state", "export", folder, "vda", "c", code=1)
+        assert err == ("fleecectl: disk vda: bitmap c: the disk has no such bitmap: there is a, b, "
+                       "off, bad\n"), err
+        _, err = ctl("state", "export", folder, "vdc", "a", code=1)
+        assert err == "fleecectl: disk vdc: the folder has no such disk: there is vda, vdb\n", err
+
+
+@test
+def folders_that_are_refused():
+    with tmpdir() as top:
+        _, err = ctl("state", "list", f"{top}/none", code=1)
+        assert f"state: {top}/none: it is no state folder: catalogue.db: " in err, err
+        _, err = ctl("state", "check", top, code=1)
+        assert "it is no state folder" in err and os.listdir(top) == [], err
+    with state("clean") as folder:
+        os.chmod(folder, 0o770)
+        _, err = ctl("state", "list", folder, code=1)
+        assert "others can write to it (mode 0770)" in err, err
+        os.chmod(folder, 0o700)
+        with open(f"{folder}/lock", "r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            for command in (["list", folder], ["check", folder], ["check", "--repair", folder],
+                            ["export", folder, "vda", "a"], ["adopt", folder, "vda", "vdc"]):
+                _, err = ctl("state", *command, code=1)
+                assert err == (f"fleecectl: state: {folder}: in use by process {os.getpid()}\n"), err
+
+
+def bits_of(folder, disk, bitmap):
+    return os.path.join(folder, "bits", listed(folder)[disk, bitmap]["uuid"])
+
+
+def flip(path, byte, mask=1):
+    with open(path, "r+b") as f:
+        f.seek(byte)
+        old = f.read(1)[0]
+        f.seek(byte)
+        f.write(bytes([old ^ mask]))
+
+
+@test
+def check_and_repair():
+    """What is wrong is said and, with --repair, mended; after that nothing is wrong."""
+    with state("clean") as folder:
+        out, err = ctl("state", "check", folder)
+        assert err == "" and out.endswith("nothing is wrong\n"), (out, err)
+        a, b, off = (bits_of(folder, "vda", name) for name in ("a", "b", "off"))
+        flip(a, 4096 + 100)
+        os.truncate(b, 4096)
+        os.unlink(off)
+        with open(f"{folder}/bits/orphan", "w", encoding="ascii"):
+            pass
+        with open(f"{folder}/README", "w", encoding="ascii"):
+            pass
+        before = content(folder)
+        out, err = ctl("state", "check", folder, code=1)
+        assert err == f"fleecectl: state: {folder}: wrong: 4, of which --repair mends 4\n", err
+        for line in (f"wrong: disk vda: bitmap a: state: {folder}/bits/{os.path.basename(a)}: "
+                     "its bits are not those that the last stop left",
+                     f"wrong: disk vda: bitmap b: state: {folder}/bits/{os.path.basename(b)}: "
+                     "it is cut short",
+                     f"wrong: disk vda: bitmap off: state: {folder}/bits/{os.path.basename(off)}: "
+                     "it is missing",
+                     "wrong: bits/orphan: no bitmap has it",
+                     "       --repair does this: the file is removed",
+                     "note: README: no file of a state folder; it stays"):
+            assert line in out.splitlines(), (line, out)
+        assert content(folder) == before
+        # Export never shows as good what is damaged.
+        _, err = ctl("state", "export", folder, "vda", "a", code=1)
+        assert "Bitmap 'a' is inconsistent and cannot be used" in err, err
+        out, err = ctl("--json", "state", "check", folder, "--repair")
+        assert err == "" and all(f["repaired"] for f in json.loads(out)["findings"]), out
+        out, err = ctl("state", "check", folder)
+        assert out.endswith("nothing is wrong\n") and err == "", out
+        assert sorted(name for (disk, name), b in listed(folder).items() if b["inconsistent"]) == [
+            "a", "b", "bad", "off"]
+        assert not os.path.exists(f"{folder}/bits/orphan") and os.path.exists(f"{folder}/README")
+
+
+@test
+def a_catalogue_that_cannot_be_read():
+    with state("clean") as folder:
+        path = f"{folder}/catalogue.db"
+        with open(path, "r+b") as f:
+            f.write(b"nonsense" * 8)
+        for options in [], ["--repair"]:
+            _, err = ctl("state", "check", folder, *options, code=1)
+            assert err.startswith(f"fleecectl: state: {folder}") and "/nbdfleece-state" not in err, err
+            assert len(err.splitlines()) == 1, err
+
+
+@test
+def adopt():
+    with state("clean") as folder:
+        _, err = ctl("state", "adopt", folder, "vda", "vdb", code=1)
+        assert err == ("fleecectl: disk vdb: it has bitmaps of its own, so it cannot take over those "
+                       "of vda\n"), err
+        _, err = ctl("state", "adopt", folder, "vdc", "vdd", code=1)
+        assert "the folder has no such disk: there is vda, vdb" in err, err
+        before = listed(folder)
+        out, err = ctl("state", "adopt", folder, "vda", "web1")
+        assert err == "" and "are now those of disk web1" in out, out
+        assert listed(folder) == {("web1" if d == "vda" else d, n): b
+                                  for (d, n), b in before.items()}
+        ctl("state", "adopt", folder, "vdb", "vdb")
+        disks = json.loads(ctl("--json", "state", "list", folder)[0])["disks"]
+        assert {d["name"]: d["adopted"] for d in disks} == {"web1": True, "vdb": True}, disks
+
+
+@test
+def damage_is_found():
+    """Cut at each 512 bytes, or a bit flipped anywhere: a check says what is wrong, or all bitmaps
+    are as before; it never crashes. Export gives what was there, or nothing."""
+    seed = int(os.environ.get("FLEECE_SEED", random.randrange(1 << 30)))
+    note(f"seed {seed}")
+    rng = random.Random(seed)
+    with state("clean") as folder:
+        good = listed(folder)
+        export = ctl("state", "export", folder, "vda", "a")[0]
+        names = ["catalogue.db"] + [os.path.relpath(bits_of(folder, d, n), folder) for d, n in good]
+        damages = [(name, "cut", at) for name in names
+                   for at in range(0, os.path.getsize(f"{folder}/{name}"), 512)]
+        damages += [(name, "flip", rng.randrange(8 * os.path.getsize(f"{folder}/{name}")))
+                    for name in names for _ in range(200)]
+        rng.shuffle(damages)
+        for name, what, where in damages if LONG else damages[:60]:
+            copy = folder + ".copy"
+            shutil.copytree(folder, copy)
+            if what == "cut":
+                os.truncate(f"{copy}/{name}", where)
+            else:
+                flip(f"{copy}/{name}", where // 8, 1 << where % 8)
+            check_damaged(copy, good, export, (seed, name, what, where))
+            shutil.rmtree(copy)
+
+
+def check_damaged(copy, good, export, damage):
+    check = fleecectl("--json", "state", "check", copy, check=False, timeout=SOON)
+    assert check.returncode in (0, 1), (damage, check)
+    if check.returncode == 0:
+        assert listed(copy) == good, damage
+    exported = fleecectl("state", "export", copy, "vda", "a", check=False, timeout=SOON)
+    assert exported.returncode in (0, 1), (damage, exported)
+    if exported.returncode == 0:
+        assert exported.stdout == export, damage
+
+
+main()
