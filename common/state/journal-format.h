@@ -29,9 +29,9 @@
 #define JOURNAL_SECTOR       512u
 #define JOURNAL_HALF         (2u << 20) /* bytes */
 #define JOURNAL_SECTORS      (JOURNAL_HALF / JOURNAL_SECTOR)
-#define JOURNAL_REGION_SHIFT 22                    /* a region is 4 MiB of a disk */
-#define JOURNAL_REGIONS      (UINT64_C(1) << 41)   /* of the largest disk: 2^63 bytes */
-#define JOURNAL_NEW_NAME     "intent.new"          /* a journal that is being made, or a rest of one */
+#define JOURNAL_REGION_SHIFT 22                  /* a region is 4 MiB of a disk */
+#define JOURNAL_REGIONS      (UINT64_C(1) << 41) /* of the largest disk: 2^63 bytes */
+#define JOURNAL_NEW_NAME     "intent.new" /* a journal that is being made, or a rest of one */
 
 /* Regions [first, first + count) of a disk are open, or closed, from here on. */
 struct journal_entry {
@@ -43,11 +43,11 @@ struct journal_entry {
 
 /* What is beside the entries. */
 struct journal_sector {
-    uint64_t folder;      /* the first 8 bytes of the folder's UUID, as a number */
-    uint64_t generation;  /* from 1 */
-    uint32_t number;      /* of the sector in its half, from 0 */
-    uint32_t batch;       /* the number of its batch's first sector */
-    uint32_t snapshot;    /* sectors that the snapshot has: it is whole when all of them are there */
+    uint64_t folder;     /* the first 8 bytes of the folder's UUID, as a number */
+    uint64_t generation; /* from 1 */
+    uint32_t number;     /* of the sector in its half, from 0 */
+    uint32_t batch;      /* the number of its batch's first sector */
+    uint32_t snapshot;   /* sectors that the snapshot has: it is whole when all of them are there */
     unsigned n;
 };
 

@@ -27,10 +27,11 @@
 
 /* A region's byte. */
 enum {
-    REGION_OPEN = 1,    /* durable in the journal */
-    REGION_USED = 2,    /* a change came since the last look */
-    REGION_LOGGED = 4,  /* the journal's: its file says, or may say, that the region is open */
-    REGION_CLOSING = 8, /* the journal's: it is going to be closed, unless somebody opens it before */
+    REGION_OPEN = 1,   /* durable in the journal */
+    REGION_USED = 2,   /* a change came since the last look */
+    REGION_LOGGED = 4, /* the journal's: its file says, or may say, that the region is open */
+    REGION_CLOSING =
+        8, /* the journal's: it is going to be closed, unless somebody opens it before */
 };
 
 /* Regions that have bytes of their own: those of the first 256 TiB of a disk. What is behind them is

@@ -188,10 +188,20 @@ static char *renew(struct journal *j)
     return r < 0 ? g_strdup_printf("%s: %s", doing, g_strerror(-r)) : NULL;
 }
 
+/* Nobody is going to take them: writers see that it has failed. */
+static void drop_asks(struct journal *j)
+{
+    GList *link;
+
+    while ((link = g_queue_pop_head_link(&j->asks)))
+        ((struct ask *)link->data)->queued = false;
+}
+
 void journal_fail(struct journal *j, char *reason)
 {
     bool tell = j->state == JOURNAL_GOOD && !j->o.break_guest_write;
 
+    drop_asks(j);
     g_free(j->reason);
     j->reason = reason;
     j->failures++;

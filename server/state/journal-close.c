@@ -119,8 +119,8 @@ static unsigned go_on(GPtrArray *disks)
 
 static void do_round(struct journal *j, bool all)
 {
-    int64_t limit = deadline_in((all ? j->o.patience_ms : MIN(j->o.idle_ms / 4, 1000u)) *
-                                INT64_C(1000));
+    int64_t limit =
+        deadline_in((all ? j->o.patience_ms : MIN(j->o.idle_ms / 4, 1000u)) * INT64_C(1000));
     GPtrArray *disks = all_disks(j);
 
     for (guint i = 0; i < disks->len; i++)

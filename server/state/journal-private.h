@@ -54,8 +54,8 @@ struct journal {
     pthread_cond_t look;  /* likewise, for the closing one */
     pthread_cond_t done;  /* one of them has done something */
     GPtrArray *disks;
-    GArray *left;   /* regions of disks that were removed, which the file says are open */
-    GQueue asks;    /* what writers wait for and no batch has taken yet */
+    GArray *left; /* regions of disks that were removed, which the file says are open */
+    GQueue asks;  /* what writers wait for and no batch has taken yet */
     enum journal_state state;
     char *reason;      /* of the last failure */
     uint64_t failures; /* attempts to write that have failed */

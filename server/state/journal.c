@@ -186,7 +186,8 @@ struct journal_disk *journal_add_disk(struct journal *j, const struct journal_di
 
     *d = (struct journal_disk){.journal = j, .o = *o, .refs = 1};
     if (table_init(&d->table) < 0) {
-        fail_errno(err, errno, "state: %s: no address space for a disk's regions", j->storage->path);
+        fail_errno(err, errno, "state: %s: no address space for a disk's regions",
+                   j->storage->path);
         g_free(d);
         return NULL;
     }

@@ -17,9 +17,9 @@ struct journal;
 struct journal_disk; /* a disk in it */
 
 struct journal_options {
-    uint64_t folder;    /* see struct journal_sector */
+    uint64_t folder;      /* see struct journal_sector */
     unsigned patience_ms; /* so long a writer waits for its regions: 5000 */
-    unsigned idle_ms;   /* regions that were not used for so long are closed: 10000 */
+    unsigned idle_ms;     /* regions that were not used for so long are closed: 10000 */
     bool break_guest_write;
     /* The journal cannot be kept: with !break_guest_write, writers go on from now on without it
      * (all regions count as open), and bitmaps must become inconsistent. Called once, before the
@@ -29,7 +29,7 @@ struct journal_options {
 };
 
 struct journal_disk_options {
-    int64_t id;       /* catalogue_disk.id */
+    int64_t id;          /* catalogue_disk.id */
     struct cover *cover; /* its `regions`, `open`, `opaque` are the journal's to set */
     /* Is nobody counted under that phase any more (all lines of the disk)? Any thread. */
     bool (*phase_left)(void *opaque, unsigned phase);
