@@ -221,7 +221,7 @@ static void test_rows(void)
     begin(&p);
     disk = put_disk(&p, "a");
     b = bitmap_of(disk, "b\xc3\xa4");
-    b.inconsistent = (char *)"because";
+    b.inconsistent = (char *)"because\xff";
     b.recording = false;
     g_assert_cmpint(catalogue_put_bitmap(p.c, &b, NULL), ==, 0);
     put_bitmap(&p, disk, "c");
@@ -242,7 +242,7 @@ static void test_rows(void)
     g_assert_cmpuint(all->len, ==, 2);
     g_assert_cmpstr(bitmap_at(all, 0)->name, ==, "b\xc3\xa4");
     g_assert_cmpstr(bitmap_at(all, 0)->uuid, ==, b.uuid);
-    g_assert_cmpstr(bitmap_at(all, 0)->inconsistent, ==, "because");
+    g_assert_cmpstr(bitmap_at(all, 0)->inconsistent, ==, "because\xef\xbf\xbd"); /* U+FFFD */
     g_assert_false(bitmap_at(all, 0)->recording);
     g_assert_true(bitmap_at(all, 0)->sealed);
     g_assert_cmphex(bitmap_at(all, 0)->crc, ==, 0xfedcba98);
