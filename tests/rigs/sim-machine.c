@@ -28,6 +28,7 @@ void sim_machine_reboot(struct sim_machine *m)
 char *__wrap_state_boot_id(void);
 char *__wrap_state_machine_id(void);
 uint64_t __wrap_storage_mount_id(struct storage *s);
+char *__wrap_g_uuid_string_random(void);
 
 char *__wrap_state_boot_id(void)
 {
@@ -42,6 +43,14 @@ char *__wrap_state_machine_id(void)
 uint64_t __wrap_storage_mount_id(struct storage *s)
 {
     return now->mount;
+}
+
+/* None that was given out before, in any world. */
+char *__wrap_g_uuid_string_random(void)
+{
+    static unsigned last;
+
+    return g_strdup_printf("00000000-0000-4000-8000-%012x", ++last);
 }
 
 /* ---- in the place of common/state/note.c ---- */

@@ -372,7 +372,7 @@ static void end_disk(struct sim_server *s, unsigned k)
     if (a->io)
         node_io_close(a->io);
     if (a->disk)
-        disk_flush(a->disk);
+        g_assert_cmpint(disk_settle(a->disk), ==, DISK_FLUSHED);
     forget(a);
     detach(s, k);
     if (a->disk)
