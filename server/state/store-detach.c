@@ -110,10 +110,11 @@ int detach_disk(struct state_disk *d, const struct image_identity *identity, GEr
     return 0;
 }
 
-void detach_free(struct state_disk *d)
+void detach_free(struct state_disk *d, bool hung)
 {
     pthread_mutex_lock(&d->events_lock);
     d->events.broken = NULL;
     pthread_mutex_unlock(&d->events_lock);
-    stored_bits_close(d);
+    if (!hung)
+        stored_bits_close(d);
 }

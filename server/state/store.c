@@ -362,7 +362,7 @@ void store_detach(struct store *s, struct state_disk *d, const struct image_iden
     }
     d->detached = true;
     pthread_mutex_unlock(&s->catalogue_lock);
-    detach_free(d);
+    detach_free(d, hung);
 }
 
 static bool all_detached(struct store *s)
