@@ -345,6 +345,8 @@ static void recover(struct check *c, struct sim_host *h)
     if (!s)
         sim_fail("the folder cannot be opened: %s", error->message);
     sim_judge(s, c->death, &c->allowed);
+    if (c->seed % 3 == 0 && sim_server_serve(s, &error) < 0)
+        sim_fail("the server cannot start: %s", error->message);
     sim_server_stop(s, &h->storage);
 }
 

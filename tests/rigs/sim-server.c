@@ -124,6 +124,7 @@ static void image_changed(void *opaque, struct sim_image *i, uint64_t offset, ui
     struct attached *a = opaque;
 
     mark_both(a->server->host, a->number, offset, length, MUST | MAY);
+    look(a->server, "image changes");
 }
 
 static bool act(struct sim_model *m, const struct sim_action *a)
