@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/rigs/sim-server.h"
 
+#include "common/state/folder.h"
 #include "server/disk/disk.h"
 #include "server/disk/resize.h"
 #include "server/disk/view.h"
@@ -21,6 +22,14 @@ struct attached {
     struct disk_hooks hooks;
 };
 
+/* A write that a client will make. */
+struct to_write {
+    struct sim_server *server;
+    unsigned disk;
+    uint64_t offset, length;
+    int64_t stays; /* inside the gate, ns */
+};
+
 struct sim_server {
     struct sim_host *host;
     struct storage *storage; /* the store's */
@@ -29,9 +38,13 @@ struct sim_server {
     struct scratch_pool *pool;
     struct attached disks[SIM_DISKS];
     bool watched;
+    struct to_write at_sync; /* length 0: none */
     struct command *command; /* under way; NULL: none */
     unsigned views;          /* made so far */
 };
+
+/* That of the thread which writes slowly. */
+static _Thread_local int64_t stays;
 
 /* A transaction under way. */
 struct command {
@@ -93,6 +106,16 @@ static void look(struct sim_server *s, const char *where)
         s->options.at(s->options.opaque, s, where);
 }
 
+static void write_at_sync(struct sim_server *s)
+{
+    struct to_write w = s->at_sync;
+
+    if (!w.length)
+        return;
+    s->at_sync.length = 0;
+    g_assert_cmpint(sim_write(s, w.disk, w.offset, w.length), ==, 0);
+}
+
 static int before_operation(void *opaque, struct storage *storage, enum sim_op op, const char *name)
 {
     struct sim_server *s = opaque;
@@ -105,6 +128,8 @@ static int before_operation(void *opaque, struct storage *storage, enum sim_op o
 
         look(s, where);
     }
+    if (op == SIM_SYNC && g_str_has_prefix(name, STATE_BITS))
+        write_at_sync(s);
     sim_threads_yield();
     return error;
 }
@@ -185,6 +210,8 @@ static int at_point(void *opaque, enum disk_point point, uint64_t offset)
     switch (point) {
     case POINT_WRITE_ENTERED:
         look(a->server, "write entered");
+        if (stays)
+            sim_threads_sleep(stays);
         break;
     case POINT_WRITE_MARKED:
         look(a->server, "write marked");
@@ -415,6 +442,29 @@ static int write_bytes(struct node_io *io, uint64_t length, uint64_t offset, uin
 int sim_write(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length)
 {
     return change(s, disk, offset, length, write_bytes);
+}
+
+static gpointer write_slowly(gpointer opaque)
+{
+    g_autofree struct to_write *w = opaque;
+
+    stays = w->stays;
+    g_assert_cmpint(sim_write(w->server, w->disk, w->offset, w->length), ==, 0);
+    return NULL;
+}
+
+GThread *sim_slow_write(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length,
+                        int64_t nanoseconds)
+{
+    struct to_write *w = g_new(struct to_write, 1);
+
+    *w = (struct to_write){s, disk, offset, length, nanoseconds};
+    return g_thread_new("slow", write_slowly, w);
+}
+
+void sim_write_at_sync(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length)
+{
+    s->at_sync = (struct to_write){s, disk, offset, length, 0};
 }
 
 int sim_zero(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length)

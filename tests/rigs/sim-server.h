@@ -69,6 +69,12 @@ int sim_write(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t len
 int sim_zero(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length);
 int sim_trim(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length);
 int sim_flush(struct sim_server *s, unsigned disk);
+/* Let a thread write; it stays so long between entering the gate and marking bits. Returns at once;
+ * the thread is the caller's, to be joined. */
+GThread *sim_slow_write(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length,
+                        int64_t nanoseconds);
+/* The next time that bits are synced by another thread, a client writes just before. */
+void sim_write_at_sync(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length);
 
 enum sim_action_kind {
     SIM_ADD,

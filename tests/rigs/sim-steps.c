@@ -245,6 +245,29 @@ static bool idle(struct sim_run *r)
     return true;
 }
 
+/* A region is not closed while a write into it has not marked its bits. */
+static bool write_slowly(struct sim_run *r)
+{
+    GThread *writer = sim_slow_write(r->server, 0, 3 * MIB, 4096, 45 * SECOND);
+
+    sim_threads_sleep(60 * SECOND);
+    g_thread_join(writer);
+    return true;
+}
+
+/* A region that is being closed is opened again. */
+static bool write_at_closing(struct sim_run *r)
+{
+    done(sim_write(r->server, 0, 5 * MIB, 4096));
+    sim_write_at_sync(r->server, 0, 6 * MIB, 4096);
+    for (unsigned k = 0; k < 4; k++) {
+        sim_threads_sleep(7 * SECOND);
+        done(sim_write(r->server, 0, 7 * MIB + k * SIM_UNIT, 4096));
+    }
+    sim_write_at_sync(r->server, 0, 0, 0);
+    return true;
+}
+
 static bool restart(struct sim_run *r)
 {
     static const struct sim_allowance nothing;
@@ -271,6 +294,8 @@ const struct sim_step sim_steps[] = {
     {"clear both, with views", back_up},
     {"resize", resize},
     {"idle", idle},
+    {"write slowly", write_slowly},
+    {"write at a closing", write_at_closing},
     {"stop and start", restart},
 };
 const unsigned sim_n_steps = G_N_ELEMENTS(sim_steps);
