@@ -107,7 +107,7 @@ static void tell(const struct disk *d, const char *recovery, const GArray *found
              found->len == 1 ? "" : "s");
 }
 
-/* Some disks need a warning about what their bitmaps cannot do. */
+/* Say what the bitmaps of some disks cannot do. */
 static void warn(struct disk_store *ds, struct disk *d, const struct backend_identity *identity)
 {
     if (identity->transient)
@@ -189,7 +189,7 @@ void disk_store_detach(struct disk_store *ds, struct disk *d)
     if (!a)
         return;
     words = words_of(&a->left);
-    /* What has been written to an image that we only read was not us. */
+    /* The image was only read here: what was written to it since the start is somebody else's. */
     if (a->content)
         words.content = a->content;
     store_detach(ds->store, a->state.disk, a->left.image ? &words : NULL);

@@ -11,8 +11,8 @@
  * is late with. */
 #define PATIENCE_MS 3000
 
-/* All disks are flushed before the first one is noted in the state folder and closed: a folder that
- * hangs is not to keep what guests have written from being flushed. */
+/* All disks are flushed before the state folder is told of the first one: a folder that hangs does
+ * not prevent the flush of any disk. */
 enum progress { UNSETTLED, SETTLED, LEFT };
 
 struct closing {

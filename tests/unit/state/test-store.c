@@ -105,6 +105,36 @@ static void test_power_loss_foreign_write(void)
     rig_free(r);
 }
 
+/* The folder was in order until the lease: it failed later, or an old copy of it was put back. */
+static void test_power_loss_old_folder(void)
+{
+    for (int64_t late = 0; late <= 1; late++) {
+        const int64_t lease = INT64_C(1000000000000000000), words[] = {lease, ~lease};
+        struct store_rig *r = rig_new();
+        struct rig_disk *d = &r->disks[0];
+        g_autofree char *live = NULL;
+        int fd;
+
+        rig_start(r, 1);
+        rig_add(d, "b");
+        rig_kill(r);
+        rig_reboot(r);
+        live = rig_file(r, "live");
+        fd = open(live, O_WRONLY);
+        g_assert_cmpint(pwrite(fd, words, sizeof words, 64), ==, sizeof words);
+        close(fd);
+        g_free(d->content);
+        d->content = g_strdup("size=1 mtime=77");
+        d->modified = lease + late;
+        rig_start(r, 1);
+        if (late)
+            rig_expect_inconsistent(d, "b", "somebody else has changed the image");
+        else
+            rig_expect(d, "b", 0);
+        rig_free(r);
+    }
+}
+
 static void test_power_loss_without_journal(void)
 {
     struct store_rig *r = rig_new();
@@ -416,6 +446,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store/killed", test_killed);
     g_test_add_func("/store/power-loss", test_power_loss);
     g_test_add_func("/store/power-loss/foreign-write", test_power_loss_foreign_write);
+    g_test_add_func("/store/power-loss/old-folder", test_power_loss_old_folder);
     g_test_add_func("/store/power-loss/without-journal", test_power_loss_without_journal);
     g_test_add_func("/store/power-loss/damaged-journal", test_damaged_journal);
     g_test_add_func("/store/notes", test_notes);
