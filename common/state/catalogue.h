@@ -17,9 +17,10 @@
 
 struct catalogue;
 
-/* Open, or create where there is none and the folder has nothing else either; an older version is upgraded in one transaction, a newer one
- * refused: `state: DIR: made by a newer version (format 9; this one knows up to 2)`. NULL and *err also where
- * the database as a whole is damaged, which all of it is looked at for. */
+/* Open it. It is made where there is none and the folder has nothing else either. An older version
+ * is upgraded in one transaction, a newer one refused: `state: DIR: made by a newer version (format
+ * 9; this one knows up to 2)`. All of it is looked at: NULL and *err also where the database as a
+ * whole is damaged. */
 struct catalogue *catalogue_open(struct storage *s, GError **err);
 void catalogue_close(struct catalogue *c);
 
@@ -50,7 +51,7 @@ struct catalogue_disk {
     uint64_t resize_to; /* a resize was begun: the image has one of both sizes; 0: none was */
     enum catalogue_disk_state state;
     char *image;   /* which image it is (identity.h) */
-    char *content; /* DISK_CLEAN: how it was left */
+    char *content; /* how it was left; not DISK_CLEAN: how it was when the server began */
     /* DISK_CRASHED: found when the folder was opened. An mtime after it is somebody else's;
      * nanoseconds since 1970; 0: not known. */
     int64_t changed_until;

@@ -70,11 +70,12 @@ static char *judge_modified(const struct catalogue_disk *d, const struct image_i
     g_autofree char *changed = NULL;
     g_autofree char *until = NULL;
 
-    if (now->modified <= 0) {
-        if (!now->content || !*now->content)
-            return NULL; /* writes to it cannot be seen at all */
+    if (!now->content || !*now->content)
+        return NULL; /* writes to it cannot be seen at all */
+    if (d->content && g_str_equal(now->content, d->content))
+        return NULL; /* nobody has changed it since the server began */
+    if (now->modified <= 0)
         return g_strdup("the server died, and the image has no time of its last change");
-    }
     if (d->changed_until <= 0)
         return g_strdup("the server died, and it is not known when it last changed the image");
     if (now->modified <= d->changed_until)
@@ -94,7 +95,8 @@ char *identity_judge(const struct catalogue_disk *d, const struct image_identity
     if (now->transient)
         return g_strdup("the image does not outlive the server that it was in");
     if (!d->adopted && !g_str_equal(then, image))
-        return g_strdup_printf("the image is another one: it was '%s' and is now '%s'", then, image);
+        return g_strdup_printf("the image is another one: it was '%s' and is now '%s'", then,
+                               image);
     if (!identity_size_fits(d, size))
         return g_strdup_printf("the image was resized while it was not served: from %" PRIu64
                                " to %" PRIu64 " bytes",

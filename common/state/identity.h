@@ -25,10 +25,10 @@ struct image_identity {
 
 /* How the last user of the folder ended, as far as it tells when an image was changed last. */
 struct identity_past {
-    int64_t now;       /* wall clock, ns since 1970 */
-    bool rebooted;     /* the machine went down, or it was another one: `last` is not known */
-    int64_t boot_time; /* rebooted: of the present boot, ns since 1970; 0: not known */
-    int64_t lease;     /* rebooted: the folder was in order at least until then; 0: not known */
+    int64_t now;           /* wall clock, ns since 1970 */
+    bool rebooted;         /* the machine went down, or it was another one: `last` is not known */
+    int64_t boot_time;     /* rebooted: of the present boot, ns since 1970; 0: not known */
+    int64_t lease;         /* rebooted: the folder was in order at least until then; 0: not known */
     struct live_last last; /* !rebooted: what the live file says */
     bool last_known;
 };
@@ -45,7 +45,7 @@ int64_t identity_changed_until(const struct identity_past *past);
 
 /* Why the disk's bitmaps do not fit its image, a sentence for people (g_free), or NULL: they do.
  * `size` is the image's size now. A DISK_CLEAN disk is judged by `content`, others by `modified`
- * against `changed_until`. The size must be the disk's, or its resize_to. */
+ * against `changed_until` where `content` has changed since the server began. The size must be the disk's, or its resize_to. */
 char *identity_judge(const struct catalogue_disk *d, const struct image_identity *now,
                      uint64_t size);
 /* Does `size` fit what the catalogue knows of the disk? */

@@ -66,5 +66,5 @@ int64_t live_file_lease(struct storage *s)
     memcpy(&head, &lines[0], sizeof head);
     memcpy(&lease, &lines[1], sizeof lease);
     return head.magic == LIVE_MAGIC && lease.until == ~lease.check && lease.until > 0 ? lease.until
-                                                                                       : 0;
+                                                                                      : 0;
 }

@@ -299,12 +299,6 @@ static void date_disk(struct work *w, struct catalogue_disk *d)
     } else {
         past.last_known = live_file_last(w->storage, w->boot_id, d->id, &past.last);
     }
-    /* Nobody has changed it since it was found to be as `content` says. */
-    if (past.last_known && past.last.changed == 0 && !past.last.under_way &&
-        w->recovery->kind == RECOVERY_PROCESS) {
-        d->state = DISK_CLEAN;
-        return;
-    }
     d->state = DISK_CRASHED;
     d->changed_until = identity_changed_until(&past);
 }

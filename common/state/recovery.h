@@ -19,10 +19,11 @@ enum recovery_kind {
 
 struct recovery {
     enum recovery_kind kind;
-    char *why;           /* a sentence: "the machine was restarted" */
-    GHashTable *widened; /* disk id (gint64) -> bytes that were dirtied beyond the bits (guint64), in
+    char *why; /* a sentence: "the machine was restarted" */
+    GHashTable
+        *widened;    /* disk id (gint64) -> bytes that were dirtied beyond the bits (guint64), in
                             its bitmap that got most; disks that were in use */
-    GPtrArray *said;     /* sentences about what was found and done, for a log: owned strings */
+    GPtrArray *said; /* sentences about what was found and done, for a log: owned strings */
 };
 
 /* The folder row, disks and bitmaps are updated in the catalogue (see there): afterwards no disk is

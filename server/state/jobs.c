@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/state/jobs.h"
 
+#include "common/base/deadline.h"
 #include "common/util/error.h"
 
 #include <pthread.h>
 #include <stdint.h>
-#include <time.h>
 
 struct job {
     void (*run)(void *data);
@@ -26,16 +26,7 @@ struct jobs {
 
 static struct timespec after(unsigned ms)
 {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
+    return deadline_timespec(deadline_in(ms * INT64_C(1000)));
 }
 
 /* Lock held; it is not while the job runs. */

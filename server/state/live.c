@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/state/live.h"
 
+#include "common/base/deadline.h"
 #include "common/state/folder.h"
 #include "common/util/error.h"
 #include "server/state/failure.h"
@@ -11,8 +12,8 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#define LENGTH   (LIVE_LINES * sizeof(struct live_line))
-#define STAMP_NS 200000000l
+#define LENGTH     (LIVE_LINES * sizeof(struct live_line))
+#define STAMP_USEC 200000
 
 struct live {
     struct storage *storage;
@@ -152,12 +153,7 @@ static void *stamp(void *opaque)
         before = now;
         if (something_under_way(l))
             atomic_store(&head_of(l)->alive, now);
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += STAMP_NS;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000;
-        }
+        until = deadline_timespec(deadline_in(STAMP_USEC));
         pthread_cond_timedwait(&l->stopped, &l->lock, &until);
     }
     pthread_mutex_unlock(&l->lock);

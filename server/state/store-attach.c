@@ -87,7 +87,8 @@ static struct store_bitmap find_bitmap(struct state_disk *d, struct catalogue_bi
             row_set_inconsistent(b, error->message);
     }
     if (b->inconsistent)
-        log_error("disk %s: bitmap '%s' is inconsistent: %s", d->row.name, b->name, b->inconsistent);
+        log_error("disk %s: bitmap '%s' is inconsistent: %s", d->row.name, b->name,
+                  b->inconsistent);
     b->sealed = false;
     found.recording = b->recording;
     found.inconsistent = g_strdup(b->inconsistent);
@@ -177,12 +178,14 @@ static void set_attached(struct state_disk *d, const struct image_identity *iden
 /* Why its bitmaps do not fit, or NULL. */
 static char *judge(struct state_disk *d, uint64_t size, const struct image_identity *identity)
 {
-    char *reason = d->is_new || d->bitmaps->len == 0 ? NULL : identity_judge(&d->row, identity, size);
+    char *reason =
+        d->is_new || d->bitmaps->len == 0 ? NULL : identity_judge(&d->row, identity, size);
 
-    if (reason && !identity->transient)
-        log_error("disk %s: %s: its bitmaps are inconsistent; where an image was moved on purpose, "
-                  "`fleecectl state adopt %s %s %s` before the start keeps them",
-                  d->row.name, reason, d->store->path, d->row.name, d->row.name);
+    if (reason && !identity->transient && g_strcmp0(identity->image, d->row.image) != 0)
+        log_error(
+            "disk %s: if an image is moved on purpose, `fleecectl state adopt %s %s %s` before "
+            "the start keeps its bitmaps",
+            d->row.name, d->store->path, d->row.name, d->row.name);
     return reason;
 }
 
@@ -232,8 +235,8 @@ struct state_disk *attach_disk(struct store *s, const char *name, uint64_t size,
 
 static bool is_renamed(const struct state_disk *new, const struct state_disk *old)
 {
-    return new->attached && new->is_new && !new->transient && !old->attached &&
-           old->bitmaps->len != 0 && *new->row.image && g_str_equal(new->row.image, old->row.image);
+    return new->attached &&new->is_new && !new->transient && !old->attached &&
+           old->bitmaps->len != 0 && *new->row.image &&g_str_equal(new->row.image, old->row.image);
 }
 
 int attach_check_names(struct store *s, GError **err)

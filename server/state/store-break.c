@@ -54,7 +54,7 @@ static bool mark(struct store *s, struct state_disk *d, struct stored_bits *only
     any = break_disk(d, only, reason) != 0;
     *bits = only ? only->bits : NULL;
     pthread_mutex_unlock(&s->lock);
-    return any && (!only || *bits);
+    return any;
 }
 
 static void break_and_tell(struct store *s, struct state_disk *d, struct stored_bits *only,
@@ -66,7 +66,8 @@ static void break_and_tell(struct store *s, struct state_disk *d, struct stored_
         return;
     log_error("disk %s: %s: %s", d->row.name,
               only ? "a bitmap is inconsistent" : "its bitmaps are inconsistent", reason);
-    tell_disk(d, bits, reason);
+    if (!only || bits)
+        tell_disk(d, bits, reason);
 }
 
 /* Of all disks. They stay as long as the store. */

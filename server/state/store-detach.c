@@ -7,27 +7,48 @@
 
 #include <time.h>
 
-static int sync_and_sum(struct stored_bits *sb, uint32_t *crc, GError **err)
+static int sync_and_sum(struct bit_file *f, uint32_t *crc, GError **err)
 {
-    if (bit_file_sync(sb->file, err) < 0)
+    if (bit_file_sync(f, err) < 0)
         return -1;
-    return bit_file_crc(sb->file, crc, err);
+    return bit_file_crc(f, crc, err);
+}
+
+/* The bitmap has gone before its disk: its file is opened once more. */
+static int sum_unused(struct state_disk *d, struct catalogue_bitmap *b, GError **err)
+{
+    struct bit_file *f = bit_file_open(d->store->storage, b->uuid, b->size, b->granularity, err);
+    int result;
+
+    if (!f)
+        return -1;
+    result = sync_and_sum(f, &b->crc, err);
+    bit_file_close(f);
+    return result;
+}
+
+static void break_one(struct state_disk *d, struct catalogue_bitmap *b, struct stored_bits *sb,
+                      const char *why)
+{
+    g_autofree char *reason = g_strdup_printf("its bits could not be written: %s", why);
+
+    if (sb)
+        store_break(d, sb, reason);
+    else
+        row_set_inconsistent(b, reason);
 }
 
 /* After this its bits are durable and have a checksum, or they are broken. */
 static void seal(struct state_disk *d, struct catalogue_bitmap *b)
 {
-    struct stored_bits *sb = b->inconsistent ? NULL : stored_bits_named(d, b->uuid);
+    struct stored_bits *sb = stored_bits_named(d, b->uuid);
     g_autofree char *broken = sb ? store_broken(sb) : NULL;
     g_autoptr(GError) error = NULL;
 
-    if (sb && !broken && sync_and_sum(sb, &b->crc, &error) < 0) {
-        g_autofree char *reason = g_strdup_printf("its bits could not be written: %s",
-                                                  error->message);
-
-        store_break(d, sb, reason);
-    } else if (sb && !broken) {
-        b->sealed = true;
+    if (!b->inconsistent && !broken) {
+        b->sealed = (sb ? sync_and_sum(sb->file, &b->crc, &error) : sum_unused(d, b, &error)) == 0;
+        if (!b->sealed)
+            break_one(d, b, sb, error->message);
     }
     stored_bits_unref(sb);
 }
@@ -89,10 +110,11 @@ int detach_disk(struct state_disk *d, const struct image_identity *identity, GEr
     return 0;
 }
 
-void detach_free(struct state_disk *d)
+void detach_free(struct state_disk *d, bool hung)
 {
     pthread_mutex_lock(&d->events_lock);
     d->events.broken = NULL;
     pthread_mutex_unlock(&d->events_lock);
-    stored_bits_close(d);
+    if (!hung)
+        stored_bits_close(d);
 }

@@ -8,7 +8,7 @@
 /* Seal the disk's bits and note how its image was left. -1 and *err: the catalogue does not know it.
  * catalogue_lock. */
 int detach_disk(struct state_disk *d, const struct image_identity *identity, GError **err);
-/* Give back what the disk has; in any case. */
-void detach_free(struct state_disk *d);
+/* Give back what the disk has; in any case. hung: a thread of the journal still uses its files. */
+void detach_free(struct state_disk *d, bool hung);
 
 #endif

@@ -39,7 +39,7 @@ struct store {
     struct recovery *recovery;
     struct note *note;
     struct live *live;
-    struct journal *journal; /* NULL: --durability process */
+    struct journal *journal;                   /* NULL: --durability process */
     void (*bits_lost)(struct stored_bits *sb); /* somebody took their file away. Jobs' thread. */
 
     pthread_mutex_t catalogue_lock; /* of this block */
@@ -48,17 +48,18 @@ struct store {
     GPtrArray *known; /* struct state_disk: all that the catalogue has, and new ones; owned */
     bool begun;       /* the transaction of the start is open */
     bool started;
-    bool hopeless;    /* a disk could not be attached: there will be no start */
-    bool unclean;     /* something could not be written at the end: the folder stays in use */
-    bool hung;        /* a thread that hangs uses the store: it is not freed */
+    bool hopeless; /* a disk could not be attached: there will be no start */
+    bool unclean;  /* something could not be written at the end: the folder stays in use */
+    bool hung;     /* a thread that hangs uses the store: it is not freed */
 
-    pthread_mutex_t lock;  /* of this block, and of what stored_bits say */
-    struct jobs *jobs;     /* NULL: it has ended */
-    bool journal_failed;   /* and guests go on without it */
-    bool failing;          /* a failure is not yet in the catalogue; the note says so */
-    bool lasting;          /* the lasting note was made */
-    bool settle_failed;    /* and that was logged */
-    bool lease_failed;     /* likewise */
+    pthread_mutex_t lock; /* of this block, and of what stored_bits say */
+    struct jobs *jobs;    /* NULL: it has ended */
+    bool closed;          /* bits that are left are nobody's any more */
+    bool journal_failed;  /* and guests go on without it */
+    bool failing;         /* a failure is not yet in the catalogue; the note says so */
+    bool lasting;         /* the lasting note was made */
+    bool settle_failed;   /* and that was logged */
+    bool lease_failed;    /* likewise */
 };
 
 /* A disk of the catalogue. */
@@ -81,19 +82,19 @@ struct state_disk {
 struct stored_bits {
     atomic_uint references;
     struct state_disk *disk;
-    struct bitmap *bits; /* no reference; to be compared only */
+    struct bitmap *bits; /* no reference; to be compared only; lock. NULL: it is gone */
     uint64_t *words;
     size_t length; /* bytes at `words` */
     uint64_t size;
     uint32_t granularity;
     struct mapping *guard; /* set before there is a file */
     /* lock */
-    struct bit_file *file;        /* NULL: it has none yet, or none any more */
-    char uuid[STATE_UUID_SIZE];   /* of the file */
-    bool catalogued;              /* a row names it */
-    bool dropped;                 /* no row will name it any more; its file is unlinked */
-    char *broken;                 /* why its file is not to be trusted */
-    bool noting, noted;           /* broken; the open transaction, the catalogue says so */
+    struct bit_file *file;      /* NULL: it has none yet, or none any more */
+    char uuid[STATE_UUID_SIZE]; /* of the file */
+    bool catalogued;            /* a row names it */
+    bool dropped;               /* no row will name it any more; its file is unlinked */
+    char *broken;               /* why its file is not to be trusted */
+    bool noting, noted;         /* broken; the open transaction, the catalogue says so */
 };
 
 #endif

@@ -137,9 +137,10 @@ void row_replace(struct catalogue_bitmap *b, struct catalogue_bitmap to)
 bool row_equal(const struct catalogue_bitmap *a, const struct catalogue_bitmap *b)
 {
     return a->id == b->id && a->disk == b->disk && g_str_equal(a->name, b->name) &&
-           g_str_equal(a->uuid, b->uuid) && a->granularity == b->granularity && a->size == b->size &&
-           a->recording == b->recording && g_strcmp0(a->inconsistent, b->inconsistent) == 0 &&
-           a->sealed == b->sealed && (!a->sealed || a->crc == b->crc);
+           g_str_equal(a->uuid, b->uuid) && a->granularity == b->granularity &&
+           a->size == b->size && a->recording == b->recording &&
+           g_strcmp0(a->inconsistent, b->inconsistent) == 0 && a->sealed == b->sealed &&
+           (!a->sealed || a->crc == b->crc);
 }
 
 void row_set_inconsistent(struct catalogue_bitmap *b, const char *reason)

@@ -83,7 +83,8 @@ static void free_transaction(struct state_transaction *t)
     g_free(t);
 }
 
-static void take_changes(struct state_transaction *t, const struct state_change *changes, unsigned n)
+static void take_changes(struct state_transaction *t, const struct state_change *changes,
+                         unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
         struct change c = {.c = changes[i]};
@@ -243,7 +244,7 @@ static void add_step(struct state_transaction *t, const struct change *c)
     struct catalogue_bitmap *new = wanted_row(c, old);
     struct step *step;
 
-    if ((!new && (!old || is_overridden(t, c))) || (new && old && row_equal(new, old))) {
+    if ((!new && (!old || is_overridden(t, c))) || (new &&old &&row_equal(new, old))) {
         if (new)
             row_free(new);
         return;
@@ -284,7 +285,8 @@ static int sync_stopped(struct state_transaction *t, GError **err)
             continue;
         reason = g_strdup_printf("its bits could not be written: %s", error->message);
         store_break(step->disk, step->sb, reason);
-        return fail(err, "bitmap '%s' of disk %s: %s", step->new->name, step->disk->row.name, reason);
+        return fail(err, "bitmap '%s' of disk %s: %s", step->new->name, step->disk->row.name,
+                    reason);
     }
     return 0;
 }
@@ -299,13 +301,13 @@ static int put_steps(struct state_transaction *t, GError **err)
     for (unsigned i = 0; i < t->steps->len; i++) {
         struct step *step = t->steps->pdata[i];
 
-        if (!step->new && catalogue_remove_bitmap(c, step->old->id, err) < 0)
+        if (!step->new &&catalogue_remove_bitmap(c, step->old->id, err) < 0)
             return -1;
     }
     for (unsigned i = 0; i < t->steps->len; i++) {
         struct step *step = t->steps->pdata[i];
 
-        if (step->new && catalogue_put_bitmap(c, step->new, err) < 0)
+        if (step->new &&catalogue_put_bitmap(c, step->new, err) < 0)
             return -1;
     }
     return 0;
@@ -365,8 +367,7 @@ static void break_unsure(struct state_transaction *t, const char *why)
 
     for (unsigned i = 0; i < t->steps->len; i++) {
         struct step *step = t->steps->pdata[i];
-        struct stored_bits *old =
-            step->old ? stored_bits_named(step->disk, step->old->uuid) : NULL;
+        struct stored_bits *old = step->old ? stored_bits_named(step->disk, step->old->uuid) : NULL;
 
         if (old)
             store_break(step->disk, old, reason);
@@ -465,65 +466,4 @@ void store_end(void *store, struct state_transaction *t, bool committed)
         stored_bits_drop(u->disk, u->uuid);
     }
     free_transaction(t);
-}
-
-/* ---- resizes ---- */
-
-static int put_resize(struct state_disk *d, uint64_t size, GError **err)
-{
-    struct catalogue_disk row = d->row; /* borrows its strings */
-    struct catalogue *c = d->store->catalogue;
-
-    row.resize_to = size;
-    if (catalogue_begin(c, err) < 0)
-        return -1;
-    if (catalogue_put_disk(c, &row, err) < 0) {
-        catalogue_rollback(c);
-        return -1;
-    }
-    if (catalogue_commit(c, NULL, err) < 0)
-        return -1;
-    d->row.resize_to = size;
-    return 0;
-}
-
-int store_resize_begin(struct state_disk *d, uint64_t size, GError **err)
-{
-    int result;
-
-    pthread_mutex_lock(&d->store->catalogue_lock);
-    atomic_fetch_add(&d->resizes, 1);
-    result = put_resize(d, size, err);
-    pthread_mutex_unlock(&d->store->catalogue_lock);
-    return result;
-}
-
-struct cancel {
-    struct state_disk *disk;
-    unsigned resize;
-};
-
-/* If it cannot be written, a start accepts either size: nothing is lost. */
-static void cancel_resize(void *data)
-{
-    struct cancel *c = data;
-    struct state_disk *d = c->disk;
-    g_autoptr(GError) error = NULL;
-
-    pthread_mutex_lock(&d->store->catalogue_lock);
-    if (atomic_load(&d->resizes) == c->resize && d->row.resize_to != 0 && put_resize(d, 0, &error) < 0)
-        log_error("disk %s: a resize that did not happen stays noted: %s", d->row.name,
-                  error->message);
-    pthread_mutex_unlock(&d->store->catalogue_lock);
-    g_free(c);
-}
-
-void store_resize_cancel(struct state_disk *d)
-{
-    struct cancel *c = g_new0(struct cancel, 1);
-
-    c->disk = d;
-    c->resize = atomic_load(&d->resizes);
-    if (!store_post(d->store, cancel_resize, c))
-        g_free(c);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* An instant's transaction of the catalogue, and what is noted of a resize: state_ops (state.h). */
+/* An instant's transaction of the catalogue: state_ops (state.h). */
 #ifndef STATE_STORE_TRANSACTION_H
 #define STATE_STORE_TRANSACTION_H
 
@@ -9,8 +9,5 @@ int store_prepare(void *store, const struct state_change *changes, unsigned n,
                   struct state_transaction **t, GError **err);
 int store_commit(void *store, struct state_transaction *t, GError **err);
 void store_end(void *store, struct state_transaction *t, bool committed);
-
-int store_resize_begin(struct state_disk *d, uint64_t size, GError **err);
-void store_resize_cancel(struct state_disk *d);
 
 #endif

@@ -11,6 +11,7 @@
 #include "server/state/store-attach.h"
 #include "server/state/store-break.h"
 #include "server/state/store-detach.h"
+#include "server/state/store-resize.h"
 #include "server/state/store-rows.h"
 #include "server/state/store-transaction.h"
 #include "server/state/stored-bits.h"
@@ -74,9 +75,10 @@ static void live_lost(void *opaque)
 {
     struct store *s = opaque;
 
-    log_error("state: %s/%s: somebody has cut short or removed the file: if the server dies, bitmaps "
-              "will be inconsistent",
-              s->path, STATE_LIVE);
+    log_error(
+        "state: %s/%s: somebody has cut short or removed the file: if the server dies, bitmaps "
+        "will be inconsistent",
+        s->path, STATE_LIVE);
 }
 
 /* ---- opening ---- */
@@ -205,6 +207,15 @@ static bool stop_jobs(struct store *s, unsigned timeout_ms)
     return !jobs || jobs_free(jobs, timeout_ms);
 }
 
+static void forget_bits(struct store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->closed = true;
+    pthread_mutex_unlock(&s->lock);
+    for (unsigned i = 0; i < s->known->len; i++)
+        stored_bits_forget(s->known->pdata[i]);
+}
+
 /* A thread that hangs in I/O keeps what it uses; the process is about to end. */
 static void free_store(struct store *s, bool keep_note)
 {
@@ -213,6 +224,7 @@ static void free_store(struct store *s, bool keep_note)
     s->journal = NULL;
     if (s->hung)
         return;
+    forget_bits(s);
     if (s->live)
         live_free(s->live);
     note_free(s->note, keep_note);
@@ -344,12 +356,13 @@ void store_detach(struct store *s, struct state_disk *d, const struct image_iden
     s->hung = s->hung || hung;
     if (s->started && detach_disk(d, identity, &error) < 0) {
         s->unclean = true;
-        log_error("disk %s: how it is left cannot be noted, the next start recovers its bitmaps: %s",
-                  d->row.name, error->message);
+        log_error(
+            "disk %s: how it is left cannot be noted, the next start recovers its bitmaps: %s",
+            d->row.name, error->message);
     }
     d->detached = true;
     pthread_mutex_unlock(&s->catalogue_lock);
-    detach_free(d);
+    detach_free(d, hung);
 }
 
 static bool all_detached(struct store *s)

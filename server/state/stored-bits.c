@@ -106,24 +106,28 @@ static void lost(void *opaque)
 
 /* ---- making them ---- */
 
-/* The bitmap is gone. */
+/* The bitmap is gone. As long as a row names the file, what is known of it stays. */
 static void release(void *opaque)
 {
     struct stored_bits *sb = opaque;
     struct state_disk *d = sb->disk;
-    bool orphan;
+    bool stays, orphan;
 
     pthread_mutex_lock(&d->store->lock);
-    g_ptr_array_remove_fast(d->bits, sb);
+    stays = sb->catalogued && !d->store->closed;
     orphan = sb->file && !sb->catalogued && !sb->dropped;
-    sb->dropped = true;
     sb->bits = NULL;
+    if (!stays) {
+        g_ptr_array_remove_fast(d->bits, sb);
+        sb->dropped = true;
+    }
     pthread_mutex_unlock(&d->store->lock);
     mapping_unguard(sb->guard);
     munmap(sb->words, sb->length);
     if (orphan)
         unlink_soon(d->store, sb->uuid);
-    stored_bits_unref(sb);
+    if (!stays)
+        stored_bits_unref(sb);
 }
 
 static struct stored_bits *map_memory(struct state_disk *d, uint64_t size, uint32_t granularity,
@@ -254,8 +258,7 @@ static int check_crc(struct bit_file *f, const struct catalogue_bitmap *b, GErro
 struct bitmap *stored_bits_open(struct state_disk *d, const struct catalogue_bitmap *b, bool crc,
                                 GError **err)
 {
-    struct bit_file *f =
-        bit_file_open(d->store->storage, b->uuid, b->size, b->granularity, err);
+    struct bit_file *f = bit_file_open(d->store->storage, b->uuid, b->size, b->granularity, err);
     struct stored_bits *sb = NULL;
 
     if (f && (!crc || check_crc(f, b, err) == 0))
@@ -341,18 +344,35 @@ void stored_bits_set_catalogued(struct stored_bits *sb)
 void stored_bits_drop(struct state_disk *d, const char *uuid)
 {
     struct stored_bits *sb = stored_bits_named(d, uuid);
-    bool already = false;
+    bool already = false, gone = false;
 
     if (sb) {
         pthread_mutex_lock(&d->store->lock);
         already = sb->dropped;
         sb->dropped = true;
         sb->catalogued = false;
+        gone = !sb->bits && g_ptr_array_remove_fast(d->bits, sb);
         pthread_mutex_unlock(&d->store->lock);
         stored_bits_unref(sb);
     }
+    if (gone)
+        stored_bits_unref(sb);
     if (!already)
         unlink_soon(d->store, uuid);
+}
+
+void stored_bits_forget(struct state_disk *d)
+{
+    g_autoptr(GPtrArray) gone = g_ptr_array_new_with_free_func(unref);
+
+    pthread_mutex_lock(&d->store->lock);
+    for (unsigned i = d->bits->len; i-- > 0;) {
+        struct stored_bits *sb = d->bits->pdata[i];
+
+        if (!sb->bits)
+            g_ptr_array_add(gone, g_ptr_array_remove_index_fast(d->bits, i));
+    }
+    pthread_mutex_unlock(&d->store->lock);
 }
 
 void stored_bits_close(struct state_disk *d)

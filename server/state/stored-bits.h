@@ -33,6 +33,8 @@ void stored_bits_set_catalogued(struct stored_bits *sb);
 void stored_bits_drop(struct state_disk *d, const char *uuid);
 /* The disk is not served any more: close the files, unlink those that no row names. */
 void stored_bits_close(struct state_disk *d);
+/* The store is closed (s->closed): nobody asks any more for those whose bitmaps have gone. */
+void stored_bits_forget(struct state_disk *d);
 
 /* The store's memory goes with its last bits. */
 void store_unref(struct store *s);

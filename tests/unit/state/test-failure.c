@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Files that vanish under a mapping, and the notes of failures outside of a folder. */
+#include "common/state/note.h"
+#include "server/state/failure.h"
+
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define UUID "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+
+struct watch {
+    atomic_uint lost;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+};
+
+static void lost(void *opaque)
+{
+    struct watch *w = opaque;
+
+    pthread_mutex_lock(&w->lock);
+    w->lost++;
+    pthread_cond_broadcast(&w->changed);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void wait_lost(struct watch *w)
+{
+    pthread_mutex_lock(&w->lock);
+    while (!w->lost)
+        pthread_cond_wait(&w->changed, &w->lock);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static struct watch watch_new(void)
+{
+    struct watch w;
+
+    memset(&w, 0, sizeof w);
+    pthread_mutex_init(&w.lock, NULL);
+    pthread_cond_init(&w.changed, NULL);
+    return w;
+}
+
+static volatile unsigned char *map_file(unsigned pages, int *fd)
+{
+    void *at;
+
+    *fd = memfd_create("test", MFD_CLOEXEC);
+    g_assert_cmpint(ftruncate(*fd, pages * PAGE), ==, 0);
+    at = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    g_assert_true(at != MAP_FAILED);
+    return at;
+}
+
+static void test_truncated(void)
+{
+    struct watch w = watch_new();
+    int fd;
+    volatile unsigned char *at = map_file(4, &fd);
+    struct mapping *m = mapping_guard((void *)at, 4 * PAGE, lost, &w, NULL);
+
+    g_assert_nonnull(m);
+    at[3 * PAGE] = 1;
+    g_assert_false(mapping_is_lost(m));
+    g_assert_cmpint(ftruncate(fd, PAGE), ==, 0);
+    at[2 * PAGE] = 7; /* goes on */
+    g_assert_true(mapping_is_lost(m));
+    g_assert_cmpuint(at[2 * PAGE], ==, 7);
+    g_assert_cmpuint(at[0], ==, 0);
+    wait_lost(&w);
+    g_assert_cmpuint(w.lost, ==, 1);
+    mapping_unguard(m);
+    munmap((void *)at, 4 * PAGE);
+    close(fd);
+}
+
+static void *touch(void *at)
+{
+    *(volatile unsigned char *)at = 1;
+    return NULL;
+}
+
+/* Several threads at once, and more mappings than a chunk of the table has. */
+static void test_many(void)
+{
+    struct watch w = watch_new();
+    struct mapping *m[200];
+    volatile unsigned char *at[200];
+    pthread_t threads[8];
+    int fd[200];
+
+    for (unsigned i = 0; i < 200; i++) {
+        at[i] = map_file(1, &fd[i]);
+        m[i] = mapping_guard((void *)at[i], PAGE, lost, &w, NULL);
+    }
+    g_assert_cmpint(ftruncate(fd[170], 0), ==, 0);
+    for (unsigned i = 0; i < 8; i++)
+        pthread_create(&threads[i], NULL, touch, (void *)at[170]);
+    for (unsigned i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    wait_lost(&w);
+    for (unsigned i = 0; i < 200; i++) {
+        g_assert_true(mapping_is_lost(m[i]) == (i == 170));
+        mapping_unguard(m[i]);
+        munmap((void *)at[i], PAGE);
+        close(fd[i]);
+    }
+    g_assert_cmpuint(w.lost, ==, 1);
+}
+
+/* What others do with SIGBUS stays. The fault ends the child. */
+static void test_foreign(void)
+{
+    int status;
+    pid_t child;
+
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        int fd;
+        volatile unsigned char *at = map_file(1, &fd);
+
+        signal(SIGALRM, SIG_DFL);
+        alarm(60);
+        if (ftruncate(fd, 0) == 0)
+            at[0] = 1;
+        _exit(0);
+    }
+    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
+    /* A sanitizer reports it and exits. */
+    g_assert_true(WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) != 0);
+}
+
+static void test_sent(void)
+{
+    int status;
+    pid_t child;
+
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        alarm(60);
+        raise(SIGBUS);
+        _exit(0);
+    }
+    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
+    g_assert_true(WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) != 0);
+}
+
+static char *folder, *note, *lasting;
+
+static void test_note(void)
+{
+    struct note *n;
+
+    g_assert_false(state_note_healthy(UUID));
+    g_assert_false(state_note_failed(UUID));
+    n = note_new(UUID);
+    g_assert_nonnull(n);
+    g_assert_true(state_note_healthy(UUID));
+    note_failure(n);
+    g_assert_false(state_note_healthy(UUID));
+    g_assert_true(state_note_failed(UUID));
+    note_settled(n);
+    g_assert_true(state_note_healthy(UUID));
+    note_failure(n);
+    note_free(n, true);
+    g_assert_true(state_note_failed(UUID));
+    n = note_new(UUID); /* the next server */
+    g_assert_true(state_note_healthy(UUID));
+    note_free(n, false);
+    g_assert_false(g_file_test(note, G_FILE_TEST_EXISTS));
+    note_failure(NULL);
+    note_settled(NULL);
+    note_free(NULL, true);
+}
+
+/* Links, other things than files, and what is no note count for nothing. */
+static void test_no_note(void)
+{
+    g_autofree char *target = g_strdup_printf("%s/target", folder);
+    g_autofree char *content = NULL;
+
+    g_assert_true(g_file_set_contents(target, "precious", -1, NULL));
+    g_assert_cmpint(symlink(target, note), ==, 0);
+    g_assert_false(state_note_healthy(UUID));
+    g_assert_null(note_new(UUID));
+    g_assert_true(g_file_get_contents(target, &content, NULL, NULL));
+    g_assert_cmpstr(content, ==, "precious");
+    g_unlink(target);
+    g_assert_cmpint(g_mkdir(note, 0700), ==, 0);
+    g_assert_null(note_new(UUID));
+    g_rmdir(note);
+    g_assert_true(g_file_set_contents(note, "0123456789abcdef", -1, NULL));
+    g_assert_false(state_note_healthy(UUID) || state_note_failed(UUID));
+    g_unlink(note);
+}
+
+static void test_lasting(void)
+{
+    g_assert_cmpint(lasting_note_make(UUID, "/state", "it burns", NULL), ==, 0);
+    g_assert_true(state_note_failed(UUID));
+    g_assert_false(state_note_healthy(UUID));
+    g_assert_cmpint(lasting_note_make(UUID, "/state", "it burns on", NULL), ==, 0);
+    lasting_note_remove(UUID);
+    g_assert_false(state_note_failed(UUID));
+    lasting_note_remove(UUID);
+}
+
+int main(int argc, char **argv)
+{
+    int result;
+
+    g_test_init(&argc, &argv, NULL);
+    folder = g_dir_make_tmp("test-failure-XXXXXX", NULL);
+    note = g_strdup_printf("%s/nbdfleece-" UUID, folder);
+    lasting = g_strdup_printf("%s/nbdfleece-failed-" UUID, folder);
+    note_set_folders(folder, folder);
+    g_test_add_func("/failure/mapping/truncated", test_truncated);
+    g_test_add_func("/failure/mapping/many", test_many);
+    g_test_add_func("/failure/mapping/foreign", test_foreign);
+    g_test_add_func("/failure/mapping/sent", test_sent);
+    g_test_add_func("/failure/note/life", test_note);
+    g_test_add_func("/failure/note/none", test_no_note);
+    g_test_add_func("/failure/note/lasting", test_lasting);
+    result = g_test_run();
+    g_rmdir(folder);
+    g_free(folder);
+    g_free(note);
+    g_free(lasting);
+    return result;
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A folder that fails while a server uses it. */
+#include "common/state/note.h"
+#include "server/state/store-private.h"
+#include "tests/rigs/store-rig.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Syncs of files whose paths have this text in them fail; NULL: none. */
+static char failing[64];
+static pthread_mutex_t failing_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void fail_syncs(const char *text)
+{
+    pthread_mutex_lock(&failing_lock);
+    g_strlcpy(failing, text ? text : "", sizeof failing);
+    pthread_mutex_unlock(&failing_lock);
+}
+
+static bool must_fail(int fd)
+{
+    char link[64], path[512];
+    ssize_t n;
+    bool fails;
+
+    g_snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    pthread_mutex_lock(&failing_lock);
+    fails = failing[0] && strstr(path, failing);
+    pthread_mutex_unlock(&failing_lock);
+    return fails;
+}
+
+static int sync_or_fail(int fd, long call)
+{
+    if (!must_fail(fd))
+        return (int)syscall(call, fd);
+    errno = EIO;
+    return -1;
+}
+
+/* These take the place of libc's, for SQLite, too. */
+int fdatasync(int fd);
+int fdatasync(int fd)
+{
+    return sync_or_fail(fd, SYS_fdatasync);
+}
+
+int fsync(int fd);
+int fsync(int fd)
+{
+    return sync_or_fail(fd, SYS_fsync);
+}
+
+/* Wait until the catalogue has been told, or that has failed. */
+static void wait_jobs(struct store_rig *r)
+{
+    g_assert_true(jobs_wait(r->store->jobs, 60000));
+}
+
+static void test_bits_truncated(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL}, *again;
+    g_autofree char *file = NULL;
+    g_autofree char *said = NULL;
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    file = rig_bits_file(r);
+    g_assert_cmpint(truncate(file, 0), ==, 0);
+    rig_change(d, bits, 0, 1); /* the guest goes on */
+    said = rig_wait_broken(d);
+    g_assert_nonnull(strstr(said, "one: somebody has cut short or removed the file"));
+    again = rig_add(d, "b"); /* a clear */
+    bits[0] = again;
+    rig_change(d, bits, MIB, 1);
+    rig_restart(r, 1);
+    rig_expect(d, "b", 65536);
+    rig_free(r);
+}
+
+static void test_bits_truncated_and_stopped(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *file = NULL;
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    file = rig_bits_file(r);
+    g_assert_cmpint(truncate(file, 0), ==, 0);
+    rig_change(d, bits, 0, 1);
+    g_free(rig_wait_broken(d));
+    rig_restart(r, 1);
+    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_free(r);
+}
+
+/* A sync of bits fails when a bitmap is disabled, and when the server ends. */
+static void test_bits_sync(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct state_change c;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *said = NULL;
+
+    rig_start(r, 2);
+    rig_add(d, "b");
+    rig_add(&r->disks[1], "other");
+    c = rig_say(d, "b", d->bits->pdata[0]);
+    c.recording = false;
+    fail_syncs("/bits/");
+    g_assert_cmpint(rig_commit(r, &c, 1, &error), <, 0);
+    g_assert_nonnull(strstr(error->message, "its bits could not be written"));
+    said = rig_wait_broken(d);
+    g_assert_nonnull(strstr(said, "one: its bits could not be written"));
+    rig_stop(r); /* that of the other disk cannot be synced */
+    fail_syncs(NULL);
+    rig_start(r, 2);
+    rig_expect_inconsistent(d, "b", "its bits could not be written");
+    rig_expect_inconsistent(&r->disks[1], "other", "its bits could not be written");
+    rig_free(r);
+}
+
+/* The journal fails, and the catalogue works: the bitmaps are inconsistent, and can be cleared. */
+static void test_journal(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *said = NULL;
+
+    rig_start(r, 2);
+    bits[0] = rig_add(d, "b");
+    rig_add(&r->disks[1], "other");
+    fail_syncs("/intent");
+    rig_change(d, bits, 0, 1); /* goes on */
+    said = rig_wait_broken(d);
+    g_assert_nonnull(strstr(said, "all: the journal of the state folder failed: "));
+    g_free(rig_wait_broken(&r->disks[1]));
+    fail_syncs(NULL);
+    wait_jobs(r);
+    rig_kill(r);
+    rig_start(r, 2);
+    rig_expect_inconsistent(d, "b", "the journal of the state folder failed");
+    rig_expect_inconsistent(&r->disks[1], "other", "the journal of the state folder failed");
+    bits[0] = rig_add(d, "b"); /* a clear */
+    rig_change(d, bits, 8 * MIB, 1);
+    rig_kill(r);
+    rig_start(r, 2);
+    rig_expect(d, "b", 65536);
+    rig_free(r);
+}
+
+/* It works again when a bitmap is cleared. */
+static void test_journal_revived(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    struct state_change c;
+    g_autoptr(GError) error = NULL;
+    struct bitmap *new;
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    fail_syncs("/intent");
+    rig_change(d, bits, 0, 1);
+    g_free(rig_wait_broken(d));
+    new = rig_bits(d);
+    c = rig_say(d, "b", new);
+    g_assert_cmpint(rig_commit(r, &c, 1, &error), <, 0); /* not yet */
+    fail_syncs(NULL);
+    g_assert_cmpint(rig_commit(r, &c, 1, NULL), ==, 0);
+    g_ptr_array_add(d->bits, new);
+    bits[0] = new;
+    rig_change(d, bits, 8 * MIB, 1);
+    rig_kill(r);
+    rig_reboot(r);
+    d->modified = 1;
+    rig_start(r, 1);
+    /* The regions of both changes: the first one was made without a journal. */
+    rig_expect(d, "b", 8 * MIB);
+    rig_free(r);
+}
+
+/* Nothing in the folder can be written: after a crash or a power loss, no bitmap is good. */
+static void everything_fails(bool power_loss, bool stop)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    fail_syncs(r->path + strlen(r->top)); /* "/0" */
+    rig_change(d, bits, 0, 1);
+    g_free(rig_wait_broken(d));
+    rig_change(d, bits, 12 * MIB, 1); /* no journal knows of this */
+    if (stop)
+        rig_stop(r);
+    else
+        rig_kill(r);
+    fail_syncs(NULL);
+    if (power_loss) {
+        g_autofree char *notes = g_strdup_printf("rm -f %s/nbdfleece-[!f]*", r->top);
+
+        g_assert_cmpint(system(notes), ==, 0);
+        rig_reboot(r);
+        d->modified = 1;
+    }
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "");
+    rig_restart(r, 1);
+    rig_expect_inconsistent(d, "b", "");
+    rig_free(r);
+}
+
+static void test_everything(void)
+{
+    everything_fails(false, false);
+    everything_fails(false, true);
+    everything_fails(true, false);
+    everything_fails(true, true);
+}
+
+/* A command's transaction fails; nothing has happened, or it is not known. */
+static void test_catalogue(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *new;
+    struct state_change c;
+    g_autoptr(GError) error = NULL;
+
+    rig_start(r, 1);
+    rig_add(d, "b");
+    new = rig_bits(d);
+    c = rig_say(d, "b", new);
+    fail_syncs("catalogue.db");
+    g_assert_cmpint(rig_commit(r, &c, 1, &error), <, 0);
+    g_assert_nonnull(error->message);
+    bitmap_unref(new);
+    fail_syncs(NULL);
+    rig_restart(r, 1);
+    g_assert_cmpuint(d->found->len, ==, 1);
+    rig_expect_inconsistent(d, "b", "the state folder had failed");
+    rig_free(r);
+}
+
+/* A folder that cannot be used is an error of the start, and loses nothing. */
+static void test_recovery(void)
+{
+    static const char *const files[] = {"catalogue.db", "/live", "/intent"};
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    rig_kill(r);
+    for (unsigned i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autoptr(GError) error = NULL;
+
+        fail_syncs(files[i]);
+        r->o.path = r->path;
+        r->store = store_open(&r->o, &error);
+        g_assert_null(r->store);
+        g_assert_nonnull(error->message);
+    }
+    fail_syncs(NULL);
+    rig_start(r, 1);
+    rig_expect(d, "b", 65536);
+    rig_free(r);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/store-failure/bits/truncated", test_bits_truncated);
+    g_test_add_func("/store-failure/bits/stopped", test_bits_truncated_and_stopped);
+    g_test_add_func("/store-failure/bits/sync", test_bits_sync);
+    g_test_add_func("/store-failure/journal/settled", test_journal);
+    g_test_add_func("/store-failure/journal/revived", test_journal_revived);
+    g_test_add_func("/store-failure/everything", test_everything);
+    g_test_add_func("/store-failure/catalogue", test_catalogue);
+    g_test_add_func("/store-failure/recovery", test_recovery);
+    return g_test_run();
+}
