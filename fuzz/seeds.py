@@ -243,10 +243,41 @@ def connection():
     yield "wire-long-option", bytes([0, 32, 0x80]) + b"IHAVEOPT" + struct.pack(">II", 99, 65537)
 
 
+# ---- the intent journal ----
+
+def journal():
+    raw, batch, foreign, broken = 1, 2, 4, 8
+
+    def entry(disk, first, count, opens=True):
+        return bytes([disk - 1 + 4 * opens, first, count])
+
+    def sector(how, at, generation, snapshot, *entries):
+        return bytes([how, at, generation, snapshot, len(entries)]) + b"".join(entries)
+
+    first = sector(0, 0, 1, 1)
+    one = sector(batch, 1, 1, 1, entry(1, 5, 3), entry(2, 0, 255))
+    two = sector(batch, 2, 1, 1, entry(1, 6, 1, False), entry(2, 9, 9, False))
+    yield "snapshot", first
+    yield "batches", first + one + two
+    yield "hole", first + two
+    yield "second-half", first + one + sector(0, 128, 2, 1, entry(3, 1, 1))
+    torn = sector(0, 1, 3, 2, entry(4, 4, 4))
+    yield "torn", first + sector(0, 128, 2, 1, entry(3, 1, 1)) + torn
+    yield "third", sector(0, 0, 3, 2) + torn + sector(0, 128, 2, 1)
+    yield "not-whole", torn
+    yield "foreign", first + sector(batch | foreign, 1, 1, 1, entry(1, 5, 3))
+    yield "broken", first + sector(batch | broken, 1, 1, 1, entry(1, 5, 3)) + b"\x64\0"
+    yield "largest", first + sector(batch, 1, 1, 1, bytes([4 + 8 + 16, 0, 0]) + struct.pack(
+        ">QQ", 2**41 - 1, 1))
+    yield "too-large", first + sector(batch, 1, 1, 1, bytes([4 + 8 + 16, 0, 0]) + struct.pack(
+        ">QQ", 2**41, 2**63))
+    yield "raw", bytes([raw, 0]) + b"NBNFInt1" + b"\xff" * 504
+
+
 def main():
     folder = sys.argv[1]
     shutil.rmtree(folder, ignore_errors=True)
-    for target in (client, connection, extents, json, option, options, qmp, request):
+    for target in (client, connection, extents, journal, json, option, options, qmp, request):
         os.makedirs(os.path.join(folder, target.__name__))
         for name, data in target():
             with open(os.path.join(folder, target.__name__, name), "xb") as out:

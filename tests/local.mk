@@ -6,7 +6,7 @@
 
 links_common = $(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
-links_state = tests/rigs/libjournalrig.a tests/rigs/libstorerig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
+links_state = tests/rigs/libcataloguerig.a tests/rigs/libjournalrig.a tests/rigs/libstorerig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 # What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
 	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
@@ -43,8 +43,12 @@ tests_rigs_libdiskrig_a_SOURCES = \
 	tests/rigs/model-guest.c \
 	tests/rigs/model-image.c \
 	tests/rigs/model-instant.c \
+	tests/rigs/model-store.c \
 	tests/rigs/model-view.c \
 	tests/rigs/scratch-rig.c tests/rigs/scratch-rig.h
+# A state folder with a catalogue.
+check_LIBRARIES += tests/rigs/libcataloguerig.a
+tests_rigs_libcataloguerig_a_SOURCES = tests/rigs/catalogue-rig.c tests/rigs/catalogue-rig.h
 # Monitors and QMP commands, and what their tests need of clients and of the main loop.
 check_LIBRARIES += tests/rigs/libcontrolrig.a
 tests_rigs_libcontrolrig_a_SOURCES = \
@@ -95,8 +99,43 @@ tests_rigs_libbitmapschedules_a_SOURCES = \
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
 
+# A simulated machine: a state folder that forgets what was not synced, threads that take turns.
+links_sim = \
+	tests/rigs/libsimrig.a tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a \
+	$(STATE_LIBS) $(GLIB_LIBS)
+sim_wrap = -Wl,--wrap
+links_sim_ldflags = \
+	$(sim_wrap)=pthread_mutex_lock $(sim_wrap)=pthread_mutex_unlock \
+	$(sim_wrap)=pthread_mutex_timedlock $(sim_wrap)=pthread_cond_wait \
+	$(sim_wrap)=pthread_cond_timedwait $(sim_wrap)=pthread_cond_clockwait \
+	$(sim_wrap)=pthread_cond_signal $(sim_wrap)=pthread_cond_broadcast \
+	$(sim_wrap)=pthread_create $(sim_wrap)=pthread_join \
+	$(sim_wrap)=g_mutex_lock $(sim_wrap)=g_mutex_unlock $(sim_wrap)=g_cond_wait \
+	$(sim_wrap)=g_cond_wait_until $(sim_wrap)=g_cond_signal $(sim_wrap)=g_cond_broadcast \
+	$(sim_wrap)=g_thread_new $(sim_wrap)=g_thread_try_new $(sim_wrap)=g_thread_join \
+	$(sim_wrap)=clock_gettime $(sim_wrap)=g_get_monotonic_time $(sim_wrap)=g_get_real_time \
+	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall \
+	$(sim_wrap)=state_boot_id $(sim_wrap)=state_machine_id $(sim_wrap)=storage_mount_id \
+	$(sim_wrap)=g_uuid_string_random
+check_LIBRARIES += tests/rigs/libsimrig.a
+tests_rigs_libsimrig_a_SOURCES = \
+	tests/rigs/sim-check.c tests/rigs/sim-check.h \
+	tests/rigs/sim-content.c tests/rigs/sim-content.h \
+	tests/rigs/sim-image.c tests/rigs/sim-image.h \
+	tests/rigs/sim-inode.c tests/rigs/sim-inode.h \
+	tests/rigs/sim-machine.c tests/rigs/sim-machine.h \
+	tests/rigs/sim-model.c tests/rigs/sim-model.h \
+	tests/rigs/sim-names.c tests/rigs/sim-names.h \
+	tests/rigs/sim-server.c tests/rigs/sim-server.h \
+	tests/rigs/sim-steps.c tests/rigs/sim-steps.h \
+	tests/rigs/sim-storage.c tests/rigs/sim-storage.h \
+	tests/rigs/sim-threads.c tests/rigs/sim-threads.h tests/rigs/sim-turns.h \
+	tests/rigs/sim-vfs.c tests/rigs/sim-vfs.h \
+	tests/rigs/sim-wraps.c
+
 include tests/backend/local.mk
 include tests/faults/local.mk
+include tests/state/local.mk
 include tests/planted/local.mk
 
 # ---- the list ----

@@ -82,7 +82,7 @@ function host_program(name, exports,    c, i, n, symbols, flags)
 {
     name = $1
     links = exports = only = condition = ""
-    long = tsan = 0
+    long = tsan = ldflags = 0
     if (name in seen)
         complain(name " is there twice")
     if (name <= previous)
@@ -100,6 +100,8 @@ function host_program(name, exports,    c, i, n, symbols, flags)
             tsan = 1
         else if ($i == "long")
             long = 1
+        else if ($i == "ldflags")
+            ldflags = 1
         else if ($i == "unsanitized")
             condition = "!HAVE_SANITIZER"
         else if ($i == "nbdkit-header")
@@ -129,6 +131,8 @@ function host_program(name, exports,    c, i, n, symbols, flags)
                 sub(/.*\//, "", links)
             }
             say(canonical(name) "_LDADD = $(links_" links ")")
+            if (ldflags)
+                say(canonical(name) "_LDFLAGS = $(AM_LDFLAGS) $(links_" links "_ldflags)")
         }
     }
     add(only == "" ? "listed_tests" : "only_" only "_tests", name, condition)

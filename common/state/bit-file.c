@@ -190,7 +190,7 @@ struct bit_file *bit_file_create(struct storage *s, const char *uuid, uint64_t s
     return f;
 }
 
-/* The bits after the last granule are 0, which bitmap.h asks for: others are damage. */
+/* The bits after the last granule have to be 0 (bitmap_alloc_over). Others are damage. */
 static int check_tail(struct bit_file *f, GError **err)
 {
     uint64_t granules = f->size / f->granularity + (f->size % f->granularity != 0);
@@ -299,8 +299,8 @@ int bit_file_sync(struct bit_file *f, GError **err)
     return error < 0 ? fail_file(f, "sync", error, err) : 0;
 }
 
-/* Add the pages of a piece that are not zero, each with its number, so that the result does not
- * depend on how zeroes are stored, and those that were never written cost nothing. */
+/* Add the pages of a piece that are not zero, each with its number. Pages of zeroes are only looked
+ * at. */
 static uint32_t add_pages(uint32_t crc, const uint8_t *piece, size_t length, uint64_t number)
 {
     for (size_t at = 0; at < length; at += PAGE, number++) {

@@ -32,8 +32,8 @@ void bit_file_close(struct bit_file *f); /* a mapping stays */
 uint64_t *bit_file_map(struct bit_file *f, void *at, GError **err);
 /* All bits that were set before survive a power loss. After a failure the file is given up. */
 int bit_file_sync(struct bit_file *f, GError **err);
-/* A CRC-32 of size, granularity and all words. It takes no time for parts that are zero and have
- * never been written. */
+/* A CRC-32 of size, granularity and all words. Zeroes count the same however they are stored, and
+ * take little time. */
 int bit_file_crc(struct bit_file *f, uint32_t *crc, GError **err);
 const char *bit_file_uuid(const struct bit_file *f);
 

@@ -20,8 +20,8 @@ static bool comes_later(const char *name)
            g_str_has_prefix(name, STATE_CATALOGUE);
 }
 
-/* A folder without a catalogue is new only if it has nothing else either: what was in a catalogue
- * that is lost must not be silently gone. */
+/* A new folder has neither a catalogue nor anything else. Where other files are there, the catalogue
+ * was lost, and its bitmaps must not be silently gone. */
 static int check_new(struct storage *s, GError **err)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
@@ -73,8 +73,8 @@ static int put_first_rows(struct catalogue *c, GError **err)
     return catalogue_put_folder(c, &folder, err) < 0 ? -1 : tally_write(c, err);
 }
 
-/* Nothing reads the file before it has its name: no journal is needed, but the last line makes it a
- * database with a log. */
+/* Nothing reads the file before it has its name, so that no journal is needed. At the end it becomes
+ * a database with a write-ahead log. */
 static int fill(struct catalogue *c, GError **err)
 {
     g_autofree char *mode = NULL;

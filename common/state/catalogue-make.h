@@ -5,9 +5,9 @@
 
 #include "common/state/storage.h"
 
-/* Make catalogue.db, which is not there: an empty catalogue under another name, and only when it is
- * durable under its own. -1 and *err, also where the folder has bits of bitmaps already: then the
- * catalogue was lost. */
+/* Make catalogue.db, which is not there. It is made under another name, and gets its own when it is
+ * durable. -1 and *err, also where the folder has bits of bitmaps already: then the catalogue was
+ * lost. */
 int catalogue_make(struct storage *s, GError **err);
 
 #endif

@@ -11,8 +11,9 @@
 enum { OF_DISKS, OF_BITMAPS, TALLIES };
 
 /*
- * What a table has to hold: a row's checksum shows that the row is damaged, not that it is gone, or
- * that an old page has come back. The row `tally` of the database has the same, with a checksum.
+ * What is known of a table as a whole. A row's checksum shows that the row is damaged. It does not
+ * show that a row is gone, or that an old page of the database has come back: these counts do. They
+ * are the rows of the table `tally`, and have a checksum, too.
  */
 struct tally {
     int64_t id; /* 1 + OF_... */
@@ -29,8 +30,8 @@ struct catalogue {
     /* The storage failed in the middle of a commit. What comes after the lost part of the log would
      * be lost with it, even if its own sync succeeds: nothing is written any more. */
     bool dead;
-    /* Damage was found when the database was opened. Until the first transaction, which writes the
-     * rows concerned anew, each reading finds it again. */
+    /* Damage was found when the database was opened. Each reading finds it again, until the first
+     * transaction writes the rows concerned anew. */
     bool sick;
     bool was_sick;            /* when the transaction began */
     bool distrusted;          /* sick: rows are missing or old, nobody knows which */

@@ -256,7 +256,7 @@ static void judge_disks(struct contents *k, GPtrArray *damaged)
             complain(damaged, "a disk: " ROW_DAMAGED);
             leave_out(k, OF_DISKS, i);
         }
-    /* The good ones come first to their names. */
+    /* Good rows get their names first. */
     for (unsigned i = 0; i < k->rows[OF_DISKS]->len; i++)
         if (!mended[i])
             mended[i] = disk_misfit(disk_at(k, i)) || !claim_name(taken, 0, disk_at(k, i)->name);

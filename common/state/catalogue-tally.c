@@ -171,9 +171,17 @@ int catalogue_put_disk(struct catalogue *c, struct catalogue_disk *d, GError **e
     return put(c, OF_DISKS, d, &d->id, disk_misfit(d), err);
 }
 
+/* A reason may name a file, whose path need not be UTF-8. */
 int catalogue_put_bitmap(struct catalogue *c, struct catalogue_bitmap *b, GError **err)
 {
-    return put(c, OF_BITMAPS, b, &b->id, bitmap_misfit(b), err);
+    g_autofree char *reason = b->inconsistent ? g_utf8_make_valid(b->inconsistent, -1) : NULL;
+    struct catalogue_bitmap copy = *b;
+
+    copy.inconsistent = reason;
+    if (put(c, OF_BITMAPS, &copy, &copy.id, bitmap_misfit(&copy), err) < 0)
+        return -1;
+    b->id = copy.id;
+    return 0;
 }
 
 int catalogue_remove_bitmap(struct catalogue *c, int64_t id, GError **err)

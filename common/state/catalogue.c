@@ -46,15 +46,15 @@ static int use_log(struct catalogue *c, GError **err)
     return 0;
 }
 
-/* Move what is in the log into the database, and empty the log: it lies there with no checksum for
- * the whole, and one that were cut short later would bring old pages back. */
+/* Move what is in the log into the database, and empty the log. SQLite cannot tell a log that was cut
+ * short from a shorter one: acknowledged changes would be gone. */
 static int empty_log(struct catalogue *c)
 {
     return sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) & 0xff;
 }
 
-/* A log that is found may have been left by a sync that failed: what is in it becomes durable only
- * by being written once more. Where the disk is full, that has to wait. */
+/* A log may be there because its sync has failed. What is in it becomes durable when it is written
+ * into the database. On a full disk that has to wait. */
 static int take_log_in(struct catalogue *c, GError **err)
 {
     int code = empty_log(c);
@@ -63,7 +63,7 @@ static int take_log_in(struct catalogue *c, GError **err)
                                                     : sql_fail(c, "empty its write-ahead log", err);
 }
 
-/* All pages are looked at, which is little work: writing into a damaged tree makes it worse. */
+/* Look at all pages, which is little work. Writing into a damaged tree would make it worse. */
 static int check_pages(struct catalogue *c, GError **err)
 {
     g_autofree char *answer = sql_text(c, "PRAGMA quick_check(1)", err);
@@ -156,8 +156,8 @@ static int prepare_commit(struct catalogue *c, GError **err)
     return tally_write(c, err);
 }
 
-/* The log is emptied after each transaction; where that fails, the next one tries again, and
- * writes all of it once more. */
+/* The log is emptied after each transaction. Where that fails, the next one tries again, and writes
+ * all of it into the database once more. */
 static void end_commit(struct catalogue *c)
 {
     if (empty_log(c) != SQLITE_OK)

@@ -17,9 +17,10 @@
 
 struct catalogue;
 
-/* Open, or create where there is none and the folder has nothing else either; an older version is upgraded in one transaction, a newer one
- * refused: `state: DIR: made by a newer version (format 9; this one knows up to 2)`. NULL and *err also where
- * the database as a whole is damaged, which all of it is looked at for. */
+/* Open it. It is made where there is none and the folder has nothing else either. An older version
+ * is upgraded in one transaction, a newer one refused: `state: DIR: made by a newer version (format
+ * 9; this one knows up to 2)`. All of it is looked at: NULL and *err also where the database as a
+ * whole is damaged. */
 struct catalogue *catalogue_open(struct storage *s, GError **err);
 void catalogue_close(struct catalogue *c);
 

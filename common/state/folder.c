@@ -40,7 +40,8 @@ static int make_folder(const char *path, GError **err)
 {
     int fd;
 
-    /* The umask may take some of the mode away. Who was faster than we has set it. */
+    /* The umask may take some of the mode away. A folder that somebody else made meanwhile is
+     * theirs: check_owner judges it. */
     if (mkdir(path, 0700) == 0 ? chmod(path, 0700) < 0 : errno != EEXIST)
         return fail_errno(err, errno, "state: %s: cannot be made", path);
     if (sync_parent(path, err) < 0)

@@ -18,10 +18,10 @@
 #include <string.h>
 #include <zlib.h>
 
-#define MAGIC    UINT64_C(0x31746e49464e424e) /* "NBNFInt1" */
-#define ENTRIES  40
-#define ENTRY    24
-#define CRC_AT   508
+#define MAGIC   UINT64_C(0x31746e49464e424e) /* "NBNFInt1" */
+#define ENTRIES 40
+#define ENTRY   24
+#define CRC_AT  508
 
 _Static_assert(ENTRIES + JOURNAL_CAPACITY * ENTRY <= CRC_AT, "entries end before the checksum");
 

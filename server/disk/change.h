@@ -32,7 +32,7 @@
  * change has left the gate. So whoever finds nobody covered any more finds all their bits set.
  *
  * On an image that takes whole blocks only, what is kept, marked and held is all of the blocks that
- * the range touches.
+ * the range touches. They are covered, too: a region has whole blocks.
  */
 #ifndef DISK_CHANGE_H
 #define DISK_CHANGE_H
@@ -54,18 +54,6 @@ struct change {
     unsigned phase; /* of the cover, where there is one */
 };
 
-struct range {
-    uint64_t offset, length;
-};
-
-/* What change_begin covers. length > 0. */
-static inline struct range covered_range(const struct node_io *io, uint64_t length, uint64_t offset)
-{
-    uint64_t mask = io->info.min_block - 1, begin = offset & ~mask;
-
-    return (struct range){begin, ((offset + length + mask) & ~mask) - begin};
-}
-
 /* What change_begin does where there is a view; no error: all is kept that `keeping` says. */
 int change_keep(struct node_io *io, const struct change *c);
 
@@ -78,17 +66,7 @@ static inline void change_end(struct node_io *io, struct change *c)
         cover_leave(io->line, c->phase);
 }
 
-/* All blocks that the range touches are covered. The disk's size is not looked at, because it may
- * change as long as the gate was not entered: a last block that is shorter counts as a whole one. */
-static inline int change_cover(struct node_io *io, struct change *c, uint64_t length,
-                               uint64_t offset)
-{
-    struct range r = covered_range(io, length, offset);
-
-    return cover_enter(io->disk->state.cover, io->line, r.offset, r.length, &c->phase);
-}
-
-/* 0: the caller changes the image, whether that succeeds or not, and then calls change_end. Else a
+/* length > 0. 0: the caller changes the image, whether that succeeds or not, and then calls change_end. Else a
  * negative errno, and the change is over. `io` is a disk's; any thread. May wait, for the journal, for
  * the gate, and for others who keep or change the same blocks. */
 static inline int change_begin(struct node_io *io, struct change *c, uint64_t length,
@@ -97,7 +75,7 @@ static inline int change_begin(struct node_io *io, struct change *c, uint64_t le
     struct disk *d = io->disk;
 
     if (io->line) {
-        int error = change_cover(io, c, length, offset);
+        int error = cover_enter(d->state.cover, io->line, offset, length, &c->phase);
 
         if (error < 0)
             return error;

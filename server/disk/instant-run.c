@@ -2,9 +2,10 @@
 /*
  * How an instant runs. It goes through phases, each of the same steps: prepare; shut the gates that
  * are to be shut; wait until they are drained; do long work that needs them closed; flip what was
- * prepared; open the gates; do long work that does not need them closed. The last phase flips all
- * that was staged; those before it make ready for that. The first one shuts no gate: it waits for
- * the scratch that new views need.
+ * prepared; open the gates; do long work that does not need them closed. One phase flips all that
+ * was staged; those before it make ready for that. Where there is a store, two phases follow, which
+ * make it durable and publish it (stage-flip.c). The first phase shuts no gate: it waits for the
+ * scratch that new views need.
  *
  * No step waits. Where the instant has to, instant_step returns, and `wake` says when it is worth
  * while to call it again: when all that is waited for has come, or when the thread that does the
@@ -222,6 +223,11 @@ static void fail_phase(struct instant *i, GError *error)
 {
     end_waits(i);
     open_gates(i);
+    if (i->flipped && i->shrunk) { /* an image that was cut off cannot be made whole */
+        i->uncommitted = error;
+        enter_phase(i, i->phase + 1);
+        return;
+    }
     if (i->failed) {
         log_error("disk %s: %s: %s", stage_at(i, 0)->disk->node.name, (*i->phase)->left,
                   error->message);

@@ -22,6 +22,15 @@
  * which something is to be copied (`ours`): their bitmap gets a copy of its own first.
  *
  * A resize uses the same: bitmaps of the new size, shadows while the old bits are copied.
+ *
+ * On a disk with a store, each bitmap that an action changes gets bits of its own, also where only
+ * its recording changes. The flip must be undone if the store cannot commit it, and until then
+ * writes go into the old bits and the new ones. If both were the same, writes after the flip would be
+ * in a bitmap that was disabled at the flip, or that is not enabled after all.
+ *
+ * A bitmap may become inconsistent at any time. Each staged bitmap knows its *origins*: the bitmaps
+ * from whose bits it is made. It is good if all of these are good when it takes effect. One that was
+ * added or cleared has none.
  */
 #include "common/util/error.h"
 #include "server/disk/instant.h"

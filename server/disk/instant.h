@@ -10,6 +10,10 @@
  * To run it without waiting: instant_start, then instant_step again and again until it says that the
  * instant is done or has failed. To run it and wait: instant_commit.
  *
+ * Where the disks have a store, an instant takes effect when the store has committed it. Until then
+ * its disks look as they did, but that its bitmaps are busy; a view has the data of the instant
+ * itself. If the store fails, the instant fails.
+ *
  * Control thread only. Several instants may be under way at once, each over disks of its own: an
  * action on a disk of which another instant has actions is refused (disk_in_instant).
  */
@@ -50,7 +54,7 @@ int instant_view_create(struct instant *i, struct disk *d, const char *name,
 
 /* Delete a view (view-chain.h); what the next older view still needs goes to it. `Node %s is in use`
  * while exported. If the instant fails after it was started, the view is broken, without all or a
- * part of its blocks, and can be deleted again. */
+ * part of its blocks, and can be deleted again; if it is the store that fails, the view is gone. */
 int instant_view_delete(struct instant *i, struct view *v, GError **err);
 
 /* For other changes of a disk: `fn` runs at the instant itself, on the control thread, while the
@@ -76,7 +80,8 @@ void instant_on_end(struct instant *i, void (*fn)(void *opaque), void *opaque);
 enum instant_state {
     INSTANT_WAITS,  /* call instant_step again after `wake`, or at instant_deadline */
     INSTANT_DONE,   /* all has taken effect; the instant is freed */
-    INSTANT_FAILED, /* nothing has changed, *err says why; the instant is freed */
+    INSTANT_FAILED, /* nothing has changed, *err says why; the instant is freed (see also
+                       instant_view_delete) */
 };
 
 /* Before the first instant_step, which follows at once. `wake` is called from any thread, perhaps

@@ -305,10 +305,7 @@ int node_trim(struct node_io *io, uint64_t length, uint64_t offset, uint32_t fla
 
 bool node_change_waits(struct node_io *io, uint64_t length, uint64_t offset)
 {
-    if (!io->line || io->info.readonly)
-        return false;
-    struct range r = covered_range(io, length, offset);
-    return !cover_is_open(io->disk->state.cover, r.offset, r.length);
+    return io->line && !io->info.readonly && !cover_is_open(io->disk->state.cover, offset, length);
 }
 
 int node_flush(struct node_io *io)

@@ -160,8 +160,8 @@ static void at_all(const struct instant *i, enum disk_point point)
         disk_at(stage_at(i, k)->disk, point, 0);
 }
 
-/* The store was told that new bits would be good, and they would not, since a bitmap has broken since
- * from which some of them come. (If they have broken themselves, the store knows.) */
+/* The store was told that new bits would be good. They are not, if a bitmap has broken meanwhile from
+ * which some of them were copied. (If they have broken themselves, the store knows.) */
 static int check_origins(const struct stage *st, GError **err)
 {
     for (unsigned k = 0; k < st->bitmaps->len; k++) {
@@ -190,9 +190,7 @@ static int commit(struct instant *i, GError **err)
     i->committed = try_commit(i, err) == 0;
     if (i->committed)
         at_all(i, POINT_COMMITTED);
-    if (!i->committed && i->shrunk)
-        i->uncommitted = g_steal_pointer(err); /* an image that was cut off cannot be made whole */
-    return i->committed || i->uncommitted ? 0 : -1;
+    return i->committed ? 0 : -1;
 }
 
 const struct phase phase_commit = {

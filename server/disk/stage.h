@@ -103,7 +103,7 @@ struct instant {
     const struct disk_state *state;
     struct state_transaction *transaction;
     bool prepared;       /* the store was, and hears of the end */
-    bool flipped;        /* where there is a store: it is to be published, or undone */
+    bool flipped;        /* and, where there is a store, to be published or undone */
     bool committed;      /* the store has done its part */
     GError *uncommitted; /* it could not, but the instant goes on: the image was shrunk */
 

@@ -28,8 +28,8 @@ struct ask {
 /* How far the closing of a disk's regions has come. */
 enum disk_stage {
     DISK_STEADY,
-    DISK_TURNED, /* some are CLOSING; writers of the phase before are waited for */
-    DISK_SYNCED, /* they have left, and the bits are synced: the next batch closes those that are left */
+    DISK_TURNED, /* some regions are CLOSING; the round waits for writers of the phase before */
+    DISK_SYNCED, /* the bits are synced: the next batch closes what is CLOSING then */
 };
 
 struct journal_disk {
@@ -54,8 +54,8 @@ struct journal {
     pthread_cond_t look;  /* likewise, for the closing one */
     pthread_cond_t done;  /* one of them has done something */
     GPtrArray *disks;
-    GArray *left;   /* regions of disks that were removed, which the file says are open */
-    GQueue asks;    /* what writers wait for and no batch has taken yet */
+    GArray *left; /* regions of disks that were removed, which the file says are open */
+    GQueue asks;  /* what writers wait for and no batch has taken yet */
     enum journal_state state;
     char *reason;      /* of the last failure */
     uint64_t failures; /* attempts to write that have failed */

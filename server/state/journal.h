@@ -17,9 +17,9 @@ struct journal;
 struct journal_disk; /* a disk in it */
 
 struct journal_options {
-    uint64_t folder;    /* see struct journal_sector */
+    uint64_t folder;      /* see struct journal_sector */
     unsigned patience_ms; /* so long a writer waits for its regions: 5000 */
-    unsigned idle_ms;   /* regions that were not used for so long are closed: 10000 */
+    unsigned idle_ms;     /* regions that were not used for so long are closed: 10000 */
     bool break_guest_write;
     /* The journal cannot be kept: with !break_guest_write, writers go on from now on without it
      * (all regions count as open), and bitmaps must become inconsistent. Called once, before the
@@ -29,7 +29,7 @@ struct journal_options {
 };
 
 struct journal_disk_options {
-    int64_t id;       /* catalogue_disk.id */
+    int64_t id;          /* catalogue_disk.id */
     struct cover *cover; /* its `regions`, `open`, `opaque` are the journal's to set */
     /* Is nobody counted under that phase any more (all lines of the disk)? Any thread. */
     bool (*phase_left)(void *opaque, unsigned phase);
@@ -50,9 +50,9 @@ int journal_remove_disk(struct journal_disk *d);
 /* Close what can be closed now, as after a long idle time: for tests and for the end. -1: something
  * stays open. Waits; any thread. */
 int journal_close_all(struct journal *j, GError **err);
-/* Try to begin anew after a failure, in a new file, with all regions that are open (as far as known)
- * in its snapshot. 0 also where nothing had failed. Any thread but the control thread; waits, a
- * limited time. */
+/* Try to begin anew after a failure, in a new file, with all regions that are open (as far as
+ * known) in its snapshot. 0 also where nothing had failed. Any thread but the control thread;
+ * waits, a limited time. */
 int journal_revive(struct journal *j, GError **err);
 /* No disk is left. A thread that hangs in I/O is left alone after `patience_ms`: -1 is returned,
  * which is logged, too, and the storage must stay valid for it. */

@@ -158,7 +158,7 @@ static int memory_write(struct storage_file *f, const void *buf, size_t length, 
     int r = begin(of(f), MEMORY_WRITE);
 
     if (r < 0)
-        length /= 2; /* some of it may have been written */
+        length = length / SECTOR / 2 * SECTOR; /* some of it is written */
     grow(c->bytes, offset + length);
     memcpy(c->bytes->data + offset, buf, length);
     for (uint64_t i = offset / SECTOR; i < (offset + length + SECTOR - 1) / SECTOR; i++)

@@ -102,8 +102,9 @@ bool txn_add(struct txn *t, struct model_disk *d, const char *name, uint32_t gra
                              (granularity >= 512 && (granularity & (granularity - 1)) == 0));
     bool good = !find(t, d, name) && valid;
     GError *error = NULL;
+    bool persistent = disk_has_store(d->disk) && noise_once_in(&t->model->noise, 2);
     int result =
-        instant_bitmap_add(t->instant, d->disk, name, granularity, recording, false, &error);
+        instant_bitmap_add(t->instant, d->disk, name, granularity, recording, persistent, &error);
     struct model_bitmap *b;
 
     if (!agree(t, d, good, result, error, "add", name))
@@ -252,6 +253,31 @@ static void check_gone(struct txn *t)
     }
 }
 
+static bool has_store(const struct txn *t)
+{
+    for (unsigned i = 0; i < t->model->n_disks; i++)
+        if (t->names[i] && disk_has_store(t->model->disks[i].disk))
+            return true;
+    return false;
+}
+
+/* The store fails after the flip: nothing has happened. */
+static void fail_to_commit(struct txn *t)
+{
+    struct model *m = t->model;
+
+    m->commit_fails = true;
+    if (instant_commit(t->instant, NULL) == 0)
+        model_fail(m, NULL, 0, "an instant takes effect that was not committed");
+    m->commit_fails = false;
+    m->not_committed++;
+    model_plan(m, "not committed");
+    for (unsigned i = 0; i < m->n_disks; i++)
+        if (t->names[i])
+            model_check_bitmaps(&m->disks[i], false);
+    txn_free(t);
+}
+
 void txn_commit(struct txn *t)
 {
     struct model *m = t->model;
@@ -359,6 +385,8 @@ void model_transaction(struct model *m)
     }
     if (!good || noise_once_in(n, 12))
         txn_abort(t);
+    else if (has_store(t) && noise_once_in(n, 8))
+        fail_to_commit(t);
     else
         txn_commit(t);
 }
@@ -379,13 +407,14 @@ void model_resize(struct model_disk *d)
         model_fail(d->model, d, 0, "node_io_open failed");
     size = shrink ? old - d->min_block : MIN(size, d->room);
     d->refuse_resize = noise_once_in(n, 4);
-    good = !d->refuse_resize && !shrink;
+    d->model->commit_fails = disk_has_store(d->disk) && noise_once_in(n, 4);
+    good = !d->refuse_resize && !shrink && !d->model->commit_fails;
     if (good != (disk_resize(d->disk, size, &error) == 0))
         model_fail(d->model, d, 0, "disk %u: resize to %" PRIu64 " should have %s: %s", d->index,
                    size, good ? "been done" : "failed", error ? error->message : "done");
     model_plan(d->model, "resize disk%u from %" PRIu64 " to %" PRIu64 ": %s", d->index, old, size,
                good ? "done" : "refused");
-    d->refuse_resize = false;
+    d->refuse_resize = d->model->commit_fails = false;
     node_io_close(io);
     if (good) {
         model_catch_up(d, d->cut);

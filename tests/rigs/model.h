@@ -136,6 +136,7 @@ struct model_disk {
     GPtrArray *views;   /* struct model_view, oldest first; under model.lock */
     GPtrArray *bitmaps; /* struct model_bitmap, in order */
     bool refuse_resize; /* the backend's next one */
+    struct cover cover; /* where it has a store */
     struct op_log *logs[GUESTS];
     uint32_t cut[GUESTS];
     unsigned gates_closed; /* how often an instant closed them */
@@ -155,6 +156,8 @@ struct model {
     char *dir;
     struct noise noise; /* the control thread's */
     unsigned instants, views_made;
+    unsigned not_committed; /* instants that a store has failed */
+    bool commit_fails;      /* stores fail; control thread, or one that works for it */
     GQueue plan;            /* char *: the last actions, for who has to find out what went wrong */
     atomic_uint faults;     /* scratch writes and reads made to fail */
     atomic_uint fault_rate; /* one in so many fails; 0: none */
@@ -168,6 +171,9 @@ struct model {
     bool pause;               /* under lock; `paused` says so without it */
     atomic_bool paused, ending;
 };
+
+/* Give a disk a store whose commits fail when m->commit_fails is set (model-store.c). */
+void model_add_store(struct model_disk *d);
 
 /* Any disk; the last, biggest one more often: there is room in it for what is rare. */
 struct model_disk *model_random_disk(struct model *m, struct noise *n);

@@ -9,7 +9,10 @@ static int backend_hook(void *opaque, enum fake_call call, uint64_t offset, uint
     static const char *const names[] = {"backend read",  "backend write", "backend zero",
                                         "backend trim",  "backend flush", "backend extents",
                                         "backend resize"};
+    const struct place *p = opaque;
 
+    if (call == FAKE_WRITE && p->rig->issued)
+        p->rig->issued(p->rig, p->disk, offset);
     sched_step(names[call], (int)(offset / SECTOR));
     return 0;
 }
@@ -25,8 +28,17 @@ static int at(void *opaque, enum disk_point point, uint64_t offset)
     for (unsigned i = 0; point == POINT_GATES_CLOSED && i < CHANGES; i++)
         r->changes[i].inside = r->changes[i].entered;
     if (point == POINT_GATES_CLOSED)
+        r->flipped[p->disk] = true;
+    if (point == POINT_GATES_CLOSED)
         fake_backend_peek(r->backends[p->disk], r->instant[p->disk], SIZE, 0);
     return 0;
+}
+
+static void open_guests(struct rig *r, unsigned d)
+{
+    for (unsigned g = 0; g < GUESTS; g++)
+        g_assert_cmpint(
+            node_io_open(disk_node(r->disks[d]), true, false, NULL, &r->guests[d][g], NULL), ==, 0);
 }
 
 struct rig *rig_new(uint32_t min_block)
@@ -36,18 +48,23 @@ struct rig *rig_new(uint32_t min_block)
     for (unsigned d = 0; d < DISKS; d++) {
         r->backends[d] = fake_backend_new(SIZE);
         fake_backend_set_min_block(r->backends[d], min_block);
-        fake_backend_set_hook(r->backends[d], backend_hook, r);
+        fake_backend_set_hook(r->backends[d], backend_hook, &r->places[d]);
         r->disks[d] =
             disk_new(&(struct disk_config){.name = d ? "b" : "a", .backend = r->backends[d]}, NULL);
         r->places[d] = (struct place){r, d};
         r->hooks[d] = (struct disk_hooks){.at = at, .opaque = &r->places[d]};
         r->disks[d]->hooks = &r->hooks[d];
-        for (unsigned g = 0; g < GUESTS; g++)
-            g_assert_cmpint(
-                node_io_open(disk_node(r->disks[d]), true, false, NULL, &r->guests[d][g], NULL), ==,
-                0);
+        open_guests(r, d);
     }
     return r;
+}
+
+void rig_restore(struct rig *r, unsigned disk, const struct disk_state *state)
+{
+    for (unsigned g = 0; g < GUESTS; g++)
+        node_io_close(r->guests[disk][g]);
+    disk_restore(r->disks[disk], state, NULL, 0);
+    open_guests(r, disk);
 }
 
 void put(struct rig *r, unsigned guest, unsigned disk, uint64_t offset, uint32_t length, char c)
@@ -110,6 +127,52 @@ void check_kept(struct rig *r, unsigned n, uint64_t bytes)
     if (info.scratch_bytes != bytes)
         sched_fail("view %u keeps %u bytes, not %u", n, (unsigned)info.scratch_bytes,
                    (unsigned)bytes);
+}
+
+void check_bitmap(struct rig *r, unsigned disk, const char *name,
+                  bool (*want)(const struct change *))
+{
+    struct dirty_bitmap *db = disk_find_bitmap(r->disks[disk], name);
+    struct bitmap *bits = dirty_bitmap_bits(db);
+
+    for (uint64_t s = 0; s < SIZE; s += SECTOR) {
+        bool expected = false;
+
+        for (unsigned i = 0; i < CHANGES; i++)
+            expected |=
+                r->changes[i].disk == disk && r->changes[i].offset == s && want(&r->changes[i]);
+        if (bitmap_test(bits, s) != expected)
+            sched_fail("disk %u: sector %u of bitmap %s is %s", disk, (unsigned)(s / SECTOR), name,
+                       expected ? "clean" : "dirty");
+    }
+    bitmap_unref(bits);
+    dirty_bitmap_unref(db);
+}
+
+bool before_instant(const struct change *c)
+{
+    return c->inside;
+}
+
+bool after_instant(const struct change *c)
+{
+    return c->begun && !c->inside;
+}
+
+bool always(const struct change *c)
+{
+    return true;
+}
+
+bool never(const struct change *c)
+{
+    return false;
+}
+
+void must(int result, GError *error)
+{
+    if (result < 0)
+        sched_fail("%s", error->message);
 }
 
 void drop_view(struct rig *r, unsigned n)

@@ -40,12 +40,19 @@ struct rig {
     char was[VIEWS][SIZE];     /* what each view must hold */
     char instant[DISKS][SIZE]; /* the disks when the gates were closed */
     struct change changes[CHANGES];
+    bool flipped[DISKS]; /* the gates have been closed for an instant */
+    /* Called when a write reaches the image; NULL: nothing. */
+    void (*issued)(struct rig *r, unsigned disk, uint64_t offset);
+    void *opaque;
 };
 
 /* Images that take blocks of min_block bytes. */
 struct rig *rig_new(uint32_t min_block);
 /* Checks the views that are left. */
 void rig_free(struct rig *r);
+
+/* Give a disk a store. Its guests come anew. */
+void rig_restore(struct rig *r, unsigned disk, const struct disk_state *state);
 
 /* Write, as guest `guest` of the disk. */
 void put(struct rig *r, unsigned guest, unsigned disk, uint64_t offset, uint32_t length, char c);
@@ -62,6 +69,16 @@ void compare(const char *what, const char *have, const char *want, uint64_t offs
              uint64_t length);
 /* Check that so much has been kept for it. */
 void check_kept(struct rig *r, unsigned n, uint64_t bytes);
+
+/* Exactly those sectors are dirty whose change `want` accepts. */
+void check_bitmap(struct rig *r, unsigned disk, const char *name,
+                  bool (*want)(const struct change *));
+bool before_instant(const struct change *c);
+bool after_instant(const struct change *c);
+bool always(const struct change *c);
+bool never(const struct change *c);
+/* It is no failure. */
+void must(int result, GError *error);
 
 /* Run each as a test, /schedules/NAME. */
 int run_scenarios(int argc, char **argv, const struct scenario *const *scenarios, unsigned n);

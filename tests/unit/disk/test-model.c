@@ -70,6 +70,8 @@ static void disk_init(struct model *m, unsigned index)
     g_assert_no_error(error);
     d->hooks = (struct disk_hooks){.at = model_at, .opaque = d};
     d->disk->hooks = &d->hooks;
+    if (index > 0) /* an instant may be over disks of which some have no store */
+        model_add_store(d);
     d->now = image_new(shapes[index].size, d->room);
     d->views = g_ptr_array_new();
     d->bitmaps = g_ptr_array_new();
@@ -229,9 +231,9 @@ static void run(struct model *m)
     for (unsigned i = 0; i < READERS; i++)
         g_thread_join(readers[i].thread);
     g_test_message("%" PRIu64 " requests (%" PRIu64 " failed), %u instants, %u views, %u rounds of "
-                   "copies, %" PRIu64 " checks by readers, %u faults",
+                   "copies, %" PRIu64 " checks by readers, %u faults, %u instants not committed",
                    m->ops, failed, m->instants, m->views_made, chain_rounds(chain),
-                   atomic_load(&m->checks), atomic_load(&m->faults));
+                   atomic_load(&m->checks), atomic_load(&m->faults), m->not_committed);
     chain_free(chain);
 }
 

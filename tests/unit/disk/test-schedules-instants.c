@@ -28,47 +28,6 @@ static void *with_bitmaps(void)
     return r;
 }
 
-/* Exactly those sectors are dirty whose change `want` accepts. */
-static void check_bitmap(struct rig *r, unsigned disk, const char *name,
-                         bool (*want)(const struct change *))
-{
-    struct dirty_bitmap *db = disk_find_bitmap(r->disks[disk], name);
-    struct bitmap *bits = dirty_bitmap_bits(db);
-
-    for (uint64_t s = 0; s < SIZE; s += SECTOR) {
-        bool expected = false;
-
-        for (unsigned i = 0; i < CHANGES; i++)
-            expected |=
-                r->changes[i].disk == disk && r->changes[i].offset == s && want(&r->changes[i]);
-        if (bitmap_test(bits, s) != expected)
-            sched_fail("disk %u: sector %u of bitmap %s is %s", disk, (unsigned)(s / SECTOR), name,
-                       expected ? "clean" : "dirty");
-    }
-    bitmap_unref(bits);
-    dirty_bitmap_unref(db);
-}
-
-static bool before_instant(const struct change *c)
-{
-    return c->inside;
-}
-
-static bool after_instant(const struct change *c)
-{
-    return c->begun && !c->inside;
-}
-
-static bool always(const struct change *c)
-{
-    return true;
-}
-
-static bool never(const struct change *c)
-{
-    return false;
-}
-
 static void a_then_b(void *rig)
 {
     change(rig, 0, 0, 0, 0);
@@ -79,12 +38,6 @@ static void b_then_a(void *rig)
 {
     change(rig, 1, 2, 1, SECTOR);
     change(rig, 1, 3, 0, SECTOR);
-}
-
-static void must(int result, GError *error)
-{
-    if (result < 0)
-        sched_fail("%s", error->message);
 }
 
 /* On both disks, move what was recorded so far to "before", and begin recording anew. */

@@ -40,6 +40,17 @@ static void assert_bitmap(struct fake_store *s, const char *name, uint64_t count
     g_assert_false(info.busy);
 }
 
+/* Nothing is called clean. */
+static void assert_no_extents(struct fake_store *s, const char *name)
+{
+    struct dirty_bitmap *db = disk_find_bitmap(s->rig->disk, name);
+    struct extents e = EXTENTS_INIT;
+
+    g_assert_cmpint(dirty_bitmap_extents(db, 4096, 0, false, &e), ==, -EIO);
+    extents_free(&e);
+    dirty_bitmap_unref(db);
+}
+
 static void add(struct fake_store *s, const char *name, bool recording, bool persistent)
 {
     struct instant *i = instant_new();
@@ -105,17 +116,13 @@ static void test_restored(void)
 {
     struct bitmap *bits[2];
     struct fake_store *s = restored(bits);
-    struct extents e = EXTENTS_INIT;
-    struct dirty_bitmap *db = disk_find_bitmap(s->rig->disk, "lost");
 
     g_assert_true(disk_has_store(s->rig->disk));
     rig_fill(s->rig, 0, 4096, 'x');
     assert_bitmap(s, "good", 8192, true, true, NULL);
     assert_bitmap(s, "still", 65536, false, true, NULL);
     assert_bitmap(s, "lost", 0, false, true, lost);
-    g_assert_cmpint(dirty_bitmap_extents(db, 4096, 0, false, &e), ==, -EIO);
-    extents_free(&e);
-    dirty_bitmap_unref(db);
+    assert_no_extents(s, "lost");
     end_restored(s, bits);
 }
 
@@ -295,6 +302,7 @@ static void test_one_breaks(void)
     g_assert_cmpuint(atomic_load(&s->rig->inconsistent_events), ==, 1);
     g_assert_cmpstr(s->rig->inconsistent, ==, "vda/a: sync failed");
     assert_bitmap(s, "a", 0, false, true, "sync failed");
+    assert_no_extents(s, "a");
     assert_bitmap(s, "b", 0, true, true, NULL);
     add(s, "c", true, false);
     g_assert_cmpuint(d->tracker->n, ==, 2);

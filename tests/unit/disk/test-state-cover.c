@@ -99,21 +99,6 @@ static void test_opened_once(void)
     end_covered(s);
 }
 
-/* The image takes blocks of 64 KiB: others of the block change, too. */
-static void test_whole_blocks(void)
-{
-    struct opening o;
-    struct fake_store *s = covered_store(&o, rig_new_blocks(8 * MIB, 0, 65536));
-
-    rig_fill(s->rig, REGION - 512, 512, 'x');
-    g_assert_cmpuint(o.last, ==, 0);
-    rig_fill(s->rig, REGION + 512, 512, 'x');
-    g_assert_cmpuint(o.first, ==, 1);
-    g_assert_cmpuint(o.last, ==, 1);
-    g_assert_cmpuint(o.calls, ==, 2);
-    end_covered(s);
-}
-
 /* Where the guest's write is to fail instead, nothing is marked or changed. */
 static void test_cannot_be_opened(void)
 {
@@ -202,7 +187,6 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/state-cover/opened-once", test_opened_once);
-    g_test_add_func("/state-cover/whole-blocks", test_whole_blocks);
     g_test_add_func("/state-cover/cannot-be-opened", test_cannot_be_opened);
     g_test_add_func("/state-cover/until-it-has-left", test_until_it_has_left);
     g_test_add_func("/state-cover/not-kept", test_not_kept);

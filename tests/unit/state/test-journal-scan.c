@@ -34,9 +34,8 @@ static void add(struct maker *m, const struct journal_entry *entries, unsigned n
     struct journal_sector *h = &m->head;
 
     if (snapshot)
-        *h = (struct journal_sector){.folder = FOLDER,
-                                     .generation = h->generation + 1,
-                                     .snapshot = MAX(n, 1)};
+        *h = (struct journal_sector){
+            .folder = FOLDER, .generation = h->generation + 1, .snapshot = MAX(n, 1)};
     h->batch = h->number;
     for (unsigned i = 0; i < MAX(n, 1); i++) {
         h->n = n > 0;

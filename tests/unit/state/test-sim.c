@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * All sequences of the steps of sim-steps.h, up to a length, with the server's death at each point of
+ * their last step: before each operation of the storage, and between the steps of a change. (A point of
+ * an earlier step is one of a shorter sequence.)
+ *
+ *   FLEECE_LONG       all sequences of length 4, with more seeds
+ *   FLEECE_SIM_SEED   of what is left to chance
+ */
+#include "common/util/log.h"
+#include "tests/rigs/sim-check.h"
+#include "tests/rigs/sim-steps.h"
+#include "tests/rigs/sim-threads.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LENGTH 4u
+/* By default: all sequences up to here, and so many longer ones. */
+#define ALL_LENGTH 2u
+#define SAMPLE     40u
+
+struct point {
+    struct sim_host host;
+    char *where;
+};
+
+static struct {
+    GRand *rand;
+    bool longer;
+    struct sim_host base;
+    struct sim_options options;
+    GPtrArray *points; /* of the last step */
+    uint32_t seed;
+    unsigned sequences;
+} t;
+
+static void point_free(void *opaque)
+{
+    struct point *p = opaque;
+
+    sim_host_clear(&p->host);
+    g_free(p->where);
+    g_free(p);
+}
+
+static void note_point(void *opaque, struct sim_server *s, const char *where)
+{
+    struct point *p = g_new0(struct point, 1);
+
+    sim_server_copy(s, &p->host);
+    p->where = g_strdup(where);
+    g_ptr_array_add(t.points, p);
+}
+
+static void check_points(void)
+{
+    unsigned cuts = t.longer ? 3 : 1;
+
+    for (unsigned k = 0; k < t.points->len; k++) {
+        struct point *p = t.points->pdata[k];
+
+        sim_note("died at point %u: %s", k, p->where);
+        if (t.longer || k % 2 == 0)
+            sim_check(&p->host, SIM_PROCESS, t.seed++, &t.options);
+        for (unsigned c = 0; c < cuts; c++)
+            sim_check(&p->host, SIM_POWER, t.seed++, &t.options);
+    }
+    g_ptr_array_set_size(t.points, 0);
+}
+
+/* False: one of the steps does not apply. */
+static bool run(const unsigned *steps, unsigned n)
+{
+    g_autofree struct sim_run *r = g_new0(struct sim_run, 1);
+    bool applies = true;
+
+    sim_note(NULL);
+    for (unsigned k = 0; k < n; k++)
+        sim_note("%s", sim_steps[steps[k]].name);
+    sim_world_enter();
+    r->options = t.options;
+    r->options.at = NULL;
+    sim_run_begin(r, &t.base, &t.options);
+    if (n > 0)
+        g_ptr_array_set_size(t.points, 0); /* those of the start */
+    for (unsigned k = 0; k < n && applies; k++) {
+        sim_server_watch(r->server, k == n - 1);
+        applies = sim_steps[steps[k]].take(r);
+    }
+    if (applies) {
+        note_point(NULL, r->server, "the end");
+        sim_server_watch(r->server, false);
+        check_points();
+        t.sequences++;
+    }
+    g_ptr_array_set_size(t.points, 0);
+    sim_server_watch(r->server, false);
+    sim_run_end(r);
+    sim_world_leave();
+    return applies;
+}
+
+static void all_from(unsigned *steps, unsigned n)
+{
+    for (unsigned k = 0; k < sim_n_steps; k++) {
+        steps[n] = k;
+        if (run(steps, n + 1) && n + 1 < (t.longer ? LENGTH : ALL_LENGTH))
+            all_from(steps, n + 1);
+    }
+}
+
+static void test_all(void)
+{
+    unsigned steps[LENGTH] = {0};
+
+    run(steps, 0);
+    all_from(steps, 0);
+    g_test_message("%u sequences", t.sequences);
+    sim_counts_print();
+}
+
+/* Longer ones, of which the default run takes some. */
+static void test_sample(void)
+{
+    if (t.longer) {
+        g_test_skip("all of them have been taken");
+        return;
+    }
+    for (unsigned tried = 0; tried < SAMPLE; tried++) {
+        unsigned steps[LENGTH], length = ALL_LENGTH + 1 + tried % (LENGTH - ALL_LENGTH);
+
+        for (unsigned k = 0; k < length; k++)
+            steps[k] = (unsigned)g_rand_int_range(t.rand, 0, (int)sim_n_steps);
+        run(steps, length);
+    }
+    g_test_message("%u sequences", t.sequences);
+    sim_counts_print();
+}
+
+int main(int argc, char **argv)
+{
+    const char *seed = g_getenv("FLEECE_SIM_SEED");
+
+    g_test_init(&argc, &argv, NULL);
+    if (!g_getenv("FLEECE_SIM_LOG"))
+        log_set_target(LOG_TO_NULL);
+    sim_threads_begin();
+    t.longer = g_getenv("FLEECE_LONG");
+    t.seed = seed ? (uint32_t)strtoul(seed, NULL, 10) : 1;
+    t.rand = g_rand_new_with_seed(t.seed);
+    t.points = g_ptr_array_new_with_free_func(point_free);
+    t.options = (struct sim_options){.power = true};
+    sim_base_new(&t.base, &t.options);
+    t.options.at = note_point;
+    g_test_add_func("/sim/all", test_all);
+    g_test_add_func("/sim/sample", test_sample);
+    return g_test_run();
+}
