@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A transaction changes exactly the rows that differ. What the rows are is compared at the commit,
- * under the catalogue's lock: a bitmap may have broken since the instant was prepared. Such a bitmap
- * becomes inconsistent by the transaction, if the old one broke, and the transaction fails, if one
- * broke whose row would have said that it is good.
+ * under the catalogue's lock: a bitmap may have broken since the instant was prepared. If it is one
+ * that the catalogue has already, the transaction makes it inconsistent. If it is a new one, the
+ * transaction fails.
  *
  * Before the catalogue says that a bitmap does not record, its file is synced here: the journal's
  * regions count for recording bitmaps only.
