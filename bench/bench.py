@@ -30,6 +30,7 @@ import plot  # noqa: E402
 import report  # noqa: E402
 import rivals  # noqa: E402
 import setting  # noqa: E402
+import state  # noqa: E402
 import tracking  # noqa: E402
 import views  # noqa: E402
 
@@ -43,6 +44,7 @@ PARTS = {
               views.measure_fresh),
     "pull": ("Guest writes while a client pulls", views.measure_pull),
     "bitmaps": ("Bitmaps that record", tracking.measure),
+    "state": ("Bitmaps that survive", state.measure),
     "map": ("Map of a large disk", maps.measure),
     "instants": ("Instants over many disks", instants.measure),
     "memory": ("Memory, and nothing to do", memory.measure),

@@ -14,6 +14,7 @@ EXTRA_DIST += \
 	bench/report.py \
 	bench/rivals.py \
 	bench/setting.py \
+	bench/state.py \
 	bench/tracking.py \
 	bench/views.py
 
@@ -23,7 +24,8 @@ bench_bare_SOURCES = bench/bare.c
 bench_bare_LDADD =
 CLEANFILES += bench/bare$(EXEEXT)
 
-bench: all bench/bare$(EXEEXT)
+# The part "state" counts syncs by the test's library.
+bench: all bench/bare$(EXEEXT) tests/state/folder-faults.la
 	@$(AM_TESTS_ENVIRONMENT) unset MALLOC_PERTURB_ G_SLICE; \
 	    $(PYTHON) $(top_srcdir)/bench/bench.py $(BENCH_FLAGS)
 .PHONY: bench

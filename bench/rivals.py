@@ -121,12 +121,13 @@ class Nbdfleece(Process, Qmp):
         super().__init__(folder)
         self._folder = folder
         self.tls = tls
-        args = ["--scratch", folder]
+        args = ["--scratch", folder, *self.options()]
         if tls:
             args += ["--tls=require", f"--tls-certificates={tls}"]
         for name, disk in disks.items():
             args += ["--disk", name, *self._plugin(root, disk)]
-        self._server = fleece.Server(*args, dir=folder, program=self.program)
+        self._server = fleece.Server(*args, dir=folder, program=self.program,
+                                     env=self.environment())
         self._server.start()
         self._qmp = self._server.qmp()
         self.cmd = self._qmp.cmd
@@ -143,6 +144,14 @@ class Nbdfleece(Process, Qmp):
             return [foreign(root, "nbd"), f"socket={disk.path}"]
         return [foreign(root, disk.kind), f"size={disk.size}"]
 
+    def options(self):
+        """Further options of the command line."""
+        return []
+
+    def environment(self):
+        """What is added to the environment."""
+        return {}
+
     @classmethod
     def installed(cls, root):
         return peers.version([cls.program])
@@ -150,6 +159,9 @@ class Nbdfleece(Process, Qmp):
     @property
     def pid(self):
         return self._server.pid
+
+    def crash(self):
+        self._server.kill()
 
     def __exit__(self, *why):
         self._server.__exit__(*why)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The intent journal after a crash: journal_scan_bytes. Nothing in the file is believed, and what is
- * found is sorted, has no overlaps and lies inside the largest disk. Good sectors are read and written
- * again, byte for byte.
+ * The intent journal after a crash: journal_scan_bytes. Nothing in the file is believed, and what
+ * is found is sorted, has no overlaps and lies inside the largest disk. Good sectors are read and
+ * written again, byte for byte.
  *
- * Input: sectors, each with a byte that says how it is made, the half (bit 7) and number that it is put
- * at, and its content: see make_sector. A file of two halves of zeroes gets them.
+ * Input: sectors, each with a byte that says how it is made, the half (bit 7) and number that it is
+ * put at, and its content: see make_sector. A file of two halves of zeroes gets them.
  */
 #include "fuzz/fuzz.h"
 

@@ -60,9 +60,8 @@ struct nbdfleece_identity {
  * image that they speak of, as it was left. `size` is that of the structure as nbdfleece knows it:
  * it may be larger than the plugin's. Called when the disk is added and, flushed, when it is
  * closed. */
-NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_identity(void *handle,
-                                                      struct nbdfleece_identity *identity,
-                                                      size_t size);
+NBDFLEECE_PLUGIN_EXPORT int
+nbdfleece_plugin_identity(void *handle, struct nbdfleece_identity *identity, size_t size);
 
 #ifdef __cplusplus
 }

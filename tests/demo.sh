@@ -4,8 +4,9 @@
 # An incremental backup, from beginning to end, of a real file system: demo.sh BUILD-FOLDER
 #
 # A disk with an ext4 file system is served to a guest that writes without a pause. A full backup is made
-# of it, then an incremental one, each at an exact instant. At the end a comparison byte by byte, and
-# fsck, prove that the backup is the disk at the second instant.
+# of it, then an incremental one, each at an exact instant. A comparison byte by byte, and fsck, prove
+# that the backup is the disk at the second instant. Then the server is killed with -9 while the guest
+# writes, and the next incremental backup goes on from there.
 #
 # tests/demo-guest.py plays the guest, so that neither root nor a virtual machine is needed. It changes
 # files in a copy of the disk with debugfs, and writes the changed blocks over NBD.
@@ -64,14 +65,16 @@ run truncate -s 512M vda.raw
 run mke2fs -q -t ext4 -d files vda.raw
 cp --sparse=always vda.raw guest.raw # what the guest knows of its disk, like its page cache
 
-title 'Serve it, with a control socket'
+title 'Serve it, with a control socket, and a folder in which bitmaps survive'
 mkfifo pid
-# shellcheck disable=SC2016
-printf '   $ %s\n' 'nbdfleece -f -U nbd.sock -C qmp.sock --disk vda file vda.raw &'
-nbdfleece -f -P pid -U nbd.sock -C qmp.sock --disk vda file vda.raw &
-server=$!
-# The line comes when clients can connect. Opened for writing too, so that the time limit counts.
-read -r -t 60 _ <>pid || fail 'the server has not started'
+serve() {
+    printf '   $ %s\n' 'nbdfleece -f -U nbd.sock -C qmp.sock --state state --disk vda file vda.raw &'
+    nbdfleece -f -P pid -U nbd.sock -C qmp.sock --state state --disk vda file vda.raw &
+    server=$!
+    # The line comes when clients can connect. Opened for writing too, so that the time limit counts.
+    read -r -t 60 _ <>pid || fail 'the server has not started'
+}
+serve
 run fleecectl disks
 
 title 'Monday: freeze an instant and begin to record changes, in one transaction'
@@ -91,6 +94,7 @@ run fleecectl bitmap list
 title 'Tuesday: freeze the next instant; what changed since Monday stands still with it'
 run fleecectl qmp transaction 'actions=[
       {"type": "view-create", "data": {"disk": "vda", "name": "tuesday"}},
+      {"type": "block-dirty-bitmap-add", "data": {"node": "vda", "name": "since-tuesday"}},
       {"type": "block-dirty-bitmap-disable", "data": {"node": "vda", "name": "since-monday"}}]'
 cp --sparse=always guest.raw tuesday.raw # only to compare with, at the end
 run fleecectl qmp block-export-add type=nbd id=tuesday node-name=tuesday \
@@ -104,9 +108,12 @@ run fleecectl map "$frozen" --bitmap since-monday
 
 title 'Pull only that, while the guest goes on writing all over the disk'
 mkfifo writing
-"$python" "$source/tests/demo-guest.py" storm "$live" writing &
-guest=$!
-read -r -t 60 _ <>writing || fail 'the guest does not write'
+storm() {
+    "$python" "$source/tests/demo-guest.py" storm "$live" writing 2>guest.log &
+    guest=$!
+    read -r -t 60 _ <>writing || fail 'the guest does not write'
+}
+storm
 "$python" "$source/tests/demo-pull.py" "$frozen" since-monday backup.raw | sed 's/^/     /'
 kill "$guest"
 wait "$guest" || true
@@ -122,6 +129,28 @@ if cmp -s vda.raw tuesday.raw; then
     exit 1
 fi
 printf '     and the live disk is another one by now\n'
+
+title 'A crash: kill -9 while the guest writes; a new server goes on'
+storm
+printf '   $ %s\n' 'kill -9 %1'
+kill -9 "$server"
+wait "$server" || true
+wait "$guest" || true
+guest=''
+serve
+run fleecectl bitmap list
+
+title 'Wednesday: pull what changed since Tuesday, before the crash and after it'
+run fleecectl qmp transaction 'actions=[
+      {"type": "view-create", "data": {"disk": "vda", "name": "wednesday"}},
+      {"type": "block-dirty-bitmap-disable", "data": {"node": "vda", "name": "since-tuesday"}}]'
+cp --sparse=always vda.raw wednesday.raw # the guest is silent now
+run fleecectl qmp block-export-add type=nbd id=wednesday node-name=wednesday \
+    'bitmaps=[{"node": "vda", "name": "since-tuesday"}]'
+"$python" "$source/tests/demo-pull.py" 'nbd+unix:///wednesday?socket=nbd.sock' since-tuesday \
+    backup.raw | sed 's/^/     /'
+run cmp backup.raw wednesday.raw
+printf '     the same again: no block that changed around the crash was forgotten\n'
 
 title 'An orderly end'
 run fleecectl qmp quit

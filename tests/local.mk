@@ -6,7 +6,7 @@
 
 links_common = $(COMMON_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
-links_state = tests/rigs/libjournalrig.a tests/rigs/libstorerig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
+links_state = tests/rigs/libcataloguerig.a tests/rigs/libjournalrig.a tests/rigs/libstorerig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 # What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
 	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
@@ -46,6 +46,9 @@ tests_rigs_libdiskrig_a_SOURCES = \
 	tests/rigs/model-store.c \
 	tests/rigs/model-view.c \
 	tests/rigs/scratch-rig.c tests/rigs/scratch-rig.h
+# A state folder with a catalogue.
+check_LIBRARIES += tests/rigs/libcataloguerig.a
+tests_rigs_libcataloguerig_a_SOURCES = tests/rigs/catalogue-rig.c tests/rigs/catalogue-rig.h
 # Monitors and QMP commands, and what their tests need of clients and of the main loop.
 check_LIBRARIES += tests/rigs/libcontrolrig.a
 tests_rigs_libcontrolrig_a_SOURCES = \
@@ -132,6 +135,7 @@ tests_rigs_libsimrig_a_SOURCES = \
 
 include tests/backend/local.mk
 include tests/faults/local.mk
+include tests/state/local.mk
 include tests/planted/local.mk
 
 # ---- the list ----

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* fleecectl state check: is a state folder all right, and if not, mend it. */
+/* fleecectl state check: finds what is wrong in a state folder, and mends it. */
 #include "client/base/error.h"
 #include "client/cli/command.h"
 #include "client/cli/state-print.h"

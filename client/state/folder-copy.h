@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A private copy of a state folder, in $TMPDIR: whoever only looks at a folder recovers and checks the
- * copy, so that nothing is written to the folder itself. It is sparse: parts that are zero take no
- * room, and files that no bitmap has are as long as the original, but empty.
+ * A private copy of a state folder, in $TMPDIR. Commands that only look at a folder recover and check
+ * the copy, so that nothing is written to the folder itself. The copy is sparse: zeroes take no room.
+ * Files that no bitmap has are as long as in the original, but empty.
  */
 #ifndef CLIENT_STATE_FOLDER_COPY_H
 #define CLIENT_STATE_FOLDER_COPY_H

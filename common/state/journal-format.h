@@ -4,14 +4,14 @@
  * their bits were last flushed. This file is the format: sectors of 512 bytes, in memory; no I/O.
  *
  * The file has two halves of the same length. One is in use: it begins with a *snapshot* (all
- * regions that are open) and grows by batches of sectors; a batch is written and synced at once. When
- * it is full, the other half gets a snapshot under the next generation, is synced, and is the one in
- * use. Both halves are zeroes when the file is made, and are overwritten again and again.
+ * regions that are open) and grows by batches of sectors; a batch is written and synced at once.
+ * When it is full, the other half gets a snapshot under the next generation, is synced, and is the
+ * one in use. Both halves are zeroes when the file is made, and are overwritten again and again.
  *
  * A sector is all or nothing on every disk. Each has: magic, the folder's UUID (8 bytes of it),
  * generation, its number in the half, the number of the first sector of its batch, how many sectors
- * the snapshot has, entries, CRC-32. An entry opens or closes a range of regions of a disk. The last
- * entry about a region counts. The first half has the odd generations.
+ * the snapshot has, entries, CRC-32. An entry opens or closes a range of regions of a disk. The
+ * last entry about a region counts. The first half has the odd generations.
  *
  * Reading a half: its sectors in order, as far as they are valid. A sector behind them is what a
  * batch that was never synced has left out; nobody has relied on it. It has to be zeroes or a valid

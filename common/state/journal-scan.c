@@ -91,8 +91,8 @@ static const char *read_half(struct half *h, const uint8_t *bytes, uint64_t fold
     return h->generation > 0 ? find_length(h) : NULL;
 }
 
-/* The half that counts. A snapshot is begun in one half only when the other one has been in use with
- * the generation before. */
+/* The half that counts. A snapshot is begun in one half only when the other one has been in use
+ * with the generation before. */
 static const struct half *choose(const struct half halves[2], const char **why)
 {
     const struct half *newer = &halves[halves[1].generation > halves[0].generation];

@@ -3,7 +3,8 @@
  * Checking and mending a state folder that nobody serves.
  *
  * Checking is mending: the folder is recovered as by the next start of a server, and what is wrong in
- * it is put right. Who only wants to know gives a copy of the folder (client/state/folder-copy.h).
+ * it is put right. A caller that only wants to know what is wrong gives a copy of the folder
+ * (client/state/folder-copy.h).
  */
 #ifndef COMMON_STATE_STATE_CHECK_H
 #define COMMON_STATE_STATE_CHECK_H

@@ -25,7 +25,7 @@ static const char *const transient_plugins[] = {
 
 /* ---- configuration, without secrets ---- */
 
-/* Does a key look as if its value were a secret, or the name of somebody who has one? */
+/* Does a key look as if its value were a secret, or the name of a user? */
 static bool is_secret(const char *key, size_t length)
 {
     static const char *const words[] = {"auth",   "cookie", "cred",  "header", "key", "pass",

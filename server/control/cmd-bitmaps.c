@@ -192,8 +192,8 @@ static const struct action remove_bitmap = {.disks = add_disk, .prepare = prepar
 static const struct action clear = {.disks = add_disk, .prepare = prepare_clear};
 static const struct action enable = {.disks = add_disk, .prepare = prepare_enable};
 static const struct action disable = {.disks = add_disk, .prepare = prepare_disable};
-static const struct action set_persistence = {
-    .disks = add_disk, .prepare = prepare_set_persistence};
+static const struct action set_persistence = {.disks = add_disk,
+                                              .prepare = prepare_set_persistence};
 static const struct action merge = {.disks = disks_of_merge, .prepare = prepare_merge};
 
 static int sha256(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)

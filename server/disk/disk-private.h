@@ -106,8 +106,8 @@ struct disk {
     struct range_lock changing; /* inside the gate; only where the image's min_block is not 1 */
     struct tracker *_Atomic tracker;
     GPtrArray *retired_trackers; /* replaced under the open gate; freed when it is closed */
-    GPtrArray *strays;       /* struct view: in the chain, to be taken out of it; control thread */
-    struct instant *instant; /* which has actions on this disk; control thread */
+    GPtrArray *strays;           /* struct view: given up, still in the chain; the instant's */
+    struct instant *instant;     /* which has actions on this disk; control thread */
     struct view *_Atomic newest;
     const struct disk_hooks *hooks; /* NULL but in tests */
 

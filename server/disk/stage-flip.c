@@ -4,10 +4,12 @@
  *
  * Where there is no store, all of it does so at once, under the shut gates. Where there is one, the
  * instant must become durable between (server/state/state.h): under the shut gates only what writers
- * do is changed. They record into the old bits and the new ones, keep old data for the new views, and
- * no more for those that leave. What everybody else sees follows when it is published: lists, bits,
- * sizes. Until then it can be undone: the new bits are dropped, the new views leave the chain again
- * (what they have kept meanwhile goes to older views that need it).
+ * do is changed. They record into the old bits and the new ones, and keep old data for the new views
+ * and no longer for those that leave. What everybody else sees (lists, bits, sizes) changes when it
+ * is published. Until then the flip can be undone: the new bits are dropped, and the new views leave
+ * the chain again. What they have kept meanwhile goes to older views that need it.
+ *
+ * A view that leaves the chain has handed its blocks over before the flip, so this is not undone.
  */
 #include "common/util/error.h"
 #include "server/disk/disk.h"
@@ -213,7 +215,7 @@ static bool to_publish(struct instant *i)
     return i->state != NULL;
 }
 
-/* What has broken since the store was asked. */
+/* Bitmaps may have broken since the store was told. */
 static void ask_reasons(struct stage *st)
 {
     for (unsigned k = 0; k < st->bitmaps->len; k++) {
@@ -224,7 +226,7 @@ static void ask_reasons(struct stage *st)
     }
 }
 
-/* One that was good, or was to begin anew, is not. */
+/* Tell of those that were good, or were to begin anew, and are inconsistent all the same. */
 static void tell_reasons(const struct stage *st)
 {
     const struct disk_events *events = &st->disk->events;
@@ -239,8 +241,8 @@ static void tell_reasons(const struct stage *st)
     }
 }
 
-/* The image has its new size, whatever the store says: the bitmaps do, too, but the store has those
- * of the old one. */
+/* The image has its new size although the store could not commit it. So have the bitmaps, but in the
+ * store they have the old one: they do not survive. */
 static void give_up_bitmaps(struct instant *i)
 {
     if (i->uncommitted)
@@ -267,8 +269,8 @@ const struct phase phase_publish = {.prepare = to_publish, .flip = publish};
 
 /* ---- instead of it ---- */
 
-/* Nothing more is kept into them; whoever keeps something now has done so when the gates are
- * drained. Nobody has ever heard of these views, so nobody hears of their end. */
+/* Nothing more is kept into them. Writers who are just doing so have ended when the gates are drained.
+ * Nobody was told of these views, so nobody is told of their end. */
 static bool retire_views(struct instant *i)
 {
     bool any = false;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* Views that leave the chain with this instant, and those that an earlier one could not take out. */
 #include "server/disk/stage.h"
 #include "server/disk/view-chain.h"
 
@@ -9,7 +10,7 @@ static bool prepare(struct instant *i)
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct stage *st = i->stages->pdata[k];
 
-        st->closes = st->leaving->len > 0;
+        st->closes = st->leaving->len > 0 || st->disk->strays->len > 0;
         any |= st->closes;
     }
     return any;
@@ -28,6 +29,17 @@ static int retire(struct instant *i, GError **err)
     return 0;
 }
 
+/* They leave the chain when the gate is shut the next time (stage.c). */
+static void empty_strays(struct disk *d, const atomic_bool *stop)
+{
+    for (unsigned k = 0; k < d->strays->len; k++) {
+        struct view *v = d->strays->pdata[k];
+
+        view_hand_over(v, stop);
+        v->empty = !atomic_load(stop);
+    }
+}
+
 static int work(struct instant *i, GError **err)
 {
     for (unsigned k = 0; k < i->stages->len; k++) {
@@ -35,6 +47,7 @@ static int work(struct instant *i, GError **err)
 
         for (unsigned n = 0; n < st->leaving->len; n++)
             view_hand_over(st->leaving->pdata[n], &i->cancelled);
+        empty_strays(st->disk, &i->cancelled);
         if (st->leaving->len > 0)
             disk_at(st->disk, POINT_HANDED_OVER, 0);
     }

@@ -160,8 +160,8 @@ static void at_all(const struct instant *i, enum disk_point point)
         disk_at(stage_at(i, k)->disk, point, 0);
 }
 
-/* The store was told that new bits would be good, and they would not, since a bitmap has broken since
- * from which some of them come. (If they have broken themselves, the store knows.) */
+/* The store was told that new bits would be good. They are not, if a bitmap has broken meanwhile from
+ * which some of them were copied. (If they have broken themselves, the store knows.) */
 static int check_origins(const struct stage *st, GError **err)
 {
     for (unsigned k = 0; k < st->bitmaps->len; k++) {

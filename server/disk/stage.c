@@ -51,8 +51,8 @@ static void free_view(gpointer v)
     view_free(v);
 }
 
-/* A bitmap that was inconsistent when the disk was opened may have no bits. From its first instant on
- * it has some; nobody trusts them. */
+/* A bitmap that was inconsistent when the disk was opened may have no bits. It gets some with the
+ * disk's first instant, because a store has no bitmaps without bits. Nobody trusts them. */
 static int give_bits(struct stage *st, struct staged_bitmap *s, GError **err)
 {
     if (s->bits)
@@ -227,7 +227,7 @@ int stage_clear(struct stage *st, struct staged_bitmap *s, GError **err)
     return 0;
 }
 
-/* An origin may have become inconsistent since its bits were taken: what was taken may lack some. */
+/* An origin may have become inconsistent after its bits were copied. The copy may lack some, too. */
 char *stage_reason(const struct stage *st, const struct staged_bitmap *s)
 {
     char *reason = s->fresh && s->persistent ? disk_break_of(st->disk, s->bits) : NULL;

@@ -18,6 +18,7 @@ struct attached {
     char *recovery;
     /* Of a disk that cannot be written: what its image looked like at the start. */
     char *content;
+    struct backend_identity left; /* how the image is left; without `image`: not known */
 };
 
 static void free_attached(gpointer data)
@@ -26,6 +27,7 @@ static void free_attached(gpointer data)
 
     g_free(a->recovery);
     g_free(a->content);
+    backend_identity_clear(&a->left);
     g_free(a);
 }
 
@@ -105,7 +107,7 @@ static void tell(const struct disk *d, const char *recovery, const GArray *found
              found->len == 1 ? "" : "s");
 }
 
-/* Some disks need a warning about what their bitmaps cannot do. */
+/* Say what the bitmaps of some disks cannot do. */
 static void warn(struct disk_store *ds, struct disk *d, const struct backend_identity *identity)
 {
     if (identity->transient)
@@ -168,25 +170,27 @@ const char *disk_store_recovery(const struct disk_store *ds, const struct disk *
 
 /* ---- the end ---- */
 
+bool disk_store_settle(struct disk_store *ds, struct disk *d)
+{
+    struct attached *a = ds ? g_hash_table_lookup(ds->disks, d) : NULL;
+    enum disk_settled settled = disk_settle(d);
+    g_autoptr(GError) why = NULL;
+
+    if (a && settled == DISK_FLUSHED && identify(d, &a->left, &why) < 0)
+        log_error("%s", why->message);
+    return settled != DISK_HANGS;
+}
+
 void disk_store_detach(struct disk_store *ds, struct disk *d)
 {
     struct attached *a = ds ? g_hash_table_lookup(ds->disks, d) : NULL;
-    struct backend_identity identity = {.image = NULL};
-    g_autoptr(GError) why = NULL;
     struct image_identity words;
-    enum disk_settled settled;
 
     if (!a)
         return;
-    settled = disk_settle(d);
-    if (settled == DISK_HANGS) /* a thread may still use it */
-        return;
-    if (settled == DISK_FLUSHED && identify(d, &identity, &why) < 0)
-        log_error("%s", why->message);
-    words = words_of(&identity);
-    /* What has been written to an image that we only read was not us. */
+    words = words_of(&a->left);
+    /* The image was only read here: what was written to it since the start is somebody else's. */
     if (a->content)
         words.content = a->content;
-    store_detach(ds->store, a->state.disk, identity.image ? &words : NULL);
-    backend_identity_clear(&identity);
+    store_detach(ds->store, a->state.disk, a->left.image ? &words : NULL);
 }

@@ -57,8 +57,7 @@ struct server *server_new(const struct server_options *options)
 
 static bool end_disk(struct server *s, struct disk *d)
 {
-    disk_store_detach(s->store, d);
-    return disk_free(d);
+    return disk_store_settle(s->store, d) && server_end_disk(s, d);
 }
 
 bool server_free(struct server *s)
@@ -107,12 +106,19 @@ GPtrArray *server_take_disks(struct server *s)
     return disks;
 }
 
+bool server_settle_disk(struct server *s, struct disk *d)
+{
+    if (!server_free_exports_of(s, d)) {
+        log_error("disk %s: a client still uses it: it is not closed", disk_name(d));
+        return false;
+    }
+    return disk_store_settle(s->store, d);
+}
+
 bool server_end_disk(struct server *s, struct disk *d)
 {
-    if (server_free_exports_of(s, d))
-        return end_disk(s, d);
-    log_error("disk %s: a client still uses it: it is not closed", disk_name(d));
-    return false;
+    disk_store_detach(s->store, d);
+    return disk_free(d);
 }
 
 const struct server_options *server_options(const struct server *s)

@@ -38,11 +38,15 @@ struct server *server_new(const struct server_options *options);
 bool server_free(struct server *s);
 /* Before server_free, where a disk may hang: its disks, in order of creation, without those that a
  * change is still under way on: these are logged, and left to server_free. The others are the
- * caller's from now on, who ends each of them with server_end_disk. Control thread. */
+ * caller's from now on, who ends each of them with the two functions below. Control thread. */
 GPtrArray *server_take_disks(struct server *s);
-/* Release a disk's exports, let the store know how its image is left, and close it. False: a thread hangs in its plugin for good, or a client
- * that could not be ended is attached; this has been logged, and what it uses is still there. It
- * blocks as long as the plugin does. Any thread. */
+/* First: release a disk's exports, and flush it. False: a client that could not be ended is attached,
+ * or a thread hangs in its plugin; this has been logged, and the disk is not to be closed. It blocks as long as the plugin does. Any
+ * thread. */
+bool server_settle_disk(struct server *s, struct disk *d);
+/* Then: let the store know how its image is left, and close it. False: a thread hangs in its plugin
+ * for good; this has been logged, and what it uses is still there. It blocks as long as the state
+ * folder and the plugin do. Any thread. */
 bool server_end_disk(struct server *s, struct disk *d);
 const struct server_options *server_options(const struct server *s);
 struct scratch_pool *server_scratch_pool(struct server *s);

@@ -13,12 +13,12 @@ struct folders {
     char *state;   /* absolute; NULL: bitmaps end with the server */
 };
 
-/* Before the server goes to another folder. */
+/* Before the process changes its current folder. */
 void folders_init(struct folders *f, const struct options *o);
 void folders_clear(struct folders *f);
 
-/* Open the state folder, which belongs to whom we are now: after the change of user. *store: NULL
- * without one. -1 and *err. */
+/* Open the state folder, as the user that the server has become. *store: NULL without --state. -1 and
+ * *err. */
 int folders_open_store(const struct folders *f, struct store **store, GError **err);
 
 /* A folder that somebody has chosen for the views' old data must be usable now, and not only when

@@ -313,9 +313,9 @@ const struct option_def options_table[] = {
     /* The state folder. */
     TEXT("state", 0, "DIR", state_dir, "keep dirty bitmaps in this folder"),
     DOES("durability", 0, "power|process", set_durability,
-         "the crash that bitmaps survive: of the machine, or of this process (power)"),
+         "bitmaps survive a power loss, or only a kill -9 (power)"),
     DOES("on-state-error", 0, "keep-guest|break-guest-write", set_on_state_error,
-         "what gives way when the folder fails: its bitmaps, or writes (keep-guest)"),
+         "a folder that fails breaks bitmaps, or writes (keep-guest)"),
 
     /* The process. */
     FLAG("foreground", 'f', foreground, "do not go to the background"),

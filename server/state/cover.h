@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What a change of an image does before and after it so that a crash loses no dirty bit: the region
- * that it touches is made durable in the journal if it is not yet (power loss), and the time is noted
- * (somebody else's writes). The common way takes no lock and no system call: two additions to a
- * counter that belongs to the connection, one load for each 4 MiB, and the coarse clock.
+ * that it touches is made durable in the journal if it is not yet (power loss), and the time is
+ * noted (somebody else's writes). The common way takes no lock and no system call: two additions to
+ * a counter that belongs to the connection, one load for each 4 MiB, and the coarse clock.
  *
- *   cover_enter   before the gate: count under the present phase; find all regions open, or have them
- *                 opened (waits for the journal, never for ever)
+ *   cover_enter   before the gate: count under the present phase; find all regions open, or have
+ *                 them opened (waits for the journal, for a limited time)
  *   ...           gate, keep, mark, write, leave the gate
  *   cover_leave
  *
@@ -34,18 +34,18 @@ enum {
         8, /* the journal's: it is going to be closed, unless somebody opens it before */
 };
 
-/* Regions that have bytes of their own: those of the first 256 TiB of a disk. What is behind them is
- * one with the last of them. */
+/* Regions that have bytes of their own: those of the first 256 TiB of a disk. What is behind them
+ * is one with the last of them. */
 #define COVER_REGIONS (UINT64_C(1) << 26)
 
 struct cover {
-    /* A byte a region, COVER_REGIONS of them; memory only where one was open. NULL: nothing has to be
-     * durable before (--durability process). */
+    /* A byte a region, COVER_REGIONS of them; memory only where one was open. NULL: nothing has to
+     * be durable before (--durability process). */
     _Atomic uint8_t *regions;
     atomic_uint phase;
-    /* The slow way: open regions [first, last]. 0: they are open. A negative errno: they could not be
-     * made durable and the change must not happen (--on-state-error break-guest-write). Any thread;
-     * waits a limited time. */
+    /* The slow way: open regions [first, last]. 0: they are open. A negative errno: they could not
+     * be made durable and the change must not happen (--on-state-error break-guest-write). Any
+     * thread; waits a limited time. */
     int (*open)(struct cover *c, uint64_t first, uint64_t last);
     void *opaque; /* of `open` */
 };

@@ -9,8 +9,9 @@
  * whether a batch that has failed is in the file or not: a region that it opens is in each later
  * snapshot, and nobody was let into it; a region that it closes has its bits synced.
  *
- * When a write or a sync fails, a new file is made at once, with a snapshot of all LOGGED regions. If
- * that fails, too, the journal has failed (journal_fail), until a later attempt with one more file.
+ * When a write or a sync fails, a new file is made at once, with a snapshot of all LOGGED regions.
+ * If that fails, too, the journal has failed (journal_fail), until a later attempt with one more
+ * file.
  */
 #include "server/state/journal-batch.h"
 
@@ -75,7 +76,7 @@ static void take_ask(struct journal *j, struct batch *b, const struct ask *a)
     uint64_t count;
     struct journal_entry e;
 
-    storm_widen(&a->disk->storm, a->disk->table.highest, &o.first, &o.last);
+    storm_widen(&a->disk->storm, &o.first, &o.last);
     journal_disk_ref(o.disk);
     g_array_append_val(b->openings, o);
     count = o.last + 1 - o.first;
@@ -226,7 +227,7 @@ static void write_batch(struct journal *j)
 
     batch_init(j, &b);
     r = b.entries->len > 0 ? write_there(j, &b) : 0;
-    /* Meanwhile a writer may have lost its patience, and others go on without the journal. */
+    /* If a writer has lost its patience meanwhile, the journal has failed already. */
     if (r < 0 && j->state == JOURNAL_GOOD && !j->stop) {
         char *why;
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A round: look at the regions, turn the phase of each disk that has some to close, wait a little for
- * the writers of the phase before, sync the bits of those disks whose writers have left, and leave the
- * rest to the writing thread. A disk with a writer that hangs keeps its regions CLOSING, and later
- * rounds go on with it; other disks are held up for no longer than the little while. Writers who need
- * such a region have it back without any I/O.
+ * A round looks at the regions of all disks, and turns the phase of each disk that has some to
+ * close. It waits a little for the writers of the phase before, and syncs the bits of those disks
+ * whose writers have left. The writing thread does the rest.
+ *
+ * A disk with a writer that hangs keeps its regions CLOSING, and later rounds go on with it. It
+ * holds up the others for that little while only. A writer that needs such a region gets it back
+ * without I/O.
  */
 #include "server/state/journal-close.h"
 
@@ -36,8 +38,8 @@ static void release_disks(GPtrArray *disks)
     g_ptr_array_free(disks, TRUE);
 }
 
-/* After this nobody is counted under the phase before for long: in DISK_STEADY all of that phase had
- * left when it was turned last, and who counts himself there since looks again and goes away. */
+/* The phase may be turned: in DISK_STEADY all writers of the other phase have left. A writer that
+ * counts itself there now reads the phase again, and takes itself off. */
 static void look_at(struct journal_disk *d, bool all)
 {
     struct journal *j = d->journal;
@@ -98,8 +100,7 @@ static void sync_bits(struct journal_disk *d)
     }
 }
 
-/* Sync the bits of disks whose writers have left. Returns how many disks have writers that have not.
- */
+/* Sync the bits of disks whose writers have left. Returns how many disks still have some. */
 static unsigned go_on(GPtrArray *disks)
 {
     unsigned waiting = 0;

@@ -28,8 +28,8 @@ struct ask {
 /* How far the closing of a disk's regions has come. */
 enum disk_stage {
     DISK_STEADY,
-    DISK_TURNED, /* some are CLOSING; writers of the phase before are waited for */
-    DISK_SYNCED, /* they have left, and the bits are synced: the next batch closes those that are left */
+    DISK_TURNED, /* some regions are CLOSING; the round waits for writers of the phase before */
+    DISK_SYNCED, /* the bits are synced: the next batch closes what is CLOSING then */
 };
 
 struct journal_disk {

@@ -10,8 +10,8 @@
 
 static void leak(struct storm *s, int64_t now, int64_t sync)
 {
-    /* Below this, a sync costs little beside the rest of a write. */
-    int64_t period = MAX(sync, 20) * STORM_SHARE;
+    /* Also where a sync takes no time, two threads have to wake each other. */
+    int64_t period = MAX(sync, 200) * STORM_SHARE;
     int64_t gone = MIN(now - s->since, STORM_LIMIT * period) * STORM_BATCH / period;
 
     if (gone <= 0)
@@ -38,10 +38,13 @@ void storm_look(struct storm *s, int64_t now, int64_t sync)
         s->level--;
 }
 
-void storm_widen(const struct storm *s, uint64_t end, uint64_t *first, uint64_t *last)
+void storm_widen(struct storm *s, uint64_t *first, uint64_t *last)
 {
-    uint64_t mask = (UINT64_C(1) << 2 * s->level) - 1;
+    uint64_t run = UINT64_C(1) << 2 * s->level;
 
-    *first &= ~mask;
-    *last = MAX(*last, MIN(*last | mask, end));
+    s->highest = MAX(s->highest, *last);
+    while (run > 4 * (s->highest + 1))
+        run /= 4;
+    *first &= ~(run - 1);
+    *last |= run - 1;
 }

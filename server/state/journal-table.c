@@ -86,7 +86,7 @@ void table_open(struct region_table *t, uint64_t first, uint64_t last)
             atomic_fetch_or(&t->bytes[r], REGION_OPEN);
 }
 
-/* Take OPEN away at a moment when USED is not set. False: a writer was faster. */
+/* OPEN becomes CLOSING, unless the region was used since the last look. False: it was. */
 static bool close_open(_Atomic uint8_t *byte, bool all)
 {
     uint8_t old = atomic_load(byte);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The regions of a disk in the journal: the bytes of its cover (cover.h), and how many of each
- * 4096 are LOGGED, so that nobody has to look at all of them. Each region is in one of these states:
+ * 4096 are LOGGED, so that nobody has to look at all of them. A region has one of these states:
  *
  *   nothing           the file says that it is closed, or nothing
  *   LOGGED            a batch that opens it is being written, or has failed
@@ -37,12 +37,13 @@ uint64_t table_log(struct region_table *t, uint64_t first, uint64_t last);
 void table_open(struct region_table *t, uint64_t first, uint64_t last);
 
 /* Make regions CLOSING that are OPEN and were not used since the last look, or (all) any; and with
- * `quiet` (no batch is being written, and all LOGGED regions are durable) those that are only LOGGED.
- * Returns how many are CLOSING now. */
+ * `quiet` (no batch is being written, and all LOGGED regions are durable) those that are only
+ * LOGGED. Returns how many are CLOSING now. */
 uint64_t table_look(struct region_table *t, bool all, bool quiet);
 /* Regions that are CLOSING become OPEN again. */
 void table_reopen(struct region_table *t);
-/* Regions that are CLOSING become nothing; entries that close them are appended. Returns how many. */
+/* Regions that are CLOSING become nothing; entries that close them are appended. Returns how
+ * many. */
 uint64_t table_take_closing(struct region_table *t, int64_t disk, GArray *entries);
 /* Append all LOGGED regions as entries that open them. */
 void table_append_logged(const struct region_table *t, int64_t disk, GArray *entries);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Why no dirty bit is lost. The claim: at any moment, each region in which a writer has changed
- * something, or may be about to, is open in what the file says durably, unless its bits are durable,
- * those of that change included.
+ * Why no dirty bit is lost. A writer is let into a region, and may then change it at any time until
+ * it leaves. The claim: from the moment at which it is let in until its bits are durable, the
+ * region is open in what the file says durably.
  *
  * Opening. A writer counts itself in (cover_count_in), and then looks at the region's byte. OPEN is
- * set only after a batch that opens the region was synced. So a writer that goes on has a region that
- * is open durably at that time.
+ * set only after a batch that opens the region was synced. So a writer that goes on has a region
+ * that is open durably at that time.
  *
  * Closing goes in five steps (journal-close.c, journal-batch.c):
  *
@@ -20,25 +20,25 @@
  * under the phase before step 2: cover_count_in reads the phase again after it has counted, so it
  * stays with the phase that is the present one at that moment, or tries again. All these are
  * sequentially consistent, so that step 3 sees it, or sees that it has left. It has set its bits
- * by then, and step 4 makes them durable. A writer that counts itself under the phase before without
- * staying there makes step 3 wait in vain, which does no harm.
+ * by then, and step 4 makes them durable. A writer that counts itself under the phase before
+ * without staying there makes step 3 wait in vain, which does no harm.
  *
  * The phase is turned only when nobody is left under the phase before the present one. So there are
- * never more than two phases with writers, and two counters are enough. A writer that hangs while it
- * is counted keeps step 3 from ever being done; its region stays open in the file.
+ * never more than two phases with writers, and two counters are enough. A writer that hangs while
+ * it is counted keeps step 3 from ever being done; its region stays open in the file.
  *
- * A writer that does not see OPEN comes here. If the region is CLOSING, the file still says that it is
- * open: the writer takes CLOSING away and sets OPEN, with the lock. Step 5 takes only what is CLOSING,
- * with the same lock. So if it takes a region, nobody has been let into it since step 1; and whoever
- * comes later has it opened by a later batch, which comes behind in the file.
+ * A writer that does not see OPEN comes here. If the region is CLOSING, the file still says that it
+ * is open: the writer takes CLOSING away and sets OPEN, with the lock. Step 5 takes only what is
+ * CLOSING, with the same lock. So if it takes a region, nobody has been let into it since step 1;
+ * and whoever comes later has it opened by a later batch, which comes behind in the file.
  *
- * Halves and files: a snapshot has all LOGGED regions, and a region is LOGGED from before its opening
- * is written until its closing is. A file that has failed is not written to any more; its
+ * Halves and files. A snapshot has all LOGGED regions, and a region is LOGGED from before its
+ * opening is written until its closing is. A file that has failed is not written to any more; its
  * successor's name is durable before anybody relies on it, and either of them has all that is open.
  *
- * When the journal has failed and writers must not, they go on without it: regions are opened in
- * memory alone, and the store has been told before that the bitmaps are inconsistent. They are LOGGED,
- * too; so when a new file is made later, its snapshot has all that anybody was let into.
+ * When the journal has failed, and writers must not fail, they go on without it: regions are opened
+ * in memory alone, and the store has been told before that the bitmaps are inconsistent. They are
+ * LOGGED, too; so the snapshot of a later file has all that anybody was let into.
  */
 #include "server/state/journal.h"
 
@@ -94,7 +94,7 @@ static bool may_try(struct journal *j)
     return true;
 }
 
-/* Let writers fail that wait, but no guest where it need not. */
+/* The folder does not answer. 0: the writer goes on without the journal; else its write fails. */
 static int lose_patience(struct journal *j)
 {
     char *reason = g_strdup_printf("the state folder has not answered for %u ms", j->o.patience_ms);
@@ -103,7 +103,7 @@ static int lose_patience(struct journal *j)
         journal_fail(j, reason);
         return 0;
     }
-    if (may_try(j))
+    if (may_try(j)) /* one line a second is enough */
         log_error("state: %s: %s; a write fails", j->storage->path, reason);
     g_free(reason);
     return -EIO;
@@ -149,7 +149,6 @@ static int open_regions(struct cover *c, uint64_t first, uint64_t last)
     pthread_mutex_lock(&j->lock);
     failures = j->failures;
     j->stats.waiting++;
-    d->table.highest = MAX(d->table.highest, last);
     do
         r = step(j, &a, failures, &asked, deadline);
     while (r > 0);
@@ -162,8 +161,8 @@ static int open_regions(struct cover *c, uint64_t first, uint64_t last)
 
 /* ---- disks ---- */
 
-/* Regions that a disk with this id has left open are that disk's. They are closed when its bits have
- * been synced. */
+/* Regions that a disk with this id has left open are that disk's. They are closed when its bits
+ * have been synced. */
 static void take_left(struct journal_disk *d)
 {
     GArray *left = d->journal->left;
@@ -341,7 +340,7 @@ static uint64_t count_open(const struct journal *j)
 
 int journal_close_all(struct journal *j, GError **err)
 {
-    /* Two rounds, each of which waits for writers and for a batch, and for one that is under way. */
+    /* Two rounds, and one that is under way; each waits for writers and for a batch. */
     int64_t deadline = deadline_in(j->o.patience_ms * INT64_C(6000));
     const char *path = j->storage->path;
     uint64_t open;

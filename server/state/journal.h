@@ -50,9 +50,9 @@ int journal_remove_disk(struct journal_disk *d);
 /* Close what can be closed now, as after a long idle time: for tests and for the end. -1: something
  * stays open. Waits; any thread. */
 int journal_close_all(struct journal *j, GError **err);
-/* Try to begin anew after a failure, in a new file, with all regions that are open (as far as known)
- * in its snapshot. 0 also where nothing had failed. Any thread but the control thread; waits, a
- * limited time. */
+/* Try to begin anew after a failure, in a new file, with all regions that are open (as far as
+ * known) in its snapshot. 0 also where nothing had failed. Any thread but the control thread;
+ * waits, a limited time. */
 int journal_revive(struct journal *j, GError **err);
 /* No disk is left. A thread that hangs in I/O is left alone after `patience_ms`: -1 is returned,
  * which is logged, too, and the storage must stay valid for it. */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* make-state DIR clean|killed|power|failed|forget: a state folder, without a server. */
+/* make-state DIR clean|killed|power|failed|noted|forget: a state folder, without a server. */
 #include "tests/rigs/made-state.h"
 
 #include <string.h>
 
 int main(int argc, char **argv)
 {
-    static const char *const kinds[] = {"clean", "killed", "power", "failed"};
+    static const char *const kinds[] = {"clean", "killed", "power", "failed", "noted"};
 
     if (argc != 3)
         return 2;

@@ -9,8 +9,9 @@ import json
 import os
 import random
 import shutil
+import tempfile
 
-from fleece import BUILD, SOON, fleecectl, run, tmpdir
+from fleece import BUILD, SOON, Server, fleecectl, nbdfleece, run, tmpdir
 from tap import main, note, test
 
 K, M = 1 << 10, 1 << 20
@@ -30,9 +31,9 @@ def state(kind):
             run(MAKE_STATE, folder, "forget", check=False)
 
 
-def ctl(*args, code=0):
-    """Run fleecectl state: (standard output, standard error)."""
-    with tmpdir() as tmp:
+def ctl(*args, code=0, top=None):
+    """Run fleecectl state: (standard output, standard error). top: where it makes its copies."""
+    with tempfile.TemporaryDirectory(dir=top) as tmp:
         result = fleecectl(*args, check=False, env={"LC_ALL": "C.UTF-8", "TMPDIR": tmp})
         assert os.listdir(tmp) == [], "copies are left over"
     assert result.returncode == code, (args, result)
@@ -89,6 +90,9 @@ def after_a_crash():
         assert "the server died: the bits are exact" in err, err
         assert json.loads(out)["disks"][0]["bitmaps"][0]["count"] == 3 * 64 * K
         assert content(folder) == before
+        # A copy on another file system counts as the folder itself.
+        _, err = ctl("state", "list", folder, top="/dev/shm")
+        assert "the bits are exact" in err, err
     with state("power") as folder:
         before = content(folder)
         out, err = ctl("--json", "state", "list", folder)
@@ -112,6 +116,12 @@ def after_a_crash():
         bitmaps = listed(folder)
         assert all(b["inconsistent"] for b in bitmaps.values()), bitmaps
         assert "failed" in bitmaps["vda", "a"]["inconsistent-reason"]
+    with state("noted") as folder:
+        for _ in range(2):  # looking takes no note away
+            bitmaps = listed(folder)
+            assert all(b["inconsistent"] for b in bitmaps.values()), bitmaps
+        ctl("state", "check", folder, "--repair")
+        assert "failed" in listed(folder)["vda", "a"]["inconsistent-reason"]
 
 
 @test
@@ -281,6 +291,78 @@ def check_damaged(copy, good, export, damage):
     assert exported.returncode in (0, 1), (damage, exported)
     if exported.returncode == 0:
         assert exported.stdout == export, damage
+
+
+@contextlib.contextmanager
+def served(top, *options, disk="vda", image="vda.raw", **kwargs):
+    """A server with a state folder and one disk, whose image is made if it is not there."""
+    path = os.path.join(top, image)
+    if not os.path.exists(path):
+        with open(path, "wb") as f:
+            f.truncate(64 * M)
+    with Server("--state", f"{top}/state", *options, "--disk", disk, "file", path, **kwargs) as s:
+        yield s
+
+
+def bitmaps_of(server):
+    out = fleecectl("-C", server.qmp_path, "--json", "bitmap", "list").stdout
+    return {b["name"]: b for b in json.loads(out)}
+
+
+@test
+def folders_of_a_server():
+    """What a server leaves, by a stop and by kill -9, is what the commands show, and what the server
+    shows at its next start."""
+    with tmpdir() as top:
+        folder = f"{top}/state"
+        with served(top) as s:
+            fleecectl("-C", s.qmp_path, "bitmap", "add", "vda", "kept", "--granularity", "64k")
+            fleecectl("-C", s.qmp_path, "bitmap", "add", "vda", "lost", "--persistent", "off")
+            bitmaps = bitmaps_of(s)
+            assert bitmaps["kept"]["persistent"] and not bitmaps["lost"]["persistent"], bitmaps
+            s.nbd("vda").pwrite(b"x" * 4096, 8 * M)
+            _, err = ctl("state", "list", folder, code=1)
+            assert f"in use by process {s.process.pid}" in err, err
+        assert {n: b["count"] for (_, n), b in listed(folder).items()} == {"kept": 64 * K}
+        assert ctl("state", "check", folder)[0].endswith("nothing is wrong\n")
+        with served(top) as s:
+            assert bitmaps_of(s)["kept"]["count"] == 64 * K
+            h = s.nbd("vda")
+            h.pwrite(b"x" * 4096, 16 * M)
+            shown = run("nbdinfo", "--map=qemu:dirty-bitmap:kept", "--json", s.uri("vda")).stdout
+            s.kill()
+        out, err = ctl("state", "export", folder, "vda", "kept")
+        assert out == shown and "the server died: the bits are exact" in err, (out, err)
+        out, err = ctl("state", "check", folder)
+        assert err == "" and out.endswith("nothing is wrong\n"), (out, err)
+        with served(top) as s:
+            assert bitmaps_of(s)["kept"]["count"] == 128 * K
+
+
+@test
+def a_disk_is_renamed_and_moved():
+    with tmpdir() as top:
+        folder = f"{top}/state"
+        with served(top) as s:
+            fleecectl("-C", s.qmp_path, "bitmap", "add", "vda", "b")
+            s.nbd("vda").pwrite(b"x" * 512, 0)
+        result = nbdfleece("-U", f"{top}/s", "--state", folder, "--disk", "web1", "file",
+                           f"{top}/vda.raw", check=False)
+        assert result.returncode == 1, result
+        assert f"`fleecectl state adopt {folder} vda web1`" in result.stderr, result.stderr
+        ctl("state", "adopt", folder, "vda", "web1")
+        with served(top, disk="web1") as s:
+            assert bitmaps_of(s)["b"]["count"] == 64 * K and not bitmaps_of(s)["b"]["inconsistent"]
+        # A copy is another file, which has to be adopted under the same name.
+        shutil.copyfile(f"{top}/vda.raw", f"{top}/copy.raw")
+        ctl("state", "adopt", folder, "web1", "web1")
+        with served(top, disk="web1", image="copy.raw") as s:
+            assert not bitmaps_of(s)["b"]["inconsistent"], bitmaps_of(s)
+        # That was for once.
+        with served(top, disk="web1", image="vda.raw") as s:
+            b = bitmaps_of(s)["b"]
+            assert b["inconsistent"] and "the image is another one" in b["inconsistent-reason"], b
+            assert b["inconsistent-reason"] in fleecectl("-C", s.qmp_path, "bitmap", "list").stdout
 
 
 main()

@@ -133,10 +133,11 @@ class QmpError(Exception):
 
 
 class Qmp:
-    """A monitor: one connection to a control socket."""
+    """A monitor: one connection to a control socket. `path` may also be a TCP (host, port), of
+    something that passes all on."""
 
     def __init__(self, path, negotiate=True):
-        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket = socket.socket(socket.AF_UNIX if isinstance(path, str) else socket.AF_INET)
         self.socket.settimeout(SOON)
         self.socket.connect(path)
         self._buffer = b""

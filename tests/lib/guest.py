@@ -71,13 +71,13 @@ def read_module(path):
         return f.read()
 
 
-def find_modules():
-    """{file name: content} of those MODULES that the kernel package has."""
+def find_modules(wanted):
+    """{file name: content} of those modules that the kernel package has."""
     found = {}
     for folder, _, names in os.walk(os.path.join(kernel_folder(), "lib", "modules")):
         for name in names:
             stem = name.split(".")[0].replace("-", "_")
-            if ".ko" in name and stem in MODULES:
+            if ".ko" in name and stem in wanted:
                 found[f"{stem}.ko"] = read_module(os.path.join(folder, name))
     return found
 
@@ -91,7 +91,8 @@ def cpio_entry(name, mode, data, inode):
     return head + data + b"\0" * (-len(data) % 4)
 
 
-def initramfs():
+def initramfs(programs, modules):
+    """An initramfs with busybox, and with the files {path in it: path here} as well."""
     busybox = fleece.require_program("busybox")
     with open(busybox, "rb") as f:
         program = f.read()
@@ -99,7 +100,14 @@ def initramfs():
         tap.skip(f"{busybox} is not statically linked (busybox-static)")
     folders = ["bin", "dev", "mnt", "modules", "proc", "sys", "tmp"]
     files = {"bin/busybox": program, "init": INIT.encode()}
-    files.update((f"modules/{name}", data) for name, data in find_modules().items())
+    files.update((f"modules/{name}", data)
+                 for name, data in find_modules(MODULES + list(modules)).items())
+    for name, path in programs.items():
+        above = name.split("/")[:-1]
+        folders += ["/".join(above[:n + 1]) for n in range(len(above))]
+        with open(path, "rb") as f:
+            files[name] = f.read()
+    folders = list(dict.fromkeys(folders))
     entries = [(name, 0o040755, b"") for name in folders]
     entries += [(name, 0o100755, data) for name, data in files.items()]
     entries.append(("TRAILER!!!", 0, b""))
@@ -130,9 +138,9 @@ class Line(threading.Thread):
         self.ours.sendall(text.encode())
 
     def next(self):
-        """The next line; EOFError when the guest has ended."""
+        """The next line; EOFError when the guest has ended. A boot takes its time."""
         with self._changed:
-            ok = self._changed.wait_for(lambda: self._lines or self._ended, fleece.SOON)
+            ok = self._changed.wait_for(lambda: self._lines or self._ended, 4 * fleece.SOON)
             assert ok, "the guest says nothing"
             if not self._lines:
                 raise EOFError("the guest has ended")
@@ -148,17 +156,23 @@ class Line(threading.Thread):
 
 class Machine:
     """A running guest. `folder` is for its files. `disks` is {serial number in the guest: (Unix
-    socket, export)}, in the order of /dev/vda, /dev/vdb..."""
+    socket, export)}, in the order of /dev/vda, /dev/vdb...
 
-    def __init__(self, folder, disks):
+    programs   {path in the guest: path here} of files that it has in its initramfs
+    modules    further modules of the kernel
+    options    further options of qemu-system-x86_64
+    accels     accelerators; the first one that works is taken"""
+
+    def __init__(self, folder, disks, programs=None, modules=(), options=(), accels=("tcg",)):
+        self.may_end = False  # by itself, or because the test kills it
         self._console = os.path.join(folder, "console")
         self._commands, self._marks = Line(), Line()
         qemu = fleece.require_program("qemu-system-x86_64")
         kernel = find_kernel()
         initrd = os.path.join(folder, "initramfs")
         with open(initrd, "wb") as f:
-            f.write(initramfs())
-        command = [qemu, "-accel", "tcg", "-m", "256M", "-nodefaults", "-no-user-config",
+            f.write(initramfs(programs or {}, modules))
+        command = [qemu, "-m", "256M", "-nodefaults", "-no-user-config",
                    "-no-reboot", "-display", "none", "-kernel", kernel, "-initrd", initrd,
                    "-append", "console=ttyS0 panic=-1 quiet",
                    "-chardev", f"file,id=console,path={self._console}", "-serial",
@@ -170,6 +184,9 @@ class Machine:
             command += ["-drive", f"if=none,id={name},format=raw,discard=unmap,file.driver=nbd,"
                         f"file.server.type=unix,file.server.path={path},file.export={export}",
                         "-device", f"virtio-blk-pci,drive={name},serial={name}"]
+        for accel in accels:
+            command += ["-accel", accel]
+        command += options
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, preexec_fn=fleece.die_with_parent,
             pass_fds=[self._commands.theirs.fileno(), self._marks.theirs.fileno()])
@@ -191,7 +208,8 @@ class Machine:
                     return int(line[3:]), "\n".join(output).rstrip("\n")
                 output.append(line)
         except (AssertionError, EOFError):
-            tap.note(f"{command}:\n" + "\n".join(output) + "\n" + self.console())
+            if not self.may_end:
+                tap.note(f"{command}:\n" + "\n".join(output) + "\n" + self.console())
             raise
 
     def run(self, command, check=True):

@@ -18,8 +18,8 @@ MIB = 1 << 20
 
 
 class Stateful(Server):
-    """A Server with --state DIR and disks that are files, each `size` bytes. `options` come before the
-    disks, `disks` are names, or lists of words such as ["vdb", "memory", "1M"]."""
+    """A Server with --state DIR and disks. A disk is a name: then it is a file of `size` bytes; or a list
+    of words, such as ["vdb", "memory", "1M"]. `options` come before the disks."""
 
     def __init__(self, *disks, options=(), size=MIB, **kwargs):
         super().__init__(**kwargs)

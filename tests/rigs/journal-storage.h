@@ -29,8 +29,8 @@ void memory_wait_held(struct storage *s);
 /* Calls of the operation since the beginning. */
 unsigned memory_count(struct storage *s, enum memory_op op);
 
-/* The bytes of a file as they are now, or as it would be after a power loss: of what was not synced,
- * each sector is there or not, as `rand` wants it. NULL: there is none. g_free. */
+/* The bytes of a file as they are now, or as it would be after a power loss: of what was not
+ * synced, each sector is there or not, as `rand` wants it. NULL: there is none. g_free. */
 uint8_t *memory_read(struct storage *s, const char *name, size_t *length);
 uint8_t *memory_crash(struct storage *s, const char *name, GRand *rand, size_t *length);
 /* Put a file there, durably. */

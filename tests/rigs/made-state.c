@@ -128,6 +128,8 @@ static void leave(struct storage *s, struct catalogue *c, enum made_kind kind, i
     add_journal(s, f.uuid, disk);
     add_live(s, boot, disk);
     note_free(note_new(f.uuid), true);
+    if (kind == MADE_NOTED)
+        g_assert_cmpint(lasting_note_make(f.uuid, s->path, "it was made so", NULL), ==, 0);
 }
 
 void made_state(const char *path, enum made_kind kind)
@@ -159,8 +161,10 @@ void made_state_forget(const char *path)
     struct catalogue *c = s ? catalogue_open(s, NULL) : NULL;
     struct catalogue_folder f;
 
-    if (c && catalogue_folder(c, &f, NULL) == 0)
+    if (c && catalogue_folder(c, &f, NULL) == 0) {
         note_free(note_new(f.uuid), false);
+        lasting_note_remove(f.uuid);
+    }
     if (c)
         catalogue_close(c);
     if (s)

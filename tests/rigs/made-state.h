@@ -10,6 +10,7 @@ enum made_kind {
     MADE_KILLED, /* the server was killed, just now */
     MADE_POWER,  /* another boot's; the journal has region 5 of vda open */
     MADE_FAILED, /* a failure was noted in the catalogue, and the server died */
+    MADE_NOTED,  /* the same, but it was noted beside the folder */
 };
 
 #define MADE_SIZE (UINT64_C(64) << 20) /* of disk vda */
@@ -30,8 +31,8 @@ extern const unsigned n_made_bitmaps;
 
 #define MADE_REGION 5 /* open in the journal of MADE_POWER */
 
-/* Make the folder, which is not there yet. Aborts on failure. The note in /dev/shm of MADE_KILLED
- * stays: made_state_forget() removes it. */
+/* Make the folder, which is not there yet. Aborts on failure. Notes beside it stay until
+ * made_state_forget(). */
 void made_state(const char *path, enum made_kind kind);
 void made_state_forget(const char *path);
 

@@ -11,7 +11,9 @@ import sqlite3
 import stat
 import subprocess
 
-from fleece import SOON, Qmp, Server, nbdfleece, require_plugin, require_program, tmpdir
+import nbd
+
+from fleece import NBDFLEECE, SOON, Qmp, Server, fleecectl, nbdfleece, require_plugin, require_program, tmpdir
 from state_rig import MIB, Stateful, write_behind
 from tap import main, skip, test
 
@@ -24,15 +26,15 @@ def add(s, disk, name, **arguments):
 
 
 def wait_clock(path):
-    """Return when the file system's clock is behind the mtime of a file by more than some ticks, so
-    that whoever writes to it now sets a later one. No event tells of time: files are written until
-    one is late enough."""
+    """Return when the file system's clock has left the mtime of a file so far behind that a write of
+    somebody else cannot be taken for one that the server had under way. No event tells of time: files
+    are written until one is late enough."""
     other = path + ".clock"
     since = os.stat(path).st_mtime_ns
     while True:
         with open(other, "w") as f:
             f.write("x")
-        if os.stat(other).st_mtime_ns > since + 3_000_000_000:
+        if os.stat(other).st_mtime_ns > since + 200_000_000:
             os.unlink(other)
             return
 
@@ -211,7 +213,8 @@ def the_users_folder():
         shutil.rmtree(s.state)
         os.mkdir(s.state, 0o700)
         os.chown(s.state, nobody, -1)
-        os.chmod(s.dir, 0o777)
+        os.chown(s.dir, nobody, -1)
+        os.chmod(s.dir, 0o755)
         s.options = ["-u", "nobody"]
         s.set_args()
         s.start()
@@ -307,6 +310,12 @@ def a_renamed_disk_is_named():
         s.set_args()
         s.start()
         assert s.dirty("vda", "b") == [(0, 65536)]
+        s.stop()
+        fleecectl("state", "adopt", s.state, "vda", "disk")
+        s.disks[0][0] = "disk"
+        s.set_args()
+        s.start()
+        assert s.dirty("disk", "b") == [(0, 65536)]
 
 
 @test
@@ -376,7 +385,7 @@ def scratch_is_in_the_folder():
 
 @test
 def every_way_to_run():
-    """As a daemon, from a relative path; with --run; from a key file."""
+    """As a daemon, from a relative path; with --run; from a key file; with -s."""
     with tmpdir() as d:
         with open(f"{d}/disk", "wb") as f:
             f.truncate(MIB)
@@ -399,6 +408,16 @@ def every_way_to_run():
         os.close(pidfd)
         out = nbdfleece("--run", 'nbdinfo "$uri"', *common, cwd=d).stdout
         assert "qemu:dirty-bitmap:b" in out, out
+        h = nbd.NBD()
+        h.add_meta_context("qemu:dirty-bitmap:b")
+        h.connect_command([NBDFLEECE, "-s", "--state", f"{d}/state", "file", f"{d}/disk"])
+        assert h.can_meta_context("qemu:dirty-bitmap:b")
+        h.pwrite(b"x", 70000)
+        h.shutdown()
+        del h  # waits for the server
+        out = nbdfleece("--run", 'nbdinfo --map=qemu:dirty-bitmap:b "$uri"', *common, cwd=d).stdout
+        assert out.split() == ["0", "65536", "0", "clean", "65536", "65536", "1", "dirty",
+                               "131072", "917504", "0", "clean"], out
 
 
 @test

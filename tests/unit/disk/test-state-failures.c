@@ -189,6 +189,7 @@ static void test_view_strays(void)
     s->fails = 0;
     s->committing = NULL;
     commit(stage_much(s));
+    g_assert_cmpuint(d->strays->len, ==, 0);
     rig_fill(s->rig, BLOCK, BLOCK, 'y');
     assert_view(d->views->pdata[0], 0, BLOCK, 'x');
     assert_view(d->views->pdata[0], BLOCK, BLOCK, 0);

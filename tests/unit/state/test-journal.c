@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The journal while writers come and go: batches, halves, closing. Failures: test-journal-fail.c. */
+/* The journal while writers come and go: batches, halves, closing. Failures:
+ * test-journal-fail.c. */
 #include "tests/rigs/journal-rig.h"
 
 #include "common/state/folder.h"
 #include "common/state/journal-scan.h"
-#include "server/state/journal-file.h"
+#include "server/state/journal-private.h"
 #include "server/state/journal-ranges.h"
-#include "server/state/journal-storm.h"
+
+#include <errno.h>
 
 /* ---- writers in threads ---- */
 
@@ -92,7 +94,7 @@ static void test_halves(void)
     struct journal_rig *r = journal_rig_new(0, 0, false);
     g_autoptr(GRand) rand = g_rand_new_with_seed(5);
 
-    for (unsigned i = 0; i < 5 * JOURNAL_SECTORS / 2; i++) {
+    for (unsigned i = 0; i < 3 * JOURNAL_SECTORS / 2; i++) {
         g_assert_cmpint(rig_write_region(r, 0, i % 50), ==, 0);
         g_assert_cmpint(journal_close_all(r->journal, NULL), ==, 0);
         if (i % 500 == 0)
@@ -143,8 +145,8 @@ static void test_bits_fail(void)
     journal_rig_free(r);
 }
 
-/* A writer that hangs in its plugin keeps the regions open in the file, and holds up nobody. Who needs
- * one of them has it without a sync. */
+/* A writer that hangs in its plugin keeps the regions open in the file, and holds up nobody. Who
+ * needs one of them has it without a sync. */
 static void test_writer_hangs(void)
 {
     struct journal_rig *r = journal_rig_new(0, 200, false);
@@ -185,13 +187,21 @@ static void test_idle(void)
 static void test_disk_comes_again(void)
 {
     struct journal_rig *r = journal_rig_new(0, 0, false);
-    struct journal_disk_options o = r->disk_options;
+    struct journal_disk_options o = r->disk_options, o2 = o;
+    struct journal_disk *other;
 
+    o2.id++;
     g_assert_cmpint(rig_write_region(r, 0, 11), ==, 0);
     g_assert_cmpint(journal_remove_disk(r->disk), ==, 0);
     g_assert_null(r->cover.regions);
     g_assert_true(rig_is_open_durably(r, 11));
     g_assert_cmpint(journal_close_all(r->journal, NULL), <, 0);
+    other = journal_add_disk(r->journal, &o2, NULL);
+    memory_fail(r->storage, MEMORY_SYNC, 1, -EIO); /* so that there is a new snapshot */
+    g_assert_cmpint(rig_write_region(r, 0, 12), ==, 0);
+    g_assert_true(rig_is_open_durably(r, 11));
+    g_assert_cmpint(journal_close_all(r->journal, NULL), <, 0);
+    g_assert_cmpint(journal_remove_disk(other), ==, 0);
     r->disk = journal_add_disk(r->journal, &o, NULL);
     g_assert_cmpuint(stats(r).open, ==, 1);
     g_assert_cmpint(journal_close_all(r->journal, NULL), ==, 0);
@@ -201,20 +211,67 @@ static void test_disk_comes_again(void)
 
 /* ---- storms ---- */
 
-/* First touches of all regions of a disk need few syncs. */
-static void test_storm(void)
+/* A journal whose syncs take a second, as it believes. */
+static void pretend_slow_syncs(struct journal_rig *r)
+{
+    pthread_mutex_lock(&r->journal->lock);
+    r->journal->sync_us = 1000 * G_USEC_PER_SEC;
+    pthread_mutex_unlock(&r->journal->lock);
+}
+
+static unsigned level(struct journal_rig *r)
+{
+    unsigned found;
+
+    pthread_mutex_lock(&r->journal->lock);
+    found = r->disk->storm.level;
+    pthread_mutex_unlock(&r->journal->lock);
+    return found;
+}
+
+/* First touches all over a disk need few syncs: after each four of them, four times as many regions
+ * are opened at once. */
+static void do_storm(bool ascending)
 {
     struct journal_rig *r = journal_rig_new(0, 0, false);
     unsigned at = 0;
 
-    g_assert_cmpint(rig_write_region(r, 0, RIG_REGIONS - 1), ==, 0);
     for (unsigned i = 0; i < RIG_REGIONS; i++) {
-        at = (at + 1229) % RIG_REGIONS; /* all of them, in another order */
+        pretend_slow_syncs(r);
+        at = ascending ? i : (at + 1229) % RIG_REGIONS; /* all of them, in another order */
         g_assert_cmpint(rig_write_region(r, 0, at), ==, 0);
     }
-    g_test_message("%u batches for %u regions", (unsigned)stats(r).batches, RIG_REGIONS);
-    g_assert_cmpuint(stats(r).batches, <, 200);
-    g_assert_cmpuint(stats(r).open, <=, RIG_REGIONS);
+    g_assert_cmpuint(stats(r).batches, <=, 50);
+    g_assert_cmpuint(stats(r).open, <=, 4 * RIG_REGIONS);
+    journal_rig_free(r);
+}
+
+static void test_storm(void)
+{
+    do_storm(false);
+    do_storm(true);
+}
+
+/* When it is over, regions are opened one by one again. */
+static void test_calm(void)
+{
+    struct journal_rig *r = journal_rig_new(20, 0, false);
+
+    for (unsigned i = 0; i < 4; i++) {
+        pretend_slow_syncs(r);
+        g_assert_cmpint(rig_write_region(r, 0, i * 100), ==, 0);
+    }
+    while (level(r) > 0) {
+        pthread_mutex_lock(&r->journal->lock);
+        r->journal->sync_us = 0; /* the time that it would take is not waited for */
+        pthread_mutex_unlock(&r->journal->lock);
+        g_usleep(100);
+    }
+    while (stats(r).open > 0)
+        g_usleep(100);
+    g_assert_cmpint(rig_write_region(r, 0, 1000), ==, 0);
+    g_assert_true(rig_is_open_durably(r, 1000));
+    g_assert_false(rig_is_open_durably(r, 1001));
     journal_rig_free(r);
 }
 
@@ -232,15 +289,14 @@ static void test_storm_rule(void)
     for (unsigned i = 0; i < 12; i++)
         storm_batch(&s, now += 2000, 1000);
     g_assert_cmpuint(s.level, ==, 2);
-    storm_widen(&s, 1000, &first, &last);
+    storm_widen(&s, &first, &last);
     g_assert_cmpuint(first, ==, 96);
     g_assert_cmpuint(last, ==, 111);
-    storm_widen(&s, 105, &first, &last);
-    g_assert_cmpuint(last, ==, 111);
-    first = last = 1000;
-    storm_widen(&s, 1003, &first, &last);
-    g_assert_cmpuint(first, ==, 992);
-    g_assert_cmpuint(last, ==, 1003);
+    first = last = 2;
+    s.highest = 0;
+    storm_widen(&s, &first, &last);
+    g_assert_cmpuint(first, ==, 0);
+    g_assert_cmpuint(last, ==, 3);
     /* It falls, level by level, and no further. */
     storm_look(&s, now += 5000000, 1000);
     g_assert_cmpuint(s.level, ==, 1);
@@ -250,6 +306,10 @@ static void test_storm_rule(void)
     for (unsigned i = 0; i < 1000; i++)
         storm_batch(&s, now, 1000);
     g_assert_cmpuint(s.level, ==, 13);
+    first = last = COVER_REGIONS / 2;
+    storm_widen(&s, &first, &last);
+    g_assert_cmpuint(first, ==, 0);
+    g_assert_cmpuint(last, ==, COVER_REGIONS - 1);
 }
 
 /* ---- ranges ---- */
@@ -321,6 +381,7 @@ int main(int argc, char **argv)
     g_test_add_func("/journal/idle", test_idle);
     g_test_add_func("/journal/disk-comes-again", test_disk_comes_again);
     g_test_add_func("/journal/storm", test_storm);
+    g_test_add_func("/journal/calm", test_calm);
     g_test_add_func("/journal/storm-rule", test_storm_rule);
     g_test_add_func("/journal/squeeze", test_squeeze);
     g_test_add_func("/journal/large-snapshot", test_large_snapshot);
