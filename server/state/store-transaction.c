@@ -148,21 +148,27 @@ static int sync_new(struct state_transaction *t, bool *any, bool *any_good, GErr
     return 0;
 }
 
-/* Bitmaps that begin anew need a journal that works. */
-static int revive_journal(struct store *s, GError **err)
+static bool set_journal_failed(struct store *s, bool failed)
 {
-    bool failed;
+    bool before;
 
     pthread_mutex_lock(&s->lock);
-    failed = s->journal_failed;
+    before = s->journal_failed;
+    s->journal_failed = failed;
     pthread_mutex_unlock(&s->lock);
-    if (!failed || !s->journal)
+    return before;
+}
+
+/* Bitmaps that begin anew need a journal that works. The mark is taken away first: a journal that
+ * fails again at once sets it again. */
+static int revive_journal(struct store *s, GError **err)
+{
+    if (!s->journal || !set_journal_failed(s, false))
         return 0;
-    if (journal_revive(s->journal, err) < 0)
+    if (journal_revive(s->journal, err) < 0) {
+        set_journal_failed(s, true);
         return -1;
-    pthread_mutex_lock(&s->lock);
-    s->journal_failed = false;
-    pthread_mutex_unlock(&s->lock);
+    }
     log_info("state: %s: the journal works again", s->path);
     return 0;
 }
