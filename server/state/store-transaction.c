@@ -159,17 +159,21 @@ static bool set_journal_failed(struct store *s, bool failed)
     return before;
 }
 
-/* Bitmaps that begin anew need a journal that works. The mark is taken away first: a journal that
- * fails again at once sets it again. */
+/* Bitmaps that begin anew need a journal that works; another transaction may be at reviving it just
+ * now. The mark is taken away first: a journal that fails again at once sets it again. */
 static int revive_journal(struct store *s, GError **err)
 {
-    if (!s->journal || !set_journal_failed(s, false))
+    bool failed;
+
+    if (!s->journal)
         return 0;
+    failed = set_journal_failed(s, false);
     if (journal_revive(s->journal, err) < 0) {
         set_journal_failed(s, true);
         return -1;
     }
-    log_info("state: %s: the journal works again", s->path);
+    if (failed)
+        log_info("state: %s: the journal works again", s->path);
     return 0;
 }
 
