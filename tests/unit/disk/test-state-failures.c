@@ -273,10 +273,10 @@ static void test_several_at_once(void)
     g_assert_cmpint(instant_bitmap_add(b->instant, other->disk, "b", BLOCK, true, true, NULL), ==,
                     0);
     run_start(a);
-    run_start(b);
     while (!a->instant->flipped)
         run_go_on(a);
     assert_run_waits(a, "disk vda: what it changes is being made durable");
+    run_start(b);
     while (b->state == INSTANT_WAITS)
         run_go_on(b);
     assert_run_done(b);
