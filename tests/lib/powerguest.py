@@ -42,7 +42,7 @@ class Guest(guest.Machine):
     def __init__(self, folder, disks, number, accels):
         # A loopback address that no other test has.
         pid = os.getpid()
-        self.host = f"127.{64 + (pid >> 16) % 64}.{(pid >> 8) & 255}.{max(pid & 255, 1)}"
+        self.host = f"127.{64 + (pid >> 15) % 64}.{(pid >> 7) & 255}.{1 + (pid & 127)}"
         self.ports = [port + 2 * number for port in PORTS]
         programs = {"bin/nbdfleece": fleece.NBDFLEECE, "bin/relay": RELAY,
                     "lib/nbdkit-file-plugin.so": FILE_PLUGIN}
@@ -69,7 +69,7 @@ class Guest(guest.Machine):
         return log
 
     def cut(self):
-        """Cut the power, while others talk to it. Any thread."""
+        """Cut the power, also while others talk to the guest. Any thread."""
         self.may_end = True
         self._process.kill()
 
@@ -83,7 +83,8 @@ class Guest(guest.Machine):
 
 class Machinery:
     """The machine's disks: /dev/vda (`state`) and /dev/vdb (`files`) with ext4 file systems, and
-    /dev/vdc (`raw`) of raw_size bytes."""
+    /dev/vdc (`raw`) of raw_size bytes. $FLEECE_GUEST_ACCEL has the accelerators of qemu that are
+    tried, `kvm tcg` e.g.; some machines' KVM boots no guest, so it is tcg without it."""
 
     def __init__(self, folder, rng, raw_size, ext4_size=96 * rig.MIB):
         if not os.path.exists(LOSSY):
