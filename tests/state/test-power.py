@@ -24,7 +24,7 @@ from writers import Clock, Model, Trigger, Writer, found_in
 from rig import MIB, dirty_context, dirty_extents, seed
 
 LONG = bool(os.environ.get("FLEECE_LONG"))
-ROUNDS = 40 if LONG else 6
+ROUNDS = 40 if LONG else 4
 SIZES = {"raw": 1024 * MIB, "file": 64 * MIB}
 PLUGIN = "/lib/nbdkit-file-plugin.so"
 
