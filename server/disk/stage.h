@@ -73,6 +73,7 @@ struct stage {
 /* Bits to be copied once the shadows are there. References. */
 struct copy {
     struct bitmap *to, *from;
+    const char *name; /* of the bitmap that gets them; its stage's */
 };
 
 /* What an instant does in one go between two times that it waits (instant-run.c). */

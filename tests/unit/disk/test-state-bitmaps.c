@@ -398,6 +398,73 @@ static void test_source_breaks(void)
     fake_store_free(s);
 }
 
+/* ---- files that are lost: their bits read as clean until the store has told ---- */
+
+static void test_lost_extents(void)
+{
+    struct fake_store *s = fake_store_new();
+
+    add(s, "a", true, true);
+    rig_fill(s->rig, 0, 4096, 'x');
+    s->lost = bits_of(s, "a");
+    assert_no_extents(s, "a");
+    s->lost = NULL;
+    fake_store_free(s);
+}
+
+static void lose_source(struct rig *r, enum disk_point point)
+{
+    struct fake_store *s = r->visitor;
+
+    if (point == POINT_BITS_COPYING || point == POINT_SHADOWED)
+        s->lost = bits_of(s, "source");
+}
+
+static void test_lost_while_copied(void)
+{
+    static const char why[] =
+        "Bitmap 'target': bits of it were lost with their file while they were copied";
+    struct fake_store *s = fake_store_new();
+    struct disk *d = s->rig->disk;
+    struct instant *i = instant_new();
+    GError *error = NULL;
+
+    add(s, "source", true, true);
+    add(s, "target", false, true);
+    s->rig->visitor = s;
+    s->rig->visit = lose_source;
+    g_assert_cmpint(instant_bitmap_merge(i, d, "target", d, "source", NULL), ==, 0);
+    refuse(instant_commit(i, &error), &error, why);
+    s->rig->visit = NULL;
+    assert_bitmap(s, "target", 0, false, true, NULL);
+
+    /* Once it is told, the others are resized all the same. */
+    disk_bitmaps_broken(d, s->lost, "file lost");
+    g_assert_cmpint(disk_resize(d, 2 * MIB, NULL), ==, 0);
+    assert_bitmap(s, "source", 0, false, true, "file lost");
+    fake_store_free(s);
+}
+
+static bool lost_always(void *opaque)
+{
+    return true;
+}
+
+/* The store may have told of it before the disk had the bitmap. */
+static void test_lost_before_it_is_restored(void)
+{
+    uint64_t words[4] = {0};
+    struct bitmap *bits = bitmap_new_over(words, 1 * MIB, 4096, NULL, NULL, NULL);
+    struct fake_store *s;
+
+    bitmap_set_lost(bits, lost_always);
+    s = fake_store_new_with((const struct disk_restored[]){{"a", bits, 4096, true, NULL}}, 1);
+    assert_bitmap(s, "a", 0, false, true, "its bits were lost with their file");
+    g_assert_cmpuint(s->rig->disk->tracker->n, ==, 0);
+    fake_store_free(s);
+    bitmap_unref(bits);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -414,5 +481,8 @@ int main(int argc, char **argv)
     g_test_add_func("/state-bitmaps/break/all", test_all_break);
     g_test_add_func("/state-bitmaps/break/while-cleared", test_breaks_while_it_is_cleared);
     g_test_add_func("/state-bitmaps/break/source", test_source_breaks);
+    g_test_add_func("/state-bitmaps/lost/extents", test_lost_extents);
+    g_test_add_func("/state-bitmaps/lost/copied", test_lost_while_copied);
+    g_test_add_func("/state-bitmaps/lost/restored", test_lost_before_it_is_restored);
     return g_test_run();
 }
