@@ -39,14 +39,19 @@ static const struct bits_break *find_break(const struct disk *d, const struct bi
     return NULL;
 }
 
+const char *disk_break_locked(const struct disk *d, const struct bitmap *bits)
+{
+    const struct bits_break *b = d->breaks ? find_break(d, bits) : NULL;
+
+    return b ? b->reason : NULL;
+}
+
 char *disk_break_of(struct disk *d, const struct bitmap *bits)
 {
-    const struct bits_break *b;
     char *reason;
 
     pthread_mutex_lock(&d->lock);
-    b = d->breaks ? find_break(d, bits) : NULL;
-    reason = b ? g_strdup(b->reason) : NULL;
+    reason = g_strdup(disk_break_locked(d, bits));
     pthread_mutex_unlock(&d->lock);
     return reason;
 }

@@ -138,36 +138,58 @@ static void call_hooks(struct stage *st)
 static void publish_lists(struct stage *st)
 {
     struct disk *d = st->disk;
-    GPtrArray *list;
+    GPtrArray *list = d->bitmaps;
 
-    pthread_mutex_lock(&d->lock);
-    list = d->bitmaps;
     d->bitmaps = st->list;
     st->list = list;
     for (unsigned k = 0; k < st->views->len; k++)
         g_ptr_array_add(d->views, st->views->pdata[k]);
-    pthread_mutex_unlock(&d->lock);
     g_ptr_array_set_free_func(st->views, NULL);
     st->linked = false;
 }
 
-static void publish_bits(struct stage *st)
+/* It may have broken since all were asked. What its bits were copied from does not matter any more:
+ * the store has taken them as they are. */
+static char *late_reason(const struct stage *st, const struct staged_bitmap *s)
 {
-    for (unsigned k = 0; k < st->removed->len; k++)
-        g_ptr_array_add(st->garbage, dirty_bitmap_remove(st->removed->pdata[k]));
-    for (unsigned k = 0; k < st->bitmaps->len; k++) {
-        struct staged_bitmap *s = st->bitmaps->pdata[k];
-
-        g_ptr_array_add(st->garbage,
-                        dirty_bitmap_replace(s->db, g_steal_pointer(&s->bits), s->recording,
-                                             s->persistent, g_steal_pointer(&s->reason)));
-    }
+    if (!s->fresh)
+        return dirty_bitmap_reason(s->db);
+    return s->persistent ? g_strdup(disk_break_locked(st->disk, s->bits)) : NULL;
 }
 
+/* Tell of one that was good, or was to begin anew, and is inconsistent all the same. */
+static void tell_reason(const struct stage *st, const struct staged_bitmap *s)
+{
+    const struct disk_events *events = &st->disk->events;
+    g_autofree char *before = dirty_bitmap_reason(s->db);
+
+    if (s->reason && g_strcmp0(before, s->reason) != 0 && events->bitmap_inconsistent)
+        events->bitmap_inconsistent(events->opaque, st->disk->node.name, s->db->name, s->reason);
+}
+
+static void publish_bitmap(struct stage *st, struct staged_bitmap *s)
+{
+    if (!s->reason)
+        s->reason = late_reason(st, s);
+    tell_reason(st, s);
+    g_ptr_array_add(st->garbage,
+                    dirty_bitmap_replace(s->db, g_steal_pointer(&s->bits), s->recording,
+                                         s->persistent, g_steal_pointer(&s->reason)));
+}
+
+/* All of it under the lock under which bitmaps break (disk_bitmaps_broken): what comes before that is
+ * asked here, and what comes later finds the new bits. */
 static void publish_stage(struct stage *st)
 {
+    struct disk *d = st->disk;
+
+    pthread_mutex_lock(&d->lock);
     publish_lists(st);
-    publish_bits(st);
+    for (unsigned k = 0; k < st->removed->len; k++)
+        g_ptr_array_add(st->garbage, dirty_bitmap_remove(st->removed->pdata[k]));
+    for (unsigned k = 0; k < st->bitmaps->len; k++)
+        publish_bitmap(st, st->bitmaps->pdata[k]);
+    pthread_mutex_unlock(&d->lock);
 }
 
 static void flip_stage(struct stage *st, int64_t now)
@@ -226,21 +248,6 @@ static void ask_reasons(struct stage *st)
     }
 }
 
-/* Tell of those that were good, or were to begin anew, and are inconsistent all the same. */
-static void tell_reasons(const struct stage *st)
-{
-    const struct disk_events *events = &st->disk->events;
-
-    for (unsigned k = 0; k < st->bitmaps->len; k++) {
-        const struct staged_bitmap *s = st->bitmaps->pdata[k];
-        g_autofree char *before = dirty_bitmap_reason(s->db);
-
-        if (s->reason && g_strcmp0(before, s->reason) != 0 && events->bitmap_inconsistent)
-            events->bitmap_inconsistent(events->opaque, st->disk->node.name, s->db->name,
-                                        s->reason);
-    }
-}
-
 /* The image has its new size although the store could not commit it. So have the bitmaps, but in the
  * store they have the old one: they do not survive. */
 static void give_up_bitmaps(struct instant *i)
@@ -253,10 +260,11 @@ static int publish(struct instant *i, GError **err)
 {
     for (unsigned k = 0; k < i->stages->len; k++)
         ask_reasons(stage_at(i, k));
+    for (unsigned k = 0; k < i->stages->len; k++)
+        disk_at(stage_at(i, k)->disk, POINT_PUBLISHING, 0);
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct stage *st = stage_at(i, k);
 
-        tell_reasons(st);
         publish_stage(st);
         stage_replace_tracker(st, g_steal_pointer(&st->last));
     }

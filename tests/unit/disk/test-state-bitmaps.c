@@ -398,6 +398,36 @@ static void test_source_breaks(void)
     fake_store_free(s);
 }
 
+/* The last moment before an instant that changes them takes effect. */
+static void break_at_publishing(struct rig *r, enum disk_point point)
+{
+    if (point == POINT_PUBLISHING)
+        disk_bitmaps_broken(r->disk, NULL, r->visitor);
+}
+
+static void test_breaks_while_published(void)
+{
+    struct fake_store *s = fake_store_new();
+    struct instant *i = instant_new();
+
+    add(s, "cleared", true, true);
+    add(s, "same", true, true);
+    s->rig->visitor = (char *)"late";
+    s->rig->visit = break_at_publishing;
+    g_assert_cmpint(instant_bitmap_clear(i, s->rig->disk, "cleared", NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_record(i, s->rig->disk, "same", true, NULL), ==, 0);
+    commit(i);
+    assert_bitmap(s, "cleared", 0, false, true, "late");
+    assert_bitmap(s, "same", 0, false, true, "late");
+    g_assert_cmpuint(atomic_load(&s->rig->inconsistent_events), ==, 2);
+    s->rig->visitor = (char *)"later";
+    clear(s, "cleared");
+    assert_bitmap(s, "cleared", 0, false, true, "later");
+    g_assert_cmpstr(s->rig->inconsistent, ==, "vda/cleared: later");
+    s->rig->visit = NULL;
+    fake_store_free(s);
+}
+
 /* ---- files that are lost: their bits read as clean until the store has told ---- */
 
 static void test_lost_extents(void)
@@ -481,6 +511,7 @@ int main(int argc, char **argv)
     g_test_add_func("/state-bitmaps/break/all", test_all_break);
     g_test_add_func("/state-bitmaps/break/while-cleared", test_breaks_while_it_is_cleared);
     g_test_add_func("/state-bitmaps/break/source", test_source_breaks);
+    g_test_add_func("/state-bitmaps/break/published", test_breaks_while_published);
     g_test_add_func("/state-bitmaps/lost/extents", test_lost_extents);
     g_test_add_func("/state-bitmaps/lost/copied", test_lost_while_copied);
     g_test_add_func("/state-bitmaps/lost/restored", test_lost_before_it_is_restored);
