@@ -64,7 +64,7 @@ int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GEr
     s->sources = g_array_new(FALSE, FALSE, sizeof(struct source));
     s->bits = bits;
     s->ours = s->fresh = true;
-    if (!is_hopeless(s))
+    if (old && !is_hopeless(s))
         stage_merge(st->instant, s, old, sources);
     bitmap_unref(old);
     return 0;

@@ -152,8 +152,7 @@ static void test_clear_makes_good(void)
     struct fake_store *s = restored(bits);
 
     clear(s, "lost");
-    assert_store_heard(s,
-                       "new; new; attach 0; prepare good=4096 still=65536! lost=0; commit; end; ");
+    assert_store_heard(s, "new; attach 0; prepare good=4096 still=65536! lost=0; commit; end; ");
     assert_bitmap(s, "lost", 0, true, true, NULL);
     rig_fill(s->rig, 0, 4096, 'x');
     assert_bitmap(s, "lost", 4096, true, true, NULL);
@@ -184,21 +183,20 @@ static void test_remove_inconsistent(void)
 
     g_assert_cmpint(instant_bitmap_remove(i, s->rig->disk, "lost", NULL), ==, 0);
     commit(i);
-    assert_store_heard(s, "new; prepare -lost good=4096 still=65536!; commit; end; ");
+    assert_store_heard(s, "prepare -lost good=4096 still=65536!; commit; end; ");
     g_assert_null(disk_find_bitmap(s->rig->disk, "lost"));
     end_restored(s, bits);
 }
 
-/* An instant that is about others, or a resize, leaves it as it is; it gets bits then, which nobody
- * trusts. */
+/* An instant that is about others, or a resize, leaves it as it is. With a resize it gets bits, which
+ * nobody trusts. */
 static void test_inconsistent_is_carried_along(void)
 {
     struct bitmap *bits[2];
     struct fake_store *s = restored(bits);
 
     clear(s, "still");
-    assert_store_heard(s, "new; new; attach 0; attach 0; prepare good=4096 still=0! "
-                          "lost=0(its file is lost); commit; end; ");
+    assert_store_heard(s, "new; attach 0; prepare good=4096 still=0!; commit; end; ");
     assert_bitmap(s, "lost", 0, false, true, lost);
     g_assert_cmpint(disk_resize(s->rig->disk, 2 * MIB, NULL), ==, 0);
     assert_bitmap(s, "lost", 0, false, true, lost);
@@ -207,6 +205,45 @@ static void test_inconsistent_is_carried_along(void)
     clear(s, "lost");
     rig_fill(s->rig, 2 * MIB - 4096, 4096, 'x');
     assert_bitmap(s, "lost", 4096, true, true, NULL);
+    end_restored(s, bits);
+}
+
+/* ---- instants that do not concern the store ---- */
+
+static void break_when_closed(struct rig *r, enum disk_point point)
+{
+    if (point == POINT_GATES_CLOSED)
+        disk_bitmaps_broken(r->disk, NULL, "while closed");
+}
+
+/* They do not wait for it, and leave persistent bitmaps alone. */
+static void test_store_is_not_asked(void)
+{
+    const struct view_options options = {0};
+    struct bitmap *bits[2];
+    struct fake_store *s = restored(bits);
+    struct disk *d = s->rig->disk;
+    struct instant *i = instant_new();
+
+    s->fails = FAIL_PREPARE;
+    g_assert_cmpint(instant_view_create(i, d, "v", &options, NULL, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_add(i, d, "t", 4096, true, false, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_merge(i, d, "t", d, "good", NULL), ==, 0);
+    commit(i);
+    g_assert_cmpuint(d->tracker->n, ==, 2);
+    assert_bitmap(s, "good", 4096, true, true, NULL);
+    assert_bitmap(s, "lost", 0, false, true, lost);
+    assert_bitmap(s, "t", 4096, true, false, NULL);
+
+    i = instant_new();
+    s->rig->visit = break_when_closed;
+    g_assert_cmpint(instant_view_create(i, d, "w", &options, NULL, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_merge(i, d, "t", d, "still", NULL), ==, 0);
+    commit(i);
+    s->rig->visit = NULL;
+    assert_store_heard(s, "");
+    assert_bitmap(s, "good", 0, false, true, "while closed");
+    assert_bitmap(s, "t", 0, false, false, "while closed"); /* it was made from one of these */
     end_restored(s, bits);
 }
 
@@ -504,6 +541,7 @@ int main(int argc, char **argv)
     g_test_add_func("/state-bitmaps/inconsistent/clear-and-use", test_clear_and_use);
     g_test_add_func("/state-bitmaps/inconsistent/remove", test_remove_inconsistent);
     g_test_add_func("/state-bitmaps/inconsistent/others", test_inconsistent_is_carried_along);
+    g_test_add_func("/state-bitmaps/not-asked", test_store_is_not_asked);
     g_test_add_func("/state-bitmaps/persistence", test_persistence);
     g_test_add_func("/state-bitmaps/persistence/new", test_persistence_of_new_bits);
     g_test_add_func("/state-bitmaps/persistence/no-store", test_no_store);
