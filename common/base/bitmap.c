@@ -39,6 +39,7 @@ struct bitmap {
     void *mapping;
     size_t mapped;
     void (*release)(void *opaque); /* NULL: level 0 is in the mapping */
+    bool (*lost)(void *opaque);
     void *opaque;
 };
 
@@ -116,6 +117,16 @@ struct bitmap *bitmap_alloc_over(uint64_t *words, uint64_t size, uint32_t granul
     b->release = release;
     b->opaque = opaque;
     return b;
+}
+
+void bitmap_set_lost(struct bitmap *b, bool (*lost)(void *opaque))
+{
+    b->lost = lost;
+}
+
+bool bitmap_is_lost(const struct bitmap *b)
+{
+    return b->lost && b->lost(b->opaque);
 }
 
 struct bitmap *bitmap_ref(struct bitmap *b)

@@ -33,6 +33,11 @@ uint64_t bitmap_words(uint64_t size, uint32_t granularity);
 /* Find the bits that came with the memory. This reads all of it. Until it returns, the functions
  * below may miss those bits; other threads may set bits meanwhile. */
 void bitmap_summarise(struct bitmap *b);
+/* The memory may be lost, with the file under it, and then reads as clean. `lost` tells, with the
+ * opaque of bitmap_alloc_over, whether that is so: any thread. Before others have the bitmap. */
+void bitmap_set_lost(struct bitmap *b, bool (*lost)(void *opaque));
+/* Who reads bits asks this afterwards: if it is true, what was read says nothing. */
+bool bitmap_is_lost(const struct bitmap *b);
 
 struct bitmap *bitmap_ref(struct bitmap *b);
 void bitmap_unref(struct bitmap *b); /* NULL is allowed */

@@ -216,6 +216,8 @@ int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offs
     if (!bits)
         return -EIO;
     error = scan(bits, offset, offset + length, one, extents);
+    if (bitmap_is_lost(bits))
+        error = -EIO;
     bitmap_unref(bits);
     return error;
 }

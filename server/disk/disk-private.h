@@ -52,6 +52,7 @@ enum disk_point {
     POINT_GATES_CLOSED,   /* an instant: all gates closed, nothing flipped */
     POINT_FLIPPED,        /* an instant over a store: gates open again, not yet committed */
     POINT_COMMITTED,      /* the same: committed, not yet published */
+    POINT_PUBLISHING,     /* the same: asked for the last time what has broken, nothing published */
     POINT_HANDED_OVER,    /* a deletion: blocks went to the older view, the chain is as it was */
     POINT_VIEW_TRIMMED,   /* a piece of a long TRIM of a view is done, its lock not held */
     POINT_EDGE_READ,      /* an unaligned change: blocks read, not yet written back */
@@ -249,6 +250,8 @@ struct bits_break {
 void disk_watch_breaks(struct disk *d, bool on);
 /* Why persistent bits that are no bitmap's yet would not survive; g_free(). NULL: they do. */
 char *disk_break_of(struct disk *d, const struct bitmap *bits);
+/* The same, under the disk's lock; it is the disk's. */
+const char *disk_break_locked(const struct disk *d, const struct bitmap *bits);
 
 /* ---- views (view.c; view-keep.c; view-read.c) ---- */
 

@@ -3,18 +3,6 @@
 #include "server/disk/disk.h"
 #include "server/disk/disk-private.h"
 
-void disk_restore(struct disk *d, const struct disk_state *state,
-                  const struct disk_restored *bitmaps, unsigned n)
-{
-    g_autoptr(GArray) recorded = mark_array_new();
-
-    d->state = *state;
-    for (unsigned k = 0; k < n; k++)
-        g_ptr_array_add(d->bitmaps, dirty_bitmap_restore(&bitmaps[k]));
-    disk_add_recorded(d, recorded);
-    tracker_free(atomic_exchange(&d->tracker, tracker_new(recorded)));
-}
-
 bool disk_has_store(const struct disk *d)
 {
     return d->state.ops != NULL;
@@ -51,14 +39,19 @@ static const struct bits_break *find_break(const struct disk *d, const struct bi
     return NULL;
 }
 
+const char *disk_break_locked(const struct disk *d, const struct bitmap *bits)
+{
+    const struct bits_break *b = d->breaks ? find_break(d, bits) : NULL;
+
+    return b ? b->reason : NULL;
+}
+
 char *disk_break_of(struct disk *d, const struct bitmap *bits)
 {
-    const struct bits_break *b;
     char *reason;
 
     pthread_mutex_lock(&d->lock);
-    b = d->breaks ? find_break(d, bits) : NULL;
-    reason = b ? g_strdup(b->reason) : NULL;
+    reason = g_strdup(disk_break_locked(d, bits));
     pthread_mutex_unlock(&d->lock);
     return reason;
 }
@@ -86,4 +79,29 @@ void disk_bitmaps_broken(struct disk *d, const struct bitmap *bits, const char *
             d->events.bitmap_inconsistent(d->events.opaque, d->node.name, db->name, reason);
     }
     pthread_mutex_unlock(&d->lock);
+}
+
+/* ---- what it has found ---- */
+
+/* The store may have told of it before the disk had the bitmap. */
+static void break_lost(struct disk *d, const struct disk_restored *bitmaps, unsigned n)
+{
+    for (unsigned k = 0; k < n; k++)
+        if (bitmaps[k].bits && bitmap_is_lost(bitmaps[k].bits))
+            disk_bitmaps_broken(d, bitmaps[k].bits, "its bits were lost with their file");
+}
+
+void disk_restore(struct disk *d, const struct disk_state *state,
+                  const struct disk_restored *bitmaps, unsigned n)
+{
+    g_autoptr(GArray) recorded = mark_array_new();
+
+    d->state = *state;
+    pthread_mutex_lock(&d->lock);
+    for (unsigned k = 0; k < n; k++)
+        g_ptr_array_add(d->bitmaps, dirty_bitmap_restore(&bitmaps[k]));
+    pthread_mutex_unlock(&d->lock);
+    break_lost(d, bitmaps, n);
+    disk_add_recorded(d, recorded);
+    tracker_free(atomic_exchange(&d->tracker, tracker_new(recorded)));
 }

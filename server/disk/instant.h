@@ -10,9 +10,10 @@
  * To run it without waiting: instant_start, then instant_step again and again until it says that the
  * instant is done or has failed. To run it and wait: instant_commit.
  *
- * Where the disks have a store, an instant takes effect when the store has committed it. Until then
- * its disks look as they did, but that its bitmaps are busy; a view has the data of the instant
- * itself. If the store fails, the instant fails.
+ * Where the disks have a store, an instant that changes a persistent bitmap or a size takes effect
+ * when the store has committed it. Until then its disks look as they did, but that its bitmaps are
+ * busy; a view has the data of the instant itself. If the store fails, the instant fails. Other
+ * instants do not wait for the store.
  *
  * Control thread only. Several instants may be under way at once, each over disks of its own: an
  * action on a disk of which another instant has actions is refused (disk_in_instant).

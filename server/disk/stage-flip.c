@@ -2,7 +2,7 @@
 /*
  * The instant itself: what the stages of all its disks have prepared takes effect.
  *
- * Where there is no store, all of it does so at once, under the shut gates. Where there is one, the
+ * Where no store has a part in it, all of it does so at once, under the shut gates. Where one has, the
  * instant must become durable between (server/state/state.h): under the shut gates only what writers
  * do is changed. They record into the old bits and the new ones, and keep old data for the new views
  * and no longer for those that leave. What everybody else sees (lists, bits, sizes) changes when it
@@ -60,6 +60,8 @@ static void prepare_stage(struct stage *st)
         struct staged_bitmap *s = st->bitmaps->pdata[n];
 
         g_ptr_array_add(st->list, dirty_bitmap_ref(s->db));
+        if (!st->instant->state)
+            s->reason = stage_reason(st, s);
         if (s->recording && !s->reason)
             mark_array_add(recorded, s->bits, s->db->granularity);
     }
@@ -138,36 +140,60 @@ static void call_hooks(struct stage *st)
 static void publish_lists(struct stage *st)
 {
     struct disk *d = st->disk;
-    GPtrArray *list;
+    GPtrArray *list = d->bitmaps;
 
-    pthread_mutex_lock(&d->lock);
-    list = d->bitmaps;
     d->bitmaps = st->list;
     st->list = list;
     for (unsigned k = 0; k < st->views->len; k++)
         g_ptr_array_add(d->views, st->views->pdata[k]);
-    pthread_mutex_unlock(&d->lock);
     g_ptr_array_set_free_func(st->views, NULL);
     st->linked = false;
 }
 
-static void publish_bits(struct stage *st)
+/* It may have broken since all were asked. What its bits were copied from does not matter any more:
+ * what breaks now was good when they were copied. */
+static char *late_reason(const struct stage *st, const struct staged_bitmap *s)
 {
-    for (unsigned k = 0; k < st->removed->len; k++)
-        g_ptr_array_add(st->garbage, dirty_bitmap_remove(st->removed->pdata[k]));
-    for (unsigned k = 0; k < st->bitmaps->len; k++) {
-        struct staged_bitmap *s = st->bitmaps->pdata[k];
-
-        g_ptr_array_add(st->garbage,
-                        dirty_bitmap_replace(s->db, g_steal_pointer(&s->bits), s->recording,
-                                             s->persistent, g_steal_pointer(&s->reason)));
-    }
+    if (!s->fresh)
+        return dirty_bitmap_reason(s->db);
+    return s->persistent ? g_strdup(disk_break_locked(st->disk, s->bits)) : NULL;
 }
 
+/* Tell of one that was good, or was to begin anew, and is inconsistent all the same. */
+static void tell_reason(const struct stage *st, const struct staged_bitmap *s)
+{
+    const struct disk_events *events = &st->disk->events;
+    g_autofree char *before = dirty_bitmap_reason(s->db);
+
+    if (s->reason && g_strcmp0(before, s->reason) != 0 && events->bitmap_inconsistent)
+        events->bitmap_inconsistent(events->opaque, st->disk->node.name, s->db->name, s->reason);
+}
+
+static void publish_bitmap(struct stage *st, struct staged_bitmap *s)
+{
+    if (!stage_replaces(s))
+        return;
+    if (!s->reason)
+        s->reason = late_reason(st, s);
+    tell_reason(st, s);
+    g_ptr_array_add(st->garbage,
+                    dirty_bitmap_replace(s->db, g_steal_pointer(&s->bits), s->recording,
+                                         s->persistent, g_steal_pointer(&s->reason)));
+}
+
+/* All of it under the lock under which bitmaps break (disk_bitmaps_broken): what comes before that is
+ * asked here, and what comes later finds the new bits. */
 static void publish_stage(struct stage *st)
 {
+    struct disk *d = st->disk;
+
+    pthread_mutex_lock(&d->lock);
     publish_lists(st);
-    publish_bits(st);
+    for (unsigned k = 0; k < st->removed->len; k++)
+        g_ptr_array_add(st->garbage, dirty_bitmap_remove(st->removed->pdata[k]));
+    for (unsigned k = 0; k < st->bitmaps->len; k++)
+        publish_bitmap(st, st->bitmaps->pdata[k]);
+    pthread_mutex_unlock(&d->lock);
 }
 
 static void flip_stage(struct stage *st, int64_t now)
@@ -181,6 +207,24 @@ static void flip_stage(struct stage *st, int64_t now)
     call_hooks(st);
 }
 
+/* Bitmaps may have broken since they were asked the last time. */
+static void ask_reasons(struct stage *st)
+{
+    for (unsigned k = 0; k < st->bitmaps->len; k++) {
+        struct staged_bitmap *s = st->bitmaps->pdata[k];
+
+        g_free(s->reason);
+        s->reason = stage_reason(st, s);
+    }
+}
+
+/* All are asked before the first is changed: from that one others may have been made. */
+static void ask_all(struct instant *i)
+{
+    for (unsigned k = 0; k < i->stages->len; k++)
+        ask_reasons(stage_at(i, k));
+}
+
 static int flip(struct instant *i, GError **err)
 {
     /* One time for all views: it tells which of them belong together. */
@@ -191,8 +235,10 @@ static int flip(struct instant *i, GError **err)
             return -1;
     for (unsigned k = 0; k < i->stages->len; k++)
         disk_at(stage_at(i, k)->disk, POINT_GATES_CLOSED, 0);
-    if (!i->state)
+    if (!i->state) {
+        ask_all(i);
         stage_tell_size(i);
+    }
     for (unsigned k = 0; k < i->stages->len; k++)
         flip_stage(stage_at(i, k), now);
     i->flipped = true;
@@ -215,32 +261,6 @@ static bool to_publish(struct instant *i)
     return i->state != NULL;
 }
 
-/* Bitmaps may have broken since the store was told. */
-static void ask_reasons(struct stage *st)
-{
-    for (unsigned k = 0; k < st->bitmaps->len; k++) {
-        struct staged_bitmap *s = st->bitmaps->pdata[k];
-
-        g_free(s->reason);
-        s->reason = stage_reason(st, s);
-    }
-}
-
-/* Tell of those that were good, or were to begin anew, and are inconsistent all the same. */
-static void tell_reasons(const struct stage *st)
-{
-    const struct disk_events *events = &st->disk->events;
-
-    for (unsigned k = 0; k < st->bitmaps->len; k++) {
-        const struct staged_bitmap *s = st->bitmaps->pdata[k];
-        g_autofree char *before = dirty_bitmap_reason(s->db);
-
-        if (s->reason && g_strcmp0(before, s->reason) != 0 && events->bitmap_inconsistent)
-            events->bitmap_inconsistent(events->opaque, st->disk->node.name, s->db->name,
-                                        s->reason);
-    }
-}
-
 /* The image has its new size although the store could not commit it. So have the bitmaps, but in the
  * store they have the old one: they do not survive. */
 static void give_up_bitmaps(struct instant *i)
@@ -251,12 +271,12 @@ static void give_up_bitmaps(struct instant *i)
 
 static int publish(struct instant *i, GError **err)
 {
+    ask_all(i);
     for (unsigned k = 0; k < i->stages->len; k++)
-        ask_reasons(stage_at(i, k));
+        disk_at(stage_at(i, k)->disk, POINT_PUBLISHING, 0);
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct stage *st = stage_at(i, k);
 
-        tell_reasons(st);
         publish_stage(st);
         stage_replace_tracker(st, g_steal_pointer(&st->last));
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Bits that are copied from one bitmap into another, and the shadows meanwhile (see instant.c). */
+#include "common/util/error.h"
 #include "server/disk/stage.h"
 
 /* So many granules are copied between two looks at whether the copy is still wanted. */
@@ -19,7 +20,11 @@ static bool has_source(const struct staged_bitmap *s, struct source source)
 
 void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources)
 {
-    struct copy copy = {.to = bitmap_ref(s->bits), .from = bitmap_ref(from)};
+    struct copy copy = {
+        .to = bitmap_ref(s->bits),
+        .from = bitmap_ref(from),
+        .name = s->db->name,
+    };
 
     for (unsigned k = 0; k < sources->len; k++) {
         struct source source = g_array_index(sources, struct source, k);
@@ -31,6 +36,19 @@ void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from
         g_array_append_val(s->sources, source);
     }
     g_array_append_val(i->copies, copy);
+}
+
+/* Nobody trusts its bits, and they may be lost, which must not make the instant fail. */
+static bool is_hopeless(const struct staged_bitmap *s)
+{
+    bool hopeless = false;
+
+    for (unsigned k = 0; k < s->origins->len && !hopeless; k++) {
+        g_autofree char *reason = dirty_bitmap_reason(s->origins->pdata[k]);
+
+        hopeless = reason != NULL;
+    }
+    return hopeless;
 }
 
 int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GError **err)
@@ -46,7 +64,8 @@ int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GEr
     s->sources = g_array_new(FALSE, FALSE, sizeof(struct source));
     s->bits = bits;
     s->ours = s->fresh = true;
-    stage_merge(st->instant, s, old, sources);
+    if (old && !is_hopeless(s))
+        stage_merge(st->instant, s, old, sources);
     bitmap_unref(old);
     return 0;
 }
@@ -108,11 +127,23 @@ static void copy_by_pieces(struct instant *i, struct copy copy)
     }
 }
 
+/* Bits that are lost read as clean. */
+static int check_copied(struct copy copy, GError **err)
+{
+    if (!bitmap_is_lost(copy.from) && !bitmap_is_lost(copy.to))
+        return 0;
+    return fail(err, "Bitmap '%s': bits of it were lost with their file while they were copied",
+                copy.name);
+}
+
 static int copy_bits(struct instant *i, GError **err)
 {
     at_all(i, POINT_SHADOWED, true);
-    for (unsigned k = 0; k < i->copies->len; k++)
+    for (unsigned k = 0; k < i->copies->len; k++) {
         copy_by_pieces(i, g_array_index(i->copies, struct copy, k));
+        if (check_copied(g_array_index(i->copies, struct copy, k), err) < 0)
+            return -1;
+    }
     at_all(i, POINT_BITS_COPIED, false);
     return 0;
 }

@@ -11,12 +11,32 @@ static struct stage *stage_at(const struct instant *i, unsigned k)
     return i->stages->pdata[k];
 }
 
+/* Is there anything that must be durable? Views, and bitmaps that do not survive, do not wait for the
+ * store. */
+static bool concerns_store(const struct stage *st)
+{
+    bool concerns = st->instant->resizes;
+
+    for (unsigned k = 0; k < st->removed->len && !concerns; k++)
+        concerns = ((const struct dirty_bitmap *)st->removed->pdata[k])->persistent;
+    for (unsigned k = 0; k < st->bitmaps->len && !concerns; k++) {
+        const struct staged_bitmap *s = st->bitmaps->pdata[k];
+
+        concerns = stage_replaces(s) && (s->persistent || s->db->persistent);
+    }
+    return concerns;
+}
+
 void stage_begin_store(struct instant *i)
 {
+    bool concerns = false;
+
+    for (unsigned k = 0; k < i->stages->len; k++)
+        concerns |= concerns_store(stage_at(i, k));
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct disk *d = stage_at(i, k)->disk;
 
-        if (!d->state.ops)
+        if (!concerns || !d->state.ops)
             continue;
         g_assert(!i->state || i->state->store == d->state.store);
         i->state = &d->state;
@@ -93,6 +113,8 @@ static void add_removed(const struct stage *st, GArray *changes)
     }
 }
 
+/* A bitmap without bits was inconsistent when it was found, and is not changed: the store keeps what it
+ * has of it. */
 static void add_changes(const struct stage *st, GArray *changes)
 {
     add_removed(st, changes);
@@ -102,13 +124,15 @@ static void add_changes(const struct stage *st, GArray *changes)
             .disk = st->disk->state.disk,
             .bitmap = s->db->name,
             .bits = s->bits,
-            .size = bitmap_size(s->bits),
             .granularity = s->db->granularity,
             .recording = s->recording,
             .persistent = s->persistent,
         };
 
         s->reason = stage_reason(st, s);
+        if (!s->bits)
+            continue;
+        change.size = bitmap_size(s->bits);
         change.inconsistent = s->reason;
         g_array_append_val(changes, change);
     }

@@ -51,20 +51,8 @@ static void free_view(gpointer v)
     view_free(v);
 }
 
-/* A bitmap that was inconsistent when the disk was opened may have no bits. It gets some with the
- * disk's first instant, because a store has no bitmaps without bits. Nobody trusts them. */
-static int give_bits(struct stage *st, struct staged_bitmap *s, GError **err)
-{
-    if (s->bits)
-        return 0;
-    s->bits = stage_new_bits(st, s->db->name, s->persistent, disk_size(st->disk),
-                             s->db->granularity, err);
-    s->fresh = true;
-    return s->bits ? 0 : -1;
-}
-
 /* What the disk has now. */
-static int stage_present(struct stage *st, GError **err)
+static void stage_present(struct stage *st)
 {
     g_autoptr(GPtrArray) now = disk_bitmaps(st->disk);
 
@@ -76,12 +64,9 @@ static int stage_present(struct stage *st, GError **err)
 
         s->persistent = db->persistent;
         g_ptr_array_add(s->origins, dirty_bitmap_ref(db));
-        if (give_bits(st, s, err) < 0)
-            return -1;
         if (s->recording)
             g_array_append_val(s->sources, own);
     }
-    return 0;
 }
 
 static GArray *hooks_new(void)
@@ -112,7 +97,7 @@ static void stage_free(gpointer p)
     g_free(st);
 }
 
-static struct stage *stage_new(struct instant *i, struct disk *d, GError **err)
+static struct stage *stage_new(struct instant *i, struct disk *d)
 {
     struct stage *st = g_new0(struct stage, 1);
 
@@ -127,10 +112,8 @@ static struct stage *stage_new(struct instant *i, struct disk *d, GError **err)
     st->at_flip = hooks_new();
     st->garbage = g_ptr_array_new_with_free_func(unref_bitmap);
     d->instant = i;
-    if (stage_present(st, err) == 0)
-        return st;
-    stage_free(st);
-    return NULL;
+    stage_present(st);
+    return st;
 }
 
 /* ---- the instant as a whole ---- */
@@ -192,9 +175,8 @@ struct stage *stage_of(struct instant *i, struct disk *d, GError **err)
              d->node.name);
         return NULL;
     }
-    st = stage_new(i, d, err);
-    if (st)
-        g_ptr_array_add(i->stages, st);
+    st = stage_new(i, d);
+    g_ptr_array_add(i->stages, st);
     return st;
 }
 
@@ -214,7 +196,7 @@ struct bitmap *stage_new_bits(struct stage *st, const char *name, bool persisten
 
 int stage_clear(struct stage *st, struct staged_bitmap *s, GError **err)
 {
-    struct bitmap *clean = stage_new_bits(st, s->db->name, s->persistent, bitmap_size(s->bits),
+    struct bitmap *clean = stage_new_bits(st, s->db->name, s->persistent, disk_size(st->disk),
                                           s->db->granularity, err);
 
     if (!clean)
@@ -225,6 +207,11 @@ int stage_clear(struct stage *st, struct staged_bitmap *s, GError **err)
     g_array_set_size(s->sources, 0);
     g_ptr_array_set_size(s->origins, 0);
     return 0;
+}
+
+bool stage_replaces(const struct staged_bitmap *s)
+{
+    return s->changes || s->fresh;
 }
 
 /* An origin may have become inconsistent after its bits were copied. The copy may lack some, too. */

@@ -16,7 +16,7 @@ struct instant;
 
 struct staged_bitmap {
     struct dirty_bitmap *db; /* a reference */
-    struct bitmap *bits;     /* a reference: what db->bits will be */
+    struct bitmap *bits;     /* a reference: what db->bits will be; NULL: as db->bits */
     bool ours;               /* bits were made by this instant, and nothing is copied from them */
     bool fresh;              /* bits were made by this instant: db->bits are others */
     bool recording;
@@ -73,6 +73,7 @@ struct stage {
 /* Bits to be copied once the shadows are there. References. */
 struct copy {
     struct bitmap *to, *from;
+    const char *name; /* of the bitmap that gets them; its stage's */
 };
 
 /* What an instant does in one go between two times that it waits (instant-run.c). */
@@ -99,7 +100,7 @@ struct instant {
 
     GArray *on_prepare; /* struct prepare_hook */
 
-    /* The store of its disks; NULL: they have none. */
+    /* The store of its disks; NULL: they have none, or it has no part in this. */
     const struct disk_state *state;
     struct state_transaction *transaction;
     bool prepared;       /* the store was, and hears of the end */
@@ -145,6 +146,8 @@ struct bitmap *stage_new_bits(struct stage *st, const char *name, bool persisten
                               uint32_t granularity, GError **err);
 /* Give it clean ones, in place of those that it has: it begins anew. */
 int stage_clear(struct stage *st, struct staged_bitmap *s, GError **err);
+/* Is anything put in place of what it has? Else the instant leaves the bitmap alone. */
+bool stage_replaces(const struct staged_bitmap *s);
 /* Why it would be inconsistent if it took effect now; g_free(). NULL: it is good. Any thread. */
 char *stage_reason(const struct stage *st, const struct staged_bitmap *s);
 /* Not busy, nor being changed? */
@@ -190,7 +193,8 @@ extern const struct phase phase_leave;
 
 /* ---- the store (stage-store.c) ---- */
 
-/* Find the instant's store, and note from now on what it says of failures. */
+/* Find the instant's store, if it changes a persistent bitmap or a size, and note from now on what the
+ * store says of failures. */
 void stage_begin_store(struct instant *i);
 extern const struct phase phase_attach;  /* new persistent bits get files */
 extern const struct phase phase_prepare; /* what must be written before the flip */

@@ -160,6 +160,11 @@ static void free_memory(struct stored_bits *sb)
     g_free(sb);
 }
 
+static bool is_lost(void *opaque)
+{
+    return mapping_is_lost(((struct stored_bits *)opaque)->guard);
+}
+
 /* A bitmap over `sb`, which belongs to it from then on. On failure it stays the caller's. */
 static struct bitmap *make_bitmap(struct stored_bits *sb, GError **err)
 {
@@ -171,6 +176,7 @@ static struct bitmap *make_bitmap(struct stored_bits *sb, GError **err)
     sb->bits = bitmap_new_over(sb->words, sb->size, sb->granularity, release, sb, err);
     if (!sb->bits)
         return NULL;
+    bitmap_set_lost(sb->bits, is_lost);
     atomic_fetch_add(&s->references, 1);
     pthread_mutex_lock(&s->lock);
     g_ptr_array_add(sb->disk->bits, sb);

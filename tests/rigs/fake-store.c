@@ -53,6 +53,13 @@ static void release_bits(void *opaque)
     g_free(b);
 }
 
+static bool is_lost(void *opaque)
+{
+    const struct stored_bits *b = opaque;
+
+    return b->store->lost == b->bitmap;
+}
+
 static struct bitmap *bits_new(struct state_disk *d, uint64_t size, uint32_t granularity,
                                GError **err)
 {
@@ -67,6 +74,7 @@ static struct bitmap *bits_new(struct state_disk *d, uint64_t size, uint32_t gra
     b->store = d->store;
     b->words = g_new0(uint64_t, bitmap_words(size, granularity));
     b->bitmap = bitmap_new_over(b->words, size, granularity, release_bits, b, err);
+    bitmap_set_lost(b->bitmap, is_lost);
     atomic_fetch_add(&d->store->bits, 1);
     return b->bitmap;
 }

@@ -25,7 +25,8 @@ struct fake_store {
     GThread *control;
     pthread_mutex_t lock; /* the lists below */
     GString *calls;
-    GHashTable *attached; /* struct bitmap: those that have a file */
+    const struct bitmap *_Atomic lost; /* bits of the store whose file is lost */
+    GHashTable *attached;              /* struct bitmap: those that have a file */
     enum fake_store_failure fails;
     bool threads; /* what may wait must come from another thread than the control thread */
     atomic_uint bits, transactions, lines;                  /* in use */

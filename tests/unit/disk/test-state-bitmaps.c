@@ -152,8 +152,7 @@ static void test_clear_makes_good(void)
     struct fake_store *s = restored(bits);
 
     clear(s, "lost");
-    assert_store_heard(s,
-                       "new; new; attach 0; prepare good=4096 still=65536! lost=0; commit; end; ");
+    assert_store_heard(s, "new; attach 0; prepare good=4096 still=65536! lost=0; commit; end; ");
     assert_bitmap(s, "lost", 0, true, true, NULL);
     rig_fill(s->rig, 0, 4096, 'x');
     assert_bitmap(s, "lost", 4096, true, true, NULL);
@@ -184,21 +183,20 @@ static void test_remove_inconsistent(void)
 
     g_assert_cmpint(instant_bitmap_remove(i, s->rig->disk, "lost", NULL), ==, 0);
     commit(i);
-    assert_store_heard(s, "new; prepare -lost good=4096 still=65536!; commit; end; ");
+    assert_store_heard(s, "prepare -lost good=4096 still=65536!; commit; end; ");
     g_assert_null(disk_find_bitmap(s->rig->disk, "lost"));
     end_restored(s, bits);
 }
 
-/* An instant that is about others, or a resize, leaves it as it is; it gets bits then, which nobody
- * trusts. */
+/* An instant that is about others, or a resize, leaves it as it is. With a resize it gets bits, which
+ * nobody trusts. */
 static void test_inconsistent_is_carried_along(void)
 {
     struct bitmap *bits[2];
     struct fake_store *s = restored(bits);
 
     clear(s, "still");
-    assert_store_heard(s, "new; new; attach 0; attach 0; prepare good=4096 still=0! "
-                          "lost=0(its file is lost); commit; end; ");
+    assert_store_heard(s, "new; attach 0; prepare good=4096 still=0!; commit; end; ");
     assert_bitmap(s, "lost", 0, false, true, lost);
     g_assert_cmpint(disk_resize(s->rig->disk, 2 * MIB, NULL), ==, 0);
     assert_bitmap(s, "lost", 0, false, true, lost);
@@ -207,6 +205,45 @@ static void test_inconsistent_is_carried_along(void)
     clear(s, "lost");
     rig_fill(s->rig, 2 * MIB - 4096, 4096, 'x');
     assert_bitmap(s, "lost", 4096, true, true, NULL);
+    end_restored(s, bits);
+}
+
+/* ---- instants that do not concern the store ---- */
+
+static void break_when_closed(struct rig *r, enum disk_point point)
+{
+    if (point == POINT_GATES_CLOSED)
+        disk_bitmaps_broken(r->disk, NULL, "while closed");
+}
+
+/* They do not wait for it, and leave persistent bitmaps alone. */
+static void test_store_is_not_asked(void)
+{
+    const struct view_options options = {0};
+    struct bitmap *bits[2];
+    struct fake_store *s = restored(bits);
+    struct disk *d = s->rig->disk;
+    struct instant *i = instant_new();
+
+    s->fails = FAIL_PREPARE;
+    g_assert_cmpint(instant_view_create(i, d, "v", &options, NULL, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_add(i, d, "t", 4096, true, false, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_merge(i, d, "t", d, "good", NULL), ==, 0);
+    commit(i);
+    g_assert_cmpuint(d->tracker->n, ==, 2);
+    assert_bitmap(s, "good", 4096, true, true, NULL);
+    assert_bitmap(s, "lost", 0, false, true, lost);
+    assert_bitmap(s, "t", 4096, true, false, NULL);
+
+    i = instant_new();
+    s->rig->visit = break_when_closed;
+    g_assert_cmpint(instant_view_create(i, d, "w", &options, NULL, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_merge(i, d, "t", d, "still", NULL), ==, 0);
+    commit(i);
+    s->rig->visit = NULL;
+    assert_store_heard(s, "");
+    assert_bitmap(s, "good", 0, false, true, "while closed");
+    assert_bitmap(s, "t", 0, false, false, "while closed"); /* it was made from one of these */
     end_restored(s, bits);
 }
 
@@ -398,6 +435,103 @@ static void test_source_breaks(void)
     fake_store_free(s);
 }
 
+/* The last moment before an instant that changes them takes effect. */
+static void break_at_publishing(struct rig *r, enum disk_point point)
+{
+    if (point == POINT_PUBLISHING)
+        disk_bitmaps_broken(r->disk, NULL, r->visitor);
+}
+
+static void test_breaks_while_published(void)
+{
+    struct fake_store *s = fake_store_new();
+    struct instant *i = instant_new();
+
+    add(s, "cleared", true, true);
+    add(s, "same", true, true);
+    s->rig->visitor = (char *)"late";
+    s->rig->visit = break_at_publishing;
+    g_assert_cmpint(instant_bitmap_clear(i, s->rig->disk, "cleared", NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_record(i, s->rig->disk, "same", true, NULL), ==, 0);
+    commit(i);
+    assert_bitmap(s, "cleared", 0, false, true, "late");
+    assert_bitmap(s, "same", 0, false, true, "late");
+    g_assert_cmpuint(atomic_load(&s->rig->inconsistent_events), ==, 2);
+    s->rig->visitor = (char *)"later";
+    clear(s, "cleared");
+    assert_bitmap(s, "cleared", 0, false, true, "later");
+    g_assert_cmpstr(s->rig->inconsistent, ==, "vda/cleared: later");
+    s->rig->visit = NULL;
+    fake_store_free(s);
+}
+
+/* ---- files that are lost: their bits read as clean until the store has told ---- */
+
+static void test_lost_extents(void)
+{
+    struct fake_store *s = fake_store_new();
+
+    add(s, "a", true, true);
+    rig_fill(s->rig, 0, 4096, 'x');
+    s->lost = bits_of(s, "a");
+    assert_no_extents(s, "a");
+    s->lost = NULL;
+    fake_store_free(s);
+}
+
+static void lose_source(struct rig *r, enum disk_point point)
+{
+    struct fake_store *s = r->visitor;
+
+    if (point == POINT_BITS_COPYING || point == POINT_SHADOWED)
+        s->lost = bits_of(s, "source");
+}
+
+static void test_lost_while_copied(void)
+{
+    static const char why[] =
+        "Bitmap 'target': bits of it were lost with their file while they were copied";
+    struct fake_store *s = fake_store_new();
+    struct disk *d = s->rig->disk;
+    struct instant *i = instant_new();
+    GError *error = NULL;
+
+    add(s, "source", true, true);
+    add(s, "target", false, true);
+    s->rig->visitor = s;
+    s->rig->visit = lose_source;
+    g_assert_cmpint(instant_bitmap_merge(i, d, "target", d, "source", NULL), ==, 0);
+    refuse(instant_commit(i, &error), &error, why);
+    s->rig->visit = NULL;
+    assert_bitmap(s, "target", 0, false, true, NULL);
+
+    /* Once it is told, the others are resized all the same. */
+    disk_bitmaps_broken(d, s->lost, "file lost");
+    g_assert_cmpint(disk_resize(d, 2 * MIB, NULL), ==, 0);
+    assert_bitmap(s, "source", 0, false, true, "file lost");
+    fake_store_free(s);
+}
+
+static bool lost_always(void *opaque)
+{
+    return true;
+}
+
+/* The store may have told of it before the disk had the bitmap. */
+static void test_lost_before_it_is_restored(void)
+{
+    uint64_t words[4] = {0};
+    struct bitmap *bits = bitmap_new_over(words, 1 * MIB, 4096, NULL, NULL, NULL);
+    struct fake_store *s;
+
+    bitmap_set_lost(bits, lost_always);
+    s = fake_store_new_with((const struct disk_restored[]){{"a", bits, 4096, true, NULL}}, 1);
+    assert_bitmap(s, "a", 0, false, true, "its bits were lost with their file");
+    g_assert_cmpuint(s->rig->disk->tracker->n, ==, 0);
+    fake_store_free(s);
+    bitmap_unref(bits);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -407,6 +541,7 @@ int main(int argc, char **argv)
     g_test_add_func("/state-bitmaps/inconsistent/clear-and-use", test_clear_and_use);
     g_test_add_func("/state-bitmaps/inconsistent/remove", test_remove_inconsistent);
     g_test_add_func("/state-bitmaps/inconsistent/others", test_inconsistent_is_carried_along);
+    g_test_add_func("/state-bitmaps/not-asked", test_store_is_not_asked);
     g_test_add_func("/state-bitmaps/persistence", test_persistence);
     g_test_add_func("/state-bitmaps/persistence/new", test_persistence_of_new_bits);
     g_test_add_func("/state-bitmaps/persistence/no-store", test_no_store);
@@ -414,5 +549,9 @@ int main(int argc, char **argv)
     g_test_add_func("/state-bitmaps/break/all", test_all_break);
     g_test_add_func("/state-bitmaps/break/while-cleared", test_breaks_while_it_is_cleared);
     g_test_add_func("/state-bitmaps/break/source", test_source_breaks);
+    g_test_add_func("/state-bitmaps/break/published", test_breaks_while_published);
+    g_test_add_func("/state-bitmaps/lost/extents", test_lost_extents);
+    g_test_add_func("/state-bitmaps/lost/copied", test_lost_while_copied);
+    g_test_add_func("/state-bitmaps/lost/restored", test_lost_before_it_is_restored);
     return g_test_run();
 }

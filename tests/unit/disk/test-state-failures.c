@@ -201,12 +201,13 @@ static void test_deleted_view(void)
 {
     struct fake_store *s = store_with_two();
     struct view *v = rig_view(s->rig, "v", CBW_BREAK_SNAPSHOT, 0);
-    GError *error = NULL;
+    struct instant *i = instant_new();
 
     rig_fill(s->rig, 0, BLOCK, 'b');
     s->fails = FAIL_COMMIT;
-    g_assert_cmpint(view_delete(v, &error), ==, -1);
-    g_error_free(error);
+    g_assert_cmpint(instant_view_delete(i, v, NULL), ==, 0);
+    g_assert_cmpint(instant_bitmap_clear(i, s->rig->disk, "old", NULL), ==, 0);
+    assert_fails(i, "catalogue broken");
     g_assert_cmpuint(s->rig->disk->views->len, ==, 0);
     g_assert_null(s->rig->disk->newest);
     g_assert_cmpuint(scratch_pool_used(s->rig->pool), ==, 0);
