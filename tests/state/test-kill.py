@@ -80,6 +80,8 @@ class Life:
     def work(self, server, trigger):
         """Write and command until the server is gone."""
         q = server.qmp()
+        while not any(self.model.state.bitmaps.values()):
+            self.command(q)
         with contextlib.ExitStack() as stack:
             writers = [Writer(self.clock, disk, server.uri(disk),
                               random.Random(self.rng.random()), trigger)
@@ -142,6 +144,7 @@ def live(rounds, *options):
                 raise
             finally:
                 server.kill()
+    assert bitmaps > 0
     note(f"{rounds} rounds, {writes} writes, {bitmaps} bitmaps, 0 wrong")
 
 
