@@ -444,6 +444,11 @@ static void line_give(struct state_disk *d, struct live_line *line)
         live_give(d->store->live, line, d->line);
 }
 
+static void broken(struct state_disk *d, const char *reason)
+{
+    store_break(d, NULL, reason);
+}
+
 const struct state_ops store_ops = {
     .bits_new = stored_bits_new,
     .bits_attach = stored_bits_attach,
@@ -452,6 +457,7 @@ const struct state_ops store_ops = {
     .prepare = store_prepare,
     .commit = store_commit,
     .end = store_end,
+    .broken = broken,
     .line_take = line_take,
     .line_give = line_give,
 };

@@ -257,6 +257,50 @@ static void test_catalogue(void)
     rig_free(r);
 }
 
+/* An image was cut off, and that could not be committed: the new bits are not in the catalogue. */
+static void cut_off(bool stop)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL}, *again;
+    struct state_change c[2];
+    struct state_transaction *t;
+
+    rig_start(r, 1);
+    rig_add(d, "a");
+    g_assert_cmpint(store_ops.resize_begin(d->state.disk, 32 * MIB, NULL), ==, 0);
+    d->size = 32 * MIB;
+    bits[0] = rig_bits(d);
+    g_ptr_array_add(d->bits, bits[0]);
+    c[0] = rig_say(d, "a", bits[0]);
+    g_assert_cmpint(store_ops.prepare(r->store, c, 1, &t, NULL), ==, 0);
+    store_ops.broken(d->state.disk, "it was not committed");
+    store_ops.end(r->store, t, false);
+    rig_change(d, bits, 0, 1);
+    again = rig_bits(d); /* the disk goes on to work */
+    g_ptr_array_add(d->bits, again);
+    c[0].inconsistent = "it was not committed";
+    c[1] = rig_say(d, "b", again);
+    if (!stop) {
+        rig_kill(r);
+        rig_start(r, 1);
+        rig_expect_inconsistent(d, "a", "");
+        rig_free(r);
+        return;
+    }
+    g_assert_cmpint(rig_commit(r, c, 2, NULL), ==, 0);
+    rig_restart(r, 1);
+    rig_expect_inconsistent(d, "a", "it was not committed");
+    rig_expect(d, "b", 0);
+    rig_free(r);
+}
+
+static void test_cut_off(void)
+{
+    cut_off(false);
+    cut_off(true);
+}
+
 /* A folder that cannot be used is an error of the start, and loses nothing. */
 static void test_recovery(void)
 {
@@ -294,6 +338,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/journal/revived", test_journal_revived);
     g_test_add_func("/store-failure/everything", test_everything);
     g_test_add_func("/store-failure/catalogue", test_catalogue);
+    g_test_add_func("/store-failure/cut-off", test_cut_off);
     g_test_add_func("/store-failure/recovery", test_recovery);
     return g_test_run();
 }
