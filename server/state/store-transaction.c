@@ -255,13 +255,23 @@ static struct catalogue_bitmap *wanted_row(const struct change *c,
     return g_memdup2(&row, sizeof row);
 }
 
+/* Does a step remove or replace this row? */
+static bool has_step(const struct state_transaction *t, const struct catalogue_bitmap *row)
+{
+    for (unsigned i = 0; i < t->steps->len; i++)
+        if (((const struct step *)t->steps->pdata[i])->old == row)
+            return true;
+    return false;
+}
+
 static void add_step(struct state_transaction *t, const struct change *c)
 {
     struct catalogue_bitmap *old = rows_find_bitmap(c->c.disk, c->c.bitmap);
     struct catalogue_bitmap *new = wanted_row(c, old);
     struct step *step;
 
-    if ((!new && (!old || is_overridden(t, c))) || (new &&old &&row_equal(new, old))) {
+    if ((!new && (!old || is_overridden(t, c) || has_step(t, old))) ||
+        (new &&old &&row_equal(new, old))) {
         if (new)
             row_free(new);
         return;
