@@ -345,6 +345,5 @@ int store_sync_bits(void *disk)
 
 void store_bits_lost(struct stored_bits *sb)
 {
-    store_break(sb->disk, sb,
-                "somebody has cut short or removed the file of its bits, or it cannot be read");
+    store_break(sb->disk, sb, stored_bits_lost_reason);
 }

@@ -10,6 +10,9 @@
 
 #include "server/state/store-private.h"
 
+/* Why they are broken when their mapping was lost (failure.h). */
+extern const char stored_bits_lost_reason[];
+
 /* state_ops.bits_new */
 struct bitmap *stored_bits_new(struct state_disk *d, uint64_t size, uint32_t granularity,
                                GError **err);

@@ -21,15 +21,22 @@ static void fail_syncs(const char *text)
     pthread_mutex_unlock(&failing_lock);
 }
 
-static bool must_fail(int fd)
+static void path_of(int fd, char *path, size_t size)
 {
-    char link[64], path[512];
+    char link[64];
     ssize_t n;
-    bool fails;
 
     g_snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    n = readlink(link, path, sizeof path - 1);
+    n = readlink(link, path, size - 1);
     path[n > 0 ? n : 0] = '\0';
+}
+
+static bool must_fail(int fd)
+{
+    char path[512];
+    bool fails;
+
+    path_of(fd, path, sizeof path);
     pthread_mutex_lock(&failing_lock);
     fails = failing[0] && strstr(path, failing);
     pthread_mutex_unlock(&failing_lock);
@@ -55,6 +62,28 @@ int fsync(int fd);
 int fsync(int fd)
 {
     return sync_or_fail(fd, SYS_fsync);
+}
+
+/* What becomes of reads of bits: those of many pages fail, or the file is cut short after one. */
+enum { READS_WORK, READS_FAIL, READS_CUT };
+static atomic_int reads;
+
+ssize_t pread(int fd, void *buf, size_t length, off_t offset);
+ssize_t pread(int fd, void *buf, size_t length, off_t offset)
+{
+    char path[512] = "";
+    ssize_t n;
+
+    if (reads != READS_WORK)
+        path_of(fd, path, sizeof path);
+    if (reads == READS_FAIL && strstr(path, "/bits/") && length > 4096) {
+        errno = EIO;
+        return -1;
+    }
+    n = syscall(SYS_pread64, fd, buf, length, offset);
+    if (reads == READS_CUT && strstr(path, "/bits/") && offset != 0)
+        g_assert_cmpint(ftruncate(fd, 0), ==, 0);
+    return n;
 }
 
 /* Wait until the catalogue has been told, or that has failed. */
@@ -101,6 +130,50 @@ static void test_bits_truncated_and_stopped(void)
     g_free(rig_wait_broken(d));
     rig_restart(r, 1);
     rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_free(r);
+}
+
+/* The file was looked at, and is cut short before its bits are read. */
+static void test_bits_truncated_at_attach(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    rig_kill(r);
+    rig_open(r);
+    reads = READS_CUT;
+    rig_attach(d);
+    reads = READS_WORK;
+    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    g_assert_cmpint(store_start(r->store, NULL), ==, 0);
+    rig_restart(r, 1);
+    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_free(r);
+}
+
+/* After a power loss a page of the bits cannot be read. */
+static void test_bits_unreadable(void)
+{
+    struct store_rig *r = rig_new_many(1, 65536 * MIB);
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    rig_kill(r);
+    rig_reboot(r);
+    d->modified = 1;
+    reads = READS_FAIL;
+    rig_open(r);
+    reads = READS_WORK;
+    rig_attach(d);
+    rig_expect_inconsistent(d, "b", "read: Input/output error");
+    g_assert_cmpint(store_start(r->store, NULL), ==, 0);
     rig_free(r);
 }
 
@@ -333,6 +406,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/store-failure/bits/truncated", test_bits_truncated);
     g_test_add_func("/store-failure/bits/stopped", test_bits_truncated_and_stopped);
+    g_test_add_func("/store-failure/bits/truncated-at-attach", test_bits_truncated_at_attach);
+    g_test_add_func("/store-failure/bits/unreadable", test_bits_unreadable);
     g_test_add_func("/store-failure/bits/sync", test_bits_sync);
     g_test_add_func("/store-failure/journal/settled", test_journal);
     g_test_add_func("/store-failure/journal/revived", test_journal_revived);
