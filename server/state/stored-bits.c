@@ -109,10 +109,11 @@ static void lost(void *opaque)
 
 /* ---- making them ---- */
 
-/* The bitmap is gone. As long as a row names the file, what is known of it stays. */
+/* The bitmap is gone. As long as a row names the file, what is known of it stays. Whoever drops the
+ * row takes the bitmap's reference then, perhaps before this has ended. */
 static void release(void *opaque)
 {
-    struct stored_bits *sb = opaque;
+    struct stored_bits *sb = ref(opaque);
     struct state_disk *d = sb->disk;
     bool stays, orphan;
 
@@ -131,6 +132,7 @@ static void release(void *opaque)
         unlink_soon(d->store, sb->uuid);
     if (!stays)
         stored_bits_unref(sb);
+    stored_bits_unref(sb);
 }
 
 static struct stored_bits *map_memory(struct state_disk *d, uint64_t size, uint32_t granularity,
