@@ -49,7 +49,7 @@ struct store {
     bool begun;       /* the transaction of the start is open */
     bool started;
     bool hopeless; /* a disk could not be attached: there will be no start */
-    bool unclean;  /* something could not be written at the end: the folder stays in use */
+    bool unclean;  /* something could not be written: the folder stays in use, or may be */
     bool hung;     /* a thread that hangs uses the store: it is not freed */
 
     pthread_mutex_t lock; /* of this block, and of what stored_bits say */

@@ -326,7 +326,7 @@ static int start(struct store *s, GError **err)
     }
     s->begun = false;
     if (catalogue_commit(s->catalogue, NULL, err) < 0) {
-        s->hopeless = true;
+        s->hopeless = s->unclean = true; /* perhaps it says that the folder is in use */
         return -1;
     }
     s->started = true;
@@ -420,7 +420,7 @@ void store_close(struct store *s)
         log_error("state: %s: it does not answer: the next start recovers", s->path);
         return;
     }
-    clean = !s->started || !s->unclean;
+    clean = !s->unclean;
     if (clean) {
         if (s->journal && journal_free(g_steal_pointer(&s->journal)) < 0)
             s->hung = true;

@@ -374,6 +374,30 @@ static void test_cut_off(void)
     cut_off(true);
 }
 
+/* The start may be in the catalogue or not: what the next one would ask for stays. */
+static void test_start(void)
+{
+    struct store_rig *r = rig_new();
+    g_autofree char *intent = NULL;
+    g_autoptr(GError) error = NULL;
+
+    rig_start(r, 1);
+    rig_add(&r->disks[0], "b");
+    rig_stop(r);
+    rig_open(r);
+    rig_attach(&r->disks[0]);
+    fail_syncs("catalogue.db");
+    g_assert_cmpint(store_start(r->store, &error), <, 0);
+    g_assert_nonnull(error->message);
+    rig_stop(r);
+    fail_syncs(NULL);
+    intent = rig_file(r, "intent");
+    g_assert_true(g_file_test(intent, G_FILE_TEST_EXISTS));
+    rig_start(r, 1);
+    rig_expect(&r->disks[0], "b", 0);
+    rig_free(r);
+}
+
 /* A folder that cannot be used is an error of the start, and loses nothing. */
 static void test_recovery(void)
 {
@@ -414,6 +438,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/everything", test_everything);
     g_test_add_func("/store-failure/catalogue", test_catalogue);
     g_test_add_func("/store-failure/cut-off", test_cut_off);
+    g_test_add_func("/store-failure/start", test_start);
     g_test_add_func("/store-failure/recovery", test_recovery);
     return g_test_run();
 }
