@@ -180,11 +180,13 @@ static int open_journal(struct store *s, GError **err)
     return 0;
 }
 
-/* The recovery is durable: what it was made of may be made anew. */
+/* The recovery is durable: what it was made of may be made anew. A folder that was left in order may
+ * have a note, too: nobody else takes it away. */
 static int make_anew(struct store *s, GError **err)
 {
     g_autofree char *boot_id = state_boot_id();
 
+    lasting_note_remove(s->folder.uuid);
     s->jobs = jobs_new(TICK_MS, tick, s, err);
     if (!s->jobs)
         return -1;

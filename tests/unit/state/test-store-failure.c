@@ -374,6 +374,21 @@ static void test_cut_off(void)
     cut_off(true);
 }
 
+/* A note of a failure that the folder knows of: it is no reason for later ones. */
+static void test_old_note(void)
+{
+    struct store_rig *r = rig_new();
+    g_autofree char *uuid = NULL;
+
+    rig_start(r, 1);
+    uuid = g_strdup(r->store->folder.uuid);
+    rig_stop(r);
+    g_assert_cmpint(lasting_note_make(uuid, r->path, "it burnt", NULL), ==, 0);
+    rig_start(r, 1);
+    g_assert_false(state_note_failed(uuid));
+    rig_free(r);
+}
+
 /* The start may be in the catalogue or not: what the next one would ask for stays. */
 static void test_start(void)
 {
@@ -438,6 +453,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/everything", test_everything);
     g_test_add_func("/store-failure/catalogue", test_catalogue);
     g_test_add_func("/store-failure/cut-off", test_cut_off);
+    g_test_add_func("/store-failure/old-note", test_old_note);
     g_test_add_func("/store-failure/start", test_start);
     g_test_add_func("/store-failure/recovery", test_recovery);
     return g_test_run();
