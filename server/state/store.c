@@ -180,6 +180,17 @@ static int open_journal(struct store *s, GError **err)
     return 0;
 }
 
+/* They use all that is open. What fails earlier is settled by the first tick. */
+static int start_jobs(struct store *s, GError **err)
+{
+    struct jobs *jobs = jobs_new(TICK_MS, tick, s, err);
+
+    pthread_mutex_lock(&s->lock);
+    s->jobs = jobs;
+    pthread_mutex_unlock(&s->lock);
+    return jobs ? 0 : -1;
+}
+
 /* The recovery is durable: what it was made of may be made anew. A folder that was left in order may
  * have a note, too: nobody else takes it away. */
 static int make_anew(struct store *s, GError **err)
@@ -187,14 +198,11 @@ static int make_anew(struct store *s, GError **err)
     g_autofree char *boot_id = state_boot_id();
 
     lasting_note_remove(s->folder.uuid);
-    s->jobs = jobs_new(TICK_MS, tick, s, err);
-    if (!s->jobs)
-        return -1;
     s->note = note_new(s->folder.uuid);
     s->live = live_new(s->storage, boot_id, lease_end(s), live_lost, s, err);
-    if (!s->live)
+    if (!s->live || open_journal(s, err) < 0)
         return -1;
-    return open_journal(s, err);
+    return start_jobs(s, err);
 }
 
 /* End the thread that does jobs. False: it hangs. */
