@@ -69,6 +69,7 @@ static struct bitmap *resized(struct state_disk *d, struct catalogue_bitmap *b,
         g_strlcpy(b->uuid, sb->uuid, sizeof b->uuid);
         b->size = size;
         stored_bits_set_catalogued(sb); /* once the start is committed */
+        stored_bits_leave(d, old);
     } else {
         bitmap_unref(bits);
     }

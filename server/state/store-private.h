@@ -87,7 +87,7 @@ struct stored_bits {
     size_t length; /* bytes at `words` */
     uint64_t size;
     uint32_t granularity;
-    struct mapping *guard; /* set before there is a file */
+    struct mapping *guard; /* set before there is a file; ends when `bits` does */
     /* lock */
     struct bit_file *file;      /* NULL: it has none yet, or none any more */
     char uuid[STATE_UUID_SIZE]; /* of the file */

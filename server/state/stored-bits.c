@@ -391,6 +391,17 @@ void stored_bits_drop(struct state_disk *d, const char *uuid)
         unlink_soon(d->store, uuid);
 }
 
+void stored_bits_leave(struct state_disk *d, const struct bitmap *bits)
+{
+    struct stored_bits *sb = stored_bits_of(d, bits);
+
+    pthread_mutex_lock(&d->store->lock);
+    sb->dropped = true;
+    sb->catalogued = false;
+    pthread_mutex_unlock(&d->store->lock);
+    stored_bits_unref(sb);
+}
+
 void stored_bits_forget(struct state_disk *d)
 {
     g_autoptr(GPtrArray) gone = g_ptr_array_new_with_free_func(unref);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A folder that fails while a server uses it. */
 #include "common/state/note.h"
-#include "server/state/store-private.h"
+#include "server/state/store-break.h"
 #include "tests/rigs/store-rig.h"
 
 #include <errno.h>
@@ -128,6 +128,37 @@ static void test_bits_truncated_and_stopped(void)
     g_assert_cmpint(truncate(file, 0), ==, 0);
     rig_change(d, bits, 0, 1);
     g_free(rig_wait_broken(d));
+    rig_restart(r, 1);
+    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_free(r);
+}
+
+static void hold(void *lock)
+{
+    pthread_mutex_lock(lock);
+    pthread_mutex_unlock(lock);
+}
+
+/* A sync does not wait until somebody has come to say that the bits are lost. */
+static void test_bits_truncated_and_synced(void)
+{
+    pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *file = NULL;
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    file = rig_bits_file(r);
+    g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
+    pthread_mutex_lock(&held);
+    jobs_post(r->store->jobs, hold, &held);
+    g_assert_cmpint(truncate(file, 0), ==, 0);
+    rig_change(d, bits, 0, 1);
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    g_assert_cmpuint(d->broken->len, ==, 1);
+    pthread_mutex_unlock(&held);
     rig_restart(r, 1);
     rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
     rig_free(r);
@@ -445,6 +476,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/store-failure/bits/truncated", test_bits_truncated);
     g_test_add_func("/store-failure/bits/stopped", test_bits_truncated_and_stopped);
+    g_test_add_func("/store-failure/bits/truncated-and-synced", test_bits_truncated_and_synced);
     g_test_add_func("/store-failure/bits/truncated-at-attach", test_bits_truncated_at_attach);
     g_test_add_func("/store-failure/bits/unreadable", test_bits_unreadable);
     g_test_add_func("/store-failure/bits/sync", test_bits_sync);

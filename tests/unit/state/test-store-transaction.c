@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Transactions of a store: what there is after a crash at each of their steps. */
+#include "server/state/store-private.h"
 #include "tests/rigs/store-rig.h"
 
 #include <glib/gstdio.h>
@@ -212,6 +213,7 @@ static void resize_and_die(uint64_t to, bool resized, uint64_t count)
         rig_start(r, 1);
         rig_expect(d, "b", count);
         g_assert_cmpuint(bitmap_size(rig_found(d, "b")->bits), ==, d->size);
+        g_assert_cmpuint(d->state.disk->bits->len, ==, 1); /* nothing is left of the old ones */
         rig_stop(r);
     }
     rig_start(r, 1);
