@@ -226,14 +226,16 @@ static void forget_bits(struct store *s)
         stored_bits_forget(s->known->pdata[i]);
 }
 
-/* A thread that hangs in I/O keeps what it uses; the process is about to end. */
-static void free_store(struct store *s, bool keep_note)
+/* A thread that hangs in I/O keeps what it uses, and that is false; the process is about to end. */
+static bool free_store(struct store *s, bool keep_note)
 {
     if (s->journal && journal_free(s->journal) < 0)
         s->hung = true;
     s->journal = NULL;
-    if (s->hung)
-        return;
+    if (s->hung) {
+        log_error("state: %s: a thread hangs in it", s->path);
+        return false;
+    }
     forget_bits(s);
     if (s->live)
         live_free(s->live);
@@ -243,6 +245,7 @@ static void free_store(struct store *s, bool keep_note)
     recovery_free(s->recovery);
     s->storage->ops->free(s->storage);
     store_unref(s);
+    return true;
 }
 
 struct store *store_open_storage(struct storage *storage, const struct store_options *o,
@@ -253,7 +256,7 @@ struct store *store_open_storage(struct storage *storage, const struct store_opt
     if (open_catalogue(s, err) == 0 && make_anew(s, err) == 0)
         return s;
     if (stop_jobs(s, s->patience_ms))
-        free_store(s, false);
+        (void)free_store(s, false);
     return NULL;
 }
 
@@ -417,18 +420,18 @@ static void write_closed(void *store)
     pthread_mutex_unlock(&s->catalogue_lock);
 }
 
-void store_close(struct store *s)
+bool store_close(struct store *s)
 {
     bool clean;
 
     if (!all_detached(s)) {
         log_error("state: %s: a disk is still in use: the next start recovers", s->path);
-        return;
+        return false;
     }
     store_post(s, write_closed, s);
     if (!stop_jobs(s, s->patience_ms)) {
         log_error("state: %s: it does not answer: the next start recovers", s->path);
-        return;
+        return false;
     }
     clean = !s->unclean;
     if (clean) {
@@ -436,7 +439,7 @@ void store_close(struct store *s)
             s->hung = true;
         (void)s->storage->ops->unlink(s->storage, STATE_INTENT); /* nobody asks it any more */
     }
-    free_store(s, !clean);
+    return free_store(s, !clean) && clean;
 }
 
 /* ---- clients ---- */

@@ -176,7 +176,7 @@ void rig_stop(struct store_rig *r)
 {
     for (unsigned i = 0; i < r->n; i++)
         detach(&r->disks[i]);
-    store_close(g_steal_pointer(&r->store));
+    r->in_order = store_close(g_steal_pointer(&r->store));
 }
 
 void rig_restart(struct store_rig *r, unsigned n)
