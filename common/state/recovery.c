@@ -89,7 +89,7 @@ static const char *why_not_exact(const struct work *w)
         return "the state folder was in use on another machine";
     if (!same_boot(w))
         return "the machine was restarted";
-    if (mount == 0 || mount != w->folder.mount_id)
+    if (mount == 0 || mount != w->folder.mount_id || !storage_mount_stayed(w->storage))
         return "the state folder's file system was mounted anew";
     if (!state_note_healthy(w->folder.uuid))
         return "the note in /dev/shm is gone, which would say that nothing had failed";

@@ -321,6 +321,7 @@ static int put_folder(struct store *s, bool open, GError **err)
     f.failed = false;
     f.journal = s->power;
     f.mount_id = storage_mount_id(s->storage);
+    storage_mark_mount(s->storage);
     g_strlcpy(f.boot_id, boot_id, sizeof f.boot_id);
     g_strlcpy(f.machine_id, machine_id, sizeof f.machine_id);
     if (catalogue_put_folder(s->catalogue, &f, err) < 0)
