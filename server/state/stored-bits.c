@@ -208,8 +208,7 @@ static int merge_into(uint64_t *words, const struct bitmap *bits, GError **err)
     uint32_t granularity = bitmap_granularity(bits);
     struct mapping *guard =
         mapping_guard(words, bit_file_map_length(size, granularity), nothing, NULL, err);
-    struct bitmap *copy =
-        guard ? bitmap_new_over(words, size, granularity, NULL, NULL, err) : NULL;
+    struct bitmap *copy = guard ? bitmap_new_over(words, size, granularity, NULL, NULL, err) : NULL;
     int result = copy ? 0 : -1;
 
     if (copy)
