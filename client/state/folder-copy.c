@@ -184,6 +184,7 @@ static int open_catalogue(struct storage *original, struct folder_copy *c, GErro
     c->storage->path = g_strdup(original->path);
     /* Whether bits are exact depends on the folder's mount. */
     c->storage->mount_id = storage_mount_id(original);
+    c->storage->mount_stayed = storage_mount_stayed(original);
     return 0;
 }
 

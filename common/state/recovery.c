@@ -89,7 +89,7 @@ static const char *why_not_exact(const struct work *w)
         return "the state folder was in use on another machine";
     if (!same_boot(w))
         return "the machine was restarted";
-    if (mount == 0 || mount != w->folder.mount_id)
+    if (mount == 0 || mount != w->folder.mount_id || !storage_mount_stayed(w->storage))
         return "the state folder's file system was mounted anew";
     if (!state_note_healthy(w->folder.uuid))
         return "the note in /dev/shm is gone, which would say that nothing had failed";
@@ -229,14 +229,18 @@ static void unmap_file(struct storage *s, const struct catalogue_bitmap *b, uint
     s->ops->unmap(s, words, bit_file_map_length(b->size, b->granularity));
 }
 
-/* Dirty in its file what the journal has open. */
+/* Dirty in its file what the journal has open. All of the file is read first: a page that cannot be
+ * read is an error there, and a SIGBUS in the mapping. */
 static int widen(struct work *w, const struct catalogue_bitmap *b, struct bit_file *f, GError **err)
 {
     uint64_t *words, before;
     struct bitmap *bits;
+    uint32_t crc;
 
     if (!has_regions(w, b->disk))
         return 0;
+    if (bit_file_crc(f, &crc, err) < 0)
+        return -1;
     words = bit_file_map(f, NULL, err);
     if (!words)
         return -1;

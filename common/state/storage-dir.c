@@ -297,13 +297,44 @@ void storage_dir_hold(struct storage *s, int fd)
     ((struct dir *)s)->held = fd;
 }
 
+/* ---- the mount ---- */
+
+static bool ask_mount(struct storage *s, struct statx *stx)
+{
+    return statx(dir_fd(s), "", AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE | STATX_MNT_ID, stx) == 0;
+}
+
 uint64_t storage_mount_id(struct storage *s)
 {
     struct statx stx;
 
-    if (s->mount_id != 0 || s->ops != &dir_ops)
+    if (s->mount_id != 0 || s->ops != &dir_ops || !ask_mount(s, &stx))
         return s->mount_id;
-    if (statx(dir_fd(s), "", AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE | STATX_MNT_ID, &stx) < 0)
-        return 0;
     return stx.stx_mask & (STATX_MNT_ID_UNIQUE | STATX_MNT_ID) ? stx.stx_mnt_id : 0;
+}
+
+/* The mark is the write hint of the locked file. The kernel has it in the inode in memory only, and no
+ * file system stores it: it is gone after an unmount. It may go earlier, when the kernel needs the
+ * memory; then bitmaps get wider than they must be. */
+bool storage_mount_stayed(struct storage *s)
+{
+    struct statx stx;
+    uint64_t hint;
+
+    if (s->ops != &dir_ops)
+        return true;
+    if (s->mount_id != 0)
+        return s->mount_stayed;
+    if (ask_mount(s, &stx) && stx.stx_mask & STATX_MNT_ID_UNIQUE)
+        return true;
+    return fcntl(((struct dir *)s)->held, F_GET_RW_HINT, &hint) == 0 &&
+           hint == RWH_WRITE_LIFE_SHORT;
+}
+
+void storage_mark_mount(struct storage *s)
+{
+    uint64_t hint = RWH_WRITE_LIFE_SHORT;
+
+    if (s->ops == &dir_ops)
+        (void)fcntl(((struct dir *)s)->held, F_SET_RW_HINT, &hint);
 }

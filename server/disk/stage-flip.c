@@ -262,15 +262,21 @@ static bool to_publish(struct instant *i)
 }
 
 /* The image has its new size although the store could not commit it. So have the bitmaps, but in the
- * store they have the old one: they do not survive. */
+ * store they have the old one: they do not survive. The store has to know that before changes are
+ * marked in the new bits alone. */
 static void give_up_bitmaps(struct instant *i)
 {
-    if (i->uncommitted)
-        disk_bitmaps_broken(stage_at(i, 0)->disk, NULL, i->uncommitted->message);
+    struct disk *d = stage_at(i, 0)->disk;
+
+    if (!i->uncommitted)
+        return;
+    d->state.ops->broken(d->state.disk, i->uncommitted->message);
+    disk_bitmaps_broken(d, NULL, i->uncommitted->message);
 }
 
 static int publish(struct instant *i, GError **err)
 {
+    give_up_bitmaps(i);
     ask_all(i);
     for (unsigned k = 0; k < i->stages->len; k++)
         disk_at(stage_at(i, k)->disk, POINT_PUBLISHING, 0);
@@ -281,7 +287,6 @@ static int publish(struct instant *i, GError **err)
         stage_replace_tracker(st, g_steal_pointer(&st->last));
     }
     stage_tell_size(i);
-    give_up_bitmaps(i);
     return 0;
 }
 

@@ -418,8 +418,8 @@ static void stop(struct run *r)
     }
     r->is_left = !free_server(r) || r->is_left;
     /* A disk that is left may still change: then the next start recovers, as after a crash. */
-    if (r->store && !r->is_left)
-        store_close(r->store);
+    if (r->store && !r->is_left && !store_close(r->store) && !r->exit_code)
+        r->exit_code = EXIT_FAILURE;
     if (r->backends) {
         disks_free(r->backends);
         g_ptr_array_unref(r->backends);

@@ -69,6 +69,10 @@ struct state_ops {
     int (*commit)(void *store, struct state_transaction *t, GError **err);
     /* Step 5, also after a failure between prepare and here. Control thread; does not wait. */
     void (*end)(void *store, struct state_transaction *t, bool committed);
+    /* What the store has of the disk's bitmaps is not true any more and will not be mended: they are
+     * inconsistent, with this reason. Before the disk stops to mark changes in the bits that the
+     * store knows. Any thread; does not wait. It may tell the disk (state_disk_events). */
+    void (*broken)(struct state_disk *d, const char *reason);
 
     /* A client's line (live-file.h), for cover_enter; never NULL. Any thread. */
     struct live_line *(*line_take)(struct state_disk *d);

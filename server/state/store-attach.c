@@ -26,6 +26,19 @@ void store_bitmaps_free(GArray *bitmaps)
         g_array_unref(bitmaps);
 }
 
+/* Memory may have taken the place of the old file while it was read. */
+static int merge_old(struct state_disk *d, struct bitmap *bits, const struct bitmap *old,
+                     GError **err)
+{
+    struct stored_bits *sb = stored_bits_of(d, old);
+    bool lost;
+
+    bitmap_merge(bits, old);
+    lost = mapping_is_lost(sb->guard);
+    stored_bits_unref(sb);
+    return lost ? fail(err, "%s", stored_bits_lost_reason) : 0;
+}
+
 /* Bits of the image's size, of a bitmap that has another one: the server died after it had resized
  * the image, and before the catalogue knew. What has grown is dirty. The row is changed; its old
  * file is an orphan then, which the next start removes. */
@@ -40,7 +53,10 @@ static struct bitmap *resized(struct state_disk *d, struct catalogue_bitmap *b,
 
     if (!bits)
         return NULL;
-    bitmap_merge(bits, old);
+    if (merge_old(d, bits, old, err) < 0) {
+        bitmap_unref(bits);
+        return NULL;
+    }
     if (size > b->size)
         bitmap_set(bits, b->size, size - b->size);
     sb = stored_bits_of(d, bits);
@@ -53,6 +69,7 @@ static struct bitmap *resized(struct state_disk *d, struct catalogue_bitmap *b,
         g_strlcpy(b->uuid, sb->uuid, sizeof b->uuid);
         b->size = size;
         stored_bits_set_catalogued(sb); /* once the start is committed */
+        stored_bits_leave(d, old);
     } else {
         bitmap_unref(bits);
     }

@@ -97,11 +97,25 @@ void store_break(struct state_disk *d, struct stored_bits *only, const char *rea
     store_post(d->store, store_settle, d->store);
 }
 
+/* Bits are memory now, and nobody has come to say so yet. */
+static bool is_lost(struct stored_bits *sb)
+{
+    struct store *s = sb->disk->store;
+    bool lost;
+
+    pthread_mutex_lock(&s->lock);
+    lost = !sb->broken && !sb->dropped && sb->file && sb->bits && mapping_is_lost(sb->guard);
+    pthread_mutex_unlock(&s->lock);
+    return lost;
+}
+
 char *store_broken(struct stored_bits *sb)
 {
     struct store *s = sb->disk->store;
     char *reason;
 
+    if (is_lost(sb))
+        store_bits_lost(sb);
     pthread_mutex_lock(&s->lock);
     reason = g_strdup(sb->broken);
     pthread_mutex_unlock(&s->lock);
@@ -345,6 +359,5 @@ int store_sync_bits(void *disk)
 
 void store_bits_lost(struct stored_bits *sb)
 {
-    store_break(sb->disk, sb,
-                "somebody has cut short or removed the file of its bits, or it cannot be read");
+    store_break(sb->disk, sb, stored_bits_lost_reason);
 }

@@ -49,7 +49,7 @@ struct store {
     bool begun;       /* the transaction of the start is open */
     bool started;
     bool hopeless; /* a disk could not be attached: there will be no start */
-    bool unclean;  /* something could not be written at the end: the folder stays in use */
+    bool unclean;  /* something could not be written: the folder stays in use, or may be */
     bool hung;     /* a thread that hangs uses the store: it is not freed */
 
     pthread_mutex_t lock; /* of this block, and of what stored_bits say */
@@ -87,7 +87,7 @@ struct stored_bits {
     size_t length; /* bytes at `words` */
     uint64_t size;
     uint32_t granularity;
-    struct mapping *guard; /* set before there is a file */
+    struct mapping *guard; /* set before there is a file; ends when `bits` does */
     /* lock */
     struct bit_file *file;      /* NULL: it has none yet, or none any more */
     char uuid[STATE_UUID_SIZE]; /* of the file */

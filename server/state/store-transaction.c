@@ -131,14 +131,21 @@ static int check_new(const struct change *c, GError **err)
     return c->sb->file ? 0 : fail_broken(c, "its bits have no file", err);
 }
 
+/* The file of an inconsistent bitmap may be of no use: only its row counts. */
+static bool has_no_use(const struct change *c)
+{
+    g_autofree char *broken = c->sb ? store_broken(c->sb) : NULL;
+
+    return c->c.inconsistent && (!c->sb || broken);
+}
+
 /* Files of new bitmaps. A failure is the command's: nothing relies on them yet. */
 static int sync_new(struct state_transaction *t, bool *any, bool *any_good, GError **err)
 {
     for (unsigned i = 0; i < t->changes->len; i++) {
         const struct change *c = &g_array_index(t->changes, struct change, i);
 
-        if (!c->c.bits || !c->c.persistent || (!c->sb && c->c.inconsistent) ||
-            (c->sb && !is_new(c->sb)))
+        if (!c->c.bits || !c->c.persistent || has_no_use(c) || (c->sb && !is_new(c->sb)))
             continue;
         if (check_new(c, err) < 0 || bit_file_sync(c->sb->file, err) < 0)
             return -1;
@@ -248,13 +255,23 @@ static struct catalogue_bitmap *wanted_row(const struct change *c,
     return g_memdup2(&row, sizeof row);
 }
 
+/* Does a step remove or replace this row? */
+static bool has_step(const struct state_transaction *t, const struct catalogue_bitmap *row)
+{
+    for (unsigned i = 0; i < t->steps->len; i++)
+        if (((const struct step *)t->steps->pdata[i])->old == row)
+            return true;
+    return false;
+}
+
 static void add_step(struct state_transaction *t, const struct change *c)
 {
     struct catalogue_bitmap *old = rows_find_bitmap(c->c.disk, c->c.bitmap);
     struct catalogue_bitmap *new = wanted_row(c, old);
     struct step *step;
 
-    if ((!new && (!old || is_overridden(t, c))) || (new &&old &&row_equal(new, old))) {
+    if ((!new && (!old || is_overridden(t, c) || has_step(t, old))) ||
+        (new &&old &&row_equal(new, old))) {
         if (new)
             row_free(new);
         return;

@@ -180,19 +180,29 @@ static int open_journal(struct store *s, GError **err)
     return 0;
 }
 
-/* The recovery is durable: what it was made of may be made anew. */
+/* They use all that is open. What fails earlier is settled by the first tick. */
+static int start_jobs(struct store *s, GError **err)
+{
+    struct jobs *jobs = jobs_new(TICK_MS, tick, s, err);
+
+    pthread_mutex_lock(&s->lock);
+    s->jobs = jobs;
+    pthread_mutex_unlock(&s->lock);
+    return jobs ? 0 : -1;
+}
+
+/* The recovery is durable: what it was made of may be made anew. A folder that was left in order may
+ * have a note, too: nobody else takes it away. */
 static int make_anew(struct store *s, GError **err)
 {
     g_autofree char *boot_id = state_boot_id();
 
-    s->jobs = jobs_new(TICK_MS, tick, s, err);
-    if (!s->jobs)
-        return -1;
+    lasting_note_remove(s->folder.uuid);
     s->note = note_new(s->folder.uuid);
     s->live = live_new(s->storage, boot_id, lease_end(s), live_lost, s, err);
-    if (!s->live)
+    if (!s->live || open_journal(s, err) < 0)
         return -1;
-    return open_journal(s, err);
+    return start_jobs(s, err);
 }
 
 /* End the thread that does jobs. False: it hangs. */
@@ -216,14 +226,16 @@ static void forget_bits(struct store *s)
         stored_bits_forget(s->known->pdata[i]);
 }
 
-/* A thread that hangs in I/O keeps what it uses; the process is about to end. */
-static void free_store(struct store *s, bool keep_note)
+/* A thread that hangs in I/O keeps what it uses, and that is false; the process is about to end. */
+static bool free_store(struct store *s, bool keep_note)
 {
     if (s->journal && journal_free(s->journal) < 0)
         s->hung = true;
     s->journal = NULL;
-    if (s->hung)
-        return;
+    if (s->hung) {
+        log_error("state: %s: a thread hangs in it", s->path);
+        return false;
+    }
     forget_bits(s);
     if (s->live)
         live_free(s->live);
@@ -233,6 +245,7 @@ static void free_store(struct store *s, bool keep_note)
     recovery_free(s->recovery);
     s->storage->ops->free(s->storage);
     store_unref(s);
+    return true;
 }
 
 struct store *store_open_storage(struct storage *storage, const struct store_options *o,
@@ -243,7 +256,7 @@ struct store *store_open_storage(struct storage *storage, const struct store_opt
     if (open_catalogue(s, err) == 0 && make_anew(s, err) == 0)
         return s;
     if (stop_jobs(s, s->patience_ms))
-        free_store(s, false);
+        (void)free_store(s, false);
     return NULL;
 }
 
@@ -308,6 +321,7 @@ static int put_folder(struct store *s, bool open, GError **err)
     f.failed = false;
     f.journal = s->power;
     f.mount_id = storage_mount_id(s->storage);
+    storage_mark_mount(s->storage);
     g_strlcpy(f.boot_id, boot_id, sizeof f.boot_id);
     g_strlcpy(f.machine_id, machine_id, sizeof f.machine_id);
     if (catalogue_put_folder(s->catalogue, &f, err) < 0)
@@ -326,7 +340,7 @@ static int start(struct store *s, GError **err)
     }
     s->begun = false;
     if (catalogue_commit(s->catalogue, NULL, err) < 0) {
-        s->hopeless = true;
+        s->hopeless = s->unclean = true; /* perhaps it says that the folder is in use */
         return -1;
     }
     s->started = true;
@@ -407,26 +421,26 @@ static void write_closed(void *store)
     pthread_mutex_unlock(&s->catalogue_lock);
 }
 
-void store_close(struct store *s)
+bool store_close(struct store *s)
 {
     bool clean;
 
     if (!all_detached(s)) {
         log_error("state: %s: a disk is still in use: the next start recovers", s->path);
-        return;
+        return false;
     }
     store_post(s, write_closed, s);
     if (!stop_jobs(s, s->patience_ms)) {
         log_error("state: %s: it does not answer: the next start recovers", s->path);
-        return;
+        return false;
     }
-    clean = !s->started || !s->unclean;
+    clean = !s->unclean;
     if (clean) {
         if (s->journal && journal_free(g_steal_pointer(&s->journal)) < 0)
             s->hung = true;
         (void)s->storage->ops->unlink(s->storage, STATE_INTENT); /* nobody asks it any more */
     }
-    free_store(s, !clean);
+    return free_store(s, !clean) && clean;
 }
 
 /* ---- clients ---- */
@@ -444,6 +458,11 @@ static void line_give(struct state_disk *d, struct live_line *line)
         live_give(d->store->live, line, d->line);
 }
 
+static void broken(struct state_disk *d, const char *reason)
+{
+    store_break(d, NULL, reason);
+}
+
 const struct state_ops store_ops = {
     .bits_new = stored_bits_new,
     .bits_attach = stored_bits_attach,
@@ -452,6 +471,7 @@ const struct state_ops store_ops = {
     .prepare = store_prepare,
     .commit = store_commit,
     .end = store_end,
+    .broken = broken,
     .line_take = line_take,
     .line_give = line_give,
 };

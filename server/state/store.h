@@ -52,8 +52,8 @@ int store_start(struct store *s, GError **err);
  * was left is noted. identity NULL: it could not be flushed, and is left as after a crash. Waits. Any
  * thread; several disks at once. */
 void store_detach(struct store *s, struct state_disk *d, const struct image_identity *identity);
-/* All disks are detached. What cannot be written is logged: the next start recovers. Waits, a
- * limited time. */
-void store_close(struct store *s);
+/* All disks are detached. False: the folder could not be left in order, or something hangs in it. That
+ * is logged, and the next start recovers. Waits, a limited time. */
+bool store_close(struct store *s);
 
 #endif

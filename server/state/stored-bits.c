@@ -8,6 +8,9 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+const char stored_bits_lost_reason[] =
+    "somebody has cut short or removed the file of its bits, or it cannot be read";
+
 /* ---- the life of a store ---- */
 
 void store_unref(struct store *s)
@@ -106,10 +109,11 @@ static void lost(void *opaque)
 
 /* ---- making them ---- */
 
-/* The bitmap is gone. As long as a row names the file, what is known of it stays. */
+/* The bitmap is gone. As long as a row names the file, what is known of it stays. Whoever drops the
+ * row takes the bitmap's reference then, perhaps before this has ended. */
 static void release(void *opaque)
 {
-    struct stored_bits *sb = opaque;
+    struct stored_bits *sb = ref(opaque);
     struct state_disk *d = sb->disk;
     bool stays, orphan;
 
@@ -128,6 +132,7 @@ static void release(void *opaque)
         unlink_soon(d->store, sb->uuid);
     if (!stays)
         stored_bits_unref(sb);
+    stored_bits_unref(sb);
 }
 
 static struct stored_bits *map_memory(struct state_disk *d, uint64_t size, uint32_t granularity,
@@ -197,24 +202,43 @@ struct bitmap *stored_bits_new(struct state_disk *d, uint64_t size, uint32_t gra
 
 /* ---- files ---- */
 
+static void nothing(void *unused)
+{
+    (void)unused;
+}
+
+/* Merge `bits` into the words that a file is mapped at. */
+static int merge_into(uint64_t *words, const struct bitmap *bits, GError **err)
+{
+    uint64_t size = bitmap_size(bits);
+    uint32_t granularity = bitmap_granularity(bits);
+    struct mapping *guard =
+        mapping_guard(words, bit_file_map_length(size, granularity), nothing, NULL, err);
+    struct bitmap *copy = guard ? bitmap_new_over(words, size, granularity, NULL, NULL, err) : NULL;
+    int result = copy ? 0 : -1;
+
+    if (copy)
+        bitmap_merge(copy, bits);
+    if (copy && mapping_is_lost(guard))
+        result = fail(err, "%s", stored_bits_lost_reason);
+    bitmap_unref(copy);
+    mapping_unguard(guard);
+    return result;
+}
+
 /* Copy what is set in `bits` into the file. */
 static int copy_bits(struct state_disk *d, struct bit_file *f, const struct bitmap *bits,
                      GError **err)
 {
-    uint64_t size = bitmap_size(bits);
-    uint32_t granularity = bitmap_granularity(bits);
     struct storage *s = d->store->storage;
     uint64_t *words = bit_file_map(f, NULL, err);
-    struct bitmap *copy;
+    int result;
 
     if (!words)
         return -1;
-    copy = bitmap_new_over(words, size, granularity, NULL, NULL, err);
-    if (copy)
-        bitmap_merge(copy, bits);
-    s->ops->unmap(s, words, bit_file_map_length(size, granularity));
-    bitmap_unref(copy);
-    return copy ? 0 : -1;
+    result = merge_into(words, bits, err);
+    s->ops->unmap(s, words, bit_file_map_length(bitmap_size(bits), bitmap_granularity(bits)));
+    return result;
 }
 
 static void put_file(struct stored_bits *sb, struct bit_file *f, bool catalogued)
@@ -270,9 +294,14 @@ struct bitmap *stored_bits_open(struct state_disk *d, const struct catalogue_bit
     if (f && (!crc || check_crc(f, b, err) == 0))
         sb = map_memory(d, b->size, b->granularity, err);
     if (sb && bit_file_map(f, sb->words, err) && make_bitmap(sb, err)) {
-        put_file(sb, f, true);
         bitmap_summarise(sb->bits);
-        return sb->bits;
+        if (!mapping_is_lost(sb->guard)) {
+            put_file(sb, f, true);
+            return sb->bits;
+        }
+        fail(err, "%s", stored_bits_lost_reason);
+        bitmap_unref(sb->bits);
+        sb = NULL;
     }
     if (sb)
         free_memory(sb);
@@ -365,6 +394,17 @@ void stored_bits_drop(struct state_disk *d, const char *uuid)
         stored_bits_unref(sb);
     if (!already)
         unlink_soon(d->store, uuid);
+}
+
+void stored_bits_leave(struct state_disk *d, const struct bitmap *bits)
+{
+    struct stored_bits *sb = stored_bits_of(d, bits);
+
+    pthread_mutex_lock(&d->store->lock);
+    sb->dropped = true;
+    sb->catalogued = false;
+    pthread_mutex_unlock(&d->store->lock);
+    stored_bits_unref(sb);
 }
 
 void stored_bits_forget(struct state_disk *d)

@@ -10,6 +10,9 @@
 
 #include "server/state/store-private.h"
 
+/* Why they are broken when their mapping was lost (failure.h). */
+extern const char stored_bits_lost_reason[];
+
 /* state_ops.bits_new */
 struct bitmap *stored_bits_new(struct state_disk *d, uint64_t size, uint32_t granularity,
                                GError **err);
@@ -31,6 +34,9 @@ void stored_bits_unref(struct stored_bits *sb);
 void stored_bits_set_catalogued(struct stored_bits *sb);
 /* No row will name the file any more: it is unlinked soon. `uuid` may be unknown here. */
 void stored_bits_drop(struct state_disk *d, const char *uuid);
+/* The same for bits that have taken the place of others at a start which is not committed yet: the
+ * file stays. The next start removes it. */
+void stored_bits_leave(struct state_disk *d, const struct bitmap *bits);
 /* The disk is not served any more: close the files, unlink those that no row names. */
 void stored_bits_close(struct state_disk *d);
 /* The store is closed (s->closed): nobody asks any more for those whose bitmaps have gone. */

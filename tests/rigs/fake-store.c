@@ -164,6 +164,11 @@ static void end(void *store, struct state_transaction *t, bool committed)
     g_free(t);
 }
 
+static void broken(struct state_disk *d, const char *reason)
+{
+    note(d->store, "broken (%s); ", reason);
+}
+
 static struct live_line *line_take(struct state_disk *d)
 {
     struct live_line *line = aligned_alloc(64, sizeof *line);
@@ -189,6 +194,7 @@ static const struct state_ops ops = {
     .prepare = prepare,
     .commit = commit,
     .end = end,
+    .broken = broken,
     .line_take = line_take,
     .line_give = line_give,
 };

@@ -119,6 +119,7 @@ static void leave(struct storage *s, struct catalogue *c, enum made_kind kind, i
     g_strlcpy(f.boot_id, boot, sizeof(f.boot_id));
     g_strlcpy(f.machine_id, machine, sizeof(f.machine_id));
     f.mount_id = storage_mount_id(s);
+    storage_mark_mount(s);
     f.journal = true;
     f.open = kind != MADE_CLEAN;
     f.failed = kind == MADE_FAILED;

@@ -57,6 +57,13 @@ static void line_give(struct state_disk *d, struct live_line *line)
     free(line);
 }
 
+/* The model looks at what disks say. */
+static void broken(struct state_disk *d, const char *reason)
+{
+    (void)d;
+    (void)reason;
+}
+
 static const struct state_ops ops = {
     .bits_new = bits_new,
     .bits_attach = bits_attach,
@@ -65,6 +72,7 @@ static const struct state_ops ops = {
     .prepare = prepare,
     .commit = commit,
     .end = end,
+    .broken = broken,
     .line_take = line_take,
     .line_give = line_give,
 };

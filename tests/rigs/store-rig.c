@@ -4,10 +4,12 @@
 #include "common/state/folder.h"
 #include "common/state/note.h"
 
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static void run(const char *format, const char *a, const char *b)
 {
@@ -176,13 +178,24 @@ void rig_stop(struct store_rig *r)
 {
     for (unsigned i = 0; i < r->n; i++)
         detach(&r->disks[i]);
-    store_close(g_steal_pointer(&r->store));
+    r->in_order = store_close(g_steal_pointer(&r->store));
 }
 
 void rig_restart(struct store_rig *r, unsigned n)
 {
     rig_stop(r);
     rig_start(r, n);
+}
+
+/* The copy is a folder that was not unmounted since: storage_mark_mount. */
+static void mark_mount(struct store_rig *r)
+{
+    g_autofree char *name = rig_file(r, "lock");
+    uint64_t hint = RWH_WRITE_LIFE_SHORT;
+    int fd = open(name, O_RDWR | O_CLOEXEC);
+
+    g_assert_cmpint(fcntl(fd, F_SET_RW_HINT, &hint), ==, 0);
+    close(fd);
 }
 
 /* The rest of the server ends in order in the old folder; the note is as it was. */
@@ -193,6 +206,7 @@ void rig_kill(struct store_rig *r)
 
     r->path = g_strdup_printf("%s/%u", r->top, ++r->copies);
     run("cp -a %s %s", old, r->path);
+    mark_mount(r);
     run("mkdir %2$s && for n in %1$s/nbdfleece-*; do [ ! -f $n ] || cp -a $n %2$s; done", r->top,
         notes);
     rig_stop(r);

@@ -35,6 +35,7 @@ struct store_rig {
     unsigned copies;
     struct store_options o;
     struct store *store;
+    bool in_order;          /* the last one was closed so */
     struct rig_disk *disks; /* disk0, disk1, ... */
     unsigned n;
     pthread_mutex_t lock;

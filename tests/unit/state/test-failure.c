@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -216,6 +217,26 @@ static void test_lasting(void)
     lasting_note_remove(UUID);
 }
 
+/* Root has run a server, and somebody else runs the next one. */
+static void test_lasting_of_root(void)
+{
+    if (geteuid() != 0) {
+        g_test_skip("only root can be somebody else for a while");
+        return;
+    }
+    g_assert_cmpint(lasting_note_make(UUID, "/state", "it burns", NULL), ==, 0);
+    g_assert_cmpint(chmod(folder, 0755), ==, 0);
+    g_assert_cmpint(seteuid(65534), ==, 0);
+    g_assert_true(state_note_failed(UUID));
+    g_assert_cmpint(seteuid(0), ==, 0);
+    g_assert_cmpint(chown(lasting, 65533, 65533), ==, 0); /* it is neither's */
+    g_assert_false(state_note_failed(UUID));
+    lasting_note_remove(UUID);
+    g_assert_cmpint(symlink("/", lasting), ==, 0);
+    g_assert_false(state_note_failed(UUID));
+    lasting_note_remove(UUID);
+}
+
 int main(int argc, char **argv)
 {
     int result;
@@ -232,6 +253,7 @@ int main(int argc, char **argv)
     g_test_add_func("/failure/note/life", test_note);
     g_test_add_func("/failure/note/none", test_no_note);
     g_test_add_func("/failure/note/lasting", test_lasting);
+    g_test_add_func("/failure/note/root", test_lasting_of_root);
     result = g_test_run();
     g_rmdir(folder);
     g_free(folder);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A folder that fails while a server uses it. */
 #include "common/state/note.h"
-#include "server/state/store-private.h"
+#include "server/state/store-break.h"
 #include "tests/rigs/store-rig.h"
 
 #include <errno.h>
@@ -21,15 +21,22 @@ static void fail_syncs(const char *text)
     pthread_mutex_unlock(&failing_lock);
 }
 
-static bool must_fail(int fd)
+static void path_of(int fd, char *path, size_t size)
 {
-    char link[64], path[512];
+    char link[64];
     ssize_t n;
-    bool fails;
 
     g_snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    n = readlink(link, path, sizeof path - 1);
+    n = readlink(link, path, size - 1);
     path[n > 0 ? n : 0] = '\0';
+}
+
+static bool must_fail(int fd)
+{
+    char path[512];
+    bool fails;
+
+    path_of(fd, path, sizeof path);
     pthread_mutex_lock(&failing_lock);
     fails = failing[0] && strstr(path, failing);
     pthread_mutex_unlock(&failing_lock);
@@ -55,6 +62,28 @@ int fsync(int fd);
 int fsync(int fd)
 {
     return sync_or_fail(fd, SYS_fsync);
+}
+
+/* What becomes of reads of bits: those of many pages fail, or the file is cut short after one. */
+enum { READS_WORK, READS_FAIL, READS_CUT };
+static atomic_int reads;
+
+ssize_t pread(int fd, void *buf, size_t length, off_t offset);
+ssize_t pread(int fd, void *buf, size_t length, off_t offset)
+{
+    char path[512] = "";
+    ssize_t n;
+
+    if (reads != READS_WORK)
+        path_of(fd, path, sizeof path);
+    if (reads == READS_FAIL && strstr(path, "/bits/") && length > 4096) {
+        errno = EIO;
+        return -1;
+    }
+    n = syscall(SYS_pread64, fd, buf, length, offset);
+    if (reads == READS_CUT && strstr(path, "/bits/") && offset != 0)
+        g_assert_cmpint(ftruncate(fd, 0), ==, 0);
+    return n;
 }
 
 /* Wait until the catalogue has been told, or that has failed. */
@@ -101,6 +130,81 @@ static void test_bits_truncated_and_stopped(void)
     g_free(rig_wait_broken(d));
     rig_restart(r, 1);
     rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_free(r);
+}
+
+static void hold(void *lock)
+{
+    pthread_mutex_lock(lock);
+    pthread_mutex_unlock(lock);
+}
+
+/* A sync does not wait until somebody has come to say that the bits are lost. */
+static void test_bits_truncated_and_synced(void)
+{
+    pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *file = NULL;
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    file = rig_bits_file(r);
+    g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
+    pthread_mutex_lock(&held);
+    jobs_post(r->store->jobs, hold, &held);
+    g_assert_cmpint(truncate(file, 0), ==, 0);
+    rig_change(d, bits, 0, 1);
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    g_assert_cmpuint(d->broken->len, ==, 1);
+    pthread_mutex_unlock(&held);
+    rig_restart(r, 1);
+    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_free(r);
+}
+
+/* The file was looked at, and is cut short before its bits are read. */
+static void test_bits_truncated_at_attach(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    rig_kill(r);
+    rig_open(r);
+    reads = READS_CUT;
+    rig_attach(d);
+    reads = READS_WORK;
+    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    g_assert_cmpint(store_start(r->store, NULL), ==, 0);
+    rig_restart(r, 1);
+    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_free(r);
+}
+
+/* After a power loss a page of the bits cannot be read. */
+static void test_bits_unreadable(void)
+{
+    struct store_rig *r = rig_new_many(1, 65536 * MIB);
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    rig_kill(r);
+    rig_reboot(r);
+    d->modified = 1;
+    reads = READS_FAIL;
+    rig_open(r);
+    reads = READS_WORK;
+    rig_attach(d);
+    rig_expect_inconsistent(d, "b", "read: Input/output error");
+    g_assert_cmpint(store_start(r->store, NULL), ==, 0);
     rig_free(r);
 }
 
@@ -210,6 +314,7 @@ static void everything_fails(bool power_loss, bool stop)
         rig_stop(r);
     else
         rig_kill(r);
+    g_assert_false(r->in_order);
     fail_syncs(NULL);
     if (power_loss) {
         g_autofree char *notes = g_strdup_printf("rm -f %s/nbdfleece-[!f]*", r->top);
@@ -257,6 +362,93 @@ static void test_catalogue(void)
     rig_free(r);
 }
 
+/* An image was cut off, and that could not be committed: the new bits are not in the catalogue. */
+static void cut_off(bool stop)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL}, *again;
+    struct state_change c[2];
+    struct state_transaction *t;
+
+    rig_start(r, 1);
+    rig_add(d, "a");
+    g_assert_cmpint(store_ops.resize_begin(d->state.disk, 32 * MIB, NULL), ==, 0);
+    d->size = 32 * MIB;
+    bits[0] = rig_bits(d);
+    g_ptr_array_add(d->bits, bits[0]);
+    c[0] = rig_say(d, "a", bits[0]);
+    g_assert_cmpint(store_ops.prepare(r->store, c, 1, &t, NULL), ==, 0);
+    store_ops.broken(d->state.disk, "it was not committed");
+    store_ops.end(r->store, t, false);
+    rig_change(d, bits, 0, 1);
+    again = rig_bits(d); /* the disk goes on to work */
+    g_ptr_array_add(d->bits, again);
+    c[0].inconsistent = "it was not committed";
+    c[1] = rig_say(d, "b", again);
+    if (!stop) {
+        wait_jobs(r); /* rig_kill's copy takes long: they must not write meanwhile */
+        rig_kill(r);
+        rig_start(r, 1);
+        rig_expect_inconsistent(d, "a", "");
+        rig_free(r);
+        return;
+    }
+    g_assert_cmpint(rig_commit(r, c, 2, NULL), ==, 0);
+    rig_restart(r, 1);
+    rig_expect_inconsistent(d, "a", "it was not committed");
+    rig_expect(d, "b", 0);
+    rig_free(r);
+}
+
+static void test_cut_off(void)
+{
+    cut_off(false);
+    cut_off(true);
+}
+
+/* A note of a failure that the folder knows of: it is no reason for later ones. */
+static void test_old_note(void)
+{
+    struct store_rig *r = rig_new();
+    g_autofree char *uuid = NULL;
+
+    rig_start(r, 1);
+    uuid = g_strdup(r->store->folder.uuid);
+    rig_stop(r);
+    g_assert_cmpint(lasting_note_make(uuid, r->path, "it burnt", NULL), ==, 0);
+    rig_start(r, 1);
+    g_assert_false(state_note_failed(uuid));
+    rig_free(r);
+}
+
+/* The start may be in the catalogue or not: what the next one would ask for stays. */
+static void test_start(void)
+{
+    struct store_rig *r = rig_new();
+    g_autofree char *intent = NULL;
+    g_autoptr(GError) error = NULL;
+
+    rig_start(r, 1);
+    rig_add(&r->disks[0], "b");
+    rig_stop(r);
+    rig_open(r);
+    rig_attach(&r->disks[0]);
+    fail_syncs("catalogue.db");
+    g_assert_cmpint(store_start(r->store, &error), <, 0);
+    g_assert_nonnull(error->message);
+    rig_stop(r);
+    g_assert_false(r->in_order);
+    fail_syncs(NULL);
+    intent = rig_file(r, "intent");
+    g_assert_true(g_file_test(intent, G_FILE_TEST_EXISTS));
+    rig_start(r, 1);
+    rig_expect(&r->disks[0], "b", 0);
+    rig_stop(r);
+    g_assert_true(r->in_order);
+    rig_free(r);
+}
+
 /* A folder that cannot be used is an error of the start, and loses nothing. */
 static void test_recovery(void)
 {
@@ -289,11 +481,17 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/store-failure/bits/truncated", test_bits_truncated);
     g_test_add_func("/store-failure/bits/stopped", test_bits_truncated_and_stopped);
+    g_test_add_func("/store-failure/bits/truncated-and-synced", test_bits_truncated_and_synced);
+    g_test_add_func("/store-failure/bits/truncated-at-attach", test_bits_truncated_at_attach);
+    g_test_add_func("/store-failure/bits/unreadable", test_bits_unreadable);
     g_test_add_func("/store-failure/bits/sync", test_bits_sync);
     g_test_add_func("/store-failure/journal/settled", test_journal);
     g_test_add_func("/store-failure/journal/revived", test_journal_revived);
     g_test_add_func("/store-failure/everything", test_everything);
     g_test_add_func("/store-failure/catalogue", test_catalogue);
+    g_test_add_func("/store-failure/cut-off", test_cut_off);
+    g_test_add_func("/store-failure/old-note", test_old_note);
+    g_test_add_func("/store-failure/start", test_start);
     g_test_add_func("/store-failure/recovery", test_recovery);
     return g_test_run();
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Transactions of a store: what there is after a crash at each of their steps. */
+#include "server/state/store-private.h"
 #include "tests/rigs/store-rig.h"
 
 #include <glib/gstdio.h>
@@ -110,6 +111,31 @@ static void test_remove(void)
     rig_free(r);
 }
 
+/* Removed, made anew as one that does not survive, and removed again. */
+static void test_remove_twice(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct state_change c[3];
+    struct bitmap *transient;
+
+    rig_start(r, 1);
+    rig_add(d, "a");
+    rig_add(d, "b");
+    transient = bitmap_alloc(d->size, 65536);
+    c[0] = rig_say(d, "a", NULL);
+    c[1] = rig_say(d, "a", transient);
+    c[1].persistent = false;
+    c[2] = c[0];
+    g_assert_cmpint(rig_commit(r, c, 3, NULL), ==, 0);
+    bitmap_unref(transient);
+    rig_restart(r, 1);
+    g_assert_cmpuint(d->found->len, ==, 1);
+    rig_expect(d, "b", 0);
+    g_assert_cmpuint(rig_bits_files(r), ==, 1);
+    rig_free(r);
+}
+
 /* A bitmap that does not record any more is not widened, and lacks nothing. */
 static void test_disable(void)
 {
@@ -187,6 +213,7 @@ static void resize_and_die(uint64_t to, bool resized, uint64_t count)
         rig_start(r, 1);
         rig_expect(d, "b", count);
         g_assert_cmpuint(bitmap_size(rig_found(d, "b")->bits), ==, d->size);
+        g_assert_cmpuint(d->state.disk->bits->len, ==, 1); /* nothing is left of the old ones */
         rig_stop(r);
     }
     rig_start(r, 1);
@@ -322,6 +349,7 @@ int main(int argc, char **argv)
     g_test_add_func("/transaction/clear", test_clear);
     g_test_add_func("/transaction/atomic", test_atomic);
     g_test_add_func("/transaction/remove", test_remove);
+    g_test_add_func("/transaction/remove-twice", test_remove_twice);
     g_test_add_func("/transaction/disable", test_disable);
     g_test_add_func("/transaction/inconsistent", test_inconsistent);
     g_test_add_func("/transaction/resize/killed", test_resize_killed);
