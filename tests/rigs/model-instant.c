@@ -110,6 +110,7 @@ bool txn_add(struct txn *t, struct model_disk *d, const char *name, uint32_t gra
     if (!agree(t, d, good, result, error, "add", name))
         return false;
     b = model_bitmap_new(d, name, granularity ? granularity : 65536, recording);
+    b->persistent = persistent;
     g_ptr_array_add(t->fresh, b);
     g_ptr_array_add(names_of(t, d), b);
     note(t, (struct action){.kind = ADD, .disk = d, .bitmap = b});
@@ -253,11 +254,16 @@ static void check_gone(struct txn *t)
     }
 }
 
-static bool has_store(const struct txn *t)
+/* Other instants do not wait for the store, and it cannot make them fail. */
+static bool concerns_store(struct txn *t)
 {
-    for (unsigned i = 0; i < t->model->n_disks; i++)
-        if (t->names[i] && disk_has_store(t->model->disks[i].disk))
+    for (unsigned i = 0; i < t->actions->len; i++) {
+        const struct action *a = &g_array_index(t->actions, struct action, i);
+        const struct model_bitmap *b = a->bitmap;
+
+        if (b && b->persistent && (b->db || find(t, a->disk, b->name) == b))
             return true;
+    }
     return false;
 }
 
@@ -385,7 +391,7 @@ void model_transaction(struct model *m)
     }
     if (!good || noise_once_in(n, 12))
         txn_abort(t);
-    else if (has_store(t) && noise_once_in(n, 8))
+    else if (concerns_store(t) && noise_once_in(n, 8))
         fail_to_commit(t);
     else
         txn_commit(t);

@@ -105,6 +105,7 @@ struct model_bitmap {
     uint64_t size;
     uint64_t granules;
     bool *bits;
+    bool persistent;
 };
 
 struct model_view {
