@@ -154,6 +154,7 @@ static void test_power_loss_without_journal(void)
     r->o.power = true; /* it is the last server that counts */
     rig_start(r, 1);
     rig_expect_inconsistent(d, "b", "--durability process keeps no journal");
+    g_assert_nonnull(strstr(d->recovered, "inconsistent: the machine was restarted, and "));
     rig_expect(d, "still", 0);
     rig_free(r);
 }
