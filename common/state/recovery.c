@@ -131,7 +131,7 @@ static void make_inconsistent(struct work *w, struct catalogue_bitmap *b, const 
 
     say(w, "disk %s: bitmap '%s' is inconsistent: %s", d->name, b->name, reason);
     g_free(b->inconsistent);
-    b->inconsistent = g_strdup(reason);
+    b->inconsistent = g_utf8_make_valid(reason, -1); /* it may name a file */
     b->sealed = false;
     g_ptr_array_add(w->changed, b);
 }
@@ -186,9 +186,11 @@ static void weigh(struct work *w)
         r->lost = g_strdup_printf("%s, and --durability process keeps no journal for that", r->why);
     } else {
         w->regions = read_journal(w, &error);
-        if (!w->regions)
-            r->lost =
-                g_strdup_printf("%s, and the journal is of no use: %s", r->why, error->message);
+        if (!w->regions) {
+            g_autofree char *error_text = g_utf8_make_valid(error->message, -1);
+
+            r->lost = g_strdup_printf("%s, and the journal is of no use: %s", r->why, error_text);
+        }
     }
     if (r->lost)
         all_inconsistent(w, false, r->lost);

@@ -219,7 +219,7 @@ static int make_inconsistent(struct check *k, struct catalogue_bitmap *b, const 
                              GError **err)
 {
     g_free(b->inconsistent);
-    b->inconsistent = g_strdup(reason);
+    b->inconsistent = g_utf8_make_valid(reason, -1); /* it may name a file */
     b->sealed = false;
     if (catalogue_begin(k->c, err) < 0)
         return -1;
