@@ -222,7 +222,8 @@ def check_and_repair():
         assert out.endswith("nothing is wrong\n") and err == "", out
         assert sorted(name for (disk, name), b in listed(folder).items() if b["inconsistent"]) == [
             "a", "b", "bad", "off"]
-        assert not os.path.exists(f"{folder}/bits/0f8fad5b-d9cb-469f-a165-70867728950e") and os.path.exists(f"{folder}/README")
+        assert not os.path.exists(f"{folder}/bits/0f8fad5b-d9cb-469f-a165-70867728950e")
+        assert os.path.exists(f"{folder}/README")
 
 
 @test
