@@ -292,7 +292,7 @@ def a_disk_whose_close_hangs_does_not_keep_the_others():
 @test
 def a_disk_whose_flush_hangs_holds_the_others_up_once():
     """They are closed while one patience, half of the limit, has passed and a second one has not."""
-    with tmpdir() as d, Hung(d, "flush", "--stop-timeout", "8") as h:
+    with tmpdir() as d, Hung(d, "flush", "--stop-timeout", "12") as h:
         client = h.server.nbd("vdb")
         client.pwrite(bytes(512), 0)
         client.shutdown()
