@@ -16,6 +16,8 @@ char *recovery_text(const struct recovery *r)
         while (g_hash_table_iter_next(&iter, NULL, &bytes))
             most = MAX(most, *(const uint64_t *)bytes);
     }
+    if (r->lost)
+        return g_strdup_printf("%s: bitmaps that recorded are inconsistent", r->lost);
     if (r->kind == RECOVERY_PROCESS)
         return g_strdup_printf("%s: the bits are exact", r->why ? r->why : "its server was killed");
     return g_strdup_printf("%s: up to %s more than what changed are dirty in a bitmap",

@@ -65,6 +65,8 @@ static int find_folder(const char *path, bool create, GError **err)
     return fail_errno(err, errno, "state: %s", path);
 }
 
+/* Root is refused, too: the files that it made would belong to root, and lock out the server that
+ * runs as the folder's owner. */
 static int check_owner(int fd, const char *path, GError **err)
 {
     struct stat st;
@@ -72,8 +74,9 @@ static int check_owner(int fd, const char *path, GError **err)
     if (fstat(fd, &st) < 0)
         return fail_errno(err, errno, "state: %s: stat", path);
     if (st.st_uid != 0 && st.st_uid != geteuid())
-        return fail(err, "state: %s: it belongs to uid %ju, and this is uid %ju: chown %ju %s",
-                    path, (uintmax_t)st.st_uid, (uintmax_t)geteuid(), (uintmax_t)geteuid(), path);
+        return fail(err,
+                    "state: %s: it belongs to uid %ju, and this is uid %ju: run it as that user",
+                    path, (uintmax_t)st.st_uid, (uintmax_t)geteuid());
     if (st.st_mode & 022)
         return fail(err, "state: %s: others can write to it (mode %04o): chmod go-w %s", path,
                     (unsigned)(st.st_mode & 07777), path);

@@ -131,7 +131,7 @@ static void make_inconsistent(struct work *w, struct catalogue_bitmap *b, const 
 
     say(w, "disk %s: bitmap '%s' is inconsistent: %s", d->name, b->name, reason);
     g_free(b->inconsistent);
-    b->inconsistent = g_strdup(reason);
+    b->inconsistent = g_utf8_make_valid(reason, -1); /* it may name a file */
     b->sealed = false;
     g_ptr_array_add(w->changed, b);
 }
@@ -178,21 +178,22 @@ static void weigh(struct work *w)
     if (r->kind != RECOVERY_POWER_LOSS)
         return;
     if (w->folder.failed || state_note_failed(w->folder.uuid)) {
-        all_inconsistent(w, true, r->why);
-    } else if (!w->folder.journal) {
-        g_autofree char *reason =
-            g_strdup_printf("%s, and --durability process keeps no journal for that", r->why);
-
-        all_inconsistent(w, false, reason);
+        r->lost = g_strdup(r->why);
+        all_inconsistent(w, true, r->lost);
+        return;
+    }
+    if (!w->folder.journal) {
+        r->lost = g_strdup_printf("%s, and --durability process keeps no journal for that", r->why);
     } else {
         w->regions = read_journal(w, &error);
         if (!w->regions) {
-            g_autofree char *reason =
-                g_strdup_printf("%s, and the journal is of no use: %s", r->why, error->message);
+            g_autofree char *error_text = g_utf8_make_valid(error->message, -1);
 
-            all_inconsistent(w, false, reason);
+            r->lost = g_strdup_printf("%s, and the journal is of no use: %s", r->why, error_text);
         }
     }
+    if (r->lost)
+        all_inconsistent(w, false, r->lost);
 }
 
 /* Set the bits of the journal's regions of its disk. */
@@ -414,6 +415,7 @@ void recovery_free(struct recovery *r)
     if (!r)
         return;
     g_free(r->why);
+    g_free(r->lost);
     g_hash_table_unref(r->widened);
     g_ptr_array_unref(r->said);
     g_free(r);

@@ -20,6 +20,8 @@ enum recovery_kind {
 struct recovery {
     enum recovery_kind kind;
     char *why; /* a sentence: "the machine was restarted" */
+    /* Why all recording bitmaps of disks in use have become inconsistent; NULL: they have not. */
+    char *lost;
     GHashTable
         *widened;    /* disk id (gint64) -> bytes that were dirtied beyond the bits (guint64), in
                             its bitmap that got most; disks that were in use */

@@ -219,7 +219,7 @@ static int make_inconsistent(struct check *k, struct catalogue_bitmap *b, const 
                              GError **err)
 {
     g_free(b->inconsistent);
-    b->inconsistent = g_strdup(reason);
+    b->inconsistent = g_utf8_make_valid(reason, -1); /* it may name a file */
     b->sealed = false;
     if (catalogue_begin(k->c, err) < 0)
         return -1;
@@ -280,6 +280,13 @@ static void remove_file(struct check *k, const char *folder, const char *name, c
     tried(f, error);
 }
 
+/* Files of others are left alone: who put them there may want them. */
+static void note_stranger(struct check *k, const char *folder, const char *name)
+{
+    g_ptr_array_add(k->notes,
+                    g_strdup_printf("%s%s: no file of a state folder; it stays", folder, name));
+}
+
 static bool has_bits(const struct check *k, const char *uuid)
 {
     for (guint i = 0; i < k->bitmaps->len; i++) {
@@ -289,6 +296,7 @@ static bool has_bits(const struct check *k, const char *uuid)
     return false;
 }
 
+/* Only files whose names are UUIDs are ours. */
 static int check_orphans(struct check *k, GError **err)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
@@ -297,8 +305,12 @@ static int check_orphans(struct check *k, GError **err)
     if (failed < 0 && failed != -ENOENT)
         return storage_fail(k->s, STATE_BITS, "list", failed, err);
     for (guint i = 0; i < names->len; i++) {
-        if (!has_bits(k, names->pdata[i]))
-            remove_file(k, STATE_BITS, names->pdata[i], "no bitmap has it");
+        const char *name = names->pdata[i];
+
+        if (!g_uuid_string_is_valid(name))
+            note_stranger(k, STATE_BITS "/", name);
+        else if (!has_bits(k, name))
+            remove_file(k, STATE_BITS, name, "no bitmap has it");
     }
     return 0;
 }
@@ -312,7 +324,6 @@ static bool is_ours(const char *name)
            g_str_has_prefix(name, "catalogue.new");
 }
 
-/* Files of others are left alone: who put them there may want them. */
 static int check_strangers(struct check *k, GError **err)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
@@ -322,8 +333,7 @@ static int check_strangers(struct check *k, GError **err)
         return storage_fail(k->s, "", "list", failed, err);
     for (guint i = 0; i < names->len; i++) {
         if (!is_ours(names->pdata[i]))
-            g_ptr_array_add(k->notes, g_strdup_printf("%s: no file of a state folder; it stays",
-                                                      (char *)names->pdata[i]));
+            note_stranger(k, "", names->pdata[i]);
     }
     return 0;
 }

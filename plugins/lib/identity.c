@@ -6,7 +6,7 @@
  * Device numbers may change with every start of the machine. So a file system is known by the id
  * that it has of its own, where it has one. Numbers of major 0 are given out anew with every mount;
  * where there is nothing better, none is used. A block device is known by what the kernel knows of
- * it as its name for good, and else by its number.
+ * it as its name for good, and else by its number, until the machine is restarted.
  */
 #include "plugins/lib/identity.h"
 
@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <time.h>
 
 /* ---- files ---- */
 
@@ -67,10 +68,11 @@ static void describe_file(int fd, const struct stat *st, struct nbdfleece_identi
 
 /* ---- block devices ---- */
 
-/* The first line of a file in the device's folder of /sys; false: it is not there, or empty. */
+/* The line that a file of the kernel consists of; false: it is not there, is empty, or does not fit.
+ * Part of a name would be a name that others have too. */
 static bool read_attribute(const char *folder, const char *name, char *out, size_t size)
 {
-    char path[128];
+    char path[128], *end;
     FILE *f;
     size_t n;
 
@@ -80,32 +82,57 @@ static bool read_attribute(const char *folder, const char *name, char *out, size
         return false;
     n = fread(out, 1, size - 1, f);
     fclose(f);
+    if (n == size - 1)
+        return false;
     out[n] = '\0';
-    out[strcspn(out, "\n")] = '\0';
-    return *out != '\0';
+    end = out + strcspn(out, "\n");
+    if (end[0] && end[1])
+        return false;
+    *end = '\0';
+    return out[strspn(out, " ")] != '\0';
 }
 
-/* A partition is known by its disk and its number. */
+/* By its number, which may be another device's after a restart of the machine, or when it was taken
+ * away: so together with the boot, and the kernel's count of disks where it has one. Where even the
+ * boot is not known, no device is ever the one that it was. */
+static void describe_by_number(const char *disk, dev_t device, struct nbdfleece_identity *identity)
+{
+    struct timespec now;
+    char boot[64], sequence[24];
+
+    if (!read_attribute("/proc/sys/kernel/random", "boot_id", boot, sizeof boot)) {
+        clock_gettime(CLOCK_REALTIME, &now);
+        snprintf(boot, sizeof boot, "%lld.%09ld", (long long)now.tv_sec, now.tv_nsec);
+    }
+    if (!read_attribute(disk, "diskseq", sequence, sizeof sequence))
+        *sequence = '\0';
+    snprintf(identity->image, sizeof identity->image, "device dev=%u:%u boot=%s%s%s", major(device),
+             minor(device), boot, *sequence ? " seq=" : "", sequence);
+}
+
+/* A partition is known by its disk and its number, a loop device by its file and where it begins
+ * there. */
 static void describe_device(dev_t device, struct nbdfleece_identity *identity)
 {
     static const char *const names[] = {"dm/uuid",     "md/uuid", "loop/backing_file", "wwid",
                                         "device/wwid", "serial",  "device/serial",     NULL};
-    char folder[64], disk[72], partition[16] = "", value[160];
+    char folder[64], disk[72], partition[16] = "", offset[24] = "", value[160];
     const char *prefix = "";
 
     snprintf(folder, sizeof folder, "/sys/dev/block/%u:%u", major(device), minor(device));
     if (read_attribute(folder, "partition", partition, sizeof partition))
         prefix = "/..";
     snprintf(disk, sizeof disk, "%s%s", folder, prefix);
+    if (!read_attribute(disk, "loop/offset", offset, sizeof offset))
+        *offset = '\0';
     for (const char *const *name = names; *name; name++) {
         if (!read_attribute(disk, *name, value, sizeof value))
             continue;
-        snprintf(identity->image, sizeof identity->image, "device %s=%s%s%s", *name, value,
-                 *partition ? " partition=" : "", partition);
+        snprintf(identity->image, sizeof identity->image, "device %s=%s%s%s%s%s", *name, value,
+                 *offset ? " offset=" : "", offset, *partition ? " partition=" : "", partition);
         return;
     }
-    snprintf(identity->image, sizeof identity->image, "device dev=%u:%u", major(device),
-             minor(device));
+    describe_by_number(disk, device, identity);
 }
 
 int identity_of(int fd, struct nbdfleece_identity *identity)

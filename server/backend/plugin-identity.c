@@ -76,6 +76,17 @@ static void add_uri(GString *out, const char *uri, const char *rest)
     add_query(out, query + 1);
 }
 
+/* A URI may lack its scheme, USER:PASSWORD@HOST: then what follows who logs in. */
+static const char *after_login(const char *value)
+{
+    const char *at = strrchr(value, '@');
+    size_t first = strcspn(value, ":/?#");
+
+    if (!at || value[0] == '/' || (value[first] != ':' && at > value + first))
+        return value;
+    return at + 1;
+}
+
 static void add_value(GString *out, const char *value)
 {
     const char *scheme = strstr(value, "://");
@@ -87,8 +98,14 @@ static void add_value(GString *out, const char *value)
         g_autofree char *path = g_canonicalize_filename(value, NULL);
         g_string_append(out, path);
     } else {
-        g_string_append(out, value);
+        g_string_append(out, after_login(value));
     }
+}
+
+/* A script may hold any secret. It is a value of more than one line, or any of the eval plugin's. */
+static bool is_script(const struct plugin *p, const char *value)
+{
+    return strpbrk(value, "\r\n") || g_str_equal(p->api.name, "eval");
 }
 
 void plugin_note_word(struct plugin *p, const char *key, const char *value)
@@ -96,8 +113,13 @@ void plugin_note_word(struct plugin *p, const char *key, const char *value)
     g_autoptr(GString) word = g_string_new(NULL);
 
     g_string_append_printf(word, "%s=", key);
-    if (!is_secret(key, strlen(key)))
+    if (!is_secret(key, strlen(key)) && is_script(p, value)) {
+        g_autofree char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, value, -1);
+
+        g_string_append_printf(word, "sha256:%s", hash);
+    } else if (!is_secret(key, strlen(key))) {
         add_value(word, value);
+    }
     g_autofree char *shown = g_strescape(word->str, NULL);
     g_string_append_printf(p->words, " %s", shown);
 }

@@ -206,17 +206,30 @@ static char *judge(struct state_disk *d, uint64_t size, const struct image_ident
     return reason;
 }
 
+/* Why the recovery has given bitmaps of the disk up; NULL: it has not. */
+static const char *recovery_gave_up(const struct state_disk *d)
+{
+    const char *lost = d->store->recovery->lost;
+
+    for (unsigned i = 0; lost && i < d->bitmaps->len; i++)
+        if (g_strcmp0(((struct catalogue_bitmap *)d->bitmaps->pdata[i])->inconsistent, lost) == 0)
+            return lost;
+    return NULL;
+}
+
 /* What was done with the disk's bitmaps, for people. */
 static char *describe(struct state_disk *d, const char *reason)
 {
+    const struct recovery *r = d->store->recovery;
     uint64_t widened;
 
     if (d->is_new)
         return g_strdup("new");
+    if (!reason)
+        reason = recovery_gave_up(d);
     if (reason)
         return g_strdup_printf("inconsistent: %s", reason);
-    if (recovery_widened(d->store->recovery, d->row.id, &widened) &&
-        d->store->recovery->kind == RECOVERY_POWER_LOSS)
+    if (recovery_widened(r, d->row.id, &widened) && r->kind == RECOVERY_POWER_LOSS && !r->lost)
         return g_strdup_printf("widened by %" PRIu64 " bytes after power loss", widened);
     return g_strdup("exact");
 }

@@ -145,7 +145,8 @@ bool row_equal(const struct catalogue_bitmap *a, const struct catalogue_bitmap *
 
 void row_set_inconsistent(struct catalogue_bitmap *b, const char *reason)
 {
-    char *copy = g_strdup(reason);
+    char *copy =
+        g_utf8_make_valid(reason, -1); /* it may name a file, whose path need not be UTF-8 */
 
     g_free(b->inconsistent);
     b->inconsistent = copy;

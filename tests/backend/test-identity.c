@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What is known of an image: which it is, and whether somebody has written to it. */
 #include "tests/backend/file-disk.h"
+#include "tests/backend/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -203,6 +204,49 @@ static void test_direct(void)
     backend_identity_clear(&first);
 }
 
+/* ---- block devices ---- */
+
+/* What a loop device over a file of this name is known by. NULL: the test was skipped. */
+static char *image_of_loop(const char *name)
+{
+    g_autofree char *backing = harness_file(name, MIB, NULL, 0);
+    struct loop device;
+
+    if (!loop_take(&device, backing, 512, false))
+        return NULL;
+    struct backend_identity identity = of_file(device.path), again = of_file(device.path);
+    g_assert_true(same(&identity, &again));
+    g_assert_cmpstr(identity.content, ==, "");
+    char *image = g_strdup(identity.image);
+    backend_identity_clear(&identity);
+    backend_identity_clear(&again);
+    loop_release(&device);
+    return image;
+}
+
+static void test_device(void)
+{
+    g_autofree char *image = image_of_loop("backing");
+    g_autofree char *expected =
+        g_strdup_printf("device loop/backing_file=%s/backing offset=0", harness_dir());
+
+    if (image)
+        g_assert_cmpstr(image, ==, expected);
+}
+
+/* A name that is cut short is that of others, too: then the number counts, in this boot only. */
+static void test_device_without_name(void)
+{
+    g_autofree char *name = g_strnfill(200, 'n'), *image = image_of_loop(name);
+    g_autofree char *boot = NULL;
+
+    if (!image)
+        return;
+    g_assert_true(g_file_get_contents("/proc/sys/kernel/random/boot_id", &boot, NULL, NULL));
+    g_assert_true(g_str_has_prefix(image, "device dev="));
+    assert_contains(image, g_strstrip(boot));
+}
+
 /* ---- plugins that do not say ---- */
 
 /* The identity of a plugin with these keys and values is `expected`. */
@@ -231,9 +275,14 @@ static void test_words(void)
     assert_words("plugin v1 uri=nbds://host:1/x", "uri", "nbds://joe:se@cret@host:1/x");
     assert_words("plugin v1 uri=nbd+unix:///disk?socket=/tmp/a@b&my-token=&n=1", "uri",
                  "nbd+unix:///disk?socket=/tmp/a@b&my-token=/etc/keys&n=1");
+    assert_words("plugin v1 proxy=host:1 ssh=host p=dir/a@b q=/a:b@c", "proxy",
+                 "joe:s/e@cret@host:1", "ssh", "joe@host", "p", "dir/a@b", "q", "/a:b@c");
+    assert_words("plugin v1 script=sha256:"
+                 "2962d2e8f4d2071a78d54625bcd1f507d6e2706eb882b2b489666a697f003eca",
+                 "script", "PASSWORD=x\nexit 0\n");
     assert_words("plugin v1 url=https://h/p?X-Amz-Signature=&part=3", "url",
                  "https://h/p?X-Amz-Signature=0123&part=3");
-    assert_words("plugin v1 a=\\n\\033[1m\\303\\274", "a", "\n\033[1m\303\274");
+    assert_words("plugin v1 a=\\t\\033[1m\\303\\274", "a", "\t\033[1m\303\274");
 }
 
 static void test_long_words(void)
@@ -346,6 +395,8 @@ static void add_tests(void)
     g_test_add_func("/identity/reused-inode", test_reused_inode);
     g_test_add_func("/identity/ways", test_ways);
     g_test_add_func("/identity/direct", test_direct);
+    g_test_add_func("/identity/device", test_device);
+    g_test_add_func("/identity/device-without-name", test_device_without_name);
     g_test_add_func("/identity/words", test_words);
     g_test_add_func("/identity/long-words", test_long_words);
     g_test_add_func("/identity/relative", test_relative);

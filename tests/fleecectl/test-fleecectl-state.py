@@ -195,7 +195,7 @@ def check_and_repair():
         flip(a, 4096 + 100)
         os.truncate(b, 4096)
         os.unlink(off)
-        with open(f"{folder}/bits/orphan", "w", encoding="ascii"):
+        with open(f"{folder}/bits/0f8fad5b-d9cb-469f-a165-70867728950e", "w", encoding="ascii"):
             pass
         with open(f"{folder}/README", "w", encoding="ascii"):
             pass
@@ -208,7 +208,7 @@ def check_and_repair():
                      "it is cut short",
                      f"wrong: disk vda: bitmap off: state: {folder}/bits/{os.path.basename(off)}: "
                      "it is missing",
-                     "wrong: bits/orphan: no bitmap has it",
+                     "wrong: bits/0f8fad5b-d9cb-469f-a165-70867728950e: no bitmap has it",
                      "       --repair does this: the file is removed",
                      "note: README: no file of a state folder; it stays"):
             assert line in out.splitlines(), (line, out)
@@ -222,7 +222,8 @@ def check_and_repair():
         assert out.endswith("nothing is wrong\n") and err == "", out
         assert sorted(name for (disk, name), b in listed(folder).items() if b["inconsistent"]) == [
             "a", "b", "bad", "off"]
-        assert not os.path.exists(f"{folder}/bits/orphan") and os.path.exists(f"{folder}/README")
+        assert not os.path.exists(f"{folder}/bits/0f8fad5b-d9cb-469f-a165-70867728950e")
+        assert os.path.exists(f"{folder}/README")
 
 
 @test

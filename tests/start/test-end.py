@@ -199,7 +199,8 @@ def a_server_that_is_its_own_disk():
 
 
 class Hung:
-    """A server of three disks, of which `vdb` hangs for good: a client's read does, or its close.
+    """A server of three disks, of which `vdb` hangs for good: a client's read does, or its flush or
+    close.
     A disk that is closed leaves a file."""
 
     def __init__(self, d, in_call, *args):
@@ -213,6 +214,8 @@ class Hung:
             calls = {"pread": "head -c $3 /dev/zero", "close": f"touch {d}/{name}.closed"}
             if name == "vdb":
                 calls[in_call] = hang
+                if in_call == "flush":
+                    calls["pwrite"] = "cat > /dev/null"
             disks += ["--disk", name, "eval", "get_size=echo 1M", "thread_model=echo parallel",
                       *(f"{call}={script}" for call, script in calls.items())]
         # It leaves threads behind, on purpose.
@@ -277,6 +280,22 @@ def a_client_that_hangs_in_its_disk_does_not_keep_the_server():
 @test
 def a_disk_whose_close_hangs_does_not_keep_the_others():
     with tmpdir() as d, Hung(d, "close", "--stop-timeout", "4") as h:
+        h.server.process.send_signal(signal.SIGTERM)
+        h.server.wait(1)
+        log = h.server.log()
+        assert "disk vdb: its plugin has not flushed and closed it for " in log, log
+        assert "disk vda" not in log and "disk vdc" not in log, log
+        assert h.closed() == ["vda", "vdc"], h.closed()
+        h.wait_begun()
+
+
+@test
+def a_disk_whose_flush_hangs_holds_the_others_up_once():
+    """They are closed while one patience, half of the limit, has passed and a second one has not."""
+    with tmpdir() as d, Hung(d, "flush", "--stop-timeout", "12") as h:
+        client = h.server.nbd("vdb")
+        client.pwrite(bytes(512), 0)
+        client.shutdown()
         h.server.process.send_signal(signal.SIGTERM)
         h.server.wait(1)
         log = h.server.log()

@@ -173,7 +173,8 @@ static void test_owner(void)
     place_begin(&p);
     g_assert_cmpint(mkdir(p.folder, 0700), ==, 0);
     g_assert_cmpint(chown(p.folder, 65534, 65534), ==, 0);
-    assert_refused(&p, true, "state: %s: it belongs to uid 65534, and this is uid 0: chown 0 %s");
+    assert_refused(&p, true,
+                   "state: %s: it belongs to uid 65534, and this is uid 0: run it as that user");
     place_end(&p);
 }
 

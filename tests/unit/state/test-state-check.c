@@ -320,11 +320,25 @@ static void test_repair(void)
         if (g_str_has_prefix(i->names->pdata[f], STATE_BITS))
             bytes->data[bytes->len / 2 + 1]++;
     }
-    g_ptr_array_add(i->names, g_strdup("bits/orphan"));
+    g_ptr_array_add(i->names, g_strdup("bits/0f8fad5b-d9cb-469f-a165-70867728950e"));
     g_ptr_array_add(i->bytes, g_byte_array_new());
     g_ptr_array_add(i->names, g_strdup(STATE_LIVE));
     g_ptr_array_add(i->bytes, g_byte_array_new_take((guint8 *)g_strdup("x"), 1));
     check_twice(i, n_made_bitmaps - 1 + 2);
+}
+
+/* A file that somebody has put there. */
+static void test_stranger_in_bits(void)
+{
+    g_autoptr(folder_image) i = make(MADE_CLEAN);
+    g_autoptr(result) r = NULL;
+
+    g_ptr_array_add(i->names, g_strdup("bits/0f8fad5b-d9cb-469f-a165-70867728950e.bak"));
+    g_ptr_array_add(i->bytes, g_byte_array_new());
+    r = check_image(i);
+    g_assert_cmpuint(r->findings->len, ==, 0);
+    g_assert_cmpuint(r->notes->len, ==, 1);
+    g_assert_true(g_str_has_prefix(r->notes->pdata[0], "bits/0f8fad5b-"));
 }
 
 /* ---- damage ---- */
@@ -519,6 +533,7 @@ int main(int argc, char **argv)
     g_test_add_func("/state-check/power", test_power);
     g_test_add_func("/state-check/failed", test_failed);
     g_test_add_func("/state-check/repair", test_repair);
+    g_test_add_func("/state-check/stranger-in-bits", test_stranger_in_bits);
     g_test_add_func("/state-check/damage/flips", test_flips);
     g_test_add_func("/state-check/damage/flips-in-use", test_flips_in_use);
     g_test_add_func("/state-check/damage/cut", test_cut);

@@ -154,7 +154,32 @@ static void test_power_loss_without_journal(void)
     r->o.power = true; /* it is the last server that counts */
     rig_start(r, 1);
     rig_expect_inconsistent(d, "b", "--durability process keeps no journal");
+    g_assert_nonnull(strstr(d->recovered, "inconsistent: the machine was restarted, and "));
     rig_expect(d, "still", 0);
+    rig_free(r);
+}
+
+/* The path of the folder, which is in the reason, need not be UTF-8. */
+static void test_folder_by_bytes(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    g_autofree char *intent = NULL, *before = NULL;
+
+    rig_start(r, 1);
+    rig_add(d, "b");
+    rig_kill(r);
+    rig_reboot(r);
+    before = g_steal_pointer(&r->path);
+    r->path = g_strdup_printf("%s/\377", r->top);
+    g_assert_cmpint(rename(before, r->path), ==, 0);
+    intent = rig_file(r, "intent");
+    g_assert_cmpint(unlink(intent), ==, 0);
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "/\357\277\275/intent");
+    g_assert_nonnull(strstr(d->recovered, "inconsistent: the machine was restarted, and "));
+    rig_restart(r, 1);
+    rig_expect_inconsistent(d, "b", "/\357\277\275/intent"); /* it stays so */
     rig_free(r);
 }
 
@@ -449,6 +474,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store/power-loss/old-folder", test_power_loss_old_folder);
     g_test_add_func("/store/power-loss/without-journal", test_power_loss_without_journal);
     g_test_add_func("/store/power-loss/damaged-journal", test_damaged_journal);
+    g_test_add_func("/store/power-loss/folder-by-bytes", test_folder_by_bytes);
     g_test_add_func("/store/notes", test_notes);
     g_test_add_func("/store/foreign-write", test_foreign_write);
     g_test_add_func("/store/resized-offline", test_resized_offline);
