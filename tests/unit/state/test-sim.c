@@ -18,7 +18,7 @@
 #define LENGTH 4u
 /* By default: all sequences up to here, and so many longer ones. */
 #define ALL_LENGTH 2u
-#define SAMPLE     40u
+#define SAMPLE     16u
 
 struct point {
     struct sim_host host;
@@ -61,7 +61,7 @@ static void check_points(void)
         struct point *p = t.points->pdata[k];
 
         sim_note("died at point %u: %s", k, p->where);
-        if (t.longer || k % 2 == 0)
+        if (t.longer || k % 3 == 0)
             sim_check(&p->host, SIM_PROCESS, t.seed++, &t.options);
         for (unsigned c = 0; c < cuts; c++)
             sim_check(&p->host, SIM_POWER, t.seed++, &t.options);
