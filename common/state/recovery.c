@@ -16,9 +16,9 @@
  * mount, and if a note outside of the folder says that nothing failed: then all that was set in a
  * mapped file is in it, as the kernel has never lost the page.
  *
- * Only bitmaps of disks that were in use (DISK_OPEN) are touched. Others were synced when they were
- * left, and are as the catalogue says. Of those, only recording ones can lack a bit: before the
- * catalogue says that a bitmap does not record, its file was synced.
+ * Only bitmaps of disks that were in use (DISK_OPEN) are touched. Those of other disks were synced
+ * when the disks were left. Of the bitmaps of a disk in use, only recording ones can lack a bit: the
+ * file of another one was synced before the catalogue said that it does not record.
  */
 #include "common/state/recovery.h"
 
@@ -136,7 +136,8 @@ static void make_inconsistent(struct work *w, struct catalogue_bitmap *b, const 
     g_ptr_array_add(w->changed, b);
 }
 
-/* Good bitmaps of disks that were in use cannot be told apart from lost ones. */
+/* Nobody can say which bitmaps of the disks in use lack bits. not_recording_too: bitmaps that do not
+ * record may lack some, too. */
 static void all_inconsistent(struct work *w, bool not_recording_too, const char *reason)
 {
     for (unsigned i = 0; i < w->bitmaps->len; i++) {

@@ -34,6 +34,19 @@ static int resize_image(struct disk *d, uint64_t size, GError **err)
 
 /* ---- the store ---- */
 
+/* The image keeps its size over a power loss. */
+static int flush_size(struct disk *d, GError **err)
+{
+    int r = d->handle->can_flush ? d->backend->ops->flush(d->handle) : 0;
+
+    return r < 0 ? fail_errno(err, -r, "disk %s: flush after its resize", d->node.name) : 0;
+}
+
+int stage_flush_size(struct instant *i, GError **err)
+{
+    return i->grown || i->shrunk ? flush_size(resized(i)->disk, err) : 0;
+}
+
 static bool tells_store(struct instant *i)
 {
     return resized(i)->disk->state.ops != NULL;
@@ -113,7 +126,7 @@ static int ungrow(struct instant *i, GError **err)
 {
     struct disk *d = resized(i)->disk;
 
-    if (resize_image(d, i->old_size, err) < 0)
+    if (resize_image(d, i->old_size, err) < 0 || (tells_store(i) && flush_size(d, err) < 0))
         return -1;
     i->grown = false;
     return 0;

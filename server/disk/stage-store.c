@@ -181,6 +181,8 @@ static int try_commit(struct instant *i, GError **err)
     for (unsigned k = 0; k < i->stages->len; k++)
         if (check_origins(stage_at(i, k), err) < 0)
             return -1;
+    if (stage_flush_size(i, err) < 0)
+        return -1;
     return i->state->ops->commit(i->state->store, i->transaction, err);
 }
 

@@ -217,6 +217,9 @@ extern const struct phase phase_grow;
 extern const struct phase phase_ungrow; /* after a failure */
 /* Shrink the image, under the closed gate. Any thread. Nothing has changed if it fails. */
 int stage_shrink(struct instant *i, GError **err);
+/* What the store is about to commit says the new size, if there is one: the image is to have it after
+ * a power loss, too. A worker. */
+int stage_flush_size(struct instant *i, GError **err);
 /* Tell the new size, if there is one: with the flip, or when it is published. */
 void stage_tell_size(struct instant *i);
 /* Tell the store if a resize that it knows of has come to nothing. */

@@ -262,6 +262,7 @@ static void try_again(struct journal *j)
         journal_fail(j, why);
     } else {
         j->state = JOURNAL_GOOD;
+        asked = j->revive_asked; /* also who has asked meanwhile */
         log_info("state: %s: the journal is kept again", j->storage->path);
         finish(j, &b);
     }

@@ -81,9 +81,16 @@ uint64_t table_log(struct region_table *t, uint64_t first, uint64_t last)
 
 void table_open(struct region_table *t, uint64_t first, uint64_t last)
 {
-    for (uint64_t r = first; r <= last; r++)
-        if (get(t, r) & REGION_LOGGED)
-            atomic_fetch_or(&t->bytes[r], REGION_OPEN);
+    for (uint64_t r = first; r <= last; r++) {
+        uint8_t byte = get(t, r);
+
+        if (!(byte & REGION_LOGGED))
+            continue;
+        /* A look may have come to it while its batch was synced. */
+        if (byte & REGION_CLOSING)
+            atomic_fetch_and(&t->bytes[r], (uint8_t)~REGION_CLOSING);
+        atomic_fetch_or(&t->bytes[r], REGION_OPEN);
+    }
 }
 
 /* OPEN becomes CLOSING, unless the region was used since the last look. False: it was. */

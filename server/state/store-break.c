@@ -42,7 +42,8 @@ static void tell_disk(struct state_disk *d, const struct bitmap *bits, const cha
     pthread_mutex_unlock(&d->events_lock);
 }
 
-/* The note comes first and under the lock, so that nobody takes it back between. */
+/* The note is made first, and under the same lock as the marks, so that store_settled does not take
+ * it back between the two. */
 static bool mark(struct store *s, struct state_disk *d, struct stored_bits *only,
                  const char *reason, const struct bitmap **bits)
 {

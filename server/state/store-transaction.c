@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A transaction changes exactly the rows that differ. What the rows are is compared at the commit,
- * under the catalogue's lock: a bitmap may have broken since the instant was prepared. Such a bitmap
- * becomes inconsistent by the transaction, if the old one broke, and the transaction fails, if one
- * broke whose row would have said that it is good.
+ * under the catalogue's lock: a bitmap may have broken since the instant was prepared. If it is one
+ * that the catalogue has already, the transaction makes it inconsistent. If it is a new one, the
+ * transaction fails.
  *
  * Before the catalogue says that a bitmap does not record, its file is synced here: the journal's
  * regions count for recording bitmaps only.
@@ -148,22 +148,32 @@ static int sync_new(struct state_transaction *t, bool *any, bool *any_good, GErr
     return 0;
 }
 
-/* Bitmaps that begin anew need a journal that works. */
+static bool set_journal_failed(struct store *s, bool failed)
+{
+    bool before;
+
+    pthread_mutex_lock(&s->lock);
+    before = s->journal_failed;
+    s->journal_failed = failed;
+    pthread_mutex_unlock(&s->lock);
+    return before;
+}
+
+/* Bitmaps that begin anew need a journal that works; another transaction may be at reviving it just
+ * now. The mark is taken away first: a journal that fails again at once sets it again. */
 static int revive_journal(struct store *s, GError **err)
 {
     bool failed;
 
-    pthread_mutex_lock(&s->lock);
-    failed = s->journal_failed;
-    pthread_mutex_unlock(&s->lock);
-    if (!failed || !s->journal)
+    if (!s->journal)
         return 0;
-    if (journal_revive(s->journal, err) < 0)
+    failed = set_journal_failed(s, false);
+    if (journal_revive(s->journal, err) < 0) {
+        set_journal_failed(s, true);
         return -1;
-    pthread_mutex_lock(&s->lock);
-    s->journal_failed = false;
-    pthread_mutex_unlock(&s->lock);
-    log_info("state: %s: the journal works again", s->path);
+    }
+    if (failed)
+        log_info("state: %s: the journal works again", s->path);
     return 0;
 }
 

@@ -4,7 +4,7 @@ keep what the guest has flushed (tests/plugins-src/lossy.c), and of the rest wha
 
     with Machinery(folder, rng) as machine:      # disks of the machine, made once
         with machine.boot() as guest:            # a run of it; leaving it cuts the power
-            guest.serve("--disk", "a", "file", "/dev/vdb")
+            guest.serve("--disk", "a", "file", "/dev/vdc")
             guest.uri("a"), guest.qmp()
 """
 
@@ -82,19 +82,21 @@ class Guest(guest.Machine):
 
 
 class Machinery:
-    """The machine's disks: `state` with an ext4 file system, and `image`."""
+    """The machine's disks: /dev/vda (`state`) and /dev/vdb (`files`) with ext4 file systems, and
+    /dev/vdc (`raw`) of raw_size bytes."""
 
-    def __init__(self, folder, rng, image_size, state_size=96 * rig.MIB):
+    def __init__(self, folder, rng, raw_size, ext4_size=96 * rig.MIB):
         if not os.path.exists(LOSSY):
             tap.skip("nbdkit-plugin.h is not installed")
         fleece.require_program("ldd")
         self.folder, self.rng = folder, rng
-        self.files = {name: os.path.join(folder, name) for name in ("state", "image")}
+        self.files = {name: os.path.join(folder, name) for name in ("state", "files", "raw")}
         mke2fs = guest.programs_for_ext4()
-        rig.image(self.files["state"], state_size)
-        fleece.run(mke2fs, "-q", "-t", "ext4", "-J", "size=4", self.files["state"])
-        with open(self.files["image"], "wb") as f:
-            f.truncate(image_size)
+        for name, path in self.files.items():
+            with open(path, "wb") as f:
+                f.truncate(raw_size if name == "raw" else ext4_size)
+            if name != "raw":
+                fleece.run(mke2fs, "-q", "-t", "ext4", "-J", "size=4", path)
         self.boots = 0
         self.accels = os.environ.get("FLEECE_GUEST_ACCEL", "tcg").split()
 
@@ -102,9 +104,10 @@ class Machinery:
     def boot(self):
         """Power on. At the end the power is cut."""
         self.boots += 1
-        keep = {"state": self.rng.choice([0, 0, 50, 100]), "image": self.rng.choice([50, 100, 100])}
+        keep = {"state": self.rng.choice([0, 0, 50, 100]),
+                "files": self.rng.choice([0, 50, 100, 100]), "raw": self.rng.choice([50, 100, 100])}
         if self.boots < 3:
-            keep = {"state": 0, "image": 100}  # what is the worst for a state folder
+            keep = {"state": 0, "files": 100, "raw": 100}  # the worst for a state folder
         arguments = []
         for name, path in self.files.items():
             arguments += ["--disk", name, LOSSY, f"file={path}", f"keep={keep[name]}",

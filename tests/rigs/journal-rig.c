@@ -3,6 +3,7 @@
 
 #include "common/state/folder.h"
 #include "common/state/journal-scan.h"
+#include "server/state/journal-private.h"
 
 static void on_failed(void *opaque, const char *reason)
 {
@@ -71,6 +72,13 @@ struct journal_rig *journal_rig_new(unsigned idle_ms, unsigned patience_ms, bool
     r->disk = journal_add_disk(r->journal, &r->disk_options, &err);
     g_assert_no_error(err);
     return r;
+}
+
+void rig_set_patience(struct journal_rig *r, unsigned ms)
+{
+    pthread_mutex_lock(&r->journal->lock);
+    r->journal->o.patience_ms = ms;
+    pthread_mutex_unlock(&r->journal->lock);
 }
 
 void journal_rig_free(struct journal_rig *r)

@@ -36,6 +36,8 @@ struct journal_rig {
 /* idle_ms 0: an hour, and so nothing is closed by itself; patience_ms 0: a minute. */
 struct journal_rig *journal_rig_new(unsigned idle_ms, unsigned patience_ms, bool break_guest_write);
 void journal_rig_free(struct journal_rig *r);
+/* Change the patience; no writer is at work. */
+void rig_set_patience(struct journal_rig *r, unsigned ms);
 
 /* What a writer of a region does. 0: its bits are marked; it has not left yet. */
 int rig_enter(struct journal_rig *r, unsigned line, uint64_t region, unsigned *phase);

@@ -50,14 +50,15 @@ class Life:
         self.machine = Machinery(folder, rng, SIZES["raw"])
 
     def start(self, guest):
-        guest.run("mkdir -p /dev/shm; mount -t tmpfs none /dev/shm; mount -t ext4 /dev/vda /mnt")
-        guest.run(f"[ -e /mnt/image ] || {{ truncate -s {SIZES['file']} /mnt/image; sync; }}")
+        guest.run("mkdir -p /dev/shm /state /files; mount -t tmpfs none /dev/shm; "
+                  "mount -t ext4 /dev/vda /state; mount -t ext4 /dev/vdb /files")
+        guest.run(f"[ -e /files/image ] || {{ truncate -s {SIZES['file']} /files/image; sync; }}")
         # What is written reaches the disk soon without a flush, or not before one.
         if self.rng.randrange(3) > 0:
             guest.run("for f in writeback expire; do echo 5 >/proc/sys/vm/dirty_${f}_centisecs; "
                       "done")
-        return guest.serve("--state", "/mnt/state", "--disk", "raw", PLUGIN, "/dev/vdb",
-                           "--disk", "file", PLUGIN, "/mnt/image")
+        return guest.serve("--state", "/state/state", "--disk", "raw", PLUGIN, "/dev/vdc",
+                           "--disk", "file", PLUGIN, "/files/image")
 
     def die_early(self, guest):
         """The power is cut while the server starts."""

@@ -273,10 +273,10 @@ static void test_several_at_once(void)
     g_assert_cmpint(instant_bitmap_add(b->instant, other->disk, "b", BLOCK, true, true, NULL), ==,
                     0);
     run_start(a);
-    run_start(b);
     while (!a->instant->flipped)
         run_go_on(a);
     assert_run_waits(a, "disk vda: what it changes is being made durable");
+    run_start(b);
     while (b->state == INSTANT_WAITS)
         run_go_on(b);
     assert_run_done(b);
@@ -399,6 +399,61 @@ static void test_growth(void)
     end_resize(s);
 }
 
+/* Which of the image's calls was the last one. Flushes may fail. */
+struct last_call {
+    enum fake_call call;
+    int error; /* of flushes */
+};
+
+static int note_call(void *opaque, enum fake_call call, uint64_t offset, uint64_t length)
+{
+    struct last_call *last = opaque;
+
+    last->call = call;
+    return call == FAKE_FLUSH ? last->error : 0;
+}
+
+static void assert_flushed(struct fake_store *s, void *opaque)
+{
+    const struct last_call *last = opaque;
+
+    g_assert_cmpint(last->call, ==, FAKE_FLUSH);
+}
+
+/* After a power loss the image has the size that was committed. */
+static void test_size_is_durable_first(void)
+{
+    static const uint64_t sizes[] = {2 * MIB, MIB / 2};
+
+    for (unsigned k = 0; k < G_N_ELEMENTS(sizes); k++) {
+        struct fake_store *s = store_to_resize();
+        struct last_call last = {0};
+
+        fake_backend_set_hook(s->rig->backend, note_call, &last);
+        s->committing = assert_flushed;
+        s->opaque = &last;
+        g_assert_cmpint(disk_resize(s->rig->disk, sizes[k], NULL), ==, 0);
+        assert_size(s, sizes[k]);
+        fake_backend_set_hook(s->rig->backend, NULL, NULL);
+        end_resize(s);
+    }
+}
+
+/* Where the old size is not durable again, the store goes on to expect either. */
+static void test_growth_is_not_flushed(void)
+{
+    struct fake_store *s = store_to_resize();
+    struct last_call last = {.error = -EIO};
+
+    fake_backend_set_hook(s->rig->backend, note_call, &last);
+    g_assert_cmpint(disk_resize(s->rig->disk, 2 * MIB, NULL), ==, -1);
+    g_assert_null(strstr(s->calls->str, "commit; "));
+    g_assert_false(g_str_has_suffix(s->calls->str, "cancel; "));
+    assert_size(s, 1 * MIB);
+    fake_backend_set_hook(s->rig->backend, NULL, NULL);
+    end_resize(s);
+}
+
 /* The image cannot be given its old size again: the store goes on to expect either. */
 static void test_growth_stays(void)
 {
@@ -436,6 +491,8 @@ static void test_shrunk_and_not_committed(void)
 
 static void add_resizes(void)
 {
+    g_test_add_func("/state-failures/growth/durable-first", test_size_is_durable_first);
+    g_test_add_func("/state-failures/growth/not-flushed", test_growth_is_not_flushed);
     for (unsigned k = 0; k < G_N_ELEMENTS(resize_failures); k++) {
         const struct resize_failure *f = &resize_failures[k];
         g_autofree char *grow = g_strdup_printf("/state-failures/growth/%s", f->name);

@@ -85,7 +85,7 @@ static void test_truncated(void)
 
 static void *touch(void *at)
 {
-    *(volatile unsigned char *)at = 1;
+    atomic_fetch_or((atomic_uchar *)at, 1);
     return NULL;
 }
 

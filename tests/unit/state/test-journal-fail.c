@@ -2,7 +2,7 @@
 /* The journal when its folder fails or hangs: guests go on, or fail, as was asked for. */
 #include "tests/rigs/journal-rig.h"
 
-#include "common/state/folder.h"
+#include "server/state/journal-private.h"
 
 #include <errno.h>
 
@@ -137,10 +137,45 @@ static void test_hang(void)
     g_assert_cmpint(journal_revive(r->journal, &err), <, 0);
     g_assert_cmpint(journal_close_all(r->journal, NULL), <, 0);
     memory_release(r->storage);
-    while (journal_revive(r->journal, NULL) < 0)
-        g_usleep(1000);
+    rig_set_patience(r, 60000);
+    g_assert_cmpint(journal_revive(r->journal, NULL), ==, 0);
     g_assert_cmpuint(rig_check_power_loss(r, rand), >=, 999);
     g_assert_cmpint(journal_close_all(r->journal, NULL), ==, 0);
+    journal_rig_free(r);
+}
+
+static void *revive(void *opaque)
+{
+    struct journal_rig *r = opaque;
+
+    g_assert_cmpint(journal_revive(r->journal, NULL), ==, 0);
+    return NULL;
+}
+
+/* Two ask for the same attempt: the second one while it is under way. */
+static void test_revive_twice(void)
+{
+    struct journal_rig *r = journal_rig_new(0, 0, false);
+    GThread *first, *second;
+    uint64_t asked;
+
+    memory_fail(r->storage, MEMORY_SYNC, 2, -EIO);
+    g_assert_cmpint(rig_write_region(r, 0, 1), ==, 0);
+    g_assert_cmpint(atomic_load(&r->failed), ==, 1);
+    memory_hold(r->storage, MEMORY_SYNC);
+    first = g_thread_new("first", revive, r);
+    memory_wait_held(r->storage);
+    second = g_thread_new("second", revive, r);
+    do {
+        g_thread_yield();
+        pthread_mutex_lock(&r->journal->lock);
+        asked = r->journal->revive_asked;
+        pthread_mutex_unlock(&r->journal->lock);
+    } while (asked < 2);
+    memory_release(r->storage);
+    g_thread_join(first);
+    g_thread_join(second);
+    g_assert_true(rig_is_open_durably(r, 1));
     journal_rig_free(r);
 }
 
@@ -153,8 +188,8 @@ static void test_hang_break(void)
     g_assert_cmpint(rig_write_region(r, 0, 1), ==, -EIO);
     g_assert_cmpuint(stats(r).waiting, ==, 0);
     memory_release(r->storage);
-    while (rig_write_region(r, 0, 1) < 0)
-        g_usleep(1000);
+    rig_set_patience(r, 60000);
+    g_assert_cmpint(rig_write_region(r, 0, 1), ==, 0);
     g_assert_true(rig_is_open_durably(r, 1));
     g_assert_cmpint(atomic_load(&r->failed), ==, 0);
     journal_rig_free(r);
@@ -202,6 +237,7 @@ int main(int argc, char **argv)
     g_test_add_func("/journal-fail/new-file-fails", test_new_file_fails);
     g_test_add_func("/journal-fail/break-guest-write", test_break_guest_write);
     g_test_add_func("/journal-fail/hang", test_hang);
+    g_test_add_func("/journal-fail/revive-twice", test_revive_twice);
     g_test_add_func("/journal-fail/hang-break", test_hang_break);
     g_test_add_func("/journal-fail/free-hangs", test_free_hangs);
     g_test_add_func("/journal-fail/new-fails", test_new_fails);
