@@ -196,7 +196,7 @@ int main(int argc, char **argv)
     if (seed)
         first_seed = (uint32_t)strtoul(seed, NULL, 10);
     if (g_getenv("FLEECE_LONG"))
-        runs *= 500;
+        runs *= 150;
     if (number)
         runs = (unsigned)strtoul(number, NULL, 10);
     sim_base_new(&base, &(struct sim_options){.power = true});
