@@ -263,7 +263,7 @@ static void take_over(struct judge *j, unsigned disk, struct sim_bitmap *b,
         b->broken = true;
         return;
     }
-    b->may_break = false;
+    b->broken = b->may_break = false;
     for (unsigned u = 0; u < bitmap_size(found->bits) / SIM_UNIT; u++) {
         if (!bitmap_test(found->bits, (uint64_t)u * SIM_UNIT)) {
             b->marks[u] = 0;

@@ -28,6 +28,7 @@ struct to_write {
     unsigned disk;
     uint64_t offset, length;
     int64_t stays; /* inside the gate, ns */
+    enum sim_op at;
 };
 
 struct sim_server {
@@ -38,9 +39,9 @@ struct sim_server {
     struct scratch_pool *pool;
     struct attached disks[SIM_DISKS];
     bool watched;
-    struct to_write at_sync; /* length 0: none */
-    struct command *command; /* under way; NULL: none */
-    unsigned views;          /* made so far */
+    struct to_write to_write; /* length 0: none */
+    struct command *command;  /* under way; NULL: none */
+    unsigned views;           /* made so far */
 };
 
 /* That of the thread which writes slowly. */
@@ -106,13 +107,11 @@ static void look(struct sim_server *s, const char *where)
         s->options.at(s->options.opaque, s, where);
 }
 
-static void write_at_sync(struct sim_server *s)
+static void write_now(struct sim_server *s)
 {
-    struct to_write w = s->at_sync;
+    struct to_write w = s->to_write;
 
-    if (!w.length)
-        return;
-    s->at_sync.length = 0;
+    s->to_write.length = 0;
     g_assert_cmpint(sim_write(s, w.disk, w.offset, w.length), ==, 0);
 }
 
@@ -128,8 +127,8 @@ static int before_operation(void *opaque, struct storage *storage, enum sim_op o
 
         look(s, where);
     }
-    if (op == SIM_SYNC && g_str_has_prefix(name, STATE_BITS))
-        write_at_sync(s);
+    if (s->to_write.length && op == s->to_write.at && g_str_has_prefix(name, STATE_BITS))
+        write_now(s);
     sim_threads_yield();
     return error;
 }
@@ -458,13 +457,14 @@ GThread *sim_slow_write(struct sim_server *s, unsigned disk, uint64_t offset, ui
 {
     struct to_write *w = g_new(struct to_write, 1);
 
-    *w = (struct to_write){s, disk, offset, length, nanoseconds};
+    *w = (struct to_write){s, disk, offset, length, nanoseconds, SIM_OPS};
     return g_thread_new("slow", write_slowly, w);
 }
 
-void sim_write_at_sync(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length)
+void sim_write_at(struct sim_server *s, enum sim_op op, unsigned disk, uint64_t offset,
+                  uint64_t length)
 {
-    s->at_sync = (struct to_write){s, disk, offset, length, 0};
+    s->to_write = (struct to_write){s, disk, offset, length, 0, op};
 }
 
 int sim_zero(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length)

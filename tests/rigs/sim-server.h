@@ -73,8 +73,10 @@ int sim_flush(struct sim_server *s, unsigned disk);
  * the thread is the caller's, to be joined. */
 GThread *sim_slow_write(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length,
                         int64_t nanoseconds);
-/* The next time that bits are synced by another thread, a client writes just before. */
-void sim_write_at_sync(struct sim_server *s, unsigned disk, uint64_t offset, uint64_t length);
+/* The next time that this is done to the folder or a file of bits, a client writes just before. Length
+ * 0: no more. */
+void sim_write_at(struct sim_server *s, enum sim_op op, unsigned disk, uint64_t offset,
+                  uint64_t length);
 
 enum sim_action_kind {
     SIM_ADD,

@@ -187,12 +187,18 @@ static bool clear_x(struct sim_run *r)
            command_one(r, (struct sim_action){.kind = SIM_CLEAR, .bitmap = "x"});
 }
 
+/* A client writes when the new bits have been synced, and records into the old ones still. */
 static bool record_x(struct sim_run *r)
 {
     struct sim_bitmap *x = bitmap_of(r, 0, "x");
 
-    return x && command_one(r, (struct sim_action){.kind = x->recording ? SIM_DISABLE : SIM_ENABLE,
-                                                   .bitmap = "x"});
+    if (!x)
+        return false;
+    sim_write_at(r->server, SIM_SYNC_NAMES, 0, 10 * MIB, 4096);
+    command_one(
+        r, (struct sim_action){.kind = x->recording ? SIM_DISABLE : SIM_ENABLE, .bitmap = "x"});
+    sim_write_at(r->server, SIM_SYNC_NAMES, 0, 0, 0);
+    return true;
 }
 
 static bool merge(struct sim_run *r)
@@ -259,12 +265,12 @@ static bool write_slowly(struct sim_run *r)
 static bool write_at_closing(struct sim_run *r)
 {
     done(sim_write(r->server, 0, 5 * MIB, 4096));
-    sim_write_at_sync(r->server, 0, 6 * MIB, 4096);
+    sim_write_at(r->server, SIM_SYNC, 0, 6 * MIB, 4096);
     for (unsigned k = 0; k < 4; k++) {
         sim_threads_sleep(7 * SECOND);
         done(sim_write(r->server, 0, 7 * MIB + k * SIM_UNIT, 4096));
     }
-    sim_write_at_sync(r->server, 0, 0, 0);
+    sim_write_at(r->server, SIM_SYNC, 0, 0, 0);
     return true;
 }
 

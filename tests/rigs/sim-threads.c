@@ -88,6 +88,7 @@ void sim_turn_take(struct sim_thread *t)
 void sim_turn_pass(void)
 {
     struct sim_thread *me = sim_self, *next = choose();
+    bool ends;
 
     while (!next) {
         pass_time();
@@ -95,8 +96,9 @@ void sim_turn_pass(void)
     }
     if (next == me)
         return;
+    ends = me->state == SIM_ENDED; /* then another thread frees it, once that has the turn */
     sem_post(&next->turn);
-    if (me->state != SIM_ENDED)
+    if (!ends)
         sim_turn_take(me);
 }
 

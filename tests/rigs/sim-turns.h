@@ -25,7 +25,7 @@ struct sim_thread {
     GThread *g; /* NULL: the first one, or a pthread */
     pthread_t p;
     GThreadFunc body;
-    void *opaque, *result;
+    void *opaque;
 };
 
 /* The thread that has the turn alone reads and changes all of this. */

@@ -267,14 +267,15 @@ long __wrap_syscall(long number, ...)
 static void *run_thread(void *opaque)
 {
     struct sim_thread *t = opaque;
+    void *result;
 
     sim_self = t;
     sim_turn_take(t);
-    t->result = t->body(t->opaque);
+    result = t->body(t->opaque);
     t->state = SIM_ENDED;
     sim_wake(t, true);
     sim_turn_pass();
-    return t->result;
+    return result;
 }
 
 static struct sim_thread *thread_with(GThreadFunc body, void *opaque)
