@@ -35,12 +35,12 @@ struct state_disk; /* a disk, as the store knows it */
  * that stay as they are, too. */
 struct state_change {
     struct state_disk *disk;
-    const char *bitmap;      /* its name */
-    struct bitmap *bits;     /* NULL: it is removed */
-    uint64_t size;           /* bytes that `bits` covers */
+    const char *bitmap;  /* its name */
+    struct bitmap *bits; /* NULL: it is removed */
+    uint64_t size;       /* bytes that `bits` covers */
     uint32_t granularity;
     bool recording;
-    bool persistent;         /* else the store forgets it, if it knew it */
+    bool persistent;          /* else the store forgets it, if it knew it */
     const char *inconsistent; /* why it is; NULL: it is good. It has bits all the same. */
 };
 
