@@ -35,7 +35,7 @@ struct catalogue_folder {
     uint64_t mount_id;
     bool journal; /* its user keeps a journal (--durability power) */
     bool open;    /* in use; still set when it is opened again: it did not end in order */
-    bool failed; /* a failure was noted (store.c): what is in the files is not to be trusted */
+    bool failed;  /* a failure was noted (store.c): what is in the files is not to be trusted */
 };
 
 enum catalogue_disk_state {
