@@ -263,10 +263,12 @@ struct state_disk *attach_disk(struct store *s, const char *name, uint64_t size,
 
 /* ---- disks that were renamed ---- */
 
-static bool is_renamed(const struct state_disk *new, const struct state_disk *old)
+/* Has `now` the image of `then`, whose bitmaps would not see what is written to it? */
+static bool is_renamed(const struct state_disk *now, const struct state_disk *then)
 {
-    return new->attached &&new->is_new && !new->transient && !old->attached &&
-           old->bitmaps->len != 0 && *new->row.image &&g_str_equal(new->row.image, old->row.image);
+    if (!now->attached || then->attached || now->transient || then->bitmaps->len == 0)
+        return false;
+    return *now->row.image != '\0' && g_str_equal(now->row.image, then->row.image);
 }
 
 int attach_check_names(struct store *s, GError **err)

@@ -282,6 +282,27 @@ static void test_transient(void)
 }
 
 /* A disk that has another name now is not served as if it were new. */
+/* A disk that the folder knows is served with the image of another one, which is not. */
+static void test_under_another_name(void)
+{
+    struct store_rig *r = rig_new();
+    g_autoptr(GError) error = NULL;
+
+    rig_start(r, 2);
+    rig_add(&r->disks[0], "b");
+    rig_stop(r);
+    g_free(r->disks[1].image);
+    r->disks[1].image = g_strdup(r->disks[0].image);
+    rig_open(r);
+    rig_attach(&r->disks[1]);
+    g_assert_cmpint(store_start(r->store, &error), <, 0);
+    g_assert_nonnull(strstr(error->message, "its image is that of disk disk0"));
+    rig_stop(r);
+    rig_start(r, 1);
+    rig_expect(&r->disks[0], "b", 0);
+    rig_free(r);
+}
+
 static void test_renamed(void)
 {
     struct store_rig *r = rig_new();
@@ -480,6 +501,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store/resized-offline", test_resized_offline);
     g_test_add_func("/store/transient", test_transient);
     g_test_add_func("/store/renamed", test_renamed);
+    g_test_add_func("/store/under-another-name", test_under_another_name);
     g_test_add_func("/store/damaged-bits", test_damaged_bits);
     g_test_add_func("/store/missing-bits", test_missing_bits);
     g_test_add_func("/store/orphans", test_orphans);
