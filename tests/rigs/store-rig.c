@@ -233,18 +233,32 @@ void rig_catalogue_close(struct catalogue *c, struct storage *storage)
     storage->ops->free(storage);
 }
 
-void rig_reboot(struct store_rig *r)
+/* The last user of the folder ran elsewhere, in that boot or on that machine (NULL: this one). */
+static void ran_elsewhere(struct store_rig *r, const char *boot_id, const char *machine_id)
 {
     struct storage *storage;
     struct catalogue *c = rig_catalogue(r, &storage);
     struct catalogue_folder f;
 
     g_assert_cmpint(catalogue_folder(c, &f, NULL), ==, 0);
-    g_strlcpy(f.boot_id, "b5c1b0a4-0d4b-4bd4-8f1b-2b1de0b1a3d1", sizeof f.boot_id);
+    if (boot_id)
+        g_strlcpy(f.boot_id, boot_id, sizeof f.boot_id);
+    if (machine_id)
+        g_strlcpy(f.machine_id, machine_id, sizeof f.machine_id);
     g_assert_cmpint(catalogue_begin(c, NULL), ==, 0);
     g_assert_cmpint(catalogue_put_folder(c, &f, NULL), ==, 0);
     g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
     rig_catalogue_close(c, storage);
+}
+
+void rig_reboot(struct store_rig *r)
+{
+    ran_elsewhere(r, "b5c1b0a4-0d4b-4bd4-8f1b-2b1de0b1a3d1", NULL);
+}
+
+void rig_other_machine(struct store_rig *r)
+{
+    ran_elsewhere(r, NULL, "0123456789abcdef0123456789abcdef");
 }
 
 char *rig_file(struct store_rig *r, const char *name)

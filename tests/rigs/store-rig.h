@@ -61,6 +61,8 @@ struct catalogue *rig_catalogue(struct store_rig *r, struct storage **storage);
 void rig_catalogue_close(struct catalogue *c, struct storage *storage);
 /* As if the machine had been restarted since the server died. */
 void rig_reboot(struct store_rig *r);
+/* As if it had been another machine's server. */
+void rig_other_machine(struct store_rig *r);
 /* The name of a file of the folder; g_free. */
 char *rig_file(struct store_rig *r, const char *name);
 /* The only file in bits/. */

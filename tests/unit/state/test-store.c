@@ -86,6 +86,23 @@ static void test_power_loss(void)
     rig_free(r);
 }
 
+static void test_other_machine(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, MIB, 65536);
+    rig_kill(r);
+    rig_other_machine(r);
+    d->modified = 1;
+    rig_start(r, 1);
+    rig_expect(d, "b", 4 * MIB);
+    rig_free(r);
+}
+
 static void test_power_loss_foreign_write(void)
 {
     struct store_rig *r = rig_new();
@@ -500,6 +517,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store/foreign-write", test_foreign_write);
     g_test_add_func("/store/resized-offline", test_resized_offline);
     g_test_add_func("/store/transient", test_transient);
+    g_test_add_func("/store/other-machine", test_other_machine);
     g_test_add_func("/store/renamed", test_renamed);
     g_test_add_func("/store/under-another-name", test_under_another_name);
     g_test_add_func("/store/damaged-bits", test_damaged_bits);
