@@ -76,15 +76,17 @@ static void add_uri(GString *out, const char *uri, const char *rest)
     add_query(out, query + 1);
 }
 
-/* A URI may lack its scheme, USER:PASSWORD@HOST: then what follows who logs in. */
+/* A URI may lack its scheme, USER:PASSWORD@HOST: then what follows who logs in. Other words may have
+ * an @, too, and differ in front of it: HOST:PORT/IMAGE@SNAPSHOT. */
 static const char *after_login(const char *value)
 {
-    const char *at = strrchr(value, '@');
-    size_t first = strcspn(value, ":/?#");
+    size_t authority = strcspn(value, "/?#");
+    const char *colon = memchr(value, ':', authority), *at = strrchr(value, '@');
 
-    if (!at || value[0] == '/' || (value[first] != ':' && at > value + first))
+    if (!colon || !at || at < colon)
         return value;
-    return at + 1;
+    bool is_port = strspn(colon + 1, "0123456789") == (size_t)(value + authority - colon - 1);
+    return is_port ? value : at + 1;
 }
 
 static void add_value(GString *out, const char *value)

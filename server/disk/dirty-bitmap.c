@@ -98,7 +98,7 @@ bool dirty_bitmap_records(struct dirty_bitmap *db)
     bool records;
 
     pthread_mutex_lock(&db->lock);
-    records = db->recording && db->bits && !db->reason;
+    records = db->recording && db->bits && (db->persistent || !db->reason);
     pthread_mutex_unlock(&db->lock);
     return records;
 }

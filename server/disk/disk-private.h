@@ -237,7 +237,8 @@ void dirty_bitmap_changing(struct dirty_bitmap *db, bool changing);
 /* It becomes inconsistent if it has these bits (NULL: if it is persistent). False: it has not
  * changed. */
 bool dirty_bitmap_break(struct dirty_bitmap *db, const struct bitmap *bits, const char *reason);
-/* Are writes to be recorded in it? */
+/* Are writes to be recorded in it? Also in one that is persistent and inconsistent: if the store does
+ * not know that it is, it comes back as good, and then has all writes. */
 bool dirty_bitmap_records(struct dirty_bitmap *db);
 
 /* ---- what the store tells while an instant is under way (disk-state.c) ---- */

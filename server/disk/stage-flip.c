@@ -62,7 +62,7 @@ static void prepare_stage(struct stage *st)
         g_ptr_array_add(st->list, dirty_bitmap_ref(s->db));
         if (!st->instant->state)
             s->reason = stage_reason(st, s);
-        if (s->recording && !s->reason)
+        if (s->recording && s->bits && (s->persistent || !s->reason))
             mark_array_add(recorded, s->bits, s->db->granularity);
     }
     prepare_trackers(st, recorded);

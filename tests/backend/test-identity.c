@@ -275,8 +275,10 @@ static void test_words(void)
     assert_words("plugin v1 uri=nbds://host:1/x", "uri", "nbds://joe:se@cret@host:1/x");
     assert_words("plugin v1 uri=nbd+unix:///disk?socket=/tmp/a@b&my-token=&n=1", "uri",
                  "nbd+unix:///disk?socket=/tmp/a@b&my-token=/etc/keys&n=1");
-    assert_words("plugin v1 proxy=host:1 ssh=host p=dir/a@b q=/a:b@c", "proxy",
+    assert_words("plugin v1 proxy=host:1 ssh=joe@host p=dir/a@b q=/a:b@c", "proxy",
                  "joe:s/e@cret@host:1", "ssh", "joe@host", "p", "dir/a@b", "q", "/a:b@c");
+    assert_words("plugin v1 image=vm1@snap at=host:80/a/vm1@b", "image", "vm1@snap", "at",
+                 "host:80/a/vm1@b");
     assert_words("plugin v1 script=sha256:"
                  "2962d2e8f4d2071a78d54625bcd1f507d6e2706eb882b2b489666a697f003eca",
                  "script", "PASSWORD=x\nexit 0\n");
