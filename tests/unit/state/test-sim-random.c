@@ -164,8 +164,8 @@ static void run(uint32_t seed, bool fails)
             die(r);
     }
     r->fails = false;
-    forget_points(r);
     sim_run_end(&r->run);
+    forget_points(r); /* its end has some, too */
     sim_threads_chance(0, 0);
     sim_world_leave();
     g_rand_free(r->rand);
