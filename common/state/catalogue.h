@@ -94,12 +94,17 @@ int catalogue_folder(struct catalogue *c, struct catalogue_folder *f, GError **e
 /* ---- changes ---- */
 
 int catalogue_begin(struct catalogue *c, GError **err);
-/* -1: nothing has happened, and the transaction is over. *unsure (may be NULL): whether it has will
- * be known only when the folder is opened again, because the storage failed while it was written; no
- * other transaction can begin before that. A full disk leaves no doubt: it has not happened. Names
- * of disks, names of a disk's bitmaps and UUIDs have to be unique at this moment. */
+/* -1: nothing has happened, and the transaction is over. *unsure (may be NULL): whether it has is not
+ * known, because the storage failed while it was written; no other transaction can begin before
+ * catalogue_reopen. A full disk leaves no doubt: it has not happened. Names of disks, names of a
+ * disk's bitmaps and UUIDs have to be unique at this moment. */
 int catalogue_commit(struct catalogue *c, bool *unsure, GError **err);
 void catalogue_rollback(struct catalogue *c);
+/* Does the catalogue have to be opened anew? */
+bool catalogue_has_failed(const struct catalogue *c);
+/* Open it anew after the storage has failed. *happened: whether the transaction that failed has; that
+ * is durable. -1 and *err: the storage still fails, or what it has is damaged; try again later. */
+int catalogue_reopen(struct catalogue *c, bool *happened, GError **err);
 
 /* Inside a transaction; -1 and *err: the transaction can only be rolled back. id 0: a new row, whose
  * id is set. A row that the functions above would take for damaged is refused. */

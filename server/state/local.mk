@@ -18,6 +18,7 @@ server_state_libstate_a_SOURCES = \
 	server/state/store.c server/state/store.h \
 	server/state/store-attach.c server/state/store-attach.h \
 	server/state/store-break.c server/state/store-break.h \
+	server/state/store-catalogue.c server/state/store-catalogue.h \
 	server/state/store-detach.c server/state/store-detach.h \
 	server/state/store-private.h \
 	server/state/store-resize.c server/state/store-resize.h \

@@ -50,6 +50,7 @@ struct store {
     bool started;
     bool hopeless; /* a disk could not be attached: there will be no start */
     bool unclean;  /* something could not be written: the folder stays in use, or may be */
+    bool differs;  /* the catalogue may have what a transaction without a known outcome has made */
     bool hung;     /* a thread that hangs uses the store: it is not freed */
 
     pthread_mutex_t lock; /* of this block, and of what stored_bits say */

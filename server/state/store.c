@@ -10,6 +10,7 @@
 #include "common/util/log.h"
 #include "server/state/store-attach.h"
 #include "server/state/store-break.h"
+#include "server/state/store-catalogue.h"
 #include "server/state/store-detach.h"
 #include "server/state/store-resize.h"
 #include "server/state/store-rows.h"
@@ -392,13 +393,13 @@ static bool all_detached(struct store *s)
 
 static int put_closed(struct store *s, GError **err)
 {
-    if (catalogue_begin(s->catalogue, err) < 0)
+    if (store_catalogue_begin(s, err) < 0)
         return -1;
     if (store_put_broken(s, err) < 0 || put_folder(s, false, err) < 0) {
         catalogue_rollback(s->catalogue);
         return -1;
     }
-    if (catalogue_commit(s->catalogue, NULL, err) < 0)
+    if (store_catalogue_commit(s, NULL, err) < 0)
         return -1;
     store_settled(s);
     return 0;
