@@ -102,6 +102,11 @@ static bool name_fits(const char *name)
     return text_fits(name, MOST_NAME) && name[0] && g_utf8_validate(name, -1, NULL);
 }
 
+bool catalogue_is_name(const char *name)
+{
+    return name_fits(name);
+}
+
 static bool granularity_fits(uint32_t granularity)
 {
     return granularity >= BITMAP_MIN_GRANULARITY && (granularity & (granularity - 1)) == 0;

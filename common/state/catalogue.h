@@ -91,6 +91,9 @@ GArray *catalogue_bitmaps(struct catalogue *c, GPtrArray *damaged, GError **err)
 /* -1 and *err also where the row is damaged. */
 int catalogue_folder(struct catalogue *c, struct catalogue_folder *f, GError **err);
 
+/* May a disk or a bitmap have this name? */
+bool catalogue_is_name(const char *name);
+
 /* ---- changes ---- */
 
 int catalogue_begin(struct catalogue *c, GError **err);

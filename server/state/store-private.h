@@ -70,6 +70,8 @@ struct state_disk {
     GPtrArray *bitmaps;        /* struct catalogue_bitmap, owned, in order of creation */
     atomic_uint resizes;       /* that have begun */
     bool attached, detached, is_new, transient;
+    /* store-names.h; NULL: they are as in `row` */
+    char *name_before, *image_before; /* in the catalogue, before this start changes it */
     /* set by store_attach */
     struct cover cover;
     struct live_line *line; /* when clients that have gone changed it last */

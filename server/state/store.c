@@ -12,6 +12,7 @@
 #include "server/state/store-break.h"
 #include "server/state/store-catalogue.h"
 #include "server/state/store-detach.h"
+#include "server/state/store-names.h"
 #include "server/state/store-resize.h"
 #include "server/state/store-rows.h"
 #include "server/state/store-transaction.h"
@@ -335,7 +336,7 @@ static int start(struct store *s, GError **err)
 {
     if (begin_start(s, err) < 0)
         return -1;
-    if (attach_check_names(s, err) < 0 || put_folder(s, true, err) < 0) {
+    if (names_check(s, err) < 0 || put_folder(s, true, err) < 0) {
         give_up_start(s);
         return -1;
     }
@@ -345,6 +346,7 @@ static int start(struct store *s, GError **err)
         return -1;
     }
     s->started = true;
+    names_tell(s);
     return 0;
 }
 
