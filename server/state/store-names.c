@@ -156,10 +156,11 @@ static struct state_disk *replace(struct state_disk *d, uint64_t size,
 
     if (!catalogue_is_name(aside))
         return d;
-    log_error("disk %s: its image is another one: the bitmaps of the former one are kept as those "
-              "of disk %s, and come back with it. An image that is moved has to be adopted before it "
-              "is served (nbdfleece-state(5))",
-              name, aside);
+    log_error(
+        "disk %s: its image is another one: the bitmaps of the former one are kept as those "
+        "of disk %s, and come back with it. An image that is moved has to be adopted before it "
+        "is served (nbdfleece-state(5))",
+        name, aside);
     *reason = replaced_reason(d, identity, aside);
     if (set_aside(d, aside, err) < 0)
         return NULL;
@@ -175,8 +176,9 @@ static struct state_disk *bring_back(struct state_disk *d, struct state_disk *ba
     g_autofree char *name = g_strdup(d->row.name), *aside = g_strdup(back->row.name);
     int result;
 
-    log_info("disk %s: a former image is back, and its bitmaps, which were kept as those of disk %s",
-             name, aside);
+    log_info(
+        "disk %s: a former image is back, and its bitmaps, which were kept as those of disk %s",
+        name, aside);
     if (count_good(d) == 0)
         result = drop_disk(d, err);
     else
@@ -235,8 +237,8 @@ static char *new_names(const struct store *s)
         const struct state_disk *d = s->known->pdata[i];
 
         if (d->attached && d->is_new)
-            g_string_append_printf(text, "%s%s", text->len ? ", " : "; new to the folder: ",
-                                   d->row.name);
+            g_string_append_printf(text, "%s%s",
+                                   text->len ? ", " : "; new to the folder: ", d->row.name);
     }
     return g_string_free(g_steal_pointer(&text), FALSE);
 }
@@ -249,10 +251,11 @@ void names_tell(struct store *s)
         const struct state_disk *d = s->known->pdata[i];
 
         if (!d->attached && d->bitmaps->len > 0)
-            log_info("state: %s: keeps %u bitmap%s of disk %s, which is not served: `fleecectl "
-                     "state adopt %s %s NEW` gives them to a disk that was renamed or moved, before "
-                     "it is served%s",
-                     s->path, d->bitmaps->len, d->bitmaps->len == 1 ? "" : "s", d->row.name,
-                     s->path, d->row.name, new);
+            log_info(
+                "state: %s: keeps %u bitmap%s of disk %s, which is not served: `fleecectl "
+                "state adopt %s %s NEW` gives them to a disk that was renamed or moved, before "
+                "it is served%s",
+                s->path, d->bitmaps->len, d->bitmaps->len == 1 ? "" : "s", d->row.name, s->path,
+                d->row.name, new);
     }
 }
