@@ -55,7 +55,8 @@ struct catalogue_disk {
     /* DISK_CRASHED: found when the folder was opened. An mtime after it is somebody else's;
      * nanoseconds since 1970; 0: not known. */
     int64_t changed_until;
-    bool adopted; /* `fleecectl state adopt`: take the image as it is, once */
+    bool
+        adopted; /* `fleecectl state adopt`: take the image as it is, once, if it is no other disk's */
 };
 
 struct catalogue_bitmap {
