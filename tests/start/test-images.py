@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 from fleece import SOON, Server, fleecectl, require_program
-from state_rig import MIB, Stateful, write_behind
+from state_rig import MIB, Stateful, wait_clock, write_behind
 from tap import main, skip, test
 
 ENDS = (Server.stop, Server.kill)
@@ -185,6 +185,35 @@ def moved_and_renamed():
         assert s.log().count(line) == 1, s.log()
         s.again()
         assert s.log().count(line.replace("; new to the folder: web", "")) == 1, s.log()
+
+
+@test
+def a_copy_taken_in_use():
+    """The folder is copied while the server uses it, and the copy takes its place after kill -9. What
+    has happened since is not in it: no bitmap says that such a block is clean."""
+    names = ("kept", "cleared", "disabled", "removed")
+    with Stateful("vda", size=8 * MIB) as s:
+        for name in names:
+            add(s, "vda", name)
+        s.write("vda", 0, 1)
+        copy = s.path("copy")
+        subprocess.run(["cp", "-a", s.state, copy], check=True, timeout=SOON)
+        with s.qmp() as q:
+            for command, name in ("clear", "cleared"), ("disable", "disabled"), ("remove", "removed"):
+                q.cmd(f"block-dirty-bitmap-{command}", node="vda", name=name)
+        wait_clock(s.image("vda"))
+        s.write("vda", 131072, 1)
+        s.write("vda", 6 * MIB, 1)
+        s.kill()
+        os.rename(s.state, s.path("gone"))
+        os.rename(copy, s.state)
+        s.start()
+        for name in names:
+            b = s.bitmap("vda", name)
+            if not b["inconsistent"]:
+                dirty = s.dirty("vda", name)
+                for at in 0, 131072, 6 * MIB:
+                    assert any(start <= at < start + length for start, length in dirty), (name, at, dirty)
 
 
 @test
