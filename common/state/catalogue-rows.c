@@ -102,6 +102,11 @@ static bool name_fits(const char *name)
     return text_fits(name, MOST_NAME) && name[0] && g_utf8_validate(name, -1, NULL);
 }
 
+bool catalogue_is_name(const char *name)
+{
+    return name_fits(name);
+}
+
 static bool granularity_fits(uint32_t granularity)
 {
     return granularity >= BITMAP_MIN_GRANULARITY && (granularity & (granularity - 1)) == 0;
@@ -216,6 +221,10 @@ static void mend_name(char **name, int64_t disk, int64_t id, GHashTable *taken)
 
 static void leave_out(struct contents *k, unsigned which, unsigned i)
 {
+    int64_t id;
+
+    memcpy(&id, k->rows[which]->data + i * catalogue_tables[which].size, sizeof id); /* first */
+    g_array_append_val(k->strays[which], id);
     g_array_remove_index(k->rows[which], i);
     g_byte_array_remove_index(k->mended[which], i);
     k->all_good = false;
@@ -360,6 +369,7 @@ int contents_load(struct catalogue *c, struct contents *k, GPtrArray *const dama
         k->rows[i] = g_array_new(FALSE, FALSE, (guint)catalogue_tables[i].size);
         g_array_set_clear_func(k->rows[i], clear[i]);
         k->mended[i] = g_byte_array_new();
+        k->strays[i] = g_array_new(FALSE, FALSE, sizeof(int64_t));
         k->found[i] = (struct tally){.id = 1 + (int64_t)i, .next = 1};
     }
     for (unsigned i = 0; i < TALLIES; i++)
@@ -375,6 +385,7 @@ void contents_clear(struct contents *k)
     for (unsigned i = 0; i < TALLIES; i++) {
         g_clear_pointer(&k->rows[i], g_array_unref);
         g_clear_pointer(&k->mended[i], g_byte_array_unref);
+        g_clear_pointer(&k->strays[i], g_array_unref);
     }
 }
 

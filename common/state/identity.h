@@ -44,6 +44,10 @@ struct identity_past {
  * being served when the server died. 0: that is not known. */
 int64_t identity_changed_until(const struct identity_past *past);
 
+/* Bitmaps of an image that was replaced by another one under the disk's name are kept as those of a
+ * disk with this at the end of its name. */
+#define IDENTITY_REPLACED "-replaced"
+
 /* Why the disk's bitmaps do not fit its image, a sentence for people (g_free), or NULL: they do.
  * `size` is the image's size now. A DISK_CLEAN disk is judged by `content`, others by `modified`
  * against `changed_until` where `content` has changed since the server began. The size must be the disk's, or its resize_to. */

@@ -20,7 +20,9 @@ server_state_libstate_a_SOURCES = \
 	server/state/store.c server/state/store.h \
 	server/state/store-attach.c server/state/store-attach.h \
 	server/state/store-break.c server/state/store-break.h \
+	server/state/store-catalogue.c server/state/store-catalogue.h \
 	server/state/store-detach.c server/state/store-detach.h \
+	server/state/store-names.c server/state/store-names.h \
 	server/state/store-private.h \
 	server/state/store-resize.c server/state/store-resize.h \
 	server/state/store-rows.c server/state/store-rows.h \

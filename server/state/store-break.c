@@ -2,6 +2,7 @@
 #include "server/state/store-break.h"
 
 #include "common/util/log.h"
+#include "server/state/store-catalogue.h"
 #include "server/state/store-rows.h"
 #include "server/state/stored-bits.h"
 
@@ -214,10 +215,10 @@ void store_settled(struct store *s)
 
 static int write_broken(struct store *s, GError **err)
 {
-    if (catalogue_begin(s->catalogue, err) < 0)
+    if (store_catalogue_begin(s, err) < 0)
         return -1;
     if (store_put_broken(s, err) == 0)
-        return catalogue_commit(s->catalogue, NULL, err);
+        return store_catalogue_commit(s, NULL, err);
     catalogue_rollback(s->catalogue);
     return -1;
 }

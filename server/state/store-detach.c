@@ -2,6 +2,7 @@
 #include "server/state/store-detach.h"
 
 #include "server/state/store-break.h"
+#include "server/state/store-catalogue.h"
 #include "server/state/store-rows.h"
 #include "server/state/stored-bits.h"
 
@@ -79,13 +80,13 @@ int detach_disk(struct state_disk *d, const struct image_identity *identity, GEr
     for (unsigned i = 0; i < d->bitmaps->len; i++)
         seal(d, d->bitmaps->pdata[i]);
     date_disk(d, identity);
-    if (catalogue_begin(c, err) < 0)
+    if (store_catalogue_begin(d->store, err) < 0)
         return -1;
     if (put_rows(d, err) < 0) {
         catalogue_rollback(c);
         return -1;
     }
-    if (catalogue_commit(c, NULL, err) < 0)
+    if (store_catalogue_commit(d->store, NULL, err) < 0)
         return -1;
     store_settled(d->store);
     return 0;

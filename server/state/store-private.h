@@ -53,6 +53,7 @@ struct store {
     bool started;
     bool hopeless; /* a disk could not be attached: there will be no start */
     bool unclean;  /* something could not be written: the folder stays in use, or may be */
+    bool differs;  /* the catalogue may have what a transaction without a known outcome has made */
     bool hung;     /* a thread that hangs uses the store: it is not freed */
 
     pthread_mutex_t lock; /* of this block, and of what stored_bits say */
@@ -72,6 +73,8 @@ struct state_disk {
     GPtrArray *bitmaps;        /* struct catalogue_bitmap, owned, in order of creation */
     atomic_uint resizes;       /* that have begun */
     bool attached, detached, is_new, transient;
+    /* store-names.h; NULL: they are as in `row` */
+    char *name_before, *image_before; /* in the catalogue, before this start changes it */
     /* set by store_attach */
     struct cover cover;
     struct live_line *line; /* when clients that have gone changed it last */

@@ -13,6 +13,7 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/state/store-break.h"
+#include "server/state/store-catalogue.h"
 #include "server/state/store-rows.h"
 #include "server/state/stored-bits.h"
 
@@ -371,11 +372,11 @@ static int write_catalogue(struct state_transaction *t, bool *unsure, GError **e
 {
     struct store *s = t->store;
 
-    if (catalogue_begin(s->catalogue, err) < 0)
+    if (store_catalogue_begin(s, err) < 0)
         return -1;
     /* Broken ones first: a row that is cleared, say, is no longer about the bits that broke. */
     if (store_put_broken(s, err) == 0 && put_steps(t, err) == 0 && put_sizes(t, err) == 0)
-        return catalogue_commit(s->catalogue, unsure, err);
+        return store_catalogue_commit(s, unsure, err);
     catalogue_rollback(s->catalogue);
     return -1;
 }

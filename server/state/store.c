@@ -10,7 +10,9 @@
 #include "common/util/log.h"
 #include "server/state/store-attach.h"
 #include "server/state/store-break.h"
+#include "server/state/store-catalogue.h"
 #include "server/state/store-detach.h"
+#include "server/state/store-names.h"
 #include "server/state/store-resize.h"
 #include "server/state/store-rows.h"
 #include "server/state/store-transaction.h"
@@ -361,7 +363,7 @@ static int start(struct store *s, GError **err)
 {
     if (begin_start(s, err) < 0)
         return -1;
-    if (attach_check_names(s, err) < 0 || put_folder(s, true, err) < 0) {
+    if (names_check(s, err) < 0 || put_folder(s, true, err) < 0) {
         give_up_start(s);
         return -1;
     }
@@ -371,6 +373,7 @@ static int start(struct store *s, GError **err)
         return -1;
     }
     s->started = true;
+    names_tell(s);
     return 0;
 }
 
@@ -419,13 +422,13 @@ static bool all_detached(struct store *s)
 
 static int put_closed(struct store *s, GError **err)
 {
-    if (catalogue_begin(s->catalogue, err) < 0)
+    if (store_catalogue_begin(s, err) < 0)
         return -1;
     if (store_put_broken(s, err) < 0 || put_folder(s, false, err) < 0) {
         catalogue_rollback(s->catalogue);
         return -1;
     }
-    if (catalogue_commit(s->catalogue, NULL, err) < 0)
+    if (store_catalogue_commit(s, NULL, err) < 0)
         return -1;
     store_settled(s);
     return 0;
