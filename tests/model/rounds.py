@@ -93,7 +93,7 @@ class Run:
         disk = rng.choice(DISKS)
         mine = bitmaps[disk]
         free = sorted(n for n, b in mine.items() if not b.busy)
-        kind = rng.choice(("add", "add", "remove", "clear", "enable", "disable", "merge",
+        kind = rng.choice(("add", "add", "remove", "clear", "enable", "disable", "merge", "merge",
                            *(("set-persistence", "set-persistence") if self.persists else ())))
         if kind == "add" or not free:
             return self.random_add(disk, mine) if len(mine) < 5 else None
