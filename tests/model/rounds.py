@@ -73,7 +73,7 @@ class Run:
         if self.persists:
             data["persistent"] = b.persistent
         return ("block-dirty-bitmap-add", data), \
-            lambda all: all[disk].update({name: b.blank()})
+            lambda every: every[disk].update({name: b.blank()})
 
     def random_merge(self, disk, name, bitmaps):
         other, sizes = self.rng.choice(DISKS), self.model.bitmaps.sizes
@@ -84,11 +84,11 @@ class Run:
         source = self.rng.choice(sources)
         return ("block-dirty-bitmap-merge",
                 {"node": disk, "target": name, "bitmaps": [{"node": other, "name": source}]}), \
-            lambda all: all[disk][name].merge(all[other][source])
+            lambda every: every[disk][name].merge(every[other][source])
 
     def random_action(self, bitmaps):
-        """A bitmap action that is valid after those before it, or None: ((type, data), f). f(all) does
-        the action to Bitmaps; its effect on the set of names is noted in `bitmaps` at once."""
+        """A bitmap action that is valid after those before it, or None: ((type, data), f). f(every)
+        does the action to Bitmaps; its effect on the set of names is noted in `bitmaps` at once."""
         rng = self.rng
         disk = rng.choice(DISKS)
         mine = bitmaps[disk]
@@ -108,11 +108,11 @@ class Run:
         if kind == "remove":
             mine.pop(name)
         return (f"block-dirty-bitmap-{kind}", data), {
-            "remove": lambda all: all[disk].pop(name),
-            "clear": lambda all: all[disk][name].clear(),
-            "enable": lambda all: setattr(all[disk][name], "recording", True),
-            "disable": lambda all: setattr(all[disk][name], "recording", False),
-            "set-persistence": lambda all: setattr(all[disk][name], "persistent", persistent),
+            "remove": lambda every: every[disk].pop(name),
+            "clear": lambda every: every[disk][name].clear(),
+            "enable": lambda every: setattr(every[disk][name], "recording", True),
+            "disable": lambda every: setattr(every[disk][name], "recording", False),
+            "set-persistence": lambda every: setattr(every[disk][name], "persistent", persistent),
         }[kind]
 
     def plan(self):
@@ -248,7 +248,7 @@ class Run:
 
     def resize(self, disk, size):
         """The new part of a disk is dirty in every bitmap that records."""
-        call = self.call([lambda all: all.resize(disk, size)])
+        call = self.call([lambda every: every.resize(disk, size)])
         self.q.cmd("block_resize", size=size, **{"node-name": disk})
         call.begun = self.model.begun()
         self.model.resized(disk, size)

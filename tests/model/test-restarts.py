@@ -135,9 +135,12 @@ class Lives:
                 trigger.pull(self.rng.randrange(1, 400))
                 while True:
                     run.round()
-        except (EOFError, ConnectionError, nbd.Error, QmpError):
+        except (EOFError, ConnectionError, nbd.Error, QmpError) as error:
             if not run.ending:
                 raise
+            call = self.model.call
+            if isinstance(error, QmpError) and call and not call.is_answered():
+                self.model.call = None  # it was refused: it has not happened
 
     def live(self, last):
         trigger = Trigger(None, self.end)
