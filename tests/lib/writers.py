@@ -1,22 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Guests whose every request is known, and a model of the bitmaps that record them, for tests that
-kill the server.
-
-The time between two instants is an *epoch*. The model keeps for each bitmap the epochs whose writes
-are in it. A write that was under way when an instant came may belong to either epoch; the times of
-a common clock say which ones are possible.
+"""Guests whose every request is known, and readers of views that know what they have read, for tests
+that kill the server. recorded.py has the model of the bitmaps that record the requests.
 
     clock = Clock()
-    model = Model(clock, {"vda": 64 * MIB})
-    with Writer(clock, "vda", uri, rng, trigger):
-        call = model.begin([("block-dirty-bitmap-add", {...})])
-        ...                                 # have the server execute them
-        model.done(call)                    # or not, if nobody knows whether it did
-    model.check(found, writes)              # found: {disk: {name: Found}}
+    with Writer(clock, "vda", uri, rng, trigger) as writer:
+        ...
+    writer.writes
 """
 
-import bisect
-import copy
 import dataclasses
 import errno
 import itertools
@@ -27,7 +18,7 @@ import threading
 import nbd
 
 import fleece
-from rig import KIB
+from rig import dirty_context, dirty_extents
 
 SECTOR = 512
 KINDS = ("write", "write", "write", "zero", "trim")
@@ -64,11 +55,22 @@ class Write:
         return any(found[at:at + 8] == tag for at in range(0, self.length, SECTOR))
 
 
+def is_gone(h, error):
+    """Whether a request failed because its server has ended, or is about to: a server that ends in
+    order may say so of what it does not do any more."""
+    return h.aio_is_dead() or h.aio_is_closed() or error.errnum == errno.ESHUTDOWN
+
+
 class Trigger:
-    """Calls `action` once, when so many writes have been sent. Any thread."""
+    """Calls `action` once, when so many writes have been sent. Without a number it waits until
+    pull() gives one. Any thread."""
 
     def __init__(self, after, action):
-        self._left, self._action, self._lock = after, action, threading.Lock()
+        self._left, self._action, self._lock = after or math.inf, action, threading.Lock()
+
+    def pull(self, after):
+        with self._lock:
+            self._left = min(self._left, after)
 
     def sent(self):
         with self._lock:
@@ -80,10 +82,11 @@ class Trigger:
 
 class Writer(threading.Thread):
     """A guest with a connection of its own, and `depth` requests under way. It ends when its server
-    is gone, or with its `with`. `writes`: all that it has sent."""
+    is gone, with its `with`, or after `most` requests. `writes`: all that it has sent."""
 
-    def __init__(self, clock, disk, uri, rng, trigger, depth=4, hot=None):
+    def __init__(self, clock, disk, uri, rng, trigger, depth=4, hot=None, most=math.inf):
         super().__init__(daemon=True)
+        self._most = most
         self._clock, self._rng, self._trigger, self._depth = clock, rng, trigger, depth
         self._disk, self._ending = disk, False
         self.error, self.writes, self._under_way = None, [], {}
@@ -136,7 +139,7 @@ class Writer(threading.Thread):
     def run(self):
         h = self._handle
         try:
-            while not self._ending:
+            while not self._ending and len(self.writes) < self._most:
                 while len(self._under_way) < self._depth:
                     self._send()
                 self._receive()
@@ -144,250 +147,62 @@ class Writer(threading.Thread):
                 self._receive()
             h.shutdown()
         except nbd.Error as error:
-            # A server that ends in order may say so of what it does not do any more.
-            gone = h.aio_is_dead() or h.aio_is_closed() or error.errnum == errno.ESHUTDOWN
-            if not gone:
+            if not is_gone(h, error):
                 self.error = error
 
 
-@dataclasses.dataclass
-class Bitmap:
-    granularity: int
-    recording: bool
-    persistent: bool
-    epochs: set = dataclasses.field(default_factory=set)
-    base: set = dataclasses.field(default_factory=set)  # granules that are dirty in any case
-    maybe: set = dataclasses.field(default_factory=set)  # granules that may be
+class ViewReader(threading.Thread):
+    """A backup client that reads an exported view again and again, with some of the bitmaps that are
+    exported with it. A view has nothing that was sent after `made`, the time when it was there, and
+    nothing in it changes. It ends when its server is gone, or with end()."""
 
+    def __init__(self, uri, made, rng, bitmaps=()):
+        super().__init__(daemon=True)
+        self._made, self._rng, self._bitmaps = made, rng, bitmaps
+        self._sectors, self._dirty = {}, {}  # what was read so far
+        self._ending, self.error, self.reads = False, None, 0
+        self._handle = nbd.NBD()
+        for bitmap in bitmaps:
+            self._handle.add_meta_context(dirty_context(bitmap))
+        self._handle.connect_uri(uri)
 
-@dataclasses.dataclass
-class Found:
-    """What a server says of a bitmap. dirty: set of granules."""
-    granularity: int
-    recording: bool
-    dirty: set
-    inconsistent: str | None = None
+    def _read(self):
+        size = self._handle.get_size()
+        length = min(SECTOR << self._rng.randrange(10), size)
+        offset = self._rng.randrange(size - length + 1) & -SECTOR
+        data = self._handle.pread(length, offset)
+        for at in range(0, length, SECTOR):
+            sector = data[at:at + SECTOR]
+            sent = struct.unpack_from("<Q", sector)[0]
+            assert sent <= self._made, f"{offset + at}: written at {sent}, after {self._made}"
+            before = self._sectors.setdefault(offset + at, sent)
+            assert sent == before, f"{offset + at}: written at {before}, and later at {sent}"
+            assert sector == sector[:8] * (len(sector) // 8), f"{offset + at}: of several writes"
 
+    def _look(self):
+        for bitmap in self._bitmaps:
+            dirty = dirty_extents(self._handle, bitmap)
+            before = self._dirty.setdefault(bitmap, dirty)
+            assert dirty == before, f"{bitmap}: {before}, and later {dirty}"
 
-def granules(offset, length, granularity):
-    return range(offset // granularity, (offset + length - 1) // granularity + 1)
+    def run(self):
+        h = self._handle
+        try:
+            while not self._ending:
+                self._read()
+                self.reads += 1
+                if self.reads % 64 == 1:
+                    self._look()
+            h.shutdown()
+        except nbd.Error as error:
+            if not is_gone(h, error):
+                self.error = error
+        except AssertionError as error:
+            self.error = error
 
-
-class State:
-    """What bitmaps there are, at one time."""
-
-    def __init__(self, sizes):
-        self.sizes = dict(sizes)
-        self.bitmaps = {disk: {} for disk in sizes}
-
-    def apply(self, actions, epoch):
-        """Carry out actions. `epoch` begins after them."""
-        for kind, data in actions:
-            getattr(self, "_" + kind.rsplit("-", 1)[-1])(data)
-        for bitmap in self._all():
-            if bitmap.recording:
-                bitmap.epochs.add(epoch)
-
-    def forget_transient(self):
-        for disk, mine in self.bitmaps.items():
-            self.bitmaps[disk] = {n: b for n, b in mine.items() if b.persistent}
-
-    def _all(self):
-        return [b for mine in self.bitmaps.values() for b in mine.values()]
-
-    def _of(self, data):
-        return self.bitmaps[data["node"]][data["name"]]
-
-    def _add(self, data):
-        self.bitmaps[data["node"]][data["name"]] = Bitmap(
-            data["granularity"], not data["disabled"], data["persistent"])
-
-    def _remove(self, data):
-        del self.bitmaps[data["node"]][data["name"]]
-
-    def _clear(self, data):
-        bitmap = self._of(data)
-        bitmap.epochs, bitmap.base, bitmap.maybe = set(), set(), set()
-
-    def _enable(self, data):
-        self._of(data).recording = True
-
-    def _disable(self, data):
-        self._of(data).recording = False
-
-    def _persistence(self, data):
-        self._of(data).persistent = data["persistent"]
-
-    def _merge(self, data):
-        target = self.bitmaps[data["node"]][data["target"]]
-        for name in data["bitmaps"]:
-            source = self.bitmaps[data["node"]][name]
-            target.epochs |= source.epochs
-            target.base |= source.base
-            target.maybe |= source.maybe
-
-    def _resize(self, data):  # block_resize, by itself
-        old, new = self.sizes[data["node-name"]], data["size"]
-        for bitmap in self.bitmaps[data["node-name"]].values():
-            grown = set(granules(old, new - old, bitmap.granularity))
-            if bitmap.recording:
-                bitmap.base |= grown
-            else:
-                bitmap.maybe |= grown  # if the server dies before it knows the size for good
-        self.sizes[data["node-name"]] = new
-
-
-class Model:
-    """What the server must know, as far as anybody outside can tell."""
-
-    def __init__(self, clock, sizes):
-        self.clock = clock
-        self.state = State(sizes)
-        self._instants = []    # [begun, ended]
-        self._open = None      # a call whose reply is awaited
-        self._number = 0
-
-    def begin(self, actions):
-        """A command or a transaction is about to be sent."""
-        self._open = [self.clock.now(), math.inf], actions
-        return self._open
-
-    def done(self, call):
-        """Its reply is there, without an error."""
-        assert call is self._open
-        times, actions = self._open
-        times[1] = self.clock.now()
-        self._instants.append(times)
-        self.state.apply(actions, len(self._instants))
-        self._open = None
-
-    def candidates(self):
-        """[(state, instants)] that are possible: what was under way has happened wholly, or not at
-        all."""
-        known = [(self.state, self._instants)]
-        if self._open:
-            times, actions = self._open
-            state, instants = copy.deepcopy(self.state), self._instants + [times]
-            state.apply(actions, len(instants))
-            known.append((state, instants))
-        return known
-
-    def restarted(self, found, sizes, state):
-        """Go on from what a new server says, in the place of `state`."""
-        for disk, mine in state.bitmaps.items():
-            for name, bitmap in mine.items():
-                bitmap.base, bitmap.maybe = set(found[disk][name].dirty), set()
-                bitmap.epochs = {0} if bitmap.recording else set()
-        state.sizes = dict(sizes)
-        self.state, self._instants, self._open = state, [], None
-
-    # ---- judging ----
-
-    def check(self, found, sizes, writes, read, exact):
-        """What a new server has found, after the last one's end. exact: no bit may be set without a
-        write; otherwise more may be dirty. read(disk, offset, length): what is on a disk. Goes on
-        from there; returns (dirty bytes, bytes that may be dirty because of a write)."""
-        complaints = []
-        for state, instants in self.candidates():
-            state.forget_transient()
-            why, dirty, written = judge(state, instants, found, sizes, writes, read, exact)
-            if not why:
-                self.restarted(found, sizes, state)
-                return dirty, written
-            complaints.append(why)
-        names = "; or, if the last command has happened: ".join(complaints)
-        raise AssertionError(f"{names}; the last command: {self._open and self._open[1]}")
-
-    def random_actions(self, rng, most=3):
-        """Actions that are valid, for one transaction; none touches a bitmap that another does."""
-        actions, touched = [], set()
-        counts = {disk: len(mine) for disk, mine in self.state.bitmaps.items()}
-        for _ in range(rng.randrange(1, most + 1)):
-            disk = rng.choice(sorted(self.state.bitmaps))
-            mine = self.state.bitmaps[disk]
-            free = sorted(n for n in mine if (disk, n) not in touched)
-            kind = rng.choice(("add", "add", "remove", "clear", "clear", "enable", "disable",
-                               "merge", "set-persistence"))
-            if kind == "add" or not free:
-                if counts[disk] < 5:
-                    counts[disk] += 1
-                    actions.append(self._random_add(rng, disk))
-                continue
-            name = rng.choice(free)
-            data = {"node": disk, "name": name}
-            if kind == "set-persistence":
-                data["persistent"] = rng.randrange(3) > 0
-            if kind == "merge":
-                same = [n for n in free
-                        if n != name and mine[n].granularity == mine[name].granularity]
-                if not same:
-                    continue
-                data = {"node": disk, "target": name, "bitmaps": [rng.choice(same)]}
-                touched.add((disk, data["bitmaps"][0]))
-            touched.add((disk, name))
-            actions.append((f"block-dirty-bitmap-{kind}", data))
-        return actions
-
-    def _random_add(self, rng, disk):
-        self._number += 1
-        return ("block-dirty-bitmap-add", {
-            "node": disk, "name": f"b{self._number}", "disabled": rng.randrange(5) == 0,
-            "granularity": rng.choice((4 * KIB, 64 * KIB)), "persistent": rng.randrange(5) > 0})
-
-
-def bounds(bitmap, instants, writes, read):
-    """(granules that must be dirty, granules that may be)."""
-    begun, ended = [i[0] for i in instants], [i[1] for i in instants]
-    must, may = set(bitmap.base), bitmap.base | bitmap.maybe
-    for w in writes:
-        possible = range(bisect.bisect_left(ended, w.begun), bisect.bisect_left(begun, w.ended) + 1)
-        inside = [epoch in bitmap.epochs for epoch in possible]
-        if any(inside):
-            touched = granules(w.offset, w.length, bitmap.granularity)
-            may.update(touched)
-            if all(inside) and (w.ended < math.inf or w.landed(read)):
-                must.update(touched)
-    return must, may
-
-
-def judge(state, instants, found, sizes, writes, read, exact):
-    """(what is wrong, or None; dirty bytes; bytes that may be dirty because of a write)."""
-    dirty = written = 0
-    for disk, mine in state.bitmaps.items():
-        if sizes[disk] != state.sizes[disk]:
-            return f"{disk}: {sizes[disk]} bytes, {state.sizes[disk]} expected", 0, 0
-        if set(mine) != set(found[disk]):
-            return f"{disk}: bitmaps {sorted(found[disk])}, {sorted(mine)} expected", 0, 0
-        own = [w for w in writes if w.disk == disk]
-        for name, bitmap in mine.items():
-            got, what = found[disk][name], f"{disk}: {name}"
-            if got.inconsistent:
-                return f"{what}: inconsistent: {got.inconsistent}", 0, 0
-            if (got.granularity, got.recording) != (bitmap.granularity, bitmap.recording):
-                return f"{what}: {got}", 0, 0
-            must, may = bounds(bitmap, instants, own, lambda *at, d=disk: read(d, *at))
-            if not must <= got.dirty:
-                return f"{what}: changed, but clean: {sorted(must - got.dirty)}", 0, 0
-            if exact and not got.dirty <= may:
-                return f"{what}: dirty, but not written: {sorted(got.dirty - may)}", 0, 0
-            dirty += len(got.dirty) * bitmap.granularity
-            written += len(may) * bitmap.granularity
-    return None, dirty, written
-
-
-def found_in(blocks, extents_of):
-    """{disk: {name: Found}} of the answer to query-block. extents_of(disk, bitmap): [(offset,
-    length)] that are dirty."""
-    found = {}
-    for block in blocks:
-        mine = found[block["device"]] = {}
-        for b in block["inserted"].get("dirty-bitmaps", []):
-            why = b.get("inconsistent-reason", "?") if b.get("inconsistent") else None
-            pieces = [] if why else extents_of(block["device"], b["name"])
-            dirty = set()
-            for offset, length in pieces:
-                dirty.update(granules(offset, length, b["granularity"]))
-            mine[b["name"]] = Found(b["granularity"], b["recording"], dirty, why)
-            assert why or len(dirty) * b["granularity"] >= b["count"] > len(dirty) * b[
-                "granularity"] - b["granularity"] or not dirty, (b, len(dirty))
-    return found
+    def end(self):
+        self._ending = True
+        self.join(fleece.SOON)
+        assert not self.is_alive(), "a reader of a view is stuck"
+        if self.error:
+            raise self.error

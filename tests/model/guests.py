@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Guests for the model test, and what a disk must hold and a bitmap must have after them."""
+"""Guests for the model tests: what they write is in a log."""
 
 import random
 import threading
 
 import nbd
+from writers import is_gone
 
 SECTOR = 512
 
@@ -22,15 +23,21 @@ class Op:
 class Guest(threading.Thread):
     """A guest writes to all disks, through a connection to each, one request at a time. Each
     request changes the data of its range. A guest writes only to its own runs of sectors, so that
-    what it has written does not depend on what others do."""
+    what it has written does not depend on what others do.
 
-    def __init__(self, name, handles, runs, rng):
+    images   what the disks hold
+    sent     is called before each request"""
+
+    def __init__(self, name, handles, runs, rng, images, sent):
         super().__init__(name=name)
-        self.handles, self.runs, self.rng = handles, runs, rng
+        self.handles, self.runs, self.rng, self.sent = handles, runs, rng, sent
         self.log = []      # Op, before it is sent
         self.answered = 0  # how many of these were answered
         self.error = None
-        self._own = {}  # (disk, sector) -> its bytes, where not zero
+        self.gone = False  # the error is that the server has ended
+        self._own = {(disk, s) for disk, mine in runs.items() for start, end in mine
+                     for s in range(start, end)
+                     if any(images[disk][s * SECTOR:(s + 1) * SECTOR])}  # sectors that are not zero
         self._changed = threading.Condition()
         self._ending = False
 
@@ -64,15 +71,16 @@ class Guest(threading.Thread):
         for s in range(len(op.data) // SECTOR):
             key = op.disk, op.offset // SECTOR + s
             if op.kind == "write":
-                self._own[key] = True
+                self._own.add(key)
             else:
-                self._own.pop(key, None)
+                self._own.discard(key)
 
     def run(self):
         try:
             while not self._ending:
                 op = self._choose()
                 self.log.append(op)
+                self.sent()
                 self._do(op)
                 with self._changed:
                     self.answered += 1
@@ -80,6 +88,8 @@ class Guest(threading.Thread):
         except Exception as error:  # whoever waits raises it
             with self._changed:
                 self.error = error
+                self.gone = isinstance(error, nbd.Error) and any(
+                    is_gone(h, error) for h in self.handles.values())
                 self._changed.notify_all()
 
     def wait_for(self, count, timeout):
@@ -97,114 +107,14 @@ class Guest(threading.Thread):
         assert not self.is_alive(), f"{self.name} is stuck"
 
 
-def share_out(disks, sectors, count, rng):
+def share_out(sizes, count, rng):
     """Give every sector to one of `count` guests, in short runs: [{disk: [(first, end)]}]."""
-    runs = [{disk: [] for disk in disks} for _ in range(count)]
-    for disk in disks:
-        at = 0
+    runs = [{disk: [] for disk in sizes} for _ in range(count)]
+    for disk, size in sizes.items():
+        at, sectors = 0, size // SECTOR
         while at < sectors:
             end = min(sectors, at + (rng.randrange(1, 400) if rng.randrange(12) == 0
                                      else rng.randrange(1, 14)))
             runs[rng.randrange(count)][disk].append((at, end))
             at = end
     return runs
-
-
-class Bitmap:
-    """What a dirty bitmap must have: a set of granules."""
-
-    def __init__(self, granularity, recording, size):
-        self.granularity, self.recording, self.size = granularity, recording, size
-        self.granules = set()
-        self.busy = False
-
-    def mark(self, offset, length):
-        end = min(offset + length, self.size)
-        if length > 0 and offset < end:
-            self.granules.update(range(offset // self.granularity,
-                                       (end - 1) // self.granularity + 1))
-
-    def merge(self, source):
-        for g in source.granules:
-            self.mark(g * source.granularity, source.granularity)
-
-    def grow(self, size):
-        old, self.size = self.size, size
-        if self.recording:
-            self.mark(old, size - old)
-
-    def extents(self, size):
-        """[(offset, length)] of the dirty ranges, cut to a view's size."""
-        found = []
-        for g in sorted(self.granules):
-            start = g * self.granularity
-            end = min(start + self.granularity, size)
-            if found and found[-1][0] + found[-1][1] == start:
-                found[-1] = (found[-1][0], end - found[-1][0])
-            else:
-                found.append((start, end - start))
-        return found
-
-
-class Model:
-    """All disks as they were at the last instant."""
-
-    def __init__(self, images, guests):
-        self.images = images  # disk -> bytearray
-        self.guests = guests
-        self.bitmaps = {disk: {} for disk in images}  # name -> Bitmap
-        self.done = [0] * len(guests)  # requests of each guest that are in it
-
-    def answered(self):
-        return [g.answered for g in self.guests]
-
-    def begun(self):
-        return [len(g.log) for g in self.guests]
-
-    def grow(self, disk, size):
-        image = self.images[disk]
-        image.extend(bytes(size - len(image)))
-        for b in self.bitmaps[disk].values():
-            b.grow(size)
-
-    def _apply(self, op):
-        self.images[op.disk][op.offset:op.offset + len(op.data)] = op.data
-        for b in self.bitmaps[op.disk].values():
-            if b.recording:
-                b.mark(op.offset, len(op.data))
-
-    def _decide(self, guest, done, answered, begun, views):
-        """How many of a guest's requests the instant has: all that were answered before it, none
-        that was begun after it, and the same number on all disks. Each request changes what is
-        there, so there is at most one such number."""
-        state = {disk: bytearray(image) for disk, image in self.images.items()}
-        undecided = [(op.disk, slice(op.offset, op.offset + len(op.data)))
-                     for op in guest.log[answered:begun]]
-        for k in range(done, begun + 1):
-            if k >= answered and all(views[d][part] == state[d][part] for d, part in undecided):
-                return k
-            if k < begun:
-                op = guest.log[k]
-                state[op.disk][op.offset:op.offset + len(op.data)] = op.data
-        raise AssertionError(f"{guest.name}: no number of requests from {answered} to {begun} "
-                             "makes what the views have")
-
-    def advance(self, answered, begun, views):
-        """Bring the model to the instant of `views` {disk: bytes}. It lies between `answered` and
-        `begun`, the numbers of each guest's requests before and after it."""
-        for n, guest in enumerate(self.guests):
-            k = self._decide(guest, self.done[n], answered[n], begun[n], views)
-            for op in guest.log[self.done[n]:k]:
-                self._apply(op)
-            self.done[n] = k
-        for disk, got in views.items():
-            want = self.images[disk]
-            assert len(got) == len(want), f"{disk}: {len(got)} bytes, {len(want)} expected"
-            if got != want:
-                at = next(i for i in range(0, len(got), SECTOR)
-                          if got[i:i + SECTOR] != want[i:i + SECTOR])
-                near = [f"{g.name} {n}: {op}" for g in self.guests
-                        for n, op in enumerate(g.log)
-                        if op.disk == disk and op.offset <= at < op.offset + len(op.data)]
-                raise AssertionError(f"{disk} differs at {at}; {self.done} of each guest's "
-                                     f"requests are in; written there: {near[-8:]}")

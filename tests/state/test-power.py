@@ -18,8 +18,9 @@ import threading
 
 from fleece import SOON, tmpdir
 from powerguest import Machinery, have_power_guest
+from recorded import Model, found_in
 from tap import main, note, test
-from writers import Clock, Model, Trigger, Writer, found_in
+from writers import Clock, Trigger, Writer
 
 from rig import MIB, dirty_context, dirty_extents, seed
 
