@@ -576,6 +576,7 @@ def damaged(mounted_anew):
             b = r.judge()
             if (after_mount if mounted_anew else after_death) and not b.get("inconsistent"):
                 wrong.append(f"{what}: not inconsistent")
+    note(f"corrupted files: {len(DAMAGE)}, wrong: {len(wrong)}")
     assert not wrong, wrong
 
 
