@@ -25,7 +25,8 @@ from tap import main, note, skip, test
 from rig import KIB, MIB, dirty_context, dirty_extents, image
 
 FAULTS = f"{BUILD}/tests/state/.libs/folder-faults.so"
-SYNC, WRITE, OPEN, SPACE, NAMES = 1, 2, 4, 8, 16
+SYNC, WRITE, OPEN, SPACE, NAMES, READ = 1, 2, 4, 8, 16, 32
+ALL = SYNC | WRITE | OPEN | SPACE | NAMES | READ
 REGION = 4 * MIB
 SIZE = 64 * REGION
 GRANULE = 64 * KIB
@@ -335,14 +336,14 @@ def a_write_that_fails():
 
 @test
 def everything_fails():
-    folder_fails(SYNC | WRITE | OPEN | SPACE | NAMES, errno.EIO)
+    folder_fails(ALL, errno.EIO)
 
 
 @test
 def nothing_comes_back():
     """The folder hangs, as NFS does. The end of the server is bounded, too."""
     with rig("--stop-timeout", "5", fault=True) as (r, _, fault):
-        fault.set(SYNC | WRITE | OPEN | SPACE | NAMES)
+        fault.set(ALL)
         r.write_until_inconsistent()
         r.guest.h.shutdown()
         start = time.monotonic()
@@ -358,7 +359,7 @@ def a_command_while_nothing_comes_back():
     """A command that has to be durable waits; other monitors, and guests, do not. It is done when the
     folder answers, and what it has answered then is kept."""
     with rig(fault=True) as (r, _, fault):
-        fault.set(SYNC | WRITE | OPEN | SPACE | NAMES)
+        fault.set(ALL)
         waits = r.server.qmp()
         waits.write({"execute": "block-dirty-bitmap-add", "id": 1,
                      "arguments": {"node": "vda", "name": "c", "granularity": GRANULE}})
