@@ -13,6 +13,7 @@ class StateRun(Run):
     """Run with a state folder."""
 
     on_state_error = "keep-guest"
+    durability = "power"
     # b0, and b1 on both disks; the catalogue's file, which SQLite opens anew.
     spare_descriptors = Run.spare_descriptors + 4
 
@@ -24,7 +25,7 @@ class StateRun(Run):
 
     def options(self):
         return ("--state", os.path.join(self.folder, "state"), "--on-state-error",
-                self.on_state_error, *super().options())
+                self.on_state_error, "--durability", self.durability, *super().options())
 
     def start(self):
         if super().start():
@@ -99,6 +100,12 @@ class BreakRun(StateRun):
     def __init__(self, *args):
         super().__init__(*args)
         self.may_lose = False
+
+
+class ProcessRun(StateRun):
+    """Without a journal."""
+
+    durability = "process"
 
 
 class StateEndRun(StateRun, EndRun):

@@ -7,7 +7,7 @@ import functools
 
 from grid import SHORT
 import rows
-from stateful import BreakRun, StateEndRun, StateRun
+from stateful import BreakRun, ProcessRun, StateEndRun, StateRun
 from tap import main, test
 
 row = functools.partial(rows.row, StateRun, most=4)
@@ -16,7 +16,7 @@ end_row = functools.partial(rows.row, StateEndRun, most=3)
 
 @test
 def nothing_fails():
-    for scenario in StateRun, BreakRun, StateEndRun:
+    for scenario in StateRun, BreakRun, ProcessRun, StateEndRun:
         rows.cell(scenario, None)
 
 
@@ -92,7 +92,12 @@ def flushing_for_good():
 
 @test
 def flushing_break_guest_write():
-    rows.row(BreakRun, "flush", errno.EIO, most=4)
+    rows.row(BreakRun, "flush", errno.EIO, forever=True, most=4)
+
+
+@test
+def flushing_without_a_journal():
+    rows.row(ProcessRun, "flush", errno.EIO, forever=True, most=4)
 
 
 @test
