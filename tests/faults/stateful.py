@@ -14,8 +14,8 @@ class StateRun(Run):
 
     on_state_error = "keep-guest"
     durability = "power"
-    # b0, and b1 on both disks; the catalogue's file, which SQLite opens anew.
-    spare_descriptors = Run.spare_descriptors + 4
+    # Each of b0, and b1 on both disks, has a file in the folder and one in memory.
+    spare_descriptors = Run.spare_descriptors + 6
 
     def __init__(self, folder, fault, *more):
         super().__init__(folder, fault, *more)

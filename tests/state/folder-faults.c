@@ -24,7 +24,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* As in test-faults.py. */
+/* As in tests/lib/failing_folder.py. */
 enum kind { SYNC = 1, WRITE = 2, OPEN = 4, SPACE = 8, NAMES = 16, READ = 32 };
 
 struct control {
