@@ -192,6 +192,15 @@ static int check_unique(struct catalogue *c, const char *sql, GError **err)
                 (const char *)sqlite3_column_text(statement, 0));
 }
 
+uint64_t catalogue_number(const struct catalogue *c)
+{
+    uint64_t number = 0;
+
+    for (unsigned i = 0; i < TALLIES; i++)
+        number += (uint64_t)c->tallies[i].next;
+    return number;
+}
+
 /* Each transaction uses up an id, if need be one that no row gets. So the counts that it leaves differ
  * from all earlier ones, and tell whether it has happened. */
 static void use_an_id(struct catalogue *c)

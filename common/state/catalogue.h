@@ -104,6 +104,8 @@ int catalogue_begin(struct catalogue *c, GError **err);
  * disk's bitmaps and UUIDs have to be unique at this moment. */
 int catalogue_commit(struct catalogue *c, bool *unsure, GError **err);
 void catalogue_rollback(struct catalogue *c);
+/* The number of the last transaction that has happened. It grows with each. */
+uint64_t catalogue_number(const struct catalogue *c);
 /* Does the catalogue have to be opened anew? */
 bool catalogue_has_failed(const struct catalogue *c);
 /* Open it anew after the storage has failed. *happened: whether the transaction that failed has; that

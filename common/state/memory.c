@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The note is five words. It is written with pwrite(2), each word by itself, and never mapped: so a
+ * The note is six words. It is written with pwrite(2), each word by itself, and never mapped: so a
  * signal handler can write it, and nobody can take the memory from under it.
  */
 #include "common/state/memory.h"
@@ -33,6 +33,7 @@ struct note_words {
     uint64_t magic;
     uint64_t run;
     uint64_t failed, incomplete, unsynced;
+    uint64_t catalogue; /* the number of its last transaction */
 };
 
 static const char *shm_folder = "/dev/shm";
@@ -179,6 +180,11 @@ void memory_note_unsynced(struct memory *m)
     write_word(m, offsetof(struct note_words, unsynced), 1);
 }
 
+void memory_note_catalogue(struct memory *m, uint64_t number)
+{
+    write_word(m, offsetof(struct note_words, catalogue), number);
+}
+
 bool memory_is_incomplete(struct memory *m)
 {
     return m && atomic_load(&m->incomplete);
@@ -262,6 +268,7 @@ struct memory_left memory_find(const char *uuid, uint64_t run)
     if (run != 0 && read_note(left.files, &words) && words.run == run) {
         left.kind = kind_of(&words);
         left.unsynced = words.unsynced != 0;
+        left.catalogue = words.catalogue;
     }
     if (left.kind == MEMORY_GONE || words.incomplete) {
         left.files->ops->free(left.files);

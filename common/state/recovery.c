@@ -91,6 +91,14 @@ static bool has_failed(const struct work *w)
            lasting_note_there(w->folder.uuid);
 }
 
+/* A copy of the folder that was taken while it was in use has come in its place. What was done after
+ * that is not in it, nor in its journal. (In another boot nothing tells but the images: date_disk.) */
+static bool is_old_copy(const struct work *w)
+{
+    return w->memory.kind != MEMORY_GONE && w->memory.catalogue > catalogue_number(w->catalogue) &&
+           same_boot(w) && same_machine(w);
+}
+
 /* Why the bits are not exact; NULL: they are. */
 static const char *why_not_exact(const struct work *w)
 {
@@ -100,6 +108,8 @@ static const char *why_not_exact(const struct work *w)
         return "the state folder was in use on another machine";
     if (!same_boot(w))
         return "the machine was restarted";
+    if (is_old_copy(w))
+        return "the state folder is a copy that was taken while it was in use";
     if (w->memory.kind == MEMORY_INCOMPLETE)
         return "there was not enough memory in /dev/shm for the bits";
     if (w->memory.kind != MEMORY_WHOLE)
@@ -207,7 +217,7 @@ static void weigh(struct work *w)
 
     if (r->kind != RECOVERY_POWER_LOSS)
         return;
-    if (has_failed(w)) {
+    if (has_failed(w) || is_old_copy(w)) {
         r->lost = g_strdup(r->why);
         all_inconsistent(w, true, r->lost);
     } else if (!need_journal(w)) {

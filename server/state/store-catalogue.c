@@ -110,8 +110,10 @@ int store_catalogue_commit(struct store *s, bool *unsure, GError **err)
 
     if (result < 0 && failed)
         result = settle_commit(s, &failed, err);
-    if (result == 0)
+    if (result == 0) {
         s->differs = false;
+        memory_note_catalogue(s->memory, catalogue_number(s->catalogue));
+    }
     if (unsure)
         *unsure = failed;
     return result;

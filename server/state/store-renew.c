@@ -8,6 +8,7 @@
 
 #include "common/util/log.h"
 #include "server/state/bits-sync.h"
+#include "server/state/store-catalogue.h"
 #include "server/state/stored-bits.h"
 
 static struct catalogue_bitmap *row_of(struct state_disk *d, const struct stored_bits *sb)
@@ -27,10 +28,10 @@ static int put_row(struct store *s, struct catalogue_bitmap *b, const char *uuid
     struct catalogue_bitmap row = *b; /* borrows its strings */
 
     g_strlcpy(row.uuid, uuid, sizeof row.uuid);
-    if (catalogue_begin(s->catalogue, err) < 0)
+    if (store_catalogue_begin(s, err) < 0)
         return -1;
     if (catalogue_put_bitmap(s->catalogue, &row, err) == 0)
-        return catalogue_commit(s->catalogue, unsure, err);
+        return store_catalogue_commit(s, unsure, err);
     catalogue_rollback(s->catalogue);
     return -1;
 }

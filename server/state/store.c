@@ -384,7 +384,7 @@ static int start(struct store *s, GError **err)
         return -1;
     }
     s->begun = false;
-    if (catalogue_commit(s->catalogue, NULL, err) < 0) {
+    if (store_catalogue_commit(s, NULL, err) < 0) {
         s->hopeless = s->unclean = true; /* perhaps it says that the folder is in use */
         return -1;
     }

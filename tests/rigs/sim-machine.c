@@ -29,6 +29,7 @@ void sim_machine_clear(struct sim_machine *m)
         m->memory->ops->free(m->memory);
     m->memory = NULL;
     m->failed = m->incomplete = m->unsynced = false;
+    m->catalogue = 0;
 }
 
 void sim_machine_unshare(struct sim_machine *m)
@@ -109,6 +110,12 @@ void memory_note_unsynced(struct memory *m)
         m->machine->unsynced = true;
 }
 
+void memory_note_catalogue(struct memory *m, uint64_t number)
+{
+    if (m)
+        m->machine->catalogue = number;
+}
+
 bool memory_is_incomplete(struct memory *m)
 {
     return m && m->machine->incomplete;
@@ -136,6 +143,7 @@ struct memory_left memory_find(const char *uuid, uint64_t run)
     if (!now->incomplete)
         left.files = sim_storage_ref(now->memory);
     left.unsynced = now->unsynced;
+    left.catalogue = now->catalogue;
     left.kind = now->failed       ? MEMORY_FAILED
                 : now->incomplete ? MEMORY_INCOMPLETE
                                   : MEMORY_WHOLE;

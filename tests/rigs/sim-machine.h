@@ -16,6 +16,7 @@ struct sim_machine {
     unsigned boot, id;       /* from 1 */
     struct storage *memory;  /* the files of the memory folder, a reference; NULL: it is not there */
     uint64_t run;            /* of it */
+    uint64_t catalogue;      /* its note: how far the catalogue was */
     bool failed, incomplete, unsynced; /* its note says so */
     bool lasting;            /* the note that outlives the boot is there */
 };
