@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What it costs that bitmaps survive: writes with a state folder on a real disk, without one, and
-with one that survives the death of the process only; and how long a server with one takes to
-start."""
+with one that survives the death of the process only; how long a server with one takes to start; and
+the memory of a bitmap on a huge disk."""
 
 import contextlib
 import mmap
@@ -11,9 +11,10 @@ import time
 
 import clients
 import fleece
+import memory_folder
 from figures import OURS
 from loads import IMAGE, Cell, warm_up
-from rig import GIB
+from rig import GIB, KIB
 from rivals import Disk, Nbdfleece
 from setting import folder, make_image, make_sparse, progress
 
@@ -23,6 +24,7 @@ GOALS = {"process": 0.98, "power": 0.95}
 STORM = 64 * GIB
 STORM_WRITES = 65536  # four for each region of the journal
 DISKS, TIB = 100, 1 << 40
+TOUCHES = 8  # writes to a disk, all over it
 COUNTER = f"{fleece.BUILD}/tests/state/.libs/folder-faults.so"
 
 
@@ -63,6 +65,7 @@ def measure(setting, results, part):
     steady(setting, results, part)
     storm(setting, results, part)
     start(setting, results, part)
+    memory(setting, results, part)
 
 
 def steady(setting, results, part):
@@ -130,7 +133,7 @@ def storm(setting, results, part):
 
 
 def start(setting, results, part):
-    """From the start of the process until clients can connect. `crashed` is after kill -9."""
+    """From the start of the process until clients can connect."""
     with folder(setting.memory, "start") as place, folder(setting.disk, "start") as state:
         disks = {f"d{i}": Disk(make_sparse(f"{place}/image{i}", TIB)) for i in range(DISKS)}
 
@@ -139,39 +142,85 @@ def start(setting, results, part):
             server = setting.start(Stateful, place, disks, **options)
             return server, time.monotonic() - begin
 
+        def started_after_a_crash(lose_power):
+            server, _ = started(**options)
+            with server:
+                touch(server, disks)
+                server.crash()
+            if lose_power:
+                memory_folder.forget(in_memory)
+            server, seconds = started(**options)
+            with server:
+                pass
+            return seconds
+
         options = with_state("power", state)
         server, _ = started(**options)
         with server:
             for name in disks:
                 server.add_bitmap(name)
             touch(server, disks)
+        in_memory = memory_folder.path_of(options["state"])
         for n in range(setting.rounds):
             progress(f"round {n + 1} of {setting.rounds}: starts with {DISKS} disks of 1 TiB")
-            server, none = started()
-            with server:
-                pass
-            server, clean = started(**options)
-            with server:
-                touch(server, disks)
-                server.crash()
-            server, crashed = started(**options)
-            with server:
-                pass
-            for key, seconds in ("none", none), ("clean", clean), ("crashed", crashed):
-                results.add(part, f"start-{key}", OURS, seconds, unit="s", less=True,
-                            title=f"start with {DISKS} disks of 1 TiB: {STARTS[key]}")
-            results.add(part, "start-recovery", OURS, crashed - none, unit="s", less=True,
-                        limit=1, title="of this, for the recovery", compare=False)
+            took = {}
+            for kind, more in ("none", {}), ("clean", options):
+                server, took[kind] = started(**more)
+                with server:
+                    pass
+            took["crashed"] = started_after_a_crash(False)
+            took["power-lost"] = started_after_a_crash(True)
+            for kind, seconds in took.items():
+                results.add(part, f"start-{kind}", OURS, seconds, unit="s", less=True,
+                            title=f"start with {DISKS} disks of 1 TiB: {STARTS[kind]}")
+            for kind in "crashed", "power-lost":
+                results.add(part, f"start-{kind}-more", OURS, took[kind] - took["none"], unit="s",
+                            less=True, limit=1, compare=False,
+                            title=f"of this, for the recovery {STARTS[kind]}")
 
 
 STARTS = {"none": "without a state folder", "clean": "after an orderly end, a bitmap on each",
-          "crashed": "after kill -9"}
+          "crashed": "after kill -9", "power-lost": "after a power loss"}
 
 
-def touch(server, disks):
+def touch(server, disks, size=TIB):
     """A few writes to each disk."""
     for name in disks:
         handle, = clients.connect(server.uri(name), 1)
-        for at in range(0, TIB, TIB // 8):
+        for at in range(0, size, size // TOUCHES):
             handle.pwrite(bytes(4096), at)
         handle.shutdown()
+
+
+def memory(setting, results, part):
+    """What a bitmap takes in which a few bits were set: resident memory, with the pages that are
+    shared, and files in memory."""
+    for tib in 1, 64:
+        with folder(setting.memory, "bits") as place, folder(setting.disk, "bits") as state:
+            disks = {"disk": Disk(make_sparse(f"{place}/image", tib * TIB))}
+
+            def started():
+                return setting.start(Stateful, place, disks, **with_state("power", state))
+
+            with started():
+                pass
+            in_memory = memory_folder.path_of(f"{state}/state")
+            with started() as server:
+                before = server.resident()
+                server.add_bitmap()
+                touch(server, disks, tib * TIB)
+                used = {"": server.resident() - before,
+                        "-files": memory_folder.allocated(in_memory)}
+                server.crash()
+            with started() as server:
+                used["-killed"] = server.resident() - before
+            for key, amount in used.items():
+                results.add(part, f"memory-{tib}{key}", OURS, amount / KIB, unit="KiB", less=True,
+                            limit=MEMORY[key][1], compare=False,
+                            title=f"a bitmap of {tib} TiB, {TOUCHES} granules dirty: "
+                                  f"{MEMORY[key][0]}")
+
+
+# {key: (what it is, its limit in KiB)}
+MEMORY = {"": ("resident", 1024), "-files": ("files in memory", 128),
+          "-killed": ("resident after kill -9 and a start", 2048)}

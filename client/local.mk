@@ -17,6 +17,7 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-map.c \
 	client/cli/cmd-qmp.c \
 	client/cli/cmd-state.c \
+	client/cli/cmd-state-adopt.c \
 	client/cli/cmd-state-check.c \
 	client/cli/cmd-status.c \
 	client/cli/cmd-tls.c \

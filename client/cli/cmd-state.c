@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* fleecectl state list, export and adopt: state folders that no server uses. */
+/* fleecectl state list and export: what there is in a state folder that no server uses. */
 #include "client/base/error.h"
 #include "client/cli/command.h"
 #include "client/cli/state-print.h"
@@ -134,82 +134,4 @@ const struct command cmd_state_export = {
     .min_args = 3,
     .max_args = 3,
     .run = run_state_export,
-};
-
-/* ---- adopt ---- */
-
-static bool has_bitmaps(const survey *s, const struct catalogue_disk *d)
-{
-    for (guint i = 0; i < s->bitmaps->len; i++) {
-        if (((const struct surveyed_bitmap *)s->bitmaps->pdata[i])->row.disk == d->id)
-            return true;
-    }
-    return false;
-}
-
-/* In one transaction: the disk that has the new name already goes, the old one is renamed. */
-static int put_adopted(struct catalogue *c, struct catalogue_disk *d, const char *name,
-                       const struct catalogue_disk *taken, GError **err)
-{
-    g_free(d->name);
-    d->name = g_strdup(name);
-    d->adopted = true;
-    if (catalogue_begin(c, err) < 0)
-        return -1;
-    if ((taken && catalogue_remove_disk(c, taken->id, err) < 0) ||
-        catalogue_put_disk(c, d, err) < 0) {
-        catalogue_rollback(c);
-        return -1;
-    }
-    return catalogue_commit(c, NULL, err);
-}
-
-static struct catalogue_disk *named(const survey *s, const char *name)
-{
-    for (guint i = 0; i < s->disks->len; i++) {
-        struct catalogue_disk *d = &g_array_index(s->disks, struct catalogue_disk, i);
-
-        if (strcmp(d->name, name) == 0)
-            return d;
-    }
-    return NULL;
-}
-
-static int run_state_adopt(struct client *c, const void *options, char **args, GError **err)
-{
-    const char *old = args[1], *new = args[2];
-    g_autoptr(offline) o = offline_open(args[0], true, err);
-    g_autoptr(survey) s = o ? survey_take(o, err) : NULL;
-    struct catalogue_disk *taken = NULL;
-
-    if (!s || !survey_find_disk(s, old, err))
-        return -1;
-    if (strcmp(old, new) != 0)
-        taken = named(s, new);
-    if (taken && has_bitmaps(s, taken))
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "disk %s: it has bitmaps of its own, so it cannot take over those of %s",
-                           new, old);
-    if (put_adopted(o->catalogue, named(s, old), new, taken, err) < 0)
-        return -1;
-    if (c->json)
-        g_string_append(c->out, "{}\n");
-    else
-        g_string_append_printf(
-            c->out,
-            "The bitmaps of disk %s are now those of disk %s. Its image is taken "
-            "as it is at the next start.\n",
-            old, new);
-    return 0;
-}
-
-const struct command cmd_state_adopt = {
-    .name = "state adopt",
-    .synopsis = "DIR OLD NEW",
-    .summary = "rename a disk of a state folder, and take its image as it is",
-    .help = "OLD and NEW may be the same name: the image was moved or copied, and its bytes are\n"
-            "still those that the bitmaps speak of. Only you can know that.\n",
-    .min_args = 3,
-    .max_args = 3,
-    .run = run_state_adopt,
 };

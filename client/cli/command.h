@@ -46,6 +46,7 @@ extern const struct command cmd_bitmap_list, cmd_bitmap_add, cmd_bitmap_remove, 
     cmd_bitmap_enable, cmd_bitmap_disable, cmd_bitmap_merge;
 extern const struct command cmd_view_list, cmd_view_create, cmd_view_delete;
 extern const struct command cmd_map, cmd_tls_init, cmd_qmp, cmd_watch;
-extern const struct command cmd_state_list, cmd_state_check, cmd_state_export, cmd_state_adopt;
+extern const struct command cmd_state_list, cmd_state_check, cmd_state_export, cmd_state_adopt,
+    cmd_state_forget;
 
 #endif

@@ -4,13 +4,17 @@
 #include <string.h>
 
 const struct command *const commands[] = {
-    &cmd_status,        &cmd_disks,          &cmd_bitmap_list,
-    &cmd_bitmap_add,    &cmd_bitmap_remove,  &cmd_bitmap_clear,
-    &cmd_bitmap_enable, &cmd_bitmap_disable, &cmd_bitmap_merge,
-    &cmd_view_list,     &cmd_view_create,    &cmd_view_delete,
-    &cmd_map,           &cmd_state_list,     &cmd_state_check,
-    &cmd_state_export,  &cmd_state_adopt,    &cmd_tls_init,
-    &cmd_qmp,           &cmd_watch,          NULL,
+    &cmd_status,        &cmd_disks,
+    &cmd_bitmap_list,   &cmd_bitmap_add,
+    &cmd_bitmap_remove, &cmd_bitmap_clear,
+    &cmd_bitmap_enable, &cmd_bitmap_disable,
+    &cmd_bitmap_merge,  &cmd_view_list,
+    &cmd_view_create,   &cmd_view_delete,
+    &cmd_map,           &cmd_state_list,
+    &cmd_state_check,   &cmd_state_export,
+    &cmd_state_adopt,   &cmd_state_forget,
+    &cmd_tls_init,      &cmd_qmp,
+    &cmd_watch,         NULL,
 };
 
 const char *const planned_commands[] = {

@@ -219,6 +219,15 @@ bool bitmap_test(const struct bitmap *b, uint64_t offset)
     return offset < b->size && (load(b, 0, g / 64) >> (g % 64) & 1);
 }
 
+/* A word of a level, which is 0 without a look at it where the level above says so. Where the words
+ * are a sparse file in memory, the look alone would take a page of it. */
+static inline uint64_t load_if_set(const struct bitmap *b, int level, uint64_t w)
+{
+    if (level + 1 < LEVELS && !(load(b, level + 1, w / 64) >> (w % 64) & 1))
+        return 0;
+    return load(b, level, w);
+}
+
 /* The first set bit at or after `bit` in one level, or UINT64_MAX; the level above, where there is
  * one, says which words to look at. */
 static uint64_t find_set(const struct bitmap *b, int level, uint64_t bit)
@@ -227,7 +236,7 @@ static uint64_t find_set(const struct bitmap *b, int level, uint64_t bit)
 
     if (w >= b->words[level])
         return UINT64_MAX;
-    for (uint64_t bits = load(b, level, w) & (~UINT64_C(0) << (bit % 64));;) {
+    for (uint64_t bits = load_if_set(b, level, w) & (~UINT64_C(0) << (bit % 64));;) {
         if (bits)
             return w * 64 + (uint64_t)__builtin_ctzll(bits);
         w = level + 1 < LEVELS ? find_set(b, level + 1, w + 1) : w + 1;
@@ -292,5 +301,5 @@ void bitmap_merge(struct bitmap *dst, const struct bitmap *src)
 
 uint64_t bitmap_word(const struct bitmap *b, uint64_t w)
 {
-    return load(b, 0, w);
+    return load_if_set(b, 0, w);
 }

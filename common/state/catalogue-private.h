@@ -24,11 +24,12 @@ struct tally {
 
 struct catalogue {
     struct storage *s;
-    sqlite3 *db;
+    sqlite3 *db; /* NULL: dead, and opening it anew has failed */
     struct tally tallies[TALLIES];
     struct tally before[TALLIES]; /* as they were when the transaction began */
+    struct tally after[TALLIES];  /* dead: as the transaction that failed would have left them */
     /* The storage failed in the middle of a commit. What comes after the lost part of the log would
-     * be lost with it, even if its own sync succeeds: nothing is written any more. */
+     * be lost with it, even if its own sync succeeds: nothing is written before it is opened anew. */
     bool dead;
     /* Damage was found when the database was opened. Each reading finds it again, until the first
      * transaction writes the rows concerned anew. */

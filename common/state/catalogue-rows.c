@@ -55,7 +55,7 @@ static const struct column folder_columns[] = {
     COLUMN(catalogue_folder, uuid, COLUMN_CHARS, STATE_UUID_SIZE),
     COLUMN(catalogue_folder, boot_id, COLUMN_CHARS, STATE_UUID_SIZE),
     COLUMN(catalogue_folder, machine_id, COLUMN_CHARS, 64),
-    COLUMN(catalogue_folder, mount_id, COLUMN_UINT64, 0),
+    COLUMN(catalogue_folder, run, COLUMN_UINT64, 0),
     COLUMN(catalogue_folder, journal, COLUMN_BOOL, 0),
     COLUMN(catalogue_folder, open, COLUMN_BOOL, 0),
     COLUMN(catalogue_folder, failed, COLUMN_BOOL, 0),
@@ -100,6 +100,11 @@ static bool text_fits(const char *text, size_t most)
 static bool name_fits(const char *name)
 {
     return text_fits(name, MOST_NAME) && name[0] && g_utf8_validate(name, -1, NULL);
+}
+
+bool catalogue_is_name(const char *name)
+{
+    return name_fits(name);
 }
 
 static bool granularity_fits(uint32_t granularity)
@@ -216,6 +221,10 @@ static void mend_name(char **name, int64_t disk, int64_t id, GHashTable *taken)
 
 static void leave_out(struct contents *k, unsigned which, unsigned i)
 {
+    int64_t id;
+
+    memcpy(&id, k->rows[which]->data + i * catalogue_tables[which].size, sizeof id); /* first */
+    g_array_append_val(k->strays[which], id);
     g_array_remove_index(k->rows[which], i);
     g_byte_array_remove_index(k->mended[which], i);
     k->all_good = false;
@@ -360,6 +369,7 @@ int contents_load(struct catalogue *c, struct contents *k, GPtrArray *const dama
         k->rows[i] = g_array_new(FALSE, FALSE, (guint)catalogue_tables[i].size);
         g_array_set_clear_func(k->rows[i], clear[i]);
         k->mended[i] = g_byte_array_new();
+        k->strays[i] = g_array_new(FALSE, FALSE, sizeof(int64_t));
         k->found[i] = (struct tally){.id = 1 + (int64_t)i, .next = 1};
     }
     for (unsigned i = 0; i < TALLIES; i++)
@@ -375,6 +385,7 @@ void contents_clear(struct contents *k)
     for (unsigned i = 0; i < TALLIES; i++) {
         g_clear_pointer(&k->rows[i], g_array_unref);
         g_clear_pointer(&k->mended[i], g_byte_array_unref);
+        g_clear_pointer(&k->strays[i], g_array_unref);
     }
 }
 
@@ -409,7 +420,7 @@ int catalogue_folder(struct catalogue *c, struct catalogue_folder *f, GError **e
     int got = statement ? sql_step(c, statement, err) : -1;
     uint32_t crc;
 
-    *f = (struct catalogue_folder){.mount_id = 0};
+    *f = (struct catalogue_folder){.run = 0};
     if (got < 0)
         return -1;
     if (got == 0 || !row_read(&folder_table, statement, f, &crc) ||

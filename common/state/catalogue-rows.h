@@ -15,6 +15,7 @@ struct contents {
     GArray *rows[TALLIES];       /* struct catalogue_disk, struct catalogue_bitmap */
     GByteArray *mended[TALLIES]; /* one for each: 1: it is not as the database has it */
     struct tally found[TALLIES]; /* of all rows that are there, also of those left out */
+    GArray *strays[TALLIES];     /* int64_t: ids of rows that belong to nothing and are left out */
     bool all_good;               /* no row was damaged */
 };
 

@@ -223,6 +223,30 @@ int catalogue_remove_disk(struct catalogue *c, int64_t id, GError **err)
     return remove_row(c, OF_DISKS, id, err);
 }
 
+static int remove_strays(struct catalogue *c, const struct contents *k, unsigned which,
+                         GError **err)
+{
+    for (unsigned i = 0; i < k->strays[which]->len; i++)
+        if (remove_row(c, which, g_array_index(k->strays[which], int64_t, i), err) < 0)
+            return -1;
+    return 0;
+}
+
+/* Bitmaps first: they refer to disks. */
+int catalogue_remove_strays(struct catalogue *c, GError **err)
+{
+    GPtrArray *nobody[TALLIES] = {NULL};
+    struct contents k;
+    int result = -1;
+
+    if (sql_check_transaction(c, err) < 0)
+        return -1;
+    if (contents_load(c, &k, nobody, err) == 0 && remove_strays(c, &k, OF_BITMAPS, err) == 0)
+        result = remove_strays(c, &k, OF_DISKS, err);
+    contents_clear(&k);
+    return result;
+}
+
 /* ---- healing ---- */
 
 static int write_mended(struct catalogue *c, const struct contents *k, GError **err)

@@ -15,13 +15,13 @@
 /* ---- opening ---- */
 
 /* SQLite takes an empty file for a new database: here it is one that was cut short. */
-static int check_file(struct storage *s, GError **err)
+static int check_file(struct storage *s, bool make, GError **err)
 {
     struct storage_file *file;
     uint64_t size = 0;
     int error = s->ops->open(s, STATE_CATALOGUE, false, &file);
 
-    if (error == -ENOENT)
+    if (error == -ENOENT && make)
         return catalogue_make(s, err);
     if (error < 0)
         return storage_fail(s, STATE_CATALOGUE, "open", error, err);
@@ -80,7 +80,7 @@ struct catalogue *catalogue_open(struct storage *s, GError **err)
 {
     struct catalogue *c;
 
-    if (check_file(s, err) < 0)
+    if (check_file(s, true, err) < 0)
         return NULL;
     c = g_new0(struct catalogue, 1);
     c->s = s;
@@ -92,14 +92,61 @@ struct catalogue *catalogue_open(struct storage *s, GError **err)
     return NULL;
 }
 
-void catalogue_close(struct catalogue *c)
+static void close_database(struct catalogue *c)
 {
-    if (c->dead)
+    if (c->dead && c->db)
         sqlite3_db_config(c->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_close(c->db);
+    c->db = NULL;
     for (unsigned i = 0; i < TALLIES; i++)
-        g_free(c->complaint[i]);
+        g_clear_pointer(&c->complaint[i], g_free);
+}
+
+void catalogue_close(struct catalogue *c)
+{
+    close_database(c);
     g_free(c);
+}
+
+/* ---- opening anew ---- */
+
+bool catalogue_has_failed(const struct catalogue *c)
+{
+    return c->dead;
+}
+
+static bool counts_are(const struct catalogue *c, const struct tally said[TALLIES])
+{
+    return memcmp(c->tallies, said, sizeof c->tallies) == 0;
+}
+
+/* What is read now may be in the kernel's memory alone, since a sync has failed: it is written into
+ * the database once more, and synced. A full disk is no excuse here. */
+static int open_anew(struct catalogue *c, GError **err)
+{
+    if (check_file(c->s, false, err) < 0 || sql_open(c, STATE_CATALOGUE, err) < 0 ||
+        schema_check(c, err) < 0 || use_log(c, err) < 0 || check_pages(c, err) < 0)
+        return -1;
+    if (empty_log(c) != SQLITE_OK)
+        return sql_fail(c, "empty its write-ahead log", err);
+    if (tally_check(c, err) < 0)
+        return -1;
+    if (!c->sick && (counts_are(c, c->before) || counts_are(c, c->after)))
+        return 0;
+    return fail(err, "state: %s/" STATE_CATALOGUE ": it is not as it was left", c->s->path);
+}
+
+int catalogue_reopen(struct catalogue *c, bool *happened, GError **err)
+{
+    close_database(c);
+    c->sick = c->distrusted = false;
+    if (open_anew(c, err) < 0) {
+        close_database(c);
+        return -1;
+    }
+    *happened = counts_are(c, c->after);
+    c->dead = false;
+    return 0;
 }
 
 /* ---- transactions ---- */
@@ -110,7 +157,7 @@ int catalogue_begin(struct catalogue *c, GError **err)
         return fail(err,
                     "state: %s/" STATE_CATALOGUE
                     ": the storage failed while it was written, and it "
-                    "is not written any more before it is opened again",
+                    "is not written any more before it is opened anew",
                     c->s->path);
     if (sql_run(c, "BEGIN IMMEDIATE", err) < 0)
         return -1;
@@ -145,6 +192,19 @@ static int check_unique(struct catalogue *c, const char *sql, GError **err)
                 (const char *)sqlite3_column_text(statement, 0));
 }
 
+/* Each transaction uses up an id, if need be one that no row gets. So the counts that it leaves differ
+ * from all earlier ones, and tell whether it has happened. */
+static void use_an_id(struct catalogue *c)
+{
+    int64_t *next = &c->tallies[OF_BITMAPS].next;
+
+    for (unsigned i = 0; i < TALLIES; i++)
+        if (c->tallies[i].next != c->before[i].next)
+            return;
+    if (*next < INT64_MAX)
+        ++*next;
+}
+
 static int prepare_commit(struct catalogue *c, GError **err)
 {
     if (sql_check_transaction(c, err) < 0 ||
@@ -153,6 +213,7 @@ static int prepare_commit(struct catalogue *c, GError **err)
             0 ||
         check_unique(c, "SELECT uuid FROM bitmaps GROUP BY uuid HAVING count(*) > 1", err) < 0)
         return -1;
+    use_an_id(c);
     return tally_write(c, err);
 }
 
@@ -185,6 +246,7 @@ int catalogue_commit(struct catalogue *c, bool *unsure, GError **err)
     c->dead = code == SQLITE_IOERR;
     if (unsure)
         *unsure = c->dead;
+    memcpy(c->after, c->tallies, sizeof c->after);
     catalogue_rollback(c);
     return -1;
 }

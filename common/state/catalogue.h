@@ -12,7 +12,7 @@
 
 #include "common/state/storage.h"
 
-#define CATALOGUE_VERSION 2
+#define CATALOGUE_VERSION 3
 #define STATE_UUID_SIZE   37 /* with its NUL */
 
 struct catalogue;
@@ -32,7 +32,7 @@ struct catalogue_folder {
     /* Where its present user runs, or its last one ran; durable before anything else changes. */
     char boot_id[STATE_UUID_SIZE];
     char machine_id[64];
-    uint64_t mount_id;
+    uint64_t run; /* of the memory folder: memory.h; another number at each start */
     bool journal; /* its user keeps a journal (--durability power) */
     bool open;    /* in use; still set when it is opened again: it did not end in order */
     bool failed;  /* a failure was noted (store.c): what is in the files is not to be trusted */
@@ -55,7 +55,8 @@ struct catalogue_disk {
     /* DISK_CRASHED: found when the folder was opened. An mtime after it is somebody else's;
      * nanoseconds since 1970; 0: not known. */
     int64_t changed_until;
-    bool adopted; /* `fleecectl state adopt`: take the image as it is, once */
+    bool
+        adopted; /* `fleecectl state adopt`: take the image as it is, once, if it is no other disk's */
 };
 
 struct catalogue_bitmap {
@@ -91,15 +92,23 @@ GArray *catalogue_bitmaps(struct catalogue *c, GPtrArray *damaged, GError **err)
 /* -1 and *err also where the row is damaged. */
 int catalogue_folder(struct catalogue *c, struct catalogue_folder *f, GError **err);
 
+/* May a disk or a bitmap have this name? */
+bool catalogue_is_name(const char *name);
+
 /* ---- changes ---- */
 
 int catalogue_begin(struct catalogue *c, GError **err);
-/* -1: nothing has happened, and the transaction is over. *unsure (may be NULL): whether it has will
- * be known only when the folder is opened again, because the storage failed while it was written; no
- * other transaction can begin before that. A full disk leaves no doubt: it has not happened. Names
- * of disks, names of a disk's bitmaps and UUIDs have to be unique at this moment. */
+/* -1: nothing has happened, and the transaction is over. *unsure (may be NULL): whether it has is not
+ * known, because the storage failed while it was written; no other transaction can begin before
+ * catalogue_reopen. A full disk leaves no doubt: it has not happened. Names of disks, names of a
+ * disk's bitmaps and UUIDs have to be unique at this moment. */
 int catalogue_commit(struct catalogue *c, bool *unsure, GError **err);
 void catalogue_rollback(struct catalogue *c);
+/* Does the catalogue have to be opened anew? */
+bool catalogue_has_failed(const struct catalogue *c);
+/* Open it anew after the storage has failed. *happened: whether the transaction that failed has; that
+ * is durable. -1 and *err: the storage still fails, or what it has is damaged; try again later. */
+int catalogue_reopen(struct catalogue *c, bool *happened, GError **err);
 
 /* Inside a transaction; -1 and *err: the transaction can only be rolled back. id 0: a new row, whose
  * id is set. A row that the functions above would take for damaged is refused. */
@@ -108,6 +117,9 @@ int catalogue_put_bitmap(struct catalogue *c, struct catalogue_bitmap *b, GError
 int catalogue_put_folder(struct catalogue *c, const struct catalogue_folder *f, GError **err);
 int catalogue_remove_bitmap(struct catalogue *c, int64_t id, GError **err);
 int catalogue_remove_disk(struct catalogue *c, int64_t id, GError **err); /* and its bitmaps */
+
+/* Remove the rows that are left out above: a bitmap's whose disk has no row, say. Likewise. */
+int catalogue_remove_strays(struct catalogue *c, GError **err);
 
 /* SQLite's own check of all pages and indexes, for tools: sentences into `damaged`. */
 int catalogue_verify(struct catalogue *c, GPtrArray *damaged, GError **err);

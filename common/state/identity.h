@@ -26,10 +26,11 @@ struct image_identity {
 /* How the last user of the folder ended, as far as it tells when an image was changed last. */
 struct identity_past {
     int64_t now;           /* wall clock, ns since 1970 */
-    bool rebooted;         /* the machine went down, or it was another one: `last` is not known */
-    int64_t boot_time;     /* rebooted: of the present boot, ns since 1970; 0: not known */
+    bool rebooted;         /* the machine went down, it was another one, or its memory is gone:
+                              `last` is not known */
+    int64_t boot_time;     /* rebooted: of the present boot, ns since 1970; 0: it does not bound */
     int64_t lease;         /* rebooted: the folder was in order at least until then; 0: not known */
-    struct live_last last; /* !rebooted: what the live file says */
+    struct live_last last; /* !rebooted: what the memory says */
     bool last_known;
 };
 
@@ -42,6 +43,10 @@ struct identity_past {
 /* Until when the image may have been changed by us: catalogue_disk.changed_until of a disk that was
  * being served when the server died. 0: that is not known. */
 int64_t identity_changed_until(const struct identity_past *past);
+
+/* Bitmaps of an image that was replaced by another one under the disk's name are kept as those of a
+ * disk with this at the end of its name. */
+#define IDENTITY_REPLACED "-replaced"
 
 /* Why the disk's bitmaps do not fit its image, a sentence for people (g_free), or NULL: they do.
  * `size` is the image's size now. A DISK_CLEAN disk is judged by `content`, others by `modified`

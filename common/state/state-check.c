@@ -99,6 +99,10 @@ static int heal(struct check *k, GError **err)
 {
     if (catalogue_begin(k->c, err) < 0)
         return -1;
+    if (catalogue_remove_strays(k->c, err) < 0) {
+        catalogue_rollback(k->c);
+        return -1;
+    }
     return catalogue_commit(k->c, NULL, err);
 }
 
@@ -117,8 +121,10 @@ static int check_rows(struct check *k, GError **err)
         return -1;
     for (guint i = 0; i < damaged->len; i++) {
         const char *what = damaged->pdata[i];
-        struct state_finding *f = found(
-            k, g_strdup(what), "its bitmaps become inconsistent, and the row is written anew");
+        struct state_finding *f =
+            found(k, g_strdup(what),
+                  "its bitmaps become inconsistent, and the row is written anew; a row without "
+                  "a disk is removed");
 
         f->mended = !error && !has_text(still, what);
         f->why_not = error ? g_strdup(error->message) : NULL;
@@ -131,11 +137,20 @@ static int check_catalogue(struct check *k, GError **err)
 {
     g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
 
-    if (catalogue_verify(k->c, damaged, err) < 0)
+    g_autoptr(GPtrArray) still = g_ptr_array_new_with_free_func(g_free);
+
+    if (catalogue_verify(k->c, damaged, err) < 0 || check_rows(k, err) < 0 ||
+        catalogue_verify(k->c, still, err) < 0)
         return -1;
-    for (guint i = 0; i < damaged->len; i++)
-        found(k, g_strdup_printf("%s: %s", STATE_CATALOGUE, (char *)damaged->pdata[i]), NULL);
-    return check_rows(k, err);
+    for (guint i = 0; i < damaged->len; i++) {
+        const char *what = damaged->pdata[i];
+        bool mended = !has_text(still, what);
+
+        found(k, g_strdup_printf("%s: %s", STATE_CATALOGUE, what),
+              mended ? "rows without a disk are removed" : NULL)
+            ->mended = mended;
+    }
+    return 0;
 }
 
 /* ---- recovery ---- */
@@ -351,7 +366,7 @@ static const char *live_fault(struct storage *s)
         return NULL;
     if (failed < 0)
         return "it cannot be opened";
-    if (s->ops->size(f, &size) < 0 || size != LIVE_LINES * sizeof(struct live_line))
+    if (s->ops->size(f, &size) < 0 || size != LIVE_LEASE_LENGTH)
         fault = "it has not the length that it should have";
     else if (s->ops->read(f, &head, sizeof(head), 0) < 0)
         fault = "it cannot be read";

@@ -2,6 +2,8 @@
 # Bitmaps in a state folder, while a server runs.
 noinst_LIBRARIES += server/state/libstate.a
 server_state_libstate_a_SOURCES = \
+	server/state/bits-memory.c server/state/bits-memory.h \
+	server/state/bits-sync.c server/state/bits-sync.h \
 	server/state/cover.h \
 	server/state/failure.c server/state/failure.h \
 	server/state/jobs.c server/state/jobs.h \
@@ -18,7 +20,9 @@ server_state_libstate_a_SOURCES = \
 	server/state/store.c server/state/store.h \
 	server/state/store-attach.c server/state/store-attach.h \
 	server/state/store-break.c server/state/store-break.h \
+	server/state/store-catalogue.c server/state/store-catalogue.h \
 	server/state/store-detach.c server/state/store-detach.h \
+	server/state/store-names.c server/state/store-names.h \
 	server/state/store-private.h \
 	server/state/store-resize.c server/state/store-resize.h \
 	server/state/store-rows.c server/state/store-rows.h \

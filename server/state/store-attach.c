@@ -4,6 +4,7 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/state/store-break.h"
+#include "server/state/store-names.h"
 #include "server/state/store-rows.h"
 #include "server/state/stored-bits.h"
 
@@ -26,7 +27,7 @@ void store_bitmaps_free(GArray *bitmaps)
         g_array_unref(bitmaps);
 }
 
-/* Memory may have taken the place of the old file while it was read. */
+/* The old bits may have been lost while they were read. */
 static int merge_old(struct state_disk *d, struct bitmap *bits, const struct bitmap *old,
                      GError **err)
 {
@@ -62,7 +63,7 @@ static struct bitmap *resized(struct state_disk *d, struct catalogue_bitmap *b,
     sb = stored_bits_of(d, bits);
     error = stored_bits_attach(d, bits, err);
     if (error == 0)
-        error = bit_file_sync(sb->file, err);
+        error = stored_bits_sync(sb, err);
     if (error == 0 && (error = s->ops->sync_names(s, "bits")) < 0)
         storage_fail(s, "bits", "syncing the names in it", error, err);
     if (error == 0) {
@@ -122,8 +123,9 @@ static int find_bitmaps(struct state_disk *d, uint64_t size, const char *reason,
         struct store_bitmap bitmap = find_bitmap(d, b, size, reason);
         int result = 0;
 
+        b->disk = d->row.id;
         g_array_append_val(found, bitmap);
-        if (!row_equal(b, &before))
+        if (b->id == 0 || !row_equal(b, &before))
             result = catalogue_put_bitmap(d->store->catalogue, b, err);
         catalogue_bitmap_clear(&before);
         if (result < 0)
@@ -138,7 +140,8 @@ static int find_bitmaps(struct state_disk *d, uint64_t size, const char *reason,
 static int put_disk(struct state_disk *d, uint64_t size, const struct image_identity *identity,
                     GError **err)
 {
-    g_free(d->row.image);
+    g_free(d->image_before);
+    d->image_before = g_steal_pointer(&d->row.image);
     g_free(d->row.content);
     d->row.image = g_strdup(identity->image ? identity->image : "");
     d->row.content = g_strdup(identity->content ? identity->content : "");
@@ -192,18 +195,20 @@ static void set_attached(struct state_disk *d, const struct image_identity *iden
     pthread_mutex_unlock(&d->store->lock);
 }
 
-/* Why its bitmaps do not fit, or NULL. */
-static char *judge(struct state_disk *d, uint64_t size, const struct image_identity *identity)
+/* The disk that gets the name and the image, and why its bitmaps do not fit, or NULL. */
+static struct state_disk *choose_disk(struct store *s, const char *name, uint64_t size,
+                                      const struct image_identity *identity, char **reason,
+                                      GError **err)
 {
-    char *reason =
-        d->is_new || d->bitmaps->len == 0 ? NULL : identity_judge(&d->row, identity, size);
+    struct state_disk *d = rows_find_disk(s, name);
 
-    if (reason && !identity->transient && g_strcmp0(identity->image, d->row.image) != 0)
-        log_error(
-            "disk %s: if an image is moved on purpose, `fleecectl state adopt %s %s %s` before "
-            "the start keeps its bitmaps",
-            d->row.name, d->store->path, d->row.name, d->row.name);
-    return reason;
+    *reason = NULL;
+    if (!d)
+        return rows_add_disk(s, name, size);
+    d = names_choose(d, size, identity, reason, err);
+    if (d && !*reason && d->bitmaps->len > 0)
+        *reason = identity_judge(&d->row, identity, size);
+    return d;
 }
 
 /* Why the recovery has given bitmaps of the disk up; NULL: it has not. */
@@ -246,9 +251,9 @@ struct state_disk *attach_disk(struct store *s, const char *name, uint64_t size,
         fail(err, "disk %s: the state folder has it in use already", name);
         return NULL;
     }
+    d = choose_disk(s, name, size, identity, &reason, err);
     if (!d)
-        d = rows_add_disk(s, name, size);
-    reason = judge(d, size, identity);
+        return NULL;
     *bitmaps = g_array_new(FALSE, TRUE, sizeof(struct store_bitmap));
     g_array_set_clear_func(*bitmaps, clear_found);
     if (put_disk(d, size, identity, err) < 0 || find_bitmaps(d, size, reason, *bitmaps, err) < 0 ||
@@ -259,30 +264,4 @@ struct state_disk *attach_disk(struct store *s, const char *name, uint64_t size,
     set_attached(d, identity, events);
     *recovered = describe(d, reason);
     return d;
-}
-
-/* ---- disks that were renamed ---- */
-
-/* Has `now` the image of `then`, whose bitmaps would not see what is written to it? */
-static bool is_renamed(const struct state_disk *now, const struct state_disk *then)
-{
-    if (!now->attached || then->attached || now->transient || then->bitmaps->len == 0)
-        return false;
-    return *now->row.image != '\0' && g_str_equal(now->row.image, then->row.image);
-}
-
-int attach_check_names(struct store *s, GError **err)
-{
-    for (unsigned i = 0; i < s->known->len; i++)
-        for (unsigned k = 0; k < s->known->len; k++) {
-            const struct state_disk *new = s->known->pdata[i], *old = s->known->pdata[k];
-
-            if (is_renamed(new, old))
-                return fail(err,
-                            "disk %s: its image is that of disk %s, whose bitmaps %s keeps; "
-                            "`fleecectl state adopt %s %s %s` takes them over",
-                            new->row.name, old->row.name, s->path, s->path, old->row.name,
-                            new->row.name);
-        }
-    return 0;
 }

@@ -10,7 +10,5 @@ struct state_disk *attach_disk(struct store *s, const char *name, uint64_t size,
                                const struct image_identity *identity,
                                const struct state_disk_events *events, GArray **bitmaps,
                                char **recovered, GError **err);
-/* Is a disk that is new the renamed one of another row? -1 and *err: it is. catalogue_lock. */
-int attach_check_names(struct store *s, GError **err);
 
 #endif

@@ -2,30 +2,11 @@
 #include "server/state/store-detach.h"
 
 #include "server/state/store-break.h"
+#include "server/state/store-catalogue.h"
 #include "server/state/store-rows.h"
 #include "server/state/stored-bits.h"
 
 #include <time.h>
-
-static int sync_and_sum(struct bit_file *f, uint32_t *crc, GError **err)
-{
-    if (bit_file_sync(f, err) < 0)
-        return -1;
-    return bit_file_crc(f, crc, err);
-}
-
-/* The bitmap has gone before its disk: its file is opened once more. */
-static int sum_unused(struct state_disk *d, struct catalogue_bitmap *b, GError **err)
-{
-    struct bit_file *f = bit_file_open(d->store->storage, b->uuid, b->size, b->granularity, err);
-    int result;
-
-    if (!f)
-        return -1;
-    result = sync_and_sum(f, &b->crc, err);
-    bit_file_close(f);
-    return result;
-}
 
 static void break_one(struct state_disk *d, struct catalogue_bitmap *b, struct stored_bits *sb,
                       const char *why)
@@ -46,9 +27,10 @@ static void seal(struct state_disk *d, struct catalogue_bitmap *b)
     g_autoptr(GError) error = NULL;
 
     if (!b->inconsistent && !broken) {
-        b->sealed = (sb ? sync_and_sum(sb->file, &b->crc, &error) : sum_unused(d, b, &error)) == 0;
+        b->sealed = sb && stored_bits_sync(sb, &error) == 0 &&
+                    bit_file_crc(sb->file, &b->crc, &error) == 0;
         if (!b->sealed)
-            break_one(d, b, sb, error->message);
+            break_one(d, b, sb, error ? error->message : "nobody knows them");
     }
     stored_bits_unref(sb);
 }
@@ -98,13 +80,13 @@ int detach_disk(struct state_disk *d, const struct image_identity *identity, GEr
     for (unsigned i = 0; i < d->bitmaps->len; i++)
         seal(d, d->bitmaps->pdata[i]);
     date_disk(d, identity);
-    if (catalogue_begin(c, err) < 0)
+    if (store_catalogue_begin(d->store, err) < 0)
         return -1;
     if (put_rows(d, err) < 0) {
         catalogue_rollback(c);
         return -1;
     }
-    if (catalogue_commit(c, NULL, err) < 0)
+    if (store_catalogue_commit(d->store, NULL, err) < 0)
         return -1;
     store_settled(d->store);
     return 0;

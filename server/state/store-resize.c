@@ -2,6 +2,7 @@
 #include "server/state/store-resize.h"
 
 #include "common/util/log.h"
+#include "server/state/store-catalogue.h"
 #include "server/state/stored-bits.h"
 
 static int put_resize(struct state_disk *d, uint64_t size, GError **err)
@@ -10,13 +11,13 @@ static int put_resize(struct state_disk *d, uint64_t size, GError **err)
     struct catalogue *c = d->store->catalogue;
 
     row.resize_to = size;
-    if (catalogue_begin(c, err) < 0)
+    if (store_catalogue_begin(d->store, err) < 0)
         return -1;
     if (catalogue_put_disk(c, &row, err) < 0) {
         catalogue_rollback(c);
         return -1;
     }
-    if (catalogue_commit(c, NULL, err) < 0)
+    if (store_catalogue_commit(d->store, NULL, err) < 0)
         return -1;
     d->row.resize_to = size;
     return 0;

@@ -71,6 +71,8 @@ void rows_free_disk(void *disk)
     struct state_disk *d = disk;
 
     catalogue_disk_clear(&d->row);
+    g_free(d->name_before);
+    g_free(d->image_before);
     g_ptr_array_unref(d->bitmaps);
     g_ptr_array_unref(d->bits);
     pthread_mutex_destroy(&d->events_lock);
@@ -89,6 +91,15 @@ int rows_read(struct store *s, bool *damaged, GError **err)
     take_disks(s, disks);
     take_bitmaps(s, bitmaps);
     return catalogue_folder(s->catalogue, &s->folder, err);
+}
+
+void rows_drop_disk(struct state_disk *d)
+{
+    struct store *s = d->store;
+
+    pthread_mutex_lock(&s->lock);
+    g_ptr_array_remove(s->known, d);
+    pthread_mutex_unlock(&s->lock);
 }
 
 struct state_disk *rows_find_disk(struct store *s, const char *name)

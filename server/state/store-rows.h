@@ -10,6 +10,8 @@ int rows_read(struct store *s, bool *damaged, GError **err);
 void rows_free_disk(void *disk);
 /* A disk without bitmaps, which is added to s->known; it is not in the catalogue yet. */
 struct state_disk *rows_add_disk(struct store *s, const char *name, uint64_t size);
+/* Take one that was never attached out of s->known, and free it. */
+void rows_drop_disk(struct state_disk *d);
 struct state_disk *rows_find_disk(struct store *s, const char *name);
 struct catalogue_bitmap *rows_find_bitmap(struct state_disk *d, const char *name);
 

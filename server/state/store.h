@@ -36,7 +36,7 @@ struct store_bitmap {
 
 /* A disk is going to be served. *bitmaps: GArray of struct store_bitmap, in order of creation, the
  * caller's. Where the image does not fit what the catalogue knows of it, they are inconsistent, and
- * that is durable after store_start. state->{ops,store,disk,cover} are set. -1 and *err: the folder
+ * that is durable after store_start; those of another image are kept (store-names.h). state->{ops,store,disk,cover} are set. -1 and *err: the folder
  * failed; there will be no start then. *recovered (g_free): what was done, for people: "exact",
  * "widened by 4194304 bytes after power loss", "inconsistent: REASON", "new". */
 int store_attach(struct store *s, const char *name, uint64_t size,
@@ -44,9 +44,9 @@ int store_attach(struct store *s, const char *name, uint64_t size,
                  struct disk_state *state, GArray **bitmaps, char **recovered, GError **err);
 void store_bitmaps_free(GArray *bitmaps);
 /* All disks are attached, nobody has changed any yet: the catalogue says that the folder is in use.
- * -1 and *err: the folder failed; or a disk that is new to it has the image of another one that was
- * not attached (a disk was renamed; `fleecectl state adopt` is named). Then the catalogue stays as
- * it was. */
+ * -1 and *err: the folder failed; or a disk has the image of another one that was not attached and
+ * has good bitmaps (it was renamed; `fleecectl state adopt` is named). Then the catalogue stays as it
+ * was. */
 int store_start(struct store *s, GError **err);
 /* A disk is no longer changed, was flushed and is still open: its bits are sealed, and how the image
  * was left is noted. identity NULL: it could not be flushed, and is left as after a crash. Waits. Any

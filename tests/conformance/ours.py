@@ -33,14 +33,16 @@ class Held:
 
 
 class Ours(Target):
-    """inside: the server requires TLS, and every client begins with STARTTLS."""
+    """inside: the server requires TLS, and every client begins with STARTTLS. state: each server
+    has a state folder, so all bitmaps are persistent."""
 
     name = "nbdfleece"
     is_ours = True
 
-    def __init__(self, inside=False):
-        self._inside = inside
+    def __init__(self, inside=False, state=False):
+        self._inside, self._state = inside, state
         self._options, self._ca = [], None
+        self._servers = 0
 
     def prepare(self):
         if self._inside:
@@ -64,10 +66,16 @@ class Ours(Target):
         self._more = {name: more for name, _, more in disks}
         self._more["bitmaps"] = {"dirt": [(65536, 0), (65536, 1)]}
         command = [word for name, plugin, _ in disks for word in ("--disk", name, *plugin)]
-        self.server = self.stack.enter_context(Server(*self._options, *command))
+        self.server = self.stack.enter_context(self._new_server(*command))
         self.qmp = self.server.qmp()
         self._bitmaps()
         self._views()
+
+    def _new_server(self, *words):
+        """A server, not started. Its state folder is its own."""
+        self._servers += 1
+        state = ["--state", self.path(f"state-{self._servers}")] if self._state else []
+        return Server(*self._options, *state, *words)
 
     def _file(self, name, size):
         path = self.path(name)
@@ -138,7 +146,7 @@ class Ours(Target):
 
     def start_masked(self):
         server = self.stack.enter_context(
-            Server(*self._options, "--mask-handshake=1", "memory", "1M"))
+            self._new_server("--mask-handshake=1", "memory", "1M"))
         return self._seen(server, "")
 
     # TLS with certificates, over the same socket. `secret` is an export with tls-required.
@@ -149,7 +157,7 @@ class Ours(Target):
         folder = self.path("pki-" + mode)
         ca = make_certificates(folder)
         server = self.stack.enter_context(
-            Server(f"--tls={mode}", f"--tls-certificates={folder}", "memory", "1M"))
+            self._new_server(f"--tls={mode}", f"--tls-certificates={folder}", "memory", "1M"))
         return server, Where(server.socket, "disk0", ca=ca, secret="secret")
 
     def start_tls_required(self):
@@ -170,7 +178,7 @@ class Ours(Target):
     def held(self):
         fifos = storage.Fifos()
         try:
-            with Server(*self._options, "--disk", "vda", "eval", *fifos.arguments()) as server:
+            with self._new_server("--disk", "vda", "eval", *fifos.arguments()) as server:
                 where = self._seen(server, "vda")
                 with Client(where) as c:  # so that the server knows that this disk is slow
                     c.go()

@@ -331,6 +331,16 @@ int open(const char *path, int flags, ...)
     return JUDGE(OPEN, -1) == FAIL ? -1 : REAL(open)(path, flags, mode);
 }
 
+int openat(int folder, const char *path, int flags, ...)
+{
+    va_list args;
+
+    va_start(args, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, mode_t) : 0;
+    va_end(args);
+    return JUDGE(OPEN, folder) == FAIL ? -1 : REAL(openat)(folder, path, flags, mode);
+}
+
 int socket(int domain, int type, int protocol)
 {
     return JUDGE(OPEN, -1) == FAIL ? -1 : REAL(socket)(domain, type, protocol);

@@ -404,6 +404,12 @@ class Run:
 
     # ---- what must hold ----
 
+    spare_descriptors = 2  # more than at the start: one for the monitor, one for scratch
+
+    def good_bitmaps(self, disk):
+        """The names of the bitmaps that have to be right."""
+        return sorted(self.images[disk].bitmaps)
+
     def verify(self):
         """No call fails any more. The server lives, and all that it has promised is true."""
         calls, told = self.control.calls(), (list(self.nbd_errors), self.closed)
@@ -447,7 +453,7 @@ class Run:
 
     def verify_disk(self, disk):
         image = self.images[disk]
-        names = sorted(image.bitmaps)
+        names = self.good_bitmaps(disk)
         c = self.client(disk, *(f"qemu:dirty-bitmap:{name}" for name in names))
         _, replies = self.requests(c, (READ, 0, BLOCKS[disk], 0))
         data = b"".join(m.data for m in replies[0])
@@ -477,7 +483,7 @@ class Run:
         for view in self.node_names() & {"view-a", "view-b"}:
             self.delete_view(view)
         until = time.monotonic() + SOON
-        allowed = self.holds[0] + 2, self.holds[1]  # one for the monitor, one for scratch
+        allowed = self.holds[0] + self.spare_descriptors, self.holds[1]
         while any(n > most for n, most in zip(self.held(), allowed)):
             assert time.monotonic() < until, f"left: {self.held()}, at the start: {self.holds}"
             self.ask("query-version")  # asked again until it has closed them

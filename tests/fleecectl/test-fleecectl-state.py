@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import tempfile
 
 from fleece import BUILD, SOON, Server, fleecectl, nbdfleece, run, tmpdir
@@ -227,6 +228,27 @@ def check_and_repair():
 
 
 @test
+def a_disk_whose_row_is_gone():
+    """The rows of its bitmaps belong to nothing. Others are inconsistent: more may be lost."""
+    with state("clean") as folder:
+        db = sqlite3.connect(f"{folder}/catalogue.db")
+        db.execute("DELETE FROM disks WHERE name = 'vda'")
+        db.commit()
+        db.close()
+        out, _ = ctl("state", "check", folder, code=1)
+        for name in "a", "b", "off", "bad":
+            assert f"wrong: bitmap '{name}' (row " in out, out
+        assert "not repaired" not in out and "nothing can be done" not in out, out
+        out, err = ctl("--json", "state", "check", folder, "--repair")
+        assert err == "" and all(f["repaired"] for f in json.loads(out)["findings"]), out
+        out, err = ctl("state", "check", folder)
+        assert err == "" and out.endswith("nothing is wrong\n"), out
+        bitmaps = listed(folder)
+        assert list(bitmaps) == [("vdb", "a")] and bitmaps["vdb", "a"]["inconsistent"], bitmaps
+        assert len(os.listdir(f"{folder}/bits")) == 1
+
+
+@test
 def a_catalogue_that_cannot_be_read():
     with state("clean") as folder:
         path = f"{folder}/catalogue.db"
@@ -243,7 +265,7 @@ def adopt():
     with state("clean") as folder:
         _, err = ctl("state", "adopt", folder, "vda", "vdb", code=1)
         assert err == ("fleecectl: disk vdb: it has bitmaps of its own, so it cannot take over those "
-                       "of vda\n"), err
+                       f"of vda (`fleecectl state adopt {folder} vdb NAME` gives it another name)\n"), err
         _, err = ctl("state", "adopt", folder, "vdc", "vdd", code=1)
         assert "the folder has no such disk: there is vda, vdb" in err, err
         before = listed(folder)

@@ -380,6 +380,7 @@ static void check(struct check *c, const struct sim_host *copy)
     struct sim_machine *outside = sim_machine_use(&h->machine);
 
     h->storage = sim_storage_copy(copy->storage);
+    sim_machine_unshare(&h->machine);
     sim_world_enter();
     sim_die(h, c->death, c->seed, &c->allowed);
     recover(c, h);

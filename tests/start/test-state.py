@@ -14,7 +14,7 @@ import subprocess
 import nbd
 
 from fleece import NBDFLEECE, SOON, Qmp, Server, fleecectl, nbdfleece, require_plugin, require_program, tmpdir
-from state_rig import MIB, Stateful, write_behind
+from state_rig import MIB, Stateful, wait_clock, write_behind
 from tap import main, skip, test
 
 ENDS = (Server.stop, Server.kill)
@@ -23,20 +23,6 @@ ENDS = (Server.stop, Server.kill)
 def add(s, disk, name, **arguments):
     with s.qmp() as q:
         q.cmd("block-dirty-bitmap-add", node=disk, name=name, **arguments)
-
-
-def wait_clock(path):
-    """Return when the file system's clock has left the mtime of a file so far behind that a write of
-    somebody else cannot be taken for one that the server had under way. No event tells of time: files
-    are written until one is late enough."""
-    other = path + ".clock"
-    since = os.stat(path).st_mtime_ns
-    while True:
-        with open(other, "w") as f:
-            f.write("x")
-        if os.stat(other).st_mtime_ns > since + 200_000_000:
-            os.unlink(other)
-            return
 
 
 @test

@@ -24,8 +24,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* In the order of KINDS in test-faults.py. */
-enum kind { SYNC = 1, WRITE = 2, OPEN = 4, SPACE = 8, NAMES = 16 };
+/* As in test-faults.py. */
+enum kind { SYNC = 1, WRITE = 2, OPEN = 4, SPACE = 8, NAMES = 16, READ = 32 };
 
 struct control {
     atomic_uint kinds; /* which calls: a sum of enum kind */
@@ -109,6 +109,16 @@ int fsync(int fd)
 int sync_file_range(int fd, off64_t offset, off64_t length, unsigned flags)
 {
     return fails(SYNC, fd, NULL) ? -1 : REAL(sync_file_range)(fd, offset, length, flags);
+}
+
+ssize_t pread(int fd, void *buf, size_t length, off_t offset)
+{
+    return fails(READ, fd, NULL) ? -1 : REAL(pread)(fd, buf, length, offset);
+}
+
+ssize_t pread64(int fd, void *buf, size_t length, off64_t offset)
+{
+    return fails(READ, fd, NULL) ? -1 : REAL(pread64)(fd, buf, length, offset);
 }
 
 ssize_t write(int fd, const void *buf, size_t length)

@@ -10,6 +10,8 @@ import errno
 import glob
 import mmap
 import os
+import re
+import select
 import shutil
 import struct
 import threading
@@ -23,7 +25,8 @@ from tap import main, note, skip, test
 from rig import KIB, MIB, dirty_context, dirty_extents, image
 
 FAULTS = f"{BUILD}/tests/state/.libs/folder-faults.so"
-SYNC, WRITE, OPEN, SPACE, NAMES = 1, 2, 4, 8, 16
+SYNC, WRITE, OPEN, SPACE, NAMES, READ = 1, 2, 4, 8, 16, 32
+ALL = SYNC | WRITE | OPEN | SPACE | NAMES | READ
 REGION = 4 * MIB
 SIZE = 64 * REGION
 GRANULE = 64 * KIB
@@ -261,6 +264,14 @@ class Rig:
             assert not missing, f"changed, but clean: {missing}"
         return b
 
+    def mapped(self, name):
+        """The path of the file that the server has mapped and whose path ends so."""
+        with open(f"/proc/{self.server.pid}/maps") as f:
+            paths = {line.split(maxsplit=5)[-1].rstrip("\n") for line in f}
+        found = [p for p in paths if re.search(name + "$", p)]
+        assert len(found) == 1, (name, paths)
+        return found[0]
+
     def kill(self):
         if self.server:
             self.server.kill()
@@ -285,6 +296,14 @@ def rig(*options, kind=None, fault=False):
             if r.server:
                 note(r.server.log())
             raise
+
+
+def has_replied(monitor):
+    """Takes what has come so far. Was anything no event?"""
+    while select.select([monitor.socket], [], [], 0)[0]:
+        if "event" not in monitor.read():
+            return True
+    return False
 
 
 def folder_fails(kinds, error):
@@ -317,14 +336,14 @@ def a_write_that_fails():
 
 @test
 def everything_fails():
-    folder_fails(SYNC | WRITE | OPEN | SPACE | NAMES, errno.EIO)
+    folder_fails(ALL, errno.EIO)
 
 
 @test
 def nothing_comes_back():
     """The folder hangs, as NFS does. The end of the server is bounded, too."""
     with rig("--stop-timeout", "5", fault=True) as (r, _, fault):
-        fault.set(SYNC | WRITE | OPEN | SPACE | NAMES)
+        fault.set(ALL)
         r.write_until_inconsistent()
         r.guest.h.shutdown()
         start = time.monotonic()
@@ -337,19 +356,34 @@ def nothing_comes_back():
 
 @test
 def a_command_while_nothing_comes_back():
-    """A command that has to be durable waits; other monitors, and guests, do not."""
+    """A command that has to be durable waits; other monitors, and guests, do not. It is done when the
+    folder answers, and what it has answered then is kept."""
     with rig(fault=True) as (r, _, fault):
-        fault.set(SYNC | WRITE | OPEN | SPACE | NAMES)
+        fault.set(ALL)
         waits = r.server.qmp()
         waits.write({"execute": "block-dirty-bitmap-add", "id": 1,
-                     "arguments": {"node": "vda", "name": "c", "persistent": True}})
+                     "arguments": {"node": "vda", "name": "c", "granularity": GRANULE}})
         assert r.server.qmp().cmd("query-version")
         assert r.guest.write() == 0
         assert r.guest.slowest < PATIENCE, r.guest.slowest
+        # That write could not be noted.
+        assert r.bitmaps()["b"]["inconsistent"]
+        assert "c" not in r.bitmaps()
+        assert not has_replied(waits), "the command was answered before the folder was"
         fault.release()
         waits.socket.settimeout(SOON)
-        reply = waits.reply(1)
-        note(str(reply))
+        assert waits.reply(1) == {"return": {}, "id": 1}
+        # The journal had failed before the bitmap could rely on it.
+        c = r.bitmaps()["c"]
+        assert c["persistent"] and c["inconsistent"] and c["inconsistent-reason"], c
+        r.q.cmd("block-dirty-bitmap-clear", node="vda", name="c")
+        before = set(r.guest.written)
+        assert r.guest.write() == 0
+        assert r.dirty("c") == r.guest.written - before
+        r.server.kill()
+        r.start()
+        assert r.bitmaps()["b"]["inconsistent"]
+        assert r.dirty("c") == r.guest.written - before
 
 
 @test
@@ -474,24 +508,32 @@ def unmounted_and_mounted_again():
 def a_bit_file_that_is_cut_short():
     """The kernel sends SIGBUS for a mapped page that its file does not have any more."""
     with rig() as (r, _, _):
-        files = glob.glob(f"{r.state}/bits/*")
-        assert len(files) == 1, files
-        os.truncate(files[0], 0)
+        os.truncate(r.mapped("/bits/[^/]*"), 0)
         r.write_until_inconsistent()
         assert r.restart().get("inconsistent")
 
 
 @test
 def the_live_file_is_cut_short():
-    """With its file goes the knowledge of who wrote last."""
-    with rig() as (r, _, _):
-        os.truncate(f"{r.state}/live", 0)
-        assert r.guest.write() == 0
-        h = r.server.nbd("vda")  # a line of its own
-        h.pwrite(BLOCK, 0)
-        r.guest.written.add(0)
-        assert r.server.qmp().cmd("query-version")
-        r.restart()
+    """With it goes the knowledge of who wrote last, which the next server needs only if this one
+    dies."""
+    for end, is_lost in (Server.kill, True), (Server.stop, False):
+        with rig() as (r, _, _):
+            os.truncate(r.mapped("/live"), 0)
+            assert r.guest.write() == 0
+            h = r.server.nbd("vda")  # a line of its own
+            h.pwrite(BLOCK, 0)
+            r.guest.written.add(0)
+            assert not r.bitmaps()["b"].get("inconsistent")
+            assert r.dirty("b") == r.guest.written
+            assert r.event() is None
+            h.shutdown()
+            r.guest.h.shutdown()
+            end(r.server)
+            r.start()
+            b = r.judge()
+            assert b.get("inconsistent", False) == is_lost, b
+            assert is_lost or r.dirty("b") == r.guest.written
 
 
 def flip(path, at):
@@ -535,6 +577,7 @@ def damaged(mounted_anew):
             b = r.judge()
             if (after_mount if mounted_anew else after_death) and not b.get("inconsistent"):
                 wrong.append(f"{what}: not inconsistent")
+    note(f"corrupted files: {len(DAMAGE)}, wrong: {len(wrong)}")
     assert not wrong, wrong
 
 

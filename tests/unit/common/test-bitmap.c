@@ -7,6 +7,9 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define KIB UINT64_C(1024)
 #define MIB (KIB * 1024)
@@ -286,6 +289,34 @@ static void test_memory(void)
     bitmap_unref(b);
 }
 
+/* Over a sparse file in memory, pages are taken where bits are set, and nowhere else: not by a reader
+ * that asks for one piece after another, as NBD clients do. */
+static void test_sparse_file(void)
+{
+    const uint64_t size = 8 * TIB, length = bitmap_words(size, 65536) * sizeof(uint64_t);
+    int fd = memfd_create("words", MFD_CLOEXEC);
+    unsigned released = 0;
+    uint64_t start, found, n = 0;
+    struct stat taken;
+
+    g_assert_cmpint(ftruncate(fd, (off_t)length), ==, 0);
+    uint64_t *words = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    g_assert_true(words != MAP_FAILED);
+    struct bitmap *b = bitmap_new_over(words, size, 65536, count_release, &released, NULL);
+    bitmap_set(b, 0, 1);
+    bitmap_set(b, 5 * TIB, 1);
+    for (uint64_t at = 0; at < size; at += TIB / 1024)
+        n += bitmap_next_dirty(b, at, at + TIB / 1024, &start, &found);
+    g_assert_cmpuint(n, ==, 2);
+    g_assert_cmpuint(bitmap_count(b), ==, 2 * 65536);
+    g_free(bitmap_sha256(b));
+    g_assert_cmpint(fstat(fd, &taken), ==, 0);
+    g_assert_cmpint(taken.st_blocks * 512, ==, 2 * sysconf(_SC_PAGESIZE));
+    bitmap_unref(b);
+    munmap(words, length);
+    close(fd);
+}
+
 static void test_largest(void)
 {
     struct bitmap *b = make(INT64_MAX, BITMAP_MAX_GRANULARITY);
@@ -376,6 +407,7 @@ int main(int argc, char **argv)
     g_test_add_func("/bitmap/merge-granularities", test_merge_granularities);
     g_test_add_func("/bitmap/sha256", test_sha256);
     g_test_add_func("/bitmap/memory", test_memory);
+    g_test_add_func("/bitmap/sparse-file", test_sparse_file);
     g_test_add_func("/bitmap/largest", test_largest);
     g_test_add_func("/bitmap/threads", test_threads);
     g_test_add_func("/extents", test_extents);

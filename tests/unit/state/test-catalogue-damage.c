@@ -101,6 +101,8 @@ static void judge_disks(struct sample *m, GArray *found, unsigned n_sentences)
 /* The result of reading a damaged file. */
 enum result { REFUSED, MENDED, GOOD, RESULTS };
 
+static unsigned n_tried; /* files, in all tests */
+
 /* Open the file with these bytes. Damage that is found is found again by the next one that opens
  * it, until the first transaction has written anew what was damaged. */
 static enum result try_bytes(struct sample *m, const char *bytes, size_t length)
@@ -109,6 +111,7 @@ static enum result try_bytes(struct sample *m, const char *bytes, size_t length)
     g_autoptr(GArray) all_disks = NULL, all = NULL, after = NULL;
     struct catalogue_rig *p = &m->p;
 
+    n_tried++;
     catalogue_rig_write_file(p, STATE_CATALOGUE, bytes, length);
     p->c = catalogue_open(p->s, NULL);
     if (!p->c)
@@ -285,5 +288,7 @@ int main(int argc, char **argv)
     g_test_add_func("/catalogue-damage/lost-rows", test_lost_rows);
     g_test_add_func("/catalogue-damage/damaged-disk", test_damaged_disk);
     g_test_add_func("/catalogue-damage/verify", test_verify);
-    return g_test_run();
+    int code = g_test_run();
+    g_print("# corrupted files: %u\n", n_tried);
+    return code;
 }

@@ -2,6 +2,7 @@
 /* Each write, sync and truncation of SQLite's fails in turn, once or from then on. What was said of
  * the transaction is compared with what the files hold then, as the death of the process leaves
  * them. */
+#include "common/state/catalogue-private.h"
 #include "common/state/catalogue.h"
 
 #include "common/state/folder.h"
@@ -259,6 +260,29 @@ static unsigned count_disks(const char *folder)
 
 /* ---- tests ---- */
 
+/* The catalogue cannot be used before it was opened anew, and that tells whether the transaction has
+ * happened. */
+static void open_anew(struct catalogue *c, bool expected, bool still_failing)
+{
+    g_autoptr(GError) err = NULL;
+    bool happened = !expected;
+    int r;
+
+    g_assert_cmpint(catalogue_begin(c, NULL), ==, -1);
+    if (still_failing) {
+        fail_at(1, true, false);
+        g_assert_cmpint(catalogue_reopen(c, &happened, &err), ==, -1);
+        g_assert_nonnull(err);
+        g_clear_error(&err);
+        fail_at(0, false, false);
+        g_assert_cmpint(catalogue_begin(c, NULL), ==, -1);
+    }
+    r = catalogue_reopen(c, &happened, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(r, ==, 0);
+    g_assert_true(happened == expected);
+}
+
 /* Make a transaction over one disk in which a call fails; returns the number of failures. */
 static unsigned one_transaction(const char *base, int n, bool lasting, bool full)
 {
@@ -284,15 +308,16 @@ static unsigned one_transaction(const char *base, int n, bool lasting, bool full
     if (!unsure)
         g_assert_cmpuint(found, ==, r == 0 ? 2 : 1);
     g_assert_false(full && unsure);
-    g_assert_cmpint(catalogue_begin(c, NULL), ==, unsure ? -1 : 0);
-    if (!unsure) {
-        /* The next one goes well, and takes nothing of the failed one with it. */
-        g_assert_cmpint(put_disk(c, "next"), ==, 0);
-        g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
-        left = copy_folder(folder);
-        g_assert_cmpuint(count_disks(left), ==, found + 1);
-        remove_folder(left);
-    }
+    g_assert_true(catalogue_has_failed(c) == unsure);
+    if (unsure)
+        open_anew(c, found == 2, lasting);
+    /* The next one goes well, and takes nothing of the failed one with it. */
+    g_assert_cmpint(catalogue_begin(c, NULL), ==, 0);
+    g_assert_cmpint(put_disk(c, "next"), ==, 0);
+    g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
+    left = copy_folder(folder);
+    g_assert_cmpuint(count_disks(left), ==, found + 1);
+    remove_folder(left);
     catalogue_close(c);
     s->ops->free(s);
     remove_folder(folder);
@@ -316,6 +341,54 @@ static void test_transactions(const void *full)
             failures++;
     g_assert_cmpuint(failures, >, 10);
     remove_folder(base);
+}
+
+static bool put_open(struct catalogue *c, bool open)
+{
+    struct catalogue_folder f;
+    bool before;
+
+    g_assert_cmpint(catalogue_folder(c, &f, NULL), ==, 0);
+    before = f.open;
+    f.open = open;
+    if (!sqlite3_get_autocommit(c->db))
+        g_assert_cmpint(catalogue_put_folder(c, &f, NULL), ==, 0);
+    return before;
+}
+
+/* A transaction that changes no row that is counted. Returns the number of failures. */
+static unsigned folder_transaction(int n)
+{
+    char *folder = make_folder();
+    struct storage *s = open_folder(folder);
+    struct catalogue *c = open_catalogue(s);
+    bool unsure, happened;
+    unsigned failed;
+    int r;
+
+    fail_at(n, false, false);
+    g_assert_cmpint(catalogue_begin(c, NULL), ==, 0);
+    put_open(c, true);
+    r = catalogue_commit(c, &unsure, NULL);
+    failed = faults.failed;
+    fail_at(0, false, false);
+    happened = r == 0;
+    if (unsure)
+        g_assert_cmpint(catalogue_reopen(c, &happened, NULL), ==, 0);
+    g_assert_true(put_open(c, true) == happened);
+    catalogue_close(c);
+    s->ops->free(s);
+    remove_folder(folder);
+    return failed;
+}
+
+static void test_folder_row(void)
+{
+    unsigned failures = 0;
+
+    for (int n = 1; folder_transaction(n) > 0; n++)
+        failures++;
+    g_assert_cmpuint(failures, >, 5);
 }
 
 /* A catalogue that could not be made is made the next time. */
@@ -349,6 +422,7 @@ int main(int argc, char **argv)
     register_faulty();
     g_test_add_data_func("/catalogue-faults/failing", NULL, test_transactions);
     g_test_add_data_func("/catalogue-faults/full", "full", test_transactions);
+    g_test_add_func("/catalogue-faults/folder-row", test_folder_row);
     g_test_add_func("/catalogue-faults/making", test_making);
     return g_test_run();
 }

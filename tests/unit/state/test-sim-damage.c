@@ -64,6 +64,7 @@ static struct sim_host *copy_begin(const struct sim_host *left)
 
     sim_note(NULL);
     h->storage = sim_storage_copy(left->storage);
+    sim_machine_unshare(&h->machine);
     sim_world_enter();
     sim_model_doubt(&h->model);
     return h;

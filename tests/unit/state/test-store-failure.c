@@ -12,13 +12,21 @@
 
 /* Syncs of files whose paths have this text in them fail; NULL: none. */
 static char failing[64];
+static unsigned failing_from, failing_for; /* the first so many work; then so many fail */
 static pthread_mutex_t failing_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void fail_syncs(const char *text)
+static void fail_some_syncs(const char *text, unsigned from, unsigned n)
 {
     pthread_mutex_lock(&failing_lock);
     g_strlcpy(failing, text ? text : "", sizeof failing);
+    failing_from = from;
+    failing_for = n;
     pthread_mutex_unlock(&failing_lock);
+}
+
+static void fail_syncs(const char *text)
+{
+    fail_some_syncs(text, 0, UINT_MAX);
 }
 
 static void path_of(int fd, char *path, size_t size)
@@ -39,6 +47,13 @@ static bool must_fail(int fd)
     path_of(fd, path, sizeof path);
     pthread_mutex_lock(&failing_lock);
     fails = failing[0] && strstr(path, failing);
+    if (fails && failing_from > 0) {
+        failing_from--;
+        fails = false;
+    } else if (fails && failing_for != UINT_MAX) {
+        fails = failing_for > 0;
+        failing_for -= fails;
+    }
     pthread_mutex_unlock(&failing_lock);
     return fails;
 }
@@ -102,11 +117,11 @@ static void test_bits_truncated(void)
 
     rig_start(r, 1);
     bits[0] = rig_add(d, "b");
-    file = rig_bits_file(r);
+    file = rig_memory_bits(r);
     g_assert_cmpint(truncate(file, 0), ==, 0);
     rig_change(d, bits, 0, 1); /* the guest goes on */
     said = rig_wait_broken(d);
-    g_assert_nonnull(strstr(said, "one: somebody has cut short or removed the file"));
+    g_assert_nonnull(strstr(said, "one: somebody has cut short the file"));
     again = rig_add(d, "b"); /* a clear */
     bits[0] = again;
     rig_change(d, bits, MIB, 1);
@@ -124,12 +139,12 @@ static void test_bits_truncated_and_stopped(void)
 
     rig_start(r, 1);
     bits[0] = rig_add(d, "b");
-    file = rig_bits_file(r);
+    file = rig_memory_bits(r);
     g_assert_cmpint(truncate(file, 0), ==, 0);
     rig_change(d, bits, 0, 1);
     g_free(rig_wait_broken(d));
     rig_restart(r, 1);
-    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_expect_inconsistent(d, "b", "somebody has cut short the file");
     rig_free(r);
 }
 
@@ -150,7 +165,7 @@ static void test_bits_truncated_and_synced(void)
 
     rig_start(r, 1);
     bits[0] = rig_add(d, "b");
-    file = rig_bits_file(r);
+    file = rig_memory_bits(r);
     g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
     pthread_mutex_lock(&held);
     jobs_post(r->store->jobs, hold, &held);
@@ -160,7 +175,7 @@ static void test_bits_truncated_and_synced(void)
     g_assert_cmpuint(d->broken->len, ==, 1);
     pthread_mutex_unlock(&held);
     rig_restart(r, 1);
-    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_expect_inconsistent(d, "b", "somebody has cut short the file");
     rig_free(r);
 }
 
@@ -179,10 +194,10 @@ static void test_bits_truncated_at_attach(void)
     reads = READS_CUT;
     rig_attach(d);
     reads = READS_WORK;
-    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_expect_inconsistent(d, "b", "it ends too early");
     g_assert_cmpint(store_start(r->store, NULL), ==, 0);
     rig_restart(r, 1);
-    rig_expect_inconsistent(d, "b", "somebody has cut short or removed the file");
+    rig_expect_inconsistent(d, "b", "it ends too early");
     rig_free(r);
 }
 
@@ -317,7 +332,7 @@ static void everything_fails(bool power_loss, bool stop)
     g_assert_false(r->in_order);
     fail_syncs(NULL);
     if (power_loss) {
-        g_autofree char *notes = g_strdup_printf("rm -f %s/nbdfleece-[!f]*", r->top);
+        g_autofree char *notes = g_strdup_printf("rm -rf %s/nbdfleece-[!f]*", r->top);
 
         g_assert_cmpint(system(notes), ==, 0);
         rig_reboot(r);
@@ -338,28 +353,117 @@ static void test_everything(void)
     everything_fails(true, true);
 }
 
-/* A command's transaction fails; nothing has happened, or it is not known. */
-static void test_catalogue(void)
+/* The first sync of a transaction is that of its log's head. The second one is that of all of it:
+ * if this one fails, the transaction may have happened. */
+#define WHOLE_LOG 1
+
+/* A clear of "b", with which a bitmap "new" is made, and "old" is removed. */
+static int clear(struct rig_disk *d, GError **err)
+{
+    struct bitmap *bits = rig_bits(d), *new = rig_bits(d);
+    struct state_change c[] = {rig_say(d, "b", bits), rig_say(d, "new", new),
+                               rig_say(d, "old", NULL)};
+    int result = rig_commit(d->rig, c, G_N_ELEMENTS(c), err);
+
+    g_ptr_array_add(d->bits, bits);
+    g_ptr_array_add(d->bits, new);
+    return result;
+}
+
+static struct store_rig *start_with_bits(void)
 {
     struct store_rig *r = rig_new();
     struct rig_disk *d = &r->disks[0];
-    struct bitmap *new;
-    struct state_change c;
+    struct bitmap *bits[] = {NULL, NULL, NULL};
+
+    rig_start(r, 2);
+    bits[0] = rig_add(d, "b");
+    bits[1] = rig_add(d, "old");
+    rig_add(&r->disks[1], "other");
+    rig_change(d, bits, 0, 1);
+    return r;
+}
+
+/* A command's transaction fails, and has not happened: nothing has changed, and others work. */
+static void test_catalogue(void)
+{
+    struct store_rig *r = start_with_bits();
+    struct rig_disk *d = &r->disks[0];
     g_autoptr(GError) error = NULL;
 
-    rig_start(r, 1);
-    rig_add(d, "b");
-    new = rig_bits(d);
-    c = rig_say(d, "b", new);
     fail_syncs("catalogue.db");
-    g_assert_cmpint(rig_commit(r, &c, 1, &error), <, 0);
+    g_assert_cmpint(clear(d, &error), <, 0);
     g_assert_nonnull(error->message);
-    bitmap_unref(new);
     fail_syncs(NULL);
-    rig_restart(r, 1);
-    g_assert_cmpuint(d->found->len, ==, 1);
-    rig_expect_inconsistent(d, "b", "the state folder had failed");
+    g_assert_cmpuint(d->broken->len, ==, 0);
+    rig_add(d, "later");
+    rig_restart(r, 2);
+    g_assert_cmpuint(d->found->len, ==, 3);
+    rig_expect(d, "b", 65536);
+    rig_expect(d, "old", 65536);
+    rig_expect(d, "later", 0);
     rig_free(r);
+}
+
+/* One sync fails, and then the storage works: the transaction is found to have happened. */
+static void test_catalogue_happened(void)
+{
+    struct store_rig *r = start_with_bits();
+    struct rig_disk *d = &r->disks[0];
+    g_autoptr(GError) error = NULL;
+
+    fail_some_syncs("catalogue.db", WHOLE_LOG, 1);
+    g_assert_cmpint(clear(d, &error), ==, 0);
+    g_assert_no_error(error);
+    fail_syncs(NULL);
+    g_assert_cmpuint(d->broken->len, ==, 0);
+    rig_add(d, "later");
+    for (unsigned i = 0; i < 2; i++) {
+        if (i == 0)
+            rig_kill(r);
+        else
+            rig_stop(r);
+        rig_start(r, 2);
+        g_assert_cmpuint(d->found->len, ==, 3);
+        rig_expect(d, "b", 0);
+        rig_expect(d, "new", 0);
+        rig_expect(d, "later", 0);
+    }
+    rig_free(r);
+}
+
+/* The storage goes on to fail: its outcome is not known. When it works again, commands do, too, and
+ * the catalogue has nothing of the one that failed. */
+static void test_catalogue_unsure(void)
+{
+    for (unsigned killed = 0; killed < 2; killed++) {
+        struct store_rig *r = start_with_bits();
+        struct rig_disk *d = &r->disks[0];
+        g_autoptr(GError) error = NULL;
+        g_autofree char *said = NULL;
+
+        fail_some_syncs("catalogue.db", WHOLE_LOG, UINT_MAX);
+        g_assert_cmpint(clear(d, &error), <, 0);
+        g_assert_nonnull(error->message);
+        said = rig_wait_broken(d);
+        g_assert_nonnull(strstr(said, "the catalogue failed in the middle of a change of it"));
+        g_assert_cmpint(clear(d, NULL), <, 0); /* as long as it fails */
+        wait_jobs(r);
+        fail_syncs(NULL);
+        rig_add(d, "b"); /* a clear */
+        wait_jobs(r);
+        if (killed)
+            rig_kill(r);
+        else
+            rig_stop(r);
+        rig_start(r, 2);
+        g_assert_cmpstr(d->recovered, ==, "exact");
+        g_assert_cmpuint(d->found->len, ==, 2);
+        rig_expect(d, "b", 0);
+        rig_expect_inconsistent(d, "old", "the catalogue failed in the middle of a change of it");
+        rig_expect(&r->disks[1], "other", 0);
+        rig_free(r);
+    }
 }
 
 /* An image was cut off, and that could not be committed: the new bits are not in the catalogue. */
@@ -418,7 +522,7 @@ static void test_old_note(void)
     rig_stop(r);
     g_assert_cmpint(lasting_note_make(uuid, r->path, "it burnt", NULL), ==, 0);
     rig_start(r, 1);
-    g_assert_false(state_note_failed(uuid));
+    g_assert_false(lasting_note_there(uuid));
     rig_free(r);
 }
 
@@ -488,7 +592,9 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/journal/settled", test_journal);
     g_test_add_func("/store-failure/journal/revived", test_journal_revived);
     g_test_add_func("/store-failure/everything", test_everything);
-    g_test_add_func("/store-failure/catalogue", test_catalogue);
+    g_test_add_func("/store-failure/catalogue/as-before", test_catalogue);
+    g_test_add_func("/store-failure/catalogue/happened", test_catalogue_happened);
+    g_test_add_func("/store-failure/catalogue/unsure", test_catalogue_unsure);
     g_test_add_func("/store-failure/cut-off", test_cut_off);
     g_test_add_func("/store-failure/old-note", test_old_note);
     g_test_add_func("/store-failure/start", test_start);

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Which rows a disk gets, where names and images do not go together as they did.
+ *
+ * A disk that gets another image loses no good bitmap by that, since it may be a slip: the old rows
+ * are set aside under another name, NAME-replaced. The disk has bitmaps of the same names, which are
+ * inconsistent and say so. When the old image is back under the disk's name, so are the old rows.
+ * That is safe: nobody has written to an image whose rows are aside, because a start in which another
+ * disk has that image is refused.
+ *
+ * All are called during a start, with catalogue_lock held, inside the catalogue's transaction.
+ */
+#ifndef STATE_STORE_NAMES_H
+#define STATE_STORE_NAMES_H
+
+#include "server/state/store-private.h"
+
+/* The disk `d` has the name of one that is going to be attached with this image. Returns the disk
+ * that is to be attached: `d`, or another one, which has got the name. *reason (g_free): why its
+ * bitmaps are not those of the former image; else NULL. NULL and *err: the catalogue failed. */
+struct state_disk *names_choose(struct state_disk *d, uint64_t size,
+                                const struct image_identity *identity, char **reason, GError **err);
+/* All are attached. -1 and *err: one of them has the image of a disk that is not attached, and whose
+ * good bitmaps would not see what is written to it. */
+int names_check(struct store *s, GError **err);
+/* The start is done: log which bitmaps are those of disks that are not served. */
+void names_tell(struct store *s);
+
+#endif

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Disks and images that do not go together as they did when the folder was left. */
+#include "tests/rigs/store-rig.h"
+
+#include <string.h>
+
+static void set_image(struct rig_disk *d, const char *image)
+{
+    g_free(d->image);
+    d->image = g_strdup(image);
+}
+
+/* A bitmap with a bit, of the disk's present image. */
+static void add_with_bit(struct rig_disk *d, const char *name)
+{
+    struct bitmap *bits[] = {NULL, NULL};
+
+    bits[0] = rig_add(d, name);
+    rig_change(d, bits, 0, 1);
+}
+
+static void again(struct store_rig *r, bool killed, unsigned n)
+{
+    if (killed)
+        rig_kill(r);
+    else
+        rig_stop(r);
+    rig_start(r, n);
+}
+
+/* What `fleecectl state adopt` does. */
+static void adopt(struct store_rig *r, const char *name, const char *new_name)
+{
+    struct storage *storage;
+    struct catalogue *c = rig_catalogue(r, &storage);
+    g_autoptr(GArray) rows = catalogue_disks(c, NULL, NULL);
+    bool found = false;
+
+    g_assert_cmpint(catalogue_begin(c, NULL), ==, 0);
+    for (unsigned i = 0; i < rows->len; i++) {
+        struct catalogue_disk *row = &g_array_index(rows, struct catalogue_disk, i);
+
+        if (!g_str_equal(row->name, name))
+            continue;
+        found = true;
+        g_free(row->name);
+        row->name = g_strdup(new_name);
+        row->adopted = true;
+        g_assert_cmpint(catalogue_put_disk(c, row, NULL), ==, 0);
+    }
+    g_assert_true(found);
+    g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
+    rig_catalogue_close(c, storage);
+}
+
+static bool has_row(struct store_rig *r, const char *name)
+{
+    struct storage *storage;
+    struct catalogue *c = rig_catalogue(r, &storage);
+    g_autoptr(GArray) rows = catalogue_disks(c, NULL, NULL);
+    bool found = false;
+
+    for (unsigned i = 0; i < rows->len; i++)
+        found |= g_str_equal(g_array_index(rows, struct catalogue_disk, i).name, name);
+    rig_catalogue_close(c, storage);
+    return found;
+}
+
+/* A slip: the disk gets another image, to which its guest writes, and then its own again. */
+static void slip(bool killed)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+
+    rig_start(r, 1);
+    add_with_bit(d, "b");
+    again(r, killed, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        g_autofree char *content = g_strdup(d->content);
+        int64_t modified = d->modified;
+
+        rig_stop(r);
+        set_image(d, "file ino=77");
+        rig_start(r, 1);
+        rig_expect_inconsistent(d, "b",
+                                "the image is another one: it was 'file ino=0' and is now "
+                                "'file ino=77'");
+        rig_expect_inconsistent(d, "b",
+                                "keeps the bitmap of the former one as that of disk "
+                                "disk0-replaced");
+        g_assert_nonnull(strstr(d->recovered, "inconsistent: the image is another one"));
+        g_assert_cmpuint(rig_bits_files(r), ==, 1);
+        again(r, killed, 1); /* what it says stays */
+        rig_expect_inconsistent(d, "b", "disk0-replaced");
+        rig_stop(r);
+        set_image(d, "file ino=0");
+        g_free(d->content);
+        d->content = g_steal_pointer(&content);
+        d->modified = modified;
+        rig_start(r, 1);
+        g_assert_cmpuint(d->found->len, ==, 1);
+        g_assert_cmpstr(d->recovered, ==, "exact");
+        rig_expect(d, "b", 65536);
+        rig_stop(r);
+        g_assert_false(has_row(r, "disk0-replaced"));
+        rig_start(r, 1);
+    }
+    rig_free(r);
+}
+
+static void test_slip(void)
+{
+    slip(false);
+    slip(true);
+}
+
+/* Both images have good bitmaps, and each gets its own again. The image that comes back is looked at
+ * as always. */
+static void test_two_images(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+
+    rig_start(r, 1);
+    rig_add(d, "b");
+    for (unsigned i = 0; i < 3; i++) {
+        rig_stop(r);
+        set_image(d, "file ino=77");
+        rig_start(r, 1);
+        if (i == 0) {
+            struct bitmap *bits[] = {rig_add(d, "b"), NULL}; /* a clear */
+
+            bitmap_set(bits[0], 0, 1);
+        } else {
+            rig_expect(d, "b", 65536);
+        }
+        rig_stop(r);
+        set_image(d, "file ino=0");
+        rig_start(r, 1);
+        rig_expect(d, "b", 0);
+    }
+    rig_stop(r);
+    set_image(d, "file ino=77");
+    g_free(d->content);
+    d->content = g_strdup("somebody else's");
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "was changed while it was not served");
+    rig_free(r);
+}
+
+/* The rows of one former image are kept. */
+static void test_three_images(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+
+    rig_start(r, 1);
+    add_with_bit(d, "a");
+    rig_stop(r);
+    set_image(d, "file ino=77");
+    rig_start(r, 1);
+    add_with_bit(d, "b");
+    rig_stop(r);
+    set_image(d, "file ino=78");
+    rig_start(r, 1);
+    g_assert_cmpuint(d->found->len, ==, 2);
+    rig_expect_inconsistent(d, "b", "disk0-replaced");
+    rig_stop(r);
+    set_image(d, "file ino=77");
+    rig_start(r, 1);
+    rig_expect(d, "b", 65536);
+    g_assert_cmpuint(rig_bits_files(r), ==, 1);
+    rig_stop(r);
+    set_image(d, "file ino=0");
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "a", "the image is another one");
+    rig_expect_inconsistent(d, "b", "the image is another one");
+    rig_free(r);
+}
+
+static void expect_refused(struct store_rig *r, unsigned n, const char *text)
+{
+    g_autoptr(GError) error = NULL;
+
+    rig_open(r);
+    for (unsigned i = 0; i < n; i++)
+        rig_attach(&r->disks[i]);
+    g_assert_cmpint(store_start(r->store, &error), <, 0);
+    if (!strstr(error->message, text))
+        g_error("'%s' is not in '%s'", text, error->message);
+    rig_stop(r);
+}
+
+static void exchange(struct store_rig *r)
+{
+    char *image = r->disks[0].image;
+
+    r->disks[0].image = r->disks[1].image;
+    r->disks[1].image = image;
+}
+
+/* Two disks exchange their names, or their images: what is meant is not known. */
+static void test_exchanged(void)
+{
+    struct store_rig *r = rig_new();
+
+    rig_start(r, 2);
+    add_with_bit(&r->disks[0], "b");
+    rig_stop(r);
+    exchange(r);
+    expect_refused(r, 2, "disk disk1: its image is that of disk disk0, whose bitmaps ");
+    exchange(r);
+    rig_start(r, 2);
+    rig_expect(&r->disks[0], "b", 65536);
+    rig_add(&r->disks[1], "b");
+    rig_stop(r);
+    exchange(r);
+    expect_refused(r, 2, "adopt");
+    /* The wrong way to adopt. */
+    adopt(r, "disk0", "disk0");
+    adopt(r, "disk1", "disk1");
+    expect_refused(r, 2, "adopt");
+    exchange(r);
+    rig_start(r, 2);
+    rig_expect(&r->disks[0], "b", 65536);
+    rig_expect(&r->disks[1], "b", 0);
+    rig_stop(r);
+    /* The right one. */
+    adopt(r, "disk0", "tmp");
+    adopt(r, "disk1", "disk0");
+    adopt(r, "tmp", "disk1");
+    exchange(r);
+    rig_start(r, 2);
+    rig_expect(&r->disks[0], "b", 0);
+    rig_expect(&r->disks[1], "b", 65536);
+    rig_free(r);
+}
+
+/* A disk is not adopted with an image that was written to as another disk's. */
+static void test_adopted_with_anothers(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+
+    rig_start(r, 2);
+    rig_add(d, "b");
+    rig_stop(r);
+    adopt(r, "disk0", "disk0");
+    set_image(d, r->disks[1].image);
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "the image is another one");
+    rig_stop(r);
+    set_image(d, "file ino=0");
+    rig_start(r, 1);
+    rig_expect(d, "b", 0);
+    rig_free(r);
+}
+
+/* A name that the folder knows, and whose bitmaps are of no use any more. */
+static void test_nothing_to_lose(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+
+    rig_start(r, 1);
+    rig_add(d, "b");
+    rig_stop(r);
+    g_free(d->content);
+    d->content = g_strdup("somebody else's");
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "was changed");
+    rig_stop(r);
+    set_image(d, "file ino=77");
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "was changed");
+    rig_stop(r);
+    g_assert_false(has_row(r, "disk0-replaced"));
+    rig_free(r);
+}
+
+/* A name to which nothing can be appended: the bitmaps are inconsistent, and all works. */
+static void test_long_name(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+
+    g_free(d->name);
+    d->name = g_strnfill(1020, 'n');
+    rig_start(r, 1);
+    rig_add(d, "b");
+    rig_stop(r);
+    set_image(d, "file ino=77");
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "the image is another one");
+    rig_free(r);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/store-names/slip", test_slip);
+    g_test_add_func("/store-names/two-images", test_two_images);
+    g_test_add_func("/store-names/three-images", test_three_images);
+    g_test_add_func("/store-names/exchanged", test_exchanged);
+    g_test_add_func("/store-names/adopted-with-anothers", test_adopted_with_anothers);
+    g_test_add_func("/store-names/nothing-to-lose", test_nothing_to_lose);
+    g_test_add_func("/store-names/long-name", test_long_name);
+    return g_test_run();
+}
