@@ -90,10 +90,11 @@ class Bitmaps(dict):
 
 @dataclasses.dataclass
 class Call:
-    """A command whose instant is not known in full. Each of `acts` does an action of it to Bitmaps.
-    The instant lies between `answered` and `begun`, numbers of each guest's requests. begun is None
-    until the command is answered."""
-    acts: list
+    """A command whose instant is not known in full. `what` is what it says; each of `acts` does an
+    action of it to Bitmaps. The instant lies between `answered` and `begun`, numbers of each guest's
+    requests. begun is None until the command is answered."""
+    what: object
+    acts: list = dataclasses.field(repr=False)
     answered: list
     begun: list | None = None
 
@@ -120,6 +121,7 @@ class Model:
         self.bitmaps = Bitmaps({disk: len(image) for disk, image in images.items()})
         self.call = None      # that is under way, or whose instant is not settled
         self.numbers = itertools.count(1)  # for names
+        self.history = []     # what has happened since the last start
         self.begin([])
 
     def begin(self, guests):
@@ -284,7 +286,8 @@ class Model:
                 self._go_on(must, found)
                 return
             complaints.append(why or f"sizes: {must.sizes}")
-        raise AssertionError("; or, if the last call has happened: ".join(complaints))
+        names = "; or, if the last call has happened: ".join(complaints)
+        raise AssertionError(f"{names}\n" + "\n".join(map(str, self.history)))
 
     def _go_on(self, bitmaps, found):
         self.bitmaps, self.call = bitmaps, None
@@ -295,6 +298,7 @@ class Model:
             else:
                 del bitmaps[disk][name]
         self.begin([])
+        self.history = []
 
 
 def judge(must, may, found):

@@ -151,14 +151,15 @@ class Run:
         actions = [action for action, _ in chosen]
         if self.rng.randrange(4) == 0:
             self.refused(actions)
-        call = self.call([act for _, act in chosen if act])
+        call = self.call(actions, [act for _, act in chosen if act])
         self.q.transaction(*actions)
         call.begun = self.model.begun()
         return names
 
-    def call(self, acts):
+    def call(self, what, acts):
         """A command that changes something is about to be sent."""
-        self.model.call = Call(acts, self.model.answered())
+        self.model.call = Call(what, acts, self.model.answered())
+        self.model.history.append(self.model.call)
         return self.model.call
 
     def settle(self, names):
@@ -248,7 +249,7 @@ class Run:
 
     def resize(self, disk, size):
         """The new part of a disk is dirty in every bitmap that records."""
-        call = self.call([lambda every: every.resize(disk, size)])
+        call = self.call(f"{disk} gets {size} bytes", [lambda every: every.resize(disk, size)])
         self.q.cmd("block_resize", size=size, **{"node-name": disk})
         call.begun = self.model.begun()
         self.model.resized(disk, size)

@@ -138,6 +138,7 @@ class Lives:
         except (EOFError, ConnectionError, nbd.Error, QmpError) as error:
             if not run.ending:
                 raise
+            self.model.history.append(repr(error))
             call = self.model.call
             if isinstance(error, QmpError) and call and not call.is_answered():
                 self.model.call = None  # it was refused: it has not happened
