@@ -82,6 +82,14 @@ struct sim_inode *sim_inode_copy(struct sim_inode *i)
     return copy;
 }
 
+bool sim_inode_same(const struct sim_inode *a, const struct sim_inode *b)
+{
+    return sim_content_same(&a->seen, &b->seen) && sim_content_same(&a->believed, &b->believed) &&
+           sim_content_same(&a->medium, &b->medium) && a->history->len == b->history->len &&
+           (!a->history->len || memcmp(a->history->data, b->history->data,
+                                       a->history->len * sizeof(struct sim_was)) == 0);
+}
+
 /* ---- what is on the medium ---- */
 
 static uint64_t most_pages(struct sim_inode *i)

@@ -101,6 +101,15 @@ void sim_server_copy(struct sim_server *s, struct sim_host *copy)
     sim_model_restart(&copy->after);
 }
 
+bool sim_host_same(const struct sim_host *a, const struct sim_host *b)
+{
+    return a->either == b->either && memcmp(&a->machine, &b->machine, sizeof a->machine) == 0 &&
+           memcmp(a->images, b->images, sizeof a->images) == 0 &&
+           memcmp(&a->model, &b->model, sizeof a->model) == 0 &&
+           (!a->either || memcmp(&a->after, &b->after, sizeof a->after) == 0) &&
+           sim_storage_same(a->storage, b->storage);
+}
+
 static void look(struct sim_server *s, const char *where)
 {
     if (s->watched && s->options.at)

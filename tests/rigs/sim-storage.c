@@ -433,6 +433,47 @@ struct storage *sim_storage_copy(struct storage *s)
     return &copy->storage;
 }
 
+static bool same_inode(const struct sim_inode *a, const struct sim_inode *b)
+{
+    return a && b ? sim_inode_same(a, b) : !a && !b;
+}
+
+static bool same_entries(const GPtrArray *a, const GPtrArray *b)
+{
+    if (a->len != b->len)
+        return false;
+    for (unsigned k = 0; k < a->len; k++) {
+        const struct sim_entry *x = a->pdata[k], *y = b->pdata[k];
+
+        if (strcmp(x->name, y->name) != 0 || !same_inode(x->inode, y->inode))
+            return false;
+    }
+    return true;
+}
+
+static bool same_changes(const GPtrArray *a, const GPtrArray *b)
+{
+    if (a->len != b->len)
+        return false;
+    for (unsigned k = 0; k < a->len; k++) {
+        const struct sim_change *x = a->pdata[k], *y = b->pdata[k];
+
+        if (strcmp(x->name, y->name) != 0 || g_strcmp0(x->from, y->from) != 0 || x->end != y->end ||
+            !same_inode(x->inode, y->inode))
+            return false;
+    }
+    return true;
+}
+
+/* Nobody else uses them: no lock. */
+bool sim_storage_same(struct storage *a, struct storage *b)
+{
+    struct sim_storage *m = sim_of(a), *n = sim_of(b);
+
+    return same_entries(m->seen, n->seen) && same_entries(m->medium, n->medium) &&
+           same_changes(m->changes, n->changes);
+}
+
 /* Names of which each change since the last sync has happened or not; or, as with a journal of the
  * file system, only the first of them have. */
 static GPtrArray *names_after(struct sim_storage *m, GRand *rand)

@@ -35,6 +35,7 @@ static struct {
     struct sim_host base;
     struct sim_options options;
     GPtrArray *points; /* of the last step */
+    bool last_step;    /* is being taken */
     uint32_t seed, seed_begin;
     unsigned sequences;
     bool longest; /* the sequence is */
@@ -50,13 +51,27 @@ static void point_free(void *opaque)
     g_free(p);
 }
 
+/* Nothing that outlives the server has changed since the point before: it is the same one. */
+static bool is_new(const struct point *p)
+{
+    const struct point *last = t.points->len ? t.points->pdata[t.points->len - 1] : NULL;
+
+    return !last || !sim_host_same(&last->host, &p->host);
+}
+
 static void note_point(void *opaque, struct sim_server *s, const char *where)
 {
-    struct point *p = g_new0(struct point, 1);
+    struct point *p;
 
+    if (!t.last_step)
+        return;
+    p = g_new0(struct point, 1);
     sim_server_copy(s, &p->host);
     p->where = g_strdup(where);
-    g_ptr_array_add(t.points, p);
+    if (is_new(p))
+        g_ptr_array_add(t.points, p);
+    else
+        point_free(p);
 }
 
 static void check_points(void)
@@ -85,23 +100,19 @@ static bool run(const unsigned *steps, unsigned n)
     for (unsigned k = 0; k < n; k++)
         sim_note("%s", sim_steps[steps[k]].name);
     sim_world_enter();
-    r->options = t.options;
-    r->options.at = NULL;
+    t.last_step = n == 0;
     sim_run_begin(r, &t.base, &t.options);
-    if (n > 0)
-        g_ptr_array_set_size(t.points, 0); /* those of the start */
     for (unsigned k = 0; k < n && applies; k++) {
-        sim_server_watch(r->server, k == n - 1);
+        t.last_step = k == n - 1;
         applies = sim_steps[steps[k]].take(r);
     }
     if (applies) {
         note_point(NULL, r->server, "the end");
-        sim_server_watch(r->server, false);
         check_points();
         t.sequences++;
     }
     g_ptr_array_set_size(t.points, 0);
-    sim_server_watch(r->server, false);
+    t.last_step = false;
     sim_run_end(r);
     sim_world_leave();
     return applies;
