@@ -23,6 +23,13 @@ void sim_machine_reboot(struct sim_machine *m)
     m->noted = m->failed = false;
 }
 
+void sim_machine_move(struct sim_machine *m)
+{
+    sim_machine_reboot(m);
+    m->id++;
+    m->lasting = false;
+}
+
 /* ---- what ld --wrap directs here ---- */
 
 char *__wrap_state_boot_id(void);

@@ -21,5 +21,7 @@ struct sim_machine {
 struct sim_machine *sim_machine_use(struct sim_machine *m);
 /* A new boot. */
 void sim_machine_reboot(struct sim_machine *m);
+/* Another machine, which knows nothing of what this one has noted. */
+void sim_machine_move(struct sim_machine *m);
 
 #endif

@@ -60,8 +60,6 @@ struct storage *sim_server_storage(struct sim_server *s);
 struct disk *sim_server_disk(struct sim_server *s, unsigned disk);
 /* What would be left if the process died now; the model knows nothing of bitmaps in memory any more. */
 void sim_server_copy(struct sim_server *s, struct sim_host *copy);
-/* Would the server's death leave the same at both moments? Of two copies. */
-bool sim_host_same(const struct sim_host *a, const struct sim_host *b);
 /* The server is going to work on a command, or has ended one: nobody looks in between. */
 void sim_server_watch(struct sim_server *s, bool on);
 
