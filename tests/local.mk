@@ -115,7 +115,7 @@ links_sim_ldflags = \
 	$(sim_wrap)=g_thread_new $(sim_wrap)=g_thread_try_new $(sim_wrap)=g_thread_join \
 	$(sim_wrap)=clock_gettime $(sim_wrap)=g_get_monotonic_time $(sim_wrap)=g_get_real_time \
 	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall \
-	$(sim_wrap)=state_boot_id $(sim_wrap)=state_machine_id $(sim_wrap)=storage_mount_id \
+	$(sim_wrap)=state_boot_id $(sim_wrap)=state_machine_id \
 	$(sim_wrap)=g_uuid_string_random
 check_LIBRARIES += tests/rigs/libsimrig.a
 tests_rigs_libsimrig_a_SOURCES = \

@@ -141,22 +141,20 @@ static int copy_bits(struct storage *original, struct folder_copy *c, GError **e
     return 0;
 }
 
-/* Failures are noted outside of the folder, and a recovery takes the notes away. It finds copies. */
+/* A failure may be noted outside of the folder, and a recovery takes that note away: it finds a copy.
+ * The memory folder (common/state/memory.h) it only reads: it finds the original's. */
 static int copy_notes(struct folder_copy *c, GError **err)
 {
     struct catalogue_folder f;
-    bool failed, healthy;
+    bool failed;
 
     if (catalogue_folder(c->catalogue, &f, err) < 0)
         return -1;
-    failed = state_note_failed(f.uuid);
-    healthy = state_note_healthy(f.uuid);
+    failed = lasting_note_there(f.uuid);
     c->notes = g_strconcat(c->path, ".notes", NULL);
     if (mkdir(c->notes, 0700) < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", c->notes, g_strerror(errno));
-    note_set_folders(c->notes, c->notes);
-    if (healthy)
-        note_free(note_new(f.uuid), true);
+    lasting_note_set_folder(c->notes);
     return failed ? lasting_note_make(f.uuid, c->path, "a copy", err) : 0;
 }
 
@@ -182,9 +180,6 @@ static int open_catalogue(struct storage *original, struct folder_copy *c, GErro
     /* SQLite has its file open: from here on the path is for messages alone. */
     g_free(c->storage->path);
     c->storage->path = g_strdup(original->path);
-    /* Whether bits are exact depends on the folder's mount. */
-    c->storage->mount_id = storage_mount_id(original);
-    c->storage->mount_stayed = storage_mount_stayed(original);
     return 0;
 }
 
@@ -231,7 +226,7 @@ static void remove_notes(struct folder_copy *c)
     GDir *folder = g_dir_open(c->notes, 0, NULL);
     const char *name;
 
-    note_set_folders(NULL, NULL);
+    lasting_note_set_folder(NULL);
     while (folder && (name = g_dir_read_name(folder))) {
         g_autofree char *note = g_build_filename(c->notes, name, NULL);
 

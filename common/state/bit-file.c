@@ -2,6 +2,7 @@
 #include "common/state/bit-file.h"
 
 #include "common/state/folder.h"
+#include "common/state/storage-dir.h"
 #include "common/util/error.h"
 
 #include <errno.h>
@@ -9,9 +10,10 @@
 #include <string.h>
 #include <zlib.h>
 
-#define PAGE   4096u
+#define PAGE   BIT_PAGE
 #define MAGIC  "nbdfleece bits\n"
 #define FORMAT 1u /* its version */
+#define PIECE  ((size_t)1 << 20)
 
 /* The first page. What follows this in it is zeroes. Numbers are little-endian. */
 struct header {
@@ -88,8 +90,10 @@ static const char *judge_header(const struct bit_file *f, uint8_t page[static PA
     return "it has bits for another size or granularity";
 }
 
-static bool is_zero(const uint8_t *bytes, size_t length)
+bool bits_are_zero(const void *words, size_t length)
 {
+    const uint8_t *bytes = words;
+
     return length == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0);
 }
 
@@ -205,7 +209,7 @@ static int check_tail(struct bit_file *f, GError **err)
     memset(last, 0, used / 64 * 8);
     if (used % 64 != 0)
         last[used / 64] &= ~UINT64_C(0) << used % 64;
-    return is_zero((uint8_t *)last, PAGE) ? 0
+    return bits_are_zero(last, PAGE) ? 0
                                           : fail_damaged(f, "there are bits behind its end", err);
 }
 
@@ -292,6 +296,66 @@ uint64_t *bit_file_map(struct bit_file *f, void *at, GError **err)
     return mapped;
 }
 
+int bit_file_fd(struct bit_file *f)
+{
+    return storage_dir_fd(f->file);
+}
+
+int bit_file_read(struct bit_file *f, void *words, size_t length, uint64_t at, GError **err)
+{
+    int error = f->s->ops->read(f->file, words, length, PAGE + at);
+
+    return error < 0 ? fail_file(f, "read", error, err) : 0;
+}
+
+int bit_file_write(struct bit_file *f, const void *words, size_t length, uint64_t at, GError **err)
+{
+    int error = f->s->ops->write(f->file, words, length, PAGE + at);
+
+    return error < 0 ? fail_file(f, "write", error, err) : 0;
+}
+
+/* Set in a page what another one has. Was something new in it? */
+static bool add_page(uint64_t *to, const uint64_t *from)
+{
+    bool new = false;
+
+    for (unsigned i = 0; i < PAGE / 8; i++) {
+        new = new || (from[i] & ~to[i]) != 0;
+        to[i] |= from[i];
+    }
+    return new;
+}
+
+static int add_piece(struct bit_file *to, const uint64_t *from, uint64_t *room, size_t length,
+                     uint64_t at, GError **err)
+{
+    if (bit_file_read(to, room, length, at, err) < 0)
+        return -1;
+    for (size_t p = 0; p < length; p += PAGE)
+        if (add_page(room + p / 8, from + p / 8) &&
+            bit_file_write(to, room + p / 8, PAGE, at + p, err) < 0)
+            return -1;
+    return 0;
+}
+
+int bit_file_add(struct bit_file *to, struct bit_file *from, GError **err)
+{
+    const size_t length = bit_file_map_length(to->size, to->granularity);
+    g_autofree uint64_t *room = g_malloc(MIN(length, PIECE));
+    g_autofree uint64_t *new = g_malloc(MIN(length, PIECE));
+
+    for (size_t at = 0; at < length; at += PIECE) {
+        size_t n = MIN(length - at, PIECE);
+
+        if (bit_file_read(from, new, n, at, err) < 0)
+            return -1;
+        if (!bits_are_zero(new, n) && add_piece(to, new, room, n, at, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int bit_file_sync(struct bit_file *f, GError **err)
 {
     int error = f->s->ops->sync(f->file);
@@ -306,7 +370,7 @@ static uint32_t add_pages(uint32_t crc, const uint8_t *piece, size_t length, uin
     for (size_t at = 0; at < length; at += PAGE, number++) {
         uint64_t le = GUINT64_TO_LE(number);
 
-        if (is_zero(piece + at, PAGE))
+        if (bits_are_zero(piece + at, PAGE))
             continue;
         crc = crc_of(crc, &le, sizeof le);
         crc = crc_of(crc, piece + at, PAGE);
@@ -316,17 +380,16 @@ static uint32_t add_pages(uint32_t crc, const uint8_t *piece, size_t length, uin
 
 int bit_file_crc(struct bit_file *f, uint32_t *crc, GError **err)
 {
-    const size_t length = bit_file_map_length(f->size, f->granularity), most = 1 << 20;
+    const size_t length = bit_file_map_length(f->size, f->granularity);
     uint64_t what[] = {GUINT64_TO_LE(f->size), GUINT64_TO_LE((uint64_t)f->granularity)};
     uint32_t sum = crc_of(0, what, sizeof what);
-    g_autofree uint8_t *piece = g_malloc(MIN(length, most));
+    g_autofree uint8_t *piece = g_malloc(MIN(length, PIECE));
 
-    for (size_t at = 0; at < length; at += most) {
-        size_t n = MIN(length - at, most);
-        int error = f->s->ops->read(f->file, piece, n, PAGE + at);
+    for (size_t at = 0; at < length; at += PIECE) {
+        size_t n = MIN(length - at, PIECE);
 
-        if (error < 0)
-            return fail_file(f, "read", error, err);
+        if (bit_file_read(f, piece, n, at, err) < 0)
+            return -1;
         sum = add_pages(sum, piece, n, at / PAGE);
     }
     *crc = sum;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The bits of a bitmap in a file of a state folder: bits/UUID.
+ * The bits of a bitmap in a file of a state folder, or of its memory folder (memory.h): bits/UUID.
  *
  *   0     header, 4096 bytes, never changed: magic, version, UUID, size and granularity, CRC
  *   4096  bitmap_words() words, little-endian (the host must be), padded with zeroes to 4096 bytes
@@ -14,6 +14,8 @@
 #include "common/state/storage.h"
 
 struct bit_file;
+
+#define BIT_PAGE 4096u
 
 /* Bytes of the mapping: the words, rounded up to 4096, which is also the least. */
 size_t bit_file_map_length(uint64_t size, uint32_t granularity);
@@ -30,12 +32,22 @@ void bit_file_close(struct bit_file *f); /* a mapping stays */
 
 /* Its words, mapped: `at` (MAP_FIXED) or, with NULL, anywhere. NULL and *err. */
 uint64_t *bit_file_map(struct bit_file *f, void *at, GError **err);
-/* All bits that were set before survive a power loss. After a failure the file is given up. */
+/* The file's descriptor (storage_dir_fd); its words begin at byte BIT_PAGE. */
+int bit_file_fd(struct bit_file *f);
+/* Words at byte `at` of them. All of the length, or -1 and *err. */
+int bit_file_read(struct bit_file *f, void *words, size_t length, uint64_t at, GError **err);
+int bit_file_write(struct bit_file *f, const void *words, size_t length, uint64_t at, GError **err);
+/* Set in `to` what is set in `from`, a file for the same size and granularity. Only pages of `to`
+ * that lack a bit are written. */
+int bit_file_add(struct bit_file *to, struct bit_file *from, GError **err);
+/* All that was written before survives a power loss. After a failure the file is given up. */
 int bit_file_sync(struct bit_file *f, GError **err);
 /* A CRC-32 of size, granularity and all words. Zeroes count the same however they are stored, and
  * take little time. */
 int bit_file_crc(struct bit_file *f, uint32_t *crc, GError **err);
 const char *bit_file_uuid(const struct bit_file *f);
+
+bool bits_are_zero(const void *words, size_t length); /* length: bytes */
 
 int bit_file_remove(struct storage *s, const char *uuid, GError **err); /* 0 if it is not there */
 

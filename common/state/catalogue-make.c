@@ -65,7 +65,7 @@ static int make_empty_file(struct storage *s, GError **err)
 static int put_first_rows(struct catalogue *c, GError **err)
 {
     g_autofree char *uuid = g_uuid_string_random();
-    struct catalogue_folder folder = {.mount_id = 0};
+    struct catalogue_folder folder = {.run = 0};
 
     g_strlcpy(folder.uuid, uuid, sizeof folder.uuid);
     for (unsigned i = 0; i < TALLIES; i++)

@@ -55,7 +55,7 @@ static const struct column folder_columns[] = {
     COLUMN(catalogue_folder, uuid, COLUMN_CHARS, STATE_UUID_SIZE),
     COLUMN(catalogue_folder, boot_id, COLUMN_CHARS, STATE_UUID_SIZE),
     COLUMN(catalogue_folder, machine_id, COLUMN_CHARS, 64),
-    COLUMN(catalogue_folder, mount_id, COLUMN_UINT64, 0),
+    COLUMN(catalogue_folder, run, COLUMN_UINT64, 0),
     COLUMN(catalogue_folder, journal, COLUMN_BOOL, 0),
     COLUMN(catalogue_folder, open, COLUMN_BOOL, 0),
     COLUMN(catalogue_folder, failed, COLUMN_BOOL, 0),
@@ -409,7 +409,7 @@ int catalogue_folder(struct catalogue *c, struct catalogue_folder *f, GError **e
     int got = statement ? sql_step(c, statement, err) : -1;
     uint32_t crc;
 
-    *f = (struct catalogue_folder){.mount_id = 0};
+    *f = (struct catalogue_folder){.run = 0};
     if (got < 0)
         return -1;
     if (got == 0 || !row_read(&folder_table, statement, f, &crc) ||

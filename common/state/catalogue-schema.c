@@ -34,6 +34,8 @@ static const char *const steps[] = {
     " checkpoint INTEGER NOT NULL REFERENCES checkpoints (id) ON DELETE CASCADE,"
     " bitmap INTEGER NOT NULL REFERENCES bitmaps (id) ON DELETE CASCADE, crc INTEGER);"
     "CREATE TABLE sessions (id INTEGER PRIMARY KEY, name TEXT, created INTEGER, crc INTEGER);",
+    /* 3: live bits are in a memory folder, whose run this is */
+    "ALTER TABLE folder RENAME COLUMN mount_id TO run;",
 };
 
 _Static_assert(G_N_ELEMENTS(steps) == CATALOGUE_VERSION, "the header says how many");

@@ -12,7 +12,7 @@
 
 #include "common/state/storage.h"
 
-#define CATALOGUE_VERSION 2
+#define CATALOGUE_VERSION 3
 #define STATE_UUID_SIZE   37 /* with its NUL */
 
 struct catalogue;
@@ -32,7 +32,7 @@ struct catalogue_folder {
     /* Where its present user runs, or its last one ran; durable before anything else changes. */
     char boot_id[STATE_UUID_SIZE];
     char machine_id[64];
-    uint64_t mount_id;
+    uint64_t run; /* of the memory folder: memory.h; another number at each start */
     bool journal; /* its user keeps a journal (--durability power) */
     bool open;    /* in use; still set when it is opened again: it did not end in order */
     bool failed;  /* a failure was noted (store.c): what is in the files is not to be trusted */

@@ -7,17 +7,17 @@
 
 #define LINE 64u
 
-/* The file's first `length` bytes, in whole lines; g_free. NULL: it is not there, or not as long as
- * it should be. */
-static struct live_line *read_lines(struct storage *s, size_t length)
+/* The file's first lines; g_free. NULL: it is not there, or shorter. */
+static struct live_line *read_lines(struct storage *s, size_t n)
 {
+    size_t length = n * LINE;
     struct storage_file *f;
     struct live_line *lines = NULL;
     uint64_t size = 0;
 
     if (s->ops->open(s, STATE_LIVE, false, &f) < 0)
         return NULL;
-    if (s->ops->size(f, &size) == 0 && size == LIVE_LINES * LINE) {
+    if (s->ops->size(f, &size) == 0 && size >= length) {
         lines = g_malloc(length);
         if (s->ops->read(f, lines, length, 0) < 0)
             g_clear_pointer(&lines, g_free);
@@ -33,9 +33,9 @@ static void add_line(struct live_last *last, struct live_line *line)
         last->under_way = true;
 }
 
-bool live_file_last(struct storage *s, const char *boot_id, int64_t disk, struct live_last *last)
+bool live_file_last(struct storage *memory, const char *boot_id, int64_t disk, struct live_last *last)
 {
-    g_autofree struct live_line *lines = read_lines(s, LIVE_LINES * LINE);
+    g_autofree struct live_line *lines = read_lines(memory, LIVE_LINES);
     struct live_head head;
     bool found = false;
 
@@ -57,14 +57,14 @@ bool live_file_last(struct storage *s, const char *boot_id, int64_t disk, struct
 
 int64_t live_file_lease(struct storage *s)
 {
-    g_autofree struct live_line *lines = read_lines(s, 2 * LINE);
+    g_autofree struct live_line *lines = read_lines(s, LIVE_LEASE + 1);
     struct live_head head;
     struct live_lease lease;
 
     if (!lines)
         return 0;
     memcpy(&head, &lines[0], sizeof head);
-    memcpy(&lease, &lines[1], sizeof lease);
+    memcpy(&lease, &lines[LIVE_LEASE], sizeof lease);
     return head.magic == LIVE_MAGIC && lease.until == ~lease.check && lease.until > 0 ? lease.until
                                                                                       : 0;
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The file `live`: when each disk was changed last, by whom and whether a change is under way. It is
- * mapped while a server runs and survives the death of the process. Only its second line, the lease,
- * is ever relied on after a power loss.
+ * The files `live`: when each disk was changed last, by whom and whether a change is under way. There
+ * are two of them, arrays of lines of 64 bytes.
  *
- * It is an array of lines of 64 bytes. The first is the head, the second the lease. Each other one
- * belongs to one client of one disk (whose counter nobody else writes), or to a disk itself, or is
- * free.
+ * That of the memory folder (memory.h) is mapped while a server runs and survives the death of the
+ * process. It has LIVE_LINES lines: the first is the head. Each one from LIVE_FIRST on belongs to one
+ * client of one disk (whose counter nobody else writes), or to a disk itself, or is free.
+ *
+ * That of the state folder has a head and the lease. It is written with each new lease and synced;
+ * it counts after a power loss, too.
  */
 #ifndef COMMON_STATE_LIVE_FILE_H
 #define COMMON_STATE_LIVE_FILE_H
@@ -18,6 +20,8 @@
 #define LIVE_MAGIC UINT64_C(0x3165766c46444e4e)
 #define LIVE_LINES 16384u /* 1 MiB; when all are taken, clients share lines */
 #define LIVE_FIRST 2u     /* the first line that is neither head nor lease */
+#define LIVE_LEASE 1u     /* the line of the lease */
+#define LIVE_LEASE_LENGTH ((LIVE_LEASE + 1) * UINT64_C(64)) /* of the state folder's file */
 
 /* The first line. */
 struct live_head {
@@ -27,7 +31,7 @@ struct live_head {
     _Atomic int64_t alive; /* clock, while a change is under way: see live_line */
 };
 
-/* The second line. The server syncs the file while it serves and before this time is over, as long
+/* The second line, in the state folder. The server syncs the file while it serves and before this time is over, as long
  * as the folder is in order: no change of an image that the folder can account for after a power
  * loss came later. */
 struct live_lease {
@@ -54,10 +58,10 @@ struct live_last {
     bool under_way;  /* a change was: the image's mtime may be a little later than `changed` */
     int64_t alive;   /* the head's */
 };
-/* False: the file is not there, is damaged, or is of another boot (`boot_id` is the present one), or
- * no line is the disk's. */
-bool live_file_last(struct storage *s, const char *boot_id, int64_t disk, struct live_last *last);
-/* The lease, of whatever boot. 0: not known. */
+/* In the memory folder. False: the file is not there, is damaged, or is of another boot (`boot_id` is
+ * the present one), or no line is the disk's. */
+bool live_file_last(struct storage *memory, const char *boot_id, int64_t disk, struct live_last *last);
+/* In the state folder: the lease, of whatever boot. 0: not known. */
 int64_t live_file_lease(struct storage *s);
 
 #endif

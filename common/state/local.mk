@@ -17,6 +17,7 @@ common_state_libcommonstate_a_SOURCES = \
 	common/state/journal-format.c common/state/journal-format.h \
 	common/state/journal-scan.c common/state/journal-scan.h \
 	common/state/live-file.c common/state/live-file.h \
+	common/state/memory.c common/state/memory.h \
 	common/state/note.c common/state/note.h \
 	common/state/recovery.c common/state/recovery.h \
 	common/state/state-check.c common/state/state-check.h \

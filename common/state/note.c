@@ -1,9 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * The file in /dev/shm is 16 bytes: NOTE_MAGIC, and a word that is 0 as long as nothing failed. It is
- * written with pwrite(2) and never mapped: so a signal handler can write it, and nobody can take the
- * memory from under it.
- */
 #include "common/state/note.h"
 
 #include "common/util/error.h"
@@ -11,34 +6,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NOTE_MAGIC UINT64_C(0x2165746f4e44424e)
+static const char *lasting_folder = "/var/tmp";
 
-struct note {
-    int fd;
-    char *path;
-};
-
-struct note_words {
-    uint64_t magic;
-    uint64_t failed;
-};
-
-static const char *shm_folder = "/dev/shm", *lasting_folder = "/var/tmp";
-
-void note_set_folders(const char *shm, const char *lasting)
+void lasting_note_set_folder(const char *folder)
 {
-    shm_folder = shm ? shm : "/dev/shm";
-    lasting_folder = lasting ? lasting : "/var/tmp";
-}
-
-static char *note_path(const char *uuid)
-{
-    return g_strdup_printf("%s/nbdfleece-%s", shm_folder, uuid);
+    lasting_folder = folder ? folder : "/var/tmp";
 }
 
 static char *lasting_path(const char *uuid)
@@ -46,8 +22,8 @@ static char *lasting_path(const char *uuid)
     return g_strdup_printf("%s/nbdfleece-failed-%s", lasting_folder, uuid);
 }
 
-/* Open one of these files. It must be a regular file of ours or of root's: anybody may make files in
- * these folders. A negative errno: failed. */
+/* Open such a file. It must be a regular file of ours or of root's: anybody may make files in the
+ * folder. A negative errno: failed. */
 static int open_ours(const char *path, int flags)
 {
     struct stat st;
@@ -74,95 +50,14 @@ static int make_or_open(const char *path)
     return fd == -EEXIST ? open_ours(path, O_RDWR) : fd;
 }
 
-static bool write_words(int fd, uint64_t failed)
-{
-    struct note_words words = {.magic = NOTE_MAGIC, .failed = failed};
-
-    return pwrite(fd, &words, sizeof words, 0) == (ssize_t)sizeof words;
-}
-
-struct note *note_new(const char *uuid)
-{
-    g_autofree char *path = note_path(uuid);
-    int fd = make_or_open(path);
-    struct note *n;
-
-    if (fd < 0 || !write_words(fd, 0)) {
-        log_error("state: %s: %s: after a crash, bitmaps will count as after a power loss", path,
-                  g_strerror(fd < 0 ? -fd : errno));
-        if (fd >= 0)
-            close(fd);
-        (void)unlink(path); /* one that says more than is known */
-        return NULL;
-    }
-    n = g_new0(struct note, 1);
-    n->fd = fd;
-    n->path = g_steal_pointer(&path);
-    return n;
-}
-
-void note_failure(struct note *n)
-{
-    int error = errno;
-
-    if (n && !write_words(n->fd, 1))
-        (void)ftruncate(n->fd, 0); /* not healthy either */
-    errno = error;
-}
-
-void note_settled(struct note *n)
-{
-    if (n)
-        (void)write_words(n->fd, 0);
-}
-
-void note_free(struct note *n, bool keep)
-{
-    if (!n)
-        return;
-    if (!keep && unlink(n->path) < 0 && errno != ENOENT)
-        log_error("state: %s: cannot remove it: %m", n->path);
-    close(n->fd);
-    g_free(n->path);
-    g_free(n);
-}
-
-/* Read the note of a folder. False: there is none that counts. */
-static bool read_words(const char *uuid, struct note_words *words)
-{
-    g_autofree char *path = note_path(uuid);
-    int fd = open_ours(path, O_RDONLY);
-    bool read;
-
-    if (fd < 0)
-        return false;
-    read = pread(fd, words, sizeof *words, 0) == (ssize_t)sizeof *words;
-    close(fd);
-    return read && words->magic == NOTE_MAGIC;
-}
-
-bool state_note_healthy(const char *uuid)
-{
-    struct note_words words;
-
-    return read_words(uuid, &words) && words.failed == 0;
-}
-
 /* That it is there says all: whoever may not read root's heeds it, too. */
-static bool lasting_note_there(const char *uuid)
+bool lasting_note_there(const char *uuid)
 {
     g_autofree char *path = lasting_path(uuid);
     struct stat st;
 
     return lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
            (st.st_uid == 0 || st.st_uid == geteuid());
-}
-
-bool state_note_failed(const char *uuid)
-{
-    struct note_words words;
-
-    return (read_words(uuid, &words) && words.failed != 0) || lasting_note_there(uuid);
 }
 
 static int sync_folder(const char *folder)

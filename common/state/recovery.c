@@ -2,19 +2,19 @@
 /*
  * The order of a recovery:
  *
- *   1. read the catalogue; decide whether the bits in the files are exact
- *   2. if not: set the bits of all regions that the journal has open
+ *   1. read the catalogue; decide whether the memory folder has the bits exactly
+ *   2. if so, add them to the files; if not, set the bits of all regions that the journal has open
  *   3. sync all bit files of disks that were in use
  *   4. one transaction of the catalogue: the folder is not in use any more; disks and bitmaps are as
  *      was found
  *
  * Bits are only ever set, and what decides in 1 stays until 4 is durable: the catalogue's folder
- * row, the journal, the notes. So whoever dies between is followed by one who does the same again.
- * After 4 nobody asks the journal any more, and the next user makes it anew.
+ * row, the journal, the memory, the notes. So whoever dies between is followed by one who does the same again.
+ * After 4 nobody asks the journal and the memory any more, and the next user makes them anew.
  *
- * Bits are exact if the same machine still runs, in the same boot, with the folder in the same
- * mount, and if a note outside of the folder says that nothing failed: then all that was set in a
- * mapped file is in it, as the kernel has never lost the page.
+ * Bits are exact if the same machine still runs, in the same boot, and if the memory folder is there,
+ * is of the run that the folder's row names, and says that nothing failed: it has all that was ever
+ * set. A bitmap that has no file in it counts as after a power loss.
  *
  * Only bitmaps of disks that were in use (DISK_OPEN) are touched. Those of other disks were synced
  * when the disks were left. Of the bitmaps of a disk in use, only recording ones can lack a bit: the
@@ -26,8 +26,10 @@
 #include "common/state/folder.h"
 #include "common/state/identity.h"
 #include "common/state/journal-scan.h"
+#include "common/state/memory.h"
 #include "common/state/note.h"
 #include "common/util/bitmap-glib.h"
+#include "common/util/error.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -38,9 +40,13 @@ struct work {
     struct storage *storage;
     struct catalogue *catalogue;
     struct catalogue_folder folder;
+    enum memory_kind memory_kind;
+    struct storage *memory; /* what the memory folder has; NULL: nothing */
     GArray *disks, *bitmaps;
     struct recovery *recovery;
-    GArray *regions;    /* of the journal; NULL: there is nothing to add */
+    GArray *regions;    /* of the journal; NULL: not read */
+    char *no_journal;   /* why there is none that could be read */
+    GArray *short_of;   /* gint64: disks of which a bitmap was not in the memory */
     GPtrArray *changed; /* bitmaps that have become inconsistent; owned by `bitmaps` */
     char *boot_id, *machine_id;
 };
@@ -78,21 +84,26 @@ static bool same_machine(const struct work *w)
     return g_str_equal(w->machine_id, w->folder.machine_id);
 }
 
+/* Something has failed, and the folder may not know which bits it has concerned. */
+static bool has_failed(const struct work *w)
+{
+    return w->folder.failed || w->memory_kind == MEMORY_FAILED ||
+           lasting_note_there(w->folder.uuid);
+}
+
 /* Why the bits are not exact; NULL: they are. */
 static const char *why_not_exact(const struct work *w)
 {
-    uint64_t mount = storage_mount_id(w->storage);
-
-    if (w->folder.failed || state_note_failed(w->folder.uuid))
+    if (has_failed(w))
         return "the state folder had failed while it was in use";
     if (!same_machine(w))
         return "the state folder was in use on another machine";
     if (!same_boot(w))
         return "the machine was restarted";
-    if (mount == 0 || mount != w->folder.mount_id || !storage_mount_stayed(w->storage))
-        return "the state folder's file system was mounted anew";
-    if (!state_note_healthy(w->folder.uuid))
-        return "the note in /dev/shm is gone, which would say that nothing had failed";
+    if (w->memory_kind == MEMORY_INCOMPLETE)
+        return "there was not enough memory in /dev/shm for the bits";
+    if (w->memory_kind != MEMORY_WHOLE)
+        return "what the server had in /dev/shm is gone";
     return NULL;
 }
 
@@ -169,31 +180,40 @@ static GArray *read_journal(struct work *w, GError **err)
     return journal_scan(s, state_folder_number(w->folder.uuid), err);
 }
 
-/* What has to be added to the files, and which bitmaps are beyond help. */
+/* The journal's regions. False: w->no_journal says why they are not known. */
+static bool need_journal(struct work *w)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (w->regions || w->no_journal)
+        return w->regions;
+    if (!w->folder.journal) {
+        w->no_journal = g_strdup("--durability process keeps no journal for that");
+        return false;
+    }
+    w->regions = read_journal(w, &error);
+    if (!w->regions) {
+        g_autofree char *error_text = g_utf8_make_valid(error->message, -1);
+
+        w->no_journal = g_strdup_printf("the journal is of no use: %s", error_text);
+    }
+    return w->regions;
+}
+
+/* Which bitmaps are beyond help. */
 static void weigh(struct work *w)
 {
     struct recovery *r = w->recovery;
-    g_autoptr(GError) error = NULL;
 
     if (r->kind != RECOVERY_POWER_LOSS)
         return;
-    if (w->folder.failed || state_note_failed(w->folder.uuid)) {
+    if (has_failed(w)) {
         r->lost = g_strdup(r->why);
         all_inconsistent(w, true, r->lost);
-        return;
-    }
-    if (!w->folder.journal) {
-        r->lost = g_strdup_printf("%s, and --durability process keeps no journal for that", r->why);
-    } else {
-        w->regions = read_journal(w, &error);
-        if (!w->regions) {
-            g_autofree char *error_text = g_utf8_make_valid(error->message, -1);
-
-            r->lost = g_strdup_printf("%s, and the journal is of no use: %s", r->why, error_text);
-        }
-    }
-    if (r->lost)
+    } else if (!need_journal(w)) {
+        r->lost = g_strdup_printf("%s, and %s", r->why, w->no_journal);
         all_inconsistent(w, false, r->lost);
+    }
 }
 
 /* Set the bits of the journal's regions of its disk. */
@@ -257,16 +277,45 @@ static int widen(struct work *w, const struct catalogue_bitmap *b, struct bit_fi
     return bits ? 0 : -1;
 }
 
+/* Add what the memory has. False: it has no bits of it, or what it has cannot be read. */
+static bool add_memory(struct work *w, const struct catalogue_bitmap *b, struct bit_file *f,
+                       int *result, GError **err)
+{
+    g_autoptr(GError) error = NULL;
+    struct bit_file *m = bit_file_open(w->memory, b->uuid, b->size, b->granularity, &error);
+
+    if (!m) {
+        say(w, "bitmap '%s': it counts as after a power loss: %s", b->name, error->message);
+        return false;
+    }
+    *result = bit_file_add(f, m, err);
+    bit_file_close(m);
+    return true;
+}
+
+/* Its disk may have been changed by a server that used a copy of the folder: see date_disk. */
+static int widen_alone(struct work *w, const struct catalogue_bitmap *b, struct bit_file *f,
+                       GError **err)
+{
+    g_array_append_val(w->short_of, b->disk);
+    if (need_journal(w))
+        return widen(w, b, f, err);
+    return fail(err, "its bits in /dev/shm are gone, and %s", w->no_journal);
+}
+
 /* ---- 3. files ---- */
 
 static int recover_file(struct work *w, const struct catalogue_bitmap *b, GError **err)
 {
     struct bit_file *f = bit_file_open(w->storage, b->uuid, b->size, b->granularity, err);
-    int result;
+    int result = 0;
 
     if (!f)
         return -1;
-    result = widen(w, b, f, err);
+    if (w->recovery->kind == RECOVERY_POWER_LOSS)
+        result = widen(w, b, f, err);
+    else if (!add_memory(w, b, f, &result, err))
+        result = widen_alone(w, b, f, err);
     if (result == 0)
         result = bit_file_sync(f, err);
     bit_file_close(f);
@@ -294,16 +343,28 @@ static int64_t clock_ns(clockid_t clock)
     return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
+/* Are the lines in the memory those of the disk's last server? Where bits of it are not in the memory,
+ * the folder may be an older copy of the one that was in use. */
+static bool lines_count(const struct work *w, int64_t disk)
+{
+    for (unsigned i = 0; i < w->short_of->len; i++)
+        if (g_array_index(w->short_of, gint64, i) == disk)
+            return false;
+    return w->memory && same_boot(w) && same_machine(w);
+}
+
 /* Until when the server may have changed the image; see identity.h. */
 static void date_disk(struct work *w, struct catalogue_disk *d)
 {
-    struct identity_past past = {.now = clock_ns(CLOCK_REALTIME), .rebooted = !same_boot(w)};
+    struct identity_past past = {.now = clock_ns(CLOCK_REALTIME)};
 
-    if (past.rebooted) {
-        past.boot_time = past.now - clock_ns(CLOCK_BOOTTIME);
-        past.lease = live_file_lease(w->storage);
+    if (lines_count(w, d->id)) {
+        past.last_known = live_file_last(w->memory, w->boot_id, d->id, &past.last);
     } else {
-        past.last_known = live_file_last(w->storage, w->boot_id, d->id, &past.last);
+        past.rebooted = true;
+        past.lease = live_file_lease(w->storage);
+        if (!same_boot(w))
+            past.boot_time = past.now - clock_ns(CLOCK_BOOTTIME);
     }
     d->state = DISK_CRASHED;
     d->changed_until = identity_changed_until(&past);
@@ -347,6 +408,7 @@ static int read_catalogue(struct work *w, GError **err)
     w->machine_id = state_machine_id();
     if (catalogue_folder(w->catalogue, &w->folder, err) < 0)
         return -1;
+    w->memory_kind = memory_find(w->folder.uuid, w->folder.run, &w->memory);
     w->disks = catalogue_disks(w->catalogue, r->said, err);
     if (w->disks)
         w->bitmaps = catalogue_bitmaps(w->catalogue, r->said, err);
@@ -386,6 +448,7 @@ struct recovery *state_recover(struct storage *s, struct catalogue *c, GError **
     struct work w = {.storage = s, .catalogue = c, .changed = g_ptr_array_new()};
     int result;
 
+    w.short_of = g_array_new(FALSE, FALSE, sizeof(gint64));
     w.recovery = g_new0(struct recovery, 1);
     w.recovery->widened = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     w.recovery->said = g_ptr_array_new_with_free_func(g_free);
@@ -394,6 +457,10 @@ struct recovery *state_recover(struct storage *s, struct catalogue *c, GError **
     g_clear_pointer(&w.bitmaps, g_array_unref);
     g_clear_pointer(&w.regions, g_array_unref);
     g_ptr_array_unref(w.changed);
+    g_array_unref(w.short_of);
+    if (w.memory)
+        w.memory->ops->free(w.memory);
+    g_free(w.no_journal);
     g_free(w.boot_id);
     g_free(w.machine_id);
     if (result < 0)

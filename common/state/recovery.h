@@ -13,8 +13,8 @@
 /* How the last user ended. */
 enum recovery_kind {
     RECOVERY_NONE,       /* in order */
-    RECOVERY_PROCESS,    /* the process died: the bits are exact */
-    RECOVERY_POWER_LOSS, /* the machine did, or the folder was mounted anew or moved, or it failed */
+    RECOVERY_PROCESS,    /* the process died: the bits are exact, but for bitmaps that are said */
+    RECOVERY_POWER_LOSS, /* the machine did, or the memory is gone, or the folder moved or failed */
 };
 
 struct recovery {
@@ -31,7 +31,7 @@ struct recovery {
 /* The folder row, disks and bitmaps are updated in the catalogue (see there): afterwards no disk is
  * DISK_OPEN, and the folder is not `open`. Bitmaps whose files are missing or damaged become
  * inconsistent, and so does every recording bitmap when the journal is damaged. Where the folder was
- * left in order, nothing is written. NULL and *err: the folder cannot be used (I/O error); nothing
+ * left in order, nothing is written. The memory folder is only read. NULL and *err: the folder cannot be used (I/O error); nothing
  * is lost by that. */
 struct recovery *state_recover(struct storage *s, struct catalogue *c, GError **err);
 /* Bytes by which the bitmaps of a disk were widened. False: the disk was not in use. */

@@ -351,7 +351,7 @@ static const char *live_fault(struct storage *s)
         return NULL;
     if (failed < 0)
         return "it cannot be opened";
-    if (s->ops->size(f, &size) < 0 || size != LIVE_LINES * sizeof(struct live_line))
+    if (s->ops->size(f, &size) < 0 || size != LIVE_LEASE_LENGTH)
         fault = "it has not the length that it should have";
     else if (s->ops->read(f, &head, sizeof(head), 0) < 0)
         fault = "it cannot be read";

@@ -12,11 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* As in linux/stat.h, where Debian 12 lacks it. */
-#ifndef STATX_MNT_ID_UNIQUE
-#define STATX_MNT_ID_UNIQUE 0x4000U
-#endif
-
 #define FLAGS (O_NOFOLLOW | O_CLOEXEC | O_NOCTTY)
 /* A FIFO that somebody has put in place of a file must not hold us up. */
 #define FILE_FLAGS (O_RDWR | O_NONBLOCK | FLAGS)
@@ -282,14 +277,19 @@ static const struct storage_ops dir_ops = {
     .free = dir_free,
 };
 
-struct storage *storage_dir_new(const char *path, int fd)
+static struct storage *new_dir(const struct storage_ops *ops, const char *path, int fd)
 {
     struct dir *d = g_new0(struct dir, 1);
 
-    d->base = (struct storage){.ops = &dir_ops, .path = g_strdup(path)};
+    d->base = (struct storage){.ops = ops, .path = g_strdup(path)};
     d->fd = fd;
     d->held = -1;
     return &d->base;
+}
+
+struct storage *storage_dir_new(const char *path, int fd)
+{
+    return new_dir(&dir_ops, path, fd);
 }
 
 void storage_dir_hold(struct storage *s, int fd)
@@ -297,44 +297,50 @@ void storage_dir_hold(struct storage *s, int fd)
     ((struct dir *)s)->held = fd;
 }
 
-/* ---- the mount ---- */
+/* ---- a folder in memory ---- */
 
-static bool ask_mount(struct storage *s, struct statx *stx)
+static int memory_reserve(struct storage_file *f, uint64_t size)
 {
-    return statx(dir_fd(s), "", AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE | STATX_MNT_ID, stx) == 0;
+    return ftruncate(file_fd(f), (off_t)size) < 0 ? -errno : 0;
 }
 
-uint64_t storage_mount_id(struct storage *s)
+static int memory_sync(struct storage_file *f)
 {
-    struct statx stx;
-
-    if (s->mount_id != 0 || s->ops != &dir_ops || !ask_mount(s, &stx))
-        return s->mount_id;
-    return stx.stx_mask & (STATX_MNT_ID_UNIQUE | STATX_MNT_ID) ? stx.stx_mnt_id : 0;
+    (void)f;
+    return 0;
 }
 
-/* The mark is the write hint of the locked file. The kernel has it in the inode in memory only, and no
- * file system stores it: it is gone after an unmount. It may go earlier, when the kernel needs the
- * memory; then bitmaps get wider than they must be. */
-bool storage_mount_stayed(struct storage *s)
+static int memory_sync_names(struct storage *s, const char *folder)
 {
-    struct statx stx;
-    uint64_t hint;
-
-    if (s->ops != &dir_ops)
-        return true;
-    if (s->mount_id != 0)
-        return s->mount_stayed;
-    if (ask_mount(s, &stx) && stx.stx_mask & STATX_MNT_ID_UNIQUE)
-        return true;
-    return fcntl(((struct dir *)s)->held, F_GET_RW_HINT, &hint) == 0 &&
-           hint == RWH_WRITE_LIFE_SHORT;
+    (void)s;
+    (void)folder;
+    return 0;
 }
 
-void storage_mark_mount(struct storage *s)
-{
-    uint64_t hint = RWH_WRITE_LIFE_SHORT;
+static const struct storage_ops memory_ops = {
+    .open = dir_open,
+    .close = dir_close,
+    .size = dir_size,
+    .read = dir_read,
+    .write = dir_write,
+    .reserve = memory_reserve,
+    .sync = memory_sync,
+    .map = dir_map,
+    .unmap = dir_unmap,
+    .unlink = dir_unlink,
+    .rename = dir_rename,
+    .sync_names = memory_sync_names,
+    .list = dir_list,
+    .make_folder = dir_make_folder,
+    .free = dir_free,
+};
 
-    if (s->ops == &dir_ops)
-        (void)fcntl(((struct dir *)s)->held, F_SET_RW_HINT, &hint);
+struct storage *storage_dir_new_memory(const char *path, int fd)
+{
+    return new_dir(&memory_ops, path, fd);
+}
+
+int storage_dir_fd(struct storage_file *f)
+{
+    return f->storage->ops == &dir_ops || f->storage->ops == &memory_ops ? file_fd(f) : -1;
 }

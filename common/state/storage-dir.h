@@ -9,4 +9,11 @@
  * over: the lock of the folder. Once. */
 void storage_dir_hold(struct storage *s, int fd);
 
+/* A folder of a file system in memory; takes over the descriptor of it. Files are sparse: `reserve`
+ * makes a file long and takes no memory, so the first touch of a page may find that there is none.
+ * Nothing survives the machine's run, so syncs do nothing. */
+struct storage *storage_dir_new_memory(const char *path, int fd);
+/* The file's descriptor, which stays the storage's. -1: it is a file of another kind of storage. */
+int storage_dir_fd(struct storage_file *f);
+
 #endif

@@ -52,10 +52,8 @@ struct storage_ops {
 
 struct storage {
     const struct storage_ops *ops;
-    char *path;        /* of the folder, for messages and for SQLite */
-    const char *vfs;   /* SQLite's VFS for files in it; NULL: SQLite's default one */
-    uint64_t mount_id; /* not 0: what storage_mount_id says (a copy has the original's) */
-    bool mount_stayed; /* with mount_id: what storage_mount_stayed says */
+    char *path;      /* of the folder, for messages and for SQLite */
+    const char *vfs; /* SQLite's VFS for files in it; NULL: SQLite's default one */
 };
 
 struct storage_file {
@@ -65,14 +63,6 @@ struct storage_file {
 
 /* A real folder; takes over the descriptor of it. */
 struct storage *storage_dir_new(const char *path, int fd);
-/* statx's mount id of it: STATX_MNT_ID_UNIQUE, another one after each mount, or else (Linux before 6.8)
- * STATX_MNT_ID, which may be used again. 0: the kernel does not tell, or the storage is none of
- * storage_dir_new's and has no `mount_id`. */
-uint64_t storage_mount_id(struct storage *s);
-/* Does an equal mount id mean that it is the same mount? Yes if the id is unique, or if the mark is
- * there that the last user has made by storage_mark_mount. The mark ends with the mount, or earlier. */
-bool storage_mount_stayed(struct storage *s);
-void storage_mark_mount(struct storage *s);
 
 /* `state: DIR/NAME: DOING: why`; returns -1. `error` is negative, as the operations return it. */
 int storage_fail(struct storage *s, const char *name, const char *doing, int error, GError **err);

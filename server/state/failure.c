@@ -5,9 +5,12 @@
  * handler runs in a thread that uses the mapping, so its owner does not unmap it meanwhile (see
  * mapping_unguard), and the slot stays what it is.
  *
- * The whole mapping is replaced, not only the page that was missed. A file that was cut short has
- * lost more than one page in most cases, and each would be a signal of its own. What the other pages
- * had in the file is of no use any more, since the owner must not trust a part of it.
+ * There are two cases. The file has its whole length, and the page is a hole in it: the file system
+ * had no memory for the page. Nothing is lost: this page alone is replaced, by zeroes as it was. The
+ * first of several threads that miss it does so; others go back and try again. Otherwise somebody has
+ * taken the file away, and the whole mapping is replaced. A file that was cut short has lost more than
+ * one page in most cases, and each would be a signal of its own. What the other pages had in the file
+ * is of no use any more, since the owner must not trust a part of it.
  *
  * The handler cannot call the owner. It sets `lost` and writes to an eventfd, for which a thread
  * waits. That thread lives as long as the process.
@@ -24,18 +27,23 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define CHUNK 64
+#define PAGE  ((size_t)4096)
+
+/* Of a page. */
+enum { PAGE_IN_FILE, PAGE_CLAIMED, PAGE_REPLACED };
 
 struct mapping {
     _Atomic uintptr_t begin; /* 0: the slot is free */
     _Atomic size_t length;
     atomic_bool lost; /* set by the handler */
+    struct mapping_use use;
+    _Atomic uint8_t *pages; /* one of each page: what the handler has done with it */
     /* under `lock` */
     bool used, told;
-    void (*tell)(void *opaque);
-    void *opaque;
 };
 
 struct chunk {
@@ -67,15 +75,76 @@ static struct mapping *find(uintptr_t address)
     return NULL;
 }
 
-/* The system call itself: sanitizers have a mmap() of their own, which no signal handler may call. */
-static bool replace(struct mapping *m)
+/* The system calls themselves: sanitizers have functions of their own, which no signal handler may
+ * call. */
+static bool put_memory(uintptr_t begin, size_t length)
 {
-    long at;
+    return syscall(SYS_mmap, begin, length, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0L) != -1;
+}
 
+static bool replace_all(struct mapping *m)
+{
     atomic_store(&m->lost, true);
-    at = syscall(SYS_mmap, atomic_load(&m->begin), atomic_load(&m->length), PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0L);
-    return at != -1;
+    return put_memory(atomic_load(&m->begin), atomic_load(&m->length));
+}
+
+static bool has_whole_length(const struct mapping *m)
+{
+    long length = syscall(SYS_lseek, m->use.fd, 0L, SEEK_END);
+
+    return length >= 0 && (size_t)length >= m->use.offset + atomic_load(&m->length);
+}
+
+/* Set in memory what a page of the file has. A negative number: it cannot be read; 1: it has
+ * something. A hole reads as zeroes, and reading it takes no memory. */
+static int add_file(const struct mapping *m, size_t page, _Atomic uint64_t *memory)
+{
+    uint64_t words[64];
+    struct iovec piece = {words, sizeof words};
+    int found = 0;
+
+    for (size_t at = 0; at < PAGE; at += sizeof words) {
+        size_t offset = m->use.offset + page * PAGE + at;
+
+        if (syscall(SYS_preadv, m->use.fd, &piece, 1L, (long)offset, 0L) != (long)sizeof words)
+            return -1;
+        for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++) {
+            found |= words[i] != 0;
+            if (memory && words[i])
+                atomic_fetch_or(memory + at / sizeof words[0] + i, words[i]);
+        }
+    }
+    return found;
+}
+
+/* The owner's note is made before anything goes to memory that ends with the process. Until the page
+ * is replaced, another thread may find room for it in the file. */
+static bool replace_page(struct mapping *m, size_t page)
+{
+    uintptr_t begin = atomic_load(&m->begin) + page * PAGE;
+    uint8_t state = PAGE_IN_FILE;
+
+    if (!atomic_compare_exchange_strong(&m->pages[page], &state, PAGE_CLAIMED))
+        return true; /* somebody else is at it, or has just done it */
+    m->use.incomplete(m->use.opaque);
+    if (!put_memory(begin, PAGE))
+        return false;
+    atomic_store(&m->pages[page], PAGE_REPLACED);
+    return add_file(m, page, (_Atomic uint64_t *)begin) >= 0 || replace_all(m);
+}
+
+static bool replace(struct mapping *m, const siginfo_t *info)
+{
+    size_t page = ((uintptr_t)info->si_addr - atomic_load(&m->begin)) / PAGE;
+    int found;
+
+    if (info->si_code != BUS_ADRERR || m->use.fd < 0 || !has_whole_length(m))
+        return replace_all(m);
+    found = add_file(m, page, NULL);
+    if (found < 0)
+        return replace_all(m);
+    return found == 1 || replace_page(m, page); /* 1: now there is room for it */
 }
 
 static void wake_teller(void)
@@ -108,7 +177,7 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
     int error = errno;
     struct mapping *m = info->si_code > 0 ? find((uintptr_t)info->si_addr) : NULL;
 
-    if (m && replace(m))
+    if (m && replace(m, info))
         wake_teller();
     else
         pass_on(signal_number, info, context);
@@ -126,7 +195,7 @@ static void tell_owners(void)
 
             if (m->used && !m->told && atomic_load(&m->lost)) {
                 m->told = true;
-                m->tell(m->opaque);
+                m->use.lost(m->use.opaque);
             }
         }
     pthread_mutex_unlock(&lock);
@@ -197,23 +266,40 @@ static struct mapping *free_slot(void)
     }
 }
 
-struct mapping *mapping_guard(void *begin, size_t length, void (*lost)(void *opaque), void *opaque,
+/* Memory only where a page was replaced. */
+static void *new_pages(size_t length, GError **err)
+{
+    void *pages = mmap(NULL, length / PAGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (pages != MAP_FAILED)
+        return pages;
+    fail_errno(err, errno, "state: address space");
+    return NULL;
+}
+
+struct mapping *mapping_guard(void *begin, size_t length, const struct mapping_use *use,
                               GError **err)
 {
     struct mapping *m = NULL;
+    void *pages = new_pages(length, err);
 
+    if (!pages)
+        return NULL;
     pthread_mutex_lock(&lock);
     if (install(err) == 0) {
         m = free_slot();
         m->used = true;
         m->told = false;
-        m->tell = lost;
-        m->opaque = opaque;
+        m->use = *use;
+        m->pages = pages;
         atomic_store(&m->lost, false);
         atomic_store(&m->length, length);
         atomic_store(&m->begin, (uintptr_t)begin);
     }
     pthread_mutex_unlock(&lock);
+    if (!m)
+        munmap(pages, length / PAGE);
     return m;
 }
 
@@ -223,11 +309,17 @@ void mapping_unguard(struct mapping *m)
         return;
     pthread_mutex_lock(&lock);
     atomic_store(&m->begin, 0);
+    munmap(m->pages, atomic_load(&m->length) / PAGE);
     m->used = false;
     pthread_mutex_unlock(&lock);
 }
 
 bool mapping_is_lost(const struct mapping *m)
 {
-    return atomic_load(&m->lost);
+    return m && atomic_load(&m->lost);
+}
+
+bool mapping_has_page(const struct mapping *m, size_t page)
+{
+    return m && atomic_load(&m->pages[page]) == PAGE_REPLACED;
 }

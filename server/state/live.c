@@ -3,7 +3,9 @@
 
 #include "common/base/deadline.h"
 #include "common/state/folder.h"
+#include "common/state/storage-dir.h"
 #include "common/util/error.h"
+#include "common/util/log.h"
 #include "server/state/failure.h"
 
 #include <errno.h>
@@ -17,8 +19,9 @@
 
 struct live {
     struct storage *storage;
-    struct storage_file *file;
-    struct live_line *lines; /* all of the mapping */
+    struct storage_file *lease;
+    struct storage_file *file; /* of the memory folder; NULL: the lines end with the process */
+    struct live_line *lines;   /* all of the mapping */
     struct mapping *guard;
     atomic_uint high; /* lines from here on were never taken */
     pthread_t stamper;
@@ -31,11 +34,6 @@ struct live {
 static struct live_head *head_of(struct live *l)
 {
     return (struct live_head *)l->lines;
-}
-
-static struct live_lease *lease_of(struct live *l)
-{
-    return (struct live_lease *)(l->lines + 1);
 }
 
 /* ---- lines ---- */
@@ -181,68 +179,117 @@ static void stop_stamper(struct live *l)
     pthread_join(l->stamper, NULL);
 }
 
-/* ---- the file ---- */
+/* ---- the lines ---- */
 
-static int make_file(struct live *l, GError **err)
+/* Address space of our own, which stays when the storage is gone. */
+static int map_memory(struct live *l, GError **err)
+{
+    void *at = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (at == MAP_FAILED)
+        return fail_errno(err, errno, "state: address space for %s", STATE_LIVE);
+    l->lines = at;
+    return 0;
+}
+
+static int make_file(struct live *l, struct storage *memory, const char *boot_id, GError **err)
+{
+    struct live_head head = {.magic = LIVE_MAGIC};
+    int error = memory->ops->open(memory, STATE_LIVE, true, &l->file);
+
+    if (error < 0) {
+        l->file = NULL;
+        return storage_fail(memory, STATE_LIVE, "making it", error, err);
+    }
+    g_strlcpy(head.boot_id, boot_id, sizeof head.boot_id);
+    error = memory->ops->reserve(l->file, LENGTH);
+    if (error == 0)
+        error = memory->ops->write(l->file, &head, sizeof head, 0);
+    return error < 0 ? storage_fail(memory, STATE_LIVE, "writing it", error, err) : 0;
+}
+
+static int map_file(struct live *l, struct storage *memory, const struct live_events *events,
+                    GError **err)
+{
+    struct mapping_use use = {.fd = storage_dir_fd(l->file),
+                              .incomplete = events->incomplete,
+                              .lost = events->lost,
+                              .opaque = events->opaque};
+    void *mapped;
+    int error;
+
+    l->guard = mapping_guard(l->lines, LENGTH, &use, err);
+    if (!l->guard)
+        return -1;
+    error = memory->ops->map(l->file, 0, LENGTH, l->lines, &mapped);
+    return error < 0 ? storage_fail(memory, STATE_LIVE, "mapping it", error, err) : 0;
+}
+
+/* Without it the lines end with the process, as after a power loss. */
+static void use_memory(struct live *l, struct storage *memory, const char *boot_id,
+                       const struct live_events *events)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (make_file(l, memory, boot_id, &error) == 0 && map_file(l, memory, events, &error) == 0)
+        return;
+    log_error("%s: if the server dies, it will not be known when it last changed an image",
+              error->message);
+    (void)memory->ops->unlink(memory, STATE_LIVE);
+}
+
+/* ---- the lease ---- */
+
+int live_extend_lease(struct live *l, int64_t until, GError **err)
+{
+    struct live_lease lease = {.until = until, .check = ~until};
+    struct storage *s = l->storage;
+    int error = s->ops->write(l->lease, &lease, sizeof lease, LIVE_LEASE * sizeof *l->lines);
+
+    if (error == 0)
+        error = s->ops->sync(l->lease);
+    return error < 0 ? storage_fail(s, STATE_LIVE, "writing it", error, err) : 0;
+}
+
+static int open_lease(struct live *l, GError **err)
 {
     struct storage *s = l->storage;
     int error = s->ops->unlink(s, STATE_LIVE);
 
     if (error < 0 && error != -ENOENT)
         return storage_fail(s, STATE_LIVE, "removing the old one", error, err);
-    error = s->ops->open(s, STATE_LIVE, true, &l->file);
-    if (error < 0) {
-        l->file = NULL;
-        return storage_fail(s, STATE_LIVE, "making it", error, err);
-    }
-    error = s->ops->reserve(l->file, LENGTH);
-    return error < 0 ? storage_fail(s, STATE_LIVE, "reserving room for it", error, err) : 0;
+    error = s->ops->open(s, STATE_LIVE, true, &l->lease);
+    if (error == 0)
+        return 0;
+    l->lease = NULL;
+    return storage_fail(s, STATE_LIVE, "making it", error, err);
 }
 
-/* An address range of our own, which stays when the storage is gone. */
-static int map_file(struct live *l, void (*lost)(void *opaque), void *opaque, GError **err)
+static int make_lease(struct live *l, const char *boot_id, int64_t until, GError **err)
 {
+    struct live_head head = {.magic = LIVE_MAGIC};
     struct storage *s = l->storage;
-    void *at = mmap(NULL, LENGTH, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int error;
 
-    if (at == MAP_FAILED)
-        return fail_errno(err, errno, "state: address space for %s", STATE_LIVE);
-    l->lines = at;
-    error = s->ops->map(l->file, 0, LENGTH, at, &at);
+    if (open_lease(l, err) < 0)
+        return -1;
+    g_strlcpy(head.boot_id, boot_id, sizeof head.boot_id);
+    error = s->ops->reserve(l->lease, LIVE_LEASE_LENGTH);
+    if (error == 0)
+        error = s->ops->write(l->lease, &head, sizeof head, 0);
     if (error < 0)
-        return storage_fail(s, STATE_LIVE, "mapping it", error, err);
-    l->guard = mapping_guard(l->lines, LENGTH, lost, opaque, err);
-    return l->guard ? 0 : -1;
-}
-
-int live_extend_lease(struct live *l, int64_t until, GError **err)
-{
-    int error;
-
-    if (mapping_is_lost(l->guard))
-        return fail(err, "state: %s/%s: somebody has cut the file short", l->storage->path,
-                    STATE_LIVE);
-    *lease_of(l) = (struct live_lease){.until = until, .check = ~until};
-    error = l->storage->ops->sync(l->file);
-    return error < 0 ? storage_fail(l->storage, STATE_LIVE, "syncing it", error, err) : 0;
-}
-
-static int fill_file(struct live *l, const char *boot_id, int64_t lease, GError **err)
-{
-    struct storage *s = l->storage;
-    int error;
-
-    g_strlcpy(head_of(l)->boot_id, boot_id, sizeof head_of(l)->boot_id);
-    head_of(l)->magic = LIVE_MAGIC;
-    if (live_extend_lease(l, lease, err) < 0)
+        return storage_fail(s, STATE_LIVE, "writing it", error, err);
+    if (live_extend_lease(l, until, err) < 0)
         return -1;
     error = s->ops->sync_names(s, "");
     return error < 0 ? storage_fail(s, "", "syncing the names in it", error, err) : 0;
 }
 
-struct live *live_new(struct storage *s, const char *boot_id, int64_t lease,
-                      void (*lost)(void *opaque), void *opaque, GError **err)
+/* ---- the life of it ---- */
+
+struct live *live_new(struct storage *s, struct storage *memory, const char *boot_id,
+                      int64_t lease, const struct live_events *events, GError **err)
 {
     struct live *l = g_new0(struct live, 1);
     pthread_condattr_t attributes;
@@ -254,10 +301,14 @@ struct live *live_new(struct storage *s, const char *boot_id, int64_t lease,
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&l->stopped, &attributes);
     pthread_condattr_destroy(&attributes);
-    if (make_file(l, err) < 0 || map_file(l, lost, opaque, err) < 0 ||
-        fill_file(l, boot_id, lease, err) < 0 || start_stamper(l, err) < 0)
-        g_clear_pointer(&l, live_free);
-    return l;
+    if (make_lease(l, boot_id, lease, err) == 0 && map_memory(l, err) == 0) {
+        if (memory)
+            use_memory(l, memory, boot_id, events);
+        if (start_stamper(l, err) == 0)
+            return l;
+    }
+    live_free(l);
+    return NULL;
 }
 
 void live_free(struct live *l)
@@ -267,7 +318,9 @@ void live_free(struct live *l)
     if (l->lines)
         munmap(l->lines, LENGTH);
     if (l->file)
-        l->storage->ops->close(l->file);
+        l->file->storage->ops->close(l->file);
+    if (l->lease)
+        l->storage->ops->close(l->lease);
     pthread_cond_destroy(&l->stopped);
     pthread_mutex_destroy(&l->lock);
     g_free(l);

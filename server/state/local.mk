@@ -2,6 +2,8 @@
 # Bitmaps in a state folder, while a server runs.
 noinst_LIBRARIES += server/state/libstate.a
 server_state_libstate_a_SOURCES = \
+	server/state/bits-memory.c server/state/bits-memory.h \
+	server/state/bits-sync.c server/state/bits-sync.h \
 	server/state/cover.h \
 	server/state/failure.c server/state/failure.h \
 	server/state/jobs.c server/state/jobs.h \

@@ -26,7 +26,7 @@ void store_bitmaps_free(GArray *bitmaps)
         g_array_unref(bitmaps);
 }
 
-/* Memory may have taken the place of the old file while it was read. */
+/* The old bits may have been lost while they were read. */
 static int merge_old(struct state_disk *d, struct bitmap *bits, const struct bitmap *old,
                      GError **err)
 {
@@ -62,7 +62,7 @@ static struct bitmap *resized(struct state_disk *d, struct catalogue_bitmap *b,
     sb = stored_bits_of(d, bits);
     error = stored_bits_attach(d, bits, err);
     if (error == 0)
-        error = bit_file_sync(sb->file, err);
+        error = stored_bits_sync(sb, err);
     if (error == 0 && (error = s->ops->sync_names(s, "bits")) < 0)
         storage_fail(s, "bits", "syncing the names in it", error, err);
     if (error == 0) {

@@ -51,7 +51,7 @@ static bool mark(struct store *s, struct state_disk *d, struct stored_bits *only
 
     pthread_mutex_lock(&s->lock);
     s->failing = true;
-    note_failure(s->note);
+    memory_note_failed(s->memory);
     any = break_disk(d, only, reason) != 0;
     *bits = only ? only->bits : NULL;
     pthread_mutex_unlock(&s->lock);
@@ -104,7 +104,7 @@ static bool is_lost(struct stored_bits *sb)
     bool lost;
 
     pthread_mutex_lock(&s->lock);
-    lost = !sb->broken && !sb->dropped && sb->file && sb->bits && mapping_is_lost(sb->guard);
+    lost = !sb->broken && !sb->dropped && sb->file && mapping_is_lost(sb->guard);
     pthread_mutex_unlock(&s->lock);
     return lost;
 }
@@ -203,7 +203,7 @@ void store_settled(struct store *s)
     end_noting(s);
     if ((s->failing || s->lasting) && !anything_unsettled(s)) {
         s->failing = s->settle_failed = false;
-        note_settled(s->note);
+        memory_note_settled(s->memory);
         lasting = s->lasting;
         s->lasting = false;
     }
@@ -311,14 +311,14 @@ void store_journal_failed(void *store, const char *reason)
     pthread_mutex_lock(&s->lock);
     s->journal_failed = true;
     s->failing = true;
-    note_failure(s->note);
+    memory_note_failed(s->memory);
     pthread_mutex_unlock(&s->lock);
     break_all(s, text);
     note_lasting(s, text);
     store_post(s, store_settle, s);
 }
 
-/* Is a file that cannot be synced any more still relied on? */
+/* Are bits that are broken still relied on? */
 static bool is_relied_on(struct stored_bits *sb)
 {
     struct store *s = sb->disk->store;
@@ -330,19 +330,22 @@ static bool is_relied_on(struct stored_bits *sb)
     return relied_on;
 }
 
+/* Bits that cannot be written are good as long as their regions stay open. */
 static int sync_one(struct stored_bits *sb)
 {
     g_autofree char *broken = store_broken(sb);
-    g_autofree char *reason = NULL;
     g_autoptr(GError) error = NULL;
+    bool stuck = atomic_load(&sb->stuck);
 
     /* Until the catalogue knows, the regions have to stay open. */
     if (broken)
         return is_relied_on(sb) ? -1 : 0;
-    if (bit_file_sync(sb->file, &error) == 0)
+    if (stored_bits_sync(sb, &error) == 0)
         return 0;
-    reason = g_strdup_printf("its bits could not be written: %s", error->message);
-    store_break(sb->disk, sb, reason);
+    if (!stuck)
+        log_error("disk %s: the bits of a bitmap could not be written, and a power loss would "
+                  "widen it: %s",
+                  sb->disk->row.name, error->message);
     return -1;
 }
 

@@ -9,10 +9,10 @@
 
 #include "server/state/store-private.h"
 
-/* The file of these bits, or of all of the disk (only NULL), is not to be trusted any more. Any
+/* These bits, or all of the disk (only NULL), are not to be trusted any more. Any
  * thread, with catalogue_lock or without. Does not wait. */
 void store_break(struct state_disk *d, struct stored_bits *only, const char *reason);
-/* Why these bits are broken, a copy, or NULL. They are if their file was lost (failure.h), too. Any
+/* Why these bits are broken, a copy, or NULL. They are if their memory was lost (failure.h), too. Any
  * thread, with catalogue_lock or without. */
 char *store_broken(struct stored_bits *sb);
 /* Put the rows of all bitmaps that are broken into the transaction that is open. catalogue_lock. */

@@ -7,26 +7,6 @@
 
 #include <time.h>
 
-static int sync_and_sum(struct bit_file *f, uint32_t *crc, GError **err)
-{
-    if (bit_file_sync(f, err) < 0)
-        return -1;
-    return bit_file_crc(f, crc, err);
-}
-
-/* The bitmap has gone before its disk: its file is opened once more. */
-static int sum_unused(struct state_disk *d, struct catalogue_bitmap *b, GError **err)
-{
-    struct bit_file *f = bit_file_open(d->store->storage, b->uuid, b->size, b->granularity, err);
-    int result;
-
-    if (!f)
-        return -1;
-    result = sync_and_sum(f, &b->crc, err);
-    bit_file_close(f);
-    return result;
-}
-
 static void break_one(struct state_disk *d, struct catalogue_bitmap *b, struct stored_bits *sb,
                       const char *why)
 {
@@ -46,9 +26,10 @@ static void seal(struct state_disk *d, struct catalogue_bitmap *b)
     g_autoptr(GError) error = NULL;
 
     if (!b->inconsistent && !broken) {
-        b->sealed = (sb ? sync_and_sum(sb->file, &b->crc, &error) : sum_unused(d, b, &error)) == 0;
+        b->sealed = sb && stored_bits_sync(sb, &error) == 0 &&
+                    bit_file_crc(sb->file, &b->crc, &error) == 0;
         if (!b->sealed)
-            break_one(d, b, sb, error->message);
+            break_one(d, b, sb, error ? error->message : "nobody knows them");
     }
     stored_bits_unref(sb);
 }

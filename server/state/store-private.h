@@ -7,12 +7,14 @@
  *   catalogue_lock   the catalogue, and all rows in memory. Held during I/O on the folder, which may
  *                    hang: never taken by the control thread while the server serves.
  *   events_lock      a disk's: its events do not go while one is told. Held while the disk is told.
+ *   sync_lock        one of each stored bits, while they are written to the folder.
  *   lock             lists of bits, and what is known of each. Never held during I/O: a leaf.
  */
 #ifndef STATE_STORE_PRIVATE_H
 #define STATE_STORE_PRIVATE_H
 
 #include "common/state/bit-file.h"
+#include "common/state/memory.h"
 #include "common/state/note.h"
 #include "common/state/recovery.h"
 #include "server/state/failure.h"
@@ -37,10 +39,11 @@ struct store {
     bool power, break_guest_write;
     unsigned patience_ms;
     struct recovery *recovery;
-    struct note *note;
+    uint64_t run;
+    struct memory *memory; /* NULL: there is none, bits end with the process */
     struct live *live;
     struct journal *journal;                   /* NULL: --durability process */
-    void (*bits_lost)(struct stored_bits *sb); /* somebody took their file away. Jobs' thread. */
+    void (*bits_lost)(struct stored_bits *sb); /* somebody took their memory away */
 
     pthread_mutex_t catalogue_lock; /* of this block */
     struct catalogue *catalogue;
@@ -87,13 +90,18 @@ struct stored_bits {
     size_t length; /* bytes at `words` */
     uint64_t size;
     uint32_t granularity;
-    struct mapping *guard; /* set before there is a file; ends when `bits` does */
+    /* Set before anybody but their maker has the bits. */
+    struct bit_file *memory; /* mapped at `words`; NULL: they are memory of the process */
+    struct mapping *guard;   /* NULL: likewise */
+    pthread_mutex_t sync_lock; /* of the next; held during I/O on the folder */
+    uint16_t *written;         /* bits of each page that `file` has */
+    atomic_bool stuck;         /* `file` could not be written: it never is again */
     /* lock */
-    struct bit_file *file;      /* NULL: it has none yet, or none any more */
+    struct bit_file *file;      /* the folder's. NULL: there is none yet, or none any more */
     char uuid[STATE_UUID_SIZE]; /* of the file */
     bool catalogued;            /* a row names it */
     bool dropped;               /* no row will name it any more; its file is unlinked */
-    char *broken;               /* why its file is not to be trusted */
+    char *broken;               /* why they are not to be trusted */
     bool noting, noted;         /* broken; the open transaction, the catalogue says so */
 };
 

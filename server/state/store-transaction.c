@@ -147,7 +147,7 @@ static int sync_new(struct state_transaction *t, bool *any, bool *any_good, GErr
 
         if (!c->c.bits || !c->c.persistent || has_no_use(c) || (c->sb && !is_new(c->sb)))
             continue;
-        if (check_new(c, err) < 0 || bit_file_sync(c->sb->file, err) < 0)
+        if (check_new(c, err) < 0 || stored_bits_sync(c->sb, err) < 0)
             return -1;
         *any = true;
         *any_good = *any_good || !c->c.inconsistent;
@@ -306,14 +306,10 @@ static int sync_stopped(struct state_transaction *t, GError **err)
     for (unsigned i = 0; i < t->steps->len; i++) {
         struct step *step = t->steps->pdata[i];
         g_autoptr(GError) error = NULL;
-        g_autofree char *reason = NULL;
 
-        if (!stops_recording(step) || bit_file_sync(step->sb->file, &error) == 0)
-            continue;
-        reason = g_strdup_printf("its bits could not be written: %s", error->message);
-        store_break(step->disk, step->sb, reason);
-        return fail(err, "bitmap '%s' of disk %s: %s", step->new->name, step->disk->row.name,
-                    reason);
+        if (stops_recording(step) && stored_bits_sync(step->sb, &error) < 0)
+            return fail(err, "bitmap '%s' of disk %s: its bits could not be written: %s",
+                        step->new->name, step->disk->row.name, error->message);
     }
     return 0;
 }

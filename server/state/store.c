@@ -70,15 +70,21 @@ static void tick(void *opaque)
 }
 
 /* The counts of changes under way are gone, without which no region is ever closed. Bits are good,
- * but a crash of the server cannot be told from somebody else's writes. */
+ * but the lines would say that nobody has changed anything. */
 static void live_lost(void *opaque)
 {
     struct store *s = opaque;
 
-    log_error(
-        "state: %s/%s: somebody has cut short or removed the file: if the server dies, bitmaps "
-        "will be inconsistent",
-        s->path, STATE_LIVE);
+    memory_note_incomplete(s->memory);
+    log_error("state: %s: somebody has cut short the file %s in memory: if the server dies, its "
+              "bitmaps will count as after a power loss",
+              s->path, STATE_LIVE);
+}
+
+/* A signal handler. */
+static void live_incomplete(void *opaque)
+{
+    memory_note_incomplete(((struct store *)opaque)->memory);
 }
 
 /* ---- opening ---- */
@@ -191,15 +197,36 @@ static int start_jobs(struct store *s, GError **err)
     return jobs ? 0 : -1;
 }
 
+/* A number that no run had before, and not 0: the last 16 digits of a UUID. */
+static uint64_t new_run(void)
+{
+    g_autofree char *uuid = g_uuid_string_random();
+
+    return state_folder_number(uuid + 19);
+}
+
+static void make_memory(struct store *s)
+{
+    g_autoptr(GError) error = NULL;
+
+    s->run = new_run();
+    s->memory = memory_new(s->folder.uuid, s->run, &error);
+    if (!s->memory)
+        log_error("%s: if the server dies, its bitmaps will count as after a power loss",
+                  error->message);
+}
+
 /* The recovery is durable: what it was made of may be made anew. A folder that was left in order may
  * have a note, too: nobody else takes it away. */
 static int make_anew(struct store *s, GError **err)
 {
     g_autofree char *boot_id = state_boot_id();
+    struct live_events events = {live_incomplete, live_lost, s};
 
     lasting_note_remove(s->folder.uuid);
-    s->note = note_new(s->folder.uuid);
-    s->live = live_new(s->storage, boot_id, lease_end(s), live_lost, s, err);
+    make_memory(s);
+    s->live = live_new(s->storage, s->memory ? memory_storage(s->memory) : NULL, boot_id,
+                       lease_end(s), &events, err);
     if (!s->live || open_journal(s, err) < 0)
         return -1;
     return start_jobs(s, err);
@@ -227,7 +254,7 @@ static void forget_bits(struct store *s)
 }
 
 /* A thread that hangs in I/O keeps what it uses, and that is false; the process is about to end. */
-static bool free_store(struct store *s, bool keep_note)
+static bool free_store(struct store *s, bool keep_memory)
 {
     if (s->journal && journal_free(s->journal) < 0)
         s->hung = true;
@@ -239,7 +266,8 @@ static bool free_store(struct store *s, bool keep_note)
     forget_bits(s);
     if (s->live)
         live_free(s->live);
-    note_free(s->note, keep_note);
+    if (!keep_memory)
+        memory_remove(s->memory);
     if (s->catalogue)
         catalogue_close(s->catalogue);
     recovery_free(s->recovery);
@@ -320,8 +348,7 @@ static int put_folder(struct store *s, bool open, GError **err)
     f.open = open;
     f.failed = false;
     f.journal = s->power;
-    f.mount_id = storage_mount_id(s->storage);
-    storage_mark_mount(s->storage);
+    f.run = s->run;
     g_strlcpy(f.boot_id, boot_id, sizeof f.boot_id);
     g_strlcpy(f.machine_id, machine_id, sizeof f.machine_id);
     if (catalogue_put_folder(s->catalogue, &f, err) < 0)

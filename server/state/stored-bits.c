@@ -4,12 +4,11 @@
 #include "common/util/bitmap-glib.h"
 #include "common/util/error.h"
 #include "common/util/log.h"
-
-#include <errno.h>
-#include <sys/mman.h>
+#include "server/state/bits-memory.h"
+#include "server/state/bits-sync.h"
 
 const char stored_bits_lost_reason[] =
-    "somebody has cut short or removed the file of its bits, or it cannot be read";
+    "somebody has cut short the file of its bits in memory, or it cannot be read";
 
 /* ---- the life of a store ---- */
 
@@ -18,6 +17,7 @@ void store_unref(struct store *s)
     if (atomic_fetch_sub(&s->references, 1) != 1)
         return;
     g_ptr_array_unref(s->known);
+    memory_free(s->memory);
     pthread_mutex_destroy(&s->catalogue_lock);
     pthread_mutex_destroy(&s->lock);
     g_free(s->path);
@@ -58,6 +58,7 @@ static void unlink_soon(struct store *s, const char *uuid)
 {
     struct unlinking *u = g_new0(struct unlinking, 1);
 
+    bits_memory_unlink(s, uuid);
     u->store = s;
     g_strlcpy(u->uuid, uuid, sizeof u->uuid);
     if (!store_post(s, unlink_file, u))
@@ -84,10 +85,14 @@ void stored_bits_unref(struct stored_bits *sb)
     s = sb->disk->store;
     if (sb->file)
         store_post(s, close_file, sb->file);
+    bits_memory_free(sb);
+    pthread_mutex_destroy(&sb->sync_lock);
     g_free(sb->broken);
     g_free(sb);
     store_unref(s);
 }
+
+/* ---- their memory fails ---- */
 
 static void tell_lost(void *data)
 {
@@ -97,20 +102,46 @@ static void tell_lost(void *data)
     stored_bits_unref(sb);
 }
 
+/* Unless the last reference has gone: whoever took it waits in mapping_unguard now. */
+static bool ref_again(struct stored_bits *sb)
+{
+    unsigned n = atomic_load(&sb->references);
+
+    while (n && !atomic_compare_exchange_weak(&sb->references, &n, n + 1))
+        continue;
+    return n;
+}
+
 /* See failure.h: not on this thread. */
 static void lost(void *opaque)
 {
     struct stored_bits *sb = opaque;
+    struct store *s = sb->disk->store;
 
-    note_failure(sb->disk->store->note);
-    if (!store_post(sb->disk->store, tell_lost, ref(sb)))
-        stored_bits_unref(sb);
+    memory_note_failed(s->memory);
+    pthread_mutex_lock(&s->lock);
+    if (s->jobs && ref_again(sb))
+        jobs_post(s->jobs, tell_lost, sb);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* A signal handler. */
+static void incomplete(void *opaque)
+{
+    memory_note_incomplete(((struct stored_bits *)opaque)->disk->store->memory);
+}
+
+static void move_to_memory(struct stored_bits *sb, const char *uuid)
+{
+    bits_memory_move(sb, uuid,
+                     (struct mapping_use){.incomplete = incomplete, .lost = lost, .opaque = sb});
 }
 
 /* ---- making them ---- */
 
-/* The bitmap is gone. As long as a row names the file, what is known of it stays. Whoever drops the
- * row takes the bitmap's reference then, perhaps before this has ended. */
+/* The bitmap is gone. As long as a row names the file, what is known of the bits stays, and they do:
+ * the end of the disk writes them. Whoever drops the row takes the bitmap's reference then, perhaps
+ * before this has ended. */
 static void release(void *opaque)
 {
     struct stored_bits *sb = ref(opaque);
@@ -126,8 +157,6 @@ static void release(void *opaque)
         sb->dropped = true;
     }
     pthread_mutex_unlock(&d->store->lock);
-    mapping_unguard(sb->guard);
-    munmap(sb->words, sb->length);
     if (orphan)
         unlink_soon(d->store, sb->uuid);
     if (!stays)
@@ -135,54 +164,42 @@ static void release(void *opaque)
     stored_bits_unref(sb);
 }
 
-static struct stored_bits *map_memory(struct state_disk *d, uint64_t size, uint32_t granularity,
-                                      GError **err)
-{
-    size_t length = bit_file_map_length(size, granularity);
-    void *words = mmap(NULL, length, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    struct stored_bits *sb;
-
-    if (words == MAP_FAILED) {
-        fail_errno(err, errno, "disk %s: address space for a bitmap", d->row.name);
-        return NULL;
-    }
-    (void)madvise(words, length, MADV_NOHUGEPAGE); /* one bit must not cost a huge page */
-    sb = g_new0(struct stored_bits, 1);
-    atomic_init(&sb->references, 1);
-    sb->disk = d;
-    sb->words = words;
-    sb->length = length;
-    sb->size = size;
-    sb->granularity = granularity;
-    return sb;
-}
-
-static void free_memory(struct stored_bits *sb)
-{
-    mapping_unguard(sb->guard);
-    munmap(sb->words, sb->length);
-    g_free(sb);
-}
-
 static bool is_lost(void *opaque)
 {
     return mapping_is_lost(((struct stored_bits *)opaque)->guard);
 }
 
-/* A bitmap over `sb`, which belongs to it from then on. On failure it stays the caller's. */
+/* Clean bits in the process's memory, which nobody has seen yet. */
+static struct stored_bits *new_bits(struct state_disk *d, uint64_t size, uint32_t granularity,
+                                    GError **err)
+{
+    struct stored_bits *sb = g_new0(struct stored_bits, 1);
+
+    atomic_init(&sb->references, 1);
+    sb->disk = d;
+    sb->length = bit_file_map_length(size, granularity);
+    sb->size = size;
+    sb->granularity = granularity;
+    if (bits_memory_make(sb, err) < 0) {
+        g_free(sb);
+        return NULL;
+    }
+    pthread_mutex_init(&sb->sync_lock, NULL);
+    atomic_fetch_add(&d->store->references, 1);
+    return sb;
+}
+
+/* A bitmap over `sb`, which belongs to it from then on, also on failure. */
 static struct bitmap *make_bitmap(struct stored_bits *sb, GError **err)
 {
     struct store *s = sb->disk->store;
 
-    sb->guard = mapping_guard(sb->words, sb->length, lost, sb, err);
-    if (!sb->guard)
-        return NULL;
     sb->bits = bitmap_new_over(sb->words, sb->size, sb->granularity, release, sb, err);
-    if (!sb->bits)
+    if (!sb->bits) {
+        stored_bits_unref(sb);
         return NULL;
+    }
     bitmap_set_lost(sb->bits, is_lost);
-    atomic_fetch_add(&s->references, 1);
     pthread_mutex_lock(&s->lock);
     g_ptr_array_add(sb->disk->bits, sb);
     pthread_mutex_unlock(&s->lock);
@@ -192,54 +209,12 @@ static struct bitmap *make_bitmap(struct stored_bits *sb, GError **err)
 struct bitmap *stored_bits_new(struct state_disk *d, uint64_t size, uint32_t granularity,
                                GError **err)
 {
-    struct stored_bits *sb = map_memory(d, size, granularity, err);
-    struct bitmap *bits = sb ? make_bitmap(sb, err) : NULL;
+    struct stored_bits *sb = new_bits(d, size, granularity, err);
 
-    if (sb && !bits)
-        free_memory(sb);
-    return bits;
+    return sb ? make_bitmap(sb, err) : NULL;
 }
 
 /* ---- files ---- */
-
-static void nothing(void *unused)
-{
-    (void)unused;
-}
-
-/* Merge `bits` into the words that a file is mapped at. */
-static int merge_into(uint64_t *words, const struct bitmap *bits, GError **err)
-{
-    uint64_t size = bitmap_size(bits);
-    uint32_t granularity = bitmap_granularity(bits);
-    struct mapping *guard =
-        mapping_guard(words, bit_file_map_length(size, granularity), nothing, NULL, err);
-    struct bitmap *copy = guard ? bitmap_new_over(words, size, granularity, NULL, NULL, err) : NULL;
-    int result = copy ? 0 : -1;
-
-    if (copy)
-        bitmap_merge(copy, bits);
-    if (copy && mapping_is_lost(guard))
-        result = fail(err, "%s", stored_bits_lost_reason);
-    bitmap_unref(copy);
-    mapping_unguard(guard);
-    return result;
-}
-
-/* Copy what is set in `bits` into the file. */
-static int copy_bits(struct state_disk *d, struct bit_file *f, const struct bitmap *bits,
-                     GError **err)
-{
-    struct storage *s = d->store->storage;
-    uint64_t *words = bit_file_map(f, NULL, err);
-    int result;
-
-    if (!words)
-        return -1;
-    result = merge_into(words, bits, err);
-    s->ops->unmap(s, words, bit_file_map_length(bitmap_size(bits), bitmap_granularity(bits)));
-    return result;
-}
 
 static void put_file(struct stored_bits *sb, struct bit_file *f, bool catalogued)
 {
@@ -261,19 +236,16 @@ int stored_bits_attach(struct state_disk *d, struct bitmap *bits, GError **err)
     struct stored_bits *sb = stored_bits_of(d, bits);
     g_autofree char *uuid = g_uuid_string_random();
     struct bit_file *f;
-    int result = -1;
 
     if (!sb)
         return fail(err, "disk %s: these bits are not the store's", d->row.name);
     f = bit_file_create(d->store->storage, uuid, sb->size, sb->granularity, err);
-    if (f && copy_bits(d, f, bits, err) == 0 && bit_file_map(f, sb->words, err)) {
+    if (f) {
+        move_to_memory(sb, uuid);
         put_file(sb, f, false);
-        result = 0;
-    } else if (f) {
-        discard(d, f);
     }
     stored_bits_unref(sb);
-    return result;
+    return f ? 0 : -1;
 }
 
 static int check_crc(struct bit_file *f, const struct catalogue_bitmap *b, GError **err)
@@ -285,29 +257,47 @@ static int check_crc(struct bit_file *f, const struct catalogue_bitmap *b, GErro
     return crc == b->crc ? 0 : fail(err, "its bits were damaged (their checksum is wrong)");
 }
 
+/* The bits are summed up before the memory folder has them: that reads all of them. */
+static struct bitmap *load(struct state_disk *d, const struct catalogue_bitmap *b,
+                           struct bit_file *f, GError **err)
+{
+    struct stored_bits *sb = new_bits(d, b->size, b->granularity, err);
+
+    if (!sb)
+        return NULL;
+    if (bits_load(sb, f, err) < 0) {
+        stored_bits_unref(sb);
+        return NULL;
+    }
+    if (!make_bitmap(sb, err))
+        return NULL;
+    bitmap_summarise(sb->bits);
+    move_to_memory(sb, b->uuid);
+    put_file(sb, f, true);
+    return sb->bits;
+}
+
 struct bitmap *stored_bits_open(struct state_disk *d, const struct catalogue_bitmap *b, bool crc,
                                 GError **err)
 {
     struct bit_file *f = bit_file_open(d->store->storage, b->uuid, b->size, b->granularity, err);
-    struct stored_bits *sb = NULL;
+    struct bitmap *bits = NULL;
 
     if (f && (!crc || check_crc(f, b, err) == 0))
-        sb = map_memory(d, b->size, b->granularity, err);
-    if (sb && bit_file_map(f, sb->words, err) && make_bitmap(sb, err)) {
-        bitmap_summarise(sb->bits);
-        if (!mapping_is_lost(sb->guard)) {
-            put_file(sb, f, true);
-            return sb->bits;
-        }
-        fail(err, "%s", stored_bits_lost_reason);
-        bitmap_unref(sb->bits);
-        sb = NULL;
-    }
-    if (sb)
-        free_memory(sb);
-    if (f)
+        bits = load(d, b, f, err);
+    if (f && !bits)
         bit_file_close(f);
-    return NULL;
+    return bits;
+}
+
+int stored_bits_sync(struct stored_bits *sb, GError **err)
+{
+    bool lost;
+    int result = bits_sync(sb, &lost, err);
+
+    if (lost)
+        sb->disk->store->bits_lost(sb);
+    return result;
 }
 
 /* ---- finding them ---- */
@@ -404,6 +394,7 @@ void stored_bits_leave(struct state_disk *d, const struct bitmap *bits)
     sb->dropped = true;
     sb->catalogued = false;
     pthread_mutex_unlock(&d->store->lock);
+    bits_memory_unlink(d->store, sb->uuid);
     stored_bits_unref(sb);
 }
 

@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The bits of persistent bitmaps while the store is open: memory first, then mapped files.
- *
- * `words` is an address range that belongs to the bits alone and stays until the bitmap goes. A file
- * is mapped over it, so that whoever has the bitmap does not notice.
+ * The bits of persistent bitmaps while the store is open: `words`, which are in the memory folder, and
+ * `file`, to which they are written (bits-sync.h) when something relies on that.
  */
 #ifndef STATE_STORED_BITS_H
 #define STATE_STORED_BITS_H
 
 #include "server/state/store-private.h"
 
-/* Why they are broken when their mapping was lost (failure.h). */
+/* Why they are broken when their memory was lost (failure.h). */
 extern const char stored_bits_lost_reason[];
 
 /* state_ops.bits_new */
 struct bitmap *stored_bits_new(struct state_disk *d, uint64_t size, uint32_t granularity,
                                GError **err);
-/* state_ops.bits_attach: a new file gets what is set in them. */
+/* state_ops.bits_attach: they get a new file, to which stored_bits_sync writes what is set. */
 int stored_bits_attach(struct state_disk *d, struct bitmap *bits, GError **err);
-/* Bits over a file that is there, for the row `b`. `crc`: it is what they should have. */
+/* Bits of a file that is there, for the row `b`. `crc`: it is what they should have. */
 struct bitmap *stored_bits_open(struct state_disk *d, const struct catalogue_bitmap *b, bool crc,
                                 GError **err);
 
@@ -29,6 +27,10 @@ struct stored_bits *stored_bits_named(struct state_disk *d, const char *uuid);
 /* All that have a file which may be asked for later: with references. */
 GPtrArray *stored_bits_with_files(struct state_disk *d);
 void stored_bits_unref(struct stored_bits *sb);
+
+/* Have all that was set before durable in their file. After a failure the file is never written again
+ * (sb->stuck); or it is their memory that has failed, and they are broken. Waits for the folder. */
+int stored_bits_sync(struct stored_bits *sb, GError **err);
 
 /* A row names their file. */
 void stored_bits_set_catalogued(struct stored_bits *sb);

@@ -4,11 +4,14 @@
 #include "common/state/folder.h"
 #include "common/state/journal-format.h"
 #include "common/state/live-file.h"
+#include "common/state/memory.h"
 #include "common/state/note.h"
 #include "common/state/recovery.h"
 
 #include <string.h>
 #include <time.h>
+
+#define RUN 77u /* of the server */
 
 const struct made_bitmap made_bitmaps[] = {
     {"vda", "a", 65536, true, NULL, {{1 << 20, 131072}, {8 << 20, 1}}},
@@ -35,8 +38,10 @@ static int64_t add_disk(struct catalogue *c, const char *name, uint64_t size, bo
     return id;
 }
 
-static void fill(struct bit_file *f, const struct made_bitmap *m, uint64_t size)
+static struct bit_file *make_bits(struct storage *s, const char *uuid, const struct made_bitmap *m,
+                                  uint64_t size)
 {
+    struct bit_file *f = bit_file_create(s, uuid, size, m->granularity, NULL);
     uint64_t *words = bit_file_map(f, NULL, NULL);
     struct bitmap *bits;
 
@@ -46,10 +51,11 @@ static void fill(struct bit_file *f, const struct made_bitmap *m, uint64_t size)
         bitmap_set(bits, m->dirty[i].offset, m->dirty[i].length);
     bitmap_unref(bits);
     g_assert_cmpint(bit_file_sync(f, NULL), ==, 0);
+    return f;
 }
 
-static void add_bitmap(struct storage *s, struct catalogue *c, const struct made_bitmap *m,
-                       int64_t disk, uint64_t size, bool in_use)
+static void add_bitmap(struct storage *s, struct storage *memory, struct catalogue *c,
+                       const struct made_bitmap *m, int64_t disk, uint64_t size, bool in_use)
 {
     struct catalogue_bitmap b = {.disk = disk,
                                  .name = g_strdup(m->name),
@@ -62,11 +68,11 @@ static void add_bitmap(struct storage *s, struct catalogue *c, const struct made
     struct bit_file *f;
 
     g_strlcpy(b.uuid, uuid, sizeof(b.uuid));
-    f = bit_file_create(s, uuid, size, m->granularity, NULL);
-    g_assert_nonnull(f);
-    fill(f, m, size);
+    f = make_bits(s, uuid, m, size);
     g_assert_cmpint(bit_file_crc(f, &b.crc, NULL), ==, 0);
     bit_file_close(f);
+    if (memory)
+        bit_file_close(make_bits(memory, uuid, m, size));
     g_assert_cmpint(catalogue_put_bitmap(c, &b, NULL), ==, 0);
     catalogue_bitmap_clear(&b);
 }
@@ -93,7 +99,7 @@ static void add_journal(struct storage *s, const char *uuid, int64_t disk)
     add_file(s, STATE_INTENT, bytes, sizeof(bytes), 2 * JOURNAL_HALF);
 }
 
-static void add_live(struct storage *s, const char *boot_id, int64_t disk)
+static void add_live(struct storage *s, struct storage *memory, const char *boot_id, int64_t disk)
 {
     g_autofree uint8_t *bytes = g_malloc0(LIVE_LINES * sizeof(struct live_line));
     struct live_head head = {.magic = LIVE_MAGIC};
@@ -103,12 +109,15 @@ static void add_live(struct storage *s, const char *boot_id, int64_t disk)
     memcpy(bytes, &head, sizeof(head));
     atomic_store(&line->disk, disk);
     atomic_store(&line->changed, (int64_t)time(NULL) * 1000000000);
-    add_file(s, STATE_LIVE, bytes, LIVE_LINES * sizeof(struct live_line),
-             LIVE_LINES * sizeof(struct live_line));
+    add_file(s, STATE_LIVE, bytes, LIVE_LEASE_LENGTH, LIVE_LEASE_LENGTH);
+    if (memory)
+        add_file(memory, STATE_LIVE, bytes, LIVE_LINES * sizeof(struct live_line),
+                 LIVE_LINES * sizeof(struct live_line));
 }
 
 /* The folder's row, and the files of a server that runs. */
-static void leave(struct storage *s, struct catalogue *c, enum made_kind kind, int64_t disk)
+static void leave(struct storage *s, struct storage *memory, struct catalogue *c,
+                  enum made_kind kind, int64_t disk)
 {
     g_autofree char *boot = state_boot_id(), *machine = state_machine_id();
     struct catalogue_folder f;
@@ -118,8 +127,7 @@ static void leave(struct storage *s, struct catalogue *c, enum made_kind kind, i
         boot[0] = boot[0] == '0' ? '1' : '0';
     g_strlcpy(f.boot_id, boot, sizeof(f.boot_id));
     g_strlcpy(f.machine_id, machine, sizeof(f.machine_id));
-    f.mount_id = storage_mount_id(s);
-    storage_mark_mount(s);
+    f.run = RUN;
     f.journal = true;
     f.open = kind != MADE_CLEAN;
     f.failed = kind == MADE_FAILED;
@@ -127,10 +135,23 @@ static void leave(struct storage *s, struct catalogue *c, enum made_kind kind, i
     if (kind == MADE_CLEAN)
         return;
     add_journal(s, f.uuid, disk);
-    add_live(s, boot, disk);
-    note_free(note_new(f.uuid), true);
+    add_live(s, memory, boot, disk);
     if (kind == MADE_NOTED)
         g_assert_cmpint(lasting_note_make(f.uuid, s->path, "it was made so", NULL), ==, 0);
+}
+
+/* NULL: a folder of that kind has none. */
+static struct memory *make_memory(struct catalogue *c, enum made_kind kind)
+{
+    struct catalogue_folder f;
+    struct memory *m;
+
+    if (kind == MADE_CLEAN || kind == MADE_POWER)
+        return NULL;
+    g_assert_cmpint(catalogue_folder(c, &f, NULL), ==, 0);
+    m = memory_new(f.uuid, RUN, NULL);
+    g_assert_nonnull(m);
+    return m;
 }
 
 void made_state(const char *path, enum made_kind kind)
@@ -139,6 +160,8 @@ void made_state(const char *path, enum made_kind kind)
     struct catalogue *c = s ? catalogue_open(s, NULL) : NULL;
     bool in_use = kind != MADE_CLEAN;
     uint64_t sizes[] = {MADE_SIZE, (10 << 20) + 1};
+    struct memory *m = c ? make_memory(c, kind) : NULL;
+    struct storage *memory = m ? memory_storage(m) : NULL;
     int64_t vda, vdb;
 
     g_assert_nonnull(c);
@@ -148,12 +171,13 @@ void made_state(const char *path, enum made_kind kind)
     for (unsigned i = 0; i < n_made_bitmaps; i++) {
         bool second = strcmp(made_bitmaps[i].disk, "vdb") == 0;
 
-        add_bitmap(s, c, &made_bitmaps[i], second ? vdb : vda, sizes[second], in_use);
+        add_bitmap(s, memory, c, &made_bitmaps[i], second ? vdb : vda, sizes[second], in_use);
     }
-    leave(s, c, kind, vda);
+    leave(s, memory, c, kind, vda);
     g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
     catalogue_close(c);
     s->ops->free(s);
+    memory_free(m);
 }
 
 void made_state_forget(const char *path)
@@ -161,9 +185,12 @@ void made_state_forget(const char *path)
     struct storage *s = state_folder_open(path, false, NULL);
     struct catalogue *c = s ? catalogue_open(s, NULL) : NULL;
     struct catalogue_folder f;
+    struct memory *m;
 
     if (c && catalogue_folder(c, &f, NULL) == 0) {
-        note_free(note_new(f.uuid), false);
+        m = memory_new(f.uuid, RUN, NULL);
+        memory_remove(m);
+        memory_free(m);
         lasting_note_remove(f.uuid);
     }
     if (c)

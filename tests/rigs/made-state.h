@@ -31,7 +31,7 @@ extern const unsigned n_made_bitmaps;
 
 #define MADE_REGION 5 /* open in the journal of MADE_POWER */
 
-/* Make the folder, which is not there yet. Aborts on failure. Notes beside it stay until
+/* Make the folder, which is not there yet. Aborts on failure. What is beside it stays until
  * made_state_forget(). */
 void made_state(const char *path, enum made_kind kind);
 void made_state_forget(const char *path);

@@ -13,7 +13,7 @@
 struct sim_counts sim_counts;
 static GString *notes;
 
-static const char *const deaths[] = {"process", "moved", "power"};
+static const char *const deaths[] = {"process", "unmounted", "forgot", "moved", "power"};
 
 void sim_counts_end(uint64_t least)
 {
@@ -119,12 +119,17 @@ static void allow_open(struct storage *s, struct sim_allowance *allowed)
             allowed->open[d][r] |= generations[newer] > 0 && halves[newer].open[d][r];
 }
 
-static void lose_power(struct sim_host *h, uint32_t seed)
+static void lose_folder(struct sim_host *h, uint32_t seed)
 {
     struct storage *after = sim_storage_lose_power(h->storage, seed);
 
-    sim_host_clear(h);
+    h->storage->ops->free(h->storage);
     h->storage = after;
+}
+
+static void lose_power(struct sim_host *h, uint32_t seed)
+{
+    lose_folder(h, seed);
     for (unsigned k = 0; k < SIM_DISKS; k++)
         sim_image_lose_power(&h->images[k], seed >> (5 + k) & 1);
     sim_threads_sleep(30 * SECOND);
@@ -156,32 +161,64 @@ static void write_back(struct sim_host *h)
         h->images[k].flushed = h->images[k].size;
 }
 
-void sim_die(struct sim_host *h, enum sim_death death, uint32_t seed,
-             const struct sim_options *options, struct sim_allowance *allowed)
+static bool is_exact(enum sim_death death)
 {
-    sim_counts.crashes[death]++;
-    if (death != SIM_POWER)
-        write_back(h);
-    if (death == SIM_PROCESS) {
-        sim_threads_sleep(SECOND);
+    return death <= SIM_UNMOUNTED;
+}
+
+static void leave(struct sim_host *h, enum sim_death death, uint32_t seed)
+{
+    switch (death) {
+    case SIM_UNMOUNTED:
+        lose_folder(h, seed);
+        break;
+    case SIM_FORGOT:
+        sim_machine_clear(&h->machine);
+        break;
+    case SIM_PROCESS:
+        break;
+    case SIM_MOVED:
+        move(h, seed);
+        return;
+    case SIM_POWER:
+        lose_power(h, seed);
         return;
     }
-    if (death == SIM_MOVED)
-        move(h, seed);
-    else
-        lose_power(h, seed);
+    sim_threads_sleep(SECOND);
+}
+
+/* What is found may have more bits than what was lost. */
+static void allow(struct sim_host *h, const struct sim_options *options,
+                  struct sim_allowance *allowed)
+{
     allowed->lost |= !options->power;
     allow_open(h->storage, allowed);
 }
 
+enum sim_death sim_die(struct sim_host *h, enum sim_death death, uint32_t seed,
+                       const struct sim_options *options, struct sim_allowance *allowed)
+{
+    if (is_exact(death) && !h->machine.memory)
+        death = SIM_FORGOT;
+    sim_counts.crashes[death]++;
+    if (death != SIM_POWER)
+        write_back(h);
+    leave(h, death, seed);
+    if (!is_exact(death))
+        allow(h, options, allowed);
+    return death;
+}
+
 bool sim_same(const struct sim_host *a, const struct sim_host *b, enum sim_death death)
 {
-    return a->either == b->either && memcmp(&a->machine, &b->machine, sizeof a->machine) == 0 &&
+    return a->either == b->either && a->machine.lasting == b->machine.lasting &&
            memcmp(a->images, b->images, sizeof a->images) == 0 &&
            memcmp(&a->model, &b->model, sizeof a->model) == 0 &&
            (!a->either || memcmp(&a->after, &b->after, sizeof a->after) == 0) &&
-           (death == SIM_POWER ? sim_storage_same(a->storage, b->storage)
-                               : sim_storage_looks_same(a->storage, b->storage));
+           (death == SIM_POWER || death == SIM_UNMOUNTED
+                ? sim_storage_same(a->storage, b->storage)
+                : sim_storage_looks_same(a->storage, b->storage)) &&
+           (!is_exact(death) || sim_machine_same(&a->machine, &b->machine));
 }
 
 /* ---- judgement ---- */
@@ -207,7 +244,7 @@ static bool may_be_over(const struct judge *j, unsigned disk, unsigned unit)
 {
     uint64_t region = (uint64_t)unit * SIM_UNIT >> JOURNAL_REGION_SHIFT;
 
-    return j->allowed->any || (j->death != SIM_PROCESS && j->allowed->open[disk][region]);
+    return j->allowed->any || j->allowed->open[disk][region];
 }
 
 static bool judge_unit(struct judge *j, unsigned disk, const struct sim_bitmap *b, unsigned unit,
@@ -248,7 +285,7 @@ static bool judge_bitmap(struct judge *j, unsigned disk, uint64_t size, const st
         return wrong(j, "disk %u, bitmap %s: recording is %d", disk, b->name, found->recording);
     /* It is told at once, and noted on the way. After another death, all that was not yet noted may
      * still be made good by the journal. */
-    if (b->broken && !found->inconsistent && j->death == SIM_PROCESS)
+    if (b->broken && !found->inconsistent && is_exact(j->death))
         return wrong(j, "disk %u, bitmap %s: broken, but found to be good", disk, b->name);
     if (!found->inconsistent)
         return judge_bits(j, disk, size, b, found->bits);
@@ -323,7 +360,7 @@ static void take_over(struct judge *j, unsigned disk, struct sim_bitmap *b,
             b->marks[u] = 0;
             continue;
         }
-        if (j->death != SIM_PROCESS)
+        if (!is_exact(j->death))
             count_over(b, u);
         b->marks[u] |= MAY;
     }
@@ -413,6 +450,35 @@ static void look_again(struct check *c, struct sim_host *h)
     recover(c, h);
 }
 
+/* A server that has no such memory uses the folder, and dies. Then the memory is there again: what it
+ * says is not true any more. */
+static void come_back(struct check *c, struct sim_host *h, struct sim_machine *stale)
+{
+    struct sim_options options = {.power = c->options->power,
+                                  .break_guest_write = c->options->break_guest_write};
+    g_autofree struct sim_host *left = g_new0(struct sim_host, 1);
+    GError *error = NULL;
+    struct sim_server *s = sim_server_start(h, &options, &error);
+
+    sim_note("another server uses the folder");
+    if (!s)
+        sim_fail("the server cannot start: %s", error->message);
+    for (unsigned k = 0; k < SIM_DISKS; k++)
+        if (sim_write(s, k, (10 - k) * SIM_UNIT * 16, SIM_UNIT) < 0)
+            sim_fail("a request has failed");
+    sim_server_copy(s, left);
+    sim_server_stop(s, NULL);
+    sim_machine_clear(&left->machine);
+    left->machine = *stale;
+    stale->memory = NULL;
+    sim_counts.crashes[SIM_FORGOT]++;
+    sim_threads_sleep(SECOND);
+    memset(&c->allowed, 0, sizeof c->allowed);
+    allow(left, &options, &c->allowed);
+    recover(c, left);
+    sim_host_clear(left);
+}
+
 static void check(struct check *c, const struct sim_host *copy);
 
 /* Recovery has died: what it left is judged in the same world, since the clock has gone on. */
@@ -431,17 +497,22 @@ static void check_again(struct check *first)
 static void check(struct check *c, const struct sim_host *copy)
 {
     g_autofree struct sim_host *h = g_memdup2(copy, sizeof *h);
-    struct sim_machine *outside = sim_machine_use(&h->machine);
+    struct sim_machine *outside = sim_machine_use(&h->machine), stale = copy->machine;
 
     h->storage = sim_storage_copy(copy->storage);
+    sim_machine_unshare(&h->machine);
+    sim_machine_unshare(&stale);
     sim_world_enter();
-    sim_die(h, c->death, c->seed, c->options, &c->allowed);
+    c->death = sim_die(h, c->death, c->seed, c->options, &c->allowed);
     recover(c, h);
     if (c->died)
         check_again(c);
+    else if (c->death == SIM_FORGOT && stale.memory && c->seed % 2)
+        come_back(c, h, &stale);
     else if (c->seed % 8 == 0)
         look_again(c, h);
     sim_host_clear(h);
+    sim_machine_clear(&stale);
     sim_world_leave();
     sim_machine_use(outside);
 }

@@ -2,9 +2,10 @@
 #include "tests/rigs/sim-machine.h"
 
 #include "common/state/folder.h"
+#include "common/state/memory.h"
 #include "common/state/note.h"
-#include "common/state/storage.h"
 #include "server/state/failure.h"
+#include "tests/rigs/sim-storage.h"
 
 static struct sim_machine *now;
 
@@ -19,8 +20,28 @@ struct sim_machine *sim_machine_use(struct sim_machine *m)
 void sim_machine_reboot(struct sim_machine *m)
 {
     m->boot++;
-    m->mount++;
-    m->noted = m->failed = false;
+    sim_machine_clear(m);
+}
+
+void sim_machine_clear(struct sim_machine *m)
+{
+    if (m->memory)
+        m->memory->ops->free(m->memory);
+    m->memory = NULL;
+    m->failed = m->incomplete = false;
+}
+
+void sim_machine_unshare(struct sim_machine *m)
+{
+    if (m->memory)
+        m->memory = sim_storage_copy(m->memory);
+}
+
+bool sim_machine_same(const struct sim_machine *a, const struct sim_machine *b)
+{
+    return a->boot == b->boot && a->id == b->id && a->run == b->run && a->failed == b->failed &&
+           a->incomplete == b->incomplete && a->lasting == b->lasting && !a->memory == !b->memory &&
+           (!a->memory || sim_storage_looks_same(a->memory, b->memory));
 }
 
 void sim_machine_move(struct sim_machine *m)
@@ -34,7 +55,6 @@ void sim_machine_move(struct sim_machine *m)
 
 char *__wrap_state_boot_id(void);
 char *__wrap_state_machine_id(void);
-uint64_t __wrap_storage_mount_id(struct storage *s);
 char *__wrap_g_uuid_string_random(void);
 
 char *__wrap_state_boot_id(void)
@@ -47,11 +67,6 @@ char *__wrap_state_machine_id(void)
     return g_strdup_printf("%032x", now->id);
 }
 
-uint64_t __wrap_storage_mount_id(struct storage *s)
-{
-    return now->mount;
-}
-
 /* None that was given out before, in any world. */
 char *__wrap_g_uuid_string_random(void)
 {
@@ -60,50 +75,77 @@ char *__wrap_g_uuid_string_random(void)
     return g_strdup_printf("00000000-0000-4000-8000-%012x", ++last);
 }
 
-/* ---- in the place of common/state/note.c ---- */
+/* ---- in the place of common/state/memory.c ---- */
 
-struct note {
+struct memory {
     struct sim_machine *machine;
+    struct storage *storage;
 };
 
-struct note *note_new(const char *uuid)
+struct memory *memory_new(const char *uuid, uint64_t run, GError **err)
 {
-    struct note *n = g_new0(struct note, 1);
+    struct memory *m;
 
-    n->machine = now;
-    now->noted = true;
-    now->failed = false;
-    return n;
+    sim_machine_clear(now);
+    if (now->no_room) {
+        g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOSPC, "no room in /dev/shm");
+        return NULL;
+    }
+    m = g_new0(struct memory, 1);
+    now->memory = sim_storage_new();
+    now->run = run;
+    m->machine = now;
+    m->storage = sim_storage_ref(now->memory);
+    return m;
 }
 
-void note_failure(struct note *n)
+struct storage *memory_storage(struct memory *m)
 {
-    if (n)
-        n->machine->failed = true;
+    return m->storage;
 }
 
-void note_settled(struct note *n)
+void memory_note_failed(struct memory *m)
 {
-    if (n)
-        n->machine->failed = false;
+    if (m)
+        m->machine->failed = true;
 }
 
-void note_free(struct note *n, bool keep)
+void memory_note_settled(struct memory *m)
 {
-    if (n && !keep)
-        n->machine->noted = n->machine->failed = false;
-    g_free(n);
+    if (m)
+        m->machine->failed = false;
 }
 
-bool state_note_healthy(const char *uuid)
+void memory_note_incomplete(struct memory *m)
 {
-    return now->noted && !now->failed;
+    if (m)
+        m->machine->incomplete = true;
 }
 
-bool state_note_failed(const char *uuid)
+void memory_remove(struct memory *m)
 {
-    return (now->noted && now->failed) || now->lasting;
+    if (m && m->machine->memory == m->storage)
+        sim_machine_clear(m->machine);
 }
+
+void memory_free(struct memory *m)
+{
+    if (m)
+        m->storage->ops->free(m->storage);
+    g_free(m);
+}
+
+enum memory_kind memory_find(const char *uuid, uint64_t run, struct storage **s)
+{
+    *s = NULL;
+    if (!now->memory || now->run != run)
+        return MEMORY_GONE;
+    if (!now->incomplete)
+        *s = sim_storage_ref(now->memory);
+    return now->failed ? MEMORY_FAILED : now->incomplete ? MEMORY_INCOMPLETE : MEMORY_WHOLE;
+}
+
+/* ---- in the place of common/state/note.c ---- */
 
 int lasting_note_make(const char *uuid, const char *path, const char *reason, GError **err)
 {
@@ -116,8 +158,9 @@ void lasting_note_remove(const char *uuid)
     now->lasting = false;
 }
 
-void note_set_folders(const char *shm, const char *lasting)
+bool lasting_note_there(const char *uuid)
 {
+    return now->lasting;
 }
 
 /* ---- in the place of server/state/failure.c: no file is lost under its mapping ---- */
@@ -126,7 +169,7 @@ struct mapping {
     void *begin;
 };
 
-struct mapping *mapping_guard(void *begin, size_t length, void (*lost)(void *opaque), void *opaque,
+struct mapping *mapping_guard(void *begin, size_t length, const struct mapping_use *use,
                               GError **err)
 {
     struct mapping *m = g_new0(struct mapping, 1);
@@ -141,6 +184,11 @@ void mapping_unguard(struct mapping *m)
 }
 
 bool mapping_is_lost(const struct mapping *m)
+{
+    return false;
+}
+
+bool mapping_has_page(const struct mapping *m, size_t page)
 {
     return false;
 }

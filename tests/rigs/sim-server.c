@@ -61,6 +61,7 @@ void sim_host_clear(struct sim_host *h)
     if (h->storage)
         h->storage->ops->free(h->storage);
     h->storage = NULL;
+    sim_machine_clear(&h->machine);
 }
 
 struct sim_host *sim_server_host(struct sim_server *s)
@@ -97,6 +98,7 @@ void sim_server_copy(struct sim_server *s, struct sim_host *copy)
 {
     memcpy(copy, s->host, sizeof *copy);
     copy->storage = sim_storage_copy(s->storage);
+    sim_machine_unshare(&copy->machine);
     sim_model_restart(&copy->model);
     sim_model_restart(&copy->after);
 }

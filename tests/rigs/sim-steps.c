@@ -27,7 +27,7 @@ void sim_base_new(struct sim_host *base, const struct sim_options *options)
     struct storage *storage;
 
     memset(base, 0, sizeof *base);
-    base->machine = (struct sim_machine){.boot = 1, .mount = 1, .id = 1};
+    base->machine = (struct sim_machine){.boot = 1, .id = 1};
     base->storage = sim_storage_new();
     for (unsigned k = 0; k < SIM_DISKS; k++) {
         base->model.disks[k].size = SMALL_SIZE;
@@ -52,6 +52,7 @@ void sim_run_begin(struct sim_run *r, const struct sim_host *base, const struct 
 
     memcpy(&r->host, base, sizeof *base);
     r->host.storage = sim_storage_copy(base->storage);
+    sim_machine_unshare(&r->host.machine);
     r->options = *o;
     r->server = sim_server_start(&r->host, o, &error);
     if (!r->server)
@@ -86,8 +87,9 @@ void sim_run_die(struct sim_run *r, struct sim_host *left, enum sim_death death,
     sim_run_end(r);
     memcpy(&r->host, left, sizeof *left);
     left->storage = NULL;
+    left->machine.memory = NULL;
     r->failing = r->failed = false;
-    sim_die(&r->host, death, seed, &r->options, allowed);
+    death = sim_die(&r->host, death, seed, &r->options, allowed);
     open_and_judge(r, death, allowed);
 }
 

@@ -2,14 +2,14 @@
 #include "tests/rigs/store-rig.h"
 
 #include "common/state/folder.h"
+#include "common/state/memory.h"
 #include "common/state/note.h"
+#include "server/state/store-private.h"
 
-#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 static void run(const char *format, const char *a, const char *b)
 {
@@ -37,7 +37,8 @@ static struct store_rig *rig_new_in(char *top, unsigned n, uint64_t size)
 
     r->top = top;
     r->path = g_strdup_printf("%s/0", r->top);
-    note_set_folders(r->top, r->top);
+    memory_set_folder(r->top);
+    lasting_note_set_folder(r->top);
     r->o = (struct store_options){.power = true};
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
@@ -187,18 +188,7 @@ void rig_restart(struct store_rig *r, unsigned n)
     rig_start(r, n);
 }
 
-/* The copy is a folder that was not unmounted since: storage_mark_mount. */
-static void mark_mount(struct store_rig *r)
-{
-    g_autofree char *name = rig_file(r, "lock");
-    uint64_t hint = RWH_WRITE_LIFE_SHORT;
-    int fd = open(name, O_RDWR | O_CLOEXEC);
-
-    g_assert_cmpint(fcntl(fd, F_SET_RW_HINT, &hint), ==, 0);
-    close(fd);
-}
-
-/* The rest of the server ends in order in the old folder; the note is as it was. */
+/* The rest of the server ends in order in the old folder; what is beside it is as it was. */
 void rig_kill(struct store_rig *r)
 {
     g_autofree char *old = g_steal_pointer(&r->path);
@@ -206,11 +196,10 @@ void rig_kill(struct store_rig *r)
 
     r->path = g_strdup_printf("%s/%u", r->top, ++r->copies);
     run("cp -a %s %s", old, r->path);
-    mark_mount(r);
-    run("mkdir %2$s && for n in %1$s/nbdfleece-*; do [ ! -f $n ] || cp -a $n %2$s; done", r->top,
+    run("mkdir %2$s && for n in %1$s/nbdfleece-*; do [ ! -e $n ] || cp -a $n %2$s; done", r->top,
         notes);
     rig_stop(r);
-    run("rm -f %1$s/nbdfleece-*; for n in %2$s/*; do [ ! -f $n ] || mv $n %1$s; done", r->top,
+    run("rm -rf %1$s/nbdfleece-*; for n in %2$s/*; do [ ! -e $n ] || mv $n %1$s; done", r->top,
         notes);
     g_rmdir(notes);
 }
@@ -266,9 +255,8 @@ char *rig_file(struct store_rig *r, const char *name)
     return g_strdup_printf("%s/%s", r->path, name);
 }
 
-static char *last_bits_file(struct store_rig *r, unsigned *n)
+static char *last_file(const char *folder, unsigned *n)
 {
-    g_autofree char *folder = rig_file(r, STATE_BITS);
     GDir *dir = g_dir_open(folder, 0, NULL);
     const char *name;
     char *path = NULL;
@@ -282,21 +270,51 @@ static char *last_bits_file(struct store_rig *r, unsigned *n)
     return path;
 }
 
-char *rig_bits_file(struct store_rig *r)
+static char *only_file(const char *folder)
 {
     unsigned n;
-    char *path = last_bits_file(r, &n);
+    char *path = last_file(folder, &n);
 
     g_assert_cmpuint(n, ==, 1);
     return path;
 }
 
+char *rig_bits_file(struct store_rig *r)
+{
+    g_autofree char *folder = rig_file(r, STATE_BITS);
+
+    return only_file(folder);
+}
+
 unsigned rig_bits_files(struct store_rig *r)
 {
+    g_autofree char *folder = rig_file(r, STATE_BITS);
     unsigned n;
 
-    g_free(last_bits_file(r, &n));
+    g_free(last_file(folder, &n));
     return n;
+}
+
+char *rig_memory(struct store_rig *r, const char *name)
+{
+    struct storage *storage;
+    struct catalogue *c = r->store ? NULL : rig_catalogue(r, &storage);
+    g_autofree char *path = NULL;
+    struct catalogue_folder f;
+
+    if (c) {
+        g_assert_cmpint(catalogue_folder(c, &f, NULL), ==, 0);
+        rig_catalogue_close(c, storage);
+    }
+    path = memory_path(c ? f.uuid : r->store->folder.uuid);
+    return g_build_filename(path, name, NULL);
+}
+
+char *rig_memory_bits(struct store_rig *r)
+{
+    g_autofree char *folder = rig_memory(r, STATE_BITS);
+
+    return only_file(folder);
 }
 
 /* ---- what was found ---- */

@@ -68,6 +68,10 @@ char *rig_file(struct store_rig *r, const char *name);
 /* The only file in bits/. */
 char *rig_bits_file(struct store_rig *r);
 unsigned rig_bits_files(struct store_rig *r);
+/* The name of a file of the memory folder; g_free. */
+char *rig_memory(struct store_rig *r, const char *name);
+/* The only file of bits in it. */
+char *rig_memory_bits(struct store_rig *r);
 
 /* A bitmap that was found; it must be there. */
 const struct store_bitmap *rig_found(struct rig_disk *d, const char *name);

@@ -59,7 +59,7 @@ static void test_folder_row(void)
     g_assert_true(g_uuid_string_is_valid(f.uuid));
     g_assert_false(f.open || f.failed);
     f.open = f.failed = true;
-    f.mount_id = UINT64_MAX - 4;
+    f.run = UINT64_MAX - 4;
     strcpy(f.machine_id, "0123456789abcdef0123456789abcdef");
     strcpy(f.boot_id, f.uuid);
     catalogue_rig_transaction(&p);
@@ -71,7 +71,7 @@ static void test_folder_row(void)
     g_assert_cmpstr(g.uuid, ==, f.uuid);
     g_assert_cmpstr(g.boot_id, ==, f.boot_id);
     g_assert_cmpstr(g.machine_id, ==, f.machine_id);
-    g_assert_true(g.open && g.failed && g.mount_id == f.mount_id);
+    g_assert_true(g.open && g.failed && g.run == f.run);
     catalogue_rig_end(&p);
 }
 
@@ -207,10 +207,10 @@ static void test_versions(void)
     catalogue_rig_close(&p);
     catalogue_rig_run_sql(&p, "PRAGMA user_version = 9");
     catalogue_rig_assert_refused(
-        &p, "state: %s: made by a newer version (format 9; this one knows up to 2)");
+        &p, "state: %s: made by a newer version (format 9; this one knows up to 3)");
     catalogue_rig_run_sql(&p, "PRAGMA user_version = 0");
     catalogue_rig_assert_refused(&p, "state: %s/catalogue.db: this is no catalogue of nbdfleece");
-    catalogue_rig_run_sql(&p, "PRAGMA user_version = 2; PRAGMA application_id = 5");
+    catalogue_rig_run_sql(&p, "PRAGMA user_version = 3; PRAGMA application_id = 5");
     catalogue_rig_assert_refused(&p, "state: %s/catalogue.db: this is no catalogue of nbdfleece");
     catalogue_rig_end(&p);
 }
@@ -226,7 +226,7 @@ static void test_upgrade(void)
     catalogue_rig_close(&p);
     catalogue_rig_run_sql(
         &p, "DROP TABLE checkpoint_bitmaps; DROP TABLE checkpoints; DROP TABLE sessions;"
-            "PRAGMA user_version = 1");
+            "ALTER TABLE folder RENAME COLUMN run TO mount_id; PRAGMA user_version = 1");
     catalogue_rig_open(&p);
     catalogue_rig_assert_bitmaps(&p, "b ");
     catalogue_rig_close(&p);
@@ -241,7 +241,9 @@ static void test_upgrade(void)
     catalogue_rig_commit(&p);
     /* A step that fails leaves all as it was. */
     catalogue_rig_close(&p);
-    catalogue_rig_run_sql(&p, "DROP TABLE checkpoint_bitmaps; PRAGMA user_version = 1");
+    catalogue_rig_run_sql(&p, "DROP TABLE checkpoint_bitmaps;"
+                              "ALTER TABLE folder RENAME COLUMN run TO mount_id;"
+                              "PRAGMA user_version = 1");
     g_assert_null(catalogue_open(p.s, NULL));
     catalogue_rig_run_sql(&p, "DROP TABLE checkpoints; DROP TABLE sessions");
     catalogue_rig_open(&p);

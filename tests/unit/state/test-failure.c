@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Files that vanish under a mapping, and the notes of failures outside of a folder. */
+/* Files that vanish under a mapping, and the lasting note of a failure. */
 #include "common/state/note.h"
 #include "server/state/failure.h"
 
@@ -18,7 +18,7 @@
 #define UUID "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 
 struct watch {
-    atomic_uint lost;
+    atomic_uint lost, incomplete;
     pthread_mutex_t lock;
     pthread_cond_t changed;
 };
@@ -62,14 +62,27 @@ static volatile unsigned char *map_file(unsigned pages, int *fd)
     return at;
 }
 
+static void incomplete(void *opaque)
+{
+    ((struct watch *)opaque)->incomplete++;
+}
+
+static struct mapping *guard(volatile unsigned char *at, size_t length, int fd, struct watch *w)
+{
+    struct mapping_use use = {.fd = fd, .incomplete = incomplete, .lost = lost, .opaque = w};
+    struct mapping *m = mapping_guard((void *)at, length, &use, NULL);
+
+    g_assert_nonnull(m);
+    return m;
+}
+
 static void test_truncated(void)
 {
     struct watch w = watch_new();
     int fd;
     volatile unsigned char *at = map_file(4, &fd);
-    struct mapping *m = mapping_guard((void *)at, 4 * PAGE, lost, &w, NULL);
+    struct mapping *m = guard(at, 4 * PAGE, fd, &w);
 
-    g_assert_nonnull(m);
     at[3 * PAGE] = 1;
     g_assert_false(mapping_is_lost(m));
     g_assert_cmpint(ftruncate(fd, PAGE), ==, 0);
@@ -79,6 +92,7 @@ static void test_truncated(void)
     g_assert_cmpuint(at[0], ==, 0);
     wait_lost(&w);
     g_assert_cmpuint(w.lost, ==, 1);
+    g_assert_cmpuint(w.incomplete, ==, 0);
     mapping_unguard(m);
     munmap((void *)at, 4 * PAGE);
     close(fd);
@@ -101,7 +115,7 @@ static void test_many(void)
 
     for (unsigned i = 0; i < 200; i++) {
         at[i] = map_file(1, &fd[i]);
-        m[i] = mapping_guard((void *)at[i], PAGE, lost, &w, NULL);
+        m[i] = guard(at[i], PAGE, fd[i], &w);
     }
     g_assert_cmpint(ftruncate(fd[170], 0), ==, 0);
     for (unsigned i = 0; i < 8; i++)
@@ -157,63 +171,15 @@ static void test_sent(void)
     g_assert_true(WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) != 0);
 }
 
-static char *folder, *note, *lasting;
-
-static void test_note(void)
-{
-    struct note *n;
-
-    g_assert_false(state_note_healthy(UUID));
-    g_assert_false(state_note_failed(UUID));
-    n = note_new(UUID);
-    g_assert_nonnull(n);
-    g_assert_true(state_note_healthy(UUID));
-    note_failure(n);
-    g_assert_false(state_note_healthy(UUID));
-    g_assert_true(state_note_failed(UUID));
-    note_settled(n);
-    g_assert_true(state_note_healthy(UUID));
-    note_failure(n);
-    note_free(n, true);
-    g_assert_true(state_note_failed(UUID));
-    n = note_new(UUID); /* the next server */
-    g_assert_true(state_note_healthy(UUID));
-    note_free(n, false);
-    g_assert_false(g_file_test(note, G_FILE_TEST_EXISTS));
-    note_failure(NULL);
-    note_settled(NULL);
-    note_free(NULL, true);
-}
-
-/* Links, other things than files, and what is no note count for nothing. */
-static void test_no_note(void)
-{
-    g_autofree char *target = g_strdup_printf("%s/target", folder);
-    g_autofree char *content = NULL;
-
-    g_assert_true(g_file_set_contents(target, "precious", -1, NULL));
-    g_assert_cmpint(symlink(target, note), ==, 0);
-    g_assert_false(state_note_healthy(UUID));
-    g_assert_null(note_new(UUID));
-    g_assert_true(g_file_get_contents(target, &content, NULL, NULL));
-    g_assert_cmpstr(content, ==, "precious");
-    g_unlink(target);
-    g_assert_cmpint(g_mkdir(note, 0700), ==, 0);
-    g_assert_null(note_new(UUID));
-    g_rmdir(note);
-    g_assert_true(g_file_set_contents(note, "0123456789abcdef", -1, NULL));
-    g_assert_false(state_note_healthy(UUID) || state_note_failed(UUID));
-    g_unlink(note);
-}
+static char *folder, *lasting;
 
 static void test_lasting(void)
 {
     g_assert_cmpint(lasting_note_make(UUID, "/state", "it burns", NULL), ==, 0);
-    g_assert_true(state_note_failed(UUID));
-    g_assert_false(state_note_healthy(UUID));
+    g_assert_true(lasting_note_there(UUID));
     g_assert_cmpint(lasting_note_make(UUID, "/state", "it burns on", NULL), ==, 0);
     lasting_note_remove(UUID);
-    g_assert_false(state_note_failed(UUID));
+    g_assert_false(lasting_note_there(UUID));
     lasting_note_remove(UUID);
 }
 
@@ -227,13 +193,13 @@ static void test_lasting_of_root(void)
     g_assert_cmpint(lasting_note_make(UUID, "/state", "it burns", NULL), ==, 0);
     g_assert_cmpint(chmod(folder, 0755), ==, 0);
     g_assert_cmpint(seteuid(65534), ==, 0);
-    g_assert_true(state_note_failed(UUID));
+    g_assert_true(lasting_note_there(UUID));
     g_assert_cmpint(seteuid(0), ==, 0);
     g_assert_cmpint(chown(lasting, 65533, 65533), ==, 0); /* it is neither's */
-    g_assert_false(state_note_failed(UUID));
+    g_assert_false(lasting_note_there(UUID));
     lasting_note_remove(UUID);
     g_assert_cmpint(symlink("/", lasting), ==, 0);
-    g_assert_false(state_note_failed(UUID));
+    g_assert_false(lasting_note_there(UUID));
     lasting_note_remove(UUID);
 }
 
@@ -243,21 +209,17 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     folder = g_dir_make_tmp("test-failure-XXXXXX", NULL);
-    note = g_strdup_printf("%s/nbdfleece-" UUID, folder);
     lasting = g_strdup_printf("%s/nbdfleece-failed-" UUID, folder);
-    note_set_folders(folder, folder);
+    lasting_note_set_folder(folder);
     g_test_add_func("/failure/mapping/truncated", test_truncated);
     g_test_add_func("/failure/mapping/many", test_many);
     g_test_add_func("/failure/mapping/foreign", test_foreign);
     g_test_add_func("/failure/mapping/sent", test_sent);
-    g_test_add_func("/failure/note/life", test_note);
-    g_test_add_func("/failure/note/none", test_no_note);
     g_test_add_func("/failure/note/lasting", test_lasting);
     g_test_add_func("/failure/note/root", test_lasting_of_root);
     result = g_test_run();
     g_rmdir(folder);
     g_free(folder);
-    g_free(note);
     g_free(lasting);
     return result;
 }

@@ -426,95 +426,6 @@ static void test_full(void)
     place_end(&p);
 }
 
-/* Each mount has a number of its own. */
-static void test_mounts(void)
-{
-    uint64_t first;
-    struct place p;
-
-    place_begin(&p);
-    open_storage(&p, true);
-    first = storage_mount_id(p.s);
-    if (first == 0) {
-        g_test_skip("the kernel does not tell about mounts");
-    } else if (mount_tmpfs(&p)) {
-        close_storage(&p);
-        open_storage(&p, true);
-        g_assert_cmpuint(storage_mount_id(p.s), !=, 0);
-        g_assert_cmpuint(storage_mount_id(p.s), !=, first);
-        close_storage(&p);
-        unmount(&p);
-    }
-    place_end(&p);
-}
-
-static bool old_kernel; /* as Linux before 6.8, which has no unique mount ids */
-
-int statx(int dir, const char *path, int flags, unsigned mask, struct statx *stx)
-{
-    return (int)syscall(SYS_statx, dir, path, flags, old_kernel ? mask & ~0x4000u : mask, stx);
-}
-
-/* The mark outlives who made it. */
-static void test_mount_mark(void)
-{
-    struct place p;
-
-    place_begin(&p);
-    old_kernel = true;
-    open_storage(&p, true);
-    g_assert_false(storage_mount_stayed(p.s));
-    storage_mark_mount(p.s);
-    close_storage(&p);
-    open_storage(&p, false);
-    g_assert_true(storage_mount_stayed(p.s));
-    old_kernel = false;
-    place_end(&p);
-}
-
-static bool run(const char *format, const char *image, const char *folder)
-{
-    g_autofree char *command = g_strdup_printf(format, image, folder);
-
-    return system(command) == 0;
-}
-
-/* A file system in a file, at the place's folder. False: skipped. */
-static bool mount_file(struct place *p, const char *image)
-{
-    if (unshare(CLONE_NEWNS) == 0 && mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-        run("truncate -s 4M %1$s && mkfs.ext4 -q %1$s && mkdir -m 700 %2$s", image, p->folder) &&
-        run("mount -o loop %1$s %2$s && chmod 700 %2$s", image, p->folder))
-        return true;
-    g_test_skip("no file system in a file can be mounted here");
-    return false;
-}
-
-/* It does not outlive the mount. */
-static void test_mount_mark_ends(void)
-{
-    g_autofree char *image = NULL;
-    struct place p;
-
-    place_begin(&p);
-    image = g_build_filename(p.top, "image", NULL);
-    old_kernel = true;
-    if (mount_file(&p, image)) {
-        open_storage(&p, true);
-        storage_mark_mount(p.s);
-        g_assert_true(storage_mount_stayed(p.s));
-        close_storage(&p);
-        unmount(&p);
-        g_assert_true(run("mount -o loop %s %s", image, p.folder));
-        open_storage(&p, false);
-        g_assert_false(storage_mount_stayed(p.s));
-        close_storage(&p);
-        unmount(&p);
-    }
-    old_kernel = false;
-    place_end(&p);
-}
-
 static void test_errors(void)
 {
     g_autofree char *expected = NULL, *too_early = NULL;
@@ -557,8 +468,5 @@ int main(int argc, char **argv)
     g_test_add_func("/folder/machine", test_machine);
     g_test_add_func("/folder/read-only", test_read_only);
     g_test_add_func("/folder/full", test_full);
-    g_test_add_func("/folder/mounts", test_mounts);
-    g_test_add_func("/folder/mark/stays", test_mount_mark);
-    g_test_add_func("/folder/mark/ends", test_mount_mark_ends);
     return g_test_run();
 }

@@ -74,6 +74,7 @@ static struct sim_host *copy_begin(const struct sim_host *left)
 
     sim_note(NULL);
     h->storage = sim_storage_copy(left->storage);
+    sim_machine_unshare(&h->machine);
     sim_world_enter();
     sim_model_doubt(&h->model);
     return h;
@@ -173,7 +174,7 @@ static void test_live(void)
         struct sim_allowance unused = {0};
         enum sim_death death = k % 2 ? SIM_POWER : SIM_PROCESS;
 
-        sim_die(h, death, k, &options, &unused);
+        death = sim_die(h, death, k, &options, &unused);
         flip(h->storage, STATE_LIVE, 0, 1024);
         start(h, death);
         copy_end(h);

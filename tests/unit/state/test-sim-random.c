@@ -105,9 +105,10 @@ static int fail_perhaps(void *opaque, struct storage *s, enum sim_op op, const c
  * one. */
 static enum sim_death some_death(struct random_run *r)
 {
-    int n = chance(r, r->kind >= FAILS ? 5 : 6);
+    static const enum sim_death deaths[] = {SIM_PROCESS,   SIM_PROCESS, SIM_POWER, SIM_POWER,
+                                            SIM_UNMOUNTED, SIM_FORGOT,  SIM_MOVED};
 
-    return n < 2 ? SIM_PROCESS : n < 5 ? SIM_POWER : SIM_MOVED;
+    return deaths[chance(r, G_N_ELEMENTS(deaths) - (r->kind >= FAILS))];
 }
 
 static void look_at_points(struct random_run *r)
@@ -174,6 +175,7 @@ static void die(struct random_run *r)
 
     r->fails = false;
     sim_note("dies (%u) and goes on: %s", death, r->where[k]);
+    r->points[k].machine.no_room = chance(r, 6) == 0;
     sim_run_die(&r->run, &r->points[k], death, (uint32_t)chance(r, 1 << 20));
     if (r->kind >= FAILS && chance(r, 2))
         begin_to_fail(r);

@@ -59,8 +59,9 @@ static bool run(enum sim_death death, unsigned fails_at)
 
     sim_note(NULL);
     h->storage = sim_storage_copy(left.storage);
+    sim_machine_unshare(&h->machine);
     sim_world_enter();
-    sim_die(h, death, 17 * fails_at, &options, allowed);
+    death = sim_die(h, death, 17 * fails_at, &options, allowed);
     server = open_failing(h, &f);
     if (server)
         sim_model_doubt(&h->model);
@@ -89,6 +90,16 @@ static void run_all(enum sim_death death)
 static void test_process(void)
 {
     run_all(SIM_PROCESS);
+}
+
+static void test_unmounted(void)
+{
+    run_all(SIM_UNMOUNTED);
+}
+
+static void test_forgot(void)
+{
+    run_all(SIM_FORGOT);
 }
 
 static void test_moved(void)
@@ -125,6 +136,8 @@ int main(int argc, char **argv)
     sim_base_new(&base, &options);
     leave_running();
     g_test_add_func("/sim/recovery/process", test_process);
+    g_test_add_func("/sim/recovery/unmounted", test_unmounted);
+    g_test_add_func("/sim/recovery/forgot", test_forgot);
     g_test_add_func("/sim/recovery/moved", test_moved);
     g_test_add_func("/sim/recovery/power", test_power);
     return g_test_run();

@@ -85,7 +85,9 @@ static void check_points(void)
         sim_note("died at point %u: %s", k, p->where);
         sim_check(&p->host, SIM_POWER, t.seed++, &t.options);
         if (k == 0 || !sim_same(host_at(k - 1), &p->host, SIM_PROCESS))
-            sim_check(&p->host, t.seed % 8 ? SIM_PROCESS : SIM_MOVED, t.seed, &t.options);
+            sim_check(&p->host, SIM_PROCESS, t.seed, &t.options);
+        if (t.seed % 6 == 0)
+            sim_check(&p->host, SIM_UNMOUNTED + t.seed / 6 % 3, t.seed / 18, &t.options);
     }
     g_ptr_array_set_size(t.points, 0);
 }

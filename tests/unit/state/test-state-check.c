@@ -11,6 +11,7 @@
 #include "common/state/bits-read.h"
 #include "common/state/folder.h"
 #include "common/state/journal-format.h"
+#include "common/state/memory.h"
 #include "common/state/note.h"
 #include "tests/rigs/folder-image.h"
 #include "tests/rigs/made-state.h"
@@ -542,7 +543,8 @@ int main(int argc, char **argv)
     top = g_mkdtemp(g_strdup(g_access("/dev/shm", W_OK) == 0 ? "/dev/shm/test-state-check-XXXXXX"
                                                              : "/var/tmp/test-state-check-XXXXXX"));
     g_assert_nonnull(top);
-    note_set_folders(top, top);
+    memory_set_folder(top);
+    lasting_note_set_folder(top);
     g_test_add_func("/state-check/clean", test_clean);
     g_test_add_func("/state-check/killed", test_killed);
     g_test_add_func("/state-check/power", test_power);

@@ -80,7 +80,7 @@ static void test_power_loss(void)
     d->modified = 1; /* long before this boot */
     rig_start(r, 2);
     rig_expect(d, "b", 8 * MIB);
-    g_assert_cmpstr(d->recovered, ==, "widened by 8257536 bytes after power loss");
+    g_assert_cmpstr(d->recovered, ==, "widened by 8388608 bytes after power loss");
     rig_expect(&r->disks[1], "other", 0);
     g_assert_cmpstr(r->disks[1].recovered, ==, "widened by 0 bytes after power loss");
     rig_free(r);
@@ -229,7 +229,7 @@ static void test_notes(void)
     rig_change(d, bits, 0, 1);
     rig_kill(r);
     {
-        g_autofree char *command = g_strdup_printf("rm %s/nbdfleece-*", r->top);
+        g_autofree char *command = g_strdup_printf("rm -r %s/nbdfleece-*", r->top);
 
         g_assert_cmpint(system(command), ==, 0);
     }
@@ -237,8 +237,8 @@ static void test_notes(void)
     rig_expect(d, "b", 4 * MIB); /* not exact */
     rig_kill(r);
     {
-        g_autofree char *command = g_strdup_printf("for n in %s/nbdfleece-*; do printf '\\1' | dd "
-                                                   "of=$n bs=1 seek=8 conv=notrunc 2>&1; done",
+        g_autofree char *command = g_strdup_printf("for n in %s/nbdfleece-*/note; do printf '\\1' | dd "
+                                                   "of=$n bs=1 seek=16 conv=notrunc 2>&1; done",
                                                    r->top);
 
         g_assert_cmpint(system(command), ==, 0);

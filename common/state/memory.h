@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The memory folder of a state folder: /dev/shm/nbdfleece-UUID/, where the server that uses the folder
+ * keeps what changes with each write. It survives the death of the process, and ends with the
+ * machine's run.
+ *
+ *   note       which run of a server it is of, and whether something has failed
+ *   live       lines of clients and disks (live-file.h)
+ *   bits/UUID  the bits of a bitmap, as in the state folder (bit-file.h); sparse
+ *
+ * Anybody may make names in /dev/shm: only a folder that belongs to root or to the present user, and
+ * to which nobody else can write, is used. A folder of another run is worthless: somebody has used
+ * the state folder meanwhile, perhaps with a /dev/shm of its own. The catalogue names the run.
+ */
+#ifndef COMMON_STATE_MEMORY_H
+#define COMMON_STATE_MEMORY_H
+
+#include "common/state/storage.h"
+
+struct memory;
+
+/* Make it anew, empty, with a note that nothing failed. NULL and *err. */
+struct memory *memory_new(const char *uuid, uint64_t run, GError **err);
+/* Its files. They stay usable, by those who have them open, until memory_free. */
+struct storage *memory_storage(struct memory *m);
+/* The notes; NULL: nothing is done. Async-signal-safe. */
+void memory_note_failed(struct memory *m);     /* something that the state folder does not know of */
+void memory_note_settled(struct memory *m);    /* it knows of all failures now */
+void memory_note_incomplete(struct memory *m); /* there was no memory: bits may be missing in it */
+void memory_remove(struct memory *m);          /* all files, and the folder */
+void memory_free(struct memory *m);            /* the files stay. NULL is allowed. */
+
+/* What a run has left. */
+enum memory_kind {
+    MEMORY_GONE,       /* it is not there, not ours, or of another run */
+    MEMORY_WHOLE,      /* all bits are in it */
+    MEMORY_INCOMPLETE, /* bits may be missing in it */
+    MEMORY_FAILED,     /* something had failed that the state folder does not know of */
+};
+/* *s: its files, only to be read, or NULL: they say nothing. */
+enum memory_kind memory_find(const char *uuid, uint64_t run, struct storage **s);
+
+/* The path; g_free. */
+char *memory_path(const char *uuid);
+/* Another folder than /dev/shm; NULL: this. For tests. Without other threads. The string must live
+ * on. */
+void memory_set_folder(const char *shm);
+
+#endif
