@@ -363,17 +363,51 @@ int bit_file_sync(struct bit_file *f, GError **err)
     return error < 0 ? fail_file(f, "sync", error, err) : 0;
 }
 
-/* Add the pages of a piece that are not zero, each with its number. Pages of zeroes are only looked
- * at. */
-static uint32_t add_pages(uint32_t crc, const uint8_t *piece, size_t length, uint64_t number)
+int bit_file_check_length(struct bit_file *f, GError **err)
 {
-    for (size_t at = 0; at < length; at += PAGE, number++) {
+    uint64_t length;
+    int error = f->s->ops->size(f->file, &length);
+
+    if (error < 0)
+        return fail_file(f, "stat", error, err);
+    return length == file_length(f) ? 0 : fail_damaged(f, "somebody has cut it short", err);
+}
+
+int bit_file_rename(struct bit_file *f, const char *uuid, GError **err)
+{
+    g_autofree char *from = name_of(f->uuid);
+    g_autofree char *to = name_of(uuid);
+    uint8_t page[PAGE];
+    int error;
+
+    g_strlcpy(f->uuid, uuid, sizeof f->uuid);
+    make_header(f, page);
+    error = f->s->ops->write(f->file, page, PAGE, 0);
+    if (error == 0)
+        error = f->s->ops->rename(f->s, from, to);
+    return error < 0 ? fail_file(f, "rename", error, err) : 0;
+}
+
+uint32_t bits_crc_begin(uint64_t size, uint32_t granularity)
+{
+    uint64_t what[] = {GUINT64_TO_LE(size), GUINT64_TO_LE((uint64_t)granularity)};
+
+    return crc_of(0, what, sizeof what);
+}
+
+/* The pages that are not zero, each with its number. Pages of zeroes are only looked at. */
+uint32_t bits_crc_add(uint32_t crc, const void *words, size_t length, uint64_t at)
+{
+    const uint8_t *piece = words;
+    uint64_t number = at / PAGE;
+
+    for (size_t p = 0; p < length; p += PAGE, number++) {
         uint64_t le = GUINT64_TO_LE(number);
 
-        if (bits_are_zero(piece + at, PAGE))
+        if (bits_are_zero(piece + p, PAGE))
             continue;
         crc = crc_of(crc, &le, sizeof le);
-        crc = crc_of(crc, piece + at, PAGE);
+        crc = crc_of(crc, piece + p, PAGE);
     }
     return crc;
 }
@@ -381,8 +415,7 @@ static uint32_t add_pages(uint32_t crc, const uint8_t *piece, size_t length, uin
 int bit_file_crc(struct bit_file *f, uint32_t *crc, GError **err)
 {
     const size_t length = bit_file_map_length(f->size, f->granularity);
-    uint64_t what[] = {GUINT64_TO_LE(f->size), GUINT64_TO_LE((uint64_t)f->granularity)};
-    uint32_t sum = crc_of(0, what, sizeof what);
+    uint32_t sum = bits_crc_begin(f->size, f->granularity);
     g_autofree uint8_t *piece = g_malloc(MIN(length, PIECE));
 
     for (size_t at = 0; at < length; at += PIECE) {
@@ -390,7 +423,7 @@ int bit_file_crc(struct bit_file *f, uint32_t *crc, GError **err)
 
         if (bit_file_read(f, piece, n, at, err) < 0)
             return -1;
-        sum = add_pages(sum, piece, n, at / PAGE);
+        sum = bits_crc_add(sum, piece, n, at);
     }
     *crc = sum;
     return 0;

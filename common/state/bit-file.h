@@ -40,11 +40,19 @@ int bit_file_write(struct bit_file *f, const void *words, size_t length, uint64_
 /* Set in `to` what is set in `from`, a file for the same size and granularity. Only pages of `to`
  * that lack a bit are written. */
 int bit_file_add(struct bit_file *to, struct bit_file *from, GError **err);
+/* Is the file as long as it should be? -1 and *err: no. */
+int bit_file_check_length(struct bit_file *f, GError **err);
+/* It gets another UUID; nobody has the old name then. Only in a memory folder: a power loss between
+ * would leave neither. */
+int bit_file_rename(struct bit_file *f, const char *uuid, GError **err);
 /* All that was written before survives a power loss. After a failure the file is given up. */
 int bit_file_sync(struct bit_file *f, GError **err);
 /* A CRC-32 of size, granularity and all words. Zeroes count the same however they are stored, and
  * take little time. */
 int bit_file_crc(struct bit_file *f, uint32_t *crc, GError **err);
+/* The same, of words that come piece by piece, in order: whole pages, at byte `at`. */
+uint32_t bits_crc_begin(uint64_t size, uint32_t granularity);
+uint32_t bits_crc_add(uint32_t crc, const void *words, size_t length, uint64_t at);
 const char *bit_file_uuid(const struct bit_file *f);
 
 bool bits_are_zero(const void *words, size_t length); /* length: bytes */

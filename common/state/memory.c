@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The note is four words. It is written with pwrite(2), each word by itself, and never mapped: so a
+ * The note is five words. It is written with pwrite(2), each word by itself, and never mapped: so a
  * signal handler can write it, and nobody can take the memory from under it.
  */
 #include "common/state/memory.h"
@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -25,12 +26,13 @@ struct memory {
     struct storage *storage;
     int folder; /* the storage's */
     int note;
+    atomic_bool incomplete;
 };
 
 struct note_words {
     uint64_t magic;
     uint64_t run;
-    uint64_t failed, incomplete;
+    uint64_t failed, incomplete, unsynced;
 };
 
 static const char *shm_folder = "/dev/shm";
@@ -168,6 +170,18 @@ void memory_note_settled(struct memory *m)
 void memory_note_incomplete(struct memory *m)
 {
     write_word(m, offsetof(struct note_words, incomplete), 1);
+    if (m)
+        atomic_store(&m->incomplete, true);
+}
+
+void memory_note_unsynced(struct memory *m)
+{
+    write_word(m, offsetof(struct note_words, unsynced), 1);
+}
+
+bool memory_is_incomplete(struct memory *m)
+{
+    return m && atomic_load(&m->incomplete);
 }
 
 static bool read_note(struct storage *s, struct note_words *words)
@@ -228,23 +242,30 @@ void memory_free(struct memory *m)
     g_free(m);
 }
 
-enum memory_kind memory_find(const char *uuid, uint64_t run, struct storage **s)
+static enum memory_kind kind_of(const struct note_words *words)
+{
+    if (words->failed)
+        return MEMORY_FAILED;
+    return words->incomplete ? MEMORY_INCOMPLETE : MEMORY_WHOLE;
+}
+
+struct memory_left memory_find(const char *uuid, uint64_t run)
 {
     g_autofree char *path = memory_path(uuid);
     int fd = open_folder(path);
+    struct memory_left left = {.kind = MEMORY_GONE};
     struct note_words words;
-    bool ours;
 
-    *s = NULL;
     if (fd < 0)
-        return MEMORY_GONE;
-    *s = storage_dir_new_memory(path, fd);
-    ours = run != 0 && read_note(*s, &words) && words.run == run;
-    if (!ours || words.incomplete) {
-        (*s)->ops->free(*s);
-        *s = NULL;
+        return left;
+    left.files = storage_dir_new_memory(path, fd);
+    if (run != 0 && read_note(left.files, &words) && words.run == run) {
+        left.kind = kind_of(&words);
+        left.unsynced = words.unsynced != 0;
     }
-    if (!ours)
-        return MEMORY_GONE;
-    return words.failed ? MEMORY_FAILED : words.incomplete ? MEMORY_INCOMPLETE : MEMORY_WHOLE;
+    if (left.kind == MEMORY_GONE || words.incomplete) {
+        left.files->ops->free(left.files);
+        left.files = NULL;
+    }
+    return left;
 }

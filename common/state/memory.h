@@ -27,6 +27,8 @@ struct storage *memory_storage(struct memory *m);
 void memory_note_failed(struct memory *m);     /* something that the state folder does not know of */
 void memory_note_settled(struct memory *m);    /* it knows of all failures now */
 void memory_note_incomplete(struct memory *m); /* there was no memory: bits may be missing in it */
+void memory_note_unsynced(struct memory *m);   /* a sync of a file of bits of the state folder failed */
+bool memory_is_incomplete(struct memory *m);   /* was that noted? NULL: false */
 void memory_remove(struct memory *m);          /* all files, and the folder */
 void memory_free(struct memory *m);            /* the files stay. NULL is allowed. */
 
@@ -37,8 +39,12 @@ enum memory_kind {
     MEMORY_INCOMPLETE, /* bits may be missing in it */
     MEMORY_FAILED,     /* something had failed that the state folder does not know of */
 };
-/* *s: its files, only to be read, or NULL: they say nothing. */
-enum memory_kind memory_find(const char *uuid, uint64_t run, struct storage **s);
+struct memory_left {
+    enum memory_kind kind;
+    bool unsynced;         /* the state folder's files of bits may be less than what the kernel says */
+    struct storage *files; /* only to be read; NULL: they say nothing. The caller's. */
+};
+struct memory_left memory_find(const char *uuid, uint64_t run);
 
 /* The path; g_free. */
 char *memory_path(const char *uuid);

@@ -40,14 +40,14 @@ struct work {
     struct storage *storage;
     struct catalogue *catalogue;
     struct catalogue_folder folder;
-    enum memory_kind memory_kind;
-    struct storage *memory; /* what the memory folder has; NULL: nothing */
+    struct memory_left memory;
     GArray *disks, *bitmaps;
     struct recovery *recovery;
     GArray *regions;    /* of the journal; NULL: not read */
     char *no_journal;   /* why there is none that could be read */
     GArray *short_of;   /* gint64: disks of which a bitmap was not in the memory */
     GPtrArray *changed; /* bitmaps that have become inconsistent; owned by `bitmaps` */
+    bool new_files;     /* of bits */
     char *boot_id, *machine_id;
 };
 
@@ -87,7 +87,7 @@ static bool same_machine(const struct work *w)
 /* Something has failed, and the folder may not know which bits it has concerned. */
 static bool has_failed(const struct work *w)
 {
-    return w->folder.failed || w->memory_kind == MEMORY_FAILED ||
+    return w->folder.failed || w->memory.kind == MEMORY_FAILED ||
            lasting_note_there(w->folder.uuid);
 }
 
@@ -100,9 +100,9 @@ static const char *why_not_exact(const struct work *w)
         return "the state folder was in use on another machine";
     if (!same_boot(w))
         return "the machine was restarted";
-    if (w->memory_kind == MEMORY_INCOMPLETE)
+    if (w->memory.kind == MEMORY_INCOMPLETE)
         return "there was not enough memory in /dev/shm for the bits";
-    if (w->memory_kind != MEMORY_WHOLE)
+    if (w->memory.kind != MEMORY_WHOLE)
         return "what the server had in /dev/shm is gone";
     return NULL;
 }
@@ -277,12 +277,12 @@ static int widen(struct work *w, const struct catalogue_bitmap *b, struct bit_fi
     return bits ? 0 : -1;
 }
 
-/* Add what the memory has. False: it has no bits of it, or what it has cannot be read. */
-static bool add_memory(struct work *w, const struct catalogue_bitmap *b, struct bit_file *f,
-                       int *result, GError **err)
+/* Add what the memory has as `uuid`. False: it has no bits of it, or what it has cannot be read. */
+static bool add_memory(struct work *w, const char *uuid, const struct catalogue_bitmap *b,
+                       struct bit_file *f, int *result, GError **err)
 {
     g_autoptr(GError) error = NULL;
-    struct bit_file *m = bit_file_open(w->memory, b->uuid, b->size, b->granularity, &error);
+    struct bit_file *m = bit_file_open(w->memory.files, uuid, b->size, b->granularity, &error);
 
     if (!m) {
         say(w, "bitmap '%s': it counts as after a power loss: %s", b->name, error->message);
@@ -305,16 +305,40 @@ static int widen_alone(struct work *w, const struct catalogue_bitmap *b, struct 
 
 /* ---- 3. files ---- */
 
-static int recover_file(struct work *w, const struct catalogue_bitmap *b, GError **err)
+/* The file, or where a sync of it may have failed, a new one with the same bits: the kernel believes
+ * that it has written the old one. */
+static struct bit_file *open_file(struct work *w, struct catalogue_bitmap *b, GError **err)
 {
-    struct bit_file *f = bit_file_open(w->storage, b->uuid, b->size, b->granularity, err);
+    struct bit_file *f = bit_file_open(w->storage, b->uuid, b->size, b->granularity, err), *new;
+    g_autofree char *uuid = g_uuid_string_random();
+
+    if (!f || !w->memory.unsynced || !same_boot(w))
+        return f;
+    new = bit_file_create(w->storage, uuid, b->size, b->granularity, err);
+    if (new && bit_file_add(new, f, err) < 0) {
+        bit_file_close(new);
+        new = NULL;
+    }
+    bit_file_close(f);
+    if (new) {
+        g_strlcpy(b->uuid, uuid, sizeof b->uuid); /* the old file is an orphan then */
+        g_ptr_array_add(w->changed, b);
+        w->new_files = true;
+    }
+    return new;
+}
+
+static int recover_file(struct work *w, struct catalogue_bitmap *b, GError **err)
+{
+    g_autofree char *uuid = g_strdup(b->uuid);
+    struct bit_file *f = open_file(w, b, err);
     int result = 0;
 
     if (!f)
         return -1;
     if (w->recovery->kind == RECOVERY_POWER_LOSS)
         result = widen(w, b, f, err);
-    else if (!add_memory(w, b, f, &result, err))
+    else if (!add_memory(w, uuid, b, f, &result, err))
         result = widen_alone(w, b, f, err);
     if (result == 0)
         result = bit_file_sync(f, err);
@@ -322,8 +346,10 @@ static int recover_file(struct work *w, const struct catalogue_bitmap *b, GError
     return result;
 }
 
-static void recover_files(struct work *w)
+static int recover_files(struct work *w, GError **err)
 {
+    int named = 0;
+
     for (unsigned i = 0; i < w->bitmaps->len; i++) {
         struct catalogue_bitmap *b = &g_array_index(w->bitmaps, struct catalogue_bitmap, i);
         g_autoptr(GError) error = NULL;
@@ -331,6 +357,9 @@ static void recover_files(struct work *w)
         if (was_open(w, b) && b->recording && !b->inconsistent && recover_file(w, b, &error) < 0)
             make_inconsistent(w, b, error->message);
     }
+    if (w->new_files)
+        named = w->storage->ops->sync_names(w->storage, STATE_BITS);
+    return named < 0 ? storage_fail(w->storage, STATE_BITS, "sync the names in it", named, err) : 0;
 }
 
 /* ---- 4. the catalogue ---- */
@@ -350,7 +379,7 @@ static bool lines_count(const struct work *w, int64_t disk)
     for (unsigned i = 0; i < w->short_of->len; i++)
         if (g_array_index(w->short_of, gint64, i) == disk)
             return false;
-    return w->memory && same_boot(w) && same_machine(w);
+    return w->memory.files && same_boot(w) && same_machine(w);
 }
 
 /* Until when the server may have changed the image; see identity.h. */
@@ -359,7 +388,7 @@ static void date_disk(struct work *w, struct catalogue_disk *d)
     struct identity_past past = {.now = clock_ns(CLOCK_REALTIME)};
 
     if (lines_count(w, d->id)) {
-        past.last_known = live_file_last(w->memory, w->boot_id, d->id, &past.last);
+        past.last_known = live_file_last(w->memory.files, w->boot_id, d->id, &past.last);
     } else {
         past.rebooted = true;
         past.lease = live_file_lease(w->storage);
@@ -408,7 +437,7 @@ static int read_catalogue(struct work *w, GError **err)
     w->machine_id = state_machine_id();
     if (catalogue_folder(w->catalogue, &w->folder, err) < 0)
         return -1;
-    w->memory_kind = memory_find(w->folder.uuid, w->folder.run, &w->memory);
+    w->memory = memory_find(w->folder.uuid, w->folder.run);
     w->disks = catalogue_disks(w->catalogue, r->said, err);
     if (w->disks)
         w->bitmaps = catalogue_bitmaps(w->catalogue, r->said, err);
@@ -436,8 +465,7 @@ static int recover(struct work *w, GError **err)
         return 0;
     list_disks(w);
     weigh(w);
-    recover_files(w);
-    if (write_catalogue(w, err) < 0)
+    if (recover_files(w, err) < 0 || write_catalogue(w, err) < 0)
         return -1;
     lasting_note_remove(w->folder.uuid);
     return 0;
@@ -458,8 +486,8 @@ struct recovery *state_recover(struct storage *s, struct catalogue *c, GError **
     g_clear_pointer(&w.regions, g_array_unref);
     g_ptr_array_unref(w.changed);
     g_array_unref(w.short_of);
-    if (w.memory)
-        w.memory->ops->free(w.memory);
+    if (w.memory.files)
+        w.memory.files->ops->free(w.memory.files);
     g_free(w.no_journal);
     g_free(w.boot_id);
     g_free(w.machine_id);

@@ -5,6 +5,7 @@
  */
 #include "server/state/bits-sync.h"
 
+#include "common/state/folder.h"
 #include "common/util/error.h"
 
 #include <string.h>
@@ -93,8 +94,8 @@ static bool has_fewer(const struct stored_bits *sb, size_t at, size_t from, size
     return false;
 }
 
-static int write_piece(struct stored_bits *sb, size_t at, size_t n, const uint64_t *piece,
-                       bool *lost, GError **err)
+static int write_piece(struct stored_bits *sb, struct bit_file *f, size_t at, size_t n,
+                       const uint64_t *piece, bool *lost, GError **err)
 {
     uint16_t counts[PIECE / BIT_PAGE];
 
@@ -105,7 +106,7 @@ static int write_piece(struct stored_bits *sb, size_t at, size_t n, const uint64
         *lost = has_fewer(sb, at, p, end, counts);
         if (*lost)
             return fail(err, "bits have vanished from the memory");
-        if (bit_file_write(sb->file, piece + p / 8, end - p, at + p, err) < 0)
+        if (bit_file_write(f, piece + p / 8, end - p, at + p, err) < 0)
             return -1;
         memcpy(sb->written + (at + p) / BIT_PAGE, counts + p / BIT_PAGE,
                (end - p) / BIT_PAGE * sizeof counts[0]);
@@ -113,7 +114,7 @@ static int write_piece(struct stored_bits *sb, size_t at, size_t n, const uint64
     return 0;
 }
 
-static int write_back(struct stored_bits *sb, bool *lost, GError **err)
+static int write_back(struct stored_bits *sb, struct bit_file *f, bool *lost, GError **err)
 {
     g_autofree uint64_t *piece = g_malloc(MIN(sb->length, PIECE));
 
@@ -124,7 +125,7 @@ static int write_back(struct stored_bits *sb, bool *lost, GError **err)
             *lost = true;
             return -1;
         }
-        if (write_piece(sb, at, n, piece, lost, err) < 0)
+        if (write_piece(sb, f, at, n, piece, lost, err) < 0)
             return -1;
     }
     return 0;
@@ -134,10 +135,13 @@ static int sync_locked(struct stored_bits *sb, bool *lost, GError **err)
 {
     if (atomic_load(&sb->stuck))
         return fail(err, "they could not be written before");
-    if (write_back(sb, lost, err) == 0 && bit_file_sync(sb->file, err) == 0)
+    if (bit_file_check_length(sb->file, err) == 0 && write_back(sb, sb->file, lost, err) == 0 &&
+        bit_file_sync(sb->file, err) == 0)
         return 0;
-    if (!*lost)
+    if (!*lost) {
+        memory_note_unsynced(sb->disk->store->memory);
         atomic_store(&sb->stuck, true);
+    }
     return -1;
 }
 
@@ -153,4 +157,68 @@ int bits_sync(struct stored_bits *sb, bool *lost, GError **err)
     result = sync_locked(sb, lost, err);
     pthread_mutex_unlock(&sb->sync_lock);
     return result;
+}
+
+/* ---- another file ---- */
+
+static int fill_copy(struct stored_bits *sb, struct bit_file *f, GError **err)
+{
+    struct storage *s = sb->disk->store->storage;
+    bool lost = false;
+    int error, result;
+
+    pthread_mutex_lock(&sb->sync_lock);
+    memset(sb->written, 0, sb->length / BIT_PAGE * sizeof *sb->written);
+    result = write_back(sb, f, &lost, err);
+    pthread_mutex_unlock(&sb->sync_lock);
+    if (result < 0 || bit_file_sync(f, err) < 0)
+        return -1;
+    error = s->ops->sync_names(s, STATE_BITS);
+    return error < 0 ? storage_fail(s, STATE_BITS, "syncing the names in it", error, err) : 0;
+}
+
+struct bit_file *bits_copy(struct stored_bits *sb, GError **err)
+{
+    struct storage *s = sb->disk->store->storage;
+    g_autofree char *uuid = g_uuid_string_random();
+    struct bit_file *f = bit_file_create(s, uuid, sb->size, sb->granularity, err);
+
+    atomic_store(&sb->stuck, true); /* from now on `written` is about the copy */
+    if (!f || fill_copy(sb, f, err) == 0)
+        return f;
+    bit_file_close(f);
+    (void)bit_file_remove(s, uuid, NULL); /* an orphan does no harm */
+    return NULL;
+}
+
+struct bit_file *bits_put_copy(struct stored_bits *sb, struct bit_file *f)
+{
+    struct store *s = sb->disk->store;
+    struct bit_file *old;
+
+    pthread_mutex_lock(&sb->sync_lock);
+    pthread_mutex_lock(&s->lock);
+    old = sb->file;
+    sb->file = f;
+    g_strlcpy(sb->uuid, bit_file_uuid(f), sizeof sb->uuid);
+    pthread_mutex_unlock(&s->lock);
+    atomic_store(&sb->stuck, false);
+    pthread_mutex_unlock(&sb->sync_lock);
+    return old;
+}
+
+int bits_sum(struct stored_bits *sb, uint32_t *crc, GError **err)
+{
+    uint32_t sum = bits_crc_begin(sb->size, sb->granularity);
+    g_autofree uint64_t *piece = g_malloc(MIN(sb->length, PIECE));
+
+    for (size_t at = 0; at < sb->length; at += PIECE) {
+        size_t n = MIN(sb->length - at, PIECE);
+
+        if (read_words(sb, at, n, piece, err) < 0)
+            return -1;
+        sum = bits_crc_add(sum, piece, n, at);
+    }
+    *crc = sum;
+    return 0;
 }

@@ -22,6 +22,7 @@ server_state_libstate_a_SOURCES = \
 	server/state/store-break.c server/state/store-break.h \
 	server/state/store-detach.c server/state/store-detach.h \
 	server/state/store-private.h \
+	server/state/store-renew.c server/state/store-renew.h \
 	server/state/store-resize.c server/state/store-resize.h \
 	server/state/store-rows.c server/state/store-rows.h \
 	server/state/store-transaction.c server/state/store-transaction.h \

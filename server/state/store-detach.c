@@ -1,37 +1,61 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/state/store-detach.h"
 
+#include "common/util/error.h"
+#include "common/util/log.h"
+#include "server/state/bits-sync.h"
 #include "server/state/store-break.h"
-#include "server/state/store-rows.h"
 #include "server/state/stored-bits.h"
 
 #include <time.h>
 
-static void break_one(struct state_disk *d, struct catalogue_bitmap *b, struct stored_bits *sb,
-                      const char *why)
+/* Its file has the bits, durably. Somebody may have damaged it meanwhile. */
+static int seal_file(struct stored_bits *sb, struct catalogue_bitmap *b, GError **err)
 {
-    g_autofree char *reason = g_strdup_printf("its bits could not be written: %s", why);
+    uint32_t crc;
 
-    if (sb)
-        store_break(d, sb, reason);
-    else
-        row_set_inconsistent(b, reason);
+    if (stored_bits_sync(sb, err) < 0 || bit_file_crc(sb->file, &b->crc, err) < 0 ||
+        bits_sum(sb, &crc, err) < 0)
+        return -1;
+    return crc == b->crc ? 0 : fail(err, "its bits were damaged");
 }
 
-/* After this its bits are durable and have a checksum, or they are broken. */
-static void seal(struct state_disk *d, struct catalogue_bitmap *b)
+/* The bits go to a new file. The old one is an orphan when the row is committed; the next start removes
+ * it. */
+static int seal_copy(struct stored_bits *sb, struct catalogue_bitmap *b, GError **err)
 {
-    struct stored_bits *sb = stored_bits_named(d, b->uuid);
+    struct bit_file *f = bits_copy(sb, err);
+    int result;
+
+    if (!f)
+        return -1;
+    result = bit_file_crc(f, &b->crc, err);
+    if (result == 0)
+        g_strlcpy(b->uuid, bit_file_uuid(f), sizeof b->uuid);
+    bit_file_close(f);
+    return result;
+}
+
+/* After this its bits are durable and have a checksum, or they are broken. -1: neither. Their disk
+ * must stay in use, so that the next start recovers them. */
+static int seal(struct state_disk *d, struct catalogue_bitmap *b, GError **err)
+{
+    struct stored_bits *sb = b->inconsistent ? NULL : stored_bits_named(d, b->uuid);
     g_autofree char *broken = sb ? store_broken(sb) : NULL;
     g_autoptr(GError) error = NULL;
 
-    if (!b->inconsistent && !broken) {
-        b->sealed = sb && stored_bits_sync(sb, &error) == 0 &&
-                    bit_file_crc(sb->file, &b->crc, &error) == 0;
-        if (!b->sealed)
-            break_one(d, b, sb, error ? error->message : "nobody knows them");
+    if (sb && !broken && seal_file(sb, b, &error) < 0) {
+        log_error("disk %s: bitmap '%s' gets a new file: %s", d->row.name, b->name, error->message);
+        g_free(broken);
+        broken = store_broken(sb);
+        if (!broken && seal_copy(sb, b, err) < 0) {
+            stored_bits_unref(sb);
+            return -1;
+        }
     }
+    b->sealed = sb && !broken;
     stored_bits_unref(sb);
+    return 0;
 }
 
 static int64_t wall_clock(void)
@@ -77,7 +101,8 @@ int detach_disk(struct state_disk *d, const struct image_identity *identity, GEr
     struct catalogue *c = d->store->catalogue;
 
     for (unsigned i = 0; i < d->bitmaps->len; i++)
-        seal(d, d->bitmaps->pdata[i]);
+        if (seal(d, d->bitmaps->pdata[i], err) < 0)
+            return -1;
     date_disk(d, identity);
     if (catalogue_begin(c, err) < 0)
         return -1;

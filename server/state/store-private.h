@@ -44,6 +44,8 @@ struct store {
     struct live *live;
     struct journal *journal;                   /* NULL: --durability process */
     void (*bits_lost)(struct stored_bits *sb); /* somebody took their memory away */
+    void (*renew)(void *store);                /* a file of bits is stuck. Jobs' thread. */
+    atomic_bool any_stuck;                     /* perhaps */
 
     pthread_mutex_t catalogue_lock; /* of this block */
     struct catalogue *catalogue;
@@ -63,6 +65,7 @@ struct store {
     bool lasting;         /* the lasting note was made */
     bool settle_failed;   /* and that was logged */
     bool lease_failed;    /* likewise */
+    bool said_incomplete; /* the jobs' thread's */
 };
 
 /* A disk of the catalogue. */

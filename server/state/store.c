@@ -11,6 +11,7 @@
 #include "server/state/store-attach.h"
 #include "server/state/store-break.h"
 #include "server/state/store-detach.h"
+#include "server/state/store-renew.h"
 #include "server/state/store-resize.h"
 #include "server/state/store-rows.h"
 #include "server/state/store-transaction.h"
@@ -59,6 +60,17 @@ static void extend_lease(struct store *s)
               error->message);
 }
 
+/* Who finds it is a signal handler. */
+static void say_incomplete(struct store *s)
+{
+    if (s->said_incomplete || !memory_is_incomplete(s->memory))
+        return;
+    s->said_incomplete = true;
+    log_error("state: %s: there is no memory left in %s: if the server dies, its bitmaps will count "
+              "as after a power loss",
+              s->path, memory_storage(s->memory)->path);
+}
+
 static void tick(void *opaque)
 {
     struct store *s = opaque;
@@ -67,6 +79,9 @@ static void tick(void *opaque)
         store_settle(s);
     else
         extend_lease(s);
+    if (atomic_load(&s->any_stuck))
+        store_renew(s);
+    say_incomplete(s);
 }
 
 /* The counts of changes under way are gone, without which no region is ever closed. Bits are good,
@@ -100,6 +115,7 @@ static struct store *new_store(struct storage *storage, const struct store_optio
     s->break_guest_write = o->break_guest_write;
     s->patience_ms = o->patience_ms ? o->patience_ms : PATIENCE_MS;
     s->bits_lost = store_bits_lost;
+    s->renew = store_renew;
     s->known = g_ptr_array_new_with_free_func(rows_free_disk);
     pthread_mutex_init(&s->catalogue_lock, NULL);
     pthread_mutex_init(&s->lock, NULL);

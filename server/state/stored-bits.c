@@ -292,12 +292,17 @@ struct bitmap *stored_bits_open(struct state_disk *d, const struct catalogue_bit
 
 int stored_bits_sync(struct stored_bits *sb, GError **err)
 {
-    bool lost;
+    struct store *s = sb->disk->store;
+    bool stuck = atomic_load(&sb->stuck), lost;
     int result = bits_sync(sb, &lost, err);
 
     if (lost)
-        sb->disk->store->bits_lost(sb);
-    return result;
+        s->bits_lost(sb);
+    if (lost || result == 0 || stuck)
+        return result;
+    atomic_store(&s->any_stuck, true);
+    store_post(s, s->renew, s);
+    return -1;
 }
 
 /* ---- finding them ---- */

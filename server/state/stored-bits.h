@@ -29,7 +29,8 @@ GPtrArray *stored_bits_with_files(struct state_disk *d);
 void stored_bits_unref(struct stored_bits *sb);
 
 /* Have all that was set before durable in their file. After a failure the file is never written again
- * (sb->stuck); or it is their memory that has failed, and they are broken. Waits for the folder. */
+ * (sb->stuck), and gets a successor soon; or it is their memory that has failed, and they are broken.
+ * Waits for the folder. */
 int stored_bits_sync(struct stored_bits *sb, GError **err);
 
 /* A row names their file. */

@@ -206,6 +206,8 @@ enum sim_death sim_die(struct sim_host *h, enum sim_death death, uint32_t seed,
     leave(h, death, seed);
     if (!is_exact(death))
         allow(h, options, allowed);
+    else if (options->failing && h->either)
+        allow_open(h->storage, allowed); /* of a command that failed, new bits are gone in memory */
     return death;
 }
 

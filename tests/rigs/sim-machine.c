@@ -28,7 +28,7 @@ void sim_machine_clear(struct sim_machine *m)
     if (m->memory)
         m->memory->ops->free(m->memory);
     m->memory = NULL;
-    m->failed = m->incomplete = false;
+    m->failed = m->incomplete = m->unsynced = false;
 }
 
 void sim_machine_unshare(struct sim_machine *m)
@@ -40,7 +40,8 @@ void sim_machine_unshare(struct sim_machine *m)
 bool sim_machine_same(const struct sim_machine *a, const struct sim_machine *b)
 {
     return a->boot == b->boot && a->id == b->id && a->run == b->run && a->failed == b->failed &&
-           a->incomplete == b->incomplete && a->lasting == b->lasting && !a->memory == !b->memory &&
+           a->incomplete == b->incomplete && a->unsynced == b->unsynced &&
+           a->lasting == b->lasting && !a->memory == !b->memory &&
            (!a->memory || sim_storage_looks_same(a->memory, b->memory));
 }
 
@@ -122,6 +123,17 @@ void memory_note_incomplete(struct memory *m)
         m->machine->incomplete = true;
 }
 
+void memory_note_unsynced(struct memory *m)
+{
+    if (m)
+        m->machine->unsynced = true;
+}
+
+bool memory_is_incomplete(struct memory *m)
+{
+    return m && m->machine->incomplete;
+}
+
 void memory_remove(struct memory *m)
 {
     if (m && m->machine->memory == m->storage)
@@ -135,14 +147,17 @@ void memory_free(struct memory *m)
     g_free(m);
 }
 
-enum memory_kind memory_find(const char *uuid, uint64_t run, struct storage **s)
+struct memory_left memory_find(const char *uuid, uint64_t run)
 {
-    *s = NULL;
+    struct memory_left left = {.kind = MEMORY_GONE};
+
     if (!now->memory || now->run != run)
-        return MEMORY_GONE;
+        return left;
     if (!now->incomplete)
-        *s = sim_storage_ref(now->memory);
-    return now->failed ? MEMORY_FAILED : now->incomplete ? MEMORY_INCOMPLETE : MEMORY_WHOLE;
+        left.files = sim_storage_ref(now->memory);
+    left.unsynced = now->unsynced;
+    left.kind = now->failed ? MEMORY_FAILED : now->incomplete ? MEMORY_INCOMPLETE : MEMORY_WHOLE;
+    return left;
 }
 
 /* ---- in the place of common/state/note.c ---- */

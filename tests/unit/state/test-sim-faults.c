@@ -73,7 +73,7 @@ static void check_one(struct fault *f, enum sim_death death)
     sim_server_copy(f->run.server, &copy);
     if (death == SIM_POWER)
         sim_model_doubt(&copy.model); /* a journal that has failed may be of no use */
-    sim_check(&copy, death, seed, &f->kind->options);
+    sim_check(&copy, death, seed, &f->run.options);
     sim_host_clear(&copy);
 }
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A folder that fails while a server uses it. */
+#include "common/state/folder.h"
 #include "common/state/note.h"
 #include "server/state/store-break.h"
+#include "server/state/store-renew.h"
 #include "tests/rigs/store-rig.h"
 
 #include <errno.h>
@@ -208,31 +210,161 @@ static void test_bits_unreadable(void)
     rig_free(r);
 }
 
-/* A sync of bits fails when a bitmap is disabled, and when the server ends. */
+static int disable(struct store_rig *r, GError **err)
+{
+    struct state_change c = rig_say(&r->disks[0], "b", r->disks[0].bits->pdata[0]);
+
+    c.recording = false;
+    return rig_commit(r, &c, 1, err);
+}
+
+/* Bits cannot be synced when a bitmap is disabled, which fails, and works when there is a new file. */
 static void test_bits_sync(void)
 {
     struct store_rig *r = rig_new();
     struct rig_disk *d = &r->disks[0];
-    struct state_change c;
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *old = NULL, *new = NULL;
     g_autoptr(GError) error = NULL;
-    g_autofree char *said = NULL;
 
-    rig_start(r, 2);
-    rig_add(d, "b");
-    rig_add(&r->disks[1], "other");
-    c = rig_say(d, "b", d->bits->pdata[0]);
-    c.recording = false;
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    old = rig_bits_file(r);
+    rig_change(d, bits, 0, 1);
     fail_syncs("/bits/");
-    g_assert_cmpint(rig_commit(r, &c, 1, &error), <, 0);
+    g_assert_cmpint(disable(r, &error), <, 0);
     g_assert_nonnull(strstr(error->message, "its bits could not be written"));
-    said = rig_wait_broken(d);
-    g_assert_nonnull(strstr(said, "one: its bits could not be written"));
-    rig_stop(r); /* that of the other disk cannot be synced */
+    wait_jobs(r); /* there was no new file either */
+    fail_syncs(NULL);
+    g_assert_cmpint(disable(r, NULL), <, 0); /* the old file is never synced again */
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    rig_change(d, bits, MIB, 1);
+    store_renew(r->store);
+    new = rig_bits_file(r);
+    g_assert_cmpstr(old, !=, new);
+    g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
+    g_assert_cmpint(disable(r, NULL), ==, 0);
+    g_assert_cmpuint(d->broken->len, ==, 0);
+    rig_kill(r);
+    rig_start(r, 1);
+    rig_expect(d, "b", 2 * 65536);
+    g_assert_cmpstr(d->recovered, ==, "exact");
+    rig_free(r);
+}
+
+/* A bitmap that has a new file is exact after a crash, too. */
+static void test_bits_renewed(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    fail_syncs("/bits/");
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    fail_syncs(NULL);
+    wait_jobs(r);
+    store_renew(r->store);
+    rig_change(d, bits, MIB, 1);
+    rig_kill(r);
+    rig_start(r, 1);
+    rig_expect(d, "b", 2 * 65536);
+    g_assert_cmpstr(d->recovered, ==, "exact");
+    rig_free(r);
+}
+
+/* Bits cannot be synced at the end: the next start has them all the same, in a new file. */
+static void sync_fails_at_end(bool kill, bool power)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *old = NULL, *new = NULL;
+
+    r->o.power = power;
+    rig_start(r, 2);
+    bits[0] = rig_add(d, "b");
+    old = rig_bits_file(r);
+    rig_add(&r->disks[1], "other");
+    rig_change(d, bits, 0, 1);
+    fail_syncs("/bits/");
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    rig_change(d, bits, MIB, 1);
+    if (kill) {
+        wait_jobs(r);
+        rig_kill(r);
+    } else {
+        rig_stop(r);
+    }
+    g_assert_false(r->in_order);
     fail_syncs(NULL);
     rig_start(r, 2);
-    rig_expect_inconsistent(d, "b", "its bits could not be written");
-    rig_expect_inconsistent(&r->disks[1], "other", "its bits could not be written");
+    rig_expect(d, "b", 2 * 65536);
+    rig_expect(&r->disks[1], "other", 0);
+    bitmap_unref(rig_add(d, "c"));
+    rig_stop(r);
+    new = rig_file(r, STATE_BITS);
+    g_assert_true(r->in_order);
+    g_assert_cmpstr(strrchr(old, '/'), !=, NULL);
+    {
+        g_autofree char *same = g_build_filename(new, strrchr(old, '/') + 1, NULL);
+
+        g_assert_false(g_file_test(same, G_FILE_TEST_EXISTS));
+    }
     rig_free(r);
+}
+
+static void test_bits_sync_at_end(void)
+{
+    for (int k = 0; k < 4; k++)
+        sync_fails_at_end(k & 1, k & 2);
+}
+
+/* Only the old file fails at the end. */
+static void test_bits_sealed_anew(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *old = NULL;
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    old = rig_bits_file(r);
+    rig_change(d, bits, 0, 1);
+    fail_syncs(strrchr(old, '/'));
+    rig_stop(r);
+    g_assert_true(r->in_order);
+    fail_syncs(NULL);
+    rig_start(r, 1);
+    rig_expect(d, "b", 65536);
+    rig_free(r);
+}
+
+/* Somebody damages the folder's file while the server runs: the memory has what it had. */
+static void test_bits_damaged(void)
+{
+    for (off_t length = 0; length <= 4096; length += 4096) {
+        struct store_rig *r = rig_new();
+        struct rig_disk *d = &r->disks[0];
+        struct bitmap *bits[] = {NULL, NULL};
+        g_autofree char *file = NULL;
+
+        rig_start(r, 1);
+        bits[0] = rig_add(d, "b");
+        rig_change(d, bits, 0, 1);
+        g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
+        file = rig_bits_file(r);
+        g_assert_cmpint(truncate(file, length), ==, 0);
+        if (length)
+            g_assert_cmpint(truncate(file, 8192), ==, 0); /* zeroes */
+        rig_restart(r, 1);
+        g_assert_cmpuint(d->broken->len, ==, 0);
+        rig_expect(d, "b", 65536);
+        rig_free(r);
+    }
 }
 
 /* The journal fails, and the catalogue works: the bitmaps are inconsistent, and can be cleared. */
@@ -485,6 +617,10 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/bits/truncated-at-attach", test_bits_truncated_at_attach);
     g_test_add_func("/store-failure/bits/unreadable", test_bits_unreadable);
     g_test_add_func("/store-failure/bits/sync", test_bits_sync);
+    g_test_add_func("/store-failure/bits/renewed", test_bits_renewed);
+    g_test_add_func("/store-failure/bits/sync-at-end", test_bits_sync_at_end);
+    g_test_add_func("/store-failure/bits/sealed-anew", test_bits_sealed_anew);
+    g_test_add_func("/store-failure/bits/damaged", test_bits_damaged);
     g_test_add_func("/store-failure/journal/settled", test_journal);
     g_test_add_func("/store-failure/journal/revived", test_journal_revived);
     g_test_add_func("/store-failure/everything", test_everything);
