@@ -121,6 +121,7 @@ check_LIBRARIES += tests/rigs/libsimrig.a
 tests_rigs_libsimrig_a_SOURCES = \
 	tests/rigs/sim-check.c tests/rigs/sim-check.h \
 	tests/rigs/sim-content.c tests/rigs/sim-content.h \
+	tests/rigs/sim-copies.c \
 	tests/rigs/sim-image.c tests/rigs/sim-image.h \
 	tests/rigs/sim-inode.c tests/rigs/sim-inode.h \
 	tests/rigs/sim-machine.c tests/rigs/sim-machine.h \
@@ -128,7 +129,7 @@ tests_rigs_libsimrig_a_SOURCES = \
 	tests/rigs/sim-names.c tests/rigs/sim-names.h \
 	tests/rigs/sim-server.c tests/rigs/sim-server.h \
 	tests/rigs/sim-steps.c tests/rigs/sim-steps.h \
-	tests/rigs/sim-storage.c tests/rigs/sim-storage.h \
+	tests/rigs/sim-storage.c tests/rigs/sim-storage.h tests/rigs/sim-storage-private.h \
 	tests/rigs/sim-threads.c tests/rigs/sim-threads.h tests/rigs/sim-turns.h \
 	tests/rigs/sim-vfs.c tests/rigs/sim-vfs.h \
 	tests/rigs/sim-wraps.c

@@ -84,9 +84,12 @@ void journal_sector_encode(uint8_t sector[static JOURNAL_SECTOR], const struct j
     put32(sector + CRC_AT, checksum(sector));
 }
 
+/* Most of a journal is zeroes, and a recovery looks at all of it. */
 static bool is_zeroes(const uint8_t *sector)
 {
-    return sector[0] == 0 && memcmp(sector, sector + 1, JOURNAL_SECTOR - 1) == 0;
+    static const uint8_t zeroes[JOURNAL_SECTOR];
+
+    return memcmp(sector, zeroes, JOURNAL_SECTOR) == 0;
 }
 
 static bool read_head(const uint8_t *sector, struct journal_sector *s)

@@ -10,12 +10,29 @@
 #include "common/util/error.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
+
+#define PIECE_SECTORS 128u
+#define NO_PIECE      UINT_MAX
 
 /* ---- the two halves ---- */
 
+/* Where the journal's bytes come from, piece by piece: most of them are zeroes that nobody needs
+ * twice. */
+struct source {
+    /* The sector with this number in the file; valid until the next call. NULL: it cannot be read. */
+    const uint8_t *(*sector)(struct source *s, unsigned number);
+    const uint8_t *bytes; /* all of them; or */
+    struct storage_file *file;
+    uint8_t *piece;
+    unsigned first; /* sector of the piece; NO_PIECE: there is none yet */
+    int error;      /* of reading */
+};
+
 struct half {
-    const uint8_t *bytes;
+    struct source *source;
+    unsigned begin;               /* its first sector in the file */
     struct journal_sector *heads; /* JOURNAL_SECTORS; generation 0: zeroes */
     uint64_t generation;          /* the highest that it has */
     unsigned length;              /* sectors from the first one that are of it */
@@ -24,10 +41,13 @@ struct half {
 
 static const char *read_sector(struct half *h, unsigned i, uint64_t folder, uint64_t parity)
 {
+    const uint8_t *bytes = h->source->sector(h->source, h->begin + i);
     struct journal_entry entries[JOURNAL_CAPACITY];
     struct journal_sector *s = &h->heads[i];
 
-    switch (journal_sector_decode(h->bytes + i * JOURNAL_SECTOR, s, entries)) {
+    if (!bytes)
+        return "it cannot be read";
+    switch (journal_sector_decode(bytes, s, entries)) {
     case JOURNAL_DAMAGED:
         return "a sector is damaged";
     case JOURNAL_ZEROES:
@@ -79,9 +99,11 @@ static const char *find_length(struct half *h)
     return NULL;
 }
 
-static const char *read_half(struct half *h, const uint8_t *bytes, uint64_t folder, unsigned which)
+static const char *read_half(struct half *h, struct source *s, uint64_t folder, unsigned which)
 {
-    *h = (struct half){.bytes = bytes, .heads = g_new0(struct journal_sector, JOURNAL_SECTORS)};
+    *h = (struct half){.source = s,
+                       .begin = which * JOURNAL_SECTORS,
+                       .heads = g_new0(struct journal_sector, JOURNAL_SECTORS)};
     for (unsigned i = 0; i < JOURNAL_SECTORS; i++) {
         const char *why = read_sector(h, i, folder, which == 0);
 
@@ -110,16 +132,21 @@ static const struct half *choose(const struct half halves[2], const char **why)
 
 /* ---- what is open ---- */
 
+/* NULL: what was read before cannot be read any more, or has changed. */
 static GArray *read_entries(const struct half *h)
 {
     GArray *all = g_array_new(FALSE, FALSE, sizeof(struct journal_entry));
 
     for (unsigned i = 0; i < h->length; i++) {
+        const uint8_t *bytes = h->source->sector(h->source, h->begin + i);
         struct journal_entry entries[JOURNAL_CAPACITY];
         struct journal_sector s;
 
-        if (journal_sector_decode(h->bytes + i * JOURNAL_SECTOR, &s, entries) == JOURNAL_VALID)
-            g_array_append_vals(all, entries, s.n);
+        if (!bytes || journal_sector_decode(bytes, &s, entries) != JOURNAL_VALID) {
+            g_array_unref(all);
+            return NULL;
+        }
+        g_array_append_vals(all, entries, s.n);
     }
     return all;
 }
@@ -219,6 +246,8 @@ static GArray *find_open(const struct half *h)
     GArray *entries = read_entries(h), *open;
     struct pieces p = {0};
 
+    if (!entries)
+        return NULL;
     cut(&p, entries);
     for (guint i = entries->len; i-- > 0;)
         paint(&p, &g_array_index(entries, struct journal_entry, i));
@@ -230,51 +259,89 @@ static GArray *find_open(const struct half *h)
     return open;
 }
 
-GArray *journal_scan_bytes(const uint8_t *bytes, size_t length, uint64_t folder, const char **why)
+static GArray *scan(struct source *s, uint64_t folder, const char **why)
 {
     struct half halves[2] = {0};
     const struct half *h;
     GArray *open = NULL;
 
     *why = NULL;
-    if (length == 0)
-        return g_array_new(FALSE, FALSE, sizeof(struct journal_entry));
-    if (length != 2 * JOURNAL_HALF) {
-        *why = length < 2 * JOURNAL_HALF ? "it is cut short" : "it is too long";
-        return NULL;
-    }
     for (unsigned i = 0; i < 2 && !*why; i++)
-        *why = read_half(&halves[i], bytes + i * JOURNAL_HALF, folder, i);
-    if (!*why && (h = choose(halves, why)) && !*why)
+        *why = read_half(&halves[i], s, folder, i);
+    if (!*why && (h = choose(halves, why)) && !*why) {
         open = find_open(h);
+        if (!open)
+            *why = "it cannot be read twice";
+    }
     g_free(halves[0].heads);
     g_free(halves[1].heads);
     return open;
 }
 
+/* ---- bytes ---- */
+
+/* NULL: it is a journal's length. */
+static const char *judge_length(uint64_t length)
+{
+    if (length == 2 * JOURNAL_HALF)
+        return NULL;
+    return length < 2 * JOURNAL_HALF ? "it is cut short" : "it is too long";
+}
+
+static const uint8_t *sector_of_bytes(struct source *s, unsigned number)
+{
+    return s->bytes + number * JOURNAL_SECTOR;
+}
+
+GArray *journal_scan_bytes(const uint8_t *bytes, size_t length, uint64_t folder, const char **why)
+{
+    struct source s = {.sector = sector_of_bytes, .bytes = bytes};
+
+    *why = NULL;
+    if (length == 0)
+        return g_array_new(FALSE, FALSE, sizeof(struct journal_entry));
+    *why = judge_length(length);
+    return *why ? NULL : scan(&s, folder, why);
+}
+
 /* ---- the file ---- */
+
+static const uint8_t *sector_of_file(struct source *s, unsigned number)
+{
+    unsigned first = number - number % PIECE_SECTORS;
+
+    if (s->first != first) {
+        s->error = s->file->storage->ops->read(s->file, s->piece, PIECE_SECTORS * JOURNAL_SECTOR,
+                                               (uint64_t)first * JOURNAL_SECTOR);
+        s->first = s->error < 0 ? NO_PIECE : first;
+    }
+    return s->error < 0 ? NULL : s->piece + (number - first) * JOURNAL_SECTOR;
+}
+
+/* NULL: *why, or s->error. An empty file has no open regions. */
+static GArray *scan_sized(struct source *s, uint64_t size, uint64_t folder, const char **why)
+{
+    if (size == 0)
+        return g_array_new(FALSE, FALSE, sizeof(struct journal_entry));
+    *why = judge_length(size);
+    return *why ? NULL : scan(s, folder, why);
+}
 
 static GArray *scan_file(struct storage_file *f, uint64_t folder, GError **err)
 {
-    struct storage *s = f->storage;
-    g_autofree uint8_t *bytes = NULL;
-    const char *why;
-    GArray *open;
+    g_autofree uint8_t *piece = g_malloc(PIECE_SECTORS * JOURNAL_SECTOR);
+    struct source s = {.sector = sector_of_file, .file = f, .piece = piece, .first = NO_PIECE};
+    const char *why = NULL;
+    GArray *open = NULL;
     uint64_t size;
-    int r = s->ops->size(f, &size);
 
-    /* A size that is not a journal's is not read; the bytes' judge says what is wrong with it. */
-    if (r == 0 && size == 2 * JOURNAL_HALF) {
-        bytes = g_malloc(size);
-        r = s->ops->read(f, bytes, size, 0);
-    }
-    if (r < 0) {
-        storage_fail(s, f->name, "cannot read the journal", r, err);
-        return NULL;
-    }
-    open = journal_scan_bytes(bytes, size, folder, &why);
-    if (!open)
-        fail(err, "state: %s/%s: the journal is damaged: %s", s->path, f->name, why);
+    s.error = f->storage->ops->size(f, &size);
+    if (s.error == 0)
+        open = scan_sized(&s, size, folder, &why);
+    if (s.error < 0)
+        storage_fail(f->storage, f->name, "cannot read the journal", s.error, err);
+    else if (!open)
+        fail(err, "state: %s/%s: the journal is damaged: %s", f->storage->path, f->name, why);
     return open;
 }
 

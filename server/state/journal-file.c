@@ -79,8 +79,8 @@ int journal_file_turn(struct journal_file *f, GArray *open)
 /* Write both halves, not only reserve them: then no later sync has to write where blocks are. */
 static int write_zeroes(struct journal_file *f)
 {
+    static uint8_t zeroes[JOURNAL_HALF]; /* never written: it takes no memory */
     const struct storage_ops *ops = f->storage->ops;
-    g_autofree uint8_t *zeroes = g_malloc0(JOURNAL_HALF);
     int r = ops->reserve(f->file, 2 * JOURNAL_HALF);
 
     for (unsigned i = 0; i < 2 && r == 0; i++)

@@ -66,6 +66,16 @@ bool sim_content_shares(const struct sim_content *a, const struct sim_content *b
     return page_at(a, page) == page_at(b, page);
 }
 
+bool sim_content_same(const struct sim_content *a, const struct sim_content *b)
+{
+    uint64_t pages = MAX(a->pages->len, b->pages->len);
+
+    for (uint64_t p = 0; p < pages; p++)
+        if (!sim_content_shares(a, b, p))
+            return false;
+    return a->size == b->size;
+}
+
 static void set_page(struct sim_content *c, uint64_t page, struct sim_page *p)
 {
     if (page >= c->pages->len)

@@ -30,6 +30,8 @@ const uint8_t *sim_content_page(const struct sim_content *c, uint64_t page);
 bool sim_content_shares(const struct sim_content *a, const struct sim_content *b, uint64_t page);
 /* b's page becomes a's, too. */
 void sim_content_share(struct sim_content *a, const struct sim_content *b, uint64_t page);
+/* All pages are shared, and the sizes are the same. */
+bool sim_content_same(const struct sim_content *a, const struct sim_content *b);
 /* Bytes within one page, or any; the size is not looked at. */
 void sim_content_put(struct sim_content *c, const void *bytes, uint64_t length, uint64_t offset);
 void sim_content_get(const struct sim_content *c, void *bytes, uint64_t length, uint64_t offset);

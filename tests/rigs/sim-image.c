@@ -74,6 +74,7 @@ static int image_zero(struct backend_handle *h, uint64_t length, uint64_t offset
 
 static int image_flush(struct backend_handle *h)
 {
+    image_of(h)->flushed = image_of(h)->size;
     return 0;
 }
 
@@ -88,15 +89,27 @@ static int image_extents(struct backend_handle *h, uint64_t length, uint64_t off
     return extents_add(extents, length, 0);
 }
 
+static void set_size(struct sim_image *i, uint64_t size)
+{
+    if (size < i->size)
+        memset(i->blocks + size / SIM_BLOCK, 0, (i->size - size) / SIM_BLOCK);
+    i->size = size;
+}
+
 static int image_resize(struct backend_handle *h, uint64_t size, GError **err)
 {
     struct sim_image *i = image_of(h);
 
-    if (size < i->size)
-        memset(i->blocks + size / SIM_BLOCK, 0, (i->size - size) / SIM_BLOCK);
-    i->size = size;
+    set_size(i, size);
     i->modified = sim_clock();
     return 0;
+}
+
+void sim_image_lose_power(struct sim_image *i, bool lose)
+{
+    if (lose)
+        set_size(i, i->flushed);
+    i->flushed = i->size;
 }
 
 static void image_free(struct backend *b)

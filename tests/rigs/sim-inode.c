@@ -82,6 +82,19 @@ struct sim_inode *sim_inode_copy(struct sim_inode *i)
     return copy;
 }
 
+bool sim_inode_same(const struct sim_inode *a, const struct sim_inode *b)
+{
+    return sim_content_same(&a->seen, &b->seen) && sim_content_same(&a->believed, &b->believed) &&
+           sim_content_same(&a->medium, &b->medium) && a->history->len == b->history->len &&
+           (!a->history->len || memcmp(a->history->data, b->history->data,
+                                       a->history->len * sizeof(struct sim_was)) == 0);
+}
+
+bool sim_inode_looks_same(const struct sim_inode *a, const struct sim_inode *b)
+{
+    return sim_content_same(&a->seen, &b->seen);
+}
+
 /* ---- what is on the medium ---- */
 
 static uint64_t most_pages(struct sim_inode *i)
@@ -197,7 +210,8 @@ static void lose_sector(struct sim_inode *i, uint64_t sector, void *opaque)
     uint8_t bytes[SIM_SECTOR];
     const uint8_t *was;
 
-    if (g_rand_double(l->rand) >= l->kept)
+    /* A file that was cut has its old sectors, or its new size. */
+    if (sector * SIM_SECTOR >= i->seen.size || g_rand_double(l->rand) >= l->kept)
         return;
     was = g_rand_int_range(l->rand, 0, 4) == 0 ? was_once(i, sector, l->rand) : NULL;
     if (!was)

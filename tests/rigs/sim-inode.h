@@ -21,6 +21,10 @@ struct sim_inode *sim_inode_ref(struct sim_inode *i);
 void sim_inode_unref(struct sim_inode *i);
 /* A copy, which nobody has mapped. */
 struct sim_inode *sim_inode_copy(struct sim_inode *i);
+/* Both are copies of one inode, and nothing was done to it between. */
+bool sim_inode_same(const struct sim_inode *a, const struct sim_inode *b);
+/* The same, and programs see no difference. */
+bool sim_inode_looks_same(const struct sim_inode *a, const struct sim_inode *b);
 /* A copy with what power loss leaves. */
 struct sim_inode *sim_inode_lose_power(struct sim_inode *i, GRand *rand);
 

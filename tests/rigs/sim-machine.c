@@ -38,6 +38,21 @@ void sim_machine_unshare(struct sim_machine *m)
         m->memory = sim_storage_copy(m->memory);
 }
 
+bool sim_machine_same(const struct sim_machine *a, const struct sim_machine *b)
+{
+    return a->boot == b->boot && a->id == b->id && a->run == b->run && a->failed == b->failed &&
+           a->incomplete == b->incomplete && a->unsynced == b->unsynced &&
+           a->lasting == b->lasting && !a->memory == !b->memory &&
+           (!a->memory || sim_storage_looks_same(a->memory, b->memory));
+}
+
+void sim_machine_move(struct sim_machine *m)
+{
+    sim_machine_reboot(m);
+    m->id++;
+    m->lasting = false;
+}
+
 /* ---- what ld --wrap directs here ---- */
 
 char *__wrap_state_boot_id(void);
@@ -71,9 +86,14 @@ struct memory {
 
 struct memory *memory_new(const char *uuid, uint64_t run, GError **err)
 {
-    struct memory *m = g_new0(struct memory, 1);
+    struct memory *m;
 
     sim_machine_clear(now);
+    if (now->no_room) {
+        g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOSPC, "no room in /dev/shm");
+        return NULL;
+    }
+    m = g_new0(struct memory, 1);
     now->memory = sim_storage_new();
     now->run = run;
     m->machine = now;
@@ -144,9 +164,7 @@ struct memory_left memory_find(const char *uuid, uint64_t run)
         left.files = sim_storage_ref(now->memory);
     left.unsynced = now->unsynced;
     left.catalogue = now->catalogue;
-    left.kind = now->failed       ? MEMORY_FAILED
-                : now->incomplete ? MEMORY_INCOMPLETE
-                                  : MEMORY_WHOLE;
+    left.kind = now->failed ? MEMORY_FAILED : now->incomplete ? MEMORY_INCOMPLETE : MEMORY_WHOLE;
     return left;
 }
 

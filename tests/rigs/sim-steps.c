@@ -30,7 +30,8 @@ void sim_base_new(struct sim_host *base, const struct sim_options *options)
     base->machine = (struct sim_machine){.boot = 1, .id = 1};
     base->storage = sim_storage_new();
     for (unsigned k = 0; k < SIM_DISKS; k++) {
-        base->model.disks[k].size = base->images[k].size = SMALL_SIZE;
+        base->model.disks[k].size = SMALL_SIZE;
+        base->images[k].size = base->images[k].flushed = SMALL_SIZE;
         base->images[k].modified = sim_clock();
     }
     s = sim_server_start(base, options, &error);
@@ -88,8 +89,19 @@ void sim_run_die(struct sim_run *r, struct sim_host *left, enum sim_death death,
     left->storage = NULL;
     left->machine.memory = NULL;
     r->failing = r->failed = false;
-    sim_die(&r->host, death, seed, allowed);
+    death = sim_die(&r->host, death, seed, &r->options, allowed);
     open_and_judge(r, death, allowed);
+}
+
+/* Guests notice nothing of the folder, but for a wait that has a limit; or, with
+ * --on-state-error break-guest-write, that their writes fail. */
+static bool request_done(struct sim_run *r, int error, int64_t begin)
+{
+    if (error < 0 && !(r->failing && r->options.break_guest_write))
+        sim_fail("a request has failed: %s", g_strerror(-error));
+    if (sim_clock() - begin > SIM_MOST_WAIT)
+        sim_fail("a guest has waited for %" G_GINT64_FORMAT " ms", (sim_clock() - begin) / 1000000);
+    return true;
 }
 
 void sim_run_write(struct sim_run *r, GRand *rand)
@@ -98,14 +110,15 @@ void sim_run_write(struct sim_run *r, GRand *rand)
     uint64_t blocks = r->host.model.disks[disk].size / SIM_BLOCK;
     uint64_t offset = (uint64_t)g_rand_int_range(rand, 0, (int)blocks);
     uint64_t length = 1 + (uint64_t)g_rand_int_range(rand, 0, 1 << g_rand_int_range(rand, 0, 8));
+    int64_t begin;
     int error;
 
     length = MIN(length, blocks - offset);
     sim_note("write %" G_GUINT64_FORMAT " blocks at %" G_GUINT64_FORMAT " of disk %u", length,
              offset, disk);
+    begin = sim_clock();
     error = sim_write(r->server, disk, offset * SIM_BLOCK, length * SIM_BLOCK);
-    if (error < 0)
-        sim_fail("a request has failed: %s", g_strerror(-error));
+    request_done(r, error, begin);
 }
 
 /* ---- steps ---- */
@@ -146,28 +159,29 @@ static bool command_one(struct sim_run *r, struct sim_action a)
     return command(r, &a, 1, NULL);
 }
 
-/* Guests notice nothing of the folder. */
-static bool done(int error)
+static bool write_to(struct sim_run *r, unsigned disk, uint64_t offset, uint64_t length)
 {
-    if (error < 0)
-        sim_fail("a request has failed: %s", g_strerror(-error));
-    return true;
+    int64_t begin = sim_clock();
+
+    return request_done(r, sim_write(r->server, disk, offset, length), begin);
 }
 
 static bool write_first(struct sim_run *r)
 {
-    return done(sim_write(r->server, 0, 1 * MIB, 4096));
+    return write_to(r, 0, 1 * MIB, 4096);
 }
 
 /* Over the border of two regions. */
 static bool write_border(struct sim_run *r)
 {
-    return done(sim_write(r->server, 0, 4 * MIB - SIM_UNIT, 2 * SIM_UNIT));
+    return write_to(r, 0, 4 * MIB - SIM_UNIT, 2 * SIM_UNIT);
 }
 
 static bool zero_other(struct sim_run *r)
 {
-    return done(sim_zero(r->server, 1, 9 * MIB, 8192));
+    int64_t begin = sim_clock();
+
+    return request_done(r, sim_zero(r->server, 1, 9 * MIB, 8192), begin);
 }
 
 static bool add(struct sim_run *r)
@@ -220,8 +234,8 @@ static bool persist_x(struct sim_run *r)
 /* Guests write while nobody knows yet whether the transaction happens. */
 static void write_between(struct sim_server *s, void *run)
 {
-    done(sim_write(s, 0, 2 * MIB, 4096));
-    done(sim_write(s, 1, 0, 4096));
+    write_to(run, 0, 2 * MIB, 4096);
+    write_to(run, 1, 0, 4096);
 }
 
 /* What a backup begins with, on both disks at one instant. */
@@ -266,11 +280,11 @@ static bool write_slowly(struct sim_run *r)
 /* A region that is being closed is opened again. */
 static bool write_at_closing(struct sim_run *r)
 {
-    done(sim_write(r->server, 0, 5 * MIB, 4096));
+    write_to(r, 0, 5 * MIB, 4096);
     sim_write_at(r->server, SIM_SYNC, 0, 6 * MIB, 4096);
     for (unsigned k = 0; k < 4; k++) {
         sim_threads_sleep(7 * SECOND);
-        done(sim_write(r->server, 0, 7 * MIB + k * SIM_UNIT, 4096));
+        write_to(r, 0, 7 * MIB + k * SIM_UNIT, 4096);
     }
     sim_write_at(r->server, SIM_SYNC, 0, 0, 0);
     return true;

@@ -5,6 +5,9 @@
 
 #include "tests/rigs/sim-check.h"
 
+/* A guest's write waits for the folder 5 s, and for its failure to be noted somewhere else. */
+#define SIM_MOST_WAIT INT64_C(8000000000)
+
 /* What a run has, beside its host. */
 struct sim_run {
     struct sim_host host;

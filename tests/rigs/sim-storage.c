@@ -1,35 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/rigs/sim-storage.h"
-#include "tests/rigs/sim-names.h"
+
+#include "tests/rigs/sim-storage-private.h"
 #include "tests/rigs/sim-vfs.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
-struct sim_storage {
-    struct storage storage;
-    struct sim_vfs *vfs;
-    pthread_mutex_t lock;
-    unsigned references; /* of one thread at a time */
-    /* All below is under the lock. */
-    GPtrArray *seen, *medium; /* of struct sim_entry, in order of creation */
-    GPtrArray *changes;       /* of struct sim_change */
-    GRand *rand;
-    /* Set before it is used. */
-    sim_hook hook;
-    void *opaque;
-};
-
 struct sim_file {
     struct storage_file file;
     struct sim_inode *inode;
 };
-
-static struct sim_storage *sim_of(struct storage *s)
-{
-    return (struct sim_storage *)s;
-}
 
 const char *sim_op_name(enum sim_op op)
 {
@@ -377,120 +359,7 @@ bool sim_storage_exists(struct storage *s, const char *name)
     return found;
 }
 
-/* ---- copies ---- */
-
-/* The copy of an inode, the same one each time it is met. */
-static struct sim_inode *copy_of(GHashTable *copies, struct sim_inode *i)
-{
-    struct sim_inode *copy;
-
-    if (!i)
-        return NULL;
-    copy = g_hash_table_lookup(copies, i);
-    if (!copy) {
-        copy = sim_inode_copy(i);
-        g_hash_table_insert(copies, i, copy);
-    }
-    return copy;
-}
-
-static void copy_entries(GPtrArray *to, GPtrArray *from, GHashTable *copies)
-{
-    for (unsigned k = 0; k < from->len; k++) {
-        struct sim_entry *e = from->pdata[k];
-
-        sim_entry_put(to, e->name, copy_of(copies, e->inode));
-    }
-}
-
-static void inode_unref(void *inode)
-{
-    sim_inode_unref(inode);
-}
-
-static GHashTable *copies_new(void)
-{
-    return g_hash_table_new_full(NULL, NULL, NULL, inode_unref);
-}
-
-struct storage *sim_storage_copy(struct storage *s)
-{
-    struct sim_storage *m = sim_of(s), *copy = sim_of(sim_storage_new());
-    g_autoptr(GHashTable) copies = copies_new();
-
-    pthread_mutex_lock(&m->lock);
-    copy_entries(copy->seen, m->seen, copies);
-    copy_entries(copy->medium, m->medium, copies);
-    for (unsigned k = 0; k < m->changes->len; k++) {
-        struct sim_change *c = m->changes->pdata[k], *own = g_new0(struct sim_change, 1);
-        struct sim_inode *i = copy_of(copies, c->inode);
-
-        *own = (struct sim_change){g_strdup(c->name), g_strdup(c->from),
-                                   i ? sim_inode_ref(i) : NULL, c->end};
-        g_ptr_array_add(copy->changes, own);
-    }
-    pthread_mutex_unlock(&m->lock);
-    return &copy->storage;
-}
-
-/* Names of which each change since the last sync has happened or not; or, as with a journal of the
- * file system, only the first of them have. */
-static GPtrArray *names_after(struct sim_storage *m, GRand *rand)
-{
-    GPtrArray *names = sim_entries_new();
-    bool in_order = g_rand_boolean(rand);
-    unsigned first = (unsigned)g_rand_int_range(rand, 0, (int)m->changes->len + 1);
-
-    for (unsigned k = 0; k < m->medium->len; k++) {
-        struct sim_entry *e = m->medium->pdata[k];
-
-        sim_entry_put(names, e->name, e->inode);
-    }
-    for (unsigned k = 0; k < m->changes->len; k++)
-        if (in_order ? k < first : g_rand_boolean(rand))
-            sim_change_apply(names, m->changes->pdata[k]);
-    return names;
-}
-
-struct storage *sim_storage_lose_power(struct storage *s, uint32_t seed)
-{
-    struct sim_storage *m = sim_of(s), *after = sim_of(sim_storage_new());
-    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
-    g_autoptr(GPtrArray) names = NULL;
-
-    pthread_mutex_lock(&m->lock);
-    names = names_after(m, rand);
-    for (unsigned k = 0; k < names->len; k++) {
-        struct sim_entry *e = names->pdata[k];
-        struct sim_inode *i = e->inode ? sim_inode_lose_power(e->inode, rand) : NULL;
-
-        if (sim_has_its_folder(names, e->name)) {
-            sim_entry_put(after->seen, e->name, i);
-            sim_entry_put(after->medium, e->name, i);
-        }
-        if (i)
-            sim_inode_unref(i);
-    }
-    pthread_mutex_unlock(&m->lock);
-    return &after->storage;
-}
-
-void sim_storage_settle(struct storage *s)
-{
-    struct sim_storage *m = sim_of(s);
-
-    pthread_mutex_lock(&m->lock);
-    g_ptr_array_set_size(m->changes, 0);
-    g_ptr_array_set_size(m->medium, 0);
-    for (unsigned k = 0; k < m->seen->len; k++) {
-        struct sim_entry *e = m->seen->pdata[k];
-
-        if (e->inode)
-            sim_inode_sync(e->inode);
-        sim_entry_put(m->medium, e->name, e->inode);
-    }
-    pthread_mutex_unlock(&m->lock);
-}
+/* ---- for tests ---- */
 
 bool sim_storage_flip(struct storage *s, const char *name, uint64_t offset, uint8_t mask)
 {

@@ -45,6 +45,10 @@ void sim_storage_seed(struct storage *s, uint32_t seed);
 /* As it would be found after the process's death now. The original is not changed. It has no
  * hook. Free with ops->free, as any storage. */
 struct storage *sim_storage_copy(struct storage *s);
+/* Are two copies of one storage the same, whatever is going to happen to them? */
+bool sim_storage_same(struct storage *a, struct storage *b);
+/* Do programs see the same in them? */
+bool sim_storage_looks_same(struct storage *a, struct storage *b);
 /* As it would be found after a power loss now. */
 struct storage *sim_storage_lose_power(struct storage *s, uint32_t seed);
 /* Everything that was done is durable: what power loss would leave is certain. */

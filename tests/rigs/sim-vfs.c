@@ -227,11 +227,20 @@ static int vfs_error(sqlite3_vfs *v, int size, char *out)
     return 0;
 }
 
+/* Simulated threads take turns: SQLite needs no locks, and nobody asks what memory it has. */
+static void configure(void)
+{
+    sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 struct sim_vfs *sim_vfs_new(struct storage *s)
 {
     static unsigned count;
     struct sim_vfs *v = g_new0(struct sim_vfs, 1);
 
+    if (count == 0)
+        configure();
     v->storage = s;
     g_snprintf(v->name, sizeof v->name, "sim-%u", count++);
     v->vfs = (sqlite3_vfs){

@@ -18,6 +18,15 @@ static struct sim_host base;
 static const struct sim_options options = {.power = true};
 static GRand *chance;
 
+static unsigned damaged; /* files, since the last report */
+
+static void report_damaged(unsigned least)
+{
+    g_test_message("damaged files: %u (at least %u), wrong 0", damaged, least);
+    g_assert_cmpuint(damaged, >=, least);
+    damaged = 0;
+}
+
 static unsigned inconsistent(struct sim_server *s)
 {
     unsigned n = 0;
@@ -56,6 +65,7 @@ static void flip(struct storage *s, const char *name, uint64_t begin, uint64_t e
 
     sim_note("byte %" G_GUINT64_FORMAT " of %s, mask %u", offset, name, mask);
     g_assert_true(sim_storage_flip(s, name, offset, mask));
+    damaged++;
 }
 
 /* A copy of `left`, in a world of its own. */
@@ -97,6 +107,7 @@ static void test_bits(void)
         g_assert_cmpuint(start(h, SIM_PROCESS), ==, 1);
         copy_end(h);
     }
+    report_damaged(FLIPS);
 }
 
 static void test_swapped(void)
@@ -143,12 +154,13 @@ static void test_journal(void)
         struct sim_host *h = copy_begin(left);
         struct sim_allowance unused = {0};
 
-        sim_die(h, SIM_POWER, 1000 + k, &unused);
+        sim_die(h, SIM_POWER, 1000 + k, &options, &unused);
         flip(h->storage, STATE_INTENT, 0, k % 2 ? 4096 : 512);
         noticed += start(h, SIM_POWER) > 0;
         copy_end(h);
     }
     g_assert_cmpuint(noticed, ==, FLIPS);
+    report_damaged(FLIPS);
     sim_host_clear(left);
 }
 
@@ -163,7 +175,7 @@ static void test_live(void)
         struct sim_allowance unused = {0};
         enum sim_death death = k % 2 ? SIM_POWER : SIM_PROCESS;
 
-        sim_die(h, death, k, &unused);
+        death = sim_die(h, death, k, &options, &unused);
         if (death == SIM_PROCESS)
             flip(h->machine.memory, STATE_LIVE, 0, 1024);
         else
@@ -171,6 +183,7 @@ static void test_live(void)
         start(h, death);
         copy_end(h);
     }
+    report_damaged(FLIPS);
     sim_host_clear(left);
 }
 

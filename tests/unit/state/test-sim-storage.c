@@ -88,6 +88,22 @@ static void test_contents(void)
     s->ops->free(s);
 }
 
+/* A file that was cut has its old end, or the new one. What was behind it is never zeroes. */
+static void test_cut(void)
+{
+    struct storage *s = sim_storage_new();
+    struct storage_file *f = make(s, "a");
+
+    put(f, 'a', 8192, 0);
+    g_assert_cmpint(s->ops->sync(f), ==, 0);
+    g_assert_cmpint(s->ops->sync_names(s, ""), ==, 0);
+    g_assert_cmpint(sim_file_truncate(f, 4096), ==, 0);
+    assert_after_loss(s, "a", 0, "a");
+    assert_after_loss(s, "a", 4096, "-a");
+    s->ops->close(f);
+    s->ops->free(s);
+}
+
 static void test_mapping(void)
 {
     struct storage *s = sim_storage_new();
@@ -344,6 +360,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     sim_threads_begin();
     g_test_add_func("/sim/storage/contents", test_contents);
+    g_test_add_func("/sim/storage/cut", test_cut);
     g_test_add_func("/sim/storage/mapping", test_mapping);
     g_test_add_func("/sim/storage/failed-sync", test_failed_sync);
     g_test_add_func("/sim/storage/names", test_names);

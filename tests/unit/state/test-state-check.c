@@ -357,12 +357,22 @@ static folder_image *make_to_damage(enum made_kind kind)
     return i;
 }
 
+static unsigned damaged; /* files, since the last report */
+
+static void report_damaged(unsigned least)
+{
+    g_test_message("damaged files: %u (at least %u), wrong 0", damaged, least);
+    g_assert_cmpuint(damaged, >=, least);
+    damaged = 0;
+}
+
 static void judge_damage(const folder_image *i, const char *name, const char *what, uint64_t where,
                          bool may_be_unseen)
 {
     g_autoptr(result) r = check_image(i);
     struct verdict v = judge(r);
 
+    damaged++;
     if (v.wrong == 0 && (v.found || v.good == n_made_bitmaps))
         return;
     if (may_be_unseen && !v.found)
@@ -434,6 +444,7 @@ static void test_flips(void)
     g_autoptr(folder_image) i = make_to_damage(MADE_CLEAN);
 
     flip_some(i, false);
+    report_damaged(rounds(60));
 }
 
 static void test_flips_in_use(void)
@@ -441,6 +452,7 @@ static void test_flips_in_use(void)
     g_autoptr(folder_image) i = make_to_damage(MADE_POWER);
 
     flip_some(i, true);
+    report_damaged(rounds(60));
 }
 
 /* At each 512 bytes. */
@@ -464,6 +476,7 @@ static void test_cut(void)
                 cut(i, i->names->pdata[f], length - 1);
         }
     }
+    report_damaged(100);
 }
 
 static void test_swap(void)
@@ -483,6 +496,7 @@ static void test_swap(void)
             i->bytes->pdata[a] = bytes;
         }
     }
+    report_damaged(3);
 }
 
 static void check_missing(enum made_kind kind)
@@ -504,6 +518,7 @@ static void test_missing(void)
 {
     check_missing(MADE_CLEAN);
     check_missing(MADE_POWER);
+    report_damaged(6);
 }
 
 /* Catalogue and bits of different folders. */
