@@ -172,6 +172,8 @@ int store_put_broken(struct store *s, GError **err)
 /* Is there something that the catalogue does not know? Store's lock held. */
 static bool anything_unsettled(struct store *s)
 {
+    if (s->differs)
+        return true;
     for (unsigned i = 0; i < s->known->len; i++) {
         struct state_disk *d = s->known->pdata[i];
 
@@ -350,10 +352,21 @@ static int sync_one(struct stored_bits *sb)
     return -1;
 }
 
+/* The catalogue may name bits that were given up: the journal has to speak for them. */
+static bool catalogue_differs(struct store *s)
+{
+    bool differs;
+
+    pthread_mutex_lock(&s->lock);
+    differs = s->differs;
+    pthread_mutex_unlock(&s->lock);
+    return differs;
+}
+
 int store_sync_bits(void *disk)
 {
     g_autoptr(GPtrArray) files = stored_bits_with_files(disk);
-    int result = 0;
+    int result = catalogue_differs(((struct state_disk *)disk)->store) ? -1 : 0;
 
     for (unsigned i = 0; i < files->len; i++)
         if (sync_one(files->pdata[i]) < 0)

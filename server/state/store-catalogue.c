@@ -86,6 +86,19 @@ int store_catalogue_begin(struct store *s, GError **err)
     return -1;
 }
 
+/* Until the catalogue is as memory says, it may name bits that nobody records in: if the server dies,
+ * none of it is to be trusted, and the journal closes no region (store_sync_bits). */
+static void set_differs(struct store *s, bool differs)
+{
+    pthread_mutex_lock(&s->lock);
+    if (differs) {
+        s->failing = true;
+        memory_note_failed(s->memory);
+    }
+    s->differs = differs;
+    pthread_mutex_unlock(&s->lock);
+}
+
 /* The outcome of a COMMIT that failed, after the catalogue was opened anew. */
 static int settle_commit(struct store *s, bool *unsure, GError **err)
 {
@@ -93,7 +106,8 @@ static int settle_commit(struct store *s, bool *unsure, GError **err)
     bool happened;
 
     if (open_anew(s, &happened, &error) < 0) {
-        *unsure = s->differs = true;
+        *unsure = true;
+        set_differs(s, true);
         return -1;
     }
     *unsure = false;
@@ -111,7 +125,7 @@ int store_catalogue_commit(struct store *s, bool *unsure, GError **err)
     if (result < 0 && failed)
         result = settle_commit(s, &failed, err);
     if (result == 0) {
-        s->differs = false;
+        set_differs(s, false);
         memory_note_catalogue(s->memory, catalogue_number(s->catalogue));
     }
     if (unsure)

@@ -55,7 +55,6 @@ struct store {
     bool started;
     bool hopeless; /* a disk could not be attached: there will be no start */
     bool unclean;  /* something could not be written: the folder stays in use, or may be */
-    bool differs;  /* the catalogue may have what a transaction without a known outcome has made */
     bool hung;     /* a thread that hangs uses the store: it is not freed */
 
     pthread_mutex_t lock; /* of this block, and of what stored_bits say */
@@ -65,6 +64,9 @@ struct store {
     bool failing;         /* a failure is not yet in the catalogue; the note says so */
     bool lasting;         /* the lasting note was made */
     bool settle_failed;   /* and that was logged */
+    /* The catalogue may have what a transaction without a known outcome has made. Changes with both
+     * locks held. */
+    bool differs;
     bool lease_failed;    /* likewise */
     bool said_incomplete; /* the jobs' thread's */
 };
