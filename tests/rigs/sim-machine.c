@@ -136,9 +136,7 @@ struct memory_left memory_find(const char *uuid, uint64_t run)
     if (!now->incomplete)
         left.files = sim_storage_ref(now->memory);
     left.unsynced = now->unsynced;
-    left.kind = now->failed       ? MEMORY_FAILED
-                : now->incomplete ? MEMORY_INCOMPLETE
-                                  : MEMORY_WHOLE;
+    left.kind = now->failed ? MEMORY_FAILED : now->incomplete ? MEMORY_INCOMPLETE : MEMORY_WHOLE;
     return left;
 }
 
