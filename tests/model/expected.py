@@ -155,8 +155,8 @@ class Model:
 
     def _decide(self, guest, done, answered, begun, views):
         """How many of a guest's requests the instant has: all that were answered before it, none
-        that was begun after it, and the same number on all disks. Each request changes what is
-        there, so there is at most one such number."""
+        that was begun after it, and the same number on all disks. What a guest's sectors hold never
+        comes back, so there is at most one such number."""
         state = {disk: bytearray(image) for disk, image in self.images.items()}
         undecided = [(op.disk, slice(op.offset, op.offset + len(op.data)))
                      for op in guest.log[answered:begun]]
@@ -175,7 +175,7 @@ class Model:
             k = self._decide(guest, self.done[n], self.call.answered[n], self.call.begun[n], views)
             for op in guest.log[self.done[n]:k]:
                 self._apply(op)
-            self.done[n] = k
+            self.done[n] = guest.settled = k
         for disk, got in views.items():
             self.check_image(disk, got)
         for act in self.call.acts:

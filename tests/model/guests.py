@@ -21,9 +21,12 @@ class Op:
 
 
 class Guest(threading.Thread):
-    """A guest writes to all disks, through a connection to each, one request at a time. Each
-    request changes the data of its range. A guest writes only to its own runs of sectors, so that
-    what it has written does not depend on what others do.
+    """A guest writes to all disks, through a connection to each, one request at a time. It writes only
+    to its own runs of sectors, so that what it has written does not depend on what others do.
+
+    What its sectors hold never comes back: data are random, and a request that makes zeroes makes
+    them also of a sector that has had data since the last instant that is settled. So what they hold
+    at the next instant tells which of its requests are in it.
 
     images   what the disks hold
     sent     is called before each request"""
@@ -35,14 +38,15 @@ class Guest(threading.Thread):
         self.answered = 0  # how many of these were answered
         self.error = None
         self.gone = False  # the error is that the server has ended
-        self._own = {(disk, s) for disk, mine in runs.items() for start, end in mine
-                     for s in range(start, end)
-                     if any(images[disk][s * SECTOR:(s + 1) * SECTOR])}  # sectors that are not zero
+        self.settled = 0  # so many requests are in the last instant that is settled
+        # Sectors that are not zero -> the number of the request that made them so.
+        self._own = {(disk, s): -1 for disk, mine in runs.items() for start, end in mine
+                     for s in range(start, end) if any(images[disk][s * SECTOR:(s + 1) * SECTOR])}
         self._changed = threading.Condition()
         self._ending = False
 
-    def _is_zero(self, disk, offset, length):
-        return all((disk, s) not in self._own
+    def _may_be_zeroed(self, disk, offset, length):
+        return any(self._own.get((disk, s), self.settled) < self.settled
                    for s in range(offset // SECTOR, (offset + length) // SECTOR))
 
     def _choose(self):
@@ -53,8 +57,8 @@ class Guest(threading.Thread):
         count = rng.randrange(first, end) - first + 1
         offset, length = first * SECTOR, count * SECTOR
         kind = rng.choice(("write", "write", "write", "zero", "trim"))
-        if kind != "write" and self._is_zero(disk, offset, length):
-            kind = "write"  # each request must be seen to be there or not
+        if not self._may_be_zeroed(disk, offset, length):
+            kind = "write"
         data = rng.randbytes(length) if kind == "write" else bytes(length)
         return Op(kind, disk, offset, data)
 
@@ -71,9 +75,9 @@ class Guest(threading.Thread):
         for s in range(len(op.data) // SECTOR):
             key = op.disk, op.offset // SECTOR + s
             if op.kind == "write":
-                self._own.add(key)
+                self._own.setdefault(key, len(self.log) - 1)
             else:
-                self._own.discard(key)
+                self._own.pop(key, None)
 
     def run(self):
         try:
