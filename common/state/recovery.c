@@ -285,7 +285,8 @@ static bool add_memory(struct work *w, const char *uuid, const struct catalogue_
     struct bit_file *m = bit_file_open(w->memory.files, uuid, b->size, b->granularity, &error);
 
     if (!m) {
-        say(w, "bitmap '%s': it counts as after a power loss: %s", b->name, error->message);
+        say(w, "disk %s: bitmap '%s' counts as after a power loss: %s", disk_of(w, b->disk)->name,
+            b->name, error->message);
         return false;
     }
     *result = bit_file_add(f, m, err);
@@ -315,7 +316,7 @@ static struct bit_file *open_file(struct work *w, struct catalogue_bitmap *b, GE
     if (!f || !w->memory.unsynced || !same_boot(w))
         return f;
     new = bit_file_create(w->storage, uuid, b->size, b->granularity, err);
-    if (new && bit_file_add(new, f, err) < 0) {
+    if (new &&bit_file_add(new, f, err) < 0) {
         bit_file_close(new);
         new = NULL;
     }

@@ -4,6 +4,7 @@
  * good. (The catalogue's rows have tests of their own.)
  */
 #include "common/state/folder.h"
+#include "common/state/live-file.h"
 #include "common/util/log.h"
 #include "tests/rigs/sim-steps.h"
 #include "tests/rigs/sim-threads.h"
@@ -175,7 +176,10 @@ static void test_live(void)
         enum sim_death death = k % 2 ? SIM_POWER : SIM_PROCESS;
 
         death = sim_die(h, death, k, &options, &unused);
-        flip(h->storage, STATE_LIVE, 0, 1024);
+        if (death == SIM_PROCESS)
+            flip(h->machine.memory, STATE_LIVE, 0, 1024);
+        else
+            flip(h->storage, STATE_LIVE, 0, LIVE_LEASE_LENGTH);
         start(h, death);
         copy_end(h);
     }

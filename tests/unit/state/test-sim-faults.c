@@ -34,7 +34,7 @@ struct kind {
 struct fault {
     struct sim_run run;
     struct sim_host looks[LOOKS]; /* at moments just after the failure */
-    unsigned n_looks;
+    unsigned n_looks, checked;
     const struct kind *kind;
     unsigned fails_at; /* operation, from 1; 0: none */
     unsigned done;     /* operations */
@@ -81,18 +81,17 @@ static void look(void *opaque, struct sim_server *s, const char *where)
 
 static void check_looks(struct fault *f)
 {
-    for (unsigned k = 0; k < f->n_looks; k++) {
-        struct sim_host *h = &f->looks[k];
+    for (; f->checked < f->n_looks; f->checked++) {
+        struct sim_host *h = &f->looks[f->checked];
 
         sim_model_doubt(&h->model);
         sim_model_doubt(&h->after);
-        sim_note("just after it, %u", k);
+        sim_note("just after it, %u", f->checked);
         sim_check(h, SIM_POWER, seed++, &f->run.options);
-        if (k % 4 == 0)
+        if (f->checked % 3 == 0)
             sim_check(h, SIM_PROCESS, 8 * seed, &f->run.options);
         sim_host_clear(h);
     }
-    f->n_looks = 0;
 }
 
 static void check_one(struct fault *f, enum sim_death death)

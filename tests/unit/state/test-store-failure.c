@@ -303,7 +303,7 @@ static void sync_fails_at_end(bool kill, bool power)
     rig_start(r, 2);
     rig_expect(d, "b", 2 * 65536);
     rig_expect(&r->disks[1], "other", 0);
-    bitmap_unref(rig_add(d, "c"));
+    rig_add(d, "c");
     rig_stop(r);
     new = rig_file(r, STATE_BITS);
     g_assert_true(r->in_order);

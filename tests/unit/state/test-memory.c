@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The memory folder, and a server whose memory is gone, full, or another one's. */
+#include "common/state/memory.h"
+
+#include "common/state/bit-file.h"
+#include "common/state/folder.h"
+#include "server/state/store-break.h"
+#include "tests/rigs/store-rig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define UUID "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+#define RUN  UINT64_C(0x8000123456789abc)
+
+/* ---- the folder ---- */
+
+struct place {
+    char *top, *path;
+};
+
+static void place_begin(struct place *p)
+{
+    p->top = g_dir_make_tmp("test-memory-XXXXXX", NULL);
+    memory_set_folder(p->top);
+    p->path = memory_path(UUID);
+}
+
+static void place_end(struct place *p)
+{
+    memory_set_folder(NULL);
+    g_assert_cmpint(g_rmdir(p->top), ==, 0); /* nothing is left in it */
+    g_free(p->top);
+    g_free(p->path);
+}
+
+static struct memory *make(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct memory *m = memory_new(UUID, RUN, &error);
+
+    g_assert_no_error(error);
+    return m;
+}
+
+static void expect(uint64_t run, enum memory_kind kind, bool files)
+{
+    struct memory_left left = memory_find(UUID, run);
+
+    g_assert_cmpint(left.kind, ==, kind);
+    g_assert_true((left.files != NULL) == files);
+    if (left.files)
+        left.files->ops->free(left.files);
+}
+
+static void expect_refused(int error)
+{
+    g_autoptr(GError) said = NULL;
+
+    g_assert_null(memory_new(UUID, RUN, &said));
+    g_assert_nonnull(strstr(said->message, g_strerror(error)));
+}
+
+static void test_life(void)
+{
+    struct place p;
+    struct memory *m;
+    struct bit_file *f;
+    struct stat st;
+
+    place_begin(&p);
+    expect(RUN, MEMORY_GONE, false);
+    m = make();
+    g_assert_cmpint(stat(p.path, &st), ==, 0);
+    g_assert_cmpuint(st.st_mode & 07777, ==, 0700);
+    f = bit_file_create(memory_storage(m), UUID, 64 * MIB, 65536, NULL);
+    g_assert_nonnull(f);
+    bit_file_close(f);
+    memory_free(m); /* the process dies */
+    expect(RUN, MEMORY_WHOLE, true);
+    m = make(); /* the next one begins anew */
+    g_assert_null(bit_file_open(memory_storage(m), UUID, 64 * MIB, 65536, NULL));
+    memory_note_failed(m);
+    expect(RUN, MEMORY_FAILED, true);
+    memory_note_settled(m);
+    expect(RUN, MEMORY_WHOLE, true);
+    g_assert_false(memory_is_incomplete(m));
+    memory_note_incomplete(m);
+    g_assert_true(memory_is_incomplete(m));
+    memory_note_settled(m); /* that is another matter */
+    expect(RUN, MEMORY_INCOMPLETE, false);
+    memory_note_failed(m);
+    expect(RUN, MEMORY_FAILED, false);
+    memory_remove(m);
+    memory_free(m);
+    expect(RUN, MEMORY_GONE, false);
+    memory_note_failed(NULL);
+    memory_note_settled(NULL);
+    memory_note_incomplete(NULL);
+    memory_note_unsynced(NULL);
+    memory_remove(NULL);
+    memory_free(NULL);
+    place_end(&p);
+}
+
+static void test_another_run(void)
+{
+    struct place p;
+    struct memory *m;
+
+    place_begin(&p);
+    m = make();
+    expect(RUN + 1, MEMORY_GONE, false);
+    expect(0, MEMORY_GONE, false);
+    memory_note_failed(m);
+    expect(RUN + 1, MEMORY_GONE, false);
+    memory_remove(m);
+    memory_free(m);
+    place_end(&p);
+}
+
+/* Others can write to it, it is a link, it is no folder, or it belongs to somebody else. */
+static void test_not_ours(void)
+{
+    struct place p;
+    struct memory *m;
+    g_autofree char *target = NULL;
+
+    place_begin(&p);
+    m = make();
+    g_assert_cmpint(chmod(p.path, 0777), ==, 0);
+    expect(RUN, MEMORY_GONE, false);
+    expect_refused(EPERM);
+    g_assert_cmpint(chmod(p.path, 0700), ==, 0);
+    expect(RUN, MEMORY_WHOLE, true);
+    target = g_strconcat(p.path, "-elsewhere", NULL);
+    g_assert_cmpint(g_rename(p.path, target), ==, 0);
+    g_assert_cmpint(symlink(target, p.path), ==, 0);
+    expect(RUN, MEMORY_GONE, false);
+    g_assert_null(memory_new(UUID, RUN, NULL));
+    g_assert_cmpint(g_unlink(p.path), ==, 0);
+    g_assert_cmpint(g_rename(target, p.path), ==, 0);
+    if (geteuid() == 0) {
+        g_assert_cmpint(chown(p.path, 65533, 65533), ==, 0);
+        expect(RUN, MEMORY_GONE, false);
+        expect_refused(EPERM);
+        g_assert_cmpint(chown(p.path, 0, 0), ==, 0);
+    }
+    memory_remove(m);
+    memory_free(m);
+    place_end(&p);
+}
+
+/* Earlier versions had a file there. */
+static void test_old_note(void)
+{
+    struct place p;
+    struct memory *m;
+
+    place_begin(&p);
+    g_assert_true(g_file_set_contents(p.path, "0123456789abcdef", -1, NULL));
+    expect(RUN, MEMORY_GONE, false);
+    m = make();
+    memory_remove(m);
+    memory_free(m);
+    place_end(&p);
+}
+
+/* A note that is cut short or damaged says nothing. */
+static void test_damaged_note(void)
+{
+    struct place p;
+    struct memory *m;
+    g_autofree char *note = NULL;
+
+    place_begin(&p);
+    m = make();
+    note = g_build_filename(p.path, "note", NULL);
+    g_assert_cmpint(truncate(note, 39), ==, 0);
+    expect(RUN, MEMORY_GONE, false);
+    g_assert_true(
+        g_file_set_contents(note, "0123456789abcdef0123456789abcdef0123456789abcdef", -1, NULL));
+    expect(RUN, MEMORY_GONE, false);
+    memory_remove(m);
+    memory_free(m);
+    place_end(&p);
+}
+
+/* ---- a server ---- */
+
+static void close_regions(struct store_rig *r)
+{
+    g_autoptr(GError) error = NULL;
+
+    journal_close_all(r->store->journal, &error);
+    g_assert_no_error(error);
+}
+
+/* Memory takes what was touched, not what the disk is long. */
+static void test_sparse(void)
+{
+    struct store_rig *r = rig_new_many(1, UINT64_C(8) << 40); /* 16 MiB of bits */
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *path = NULL;
+    struct stat st;
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, UINT64_C(5) << 40, 1);
+    g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
+    rig_restart(r, 1);
+    rig_expect(d, "b", 65536);
+    path = rig_memory_bits(r);
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpint(st.st_size, >, 16 << 20);
+    g_assert_cmpint(st.st_blocks, <=, 64);
+    rig_free(r);
+}
+
+/* A page that was written is written again when it has more bits, also where a word of it had some. */
+static void test_written_again(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    for (unsigned i = 0; i < 3; i++) {
+        rig_change(d, bits, i * 5 * MIB, 1);
+        close_regions(r);
+    }
+    rig_kill(r);
+    rig_reboot(r);
+    d->modified = 1;
+    rig_start(r, 1);
+    rig_expect(d, "b", 3 * 65536);
+    g_assert_cmpstr(d->recovered, ==, "widened by 0 bytes after power loss");
+    /* What a start has found counts as written. */
+    bits[0] = rig_found(d, "b")->bits;
+    rig_change(d, bits, MIB, 1);
+    close_regions(r);
+    rig_kill(r);
+    rig_reboot(r);
+    d->modified = 1;
+    rig_start(r, 1);
+    rig_expect(d, "b", 4 * 65536);
+    rig_free(r);
+}
+
+static void change_note(struct store_rig *r, off_t offset)
+{
+    g_autofree char *note = rig_memory(r, "note");
+    const uint64_t one = 1;
+    int fd = open(note, O_RDWR | O_CLOEXEC);
+
+    g_assert_cmpint(pwrite(fd, &one, sizeof one, offset), ==, sizeof one);
+    close(fd);
+}
+
+/* Killed, and then `spoil` is done to the memory: its regions are dirty, nothing is lost. */
+static void spoilt(void (*spoil)(struct store_rig *r), bool power)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    r->o.power = power;
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 9 * MIB, 1);
+    rig_kill(r);
+    spoil(r);
+    rig_start(r, 1);
+    if (power)
+        rig_expect(d, "b", 4 * MIB);
+    else
+        rig_expect_inconsistent(d, "b", "");
+    rig_free(r);
+}
+
+static void remove_memory(struct store_rig *r)
+{
+    g_autofree char *command = g_strdup_printf("rm -r %s/nbdfleece-*", r->top);
+
+    g_assert_cmpint(system(command), ==, 0);
+}
+
+static void say_another_run(struct store_rig *r)
+{
+    change_note(r, 8);
+}
+
+static void say_incomplete(struct store_rig *r)
+{
+    change_note(r, 24);
+}
+
+static void remove_bits(struct store_rig *r)
+{
+    g_autofree char *bits = rig_memory_bits(r);
+
+    g_assert_cmpint(g_unlink(bits), ==, 0);
+}
+
+static void cut_bits(struct store_rig *r)
+{
+    g_autofree char *bits = rig_memory_bits(r);
+
+    g_assert_cmpint(truncate(bits, 4096), ==, 0);
+}
+
+static void test_gone(void)
+{
+    spoilt(remove_memory, true);
+    spoilt(remove_memory, false);
+}
+
+static void test_server_another_run(void)
+{
+    spoilt(say_another_run, true);
+}
+
+static void test_one_missing(void)
+{
+    spoilt(remove_bits, true);
+    spoilt(remove_bits, false);
+    spoilt(cut_bits, true);
+}
+
+static void test_incomplete(void)
+{
+    spoilt(say_incomplete, true);
+    spoilt(say_incomplete, false);
+}
+
+/* What an image was changed after the lease is not the server's, if its lines are gone. */
+static void test_gone_and_foreign_write(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+
+    rig_start(r, 1);
+    rig_add(d, "b");
+    rig_kill(r);
+    remove_memory(r);
+    d->modified = (g_get_real_time() + 100 * G_USEC_PER_SEC) * 1000;
+    g_free(d->content);
+    d->content = g_strdup("size=1 mtime=77");
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "somebody else has changed the image");
+    rig_free(r);
+}
+
+/* The state folder's files are older than the memory, which alone decides. */
+static void test_files_rolled_back(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *file = NULL;
+    g_autofree char *old = NULL;
+    gsize length;
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    file = rig_bits_file(r);
+    g_assert_true(g_file_get_contents(file, &old, &length, NULL));
+    g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
+    rig_change(d, bits, MIB, 1);
+    rig_kill(r);
+    g_free(file);
+    file = rig_bits_file(r);
+    g_assert_true(g_file_set_contents(file, old, (gssize)length, NULL));
+    rig_start(r, 1);
+    rig_expect(d, "b", 2 * 65536);
+    g_assert_cmpstr(d->recovered, ==, "exact");
+    rig_free(r);
+}
+
+/* There is no /dev/shm: all works, and a crash counts as a power loss. */
+static void test_none(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    memory_set_folder("/nonexistent");
+    rig_start(r, 1);
+    g_assert_null(r->store->memory);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    rig_restart(r, 1);
+    g_assert_true(r->in_order);
+    rig_expect(d, "b", 65536);
+    bits[0] = rig_found(d, "b")->bits;
+    rig_change(d, bits, 9 * MIB, 1);
+    rig_kill(r);
+    rig_start(r, 1);
+    rig_expect(d, "b", 4 * MIB + 65536);
+    rig_free(r);
+}
+
+/* ---- no memory is left ---- */
+
+/* A file system in memory that only this process sees. False: skipped. */
+static bool mount_small(const char *path)
+{
+    if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
+        g_test_skip("file systems cannot be mounted here");
+        return false;
+    }
+    g_assert_cmpint(mkdir(path, 0700), ==, 0);
+    g_assert_cmpint(mount("tmpfs", path, "tmpfs", 0, "size=256k,mode=0700"), ==, 0);
+    return true;
+}
+
+static void fill_up(const char *path)
+{
+    g_autofree char *name = g_build_filename(path, "filler", NULL);
+    static const char page[4096];
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    while (write(fd, page, sizeof page) == sizeof page)
+        continue;
+    g_assert_cmpint(errno, ==, ENOSPC);
+    close(fd);
+}
+
+static void full(struct store_rig *r, const char *path)
+{
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    struct memory_left left;
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    fill_up(path);
+    rig_change(d, bits, MIB, 1); /* goes on */
+    rig_change(d, bits, 9 * MIB, 1);
+    g_assert_cmpuint(bitmap_count(bits[0]), ==, 2 * 65536);
+    left = memory_find(r->store->folder.uuid, r->store->run);
+    g_assert_cmpint(left.kind, ==, MEMORY_INCOMPLETE);
+    g_assert_null(left.files);
+    close_regions(r);
+    rig_change(d, bits, 17 * MIB, 1);
+    rig_stop(r);
+    g_assert_true(r->in_order);
+    g_assert_cmpuint(d->broken->len, ==, 0);
+}
+
+static void test_full(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    g_autofree char *path = NULL;
+
+    rig_start(r, 1);
+    path = memory_path(r->store->folder.uuid);
+    rig_stop(r);
+    if (mount_small(path)) {
+        full(r, path);
+        g_assert_cmpint(umount(path), ==, 0);
+        rig_start(r, 1);
+        rig_expect(d, "b", 3 * 65536);
+    }
+    rig_free(r);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/memory/life", test_life);
+    g_test_add_func("/memory/another-run", test_another_run);
+    g_test_add_func("/memory/not-ours", test_not_ours);
+    g_test_add_func("/memory/old-note", test_old_note);
+    g_test_add_func("/memory/damaged-note", test_damaged_note);
+    g_test_add_func("/memory/sparse", test_sparse);
+    g_test_add_func("/memory/written-again", test_written_again);
+    g_test_add_func("/memory/gone", test_gone);
+    g_test_add_func("/memory/gone/foreign-write", test_gone_and_foreign_write);
+    g_test_add_func("/memory/run", test_server_another_run);
+    g_test_add_func("/memory/one-missing", test_one_missing);
+    g_test_add_func("/memory/incomplete", test_incomplete);
+    g_test_add_func("/memory/rolled-back", test_files_rolled_back);
+    g_test_add_func("/memory/none", test_none);
+    g_test_add_func("/memory/full", test_full);
+    return g_test_run();
+}
