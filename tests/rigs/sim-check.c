@@ -187,11 +187,16 @@ static void leave(struct sim_host *h, enum sim_death death, uint32_t seed)
     sim_threads_sleep(SECOND);
 }
 
-/* What is found may have more bits than what was lost. */
-static void allow(struct sim_host *h, const struct sim_options *options,
+/* What is found may have more bits than what was lost. Without a journal there is no lease either: where
+ * only the memory is gone, nobody knows when the images were changed last. */
+static void allow(struct sim_host *h, enum sim_death death, const struct sim_options *options,
                   struct sim_allowance *allowed)
 {
     allowed->lost |= !options->power;
+    if (death == SIM_FORGOT && !options->power) {
+        sim_model_doubt(&h->model);
+        sim_model_doubt(&h->after);
+    }
     allow_open(h->storage, allowed);
 }
 
@@ -205,7 +210,7 @@ enum sim_death sim_die(struct sim_host *h, enum sim_death death, uint32_t seed,
         write_back(h);
     leave(h, death, seed);
     if (!is_exact(death))
-        allow(h, options, allowed);
+        allow(h, death, options, allowed);
     else if (options->failing && h->either)
         allow_open(h->storage, allowed); /* of a command that failed, new bits are gone in memory */
     return death;
@@ -443,12 +448,15 @@ static void recover(struct check *c, struct sim_host *h)
     sim_server_stop(s, &h->storage);
 }
 
-/* What was in order is found as it was left. */
+/* What was in order is found as it was left, also after a power loss. */
 static void look_again(struct check *c, struct sim_host *h)
 {
-    c->death = SIM_PROCESS;
+    c->death = c->seed % 32 ? SIM_POWER : SIM_PROCESS;
+    sim_counts.crashes[c->death]++;
+    if (c->death == SIM_POWER)
+        lose_power(h, c->seed / 32);
     memset(&c->allowed, 0, sizeof c->allowed);
-    sim_note("started again");
+    sim_note("started again: %s", deaths[c->death]);
     recover(c, h);
 }
 
@@ -476,7 +484,7 @@ static void come_back(struct check *c, struct sim_host *h, struct sim_machine *s
     sim_counts.crashes[SIM_FORGOT]++;
     sim_threads_sleep(SECOND);
     memset(&c->allowed, 0, sizeof c->allowed);
-    allow(left, &options, &c->allowed);
+    allow(left, SIM_FORGOT, &options, &c->allowed);
     recover(c, left);
     sim_host_clear(left);
 }

@@ -25,11 +25,16 @@ struct kind {
     unsigned lasts; /* so many, one after the other */
     int64_t hangs;  /* so long before they fail, ns */
     bool reads;     /* only those that read */
+    bool looks;     /* it is looked what is left just after it, too */
     struct sim_options options;
 };
 
+#define LOOKS 6
+
 struct fault {
     struct sim_run run;
+    struct sim_host looks[LOOKS]; /* at moments just after the failure */
+    unsigned n_looks, checked;
     const struct kind *kind;
     unsigned fails_at; /* operation, from 1; 0: none */
     unsigned done;     /* operations */
@@ -64,6 +69,29 @@ static int fail_there(void *opaque, struct storage *s, enum sim_op op, const cha
     if (f->kind->hangs)
         sim_threads_sleep(f->kind->hangs);
     return -EIO;
+}
+
+static void look(void *opaque, struct sim_server *s, const char *where)
+{
+    struct fault *f = opaque;
+
+    if (f->kind->looks && f->fails_at && f->done >= f->fails_at && f->n_looks < LOOKS)
+        sim_server_copy(s, &f->looks[f->n_looks++]);
+}
+
+static void check_looks(struct fault *f)
+{
+    for (; f->checked < f->n_looks; f->checked++) {
+        struct sim_host *h = &f->looks[f->checked];
+
+        sim_model_doubt(&h->model);
+        sim_model_doubt(&h->after);
+        sim_note("just after it, %u", f->checked);
+        sim_check(h, SIM_POWER, seed++, &f->run.options);
+        if (f->checked % 3 == 0)
+            sim_check(h, SIM_PROCESS, 8 * seed, &f->run.options);
+        sim_host_clear(h);
+    }
 }
 
 static void check_one(struct fault *f, enum sim_death death)
@@ -101,6 +129,7 @@ static bool run(const struct kind *kind, unsigned fails_at)
 
     options.failing = true;
     options.hook = fail_there;
+    options.at = look;
     options.opaque = f;
     f->kind = kind;
     sim_note(NULL);
@@ -110,6 +139,7 @@ static bool run(const struct kind *kind, unsigned fails_at)
     f->fails_at = fails_at;
     for (unsigned k = 0; k < G_N_ELEMENTS(sequence) && !f->run.failed; k++) {
         take(f, sequence[k]);
+        check_looks(f);
         if (f->done >= fails_at)
             check(f);
     }
@@ -133,7 +163,7 @@ static void run_all(const struct kind *kind, uint64_t least)
 
 static void test_once(void)
 {
-    run_all(&(struct kind){.lasts = 1, .options.power = true}, 400);
+    run_all(&(struct kind){.lasts = 1, .looks = true, .options.power = true}, 700);
 }
 
 static void test_on(void)

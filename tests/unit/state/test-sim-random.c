@@ -48,7 +48,7 @@ struct random_run {
 
 static struct sim_host base;
 static uint32_t first_seed = 1;
-static unsigned runs = 10;
+static unsigned runs = 6;
 
 static int chance(struct random_run *r, int n)
 {
@@ -261,7 +261,7 @@ int main(int argc, char **argv)
     if (seed)
         first_seed = (uint32_t)strtoul(seed, NULL, 10);
     if (g_getenv("FLEECE_LONG"))
-        runs *= 150;
+        runs *= 250;
     if (number)
         runs = (unsigned)strtoul(number, NULL, 10);
     sim_base_new(&base, &(struct sim_options){.power = true});

@@ -13,6 +13,7 @@
 
 #define MIB   (UINT64_C(1) << 20)
 #define LEAST 80 /* operations of a recovery */
+#define SEEDS 4  /* of power losses */
 
 struct fault {
     unsigned fails_at, done; /* operations, from 1 */
@@ -49,7 +50,7 @@ static struct sim_server *open_failing(struct sim_host *h, struct fault *f)
 }
 
 /* False: there are not so many operations. */
-static bool run(enum sim_death death, unsigned fails_at)
+static bool run(enum sim_death death, unsigned fails_at, uint32_t seed)
 {
     g_autofree struct sim_allowance *allowed = g_new0(struct sim_allowance, 1);
     g_autofree struct sim_host *h = g_memdup2(&left, sizeof left);
@@ -61,7 +62,7 @@ static bool run(enum sim_death death, unsigned fails_at)
     h->storage = sim_storage_copy(left.storage);
     sim_machine_unshare(&h->machine);
     sim_world_enter();
-    death = sim_die(h, death, 17 * fails_at, &options, allowed);
+    death = sim_die(h, death, 64 * fails_at + seed, &options, allowed);
     server = open_failing(h, &f);
     if (server)
         sim_model_doubt(&h->model);
@@ -80,8 +81,11 @@ static void run_all(enum sim_death death)
 {
     unsigned n = 1;
 
-    while (run(death, n))
+    while (run(death, n, 0)) {
+        for (uint32_t seed = 1; death == SIM_POWER && seed < SEEDS; seed++)
+            run(death, n, seed);
         n++;
+    }
     g_test_message("%u operations", n - 1);
     g_assert_cmpuint(n, >, LEAST);
     sim_counts_end(LEAST);
