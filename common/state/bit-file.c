@@ -209,8 +209,7 @@ static int check_tail(struct bit_file *f, GError **err)
     memset(last, 0, used / 64 * 8);
     if (used % 64 != 0)
         last[used / 64] &= ~UINT64_C(0) << used % 64;
-    return bits_are_zero(last, PAGE) ? 0
-                                          : fail_damaged(f, "there are bits behind its end", err);
+    return bits_are_zero(last, PAGE) ? 0 : fail_damaged(f, "there are bits behind its end", err);
 }
 
 static int check_file(struct bit_file *f, GError **err)

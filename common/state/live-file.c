@@ -33,7 +33,8 @@ static void add_line(struct live_last *last, struct live_line *line)
         last->under_way = true;
 }
 
-bool live_file_last(struct storage *memory, const char *boot_id, int64_t disk, struct live_last *last)
+bool live_file_last(struct storage *memory, const char *boot_id, int64_t disk,
+                    struct live_last *last)
 {
     g_autofree struct live_line *lines = read_lines(memory, LIVE_LINES);
     struct live_head head;

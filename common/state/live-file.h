@@ -17,10 +17,10 @@
 
 #include <stdatomic.h>
 
-#define LIVE_MAGIC UINT64_C(0x3165766c46444e4e)
-#define LIVE_LINES 16384u /* 1 MiB; when all are taken, clients share lines */
-#define LIVE_FIRST 2u     /* the first line that is neither head nor lease */
-#define LIVE_LEASE 1u     /* the line of the lease */
+#define LIVE_MAGIC        UINT64_C(0x3165766c46444e4e)
+#define LIVE_LINES        16384u /* 1 MiB; when all are taken, clients share lines */
+#define LIVE_FIRST        2u     /* the first line that is neither head nor lease */
+#define LIVE_LEASE        1u     /* the line of the lease */
 #define LIVE_LEASE_LENGTH ((LIVE_LEASE + 1) * UINT64_C(64)) /* of the state folder's file */
 
 /* The first line. */
@@ -60,7 +60,8 @@ struct live_last {
 };
 /* In the memory folder. False: the file is not there, is damaged, or is of another boot (`boot_id` is
  * the present one), or no line is the disk's. */
-bool live_file_last(struct storage *memory, const char *boot_id, int64_t disk, struct live_last *last);
+bool live_file_last(struct storage *memory, const char *boot_id, int64_t disk,
+                    struct live_last *last);
 /* In the state folder: the lease, of whatever boot. 0: not known. */
 int64_t live_file_lease(struct storage *s);
 

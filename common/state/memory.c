@@ -135,8 +135,8 @@ static void empty(struct storage *s)
 static int make_note(int folder, uint64_t run)
 {
     struct note_words words = {.magic = NOTE_MAGIC, .run = run};
-    int fd = openat(folder, NOTE, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY,
-                    0600);
+    int fd =
+        openat(folder, NOTE, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, 0600);
 
     if (fd < 0)
         return -errno;

@@ -326,7 +326,7 @@ static struct bit_file *open_file(struct work *w, struct catalogue_bitmap *b, GE
     if (!f || !w->memory.unsynced || !same_boot(w))
         return f;
     new = bit_file_create(w->storage, uuid, b->size, b->granularity, err);
-    if (new && bit_file_add(new, f, err) < 0) {
+    if (new &&bit_file_add(new, f, err) < 0) {
         bit_file_close(new);
         new = NULL;
     }

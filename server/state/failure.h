@@ -16,7 +16,7 @@ struct mapping;
 
 /* What is mapped, and who is told. */
 struct mapping_use {
-    int fd; /* the file; -1: a page that is missing is always a file that was taken away */
+    int fd;        /* the file; -1: a page that is missing is always a file that was taken away */
     size_t offset; /* in the file, where the mapping begins */
     /* There is no memory for a page, and the process's own takes its place. Called before, in a signal
      * handler, on the thread that uses the mapping. */

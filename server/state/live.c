@@ -288,8 +288,8 @@ static int make_lease(struct live *l, const char *boot_id, int64_t until, GError
 
 /* ---- the life of it ---- */
 
-struct live *live_new(struct storage *s, struct storage *memory, const char *boot_id,
-                      int64_t lease, const struct live_events *events, GError **err)
+struct live *live_new(struct storage *s, struct storage *memory, const char *boot_id, int64_t lease,
+                      const struct live_events *events, GError **err)
 {
     struct live *l = g_new0(struct live, 1);
     pthread_condattr_t attributes;

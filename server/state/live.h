@@ -22,8 +22,8 @@ struct live_events {
 
 /* Make the files anew. The lease is durable until `lease` (ns since 1970). memory: the memory folder,
  * which stays as long; NULL, or where it cannot be used (logged): the lines end with the process. */
-struct live *live_new(struct storage *s, struct storage *memory, const char *boot_id,
-                      int64_t lease, const struct live_events *events, GError **err);
+struct live *live_new(struct storage *s, struct storage *memory, const char *boot_id, int64_t lease,
+                      const struct live_events *events, GError **err);
 /* A line for a disk (catalogue_disk.id) or a client of it. NULL: all are taken. Any thread. */
 struct live_line *live_take(struct live *l, int64_t disk);
 /* Give it back; `to` (NULL: none) remembers when it was last used. Nothing is counted in it any more.

@@ -99,8 +99,8 @@ struct stored_bits {
     uint64_t size;
     uint32_t granularity;
     /* Set before anybody but their maker has the bits. */
-    struct bit_file *memory; /* mapped at `words`; NULL: they are memory of the process */
-    struct mapping *guard;   /* NULL: likewise */
+    struct bit_file *memory;   /* mapped at `words`; NULL: they are memory of the process */
+    struct mapping *guard;     /* NULL: likewise */
     pthread_mutex_t sync_lock; /* of the next; held during I/O on the folder */
     uint16_t *written;         /* bits of each page that `file` has */
     atomic_bool stuck;         /* `file` could not be written: it never is again */

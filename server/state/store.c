@@ -68,9 +68,10 @@ static void say_incomplete(struct store *s)
     if (s->said_incomplete || !memory_is_incomplete(s->memory))
         return;
     s->said_incomplete = true;
-    log_error("state: %s: there is no memory left in %s: if the server dies, its bitmaps will count "
-              "as after a power loss",
-              s->path, memory_storage(s->memory)->path);
+    log_error(
+        "state: %s: there is no memory left in %s: if the server dies, its bitmaps will count "
+        "as after a power loss",
+        s->path, memory_storage(s->memory)->path);
 }
 
 static void tick(void *opaque)

@@ -144,9 +144,7 @@ struct memory_left memory_find(const char *uuid, uint64_t run)
         left.files = sim_storage_ref(now->memory);
     left.unsynced = now->unsynced;
     left.catalogue = now->catalogue;
-    left.kind = now->failed       ? MEMORY_FAILED
-                : now->incomplete ? MEMORY_INCOMPLETE
-                                  : MEMORY_WHOLE;
+    left.kind = now->failed ? MEMORY_FAILED : now->incomplete ? MEMORY_INCOMPLETE : MEMORY_WHOLE;
     return left;
 }
 

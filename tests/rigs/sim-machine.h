@@ -13,12 +13,12 @@
 struct storage;
 
 struct sim_machine {
-    unsigned boot, id;       /* from 1 */
-    struct storage *memory;  /* the files of the memory folder, a reference; NULL: it is not there */
-    uint64_t run;            /* of it */
-    uint64_t catalogue;      /* its note: how far the catalogue was */
+    unsigned boot, id;      /* from 1 */
+    struct storage *memory; /* the files of the memory folder, a reference; NULL: it is not there */
+    uint64_t run;           /* of it */
+    uint64_t catalogue;     /* its note: how far the catalogue was */
     bool failed, incomplete, unsynced; /* its note says so */
-    bool lasting;            /* the note that outlives the boot is there */
+    bool lasting;                      /* the note that outlives the boot is there */
 };
 
 /* From now on it is this one; it stays the caller's, and changes as the server notes things. Returns

@@ -186,8 +186,8 @@ static void test_damaged_note(void)
     note = g_build_filename(p.path, "note", NULL);
     g_assert_cmpint(truncate(note, 39), ==, 0);
     expect(RUN, MEMORY_GONE, false);
-    g_assert_true(g_file_set_contents(note, "0123456789abcdef0123456789abcdef0123456789abcdef", -1,
-                                      NULL));
+    g_assert_true(
+        g_file_set_contents(note, "0123456789abcdef0123456789abcdef0123456789abcdef", -1, NULL));
     expect(RUN, MEMORY_GONE, false);
     memory_remove(m);
     memory_free(m);

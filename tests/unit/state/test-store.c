@@ -237,9 +237,10 @@ static void test_notes(void)
     rig_expect(d, "b", 4 * MIB); /* not exact */
     rig_kill(r);
     {
-        g_autofree char *command = g_strdup_printf("for n in %s/nbdfleece-*/note; do printf '\\1' | dd "
-                                                   "of=$n bs=1 seek=16 conv=notrunc 2>&1; done",
-                                                   r->top);
+        g_autofree char *command =
+            g_strdup_printf("for n in %s/nbdfleece-*/note; do printf '\\1' | dd "
+                            "of=$n bs=1 seek=16 conv=notrunc 2>&1; done",
+                            r->top);
 
         g_assert_cmpint(system(command), ==, 0);
     }
