@@ -51,8 +51,12 @@ class EndRun(Run):
         self.server.process.send_signal(signal.SIGTERM)
         for (c, requests), sent in zip(clients, cookies):
             self.answers(c, requests, sent)
-        self.server.wait()
+        self.wait()
         return self.control.calls(), self.control.fired()
+
+    def wait(self):
+        """Until the server has ended."""
+        self.server.wait()
 
     def finish(self):
         for disk, image in self.images.items():

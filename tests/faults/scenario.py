@@ -405,6 +405,7 @@ class Run:
     # ---- what must hold ----
 
     spare_descriptors = 2  # more than at the start: one for the monitor, one for scratch
+    spare_threads = 0
 
     def good_bitmaps(self, disk):
         """The names of the bitmaps that have to be right."""
@@ -483,7 +484,7 @@ class Run:
         for view in self.node_names() & {"view-a", "view-b"}:
             self.delete_view(view)
         until = time.monotonic() + SOON
-        allowed = self.holds[0] + self.spare_descriptors, self.holds[1]
+        allowed = self.holds[0] + self.spare_descriptors, self.holds[1] + self.spare_threads
         while any(n > most for n, most in zip(self.held(), allowed)):
             assert time.monotonic() < until, f"left: {self.held()}, at the start: {self.holds}"
             self.ask("query-version")  # asked again until it has closed them

@@ -6,6 +6,7 @@ bitmap is still there, and has all that was changed, or is inconsistent and says
 import os
 
 from ending import EndRun
+from fleece import SOON
 from scenario import BLOCKS, Run, WRITE
 
 
@@ -14,8 +15,10 @@ class StateRun(Run):
 
     on_state_error = "keep-guest"
     durability = "power"
-    # Each of b0, and b1 on both disks, has a file in the folder and one in memory.
-    spare_descriptors = Run.spare_descriptors + 6
+    # Each of b0, and b1 on both disks, has a file in the folder and one in memory. What failed at the
+    # start may have been made up for since: a thread, and what it uses.
+    spare_descriptors = Run.spare_descriptors + 6 + 1
+    spare_threads = 1
 
     def __init__(self, folder, fault, *more):
         super().__init__(folder, fault, *more)
@@ -110,6 +113,13 @@ class ProcessRun(StateRun):
 
 class StateEndRun(StateRun, EndRun):
     """Run that fails at its end, with a state folder."""
+
+    def wait(self):
+        """An end that could not write the folder has failed, and says so."""
+        self.server.process.wait(SOON)
+        is_noted = "how it is left cannot be noted" not in self.server.log()
+        assert is_noted or self.may_lose
+        self.server.wait(0 if is_noted else 1)
 
     def finish(self):
         self.is_ending = False
