@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A model of dirty bitmaps that record the requests of known guests (writers.py), for tests that kill
-the server.
+"""A model of dirty bitmaps that record the requests of known guests (writers.py), for tests that
+kill the server.
 
 The time between two instants is an *epoch*. The model keeps for each bitmap the epochs whose writes
 are in it. A write that was under way when an instant came may belong to either epoch; the times of
 a common clock say which ones are possible.
 
-A bitmap that others were merged into has writes of theirs, too: as coarse as they were there, and of
-the other bitmap's disk. So a bitmap has *parts*: the epochs whose writes to a disk have come into it in
-one way. The way is a chain of steps; each step rounds a write out to a granularity, and cuts it at a
-size. A merge is such a step, and so is a resize that cuts bitmaps.
+A bitmap that others were merged into has writes of theirs, too: as coarse as they were there, and
+of the other bitmap's disk. So a bitmap has *parts*: the epochs whose writes to a disk have come
+into it in one way. The way is a chain of steps; each step rounds a write out to a granularity, and
+cuts it at a size. A merge is such a step, and so is a resize that cuts bitmaps.
 
     model = Model(clock, {"vda": 64 * MIB})
     with Writer(clock, "vda", uri, rng, trigger):
@@ -109,8 +109,8 @@ class State:
         self.bitmaps = {disk: {} for disk in sizes}
 
     def apply(self, actions, epoch, answered=True):
-        """Carry out actions. `epoch` begins after them. answered: nothing of them was left to be done
-        when the server ended."""
+        """Carry out actions. `epoch` begins after them. answered: nothing of them was left to be
+        done when the server ended."""
         for kind, data in actions:
             if kind == "block-resize":
                 self._resize(data["node-name"], data["size"], answered)
@@ -171,8 +171,8 @@ class State:
 
 
 class Model:
-    """What the server must know, as far as anybody outside can tell. `granularities`: those of bitmaps
-    that it adds at random."""
+    """What the server must know, as far as anybody outside can tell. `granularities`: those of
+    bitmaps that it adds at random."""
 
     def __init__(self, clock, sizes, granularities=(4 * KIB, 64 * KIB)):
         self.clock = clock

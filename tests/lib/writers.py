@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Guests whose every request is known, and readers of views that know what they have read, for tests
-that kill the server. recorded.py has the model of the bitmaps that record the requests.
+"""Guests whose every request is known, and readers of views that know what they have read, for
+tests that kill the server. recorded.py has the model of the bitmaps that record the requests.
 
     clock = Clock()
     with Writer(clock, "vda", uri, rng, trigger) as writer:
@@ -152,9 +152,9 @@ class Writer(threading.Thread):
 
 
 class ViewReader(threading.Thread):
-    """A backup client that reads an exported view again and again, with some of the bitmaps that are
-    exported with it. A view has nothing that was sent after `made`, the time when it was there, and
-    nothing in it changes. It ends when its server is gone, or with end()."""
+    """A backup client that reads an exported view again and again, with some of the bitmaps that
+    are exported with it. A view has nothing that was sent after `made`, the time when it was there,
+    and nothing in it changes. It ends when its server is gone, or with end()."""
 
     def __init__(self, uri, made, rng, bitmaps=()):
         super().__init__(daemon=True)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What disks must hold, and what bitmaps must have, after what guests have done, instants, and ends of
-servers."""
+"""What disks must hold, and what bitmaps must have, after what guests have done, instants, and ends
+of servers."""
 
 import copy
 import dataclasses
@@ -10,8 +10,8 @@ from guests import SECTOR
 
 
 class Bitmap:
-    """What a dirty bitmap must have: a set of granules. One that is inconsistent does not record, until
-    it is cleared."""
+    """What a dirty bitmap must have: a set of granules. One that is inconsistent does not record,
+    until it is cleared."""
 
     def __init__(self, granularity, recording, size, persistent=False):
         self.granularity, self.recording, self.size = granularity, recording, size
@@ -91,8 +91,8 @@ class Bitmaps(dict):
 @dataclasses.dataclass
 class Call:
     """A command whose instant is not known in full. `what` is what it says; each of `acts` does an
-    action of it to Bitmaps. The instant lies between `answered` and `begun`, numbers of each guest's
-    requests. begun is None until the command is answered."""
+    action of it to Bitmaps. The instant lies between `answered` and `begun`, numbers of each
+    guest's requests. begun is None until the command is answered."""
     what: object
     acts: list = dataclasses.field(repr=False)
     answered: list
@@ -185,8 +185,9 @@ class Model:
     # ---- after a server's end ----
 
     def died(self, left):
-        """The server has ended, and guests with it. `left` is what the images hold: all requests that
-        were answered, and any sectors of others. An image that is not there any more is left out."""
+        """The server has ended, and guests with it. `left` is what the images hold: all requests
+        that were answered, and any sectors of others. An image that is not there any more is left
+        out."""
         for n, guest in enumerate(self.guests):
             for op in guest.log[self.done[n]:guest.answered]:
                 self.images[op.disk][op.offset:op.offset + len(op.data)] = op.data
@@ -248,7 +249,8 @@ class Model:
         return possible
 
     def _bounds(self, acts):
-        """(Bitmaps with what must be dirty, Bitmaps with what may be), if the call has done this."""
+        """(Bitmaps with what must be dirty, Bitmaps with what may be), if the call has done
+        this."""
         must = copy.deepcopy(self.bitmaps)
         for act in acts:
             act(must)

@@ -21,12 +21,12 @@ class Op:
 
 
 class Guest(threading.Thread):
-    """A guest writes to all disks, through a connection to each, one request at a time. It writes only
-    to its own runs of sectors, so that what it has written does not depend on what others do.
+    """A guest writes to all disks, through a connection to each, one request at a time. It writes
+    only to its own runs of sectors, so that what it has written does not depend on what others do.
 
     What its sectors hold never comes back: data are random, and a request that makes zeroes makes
-    them also of a sector that has had data since the last instant that is settled. So what they hold
-    at the next instant tells which of its requests are in it.
+    them also of a sector that has had data since the last instant that is settled. So what they
+    hold at the next instant tells which of its requests are in it.
 
     images   what the disks hold
     sent     is called before each request"""

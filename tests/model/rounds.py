@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rounds of the model tests: guests write to two disks, while transactions over both disks make views
-and change bitmaps. What each view holds, what each bitmap of a view's export says and what QMP tells
-must be what the model says."""
+"""Rounds of the model tests: guests write to two disks, while transactions over both disks make
+views and change bitmaps. What each view holds, what each bitmap of a view's export says and what
+QMP tells must be what the model says."""
 
 import contextlib
 import random

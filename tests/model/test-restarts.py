@@ -1,14 +1,15 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The model test over stops, kills and restarts: the rounds of test-model.py, on servers with a state
-folder, one after the other. Each is stopped or killed at a random moment. The next one may keep its
-bitmaps in another way (--durability), and before it starts somebody else may have written to an image.
+"""The model test over stops, kills and restarts: the rounds of test-model.py, on servers with a
+state folder, one after the other. Each is stopped or killed at a random moment. The next one may
+keep its bitmaps in another way (--durability), and before it starts somebody else may have written
+to an image.
 
-After each start, images hold each request that was answered, and persistent bitmaps are exactly what
-the model has: no matter whether the server was stopped or killed, since the machine has not lost its
-power. What was not answered has happened or not: commands wholly or not at all. Transient bitmaps,
-views and exports are gone. If an image is not the one that the last server has left, its bitmaps are
-inconsistent, until they are cleared."""
+After each start, images hold each request that was answered, and persistent bitmaps are exactly
+what the model has: no matter whether the server was stopped or killed, since the machine has not
+lost its power. What was not answered has happened or not: commands wholly or not at all. Transient
+bitmaps, views and exports are gone. If an image is not the one that the last server has left, its
+bitmaps are inconsistent, until they are cleared."""
 
 import collections
 import os
@@ -28,7 +29,7 @@ from writers import Trigger
 from rig import content, dirty_context, dirty_extents, seed
 
 LONG = bool(os.environ.get("FLEECE_LONG"))
-LIVES = 300 if LONG else 6 if SANITIZER == "thread" else 20
+LIVES = 300 if LONG else 20 if SANITIZER == "no" else 6
 SIZES = SIZE - 700 * SECTOR, SIZE, SIZE + 64 * SECTOR  # bitmaps of disks of one size can be merged
 
 

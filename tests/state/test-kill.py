@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
 """The server is killed with -9 at random moments, while clients write and read views, transactions
-change the bitmaps of three disks and make views, and disks grow and shrink. After each restart, each
-bitmap is exactly what its writes made of it: each write that was acknowledged is in it, and nothing
-that nobody has written; and the command that was under way has happened wholly or not at all. Until
-the end, a view has no write that was sent after it was made, and does not change."""
+change the bitmaps of three disks and make views, and disks grow and shrink. After each restart,
+each bitmap is exactly what its writes made of it: each write that was acknowledged is in it, and
+nothing that nobody has written; and the command that was under way has happened wholly or not at
+all. Until the end, a view has no write that was sent after it was made, and does not change."""
 
 import collections
 import contextlib
@@ -182,7 +182,8 @@ class Life:
 
     def start_writing(self, disk):
         self.writers[disk] = [Writer(self.clock, disk, self.server.uri(disk),
-                                     random.Random(self.rng.random()), self.trigger, depth=2, most=2000)
+                                     random.Random(self.rng.random()), self.trigger,
+                                     depth=2, most=2000)
                               for _ in range(2 if disk == "vda" else 1)]
         for writer in self.writers[disk]:
             writer.start()
