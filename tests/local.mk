@@ -124,9 +124,11 @@ tests_rigs_libsimrig_a_SOURCES = \
 	tests/rigs/sim-copies.c \
 	tests/rigs/sim-image.c tests/rigs/sim-image.h \
 	tests/rigs/sim-inode.c tests/rigs/sim-inode.h \
+	tests/rigs/sim-judge.c tests/rigs/sim-judge.h \
 	tests/rigs/sim-machine.c tests/rigs/sim-machine.h \
 	tests/rigs/sim-model.c tests/rigs/sim-model.h \
 	tests/rigs/sim-names.c tests/rigs/sim-names.h \
+	tests/rigs/sim-report.c tests/rigs/sim-report.h \
 	tests/rigs/sim-server.c tests/rigs/sim-server.h \
 	tests/rigs/sim-steps.c tests/rigs/sim-steps.h \
 	tests/rigs/sim-storage.c tests/rigs/sim-storage.h tests/rigs/sim-storage-private.h \

@@ -4,67 +4,9 @@
 #include "common/state/folder.h"
 #include "tests/rigs/sim-threads.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define SECOND INT64_C(1000000000)
-
-struct sim_counts sim_counts;
-static GString *notes;
-
-static const char *const deaths[] = {"process", "unmounted", "forgot", "moved", "power"};
-
-void sim_counts_end(uint64_t least)
-{
-    struct sim_counts *c = &sim_counts;
-    uint64_t crashes = 0;
-    GString *by_death = g_string_new(NULL);
-
-    for (unsigned k = 0; k <= SIM_POWER; k++) {
-        crashes += c->crashes[k];
-        g_string_append_printf(by_death, "%s %" G_GUINT64_FORMAT ", ", deaths[k], c->crashes[k]);
-    }
-    g_test_message("crashes %" G_GUINT64_FORMAT " (at least %" G_GUINT64_FORMAT
-                   "), %sin recovery %" G_GUINT64_FORMAT ", bitmaps %" G_GUINT64_FORMAT
-                   ", inconsistent %" G_GUINT64_FORMAT ", over-marked %" G_GUINT64_FORMAT
-                   "/%" G_GUINT64_FORMAT " KiB, wrong 0",
-                   crashes, least, by_death->str, c->again, c->found, c->inconsistent,
-                   c->over / 1024, c->marked / 1024);
-    g_string_free(by_death, TRUE);
-    g_assert_cmpuint(crashes, >=, least);
-    *c = (struct sim_counts){0};
-}
-
-void sim_note(const char *format, ...)
-{
-    va_list list;
-
-    if (!notes)
-        notes = g_string_new(NULL);
-    if (!format) {
-        g_string_truncate(notes, 0);
-        return;
-    }
-    va_start(list, format);
-    g_string_append(notes, "#   ");
-    g_string_append_vprintf(notes, format, list);
-    g_string_append_c(notes, '\n');
-    va_end(list);
-}
-
-void sim_fail(const char *format, ...)
-{
-    va_list list;
-
-    va_start(list, format);
-    printf("# wrong: ");
-    vprintf(format, list);
-    printf("\n# after:\n%s", notes ? notes->str : "");
-    fflush(stdout);
-    va_end(list);
-    abort();
-}
 
 /* ---- death ---- */
 
@@ -161,11 +103,6 @@ static void write_back(struct sim_host *h)
         h->images[k].flushed = h->images[k].size;
 }
 
-static bool is_exact(enum sim_death death)
-{
-    return death <= SIM_UNMOUNTED;
-}
-
 static void leave(struct sim_host *h, enum sim_death death, uint32_t seed)
 {
     switch (death) {
@@ -203,13 +140,13 @@ static void allow(struct sim_host *h, enum sim_death death, const struct sim_opt
 enum sim_death sim_die(struct sim_host *h, enum sim_death death, uint32_t seed,
                        const struct sim_options *options, struct sim_allowance *allowed)
 {
-    if (is_exact(death) && !h->machine.memory)
+    if (sim_is_exact(death) && !h->machine.memory)
         death = SIM_FORGOT;
     sim_counts.crashes[death]++;
     if (death != SIM_POWER)
         write_back(h);
     leave(h, death, seed);
-    if (!is_exact(death))
+    if (!sim_is_exact(death))
         allow(h, death, options, allowed);
     else if (options->failing && h->either)
         allow_open(h->storage, allowed); /* of a command that failed, new bits are gone in memory */
@@ -225,185 +162,7 @@ bool sim_same(const struct sim_host *a, const struct sim_host *b, enum sim_death
            (death == SIM_POWER || death == SIM_UNMOUNTED
                 ? sim_storage_same(a->storage, b->storage)
                 : sim_storage_looks_same(a->storage, b->storage)) &&
-           (!is_exact(death) || sim_machine_same(&a->machine, &b->machine));
-}
-
-/* ---- judgement ---- */
-
-struct judge {
-    struct sim_server *server;
-    enum sim_death death;
-    const struct sim_allowance *allowed;
-    char why[256]; /* not */
-};
-
-static bool G_GNUC_PRINTF(2, 3) wrong(struct judge *j, const char *format, ...)
-{
-    va_list list;
-
-    va_start(list, format);
-    g_vsnprintf(j->why, sizeof j->why, format, list);
-    va_end(list);
-    return false;
-}
-
-static bool may_be_over(const struct judge *j, unsigned disk, unsigned unit)
-{
-    uint64_t region = (uint64_t)unit * SIM_UNIT >> JOURNAL_REGION_SHIFT;
-
-    return j->allowed->any || j->allowed->open[disk][region];
-}
-
-static bool judge_unit(struct judge *j, unsigned disk, const struct sim_bitmap *b, unsigned unit,
-                       uint8_t marks, bool dirty)
-{
-    if (marks & MUST && !dirty)
-        return wrong(j, "disk %u, bitmap %s, unit %u: changed, but clean", disk, b->name, unit);
-    if (!marks && dirty && !may_be_over(j, disk, unit))
-        return wrong(j, "disk %u, bitmap %s, unit %u: dirty without a reason", disk, b->name, unit);
-    return true;
-}
-
-/* The image may have the size of a resize that was never committed. */
-static bool judge_bits(struct judge *j, unsigned disk, uint64_t size, const struct sim_bitmap *b,
-                       const struct bitmap *bits)
-{
-    uint64_t now = sim_server_host(j->server)->images[disk].size;
-    uint8_t growth = b->recording ? MAY | MUST : MAY;
-
-    if (bitmap_size(bits) != now)
-        return wrong(j, "disk %u, bitmap %s: its size is %" G_GUINT64_FORMAT, disk, b->name,
-                     bitmap_size(bits));
-    for (unsigned u = 0; u < now / SIM_UNIT; u++) {
-        uint8_t marks = (uint64_t)u * SIM_UNIT < size ? b->marks[u] : growth;
-
-        if (!judge_unit(j, disk, b, u, marks, bitmap_test(bits, (uint64_t)u * SIM_UNIT)))
-            return false;
-    }
-    return true;
-}
-
-static bool judge_bitmap(struct judge *j, unsigned disk, uint64_t size, const struct sim_bitmap *b,
-                         const struct store_bitmap *found)
-{
-    if (found->granularity != b->granularity)
-        return wrong(j, "disk %u, bitmap %s: granularity", disk, b->name);
-    if (found->recording != b->recording)
-        return wrong(j, "disk %u, bitmap %s: recording is %d", disk, b->name, found->recording);
-    /* It is told at once, and noted on the way. After another death, all that was not yet noted may
-     * still be made good by the journal. */
-    if (b->broken && !found->inconsistent && is_exact(j->death))
-        return wrong(j, "disk %u, bitmap %s: broken, but found to be good", disk, b->name);
-    if (!found->inconsistent)
-        return judge_bits(j, disk, size, b, found->bits);
-    if (!b->broken && !b->may_break && !(j->allowed->lost && b->recording))
-        return wrong(j, "disk %u, bitmap %s: inconsistent: %s", disk, b->name, found->inconsistent);
-    return true;
-}
-
-static const struct store_bitmap *find(const GArray *found, const char *name)
-{
-    for (unsigned k = 0; k < found->len; k++) {
-        const struct store_bitmap *b = &g_array_index(found, struct store_bitmap, k);
-
-        if (strcmp(b->name, name) == 0)
-            return b;
-    }
-    return NULL;
-}
-
-static bool judge_disk(struct judge *j, const struct sim_model *m, unsigned disk)
-{
-    const GArray *found = sim_server_found(j->server, disk);
-    unsigned n = 0;
-
-    for (unsigned k = 0; k < SIM_BITMAPS; k++) {
-        const struct sim_bitmap *b = &m->disks[disk].bitmaps[k];
-        const struct store_bitmap *f = *b->name ? find(found, b->name) : NULL;
-
-        if (!*b->name)
-            continue;
-        if (!f)
-            return wrong(j, "disk %u, bitmap %s is gone", disk, b->name);
-        if (!judge_bitmap(j, disk, m->disks[disk].size, b, f))
-            return false;
-        n++;
-    }
-    if (found->len != n)
-        return wrong(j, "disk %u has %u bitmaps, not %u", disk, found->len, n);
-    return true;
-}
-
-static bool judge_model(struct judge *j, const struct sim_model *m)
-{
-    for (unsigned k = 0; k < SIM_DISKS; k++)
-        if (!judge_disk(j, m, k))
-            return false;
-    return true;
-}
-
-/* ---- what has come true ---- */
-
-static void count_over(struct sim_bitmap *b, unsigned unit)
-{
-    if (b->marks[unit])
-        sim_counts.marked += SIM_UNIT;
-    else
-        sim_counts.over += SIM_UNIT;
-}
-
-static void take_over(struct judge *j, unsigned disk, struct sim_bitmap *b,
-                      const struct store_bitmap *found)
-{
-    sim_counts.found++;
-    if (found->inconsistent) {
-        sim_counts.inconsistent++;
-        b->broken = true;
-        return;
-    }
-    b->broken = b->may_break = false;
-    for (unsigned u = 0; u < bitmap_size(found->bits) / SIM_UNIT; u++) {
-        if (!bitmap_test(found->bits, (uint64_t)u * SIM_UNIT)) {
-            b->marks[u] = 0;
-            continue;
-        }
-        if (!is_exact(j->death))
-            count_over(b, u);
-        b->marks[u] |= MAY;
-    }
-}
-
-static void come_true(struct judge *j)
-{
-    struct sim_host *h = sim_server_host(j->server);
-
-    h->either = false;
-    for (unsigned d = 0; d < SIM_DISKS; d++) {
-        struct sim_disk *disk = &h->model.disks[d];
-
-        for (unsigned k = 0; k < SIM_BITMAPS; k++)
-            if (*disk->bitmaps[k].name)
-                take_over(j, d, &disk->bitmaps[k],
-                          find(sim_server_found(j->server, d), disk->bitmaps[k].name));
-        disk->size = h->images[d].size;
-    }
-}
-
-void sim_judge(struct sim_server *s, enum sim_death death, const struct sim_allowance *allowed)
-{
-    struct judge j = {.server = s, .death = death, .allowed = allowed};
-    struct sim_host *h = sim_server_host(s);
-    char without[sizeof j.why];
-
-    if (!judge_model(&j, &h->model)) {
-        memcpy(without, j.why, sizeof without);
-        if (!h->either)
-            sim_fail("%s", without);
-        if (!judge_model(&j, &h->after))
-            sim_fail("neither without the command (%s) nor with it (%s)", without, j.why);
-        h->model = h->after;
-    }
-    come_true(&j);
+           (!sim_is_exact(death) || sim_machine_same(&a->machine, &b->machine));
 }
 
 /* ---- check ---- */
@@ -456,7 +215,7 @@ static void look_again(struct check *c, struct sim_host *h)
     if (c->death == SIM_POWER)
         lose_power(h, c->seed / 32);
     memset(&c->allowed, 0, sizeof c->allowed);
-    sim_note("started again: %s", deaths[c->death]);
+    sim_note("started again: %s", sim_death_name(c->death));
     recover(c, h);
 }
 
@@ -499,7 +258,7 @@ static void check_again(struct check *first)
 
     sim_counts.again++;
     c.death = MAX(first->death, first->seed / 160 % 2 ? SIM_POWER : SIM_PROCESS);
-    sim_note("once more: %s", deaths[c.death]);
+    sim_note("once more: %s", sim_death_name(c.death));
     check(&c, &first->again);
     sim_host_clear(&first->again);
 }
@@ -531,13 +290,13 @@ void sim_check(const struct sim_host *copy, enum sim_death death, uint32_t seed,
                const struct sim_options *options)
 {
     g_autofree struct check *c = g_new0(struct check, 1);
-    gsize length = notes ? notes->len : 0;
+    size_t length = sim_notes();
 
-    sim_note("death: %s, seed %u", deaths[death], seed);
+    sim_note("death: %s, seed %u", sim_death_name(death), seed);
     c->options = options;
     c->death = death;
     c->seed = seed;
     c->dies_at = seed % 4 == 3 ? 1 + seed / 4 % 40 : 0;
     check(c, copy);
-    g_string_truncate(notes, length);
+    sim_notes_cut(length);
 }
