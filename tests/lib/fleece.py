@@ -23,6 +23,7 @@ import subprocess
 import tempfile
 import urllib.parse
 
+import memory_folder
 import tap
 
 BUILD = os.environ.get("top_builddir", os.getcwd())
@@ -44,7 +45,13 @@ def tmpdir():
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_folder(path)
+
+
+def remove_folder(path):
+    """With all that servers which were killed have left of it elsewhere."""
+    memory_folder.forget_all(path)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def die_with_parent():
@@ -380,7 +387,7 @@ class Server:
         for monitor in self._monitors:
             monitor.close()
         if self._own_dir:
-            shutil.rmtree(self.dir, ignore_errors=True)
+            remove_folder(self.dir)
 
     def wait(self, expect=0):
         """Wait until the server has ended by itself. The test fails if the exit code is not

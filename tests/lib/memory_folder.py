@@ -3,6 +3,7 @@
 with the machine's run, and tells the next server that nothing was lost."""
 
 import contextlib
+import glob
 import os
 import shutil
 import sqlite3
@@ -22,6 +23,13 @@ def forget(path):
         shutil.rmtree(path)
     else:
         os.unlink(path)
+
+
+def forget_all(top):
+    """Those of all state folders under a folder that is going to be removed."""
+    for catalogue in glob.glob(f"{glob.escape(top)}/**/catalogue.db", recursive=True):
+        with contextlib.suppress(sqlite3.Error, OSError, ValueError):
+            forget(path_of(os.path.dirname(catalogue)))
 
 
 def allocated(path):
