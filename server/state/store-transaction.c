@@ -382,7 +382,7 @@ static int write_catalogue(struct state_transaction *t, bool *unsure, GError **e
 }
 
 /* It may have happened or not: neither the old bits nor the new ones can be trusted after a
- * restart. */
+ * restart. Where no old bits break, the catalogue has to be made equal to memory all the same. */
 static void break_unsure(struct state_transaction *t, const char *why)
 {
     g_autofree char *reason = g_strdup_printf("the catalogue failed in the middle of a change of "
@@ -397,6 +397,7 @@ static void break_unsure(struct state_transaction *t, const char *why)
             store_break(step->disk, old, reason);
         stored_bits_unref(old);
     }
+    store_post(t->store, store_settle, t->store);
 }
 
 /* ---- afterwards: the rows in memory ---- */

@@ -598,6 +598,52 @@ static void test_catalogue_unsure(void)
     }
 }
 
+/* The same of a transaction that breaks nothing: it has no old bits. */
+static void unsure_add(bool killed)
+{
+    pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits;
+    struct state_change c;
+
+    rig_start(r, 1);
+    pthread_mutex_lock(&held);
+    jobs_post(r->store->jobs, hold, &held);
+    bits = rig_bits(d);
+    c = rig_say(d, "new", bits);
+    fail_some_syncs("catalogue.db", WHOLE_LOG, UINT_MAX);
+    g_assert_cmpint(rig_commit(r, &c, 1, NULL), <, 0);
+    g_ptr_array_add(d->bits, bits); /* nobody records in it any more */
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0); /* no region is closed */
+    if (killed) {
+        pthread_mutex_unlock(&held);
+        wait_jobs(r);
+        g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+        fail_syncs(NULL);
+        rig_kill(r);
+        rig_start(r, 1);
+        g_assert_cmpuint(d->found->len, <=, 1);
+        if (d->found->len > 0)
+            rig_expect_inconsistent(d, "new", "");
+    } else {
+        fail_syncs(NULL);
+        pthread_mutex_unlock(&held);
+        wait_jobs(r); /* no other command is needed */
+        g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
+        rig_kill(r);
+        rig_start(r, 1);
+        g_assert_cmpuint(d->found->len, ==, 0);
+    }
+    rig_free(r);
+}
+
+static void test_catalogue_unsure_add(void)
+{
+    unsure_add(false);
+    unsure_add(true);
+}
+
 /* An image was cut off, and that could not be committed: the new bits are not in the catalogue. */
 static void cut_off(bool stop)
 {
@@ -731,6 +777,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/catalogue/as-before", test_catalogue);
     g_test_add_func("/store-failure/catalogue/happened", test_catalogue_happened);
     g_test_add_func("/store-failure/catalogue/unsure", test_catalogue_unsure);
+    g_test_add_func("/store-failure/catalogue/unsure-add", test_catalogue_unsure_add);
     g_test_add_func("/store-failure/cut-off", test_cut_off);
     g_test_add_func("/store-failure/old-note", test_old_note);
     g_test_add_func("/store-failure/start", test_start);
