@@ -484,7 +484,11 @@ int store_commit(void *store, struct state_transaction *t, GError **err)
 
 void store_end(void *store, struct state_transaction *t, bool committed)
 {
-    (void)store;
+    struct store *s = store;
+
+    /* A file may have got stuck before its row was there. */
+    if (committed && atomic_load(&s->any_stuck))
+        store_post(s, s->renew, s);
     for (unsigned i = 0; committed && i < t->unused->len; i++) {
         struct unused *u = t->unused->pdata[i];
 

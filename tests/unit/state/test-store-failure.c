@@ -290,6 +290,54 @@ static void test_bits_renewed(void)
     rig_free(r);
 }
 
+/* A new file gets stuck after `prepare` has synced it, and before there is a row that names it. */
+static void test_bits_stuck_before_commit(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    struct state_transaction *t;
+    struct state_change c;
+
+    rig_start(r, 1);
+    bits[0] = rig_bits(d);
+    g_ptr_array_add(d->bits, bits[0]);
+    c = rig_say(d, "b", bits[0]);
+    g_assert_cmpint(store_ops.prepare(r->store, &c, 1, &t, NULL), ==, 0);
+    rig_change(d, bits, 0, 1);
+    fail_syncs("/bits/");
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    fail_syncs(NULL);
+    wait_jobs(r); /* there is no row yet */
+    g_assert_cmpint(store_ops.commit(r->store, t, NULL), ==, 0);
+    store_ops.end(r->store, t, true);
+    wait_jobs(r);
+    g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
+    rig_restart(r, 1);
+    rig_expect(d, "b", 65536);
+    rig_free(r);
+}
+
+/* Whoever finds that a file is stuck cannot know whether the mark for the tick is still there. */
+static void test_bits_stuck_again(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    fail_syncs("/bits/");
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    wait_jobs(r);
+    r->store->any_stuck = false; /* as store_renew does before it looks */
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    g_assert_true(r->store->any_stuck);
+    fail_syncs(NULL);
+    rig_free(r);
+}
+
 /* Bits cannot be synced at the end: the next start has them all the same, in a new file. */
 static void sync_fails_at_end(bool kill, bool power)
 {
@@ -768,6 +816,8 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/bits/unreadable", test_bits_unreadable);
     g_test_add_func("/store-failure/bits/sync", test_bits_sync);
     g_test_add_func("/store-failure/bits/renewed", test_bits_renewed);
+    g_test_add_func("/store-failure/bits/stuck-before-commit", test_bits_stuck_before_commit);
+    g_test_add_func("/store-failure/bits/stuck-again", test_bits_stuck_again);
     g_test_add_func("/store-failure/bits/sync-at-end", test_bits_sync_at_end);
     g_test_add_func("/store-failure/bits/sealed-anew", test_bits_sealed_anew);
     g_test_add_func("/store-failure/bits/damaged", test_bits_damaged);
