@@ -188,13 +188,27 @@ static struct state_disk *bring_back(struct state_disk *d, struct state_disk *ba
     return back;
 }
 
+/* Is this image taken as it is? One that cannot be what was meant does not use the adoption up for
+ * good: the rows go aside as if nobody had adopted them, and `state adopt` can be told again. */
+static bool is_adopted(struct state_disk *d, uint64_t size, const struct image_identity *identity)
+{
+    if (!d->row.adopted)
+        return false;
+    if (identity_size_fits(&d->row, size) && !identity->transient)
+        return true;
+    log_error("disk %s: its image is not adopted: it %s", d->row.name,
+              identity->transient ? "ends with the server" : "has another size");
+    d->row.adopted = false;
+    return false;
+}
+
 struct state_disk *names_choose(struct state_disk *d, uint64_t size,
                                 const struct image_identity *identity, char **reason, GError **err)
 {
     struct state_disk *back;
 
     check_adopted(d, identity);
-    if (d->row.adopted || is_image(d->row.image, identity))
+    if (is_image(d->row.image, identity) || is_adopted(d, size, identity))
         return d;
     back = find_aside(d->store, d->row.name, identity);
     if (back)

@@ -256,6 +256,41 @@ static void test_adopted_with_anothers(void)
     rig_free(r);
 }
 
+/* An image that cannot be the one that was moved: the bitmaps stay, and can be adopted again. */
+static void adopted_with_wrong(bool transient)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    uint64_t size = d->size;
+
+    rig_start(r, 1);
+    add_with_bit(d, "b");
+    rig_stop(r);
+    adopt(r, "disk0", "disk0");
+    set_image(d, "file ino=77");
+    if (transient)
+        d->transient = true;
+    else
+        d->size = size / 2;
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "that of disk disk0-replaced");
+    rig_stop(r);
+    d->transient = false;
+    d->size = size;
+    adopt(r, "disk0", "elsewhere");
+    adopt(r, "disk0-replaced", "disk0");
+    set_image(d, "file ino=78");
+    rig_start(r, 1);
+    rig_expect(d, "b", 65536);
+    rig_free(r);
+}
+
+static void test_adopted_with_wrong(void)
+{
+    adopted_with_wrong(false);
+    adopted_with_wrong(true);
+}
+
 /* A name that the folder knows, and whose bitmaps are of no use any more. */
 static void test_nothing_to_lose(void)
 {
@@ -303,6 +338,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store-names/three-images", test_three_images);
     g_test_add_func("/store-names/exchanged", test_exchanged);
     g_test_add_func("/store-names/adopted-with-anothers", test_adopted_with_anothers);
+    g_test_add_func("/store-names/adopted-with-wrong", test_adopted_with_wrong);
     g_test_add_func("/store-names/nothing-to-lose", test_nothing_to_lose);
     g_test_add_func("/store-names/long-name", test_long_name);
     return g_test_run();
