@@ -3,7 +3,8 @@
  * Which rows a disk gets, where names and images do not go together as they did.
  *
  * A disk that gets another image loses no good bitmap by that, since it may be a slip: the old rows
- * are set aside under another name, NAME-replaced. The disk has bitmaps of the same names, which are
+ * are set aside under another name, NAME-replaced, or NAME-replaced-replaced and so on if that is a
+ * disk's. The disk has bitmaps of the same names, which are
  * inconsistent and say so. When the old image is back under the disk's name, so are the old rows.
  * That is safe: nobody has written to an image whose rows are aside, because a start in which another
  * disk has that image is refused.
