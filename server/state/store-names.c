@@ -176,20 +176,16 @@ static struct state_disk *replace(struct state_disk *d, uint64_t size,
     return new;
 }
 
-/* The former image is back. The rows in its place go aside if they are worth it. */
+/* The former image is back. The rows in its place go aside, also without a good bitmap: the folder
+ * goes on to know that it has written to their image. */
 static struct state_disk *bring_back(struct state_disk *d, struct state_disk *back, GError **err)
 {
     g_autofree char *name = g_strdup(d->row.name), *aside = g_strdup(back->row.name);
-    int result;
 
     log_info(
         "disk %s: a former image is back, and its bitmaps, which were kept as those of disk %s",
         name, aside);
-    if (count_good(d) == 0)
-        result = drop_disk(d, err);
-    else
-        result = rename_disk(d, aside, err);
-    if (result < 0 || rename_disk(back, name, err) < 0)
+    if (rename_disk(d, aside, err) < 0 || rename_disk(back, name, err) < 0)
         return NULL;
     return back;
 }
@@ -217,8 +213,11 @@ struct state_disk *names_choose(struct state_disk *d, uint64_t size,
     if (is_image(d->row.image, identity) || is_adopted(d, size, identity))
         return d;
     back = find_aside(d->store, d->row.name, identity);
-    if (back)
+    if (back && (count_good(back) > 0 || count_good(d) == 0))
         return bring_back(d, back, err);
+    /* The new rows will know the image. */
+    if (back && drop_disk(back, err) < 0)
+        return NULL;
     return count_good(d) > 0 ? replace(d, size, identity, reason, err) : d;
 }
 
@@ -270,7 +269,7 @@ void names_tell(struct store *s)
     for (unsigned i = 0; i < s->known->len; i++) {
         const struct state_disk *d = s->known->pdata[i];
 
-        if (!d->attached && d->bitmaps->len > 0)
+        if (!d->attached && count_good(d) > 0)
             log_info(
                 "state: %s: keeps %u bitmap%s of disk %s, which is not served: `fleecectl "
                 "state adopt %s %s NEW` gives them to a disk that was renamed or moved, before "
