@@ -221,6 +221,23 @@ struct state_disk *names_choose(struct state_disk *d, uint64_t size,
     return count_good(d) > 0 ? replace(d, size, identity, reason, err) : d;
 }
 
+int names_return(struct store *s, const char *name, const struct image_identity *identity,
+                 struct state_disk **found, GError **err)
+{
+    struct state_disk *back = find_aside(s, name, identity);
+    g_autofree char *aside = NULL;
+
+    *found = NULL;
+    if (!back || count_good(back) == 0)
+        return 0;
+    aside = g_strdup(back->row.name);
+    if (rename_disk(back, name, err) < 0)
+        return -1;
+    log_info("disk %s: it has the bitmaps again that were kept as those of disk %s", name, aside);
+    *found = back;
+    return 0;
+}
+
 /* ---- all disks ---- */
 
 /* Has `now` the image of `then`, whose bitmaps would not see what is written to it? */

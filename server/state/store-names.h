@@ -21,6 +21,10 @@
  * bitmaps are not those of the former image; else NULL. NULL and *err: the catalogue failed. */
 struct state_disk *names_choose(struct state_disk *d, uint64_t size,
                                 const struct image_identity *identity, char **reason, GError **err);
+/* No disk has this name. *found: the one with good bitmaps that was set aside and has this image; it
+ * has got the name. NULL: there is none. -1 and *err: the catalogue failed. */
+int names_return(struct store *s, const char *name, const struct image_identity *identity,
+                 struct state_disk **found, GError **err);
 /* All are attached. -1 and *err: one of them has the image of a disk that is not attached, and whose
  * good bitmaps would not see what is written to it. */
 int names_check(struct store *s, GError **err);

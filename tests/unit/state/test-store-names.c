@@ -197,6 +197,49 @@ static void test_three_images(void)
     rig_free(r);
 }
 
+/* What `fleecectl state forget` does. */
+static void forget(struct store_rig *r, const char *name)
+{
+    struct storage *storage;
+    struct catalogue *c = rig_catalogue(r, &storage);
+    g_autoptr(GArray) rows = catalogue_disks(c, NULL, NULL);
+    bool found = false;
+
+    g_assert_cmpint(catalogue_begin(c, NULL), ==, 0);
+    for (unsigned i = 0; i < rows->len; i++) {
+        const struct catalogue_disk *row = &g_array_index(rows, struct catalogue_disk, i);
+
+        if (!g_str_equal(row->name, name))
+            continue;
+        found = true;
+        g_assert_cmpint(catalogue_remove_disk(c, row->id, NULL), ==, 0);
+    }
+    g_assert_true(found);
+    g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
+    rig_catalogue_close(c, storage);
+}
+
+/* The disk that has another image is forgotten, and the former image is back: no start is refused. */
+static void test_back_after_forget(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+
+    rig_start(r, 1);
+    add_with_bit(d, "b");
+    rig_stop(r);
+    set_image(d, "file ino=77");
+    rig_start(r, 1);
+    rig_stop(r);
+    forget(r, "disk0");
+    set_image(d, "file ino=0");
+    rig_start(r, 1);
+    rig_expect(d, "b", 65536);
+    rig_stop(r);
+    g_assert_false(has_row(r, "disk0-replaced"));
+    rig_free(r);
+}
+
 /* The name under which rows would go aside is another disk's, which is served or not. */
 static void aside_name_taken(unsigned served)
 {
@@ -385,6 +428,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store-names/slip", test_slip);
     g_test_add_func("/store-names/two-images", test_two_images);
     g_test_add_func("/store-names/three-images", test_three_images);
+    g_test_add_func("/store-names/back-after-forget", test_back_after_forget);
     g_test_add_func("/store-names/aside-name-taken", test_aside_name_taken);
     g_test_add_func("/store-names/exchanged", test_exchanged);
     g_test_add_func("/store-names/adopted-with-anothers", test_adopted_with_anothers);
