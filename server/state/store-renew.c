@@ -93,8 +93,7 @@ static bool renew_stuck(struct stored_bits *sb)
         return !is_awaited(sb);
     if (renew(sb, b, &error) == 0)
         return true;
-    log_debug("disk %s: bitmap '%s' has no new file yet: %s", d->row.name, b->name,
-              error->message);
+    log_debug("disk %s: bitmap '%s' has no new file yet: %s", d->row.name, b->name, error->message);
     return false;
 }
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sqlite3.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -612,6 +613,27 @@ static void test_catalogue_happened(void)
     rig_free(r);
 }
 
+/* A start removes bitmaps of no disk: with them, the catalogue could not be opened anew. */
+static void test_catalogue_strays(void)
+{
+    struct store_rig *r = start_with_bits();
+    g_autofree char *path = rig_file(r, "catalogue.db");
+    g_autoptr(GError) error = NULL;
+    sqlite3 *db;
+
+    rig_stop(r);
+    g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_exec(db, "DELETE FROM disks WHERE name = 'disk1'", NULL, NULL, NULL),
+                    ==, SQLITE_OK);
+    sqlite3_close(db);
+    rig_start(r, 1);
+    fail_some_syncs("catalogue.db", WHOLE_LOG, 1);
+    g_assert_cmpint(clear(&r->disks[0], &error), ==, 0);
+    g_assert_no_error(error);
+    fail_syncs(NULL);
+    rig_free(r);
+}
+
 /* The storage goes on to fail: its outcome is not known. When it works again, commands do, too, and
  * the catalogue has nothing of the one that failed. */
 static void test_catalogue_unsure(void)
@@ -662,7 +684,7 @@ static void unsure_add(bool killed)
     c = rig_say(d, "new", bits);
     fail_some_syncs("catalogue.db", WHOLE_LOG, UINT_MAX);
     g_assert_cmpint(rig_commit(r, &c, 1, NULL), <, 0);
-    g_ptr_array_add(d->bits, bits); /* nobody records in it any more */
+    g_ptr_array_add(d->bits, bits);                        /* nobody records in it any more */
     g_assert_cmpint(store_sync_bits(d->state.disk), <, 0); /* no region is closed */
     if (killed) {
         pthread_mutex_unlock(&held);
@@ -826,6 +848,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/everything", test_everything);
     g_test_add_func("/store-failure/catalogue/as-before", test_catalogue);
     g_test_add_func("/store-failure/catalogue/happened", test_catalogue_happened);
+    g_test_add_func("/store-failure/catalogue/strays", test_catalogue_strays);
     g_test_add_func("/store-failure/catalogue/unsure", test_catalogue_unsure);
     g_test_add_func("/store-failure/catalogue/unsure-add", test_catalogue_unsure_add);
     g_test_add_func("/store-failure/cut-off", test_cut_off);
