@@ -4,10 +4,10 @@
  *
  * A disk that gets another image loses no good bitmap by that, since it may be a slip: the old rows
  * are set aside under another name, NAME-replaced, or NAME-replaced-replaced and so on if that is a
- * disk's. The disk has bitmaps of the same names, which are
- * inconsistent and say so. When the old image is back under the disk's name, so are the old rows.
- * That is safe: nobody has written to an image whose rows are aside, because a start in which another
- * disk has that image is refused.
+ * disk's. The disk has bitmaps of the same names, which are inconsistent and say so. When the old
+ * image is back under the disk's name, so are the old rows, and those in their place go aside.
+ * That is safe: nobody has written to an image whose good rows are aside, because a start in which
+ * another disk has that image is refused.
  *
  * All are called during a start, with catalogue_lock held, inside the catalogue's transaction.
  */
