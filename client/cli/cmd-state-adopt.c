@@ -2,6 +2,7 @@
 /* fleecectl state adopt and forget: which disks the bitmaps of a state folder belong to. */
 #include "client/base/error.h"
 #include "client/cli/command.h"
+#include "client/cli/state-print.h"
 #include "client/state/survey.h"
 #include "common/state/bit-file.h"
 #include "common/state/identity.h"
@@ -18,6 +19,13 @@ static struct catalogue_disk *named(const survey *s, const char *name)
             return d;
     }
     return NULL;
+}
+
+/* What there is after a recovery: a transaction on a folder that was not left in order would make the
+ * recovery take an old copy of it for the one that was in use. */
+static survey *recovered_survey(const offline *o, GError **err)
+{
+    return state_recover_told(o, err) < 0 ? NULL : survey_take(o, err);
 }
 
 /* ---- adopt ---- */
@@ -75,7 +83,7 @@ static int run_state_adopt(struct client *c, const void *options, char **args, G
 {
     const char *old = args[1], *new = args[2];
     g_autoptr(offline) o = offline_open(args[0], true, err);
-    g_autoptr(survey) s = o ? survey_take(o, err) : NULL;
+    g_autoptr(survey) s = o ? recovered_survey(o, err) : NULL;
     const struct catalogue_disk *taken;
 
     if (!s || !survey_find_disk(s, old, err))
@@ -144,7 +152,7 @@ static guint remove_files(const offline *o, const survey *s, const struct catalo
 static int run_state_forget(struct client *c, const void *options, char **args, GError **err)
 {
     g_autoptr(offline) o = offline_open(args[0], true, err);
-    g_autoptr(survey) s = o ? survey_take(o, err) : NULL;
+    g_autoptr(survey) s = o ? recovered_survey(o, err) : NULL;
     const struct catalogue_disk *d = s ? survey_find_disk(s, args[1], err) : NULL;
     guint n;
 

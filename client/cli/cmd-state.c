@@ -3,26 +3,10 @@
 #include "client/base/error.h"
 #include "client/cli/command.h"
 #include "client/cli/state-print.h"
-#include "client/state/recovery-text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Recover as the next start of a server does. A note on standard error says what that was. */
-static int recover(const offline *o, GError **err)
-{
-    struct recovery *r = state_recover(o->storage, o->catalogue, err);
-    g_autofree char *text = NULL;
-
-    if (!r)
-        return -1;
-    text = recovery_text(r);
-    recovery_free(r);
-    if (text)
-        fprintf(stderr, "fleecectl: the folder was not left in order: %s\n", text);
-    return 0;
-}
 
 /* ---- list ---- */
 
@@ -31,7 +15,7 @@ static int run_state_list(struct client *c, const void *options, char **args, GE
     g_autoptr(offline) o = offline_open(args[0], false, err);
     g_autoptr(survey) s = NULL;
 
-    if (!o || recover(o, err) < 0)
+    if (!o || state_recover_told(o, err) < 0)
         return -1;
     s = survey_take(o, err);
     if (!s)
@@ -107,7 +91,7 @@ static int run_state_export(struct client *c, const void *options, char **args, 
     struct bitmap *bits;
     int result;
 
-    if (!o || recover(o, err) < 0)
+    if (!o || state_recover_told(o, err) < 0)
         return -1;
     s = survey_take(o, err);
     d = s ? survey_find_disk(s, args[1], err) : NULL;

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/cli/state-print.h"
 #include "client/cli/table.h"
+#include "client/state/recovery-text.h"
 #include "common/json/value.h"
+
+#include <stdio.h>
 
 static const char *disk_state(const struct catalogue_disk *d)
 {
@@ -109,4 +112,18 @@ void state_print_json(JsonBuilder *b, const survey *s)
     for (guint i = 0; i < s->disks->len; i++)
         disk_json(b, s, &g_array_index(s->disks, struct catalogue_disk, i));
     json_builder_end_array(b);
+}
+
+int state_recover_told(const offline *o, GError **err)
+{
+    struct recovery *r = state_recover(o->storage, o->catalogue, err);
+    g_autofree char *text = NULL;
+
+    if (!r)
+        return -1;
+    text = recovery_text(r);
+    recovery_free(r);
+    if (text)
+        fprintf(stderr, "fleecectl: the folder was not left in order: %s\n", text);
+    return 0;
 }

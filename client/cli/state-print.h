@@ -11,4 +11,8 @@ void state_print(struct client *c, const survey *s);
 /* Add the member `disks` to the object that is being built. */
 void state_print_json(JsonBuilder *b, const survey *s);
 
+/* Recover as the next start of a server does. A note on standard error says what that was. -1 and
+ * *err: the folder cannot be used. */
+int state_recover_told(const offline *o, GError **err);
+
 #endif

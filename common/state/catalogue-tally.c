@@ -243,6 +243,8 @@ int catalogue_remove_strays(struct catalogue *c, GError **err)
         return -1;
     if (contents_load(c, &k, nobody, err) == 0 && remove_strays(c, &k, OF_BITMAPS, err) == 0)
         result = remove_strays(c, &k, OF_DISKS, err);
+    if (result == 0)
+        result = (int)(k.strays[OF_BITMAPS]->len + k.strays[OF_DISKS]->len);
     contents_clear(&k);
     return result;
 }

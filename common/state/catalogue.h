@@ -120,7 +120,8 @@ int catalogue_put_folder(struct catalogue *c, const struct catalogue_folder *f, 
 int catalogue_remove_bitmap(struct catalogue *c, int64_t id, GError **err);
 int catalogue_remove_disk(struct catalogue *c, int64_t id, GError **err); /* and its bitmaps */
 
-/* Remove the rows that are left out above: a bitmap's whose disk has no row, say. Likewise. */
+/* Remove the rows that are left out above: a bitmap's whose disk has no row, say. Likewise. Returns how
+ * many there were. */
 int catalogue_remove_strays(struct catalogue *c, GError **err);
 
 /* SQLite's own check of all pages and indexes, for tools: sentences into `damaged`. */

@@ -357,6 +357,13 @@ static int recover_file(struct work *w, struct catalogue_bitmap *b, GError **err
     return result;
 }
 
+/* A stop that could not be noted had sealed it: the checksum is of other bits. */
+static void unseal(struct work *w, struct catalogue_bitmap *b)
+{
+    b->sealed = false;
+    g_ptr_array_add(w->changed, b);
+}
+
 static int recover_files(struct work *w, GError **err)
 {
     int named = 0;
@@ -365,8 +372,12 @@ static int recover_files(struct work *w, GError **err)
         struct catalogue_bitmap *b = &g_array_index(w->bitmaps, struct catalogue_bitmap, i);
         g_autoptr(GError) error = NULL;
 
-        if (was_open(w, b) && b->recording && !b->inconsistent && recover_file(w, b, &error) < 0)
+        if (!was_open(w, b) || !b->recording || b->inconsistent)
+            continue;
+        if (recover_file(w, b, &error) < 0)
             make_inconsistent(w, b, error->message);
+        else if (b->sealed)
+            unseal(w, b);
     }
     if (w->new_files)
         named = w->storage->ops->sync_names(w->storage, STATE_BITS);

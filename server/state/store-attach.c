@@ -203,9 +203,10 @@ static struct state_disk *choose_disk(struct store *s, const char *name, uint64_
     struct state_disk *d = rows_find_disk(s, name);
 
     *reason = NULL;
-    if (!d)
+    if (d)
+        d = names_choose(d, size, identity, reason, err);
+    else if (names_return(s, name, identity, &d, err) == 0 && !d)
         return rows_add_disk(s, name, size);
-    d = names_choose(d, size, identity, reason, err);
     if (d && !*reason && d->bitmaps->len > 0)
         *reason = identity_judge(&d->row, identity, size);
     return d;

@@ -66,13 +66,9 @@ static void check_adopted(struct state_disk *d, const struct image_identity *ide
 
 /* ---- rows that are set aside ---- */
 
+/* One without good bitmaps. */
 static int drop_disk(struct state_disk *d, GError **err)
 {
-    unsigned good = count_good(d);
-
-    if (good > 0)
-        log_error("state: %s: %u bitmap%s of disk %s given up: another image takes the place",
-                  d->store->path, good, good == 1 ? "" : "s", d->row.name);
     if (catalogue_remove_disk(d->store->catalogue, d->row.id, err) < 0)
         return -1;
     rows_drop_disk(d);
@@ -88,29 +84,49 @@ static int rename_disk(struct state_disk *d, const char *name, GError **err)
     return catalogue_put_disk(d->store->catalogue, &d->row, err);
 }
 
-/* What a disk's rows are called while they are aside. */
+/* What a disk's rows will be called while they are aside: NAME-replaced, NAME-replaced-replaced, ...,
+ * the first that no disk has. */
 static char *aside_name(struct store *s, const char *name)
 {
-    char *aside = g_strconcat(name, IDENTITY_REPLACED, NULL);
-    struct state_disk *d;
+    g_autoptr(GString) aside = g_string_new(name);
 
-    while ((d = rows_find_disk(s, aside)) && d->attached) {
-        char *longer = g_strconcat(aside, IDENTITY_REPLACED, NULL);
-
-        g_free(aside);
-        aside = longer;
-    }
-    return aside;
+    do
+        g_string_append(aside, IDENTITY_REPLACED);
+    while (rows_find_disk(s, aside->str));
+    return g_string_free(g_steal_pointer(&aside), FALSE);
 }
 
-/* The rows of this image that were set aside, or NULL. */
+static bool is_aside_name(const char *aside, const char *name)
+{
+    const size_t length = strlen(IDENTITY_REPLACED);
+
+    if (!g_str_has_prefix(aside, name))
+        return false;
+    aside += strlen(name);
+    if (*aside == '\0')
+        return false;
+    while (strncmp(aside, IDENTITY_REPLACED, length) == 0)
+        aside += length;
+    return *aside == '\0';
+}
+
+/* The rows of this image that were set aside, or NULL. Good ones first. */
 static struct state_disk *find_aside(struct store *s, const char *name,
                                      const struct image_identity *identity)
 {
-    g_autofree char *aside = aside_name(s, name);
-    struct state_disk *d = rows_find_disk(s, aside);
+    struct state_disk *found = NULL;
 
-    return d && !identity->transient && is_image(d->row.image, identity) ? d : NULL;
+    for (unsigned i = 0; i < s->known->len; i++) {
+        struct state_disk *d = s->known->pdata[i];
+
+        if (d->attached || identity->transient || !is_aside_name(d->row.name, name))
+            continue;
+        if (!is_image(d->row.image, identity))
+            continue;
+        if (!found || count_good(d) > count_good(found))
+            found = d;
+    }
+    return found;
 }
 
 /* An inconsistent bitmap in the place of each that is aside. It has no file. */
@@ -136,16 +152,6 @@ static char *replaced_reason(const struct state_disk *d, const struct image_iden
                            d->row.image, identity->image, d->store->path, aside);
 }
 
-/* `aside` is free, or is the name of rows that are given up. */
-static int set_aside(struct state_disk *d, const char *aside, GError **err)
-{
-    struct state_disk *older = rows_find_disk(d->store, aside);
-
-    if (older && drop_disk(older, err) < 0)
-        return -1;
-    return rename_disk(d, aside, err);
-}
-
 static struct state_disk *replace(struct state_disk *d, uint64_t size,
                                   const struct image_identity *identity, char **reason,
                                   GError **err)
@@ -162,7 +168,7 @@ static struct state_disk *replace(struct state_disk *d, uint64_t size,
         "is served (nbdfleece-state(5))",
         name, aside);
     *reason = replaced_reason(d, identity, aside);
-    if (set_aside(d, aside, err) < 0)
+    if (rename_disk(d, aside, err) < 0)
         return NULL;
     new = rows_add_disk(s, name, size);
     new->is_new = false;
@@ -170,22 +176,32 @@ static struct state_disk *replace(struct state_disk *d, uint64_t size,
     return new;
 }
 
-/* The former image is back. The rows in its place go aside if they are worth it. */
+/* The former image is back. The rows in its place go aside, also without a good bitmap: the folder
+ * goes on to know that it has written to their image. */
 static struct state_disk *bring_back(struct state_disk *d, struct state_disk *back, GError **err)
 {
     g_autofree char *name = g_strdup(d->row.name), *aside = g_strdup(back->row.name);
-    int result;
 
     log_info(
         "disk %s: a former image is back, and its bitmaps, which were kept as those of disk %s",
         name, aside);
-    if (count_good(d) == 0)
-        result = drop_disk(d, err);
-    else
-        result = rename_disk(d, aside, err);
-    if (result < 0 || rename_disk(back, name, err) < 0)
+    if (rename_disk(d, aside, err) < 0 || rename_disk(back, name, err) < 0)
         return NULL;
     return back;
+}
+
+/* Is this image taken as it is? One that cannot be what was meant does not use the adoption up for
+ * good: the rows go aside as if nobody had adopted them, and `state adopt` can be told again. */
+static bool is_adopted(struct state_disk *d, uint64_t size, const struct image_identity *identity)
+{
+    if (!d->row.adopted)
+        return false;
+    if (identity_size_fits(&d->row, size) && !identity->transient)
+        return true;
+    log_error("disk %s: its image is not adopted: it %s", d->row.name,
+              identity->transient ? "ends with the server" : "has another size");
+    d->row.adopted = false;
+    return false;
 }
 
 struct state_disk *names_choose(struct state_disk *d, uint64_t size,
@@ -194,12 +210,32 @@ struct state_disk *names_choose(struct state_disk *d, uint64_t size,
     struct state_disk *back;
 
     check_adopted(d, identity);
-    if (d->row.adopted || is_image(d->row.image, identity))
+    if (is_image(d->row.image, identity) || is_adopted(d, size, identity))
         return d;
     back = find_aside(d->store, d->row.name, identity);
-    if (back)
+    if (back && (count_good(back) > 0 || count_good(d) == 0))
         return bring_back(d, back, err);
+    /* The new rows will know the image. */
+    if (back && drop_disk(back, err) < 0)
+        return NULL;
     return count_good(d) > 0 ? replace(d, size, identity, reason, err) : d;
+}
+
+int names_return(struct store *s, const char *name, const struct image_identity *identity,
+                 struct state_disk **found, GError **err)
+{
+    struct state_disk *back = find_aside(s, name, identity);
+    g_autofree char *aside = NULL;
+
+    *found = NULL;
+    if (!back || count_good(back) == 0)
+        return 0;
+    aside = g_strdup(back->row.name);
+    if (rename_disk(back, name, err) < 0)
+        return -1;
+    log_info("disk %s: it has the bitmaps again that were kept as those of disk %s", name, aside);
+    *found = back;
+    return 0;
 }
 
 /* ---- all disks ---- */
@@ -250,7 +286,7 @@ void names_tell(struct store *s)
     for (unsigned i = 0; i < s->known->len; i++) {
         const struct state_disk *d = s->known->pdata[i];
 
-        if (!d->attached && d->bitmaps->len > 0)
+        if (!d->attached && count_good(d) > 0)
             log_info(
                 "state: %s: keeps %u bitmap%s of disk %s, which is not served: `fleecectl "
                 "state adopt %s %s NEW` gives them to a disk that was renamed or moved, before "

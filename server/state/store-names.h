@@ -3,10 +3,11 @@
  * Which rows a disk gets, where names and images do not go together as they did.
  *
  * A disk that gets another image loses no good bitmap by that, since it may be a slip: the old rows
- * are set aside under another name, NAME-replaced. The disk has bitmaps of the same names, which are
- * inconsistent and say so. When the old image is back under the disk's name, so are the old rows.
- * That is safe: nobody has written to an image whose rows are aside, because a start in which another
- * disk has that image is refused.
+ * are set aside under another name, NAME-replaced, or NAME-replaced-replaced and so on if that is a
+ * disk's. The disk has bitmaps of the same names, which are inconsistent and say so. When the old
+ * image is back under the disk's name, so are the old rows, and those in their place go aside.
+ * That is safe: nobody has written to an image whose good rows are aside, because a start in which
+ * another disk has that image is refused.
  *
  * All are called during a start, with catalogue_lock held, inside the catalogue's transaction.
  */
@@ -20,6 +21,10 @@
  * bitmaps are not those of the former image; else NULL. NULL and *err: the catalogue failed. */
 struct state_disk *names_choose(struct state_disk *d, uint64_t size,
                                 const struct image_identity *identity, char **reason, GError **err);
+/* No disk has this name. *found: the one with good bitmaps that was set aside and has this image; it
+ * has got the name. NULL: there is none. -1 and *err: the catalogue failed. */
+int names_return(struct store *s, const char *name, const struct image_identity *identity,
+                 struct state_disk **found, GError **err);
 /* All are attached. -1 and *err: one of them has the image of a disk that is not attached, and whose
  * good bitmaps would not see what is written to it. */
 int names_check(struct store *s, GError **err);

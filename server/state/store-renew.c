@@ -70,20 +70,42 @@ static int renew(struct stored_bits *sb, struct catalogue_bitmap *b, GError **er
     return -1;
 }
 
+/* Is there no row yet that names the file, and may one come? */
+static bool is_awaited(struct stored_bits *sb)
+{
+    struct store *s = sb->disk->store;
+    bool awaited;
+
+    pthread_mutex_lock(&s->lock);
+    awaited = !sb->catalogued && !sb->dropped && !sb->broken;
+    pthread_mutex_unlock(&s->lock);
+    return awaited;
+}
+
+/* False: it has to be tried again. */
+static bool renew_stuck(struct stored_bits *sb)
+{
+    struct state_disk *d = sb->disk;
+    struct catalogue_bitmap *b = row_of(d, sb);
+    g_autoptr(GError) error = NULL;
+
+    if (!b)
+        return !is_awaited(sb);
+    if (renew(sb, b, &error) == 0)
+        return true;
+    log_debug("disk %s: bitmap '%s' has no new file yet: %s", d->row.name, b->name, error->message);
+    return false;
+}
+
 static void renew_disk(struct state_disk *d)
 {
     g_autoptr(GPtrArray) files = stored_bits_with_files(d);
 
     for (unsigned i = 0; i < files->len; i++) {
         struct stored_bits *sb = files->pdata[i];
-        struct catalogue_bitmap *b = atomic_load(&sb->stuck) ? row_of(d, sb) : NULL;
-        g_autoptr(GError) error = NULL;
 
-        if (!b || renew(sb, b, &error) == 0)
-            continue;
-        atomic_store(&d->store->any_stuck, true);
-        log_debug("disk %s: bitmap '%s' has no new file yet: %s", d->row.name, b->name,
-                  error->message);
+        if (atomic_load(&sb->stuck) && !renew_stuck(sb))
+            atomic_store(&d->store->any_stuck, true);
     }
 }
 

@@ -6,7 +6,7 @@
 #include "server/state/store-private.h"
 
 /* store.renew: all that are stuck get one, and the catalogue names it. What fails stays stuck, and is
- * tried again when this is called again. For the jobs' thread. */
+ * tried again when this is called again, and so is what no row names yet. For the jobs' thread. */
 void store_renew(void *store);
 
 #endif

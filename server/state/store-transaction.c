@@ -382,7 +382,7 @@ static int write_catalogue(struct state_transaction *t, bool *unsure, GError **e
 }
 
 /* It may have happened or not: neither the old bits nor the new ones can be trusted after a
- * restart. */
+ * restart. Where no old bits break, the catalogue has to be made equal to memory all the same. */
 static void break_unsure(struct state_transaction *t, const char *why)
 {
     g_autofree char *reason = g_strdup_printf("the catalogue failed in the middle of a change of "
@@ -397,6 +397,7 @@ static void break_unsure(struct state_transaction *t, const char *why)
             store_break(step->disk, old, reason);
         stored_bits_unref(old);
     }
+    store_post(t->store, store_settle, t->store);
 }
 
 /* ---- afterwards: the rows in memory ---- */
@@ -483,7 +484,11 @@ int store_commit(void *store, struct state_transaction *t, GError **err)
 
 void store_end(void *store, struct state_transaction *t, bool committed)
 {
-    (void)store;
+    struct store *s = store;
+
+    /* A file may have got stuck before its row was there. */
+    if (committed && atomic_load(&s->any_stuck))
+        store_post(s, s->renew, s);
     for (unsigned i = 0; committed && i < t->unused->len; i++) {
         struct unused *u = t->unused->pdata[i];
 

@@ -321,14 +321,27 @@ const char *store_path(const struct store *s)
 
 /* ---- the start ---- */
 
+/* Rows that belong to nothing. With them the catalogue could not be opened anew after a failure. */
+static int remove_strays(struct store *s, GError **err)
+{
+    int n = catalogue_remove_strays(s->catalogue, err);
+
+    if (n > 0)
+        log_info("state: %s: %d row%s of the catalogue removed: no disk has %s", s->path, n,
+                 n == 1 ? "" : "s", n == 1 ? "it" : "them");
+    return n < 0 ? -1 : 0;
+}
+
 static int begin_start(struct store *s, GError **err)
 {
     if (s->hopeless)
         return fail(err, "state: %s: a disk could not be attached", s->path);
-    if (!s->begun && catalogue_begin(s->catalogue, err) < 0)
+    if (s->begun)
+        return 0;
+    if (catalogue_begin(s->catalogue, err) < 0)
         return -1;
     s->begun = true;
-    return 0;
+    return remove_strays(s, err);
 }
 
 static void give_up_start(struct store *s)

@@ -298,10 +298,12 @@ int stored_bits_sync(struct stored_bits *sb, GError **err)
 
     if (lost)
         s->bits_lost(sb);
-    if (lost || result == 0 || stuck)
+    if (lost || result == 0)
         return result;
+    /* `stuck` may have been about a file that was renewed since: the mark is set in any case. */
     atomic_store(&s->any_stuck, true);
-    store_post(s, s->renew, s);
+    if (!stuck)
+        store_post(s, s->renew, s);
     return -1;
 }
 

@@ -279,6 +279,38 @@ def adopt():
 
 
 @test
+def adopt_and_forget_recover_first():
+    """What the commands write does not hide that the folder was not left in order."""
+    for args in ["adopt", "vda", "web1"], ["forget", "vda"]:
+        with state("power") as folder:
+            _, err = ctl("state", args[0], folder, *args[1:])
+            assert "the folder was not left in order: the machine was restarted" in err, err
+            out, err = ctl("state", "list", folder)
+            assert "not left in order" not in err, err
+        with state("clean") as folder:
+            assert ctl("state", args[0], folder, *args[1:])[1] == ""
+
+
+@test
+def an_old_copy_is_noticed_by_adopt():
+    """A copy of a folder that was made while a server used it, and is put back after its kill -9."""
+    with tmpdir() as top:
+        folder = f"{top}/state"
+        with served(top) as s:
+            fleecectl("-C", s.qmp_path, "bitmap", "add", "vda", "b")
+            shutil.copytree(folder, f"{top}/copy")
+            fleecectl("-C", s.qmp_path, "bitmap", "clear", "vda", "b")
+            s.nbd("vda").pwrite(b"x" * 4096, 8 * M)
+            s.kill()
+        shutil.rmtree(folder)
+        os.rename(f"{top}/copy", folder)
+        _, err = ctl("state", "adopt", folder, "vda", "vda")
+        assert "not left in order" in err, err
+        b = listed(folder)["vda", "b"]
+        assert b.get("inconsistent") or b["count"] >= 64 * K, b
+
+
+@test
 def damage_is_found():
     """Cut at each 512 bytes, or a bit flipped anywhere: a check says what is wrong, or all bitmaps
     are as before; it never crashes. Export gives what was there, or nothing."""

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sqlite3.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -290,6 +291,54 @@ static void test_bits_renewed(void)
     rig_free(r);
 }
 
+/* A new file gets stuck after `prepare` has synced it, and before there is a row that names it. */
+static void test_bits_stuck_before_commit(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    struct state_transaction *t;
+    struct state_change c;
+
+    rig_start(r, 1);
+    bits[0] = rig_bits(d);
+    g_ptr_array_add(d->bits, bits[0]);
+    c = rig_say(d, "b", bits[0]);
+    g_assert_cmpint(store_ops.prepare(r->store, &c, 1, &t, NULL), ==, 0);
+    rig_change(d, bits, 0, 1);
+    fail_syncs("/bits/");
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    fail_syncs(NULL);
+    wait_jobs(r); /* there is no row yet */
+    g_assert_cmpint(store_ops.commit(r->store, t, NULL), ==, 0);
+    store_ops.end(r->store, t, true);
+    wait_jobs(r);
+    g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
+    rig_restart(r, 1);
+    rig_expect(d, "b", 65536);
+    rig_free(r);
+}
+
+/* Whoever finds that a file is stuck cannot know whether the mark for the tick is still there. */
+static void test_bits_stuck_again(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    fail_syncs("/bits/");
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    wait_jobs(r);
+    r->store->any_stuck = false; /* as store_renew does before it looks */
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+    g_assert_true(r->store->any_stuck);
+    fail_syncs(NULL);
+    rig_free(r);
+}
+
 /* Bits cannot be synced at the end: the next start has them all the same, in a new file. */
 static void sync_fails_at_end(bool kill, bool power)
 {
@@ -564,6 +613,27 @@ static void test_catalogue_happened(void)
     rig_free(r);
 }
 
+/* A start removes bitmaps of no disk: with them, the catalogue could not be opened anew. */
+static void test_catalogue_strays(void)
+{
+    struct store_rig *r = start_with_bits();
+    g_autofree char *path = rig_file(r, "catalogue.db");
+    g_autoptr(GError) error = NULL;
+    sqlite3 *db;
+
+    rig_stop(r);
+    g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_exec(db, "DELETE FROM disks WHERE name = 'disk1'", NULL, NULL, NULL),
+                    ==, SQLITE_OK);
+    sqlite3_close(db);
+    rig_start(r, 1);
+    fail_some_syncs("catalogue.db", WHOLE_LOG, 1);
+    g_assert_cmpint(clear(&r->disks[0], &error), ==, 0);
+    g_assert_no_error(error);
+    fail_syncs(NULL);
+    rig_free(r);
+}
+
 /* The storage goes on to fail: its outcome is not known. When it works again, commands do, too, and
  * the catalogue has nothing of the one that failed. */
 static void test_catalogue_unsure(void)
@@ -596,6 +666,52 @@ static void test_catalogue_unsure(void)
         rig_expect(&r->disks[1], "other", 0);
         rig_free(r);
     }
+}
+
+/* The same of a transaction that breaks nothing: it has no old bits. */
+static void unsure_add(bool killed)
+{
+    pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits;
+    struct state_change c;
+
+    rig_start(r, 1);
+    pthread_mutex_lock(&held);
+    jobs_post(r->store->jobs, hold, &held);
+    bits = rig_bits(d);
+    c = rig_say(d, "new", bits);
+    fail_some_syncs("catalogue.db", WHOLE_LOG, UINT_MAX);
+    g_assert_cmpint(rig_commit(r, &c, 1, NULL), <, 0);
+    g_ptr_array_add(d->bits, bits);                        /* nobody records in it any more */
+    g_assert_cmpint(store_sync_bits(d->state.disk), <, 0); /* no region is closed */
+    if (killed) {
+        pthread_mutex_unlock(&held);
+        wait_jobs(r);
+        g_assert_cmpint(store_sync_bits(d->state.disk), <, 0);
+        fail_syncs(NULL);
+        rig_kill(r);
+        rig_start(r, 1);
+        g_assert_cmpuint(d->found->len, <=, 1);
+        if (d->found->len > 0)
+            rig_expect_inconsistent(d, "new", "");
+    } else {
+        fail_syncs(NULL);
+        pthread_mutex_unlock(&held);
+        wait_jobs(r); /* no other command is needed */
+        g_assert_cmpint(store_sync_bits(d->state.disk), ==, 0);
+        rig_kill(r);
+        rig_start(r, 1);
+        g_assert_cmpuint(d->found->len, ==, 0);
+    }
+    rig_free(r);
+}
+
+static void test_catalogue_unsure_add(void)
+{
+    unsure_add(false);
+    unsure_add(true);
 }
 
 /* An image was cut off, and that could not be committed: the new bits are not in the catalogue. */
@@ -722,6 +838,8 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/bits/unreadable", test_bits_unreadable);
     g_test_add_func("/store-failure/bits/sync", test_bits_sync);
     g_test_add_func("/store-failure/bits/renewed", test_bits_renewed);
+    g_test_add_func("/store-failure/bits/stuck-before-commit", test_bits_stuck_before_commit);
+    g_test_add_func("/store-failure/bits/stuck-again", test_bits_stuck_again);
     g_test_add_func("/store-failure/bits/sync-at-end", test_bits_sync_at_end);
     g_test_add_func("/store-failure/bits/sealed-anew", test_bits_sealed_anew);
     g_test_add_func("/store-failure/bits/damaged", test_bits_damaged);
@@ -730,7 +848,9 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/everything", test_everything);
     g_test_add_func("/store-failure/catalogue/as-before", test_catalogue);
     g_test_add_func("/store-failure/catalogue/happened", test_catalogue_happened);
+    g_test_add_func("/store-failure/catalogue/strays", test_catalogue_strays);
     g_test_add_func("/store-failure/catalogue/unsure", test_catalogue_unsure);
+    g_test_add_func("/store-failure/catalogue/unsure-add", test_catalogue_unsure_add);
     g_test_add_func("/store-failure/cut-off", test_cut_off);
     g_test_add_func("/store-failure/old-note", test_old_note);
     g_test_add_func("/store-failure/start", test_start);

@@ -102,9 +102,16 @@ static void slip(bool killed)
         g_assert_cmpstr(d->recovered, ==, "exact");
         rig_expect(d, "b", 65536);
         rig_stop(r);
-        g_assert_false(has_row(r, "disk0-replaced"));
+        g_assert_true(has_row(r, "disk0-replaced")); /* of the other image: see below */
+        g_assert_false(has_row(r, "disk0-replaced-replaced"));
         rig_start(r, 1);
     }
+    /* The folder knows that the guest has written to the other image. */
+    rig_stop(r);
+    adopt(r, "disk0", "disk0");
+    set_image(d, "file ino=77");
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "the image is another one");
     rig_free(r);
 }
 
@@ -148,15 +155,26 @@ static void test_two_images(void)
     rig_free(r);
 }
 
-/* The rows of one former image are kept. */
+static void set_content(struct rig_disk *d, const char *content, int64_t modified)
+{
+    g_free(d->content);
+    d->content = g_strdup(content);
+    d->modified = modified;
+}
+
+/* The rows of all former images are kept. */
 static void test_three_images(void)
 {
     struct store_rig *r = rig_new();
     struct rig_disk *d = &r->disks[0];
+    g_autofree char *content = NULL;
+    int64_t modified;
 
     rig_start(r, 1);
     add_with_bit(d, "a");
     rig_stop(r);
+    content = g_strdup(d->content);
+    modified = d->modified;
     set_image(d, "file ino=77");
     rig_start(r, 1);
     add_with_bit(d, "b");
@@ -164,18 +182,92 @@ static void test_three_images(void)
     set_image(d, "file ino=78");
     rig_start(r, 1);
     g_assert_cmpuint(d->found->len, ==, 2);
-    rig_expect_inconsistent(d, "b", "disk0-replaced");
+    rig_expect_inconsistent(d, "b", "disk0-replaced-replaced");
     rig_stop(r);
     set_image(d, "file ino=77");
     rig_start(r, 1);
     rig_expect(d, "b", 65536);
-    g_assert_cmpuint(rig_bits_files(r), ==, 1);
+    g_assert_cmpuint(rig_bits_files(r), ==, 2);
     rig_stop(r);
     set_image(d, "file ino=0");
+    set_content(d, content, modified);
     rig_start(r, 1);
-    rig_expect_inconsistent(d, "a", "the image is another one");
-    rig_expect_inconsistent(d, "b", "the image is another one");
+    g_assert_cmpuint(d->found->len, ==, 1);
+    rig_expect(d, "a", 65536);
     rig_free(r);
+}
+
+/* What `fleecectl state forget` does. */
+static void forget(struct store_rig *r, const char *name)
+{
+    struct storage *storage;
+    struct catalogue *c = rig_catalogue(r, &storage);
+    g_autoptr(GArray) rows = catalogue_disks(c, NULL, NULL);
+    bool found = false;
+
+    g_assert_cmpint(catalogue_begin(c, NULL), ==, 0);
+    for (unsigned i = 0; i < rows->len; i++) {
+        const struct catalogue_disk *row = &g_array_index(rows, struct catalogue_disk, i);
+
+        if (!g_str_equal(row->name, name))
+            continue;
+        found = true;
+        g_assert_cmpint(catalogue_remove_disk(c, row->id, NULL), ==, 0);
+    }
+    g_assert_true(found);
+    g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
+    rig_catalogue_close(c, storage);
+}
+
+/* The disk that has another image is forgotten, and the former image is back: no start is refused. */
+static void test_back_after_forget(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+
+    rig_start(r, 1);
+    add_with_bit(d, "b");
+    rig_stop(r);
+    set_image(d, "file ino=77");
+    rig_start(r, 1);
+    rig_stop(r);
+    forget(r, "disk0");
+    set_image(d, "file ino=0");
+    rig_start(r, 1);
+    rig_expect(d, "b", 65536);
+    rig_stop(r);
+    g_assert_false(has_row(r, "disk0-replaced"));
+    rig_free(r);
+}
+
+/* The name under which rows would go aside is another disk's, which is served or not. */
+static void aside_name_taken(unsigned served)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = r->disks;
+
+    g_free(d[1].name);
+    d[1].name = g_strdup("disk0-replaced");
+    rig_start(r, 2);
+    rig_add(&d[0], "b");
+    rig_add(&d[1], "other");
+    rig_stop(r);
+    set_image(&d[0], "file ino=77");
+    rig_start(r, served);
+    rig_expect_inconsistent(&d[0], "b", "that of disk disk0-replaced-replaced");
+    rig_stop(r);
+    set_image(&d[0], "file ino=0");
+    rig_start(r, 2);
+    rig_expect(&d[0], "b", 0);
+    g_assert_cmpuint(d[1].found->len, ==, 1);
+    rig_expect(&d[1], "other", 0);
+    rig_free(r);
+}
+
+static void test_aside_name_taken(void)
+{
+    aside_name_taken(1);
+    aside_name_taken(2);
 }
 
 static void expect_refused(struct store_rig *r, unsigned n, const char *text)
@@ -256,6 +348,41 @@ static void test_adopted_with_anothers(void)
     rig_free(r);
 }
 
+/* An image that cannot be the one that was moved: the bitmaps stay, and can be adopted again. */
+static void adopted_with_wrong(bool transient)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    uint64_t size = d->size;
+
+    rig_start(r, 1);
+    add_with_bit(d, "b");
+    rig_stop(r);
+    adopt(r, "disk0", "disk0");
+    set_image(d, "file ino=77");
+    if (transient)
+        d->transient = true;
+    else
+        d->size = size / 2;
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "that of disk disk0-replaced");
+    rig_stop(r);
+    d->transient = false;
+    d->size = size;
+    adopt(r, "disk0", "elsewhere");
+    adopt(r, "disk0-replaced", "disk0");
+    set_image(d, "file ino=78");
+    rig_start(r, 1);
+    rig_expect(d, "b", 65536);
+    rig_free(r);
+}
+
+static void test_adopted_with_wrong(void)
+{
+    adopted_with_wrong(false);
+    adopted_with_wrong(true);
+}
+
 /* A name that the folder knows, and whose bitmaps are of no use any more. */
 static void test_nothing_to_lose(void)
 {
@@ -301,8 +428,11 @@ int main(int argc, char **argv)
     g_test_add_func("/store-names/slip", test_slip);
     g_test_add_func("/store-names/two-images", test_two_images);
     g_test_add_func("/store-names/three-images", test_three_images);
+    g_test_add_func("/store-names/back-after-forget", test_back_after_forget);
+    g_test_add_func("/store-names/aside-name-taken", test_aside_name_taken);
     g_test_add_func("/store-names/exchanged", test_exchanged);
     g_test_add_func("/store-names/adopted-with-anothers", test_adopted_with_anothers);
+    g_test_add_func("/store-names/adopted-with-wrong", test_adopted_with_wrong);
     g_test_add_func("/store-names/nothing-to-lose", test_nothing_to_lose);
     g_test_add_func("/store-names/long-name", test_long_name);
     return g_test_run();

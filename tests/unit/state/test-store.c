@@ -86,6 +86,35 @@ static void test_power_loss(void)
     rig_free(r);
 }
 
+/* A stop sealed the bitmap, and could not note that the disk is not in use any more. */
+static void test_sealed_and_killed(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    struct storage *storage;
+    struct catalogue *c;
+    g_autoptr(GArray) rows = NULL;
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, 0, 1);
+    rig_kill(r);
+    c = rig_catalogue(r, &storage);
+    rows = catalogue_bitmaps(c, NULL, NULL);
+    g_array_index(rows, struct catalogue_bitmap, 0).sealed = true; /* its checksum is 0 */
+    g_assert_cmpint(catalogue_begin(c, NULL), ==, 0);
+    g_assert_cmpint(catalogue_put_bitmap(c, &g_array_index(rows, struct catalogue_bitmap, 0), NULL),
+                    ==, 0);
+    g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
+    rig_catalogue_close(c, storage);
+    rig_reboot(r);
+    d->modified = 1;
+    rig_start(r, 1);
+    rig_expect(d, "b", 4 * MIB);
+    rig_free(r);
+}
+
 static void test_other_machine(void)
 {
     struct store_rig *r = rig_new();
@@ -509,6 +538,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store/stop", test_stop);
     g_test_add_func("/store/killed", test_killed);
     g_test_add_func("/store/power-loss", test_power_loss);
+    g_test_add_func("/store/sealed-and-killed", test_sealed_and_killed);
     g_test_add_func("/store/power-loss/foreign-write", test_power_loss_foreign_write);
     g_test_add_func("/store/power-loss/old-folder", test_power_loss_old_folder);
     g_test_add_func("/store/power-loss/without-journal", test_power_loss_without_journal);
