@@ -138,10 +138,8 @@ static int sync_locked(struct stored_bits *sb, bool *lost, GError **err)
     if (bit_file_check_length(sb->file, err) == 0 && write_back(sb, sb->file, lost, err) == 0 &&
         bit_file_sync(sb->file, err) == 0)
         return 0;
-    if (!*lost) {
-        memory_note_unsynced(sb->disk->store->memory);
+    if (!*lost)
         atomic_store(&sb->stuck, true);
-    }
     return -1;
 }
 

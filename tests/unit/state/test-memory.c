@@ -105,7 +105,6 @@ static void test_life(void)
     memory_note_failed(NULL);
     memory_note_settled(NULL);
     memory_note_incomplete(NULL);
-    memory_note_unsynced(NULL);
     memory_remove(NULL);
     memory_free(NULL);
     place_end(&p);
@@ -186,8 +185,7 @@ static void test_damaged_note(void)
     note = g_build_filename(p.path, "note", NULL);
     g_assert_cmpint(truncate(note, 39), ==, 0);
     expect(RUN, MEMORY_GONE, false);
-    g_assert_true(
-        g_file_set_contents(note, "0123456789abcdef0123456789abcdef0123456789abcdef", -1, NULL));
+    g_assert_true(g_file_set_contents(note, "0123456789abcdef0123456789abcdef01234567", -1, NULL));
     expect(RUN, MEMORY_GONE, false);
     memory_remove(m);
     memory_free(m);
