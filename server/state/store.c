@@ -99,12 +99,6 @@ static void live_lost(void *opaque)
               s->path, STATE_LIVE);
 }
 
-/* A signal handler. */
-static void live_incomplete(void *opaque)
-{
-    memory_note_incomplete(((struct store *)opaque)->memory);
-}
-
 /* ---- opening ---- */
 
 static struct store *new_store(struct storage *storage, const struct store_options *o)
@@ -240,7 +234,7 @@ static void make_memory(struct store *s)
 static int make_anew(struct store *s, GError **err)
 {
     g_autofree char *boot_id = state_boot_id();
-    struct live_events events = {live_incomplete, live_lost, s};
+    struct live_events events = {live_lost, s};
 
     lasting_note_remove(s->folder.uuid);
     make_memory(s);

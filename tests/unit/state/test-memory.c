@@ -224,6 +224,21 @@ static void test_sparse(void)
     rig_free(r);
 }
 
+/* The lines lie in memory from the start on: there is nothing for which there may be none later. */
+static void test_lines(void)
+{
+    struct store_rig *r = rig_new();
+    g_autofree char *live = NULL;
+    struct stat st;
+
+    rig_start(r, 1);
+    live = rig_memory(r, STATE_LIVE);
+    g_assert_cmpint(stat(live, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 1 << 20);
+    g_assert_cmpint(st.st_blocks, >=, (1 << 20) / 512);
+    rig_free(r);
+}
+
 /* A page that was written is written again when it has more bits, also where a word of it had some. */
 static void test_written_again(void)
 {
@@ -419,7 +434,7 @@ static bool mount_small(const char *path)
         return false;
     }
     g_assert_cmpint(mkdir(path, 0700), ==, 0);
-    g_assert_cmpint(mount("tmpfs", path, "tmpfs", 0, "size=256k,mode=0700"), ==, 0);
+    g_assert_cmpint(mount("tmpfs", path, "tmpfs", 0, "size=2m,mode=0700"), ==, 0);
     return true;
 }
 
@@ -499,6 +514,7 @@ int main(int argc, char **argv)
     g_test_add_func("/memory/old-note", test_old_note);
     g_test_add_func("/memory/damaged-note", test_damaged_note);
     g_test_add_func("/memory/sparse", test_sparse);
+    g_test_add_func("/memory/lines", test_lines);
     g_test_add_func("/memory/written-again", test_written_again);
     g_test_add_func("/memory/gone", test_gone);
     g_test_add_func("/memory/gone/foreign-write", test_gone_and_foreign_write);
