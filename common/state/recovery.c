@@ -374,9 +374,9 @@ static void date_disk(struct work *w, struct catalogue_disk *d)
 {
     struct identity_past past = {.now = clock_ns(CLOCK_REALTIME)};
 
-    if (lines_count(w, d->id)) {
+    if (lines_count(w, d->id))
         past.last_known = live_file_last(w->memory.files, w->boot_id, d->id, &past.last);
-    } else {
+    if (!past.last_known) { /* there may have been no memory for the lines alone */
         past.rebooted = true;
         past.lease = live_file_lease(w->storage);
         if (!same_boot(w))

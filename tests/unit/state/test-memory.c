@@ -427,14 +427,14 @@ static void test_none(void)
 /* ---- no memory is left ---- */
 
 /* A file system in memory that only this process sees. False: skipped. */
-static bool mount_small(const char *path)
+static bool mount_small(const char *path, const char *options)
 {
     if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
         g_test_skip("file systems cannot be mounted here");
         return false;
     }
     g_assert_cmpint(mkdir(path, 0700), ==, 0);
-    g_assert_cmpint(mount("tmpfs", path, "tmpfs", 0, "size=2m,mode=0700"), ==, 0);
+    g_assert_cmpint(mount("tmpfs", path, "tmpfs", 0, options), ==, 0);
     return true;
 }
 
@@ -496,12 +496,80 @@ static void test_full(void)
     rig_start(r, 1);
     path = memory_path(r->store->folder.uuid);
     rig_stop(r);
-    if (mount_small(path)) {
+    if (mount_small(path, "size=2m,mode=0700")) {
         full(r, path);
         g_assert_cmpint(umount(path), ==, 0);
         rig_start(r, 1);
         rig_expect(d, "b", 4 * 65536);
     }
+    rig_free(r);
+}
+
+/* There is memory for bits, and none for the lines: these end with the process. */
+static void no_room_for_lines(struct store_rig *r)
+{
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *live = NULL;
+
+    rig_start(r, 1);
+    live = rig_memory(r, STATE_LIVE);
+    g_assert_false(g_file_test(live, G_FILE_TEST_EXISTS));
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, MIB, 1);
+    close_regions(r);
+    g_assert_false(memory_is_incomplete(r->store->memory));
+    rig_stop(r);
+    g_assert_true(r->in_order);
+}
+
+static void test_no_room_for_lines(void)
+{
+    struct store_rig *r = rig_new();
+    g_autofree char *path = NULL;
+
+    rig_start(r, 1);
+    path = memory_path(r->store->folder.uuid);
+    rig_stop(r);
+    if (mount_small(path, "size=256k,mode=0700")) {
+        no_room_for_lines(r);
+        g_assert_cmpint(umount(path), ==, 0);
+        rig_start(r, 1);
+        rig_expect(&r->disks[0], "b", 65536);
+    }
+    rig_free(r);
+}
+
+static void kill_without_lines(struct store_rig *r)
+{
+    g_autofree char *live = NULL;
+
+    rig_kill(r);
+    live = rig_memory(r, STATE_LIVE);
+    g_assert_cmpint(g_unlink(live), ==, 0);
+}
+
+/* The server dies, and there are no lines: it is not known when it changed the image last, but the
+ * lease says until when it may have. */
+static void test_no_lines(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, MIB, 1);
+    kill_without_lines(r);
+    rig_start(r, 1);
+    rig_expect(d, "b", 65536);
+    g_assert_cmpstr(d->recovered, ==, "exact");
+    kill_without_lines(r);
+    d->modified = (g_get_real_time() + 100 * G_USEC_PER_SEC) * 1000;
+    g_free(d->content);
+    d->content = g_strdup("size=1 mtime=77");
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "somebody else has changed the image");
     rig_free(r);
 }
 
@@ -524,5 +592,7 @@ int main(int argc, char **argv)
     g_test_add_func("/memory/rolled-back", test_files_rolled_back);
     g_test_add_func("/memory/none", test_none);
     g_test_add_func("/memory/full", test_full);
+    g_test_add_func("/memory/no-room-for-lines", test_no_room_for_lines);
+    g_test_add_func("/memory/no-lines", test_no_lines);
     return g_test_run();
 }
