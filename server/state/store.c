@@ -33,7 +33,7 @@ static int64_t lease_end(const struct store *s)
     if (!s->power)
         return 0;
     clock_gettime(CLOCK_REALTIME, &t);
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec + LEASE_NS;
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec + LIVE_LEASE_NS;
 }
 
 /* ---- what is done now and then, on the jobs' thread ---- */
