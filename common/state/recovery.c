@@ -156,6 +156,9 @@ static void make_inconsistent(struct work *w, struct catalogue_bitmap *b, const 
     g_free(b->inconsistent);
     b->inconsistent = g_utf8_make_valid(reason, -1); /* it may name a file */
     b->sealed = false;
+    if (!recovery_broken(w->recovery, b->disk))
+        g_hash_table_insert(w->recovery->broken, g_memdup2(&b->disk, sizeof b->disk),
+                            g_strdup(b->inconsistent));
     g_ptr_array_add(w->changed, b);
 }
 
@@ -467,6 +470,7 @@ struct recovery *state_recover(struct storage *s, struct catalogue *c, GError **
     w.short_of = g_array_new(FALSE, FALSE, sizeof(gint64));
     w.recovery = g_new0(struct recovery, 1);
     w.recovery->widened = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    w.recovery->broken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     w.recovery->said = g_ptr_array_new_with_free_func(g_free);
     result = recover(&w, err);
     g_clear_pointer(&w.disks, g_array_unref);
@@ -493,6 +497,11 @@ bool recovery_widened(const struct recovery *r, int64_t disk, uint64_t *bytes)
     return found;
 }
 
+const char *recovery_broken(const struct recovery *r, int64_t disk)
+{
+    return g_hash_table_lookup(r->broken, &disk);
+}
+
 void recovery_free(struct recovery *r)
 {
     if (!r)
@@ -500,6 +509,7 @@ void recovery_free(struct recovery *r)
     g_free(r->why);
     g_free(r->lost);
     g_hash_table_unref(r->widened);
+    g_hash_table_unref(r->broken);
     g_ptr_array_unref(r->said);
     g_free(r);
 }

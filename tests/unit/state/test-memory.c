@@ -294,10 +294,13 @@ static void spoilt(void (*spoil)(struct store_rig *r), bool power)
     rig_kill(r);
     spoil(r);
     rig_start(r, 1);
-    if (power)
+    if (power) {
         rig_expect(d, "b", 4 * MIB);
-    else
+        g_assert_cmpstr(d->recovered, ==, "widened by 4194304 bytes after power loss");
+    } else {
         rig_expect_inconsistent(d, "b", "");
+        g_assert_true(g_str_has_prefix(d->recovered, "inconsistent: "));
+    }
     rig_free(r);
 }
 
