@@ -314,42 +314,36 @@ int bit_file_write(struct bit_file *f, const void *words, size_t length, uint64_
     return error < 0 ? fail_file(f, "write", error, err) : 0;
 }
 
-/* Set in a page what another one has. Was something new in it? */
-static bool add_page(uint64_t *to, const uint64_t *from)
+/* The pages that are not zero. */
+static int write_piece(struct bit_file *f, const uint64_t *words, size_t length, uint64_t at,
+                       GError **err)
 {
-    bool new = false;
-
-    for (unsigned i = 0; i < PAGE / 8; i++) {
-        new = new || (from[i] & ~to[i]) != 0;
-        to[i] |= from[i];
-    }
-    return new;
-}
-
-static int add_piece(struct bit_file *to, const uint64_t *from, uint64_t *room, size_t length,
-                     uint64_t at, GError **err)
-{
-    if (bit_file_read(to, room, length, at, err) < 0)
-        return -1;
     for (size_t p = 0; p < length; p += PAGE)
-        if (add_page(room + p / 8, from + p / 8) &&
-            bit_file_write(to, room + p / 8, PAGE, at + p, err) < 0)
+        if (!bits_are_zero(words + p / 8, PAGE) &&
+            bit_file_write(f, words + p / 8, PAGE, at + p, err) < 0)
             return -1;
     return 0;
+}
+
+int bit_file_write_set(struct bit_file *f, const uint64_t *words, GError **err)
+{
+    return write_piece(f, words, bit_file_map_length(f->size, f->granularity), 0, err);
 }
 
 int bit_file_add(struct bit_file *to, struct bit_file *from, GError **err)
 {
     const size_t length = bit_file_map_length(to->size, to->granularity);
-    g_autofree uint64_t *room = g_malloc(MIN(length, PIECE));
-    g_autofree uint64_t *new = g_malloc(MIN(length, PIECE));
+    g_autofree uint64_t *all = g_malloc(MIN(length, PIECE));
+    g_autofree uint64_t *more = g_malloc(MIN(length, PIECE));
 
     for (size_t at = 0; at < length; at += PIECE) {
         size_t n = MIN(length - at, PIECE);
 
-        if (bit_file_read(from, new, n, at, err) < 0)
+        if (bit_file_read(to, all, n, at, err) < 0 || bit_file_read(from, more, n, at, err) < 0)
             return -1;
-        if (!bits_are_zero(new, n) && add_piece(to, new, room, n, at, err) < 0)
+        for (size_t i = 0; i < n / 8; i++)
+            all[i] |= more[i];
+        if (write_piece(to, all, n, at, err) < 0)
             return -1;
     }
     return 0;

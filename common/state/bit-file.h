@@ -37,8 +37,11 @@ int bit_file_fd(struct bit_file *f);
 /* Words at byte `at` of them. All of the length, or -1 and *err. */
 int bit_file_read(struct bit_file *f, void *words, size_t length, uint64_t at, GError **err);
 int bit_file_write(struct bit_file *f, const void *words, size_t length, uint64_t at, GError **err);
-/* Set in `to` what is set in `from`, a file for the same size and granularity. Only pages of `to`
- * that lack a bit are written. */
+/* Write those of all its words that are in pages which are not zero: also those that the file has,
+ * since a sync may have failed to write them before. */
+int bit_file_write_set(struct bit_file *f, const uint64_t *words, GError **err);
+/* Set in `to` what is set in `from`, a file for the same size and granularity. All pages of `to` that
+ * are not zero then are written, as by bit_file_write_set. */
 int bit_file_add(struct bit_file *to, struct bit_file *from, GError **err);
 /* Is the file as long as it should be? -1 and *err: no. */
 int bit_file_check_length(struct bit_file *f, GError **err);

@@ -19,6 +19,9 @@ static int64_t until_reboot(const struct identity_past *past)
     /* A clock that is behind the boot that it has counted itself was set back: nothing is known. */
     if (past->boot_time > past->now)
         return 0;
+    /* So is one that is behind a lease by more than a lease is long, and no boot bounds that. */
+    if (past->boot_time == 0 && past->lease > later(past->now, LIVE_LEASE_NS))
+        return 0;
     if (past->lease > 0 && (until == 0 || past->lease < until))
         until = past->lease;
     return until;

@@ -26,8 +26,8 @@ struct image_identity {
 /* How the last user of the folder ended, as far as it tells when an image was changed last. */
 struct identity_past {
     int64_t now;           /* wall clock, ns since 1970 */
-    bool rebooted;         /* the machine went down, it was another one, or its memory is gone:
-                              `last` is not known */
+    bool rebooted;         /* the machine went down, it was another one, or its memory is gone, or
+                              the lines in it: `last` is not known */
     int64_t boot_time;     /* rebooted: of the present boot, ns since 1970; 0: it does not bound */
     int64_t lease;         /* rebooted: the folder was in order at least until then; 0: not known */
     struct live_last last; /* !rebooted: what the memory says */

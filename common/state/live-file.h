@@ -22,6 +22,7 @@
 #define LIVE_FIRST        2u     /* the first line that is neither head nor lease */
 #define LIVE_LEASE        1u     /* the line of the lease */
 #define LIVE_LEASE_LENGTH ((LIVE_LEASE + 1) * UINT64_C(64)) /* of the state folder's file */
+#define LIVE_LEASE_NS     INT64_C(90000000000) /* a lease ends so long after it was given */
 
 /* The first line. */
 struct live_head {

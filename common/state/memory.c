@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The note is six words. It is written with pwrite(2), each word by itself, and never mapped: so a
+ * The note is five words. It is written with pwrite(2), each word by itself, and never mapped: so a
  * signal handler can write it, and nobody can take the memory from under it.
  */
 #include "common/state/memory.h"
@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define NOTE       "note"
-#define NOTE_MAGIC UINT64_C(0x3265746f4e44424e)
+#define NOTE_MAGIC UINT64_C(0x3365746f4e44424e)
 
 struct memory {
     struct storage *storage;
@@ -32,7 +32,7 @@ struct memory {
 struct note_words {
     uint64_t magic;
     uint64_t run;
-    uint64_t failed, incomplete, unsynced;
+    uint64_t failed, incomplete;
     uint64_t catalogue; /* the number of its last transaction */
 };
 
@@ -175,11 +175,6 @@ void memory_note_incomplete(struct memory *m)
         atomic_store(&m->incomplete, true);
 }
 
-void memory_note_unsynced(struct memory *m)
-{
-    write_word(m, offsetof(struct note_words, unsynced), 1);
-}
-
 void memory_note_catalogue(struct memory *m, uint64_t number)
 {
     write_word(m, offsetof(struct note_words, catalogue), number);
@@ -267,7 +262,6 @@ struct memory_left memory_find(const char *uuid, uint64_t run)
     left.files = storage_dir_new_memory(path, fd);
     if (run != 0 && read_note(left.files, &words) && words.run == run) {
         left.kind = kind_of(&words);
-        left.unsynced = words.unsynced != 0;
         left.catalogue = words.catalogue;
     }
     if (left.kind == MEMORY_GONE || words.incomplete) {

@@ -27,9 +27,7 @@ struct storage *memory_storage(struct memory *m);
 void memory_note_failed(struct memory *m);  /* something that the state folder does not know of */
 void memory_note_settled(struct memory *m); /* it knows of all failures now */
 void memory_note_incomplete(struct memory *m); /* there was no memory: bits may be missing in it */
-void memory_note_unsynced(
-    struct memory *m); /* a sync of a file of bits of the state folder failed */
-bool memory_is_incomplete(struct memory *m); /* was that noted? NULL: false */
+bool memory_is_incomplete(struct memory *m);   /* was that noted? NULL: false */
 /* The catalogue has had this transaction (catalogue_number). */
 void memory_note_catalogue(struct memory *m, uint64_t number);
 void memory_remove(struct memory *m); /* all files, and the folder */
@@ -44,8 +42,7 @@ enum memory_kind {
 };
 struct memory_left {
     enum memory_kind kind;
-    bool unsynced;      /* the state folder's files of bits may be less than what the kernel says */
-    uint64_t catalogue; /* how far it was: the number of its last transaction, at least */
+    uint64_t catalogue;    /* how far it was: the number of its last transaction, at least */
     struct storage *files; /* only to be read; NULL: they say nothing. The caller's. */
 };
 struct memory_left memory_find(const char *uuid, uint64_t run);

@@ -4,7 +4,8 @@
  *
  *   1. read the catalogue; decide whether the memory folder has the bits exactly
  *   2. if so, add them to the files; if not, set the bits of all regions that the journal has open
- *   3. sync all bit files of disks that were in use
+ *   3. sync all bit files of disks that were in use, after all that is set in them was written again:
+ *      a page in the page cache may be lacking on the disk
  *   4. one transaction of the catalogue: the folder is not in use any more; disks and bitmaps are as
  *      was found
  *
@@ -36,6 +37,8 @@
 #include <string.h>
 #include <time.h>
 
+#define PIECE ((size_t)1 << 20)
+
 struct work {
     struct storage *storage;
     struct catalogue *catalogue;
@@ -47,7 +50,6 @@ struct work {
     char *no_journal;   /* why there is none that could be read */
     GArray *short_of;   /* gint64: disks of which a bitmap was not in the memory */
     GPtrArray *changed; /* bitmaps that have become inconsistent; owned by `bitmaps` */
-    bool new_files;     /* of bits */
     char *boot_id, *machine_id;
 };
 
@@ -154,6 +156,9 @@ static void make_inconsistent(struct work *w, struct catalogue_bitmap *b, const 
     g_free(b->inconsistent);
     b->inconsistent = g_utf8_make_valid(reason, -1); /* it may name a file */
     b->sealed = false;
+    if (!recovery_broken(w->recovery, b->disk))
+        g_hash_table_insert(w->recovery->broken, g_memdup2(&b->disk, sizeof b->disk),
+                            g_strdup(b->inconsistent));
     g_ptr_array_add(w->changed, b);
 }
 
@@ -239,14 +244,6 @@ static void add_regions(struct work *w, const struct catalogue_bitmap *b, struct
     }
 }
 
-static bool has_regions(struct work *w, int64_t disk)
-{
-    for (unsigned i = 0; w->regions && i < w->regions->len; i++)
-        if (g_array_index(w->regions, struct journal_entry, i).disk == disk)
-            return true;
-    return false;
-}
-
 static void note_widened(struct recovery *r, int64_t disk, uint64_t bytes)
 {
     uint64_t *most = g_hash_table_lookup(r->widened, &disk);
@@ -255,44 +252,53 @@ static void note_widened(struct recovery *r, int64_t disk, uint64_t bytes)
         *most = bytes;
 }
 
-static void unmap_file(struct storage *s, const struct catalogue_bitmap *b, uint64_t *words)
+/* The file's words; g_free. What is zero in it takes no memory. */
+static uint64_t *read_words(struct bit_file *f, size_t length, GError **err)
 {
-    s->ops->unmap(s, words, bit_file_map_length(b->size, b->granularity));
+    g_autofree uint64_t *words = g_try_malloc0(length);
+    g_autofree uint64_t *piece = g_malloc(MIN(length, PIECE));
+
+    if (!words) {
+        fail_errno(err, ENOMEM, "memory for the bits of %s", bit_file_uuid(f));
+        return NULL;
+    }
+    for (size_t at = 0; at < length; at += PIECE) {
+        size_t n = MIN(length - at, PIECE);
+
+        if (bit_file_read(f, piece, n, at, err) < 0)
+            return NULL;
+        if (!bits_are_zero(piece, n))
+            memcpy(words + at / 8, piece, n);
+    }
+    return g_steal_pointer(&words);
 }
 
-/* Dirty in its file what the journal has open. All of the file is read first: a page that cannot be
- * read is an error there, and a SIGBUS in the mapping. */
+/* Dirty in its file what the journal has open. */
 static int widen(struct work *w, const struct catalogue_bitmap *b, struct bit_file *f, GError **err)
 {
-    uint64_t *words, before;
+    g_autofree uint64_t *words = read_words(f, bit_file_map_length(b->size, b->granularity), err);
     struct bitmap *bits;
-    uint32_t crc;
+    uint64_t before;
 
-    if (!has_regions(w, b->disk))
-        return 0;
-    if (bit_file_crc(f, &crc, err) < 0)
-        return -1;
-    words = bit_file_map(f, NULL, err);
     if (!words)
         return -1;
     bits = bitmap_new_over(words, b->size, b->granularity, NULL, NULL, err);
-    if (bits) {
-        bitmap_summarise(bits);
-        before = bitmap_count(bits);
-        add_regions(w, b, bits);
-        note_widened(w->recovery, b->disk, bitmap_count(bits) - before);
-        bitmap_unref(bits);
-    }
-    unmap_file(w->storage, b, words);
-    return bits ? 0 : -1;
+    if (!bits)
+        return -1;
+    bitmap_summarise(bits);
+    before = bitmap_count(bits);
+    add_regions(w, b, bits);
+    note_widened(w->recovery, b->disk, bitmap_count(bits) - before);
+    bitmap_unref(bits);
+    return bit_file_write_set(f, words, err);
 }
 
-/* Add what the memory has as `uuid`. False: it has no bits of it, or what it has cannot be read. */
-static bool add_memory(struct work *w, const char *uuid, const struct catalogue_bitmap *b,
-                       struct bit_file *f, int *result, GError **err)
+/* Add what the memory has. False: it has no bits of it, or what it has cannot be read. */
+static bool add_memory(struct work *w, const struct catalogue_bitmap *b, struct bit_file *f,
+                       int *result, GError **err)
 {
     g_autoptr(GError) error = NULL;
-    struct bit_file *m = bit_file_open(w->memory.files, uuid, b->size, b->granularity, &error);
+    struct bit_file *m = bit_file_open(w->memory.files, b->uuid, b->size, b->granularity, &error);
 
     if (!m) {
         say(w, "disk %s: bitmap '%s' counts as after a power loss: %s", disk_of(w, b->disk)->name,
@@ -316,40 +322,18 @@ static int widen_alone(struct work *w, const struct catalogue_bitmap *b, struct 
 
 /* ---- 3. files ---- */
 
-/* The file, or where a sync of it may have failed, a new one with the same bits: the kernel believes
- * that it has written the old one. */
-static struct bit_file *open_file(struct work *w, struct catalogue_bitmap *b, GError **err)
+/* After a sync that failed, in the process that died or in an earlier recovery, the page cache has pages
+ * that count as written and are not on the disk. So add_memory and widen write all that is set. */
+static int recover_file(struct work *w, const struct catalogue_bitmap *b, GError **err)
 {
-    struct bit_file *f = bit_file_open(w->storage, b->uuid, b->size, b->granularity, err), *new;
-    g_autofree char *uuid = g_uuid_string_random();
-
-    if (!f || !w->memory.unsynced || !same_boot(w))
-        return f;
-    new = bit_file_create(w->storage, uuid, b->size, b->granularity, err);
-    if (new &&bit_file_add(new, f, err) < 0) {
-        bit_file_close(new);
-        new = NULL;
-    }
-    bit_file_close(f);
-    if (new) {
-        g_strlcpy(b->uuid, uuid, sizeof b->uuid); /* the old file is an orphan then */
-        g_ptr_array_add(w->changed, b);
-        w->new_files = true;
-    }
-    return new;
-}
-
-static int recover_file(struct work *w, struct catalogue_bitmap *b, GError **err)
-{
-    g_autofree char *uuid = g_strdup(b->uuid);
-    struct bit_file *f = open_file(w, b, err);
+    struct bit_file *f = bit_file_open(w->storage, b->uuid, b->size, b->granularity, err);
     int result = 0;
 
     if (!f)
         return -1;
     if (w->recovery->kind == RECOVERY_POWER_LOSS)
         result = widen(w, b, f, err);
-    else if (!add_memory(w, uuid, b, f, &result, err))
+    else if (!add_memory(w, b, f, &result, err))
         result = widen_alone(w, b, f, err);
     if (result == 0)
         result = bit_file_sync(f, err);
@@ -364,10 +348,8 @@ static void unseal(struct work *w, struct catalogue_bitmap *b)
     g_ptr_array_add(w->changed, b);
 }
 
-static int recover_files(struct work *w, GError **err)
+static void recover_files(struct work *w)
 {
-    int named = 0;
-
     for (unsigned i = 0; i < w->bitmaps->len; i++) {
         struct catalogue_bitmap *b = &g_array_index(w->bitmaps, struct catalogue_bitmap, i);
         g_autoptr(GError) error = NULL;
@@ -379,9 +361,6 @@ static int recover_files(struct work *w, GError **err)
         else if (b->sealed)
             unseal(w, b);
     }
-    if (w->new_files)
-        named = w->storage->ops->sync_names(w->storage, STATE_BITS);
-    return named < 0 ? storage_fail(w->storage, STATE_BITS, "sync the names in it", named, err) : 0;
 }
 
 /* ---- 4. the catalogue ---- */
@@ -409,9 +388,9 @@ static void date_disk(struct work *w, struct catalogue_disk *d)
 {
     struct identity_past past = {.now = clock_ns(CLOCK_REALTIME)};
 
-    if (lines_count(w, d->id)) {
+    if (lines_count(w, d->id))
         past.last_known = live_file_last(w->memory.files, w->boot_id, d->id, &past.last);
-    } else {
+    if (!past.last_known) { /* there may have been no memory for the lines alone */
         past.rebooted = true;
         past.lease = live_file_lease(w->storage);
         if (!same_boot(w))
@@ -487,7 +466,8 @@ static int recover(struct work *w, GError **err)
         return 0;
     list_disks(w);
     weigh(w);
-    if (recover_files(w, err) < 0 || write_catalogue(w, err) < 0)
+    recover_files(w);
+    if (write_catalogue(w, err) < 0)
         return -1;
     lasting_note_remove(w->folder.uuid);
     return 0;
@@ -501,6 +481,7 @@ struct recovery *state_recover(struct storage *s, struct catalogue *c, GError **
     w.short_of = g_array_new(FALSE, FALSE, sizeof(gint64));
     w.recovery = g_new0(struct recovery, 1);
     w.recovery->widened = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    w.recovery->broken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     w.recovery->said = g_ptr_array_new_with_free_func(g_free);
     result = recover(&w, err);
     g_clear_pointer(&w.disks, g_array_unref);
@@ -527,6 +508,11 @@ bool recovery_widened(const struct recovery *r, int64_t disk, uint64_t *bytes)
     return found;
 }
 
+const char *recovery_broken(const struct recovery *r, int64_t disk)
+{
+    return g_hash_table_lookup(r->broken, &disk);
+}
+
 void recovery_free(struct recovery *r)
 {
     if (!r)
@@ -534,6 +520,7 @@ void recovery_free(struct recovery *r)
     g_free(r->why);
     g_free(r->lost);
     g_hash_table_unref(r->widened);
+    g_hash_table_unref(r->broken);
     g_ptr_array_unref(r->said);
     g_free(r);
 }

@@ -23,9 +23,11 @@ struct recovery {
     /* Why all recording bitmaps of disks in use have become inconsistent; NULL: they have not. */
     char *lost;
     GHashTable
-        *widened;    /* disk id (gint64) -> bytes that were dirtied beyond the bits (guint64), in
+        *widened;       /* disk id (gint64) -> bytes that were dirtied beyond the bits (guint64), in
                             its bitmap that got most; disks that were in use */
-    GPtrArray *said; /* sentences about what was found and done, for a log: owned strings */
+    GHashTable *broken; /* disk id (gint64) -> why the first of its bitmaps that have become
+                           inconsistent has (owned string) */
+    GPtrArray *said;    /* sentences about what was found and done, for a log: owned strings */
 };
 
 /* The folder row, disks and bitmaps are updated in the catalogue (see there): afterwards no disk is
@@ -36,6 +38,8 @@ struct recovery {
 struct recovery *state_recover(struct storage *s, struct catalogue *c, GError **err);
 /* Bytes by which the bitmaps of a disk were widened. False: the disk was not in use. */
 bool recovery_widened(const struct recovery *r, int64_t disk, uint64_t *bytes);
+/* Why bitmaps of the disk, all or some, have become inconsistent; the recovery's. NULL: none has. */
+const char *recovery_broken(const struct recovery *r, int64_t disk);
 void recovery_free(struct recovery *r);
 
 /* The first 8 bytes of a folder's UUID as a number: what the journal has of it. */

@@ -15,21 +15,24 @@
 
 /* ---- reading ---- */
 
-static void copy_page(const struct stored_bits *sb, size_t at, uint64_t *to)
+/* The file may have bits that are not in the mapping yet: see mapping_has_page. */
+static void add_page(const struct stored_bits *sb, size_t at, uint64_t *to)
 {
     const _Atomic uint64_t *from = (const _Atomic uint64_t *)(sb->words + at / 8);
 
     for (unsigned i = 0; i < PAGE_WORDS; i++)
-        to[i] = atomic_load_explicit(from + i, memory_order_relaxed);
+        to[i] |= atomic_load_explicit(from + i, memory_order_relaxed);
 }
 
 static int read_words(struct stored_bits *sb, size_t at, size_t n, uint64_t *piece, GError **err)
 {
-    if (sb->memory && bit_file_read(sb->memory, piece, n, at, err) < 0)
+    if (!sb->memory)
+        memset(piece, 0, n);
+    else if (bit_file_read(sb->memory, piece, n, at, err) < 0)
         return -1;
     for (size_t p = 0; p < n; p += BIT_PAGE)
         if (!sb->memory || mapping_has_page(sb->guard, (at + p) / BIT_PAGE))
-            copy_page(sb, at + p, piece + p / 8);
+            add_page(sb, at + p, piece + p / 8);
     return 0;
 }
 
@@ -138,10 +141,8 @@ static int sync_locked(struct stored_bits *sb, bool *lost, GError **err)
     if (bit_file_check_length(sb->file, err) == 0 && write_back(sb, sb->file, lost, err) == 0 &&
         bit_file_sync(sb->file, err) == 0)
         return 0;
-    if (!*lost) {
-        memory_note_unsynced(sb->disk->store->memory);
+    if (!*lost)
         atomic_store(&sb->stuck, true);
-    }
     return -1;
 }
 

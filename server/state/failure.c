@@ -34,7 +34,7 @@
 #define PAGE  ((size_t)4096)
 
 /* Of a page. */
-enum { PAGE_IN_FILE, PAGE_CLAIMED, PAGE_REPLACED };
+enum { PAGE_IN_FILE, PAGE_CLAIMED };
 
 struct mapping {
     _Atomic uintptr_t begin; /* 0: the slot is free */
@@ -119,7 +119,8 @@ static int add_file(const struct mapping *m, size_t page, _Atomic uint64_t *memo
 }
 
 /* The owner's note is made before anything goes to memory that ends with the process. Until the page
- * is replaced, another thread may find room for it in the file. */
+ * is replaced, another thread may find room for it in the file. From the claim on, readers ask the
+ * mapping: a bit that another thread sets just after put_memory is nowhere else. */
 static bool replace_page(struct mapping *m, size_t page)
 {
     uintptr_t begin = atomic_load(&m->begin) + page * PAGE;
@@ -129,8 +130,7 @@ static bool replace_page(struct mapping *m, size_t page)
         return true; /* somebody else is at it, or has just done it */
     m->use.incomplete(m->use.opaque);
     if (!put_memory(begin, PAGE))
-        return false;
-    atomic_store(&m->pages[page], PAGE_REPLACED);
+        return replace_all(m); /* there are too many mappings; this one takes the place of one */
     return add_file(m, page, (_Atomic uint64_t *)begin) >= 0 || replace_all(m);
 }
 
@@ -321,5 +321,5 @@ bool mapping_is_lost(const struct mapping *m)
 
 bool mapping_has_page(const struct mapping *m, size_t page)
 {
-    return m && atomic_load(&m->pages[page]) == PAGE_REPLACED;
+    return m && atomic_load(&m->pages[page]) != PAGE_IN_FILE;
 }

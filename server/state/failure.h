@@ -38,8 +38,9 @@ void mapping_unguard(struct mapping *m);
 /* Was the file taken away? When memory that was read belonged to the replacement, this is true after
  * the read. Any thread. NULL: false. */
 bool mapping_is_lost(const struct mapping *m);
-/* Is this page of the mapping in the process's memory, because there was none for it in the file? The
- * page can be read then. Any thread. NULL: false. */
+/* Is this page of the mapping in the process's memory, because there was none for it in the file, or is
+ * it going to be? The mapping must be read then, and the file as well, before this is asked: the page
+ * may lack for a while what others have set in the file just before. Any thread. NULL: false. */
 bool mapping_has_page(const struct mapping *m, size_t page);
 
 #endif

@@ -3,7 +3,6 @@
 
 #include "common/base/deadline.h"
 #include "common/state/folder.h"
-#include "common/state/storage-dir.h"
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/state/failure.h"
@@ -193,29 +192,34 @@ static int map_memory(struct live *l, GError **err)
     return 0;
 }
 
+/* All pages, now: a page that is missing later would be replaced by memory of the process, and what
+ * counters have in both could not be added up. */
+static int write_file(struct live *l, const char *boot_id)
+{
+    g_autofree struct live_line *lines = g_malloc0(LENGTH);
+    struct live_head head = {.magic = LIVE_MAGIC};
+
+    g_strlcpy(head.boot_id, boot_id, sizeof head.boot_id);
+    memcpy(lines, &head, sizeof head);
+    return l->file->storage->ops->write(l->file, lines, LENGTH, 0);
+}
+
 static int make_file(struct live *l, struct storage *memory, const char *boot_id, GError **err)
 {
-    struct live_head head = {.magic = LIVE_MAGIC};
     int error = memory->ops->open(memory, STATE_LIVE, true, &l->file);
 
     if (error < 0) {
         l->file = NULL;
         return storage_fail(memory, STATE_LIVE, "making it", error, err);
     }
-    g_strlcpy(head.boot_id, boot_id, sizeof head.boot_id);
-    error = memory->ops->reserve(l->file, LENGTH);
-    if (error == 0)
-        error = memory->ops->write(l->file, &head, sizeof head, 0);
+    error = write_file(l, boot_id);
     return error < 0 ? storage_fail(memory, STATE_LIVE, "writing it", error, err) : 0;
 }
 
 static int map_file(struct live *l, struct storage *memory, const struct live_events *events,
                     GError **err)
 {
-    struct mapping_use use = {.fd = storage_dir_fd(l->file),
-                              .incomplete = events->incomplete,
-                              .lost = events->lost,
-                              .opaque = events->opaque};
+    struct mapping_use use = {.fd = -1, .lost = events->lost, .opaque = events->opaque};
     void *mapped;
     int error;
 
@@ -236,6 +240,9 @@ static void use_memory(struct live *l, struct storage *memory, const char *boot_
         return;
     log_error("%s: if the server dies, it will not be known when it last changed an image",
               error->message);
+    mapping_unguard(g_steal_pointer(&l->guard));
+    if (l->file)
+        memory->ops->close(g_steal_pointer(&l->file));
     (void)memory->ops->unlink(memory, STATE_LIVE);
 }
 

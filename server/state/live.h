@@ -15,7 +15,6 @@ struct live;
 
 /* See failure.h. */
 struct live_events {
-    void (*incomplete)(void *opaque);
     void (*lost)(void *opaque); /* the counts of changes under way are gone */
     void *opaque;
 };

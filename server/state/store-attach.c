@@ -212,30 +212,21 @@ static struct state_disk *choose_disk(struct store *s, const char *name, uint64_
     return d;
 }
 
-/* Why the recovery has given bitmaps of the disk up; NULL: it has not. */
-static const char *recovery_gave_up(const struct state_disk *d)
-{
-    const char *lost = d->store->recovery->lost;
-
-    for (unsigned i = 0; lost && i < d->bitmaps->len; i++)
-        if (g_strcmp0(((struct catalogue_bitmap *)d->bitmaps->pdata[i])->inconsistent, lost) == 0)
-            return lost;
-    return NULL;
-}
-
 /* What was done with the disk's bitmaps, for people. */
 static char *describe(struct state_disk *d, const char *reason)
 {
     const struct recovery *r = d->store->recovery;
-    uint64_t widened;
+    uint64_t widened = 0;
 
     if (d->is_new)
         return g_strdup("new");
     if (!reason)
-        reason = recovery_gave_up(d);
+        reason = recovery_broken(r, d->row.id);
     if (reason)
         return g_strdup_printf("inconsistent: %s", reason);
-    if (recovery_widened(r, d->row.id, &widened) && r->kind == RECOVERY_POWER_LOSS && !r->lost)
+    /* The process has died, and a bitmap whose memory was gone was widened: that is not exact either. */
+    if (recovery_widened(r, d->row.id, &widened) &&
+        (widened > 0 || (r->kind == RECOVERY_POWER_LOSS && !r->lost)))
         return g_strdup_printf("widened by %" PRIu64 " bytes after power loss", widened);
     return g_strdup("exact");
 }

@@ -25,10 +25,9 @@
 
 #include <pthread.h>
 
-/* So often failures that the catalogue does not know yet are written again, and the lease is made
- * longer (live_lease): each time it ends so much later. */
-#define TICK_MS  30000u
-#define LEASE_NS INT64_C(90000000000)
+/* So often failures that the catalogue does not know yet are written again, and a new lease is given
+ * (LIVE_LEASE_NS). */
+#define TICK_MS 30000u
 
 struct stored_bits;
 

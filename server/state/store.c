@@ -33,7 +33,7 @@ static int64_t lease_end(const struct store *s)
     if (!s->power)
         return 0;
     clock_gettime(CLOCK_REALTIME, &t);
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec + LEASE_NS;
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec + LIVE_LEASE_NS;
 }
 
 /* ---- what is done now and then, on the jobs' thread ---- */
@@ -97,12 +97,6 @@ static void live_lost(void *opaque)
     log_error("state: %s: somebody has cut short the file %s in memory: if the server dies, its "
               "bitmaps will count as after a power loss",
               s->path, STATE_LIVE);
-}
-
-/* A signal handler. */
-static void live_incomplete(void *opaque)
-{
-    memory_note_incomplete(((struct store *)opaque)->memory);
 }
 
 /* ---- opening ---- */
@@ -240,7 +234,7 @@ static void make_memory(struct store *s)
 static int make_anew(struct store *s, GError **err)
 {
     g_autofree char *boot_id = state_boot_id();
-    struct live_events events = {live_incomplete, live_lost, s};
+    struct live_events events = {live_lost, s};
 
     lasting_note_remove(s->folder.uuid);
     make_memory(s);

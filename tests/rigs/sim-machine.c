@@ -28,7 +28,7 @@ void sim_machine_clear(struct sim_machine *m)
     if (m->memory)
         m->memory->ops->free(m->memory);
     m->memory = NULL;
-    m->failed = m->incomplete = m->unsynced = false;
+    m->failed = m->incomplete = false;
     m->catalogue = 0;
 }
 
@@ -41,8 +41,7 @@ void sim_machine_unshare(struct sim_machine *m)
 bool sim_machine_same(const struct sim_machine *a, const struct sim_machine *b)
 {
     return a->boot == b->boot && a->id == b->id && a->run == b->run && a->failed == b->failed &&
-           a->incomplete == b->incomplete && a->unsynced == b->unsynced &&
-           a->lasting == b->lasting && !a->memory == !b->memory &&
+           a->incomplete == b->incomplete && a->lasting == b->lasting && !a->memory == !b->memory &&
            (!a->memory || sim_storage_looks_same(a->memory, b->memory));
 }
 
@@ -124,12 +123,6 @@ void memory_note_incomplete(struct memory *m)
         m->machine->incomplete = true;
 }
 
-void memory_note_unsynced(struct memory *m)
-{
-    if (m)
-        m->machine->unsynced = true;
-}
-
 void memory_note_catalogue(struct memory *m, uint64_t number)
 {
     if (m)
@@ -162,7 +155,6 @@ struct memory_left memory_find(const char *uuid, uint64_t run)
         return left;
     if (!now->incomplete)
         left.files = sim_storage_ref(now->memory);
-    left.unsynced = now->unsynced;
     left.catalogue = now->catalogue;
     left.kind = now->failed ? MEMORY_FAILED : now->incomplete ? MEMORY_INCOMPLETE : MEMORY_WHOLE;
     return left;

@@ -17,9 +17,9 @@ struct sim_machine {
     struct storage *memory; /* the files of the memory folder, a reference; NULL: it is not there */
     uint64_t run;           /* of it */
     uint64_t catalogue;     /* its note: how far the catalogue was */
-    bool failed, incomplete, unsynced; /* its note says so */
-    bool lasting;                      /* the note that outlives the boot is there */
-    bool no_room;                      /* for a memory folder */
+    bool failed, incomplete; /* its note says so */
+    bool lasting;            /* the note that outlives the boot is there */
+    bool no_room;            /* for a memory folder */
 };
 
 /* From now on it is this one; it stays the caller's, and changes as the server notes things. Returns

@@ -6,10 +6,12 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +21,9 @@
 
 struct watch {
     atomic_uint lost, incomplete;
+    _Atomic(struct mapping *) mapping; /* not NULL: the handler asks whether it has `page` */
+    size_t page;
+    atomic_bool has_page;
     pthread_mutex_t lock;
     pthread_cond_t changed;
 };
@@ -64,7 +69,11 @@ static volatile unsigned char *map_file(unsigned pages, int *fd)
 
 static void incomplete(void *opaque)
 {
-    ((struct watch *)opaque)->incomplete++;
+    struct watch *w = opaque;
+
+    w->incomplete++;
+    if (w->mapping)
+        w->has_page = mapping_has_page(w->mapping, w->page);
 }
 
 static struct mapping *guard(volatile unsigned char *at, size_t length, int fd, struct watch *w)
@@ -96,6 +105,112 @@ static void test_truncated(void)
     mapping_unguard(m);
     munmap((void *)at, 4 * PAGE);
     close(fd);
+}
+
+/* ---- no memory is left ---- */
+
+static char *folder, *lasting;
+
+#define ROOM  4u /* pages */
+#define PAGES 8u
+
+/* A file of PAGES pages, of which the first ROOM ones have taken all memory of its file system. NULL:
+ * skipped. */
+static volatile unsigned char *map_full(char **path, int *fd)
+{
+    g_autofree char *name = NULL;
+    volatile unsigned char *at;
+
+    *path = g_build_filename(folder, "small", NULL);
+    if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
+        g_test_skip("file systems cannot be mounted here");
+        return NULL;
+    }
+    g_assert_cmpint(mkdir(*path, 0700), ==, 0);
+    g_assert_cmpint(mount("tmpfs", *path, "tmpfs", 0, "size=16k"), ==, 0);
+    name = g_build_filename(*path, "file", NULL);
+    *fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    g_assert_cmpint(ftruncate(*fd, PAGES * PAGE), ==, 0);
+    at = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    g_assert_true(at != MAP_FAILED);
+    for (unsigned p = 0; p < ROOM; p++)
+        g_assert_cmpint(pwrite(*fd, "\x01", 1, p * PAGE), ==, 1);
+    g_assert_cmpint(pwrite(*fd, "\x01", 1, ROOM * PAGE), <, 0);
+    return at;
+}
+
+static void unmap_full(volatile unsigned char *at, const char *path, int fd)
+{
+    munmap((void *)at, PAGES * PAGE);
+    close(fd);
+    g_assert_cmpint(umount(path), ==, 0);
+    g_assert_cmpint(rmdir(path), ==, 0);
+}
+
+/* Readers ask the mapping before memory of the process takes the page's place: what is set in it just
+ * after that must not be missed. */
+static void test_claimed(void)
+{
+    struct watch w = watch_new();
+    g_autofree char *path = NULL;
+    int fd;
+    volatile unsigned char *at = map_full(&path, &fd);
+
+    if (!at)
+        return;
+    w.page = ROOM + 1;
+    w.mapping = guard(at, PAGES * PAGE, fd, &w);
+    at[w.page * PAGE] = 7;
+    g_assert_cmpuint(w.incomplete, ==, 1);
+    g_assert_true(w.has_page);
+    g_assert_cmpuint(at[w.page * PAGE], ==, 7);
+    g_assert_false(mapping_has_page(w.mapping, ROOM));
+    g_assert_false(mapping_is_lost(w.mapping));
+    mapping_unguard(w.mapping);
+    unmap_full(at, path, fd);
+}
+
+/* As many mappings as the kernel allows: their addresses begin at the result, of *length bytes. */
+static void *use_up_mappings(size_t *length)
+{
+    unsigned char *at;
+
+    *length = (size_t)1 << 32;
+    at = mmap(NULL, *length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    g_assert_true(at != MAP_FAILED);
+    for (size_t p = PAGE; p < *length; p += 2 * PAGE)
+        if (mprotect(at + p, PAGE, PROT_READ) < 0)
+            return at;
+    munmap(at, *length);
+    return NULL;
+}
+
+/* One page cannot be replaced, since that would need two more mappings: then all of them are. */
+static void test_mappings_used_up(void)
+{
+    struct watch w = watch_new();
+    g_autofree char *path = NULL;
+    int fd;
+    volatile unsigned char *at = map_full(&path, &fd);
+    struct mapping *m;
+    size_t length;
+    void *others;
+
+    if (!at)
+        return;
+    m = guard(at, PAGES * PAGE, fd, &w);
+    others = use_up_mappings(&length);
+    if (others) {
+        at[6 * PAGE] = 7; /* goes on */
+        munmap(others, length);
+        g_assert_true(mapping_is_lost(m));
+        g_assert_cmpuint(at[6 * PAGE], ==, 7);
+        wait_lost(&w);
+    } else {
+        g_test_skip("the kernel allows more mappings than anybody needs");
+    }
+    mapping_unguard(m);
+    unmap_full(at, path, fd);
 }
 
 static void *touch(void *at)
@@ -171,8 +286,6 @@ static void test_sent(void)
     g_assert_true(WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) != 0);
 }
 
-static char *folder, *lasting;
-
 static void test_lasting(void)
 {
     g_assert_cmpint(lasting_note_make(UUID, "/state", "it burns", NULL), ==, 0);
@@ -215,6 +328,8 @@ int main(int argc, char **argv)
     g_test_add_func("/failure/mapping/many", test_many);
     g_test_add_func("/failure/mapping/foreign", test_foreign);
     g_test_add_func("/failure/mapping/sent", test_sent);
+    g_test_add_func("/failure/mapping/claimed", test_claimed);
+    g_test_add_func("/failure/mapping/used-up", test_mappings_used_up);
     g_test_add_func("/failure/note/lasting", test_lasting);
     g_test_add_func("/failure/note/root", test_lasting_of_root);
     result = g_test_run();

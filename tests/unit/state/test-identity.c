@@ -143,6 +143,10 @@ static void test_clock_set_back(void)
     g_assert_cmpint(identity_changed_until(&past), ==, INT64_MAX);
     past = (struct identity_past){.now = T, .rebooted = true, .boot_time = T + S};
     g_assert_cmpint(identity_changed_until(&past), ==, 0);
+    past = (struct identity_past){.now = T, .rebooted = true, .lease = T + LIVE_LEASE_NS};
+    g_assert_cmpint(identity_changed_until(&past), ==, T + LIVE_LEASE_NS);
+    past.lease++;
+    g_assert_cmpint(identity_changed_until(&past), ==, 0);
 }
 
 static void test_power_lost(void)

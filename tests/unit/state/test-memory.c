@@ -105,7 +105,6 @@ static void test_life(void)
     memory_note_failed(NULL);
     memory_note_settled(NULL);
     memory_note_incomplete(NULL);
-    memory_note_unsynced(NULL);
     memory_remove(NULL);
     memory_free(NULL);
     place_end(&p);
@@ -186,8 +185,7 @@ static void test_damaged_note(void)
     note = g_build_filename(p.path, "note", NULL);
     g_assert_cmpint(truncate(note, 39), ==, 0);
     expect(RUN, MEMORY_GONE, false);
-    g_assert_true(
-        g_file_set_contents(note, "0123456789abcdef0123456789abcdef0123456789abcdef", -1, NULL));
+    g_assert_true(g_file_set_contents(note, "0123456789abcdef0123456789abcdef01234567", -1, NULL));
     expect(RUN, MEMORY_GONE, false);
     memory_remove(m);
     memory_free(m);
@@ -223,6 +221,21 @@ static void test_sparse(void)
     g_assert_cmpint(stat(path, &st), ==, 0);
     g_assert_cmpint(st.st_size, >, 16 << 20);
     g_assert_cmpint(st.st_blocks, <=, 64);
+    rig_free(r);
+}
+
+/* The lines lie in memory from the start on: there is nothing for which there may be none later. */
+static void test_lines(void)
+{
+    struct store_rig *r = rig_new();
+    g_autofree char *live = NULL;
+    struct stat st;
+
+    rig_start(r, 1);
+    live = rig_memory(r, STATE_LIVE);
+    g_assert_cmpint(stat(live, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 1 << 20);
+    g_assert_cmpint(st.st_blocks, >=, (1 << 20) / 512);
     rig_free(r);
 }
 
@@ -281,10 +294,13 @@ static void spoilt(void (*spoil)(struct store_rig *r), bool power)
     rig_kill(r);
     spoil(r);
     rig_start(r, 1);
-    if (power)
+    if (power) {
         rig_expect(d, "b", 4 * MIB);
-    else
+        g_assert_cmpstr(d->recovered, ==, "widened by 4194304 bytes after power loss");
+    } else {
         rig_expect_inconsistent(d, "b", "");
+        g_assert_true(g_str_has_prefix(d->recovered, "inconsistent: "));
+    }
     rig_free(r);
 }
 
@@ -414,14 +430,14 @@ static void test_none(void)
 /* ---- no memory is left ---- */
 
 /* A file system in memory that only this process sees. False: skipped. */
-static bool mount_small(const char *path)
+static bool mount_small(const char *path, const char *options)
 {
     if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
         g_test_skip("file systems cannot be mounted here");
         return false;
     }
     g_assert_cmpint(mkdir(path, 0700), ==, 0);
-    g_assert_cmpint(mount("tmpfs", path, "tmpfs", 0, "size=256k,mode=0700"), ==, 0);
+    g_assert_cmpint(mount("tmpfs", path, "tmpfs", 0, options), ==, 0);
     return true;
 }
 
@@ -434,6 +450,20 @@ static void fill_up(const char *path)
     while (write(fd, page, sizeof page) == sizeof page)
         continue;
     g_assert_cmpint(errno, ==, ENOSPC);
+    close(fd);
+}
+
+/* There is memory again, and a thread that had touched a page before others replaced it has set the bit
+ * of 33 MiB in the file. */
+static void set_in_file(struct store_rig *r, const char *path)
+{
+    g_autofree char *filler = g_build_filename(path, "filler", NULL);
+    g_autofree char *bits = rig_memory_bits(r);
+    int fd;
+
+    g_assert_cmpint(g_unlink(filler), ==, 0);
+    fd = open(bits, O_WRONLY | O_CLOEXEC);
+    g_assert_cmpint(pwrite(fd, "\x01", 1, BIT_PAGE + 33 * MIB / 65536 / 8), ==, 1);
     close(fd);
 }
 
@@ -454,6 +484,7 @@ static void full(struct store_rig *r, const char *path)
     g_assert_null(left.files);
     close_regions(r);
     rig_change(d, bits, 17 * MIB, 1);
+    set_in_file(r, path);
     rig_stop(r);
     g_assert_true(r->in_order);
     g_assert_cmpuint(d->broken->len, ==, 0);
@@ -468,12 +499,80 @@ static void test_full(void)
     rig_start(r, 1);
     path = memory_path(r->store->folder.uuid);
     rig_stop(r);
-    if (mount_small(path)) {
+    if (mount_small(path, "size=2m,mode=0700")) {
         full(r, path);
         g_assert_cmpint(umount(path), ==, 0);
         rig_start(r, 1);
-        rig_expect(d, "b", 3 * 65536);
+        rig_expect(d, "b", 4 * 65536);
     }
+    rig_free(r);
+}
+
+/* There is memory for bits, and none for the lines: these end with the process. */
+static void no_room_for_lines(struct store_rig *r)
+{
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+    g_autofree char *live = NULL;
+
+    rig_start(r, 1);
+    live = rig_memory(r, STATE_LIVE);
+    g_assert_false(g_file_test(live, G_FILE_TEST_EXISTS));
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, MIB, 1);
+    close_regions(r);
+    g_assert_false(memory_is_incomplete(r->store->memory));
+    rig_stop(r);
+    g_assert_true(r->in_order);
+}
+
+static void test_no_room_for_lines(void)
+{
+    struct store_rig *r = rig_new();
+    g_autofree char *path = NULL;
+
+    rig_start(r, 1);
+    path = memory_path(r->store->folder.uuid);
+    rig_stop(r);
+    if (mount_small(path, "size=256k,mode=0700")) {
+        no_room_for_lines(r);
+        g_assert_cmpint(umount(path), ==, 0);
+        rig_start(r, 1);
+        rig_expect(&r->disks[0], "b", 65536);
+    }
+    rig_free(r);
+}
+
+static void kill_without_lines(struct store_rig *r)
+{
+    g_autofree char *live = NULL;
+
+    rig_kill(r);
+    live = rig_memory(r, STATE_LIVE);
+    g_assert_cmpint(g_unlink(live), ==, 0);
+}
+
+/* The server dies, and there are no lines: it is not known when it changed the image last, but the
+ * lease says until when it may have. */
+static void test_no_lines(void)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+    struct bitmap *bits[] = {NULL, NULL};
+
+    rig_start(r, 1);
+    bits[0] = rig_add(d, "b");
+    rig_change(d, bits, MIB, 1);
+    kill_without_lines(r);
+    rig_start(r, 1);
+    rig_expect(d, "b", 65536);
+    g_assert_cmpstr(d->recovered, ==, "exact");
+    kill_without_lines(r);
+    d->modified = (g_get_real_time() + 100 * G_USEC_PER_SEC) * 1000;
+    g_free(d->content);
+    d->content = g_strdup("size=1 mtime=77");
+    rig_start(r, 1);
+    rig_expect_inconsistent(d, "b", "somebody else has changed the image");
     rig_free(r);
 }
 
@@ -486,6 +585,7 @@ int main(int argc, char **argv)
     g_test_add_func("/memory/old-note", test_old_note);
     g_test_add_func("/memory/damaged-note", test_damaged_note);
     g_test_add_func("/memory/sparse", test_sparse);
+    g_test_add_func("/memory/lines", test_lines);
     g_test_add_func("/memory/written-again", test_written_again);
     g_test_add_func("/memory/gone", test_gone);
     g_test_add_func("/memory/gone/foreign-write", test_gone_and_foreign_write);
@@ -495,5 +595,7 @@ int main(int argc, char **argv)
     g_test_add_func("/memory/rolled-back", test_files_rolled_back);
     g_test_add_func("/memory/none", test_none);
     g_test_add_func("/memory/full", test_full);
+    g_test_add_func("/memory/no-room-for-lines", test_no_room_for_lines);
+    g_test_add_func("/memory/no-lines", test_no_lines);
     return g_test_run();
 }
