@@ -138,7 +138,7 @@ static void lose_what_was_synced_badly(enum sim_death death, uint32_t seed)
     r->failing = fails = true;
     for (unsigned k = 0; k < SIM_DISKS; k++)
         g_assert_cmpint(sim_write(r->server, k, 0, r->host.model.disks[k].size), ==, 0);
-    sim_threads_sleep(INT64_C(9000000000)); /* regions cannot be closed */
+    sim_threads_sleep(INT64_C(100000000000)); /* regions cannot be closed */
     sim_server_copy(r->server, &copy);
     fails = false;
     sim_run_die(r, &copy, death, seed);
