@@ -12,6 +12,11 @@
 #include <errno.h>
 #include <string.h>
 
+/* SQLite's name of its log, and the bytes of a log in which there is nothing yet (fileformat2.html,
+ * section 4.1). */
+#define CATALOGUE_LOG STATE_CATALOGUE "-wal"
+#define LOG_HEAD      32u
+
 /* ---- opening ---- */
 
 /* SQLite takes an empty file for a new database: here it is one that was cut short. */
@@ -34,6 +39,44 @@ static int check_file(struct storage *s, bool make, GError **err)
     return 0;
 }
 
+/* All bytes of the log, or NULL: there is nothing in it, or a negative errno. */
+static uint8_t *read_log(struct storage_file *f, uint64_t *size, int *error)
+{
+    uint8_t *bytes;
+
+    *error = f->storage->ops->size(f, size);
+    if (*error < 0 || *size <= LOG_HEAD)
+        return NULL;
+    bytes = g_try_malloc(*size);
+    *error = bytes ? f->storage->ops->read(f, bytes, *size, 0) : -ENOMEM;
+    if (*error < 0)
+        g_clear_pointer(&bytes, g_free);
+    return bytes;
+}
+
+/* A log may be there because its sync has failed. Then the kernel has all of it, the disk perhaps has
+ * not, and a second sync would prove nothing. But SQLite relies on the log while it writes the
+ * database. So all bytes of it are written once more, before it is opened, and synced. */
+static int write_log_again(struct storage *s, GError **err)
+{
+    struct storage_file *f;
+    g_autofree uint8_t *bytes = NULL;
+    uint64_t size;
+    int error = s->ops->open(s, CATALOGUE_LOG, false, &f);
+
+    if (error == -ENOENT)
+        return 0;
+    if (error < 0)
+        return storage_fail(s, CATALOGUE_LOG, "open", error, err);
+    bytes = read_log(f, &size, &error);
+    if (bytes)
+        error = s->ops->write(f, bytes, size, 0);
+    if (bytes && error == 0)
+        error = s->ops->sync(f);
+    s->ops->close(f);
+    return error < 0 ? storage_fail(s, CATALOGUE_LOG, "write it again", error, err) : 0;
+}
+
 static int use_log(struct catalogue *c, GError **err)
 {
     g_autofree char *mode = sql_text(c, "PRAGMA journal_mode = WAL", err);
@@ -53,8 +96,8 @@ static int empty_log(struct catalogue *c)
     return sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) & 0xff;
 }
 
-/* A log may be there because its sync has failed. What is in it becomes durable when it is written
- * into the database. On a full disk that has to wait. */
+/* What is in the log becomes durable when it is written into the database. On a full disk that has to
+ * wait. */
 static int take_log_in(struct catalogue *c, GError **err)
 {
     int code = empty_log(c);
@@ -80,7 +123,7 @@ struct catalogue *catalogue_open(struct storage *s, GError **err)
 {
     struct catalogue *c;
 
-    if (check_file(s, true, err) < 0)
+    if (check_file(s, true, err) < 0 || write_log_again(s, err) < 0)
         return NULL;
     c = g_new0(struct catalogue, 1);
     c->s = s;
@@ -124,8 +167,9 @@ static bool counts_are(const struct catalogue *c, const struct tally said[TALLIE
  * the database once more, and synced. A full disk is no excuse here. */
 static int open_anew(struct catalogue *c, GError **err)
 {
-    if (check_file(c->s, false, err) < 0 || sql_open(c, STATE_CATALOGUE, err) < 0 ||
-        schema_check(c, err) < 0 || use_log(c, err) < 0 || check_pages(c, err) < 0)
+    if (check_file(c->s, false, err) < 0 || write_log_again(c->s, err) < 0 ||
+        sql_open(c, STATE_CATALOGUE, err) < 0 || schema_check(c, err) < 0 || use_log(c, err) < 0 ||
+        check_pages(c, err) < 0)
         return -1;
     if (empty_log(c) != SQLITE_OK)
         return sql_fail(c, "empty its write-ahead log", err);
