@@ -325,11 +325,6 @@ static int write_piece(struct bit_file *f, const uint64_t *words, size_t length,
     return 0;
 }
 
-int bit_file_write_set(struct bit_file *f, const uint64_t *words, GError **err)
-{
-    return write_piece(f, words, bit_file_map_length(f->size, f->granularity), 0, err);
-}
-
 int bit_file_add(struct bit_file *to, struct bit_file *from, GError **err)
 {
     const size_t length = bit_file_map_length(to->size, to->granularity);
@@ -346,6 +341,39 @@ int bit_file_add(struct bit_file *to, struct bit_file *from, GError **err)
         if (write_piece(to, all, n, at, err) < 0)
             return -1;
     }
+    return 0;
+}
+
+/* How many bits were not set before. `first`: the number of the first word. */
+static uint64_t or_words(uint64_t *words, size_t n, const struct bitmap *bits, uint64_t first)
+{
+    uint64_t end = bitmap_words(bitmap_size(bits), bitmap_granularity(bits)), added = 0;
+
+    for (size_t i = 0; i < n && first + i < end; i++) {
+        uint64_t more = bitmap_word(bits, first + i) & ~words[i];
+
+        words[i] |= more;
+        added += (unsigned)__builtin_popcountll(more);
+    }
+    return added;
+}
+
+int bit_file_add_bits(struct bit_file *to, const struct bitmap *from, uint64_t *more, GError **err)
+{
+    const size_t length = bit_file_map_length(to->size, to->granularity);
+    g_autofree uint64_t *all = g_malloc(MIN(length, PIECE));
+    uint64_t added = 0;
+
+    for (size_t at = 0; at < length; at += PIECE) {
+        size_t n = MIN(length - at, PIECE);
+
+        if (bit_file_read(to, all, n, at, err) < 0)
+            return -1;
+        added += or_words(all, n / 8, from, at / 8);
+        if (write_piece(to, all, n, at, err) < 0)
+            return -1;
+    }
+    *more = added * to->granularity;
     return 0;
 }
 

@@ -37,12 +37,11 @@ int bit_file_fd(struct bit_file *f);
 /* Words at byte `at` of them. All of the length, or -1 and *err. */
 int bit_file_read(struct bit_file *f, void *words, size_t length, uint64_t at, GError **err);
 int bit_file_write(struct bit_file *f, const void *words, size_t length, uint64_t at, GError **err);
-/* Write those of all its words that are in pages which are not zero: also those that the file has,
- * since a sync may have failed to write them before. */
-int bit_file_write_set(struct bit_file *f, const uint64_t *words, GError **err);
-/* Set in `to` what is set in `from`, a file for the same size and granularity. All pages of `to` that
- * are not zero then are written, as by bit_file_write_set. */
+/* Set in `to` what is set in `from`, a file or bits for the same size and granularity. All pages of `to`
+ * that are not zero then are written, also those that had all bits before: a sync may have failed to
+ * write them. *more: bytes of the disk that are dirty in `to` now, and were not. */
 int bit_file_add(struct bit_file *to, struct bit_file *from, GError **err);
+int bit_file_add_bits(struct bit_file *to, const struct bitmap *from, uint64_t *more, GError **err);
 /* Is the file as long as it should be? -1 and *err: no. */
 int bit_file_check_length(struct bit_file *f, GError **err);
 /* It gets another UUID; nobody has the old name then. Only in a memory folder: a power loss between

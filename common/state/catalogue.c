@@ -16,6 +16,8 @@
  * section 4.1). */
 #define CATALOGUE_LOG STATE_CATALOGUE "-wal"
 #define LOG_HEAD      32u
+/* It is emptied after each transaction, so it is never as long as this. */
+#define LOG_MOST (UINT64_C(1) << 30)
 
 /* ---- opening ---- */
 
@@ -39,40 +41,50 @@ static int check_file(struct storage *s, bool make, GError **err)
     return 0;
 }
 
-/* All bytes of the log, or NULL: there is nothing in it, or a negative errno. */
-static uint8_t *read_log(struct storage_file *f, uint64_t *size, int *error)
+static bool is_zero(const uint8_t *bytes, size_t n)
 {
-    uint8_t *bytes;
+    return *bytes == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
+}
 
-    *error = f->storage->ops->size(f, size);
-    if (*error < 0 || *size <= LOG_HEAD)
-        return NULL;
-    bytes = g_try_malloc(*size);
-    *error = bytes ? f->storage->ops->read(f, bytes, *size, 0) : -ENOMEM;
-    if (*error < 0)
-        g_clear_pointer(&bytes, g_free);
-    return bytes;
+/* Nothing is in the log behind a piece of zeroes: each page in it has a head. */
+static int write_again(struct storage_file *f)
+{
+    const struct storage_ops *ops = f->storage->ops;
+    const size_t most = 65536;
+    g_autofree uint8_t *piece = g_malloc(most);
+    uint64_t size;
+    int error = ops->size(f, &size);
+
+    if (error < 0 || size <= LOG_HEAD)
+        return error;
+    size = MIN(size, LOG_MOST);
+    for (uint64_t at = 0; at < size; at += most) {
+        size_t n = MIN(most, size - at);
+
+        error = ops->read(f, piece, n, at);
+        if (error == 0 && is_zero(piece, n))
+            break;
+        if (error == 0)
+            error = ops->write(f, piece, n, at);
+        if (error < 0)
+            return error;
+    }
+    return ops->sync(f);
 }
 
 /* A log may be there because its sync has failed. Then the kernel has all of it, the disk perhaps has
  * not, and a second sync would prove nothing. But SQLite relies on the log while it writes the
- * database. So all bytes of it are written once more, before it is opened, and synced. */
+ * database. So all of it is written once more, before it is opened, and synced. */
 static int write_log_again(struct storage *s, GError **err)
 {
     struct storage_file *f;
-    g_autofree uint8_t *bytes = NULL;
-    uint64_t size;
     int error = s->ops->open(s, CATALOGUE_LOG, false, &f);
 
     if (error == -ENOENT)
         return 0;
     if (error < 0)
         return storage_fail(s, CATALOGUE_LOG, "open", error, err);
-    bytes = read_log(f, &size, &error);
-    if (bytes)
-        error = s->ops->write(f, bytes, size, 0);
-    if (bytes && error == 0)
-        error = s->ops->sync(f);
+    error = write_again(f);
     s->ops->close(f);
     return error < 0 ? storage_fail(s, CATALOGUE_LOG, "write it again", error, err) : 0;
 }

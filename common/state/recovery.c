@@ -252,45 +252,21 @@ static void note_widened(struct recovery *r, int64_t disk, uint64_t bytes)
         *most = bytes;
 }
 
-/* The file's words; g_free. What is zero in it takes no memory. */
-static uint64_t *read_words(struct bit_file *f, size_t length, GError **err)
-{
-    g_autofree uint64_t *words = g_try_malloc0(length);
-    g_autofree uint64_t *piece = g_malloc(MIN(length, PIECE));
-
-    if (!words) {
-        fail_errno(err, ENOMEM, "memory for the bits of %s", bit_file_uuid(f));
-        return NULL;
-    }
-    for (size_t at = 0; at < length; at += PIECE) {
-        size_t n = MIN(length - at, PIECE);
-
-        if (bit_file_read(f, piece, n, at, err) < 0)
-            return NULL;
-        if (!bits_are_zero(piece, n))
-            memcpy(words + at / 8, piece, n);
-    }
-    return g_steal_pointer(&words);
-}
-
 /* Dirty in its file what the journal has open. */
 static int widen(struct work *w, const struct catalogue_bitmap *b, struct bit_file *f, GError **err)
 {
-    g_autofree uint64_t *words = read_words(f, bit_file_map_length(b->size, b->granularity), err);
-    struct bitmap *bits;
-    uint64_t before;
+    struct bitmap *bits = bitmap_new(b->size, b->granularity, err);
+    uint64_t more;
+    int result;
 
-    if (!words)
-        return -1;
-    bits = bitmap_new_over(words, b->size, b->granularity, NULL, NULL, err);
     if (!bits)
         return -1;
-    bitmap_summarise(bits);
-    before = bitmap_count(bits);
     add_regions(w, b, bits);
-    note_widened(w->recovery, b->disk, bitmap_count(bits) - before);
+    result = bit_file_add_bits(f, bits, &more, err);
     bitmap_unref(bits);
-    return bit_file_write_set(f, words, err);
+    if (result == 0)
+        note_widened(w->recovery, b->disk, more);
+    return result;
 }
 
 /* Add what the memory has. False: it has no bits of it, or what it has cannot be read. */

@@ -86,15 +86,12 @@ int store_catalogue_begin(struct store *s, GError **err)
     return -1;
 }
 
-/* Until the catalogue is as memory says, it may name bits that nobody records in: if the server dies,
- * none of it is to be trusted, and the journal closes no region (store_sync_bits). */
+/* Until the catalogue is as memory says, it may name bits that nobody records in: the journal closes no
+ * region (store_sync_bits). */
 static void set_differs(struct store *s, bool differs)
 {
     pthread_mutex_lock(&s->lock);
-    if (differs) {
-        s->failing = true;
-        memory_note_failed(s->memory);
-    }
+    s->failing = s->failing || differs;
     s->differs = differs;
     pthread_mutex_unlock(&s->lock);
 }

@@ -705,6 +705,22 @@ static void test_catalogue_unsure_add(void)
     unsure_add(true);
 }
 
+/* A stop cannot be committed, and its outcome is not known: memory has the bits. */
+static void test_catalogue_unsure_stop(void)
+{
+    struct store_rig *r = start_with_bits();
+
+    fail_some_syncs("catalogue.db", WHOLE_LOG, UINT_MAX);
+    rig_stop(r);
+    g_assert_false(r->in_order);
+    fail_syncs(NULL);
+    rig_start(r, 2);
+    g_assert_cmpstr(r->disks[0].recovered, ==, "exact");
+    rig_expect(&r->disks[0], "b", 65536);
+    rig_expect(&r->disks[1], "other", 0);
+    rig_free(r);
+}
+
 /* An image was cut off, and that could not be committed: the new bits are not in the catalogue. */
 static void cut_off(bool stop)
 {
@@ -842,6 +858,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store-failure/catalogue/strays", test_catalogue_strays);
     g_test_add_func("/store-failure/catalogue/unsure", test_catalogue_unsure);
     g_test_add_func("/store-failure/catalogue/unsure-add", test_catalogue_unsure_add);
+    g_test_add_func("/store-failure/catalogue/unsure-stop", test_catalogue_unsure_stop);
     g_test_add_func("/store-failure/cut-off", test_cut_off);
     g_test_add_func("/store-failure/old-note", test_old_note);
     g_test_add_func("/store-failure/start", test_start);
