@@ -34,10 +34,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
 #include <time.h>
-
-#define PIECE ((size_t)1 << 20)
 
 struct work {
     struct storage *storage;

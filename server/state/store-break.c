@@ -235,7 +235,7 @@ static void log_unsettled(struct store *s, const GError *error)
     s->settle_failed = true;
     pthread_mutex_unlock(&s->lock);
     if (!logged)
-        log_error("state: %s: the catalogue does not know yet that bitmaps are inconsistent: %s",
+        log_error("state: %s: the catalogue does not know yet what has become of bitmaps: %s",
                   s->path, error->message);
 }
 

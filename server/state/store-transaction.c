@@ -381,8 +381,6 @@ static int write_catalogue(struct state_transaction *t, bool *unsure, GError **e
     return -1;
 }
 
-/* It may have happened or not: neither the old bits nor the new ones can be trusted after a
- * restart. Where no old bits break, the catalogue has to be made equal to memory all the same. */
 /* If the server dies before the catalogue is as memory says, none of it is to be trusted: it may name
  * bits that were given up. (A disk that is left, resized or gets new files is right either way.) */
 static void note_unsure(struct store *s)
@@ -393,6 +391,8 @@ static void note_unsure(struct store *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* It may have happened or not: neither the old bits nor the new ones can be trusted after a
+ * restart. Where no old bits break, the catalogue has to be made equal to memory all the same. */
 static void break_unsure(struct state_transaction *t, const char *why)
 {
     g_autofree char *reason = g_strdup_printf("the catalogue failed in the middle of a change of "
