@@ -7,10 +7,10 @@ nbdfleece_SOURCES = server/main.c
 nbdfleece_LDFLAGS = $(AM_LDFLAGS) $(plugin_host_flags)
 nbdfleece_LDADD = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
-	server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a \
+	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a \
 	$(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 nbdfleece_DEPENDENCIES = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
-	server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \
+	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \
 	common/state/libcommonstate.a $(COMMON_LIBS) \
 	server/backend/nbdkit.syms

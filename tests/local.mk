@@ -14,12 +14,16 @@ links_nbd = \
 links_made_state = tests/rigs/libmadestate.a $(STATE_LIBS) $(GLIB_LIBS)
 links_control = \
 	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
-	server/control/libcontrol.a server/registry/libregistry.a server/disk/libdisk.a \
+	server/control/libcontrol.a server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
+	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
+links_backup = \
+	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
+	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
 	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_client = $(CLIENT_LIBS)
 links_start = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
-	server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \
+	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \
 	$(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 links_glib = $(GLIB_LIBS)
 links_schedules = \

@@ -3,6 +3,7 @@
 #include "server/control/control-private.h"
 
 const struct qmp_command *const control_commands[] = {
-    qmp_negotiation,     server_commands, node_commands, bitmap_commands, transaction_commands,
-    nbd_server_commands, export_commands, view_commands, stats_commands,  NULL,
+    qmp_negotiation,      server_commands,     node_commands,   bitmap_commands,
+    transaction_commands, nbd_server_commands, export_commands, view_commands,
+    checkpoint_commands,  backup_commands,     stats_commands,  NULL,
 };

@@ -22,6 +22,7 @@
 /* What commands work on: the context of a struct qmp_client. */
 struct control {
     struct server *server;
+    struct backup *backup; /* NULL in tests that have none */
     struct control_nbd nbd;
     bool quit;                    /* the command `quit` has been given */
     struct actual_sizes *sizes;   /* of images (cmd-nodes.c); NULL: not asked for yet */
@@ -38,6 +39,11 @@ static inline struct control *call_control(struct qmp_call *call)
 static inline struct server *call_server(struct qmp_call *call)
 {
     return call_control(call)->server;
+}
+
+static inline struct backup *call_backup(struct qmp_call *call)
+{
+    return call_control(call)->backup;
 }
 
 /* nbd-server-start's listener runs, and is not about to be stopped. */
@@ -57,7 +63,7 @@ void control_format_event(GString *line, const struct server_event *event);
 
 extern const struct qmp_command server_commands[], node_commands[], bitmap_commands[],
     transaction_commands[], nbd_server_commands[], export_commands[], view_commands[],
-    stats_commands[];
+    stats_commands[], checkpoint_commands[], backup_commands[];
 
 /* All of them, for a qmp_client. */
 extern const struct qmp_command *const control_commands[];

@@ -108,8 +108,8 @@ static void tell_monitors(void *opaque, const struct server_event *event)
     g_string_free(line, TRUE);
 }
 
-struct control *control_new(struct server *s, const struct control_nbd *nbd, const char *path,
-                            GError **err)
+struct control *control_new(struct server *s, struct backup *backup, const struct control_nbd *nbd,
+                            const char *path, GError **err)
 {
     struct stat file;
     int fd = control_socket_open(path, &file, err);
@@ -118,7 +118,7 @@ struct control *control_new(struct server *s, const struct control_nbd *nbd, con
     if (fd < 0)
         return NULL;
     l = g_new0(struct listener, 1);
-    l->control = (struct control){.server = s, .nbd = *nbd};
+    l->control = (struct control){.server = s, .backup = backup, .nbd = *nbd};
     l->path = g_canonicalize_filename(path, NULL);
     l->file = file;
     l->fd = fd;

@@ -7,6 +7,7 @@
 
 #include "server/registry/registry.h"
 
+struct backup;
 struct control;
 
 /* What the commands about the NBD server call. start/ fills it in, so that control/ need not know
@@ -32,10 +33,10 @@ struct control_nbd {
     void *opaque;
 };
 
-/* Listen at `path` (socket.h says which paths are refused). The default main context serves it.
+/* `backup` may be NULL: then there are no commands of backups. Listen at `path` (socket.h says which paths are refused). The default main context serves it.
  * NULL and *err on failure. */
-struct control *control_new(struct server *s, const struct control_nbd *nbd, const char *path,
-                            GError **err);
+struct control *control_new(struct server *s, struct backup *backup, const struct control_nbd *nbd,
+                            const char *path, GError **err);
 /* The server begins to end: all monitors get the event SHUTDOWN, after all events that came before.
  * They are still served until control_free, which sends the event if this was not called. */
 void control_tell_shutdown(struct control *c);

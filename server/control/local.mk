@@ -3,7 +3,9 @@ noinst_LIBRARIES += server/control/libcontrol.a
 server_control_libcontrol_a_SOURCES = \
 	server/control/actual-size.c server/control/actual-size.h \
 	server/control/args.c server/control/args.h \
+	server/control/cmd-backup.c \
 	server/control/cmd-bitmaps.c \
+	server/control/cmd-checkpoints.c \
 	server/control/cmd-exports.c \
 	server/control/cmd-nbd-server.c \
 	server/control/cmd-nodes.c \

@@ -22,6 +22,7 @@ struct dirty_bitmap_info {
     bool recording; /* one that is inconsistent does not record */
     bool busy;      /* an export uses it, or an instant that changes it is under way */
     bool persistent, inconsistent;
+    bool readonly; /* a checkpoint's */
 };
 
 struct dirty_bitmap *dirty_bitmap_ref(struct dirty_bitmap *db);

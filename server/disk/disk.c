@@ -34,6 +34,11 @@ uint64_t disk_size(struct disk *d)
     return atomic_load(&d->size);
 }
 
+bool disk_bitmap_set_readonly(struct disk *d, const char *name)
+{
+    return false;
+}
+
 bool disk_in_instant(const struct disk *d)
 {
     return d->instant != NULL;

@@ -60,6 +60,10 @@ uint64_t disk_size(struct disk *d);
 GPtrArray *disk_bitmaps(struct disk *d);
 struct dirty_bitmap *disk_find_bitmap(struct disk *d, const char *name); /* a reference or NULL */
 
+/* After disk_restore: the bitmap of that name is a checkpoint's (instant.h). False: there is none.
+ * Control thread. */
+bool disk_bitmap_set_readonly(struct disk *d, const char *name);
+
 /* An instant with actions on this disk is under way (instant.h): actions of others are refused.
  * Control thread. */
 bool disk_in_instant(const struct disk *d);

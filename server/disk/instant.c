@@ -259,3 +259,37 @@ void instant_on_end(struct instant *i, void (*fn)(void *opaque), void *opaque)
 {
     add_hook(i->on_end, fn, opaque);
 }
+
+int instant_bitmap_populate(struct instant *i, struct disk *d, const char *name, GError **err)
+{
+    return fail(err, "populate: not there yet");
+}
+
+int instant_checkpoint_bitmap_add(struct instant *i, struct disk *d, const char *name,
+                                  uint32_t granularity, bool persistent, GError **err)
+{
+    return fail(err, "checkpoints: not there yet");
+}
+
+int instant_checkpoint_bitmap_remove(struct instant *i, struct disk *d, const char *name,
+                                     GError **err)
+{
+    return fail(err, "checkpoints: not there yet");
+}
+
+int instant_freeze(struct instant *i, struct disk *d, const struct freeze_options *o,
+                   struct dirty_bitmap **frozen, GError **err)
+{
+    return fail(err, "freeze: not there yet");
+}
+
+void instant_quiesce(struct instant *i, int (*freeze)(void *opaque, GError **err),
+                     void (*thaw)(void *opaque), void *opaque)
+{
+}
+
+int instant_record(struct instant *i, struct disk *d, const struct state_record *record,
+                   GError **err)
+{
+    return 0;
+}

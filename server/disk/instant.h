@@ -48,6 +48,40 @@ int instant_bitmap_record(struct instant *i, struct disk *d, const char *name, b
 int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
                          struct disk *source_disk, const char *source, GError **err);
 
+/* Mark what the disk's image has allocated (all that is not a hole; all, where the image cannot tell):
+ * for a bitmap that is made after the fact. */
+int instant_bitmap_populate(struct instant *i, struct disk *d, const char *name, GError **err);
+
+/* ---- bitmaps that belong to checkpoints (server/backup/) ---- */
+
+/* Everybody sees them, but the actions above do not change them: `Bitmap '%s' is readonly and cannot
+ * be modified`. Others may be merged from them. */
+
+/* As instant_bitmap_add, of one that records. */
+int instant_checkpoint_bitmap_add(struct instant *i, struct disk *d, const char *name,
+                                  uint32_t granularity, bool persistent, GError **err);
+/* As instant_bitmap_remove: one that is busy is refused. */
+int instant_checkpoint_bitmap_remove(struct instant *i, struct disk *d, const char *name,
+                                     GError **err);
+
+/* ---- what a backup reads ---- */
+
+struct freeze_options {
+    const char *name;     /* of the frozen bitmap, for its readers (dirty_bitmap_name) */
+    const char *source;   /* a bitmap of the disk, which may be busy; NULL: all is dirty */
+    uint32_t granularity; /* without a source; 0: the default */
+    /* The node name of a view of the disk, made by the same instant: where views survive the process,
+     * the frozen bitmap survives with it. */
+    const char *view;
+};
+
+/* What is dirty in a bitmap at the instant. It stands still, is none of the disk's bitmaps, and a
+ * resize leaves it alone. *frozen: a reference, which has its bits when the instant is done. If the
+ * source becomes inconsistent before the instant, *frozen is so, too (dirty_bitmap_reason). -1 and
+ * *err: the source is not there, or inconsistent, or there is no memory. */
+int instant_freeze(struct instant *i, struct disk *d, const struct freeze_options *o,
+                   struct dirty_bitmap **frozen, GError **err);
+
 /* A view named `name` (the caller has made sure that no node has that name). *view (may be NULL) is
  * valid once the instant is done. */
 int instant_view_create(struct instant *i, struct disk *d, const char *name,
@@ -68,6 +102,18 @@ int instant_at_flip(struct instant *i, struct disk *d, void (*fn)(void *opaque),
 /* `fn` does what must be done before the instant and can fail; the instant fails with it. On a
  * thread of its own, so that it may take long, before any gate is shut for the flip. */
 void instant_on_prepare(struct instant *i, int (*fn)(void *opaque, GError **err), void *opaque);
+
+/* `freeze` is called on a thread of its own right before the gates are shut for the flip, when all
+ * that takes long has been done; if it fails, the instant fails with it. `thaw` is called, on a thread
+ * of its own, once if `freeze` was called, also if that failed: right after the flip, or when the
+ * instant fails. Both may take some seconds. Several pairs are called in order, thaws in reverse. */
+void instant_quiesce(struct instant *i, int (*freeze)(void *opaque, GError **err),
+                     void (*thaw)(void *opaque), void *opaque);
+
+/* A record that the store of `d` is to have with this instant (struct state_record: `kind` and `name`
+ * are copied; `text` NULL removes it). Nothing, where the disk has no store. */
+int instant_record(struct instant *i, struct disk *d, const struct state_record *record,
+                   GError **err);
 
 /* Called on the control thread, in the order in which they were added: those of on_commit after the
  * gates are open again, those of on_abort when nothing of the instant is left, then those of on_end

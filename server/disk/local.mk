@@ -28,6 +28,7 @@ disk_engine = \
 	server/disk/types.h \
 	server/disk/unaligned.c server/disk/unaligned.h \
 	server/disk/view.c server/disk/view.h \
+	server/disk/view-quota.c server/disk/view-quota.h \
 	server/disk/view-chain.c server/disk/view-chain.h \
 	server/disk/view-delete.c \
 	server/disk/view-keep.c \

@@ -72,9 +72,12 @@ struct disk_restored {
 /* Who loses when a block's old data cannot be kept (QEMU's on-cbw-error). */
 enum cbw_error { CBW_BREAK_SNAPSHOT, CBW_BREAK_GUEST_WRITE };
 
+struct view_quota;
+
 struct view_options {
     enum cbw_error on_error;
-    uint64_t scratch_limit; /* most bytes kept for this view; 0: no limit of its own */
+    uint64_t scratch_limit;   /* most bytes kept for this view; 0: no limit of its own */
+    struct view_quota *quota; /* that it shares with other views; the view gets a reference. NULL */
 };
 
 #endif

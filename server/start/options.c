@@ -197,6 +197,8 @@ struct options *options_new(void)
     o->threads = OPTIONS_THREADS;
     o->poll_max_ns = 50000;
     o->handshake_timeout = 10;
+    o->backup_lease = 3600;
+    o->freeze_timeout = 10;
     o->max_connections = 100;
     o->stop_timeout = 30;
     o->mask_handshake = UINT16_MAX;

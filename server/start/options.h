@@ -57,6 +57,11 @@ struct options {
     GPtrArray *disks;  /* struct option_disk, in order */
     GPtrArray *debugs; /* struct option_debug */
 
+    /* Backup sessions. */
+    unsigned backup_lease;   /* seconds; 0: none */
+    char *freeze_hook;       /* NULL: none */
+    unsigned freeze_timeout; /* seconds */
+
     /* Where clients come from. Nothing chosen: TCP. */
     char *unix_path; /* -U; "-": a private one */
     char *ip_address;

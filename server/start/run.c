@@ -16,6 +16,7 @@
 #include "common/util/log.h"
 #include "common/util/log-limit.h"
 #include "server/start/captive.h"
+#include "server/backup/backup.h"
 #include "server/control/control.h"
 #include "server/start/close-disks.h"
 #include "server/start/daemon.h"
@@ -58,6 +59,7 @@ struct run {
     struct tls_credentials *tls; /* NULL: --tls=off */
     struct store *store;         /* NULL: no --state */
     struct server *server;
+    struct backup *backup; /* NULL: not yet */
     struct nbd_server *nbd;
     struct nbd_listeners listeners;
     struct control *control;
@@ -138,6 +140,7 @@ static void begin_end(struct run *r)
         control_tell_shutdown(r->control);
     if (r->captive)
         captive_end(r->captive);
+    backup_stop(r->backup);
     nbd_listeners_end(&r->listeners);
     plugin_begin_shutdown();
     r->steps[0] = (struct shutdown_step){
@@ -255,6 +258,18 @@ static int check_paths(const struct run *r, GError **err)
     return 0;
 }
 
+static int start_backup(struct run *r, GError **err)
+{
+    const struct session_options options = {
+        .lease = r->o->backup_lease,
+        .freeze_hook = r->o->freeze_hook,
+        .freeze_timeout = r->o->freeze_timeout,
+    };
+
+    r->backup = backup_new(r->server, &options, err);
+    return r->backup ? 0 : -1;
+}
+
 static int add_disks(struct run *r, GError **err)
 {
     struct server_options options = {
@@ -286,7 +301,7 @@ static int add_disks(struct run *r, GError **err)
         if (!added)
             return -1;
     }
-    return server_start_store(r->server, err);
+    return server_start_store(r->server, err) < 0 ? -1 : start_backup(r, err);
 }
 
 /* The client of -s gets copies of descriptors 0 and 1. What others write to these two by mistake
@@ -345,7 +360,7 @@ static int start_control(struct run *r, GError **err)
 
     if (!r->control_path)
         return 0;
-    r->control = control_new(r->server, &functions, r->control_path, err);
+    r->control = control_new(r->server, r->backup, &functions, r->control_path, err);
     if (!r->control)
         return -1;
     quit_leftover(r->control_path);
@@ -416,6 +431,7 @@ static void stop(struct run *r)
         quit_no_leftover(r->control_path);
         control_free(r->control);
     }
+    backup_free(r->backup);
     r->is_left = !free_server(r) || r->is_left;
     /* A disk that is left may still change: then the next start recovers, as after a crash. */
     if (r->store && !r->is_left && !store_close(r->store) && !r->exit_code)

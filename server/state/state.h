@@ -44,6 +44,20 @@ struct state_change {
     const char *inconsistent; /* why it is; NULL: it is good. It has bits all the same. */
 };
 
+/* A record: a text that the store keeps for somebody above it, by kind and name. What it says is
+ * nothing to the store. It changes with the other changes of its transaction, or not at all. */
+struct state_record {
+    const char *kind, *name; /* copied; at most STATE_MAX_RECORD_NAME bytes each */
+    /* The text, at most STATE_MAX_RECORD bytes of UTF-8; g_free(). Called once, by commit, on its
+     * thread: after the flip, before anything is published. NULL: the record is removed, if it is
+     * there. */
+    char *(*text)(void *opaque);
+    void *opaque;
+};
+
+#define STATE_MAX_RECORD_NAME 1023
+#define STATE_MAX_RECORD      (1u << 20)
+
 struct state_transaction; /* the store's */
 
 struct state_ops {
@@ -64,6 +78,9 @@ struct state_ops {
     /* Step 1. A worker thread. -1: nothing follows. */
     int (*prepare)(void *store, const struct state_change *changes, unsigned n,
                    struct state_transaction **t, GError **err);
+    /* A record that is to change in this transaction, the last one of the same kind and name counts.
+     * Between prepare and commit, by the same thread as prepare. */
+    void (*record)(struct state_transaction *t, const struct state_record *record);
     /* Step 3. A worker thread. -1: it has not happened. Several transactions, over different disks,
      * may be between prepare and end at once. */
     int (*commit)(void *store, struct state_transaction *t, GError **err);

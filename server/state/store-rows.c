@@ -163,3 +163,8 @@ void row_set_inconsistent(struct catalogue_bitmap *b, const char *reason)
     b->inconsistent = copy;
     b->sealed = false;
 }
+
+GArray *store_records(struct store *s, const char *kind)
+{
+    return g_array_new(FALSE, FALSE, sizeof(struct store_record));
+}

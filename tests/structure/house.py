@@ -15,9 +15,10 @@ PRODUCT = ("client", "common", "plugins", "server")
 # Each room and its floor: a file may need files of its own room and of the rooms on lower floors
 # that its room may see. Rooms on one floor do not know each other.
 FLOORS = (
-    ("server", 10),
-    ("server/start", 9),
-    ("server/control", 8), ("server/nbd", 8),
+    ("server", 11),
+    ("server/start", 10),
+    ("server/control", 9), ("server/nbd", 9),
+    ("server/backup", 8),
     ("server/registry", 7),
     ("server/disk", 6),
     ("server/backend", 5), ("server/state", 5),
