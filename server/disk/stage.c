@@ -256,15 +256,20 @@ struct staged_bitmap *stage_find_free(struct stage *st, const char *name, GError
     return s && stage_check_free(s->db, err) == 0 ? s : NULL;
 }
 
+int stage_check_good(const struct stage *st, const struct staged_bitmap *s, GError **err)
+{
+    g_autofree char *reason = stage_reason(st, s);
+
+    if (!reason)
+        return 0;
+    return fail(err, "Bitmap '%s' is inconsistent and cannot be used: %s", s->db->name, reason);
+}
+
 struct staged_bitmap *stage_find_good(struct stage *st, const char *name, GError **err)
 {
     struct staged_bitmap *s = stage_find_free(st, name, err);
-    g_autofree char *reason = s ? stage_reason(st, s) : NULL;
 
-    if (!reason)
-        return s;
-    fail(err, "Bitmap '%s' is inconsistent and cannot be used: %s", name, reason);
-    return NULL;
+    return s && stage_check_good(st, s, err) == 0 ? s : NULL;
 }
 
 /* ---- trackers ---- */

@@ -152,6 +152,8 @@ bool stage_replaces(const struct staged_bitmap *s);
 char *stage_reason(const struct stage *st, const struct staged_bitmap *s);
 /* Not busy, nor being changed? */
 int stage_check_free(struct dirty_bitmap *db, GError **err);
+/* Good, as the actions so far have left it? */
+int stage_check_good(const struct stage *st, const struct staged_bitmap *s, GError **err);
 /* A new staged bitmap; takes over both references. */
 struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, struct bitmap *bits,
                                    bool recording);
