@@ -318,5 +318,14 @@ void instant_quiesce(struct instant *i, int (*freeze)(void *opaque, GError **err
 int instant_record(struct instant *i, struct disk *d, const struct state_record *record,
                    GError **err)
 {
+    struct state_record copy = *record;
+
+    if (!stage_of(i, d, err))
+        return -1;
+    if (!disk_has_store(d))
+        return 0;
+    copy.kind = g_strdup(record->kind);
+    copy.name = g_strdup(record->name);
+    g_array_append_val(i->records, copy);
     return 0;
 }

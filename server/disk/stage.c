@@ -126,6 +126,14 @@ static void copy_clear(gpointer p)
     bitmap_unref(c->from);
 }
 
+static void record_clear(gpointer p)
+{
+    struct state_record *r = p;
+
+    g_free((char *)r->kind);
+    g_free((char *)r->name);
+}
+
 struct instant *instant_new(void)
 {
     struct instant *i = g_new0(struct instant, 1);
@@ -133,6 +141,8 @@ struct instant *instant_new(void)
     i->stages = g_ptr_array_new_with_free_func(stage_free);
     i->copies = g_array_new(FALSE, FALSE, sizeof(struct copy));
     g_array_set_clear_func(i->copies, copy_clear);
+    i->records = g_array_new(FALSE, FALSE, sizeof(struct state_record));
+    g_array_set_clear_func(i->records, record_clear);
     i->on_prepare = g_array_new(FALSE, FALSE, sizeof(struct prepare_hook));
     i->on_commit = hooks_new();
     i->on_abort = hooks_new();
@@ -143,6 +153,7 @@ struct instant *instant_new(void)
 void instant_free(struct instant *i)
 {
     g_array_unref(i->copies);
+    g_array_unref(i->records);
     g_ptr_array_unref(i->stages);
     g_array_unref(i->on_prepare);
     g_array_unref(i->on_commit);

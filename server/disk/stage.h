@@ -57,6 +57,7 @@ struct stage {
     GPtrArray *leaving; /* struct view: leave the chain at the instant */
     GArray *at_flip;    /* struct hook */
 
+    bool flips;              /* something of it changes at the flip */
     struct tracker *tracker; /* prepared: the disk's next, once the gate is closed */
     struct tracker *last;    /* prepared: the one after that, once it is published */
     GPtrArray *list;         /* prepared: disk->bitmaps after it */
@@ -100,6 +101,7 @@ struct instant {
 
     GArray *on_prepare; /* struct prepare_hook */
 
+    GArray *records; /* struct state_record; kind and name are ours */
     /* The store of its disks; NULL: they have none, or it has no part in this. */
     const struct disk_state *state;
     struct state_transaction *transaction;
@@ -195,8 +197,8 @@ extern const struct phase phase_leave;
 
 /* ---- the store (stage-store.c) ---- */
 
-/* Find the instant's store, if it changes a persistent bitmap or a size, and note from now on what the
- * store says of failures. */
+/* Find the instant's store, if it changes a persistent bitmap, a size or a record, and note from now on
+ * what the store says of failures. */
 void stage_begin_store(struct instant *i);
 extern const struct phase phase_attach;  /* new persistent bits get files */
 extern const struct phase phase_prepare; /* what must be written before the flip */
