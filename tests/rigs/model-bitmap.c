@@ -97,9 +97,19 @@ static void check_bitmap(struct model_disk *d, struct model_bitmap *b, bool exac
                    b->name, d->index, info.count, granules * b->granularity);
 }
 
+void model_bitmap_frozen(struct model_disk *d, struct model_bitmap *b)
+{
+    g_ptr_array_add(d->frozen, b);
+    if (d->frozen->len > MAX_STILL)
+        g_ptr_array_remove_index(d->frozen, 0);
+}
+
 void model_check_bitmaps(struct model_disk *d, bool all)
 {
     g_autoptr(GPtrArray) real = disk_bitmaps(d->disk);
+
+    for (unsigned i = 0; i < d->frozen->len; i++)
+        check_bitmap(d, d->frozen->pdata[i], true);
 
     if (real->len != d->bitmaps->len)
         model_fail(d->model, d, 0, "disk %u has %u bitmaps, not %u", d->index, real->len,
