@@ -86,15 +86,17 @@ static void check_extents(struct model_disk *d, struct model_bitmap *b, bool exa
 static void check_bitmap(struct model_disk *d, struct model_bitmap *b, bool exact)
 {
     struct dirty_bitmap_info info;
-    uint64_t granules = 0;
+    uint64_t count = 0;
 
     for (uint64_t g = 0; g < b->granules; g++)
-        granules += b->bits[g];
+        count += b->bits[g] ? b->granularity : 0;
+    if (b->full)
+        count = b->size;
     check_extents(d, b, exact);
     dirty_bitmap_info(b->db, &info);
-    if (info.count < granules * b->granularity || (exact && info.count > granules * b->granularity))
+    if (info.count < count || (exact && info.count > count))
         model_fail(d->model, d, 0, "bitmap %s of disk %u: count is %" PRIu64 ", not %" PRIu64,
-                   b->name, d->index, info.count, granules * b->granularity);
+                   b->name, d->index, info.count, count);
 }
 
 void model_bitmap_frozen(struct model_disk *d, struct model_bitmap *b)

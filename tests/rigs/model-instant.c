@@ -186,6 +186,7 @@ bool txn_freeze(struct txn *t, struct model_disk *d, const char *name)
         return false;
     b = model_bitmap_new(d, "frozen", s ? s->granularity : options.granularity, false);
     b->db = frozen;
+    b->full = !name;
     names_of(t, d);
     g_ptr_array_add(t->frozen, b);
     note(t, (struct action){.kind = FREEZE, .disk = d, .bitmap = b, .source = s});

@@ -102,6 +102,7 @@ struct model_bitmap {
     struct dirty_bitmap *db; /* a reference, once it is there */
     uint32_t granularity;
     bool recording;
+    bool full; /* frozen, and all of it is dirty */
     unsigned busy;
     uint64_t size;
     uint64_t granules;

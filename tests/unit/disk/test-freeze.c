@@ -88,8 +88,10 @@ static void test_all(void)
 
     g_assert_cmpint(instant_freeze(i, r->disk, &o, &fine, NULL), ==, 0);
     commit(i);
-    assert_count(frozen, 1 * MIB + 65536);
-    assert_count(fine, 1 * MIB + 4096);
+    g_assert_true(is_dirty(frozen, 0));
+    g_assert_true(is_dirty(frozen, 1 * MIB + 511));
+    assert_count(frozen, 1 * MIB + 512);
+    assert_count(fine, 1 * MIB + 512);
     rig_free(r);
 }
 
