@@ -73,9 +73,8 @@ static void test_waits(void)
     end(&h);
 }
 
-/* While a deletion waits for its turn, the checkpoint goes, and another one of its name and of another
- * disk comes. */
-static void test_another_of_its_name(void)
+/* While a deletion waits for its turn, another one deletes the checkpoint. */
+static void test_two_deletions(void)
 {
     struct backup b;
     struct house h;
@@ -123,7 +122,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/checkpoints/gone", test_gone);
     g_test_add_func("/checkpoints/waits", test_waits);
-    g_test_add_func("/checkpoints/another-of-its-name", test_another_of_its_name);
+    g_test_add_func("/checkpoints/two-deletions", test_two_deletions);
     g_test_add_func("/checkpoints/no-instant", test_no_instant);
     return g_test_run();
 }
