@@ -21,9 +21,7 @@ static int check_id(struct sessions *all, const char *id, GError **err)
     if (strlen(id) > SESSION_MAX_ID)
         return fail(err, "Backup session id too long: '%s'", id);
     n = sessions_lookup(all, id, false);
-    return n && !session_is_down(n)
-               ? fail(err, "Backup session id '%s' is already in use", id)
-               : 0;
+    return n && !session_is_down(n) ? fail(err, "Backup session id '%s' is already in use", id) : 0;
 }
 
 /* ---- one disk ---- */
@@ -256,8 +254,8 @@ int session_stage_begin(struct sessions *all, struct instant *i, const struct se
     for (unsigned k = 0; k < r->disks->len; k++)
         if (stage_disk(n, k, i, r, err) < 0)
             return -1;
-    if (stage_checkpoint(n, i, r, err) < 0 ||
-        session_stage_quiesce(n, i, r->strict, err) < 0 || stage_record(n, i, err) < 0)
+    if (stage_checkpoint(n, i, r, err) < 0 || session_stage_quiesce(n, i, r->strict, err) < 0 ||
+        stage_record(n, i, err) < 0)
         return -1;
     *session = n;
     return 0;
