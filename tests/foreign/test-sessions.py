@@ -156,8 +156,7 @@ def from_another_host(*options, tls=lambda uri: uri, qemu_tls=()):
         s.qmp().cmd("nbd-server-start", addr={
             "type": "inet", "data": {"host": hosts.address, "port": "10809"}})
         with two_sessions(s, path, rng) as (told, base, model):
-            scheme = "nbds" if options else "nbd"
-            assert told["uri"].startswith(f"{scheme}://{hosts.address}"), told
+            assert told["uri"].startswith(f"nbd://{hosts.address}:10809/"), told
             told["uri"] = tls(told["uri"])
             for client in CLIENTS:
                 client(hosts.client, told, base, model, path)
@@ -176,7 +175,7 @@ def over_tls_with_certificates_from_another_host():
     certs = f"{folder()}/for-hosts"
     run(FLEECECTL, "tls", "init", certs, "--host", "10.91.7.1", "--client", "alice")
     from_another_host("--tls=on", "--tls-verify-peer", "--tls-certificates", certs,
-                      tls=lambda uri: f"{uri}?tls-certificates={certs}",
+                      tls=lambda uri: uri.replace("nbd:", "nbds:") + f"?tls-certificates={certs}",
                       qemu_tls=("--object",
                                 f"tls-creds-x509,id=tls0,endpoint=client,dir={certs}"))
 
@@ -184,10 +183,20 @@ def over_tls_with_certificates_from_another_host():
 @test
 def over_tls_with_keys_from_another_host():
     from_another_host("--tls=on", "--tls-psk", psk(),
-                      tls=lambda uri: uri.replace("nbds://", "nbds://alice@")
+                      tls=lambda uri: uri.replace("nbd://", "nbds://alice@")
                       + f"?tls-psk-file={psk()}",
                       qemu_tls=("--object", "tls-creds-psk,id=tls0,endpoint=client,"
                                 f"username=alice,dir={os.path.dirname(psk())}"))
+
+
+
+@test
+def where_tls_is_required_the_uris_say_so():
+    with tmpdir() as path:
+        image(f"{path}/disk", MIB)
+        with Server("--tls=require", "--tls-psk", psk(), "--disk", "vda", "file", f"{path}/disk") as s:
+            told, = s.qmp().cmd("backup-begin", id="full")
+            assert told["uri"] == f"nbds+unix:///full%2Fvda?socket={s.socket}", told
 
 
 main()
