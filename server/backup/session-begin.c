@@ -169,11 +169,23 @@ static int stage_record(struct session *n, struct instant *i, GError **err)
 
 /* ---- after the instant ---- */
 
+/* The last granule may reach past the end of the view. */
+static uint64_t count_dirty(struct dirty_bitmap *db, uint64_t size)
+{
+    struct bitmap *bits = dirty_bitmap_bits(db);
+    struct dirty_bitmap_info info;
+
+    dirty_bitmap_info(db, &info);
+    if (bits && size > 0 && bitmap_test(bits, size - 1))
+        info.count -= -size & (info.granularity - 1);
+    bitmap_unref(bits);
+    return info.count;
+}
+
 static void open_disk(struct session *n, unsigned k)
 {
     const struct session_record_disk *names = session_record_disk(&n->record, k);
     struct session_disk *d = &n->disks[k];
-    struct dirty_bitmap_info info;
 
     view_use_begin(d->view);
     server_release_node_name(n->all->server, d->node);
@@ -181,8 +193,7 @@ static void open_disk(struct session *n, unsigned k)
     d->reserved = false;
     if (d->base)
         dirty_bitmap_busy_begin(d->base);
-    dirty_bitmap_info(d->frozen, &info);
-    d->dirty_bytes = MIN(info.count, names->size);
+    d->dirty_bytes = count_dirty(d->frozen, names->size);
 }
 
 /* A base may have become inconsistent between the last check and the instant. Then nobody knows what
