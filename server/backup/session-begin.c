@@ -182,11 +182,26 @@ static uint64_t count_dirty(struct dirty_bitmap *db, uint64_t size)
     return info.count;
 }
 
+/* The base may have become inconsistent between the last check and the instant. Then nobody knows what
+ * has changed. */
+static void check_map(struct session *n, unsigned k)
+{
+    struct session_record_disk *names = session_record_disk(&n->record, k);
+    char *why = dirty_bitmap_reason(n->disks[k].frozen);
+
+    if (!why)
+        return;
+    dirty_bitmap_set_all(n->disks[k].frozen);
+    names->incremental = false;
+    names->reason = why;
+}
+
 static void open_disk(struct session *n, unsigned k)
 {
     const struct session_record_disk *names = session_record_disk(&n->record, k);
     struct session_disk *d = &n->disks[k];
 
+    check_map(n, k);
     view_use_begin(d->view);
     server_release_node_name(n->all->server, d->node);
     server_export_open(d->export, view_node(d->view), &d->frozen, 1);
@@ -196,18 +211,17 @@ static void open_disk(struct session *n, unsigned k)
     d->dirty_bytes = count_dirty(d->frozen, names->size);
 }
 
-/* A base may have become inconsistent between the last check and the instant. Then nobody knows what
- * has changed. */
-static void check_maps(struct session *n)
+/* If one of the maps is not what was asked for after all. */
+static void give_up_strict(struct session *n)
 {
-    for (unsigned k = 0; k < n->record.disks->len; k++) {
-        g_autofree char *why = dirty_bitmap_reason(n->disks[k].frozen), *reason = NULL;
+    for (unsigned k = 0; n->strict && k < n->record.disks->len; k++) {
+        const struct session_record_disk *names = session_record_disk(&n->record, k);
+        g_autofree char *reason = NULL;
 
-        if (!why)
+        if (!names->reason)
             continue;
-        reason = g_strdup_printf("disk %s: what has changed since checkpoint '%s' is not known: %s",
-                                 session_record_disk(&n->record, k)->disk,
-                                 session_record_disk(&n->record, k)->since, why);
+        reason = g_strdup_printf("disk %s: no backup since checkpoint '%s' is possible: %s",
+                                 names->disk, names->since, names->reason);
         session_doom(n, reason);
         return;
     }
@@ -224,7 +238,7 @@ static void has_begun(void *opaque)
     for (unsigned k = 0; k < n->record.disks->len; k++)
         open_disk(n, k);
     session_lease_begin(n);
-    check_maps(n);
+    give_up_strict(n);
 }
 
 static void has_not_begun(void *opaque)
@@ -245,6 +259,7 @@ static struct session *begin(struct sessions *all, const struct session_request 
 
     n->record.since = g_strdup(r->since);
     n->record.checkpoint = g_strdup(r->checkpoint);
+    n->strict = r->strict;
     n->record.discard = r->discard;
     n->record.lease = r->lease < 0 ? (int64_t)all->options.lease : r->lease;
     n->record.scratch_limit = r->scratch_limit;

@@ -2,6 +2,7 @@
 /* Sessions without QMP: beginnings and decisions that fail at each step, clients that hang, what a start
  * finds. */
 #include "common/util/error.h"
+#include "common/util/log.h"
 #include "server/backup/sessions.h"
 #include "server/registry/registry-private.h"
 #include "server/registry/turn.h"
@@ -300,6 +301,18 @@ static void spoil_freeze(struct house *h, struct instant *i)
     instant_quiesce(i, refuse, thawed, NULL);
 }
 
+static int break_bitmaps(void *opaque, GError **err)
+{
+    disk_bitmaps_broken(((struct house *)opaque)->vda, NULL, "it broke");
+    return 0;
+}
+
+/* What the disk has recorded so far is lost, after all checks of the beginning. */
+static void spoil_base(struct house *h, struct instant *i)
+{
+    instant_on_prepare(i, break_bitmaps, h);
+}
+
 /* Nothing is left: the same session can begin then, and leaves nothing either. */
 static void check_nothing_left(struct house *h)
 {
@@ -372,6 +385,42 @@ static void test_no_scratch(void)
     house_end(&h);
 }
 
+/* The base breaks when all has been checked. */
+static void test_base_breaks(void)
+{
+    struct wish w = {.id = "b", .since = "old", .spoil = spoil_base};
+    struct session_info info;
+    GError *error = NULL;
+    struct house h;
+
+    for (int strict = 0; strict < 2; strict++) {
+        w.strict = strict;
+        house_begin(&h);
+        make_old(&h);
+        expect(begin(&h, &w), NULL);
+        if (strict) {
+            while (server_has_turns(h.server))
+                g_main_context_iteration(NULL, TRUE);
+            g_assert_null(session_find(h.sessions, "b", &error));
+            g_assert_cmpstr(error->message, ==,
+                            "Backup session 'b' was aborted: disk vda: no backup since checkpoint "
+                            "'old' is possible: it broke");
+            g_clear_error(&error);
+        } else {
+            session_info(session_find(h.sessions, "b", NULL), &info);
+            const struct session_disk_info *vda =
+                &g_array_index(info.disks, struct session_disk_info, 0);
+            g_assert_false(vda[0].incremental);
+            g_assert_cmpstr(vda[0].reason, ==, "it broke");
+            g_assert_cmpuint(vda[0].dirty_bytes, ==, MIB);
+            g_assert_true(vda[1].incremental);
+            g_assert_cmpuint(vda[1].dirty_bytes, ==, 0);
+            session_info_clear(&info);
+        }
+        house_end(&h);
+    }
+}
+
 /* ---- decisions that fail ---- */
 
 static void test_end_fails(void)
@@ -407,6 +456,7 @@ static void test_doom_fails(void)
 
     house_begin(&h);
     expect(begin(&h, &w), NULL);
+    log_set_target(LOG_TO_NULL); /* the reason is long */
     sessions_abort_all(h.sessions, reason);
     while (server_has_turns(h.server))
         g_main_context_iteration(NULL, TRUE);
@@ -414,8 +464,9 @@ static void test_doom_fails(void)
     g_assert_cmpstr(state_of(&h, "b"), ==, "active");
     why = end(&h, "b", true, NULL);
     g_assert_true(g_str_has_prefix(why, "Backup session 'b' is being aborted: xxx"));
-    g_assert_cmpint(next_timer(), <=, 10000);
+    g_assert_cmpint(next_timer(), <=, 11000);
     g_assert_cmpint(next_timer(), >, 0);
+    log_set_target(LOG_TO_STDERR);
     house_end(&h);
 }
 
@@ -503,6 +554,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/sessions/begin-fails", test_begin_fails);
     g_test_add_func("/sessions/no-scratch", test_no_scratch);
+    g_test_add_func("/sessions/base-breaks", test_base_breaks);
     g_test_add_func("/sessions/end-fails", test_end_fails);
     g_test_add_func("/sessions/doom-fails", test_doom_fails);
     g_test_add_func("/sessions/client-hangs", test_client_hangs);
