@@ -5,5 +5,7 @@ server_backup_libbackup_a_SOURCES = \
 	server/backup/backup.c server/backup/backup.h \
 	server/backup/checkpoint-record.c server/backup/checkpoint-record.h \
 	server/backup/checkpoints.c server/backup/checkpoints.h \
+	server/backup/hook-command.c server/backup/hook-command.h \
 	server/backup/quiesce.c server/backup/quiesce.h \
 	server/backup/sessions.c server/backup/sessions.h
+server_backup_libbackup_a_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
