@@ -321,7 +321,7 @@ const struct option_def options_table[] = {
     NUMBER("backup-lease", 0, "SECONDS", backup_lease, 0, OPTIONS_LEASE_MAX,
            "abort a session that nobody has used so long (3600; 0: never)"),
     TEXT("freeze-hook", 0, "PROGRAM", freeze_hook,
-         "quiesces guests around a session's instant: freeze|thaw DISK..."),
+         "runs as PROGRAM freeze|thaw DISK... around an instant"),
     NUMBER("freeze-timeout", 0, "SECONDS", freeze_timeout, 1, 3600,
            "end a freeze hook that takes longer (10)"),
 
