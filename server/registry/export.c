@@ -284,7 +284,7 @@ const struct export_info *export_info(const struct export *e)
     return &e->info;
 }
 
-/* Those of a disk that can be read. */
+/* Those of a disk that can be read, without those of checkpoints. */
 static GPtrArray *good_bitmaps(struct disk *d)
 {
     GPtrArray *all = disk_bitmaps(d);
@@ -293,7 +293,7 @@ static GPtrArray *good_bitmaps(struct disk *d)
         struct dirty_bitmap_info info;
 
         dirty_bitmap_info(all->pdata[i], &info);
-        if (info.inconsistent)
+        if (info.inconsistent || info.readonly)
             g_ptr_array_remove_index(all, i);
     }
     return all;
