@@ -140,6 +140,15 @@ static void begin_table(struct client *c, const GArray *disks)
         table_add(t, d->reason);
     }
     table_print(t, c->out);
+    for (guint i = 0; i < disks->len; i++) {
+        const struct session_disk *d = &g_array_index(disks, struct session_disk, i);
+
+        if (d->quiesce_error) { /* one program for all: the same for each */
+            g_string_append_c(c->out, '\n');
+            client_print_row(c, "not quiesced", "%s", d->quiesce_error);
+            break;
+        }
+    }
 }
 
 static int run_session_begin(struct client *c, const void *options, char **args, GError **err)

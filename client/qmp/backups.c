@@ -114,6 +114,7 @@ static int read_session_disks(GArray *disks, JsonArray *list, const char *comman
             .size = json_member_size(o, "size"),
             .scratch = json_member_size(o, "scratch-bytes"),
             .clients = json_member_size(o, "clients"),
+            .quiesce_error = json_member_string(o, "quiesce-error"),
         };
 
         if (!d.disk)

@@ -27,10 +27,11 @@ struct checkpoint_entry {
     JsonNode *node; /* all that the server says of it; borrowed */
 };
 
-/* A disk of a session. */
+/* A disk of a session. The last member is told by backup-begin only. */
 struct session_disk {
     const char *disk, *export, *uri, *mode, *reason; /* reason: why it is full */
     uint64_t dirty, size, scratch, clients;
+    const char *quiesce_error; /* why its guest was not quiesced */
 };
 
 struct session_entry {

@@ -178,6 +178,10 @@ def session_begin():
             ["vdb", "full", "512", "512", SESSION_DISKS[1]["uri"],
              "there is no checkpoint 'mon'"]], lines
         assert json.loads(ctl(fake, "--json", "session", "begin", "b1")) == SESSION_DISKS
+        fake.replies["backup-begin"] = [{**d, "quiesced": False, "quiesce-error": "no agent"}
+                                        for d in SESSION_DISKS]
+        lines = ctl(fake, "session", "begin", "b1").splitlines()
+        assert lines[3:] == ["", "not quiesced  no agent"], lines
         ctl(fake, "session", "begin", "--since=mon", "b1", "--checkpoint", "tue", "vda", "--strict",
             "--lease", "0", "--discard", "--scratch-limit", "1g", "vdb")
         assert fake.requests[-1] == {"execute": "backup-begin", "arguments": {
