@@ -7,4 +7,11 @@ server_backup_libbackup_a_SOURCES = \
 	server/backup/checkpoint-list.c \
 	server/backup/checkpoints.c server/backup/checkpoints.h server/backup/checkpoints-private.h \
 	server/backup/quiesce.c server/backup/quiesce.h \
+	server/backup/lease.c \
+	server/backup/quiescing.c \
+	server/backup/session.c server/backup/session-private.h \
+	server/backup/session-begin.c \
+	server/backup/session-end.c \
+	server/backup/session-record.c server/backup/session-record.h \
+	server/backup/session-views.c \
 	server/backup/sessions.c server/backup/sessions.h
