@@ -110,7 +110,7 @@ static int run_state_adopt(struct client *c, const void *options, char **args, G
 const struct command cmd_state_adopt = {
     .name = "state adopt",
     .synopsis = "DIR OLD NEW",
-    .summary = "rename a disk of a state folder, and take its image as it is",
+    .summary = "rename a disk of a state folder; take its image as it is",
     .help = "OLD and NEW may be the same name: the image was moved or copied, and its bytes are\n"
             "still those that the bitmaps speak of. Only you can know that.\n",
     .min_args = 3,
