@@ -25,6 +25,11 @@ struct server *transaction_server(struct transaction *t)
     return t->server;
 }
 
+struct backup *transaction_backup(struct transaction *t)
+{
+    return call_backup(t->call);
+}
+
 struct instant *transaction_instant(struct transaction *t)
 {
     return t->instant;

@@ -16,6 +16,7 @@
 #include "server/disk/instant.h"
 #include "server/registry/registry.h"
 
+struct backup;
 struct transaction;
 
 /* What an action of some type does. `state` is what its prepare has left there for the others;
@@ -42,6 +43,7 @@ void transaction_of_one(struct qmp_call *call, JsonObject *args);
 
 /* For the actions: where they add what the instant is to do. */
 struct server *transaction_server(struct transaction *t);
+struct backup *transaction_backup(struct transaction *t); /* NULL in tests that have none */
 struct instant *transaction_instant(struct transaction *t);
 /* A bitmap that the transaction removes stays where it is until all of it is done: later actions of
  * the same transaction cannot use it, nor its name. */

@@ -76,6 +76,7 @@ void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info)
         .busy = db->busy > 0 || db->changing,
         .persistent = db->persistent,
         .inconsistent = db->reason != NULL,
+        .readonly = db->readonly,
     };
     pthread_mutex_unlock(&db->lock);
     if (bits)
@@ -145,6 +146,13 @@ void dirty_bitmap_changing(struct dirty_bitmap *db, bool changing)
 {
     pthread_mutex_lock(&db->lock);
     db->changing = changing;
+    pthread_mutex_unlock(&db->lock);
+}
+
+void dirty_bitmap_set_readonly(struct dirty_bitmap *db)
+{
+    pthread_mutex_lock(&db->lock);
+    db->readonly = true;
     pthread_mutex_unlock(&db->lock);
 }
 

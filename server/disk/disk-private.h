@@ -218,6 +218,7 @@ struct dirty_bitmap {
     struct bitmap *bits; /* NULL: it was removed, or it is inconsistent */
     bool recording;      /* if it is inconsistent: once it has been cleared */
     bool persistent;
+    bool readonly; /* a checkpoint's: only actions for checkpoints change it */
     bool removed;  /* from its disk; its bits are gone */
     bool changing; /* an instant that changes it is between its flip and its end */
     char *reason;  /* why it is inconsistent; NULL: it is good */
@@ -234,6 +235,8 @@ struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits
 /* It is no longer its disk's. Returns its bits. */
 struct bitmap *dirty_bitmap_remove(struct dirty_bitmap *db);
 void dirty_bitmap_changing(struct dirty_bitmap *db, bool changing);
+/* It is a checkpoint's from now on. */
+void dirty_bitmap_set_readonly(struct dirty_bitmap *db);
 /* It becomes inconsistent if it has these bits (NULL: if it is persistent). False: it has not
  * changed. */
 bool dirty_bitmap_break(struct dirty_bitmap *db, const struct bitmap *bits, const char *reason);

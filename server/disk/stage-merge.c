@@ -160,7 +160,7 @@ void stage_remove_shadows(struct stage *st)
 {
     g_autoptr(GArray) recorded = mark_array_new();
 
-    if (!st->shadowed && !st->instant->flipped)
+    if (!st->shadowed && !(st->instant->flipped && st->flips))
         return;
     disk_add_recorded(st->disk, recorded);
     stage_replace_tracker(st, tracker_new(recorded));

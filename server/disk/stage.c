@@ -126,6 +126,14 @@ static void copy_clear(gpointer p)
     bitmap_unref(c->from);
 }
 
+static void record_clear(gpointer p)
+{
+    struct state_record *r = p;
+
+    g_free((char *)r->kind);
+    g_free((char *)r->name);
+}
+
 struct instant *instant_new(void)
 {
     struct instant *i = g_new0(struct instant, 1);
@@ -133,6 +141,8 @@ struct instant *instant_new(void)
     i->stages = g_ptr_array_new_with_free_func(stage_free);
     i->copies = g_array_new(FALSE, FALSE, sizeof(struct copy));
     g_array_set_clear_func(i->copies, copy_clear);
+    i->records = g_array_new(FALSE, FALSE, sizeof(struct state_record));
+    g_array_set_clear_func(i->records, record_clear);
     i->on_prepare = g_array_new(FALSE, FALSE, sizeof(struct prepare_hook));
     i->on_commit = hooks_new();
     i->on_abort = hooks_new();
@@ -143,6 +153,7 @@ struct instant *instant_new(void)
 void instant_free(struct instant *i)
 {
     g_array_unref(i->copies);
+    g_array_unref(i->records);
     g_ptr_array_unref(i->stages);
     g_array_unref(i->on_prepare);
     g_array_unref(i->on_commit);
@@ -256,15 +267,20 @@ struct staged_bitmap *stage_find_free(struct stage *st, const char *name, GError
     return s && stage_check_free(s->db, err) == 0 ? s : NULL;
 }
 
+int stage_check_good(const struct stage *st, const struct staged_bitmap *s, GError **err)
+{
+    g_autofree char *reason = stage_reason(st, s);
+
+    if (!reason)
+        return 0;
+    return fail(err, "Bitmap '%s' is inconsistent and cannot be used: %s", s->db->name, reason);
+}
+
 struct staged_bitmap *stage_find_good(struct stage *st, const char *name, GError **err)
 {
     struct staged_bitmap *s = stage_find_free(st, name, err);
-    g_autofree char *reason = s ? stage_reason(st, s) : NULL;
 
-    if (!reason)
-        return s;
-    fail(err, "Bitmap '%s' is inconsistent and cannot be used: %s", name, reason);
-    return NULL;
+    return s && stage_check_good(st, s, err) == 0 ? s : NULL;
 }
 
 /* ---- trackers ---- */

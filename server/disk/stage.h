@@ -57,6 +57,7 @@ struct stage {
     GPtrArray *leaving; /* struct view: leave the chain at the instant */
     GArray *at_flip;    /* struct hook */
 
+    bool flips;              /* something of it changes at the flip */
     struct tracker *tracker; /* prepared: the disk's next, once the gate is closed */
     struct tracker *last;    /* prepared: the one after that, once it is published */
     GPtrArray *list;         /* prepared: disk->bitmaps after it */
@@ -100,6 +101,7 @@ struct instant {
 
     GArray *on_prepare; /* struct prepare_hook */
 
+    GArray *records; /* struct state_record; kind and name are ours */
     /* The store of its disks; NULL: they have none, or it has no part in this. */
     const struct disk_state *state;
     struct state_transaction *transaction;
@@ -152,6 +154,8 @@ bool stage_replaces(const struct staged_bitmap *s);
 char *stage_reason(const struct stage *st, const struct staged_bitmap *s);
 /* Not busy, nor being changed? */
 int stage_check_free(struct dirty_bitmap *db, GError **err);
+/* Good, as the actions so far have left it? */
+int stage_check_good(const struct stage *st, const struct staged_bitmap *s, GError **err);
 /* A new staged bitmap; takes over both references. */
 struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, struct bitmap *bits,
                                    bool recording);
@@ -193,8 +197,8 @@ extern const struct phase phase_leave;
 
 /* ---- the store (stage-store.c) ---- */
 
-/* Find the instant's store, if it changes a persistent bitmap or a size, and note from now on what the
- * store says of failures. */
+/* Find the instant's store, if it changes a persistent bitmap, a size or a record, and note from now on
+ * what the store says of failures. */
 void stage_begin_store(struct instant *i);
 extern const struct phase phase_attach;  /* new persistent bits get files */
 extern const struct phase phase_prepare; /* what must be written before the flip */

@@ -17,6 +17,7 @@ void store_unref(struct store *s)
     if (atomic_fetch_sub(&s->references, 1) != 1)
         return;
     g_ptr_array_unref(s->known);
+    g_ptr_array_unref(s->records);
     memory_free(s->memory);
     pthread_mutex_destroy(&s->catalogue_lock);
     pthread_mutex_destroy(&s->lock);
