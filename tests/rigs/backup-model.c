@@ -65,7 +65,8 @@ uint32_t model_newest(const struct model *m)
     for (unsigned i = 0; i < CHECKPOINTS; i++) {
         const struct model_checkpoint *c = &m->checkpoints[i];
 
-        if (c->used && !c->pending && c->instant >= instant) {
+        if (c->used && !c->pending &&
+            (c->instant > instant || (c->instant == instant && c->serial > serial))) {
             serial = c->serial;
             instant = c->instant;
         }
