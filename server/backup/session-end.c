@@ -240,7 +240,7 @@ static void begin_end(struct session *n, bool commit, const char *reason,
     server_take_turn(n->all->server, disks, decide, e);
 }
 
-static int check_end(const struct session *n, GError **err)
+int session_check(const struct session *n, GError **err)
 {
     const char *id = n->record.id;
 
@@ -256,7 +256,7 @@ void session_end(struct session *n, bool commit, const char *reason,
 {
     g_autoptr(GError) error = NULL;
 
-    if (check_end(n, &error) < 0)
+    if (session_check(n, &error) < 0)
         done(opaque, error);
     else
         begin_end(n, commit, reason, done, opaque);

@@ -59,6 +59,10 @@ int session_stage_begin(struct sessions *all, struct instant *i, const struct se
  * `Backup session 'ID' was aborted: its lease of 60 s has ended`. */
 struct session *session_find(struct sessions *all, const char *id, GError **err);
 
+/* One that has begun is still there, and nothing is about to end it. -1 and *err: how it ends or has
+ * ended. */
+int session_check(const struct session *n, GError **err);
+
 /* The lease begins anew, of `lease` seconds (< 0: as it was; 0: none). */
 void session_renew(struct session *n, int64_t lease);
 

@@ -21,7 +21,7 @@ static const struct qmp_command only_actions[] = {
     {.name = NULL},
 };
 static const struct qmp_command *const families[] = {only_actions, bitmap_commands, view_commands,
-                                                     checkpoint_commands, NULL};
+                                                     checkpoint_commands, backup_commands, NULL};
 
 static const struct arg *action_args(const char *type)
 {

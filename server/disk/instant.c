@@ -201,8 +201,7 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
     if (!t->ours && stage_make_own(stage_have(i, d), t, bitmap_size(t->bits), err) < 0)
         return -1;
     stage_merge(i, t, s->bits, s->sources);
-    for (unsigned k = 0; k < s->origins->len; k++)
-        g_ptr_array_add(t->origins, dirty_bitmap_ref(s->origins->pdata[k]));
+    stage_add_origins(t, s);
     s->ours = false;
     return 0;
 }
@@ -304,15 +303,12 @@ int instant_bitmap_populate(struct instant *i, struct disk *d, const char *name,
     return fail(err, "populate: not there yet");
 }
 
-int instant_freeze(struct instant *i, struct disk *d, const struct freeze_options *o,
-                   struct dirty_bitmap **frozen, GError **err)
-{
-    return fail(err, "freeze: not there yet");
-}
-
 void instant_quiesce(struct instant *i, int (*freeze)(void *opaque, GError **err),
                      void (*thaw)(void *opaque), void *opaque)
 {
+    struct quiesce_hook h = {.freeze = freeze, .thaw = thaw, .opaque = opaque};
+
+    g_array_append_val(i->quiesce, h);
 }
 
 int instant_record(struct instant *i, struct disk *d, const struct state_record *record,

@@ -55,7 +55,8 @@ static void prepare_trackers(struct stage *st, GArray *recorded)
 static bool flips(const struct stage *st)
 {
     bool any = st->instant->resizes || st->removed->len > 0 || st->shadows->len > 0 ||
-               st->views->len > 0 || st->leaving->len > 0 || st->at_flip->len > 0;
+               st->frozen->len > 0 || st->views->len > 0 || st->leaving->len > 0 ||
+               st->at_flip->len > 0;
 
     for (unsigned n = 0; n < st->bitmaps->len && !any; n++)
         any = stage_replaces(st->bitmaps->pdata[n]);
@@ -216,6 +217,7 @@ static void flip_stage(struct stage *st, int64_t now)
     if (!st->flips)
         return;
     stage_swap_tracker(st);
+    stage_flip_frozen(st);
     link_views(st, now);
     if (st->instant->state)
         set_changing(st, true);

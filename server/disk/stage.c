@@ -22,8 +22,8 @@ static void staged_bitmap_free(gpointer p)
     g_free(s);
 }
 
-struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, struct bitmap *bits,
-                                   bool recording)
+struct staged_bitmap *staged_bitmap_new(struct dirty_bitmap *db, struct bitmap *bits,
+                                        bool recording)
 {
     struct staged_bitmap *s = g_new0(struct staged_bitmap, 1);
 
@@ -32,6 +32,14 @@ struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, st
     s->recording = recording;
     s->sources = g_array_new(FALSE, FALSE, sizeof(struct source));
     s->origins = dirty_bitmap_array_new();
+    return s;
+}
+
+struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, struct bitmap *bits,
+                                   bool recording)
+{
+    struct staged_bitmap *s = staged_bitmap_new(db, bits, recording);
+
     g_ptr_array_add(st->bitmaps, s);
     return s;
 }
@@ -83,6 +91,7 @@ static void stage_free(gpointer p)
     tracker_free(st->last);
     g_ptr_array_unref(st->bitmaps);
     g_ptr_array_unref(st->removed);
+    g_ptr_array_unref(st->frozen);
     g_array_unref(st->shadows);
     g_ptr_array_unref(st->views);
     g_ptr_array_unref(st->leaving);
@@ -105,6 +114,7 @@ static struct stage *stage_new(struct instant *i, struct disk *d)
     st->disk = d;
     st->bitmaps = g_ptr_array_new_with_free_func(staged_bitmap_free);
     st->removed = dirty_bitmap_array_new();
+    st->frozen = g_ptr_array_new_with_free_func(staged_bitmap_free);
     st->shadows = mark_array_new();
     g_array_set_clear_func(st->shadows, unref_mark);
     st->views = g_ptr_array_new_with_free_func(free_view);
@@ -143,6 +153,7 @@ struct instant *instant_new(void)
     g_array_set_clear_func(i->copies, copy_clear);
     i->records = g_array_new(FALSE, FALSE, sizeof(struct state_record));
     g_array_set_clear_func(i->records, record_clear);
+    i->quiesce = g_array_new(FALSE, FALSE, sizeof(struct quiesce_hook));
     i->on_prepare = g_array_new(FALSE, FALSE, sizeof(struct prepare_hook));
     i->on_commit = hooks_new();
     i->on_abort = hooks_new();
@@ -154,6 +165,7 @@ void instant_free(struct instant *i)
 {
     g_array_unref(i->copies);
     g_array_unref(i->records);
+    g_array_unref(i->quiesce);
     g_ptr_array_unref(i->stages);
     g_array_unref(i->on_prepare);
     g_array_unref(i->on_commit);
