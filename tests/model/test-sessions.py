@@ -123,13 +123,13 @@ class Counter(threading.Thread):
     def __init__(self, s, number):
         super().__init__(daemon=True)
         self.handles, self.number = [s.nbd(d) for d in DISKS], number
-        self.dying, self.error, self._stop = False, None, False
+        self.dying, self.error, self._ending = False, None, False
         self._grown = threading.Condition()
         self.start()
 
     def run(self):
         try:
-            while not self._stop:
+            while not self._ending:
                 number = self.number + 1
                 self.handles[number % len(DISKS)].pwrite(struct.pack("<Q", number) * 64, 0)
                 with self._grown:
@@ -149,7 +149,7 @@ class Counter(threading.Thread):
             raise self.error
 
     def end(self, dying=False):
-        self.dying, self._stop = dying, not dying
+        self.dying, self._ending = dying, not dying
         self.join(SOON)
         assert not self.is_alive(), "the counting guest is stuck"
         if self.error:

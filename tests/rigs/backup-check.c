@@ -28,8 +28,10 @@ static void compare_sector(struct life *l, const struct model_session *n, unsign
 
     for (unsigned i = 0; i < SECTOR / sizeof *got; i++)
         model_check(l->m, got[i] == want || d->dropped[s],
-                    "s%u/disk%u: sector %u has %u, not %u, at byte %zu", n->serial, disk, s, got[i],
-                    want, i * sizeof *got);
+                    "s%u/disk%u: sector %u has %u, not %u, at byte %zu; %sdiscard, %slimited, the "
+                    "disk has %u sectors, the view %u",
+                    n->serial, disk, s, got[i], want, i * sizeof *got, n->discard ? "" : "not ",
+                    n->limited ? "" : "not ", l->m->now[disk].sectors, d->at.sectors);
 }
 
 /* False: the view is broken, as it may be. */
@@ -145,14 +147,14 @@ void view_step(struct life *l)
     unsigned disk;
     const struct model_session *n = choose_session(l, &disk);
     struct node_io *io;
-    uint32_t first, sectors;
+    uint32_t first, count = 1 + model_below(l->m, 64), sectors;
 
     if (!n)
         return;
     sectors = n->disks[disk].at.sectors;
     first = model_below(l->m, sectors);
     io = open_view(l, n, disk, false);
-    compare_view(l, n, disk, io, first, MIN(1 + model_below(l->m, 64), sectors - first));
+    compare_view(l, n, disk, io, first, MIN(count, sectors - first));
     node_io_close(io);
 }
 
@@ -162,13 +164,13 @@ void trim_step(struct life *l)
     struct model_session *n = choose_session(l, &disk);
     struct model_session_disk *d;
     struct node_io *io;
-    uint32_t first, count;
+    uint32_t first, count = 1 + model_below(l->m, 512);
 
     if (!n || !n->discard)
         return;
     d = &n->disks[disk];
     first = model_below(l->m, d->at.sectors);
-    count = MIN(1 + model_below(l->m, 512), d->at.sectors - first);
+    count = MIN(count, d->at.sectors - first);
     memset(d->dropped + first, true, count); /* before: this process may be killed */
     io = open_view(l, n, disk, true);
     int error = node_trim(io, (uint64_t)count * SECTOR, (uint64_t)first * SECTOR, 0);
@@ -237,7 +239,7 @@ static void check_own(struct life *l, unsigned disk, struct dirty_bitmap *db,
                       const struct model_checkpoint *c)
 {
     struct dirty_bitmap_info info;
-    bool dirty[GRANULES], base = model_is_base(l->m, c->serial);
+    bool dirty[GRANULES], base = model_is_base(l->m, c->serial, disk);
     int wrong;
 
     dirty_bitmap_info(db, &info);
@@ -297,11 +299,13 @@ static void check_listed(struct life *l, const struct checkpoint_info *info)
 {
     const struct model_checkpoint *c =
         model_checkpoint(l->m, (uint32_t)g_ascii_strtoull(info->name + 1, NULL, 10));
+    const struct model_checkpoint *before;
     g_autofree char *parent = NULL;
     unsigned n = 0;
 
     model_check(l->m, c && !c->pending, "checkpoint %s is listed", info->name);
-    parent = c->parent ? g_strdup_printf("c%u", c->parent) : NULL;
+    before = model_parent(l->m, c);
+    parent = before ? g_strdup_printf("c%u", before->serial) : NULL;
     model_check(l->m, g_strcmp0(parent, info->parent) == 0, "parent of %s: %s, not %s", info->name,
                 info->parent, parent);
     for (unsigned d = 0; d < DISKS; d++)

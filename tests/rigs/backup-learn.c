@@ -28,7 +28,6 @@ static void learn_begin(struct life *l, const GArray *list)
     model_check(l->m, p->flipped, "s%u is there, and its instant has not been", n->serial);
     n->used = true;
     if (c) {
-        c->parent = model_newest(l->m);
         c->used = true;
     }
 }
@@ -83,11 +82,10 @@ static void learn_checkpoint(struct life *l)
     bool listed = is_listed(l, c->serial);
 
     if (p->kind == PENDING_DELETE && !c->pending && !listed)
-        model_forget_checkpoint(l->m, c);
+        c->used = false;
     if (p->kind != PENDING_CREATE || !listed)
         return;
     model_check(l->m, p->flipped, "c%u is there, and its instant has not been", c->serial);
-    c->parent = model_newest(l->m);
     c->used = true;
 }
 
@@ -158,7 +156,6 @@ static void make_sure(struct life *l, unsigned disk)
         return;
     l->maybe[disk].n = 0;
     guest_overwrite(l, disk, first / per * per, end - first / per * per);
-    l->m->count.unlearned++;
 }
 
 void learn(struct life *l)
@@ -169,6 +166,8 @@ void learn(struct life *l)
         l->maybe[m->change.disk].first = m->change.first;
         l->maybe[m->change.disk].n = m->change.n;
     }
+    m->count.cut_changes += m->change.n > 0;
+    m->count.cut[m->pending.kind]++;
     forget_transient(m);
     if (m->pending.kind == PENDING_RESIZE)
         learn_size(l);

@@ -41,37 +41,33 @@ struct model_checkpoint *model_checkpoint(struct model *m, uint32_t serial)
     return NULL;
 }
 
-void model_forget_checkpoint(struct model *m, struct model_checkpoint *c)
-{
-    c->used = false;
-    for (unsigned i = 0; i < CHECKPOINTS; i++)
-        if (m->checkpoints[i].parent == c->serial)
-            m->checkpoints[i].parent = c->parent;
-}
-
-bool model_is_base(const struct model *m, uint32_t serial)
+bool model_is_base(const struct model *m, uint32_t serial, unsigned disk)
 {
     for (unsigned i = 0; i < SESSIONS; i++)
         for (unsigned d = 0; m->sessions[i].used && d < DISKS; d++)
-            if (m->sessions[i].disks[d].used && m->sessions[i].disks[d].base == serial)
+            if ((d == disk || disk == DISKS) && m->sessions[i].disks[d].used &&
+                m->sessions[i].disks[d].base == serial)
                 return true;
     return false;
 }
 
-uint32_t model_newest(const struct model *m)
+static bool is_before(const struct model_checkpoint *a, const struct model_checkpoint *b)
 {
-    uint32_t serial = 0, instant = 0;
+    return a->instant < b->instant || (a->instant == b->instant && a->serial < b->serial);
+}
+
+const struct model_checkpoint *model_parent(const struct model *m, const struct model_checkpoint *c)
+{
+    const struct model_checkpoint *parent = NULL;
 
     for (unsigned i = 0; i < CHECKPOINTS; i++) {
-        const struct model_checkpoint *c = &m->checkpoints[i];
+        const struct model_checkpoint *other = &m->checkpoints[i];
 
-        if (c->used && !c->pending &&
-            (c->instant > instant || (c->instant == instant && c->serial > serial))) {
-            serial = c->serial;
-            instant = c->instant;
-        }
+        if (other->used && !other->pending && is_before(other, c) &&
+            (!parent || is_before(parent, other)))
+            parent = other;
     }
-    return serial;
+    return parent;
 }
 
 void model_expected(const struct model_checkpoint *c, const struct content *now, unsigned disk,
@@ -228,7 +224,7 @@ void model_ended(struct model *m, struct model_session *n, bool committed)
     if (c && committed)
         c->pending = false;
     else if (c)
-        model_forget_checkpoint(m, c);
+        c->used = false;
     n->used = false;
     if (committed)
         m->count.committed++;

@@ -44,7 +44,6 @@ struct model_checkpoint {
     bool used;
     bool pending;           /* a session has begun it */
     uint32_t serial;        /* its name is "c" and this */
-    uint32_t parent;        /* serial; 0: none */
     uint32_t instant;       /* model.clock then: later changes have a higher number */
     uint32_t granularity;
     bool on[DISKS];
@@ -95,6 +94,7 @@ enum pending_kind {
     PENDING_END,    /* the same */
     PENDING_BITMAP, /* bitmap `slot` of `disk` becomes `after` */
     PENDING_RESIZE, /* `disk` becomes `sectors` long */
+    PENDING_KINDS,
 };
 
 struct pending {
@@ -135,7 +135,8 @@ struct model {
     bool may_have_orphans; /* the folder: a resize was cut; the next start removes them */
 
     struct {
-        unsigned kills, stops, instants, begun, committed, aborted, ended, resumed, unlearned, refused;
+        unsigned kills, stops, instants, begun, committed, aborted, ended, resumed, refused;
+        unsigned cut_changes, cut[PENDING_KINDS];
         uint64_t compared; /* sectors */
     } count;
 };
@@ -179,11 +180,11 @@ _Noreturn void model_fail(struct model *m, const char *format, ...) G_GNUC_PRINT
 /* ---- the model alone (backup-model.c) ---- */
 
 struct model_checkpoint *model_checkpoint(struct model *m, uint32_t serial); /* NULL: there is none */
-void model_forget_checkpoint(struct model *m, struct model_checkpoint *c);
-/* A session reads from it. */
-bool model_is_base(const struct model *m, uint32_t serial);
-/* The newest that is not pending; 0: there is none. */
-uint32_t model_newest(const struct model *m);
+/* A session has it for its base, on this disk or (DISKS) on any. */
+bool model_is_base(const struct model *m, uint32_t serial, unsigned disk);
+/* The last one before it that is not pending; NULL: there is none. */
+const struct model_checkpoint *model_parent(const struct model *m,
+                                            const struct model_checkpoint *c);
 /* The guest has changed sectors. */
 void model_changed(struct model *m, unsigned disk, uint32_t first, uint32_t n, uint32_t version);
 /* Sectors of a bitmap. */
@@ -236,6 +237,8 @@ void bitmap_step(struct life *l);
 void resize_step(struct life *l);
 void checkpoint_step(struct life *l);
 void session_step(struct life *l);
+/* Wait until the lease of some session has ended, if one has a lease. */
+void lease_step(struct life *l);
 /* Trim a part of a session's view. */
 void trim_step(struct life *l);
 /* End all sessions. */

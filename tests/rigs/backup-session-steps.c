@@ -79,11 +79,12 @@ void sessions_settle(struct life *l)
     guint source;
 
     sessions_look(l);
-    if (!look(&s))
-        return;
-    source = g_timeout_add(1, look, &s);
-    life_wait(l, &s.done);
-    g_assert_null(g_main_context_find_source_by_id(NULL, source));
+    while (look(&s)) {
+        source = g_timeout_add(1, look, &s);
+        life_wait(l, &s.done);
+        g_assert_null(g_main_context_find_source_by_id(NULL, source));
+        sessions_look(l);
+    }
     l->unsure = false;
 }
 
@@ -209,7 +210,6 @@ static void plan_checkpoint(struct model *m, struct begin *b)
         return;
     c->serial = b->n->checkpoint = ++m->serials;
     c->pending = true;
-    c->parent = 0;
     c->granularity = 4096u << model_below(m, 5);
     for (unsigned d = 0; d < DISKS; d++)
         c->on[d] = b->n->disks[d].used;
@@ -239,9 +239,9 @@ static void plan_begin(struct model *m, struct begin *b)
     n->serial = ++m->serials;
     n->strict = model_once_in(m, 4);
     n->discard = model_once_in(m, 2);
-    n->leased = model_once_in(m, 20);
+    n->leased = model_once_in(m, 100);
     n->limited = model_once_in(m, 16);
-    b->limit = n->limited ? 4096 * (1 + model_below(m, 200)) : 0;
+    b->limit = n->limited ? 4096 * (1 + model_below(m, 64)) : 0;
     plan_disks(m, b);
     plan_checkpoint(m, b);
 }
@@ -249,7 +249,6 @@ static void plan_begin(struct model *m, struct begin *b)
 static void begun(struct life *l, struct begin *b)
 {
     if (b->checkpoint) {
-        b->checkpoint->parent = model_newest(l->m);
         b->checkpoint->used = true;
     }
     b->n->used = true;
@@ -281,6 +280,12 @@ static void session_begin(struct life *l, unsigned slot)
 }
 
 /* ---- end ---- */
+
+static gboolean set(gpointer done)
+{
+    *(bool *)done = true;
+    return G_SOURCE_REMOVE;
+}
 
 struct end {
     bool done;
@@ -336,6 +341,32 @@ void session_step(struct life *l)
         if (n->used)
             session_finish(l, n, !model_once_in(m, 3));
     }
+}
+
+/* Wait until the lease of the session has ended. */
+static void wait_for_lease(struct life *l, struct model_session *n)
+{
+    bool done = false;
+
+    while (n->used) {
+        guint source = g_timeout_add(10, set, &done);
+
+        life_wait(l, &done);
+        g_assert_null(g_main_context_find_source_by_id(NULL, source));
+        done = false;
+        sessions_look(l);
+    }
+    sessions_settle(l);
+}
+
+void lease_step(struct life *l)
+{
+    sessions_look(l);
+    for (unsigned i = 0; i < SESSIONS; i++)
+        if (l->m->sessions[i].used && l->m->sessions[i].leased) {
+            wait_for_lease(l, &l->m->sessions[i]);
+            return;
+        }
 }
 
 void sessions_end_all(struct life *l)

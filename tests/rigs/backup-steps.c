@@ -52,7 +52,7 @@ static int stage_bitmap(struct life *l, struct instant *i, void *unused, GError 
     sessions_look(l);
     expect_done(l, !(p->act == BITMAP_MERGE && p->from_checkpoint &&
                      (!m->checkpoints[p->source].used ||
-                      model_is_base(m, m->checkpoints[p->source].serial))));
+                      model_is_base(m, m->checkpoints[p->source].serial, p->disk))));
     if (p->act == BITMAP_ADD)
         r = instant_bitmap_add(i, d, name, p->after.granularity, p->after.recording,
                                p->after.persistent, err);
@@ -138,20 +138,22 @@ static int stage_resize(struct life *l, struct instant *i, void *unused, GError 
     return instant_resize(i, l->disks[p->disk], (uint64_t)p->sectors * SECTOR, err);
 }
 
+#define LEAST_SECTORS 1024u
+
 /* A shrunken disk ends with a granule of the coarsest kind: of one that is cut in two, the bits say
  * nothing about which half was changed. */
 void resize_step(struct life *l)
 {
     struct model *m = l->m;
     unsigned disk = model_below(m, DISKS);
-    uint32_t old = m->now[disk].sectors, sectors;
+    uint32_t old = m->now[disk].sectors;
+    uint32_t larger = old + 1 + model_below(m, 500), smaller = old - model_below(m, old / 2);
+    uint32_t sectors = model_once_in(m, 2)
+                           ? MIN(SECTORS, larger)
+                           : MAX(LEAST_SECTORS, smaller) & ~(COARSEST / SECTOR - 1);
     bool on[DISKS] = {false}, done;
     g_autoptr(GError) error = NULL;
 
-    if (model_once_in(m, 2))
-        sectors = MIN(SECTORS, old + 1 + model_below(m, 500));
-    else
-        sectors = MAX(1024u, old - model_below(m, old / 2)) & ~(COARSEST / SECTOR - 1);
     on[disk] = true;
     m->pending = (struct pending){.kind = PENDING_RESIZE, .disk = disk, .sectors = sectors};
     life_close_io(l, disk);
@@ -199,14 +201,12 @@ static void create(struct life *l, unsigned slot)
     bool done;
 
     c->serial = ++m->serials;
-    c->parent = 0;
     c->pending = false;
     c->granularity = 4096u << model_below(m, 5);
     choose_disks(m, c->on);
     m->pending = (struct pending){.kind = PENDING_CREATE, .slot = slot};
     done = life_change(l, c->on, stage_create, NULL, &error);
     expect_check(l, done, "create a checkpoint", error);
-    c->parent = model_newest(m);
     c->used = true;
     m->pending.kind = PENDING_NOTHING;
 }
@@ -217,7 +217,7 @@ static int stage_delete(struct life *l, struct instant *i, void *unused, GError 
     g_autofree char *name = name_of('c', c->serial);
 
     sessions_look(l);
-    expect_done(l, c->used && !c->pending && !model_is_base(l->m, c->serial));
+    expect_done(l, c->used && !c->pending && !model_is_base(l->m, c->serial, DISKS));
     return checkpoint_stage_delete(l->backup->checkpoints, i, name, NULL, "the model's", err);
 }
 
@@ -232,7 +232,7 @@ static void delete(struct life *l, unsigned slot)
     done = life_change(l, c->on, stage_delete, NULL, &error);
     expect_check(l, done, "delete a checkpoint", error);
     if (done)
-        model_forget_checkpoint(m, c);
+        c->used = false;
     m->pending.kind = PENDING_NOTHING;
 }
 

@@ -35,10 +35,28 @@
 
 /* ---- a child ---- */
 
-static void step(struct life *l)
-{
-    uint32_t what = model_below(l->m, 1000);
+/* How a server's life ends. */
+struct fate {
+    bool killed;
+    bool early;   /* it may already be at the start */
+    bool command; /* in the first command after `end` */
+    long fuse;    /* points of its life that are left then, or altogether */
+    uint64_t end; /* step */
+};
 
+static struct fate choose_fate(struct model *m)
+{
+    struct fate f = {.killed = !model_once_in(m, 3), .early = model_once_in(m, 4)};
+    uint64_t end = m->steps + model_below(m, 2000);
+
+    f.command = f.killed && !f.early && model_once_in(m, 2);
+    f.fuse = (long)model_below(m, 64u << model_below(m, f.command ? 4 : 11)) + 1;
+    f.end = f.killed && !f.command ? m->limit : MIN(m->limit, end);
+    return f;
+}
+
+static void step(struct life *l, uint32_t what)
+{
     l->m->steps++;
     if (what < 8)
         bitmap_step(l);
@@ -48,6 +66,8 @@ static void step(struct life *l)
         session_step(l);
     else if (what < 32)
         resize_step(l);
+    else if (what < 33)
+        lease_step(l);
     else if (what < 50)
         trim_step(l);
     else if (what < 200)
@@ -58,30 +78,23 @@ static void step(struct life *l)
         check_all(l);
 }
 
-/* How many points of the server's life are left; -1: it will be stopped. */
-static long choose_fuse(struct model *m)
-{
-    return model_once_in(m, 3) ? -1 : (long)model_below(m, 64u << model_below(m, 11)) + 1;
-}
-
 static void live(struct model *m, const char *top)
 {
+    struct fate f = choose_fate(m);
     struct life l;
-    long fuse = choose_fuse(m);
-    bool early = model_once_in(m, 4);
-    uint64_t end = fuse < 0 ? MIN(m->limit, m->steps + model_below(m, 3000)) : m->limit;
 
     /* Every child has the parent's generator, which would make the same UUIDs again. */
     g_random_set_seed((guint32)model_random(m));
     m->may_have_orphans = false;
-    fuse_set(m, early ? fuse : -1);
+    fuse_set(m, f.killed && f.early ? f.fuse : -1);
     life_begin(&l, m, top);
     learn(&l);
-    if (!early)
-        fuse_set(m, fuse);
-    while (m->steps < end)
-        step(&l);
-    fuse_set(m, -1);
+    if (f.killed && !f.early && !f.command)
+        fuse_set(m, f.fuse);
+    while (m->steps < f.end)
+        step(&l, model_below(m, 1000));
+    for (fuse_set(m, f.command ? f.fuse : -1); f.command;)
+        step(&l, model_below(m, 32));
     if (model_once_in(m, 2))
         sessions_end_all(&l);
     check_all(&l);
@@ -175,6 +188,24 @@ static char *new_folder(void)
     return g_dir_make_tmp("test-backup-XXXXXX", NULL);
 }
 
+static void tell(const struct model *m)
+{
+    const unsigned *cut = m->count.cut;
+
+    g_test_message("%" PRIu64 " steps, %u instants, %u stops, %u commands refused, %" PRIu64
+                   " sectors of views compared",
+                   m->steps, m->count.instants, m->count.stops, m->count.refused,
+                   m->count.compared);
+    g_test_message("sessions: %u begun, %u committed, %u aborted, %u of them by themselves, %u resumed",
+                   m->count.begun, m->count.committed, m->count.aborted, m->count.ended,
+                   m->count.resumed);
+    g_test_message("%u kills, in the middle of %u writes, %u creations and %u deletions of "
+                   "checkpoints, %u beginnings and %u ends of sessions, %u changes of bitmaps, %u "
+                   "resizes",
+                   m->count.kills, m->count.cut_changes, cut[PENDING_CREATE], cut[PENDING_DELETE],
+                   cut[PENDING_BEGIN], cut[PENDING_END], cut[PENDING_BITMAP], cut[PENDING_RESIZE]);
+}
+
 static void test_model(void)
 {
     struct model *m = new_model();
@@ -185,12 +216,7 @@ static void test_model(void)
     memory_set_folder(top);
     lasting_note_set_folder(top);
     run_lives(m, top);
-    g_test_message("%" PRIu64 " steps, %u instants, %u kills, %u stops; sessions: %u begun, %u "
-                   "committed, %u aborted, %u of them by themselves, %u resumed; %u refused, %u "
-                   "changes cut; %" PRIu64 " sectors compared",
-                   m->steps, m->count.instants, m->count.kills, m->count.stops, m->count.begun,
-                   m->count.committed, m->count.aborted, m->count.ended, m->count.resumed,
-                   m->count.refused, m->count.unlearned, m->count.compared);
+    tell(m);
     g_assert_cmpint(system(command), ==, 0);
     munmap(m, sizeof *m);
 }
