@@ -76,6 +76,13 @@ static int optional_string(JsonObject *o, const char *member, char **value, GErr
     return 0;
 }
 
+static bool is_boolean(JsonObject *o, const char *member)
+{
+    JsonNode *node = json_object_get_member(o, member);
+
+    return JSON_NODE_HOLDS_VALUE(node) && json_node_get_value_type(node) == G_TYPE_BOOLEAN;
+}
+
 static int parse_disks(JsonArray *disks, GPtrArray *names, GError **err)
 {
     guint n = disks ? json_array_get_length(disks) : 0;
@@ -105,6 +112,8 @@ static int parse_object(JsonObject *o, struct checkpoint_record *r, GError **err
         return fail(err, "its time is missing");
     r->time_usec = (int64_t)time;
     r->deleted = json_member_bool(o, "deleted");
+    if (json_object_has_member(o, "deleted") && !is_boolean(o, "deleted"))
+        return fail(err, "its deleted is not a boolean");
     if (parse_disks(json_member_array(o, "disks"), r->disks, err) < 0 ||
         optional_string(o, "description", &r->description, err) < 0)
         return -1;

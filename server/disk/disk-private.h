@@ -30,6 +30,7 @@
 #include "server/disk/range-lock.h"
 #include "server/disk/scratch.h"
 #include "server/disk/types.h"
+#include "server/disk/view-quota.h"
 #include "server/state/state.h"
 
 #include <pthread.h>
@@ -288,7 +289,7 @@ struct view {
     struct bitmap *touched; /* which parts of the map may hold anything, 4 MiB of disk a bit */
     _Atomic uint32_t state; /* enum view_state */
     struct view_options options;
-    _Atomic uint64_t kept; /* slots */
+    _Atomic uint64_t kept; /* slots; changed by the functions below */
     atomic_uint uses;
     bool left;  /* it has left the chain; control thread */
     bool empty; /* it is to leave the chain, and older views need nothing of it */
@@ -297,6 +298,34 @@ struct view {
     char reason[160];
     struct log_limit read_errors, keep_errors;
 };
+
+/* It is about to keep so many slots more. False: the limit that it shares with others is reached. */
+static inline bool view_may_keep(struct view *v, uint64_t slots)
+{
+    return !v->options.quota || view_quota_take(v->options.quota, slots << v->disk->unit_shift);
+}
+
+/* So many of these it does not keep after all. */
+static inline void view_keeps_less(struct view *v, uint64_t slots)
+{
+    if (v->options.quota)
+        view_quota_give(v->options.quota, slots << v->disk->unit_shift);
+}
+
+/* It has got a slot of a newer view. */
+static inline void view_inherits(struct view *v)
+{
+    atomic_fetch_add(&v->kept, 1);
+    if (v->options.quota)
+        view_quota_inherit(v->options.quota, v->disk->unit);
+}
+
+/* It has so many slots less. */
+static inline void view_loses(struct view *v, uint64_t slots)
+{
+    atomic_fetch_sub(&v->kept, slots);
+    view_keeps_less(v, slots);
+}
 
 static inline uint64_t io_size(const struct node_io *io)
 {

@@ -206,6 +206,17 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
     return 0;
 }
 
+int instant_bitmap_populate(struct instant *i, struct disk *d, const char *name, GError **err)
+{
+    struct staged_bitmap *s = find_to_change(i, d, name, true, err);
+    struct stage *st = stage_have(i, d);
+
+    if (!s || (!s->ours && stage_make_own(st, s, bitmap_size(s->bits), err) < 0))
+        return -1;
+    stage_populate(st, s);
+    return 0;
+}
+
 int instant_view_create(struct instant *i, struct disk *d, const char *name,
                         const struct view_options *options, struct view **view, GError **err)
 {
@@ -296,11 +307,6 @@ void instant_on_abort(struct instant *i, void (*fn)(void *opaque), void *opaque)
 void instant_on_end(struct instant *i, void (*fn)(void *opaque), void *opaque)
 {
     add_hook(i->on_end, fn, opaque);
-}
-
-int instant_bitmap_populate(struct instant *i, struct disk *d, const char *name, GError **err)
-{
-    return fail(err, "populate: not there yet");
 }
 
 void instant_quiesce(struct instant *i, int (*freeze)(void *opaque, GError **err),

@@ -18,11 +18,13 @@ static bool has_source(const struct staged_bitmap *s, struct source source)
     return false;
 }
 
-static void add_copy(struct instant *i, struct staged_bitmap *s, struct bitmap *from)
+static void add_copy(struct instant *i, struct staged_bitmap *s, struct bitmap *from,
+                     struct disk *image)
 {
     struct copy copy = {
         .to = bitmap_ref(s->bits),
         .from = from ? bitmap_ref(from) : NULL,
+        .image = image,
         .frozen = s->frozen ? s : NULL,
         .name = s->db->name,
     };
@@ -32,7 +34,24 @@ static void add_copy(struct instant *i, struct staged_bitmap *s, struct bitmap *
 
 void stage_fill(struct instant *i, struct staged_bitmap *s)
 {
-    add_copy(i, s, NULL);
+    add_copy(i, s, NULL, NULL);
+}
+
+/* Writes of this source go into s->bits until the instant. */
+static void add_source(struct instant *i, struct staged_bitmap *s, struct source source)
+{
+    source.grain = MAX(source.grain, s->db->granularity);
+    if (has_source(s, source))
+        return;
+    mark_array_add(stage_have(i, source.disk)->shadows, bitmap_ref(s->bits), source.grain);
+    g_array_append_val(s->sources, source);
+}
+
+/* What is written while the image is asked is allocated, whether the bitmap records or not. */
+void stage_populate(struct stage *st, struct staged_bitmap *s)
+{
+    add_source(st->instant, s, (struct source){.disk = st->disk});
+    add_copy(st->instant, s, NULL, st->disk);
 }
 
 void stage_add_origins(struct staged_bitmap *s, const struct staged_bitmap *of)
@@ -43,16 +62,9 @@ void stage_add_origins(struct staged_bitmap *s, const struct staged_bitmap *of)
 
 void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources)
 {
-    for (unsigned k = 0; k < sources->len; k++) {
-        struct source source = g_array_index(sources, struct source, k);
-
-        source.grain = MAX(source.grain, s->db->granularity);
-        if (has_source(s, source))
-            continue;
-        mark_array_add(stage_have(i, source.disk)->shadows, bitmap_ref(s->bits), source.grain);
-        g_array_append_val(s->sources, source);
-    }
-    add_copy(i, s, from);
+    for (unsigned k = 0; k < sources->len; k++)
+        add_source(i, s, g_array_index(sources, struct source, k));
+    add_copy(i, s, from, NULL);
 }
 
 /* Nobody trusts its bits, and they may be lost, which must not make the instant fail. */
@@ -148,7 +160,7 @@ static void copy_by_pieces(struct instant *i, struct copy copy)
  * it must read all. */
 static int check_copied(struct copy copy, GError **err)
 {
-    if (!bitmap_is_lost(copy.from) && !bitmap_is_lost(copy.to))
+    if (!(copy.from && bitmap_is_lost(copy.from)) && !bitmap_is_lost(copy.to))
         return 0;
     if (copy.frozen) {
         copy.frozen->lost = true;
@@ -160,11 +172,12 @@ static int check_copied(struct copy copy, GError **err)
 
 static int copy_one(struct instant *i, struct copy copy, GError **err)
 {
-    if (!copy.from) {
+    if (copy.from)
+        copy_by_pieces(i, copy);
+    else if (copy.image)
+        stage_mark_allocated(i, copy.image, copy.to);
+    else
         bitmap_set(copy.to, 0, bitmap_size(copy.to));
-        return 0;
-    }
-    copy_by_pieces(i, copy);
     return check_copied(copy, err);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the files of an instant share. From the ground up: stage.c (what each disk will be),
- * stage-scratch.c (where new views keep blocks), stage-merge.c (bits that are copied), stage-freeze.c
+ * stage-scratch.c (where new views keep blocks), stage-populate.c (what is allocated), stage-merge.c (bits that are copied), stage-freeze.c
  * (those that stand still), stage-quiesce.c (guests that do), stage-leave.c (views that leave), stage-size.c (the image's size),
  * stage-store.c (what the store does before the flip and after it), stage-flip.c (the flip and what
  * follows it), instant.c (actions), instant-run.c (the steps), resize.c. See instant.c for the design. Control thread, but for what is
@@ -83,7 +83,8 @@ struct stage {
 /* Bits to be copied once the shadows are there. References. */
 struct copy {
     struct bitmap *to;
-    struct bitmap *from;          /* NULL: all is dirty */
+    struct bitmap *from;
+    struct disk *image;           /* without `from`: what it has allocated is dirty; NULL: all is */
     struct staged_bitmap *frozen; /* whose they are; NULL: of one of the disk's */
     const char *name;             /* of the bitmap that gets them; its stage's */
 };
@@ -201,6 +202,8 @@ extern const struct phase phase_scratch;
 void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources);
 /* All of it is dirty. */
 void stage_fill(struct instant *i, struct staged_bitmap *s);
+/* What the image of its disk has allocated at the instant is dirty. Its bits are its own. */
+void stage_populate(struct stage *st, struct staged_bitmap *s);
 /* What becomes of those from whose bits `of` is made matters to s, too. */
 void stage_add_origins(struct staged_bitmap *s, const struct staged_bitmap *of);
 /* Give s bits of its own, for `size` bytes, persistent if it is to be so. They will have what the old
@@ -211,6 +214,11 @@ int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GEr
 extern const struct phase phase_shadow;
 /* Undo what it, or the flip, did to the disk's tracker. Waits for nobody. */
 void stage_remove_shadows(struct stage *st);
+
+/* ---- what an image has allocated (stage-populate.c) ---- */
+
+/* All, where the image cannot tell. Ends early when the instant is cancelled. A worker. */
+void stage_mark_allocated(struct instant *i, struct disk *d, struct bitmap *bits);
 
 /* ---- frozen bitmaps (stage-freeze.c) ---- */
 

@@ -126,7 +126,7 @@ enum heir hand_over(struct view *v, uint64_t block, uint32_t entry, const atomic
                 break;
             if (atomic_compare_exchange_strong(&u->map[block], &theirs, entry)) {
                 if (entry >= BLOCK_KEPT_SLOT)
-                    atomic_fetch_add(&u->kept, 1);
+                    view_inherits(u);
                 return HEIR_FOUND;
             }
         }

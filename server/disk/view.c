@@ -20,6 +20,8 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
     v->size = atomic_load(&d->size);
     v->blocks = (v->size >> d->unit_shift) + ((v->size & (d->unit - 1)) != 0);
     v->options = *options;
+    if (v->options.quota)
+        view_quota_ref(v->options.quota);
     pthread_mutex_init(&v->lock, NULL);
     v->map = mmap(NULL, MAX(v->blocks, 1) * sizeof *v->map, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -42,6 +44,8 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
 
 void view_free(struct view *v)
 {
+    view_loses(v, atomic_load(&v->kept));
+    view_quota_unref(v->options.quota);
     if (v->scratch)
         disk_scratch_release(v->disk);
     if (v->map)

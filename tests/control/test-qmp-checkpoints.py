@@ -188,7 +188,8 @@ def exports_of_its_bitmaps():
         assert not h.can_meta_context("qemu:dirty-bitmap:c")
         h.shutdown()
         q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": s.path("nbd")}})
-        q.cmd("block-export-add", type="nbd", id="e", **{"node-name": "vda"}, bitmaps=["c"])
+        q.cmd("block-export-add", type="nbd", id="e", **{"node-name": "vda"}, writable=True,
+              bitmaps=["c"])
         before = checkpoint_state(q)
         fails(q, IN_USE % "c", DELETE, name="c")
         assert checkpoint_state(q) == before
@@ -228,9 +229,8 @@ def transactions():
 
 
 @test
-def resize_and_later_disks():
-    """The growth is dirty in a checkpoint; a disk that was not there then has no part in it."""
-    with memory("vda") as s:
+def growth_is_dirty():
+    with Stateful("vda") as s:
         q = s.qmp()
         q.cmd(CREATE, name="c")
         q.cmd("block_resize", **{"node-name": "vda"}, size=2 * MIB)
