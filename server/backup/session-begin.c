@@ -75,7 +75,7 @@ static int stage_view(struct session *n, unsigned k, struct instant *i, GError *
     return instant_view_create(i, d->disk, d->node, &o, &d->view, err);
 }
 
-/* The bitmap to begin from, if there is one that can be used. -1: there is to be one. */
+/* Find the bitmap to begin from. Without one the disk is full; -1: this is refused (strict). */
 static int find_base(struct session *n, unsigned k, const char *since, bool strict, GError **err)
 {
     struct session_record_disk *names = session_record_disk(&n->record, k);
@@ -117,7 +117,7 @@ static int stage_disk(struct session *n, unsigned k, struct instant *i,
     return stage_map(n, k, i, err);
 }
 
-/* ---- the others ---- */
+/* ---- checkpoint and record ---- */
 
 static int stage_checkpoint(struct session *n, struct instant *i, const struct session_request *r,
                             GError **err)
@@ -208,10 +208,10 @@ static void open_disk(struct session *n, unsigned k)
     d->reserved = false;
     if (d->base)
         dirty_bitmap_busy_begin(d->base);
-    d->dirty_bytes = count_dirty(d->frozen, names->size);
+    d->dirty_bytes = names->incremental ? count_dirty(d->frozen, names->size) : names->size;
 }
 
-/* If one of the maps is not what was asked for after all. */
+/* A strict session is aborted if one of its maps turns out not to be what was asked for. */
 static void give_up_strict(struct session *n)
 {
     for (unsigned k = 0; n->strict && k < n->record.disks->len; k++) {
@@ -239,6 +239,7 @@ static void has_begun(void *opaque)
         open_disk(n, k);
     session_lease_begin(n);
     give_up_strict(n);
+    session_pursue_doom(n);
 }
 
 static void has_not_begun(void *opaque)
@@ -275,7 +276,6 @@ int session_stage_begin(struct sessions *all, struct instant *i, const struct se
     if (check_id(all, r->id, err) < 0)
         return -1;
     n = begin(all, r);
-    instant_on_commit(i, has_begun, n);
     instant_on_abort(i, has_not_begun, n);
     for (unsigned k = 0; k < r->disks->len; k++)
         if (stage_disk(n, k, i, r, err) < 0)
@@ -283,6 +283,7 @@ int session_stage_begin(struct sessions *all, struct instant *i, const struct se
     if (stage_checkpoint(n, i, r, err) < 0 || session_stage_quiesce(n, i, r->strict, err) < 0 ||
         stage_record(n, i, err) < 0)
         return -1;
+    instant_on_commit(i, has_begun, n); /* when its checkpoint is there */
     *session = n;
     return 0;
 }

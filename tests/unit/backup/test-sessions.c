@@ -385,6 +385,20 @@ static void test_no_scratch(void)
     house_end(&h);
 }
 
+/* What clients of an export are told: all is dirty. */
+static void expect_all_dirty(struct house *h, const char *name)
+{
+    struct export *e = server_find_export(h->server, EXPORTS_LIVE, name);
+    g_autoptr(GPtrArray) bitmaps = export_bitmaps(e);
+    struct dirty_bitmap_info info;
+
+    g_assert_cmpuint(bitmaps->len, ==, 1);
+    dirty_bitmap_info(bitmaps->pdata[0], &info);
+    g_assert_false(info.inconsistent);
+    g_assert_cmpuint(info.count, ==, MIB);
+    export_unref(e);
+}
+
 /* The base breaks when all has been checked. */
 static void test_base_breaks(void)
 {
@@ -413,6 +427,7 @@ static void test_base_breaks(void)
             g_assert_false(vda[0].incremental);
             g_assert_cmpstr(vda[0].reason, ==, "it broke");
             g_assert_cmpuint(vda[0].dirty_bytes, ==, MIB);
+            expect_all_dirty(&h, "b/vda");
             g_assert_true(vda[1].incremental);
             g_assert_cmpuint(vda[1].dirty_bytes, ==, 0);
             session_info_clear(&info);
@@ -467,6 +482,34 @@ static void test_doom_fails(void)
     g_assert_cmpint(next_timer(), <=, 11000);
     g_assert_cmpint(next_timer(), >, 0);
     log_set_target(LOG_TO_STDERR);
+    house_end(&h);
+}
+
+static int stop_listeners(void *opaque, GError **err)
+{
+    sessions_abort_all(opaque, "no listener");
+    return 0;
+}
+
+static void spoil_listeners(struct house *h, struct instant *i)
+{
+    instant_on_prepare(i, stop_listeners, h->sessions); /* on this thread: the test waits for it */
+}
+
+/* What aborts all sessions also aborts one that is about to begin. */
+static void test_doom_comes_early(void)
+{
+    const struct wish w = {.id = "b", .checkpoint = "new", .spoil = spoil_listeners};
+    struct house h;
+
+    house_begin(&h);
+    expect(begin(&h, &w), NULL);
+    while (server_has_turns(h.server))
+        g_main_context_iteration(NULL, TRUE);
+    run_main_loop();
+    g_assert_cmpstr(h.events->str, ==, "b:abort:no listener;");
+    g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
+    expect_bitmaps(&h, "");
     house_end(&h);
 }
 
@@ -557,6 +600,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sessions/base-breaks", test_base_breaks);
     g_test_add_func("/sessions/end-fails", test_end_fails);
     g_test_add_func("/sessions/doom-fails", test_doom_fails);
+    g_test_add_func("/sessions/doom-comes-early", test_doom_comes_early);
     g_test_add_func("/sessions/client-hangs", test_client_hangs);
     g_test_add_func("/sessions/start", test_start);
     return g_test_run();
