@@ -192,7 +192,8 @@ static int freeze(const struct plan *p)
 
 int main(int argc, char **argv)
 {
-    struct plan p = {.seconds = DEFAULT_SECONDS, .sockets = g_ptr_array_new()};
+    g_autoptr(GPtrArray) sockets = g_ptr_array_new();
+    struct plan p = {.seconds = DEFAULT_SECONDS, .sockets = sockets};
     int r;
 
     if (argc > 1 && strcmp(argv[1], "--help") == 0) {
@@ -203,7 +204,6 @@ int main(int argc, char **argv)
         fputs(usage_text, stderr);
         return 2;
     }
-    r = p.freezes ? freeze(&p) : thaw(&p, p.sockets->len);
-    g_ptr_array_unref(p.sockets);
+    r = p.freezes ? freeze(&p) : thaw(&p, sockets->len);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
