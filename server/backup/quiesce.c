@@ -135,7 +135,7 @@ static int start_guard(struct quiesce *q, GError **err)
     return 0;
 }
 
-/* Nothing is left of it, whatever it does. */
+/* End it and reap it, whatever it does. */
 static void end_guard(struct quiesce *q)
 {
     if (!q->guard)
@@ -207,7 +207,7 @@ void quiesce_free(struct quiesce *q)
 {
     if (!q)
         return;
-    if (q->guard) /* it sees that nobody needs it any more, and thaws */
+    if (q->guard) /* it sees the end of the connection, and thaws */
         close(q->fd);
     leave_turn(q);
     g_strfreev(q->words);

@@ -67,7 +67,7 @@ static int freeze(struct guard *g)
                                  .deadline = deadline_of(g),
                                  .seconds = g->seconds,
                                  .watch = STDIN_FILENO,
-                                 .dies_alone = true};
+                                 .dies_with_us = true};
 
     g->argv[g->action] = (char *)"freeze";
     return hook_run(&run, g->why, sizeof g->why);

@@ -2,8 +2,7 @@
 /*
  * A freeze hook for guests with a QEMU guest agent: nbdfleece-fsfreeze-qga(1).
  *
- * The connection is closed between: each run asks anew. QEMU lets one client in at a time, and a guest
- * may be frozen for as long as this takes only.
+ * Each run makes connections of its own and closes them. QEMU serves one client of an agent at a time.
  */
 #include "server/hooks/guest-agent.h"
 
