@@ -21,9 +21,7 @@ static int check_id(struct sessions *all, const char *id, GError **err)
     if (strlen(id) > SESSION_MAX_ID)
         return fail(err, "Backup session id too long: '%s'", id);
     n = sessions_lookup(all, id, false);
-    return n && !session_is_down(n)
-               ? fail(err, "Backup session id '%s' is already in use", id)
-               : 0;
+    return n && !session_is_down(n) ? fail(err, "Backup session id '%s' is already in use", id) : 0;
 }
 
 /* ---- one disk ---- */
@@ -171,34 +169,59 @@ static int stage_record(struct session *n, struct instant *i, GError **err)
 
 /* ---- after the instant ---- */
 
+/* The last granule may reach past the end of the view. */
+static uint64_t count_dirty(struct dirty_bitmap *db, uint64_t size)
+{
+    struct bitmap *bits = dirty_bitmap_bits(db);
+    struct dirty_bitmap_info info;
+
+    dirty_bitmap_info(db, &info);
+    if (bits && size > 0 && bitmap_test(bits, size - 1))
+        info.count -= -size & (info.granularity - 1);
+    bitmap_unref(bits);
+    return info.count;
+}
+
+/* The base may have become inconsistent between the last check and the instant. Then nobody knows what
+ * has changed. */
+static void check_map(struct session *n, unsigned k)
+{
+    struct session_record_disk *names = session_record_disk(&n->record, k);
+    char *why = dirty_bitmap_reason(n->disks[k].frozen);
+
+    if (!why)
+        return;
+    dirty_bitmap_set_all(n->disks[k].frozen);
+    names->incremental = false;
+    names->reason = why;
+}
+
 static void open_disk(struct session *n, unsigned k)
 {
     const struct session_record_disk *names = session_record_disk(&n->record, k);
     struct session_disk *d = &n->disks[k];
-    struct dirty_bitmap_info info;
 
+    check_map(n, k);
     view_use_begin(d->view);
     server_release_node_name(n->all->server, d->node);
     server_export_open(d->export, view_node(d->view), &d->frozen, 1);
     d->reserved = false;
     if (d->base)
         dirty_bitmap_busy_begin(d->base);
-    dirty_bitmap_info(d->frozen, &info);
-    d->dirty_bytes = MIN(info.count, names->size);
+    d->dirty_bytes = count_dirty(d->frozen, names->size);
 }
 
-/* A base may have become inconsistent between the last check and the instant. Then nobody knows what
- * has changed. */
-static void check_maps(struct session *n)
+/* If one of the maps is not what was asked for after all. */
+static void give_up_strict(struct session *n)
 {
-    for (unsigned k = 0; k < n->record.disks->len; k++) {
-        g_autofree char *why = dirty_bitmap_reason(n->disks[k].frozen), *reason = NULL;
+    for (unsigned k = 0; n->strict && k < n->record.disks->len; k++) {
+        const struct session_record_disk *names = session_record_disk(&n->record, k);
+        g_autofree char *reason = NULL;
 
-        if (!why)
+        if (!names->reason)
             continue;
-        reason = g_strdup_printf("disk %s: what has changed since checkpoint '%s' is not known: %s",
-                                 session_record_disk(&n->record, k)->disk,
-                                 session_record_disk(&n->record, k)->since, why);
+        reason = g_strdup_printf("disk %s: no backup since checkpoint '%s' is possible: %s",
+                                 names->disk, names->since, names->reason);
         session_doom(n, reason);
         return;
     }
@@ -215,7 +238,7 @@ static void has_begun(void *opaque)
     for (unsigned k = 0; k < n->record.disks->len; k++)
         open_disk(n, k);
     session_lease_begin(n);
-    check_maps(n);
+    give_up_strict(n);
 }
 
 static void has_not_begun(void *opaque)
@@ -236,6 +259,7 @@ static struct session *begin(struct sessions *all, const struct session_request 
 
     n->record.since = g_strdup(r->since);
     n->record.checkpoint = g_strdup(r->checkpoint);
+    n->strict = r->strict;
     n->record.discard = r->discard;
     n->record.lease = r->lease < 0 ? (int64_t)all->options.lease : r->lease;
     n->record.scratch_limit = r->scratch_limit;
@@ -256,8 +280,8 @@ int session_stage_begin(struct sessions *all, struct instant *i, const struct se
     for (unsigned k = 0; k < r->disks->len; k++)
         if (stage_disk(n, k, i, r, err) < 0)
             return -1;
-    if (stage_checkpoint(n, i, r, err) < 0 ||
-        session_stage_quiesce(n, i, r->strict, err) < 0 || stage_record(n, i, err) < 0)
+    if (stage_checkpoint(n, i, r, err) < 0 || session_stage_quiesce(n, i, r->strict, err) < 0 ||
+        stage_record(n, i, err) < 0)
         return -1;
     *session = n;
     return 0;

@@ -151,8 +151,8 @@ static int stage_records(struct ending *e, struct instant *i, struct disk *d, GE
     if (instant_record(i, d, &record, err) < 0)
         return -1;
     for (unsigned k = 0; k < e->old->len; k++) {
-        record = (struct state_record){
-            .kind = SESSION_KIND, .name = ((struct session *)e->old->pdata[k])->record.id};
+        record = (struct state_record){.kind = SESSION_KIND,
+                                       .name = ((struct session *)e->old->pdata[k])->record.id};
         if (instant_record(i, d, &record, err) < 0)
             return -1;
     }

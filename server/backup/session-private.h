@@ -39,6 +39,7 @@ struct session {
     struct session_record record;
     struct session_disk *disks; /* one for each of record.disks; NULL: of an earlier server */
     struct view_quota *quota;
+    bool strict; /* as asked for */
     bool begun;  /* its instant has been */
     bool ending; /* its end is being decided */
 

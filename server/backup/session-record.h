@@ -36,11 +36,11 @@ struct session_record_disk {
 struct session_record {
     char *id, *since, *checkpoint;
     enum session_state state;
-    char *reason;                /* why it was aborted */
-    int64_t time_usec;           /* of the instant; wall clock, microseconds since 1970 */
-    int64_t ended_usec;          /* likewise; 0: it has not ended */
-    int64_t lease;               /* seconds; 0: none */
-    uint64_t scratch_limit;      /* bytes; 0: none */
+    char *reason;                   /* why it was aborted */
+    int64_t time_usec;              /* of the instant; wall clock, microseconds since 1970 */
+    int64_t ended_usec;             /* likewise; 0: it has not ended */
+    int64_t lease;                  /* seconds; 0: none */
+    uint64_t scratch_limit;         /* bytes; 0: none */
     bool discard, hooked, quiesced; /* `quiesced` counts where there was a hook */
     char *quiesce_error;
     GArray *disks; /* struct session_record_disk */

@@ -42,7 +42,7 @@ struct session_request {
     const char *id, *since, *checkpoint; /* the last two may be NULL */
     const GArray *disks;                 /* struct session_request_disk; not empty */
     bool strict, discard;
-    bool alone; /* of listeners; see server_export_check_name */
+    bool alone;             /* of listeners; see server_export_check_name */
     int64_t lease;          /* seconds; < 0: the server's default; 0: none */
     uint64_t scratch_limit; /* of all its views together, bytes; 0: none */
     uint32_t granularity;   /* of its checkpoint's bitmaps; 0: the default */

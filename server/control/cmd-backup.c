@@ -12,8 +12,11 @@
 #include <string.h>
 
 static const struct arg session_disk_members[] = {
-    ARG("disk", ARG_STRING),       ARG_OPT("since", ARG_STRING), ARG_OPT("export", ARG_STRING),
-    ARG_OPT("bitmap", ARG_STRING), ARGS_END,
+    ARG("disk", ARG_STRING),
+    ARG_OPT("since", ARG_STRING),
+    ARG_OPT("export", ARG_STRING),
+    ARG_OPT("bitmap", ARG_STRING),
+    ARGS_END,
 };
 static const struct arg session_disk = {.type = ARG_STRUCT, .of = session_disk_members};
 static const char *const modes[] = {"auto", "strict", NULL};
@@ -174,9 +177,8 @@ static int find_disks(struct server *s, JsonObject *data, GArray *disks, GError 
     for (guint i = 0; list && i < json_array_get_length(list); i++)
         if (add_disk(s, json_array_get_object_element(list, i), disks, err) < 0)
             return -1;
-    return disks->len > 0
-               ? 0
-               : fail(err, "Backup session '%s' has no disks", arg_string(data, "id"));
+    return disks->len > 0 ? 0
+                          : fail(err, "Backup session '%s' has no disks", arg_string(data, "id"));
 }
 
 /* The bitmaps that the transaction removes are still there. */
@@ -267,8 +269,7 @@ static void backup_end(struct qmp_call *call, JsonObject *args)
     struct session *n = find_session(call, args, &error);
 
     if (n)
-        session_end(n, strcmp(arg_string(args, "result"), "commit") == 0, NULL, backup_ended,
-                    call);
+        session_end(n, strcmp(arg_string(args, "result"), "commit") == 0, NULL, backup_ended, call);
     else
         qmp_call_fail(call, error);
 }

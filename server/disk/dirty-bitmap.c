@@ -33,6 +33,14 @@ struct dirty_bitmap *dirty_bitmap_restore(const struct disk_restored *found)
     return db;
 }
 
+void dirty_bitmap_set_all(struct dirty_bitmap *db)
+{
+    pthread_mutex_lock(&db->lock);
+    bitmap_set(db->bits, 0, bitmap_size(db->bits));
+    g_clear_pointer(&db->reason, g_free);
+    pthread_mutex_unlock(&db->lock);
+}
+
 struct dirty_bitmap *dirty_bitmap_ref(struct dirty_bitmap *db)
 {
     atomic_fetch_add_explicit(&db->references, 1, memory_order_relaxed);

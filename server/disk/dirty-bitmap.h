@@ -44,6 +44,10 @@ struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db);
 int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offset, bool one,
                          struct extents *extents);
 
+/* One that stands still (instant_freeze), before anybody else has it: it is good, and all of it is dirty.
+ * Control thread. */
+void dirty_bitmap_set_all(struct dirty_bitmap *db);
+
 /* A busy bitmap (an export uses it) refuses to be changed or removed. These calls are counted.
  * Control thread. */
 void dirty_bitmap_busy_begin(struct dirty_bitmap *db);

@@ -29,7 +29,7 @@ struct export_options {
                                       (tls-peer.h); ends with NULL. NULL: all. */
     struct dirty_bitmap **bitmaps; /* n of them; they are busy until the export is gone */
     unsigned n_bitmaps;
-    bool live; /* contexts are all the node's bitmaps, whatever they are at the time */
+    bool live;         /* contexts are all the node's bitmaps, whatever they are at the time */
     const char *owner; /* who takes it away, for people ("backup session 'b1'"); others are refused.
                           NULL: anybody may */
 };

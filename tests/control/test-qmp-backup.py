@@ -312,14 +312,6 @@ def what_cannot_be_since():
 
 
 @test
-def without_a_listener():
-    with Server("--disk", "vda", "memory", "1M", "-s", unix=False) as s:
-        before = all_state(s.qmp())
-        fails(s.qmp(), "NBD server not running", BEGIN, id="b")
-        assert all_state(s.qmp()) == before
-
-
-@test
 def its_own_are_for_others_to_leave_alone():
     with memory("vda") as s:
         q = s.qmp()
