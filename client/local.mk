@@ -46,7 +46,9 @@ client_libclient_a_SOURCES = \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
 	client/state/folder-copy.c client/state/folder-copy.h \
 	client/state/offline.c client/state/offline.h \
+	client/state/record-disks.c client/state/record-disks.h \
 	client/state/recovery-text.c client/state/recovery-text.h \
 	client/state/survey.c client/state/survey.h \
+	client/state/surveyed-record.c client/state/surveyed-record.h \
 	client/tls/new-files.c client/tls/new-files.h \
 	client/tls/pki.c client/tls/pki.h

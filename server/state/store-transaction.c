@@ -17,6 +17,7 @@
 #include "server/state/store-records.h"
 #include "server/state/store-rows.h"
 #include "server/state/stored-bits.h"
+#include "server/state/sync-together.h"
 
 /* A change, with strings and references of its own. */
 struct change {
@@ -147,17 +148,20 @@ static bool has_no_use(const struct change *c)
 /* Files of new bitmaps. A failure is the command's: nothing relies on them yet. */
 static int sync_new(struct state_transaction *t, bool *any, bool *any_good, GError **err)
 {
+    g_autoptr(GPtrArray) files = g_ptr_array_new(); /* struct stored_bits, the changes' */
+
     for (unsigned i = 0; i < t->changes->len; i++) {
         const struct change *c = &g_array_index(t->changes, struct change, i);
 
         if (!c->c.bits || !c->c.persistent || has_no_use(c) || (c->sb && !is_new(c->sb)))
             continue;
-        if (check_new(c, err) < 0 || stored_bits_sync(c->sb, err) < 0)
+        if (check_new(c, err) < 0)
             return -1;
+        g_ptr_array_add(files, c->sb);
         *any = true;
         *any_good = *any_good || !c->c.inconsistent;
     }
-    return 0;
+    return sync_together(files, err);
 }
 
 static bool set_journal_failed(struct store *s, bool failed)
