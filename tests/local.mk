@@ -73,6 +73,11 @@ tests_rigs_libnbdrig_a_SOURCES = \
 # A store over a folder, which can be killed.
 check_LIBRARIES += tests/rigs/libstorerig.a
 tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h
+# Syncs and reads of a folder that fail.
+check_LIBRARIES += tests/rigs/libfailingfolder.a
+tests_rigs_libfailingfolder_a_SOURCES = \
+	tests/rigs/failing-folder.c tests/rigs/failing-folder.h
+links_failing_folder = tests/rigs/libfailingfolder.a $(links_state)
 # State folders that no server has made.
 check_LIBRARIES += tests/rigs/libmadestate.a
 tests_rigs_libmadestate_a_SOURCES = \
