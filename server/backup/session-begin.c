@@ -208,7 +208,7 @@ static void open_disk(struct session *n, unsigned k)
     d->reserved = false;
     if (d->base)
         dirty_bitmap_busy_begin(d->base);
-    d->dirty_bytes = count_dirty(d->frozen, names->size);
+    d->dirty_bytes = names->incremental ? count_dirty(d->frozen, names->size) : names->size;
 }
 
 /* If one of the maps is not what was asked for after all. */
@@ -239,6 +239,7 @@ static void has_begun(void *opaque)
         open_disk(n, k);
     session_lease_begin(n);
     give_up_strict(n);
+    session_pursue_doom(n);
 }
 
 static void has_not_begun(void *opaque)
@@ -275,7 +276,6 @@ int session_stage_begin(struct sessions *all, struct instant *i, const struct se
     if (check_id(all, r->id, err) < 0)
         return -1;
     n = begin(all, r);
-    instant_on_commit(i, has_begun, n);
     instant_on_abort(i, has_not_begun, n);
     for (unsigned k = 0; k < r->disks->len; k++)
         if (stage_disk(n, k, i, r, err) < 0)
@@ -283,6 +283,7 @@ int session_stage_begin(struct sessions *all, struct instant *i, const struct se
     if (stage_checkpoint(n, i, r, err) < 0 || session_stage_quiesce(n, i, r->strict, err) < 0 ||
         stage_record(n, i, err) < 0)
         return -1;
+    instant_on_commit(i, has_begun, n); /* when its checkpoint is there */
     *session = n;
     return 0;
 }

@@ -281,17 +281,23 @@ static gboolean retry(gpointer session)
     struct session *n = session;
 
     n->retry_timer = 0;
-    if (!n->all->stopped && !n->ending && !session_has_ended(n))
-        begin_end(n, false, n->doom, doom_done, n);
+    if (!n->all->stopped)
+        session_pursue_doom(n);
     return G_SOURCE_REMOVE;
 }
 
+void session_pursue_doom(struct session *n)
+{
+    if (n->doom && n->begun && !n->ending && !session_has_ended(n))
+        begin_end(n, false, n->doom, doom_done, n);
+}
+
+/* While its end is being decided, it waits for that to fail. */
 void session_doom(struct session *n, const char *reason)
 {
     if (n->doom || session_has_ended(n) || n->all->stopped)
         return;
     log_info("backup session %s: aborted: %s", n->record.id, reason);
     n->doom = g_strdup(reason);
-    if (!n->ending) /* else when that has failed */
-        begin_end(n, false, n->doom, doom_done, n);
+    session_pursue_doom(n);
 }

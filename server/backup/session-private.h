@@ -85,8 +85,10 @@ void session_export_ended(struct session *n);
 
 /* It has ended: say how. -1. */
 int session_fail_ended(const struct session *n, GError **err);
-/* Abort it, as soon as the state folder takes the decision; nobody waits for that. */
+/* Abort it as soon as it has begun and the state folder takes the decision; nobody waits for that. */
 void session_doom(struct session *n, const char *reason);
+/* It has just begun: it may have been doomed before. */
+void session_pursue_doom(struct session *n);
 
 /* ---- lease.c ---- */
 

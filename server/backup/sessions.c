@@ -178,8 +178,7 @@ void sessions_abort_all(struct sessions *all, const char *reason)
     g_autoptr(GPtrArray) list = g_ptr_array_copy(all->list, NULL, NULL);
 
     for (guint i = 0; i < list->len; i++)
-        if (((struct session *)list->pdata[i])->begun)
-            session_doom(list->pdata[i], reason);
+        session_doom(list->pdata[i], reason);
 }
 
 static void disk_info(struct session *n, unsigned k, struct session_disk_info *info)

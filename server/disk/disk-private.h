@@ -217,7 +217,9 @@ struct dirty_bitmap {
     uint32_t granularity;
     pthread_mutex_t lock;
     struct bitmap *bits; /* NULL: it was removed, or it is inconsistent */
-    bool recording;      /* if it is inconsistent: once it has been cleared */
+    bool full;           /* all of `size` bytes is dirty; there are no bits */
+    uint64_t size;
+    bool recording; /* if it is inconsistent: once it has been cleared */
     bool persistent;
     bool readonly; /* a checkpoint's: only actions for checkpoints change it */
     bool removed;  /* from its disk; its bits are gone */
@@ -228,6 +230,8 @@ struct dirty_bitmap {
 
 /* Takes over the reference to `bits`. */
 struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, bool recording);
+/* All of it is dirty, for good. That takes no memory. */
+struct dirty_bitmap *dirty_bitmap_new_full(const char *name, uint64_t size, uint32_t granularity);
 /* What the store has found. */
 struct dirty_bitmap *dirty_bitmap_restore(const struct disk_restored *found);
 /* What an instant puts in place: takes over `bits` and `reason`, returns the old bits. */

@@ -32,11 +32,6 @@ static void add_copy(struct instant *i, struct staged_bitmap *s, struct bitmap *
     g_array_append_val(i->copies, copy);
 }
 
-void stage_fill(struct instant *i, struct staged_bitmap *s)
-{
-    add_copy(i, s, NULL, NULL);
-}
-
 /* Writes of this source go into s->bits until the instant. */
 static void add_source(struct instant *i, struct staged_bitmap *s, struct source source)
 {
@@ -174,10 +169,8 @@ static int copy_one(struct instant *i, struct copy copy, GError **err)
 {
     if (copy.from)
         copy_by_pieces(i, copy);
-    else if (copy.image)
-        stage_mark_allocated(i, copy.image, copy.to);
     else
-        bitmap_set(copy.to, 0, bitmap_size(copy.to));
+        stage_mark_allocated(i, copy.image, copy.to);
     return check_copied(copy, err);
 }
 

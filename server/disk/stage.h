@@ -83,8 +83,8 @@ struct stage {
 /* Bits to be copied once the shadows are there. References. */
 struct copy {
     struct bitmap *to;
-    struct bitmap *from;
-    struct disk *image;           /* without `from`: what it has allocated is dirty; NULL: all is */
+    struct bitmap *from; /* NULL: what the image has allocated is dirty */
+    struct disk *image;
     struct staged_bitmap *frozen; /* whose they are; NULL: of one of the disk's */
     const char *name;             /* of the bitmap that gets them; its stage's */
 };
@@ -200,8 +200,6 @@ extern const struct phase phase_scratch;
 /* Add to s->bits, by the time of the instant, what `from` has: the bits are copied, and until the
  * instant the writes of `sources` (struct source) go into s->bits as well. */
 void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources);
-/* All of it is dirty. */
-void stage_fill(struct instant *i, struct staged_bitmap *s);
 /* What the image of its disk has allocated at the instant is dirty. Its bits are its own. */
 void stage_populate(struct stage *st, struct staged_bitmap *s);
 /* What becomes of those from whose bits `of` is made matters to s, too. */

@@ -470,6 +470,34 @@ static void test_doom_fails(void)
     house_end(&h);
 }
 
+static int stop_listeners(void *opaque, GError **err)
+{
+    sessions_abort_all(opaque, "no listener");
+    return 0;
+}
+
+static void spoil_listeners(struct house *h, struct instant *i)
+{
+    instant_on_prepare(i, stop_listeners, h->sessions); /* on this thread: the test waits for it */
+}
+
+/* What aborts all sessions also aborts one that is about to begin. */
+static void test_doom_comes_early(void)
+{
+    const struct wish w = {.id = "b", .checkpoint = "new", .spoil = spoil_listeners};
+    struct house h;
+
+    house_begin(&h);
+    expect(begin(&h, &w), NULL);
+    while (server_has_turns(h.server))
+        g_main_context_iteration(NULL, TRUE);
+    run_main_loop();
+    g_assert_cmpstr(h.events->str, ==, "b:abort:no listener;");
+    g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
+    expect_bitmaps(&h, "");
+    house_end(&h);
+}
+
 /* ---- clients that hang ---- */
 
 static void ignore(struct export_client *c, bool cut)
@@ -557,6 +585,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sessions/base-breaks", test_base_breaks);
     g_test_add_func("/sessions/end-fails", test_end_fails);
     g_test_add_func("/sessions/doom-fails", test_doom_fails);
+    g_test_add_func("/sessions/doom-comes-early", test_doom_comes_early);
     g_test_add_func("/sessions/client-hangs", test_client_hangs);
     g_test_add_func("/sessions/start", test_start);
     return g_test_run();
