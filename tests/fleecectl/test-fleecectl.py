@@ -158,6 +158,12 @@ def checkpoints():
         lines = ctl(s, "checkpoint", "show", "mon").splitlines()
         assert re.match(r"vdb +mon +0 +4 KiB +valid$", lines[-1]), lines
         assert ctl_json(s, "status")["checkpoints"] == 2
+        assert [(b["disk"], b["checkpoint"]) for b in ctl_json(s, "bitmap", "list")] == [
+            ("vda", "mon"), ("vda", "tue"), ("vdb", "mon")]
+        assert re.search(r"^vda +mon +8 KiB +4 KiB +recording, checkpoint +no +-$",
+                         ctl(s, "bitmap", "list"), re.M), ctl(s, "bitmap", "list")
+        line = ctl(s, "bitmap", "clear", "vda", "mon", code=1)
+        assert line.endswith("Bitmap 'mon' is readonly and cannot be modified"), line
         line = ctl(s, "checkpoint", "create", "mon", code=1)
         assert line == "fleecectl: checkpoint mon: Checkpoint already exists: mon", line
         ctl(s, "checkpoint", "delete", "mon")
