@@ -216,8 +216,7 @@ bool check_bitmap(struct life *l, unsigned disk, struct dirty_bitmap *db,
     dirty_bitmap_info(db, &info);
     return !info.inconsistent && info.granularity == b->granularity &&
            info.recording == b->recording && info.persistent == b->persistent && !info.busy &&
-           !info.readonly &&
-           wrong_granule(l, disk, db, b->dirty, b->granularity, b->recording) < 0;
+           !info.readonly && wrong_granule(l, disk, db, b->dirty, b->granularity, b->recording) < 0;
 }
 
 static void fail_bitmap(struct life *l, unsigned disk, struct dirty_bitmap *db,
