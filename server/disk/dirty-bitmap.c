@@ -23,6 +23,15 @@ struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, boo
     return db;
 }
 
+struct dirty_bitmap *dirty_bitmap_new_full(const char *name, uint64_t size, uint32_t granularity)
+{
+    struct dirty_bitmap *db = new (name, granularity, false);
+
+    db->full = true;
+    db->size = size;
+    return db;
+}
+
 struct dirty_bitmap *dirty_bitmap_restore(const struct disk_restored *found)
 {
     struct dirty_bitmap *db = new (found->name, found->granularity, found->recording);
@@ -79,6 +88,7 @@ void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info)
 
     pthread_mutex_lock(&db->lock);
     *info = (struct dirty_bitmap_info){
+        .count = db->full ? db->size : 0,
         .granularity = db->granularity,
         .recording = db->recording && !db->reason,
         .busy = db->busy > 0 || db->changing,
@@ -224,11 +234,15 @@ int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offs
                          struct extents *extents)
 {
     struct bitmap *bits;
+    bool full;
     int error;
 
     pthread_mutex_lock(&db->lock);
     bits = db->bits && !db->reason ? bitmap_ref(db->bits) : NULL;
+    full = db->full && !db->reason;
     pthread_mutex_unlock(&db->lock);
+    if (full)
+        return add_pair(extents, 0, length);
     if (!bits)
         return -EIO;
     error = scan(bits, offset, offset + length, one, extents);

@@ -217,7 +217,9 @@ struct dirty_bitmap {
     uint32_t granularity;
     pthread_mutex_t lock;
     struct bitmap *bits; /* NULL: it was removed, or it is inconsistent */
-    bool recording;      /* if it is inconsistent: once it has been cleared */
+    bool full;           /* all of `size` bytes is dirty; there are no bits */
+    uint64_t size;
+    bool recording; /* if it is inconsistent: once it has been cleared */
     bool persistent;
     bool readonly; /* a checkpoint's: only actions for checkpoints change it */
     bool removed;  /* from its disk; its bits are gone */
@@ -228,6 +230,8 @@ struct dirty_bitmap {
 
 /* Takes over the reference to `bits`. */
 struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, bool recording);
+/* All of it is dirty, for good. That takes no memory. */
+struct dirty_bitmap *dirty_bitmap_new_full(const char *name, uint64_t size, uint32_t granularity);
 /* What the store has found. */
 struct dirty_bitmap *dirty_bitmap_restore(const struct disk_restored *found);
 /* What an instant puts in place: takes over `bits` and `reason`, returns the old bits. */
@@ -299,20 +303,21 @@ struct view {
     struct log_limit read_errors, keep_errors;
 };
 
-/* It is about to keep so many slots more. False: the limit that it shares with others is reached. */
+/* The view is about to keep so many slots more. False: the limit that it shares with others is
+ * reached. */
 static inline bool view_may_keep(struct view *v, uint64_t slots)
 {
     return !v->options.quota || view_quota_take(v->options.quota, slots << v->disk->unit_shift);
 }
 
-/* So many of these it does not keep after all. */
+/* After view_may_keep: it does not keep so many of them. */
 static inline void view_keeps_less(struct view *v, uint64_t slots)
 {
     if (v->options.quota)
         view_quota_give(v->options.quota, slots << v->disk->unit_shift);
 }
 
-/* It has got a slot of a newer view. */
+/* The view has got a slot of a newer one. */
 static inline void view_inherits(struct view *v)
 {
     atomic_fetch_add(&v->kept, 1);
@@ -320,7 +325,7 @@ static inline void view_inherits(struct view *v)
         view_quota_inherit(v->options.quota, v->disk->unit);
 }
 
-/* It has so many slots less. */
+/* The view has so many slots less. */
 static inline void view_loses(struct view *v, uint64_t slots)
 {
     atomic_fetch_sub(&v->kept, slots);

@@ -88,8 +88,10 @@ static void test_all(void)
 
     g_assert_cmpint(instant_freeze(i, r->disk, &o, &fine, NULL), ==, 0);
     commit(i);
-    assert_count(frozen, 1 * MIB + 65536);
-    assert_count(fine, 1 * MIB + 4096);
+    g_assert_true(is_dirty(frozen, 0));
+    g_assert_true(is_dirty(frozen, 1 * MIB + 511));
+    assert_count(frozen, 1 * MIB + 512);
+    assert_count(fine, 1 * MIB + 512);
     rig_free(r);
 }
 
@@ -258,6 +260,36 @@ static void check_write_at(const void *data)
     fake_store_free(s);
 }
 
+static void write_when_shadowed(struct rig *r, enum disk_point point)
+{
+    if (point == POINT_SHADOWED && !r->visitor) {
+        r->visitor = r;
+        g_thread_join(rig_fill_thread(r, 16384, 4096, 'w'));
+    }
+}
+
+/* What is merged into its source later in the transaction, and what goes there because of that, is none
+ * of it. */
+static void test_merged_into_later(void)
+{
+    struct rig *r = rig_new(1 * MIB, 0);
+    struct instant *i = instant_new();
+    struct dirty_bitmap *frozen;
+
+    rig_bitmap(r, "a", 4096);
+    rig_bitmap(r, "b", 4096);
+    g_assert_cmpint(instant_bitmap_clear(i, r->disk, "b", NULL), ==, 0);
+    frozen = freeze(i, r->disk, "b");
+    g_assert_cmpint(instant_bitmap_merge(i, r->disk, "b", r->disk, "a", NULL), ==, 0);
+    r->visit = write_when_shadowed;
+    commit(i);
+    r->visit = NULL;
+    g_assert_nonnull(r->visitor);
+    g_assert_cmpuint(rig_count(r, "b"), ==, 4096);
+    assert_count(frozen, 0);
+    rig_free(r);
+}
+
 /* A writer that is inside when the gate is shut is wholly before the instant. */
 static void test_write_under_way(void)
 {
@@ -399,6 +431,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/freeze/write/flipped", &before[2], check_write_at);
     g_test_add_data_func("/freeze/write/committed", &before[3], check_write_at);
     g_test_add_data_func("/freeze/write/publishing", &before[4], check_write_at);
+    g_test_add_func("/freeze/write/merged-into-later", test_merged_into_later);
     g_test_add_func("/freeze/write/under-way", test_write_under_way);
     g_test_add_func("/freeze/commit-fails", test_commit_fails);
     g_test_add_func("/freeze/not-yet", test_not_yet);
