@@ -8,7 +8,7 @@
 
 enum checkpoint_state {
     CHECKPOINT_BEGINS, /* its instant has not been; its name is taken */
-    CHECKPOINT_IS,
+    CHECKPOINT_EXISTS,
     CHECKPOINT_ENDS, /* the instant that deletes it has not been */
 };
 

@@ -44,11 +44,11 @@ static void note_time(void *opaque)
     p->record->time_usec = g_get_real_time();
 }
 
-static void is(void *opaque)
+static void exists(void *opaque)
 {
     struct checkpoint *p = opaque;
 
-    p->state = CHECKPOINT_IS;
+    p->state = CHECKPOINT_EXISTS;
 }
 
 static void forget(void *opaque)
@@ -88,7 +88,7 @@ int checkpoint_stage_create(struct checkpoints *c, struct instant *i,
     if (check_options(c, o, err) < 0)
         return -1;
     p = begin(c, o);
-    instant_on_commit(i, is, p);
+    instant_on_commit(i, exists, p);
     instant_on_abort(i, forget, p);
     for (guint k = 0; k < o->disks->len; k++) {
         struct disk *d = o->disks->pdata[k];
@@ -115,7 +115,7 @@ int checkpoint_stage_keep(struct checkpoints *c, struct instant *i, const char *
 {
     struct checkpoint *p = checkpoint_find(c, name);
 
-    if (!p || !p->record->session || p->state != CHECKPOINT_IS)
+    if (!p || !p->record->session || p->state != CHECKPOINT_EXISTS)
         return fail(err, "Checkpoint '%s' not found", name);
     if (stage_record(i, p, text_kept, p, err) < 0)
         return -1;
@@ -133,7 +133,7 @@ static struct checkpoint *find_to_change(struct checkpoints *c, const char *name
 
     if (!p || (session && g_strcmp0(p->record->session, session) != 0))
         fail(err, "Checkpoint '%s' not found", name);
-    else if (p->state != CHECKPOINT_IS)
+    else if (p->state != CHECKPOINT_EXISTS)
         fail(err, "Checkpoint '%s' is currently in use by another operation and cannot be used",
              name);
     else if (p->record->session && !session)
@@ -191,7 +191,7 @@ static void not_deleted(void *opaque)
 {
     struct deletion *deletion = opaque;
 
-    is(deletion->checkpoint);
+    exists(deletion->checkpoint);
 }
 
 static void deletion_free(void *opaque)
@@ -266,7 +266,7 @@ static int take(struct checkpoints *c, struct checkpoint_record *record, struct 
 {
     struct checkpoint *p = checkpoint_add(c, record);
 
-    p->state = CHECKPOINT_IS;
+    p->state = CHECKPOINT_EXISTS;
     for (guint k = 0; k < p->disks->len; k++)
         take_bitmap(&g_array_index(p->disks, struct checkpoint_disk, k));
     if (lives)

@@ -41,7 +41,7 @@ static void test_gone(void)
     begin(&h, &b);
     g_ptr_array_add(record->disks, g_strdup("vda"));
     struct checkpoint *p = checkpoint_add(b.checkpoints, record);
-    p->state = CHECKPOINT_IS;
+    p->state = CHECKPOINT_EXISTS;
     g_array_index(p->disks, struct checkpoint_disk, 0).gone = true;
     fails(&h, "Bitmap already exists: c", "block-dirty-bitmap-add", "{'node':'vda','name':'c'}");
     succeeds(&h, "block-dirty-bitmap-add", "{'node':'vdb','name':'c'}");
