@@ -20,6 +20,8 @@ links_backup = \
 	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
 	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
+# The guard is a program that test-quiesce starts.
+EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
 links_start = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
