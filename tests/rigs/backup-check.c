@@ -216,8 +216,7 @@ bool check_bitmap(struct life *l, unsigned disk, struct dirty_bitmap *db,
     dirty_bitmap_info(db, &info);
     return !info.inconsistent && info.granularity == b->granularity &&
            info.recording == b->recording && info.persistent == b->persistent && !info.busy &&
-           !info.readonly &&
-           wrong_granule(l, disk, db, b->dirty, b->granularity, b->recording) < 0;
+           !info.readonly && wrong_granule(l, disk, db, b->dirty, b->granularity, b->recording) < 0;
 }
 
 static void fail_bitmap(struct life *l, unsigned disk, struct dirty_bitmap *db,
@@ -240,12 +239,13 @@ static void check_own(struct life *l, unsigned disk, struct dirty_bitmap *db,
 {
     struct dirty_bitmap_info info;
     bool dirty[GRANULES], base = model_is_base(l->m, c->serial, disk);
+    bool may_go = c->pending; /* its session is perhaps being aborted */
     int wrong;
 
     dirty_bitmap_info(db, &info);
     model_check(l->m,
                 !info.inconsistent && info.granularity == c->granularity && info.recording &&
-                    info.persistent && info.readonly && info.busy == base,
+                    info.persistent && info.readonly && (info.busy == base || may_go),
                 "c%u of disk%u: inconsistent %d, granularity %u, recording %d, persistent %d, "
                 "readonly %d, busy %d (%d)",
                 c->serial, disk, info.inconsistent, info.granularity, info.recording,

@@ -217,8 +217,7 @@ static int image_identity(struct backend_handle *h, struct backend_identity *ide
     struct backup_image *b = image_of(h);
 
     identity->image = g_strdup_printf("memory %u", b->disk);
-    identity->content =
-        g_strdup_printf("changes=%" G_GUINT64_FORMAT, b->m->image_changes[b->disk]);
+    identity->content = g_strdup_printf("changes=%" G_GUINT64_FORMAT, b->m->image_changes[b->disk]);
     identity->modified = b->m->image_time[b->disk];
     identity->transient = false;
     return 0;

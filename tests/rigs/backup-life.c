@@ -44,8 +44,7 @@ void life_begin(struct life *l, struct model *m, const char *top)
     *l = (struct life){.m = m, .top = top, .hooks = {.at = at_point}};
     g_mkdir(scratch, 0700);
     open_store(l);
-    l->server =
-        server_new(&(struct server_options){.scratch_dir = scratch, .store = l->store});
+    l->server = server_new(&(struct server_options){.scratch_dir = scratch, .store = l->store});
     for (unsigned d = 0; d < DISKS; d++)
         add_disk(l, d);
     server_start_store(l->server, &error);

@@ -26,7 +26,7 @@
 
 #define DISKS       3u
 #define SECTOR      512u
-#define SECTORS     6144u        /* most of a disk: 3 MiB */
+#define SECTORS     6144u         /* most of a disk: 3 MiB */
 #define GRANULES    (SECTORS / 8) /* of 4 KiB, the finest that is used */
 #define COARSEST    65536u
 #define CHECKPOINTS 8u
@@ -42,9 +42,9 @@ struct content {
 
 struct model_checkpoint {
     bool used;
-    bool pending;           /* a session has begun it */
-    uint32_t serial;        /* its name is "c" and this */
-    uint32_t instant;       /* model.clock then: later changes have a higher number */
+    bool pending;     /* a session has begun it */
+    uint32_t serial;  /* its name is "c" and this */
+    uint32_t instant; /* model.clock then: later changes have a higher number */
     uint32_t granularity;
     bool on[DISKS];
     struct content at[DISKS];
@@ -61,7 +61,7 @@ struct model_session_disk {
 };
 struct model_session {
     bool used;
-    uint32_t serial;      /* its id is "s" and this */
+    uint32_t serial; /* its id is "s" and this */
     bool discard, strict;
     bool leased, limited; /* it may end by itself */
     uint32_t checkpoint;  /* serial; 0: none */
@@ -151,10 +151,10 @@ struct life {
     struct disk *disks[DISKS];
     struct node_io *io[DISKS]; /* the guest's; NULL while a disk is resized */
     struct disk_hooks hooks;
-    bool quiet; /* the guest rests */
-    bool expected;     /* of the change under way: it will be done */
-    bool unsure;       /* a session of its disks is ending by itself: it may be refused all the same */
-    struct {           /* bits that may be set or not: a kill has cut a change */
+    bool quiet;    /* the guest rests */
+    bool expected; /* of the change under way: it will be done */
+    bool unsure;   /* a session of its disks is ending by itself: it may be refused all the same */
+    struct {       /* bits that may be set or not: a kill has cut a change */
         uint32_t first, n; /* sectors; n 0: none */
     } maybe[DISKS];
 };
@@ -179,7 +179,8 @@ _Noreturn void model_fail(struct model *m, const char *format, ...) G_GNUC_PRINT
 
 /* ---- the model alone (backup-model.c) ---- */
 
-struct model_checkpoint *model_checkpoint(struct model *m, uint32_t serial); /* NULL: there is none */
+struct model_checkpoint *model_checkpoint(struct model *m,
+                                          uint32_t serial); /* NULL: there is none */
 /* A session has it for its base, on this disk or (DISKS) on any. */
 bool model_is_base(const struct model *m, uint32_t serial, unsigned disk);
 /* The last one before it that is not pending; NULL: there is none. */

@@ -38,8 +38,7 @@ void sessions_look(struct life *l)
         g_autofree char *id = id_of(n);
         g_autoptr(GError) error = NULL;
 
-        if (n->used && (n->leased || n->limited) &&
-            !session_find(l->backup->sessions, id, &error))
+        if (n->used && (n->leased || n->limited) && !session_find(l->backup->sessions, id, &error))
             has_ended(l, n, error->message);
     }
 }
@@ -148,8 +147,8 @@ static int stage_begin(struct life *l, struct instant *i, void *opaque, GError *
     sessions_look(l);
     expect_done(l, foresee(l->m, b));
     for (unsigned d = DISKS; d-- > 0;) {
-        const struct session_request_disk disk = {
-            .disk = l->disks[d], .since = b->together ? NULL : b->names[d]};
+        const struct session_request_disk disk = {.disk = l->disks[d],
+                                                  .since = b->together ? NULL : b->names[d]};
 
         if (b->n->disks[d].used) {
             g_array_append_val(disks, disk);

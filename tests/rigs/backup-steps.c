@@ -44,9 +44,9 @@ static int stage_bitmap(struct life *l, struct instant *i, void *unused, GError 
     const struct model_bitmap *b = &m->bitmaps[p->disk][p->slot];
     struct disk *d = l->disks[p->disk];
     g_autofree char *name = name_of('b', p->after.serial);
-    g_autofree char *source =
-        p->from_checkpoint ? name_of('c', m->checkpoints[p->source].serial)
-                           : name_of('b', m->bitmaps[p->disk][p->source].serial);
+    g_autofree char *source = p->from_checkpoint
+                                  ? name_of('c', m->checkpoints[p->source].serial)
+                                  : name_of('b', m->bitmaps[p->disk][p->source].serial);
     int r = 0;
 
     sessions_look(l);
@@ -148,9 +148,8 @@ void resize_step(struct life *l)
     unsigned disk = model_below(m, DISKS);
     uint32_t old = m->now[disk].sectors;
     uint32_t larger = old + 1 + model_below(m, 500), smaller = old - model_below(m, old / 2);
-    uint32_t sectors = model_once_in(m, 2)
-                           ? MIN(SECTORS, larger)
-                           : MAX(LEAST_SECTORS, smaller) & ~(COARSEST / SECTOR - 1);
+    uint32_t sectors = model_once_in(m, 2) ? MIN(SECTORS, larger)
+                                           : MAX(LEAST_SECTORS, smaller) & ~(COARSEST / SECTOR - 1);
     bool on[DISKS] = {false}, done;
     g_autoptr(GError) error = NULL;
 
@@ -221,7 +220,7 @@ static int stage_delete(struct life *l, struct instant *i, void *unused, GError 
     return checkpoint_stage_delete(l->backup->checkpoints, i, name, NULL, "the model's", err);
 }
 
-static void delete(struct life *l, unsigned slot)
+static void delete (struct life *l, unsigned slot)
 {
     struct model *m = l->m;
     struct model_checkpoint *c = &m->checkpoints[slot];
@@ -241,7 +240,7 @@ void checkpoint_step(struct life *l)
     unsigned slot = model_below(l->m, CHECKPOINTS);
 
     if (l->m->checkpoints[slot].used)
-        delete(l, slot);
+        delete (l, slot);
     else
         create(l, slot);
 }

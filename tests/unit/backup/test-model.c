@@ -119,7 +119,8 @@ static void check_files(struct model *m, const char *top)
     }
     while (g_dir_read_name(dir))
         got++;
-    model_check(m, got == want || (got > want && m->may_have_orphans), "%u files of bits are left, not %u", got, want);
+    model_check(m, got == want || (got > want && m->may_have_orphans),
+                "%u files of bits are left, not %u", got, want);
 }
 
 /* True: it was stopped in order. */
@@ -168,7 +169,8 @@ static struct model *new_model(void)
 {
     static const uint32_t sectors[DISKS] = {2048, 2437, 4101};
     uint64_t steps = g_getenv("FLEECE_LONG") ? (uint64_t)DEFAULT_STEPS * LONG_TIMES : DEFAULT_STEPS;
-    struct model *m = mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct model *m =
+        mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     g_assert(m != MAP_FAILED);
     m->seed = m->random = number_from("FLEECE_SEED", (uint64_t)g_test_rand_int() & INT32_MAX);
@@ -196,9 +198,9 @@ static void tell(const struct model *m)
                    " sectors of views compared",
                    m->steps, m->count.instants, m->count.stops, m->count.refused,
                    m->count.compared);
-    g_test_message("sessions: %u begun, %u committed, %u aborted, %u of them by themselves, %u resumed",
-                   m->count.begun, m->count.committed, m->count.aborted, m->count.ended,
-                   m->count.resumed);
+    g_test_message(
+        "sessions: %u begun, %u committed, %u aborted, %u of them by themselves, %u resumed",
+        m->count.begun, m->count.committed, m->count.aborted, m->count.ended, m->count.resumed);
     g_test_message("%u kills, in the middle of %u writes, %u creations and %u deletions of "
                    "checkpoints, %u beginnings and %u ends of sessions, %u changes of bitmaps, %u "
                    "resizes",
