@@ -110,6 +110,19 @@ tests_rigs_libbitmapschedules_a_SOURCES = \
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
 
+# The model of checkpoints and backup sessions, over images that outlive the server.
+check_LIBRARIES += tests/rigs/libbackupmodel.a
+tests_rigs_libbackupmodel_a_SOURCES = \
+	tests/rigs/backup-check.c \
+	tests/rigs/backup-guest.c \
+	tests/rigs/backup-image.c \
+	tests/rigs/backup-learn.c \
+	tests/rigs/backup-life.c \
+	tests/rigs/backup-model.c tests/rigs/backup-model.h \
+	tests/rigs/backup-session-steps.c \
+	tests/rigs/backup-steps.c
+links_backup_model = tests/rigs/libbackupmodel.a $(links_backup)
+
 # A simulated machine: a state folder that forgets what was not synced, threads that take turns.
 links_sim = \
 	tests/rigs/libsimrig.a tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a \

@@ -9,6 +9,7 @@
  */
 #include "server/backup/quiesce.h"
 
+#include "common/base/deadline.h"
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/backup/hook-command.h"
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
@@ -37,21 +39,22 @@ struct quiesce {
 
 /* ---- one at a time ---- */
 
-static GMutex turn_lock;
-static GCond turn_is_free;
+static pthread_mutex_t turn_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t turn_is_free = PTHREAD_COND_INITIALIZER;
 static bool turn_is_taken;
 
 static bool take_turn(unsigned seconds)
 {
-    gint64 deadline = g_get_monotonic_time() + seconds * G_TIME_SPAN_SECOND;
+    struct timespec until = deadline_timespec(deadline_in(seconds * G_TIME_SPAN_SECOND));
     bool taken;
 
-    g_mutex_lock(&turn_lock);
-    while (turn_is_taken && g_cond_wait_until(&turn_is_free, &turn_lock, deadline))
+    pthread_mutex_lock(&turn_lock);
+    while (turn_is_taken &&
+           pthread_cond_clockwait(&turn_is_free, &turn_lock, CLOCK_MONOTONIC, &until) == 0)
         ;
     taken = !turn_is_taken;
     turn_is_taken = true;
-    g_mutex_unlock(&turn_lock);
+    pthread_mutex_unlock(&turn_lock);
     return taken;
 }
 
@@ -60,10 +63,10 @@ static void leave_turn(struct quiesce *q)
     if (!q->has_turn)
         return;
     q->has_turn = false;
-    g_mutex_lock(&turn_lock);
+    pthread_mutex_lock(&turn_lock);
     turn_is_taken = false;
-    g_cond_signal(&turn_is_free);
-    g_mutex_unlock(&turn_lock);
+    pthread_cond_signal(&turn_is_free);
+    pthread_mutex_unlock(&turn_lock);
 }
 
 /* ---- the guard ---- */
@@ -132,7 +135,7 @@ static int start_guard(struct quiesce *q, GError **err)
     return 0;
 }
 
-/* Nothing is left of it, whatever it does. */
+/* End it and reap it, whatever it does. */
 static void end_guard(struct quiesce *q)
 {
     if (!q->guard)
@@ -204,7 +207,7 @@ void quiesce_free(struct quiesce *q)
 {
     if (!q)
         return;
-    if (q->guard) /* it sees that nobody needs it any more, and thaws */
+    if (q->guard) /* it sees the end of the connection, and thaws */
         close(q->fd);
     leave_turn(q);
     g_strfreev(q->words);

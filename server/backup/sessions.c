@@ -8,9 +8,6 @@
 
 #include <string.h>
 
-/* So many sessions of earlier servers are listed. */
-#define MOST_ENDED 64
-
 /* ---- what becomes of views and exports ---- */
 
 static void view_broke(struct sessions *all, const char *view, const char *disk, const char *why)
@@ -64,7 +61,7 @@ void sessions_stop(struct sessions *all)
     all->stopped = true;
 }
 
-/* A session that an instant or a client still works with stays, and all that it knows. */
+/* An instant that hangs may still use its session. Then this session and all that it knows stay. */
 void sessions_free(struct sessions *all)
 {
     bool left = all->quiescing->len > 0;
@@ -101,7 +98,7 @@ static char *text_of(void *opaque)
     return session_record_text(&((struct session *)opaque)->record);
 }
 
-/* What it was is known, but not what its views had kept. */
+/* The record tells what the session was, but what its views had kept is lost. */
 static int abort_earlier(struct session *n, struct instant *i, struct disk *d, GError **err)
 {
     n->record.state = SESSION_ABORTED;
@@ -141,7 +138,7 @@ static int restore_all(struct sessions *all, const GArray *records, GError **err
 
     for (unsigned k = 0; k < records->len && disks->len > 0; k++)
         if (restore(all, &g_array_index(records, struct store_record, k),
-                    k + MOST_ENDED >= records->len, i, disks->pdata[0], err) < 0) {
+                    k + SESSIONS_MOST_ENDED >= records->len, i, disks->pdata[0], err) < 0) {
             instant_abort(i);
             return -1;
         }

@@ -67,7 +67,7 @@ static int freeze(struct guard *g)
                                  .deadline = deadline_of(g),
                                  .seconds = g->seconds,
                                  .watch = STDIN_FILENO,
-                                 .dies_alone = true};
+                                 .dies_with_us = true};
 
     g->argv[g->action] = (char *)"freeze";
     return hook_run(&run, g->why, sizeof g->why);
@@ -103,12 +103,12 @@ static void thaw_alone(struct guard *g)
     openlog("nbdfleece", LOG_PID | LOG_PERROR, LOG_DAEMON);
     if (r < 0)
         syslog(LOG_ERR,
-               "freeze hook: %s: the server has died while guests stood still, and they cannot be "
+               "freeze hook: %s: the server ended while guests stood still, and they cannot be "
                "thawed: %s",
                g->argv[0], g->why);
     else
         syslog(LOG_WARNING,
-               "freeze hook: %s: the server has died while guests stood still: they are thawed",
+               "freeze hook: %s: the server ended while guests stood still: they are thawed",
                g->argv[0]);
 }
 
@@ -147,11 +147,28 @@ static void ignore_signals(void)
         signal(ignored[i], SIG_IGN);
 }
 
+/* Until the server has asked for `thaw`, or is gone. */
+static void serve(struct guard *g)
+{
+    bool frozen = false;
+    char command;
+
+    while ((command = next_command()) != 0) {
+        if (command == FREEZE_GUARD_THAW) {
+            answer(g, thaw_for_server(g));
+            return;
+        }
+        frozen = true;
+        if (!answer(g, freeze(g)))
+            break;
+    }
+    if (frozen)
+        thaw_alone(g);
+}
+
 int main(int argc, char **argv)
 {
     struct guard g = {.why = ""};
-    bool frozen = false;
-    char command;
 
     ignore_signals();
     close_range(3, ~0U, 0);
@@ -160,16 +177,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "freeze-guard: nbdfleece starts it, nobody else\n");
         return 2;
     }
-    while ((command = next_command()) != 0) {
-        if (command == FREEZE_GUARD_THAW) {
-            answer(&g, thaw_for_server(&g));
-            return 0;
-        }
-        frozen = true;
-        if (!answer(&g, freeze(&g)))
-            break;
-    }
-    if (frozen)
-        thaw_alone(&g);
+    serve(&g);
+    free(g.argv);
     return 0;
 }

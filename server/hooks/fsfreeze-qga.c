@@ -2,8 +2,7 @@
 /*
  * A freeze hook for guests with a QEMU guest agent: nbdfleece-fsfreeze-qga(1).
  *
- * The connection is closed between: each run asks anew. QEMU lets one client in at a time, and a guest
- * may be frozen for as long as this takes only.
+ * Each run makes connections of its own and closes them. QEMU serves one client of an agent at a time.
  */
 #include "server/hooks/guest-agent.h"
 
@@ -192,7 +191,8 @@ static int freeze(const struct plan *p)
 
 int main(int argc, char **argv)
 {
-    struct plan p = {.seconds = DEFAULT_SECONDS, .sockets = g_ptr_array_new()};
+    g_autoptr(GPtrArray) sockets = g_ptr_array_new();
+    struct plan p = {.seconds = DEFAULT_SECONDS, .sockets = sockets};
     int r;
 
     if (argc > 1 && strcmp(argv[1], "--help") == 0) {
@@ -203,7 +203,6 @@ int main(int argc, char **argv)
         fputs(usage_text, stderr);
         return 2;
     }
-    r = p.freezes ? freeze(&p) : thaw(&p, p.sockets->len);
-    g_ptr_array_unref(p.sockets);
+    r = p.freezes ? freeze(&p) : thaw(&p, sockets->len);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -221,7 +221,7 @@ static int synchronise(struct guest_agent *a, GError **err)
     }
 }
 
-/* A socket whose queue is full does not keep us: it fails with EAGAIN. */
+/* This does not wait: where the queue of the socket is full, it fails with EAGAIN. */
 static int connect_to(struct guest_agent *a, GError **err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};

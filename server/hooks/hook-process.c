@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * SIGCHLD is blocked but while ppoll(2) waits. So ppoll ends when the program has ended, also if that
+ * SIGCHLD is blocked, except while ppoll(2) waits. So ppoll ends when the program has ended, also if that
  * happens right before it.
  *
  * The end of the program counts, not the end of its output: a process that it leaves behind may keep
@@ -92,7 +92,7 @@ static void __attribute__((noreturn)) become(const struct hook_run *run, int out
         _exit(127);
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
-    if (run->dies_alone) {
+    if (run->dies_with_us) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
             _exit(127);

@@ -8,11 +8,11 @@
 #include <stdint.h>
 
 struct hook_run {
-    char **argv;      /* NULL at its end; [0] is the path of the program */
-    int64_t deadline; /* common/base/deadline.h */
-    unsigned seconds; /* the time that it has, for the message */
-    int watch;        /* a socket: if its other end is closed, the program is ended; -1: none */
-    bool dies_alone;  /* it is killed when this process dies */
+    char **argv;       /* NULL at its end; [0] is the path of the program */
+    int64_t deadline;  /* common/base/deadline.h */
+    unsigned seconds;  /* the time that it has, for the message */
+    int watch;         /* a socket: if its other end is closed, the program is ended; -1: none */
+    bool dies_with_us; /* it is killed when this process dies */
 };
 
 /* Call once, before the first run. */

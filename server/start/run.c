@@ -439,8 +439,8 @@ static void stop(struct run *r)
         quit_no_leftover(r->control_path);
         control_free(r->control);
     }
-    /* A lease may have ended a session where there is no control socket. */
-    if (r->server && !server_end_changes(r->server, GRACE_MS))
+    /* control_free does it, too; but leases end sessions also where there is no control socket. */
+    if (r->server && !r->control && !server_end_changes(r->server, GRACE_MS))
         log_error("a change that waits for a disk is given up");
     backup_free(r->backup);
     r->is_left = !free_server(r) || r->is_left;
