@@ -14,7 +14,7 @@ import threading
 
 import nbd
 
-from fleece import SANITIZER, SOON, QmpError, Server
+from fleece import SANITIZER, SOON
 from qmp_exports import closing, connect
 from rawnbd import Client
 from rig import HOLE, ZERO, dirty_context, dirty_extents, extents, seed
@@ -34,13 +34,18 @@ def read_all(h):
 
 
 class Taken:
-    """A session, read to its end: what it holds, and when it was begun."""
+    """A session, read to its end: what it holds, and when it was begun. `own`: its checkpoint is one by
+    itself, made at the same instant, so that it is a base at once."""
 
-    def __init__(self, q, clock, id, since, checkpoint):
+    def __init__(self, q, clock, id, since, checkpoint, own=False):
+        session = {"id": id, **({"since": since.checkpoint} if since else {})}
         self.before = clock.now()
-        self.answer = q.cmd("backup-begin", id=id, checkpoint=checkpoint,
-                            **({"since": since.checkpoint} if since else {}))
+        if own:
+            q.transaction(("checkpoint-create", {"name": checkpoint}), ("backup-begin", session))
+        else:
+            q.cmd("backup-begin", checkpoint=checkpoint, **session)
         self.after = clock.now()
+        self.answer, = [b["disks"] for b in q.cmd("query-backups") if b["id"] == id]
         self.id, self.since, self.checkpoint = id, since, checkpoint
         self.data, self.dirty = {}, {}
 
@@ -81,31 +86,39 @@ def check_between(taken, writers):
         assert dirty <= written, f"{taken.id}/{disk}: dirty, and not written: {dirty - written}"
 
 
+def check_pair(q, clock, rng, n, kept, writers):
+    """Two sessions, the second one begun right after the first one from its instant. The first one
+    is since any that was kept. Which of them were kept, and how many granules were dirty."""
+    first = Taken(q, clock, f"a{n}", rng.choice(kept), f"k{n}", own=True)
+    second = Taken(q, clock, f"b{n}", first, f"c{n}")
+    for taken in first, second:
+        assert all(d["mode"] == "incremental" for d in taken.answer), taken.answer
+        taken.read()
+        check_between(taken, writers)
+    keep = rng.randrange(2) > 0
+    for taken in rng.sample((first, second), 2):
+        q.cmd("backup-end", id=taken.id,
+              result="commit" if keep or taken is first else "abort")
+    return ([first, second] if keep else [first],
+            [sum(len(granules(d)) for d in taken.dirty.values()) for taken in (first, second)])
+
+
 @test
 def maps_between_sessions_while_guests_write():
-    """Several sessions at once, from any earlier checkpoint; some are aborted."""
+    """From any earlier checkpoint; some sessions are aborted."""
     rng, clock = random.Random(seed()), Clock()
-    with Stateful("vda", "vdb", size=16 * MIB) as s, contextlib.ExitStack() as stack:
+    with Stateful("vda", "vdb", size=32 * MIB) as s, contextlib.ExitStack() as stack:
         q = s.qmp()
-        writers = [stack.enter_context(Writer(clock, disk, s.uri(disk), rng, Trigger(None, None),
-                                              hot=[(0, 2 * MIB), (9 * MIB, 10 * MIB + 4096)]))
+        writers = [stack.enter_context(Writer(clock, disk, s.uri(disk), rng, Trigger(None, None)))
                    for disk in ("vda", "vdb")]
-        first = Taken(q, clock, "s0", None, "c0")
-        first.read()
-        q.cmd("backup-end", id="s0", result="commit")
-        kept, dirty = [first], 0
-        for n in range(1, ROUNDS):
-            pair = [Taken(q, clock, f"s{n}{letter}", rng.choice(kept), f"c{n}{letter}")
-                    for letter in "ab"]
-            for taken in rng.sample(pair, 2):
-                assert all(d["mode"] == "incremental" for d in taken.answer), taken.answer
-                taken.read()
-                check_between(taken, writers)
-                dirty += sum(len(granules(d)) for d in taken.dirty.values())
-                keep = rng.randrange(3) > 0
-                q.cmd("backup-end", id=taken.id, result="commit" if keep else "abort")
-                kept += [taken] if keep else []
-        assert len(q.cmd("query-checkpoints")) == len(kept)
+        kept, dirty = [Taken(q, clock, "s", None, "c")], []
+        kept[0].read()
+        q.cmd("backup-end", id="s", result="commit")
+        for n in range(ROUNDS):
+            more, counts = check_pair(q, clock, rng, n, kept, writers)
+            kept += more
+            dirty += counts
+        assert {c["name"] for c in q.cmd("query-checkpoints")} == {t.checkpoint for t in kept}
         assert q.cmd("query-views") == []
         note(f"{len(kept)} sessions kept, {dirty} dirty granules, "
              f"{sum(len(w.writes) for w in writers)} writes")
@@ -148,13 +161,13 @@ class Counter(threading.Thread):
         if self.error:
             raise self.error
 
-    def end(self, dying=False):
-        self.dying, self._ending = dying, not dying
+    def end(self):
+        self._ending = not self.dying
         self.join(SOON)
         assert not self.is_alive(), "the counting guest is stuck"
         if self.error:
             raise self.error
-        if not dying:
+        if not self.dying:
             for h in self.handles:
                 h.shutdown()
 
@@ -200,8 +213,9 @@ def one_instant_of_32_disks():
             begin_and_check(s.qmp(), guest, n)
             guest.wait(10)
             if n % 3 == 2:
-                threading.Timer(0, s.process.kill).start()
-                guest.end(dying=True)
+                guest.dying = True
+                s.process.kill()
+                guest.end()
                 s.wait(-9)
                 s.start()
             else:

@@ -48,7 +48,27 @@ static void learn_session(struct life *l, const GArray *list, struct model_sessi
     if (info->state == SESSION_ACTIVE)
         l->m->count.resumed++;
     else
-        model_ended(l->m, n, info->state == SESSION_COMMITTED);
+        model_ended(l->m, n, info->state == SESSION_COMMITTED, false);
+}
+
+/* What was decided before holds. */
+static void check_ended(struct life *l, const GArray *list)
+{
+    for (unsigned i = 0; i < ENDED; i++) {
+        uint32_t serial = l->m->ended[i].serial;
+        const struct session_info *info = serial ? find(list, serial) : NULL;
+
+        if (!serial)
+            continue;
+        model_check(l->m, info, "s%u, which has ended, is forgotten", serial);
+        model_check(l->m,
+                    info->state == (l->m->ended[i].committed ? SESSION_COMMITTED : SESSION_ABORTED),
+                    "s%u has ended in another way", serial);
+        model_check(l->m,
+                    l->m->ended[i].committed || !l->m->ended[i].wanted ||
+                        g_strcmp0(info->reason, MODEL_REASON) == 0,
+                    "s%u was aborted, because %s", serial, info->reason);
+    }
 }
 
 static void learn_sessions(struct life *l)
@@ -60,6 +80,7 @@ static void learn_sessions(struct life *l)
     for (unsigned i = 0; i < SESSIONS; i++)
         if (l->m->sessions[i].used)
             learn_session(l, list, &l->m->sessions[i]);
+    check_ended(l, list);
 }
 
 /* ---- checkpoints, bitmaps, sizes ---- */

@@ -217,7 +217,7 @@ void model_flip(struct model *m)
     model_unlock();
 }
 
-void model_ended(struct model *m, struct model_session *n, bool committed)
+void model_ended(struct model *m, struct model_session *n, bool committed, bool wanted)
 {
     struct model_checkpoint *c = model_checkpoint(m, n->checkpoint);
 
@@ -226,6 +226,9 @@ void model_ended(struct model *m, struct model_session *n, bool committed)
     else if (c)
         c->used = false;
     n->used = false;
+    m->ended[n->serial % ENDED].serial = n->serial;
+    m->ended[n->serial % ENDED].committed = committed;
+    m->ended[n->serial % ENDED].wanted = wanted;
     if (committed)
         m->count.committed++;
     else

@@ -32,6 +32,7 @@
 #define CHECKPOINTS 8u
 #define SESSIONS    4u
 #define BITMAPS     3u /* of users, a disk */
+#define ENDED       8u /* sessions that have ended and are remembered */
 #define MAX_NAME    16u
 
 struct content {
@@ -132,6 +133,11 @@ struct model {
         uint32_t first, n; /* sectors; n 0: none is under way */
         uint32_t version;
     } change;
+    struct {
+        uint32_t serial; /* 0: none */
+        bool committed;
+        bool wanted; /* by the model, or it has ended by itself */
+    } ended[ENDED];
     bool may_have_orphans; /* the folder: a resize was cut; the next start removes them */
 
     struct {
@@ -196,8 +202,8 @@ void model_flip(struct model *m);
 /* The checkpoint's bits of a disk, as they must be. */
 void model_expected(const struct model_checkpoint *c, const struct content *now, unsigned disk,
                     bool dirty[GRANULES]);
-/* The session has ended. */
-void model_ended(struct model *m, struct model_session *n, bool committed);
+/* The session has ended. `wanted`: because the model has ended it. */
+void model_ended(struct model *m, struct model_session *n, bool committed, bool wanted);
 static inline uint32_t model_granules(uint32_t sectors, uint32_t granularity)
 {
     return (sectors * SECTOR + granularity - 1) / granularity;
@@ -254,6 +260,8 @@ void expect_done(struct life *l, bool expected);
 void expect_check(struct life *l, bool done, const char *what, const GError *error);
 
 /* ---- comparing (backup-check.c, backup-learn.c) ---- */
+
+#define MODEL_REASON "the model wants it"
 
 /* Compare a part of a session's view with the model, or all views and maps. */
 void view_step(struct life *l);

@@ -27,7 +27,7 @@ static void has_ended(struct life *l, struct model_session *n, const char *why)
     model_check(l->m, (n->leased && strstr(why, "lease")) || (n->limited && strstr(why, "scratch")),
                 "s%u has ended: %s", n->serial, why);
     l->unsure = has_nodes(l, n);
-    model_ended(l->m, n, false);
+    model_ended(l->m, n, false, false);
     l->m->count.ended++;
 }
 
@@ -97,10 +97,8 @@ static void flip(void *life)
 struct begin {
     struct model_session *n;
     struct model_checkpoint *checkpoint; /* NULL: none */
-    uint32_t since[DISKS];               /* serials; 0: none is asked for */
-    bool together;                       /* the first is the session's */
-    char *names[DISKS];
-    uint32_t limit; /* of scratch */
+    uint32_t common, own[DISKS];         /* bases that are asked for: serials; 0: none */
+    uint32_t limit;                      /* of scratch */
 };
 
 static bool is_base(struct model *m, uint32_t serial, unsigned disk)
@@ -120,21 +118,31 @@ static bool foresee(struct model *m, struct begin *b)
 
         if (!disk->used)
             continue;
-        disk->asked = b->since[d] != 0;
-        disk->base = is_base(m, b->since[d], d) ? b->since[d] : 0;
+        uint32_t since = b->own[d] ? b->own[d] : b->common;
+
+        disk->asked = since != 0;
+        disk->base = is_base(m, since, d) ? since : 0;
         all = all && (!disk->asked || disk->base);
     }
     return all || !b->n->strict;
+}
+
+/* NULL: none is asked for. */
+static char *base_name(uint32_t serial)
+{
+    return serial ? g_strdup_printf("c%u", serial) : NULL;
 }
 
 static int stage_begin(struct life *l, struct instant *i, void *opaque, GError **err)
 {
     struct begin *b = opaque;
     g_autofree char *id = id_of(b->n);
-    g_autofree char *checkpoint =
-        b->checkpoint ? g_strdup_printf("c%u", b->checkpoint->serial) : NULL;
+    g_autofree char *checkpoint = b->checkpoint ? base_name(b->checkpoint->serial) : NULL;
+    g_autofree char *since = base_name(b->common);
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GArray) disks = g_array_new(FALSE, TRUE, sizeof(struct session_request_disk));
     struct session_request r = {.id = id,
+                                .since = since,
                                 .checkpoint = checkpoint,
                                 .disks = disks,
                                 .strict = b->n->strict,
@@ -148,11 +156,11 @@ static int stage_begin(struct life *l, struct instant *i, void *opaque, GError *
     expect_done(l, foresee(l->m, b));
     for (unsigned d = DISKS; d-- > 0;) {
         const struct session_request_disk disk = {.disk = l->disks[d],
-                                                  .since = b->together ? NULL : b->names[d]};
+                                                  .since = base_name(b->own[d])};
 
+        g_ptr_array_add(names, (char *)disk.since);
         if (b->n->disks[d].used) {
             g_array_append_val(disks, disk);
-            r.since = b->together ? b->names[d] : NULL;
             first = d;
         }
     }
@@ -215,19 +223,20 @@ static void plan_checkpoint(struct model *m, struct begin *b)
     m->pending.checkpoint = (uint32_t)(c - m->checkpoints) + 1;
 }
 
+/* Perhaps of one that is gone; 0: none. */
+static uint32_t choose_base(struct model *m)
+{
+    return model_once_in(m, 3) ? 0 : m->checkpoints[model_below(m, CHECKPOINTS)].serial;
+}
+
 static void plan_disks(struct model *m, struct begin *b)
 {
-    const struct model_checkpoint *c = &m->checkpoints[model_below(m, CHECKPOINTS)];
     unsigned must = model_below(m, DISKS);
 
-    b->together = model_once_in(m, 2);
+    b->common = choose_base(m);
     for (unsigned d = 0; d < DISKS; d++) {
         b->n->disks[d].used = d == must || model_once_in(m, 2);
-        if (!b->together)
-            c = &m->checkpoints[model_below(m, CHECKPOINTS)];
-        b->since[d] = c->serial; /* perhaps of one that is gone, or none's */
-        if (b->since[d])
-            b->names[d] = g_strdup_printf("c%u", b->since[d]);
+        b->own[d] = model_once_in(m, 2) ? choose_base(m) : 0;
     }
 }
 
@@ -274,8 +283,6 @@ static void session_begin(struct life *l, unsigned slot)
     m->pending.kind = PENDING_NOTHING;
     if (done)
         begun(l, &b);
-    for (unsigned d = 0; d < DISKS; d++)
-        g_free(b.names[d]);
 }
 
 /* ---- end ---- */
@@ -315,13 +322,13 @@ static void session_finish(struct life *l, struct model_session *n, bool commit)
     m->pending = (struct pending){
         .kind = PENDING_END, .slot = (unsigned)(n - m->sessions), .commit = commit};
     model_unlock();
-    session_end(session, commit, commit ? NULL : "the model wants it", ended, &e);
+    session_end(session, commit, commit ? NULL : MODEL_REASON, ended, &e);
     model_lock();
     life_wait(l, &e.done);
     if (e.error)
         has_ended(l, n, e.error->message);
     else
-        model_ended(m, n, commit);
+        model_ended(m, n, commit, true);
     m->pending.kind = PENDING_NOTHING;
     g_clear_error(&e.error);
     sessions_settle(l);
