@@ -29,6 +29,11 @@ void view_info(struct view *v, struct view_info *info); /* any thread */
 void view_use_begin(struct view *v);
 void view_use_end(struct view *v);
 
+/* Somebody will ask for the view after the server's end, or nobody will: with one that is claimed, all
+ * views of its disk are left for the next server, where the disk's store can do that. Views of the last
+ * server are claimed at first, new ones are not. Control thread. */
+void view_claim(struct view *v, bool claimed);
+
 /* The disk's views, oldest first, as a new GPtrArray of borrowed pointers. Control thread. */
 GPtrArray *disk_views(struct disk *d);
 
