@@ -12,10 +12,13 @@ client_libclient_a_CPPFLAGS = $(AM_CPPFLAGS) $(LIBNBD_CFLAGS)
 client_libclient_a_SOURCES = \
 	client/base/error.c client/base/error.h \
 	client/base/terminal.c client/base/terminal.h \
+	client/cli/arguments.c client/cli/arguments.h \
 	client/cli/client.c client/cli/client.h \
 	client/cli/cmd-bitmap.c \
+	client/cli/cmd-checkpoint.c \
 	client/cli/cmd-map.c \
 	client/cli/cmd-qmp.c \
+	client/cli/cmd-session.c \
 	client/cli/cmd-state.c \
 	client/cli/cmd-state-adopt.c \
 	client/cli/cmd-state-check.c \
@@ -37,12 +40,15 @@ client_libclient_a_SOURCES = \
 	client/map/map-totals.c client/map/map-totals.h \
 	client/map/nbd-extents.c client/map/nbd-extents.h \
 	client/map/nbd-uri.c client/map/nbd-uri.h \
+	client/qmp/backups.c client/qmp/backups.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
 	client/state/folder-copy.c client/state/folder-copy.h \
 	client/state/offline.c client/state/offline.h \
+	client/state/record-disks.c client/state/record-disks.h \
 	client/state/recovery-text.c client/state/recovery-text.h \
 	client/state/survey.c client/state/survey.h \
+	client/state/surveyed-record.c client/state/surveyed-record.h \
 	client/tls/new-files.c client/tls/new-files.h \
 	client/tls/pki.c client/tls/pki.h

@@ -14,6 +14,7 @@ PIECE = 1 << 20
 
 h = nbd.NBD()
 h.add_meta_context(context)
+h.set_uri_allow_local_file(True)  # TLS keys and certificates that the URI names
 h.connect_uri(uri)
 size = h.get_size()
 

@@ -66,18 +66,26 @@ inventory *client_inventory(struct client *c, GError **err)
     return qmp ? inventory_get(qmp, err) : NULL;
 }
 
+JsonNode *client_ask(struct client *c, const char *object, const char *name, JsonObject *arguments,
+                     GError **err)
+{
+    GError *error = NULL;
+    JsonNode *value = client_command(c, name, arguments, &error);
+
+    if (!value && client_error_exit_code(error) == CLIENT_FAILED)
+        g_prefix_error(&error, "%s: ", object);
+    if (!value)
+        g_propagate_error(err, error);
+    return value;
+}
+
 int client_act(struct client *c, const char *object, const char *name, JsonObject *arguments,
                GError **err)
 {
-    GError *error = NULL;
-    g_autoptr(JsonNode) value = client_command(c, name, arguments, &error);
+    g_autoptr(JsonNode) value = client_ask(c, object, name, arguments, err);
 
-    if (!value) {
-        if (client_error_exit_code(error) == CLIENT_FAILED)
-            g_prefix_error(&error, "%s: ", object);
-        g_propagate_error(err, error);
+    if (!value)
         return -1;
-    }
     if (c->json)
         client_print_json(c, value, false);
     return 0;
@@ -96,4 +104,18 @@ void client_print_builder(struct client *c, JsonBuilder *builder)
     g_autoptr(JsonNode) root = json_builder_get_root(builder);
 
     client_print_json(c, root, false);
+}
+
+void client_print_row(struct client *c, const char *what, const char *format, ...)
+{
+    g_autofree char *value = NULL;
+    g_autofree char *clean = NULL;
+    va_list args;
+
+    va_start(args, format);
+    value = g_strdup_vprintf(format, args);
+    va_end(args);
+    clean = text_clean(value, !c->terminal.utf8);
+    g_string_append_printf(c->out, "%s%-11s%s  %s\n", c->terminal.bold ? "\033[1m" : "", what,
+                           c->terminal.bold ? "\033[0m" : "", clean);
 }

@@ -34,18 +34,27 @@ struct qmp *client_qmp(struct client *c, GError **err);
  * `arguments`, which may be NULL. */
 JsonNode *client_command(struct client *c, const char *name, JsonObject *arguments, GError **err);
 
-/* Ask the server what it looks after. NULL and *err. */
-inventory *client_inventory(struct client *c, GError **err);
+/* The same; `object` names in the error what the command was about ("disk vda"). */
+JsonNode *client_ask(struct client *c, const char *object, const char *name, JsonObject *arguments,
+                     GError **err);
 
-/* Run a command of which only success matters. `object` names in the error what the command was
- * about ("disk vda"). Prints nothing, or the empty return value with --json. 0, or -1 and *err. */
+/* The same of a command of which only success matters. Prints nothing, or the empty return value
+ * with --json. 0, or -1 and *err. */
 int client_act(struct client *c, const char *object, const char *name, JsonObject *arguments,
                GError **err);
+
+/* Ask the server what it looks after. NULL and *err. */
+inventory *client_inventory(struct client *c, GError **err);
 
 /* Append `node` to what is printed, as JSON: on one line, or indented. */
 void client_print_json(struct client *c, JsonNode *node, bool pretty);
 
 /* Print what a builder holds, as --json does: on one line. */
 void client_print_builder(struct client *c, JsonBuilder *builder);
+
+/* Print a line for people: what something is called, and its value, a printf text, which is
+ * cleaned. */
+void client_print_row(struct client *c, const char *what, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
 
 #endif

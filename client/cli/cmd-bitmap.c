@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl bitmap: dirty bitmaps. */
 #include "client/base/error.h"
+#include "client/cli/arguments.h"
 #include "client/cli/command.h"
 #include "client/cli/table.h"
-#include "common/base/size.h"
 #include "common/json/value.h"
 
 #include <string.h>
@@ -121,21 +121,17 @@ struct add_options {
 static int run_bitmap_add(struct client *c, const void *options, char **args, GError **err)
 {
     const struct add_options *o = options;
-    JsonObject *arguments;
-    int64_t granularity = 0;
+    g_autoptr(JsonObject) arguments = json_object_new();
 
-    if (o->granularity && size_parse(o->granularity, &granularity) < 0)
-        return client_fail(err, CLIENT_ERROR_USAGE, "--granularity %s: not a size", o->granularity);
+    if (arguments_add_size(arguments, "granularity", o->granularity, err) < 0)
+        return -1;
     if (o->persistent && strcmp(o->persistent, "on") != 0 && strcmp(o->persistent, "off") != 0)
         return client_fail(err, CLIENT_ERROR_USAGE, "--persistent %s: on or off", o->persistent);
-    arguments = json_object_new();
-    if (o->granularity)
-        json_object_set_int_member(arguments, "granularity", granularity);
     if (o->disabled)
         json_object_set_boolean_member(arguments, "disabled", TRUE);
     if (o->persistent)
         json_object_set_boolean_member(arguments, "persistent", strcmp(o->persistent, "on") == 0);
-    return act(c, args, "block-dirty-bitmap-add", arguments, err);
+    return act(c, args, "block-dirty-bitmap-add", g_steal_pointer(&arguments), err);
 }
 
 static const struct option add_options[] = {
@@ -213,6 +209,20 @@ const struct command cmd_bitmap_disable = {
     .min_args = 2,
     .max_args = 2,
     .run = run_bitmap_disable,
+};
+
+static int run_bitmap_populate(struct client *c, const void *options, char **args, GError **err)
+{
+    return act(c, args, "block-dirty-bitmap-populate", json_object_new(), err);
+}
+
+const struct command cmd_bitmap_populate = {
+    .name = "bitmap populate",
+    .synopsis = "DISK NAME",
+    .summary = "set what is allocated on the disk to dirty",
+    .min_args = 2,
+    .max_args = 2,
+    .run = run_bitmap_populate,
 };
 
 static int run_bitmap_merge(struct client *c, const void *options, char **args, GError **err)

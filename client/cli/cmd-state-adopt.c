@@ -3,6 +3,7 @@
 #include "client/base/error.h"
 #include "client/cli/command.h"
 #include "client/cli/state-print.h"
+#include "client/state/record-disks.h"
 #include "client/state/survey.h"
 #include "common/state/bit-file.h"
 #include "common/state/identity.h"
@@ -41,6 +42,17 @@ static bool has_good_bitmaps(const survey *s, const struct catalogue_disk *d)
     return false;
 }
 
+/* Checkpoints and sessions name their disks. */
+static int rename_disk(struct catalogue *c, struct catalogue_disk *d, const char *name,
+                       GError **err)
+{
+    if (record_disks_rename(c, d->name, name, err) < 0)
+        return -1;
+    g_free(d->name);
+    d->name = g_strdup(name);
+    return catalogue_put_disk(c, d, err);
+}
+
 /* The disk that has the new name goes aside. It is not removed: the folder goes on to know its
  * image, which is not to be taken for that of the disk that is adopted (`leaving`). */
 static int put_aside(struct catalogue *c, const survey *s, struct catalogue_disk *taken,
@@ -53,9 +65,7 @@ static int put_aside(struct catalogue *c, const survey *s, struct catalogue_disk
         g_string_append(name, IDENTITY_REPLACED);
         other = named(s, name->str);
     } while (other && other->id != leaving->id);
-    g_free(taken->name);
-    taken->name = g_strdup(name->str);
-    return catalogue_put_disk(c, taken, err);
+    return rename_disk(c, taken, name->str, err);
 }
 
 static int put_adopted(struct catalogue *c, const survey *s, struct catalogue_disk *d,
@@ -66,13 +76,7 @@ static int put_adopted(struct catalogue *c, const survey *s, struct catalogue_di
     if (catalogue_begin(c, err) < 0)
         return -1;
     d->adopted = true;
-    if (taken && put_aside(c, s, taken, d, err) < 0) {
-        catalogue_rollback(c);
-        return -1;
-    }
-    g_free(d->name);
-    d->name = g_strdup(name);
-    if (catalogue_put_disk(c, d, err) < 0) {
+    if ((taken && put_aside(c, s, taken, d, err) < 0) || rename_disk(c, d, name, err) < 0) {
         catalogue_rollback(c);
         return -1;
     }
@@ -110,7 +114,7 @@ static int run_state_adopt(struct client *c, const void *options, char **args, G
 const struct command cmd_state_adopt = {
     .name = "state adopt",
     .synopsis = "DIR OLD NEW",
-    .summary = "rename a disk of a state folder, and take its image as it is",
+    .summary = "rename a disk of a state folder; take its image as it is",
     .help = "OLD and NEW may be the same name: the image was moved or copied, and its bytes are\n"
             "still those that the bitmaps speak of. Only you can know that.\n",
     .min_args = 3,

@@ -169,7 +169,7 @@ static const struct option check_options[] = {
 const struct command cmd_state_check = {
     .name = "state check",
     .synopsis = "DIR [--repair]",
-    .summary = "is all of a state folder that no server uses as it should be?",
+    .summary = "is a state folder that no server uses as it should be?",
     .help = "What cannot be trusted becomes inconsistent, files that no bitmap has are removed.\n"
             "Exit codes: 0 nothing is wrong, or all of it was repaired; 1 something is wrong and\n"
             "was not repaired; 3 some of it was repaired.\n",

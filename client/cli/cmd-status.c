@@ -99,35 +99,13 @@ static void count(struct status *s)
     }
 }
 
-static void append_row(struct client *c, const char *what, const char *value)
-{
-    g_autofree char *clean = text_clean(value, !c->terminal.utf8);
-
-    g_string_append_printf(c->out, "%s%-8s%s  %s\n", c->terminal.bold ? "\033[1m" : "", what,
-                           c->terminal.bold ? "\033[0m" : "", clean);
-}
-
-static void append_rowf(struct client *c, const char *what, const char *format, ...)
-    G_GNUC_PRINTF(3, 4);
-
-static void append_rowf(struct client *c, const char *what, const char *format, ...)
-{
-    g_autofree char *value = NULL;
-    va_list args;
-
-    va_start(args, format);
-    value = g_strdup_vprintf(format, args);
-    va_end(args);
-    append_row(c, what, value);
-}
-
 static void append_counts(struct client *c, const char *what, guint all, guint some,
                           const char *which)
 {
     if (some > 0)
-        append_rowf(c, what, "%u, of which %u %s", all, some, which);
+        client_print_row(c, what, "%u, of which %u %s", all, some, which);
     else
-        append_rowf(c, what, "%u", all);
+        client_print_row(c, what, "%u", all);
 }
 
 static void print_disk_io(struct client *c, const struct status *s)
@@ -136,8 +114,9 @@ static void print_disk_io(struct client *c, const struct status *s)
         const struct disk_io *io = &g_array_index(s->disk_io, struct disk_io, n);
         char read[16], written[16];
 
-        append_rowf(c, "disk", "%s: %s read, %s written, %" PRIu64 " errors", io->name,
-                    size_format(io->read, read), size_format(io->written, written), io->errors);
+        client_print_row(c, "disk", "%s: %s read, %s written, %" PRIu64 " errors", io->name,
+                         size_format(io->read, read), size_format(io->written, written),
+                         io->errors);
     }
 }
 
@@ -146,20 +125,21 @@ static void print_status(struct client *c, const struct status *s)
     const inventory *i = s->inventory;
     char size[16], scratch[16];
 
-    append_row(c, "server", s->package);
+    client_print_row(c, "server", "%s", s->package);
     if (s->name)
-        append_row(c, "name", s->name);
-    append_row(c, "state", s->state);
-    append_rowf(c, "disks", "%u, together %s", i->disks->len, size_format(s->disk_bytes, size));
+        client_print_row(c, "name", "%s", s->name);
+    client_print_row(c, "state", "%s", s->state);
+    client_print_row(c, "disks", "%u, together %s", i->disks->len,
+                     size_format(s->disk_bytes, size));
     append_counts(c, "bitmaps", s->bitmaps, s->recording, "recording");
     append_counts(c, "views", i->views->len, s->broken, "broken");
-    append_rowf(c, "exports", "%u besides the disks' own", s->exports);
-    append_rowf(c, "scratch", "%s used", size_format(s->scratch_bytes, scratch));
+    client_print_row(c, "exports", "%u besides the disks' own", s->exports);
+    client_print_row(c, "scratch", "%s used", size_format(s->scratch_bytes, scratch));
     for (guint n = 0; n < s->sockets->len; n++) {
         const struct nbd_socket *socket = &g_array_index(s->sockets, struct nbd_socket, n);
 
-        append_rowf(c, "nbd", "%s%s", socket->uri,
-                    socket->live ? "" : "  (only exports that were added)");
+        client_print_row(c, "nbd", "%s%s", socket->uri,
+                         socket->live ? "" : "  (only exports that were added)");
     }
     print_disk_io(c, s);
 }

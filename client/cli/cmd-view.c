@@ -3,14 +3,6 @@
 #include "client/cli/command.h"
 #include "client/cli/table.h"
 
-/* "2026-11-20 17:01:02" in local time, or NULL. */
-static char *instant_text(const struct view_entry *v)
-{
-    g_autoptr(GDateTime) when = g_date_time_new_from_unix_local(v->instant / G_USEC_PER_SEC);
-
-    return v->instant != 0 && when ? g_date_time_format(when, "%Y-%m-%d %H:%M:%S") : NULL;
-}
-
 static char *state_text(const struct view_entry *v)
 {
     if (v->broken)
@@ -26,14 +18,13 @@ static void list_table(struct client *c, const inventory *i)
 
     for (guint n = 0; n < i->views->len; n++) {
         const struct view_entry *v = &g_array_index(i->views, struct view_entry, n);
-        g_autofree char *instant = instant_text(v);
         g_autofree char *state = state_text(v);
 
         table_add(t, v->name);
         table_add(t, v->disk);
         table_add_size(t, v->size);
         table_add_size(t, v->scratch);
-        table_add(t, instant);
+        table_add_time(t, v->instant);
         table_add(t, state);
     }
     table_print(t, c->out);

@@ -23,7 +23,7 @@ static void append_options(GString *out, const struct option *options)
 static void append_commands(GString *out)
 {
     for (const struct command *const *c = commands; *c; c++)
-        g_string_append_printf(out, "  %-16s %s\n", (*c)->name, (*c)->summary);
+        g_string_append_printf(out, "  %-17s  %s\n", (*c)->name, (*c)->summary);
 }
 
 static void append_planned(GString *out)

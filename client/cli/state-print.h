@@ -6,9 +6,9 @@
 #include "client/cli/client.h"
 #include "client/state/survey.h"
 
-/* Tables of the disks and of the bitmaps. */
+/* Tables of the disks, of the bitmaps, and of checkpoints and sessions where there are some. */
 void state_print(struct client *c, const survey *s);
-/* Add the member `disks` to the object that is being built. */
+/* Add the members `disks`, `checkpoints` and `sessions` to the object that is being built. */
 void state_print_json(JsonBuilder *b, const survey *s);
 
 /* Recover as the next start of a server does. A note on standard error says what that was. -1 and

@@ -51,6 +51,20 @@ void table_add_number(struct table *t, uint64_t number)
     g_ptr_array_add(t->cells, g_strdup_printf("%" PRIu64, number));
 }
 
+char *time_text(int64_t usec)
+{
+    g_autoptr(GDateTime) when = g_date_time_new_from_unix_local(usec / G_USEC_PER_SEC);
+
+    return usec != 0 && when ? g_date_time_format(when, "%Y-%m-%d %H:%M:%S") : NULL;
+}
+
+void table_add_time(struct table *t, int64_t usec)
+{
+    g_autofree char *text = time_text(usec);
+
+    table_add(t, text);
+}
+
 static bool is_right(const struct table *t, unsigned column)
 {
     return t->headers[column][0] == '>';

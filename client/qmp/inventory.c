@@ -22,9 +22,8 @@ JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err)
     return list;
 }
 
-/* A string member that must be there; NULL and *err. */
-static const char *required(JsonObject *object, const char *member, const char *command,
-                            GError **err)
+const char *inventory_required(JsonObject *object, const char *member, const char *command,
+                               GError **err)
 {
     const char *text = json_member_string(object, member);
 
@@ -45,7 +44,7 @@ static int read_bitmaps(struct disk_entry *disk, JsonArray *list, const char *co
             return client_fail(err, CLIENT_ERROR_FAILED,
                                "the server's answer to %s has a bitmap that is no object", command);
         o = json_node_get_object(node);
-        b.name = required(o, "name", command, err);
+        b.name = inventory_required(o, "name", command, err);
         if (!b.name)
             return -1;
         b.count = json_member_size(o, "count");
@@ -79,7 +78,7 @@ static bool is_view(const inventory *i, const char *name)
 /* Read a BlockDeviceInfo. A view is a node too, and is skipped. */
 static int read_node(inventory *i, JsonObject *o, const char *command, GError **err)
 {
-    struct disk_entry disk = {.name = required(o, "node-name", command, err)};
+    struct disk_entry disk = {.name = inventory_required(o, "node-name", command, err)};
     JsonObject *image = json_member_object(o, "image");
     JsonArray *bitmaps = json_member_array(o, "dirty-bitmaps");
 
@@ -101,7 +100,7 @@ static int read_node(inventory *i, JsonObject *o, const char *command, GError **
 static int read_view(inventory *i, JsonObject *o, const char *command, GError **err)
 {
     struct view_entry v = {
-        .name = required(o, "name", command, err),
+        .name = inventory_required(o, "name", command, err),
         .disk = json_member_string(o, "disk"),
         .on_cbw_error = json_member_string(o, "on-cbw-error"),
         .reason = json_member_string(o, "reason"),

@@ -68,6 +68,10 @@ GArray *inventory_disk_io(struct qmp *q, JsonNode **reply, GError **err);
 /* The array of objects that `command` replied with. NULL and *err if it is anything else. */
 JsonArray *inventory_list(JsonNode *reply, const char *command, GError **err);
 
+/* A string member that must be in the answer to `command`; borrowed. NULL and *err. */
+const char *inventory_required(JsonObject *object, const char *member, const char *command,
+                               GError **err);
+
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(inventory, inventory_free)
 
 #endif

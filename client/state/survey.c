@@ -13,7 +13,7 @@ static void bitmap_free(gpointer item)
 }
 
 /* Takes over what the row points to. */
-static struct surveyed_bitmap *survey_bitmap(struct storage *s, struct catalogue_bitmap *row)
+static struct surveyed_bitmap *count_bitmap(struct storage *s, struct catalogue_bitmap *row)
 {
     struct surveyed_bitmap *b = g_new0(struct surveyed_bitmap, 1);
     g_autoptr(GError) error = NULL;
@@ -34,23 +34,36 @@ static struct surveyed_bitmap *survey_bitmap(struct storage *s, struct catalogue
     return b;
 }
 
+static int survey_records(survey *s, const offline *o, GError **err)
+{
+    g_autoptr(GArray) rows = catalogue_records(o->catalogue, s->damaged, err);
+
+    if (!rows)
+        return -1;
+    for (guint i = 0; i < rows->len; i++)
+        g_ptr_array_add(s->records,
+                        surveyed_record_new(&g_array_index(rows, struct catalogue_record, i)));
+    return 0;
+}
+
 survey *survey_take(const offline *o, GError **err)
 {
     g_autoptr(survey) s = g_new0(struct survey, 1);
     g_autoptr(GArray) rows = NULL;
 
     s->bitmaps = g_ptr_array_new_with_free_func(bitmap_free);
+    s->records = g_ptr_array_new_with_free_func((GDestroyNotify)surveyed_record_free);
     s->damaged = g_ptr_array_new_with_free_func(g_free);
     s->disks = catalogue_disks(o->catalogue, s->damaged, err);
     if (!s->disks)
         return NULL;
     rows = catalogue_bitmaps(o->catalogue, s->damaged, err);
-    if (!rows)
+    if (!rows || survey_records(s, o, err) < 0)
         return NULL;
     for (guint i = 0; i < rows->len; i++) {
         struct catalogue_bitmap *row = &g_array_index(rows, struct catalogue_bitmap, i);
 
-        g_ptr_array_add(s->bitmaps, survey_bitmap(o->storage, row));
+        g_ptr_array_add(s->bitmaps, count_bitmap(o->storage, row));
     }
     return g_steal_pointer(&s);
 }
@@ -61,8 +74,24 @@ void survey_free(survey *s)
         return;
     g_clear_pointer(&s->disks, g_array_unref);
     g_ptr_array_unref(s->bitmaps);
+    g_ptr_array_unref(s->records);
     g_ptr_array_unref(s->damaged);
     g_free(s);
+}
+
+const struct surveyed_bitmap *survey_bitmap(const survey *s, const char *disk, const char *name)
+{
+    for (guint d = 0; d < s->disks->len; d++) {
+        const struct catalogue_disk *row = &g_array_index(s->disks, struct catalogue_disk, d);
+
+        for (guint i = 0; strcmp(row->name, disk) == 0 && i < s->bitmaps->len; i++) {
+            const struct surveyed_bitmap *b = s->bitmaps->pdata[i];
+
+            if (b->row.disk == row->id && strcmp(b->row.name, name) == 0)
+                return b;
+        }
+    }
+    return NULL;
 }
 
 /* "there is a, b". */

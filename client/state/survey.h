@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What is in a state folder: its disks, and their bitmaps with counts. */
+/* What is in a state folder: its disks, their bitmaps with counts, and what its records say. */
 #ifndef CLIENT_STATE_SURVEY_H
 #define CLIENT_STATE_SURVEY_H
 
 #include "client/state/offline.h"
+#include "client/state/surveyed-record.h"
 #include "common/state/bits-read.h"
 
 struct surveyed_bitmap {
@@ -15,12 +16,16 @@ struct surveyed_bitmap {
 typedef struct survey {
     GArray *disks;      /* of struct catalogue_disk */
     GPtrArray *bitmaps; /* of struct surveyed_bitmap, in order of creation */
+    GPtrArray *records; /* of struct surveyed_record, in order of creation */
     GPtrArray *damaged; /* sentences about rows that cannot be read */
 } survey;
 
 /* The folder was recovered. NULL and *err. */
 survey *survey_take(const offline *o, GError **err);
 void survey_free(survey *s);
+
+/* The bitmap of this name; NULL: the disk has none, or is not there. */
+const struct surveyed_bitmap *survey_bitmap(const survey *s, const char *disk, const char *name);
 
 /* NULL and *err, which names those that there are. */
 const struct catalogue_disk *survey_find_disk(const survey *s, const char *name, GError **err);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #define PAGE   BIT_PAGE
@@ -169,9 +170,7 @@ static int fill_file(struct bit_file *f, GError **err)
         return fail_file(f, "reserve room", error, err);
     make_header(f, page);
     error = f->s->ops->write(f->file, page, PAGE, 0);
-    if (error < 0)
-        return fail_file(f, "write", error, err);
-    return bit_file_sync(f, err);
+    return error < 0 ? fail_file(f, "write", error, err) : 0;
 }
 
 struct bit_file *bit_file_create(struct storage *s, const char *uuid, uint64_t size,
@@ -312,6 +311,17 @@ int bit_file_write(struct bit_file *f, const void *words, size_t length, uint64_
     int error = f->s->ops->write(f->file, words, length, PAGE + at);
 
     return error < 0 ? fail_file(f, "write", error, err) : 0;
+}
+
+/* At the end of the file there is a hole in any case; where it was cut short, that is no proof. */
+bool bit_file_has_hole(struct bit_file *f, size_t length, uint64_t at)
+{
+    int fd = bit_file_fd(f);
+    off_t data = fd < 0 ? 0 : lseek(fd, (off_t)(PAGE + at), SEEK_DATA);
+
+    if (fd < 0 || (data < 0 && errno != ENXIO) || (data >= 0 && data < (off_t)(PAGE + at + length)))
+        return false;
+    return bit_file_check_length(f, NULL) == 0;
 }
 
 /* The pages that are not zero. */

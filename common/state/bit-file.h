@@ -20,8 +20,8 @@ struct bit_file;
 /* Bytes of the mapping: the words, rounded up to 4096, which is also the least. */
 size_t bit_file_map_length(uint64_t size, uint32_t granularity);
 
-/* Make one, all clean and reserved; it is synced, its name is not (storage's sync_names). The folder
- * for bits is made, and its name synced, where it is not there. */
+/* Make one, all clean and reserved; it is not synced (bit_file_sync), and its name is not (storage's
+ * sync_names). The folder for bits is made, and its name synced, where it is not there. */
 struct bit_file *bit_file_create(struct storage *s, const char *uuid, uint64_t size,
                                  uint32_t granularity, GError **err);
 /* Open one and check that it is what the catalogue says. *err says what is wrong: it is missing, cut
@@ -37,6 +37,8 @@ int bit_file_fd(struct bit_file *f);
 /* Words at byte `at` of them. All of the length, or -1 and *err. */
 int bit_file_read(struct bit_file *f, void *words, size_t length, uint64_t at, GError **err);
 int bit_file_write(struct bit_file *f, const void *words, size_t length, uint64_t at, GError **err);
+/* Are these words clean for sure, because the file has nothing there? Costs less than reading them. */
+bool bit_file_has_hole(struct bit_file *f, size_t length, uint64_t at);
 /* Set in `to` what is set in `from`, a file or bits for the same size and granularity. All pages of `to`
  * that are not zero then are written, also those that had all bits before: a sync may have failed to
  * write them. *more: bytes of the disk that are dirty in `to` now, and were not. */

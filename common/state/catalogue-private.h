@@ -8,7 +8,7 @@
 #include <sqlite3.h>
 
 /* The tables whose rows are counted. */
-enum { OF_DISKS, OF_BITMAPS, TALLIES };
+enum { OF_DISKS, OF_BITMAPS, OF_RECORDS, TALLIES };
 
 /*
  * What is known of a table as a whole. A row's checksum shows that the row is damaged. It does not

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/state/catalogue-rows.h"
 
-#include "common/base/bitmap.h"
 #include "common/state/catalogue-sql.h"
 #include "common/state/catalogue.h"
 #include "common/state/folder.h"
@@ -10,144 +9,11 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define MOST_NAME   1023
-#define MOST_TEXT   65536
 #define GRANULARITY 65536 /* of a bitmap whose own is lost */
 
 #define ROW_DAMAGED  "its row in the catalogue is damaged"
 #define DISK_DAMAGED "the row of its disk in the catalogue is damaged"
 #define DISTRUSTED   "rows of the catalogue are missing or out of date"
-
-/* ---- the tables ---- */
-
-#define COLUMN(type, member, kind, most)                                                           \
-    {                                                                                              \
-#member, kind, offsetof(struct type, member), most                                         \
-    }
-
-static const struct column disk_columns[] = {
-    COLUMN(catalogue_disk, id, COLUMN_INT64, 0),
-    COLUMN(catalogue_disk, name, COLUMN_TEXT, MOST_NAME),
-    COLUMN(catalogue_disk, size, COLUMN_SIZE, 0),
-    COLUMN(catalogue_disk, resize_to, COLUMN_SIZE, 0),
-    COLUMN(catalogue_disk, state, COLUMN_ENUM, DISK_CRASHED),
-    COLUMN(catalogue_disk, image, COLUMN_TEXT, MOST_TEXT),
-    COLUMN(catalogue_disk, content, COLUMN_TEXT, MOST_TEXT),
-    COLUMN(catalogue_disk, changed_until, COLUMN_INT64, 0),
-    COLUMN(catalogue_disk, adopted, COLUMN_BOOL, 0),
-};
-
-static const struct column bitmap_columns[] = {
-    COLUMN(catalogue_bitmap, id, COLUMN_INT64, 0),
-    COLUMN(catalogue_bitmap, disk, COLUMN_INT64, 0),
-    COLUMN(catalogue_bitmap, name, COLUMN_TEXT, MOST_NAME),
-    COLUMN(catalogue_bitmap, uuid, COLUMN_CHARS, STATE_UUID_SIZE),
-    COLUMN(catalogue_bitmap, granularity, COLUMN_UINT32, 0),
-    COLUMN(catalogue_bitmap, size, COLUMN_SIZE, 0),
-    COLUMN(catalogue_bitmap, recording, COLUMN_BOOL, 0),
-    COLUMN(catalogue_bitmap, inconsistent, COLUMN_TEXT_OR_NULL, MOST_TEXT),
-    COLUMN(catalogue_bitmap, sealed, COLUMN_BOOL, 0),
-    {"bits_crc", COLUMN_UINT32, offsetof(struct catalogue_bitmap, crc), 0},
-};
-
-static const struct column folder_columns[] = {
-    {"id", COLUMN_ONE, 0, 0},
-    COLUMN(catalogue_folder, uuid, COLUMN_CHARS, STATE_UUID_SIZE),
-    COLUMN(catalogue_folder, boot_id, COLUMN_CHARS, STATE_UUID_SIZE),
-    COLUMN(catalogue_folder, machine_id, COLUMN_CHARS, 64),
-    COLUMN(catalogue_folder, run, COLUMN_UINT64, 0),
-    COLUMN(catalogue_folder, journal, COLUMN_BOOL, 0),
-    COLUMN(catalogue_folder, open, COLUMN_BOOL, 0),
-    COLUMN(catalogue_folder, failed, COLUMN_BOOL, 0),
-};
-
-static const struct column tally_columns[] = {
-    COLUMN(tally, id, COLUMN_INT64, 0),
-    COLUMN(tally, rows, COLUMN_INT64, 0),
-    COLUMN(tally, sum, COLUMN_INT64, 0),
-    COLUMN(tally, next, COLUMN_INT64, 0),
-};
-
-const struct table catalogue_tables[TALLIES] = {
-    {"disks", disk_columns, G_N_ELEMENTS(disk_columns), sizeof(struct catalogue_disk)},
-    {"bitmaps", bitmap_columns, G_N_ELEMENTS(bitmap_columns), sizeof(struct catalogue_bitmap)},
-};
-const struct table tally_table = {"tally", tally_columns, G_N_ELEMENTS(tally_columns),
-                                  sizeof(struct tally)};
-static const struct table folder_table = {"folder", folder_columns, G_N_ELEMENTS(folder_columns),
-                                          sizeof(struct catalogue_folder)};
-
-void catalogue_disk_clear(struct catalogue_disk *d)
-{
-    g_clear_pointer(&d->name, g_free);
-    g_clear_pointer(&d->image, g_free);
-    g_clear_pointer(&d->content, g_free);
-}
-
-void catalogue_bitmap_clear(struct catalogue_bitmap *b)
-{
-    g_clear_pointer(&b->name, g_free);
-    g_clear_pointer(&b->inconsistent, g_free);
-}
-
-/* ---- what may be in a row ---- */
-
-static bool text_fits(const char *text, size_t most)
-{
-    return text && strlen(text) <= most;
-}
-
-static bool name_fits(const char *name)
-{
-    return text_fits(name, MOST_NAME) && name[0] && g_utf8_validate(name, -1, NULL);
-}
-
-bool catalogue_is_name(const char *name)
-{
-    return name_fits(name);
-}
-
-static bool granularity_fits(uint32_t granularity)
-{
-    return granularity >= BITMAP_MIN_GRANULARITY && (granularity & (granularity - 1)) == 0;
-}
-
-const char *disk_misfit(const void *disk)
-{
-    const struct catalogue_disk *d = disk;
-
-    if (d->id < 0)
-        return "its id is negative";
-    if (!name_fits(d->name))
-        return "its name is no name";
-    if (d->size > INT64_MAX || d->resize_to > INT64_MAX)
-        return "its size is too large";
-    if (!text_fits(d->image, MOST_TEXT) || !text_fits(d->content, MOST_TEXT))
-        return "what is known of its image is missing or too long";
-    if ((unsigned)d->state > DISK_CRASHED || d->changed_until < 0)
-        return "its state is none";
-    return NULL;
-}
-
-const char *bitmap_misfit(const void *bitmap)
-{
-    const struct catalogue_bitmap *b = bitmap;
-
-    if (b->id < 0 || b->disk <= 0)
-        return "its id or that of its disk is none";
-    if (!name_fits(b->name))
-        return "its name is no name";
-    if (!g_uuid_string_is_valid(b->uuid))
-        return "its UUID is none";
-    if (!granularity_fits(b->granularity))
-        return "its granularity is none";
-    if (b->size > INT64_MAX)
-        return "its size is too large";
-    if (b->inconsistent && (!b->inconsistent[0] || !text_fits(b->inconsistent, MOST_TEXT) ||
-                            !g_utf8_validate(b->inconsistent, -1, NULL)))
-        return "the reason why it is inconsistent is none";
-    return NULL;
-}
 
 /* ---- reading ---- */
 
@@ -209,7 +75,7 @@ static void mend_name(char **name, int64_t disk, int64_t id, GHashTable *taken)
 {
     g_autoptr(GString) text = NULL;
 
-    if (name_fits(*name) && claim_name(taken, disk, *name))
+    if (catalogue_is_name(*name) && claim_name(taken, disk, *name))
         return;
     text = g_string_new(NULL);
     g_string_printf(text, "damaged-%" PRId64, id);
@@ -227,7 +93,7 @@ static void leave_out(struct contents *k, unsigned which, unsigned i)
     g_array_append_val(k->strays[which], id);
     g_array_remove_index(k->rows[which], i);
     g_byte_array_remove_index(k->mended[which], i);
-    k->all_good = false;
+    k->damaged[which] = true;
 }
 
 static struct catalogue_disk *disk_at(const struct contents *k, unsigned i)
@@ -273,7 +139,7 @@ static void judge_disks(struct contents *k, GPtrArray *damaged)
         if (mended[i]) {
             mend_disk(disk_at(k, i), taken);
             complain(damaged, "disk '%s': " ROW_DAMAGED, disk_at(k, i)->name);
-            k->all_good = false;
+            k->damaged[OF_DISKS] = true;
         }
 }
 
@@ -314,7 +180,7 @@ static void leave_out_orphans(struct contents *k, GPtrArray *damaged)
         if (b->id > 0 && disk_mended(k, b) >= 0)
             continue;
         complain(damaged, "bitmap '%s' (row %" PRId64 "): the row of its disk is missing",
-                 name_fits(b->name) ? b->name : "?", b->id);
+                 catalogue_is_name(b->name) ? b->name : "?", b->id);
         leave_out(k, OF_BITMAPS, i);
     }
 }
@@ -350,7 +216,7 @@ static void judge_bitmaps(struct catalogue *c, struct contents *k, GPtrArray *da
         if (mended[i]) {
             mend_bitmap(b, taken);
             complain(damaged, "bitmap '%s': " ROW_DAMAGED, b->name);
-            k->all_good = false;
+            k->damaged[OF_BITMAPS] = true;
         } else if (why) {
             make_inconsistent(b, why);
             mended[i] = 1;
@@ -358,13 +224,35 @@ static void judge_bitmaps(struct catalogue *c, struct contents *k, GPtrArray *da
     }
 }
 
+/* Nobody knows what a damaged record said. Without it the other rows are as true as before. */
+static void judge_records(struct contents *k, GPtrArray *damaged)
+{
+    g_autoptr(GHashTable) taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    for (unsigned i = 0; i < k->rows[OF_RECORDS]->len;) {
+        const struct catalogue_record *r =
+            &g_array_index(k->rows[OF_RECORDS], struct catalogue_record, i);
+
+        if (r->id > 0 && !k->mended[OF_RECORDS]->data[i] && !record_misfit(r) &&
+            claim(taken, g_strdup_printf("%s/%s", r->kind, r->name))) {
+            i++;
+            continue;
+        }
+        complain(damaged, "%s '%s' (row %" PRId64 " of the records): " ROW_DAMAGED,
+                 catalogue_is_name(r->kind) ? r->kind : "?",
+                 catalogue_is_name(r->name) ? r->name : "?", r->id);
+        leave_out(k, OF_RECORDS, i);
+    }
+}
+
 int contents_load(struct catalogue *c, struct contents *k, GPtrArray *const damaged[TALLIES],
                   GError **err)
 {
     static const GDestroyNotify clear[TALLIES] = {(GDestroyNotify)catalogue_disk_clear,
-                                                  (GDestroyNotify)catalogue_bitmap_clear};
+                                                  (GDestroyNotify)catalogue_bitmap_clear,
+                                                  (GDestroyNotify)catalogue_record_clear};
 
-    *k = (struct contents){.all_good = true};
+    *k = (struct contents){.rows = {NULL}};
     for (unsigned i = 0; i < TALLIES; i++) {
         k->rows[i] = g_array_new(FALSE, FALSE, (guint)catalogue_tables[i].size);
         g_array_set_clear_func(k->rows[i], clear[i]);
@@ -377,6 +265,7 @@ int contents_load(struct catalogue *c, struct contents *k, GPtrArray *const dama
             return -1;
     judge_disks(k, damaged[OF_DISKS]);
     judge_bitmaps(c, k, damaged[OF_BITMAPS]);
+    judge_records(k, damaged[OF_RECORDS]);
     return 0;
 }
 
@@ -412,6 +301,11 @@ GArray *catalogue_disks(struct catalogue *c, GPtrArray *damaged, GError **err)
 GArray *catalogue_bitmaps(struct catalogue *c, GPtrArray *damaged, GError **err)
 {
     return load_one(c, OF_BITMAPS, damaged, err);
+}
+
+GArray *catalogue_records(struct catalogue *c, GPtrArray *damaged, GError **err)
+{
+    return load_one(c, OF_RECORDS, damaged, err);
 }
 
 int catalogue_folder(struct catalogue *c, struct catalogue_folder *f, GError **err)

@@ -1,22 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the tables of the catalogue hold, as far as it can be believed. A damaged row is mended: what
- * cannot be right in it gets a value that does no harm, and its bitmaps are inconsistent.
+ * cannot be right in it gets a value that does no harm, and its bitmaps are inconsistent. A damaged
+ * record is left out.
  */
 #ifndef COMMON_STATE_CATALOGUE_ROWS_H
 #define COMMON_STATE_CATALOGUE_ROWS_H
 
-#include "common/state/catalogue-row.h"
-
-extern const struct table catalogue_tables[TALLIES];
-extern const struct table tally_table;
+#include "common/state/catalogue-tables.h"
 
 struct contents {
-    GArray *rows[TALLIES];       /* struct catalogue_disk, struct catalogue_bitmap */
+    GArray *rows[TALLIES];       /* struct catalogue_disk, struct catalogue_bitmap, ... */
     GByteArray *mended[TALLIES]; /* one for each: 1: it is not as the database has it */
     struct tally found[TALLIES]; /* of all rows that are there, also of those left out */
-    GArray *strays[TALLIES];     /* int64_t: ids of rows that belong to nothing and are left out */
-    bool all_good;               /* no row was damaged */
+    GArray *strays[TALLIES];     /* int64_t: ids of rows that are of no use and are left out */
+    bool damaged[TALLIES];       /* some row was */
 };
 
 /* Read all rows. Sentences about damage are added to damaged[...], which may be NULL. -1 and *err.
@@ -24,9 +22,5 @@ struct contents {
 int contents_load(struct catalogue *c, struct contents *k, GPtrArray *const damaged[TALLIES],
                   GError **err);
 void contents_clear(struct contents *k);
-
-/* Why a row cannot be written, or NULL. */
-const char *disk_misfit(const void *disk);
-const char *bitmap_misfit(const void *bitmap);
 
 #endif

@@ -4,8 +4,8 @@
 #include "common/state/folder.h"
 #include "common/util/error.h"
 
-/* Longer texts and rows than that are damage. */
-#define MOST_BYTES (1 << 20)
+/* Longer rows than that are damage. A record may have CATALOGUE_MAX_RECORD bytes and its names. */
+#define MOST_BYTES (2 << 20)
 
 /* A lock on the folder keeps others out; with locking_mode=EXCLUSIVE SQLite needs no shared memory
  * beside the database. A mapped database would be a SIGBUS where somebody cuts it short. No page is

@@ -44,7 +44,7 @@ static void compare(struct catalogue *c, unsigned which, const struct tally *sai
     const struct tally *found = &k->found[which];
     const char *name = catalogue_tables[which].name;
 
-    if (found->rows == said->rows && (found->sum == said->sum || !k->all_good))
+    if (found->rows == said->rows && (found->sum == said->sum || k->damaged[which]))
         return;
     c->sick = c->distrusted = true;
     if (found->rows != said->rows)
@@ -73,7 +73,9 @@ static int check_contents(struct catalogue *c, const struct contents *k, GError 
 
     if (good < 0)
         return -1;
-    c->sick = !k->all_good;
+    c->sick = false;
+    for (unsigned i = 0; i < TALLIES; i++)
+        c->sick |= k->damaged[i];
     if (good == 0) {
         count_anew(c, k);
         return 0;
@@ -184,6 +186,16 @@ int catalogue_put_bitmap(struct catalogue *c, struct catalogue_bitmap *b, GError
     return 0;
 }
 
+int catalogue_put_record(struct catalogue *c, struct catalogue_record *r, GError **err)
+{
+    return put(c, OF_RECORDS, r, &r->id, record_misfit(r), err);
+}
+
+int catalogue_remove_record(struct catalogue *c, int64_t id, GError **err)
+{
+    return sql_check_transaction(c, err) < 0 ? -1 : remove_row(c, OF_RECORDS, id, err);
+}
+
 int catalogue_remove_bitmap(struct catalogue *c, int64_t id, GError **err)
 {
     return sql_check_transaction(c, err) < 0 ? -1 : remove_row(c, OF_BITMAPS, id, err);
@@ -258,7 +270,7 @@ static int write_mended(struct catalogue *c, const struct contents *k, GError **
             const char *row = k->rows[which]->data + i * catalogue_tables[which].size;
             int64_t id;
 
-            memcpy(&id, row, sizeof id); /* the first member of both */
+            memcpy(&id, row, sizeof id); /* the first member of each */
             if (k->mended[which]->data[i] && put_row(c, which, id, row, err) < 0)
                 return -1;
         }
@@ -273,6 +285,8 @@ int tally_heal(struct catalogue *c, GError **err)
 
     if (result == 0)
         result = write_mended(c, &k, err);
+    if (result == 0)
+        result = remove_strays(c, &k, OF_RECORDS, err);
     contents_clear(&k);
     return result;
 }

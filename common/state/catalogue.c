@@ -276,7 +276,9 @@ static int prepare_commit(struct catalogue *c, GError **err)
         check_unique(c, "SELECT name FROM disks GROUP BY name HAVING count(*) > 1", err) < 0 ||
         check_unique(c, "SELECT name FROM bitmaps GROUP BY disk, name HAVING count(*) > 1", err) <
             0 ||
-        check_unique(c, "SELECT uuid FROM bitmaps GROUP BY uuid HAVING count(*) > 1", err) < 0)
+        check_unique(c, "SELECT uuid FROM bitmaps GROUP BY uuid HAVING count(*) > 1", err) < 0 ||
+        check_unique(c, "SELECT name FROM records GROUP BY kind, name HAVING count(*) > 1", err) <
+            0)
         return -1;
     use_an_id(c);
     return tally_write(c, err);

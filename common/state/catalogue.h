@@ -12,8 +12,9 @@
 
 #include "common/state/storage.h"
 
-#define CATALOGUE_VERSION 3
-#define STATE_UUID_SIZE   37 /* with its NUL */
+#define CATALOGUE_VERSION    4
+#define STATE_UUID_SIZE      37 /* with its NUL */
+#define CATALOGUE_MAX_RECORD (1u << 20)
 
 struct catalogue;
 
@@ -72,8 +73,16 @@ struct catalogue_bitmap {
     uint32_t crc;
 };
 
+/* A text that somebody else understands (server/backup/): a checkpoint's, a backup session's. */
+struct catalogue_record {
+    int64_t id;
+    char *kind, *name; /* unique together */
+    char *text;        /* UTF-8, at most CATALOGUE_MAX_RECORD bytes */
+};
+
 void catalogue_disk_clear(struct catalogue_disk *d);     /* free what it points to */
 void catalogue_bitmap_clear(struct catalogue_bitmap *b); /* likewise */
+void catalogue_record_clear(struct catalogue_record *r); /* likewise */
 
 /*
  * All rows, in order of their ids: GArray of the structs above, which clear their elements.
@@ -81,18 +90,20 @@ void catalogue_bitmap_clear(struct catalogue_bitmap *b); /* likewise */
  * What is damaged is named in `damaged` (owned sentences: "disk 'a': its row in the catalogue is
  * damaged"; NULL: nobody wants them), and is mended in what is returned: a bitmap is `inconsistent`,
  * and so are all bitmaps of a damaged disk; a name that is lost becomes "damaged-ID"; nothing is
- * known of the image. A bitmap whose disk has no row is left out. Where rows are missing, or an old
- * page of the database has come back, all bitmaps are inconsistent. All this is found again each
- * time the folder is opened, until the first transaction, which writes the mended rows.
+ * known of the image. A bitmap whose disk has no row is left out, and so is a damaged record. Where
+ * rows are missing, or an old page of the database has come back, all bitmaps are inconsistent. All
+ * this is found again each time the folder is opened, until the first transaction, which writes the
+ * mended rows and removes the damaged records.
  *
  * NULL and *err: the database cannot be read.
  */
 GArray *catalogue_disks(struct catalogue *c, GPtrArray *damaged, GError **err);
-GArray *catalogue_bitmaps(struct catalogue *c, GPtrArray *damaged, GError **err); /* by id */
+GArray *catalogue_bitmaps(struct catalogue *c, GPtrArray *damaged, GError **err);
+GArray *catalogue_records(struct catalogue *c, GPtrArray *damaged, GError **err);
 /* -1 and *err also where the row is damaged. */
 int catalogue_folder(struct catalogue *c, struct catalogue_folder *f, GError **err);
 
-/* May a disk or a bitmap have this name? */
+/* May a disk, a bitmap, or a record have this name? */
 bool catalogue_is_name(const char *name);
 
 /* ---- changes ---- */
@@ -101,7 +112,7 @@ int catalogue_begin(struct catalogue *c, GError **err);
 /* -1: nothing has happened, and the transaction is over. *unsure (may be NULL): whether it has is not
  * known, because the storage failed while it was written; no other transaction can begin before
  * catalogue_reopen. A full disk leaves no doubt: it has not happened. Names of disks, names of a
- * disk's bitmaps and UUIDs have to be unique at this moment. */
+ * disk's bitmaps, UUIDs, and names of records of a kind have to be unique at this moment. */
 int catalogue_commit(struct catalogue *c, bool *unsure, GError **err);
 void catalogue_rollback(struct catalogue *c);
 /* The number of the last transaction that has happened. It grows with each. */
@@ -116,9 +127,11 @@ int catalogue_reopen(struct catalogue *c, bool *happened, GError **err);
  * id is set. A row that the functions above would take for damaged is refused. */
 int catalogue_put_disk(struct catalogue *c, struct catalogue_disk *d, GError **err);
 int catalogue_put_bitmap(struct catalogue *c, struct catalogue_bitmap *b, GError **err);
+int catalogue_put_record(struct catalogue *c, struct catalogue_record *r, GError **err);
 int catalogue_put_folder(struct catalogue *c, const struct catalogue_folder *f, GError **err);
 int catalogue_remove_bitmap(struct catalogue *c, int64_t id, GError **err);
 int catalogue_remove_disk(struct catalogue *c, int64_t id, GError **err); /* and its bitmaps */
+int catalogue_remove_record(struct catalogue *c, int64_t id, GError **err);
 
 /* Remove the rows that are left out above: a bitmap's whose disk has no row, say. Likewise. Returns how
  * many there were. */

@@ -11,6 +11,7 @@ common_state_libcommonstate_a_SOURCES = \
 	common/state/catalogue-rows.c common/state/catalogue-rows.h \
 	common/state/catalogue-schema.c common/state/catalogue-schema.h \
 	common/state/catalogue-sql.c common/state/catalogue-sql.h \
+	common/state/catalogue-tables.c common/state/catalogue-tables.h \
 	common/state/catalogue-tally.c common/state/catalogue-tally.h \
 	common/state/folder.c common/state/folder.h \
 	common/state/identity.c common/state/identity.h \

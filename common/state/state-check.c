@@ -106,37 +106,74 @@ static int heal(struct check *k, GError **err)
     return catalogue_commit(k->c, NULL, err);
 }
 
-/* Damaged rows. What is not said of the rows a second time is mended. */
-static int check_rows(struct check *k, GError **err)
-{
-    g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(GPtrArray) still = g_ptr_array_new_with_free_func(g_free);
-    GError *error = NULL;
+/* What is said of damaged rows now: of disks and bitmaps, and of records. */
+typedef struct damages {
+    GPtrArray *rows, *records;
+} damages;
 
-    if (read_rows(k, damaged, err) < 0)
+static void damages_init(struct damages *d)
+{
+    d->rows = g_ptr_array_new_with_free_func(g_free);
+    d->records = g_ptr_array_new_with_free_func(g_free);
+}
+
+static void damages_clear(struct damages *d)
+{
+    g_ptr_array_unref(d->rows);
+    g_ptr_array_unref(d->records);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(damages, damages_clear)
+
+static int read_damaged(struct check *k, struct damages *d, GError **err)
+{
+    g_autoptr(GArray) records = NULL;
+
+    if (read_rows(k, d->rows, err) < 0)
         return -1;
-    if (damaged->len == 0)
-        return 0;
-    if (heal(k, &error) == 0 && read_rows(k, still, err) < 0)
-        return -1;
+    records = catalogue_records(k->c, d->records, err);
+    return records ? 0 : -1;
+}
+
+/* What is not said a second time is mended. `error`: the healing has failed. */
+static void report_rows(struct check *k, GPtrArray *damaged, GPtrArray *still, const char *remedy,
+                        const GError *error)
+{
     for (guint i = 0; i < damaged->len; i++) {
         const char *what = damaged->pdata[i];
-        struct state_finding *f =
-            found(k, g_strdup(what),
-                  "its bitmaps become inconsistent, and the row is written anew; a row without "
-                  "a disk is removed");
+        struct state_finding *f = found(k, g_strdup(what), remedy);
 
         f->mended = !error && !has_text(still, what);
         f->why_not = error ? g_strdup(error->message) : NULL;
     }
-    g_clear_error(&error);
+}
+
+static int check_rows(struct check *k, GError **err)
+{
+    g_auto(damages) before, after;
+    g_autoptr(GError) error = NULL;
+
+    damages_init(&before);
+    damages_init(&after);
+    if (read_damaged(k, &before, err) < 0)
+        return -1;
+    if (before.rows->len == 0 && before.records->len == 0)
+        return 0;
+    if (heal(k, &error) == 0 && read_damaged(k, &after, err) < 0)
+        return -1;
+    report_rows(k, before.rows, after.rows,
+                "its bitmaps become inconsistent, and the row is written anew; a row without "
+                "a disk is removed",
+                error);
+    report_rows(k, before.records, after.records,
+                "a record that is damaged is removed; if rows are missing, bitmaps become "
+                "inconsistent",
+                error);
     return 0;
 }
 
 static int check_catalogue(struct check *k, GError **err)
 {
     g_autoptr(GPtrArray) damaged = g_ptr_array_new_with_free_func(g_free);
-
     g_autoptr(GPtrArray) still = g_ptr_array_new_with_free_func(g_free);
 
     if (catalogue_verify(k->c, damaged, err) < 0 || check_rows(k, err) < 0 ||

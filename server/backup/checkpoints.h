@@ -42,8 +42,7 @@ int checkpoint_stage_create(struct checkpoints *c, struct instant *i,
 /* The session is committed: its checkpoint is one as others from now on. */
 int checkpoint_stage_keep(struct checkpoints *c, struct instant *i, const char *name, GError **err);
 /* `session`: of a pending one, by its session; NULL: of one that is not pending. One that a session
- * reads from is refused. Children get its parent. `reason`: for CHECKPOINT_DELETED; NULL: nobody is
- * told. */
+ * reads from is refused. `reason`: for CHECKPOINT_DELETED; NULL: nobody is told. */
 int checkpoint_stage_delete(struct checkpoints *c, struct instant *i, const char *name,
                             const char *session, const char *reason, GError **err);
 
@@ -57,15 +56,24 @@ void checkpoint_disks(struct checkpoints *c, const char *name, GPtrArray *disks)
 struct dirty_bitmap *checkpoint_base(struct checkpoints *c, const char *name, struct disk *d,
                                      char **why);
 
+/* Does a checkpoint, also a pending one, have a bitmap of this name on the disk, be it gone or not?
+ * Then nobody else can have one. */
+bool checkpoint_has_bitmap(struct checkpoints *c, const struct disk *d, const char *name);
+
 struct checkpoint_disk {
     struct disk *disk;  /* NULL: this server does not serve it */
     const char *name;   /* of the disk */
     const char *bitmap; /* its name */
+    bool gone;          /* the bitmap is */
 };
+/* Its bitmap, a reference, also where it is inconsistent. NULL: it is not there. Where it is no base,
+ * *why says so (g_free(), for people), else it is NULL. */
+struct dirty_bitmap *checkpoint_bitmap(const struct checkpoint_disk *part, char **why);
 struct checkpoint_info {
-    const char *name, *description, *parent; /* the last two may be NULL */
-    int64_t time_usec;   /* of the instant; wall clock, microseconds since 1970 */
-    const GArray *disks; /* struct checkpoint_disk */
+    const char *name, *description; /* description may be NULL */
+    const char *parent;             /* the one before it; NULL: it is the oldest */
+    int64_t time_usec;              /* of the instant; wall clock, microseconds since 1970 */
+    const GArray *disks;            /* struct checkpoint_disk */
 };
 /* Those that are not pending, oldest first: GArray of struct checkpoint_info, which borrows from `c`
  * until the next change. */

@@ -4,6 +4,14 @@ noinst_LIBRARIES += server/backup/libbackup.a
 server_backup_libbackup_a_SOURCES = \
 	server/backup/backup.c server/backup/backup.h \
 	server/backup/checkpoint-record.c server/backup/checkpoint-record.h \
-	server/backup/checkpoints.c server/backup/checkpoints.h \
+	server/backup/checkpoint-list.c \
+	server/backup/checkpoints.c server/backup/checkpoints.h server/backup/checkpoints-private.h \
 	server/backup/quiesce.c server/backup/quiesce.h \
+	server/backup/lease.c \
+	server/backup/quiescing.c \
+	server/backup/session.c server/backup/session-private.h \
+	server/backup/session-begin.c \
+	server/backup/session-end.c \
+	server/backup/session-record.c server/backup/session-record.h \
+	server/backup/session-views.c \
 	server/backup/sessions.c server/backup/sessions.h

@@ -2,12 +2,48 @@
 #include "server/backup/sessions.h"
 
 #include "common/util/error.h"
+#include "common/util/log.h"
+#include "server/backup/session-private.h"
+#include "server/state/store.h"
 
-struct sessions {
-    struct server *server;
-    struct checkpoints *checkpoints;
-    struct session_options options;
-};
+#include <string.h>
+
+/* So many sessions of earlier servers are listed. */
+#define MOST_ENDED 64
+
+/* ---- what becomes of views and exports ---- */
+
+static void view_broke(struct sessions *all, const char *view, const char *disk, const char *why)
+{
+    for (guint i = 0; i < all->list->len; i++) {
+        struct session *n = all->list->pdata[i];
+
+        for (unsigned k = 0; n->begun && n->disks && k < n->record.disks->len; k++)
+            if (strcmp(n->disks[k].node, view) == 0) {
+                g_autofree char *reason =
+                    g_strdup_printf("its view of disk %s is broken: %s", disk, why);
+
+                session_doom(n, reason);
+                return;
+            }
+    }
+}
+
+static void export_ended(struct sessions *all)
+{
+    for (guint i = 0; i < all->list->len; i++)
+        session_export_ended(all->list->pdata[i]);
+}
+
+static void on_event(void *opaque, const struct server_event *event)
+{
+    if (event->kind == EVENT_VIEW_BROKEN)
+        view_broke(opaque, event->name, event->disk, event->reason);
+    else if (event->kind == EVENT_BLOCK_EXPORT_DELETED)
+        export_ended(opaque);
+}
+
+/* ---- their life ---- */
 
 struct sessions *sessions_new(struct server *s, struct checkpoints *c,
                               const struct session_options *o)
@@ -17,53 +53,210 @@ struct sessions *sessions_new(struct server *s, struct checkpoints *c,
     all->server = s;
     all->checkpoints = c;
     all->options = *o;
+    all->list = g_ptr_array_new();
+    all->quiescing = g_ptr_array_new();
+    server_add_event_sink(s, on_event, all);
     return all;
-}
-
-int sessions_restore(struct sessions *all, GError **err)
-{
-    return checkpoints_restore(all->checkpoints, NULL, NULL, err);
 }
 
 void sessions_stop(struct sessions *all)
 {
+    all->stopped = true;
 }
 
+/* A session that an instant or a client still works with stays, and all that it knows. */
 void sessions_free(struct sessions *all)
 {
+    bool left = all->quiescing->len > 0;
+
+    server_remove_event_sink(all->server, on_event, all);
+    while (all->list->len > 0) {
+        struct session *n = all->list->pdata[all->list->len - 1];
+
+        left |= n->references > 1 || !(n->begun || session_has_ended(n));
+        g_ptr_array_set_size(all->list, (int)all->list->len - 1);
+        if (!left)
+            session_unref(n);
+    }
+    if (left)
+        return;
+    g_ptr_array_unref(all->list);
+    g_ptr_array_unref(all->quiescing);
     g_free(all);
 }
 
-int session_stage_begin(struct sessions *all, struct instant *i, const struct session_request *r,
-                        struct session **session, GError **err)
+/* ---- the start ---- */
+
+static int stage_text(struct instant *i, struct disk *d, const char *id,
+                      char *(*text)(void *opaque), void *opaque, GError **err)
 {
-    return fail(err, "sessions: not there yet");
+    const struct state_record record = {
+        .kind = SESSION_KIND, .name = id, .text = text, .opaque = opaque};
+
+    return instant_record(i, d, &record, err);
 }
+
+static char *text_of(void *opaque)
+{
+    return session_record_text(&((struct session *)opaque)->record);
+}
+
+/* What it was is known, but not what its views had kept. */
+static int abort_earlier(struct session *n, struct instant *i, struct disk *d, GError **err)
+{
+    n->record.state = SESSION_ABORTED;
+    n->record.reason = g_strdup("the server was started anew");
+    n->record.ended_usec = g_get_real_time();
+    log_info("backup session %s: aborted: %s", n->record.id, n->record.reason);
+    return stage_text(i, d, n->record.id, text_of, n, err);
+}
+
+static int restore(struct sessions *all, const struct store_record *found, bool wanted,
+                   struct instant *i, struct disk *d, GError **err)
+{
+    g_autoptr(GError) why = NULL;
+    struct session_record record;
+    struct session *n;
+
+    if (session_record_parse(&record, found->name, found->text, &why) < 0) {
+        log_error("backup session %s: its record cannot be used and is removed: %s", found->name,
+                  why->message);
+        wanted = false;
+    } else if (!wanted && record.state != SESSION_ACTIVE) {
+        session_record_clear(&record);
+    } else {
+        n = session_new(all, found->name, 0);
+        session_record_clear(&n->record);
+        n->record = record;
+        n->begun = true;
+        return session_has_ended(n) ? 0 : abort_earlier(n, i, d, err);
+    }
+    return stage_text(i, d, found->name, NULL, NULL, err);
+}
+
+static int restore_all(struct sessions *all, const GArray *records, GError **err)
+{
+    g_autoptr(GPtrArray) disks = server_disks(all->server);
+    struct instant *i = instant_new();
+
+    for (unsigned k = 0; k < records->len && disks->len > 0; k++)
+        if (restore(all, &g_array_index(records, struct store_record, k),
+                    k + MOST_ENDED >= records->len, i, disks->pdata[0], err) < 0) {
+            instant_abort(i);
+            return -1;
+        }
+    return instant_commit(i, err);
+}
+
+int sessions_restore(struct sessions *all, GError **err)
+{
+    struct store *store = server_options(all->server)->store;
+    g_autoptr(GArray) records = store ? store_records(store, SESSION_KIND) : NULL;
+
+    if (checkpoints_restore(all->checkpoints, NULL, NULL, err) < 0)
+        return -1;
+    return records && records->len > 0 ? restore_all(all, records, err) : 0;
+}
+
+/* ---- asking ---- */
 
 struct session *session_find(struct sessions *all, const char *id, GError **err)
 {
-    fail(err, "Backup session '%s' not found", id);
+    struct session *n = sessions_lookup(all, id, true);
+
+    if (!n)
+        fail(err, "Backup session '%s' not found", id);
+    else if (session_has_ended(n))
+        session_fail_ended(n, err);
+    else
+        return n;
     return NULL;
 }
 
-void session_renew(struct session *n, int64_t lease)
+void sessions_abort_all(struct sessions *all, const char *reason)
 {
+    g_autoptr(GPtrArray) list = g_ptr_array_copy(all->list, NULL, NULL);
+
+    for (guint i = 0; i < list->len; i++)
+        session_doom(list->pdata[i], reason);
 }
 
-void session_end(struct session *n, bool commit, const char *reason,
-                 void (*done)(void *opaque, const GError *error), void *opaque)
+static void disk_info(struct session *n, unsigned k, struct session_disk_info *info)
 {
+    const struct session_record_disk *names = session_record_disk(&n->record, k);
+    const struct session_disk *d = &n->disks[k];
+    struct view_info view;
+    int64_t idle;
+
+    view_info(d->view, &view);
+    *info = (struct session_disk_info){
+        .disk = d->disk,
+        .export = names->export,
+        .bitmap = names->bitmap,
+        .incremental = names->incremental,
+        .since = names->since,
+        .reason = names->reason,
+        .size = names->size,
+        .dirty_bytes = d->dirty_bytes,
+        .scratch_bytes = view.scratch_bytes,
+        .clients = export_clients(d->export, &idle),
+    };
 }
 
 void session_info(struct session *n, struct session_info *info)
 {
+    const struct session_record *r = &n->record;
+    bool ended = session_has_ended(n);
+
+    *info = (struct session_info){
+        .id = r->id,
+        .since = r->since,
+        .checkpoint = r->checkpoint,
+        .state = r->state,
+        .reason = r->reason,
+        .time_usec = r->time_usec,
+        .lease = r->lease,
+        .lease_left = ended ? -1 : session_lease_left(n),
+        .discard = r->discard,
+        .hooked = r->hooked,
+        .quiesced = r->quiesced,
+        .quiesce_error = r->quiesce_error,
+        .scratch_limit = r->scratch_limit,
+        .scratch_used = n->quota ? view_quota_used(n->quota) : 0,
+    };
+    if (info->lease_left > 0)
+        info->lease_left = (info->lease_left + G_USEC_PER_SEC - 1) / G_USEC_PER_SEC;
+    info->disks = g_array_new(FALSE, TRUE, sizeof(struct session_disk_info));
+    if (ended)
+        return;
+    g_array_set_size(info->disks, r->disks->len);
+    for (unsigned k = 0; k < r->disks->len; k++)
+        disk_info(n, k, &g_array_index(info->disks, struct session_disk_info, k));
 }
 
 void session_info_clear(struct session_info *info)
 {
+    g_clear_pointer(&info->disks, g_array_unref);
+}
+
+static void clear_info(gpointer info)
+{
+    session_info_clear(info);
 }
 
 GArray *sessions_list(struct sessions *all)
 {
-    return g_array_new(FALSE, TRUE, sizeof(struct session_info));
+    GArray *list = g_array_new(FALSE, TRUE, sizeof(struct session_info));
+
+    g_array_set_clear_func(list, clear_info);
+    for (guint i = 0; i < all->list->len; i++) {
+        struct session *n = all->list->pdata[i];
+        struct session_info info;
+
+        if (!n->begun)
+            continue;
+        session_info(n, &info);
+        g_array_append_val(list, info);
+    }
+    return list;
 }

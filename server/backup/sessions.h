@@ -15,6 +15,7 @@
 #define BACKUP_SESSIONS_H
 
 #include "server/backup/checkpoints.h"
+#include "server/backup/session-record.h"
 
 struct sessions; /* of a server */
 
@@ -41,6 +42,7 @@ struct session_request {
     const char *id, *since, *checkpoint; /* the last two may be NULL */
     const GArray *disks;                 /* struct session_request_disk; not empty */
     bool strict, discard;
+    bool alone;             /* of listeners; see server_export_check_name */
     int64_t lease;          /* seconds; < 0: the server's default; 0: none */
     uint64_t scratch_limit; /* of all its views together, bytes; 0: none */
     uint32_t granularity;   /* of its checkpoint's bitmaps; 0: the default */
@@ -57,6 +59,10 @@ int session_stage_begin(struct sessions *all, struct instant *i, const struct se
  * `Backup session 'ID' was aborted: its lease of 60 s has ended`. */
 struct session *session_find(struct sessions *all, const char *id, GError **err);
 
+/* One that has begun is still there, and nothing is about to end it. -1 and *err: how it ends or has
+ * ended. */
+int session_check(const struct session *n, GError **err);
+
 /* The lease begins anew, of `lease` seconds (< 0: as it was; 0: none). */
 void session_renew(struct session *n, int64_t lease);
 
@@ -65,7 +71,9 @@ void session_renew(struct session *n, int64_t lease);
 void session_end(struct session *n, bool commit, const char *reason,
                  void (*done)(void *opaque, const GError *error), void *opaque);
 
-/* nbd-server-stop and the like: sessions whose exports went are aborted, with this reason. */
+/* All sessions lose their exports, which the caller takes away: they are aborted, with this reason, as
+ * soon as that can be done. */
+void sessions_abort_all(struct sessions *all, const char *reason);
 
 struct session_disk_info {
     struct disk *disk;
@@ -79,7 +87,6 @@ struct session_disk_info {
     uint64_t scratch_bytes; /* kept for its view now */
     unsigned clients;
 };
-enum session_state { SESSION_ACTIVE, SESSION_COMMITTED, SESSION_ABORTED };
 struct session_info {
     const char *id, *since, *checkpoint; /* the last two may be NULL */
     enum session_state state;

@@ -3,6 +3,7 @@
  * block-dirty-bitmap-*: as actions; the commands of the same names are transactions of one.
  */
 #include "common/util/error.h"
+#include "server/backup/backup.h"
 #include "server/control/control-private.h"
 #include "server/control/transaction.h"
 
@@ -59,7 +60,7 @@ static int check_store(const struct disk *d, const char *node, GError **err)
 static int prepare_add(struct transaction *t, JsonObject *data, void **state, GError **err)
 {
     const char *name = arg_string(data, "name"), *node = arg_string(data, "node");
-    int64_t granularity = arg_int(data, "granularity", BITMAP_MIN_GRANULARITY);
+    struct backup *b = transaction_backup(t);
     struct node *n;
     struct disk *d;
     bool persistent;
@@ -69,16 +70,16 @@ static int prepare_add(struct transaction *t, JsonObject *data, void **state, GE
     n = control_lookup_device(transaction_server(t), node, node, err);
     if (!n)
         return -1;
-    /* Checked here, because to disk/ a granularity of 0 means the default. */
-    if (granularity < BITMAP_MIN_GRANULARITY || (granularity & (granularity - 1)) != 0)
-        return fail(err, "Granularity must be power of 2 and at least 512");
+    if (control_check_granularity(data, err) < 0)
+        return -1;
     d = node_to_disk(n);
     persistent = arg_bool(data, "persistent", d && disk_has_store(d));
     if (persistent && check_store(d, node, err) < 0)
         return -1;
     if (!d)
         return fail(err, "Node '%s' is a view: bitmaps belong to disks", node);
-    if (transaction_has_removed_bitmap(t, d, name))
+    if (transaction_has_removed_bitmap(t, d, name) ||
+        (b && checkpoint_has_bitmap(b->checkpoints, d, name)))
         return fail(err, "Bitmap already exists: %s", name);
     return instant_bitmap_add(transaction_instant(t), d, name,
                               (uint32_t)arg_int(data, "granularity", 0),
@@ -118,6 +119,14 @@ static int prepare_set_persistence(struct transaction *t, JsonObject *data, void
         return -1;
     return instant_bitmap_set_persistence(transaction_instant(t), d, arg_string(data, "name"),
                                           persistent, err);
+}
+
+static int prepare_populate(struct transaction *t, JsonObject *data, void **state, GError **err)
+{
+    struct disk *d = disk_of(t, data, err);
+
+    return d ? instant_bitmap_populate(transaction_instant(t), d, arg_string(data, "name"), err)
+             : -1;
 }
 
 static int record(struct transaction *t, JsonObject *data, bool recording, GError **err)
@@ -194,6 +203,7 @@ static const struct action enable = {.disks = add_disk, .prepare = prepare_enabl
 static const struct action disable = {.disks = add_disk, .prepare = prepare_disable};
 static const struct action set_persistence = {.disks = add_disk,
                                               .prepare = prepare_set_persistence};
+static const struct action populate = {.disks = add_disk, .prepare = prepare_populate};
 static const struct action merge = {.disks = disks_of_merge, .prepare = prepare_merge};
 
 static int sha256(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
@@ -234,6 +244,8 @@ const struct qmp_command bitmap_commands[] = {
      control_bitmap_args, .start = transaction_of_one, .action = &disable},
     {"block-dirty-bitmap-merge", "Adds to one bitmap what is dirty in others.",
      bitmap_merge_args, .start = transaction_of_one, .action = &merge},
+    {"block-dirty-bitmap-populate", "Marks in a bitmap what the image has allocated.",
+     control_bitmap_args, .start = transaction_of_one, .action = &populate},
     {"block-dirty-bitmap-set-persistence", "Lets a bitmap survive the server, or not.",
      set_persistence_args, .start = transaction_of_one, .action = &set_persistence},
     {"x-debug-block-dirty-bitmap-sha256", "Returns a hash of a bitmap's bits, for tests.",

@@ -149,11 +149,12 @@ static int add_export(struct qmp_call *call, JsonObject *args, GError **err)
 }
 
 /* The disks of the node and of the bitmaps. */
-static void disks_of_export(struct server *s, JsonObject *args, GPtrArray *disks)
+static void disks_of_export(struct qmp_call *call, GPtrArray *disks)
 {
-    JsonArray *list = arg_list(args, "bitmaps");
+    JsonArray *list = arg_list(call->args, "bitmaps");
+    struct server *s = call_server(call);
 
-    control_add_disk(s, arg_string(args, "node-name"), disks);
+    control_add_disk(s, arg_string(call->args, "node-name"), disks);
     for (guint i = 0; list && i < json_array_get_length(list); i++) {
         JsonNode *element = json_array_get_element(list, i);
 

@@ -3,6 +3,7 @@
  * nbd-server-start and -stop, query-nbd-servers.
  */
 #include "common/util/error.h"
+#include "server/backup/backup.h"
 #include "server/control/control-private.h"
 
 #include <limits.h>
@@ -152,6 +153,8 @@ static void nbd_server_stop(struct qmp_call *call, JsonObject *args)
     }
     c->nbd_stop = g_new0(struct nbd_stop, 1);
     *c->nbd_stop = (struct nbd_stop){.control = c, .call = call};
+    if (c->backup)
+        sessions_abort_all(c->backup->sessions, "the NBD server was stopped");
     server_export_del_all(c->server, exports_gone, c->nbd_stop);
 }
 

@@ -42,6 +42,8 @@ static JsonArray *describe_bitmaps(GPtrArray *bitmaps)
         json_object_set_boolean_member(o, "inconsistent", info.inconsistent);
         if (reason)
             json_object_set_string_member(o, "inconsistent-reason", reason);
+        if (info.readonly)
+            json_object_set_string_member(o, "checkpoint", dirty_bitmap_name(db));
         json_array_add_object_element(list, o);
     }
     return list;
@@ -252,13 +254,13 @@ static void resize_in_turn(struct qmp_call *call, struct turn *turn)
         resize(r);
 }
 
-static void disks_of_resize(struct server *s, JsonObject *args, GPtrArray *disks)
+static void disks_of_resize(struct qmp_call *call, GPtrArray *disks)
 {
-    struct node *n =
-        control_lookup_device(s, arg_string(args, "device"), arg_string(args, "node-name"), NULL);
+    struct node *n = control_lookup_device(call_server(call), arg_string(call->args, "device"),
+                                           arg_string(call->args, "node-name"), NULL);
 
     if (n)
-        control_add_disk(s, n->name, disks);
+        control_add_disk(call_server(call), n->name, disks);
 }
 
 static void block_resize(struct qmp_call *call, JsonObject *args)

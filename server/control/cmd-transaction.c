@@ -20,8 +20,8 @@ static const struct qmp_command only_actions[] = {
     {"abort", "Fails.", no_args, .action = &abort_all},
     {.name = NULL},
 };
-static const struct qmp_command *const families[] = {only_actions, bitmap_commands, view_commands,
-                                                     NULL};
+static const struct qmp_command *const families[] = {
+    only_actions, bitmap_commands, view_commands, checkpoint_commands, backup_commands, NULL};
 
 static const struct arg *action_args(const char *type)
 {

@@ -123,9 +123,9 @@ static void delete_in_turn(struct qmp_call *call, struct turn *turn)
     deletion_ends(d, error);
 }
 
-static void disks_of_deleted(struct server *s, JsonObject *args, GPtrArray *disks)
+static void disks_of_deleted(struct qmp_call *call, GPtrArray *disks)
 {
-    control_add_disk(s, arg_string(args, "name"), disks);
+    control_add_disk(call_server(call), arg_string(call->args, "name"), disks);
 }
 
 static void delete_view(struct qmp_call *call, JsonObject *args)

@@ -38,6 +38,26 @@ static JsonObject *export_deleted_data(const struct server_event *e)
     return o;
 }
 
+static JsonObject *checkpoint_deleted_data(const struct server_event *e)
+{
+    JsonObject *o = json_object_new();
+
+    json_object_set_string_member(o, "name", e->name);
+    json_object_set_string_member(o, "reason", e->reason);
+    return o;
+}
+
+static JsonObject *backup_ended_data(const struct server_event *e)
+{
+    JsonObject *o = json_object_new();
+
+    json_object_set_string_member(o, "id", e->id);
+    json_object_set_string_member(o, "result", e->result);
+    if (e->reason)
+        json_object_set_string_member(o, "reason", e->reason);
+    return o;
+}
+
 /* QEMU's SHUTDOWN says whether the guest asked for it. Here no guest can. */
 static JsonObject *shutdown_data(const struct server_event *e)
 {
@@ -58,6 +78,8 @@ void control_format_event(GString *line, const struct server_event *event)
         [EVENT_BITMAP_INCONSISTENT] = {"BITMAP_INCONSISTENT", bitmap_inconsistent_data},
         [EVENT_SCRATCH_LOW] = {"SCRATCH_LOW", scratch_low_data},
         [EVENT_BLOCK_EXPORT_DELETED] = {"BLOCK_EXPORT_DELETED", export_deleted_data},
+        [EVENT_CHECKPOINT_DELETED] = {"CHECKPOINT_DELETED", checkpoint_deleted_data},
+        [EVENT_BACKUP_ENDED] = {"BACKUP_ENDED", backup_ended_data},
         [EVENT_SHUTDOWN] = {"SHUTDOWN", shutdown_data},
     };
 

@@ -4,7 +4,7 @@
 
 struct wait {
     struct qmp_call *call;
-    void (*disks)(struct server *s, JsonObject *args, GPtrArray *disks);
+    void (*disks)(struct qmp_call *call, GPtrArray *disks);
     void (*run)(struct qmp_call *call, struct turn *turn);
     GPtrArray *asked; /* disks that the turn is on */
 };
@@ -32,7 +32,7 @@ static GPtrArray *disks_now(const struct wait *w)
 {
     GPtrArray *disks = g_ptr_array_new();
 
-    w->disks(call_server(w->call), w->call->args, disks);
+    w->disks(w->call, disks);
     return disks;
 }
 
@@ -74,7 +74,7 @@ static void begin(void *opaque, struct turn *turn, const GError *error)
 }
 
 void control_run_in_turn(struct qmp_call *call,
-                         void (*disks)(struct server *s, JsonObject *args, GPtrArray *disks),
+                         void (*disks)(struct qmp_call *call, GPtrArray *disks),
                          void (*run)(struct qmp_call *call, struct turn *turn))
 {
     struct wait *w = g_new(struct wait, 1);

@@ -13,7 +13,7 @@ struct server;
  * by then, it waits for a turn on these. If there is no turn to be had, the call fails. Main
  * thread. */
 void control_run_in_turn(struct qmp_call *call,
-                         void (*disks)(struct server *s, JsonObject *args, GPtrArray *disks),
+                         void (*disks)(struct qmp_call *call, GPtrArray *disks),
                          void (*run)(struct qmp_call *call, struct turn *turn));
 
 /* End the turn and answer: `error` is NULL, or an error, which is freed. */

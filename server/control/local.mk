@@ -21,4 +21,5 @@ server_control_libcontrol_a_SOURCES = \
 	server/control/monitor.c server/control/monitor.h \
 	server/control/qmp.c server/control/qmp.h \
 	server/control/socket.c server/control/socket.h \
-	server/control/transaction.c server/control/transaction.h
+	server/control/transaction.c server/control/transaction.h \
+	server/control/wall-time.c server/control/wall-time.h

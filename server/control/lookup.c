@@ -32,3 +32,12 @@ struct disk *control_lookup_bitmap_disk(struct server *s, const char *node, cons
         fail(err, "Dirty bitmap '%s' not found", bitmap);
     return d;
 }
+
+int control_check_granularity(JsonObject *data, GError **err)
+{
+    int64_t granularity = arg_int(data, "granularity", BITMAP_MIN_GRANULARITY);
+
+    if (granularity < BITMAP_MIN_GRANULARITY || (granularity & (granularity - 1)) != 0)
+        return fail(err, "Granularity must be power of 2 and at least 512");
+    return 0;
+}

@@ -20,9 +20,19 @@ struct transaction {
     GHashTable *removed; /* bitmaps that it removes, a set of removed_key() */
 };
 
+struct control *transaction_control(struct transaction *t)
+{
+    return call_control(t->call);
+}
+
 struct server *transaction_server(struct transaction *t)
 {
     return t->server;
+}
+
+struct backup *transaction_backup(struct transaction *t)
+{
+    return call_backup(t->call);
 }
 
 struct instant *transaction_instant(struct transaction *t)
@@ -47,11 +57,23 @@ bool transaction_has_removed_bitmap(struct transaction *t, struct disk *d, const
     return g_hash_table_contains(t->removed, key);
 }
 
+static JsonNode *result(struct transaction *t, GError **err)
+{
+    const struct action *type = t->call->command->action; /* NULL: it is a transaction */
+    JsonNode *value = NULL;
+
+    if (type && type->result)
+        type->result(t, t->parts[0].state, &value, err);
+    return value;
+}
+
 /* The instant has been (`error` is NULL), or there will be none. */
 static void end(void *opaque, const GError *error)
 {
+    g_autoptr(GError) wrong = NULL;
     struct transaction *t = opaque;
     struct qmp_call *call = t->call;
+    JsonNode *value;
 
     for (unsigned i = 0; i < t->prepared && !error; i++)
         if (t->parts[i].type->commit)
@@ -59,6 +81,7 @@ static void end(void *opaque, const GError *error)
     for (unsigned i = t->prepared; i-- > 0 && error;)
         if (t->parts[i].type->abort)
             t->parts[i].type->abort(t, t->parts[i].state);
+    value = error ? NULL : result(t, &wrong);
     for (unsigned i = 0; i < t->prepared; i++)
         if (t->parts[i].type->clean)
             t->parts[i].type->clean(t, t->parts[i].state);
@@ -67,10 +90,10 @@ static void end(void *opaque, const GError *error)
     g_hash_table_unref(t->removed);
     g_free(t->parts);
     g_free(t);
-    if (error)
-        qmp_call_fail(call, error);
+    if (error || wrong)
+        qmp_call_fail(call, error ? error : wrong);
     else
-        qmp_call_return(call, NULL);
+        qmp_call_return(call, value);
 }
 
 static int prepare(struct transaction *t, GError **err)

@@ -16,6 +16,8 @@
 #include "server/disk/instant.h"
 #include "server/registry/registry.h"
 
+struct backup;
+struct control;
 struct transaction;
 
 /* What an action of some type does. `state` is what its prepare has left there for the others;
@@ -27,6 +29,9 @@ struct action {
     int (*prepare)(struct transaction *t, JsonObject *data, void **state, GError **err);
     /* The instant has been. Cannot fail. */
     void (*commit)(struct transaction *t, void *state);
+    /* For the command that is this action alone, after commit: *value, the value of its `return`
+     * (left NULL: {}); or -1 and *err: what has been done is not what was asked for. */
+    int (*result)(struct transaction *t, void *state, JsonNode **value, GError **err);
     /* There will be no instant: undo prepare. Called in reverse order. */
     void (*abort)(struct transaction *t, void *state);
     /* After commit or abort: free what prepare has made. */
@@ -41,7 +46,9 @@ void transaction_run(struct qmp_call *call, const struct action *const *types,
 void transaction_of_one(struct qmp_call *call, JsonObject *args);
 
 /* For the actions: where they add what the instant is to do. */
+struct control *transaction_control(struct transaction *t);
 struct server *transaction_server(struct transaction *t);
+struct backup *transaction_backup(struct transaction *t); /* NULL in tests that have none */
 struct instant *transaction_instant(struct transaction *t);
 /* A bitmap that the transaction removes stays where it is until all of it is done: later actions of
  * the same transaction cannot use it, nor its name. */

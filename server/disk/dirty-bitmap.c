@@ -23,6 +23,15 @@ struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, boo
     return db;
 }
 
+struct dirty_bitmap *dirty_bitmap_new_full(const char *name, uint64_t size, uint32_t granularity)
+{
+    struct dirty_bitmap *db = new (name, granularity, false);
+
+    db->full = true;
+    db->size = size;
+    return db;
+}
+
 struct dirty_bitmap *dirty_bitmap_restore(const struct disk_restored *found)
 {
     struct dirty_bitmap *db = new (found->name, found->granularity, found->recording);
@@ -31,6 +40,14 @@ struct dirty_bitmap *dirty_bitmap_restore(const struct disk_restored *found)
     db->persistent = true;
     db->reason = g_strdup(found->inconsistent);
     return db;
+}
+
+void dirty_bitmap_set_all(struct dirty_bitmap *db)
+{
+    pthread_mutex_lock(&db->lock);
+    bitmap_set(db->bits, 0, bitmap_size(db->bits));
+    g_clear_pointer(&db->reason, g_free);
+    pthread_mutex_unlock(&db->lock);
 }
 
 struct dirty_bitmap *dirty_bitmap_ref(struct dirty_bitmap *db)
@@ -71,11 +88,13 @@ void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info)
 
     pthread_mutex_lock(&db->lock);
     *info = (struct dirty_bitmap_info){
+        .count = db->full ? db->size : 0,
         .granularity = db->granularity,
         .recording = db->recording && !db->reason,
         .busy = db->busy > 0 || db->changing,
         .persistent = db->persistent,
         .inconsistent = db->reason != NULL,
+        .readonly = db->readonly,
     };
     pthread_mutex_unlock(&db->lock);
     if (bits)
@@ -148,6 +167,13 @@ void dirty_bitmap_changing(struct dirty_bitmap *db, bool changing)
     pthread_mutex_unlock(&db->lock);
 }
 
+void dirty_bitmap_set_readonly(struct dirty_bitmap *db)
+{
+    pthread_mutex_lock(&db->lock);
+    db->readonly = true;
+    pthread_mutex_unlock(&db->lock);
+}
+
 bool dirty_bitmap_break(struct dirty_bitmap *db, const struct bitmap *bits, const char *reason)
 {
     bool breaks;
@@ -208,11 +234,15 @@ int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offs
                          struct extents *extents)
 {
     struct bitmap *bits;
+    bool full;
     int error;
 
     pthread_mutex_lock(&db->lock);
     bits = db->bits && !db->reason ? bitmap_ref(db->bits) : NULL;
+    full = db->full && !db->reason;
     pthread_mutex_unlock(&db->lock);
+    if (full)
+        return add_pair(extents, 0, length);
     if (!bits)
         return -EIO;
     error = scan(bits, offset, offset + length, one, extents);

@@ -33,8 +33,8 @@ void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info);
 /* Why it is inconsistent, for people; free with g_free(). NULL: it is good. Any thread. */
 char *dirty_bitmap_reason(struct dirty_bitmap *db);
 
-/* The bits as they are now; the caller owns a reference. NULL: the bitmap was removed, or it is
- * inconsistent and has none. Those of one that is inconsistent say nothing. */
+/* The bits as they are now; the caller owns a reference. NULL: the bitmap was removed, it is
+ * inconsistent and has none, or it is a frozen one of which all is dirty. Those of one that is inconsistent say nothing. */
 struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db);
 
 /* Append the extents of [offset, offset + length), flag EXTENT_DIRTY or 0, to an empty list; stops
@@ -43,6 +43,10 @@ struct bitmap *dirty_bitmap_bits(struct dirty_bitmap *db);
  * inconsistent: without an answer, nothing is called clean. Any thread. */
 int dirty_bitmap_extents(struct dirty_bitmap *db, uint64_t length, uint64_t offset, bool one,
                          struct extents *extents);
+
+/* One that stands still (instant_freeze), before anybody else has it: it is good, and all of it is dirty.
+ * Control thread. */
+void dirty_bitmap_set_all(struct dirty_bitmap *db);
 
 /* A busy bitmap (an export uses it) refuses to be changed or removed. These calls are counted.
  * Control thread. */

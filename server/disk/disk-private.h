@@ -30,6 +30,7 @@
 #include "server/disk/range-lock.h"
 #include "server/disk/scratch.h"
 #include "server/disk/types.h"
+#include "server/disk/view-quota.h"
 #include "server/state/state.h"
 
 #include <pthread.h>
@@ -219,8 +220,11 @@ struct dirty_bitmap {
     uint32_t granularity;
     pthread_mutex_t lock;
     struct bitmap *bits; /* NULL: it was removed, or it is inconsistent */
-    bool recording;      /* if it is inconsistent: once it has been cleared */
+    bool full;           /* all of `size` bytes is dirty; there are no bits */
+    uint64_t size;
+    bool recording; /* if it is inconsistent: once it has been cleared */
     bool persistent;
+    bool readonly; /* a checkpoint's: only actions for checkpoints change it */
     bool removed;  /* from its disk; its bits are gone */
     bool changing; /* an instant that changes it is between its flip and its end */
     char *reason;  /* why it is inconsistent; NULL: it is good */
@@ -229,6 +233,8 @@ struct dirty_bitmap {
 
 /* Takes over the reference to `bits`. */
 struct dirty_bitmap *dirty_bitmap_new(const char *name, struct bitmap *bits, bool recording);
+/* All of it is dirty, for good. That takes no memory. */
+struct dirty_bitmap *dirty_bitmap_new_full(const char *name, uint64_t size, uint32_t granularity);
 /* What the store has found. */
 struct dirty_bitmap *dirty_bitmap_restore(const struct disk_restored *found);
 /* What an instant puts in place: takes over `bits` and `reason`, returns the old bits. */
@@ -237,6 +243,8 @@ struct bitmap *dirty_bitmap_replace(struct dirty_bitmap *db, struct bitmap *bits
 /* It is no longer its disk's. Returns its bits. */
 struct bitmap *dirty_bitmap_remove(struct dirty_bitmap *db);
 void dirty_bitmap_changing(struct dirty_bitmap *db, bool changing);
+/* It is a checkpoint's from now on. */
+void dirty_bitmap_set_readonly(struct dirty_bitmap *db);
 /* It becomes inconsistent if it has these bits (NULL: if it is persistent). False: it has not
  * changed. */
 bool dirty_bitmap_break(struct dirty_bitmap *db, const struct bitmap *bits, const char *reason);
@@ -291,7 +299,7 @@ struct view {
     bool claimed;           /* somebody will ask for it after the server's end; control thread */
     _Atomic uint32_t state; /* enum view_state */
     struct view_options options;
-    _Atomic uint64_t kept; /* slots */
+    _Atomic uint64_t kept; /* slots; changed by the functions below */
     atomic_uint uses;
     bool left;  /* it has left the chain; control thread */
     bool empty; /* it is to leave the chain, and older views need nothing of it */
@@ -300,6 +308,34 @@ struct view {
     char reason[160];
     struct log_limit read_errors, keep_errors;
 };
+
+/* It is about to keep so many slots more. False: the limit that it shares with others is reached. */
+static inline bool view_may_keep(struct view *v, uint64_t slots)
+{
+    return !v->options.quota || view_quota_take(v->options.quota, slots << v->disk->unit_shift);
+}
+
+/* So many of these it does not keep after all. */
+static inline void view_keeps_less(struct view *v, uint64_t slots)
+{
+    if (v->options.quota)
+        view_quota_give(v->options.quota, slots << v->disk->unit_shift);
+}
+
+/* It has got a slot of a newer view. */
+static inline void view_inherits(struct view *v)
+{
+    atomic_fetch_add(&v->kept, 1);
+    if (v->options.quota)
+        view_quota_inherit(v->options.quota, v->disk->unit);
+}
+
+/* It has so many slots less. */
+static inline void view_loses(struct view *v, uint64_t slots)
+{
+    atomic_fetch_sub(&v->kept, slots);
+    view_keeps_less(v, slots);
+}
 
 static inline uint64_t io_size(const struct node_io *io)
 {

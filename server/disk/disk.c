@@ -36,7 +36,13 @@ uint64_t disk_size(struct disk *d)
 
 bool disk_bitmap_set_readonly(struct disk *d, const char *name)
 {
-    return false;
+    struct dirty_bitmap *db = disk_find_bitmap(d, name);
+
+    if (!db)
+        return false;
+    dirty_bitmap_set_readonly(db);
+    dirty_bitmap_unref(db);
+    return true;
 }
 
 bool disk_in_instant(const struct disk *d)

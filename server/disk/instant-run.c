@@ -181,8 +181,13 @@ static void start_work(struct instant *i, enum instant_at at,
     }
     atomic_store(&i->worked, false);
     i->worker = g_thread_try_new("instant", work_task, i, &i->work_error);
-    if (!i->worker)
-        i->result = -1;
+    if (i->worker)
+        return;
+    i->result = -1;
+    if (!(*i->phase)->must_work)
+        return;
+    g_clear_error(&i->work_error);
+    work(i);
 }
 
 /* False: it is not done yet. */
@@ -198,19 +203,21 @@ static bool end_work(struct instant *i)
 /* ---- steps ---- */
 
 static const struct phase *const usual[] = {
-    &phase_scratch, &phase_leave,  &phase_attach,  &phase_shadow, &phase_prepare,
-    &phase_flip,    &phase_commit, &phase_publish, NULL,
+    &phase_scratch, &phase_leave, &phase_attach, &phase_shadow,  &phase_prepare, &phase_quiesce,
+    &phase_flip,    &phase_thaw,  &phase_commit, &phase_publish, NULL,
 };
 static const struct phase *const growing[] = {
-    &phase_scratch, &phase_resize, &phase_grow,   &phase_attach,  &phase_shadow,
-    &phase_prepare, &phase_flip,   &phase_commit, &phase_publish, NULL,
+    &phase_scratch, &phase_resize, &phase_grow, &phase_attach, &phase_shadow,  &phase_prepare,
+    &phase_quiesce, &phase_flip,   &phase_thaw, &phase_commit, &phase_publish, NULL,
 };
 static const struct phase *const shrinking[] = {
-    &phase_scratch, &phase_resize, &phase_grow,   &phase_attach,  &phase_shadow,
-    &phase_prepare, &phase_shrink, &phase_commit, &phase_publish, NULL,
+    &phase_scratch, &phase_resize, &phase_grow, &phase_attach, &phase_shadow,  &phase_prepare,
+    &phase_quiesce, &phase_shrink, &phase_thaw, &phase_commit, &phase_publish, NULL,
 };
-static const struct phase *const ungrowing[] = {&phase_ungrow, NULL};
+/* After a failure, guests that were quiesced do not wait for anything else. */
+static const struct phase *const ungrowing[] = {&phase_thaw, &phase_ungrow, NULL};
 static const struct phase *const unflipping[] = {&phase_drop_views, &phase_unlink_views, NULL};
+static const struct phase *const failing[] = {&phase_thaw, NULL};
 
 static void enter_phase(struct instant *i, const struct phase *const *phase)
 {
@@ -242,7 +249,7 @@ static void fail_phase(struct instant *i, GError *error)
     else if (i->flipped)
         enter_phase(i, unflipping);
     else
-        i->at = AT_END;
+        enter_phase(i, failing);
 }
 
 static void begin(struct instant *i)

@@ -49,17 +49,8 @@ static int check_store(const struct disk *d, bool persistent, GError **err)
                : 0;
 }
 
-int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint32_t granularity,
-                       bool recording, bool persistent, GError **err)
+static int check_new(struct stage *st, const char *name, uint32_t granularity, GError **err)
 {
-    struct stage *st = stage_of(i, d, err);
-    struct staged_bitmap *s;
-    struct bitmap *bits;
-
-    if (!st || check_store(d, persistent, err) < 0)
-        return -1;
-    if (granularity == 0)
-        granularity = DEFAULT_GRANULARITY;
     if (name[0] == '\0')
         return fail(err, "Bitmap name cannot be empty");
     if (granularity < BITMAP_MIN_GRANULARITY || (granularity & (granularity - 1)))
@@ -68,41 +59,89 @@ int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint
         return fail(err, "Bitmap already exists: %s", name);
     if (strlen(name) > MAX_NAME)
         return fail(err, "Bitmap name too long: %s", name);
-
-    bits = stage_new_bits(st, name, persistent, disk_size(d), granularity, err);
-    if (!bits)
-        return -1;
-    s = stage_bitmap(st, dirty_bitmap_new(name, bitmap_ref(bits), recording), bits, recording);
-    s->persistent = persistent;
-    s->ours = s->fresh = true;
     return 0;
 }
 
-/* A staged bitmap that an action changes. NULL: *err. */
+/* NULL: *err. */
+static struct staged_bitmap *add_bitmap(struct instant *i, struct disk *d, const char *name,
+                                        uint32_t granularity, bool recording, bool persistent,
+                                        GError **err)
+{
+    struct stage *st = stage_of(i, d, err);
+    struct staged_bitmap *s;
+    struct bitmap *bits;
+
+    if (granularity == 0)
+        granularity = DEFAULT_GRANULARITY;
+    if (!st || check_store(d, persistent, err) < 0 || check_new(st, name, granularity, err) < 0)
+        return NULL;
+    bits = stage_new_bits(st, name, persistent, disk_size(d), granularity, err);
+    if (!bits)
+        return NULL;
+    s = stage_bitmap(st, dirty_bitmap_new(name, bitmap_ref(bits), recording), bits, recording);
+    s->persistent = persistent;
+    s->ours = s->fresh = true;
+    return s;
+}
+
+int instant_bitmap_add(struct instant *i, struct disk *d, const char *name, uint32_t granularity,
+                       bool recording, bool persistent, GError **err)
+{
+    return add_bitmap(i, d, name, granularity, recording, persistent, err) ? 0 : -1;
+}
+
+int instant_checkpoint_bitmap_add(struct instant *i, struct disk *d, const char *name,
+                                  uint32_t granularity, bool persistent, GError **err)
+{
+    struct staged_bitmap *s = add_bitmap(i, d, name, granularity, true, persistent, err);
+
+    if (!s)
+        return -1;
+    dirty_bitmap_set_readonly(s->db);
+    return 0;
+}
+
+/* A staged bitmap that a user's action changes. NULL: *err. What is wrong is told in QEMU's order:
+ * busy, read-only, inconsistent. */
 static struct staged_bitmap *find_to_change(struct instant *i, struct disk *d, const char *name,
                                             bool good, GError **err)
 {
     struct stage *st = stage_of(i, d, err);
-    struct staged_bitmap *s = NULL;
+    struct staged_bitmap *s = st ? stage_find_free(st, name, err) : NULL;
 
-    if (st)
-        s = good ? stage_find_good(st, name, err) : stage_find_free(st, name, err);
-    if (s)
-        s->changes = true;
+    if (!s)
+        return NULL;
+    if (s->db->readonly) {
+        fail(err, "Bitmap '%s' is readonly and cannot be modified", name);
+        return NULL;
+    }
+    if (good && stage_check_good(st, s, err) < 0)
+        return NULL;
+    s->changes = true;
     return s;
+}
+
+static int remove_bitmap(struct stage *st, struct staged_bitmap *s)
+{
+    g_ptr_array_add(st->removed, dirty_bitmap_ref(s->db));
+    g_ptr_array_remove(st->bitmaps, s);
+    return 0;
 }
 
 int instant_bitmap_remove(struct instant *i, struct disk *d, const char *name, GError **err)
 {
     struct staged_bitmap *s = find_to_change(i, d, name, false, err);
-    struct stage *st;
 
-    if (!s)
-        return -1;
-    st = stage_have(i, d);
-    g_ptr_array_add(st->removed, dirty_bitmap_ref(s->db));
-    g_ptr_array_remove(st->bitmaps, s);
-    return 0;
+    return s ? remove_bitmap(stage_have(i, d), s) : -1;
+}
+
+int instant_checkpoint_bitmap_remove(struct instant *i, struct disk *d, const char *name,
+                                     GError **err)
+{
+    struct stage *st = stage_of(i, d, err);
+    struct staged_bitmap *s = st ? stage_find_free(st, name, err) : NULL;
+
+    return s ? remove_bitmap(st, s) : -1;
 }
 
 int instant_bitmap_clear(struct instant *i, struct disk *d, const char *name, GError **err)
@@ -162,9 +201,19 @@ int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
     if (!t->ours && stage_make_own(stage_have(i, d), t, bitmap_size(t->bits), err) < 0)
         return -1;
     stage_merge(i, t, s->bits, s->sources);
-    for (unsigned k = 0; k < s->origins->len; k++)
-        g_ptr_array_add(t->origins, dirty_bitmap_ref(s->origins->pdata[k]));
+    stage_add_origins(t, s);
     s->ours = false;
+    return 0;
+}
+
+int instant_bitmap_populate(struct instant *i, struct disk *d, const char *name, GError **err)
+{
+    struct staged_bitmap *s = find_to_change(i, d, name, true, err);
+    struct stage *st = stage_have(i, d);
+
+    if (!s || (!s->ours && stage_make_own(st, s, bitmap_size(s->bits), err) < 0))
+        return -1;
+    stage_populate(st, s);
     return 0;
 }
 
@@ -260,36 +309,25 @@ void instant_on_end(struct instant *i, void (*fn)(void *opaque), void *opaque)
     add_hook(i->on_end, fn, opaque);
 }
 
-int instant_bitmap_populate(struct instant *i, struct disk *d, const char *name, GError **err)
-{
-    return fail(err, "populate: not there yet");
-}
-
-int instant_checkpoint_bitmap_add(struct instant *i, struct disk *d, const char *name,
-                                  uint32_t granularity, bool persistent, GError **err)
-{
-    return fail(err, "checkpoints: not there yet");
-}
-
-int instant_checkpoint_bitmap_remove(struct instant *i, struct disk *d, const char *name,
-                                     GError **err)
-{
-    return fail(err, "checkpoints: not there yet");
-}
-
-int instant_freeze(struct instant *i, struct disk *d, const struct freeze_options *o,
-                   struct dirty_bitmap **frozen, GError **err)
-{
-    return fail(err, "freeze: not there yet");
-}
-
 void instant_quiesce(struct instant *i, int (*freeze)(void *opaque, GError **err),
                      void (*thaw)(void *opaque), void *opaque)
 {
+    struct quiesce_hook h = {.freeze = freeze, .thaw = thaw, .opaque = opaque};
+
+    g_array_append_val(i->quiesce, h);
 }
 
 int instant_record(struct instant *i, struct disk *d, const struct state_record *record,
                    GError **err)
 {
+    struct state_record copy = *record;
+
+    if (!stage_of(i, d, err))
+        return -1;
+    if (!disk_has_store(d))
+        return 0;
+    copy.kind = g_strdup(record->kind);
+    copy.name = g_strdup(record->name);
+    g_array_append_val(i->records, copy);
     return 0;
 }

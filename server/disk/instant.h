@@ -69,7 +69,7 @@ int instant_checkpoint_bitmap_remove(struct instant *i, struct disk *d, const ch
 struct freeze_options {
     const char *name;     /* of the frozen bitmap, for its readers (dirty_bitmap_name) */
     const char *source;   /* a bitmap of the disk, which may be busy; NULL: all is dirty */
-    uint32_t granularity; /* without a source; 0: the default */
+    uint32_t granularity; /* without a source; 0: the default. It is only told */
     /* The node name of a view of the disk, made by the same instant: where views survive the process,
      * the frozen bitmap survives with it. */
     const char *view;

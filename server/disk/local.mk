@@ -23,8 +23,8 @@ disk_engine = \
 	server/disk/range-lock.c server/disk/range-lock.h \
 	server/disk/resize.c server/disk/resize.h \
 	server/disk/stage.c server/disk/stage.h \
-	server/disk/stage-flip.c server/disk/stage-leave.c server/disk/stage-merge.c \
-	server/disk/stage-scratch.c server/disk/stage-size.c server/disk/stage-store.c \
+	server/disk/stage-flip.c server/disk/stage-freeze.c server/disk/stage-leave.c server/disk/stage-merge.c \
+	server/disk/stage-populate.c server/disk/stage-quiesce.c server/disk/stage-scratch.c server/disk/stage-size.c server/disk/stage-store.c \
 	server/disk/tracker.c \
 	server/disk/types.h \
 	server/disk/unaligned.c server/disk/unaligned.h \

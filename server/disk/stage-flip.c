@@ -52,10 +52,25 @@ static void prepare_trackers(struct stage *st, GArray *recorded)
     st->tracker = tracker_new(both);
 }
 
+/* Does any of it change what writers do, or what everybody sees? */
+static bool flips(const struct stage *st)
+{
+    bool any = st->instant->resizes || st->removed->len > 0 || st->shadows->len > 0 ||
+               st->frozen->len > 0 || st->views->len > 0 || st->leaving->len > 0 ||
+               st->at_flip->len > 0;
+
+    for (unsigned n = 0; n < st->bitmaps->len && !any; n++)
+        any = stage_replaces(st->bitmaps->pdata[n]);
+    return any;
+}
+
 static void prepare_stage(struct stage *st)
 {
     g_autoptr(GArray) recorded = mark_array_new();
 
+    st->flips = flips(st);
+    if (!st->flips)
+        return;
     st->list = dirty_bitmap_array_new();
     for (unsigned n = 0; n < st->bitmaps->len; n++) {
         struct staged_bitmap *s = st->bitmaps->pdata[n];
@@ -72,7 +87,8 @@ static void prepare_stage(struct stage *st)
     st->closes = true;
 }
 
-/* What each disk will be. All that the flip needs is allocated here: it allocates nothing. */
+/* What each disk will be. All that the flip needs is allocated here: it allocates nothing. A disk of
+ * which nothing changes keeps its gate open: it has a part in a record alone, e.g. */
 static bool prepare(struct instant *i)
 {
     for (unsigned k = 0; k < i->stages->len; k++)
@@ -199,7 +215,10 @@ static void publish_stage(struct stage *st)
 
 static void flip_stage(struct stage *st, int64_t now)
 {
+    if (!st->flips)
+        return;
     stage_swap_tracker(st);
+    stage_flip_frozen(st);
     link_views(st, now);
     if (st->instant->state)
         set_changing(st, true);
@@ -284,6 +303,8 @@ static int publish(struct instant *i, GError **err)
     for (unsigned k = 0; k < i->stages->len; k++) {
         struct stage *st = stage_at(i, k);
 
+        if (!st->flips)
+            continue;
         publish_stage(st);
         stage_replace_tracker(st, g_steal_pointer(&st->last));
     }

@@ -18,24 +18,48 @@ static bool has_source(const struct staged_bitmap *s, struct source source)
     return false;
 }
 
-void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources)
+static void add_copy(struct instant *i, struct staged_bitmap *s, struct bitmap *from,
+                     struct disk *image)
 {
     struct copy copy = {
         .to = bitmap_ref(s->bits),
-        .from = bitmap_ref(from),
+        .from = from ? bitmap_ref(from) : NULL,
+        .image = image,
+        .frozen = s->frozen ? s : NULL,
         .name = s->db->name,
     };
 
-    for (unsigned k = 0; k < sources->len; k++) {
-        struct source source = g_array_index(sources, struct source, k);
-
-        source.grain = MAX(source.grain, s->db->granularity);
-        if (has_source(s, source))
-            continue;
-        mark_array_add(stage_have(i, source.disk)->shadows, bitmap_ref(s->bits), source.grain);
-        g_array_append_val(s->sources, source);
-    }
     g_array_append_val(i->copies, copy);
+}
+
+/* Writes of this source go into s->bits until the instant. */
+static void add_source(struct instant *i, struct staged_bitmap *s, struct source source)
+{
+    source.grain = MAX(source.grain, s->db->granularity);
+    if (has_source(s, source))
+        return;
+    mark_array_add(stage_have(i, source.disk)->shadows, bitmap_ref(s->bits), source.grain);
+    g_array_append_val(s->sources, source);
+}
+
+/* What is written while the image is asked is allocated, whether the bitmap records or not. */
+void stage_populate(struct stage *st, struct staged_bitmap *s)
+{
+    add_source(st->instant, s, (struct source){.disk = st->disk});
+    add_copy(st->instant, s, NULL, st->disk);
+}
+
+void stage_add_origins(struct staged_bitmap *s, const struct staged_bitmap *of)
+{
+    for (unsigned k = 0; k < of->origins->len; k++)
+        g_ptr_array_add(s->origins, dirty_bitmap_ref(of->origins->pdata[k]));
+}
+
+void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources)
+{
+    for (unsigned k = 0; k < sources->len; k++)
+        add_source(i, s, g_array_index(sources, struct source, k));
+    add_copy(i, s, from, NULL);
 }
 
 /* Nobody trusts its bits, and they may be lost, which must not make the instant fail. */
@@ -127,23 +151,35 @@ static void copy_by_pieces(struct instant *i, struct copy copy)
     }
 }
 
-/* Bits that are lost read as clean. */
+/* Bits that are lost read as clean. Those that are frozen may be inconsistent: then a backup knows that
+ * it must read all. */
 static int check_copied(struct copy copy, GError **err)
 {
-    if (!bitmap_is_lost(copy.from) && !bitmap_is_lost(copy.to))
+    if (!(copy.from && bitmap_is_lost(copy.from)) && !bitmap_is_lost(copy.to))
         return 0;
+    if (copy.frozen) {
+        copy.frozen->lost = true;
+        return 0;
+    }
     return fail(err, "Bitmap '%s': bits of it were lost with their file while they were copied",
                 copy.name);
+}
+
+static int copy_one(struct instant *i, struct copy copy, GError **err)
+{
+    if (copy.from)
+        copy_by_pieces(i, copy);
+    else
+        stage_mark_allocated(i, copy.image, copy.to);
+    return check_copied(copy, err);
 }
 
 static int copy_bits(struct instant *i, GError **err)
 {
     at_all(i, POINT_SHADOWED, true);
-    for (unsigned k = 0; k < i->copies->len; k++) {
-        copy_by_pieces(i, g_array_index(i->copies, struct copy, k));
-        if (check_copied(g_array_index(i->copies, struct copy, k), err) < 0)
+    for (unsigned k = 0; k < i->copies->len; k++)
+        if (copy_one(i, g_array_index(i->copies, struct copy, k), err) < 0)
             return -1;
-    }
     at_all(i, POINT_BITS_COPIED, false);
     return 0;
 }
@@ -160,7 +196,7 @@ void stage_remove_shadows(struct stage *st)
 {
     g_autoptr(GArray) recorded = mark_array_new();
 
-    if (!st->shadowed && !st->instant->flipped)
+    if (!st->shadowed && !(st->instant->flipped && st->flips))
         return;
     disk_add_recorded(st->disk, recorded);
     stage_replace_tracker(st, tracker_new(recorded));

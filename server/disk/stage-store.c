@@ -29,7 +29,7 @@ static bool concerns_store(const struct stage *st)
 
 void stage_begin_store(struct instant *i)
 {
-    bool concerns = false;
+    bool concerns = i->records->len > 0;
 
     for (unsigned k = 0; k < i->stages->len; k++)
         concerns |= concerns_store(stage_at(i, k));
@@ -138,6 +138,12 @@ static void add_changes(const struct stage *st, GArray *changes)
     }
 }
 
+static void tell_records(const struct instant *i)
+{
+    for (unsigned k = 0; k < i->records->len; k++)
+        i->state->ops->record(i->transaction, &g_array_index(i->records, struct state_record, k));
+}
+
 static int prepare_store(struct instant *i, GError **err)
 {
     const struct disk_state *state = i->state;
@@ -150,6 +156,7 @@ static int prepare_store(struct instant *i, GError **err)
                             err) < 0)
         return -1;
     i->prepared = true;
+    tell_records(i);
     return 0;
 }
 

@@ -22,8 +22,8 @@ static void staged_bitmap_free(gpointer p)
     g_free(s);
 }
 
-struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, struct bitmap *bits,
-                                   bool recording)
+struct staged_bitmap *staged_bitmap_new(struct dirty_bitmap *db, struct bitmap *bits,
+                                        bool recording)
 {
     struct staged_bitmap *s = g_new0(struct staged_bitmap, 1);
 
@@ -32,6 +32,14 @@ struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, st
     s->recording = recording;
     s->sources = g_array_new(FALSE, FALSE, sizeof(struct source));
     s->origins = dirty_bitmap_array_new();
+    return s;
+}
+
+struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, struct bitmap *bits,
+                                   bool recording)
+{
+    struct staged_bitmap *s = staged_bitmap_new(db, bits, recording);
+
     g_ptr_array_add(st->bitmaps, s);
     return s;
 }
@@ -83,6 +91,7 @@ static void stage_free(gpointer p)
     tracker_free(st->last);
     g_ptr_array_unref(st->bitmaps);
     g_ptr_array_unref(st->removed);
+    g_ptr_array_unref(st->frozen);
     g_array_unref(st->shadows);
     g_ptr_array_unref(st->views);
     g_ptr_array_unref(st->leaving);
@@ -105,6 +114,7 @@ static struct stage *stage_new(struct instant *i, struct disk *d)
     st->disk = d;
     st->bitmaps = g_ptr_array_new_with_free_func(staged_bitmap_free);
     st->removed = dirty_bitmap_array_new();
+    st->frozen = g_ptr_array_new_with_free_func(staged_bitmap_free);
     st->shadows = mark_array_new();
     g_array_set_clear_func(st->shadows, unref_mark);
     st->views = g_ptr_array_new_with_free_func(free_view);
@@ -126,6 +136,14 @@ static void copy_clear(gpointer p)
     bitmap_unref(c->from);
 }
 
+static void record_clear(gpointer p)
+{
+    struct state_record *r = p;
+
+    g_free((char *)r->kind);
+    g_free((char *)r->name);
+}
+
 struct instant *instant_new(void)
 {
     struct instant *i = g_new0(struct instant, 1);
@@ -133,6 +151,9 @@ struct instant *instant_new(void)
     i->stages = g_ptr_array_new_with_free_func(stage_free);
     i->copies = g_array_new(FALSE, FALSE, sizeof(struct copy));
     g_array_set_clear_func(i->copies, copy_clear);
+    i->records = g_array_new(FALSE, FALSE, sizeof(struct state_record));
+    g_array_set_clear_func(i->records, record_clear);
+    i->quiesce = g_array_new(FALSE, FALSE, sizeof(struct quiesce_hook));
     i->on_prepare = g_array_new(FALSE, FALSE, sizeof(struct prepare_hook));
     i->on_commit = hooks_new();
     i->on_abort = hooks_new();
@@ -143,6 +164,8 @@ struct instant *instant_new(void)
 void instant_free(struct instant *i)
 {
     g_array_unref(i->copies);
+    g_array_unref(i->records);
+    g_array_unref(i->quiesce);
     g_ptr_array_unref(i->stages);
     g_array_unref(i->on_prepare);
     g_array_unref(i->on_commit);
@@ -256,15 +279,20 @@ struct staged_bitmap *stage_find_free(struct stage *st, const char *name, GError
     return s && stage_check_free(s->db, err) == 0 ? s : NULL;
 }
 
+int stage_check_good(const struct stage *st, const struct staged_bitmap *s, GError **err)
+{
+    g_autofree char *reason = stage_reason(st, s);
+
+    if (!reason)
+        return 0;
+    return fail(err, "Bitmap '%s' is inconsistent and cannot be used: %s", s->db->name, reason);
+}
+
 struct staged_bitmap *stage_find_good(struct stage *st, const char *name, GError **err)
 {
     struct staged_bitmap *s = stage_find_free(st, name, err);
-    g_autofree char *reason = s ? stage_reason(st, s) : NULL;
 
-    if (!reason)
-        return s;
-    fail(err, "Bitmap '%s' is inconsistent and cannot be used: %s", name, reason);
-    return NULL;
+    return s && stage_check_good(st, s, err) == 0 ? s : NULL;
 }
 
 /* ---- trackers ---- */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the files of an instant share. From the ground up: stage.c (what each disk will be),
- * stage-scratch.c (where new views keep blocks), stage-merge.c (bits that are copied), stage-leave.c
- * (views that leave), stage-size.c (the image's size), stage-store.c (what the store does before the
- * flip and after it), stage-flip.c (the flip and what follows it), instant.c (actions),
- * instant-run.c (the steps), resize.c. See instant.c for the design. Control thread, but for what is
+ * stage-scratch.c (where new views keep blocks), stage-populate.c (what is allocated), stage-merge.c (bits that are copied), stage-freeze.c
+ * (those that stand still), stage-quiesce.c (guests that do), stage-leave.c (views that leave), stage-size.c (the image's size),
+ * stage-store.c (what the store does before the flip and after it), stage-flip.c (the flip and what
+ * follows it), instant.c (actions), instant-run.c (the steps), resize.c. See instant.c for the design. Control thread, but for what is
  * marked otherwise.
  */
 #ifndef DISK_STAGE_H
@@ -22,6 +22,8 @@ struct staged_bitmap {
     bool recording;
     bool persistent;
     char *reason;    /* why it will be inconsistent; NULL: it will be good, or is not asked yet */
+    bool frozen;     /* none of the disk's, it stands still from the instant on */
+    bool lost;       /* the same: bits were lost while they were copied to it */
     bool changes;    /* some action wants it changed: it must not be busy at the flip */
     GArray *sources; /* struct source */
     GPtrArray *origins; /* struct dirty_bitmap, references: from whose bits these are made */
@@ -45,11 +47,18 @@ struct prepare_hook {
     void *opaque;
 };
 
+struct quiesce_hook {
+    int (*freeze)(void *opaque, GError **err);
+    void (*thaw)(void *opaque);
+    void *opaque;
+};
+
 struct stage {
     struct instant *instant;
     struct disk *disk;
     GPtrArray *bitmaps; /* struct staged_bitmap */
     GPtrArray *removed; /* struct dirty_bitmap, references: to be removed from the disk */
+    GPtrArray *frozen;  /* struct staged_bitmap: none of the disk's */
     GArray *shadows;    /* struct mark, references: recorded into too, until the instant */
     bool shadowed;      /* the disk's tracker has them */
     GPtrArray *views;   /* struct view; ours until they are the disk's */
@@ -57,6 +66,7 @@ struct stage {
     GPtrArray *leaving; /* struct view: leave the chain at the instant */
     GArray *at_flip;    /* struct hook */
 
+    bool flips;              /* something of it changes at the flip */
     struct tracker *tracker; /* prepared: the disk's next, once the gate is closed */
     struct tracker *last;    /* prepared: the one after that, once it is published */
     GPtrArray *list;         /* prepared: disk->bitmaps after it */
@@ -72,8 +82,11 @@ struct stage {
 
 /* Bits to be copied once the shadows are there. References. */
 struct copy {
-    struct bitmap *to, *from;
-    const char *name; /* of the bitmap that gets them; its stage's */
+    struct bitmap *to;
+    struct bitmap *from; /* NULL: what the image has allocated is dirty */
+    struct disk *image;
+    struct staged_bitmap *frozen; /* whose they are; NULL: of one of the disk's */
+    const char *name;             /* of the bitmap that gets them; its stage's */
 };
 
 /* What an instant does in one go between two times that it waits (instant-run.c). */
@@ -89,6 +102,7 @@ struct phase {
     int (*flip)(struct instant *i, GError **err);
     /* Long work that can fail, or NULL. Any thread; the gates are open again. */
     int (*work)(struct instant *i, GError **err);
+    bool must_work; /* where no thread can be had for it, the control thread does it, and waits */
 };
 
 enum instant_at { AT_BEGIN, AT_WAIT, AT_CLOSED_WORK, AT_WORK, AT_END };
@@ -99,6 +113,10 @@ struct instant {
     GArray *on_commit, *on_abort, *on_end; /* struct hook */
 
     GArray *on_prepare; /* struct prepare_hook */
+
+    GArray *records;   /* struct state_record; kind and name are ours */
+    GArray *quiesce;   /* struct quiesce_hook */
+    unsigned quiesced; /* so many of them were called, and are to be thawed */
 
     /* The store of its disks; NULL: they have none, or it has no part in this. */
     const struct disk_state *state;
@@ -152,7 +170,12 @@ bool stage_replaces(const struct staged_bitmap *s);
 char *stage_reason(const struct stage *st, const struct staged_bitmap *s);
 /* Not busy, nor being changed? */
 int stage_check_free(struct dirty_bitmap *db, GError **err);
-/* A new staged bitmap; takes over both references. */
+/* Good, as the actions so far have left it? */
+int stage_check_good(const struct stage *st, const struct staged_bitmap *s, GError **err);
+/* A new staged bitmap, which is in no list; takes over both references. */
+struct staged_bitmap *staged_bitmap_new(struct dirty_bitmap *db, struct bitmap *bits,
+                                        bool recording);
+/* The same, of the disk's bitmaps. */
 struct staged_bitmap *stage_bitmap(struct stage *st, struct dirty_bitmap *db, struct bitmap *bits,
                                    bool recording);
 /* As the actions so far have left it; NULL and *err: not found. */
@@ -177,6 +200,10 @@ extern const struct phase phase_scratch;
 /* Add to s->bits, by the time of the instant, what `from` has: the bits are copied, and until the
  * instant the writes of `sources` (struct source) go into s->bits as well. */
 void stage_merge(struct instant *i, struct staged_bitmap *s, struct bitmap *from, GArray *sources);
+/* What the image of its disk has allocated at the instant is dirty. Its bits are its own. */
+void stage_populate(struct stage *st, struct staged_bitmap *s);
+/* What becomes of those from whose bits `of` is made matters to s, too. */
+void stage_add_origins(struct staged_bitmap *s, const struct staged_bitmap *of);
 /* Give s bits of its own, for `size` bytes, persistent if it is to be so. They will have what the old
  * ones have. */
 int stage_make_own(struct stage *st, struct staged_bitmap *s, uint64_t size, GError **err);
@@ -186,6 +213,21 @@ extern const struct phase phase_shadow;
 /* Undo what it, or the flip, did to the disk's tracker. Waits for nobody. */
 void stage_remove_shadows(struct stage *st);
 
+/* ---- what an image has allocated (stage-populate.c) ---- */
+
+/* All, where the image cannot tell. Ends early when the instant is cancelled. A worker. */
+void stage_mark_allocated(struct instant *i, struct disk *d, struct bitmap *bits);
+
+/* ---- frozen bitmaps (stage-freeze.c) ---- */
+
+/* They stand still from here on. Under the closed gate. */
+void stage_flip_frozen(struct stage *st);
+
+/* ---- guests that stand still around the flip (stage-quiesce.c) ---- */
+
+extern const struct phase phase_quiesce; /* the last one before the flip */
+extern const struct phase phase_thaw;    /* after the flip, or the first one after a failure */
+
 /* ---- views that leave (stage-leave.c) ---- */
 
 /* They are marked, and what they have kept goes to older views that need it. */
@@ -193,8 +235,8 @@ extern const struct phase phase_leave;
 
 /* ---- the store (stage-store.c) ---- */
 
-/* Find the instant's store, if it changes a persistent bitmap or a size, and note from now on what the
- * store says of failures. */
+/* Find the instant's store, if it changes a persistent bitmap, a size or a record, and note from now on
+ * what the store says of failures. */
 void stage_begin_store(struct instant *i);
 extern const struct phase phase_attach;  /* new persistent bits get files */
 extern const struct phase phase_prepare; /* what must be written before the flip */

@@ -45,7 +45,8 @@ static void lose_map(struct view *v)
 {
     for (struct view *u = v; u; u = atomic_load(&u->older))
         view_break(u, "the map of a view was cut short in memory");
-    scratch_forget(v->scratch, 0, (unsigned)atomic_exchange(&v->kept, 0));
+    scratch_forget(v->scratch, 0, (unsigned)atomic_load(&v->kept));
+    view_loses(v, atomic_load(&v->kept));
 }
 
 static void note_unlink(struct view *v)
@@ -168,7 +169,7 @@ enum heir hand_over(struct view *v, uint64_t block, uint32_t entry, const atomic
                 break;
             if (atomic_compare_exchange_strong(&u->map[block], &theirs, entry)) {
                 if (entry >= BLOCK_KEPT_SLOT)
-                    atomic_fetch_add(&u->kept, 1);
+                    view_inherits(u);
                 return HEIR_FOUND;
             }
         }

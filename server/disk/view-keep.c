@@ -149,35 +149,62 @@ static int note(struct keep *k, int error, const char *what, uint64_t offset)
     return error;
 }
 
-/* Keep n blocks of data, which are in the buffer from `data` on. -EDQUOT: the view's own limit is
- * reached. */
+/* -EDQUOT: a limit of the view is reached. Else n blocks count in what it shares with others. */
+static int check_limits(struct keep *k, uint64_t n)
+{
+    struct view *v = k->view;
+    uint64_t limit = v->options.scratch_limit;
+
+    if (limit && (atomic_load(&v->kept) + n) << k->disk->unit_shift > limit) {
+        g_snprintf(k->reason, sizeof k->reason,
+                   "scratch: the view's limit of %" PRIu64 " bytes is reached", limit);
+        return -EDQUOT;
+    }
+    if (!view_may_keep(v, n)) {
+        g_snprintf(k->reason, sizeof k->reason,
+                   "scratch: the limit of %" PRIu64 " bytes of views together is reached",
+                   view_quota_limit(v->options.quota));
+        return -EDQUOT;
+    }
+    return 0;
+}
+
+/* Write at most n blocks into scratch, to *slot. Returns how many. */
+static int write_slots(struct keep *k, const char *data, uint64_t n, uint32_t *slot)
+{
+    struct disk *d = k->disk;
+    char why[120];
+    int got = scratch_take(k->view->scratch, (unsigned)n, slot, why), error;
+
+    if (got < 0) {
+        g_snprintf(k->reason, sizeof k->reason, "disk %s: %s", d->node.name, why);
+        return got;
+    }
+    error = scratch_write(k->view->scratch, *slot, data, (unsigned)got);
+    if (error == 0)
+        error = disk_at(d, POINT_SCRATCH_WRITE, k->block << d->unit_shift);
+    if (error == 0)
+        return got;
+    scratch_give(k->view->scratch, *slot, (unsigned)got);
+    return note(k, error, "scratch: write", (uint64_t)*slot << d->unit_shift);
+}
+
+/* Keep n blocks of data, which are in the buffer from `data` on. -EDQUOT: a limit of the view is
+ * reached, which concerns no other. */
 static int keep_data(struct keep *k, const char *data, uint64_t n)
 {
     struct disk *d = k->disk;
-    uint64_t limit = k->view->options.scratch_limit;
 
     while (n > 0) {
-        char why[120];
         uint32_t slot;
-        int got, error;
+        int got = check_limits(k, n);
 
-        if (limit && (atomic_load(&k->view->kept) + n) << d->unit_shift > limit) {
-            g_snprintf(k->reason, sizeof k->reason,
-                       "scratch: the view's limit of %" PRIu64 " bytes is reached", limit);
-            return -EDQUOT;
-        }
-        got = scratch_take(k->view->scratch, (unsigned)n, &slot, why);
-        if (got < 0) {
-            g_snprintf(k->reason, sizeof k->reason, "disk %s: %s", d->node.name, why);
+        if (got < 0)
             return got;
-        }
-        error = scratch_write(k->view->scratch, slot, data, (unsigned)got);
-        if (error == 0)
-            error = disk_at(d, POINT_SCRATCH_WRITE, k->block << d->unit_shift);
-        if (error < 0) {
-            scratch_give(k->view->scratch, slot, (unsigned)got);
-            return note(k, error, "scratch: write", (uint64_t)slot << d->unit_shift);
-        }
+        got = write_slots(k, data, n, &slot);
+        view_keeps_less(k->view, got < 0 ? n : n - (uint64_t)got);
+        if (got < 0)
+            return got;
         atomic_fetch_add(&k->view->kept, (uint64_t)got);
         for (int i = 0; i < got; i++)
             publish(k->view, k->block++, BLOCK_KEPT_SLOT + slot + (uint32_t)i);

@@ -3,6 +3,7 @@
 #ifndef DISK_VIEW_QUOTA_H
 #define DISK_VIEW_QUOTA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct view_quota;
@@ -16,5 +17,14 @@ struct view_quota *view_quota_new(uint64_t limit,
 struct view_quota *view_quota_ref(struct view_quota *q);
 void view_quota_unref(struct view_quota *q);    /* NULL is allowed */
 uint64_t view_quota_used(struct view_quota *q); /* bytes */
+uint64_t view_quota_limit(const struct view_quota *q);
+
+/* ---- for views: what they keep ---- */
+
+/* So many bytes more. False: they would be above the limit, and do not count. */
+bool view_quota_take(struct view_quota *q, uint64_t bytes);
+/* The same of what is kept already and must not be lost: also above the limit. */
+void view_quota_inherit(struct view_quota *q, uint64_t bytes);
+void view_quota_give(struct view_quota *q, uint64_t bytes);
 
 #endif

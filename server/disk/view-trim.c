@@ -41,7 +41,7 @@ static bool drop_block(struct view *v, uint64_t block, struct freed_slots *freed
     atomic_fetch_add(&v->disk->handovers, 1);
     atomic_store(&v->map[block], BLOCK_DROPPED);
     if (entry >= BLOCK_KEPT_SLOT)
-        atomic_fetch_sub(&v->kept, 1);
+        view_loses(v, 1);
     return true;
 }
 
@@ -111,7 +111,7 @@ static void forget_part(struct view *v, uint64_t first, uint64_t end)
 
         if (entry >= BLOCK_KEPT_SLOT) {
             scratch_forget(v->disk->scratch, entry - BLOCK_KEPT_SLOT, 1);
-            atomic_fetch_sub(&v->kept, 1);
+            view_loses(v, 1);
         }
     }
 }

@@ -17,6 +17,8 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
     v->size = atomic_load(&d->size);
     v->blocks = (v->size >> d->unit_shift) + ((v->size & (d->unit - 1)) != 0);
     v->options = *options;
+    if (v->options.quota)
+        view_quota_ref(v->options.quota);
     pthread_mutex_init(&v->lock, NULL);
     if (view_map_make(v, err) < 0) {
         view_free(v);
@@ -27,6 +29,8 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
 
 void view_free(struct view *v)
 {
+    view_loses(v, atomic_load(&v->kept));
+    view_quota_unref(v->options.quota);
     view_map_free(v, v->left || !v->disk->keeps);
     if (v->scratch)
         disk_scratch_release(v->disk);
@@ -67,6 +71,12 @@ const char *view_name(const struct view *v)
 void view_claim(struct view *v, bool claimed)
 {
     v->claimed = claimed;
+}
+
+void view_set_quota(struct view *v, struct view_quota *q)
+{
+    v->options.quota = view_quota_ref(q);
+    view_quota_inherit(q, atomic_load(&v->kept) << v->disk->unit_shift);
 }
 
 void view_use_begin(struct view *v)

@@ -34,6 +34,10 @@ void view_use_end(struct view *v);
  * server are claimed at first, new ones are not. Control thread. */
 void view_claim(struct view *v, bool claimed);
 
+/* The limit that it shares with others, for a view that has none: what it has kept counts. Before
+ * clients are there. */
+void view_set_quota(struct view *v, struct view_quota *q);
+
 /* The disk's views, oldest first, as a new GPtrArray of borrowed pointers. Control thread. */
 GPtrArray *disk_views(struct disk *d);
 

@@ -41,6 +41,7 @@ static void event_free(struct server_event *event)
     g_free((char *)event->name);
     g_free((char *)event->disk);
     g_free((char *)event->id);
+    g_free((char *)event->result);
     g_free((char *)event->reason);
     g_free(event);
 }
@@ -70,6 +71,7 @@ void server_emit(struct server *s, const struct server_event *event)
     copy->name = g_strdup(event->name);
     copy->disk = g_strdup(event->disk);
     copy->id = g_strdup(event->id);
+    copy->result = g_strdup(event->result);
     copy->reason = g_strdup(event->reason);
     copy->time_usec = g_get_real_time();
     pthread_mutex_lock(&s->lock);

@@ -15,13 +15,15 @@ enum server_event_kind {
     EVENT_BITMAP_INCONSISTENT,  /* disk, name (of the bitmap), reason */
     EVENT_SCRATCH_LOW,          /* used, limit */
     EVENT_BLOCK_EXPORT_DELETED, /* id */
+    EVENT_CHECKPOINT_DELETED,   /* name, reason */
+    EVENT_BACKUP_ENDED,         /* id, result ("commit" or "abort"), reason (may be NULL) */
     EVENT_SHUTDOWN,             /* reason */
 };
 
 /* Each kind sets the fields that its line names; the others are NULL or 0. */
 struct server_event {
     enum server_event_kind kind;
-    const char *name, *disk, *id, *reason;
+    const char *name, *disk, *id, *result, *reason;
     uint64_t used, limit; /* bytes */
     int64_t time_usec;    /* wall clock when it happened, microseconds since 1970 */
 };

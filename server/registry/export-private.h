@@ -22,12 +22,14 @@ struct export
                          thread */
 
     /* under server->lock */
+    bool reserved;      /* its id and name are taken, but it is not there yet */
+    int64_t idle_since; /* g_get_monotonic_time: since when it has no client */
     bool going;
     bool given_up;  /* going, and its clients were cut off long ago: nobody waits for them */
     GQueue clients; /* struct export_client, by their links */
 };
 
-/* export.c. Under server->lock: the export of that id, or NULL. */
+/* export.c. Under server->lock: the export of that id, also one that is reserved, or NULL. */
 struct export *export_find_id_locked(struct server *s, const char *id);
 /* Release an export that cannot be found any more and has no client: let go of what it occupies, and
  * emit BLOCK_EXPORT_DELETED if `tell`. Control thread. */

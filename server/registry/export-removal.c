@@ -119,6 +119,8 @@ static struct export *find(struct server *s, const char *id, GError **err)
 
     pthread_mutex_lock(&s->lock);
     e = export_find_id_locked(s, id);
+    if (e && e->reserved)
+        e = NULL;
     going = e && e->going;
     pthread_mutex_unlock(&s->lock);
     if (!e)
@@ -176,6 +178,10 @@ void server_export_del(struct server *s, const char *id, bool hard, export_done 
     struct export *e = find(s, id, &error);
     struct removal *r;
 
+    if (e && e->info.owner) {
+        fail(&error, "Export '%s' belongs to %s", id, e->info.owner);
+        e = NULL;
+    }
     if (!e || hard) {
         if (e)
             take_away(e, true, &error);
@@ -187,19 +193,22 @@ void server_export_del(struct server *s, const char *id, bool hard, export_done 
     when_hung_up_left(s, e, NULL, remove_now, r);
 }
 
-/* ---- all exports ---- */
+/* ---- many exports ---- */
 
 struct clearance {
     struct departure departure;
+    GPtrArray *only; /* struct export, references; NULL: all */
     export_done done;
     void *opaque;
 };
 
 /* One that has clients, or NULL; `awaited`: and has not been given up. */
-static struct export *find_going_locked(struct server *s, bool awaited)
+static struct export *find_going_locked(const struct clearance *c, bool awaited)
 {
-    for (unsigned i = 0; i < s->exports->len; i++) {
-        struct export *e = s->exports->pdata[i];
+    const GPtrArray *all = c->only ? c->only : c->departure.server->exports;
+
+    for (unsigned i = 0; i < all->len; i++) {
+        struct export *e = all->pdata[i];
 
         if (e->going && e->clients.length > 0 && !(awaited && e->given_up))
             return e;
@@ -209,7 +218,7 @@ static struct export *find_going_locked(struct server *s, bool awaited)
 
 static bool clearance_is_over(struct departure *d)
 {
-    return !find_going_locked(d->server, true);
+    return !find_going_locked((struct clearance *)d, true);
 }
 
 static void clearance_ends(struct departure *d, bool in_time)
@@ -221,18 +230,33 @@ static void clearance_ends(struct departure *d, bool in_time)
 
     server_release_gone(s);
     pthread_mutex_lock(&s->lock);
-    left = find_going_locked(s, false);
+    left = find_going_locked(c, false);
     if (left)
         fail(&error, "export '%s' still in use: a request of its client does not end",
              left->info.id);
     pthread_mutex_unlock(&s->lock);
     c->done(c->opaque, error);
+    if (c->only)
+        g_ptr_array_unref(c->only);
     g_free(c);
+}
+
+/* Takes over `only`. */
+static void wait_for_clearance(struct server *s, GPtrArray *only, export_done done, void *opaque)
+{
+    struct clearance *c = g_new(struct clearance, 1);
+
+    *c = (struct clearance){
+        .departure = {.is_over = clearance_is_over, .then = clearance_ends},
+        .only = only,
+        .done = done,
+        .opaque = opaque,
+    };
+    departure_wait(s, &c->departure, s->gone_ms);
 }
 
 void server_export_del_all(struct server *s, export_done done, void *opaque)
 {
-    struct clearance *c = g_new(struct clearance, 1);
     g_autoptr(GArray) all = server_exports(s);
 
     for (unsigned i = 0; i < all->len; i++) {
@@ -241,10 +265,28 @@ void server_export_del_all(struct server *s, export_done done, void *opaque)
         if (e)
             take_away(e, true, NULL);
     }
-    *c = (struct clearance){
-        .departure = {.is_over = clearance_is_over, .then = clearance_ends},
-        .done = done,
-        .opaque = opaque,
-    };
-    departure_wait(s, &c->departure, s->gone_ms);
+    wait_for_clearance(s, NULL, done, opaque);
+}
+
+static void unref(gpointer export)
+{
+    export_unref(export);
+}
+
+void server_exports_end(struct server *s, const GPtrArray *exports, export_done done, void *opaque)
+{
+    GPtrArray *only = g_ptr_array_new_with_free_func(unref);
+
+    for (unsigned i = 0; i < exports->len; i++) {
+        struct export *e = exports->pdata[i];
+        bool there;
+
+        g_ptr_array_add(only, export_ref(e));
+        pthread_mutex_lock(&s->lock);
+        there = !e->reserved && !e->going;
+        pthread_mutex_unlock(&s->lock);
+        if (there)
+            take_away(e, true, NULL);
+    }
+    wait_for_clearance(s, only, done, opaque);
 }

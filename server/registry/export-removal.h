@@ -17,7 +17,7 @@
 /* Called once, perhaps before what was called returns. `error` is NULL: it is done. Borrowed. */
 typedef void (*export_done)(void *opaque, const GError *error);
 
-/* Take an export away. safe (hard false): this is refused, with QEMU's words, while clients are
+/* Take an export away that nobody owns (struct export_options). safe (hard false): this is refused, with QEMU's words, while clients are
  * connected; if all of them have hung up, they are waited for first, EXPORT_GRACE_MS at most. hard:
  * requests under way finish, later ones get ESHUTDOWN, and clients without any are let go; clients
  * that are still there after EXPORT_GRACE_MS are cut off. `done` does not wait for that.
@@ -27,6 +27,9 @@ void server_export_del(struct server *s, const char *id, bool hard, export_done 
  * what they occupied is free; or, with an error that names one, if some have not gone
  * EXPORT_GONE_MS after they were taken away, now or earlier: these go when their clients end. */
 void server_export_del_all(struct server *s, export_done done, void *opaque);
+/* Take away these (struct export), whoever owns them, hard; some may be going already. Done likewise,
+ * when these have gone. The array's elements are referenced meanwhile. */
+void server_exports_end(struct server *s, const GPtrArray *exports, export_done done, void *opaque);
 /* If all clients of a node's exports have hung up, wait until they have left: they do so when what
  * they asked for is done. It waits EXPORT_GRACE_MS at most, since a plugin may hang. This is for
  * callers to whom a client that has hung up does not count. `then` is called once, perhaps before

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The registry's exports. Life of an export: the registry holds one reference as long as the export
- * is listed; each client that has found it holds another. It occupies its node and bitmaps until it
+ * The registry's exports. Life of an export: it may be *reserved* first, which takes its id and name.
+ * The registry holds one reference as long as it is reserved or listed; each client that has found it holds another. It occupies its node and bitmaps until it
  * is *gone*: it cannot be found any more and its last client has detached. Then the control thread
  * releases the node and the bitmaps and emits BLOCK_EXPORT_DELETED. The memory goes with the last
  * reference. export-removal.c takes exports away.
@@ -17,7 +17,13 @@
 
 static bool is_served(const struct export *e, enum export_scope scope)
 {
-    return !e->going && (scope == EXPORTS_ADDED ? e->info.id != NULL : !e->shadowed);
+    return !e->going && !e->reserved &&
+           (scope == EXPORTS_ADDED ? e->info.id != NULL : !e->shadowed);
+}
+
+static bool has_name(const struct export *e, const char *name)
+{
+    return strcmp(e->info.name, name) == 0 || (e->default_too && !name[0]);
 }
 
 static struct export *find_locked(struct server *s, enum export_scope scope, const char *name)
@@ -25,11 +31,22 @@ static struct export *find_locked(struct server *s, enum export_scope scope, con
     for (unsigned i = 0; i < s->exports->len; i++) {
         struct export *e = s->exports->pdata[i];
 
-        if (is_served(e, scope) &&
-            (strcmp(e->info.name, name) == 0 || (e->default_too && !name[0])))
+        if (is_served(e, scope) && has_name(e, name))
             return e;
     }
     return NULL;
+}
+
+/* Is there an added export of that name, or will there be one? */
+static bool is_added_locked(struct server *s, const char *name)
+{
+    for (unsigned i = 0; i < s->exports->len; i++) {
+        const struct export *e = s->exports->pdata[i];
+
+        if (!e->going && e->info.id && has_name(e, name))
+            return true;
+    }
+    return false;
 }
 
 /* Is there a disk's own export of that name? */
@@ -51,16 +68,21 @@ struct export *export_find_id_locked(struct server *s, const char *id)
     return NULL;
 }
 
-int server_export_check_id(struct server *s, const char *id, GError **err)
+static int check_id_free(struct server *s, const char *id, GError **err)
 {
     bool taken;
 
-    if (!name_is_well_formed(id))
-        return fail(err, "Invalid block export id");
     pthread_mutex_lock(&s->lock);
     taken = export_find_id_locked(s, id) != NULL;
     pthread_mutex_unlock(&s->lock);
     return taken ? fail(err, "Block export id '%s' is already in use", id) : 0;
+}
+
+int server_export_check_id(struct server *s, const char *id, GError **err)
+{
+    if (!name_is_well_formed(id))
+        return fail(err, "Invalid block export id");
+    return check_id_free(s, id, err);
 }
 
 int server_export_check_name(struct server *s, const char *name, const char *description,
@@ -73,7 +95,7 @@ int server_export_check_name(struct server *s, const char *name, const char *des
     if (description && strlen(description) > MAX_NBD_STRING)
         return fail(err, "description '%s' too long", description);
     pthread_mutex_lock(&s->lock);
-    taken = find_locked(s, EXPORTS_ADDED, name) || (alone && is_own_locked(s, name));
+    taken = is_added_locked(s, name) || (alone && is_own_locked(s, name));
     pthread_mutex_unlock(&s->lock);
     return taken ? fail(err, "NBD server already has export named '%s'", name) : 0;
 }
@@ -114,10 +136,50 @@ static void occupy(struct export *e)
         dirty_bitmap_busy_begin(e->bitmaps[i]);
 }
 
+/* Nobody finds it yet, but its id and name are taken. */
+static struct export *export_new(struct server *s, const struct export_options *o)
+{
+    struct export *e = g_new0(struct export, 1);
+
+    atomic_init(&e->references, 1);
+    e->server = s;
+    e->info = (struct export_info){
+        .id = g_strdup(o->id),
+        .name = g_strdup(o->name),
+        .description = g_strdup(o->description),
+        .writable = o->writable,
+        .discard = o->discard,
+        .live = o->live,
+        .tls_required = o->tls_required,
+        .tls_authz = (const char *const *)g_strdupv((char **)o->tls_authz),
+        .owner = g_strdup(o->owner),
+    };
+    e->reserved = true;
+    pthread_mutex_lock(&s->lock);
+    e->default_too = !o->id && s->exports->len == 0;
+    e->shadowed = o->id && is_own_locked(s, o->name);
+    g_ptr_array_add(s->exports, e);
+    pthread_mutex_unlock(&s->lock);
+    return e;
+}
+
+void server_export_open(struct export *e, struct node *node, struct dirty_bitmap *const *bitmaps,
+                        unsigned n_bitmaps)
+{
+    e->info.node = node;
+    e->n_bitmaps = n_bitmaps;
+    e->bitmaps = g_new(struct dirty_bitmap *, MAX(n_bitmaps, 1));
+    for (unsigned i = 0; i < n_bitmaps; i++)
+        e->bitmaps[i] = dirty_bitmap_ref(bitmaps[i]);
+    occupy(e);
+    pthread_mutex_lock(&e->server->lock);
+    e->reserved = false;
+    e->idle_since = g_get_monotonic_time();
+    pthread_mutex_unlock(&e->server->lock);
+}
+
 int server_export_add(struct server *s, const struct export_options *o, GError **err)
 {
-    struct export *e;
-
     if (o->id && server_export_check_id(s, o->id, err) < 0)
         return -1;
     if (o->writable && node_is_readonly(o->node))
@@ -125,33 +187,42 @@ int server_export_add(struct server *s, const struct export_options *o, GError *
     if (server_export_check_name(s, o->name, o->description, !o->id, err) < 0 ||
         check_bitmaps(o, err) < 0)
         return -1;
-
-    e = g_new0(struct export, 1);
-    atomic_init(&e->references, 1);
-    e->server = s;
-    e->info = (struct export_info){
-        .id = g_strdup(o->id),
-        .name = g_strdup(o->name),
-        .description = g_strdup(o->description),
-        .node = o->node,
-        .writable = o->writable,
-        .discard = o->discard,
-        .live = o->live,
-        .tls_required = o->tls_required,
-        .tls_authz = (const char *const *)g_strdupv((char **)o->tls_authz),
-    };
-    e->n_bitmaps = o->n_bitmaps;
-    e->bitmaps = g_new(struct dirty_bitmap *, MAX(o->n_bitmaps, 1));
-    for (unsigned i = 0; i < o->n_bitmaps; i++)
-        e->bitmaps[i] = dirty_bitmap_ref(o->bitmaps[i]);
-    occupy(e);
-
-    pthread_mutex_lock(&s->lock);
-    e->default_too = !o->id && s->exports->len == 0;
-    e->shadowed = o->id && is_own_locked(s, o->name);
-    g_ptr_array_add(s->exports, e);
-    pthread_mutex_unlock(&s->lock);
+    server_export_open(export_new(s, o), o->node, o->bitmaps, o->n_bitmaps);
     return 0;
+}
+
+struct export *server_export_reserve(struct server *s, const struct export_options *o, bool alone,
+                                     GError **err)
+{
+    if (check_id_free(s, o->id, err) < 0 ||
+        server_export_check_name(s, o->name, o->description, alone, err) < 0)
+        return NULL;
+    return export_ref(export_new(s, o));
+}
+
+/* Nobody finds it any more. */
+static void take_off(struct export *e)
+{
+    pthread_mutex_lock(&e->server->lock);
+    g_ptr_array_remove(e->server->exports, e);
+    pthread_mutex_unlock(&e->server->lock);
+}
+
+void server_export_unreserve(struct export *e)
+{
+    take_off(e);
+    export_unref(e);
+}
+
+unsigned export_clients(struct export *e, int64_t *idle_since)
+{
+    unsigned n;
+
+    pthread_mutex_lock(&e->server->lock);
+    n = e->clients.length;
+    *idle_since = e->idle_since;
+    pthread_mutex_unlock(&e->server->lock);
+    return n;
 }
 
 void export_release(struct export *e, bool tell)
@@ -163,9 +234,7 @@ void export_release(struct export *e, bool tell)
     if (e->cut_timer)
         g_source_remove(e->cut_timer);
     e->cut_timer = 0;
-    pthread_mutex_lock(&s->lock);
-    g_ptr_array_remove(s->exports, e);
-    pthread_mutex_unlock(&s->lock);
+    take_off(e);
     if (v)
         view_use_end(v);
     for (unsigned i = 0; i < e->n_bitmaps; i++)
@@ -199,7 +268,7 @@ bool server_free_exports_of(struct server *s, struct disk *d)
     for (unsigned i = 0; i < s->exports->len; i++) {
         struct export *e = s->exports->pdata[i];
 
-        if (!is_of_disk(e, d))
+        if (e->reserved || !is_of_disk(e, d))
             continue;
         g_ptr_array_add(all, e);
         has_clients |= e->clients.length > 0;
@@ -220,7 +289,7 @@ GArray *server_exports(struct server *s)
         struct export_status status = {
             .info = &e->info, .shutting_down = e->going, .clients = e->clients.length};
 
-        if (e->info.id)
+        if (e->info.id && !e->reserved)
             g_array_append_val(all, status);
     }
     pthread_mutex_unlock(&s->lock);
@@ -275,6 +344,7 @@ void export_unref(struct export *e)
     g_free((char *)e->info.id);
     g_free((char *)e->info.name);
     g_free((char *)e->info.description);
+    g_free((char *)e->info.owner);
     g_strfreev((char **)e->info.tls_authz);
     g_free(e);
 }
@@ -284,7 +354,7 @@ const struct export_info *export_info(const struct export *e)
     return &e->info;
 }
 
-/* Those of a disk that can be read. */
+/* Those of a disk that can be read, without those of checkpoints. */
 static GPtrArray *good_bitmaps(struct disk *d)
 {
     GPtrArray *all = disk_bitmaps(d);
@@ -293,7 +363,7 @@ static GPtrArray *good_bitmaps(struct disk *d)
         struct dirty_bitmap_info info;
 
         dirty_bitmap_info(all->pdata[i], &info);
-        if (info.inconsistent)
+        if (info.inconsistent || info.readonly)
             g_ptr_array_remove_index(all, i);
     }
     return all;
@@ -366,6 +436,8 @@ void export_detach(struct export_client *c)
     pthread_mutex_lock(&s->lock);
     g_queue_unlink(&e->clients, &c->link);
     last = e->going && e->clients.length == 0;
+    if (e->clients.length == 0)
+        e->idle_since = g_get_monotonic_time();
     awaited = s->departures.length > 0;
     pthread_mutex_unlock(&s->lock);
     if (last || awaited)

@@ -29,7 +29,9 @@ struct export_options {
                                       (tls-peer.h); ends with NULL. NULL: all. */
     struct dirty_bitmap **bitmaps; /* n of them; they are busy until the export is gone */
     unsigned n_bitmaps;
-    bool live; /* contexts are all the node's bitmaps, whatever they are at the time */
+    bool live;         /* contexts are all the node's bitmaps, whatever they are at the time */
+    const char *owner; /* who takes it away, for people ("backup session 'b1'"); others are refused.
+                          NULL: anybody may */
 };
 
 /* What a client and QMP see of an export; fixed for its life. */
@@ -39,6 +41,7 @@ struct export_info {
     bool writable, discard, live;
     bool tls_required;
     const char *const *tls_authz; /* see struct export_options */
+    const char *owner;            /* likewise */
 };
 
 /* Make an export visible. Checks QEMU's list (id, name, duplicates, read-only node, bitmaps) in
@@ -54,6 +57,19 @@ int export_check_bitmap(struct dirty_bitmap *db, GError **err);
  * disk is taken, since no client would find the export by it. */
 int server_export_check_name(struct server *s, const char *name, const char *description,
                              bool alone, GError **err);
+
+/* In two steps, for an export whose node is not there yet. First its id and name are taken: all that
+ * can fail. The id may be of any form. `node` and `bitmaps` of the options are not looked at. `alone`
+ * as above. A reference, or NULL and *err. */
+struct export *server_export_reserve(struct server *s, const struct export_options *o, bool alone,
+                                     GError **err);
+/* Then it is made visible... */
+void server_export_open(struct export *e, struct node *node, struct dirty_bitmap *const *bitmaps,
+                        unsigned n_bitmaps);
+/* ...or given up. The reference stays the caller's. */
+void server_export_unreserve(struct export *e);
+/* How many clients it has; if it has none, *idle_since is since when (g_get_monotonic_time). */
+unsigned export_clients(struct export *e, int64_t *idle_since);
 
 struct export_status {
     const struct export_info *info;

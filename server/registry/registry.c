@@ -245,14 +245,27 @@ static gboolean wake_up(gpointer unused)
     return G_SOURCE_CONTINUE;
 }
 
+static bool is_taken(struct server *s, const char *name)
+{
+    return server_find_node(s, name) || g_hash_table_contains(s->reserved, name);
+}
+
 int server_reserve_node_name(struct server *s, const char *name, GError **err)
 {
     if (!name_is_well_formed(name))
         return fail(err, "Invalid node-name: '%s'", name);
-    if (server_find_node(s, name) || g_hash_table_contains(s->reserved, name))
+    if (is_taken(s, name))
         return fail(err, "Duplicate nodes with node-name='%s'", name);
     if (strlen(name) > MAX_NODE_NAME)
         return fail(err, "Node name too long");
+    g_hash_table_add(s->reserved, g_strdup(name));
+    return 0;
+}
+
+int server_reserve_own_node_name(struct server *s, const char *name, GError **err)
+{
+    if (is_taken(s, name))
+        return fail(err, "Duplicate nodes with node-name='%s'", name);
     g_hash_table_add(s->reserved, g_strdup(name));
     return 0;
 }

@@ -70,6 +70,8 @@ struct disk *server_find_disk(struct server *s, const char *name);
  * *err with QEMU's text: the name is not well-formed, is too long, or belongs to another node or is
  * reserved for one. Control thread. */
 int server_reserve_node_name(struct server *s, const char *name, GError **err);
+/* The same for a name that the server itself makes, of any form: one that no user can give. */
+int server_reserve_own_node_name(struct server *s, const char *name, GError **err);
 /* The node is there, or it will not be made after all. */
 void server_release_node_name(struct server *s, const char *name);
 

@@ -45,13 +45,19 @@ void bits_memory_free(struct stored_bits *sb)
         bit_file_close(sb->memory);
 }
 
-static int copy_words(const struct stored_bits *sb, struct bit_file *f, GError **err)
+/* The pages that have bits. What was never touched is not touched here either. */
+static int copy_words(const struct stored_bits *sb, const struct bitmap *bits, struct bit_file *f,
+                      GError **err)
 {
-    for (size_t at = 0; at < sb->length; at += BIT_PAGE) {
-        const uint64_t *words = sb->words + at / 8;
+    const uint64_t a_page = UINT64_C(8) * BIT_PAGE * sb->granularity; /* bytes of the disk */
+    uint64_t start, length;
 
-        if (!bits_are_zero(words, BIT_PAGE) && bit_file_write(f, words, BIT_PAGE, at, err) < 0)
+    for (uint64_t at = 0; bitmap_next_dirty(bits, at, sb->size, &start, &length);) {
+        size_t page = (size_t)(start / a_page);
+
+        if (bit_file_write(f, sb->words + page * BIT_PAGE / 8, BIT_PAGE, page * BIT_PAGE, err) < 0)
             return -1;
+        at = (page + 1) * a_page;
     }
     return 0;
 }
@@ -70,7 +76,8 @@ static int map_file(struct stored_bits *sb, struct bit_file *f, struct mapping_u
     return -1;
 }
 
-void bits_memory_move(struct stored_bits *sb, const char *uuid, struct mapping_use use)
+void bits_memory_move(struct stored_bits *sb, const struct bitmap *bits, const char *uuid,
+                      struct mapping_use use)
 {
     struct store *s = sb->disk->store;
     g_autoptr(GError) error = NULL;
@@ -79,7 +86,7 @@ void bits_memory_move(struct stored_bits *sb, const char *uuid, struct mapping_u
     if (!s->memory)
         return;
     f = bit_file_create(memory_storage(s->memory), uuid, sb->size, sb->granularity, &error);
-    if (f && copy_words(sb, f, &error) == 0 && map_file(sb, f, &use, &error) == 0) {
+    if (f && copy_words(sb, bits, f, &error) == 0 && map_file(sb, f, &use, &error) == 0) {
         sb->memory = f;
         return;
     }

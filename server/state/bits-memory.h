@@ -11,10 +11,11 @@
 
 /* Clean words, which take no memory yet. -1 and *err. */
 int bits_memory_make(struct stored_bits *sb, GError **err);
-/* Make the file bits/`uuid` of the memory folder, with all that is set, and map it. Nobody else uses
- * the words meanwhile. Where that cannot be done (logged), they stay as they are: after the death of
+/* Make the file bits/`uuid` of the memory folder, with all that is set, and map it. `bits` is the bitmap
+ * over the words. Nobody else uses them meanwhile. Where that cannot be done (logged), they stay as they are: after the death of
  * the process these bits count as after a power loss. `use` but for the file. */
-void bits_memory_move(struct stored_bits *sb, const char *uuid, struct mapping_use use);
+void bits_memory_move(struct stored_bits *sb, const struct bitmap *bits, const char *uuid,
+                      struct mapping_use use);
 /* The file's name goes; those who use the words do not notice. It need not be there. */
 void bits_memory_unlink(struct store *s, const char *uuid);
 /* Nobody uses them any more. */

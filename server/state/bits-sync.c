@@ -36,6 +36,18 @@ static int read_words(struct stored_bits *sb, size_t at, size_t n, uint64_t *pie
     return 0;
 }
 
+/* Is a part of the words clean, so that it need not be read? As in read_words, the file is asked before
+ * the mapping. */
+static bool is_clean(const struct stored_bits *sb, size_t at, size_t n)
+{
+    if (!sb->memory || !bit_file_has_hole(sb->memory, n, at))
+        return false;
+    for (size_t p = 0; p < n; p += BIT_PAGE)
+        if (mapping_has_page(sb->guard, (at + p) / BIT_PAGE))
+            return false;
+    return true;
+}
+
 static uint16_t count_page(const uint64_t *words)
 {
     unsigned n = 0;
@@ -117,6 +129,15 @@ static int write_piece(struct stored_bits *sb, struct bit_file *f, size_t at, si
     return 0;
 }
 
+/* Was anything of these pages written? Then they must still have it. */
+static bool was_written(const struct stored_bits *sb, size_t at, size_t n)
+{
+    for (size_t p = 0; p < n; p += BIT_PAGE)
+        if (sb->written[(at + p) / BIT_PAGE] != 0)
+            return true;
+    return false;
+}
+
 static int write_back(struct stored_bits *sb, struct bit_file *f, bool *lost, GError **err)
 {
     g_autofree uint64_t *piece = g_malloc(MIN(sb->length, PIECE));
@@ -124,6 +145,8 @@ static int write_back(struct stored_bits *sb, struct bit_file *f, bool *lost, GE
     for (size_t at = 0; at < sb->length; at += PIECE) {
         size_t n = MIN(sb->length - at, PIECE);
 
+        if (!was_written(sb, at, n) && is_clean(sb, at, n))
+            continue;
         if (read_words(sb, at, n, piece, err) < 0) {
             *lost = true;
             return -1;
@@ -216,6 +239,8 @@ int bits_sum(struct stored_bits *sb, uint32_t *crc, GError **err)
     for (size_t at = 0; at < sb->length; at += PIECE) {
         size_t n = MIN(sb->length - at, PIECE);
 
+        if (is_clean(sb, at, n))
+            continue; /* zeroes do not change the sum */
         if (read_words(sb, at, n, piece, err) < 0)
             return -1;
         sum = bits_crc_add(sum, piece, n, at);

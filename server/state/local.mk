@@ -24,9 +24,11 @@ server_state_libstate_a_SOURCES = \
 	server/state/store-detach.c server/state/store-detach.h \
 	server/state/store-names.c server/state/store-names.h \
 	server/state/store-private.h \
+	server/state/store-records.c server/state/store-records.h \
 	server/state/store-renew.c server/state/store-renew.h \
 	server/state/store-resize.c server/state/store-resize.h \
 	server/state/store-rows.c server/state/store-rows.h \
 	server/state/store-transaction.c server/state/store-transaction.h \
 	server/state/store-views.c server/state/store-views.h \
-	server/state/stored-bits.c server/state/stored-bits.h
+	server/state/stored-bits.c server/state/stored-bits.h \
+	server/state/sync-together.c server/state/sync-together.h

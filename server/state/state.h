@@ -49,9 +49,9 @@ struct state_change {
  * nothing to the store. It changes with the other changes of its transaction, or not at all. */
 struct state_record {
     const char *kind, *name; /* copied; at most STATE_MAX_RECORD_NAME bytes each */
-    /* The text, at most STATE_MAX_RECORD bytes of UTF-8; g_free(). Called once, by commit, on its
-     * thread: after the flip, before anything is published. NULL: the record is removed, if it is
-     * there. */
+    /* The text, at most STATE_MAX_RECORD bytes of UTF-8, not NULL; g_free(). Called at most once, by
+     * commit, on its thread, with no lock held: after the flip, before anything is published. A text
+     * that cannot be kept fails the commit. NULL: the record is removed, if it is there. */
     char *(*text)(void *opaque);
     void *opaque;
 };
@@ -79,8 +79,8 @@ struct state_ops {
     /* Step 1. A worker thread. -1: nothing follows. */
     int (*prepare)(void *store, const struct state_change *changes, unsigned n,
                    struct state_transaction **t, GError **err);
-    /* A record that is to change in this transaction, the last one of the same kind and name counts.
-     * Between prepare and commit, by the same thread as prepare. */
+    /* A record that is to change in this transaction; the last one of the same kind and name counts,
+     * and only that one is asked for its text. Between prepare and commit, by one thread at a time. */
     void (*record)(struct state_transaction *t, const struct state_record *record);
     /* Step 3. A worker thread. -1: it has not happened. Several transactions, over different disks,
      * may be between prepare and end at once. */

@@ -2,6 +2,7 @@
 #include "server/state/store-catalogue.h"
 
 #include "common/util/log.h"
+#include "server/state/store-records.h"
 
 /* ---- the catalogue becomes what memory says ---- */
 
@@ -59,7 +60,7 @@ static int put_known(struct store *s, GError **err)
             if (catalogue_put_bitmap(s->catalogue, d->bitmaps->pdata[k], err) < 0)
                 return -1;
     }
-    return 0;
+    return records_put_known(s, err);
 }
 
 /* ---- transactions ---- */

@@ -51,8 +51,9 @@ struct store {
     pthread_mutex_t catalogue_lock; /* of this block */
     struct catalogue *catalogue;
     struct catalogue_folder folder;
-    GPtrArray *known; /* struct state_disk: all that the catalogue has, and new ones; owned */
-    bool begun;       /* the transaction of the start is open */
+    GPtrArray *known;   /* struct state_disk: all that the catalogue has, and new ones; owned */
+    GPtrArray *records; /* struct catalogue_record, owned, in order of creation */
+    bool begun;         /* the transaction of the start is open */
     bool started;
     bool hopeless; /* a disk could not be attached: there will be no start */
     bool unclean;  /* something could not be written: the folder stays in use, or may be */

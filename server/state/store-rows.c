@@ -66,6 +66,16 @@ static void take_bitmaps(struct store *s, GArray *bitmaps)
     }
 }
 
+static void take_records(struct store *s, GArray *records)
+{
+    for (unsigned i = 0; i < records->len; i++) {
+        struct catalogue_record *row = &g_array_index(records, struct catalogue_record, i);
+
+        g_ptr_array_add(s->records, g_memdup2(row, sizeof *row));
+        memset(row, 0, sizeof *row);
+    }
+}
+
 void rows_free_disk(void *disk)
 {
     struct state_disk *d = disk;
@@ -80,17 +90,25 @@ void rows_free_disk(void *disk)
     g_free(d);
 }
 
+void rows_free_record(void *record)
+{
+    catalogue_record_clear(record);
+    g_free(record);
+}
+
 int rows_read(struct store *s, bool *damaged, GError **err)
 {
     g_autoptr(GPtrArray) said = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GArray) disks = catalogue_disks(s->catalogue, said, err);
     g_autoptr(GArray) bitmaps = disks ? catalogue_bitmaps(s->catalogue, said, err) : NULL;
+    g_autoptr(GArray) records = bitmaps ? catalogue_records(s->catalogue, NULL, err) : NULL;
 
-    if (!bitmaps)
+    if (!records)
         return -1;
     *damaged = said->len != 0;
     take_disks(s, disks);
     take_bitmaps(s, bitmaps);
+    take_records(s, records);
     return catalogue_folder(s->catalogue, &s->folder, err);
 }
 
@@ -163,9 +181,4 @@ void row_set_inconsistent(struct catalogue_bitmap *b, const char *reason)
     g_free(b->inconsistent);
     b->inconsistent = copy;
     b->sealed = false;
-}
-
-GArray *store_records(struct store *s, const char *kind)
-{
-    return g_array_new(FALSE, FALSE, sizeof(struct store_record));
 }

@@ -5,9 +5,11 @@
 
 #include "server/state/store-private.h"
 
-/* Read all rows into s->known, and the folder's. *damaged: some rows are. */
+/* Read all rows into s->known and s->records, and the folder's. *damaged: some rows of disks and bitmaps
+ * are. */
 int rows_read(struct store *s, bool *damaged, GError **err);
 void rows_free_disk(void *disk);
+void rows_free_record(void *record);
 /* A disk without bitmaps, which is added to s->known; it is not in the catalogue yet. */
 struct state_disk *rows_add_disk(struct store *s, const char *name, uint64_t size);
 /* Take one that was never attached out of s->known, and free it. */

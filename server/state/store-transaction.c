@@ -14,8 +14,10 @@
 #include "common/util/log.h"
 #include "server/state/store-break.h"
 #include "server/state/store-catalogue.h"
+#include "server/state/store-records.h"
 #include "server/state/store-rows.h"
 #include "server/state/stored-bits.h"
+#include "server/state/sync-together.h"
 
 /* A change, with strings and references of its own. */
 struct change {
@@ -36,6 +38,7 @@ struct state_transaction {
     GArray *changes;   /* struct change */
     GPtrArray *steps;  /* struct step */
     GPtrArray *unused; /* pairs: a disk and the uuid of a file that no row names any more */
+    struct record_changes *records;
 };
 
 struct unused {
@@ -73,6 +76,7 @@ static struct state_transaction *new_transaction(struct store *s)
     g_array_set_clear_func(t->changes, clear_change);
     t->steps = g_ptr_array_new_with_free_func(free_step);
     t->unused = g_ptr_array_new_with_free_func(g_free);
+    t->records = record_changes_new();
     return t;
 }
 
@@ -80,6 +84,7 @@ static void free_transaction(struct state_transaction *t)
 {
     g_ptr_array_unref(t->steps);
     g_ptr_array_unref(t->unused);
+    record_changes_free(t->records);
     g_array_unref(t->changes);
     g_free(t);
 }
@@ -143,17 +148,20 @@ static bool has_no_use(const struct change *c)
 /* Files of new bitmaps. A failure is the command's: nothing relies on them yet. */
 static int sync_new(struct state_transaction *t, bool *any, bool *any_good, GError **err)
 {
+    g_autoptr(GPtrArray) files = g_ptr_array_new(); /* struct stored_bits, the changes' */
+
     for (unsigned i = 0; i < t->changes->len; i++) {
         const struct change *c = &g_array_index(t->changes, struct change, i);
 
         if (!c->c.bits || !c->c.persistent || has_no_use(c) || (c->sb && !is_new(c->sb)))
             continue;
-        if (check_new(c, err) < 0 || stored_bits_sync(c->sb, err) < 0)
+        if (check_new(c, err) < 0)
             return -1;
+        g_ptr_array_add(files, c->sb);
         *any = true;
         *any_good = *any_good || !c->c.inconsistent;
     }
-    return 0;
+    return sync_together(files, err);
 }
 
 static bool set_journal_failed(struct store *s, bool failed)
@@ -209,6 +217,11 @@ int store_prepare(void *store, const struct state_change *changes, unsigned n,
     free_transaction(*t);
     *t = NULL;
     return -1;
+}
+
+void store_record_change(struct state_transaction *t, const struct state_record *record)
+{
+    record_changes_add(t->records, record);
 }
 
 /* ---- what the rows will be ---- */
@@ -375,7 +388,8 @@ static int write_catalogue(struct state_transaction *t, bool *unsure, GError **e
     if (store_catalogue_begin(s, err) < 0)
         return -1;
     /* Broken ones first: a row that is cleared, say, is no longer about the bits that broke. */
-    if (store_put_broken(s, err) == 0 && put_steps(t, err) == 0 && put_sizes(t, err) == 0)
+    if (store_put_broken(s, err) == 0 && put_steps(t, err) == 0 && put_sizes(t, err) == 0 &&
+        record_changes_put(t->records, s, err) == 0)
         return store_catalogue_commit(s, unsure, err);
     catalogue_rollback(s->catalogue);
     return -1;
@@ -460,17 +474,19 @@ static void take_rows(struct state_transaction *t)
     }
     for (unsigned i = 0; i < t->steps->len; i++)
         take_step(t, t->steps->pdata[i]);
+    record_changes_take(t->records, t->store);
     store_settled(t->store);
 }
 
 static int commit_locked(struct state_transaction *t, GError **err)
 {
     g_autoptr(GError) error = NULL;
-    bool unsure = false;
+    bool records, unsure = false;
 
     if (plan(t, err) < 0 || sync_stopped(t, err) < 0)
         return -1;
-    if (!has_work(t))
+    records = record_changes_plan(t->records, t->store);
+    if (!records && !has_work(t))
         return 0;
     if (write_catalogue(t, &unsure, &error) < 0) {
         if (unsure)
@@ -487,6 +503,8 @@ int store_commit(void *store, struct state_transaction *t, GError **err)
     struct store *s = store;
     int result;
 
+    if (record_changes_ask(t->records, err) < 0)
+        return -1;
     pthread_mutex_lock(&s->catalogue_lock);
     result = commit_locked(t, err);
     pthread_mutex_unlock(&s->catalogue_lock);

@@ -115,6 +115,7 @@ static struct store *new_store(struct storage *storage, const struct store_optio
     s->bits_lost = store_bits_lost;
     s->renew = store_renew;
     s->known = g_ptr_array_new_with_free_func(rows_free_disk);
+    s->records = g_ptr_array_new_with_free_func(rows_free_record);
     pthread_mutex_init(&s->catalogue_lock, NULL);
     pthread_mutex_init(&s->lock, NULL);
     return s;
@@ -532,6 +533,7 @@ const struct state_ops store_ops = {
     .resize_begin = store_resize_begin,
     .resize_cancel = store_resize_cancel,
     .prepare = store_prepare,
+    .record = store_record_change,
     .commit = store_commit,
     .end = store_end,
     .broken = broken,

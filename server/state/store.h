@@ -56,14 +56,14 @@ void store_detach(struct store *s, struct state_disk *d, const struct image_iden
  * is logged, and the next start recovers. Waits, a limited time. */
 bool store_close(struct store *s);
 
-/* A record (state.h) that was found when the folder was opened. */
+/* A record (state.h). */
 struct store_record {
     char *kind, *name, *text;
 };
 
 /* Those of one kind, in order of creation: GArray of struct store_record, which clears its elements.
- * They are as store_open found them. Records that were damaged are not there; that has been logged.
- * Control thread. */
+ * Records that store_open found damaged are not there; that has been logged. Before clients are let
+ * in: later it would wait for transactions under way. */
 GArray *store_records(struct store *s, const char *kind);
 
 #endif

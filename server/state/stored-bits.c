@@ -17,6 +17,7 @@ void store_unref(struct store *s)
     if (atomic_fetch_sub(&s->references, 1) != 1)
         return;
     g_ptr_array_unref(s->known);
+    g_ptr_array_unref(s->records);
     memory_free(s->memory);
     pthread_mutex_destroy(&s->catalogue_lock);
     pthread_mutex_destroy(&s->lock);
@@ -132,9 +133,9 @@ static void incomplete(void *opaque)
     memory_note_incomplete(((struct stored_bits *)opaque)->disk->store->memory);
 }
 
-static void move_to_memory(struct stored_bits *sb, const char *uuid)
+static void move_to_memory(struct stored_bits *sb, const struct bitmap *bits, const char *uuid)
 {
-    bits_memory_move(sb, uuid,
+    bits_memory_move(sb, bits, uuid,
                      (struct mapping_use){.incomplete = incomplete, .lost = lost, .opaque = sb});
 }
 
@@ -242,7 +243,7 @@ int stored_bits_attach(struct state_disk *d, struct bitmap *bits, GError **err)
         return fail(err, "disk %s: these bits are not the store's", d->row.name);
     f = bit_file_create(d->store->storage, uuid, sb->size, sb->granularity, err);
     if (f) {
-        move_to_memory(sb, uuid);
+        move_to_memory(sb, bits, uuid);
         put_file(sb, f, false);
     }
     stored_bits_unref(sb);
@@ -273,7 +274,7 @@ static struct bitmap *load(struct state_disk *d, const struct catalogue_bitmap *
     if (!make_bitmap(sb, err))
         return NULL;
     bitmap_summarise(sb->bits);
-    move_to_memory(sb, b->uuid);
+    move_to_memory(sb, sb->bits, b->uuid);
     put_file(sb, f, true);
     return sb->bits;
 }

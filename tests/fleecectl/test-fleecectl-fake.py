@@ -6,6 +6,7 @@ replies."""
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,7 +28,30 @@ NODES = [
 ]
 VIEWS = [{"name": "v0", "disk": "vda", "size": 1 << 30, "scratch-bytes": 4096, "broken": True,
           "reason": "disk full"}]
-GOOD = {"query-named-block-nodes": NODES, "query-views": VIEWS, "query-name": {"name": "lab"},
+CHECKPOINTS = [
+    {"name": "mon", "description": "before the update", "time": "2026-11-23T01:00:00.250Z", "disks": [
+        {"disk": "vda", "bitmap": "mon", "granularity": 65536, "dirty-bytes": 3 << 20, "valid": True},
+        {"disk": "vdb", "bitmap": "mon", "granularity": 4096, "dirty-bytes": 1 << 20,
+         "valid": False, "reason": "its bitmap is inconsistent: torn"}]},
+    {"name": "tue", "parent": "mon", "time": "2026-11-24T01:00:00.000Z", "disks": [
+        {"disk": "vda", "bitmap": "tue", "granularity": 65536, "dirty-bytes": 65536, "valid": True}]}]
+SESSION_DISKS = [
+    {"disk": "vda", "export": "b1/vda", "uri": "nbd+unix:///b1%2Fvda?socket=/s",
+     "context": "qemu:dirty-bitmap:backup-vda", "mode": "incremental", "dirty-bytes": 3 << 20,
+     "size": 10 << 30},
+    {"disk": "vdb", "export": "b1/vdb", "uri": "nbd+unix:///b1%2Fvdb?socket=/s",
+     "context": "qemu:dirty-bitmap:backup-vdb", "mode": "full",
+     "reason": "there is no checkpoint 'mon'", "dirty-bytes": 512, "size": 512}]
+SESSIONS = [
+    {"id": "b0", "state": "aborted", "reason": "its lease of 60 s has ended",
+     "time": "2026-11-24T00:00:00.000Z", "lease": 60, "discard": False, "disks": []},
+    {"id": "b1", "state": "active", "time": "2026-11-24T01:00:00.000Z", "since": "mon",
+     "checkpoint": "tue", "lease": 3600, "lease-left": 3543, "discard": False, "quiesced": False,
+     "quiesce-error": "no agent", "scratch-used": 8192,
+     "disks": [{**d, "clients": 2, "scratch-bytes": 4096} for d in SESSION_DISKS]},
+    {"id": "b2", "state": "active", "time": "2026-11-24T02:00:00.000Z", "lease": 60,
+     "discard": True, "scratch-used": 0, "disks": []}]
+GOOD = {"query-checkpoints": CHECKPOINTS, "query-backups": SESSIONS, "query-named-block-nodes": NODES, "query-views": VIEWS, "query-name": {"name": "lab"},
         "query-status": {"running": True, "status": "running"}, "query-block-exports": [{"id": "e"}],
         "query-nbd-servers": [{"uri": "nbd+unix:///?socket=/s"}],
         "query-blockstats": [
@@ -67,8 +91,8 @@ def status():
                            {"disk": "vdb", "read-bytes": 0, "written-bytes": 0,
                             "errors": 0}]}, obj
         a, b = [line for line in text.splitlines() if line.startswith("disk  ")]
-        assert a == "disk      vda: 3 MiB read, 5 KiB written, 4321 errors", a
-        assert b == "disk      vdb: 0 read, 0 written, 0 errors", b
+        assert a == "disk         vda: 3 MiB read, 5 KiB written, 4321 errors", a
+        assert b == "disk         vdb: 0 read, 0 written, 0 errors", b
 
 
 @test
@@ -101,12 +125,85 @@ def bitmap_and_view_lists():
 
 
 @test
+def checkpoint_lists():
+    with FakeQmp(GOOD) as fake:
+        utc = {"TZ": "UTC"}
+        lines = ctl(fake, "checkpoint", "list", env=utc).splitlines()
+        assert [re.split("  +", line) for line in lines] == [
+            ["NAME", "TIME", "PARENT", "DISKS", "DIRTY", "STATE", "DESCRIPTION"],
+            ["mon", "2026-11-23 01:00:00", "-", "2", "4 MiB", "valid on 1 of 2 disks",
+             "before the update"],
+            ["tue", "2026-11-24 01:00:00", "mon", "1", "64 KiB", "valid", "-"]], lines
+        assert "02:00:00" in ctl(fake, "checkpoint", "list", env={"TZ": "UTC-1"})
+        lines = ctl(fake, "checkpoint", "show", "mon", env=utc).splitlines()
+        assert [re.split("  +", line) for line in lines] == [
+            ["name", "mon"], ["time", "2026-11-23 01:00:00"],
+            ["description", "before the update"], [""],
+            ["DISK", "BITMAP", "DIRTY", "GRANULARITY", "STATE"],
+            ["vda", "mon", "3 MiB", "64 KiB", "valid"],
+            ["vdb", "mon", "1 MiB", "4 KiB", "its bitmap is inconsistent: torn"]], lines
+        assert "parent       mon" in ctl(fake, "checkpoint", "show", "tue")
+        assert json.loads(ctl(fake, "--json", "checkpoint", "list")) == CHECKPOINTS
+        assert json.loads(ctl(fake, "--json", "checkpoint", "show", "tue")) == CHECKPOINTS[1]
+        line = ctl(fake, "checkpoint", "show", "wed", code=1)
+        assert line == "fleecectl: checkpoint wed: there is no such checkpoint", line
+
+
+@test
+def session_list():
+    with FakeQmp(GOOD) as fake:
+        lines = ctl(fake, "session", "list", env={"TZ": "UTC"}).splitlines()
+        assert [re.split("  +", line) for line in lines] == [
+            ["ID", "STATE", "TIME", "SINCE", "CHECKPOINT", "DISKS", "DIRTY", "SCRATCH", "CLIENTS",
+             "LEASE", "NOTE"],
+            ["b0", "aborted", "2026-11-24 00:00:00", "-", "-", "0", "0", "0", "0", "-",
+             "its lease of 60 s has ended"],
+            ["b1", "active", "2026-11-24 01:00:00", "mon", "tue", "2", "3 MiB", "8 KiB", "4",
+             "59 min 3 s", "not quiesced: no agent"],
+            ["b2", "active", "2026-11-24 02:00:00", "-", "-", "0", "0", "0", "0", "held", "-"]], lines
+        assert json.loads(ctl(fake, "--json", "session", "list")) == SESSIONS
+    for left, text in ((59, "59 s"), (60, "1 min 0 s"), (7260, "2 h 1 min")):
+        with FakeQmp({"query-backups": [{**SESSIONS[1], "lease-left": left}]}) as fake:
+            assert f"  {text}  " in ctl(fake, "session", "list")
+
+
+@test
+def session_begin():
+    with FakeQmp({"backup-begin": SESSION_DISKS}) as fake:
+        lines = ctl(fake, "session", "begin", "b1", "--since", "mon").splitlines()
+        assert fake.requests[-1]["arguments"] == {"id": "b1", "since": "mon"}
+        assert [re.split("  +", line) for line in lines] == [
+            ["DISK", "MODE", "DIRTY", "SIZE", "URI", "REASON"],
+            ["vda", "incremental", "3 MiB", "10 GiB", SESSION_DISKS[0]["uri"], "-"],
+            ["vdb", "full", "512", "512", SESSION_DISKS[1]["uri"],
+             "there is no checkpoint 'mon'"]], lines
+        assert json.loads(ctl(fake, "--json", "session", "begin", "b1")) == SESSION_DISKS
+        fake.replies["backup-begin"] = [{**d, "quiesced": False, "quiesce-error": "no agent"}
+                                        for d in SESSION_DISKS]
+        lines = ctl(fake, "session", "begin", "b1").splitlines()
+        assert lines[3:] == ["", "not quiesced  no agent"], lines
+        ctl(fake, "session", "begin", "--since=mon", "b1", "--checkpoint", "tue", "vda", "--strict",
+            "--lease", "0", "--discard", "--scratch-limit", "1g", "vdb")
+        assert fake.requests[-1] == {"execute": "backup-begin", "arguments": {
+            "id": "b1", "disks": [{"disk": "vda"}, {"disk": "vdb"}], "since": "mon",
+            "checkpoint": "tue", "mode": "strict", "discard": True, "lease": 0,
+            "scratch-limit": 1 << 30}}, fake.requests[-1]
+        n = len(fake.requests)
+        for bad in ("--lease=1h", "--lease=-1", "--lease=", "--lease= 1", "--scratch-limit=x"):
+            assert bad.split("=")[0] in ctl(fake, "session", "begin", "b1", bad, code=2)
+        ctl(fake, "session", "begin", code=2)
+        ctl(fake, "session", "renew", "b1", "--lease", "9" * 30, code=2)
+        assert len(fake.requests) == n
+
+
+@test
 def requests():
     """What each command sends."""
     ok = {name: {} for name in (
         "block-dirty-bitmap-add", "block-dirty-bitmap-remove", "block-dirty-bitmap-clear",
         "block-dirty-bitmap-enable", "block-dirty-bitmap-disable", "block-dirty-bitmap-merge",
-        "view-create", "view-delete", "nbd-server-start")}
+        "view-create", "view-delete", "nbd-server-start", "block-dirty-bitmap-populate",
+        "checkpoint-create", "checkpoint-delete", "backup-renew", "backup-end")}
     node = {"node": "vda", "name": "b0"}
     cases = [
         ("bitmap add vda b0", "block-dirty-bitmap-add", node),
@@ -120,8 +217,17 @@ def requests():
         ("bitmap clear vda b0", "block-dirty-bitmap-clear", node),
         ("bitmap enable vda b0", "block-dirty-bitmap-enable", node),
         ("bitmap disable vda b0", "block-dirty-bitmap-disable", node),
+        ("bitmap populate vda b0", "block-dirty-bitmap-populate", node),
         ("bitmap merge vda b0 b1 b2", "block-dirty-bitmap-merge",
          {"node": "vda", "target": "b0", "bitmaps": ["b1", "b2"]}),
+        ("checkpoint create mon", "checkpoint-create", {"name": "mon"}),
+        ("checkpoint create mon vda vdb --description all --granularity 4k", "checkpoint-create",
+         {"name": "mon", "disks": ["vda", "vdb"], "description": "all", "granularity": 4096}),
+        ("checkpoint delete mon", "checkpoint-delete", {"name": "mon"}),
+        ("session renew b1", "backup-renew", {"id": "b1"}),
+        ("session renew b1 --lease 60", "backup-renew", {"id": "b1", "lease": 60}),
+        ("session commit b1", "backup-end", {"id": "b1", "result": "commit"}),
+        ("session abort b1", "backup-end", {"id": "b1", "result": "abort"}),
         ("view create vda v0", "view-create", {"disk": "vda", "name": "v0"}),
         ("view delete v0", "view-delete", {"name": "v0"}),
     ]
@@ -161,12 +267,19 @@ def qmp():
 def errors_name_the_object():
     no = error("Node 'vda' not found")
     with FakeQmp({"block-dirty-bitmap-add": no, "view-create": no, "view-delete": no,
-                  "block-dirty-bitmap-merge": no}) as fake:
+                  "block-dirty-bitmap-merge": no, "checkpoint-create": no, "checkpoint-delete": no,
+                  "backup-begin": no, "backup-renew": no, "backup-end": no}) as fake:
         line = ctl(fake, "bitmap", "add", "vda", "b0", code=1)
         assert line == "fleecectl: disk vda: bitmap b0: Node 'vda' not found", line
         assert "bitmap t: Node" in ctl(fake, "bitmap", "merge", "vda", "t", "s", code=1)
         assert "disk vda: view v0: Node" in ctl(fake, "view", "create", "vda", "v0", code=1)
         assert "view v0: Node" in ctl(fake, "view", "delete", "v0", code=1)
+        for action in "create", "delete":
+            line = ctl(fake, "checkpoint", action, "mon", code=1)
+            assert line == "fleecectl: checkpoint mon: Node 'vda' not found", line
+        for action in "begin", "renew", "commit", "abort":
+            line = ctl(fake, "session", action, "b1", code=1)
+            assert line == "fleecectl: session b1: Node 'vda' not found", line
 
 
 @test
@@ -256,11 +369,27 @@ def absurd_values():
     with FakeQmp({**GOOD, "query-named-block-nodes": strange, "query-name": {"name": 1},
                   "query-blockstats": [{}, {"node-name": "a"}, {"node-name": "b", "stats": 1},
                                        {"node-name": "c", "stats": {"rd_bytes": "x"}}],
+                  "query-checkpoints": [
+                      {"name": "a", "time": 7, "parent": [], "description": {}},
+                      {"name": "b", "time": "yesterday",
+                       "disks": [{"disk": "x", "valid": "yes", "reason": 1, "dirty-bytes": -1}]}],
+                  "query-backups": [{"id": "a", "state": 1, "lease": "x", "lease-left": [], "disks": [
+                      {"disk": "x", "uri": 1, "clients": 1.5}]}],
                   "query-status": {}, "query-views": [{"name": "v", "instant": {
                       "seconds": (1 << 63) - 1, "microseconds": (1 << 63) - 1}}]}) as fake:
-        for command in (["status"], ["disks"], ["bitmap", "list"], ["view", "list"]):
+        for command in (["status"], ["disks"], ["bitmap", "list"], ["view", "list"],
+                        ["checkpoint", "list"], ["checkpoint", "show", "a"],
+                        ["checkpoint", "show", "b"], ["session", "list"]):
             ctl(fake, *command)
             json.loads(ctl(fake, "--json", *command))
+
+
+@test
+def absurd_answers_to_backup_begin():
+    """They are an error, which says that the session may be there: the server has said yes."""
+    for value in ({}, 1, [1], [{}], [{"disk": 1}]):
+        with FakeQmp({"backup-begin": value}) as fake:
+            assert "backup-begin" in ctl(fake, "session", "begin", "b1", code=1)
 
 
 @test
@@ -306,6 +435,10 @@ EVENTS = [
      "data": {"name": "v0", "disk": "vda", "reason": "no space\033[2J", "n": 5, "o": {"a": [1]}}},
     {"timestamp": {"seconds": 0, "microseconds": 8}, "event": "BITMAP_INCONSISTENT",
      "data": {"node": "vda", "name": "b0", "reason": "the state folder failed"}},
+    {"timestamp": {"seconds": 0, "microseconds": 9}, "event": "BACKUP_ENDED",
+     "data": {"id": "b1", "result": "abort", "reason": "its lease of 60 s has ended"}},
+    {"timestamp": {"seconds": 0, "microseconds": 10}, "event": "CHECKPOINT_DELETED",
+     "data": {"name": "mon", "reason": "backup-end"}},
     {"event": "ODD", "timestamp": 5, "data": 7},
     {"event": "SHUTDOWN", "timestamp": {"seconds": 1, "microseconds": 0}, "data": {"guest": False}},
 ]
@@ -321,6 +454,9 @@ def watch_prints_events():
             'reason="no space\\u001b[2J"  n=5  o={"a":[1]}',
             "1970-01-01 00:00:00.000008  BITMAP_INCONSISTENT  node=vda  name=b0  "
             'reason="the state folder failed"',
+            "1970-01-01 00:00:00.000009  BACKUP_ENDED  id=b1  result=abort  "
+            'reason="its lease of 60 s has ended"',
+            "1970-01-01 00:00:00.000010  CHECKPOINT_DELETED  name=mon  reason=backup-end",
             "-  ODD",
             "1970-01-01 00:00:01.000000  SHUTDOWN  guest=false"], result.stdout
         assert fake.path in result.stderr

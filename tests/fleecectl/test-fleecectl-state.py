@@ -83,6 +83,93 @@ def list_of_a_folder_that_was_left_in_order():
 
 
 @test
+def list_of_checkpoints_and_sessions():
+    """What their records say, as far as it can be read; bitmaps that a checkpoint lacks."""
+    with state("clean") as folder:
+        out, err = ctl("--json", "state", "list", folder)
+        assert err == "", err
+        said = json.loads(out)
+        assert said["checkpoints"] == [
+            {"name": "a", "state": "kept", "time-usec": 1700000000000000,
+             "disks": [{"disk": "vda"}, {"disk": "vdb"}]},
+            {"name": "next", "state": "pending", "time-usec": 1700000001000000,
+             "disks": [{"disk": "vda", "bitmap": "missing"}]},
+            {"name": "odd", "state": "unreadable", "disks": []}], said
+        assert said["sessions"] == [
+            {"id": "s0", "state": "committed", "time-usec": 1700000000000000,
+             "disks": [{"disk": "vda"}, {"disk": "vdb"}]},
+            {"id": "s1", "state": "aborted", "time-usec": 1700000001000000,
+             "reason": "it was made so", "disks": [{"disk": "vda"}]}], said
+        lines = [line.split() for line in ctl("state", "list", folder)[0].splitlines()]
+        assert ["CHECKPOINT", "TIME", "STATE", "DISKS", "REASON"] in lines, lines
+        assert lines[-2][0] == "s0" and lines[-2][-4:] == ["committed", "vda,", "vdb", "-"], lines
+        assert any(line[:1] == ["next"] and line[-4:] == ["pending", "vda", "(missing)", "-"]
+                   for line in lines), lines
+        # A disk that is forgotten takes its bitmaps with it; the record stays.
+        ctl("state", "forget", folder, "vda")
+        said = json.loads(ctl("--json", "state", "list", folder)[0])
+        assert said["checkpoints"][0]["disks"] == [
+            {"disk": "vda", "bitmap": "missing"}, {"disk": "vdb"}], said
+
+
+@test
+def checkpoints_follow_a_disk_that_is_renamed():
+    with state("clean") as folder:
+        ctl("state", "adopt", folder, "vda", "root")
+        said = json.loads(ctl("--json", "state", "list", folder)[0])
+        assert [c["disks"] for c in said["checkpoints"]] == [
+            [{"disk": "root"}, {"disk": "vdb"}], [{"disk": "root", "bitmap": "missing"}], []], said
+        assert [c["time-usec"] for c in said["checkpoints"][:2]] == [
+            1700000000000000, 1700000001000000], said
+        assert [s["disks"] for s in said["sessions"]] == [
+            [{"disk": "root"}, {"disk": "vdb"}], [{"disk": "root"}]], said
+        # Nothing but a text: the records of disks with other names stay as they are.
+        ctl("state", "adopt", folder, "root", "root")
+        assert json.loads(ctl("--json", "state", "list", folder)[0])["checkpoints"] == (
+            said["checkpoints"])
+
+
+@test
+def a_damaged_record():
+    """It is removed. Nothing else is the worse for it."""
+    with state("clean") as folder:
+        db = sqlite3.connect(f"{folder}/catalogue.db")
+        db.execute("UPDATE records SET text = '{}' WHERE name = 'a'")
+        db.commit()
+        db.close()
+        before = listed(folder)
+        what = "checkpoint 'a' (row 1 of the records): its row in the catalogue is damaged"
+        _, err = ctl("state", "list", folder)
+        assert err == f"fleecectl: {what}\n", err
+        out, err = ctl("state", "check", folder, code=1)
+        assert f"wrong: {what}\n       --repair does this: a record that is damaged is" in out, out
+        assert err == f"fleecectl: state: {folder}: wrong: 1, of which --repair mends 1\n", err
+        ctl("state", "check", folder, "--repair")
+        out, err = ctl("state", "check", folder)
+        assert err == "" and out.endswith("nothing is wrong\n"), out
+        said = json.loads(ctl("--json", "state", "list", folder)[0])
+        assert [c["name"] for c in said["checkpoints"]] == ["next", "odd"], said
+        assert listed(folder) == before
+
+
+@test
+def a_record_that_has_vanished():
+    """Other rows may be lost as well: bitmaps are not trusted."""
+    with state("clean") as folder:
+        db = sqlite3.connect(f"{folder}/catalogue.db")
+        db.execute("DELETE FROM records WHERE name = 'a'")
+        db.commit()
+        db.close()
+        out, _ = ctl("state", "check", folder, code=1)
+        assert "wrong: the catalogue has lost rows of its records: it has 4 of 5\n" in out, out
+        assert "not repaired" not in out and "nothing can be done" not in out, out
+        ctl("state", "check", folder, "--repair")
+        out, err = ctl("state", "check", folder)
+        assert err == "" and out.endswith("nothing is wrong\n"), out
+        assert all(b["inconsistent"] for b in listed(folder).values())
+
+
+@test
 def after_a_crash():
     """Exact after the process's death, wider after a power loss, and the folder stays as it is."""
     with state("killed") as folder:

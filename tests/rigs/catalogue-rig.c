@@ -121,6 +121,18 @@ int64_t catalogue_rig_put_bitmap(struct catalogue_rig *p, int64_t disk, const ch
     return b.id;
 }
 
+int64_t catalogue_rig_put_record(struct catalogue_rig *p, const char *kind, const char *name,
+                                 const char *text)
+{
+    g_autoptr(GError) err = NULL;
+    struct catalogue_record r = {.kind = (char *)kind, .name = (char *)name, .text = (char *)text};
+
+    catalogue_put_record(p->c, &r, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(r.id, >, 0);
+    return r.id;
+}
+
 GArray *catalogue_rig_disks(struct catalogue_rig *p, GPtrArray *damaged)
 {
     g_autoptr(GError) err = NULL;
@@ -148,6 +160,30 @@ void catalogue_rig_assert_bitmaps(struct catalogue_rig *p, const char *expected)
     for (unsigned i = 0; i < rows->len; i++)
         g_string_append_printf(names, "%s ", bitmap_at(rows, i)->name);
     g_assert_cmpstr(names->str, ==, expected);
+    g_assert_cmpuint(damaged->len, ==, 0);
+}
+
+GArray *catalogue_rig_records(struct catalogue_rig *p, GPtrArray *damaged)
+{
+    g_autoptr(GError) err = NULL;
+    GArray *rows = catalogue_records(p->c, damaged, &err);
+
+    g_assert_no_error(err);
+    return rows;
+}
+
+void catalogue_rig_assert_records(struct catalogue_rig *p, const char *expected)
+{
+    g_autoptr(GPtrArray) damaged = sentences_new();
+    g_autoptr(GArray) rows = catalogue_rig_records(p, damaged);
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (unsigned i = 0; i < rows->len; i++) {
+        const struct catalogue_record *r = record_at(rows, i);
+
+        g_string_append_printf(text, "%s/%s=%s ", r->kind, r->name, r->text);
+    }
+    g_assert_cmpstr(text->str, ==, expected);
     g_assert_cmpuint(damaged->len, ==, 0);
 }
 

@@ -25,11 +25,16 @@ void catalogue_rig_commit(struct catalogue_rig *p);
 /* The new row's id. */
 int64_t catalogue_rig_put_disk(struct catalogue_rig *p, const char *name);
 int64_t catalogue_rig_put_bitmap(struct catalogue_rig *p, int64_t disk, const char *name);
+int64_t catalogue_rig_put_record(struct catalogue_rig *p, const char *kind, const char *name,
+                                 const char *text);
 /* A row to be put. */
 struct catalogue_bitmap catalogue_rig_bitmap(int64_t disk, const char *name);
 
 GArray *catalogue_rig_disks(struct catalogue_rig *p, GPtrArray *damaged);
 GArray *catalogue_rig_bitmaps(struct catalogue_rig *p, GPtrArray *damaged);
+GArray *catalogue_rig_records(struct catalogue_rig *p, GPtrArray *damaged);
+/* "KIND/NAME=TEXT " of all records, in their order; none is damaged. */
+void catalogue_rig_assert_records(struct catalogue_rig *p, const char *expected);
 /* The names of all bitmaps, in their order, with a space after each; nothing is damaged. */
 void catalogue_rig_assert_bitmaps(struct catalogue_rig *p, const char *expected);
 
@@ -49,6 +54,12 @@ static inline struct catalogue_bitmap *bitmap_at(GArray *rows, unsigned i)
 {
     g_assert_cmpuint(i, <, rows->len);
     return &g_array_index(rows, struct catalogue_bitmap, i);
+}
+
+static inline struct catalogue_record *record_at(GArray *rows, unsigned i)
+{
+    g_assert_cmpuint(i, <, rows->len);
+    return &g_array_index(rows, struct catalogue_record, i);
 }
 
 static inline struct catalogue_disk *disk_at(GArray *rows, unsigned i)

@@ -14,6 +14,7 @@ struct state_disk {
 
 struct state_transaction {
     struct fake_store *store;
+    GArray *records; /* struct state_record, as they were told */
 };
 
 struct stored_bits {
@@ -137,8 +138,27 @@ static int prepare(void *store, const struct state_change *changes, unsigned n,
         return fail(err, "disk full");
     *t = g_new(struct state_transaction, 1);
     (*t)->store = s;
+    (*t)->records = g_array_new(FALSE, FALSE, sizeof(struct state_record));
     atomic_fetch_add(&s->transactions, 1);
     return 0;
+}
+
+static void record(struct state_transaction *t, const struct state_record *record)
+{
+    check_may_wait(t->store, t->store->disk);
+    note(t->store, "record %s/%s; ", record->kind, record->name);
+    g_array_append_vals(t->records, record, 1);
+}
+
+/* Their texts are asked for once, when the flip has been. */
+static void note_records(struct fake_store *s, const GArray *records)
+{
+    for (unsigned k = 0; k < records->len; k++) {
+        const struct state_record *r = &g_array_index(records, struct state_record, k);
+        g_autofree char *text = r->text ? r->text(r->opaque) : NULL;
+
+        note(s, " %s=%s", r->name, text ? text : "none");
+    }
 }
 
 static int commit(void *store, struct state_transaction *t, GError **err)
@@ -147,7 +167,9 @@ static int commit(void *store, struct state_transaction *t, GError **err)
 
     g_assert_true(t->store == s);
     check_may_wait(s, s->disk);
-    note(s, "commit; ");
+    note(s, "commit");
+    note_records(s, t->records);
+    note(s, "; ");
     if (s->committing)
         s->committing(s, s->opaque);
     return s->fails == FAIL_COMMIT ? fail(err, "catalogue broken") : 0;
@@ -161,6 +183,7 @@ static void end(void *store, struct state_transaction *t, bool committed)
     g_assert_true(t->store == s);
     note(s, committed ? "end; " : "end without; ");
     atomic_fetch_sub(&s->transactions, 1);
+    g_array_unref(t->records);
     g_free(t);
 }
 
@@ -192,6 +215,7 @@ static const struct state_ops ops = {
     .resize_begin = resize_begin,
     .resize_cancel = resize_cancel,
     .prepare = prepare,
+    .record = record,
     .commit = commit,
     .end = end,
     .broken = broken,

@@ -115,6 +115,32 @@ static void add_live(struct storage *s, struct storage *memory, const char *boot
                  LIVE_LINES * sizeof(struct live_line));
 }
 
+static void add_records(struct catalogue *c)
+{
+    static const struct {
+        const char *kind, *name, *text;
+    } records[] = {
+        {"checkpoint", "a", "{\"time-usec\": 1700000000000000, \"disks\": [\"vda\", \"vdb\"]}"},
+        {"checkpoint", "next",
+         "{\"time-usec\": 1700000001000000, \"disks\": [\"vda\"], \"session\": \"s1\"}"},
+        {"checkpoint", "odd", "{]"},
+        {"session", "s0",
+         "{\"state\": \"committed\", \"time-usec\": 1700000000000000, \"disks\": "
+         "[{\"disk\": \"vda\"}, {\"disk\": \"vdb\"}]}"},
+        {"session", "s1",
+         "{\"state\": \"aborted\", \"time-usec\": 1700000001000000, \"disks\": "
+         "[{\"disk\": \"vda\"}], \"reason\": \"it was made so\"}"},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(records); i++) {
+        struct catalogue_record r = {.kind = (char *)records[i].kind,
+                                     .name = (char *)records[i].name,
+                                     .text = (char *)records[i].text};
+
+        g_assert_cmpint(catalogue_put_record(c, &r, NULL), ==, 0);
+    }
+}
+
 /* The folder's row, and the files of a server that runs. */
 static void leave(struct storage *s, struct storage *memory, struct catalogue *c,
                   enum made_kind kind, int64_t disk)
@@ -173,6 +199,7 @@ void made_state(const char *path, enum made_kind kind)
 
         add_bitmap(s, memory, c, &made_bitmaps[i], second ? vdb : vda, sizes[second], in_use);
     }
+    add_records(c);
     leave(s, memory, c, kind, vda);
     g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
     catalogue_close(c);

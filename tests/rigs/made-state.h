@@ -29,6 +29,10 @@ struct made_bitmap {
 extern const struct made_bitmap made_bitmaps[];
 extern const unsigned n_made_bitmaps;
 
+/* Records: checkpoint a, of vda and vdb; checkpoint next, which session s1 has begun, of vda, without a
+ * bitmap; checkpoint odd, whose text is no JSON. Session s0, committed, of vda and vdb; session s1,
+ * aborted, of vda. */
+
 #define MADE_REGION 5 /* open in the journal of MADE_POWER */
 
 /* Make the folder, which is not there yet. Aborts on failure. What is beside it stays until

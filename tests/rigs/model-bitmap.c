@@ -86,20 +86,32 @@ static void check_extents(struct model_disk *d, struct model_bitmap *b, bool exa
 static void check_bitmap(struct model_disk *d, struct model_bitmap *b, bool exact)
 {
     struct dirty_bitmap_info info;
-    uint64_t granules = 0;
+    uint64_t count = 0;
 
     for (uint64_t g = 0; g < b->granules; g++)
-        granules += b->bits[g];
+        count += b->bits[g] ? b->granularity : 0;
+    if (b->full)
+        count = b->size;
     check_extents(d, b, exact);
     dirty_bitmap_info(b->db, &info);
-    if (info.count < granules * b->granularity || (exact && info.count > granules * b->granularity))
+    if (info.count < count || (exact && info.count > count))
         model_fail(d->model, d, 0, "bitmap %s of disk %u: count is %" PRIu64 ", not %" PRIu64,
-                   b->name, d->index, info.count, granules * b->granularity);
+                   b->name, d->index, info.count, count);
+}
+
+void model_bitmap_frozen(struct model_disk *d, struct model_bitmap *b)
+{
+    g_ptr_array_add(d->frozen, b);
+    if (d->frozen->len > MAX_STILL)
+        g_ptr_array_remove_index(d->frozen, 0);
 }
 
 void model_check_bitmaps(struct model_disk *d, bool all)
 {
     g_autoptr(GPtrArray) real = disk_bitmaps(d->disk);
+
+    for (unsigned i = 0; i < d->frozen->len; i++)
+        check_bitmap(d, d->frozen->pdata[i], true);
 
     if (real->len != d->bitmaps->len)
         model_fail(d->model, d, 0, "disk %u has %u bitmaps, not %u", d->index, real->len,

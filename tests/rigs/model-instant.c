@@ -11,7 +11,7 @@
 #include <sched.h>
 #include <string.h>
 
-enum action_kind { ADD, REMOVE, CLEAR, RECORD, MERGE, VIEW };
+enum action_kind { ADD, REMOVE, CLEAR, RECORD, MERGE, VIEW, FREEZE };
 
 struct action {
     enum action_kind kind;
@@ -29,6 +29,7 @@ struct txn {
     GArray *actions;     /* struct action */
     GPtrArray *names[8]; /* of each disk that takes part: its bitmaps after the actions so far */
     GPtrArray *fresh;    /* bitmaps made by it, until it is done */
+    GPtrArray *frozen;   /* bitmaps that it freezes, until it is done */
     GPtrArray *gone;     /* bitmaps that it has removed */
     unsigned views[8];   /* made by it */
 };
@@ -41,6 +42,7 @@ struct txn *txn_new(struct model *m)
     t->instant = instant_new();
     t->actions = g_array_new(FALSE, FALSE, sizeof(struct action));
     t->fresh = g_ptr_array_new_with_free_func(model_bitmap_free);
+    t->frozen = g_ptr_array_new_with_free_func(model_bitmap_free);
     model_plan(m, "begin");
     t->gone = g_ptr_array_new_with_free_func(model_bitmap_free);
     return t;
@@ -50,6 +52,7 @@ static void txn_free(struct txn *t)
 {
     g_array_unref(t->actions);
     g_ptr_array_unref(t->fresh);
+    g_ptr_array_unref(t->frozen);
     g_ptr_array_unref(t->gone);
     for (unsigned i = 0; i < t->model->n_disks; i++)
         if (t->names[i])
@@ -87,7 +90,8 @@ static bool agree(struct txn *t, struct model_disk *d, bool good, int result, GE
 
 static void note(struct txn *t, struct action a)
 {
-    static const char *const names[] = {"add", "remove", "clear", "record", "merge", "view"};
+    static const char *const names[] = {"add",   "remove", "clear", "record",
+                                        "merge", "view",   "freeze"};
 
     model_plan(t->model, "%s disk%u %s %u %s", names[a.kind], a.disk->index,
                a.bitmap ? a.bitmap->name : "", a.kind == VIEW ? a.number : a.recording,
@@ -169,6 +173,26 @@ bool txn_merge(struct txn *t, struct model_disk *d, const char *target, struct m
     return true;
 }
 
+/* Also of one that is busy. */
+bool txn_freeze(struct txn *t, struct model_disk *d, const char *name)
+{
+    struct model_bitmap *s = name ? find(t, d, name) : NULL, *b;
+    struct freeze_options options = {.name = "frozen", .source = name, .granularity = 4096};
+    struct dirty_bitmap *frozen;
+    GError *error = NULL;
+    int result = instant_freeze(t->instant, d->disk, &options, &frozen, &error);
+
+    if (!agree(t, d, s || !name, result, error, "freeze", name ? name : "all"))
+        return false;
+    b = model_bitmap_new(d, "frozen", s ? s->granularity : options.granularity, false);
+    b->db = frozen;
+    b->full = !name;
+    names_of(t, d);
+    g_ptr_array_add(t->frozen, b);
+    note(t, (struct action){.kind = FREEZE, .disk = d, .bitmap = b, .source = s});
+    return true;
+}
+
 void txn_view(struct txn *t, struct model_disk *d, const struct view_options *options, bool discard)
 {
     struct action a = {.kind = VIEW,
@@ -215,6 +239,13 @@ static void act(struct txn *t, const struct action *a)
     case MERGE:
         if (a->bitmap != a->source)
             model_bitmap_merge(a->bitmap, a->source);
+        break;
+    case FREEZE:
+        if (a->source)
+            model_bitmap_merge(a->bitmap, a->source);
+        else
+            model_bitmap_mark(a->bitmap, 0, a->bitmap->size);
+        model_bitmap_frozen(d, a->bitmap);
         break;
     case VIEW:
         pthread_mutex_lock(&t->model->lock);
@@ -306,6 +337,7 @@ void txn_commit(struct txn *t)
     for (unsigned i = 0; i < t->actions->len; i++)
         act(t, &g_array_index(t->actions, struct action, i));
     g_ptr_array_set_free_func(t->fresh, NULL);
+    g_ptr_array_set_free_func(t->frozen, NULL);
     for (unsigned i = 0; i < m->n_disks; i++)
         if (t->names[i])
             settle(t, &m->disks[i]);
@@ -370,6 +402,8 @@ static bool random_action(struct txn *t, struct model_disk *d, struct model_disk
         return txn_record(t, d, some_name(t, d), noise_below(n, 5) > 1);
     if (x < 76)
         return txn_merge(t, d, some_name(t, d), source, some_name(t, source));
+    if (x < 86)
+        return txn_freeze(t, d, noise_once_in(n, 6) ? NULL : some_name(t, d));
     random_view(t, d);
     return true;
 }

@@ -32,6 +32,10 @@ static int prepare(void *store, const struct state_change *changes, unsigned n,
     return 0;
 }
 
+static void record(struct state_transaction *t, const struct state_record *record)
+{
+}
+
 static int commit(void *store, struct state_transaction *t, GError **err)
 {
     const struct model *m = store;
@@ -70,6 +74,7 @@ static const struct state_ops ops = {
     .resize_begin = resize_begin,
     .resize_cancel = resize_cancel,
     .prepare = prepare,
+    .record = record,
     .commit = commit,
     .end = end,
     .broken = broken,

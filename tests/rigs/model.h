@@ -33,6 +33,7 @@
 #define LOG_ROOM  96u   /* requests that may be ahead of the model */
 #define MAX_VIEWS 5u    /* a disk */
 #define MAX_BITS  6u    /* bitmaps a disk */
+#define MAX_STILL 4u    /* frozen bitmaps a disk that are looked at again and again */
 
 /* ---- random numbers: one generator a thread ---- */
 
@@ -101,6 +102,7 @@ struct model_bitmap {
     struct dirty_bitmap *db; /* a reference, once it is there */
     uint32_t granularity;
     bool recording;
+    bool full; /* frozen, and all of it is dirty */
     unsigned busy;
     uint64_t size;
     uint64_t granules;
@@ -136,6 +138,7 @@ struct model_disk {
     struct image *now;  /* as far as the logs are applied */
     GPtrArray *views;   /* struct model_view, oldest first; under model.lock */
     GPtrArray *bitmaps; /* struct model_bitmap, in order */
+    GPtrArray *frozen;  /* the same, oldest first: they stand still */
     bool refuse_resize; /* the backend's next one */
     struct cover cover; /* where it has a store */
     struct op_log *logs[GUESTS];
@@ -249,6 +252,9 @@ void model_bitmap_grow(struct model_bitmap *b, uint64_t size);
  * by now, unless guests are parked (`all`). */
 void model_check_bitmaps(struct model_disk *d, bool all);
 
+/* The disk has one more that stands still; the oldest goes. */
+void model_bitmap_frozen(struct model_disk *d, struct model_bitmap *b);
+
 /* ---- instants (model-instant.c) ---- */
 
 /* A transaction, staged in the engine and in the model. What an action returns is what the model
@@ -262,6 +268,8 @@ bool txn_clear(struct txn *t, struct model_disk *d, const char *name);
 bool txn_record(struct txn *t, struct model_disk *d, const char *name, bool recording);
 bool txn_merge(struct txn *t, struct model_disk *d, const char *target, struct model_disk *source,
                const char *name);
+/* `name` NULL: all is dirty. */
+bool txn_freeze(struct txn *t, struct model_disk *d, const char *name);
 void txn_view(struct txn *t, struct model_disk *d, const struct view_options *options,
               bool discard);
 void txn_commit(struct txn *t);

@@ -129,10 +129,9 @@ void check_kept(struct rig *r, unsigned n, uint64_t bytes)
                    (unsigned)bytes);
 }
 
-void check_bitmap(struct rig *r, unsigned disk, const char *name,
-                  bool (*want)(const struct change *))
+void check_bitmap_of(struct rig *r, unsigned disk, struct dirty_bitmap *db,
+                     bool (*want)(const struct change *))
 {
-    struct dirty_bitmap *db = disk_find_bitmap(r->disks[disk], name);
     struct bitmap *bits = dirty_bitmap_bits(db);
 
     for (uint64_t s = 0; s < SIZE; s += SECTOR) {
@@ -142,10 +141,18 @@ void check_bitmap(struct rig *r, unsigned disk, const char *name,
             expected |=
                 r->changes[i].disk == disk && r->changes[i].offset == s && want(&r->changes[i]);
         if (bitmap_test(bits, s) != expected)
-            sched_fail("disk %u: sector %u of bitmap %s is %s", disk, (unsigned)(s / SECTOR), name,
-                       expected ? "clean" : "dirty");
+            sched_fail("disk %u: sector %u of bitmap %s is %s", disk, (unsigned)(s / SECTOR),
+                       dirty_bitmap_name(db), expected ? "clean" : "dirty");
     }
     bitmap_unref(bits);
+}
+
+void check_bitmap(struct rig *r, unsigned disk, const char *name,
+                  bool (*want)(const struct change *))
+{
+    struct dirty_bitmap *db = disk_find_bitmap(r->disks[disk], name);
+
+    check_bitmap_of(r, disk, db, want);
     dirty_bitmap_unref(db);
 }
 

@@ -73,6 +73,9 @@ void check_kept(struct rig *r, unsigned n, uint64_t bytes);
 /* Exactly those sectors are dirty whose change `want` accepts. */
 void check_bitmap(struct rig *r, unsigned disk, const char *name,
                   bool (*want)(const struct change *));
+/* The same of one that the disk does not have. */
+void check_bitmap_of(struct rig *r, unsigned disk, struct dirty_bitmap *db,
+                     bool (*want)(const struct change *));
 bool before_instant(const struct change *c);
 bool after_instant(const struct change *c);
 bool always(const struct change *c);

@@ -75,6 +75,7 @@ static void disk_init(struct model *m, unsigned index)
     d->now = image_new(shapes[index].size, d->room);
     d->views = g_ptr_array_new();
     d->bitmaps = g_ptr_array_new();
+    d->frozen = g_ptr_array_new_with_free_func(model_bitmap_free);
     for (unsigned g = 0; g < GUESTS; g++)
         d->logs[g] = g_new0(struct op_log, 1);
     guests_settle(d, &m->noise);
@@ -89,6 +90,7 @@ static void disk_clear(struct model_disk *d)
     g_ptr_array_unref(d->views);
     g_ptr_array_set_free_func(d->bitmaps, model_bitmap_free);
     g_ptr_array_unref(d->bitmaps);
+    g_ptr_array_unref(d->frozen);
     for (unsigned g = 0; g < GUESTS; g++) {
         g_free(d->logs[g]);
         g_array_unref(d->runs[g]);

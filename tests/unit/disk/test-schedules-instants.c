@@ -101,6 +101,66 @@ static const struct scenario two_disks = {
     .finish = check_turnover,
 };
 
+/* ---- a backup begins ---- */
+
+/* What is dirty on each disk at the instant is frozen; the bitmaps go on. */
+static void freeze(void *opaque)
+{
+    struct rig *r = opaque;
+    struct instant *i = instant_new();
+    struct dirty_bitmap **frozen = r->opaque;
+    GError *error = NULL;
+
+    for (unsigned d = 0; d < DISKS; d++)
+        must(instant_freeze(i, r->disks[d],
+                            &(struct freeze_options){.name = "frozen", .source = "now"}, &frozen[d],
+                            &error),
+             error);
+    must(instant_commit(i, &error), error);
+}
+
+static void *to_freeze(void)
+{
+    static struct dirty_bitmap *frozen[DISKS];
+    struct rig *r = with_bitmaps();
+
+    r->opaque = frozen;
+    return r;
+}
+
+/* Exactly what came before the instant is in it. */
+static void check_frozen(void *opaque)
+{
+    struct rig *r = opaque;
+    struct dirty_bitmap **frozen = r->opaque;
+
+    check_order(r);
+    for (unsigned d = 0; d < DISKS; d++) {
+        check_bitmap_of(r, d, frozen[d], before_instant);
+        check_bitmap(r, d, "now", always);
+        dirty_bitmap_unref(frozen[d]);
+    }
+    rig_free(r);
+}
+
+static const struct scenario frozen_two_disks = {
+    .name = "two disks are frozen between two guests who write to both",
+    .preemptions = 1,
+    .preemptions_long = 2,
+    .setup = to_freeze,
+    .bodies = {freeze, a_then_b, b_then_a},
+    .finish = check_frozen,
+};
+
+static const struct scenario frozen_one_guest = {
+    .name = "two disks are frozen while a guest writes to both",
+    .preemptions = 2,
+    .preemptions_long = 3,
+    .setup = to_freeze,
+    .bodies = {freeze, a_then_b},
+    .finish = check_frozen,
+};
+
 static void give_up(void *rig)
 {
     struct instant *i = instant_new();
@@ -234,7 +294,8 @@ static const struct scenario cancelled = {
 };
 
 static const struct scenario *const scenarios[] = {
-    &by_steps, &by_steps_two_guests, &cancelled, &two_disks, &given_up,
+    &by_steps, &by_steps_two_guests, &cancelled,        &two_disks,
+    &given_up, &frozen_two_disks,    &frozen_one_guest,
 };
 
 int main(int argc, char **argv)

@@ -194,6 +194,57 @@ static void test_names(void)
     catalogue_rig_end(&p);
 }
 
+static void assert_no_record(struct catalogue_rig *p, const char *kind, const char *name,
+                             const char *text, const char *why)
+{
+    struct catalogue_record r = {.kind = (char *)kind, .name = (char *)name, .text = (char *)text};
+    g_autoptr(GError) err = NULL;
+
+    g_assert_cmpint(catalogue_put_record(p->c, &r, &err), ==, -1);
+    g_assert_true(g_str_has_suffix(err->message, why));
+    g_assert_cmpint(r.id, ==, 0);
+}
+
+static void test_records(void)
+{
+    g_autofree char *most = g_strnfill(CATALOGUE_MAX_RECORD, 'x');
+    g_autofree char *more = g_strnfill(CATALOGUE_MAX_RECORD + 1, 'x');
+    g_autofree char *name = g_strnfill(1023, 'n');
+    g_autoptr(GError) err = NULL;
+    struct catalogue_record r = {.kind = (char *)"session", .name = (char *)"2", .text = most};
+    struct catalogue_rig p = {NULL};
+
+    catalogue_rig_begin(&p);
+    catalogue_rig_transaction(&p);
+    catalogue_rig_put_record(&p, "session", "1", "{\"a\": \"\xc3\xa4\"}");
+    r.id = catalogue_rig_put_record(&p, "session", "2", "");
+    catalogue_rig_put_record(&p, "checkpoint", "1", "x");
+    catalogue_rig_commit(&p);
+    catalogue_rig_assert_records(&p, "session/1={\"a\": \"\xc3\xa4\"} session/2= checkpoint/1=x ");
+    catalogue_rig_transaction(&p);
+    assert_no_record(&p, "", "1", "x", "its kind or its name is no name");
+    assert_no_record(&p, "session", "a\xff", "x", "its kind or its name is no name");
+    assert_no_record(&p, "session", "3", more, "its text is missing or too long");
+    assert_no_record(&p, "session", "3", NULL, "its text is missing or too long");
+    assert_no_record(&p, "session", "3", "\xff", "its text is not UTF-8");
+    g_assert_cmpint(catalogue_put_record(p.c, &r, NULL), ==, 0);
+    catalogue_rig_put_record(&p, name, name, most);
+    catalogue_rig_commit(&p);
+    catalogue_rig_close(&p);
+    catalogue_rig_open(&p);
+    catalogue_rig_transaction(&p);
+    g_assert_cmpint(catalogue_remove_record(p.c, r.id, NULL), ==, 0);
+    g_assert_cmpint(catalogue_remove_record(p.c, r.id + 2, NULL), ==, 0);
+    g_assert_cmpint(catalogue_remove_record(p.c, r.id + 7, NULL), ==, 0);
+    catalogue_rig_commit(&p);
+    catalogue_rig_assert_records(&p, "session/1={\"a\": \"\xc3\xa4\"} checkpoint/1=x ");
+    catalogue_rig_transaction(&p);
+    catalogue_rig_put_record(&p, "checkpoint", "1", "y");
+    g_assert_cmpint(catalogue_commit(p.c, NULL, &err), ==, -1);
+    g_assert_true(g_str_has_suffix(err->message, "'1' would be there twice"));
+    catalogue_rig_end(&p);
+}
+
 /* ---- versions and other files ---- */
 
 static void test_versions(void)
@@ -207,45 +258,61 @@ static void test_versions(void)
     catalogue_rig_close(&p);
     catalogue_rig_run_sql(&p, "PRAGMA user_version = 9");
     catalogue_rig_assert_refused(
-        &p, "state: %s: made by a newer version (format 9; this one knows up to 3)");
+        &p, "state: %s: made by a newer version (format 9; this one knows up to 4)");
     catalogue_rig_run_sql(&p, "PRAGMA user_version = 0");
     catalogue_rig_assert_refused(&p, "state: %s/catalogue.db: this is no catalogue of nbdfleece");
-    catalogue_rig_run_sql(&p, "PRAGMA user_version = 3; PRAGMA application_id = 5");
+    catalogue_rig_run_sql(&p, "PRAGMA user_version = 4; PRAGMA application_id = 5");
     catalogue_rig_assert_refused(&p, "state: %s/catalogue.db: this is no catalogue of nbdfleece");
     catalogue_rig_end(&p);
 }
 
+/* What each step has made, undone. */
+#define TO_3                                                                                       \
+    "CREATE TABLE checkpoints (id INTEGER PRIMARY KEY,"                                            \
+    " disk INTEGER NOT NULL REFERENCES disks (id) ON DELETE CASCADE,"                              \
+    " name TEXT, description TEXT, created INTEGER, crc INTEGER);"                                 \
+    "CREATE TABLE checkpoint_bitmaps (id INTEGER PRIMARY KEY,"                                     \
+    " checkpoint INTEGER NOT NULL REFERENCES checkpoints (id) ON DELETE CASCADE,"                  \
+    " bitmap INTEGER NOT NULL REFERENCES bitmaps (id) ON DELETE CASCADE, crc INTEGER);"            \
+    "CREATE TABLE sessions (id INTEGER PRIMARY KEY, name TEXT, created INTEGER, crc INTEGER);"     \
+    "DROP TABLE records; DELETE FROM tally WHERE id = 3; PRAGMA user_version = 3;"
+#define TO_1                                                                                       \
+    TO_3 "DROP TABLE checkpoint_bitmaps; DROP TABLE checkpoints; DROP TABLE sessions;"             \
+         "ALTER TABLE folder RENAME COLUMN run TO mount_id; PRAGMA user_version = 1;"
+
 static void test_upgrade(void)
 {
+    static const char *const versions[] = {TO_3, TO_1};
     struct catalogue_rig p = {NULL};
 
     catalogue_rig_begin(&p);
     catalogue_rig_transaction(&p);
     catalogue_rig_put_bitmap(&p, catalogue_rig_put_disk(&p, "a"), "b");
     catalogue_rig_commit(&p);
+    for (size_t i = 0; i < G_N_ELEMENTS(versions); i++) {
+        catalogue_rig_close(&p);
+        catalogue_rig_run_sql(&p, versions[i]);
+        catalogue_rig_open(&p);
+        catalogue_rig_assert_bitmaps(&p, "b ");
+        catalogue_rig_assert_records(&p, "");
+        /* The new table's counts are right before anything is written. */
+        catalogue_rig_close(&p);
+        catalogue_rig_open(&p);
+        catalogue_rig_assert_records(&p, "");
+        catalogue_rig_transaction(&p);
+        catalogue_rig_put_record(&p, "checkpoint", "mon", "{}");
+        catalogue_rig_commit(&p);
+        catalogue_rig_close(&p);
+        catalogue_rig_open(&p);
+        catalogue_rig_assert_bitmaps(&p, "b ");
+        catalogue_rig_assert_records(&p, "checkpoint/mon={} ");
+    }
     catalogue_rig_close(&p);
-    catalogue_rig_run_sql(
-        &p, "DROP TABLE checkpoint_bitmaps; DROP TABLE checkpoints; DROP TABLE sessions;"
-            "ALTER TABLE folder RENAME COLUMN run TO mount_id; PRAGMA user_version = 1");
-    catalogue_rig_open(&p);
-    catalogue_rig_assert_bitmaps(&p, "b ");
-    catalogue_rig_close(&p);
-    catalogue_rig_run_sql(
-        &p, "INSERT INTO checkpoints (disk, name) SELECT id, 'c' FROM disks;"
-            "INSERT INTO checkpoint_bitmaps (checkpoint, bitmap) SELECT 1, id FROM bitmaps;"
-            "SELECT * FROM sessions");
-    catalogue_rig_open(&p);
-    /* What refers to a bitmap goes with it. */
-    catalogue_rig_transaction(&p);
-    g_assert_cmpint(catalogue_remove_disk(p.c, 1, NULL), ==, 0);
-    catalogue_rig_commit(&p);
+    catalogue_rig_run_sql(&p, "SELECT id, kind, name, text, crc FROM records");
     /* A step that fails leaves all as it was. */
-    catalogue_rig_close(&p);
-    catalogue_rig_run_sql(&p, "DROP TABLE checkpoint_bitmaps;"
-                              "ALTER TABLE folder RENAME COLUMN run TO mount_id;"
-                              "PRAGMA user_version = 1");
+    catalogue_rig_run_sql(&p, TO_1 "CREATE TABLE records (id INTEGER PRIMARY KEY)");
     g_assert_null(catalogue_open(p.s, NULL));
-    catalogue_rig_run_sql(&p, "DROP TABLE checkpoints; DROP TABLE sessions");
+    catalogue_rig_run_sql(&p, "SELECT mount_id FROM folder; DROP TABLE records");
     catalogue_rig_open(&p);
     catalogue_rig_end(&p);
 }
@@ -289,6 +356,7 @@ int main(int argc, char **argv)
     g_test_add_func("/catalogue/rollback", test_rollback);
     g_test_add_func("/catalogue/log", test_log);
     g_test_add_func("/catalogue/names", test_names);
+    g_test_add_func("/catalogue/records", test_records);
     g_test_add_func("/catalogue/versions", test_versions);
     g_test_add_func("/catalogue/upgrade", test_upgrade);
     g_test_add_func("/catalogue/other-files", test_other_files);

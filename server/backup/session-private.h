@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of backup sessions share. From the ground up: session-record.c (what the state
+ * folder keeps), session.c (the object), session-views.c and session-end.c (how one ends), lease.c, quiescing.c (the hook
+ * of an instant), session-begin.c, sessions.c (all of them, the start of the server). Control thread,
+ * but for what is marked otherwise.
+ */
+#ifndef BACKUP_SESSION_PRIVATE_H
+#define BACKUP_SESSION_PRIVATE_H
+
+#include "server/backup/session-record.h"
+#include "server/backup/sessions.h"
+#include "server/disk/view-quota.h"
+
+struct sessions {
+    struct server *server;
+    struct checkpoints *checkpoints;
+    struct session_options options;
+    GPtrArray *list;      /* struct session, references, in order of their beginnings */
+    GPtrArray *quiescing; /* struct quiescing (quiescing.c): of instants under way */
+    bool stopped;         /* the server ends: no session is ended any more by itself */
+};
+
+/* The part of a disk that lives; beside it is a struct session_record_disk. */
+struct session_disk {
+    struct disk *disk;
+    char *node;                  /* ID/DISK: the view's name and the export's id */
+    bool reserved;               /* that name is, and the export is */
+    struct dirty_bitmap *base;   /* a reference; busy while the session lives; NULL: none */
+    struct dirty_bitmap *frozen; /* a reference */
+    struct view *view;           /* in use by us; NULL: not there yet, or deleted */
+    struct export *export;       /* a reference */
+    uint64_t dirty_bytes;
+};
+
+struct session {
+    unsigned references;
+    struct sessions *all;
+    struct session_record record;
+    struct session_disk *disks; /* one for each of record.disks; NULL: of an earlier server */
+    struct view_quota *quota;
+    bool strict; /* as asked for */
+    bool begun;  /* its instant has been */
+    bool ending; /* its end is being decided */
+
+    int64_t renewed;   /* g_get_monotonic_time: when the lease began anew */
+    guint lease_timer; /* 0: none */
+
+    char *doom;        /* why it is to be aborted as soon as that can be done; NULL: it is not */
+    bool doom_told;    /* that an attempt at that failed has been logged */
+    guint retry_timer; /* another attempt at that, or at its views; 0: none */
+
+    bool exports_ended; /* its views may be deleted */
+    bool deleting;      /* an attempt is under way */
+    bool delete_again;  /* another one is to follow */
+};
+
+/* ---- session.c ---- */
+
+struct session *session_ref(struct session *n);
+void session_unref(struct session *n);
+/* A new one of `n_disks` disks, whose names are still to be set; in the list of all. */
+struct session *session_new(struct sessions *all, const char *id, unsigned n_disks);
+/* Take it off the list. It has neither views nor exports. */
+void session_forget(struct session *n);
+/* It has a decision, or is of an earlier server. */
+static inline bool session_has_ended(const struct session *n)
+{
+    return n->record.state != SESSION_ACTIVE;
+}
+/* It has ended, and nothing is left of it but its record. */
+bool session_is_down(const struct session *n);
+/* By id, also one that has ended, and, unless `begun`, one that has not begun; NULL. */
+struct session *sessions_lookup(struct sessions *all, const char *id, bool begun);
+
+/* ---- session-views.c ---- */
+
+/* Delete its views, those that nobody uses any more. `done`: that has been tried. The others are
+ * deleted later. Once, when it has ended and its exports have. */
+void session_delete_views(struct session *n, void (*done)(void *opaque), void *opaque);
+/* Somebody's export has ended: views may be used no longer. */
+void session_export_ended(struct session *n);
+
+/* ---- session-end.c ---- */
+
+/* It has ended: say how. -1. */
+int session_fail_ended(const struct session *n, GError **err);
+/* Abort it as soon as it has begun and the state folder takes the decision; nobody waits for that. */
+void session_doom(struct session *n, const char *reason);
+/* It has just begun: it may have been doomed before. */
+void session_pursue_doom(struct session *n);
+
+/* ---- lease.c ---- */
+
+void session_lease_begin(struct session *n);
+/* Microseconds until the lease ends, if nothing happens; -1: it does not end so. */
+int64_t session_lease_left(struct session *n);
+
+/* ---- quiescing.c ---- */
+
+/* Guests of this session's disks are to be quiesced around the instant, if there is a hook. What
+ * came of it is in the session's record when the instant is done. */
+int session_stage_quiesce(struct session *n, struct instant *i, bool strict, GError **err);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/backup/session-private.h"
+
+#include <string.h>
+
+struct session *session_ref(struct session *n)
+{
+    n->references++;
+    return n;
+}
+
+static void free_disk(struct session *n, struct session_disk *d)
+{
+    if (d->reserved)
+        server_release_node_name(n->all->server, d->node);
+    if (d->reserved && d->export)
+        server_export_unreserve(d->export);
+    if (d->export)
+        export_unref(d->export);
+    dirty_bitmap_unref(d->base);
+    dirty_bitmap_unref(d->frozen);
+    g_free(d->node);
+}
+
+void session_unref(struct session *n)
+{
+    if (--n->references > 0)
+        return;
+    g_clear_handle_id(&n->lease_timer, g_source_remove);
+    g_clear_handle_id(&n->retry_timer, g_source_remove);
+    for (unsigned i = 0; n->disks && i < n->record.disks->len; i++)
+        free_disk(n, &n->disks[i]);
+    g_free(n->disks);
+    view_quota_unref(n->quota);
+    g_free(n->doom);
+    session_record_clear(&n->record);
+    g_free(n);
+}
+
+struct session *session_new(struct sessions *all, const char *id, unsigned n_disks)
+{
+    struct session *n = g_new0(struct session, 1);
+
+    n->references = 1;
+    n->all = all;
+    session_record_init(&n->record, id);
+    g_array_set_size(n->record.disks, n_disks);
+    if (n_disks > 0)
+        n->disks = g_new0(struct session_disk, n_disks);
+    g_ptr_array_add(all->list, n);
+    return n;
+}
+
+void session_forget(struct session *n)
+{
+    if (g_ptr_array_remove(n->all->list, n))
+        session_unref(n);
+}
+
+bool session_is_down(const struct session *n)
+{
+    for (unsigned i = 0; n->disks && i < n->record.disks->len; i++)
+        if (n->disks[i].view)
+            return false;
+    return session_has_ended(n) && !n->deleting;
+}
+
+struct session *sessions_lookup(struct sessions *all, const char *id, bool begun)
+{
+    for (guint i = all->list->len; i-- > 0;) {
+        struct session *n = all->list->pdata[i];
+
+        if ((n->begun || !begun) && strcmp(n->record.id, id) == 0)
+            return n;
+    }
+    return NULL;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Bits that stand still from the instant on, for a backup to read: a copy of a bitmap's bits, while the
+ * bitmap itself goes on to record undisturbed.
+ *
+ * It is made like a merge into a bitmap that the disk does not have (instant.c): until the flip its
+ * bits are a shadow, so that they have each write before the instant. The trackers that the flip puts
+ * in place do not know them. So nobody marks them afterwards, also between the flip and the commit to a
+ * store.
+ */
+#include "common/util/error.h"
+#include "server/disk/instant.h"
+#include "server/disk/stage.h"
+
+#define DEFAULT_GRANULARITY 65536u
+
+/* Takes over both references. */
+static struct staged_bitmap *add_frozen(struct stage *st, struct dirty_bitmap *db,
+                                        struct bitmap *bits)
+{
+    struct staged_bitmap *f = staged_bitmap_new(db, bits, false);
+
+    db->reason = g_strdup("its instant has not come");
+    f->frozen = true;
+    g_ptr_array_add(st->frozen, f);
+    return f;
+}
+
+/* Nothing is written anywhere: a full backup of a huge disk begins as quickly as any. */
+static void freeze_all(struct stage *st, const struct freeze_options *o,
+                       struct dirty_bitmap **frozen)
+{
+    uint32_t granularity = o->granularity ? o->granularity : DEFAULT_GRANULARITY;
+    struct dirty_bitmap *db = dirty_bitmap_new_full(o->name, disk_size(st->disk), granularity);
+
+    add_frozen(st, db, NULL);
+    *frozen = dirty_bitmap_ref(db);
+}
+
+/* The source may be busy: nobody changes it. What it is copied from is no longer its own, so that
+ * later actions leave these bits alone. */
+int instant_freeze(struct instant *i, struct disk *d, const struct freeze_options *o,
+                   struct dirty_bitmap **frozen, GError **err)
+{
+    struct stage *st = stage_of(i, d, err);
+    struct staged_bitmap *s, *f;
+    struct bitmap *bits;
+
+    if (!st)
+        return -1;
+    if (!o->source) {
+        freeze_all(st, o, frozen);
+        return 0;
+    }
+    s = stage_find(st, o->source, err);
+    if (!s || stage_check_good(st, s, err) < 0)
+        return -1;
+    bits = stage_new_bits(st, o->name, false, bitmap_size(s->bits), s->db->granularity, err);
+    if (!bits)
+        return -1;
+    f = add_frozen(st, dirty_bitmap_new(o->name, bitmap_ref(bits), false), bits);
+    stage_merge(i, f, s->bits, s->sources);
+    stage_add_origins(f, s);
+    s->ours = false;
+    *frozen = dirty_bitmap_ref(f->db);
+    return 0;
+}
+
+/* What breaks later than the flip was good when it was copied. */
+void stage_flip_frozen(struct stage *st)
+{
+    for (unsigned k = 0; k < st->frozen->len; k++) {
+        struct staged_bitmap *f = st->frozen->pdata[k];
+        char *reason = stage_reason(st, f);
+
+        if (!reason && f->lost)
+            reason = g_strdup("bits were lost with their file while they were copied");
+        bitmap_unref(dirty_bitmap_replace(f->db, g_steal_pointer(&f->bits), false, false, reason));
+    }
+}

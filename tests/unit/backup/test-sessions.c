@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Sessions without QMP: beginnings and decisions that fail at each step, clients that hang, what a start
+ * finds. */
+#include "common/util/error.h"
+#include "common/util/log.h"
+#include "server/backup/sessions.h"
+#include "server/registry/registry-private.h"
+#include "server/registry/turn.h"
+#include "server/state/store.h"
+#include "tests/rigs/fake-backend.h"
+#include "tests/rigs/main-loop.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+struct house {
+    char *folder;
+    struct store *store;
+    struct server *server;
+    struct checkpoints *checkpoints;
+    struct sessions *sessions;
+    struct disk *vda, *vdb;
+    GString *events; /* ID:RESULT:REASON; for each session that has ended */
+};
+
+static int identity_of(const char *image, struct backend_identity *identity)
+{
+    *identity = (struct backend_identity){.image = g_strdup(image), .content = g_strdup("c")};
+    return 0;
+}
+
+static int identity_of_vda(struct backend_handle *h, struct backend_identity *identity,
+                           GError **err)
+{
+    return identity_of("an image", identity);
+}
+
+static int identity_of_vdb(struct backend_handle *h, struct backend_identity *identity,
+                           GError **err)
+{
+    return identity_of("another one", identity);
+}
+
+static struct disk *add_disk(struct house *h, const char *name)
+{
+    static struct backend_ops all_ops[2];
+    bool is_vdb = strcmp(name, "vdb") == 0;
+    struct backend_ops *ops = &all_ops[is_vdb];
+    struct backend *b = fake_backend_new(MIB);
+    GError *error = NULL;
+    struct disk *d;
+
+    *ops = *b->ops;
+    ops->identity = is_vdb ? identity_of_vdb : identity_of_vda;
+    b->ops = ops;
+    d = server_add_disk(h->server, name, b, &error);
+    g_assert_no_error(error);
+    return d;
+}
+
+static void hear(void *opaque, const struct server_event *event)
+{
+    struct house *h = opaque;
+
+    if (event->kind == EVENT_BACKUP_ENDED)
+        g_string_append_printf(h->events, "%s:%s:%.40s;", event->id, event->result,
+                               event->reason ? event->reason : "");
+}
+
+static void start(struct house *h, const char *scratch)
+{
+    const struct store_options store = {.path = h->folder};
+    struct server_options options = {.scratch_dir = scratch};
+    const struct session_options o = {.lease = 60};
+    GError *error = NULL;
+
+    options.store = h->store = store_open(&store, &error);
+    g_assert_no_error(error);
+    h->server = server_new(&options);
+    h->server->gone_ms = EXPORT_GRACE_MS + 100;
+    h->vda = add_disk(h, "vda");
+    h->vdb = add_disk(h, "vdb");
+    server_start_store(h->server, &error);
+    g_assert_no_error(error);
+    h->checkpoints = checkpoints_new(h->server);
+    h->sessions = sessions_new(h->server, h->checkpoints, &o);
+    sessions_restore(h->sessions, &error);
+    g_assert_no_error(error);
+    h->events = g_string_new(NULL);
+    server_add_event_sink(h->server, hear, h);
+}
+
+static void stop(struct house *h)
+{
+    sessions_stop(h->sessions);
+    run_main_loop();
+    g_assert_true(server_end_changes(h->server, 60000));
+    sessions_free(h->sessions);
+    checkpoints_free(h->checkpoints);
+    g_assert_true(server_free(h->server));
+    g_assert_true(store_close(h->store));
+    g_string_free(h->events, TRUE);
+}
+
+static void house_begin(struct house *h)
+{
+    GError *error = NULL;
+
+    memset(h, 0, sizeof *h);
+    h->folder = g_dir_make_tmp("sessions-XXXXXX", &error);
+    g_assert_no_error(error);
+    start(h, g_get_tmp_dir());
+}
+
+static void restart(struct house *h)
+{
+    stop(h);
+    start(h, g_get_tmp_dir());
+}
+
+static void remove_all(const char *path)
+{
+    GDir *dir = g_dir_open(path, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *inside = g_build_filename(path, name, NULL);
+
+        remove_all(inside);
+    }
+    if (dir)
+        g_dir_close(dir);
+    g_remove(path);
+}
+
+static void house_end(struct house *h)
+{
+    stop(h);
+    remove_all(h->folder);
+    g_free(h->folder);
+}
+
+/* ---- what tests do ---- */
+
+struct wish {
+    const char *id, *since, *checkpoint, *export; /* the last one: of vdb */
+    bool strict;
+    void (*spoil)(struct house *h, struct instant *i); /* NULL: nothing fails on purpose */
+};
+
+/* NULL, or why it failed. */
+static char *begin(struct house *h, const struct wish *w)
+{
+    g_autoptr(GArray) disks = g_array_new(FALSE, FALSE, sizeof(struct session_request_disk));
+    const struct session_request_disk vda = {.disk = h->vda};
+    const struct session_request_disk vdb = {.disk = h->vdb, .export = w->export};
+    const struct session_request r = {
+        .id = w->id,
+        .since = w->since,
+        .checkpoint = w->checkpoint,
+        .disks = disks,
+        .strict = w->strict,
+        .alone = true,
+        .lease = -1,
+    };
+    struct instant *i = instant_new();
+    struct session *n;
+    GError *error = NULL;
+    char *why;
+
+    g_array_append_val(disks, vda);
+    g_array_append_val(disks, vdb);
+    if (session_stage_begin(h->sessions, i, &r, &n, &error) < 0) {
+        instant_abort(i);
+    } else {
+        if (w->spoil)
+            w->spoil(h, i);
+        instant_commit(i, &error);
+    }
+    why = error ? g_strdup(error->message) : NULL;
+    g_clear_error(&error);
+    return why;
+}
+
+struct answer {
+    bool done;
+    char *why;
+};
+
+static void answered(void *opaque, const GError *error)
+{
+    struct answer *a = opaque;
+
+    a->done = true;
+    a->why = error ? g_strdup(error->message) : NULL;
+}
+
+/* NULL, or why it failed. */
+static char *end(struct house *h, const char *id, bool commit, const char *reason)
+{
+    struct answer a = {.done = false};
+    GError *error = NULL;
+    struct session *n = session_find(h->sessions, id, &error);
+
+    g_assert_no_error(error);
+    session_end(n, commit, reason, answered, &a);
+    while (!a.done)
+        g_main_context_iteration(NULL, TRUE);
+    run_main_loop();
+    return a.why;
+}
+
+#define expect(call, text)                                                                         \
+    do {                                                                                           \
+        g_autofree char *got = (call);                                                             \
+        g_assert_cmpstr(got, ==, text);                                                            \
+    } while (0)
+
+static const char *state_of(struct house *h, const char *id)
+{
+    static const char *const states[] = {[SESSION_ACTIVE] = "active",
+                                         [SESSION_COMMITTED] = "committed",
+                                         [SESSION_ABORTED] = "aborted"};
+    g_autoptr(GArray) list = sessions_list(h->sessions);
+
+    for (unsigned i = 0; i < list->len; i++)
+        if (strcmp(g_array_index(list, struct session_info, i).id, id) == 0)
+            return states[g_array_index(list, struct session_info, i).state];
+    return NULL;
+}
+
+static unsigned count_views(struct house *h)
+{
+    g_autoptr(GPtrArray) views = server_views(h->server);
+
+    return views->len;
+}
+
+static unsigned count_exports(struct house *h)
+{
+    g_autoptr(GArray) exports = server_exports(h->server);
+
+    return exports->len;
+}
+
+/* The bitmaps of both disks, with ! for one that is busy. */
+static void expect_bitmaps(struct house *h, const char *expected)
+{
+    struct disk *disks[] = {h->vda, h->vdb};
+
+    for (unsigned k = 0; k < G_N_ELEMENTS(disks); k++) {
+        g_autoptr(GPtrArray) all = disk_bitmaps(disks[k]);
+        g_autoptr(GString) text = g_string_new(NULL);
+
+        for (guint i = 0; i < all->len; i++) {
+            struct dirty_bitmap_info info;
+
+            dirty_bitmap_info(all->pdata[i], &info);
+            g_string_append_printf(text, "%s%s ", dirty_bitmap_name(all->pdata[i]),
+                                   info.busy ? "!" : "");
+        }
+        g_assert_cmpstr(text->str, ==, expected);
+    }
+}
+
+/* ---- beginnings that fail ---- */
+
+static int refuse(void *opaque, GError **err)
+{
+    return fail(err, "refused");
+}
+
+static void spoil_prepare(struct house *h, struct instant *i)
+{
+    instant_on_prepare(i, refuse, NULL);
+}
+
+static char *too_long(void *opaque)
+{
+    return g_strnfill(STATE_MAX_RECORD + 1, 'x');
+}
+
+/* After the flip. */
+static void spoil_commit(struct house *h, struct instant *i)
+{
+    const struct state_record record = {.kind = "test", .name = "x", .text = too_long};
+    GError *error = NULL;
+
+    instant_record(i, h->vda, &record, &error);
+    g_assert_no_error(error);
+}
+
+static void thawed(void *opaque)
+{
+}
+
+static void spoil_freeze(struct house *h, struct instant *i)
+{
+    instant_quiesce(i, refuse, thawed, NULL);
+}
+
+static int break_bitmaps(void *opaque, GError **err)
+{
+    disk_bitmaps_broken(((struct house *)opaque)->vda, NULL, "it broke");
+    return 0;
+}
+
+/* What the disk has recorded so far is lost, after all checks of the beginning. */
+static void spoil_base(struct house *h, struct instant *i)
+{
+    instant_on_prepare(i, break_bitmaps, h);
+}
+
+/* Nothing is left: the same session can begin then, and leaves nothing either. */
+static void check_nothing_left(struct house *h)
+{
+    const struct wish good = {.id = "good", .since = "old", .checkpoint = "new", .export = "e"};
+
+    run_main_loop();
+    g_assert_null(state_of(h, "b"));
+    g_assert_cmpuint(count_views(h) + count_exports(h), ==, 0);
+    g_assert_cmpuint(g_hash_table_size(h->server->reserved), ==, 0);
+    expect_bitmaps(h, "old ");
+    expect(begin(h, &good), NULL);
+    g_assert_cmpuint(count_views(h) + count_exports(h), ==, 4);
+    expect_bitmaps(h, "old! new ");
+    expect(end(h, "good", false, NULL), NULL);
+    g_assert_cmpuint(count_views(h) + count_exports(h), ==, 0);
+    expect_bitmaps(h, "old ");
+}
+
+static void make_old(struct house *h)
+{
+    const struct wish first = {.id = "first", .checkpoint = "old"};
+
+    expect(begin(h, &first), NULL);
+    expect(end(h, "first", true, NULL), NULL);
+}
+
+/* Each fails at another step. */
+static void test_begin_fails(void)
+{
+    static const struct wish wishes[] = {
+        {.id = "1"},
+        {.id = "b", .export = "vda", .checkpoint = "new"},
+        {.id = "b", .export = "b/vda", .checkpoint = "new"},
+        {.id = "b", .since = "none", .strict = true, .checkpoint = "new"},
+        {.id = "b", .since = "old", .checkpoint = "old"},
+        {.id = "b", .since = "old", .checkpoint = "new", .spoil = spoil_prepare},
+        {.id = "b", .since = "old", .checkpoint = "new", .spoil = spoil_freeze},
+        {.id = "b", .since = "old", .checkpoint = "new", .spoil = spoil_commit},
+    };
+    struct house h;
+
+    house_begin(&h);
+    make_old(&h);
+    for (unsigned k = 0; k < G_N_ELEMENTS(wishes); k++) {
+        g_autofree char *why = NULL;
+
+        g_test_message("%u", k);
+        why = begin(&h, &wishes[k]);
+        g_assert_nonnull(why);
+        check_nothing_left(&h);
+    }
+    house_end(&h);
+}
+
+static void test_no_scratch(void)
+{
+    const struct wish w = {.id = "b", .checkpoint = "new"};
+    g_autofree char *why = NULL;
+    struct house h;
+
+    house_begin(&h);
+    stop(&h);
+    start(&h, "/nonexistent");
+    why = begin(&h, &w);
+    g_assert_nonnull(strstr(why, "scratch"));
+    g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
+    g_assert_cmpuint(g_hash_table_size(h.server->reserved), ==, 0);
+    expect_bitmaps(&h, "");
+    g_assert_null(state_of(&h, "b"));
+    house_end(&h);
+}
+
+/* The base breaks when all has been checked. */
+static void test_base_breaks(void)
+{
+    struct wish w = {.id = "b", .since = "old", .spoil = spoil_base};
+    struct session_info info;
+    GError *error = NULL;
+    struct house h;
+
+    for (int strict = 0; strict < 2; strict++) {
+        w.strict = strict;
+        house_begin(&h);
+        make_old(&h);
+        expect(begin(&h, &w), NULL);
+        if (strict) {
+            while (server_has_turns(h.server))
+                g_main_context_iteration(NULL, TRUE);
+            g_assert_null(session_find(h.sessions, "b", &error));
+            g_assert_cmpstr(error->message, ==,
+                            "Backup session 'b' was aborted: disk vda: no backup since checkpoint "
+                            "'old' is possible: it broke");
+            g_clear_error(&error);
+        } else {
+            session_info(session_find(h.sessions, "b", NULL), &info);
+            const struct session_disk_info *vda =
+                &g_array_index(info.disks, struct session_disk_info, 0);
+            g_assert_false(vda[0].incremental);
+            g_assert_cmpstr(vda[0].reason, ==, "it broke");
+            g_assert_cmpuint(vda[0].dirty_bytes, ==, MIB);
+            g_assert_true(vda[1].incremental);
+            g_assert_cmpuint(vda[1].dirty_bytes, ==, 0);
+            session_info_clear(&info);
+        }
+        house_end(&h);
+    }
+}
+
+/* ---- decisions that fail ---- */
+
+static void test_end_fails(void)
+{
+    const struct wish w = {.id = "b", .since = "old", .checkpoint = "new"};
+    g_autofree char *reason = g_strnfill(STATE_MAX_RECORD, 'x'), *why = NULL;
+    struct house h;
+
+    house_begin(&h);
+    make_old(&h);
+    expect(begin(&h, &w), NULL);
+    why = end(&h, "b", false, reason); /* the store does not take so long a record */
+    g_assert_nonnull(why);
+    g_assert_cmpstr(state_of(&h, "b"), ==, "active");
+    g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 4);
+    expect_bitmaps(&h, "old! new ");
+    g_assert_cmpstr(h.events->str, ==, "first:commit:;");
+    expect(end(&h, "b", true, NULL), NULL);
+    expect_bitmaps(&h, "old new ");
+    g_assert_cmpstr(h.events->str, ==, "first:commit:;b:commit:;");
+    restart(&h);
+    g_assert_cmpstr(state_of(&h, "b"), ==, "committed");
+    expect_bitmaps(&h, "old new ");
+    house_end(&h);
+}
+
+/* The server's own abort is tried again. Nobody commits such a session meanwhile. */
+static void test_doom_fails(void)
+{
+    const struct wish w = {.id = "b", .checkpoint = "new"};
+    g_autofree char *reason = g_strnfill(STATE_MAX_RECORD, 'x'), *why = NULL;
+    struct house h;
+
+    house_begin(&h);
+    expect(begin(&h, &w), NULL);
+    log_set_target(LOG_TO_NULL); /* the reason is long */
+    sessions_abort_all(h.sessions, reason);
+    while (server_has_turns(h.server))
+        g_main_context_iteration(NULL, TRUE);
+    run_main_loop();
+    g_assert_cmpstr(state_of(&h, "b"), ==, "active");
+    why = end(&h, "b", true, NULL);
+    g_assert_true(g_str_has_prefix(why, "Backup session 'b' is being aborted: xxx"));
+    g_assert_cmpint(next_timer(), <=, 11000);
+    g_assert_cmpint(next_timer(), >, 0);
+    log_set_target(LOG_TO_STDERR);
+    house_end(&h);
+}
+
+static int stop_listeners(void *opaque, GError **err)
+{
+    sessions_abort_all(opaque, "no listener");
+    return 0;
+}
+
+static void spoil_listeners(struct house *h, struct instant *i)
+{
+    instant_on_prepare(i, stop_listeners, h->sessions); /* on this thread: the test waits for it */
+}
+
+/* What aborts all sessions also aborts one that is about to begin. */
+static void test_doom_comes_early(void)
+{
+    const struct wish w = {.id = "b", .checkpoint = "new", .spoil = spoil_listeners};
+    struct house h;
+
+    house_begin(&h);
+    expect(begin(&h, &w), NULL);
+    while (server_has_turns(h.server))
+        g_main_context_iteration(NULL, TRUE);
+    run_main_loop();
+    g_assert_cmpstr(h.events->str, ==, "b:abort:no listener;");
+    g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
+    expect_bitmaps(&h, "");
+    house_end(&h);
+}
+
+/* ---- clients that hang ---- */
+
+static void ignore(struct export_client *c, bool cut)
+{
+}
+
+static bool is_there(struct export_client *c)
+{
+    return false;
+}
+
+static void test_client_hangs(void)
+{
+    const struct wish w = {.id = "b", .checkpoint = "new"};
+    struct export_client client = {.cancel = ignore, .hung_up = is_there};
+    struct export *e;
+    struct house h;
+
+    house_begin(&h);
+    expect(begin(&h, &w), NULL);
+    e = server_find_export(h.server, EXPORTS_LIVE, "b/vda");
+    g_assert_true(export_attach(e, &client));
+    expect(end(&h, "b", true, NULL), NULL); /* it does not wait for ever */
+    g_assert_cmpstr(state_of(&h, "b"), ==, "committed");
+    g_assert_cmpuint(count_views(&h), ==, 1);
+    expect(begin(&h, &w), "Backup session id 'b' is already in use");
+    export_detach(&client);
+    export_unref(e);
+    while (count_views(&h) > 0)
+        g_main_context_iteration(NULL, TRUE);
+    while (server_has_turns(h.server))
+        g_main_context_iteration(NULL, TRUE);
+    run_main_loop();
+    expect(begin(&h, &(struct wish){.id = "b"}), NULL);
+    house_end(&h);
+}
+
+/* ---- the start ---- */
+
+static char *given(void *opaque)
+{
+    return g_strdup(opaque);
+}
+
+static void test_start(void)
+{
+    const struct wish w = {.id = "open", .since = "old", .checkpoint = "new"};
+    const struct state_record bad = {
+        .kind = SESSION_KIND, .name = "bad", .text = given, .opaque = (void *)"{}"};
+    struct instant *i;
+    GError *error = NULL;
+    struct house h;
+
+    house_begin(&h);
+    make_old(&h);
+    expect(begin(&h, &w), NULL);
+    i = instant_new();
+    instant_record(i, h.vda, &bad, &error);
+    instant_commit(i, &error);
+    g_assert_no_error(error);
+    restart(&h);
+    for (int again = 0; again < 2; again++) {
+        g_autoptr(GArray) records = NULL;
+
+        g_assert_cmpstr(state_of(&h, "first"), ==, "committed");
+        g_assert_cmpstr(state_of(&h, "open"), ==, "aborted");
+        g_assert_null(state_of(&h, "bad"));
+        g_assert_null(session_find(h.sessions, "open", &error));
+        g_assert_cmpstr(error->message, ==,
+                        "Backup session 'open' was aborted: the server was started anew");
+        g_clear_error(&error);
+        expect_bitmaps(&h, "old ");
+        restart(&h);
+        records = store_records(h.store, SESSION_KIND);
+        g_assert_cmpuint(records->len, ==, 2);
+    }
+    house_end(&h);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/sessions/begin-fails", test_begin_fails);
+    g_test_add_func("/sessions/no-scratch", test_no_scratch);
+    g_test_add_func("/sessions/base-breaks", test_base_breaks);
+    g_test_add_func("/sessions/end-fails", test_end_fails);
+    g_test_add_func("/sessions/doom-fails", test_doom_fails);
+    g_test_add_func("/sessions/doom-comes-early", test_doom_comes_early);
+    g_test_add_func("/sessions/client-hangs", test_client_hangs);
+    g_test_add_func("/sessions/start", test_start);
+    return g_test_run();
+}
