@@ -43,8 +43,9 @@ struct lasting_view {
     char scratch[40]; /* the id of its scratch */
     char reason[160]; /* why it is broken */
     /* The frozen bits behind the map: instant_freeze. */
-    _Atomic uint32_t frozen;
+    _Atomic uint32_t frozen; /* view-frozen.c */
     uint32_t granularity;
+    uint64_t frozen_size; /* bytes that they cover */
     char bitmap[LASTING_NAME];
     char name[LASTING_NAME];
 };
@@ -70,6 +71,8 @@ struct lasting_head {
         struct lasting_scratch scratch;
     };
 };
+
+G_STATIC_ASSERT(sizeof(struct lasting_head) <= LASTING_PAGE);
 
 struct lasting {
     struct storage_file *file;

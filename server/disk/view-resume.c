@@ -347,6 +347,11 @@ void disk_resume_views(struct disk *d)
             remove_left(d, ids->pdata[k]);
 }
 
+const char *disk_lost_views(const struct disk *d)
+{
+    return d->lost_views;
+}
+
 void disks_sweep_scratch(const GPtrArray *disks)
 {
     g_autoptr(GPtrArray) ids = g_ptr_array_new();

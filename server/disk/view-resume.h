@@ -28,6 +28,9 @@
  * Control thread. */
 void disk_resume_views(struct disk *d);
 
+/* Why views of the last server were removed; the disk's. NULL: none was, or there were none. */
+const char *disk_lost_views(const struct disk *d);
+
 /* Remove scratch files of servers that have died, but for those that these disks have (GPtrArray of
  * struct disk, with one store). After all have resumed. Waits likewise. */
 void disks_sweep_scratch(const GPtrArray *disks);

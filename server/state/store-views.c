@@ -66,3 +66,8 @@ char *views_judge(const struct state_disk *d, const char *reason,
         return g_strdup("the image was adopted: it may have been changed");
     return identity_judge(&d->row, identity, size);
 }
+
+const char *store_last_end(const struct store *s)
+{
+    return s->recovery->why;
+}
