@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Leases. A lease runs since the session was renewed or its last client left, whichever came later.
- * Nobody is told when a client comes or goes: the timer is set to the earliest time at which the lease
- * can end, and looks then. If a client is there, a whole lease will follow after it leaves; so the
- * next look comes in time.
+ * Leases. A lease begins to run when the session is renewed or when its last client leaves, whichever
+ * comes later. No event tells when a client comes or goes. The timer is set to the earliest time at which
+ * the lease can end, and looks at the clients then. If a client is there at that time, the lease cannot
+ * end before a whole lease later, so the next look is in time. The lease ends exactly when it should.
  */
 #include "server/backup/session-private.h"
 
@@ -42,8 +42,8 @@ static gboolean look(gpointer session)
     n->lease_timer = 0;
     if (n->all->stopped || session_has_ended(n))
         return G_SOURCE_REMOVE;
-    if (left != 0) {
-        wait_until(n, left);
+    if (left != 0 || n->ending) {
+        wait_until(n, left != 0 ? left : G_USEC_PER_SEC);
         return G_SOURCE_REMOVE;
     }
     reason = g_strdup_printf("its lease of %" G_GINT64_FORMAT " s has ended", n->record.lease);

@@ -53,8 +53,8 @@ static void done(void *opaque)
     g_free(q);
 }
 
-/* What came of it, for the sessions' records: they are written after the flip, which comes after
- * `freeze`. */
+/* At the flip: put the result of `freeze` into the sessions' records, whose text is asked for after the
+ * flip. */
 static void note(void *opaque)
 {
     struct quiescing *q = opaque;

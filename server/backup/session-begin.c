@@ -77,7 +77,7 @@ static int stage_view(struct session *n, unsigned k, struct instant *i, GError *
     return instant_view_create(i, d->disk, d->node, &o, &d->view, err);
 }
 
-/* The bitmap to begin from, if there is one that can be used. -1: there is to be one. */
+/* Find the bitmap to begin from. Without one the disk is full; -1: this is refused (strict). */
 static int find_base(struct session *n, unsigned k, const char *since, bool strict, GError **err)
 {
     struct session_record_disk *names = session_record_disk(&n->record, k);
@@ -119,7 +119,7 @@ static int stage_disk(struct session *n, unsigned k, struct instant *i,
     return stage_map(n, k, i, err);
 }
 
-/* ---- the others ---- */
+/* ---- checkpoint and record ---- */
 
 static int stage_checkpoint(struct session *n, struct instant *i, const struct session_request *r,
                             GError **err)
@@ -214,7 +214,7 @@ static void open_disk(struct session *n, unsigned k)
     d->dirty_bytes = names->incremental ? session_count_dirty(d->frozen, names->size) : names->size;
 }
 
-/* If one of the maps is not what was asked for after all. */
+/* A strict session is aborted if one of its maps turns out not to be what was asked for. */
 static void give_up_strict(struct session *n)
 {
     for (unsigned k = 0; n->strict && k < n->record.disks->len; k++) {

@@ -9,18 +9,16 @@
 #include "server/registry/commit.h"
 #include "server/registry/turn.h"
 
-/* So many sessions that have ended are still listed. */
-#define MOST_ENDED 64
 /* Seconds until the next attempt at an abort that the state folder did not take. */
 #define RETRY_SECONDS 10
 
 struct ending {
     struct session *session; /* a reference */
     bool commit;
-    char *reason, *text; /* of the record as it is to be */
+    char *reason, *text; /* the reason; the record's text as it is to be */
     int64_t usec;
     struct turn *turn;
-    GPtrArray *old; /* struct session, references: listed no longer */
+    GPtrArray *old; /* struct session, references: they are dropped from the list */
     void (*done)(void *opaque, const GError *error);
     void *opaque;
 };
@@ -56,7 +54,7 @@ static void views_deleted(void *opaque)
     ending_free(e);
 }
 
-/* A view that a client which hangs still uses stays until it ends. */
+/* If a client hangs, the view that it uses stays until the client ends. */
 static void exports_ended(void *opaque, const GError *error)
 {
     struct ending *e = opaque;
@@ -176,7 +174,7 @@ static int stage_decision(struct ending *e, struct instant *i, GError **err)
     return d ? stage_records(e, i, d, err) : 0;
 }
 
-/* The oldest of those that have ended, so that with this one not too many are listed. */
+/* This session will have ended, too. The oldest of those that have ended make room for it. */
 static void find_old(struct ending *e)
 {
     const GPtrArray *list = e->session->all->list;
@@ -185,7 +183,7 @@ static void find_old(struct ending *e)
     for (guint k = list->len; k-- > 0;) {
         struct session *n = list->pdata[k];
 
-        if (session_is_down(n) && ++ended > MOST_ENDED)
+        if (session_is_down(n) && ++ended > SESSIONS_MOST_ENDED)
             g_ptr_array_add(e->old, session_ref(n));
     }
 }
@@ -264,7 +262,7 @@ void session_end(struct session *n, bool commit, const char *reason,
         begin_end(n, commit, reason, done, opaque);
 }
 
-/* ---- one that the server ends by itself ---- */
+/* ---- sessions that the server ends by itself ---- */
 
 static void doom_done(void *opaque, const GError *error)
 {
@@ -294,7 +292,7 @@ void session_pursue_doom(struct session *n)
         begin_end(n, false, n->doom, doom_done, n);
 }
 
-/* While its end is being decided, it waits for that to fail. */
+/* If an end is being decided already, the doom counts only if that fails (is_undecided). */
 void session_doom(struct session *n, const char *reason)
 {
     if (n->doom || session_has_ended(n) || n->all->stopped)

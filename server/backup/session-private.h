@@ -12,6 +12,9 @@
 #include "server/backup/sessions.h"
 #include "server/disk/view-quota.h"
 
+/* So many sessions that have ended are still listed. */
+#define SESSIONS_MOST_ENDED 64
+
 struct sessions {
     struct server *server;
     struct checkpoints *checkpoints;
@@ -21,7 +24,7 @@ struct sessions {
     bool stopped;         /* the server ends: no session is ended any more by itself */
 };
 
-/* The part of a disk that lives; beside it is a struct session_record_disk. */
+/* A disk of a session that lives. Its names are in the struct session_record_disk of the same index. */
 struct session_disk {
     struct disk *disk;
     char *node;                  /* ID/DISK: the view's name and the export's id */
@@ -65,7 +68,7 @@ void session_unref(struct session *n);
 struct session *session_new(struct sessions *all, const char *id, unsigned n_disks);
 /* Take it off the list. It has neither views nor exports. */
 void session_forget(struct session *n);
-/* It has a decision, or is of an earlier server. */
+/* Its end has been decided. */
 static inline bool session_has_ended(const struct session *n)
 {
     return n->record.state != SESSION_ACTIVE;
@@ -85,10 +88,10 @@ struct session *sessions_lookup(struct sessions *all, const char *id, bool begun
 
 /* ---- session-views.c ---- */
 
-/* Delete its views, those that nobody uses any more. `done`: that has been tried. The others are
- * deleted later. Once, when it has ended and its exports have. */
+/* To be called once, when it and its exports have ended: delete those of its views that nobody uses any
+ * more; the others follow later. `done`: this has been tried. */
 void session_delete_views(struct session *n, void (*done)(void *opaque), void *opaque);
-/* Somebody's export has ended: views may be used no longer. */
+/* Some export has ended, and perhaps it was the last that used one of the views. */
 void session_export_ended(struct session *n);
 
 /* ---- session-end.c ---- */
@@ -103,7 +106,7 @@ void session_pursue_doom(struct session *n);
 /* ---- lease.c ---- */
 
 void session_lease_begin(struct session *n);
-/* Microseconds until the lease ends, if nothing happens; -1: it does not end so. */
+/* Microseconds until the lease ends, if no client comes; -1: a client is there, or it has no lease. */
 int64_t session_lease_left(struct session *n);
 
 /* ---- session-restore.c ---- */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The views of a session that has ended: deleted one by one, so that a disk that hangs does not keep
- * the others'. One that somebody still uses, or whose disk does not let go of it, is tried again when
- * an export has ended, or after a while.
+ * How the views of a session that has ended are deleted: each in an instant of its own, so that a disk
+ * that hangs does not hold up the views of other disks. If somebody still uses a view, or its disk does
+ * not answer, the deletion is tried again when an export has ended, or after a while.
  */
 #include "common/util/log.h"
 #include "server/backup/session-private.h"
@@ -12,10 +12,10 @@
 /* Seconds until the next attempt at views that could not be deleted. */
 #define RETRY_SECONDS 10
 
-/* An attempt at all that are left. */
+/* One attempt to delete all views that are left. */
 struct deletion {
     struct session *session; /* a reference */
-    unsigned left;           /* views, and 1 until all have been begun */
+    unsigned left;           /* deletions under way, and 1 until all have been begun */
     void (*done)(void *opaque);
     void *opaque;
 };
@@ -90,7 +90,7 @@ static void keep(struct view_deletion *v)
     g_free(v);
 }
 
-/* Nobody else deletes it, or begins to use it, in this turn. */
+/* While we have the turn, nobody else deletes the view or begins to use it. */
 static void delete_view(void *opaque, struct turn *turn, const GError *no_turn)
 {
     struct view_deletion *v = opaque;

@@ -8,9 +8,6 @@
 
 #include <string.h>
 
-/* So many sessions of earlier servers are listed. */
-#define MOST_ENDED 64
-
 /* ---- what becomes of views and exports ---- */
 
 static void view_broke(struct sessions *all, const char *view, const char *disk, const char *why)
@@ -64,7 +61,7 @@ void sessions_stop(struct sessions *all)
     all->stopped = true;
 }
 
-/* A session that an instant or a client still works with stays, and all that it knows. */
+/* An instant that hangs may still use its session. Then this session and all that it knows stay. */
 void sessions_free(struct sessions *all)
 {
     bool left = all->quiescing->len > 0;
@@ -132,7 +129,7 @@ static GPtrArray *take_all(struct sessions *all, const GArray *records)
     for (unsigned k = 0; k < records->len; k++) {
         const struct store_record *found = &g_array_index(records, struct store_record, k);
 
-        if (!take(all, found, k + MOST_ENDED >= records->len))
+        if (!take(all, found, k + SESSIONS_MOST_ENDED >= records->len))
             g_ptr_array_add(unused, found->name);
     }
     return unused;

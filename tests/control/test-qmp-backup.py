@@ -8,7 +8,7 @@ import time
 
 import nbd
 
-from fleece import Server
+from fleece import SOON, Server
 from qmp_checks import IN_USE, bitmaps, everything, fails
 from qmp_exports import closing, connect
 from rig import KIB, MIB, dirty_context, dirty_extents, extents
@@ -379,6 +379,20 @@ def a_lease_ends_a_session_that_nobody_uses():
 
 
 @test
+def a_lease_runs_since_the_last_client_left():
+    with memory("vda") as s:
+        q = s.qmp()
+        with reader(begin(q, "b", lease=1000)["vda"]):
+            begin(q, "clock", lease=2)
+            assert ended(q, "clock")[0] == "abort"  # two seconds later
+            leaves = time.monotonic()
+        while session(q, "b")["disks"][0]["clients"] > 0:
+            assert time.monotonic() < leaves + SOON
+        left = session(q, "b")["lease-left"]
+        assert 1000 - (time.monotonic() - leaves) <= left <= 1000, left
+
+
+@test
 def a_lease_begins_anew():
     with memory("vda") as s:
         q = s.qmp()
@@ -517,7 +531,7 @@ def a_view_that_somebody_else_exports_goes_later():
 
 def begin_soon(q, id):
     """The view of an earlier session of that id is being deleted."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SOON
     while q.cmd("query-views"):
         assert time.monotonic() < deadline
     assert begin(q, id)

@@ -396,6 +396,20 @@ static void test_no_scratch(void)
     house_end(&h);
 }
 
+/* What clients of an export are told: all is dirty. */
+static void expect_all_dirty(struct house *h, const char *name)
+{
+    struct export *e = server_find_export(h->server, EXPORTS_LIVE, name);
+    g_autoptr(GPtrArray) bitmaps = export_bitmaps(e);
+    struct dirty_bitmap_info info;
+
+    g_assert_cmpuint(bitmaps->len, ==, 1);
+    dirty_bitmap_info(bitmaps->pdata[0], &info);
+    g_assert_false(info.inconsistent);
+    g_assert_cmpuint(info.count, ==, MIB);
+    export_unref(e);
+}
+
 /* The base breaks when all has been checked. */
 static void test_base_breaks(void)
 {
@@ -424,6 +438,7 @@ static void test_base_breaks(void)
             g_assert_false(vda[0].incremental);
             g_assert_cmpstr(vda[0].reason, ==, "it broke");
             g_assert_cmpuint(vda[0].dirty_bytes, ==, MIB);
+            expect_all_dirty(&h, "b/vda");
             g_assert_true(vda[1].incremental);
             g_assert_cmpuint(vda[1].dirty_bytes, ==, 0);
             session_info_clear(&info);
