@@ -17,6 +17,7 @@
 #define STATE_INTENT    "intent"
 #define STATE_LIVE      "live"
 #define STATE_BITS      "bits"
+#define STATE_VIEWS     "views" /* of the memory folder alone */
 
 /* Check and lock the folder at `path`. create: it is made, mode 0700, if it is not there (its parent
  * must be). NULL and *err: it is no folder; others than its owner and root can write to it, or its

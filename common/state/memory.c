@@ -122,7 +122,8 @@ static void remove_files(struct storage *s, const char *folder, const char *pref
     }
 }
 
-/* The note goes first: without it the rest counts for nothing. */
+/* The note goes first: without it the rest counts for nothing. What is in STATE_VIEWS says itself whose it
+ * is. */
 static void empty(struct storage *s)
 {
     (void)s->ops->unlink(s, NOTE);
@@ -230,6 +231,8 @@ void memory_remove(struct memory *m)
         return;
     empty(m->storage);
     (void)unlinkat(m->folder, STATE_BITS, AT_REMOVEDIR);
+    if (unlinkat(m->folder, STATE_VIEWS, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
+        return;
     if (rmdir(m->storage->path) < 0 && errno != ENOENT)
         log_error("state: %s: cannot remove it: %m", m->storage->path);
 }

@@ -7,6 +7,10 @@
  *   note       which run of a server it is of, and whether something has failed
  *   live       lines of clients and disks (live-file.h)
  *   bits/UUID  the bits of a bitmap, as in the state folder (bit-file.h); sparse
+ *   views/     views that survive the process (server/disk/lasting.h)
+ *
+ * The files in views/ are the disks' own. They stay when the rest is made anew or removed, and each says
+ * of which run it is.
  *
  * Anybody may make names in /dev/shm: only a folder that belongs to root or to the present user, and
  * to which nobody else can write, is used. A folder of another run is worthless: somebody has used
@@ -19,7 +23,7 @@
 
 struct memory;
 
-/* Make it anew, empty, with a note that nothing failed. NULL and *err. */
+/* Make it anew, empty but for views/, with a note that nothing failed. NULL and *err. */
 struct memory *memory_new(const char *uuid, uint64_t run, GError **err);
 /* Its files. They stay usable, by those who have them open, until memory_free. */
 struct storage *memory_storage(struct memory *m);
@@ -30,8 +34,9 @@ void memory_note_incomplete(struct memory *m); /* there was no memory: bits may 
 bool memory_is_incomplete(struct memory *m);   /* was that noted? NULL: false */
 /* The catalogue has had this transaction (catalogue_number). */
 void memory_note_catalogue(struct memory *m, uint64_t number);
-void memory_remove(struct memory *m); /* all files, and the folder */
-void memory_free(struct memory *m);   /* the files stay. NULL is allowed. */
+/* All files but those in views/; and the folder, where there are none. */
+void memory_remove(struct memory *m);
+void memory_free(struct memory *m); /* the files stay. NULL is allowed. */
 
 /* What a run has left. */
 enum memory_kind {

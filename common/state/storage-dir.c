@@ -340,7 +340,12 @@ struct storage *storage_dir_new_memory(const char *path, int fd)
     return new_dir(&memory_ops, path, fd);
 }
 
+bool storage_is_dir(const struct storage *s)
+{
+    return s->ops == &dir_ops || s->ops == &memory_ops;
+}
+
 int storage_dir_fd(struct storage_file *f)
 {
-    return f->storage->ops == &dir_ops || f->storage->ops == &memory_ops ? file_fd(f) : -1;
+    return storage_is_dir(f->storage) ? file_fd(f) : -1;
 }

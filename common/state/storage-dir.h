@@ -13,6 +13,8 @@ void storage_dir_hold(struct storage *s, int fd);
  * makes a file long and takes no memory, so the first touch of a page may find that there is none.
  * Nothing survives the machine's run, so syncs do nothing. */
 struct storage *storage_dir_new_memory(const char *path, int fd);
+/* Is it of a real folder, of whatever file system? */
+bool storage_is_dir(const struct storage *s);
 /* The file's descriptor, which stays the storage's. -1: it is a file of another kind of storage. */
 int storage_dir_fd(struct storage_file *f);
 

@@ -5,8 +5,10 @@
  * opened. When it fails, what was reserved is released; the instant drops the rest.
  */
 #include "common/util/error.h"
+#include "common/util/log.h"
 #include "common/util/names.h"
 #include "server/backup/session-private.h"
+#include "server/disk/view-frozen.h"
 
 #include <string.h>
 
@@ -34,7 +36,7 @@ static int name_disk(struct session *n, unsigned k, const struct session_request
     struct session_disk *d = &n->disks[k];
 
     d->disk = r->disk;
-    d->node = g_strdup_printf("%s/%s", n->record.id, disk);
+    d->node = session_node_name(n, disk);
     names->disk = g_strdup(disk);
     names->export = g_strdup(r->export ? r->export : d->node);
     names->bitmap = r->bitmap ? g_strdup(r->bitmap) : g_strdup_printf("backup-%s", disk);
@@ -48,7 +50,7 @@ static int name_disk(struct session *n, unsigned k, const struct session_request
 
 static int reserve(struct session *n, unsigned k, bool alone, GError **err)
 {
-    g_autofree char *owner = g_strdup_printf("backup session '%s'", n->record.id);
+    g_autofree char *owner = session_owner(n);
     struct session_disk *d = &n->disks[k];
     const struct export_options o = {
         .id = d->node,
@@ -145,6 +147,18 @@ static int64_t instant_of(const struct session *n)
     return info.instant_usec;
 }
 
+/* If the server dies, the session goes on with its views and these. */
+static void keep_maps(const struct session *n)
+{
+    for (unsigned k = 0; k < n->record.disks->len; k++) {
+        g_autoptr(GError) error = NULL;
+
+        if (view_keep_frozen(n->disks[k].view, n->disks[k].frozen, &error) < 0)
+            log_error("backup session %s: it ends if the server dies: %s", n->record.id,
+                      error->message);
+    }
+}
+
 /* After the flip, on a thread of the instant. The control thread leaves the session alone until it
  * has begun. */
 static char *text_of_beginning(void *opaque)
@@ -152,6 +166,7 @@ static char *text_of_beginning(void *opaque)
     const struct session *n = opaque;
     struct session_record record = n->record;
 
+    keep_maps(n);
     record.time_usec = instant_of(n);
     return session_record_text(&record);
 }
@@ -168,19 +183,6 @@ static int stage_record(struct session *n, struct instant *i, GError **err)
 }
 
 /* ---- after the instant ---- */
-
-/* The last granule may reach past the end of the view. */
-static uint64_t count_dirty(struct dirty_bitmap *db, uint64_t size)
-{
-    struct bitmap *bits = dirty_bitmap_bits(db);
-    struct dirty_bitmap_info info;
-
-    dirty_bitmap_info(db, &info);
-    if (bits && size > 0 && bitmap_test(bits, size - 1))
-        info.count -= -size & (info.granularity - 1);
-    bitmap_unref(bits);
-    return info.count;
-}
 
 /* The base may have become inconsistent between the last check and the instant. Then nobody knows what
  * has changed. */
@@ -203,12 +205,13 @@ static void open_disk(struct session *n, unsigned k)
 
     check_map(n, k);
     view_use_begin(d->view);
+    view_claim(d->view, true);
     server_release_node_name(n->all->server, d->node);
     server_export_open(d->export, view_node(d->view), &d->frozen, 1);
     d->reserved = false;
     if (d->base)
         dirty_bitmap_busy_begin(d->base);
-    d->dirty_bytes = names->incremental ? count_dirty(d->frozen, names->size) : names->size;
+    d->dirty_bytes = names->incremental ? session_count_dirty(d->frozen, names->size) : names->size;
 }
 
 /* A strict session is aborted if one of its maps turns out not to be what was asked for. */
@@ -247,13 +250,6 @@ static void has_not_begun(void *opaque)
     session_forget(opaque);
 }
 
-static void scratch_low(void *opaque, uint64_t used, uint64_t limit)
-{
-    const struct server_event event = {.kind = EVENT_SCRATCH_LOW, .used = used, .limit = limit};
-
-    server_emit(opaque, &event);
-}
-
 static struct session *begin(struct sessions *all, const struct session_request *r)
 {
     struct session *n = session_new(all, r->id, r->disks->len);
@@ -264,7 +260,7 @@ static struct session *begin(struct sessions *all, const struct session_request 
     n->record.discard = r->discard;
     n->record.lease = r->lease < 0 ? (int64_t)all->options.lease : r->lease;
     n->record.scratch_limit = r->scratch_limit;
-    n->quota = view_quota_new(r->scratch_limit, scratch_low, all->server);
+    n->quota = session_quota_new(all, r->scratch_limit);
     return n;
 }
 

@@ -74,11 +74,13 @@ static void take_down(struct ending *e)
     server_exports_end(n->all->server, exports, exports_ended, e);
 }
 
-static void free_bases(struct session *n)
+static void let_go_of_disks(struct session *n)
 {
-    for (unsigned i = 0; i < n->record.disks->len; i++)
+    for (unsigned i = 0; i < n->record.disks->len; i++) {
+        view_claim(n->disks[i].view, false);
         if (n->disks[i].base)
             dirty_bitmap_busy_end(n->disks[i].base);
+    }
 }
 
 static void is_decided(struct ending *e)
@@ -94,7 +96,7 @@ static void is_decided(struct ending *e)
     n->record.ended_usec = e->usec;
     g_clear_handle_id(&n->lease_timer, g_source_remove);
     g_clear_handle_id(&n->retry_timer, g_source_remove);
-    free_bases(n);
+    let_go_of_disks(n);
     for (unsigned i = 0; i < e->old->len; i++)
         session_forget(e->old->pdata[i]);
     server_emit(n->all->server, &event);

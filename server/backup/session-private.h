@@ -2,7 +2,7 @@
 /*
  * What the files of backup sessions share. From the ground up: session-record.c (what the state
  * folder keeps), session.c (the object), session-views.c and session-end.c (how one ends), lease.c, quiescing.c (the hook
- * of an instant), session-begin.c, sessions.c (all of them, the start of the server). Control thread,
+ * of an instant), session-begin.c, session-restore.c, sessions.c (all of them, the start of the server). Control thread,
  * but for what is marked otherwise.
  */
 #ifndef BACKUP_SESSION_PRIVATE_H
@@ -42,9 +42,11 @@ struct session {
     struct session_record record;
     struct session_disk *disks; /* one for each of record.disks; NULL: of an earlier server */
     struct view_quota *quota;
-    bool strict; /* as asked for */
-    bool begun;  /* its instant has been */
-    bool ending; /* its end is being decided */
+    bool strict;  /* as asked for */
+    bool begun;   /* its instant has been */
+    bool ending;  /* its end is being decided */
+    bool resumed; /* it goes on from an earlier server */
+    bool changed; /* at the start: its record is to be written anew */
 
     int64_t renewed;   /* g_get_monotonic_time: when the lease began anew */
     guint lease_timer; /* 0: none */
@@ -71,6 +73,14 @@ static inline bool session_has_ended(const struct session *n)
 {
     return n->record.state != SESSION_ACTIVE;
 }
+/* Let go of its disks' parts; their views are in use no longer. It has none then. */
+void session_free_disks(struct session *n);
+/* The name of its view of a disk, and the id of the export; its name as an owner. g_free(). */
+char *session_node_name(const struct session *n, const char *disk);
+char *session_owner(const struct session *n);
+struct view_quota *session_quota_new(struct sessions *all, uint64_t limit);
+/* Bytes of a view of `size` bytes that are dirty. */
+uint64_t session_count_dirty(struct dirty_bitmap *db, uint64_t size);
 /* It has ended, and nothing is left of it but its record. */
 bool session_is_down(const struct session *n);
 /* By id, also one that has ended, and, unless `begun`, one that has not begun; NULL. */
@@ -98,6 +108,15 @@ void session_pursue_doom(struct session *n);
 void session_lease_begin(struct session *n);
 /* Microseconds until the lease ends, if no client comes; -1: a client is there, or it has no lease. */
 int64_t session_lease_left(struct session *n);
+
+/* ---- session-restore.c ---- */
+
+/* One of the last server, without disks; it has begun. It goes on, or is aborted. In two steps, the
+ * second when the checkpoints are there. */
+void session_take_up(struct session *n);
+void session_go_on(struct session *n);
+/* Delete all views that no session has. */
+void sessions_delete_left_views(struct sessions *all);
 
 /* ---- quiescing.c ---- */
 

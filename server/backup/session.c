@@ -22,15 +22,20 @@ static void free_disk(struct session *n, struct session_disk *d)
     g_free(d->node);
 }
 
+void session_free_disks(struct session *n)
+{
+    for (unsigned i = 0; n->disks && i < n->record.disks->len; i++)
+        free_disk(n, &n->disks[i]);
+    g_clear_pointer(&n->disks, g_free);
+}
+
 void session_unref(struct session *n)
 {
     if (--n->references > 0)
         return;
     g_clear_handle_id(&n->lease_timer, g_source_remove);
     g_clear_handle_id(&n->retry_timer, g_source_remove);
-    for (unsigned i = 0; n->disks && i < n->record.disks->len; i++)
-        free_disk(n, &n->disks[i]);
-    g_free(n->disks);
+    session_free_disks(n);
     view_quota_unref(n->quota);
     g_free(n->doom);
     session_record_clear(&n->record);
@@ -50,6 +55,45 @@ struct session *session_new(struct sessions *all, const char *id, unsigned n_dis
     g_ptr_array_add(all->list, n);
     return n;
 }
+
+/* ---- its parts ---- */
+
+char *session_node_name(const struct session *n, const char *disk)
+{
+    return g_strdup_printf("%s/%s", n->record.id, disk);
+}
+
+char *session_owner(const struct session *n)
+{
+    return g_strdup_printf("backup session '%s'", n->record.id);
+}
+
+static void scratch_low(void *opaque, uint64_t used, uint64_t limit)
+{
+    const struct server_event event = {.kind = EVENT_SCRATCH_LOW, .used = used, .limit = limit};
+
+    server_emit(opaque, &event);
+}
+
+struct view_quota *session_quota_new(struct sessions *all, uint64_t limit)
+{
+    return view_quota_new(limit, scratch_low, all->server);
+}
+
+/* The last granule may reach past the end of the view. */
+uint64_t session_count_dirty(struct dirty_bitmap *db, uint64_t size)
+{
+    struct bitmap *bits = dirty_bitmap_bits(db);
+    struct dirty_bitmap_info info;
+
+    dirty_bitmap_info(db, &info);
+    if (bits && size > 0 && bitmap_test(bits, size - 1))
+        info.count -= -size & (info.granularity - 1);
+    bitmap_unref(bits);
+    return info.count;
+}
+
+/* ---- finding it ---- */
 
 void session_forget(struct session *n)
 {

@@ -98,18 +98,8 @@ static char *text_of(void *opaque)
     return session_record_text(&((struct session *)opaque)->record);
 }
 
-/* The record tells what the session was, but what its views had kept is lost. */
-static int abort_earlier(struct session *n, struct instant *i, struct disk *d, GError **err)
-{
-    n->record.state = SESSION_ABORTED;
-    n->record.reason = g_strdup("the server was started anew");
-    n->record.ended_usec = g_get_real_time();
-    log_info("backup session %s: aborted: %s", n->record.id, n->record.reason);
-    return stage_text(i, d, n->record.id, text_of, n, err);
-}
-
-static int restore(struct sessions *all, const struct store_record *found, bool wanted,
-                   struct instant *i, struct disk *d, GError **err)
+/* Take one. False: its record is to be removed. */
+static bool take(struct sessions *all, const struct store_record *found, bool wanted)
 {
     g_autoptr(GError) why = NULL;
     struct session_record record;
@@ -118,41 +108,84 @@ static int restore(struct sessions *all, const struct store_record *found, bool 
     if (session_record_parse(&record, found->name, found->text, &why) < 0) {
         log_error("backup session %s: its record cannot be used and is removed: %s", found->name,
                   why->message);
-        wanted = false;
-    } else if (!wanted && record.state != SESSION_ACTIVE) {
-        session_record_clear(&record);
-    } else {
-        n = session_new(all, found->name, 0);
-        session_record_clear(&n->record);
-        n->record = record;
-        n->begun = true;
-        return session_has_ended(n) ? 0 : abort_earlier(n, i, d, err);
+        return false;
     }
-    return stage_text(i, d, found->name, NULL, NULL, err);
+    if (!wanted && record.state != SESSION_ACTIVE) {
+        session_record_clear(&record);
+        return false;
+    }
+    n = session_new(all, found->name, 0);
+    session_record_clear(&n->record);
+    n->record = record;
+    session_take_up(n);
+    return true;
 }
 
-static int restore_all(struct sessions *all, const GArray *records, GError **err)
+/* Names of records that are to be removed: GPtrArray of strings of `records`. */
+static GPtrArray *take_all(struct sessions *all, const GArray *records)
+{
+    GPtrArray *unused = g_ptr_array_new();
+
+    for (unsigned k = 0; k < records->len; k++) {
+        const struct store_record *found = &g_array_index(records, struct store_record, k);
+
+        if (!take(all, found, k + SESSIONS_MOST_ENDED >= records->len))
+            g_ptr_array_add(unused, found->name);
+    }
+    return unused;
+}
+
+static bool lives(void *opaque, const char *id)
+{
+    const struct session *n = sessions_lookup(opaque, id, true);
+
+    return n && !session_has_ended(n);
+}
+
+static void go_on_all(struct sessions *all)
+{
+    for (guint k = 0; k < all->list->len; k++)
+        session_go_on(all->list->pdata[k]);
+}
+
+static int stage_records(struct sessions *all, const GPtrArray *unused, struct instant *i,
+                         struct disk *d, GError **err)
+{
+    for (guint k = 0; k < all->list->len; k++) {
+        struct session *n = all->list->pdata[k];
+
+        if (n->changed && stage_text(i, d, n->record.id, text_of, n, err) < 0)
+            return -1;
+        n->changed = false;
+    }
+    for (guint k = 0; k < unused->len; k++)
+        if (stage_text(i, d, unused->pdata[k], NULL, NULL, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int write_records(struct sessions *all, const GPtrArray *unused, GError **err)
 {
     g_autoptr(GPtrArray) disks = server_disks(all->server);
     struct instant *i = instant_new();
 
-    for (unsigned k = 0; k < records->len && disks->len > 0; k++)
-        if (restore(all, &g_array_index(records, struct store_record, k),
-                    k + SESSIONS_MOST_ENDED >= records->len, i, disks->pdata[0], err) < 0) {
-            instant_abort(i);
-            return -1;
-        }
-    return instant_commit(i, err);
+    if (disks->len == 0 || stage_records(all, unused, i, disks->pdata[0], err) == 0)
+        return instant_commit(i, err);
+    instant_abort(i);
+    return -1;
 }
 
 int sessions_restore(struct sessions *all, GError **err)
 {
     struct store *store = server_options(all->server)->store;
     g_autoptr(GArray) records = store ? store_records(store, SESSION_KIND) : NULL;
+    g_autoptr(GPtrArray) unused = records ? take_all(all, records) : NULL;
 
-    if (checkpoints_restore(all->checkpoints, NULL, NULL, err) < 0)
+    if (checkpoints_restore(all->checkpoints, lives, all, err) < 0)
         return -1;
-    return records && records->len > 0 ? restore_all(all, records, err) : 0;
+    go_on_all(all);
+    sessions_delete_left_views(all);
+    return unused && records->len > 0 ? write_records(all, unused, err) : 0;
 }
 
 /* ---- asking ---- */
@@ -215,6 +248,7 @@ void session_info(struct session *n, struct session_info *info)
         .lease = r->lease,
         .lease_left = ended ? -1 : session_lease_left(n),
         .discard = r->discard,
+        .resumed = n->resumed,
         .hooked = r->hooked,
         .quiesced = r->quiesced,
         .quiesce_error = r->quiesce_error,

@@ -311,6 +311,7 @@ static JsonObject *describe_session(const struct control_nbd *nbd, const struct 
     if (info->lease_left >= 0)
         json_object_set_int_member(o, "lease-left", info->lease_left);
     json_object_set_boolean_member(o, "discard", info->discard);
+    json_object_set_boolean_member(o, "resumed", info->resumed);
     set_quiesced(o, info);
     if (info->scratch_limit > 0)
         json_object_set_int_member(o, "scratch-limit", (gint64)info->scratch_limit);

@@ -62,6 +62,15 @@ static void end_view(struct view *v)
     view_free_later(v);
 }
 
+/* A view that somebody will ask for needs the newer ones, too. */
+static void keep_claimed(struct disk *d)
+{
+    for (unsigned k = 0; k < d->views->len && d->state.lasting; k++)
+        d->keeps |= ((struct view *)d->views->pdata[k])->claimed;
+    if (d->keeps && d->scratch)
+        scratch_keep(d->scratch);
+}
+
 /* What clients have written is to be safe when the process has ended in order. A flush that waits
  * for an open that hangs, because the plugin allows one call at a time, would hang, too. */
 enum disk_settled disk_settle(struct disk *d)
@@ -90,6 +99,7 @@ bool disk_free(struct disk *d)
                   d->node.name, d->pool->dir);
         return false;
     }
+    keep_claimed(d);
     while (d->views->len > 0)
         end_view(d->views->pdata[0]);
     for (unsigned k = 0; k < d->strays->len; k++)
@@ -113,6 +123,7 @@ bool disk_free(struct disk *d)
     log_limit_end(&d->node.open_errors);
     log_limit_end(&d->read_errors);
     log_limit_end(&d->write_errors);
+    g_free(d->lost_views);
     g_free(d->node.name);
     g_free(d);
     return true;

@@ -109,7 +109,10 @@ struct disk {
     struct tracker *_Atomic tracker;
     GPtrArray *retired_trackers; /* replaced under the open gate; freed when it is closed */
     GPtrArray *strays;           /* struct view: given up, still in the chain; the instant's */
-    struct instant *instant;     /* which has actions on this disk; control thread */
+    uint64_t sequence;           /* of the newest view that there was; control thread */
+    char *lost_views;            /* why those of the last server cannot go on; NULL */
+    bool keeps;              /* at its end: views and their scratch are left for the next server */
+    struct instant *instant; /* which has actions on this disk; control thread */
     struct view *_Atomic newest;
     const struct disk_hooks *hooks; /* NULL but in tests */
 
@@ -262,7 +265,7 @@ char *disk_break_of(struct disk *d, const struct bitmap *bits);
 /* The same, under the disk's lock; it is the disk's. */
 const char *disk_break_locked(const struct disk *d, const struct bitmap *bits);
 
-/* ---- views (view.c; view-keep.c; view-read.c) ---- */
+/* ---- views (view.c; view-break.c; view-keep.c; view-read.c) ---- */
 
 /* A block's entry in a view's map. All that is BLOCK_KEPT_ZERO or more is *kept*: it never changes
  * again, but for a TRIM of the view. */
@@ -289,8 +292,11 @@ struct view {
     struct scratch *scratch; /* the disk's, held; NULL until the view's instant is near */
     struct view *_Atomic older, *_Atomic newer;
     uint64_t size, blocks;
-    futex_word *map;        /* an entry a block; memory only where touched */
-    struct bitmap *touched; /* which parts of the map may hold anything, 4 MiB of disk a bit */
+    futex_word *map;            /* an entry a block; memory only where touched (view-map.h) */
+    struct bitmap *touched;     /* which parts of the map may hold anything, 4 MiB of disk a bit */
+    pthread_mutex_t touch_lock; /* a leaf: while a part is touched for the first time */
+    struct lasting *file;       /* where the map is; NULL: in memory of the process */
+    bool claimed;           /* somebody will ask for it after the server's end; control thread */
     _Atomic uint32_t state; /* enum view_state */
     struct view_options options;
     _Atomic uint64_t kept; /* slots; changed by the functions below */
@@ -346,6 +352,18 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
 void view_free(struct view *v);
 /* The same, of a view that has left the chain: when no reader can hold it any more. */
 void view_free_later(struct view *v);
+
+/* Before entries of [block, block + n) are read or changed, and after view.touched has said that
+ * they never were (view-map.c). Any thread. */
+void view_touch(struct view *v, uint64_t block, uint64_t n);
+
+/* A block's entry. Any thread. */
+static inline uint32_t view_entry(const struct view *v, uint64_t block)
+{
+    if (!bitmap_test(v->touched, block << v->disk->unit_shift))
+        return BLOCK_NEEDED;
+    return atomic_load(&v->map[block]);
+}
 
 /* Note why, tell control. Only the first time counts. */
 void view_break(struct view *v, const char *reason);

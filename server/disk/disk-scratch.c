@@ -89,7 +89,8 @@ static void make(struct disk *d)
     struct scratch *made;
 
     disk_at(d, POINT_SCRATCH_MAKING, 0);
-    made = scratch_new(d->pool, d->unit, &error);
+    made = d->state.lasting ? scratch_new_lasting(d->pool, d->unit, &d->state, &error)
+                            : scratch_new(d->pool, d->unit, &error);
     settle(d, made, error);
 }
 
@@ -187,13 +188,9 @@ int fail_scratch(const struct disk *d, GError **err)
 
 /* ---- slots on their way back ---- */
 
-struct run {
-    uint32_t slot, n;
-};
-
 struct freed_slots {
     struct disk *disk;
-    GArray *runs; /* struct run */
+    GArray *runs; /* struct scratch_run */
 };
 
 struct freed_slots *freed_slots_new(struct disk *d)
@@ -201,19 +198,19 @@ struct freed_slots *freed_slots_new(struct disk *d)
     struct freed_slots *f = g_new0(struct freed_slots, 1);
 
     f->disk = d;
-    f->runs = g_array_new(FALSE, FALSE, sizeof(struct run));
+    f->runs = g_array_new(FALSE, FALSE, sizeof(struct scratch_run));
     disk_scratch_share(d, NULL);
     return f;
 }
 
 void freed_slots_add(struct freed_slots *f, uint32_t entry)
 {
-    struct run run = {.slot = entry - BLOCK_KEPT_SLOT, .n = 1};
+    struct scratch_run run = {.slot = entry - BLOCK_KEPT_SLOT, .n = 1};
 
     if (entry < BLOCK_KEPT_SLOT)
         return;
     if (f->runs->len > 0) {
-        struct run *last = &g_array_index(f->runs, struct run, f->runs->len - 1);
+        struct scratch_run *last = &g_array_index(f->runs, struct scratch_run, f->runs->len - 1);
 
         if (last->slot + last->n == run.slot) {
             last->n++;
@@ -228,7 +225,7 @@ static void give(void *freed_slots)
     struct freed_slots *f = freed_slots;
 
     for (unsigned i = 0; i < f->runs->len; i++) {
-        struct run run = g_array_index(f->runs, struct run, i);
+        struct scratch_run run = g_array_index(f->runs, struct scratch_run, i);
 
         scratch_give(f->disk->scratch, run.slot, run.n);
     }

@@ -16,6 +16,7 @@ disk_engine = \
 	server/disk/instant.c server/disk/instant.h \
 	server/disk/instant-run.c \
 	server/disk/io-stats.h \
+	server/disk/lasting.c server/disk/lasting.h \
 	server/disk/node.c server/disk/node.h \
 	server/disk/node-stats.c server/disk/node-stats.h \
 	server/disk/open-handle.c \
@@ -28,16 +29,22 @@ disk_engine = \
 	server/disk/types.h \
 	server/disk/unaligned.c server/disk/unaligned.h \
 	server/disk/view.c server/disk/view.h \
+	server/disk/view-break.c \
 	server/disk/view-quota.c server/disk/view-quota.h \
 	server/disk/view-chain.c server/disk/view-chain.h \
 	server/disk/view-delete.c \
 	server/disk/view-keep.c \
+	server/disk/view-map.c server/disk/view-map.h \
 	server/disk/view-read.c \
 	server/disk/view-trim.c
 
 noinst_LIBRARIES += server/disk/libdisk.a
 server_disk_libdisk_a_SOURCES = \
 	$(disk_engine) \
-	server/disk/scratch.c server/disk/scratch.h \
+	server/disk/scratch.c server/disk/scratch.h server/disk/scratch-private.h \
+	server/disk/scratch-file.c server/disk/scratch-file.h \
+	server/disk/scratch-resume.c \
+	server/disk/view-frozen.c server/disk/view-frozen.h \
+	server/disk/view-resume.c server/disk/view-resume.h \
 	server/disk/scratch-pool.c server/disk/scratch-pool.h \
 	server/disk/scratch-buffer.c server/disk/scratch-buffer.h

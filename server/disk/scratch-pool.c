@@ -59,6 +59,14 @@ unsigned scratch_pool_charge(struct scratch_pool *p, unsigned n, unsigned shift)
     return (unsigned)got;
 }
 
+void scratch_pool_recharge(struct scratch_pool *p, uint64_t bytes)
+{
+    uint64_t now = atomic_fetch_add(&p->used, bytes) + bytes;
+
+    if (p->limit)
+        tell_if_low(p, now, p->limit);
+}
+
 void scratch_pool_release(struct scratch_pool *p, uint64_t bytes)
 {
     uint64_t now = atomic_fetch_sub(&p->used, bytes) - bytes;

@@ -34,6 +34,8 @@ const char *scratch_pool_dir(struct scratch_pool *p);
 
 /* Charge n slots of 2^shift bytes, or as many of them as the limit allows. Returns how many. */
 unsigned scratch_pool_charge(struct scratch_pool *p, unsigned n, unsigned shift);
+/* Charge what an earlier process has kept already, whatever the limit. */
+void scratch_pool_recharge(struct scratch_pool *p, uint64_t bytes);
 void scratch_pool_release(struct scratch_pool *p, uint64_t bytes);
 
 /* Is there room for `bytes` more outside the last 5 % of the file system that `fd` is on? Calls

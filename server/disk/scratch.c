@@ -26,10 +26,11 @@
  * wait for a processor, and must not hold meanwhile what a guest's needs.
  */
 #include "common/util/error.h"
+#include "common/util/log.h"
 #include "common/base/file-io.h"
-#include "common/util/log-limit.h"
-#include "server/disk/scratch.h"
-#include "server/disk/scratch-buffer.h"
+#include "server/disk/lasting.h"
+#include "server/disk/scratch-file.h"
+#include "server/disk/scratch-private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,56 +41,6 @@
 /* Reserved at once, at least and at most: the larger, the longer a guest's write waits for it. */
 #define PIECE_MIN (256u << 10)
 #define PIECE_MAX (1u << 20)
-#define MAX_SLOTS 0xfffffff0u /* BLOCK_KEPT_SLOT more must fit into 32 bits */
-
-struct run {
-    uint32_t slot, n;
-};
-
-struct scratch {
-    struct scratch_pool *pool;
-    int fd;
-    unsigned shift; /* log2 of a slot's bytes */
-    pthread_mutex_t lock;
-    uint64_t next, reserved; /* slots */
-    uint64_t taken;
-    struct scratch_buffers buffers;
-    _Atomic uint64_t memory_from; /* slots before this one are in the file */
-    unsigned writing;             /* buffers on their way into the file */
-    int failed;                   /* errno of the first one that did not get there */
-    bool cannot_reserve, cannot_punch;
-    GArray *free_runs;
-    GArray *deferred_runs;
-    struct log_limit write_errors;
-};
-
-static int open_unlinked(const char *dir, GError **err)
-{
-    g_autofree char *path = NULL;
-    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)) {
-        if (fd < 0)
-            fail_errno(err, errno, "scratch: %s", dir);
-        return fd;
-    }
-    path = g_build_filename(dir, ".nbdfleece-scratch-XXXXXX", NULL);
-    fd = mkostemp(path, O_CLOEXEC);
-    if (fd < 0)
-        return fail_errno(err, errno, "scratch: %s", dir);
-    unlink(path);
-    return fd;
-}
-
-int scratch_pool_check(struct scratch_pool *p, GError **err)
-{
-    int fd = open_unlinked(p->dir, err);
-
-    if (fd < 0)
-        return -1;
-    close(fd);
-    return 0;
-}
 
 /* ---- reserving ---- */
 
@@ -111,11 +62,12 @@ static int reserve(struct scratch *s, char reason[120])
     uint64_t unit = UINT64_C(1) << s->shift, at = s->reserved << s->shift;
     uint64_t piece = CLAMP(at / 16 & ~(uint64_t)(PIECE_MIN - 1), PIECE_MIN, PIECE_MAX);
 
-    if (s->reserved >= MAX_SLOTS) {
-        g_snprintf(reason, 120, "scratch: no more than %u blocks a disk can be kept", MAX_SLOTS);
+    if (s->reserved >= SCRATCH_MAX_SLOTS) {
+        g_snprintf(reason, 120, "scratch: no more than %u blocks a disk can be kept",
+                   SCRATCH_MAX_SLOTS);
         return -ENOSPC;
     }
-    piece = MIN(piece, (MAX_SLOTS - s->reserved) << s->shift);
+    piece = MIN(piece, (SCRATCH_MAX_SLOTS - s->reserved) << s->shift);
     for (; piece >= unit; piece = piece / 2 & ~(unit - 1)) {
         if (!scratch_pool_room(s->pool, s->fd, piece)) {
             g_snprintf(reason, 120, "scratch: less than 5 %% of the file system would stay free");
@@ -158,28 +110,78 @@ static void maybe_start_over(struct scratch *s)
     g_array_set_size(s->deferred_runs, 0);
 }
 
-struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err)
+struct scratch *scratch_over(struct scratch_pool *p, uint32_t unit, int fd, struct lasting *lasting)
 {
-    struct scratch *s;
-    char reason[120];
-    int fd = open_unlinked(p->dir, err);
+    struct scratch *s = g_new0(struct scratch, 1);
 
-    if (fd < 0)
-        return NULL;
-    s = g_new0(struct scratch, 1);
     s->pool = p;
     s->fd = fd;
     s->shift = (unsigned)__builtin_ctz(unit);
+    s->file = s->buffers.file = lasting;
     atomic_init(&s->memory_from, UINT64_MAX);
     pthread_mutex_init(&s->lock, NULL);
-    s->free_runs = g_array_new(FALSE, FALSE, sizeof(struct run));
-    s->deferred_runs = g_array_new(FALSE, FALSE, sizeof(struct run));
-    if (reserve(s, reason) < 0) {
-        fail(err, "%s: %s", reason, p->dir);
-        scratch_free(s);
+    s->free_runs = g_array_new(FALSE, FALSE, sizeof(struct scratch_run));
+    s->deferred_runs = g_array_new(FALSE, FALSE, sizeof(struct scratch_run));
+    return s;
+}
+
+int scratch_pool_check(struct scratch_pool *p, GError **err)
+{
+    int fd = scratch_file_unlinked(p->dir, err);
+
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return 0;
+}
+
+static struct scratch *with_first_piece(struct scratch *s, GError **err)
+{
+    char reason[120];
+
+    if (reserve(s, reason) == 0)
+        return s;
+    fail(err, "%s: %s", reason, s->pool->dir);
+    scratch_free(s);
+    return NULL;
+}
+
+struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err)
+{
+    int fd = scratch_file_unlinked(p->dir, err);
+
+    return fd < 0 ? NULL : with_first_piece(scratch_over(p, unit, fd, NULL), err);
+}
+
+struct scratch *scratch_new_lasting(struct scratch_pool *p, uint32_t unit,
+                                    const struct disk_state *state, GError **err)
+{
+    g_autoptr(GError) error = NULL;
+    struct lasting *file =
+        lasting_new(state, LASTING_SCRATCH, LASTING_BUFFERS * BUFFER_BYTES, NULL, NULL, &error);
+    int fd;
+
+    if (!file) {
+        log_error("scratch: views that use it end if the server dies: %s", error->message);
+        return scratch_new(p, unit, err);
+    }
+    file->head->scratch.unit = unit;
+    fd = scratch_file_named(p->dir, state->lasting->folder, file, err);
+    if (fd < 0) {
+        lasting_close(file, true);
         return NULL;
     }
-    return s;
+    return with_first_piece(scratch_over(p, unit, fd, file), err);
+}
+
+const char *scratch_id(const struct scratch *s)
+{
+    return s->file ? s->file->id : NULL;
+}
+
+void scratch_keep(struct scratch *s)
+{
+    s->buffers.keeps = true;
 }
 
 void scratch_free(struct scratch *s)
@@ -188,6 +190,9 @@ void scratch_free(struct scratch *s)
         return;
     g_assert(s->taken == 0);
     buffers_clear(&s->buffers);
+    if (s->file && !s->buffers.keeps)
+        scratch_file_remove(s->file);
+    lasting_close(s->file, !s->buffers.keeps);
     close(s->fd);
     g_array_unref(s->free_runs);
     g_array_unref(s->deferred_runs);
@@ -205,7 +210,7 @@ static unsigned buffer_slots(const struct scratch *s)
 
 /* Where the next slots come from: runs that came back, or (`run` NULL) the end of the file. */
 struct source {
-    struct run *run;
+    struct scratch_run *run;
     unsigned n; /* as many, at least 1 */
 };
 
@@ -217,7 +222,7 @@ static int find_slots(struct scratch *s, unsigned want, struct source *from, cha
         return -EIO;
     }
     if (s->free_runs->len > 0) {
-        from->run = &g_array_index(s->free_runs, struct run, s->free_runs->len - 1);
+        from->run = &g_array_index(s->free_runs, struct scratch_run, s->free_runs->len - 1);
         from->n = MIN(want, from->run->n);
         if (s->cannot_punch || scratch_pool_room(s->pool, s->fd, (uint64_t)from->n << s->shift))
             return 0;
@@ -241,7 +246,7 @@ static void add_buffer(struct scratch *s, uint64_t first)
         note_memory(s);
 }
 
-static uint32_t take_slots(struct scratch *s, struct run *run, unsigned n)
+static uint32_t take_slots(struct scratch *s, struct scratch_run *run, unsigned n)
 {
     uint32_t first = run ? run->slot : (uint32_t)s->next;
 
@@ -285,7 +290,7 @@ int scratch_take(struct scratch *s, unsigned want, uint32_t *first, char reason[
 /* ---- giving back ---- */
 
 /* Where punching is not supported the space stays until the file goes, and is used again. */
-static bool punch(struct scratch *s, struct run run)
+static bool punch(struct scratch *s, struct scratch_run run)
 {
     return fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                      (off_t)((uint64_t)run.slot << s->shift),
@@ -294,7 +299,7 @@ static bool punch(struct scratch *s, struct run run)
 }
 
 /* Locked, unlocks meanwhile: runs that are nowhere in memory are free. */
-static void free_run(struct scratch *s, struct run run)
+static void free_run(struct scratch *s, struct scratch_run run)
 {
     pthread_mutex_unlock(&s->lock);
     bool punched = punch(s, run);
@@ -307,7 +312,7 @@ static void free_run(struct scratch *s, struct run run)
 static void free_deferred(struct scratch *s)
 {
     for (unsigned i = 0; i < s->deferred_runs->len;) {
-        struct run run = g_array_index(s->deferred_runs, struct run, i);
+        struct scratch_run run = g_array_index(s->deferred_runs, struct scratch_run, i);
 
         if (buffers_overlap(&s->buffers, run.slot, run.n)) {
             i++;
@@ -321,7 +326,7 @@ static void free_deferred(struct scratch *s)
 
 void scratch_give(struct scratch *s, uint32_t slot, unsigned n)
 {
-    struct run run = {.slot = slot, .n = n};
+    struct scratch_run run = {.slot = slot, .n = n};
 
     pthread_mutex_lock(&s->lock);
     if (buffers_overlap(&s->buffers, slot, n))
@@ -453,5 +458,6 @@ int scratch_read(struct scratch *s, uint32_t slot, void *buf, uint32_t skip, uin
         length -= bytes;
         skip = 0;
     }
-    return 0;
+    /* What was in buffers is gone; some of that has become the file's. */
+    return lasting_is_lost(s->file) ? -EIO : 0;
 }

@@ -3,7 +3,7 @@
  * Scratch storage: where views keep old blocks.
  *
  * A pool is the server's budget: a folder, a limit over all disks, the rule about the last 5 % of
- * the file system. A scratch is one disk's unlinked file in it, cut into slots of one copy unit.
+ * the file system. A scratch is one disk's file in it, cut into slots of one copy unit.
  * Slots are handed out in file order, so that keeping is sequential writing; space is reserved
  * ahead of use with fallocate, in pieces that grow, so that "full" is known before a guest's write
  * hangs on it. All functions may be called from any thread.
@@ -17,7 +17,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct disk_state;
 struct scratch;
+
+#define SCRATCH_MAX_SLOTS 0xfffffff0u /* BLOCK_KEPT_SLOT more must fit into 32 bits */
+
+struct scratch_run {
+    uint32_t slot, n;
+};
 
 /* Can a scratch be made in the folder, by the user that we are? -1 and *err: no. */
 int scratch_pool_check(struct scratch_pool *p, GError **err);
@@ -26,6 +33,20 @@ int scratch_pool_check(struct scratch_pool *p, GError **err);
  * that a full file system is found out now. */
 struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err);
 void scratch_free(struct scratch *s);
+
+/* The same, of a file with a name, whose slots survive the process together with the views that have them
+ * (lasting.h). Where there is no memory for that, one that does not survive. */
+struct scratch *scratch_new_lasting(struct scratch_pool *p, uint32_t unit,
+                                    const struct disk_state *state, GError **err);
+/* That of an earlier process. `used`: GArray of struct scratch_run, the slots that its views have, in
+ * order. NULL and *err: it does not have them. */
+struct scratch *scratch_resume(struct scratch_pool *p, uint32_t unit,
+                               const struct disk_state *state, const char *id, const GArray *used,
+                               GError **err);
+/* Its name; NULL: it ends with the process. */
+const char *scratch_id(const struct scratch *s);
+/* It is left for the next process when it is freed. */
+void scratch_keep(struct scratch *s);
 
 /* Take up to `want` consecutive slots; *first is the first one. Returns how many (at least 1), or
  * a negative errno (-ENOSPC: limit, the file system's last 5 %, or full) with a reason to show in

@@ -15,6 +15,7 @@
 #include "server/disk/disk.h"
 #include "server/disk/stage.h"
 #include "server/disk/view-chain.h"
+#include "server/disk/view-map.h"
 
 static struct stage *stage_at(const struct instant *i, unsigned k)
 {
@@ -325,7 +326,7 @@ static bool retire_views(struct instant *i)
         struct stage *st = stage_at(i, k);
 
         for (unsigned n = 0; n < st->views->len; n++)
-            atomic_store(&((struct view *)st->views->pdata[n])->state, VIEW_RETIRING);
+            view_set_state(st->views->pdata[n], VIEW_RETIRING);
         st->closes = st->views->len > 0;
         any |= st->closes;
     }

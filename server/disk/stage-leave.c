@@ -2,6 +2,7 @@
 /* Views that leave the chain with this instant, and those that an earlier one could not take out. */
 #include "server/disk/stage.h"
 #include "server/disk/view-chain.h"
+#include "server/disk/view-map.h"
 
 static bool prepare(struct instant *i)
 {
@@ -24,7 +25,7 @@ static int retire(struct instant *i, GError **err)
         const struct stage *st = i->stages->pdata[k];
 
         for (unsigned n = 0; n < st->leaving->len; n++)
-            atomic_store(&((struct view *)st->leaving->pdata[n])->state, VIEW_RETIRING);
+            view_set_state(st->leaving->pdata[n], VIEW_RETIRING);
     }
     return 0;
 }

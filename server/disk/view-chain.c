@@ -1,8 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/disk/view-chain.h"
 
+#include "server/disk/view-map.h"
+
 /* Who waits for a copy, and may be told to stop, looks so often whether it is. */
 #define STOP_LOOK_NS 50000000
+
+/* After the process's death, the chain is made of what the files say. A view that does not last takes with
+ * it what it keeps for older ones. */
+static void note_link(struct view *v)
+{
+    const char *scratch = scratch_id(v->scratch);
+
+    v->disk->sequence++;
+    if (v->file && scratch) {
+        struct lasting_view *head = &v->file->head->view;
+
+        head->instant_usec = v->instant_usec;
+        g_strlcpy(head->scratch, scratch, sizeof head->scratch);
+        atomic_store(&head->sequence, v->disk->sequence);
+        atomic_store(&head->linked, 1);
+        return;
+    }
+    for (struct view *u = v; u; u = atomic_load(&u->older))
+        view_map_incomplete(u);
+}
 
 void view_link(struct view *v, int64_t instant_usec)
 {
@@ -13,7 +35,26 @@ void view_link(struct view *v, int64_t instant_usec)
     atomic_store(&v->older, newest);
     if (newest)
         atomic_store(&newest->newer, v);
+    if (d->state.lasting)
+        note_link(v);
     atomic_store(&d->newest, v);
+}
+
+/* What a map said that was cut short is gone: older views may need it. Its slots are nobody's. */
+static void lose_map(struct view *v)
+{
+    for (struct view *u = v; u; u = atomic_load(&u->older))
+        view_break(u, "the map of a view was cut short in memory");
+    scratch_forget(v->scratch, 0, (unsigned)atomic_load(&v->kept));
+    view_loses(v, atomic_load(&v->kept));
+}
+
+static void note_unlink(struct view *v)
+{
+    if (!v->disk->keeps)
+        atomic_store(&v->file->head->view.linked, 0);
+    if (view_map_is_lost(v))
+        lose_map(v);
 }
 
 void view_unlink(struct view *v)
@@ -21,7 +62,9 @@ void view_unlink(struct view *v)
     struct disk *d = v->disk;
     struct view *older = atomic_load(&v->older), *newer = atomic_load(&v->newer);
 
-    v->left = true;
+    v->left = !d->keeps;
+    if (v->file)
+        note_unlink(v);
     if (older)
         atomic_store(&older->newer, newer);
     if (newer)
@@ -44,11 +87,11 @@ uint32_t view_resolve(const struct view *v, uint64_t block)
      * counts in d->handovers before it takes the block away, and then we walk again. */
     do {
         handovers = atomic_load(&d->handovers);
-        entry = atomic_load(&v->map[block]);
+        entry = view_entry(v, block);
         if (block_kept(entry) || entry == BLOCK_DROPPED)
             return entry;
         for (struct view *w = atomic_load(&v->newer); w; w = atomic_load(&w->newer)) {
-            entry = atomic_load(&w->map[block]);
+            entry = view_entry(w, block);
             if (block_kept(entry))
                 return entry;
         }
@@ -117,7 +160,7 @@ enum heir hand_over(struct view *v, uint64_t block, uint32_t entry, const atomic
 
         if (block >= u->blocks)
             continue;
-        bitmap_set(u->touched, block << v->disk->unit_shift, 1);
+        view_touch(u, block, 1);
         for (;;) {
             if (!view_wait_copied_or(u, block, stop))
                 return HEIR_UNKNOWN;

@@ -53,7 +53,7 @@ static enum need who_needs(struct view *newest, uint64_t block, struct view **vi
         if (block >= v->blocks)
             continue;                   /* the disk has grown since */
         state = atomic_load(&v->state); /* before the entry: see "After claiming" above */
-        entry = atomic_load(&v->map[block]);
+        entry = view_entry(v, block);
         *view = v;
         if (block_kept(entry))
             return NEED_NOTHING;
@@ -294,7 +294,7 @@ static int cannot_keep(struct view *v, uint64_t block, bool only, const char *re
 {
     for (int pass = 0; pass < 2; pass++) {
         for (struct view *u = v; u; u = only ? NULL : atomic_load(&u->older)) {
-            uint32_t entry = block < u->blocks ? atomic_load(&u->map[block]) : BLOCK_DROPPED;
+            uint32_t entry = block < u->blocks ? view_entry(u, block) : BLOCK_DROPPED;
 
             if (block_kept(entry))
                 break;
@@ -319,10 +319,10 @@ static int keep_some(struct disk *d, struct view *newest, struct view *v, struct
     int error;
 
     *next = block;
-    bitmap_set(v->touched, block << d->unit_shift, (end - block) << d->unit_shift);
+    end = MIN(end, block + (COPY_BYTES >> d->unit_shift));
+    view_touch(v, block, end - block);
     if (!claim(v, block))
         return 0;
-    end = MIN(end, block + (COPY_BYTES >> d->unit_shift));
     k.end = block + 1;
     while (k.end < end && who_needs(newest, k.end, &who) == NEED_COPY && who == v &&
            claim(v, k.end))

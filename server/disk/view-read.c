@@ -15,6 +15,7 @@
 #include "common/util/log-limit.h"
 #include "server/disk/image-io.h"
 #include "server/disk/view-chain.h"
+#include "server/disk/view-map.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -119,6 +120,15 @@ static int read_range(struct range r)
     return 0;
 }
 
+/* Has anything been lost that says where the view's blocks are? */
+static bool is_lost(const struct view *v)
+{
+    for (const struct view *w = v; w; w = atomic_load(&w->newer))
+        if (view_map_is_lost(w))
+            return true;
+    return false;
+}
+
 int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
 {
     struct range r = {.view = v, .handle = h, .buffer = buf, .offset = offset, .length = length};
@@ -126,7 +136,7 @@ int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t leng
     int error = read_range(r);
 
     /* The state is looked at last, because a view breaks before the guest's write goes out. */
-    if (atomic_load(&v->state) != VIEW_LIVE)
+    if (atomic_load(&v->state) != VIEW_LIVE || is_lost(v))
         error = -EIO;
     grace_leave(&v->disk->readers, phase);
     return error;
@@ -207,7 +217,7 @@ int view_extents(struct view *v, struct backend_handle *h, uint64_t length, uint
         if (error == -ENOSPC && extents->count > 0)
             error = 0; /* the list is full: a shorter answer */
     }
-    if (atomic_load(&v->state) != VIEW_LIVE)
+    if (atomic_load(&v->state) != VIEW_LIVE || is_lost(v))
         error = -EIO;
     grace_leave(&v->disk->readers, phase);
     extents_free(&base);

@@ -56,7 +56,7 @@ static void drop_part(struct view *v, uint64_t first, uint64_t end, const atomic
         return;
     freed = freed_slots_new(d);
     phase = grace_enter(&d->readers); /* older views may leave the chain meanwhile */
-    bitmap_set(v->touched, first << d->unit_shift, (end - first) << d->unit_shift);
+    view_touch(v, first, end - first);
     for (uint64_t b = first; b < end && drop_block(v, b, freed, stop); b++)
         ;
     unlock_chain(d);
@@ -106,10 +106,13 @@ void view_hand_over(struct view *v, const atomic_bool *stop)
 static void forget_part(struct view *v, uint64_t first, uint64_t end)
 {
     for (uint64_t b = first; b < end; b++) {
-        uint32_t entry = atomic_exchange(&v->map[b], BLOCK_DROPPED);
+        uint32_t entry =
+            v->disk->keeps ? atomic_load(&v->map[b]) : atomic_exchange(&v->map[b], BLOCK_DROPPED);
 
-        if (entry >= BLOCK_KEPT_SLOT)
+        if (entry >= BLOCK_KEPT_SLOT) {
             scratch_forget(v->disk->scratch, entry - BLOCK_KEPT_SLOT, 1);
+            view_loses(v, 1);
+        }
     }
 }
 

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "common/util/error.h"
-#include "server/disk/disk-scratch.h"
-#include "server/disk/node-stats.h"
 #include "server/disk/view.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <sys/mman.h>
+#include "server/disk/disk-scratch.h"
+#include "server/disk/node-stats.h"
+#include "server/disk/view-map.h"
 
 struct view *view_new(struct disk *d, const char *name, const struct view_options *options,
                       GError **err)
@@ -23,19 +20,7 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
     if (v->options.quota)
         view_quota_ref(v->options.quota);
     pthread_mutex_init(&v->lock, NULL);
-    v->map = mmap(NULL, MAX(v->blocks, 1) * sizeof *v->map, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (v->map == MAP_FAILED) {
-        v->map = NULL;
-        fail_errno(err, errno, "disk %s: view %s: a map of %" PRIu64 " blocks", d->node.name, name,
-                   v->blocks);
-        view_free(v);
-        return NULL;
-    }
-    (void)madvise(v->map, MAX(v->blocks, 1) * sizeof *v->map, MADV_NOHUGEPAGE);
-    v->touched = bitmap_new(v->size, VIEW_TOUCHED_UNIT, err);
-    if (!v->touched) {
-        g_prefix_error(err, "disk %s: view %s: ", d->node.name, name);
+    if (view_map_make(v, err) < 0) {
         view_free(v);
         return NULL;
     }
@@ -46,11 +31,9 @@ void view_free(struct view *v)
 {
     view_loses(v, atomic_load(&v->kept));
     view_quota_unref(v->options.quota);
+    view_map_free(v, v->left || !v->disk->keeps);
     if (v->scratch)
         disk_scratch_release(v->disk);
-    if (v->map)
-        munmap(v->map, MAX(v->blocks, 1) * sizeof *v->map);
-    bitmap_unref(v->touched);
     pthread_mutex_destroy(&v->lock);
     node_ios_destroy(&v->node.ios);
     log_limit_end(&v->node.open_errors);
@@ -83,6 +66,17 @@ struct disk *view_disk(struct view *v)
 const char *view_name(const struct view *v)
 {
     return v->node.name;
+}
+
+void view_claim(struct view *v, bool claimed)
+{
+    v->claimed = claimed;
+}
+
+void view_set_quota(struct view *v, struct view_quota *q)
+{
+    v->options.quota = view_quota_ref(q);
+    view_quota_inherit(q, atomic_load(&v->kept) << v->disk->unit_shift);
 }
 
 void view_use_begin(struct view *v)
@@ -118,17 +112,5 @@ void view_info(struct view *v, struct view_info *info)
     };
     pthread_mutex_lock(&v->lock);
     g_strlcpy(info->reason, v->reason, sizeof info->reason);
-    pthread_mutex_unlock(&v->lock);
-}
-
-void view_break(struct view *v, const char *reason)
-{
-    pthread_mutex_lock(&v->lock);
-    if (atomic_exchange(&v->state, VIEW_BROKEN) != VIEW_BROKEN) {
-        g_strlcpy(v->reason, reason, sizeof v->reason);
-        if (v->disk->events.view_broken)
-            v->disk->events.view_broken(v->disk->events.opaque, v->node.name, v->disk->node.name,
-                                        reason);
-    }
     pthread_mutex_unlock(&v->lock);
 }

@@ -29,6 +29,15 @@ void view_info(struct view *v, struct view_info *info); /* any thread */
 void view_use_begin(struct view *v);
 void view_use_end(struct view *v);
 
+/* Somebody will ask for the view after the server's end, or nobody will: with one that is claimed, all
+ * views of its disk are left for the next server, where the disk's store can do that. Views of the last
+ * server are claimed at first, new ones are not. Control thread. */
+void view_claim(struct view *v, bool claimed);
+
+/* The limit that it shares with others, for a view that has none: what it has kept counts. Before
+ * clients are there. */
+void view_set_quota(struct view *v, struct view_quota *q);
+
 /* The disk's views, oldest first, as a new GPtrArray of borrowed pointers. Control thread. */
 GPtrArray *disk_views(struct disk *d);
 

@@ -3,6 +3,7 @@
 
 #include "common/util/error.h"
 #include "common/util/log.h"
+#include "server/disk/view-resume.h"
 #include "server/state/store.h"
 
 struct disk_store {
@@ -137,6 +138,7 @@ int disk_store_attach(struct disk_store *ds, struct disk *d, GError **err)
         tell(d, a->recovery, found);
         warn(ds, d, &identity);
         restore(d, &a->state, found);
+        disk_resume_views(d);
         if (disk_readonly(d))
             a->content = g_strdup(identity.content);
         store_bitmaps_free(found);
@@ -147,6 +149,18 @@ int disk_store_attach(struct disk_store *ds, struct disk *d, GError **err)
     return r;
 }
 
+static void sweep(struct disk_store *ds)
+{
+    g_autoptr(GPtrArray) disks = g_ptr_array_new();
+    GHashTableIter each;
+    gpointer d;
+
+    g_hash_table_iter_init(&each, ds->disks);
+    while (g_hash_table_iter_next(&each, &d, NULL))
+        g_ptr_array_add(disks, d);
+    disks_sweep_scratch(disks);
+}
+
 int disk_store_start(struct disk_store *ds, GError **err)
 {
     if (!ds)
@@ -154,6 +168,7 @@ int disk_store_start(struct disk_store *ds, GError **err)
     if (store_start(ds->store, err) < 0)
         return -1;
     ds->started = true;
+    sweep(ds);
     if (ds->unseen->len)
         log_info("warning: what others write to the images of these disks cannot be seen: their "
                  "plugins, or block devices, do not tell: %s",

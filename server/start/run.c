@@ -373,7 +373,7 @@ static int start_control(struct run *r, GError **err)
         return -1;
     quit_leftover(r->control_path);
     log_info("%s transient: they end with this server",
-             r->store ? "views are" : "dirty bitmaps and views are");
+             r->store ? "views of no backup session are" : "dirty bitmaps and views are");
     return 0;
 }
 

@@ -29,5 +29,6 @@ server_state_libstate_a_SOURCES = \
 	server/state/store-resize.c server/state/store-resize.h \
 	server/state/store-rows.c server/state/store-rows.h \
 	server/state/store-transaction.c server/state/store-transaction.h \
+	server/state/store-views.c server/state/store-views.h \
 	server/state/stored-bits.c server/state/stored-bits.h \
 	server/state/sync-together.c server/state/sync-together.h

@@ -24,6 +24,7 @@
 #define STATE_STATE_H
 
 #include "common/base/bitmap.h"
+#include "common/state/storage.h"
 #include "server/state/cover.h"
 
 #include <glib.h>
@@ -105,12 +106,27 @@ struct state_disk_events {
     void *opaque;
 };
 
+/* What a store has for views that are to survive the process (server/disk/lasting.h). The same for all
+ * of its disks, as long as the store is open. */
+struct state_lasting {
+    struct storage *memory; /* of the memory folder, with a folder STATE_VIEWS */
+    const char *folder;     /* the state folder's UUID */
+    const char *boot_id;    /* of the machine now */
+    uint64_t run;           /* of this server; not 0 */
+    uint64_t run_before; /* of the last server that has used the state folder; 0: there is none */
+};
+
 /* A disk's way to the store; in disk_config. */
 struct disk_state {
     const struct state_ops *ops; /* NULL: there is no store */
     void *store;
     struct state_disk *disk;
     struct cover *cover;
+    const struct state_lasting *lasting; /* NULL: views end with the process */
+    int64_t id;                          /* of the disk; with `lasting` */
+    /* Why no view of an earlier server fits the image as it is; NULL: they do. The store's, valid
+     * until the disk is detached. */
+    const char *stale;
 };
 
 #endif

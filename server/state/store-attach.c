@@ -6,6 +6,7 @@
 #include "server/state/store-break.h"
 #include "server/state/store-names.h"
 #include "server/state/store-rows.h"
+#include "server/state/store-views.h"
 #include "server/state/stored-bits.h"
 
 #include <inttypes.h>
@@ -246,6 +247,7 @@ struct state_disk *attach_disk(struct store *s, const char *name, uint64_t size,
     d = choose_disk(s, name, size, identity, &reason, err);
     if (!d)
         return NULL;
+    d->stale = views_judge(d, reason, identity, size);
     *bitmaps = g_array_new(FALSE, TRUE, sizeof(struct store_bitmap));
     g_array_set_clear_func(*bitmaps, clear_found);
     if (put_disk(d, size, identity, err) < 0 || find_bitmaps(d, size, reason, *bitmaps, err) < 0 ||

@@ -39,7 +39,9 @@ struct store {
     unsigned patience_ms;
     struct recovery *recovery;
     uint64_t run;
-    struct memory *memory; /* NULL: there is none, bits end with the process */
+    struct memory *memory;      /* NULL: there is none, bits end with the process */
+    struct state_lasting views; /* `memory` NULL: views end with the process */
+    char *boot_id;              /* its */
     struct live *live;
     struct journal *journal;                   /* NULL: --durability process */
     void (*bits_lost)(struct stored_bits *sb); /* somebody took their memory away */
@@ -78,6 +80,7 @@ struct state_disk {
     GPtrArray *bitmaps;        /* struct catalogue_bitmap, owned, in order of creation */
     atomic_uint resizes;       /* that have begun */
     bool attached, detached, is_new, transient;
+    char *stale; /* disk_state's */
     /* store-names.h; NULL: they are as in `row` */
     char *name_before, *image_before; /* in the catalogue, before this start changes it */
     /* set by store_attach */

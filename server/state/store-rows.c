@@ -83,6 +83,7 @@ void rows_free_disk(void *disk)
     catalogue_disk_clear(&d->row);
     g_free(d->name_before);
     g_free(d->image_before);
+    g_free(d->stale);
     g_ptr_array_unref(d->bitmaps);
     g_ptr_array_unref(d->bits);
     pthread_mutex_destroy(&d->events_lock);

@@ -17,6 +17,7 @@
 #include "server/state/store-resize.h"
 #include "server/state/store-rows.h"
 #include "server/state/store-transaction.h"
+#include "server/state/store-views.h"
 #include "server/state/stored-bits.h"
 
 #include <errno.h>
@@ -239,6 +240,7 @@ static int make_anew(struct store *s, GError **err)
 
     lasting_note_remove(s->folder.uuid);
     make_memory(s);
+    views_begin(s);
     s->live = live_new(s->storage, s->memory ? memory_storage(s->memory) : NULL, boot_id,
                        lease_end(s), &events, err);
     if (!s->live || open_journal(s, err) < 0)
@@ -361,7 +363,13 @@ int store_attach(struct store *s, const char *name, uint64_t size,
     pthread_mutex_unlock(&s->catalogue_lock);
     if (!d)
         return -1;
-    *state = (struct disk_state){.ops = &store_ops, .store = s, .disk = d, .cover = &d->cover};
+    *state = (struct disk_state){.ops = &store_ops,
+                                 .store = s,
+                                 .disk = d,
+                                 .cover = &d->cover,
+                                 .lasting = s->views.memory ? &s->views : NULL,
+                                 .id = d->row.id,
+                                 .stale = d->stale};
     return 0;
 }
 
@@ -398,6 +406,7 @@ static int start(struct store *s, GError **err)
         return -1;
     }
     s->started = true;
+    views_remove_others(s);
     names_tell(s);
     return 0;
 }

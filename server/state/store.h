@@ -25,6 +25,10 @@ struct store *store_open_storage(struct storage *s, const struct store_options *
 extern const struct state_ops store_ops;
 const char *store_path(const struct store *s);
 
+/* How the last server ended, a sentence for people: "the machine was restarted". NULL: in order. The
+ * store's. */
+const char *store_last_end(const struct store *s);
+
 /* A bitmap that was found. */
 struct store_bitmap {
     char *name;

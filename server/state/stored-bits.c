@@ -22,6 +22,7 @@ void store_unref(struct store *s)
     pthread_mutex_destroy(&s->catalogue_lock);
     pthread_mutex_destroy(&s->lock);
     g_free(s->path);
+    g_free(s->boot_id);
     g_free(s);
 }
 

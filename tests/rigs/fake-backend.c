@@ -23,6 +23,7 @@ struct fake_backend {
     _Atomic uint64_t bytes_read;
     atomic_uint flags;
     bool no_extents;
+    bool shared; /* `data` and `written` are the test's */
 };
 
 static struct fake_backend *fake(struct backend_handle *h)
@@ -210,8 +211,10 @@ static void fake_free(struct backend *b)
     struct fake_backend *f = (struct fake_backend *)b;
 
     pthread_mutex_destroy(&f->lock);
-    g_free(f->data);
-    g_free(f->written);
+    if (!f->shared) {
+        g_free(f->data);
+        g_free(f->written);
+    }
     g_free((char *)b->driver);
     g_free((char *)b->filename);
     g_free(f);
@@ -244,6 +247,18 @@ struct backend *fake_backend_new(uint64_t size)
     f->data = g_malloc0(size);
     f->written = g_new0(bool, size / FAKE_SECTOR + 1);
     pthread_mutex_init(&f->lock, NULL);
+    return &f->backend;
+}
+
+struct backend *fake_backend_new_over(uint64_t size, char *data, bool *written)
+{
+    struct fake_backend *f = (struct fake_backend *)fake_backend_new(size);
+
+    g_free(f->data);
+    g_free(f->written);
+    f->data = data;
+    f->written = written;
+    f->shared = true;
     return &f->backend;
 }
 

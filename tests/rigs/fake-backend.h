@@ -29,6 +29,9 @@ typedef int (*fake_hook)(void *opaque, enum fake_call call, uint64_t offset, uin
 
 /* Freed by its disk (ops->free). */
 struct backend *fake_backend_new(uint64_t size);
+/* The same over memory of the test's, which several processes may share: `size` bytes, and whether each
+ * of its sectors was written. It cannot be resized. */
+struct backend *fake_backend_new_over(uint64_t size, char *data, bool *written);
 /* Set it before threads start. */
 void fake_backend_set_hook(struct backend *b, fake_hook hook, void *opaque);
 /* Calls that fail: those of one kind, at `offset` and behind it. */

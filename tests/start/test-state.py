@@ -67,7 +67,7 @@ def what_was_recovered_is_said():
         log = s.log()
         for line in "new; 0 bitmaps", "exact; 1 bitmap":
             assert f"disk vda: state: {line}\n" in log, log
-        assert "views are transient" in log and "dirty bitmaps and views" not in log
+        assert "views of no backup session are transient" in log and "dirty bitmaps and views" not in log
         assert "cannot be seen" not in log
 
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Sessions without QMP: beginnings and decisions that fail at each step, clients that hang, what a start
  * finds. */
+#include "common/state/memory.h"
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/backup/sessions.h"
@@ -16,7 +17,7 @@
 #define MIB (UINT64_C(1) << 20)
 
 struct house {
-    char *folder;
+    char *root, *folder, *shm, *scratch; /* of all, of the state, of memory, of scratch */
     struct store *store;
     struct server *server;
     struct checkpoints *checkpoints;
@@ -109,15 +110,21 @@ static void house_begin(struct house *h)
     GError *error = NULL;
 
     memset(h, 0, sizeof *h);
-    h->folder = g_dir_make_tmp("sessions-XXXXXX", &error);
+    h->root = g_dir_make_tmp("sessions-XXXXXX", &error);
     g_assert_no_error(error);
-    start(h, g_get_tmp_dir());
+    h->folder = g_build_filename(h->root, "state", NULL);
+    h->shm = g_build_filename(h->root, "shm", NULL);
+    h->scratch = g_build_filename(h->root, "scratch", NULL);
+    g_mkdir(h->shm, 0700);
+    g_mkdir(h->scratch, 0700);
+    memory_set_folder(h->shm);
+    start(h, h->scratch);
 }
 
 static void restart(struct house *h)
 {
     stop(h);
-    start(h, g_get_tmp_dir());
+    start(h, h->scratch);
 }
 
 static void remove_all(const char *path)
@@ -138,8 +145,12 @@ static void remove_all(const char *path)
 static void house_end(struct house *h)
 {
     stop(h);
-    remove_all(h->folder);
+    memory_set_folder(NULL);
+    remove_all(h->root);
+    g_free(h->root);
     g_free(h->folder);
+    g_free(h->shm);
+    g_free(h->scratch);
 }
 
 /* ---- what tests do ---- */
@@ -578,16 +589,44 @@ static void test_start(void)
         g_autoptr(GArray) records = NULL;
 
         g_assert_cmpstr(state_of(&h, "first"), ==, "committed");
-        g_assert_cmpstr(state_of(&h, "open"), ==, "aborted");
+        g_assert_cmpstr(state_of(&h, "open"), ==, "active");
         g_assert_null(state_of(&h, "bad"));
-        g_assert_null(session_find(h.sessions, "open", &error));
-        g_assert_cmpstr(error->message, ==,
-                        "Backup session 'open' was aborted: the server was started anew");
-        g_clear_error(&error);
-        expect_bitmaps(&h, "old ");
+        expect_bitmaps(&h, "old! new ");
         restart(&h);
         records = store_records(h.store, SESSION_KIND);
         g_assert_cmpuint(records->len, ==, 2);
+    }
+    expect(end(&h, "open", true, NULL), NULL);
+    expect_bitmaps(&h, "old new ");
+    restart(&h);
+    g_assert_cmpstr(state_of(&h, "open"), ==, "committed");
+    house_end(&h);
+}
+
+/* Its views are gone: it is aborted, and nothing is left of it. */
+static void test_start_without_views(void)
+{
+    const struct wish w = {.id = "open", .since = "old", .checkpoint = "new"};
+    GError *error = NULL;
+    struct house h;
+
+    house_begin(&h);
+    make_old(&h);
+    expect(begin(&h, &w), NULL);
+    stop(&h);
+    remove_all(h.shm);
+    g_mkdir(h.shm, 0700);
+    start(&h, h.scratch);
+    for (int again = 0; again < 2; again++) {
+        g_assert_cmpstr(state_of(&h, "open"), ==, "aborted");
+        g_assert_null(session_find(h.sessions, "open", &error));
+        g_assert_cmpstr(error->message, ==,
+                        "Backup session 'open' was aborted: its view of disk vda is gone: what it "
+                        "had in /dev/shm is gone");
+        g_clear_error(&error);
+        expect_bitmaps(&h, "old ");
+        g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
+        restart(&h);
     }
     house_end(&h);
 }
@@ -603,5 +642,6 @@ int main(int argc, char **argv)
     g_test_add_func("/sessions/doom-comes-early", test_doom_comes_early);
     g_test_add_func("/sessions/client-hangs", test_client_hangs);
     g_test_add_func("/sessions/start", test_start);
+    g_test_add_func("/sessions/start-without-views", test_start_without_views);
     return g_test_run();
 }

@@ -19,7 +19,7 @@ static struct scratch *near_its_end(struct scratch_pool *p)
 
     g_assert_no_error(err);
     s->cannot_reserve = true; /* a file system may not take so large a file */
-    s->next = s->reserved = MAX_SLOTS - LEFT;
+    s->next = s->reserved = SCRATCH_MAX_SLOTS - LEFT;
     s->taken = 1; /* else it would start over */
     return s;
 }
@@ -34,7 +34,7 @@ static void test_end(void)
     int n;
 
     while ((n = scratch_take(s, 64, &first, why)) > 0) {
-        g_assert_cmpuint(first, ==, MAX_SLOTS - LEFT + got);
+        g_assert_cmpuint(first, ==, SCRATCH_MAX_SLOTS - LEFT + got);
         got += (unsigned)n;
         /* Its entry in a map is none that means something else. */
         g_assert_cmpuint((uint32_t)(BLOCK_KEPT_SLOT + first + (unsigned)n - 1), >=,

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/disk/scratch-file.h"
+
+#include "common/util/error.h"
+#include "common/util/log.h"
+#include "server/disk/scratch-pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PREFIX ".nbdfleece-scratch-"
+#define FLAGS  (O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+
+int scratch_file_unlinked(const char *dir, GError **err)
+{
+    g_autofree char *path = NULL;
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)) {
+        if (fd < 0)
+            fail_errno(err, errno, "scratch: %s", dir);
+        return fd;
+    }
+    path = g_build_filename(dir, PREFIX "XXXXXX", NULL);
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, errno, "scratch: %s", dir);
+    unlink(path);
+    return fd;
+}
+
+/* ---- with a name ---- */
+
+static char *prefix_of(const char *folder)
+{
+    return g_strconcat(PREFIX, folder, "-", NULL);
+}
+
+static int lock(int fd)
+{
+    return flock(fd, LOCK_EX | LOCK_NB);
+}
+
+/* Note which one it is. */
+static int note_file(int fd, const char *path, struct lasting_scratch *head, GError **err)
+{
+    struct stat st;
+
+    if (strlen(path) >= sizeof head->path)
+        return fail_errno(err, ENAMETOOLONG, "scratch: %s", path);
+    if (lock(fd) < 0 || fstat(fd, &st) < 0)
+        return fail_errno(err, errno, "scratch: %s", path);
+    head->device = st.st_dev;
+    head->inode = st.st_ino;
+    g_strlcpy(head->path, path, sizeof head->path);
+    return 0;
+}
+
+int scratch_file_named(const char *dir, const char *folder, struct lasting *file, GError **err)
+{
+    g_autofree char *prefix = prefix_of(folder), *name = g_strconcat(prefix, file->id, NULL);
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    int fd = open(path, FLAGS | O_CREAT | O_EXCL, 0600);
+
+    if (fd < 0)
+        return fail_errno(err, errno, "scratch: %s", dir);
+    if (note_file(fd, path, &file->head->scratch, err) == 0)
+        return fd;
+    unlink(path);
+    close(fd);
+    return -1;
+}
+
+static int check_file(int fd, const struct lasting_scratch *head, GError **err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return fail_errno(err, errno, "scratch: %s", head->path);
+    if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_dev != head->device ||
+        st.st_ino != head->inode)
+        return fail(err, "scratch: %s: it is another file", head->path);
+    if (lock(fd) < 0)
+        return fail_errno(err, errno, "scratch: %s", head->path);
+    return 0;
+}
+
+int scratch_file_open(const struct lasting *file, GError **err)
+{
+    const struct lasting_scratch *head = &file->head->scratch;
+    int fd;
+
+    if (!memchr(head->path, '\0', sizeof head->path))
+        return fail(err, "scratch: its path is damaged");
+    fd = open(head->path, FLAGS);
+    if (fd < 0)
+        return fail_errno(err, errno, "scratch: %s", head->path);
+    if (check_file(fd, head, err) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+void scratch_file_remove(const struct lasting *file)
+{
+    const char *path = file->head->scratch.path;
+
+    if (unlink(path) < 0 && errno != ENOENT)
+        log_error("scratch: %s: cannot remove it: %m", path);
+}
+
+/* ---- what is left of others ---- */
+
+static bool is_any(const char *id, const GPtrArray *ids)
+{
+    for (unsigned i = 0; i < ids->len; i++)
+        if (strcmp(id, ids->pdata[i]) == 0)
+            return true;
+    return false;
+}
+
+static void sweep(const char *dir, const char *name)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    int fd = open(path, FLAGS);
+
+    if (fd < 0)
+        return;
+    if (lock(fd) == 0) {
+        if (unlink(path) == 0)
+            log_info("scratch: %s: removed: its server has ended, and no session has it", path);
+        else
+            log_error("scratch: %s: cannot remove it: %m", path);
+    }
+    close(fd);
+}
+
+void scratch_files_sweep(const char *dir, const char *folder, const GPtrArray *ids)
+{
+    g_autofree char *prefix = prefix_of(folder);
+    GDir *d = g_dir_open(dir, 0, NULL);
+    const char *name;
+
+    while (d && (name = g_dir_read_name(d)))
+        if (g_str_has_prefix(name, prefix) && !is_any(name + strlen(prefix), ids))
+            sweep(dir, name);
+    if (d)
+        g_dir_close(d);
+}
