@@ -7,6 +7,8 @@
  *   bits/UUID     the bits of a bitmap (bit-file.h)
  *   intent        the journal of regions that are being written (journal-format.h)
  *   live          when each disk was changed last (live-file.h)
+ *
+ * Scratch of views may be in it, too: no part of what survives a power loss.
  */
 #ifndef COMMON_STATE_FOLDER_H
 #define COMMON_STATE_FOLDER_H
@@ -18,6 +20,8 @@
 #define STATE_LIVE      "live"
 #define STATE_BITS      "bits"
 #define STATE_VIEWS     "views" /* of the memory folder alone */
+/* Of names of scratch files, which are in the folder where nobody has chosen another one. */
+#define STATE_SCRATCH_PREFIX ".nbdfleece-scratch-"
 
 /* Check and lock the folder at `path`. create: it is made, mode 0700, if it is not there (its parent
  * must be). NULL and *err: it is no folder; others than its owner and root can write to it, or its

@@ -373,7 +373,7 @@ static bool is_ours(const char *name)
                                        STATE_LIVE, STATE_BITS,   NULL};
 
     return g_strv_contains(ours, name) || g_str_has_prefix(name, STATE_CATALOGUE) ||
-           g_str_has_prefix(name, "catalogue.new");
+           g_str_has_prefix(name, "catalogue.new") || g_str_has_prefix(name, STATE_SCRATCH_PREFIX);
 }
 
 static int check_strangers(struct check *k, GError **err)

@@ -25,6 +25,12 @@ static char *path_of(const char *id)
     return g_strconcat(STATE_VIEWS "/", id, NULL);
 }
 
+/* Of one that is being made. If the process dies, no disk has it, and the next start removes it. */
+static char *new_path_of(const char *id)
+{
+    return g_strconcat(STATE_VIEWS "/new-", id, NULL);
+}
+
 /* "DISK-RANDOM". */
 static char *new_id(const struct disk_state *state)
 {
@@ -95,7 +101,7 @@ static struct lasting *open_file(const struct disk_state *state, const char *id,
                                  GError **err)
 {
     struct storage *s = memory_of(state);
-    g_autofree char *path = path_of(id);
+    g_autofree char *path = create ? new_path_of(id) : path_of(id);
     struct lasting *f = g_new0(struct lasting, 1);
     int error = s->ops->open(s, path, create, &f->file);
 
@@ -121,6 +127,20 @@ static void fill_head(struct lasting *f, const struct disk_state *state, enum la
     atomic_store(&h->run, state->lasting->run);
     atomic_store(&h->run_next, state->lasting->run);
     h->magic = MAGIC;
+}
+
+/* It gets its name when its head is as it should be. */
+static int give_name(struct lasting *f, GError **err)
+{
+    struct storage *s = f->file->storage;
+    g_autofree char *path = path_of(f->id);
+    int error = s->ops->rename(s, f->file->name, path);
+
+    if (error < 0)
+        return storage_fail(s, f->file->name, "renaming it", error, err);
+    g_free(f->file->name);
+    f->file->name = g_steal_pointer(&path);
+    return 0;
 }
 
 static int make(struct lasting *f, void (*lost)(void *opaque), void *opaque, GError **err)
@@ -149,7 +169,10 @@ struct lasting *lasting_new(const struct disk_state *state, enum lasting_kind ki
         return NULL;
     }
     fill_head(f, state, kind);
-    return f;
+    if (give_name(f, err) == 0)
+        return f;
+    lasting_close(f, true);
+    return NULL;
 }
 
 /* ---- those of an earlier run ---- */

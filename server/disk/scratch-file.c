@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/disk/scratch-file.h"
 
+#include "common/state/folder.h"
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/disk/scratch-pool.h"
@@ -12,8 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PREFIX ".nbdfleece-scratch-"
-#define FLAGS  (O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+#define FLAGS (O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
 
 int scratch_file_unlinked(const char *dir, GError **err)
 {
@@ -25,7 +25,7 @@ int scratch_file_unlinked(const char *dir, GError **err)
             fail_errno(err, errno, "scratch: %s", dir);
         return fd;
     }
-    path = g_build_filename(dir, PREFIX "XXXXXX", NULL);
+    path = g_build_filename(dir, STATE_SCRATCH_PREFIX "XXXXXX", NULL);
     fd = mkostemp(path, O_CLOEXEC);
     if (fd < 0)
         return fail_errno(err, errno, "scratch: %s", dir);
@@ -37,7 +37,7 @@ int scratch_file_unlinked(const char *dir, GError **err)
 
 static char *prefix_of(const char *folder)
 {
-    return g_strconcat(PREFIX, folder, "-", NULL);
+    return g_strconcat(STATE_SCRATCH_PREFIX, folder, "-", NULL);
 }
 
 static int lock(int fd)

@@ -26,6 +26,7 @@
 #define SIZE   (BLOCKS * BLOCK - 1000)
 #define VIEWS  12u
 #define GUESTS 3u
+#define CHILD  "--be-killed" /* of the process that is */
 
 /* What a view had at its instant. */
 struct model {
@@ -44,6 +45,7 @@ struct shared {
 
 struct fixture {
     char *shm, *dir; /* of the memory, of scratch */
+    int fd;          /* of `shared` */
     struct storage *memory;
     struct state_lasting lasting;
     struct scratch_pool *pool;
@@ -78,27 +80,32 @@ static void close_disk(struct fixture *f)
     scratch_pool_free(f->pool);
 }
 
-static void setup(struct fixture *f)
+/* What two processes have in common, by its names. */
+static void join(struct fixture *f, const char *shm, const char *dir, int fd)
 {
-    GError *error = NULL;
-    int fd;
+    int folder = open(shm, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-    *f = (struct fixture){0};
-    f->shm = g_dir_make_tmp("resume-memory-XXXXXX", &error);
-    g_assert_no_error(error);
-    f->dir = g_dir_make_tmp("resume-scratch-XXXXXX", &error);
-    g_assert_no_error(error);
-    fd = open(f->shm, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    g_assert_cmpint(fd, >=, 0);
-    f->memory = storage_dir_new_memory(f->shm, fd);
-    g_assert_cmpint(f->memory->ops->make_folder(f->memory, "views"), ==, 0);
+    g_assert_cmpint(folder, >=, 0);
+    *f = (struct fixture){.shm = g_strdup(shm), .dir = g_strdup(dir), .fd = fd};
+    f->memory = storage_dir_new_memory(f->shm, folder);
     f->lasting = (struct state_lasting){.memory = f->memory,
                                         .folder = "11112222-0000-4000-8000-000000000000",
                                         .boot_id = "boot",
                                         .run = 100};
-    f->shared =
-        mmap(NULL, sizeof *f->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    f->shared = mmap(NULL, sizeof *f->shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     g_assert_true(f->shared != MAP_FAILED);
+}
+
+static void setup(struct fixture *f)
+{
+    g_autofree char *shm = g_dir_make_tmp("resume-memory-XXXXXX", NULL);
+    g_autofree char *dir = g_dir_make_tmp("resume-scratch-XXXXXX", NULL);
+    int fd = memfd_create("resume", 0);
+
+    g_assert_true(shm && dir && fd >= 0);
+    g_assert_cmpint(ftruncate(fd, sizeof *f->shared), ==, 0);
+    join(f, shm, dir, fd);
+    g_assert_cmpint(f->memory->ops->make_folder(f->memory, "views"), ==, 0);
 }
 
 static unsigned count_files(const char *dir)
@@ -134,6 +141,7 @@ static void teardown(struct fixture *f)
     g_free(f->shm);
     g_free(f->dir);
     munmap(f->shared, sizeof *f->shared);
+    close(f->fd);
 }
 
 /* The next server. */
@@ -212,7 +220,7 @@ struct child {
     struct fixture *f;
     pthread_rwlock_t stand_still; /* guests hold it while they write */
     atomic_bool stop;
-    unsigned seed;
+    atomic_uint seed;
 };
 
 static int at_point(void *opaque, enum disk_point point, uint64_t offset)
@@ -248,7 +256,7 @@ static gpointer guest(gpointer p)
 {
     struct child *c = p;
     struct node_io *io = open_io(disk_node(c->f->disk), true);
-    GRand *r = g_rand_new_with_seed(c->seed++);
+    GRand *r = g_rand_new_with_seed(atomic_fetch_add(&c->seed, 1));
     g_autofree char *buf = g_malloc(64 << 10);
 
     while (!atomic_load(&c->stop)) {
@@ -320,18 +328,30 @@ static void live_and_die(struct fixture *f, unsigned seed)
     }
 }
 
+/* A process of its own, and not only a fork: this one has threads. */
 static void run_child(struct fixture *f, unsigned seed)
 {
+    g_autofree char *fd = g_strdup_printf("%d", f->fd), *number = g_strdup_printf("%u", seed);
+    const char *const words[] = {"test-resume", CHILD, f->shm, f->dir, fd, number, NULL};
     int status;
     pid_t pid = fork();
 
     g_assert_cmpint(pid, >=, 0);
     if (pid == 0) {
-        live_and_die(f, seed);
+        execv("/proc/self/exe", (char **)words);
         _exit(1);
     }
     g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
     g_assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static int be_child(char **words)
+{
+    struct fixture f;
+
+    join(&f, words[2], words[3], atoi(words[4]));
+    live_and_die(&f, (unsigned)atoi(words[5]));
+    return 1;
 }
 
 /* ---- what the parent finds ---- */
@@ -962,6 +982,8 @@ static void test_map_cut_short(void)
 
 int main(int argc, char **argv)
 {
+    if (argc == 6 && g_str_equal(argv[1], CHILD))
+        return be_child(argv);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/resume/buffers", test_buffers);
     g_test_add_func("/resume/end", test_end);
