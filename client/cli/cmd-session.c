@@ -39,7 +39,9 @@ static char *note_text(const struct session_entry *s)
 {
     if (s->reason)
         return g_strdup(s->reason);
-    return s->quiesce_error ? g_strdup_printf("not quiesced: %s", s->quiesce_error) : NULL;
+    if (s->quiesce_error)
+        return g_strdup_printf("not quiesced: %s", s->quiesce_error);
+    return s->resumed ? g_strdup("resumed") : NULL;
 }
 
 /* What is known of a session only while it lives. */

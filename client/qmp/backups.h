@@ -38,6 +38,7 @@ struct session_entry {
     const char *id, *state, *reason, *since, *checkpoint, *quiesce_error;
     int64_t time;               /* as above */
     bool active;                /* it has not ended */
+    bool resumed;               /* it goes on from an earlier server */
     uint64_t lease, lease_left; /* seconds */
     bool has_lease_left;        /* false: its lease does not run */
     uint64_t scratch;           /* bytes kept for its views */

@@ -50,7 +50,7 @@ SESSIONS = [
      "quiesce-error": "no agent", "scratch-used": 8192,
      "disks": [{**d, "clients": 2, "scratch-bytes": 4096} for d in SESSION_DISKS]},
     {"id": "b2", "state": "active", "time": "2026-11-24T02:00:00.000Z", "lease": 60,
-     "discard": True, "scratch-used": 0, "disks": []}]
+     "discard": True, "resumed": True, "scratch-used": 0, "disks": []}]
 GOOD = {"query-checkpoints": CHECKPOINTS, "query-backups": SESSIONS, "query-named-block-nodes": NODES, "query-views": VIEWS, "query-name": {"name": "lab"},
         "query-status": {"running": True, "status": "running"}, "query-block-exports": [{"id": "e"}],
         "query-nbd-servers": [{"uri": "nbd+unix:///?socket=/s"}],
@@ -160,7 +160,7 @@ def session_list():
              "its lease of 60 s has ended"],
             ["b1", "active", "2026-11-24 01:00:00", "mon", "tue", "2", "3 MiB", "8 KiB", "4",
              "59 min 3 s", "not quiesced: no agent"],
-            ["b2", "active", "2026-11-24 02:00:00", "-", "-", "0", "0", "0", "0", "held", "-"]], lines
+            ["b2", "active", "2026-11-24 02:00:00", "-", "-", "0", "0", "0", "0", "held", "resumed"]], lines
         assert json.loads(ctl(fake, "--json", "session", "list")) == SESSIONS
     for left, text in ((59, "59 s"), (60, "1 min 0 s"), (7260, "2 h 1 min")):
         with FakeQmp({"query-backups": [{**SESSIONS[1], "lease-left": left}]}) as fake:
