@@ -64,22 +64,32 @@ static void exports_ended(void *opaque, const GError *error)
     session_delete_views(e->session, views_deleted, e);
 }
 
+static void unref_export(gpointer e)
+{
+    export_unref(e);
+}
+
+/* The session lets go of its exports: it is listed for long, and they have the frozen maps. */
 static void take_down(struct ending *e)
 {
     struct session *n = e->session;
-    g_autoptr(GPtrArray) exports = g_ptr_array_new();
+    g_autoptr(GPtrArray) exports = g_ptr_array_new_with_free_func(unref_export);
 
     for (unsigned i = 0; i < n->record.disks->len; i++)
-        g_ptr_array_add(exports, n->disks[i].export);
+        g_ptr_array_add(exports, g_steal_pointer(&n->disks[i].export));
     server_exports_end(n->all->server, exports, exports_ended, e);
 }
 
 static void let_go_of_disks(struct session *n)
 {
     for (unsigned i = 0; i < n->record.disks->len; i++) {
-        view_claim(n->disks[i].view, false);
-        if (n->disks[i].base)
-            dirty_bitmap_busy_end(n->disks[i].base);
+        struct session_disk *d = &n->disks[i];
+
+        view_claim(d->view, false);
+        if (d->base)
+            dirty_bitmap_busy_end(d->base);
+        g_clear_pointer(&d->base, dirty_bitmap_unref);
+        g_clear_pointer(&d->frozen, dirty_bitmap_unref);
     }
 }
 

@@ -30,9 +30,9 @@ struct session_disk {
     char *node;                  /* ID/DISK: the view's name and the export's id */
     bool reserved;               /* that name is, and the export is */
     struct dirty_bitmap *base;   /* a reference; busy while the session lives; NULL: none */
-    struct dirty_bitmap *frozen; /* a reference */
+    struct dirty_bitmap *frozen; /* a reference; NULL: the session has ended */
     struct view *view;           /* in use by us; NULL: not there yet, or deleted */
-    struct export *export;       /* a reference */
+    struct export *export;       /* a reference; NULL likewise */
     uint64_t dirty_bytes;
 };
 

@@ -4,7 +4,7 @@
 #include "common/state/memory.h"
 #include "common/util/error.h"
 #include "common/util/log.h"
-#include "server/backup/sessions.h"
+#include "server/backup/session-private.h"
 #include "server/registry/registry-private.h"
 #include "server/registry/turn.h"
 #include "server/state/store.h"
@@ -524,6 +524,27 @@ static void test_doom_comes_early(void)
     house_end(&h);
 }
 
+/* A session is listed for long when it has ended. Its maps and exports are not there any more. */
+static void test_ended_keeps_nothing(void)
+{
+    const struct wish w = {.id = "b", .since = "old"};
+    struct house h;
+
+    house_begin(&h);
+    make_old(&h);
+    expect(begin(&h, &w), NULL);
+    expect(end(&h, "b", true, NULL), NULL);
+    for (guint i = 0; i < h.sessions->list->len; i++) {
+        const struct session *n = h.sessions->list->pdata[i];
+
+        g_assert_true(session_is_down(n));
+        for (unsigned k = 0; k < n->record.disks->len; k++)
+            g_assert_true(!n->disks[k].base && !n->disks[k].frozen && !n->disks[k].export);
+    }
+    g_assert_cmpuint(h.sessions->list->len, ==, 2);
+    house_end(&h);
+}
+
 /* ---- clients that hang ---- */
 
 static void ignore(struct export_client *c, bool cut)
@@ -640,6 +661,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sessions/end-fails", test_end_fails);
     g_test_add_func("/sessions/doom-fails", test_doom_fails);
     g_test_add_func("/sessions/doom-comes-early", test_doom_comes_early);
+    g_test_add_func("/sessions/ended-keeps-nothing", test_ended_keeps_nothing);
     g_test_add_func("/sessions/client-hangs", test_client_hangs);
     g_test_add_func("/sessions/start", test_start);
     g_test_add_func("/sessions/start-without-views", test_start_without_views);
