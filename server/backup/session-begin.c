@@ -230,6 +230,23 @@ static void give_up_strict(struct session *n)
     }
 }
 
+/* Nobody has listened to its views before now. One may have broken since the flip. */
+static void check_views(struct session *n)
+{
+    for (unsigned k = 0; k < n->record.disks->len; k++) {
+        g_autofree char *reason = NULL;
+        struct view_info info;
+
+        view_info(n->disks[k].view, &info);
+        if (!info.broken)
+            continue;
+        reason = g_strdup_printf("its view of disk %s is broken: %s",
+                                 session_record_disk(&n->record, k)->disk, info.reason);
+        session_doom(n, reason);
+        return;
+    }
+}
+
 static void has_begun(void *opaque)
 {
     struct session *n = opaque, *earlier;
@@ -242,6 +259,7 @@ static void has_begun(void *opaque)
         open_disk(n, k);
     session_lease_begin(n);
     give_up_strict(n);
+    check_views(n);
     session_pursue_doom(n);
 }
 

@@ -14,8 +14,9 @@ static void view_broke(struct sessions *all, const char *view, const char *disk,
 {
     for (guint i = 0; i < all->list->len; i++) {
         struct session *n = all->list->pdata[i];
+        bool lives = n->begun && n->disks && !session_has_ended(n);
 
-        for (unsigned k = 0; n->begun && n->disks && k < n->record.disks->len; k++)
+        for (unsigned k = 0; lives && k < n->record.disks->len; k++)
             if (strcmp(n->disks[k].node, view) == 0) {
                 g_autofree char *reason =
                     g_strdup_printf("its view of disk %s is broken: %s", disk, why);

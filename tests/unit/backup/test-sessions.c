@@ -5,6 +5,7 @@
 #include "common/util/error.h"
 #include "common/util/log.h"
 #include "server/backup/session-private.h"
+#include "server/disk/disk-private.h"
 #include "server/registry/registry-private.h"
 #include "server/registry/turn.h"
 #include "server/state/store.h"
@@ -524,6 +525,46 @@ static void test_doom_comes_early(void)
     house_end(&h);
 }
 
+/* After the flip, while the state folder commits. */
+static char *break_view(void *opaque)
+{
+    const struct house *h = opaque;
+    const struct session *n = h->sessions->list->pdata[h->sessions->list->len - 1];
+
+    view_break(n->disks[1].view, "no space");
+    return g_strdup("x");
+}
+
+static void spoil_view(struct house *h, struct instant *i)
+{
+    const struct state_record record = {
+        .kind = "test", .name = "x", .text = break_view, .opaque = h};
+    GError *error = NULL;
+
+    instant_record(i, h->vda, &record, &error);
+    g_assert_no_error(error);
+}
+
+/* A view breaks before its session has begun. An older session of that id has ended. */
+static void test_view_breaks_early(void)
+{
+    const struct wish earlier = {.id = "b"};
+    const struct wish w = {.id = "b", .checkpoint = "new", .spoil = spoil_view};
+    struct house h;
+
+    house_begin(&h);
+    expect(begin(&h, &earlier), NULL);
+    expect(end(&h, "b", true, NULL), NULL);
+    expect(begin(&h, &w), NULL);
+    while (server_has_turns(h.server))
+        g_main_context_iteration(NULL, TRUE);
+    run_main_loop();
+    g_assert_cmpstr(h.events->str, ==, "b:commit:;b:abort:its view of disk vdb is broken: no space;");
+    g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
+    expect_bitmaps(&h, "");
+    house_end(&h);
+}
+
 /* A session is listed for long when it has ended. Its maps and exports are not there any more. */
 static void test_ended_keeps_nothing(void)
 {
@@ -661,6 +702,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sessions/end-fails", test_end_fails);
     g_test_add_func("/sessions/doom-fails", test_doom_fails);
     g_test_add_func("/sessions/doom-comes-early", test_doom_comes_early);
+    g_test_add_func("/sessions/view-breaks-early", test_view_breaks_early);
     g_test_add_func("/sessions/ended-keeps-nothing", test_ended_keeps_nothing);
     g_test_add_func("/sessions/client-hangs", test_client_hangs);
     g_test_add_func("/sessions/start", test_start);
