@@ -204,10 +204,18 @@ struct session *session_find(struct sessions *all, const char *id, GError **err)
     return NULL;
 }
 
+static void unref(gpointer session)
+{
+    session_unref(session);
+}
+
+/* An abort may be done at once, and drop older sessions from the list. */
 void sessions_abort_all(struct sessions *all, const char *reason)
 {
-    g_autoptr(GPtrArray) list = g_ptr_array_copy(all->list, NULL, NULL);
+    g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(unref);
 
+    for (guint i = 0; i < all->list->len; i++)
+        g_ptr_array_add(list, session_ref(all->list->pdata[i]));
     for (guint i = 0; i < list->len; i++)
         session_doom(list->pdata[i], reason);
 }
