@@ -25,10 +25,14 @@ struct checkpoints *checkpoints_new(struct server *s)
     return c;
 }
 
-void checkpoints_free(struct checkpoints *c)
+bool checkpoints_free(struct checkpoints *c)
 {
+    for (guint i = 0; i < c->list->len; i++)
+        if (((struct checkpoint *)c->list->pdata[i])->state != CHECKPOINT_EXISTS)
+            return false;
     g_ptr_array_unref(c->list);
     g_free(c);
+    return true;
 }
 
 struct checkpoint *checkpoint_add(struct checkpoints *c, struct checkpoint_record *record)

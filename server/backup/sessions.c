@@ -63,7 +63,7 @@ void sessions_stop(struct sessions *all)
 }
 
 /* An instant that hangs may still use its session. Then this session and all that it knows stay. */
-void sessions_free(struct sessions *all)
+bool sessions_free(struct sessions *all)
 {
     bool left = all->quiescing->len > 0;
 
@@ -77,10 +77,11 @@ void sessions_free(struct sessions *all)
             session_unref(n);
     }
     if (left)
-        return;
+        return false;
     g_ptr_array_unref(all->list);
     g_ptr_array_unref(all->quiescing);
     g_free(all);
+    return true;
 }
 
 /* ---- the start ---- */

@@ -99,8 +99,8 @@ static void stop(struct house *h)
     sessions_stop(h->sessions);
     run_main_loop();
     g_assert_true(server_end_changes(h->server, 60000));
-    sessions_free(h->sessions);
-    checkpoints_free(h->checkpoints);
+    g_assert_true(sessions_free(h->sessions));
+    g_assert_true(checkpoints_free(h->checkpoints));
     g_assert_true(server_free(h->server));
     g_assert_true(store_close(h->store));
     g_string_free(h->events, TRUE);
