@@ -23,7 +23,9 @@ static int check_id(struct sessions *all, const char *id, GError **err)
     if (strlen(id) > SESSION_MAX_ID)
         return fail(err, "Backup session id too long: '%s'", id);
     n = sessions_lookup(all, id, false);
-    return n && !session_is_down(n) ? fail(err, "Backup session id '%s' is already in use", id) : 0;
+    return n && (!session_is_down(n) || n->dropped)
+               ? fail(err, "Backup session id '%s' is already in use", id)
+               : 0;
 }
 
 /* ---- one disk ---- */

@@ -23,10 +23,16 @@ struct ending {
     void *opaque;
 };
 
+static void free_old(gpointer session)
+{
+    struct session *n = session;
+
+    n->dropped = false;
+    session_unref(n);
+}
+
 static void ending_free(struct ending *e)
 {
-    for (unsigned i = 0; i < e->old->len; i++)
-        session_unref(e->old->pdata[i]);
     g_ptr_array_unref(e->old);
     session_unref(e->session);
     g_free(e->reason);
@@ -121,6 +127,7 @@ static void is_undecided(struct ending *e, const GError *error)
 {
     struct session *n = e->session;
 
+    g_ptr_array_set_size(e->old, 0);
     e->done(e->opaque, error);
     if (n->doom && !n->all->stopped && !n->retry_timer)
         n->retry_timer = g_timeout_add_seconds(RETRY_SECONDS, retry, n);
@@ -184,17 +191,26 @@ static int stage_decision(struct ending *e, struct instant *i, GError **err)
     return d ? stage_records(e, i, d, err) : 0;
 }
 
-/* This session will have ended, too. The oldest of those that have ended make room for it. */
+static void drop(struct ending *e, struct session *n)
+{
+    n->dropped = true;
+    g_ptr_array_add(e->old, session_ref(n));
+}
+
+/* This session will have ended, too. The oldest of those that have ended make room for it. A record is
+ * left alone where another end removes it already, or where a session of the same id is about to begin,
+ * which writes it anew. */
 static void find_old(struct ending *e)
 {
-    const GPtrArray *list = e->session->all->list;
+    struct sessions *all = e->session->all;
     unsigned ended = 1;
 
-    for (guint k = list->len; k-- > 0;) {
-        struct session *n = list->pdata[k];
+    for (guint k = all->list->len; k-- > 0;) {
+        struct session *n = all->list->pdata[k];
 
-        if (session_is_down(n) && ++ended > SESSIONS_MOST_ENDED)
-            g_ptr_array_add(e->old, session_ref(n));
+        if (session_is_down(n) && ++ended > SESSIONS_MOST_ENDED && !n->dropped &&
+            sessions_lookup(all, n->record.id, false) == n)
+            drop(e, n);
     }
 }
 
@@ -232,7 +248,7 @@ static struct ending *ending_new(struct session *n, bool commit, const char *rea
     record.reason = e->reason;
     record.ended_usec = e->usec;
     e->text = session_record_text(&record);
-    e->old = g_ptr_array_new();
+    e->old = g_ptr_array_new_with_free_func(free_old);
     return e;
 }
 

@@ -47,6 +47,7 @@ struct session {
     bool ending;  /* its end is being decided */
     bool resumed; /* it goes on from an earlier server */
     bool changed; /* at the start: its record is to be written anew */
+    bool dropped; /* an end that is being decided removes its record */
 
     int64_t renewed;   /* g_get_monotonic_time: when the lease began anew */
     guint lease_timer; /* 0: none */

@@ -565,6 +565,65 @@ static void test_view_breaks_early(void)
     house_end(&h);
 }
 
+/* Stage a session of one disk. */
+static void stage_one(struct house *h, struct instant *i, const char *id, struct disk *d,
+                      GError **err)
+{
+    g_autoptr(GArray) disks = g_array_new(FALSE, FALSE, sizeof(struct session_request_disk));
+    const struct session_request_disk disk = {.disk = d};
+    const struct session_request r = {.id = id, .disks = disks, .alone = true, .lease = -1};
+    struct session *n;
+
+    g_array_append_val(disks, disk);
+    session_stage_begin(h->sessions, i, &r, &n, err);
+}
+
+static void begin_one(struct house *h, const char *id, struct disk *d)
+{
+    struct instant *i = instant_new();
+    GError *error = NULL;
+
+    stage_one(h, i, id, d, &error);
+    g_assert_no_error(error);
+    instant_commit(i, &error);
+    g_assert_no_error(error);
+}
+
+/* The id of the oldest session that is listed begins anew while it would make room for another one. */
+static void test_id_again(void)
+{
+    struct instant *i = instant_new(), *none = instant_new();
+    GError *error = NULL;
+    struct answer a = {.done = false};
+    struct house h;
+
+    house_begin(&h);
+    for (unsigned k = 0; k < SESSIONS_MOST_ENDED; k++) {
+        g_autofree char *id = g_strdup_printf("s%u", k);
+
+        begin_one(&h, id, h.vdb);
+        expect(end(&h, id, true, NULL), NULL);
+    }
+    begin_one(&h, "last", h.vdb);
+    stage_one(&h, i, "s0", h.vda, &error);
+    g_assert_no_error(error);
+    expect(end(&h, "last", true, NULL), NULL);
+    instant_commit(i, &error);
+    g_assert_no_error(error);
+    begin_one(&h, "latest", h.vdb);
+    session_end(session_find(h.sessions, "latest", NULL), true, NULL, answered, &a);
+    stage_one(&h, none, "s1", h.vda, &error); /* it is being dropped */
+    g_assert_cmpstr(error->message, ==, "Backup session id 's1' is already in use");
+    g_clear_error(&error);
+    instant_abort(none);
+    while (!a.done)
+        g_main_context_iteration(NULL, TRUE);
+    restart(&h);
+    g_assert_cmpstr(state_of(&h, "s0"), ==, "active");
+    g_assert_null(state_of(&h, "s1"));
+    house_end(&h);
+}
+
 /* A session is listed for long when it has ended. Its maps and exports are not there any more. */
 static void test_ended_keeps_nothing(void)
 {
@@ -703,6 +762,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sessions/doom-fails", test_doom_fails);
     g_test_add_func("/sessions/doom-comes-early", test_doom_comes_early);
     g_test_add_func("/sessions/view-breaks-early", test_view_breaks_early);
+    g_test_add_func("/sessions/id-again", test_id_again);
     g_test_add_func("/sessions/ended-keeps-nothing", test_ended_keeps_nothing);
     g_test_add_func("/sessions/client-hangs", test_client_hangs);
     g_test_add_func("/sessions/start", test_start);
