@@ -13,6 +13,8 @@
 #include <string.h>
 
 #define MAX_BITMAP_NAME 1023
+/* Bytes of a record that a beginning leaves free: for the reason of an abort, e.g. */
+#define RECORD_SPARE 8192
 
 static int check_id(struct sessions *all, const char *id, GError **err)
 {
@@ -173,10 +175,27 @@ static char *text_of_beginning(void *opaque)
     return session_record_text(&record);
 }
 
+/* The record must have room for what its end adds. */
+static int check_length(const struct session *n, GError **err)
+{
+    g_autofree char *text = session_record_text(&n->record);
+    size_t length = strlen(text);
+
+    return length <= STATE_MAX_RECORD - RECORD_SPARE
+               ? 0
+               : fail(err,
+                      "Backup session '%s' cannot be kept: its record has %zu bytes, and at most "
+                      "%u are kept",
+                      n->record.id, length, STATE_MAX_RECORD - RECORD_SPARE);
+}
+
 static int stage_record(struct session *n, struct instant *i, GError **err)
 {
     const struct state_record record = {
         .kind = SESSION_KIND, .name = n->record.id, .text = text_of_beginning, .opaque = n};
+
+    if (check_length(n, err) < 0)
+        return -1;
 
     for (unsigned k = 0; k < n->record.disks->len; k++)
         if (disk_has_store(n->disks[k].disk))

@@ -100,6 +100,18 @@ static char *text_of(void *opaque)
     return session_record_text(&((struct session *)opaque)->record);
 }
 
+/* Why it was aborted may be what a record of another server had no room for. The start does not fail for
+ * that. */
+static int stage_session(struct session *n, struct instant *i, struct disk *d, GError **err)
+{
+    g_autofree char *text = text_of(n);
+    bool fits = strlen(text) <= STATE_MAX_RECORD;
+
+    if (!fits)
+        log_error("backup session %s: its record is too long and is removed", n->record.id);
+    return stage_text(i, d, n->record.id, fits ? text_of : NULL, n, err);
+}
+
 /* Take one. False: its record is to be removed. */
 static bool take(struct sessions *all, const struct store_record *found, bool wanted)
 {
@@ -156,7 +168,7 @@ static int stage_records(struct sessions *all, const GPtrArray *unused, struct i
     for (guint k = 0; k < all->list->len; k++) {
         struct session *n = all->list->pdata[k];
 
-        if (n->changed && stage_text(i, d, n->record.id, text_of, n, err) < 0)
+        if (n->changed && stage_session(n, i, d, err) < 0)
             return -1;
         n->changed = false;
     }

@@ -724,6 +724,42 @@ static void test_start(void)
     house_end(&h);
 }
 
+static void put_record(struct house *h, const char *id, char *text)
+{
+    const struct state_record record = {
+        .kind = SESSION_KIND, .name = id, .text = given, .opaque = text};
+    struct instant *i = instant_new();
+    GError *error = NULL;
+
+    instant_record(i, h->vda, &record, &error);
+    instant_commit(i, &error);
+    g_assert_no_error(error);
+}
+
+/* A record that is as long as one can be is one that cannot say how its session ended. */
+static void test_long_record(void)
+{
+    g_autofree char *name = g_strnfill(STATE_MAX_RECORD - 100, 'x'), *text = NULL, *why = NULL;
+    const struct wish w = {.id = "b", .since = name};
+    struct house h;
+
+    house_begin(&h);
+    text = g_strdup_printf("{\"state\":\"active\",\"since\":\"%s\",\"disks\":"
+                           "[{\"disk\":\"x\",\"export\":\"e\",\"bitmap\":\"b\"}]}",
+                           name);
+    g_assert_cmpuint(strlen(text), <=, STATE_MAX_RECORD);
+    put_record(&h, "long", text);
+    for (int again = 0; again < 2; again++) {
+        restart(&h);
+        g_assert_cmpstr(state_of(&h, "long"), ==, again ? NULL : "aborted");
+    }
+    name[STATE_MAX_RECORD / 5 - 1000] = '\0'; /* a record has it once, and twice for each disk */
+    why = begin(&h, &w); /* it could not be ended */
+    g_assert_true(g_str_has_prefix(why, "Backup session 'b' cannot be kept: its record has "));
+    g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
+    house_end(&h);
+}
+
 /* Its views are gone: it is aborted, and nothing is left of it. */
 static void test_start_without_views(void)
 {
@@ -766,6 +802,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sessions/ended-keeps-nothing", test_ended_keeps_nothing);
     g_test_add_func("/sessions/client-hangs", test_client_hangs);
     g_test_add_func("/sessions/start", test_start);
+    g_test_add_func("/sessions/long-record", test_long_record);
     g_test_add_func("/sessions/start-without-views", test_start_without_views);
     return g_test_run();
 }
