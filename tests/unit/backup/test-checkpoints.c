@@ -331,6 +331,26 @@ static void test_left(void)
     house_end(&h);
 }
 
+/* The record of a deleted checkpoint says what is still to be removed. It is not overwritten. */
+static void test_rest(void)
+{
+    const char *text = "Checkpoint already exists: a (it is deleted, but for its bitmap on disk vdb, "
+                      "which is not served)";
+    struct house h;
+
+    house_begin(&h, true);
+    expect(create(&h, "a", NULL), NULL);
+    restart(&h, false);
+    expect(drop(&h, "a", NULL, "x"), NULL);
+    expect(create(&h, "a", NULL), text);
+    restart(&h, false);
+    expect(create(&h, "a", NULL), text);
+    restart(&h, true);
+    expect_bitmaps(h.vdb, "");
+    expect(create(&h, "a", NULL), NULL);
+    house_end(&h);
+}
+
 static int refuse(void *opaque, GError **err)
 {
     return fail(err, "refused");
@@ -476,6 +496,7 @@ int main(int argc, char **argv)
     g_test_add_func("/checkpoints/pending", test_pending);
     g_test_add_func("/checkpoints/bases", test_bases);
     g_test_add_func("/checkpoints/left", test_left);
+    g_test_add_func("/checkpoints/rest", test_rest);
     g_test_add_func("/checkpoints/failures", test_failures);
     g_test_add_func("/checkpoints/session-is-gone", test_session_is_gone);
     g_test_add_func("/checkpoints/bad-records", test_bad_records);
