@@ -9,8 +9,10 @@
 #include "server/registry/commit.h"
 #include "server/registry/turn.h"
 
-/* Seconds until the next attempt at an abort that the state folder did not take. */
-#define RETRY_SECONDS 10
+/* Seconds until the next attempt at an abort that the state folder did not take, or for which a disk
+ * did not answer. Each attempt shuts the gates of all its disks for a while, so they become rare. */
+#define RETRY_SECONDS     10
+#define RETRY_SECONDS_MAX 600
 
 struct ending {
     struct session *session; /* a reference */
@@ -123,6 +125,15 @@ static void is_decided(struct ending *e)
 
 static gboolean retry(gpointer session);
 
+/* It doubles each time. */
+static guint retry_delay(struct session *n)
+{
+    guint doubled = RETRY_SECONDS << MIN(n->retries, 6);
+
+    n->retries++;
+    return MIN(doubled, RETRY_SECONDS_MAX);
+}
+
 static void is_undecided(struct ending *e, const GError *error)
 {
     struct session *n = e->session;
@@ -130,7 +141,7 @@ static void is_undecided(struct ending *e, const GError *error)
     g_ptr_array_set_size(e->old, 0);
     e->done(e->opaque, error);
     if (n->doom && !n->all->stopped && !n->retry_timer)
-        n->retry_timer = g_timeout_add_seconds(RETRY_SECONDS, retry, n);
+        n->retry_timer = g_timeout_add_seconds(retry_delay(n), retry, n);
     ending_free(e);
 }
 

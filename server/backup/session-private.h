@@ -55,6 +55,7 @@ struct session {
     char *doom;        /* why it is to be aborted as soon as that can be done; NULL: it is not */
     bool doom_told;    /* that an attempt at that failed has been logged */
     guint retry_timer; /* another attempt at that, or at its views; 0: none */
+    guint retries;     /* attempts at that that have failed */
 
     bool exports_ended; /* its views may be deleted */
     bool deleting;      /* an attempt is under way */

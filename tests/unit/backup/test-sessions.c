@@ -491,8 +491,17 @@ static void test_doom_fails(void)
     g_assert_cmpstr(state_of(&h, "b"), ==, "active");
     why = end(&h, "b", true, NULL);
     g_assert_true(g_str_has_prefix(why, "Backup session 'b' is being aborted: xxx"));
-    g_assert_cmpint(next_timer(), <=, 11000);
-    g_assert_cmpint(next_timer(), >, 0);
+    for (int delay = 10; delay < 1000; delay *= 2) {
+        struct session *n = h.sessions->list->pdata[0];
+
+        g_assert_cmpint(next_timer(), <=, MIN(delay, 600) * 1000 + 1000);
+        g_assert_cmpint(next_timer(), >, MIN(delay, 600) * 1000 - 10000);
+        g_clear_handle_id(&n->retry_timer, g_source_remove); /* as if it had come */
+        session_pursue_doom(n);
+        while (server_has_turns(h.server))
+            g_main_context_iteration(NULL, TRUE);
+        run_main_loop();
+    }
     log_set_target(LOG_TO_STDERR);
     house_end(&h);
 }
