@@ -117,6 +117,8 @@ static void is_decided(struct ending *e)
     let_go_of_disks(n);
     for (unsigned i = 0; i < e->old->len; i++)
         session_forget(e->old->pdata[i]);
+    if (e->reason)
+        log_info("backup session %s: aborted: %s", n->record.id, e->reason);
     server_emit(n->all->server, &event);
     take_down(e);
 }
@@ -334,7 +336,6 @@ void session_doom(struct session *n, const char *reason)
 {
     if (n->doom || session_has_ended(n) || n->all->stopped)
         return;
-    log_info("backup session %s: aborted: %s", n->record.id, reason);
     n->doom = g_strdup(reason);
     session_pursue_doom(n);
 }
