@@ -163,16 +163,48 @@ static void keep_maps(const struct session *n)
     }
 }
 
+/* As check_map will have it. */
+static void note_maps(const struct session *n, GArray *disks)
+{
+    for (unsigned k = 0; k < disks->len; k++) {
+        struct session_record_disk *names =
+            &g_array_index(disks, struct session_record_disk, k);
+        char *why = dirty_bitmap_reason(n->disks[k].frozen);
+
+        if (!why)
+            continue;
+        names->incremental = false;
+        names->reason = why;
+    }
+}
+
+static void free_notes(const struct session *n, GArray *disks)
+{
+    for (unsigned k = 0; k < disks->len; k++) {
+        char *why = g_array_index(disks, struct session_record_disk, k).reason;
+
+        if (why != session_record_disk(&n->record, k)->reason)
+            g_free(why);
+    }
+    g_array_unref(disks);
+}
+
 /* After the flip, on a thread of the instant. The control thread leaves the session alone until it
  * has begun. */
 static char *text_of_beginning(void *opaque)
 {
     const struct session *n = opaque;
     struct session_record record = n->record;
+    char *text;
 
     keep_maps(n);
     record.time_usec = instant_of(n);
-    return session_record_text(&record);
+    record.disks = g_array_copy(n->record.disks);
+    g_array_set_clear_func(record.disks, NULL); /* it borrows */
+    note_maps(n, record.disks);
+    text = session_record_text(&record);
+    free_notes(n, record.disks);
+    return text;
 }
 
 /* The record must have room for what its end adds. */
