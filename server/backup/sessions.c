@@ -113,7 +113,7 @@ static int stage_session(struct session *n, struct instant *i, struct disk *d, G
 }
 
 /* Take one. False: its record is to be removed. */
-static bool take(struct sessions *all, const struct store_record *found, bool wanted)
+static bool take(struct sessions *all, const struct store_record *found)
 {
     g_autoptr(GError) why = NULL;
     struct session_record record;
@@ -124,28 +124,51 @@ static bool take(struct sessions *all, const struct store_record *found, bool wa
                   why->message);
         return false;
     }
-    if (!wanted && record.state != SESSION_ACTIVE) {
-        session_record_clear(&record);
-        return false;
-    }
     n = session_new(all, found->name, 0);
     session_record_clear(&n->record);
     n->record = record;
-    session_take_up(n);
     return true;
 }
 
-/* Names of records that are to be removed: GPtrArray of strings of `records`. */
+static gint compare_times(gconstpointer a, gconstpointer b)
+{
+    int64_t first = (*(struct session *const *)a)->record.time_usec;
+    int64_t second = (*(struct session *const *)b)->record.time_usec;
+
+    return first < second ? -1 : first > second;
+}
+
+/* The oldest that have ended, where they are too many. Their names are added to `unused`. */
+static void drop_oldest(struct sessions *all, GPtrArray *unused)
+{
+    unsigned ended = 0;
+
+    for (guint k = all->list->len; k-- > 0;) {
+        struct session *n = all->list->pdata[k];
+
+        if (!session_has_ended(n) || ++ended <= SESSIONS_MOST_ENDED)
+            continue;
+        g_ptr_array_add(unused, g_strdup(n->record.id));
+        session_forget(n);
+    }
+}
+
+/* In order of their beginnings: the state folder has an id that was used again where it was first. Names
+ * of records that are to be removed: GPtrArray of strings. */
 static GPtrArray *take_all(struct sessions *all, const GArray *records)
 {
-    GPtrArray *unused = g_ptr_array_new();
+    GPtrArray *unused = g_ptr_array_new_with_free_func(g_free);
 
     for (unsigned k = 0; k < records->len; k++) {
         const struct store_record *found = &g_array_index(records, struct store_record, k);
 
-        if (!take(all, found, k + SESSIONS_MOST_ENDED >= records->len))
-            g_ptr_array_add(unused, found->name);
+        if (!take(all, found))
+            g_ptr_array_add(unused, g_strdup(found->name));
     }
+    g_ptr_array_sort(all->list, compare_times);
+    drop_oldest(all, unused);
+    for (unsigned k = 0; k < all->list->len; k++)
+        session_take_up(all->list->pdata[k]);
     return unused;
 }
 

@@ -577,7 +577,8 @@ static void test_view_breaks_early(void)
     while (server_has_turns(h.server))
         g_main_context_iteration(NULL, TRUE);
     run_main_loop();
-    g_assert_cmpstr(h.events->str, ==, "b:commit:;b:abort:its view of disk vdb is broken: no space;");
+    g_assert_cmpstr(h.events->str, ==,
+                    "b:commit:;b:abort:its view of disk vdb is broken: no space;");
     g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
     expect_bitmaps(&h, "");
     house_end(&h);
@@ -605,6 +606,17 @@ static void begin_one(struct house *h, const char *id, struct disk *d)
     g_assert_no_error(error);
     instant_commit(i, &error);
     g_assert_no_error(error);
+}
+
+/* How the list ends. */
+static void expect_order(struct house *h, const char *expected)
+{
+    g_autoptr(GArray) list = sessions_list(h->sessions);
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (unsigned i = 0; i < list->len; i++)
+        g_string_append_printf(text, "%s ", g_array_index(list, struct session_info, i).id);
+    g_assert_true(g_str_has_suffix(text->str, expected));
 }
 
 /* The id of the oldest session that is listed begins anew while it would make room for another one. */
@@ -639,6 +651,7 @@ static void test_id_again(void)
     restart(&h);
     g_assert_cmpstr(state_of(&h, "s0"), ==, "active");
     g_assert_null(state_of(&h, "s1"));
+    expect_order(&h, "s63 last s0 latest ");
     house_end(&h);
 }
 
@@ -772,7 +785,7 @@ static void test_long_record(void)
         g_assert_cmpstr(state_of(&h, "long"), ==, again ? NULL : "aborted");
     }
     name[STATE_MAX_RECORD / 5 - 1000] = '\0'; /* a record has it once, and twice for each disk */
-    why = begin(&h, &w); /* it could not be ended */
+    why = begin(&h, &w);                      /* it could not be ended */
     g_assert_true(g_str_has_prefix(why, "Backup session 'b' cannot be kept: its record has "));
     g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
     house_end(&h);
