@@ -167,8 +167,7 @@ static void keep_maps(const struct session *n)
 static void note_maps(const struct session *n, GArray *disks)
 {
     for (unsigned k = 0; k < disks->len; k++) {
-        struct session_record_disk *names =
-            &g_array_index(disks, struct session_record_disk, k);
+        struct session_record_disk *names = &g_array_index(disks, struct session_record_disk, k);
         char *why = dirty_bitmap_reason(n->disks[k].frozen);
 
         if (!why)

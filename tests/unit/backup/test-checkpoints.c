@@ -334,8 +334,9 @@ static void test_left(void)
 /* The record of a deleted checkpoint says what is still to be removed. It is not overwritten. */
 static void test_rest(void)
 {
-    const char *text = "Checkpoint already exists: a (it is deleted, but for its bitmap on disk vdb, "
-                      "which is not served)";
+    const char *text =
+        "Checkpoint already exists: a (it is deleted, but for its bitmap on disk vdb, "
+        "which is not served)";
     struct house h;
 
     house_begin(&h, true);

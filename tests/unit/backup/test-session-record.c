@@ -64,13 +64,16 @@ static void test_not_utf8(void)
     g_array_set_size(r.disks, 1);
     set_disk(session_record_disk(&r, 0), "vda", true);
     g_free(session_record_disk(&r, 0)->reason);
-    session_record_disk(&r, 0)->reason = g_strdup("/st\xff" "ate: no");
+    session_record_disk(&r, 0)->reason = g_strdup("/st\xff"
+                                                  "ate: no");
     r.reason = g_strdup("\xc3");
     text = session_record_text(&r);
     g_assert_true(g_utf8_validate(text, -1, NULL));
     session_record_parse(&read, "b1", text, &error);
     g_assert_no_error(error);
-    g_assert_cmpstr(session_record_disk(&read, 0)->reason, ==, "/st\xef\xbf\xbd" "ate: no");
+    g_assert_cmpstr(session_record_disk(&read, 0)->reason, ==,
+                    "/st\xef\xbf\xbd"
+                    "ate: no");
     g_assert_cmpstr(read.reason, ==, "\xef\xbf\xbd");
     session_record_clear(&r);
     session_record_clear(&read);
