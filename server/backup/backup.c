@@ -23,7 +23,7 @@ void backup_free(struct backup *b)
 {
     if (!b)
         return;
-    sessions_free(b->sessions);
-    checkpoints_free(b->checkpoints);
+    if (sessions_free(b->sessions))
+        checkpoints_free(b->checkpoints);
     g_free(b);
 }

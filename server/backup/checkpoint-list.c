@@ -16,19 +16,30 @@ static void checkpoint_free(void *opaque)
     g_free(p);
 }
 
+static void rest_free(void *record)
+{
+    checkpoint_record_free(record);
+}
+
 struct checkpoints *checkpoints_new(struct server *s)
 {
     struct checkpoints *c = g_new0(struct checkpoints, 1);
 
     c->server = s;
     c->list = g_ptr_array_new_with_free_func(checkpoint_free);
+    c->rests = g_ptr_array_new_with_free_func(rest_free);
     return c;
 }
 
-void checkpoints_free(struct checkpoints *c)
+bool checkpoints_free(struct checkpoints *c)
 {
+    for (guint i = 0; i < c->list->len; i++)
+        if (((struct checkpoint *)c->list->pdata[i])->state != CHECKPOINT_EXISTS)
+            return false;
     g_ptr_array_unref(c->list);
+    g_ptr_array_unref(c->rests);
     g_free(c);
+    return true;
 }
 
 struct checkpoint *checkpoint_add(struct checkpoints *c, struct checkpoint_record *record)

@@ -33,6 +33,7 @@ void checkpoint_record_free(struct checkpoint_record *r)
 static char *write_text(const struct checkpoint_record *r, const char *session)
 {
     g_autoptr(JsonBuilder) b = json_builder_new();
+    g_autofree char *description = r->description ? g_utf8_make_valid(r->description, -1) : NULL;
     g_autoptr(JsonNode) root = NULL;
 
     json_builder_begin_object(b);
@@ -42,8 +43,8 @@ static char *write_text(const struct checkpoint_record *r, const char *session)
     for (guint i = 0; i < r->disks->len; i++)
         json_builder_add_string_value(b, r->disks->pdata[i]);
     json_builder_end_array(b);
-    if (r->description)
-        json_add_string(b, "description", r->description);
+    if (description)
+        json_add_string(b, "description", description);
     if (session)
         json_add_string(b, "session", session);
     if (r->deleted)

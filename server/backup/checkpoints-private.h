@@ -22,6 +22,9 @@ struct checkpoint {
 struct checkpoints {
     struct server *server;
     GPtrArray *list; /* struct checkpoint, owned; oldest first */
+    /* struct checkpoint_record, owned: of those that are deleted but for bitmaps of disks that are not
+     * served. Their records, and so their names, are in use. */
+    GPtrArray *rests;
 };
 
 /* checkpoint-list.c */

@@ -12,6 +12,20 @@
 
 /* ---- creating ---- */
 
+static int check_rests(const struct checkpoints *c, const char *name, GError **err)
+{
+    for (guint i = 0; i < c->rests->len; i++) {
+        const struct checkpoint_record *rest = c->rests->pdata[i];
+
+        if (strcmp(rest->name, name) == 0)
+            return fail(err,
+                        "Checkpoint already exists: %s (it is deleted, but for its bitmap on disk "
+                        "%s, which is not served)",
+                        name, (const char *)rest->disks->pdata[0]);
+    }
+    return 0;
+}
+
 static int check_options(struct checkpoints *c, const struct checkpoint_options *o, GError **err)
 {
     if (o->name[0] == '\0')
@@ -22,7 +36,8 @@ static int check_options(struct checkpoints *c, const struct checkpoint_options 
         return fail(err, "Description of checkpoint '%s' is too long", o->name);
     if (o->disks->len == 0)
         return fail(err, "Checkpoint '%s' has no disks", o->name);
-    return checkpoint_find(c, o->name) ? fail(err, "Checkpoint already exists: %s", o->name) : 0;
+    return checkpoint_find(c, o->name) ? fail(err, "Checkpoint already exists: %s", o->name)
+                                       : check_rests(c, o->name, err);
 }
 
 static struct checkpoint *begin(struct checkpoints *c, const struct checkpoint_options *o)
@@ -184,6 +199,8 @@ static void deleted(void *opaque)
 
     if (deletion->reason)
         server_emit(p->all->server, &event);
+    if (deletion->rest)
+        g_ptr_array_add(p->all->rests, g_steal_pointer(&deletion->rest));
     checkpoint_forget(p);
 }
 

@@ -21,7 +21,8 @@
 struct checkpoints; /* of a server */
 
 struct checkpoints *checkpoints_new(struct server *s);
-void checkpoints_free(struct checkpoints *c);
+/* False: an instant that hangs uses one of them, and they are left. */
+bool checkpoints_free(struct checkpoints *c);
 /* At the start, when all disks are there and the store is started, before clients are let in: take what
  * the state folder has. `is_session` says whether the session of a pending checkpoint lives on (NULL:
  * none does); else it is removed with its bitmaps. What cannot be used is logged. -1 and *err: the

@@ -13,6 +13,8 @@
 #include <string.h>
 
 #define MAX_BITMAP_NAME 1023
+/* Bytes of a record that a beginning leaves free: for the reason of an abort, e.g. */
+#define RECORD_SPARE 8192
 
 static int check_id(struct sessions *all, const char *id, GError **err)
 {
@@ -23,7 +25,9 @@ static int check_id(struct sessions *all, const char *id, GError **err)
     if (strlen(id) > SESSION_MAX_ID)
         return fail(err, "Backup session id too long: '%s'", id);
     n = sessions_lookup(all, id, false);
-    return n && !session_is_down(n) ? fail(err, "Backup session id '%s' is already in use", id) : 0;
+    return n && (!session_is_down(n) || n->dropped)
+               ? fail(err, "Backup session id '%s' is already in use", id)
+               : 0;
 }
 
 /* ---- one disk ---- */
@@ -159,22 +163,70 @@ static void keep_maps(const struct session *n)
     }
 }
 
+/* As check_map will have it. */
+static void note_maps(const struct session *n, GArray *disks)
+{
+    for (unsigned k = 0; k < disks->len; k++) {
+        struct session_record_disk *names = &g_array_index(disks, struct session_record_disk, k);
+        char *why = dirty_bitmap_reason(n->disks[k].frozen);
+
+        if (!why)
+            continue;
+        names->incremental = false;
+        names->reason = why;
+    }
+}
+
+static void free_notes(const struct session *n, GArray *disks)
+{
+    for (unsigned k = 0; k < disks->len; k++) {
+        char *why = g_array_index(disks, struct session_record_disk, k).reason;
+
+        if (why != session_record_disk(&n->record, k)->reason)
+            g_free(why);
+    }
+    g_array_unref(disks);
+}
+
 /* After the flip, on a thread of the instant. The control thread leaves the session alone until it
  * has begun. */
 static char *text_of_beginning(void *opaque)
 {
     const struct session *n = opaque;
     struct session_record record = n->record;
+    char *text;
 
     keep_maps(n);
     record.time_usec = instant_of(n);
-    return session_record_text(&record);
+    record.disks = g_array_copy(n->record.disks);
+    g_array_set_clear_func(record.disks, NULL); /* it borrows */
+    note_maps(n, record.disks);
+    text = session_record_text(&record);
+    free_notes(n, record.disks);
+    return text;
+}
+
+/* The record must have room for what its end adds. */
+static int check_length(const struct session *n, GError **err)
+{
+    g_autofree char *text = session_record_text(&n->record);
+    size_t length = strlen(text);
+
+    return length <= STATE_MAX_RECORD - RECORD_SPARE
+               ? 0
+               : fail(err,
+                      "Backup session '%s' cannot be kept: its record has %zu bytes, and at most "
+                      "%u are kept",
+                      n->record.id, length, STATE_MAX_RECORD - RECORD_SPARE);
 }
 
 static int stage_record(struct session *n, struct instant *i, GError **err)
 {
     const struct state_record record = {
         .kind = SESSION_KIND, .name = n->record.id, .text = text_of_beginning, .opaque = n};
+
+    if (check_length(n, err) < 0)
+        return -1;
 
     for (unsigned k = 0; k < n->record.disks->len; k++)
         if (disk_has_store(n->disks[k].disk))
@@ -230,6 +282,23 @@ static void give_up_strict(struct session *n)
     }
 }
 
+/* Nobody has listened to its views before now. One may have broken since the flip. */
+static void check_views(struct session *n)
+{
+    for (unsigned k = 0; k < n->record.disks->len; k++) {
+        g_autofree char *reason = NULL;
+        struct view_info info;
+
+        view_info(n->disks[k].view, &info);
+        if (!info.broken)
+            continue;
+        reason = g_strdup_printf("its view of disk %s is broken: %s",
+                                 session_record_disk(&n->record, k)->disk, info.reason);
+        session_doom(n, reason);
+        return;
+    }
+}
+
 static void has_begun(void *opaque)
 {
     struct session *n = opaque, *earlier;
@@ -242,6 +311,7 @@ static void has_begun(void *opaque)
         open_disk(n, k);
     session_lease_begin(n);
     give_up_strict(n);
+    check_views(n);
     session_pursue_doom(n);
 }
 

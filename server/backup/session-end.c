@@ -9,8 +9,10 @@
 #include "server/registry/commit.h"
 #include "server/registry/turn.h"
 
-/* Seconds until the next attempt at an abort that the state folder did not take. */
-#define RETRY_SECONDS 10
+/* Seconds until the next attempt at an abort that the state folder did not take, or for which a disk
+ * did not answer. Each attempt shuts the gates of all its disks for a while, so they become rare. */
+#define RETRY_SECONDS     10
+#define RETRY_SECONDS_MAX 600
 
 struct ending {
     struct session *session; /* a reference */
@@ -23,10 +25,16 @@ struct ending {
     void *opaque;
 };
 
+static void free_old(gpointer session)
+{
+    struct session *n = session;
+
+    n->dropped = false;
+    session_unref(n);
+}
+
 static void ending_free(struct ending *e)
 {
-    for (unsigned i = 0; i < e->old->len; i++)
-        session_unref(e->old->pdata[i]);
     g_ptr_array_unref(e->old);
     session_unref(e->session);
     g_free(e->reason);
@@ -64,22 +72,32 @@ static void exports_ended(void *opaque, const GError *error)
     session_delete_views(e->session, views_deleted, e);
 }
 
+static void unref_export(gpointer e)
+{
+    export_unref(e);
+}
+
+/* The session lets go of its exports: it is listed for long, and they have the frozen maps. */
 static void take_down(struct ending *e)
 {
     struct session *n = e->session;
-    g_autoptr(GPtrArray) exports = g_ptr_array_new();
+    g_autoptr(GPtrArray) exports = g_ptr_array_new_with_free_func(unref_export);
 
     for (unsigned i = 0; i < n->record.disks->len; i++)
-        g_ptr_array_add(exports, n->disks[i].export);
+        g_ptr_array_add(exports, g_steal_pointer(&n->disks[i].export));
     server_exports_end(n->all->server, exports, exports_ended, e);
 }
 
 static void let_go_of_disks(struct session *n)
 {
     for (unsigned i = 0; i < n->record.disks->len; i++) {
-        view_claim(n->disks[i].view, false);
-        if (n->disks[i].base)
-            dirty_bitmap_busy_end(n->disks[i].base);
+        struct session_disk *d = &n->disks[i];
+
+        view_claim(d->view, false);
+        if (d->base)
+            dirty_bitmap_busy_end(d->base);
+        g_clear_pointer(&d->base, dirty_bitmap_unref);
+        g_clear_pointer(&d->frozen, dirty_bitmap_unref);
     }
 }
 
@@ -99,6 +117,8 @@ static void is_decided(struct ending *e)
     let_go_of_disks(n);
     for (unsigned i = 0; i < e->old->len; i++)
         session_forget(e->old->pdata[i]);
+    if (e->reason)
+        log_info("backup session %s: aborted: %s", n->record.id, e->reason);
     server_emit(n->all->server, &event);
     take_down(e);
 }
@@ -107,13 +127,23 @@ static void is_decided(struct ending *e)
 
 static gboolean retry(gpointer session);
 
+/* It doubles each time. */
+static guint retry_delay(struct session *n)
+{
+    guint doubled = RETRY_SECONDS << MIN(n->retries, 6);
+
+    n->retries++;
+    return MIN(doubled, RETRY_SECONDS_MAX);
+}
+
 static void is_undecided(struct ending *e, const GError *error)
 {
     struct session *n = e->session;
 
+    g_ptr_array_set_size(e->old, 0);
     e->done(e->opaque, error);
     if (n->doom && !n->all->stopped && !n->retry_timer)
-        n->retry_timer = g_timeout_add_seconds(RETRY_SECONDS, retry, n);
+        n->retry_timer = g_timeout_add_seconds(retry_delay(n), retry, n);
     ending_free(e);
 }
 
@@ -174,17 +204,26 @@ static int stage_decision(struct ending *e, struct instant *i, GError **err)
     return d ? stage_records(e, i, d, err) : 0;
 }
 
-/* This session will have ended, too. The oldest of those that have ended make room for it. */
+static void drop(struct ending *e, struct session *n)
+{
+    n->dropped = true;
+    g_ptr_array_add(e->old, session_ref(n));
+}
+
+/* This session will have ended, too. The oldest of those that have ended make room for it. A record is
+ * left alone where another end removes it already, or where a session of the same id is about to begin,
+ * which writes it anew. */
 static void find_old(struct ending *e)
 {
-    const GPtrArray *list = e->session->all->list;
+    struct sessions *all = e->session->all;
     unsigned ended = 1;
 
-    for (guint k = list->len; k-- > 0;) {
-        struct session *n = list->pdata[k];
+    for (guint k = all->list->len; k-- > 0;) {
+        struct session *n = all->list->pdata[k];
 
-        if (session_is_down(n) && ++ended > SESSIONS_MOST_ENDED)
-            g_ptr_array_add(e->old, session_ref(n));
+        if (session_is_down(n) && ++ended > SESSIONS_MOST_ENDED && !n->dropped &&
+            sessions_lookup(all, n->record.id, false) == n)
+            drop(e, n);
     }
 }
 
@@ -222,7 +261,7 @@ static struct ending *ending_new(struct session *n, bool commit, const char *rea
     record.reason = e->reason;
     record.ended_usec = e->usec;
     e->text = session_record_text(&record);
-    e->old = g_ptr_array_new();
+    e->old = g_ptr_array_new_with_free_func(free_old);
     return e;
 }
 
@@ -297,7 +336,6 @@ void session_doom(struct session *n, const char *reason)
 {
     if (n->doom || session_has_ended(n) || n->all->stopped)
         return;
-    log_info("backup session %s: aborted: %s", n->record.id, reason);
     n->doom = g_strdup(reason);
     session_pursue_doom(n);
 }

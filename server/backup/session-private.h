@@ -30,9 +30,9 @@ struct session_disk {
     char *node;                  /* ID/DISK: the view's name and the export's id */
     bool reserved;               /* that name is, and the export is */
     struct dirty_bitmap *base;   /* a reference; busy while the session lives; NULL: none */
-    struct dirty_bitmap *frozen; /* a reference */
+    struct dirty_bitmap *frozen; /* a reference; NULL: the session has ended */
     struct view *view;           /* in use by us; NULL: not there yet, or deleted */
-    struct export *export;       /* a reference */
+    struct export *export;       /* a reference; NULL likewise */
     uint64_t dirty_bytes;
 };
 
@@ -47,6 +47,7 @@ struct session {
     bool ending;  /* its end is being decided */
     bool resumed; /* it goes on from an earlier server */
     bool changed; /* at the start: its record is to be written anew */
+    bool dropped; /* an end that is being decided removes its record */
 
     int64_t renewed;   /* g_get_monotonic_time: when the lease began anew */
     guint lease_timer; /* 0: none */
@@ -54,6 +55,7 @@ struct session {
     char *doom;        /* why it is to be aborted as soon as that can be done; NULL: it is not */
     bool doom_told;    /* that an attempt at that failed has been logged */
     guint retry_timer; /* another attempt at that, or at its views; 0: none */
+    guint retries;     /* attempts at that that have failed */
 
     bool exports_ended; /* its views may be deleted */
     bool deleting;      /* an attempt is under way */

@@ -43,18 +43,21 @@ void session_record_clear(struct session_record *r)
 
 /* ---- writing ---- */
 
+/* A reason may name a file, whose path need not be UTF-8; a record has to be. */
 static void add_text(JsonBuilder *b, const char *name, const char *value)
 {
-    if (value)
-        json_add_string(b, name, value);
+    g_autofree char *valid = value ? g_utf8_make_valid(value, -1) : NULL;
+
+    if (valid)
+        json_add_string(b, name, valid);
 }
 
 static void add_disk(JsonBuilder *b, const struct session_record_disk *d)
 {
     json_builder_begin_object(b);
-    json_add_string(b, "disk", d->disk);
-    json_add_string(b, "export", d->export);
-    json_add_string(b, "bitmap", d->bitmap);
+    add_text(b, "disk", d->disk);
+    add_text(b, "export", d->export);
+    add_text(b, "bitmap", d->bitmap);
     json_add_size(b, "size", d->size);
     json_add_bool(b, "incremental", d->incremental);
     add_text(b, "since", d->since);

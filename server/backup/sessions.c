@@ -14,8 +14,9 @@ static void view_broke(struct sessions *all, const char *view, const char *disk,
 {
     for (guint i = 0; i < all->list->len; i++) {
         struct session *n = all->list->pdata[i];
+        bool lives = n->begun && n->disks && !session_has_ended(n);
 
-        for (unsigned k = 0; n->begun && n->disks && k < n->record.disks->len; k++)
+        for (unsigned k = 0; lives && k < n->record.disks->len; k++)
             if (strcmp(n->disks[k].node, view) == 0) {
                 g_autofree char *reason =
                     g_strdup_printf("its view of disk %s is broken: %s", disk, why);
@@ -62,7 +63,7 @@ void sessions_stop(struct sessions *all)
 }
 
 /* An instant that hangs may still use its session. Then this session and all that it knows stay. */
-void sessions_free(struct sessions *all)
+bool sessions_free(struct sessions *all)
 {
     bool left = all->quiescing->len > 0;
 
@@ -76,10 +77,11 @@ void sessions_free(struct sessions *all)
             session_unref(n);
     }
     if (left)
-        return;
+        return false;
     g_ptr_array_unref(all->list);
     g_ptr_array_unref(all->quiescing);
     g_free(all);
+    return true;
 }
 
 /* ---- the start ---- */
@@ -98,8 +100,20 @@ static char *text_of(void *opaque)
     return session_record_text(&((struct session *)opaque)->record);
 }
 
+/* Why it was aborted may be what a record of another server had no room for. The start does not fail for
+ * that. */
+static int stage_session(struct session *n, struct instant *i, struct disk *d, GError **err)
+{
+    g_autofree char *text = text_of(n);
+    bool fits = strlen(text) <= STATE_MAX_RECORD;
+
+    if (!fits)
+        log_error("backup session %s: its record is too long and is removed", n->record.id);
+    return stage_text(i, d, n->record.id, fits ? text_of : NULL, n, err);
+}
+
 /* Take one. False: its record is to be removed. */
-static bool take(struct sessions *all, const struct store_record *found, bool wanted)
+static bool take(struct sessions *all, const struct store_record *found)
 {
     g_autoptr(GError) why = NULL;
     struct session_record record;
@@ -110,28 +124,51 @@ static bool take(struct sessions *all, const struct store_record *found, bool wa
                   why->message);
         return false;
     }
-    if (!wanted && record.state != SESSION_ACTIVE) {
-        session_record_clear(&record);
-        return false;
-    }
     n = session_new(all, found->name, 0);
     session_record_clear(&n->record);
     n->record = record;
-    session_take_up(n);
     return true;
 }
 
-/* Names of records that are to be removed: GPtrArray of strings of `records`. */
+static gint compare_times(gconstpointer a, gconstpointer b)
+{
+    int64_t first = (*(struct session *const *)a)->record.time_usec;
+    int64_t second = (*(struct session *const *)b)->record.time_usec;
+
+    return first < second ? -1 : first > second;
+}
+
+/* The oldest that have ended, where they are too many. Their names are added to `unused`. */
+static void drop_oldest(struct sessions *all, GPtrArray *unused)
+{
+    unsigned ended = 0;
+
+    for (guint k = all->list->len; k-- > 0;) {
+        struct session *n = all->list->pdata[k];
+
+        if (!session_has_ended(n) || ++ended <= SESSIONS_MOST_ENDED)
+            continue;
+        g_ptr_array_add(unused, g_strdup(n->record.id));
+        session_forget(n);
+    }
+}
+
+/* In order of their beginnings: the state folder has an id that was used again where it was first. Names
+ * of records that are to be removed: GPtrArray of strings. */
 static GPtrArray *take_all(struct sessions *all, const GArray *records)
 {
-    GPtrArray *unused = g_ptr_array_new();
+    GPtrArray *unused = g_ptr_array_new_with_free_func(g_free);
 
     for (unsigned k = 0; k < records->len; k++) {
         const struct store_record *found = &g_array_index(records, struct store_record, k);
 
-        if (!take(all, found, k + SESSIONS_MOST_ENDED >= records->len))
-            g_ptr_array_add(unused, found->name);
+        if (!take(all, found))
+            g_ptr_array_add(unused, g_strdup(found->name));
     }
+    g_ptr_array_sort(all->list, compare_times);
+    drop_oldest(all, unused);
+    for (unsigned k = 0; k < all->list->len; k++)
+        session_take_up(all->list->pdata[k]);
     return unused;
 }
 
@@ -154,7 +191,7 @@ static int stage_records(struct sessions *all, const GPtrArray *unused, struct i
     for (guint k = 0; k < all->list->len; k++) {
         struct session *n = all->list->pdata[k];
 
-        if (n->changed && stage_text(i, d, n->record.id, text_of, n, err) < 0)
+        if (n->changed && stage_session(n, i, d, err) < 0)
             return -1;
         n->changed = false;
     }
@@ -203,10 +240,18 @@ struct session *session_find(struct sessions *all, const char *id, GError **err)
     return NULL;
 }
 
+static void unref(gpointer session)
+{
+    session_unref(session);
+}
+
+/* An abort may be done at once, and drop older sessions from the list. */
 void sessions_abort_all(struct sessions *all, const char *reason)
 {
-    g_autoptr(GPtrArray) list = g_ptr_array_copy(all->list, NULL, NULL);
+    g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(unref);
 
+    for (guint i = 0; i < all->list->len; i++)
+        g_ptr_array_add(list, session_ref(all->list->pdata[i]));
     for (guint i = 0; i < list->len; i++)
         session_doom(list->pdata[i], reason);
 }

@@ -31,7 +31,9 @@ struct sessions *sessions_new(struct server *s, struct checkpoints *c,
 int sessions_restore(struct sessions *all, GError **err);
 /* The server begins to end: leases end no session any more. */
 void sessions_stop(struct sessions *all);
-void sessions_free(struct sessions *all);
+/* False: an instant that hangs uses some of them. Then all that it may need is left, which needs the
+ * checkpoints, too. */
+bool sessions_free(struct sessions *all);
 
 struct session_request_disk {
     struct disk *disk;

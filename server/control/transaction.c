@@ -57,12 +57,14 @@ bool transaction_has_removed_bitmap(struct transaction *t, struct disk *d, const
     return g_hash_table_contains(t->removed, key);
 }
 
+/* Where the client has gone, the control socket may be gone, too: an instant that the server's end gave
+ * up waiting for comes here at last. */
 static JsonNode *result(struct transaction *t, GError **err)
 {
     const struct action *type = t->call->command->action; /* NULL: it is a transaction */
     JsonNode *value = NULL;
 
-    if (type && type->result)
+    if (type && type->result && t->call->client)
         type->result(t, t->parts[0].state, &value, err);
     return value;
 }

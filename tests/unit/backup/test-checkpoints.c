@@ -88,7 +88,7 @@ static void start(struct house *h, bool with_vdb)
 static void stop(struct house *h)
 {
     run_main_loop();
-    checkpoints_free(h->checkpoints);
+    g_assert_true(checkpoints_free(h->checkpoints));
     g_assert_true(server_free(h->server));
     if (h->store)
         g_assert_true(store_close(h->store));
@@ -309,6 +309,49 @@ static void test_bases(void)
     house_end(&h);
 }
 
+/* An instant that hangs is left at the server's end, and may go on later. */
+static void test_left(void)
+{
+    struct instant *i = instant_new();
+    GError *error = NULL;
+    struct house h;
+
+    house_begin(&h, false);
+    stage(&h, i, "a", NULL, &error);
+    g_assert_no_error(error);
+    g_assert_false(checkpoints_free(h.checkpoints));
+    instant_commit(i, &error);
+    g_assert_no_error(error);
+    i = instant_new();
+    checkpoint_stage_delete(h.checkpoints, i, "a", NULL, "x", &error);
+    g_assert_no_error(error);
+    g_assert_false(checkpoints_free(h.checkpoints));
+    instant_commit(i, &error);
+    g_assert_no_error(error);
+    house_end(&h);
+}
+
+/* The record of a deleted checkpoint says what is still to be removed. It is not overwritten. */
+static void test_rest(void)
+{
+    const char *text =
+        "Checkpoint already exists: a (it is deleted, but for its bitmap on disk vdb, "
+        "which is not served)";
+    struct house h;
+
+    house_begin(&h, true);
+    expect(create(&h, "a", NULL), NULL);
+    restart(&h, false);
+    expect(drop(&h, "a", NULL, "x"), NULL);
+    expect(create(&h, "a", NULL), text);
+    restart(&h, false);
+    expect(create(&h, "a", NULL), text);
+    restart(&h, true);
+    expect_bitmaps(h.vdb, "");
+    expect(create(&h, "a", NULL), NULL);
+    house_end(&h);
+}
+
 static int refuse(void *opaque, GError **err)
 {
     return fail(err, "refused");
@@ -453,6 +496,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/checkpoints/pending", test_pending);
     g_test_add_func("/checkpoints/bases", test_bases);
+    g_test_add_func("/checkpoints/left", test_left);
+    g_test_add_func("/checkpoints/rest", test_rest);
     g_test_add_func("/checkpoints/failures", test_failures);
     g_test_add_func("/checkpoints/session-is-gone", test_session_is_gone);
     g_test_add_func("/checkpoints/bad-records", test_bad_records);

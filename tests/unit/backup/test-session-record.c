@@ -53,6 +53,32 @@ static void test_again(void)
     session_record_clear(&read);
 }
 
+/* A path need not be UTF-8. */
+static void test_not_utf8(void)
+{
+    struct session_record r, read;
+    g_autofree char *text = NULL;
+    GError *error = NULL;
+
+    session_record_init(&r, "b1");
+    g_array_set_size(r.disks, 1);
+    set_disk(session_record_disk(&r, 0), "vda", true);
+    g_free(session_record_disk(&r, 0)->reason);
+    session_record_disk(&r, 0)->reason = g_strdup("/st\xff"
+                                                  "ate: no");
+    r.reason = g_strdup("\xc3");
+    text = session_record_text(&r);
+    g_assert_true(g_utf8_validate(text, -1, NULL));
+    session_record_parse(&read, "b1", text, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(session_record_disk(&read, 0)->reason, ==,
+                    "/st\xef\xbf\xbd"
+                    "ate: no");
+    g_assert_cmpstr(read.reason, ==, "\xef\xbf\xbd");
+    session_record_clear(&r);
+    session_record_clear(&read);
+}
+
 static void refused(const char *id, const char *text, const char *why)
 {
     g_autofree char *json = g_strdelimit(g_strdup(text), "'", '"');
@@ -105,6 +131,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/session-record/again", test_again);
+    g_test_add_func("/session-record/not-utf8", test_not_utf8);
     g_test_add_func("/session-record/refused", test_refused);
     g_test_add_func("/session-record/unknown-members", test_unknown_members);
     return g_test_run();

@@ -4,7 +4,8 @@
 #include "common/state/memory.h"
 #include "common/util/error.h"
 #include "common/util/log.h"
-#include "server/backup/sessions.h"
+#include "server/backup/session-private.h"
+#include "server/disk/disk-private.h"
 #include "server/registry/registry-private.h"
 #include "server/registry/turn.h"
 #include "server/state/store.h"
@@ -98,8 +99,8 @@ static void stop(struct house *h)
     sessions_stop(h->sessions);
     run_main_loop();
     g_assert_true(server_end_changes(h->server, 60000));
-    sessions_free(h->sessions);
-    checkpoints_free(h->checkpoints);
+    g_assert_true(sessions_free(h->sessions));
+    g_assert_true(checkpoints_free(h->checkpoints));
     g_assert_true(server_free(h->server));
     g_assert_true(store_close(h->store));
     g_string_free(h->events, TRUE);
@@ -410,11 +411,26 @@ static void expect_all_dirty(struct house *h, const char *name)
     export_unref(e);
 }
 
+static void expect_broken_base(struct house *h)
+{
+    const struct session_disk_info *vda;
+    struct session_info info;
+
+    session_info(session_find(h->sessions, "b", NULL), &info);
+    vda = &g_array_index(info.disks, struct session_disk_info, 0);
+    g_assert_false(vda[0].incremental);
+    g_assert_cmpstr(vda[0].reason, ==, "it broke");
+    g_assert_cmpuint(vda[0].dirty_bytes, ==, MIB);
+    expect_all_dirty(h, "b/vda");
+    g_assert_true(vda[1].incremental);
+    g_assert_cmpuint(vda[1].dirty_bytes, ==, 0);
+    session_info_clear(&info);
+}
+
 /* The base breaks when all has been checked. */
 static void test_base_breaks(void)
 {
     struct wish w = {.id = "b", .since = "old", .spoil = spoil_base};
-    struct session_info info;
     GError *error = NULL;
     struct house h;
 
@@ -432,16 +448,9 @@ static void test_base_breaks(void)
                             "'old' is possible: it broke");
             g_clear_error(&error);
         } else {
-            session_info(session_find(h.sessions, "b", NULL), &info);
-            const struct session_disk_info *vda =
-                &g_array_index(info.disks, struct session_disk_info, 0);
-            g_assert_false(vda[0].incremental);
-            g_assert_cmpstr(vda[0].reason, ==, "it broke");
-            g_assert_cmpuint(vda[0].dirty_bytes, ==, MIB);
-            expect_all_dirty(&h, "b/vda");
-            g_assert_true(vda[1].incremental);
-            g_assert_cmpuint(vda[1].dirty_bytes, ==, 0);
-            session_info_clear(&info);
+            expect_broken_base(&h);
+            restart(&h); /* its record says the same */
+            expect_broken_base(&h);
         }
         house_end(&h);
     }
@@ -490,8 +499,18 @@ static void test_doom_fails(void)
     g_assert_cmpstr(state_of(&h, "b"), ==, "active");
     why = end(&h, "b", true, NULL);
     g_assert_true(g_str_has_prefix(why, "Backup session 'b' is being aborted: xxx"));
-    g_assert_cmpint(next_timer(), <=, 11000);
-    g_assert_cmpint(next_timer(), >, 0);
+    for (int delay = 10; delay < 1000; delay *= 2) {
+        struct session *n = h.sessions->list->pdata[0];
+
+        g_clear_handle_id(&n->lease_timer, g_source_remove);
+        g_assert_cmpint(next_timer(), <=, MIN(delay, 600) * 1000 + 1000);
+        g_assert_cmpint(next_timer(), >, MIN(delay, 600) * 1000 - 10000);
+        g_clear_handle_id(&n->retry_timer, g_source_remove); /* as if it had come */
+        session_pursue_doom(n);
+        while (server_has_turns(h.server))
+            g_main_context_iteration(NULL, TRUE);
+        run_main_loop();
+    }
     log_set_target(LOG_TO_STDERR);
     house_end(&h);
 }
@@ -521,6 +540,139 @@ static void test_doom_comes_early(void)
     g_assert_cmpstr(h.events->str, ==, "b:abort:no listener;");
     g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
     expect_bitmaps(&h, "");
+    house_end(&h);
+}
+
+/* After the flip, while the state folder commits. */
+static char *break_view(void *opaque)
+{
+    const struct house *h = opaque;
+    const struct session *n = h->sessions->list->pdata[h->sessions->list->len - 1];
+
+    view_break(n->disks[1].view, "no space");
+    return g_strdup("x");
+}
+
+static void spoil_view(struct house *h, struct instant *i)
+{
+    const struct state_record record = {
+        .kind = "test", .name = "x", .text = break_view, .opaque = h};
+    GError *error = NULL;
+
+    instant_record(i, h->vda, &record, &error);
+    g_assert_no_error(error);
+}
+
+/* A view breaks before its session has begun. An older session of that id has ended. */
+static void test_view_breaks_early(void)
+{
+    const struct wish earlier = {.id = "b"};
+    const struct wish w = {.id = "b", .checkpoint = "new", .spoil = spoil_view};
+    struct house h;
+
+    house_begin(&h);
+    expect(begin(&h, &earlier), NULL);
+    expect(end(&h, "b", true, NULL), NULL);
+    expect(begin(&h, &w), NULL);
+    while (server_has_turns(h.server))
+        g_main_context_iteration(NULL, TRUE);
+    run_main_loop();
+    g_assert_cmpstr(h.events->str, ==,
+                    "b:commit:;b:abort:its view of disk vdb is broken: no space;");
+    g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
+    expect_bitmaps(&h, "");
+    house_end(&h);
+}
+
+/* Stage a session of one disk. */
+static void stage_one(struct house *h, struct instant *i, const char *id, struct disk *d,
+                      GError **err)
+{
+    g_autoptr(GArray) disks = g_array_new(FALSE, FALSE, sizeof(struct session_request_disk));
+    const struct session_request_disk disk = {.disk = d};
+    const struct session_request r = {.id = id, .disks = disks, .alone = true, .lease = -1};
+    struct session *n;
+
+    g_array_append_val(disks, disk);
+    session_stage_begin(h->sessions, i, &r, &n, err);
+}
+
+static void begin_one(struct house *h, const char *id, struct disk *d)
+{
+    struct instant *i = instant_new();
+    GError *error = NULL;
+
+    stage_one(h, i, id, d, &error);
+    g_assert_no_error(error);
+    instant_commit(i, &error);
+    g_assert_no_error(error);
+}
+
+/* How the list ends. */
+static void expect_order(struct house *h, const char *expected)
+{
+    g_autoptr(GArray) list = sessions_list(h->sessions);
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (unsigned i = 0; i < list->len; i++)
+        g_string_append_printf(text, "%s ", g_array_index(list, struct session_info, i).id);
+    g_assert_true(g_str_has_suffix(text->str, expected));
+}
+
+/* The id of the oldest session that is listed begins anew while it would make room for another one. */
+static void test_id_again(void)
+{
+    struct instant *i = instant_new(), *none = instant_new();
+    GError *error = NULL;
+    struct answer a = {.done = false};
+    struct house h;
+
+    house_begin(&h);
+    for (unsigned k = 0; k < SESSIONS_MOST_ENDED; k++) {
+        g_autofree char *id = g_strdup_printf("s%u", k);
+
+        begin_one(&h, id, h.vdb);
+        expect(end(&h, id, true, NULL), NULL);
+    }
+    begin_one(&h, "last", h.vdb);
+    stage_one(&h, i, "s0", h.vda, &error);
+    g_assert_no_error(error);
+    expect(end(&h, "last", true, NULL), NULL);
+    instant_commit(i, &error);
+    g_assert_no_error(error);
+    begin_one(&h, "latest", h.vdb);
+    session_end(session_find(h.sessions, "latest", NULL), true, NULL, answered, &a);
+    stage_one(&h, none, "s1", h.vda, &error); /* it is being dropped */
+    g_assert_cmpstr(error->message, ==, "Backup session id 's1' is already in use");
+    g_clear_error(&error);
+    instant_abort(none);
+    while (!a.done)
+        g_main_context_iteration(NULL, TRUE);
+    restart(&h);
+    g_assert_cmpstr(state_of(&h, "s0"), ==, "active");
+    g_assert_null(state_of(&h, "s1"));
+    expect_order(&h, "s63 last s0 latest ");
+    house_end(&h);
+}
+
+/* A session is listed for long when it has ended. Its maps and exports are not there any more. */
+static void test_ended_keeps_nothing(void)
+{
+    const struct wish w = {.id = "b", .since = "old"};
+    struct house h;
+
+    house_begin(&h);
+    make_old(&h);
+    expect(begin(&h, &w), NULL);
+    expect(end(&h, "b", true, NULL), NULL);
+    for (guint i = 0; i < h.sessions->list->len; i++) {
+        const struct session *n = h.sessions->list->pdata[i];
+
+        g_assert_true(session_is_down(n));
+        for (unsigned k = 0; k < n->record.disks->len; k++)
+            g_assert_true(!n->disks[k].base && !n->disks[k].frozen && !n->disks[k].export);
+    }
+    g_assert_cmpuint(h.sessions->list->len, ==, 2);
     house_end(&h);
 }
 
@@ -603,6 +755,42 @@ static void test_start(void)
     house_end(&h);
 }
 
+static void put_record(struct house *h, const char *id, char *text)
+{
+    const struct state_record record = {
+        .kind = SESSION_KIND, .name = id, .text = given, .opaque = text};
+    struct instant *i = instant_new();
+    GError *error = NULL;
+
+    instant_record(i, h->vda, &record, &error);
+    instant_commit(i, &error);
+    g_assert_no_error(error);
+}
+
+/* A record that is as long as one can be is one that cannot say how its session ended. */
+static void test_long_record(void)
+{
+    g_autofree char *name = g_strnfill(STATE_MAX_RECORD - 100, 'x'), *text = NULL, *why = NULL;
+    const struct wish w = {.id = "b", .since = name};
+    struct house h;
+
+    house_begin(&h);
+    text = g_strdup_printf("{\"state\":\"active\",\"since\":\"%s\",\"disks\":"
+                           "[{\"disk\":\"x\",\"export\":\"e\",\"bitmap\":\"b\"}]}",
+                           name);
+    g_assert_cmpuint(strlen(text), <=, STATE_MAX_RECORD);
+    put_record(&h, "long", text);
+    for (int again = 0; again < 2; again++) {
+        restart(&h);
+        g_assert_cmpstr(state_of(&h, "long"), ==, again ? NULL : "aborted");
+    }
+    name[STATE_MAX_RECORD / 5 - 1000] = '\0'; /* a record has it once, and twice for each disk */
+    why = begin(&h, &w);                      /* it could not be ended */
+    g_assert_true(g_str_has_prefix(why, "Backup session 'b' cannot be kept: its record has "));
+    g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 0);
+    house_end(&h);
+}
+
 /* Its views are gone: it is aborted, and nothing is left of it. */
 static void test_start_without_views(void)
 {
@@ -640,8 +828,12 @@ int main(int argc, char **argv)
     g_test_add_func("/sessions/end-fails", test_end_fails);
     g_test_add_func("/sessions/doom-fails", test_doom_fails);
     g_test_add_func("/sessions/doom-comes-early", test_doom_comes_early);
+    g_test_add_func("/sessions/view-breaks-early", test_view_breaks_early);
+    g_test_add_func("/sessions/id-again", test_id_again);
+    g_test_add_func("/sessions/ended-keeps-nothing", test_ended_keeps_nothing);
     g_test_add_func("/sessions/client-hangs", test_client_hangs);
     g_test_add_func("/sessions/start", test_start);
+    g_test_add_func("/sessions/long-record", test_long_record);
     g_test_add_func("/sessions/start-without-views", test_start_without_views);
     return g_test_run();
 }

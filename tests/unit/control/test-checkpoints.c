@@ -17,7 +17,7 @@ static void begin(struct house *h, struct backup *b)
 
 static void end(struct house *h)
 {
-    checkpoints_free(h->control.backup->checkpoints);
+    g_assert_true(checkpoints_free(h->control.backup->checkpoints));
     house_end(h);
 }
 
