@@ -50,8 +50,9 @@ struct state_change {
 struct state_record {
     const char *kind, *name; /* copied; at most STATE_MAX_RECORD_NAME bytes each */
     /* The text, at most STATE_MAX_RECORD bytes of UTF-8, not NULL; g_free(). Called at most once, by
-     * commit, on its thread, with no lock held: after the flip, before anything is published. A text
-     * that cannot be kept fails the commit. NULL: the record is removed, if it is there. */
+     * commit, on its thread, with no lock held: after the flip, before anything is published. What is
+     * not UTF-8 in it is replaced by U+FFFD; a text that cannot be kept fails the commit. NULL: the
+     * record is removed, if it is there. */
     char *(*text)(void *opaque);
     void *opaque;
 };

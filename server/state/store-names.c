@@ -129,6 +129,19 @@ static struct state_disk *find_aside(struct store *s, const char *name,
     return found;
 }
 
+GPtrArray *names_aside(const struct state_disk *d)
+{
+    GPtrArray *aside = g_ptr_array_new();
+
+    for (unsigned i = 0; i < d->store->known->len; i++) {
+        struct state_disk *other = d->store->known->pdata[i];
+
+        if (!other->attached && is_aside_name(other->row.name, d->row.name))
+            g_ptr_array_add(aside, other);
+    }
+    return aside;
+}
+
 /* An inconsistent bitmap in the place of each that is aside. It has no file. */
 static void add_markers(struct state_disk *d, const struct state_disk *aside, const char *reason)
 {

@@ -9,7 +9,12 @@
  * That is safe: nobody has written to an image whose good rows are aside, because a start in which
  * another disk has that image is refused.
  *
- * All are called during a start, with catalogue_lock held, inside the catalogue's transaction.
+ * Users know a bitmap by its disk's name and its own: what they have copied since "b" began, they take
+ * for that of any good "b". So of all bitmaps of a name, on the disk and aside, only one is good: where
+ * one begins anew, the same transaction makes those that are aside inconsistent (names_aside).
+ *
+ * All but names_aside are called during a start, inside the catalogue's transaction; all with
+ * catalogue_lock held.
  */
 #ifndef STATE_STORE_NAMES_H
 #define STATE_STORE_NAMES_H
@@ -28,6 +33,8 @@ int names_return(struct store *s, const char *name, const struct image_identity 
 /* All are attached. -1 and *err: one of them has the image of a disk that is not attached, and whose
  * good bitmaps would not see what is written to it. */
 int names_check(struct store *s, GError **err);
+/* The disks whose rows were set aside from this one: struct state_disk, not owned. */
+GPtrArray *names_aside(const struct state_disk *d);
 /* The start is done: log which bitmaps are those of disks that are not served. */
 void names_tell(struct store *s);
 

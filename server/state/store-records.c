@@ -85,10 +85,15 @@ static int check(const struct record_change *change, GError **err)
         return fail(err,
                     "%s '%s' cannot be kept: its record has %zu bytes, and at most %u are kept",
                     change->kind, change->name, strlen(text), STATE_MAX_RECORD);
-    if (!g_utf8_validate(text, -1, NULL))
-        return fail(err, "%s '%s' cannot be kept: its record is not UTF-8", change->kind,
-                    change->name);
     return 0;
+}
+
+/* A path in it need not be UTF-8, and the catalogue takes nothing else. */
+static char *ask(const struct record_change *change)
+{
+    g_autofree char *text = change->ask(change->opaque);
+
+    return text ? g_utf8_make_valid(text, -1) : NULL;
 }
 
 int record_changes_ask(struct record_changes *changes, GError **err)
@@ -98,7 +103,7 @@ int record_changes_ask(struct record_changes *changes, GError **err)
 
         if (!change->ask)
             continue;
-        change->text = change->ask(change->opaque);
+        change->text = ask(change);
         if (check(change, err) < 0)
             return -1;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A transaction changes exactly the rows that differ. What the rows are is compared at the commit,
+ * A transaction changes exactly the rows that differ, and those of other images' bitmaps that have the
+ * name of one that begins. What the rows are is compared at the commit,
  * under the catalogue's lock: a bitmap may have broken since the instant was prepared. If it is one
  * that the catalogue has already, the transaction makes it inconsistent. If it is a new one, the
  * transaction fails.
@@ -14,6 +15,7 @@
 #include "common/util/log.h"
 #include "server/state/store-break.h"
 #include "server/state/store-catalogue.h"
+#include "server/state/store-names.h"
 #include "server/state/store-records.h"
 #include "server/state/store-rows.h"
 #include "server/state/stored-bits.h"
@@ -249,12 +251,47 @@ static bool has_step(const struct state_transaction *t, const struct catalogue_b
     return false;
 }
 
+/* Does a good bitmap begin, where there was none of this name? A transient one counts, too: users
+ * tell no difference. */
+static bool begins_anew(const struct change *c, const struct catalogue_bitmap *old,
+                        const struct catalogue_bitmap *new)
+{
+    if (!c->c.bits || (new ? new->inconsistent : c->c.inconsistent))
+        return false;
+    return !old || old->inconsistent;
+}
+
+/* Nobody takes a bitmap of another image for the one that begins (store-names.h). */
+static void add_aside_steps(struct state_transaction *t, const struct change *c)
+{
+    g_autoptr(GPtrArray) aside = names_aside(c->c.disk);
+    g_autofree char *reason = g_strdup_printf("a bitmap of its name has begun anew on another "
+                                              "image of disk %s",
+                                              c->c.disk->row.name);
+
+    for (unsigned i = 0; i < aside->len; i++) {
+        struct catalogue_bitmap *old = rows_find_bitmap(aside->pdata[i], c->c.bitmap), new;
+        struct step *step;
+
+        if (!old || old->inconsistent || has_step(t, old))
+            continue;
+        new = row_copy(old);
+        row_set_inconsistent(&new, reason);
+        step = g_new0(struct step, 1);
+        *step =
+            (struct step){.disk = aside->pdata[i], .old = old, .new = g_memdup2(&new, sizeof new)};
+        g_ptr_array_add(t->steps, step);
+    }
+}
+
 static void add_step(struct state_transaction *t, const struct change *c)
 {
     struct catalogue_bitmap *old = rows_find_bitmap(c->c.disk, c->c.bitmap);
     struct catalogue_bitmap *new = wanted_row(c, old);
     struct step *step;
 
+    if (begins_anew(c, old, new))
+        add_aside_steps(t, c);
     if ((!new && (!old || is_overridden(t, c) || has_step(t, old))) ||
         (new &&old &&row_equal(new, old))) {
         if (new)
@@ -423,6 +460,9 @@ static void take_step(struct state_transaction *t, struct step *step)
         add_unused(t, step->disk, step->old->uuid);
     if (step->sb && step->new)
         set_catalogued(step->sb, step->new->inconsistent);
+    if (!step->disk->attached)
+        log_info("disk %s: bitmap '%s' is inconsistent: %s", step->disk->row.name, step->new->name,
+                 step->new->inconsistent);
     if (!step->new) {
         g_ptr_array_remove(step->disk->bitmaps, step->old);
     } else if (step->old) {

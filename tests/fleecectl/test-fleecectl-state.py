@@ -130,6 +130,17 @@ def checkpoints_follow_a_disk_that_is_renamed():
 
 
 @test
+def checkpoints_forget_the_disk_whose_name_another_gets():
+    with state("clean") as folder:
+        ctl("state", "forget", folder, "vda")
+        ctl("state", "adopt", folder, "vdb", "vda")
+        said = json.loads(ctl("--json", "state", "list", folder)[0])
+        assert [[d["disk"] for d in c["disks"]] for c in said["checkpoints"]] == [
+            ["vda"], ["vda"], []], said
+        assert [[d["disk"] for d in s["disks"]] for s in said["sessions"]] == [["vda"], ["vda"]], said
+
+
+@test
 def a_damaged_record():
     """It is removed. Nothing else is the worse for it."""
     with state("clean") as folder:

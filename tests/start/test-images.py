@@ -74,6 +74,38 @@ def a_slip_costs_no_bitmap():
 
 
 @test
+def a_checkpoint_of_the_name_on_the_other_image():
+    """A checkpoint is deleted and made anew while the disk has another image. What has changed on the
+    former image since its own, older one is no backup since the new one."""
+    for end in ENDS:
+        with Stateful("vda") as s:
+            with s.qmp() as q:
+                q.cmd("checkpoint-create", name="mon", disks=["vda"])
+                q.cmd("checkpoint-create", name="tue", disks=["vda"])
+            s.write("vda", 0, 1)
+            end(s)
+            set_image(s, "vda", make_image(s.path("other.raw")))
+            s.again()
+            with s.qmp() as q:
+                q.cmd("checkpoint-delete", name="mon")
+                q.cmd("checkpoint-create", name="mon", disks=["vda"])
+            s.write("vda", 131072, 1)
+            end(s)
+            set_image(s, "vda", s.image("vda"))
+            s.again()
+            why = "a bitmap of its name has begun anew on another image of disk vda"
+            assert s.reason("vda", "mon") == why
+            assert s.bitmap("vda", "tue")["count"] == 65536
+            with s.qmp() as q:
+                got, = q.cmd("backup-begin", id="b", since="mon")
+                assert got["mode"] == "full" and why in got["reason"], got
+                q.cmd("backup-end", id="b", result="abort")
+                got, = q.cmd("backup-begin", id="c", since="tue")
+                assert got["mode"] == "incremental", got
+                q.cmd("backup-end", id="c", result="abort")
+
+
+@test
 def what_comes_back_is_looked_at():
     with Stateful("vda") as s:
         add(s, "vda", "b")

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Disks and images that do not go together as they did when the folder was left. */
+#include "common/util/bitmap-glib.h"
 #include "tests/rigs/store-rig.h"
 
 #include <string.h>
@@ -121,30 +122,27 @@ static void test_slip(void)
     slip(true);
 }
 
-/* Both images have good bitmaps, and each gets its own again. The image that comes back is looked at
- * as always. */
+/* Both images have good bitmaps, of different names, and each gets its own again. The image that comes
+ * back is looked at as always. */
 static void test_two_images(void)
 {
     struct store_rig *r = rig_new();
     struct rig_disk *d = &r->disks[0];
 
     rig_start(r, 1);
-    rig_add(d, "b");
+    rig_add(d, "a");
     for (unsigned i = 0; i < 3; i++) {
         rig_stop(r);
         set_image(d, "file ino=77");
         rig_start(r, 1);
-        if (i == 0) {
-            struct bitmap *bits[] = {rig_add(d, "b"), NULL}; /* a clear */
-
-            bitmap_set(bits[0], 0, 1);
-        } else {
+        if (i == 0)
+            bitmap_set(rig_add(d, "b"), 0, 1);
+        else
             rig_expect(d, "b", 65536);
-        }
         rig_stop(r);
         set_image(d, "file ino=0");
         rig_start(r, 1);
-        rig_expect(d, "b", 0);
+        rig_expect(d, "a", 0);
     }
     rig_stop(r);
     set_image(d, "file ino=77");
@@ -153,6 +151,70 @@ static void test_two_images(void)
     rig_start(r, 1);
     rig_expect_inconsistent(d, "b", "was changed while it was not served");
     rig_free(r);
+}
+
+static void serve(struct store_rig *r, const char *image)
+{
+    rig_stop(r);
+    set_image(&r->disks[0], image);
+    rig_start(r, 1);
+}
+
+enum beginning { CLEARED, MADE_ANEW, TRANSIENT };
+
+/* A bitmap "b" begins on the other image, where a marker has its name. */
+static void begin_anew(struct rig_disk *d, enum beginning how)
+{
+    struct state_change c = {.disk = d->state.disk, .bitmap = "b", .persistent = true};
+
+    if (how == MADE_ANEW)
+        g_assert_cmpint(rig_commit(d->rig, &c, 1, NULL), ==, 0); /* the marker is removed */
+    if (how != TRANSIENT) {
+        rig_add(d, "b");
+        return;
+    }
+    g_ptr_array_add(d->bits, bitmap_new(d->size, 65536, NULL));
+    c = rig_say(d, "b", g_ptr_array_index(d->bits, d->bits->len - 1));
+    c.persistent = false;
+    g_assert_cmpint(rig_commit(d->rig, &c, 1, NULL), ==, 0);
+}
+
+/* Who has copied the other image since "b" began there does not take the former image's "b", which is
+ * older, for that one. Another bitmap of the former image stays good. */
+static void begun_anew(enum beginning how, bool killed)
+{
+    struct store_rig *r = rig_new();
+    struct rig_disk *d = &r->disks[0];
+
+    rig_start(r, 1);
+    add_with_bit(d, "b");
+    add_with_bit(d, "c");
+    serve(r, "file ino=77");
+    rig_expect_inconsistent(d, "b", "the image is another one");
+    begin_anew(d, how);
+    if (killed)
+        again(r, true, 1);
+    serve(r, "file ino=0");
+    rig_expect(d, "c", 65536);
+    rig_expect_inconsistent(d, "b",
+                            "a bitmap of its name has begun anew on another image of disk disk0");
+    /* Now it begins here. */
+    rig_add(d, "b");
+    serve(r, "file ino=77");
+    if (how != TRANSIENT)
+        rig_expect_inconsistent(d, "b", "");
+    serve(r, "file ino=0");
+    rig_expect(d, "b", 0);
+    rig_free(r);
+}
+
+static void test_begun_anew(void)
+{
+    for (unsigned killed = 0; killed < 2; killed++) {
+        begun_anew(CLEARED, killed);
+        begun_anew(MADE_ANEW, killed);
+        begun_anew(TRANSIENT, killed);
+    }
 }
 
 static void set_content(struct rig_disk *d, const char *content, int64_t modified)
@@ -427,6 +489,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/store-names/slip", test_slip);
     g_test_add_func("/store-names/two-images", test_two_images);
+    g_test_add_func("/store-names/begun-anew", test_begun_anew);
     g_test_add_func("/store-names/three-images", test_three_images);
     g_test_add_func("/store-names/back-after-forget", test_back_after_forget);
     g_test_add_func("/store-names/aside-name-taken", test_aside_name_taken);
