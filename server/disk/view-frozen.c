@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define PIECE_WORDS 512u
+#define PIECE_WORDS UINT64_C(512)
 
 /* What head.frozen says. */
 enum { FROZEN_NONE, FROZEN_FULL, FROZEN_BITS };
@@ -24,30 +24,32 @@ static int fail_file(struct view *v, const char *doing, int error, GError **err)
 
 /* ---- keeping ---- */
 
-/* Returns how many there are; 0: they are all zero. */
+/* Returns how many there are. */
 static unsigned fill_piece(const struct bitmap *bits, uint64_t at, uint64_t *piece)
 {
     uint64_t n = MIN(bitmap_words(bitmap_size(bits), bitmap_granularity(bits)) - at, PIECE_WORDS);
-    uint64_t any = 0;
 
     for (uint64_t w = 0; w < n; w++)
-        any |= piece[w] = bitmap_word(bits, at + w);
-    return any ? (unsigned)n : 0;
+        piece[w] = bitmap_word(bits, at + w);
+    return (unsigned)n;
 }
 
+/* Time is proportional to what is dirty, not to the disk. */
 static int write_bits(struct view *v, const struct bitmap *bits)
 {
     struct storage_file *file = v->file->file;
     const struct storage_ops *ops = file->storage->ops;
-    uint64_t n = bitmap_words(bitmap_size(bits), bitmap_granularity(bits));
-    int error = ops->reserve(file, v->file->mapped + n * 8);
+    const uint64_t size = bitmap_size(bits), granularity = bitmap_granularity(bits);
+    const uint64_t a_piece = PIECE_WORDS * 64 * granularity; /* bytes of the disk */
+    uint64_t start, length;
+    int error = ops->reserve(file, v->file->mapped + bitmap_words(size, granularity) * 8);
 
-    for (uint64_t at = 0; error == 0 && at < n; at += PIECE_WORDS) {
-        uint64_t piece[PIECE_WORDS];
-        unsigned got = fill_piece(bits, at, piece);
+    for (uint64_t at = 0; error == 0 && bitmap_next_dirty(bits, at, size, &start, &length);) {
+        uint64_t words[PIECE_WORDS], piece = start / a_piece, first = piece * PIECE_WORDS;
+        unsigned n = fill_piece(bits, first, words);
 
-        if (got > 0)
-            error = ops->write(file, piece, got * sizeof *piece, v->file->mapped + at * 8);
+        error = ops->write(file, words, n * sizeof *words, v->file->mapped + first * 8);
+        at = (piece + 1) * a_piece;
     }
     return error;
 }
