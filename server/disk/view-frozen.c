@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define PIECE_WORDS 512u
+#define PIECE_WORDS UINT64_C(512)
 
 /* What head.frozen says. */
 enum { FROZEN_NONE, FROZEN_FULL, FROZEN_BITS };
@@ -24,31 +24,33 @@ static int fail_file(struct view *v, const char *doing, int error, GError **err)
 
 /* ---- keeping ---- */
 
-/* Returns how many there are; 0: they are all zero. */
-static unsigned fill_piece(const struct bitmap *bits, uint64_t at, uint64_t *piece)
+static uint64_t words_of(const struct bitmap *bits)
 {
-    uint64_t n = MIN(bitmap_words(bitmap_size(bits), bitmap_granularity(bits)) - at, PIECE_WORDS);
-    uint64_t any = 0;
-
-    for (uint64_t w = 0; w < n; w++)
-        any |= piece[w] = bitmap_word(bits, at + w);
-    return any ? (unsigned)n : 0;
+    return bitmap_words(bitmap_size(bits), bitmap_granularity(bits));
 }
 
+static int write_piece(struct view *v, const struct bitmap *bits, uint64_t piece)
+{
+    struct storage_file *file = v->file->file;
+    uint64_t words[PIECE_WORDS], first = piece * PIECE_WORDS;
+    uint64_t n = MIN(words_of(bits) - first, PIECE_WORDS);
+
+    for (uint64_t w = 0; w < n; w++)
+        words[w] = bitmap_word(bits, first + w);
+    return file->storage->ops->write(file, words, n * sizeof *words, v->file->mapped + first * 8);
+}
+
+/* Time is proportional to what is dirty, not to the disk. */
 static int write_bits(struct view *v, const struct bitmap *bits)
 {
     struct storage_file *file = v->file->file;
-    const struct storage_ops *ops = file->storage->ops;
-    uint64_t n = bitmap_words(bitmap_size(bits), bitmap_granularity(bits));
-    int error = ops->reserve(file, v->file->mapped + n * 8);
+    const uint64_t a_piece = PIECE_WORDS * 64 * bitmap_granularity(bits); /* bytes of the disk */
+    uint64_t at = 0, start, length;
+    int error = file->storage->ops->reserve(file, v->file->mapped + words_of(bits) * 8);
 
-    for (uint64_t at = 0; error == 0 && at < n; at += PIECE_WORDS) {
-        uint64_t piece[PIECE_WORDS];
-        unsigned got = fill_piece(bits, at, piece);
-
-        if (got > 0)
-            error = ops->write(file, piece, got * sizeof *piece, v->file->mapped + at * 8);
-    }
+    while (error == 0 && bitmap_next_dirty(bits, at, bitmap_size(bits), &start, &length))
+        for (at = start / a_piece * a_piece; error == 0 && at < start + length; at += a_piece)
+            error = write_piece(v, bits, at / a_piece);
     return error;
 }
 
@@ -90,7 +92,7 @@ static void set_word(struct bitmap *bits, uint64_t at, uint64_t word)
 static int read_bits(struct view *v, struct bitmap *bits)
 {
     struct storage_file *file = v->file->file;
-    uint64_t n = bitmap_words(bitmap_size(bits), bitmap_granularity(bits));
+    uint64_t n = words_of(bits);
     int error = 0;
 
     for (uint64_t at = 0; error == 0 && at < n; at += PIECE_WORDS) {

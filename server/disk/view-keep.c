@@ -190,21 +190,23 @@ static int write_slots(struct keep *k, const char *data, uint64_t n, uint32_t *s
 }
 
 /* Keep n blocks of data, which are in the buffer from `data` on. -EDQUOT: a limit of the view is
- * reached, which concerns no other. */
+ * reached, which concerns no other. All of them count in advance, also where scratch has room for them
+ * only piece by piece: what counts is never refused later. */
 static int keep_data(struct keep *k, const char *data, uint64_t n)
 {
     struct disk *d = k->disk;
+    int got = check_limits(k, n);
 
+    if (got < 0)
+        return got;
     while (n > 0) {
         uint32_t slot;
-        int got = check_limits(k, n);
 
-        if (got < 0)
-            return got;
         got = write_slots(k, data, n, &slot);
-        view_keeps_less(k->view, got < 0 ? n : n - (uint64_t)got);
-        if (got < 0)
+        if (got < 0) {
+            view_keeps_less(k->view, n);
             return got;
+        }
         atomic_fetch_add(&k->view->kept, (uint64_t)got);
         for (int i = 0; i < got; i++)
             publish(k->view, k->block++, BLOCK_KEPT_SLOT + slot + (uint32_t)i);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A limit of scratch that views of several disks share. */
+#include "server/disk/scratch-buffer.h"
 #include "tests/rigs/disk-harness.h"
 
 #include <errno.h>
@@ -144,6 +145,29 @@ static void test_failed_write(void)
     view_quota_unref(q);
 }
 
+/* A write for which scratch has no room in one piece counts once, and gives nothing back meanwhile. */
+static void test_pieces(void)
+{
+    const uint64_t half = BUFFER_BYTES / 2;
+    struct rig *r = rig_new(4 * half, 0);
+    struct heard h = {0};
+    struct view_quota *q = view_quota_new(3 * half, hear, &h);
+    struct view *v;
+
+    rig_fill(r, 0, 4 * half, 'a');
+    v = quota_view(r, "v", q, CBW_BREAK_SNAPSHOT);
+    rig_fill(r, 0, half, 'b');
+    g_assert_cmpuint(h.times, ==, 0);
+    rig_fill(r, half, 2 * half, 'b');
+    g_assert_cmpuint(view_quota_used(q), ==, 3 * half);
+    g_assert_cmpuint(h.times, ==, 1);
+    g_assert_false(view_is_broken(v));
+    assert_view(v, 0, 4 * half, 'a');
+    rig_free(r);
+    g_assert_cmpuint(view_quota_used(q), ==, 0);
+    view_quota_unref(q);
+}
+
 static void trim(struct view *v, uint64_t length, uint64_t offset)
 {
     struct node_io *io;
@@ -189,6 +213,7 @@ int main(int argc, char **argv)
     g_test_add_func("/view-quota/shared", test_shared);
     g_test_add_func("/view-quota/breaks-guest-write", test_breaks_guest_write);
     g_test_add_func("/view-quota/failed-write", test_failed_write);
+    g_test_add_func("/view-quota/pieces", test_pieces);
     g_test_add_func("/view-quota/trim", test_trim);
     return g_test_run();
 }
