@@ -123,5 +123,7 @@ void sessions_delete_left_views(struct sessions *all);
 /* Guests of this session's disks are to be quiesced around the instant, if there is a hook. What
  * came of it is in the session's record when the instant is done. */
 int session_stage_quiesce(struct session *n, struct instant *i, bool strict, GError **err);
+/* The server begins to end: no guest is frozen any more. */
+void sessions_cut_hooks(struct sessions *all);
 
 #endif

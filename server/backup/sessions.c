@@ -59,6 +59,7 @@ struct sessions *sessions_new(struct server *s, struct checkpoints *c,
 void sessions_stop(struct sessions *all)
 {
     all->stopped = true;
+    sessions_cut_hooks(all);
 }
 
 /* An instant that hangs may still use its session. Then this session and all that it knows stay. */
