@@ -19,6 +19,12 @@ void backup_stop(struct backup *b)
         sessions_stop(b->sessions);
 }
 
+void backup_wait_for_hooks(struct backup *b)
+{
+    if (b)
+        sessions_wait_for_hooks(b->sessions);
+}
+
 void backup_free(struct backup *b)
 {
     if (!b)

@@ -13,8 +13,10 @@ struct backup {
 
 /* After server_start_store, before clients are let in. NULL and *err: the state folder failed. */
 struct backup *backup_new(struct server *s, const struct session_options *o, GError **err);
-/* Before server_end_changes, and after it. */
+/* When the server begins to end; before server_end_changes; after it. The second one waits
+ * (sessions_wait_for_hooks). */
 void backup_stop(struct backup *b);
+void backup_wait_for_hooks(struct backup *b);
 void backup_free(struct backup *b);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * The server does not run the hook itself: a process that it starts before does, the freeze-guard
  * (server/hooks/freeze-guard.h), and thaws when the server is gone. If the guard is gone or does not
- * answer, it is killed, and a new one thaws.
+ * answer, it is killed, and a new one thaws. A guard whose thaw fails tries on, and is not killed.
  *
  * Sessions freeze one at a time. Several disks may be of one guest, and this process does not know
  * which: a session's thaw would end the freeze of another that has not had its instant yet.
@@ -28,45 +28,115 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum state {
+    IDLE,
+    FREEZING,
+    FROZEN, /* `freeze` has run, whatever came of it */
+};
+
 struct quiesce {
     char **words, **disks;
+    char *name; /* words[0] as UTF-8, for messages */
     unsigned seconds;
     bool has_turn;
-    bool began;  /* `freeze` may have run */
     pid_t guard; /* 0: none */
-    int fd;      /* to the guard */
+    int fd;      /* to the guard; it stays while `state` is FREEZING */
+
+    /* Under the lock; `state` is changed by the thread of freeze and thaw alone. */
+    enum state state;
+    bool cut; /* the server ends */
 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- one at a time ---- */
 
-static pthread_mutex_t turn_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t turn_is_free = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER; /* the turn is free, or one is cut */
 static bool turn_is_taken;
 
-static bool take_turn(unsigned seconds)
+static bool take_turn(struct quiesce *q)
 {
-    struct timespec until = deadline_timespec(deadline_in(seconds * G_TIME_SPAN_SECOND));
-    bool taken;
+    struct timespec until = deadline_timespec(deadline_in(q->seconds * G_TIME_SPAN_SECOND));
 
-    pthread_mutex_lock(&turn_lock);
-    while (turn_is_taken &&
-           pthread_cond_clockwait(&turn_is_free, &turn_lock, CLOCK_MONOTONIC, &until) == 0)
+    pthread_mutex_lock(&lock);
+    while (turn_is_taken && !q->cut &&
+           pthread_cond_clockwait(&changed, &lock, CLOCK_MONOTONIC, &until) == 0)
         ;
-    taken = !turn_is_taken;
-    turn_is_taken = true;
-    pthread_mutex_unlock(&turn_lock);
-    return taken;
+    q->has_turn = !turn_is_taken && !q->cut;
+    turn_is_taken |= q->has_turn;
+    pthread_mutex_unlock(&lock);
+    return q->has_turn;
+}
+
+static void free_turn(void)
+{
+    pthread_mutex_lock(&lock);
+    turn_is_taken = false;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
 }
 
 static void leave_turn(struct quiesce *q)
 {
-    if (!q->has_turn)
-        return;
+    if (q->has_turn)
+        free_turn();
     q->has_turn = false;
-    pthread_mutex_lock(&turn_lock);
-    turn_is_taken = false;
-    pthread_cond_signal(&turn_is_free);
-    pthread_mutex_unlock(&turn_lock);
+}
+
+/* ---- the end of the server ---- */
+
+/* False: it is cut. */
+static bool enter(struct quiesce *q, enum state state)
+{
+    bool goes_on;
+
+    pthread_mutex_lock(&lock);
+    q->state = state;
+    goes_on = !q->cut;
+    pthread_mutex_unlock(&lock);
+    return goes_on;
+}
+
+/* The guard sees the end of what we send; we still hear what it answers. */
+void quiesce_cut(struct quiesce *q)
+{
+    pthread_mutex_lock(&lock);
+    q->cut = true;
+    if (q->state == FREEZING)
+        shutdown(q->fd, SHUT_WR);
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+bool quiesce_is_cut(struct quiesce *q)
+{
+    bool cut;
+
+    pthread_mutex_lock(&lock);
+    cut = q->cut;
+    pthread_mutex_unlock(&lock);
+    return cut;
+}
+
+bool quiesce_is_active(struct quiesce *q)
+{
+    bool active;
+
+    pthread_mutex_lock(&lock);
+    active = q->state != IDLE;
+    pthread_mutex_unlock(&lock);
+    return active;
+}
+
+unsigned quiesce_end_seconds(unsigned seconds)
+{
+    return seconds + 2 * FREEZE_GUARD_EXTRA;
+}
+
+static int fail_cut(const struct quiesce *q, GError **err)
+{
+    g_clear_error(err);
+    return fail(err, "freeze hook: %s: given up because the server ends", q->name);
 }
 
 /* ---- the guard ---- */
@@ -167,26 +237,72 @@ static ssize_t receive(const struct quiesce *q, char *text, size_t size)
 }
 
 /* Returns FREEZE_GUARD_DONE; or FREEZE_GUARD_FAILED and *err; or 0 and *err: it is not known what has
- * happened, and the guard is ended. */
+ * happened. A guard that is cut takes no command, but answers as if it had been told to thaw. */
 static char ask(struct quiesce *q, char command, GError **err)
 {
     char text[FREEZE_GUARD_ANSWER_MAX + 1] = "";
-    ssize_t length = 0;
+    ssize_t length;
 
-    if (send(q->fd, &command, 1, MSG_NOSIGNAL) == 1)
-        length = receive(q, text, FREEZE_GUARD_ANSWER_MAX);
+    if (send(q->fd, &command, 1, MSG_NOSIGNAL) < 0)
+        log_debug("freeze hook: %s: the freeze-guard takes no command: %m", q->name);
+    length = receive(q, text, FREEZE_GUARD_ANSWER_MAX);
     if (length <= 0) {
-        fail(err, "freeze hook: %s: the freeze-guard %s", q->words[0],
+        fail(err, "freeze hook: %s: the freeze-guard %s", q->name,
              length == 0 ? "has ended" : "does not answer");
-        end_guard(q);
         return 0;
     }
     if (text[0] != FREEZE_GUARD_DONE) {
         g_autofree char *why = g_utf8_make_valid(text + 1, length - 1);
 
-        fail(err, "freeze hook: %s: %s", q->words[0], why);
+        fail(err, "freeze hook: %s: %s", q->name, why);
     }
     return text[0];
+}
+
+/* ---- a guard that tries on ---- */
+
+struct left {
+    pid_t guard;
+    int fd;
+    char *name;
+};
+
+static void *wait_for_left(void *opaque)
+{
+    struct left *left = opaque;
+    int status = -1;
+
+    while (waitpid(left->guard, &status, 0) < 0 && errno == EINTR)
+        ;
+    close(left->fd);
+    if (status == 0)
+        log_info("freeze hook: %s: guests are thawed at last", left->name);
+    else
+        log_error("freeze hook: %s: guests may stand still, and thaw is given up", left->name);
+    free_turn();
+    g_free(left->name);
+    g_free(left);
+    return NULL;
+}
+
+/* It keeps our turn until it has ended: a freeze of others' would meet guests that stand still, or be ended
+ * by its thaw. If no thread can be made, it tries on all the same. */
+static void leave_guard(struct quiesce *q)
+{
+    struct left *left = g_new(struct left, 1);
+    GThread *thread;
+
+    *left = (struct left){.guard = q->guard, .fd = q->fd, .name = g_strdup(q->name)};
+    thread = g_thread_try_new("thaw", wait_for_left, left, NULL);
+    q->guard = 0;
+    if (thread) {
+        g_thread_unref(thread);
+        q->has_turn = false;
+        return;
+    }
+    close(left->fd);
+    g_free(left->name);
+    g_free(left);
 }
 
 /* ---- what instants call ---- */
@@ -196,6 +312,7 @@ struct quiesce *quiesce_new(const char *command, unsigned seconds, const GPtrArr
     struct quiesce *q = g_new0(struct quiesce, 1);
 
     q->words = hook_command_split(command, NULL);
+    q->name = g_utf8_make_valid(q->words[0], -1);
     q->seconds = seconds;
     q->disks = g_new0(char *, disks->len + 1);
     for (unsigned i = 0; i < disks->len; i++)
@@ -212,6 +329,7 @@ void quiesce_free(struct quiesce *q)
     leave_turn(q);
     g_strfreev(q->words);
     g_strfreev(q->disks);
+    g_free(q->name);
     g_free(q);
 }
 
@@ -231,17 +349,30 @@ int quiesce_check(const char *command, GError **err)
 
 int quiesce_freeze(struct quiesce *q, GError **err)
 {
-    q->has_turn = take_turn(q->seconds);
-    if (!q->has_turn)
-        return fail(err, "freeze hook: %s: another session has not thawed its guests within %u s",
-                    q->words[0], q->seconds);
+    char answer;
+
+    if (!take_turn(q))
+        return quiesce_is_cut(q)
+                   ? fail_cut(q, err)
+                   : fail(err,
+                          "freeze hook: %s: another session has not thawed its guests within %u s",
+                          q->name, q->seconds);
     if (start_guard(q, err) < 0)
         return -1;
-    q->began = true;
-    return ask(q, FREEZE_GUARD_FREEZE, err) == FREEZE_GUARD_DONE ? 0 : -1;
+    if (!enter(q, FREEZING)) {
+        enter(q, IDLE);
+        return fail_cut(q, err);
+    }
+    answer = ask(q, FREEZE_GUARD_FREEZE, err);
+    enter(q, FROZEN);
+    if (!answer)
+        end_guard(q);
+    if (quiesce_is_cut(q))
+        return fail_cut(q, err);
+    return answer == FREEZE_GUARD_DONE ? 0 : -1;
 }
 
-/* Twice, where it is the guard that fails. */
+/* Twice, where it is the guard that fails. One that is there at the end may still be trying. */
 static int thaw(struct quiesce *q, GError **err)
 {
     for (unsigned i = 0; i < 2; i++) {
@@ -253,6 +384,8 @@ static int thaw(struct quiesce *q, GError **err)
         answer = ask(q, FREEZE_GUARD_THAW, err);
         if (answer)
             return answer == FREEZE_GUARD_DONE ? 0 : -1;
+        if (i == 0)
+            end_guard(q);
     }
     return -1;
 }
@@ -260,14 +393,15 @@ static int thaw(struct quiesce *q, GError **err)
 int quiesce_thaw(struct quiesce *q, GError **err)
 {
     g_autoptr(GError) why = NULL;
-    int r = q->began ? thaw(q, &why) : 0;
+    int r = q->state == IDLE ? 0 : thaw(q, &why);
 
+    if (r < 0 && q->guard)
+        leave_guard(q);
     end_guard(q);
-    q->began = false;
+    enter(q, IDLE);
     leave_turn(q);
-    if (r < 0) {
-        log_error("guests may stand still: thaw: %s", why->message);
-        g_propagate_error(err, g_steal_pointer(&why));
-    }
-    return r;
+    if (r == 0)
+        return 0;
+    log_error("guests may stand still: thaw: %s", why->message);
+    return fail(err, "guests may stand still: thaw: %s", why->message);
 }

@@ -7,12 +7,14 @@
  *
  * freeze and thaw are called by a thread of an instant (instant_quiesce); they wait for the program,
  * each `seconds` at most: then it is killed, with its process group. freeze first waits for other
- * sessions that freeze guests, also `seconds` at most.
+ * sessions that freeze guests, also `seconds` at most. Where thaw has failed, the helper tries on, and
+ * no freeze begins before it has ended.
  */
 #ifndef BACKUP_QUIESCE_H
 #define BACKUP_QUIESCE_H
 
 #include <glib.h>
+#include <stdbool.h>
 
 struct quiesce;
 
@@ -25,7 +27,16 @@ int quiesce_check(const char *command, GError **err);
 /* 0: the guests stand still. -1 and *err ("freeze hook: /x/y: exit status 1: LAST LINE OF ITS stderr",
  * "... it has not ended within 10 s"): they do not, or it is not known; thaw has to follow. */
 int quiesce_freeze(struct quiesce *q, GError **err);
-/* A failure is logged, and -1; *err (may be NULL). */
+/* A failure is logged, and -1; *err (may be NULL): "guests may stand still: thaw: ...". */
 int quiesce_thaw(struct quiesce *q, GError **err);
+
+/* The server ends: a freeze that has not succeeded yet fails soon, and its program is ended. Guests that
+ * stand still do so until thaw is called. Any thread, as long as `q` is there; does not wait. */
+void quiesce_cut(struct quiesce *q);
+bool quiesce_is_cut(struct quiesce *q);
+/* Guests may stand still: freeze has begun, and thaw has not returned. Any thread. */
+bool quiesce_is_active(struct quiesce *q);
+/* Seconds: most that thaw takes, and a freeze that is cut with its thaw. */
+unsigned quiesce_end_seconds(unsigned seconds);
 
 #endif

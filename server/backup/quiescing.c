@@ -3,10 +3,16 @@
  * The freeze hook of an instant. An instant that begins several sessions runs it once, for the disks
  * of all of them: a guest that stands still already cannot be frozen once more.
  */
+#include "common/base/deadline.h"
+#include "common/util/log.h"
 #include "server/backup/quiesce.h"
 #include "server/backup/session-private.h"
 
 #include <string.h>
+
+/* How often, in milliseconds, the end of the server looks whether it still has to wait. An instant whose
+ * hook has ended wakes it, too. */
+#define WAIT_MS 100
 
 struct quiescing {
     struct sessions *all;
@@ -25,18 +31,30 @@ static int freeze(void *opaque, GError **err)
 
     if (quiesce_freeze(q->hook, &q->error) == 0)
         return 0;
-    if (!q->strict)
+    if (!q->strict && !quiesce_is_cut(q->hook))
         return 0;
     g_propagate_error(err, g_error_copy(q->error));
     return -1;
+}
+
+/* Before its text is asked for. */
+static void note_thaw(struct session *n, const char *why)
+{
+    g_autofree char *before = g_steal_pointer(&n->record.quiesce_error);
+
+    n->record.quiesce_error = before ? g_strdup_printf("%s; %s", before, why) : g_strdup(why);
 }
 
 /* Likewise. */
 static void thaw(void *opaque)
 {
     struct quiescing *q = opaque;
+    g_autoptr(GError) why = NULL;
 
-    quiesce_thaw(q->hook, NULL);
+    if (quiesce_thaw(q->hook, &why) == 0)
+        return;
+    for (unsigned i = 0; i < q->sessions->len; i++)
+        note_thaw(q->sessions->pdata[i], why->message);
 }
 
 static void done(void *opaque)
@@ -91,6 +109,46 @@ static struct quiescing *begin(struct sessions *all, struct instant *i)
     return q;
 }
 
+void sessions_cut_hooks(struct sessions *all)
+{
+    for (unsigned k = 0; k < all->quiescing->len; k++) {
+        struct quiescing *q = all->quiescing->pdata[k];
+
+        quiesce_cut(q->hook);
+    }
+}
+
+static bool any_is_active(const struct sessions *all)
+{
+    for (unsigned k = 0; k < all->quiescing->len; k++) {
+        struct quiescing *q = all->quiescing->pdata[k];
+
+        if (quiesce_is_active(q->hook))
+            return true;
+    }
+    return false;
+}
+
+static gboolean wake_up(void *opaque)
+{
+    return G_SOURCE_CONTINUE;
+}
+
+void sessions_wait_for_hooks(struct sessions *all)
+{
+    unsigned seconds = quiesce_end_seconds(all->options.freeze_timeout);
+    int64_t deadline = deadline_in(seconds * G_TIME_SPAN_SECOND);
+    guint timer;
+
+    if (!any_is_active(all))
+        return;
+    log_info("the end of the server waits until guests are thawed");
+    timer = g_timeout_add(WAIT_MS, wake_up, NULL);
+    while (any_is_active(all) && deadline_in(0) < deadline)
+        g_main_context_iteration(NULL, TRUE);
+    g_source_remove(timer);
+}
+
 int session_stage_quiesce(struct session *n, struct instant *i, bool strict, GError **err)
 {
     struct sessions *all = n->all;
@@ -110,6 +168,8 @@ int session_stage_quiesce(struct session *n, struct instant *i, bool strict, GEr
     }
     quiesce_free(q->hook);
     q->hook = quiesce_new(all->options.freeze_hook, all->options.freeze_timeout, q->disks);
+    if (all->stopped)
+        quiesce_cut(q->hook);
     g_ptr_array_add(q->sessions, session_ref(n));
     return q->sessions->len > 1 ? 0 : instant_at_flip(i, n->disks[0].disk, note, q, err);
 }

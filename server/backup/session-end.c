@@ -216,13 +216,12 @@ static void drop(struct ending *e, struct session *n)
 static void find_old(struct ending *e)
 {
     struct sessions *all = e->session->all;
-    unsigned ended = 1;
+    g_autoptr(GPtrArray) old = sessions_of_old(all, SESSIONS_MOST_ENDED - 1);
 
-    for (guint k = all->list->len; k-- > 0;) {
-        struct session *n = all->list->pdata[k];
+    for (guint k = 0; k < old->len; k++) {
+        struct session *n = old->pdata[k];
 
-        if (session_is_down(n) && ++ended > SESSIONS_MOST_ENDED && !n->dropped &&
-            sessions_lookup(all, n->record.id, false) == n)
+        if (!n->dropped && sessions_lookup(all, n->record.id, false) == n)
             drop(e, n);
     }
 }

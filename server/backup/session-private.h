@@ -85,6 +85,8 @@ struct view_quota *session_quota_new(struct sessions *all, uint64_t limit);
 uint64_t session_count_dirty(struct dirty_bitmap *db, uint64_t size);
 /* It has ended, and nothing is left of it but its record. */
 bool session_is_down(const struct session *n);
+/* Of those that are down, all but the `keep` that have ended last: borrowed pointers, new array. */
+GPtrArray *sessions_of_old(struct sessions *all, unsigned keep);
 /* By id, also one that has ended, and, unless `begun`, one that has not begun; NULL. */
 struct session *sessions_lookup(struct sessions *all, const char *id, bool begun);
 
@@ -125,5 +127,7 @@ void sessions_delete_left_views(struct sessions *all);
 /* Guests of this session's disks are to be quiesced around the instant, if there is a hook. What
  * came of it is in the session's record when the instant is done. */
 int session_stage_quiesce(struct session *n, struct instant *i, bool strict, GError **err);
+/* The server begins to end: no guest is frozen any more. */
+void sessions_cut_hooks(struct sessions *all);
 
 #endif

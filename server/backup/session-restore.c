@@ -38,6 +38,9 @@ static int find_view(struct session *n, struct session_disk *d, GError **err)
     if (!v || view_disk(v) != d->disk)
         return fail_view(n, d, err);
     view_info(v, &info);
+    /* Not that of an earlier or a later session of this id. */
+    if (info.instant_usec != n->record.time_usec)
+        return fail(err, "its view of disk %s is of another instant", disk_name(d->disk));
     if (info.broken)
         return fail(err, "its view of disk %s is broken: %s", disk_name(d->disk), info.reason);
     d->frozen = view_frozen(v, err);

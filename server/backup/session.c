@@ -109,6 +109,26 @@ bool session_is_down(const struct session *n)
     return session_has_ended(n) && !n->deleting;
 }
 
+static int by_end(gconstpointer a, gconstpointer b)
+{
+    int64_t first = (*(struct session *const *)a)->record.ended_usec;
+    int64_t second = (*(struct session *const *)b)->record.ended_usec;
+
+    return first > second ? -1 : first < second;
+}
+
+GPtrArray *sessions_of_old(struct sessions *all, unsigned keep)
+{
+    GPtrArray *down = g_ptr_array_new();
+
+    for (guint k = 0; k < all->list->len; k++)
+        if (session_is_down(all->list->pdata[k]))
+            g_ptr_array_add(down, all->list->pdata[k]);
+    g_ptr_array_sort(down, by_end);
+    g_ptr_array_remove_range(down, 0, MIN(keep, down->len));
+    return down;
+}
+
 struct session *sessions_lookup(struct sessions *all, const char *id, bool begun)
 {
     for (guint i = all->list->len; i-- > 0;) {

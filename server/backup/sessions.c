@@ -60,6 +60,7 @@ struct sessions *sessions_new(struct server *s, struct checkpoints *c,
 void sessions_stop(struct sessions *all)
 {
     all->stopped = true;
+    sessions_cut_hooks(all);
 }
 
 /* An instant that hangs may still use its session. Then this session and all that it knows stay. */
@@ -141,13 +142,11 @@ static gint compare_times(gconstpointer a, gconstpointer b)
 /* The oldest that have ended, where they are too many. Their names are added to `unused`. */
 static void drop_oldest(struct sessions *all, GPtrArray *unused)
 {
-    unsigned ended = 0;
+    g_autoptr(GPtrArray) old = sessions_of_old(all, SESSIONS_MOST_ENDED);
 
-    for (guint k = all->list->len; k-- > 0;) {
-        struct session *n = all->list->pdata[k];
+    for (guint k = 0; k < old->len; k++) {
+        struct session *n = old->pdata[k];
 
-        if (!session_has_ended(n) || ++ended <= SESSIONS_MOST_ENDED)
-            continue;
         g_ptr_array_add(unused, g_strdup(n->record.id));
         session_forget(n);
     }

@@ -29,8 +29,12 @@ struct sessions *sessions_new(struct server *s, struct checkpoints *c,
                               const struct session_options *o);
 /* At the start, after checkpoints_restore's conditions: what the state folder has. */
 int sessions_restore(struct sessions *all, GError **err);
-/* The server begins to end: leases end no session any more. */
+/* The server begins to end: leases end no session any more, and no guest is frozen any more. An instant
+ * whose guests are being frozen fails soon. */
 void sessions_stop(struct sessions *all);
+/* After sessions_stop: iterate the main context until guests that stand still have been thawed, or cannot
+ * be, or the time that their hooks have is over. */
+void sessions_wait_for_hooks(struct sessions *all);
 /* False: an instant that hangs uses some of them. Then all that it may need is left, which needs the
  * checkpoints, too. */
 bool sessions_free(struct sessions *all);

@@ -283,6 +283,18 @@ static void publish(struct disk *d, GPtrArray *views, struct scratch *scratch)
     g_ptr_array_set_free_func(views, NULL);
 }
 
+/* Nobody takes a part of them for the whole, if this start ends before all are removed. */
+static void give_up(const struct disk *d, const GPtrArray *ids)
+{
+    for (unsigned k = 0; k < ids->len; k++) {
+        struct lasting *f = lasting_open(&d->state, ids->pdata[k], NULL);
+
+        if (f)
+            atomic_store(&f->head->incomplete, 1);
+        lasting_close(f, false);
+    }
+}
+
 static int resume(struct disk *d, const GPtrArray *ids, GError **err)
 {
     g_autoptr(GPtrArray) files = NULL;
@@ -337,8 +349,10 @@ void disk_resume_views(struct disk *d)
     if (!d->state.lasting)
         return;
     ids = lasting_list(&d->state, &error);
-    if (ids && ids->len > 0 && resume(d, ids, &error) < 0)
+    if (ids && ids->len > 0 && resume(d, ids, &error) < 0) {
+        give_up(d, ids);
         d->lost_views = g_strdup(error->message);
+    }
     if (error)
         log_error("disk %s: the views of the last server cannot go on: %s", d->node.name,
                   error->message);

@@ -13,6 +13,7 @@
 #include "server/hooks/hook-process.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,9 +23,9 @@
 #include <syslog.h>
 #include <unistd.h>
 
-/* How often `thaw` is tried without a server, a second apart, where it fails. A service manager that
- * ends all processes of the server may end the first one, too. */
-#define TRIES_ALONE 10
+/* Seconds in which a `thaw` that fails is tried again and again, and the longest pause between. */
+#define TRY_SECONDS   3600
+#define PAUSE_SECONDS 30
 
 struct guard {
     unsigned seconds;
@@ -78,6 +79,7 @@ static int thaw(struct guard *g, int64_t deadline)
     const struct hook_run run = {
         .argv = g->argv, .deadline = deadline, .seconds = g->seconds, .watch = -1};
 
+    g->why[0] = '\0';
     g->argv[g->action] = (char *)"thaw";
     return hook_run(&run, g->why, sizeof g->why);
 }
@@ -91,25 +93,36 @@ static int thaw_for_server(struct guard *g)
     return r < 0 && deadline_in(0) < deadline ? thaw(g, deadline) : r;
 }
 
-/* Nobody else can tell what has happened: the system's log has to. */
-static void thaw_alone(struct guard *g)
+/* Somebody who reads the system's log has to know: where the server is gone, nobody else tells. Standard
+ * error is left out where nobody reads it: writing must not block. */
+static void tell(const struct guard *g, int priority, const char *what)
 {
-    int r = thaw(g, deadline_of(g));
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+    bool takes_it = poll(&out, 1, 0) == 1 && (out.revents & POLLOUT);
 
-    for (unsigned i = 1; i < TRIES_ALONE && r < 0; i++) {
-        sleep(1);
+    openlog("nbdfleece", LOG_PID | (takes_it ? LOG_PERROR : 0), LOG_DAEMON);
+    syslog(priority, "freeze hook: %s: %s%s%s", g->argv[0], what, g->why[0] ? ": " : "", g->why);
+}
+
+/* It is tried on, with longer and longer pauses, because a guest may have been busy, and nobody else
+ * thaws it. */
+static int thaw_on(struct guard *g)
+{
+    int64_t end = deadline_in(TRY_SECONDS * INT64_C(1000000));
+    unsigned pause = 1;
+    int r;
+
+    tell(g, LOG_ERR, "guests may stand still, thaw is tried on");
+    do {
+        sleep(pause);
+        pause = pause * 2 < PAUSE_SECONDS ? pause * 2 : PAUSE_SECONDS;
         r = thaw(g, deadline_of(g));
-    }
-    openlog("nbdfleece", LOG_PID | LOG_PERROR, LOG_DAEMON);
+    } while (r < 0 && deadline_in(0) < end);
     if (r < 0)
-        syslog(LOG_ERR,
-               "freeze hook: %s: the server ended while guests stood still, and they cannot be "
-               "thawed: %s",
-               g->argv[0], g->why);
+        tell(g, LOG_ERR, "guests may stand still, and thaw is given up");
     else
-        syslog(LOG_WARNING,
-               "freeze hook: %s: the server ended while guests stood still: they are thawed",
-               g->argv[0]);
+        tell(g, LOG_WARNING, "guests are thawed at last");
+    return r;
 }
 
 /* False: the server is gone. */
@@ -147,28 +160,33 @@ static void ignore_signals(void)
         signal(ignored[i], SIG_IGN);
 }
 
-/* Until the server has asked for `thaw`, or is gone. */
-static void serve(struct guard *g)
+/* 0: no guest stands still. The server asks for `thaw`, or is gone, or lets go of its end to say that
+ * it wants no freeze any more; then it still hears the answers. */
+static int serve(struct guard *g)
 {
-    bool frozen = false;
+    bool frozen = false, heard;
     char command;
+    int r;
 
-    while ((command = next_command()) != 0) {
-        if (command == FREEZE_GUARD_THAW) {
-            answer(g, thaw_for_server(g));
-            return;
-        }
+    while ((command = next_command()) == FREEZE_GUARD_FREEZE) {
         frozen = true;
-        if (!answer(g, freeze(g)))
-            break;
+        answer(g, freeze(g));
     }
-    if (frozen)
-        thaw_alone(g);
+    if (command != FREEZE_GUARD_THAW && !frozen)
+        return 0;
+    r = thaw_for_server(g);
+    heard = answer(g, r);
+    if (r < 0)
+        return thaw_on(g);
+    if (!heard)
+        tell(g, LOG_WARNING, "the server ended while guests stood still: they are thawed");
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
     struct guard g = {.why = ""};
+    int r;
 
     ignore_signals();
     close_range(3, ~0U, 0);
@@ -177,7 +195,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "freeze-guard: nbdfleece starts it, nobody else\n");
         return 2;
     }
-    serve(&g);
+    r = serve(&g);
     free(g.argv);
-    return 0;
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

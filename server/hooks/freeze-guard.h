@@ -7,8 +7,10 @@
  * COUNT words are those of the hook: its program, and words of its own. Standard input is a socket of
  * the kind SOCK_SEQPACKET. The server sends one byte; the guard runs the hook, and answers with
  * FREEZE_GUARD_DONE, or with FREEZE_GUARD_FAILED and a text, without a 0 at its end, that says why.
- * After the answer to FREEZE_GUARD_THAW the guard ends. If the server is gone before, the guard runs
- * `thaw` by itself, where it has begun to run `freeze`.
+ * After the answer to FREEZE_GUARD_THAW the guard ends; where `thaw` has failed, it first goes on trying,
+ * for an hour, and its exit status tells whether guests are thawed. If the server closes its end, or shuts
+ * it down for writing, a `freeze` under way is ended, and where one has begun the guard goes on as if it
+ * had been sent FREEZE_GUARD_THAW.
  */
 #ifndef HOOKS_FREEZE_GUARD_H
 #define HOOKS_FREEZE_GUARD_H

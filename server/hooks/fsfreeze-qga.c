@@ -17,6 +17,8 @@
 /* A freeze that fails is followed by a thaw; both together take less than --freeze-timeout by default. */
 #define DEFAULT_SECONDS 4
 
+#define THAW "guest-fsfreeze-thaw"
+
 struct plan {
     unsigned seconds;
     bool freezes;
@@ -113,17 +115,26 @@ static int thaw_with(struct guest_agent *a, const char *path, GError **err)
 {
     gint64 thawed;
 
-    if (guest_agent_number(a, "guest-fsfreeze-thaw", &thawed, err) < 0)
+    if (guest_agent_number(a, THAW, &thawed, err) < 0)
         return -1;
     return check_status(a, path, "thawed", err);
 }
 
-static int with_agent(const char *path, gint64 deadline,
-                      int (*act)(struct guest_agent *a, const char *path, GError **err),
-                      GError **err)
+static int freeze_guest(const char *path, gint64 deadline, GError **err)
 {
-    struct guest_agent *a = guest_agent_open(path, deadline, err);
-    int r = a ? act(a, path, err) : -1;
+    struct guest_agent *a = guest_agent_open(path, NULL, deadline, err);
+    int r = a ? freeze_with(a, path, err) : -1;
+
+    guest_agent_close(a);
+    return r;
+}
+
+/* An agent that is still freezing answers nothing before it has done so, which may be when we have given
+ * up. So it has the command by then. */
+static int thaw_guest(const char *path, gint64 deadline, GError **err)
+{
+    struct guest_agent *a = guest_agent_open(path, THAW, deadline, err);
+    int r = a ? thaw_with(a, path, err) : -1;
 
     guest_agent_close(a);
     return r;
@@ -142,7 +153,7 @@ static void *thaw_one(void *opaque)
 {
     struct thawing *t = opaque;
 
-    with_agent(t->path, t->deadline, thaw_with, &t->err);
+    thaw_guest(t->path, t->deadline, &t->err);
     return NULL;
 }
 
@@ -180,7 +191,7 @@ static int freeze(const struct plan *p)
     for (unsigned i = 0; i < p->sockets->len; i++) {
         g_autoptr(GError) err = NULL;
 
-        if (with_agent(p->sockets->pdata[i], deadline, freeze_with, &err) == 0)
+        if (freeze_guest(p->sockets->pdata[i], deadline, &err) == 0)
             continue;
         thaw(p, i + 1);
         fprintf(stderr, "%s\n", err->message);

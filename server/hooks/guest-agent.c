@@ -24,6 +24,7 @@ struct guest_agent {
     const char *path;
     int fd;
     gint64 deadline;
+    bool is_sent; /* the next command is sent already */
     GString *received;
 };
 
@@ -137,13 +138,19 @@ static JsonNode *parse_answer(struct guest_agent *a, const char *command, const 
     return json_node_copy(json_object_get_member(answer, "return"));
 }
 
+static char *request_of(const char *command)
+{
+    return g_strdup_printf("{\"execute\": \"%s\"}\n", command);
+}
+
 static JsonNode *ask(struct guest_agent *a, const char *command, GError **err)
 {
-    g_autofree char *request = g_strdup_printf("{\"execute\": \"%s\"}\n", command);
+    g_autofree char *request = request_of(command);
     g_autofree char *line = NULL;
 
-    if (send_all(a, request, strlen(request), err) < 0)
+    if (!a->is_sent && send_all(a, request, strlen(request), err) < 0)
         return NULL;
+    a->is_sent = false;
     line = read_line(a, err);
     return line ? parse_answer(a, command, line, err) : NULL;
 }
@@ -198,14 +205,16 @@ static bool is_ours(struct guest_agent *a, const char *line, gint64 number)
 }
 
 /* An answer with another number is one to somebody before us. */
-static int synchronise(struct guest_agent *a, GError **err)
+static int synchronise(struct guest_agent *a, const char *ahead, GError **err)
 {
     gint64 number = g_random_int();
+    g_autofree char *next = ahead ? request_of(ahead) : g_strdup("");
     g_autofree char *request =
         g_strdup_printf("%c{\"execute\": \"guest-sync-delimited\", \"arguments\": {\"id\": "
-                        "%" G_GINT64_FORMAT "}}\n",
-                        DELIMITER, number);
+                        "%" G_GINT64_FORMAT "}}\n%s",
+                        DELIMITER, number, next);
 
+    a->is_sent = ahead;
     if (send_all(a, request, strlen(request), err) < 0)
         return -1;
     for (;;) {
@@ -235,13 +244,14 @@ static int connect_to(struct guest_agent *a, GError **err)
     return 0;
 }
 
-struct guest_agent *guest_agent_open(const char *path, gint64 deadline, GError **err)
+struct guest_agent *guest_agent_open(const char *path, const char *ahead, gint64 deadline,
+                                     GError **err)
 {
     struct guest_agent *a = g_new0(struct guest_agent, 1);
 
     *a = (struct guest_agent){.path = path, .fd = -1, .deadline = deadline};
     a->received = g_string_new(NULL);
-    if (connect_to(a, err) == 0 && synchronise(a, err) == 0)
+    if (connect_to(a, err) == 0 && synchronise(a, ahead, err) == 0)
         return a;
     guest_agent_close(a);
     return NULL;

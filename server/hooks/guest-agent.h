@@ -11,8 +11,12 @@
 struct guest_agent;
 
 /* Connect, and make sure that the next answers are ours: who used the agent before may have left some
- * unread. `deadline` (common/base/deadline.h) is that of all that follows. NULL and *err. */
-struct guest_agent *guest_agent_open(const char *path, gint64 deadline, GError **err);
+ * unread. `ahead` (or NULL) is a command that is sent at once, before the agent has answered anything:
+ * an agent that is busy carries it out later, also if we have gone by then. It has to be the first one
+ * that is asked with the functions below, which then wait for its answer only. `deadline`
+ * (common/base/deadline.h) is that of all that follows. NULL and *err. */
+struct guest_agent *guest_agent_open(const char *path, const char *ahead, gint64 deadline,
+                                     GError **err);
 void guest_agent_close(struct guest_agent *a);
 
 /* Send one command without arguments and wait for its answer, of which one of the two is taken: a

@@ -27,6 +27,9 @@
 /* Microseconds that a program has to end after SIGTERM, and after SIGKILL. */
 #define END_USEC 1000000
 
+/* So many times PIPE_BUF bytes are read at most when the program has ended: what a pipe has, and more. */
+#define READS_AT_END 64
+
 /* The last line of the output: its first bytes. */
 struct last_line {
     char text[400];
@@ -154,27 +157,26 @@ static void pass_on(const char *text, size_t length)
         return; /* the text is lost; its last line is in the answer */
 }
 
-/* Take what is there. At the end of the output, it is closed. */
-static void read_output(struct child *c)
+/* Take some of what is there; false: nothing is. One call reads once, because a program may write without
+ * end. At the end of the output, it is closed. */
+static bool read_output(struct child *c)
 {
     char text[PIPE_BUF];
+    ssize_t n;
 
-    while (c->output >= 0) {
-        ssize_t n = read(c->output, text, sizeof text);
-
-        if (n > 0) {
-            take_text(&c->line, text, (size_t)n);
-            pass_on(text, (size_t)n);
-            continue;
-        }
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n == 0 || errno != EAGAIN) {
-            close(c->output);
-            c->output = -1;
-        }
-        return;
+    if (c->output < 0)
+        return false;
+    n = read(c->output, text, sizeof text);
+    if (n > 0) {
+        take_text(&c->line, text, (size_t)n);
+        pass_on(text, (size_t)n);
+        return true;
     }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return errno == EINTR;
+    close(c->output);
+    c->output = -1;
+    return false;
 }
 
 /* ---- waiting for it ---- */
@@ -225,7 +227,8 @@ static void end_group(struct child *c)
 /* One that not even SIGKILL ends, because it hangs in the kernel, is left. */
 static int reap(struct child *c, int *status)
 {
-    read_output(c);
+    for (unsigned i = 0; i < READS_AT_END && read_output(c); i++)
+        ;
     if (c->output >= 0)
         close(c->output);
     return waitpid(c->pid, status, WNOHANG) == c->pid ? 0 : -1;

@@ -161,6 +161,7 @@ static int set_up_disk(struct server *s, struct disk *d, GError **err)
     return server_export_add(s, &o, err);
 }
 
+/* A view that an earlier server has left may have the name: it goes before clients are let in. */
 struct disk *server_add_disk(struct server *s, const char *name, struct backend *backend,
                              GError **err)
 {
@@ -175,10 +176,10 @@ struct disk *server_add_disk(struct server *s, const char *name, struct backend 
     };
     struct disk *d;
 
-    if (name[0] == '\0' || strlen(name) > MAX_NBD_STRING || server_find_node(s, name)) {
+    if (name[0] == '\0' || strlen(name) > MAX_NBD_STRING || server_find_disk(s, name)) {
         backend->ops->free(backend);
         fail(err,
-             server_find_node(s, name) ? "disk %s: there is one of that name already"
+             server_find_disk(s, name) ? "disk %s: there is one of that name already"
                                        : "disk '%s': not a name for a disk",
              name);
         return NULL;

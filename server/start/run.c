@@ -435,6 +435,7 @@ static bool free_server(struct run *r)
  * hangs in a plugin, is left as it is. */
 static void stop(struct run *r)
 {
+    backup_wait_for_hooks(r->backup);
     if (r->control) {
         quit_no_leftover(r->control_path);
         control_free(r->control);
@@ -487,7 +488,8 @@ int run_server(const struct options *o, int parent)
         if (r.loop)
             begin_end(&r);
     } else {
-        quit_started(o->stop_timeout * 3 / 2 + LAST_RESORT_SECONDS);
+        quit_started(o->stop_timeout * 3 / 2 + LAST_RESORT_SECONDS +
+                     (o->freeze_hook ? quiesce_end_seconds(o->freeze_timeout) : 0));
     }
     if (r.loop)
         g_main_loop_run(r.loop);

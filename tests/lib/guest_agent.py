@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A guest with a QEMU guest agent, as far as freezing is concerned, on a Unix socket."""
 
+import contextlib
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ SYNC = "guest-sync-delimited"
 
 class Agent:
     """As QEMU's chardev does, it serves one client at a time, and what one has not read goes to the
-    next.
+    next. It carries out all that a client has sent, also if the client has gone by then.
 
     history    the commands that it has carried out, without guest-sync-delimited
     frozen     how many file systems stand still
@@ -54,15 +55,17 @@ class Agent:
                 client, _ = self._socket.accept()
             except OSError:
                 return
-            with client:
-                try:
-                    self._talk(client)
-                except ConnectionError:
-                    pass
+            with client, contextlib.suppress(ConnectionError):
+                self._talk(client)
+
+    @staticmethod
+    def _send(client, answer):
+        with contextlib.suppress(ConnectionError):
+            client.sendall(answer)
 
     def _talk(self, client):
         late, self.late = self.late, b""
-        client.sendall(late)
+        self._send(client, late)
         received = b""
         while chunk := client.recv(4096):
             received += chunk
@@ -70,7 +73,7 @@ class Agent:
                 line, received = received.split(b"\n", 1)
                 answer = self._answer(line.rpartition(b"\xff")[2])
                 if answer is not None:
-                    client.sendall(answer)
+                    self._send(client, answer)
 
     def _answer(self, line):
         request = json.loads(line)

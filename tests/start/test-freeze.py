@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 
 from fleece import BUILD, QmpError, nbdfleece, tmpdir
 from guest_agent import FREEZE, SYNC, THAW, Agent
@@ -34,6 +35,13 @@ def quiesced(q):
     """What query-backups says of the only session."""
     (session,) = q.cmd("query-backups")
     return session["quiesced"], session.get("quiesce-error")
+
+
+def wait_log(s, text):
+    limit = time.monotonic() + 60
+    while text not in s.log():
+        assert time.monotonic() < limit, s.log()
+        time.sleep(0.01)
 
 
 def nothing_is_left(q):
@@ -83,7 +91,30 @@ def nobody_waits_for_a_hook():
         assert other.cmd("query-status")["running"]
         thread.join()
         done, why = quiesced(q)
-        assert not done and why == f"freeze hook: {HOOK}: it has not ended within 3 s", why
+        late = f"freeze hook: {HOOK}: it has not ended within 3 s"
+        assert not done and why.startswith(f"{late}; guests may stand still: thaw: freeze hook: "), why
+        agent.silent.clear()
+        agent.wait(lambda: THAW in agent.history)
+
+
+@test
+def a_guest_that_freezes_slowly():
+    """All have given up when it stands still; it is thawed all the same. It counts as standing still
+    until then: no other session freezes meanwhile."""
+    told = threading.Event()
+    with guest("--freeze-timeout", "4", hook="--timeout 1") as (s, agent), s.qmp() as q:
+        agent.on[FREEZE] = told.wait
+        begin(q)
+        done, why = quiesced(q)
+        assert not done and "; guests may stand still: thaw: " in why, why
+        assert agent.frozen == 3 and THAW not in agent.history, agent.history
+        q.cmd("backup-end", id="b", result="commit")
+        told.set()
+        agent.wait(lambda: THAW in agent.history)
+        assert agent.frozen == 0
+        q.cmd("backup-begin", id="c", mode="auto")
+        (session,) = [n for n in q.cmd("query-backups") if n["id"] == "c"]
+        assert session["quiesced"] and agent.frozen == 0, session
 
 
 @test
@@ -100,14 +131,28 @@ def thawed_when_the_server_is_killed():
 
 @test
 def thawed_by_the_end_of_the_server():
-    """The server does not wait for a hook that hangs, nor for the time that it has."""
+    """The server does not wait for a freeze that hangs, nor for the time that it has."""
     with guest("--freeze-timeout", "3600", hook="--timeout 3600") as (s, agent), s.qmp() as q:
         agent.silent.add(FREEZE)
         agent.on[FREEZE] = lambda: s.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(EOFError, ConnectionError, QmpError):
             begin(q)
-        s.wait(expect=1)  # not in order: a change has not ended
-        agent.wait(lambda: THAW in agent.history[agent.history.index(FREEZE):])
+        s.wait(expect=0)
+        assert THAW in agent.history and agent.frozen == 0, agent.history
+
+
+@test
+def the_end_waits_for_a_thaw():
+    """The agent answers when the server says that it waits."""
+    with guest("--freeze-timeout", "60", hook="--timeout 50") as (s, agent), s.qmp() as q:
+        def end():
+            s.process.send_signal(signal.SIGTERM)
+            wait_log(s, "the end of the server waits until guests are thawed")
+
+        agent.on[THAW] = end
+        with contextlib.suppress(EOFError, ConnectionError, QmpError):
+            begin(q)
+        s.wait(expect=0)
         assert agent.frozen == 0
 
 

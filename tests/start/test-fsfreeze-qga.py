@@ -3,6 +3,7 @@
 """fsfreeze-qga, run by hand: what it says to guests' agents."""
 
 import os
+import threading
 
 from fleece import BUILD, run, tmpdir
 from guest_agent import FREEZE, STATUS, SYNC, THAW, Agent
@@ -62,6 +63,20 @@ def a_freeze_without_an_answer_is_thawed():
         said = hook("--timeout", "1", a.path, "freeze", "vda", code=1)
         assert said == f"agent {a.path}: it does not answer\n", said
         assert a.frozen == 0 and a.history == [STATUS, FREEZE, THAW, STATUS], a.history
+
+
+@test
+def a_freeze_that_ends_late_is_thawed():
+    """The agent answers nothing while it freezes, and by then nobody is there any more."""
+    told = threading.Event()
+    with tmpdir() as d, Agent(f"{d}/a") as a:
+        a.on[FREEZE] = told.wait
+        said = hook("--timeout", "1", a.path, "freeze", "vda", code=1)
+        assert said == 2 * f"agent {a.path}: it does not answer\n", said
+        assert a.frozen == 3 and THAW not in a.history, a.history
+        told.set()
+        a.wait(lambda: THAW in a.history)
+        assert a.frozen == 0, a.history
 
 
 @test

@@ -68,6 +68,18 @@ static void assert_log(const struct rig *r, const char *expected)
     g_assert_cmpstr(text, ==, expected);
 }
 
+/* Wait for this line at the end of the log. */
+static void wait_for_log(const struct rig *r, const char *line)
+{
+    for (;;) {
+        g_autofree char *text = read_log(r);
+
+        if (g_str_has_suffix(text, line))
+            return;
+        g_usleep(1000);
+    }
+}
+
 static struct quiesce *make(const char *command, unsigned seconds)
 {
     g_autoptr(GPtrArray) disks = g_ptr_array_new();
@@ -223,14 +235,17 @@ static void test_gone(void)
     struct rig r;
     rig_init(&r, "");
     struct quiesce *q = make(r.hook, LONG);
+    g_autofree char *away = g_strconcat(r.hook, ".away", NULL);
     g_autoptr(GError) err = NULL;
 
-    unlink(r.hook);
+    g_assert_cmpint(rename(r.hook, away), ==, 0);
     assert_freeze_fails(q, "freeze hook: %s: exit status 127: it cannot be run: %s", r.hook,
                         g_strerror(ENOENT));
     g_assert_cmpint(quiesce_thaw(q, &err), ==, -1);
     g_assert_nonnull(strstr(err->message, "it cannot be run"));
     quiesce_free(q);
+    g_assert_cmpint(rename(away, r.hook), ==, 0);
+    wait_for_log(&r, "thaw vda a disk\n");
     rig_clear(&r);
 }
 
@@ -303,19 +318,66 @@ static void test_thaw_again(void)
     rig_clear(&r);
 }
 
+/* It is tried until it works, and nobody freezes meanwhile. */
 static void test_thaw_fails(void)
 {
     struct rig r;
-    rig_init(&r, "[ $action = freeze ] || { echo it is stuck >&2; exit 1; }");
-    struct quiesce *q = make(r.hook, LONG);
+    rig_init(&r, "[ $action = freeze ] || [ -e \"$LOG.works\" ] || { echo stuck >&2; exit 1; }");
+    struct quiesce *q = make(r.hook, LONG), *other = make(r.hook, 1), *last = make(r.hook, LONG);
+    g_autofree char *works = g_strconcat(r.log, ".works", NULL), *text = NULL;
     g_autoptr(GError) err = NULL;
-    g_autofree char *expected =
-        g_strdup_printf("freeze hook: %s: exit status 1: it is stuck", r.hook);
+    g_autofree char *expected = g_strdup_printf(
+        "guests may stand still: thaw: freeze hook: %s: exit status 1: stuck", r.hook);
 
     assert_freezes(q);
     g_assert_cmpint(quiesce_thaw(q, &err), ==, -1);
     g_assert_cmpstr(err->message, ==, expected);
     quiesce_free(q);
+    assert_freeze_fails(
+        other, "freeze hook: %s: another session has not thawed its guests within 1 s", r.hook);
+    assert_thaws(other);
+    quiesce_free(other);
+    g_assert_true(g_file_set_contents(works, "", -1, NULL));
+    assert_freezes(last);
+    text = read_log(&r);
+    g_assert_true(g_str_has_suffix(text, "thaw vda a disk\nfreeze vda a disk\n"));
+    assert_thaws(last);
+    quiesce_free(last);
+    unlink(works);
+    rig_clear(&r);
+}
+
+/* Its output has no end, and nothing waits for that. */
+static void test_endless_output(void)
+{
+    struct rig r;
+    rig_init(&r, "[ $action = thaw ] && exit\n"
+                 "yes & yes & exec yes");
+    struct quiesce *q = make(r.hook, 1);
+    int null = open("/dev/null", O_WRONLY), errors = dup(STDERR_FILENO);
+
+    dup2(null, STDERR_FILENO);
+    assert_freeze_fails(q, "freeze hook: %s: it has not ended within 1 s: y", r.hook);
+    assert_thaws(q);
+    dup2(errors, STDERR_FILENO);
+    close(errors);
+    close(null);
+    quiesce_free(q);
+    rig_clear(&r);
+}
+
+static void test_name_that_is_no_text(void)
+{
+    struct rig r;
+    rig_init(&r, "[ $action = thaw ]");
+    g_autofree char *odd = g_strconcat(r.hook, "\377", NULL);
+    struct quiesce *q = make(odd, LONG);
+
+    g_assert_cmpint(rename(r.hook, odd), ==, 0);
+    assert_freeze_fails(q, "freeze hook: %s\xef\xbf\xbd: exit status 1", r.hook);
+    assert_thaws(q);
+    quiesce_free(q);
+    unlink(odd);
     rig_clear(&r);
 }
 
@@ -374,18 +436,6 @@ static void test_guard_killed_in_freeze(void)
 }
 
 /* ---- a server that dies ---- */
-
-/* Wait for this line at the end of the log. */
-static void wait_for_log(const struct rig *r, const char *line)
-{
-    for (;;) {
-        g_autofree char *text = read_log(r);
-
-        if (g_str_has_suffix(text, line))
-            return;
-        g_usleep(1000);
-    }
-}
 
 /* The test is its own server. $HOOK is the hook there. */
 static void serve_and_die(void)
@@ -503,6 +553,73 @@ static void test_other_takes_long(void)
     rig_clear(&r);
 }
 
+/* ---- a server that ends ---- */
+
+static void *fail_to_freeze(void *opaque)
+{
+    g_autoptr(GError) err = NULL;
+
+    g_assert_cmpint(quiesce_freeze(opaque, &err), ==, -1);
+    g_assert_nonnull(strstr(err->message, "given up because the server ends"));
+    return NULL;
+}
+
+/* The guard thaws, and the server waits for that. */
+static void test_cut_in_freeze(void)
+{
+    struct rig r;
+    rig_init(&r, "[ $action = thaw ] && exit\n"
+                 "trap 'echo ended >>\"$LOG\"; exit' TERM\n"
+                 "echo begun >>\"$LOG\"\n"
+                 "while :; do sleep 0.01; done");
+    struct quiesce *q = make(r.hook, LONG);
+    GThread *thread = g_thread_new("freeze", fail_to_freeze, q);
+
+    wait_for_log(&r, "begun\n");
+    g_assert_true(quiesce_is_active(q));
+    quiesce_cut(q);
+    g_thread_join(thread);
+    assert_thaws(q);
+    g_assert_false(quiesce_is_active(q));
+    assert_log(&r, "freeze vda a disk\nbegun\nended\nthaw vda a disk\n");
+    quiesce_free(q);
+    rig_clear(&r);
+}
+
+static void test_cut_while_it_waits(void)
+{
+    struct rig r;
+    rig_init(&r, "");
+    struct quiesce *first = make(r.hook, LONG), *second = make(r.hook, 3600);
+
+    assert_freezes(first);
+    GThread *thread = g_thread_new("freeze", fail_to_freeze, second);
+    quiesce_cut(second);
+    g_thread_join(thread);
+    assert_thaws(second);
+    assert_thaws(first);
+    assert_log(&r, "freeze vda a disk\nthaw vda a disk\n");
+    quiesce_free(first);
+    quiesce_free(second);
+    rig_clear(&r);
+}
+
+/* Its instant is still to come: the guests stand still until then. */
+static void test_cut_when_frozen(void)
+{
+    struct rig r;
+    rig_init(&r, "");
+    struct quiesce *q = make(r.hook, LONG);
+
+    assert_freezes(q);
+    quiesce_cut(q);
+    g_assert_true(quiesce_is_active(q));
+    assert_thaws(q);
+    assert_log(&r, "freeze vda a disk\nthaw vda a disk\n");
+    quiesce_free(q);
+    rig_clear(&r);
+}
+
 /* ---- the command ---- */
 
 static void assert_not_resolved(const char *command, const char *message)
@@ -581,6 +698,11 @@ int main(int argc, char **argv)
     g_test_add_func("/quiesce/child-left", test_child_left);
     g_test_add_func("/quiesce/thaw-again", test_thaw_again);
     g_test_add_func("/quiesce/thaw-fails", test_thaw_fails);
+    g_test_add_func("/quiesce/endless-output", test_endless_output);
+    g_test_add_func("/quiesce/name-that-is-no-text", test_name_that_is_no_text);
+    g_test_add_func("/quiesce/cut-in-freeze", test_cut_in_freeze);
+    g_test_add_func("/quiesce/cut-while-it-waits", test_cut_while_it_waits);
+    g_test_add_func("/quiesce/cut-when-frozen", test_cut_when_frozen);
     g_test_add_func("/quiesce/signals", test_signals);
     g_test_add_func("/quiesce/guard-killed", test_guard_killed);
     g_test_add_func("/quiesce/guard-killed-in-freeze", test_guard_killed_in_freeze);
