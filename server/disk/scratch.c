@@ -166,10 +166,11 @@ struct scratch *scratch_new_lasting(struct scratch_pool *p, uint32_t unit,
         return scratch_new(p, unit, err);
     }
     file->head->scratch.unit = unit;
-    fd = scratch_file_named(p->dir, state->lasting->folder, file, err);
+    fd = scratch_file_named(p->dir, state->lasting->folder, file, &error);
     if (fd < 0) {
         lasting_close(file, true);
-        return NULL;
+        log_error("scratch: views that use it end if the server dies: %s", error->message);
+        return scratch_new(p, unit, err);
     }
     return with_first_piece(scratch_over(p, unit, fd, file), err);
 }

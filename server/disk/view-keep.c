@@ -67,7 +67,8 @@ static enum need who_needs(struct view *newest, uint64_t block, struct view **vi
 
 static void publish(struct view *v, uint64_t block, uint32_t entry)
 {
-    if (atomic_exchange(&v->map[block], entry) == BLOCK_CONTENDED)
+    /* Where the map was lost meanwhile, nobody knows whether somebody waits. */
+    if (atomic_exchange(&v->map[block], entry) == BLOCK_CONTENDED || view_map_is_lost(v))
         futex_wake_all(&v->map[block]);
 }
 

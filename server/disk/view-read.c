@@ -135,8 +135,9 @@ int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t leng
     unsigned phase = grace_enter(&v->disk->readers);
     int error = read_range(r);
 
-    /* The state is looked at last, because a view breaks before the guest's write goes out. */
-    if (atomic_load(&v->state) != VIEW_LIVE || is_lost(v))
+    /* The state is looked at last, because a view breaks before the guest's write goes out, and before a
+     * newer one whose map is lost leaves the chain. */
+    if (is_lost(v) || atomic_load(&v->state) != VIEW_LIVE)
         error = -EIO;
     grace_leave(&v->disk->readers, phase);
     return error;
@@ -217,7 +218,7 @@ int view_extents(struct view *v, struct backend_handle *h, uint64_t length, uint
         if (error == -ENOSPC && extents->count > 0)
             error = 0; /* the list is full: a shorter answer */
     }
-    if (atomic_load(&v->state) != VIEW_LIVE || is_lost(v))
+    if (is_lost(v) || atomic_load(&v->state) != VIEW_LIVE)
         error = -EIO;
     grace_leave(&v->disk->readers, phase);
     extents_free(&base);

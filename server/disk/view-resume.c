@@ -289,8 +289,8 @@ static void give_up(const struct disk *d, const GPtrArray *ids)
     for (unsigned k = 0; k < ids->len; k++) {
         struct lasting *f = lasting_open(&d->state, ids->pdata[k], NULL);
 
-        if (f)
-            atomic_store(&f->head->incomplete, 1);
+        if (f && f->head->kind == LASTING_VIEW)
+            atomic_store(&f->head->view.incomplete, 1);
         lasting_close(f, false);
     }
 }

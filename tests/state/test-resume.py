@@ -79,6 +79,7 @@ def nothing_left(s):
     until = time.monotonic() + 60
     while scratch_files(s) or memory_files(s):
         assert time.monotonic() < until, (scratch_files(s), memory_files(s))
+        time.sleep(0.01)
 
 
 def fill(s, disk, byte):
