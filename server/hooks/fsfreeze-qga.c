@@ -122,7 +122,7 @@ static int thaw_with(struct guest_agent *a, const char *path, GError **err)
 
 static int freeze_guest(const char *path, gint64 deadline, GError **err)
 {
-    struct guest_agent *a = guest_agent_open(path, NULL, deadline, err);
+    struct guest_agent *a = guest_agent_open(path, NULL, deadline, NULL, err);
     int r = a ? freeze_with(a, path, err) : -1;
 
     guest_agent_close(a);
@@ -130,14 +130,18 @@ static int freeze_guest(const char *path, gint64 deadline, GError **err)
 }
 
 /* An agent that is still freezing answers nothing before it has done so, which may be when we have given
- * up. So it has the command by then. */
+ * up. So it has the command by then. A guest that does not run does not stand still. */
 static int thaw_guest(const char *path, gint64 deadline, GError **err)
 {
-    struct guest_agent *a = guest_agent_open(path, THAW, deadline, err);
+    bool absent = false;
+    struct guest_agent *a = guest_agent_open(path, THAW, deadline, &absent, err);
     int r = a ? thaw_with(a, path, err) : -1;
 
     guest_agent_close(a);
-    return r;
+    if (!absent)
+        return r;
+    g_clear_error(err);
+    return 0;
 }
 
 /* ---- all of them ---- */

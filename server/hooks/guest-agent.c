@@ -231,7 +231,7 @@ static int synchronise(struct guest_agent *a, const char *ahead, GError **err)
 }
 
 /* This does not wait: where the queue of the socket is full, it fails with EAGAIN. */
-static int connect_to(struct guest_agent *a, GError **err)
+static int connect_to(struct guest_agent *a, bool *absent, GError **err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
@@ -239,19 +239,22 @@ static int connect_to(struct guest_agent *a, GError **err)
         return fail(err, "agent %s: the path is too long", a->path);
     strcpy(address.sun_path, a->path);
     a->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (a->fd < 0 || connect(a->fd, (struct sockaddr *)&address, sizeof address) < 0)
+    if (a->fd < 0 || connect(a->fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        if (absent)
+            *absent = errno == ENOENT || errno == ECONNREFUSED;
         return fail_errno(err, errno, "agent %s", a->path);
+    }
     return 0;
 }
 
 struct guest_agent *guest_agent_open(const char *path, const char *ahead, gint64 deadline,
-                                     GError **err)
+                                     bool *absent, GError **err)
 {
     struct guest_agent *a = g_new0(struct guest_agent, 1);
 
     *a = (struct guest_agent){.path = path, .fd = -1, .deadline = deadline};
     a->received = g_string_new(NULL);
-    if (connect_to(a, err) == 0 && synchronise(a, ahead, err) == 0)
+    if (connect_to(a, absent, err) == 0 && synchronise(a, ahead, err) == 0)
         return a;
     guest_agent_close(a);
     return NULL;

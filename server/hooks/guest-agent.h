@@ -7,6 +7,7 @@
 #define HOOKS_GUEST_AGENT_H
 
 #include <glib.h>
+#include <stdbool.h>
 
 struct guest_agent;
 
@@ -14,9 +15,10 @@ struct guest_agent;
  * unread. `ahead` (or NULL) is a command that is sent at once, before the agent has answered anything:
  * an agent that is busy carries it out later, also if we have gone by then. It has to be the first one
  * that is asked with the functions below, which then wait for its answer only. `deadline`
- * (common/base/deadline.h) is that of all that follows. NULL and *err. */
+ * (common/base/deadline.h) is that of all that follows. NULL and *err; *absent (may be NULL) is set to
+ * true where nobody listens at the socket, thus no QEMU runs. */
 struct guest_agent *guest_agent_open(const char *path, const char *ahead, gint64 deadline,
-                                     GError **err);
+                                     bool *absent, GError **err);
 void guest_agent_close(struct guest_agent *a);
 
 /* Send one command without arguments and wait for its answer, of which one of the two is taken: a
