@@ -71,6 +71,7 @@ needed_for_tests='
   busybox         busybox-static     busybox
   cpio            cpio               cpio
   ps              procps             procps-ng
+  ip              iproute2           iproute
   libasan         -                  libasan
   libubsan        -                  libubsan
   libtsan         -                  libtsan

@@ -29,6 +29,7 @@ import peers  # noqa: E402
 import plot  # noqa: E402
 import report  # noqa: E402
 import rivals  # noqa: E402
+import sessions  # noqa: E402
 import setting  # noqa: E402
 import state  # noqa: E402
 import tracking  # noqa: E402
@@ -46,6 +47,7 @@ PARTS = {
     "bitmaps": ("Bitmaps that record", tracking.measure),
     "state": ("Bitmaps that survive", state.measure),
     "map": ("Map of a large disk", maps.measure),
+    "sessions": ("Backup sessions", sessions.measure),
     "instants": ("Instants over many disks", instants.measure),
     "memory": ("Memory, and nothing to do", memory.measure),
 }

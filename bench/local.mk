@@ -13,6 +13,7 @@ EXTRA_DIST += \
 	bench/plot.py \
 	bench/report.py \
 	bench/rivals.py \
+	bench/sessions.py \
 	bench/setting.py \
 	bench/state.py \
 	bench/tracking.py \

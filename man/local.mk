@@ -2,6 +2,8 @@
 # Manual pages: man/NAME.pod is turned into man/NAME.SECTION by pod2man. To add one: a line here.
 man_pages = \
 	man/fleecectl.1 \
+	man/nbdfleece-backup.7 \
+	man/nbdfleece-fsfreeze-qga.1 \
 	man/nbdfleece-plugins.5 \
 	man/nbdfleece-qmp.7 \
 	man/nbdfleece-state.5 \
@@ -9,6 +11,8 @@ man_pages = \
 
 man_sources = \
 	man/fleecectl.pod \
+	man/nbdfleece-backup.pod \
+	man/nbdfleece-fsfreeze-qga.pod \
 	man/nbdfleece-plugins.pod \
 	man/nbdfleece-qmp.pod \
 	man/nbdfleece-state.pod \

@@ -65,7 +65,7 @@ run truncate -s 512M vda.raw
 run mke2fs -q -t ext4 -d files vda.raw
 cp --sparse=always vda.raw guest.raw # what the guest knows of its disk, like its page cache
 
-title 'Serve it, with a control socket, and a folder in which bitmaps survive'
+title 'Serve it, with a control socket, and a folder in which checkpoints survive'
 mkfifo pid
 serve() {
     printf '   $ %s\n' 'nbdfleece -f -U nbd.sock -C qmp.sock --state state --disk vda file vda.raw &'
@@ -77,34 +77,25 @@ serve() {
 serve
 run fleecectl disks
 
-title 'Monday: freeze an instant and begin to record changes, in one transaction'
-run fleecectl qmp transaction 'actions=[
-      {"type": "view-create", "data": {"disk": "vda", "name": "monday"}},
-      {"type": "block-dirty-bitmap-add", "data": {"node": "vda", "name": "since-monday"}}]'
-run fleecectl qmp block-export-add type=nbd id=monday node-name=monday
-run nbdcopy 'nbd+unix:///monday?socket=nbd.sock' backup.raw
-run fleecectl qmp block-export-del id=monday
-run fleecectl view delete monday
+title 'Monday: freeze an instant, and begin to record what changes from then on'
+run fleecectl session begin monday --checkpoint mon
+run nbdcopy 'nbd+unix:///monday%2Fvda?socket=nbd.sock' backup.raw
+run fleecectl session commit monday
 
 title 'The guest adds files, deletes a folder, and replaces a file'
 head -c 24M /dev/urandom >photos
 "$python" "$source/tests/demo-guest.py" change "$live" guest.raw photos | sed 's/^/     /'
-run fleecectl bitmap list
+run fleecectl checkpoint list
 
 title 'Tuesday: freeze the next instant; what changed since Monday stands still with it'
-run fleecectl qmp transaction 'actions=[
-      {"type": "view-create", "data": {"disk": "vda", "name": "tuesday"}},
-      {"type": "block-dirty-bitmap-add", "data": {"node": "vda", "name": "since-tuesday"}},
-      {"type": "block-dirty-bitmap-disable", "data": {"node": "vda", "name": "since-monday"}}]'
+run fleecectl session begin tuesday --since mon --checkpoint tue
 cp --sparse=always guest.raw tuesday.raw # only to compare with, at the end
-run fleecectl qmp block-export-add type=nbd id=tuesday node-name=tuesday \
-    'bitmaps=[{"node": "vda", "name": "since-monday"}]'
-frozen='nbd+unix:///tuesday?socket=nbd.sock'
-printf '   $ nbdinfo --map=qemu:dirty-bitmap:since-monday %s\n' "'$frozen'"
-nbdinfo --map=qemu:dirty-bitmap:since-monday "$frozen" >map
+frozen='nbd+unix:///tuesday%2Fvda?socket=nbd.sock'
+printf '   $ nbdinfo --map=qemu:dirty-bitmap:backup-vda %s\n' "'$frozen'"
+nbdinfo --map=qemu:dirty-bitmap:backup-vda "$frozen" >map
 sed 's/^/     /' map | head -n 12
 [ "$(wc -l <map)" -le 12 ] || printf '     ... %d more\n' $(($(wc -l <map) - 12))
-run fleecectl map "$frozen" --bitmap since-monday
+run fleecectl map "$frozen" --bitmap backup-vda
 
 title 'Pull only that, while the guest goes on writing all over the disk'
 mkfifo writing
@@ -114,11 +105,12 @@ storm() {
     read -r -t 60 _ <>writing || fail 'the guest does not write'
 }
 storm
-"$python" "$source/tests/demo-pull.py" "$frozen" since-monday backup.raw | sed 's/^/     /'
+"$python" "$source/tests/demo-pull.py" "$frozen" backup-vda backup.raw | sed 's/^/     /'
 kill "$guest"
 wait "$guest" || true
 guest=''
-run fleecectl view list
+run fleecectl session list
+run fleecectl session commit tuesday
 
 title 'The proof: Monday plus the changes is the disk on Tuesday, though the disk has moved on'
 run cmp backup.raw tuesday.raw
@@ -138,17 +130,14 @@ wait "$server" || true
 wait "$guest" || true
 guest=''
 serve
-run fleecectl bitmap list
+run fleecectl checkpoint list
 
 title 'Wednesday: pull what changed since Tuesday, before the crash and after it'
-run fleecectl qmp transaction 'actions=[
-      {"type": "view-create", "data": {"disk": "vda", "name": "wednesday"}},
-      {"type": "block-dirty-bitmap-disable", "data": {"node": "vda", "name": "since-tuesday"}}]'
+run fleecectl session begin wednesday --since tue --checkpoint wed
 cp --sparse=always vda.raw wednesday.raw # the guest is silent now
-run fleecectl qmp block-export-add type=nbd id=wednesday node-name=wednesday \
-    'bitmaps=[{"node": "vda", "name": "since-tuesday"}]'
-"$python" "$source/tests/demo-pull.py" 'nbd+unix:///wednesday?socket=nbd.sock' since-tuesday \
+"$python" "$source/tests/demo-pull.py" 'nbd+unix:///wednesday%2Fvda?socket=nbd.sock' backup-vda \
     backup.raw | sed 's/^/     /'
+run fleecectl session commit wednesday
 run cmp backup.raw wednesday.raw
 printf '     the same again: no block that changed around the crash was forgotten\n'
 

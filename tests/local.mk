@@ -20,6 +20,8 @@ links_backup = \
 	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
 	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
+# The guard is a program that test-quiesce starts.
+EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
 links_start = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
@@ -71,6 +73,11 @@ tests_rigs_libnbdrig_a_SOURCES = \
 # A store over a folder, which can be killed.
 check_LIBRARIES += tests/rigs/libstorerig.a
 tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h
+# Syncs and reads of a folder that fail.
+check_LIBRARIES += tests/rigs/libfailingfolder.a
+tests_rigs_libfailingfolder_a_SOURCES = \
+	tests/rigs/failing-folder.c tests/rigs/failing-folder.h
+links_failing_folder = tests/rigs/libfailingfolder.a $(links_state)
 # State folders that no server has made.
 check_LIBRARIES += tests/rigs/libmadestate.a
 tests_rigs_libmadestate_a_SOURCES = \
@@ -102,6 +109,19 @@ tests_rigs_libbitmapschedules_a_SOURCES = \
 	common/base/bitmap.c
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
+
+# The model of checkpoints and backup sessions, over images that outlive the server.
+check_LIBRARIES += tests/rigs/libbackupmodel.a
+tests_rigs_libbackupmodel_a_SOURCES = \
+	tests/rigs/backup-check.c \
+	tests/rigs/backup-guest.c \
+	tests/rigs/backup-image.c \
+	tests/rigs/backup-learn.c \
+	tests/rigs/backup-life.c \
+	tests/rigs/backup-model.c tests/rigs/backup-model.h \
+	tests/rigs/backup-session-steps.c \
+	tests/rigs/backup-steps.c
+links_backup_model = tests/rigs/libbackupmodel.a $(links_backup)
 
 # A simulated machine: a state folder that forgets what was not synced, threads that take turns.
 links_sim = \

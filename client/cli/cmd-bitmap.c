@@ -10,13 +10,15 @@
 
 /* ---- list ---- */
 
-static const char *state(const struct bitmap_entry *b)
+static char *state(const struct bitmap_entry *b)
 {
     if (b->inconsistent)
-        return "inconsistent";
-    if (b->busy)
-        return b->recording ? "recording, busy" : "busy";
-    return b->recording ? "recording" : "disabled";
+        return g_strdup("inconsistent");
+    return g_strconcat(b->recording ? "recording"
+                       : b->busy    ? "busy"
+                                    : "disabled",
+                       b->recording && b->busy ? ", busy" : "", b->checkpoint ? ", checkpoint" : "",
+                       NULL);
 }
 
 static void list_table(struct client *c, const inventory *i, const char *only)
@@ -30,13 +32,14 @@ static void list_table(struct client *c, const inventory *i, const char *only)
 
         for (guint n = 0; n < disk->bitmaps->len; n++) {
             const struct bitmap_entry *b = &g_array_index(disk->bitmaps, struct bitmap_entry, n);
+            g_autofree char *text = state(b);
 
             if (!only || strcmp(only, disk->name) == 0) {
                 table_add(t, disk->name);
                 table_add(t, b->name);
                 table_add_size(t, b->count);
                 table_add_size(t, b->granularity);
-                table_add(t, state(b));
+                table_add(t, text);
                 table_add(t, b->persistent ? "yes" : "no");
                 table_add(t, b->inconsistent ? b->inconsistent_reason : NULL);
             }
@@ -58,6 +61,8 @@ static void bitmap_json(JsonBuilder *b, const char *disk, const struct bitmap_en
     json_add_bool(b, "inconsistent", bitmap->inconsistent);
     if (bitmap->inconsistent_reason)
         json_add_string(b, "inconsistent-reason", bitmap->inconsistent_reason);
+    if (bitmap->checkpoint)
+        json_add_string(b, "checkpoint", bitmap->checkpoint);
     json_builder_end_object(b);
 }
 

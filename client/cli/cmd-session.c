@@ -39,7 +39,23 @@ static char *note_text(const struct session_entry *s)
 {
     if (s->reason)
         return g_strdup(s->reason);
-    return s->quiesce_error ? g_strdup_printf("not quiesced: %s", s->quiesce_error) : NULL;
+    if (s->quiesce_error)
+        return g_strdup_printf("not quiesced: %s", s->quiesce_error);
+    return s->resumed ? g_strdup("resumed") : NULL;
+}
+
+/* What is known of a session only while it lives. */
+static void add_figures(struct table *t, const struct session_entry *s)
+{
+    if (!s->active) {
+        for (unsigned i = 0; i < 4; i++)
+            table_add(t, NULL);
+        return;
+    }
+    table_add_number(t, s->disks->len);
+    table_add_size(t, sum(s->disks, offsetof(struct session_disk, dirty)));
+    table_add_size(t, s->scratch);
+    table_add_number(t, sum(s->disks, offsetof(struct session_disk, clients)));
 }
 
 static void list_table(struct client *c, const GArray *sessions)
@@ -59,10 +75,7 @@ static void list_table(struct client *c, const GArray *sessions)
         table_add_time(t, s->time);
         table_add(t, s->since);
         table_add(t, s->checkpoint);
-        table_add_number(t, s->disks->len);
-        table_add_size(t, sum(s->disks, offsetof(struct session_disk, dirty)));
-        table_add_size(t, s->scratch);
-        table_add_number(t, sum(s->disks, offsetof(struct session_disk, clients)));
+        add_figures(t, s);
         table_add(t, lease);
         table_add(t, note);
     }
@@ -126,7 +139,7 @@ static int begin_arguments(JsonObject *arguments, const struct begin_options *o,
 
 static void begin_table(struct client *c, const GArray *disks)
 {
-    static const char *const headers[] = {"DISK", "MODE", ">DIRTY", ">SIZE", "URI", "REASON", NULL};
+    static const char *const headers[] = {"DISK", "MODE", ">DIRTY", ">SIZE", "REASON", "URI", NULL};
     g_autoptr(table) t = table_new(&c->terminal, headers);
 
     for (guint i = 0; i < disks->len; i++) {
@@ -136,8 +149,8 @@ static void begin_table(struct client *c, const GArray *disks)
         table_add(t, d->mode);
         table_add_size(t, d->dirty);
         table_add_size(t, d->size);
-        table_add(t, d->uri);
         table_add(t, d->reason);
+        table_add(t, d->uri);
     }
     table_print(t, c->out);
     for (guint i = 0; i < disks->len; i++) {

@@ -41,7 +41,7 @@ static int run_state_list(struct client *c, const void *options, char **args, GE
 const struct command cmd_state_list = {
     .name = "state list",
     .synopsis = "DIR",
-    .summary = "disks, bitmaps, checkpoints and sessions of a state folder that no server uses",
+    .summary = "what there is in a state folder that no server uses",
     .help = "DIR is not changed. No control socket is needed.\n",
     .min_args = 1,
     .max_args = 1,

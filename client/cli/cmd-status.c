@@ -3,6 +3,7 @@
 #include "client/base/error.h"
 #include "client/cli/command.h"
 #include "client/cli/table.h"
+#include "client/qmp/backups.h"
 #include "common/base/size.h"
 #include "common/json/value.h"
 
@@ -13,12 +14,14 @@
 /* The server's answers, and what is counted in them. */
 struct status {
     JsonNode *name_reply, *state_reply, *exports_reply, *servers_reply, *stats_reply;
+    JsonNode *checkpoints_reply, *sessions_reply;
     inventory *inventory;
     GArray *sockets; /* struct nbd_socket */
     GArray *disk_io; /* struct disk_io */
+    GArray *checkpoints, *all_sessions;
 
     const char *package, *name, *state; /* borrowed; name may be NULL */
-    guint exports, recording, bitmaps, broken;
+    guint exports, recording, bitmaps, broken, sessions;
     uint64_t disk_bytes, scratch_bytes;
 };
 
@@ -30,7 +33,11 @@ static void status_clear(struct status *s)
     g_clear_pointer(&s->servers_reply, json_node_unref);
     g_clear_pointer(&s->inventory, inventory_free);
     g_clear_pointer(&s->stats_reply, json_node_unref);
+    g_clear_pointer(&s->checkpoints_reply, json_node_unref);
+    g_clear_pointer(&s->sessions_reply, json_node_unref);
     g_clear_pointer(&s->sockets, g_array_unref);
+    g_clear_pointer(&s->checkpoints, g_array_unref);
+    g_clear_pointer(&s->all_sessions, g_array_unref);
     g_clear_pointer(&s->disk_io, g_array_unref);
 }
 
@@ -81,6 +88,13 @@ static int ask_exports(struct client *c, struct status *s, GError **err)
     return s->disk_io ? 0 : -1;
 }
 
+static int ask_backups(struct client *c, struct status *s, GError **err)
+{
+    s->checkpoints = checkpoints_get(c->qmp, &s->checkpoints_reply, err);
+    s->all_sessions = s->checkpoints ? sessions_get(c->qmp, &s->sessions_reply, err) : NULL;
+    return s->all_sessions ? 0 : -1;
+}
+
 static void count(struct status *s)
 {
     const inventory *i = s->inventory;
@@ -97,6 +111,8 @@ static void count(struct status *s)
         s->broken += g_array_index(i->views, struct view_entry, v).broken;
         s->scratch_bytes += g_array_index(i->views, struct view_entry, v).scratch;
     }
+    for (guint n = 0; n < s->all_sessions->len; n++)
+        s->sessions += g_array_index(s->all_sessions, struct session_entry, n).active;
 }
 
 static void append_counts(struct client *c, const char *what, guint all, guint some,
@@ -132,7 +148,9 @@ static void print_status(struct client *c, const struct status *s)
     client_print_row(c, "disks", "%u, together %s", i->disks->len,
                      size_format(s->disk_bytes, size));
     append_counts(c, "bitmaps", s->bitmaps, s->recording, "recording");
+    client_print_row(c, "checkpoints", "%u", s->checkpoints->len);
     append_counts(c, "views", i->views->len, s->broken, "broken");
+    client_print_row(c, "sessions", "%u", s->sessions);
     client_print_row(c, "exports", "%u besides the disks' own", s->exports);
     client_print_row(c, "scratch", "%s used", size_format(s->scratch_bytes, scratch));
     for (guint n = 0; n < s->sockets->len; n++) {
@@ -188,6 +206,8 @@ static void print_status_json(struct client *c, const struct status *s)
     json_add_size(b, "disk-bytes", s->disk_bytes);
     json_add_size(b, "bitmaps", s->bitmaps);
     json_add_size(b, "bitmaps-recording", s->recording);
+    json_add_size(b, "checkpoints", s->checkpoints->len);
+    json_add_size(b, "sessions", s->sessions);
     json_add_size(b, "views", i->views->len);
     json_add_size(b, "views-broken", s->broken);
     json_add_size(b, "exports", s->exports);
@@ -208,6 +228,8 @@ static int run_status(struct client *c, const void *options, char **args, GError
         s.inventory = client_inventory(c, err);
         result = s.inventory ? ask_exports(c, &s, err) : -1;
     }
+    if (result == 0)
+        result = ask_backups(c, &s, err);
     if (result == 0) {
         count(&s);
         if (c->json)

@@ -138,6 +138,7 @@ static int read_session(GArray *all, JsonNode *node, const char *command, GError
         .lease = json_member_size(o, "lease"),
         .lease_left = json_member_size(o, "lease-left"),
         .scratch = json_member_size(o, "scratch-used"),
+        .resumed = json_member_bool(o, "resumed"),
         .has_lease_left = json_object_has_member(o, "lease-left"),
     };
     GError *error = NULL;

@@ -27,19 +27,22 @@ struct checkpoint_entry {
     JsonNode *node; /* all that the server says of it; borrowed */
 };
 
-/* A disk of a session. The last member is told by backup-begin only. */
+/* A disk of a session. */
 struct session_disk {
     const char *disk, *export, *uri, *mode, *reason; /* reason: why it is full */
     uint64_t dirty, size, scratch, clients;
-    const char *quiesce_error; /* why its guest was not quiesced */
+    const char *quiesce_error; /* why its guest was not quiesced; only backup-begin tells it here */
 };
 
 struct session_entry {
     const char *id, *state, *reason, *since, *checkpoint, *quiesce_error;
-    int64_t time;                        /* as above */
-    uint64_t lease, lease_left, scratch; /* seconds; bytes kept for its views */
-    bool active, has_lease_left;         /* false: nothing counts down */
-    GArray *disks;                       /* struct session_disk */
+    int64_t time;               /* as above */
+    bool active;                /* it has not ended */
+    bool resumed;               /* it goes on from an earlier server */
+    uint64_t lease, lease_left; /* seconds */
+    bool has_lease_left;        /* false: its lease does not run */
+    uint64_t scratch;           /* bytes kept for its views */
+    GArray *disks;              /* struct session_disk */
 };
 
 /* What the server answers to query-checkpoints: an array of struct checkpoint_entry, oldest first.

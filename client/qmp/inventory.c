@@ -54,6 +54,7 @@ static int read_bitmaps(struct disk_entry *disk, JsonArray *list, const char *co
         b.persistent = json_member_bool(o, "persistent");
         b.inconsistent = json_member_bool(o, "inconsistent");
         b.inconsistent_reason = json_member_string(o, "inconsistent-reason");
+        b.checkpoint = json_member_string(o, "checkpoint");
         g_array_append_val(disk->bitmaps, b);
     }
     return 0;

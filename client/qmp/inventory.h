@@ -21,8 +21,8 @@ struct disk_entry {
 };
 
 struct bitmap_entry {
-    const char *name, *inconsistent_reason;
-    uint64_t count, granularity; /* bytes that are dirty; bytes of a bit */
+    const char *name, *inconsistent_reason, *checkpoint; /* the last: which owns it */
+    uint64_t count, granularity;                         /* bytes that are dirty; bytes of a bit */
     bool recording, busy, persistent, inconsistent;
 };
 

@@ -403,16 +403,9 @@ static int write_catalogue(struct work *w, GError **err)
 
 /* ---- all of it ---- */
 
-/* Nothing of a recovery depends on them, but its transaction removes those that are damaged. */
-static int tell_damaged_records(struct work *w, GError **err)
-{
-    g_autoptr(GArray) records = catalogue_records(w->catalogue, w->recovery->said, err);
-
-    return records ? 0 : -1;
-}
-
 static int read_catalogue(struct work *w, GError **err)
 {
+    g_autoptr(GArray) records = NULL;
     struct recovery *r = w->recovery;
 
     w->boot_id = state_boot_id();
@@ -423,7 +416,9 @@ static int read_catalogue(struct work *w, GError **err)
     w->disks = catalogue_disks(w->catalogue, r->said, err);
     if (w->disks)
         w->bitmaps = catalogue_bitmaps(w->catalogue, r->said, err);
-    return w->bitmaps ? tell_damaged_records(w, err) : -1;
+    if (w->bitmaps) /* the transaction removes damaged records: that has to be said */
+        records = catalogue_records(w->catalogue, r->said, err);
+    return records ? 0 : -1;
 }
 
 /* All disks that were in use have an entry. */

@@ -76,17 +76,30 @@ static void add_uri(GString *out, const char *uri, const char *rest)
     add_query(out, query + 1);
 }
 
-/* A URI may lack its scheme, USER:PASSWORD@HOST: then what follows who logs in. Other words may have
- * an @, too, and differ in front of it: HOST:PORT/IMAGE@SNAPSHOT. */
-static const char *after_login(const char *value)
+/* Does a number follow the colon in HOST:PORT/IMAGE? */
+static bool is_port(const char *colon, const char *authority_end)
 {
-    size_t authority = strcspn(value, "/?#");
-    const char *colon = memchr(value, ':', authority), *at = strrchr(value, '@');
+    return strspn(colon + 1, "0123456789") == (size_t)(authority_end - colon - 1);
+}
 
-    if (!colon || !at || at < colon)
-        return value;
-    bool is_port = strspn(colon + 1, "0123456789") == (size_t)(value + authority - colon - 1);
-    return is_port ? value : at + 1;
+/* A URI may lack its scheme, USER:PASSWORD@HOST: then what follows who logs in. Nobody can tell
+ * HOST:PORT/IMAGE@SNAPSHOT from USER:PASSWORD@HOST where the password begins as 80/ does. What may be a
+ * secret is not kept, and what may be an image must tell it from others: a hash does both. */
+static void add_without_login(GString *out, const char *value)
+{
+    const char *end = value + strcspn(value, "/?#");
+    const char *colon = memchr(value, ':', (size_t)(end - value)), *at = strrchr(value, '@');
+
+    if (!colon || !at || at < colon) {
+        g_string_append(out, value);
+    } else if (is_port(colon, end)) {
+        g_autofree char *hash = g_compute_checksum_for_data(
+            G_CHECKSUM_SHA256, (const guchar *)value, (gsize)(at - value));
+
+        g_string_append_printf(out, "sha256:%s%s", hash, at);
+    } else {
+        g_string_append(out, at + 1);
+    }
 }
 
 static void add_value(GString *out, const char *value)
@@ -100,7 +113,7 @@ static void add_value(GString *out, const char *value)
         g_autofree char *path = g_canonicalize_filename(value, NULL);
         g_string_append(out, path);
     } else {
-        g_string_append(out, after_login(value));
+        add_without_login(out, value);
     }
 }
 

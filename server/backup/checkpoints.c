@@ -250,7 +250,7 @@ static void take_bitmap(struct checkpoint_disk *part)
     struct dirty_bitmap_info info = {.recording = false};
 
     if (db) {
-        dirty_bitmap_info(db, &info);
+        dirty_bitmap_flags(db, &info);
         dirty_bitmap_unref(db);
     }
     part->gone = !info.recording && !info.inconsistent;

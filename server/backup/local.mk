@@ -6,6 +6,7 @@ server_backup_libbackup_a_SOURCES = \
 	server/backup/checkpoint-record.c server/backup/checkpoint-record.h \
 	server/backup/checkpoint-list.c \
 	server/backup/checkpoints.c server/backup/checkpoints.h server/backup/checkpoints-private.h \
+	server/backup/hook-command.c server/backup/hook-command.h \
 	server/backup/quiesce.c server/backup/quiesce.h \
 	server/backup/lease.c \
 	server/backup/quiescing.c \
@@ -16,3 +17,4 @@ server_backup_libbackup_a_SOURCES = \
 	server/backup/session-record.c server/backup/session-record.h \
 	server/backup/session-views.c \
 	server/backup/sessions.c server/backup/sessions.h
+server_backup_libbackup_a_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'

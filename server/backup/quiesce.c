@@ -1,33 +1,273 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The server does not run the hook itself: a process that it starts before does, the freeze-guard
+ * (server/hooks/freeze-guard.h), and thaws when the server is gone. If the guard is gone or does not
+ * answer, it is killed, and a new one thaws.
+ *
+ * Sessions freeze one at a time. Several disks may be of one guest, and this process does not know
+ * which: a session's thaw would end the freeze of another that has not had its instant yet.
+ */
 #include "server/backup/quiesce.h"
 
+#include "common/base/deadline.h"
 #include "common/util/error.h"
+#include "common/util/log.h"
+#include "server/backup/hook-command.h"
+#include "server/hooks/freeze-guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 struct quiesce {
+    char **words, **disks;
     unsigned seconds;
+    bool has_turn;
+    bool began;  /* `freeze` may have run */
+    pid_t guard; /* 0: none */
+    int fd;      /* to the guard */
 };
+
+/* ---- one at a time ---- */
+
+static pthread_mutex_t turn_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t turn_is_free = PTHREAD_COND_INITIALIZER;
+static bool turn_is_taken;
+
+static bool take_turn(unsigned seconds)
+{
+    struct timespec until = deadline_timespec(deadline_in(seconds * G_TIME_SPAN_SECOND));
+    bool taken;
+
+    pthread_mutex_lock(&turn_lock);
+    while (turn_is_taken &&
+           pthread_cond_clockwait(&turn_is_free, &turn_lock, CLOCK_MONOTONIC, &until) == 0)
+        ;
+    taken = !turn_is_taken;
+    turn_is_taken = true;
+    pthread_mutex_unlock(&turn_lock);
+    return taken;
+}
+
+static void leave_turn(struct quiesce *q)
+{
+    if (!q->has_turn)
+        return;
+    q->has_turn = false;
+    pthread_mutex_lock(&turn_lock);
+    turn_is_taken = false;
+    pthread_cond_signal(&turn_is_free);
+    pthread_mutex_unlock(&turn_lock);
+}
+
+/* ---- the guard ---- */
+
+/* freeze-guard SECONDS COUNT WORD... DISK... */
+static GPtrArray *guard_arguments(const struct quiesce *q, const char *path)
+{
+    GPtrArray *argv = g_ptr_array_new_with_free_func(g_free);
+
+    g_ptr_array_add(argv, g_strdup(path));
+    g_ptr_array_add(argv, g_strdup_printf("%u", q->seconds));
+    g_ptr_array_add(argv, g_strdup_printf("%u", g_strv_length(q->words)));
+    for (char **w = q->words; *w; w++)
+        g_ptr_array_add(argv, g_strdup(*w));
+    for (char **d = q->disks; *d; d++)
+        g_ptr_array_add(argv, g_strdup(*d));
+    g_ptr_array_add(argv, NULL);
+    return argv;
+}
+
+/* In a session of its own, so that no signal to our process group reaches it; with the default signals;
+ * and with none of our descriptors but standard error. Those that are not close-on-exec it closes
+ * itself. */
+static int spawn(pid_t *pid, const char *path, char **argv, int fd)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    sigset_t set;
+    int error;
+
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, fd, STDIN_FILENO);
+    posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes,
+                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    sigemptyset(&set);
+    posix_spawnattr_setsigmask(&attributes, &set);
+    sigfillset(&set);
+    posix_spawnattr_setsigdefault(&attributes, &set);
+    error = posix_spawn(pid, path, &files, &attributes, argv, environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&files);
+    return error;
+}
+
+static int start_guard(struct quiesce *q, GError **err)
+{
+    g_autofree char *path = hook_find_ours("freeze-guard");
+    g_autoptr(GPtrArray) argv = NULL;
+    int ends[2], error;
+
+    if (!path)
+        return fail(err, "freeze hook: freeze-guard, a program of ours, is not installed");
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return fail_errno(err, errno, "freeze hook: socketpair");
+    argv = guard_arguments(q, path);
+    error = spawn(&q->guard, path, (char **)argv->pdata, ends[1]);
+    close(ends[1]);
+    if (error) {
+        q->guard = 0;
+        close(ends[0]);
+        return fail_errno(err, error, "freeze hook: %s", path);
+    }
+    q->fd = ends[0];
+    return 0;
+}
+
+/* End it and reap it, whatever it does. */
+static void end_guard(struct quiesce *q)
+{
+    if (!q->guard)
+        return;
+    kill(q->guard, SIGKILL);
+    while (waitpid(q->guard, NULL, 0) < 0 && errno == EINTR)
+        ;
+    q->guard = 0;
+    close(q->fd);
+}
+
+/* The length of its answer; 0: it is gone; -1: it does not answer. */
+static ssize_t receive(const struct quiesce *q, char *text, size_t size)
+{
+    gint64 deadline =
+        g_get_monotonic_time() + (gint64)(q->seconds + FREEZE_GUARD_EXTRA) * G_TIME_SPAN_SECOND;
+    gint64 left;
+
+    while ((left = deadline - g_get_monotonic_time()) > 0) {
+        struct pollfd in = {.fd = q->fd, .events = POLLIN};
+
+        if (poll(&in, 1, (int)(left / 1000 + 1)) == 1) {
+            ssize_t length = recv(q->fd, text, size, 0);
+
+            return length > 0 ? length : 0;
+        }
+    }
+    return -1;
+}
+
+/* Returns FREEZE_GUARD_DONE; or FREEZE_GUARD_FAILED and *err; or 0 and *err: it is not known what has
+ * happened, and the guard is ended. */
+static char ask(struct quiesce *q, char command, GError **err)
+{
+    char text[FREEZE_GUARD_ANSWER_MAX + 1] = "";
+    ssize_t length = 0;
+
+    if (send(q->fd, &command, 1, MSG_NOSIGNAL) == 1)
+        length = receive(q, text, FREEZE_GUARD_ANSWER_MAX);
+    if (length <= 0) {
+        fail(err, "freeze hook: %s: the freeze-guard %s", q->words[0],
+             length == 0 ? "has ended" : "does not answer");
+        end_guard(q);
+        return 0;
+    }
+    if (text[0] != FREEZE_GUARD_DONE) {
+        g_autofree char *why = g_utf8_make_valid(text + 1, length - 1);
+
+        fail(err, "freeze hook: %s: %s", q->words[0], why);
+    }
+    return text[0];
+}
+
+/* ---- what instants call ---- */
 
 struct quiesce *quiesce_new(const char *command, unsigned seconds, const GPtrArray *disks)
 {
-    return g_new0(struct quiesce, 1);
+    struct quiesce *q = g_new0(struct quiesce, 1);
+
+    q->words = hook_command_split(command, NULL);
+    q->seconds = seconds;
+    q->disks = g_new0(char *, disks->len + 1);
+    for (unsigned i = 0; i < disks->len; i++)
+        q->disks[i] = g_strdup(disks->pdata[i]);
+    return q;
 }
 
 void quiesce_free(struct quiesce *q)
 {
+    if (!q)
+        return;
+    if (q->guard) /* it sees the end of the connection, and thaws */
+        close(q->fd);
+    leave_turn(q);
+    g_strfreev(q->words);
+    g_strfreev(q->disks);
     g_free(q);
 }
 
 int quiesce_check(const char *command, GError **err)
 {
+    g_auto(GStrv) words = hook_command_split(command, err);
+    struct stat st;
+
+    if (!words)
+        return -1;
+    if (stat(words[0], &st) < 0 || access(words[0], X_OK) < 0)
+        return fail_errno(err, errno, "freeze hook: %s", words[0]);
+    if (!S_ISREG(st.st_mode))
+        return fail(err, "freeze hook: %s: it is not a program", words[0]);
     return 0;
 }
 
 int quiesce_freeze(struct quiesce *q, GError **err)
 {
-    return fail(err, "freeze hook: not there yet");
+    q->has_turn = take_turn(q->seconds);
+    if (!q->has_turn)
+        return fail(err, "freeze hook: %s: another session has not thawed its guests within %u s",
+                    q->words[0], q->seconds);
+    if (start_guard(q, err) < 0)
+        return -1;
+    q->began = true;
+    return ask(q, FREEZE_GUARD_FREEZE, err) == FREEZE_GUARD_DONE ? 0 : -1;
+}
+
+/* Twice, where it is the guard that fails. */
+static int thaw(struct quiesce *q, GError **err)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        char answer;
+
+        g_clear_error(err);
+        if (!q->guard && start_guard(q, err) < 0)
+            return -1;
+        answer = ask(q, FREEZE_GUARD_THAW, err);
+        if (answer)
+            return answer == FREEZE_GUARD_DONE ? 0 : -1;
+    }
+    return -1;
 }
 
 int quiesce_thaw(struct quiesce *q, GError **err)
 {
-    return 0;
+    g_autoptr(GError) why = NULL;
+    int r = q->began ? thaw(q, &why) : 0;
+
+    end_guard(q);
+    q->began = false;
+    leave_turn(q);
+    if (r < 0) {
+        log_error("guests may stand still: thaw: %s", why->message);
+        g_propagate_error(err, g_steal_pointer(&why));
+    }
+    return r;
 }

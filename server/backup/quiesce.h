@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Quiescing guests around an instant, by a program of the user's (--freeze-hook): `PROGRAM freeze
- * DISK...` before it, `PROGRAM thaw DISK...` after it. PROGRAM may have words of its own before these,
- * split as a shell would; no shell runs. Guests are thawed in any case, also if this process dies
- * between: a helper process, which is started first and only then lets `freeze` run, sees that this
- * one is gone, and runs `thaw`.
+ * DISK...` before it, `PROGRAM thaw DISK...` after it. PROGRAM may have words of its own before these
+ * (hook-command.h). Guests are thawed in any case, also if this process dies between: a helper process
+ * runs both, and sees that this one is gone.
  *
  * freeze and thaw are called by a thread of an instant (instant_quiesce); they wait for the program,
- * each `seconds` at most: then it is killed, with its process group.
+ * each `seconds` at most: then it is killed, with its process group. freeze first waits for other
+ * sessions that freeze guests, also `seconds` at most.
  */
 #ifndef BACKUP_QUIESCE_H
 #define BACKUP_QUIESCE_H
@@ -16,10 +16,10 @@
 
 struct quiesce;
 
-/* `command` has been checked by quiesce_check. `disks`: names, copied. Control thread. */
+/* `command` has been checked by quiesce_check. `disks`: names, copied. Any thread. */
 struct quiesce *quiesce_new(const char *command, unsigned seconds, const GPtrArray *disks);
 void quiesce_free(struct quiesce *q);
-/* Can it be split, and is its program there? -1 and *err. */
+/* Can this process run it? `command` is one of hook_command_resolve. -1 and *err. */
 int quiesce_check(const char *command, GError **err);
 
 /* 0: the guests stand still. -1 and *err ("freeze hook: /x/y: exit status 1: LAST LINE OF ITS stderr",

@@ -49,7 +49,7 @@ static struct dirty_bitmap *find_by_name(struct node *n, bool writable, const ch
         fail(err, "Bitmap '%s' is not found", name);
         return NULL;
     }
-    dirty_bitmap_info(db, &info);
+    dirty_bitmap_flags(db, &info);
     if (!writable && !disk_readonly(d) && info.recording) {
         fail(err, "Enabled bitmap '%s' incompatible with readonly export", name);
         g_clear_pointer(&db, dirty_bitmap_unref);

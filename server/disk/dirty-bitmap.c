@@ -82,13 +82,10 @@ const char *dirty_bitmap_name(const struct dirty_bitmap *db)
     return db->name;
 }
 
-void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info)
+void dirty_bitmap_flags(struct dirty_bitmap *db, struct dirty_bitmap_info *info)
 {
-    struct bitmap *bits = dirty_bitmap_bits(db);
-
     pthread_mutex_lock(&db->lock);
     *info = (struct dirty_bitmap_info){
-        .count = db->full ? db->size : 0,
         .granularity = db->granularity,
         .recording = db->recording && !db->reason,
         .busy = db->busy > 0 || db->changing,
@@ -97,8 +94,17 @@ void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info)
         .readonly = db->readonly,
     };
     pthread_mutex_unlock(&db->lock);
+}
+
+void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info)
+{
+    struct bitmap *bits = dirty_bitmap_bits(db);
+
+    dirty_bitmap_flags(db, info);
     if (bits)
         info->count = bitmap_count(bits);
+    else if (db->full)
+        info->count = db->size;
     bitmap_unref(bits);
 }
 

@@ -29,7 +29,10 @@ struct dirty_bitmap *dirty_bitmap_ref(struct dirty_bitmap *db);
 void dirty_bitmap_unref(struct dirty_bitmap *db);
 GPtrArray *dirty_bitmap_array_new(void);                      /* of references, which it drops */
 const char *dirty_bitmap_name(const struct dirty_bitmap *db); /* without qemu:dirty-bitmap: */
+/* Counts the dirty bits, which takes a millisecond or more where there are many. Any thread. */
 void dirty_bitmap_info(struct dirty_bitmap *db, struct dirty_bitmap_info *info);
+/* The same at once, with a count of 0. Any thread. */
+void dirty_bitmap_flags(struct dirty_bitmap *db, struct dirty_bitmap_info *info);
 /* Why it is inconsistent, for people; free with g_free(). NULL: it is good. Any thread. */
 char *dirty_bitmap_reason(struct dirty_bitmap *db);
 

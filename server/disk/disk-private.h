@@ -309,20 +309,21 @@ struct view {
     struct log_limit read_errors, keep_errors;
 };
 
-/* It is about to keep so many slots more. False: the limit that it shares with others is reached. */
+/* The view is about to keep so many slots more. False: the limit that it shares with others is
+ * reached. */
 static inline bool view_may_keep(struct view *v, uint64_t slots)
 {
     return !v->options.quota || view_quota_take(v->options.quota, slots << v->disk->unit_shift);
 }
 
-/* So many of these it does not keep after all. */
+/* After view_may_keep: it does not keep so many of them. */
 static inline void view_keeps_less(struct view *v, uint64_t slots)
 {
     if (v->options.quota)
         view_quota_give(v->options.quota, slots << v->disk->unit_shift);
 }
 
-/* It has got a slot of a newer view. */
+/* The view has got a slot of a newer one. */
 static inline void view_inherits(struct view *v)
 {
     atomic_fetch_add(&v->kept, 1);
@@ -330,7 +331,7 @@ static inline void view_inherits(struct view *v)
         view_quota_inherit(v->options.quota, v->disk->unit);
 }
 
-/* It has so many slots less. */
+/* The view has so many slots less. */
 static inline void view_loses(struct view *v, uint64_t slots)
 {
     atomic_fetch_sub(&v->kept, slots);

@@ -186,6 +186,7 @@ static void start_work(struct instant *i, enum instant_at at,
     i->result = -1;
     if (!(*i->phase)->must_work)
         return;
+    /* That guests stand still for ever is worse than that commands wait. */
     g_clear_error(&i->work_error);
     work(i);
 }
@@ -214,7 +215,7 @@ static const struct phase *const shrinking[] = {
     &phase_scratch, &phase_resize, &phase_grow, &phase_attach, &phase_shadow,  &phase_prepare,
     &phase_quiesce, &phase_shrink, &phase_thaw, &phase_commit, &phase_publish, NULL,
 };
-/* After a failure, guests that were quiesced do not wait for anything else. */
+/* After a failure. Guests that were quiesced are thawed before anything else. */
 static const struct phase *const ungrowing[] = {&phase_thaw, &phase_ungrow, NULL};
 static const struct phase *const unflipping[] = {&phase_drop_views, &phase_unlink_views, NULL};
 static const struct phase *const failing[] = {&phase_thaw, NULL};

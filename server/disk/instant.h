@@ -48,8 +48,9 @@ int instant_bitmap_record(struct instant *i, struct disk *d, const char *name, b
 int instant_bitmap_merge(struct instant *i, struct disk *d, const char *target,
                          struct disk *source_disk, const char *source, GError **err);
 
-/* Mark what the disk's image has allocated (all that is not a hole; all, where the image cannot tell):
- * for a bitmap that is made after the fact. */
+/* Mark what the disk's image has allocated at the instant (all that is not a hole; all, where the image
+ * cannot tell), also in a bitmap that does not record. For a bitmap that is made after the image has
+ * been filled. */
 int instant_bitmap_populate(struct instant *i, struct disk *d, const char *name, GError **err);
 
 /* ---- bitmaps that belong to checkpoints (server/backup/) ---- */
@@ -60,7 +61,7 @@ int instant_bitmap_populate(struct instant *i, struct disk *d, const char *name,
 /* As instant_bitmap_add, of one that records. */
 int instant_checkpoint_bitmap_add(struct instant *i, struct disk *d, const char *name,
                                   uint32_t granularity, bool persistent, GError **err);
-/* As instant_bitmap_remove: one that is busy is refused. */
+/* As instant_bitmap_remove: one that is busy is refused. The caller knows that it is a checkpoint's. */
 int instant_checkpoint_bitmap_remove(struct instant *i, struct disk *d, const char *name,
                                      GError **err);
 
@@ -111,7 +112,8 @@ void instant_quiesce(struct instant *i, int (*freeze)(void *opaque, GError **err
                      void (*thaw)(void *opaque), void *opaque);
 
 /* A record that the store of `d` is to have with this instant (struct state_record: `kind` and `name`
- * are copied; `text` NULL removes it). Nothing, where the disk has no store. */
+ * are copied; `text` NULL removes it; `opaque` lives until the instant has ended). Nothing is recorded
+ * where the disk has no store. An instant with records alone shuts no gate. */
 int instant_record(struct instant *i, struct disk *d, const struct state_record *record,
                    GError **err);
 

@@ -88,7 +88,7 @@ static void prepare_stage(struct stage *st)
 }
 
 /* What each disk will be. All that the flip needs is allocated here: it allocates nothing. A disk of
- * which nothing changes keeps its gate open: it has a part in a record alone, e.g. */
+ * which nothing changes keeps its gate open, e.g. if the instant has only a record for its store. */
 static bool prepare(struct instant *i)
 {
     for (unsigned k = 0; k < i->stages->len; k++)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Bits that stand still from the instant on, for a backup to read: a copy of a bitmap's bits, while the
- * bitmap itself goes on to record undisturbed.
+ * Bits that stand still from the instant on, for a backup to read. They are a copy of a bitmap's bits;
+ * the bitmap itself goes on to record undisturbed.
  *
- * It is made like a merge into a bitmap that the disk does not have (instant.c): until the flip its
- * bits are a shadow, so that they have each write before the instant. The trackers that the flip puts
- * in place do not know them. So nobody marks them afterwards, also between the flip and the commit to a
- * store.
+ * The copy is made as a merge is (instant.c), into a bitmap that the disk does not have. Its bits are a
+ * shadow until the flip, so that they have each write before the instant. The trackers that the flip
+ * puts in place do not have them. So nobody marks them after the flip, also not between the flip and
+ * the commit to a store.
  */
 #include "common/util/error.h"
 #include "server/disk/instant.h"
@@ -26,7 +26,7 @@ static struct staged_bitmap *add_frozen(struct stage *st, struct dirty_bitmap *d
     return f;
 }
 
-/* Nothing is written anywhere: a full backup of a huge disk begins as quickly as any. */
+/* No bits are set: a full backup of a huge disk begins as quickly as any other. */
 static void freeze_all(struct stage *st, const struct freeze_options *o,
                        struct dirty_bitmap **frozen)
 {
@@ -37,8 +37,8 @@ static void freeze_all(struct stage *st, const struct freeze_options *o,
     *frozen = dirty_bitmap_ref(db);
 }
 
-/* The source may be busy: nobody changes it. What it is copied from is no longer its own, so that
- * later actions leave these bits alone. */
+/* The source may be busy, because it is not changed. Its bits are not its own any more: later actions
+ * give it others, so that the copy does not get what they add. */
 int instant_freeze(struct instant *i, struct disk *d, const struct freeze_options *o,
                    struct dirty_bitmap **frozen, GError **err)
 {
@@ -66,7 +66,7 @@ int instant_freeze(struct instant *i, struct disk *d, const struct freeze_option
     return 0;
 }
 
-/* What breaks later than the flip was good when it was copied. */
+/* A bitmap that breaks after the flip was good when its bits were copied. */
 void stage_flip_frozen(struct stage *st)
 {
     for (unsigned k = 0; k < st->frozen->len; k++) {

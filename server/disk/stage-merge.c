@@ -42,7 +42,8 @@ static void add_source(struct instant *i, struct staged_bitmap *s, struct source
     g_array_append_val(s->sources, source);
 }
 
-/* What is written while the image is asked is allocated, whether the bitmap records or not. */
+/* What a guest writes while the image is asked is allocated at the instant. So it goes into the bits
+ * even if the bitmap does not record. */
 void stage_populate(struct stage *st, struct staged_bitmap *s)
 {
     add_source(st->instant, s, (struct source){.disk = st->disk});
@@ -151,8 +152,8 @@ static void copy_by_pieces(struct instant *i, struct copy copy)
     }
 }
 
-/* Bits that are lost read as clean. Those that are frozen may be inconsistent: then a backup knows that
- * it must read all. */
+/* Bits that are lost read as clean. A frozen bitmap may be inconsistent: the backup then reads all, and
+ * the instant goes on. */
 static int check_copied(struct copy copy, GError **err)
 {
     if (!(copy.from && bitmap_is_lost(copy.from)) && !bitmap_is_lost(copy.to))

@@ -2,10 +2,11 @@
 /* What an image has allocated, as bits (see instant.c). */
 #include "server/disk/stage.h"
 
-/* So much of an image is asked about at once, between two looks at whether it is still wanted. */
+/* An image is asked about so much at once. Then the instant may be cancelled. */
 #define PIECE_BYTES (1ull << 30)
 
-/* Returns how many bytes from `at` on the image has told of; 0: it cannot tell. */
+/* Mark what is allocated from `at` on. Returns how many bytes the image has told of; 0: it cannot
+ * tell. */
 static uint64_t mark_some(struct disk *d, struct bitmap *bits, uint64_t at, uint64_t length)
 {
     struct backend_handle *h = d->handle;
@@ -19,7 +20,7 @@ static uint64_t mark_some(struct disk *d, struct bitmap *bits, uint64_t at, uint
             told += e.list[k].length;
         }
     extents_free(&e);
-    /* The next question begins with a whole block, too. */
+    /* The next question must begin at a multiple of the image's block. */
     return told >= length ? length : told - told % h->min_block;
 }
 

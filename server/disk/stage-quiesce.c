@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Guests that stand still around the flip. Once one of them was asked to, it is thawed in any case. */
+/* Guests that stand still around the flip. Each one for which `freeze` was called is thawed, whatever
+ * fails. */
 #include "server/disk/stage.h"
 
 static bool has_hooks(struct instant *i)

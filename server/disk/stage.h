@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the files of an instant share. From the ground up: stage.c (what each disk will be),
- * stage-scratch.c (where new views keep blocks), stage-populate.c (what is allocated), stage-merge.c (bits that are copied), stage-freeze.c
- * (those that stand still), stage-quiesce.c (guests that do), stage-leave.c (views that leave), stage-size.c (the image's size),
- * stage-store.c (what the store does before the flip and after it), stage-flip.c (the flip and what
- * follows it), instant.c (actions), instant-run.c (the steps), resize.c. See instant.c for the design. Control thread, but for what is
- * marked otherwise.
+ * stage-scratch.c (where new views keep blocks), stage-populate.c (what an image has allocated),
+ * stage-merge.c (bits that are copied), stage-freeze.c (bits that stand still), stage-quiesce.c (guests
+ * that stand still), stage-leave.c (views that leave), stage-size.c (the image's size), stage-store.c
+ * (what the store does before the flip and after it), stage-flip.c (the flip and what follows it),
+ * instant.c (actions), instant-run.c (the steps), resize.c. See instant.c for the design. Control
+ * thread, but for what is marked otherwise.
  */
 #ifndef DISK_STAGE_H
 #define DISK_STAGE_H
@@ -22,8 +23,8 @@ struct staged_bitmap {
     bool recording;
     bool persistent;
     char *reason;    /* why it will be inconsistent; NULL: it will be good, or is not asked yet */
-    bool frozen;     /* none of the disk's, it stands still from the instant on */
-    bool lost;       /* the same: bits were lost while they were copied to it */
+    bool frozen;     /* it is none of the disk's, and stands still from the instant on */
+    bool lost;       /* frozen: bits were lost while they were copied to it */
     bool changes;    /* some action wants it changed: it must not be busy at the flip */
     GArray *sources; /* struct source */
     GPtrArray *origins; /* struct dirty_bitmap, references: from whose bits these are made */
@@ -47,6 +48,7 @@ struct prepare_hook {
     void *opaque;
 };
 
+/* A pair of functions of a user: guests stand still from one to the other. */
 struct quiesce_hook {
     int (*freeze)(void *opaque, GError **err);
     void (*thaw)(void *opaque);
@@ -102,7 +104,7 @@ struct phase {
     int (*flip)(struct instant *i, GError **err);
     /* Long work that can fail, or NULL. Any thread; the gates are open again. */
     int (*work)(struct instant *i, GError **err);
-    bool must_work; /* where no thread can be had for it, the control thread does it, and waits */
+    bool must_work; /* if no thread can be made for it, the control thread does it, and waits */
 };
 
 enum instant_at { AT_BEGIN, AT_WAIT, AT_CLOSED_WORK, AT_WORK, AT_END };
@@ -116,7 +118,7 @@ struct instant {
 
     GArray *records;   /* struct state_record; kind and name are ours */
     GArray *quiesce;   /* struct quiesce_hook */
-    unsigned quiesced; /* so many of them were called, and are to be thawed */
+    unsigned quiesced; /* for so many of them `freeze` was called, and `thaw` not yet */
 
     /* The store of its disks; NULL: they have none, or it has no part in this. */
     const struct disk_state *state;

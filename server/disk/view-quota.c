@@ -54,7 +54,8 @@ static void tell_if_low(struct view_quota *q, uint64_t used)
         q->low(q->opaque, used, q->limit);
 }
 
-/* What cannot be had is never counted, not even for a moment: others could not have it meanwhile. */
+/* A refused take never counts, not even for a moment: else another one could be refused meanwhile that
+ * is within the limit. */
 bool view_quota_take(struct view_quota *q, uint64_t bytes)
 {
     uint64_t used = atomic_load(&q->used);

@@ -21,10 +21,11 @@ uint64_t view_quota_limit(const struct view_quota *q);
 
 /* ---- for views: what they keep ---- */
 
-/* So many bytes more. False: they would be above the limit, and do not count. */
+/* Count so many bytes more. False: that would be above the limit, and they do not count. */
 bool view_quota_take(struct view_quota *q, uint64_t bytes);
-/* The same of what is kept already and must not be lost: also above the limit. */
+/* The same for bytes that are kept already and must not be lost: they count also above the limit. */
 void view_quota_inherit(struct view_quota *q, uint64_t bytes);
+/* Count so many bytes less. */
 void view_quota_give(struct view_quota *q, uint64_t bytes);
 
 #endif

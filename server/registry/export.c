@@ -115,7 +115,7 @@ static int check_bitmaps(const struct export_options *o, GError **err)
     for (unsigned i = 0; i < o->n_bitmaps; i++) {
         struct dirty_bitmap_info info;
 
-        dirty_bitmap_info(o->bitmaps[i], &info);
+        dirty_bitmap_flags(o->bitmaps[i], &info);
         if (info.busy)
             return fail(err,
                         "Bitmap '%s' is currently in use by another operation and cannot be used",
@@ -362,7 +362,7 @@ static GPtrArray *good_bitmaps(struct disk *d)
     for (unsigned i = all->len; i-- > 0;) {
         struct dirty_bitmap_info info;
 
-        dirty_bitmap_info(all->pdata[i], &info);
+        dirty_bitmap_flags(all->pdata[i], &info);
         if (info.inconsistent || info.readonly)
             g_ptr_array_remove_index(all, i);
     }

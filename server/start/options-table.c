@@ -317,6 +317,14 @@ const struct option_def options_table[] = {
     DOES("on-state-error", 0, "keep-guest|break-guest-write", set_on_state_error,
          "a folder that fails breaks bitmaps, or writes (keep-guest)"),
 
+    /* Backup sessions. */
+    NUMBER("backup-lease", 0, "SECONDS", backup_lease, 0, OPTIONS_LEASE_MAX,
+           "abort a session that nobody has used so long (3600; 0: never)"),
+    TEXT("freeze-hook", 0, "PROGRAM", freeze_hook,
+         "runs as PROGRAM freeze|thaw DISK... around an instant"),
+    NUMBER("freeze-timeout", 0, "SECONDS", freeze_timeout, 1, 3600,
+           "end a freeze hook that takes longer (10)"),
+
     /* The process. */
     FLAG("foreground", 'f', foreground, "do not go to the background"),
     ALIAS("no-fork", "foreground"),

@@ -225,6 +225,7 @@ void options_free(struct options *o)
     g_free(o->control);
     g_free(o->scratch_dir);
     g_free(o->state_dir);
+    g_free(o->freeze_hook);
     g_free(o->tls_certificates);
     g_free(o->tls_psk);
     g_free(o);

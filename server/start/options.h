@@ -17,6 +17,9 @@
 /* What -t is by default, and what 0 stands for. */
 #define OPTIONS_THREADS 16
 
+/* Seconds: most of --backup-lease, ten years. */
+#define OPTIONS_LEASE_MAX 315360000
+
 /* Errors in the command line: OPTIONS_ERROR_USAGE is one that another command line would not have
  * (exit code 2), OPTIONS_ERROR_REFUSED a wish that this program does not grant (exit code 1). */
 #define OPTIONS_ERROR options_error_quark()

@@ -17,6 +17,8 @@
 #include "common/util/log-limit.h"
 #include "server/start/captive.h"
 #include "server/backup/backup.h"
+#include "server/backup/hook-command.h"
+#include "server/backup/quiesce.h"
 #include "server/control/control.h"
 #include "server/start/close-disks.h"
 #include "server/start/daemon.h"
@@ -75,6 +77,7 @@ struct run {
 
     /* From the options, absolute: a daemon's folder is /. */
     char *pid_file, *control_path, *tls_psk;
+    char *freeze_hook; /* its program's path is absolute; NULL: none */
     struct folders folders;
 };
 
@@ -205,6 +208,11 @@ static int prepare(struct run *r, GError **err)
     r->pid_file = absolute(r->o->pid_file);
     r->control_path = absolute(r->o->control);
     folders_init(&r->folders, r->o);
+    if (r->o->freeze_hook) {
+        r->freeze_hook = hook_command_resolve(r->o->freeze_hook, err);
+        if (!r->freeze_hook)
+            return -1;
+    }
     r->quit_fd = quit_open(err);
     if (r->quit_fd < 0)
         return -1;
@@ -255,14 +263,14 @@ static int check_paths(const struct run *r, GError **err)
         return -1;
     if (r->tls_psk && tls_credentials_check_psk(r->tls_psk, err) < 0)
         return -1;
-    return 0;
+    return r->freeze_hook ? quiesce_check(r->freeze_hook, err) : 0;
 }
 
 static int start_backup(struct run *r, GError **err)
 {
     const struct session_options options = {
         .lease = r->o->backup_lease,
-        .freeze_hook = r->o->freeze_hook,
+        .freeze_hook = r->freeze_hook,
         .freeze_timeout = r->o->freeze_timeout,
     };
 
@@ -431,6 +439,9 @@ static void stop(struct run *r)
         quit_no_leftover(r->control_path);
         control_free(r->control);
     }
+    /* control_free does it, too; but leases end sessions also where there is no control socket. */
+    if (r->server && !r->control && !server_end_changes(r->server, GRACE_MS))
+        log_error("a change that waits for a disk is given up");
     backup_free(r->backup);
     r->is_left = !free_server(r) || r->is_left;
     /* A disk that is left may still change: then the next start recovers, as after a crash. */
@@ -446,6 +457,7 @@ static void stop(struct run *r)
         g_main_loop_unref(r->loop);
     g_free(r->pid_file);
     g_free(r->control_path);
+    g_free(r->freeze_hook);
     folders_clear(&r->folders);
     log_limits_end();
     if (r->is_left)

@@ -321,6 +321,35 @@ void store_journal_failed(void *store, const char *reason)
     store_post(s, store_settle, s);
 }
 
+static bool set_journal_failed(struct store *s, bool failed)
+{
+    bool before;
+
+    pthread_mutex_lock(&s->lock);
+    before = s->journal_failed;
+    s->journal_failed = failed;
+    pthread_mutex_unlock(&s->lock);
+    return before;
+}
+
+/* Bitmaps that begin anew need a journal that works; another transaction may be at reviving it just
+ * now. The mark is taken away first: a journal that fails again at once sets it again. */
+int store_revive_journal(struct store *s, GError **err)
+{
+    bool failed;
+
+    if (!s->journal)
+        return 0;
+    failed = set_journal_failed(s, false);
+    if (journal_revive(s->journal, err) < 0) {
+        set_journal_failed(s, true);
+        return -1;
+    }
+    if (failed)
+        log_info("state: %s: the journal works again", s->path);
+    return 0;
+}
+
 /* Are bits that are broken still relied on? */
 static bool is_relied_on(struct stored_bits *sb)
 {

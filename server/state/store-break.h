@@ -22,6 +22,9 @@ void store_settled(struct store *s);
 /* Write them now, if there are any. For the jobs' thread. */
 void store_settle(void *store);
 
+/* Have the journal work again, where it has failed. -1 and *err: it does not. Waits for the folder. */
+int store_revive_journal(struct store *s, GError **err);
+
 /* journal_options.failed, journal_disk_options.sync_bits, and store.bits_lost. */
 void store_journal_failed(void *store, const char *reason);
 int store_sync_bits(void *disk);

@@ -164,35 +164,6 @@ static int sync_new(struct state_transaction *t, bool *any, bool *any_good, GErr
     return sync_together(files, err);
 }
 
-static bool set_journal_failed(struct store *s, bool failed)
-{
-    bool before;
-
-    pthread_mutex_lock(&s->lock);
-    before = s->journal_failed;
-    s->journal_failed = failed;
-    pthread_mutex_unlock(&s->lock);
-    return before;
-}
-
-/* Bitmaps that begin anew need a journal that works; another transaction may be at reviving it just
- * now. The mark is taken away first: a journal that fails again at once sets it again. */
-static int revive_journal(struct store *s, GError **err)
-{
-    bool failed;
-
-    if (!s->journal)
-        return 0;
-    failed = set_journal_failed(s, false);
-    if (journal_revive(s->journal, err) < 0) {
-        set_journal_failed(s, true);
-        return -1;
-    }
-    if (failed)
-        log_info("state: %s: the journal works again", s->path);
-    return 0;
-}
-
 static int make_durable(struct state_transaction *t, GError **err)
 {
     struct storage *storage = t->store->storage;
@@ -204,7 +175,7 @@ static int make_durable(struct state_transaction *t, GError **err)
     error = any ? storage->ops->sync_names(storage, "bits") : 0;
     if (error < 0)
         return storage_fail(storage, "bits", "syncing the names in it", error, err);
-    return any_good ? revive_journal(t->store, err) : 0;
+    return any_good ? store_revive_journal(t->store, err) : 0;
 }
 
 int store_prepare(void *store, const struct state_change *changes, unsigned n,

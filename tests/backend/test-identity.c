@@ -277,8 +277,15 @@ static void test_words(void)
                  "nbd+unix:///disk?socket=/tmp/a@b&my-token=/etc/keys&n=1");
     assert_words("plugin v1 proxy=host:1 ssh=joe@host p=dir/a@b q=/a:b@c", "proxy",
                  "joe:s/e@cret@host:1", "ssh", "joe@host", "p", "dir/a@b", "q", "/a:b@c");
-    assert_words("plugin v1 image=vm1@snap at=host:80/a/vm1@b", "image", "vm1@snap", "at",
-                 "host:80/a/vm1@b");
+    assert_words("plugin v1 image=vm1@snap at=host:80/a/vm1", "image", "vm1@snap", "at",
+                 "host:80/a/vm1");
+    /* An image and its snapshot, or a password that begins with a number. */
+    assert_words("plugin v1 at=sha256:"
+                 "1c718948b3e8c7501206091f73889a1e5ae9f2166828116c17c4f23a1d68acd2@b",
+                 "at", "host:80/a/vm1@b");
+    assert_words("plugin v1 proxy=sha256:"
+                 "c91d48d8d81a992556898c09b904439a0c6797582b07225208c542b9d3f6b85b@host",
+                 "proxy", "joe:12/3@host");
     assert_words("plugin v1 script=sha256:"
                  "2962d2e8f4d2071a78d54625bcd1f507d6e2706eb882b2b489666a697f003eca",
                  "script", "PASSWORD=x\nexit 0\n");

@@ -50,7 +50,7 @@ SESSIONS = [
      "quiesce-error": "no agent", "scratch-used": 8192,
      "disks": [{**d, "clients": 2, "scratch-bytes": 4096} for d in SESSION_DISKS]},
     {"id": "b2", "state": "active", "time": "2026-11-24T02:00:00.000Z", "lease": 60,
-     "discard": True, "scratch-used": 0, "disks": []}]
+     "discard": True, "resumed": True, "scratch-used": 0, "disks": []}]
 GOOD = {"query-checkpoints": CHECKPOINTS, "query-backups": SESSIONS, "query-named-block-nodes": NODES, "query-views": VIEWS, "query-name": {"name": "lab"},
         "query-status": {"running": True, "status": "running"}, "query-block-exports": [{"id": "e"}],
         "query-nbd-servers": [{"uri": "nbd+unix:///?socket=/s"}],
@@ -84,7 +84,7 @@ def status():
         obj = json.loads(ctl(fake, "--json", "status"))
         assert obj == {"server": "nbdfleece 0.1.0", "name": "lab", "state": "running", "disks": 2,
                        "disk-bytes": (10 << 30) + 512, "bitmaps": 2, "bitmaps-recording": 1,
-                       "views": 1, "views-broken": 1, "exports": 1, "scratch-bytes": 4096,
+                       "checkpoints": 2, "sessions": 2, "views": 1, "views-broken": 1, "exports": 1, "scratch-bytes": 4096,
                        "nbd": ["nbd+unix:///?socket=/s"], "nbd-added": [], "io": [
                            {"disk": "vda", "read-bytes": 3 << 20, "written-bytes": 5 << 10,
                             "errors": 4321},
@@ -156,11 +156,11 @@ def session_list():
         assert [re.split("  +", line) for line in lines] == [
             ["ID", "STATE", "TIME", "SINCE", "CHECKPOINT", "DISKS", "DIRTY", "SCRATCH", "CLIENTS",
              "LEASE", "NOTE"],
-            ["b0", "aborted", "2026-11-24 00:00:00", "-", "-", "0", "0", "0", "0", "-",
+            ["b0", "aborted", "2026-11-24 00:00:00", "-", "-", "-", "-", "-", "-", "-",
              "its lease of 60 s has ended"],
             ["b1", "active", "2026-11-24 01:00:00", "mon", "tue", "2", "3 MiB", "8 KiB", "4",
              "59 min 3 s", "not quiesced: no agent"],
-            ["b2", "active", "2026-11-24 02:00:00", "-", "-", "0", "0", "0", "0", "held", "-"]], lines
+            ["b2", "active", "2026-11-24 02:00:00", "-", "-", "0", "0", "0", "0", "held", "resumed"]], lines
         assert json.loads(ctl(fake, "--json", "session", "list")) == SESSIONS
     for left, text in ((59, "59 s"), (60, "1 min 0 s"), (7260, "2 h 1 min")):
         with FakeQmp({"query-backups": [{**SESSIONS[1], "lease-left": left}]}) as fake:
@@ -173,10 +173,10 @@ def session_begin():
         lines = ctl(fake, "session", "begin", "b1", "--since", "mon").splitlines()
         assert fake.requests[-1]["arguments"] == {"id": "b1", "since": "mon"}
         assert [re.split("  +", line) for line in lines] == [
-            ["DISK", "MODE", "DIRTY", "SIZE", "URI", "REASON"],
-            ["vda", "incremental", "3 MiB", "10 GiB", SESSION_DISKS[0]["uri"], "-"],
-            ["vdb", "full", "512", "512", SESSION_DISKS[1]["uri"],
-             "there is no checkpoint 'mon'"]], lines
+            ["DISK", "MODE", "DIRTY", "SIZE", "REASON", "URI"],
+            ["vda", "incremental", "3 MiB", "10 GiB", "-", SESSION_DISKS[0]["uri"]],
+            ["vdb", "full", "512", "512", "there is no checkpoint 'mon'",
+             SESSION_DISKS[1]["uri"]]], lines
         assert json.loads(ctl(fake, "--json", "session", "begin", "b1")) == SESSION_DISKS
         fake.replies["backup-begin"] = [{**d, "quiesced": False, "quiesce-error": "no agent"}
                                         for d in SESSION_DISKS]
@@ -358,6 +358,10 @@ def absurd_values():
             "query-name": ([], 1), "query-status": ([], "running"),
             "query-block-exports": ({}, [1]), "query-nbd-servers": ({}, [1]),
             "query-blockstats": ({}, [1], "x"),
+            "query-checkpoints": ({}, [1], [{}], [{"name": "a", "disks": 1}],
+                                  [{"name": "a", "disks": [1]}], [{"name": "a", "disks": [{}]}]),
+            "query-backups": ({}, [1], [{}], [{"id": "a", "disks": {}}],
+                              [{"id": "a", "disks": [[]]}], [{"id": "a", "disks": [{"disk": 1}]}]),
     }.items():
         for value in values:
             with FakeQmp({**GOOD, command: value}) as fake:

@@ -46,6 +46,7 @@ def status_and_disks():
             status = ctl_json(s, "status")
             assert status["disks"] == 2 and status["disk-bytes"] == G + 3 * M, status
             assert status["bitmaps"] == status["views"] == status["exports"] == 0, status
+            assert status["checkpoints"] == status["sessions"] == 0, status
             assert status["nbd"] == [s.uri()], status
             assert s.uri() in ctl(s, "status")
             vda, vdb = ctl_json(s, "disks")
@@ -120,6 +121,95 @@ def errors_are_the_servers_words():
         assert line.endswith("no context qemu:dirty-bitmap:nix; it has base:allocation, "
                              "qemu:dirty-bitmap:b0"), line
         assert len(ctl_json(s, "bitmap", "list")) == 1
+
+
+@test
+def populate():
+    with tmpdir() as folder:
+        with open(f"{folder}/a.raw", "wb") as f:
+            f.truncate(3 * M)
+            f.seek(M)
+            f.write(b"x" * M)
+        with Server("--disk", "vda", "file", f"{folder}/a.raw") as s:
+            ctl(s, "bitmap", "add", "vda", "b0")
+            ctl(s, "bitmap", "populate", "vda", "b0")
+            assert dirty(s, "vda", "b0") == [(M, M)]
+
+
+TWO = "--disk", "vda", "memory", "64M", "--disk", "vdb", "memory", "1M"
+
+
+@test
+def checkpoints():
+    with Server(*TWO) as s:
+        ctl(s, "checkpoint", "create", "mon", "--description", "before the update", "-g", "4k")
+        h = s.nbd("vda")
+        h.pwrite(b"x" * 10, 5 * M)
+        ctl(s, "checkpoint", "create", "tue", "vda")
+        h.pwrite(b"x" * 10, 6 * M)
+        h.shutdown()
+        mon, tue = ctl_json(s, "checkpoint", "list")
+        assert [d["dirty-bytes"] for d in mon["disks"]] == [8 * K, 0], mon
+        assert [d["dirty-bytes"] for d in tue["disks"]] == [64 * K], tue
+        assert tue["parent"] == "mon" and mon == ctl_json(s, "checkpoint", "show", "mon")
+        lines = ctl(s, "checkpoint", "list").splitlines()
+        assert re.match(r"mon +20\d\d-\S+ \d\d:\d\d:\d\d +- +2 +8 KiB +valid +before the update$",
+                        lines[1]), lines
+        lines = ctl(s, "checkpoint", "show", "mon").splitlines()
+        assert re.match(r"vdb +mon +0 +4 KiB +valid$", lines[-1]), lines
+        assert ctl_json(s, "status")["checkpoints"] == 2
+        assert [(b["disk"], b["checkpoint"]) for b in ctl_json(s, "bitmap", "list")] == [
+            ("vda", "mon"), ("vda", "tue"), ("vdb", "mon")]
+        assert re.search(r"^vda +mon +8 KiB +4 KiB +recording, checkpoint +no +-$",
+                         ctl(s, "bitmap", "list"), re.M), ctl(s, "bitmap", "list")
+        line = ctl(s, "bitmap", "clear", "vda", "mon", code=1)
+        assert line.endswith("Bitmap 'mon' is readonly and cannot be modified"), line
+        line = ctl(s, "checkpoint", "create", "mon", code=1)
+        assert line == "fleecectl: checkpoint mon: Checkpoint already exists: mon", line
+        ctl(s, "checkpoint", "delete", "mon")
+        assert [c["name"] for c in ctl_json(s, "checkpoint", "list")] == ["tue"]
+        line = ctl(s, "checkpoint", "delete", "mon", code=1)
+        assert line == "fleecectl: checkpoint mon: Checkpoint 'mon' not found", line
+
+
+@test
+def sessions():
+    with Server(*TWO) as s:
+        begun = ctl_json(s, "session", "begin", "b1", "--checkpoint", "mon")
+        assert [(d["disk"], d["mode"]) for d in begun] == [("vda", "full"), ("vdb", "full")], begun
+        text = ctl(s, "session", "begin", "b2", "vda", "--lease", "0", "--discard",
+                   "--scratch-limit", "1m")
+        assert text.rstrip().endswith(s.uri("b2/vda")), text
+        assert ctl_json(s, "status")["sessions"] == 2
+        assert ctl_json(s, "checkpoint", "list") == []  # nobody knows yet whether it is to be
+        ctl(s, "session", "renew", "b1", "--lease", "60")
+        ctl(s, "session", "commit", "b1")
+        ctl(s, "session", "abort", "b2")
+        assert [c["name"] for c in ctl_json(s, "checkpoint", "list")] == ["mon"]
+        h = s.nbd("vda")
+        h.pwrite(b"x" * 10, 5 * M)
+        text = ctl(s, "session", "begin", "b3", "--since", "mon", "--strict")
+        assert re.search(r"^vda +incremental +64 KiB +64 MiB +- +nbd\+unix:", text, re.M), text
+        assert dirty(s, "b3/vda", "backup-vda") == [(5 * M, 64 * K)]
+        h.pwrite(b"y" * 10, 6 * M)  # the session's view stands still
+        h.shutdown()
+        assert dirty(s, "b3/vda", "backup-vda") == [(5 * M, 64 * K)]
+        line = ctl(s, "session", "begin", "b4", "--since", "nix", "--strict", code=1)
+        assert line.startswith("fleecectl: session b4: ") and "'nix'" in line, line
+        text = ctl(s, "session", "begin", "b4", "vdb", "--since", "nix")
+        assert re.search(r"^vdb +full +1 MiB +1 MiB +\S.*nix.* nbd\+unix:", text, re.M), text
+        ctl(s, "session", "abort", "b3")
+        for id, how in ("b1", "committed"), ("b3", "aborted"), ("nix", "not found"):
+            for action in "commit", "abort", "renew":
+                line = ctl(s, "session", action, id, code=1)
+                assert line.startswith(f"fleecectl: session {id}: ") and how in line, line
+        states = [(b["id"], b["state"]) for b in ctl_json(s, "session", "list")]
+        assert states == [("b1", "committed"), ("b2", "aborted"), ("b3", "aborted"),
+                          ("b4", "active")], states
+        lines = ctl(s, "session", "list").splitlines()
+        assert re.match(r"b1 +committed +20\S+ \S+ +- +mon +- +- +- +- +- +-$", lines[1]), lines
+        assert re.match(r"b4 +active +20\S+ \S+ +nix +- +1 +1 MiB +0 +0 +(1 h 0|59) min", lines[4]), \
+            lines
 
 
 @test
@@ -293,9 +383,14 @@ def watch():
         ctl(s, "qmp", "block-export-del", "id=e0")
         event = json.loads(watcher.stdout.readline())
         assert event["event"] == "BLOCK_EXPORT_DELETED" and event["data"]["id"] == "e0", event
+        ctl(s, "session", "begin", "b1")
+        ctl(s, "session", "abort", "b1")
+        event = json.loads(watcher.stdout.readline())
+        assert event["event"] == "BACKUP_ENDED", event
+        assert event["data"] == {"id": "b1", "result": "abort"}, event
         s.stop()
         rest = [json.loads(line)["event"] for line in watcher.stdout]
-        assert rest == ["SHUTDOWN"], rest
+        assert rest == ["BLOCK_EXPORT_DELETED", "SHUTDOWN"], rest  # the session's export
         assert watcher.wait(SOON) == 0
         watcher.stdout.close()
         watcher.stderr.close()

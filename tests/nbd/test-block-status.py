@@ -15,14 +15,14 @@ EXTENTS_MAX = 1 << 17  # of one context in one reply (common/base/extents.h)
 
 
 @contextlib.contextmanager
-def serve(*args, bitmaps=(), contexts=(ALLOCATION,), infos=(INFO_BLOCK_SIZE,)):
+def serve(*args, bitmaps=(), contexts=(ALLOCATION,), infos=(INFO_BLOCK_SIZE,), headers=Client.structured):
     """A server, and a client in transmission. bitmaps: (name, granularity) pairs."""
     with Server(*args) as s, Client(s.socket) as c:
         if bitmaps:
             q = s.qmp()
             for name, granularity in bitmaps:
                 q.cmd("block-dirty-bitmap-add", node="disk0", name=name, granularity=granularity)
-        c.structured()
+        headers(c)
         c.set_contexts("", *contexts)
         yield s, c.go("", infos)
 
@@ -39,17 +39,22 @@ def B1_one_chunk_per_context():
         assert c.map(B0, 0, 1 << 20) == [(65536, 1 - i % 2) for i in range(16)]
 
 
+def write_every_other(c, sectors):
+    """Write so many sectors, and leave one out after each."""
+    step = 1000
+    for base in range(0, sectors, step):
+        for i in range(base, base + step):
+            c.request(WRITE, i * 1024, 512, data=bytes(512))
+        for _ in range(step):
+            assert c.reply().error == 0
+
+
 @test
 def B1_extents_are_limited():
     """200,000 extents come in few, long replies, none of which has more than the server allows."""
     runs = 100000
     with serve("memory", "128M", bitmaps=(("b0", 512),), contexts=(B0,)) as (s, c):
-        step = 1000
-        for base in range(0, runs, step):
-            for i in range(base, base + step):
-                c.request(WRITE, i * 1024, 512, data=bytes(512))
-            for _ in range(step):
-                assert c.reply().error == 0
+        write_every_other(c, runs)
         offset, extents, replies = 0, 0, 0
         while offset < runs * 1024:
             got = c.block_status(offset, runs * 1024 - offset)[B0]
@@ -150,6 +155,22 @@ def B4_all_contexts_cover_the_same():
         for offset, length in ((0, 64 << 20), (1, 1000), (5 << 20, 30 << 20), (4096, 1 << 20)):
             totals = {sum(n for n, _ in e) for e in c.block_status(offset, length).values()}
             assert len(totals) == 1 and totals.pop() <= length
+
+
+@test
+def B4_one_that_is_told_in_part_cuts_the_others():
+    """A client that adds up the lengths of one context would miss what only the other one has."""
+    for headers in Client.structured, Client.extended:
+        with serve("memory", "128M", bitmaps=(("b0", 512),), contexts=(ALLOCATION, B0),
+                   headers=headers) as (s, c):
+            write_every_other(c, 70000)
+            status = c.block_status(0, 128 << 20)
+            assert len(status[B0]) == EXTENTS_MAX
+            total = sum(n for n, _ in status[B0])
+            assert total < 70000 * 1024
+            assert sum(n for n, _ in status[ALLOCATION]) == total
+            assert sum(n for n, _ in c.block_status(total, (128 << 20) - total)[B0]) == \
+                (128 << 20) - total
 
 
 @test

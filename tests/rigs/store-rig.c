@@ -378,14 +378,44 @@ struct state_change rig_say(struct rig_disk *d, const char *name, struct bitmap 
 
 int rig_commit(struct store_rig *r, const struct state_change *changes, unsigned n, GError **err)
 {
+    return rig_commit_records(r, changes, n, NULL, 0, err);
+}
+
+int rig_commit_records(struct store_rig *r, const struct state_change *changes, unsigned n,
+                       const struct state_record *records, unsigned n_records, GError **err)
+{
     struct state_transaction *t;
     int result;
 
     if (store_ops.prepare(r->store, changes, n, &t, err) < 0)
         return -1;
+    for (unsigned i = 0; i < n_records; i++)
+        store_ops.record(t, &records[i]);
     result = store_ops.commit(r->store, t, err);
     store_ops.end(r->store, t, result == 0);
     return result;
+}
+
+char *rig_give_text(void *opaque)
+{
+    struct rig_text *t = opaque;
+
+    t->asked++;
+    return g_strdup(t->text);
+}
+
+void rig_expect_records(struct store_rig *r, const char *kind, const char *expected)
+{
+    g_autoptr(GArray) found = store_records(r->store, kind);
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (unsigned i = 0; i < found->len; i++) {
+        const struct store_record *record = &g_array_index(found, struct store_record, i);
+
+        g_assert_cmpstr(record->kind, ==, kind);
+        g_string_append_printf(text, "%s=%s ", record->name, record->text);
+    }
+    g_assert_cmpstr(text->str, ==, expected);
 }
 
 struct bitmap *rig_bits(struct rig_disk *d)

@@ -86,6 +86,17 @@ void rig_change(struct rig_disk *d, struct bitmap *const *bits, uint64_t offset,
 /* A transaction of one change. */
 struct state_change rig_say(struct rig_disk *d, const char *name, struct bitmap *bits);
 int rig_commit(struct store_rig *r, const struct state_change *changes, unsigned n, GError **err);
+/* The same with records. */
+int rig_commit_records(struct store_rig *r, const struct state_change *changes, unsigned n,
+                       const struct state_record *records, unsigned n_records, GError **err);
+/* rig_give_text, with one of these as its opaque, is a record's `text`. */
+struct rig_text {
+    const char *text;
+    unsigned asked; /* so often */
+};
+char *rig_give_text(void *opaque);
+/* "NAME=TEXT " of all records of a kind, in their order. */
+void rig_expect_records(struct store_rig *r, const char *kind, const char *expected);
 /* New bits with a file, of the disk's size. */
 struct bitmap *rig_bits(struct rig_disk *d);
 /* A bitmap is made, and is recording. The disk has the reference. */

@@ -10,7 +10,7 @@ import shlex
 from fleece import FLEECECTL, NBDFLEECE, SOURCE, Server, run, tmpdir
 from tap import main, note, test
 
-PAGES = "README.md", "man/fleecectl.pod", "man/nbdfleece-plugins.pod", "man/nbdfleece.pod"
+PAGES = "README.md", "man/fleecectl.pod", "man/nbdfleece-plugins.pod", "man/nbdfleece-fsfreeze-qga.pod", "man/nbdfleece.pod"
 OURS = re.compile(r"(\./)?(nbdfleece|fleecectl) ")
 SYNOPSIS = re.compile(r"\[|\.\.\.|\bPLUGIN\b|\|| [A-Z]{3,}")
 

@@ -22,7 +22,7 @@ FLOORS = (
     ("server/registry", 7),
     ("server/disk", 6),
     ("server/backend", 5), ("server/state", 5),
-    ("plugins/lib", 4),
+    ("plugins/lib", 4), ("server/hooks", 4),
     ("client/cli", 6),
     ("client/qmp", 5), ("client/map", 5), ("client/state", 5), ("client/tls", 5),
     ("client/base", 4),

@@ -40,7 +40,7 @@ static void test_allocated(void)
 
     rig_fill(r, 0, 4096, 'a');
     rig_fill(r, 512 * KIB, 512, 'a');
-    g_assert_cmpint(node_zero(r->io, 4096, 256 * KIB, 0), ==, 0); /* allocated zeroes */
+    g_assert_cmpint(node_zero(r->io, 4096, 256 * KIB, 0), ==, 0);
     g_assert_cmpint(node_trim(r->io, 4096, 0, 0), ==, 0);
     rig_bitmap(r, "b", 4096);
     populate(r, "b");
@@ -50,6 +50,21 @@ static void test_allocated(void)
     g_assert_cmpuint(rig_count(r, "b"), ==, 8192);
     rig_fill(r, 768 * KIB, 4096, 'b');
     g_assert_cmpuint(rig_count(r, "b"), ==, 3 * 4096);
+    rig_free(r);
+}
+
+/* What is a hole is not allocated, whatever it reads as. Zeroes that are no hole are allocated. */
+static void test_zeroes(void)
+{
+    struct rig *r = rig_new(1 * MIB, 0);
+
+    rig_bitmap(r, "b", 4096);
+    fake_backend_set_holes(r->backend, EXTENT_HOLE, 'x');
+    populate(r, "b");
+    g_assert_cmpuint(rig_count(r, "b"), ==, 0);
+    fake_backend_set_holes(r->backend, EXTENT_ZERO, 0);
+    populate(r, "b");
+    g_assert_cmpuint(rig_count(r, "b"), ==, 1 * MIB);
     rig_free(r);
 }
 
@@ -244,6 +259,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/populate/allocated", test_allocated);
+    g_test_add_func("/populate/zeroes", test_zeroes);
     g_test_add_func("/populate/adds", test_adds);
     g_test_add_func("/populate/pieces", test_pieces);
     g_test_add_func("/populate/cannot-tell", test_cannot_tell);

@@ -11,6 +11,9 @@ static void test_config(void)
                   "readonly = true\n"
                   "swap = false\n"
                   "threads = 3\n"
+                  "backup-lease = 60\n"
+                  "freeze-hook = /x/hook --fast\n"
+                  "freeze-timeout = 7\n"
                   "[disk vda]\n"
                   "plugin = file\n"
                   "arguments = 'a b.raw' x=y\n"
@@ -23,6 +26,9 @@ static void test_config(void)
     g_assert_true(o->readonly);
     g_assert_false(o->swap);
     g_assert_cmpuint(o->threads, ==, 3);
+    g_assert_cmpuint(o->backup_lease, ==, 60);
+    g_assert_cmpstr(o->freeze_hook, ==, "/x/hook --fast");
+    g_assert_cmpuint(o->freeze_timeout, ==, 7);
     g_assert_cmpuint(o->disks->len, ==, 3);
     g_assert_cmpstr(disk(o, 0)->plugin, ==, "file");
     assert_words(disk(o, 0), "@a b.raw x=y cache=none");

@@ -405,6 +405,26 @@ static void test_state(void)
                  "system");
 }
 
+static void test_backup(void)
+{
+    struct options *o = parse_good("null");
+
+    g_assert_cmpuint(o->backup_lease, ==, 3600);
+    g_assert_null(o->freeze_hook);
+    g_assert_cmpuint(o->freeze_timeout, ==, 10);
+    options_free(o);
+    o = parse_good("--backup-lease 0 --freeze-hook 'hook -x' --freeze-timeout 3600 null");
+    g_assert_cmpuint(o->backup_lease, ==, 0);
+    g_assert_cmpstr(o->freeze_hook, ==, "hook -x");
+    g_assert_cmpuint(o->freeze_timeout, ==, 3600);
+    options_free(o);
+    assert_usage("--backup-lease 1h null",
+                 "option '--backup-lease': '1h' is not a number from 0 to 315360000");
+    assert_usage("--freeze-timeout 0 null",
+                 "option '--freeze-timeout': '0' is not a number from 1 to 3600");
+    assert_usage("--freeze-hook= null", "option '--freeze-hook': its PROGRAM is empty");
+}
+
 static void test_actions(void)
 {
     static const struct {
@@ -476,6 +496,7 @@ int main(int argc, char **argv)
     g_test_add_func("/options/conflicts", test_conflicts);
     g_test_add_func("/options/refused", test_refused);
     g_test_add_func("/options/state", test_state);
+    g_test_add_func("/options/backup", test_backup);
     g_test_add_func("/options/tls", test_tls);
     g_test_add_func("/options/actions", test_actions);
     g_test_add_func("/options/random-words", test_random_words);

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A freeze hook for guests with a QEMU guest agent: nbdfleece-fsfreeze-qga(1).
+ *
+ * Each run makes connections of its own and closes them. QEMU serves one client of an agent at a time.
+ */
+#include "server/hooks/guest-agent.h"
+
+#include "common/base/deadline.h"
+#include "common/util/error.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A freeze that fails is followed by a thaw; both together take less than --freeze-timeout by default. */
+#define DEFAULT_SECONDS 4
+
+struct plan {
+    unsigned seconds;
+    bool freezes;
+    GPtrArray *sockets; /* paths, each once; of the guests concerned */
+};
+
+/* ---- the command line ---- */
+
+static const char usage_text[] =
+    "fsfreeze-qga [--timeout SECONDS] [DISK=]SOCKET... freeze|thaw [DISK]...\n"
+    "\n"
+    "Freezes or thaws the file systems of guests by their QEMU guest agents. It is a\n"
+    "freeze hook of nbdfleece:\n"
+    "\n"
+    "  nbdfleece --freeze-hook 'fsfreeze-qga /run/vm1-qga.sock' ...\n"
+    "\n"
+    "All is explained in nbdfleece-fsfreeze-qga(1).\n";
+
+static bool has_disk(char **disks, const char *name, size_t length)
+{
+    for (; *disks; disks++) {
+        if (strlen(*disks) == length && strncmp(*disks, name, length) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* `word` is SOCKET or DISK=SOCKET. A path with '=' in it is not taken for the latter. */
+static void add_socket(struct plan *p, const char *word, char **disks)
+{
+    const char *equals = strchr(word, '='), *slash = strchr(word, '/');
+    const char *path = word;
+
+    if (equals && (!slash || equals < slash)) {
+        if (!has_disk(disks, word, (size_t)(equals - word)))
+            return;
+        path = equals + 1;
+    }
+    if (!g_ptr_array_find_with_equal_func(p->sockets, path, g_str_equal, NULL))
+        g_ptr_array_add(p->sockets, (char *)path);
+}
+
+/* argv without the program. */
+static int parse(struct plan *p, char **argv)
+{
+    char **action = argv;
+
+    if (*argv && strcmp(*argv, "--timeout") == 0) {
+        guint64 seconds;
+
+        if (!argv[1] || !g_ascii_string_to_unsigned(argv[1], 10, 1, 3600, &seconds, NULL))
+            return -1;
+        p->seconds = (unsigned)seconds;
+        argv += 2;
+    }
+    action = argv;
+    while (*action && strcmp(*action, "freeze") != 0 && strcmp(*action, "thaw") != 0)
+        action++;
+    if (!*action || action == argv || **argv == '-')
+        return -1;
+    p->freezes = strcmp(*action, "freeze") == 0;
+    for (char **word = argv; word < action; word++)
+        add_socket(p, *word, action + 1);
+    return 0;
+}
+
+/* ---- one guest ---- */
+
+static int check_status(struct guest_agent *a, const char *path, const char *expected, GError **err)
+{
+    g_autofree char *status = NULL;
+
+    if (guest_agent_text(a, "guest-fsfreeze-status", &status, err) < 0)
+        return -1;
+    if (strcmp(status, expected) != 0)
+        return fail(err, "agent %s: the guest is %s", path, status);
+    return 0;
+}
+
+/* A guest that somebody else has frozen, and may thaw at any time, is not frozen by us. */
+static int freeze_with(struct guest_agent *a, const char *path, GError **err)
+{
+    gint64 frozen;
+
+    if (check_status(a, path, "thawed", err) < 0 ||
+        guest_agent_number(a, "guest-fsfreeze-freeze", &frozen, err) < 0)
+        return -1;
+    if (frozen <= 0)
+        return fail(err, "agent %s: guest-fsfreeze-freeze: it has frozen no file system", path);
+    return 0;
+}
+
+static int thaw_with(struct guest_agent *a, const char *path, GError **err)
+{
+    gint64 thawed;
+
+    if (guest_agent_number(a, "guest-fsfreeze-thaw", &thawed, err) < 0)
+        return -1;
+    return check_status(a, path, "thawed", err);
+}
+
+static int with_agent(const char *path, gint64 deadline,
+                      int (*act)(struct guest_agent *a, const char *path, GError **err),
+                      GError **err)
+{
+    struct guest_agent *a = guest_agent_open(path, deadline, err);
+    int r = a ? act(a, path, err) : -1;
+
+    guest_agent_close(a);
+    return r;
+}
+
+/* ---- all of them ---- */
+
+struct thawing {
+    const char *path;
+    gint64 deadline;
+    GThread *thread; /* NULL: there is none */
+    GError *err;
+};
+
+static void *thaw_one(void *opaque)
+{
+    struct thawing *t = opaque;
+
+    with_agent(t->path, t->deadline, thaw_with, &t->err);
+    return NULL;
+}
+
+/* The first n, all at once: no guest waits for another one's agent that hangs. */
+static int thaw(const struct plan *p, unsigned n)
+{
+    g_autofree struct thawing *all = g_new0(struct thawing, MAX(n, 1));
+    int r = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        all[i].path = p->sockets->pdata[i];
+        all[i].deadline = deadline_in(p->seconds * G_TIME_SPAN_SECOND);
+        all[i].thread = g_thread_try_new("thaw", thaw_one, &all[i], NULL);
+        if (!all[i].thread)
+            thaw_one(&all[i]);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (all[i].thread)
+            g_thread_join(all[i].thread);
+        if (!all[i].err)
+            continue;
+        fprintf(stderr, "%s\n", all[i].err->message);
+        g_error_free(all[i].err);
+        r = -1;
+    }
+    return r;
+}
+
+/* Also the guest that was not frozen is thawed then: its agent may still be about to freeze it. The
+ * reason is said last, since the server shows the last line. */
+static int freeze(const struct plan *p)
+{
+    gint64 deadline = deadline_in(p->seconds * G_TIME_SPAN_SECOND);
+
+    for (unsigned i = 0; i < p->sockets->len; i++) {
+        g_autoptr(GError) err = NULL;
+
+        if (with_agent(p->sockets->pdata[i], deadline, freeze_with, &err) == 0)
+            continue;
+        thaw(p, i + 1);
+        fprintf(stderr, "%s\n", err->message);
+        return -1;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    g_autoptr(GPtrArray) sockets = g_ptr_array_new();
+    struct plan p = {.seconds = DEFAULT_SECONDS, .sockets = sockets};
+    int r;
+
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        fputs(usage_text, stdout);
+        return 0;
+    }
+    if (parse(&p, argv + 1) < 0) {
+        fputs(usage_text, stderr);
+        return 2;
+    }
+    r = p.freezes ? freeze(&p) : thaw(&p, sockets->len);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""--freeze-hook: guests stand still around the instant of a backup session, and are thawed whatever
+happens."""
+
+import contextlib
+import os
+import signal
+import threading
+
+from fleece import BUILD, QmpError, nbdfleece, tmpdir
+from guest_agent import FREEZE, SYNC, THAW, Agent
+from qmp_checks import fails
+from qmp_exports import closing
+from state_rig import Stateful
+from tap import main, test
+
+HOOK = os.path.join(BUILD, "server/hooks/fsfreeze-qga")
+
+
+@contextlib.contextmanager
+def guest(*options, hook=""):
+    """A server with two disks, and the agent of their guest."""
+    with tmpdir() as d, Agent(f"{d}/agent") as agent:
+        with Stateful("vda", "vdb", options=["--freeze-hook", f"fsfreeze-qga {hook} {agent.path}", *options]) as s:
+            yield s, agent
+
+
+def begin(q, id="b", **more):
+    return q.cmd("backup-begin", id=id, checkpoint=f"c-{id}", **more)
+
+
+def quiesced(q):
+    """What query-backups says of the only session."""
+    (session,) = q.cmd("query-backups")
+    return session["quiesced"], session.get("quiesce-error")
+
+
+def nothing_is_left(q):
+    assert q.cmd("query-backups") == [] and q.cmd("query-checkpoints") == []
+    assert all("/" not in n["node-name"] for n in q.cmd("query-named-block-nodes"))
+
+
+@test
+def frozen_and_thawed():
+    with guest() as (s, agent), s.qmp() as q:
+        begin(q, mode="strict")
+        assert agent.history.count(FREEZE) == agent.history.count(THAW) == 1, agent.history
+        assert agent.frozen == 0
+        assert quiesced(q) == (True, None), quiesced(q)
+
+
+@test
+def no_hook():
+    with Stateful("vda") as s, s.qmp() as q:
+        begin(q)
+        (session,) = q.cmd("query-backups")
+        assert "quiesced" not in session, session
+
+
+@test
+def a_freeze_that_fails():
+    with guest() as (s, agent), s.qmp() as q:
+        agent.errors[FREEZE] = "no room"
+        why = f"freeze hook: {HOOK}: exit status 1: agent {agent.path}: {FREEZE}: no room"
+        fails(q, why, "backup-begin", id="b", checkpoint="c-b", mode="strict")
+        nothing_is_left(q)
+        begin(q)
+        assert quiesced(q) == (False, why), quiesced(q)
+        assert agent.frozen == 0 and agent.history.count(THAW) >= 2, agent.history
+        q.cmd("backup-end", id="b", result="commit")
+
+
+@test
+def nobody_waits_for_a_hook():
+    """Guests write and other monitors are answered while a freeze hangs. It is ended in time."""
+    with guest("--freeze-timeout", "3") as (s, agent), s.qmp() as q, s.qmp() as other:
+        agent.silent.add(SYNC)
+        thread = threading.Thread(target=begin, args=(q,))
+        thread.start()
+        with closing(s.nbd("vda")) as h:
+            h.pwrite(b"x" * 512, 0)
+        assert other.cmd("query-status")["running"]
+        thread.join()
+        done, why = quiesced(q)
+        assert not done and why == f"freeze hook: {HOOK}: it has not ended within 3 s", why
+
+
+@test
+def thawed_when_the_server_is_killed():
+    """Before the agent has answered, which is when the hook still runs."""
+    with guest() as (s, agent), s.qmp() as q:
+        agent.on[FREEZE] = s.process.kill
+        with contextlib.suppress(EOFError, ConnectionError):
+            begin(q)
+        agent.wait(lambda: THAW in agent.history[agent.history.index(FREEZE):])
+        assert agent.frozen == 0
+        s.kill()
+
+
+@test
+def thawed_by_the_end_of_the_server():
+    """The server does not wait for a hook that hangs, nor for the time that it has."""
+    with guest("--freeze-timeout", "3600", hook="--timeout 3600") as (s, agent), s.qmp() as q:
+        agent.silent.add(FREEZE)
+        agent.on[FREEZE] = lambda: s.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(EOFError, ConnectionError, QmpError):
+            begin(q)
+        s.wait(expect=1)  # not in order: a change has not ended
+        agent.wait(lambda: THAW in agent.history[agent.history.index(FREEZE):])
+        assert agent.frozen == 0
+
+
+@test
+def a_hook_that_cannot_be_run():
+    """The start fails."""
+    for hook, why in (("no-such-program x", "there is no program 'no-such-program', neither in $PATH nor of ours"),
+                      ("/no/such", "/no/such: No such file or directory"),
+                      ("/", "/: it is not a program"),
+                      ("fsfreeze-qga 'x", "'fsfreeze-qga 'x': ")):
+        done = nbdfleece("-f", "-U", "-", "--freeze-hook", hook, "memory", "1M", check=False)
+        assert done.returncode == 1 and f"freeze hook: {why}" in done.stderr, done
+
+
+@test
+def a_hook_from_another_folder():
+    """A relative path is one of the folder where the server is started."""
+    with tmpdir() as d:
+        with open(f"{d}/hook", "w") as f:
+            f.write(f"#!/bin/sh\necho $* >>{d}/log\n")
+        os.chmod(f"{d}/hook", 0o755)
+        with Stateful("vda", "vdb", options=["--freeze-hook", "./hook 'a b'"], cwd=d) as s, s.qmp() as q:
+            begin(q, disks=[{"disk": "vdb"}])
+            assert quiesced(q) == (True, None), quiesced(q)
+            with open(f"{d}/log") as f:
+                assert f.read() == "a b freeze vdb\na b thaw vdb\n"
+
+
+main()
