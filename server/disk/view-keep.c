@@ -33,6 +33,7 @@
 #include "common/util/log-limit.h"
 #include "server/disk/image-io.h"
 #include "server/disk/view-chain.h"
+#include "server/disk/view-map.h"
 
 #include <errno.h>
 #include <inttypes.h>
