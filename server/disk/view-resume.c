@@ -73,7 +73,7 @@ static GPtrArray *open_views(struct disk *d, const GPtrArray *ids, GError **err)
             return NULL;
         }
     }
-    qsort(files->pdata, files->len, sizeof files->pdata[0], by_sequence);
+    g_ptr_array_sort(files, by_sequence);
     return g_steal_pointer(&files);
 }
 

@@ -23,7 +23,7 @@ struct backup_image {
 
 /* ---- the fuse ---- */
 
-static struct model *fused;
+static struct model *_Atomic fused; /* other threads burn it */
 static pthread_mutex_t in_model = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 
 void model_lock(void)
@@ -44,7 +44,9 @@ void fuse_set(struct model *m, long points)
 
 void fuse_burn(void)
 {
-    if (!fused || atomic_load(&fused->fuse) == LONG_MAX || atomic_fetch_sub(&fused->fuse, 1) > 1)
+    struct model *m = atomic_load(&fused);
+
+    if (!m || atomic_load(&m->fuse) == LONG_MAX || atomic_fetch_sub(&m->fuse, 1) > 1)
         return;
     model_lock();
     kill(getpid(), SIGKILL);

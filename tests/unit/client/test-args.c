@@ -237,7 +237,7 @@ static void test_usage_errors(void)
     } cases[] = {
         {"", "no command"},
         {"frobnicate", "unknown command 'frobnicate'"},
-        {"checkpoint list", "checkpoint is not there yet"},
+        {"job list", "job is not there yet"},
         {"backup -o repo --level full", "backup is not there yet"},
         {"-C /s --json backup -o repo", "backup is not there yet"},
         {"-C/s -hV --control /s --control=/s --frobnicate restore repo",

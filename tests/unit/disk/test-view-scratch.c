@@ -191,7 +191,7 @@ static void test_close_hangs(void)
     park_release(r);
     g_assert_true(disk_scratch_end_making(&r->disk->holding));
     run_new(&two, r, "two");
-    begin_to_wait(&two);
+    instant_start(two.instant, wake, &two);
     assert_ends(&two, NULL);
     pthread_mutex_lock(&closing.lock);
     closing.hangs = false;
