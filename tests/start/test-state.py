@@ -364,9 +364,7 @@ def scratch_is_in_the_folder():
         with s.qmp() as q:
             q.cmd("view-create", disk="vda", name="v")
         s.write("vda", 0, 65536)
-        fds = f"/proc/{s.pid}/fd"
-        links = [os.readlink(os.path.join(fds, fd)) for fd in os.listdir(fds)]
-        assert any(link.startswith(s.state + "/.nbdfleece-scratch-") for link in links), links
+        assert any(name.startswith(".nbdfleece-scratch-") for name in os.listdir(s.state))
 
 
 @test
