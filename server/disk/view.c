@@ -29,7 +29,6 @@ struct view *view_new(struct disk *d, const char *name, const struct view_option
 
 void view_free(struct view *v)
 {
-    view_loses(v, atomic_load(&v->kept));
     view_quota_unref(v->options.quota);
     view_map_free(v, v->left || !v->disk->keeps);
     if (v->scratch)
