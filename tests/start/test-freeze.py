@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 
 from fleece import BUILD, QmpError, nbdfleece, tmpdir
 from guest_agent import FREEZE, SYNC, THAW, Agent
@@ -15,6 +14,7 @@ from qmp_checks import fails
 from qmp_exports import closing
 from state_rig import Stateful
 from tap import main, test
+from waiting import wait_logged
 
 HOOK = os.path.join(BUILD, "server/hooks/fsfreeze-qga")
 
@@ -35,13 +35,6 @@ def quiesced(q):
     """What query-backups says of the only session."""
     (session,) = q.cmd("query-backups")
     return session["quiesced"], session.get("quiesce-error")
-
-
-def wait_log(s, text):
-    limit = time.monotonic() + 60
-    while text not in s.log():
-        assert time.monotonic() < limit, s.log()
-        time.sleep(0.01)
 
 
 def nothing_is_left(q):
@@ -94,7 +87,7 @@ def nobody_waits_for_a_hook():
         late = f"freeze hook: {HOOK}: it has not ended within 3 s"
         assert not done and why.startswith(f"{late}; guests may stand still: thaw: freeze hook: "), why
         agent.silent.clear()
-        wait_log(s, "guests are thawed at last")
+        wait_logged(s, "guests are thawed at last")
 
 
 @test
@@ -147,7 +140,7 @@ def the_end_waits_for_a_thaw():
     with guest("--freeze-timeout", "60", hook="--timeout 50") as (s, agent), s.qmp() as q:
         def end():
             s.process.send_signal(signal.SIGTERM)
-            wait_log(s, "the end of the server waits until guests are thawed")
+            wait_logged(s, "the end of the server waits until guests are thawed")
 
         agent.on[THAW] = end
         with contextlib.suppress(EOFError, ConnectionError, QmpError):

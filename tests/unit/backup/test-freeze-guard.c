@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The freeze-guard thaws, whoever dies. A server that dies is a subprocess of the test. */
+#include "tests/rigs/hook-rig.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- the guard ---- */
+
+/* Signals that end a server and its processes do not end the guard. */
+static void test_signals(void)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE};
+    struct hook_rig r;
+    hook_rig_init(&r, "echo \"$action by $PPID\" >>\"$LOG\"");
+    struct quiesce *q = hook_rig_quiesce(r.hook, LONG);
+
+    hook_rig_freeze(q);
+    g_assert_cmpint(getpgid(hook_rig_noted(&r, "freeze by ")), !=, getpgrp());
+    for (unsigned i = 0; i < G_N_ELEMENTS(numbers); i++)
+        g_assert_cmpint(kill(hook_rig_noted(&r, "freeze by "), numbers[i]), ==, 0);
+    hook_rig_thaw(q);
+    g_assert_cmpint(hook_rig_noted(&r, "freeze by "), ==, hook_rig_noted(&r, "thaw by "));
+    g_assert_true(hook_rig_has_ended(hook_rig_noted(&r, "thaw by ")));
+    quiesce_free(q);
+    hook_rig_clear(&r);
+}
+
+static void test_guard_killed(void)
+{
+    struct hook_rig r;
+    hook_rig_init(&r, "echo \"by $PPID\" >>\"$LOG\"");
+    struct quiesce *q = hook_rig_quiesce(r.hook, LONG);
+    g_autofree char *text = NULL;
+
+    hook_rig_freeze(q);
+    kill(hook_rig_noted(&r, "by "), SIGKILL);
+    hook_rig_thaw(q);
+    text = hook_rig_read_log(&r);
+    g_assert_nonnull(strstr(text, "thaw vda a disk\n"));
+    quiesce_free(q);
+    hook_rig_clear(&r);
+}
+
+static void test_guard_killed_in_freeze(void)
+{
+    struct hook_rig r;
+    hook_rig_init(&r, "[ $action = thaw ] && exit\n"
+                      "echo \"hook $$\" >>\"$LOG\"\n"
+                      "kill -KILL $PPID\n"
+                      "exec sleep 1000");
+    struct quiesce *q = hook_rig_quiesce(r.hook, LONG);
+
+    hook_rig_freeze_fails(q, "freeze hook: %s: the freeze-guard has ended", r.hook);
+    hook_rig_wait_for_end(hook_rig_noted(&r, "hook "));
+    hook_rig_thaw(q);
+    quiesce_free(q);
+    hook_rig_clear(&r);
+}
+
+/* ---- a server that dies ---- */
+
+/* The test is its own server. $HOOK is the hook there. */
+static void serve_and_die(void)
+{
+    g_autofree char *pid = g_strdup_printf("%d", getpid());
+    struct quiesce *q = hook_rig_quiesce(g_getenv("HOOK"), LONG);
+
+    g_setenv("SERVER", pid, TRUE);
+    quiesce_freeze(q, NULL);
+    kill(getpid(), SIGKILL);
+}
+
+static void die_with(struct hook_rig *r, const char *body)
+{
+    hook_rig_init(r, body);
+    g_setenv("HOOK", r->hook, TRUE);
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_failed();
+    hook_rig_wait_for_log(r, "thaw vda a disk\n");
+}
+
+static void test_death(void)
+{
+    struct hook_rig r;
+
+    if (g_test_subprocess()) {
+        serve_and_die();
+        return;
+    }
+    die_with(&r, "");
+    hook_rig_assert_log(&r, "freeze vda a disk\nthaw vda a disk\n");
+    hook_rig_clear(&r);
+}
+
+/* A freeze that is under way is ended first: otherwise it could end after the thaw. */
+static void test_death_in_freeze(void)
+{
+    struct hook_rig r;
+
+    if (g_test_subprocess()) {
+        serve_and_die();
+        return;
+    }
+    die_with(&r, "[ $action = thaw ] && exit\n"
+                 "trap 'echo ended >>\"$LOG\"; exit' TERM\n"
+                 "kill -KILL $SERVER\n"
+                 "while :; do sleep 0.01; done");
+    hook_rig_assert_log(&r, "freeze vda a disk\nended\nthaw vda a disk\n");
+    hook_rig_clear(&r);
+}
+
+/* Somebody ends all processes of the server, also the hook. */
+static void test_death_of_all(void)
+{
+    struct hook_rig r;
+
+    if (g_test_subprocess()) {
+        serve_and_die();
+        return;
+    }
+    die_with(
+        &r, "[ $action = freeze ] && exit\n"
+            "[ -e \"$LOG.once\" ] || { : >\"$LOG.once\"; echo killed >>\"$LOG\"; kill -TERM $$; }\n"
+            "rm \"$LOG.once\"\n"
+            "echo \"$*\" >>\"$LOG\"");
+    hook_rig_assert_log(
+        &r, "freeze vda a disk\nthaw vda a disk\nkilled\nthaw vda a disk\nthaw vda a disk\n");
+    hook_rig_clear(&r);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    hook_rig_find_guard();
+    g_test_add_func("/freeze-guard/signals", test_signals);
+    g_test_add_func("/freeze-guard/guard-killed", test_guard_killed);
+    g_test_add_func("/freeze-guard/guard-killed-in-freeze", test_guard_killed_in_freeze);
+    g_test_add_func("/freeze-guard/death", test_death);
+    g_test_add_func("/freeze-guard/death-in-freeze", test_death_in_freeze);
+    g_test_add_func("/freeze-guard/death-of-all", test_death_of_all);
+    return g_test_run();
+}
