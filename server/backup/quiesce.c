@@ -236,8 +236,8 @@ static ssize_t receive(const struct quiesce *q, char *text, size_t size)
     return -1;
 }
 
-/* Returns FREEZE_GUARD_DONE; or FREEZE_GUARD_FAILED and *err; or 0 and *err: it is not known what has
- * happened. A guard that is cut takes no command, but answers as if it had been told to thaw. */
+/* Returns FREEZE_GUARD_DONE; or FREEZE_GUARD_FAILED or FREEZE_GUARD_NONE_ASKED, and *err; or 0 and *err:
+ * it is not known what has happened. A guard that is cut takes no command, but answers as if it had been told to thaw. */
 static char ask(struct quiesce *q, char command, GError **err)
 {
     char text[FREEZE_GUARD_ANSWER_MAX + 1] = "";
@@ -364,9 +364,11 @@ int quiesce_freeze(struct quiesce *q, GError **err)
         return fail_cut(q, err);
     }
     answer = ask(q, FREEZE_GUARD_FREEZE, err);
-    enter(q, FROZEN);
-    if (!answer)
+    enter(q, answer == FREEZE_GUARD_NONE_ASKED ? IDLE : FROZEN);
+    if (!answer || answer == FREEZE_GUARD_NONE_ASKED)
         end_guard(q);
+    if (answer == FREEZE_GUARD_NONE_ASKED)
+        leave_turn(q);
     if (quiesce_is_cut(q))
         return fail_cut(q, err);
     return answer == FREEZE_GUARD_DONE ? 0 : -1;

@@ -8,7 +8,8 @@
  * freeze and thaw are called by a thread of an instant (instant_quiesce); they wait for the program,
  * each `seconds` at most: then it is killed, with its process group. freeze first waits for other
  * sessions that freeze guests, also `seconds` at most. Where thaw has failed, the helper tries on, and
- * no freeze begins before it has ended.
+ * no freeze begins before it has ended. A freeze that has asked no guest to stand still, as the program
+ * says by its exit status (server/hooks/hook-status.h), needs no thaw, and others need not wait for one.
  */
 #ifndef BACKUP_QUIESCE_H
 #define BACKUP_QUIESCE_H

@@ -9,7 +9,7 @@ import signal
 import threading
 
 from fleece import BUILD, QmpError, nbdfleece, tmpdir
-from guest_agent import FREEZE, SYNC, THAW, Agent
+from guest_agent import FREEZE, STATUS, SYNC, THAW, Agent
 from qmp_checks import fails
 from qmp_exports import closing
 from state_rig import Stateful
@@ -108,6 +108,23 @@ def a_guest_that_freezes_slowly():
         q.cmd("backup-begin", id="c", mode="auto")
         (session,) = [n for n in q.cmd("query-backups") if n["id"] == "c"]
         assert session["quiesced"] and agent.frozen == 0, session
+
+
+@test
+def a_guest_without_an_agent():
+    """It does not stand still, and keeps no other session waiting."""
+    with tmpdir() as d, Agent(f"{d}/a") as a, Agent(f"{d}/b") as b:
+        hook = f"fsfreeze-qga --timeout 1 vda={a.path} vdb={b.path}"
+        with Stateful("vda", "vdb", options=["--freeze-hook", hook]) as s, s.qmp() as q:
+            b.silent.add(SYNC)
+            begin(q)
+            why = f"freeze hook: {HOOK}: exit status 3: agent {b.path}: it does not answer"
+            assert quiesced(q) == (False, why), quiesced(q)
+            assert a.history == [STATUS], a.history
+            q.cmd("backup-end", id="b", result="commit")
+            begin(q, "c", disks=[{"disk": "vda"}])
+            assert [n["quiesced"] for n in q.cmd("query-backups") if n["id"] == "c"] == [True]
+            assert a.frozen == 0 and b.history == [], (a.history, b.history)
 
 
 @test

@@ -130,6 +130,25 @@ static void test_death_of_all(void)
     hook_rig_clear(&r);
 }
 
+/* No guest stands still: `thaw` would thaw those of others. */
+static void test_death_when_none_was_asked(void)
+{
+    struct hook_rig r;
+
+    if (g_test_subprocess()) {
+        serve_and_die();
+        return;
+    }
+    hook_rig_init(&r, "echo \"by $PPID\" >>\"$LOG\"; [ $action = thaw ] || exit 3");
+    g_setenv("HOOK", r.hook, TRUE);
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_failed();
+    hook_rig_wait_for_end(hook_rig_noted(&r, "by "));
+    g_autofree char *text = hook_rig_read_log(&r);
+    g_assert_null(strstr(text, "thaw"));
+    hook_rig_clear(&r);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -140,5 +159,6 @@ int main(int argc, char **argv)
     g_test_add_func("/freeze-guard/death", test_death);
     g_test_add_func("/freeze-guard/death-in-freeze", test_death_in_freeze);
     g_test_add_func("/freeze-guard/death-of-all", test_death_of_all);
+    g_test_add_func("/freeze-guard/death-when-none-was-asked", test_death_when_none_was_asked);
     return g_test_run();
 }

@@ -17,10 +17,10 @@ static void test_failure(void)
                       "echo the first line >&2\n"
                       "echo 'the disk\tis on fire' >&2\n"
                       "echo >&2\n"
-                      "exit 3");
+                      "exit 4");
     struct quiesce *q = hook_rig_quiesce(r.hook, LONG);
 
-    hook_rig_freeze_fails(q, "freeze hook: %s: exit status 3: the disk is on fire", r.hook);
+    hook_rig_freeze_fails(q, "freeze hook: %s: exit status 4: the disk is on fire", r.hook);
     hook_rig_thaw(q);
     hook_rig_assert_log(&r, "freeze vda a disk\nthaw vda a disk\n");
     quiesce_free(q);

@@ -121,6 +121,45 @@ static void test_other_takes_long(void)
     hook_rig_clear(&r);
 }
 
+/* Exit status 3: there is nothing to thaw, and nothing that another session could meet. */
+static void test_none_asked(void)
+{
+    struct hook_rig r;
+    hook_rig_init(&r,
+                  "[ $action = thaw ] || [ -e \"$LOG.agent\" ] || { echo no agent >&2; exit 3; }");
+    struct quiesce *q = hook_rig_quiesce(r.hook, LONG), *other = hook_rig_quiesce(r.hook, 1);
+    g_autofree char *agent = g_strconcat(r.log, ".agent", NULL);
+
+    hook_rig_freeze_fails(q, "freeze hook: %s: exit status 3: no agent", r.hook);
+    g_assert_false(quiesce_is_active(q));
+    g_assert_true(g_file_set_contents(agent, "", -1, NULL));
+    hook_rig_freeze(other);
+    hook_rig_thaw(q);
+    hook_rig_assert_log(&r, "freeze vda a disk\nfreeze vda a disk\n");
+    hook_rig_thaw(other);
+    quiesce_free(q);
+    quiesce_free(other);
+    unlink(agent);
+    hook_rig_clear(&r);
+}
+
+/* It is a failure of `thaw` as any other. */
+static void test_none_asked_to_thaw(void)
+{
+    struct hook_rig r;
+    hook_rig_init(&r,
+                  "[ $action = freeze ] || [ -e \"$LOG.once\" ] || { : >\"$LOG.once\"; exit 3; }");
+    struct quiesce *q = hook_rig_quiesce(r.hook, LONG);
+    g_autofree char *once = g_strconcat(r.log, ".once", NULL);
+
+    hook_rig_freeze(q);
+    hook_rig_thaw(q);
+    hook_rig_assert_log(&r, "freeze vda a disk\nthaw vda a disk\nthaw vda a disk\n");
+    unlink(once);
+    quiesce_free(q);
+    hook_rig_clear(&r);
+}
+
 /* ---- a server that ends ---- */
 
 static void *fail_to_freeze(void *opaque)
@@ -201,5 +240,7 @@ int main(int argc, char **argv)
     g_test_add_func("/quiesce/cut-when-frozen", test_cut_when_frozen);
     g_test_add_func("/quiesce/one-after-the-other", test_one_after_the_other);
     g_test_add_func("/quiesce/other-takes-long", test_other_takes_long);
+    g_test_add_func("/quiesce/none-asked", test_none_asked);
+    g_test_add_func("/quiesce/none-asked-to-thaw", test_none_asked_to_thaw);
     return g_test_run();
 }
