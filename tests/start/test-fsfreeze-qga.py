@@ -9,6 +9,7 @@ from fleece import BUILD, run, tmpdir
 from guest_agent import FREEZE, STATUS, SYNC, THAW, Agent
 from tap import main, test
 
+MIB = 1 << 20
 PROGRAM = os.path.join(BUILD, "server/hooks/fsfreeze-qga")
 
 
@@ -147,10 +148,11 @@ def a_thaw_that_does_not_thaw():
 
 @test
 def what_others_have_not_read():
-    """Answers to a client before: whole, cut off, and one to a synchronisation of its own."""
+    """Answers to a client before: whole, cut off, long, and one to a synchronisation of its own."""
     with tmpdir() as d, Agent(f"{d}/a") as a:
         for late in (b'{"return": "frozen"}\n', b'{"return": 3}\n{"ret', b'\xff{"return": 5}\n',
-                     b'\xff{"return": 5}\n\xff{"return": "x"}\n{"error": {}}\n'):
+                     b'\xff{"return": 5}\n\xff{"return": "x"}\n{"error": {}}\n',
+                     b'\xff{"return": ', b"x" * MIB, b'{"return": "%s"}\n' % (b"x" * MIB)):
             a.late = late
             hook(a.path, "freeze", "vda")
             a.late = late

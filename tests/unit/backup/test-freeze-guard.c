@@ -59,6 +59,30 @@ static void test_guard_killed_in_freeze(void)
     hook_rig_clear(&r);
 }
 
+/* Another one goes on for it, and nobody freezes meanwhile. */
+static void test_guard_killed_that_tries_on(void)
+{
+    struct hook_rig r;
+    hook_rig_init(&r, "[ $action = freeze ] || [ -e \"$LOG.works\" ] || "
+                      "{ echo \"by $PPID\" >>\"$LOG\"; exit 1; }");
+    struct quiesce *q = hook_rig_quiesce(r.hook, LONG), *other = hook_rig_quiesce(r.hook, LONG);
+    g_autofree char *works = g_strconcat(r.log, ".works", NULL), *text = NULL;
+
+    hook_rig_freeze(q);
+    g_assert_cmpint(quiesce_thaw(q, NULL), ==, -1);
+    quiesce_free(q);
+    kill(hook_rig_noted(&r, "by "), SIGKILL);
+    hook_rig_wait_for_end(hook_rig_noted(&r, "by "));
+    g_assert_true(g_file_set_contents(works, "", -1, NULL));
+    hook_rig_freeze(other);
+    text = hook_rig_read_log(&r);
+    g_assert_true(g_str_has_suffix(text, "thaw vda a disk\nfreeze vda a disk\n"));
+    hook_rig_thaw(other);
+    quiesce_free(other);
+    unlink(works);
+    hook_rig_clear(&r);
+}
+
 /* ---- a server that dies ---- */
 
 /* The test is its own server. $HOOK is the hook there. */
@@ -156,6 +180,7 @@ int main(int argc, char **argv)
     g_test_add_func("/freeze-guard/signals", test_signals);
     g_test_add_func("/freeze-guard/guard-killed", test_guard_killed);
     g_test_add_func("/freeze-guard/guard-killed-in-freeze", test_guard_killed_in_freeze);
+    g_test_add_func("/freeze-guard/guard-killed-that-tries-on", test_guard_killed_that_tries_on);
     g_test_add_func("/freeze-guard/death", test_death);
     g_test_add_func("/freeze-guard/death-in-freeze", test_death_in_freeze);
     g_test_add_func("/freeze-guard/death-of-all", test_death_of_all);
