@@ -59,6 +59,24 @@ static void test_guard_killed_in_freeze(void)
     hook_rig_clear(&r);
 }
 
+/* One that hangs is killed, with the freeze that it runs. */
+static void test_guard_stopped(void)
+{
+    struct hook_rig r;
+    hook_rig_init(&r, "[ $action = thaw ] && exit\n"
+                      "echo \"hook $$\" >>\"$LOG\"\n"
+                      "kill -STOP $PPID\n"
+                      "exec sleep 1000");
+    struct quiesce *q = hook_rig_quiesce(r.hook, 1);
+
+    hook_rig_freeze_fails(q, "freeze hook: %s: the freeze-guard does not answer", r.hook);
+    hook_rig_wait_for_end(hook_rig_noted(&r, "hook "));
+    hook_rig_thaw(q);
+    hook_rig_wait_for_log(&r, "thaw vda a disk\n");
+    quiesce_free(q);
+    hook_rig_clear(&r);
+}
+
 /* Another one goes on for it, and nobody freezes meanwhile. */
 static void test_guard_killed_that_tries_on(void)
 {
@@ -180,6 +198,7 @@ int main(int argc, char **argv)
     g_test_add_func("/freeze-guard/signals", test_signals);
     g_test_add_func("/freeze-guard/guard-killed", test_guard_killed);
     g_test_add_func("/freeze-guard/guard-killed-in-freeze", test_guard_killed_in_freeze);
+    g_test_add_func("/freeze-guard/guard-stopped", test_guard_stopped);
     g_test_add_func("/freeze-guard/guard-killed-that-tries-on", test_guard_killed_that_tries_on);
     g_test_add_func("/freeze-guard/death", test_death);
     g_test_add_func("/freeze-guard/death-in-freeze", test_death_in_freeze);
