@@ -228,13 +228,12 @@ def thawed_when_the_guard_is_killed():
 
 @test
 def thawed_when_the_server_is_to_end():
-    """At once, although the write is still under way."""
+    """The freeze may have succeeded or be ended."""
     with between() as (s, agent, let_go):
         s.process.send_signal(signal.SIGTERM)
-        agent.wait(lambda: THAW in agent.history)
-        assert agent.frozen == 0
         let_go()
         s.wait(expect=0)
+        assert agent.frozen == 0 and THAW in agent.history, agent.history
 
 
 @test

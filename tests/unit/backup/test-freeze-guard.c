@@ -2,8 +2,14 @@
 /* The freeze-guard thaws, whoever dies. A server that dies is a subprocess of the test. */
 #include "tests/rigs/hook-rig.h"
 
+#include "server/backup/hook-command.h"
+#include "server/hooks/freeze-guard.h"
+
 #include <signal.h>
+#include <spawn.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- the guard ---- */
@@ -172,22 +178,42 @@ static void test_death_of_all(void)
     hook_rig_clear(&r);
 }
 
-/* No guest stands still: `thaw` would thaw those of others. */
-static void test_death_when_none_was_asked(void)
+/* ---- a guard without a server ---- */
+
+static pid_t start_guard(const struct hook_rig *r, int *server)
+{
+    g_autofree char *path = hook_find_ours("freeze-guard");
+    char *argv[] = {path, (char *)"60", (char *)"1", r->hook, (char *)"vda", NULL};
+    posix_spawn_file_actions_t files;
+    int ends[2];
+    pid_t guard;
+
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), ==, 0);
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, ends[1], STDIN_FILENO);
+    g_assert_cmpint(posix_spawn(&guard, path, &files, NULL, argv, environ), ==, 0);
+    posix_spawn_file_actions_destroy(&files);
+    close(ends[1]);
+    *server = ends[0];
+    return guard;
+}
+
+/* Nothing to thaw is left behind where the server dies: `thaw` would thaw the guests of others. */
+static void test_none_asked(void)
 {
     struct hook_rig r;
+    hook_rig_init(&r, "[ $action = thaw ] || exit 3");
+    char answer[FREEZE_GUARD_ANSWER_MAX] = "";
+    int server, status;
+    pid_t guard = start_guard(&r, &server);
 
-    if (g_test_subprocess()) {
-        serve_and_die();
-        return;
-    }
-    hook_rig_init(&r, "echo \"by $PPID\" >>\"$LOG\"; [ $action = thaw ] || exit 3");
-    g_setenv("HOOK", r.hook, TRUE);
-    g_test_trap_subprocess(NULL, 0, 0);
-    g_test_trap_assert_failed();
-    hook_rig_wait_for_end(hook_rig_noted(&r, "by "));
-    g_autofree char *text = hook_rig_read_log(&r);
-    g_assert_null(strstr(text, "thaw"));
+    g_assert_cmpint(send(server, "f", 1, 0), ==, 1);
+    g_assert_cmpint(recv(server, answer, sizeof answer - 1, 0), >, 0);
+    g_assert_cmpstr(answer, ==, "2exit status 3");
+    close(server);
+    g_assert_cmpint(waitpid(guard, &status, 0), ==, guard);
+    g_assert_cmpint(status, ==, 0);
+    hook_rig_assert_log(&r, "freeze vda\n");
     hook_rig_clear(&r);
 }
 
@@ -203,6 +229,6 @@ int main(int argc, char **argv)
     g_test_add_func("/freeze-guard/death", test_death);
     g_test_add_func("/freeze-guard/death-in-freeze", test_death_in_freeze);
     g_test_add_func("/freeze-guard/death-of-all", test_death_of_all);
-    g_test_add_func("/freeze-guard/death-when-none-was-asked", test_death_when_none_was_asked);
+    g_test_add_func("/freeze-guard/none-asked", test_none_asked);
     return g_test_run();
 }
