@@ -20,7 +20,11 @@ links_backup = \
 	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
 	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
-# The guard is a program that test-quiesce starts.
+links_hook = tests/rigs/libhookrig.a $(links_backup)
+# The guard is a program that these start.
+EXTRA_tests_unit_backup_test_freeze_guard_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
+EXTRA_tests_unit_backup_test_hook_command_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
+EXTRA_tests_unit_backup_test_hook_fails_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
 links_start = \
@@ -63,6 +67,9 @@ tests_rigs_libcontrolrig_a_SOURCES = \
 	tests/rigs/main-loop.c tests/rigs/main-loop.h \
 	tests/rigs/monitor-rig.c tests/rigs/monitor-rig.h
 # An NBD server without disks, and clients of it.
+check_LIBRARIES += tests/rigs/libhookrig.a
+tests_rigs_libhookrig_a_SOURCES = tests/rigs/hook-rig.c tests/rigs/hook-rig.h
+
 check_LIBRARIES += tests/rigs/libnbdrig.a
 tests_rigs_libnbdrig_a_SOURCES = \
 	tests/rigs/fake-node.c \

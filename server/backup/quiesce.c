@@ -2,7 +2,7 @@
 /*
  * The server does not run the hook itself: a process that it starts before does, the freeze-guard
  * (server/hooks/freeze-guard.h), and thaws when the server is gone. If the guard is gone or does not
- * answer, it is killed, and a new one thaws. A guard whose thaw fails tries on, and is not killed.
+ * answer, it is killed, and a new one thaws. A guard whose thaw fails tries on, and is not killed by us.
  *
  * Sessions freeze one at a time. Several disks may be of one guest, and this process does not know
  * which: a session's thaw would end the freeze of another that has not had its instant yet.
@@ -27,6 +27,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* So long another guard is started for one that was killed while it tried on, after a pause. */
+#define TRY_SECONDS 3600
+#define PAUSE_USEC  1000000
 
 enum state {
     IDLE,
@@ -236,8 +240,8 @@ static ssize_t receive(const struct quiesce *q, char *text, size_t size)
     return -1;
 }
 
-/* Returns FREEZE_GUARD_DONE; or FREEZE_GUARD_FAILED and *err; or 0 and *err: it is not known what has
- * happened. A guard that is cut takes no command, but answers as if it had been told to thaw. */
+/* Returns FREEZE_GUARD_DONE; or FREEZE_GUARD_FAILED or FREEZE_GUARD_NONE_ASKED, and *err; or 0 and *err:
+ * it is not known what has happened. A guard that is cut takes no command, but answers as if it had been told to thaw. */
 static char ask(struct quiesce *q, char command, GError **err)
 {
     char text[FREEZE_GUARD_ANSWER_MAX + 1] = "";
@@ -259,53 +263,7 @@ static char ask(struct quiesce *q, char command, GError **err)
     return text[0];
 }
 
-/* ---- a guard that tries on ---- */
-
-struct left {
-    pid_t guard;
-    int fd;
-    char *name;
-};
-
-static void *wait_for_left(void *opaque)
-{
-    struct left *left = opaque;
-    int status = -1;
-
-    while (waitpid(left->guard, &status, 0) < 0 && errno == EINTR)
-        ;
-    close(left->fd);
-    if (status == 0)
-        log_info("freeze hook: %s: guests are thawed at last", left->name);
-    else
-        log_error("freeze hook: %s: guests may stand still, and thaw is given up", left->name);
-    free_turn();
-    g_free(left->name);
-    g_free(left);
-    return NULL;
-}
-
-/* It keeps our turn until it has ended: a freeze of others' would meet guests that stand still, or be ended
- * by its thaw. If no thread can be made, it tries on all the same. */
-static void leave_guard(struct quiesce *q)
-{
-    struct left *left = g_new(struct left, 1);
-    GThread *thread;
-
-    *left = (struct left){.guard = q->guard, .fd = q->fd, .name = g_strdup(q->name)};
-    thread = g_thread_try_new("thaw", wait_for_left, left, NULL);
-    q->guard = 0;
-    if (thread) {
-        g_thread_unref(thread);
-        q->has_turn = false;
-        return;
-    }
-    close(left->fd);
-    g_free(left->name);
-    g_free(left);
-}
-
-/* ---- what instants call ---- */
+/* ---- one of them ---- */
 
 struct quiesce *quiesce_new(const char *command, unsigned seconds, const GPtrArray *disks)
 {
@@ -347,6 +305,80 @@ int quiesce_check(const char *command, GError **err)
     return 0;
 }
 
+/* ---- a thaw that is tried on ---- */
+
+/* Until the guard has ended by itself: true, and whether guests are thawed. False: it was killed, or there
+ * is none. */
+static bool outlast_guard(struct quiesce *q, bool *thawed)
+{
+    int status = -1;
+
+    if (!q->guard)
+        return false;
+    while (waitpid(q->guard, &status, 0) < 0 && errno == EINTR)
+        ;
+    close(q->fd);
+    q->guard = 0;
+    *thawed = status == 0;
+    return !WIFSIGNALED(status);
+}
+
+/* It tries on by itself. */
+static void start_thaw(struct quiesce *q)
+{
+    const char command = FREEZE_GUARD_THAW;
+    g_autoptr(GError) why = NULL;
+
+    if (start_guard(q, &why) < 0)
+        log_error("guests may stand still: thaw: %s", why->message);
+    else if (send(q->fd, &command, 1, MSG_NOSIGNAL) < 0)
+        log_debug("freeze hook: %s: the freeze-guard takes no command: %m", q->name);
+}
+
+static void *thaw_on(void *opaque)
+{
+    struct quiesce *q = opaque;
+    gint64 end = deadline_in(TRY_SECONDS * G_TIME_SPAN_SECOND);
+    bool thawed = false;
+
+    while (!outlast_guard(q, &thawed) && deadline_in(0) < end) {
+        log_info("freeze hook: %s: the freeze-guard is gone, another one thaws", q->name);
+        g_usleep(PAUSE_USEC);
+        start_thaw(q);
+    }
+    if (thawed)
+        log_info("freeze hook: %s: guests are thawed at last", q->name);
+    else
+        log_error("freeze hook: %s: guests may stand still, and thaw is given up", q->name);
+    quiesce_free(q);
+    return NULL;
+}
+
+/* A copy keeps our guard and our turn until the end: a freeze of others' would meet guests that stand
+ * still, or be ended by this thaw. If no thread can be made, the guard tries on all the same. */
+static void thaw_later(struct quiesce *q)
+{
+    struct quiesce *left = g_new(struct quiesce, 1);
+    GThread *thread;
+
+    *left = (struct quiesce){.words = g_strdupv(q->words),
+                             .disks = g_strdupv(q->disks),
+                             .name = g_strdup(q->name),
+                             .seconds = q->seconds,
+                             .has_turn = q->has_turn,
+                             .guard = q->guard,
+                             .fd = q->fd};
+    q->guard = 0;
+    q->has_turn = false;
+    thread = g_thread_try_new("thaw", thaw_on, left, NULL);
+    if (thread)
+        g_thread_unref(thread);
+    else
+        quiesce_free(left);
+}
+
+/* ---- freeze and thaw ---- */
+
 int quiesce_freeze(struct quiesce *q, GError **err)
 {
     char answer;
@@ -364,9 +396,11 @@ int quiesce_freeze(struct quiesce *q, GError **err)
         return fail_cut(q, err);
     }
     answer = ask(q, FREEZE_GUARD_FREEZE, err);
-    enter(q, FROZEN);
-    if (!answer)
+    enter(q, answer == FREEZE_GUARD_NONE_ASKED ? IDLE : FROZEN);
+    if (!answer || answer == FREEZE_GUARD_NONE_ASKED)
         end_guard(q);
+    if (answer == FREEZE_GUARD_NONE_ASKED)
+        leave_turn(q);
     if (quiesce_is_cut(q))
         return fail_cut(q, err);
     return answer == FREEZE_GUARD_DONE ? 0 : -1;
@@ -395,8 +429,8 @@ int quiesce_thaw(struct quiesce *q, GError **err)
     g_autoptr(GError) why = NULL;
     int r = q->state == IDLE ? 0 : thaw(q, &why);
 
-    if (r < 0 && q->guard)
-        leave_guard(q);
+    if (r < 0)
+        thaw_later(q);
     end_guard(q);
     enter(q, IDLE);
     leave_turn(q);

@@ -7,8 +7,10 @@
  *
  * freeze and thaw are called by a thread of an instant (instant_quiesce); they wait for the program,
  * each `seconds` at most: then it is killed, with its process group. freeze first waits for other
- * sessions that freeze guests, also `seconds` at most. Where thaw has failed, the helper tries on, and
- * no freeze begins before it has ended.
+ * sessions that freeze guests, whichever disks they are of, also `seconds` at most. Where thaw has failed,
+ * the helper tries on, another one goes on for it if it is killed, and no freeze begins before that has
+ * ended. A freeze that has asked no guest to stand still, as the program says by its exit status
+ * (server/hooks/hook-status.h), needs no thaw, and others need not wait for one.
  */
 #ifndef BACKUP_QUIESCE_H
 #define BACKUP_QUIESCE_H
@@ -25,7 +27,7 @@ void quiesce_free(struct quiesce *q);
 int quiesce_check(const char *command, GError **err);
 
 /* 0: the guests stand still. -1 and *err ("freeze hook: /x/y: exit status 1: LAST LINE OF ITS stderr",
- * "... it has not ended within 10 s"): they do not, or it is not known; thaw has to follow. */
+ * "... it has not ended within 10 s"): they do not, or it is not known; thaw has to follow in any case. */
 int quiesce_freeze(struct quiesce *q, GError **err);
 /* A failure is logged, and -1; *err (may be NULL): "guests may stand still: thaw: ...". */
 int quiesce_thaw(struct quiesce *q, GError **err);

@@ -11,6 +11,7 @@
 
 #include "common/base/deadline.h"
 #include "server/hooks/hook-process.h"
+#include "server/hooks/hook-status.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -60,7 +61,7 @@ static int64_t deadline_of(const struct guard *g)
     return deadline_in(g->seconds * INT64_C(1000000));
 }
 
-/* A freeze is pointless when the server is gone. If this process dies, nobody would know how a freeze
+/* As hook_run. A freeze is pointless when the server is gone. If this process dies, nobody would know how a freeze
  * that is under way ends; so it dies, too, and the server thaws. */
 static int freeze(struct guard *g)
 {
@@ -84,13 +85,13 @@ static int thaw(struct guard *g, int64_t deadline)
     return hook_run(&run, g->why, sizeof g->why);
 }
 
-/* One that fails is tried again, in the time that is left. */
+/* Likewise. One that fails is tried again, in the time that is left. */
 static int thaw_for_server(struct guard *g)
 {
     int64_t deadline = deadline_of(g);
     int r = thaw(g, deadline);
 
-    return r < 0 && deadline_in(0) < deadline ? thaw(g, deadline) : r;
+    return r != 0 && deadline_in(0) < deadline ? thaw(g, deadline) : r;
 }
 
 /* Somebody who reads the system's log has to know: where the server is gone, nobody else tells. Standard
@@ -117,8 +118,8 @@ static int thaw_on(struct guard *g)
         sleep(pause);
         pause = pause * 2 < PAUSE_SECONDS ? pause * 2 : PAUSE_SECONDS;
         r = thaw(g, deadline_of(g));
-    } while (r < 0 && deadline_in(0) < end);
-    if (r < 0)
+    } while (r != 0 && deadline_in(0) < end);
+    if (r != 0)
         tell(g, LOG_ERR, "guests may stand still, and thaw is given up");
     else
         tell(g, LOG_WARNING, "guests are thawed at last");
@@ -126,13 +127,13 @@ static int thaw_on(struct guard *g)
 }
 
 /* False: the server is gone. */
-static bool answer(const struct guard *g, int r)
+static bool answer(const struct guard *g, char kind)
 {
     char text[FREEZE_GUARD_ANSWER_MAX];
     size_t length = 1;
 
-    text[0] = r < 0 ? FREEZE_GUARD_FAILED : FREEZE_GUARD_DONE;
-    if (r < 0) {
+    text[0] = kind;
+    if (kind != FREEZE_GUARD_DONE) {
         length += strlen(g->why);
         memcpy(text + 1, g->why, length - 1);
     }
@@ -160,6 +161,15 @@ static void ignore_signals(void)
         signal(ignored[i], SIG_IGN);
 }
 
+static char freeze_for_server(struct guard *g)
+{
+    int r = freeze(g);
+
+    if (r == HOOK_NONE_ASKED)
+        return FREEZE_GUARD_NONE_ASKED;
+    return r != 0 ? FREEZE_GUARD_FAILED : FREEZE_GUARD_DONE;
+}
+
 /* 0: no guest stands still. The server asks for `thaw`, or is gone, or lets go of its end to say that
  * it wants no freeze any more; then it still hears the answers. */
 static int serve(struct guard *g)
@@ -169,14 +179,16 @@ static int serve(struct guard *g)
     int r;
 
     while ((command = next_command()) == FREEZE_GUARD_FREEZE) {
-        frozen = true;
-        answer(g, freeze(g));
+        char kind = freeze_for_server(g);
+
+        frozen |= kind != FREEZE_GUARD_NONE_ASKED;
+        answer(g, kind);
     }
     if (command != FREEZE_GUARD_THAW && !frozen)
         return 0;
     r = thaw_for_server(g);
-    heard = answer(g, r);
-    if (r < 0)
+    heard = answer(g, r != 0 ? FREEZE_GUARD_FAILED : FREEZE_GUARD_DONE);
+    if (r != 0)
         return thaw_on(g);
     if (!heard)
         tell(g, LOG_WARNING, "the server ended while guests stood still: they are thawed");
@@ -197,5 +209,5 @@ int main(int argc, char **argv)
     }
     r = serve(&g);
     free(g.argv);
-    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return r != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

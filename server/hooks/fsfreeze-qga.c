@@ -8,6 +8,7 @@
 
 #include "common/base/deadline.h"
 #include "common/util/error.h"
+#include "server/hooks/hook-status.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -87,24 +88,24 @@ static int parse(struct plan *p, char **argv)
 
 /* ---- one guest ---- */
 
-static int check_status(struct guest_agent *a, const char *path, const char *expected, GError **err)
+static int check_thawed(struct guest_agent *a, const char *path, bool *frozen, GError **err)
 {
     g_autofree char *status = NULL;
 
     if (guest_agent_text(a, "guest-fsfreeze-status", &status, err) < 0)
         return -1;
-    if (strcmp(status, expected) != 0)
-        return fail(err, "agent %s: the guest is %s", path, status);
-    return 0;
+    if (strcmp(status, "thawed") == 0)
+        return 0;
+    if (frozen)
+        *frozen = true;
+    return fail(err, "agent %s: the guest is %s", path, status);
 }
 
-/* A guest that somebody else has frozen, and may thaw at any time, is not frozen by us. */
 static int freeze_with(struct guest_agent *a, const char *path, GError **err)
 {
     gint64 frozen;
 
-    if (check_status(a, path, "thawed", err) < 0 ||
-        guest_agent_number(a, "guest-fsfreeze-freeze", &frozen, err) < 0)
+    if (guest_agent_number(a, "guest-fsfreeze-freeze", &frozen, err) < 0)
         return -1;
     if (frozen <= 0)
         return fail(err, "agent %s: guest-fsfreeze-freeze: it has frozen no file system", path);
@@ -117,16 +118,7 @@ static int thaw_with(struct guest_agent *a, const char *path, GError **err)
 
     if (guest_agent_number(a, THAW, &thawed, err) < 0)
         return -1;
-    return check_status(a, path, "thawed", err);
-}
-
-static int freeze_guest(const char *path, gint64 deadline, GError **err)
-{
-    struct guest_agent *a = guest_agent_open(path, NULL, deadline, NULL, err);
-    int r = a ? freeze_with(a, path, err) : -1;
-
-    guest_agent_close(a);
-    return r;
+    return check_thawed(a, path, NULL, err);
 }
 
 /* An agent that is still freezing answers nothing before it has done so, which may be when we have given
@@ -186,29 +178,69 @@ static int thaw(const struct plan *p, unsigned n)
     return r;
 }
 
-/* Also the guest that was not frozen is thawed then: its agent may still be about to freeze it. The
- * reason is said last, since the server shows the last line. */
+/* Connect to all agents, and see that the guests are thawed, before the first one is told to freeze: no
+ * guest stands still while another one's agent is waited for. 0, or the exit status and *err. A guest
+ * that somebody else has frozen, and may thaw at any time, is not frozen by us; but it may be what a
+ * run of ours that was killed has left, and then it has to be thawed. */
+static int reach_all(const struct plan *p, gint64 deadline, GPtrArray *agents, GError **err)
+{
+    for (unsigned i = 0; i < p->sockets->len; i++) {
+        const char *path = p->sockets->pdata[i];
+        struct guest_agent *a = guest_agent_open(path, NULL, deadline, NULL, err);
+        bool frozen = false;
+
+        if (!a)
+            return HOOK_NONE_ASKED;
+        g_ptr_array_add(agents, a);
+        if (check_thawed(a, path, &frozen, err) < 0)
+            return frozen ? EXIT_FAILURE : HOOK_NONE_ASKED;
+    }
+    return 0;
+}
+
+/* How many guests have been told to freeze; *err: the last of them has not done so. */
+static unsigned freeze_all(const struct plan *p, const GPtrArray *agents, GError **err)
+{
+    unsigned told = 0;
+
+    while (told < agents->len) {
+        unsigned i = told++;
+
+        if (freeze_with(agents->pdata[i], p->sockets->pdata[i], err) < 0)
+            break;
+    }
+    return told;
+}
+
+static void close_agent(void *a)
+{
+    guest_agent_close(a);
+}
+
+/* Returns the exit status. Also the guest that was not frozen is thawed: its agent may still be about to
+ * freeze it. QEMU serves the connection that thaws when ours is closed. The reason is said last, since
+ * the server shows the last line. */
 static int freeze(const struct plan *p)
 {
     gint64 deadline = deadline_in(p->seconds * G_TIME_SPAN_SECOND);
+    GPtrArray *agents = g_ptr_array_new_with_free_func(close_agent);
+    g_autoptr(GError) err = NULL;
+    int status = reach_all(p, deadline, agents, &err);
+    unsigned told = status == 0 ? freeze_all(p, agents, &err) : 0;
 
-    for (unsigned i = 0; i < p->sockets->len; i++) {
-        g_autoptr(GError) err = NULL;
-
-        if (freeze_guest(p->sockets->pdata[i], deadline, &err) == 0)
-            continue;
-        thaw(p, i + 1);
-        fprintf(stderr, "%s\n", err->message);
-        return -1;
-    }
-    return 0;
+    g_ptr_array_unref(agents);
+    if (!err)
+        return EXIT_SUCCESS;
+    if (told > 0)
+        thaw(p, told);
+    fprintf(stderr, "%s\n", err->message);
+    return told > 0 ? EXIT_FAILURE : status;
 }
 
 int main(int argc, char **argv)
 {
     g_autoptr(GPtrArray) sockets = g_ptr_array_new();
     struct plan p = {.seconds = DEFAULT_SECONDS, .sockets = sockets};
-    int r;
 
     if (argc > 1 && strcmp(argv[1], "--help") == 0) {
         fputs(usage_text, stdout);
@@ -218,6 +250,7 @@ int main(int argc, char **argv)
         fputs(usage_text, stderr);
         return 2;
     }
-    r = p.freezes ? freeze(&p) : thaw(&p, sockets->len);
-    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (p.freezes)
+        return freeze(&p);
+    return thaw(&p, sockets->len) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

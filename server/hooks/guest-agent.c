@@ -195,10 +195,12 @@ static int skip_to_delimiter(struct guest_agent *a, GError **err)
     return 0;
 }
 
-/* Is this the answer with our number? */
+/* Is this the answer with our number? It may follow one that was cut off behind its delimiter, e.g. by a
+ * reset of the guest. */
 static bool is_ours(struct guest_agent *a, const char *line, gint64 number)
 {
-    g_autoptr(JsonNode) node = parse_answer(a, "guest-sync-delimited", line, NULL);
+    const char *cut = strrchr(line, DELIMITER);
+    g_autoptr(JsonNode) node = parse_answer(a, "guest-sync-delimited", cut ? cut + 1 : line, NULL);
 
     return node && json_node_get_value_type(node) == G_TYPE_INT64 &&
            json_node_get_int(node) == number;

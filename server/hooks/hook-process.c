@@ -241,8 +241,8 @@ static int judge(const struct child *c, int status, char *why, size_t size)
     if (WIFSIGNALED(status))
         return explain(why, size, "killed by signal %d%s%s", WTERMSIG(status), colon, c->line.text);
     if (WEXITSTATUS(status) != 0)
-        return explain(why, size, "exit status %d%s%s", WEXITSTATUS(status), colon, c->line.text);
-    return 0;
+        explain(why, size, "exit status %d%s%s", WEXITSTATUS(status), colon, c->line.text);
+    return WEXITSTATUS(status);
 }
 
 int hook_run(const struct hook_run *run, char *why, size_t size)

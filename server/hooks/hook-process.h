@@ -20,8 +20,9 @@ void hook_prepare(void);
 
 /* Run a program, in a process group of its own, and wait for it. Its standard input is /dev/null, its
  * output goes where its errors go: to our standard error, as far as that takes it at once. If it has not
- * ended in time, its group is ended: by SIGTERM, and a second later by SIGKILL. 0: it has ended with
- * exit status 0. -1: `why`, of `size` bytes, has the reason, with the last line that it wrote. */
+ * ended in time, its group is ended: by SIGTERM, and a second later by SIGKILL. Returns the exit status
+ * with which it has ended by itself; -1: it has not. Where that is not 0, `why`, of `size` bytes, has the
+ * reason, with the last line that it wrote. */
 int hook_run(const struct hook_run *run, char *why, size_t size);
 
 #endif

@@ -3,10 +3,8 @@
 """Plugins that open a handle for the server, but fail or hang when they open one for a client."""
 
 import contextlib
-import ctypes
 import json
 import os
-import select
 import subprocess
 import time
 
@@ -14,9 +12,9 @@ from fleece import (BUILD, SOON, Server, die_with_parent, require_plugin, requir
                     tmpdir, wait_file)
 from rawnbd import *
 from tap import main, skip, test
+from waiting import wait_logged, wait_until
 
 MIB = 1 << 20
-IN_MODIFY, IN_CREATE = 2, 256  # inotify(7)
 JUDGE = f"{BUILD}/tests/plugins-src/.libs/judge.so"
 
 
@@ -70,24 +68,6 @@ class Plugin:
     def release(self):
         """Let all handles go on that hang, also those that have not begun to read the FIFO yet."""
         os.write(self.fifo, b"go\n" * 16)
-
-
-def wait_until(condition, path):
-    """Wait until the condition holds. Whatever makes it true changes the file `path`, or the list
-    of files in the folder `path`."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.inotify_init1(os.O_CLOEXEC)
-    assert libc.inotify_add_watch(fd, path.encode(), IN_MODIFY | IN_CREATE) >= 0, path
-    try:
-        while not condition():
-            assert select.select([fd], [], [], SOON)[0], "the condition did not become true"
-            os.read(fd, 65536)
-    finally:
-        os.close(fd)
-
-
-def wait_logged(s, text):
-    wait_until(lambda: text in s.log(), s.path("log"))
 
 
 @contextlib.contextmanager

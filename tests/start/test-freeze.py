@@ -7,14 +7,15 @@ import contextlib
 import os
 import signal
 import threading
-import time
 
-from fleece import BUILD, QmpError, nbdfleece, tmpdir
-from guest_agent import FREEZE, SYNC, THAW, Agent
+from fleece import BUILD, QmpError, nbdfleece, process_status, require_plugin, tmpdir
+from guest_agent import FREEZE, STATUS, SYNC, THAW, Agent
 from qmp_checks import fails
 from qmp_exports import closing
-from state_rig import Stateful
+from rawnbd import WRITE, Client
+from state_rig import MIB, Stateful
 from tap import main, test
+from waiting import wait_logged
 
 HOOK = os.path.join(BUILD, "server/hooks/fsfreeze-qga")
 
@@ -35,13 +36,6 @@ def quiesced(q):
     """What query-backups says of the only session."""
     (session,) = q.cmd("query-backups")
     return session["quiesced"], session.get("quiesce-error")
-
-
-def wait_log(s, text):
-    limit = time.monotonic() + 60
-    while text not in s.log():
-        assert time.monotonic() < limit, s.log()
-        time.sleep(0.01)
 
 
 def nothing_is_left(q):
@@ -94,7 +88,7 @@ def nobody_waits_for_a_hook():
         late = f"freeze hook: {HOOK}: it has not ended within 3 s"
         assert not done and why.startswith(f"{late}; guests may stand still: thaw: freeze hook: "), why
         agent.silent.clear()
-        wait_log(s, "guests are thawed at last")
+        wait_logged(s, "guests are thawed at last")
 
 
 @test
@@ -115,6 +109,23 @@ def a_guest_that_freezes_slowly():
         q.cmd("backup-begin", id="c", mode="auto")
         (session,) = [n for n in q.cmd("query-backups") if n["id"] == "c"]
         assert session["quiesced"] and agent.frozen == 0, session
+
+
+@test
+def a_guest_without_an_agent():
+    """It does not stand still, and keeps no other session waiting."""
+    with tmpdir() as d, Agent(f"{d}/a") as a, Agent(f"{d}/b") as b:
+        hook = f"fsfreeze-qga --timeout 1 vda={a.path} vdb={b.path}"
+        with Stateful("vda", "vdb", options=["--freeze-hook", hook]) as s, s.qmp() as q:
+            b.silent.add(SYNC)
+            begin(q)
+            why = f"freeze hook: {HOOK}: exit status 3: agent {b.path}: it does not answer"
+            assert quiesced(q) == (False, why), quiesced(q)
+            assert a.history == [STATUS], a.history
+            q.cmd("backup-end", id="b", result="commit")
+            begin(q, "c", disks=[{"disk": "vda"}])
+            assert [n["quiesced"] for n in q.cmd("query-backups") if n["id"] == "c"] == [True]
+            assert a.frozen == 0 and b.history == [], (a.history, b.history)
 
 
 @test
@@ -147,13 +158,99 @@ def the_end_waits_for_a_thaw():
     with guest("--freeze-timeout", "60", hook="--timeout 50") as (s, agent), s.qmp() as q:
         def end():
             s.process.send_signal(signal.SIGTERM)
-            wait_log(s, "the end of the server waits until guests are thawed")
+            wait_logged(s, "the end of the server waits until guests are thawed")
 
         agent.on[THAW] = end
         with contextlib.suppress(EOFError, ConnectionError, QmpError):
             begin(q)
         s.wait(expect=0)
         assert agent.frozen == 0
+
+
+@contextlib.contextmanager
+def between(*options):
+    """A backup-begin under way that waits for a guest's write, so that the guest stands still. Yields the
+    server, its agent, and a function that lets the write go on."""
+    require_plugin("eval")
+    with tmpdir() as d, Agent(f"{d}/agent") as agent, contextlib.ExitStack() as clients:
+        for name in "begun", "go":
+            os.mkfifo(f"{d}/{name}")
+        # Opened for reading and writing, so that no open waits and nothing written is lost.
+        fds = [os.open(f"{d}/{name}", os.O_RDWR) for name in ("begun", "go")]
+        for fd in fds:
+            clients.callback(os.close, fd)
+        disk = ["vda", "eval", "get_size=echo 1048576", "pread=head -c $3 /dev/zero", "can_write=exit 0",
+                f"pwrite=cat >/dev/null; echo >{d}/begun; read x <{d}/go", "thread_model=echo parallel"]
+        with Stateful(disk, options=["--freeze-hook", f"fsfreeze-qga {agent.path}", *options]) as s:
+            c = clients.enter_context(Client(s.socket))
+            c.go("vda")
+            c.request(WRITE, 0, 512, data=bytes(512))
+            os.read(fds[0], 1)
+            q = clients.enter_context(s.qmp())
+
+            def begin_or_fail():
+                with contextlib.suppress(EOFError, ConnectionError, QmpError):
+                    begin(q)
+
+            thread = threading.Thread(target=begin_or_fail)
+            thread.start()
+            agent.wait(lambda: FREEZE in agent.history)
+            yield s, agent, lambda: os.write(fds[1], b"go\n")
+            thread.join()
+
+
+def guard_of(s):
+    """The process of the freeze-guard."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            status = process_status(pid)
+            if status["Name"] == "freeze-guard" and status["PPid"] == str(s.pid):
+                return int(pid)
+    raise AssertionError("there is no freeze-guard")
+
+
+@test
+def thawed_when_the_server_is_killed_behind_the_freeze():
+    with between() as (s, agent, _):
+        s.kill()
+        agent.wait(lambda: THAW in agent.history)
+        assert agent.frozen == 0
+
+
+@test
+def thawed_when_the_guard_is_killed():
+    with between() as (s, agent, let_go):
+        os.kill(guard_of(s), signal.SIGKILL)
+        let_go()
+        agent.wait(lambda: THAW in agent.history)
+    assert agent.frozen == 0
+
+
+@test
+def thawed_when_the_server_is_to_end():
+    """The freeze may have succeeded or be ended."""
+    with between() as (s, agent, let_go):
+        s.process.send_signal(signal.SIGTERM)
+        let_go()
+        s.wait(expect=0)
+        assert agent.frozen == 0 and THAW in agent.history, agent.history
+
+
+@test
+def agents_that_talk_nonsense():
+    """The guest stands still, whatever its agent says of it."""
+    for answer in b"x" * MIB, b'{"return": ':
+        with guest(hook="--timeout 1") as (s, agent), s.qmp() as q:
+            agent.strange[FREEZE] = answer
+            begin(q)
+            assert not quiesced(q)[0] and agent.frozen == 0, answer
+            q.cmd("backup-end", id="b", result="abort")
+            agent.strange[THAW] = answer
+            begin(q)
+            assert "guests may stand still: thaw: " in quiesced(q)[1], quiesced(q)
+            agent.strange.clear()
+            wait_logged(s, "guests are thawed at last")
+            assert agent.frozen == 0
 
 
 @test

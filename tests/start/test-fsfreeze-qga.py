@@ -9,6 +9,7 @@ from fleece import BUILD, run, tmpdir
 from guest_agent import FREEZE, STATUS, SYNC, THAW, Agent
 from tap import main, test
 
+MIB = 1 << 20
 PROGRAM = os.path.join(BUILD, "server/hooks/fsfreeze-qga")
 
 
@@ -53,7 +54,30 @@ def one_that_fails_leaves_none_frozen():
         said = hook(a.path, b.path, c.path, "freeze", "vda", code=1)
         assert said == f"agent {b.path}: {FREEZE}: failed to open /mnt/x\n", said
         assert (a.frozen, b.frozen, c.frozen) == (0, 0, 0)
-        assert a.history[-2:] == b.history[-2:] == [THAW, STATUS] and not c.history
+        assert a.history[-2:] == b.history[-2:] == [THAW, STATUS] and c.history == [STATUS]
+
+
+@test
+def none_is_asked_where_one_cannot_be():
+    """Exit status 3: no guest has been told to freeze, also not one that could, and none is thawed."""
+    with tmpdir() as d, Agent(f"{d}/a") as a, Agent(f"{d}/b") as b:
+        said = hook(a.path, f"{d}/none", "freeze", "vda", code=3)
+        assert said == f"agent {d}/none: No such file or directory\n", said
+        assert a.history == [STATUS], a.history
+        b.silent.add(SYNC)
+        said = hook("--timeout", "1", a.path, b.path, "freeze", "vda", code=3)
+        assert said == f"agent {b.path}: it does not answer\n", said
+        assert a.history == [STATUS, STATUS] and not b.history, (a.history, b.history)
+
+
+@test
+def one_that_is_frozen_keeps_others_from_it():
+    """It may be of a run that was killed: thaw has to follow, which exit status 1 says."""
+    with tmpdir() as d, Agent(f"{d}/a") as a, Agent(f"{d}/b") as b:
+        b.frozen = 2
+        said = hook(a.path, b.path, "freeze", "vda", code=1)
+        assert said == f"agent {b.path}: the guest is frozen\n", said
+        assert a.history == b.history == [STATUS] and b.frozen == 2, (a.history, b.history)
 
 
 @test
@@ -93,7 +117,7 @@ def no_agent():
     """A guest that does not run need not be thawed: a server that could not thaw it would try for long."""
     with tmpdir() as d:
         hook(f"{d}/none", "thaw", "vda")
-        said = hook(f"{d}/none", "freeze", "vda", code=1)
+        said = hook(f"{d}/none", "freeze", "vda", code=3)
         assert said == f"agent {d}/none: No such file or directory\n", said
 
 
@@ -124,10 +148,11 @@ def a_thaw_that_does_not_thaw():
 
 @test
 def what_others_have_not_read():
-    """Answers to a client before: whole, cut off, and one to a synchronisation of its own."""
+    """Answers to a client before: whole, cut off, long, and one to a synchronisation of its own."""
     with tmpdir() as d, Agent(f"{d}/a") as a:
         for late in (b'{"return": "frozen"}\n', b'{"return": 3}\n{"ret', b'\xff{"return": 5}\n',
-                     b'\xff{"return": 5}\n\xff{"return": "x"}\n{"error": {}}\n'):
+                     b'\xff{"return": 5}\n\xff{"return": "x"}\n{"error": {}}\n',
+                     b'\xff{"return": ', b"x" * MIB, b'{"return": "%s"}\n' % (b"x" * MIB)):
             a.late = late
             hook(a.path, "freeze", "vda")
             a.late = late
@@ -142,10 +167,10 @@ def answers_that_are_none():
                              (b"{}\n", "its answer is none"), (b'{"error": 7}\n', "it has failed"),
                              (b'{"error": {}}\n', "it has failed"), (b'{"return": 1}\n', "its answer is no text")):
             a.strange[STATUS] = answer
-            told = hook(a.path, "freeze", "vda", code=1)
+            told = hook(a.path, "freeze", "vda", code=3)
             assert told.endswith(f"agent {a.path}: {STATUS}: {said}\n"), told
         a.strange[STATUS] = b"x" * 100000
-        told = hook(a.path, "freeze", "vda", code=1)
+        told = hook(a.path, "freeze", "vda", code=3)
         assert told.endswith(f"agent {a.path}: its answer has no end\n"), told
 
 

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the exit status of a freeze hook says: nbdfleece(1), --freeze-hook. */
+#ifndef HOOKS_HOOK_STATUS_H
+#define HOOKS_HOOK_STATUS_H
+
+/* `freeze` has failed, and is certain that it has asked no guest to stand still, also not one that may
+ * do so later. No `thaw` follows. Other statuses but 0 say that guests may stand still. */
+#define HOOK_NONE_ASKED 3
+
+#endif
