@@ -183,6 +183,17 @@ const struct disk_entry *inventory_find_disk(const inventory *i, const char *nam
     return NULL;
 }
 
+static bool has_socket(const GArray *sockets, const struct nbd_socket *wanted)
+{
+    for (guint i = 0; i < sockets->len; i++) {
+        const struct nbd_socket *s = &g_array_index(sockets, struct nbd_socket, i);
+
+        if (s->live == wanted->live && strcmp(s->uri, wanted->uri) == 0)
+            return true;
+    }
+    return false;
+}
+
 GArray *inventory_nbd_sockets(struct qmp *q, JsonNode **reply, GError **err)
 {
     static const char command[] = "query-nbd-servers";
@@ -202,7 +213,7 @@ GArray *inventory_nbd_sockets(struct qmp *q, JsonNode **reply, GError **err)
             .live = !json_object_has_member(o, "live") || json_member_bool(o, "live"),
         };
 
-        if (socket.uri)
+        if (socket.uri && !has_socket(sockets, &socket))
             g_array_append_val(sockets, socket);
     }
     return sockets;

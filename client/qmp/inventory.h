@@ -52,8 +52,9 @@ struct nbd_socket {
     bool live;       /* the disks are served there; else only exports that were added */
 };
 
-/* All sockets: an array of struct nbd_socket, whose strings are borrowed from *reply. The caller
- * frees both. NULL and *err; *reply may be set. */
+/* All sockets: an array of struct nbd_socket, whose strings are borrowed from *reply. Those with the
+ * same URI (of one listener, for IPv4 and IPv6) are there once. The caller frees both. NULL and *err;
+ * *reply may be set. */
 GArray *inventory_nbd_sockets(struct qmp *q, JsonNode **reply, GError **err);
 
 /* What a disk's clients have done since the server started. */

@@ -81,8 +81,8 @@ int new_files_write(const struct new_files *n, GError **err)
 {
     for (unsigned i = 0; i < n->folders->len; i++) {
         if (mkdir(n->folders->pdata[i], 0700) < 0) {
-            client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", (char *)n->folders->pdata[i],
-                        g_strerror(errno));
+            client_fail(err, CLIENT_ERROR_FAILED, "%s: making the folder: %s",
+                        (char *)n->folders->pdata[i], g_strerror(errno));
             undo(n, i, 0);
             return -1;
         }

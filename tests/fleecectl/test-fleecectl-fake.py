@@ -96,6 +96,20 @@ def status():
 
 
 @test
+def two_sockets_of_one_uri_are_shown_once():
+    """A listener for all addresses has one for IPv4 and one for IPv6."""
+    added = {"uri": "nbd://localhost:10810/", "live": False}
+    live = {"uri": "nbd://localhost:10809/", "live": True}
+    with FakeQmp({**GOOD, "query-nbd-servers": [live, added, live, added]}) as fake:
+        text = ctl(fake, "status")
+        assert [line for line in text.splitlines() if line.startswith("nbd ")] == [
+            "nbd          nbd://localhost:10809/",
+            "nbd          nbd://localhost:10810/  (only exports that were added)"], text
+        obj = json.loads(ctl(fake, "--json", "status"))
+        assert obj["nbd"] == [live["uri"]] and obj["nbd-added"] == [added["uri"]], obj
+
+
+@test
 def disks():
     with FakeQmp(GOOD) as fake:
         lines = ctl(fake, "disks").splitlines()

@@ -80,6 +80,18 @@ def manual_has_every_command_and_option():
 
 
 @test
+def the_synopsis_of_the_manual_has_every_command():
+    synopsis = re.search(r"^=head1 SYNOPSIS\n(.*?)^=head1", manual(), re.M | re.S)[1]
+    shown = set()
+    for line in synopsis.split("\n fleecectl "):
+        line = re.sub(r"\[[^]]*\]", "", line).replace(" | ", "|").split()
+        for family in line[0].split("|") if line else ():
+            shown |= {f"{family} {action}" for action in "".join(line[1:2]).split("|")} | {family}
+    missing = set(commands_in_help()) - shown
+    assert not missing, missing
+
+
+@test
 def help_has_every_option_of_the_manual():
     known = options_in(help_on())
     for command in commands_in_help():

@@ -19,7 +19,7 @@ from tap import main, note, test
 
 K, M = 1 << 10, 1 << 20
 DISKS = {"vda": 256 * M, "vdb": 64 * M}
-PKI, PORT, HOST = "/etc/pki/nbdfleece", "10810", "backup.example.com"
+PKI, PORT, HOST = "/etc/nbdfleece", "10810", "backup.example.com"
 # They are another at each run: only that they are there, and their type, is compared.
 VARYING = "time", "lease-left"
 
