@@ -8,11 +8,10 @@ import glob
 import os
 import random
 import threading
-import time
 
 import nbd
 
-from fleece import Server
+from fleece import Server, wait_removed
 from qmp_checks import bitmaps, fails
 from qmp_exports import closing, connect
 from rig import dirty_context, dirty_extents
@@ -75,11 +74,9 @@ def memory_files(s):
 
 
 def nothing_left(s):
-    """Wait until no view has files: a thread removes them, and no event tells of it."""
-    until = time.monotonic() + 60
-    while scratch_files(s) or memory_files(s):
-        assert time.monotonic() < until, (scratch_files(s), memory_files(s))
-        time.sleep(0.01)
+    """Wait until no view has files: a thread removes them."""
+    folders = {os.path.dirname(path) for path in memory_files(s)}
+    wait_removed(lambda: scratch_files(s) + memory_files(s), [s.state, *folders])
 
 
 def fill(s, disk, byte):
