@@ -10,7 +10,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 /* Changes with the format. */
 #define MAGIC UINT64_C(0x31746c6177656976)
@@ -67,20 +71,38 @@ static void complete_page(void *opaque)
     (void)opaque;
 }
 
-static void nobody_hears(void *opaque)
+/* In a signal handler: the system calls themselves. The head's page is there, so it needs no memory. Not
+ * through the mapping, which may be memory of the process by now. */
+static void spoil(void *lasting)
 {
-    (void)opaque;
+    const struct lasting *f = lasting;
+    uint64_t no_magic = 0;
+    struct iovec piece = {&no_magic, sizeof no_magic};
+    long at = offsetof(struct lasting_head, magic);
+
+    if (syscall(SYS_pwritev, f->fd, &piece, 1L, at, 0L) != (long)sizeof no_magic)
+        (void)syscall(SYS_ftruncate, f->fd, 0L);
+}
+
+static void tell(void *lasting)
+{
+    struct lasting *f = lasting;
+
+    if (f->lost)
+        f->lost(f->opaque);
 }
 
 /* All pages that are touched are reserved, so one that is missing was taken away. */
 int lasting_tell_lost(struct lasting *f, void (*lost)(void *opaque), void *opaque, GError **err)
 {
-    const struct mapping_use use = {.fd = -1,
-                                    .incomplete = complete_page,
-                                    .lost = lost ? lost : nobody_hears,
-                                    .opaque = opaque};
+    const struct mapping_use use = {
+        .fd = -1, .incomplete = complete_page, .losing = spoil, .lost = tell, .opaque = f};
 
+    if (lasting_is_lost(f))
+        return fail(err, "%s: it was cut short", f->file->name);
     mapping_unguard(f->guard);
+    f->lost = lost;
+    f->opaque = opaque;
     f->guard = mapping_guard(f->head, f->mapped, &use, err);
     return f->guard ? 0 : -1;
 }

@@ -8,7 +8,9 @@
  *
  * The file system may have no memory for a page when it is touched for the first time: so pages are
  * reserved before, which tells (lasting_reserve). If somebody cuts a file short, memory of the process
- * takes the place of the mapping, all zeroes, and from then on it is lost: who has read it asks.
+ * takes the place of the mapping, all zeroes, and from then on it is lost: who has read it asks. What
+ * the file has, or gets later, is not all then: before the first byte goes to that memory the file's head is
+ * spoiled, so that no server ever has it back.
  *
  * A file is of one run of a server, on one boot. A server that takes over the files of the last one
  * says so in each before it says so in the catalogue: until it has, they are of both runs, so they can be
@@ -81,6 +83,8 @@ struct lasting {
     struct lasting_head *head;
     size_t mapped;
     struct mapping *guard;
+    void (*lost)(void *opaque); /* NULL: nobody wants to hear of it */
+    void *opaque;
 };
 
 /* Make one with `rest` bytes mapped behind its head, whose page is reserved. `lost` (may be NULL) is
@@ -91,7 +95,7 @@ struct lasting *lasting_new(const struct disk_state *state, enum lasting_kind ki
 /* Open one that an earlier run has left, and make it this run's too. NULL and *err: it cannot be read,
  * or is none of the last run's. Nobody is called when it is cut short, before lasting_tell_lost. */
 struct lasting *lasting_open(const struct disk_state *state, const char *id, GError **err);
-/* Before others use it. -1 and *err. */
+/* Before others use it. -1 and *err; also where it has been cut short already. */
 int lasting_tell_lost(struct lasting *f, void (*lost)(void *opaque), void *opaque, GError **err);
 /* Close it; `remove`: its file goes. Nobody uses it any more. */
 void lasting_close(struct lasting *f, bool remove);

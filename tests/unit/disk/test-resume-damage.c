@@ -131,6 +131,59 @@ static void test_map_cut_short(void)
     resume_rig_end(&f);
 }
 
+/* A file of the memory folder loses its pages behind the head, and has them again later, as they were
+ * then, while the process goes on with memory of its own. */
+static void lose_pages(struct resume_rig *f, const char *name,
+                       void (*meanwhile)(struct resume_rig *f))
+{
+    struct lasting_head head;
+    int fd = left_open(f, name, &head);
+    size_t length = head.mapped - LASTING_PAGE;
+    g_autofree char *rest = g_malloc(length);
+
+    g_assert_cmpint(pread(fd, rest, length, LASTING_PAGE), ==, length);
+    g_assert_cmpint(ftruncate(fd, LASTING_PAGE), ==, 0);
+    meanwhile(f);
+    g_assert_cmpint(pwrite(fd, rest, length, LASTING_PAGE), ==, length);
+    close(fd);
+}
+
+static void read_view(struct resume_rig *f)
+{
+    g_assert_cmpint(rig_try_read(resume_rig_view(f, "a"), 0, BLOCK), ==, -EIO);
+    resume_rig_write(f, 1, 0x66);
+}
+
+static void read_buffer(struct resume_rig *f)
+{
+    g_assert_cmpint(rig_try_read(resume_rig_view(f, "a"), 0, BLOCK), ==, -EIO);
+}
+
+/* The next server must not believe it. */
+static void test_lost(void)
+{
+    static const struct {
+        const char *file;
+        void (*meanwhile)(struct resume_rig *f);
+    } losses[] = {{"a", read_view}, {"scratch", read_buffer}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(losses); i++) {
+        struct resume_rig f;
+
+        resume_rig_init(&f);
+        resume_rig_fill(&f);
+        resume_rig_open(&f);
+        resume_rig_take(&f, "a");
+        resume_rig_write(&f, 0, 0x7f);
+        lose_pages(&f, losses[i].file, losses[i].meanwhile);
+        resume_rig_die(&f);
+        g_assert_cmpuint(resume_rig_count(&f), ==, 0);
+        g_assert_nonnull(f.disk->lost_views);
+        disks_sweep_scratch(&(GPtrArray){.pdata = (gpointer *)&f.disk, .len = 1});
+        resume_rig_end(&f);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -138,5 +191,6 @@ int main(int argc, char **argv)
     g_test_add_func("/resume/heads", test_heads);
     g_test_add_func("/resume/scratch-gone", test_scratch_gone);
     g_test_add_func("/resume/map-cut-short", test_map_cut_short);
+    g_test_add_func("/resume/lost", test_lost);
     return g_test_run();
 }
