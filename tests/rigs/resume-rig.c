@@ -33,7 +33,7 @@ void resume_rig_wait_broken(struct resume_rig *f, unsigned n)
 
 void resume_rig_open(struct resume_rig *f)
 {
-    struct disk_state state = {.lasting = &f->lasting, .id = 7};
+    struct disk_state state = {.lasting = &f->lasting, .id = f->id};
     struct disk_events events = {.view_broken = view_broken, .opaque = f};
     GError *error = NULL;
 
@@ -62,7 +62,7 @@ void resume_rig_join(struct resume_rig *f, const char *shm, const char *dir, int
     int folder = open(shm, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     g_assert_cmpint(folder, >=, 0);
-    *f = (struct resume_rig){.shm = g_strdup(shm), .dir = g_strdup(dir), .fd = fd};
+    *f = (struct resume_rig){.shm = g_strdup(shm), .dir = g_strdup(dir), .fd = fd, .id = 7};
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);
     f->memory = storage_dir_new_memory(f->shm, folder);
@@ -135,6 +135,12 @@ void resume_rig_resume(struct resume_rig *f)
     f->hooks.at = NULL;
     resume_rig_open(f);
     disk_resume_views(f->disk);
+    resume_rig_started(f);
+}
+
+void resume_rig_started(struct resume_rig *f)
+{
+    disks_remove_left(&(GPtrArray){.pdata = (gpointer *)&f->disk, .len = 1});
 }
 
 struct view *resume_rig_view(struct resume_rig *f, const char *name)

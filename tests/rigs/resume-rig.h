@@ -10,6 +10,7 @@
 #define TESTS_RIGS_RESUME_RIG_H
 
 #include "server/disk/lasting.h"
+#include "server/disk/view-left.h"
 #include "server/disk/view-resume.h"
 #include "tests/rigs/disk-harness.h"
 
@@ -36,6 +37,7 @@ struct resume_shared {
 struct resume_rig {
     char *shm, *dir; /* of the memory, of scratch */
     int fd;          /* of `shared` */
+    int64_t id;      /* of the disk */
     struct storage *memory;
     struct state_lasting lasting;
     struct scratch_pool *pool;
@@ -63,8 +65,10 @@ void resume_rig_end(struct resume_rig *f);
 void resume_rig_die(struct resume_rig *f);
 /* The next server is another one. */
 void resume_rig_next_run(struct resume_rig *f);
-/* It opens the disk, and has its views back. */
+/* It opens the disk, has its views back, and removes what is left. */
 void resume_rig_resume(struct resume_rig *f);
+/* The last step of that. */
+void resume_rig_started(struct resume_rig *f);
 /* The same, and returns how many. */
 unsigned resume_rig_count(struct resume_rig *f);
 

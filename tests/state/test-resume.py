@@ -243,6 +243,26 @@ def a_start_that_fails_leaves_them():
         assert content(disks(s.qmp(), "b")["vda"]) == b"a" * SIZE
 
 
+@test
+def a_start_with_the_wrong_images_leaves_them():
+    with Stateful("vda", "vdb", "other", size=SIZE) as s:
+        s.disks = s.disks[:2]
+        s.again()
+        q = s.qmp()
+        fill(s, "vda", b"a")
+        begin(q, "b")
+        s.write("vda", 0, 10, b"b")
+        s.kill()
+        served = s.disks
+        s.disks = [["vda", "file", s.image("other")], ["vdb", "file", s.path("none")]]
+        s.set_args()
+        assert s.path("none") in s.fails_to_start()
+        s.disks = served
+        s.set_args()
+        s.start()
+        assert content(disks(s.qmp(), "b")["vda"]) == b"a" * SIZE
+
+
 class Guests:
     """Clients that write blocks here and there until the server goes."""
 

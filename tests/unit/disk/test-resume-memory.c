@@ -45,6 +45,8 @@ static void test_map_full(void)
     g_assert_true(resume_rig_block_is(&f, "a", 2001, 2));
     resume_rig_die(&f);
     g_assert_cmpuint(resume_rig_count(&f), ==, 1);
+    g_assert_cmpstr(disk_lost_views(f.disk), ==,
+                    "not all that view b and older ones had kept was where it survives the server");
     g_assert_true(resume_rig_block_is(&f, "c", 0, 0x7f));
     resume_rig_end(&f);
 }

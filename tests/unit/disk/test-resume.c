@@ -165,6 +165,7 @@ static void test_stale(void)
     g_assert_cmpstr(f.disk->lost_views, ==, "the image was changed");
     g_assert_null(resume_rig_view(&f, "a"));
     f.disk->state = state;
+    resume_rig_started(&f);
     resume_rig_end(&f);
 }
 
@@ -200,7 +201,7 @@ static void test_sweep(void)
                              NULL);
     g_assert_true(g_file_set_contents(other, "x", 1, NULL));
     g_assert_cmpuint(count_files(f.dir), ==, 2);
-    disks_sweep_scratch(&(GPtrArray){.pdata = (gpointer *)&f.disk, .len = 1});
+    resume_rig_started(&f);
     g_assert_cmpuint(count_files(f.dir), ==, 1);
     g_assert_true(resume_rig_block_is(&f, "a", 0, 1));
     resume_rig_end(&f);
