@@ -117,12 +117,19 @@ static void test_one_of_them(void)
  * more what it had not taken over. */
 static void test_never_again(void)
 {
+    g_autofree char *aside = NULL;
+    struct lasting_head head;
     struct resume_rig f;
 
     resume_rig_leave_two(&f);
+    close(left_open(&f, "scratch", &head));
+    aside = g_strconcat(head.scratch.path, "-aside", NULL);
     resume_rig_next_run(&f);
-    judge(&f, "it is another image");
+    g_assert_cmpint(g_rename(head.scratch.path, aside), ==, 0);
+    judge(&f, NULL);
+    g_assert_nonnull(strstr(disk_lost_views(f.disk), head.scratch.path));
     resume_rig_close(&f);
+    g_assert_cmpint(g_rename(aside, head.scratch.path), ==, 0);
     g_assert_cmpuint(resume_rig_count(&f), ==, 0);
     resume_rig_end(&f);
 }
