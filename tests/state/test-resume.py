@@ -7,6 +7,7 @@ import contextlib
 import glob
 import os
 import random
+import shutil
 import threading
 
 import nbd
@@ -245,18 +246,17 @@ def a_start_that_fails_leaves_them():
 
 @test
 def a_start_with_the_wrong_images_leaves_them():
-    with Stateful("vda", "vdb", "other", size=SIZE) as s:
-        s.disks = s.disks[:2]
-        s.again()
+    with Stateful("vda", "vdb", size=SIZE) as s:
         q = s.qmp()
+        q.cmd("block-dirty-bitmap-add", node="vdb", name="good")
         fill(s, "vda", b"a")
         begin(q, "b")
         s.write("vda", 0, 10, b"b")
         s.kill()
-        served = s.disks
-        s.disks = [["vda", "file", s.image("other")], ["vdb", "file", s.path("none")]]
+        shutil.copyfile(s.image("vda"), s.path("other"))
+        served, s.disks = s.disks, [["vda", "file", s.path("other")], ["vdx", "file", s.image("vdb")]]
         s.set_args()
-        assert s.path("none") in s.fails_to_start()
+        assert "adopt" in s.fails_to_start()
         s.disks = served
         s.set_args()
         s.start()
