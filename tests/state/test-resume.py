@@ -263,6 +263,25 @@ def a_start_with_the_wrong_images_leaves_them():
         assert content(disks(s.qmp(), "b")["vda"]) == b"a" * SIZE
 
 
+@test
+def a_start_that_fails_late_leaves_them():
+    """The folder has had it, and the session goes on, when the control socket cannot be made."""
+    with Stateful("vda", size=SIZE) as s:
+        q = s.qmp()
+        fill(s, "vda", b"a")
+        begin(q, "b")
+        s.write("vda", 0, 10, b"b")
+        s.kill()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(s.path("qmp"))
+        os.mkdir(s.path("qmp"))
+        said = s.fails_to_start()
+        assert "session b: goes on" in said and "control socket" in said, said
+        os.rmdir(s.path("qmp"))
+        s.start()
+        assert content(disks(s.qmp(), "b")["vda"]) == b"a" * SIZE
+
+
 class Guests:
     """Clients that write blocks here and there until the server goes."""
 
