@@ -55,6 +55,7 @@ tests_rigs_libdiskrig_a_SOURCES = \
 	tests/rigs/model-instant.c \
 	tests/rigs/model-store.c \
 	tests/rigs/model-view.c \
+	tests/rigs/resume-rig.c tests/rigs/resume-rig.h \
 	tests/rigs/scratch-rig.c tests/rigs/scratch-rig.h
 # A state folder with a catalogue.
 check_LIBRARIES += tests/rigs/libcataloguerig.a

@@ -35,6 +35,20 @@ bool disk_scratch_end_making(struct scratch_holding *h)
     return !making;
 }
 
+bool disk_scratch_end_closing(struct scratch_holding *h, int64_t usec)
+{
+    const struct timespec until = deadline_timespec(deadline_in(usec));
+    bool closed;
+    int error = 0;
+
+    pthread_mutex_lock(&h->lock);
+    while (h->closing > 0 && error == 0)
+        error = pthread_cond_timedwait(&h->changed, &h->lock, &until);
+    closed = h->closing == 0;
+    pthread_mutex_unlock(&h->lock);
+    return closed;
+}
+
 void disk_scratch_destroy(struct scratch_holding *h)
 {
     g_assert(h->holders == 0 && !h->maker);
@@ -50,16 +64,53 @@ static gpointer free_now(gpointer scratch)
     return NULL;
 }
 
-/* Its file is closed, which may hang. Neither the thread that lets go of the last view nor a thread
- * that is joined must hang with it. */
-static void free_elsewhere(struct scratch *s)
+/* One whose files survive the process uses the disk's store to the end. */
+struct closing {
+    struct scratch_holding *holding;
+    struct scratch *scratch;
+};
+
+static gpointer close_lasting(gpointer closing)
 {
-    GThread *thread = s ? g_thread_try_new("scratch-end", free_now, s, NULL) : NULL;
+    struct closing *c = closing;
+
+    scratch_free(c->scratch);
+    pthread_mutex_lock(&c->holding->lock);
+    c->holding->closing--;
+    pthread_cond_broadcast(&c->holding->changed);
+    pthread_mutex_unlock(&c->holding->lock);
+    g_free(c);
+    return NULL;
+}
+
+static void start_closing(GThreadFunc run, gpointer opaque)
+{
+    GThread *thread = g_thread_try_new("scratch-end", run, opaque, NULL);
 
     if (thread)
         g_thread_unref(thread);
     else
-        scratch_free(s);
+        run(opaque);
+}
+
+/* Its file is closed, which may hang. Neither the thread that lets go of the last view nor a thread
+ * that is joined must hang with it. */
+static void free_elsewhere(struct scratch_holding *h, struct scratch *s)
+{
+    struct closing *c;
+
+    if (!s)
+        return;
+    if (!scratch_id(s)) {
+        start_closing(free_now, s);
+        return;
+    }
+    c = g_new(struct closing, 1);
+    *c = (struct closing){.holding = h, .scratch = s};
+    pthread_mutex_lock(&h->lock);
+    h->closing++;
+    pthread_mutex_unlock(&h->lock);
+    start_closing(close_lasting, c);
 }
 
 /* Takes over what was made, or why nothing was. An instant that has given up meanwhile does not hold
@@ -79,7 +130,7 @@ static void settle(struct disk *d, struct scratch *made, GError *error)
     h->ready = NULL;
     pthread_cond_broadcast(&h->changed);
     pthread_mutex_unlock(&h->lock);
-    free_elsewhere(made);
+    free_elsewhere(h, made);
     g_clear_error(&error);
 }
 
@@ -177,7 +228,7 @@ void disk_scratch_release(struct disk *d)
     if (may_block)
         scratch_free(unheld);
     else
-        free_elsewhere(unheld);
+        free_elsewhere(h, unheld);
 }
 
 int fail_scratch(const struct disk *d, GError **err)

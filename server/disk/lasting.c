@@ -10,7 +10,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 /* Changes with the format. */
 #define MAGIC UINT64_C(0x31746c6177656976)
@@ -67,20 +71,38 @@ static void complete_page(void *opaque)
     (void)opaque;
 }
 
-static void nobody_hears(void *opaque)
+/* In a signal handler: the system calls themselves. The head's page is there, so it needs no memory. Not
+ * through the mapping, which may be memory of the process by now. */
+static void spoil(void *lasting)
 {
-    (void)opaque;
+    const struct lasting *f = lasting;
+    uint64_t no_magic = 0;
+    struct iovec piece = {&no_magic, sizeof no_magic};
+    long at = offsetof(struct lasting_head, magic);
+
+    if (syscall(SYS_pwritev, f->fd, &piece, 1L, at, 0L) != (long)sizeof no_magic)
+        (void)syscall(SYS_ftruncate, f->fd, 0L);
+}
+
+static void tell(void *lasting)
+{
+    struct lasting *f = lasting;
+
+    if (f->lost)
+        f->lost(f->opaque);
 }
 
 /* All pages that are touched are reserved, so one that is missing was taken away. */
 int lasting_tell_lost(struct lasting *f, void (*lost)(void *opaque), void *opaque, GError **err)
 {
-    const struct mapping_use use = {.fd = -1,
-                                    .incomplete = complete_page,
-                                    .lost = lost ? lost : nobody_hears,
-                                    .opaque = opaque};
+    const struct mapping_use use = {
+        .fd = -1, .incomplete = complete_page, .losing = spoil, .lost = tell, .opaque = f};
 
+    if (lasting_is_lost(f))
+        return fail(err, "%s: it was cut short", f->file->name);
     mapping_unguard(f->guard);
+    f->lost = lost;
+    f->opaque = opaque;
     f->guard = mapping_guard(f->head, f->mapped, &use, err);
     return f->guard ? 0 : -1;
 }
@@ -177,6 +199,13 @@ struct lasting *lasting_new(const struct disk_state *state, enum lasting_kind ki
 
 /* ---- those of an earlier run ---- */
 
+/* Where no boot has a name, none is known to be this one. */
+static bool is_of_boot(const struct lasting_head *h, const struct state_lasting *all)
+{
+    return h->magic == MAGIC && *all->boot_id &&
+           strncmp(h->boot_id, all->boot_id, sizeof h->boot_id) == 0;
+}
+
 static int check_head(const struct lasting_head *h, const struct disk_state *state, uint64_t size,
                       const char *path, GError **err)
 {
@@ -186,7 +215,7 @@ static int check_head(const struct lasting_head *h, const struct disk_state *sta
     if (h->magic != MAGIC || h->disk != state->id || h->mapped < LASTING_PAGE || h->mapped > size ||
         h->mapped % LASTING_PAGE != 0)
         return fail(err, "%s: it is damaged, or another version's", path);
-    if (!all->run_before || !known || strncmp(h->boot_id, all->boot_id, sizeof h->boot_id) != 0)
+    if (!all->run_before || !known || !is_of_boot(h, all))
         return fail(err, "%s: it is not the last server's", path);
     return 0;
 }
@@ -209,7 +238,7 @@ static int read_head(struct lasting *f, const struct disk_state *state, GError *
 }
 
 /* Each of the two stores leaves it the last run's, or what the last start would have had. */
-static void take_over(struct lasting *f, const struct state_lasting *all)
+void lasting_take_over(struct lasting *f, const struct state_lasting *all)
 {
     atomic_store(&f->head->run, all->run_before);
     atomic_store(&f->head->run_next, all->run);
@@ -225,7 +254,6 @@ struct lasting *lasting_open(const struct disk_state *state, const char *id, GEr
         lasting_close(f, false);
         return NULL;
     }
-    take_over(f, state->lasting);
     return f;
 }
 
@@ -248,33 +276,59 @@ void lasting_close(struct lasting *f, bool remove)
     g_free(f);
 }
 
-/* ---- all of a disk ---- */
+/* ---- all of them ---- */
 
-GPtrArray *lasting_list(const struct disk_state *state, GError **err)
+GPtrArray *lasting_list(const struct state_lasting *all, GError **err)
 {
-    struct storage *s = memory_of(state);
-    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    struct storage *s = all->memory;
     GPtrArray *ids = g_ptr_array_new_with_free_func(g_free);
-    g_autofree char *prefix = g_strdup_printf("%" PRId64 "-", state->id);
-    int error = s->ops->list(s, STATE_VIEWS, names);
+    int error = s->ops->list(s, STATE_VIEWS, ids);
 
-    if (error < 0) {
-        storage_fail(s, STATE_VIEWS, "listing it", error, err);
-        g_ptr_array_unref(ids);
-        return NULL;
-    }
-    for (unsigned i = 0; i < names->len; i++)
-        if (g_str_has_prefix(names->pdata[i], prefix))
-            g_ptr_array_add(ids, g_strdup(names->pdata[i]));
-    return ids;
+    if (error == 0)
+        return ids;
+    storage_fail(s, STATE_VIEWS, "listing it", error, err);
+    g_ptr_array_unref(ids);
+    return NULL;
 }
 
-void lasting_remove(const struct disk_state *state, const char *id)
+bool lasting_is_of(const char *id, int64_t disk)
 {
-    struct storage *s = memory_of(state);
+    g_autofree char *prefix = g_strdup_printf("%" PRId64 "-", disk);
+
+    return g_str_has_prefix(id, prefix);
+}
+
+bool lasting_peek(const struct state_lasting *all, const char *id, struct lasting_head *head)
+{
+    struct storage *s = all->memory;
+    g_autofree char *path = path_of(id);
+    struct storage_file *file;
+    int error = s->ops->open(s, path, false, &file);
+
+    if (error < 0)
+        return false;
+    error = s->ops->read(file, head, sizeof *head, 0);
+    s->ops->close(file);
+    return error == 0 && is_of_boot(head, all);
+}
+
+void lasting_remove(const struct state_lasting *all, const char *id)
+{
+    struct storage *s = all->memory;
     g_autofree char *path = path_of(id);
     int error = s->ops->unlink(s, path);
 
     if (error < 0 && error != -ENOENT)
         log_error("state: %s/%s: cannot remove it: %s", s->path, path, g_strerror(-error));
+}
+
+void lasting_put_aside(const struct state_lasting *all, const char *id)
+{
+    struct storage *s = all->memory;
+    g_autofree char *path = path_of(id);
+    g_autofree char *aside = g_strconcat(STATE_VIEWS "/left-", id, NULL);
+    int error = g_str_has_prefix(id, "left-") ? 0 : s->ops->rename(s, path, aside);
+
+    if (error < 0)
+        log_error("state: %s/%s: cannot rename it: %s", s->path, path, g_strerror(-error));
 }

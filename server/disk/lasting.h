@@ -8,11 +8,14 @@
  *
  * The file system may have no memory for a page when it is touched for the first time: so pages are
  * reserved before, which tells (lasting_reserve). If somebody cuts a file short, memory of the process
- * takes the place of the mapping, all zeroes, and from then on it is lost: who has read it asks.
+ * takes the place of the mapping, all zeroes, and from then on it is lost: who has read it asks. What
+ * the file has, or gets later, is not all then: before the first byte goes to that memory the file's head is
+ * spoiled, so that no server ever has it back.
  *
  * A file is of one run of a server, on one boot. A server that takes over the files of the last one
  * says so in each before it says so in the catalogue: until it has, they are of both runs, so they can be
- * taken over again if it dies meanwhile.
+ * taken over again if it dies meanwhile, or if its start comes to nothing. Files that it does not take
+ * over are nobody's from then on that the catalogue knows of it.
  */
 #ifndef DISK_LASTING_H
 #define DISK_LASTING_H
@@ -81,6 +84,8 @@ struct lasting {
     struct lasting_head *head;
     size_t mapped;
     struct mapping *guard;
+    void (*lost)(void *opaque); /* NULL: nobody wants to hear of it */
+    void *opaque;
 };
 
 /* Make one with `rest` bytes mapped behind its head, whose page is reserved. `lost` (may be NULL) is
@@ -88,10 +93,12 @@ struct lasting {
  * `lasting` store. NULL and *err. */
 struct lasting *lasting_new(const struct disk_state *state, enum lasting_kind kind, uint64_t rest,
                             void (*lost)(void *opaque), void *opaque, GError **err);
-/* Open one that an earlier run has left, and make it this run's too. NULL and *err: it cannot be read,
- * or is none of the last run's. Nobody is called when it is cut short, before lasting_tell_lost. */
+/* Open one that the last run has left. NULL and *err: it cannot be read, or is none of the last run's.
+ * Nobody is called when it is cut short, before lasting_tell_lost. */
 struct lasting *lasting_open(const struct disk_state *state, const char *id, GError **err);
-/* Before others use it. -1 and *err. */
+/* Make it this run's too. */
+void lasting_take_over(struct lasting *f, const struct state_lasting *all);
+/* Before others use it. -1 and *err; also where it has been cut short already. */
 int lasting_tell_lost(struct lasting *f, void (*lost)(void *opaque), void *opaque, GError **err);
 /* Close it; `remove`: its file goes. Nobody uses it any more. */
 void lasting_close(struct lasting *f, bool remove);
@@ -107,9 +114,16 @@ int lasting_reserve(struct lasting *f, uint64_t offset, uint64_t length);
 /* Was it cut short? Asked after it was read. Any thread. NULL: false. */
 bool lasting_is_lost(const struct lasting *f);
 
-/* The ids of a disk's files; NULL and *err. Free it with g_ptr_array_unref. */
-GPtrArray *lasting_list(const struct disk_state *state, GError **err);
+/* The ids of all files that are there (char *), of any disk and of any run; NULL and *err. Free it with
+ * g_ptr_array_unref. */
+GPtrArray *lasting_list(const struct state_lasting *all, GError **err);
+/* Is it a disk's? By its id alone. */
+bool lasting_is_of(const char *id, int64_t disk);
+/* The head of one of this boot, of any run. False: it is none, or cannot be read. */
+bool lasting_peek(const struct state_lasting *all, const char *id, struct lasting_head *head);
 /* Remove one. A failure is logged. */
-void lasting_remove(const struct disk_state *state, const char *id);
+void lasting_remove(const struct state_lasting *all, const char *id);
+/* It becomes no disk's; a later run that lists all files finds it. A failure is logged. */
+void lasting_put_aside(const struct state_lasting *all, const char *id);
 
 #endif

@@ -45,6 +45,7 @@ server_disk_libdisk_a_SOURCES = \
 	server/disk/scratch-file.c server/disk/scratch-file.h \
 	server/disk/scratch-resume.c \
 	server/disk/view-frozen.c server/disk/view-frozen.h \
+	server/disk/view-left.c server/disk/view-left.h \
 	server/disk/view-resume.c server/disk/view-resume.h \
 	server/disk/scratch-pool.c server/disk/scratch-pool.h \
 	server/disk/scratch-buffer.c server/disk/scratch-buffer.h

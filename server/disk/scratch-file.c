@@ -15,6 +15,10 @@
 
 #define FLAGS (O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
 
+/* Who was killed while a system call of it waits for the file system has it locked until that returns. */
+#define LOCK_USEC      (10 * G_USEC_PER_SEC)
+#define LOCK_LOOK_USEC (G_USEC_PER_SEC / 100)
+
 int scratch_file_unlinked(const char *dir, GError **err)
 {
     g_autofree char *path = NULL;
@@ -75,16 +79,33 @@ int scratch_file_named(const char *dir, const char *folder, struct lasting *file
     return -1;
 }
 
+static bool is_it(const struct stat *st, const struct lasting_scratch *head)
+{
+    return S_ISREG(st->st_mode) && st->st_uid == geteuid() && st->st_dev == head->device &&
+           st->st_ino == head->inode;
+}
+
+static int lock_in_time(int fd)
+{
+    int64_t until = g_get_monotonic_time() + LOCK_USEC;
+
+    while (lock(fd) < 0) {
+        if ((errno != EWOULDBLOCK && errno != EINTR) || g_get_monotonic_time() >= until)
+            return -1;
+        g_usleep(LOCK_LOOK_USEC);
+    }
+    return 0;
+}
+
 static int check_file(int fd, const struct lasting_scratch *head, GError **err)
 {
     struct stat st;
 
     if (fstat(fd, &st) < 0)
         return fail_errno(err, errno, "scratch: %s", head->path);
-    if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_dev != head->device ||
-        st.st_ino != head->inode)
+    if (!is_it(&st, head))
         return fail(err, "scratch: %s: it is another file", head->path);
-    if (lock(fd) < 0)
+    if (lock_in_time(fd) < 0)
         return fail_errno(err, errno, "scratch: %s", head->path);
     return 0;
 }
@@ -105,12 +126,52 @@ int scratch_file_open(const struct lasting *file, GError **err)
     return -1;
 }
 
-void scratch_file_remove(const struct lasting *file)
+/* ---- removing it ---- */
+
+static bool remove_path(const char *path)
+{
+    if (unlink(path) == 0 || errno == ENOENT)
+        return true;
+    log_error("scratch: %s: cannot remove it: %m", path);
+    return false;
+}
+
+void scratch_file_remove(const struct lasting *file, int fd)
 {
     const char *path = file->head->scratch.path;
+    struct stat named, ours;
 
-    if (unlink(path) < 0 && errno != ENOENT)
-        log_error("scratch: %s: cannot remove it: %m", path);
+    if (lstat(path, &named) < 0 || fstat(fd, &ours) < 0)
+        return;
+    if (named.st_dev == ours.st_dev && named.st_ino == ours.st_ino)
+        (void)remove_path(path);
+}
+
+static bool remove_if_free(int fd, const struct lasting_scratch *head)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0 || !is_it(&st, head))
+        return true;
+    if (lock(fd) == 0)
+        return remove_path(head->path);
+    log_info("scratch: %s: it stays for now, its server has not ended", head->path);
+    return false;
+}
+
+bool scratch_file_remove_left(const struct lasting_scratch *head)
+{
+    bool removed;
+    int fd;
+
+    if (!memchr(head->path, '\0', sizeof head->path))
+        return true;
+    fd = open(head->path, FLAGS);
+    if (fd < 0)
+        return errno == ENOENT || errno == ENOTDIR || errno == ELOOP;
+    removed = remove_if_free(fd, head);
+    close(fd);
+    return removed;
 }
 
 /* ---- what is left of others ---- */
@@ -130,12 +191,8 @@ static void sweep(const char *dir, const char *name)
 
     if (fd < 0)
         return;
-    if (lock(fd) == 0) {
-        if (unlink(path) == 0)
-            log_info("scratch: %s: removed: its server has ended, and no session has it", path);
-        else
-            log_error("scratch: %s: cannot remove it: %m", path);
-    }
+    if (lock(fd) == 0 && remove_path(path))
+        log_info("scratch: %s: removed: its server has ended, and no session has it", path);
     close(fd);
 }
 

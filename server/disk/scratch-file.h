@@ -14,9 +14,13 @@
 int scratch_file_unlinked(const char *dir, GError **err);
 /* The same; `file` is told where it is. */
 int scratch_file_named(const char *dir, const char *folder, struct lasting *file, GError **err);
-/* The one that `file` says. -1 and *err: it is not there, or another one has its name. */
+/* The one that `file` says. An owner that is dying may have it locked a while longer: waits for that, but
+ * not for ever. -1 and *err: it is not there, another one has its name, or somebody has it locked. */
 int scratch_file_open(const struct lasting *file, GError **err);
-void scratch_file_remove(const struct lasting *file);
+/* Remove the name of one that we have open and locked, if it is still its name. A failure is logged. */
+void scratch_file_remove(const struct lasting *file, int fd);
+/* The same for one that nobody has open any more. False: it is there, but cannot be removed now. */
+bool scratch_file_remove_left(const struct lasting_scratch *head);
 
 /* Remove those of a state folder that nobody has locked, and that are none of `ids` (char *): files of
  * servers that have died. Failures are logged. */

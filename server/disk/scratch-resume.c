@@ -120,5 +120,6 @@ struct scratch *scratch_resume(struct scratch_pool *p, uint32_t unit,
         return NULL;
     }
     take(s, used);
+    lasting_take_over(file, state->lasting);
     return s;
 }

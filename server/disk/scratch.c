@@ -192,7 +192,7 @@ void scratch_free(struct scratch *s)
     g_assert(s->taken == 0);
     buffers_clear(&s->buffers);
     if (s->file && !s->buffers.keeps)
-        scratch_file_remove(s->file);
+        scratch_file_remove(s->file, s->fd);
     lasting_close(s->file, !s->buffers.keeps);
     close(s->fd);
     g_array_unref(s->free_runs);

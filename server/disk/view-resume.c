@@ -6,10 +6,10 @@
 #include "common/util/log.h"
 #include "server/disk/disk-scratch.h"
 #include "server/disk/node-stats.h"
-#include "server/disk/scratch-file.h"
 #include "server/disk/view-chain.h"
 #include "server/disk/view-map.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,26 +45,25 @@ static bool is_sound(const struct disk *d, const struct lasting *f)
 
 static void close_file(gpointer file)
 {
-    lasting_close(file, true);
+    lasting_close(file, false);
 }
 
-/* Open the files of views that were in the chain, oldest first; remove others. NULL and *err: one of
- * them cannot be read, so it is not known what the chain was. */
+/* Open the files of views that were in the chain, oldest first. NULL and *err: one of them cannot be
+ * read, so it is not known what the chain was. */
 static GPtrArray *open_views(struct disk *d, const GPtrArray *ids, GError **err)
 {
     g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(close_file);
 
     for (unsigned i = 0; i < ids->len; i++) {
-        struct lasting *f = lasting_open(&d->state, ids->pdata[i], err);
+        struct lasting *f = NULL;
 
+        if (!lasting_is_of(ids->pdata[i], d->state.id))
+            continue;
+        f = lasting_open(&d->state, ids->pdata[i], err);
         if (!f)
             return NULL;
-        if (f->head->kind != LASTING_VIEW) {
+        if (f->head->kind != LASTING_VIEW || atomic_load(&f->head->view.linked) == 0) {
             lasting_close(f, false);
-            continue;
-        }
-        if (atomic_load(&f->head->view.linked) == 0) {
-            lasting_close(f, true);
             continue;
         }
         g_ptr_array_add(files, f);
@@ -78,17 +77,18 @@ static GPtrArray *open_views(struct disk *d, const GPtrArray *ids, GError **err)
 }
 
 /* Views that cannot be had back, and those that are older. */
-static void drop_incomplete(const struct disk *d, GPtrArray *files)
+static void drop_incomplete(struct disk *d, GPtrArray *files)
 {
     for (unsigned k = files->len; k > 0; k--) {
         const struct lasting *f = files->pdata[k - 1];
 
         if (atomic_load(&f->head->view.incomplete) == 0)
             continue;
-        log_error(
-            "disk %s: view %s and those before it cannot go on: not all that they kept was kept "
-            "where it survives the server",
-            d->node.name, f->head->view.name);
+        d->lost_views = g_strdup_printf("not all that view %s and older ones had kept was where it "
+                                        "survives the server",
+                                        f->head->view.name);
+        log_error("disk %s: views of the last server cannot go on: %s", d->node.name,
+                  d->lost_views);
         g_ptr_array_remove_range(files, 0, k);
         return;
     }
@@ -96,21 +96,46 @@ static void drop_incomplete(const struct disk *d, GPtrArray *files)
 
 /* ---- the views ---- */
 
-/* Which parts of the map have pages. */
-static void find_touched(struct view *v)
+/* One that is not had back; its file stays for the next start, if this one comes to nothing. */
+static void free_view(gpointer view)
+{
+    struct view *v = view;
+
+    lasting_close(v->file, false);
+    v->file = NULL;
+    v->map = NULL;
+    view_free(v);
+}
+
+/* Pages of the file [from, to) have entries. */
+static void touch(struct view *v, off_t from, off_t to)
 {
     unsigned shift = v->disk->unit_shift;
-    off_t end = (off_t)(LASTING_PAGE + v->blocks * sizeof *v->map), at = LASTING_PAGE, data;
+    uint64_t first =
+        (uint64_t)(from - LASTING_PAGE) / LASTING_PAGE * (LASTING_PAGE / sizeof *v->map);
+    uint64_t last = ((uint64_t)(to - LASTING_PAGE) + sizeof *v->map - 1) / sizeof *v->map;
 
-    while (at < end && (data = lseek(v->file->fd, at, SEEK_DATA)) >= 0 && data < end) {
-        off_t hole = lseek(v->file->fd, data, SEEK_HOLE);
-        uint64_t first, last;
+    bitmap_set(v->touched, first << shift, (last - first) << shift);
+}
 
-        at = hole < 0 ? end : MIN(hole, end);
-        first = (uint64_t)(data - LASTING_PAGE) / LASTING_PAGE * (LASTING_PAGE / sizeof *v->map);
-        last = ((uint64_t)(at - LASTING_PAGE) + sizeof *v->map - 1) / sizeof *v->map;
-        bitmap_set(v->touched, first << shift, (last - first) << shift);
+/* Which parts of the map have pages. An entry that is not found would be a block that is not kept. */
+static int find_touched(struct view *v, GError **err)
+{
+    off_t end = (off_t)(LASTING_PAGE + v->blocks * sizeof *v->map), at = LASTING_PAGE;
+
+    while (at < end) {
+        off_t data = lseek(v->file->fd, at, SEEK_DATA), hole;
+
+        if (data < 0 && errno == ENXIO)
+            return 0;
+        hole = data < 0 ? -1 : lseek(v->file->fd, data, SEEK_HOLE);
+        if (hole < 0)
+            return fail_errno(err, errno, "the map of view %s", v->node.name);
+        if (data < end)
+            touch(v, data, MIN(hole, end));
+        at = hole;
     }
+    return 0;
 }
 
 static struct view *make_view(struct disk *d, struct lasting *f, GError **err)
@@ -131,24 +156,23 @@ static struct view *make_view(struct disk *d, struct lasting *f, GError **err)
     v->instant_usec = head->instant_usec;
     v->claimed = true;
     pthread_mutex_init(&v->lock, NULL);
-    if (view_map_open(v, f, err) < 0) {
-        view_free(v);
-        return NULL;
-    }
-    find_touched(v);
-    return v;
+    if (view_map_open(v, f, err) == 0 && find_touched(v, err) == 0)
+        return v;
+    free_view(v);
+    return NULL;
 }
 
 /* One that was being deleted is not whole: it can only be deleted. */
 static void set_state(struct view *v)
 {
-    const struct lasting_view *head = &v->file->head->view;
+    struct lasting_view *head = &v->file->head->view;
     enum view_state state = atomic_load(&head->state);
 
     if (state == VIEW_LIVE)
         return;
-    g_strlcpy(v->reason, state == VIEW_BROKEN ? head->reason : "it was being deleted",
-              sizeof v->reason);
+    if (state != VIEW_BROKEN)
+        g_strlcpy(head->reason, "it was being deleted", sizeof head->reason);
+    g_strlcpy(v->reason, head->reason, sizeof v->reason);
     view_set_state(v, VIEW_BROKEN);
 }
 
@@ -216,11 +240,6 @@ static GArray *runs_of(const struct bitmap *slots)
 
 /* ---- the chain ---- */
 
-static void free_view(gpointer view)
-{
-    view_free(view);
-}
-
 /* The views of the files, oldest first, each knows its neighbours; takes over the files. */
 static GPtrArray *make_views(struct disk *d, GPtrArray *files, GError **err)
 {
@@ -263,6 +282,25 @@ static struct scratch *resume_scratch(struct disk *d, GPtrArray *views, GError *
     return used ? scratch_resume(d->pool, d->unit, &d->state, id, used, err) : NULL;
 }
 
+/* One that was given up may still be in the chain when another one has got its name. */
+static bool has_namesake(const GPtrArray *views, unsigned k)
+{
+    const struct view *v = views->pdata[k];
+
+    for (unsigned i = k + 1; i < views->len; i++)
+        if (strcmp(((struct view *)views->pdata[i])->node.name, v->node.name) == 0)
+            return true;
+    return false;
+}
+
+static void publish_view(struct disk *d, struct view *v, bool stray)
+{
+    lasting_take_over(v->file, d->state.lasting);
+    if (stray)
+        view_set_state(v, VIEW_RETIRING);
+    g_ptr_array_add(stray ? d->strays : d->views, v);
+}
+
 /* Nothing fails any more. */
 static void publish(struct disk *d, GPtrArray *views, struct scratch *scratch)
 {
@@ -276,23 +314,19 @@ static void publish(struct disk *d, GPtrArray *views, struct scratch *scratch)
         struct view *v = views->pdata[k];
 
         v->scratch = scratch;
-        g_ptr_array_add(d->views, v);
+        publish_view(d, v, has_namesake(views, k));
     }
     pthread_mutex_unlock(&d->lock);
     atomic_store(&d->newest, newest);
     g_ptr_array_set_free_func(views, NULL);
 }
 
-/* Nobody takes a part of them for the whole, if this start ends before all are removed. */
-static void give_up(const struct disk *d, const GPtrArray *ids)
+static bool has_any(const struct disk *d, const GPtrArray *ids)
 {
-    for (unsigned k = 0; k < ids->len; k++) {
-        struct lasting *f = lasting_open(&d->state, ids->pdata[k], NULL);
-
-        if (f && f->head->kind == LASTING_VIEW)
-            atomic_store(&f->head->view.incomplete, 1);
-        lasting_close(f, false);
-    }
+    for (unsigned k = 0; k < ids->len; k++)
+        if (lasting_is_of(ids->pdata[k], d->state.id))
+            return true;
+    return false;
 }
 
 static int resume(struct disk *d, const GPtrArray *ids, GError **err)
@@ -301,7 +335,7 @@ static int resume(struct disk *d, const GPtrArray *ids, GError **err)
     g_autoptr(GPtrArray) views = NULL;
     struct scratch *scratch;
 
-    if (d->state.stale)
+    if (d->state.stale && has_any(d, ids))
         return fail(err, "%s", d->state.stale);
     files = open_views(d, ids, err);
     if (!files)
@@ -317,30 +351,6 @@ static int resume(struct disk *d, const GPtrArray *ids, GError **err)
     return 0;
 }
 
-/* ---- what is left ---- */
-
-static bool is_used(const struct disk *d, const char *id)
-{
-    const char *scratch = d->scratch ? scratch_id(d->scratch) : NULL;
-
-    for (unsigned k = 0; k < d->views->len; k++)
-        if (strcmp(((struct view *)d->views->pdata[k])->file->id, id) == 0)
-            return true;
-    return scratch && strcmp(scratch, id) == 0;
-}
-
-/* The scratch file of one that is the last server's can be found by it, wherever it is. */
-static void remove_left(const struct disk *d, const char *id)
-{
-    struct lasting *f = lasting_open(&d->state, id, NULL);
-
-    if (f && f->head->kind == LASTING_SCRATCH &&
-        is_text(f->head->scratch.path, sizeof f->head->scratch.path))
-        scratch_file_remove(f);
-    lasting_close(f, false);
-    lasting_remove(&d->state, id);
-}
-
 void disk_resume_views(struct disk *d)
 {
     g_autoptr(GPtrArray) ids = NULL;
@@ -348,37 +358,16 @@ void disk_resume_views(struct disk *d)
 
     if (!d->state.lasting)
         return;
-    ids = lasting_list(&d->state, &error);
-    if (ids && ids->len > 0 && resume(d, ids, &error) < 0) {
-        give_up(d, ids);
-        d->lost_views = g_strdup(error->message);
-    }
-    if (error)
-        log_error("disk %s: the views of the last server cannot go on: %s", d->node.name,
-                  error->message);
-    for (unsigned k = 0; ids && k < ids->len; k++)
-        if (!is_used(d, ids->pdata[k]))
-            remove_left(d, ids->pdata[k]);
+    ids = lasting_list(d->state.lasting, &error);
+    if (ids && resume(d, ids, &error) == 0)
+        return;
+    g_free(d->lost_views);
+    d->lost_views = g_strdup(error->message);
+    log_error("disk %s: the views of the last server cannot go on: %s", d->node.name,
+              error->message);
 }
 
 const char *disk_lost_views(const struct disk *d)
 {
     return d->lost_views;
-}
-
-void disks_sweep_scratch(const GPtrArray *disks)
-{
-    g_autoptr(GPtrArray) ids = g_ptr_array_new();
-    const struct disk *any = NULL;
-
-    for (unsigned k = 0; k < disks->len; k++) {
-        const struct disk *d = disks->pdata[k];
-
-        if (d->state.lasting)
-            any = d;
-        if (d->scratch && scratch_id(d->scratch))
-            g_ptr_array_add(ids, (gpointer)scratch_id(d->scratch));
-    }
-    if (any)
-        scratch_files_sweep(any->pool->dir, any->state.lasting->folder, ids);
 }

@@ -11,7 +11,7 @@
  *  - a block on its way from a view to an older one (hand_over): both have it, or the older one alone.
  *    The newer one needs it no more: it was trimmed there.
  *  - a slot on its way back to scratch: no map has it; it is free.
- *  - a view that was not yet in the chain, or no longer: it is removed.
+ *  - a view that was not yet in the chain, or no longer: it is not had back.
  *  - a view that was being deleted: it is in the chain, broken, with what it had not yet handed over.
  *
  * That holds if nobody else has written to the image (disk_state.stale), and for views that have kept
@@ -23,16 +23,12 @@
 
 #include "server/disk/disk.h"
 
-/* Put them back into the disk's chain and list. Those that are not to be had are removed, which is
- * logged. After disk_restore, before anybody opens the disk. Waits for the file system of scratch.
- * Control thread. */
+/* Put them back into the disk's chain and list. Why some are not to be had is logged; nothing of them is
+ * removed (view-left.h). After disk_restore, before anybody opens the disk. Waits for the file system of
+ * scratch. Control thread. */
 void disk_resume_views(struct disk *d);
 
-/* Why views of the last server were removed; the disk's. NULL: none was, or there were none. */
+/* Why views of the last server are not to be had; the disk's. NULL: all are, or there were none. */
 const char *disk_lost_views(const struct disk *d);
-
-/* Remove scratch files of servers that have died, but for those that these disks have (GPtrArray of
- * struct disk, with one store). After all have resumed. Waits likewise. */
-void disks_sweep_scratch(const GPtrArray *disks);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "common/util/error.h"
 #include "common/util/log.h"
+#include "server/disk/view-left.h"
 #include "server/disk/view-resume.h"
 #include "server/state/store.h"
 
@@ -158,7 +159,7 @@ static void sweep(struct disk_store *ds)
     g_hash_table_iter_init(&each, ds->disks);
     while (g_hash_table_iter_next(&each, &d, NULL))
         g_ptr_array_add(disks, d);
-    disks_sweep_scratch(disks);
+    disks_remove_left(disks);
 }
 
 int disk_store_start(struct disk_store *ds, GError **err)

@@ -86,6 +86,8 @@ static bool put_memory(uintptr_t begin, size_t length)
 static bool replace_all(struct mapping *m)
 {
     atomic_store(&m->lost, true);
+    if (m->use.losing)
+        m->use.losing(m->use.opaque);
     return put_memory(atomic_load(&m->begin), atomic_load(&m->length));
 }
 

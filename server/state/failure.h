@@ -21,6 +21,10 @@ struct mapping_use {
     /* There is no memory for a page, and the process's own takes its place. Called before, in a signal
      * handler, on the thread that uses the mapping. */
     void (*incomplete)(void *opaque);
+    /* The file was taken away, and memory of the process is about to take its place: what the file
+     * has is not all any more. Called before, in a signal handler, by each thread that finds it so, perhaps
+     * more than once. NULL: nobody wants to know so early. */
+    void (*losing)(void *opaque);
     /* The file was taken away. Called on a thread that does this alone, at most once; it must not
      * wait, nor unguard anything. */
     void (*lost)(void *opaque);

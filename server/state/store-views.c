@@ -5,8 +5,6 @@
 #include "common/state/storage-dir.h"
 #include "common/util/log.h"
 
-#include <errno.h>
-
 void views_begin(struct store *s)
 {
     struct storage *memory = s->memory ? memory_storage(s->memory) : NULL;
@@ -26,33 +24,6 @@ void views_begin(struct store *s)
                                       .boot_id = s->boot_id,
                                       .run = s->run,
                                       .run_before = s->folder.run};
-}
-
-static bool is_attached(struct store *s, int64_t id)
-{
-    for (unsigned i = 0; i < s->known->len; i++) {
-        const struct state_disk *d = s->known->pdata[i];
-
-        if (d->row.id == id)
-            return d->attached;
-    }
-    return false;
-}
-
-/* What is written to the images meanwhile is not known to them. */
-void views_remove_others(struct store *s)
-{
-    struct storage *memory = s->views.memory;
-    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    int error = memory ? memory->ops->list(memory, STATE_VIEWS, names) : -ENOENT;
-
-    for (unsigned i = 0; error == 0 && i < names->len; i++) {
-        const char *name = names->pdata[i];
-        g_autofree char *path = g_strconcat(STATE_VIEWS "/", name, NULL);
-
-        if (!is_attached(s, g_ascii_strtoll(name, NULL, 10)))
-            (void)memory->ops->unlink(memory, path);
-    }
 }
 
 char *views_judge(const struct state_disk *d, const char *reason,

@@ -8,8 +8,6 @@
 /* The memory folder was made: set s->views. The folder's row still names the run that has left the
  * views that are there. */
 void views_begin(struct store *s);
-/* All disks are attached: remove views of disks that are not served this time. */
-void views_remove_others(struct store *s);
 /* Why views of the last server do not fit the image of a disk, which is not in use yet: a sentence
  * (g_free). NULL: they do. `reason`: why its bitmaps do not, or NULL. */
 char *views_judge(const struct state_disk *d, const char *reason,

@@ -406,7 +406,6 @@ static int start(struct store *s, GError **err)
         return -1;
     }
     s->started = true;
-    views_remove_others(s);
     names_tell(s);
     return 0;
 }

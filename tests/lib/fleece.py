@@ -286,6 +286,23 @@ def wait_file(process, path):
         os.close(pidfd)
 
 
+def wait_removed(what, folders):
+    """Wait until `what()` returns nothing: paths of files in these folders, which others remove."""
+    watch = _libc.inotify_init1(os.O_CLOEXEC)
+    assert watch >= 0, "inotify"
+    try:
+        for folder in folders:
+            # IN_DELETE, IN_MOVED_FROM
+            assert _libc.inotify_add_watch(watch, folder.encode(), 0x240) >= 0, folder
+        poll = select.poll()
+        poll.register(watch, select.POLLIN)
+        while left := what():
+            assert poll.poll(SOON * 1000), f"{left} are still there after {SOON} seconds"
+            os.read(watch, 65536)
+    finally:
+        os.close(watch)
+
+
 def has_ended(process, within=0):
     """True if `process` (Popen) has ended, or ends `within` so many seconds."""
     try:

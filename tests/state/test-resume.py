@@ -7,12 +7,12 @@ import contextlib
 import glob
 import os
 import random
+import shutil
 import threading
-import time
 
 import nbd
 
-from fleece import Server
+from fleece import Server, wait_removed
 from qmp_checks import bitmaps, fails
 from qmp_exports import closing, connect
 from rig import dirty_context, dirty_extents
@@ -75,11 +75,9 @@ def memory_files(s):
 
 
 def nothing_left(s):
-    """Wait until no view has files: a thread removes them, and no event tells of it."""
-    until = time.monotonic() + 60
-    while scratch_files(s) or memory_files(s):
-        assert time.monotonic() < until, (scratch_files(s), memory_files(s))
-        time.sleep(0.01)
+    """Wait until no view has files: a thread removes them."""
+    folders = {os.path.dirname(path) for path in memory_files(s)}
+    wait_removed(lambda: scratch_files(s) + memory_files(s), [s.state, *folders])
 
 
 def fill(s, disk, byte):
@@ -242,6 +240,44 @@ def a_start_that_fails_leaves_them():
         assert "adopt" in s.fails_to_start()
         s.disks = served
         s.set_args()
+        s.start()
+        assert content(disks(s.qmp(), "b")["vda"]) == b"a" * SIZE
+
+
+@test
+def a_start_with_the_wrong_images_leaves_them():
+    with Stateful("vda", "vdb", size=SIZE) as s:
+        q = s.qmp()
+        q.cmd("block-dirty-bitmap-add", node="vdb", name="good")
+        fill(s, "vda", b"a")
+        begin(q, "b")
+        s.write("vda", 0, 10, b"b")
+        s.kill()
+        shutil.copyfile(s.image("vda"), s.path("other"))
+        served, s.disks = s.disks, [["vda", "file", s.path("other")], ["vdx", "file", s.image("vdb")]]
+        s.set_args()
+        assert "adopt" in s.fails_to_start()
+        s.disks = served
+        s.set_args()
+        s.start()
+        assert content(disks(s.qmp(), "b")["vda"]) == b"a" * SIZE
+
+
+@test
+def a_start_that_fails_late_leaves_them():
+    """The folder has had it, and the session goes on, when the control socket cannot be made."""
+    with Stateful("vda", size=SIZE) as s:
+        q = s.qmp()
+        fill(s, "vda", b"a")
+        begin(q, "b")
+        s.write("vda", 0, 10, b"b")
+        s.kill()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(s.path("qmp"))
+        os.mkdir(s.path("qmp"))
+        said = s.fails_to_start()
+        assert "session b: goes on" in said and "control socket" in said, said
+        os.rmdir(s.path("qmp"))
         s.start()
         assert content(disks(s.qmp(), "b")["vda"]) == b"a" * SIZE
 
