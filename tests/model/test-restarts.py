@@ -19,7 +19,7 @@ import time
 import nbd
 
 from expected import Found, Model
-from fleece import SANITIZER, SOON, QmpError, Server, tmpdir
+from fleece import SANITIZER, SOON, QmpError, tmpdir
 from guests import SECTOR
 from rounds import DISKS, SIZE, Run
 from state_rig import Stateful, write_behind

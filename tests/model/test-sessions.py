@@ -17,7 +17,7 @@ import nbd
 from fleece import SANITIZER, SOON
 from qmp_exports import closing, connect
 from rawnbd import Client
-from rig import HOLE, ZERO, dirty_context, dirty_extents, extents, seed
+from rig import HOLE, ZERO, dirty_extents, extents, seed
 from state_rig import Stateful
 from tap import main, note, test
 from writers import SECTOR, Clock, Trigger, Writer

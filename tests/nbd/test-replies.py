@@ -6,7 +6,7 @@ import contextlib
 import os
 import random
 
-from fleece import Server, tmpdir
+from fleece import Server
 from rawnbd import *
 from tap import main, note, test
 
