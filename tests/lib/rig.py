@@ -38,6 +38,16 @@ def image(path, size, pieces=(), rng=None):
     return model
 
 
+@contextlib.contextmanager
+def file_server(size, pieces=(), rng=None, options=()):
+    """A server whose disk `vda` is a new image, the file `disk` in a folder: (the server, the folder, the
+    image's bytes)."""
+    with fleece.tmpdir() as d:
+        model = image(f"{d}/disk", size, pieces, rng)
+        with fleece.Server(*options, "--disk", "vda", "file", f"{d}/disk") as s:
+            yield s, d, model
+
+
 def content(path):
     with open(path, "rb") as f:
         return f.read()
