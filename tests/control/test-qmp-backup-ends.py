@@ -6,11 +6,11 @@ what is left of them, also after a restart."""
 import time
 
 from fleece import SOON, Server
-from qmp_backup import (ENDS, GRANULE, abort, begin, checkpoints, commit, dirty, ended, memory,
+from qmp_backup import (GRANULE, abort, begin, checkpoints, commit, dirty, ended, memory,
                         nothing_left, reader, session, wait_down, write)
 from qmp_checks import bitmaps, everything, fails
 from rig import MIB
-from state_rig import Stateful
+from state_rig import ENDS, Stateful
 from tap import main, test
 
 BEGIN, RENEW, END, QUERY = "backup-begin", "backup-renew", "backup-end", "query-backups"

@@ -5,11 +5,11 @@ and what is there after a restart."""
 
 import re
 
-from qmp_backup import ENDS, GRANULE, all_state, dirty_granules, memory, write
+from qmp_backup import GRANULE, all_state, dirty_granules, memory, write
 from qmp_checks import IN_USE, bitmaps, fails
 from qmp_exports import closing
 from rig import dirty_context
-from state_rig import MIB, Stateful, wait_clock, write_behind
+from state_rig import ENDS, MIB, Stateful, wait_clock, write_behind
 from tap import main, test
 
 CREATE, DELETE, QUERY = "checkpoint-create", "checkpoint-delete", "query-checkpoints"

@@ -19,7 +19,6 @@ from qmp_exports import closing, connect
 from rig import KIB, dirty_context, dirty_extents
 
 GRANULE = 64 * KIB
-ENDS = Server.stop, Server.kill
 
 
 def memory(*names, size="4M"):
