@@ -5,10 +5,10 @@ and what is there after a restart."""
 
 import re
 
-from qmp_backup import GRANULE, all_state, dirty_granules, memory, write
+from qmp_backup import GRANULE, all_state, memory, write
 from qmp_checks import IN_USE, bitmaps, fails
 from qmp_exports import closing
-from rig import dirty_context
+from rig import dirty_context, dirty_extents, granules
 from state_rig import ENDS, MIB, Stateful, wait_clock, write_behind
 from tap import main, test
 
@@ -27,7 +27,7 @@ def recorded(s, q, disk, name):
     q.cmd(ADD, node=disk, name="probe", disabled=True, persistent=False)
     q.cmd(MERGE, node=disk, target="probe", bitmaps=[name])
     with closing(s.nbd(disk, contexts=[dirty_context("probe")])) as h:
-        found = dirty_granules(h, "probe")
+        found = granules(dirty_extents(h, "probe"))
     q.cmd(REMOVE, node=disk, name="probe")
     return found
 

@@ -16,7 +16,7 @@ import time
 from fleece import SOON, Server
 from qmp_checks import everything
 from qmp_exports import closing, connect
-from rig import KIB, dirty_context, dirty_extents
+from rig import KIB, dirty_context, dirty_extents, granules
 
 GRANULE = 64 * KIB
 
@@ -31,12 +31,6 @@ def write(s, disk, *granules, byte=b"x", length=512):
     with closing(s.nbd(disk)) as h:
         for granule in granules:
             h.pwrite(byte * length, granule * GRANULE)
-
-
-def dirty_granules(h, bitmap):
-    """The granules that are dirty, as a client with the bitmap's context sees it."""
-    return [granule for offset, length in dirty_extents(h, bitmap)
-            for granule in range(offset // GRANULE, (offset + length) // GRANULE)]
 
 
 # ---- sessions ----
@@ -81,7 +75,7 @@ def reader(disk):
 def dirty(disk):
     """The granules that are dirty, as a client of the session sees it."""
     with reader(disk) as h:
-        found = dirty_granules(h, disk["context"].removeprefix(dirty_context("")))
+        found = granules(dirty_extents(h, disk["context"].removeprefix(dirty_context(""))))
     assert disk["dirty-bytes"] == len(found) * GRANULE, disk
     return found
 

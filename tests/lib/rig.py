@@ -97,6 +97,18 @@ def dirty_extents(h, bitmap):
     return [(o, n) for o, n, flags in extents(h, dirty_context(bitmap)) if flags & DIRTY]
 
 
+def granules(pieces, size=64 * KIB):
+    """The numbers of the granules of `size` bytes in which the pieces [(offset, length)] lie, in order."""
+    return sorted({granule for offset, length in pieces
+                   for granule in range(offset // size, (offset + length - 1) // size + 1)})
+
+
+def read_all(h):
+    """All bytes of an export."""
+    size = h.get_size()
+    return b"".join(h.pread(min(MIB, size - at), at) for at in range(0, size, MIB))
+
+
 def pull(h, pieces, path):
     """Read the pieces [(offset, length)] through `h` and write them over the file `path`, as an
     incremental backup does. Returns the number of bytes."""
