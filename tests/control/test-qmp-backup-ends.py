@@ -5,9 +5,9 @@ what is left of them, also after a restart."""
 
 import time
 
-from fleece import SOON, Server
+from fleece import Server
 from qmp_backup import (GRANULE, abort, begin, checkpoints, commit, dirty, ended, memory,
-                        nothing_left, reader, session, wait_down, write)
+                        nothing_left, reader, session, wait_clients_gone, wait_down, write)
 from qmp_checks import bitmaps, everything, fails
 from rig import MIB
 from state_rig import ENDS, Stateful
@@ -85,8 +85,7 @@ def a_lease_runs_since_the_last_client_left():
             begin(q, "clock", lease=2)
             assert ended(q, "clock")[0] == "abort"  # two seconds later
             leaves = time.monotonic()
-        while session(q, "b")["disks"][0]["clients"] > 0:
-            assert time.monotonic() < leaves + SOON
+        wait_clients_gone(q)
         left = session(q, "b")["lease-left"]
         assert 1000 - (time.monotonic() - leaves) <= left <= 1000, left
 

@@ -93,6 +93,13 @@ def checkpoints(q):
     return [c["name"] for c in q.cmd("query-checkpoints")]
 
 
+def wait_clients_gone(q):
+    """The server hears a moment later than the client's end that it has gone."""
+    deadline = time.monotonic() + SOON
+    while any(d["clients"] for s in q.cmd("query-backups") for d in s["disks"]):
+        assert time.monotonic() < deadline, "clients that have gone are still counted"
+
+
 def wait_down(q):
     """After the event of a session's end, its views are deleted. No event tells of that."""
     deadline = time.monotonic() + SOON
