@@ -2,7 +2,6 @@
 """Instants over many disks: how long a writer waits at most while transactions span all disks."""
 
 import clients
-from figures import QSD
 from rig import MIB
 from rivals import Disk, SlowDisk
 from setting import folder, make_image

@@ -16,6 +16,7 @@ import nbd
 
 from fleece import SANITIZER, Server, die_with_parent, nbdfleece, require_plugin, require_program
 from fleece import tmpdir
+from rig import read_all
 from tap import main, note, skip, test
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -32,12 +33,6 @@ def nbdkit(*args):
     h.add_meta_context(BASE)
     h.connect_command([require_program("nbdkit"), "-s", "--exit-with-parent", *args])
     return h
-
-
-def read_all(h):
-    step = 1 << 20
-    return b"".join(h.pread(min(step, h.get_size() - at), at)
-                    for at in range(0, h.get_size(), step))
 
 
 def block_map(h):

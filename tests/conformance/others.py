@@ -35,17 +35,6 @@ def version(name):
     return re.search(r"(\d+\.\d+)", text).group(1)
 
 
-class Held:
-    """See Target.held()."""
-
-    def __init__(self, process, fifos, where):
-        self._process, self.where = process, where
-        self.wait_begun, self.let_go = fifos.wait_begun, fifos.let_go
-
-    def end(self):
-        self._process.send_signal(signal.SIGTERM)
-
-
 class Foreign(Target):
     """Servers that are started by socket activation: clients can connect at once, so that there is
     nothing to wait for."""
@@ -256,15 +245,12 @@ class Nbdkit(Foreign):
 
     @contextlib.contextmanager
     def held(self):
-        fifos = storage.Fifos()
-        try:
-            with self.serve("held", "eval", *fifos.arguments()) as (path, process):
-                try:
-                    yield Held(process, fifos, Where(path))
-                finally:
-                    fifos.let_go()  # a read that still waits would keep the server from its end
-        finally:
-            fifos.close()
+        with storage.Fifos() as fifos, \
+                self.serve("held", "eval", *fifos.arguments()) as (path, process):
+            try:
+                yield storage.Held(process.pid, fifos, Where(path))
+            finally:
+                fifos.let_go()  # a read that still waits would keep the server from its end
 
 
 TARGETS = {"qemu-nbd": QemuNbd, "nbdkit": Nbdkit}

@@ -3,8 +3,6 @@
 end or change a server."""
 
 import contextlib
-import os
-import signal
 
 import storage
 from client import DIRTY, Client, NotOffered, Where
@@ -19,17 +17,6 @@ DESCRIPTION = "what it is, in \u00fcmlauts"
 def is_on(command_line_option):
     """Does the server know this option, as its --help says?"""
     return command_line_option in nbdfleece("--help").stdout
-
-
-class Held:
-    """See Target.held()."""
-
-    def __init__(self, server, fifos, where):
-        self._server, self.where = server, where
-        self.wait_begun, self.let_go = fifos.wait_begun, fifos.let_go
-
-    def end(self):
-        os.kill(self._server.pid, signal.SIGTERM)
 
 
 class Ours(Target):
@@ -176,18 +163,15 @@ class Ours(Target):
 
     @contextlib.contextmanager
     def held(self):
-        fifos = storage.Fifos()
-        try:
-            with self._new_server("--disk", "vda", "eval", *fifos.arguments()) as server:
-                where = self._seen(server, "vda")
-                with Client(where) as c:  # so that the server knows that this disk is slow
-                    c.go()
-                    for _ in range(8):
-                        c.read(4096, 512)
-                yield Held(server, fifos, where)
-                server.wait()
-        finally:
-            fifos.close()
+        with storage.Fifos() as fifos, \
+                self._new_server("--disk", "vda", "eval", *fifos.arguments()) as server:
+            where = self._seen(server, "vda")
+            with Client(where) as c:  # so that the server knows that this disk is slow
+                c.go()
+                for _ in range(8):
+                    c.read(4096, 512)
+            yield storage.Held(server.pid, fifos, where)
+            server.wait()
 
     @contextlib.contextmanager
     def lost_bitmap(self):

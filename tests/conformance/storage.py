@@ -4,6 +4,7 @@ which runs in our server and in nbdkit. Each function gives (arguments, Where.mo
 
 import os
 import shutil
+import signal
 import tempfile
 
 MIB = 1 << 20
@@ -111,7 +112,21 @@ class Fifos:
     def let_go(self):
         os.write(self._fds[1], b"\n")
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         for fd in self._fds:
             os.close(fd)
         shutil.rmtree(self.dir)
+
+
+class Held:
+    """See Target.held(). pid: the server's."""
+
+    def __init__(self, pid, fifos, where):
+        self._pid, self.where = pid, where
+        self.wait_begun, self.let_go = fifos.wait_begun, fifos.let_go
+
+    def end(self):
+        os.kill(self._pid, signal.SIGTERM)

@@ -5,30 +5,16 @@ and what is there after a restart."""
 
 import re
 
-from fleece import Server
-from qmp_checks import IN_USE, bitmaps, everything, fails
-from state_rig import MIB, Stateful, wait_clock, write_behind
+from qmp_backup import GRANULE, all_state, memory, write
+from qmp_checks import IN_USE, bitmaps, fails
+from qmp_exports import closing
+from rig import dirty_context, dirty_extents, granules
+from state_rig import ENDS, MIB, Stateful, wait_clock, write_behind
 from tap import main, test
 
 CREATE, DELETE, QUERY = "checkpoint-create", "checkpoint-delete", "query-checkpoints"
 ADD, MERGE, REMOVE = "block-dirty-bitmap-add", "block-dirty-bitmap-merge", "block-dirty-bitmap-remove"
 READONLY = "Bitmap '%s' is readonly and cannot be modified"
-GRANULE = 65536
-ENDS = (Server.stop, Server.kill)
-
-
-def memory(*names):
-    args = []
-    for name in names:
-        args += ["--disk", name, "memory", "1M"]
-    return Server(*args)
-
-
-def write(s, disk, *granules):
-    h = s.nbd(disk)
-    for granule in granules:
-        h.pwrite(b"x" * 512, granule * GRANULE)
-    h.shutdown()
 
 
 def checkpoints(q):
@@ -40,25 +26,10 @@ def recorded(s, q, disk, name):
     """The granules that are dirty in a checkpoint's bitmap."""
     q.cmd(ADD, node=disk, name="probe", disabled=True, persistent=False)
     q.cmd(MERGE, node=disk, target="probe", bitmaps=[name])
-    h = s.nbd(disk, contexts=["qemu:dirty-bitmap:probe"])
-    found, offset = [], 0
-
-    def extents(context, at, entries, error):
-        nonlocal offset
-        for length, flags in zip(entries[::2], entries[1::2]):
-            if flags:
-                found.extend(range(offset // GRANULE, (offset + length) // GRANULE))
-            offset += length
-
-    while offset < MIB:
-        h.block_status(MIB - offset, offset, extents)
-    h.shutdown()
+    with closing(s.nbd(disk, contexts=[dirty_context("probe")])) as h:
+        found = granules(dirty_extents(h, "probe"))
     q.cmd(REMOVE, node=disk, name="probe")
     return found
-
-
-def checkpoint_state(q):
-    return everything(q) + [q.cmd(QUERY)]
 
 
 @test
@@ -68,7 +39,7 @@ def arguments():
         q.cmd("view-create", disk="vda", name="v")
         q.cmd(CREATE, name="taken")
         q.cmd(ADD, node="vdb", name="b")
-        before = checkpoint_state(q)
+        before = all_state(q)
         # Each request also has the faults of the requests below it.
         fails(q, "Parameter 'name' is missing", CREATE, disks=["x"], granularity=-1)
         fails(q, "Invalid parameter type for 'disks', expected: array", CREATE, name="", disks="vda")
@@ -95,7 +66,7 @@ def arguments():
         fails(q, "Checkpoint 'b' not found", DELETE, name="b")
         fails(q, "Parameter 'name' is missing", DELETE)
         fails(q, "Parameter 'x' is unexpected", QUERY, x=1)
-        assert checkpoint_state(q) == before
+        assert all_state(q) == before
         q.cmd(CREATE, name="b", disks=["vda"])  # the other disk's bitmap does not matter
 
 
@@ -162,7 +133,7 @@ def its_bitmaps_are_readonly():
         q.cmd(CREATE, name="c")
         q.cmd(ADD, node="vdb", name="mine")
         write(s, "vda", 5)
-        before = checkpoint_state(q)
+        before = all_state(q)
         for command in (REMOVE, "block-dirty-bitmap-clear", "block-dirty-bitmap-enable",
                         "block-dirty-bitmap-disable", "block-dirty-bitmap-populate"):
             fails(q, READONLY % "c", command, node="vda", name="c")
@@ -170,7 +141,7 @@ def its_bitmaps_are_readonly():
               persistent=False)
         fails(q, READONLY % "c", MERGE, node="vdb", target="c", bitmaps=["mine"])
         fails(q, "Bitmap already exists: c", ADD, node="vda", name="c")
-        assert checkpoint_state(q) == before
+        assert all_state(q) == before
         # To read it is allowed, also from another disk's.
         q.cmd(MERGE, node="vdb", target="mine", bitmaps=[{"node": "vda", "name": "c"}, "c"])
         assert bitmaps(q, "vdb")["mine"]["count"] == GRANULE
@@ -190,9 +161,9 @@ def exports_of_its_bitmaps():
         q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": s.path("nbd")}})
         q.cmd("block-export-add", type="nbd", id="e", **{"node-name": "vda"}, writable=True,
               bitmaps=["c"])
-        before = checkpoint_state(q)
+        before = all_state(q)
         fails(q, IN_USE % "c", DELETE, name="c")
-        assert checkpoint_state(q) == before
+        assert all_state(q) == before
         q.cmd("block-export-del", id="e")
         q.wait_event("BLOCK_EXPORT_DELETED")
         q.cmd(DELETE, name="c")
@@ -205,7 +176,7 @@ def transactions():
     with memory("vda", "vdb") as s:
         q = s.qmp()
         q.cmd(ADD, node="vda", name="old")
-        before = checkpoint_state(q)
+        before = all_state(q)
         two = [(CREATE, {"name": "x"}), (CREATE, {"name": "y", "disks": ["vdb"]})]
         for bad, text in (
                 ([("abort", {})], "Transaction aborted using Abort action"),
@@ -216,7 +187,7 @@ def transactions():
                  "Bitmap already exists: old")):
             actions = [{"type": t, "data": d} for t, d in two + bad]
             fails(q, text, "transaction", actions=actions)
-            assert checkpoint_state(q) == before
+            assert all_state(q) == before
         actions = [{"type": t, "data": d} for t, d in two + [
             ("view-create", {"disk": "vda", "name": "v"}),
             (MERGE, {"node": "vda", "target": "old", "bitmaps": ["x"]})]]
@@ -239,7 +210,7 @@ def growth_is_dirty():
 
 @test
 def populate():
-    with Server("--disk", "vda", "memory", "1M") as s:
+    with memory("vda") as s:
         q = s.qmp()
         q.cmd(ADD, node="vda", name="b", disabled=True)
         write(s, "vda", 3, 9)

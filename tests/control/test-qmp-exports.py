@@ -10,8 +10,8 @@ import subprocess
 
 import fleece
 from fleece import Qmp, Server, tmpdir
-from qmp_checks import IN_USE, bitmaps, everything, fails
-from qmp_exports import ADD, DEL, DISKS, closing, connect, export, export_fails
+from qmp_checks import IN_USE, bitmaps, fails
+from qmp_exports import ADD, DEL, DISKS, closing, export, export_fails
 from tap import main, test
 
 

@@ -12,7 +12,7 @@ import nbd
 
 import fleece
 from fleece import QmpError, Server, tmpdir
-from qmp_checks import everything, fails, nodes, shrink_once_gone
+from qmp_checks import everything, fails, nodes, once_gone
 from tap import main, test
 
 DISKS = ("--disk", "vda", "memory", "1M", "--disk", "vdb", "memory", "2M")
@@ -174,7 +174,7 @@ def resize():
             fails(q, "disk vda: cannot shrink while a client is connected", resize, device="vda",
                   size=1 << 20)
             h.shutdown()
-            shrink_once_gone(q, "vda", 1 << 20)
+            once_gone(lambda: q.cmd("block_resize", device="vda", size=1 << 20))
             assert size() == 1 << 20
             fails(q, "Image format driver does not support resize", resize, device="vdb", size=1)
 

@@ -8,14 +8,13 @@ import os
 
 from fleece import Server
 from qmp_checks import bitmaps, everything, fails
-from state_rig import MIB, Stateful, write_behind
+from state_rig import ENDS, MIB, Stateful, write_behind
 from tap import main, test
 
 ADD = "block-dirty-bitmap-add"
 SET = "block-dirty-bitmap-set-persistence"
 NO_STORE = "Can't store persistent bitmaps to %s: Operation not supported"
 INCONSISTENT = "Bitmap '%s' is inconsistent and cannot be used: %s"
-ENDS = (Server.stop, Server.kill)
 
 
 @test

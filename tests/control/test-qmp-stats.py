@@ -4,7 +4,7 @@
 
 import rawnbd
 from fleece import Server, tmpdir
-from qmp_checks import fails, shrink_once_gone
+from qmp_checks import fails, once_gone
 from rawnbd import Client
 from tap import main, test
 
@@ -163,7 +163,7 @@ def connections_add_up_and_stay_counted():
             c.expect_end()
             c.close()
             assert stats(q) == expected, stats(q)
-        shrink_once_gone(q, "vda", 512 * K)
+        once_gone(lambda: q.cmd("block_resize", device="vda", size=512 * K))
         assert stats(q) == expected, stats(q)
         with connect(s) as c:
             c.read(0, K)

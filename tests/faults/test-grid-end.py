@@ -3,96 +3,13 @@
 """Calls fail while the server ends by SIGTERM, with requests of all clients and a command under way
 (README.md)."""
 
-import errno
-import functools
-
-from ending import EndRun
-from grid import SHORT
 import rows
-from tap import main, test
+from ending import EndRun
+from tap import main
 
-
-row = functools.partial(rows.row, EndRun, most=6)
-
-
-@test
-def nothing_fails():
-    rows.cell(EndRun, None)
-
-
-@test
-def memory():
-    row("alloc", errno.ENOMEM)
-
-
-@test
-def memory_for_good():
-    row("alloc", errno.ENOMEM, forever=True)
-
-
-@test
-def receiving():
-    row("recv", errno.ECONNRESET)
-
-
-@test
-def receiving_for_good():
-    row("recv", errno.ECONNRESET, forever=True)
-
-
-@test
-def sending():
-    row("send", errno.EPIPE)
-
-
-@test
-def sending_for_good():
-    row("send", errno.EPIPE, forever=True)
-
-
-@test
-def sending_little():
-    row("send", SHORT)
-
-
-@test
-def threads():
-    row("thread", errno.EAGAIN)
-
-
-@test
-def reading():
-    row("read", errno.EIO, forever=True)
-
-
-@test
-def writing():
-    row("write", errno.EIO)
-
-
-@test
-def writing_full():
-    row("write", errno.ENOSPC, forever=True)
-
-
-@test
-def writing_full_break_guest_write():
-    row("write", errno.ENOSPC, forever=True, policy="break-guest-write")
-
-
-@test
-def flushing():
-    row("flush", errno.EIO, forever=True)
-
-
-@test
-def allocating_space():
-    row("space", errno.ENOSPC, forever=True)
-
-
-@test
-def finding_holes():
-    row("map", errno.EIO)
-
-
+rows.nothing_fails(EndRun)
+rows.add(EndRun, "memory", "memory_for_good", "receiving", "receiving_for_good", "sending",
+         "sending_for_good", "sending_little", "threads", "reading_for_good", "writing",
+         "writing_full", "flushing_for_good", "allocating_space_for_good", "finding_holes", most=6)
+rows.add(EndRun, "writing_full", policy="break-guest-write", most=6, after="_break_guest_write")
 main()

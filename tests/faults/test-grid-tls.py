@@ -2,14 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The standard scenario, with TLS for all of its clients (README.md)."""
 
-import errno
-import functools
 import ssl
 
-from grid import SHORT
 import rows
 from scenario import Closed, Run, rawnbd
-from tap import main, test
+from tap import main
 
 import tlslib
 
@@ -37,78 +34,9 @@ class Tls12Run(TlsRun):
     version = ssl.TLSVersion.TLSv1_2
 
 
-row = functools.partial(rows.row, TlsRun, most=6)
-
-
-@test
-def nothing_fails():
-    rows.cell(TlsRun, None)
-    rows.cell(Tls12Run, None)
-
-
-@test
-def memory():
-    row("alloc", errno.ENOMEM)
-
-
-@test
-def memory_for_good():
-    row("alloc", errno.ENOMEM, forever=True, most=6)
-
-
-@test
-def receiving():
-    row("recv", errno.ECONNRESET)
-
-
-@test
-def receiving_interrupted():
-    row("recv", errno.EINTR)
-
-
-@test
-def receiving_little():
-    row("recv", SHORT)
-
-
-@test
-def receiving_little_in_tls_1_2():
-    rows.row(Tls12Run, "recv", SHORT, most=6)
-
-
-@test
-def sending():
-    row("send", errno.EPIPE)
-
-
-@test
-def sending_interrupted():
-    row("send", errno.EINTR)
-
-
-@test
-def sending_little():
-    row("send", SHORT)
-
-
-@test
-def sending_little_in_tls_1_2():
-    rows.row(Tls12Run, "send", SHORT, most=6)
-
-
-@test
-def threads():
-    row("thread", errno.EAGAIN)
-
-
-@test
-def reading():
-    row("read", errno.EIO)
-
-
-@test
-def writing():
-    row("write", errno.EIO)
-
-
+rows.nothing_fails(TlsRun, Tls12Run)
+rows.add(TlsRun, "memory", "memory_for_good", "receiving", "receiving_interrupted",
+         "receiving_little", "sending", "sending_interrupted", "sending_little", "threads", "reading",
+         "writing", most=6)
+rows.add(Tls12Run, "receiving_little", "sending_little", most=6, after="_in_tls_1_2")
 main()

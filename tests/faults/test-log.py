@@ -39,6 +39,8 @@ def check(log, text, n):
 
 def ground(folder, *args):
     """A control block, and a server with two disks, not started."""
+    if SANITIZER == "thread":
+        skip("faults are tried without sanitizers, and with ASan")
     control = Control(os.path.join(folder, "control"))
     for disk in "vda", "vdb":
         with open(os.path.join(folder, disk), "wb") as f:
@@ -49,8 +51,6 @@ def ground(folder, *args):
 
 @test
 def a_full_disk_does_not_fill_the_log():
-    if SANITIZER == "thread":
-        skip("faults are tried without sanitizers, and with ASan")
     with tmpdir() as folder:
         control, s = ground(folder)
         with s:
@@ -77,8 +77,6 @@ def a_full_disk_does_not_fill_the_log():
 @test
 def the_number_left_out_is_logged_after_a_while():
     """The number is logged though no other error comes and the server does not end."""
-    if SANITIZER == "thread":
-        skip("faults are tried without sanitizers, and with ASan")
     with tmpdir() as folder:
         control, s = ground(folder)
         with s:

@@ -13,7 +13,7 @@ import nbd
 
 from fleece import Server, require_plugin, tmpdir
 from rig import (DIRTY, HOLE, KIB, MIB, ZERO, assert_same, content, dirty_context, dirty_extents,
-                 export_view, extents, freeze, image, seed)
+                 export_view, extents, file_server, freeze, seed)
 from tap import main, note, test
 
 
@@ -85,18 +85,16 @@ def the_flags_of_a_live_disk():
 
 @test
 def fast_zeroes_are_fast_or_refused():
-    with tmpdir() as d:
-        model = image(f"{d}/disk", MIB, [(0, MIB)])
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            h = s.nbd("vda")
-            assert h.can_fast_zero()
-            for flags in nbd.CMD_FLAG_FAST_ZERO, nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_NO_HOLE:
-                try:
-                    h.zero(4096, 8192, flags)
-                    model[8192:12288] = bytes(4096)
-                except nbd.Error as error:
-                    assert error.errno == "ENOTSUP", error
-                assert_same(h.pread(MIB, 0), model)
+    with file_server(MIB, [(0, MIB)]) as (s, _, model):
+        h = s.nbd("vda")
+        assert h.can_fast_zero()
+        for flags in nbd.CMD_FLAG_FAST_ZERO, nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_NO_HOLE:
+            try:
+                h.zero(4096, 8192, flags)
+                model[8192:12288] = bytes(4096)
+            except nbd.Error as error:
+                assert error.errno == "ENOTSUP", error
+            assert_same(h.pread(MIB, 0), model)
 
 
 @test
@@ -169,52 +167,48 @@ def what_one_connection_wrote_the_others_read():
 
 @test
 def structured_reads_chunk_by_chunk():
-    with tmpdir() as d:
-        model = image(f"{d}/disk", MIB, [(64 * KIB, 64 * KIB)])
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            h = s.nbd("vda")
-            for flags in 0, nbd.CMD_FLAG_DF:
-                chunks, covered = [], bytearray(MIB)
+    with file_server(MIB, [(64 * KIB, 64 * KIB)]) as (s, _, model):
+        h = s.nbd("vda")
+        for flags in 0, nbd.CMD_FLAG_DF:
+            chunks, covered = [], bytearray(MIB)
 
-                def chunk(data, offset, status, error):
-                    chunks.append((offset, len(data), status))
-                    covered[offset:offset + len(data)] = b"\1" * len(data)
+            def chunk(data, offset, status, error):
+                chunks.append((offset, len(data), status))
+                covered[offset:offset + len(data)] = b"\1" * len(data)
 
-                got = h.pread_structured(MIB, 0, chunk, flags)
-                assert_same(got, model)
-                assert bytes(covered) == b"\1" * MIB, "not all was covered"
-                assert sum(n for _, n, _ in chunks) == MIB, chunks
-                if flags:
-                    assert chunks == [(0, MIB, nbd.READ_DATA)], chunks
+            got = h.pread_structured(MIB, 0, chunk, flags)
+            assert_same(got, model)
+            assert bytes(covered) == b"\1" * MIB, "not all was covered"
+            assert sum(n for _, n, _ in chunks) == MIB, chunks
+            if flags:
+                assert chunks == [(0, MIB, nbd.READ_DATA)], chunks
 
 
 @test
 def block_status_of_all_contexts():
-    with tmpdir() as d:
-        image(f"{d}/disk", MIB, [(256 * KIB, 64 * KIB)])
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            q = s.qmp()
-            for name in "a", "b":
-                q.cmd("block-dirty-bitmap-add", node="vda", name=name, granularity=64 * KIB)
-            q.cmd("block-dirty-bitmap-disable", node="vda", name="b")
-            contexts = ["base:allocation", dirty_context("a"), dirty_context("b")]
-            h = s.nbd("vda", contexts)
-            for context in contexts:
-                assert h.can_meta_context(context), context
-            assert not h.can_meta_context(dirty_context("c"))
-            h.pwrite(b"x", 0)
-            seen = {}
+    with file_server(MIB, [(256 * KIB, 64 * KIB)]) as (s, _, _):
+        q = s.qmp()
+        for name in "a", "b":
+            q.cmd("block-dirty-bitmap-add", node="vda", name=name, granularity=64 * KIB)
+        q.cmd("block-dirty-bitmap-disable", node="vda", name="b")
+        contexts = ["base:allocation", dirty_context("a"), dirty_context("b")]
+        h = s.nbd("vda", contexts)
+        for context in contexts:
+            assert h.can_meta_context(context), context
+        assert not h.can_meta_context(dirty_context("c"))
+        h.pwrite(b"x", 0)
+        seen = {}
 
-            def tell(context, offset, entries, error):
-                assert offset == 0
-                seen[context] = entries
+        def tell(context, offset, entries, error):
+            assert offset == 0
+            seen[context] = entries
 
-            h.block_status(MIB, 0, tell)
-            assert list(sorted(seen)) == sorted(contexts), seen
-            totals = {sum(entries[0::2]) for entries in seen.values()}
-            assert len(totals) == 1 and totals.pop() <= MIB, seen  # all cover the same
-            assert set(seen[dirty_context("a")][1::2]) <= {0, DIRTY}
-            assert dirty_extents(h, "a") == [(0, 64 * KIB)] and dirty_extents(h, "b") == []
+        h.block_status(MIB, 0, tell)
+        assert list(sorted(seen)) == sorted(contexts), seen
+        totals = {sum(entries[0::2]) for entries in seen.values()}
+        assert len(totals) == 1 and totals.pop() <= MIB, seen  # all cover the same
+        assert set(seen[dirty_context("a")][1::2]) <= {0, DIRTY}
+        assert dirty_extents(h, "a") == [(0, 64 * KIB)] and dirty_extents(h, "b") == []
 
 
 @test
@@ -386,19 +380,17 @@ def a_bitmap_records_changes_whatever_their_flags():
 @test
 def disconnecting_with_requests_in_flight():
     """Requests that were sent before DISC are carried out."""
-    with tmpdir() as d:
-        image(f"{d}/disk", 8 * MIB)
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            h = s.nbd("vda")
-            for i in range(64):
-                h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray([i + 1]) * 4096), i * 4096,
-                             completion=lambda e: 1)
-            h.aio_disconnect()
-            drain(h)
-            while not h.aio_is_closed() and not h.aio_is_dead():
-                h.poll(-1)
-            assert_same(content(f"{d}/disk")[:64 * 4096],
-                        b"".join(bytes([i + 1]) * 4096 for i in range(64)))
+    with file_server(8 * MIB) as (s, d, _):
+        h = s.nbd("vda")
+        for i in range(64):
+            h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray([i + 1]) * 4096), i * 4096,
+                         completion=lambda e: 1)
+        h.aio_disconnect()
+        drain(h)
+        while not h.aio_is_closed() and not h.aio_is_dead():
+            h.poll(-1)
+        assert_same(content(f"{d}/disk")[:64 * 4096],
+                    b"".join(bytes([i + 1]) * 4096 for i in range(64)))
 
 
 @test

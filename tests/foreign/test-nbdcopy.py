@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """libnbd's nbdcopy, to and from our exports."""
 
+import contextlib
 import os
 import random
 import subprocess
 
 from fleece import SOON, Server, die_with_parent, require_plugin, require_program, run, tmpdir
-from rig import (KIB, MIB, Storm, assert_same, content, export_view, extents, freeze, image, seed)
+from rig import (KIB, MIB, Storm, assert_same, content, export_view, extents, file_server, freeze,
+                 image, seed)
 from tap import main, test
 
 PIECES = [(0, 4 * KIB), (MIB, 300 * KIB), (5 * MIB + 512, 1024), (7 * MIB - 4 * KIB, 4 * KIB)]
@@ -17,27 +19,19 @@ def nbdcopy(*args, **kwargs):
     return run("nbdcopy", *args, **kwargs)
 
 
-class Disk:
+class Disk(contextlib.ExitStack):
     """A server with one disk `vda`, a sparse file of 7 MiB and its bytes."""
 
-    def __init__(self, *args):
-        self._args = args
+    def __init__(self, *options):
+        super().__init__()
+        self.options = options
 
     def __enter__(self):
-        self._tmp = tmpdir()
-        self.dir = self._tmp.__enter__()
+        self.server, self.dir, self.model = self.enter_context(
+            file_server(7 * MIB, PIECES, options=self.options))
         self.file, self.out = f"{self.dir}/disk", f"{self.dir}/out"
-        self.model = image(self.file, 7 * MIB, PIECES)
-        self.server = Server(*self._args, "--disk", "vda", "file", self.file)
-        self.server.__enter__()
         self.uri = self.server.uri("vda")
         return self
-
-    def __exit__(self, *why):
-        try:
-            self.server.__exit__(*why)
-        finally:
-            self._tmp.__exit__(*why)
 
 
 @test

@@ -6,8 +6,8 @@ import contextlib
 import os
 import subprocess
 
-from fleece import SOON, Server, die_with_parent, require_program, run, tmpdir, wait_ready
-from rig import KIB, MIB, assert_same, content, export_view, freeze, image
+from fleece import SOON, die_with_parent, require_program, run, wait_ready
+from rig import KIB, MIB, assert_same, content, export_view, file_server, freeze
 from tap import main, skip, test
 
 
@@ -51,36 +51,32 @@ def mounted(folder, uri, *args):
 @test
 def a_disk_as_a_file():
     require_fuse()
-    with tmpdir() as d:
-        model = image(f"{d}/disk", 8 * MIB, [(0, 64 * KIB), (5 * MIB, MIB)])
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            with mounted(d, s.uri("vda")) as path:
-                assert os.stat(path).st_size == 8 * MIB
-                assert_same(content(path), model)
-                with open(path, "r+b", buffering=0) as f:
-                    f.seek(3 * MIB + 5)
-                    f.write(b"through a file")
-                    os.fsync(f.fileno())
-                model[3 * MIB + 5:3 * MIB + 19] = b"through a file"
-                assert_same(content(path), model)
-            assert_same(content(f"{d}/disk"), model)
+    with file_server(8 * MIB, [(0, 64 * KIB), (5 * MIB, MIB)]) as (s, d, model):
+        with mounted(d, s.uri("vda")) as path:
+            assert os.stat(path).st_size == 8 * MIB
+            assert_same(content(path), model)
+            with open(path, "r+b", buffering=0) as f:
+                f.seek(3 * MIB + 5)
+                f.write(b"through a file")
+                os.fsync(f.fileno())
+            model[3 * MIB + 5:3 * MIB + 19] = b"through a file"
+            assert_same(content(path), model)
+        assert_same(content(f"{d}/disk"), model)
 
 
 @test
 def a_view_as_a_file_is_read_only():
     require_fuse()
-    with tmpdir() as d:
-        model = image(f"{d}/disk", 4 * MIB, [(0, 4 * MIB)])
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            q = s.qmp()
-            freeze(q, "vda", "v")
-            export_view(q, "v")
-            h = s.nbd("vda")
-            h.pwrite(b"later" * 1000, MIB)
-            with mounted(d, s.uri("v")) as path:
-                assert_same(content(path), model)
-                assert os.stat(path).st_mode & 0o222 == 0
-            h.shutdown()
+    with file_server(4 * MIB, [(0, 4 * MIB)]) as (s, d, model):
+        q = s.qmp()
+        freeze(q, "vda", "v")
+        export_view(q, "v")
+        h = s.nbd("vda")
+        h.pwrite(b"later" * 1000, MIB)
+        with mounted(d, s.uri("v")) as path:
+            assert_same(content(path), model)
+            assert os.stat(path).st_mode & 0o222 == 0
+        h.shutdown()
 
 
 main()

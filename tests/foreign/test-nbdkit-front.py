@@ -8,7 +8,7 @@ import nbd
 
 from fleece import Server, require_plugin, require_program, run, tmpdir, uri
 from rig import (HOLE, KIB, MIB, Storm, activated, assert_same, content, dirty_context,
-                 dirty_extents, export_view, extents, freeze, image, pull, seed)
+                 dirty_extents, export_view, extents, file_server, freeze, image, pull, seed)
 from tap import main, test
 
 PIECES = [(0, 64 * KIB), (2 * MIB + 512, 300 * KIB)]
@@ -61,37 +61,33 @@ def nbdkit_in_front_of_a_disk():
 
 @test
 def nbdkit_in_front_of_a_view():
-    with tmpdir() as d:
-        model = image(f"{d}/disk", 8 * MIB, PIECES)
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            q = s.qmp()
-            freeze(q, "vda", "v")
-            export_view(q, "v")
-            with nbdkit_in_front(d, s, "v"):
-                h = connected(uri(unix=f"{d}/front"), BASE)
-                assert h.is_read_only()
-                s.nbd("vda").pwrite(b"x" * MIB, 0)
-                assert_same(h.pread(8 * MIB, 0), model)
-                h.shutdown()
+    with file_server(8 * MIB, PIECES) as (s, d, model):
+        q = s.qmp()
+        freeze(q, "vda", "v")
+        export_view(q, "v")
+        with nbdkit_in_front(d, s, "v"):
+            h = connected(uri(unix=f"{d}/front"), BASE)
+            assert h.is_read_only()
+            s.nbd("vda").pwrite(b"x" * MIB, 0)
+            assert_same(h.pread(8 * MIB, 0), model)
+            h.shutdown()
 
 
 @test
 def a_writable_copy_of_a_view_by_nbdkits_cow_filter():
     """This is a way to try a restore: the view does not change, writes go to nbdkit's overlay."""
-    with tmpdir() as d:
-        model = image(f"{d}/disk", 8 * MIB, PIECES)
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            q = s.qmp()
-            freeze(q, "vda", "v")
-            export_view(q, "v")
-            with nbdkit_in_front(d, s, "v", "--filter=cow"):
-                h = connected(uri(unix=f"{d}/front"))
-                s.nbd("vda").zero(8 * MIB, 0)
-                h.pwrite(b"cow" * 100, 5 * MIB)
-                model[5 * MIB:5 * MIB + 300] = b"cow" * 100
-                assert_same(h.pread(8 * MIB, 0), model)
-                h.shutdown()
-            assert s.nbd("v").pread(300, 5 * MIB) == bytes(300)
+    with file_server(8 * MIB, PIECES) as (s, d, model):
+        q = s.qmp()
+        freeze(q, "vda", "v")
+        export_view(q, "v")
+        with nbdkit_in_front(d, s, "v", "--filter=cow"):
+            h = connected(uri(unix=f"{d}/front"))
+            s.nbd("vda").zero(8 * MIB, 0)
+            h.pwrite(b"cow" * 100, 5 * MIB)
+            model[5 * MIB:5 * MIB + 300] = b"cow" * 100
+            assert_same(h.pread(8 * MIB, 0), model)
+            h.shutdown()
+        assert s.nbd("v").pread(300, 5 * MIB) == bytes(300)
 
 
 @test

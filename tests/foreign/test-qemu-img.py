@@ -8,7 +8,7 @@ import random
 
 from fleece import Server, require_program, run, tmpdir
 from rig import (KIB, MIB, Storm, assert_same, content, dirty_context, dirty_extents, export_view,
-                 freeze, image, seed)
+                 file_server, freeze, image, seed)
 from tap import main, test
 
 PIECES = [(0, 64 * KIB), (3 * MIB, 200 * KIB), (8 * MIB - 4 * KIB, 4 * KIB)]
@@ -46,23 +46,19 @@ def info():
 
 @test
 def convert_from_an_export():
-    with tmpdir() as d:
-        model = image(f"{d}/disk", 8 * MIB, PIECES)
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            qemu_img("convert", "-O", "raw", s.uri("vda"), f"{d}/out")
-            assert_same(content(f"{d}/out"), model)
-            assert os.stat(f"{d}/out").st_blocks * 512 < MIB
-            qemu_img("convert", "-f", "raw", "-O", "qcow2", "-c", s.uri("vda"), f"{d}/out.qcow2")
-            qemu_img("compare", "-f", "raw", "-F", "qcow2", s.uri("vda"), f"{d}/out.qcow2")
+    with file_server(8 * MIB, PIECES) as (s, d, model):
+        qemu_img("convert", "-O", "raw", s.uri("vda"), f"{d}/out")
+        assert_same(content(f"{d}/out"), model)
+        assert os.stat(f"{d}/out").st_blocks * 512 < MIB
+        qemu_img("convert", "-f", "raw", "-O", "qcow2", "-c", s.uri("vda"), f"{d}/out.qcow2")
+        qemu_img("compare", "-f", "raw", "-F", "qcow2", s.uri("vda"), f"{d}/out.qcow2")
 
 
 @test
 def convert_out_of_order_with_many_coroutines():
-    with tmpdir() as d:
-        model = image(f"{d}/disk", 8 * MIB, [(0, 8 * MIB)])
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            qemu_img("convert", "-W", "-m", "16", "-O", "raw", s.uri("vda"), f"{d}/out")
-            assert_same(content(f"{d}/out"), model)
+    with file_server(8 * MIB, [(0, 8 * MIB)]) as (s, d, model):
+        qemu_img("convert", "-W", "-m", "16", "-O", "raw", s.uri("vda"), f"{d}/out")
+        assert_same(content(f"{d}/out"), model)
 
 
 @test
@@ -113,15 +109,13 @@ def compare_tells_a_difference():
 
 @test
 def the_map_of_allocation():
-    with tmpdir() as d:
-        image(f"{d}/disk", 8 * MIB, PIECES)
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            assert [(e["start"], e["length"], e["data"], e["zero"])
-                    for e in mapped("-f", "raw", s.uri("vda"))] == [
-                (0, 64 * KIB, True, False), (64 * KIB, 3 * MIB - 64 * KIB, False, True),
-                (3 * MIB, 200 * KIB, True, False),
-                (3 * MIB + 200 * KIB, 5 * MIB - 204 * KIB, False, True),
-                (8 * MIB - 4 * KIB, 4 * KIB, True, False)]
+    with file_server(8 * MIB, PIECES) as (s, _, _):
+        assert [(e["start"], e["length"], e["data"], e["zero"])
+                for e in mapped("-f", "raw", s.uri("vda"))] == [
+            (0, 64 * KIB, True, False), (64 * KIB, 3 * MIB - 64 * KIB, False, True),
+            (3 * MIB, 200 * KIB, True, False),
+            (3 * MIB + 200 * KIB, 5 * MIB - 204 * KIB, False, True),
+            (8 * MIB - 4 * KIB, 4 * KIB, True, False)]
 
 
 @test
@@ -163,48 +157,44 @@ def a_bitmap_that_is_not_there():
 @test
 def an_incremental_backup_by_qemu_img_alone():
     """qemu-img map tells the dirty extents, and qemu-img dd copies them into the full backup."""
-    with tmpdir() as d:
-        model = image(f"{d}/disk", 8 * MIB, PIECES)
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            q = s.qmp()
-            freeze(q, "vda", "monday", new="b")
-            export_view(q, "monday")
-            qemu_img("convert", "-f", "raw", "-O", "raw", s.uri("monday"), f"{d}/backup")
-            h = s.nbd("vda")
-            for offset in MIB, 2 * MIB + 5, 7 * MIB:
-                h.pwrite(b"tuesday", offset)
-                model[offset:offset + 7] = b"tuesday"
-            freeze(q, "vda", "tuesday", old="b")
-            export_view(q, "tuesday", "vda", "b")
-            h.pwrite(b"wednesday", MIB)
-            changed = dirty_map(s, "tuesday", "b")
-            assert changed == [(MIB, 64 * KIB), (2 * MIB, 64 * KIB), (7 * MIB, 64 * KIB)], changed
-            with open(f"{d}/backup", "r+b") as backup:
-                for offset, length in changed:
-                    qemu_img("dd", "-f", "raw", "-O", "raw", "bs=64k", f"skip={offset // 65536}",
-                             f"count={offset // 65536 + length // 65536}", f"if={s.uri('tuesday')}",
-                             f"of={d}/piece")
-                    backup.seek(offset)
-                    backup.write(content(f"{d}/piece")[:length])
-            assert_same(content(f"{d}/backup"), model)
+    with file_server(8 * MIB, PIECES) as (s, d, model):
+        q = s.qmp()
+        freeze(q, "vda", "monday", new="b")
+        export_view(q, "monday")
+        qemu_img("convert", "-f", "raw", "-O", "raw", s.uri("monday"), f"{d}/backup")
+        h = s.nbd("vda")
+        for offset in MIB, 2 * MIB + 5, 7 * MIB:
+            h.pwrite(b"tuesday", offset)
+            model[offset:offset + 7] = b"tuesday"
+        freeze(q, "vda", "tuesday", old="b")
+        export_view(q, "tuesday", "vda", "b")
+        h.pwrite(b"wednesday", MIB)
+        changed = dirty_map(s, "tuesday", "b")
+        assert changed == [(MIB, 64 * KIB), (2 * MIB, 64 * KIB), (7 * MIB, 64 * KIB)], changed
+        with open(f"{d}/backup", "r+b") as backup:
+            for offset, length in changed:
+                qemu_img("dd", "-f", "raw", "-O", "raw", "bs=64k", f"skip={offset // 65536}",
+                         f"count={offset // 65536 + length // 65536}", f"if={s.uri('tuesday')}",
+                         f"of={d}/piece")
+                backup.seek(offset)
+                backup.write(content(f"{d}/piece")[:length])
+        assert_same(content(f"{d}/backup"), model)
 
 
 @test
 def a_view_as_the_backing_file_of_an_overlay():
     """This is a way to look into a backup while it is made: writes go to the overlay."""
     require_program("qemu-io")
-    with tmpdir() as d:
-        model = image(f"{d}/disk", 8 * MIB, PIECES)
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            q = s.qmp()
-            freeze(q, "vda", "v")
-            export_view(q, "v")
-            qemu_img("create", "-f", "qcow2", "-b", s.uri("v"), "-F", "raw", f"{d}/overlay")
-            s.nbd("vda").pwrite(b"x" * MIB, 0)
-            run("qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 64k", f"{d}/overlay")
-            model[MIB:MIB + 64 * KIB] = b"\7" * 64 * KIB
-            qemu_img("convert", "-f", "qcow2", "-O", "raw", f"{d}/overlay", f"{d}/out")
-            assert_same(content(f"{d}/out"), model)
+    with file_server(8 * MIB, PIECES) as (s, d, model):
+        q = s.qmp()
+        freeze(q, "vda", "v")
+        export_view(q, "v")
+        qemu_img("create", "-f", "qcow2", "-b", s.uri("v"), "-F", "raw", f"{d}/overlay")
+        s.nbd("vda").pwrite(b"x" * MIB, 0)
+        run("qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 64k", f"{d}/overlay")
+        model[MIB:MIB + 64 * KIB] = b"\7" * 64 * KIB
+        qemu_img("convert", "-f", "qcow2", "-O", "raw", f"{d}/overlay", f"{d}/out")
+        assert_same(content(f"{d}/out"), model)
 
 
 @test

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """qemu-io against our exports: every kind of request, checked by patterns."""
 
+import contextlib
 import os
 
-from fleece import Server, require_program, run, tmpdir
+from fleece import require_program, run
 from rig import (KIB, MIB, assert_same, content, dirty_context, dirty_extents, export_view,
-                 freeze)
+                 file_server, freeze)
 from tap import main, test
 
 
@@ -20,26 +21,17 @@ def qemu_io(where, *commands, check=True, options=()):
     return result
 
 
-class Disk:
+class Disk(contextlib.ExitStack):
     """A server with a disk `vda` on a file of 8 MiB of 0x5a, and a bitmap `b` of 512 bytes."""
 
     def __enter__(self):
-        self._tmp = tmpdir()
-        self.file = self._tmp.__enter__() + "/disk"
-        with open(self.file, "wb") as f:
+        self.server, folder, _ = self.enter_context(file_server(8 * MIB))
+        self.file, self.uri = f"{folder}/disk", self.server.uri("vda")
+        with open(self.file, "r+b") as f:
             f.write(b"\x5a" * 8 * MIB)
-        self.server = Server("--disk", "vda", "file", self.file)
-        self.server.__enter__()
         self.q = self.server.qmp()
         self.q.cmd("block-dirty-bitmap-add", node="vda", name="b", granularity=512)
-        self.uri = self.server.uri("vda")
         return self
-
-    def __exit__(self, *why):
-        try:
-            self.server.__exit__(*why)
-        finally:
-            self._tmp.__exit__(*why)
 
     def dirty(self):
         return dirty_extents(self.server.nbd("vda", [dirty_context("b")]), "b")

@@ -11,7 +11,7 @@ import nbd
 import rawnbd
 from fleece import Server, require_program, run, tmpdir
 from rig import (DIRTY, GIB, HOLE, KIB, MIB, ZERO, activated, assert_same, content, dirty_context,
-                 export_view, freeze, image, seed)
+                 export_view, file_server, freeze, seed)
 from tap import main, test
 
 ALLOCATION = "base:allocation"
@@ -66,10 +66,8 @@ class Backup:
 
 @contextlib.contextmanager
 def backup():
-    with tmpdir() as d:
-        image(f"{d}/disk", SIZE, [(0, 3 * MIB), (7 * MIB, 2 * MIB)])
-        with Server("--disk", "vda", "file", f"{d}/disk") as s:
-            yield Backup(d, s)
+    with file_server(SIZE, [(0, 3 * MIB), (7 * MIB, 2 * MIB)]) as (s, d, _):
+        yield Backup(d, s)
 
 
 @test

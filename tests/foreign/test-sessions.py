@@ -9,7 +9,7 @@ import os
 import sys
 
 from fleece import FLEECECTL, SOURCE, Server, require_program, run, tmpdir
-from rig import KIB, MIB, assert_same, content, dirty_context, image, seed
+from rig import KIB, MIB, assert_same, content, dirty_context, granules, image, seed
 from tap import main, test
 from tlslib import folder, psk
 from two_hosts import two_hosts
@@ -26,10 +26,8 @@ GRAIN = 64 * KIB
 
 def dirty_pieces():
     """What is dirty then, [(offset, length)]."""
-    grains = sorted({g for offset, length, _ in CHANGES
-                     for g in range(offset // GRAIN, (offset + length - 1) // GRAIN + 1)})
     pieces = []
-    for g in grains:
+    for g in granules(((offset, length) for offset, length, _ in CHANGES), GRAIN):
         start, end = g * GRAIN, min((g + 1) * GRAIN, SIZE)
         if pieces and sum(pieces[-1]) == start:
             pieces[-1] = (pieces[-1][0], end - pieces[-1][0])
@@ -187,7 +185,6 @@ def over_tls_with_keys_from_another_host():
                       + f"?tls-psk-file={psk()}",
                       qemu_tls=("--object", "tls-creds-psk,id=tls0,endpoint=client,"
                                 f"username=alice,dir={os.path.dirname(psk())}"))
-
 
 
 @test

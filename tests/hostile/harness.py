@@ -302,7 +302,8 @@ class Ground:
                     return now
             elif waited > fleece.SOON:
                 break
-            time.sleep(0.01)  # /proc has no event to wait for
+            # /proc has no event to wait for: the pace is that of waiting for the server's end.
+            assert not fleece.has_ended(self.server.process, 0.01), "the server has ended"
         assert now.files == before.files, f"open files:\n{before.files}\nand now:\n{now.files}"
         raise AssertionError(f"{before.threads} threads, now {now.threads}")
 

@@ -24,7 +24,7 @@ import nbd
 from fleece import BUILD, SANITIZER, SOON, QmpError, Server, require_program, run, tmpdir
 from tap import note, skip
 
-from rig import KIB, MIB, dirty_context, dirty_extents, image
+from rig import KIB, MIB, dirty_context, dirty_extents, granules, image
 
 FAULTS = f"{BUILD}/tests/state/.libs/folder-faults.so"
 SYNC, WRITE, OPEN, SPACE, NAMES, READ = 1, 2, 4, 8, 16, 32
@@ -195,8 +195,7 @@ class Rig:
 
     def dirty(self, name):
         h = self.server.nbd("vda", [dirty_context(name)])
-        found = {g for o, n in dirty_extents(h, name)
-                 for g in range(o // GRANULE, (o + n) // GRANULE)}
+        found = set(granules(dirty_extents(h, name), GRANULE))
         h.shutdown()
         return found
 

@@ -38,6 +38,16 @@ def image(path, size, pieces=(), rng=None):
     return model
 
 
+@contextlib.contextmanager
+def file_server(size, pieces=(), rng=None, options=()):
+    """A server whose disk `vda` is a new image, the file `disk` in a folder: (the server, the folder, the
+    image's bytes)."""
+    with fleece.tmpdir() as d:
+        model = image(f"{d}/disk", size, pieces, rng)
+        with fleece.Server(*options, "--disk", "vda", "file", f"{d}/disk") as s:
+            yield s, d, model
+
+
 def content(path):
     with open(path, "rb") as f:
         return f.read()
@@ -85,6 +95,18 @@ def dirty_context(bitmap):
 def dirty_extents(h, bitmap):
     """[(offset, length)] of what is dirty in a bitmap."""
     return [(o, n) for o, n, flags in extents(h, dirty_context(bitmap)) if flags & DIRTY]
+
+
+def granules(pieces, size=64 * KIB):
+    """The numbers of the granules of `size` bytes in which the pieces [(offset, length)] lie, in order."""
+    return sorted({granule for offset, length in pieces
+                   for granule in range(offset // size, (offset + length - 1) // size + 1)})
+
+
+def read_all(h):
+    """All bytes of an export."""
+    size = h.get_size()
+    return b"".join(h.pread(min(MIB, size - at), at) for at in range(0, size, MIB))
 
 
 def pull(h, pieces, path):

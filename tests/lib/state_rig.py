@@ -2,7 +2,7 @@
 """Servers with a state folder that are stopped, killed and started again.
 
     with Stateful("vda", "vdb") as s:      # two files of 1 MiB
-        s.qmp().cmd("block-dirty-bitmap-add", node="vda", name="b")
+        s.add("vda", "b")
         s.write("vda", 65536, 512)
         s.again(Server.kill)
         assert s.dirty("vda", "b") == [(65536, 65536)]
@@ -15,6 +15,7 @@ from qmp_checks import bitmaps
 from rig import dirty_extents
 
 MIB = 1 << 20
+ENDS = Server.stop, Server.kill
 
 
 class Stateful(Server):
@@ -56,6 +57,11 @@ class Stateful(Server):
         except RuntimeError:
             return self.log()[before:]
         raise AssertionError("the server has started")
+
+    def add(self, disk, name, **arguments):
+        """Add a bitmap."""
+        with self.qmp() as q:
+            q.cmd("block-dirty-bitmap-add", node=disk, name=name, **arguments)
 
     def write(self, disk, offset, length, byte=b"x"):
         """As a guest."""

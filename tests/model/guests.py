@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Guests for the model tests: what they write is in a log."""
 
-import random
 import threading
 
 import nbd

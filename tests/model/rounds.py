@@ -10,7 +10,7 @@ from expected import Bitmap, Call
 from fleece import SOON, QmpError
 from guests import SECTOR, Guest, share_out
 
-from rig import HOLE, ZERO, dirty_context, dirty_extents, extents
+from rig import HOLE, ZERO, dirty_context, dirty_extents, extents, read_all
 
 DISKS = "vda", "vdb"
 SIZE = (2 << 20) + 3 * SECTOR  # no multiple of anything bigger
@@ -174,8 +174,7 @@ class Run:
 
     def read(self, export):
         h = self.s.nbd(export)
-        data = b"".join(h.pread(min(1 << 20, h.get_size() - at), at)
-                        for at in range(0, h.get_size(), 1 << 20))
+        data = read_all(h)
         h.shutdown()
         return data
 

@@ -19,8 +19,9 @@ import time
 import nbd
 
 from expected import Found, Model
-from fleece import SANITIZER, SOON, QmpError, Server, tmpdir
+from fleece import SANITIZER, QmpError, tmpdir
 from guests import SECTOR
+from qmp_checks import once_gone
 from rounds import DISKS, SIZE, Run
 from state_rig import Stateful, write_behind
 from tap import main, note, test
@@ -106,15 +107,7 @@ class Lives:
     def resize(self, run):
         """While no guest is connected, a disk can shrink, too."""
         disk, size = self.rng.choice(self.files), self.rng.choice(SIZES)
-        deadline = time.monotonic() + SOON
-        while True:
-            try:
-                run.resize(disk, size)
-                break
-            except QmpError as error:
-                # The thread of our last client may not have closed the disk.
-                assert "a client is connected" in error.desc, error
-                assert time.monotonic() < deadline, error
+        once_gone(lambda: run.resize(disk, size))
         self.counts["resizes"] += 1
         run.check_bitmaps()
 

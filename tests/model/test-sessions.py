@@ -17,7 +17,7 @@ import nbd
 from fleece import SANITIZER, SOON
 from qmp_exports import closing, connect
 from rawnbd import Client
-from rig import HOLE, ZERO, dirty_context, dirty_extents, extents, seed
+from rig import HOLE, ZERO, dirty_extents, extents, granules, read_all, seed
 from state_rig import Stateful
 from tap import main, note, test
 from writers import SECTOR, Clock, Trigger, Writer
@@ -26,11 +26,6 @@ LONG = bool(os.environ.get("FLEECE_LONG"))
 ROUNDS = 100 if LONG else 10 if SANITIZER == "no" else 4
 MIB = 1 << 20
 GRANULARITY = 64 << 10  # the default
-
-
-def read_all(h):
-    size = h.get_size()
-    return b"".join(h.pread(min(MIB, size - at), at) for at in range(0, size, MIB))
 
 
 class Taken:
@@ -60,13 +55,6 @@ class Taken:
             assert sum(n for _, n in self.dirty[name]) == disk["dirty-bytes"], disk
 
 
-def granules(pieces):
-    found = set()
-    for offset, length in pieces:
-        found.update(range(offset // GRANULARITY, (offset + length - 1) // GRANULARITY + 1))
-    return found
-
-
 def different(one, other):
     """The sectors in which two images differ."""
     return [(at, SECTOR) for at in range(0, len(one), SECTOR)
@@ -78,11 +66,11 @@ def check_between(taken, writers):
     guests have written between the two."""
     since = taken.since
     for disk in taken.data:
-        dirty = granules(taken.dirty[disk])
-        differs = granules(different(since.data[disk], taken.data[disk]))
+        dirty = set(granules(taken.dirty[disk]))
+        differs = set(granules(different(since.data[disk], taken.data[disk])))
         assert differs <= dirty, f"{taken.id}/{disk}: clean, and differs: {differs - dirty}"
-        written = granules((w.offset, w.length) for writer in writers for w in list(writer.writes)
-                           if w.disk == disk and w.ended > since.before and w.begun < taken.after)
+        written = set(granules((w.offset, w.length) for writer in writers for w in list(writer.writes)
+                               if w.disk == disk and w.ended > since.before and w.begun < taken.after))
         assert dirty <= written, f"{taken.id}/{disk}: dirty, and not written: {dirty - written}"
 
 

@@ -12,9 +12,9 @@ import re
 import shlex
 import shutil
 import sys
-import time
 
-from fleece import FLEECECTL, SOON, SOURCE, Server, require_program, run, tmpdir
+from fleece import FLEECECTL, SOURCE, Server, require_program, run, tmpdir
+from qmp_backup import wait_clients_gone
 from tap import main, note, test
 
 K, M = 1 << 10, 1 << 20
@@ -129,7 +129,7 @@ class Lab:
                 with open(f"{self.folder}/{disk}.raw", "rb") as f:
                     self.expected[disk] = f.read()
         if request["execute"] == "query-backups":
-            self.wait_for_clients_to_go()
+            wait_clients_gone(self.monitor)
         answer = self.monitor.cmd(request["execute"], **request.get("arguments", {}))
         if request["execute"] == "nbd-server-start":
             added, = [s["uri"] for s in self.monitor.cmd("query-nbd-servers") if not s["live"]]
@@ -142,12 +142,6 @@ class Lab:
             note(f"-> {json.dumps(request)}\n<- {text}")
         else:
             same(shown["return"], json.loads(text)["return"])
-
-    def wait_for_clients_to_go(self):
-        """The server hears a moment later than the client's end that it has gone."""
-        end = time.monotonic() + SOON
-        while any(d["clients"] for b in self.monitor.cmd("query-backups") for d in b["disks"]):
-            assert time.monotonic() < end, "clients that have gone are still counted"
 
     def copies(self):
         return f"{self.folder}/copies"

@@ -8,15 +8,8 @@ import shutil
 import subprocess
 
 from fleece import SOON, Server, fleecectl, require_program
-from state_rig import MIB, Stateful, wait_clock, write_behind
+from state_rig import ENDS, MIB, Stateful, wait_clock, write_behind
 from tap import main, skip, test
-
-ENDS = (Server.stop, Server.kill)
-
-
-def add(s, disk, name):
-    with s.qmp() as q:
-        q.cmd("block-dirty-bitmap-add", node=disk, name=name)
 
 
 def set_image(s, disk, path):
@@ -49,7 +42,7 @@ def a_slip_costs_no_bitmap():
     """A disk is served with a wrong image, is written to, and gets its own again."""
     for end in ENDS:
         with Stateful("vda") as s:
-            add(s, "vda", "b")
+            s.add("vda", "b")
             s.write("vda", 0, 1)
             end(s)
             set_image(s, "vda", make_image(s.path("wrong.raw")))
@@ -108,7 +101,7 @@ def a_checkpoint_of_the_name_on_the_other_image():
 @test
 def what_comes_back_is_looked_at():
     with Stateful("vda") as s:
-        add(s, "vda", "b")
+        s.add("vda", "b")
         s.stop()
         set_image(s, "vda", make_image(s.path("wrong.raw")))
         s.again()
@@ -123,7 +116,7 @@ def what_comes_back_is_looked_at():
 def what_was_written_meanwhile_is_not_adopted():
     """An image is moved, and its disk is adopted too late: its guest has written to it by then."""
     with Stateful("vda") as s:
-        add(s, "vda", "b")
+        s.add("vda", "b")
         s.stop()
         moved = s.path("moved.raw")
         shutil.copy(s.image("vda"), moved)
@@ -142,7 +135,7 @@ def what_was_written_meanwhile_is_not_adopted():
 def a_moved_image_is_adopted_before():
     for end in ENDS:
         with Stateful("vda") as s:
-            add(s, "vda", "b")
+            s.add("vda", "b")
             s.write("vda", 0, 1)
             end(s)
             moved = s.path("moved.raw")
@@ -157,8 +150,8 @@ def a_moved_image_is_adopted_before():
 @test
 def names_are_exchanged():
     with Stateful("vda", "vdb") as s:
-        add(s, "vda", "b")
-        add(s, "vdb", "b")
+        s.add("vda", "b")
+        s.add("vdb", "b")
         s.write("vda", 0, 1)
         s.write("vdb", 131072, 1)
         s.stop()
@@ -185,7 +178,7 @@ def names_are_exchanged():
 def a_known_name_for_the_image_of_another():
     """The folder knows both names, and only one disk has bitmaps."""
     with Stateful("vda", "vdb") as s:
-        add(s, "vda", "b")
+        s.add("vda", "b")
         s.write("vda", 0, 1)
         s.stop()
         disks = s.disks
@@ -207,7 +200,7 @@ def a_known_name_for_the_image_of_another():
 def moved_and_renamed():
     """Nothing tells that it is the same disk: the log says which bitmaps are not served."""
     with Stateful("vda") as s:
-        add(s, "vda", "b")
+        s.add("vda", "b")
         s.stop()
         shutil.copy(s.image("vda"), s.path("web.raw"))
         s.disks = [["web", "file", s.path("web.raw")]]
@@ -227,7 +220,7 @@ def a_copy_taken_in_use():
     names = ("kept", "cleared", "disabled", "removed")
     with Stateful("vda", size=8 * MIB) as s:
         for name in names:
-            add(s, "vda", name)
+            s.add("vda", name)
         s.write("vda", 0, 1)
         copy = s.path("copy")
         subprocess.run(["cp", "-a", s.state, copy], check=True, timeout=SOON)
@@ -252,8 +245,8 @@ def a_copy_taken_in_use():
 @test
 def a_disk_is_forgotten():
     with Stateful("vda", "vdb") as s:
-        add(s, "vda", "b")
-        add(s, "vdb", "b")
+        s.add("vda", "b")
+        s.add("vdb", "b")
         s.write("vdb", 0, 1)
         for end in ENDS:
             end(s)
@@ -287,7 +280,7 @@ def a_block_device_is_said_to_be_blind():
             s.again()
             log = s.log()
             assert log.count("cannot be seen") == 1 and "do not tell: vda\n" in log, log
-            add(s, "vda", "b")
+            s.add("vda", "b")
             s.write("vda", 0, 1)
             s.stop()
             write_behind(device, 524288, b"unseen")

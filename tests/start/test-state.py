@@ -14,15 +14,8 @@ import subprocess
 import nbd
 
 from fleece import NBDFLEECE, SOON, Qmp, Server, fleecectl, nbdfleece, require_plugin, require_program, tmpdir
-from state_rig import MIB, Stateful, wait_clock, write_behind
+from state_rig import ENDS, MIB, Stateful, wait_clock, write_behind
 from tap import main, skip, test
-
-ENDS = (Server.stop, Server.kill)
-
-
-def add(s, disk, name, **arguments):
-    with s.qmp() as q:
-        q.cmd("block-dirty-bitmap-add", node=disk, name=name, **arguments)
 
 
 @test
@@ -30,9 +23,9 @@ def bitmaps_survive_exactly():
     """Every end, twice, with changes in between; each bitmap is what it was."""
     for end in ENDS:
         with Stateful("vda", "vdb") as s:
-            add(s, "vda", "a")
-            add(s, "vda", "fine", granularity=4096)
-            add(s, "vdb", "b", granularity=512)
+            s.add("vda", "a")
+            s.add("vda", "fine", granularity=4096)
+            s.add("vdb", "b", granularity=512)
             s.write("vda", 70000, 10)
             s.write("vdb", 512, 1024)
             with s.qmp() as q:
@@ -58,7 +51,7 @@ def bitmaps_survive_exactly():
 def what_was_recovered_is_said():
     with Stateful("vda") as s:
         assert s.recovery("vda") == "new", s.recovery("vda")
-        add(s, "vda", "b")
+        s.add("vda", "b")
         s.write("vda", 0, 1)
         s.again()
         assert s.recovery("vda") == "exact", s.recovery("vda")
@@ -75,8 +68,8 @@ def what_was_recovered_is_said():
 def transient_bitmaps_end_with_the_server():
     for end in ENDS:
         with Stateful("vda") as s:
-            add(s, "vda", "t", persistent=False)
-            add(s, "vda", "p", persistent=True)
+            s.add("vda", "t", persistent=False)
+            s.add("vda", "p", persistent=True)
             s.again(end)
             assert s.bitmap("vda", "t") is None
             assert s.bitmap("vda", "p")
@@ -88,8 +81,8 @@ def somebody_elses_write_is_noticed():
     on."""
     for end in ENDS:
         with Stateful("vda", "vdb") as s:
-            add(s, "vda", "b")
-            add(s, "vdb", "b")
+            s.add("vda", "b")
+            s.add("vdb", "b")
             s.write("vda", 0, 1)
             end(s)
             if end == Server.kill:
@@ -112,7 +105,7 @@ def somebody_elses_write_is_noticed():
 def a_clear_makes_it_good():
     for end in ENDS:
         with Stateful("vda") as s:
-            add(s, "vda", "b")
+            s.add("vda", "b")
             s.write("vda", 0, 1)
             s.stop()
             write_behind(s.image("vda"), 524288, b"foreign")
@@ -131,8 +124,8 @@ def a_clear_makes_it_good():
 def another_image_or_size_is_noticed():
     for end in ENDS:
         with Stateful("vda", "vdb") as s:
-            add(s, "vda", "b")
-            add(s, "vdb", "b")
+            s.add("vda", "b")
+            s.add("vdb", "b")
             s.write("vda", 0, 1)
             s.write("vdb", 0, 1)
             end(s)
@@ -149,8 +142,8 @@ def bytes_that_end_with_the_process():
     require_plugin("memory")
     for end in ENDS:
         with Stateful("vda", ["vdm", "memory", "1M"]) as s:
-            add(s, "vdm", "b")
-            add(s, "vda", "b")
+            s.add("vdm", "b")
+            s.add("vda", "b")
             s.write("vdm", 0, 1)
             assert s.dirty("vdm", "b") == [(0, 65536)]
             assert "warning: disk vdm: the bytes of plugin memory end with this server" in s.log()
@@ -171,7 +164,7 @@ def a_foreign_plugin_is_said_to_be_blind():
                 f.truncate(MIB)
         with Stateful(["vda", plugin, f"file={d}/one"], ["vdb", plugin, f"file={d}/two"]) as s:
             assert s.log().count("cannot be seen") == 1 and "do not tell: vda, vdb\n" in s.log()
-            add(s, "vda", "b")
+            s.add("vda", "b")
             s.write("vda", 0, 1)
             for end in ENDS:
                 s.again(end)
@@ -204,7 +197,7 @@ def the_users_folder():
         s.options = ["-u", "nobody"]
         s.set_args()
         s.start()
-        add(s, "vda", "b")
+        s.add("vda", "b")
         s.write("vda", 0, 1)
         for end in ENDS:
             s.again(end)
@@ -238,7 +231,7 @@ def one_server_a_folder():
         other.set_args()
         text = other.fails_to_start()
         assert s.state in text and str(s.pid) in text, text
-        add(s, "vda", "b")
+        s.add("vda", "b")
         s.again()
         assert s.bitmap("vda", "b")
 
@@ -263,7 +256,7 @@ def one_server_an_image():
 @test
 def a_newer_format_is_refused():
     with Stateful("vda") as s:
-        add(s, "vda", "b")
+        s.add("vda", "b")
         s.stop()
         db = sqlite3.connect(os.path.join(s.state, "catalogue.db"))
         version, = db.execute("PRAGMA user_version").fetchone()
@@ -284,7 +277,7 @@ def a_newer_format_is_refused():
 def a_renamed_disk_is_named():
     """Its bitmaps are not silently gone: the server says what to do, and starts when it is done."""
     with Stateful("vda") as s:
-        add(s, "vda", "b")
+        s.add("vda", "b")
         s.write("vda", 0, 1)
         s.stop()
         s.disks[0][0] = "disk"
@@ -308,7 +301,7 @@ def a_renamed_disk_is_named():
 def resized_by_us():
     for end in ENDS:
         with Stateful("vda") as s:
-            add(s, "vda", "b")
+            s.add("vda", "b")
             s.write("vda", 0, 1)
             with s.qmp() as q:
                 q.cmd("block_resize", **{"node-name": "vda", "size": 2 * MIB})
@@ -327,14 +320,14 @@ def read_only():
     later."""
     for end in ENDS:
         with Stateful("vda") as s:
-            add(s, "vda", "b")
+            s.add("vda", "b")
             s.write("vda", 0, 1)
             end(s)
             s.options = ["-r"]
             s.set_args()
             s.start()
             assert s.dirty("vda", "b") == [(0, 65536)]
-            add(s, "vda", "other")
+            s.add("vda", "other")
             end(s)
             s.options = []
             s.set_args()
@@ -348,7 +341,7 @@ def read_only():
 def written_to_while_we_only_read_it():
     """Somebody who ignores locks writes to the image of a disk that is served read-only."""
     with Stateful("vda") as s:
-        add(s, "vda", "b")
+        s.add("vda", "b")
         s.stop()
         s.options = ["-r"]
         s.set_args()

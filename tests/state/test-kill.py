@@ -12,11 +12,11 @@ import os
 import random
 import signal
 import subprocess
-import time
 
 import nbd
 
 from fleece import SANITIZER, SOON, QmpError, Server, die_with_parent, tmpdir
+from qmp_checks import once_gone
 from recorded import Model, found_in
 from tap import main, note, test
 from writers import Clock, Trigger, ViewReader, Writer
@@ -155,15 +155,7 @@ class Life:
                 return
             self.stop_writing(disk)
         call = self.model.begin([("block-resize", data)])
-        deadline = time.monotonic() + SOON
-        while True:
-            try:
-                self.q.cmd("block_resize", **data)
-                break
-            except QmpError as error:
-                # The last client of the disk has left, but its thread may not have closed the disk.
-                if "a client is connected" not in error.desc or time.monotonic() > deadline:
-                    raise
+        once_gone(lambda: self.q.cmd("block_resize", **data))
         self.model.done(call)
         self.counts["shrunk"] += shrinks
         if self.writers and disk not in self.writers:
