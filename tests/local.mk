@@ -17,7 +17,7 @@ links_control = \
 	server/control/libcontrol.a server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
 	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_backup = \
-	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
+	tests/rigs/libbackuprig.a tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
 	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 # The guard is a program that test-quiesce starts.
@@ -109,6 +109,11 @@ tests_rigs_libbitmapschedules_a_SOURCES = \
 	common/base/bitmap.c
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
+
+check_LIBRARIES += tests/rigs/libbackuprig.a
+tests_rigs_libbackuprig_a_SOURCES = \
+	tests/rigs/backup-rig.c tests/rigs/backup-rig.h \
+	tests/rigs/session-rig.c tests/rigs/session-rig.h
 
 # The model of checkpoints and backup sessions, over images that outlive the server.
 check_LIBRARIES += tests/rigs/libbackupmodel.a
