@@ -42,7 +42,6 @@ struct session {
     struct session_record record;
     struct session_disk *disks; /* one for each of record.disks; NULL: of an earlier server */
     struct view_quota *quota;
-    bool strict;  /* as asked for */
     bool begun;   /* its instant has been */
     bool ending;  /* its end is being decided */
     bool resumed; /* it goes on from an earlier server */
