@@ -126,6 +126,7 @@ tests_rigs_libbackupmodel_a_SOURCES = \
 	tests/rigs/backup-model.c tests/rigs/backup-model.h \
 	tests/rigs/backup-session-steps.c \
 	tests/rigs/backup-steps.c
+links_backup_faults = tests/rigs/libfailingfolder.a $(links_backup)
 links_backup_model = tests/rigs/libbackupmodel.a $(links_backup)
 
 # A simulated machine: a state folder that forgets what was not synced, threads that take turns.

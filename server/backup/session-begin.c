@@ -237,14 +237,12 @@ static int stage_record(struct session *n, struct instant *i, GError **err)
 {
     const struct state_record record = {
         .kind = SESSION_KIND, .name = n->record.id, .text = text_of_beginning, .opaque = n};
+    struct disk *stored;
 
     if (check_length(n, err) < 0)
         return -1;
-
-    for (unsigned k = 0; k < n->record.disks->len; k++)
-        if (disk_has_store(n->disks[k].disk))
-            return instant_record(i, n->disks[k].disk, &record, err);
-    return 0;
+    stored = session_stored_disk(n);
+    return stored ? instant_record(i, stored, &record, err) : 0;
 }
 
 /* ---- after the instant ---- */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the files of backup sessions share. From the ground up: session-record.c (what the state
- * folder keeps), session.c (the object), session-views.c and session-end.c (how one ends), lease.c, quiescing.c (the hook
- * of an instant), session-begin.c, session-restore.c, sessions.c (all of them, the start of the server). Control thread,
- * but for what is marked otherwise.
+ * folder keeps), session.c (the object), session-views.c and session-end.c (how one ends), lease.c,
+ * session-renew.c, quiescing.c (the hook of an instant), session-begin.c, session-restore.c, sessions.c
+ * (all of them, the start of the server). Control thread, but for what is marked otherwise.
  */
 #ifndef BACKUP_SESSION_PRIVATE_H
 #define BACKUP_SESSION_PRIVATE_H
@@ -50,6 +50,7 @@ struct session {
 
     int64_t renewed;   /* g_get_monotonic_time: when the lease began anew */
     guint lease_timer; /* 0: none */
+    unsigned renewals; /* that are being recorded: the lease does not end meanwhile */
 
     char *doom;        /* why it is to be aborted as soon as that can be done; NULL: it is not */
     bool doom_told;    /* that an attempt at that failed has been logged */
@@ -80,6 +81,8 @@ void session_free_disks(struct session *n);
 char *session_node_name(const struct session *n, const char *disk);
 char *session_owner(const struct session *n);
 struct view_quota *session_quota_new(struct sessions *all, uint64_t limit);
+/* A disk of it by whose store its record is kept; NULL: there is none, and it is not kept. */
+struct disk *session_stored_disk(const struct session *n);
 /* Bytes of a view of `size` bytes that are dirty. */
 uint64_t session_count_dirty(struct dirty_bitmap *db, uint64_t size);
 /* It has ended, and nothing is left of it but its record. */

@@ -4,6 +4,11 @@
  * are all there (server/disk/view-resume.h), it goes on as if nothing had been, but that its clients have
  * to connect again and that its lease begins anew. Else it is aborted, with the reason.
  *
+ * The last server may have wanted to abort it (its lease had ended, its listener was stopped) and have died
+ * before the state folder took that. Then it goes on all the same: nobody was told that it has ended, its views
+ * are whole, and if nobody comes its lease ends again. A view that has broken is another matter: that is
+ * known from the view, and the session is aborted.
+ *
  * It is taken up in two steps, since checkpoints that are pending live on with their sessions, and a
  * session needs the bitmaps of its bases, which are checkpoints': first what it reads from, then, when the
  * checkpoints are there, the rest.

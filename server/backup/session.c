@@ -93,6 +93,14 @@ uint64_t session_count_dirty(struct dirty_bitmap *db, uint64_t size)
     return info.count;
 }
 
+struct disk *session_stored_disk(const struct session *n)
+{
+    for (unsigned i = 0; i < n->record.disks->len; i++)
+        if (disk_has_store(n->disks[i].disk))
+            return n->disks[i].disk;
+    return NULL;
+}
+
 /* ---- finding it ---- */
 
 void session_forget(struct session *n)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/rigs/session-rig.h"
 
-#include "server/registry/registry.h"
+#include "server/registry/registry-private.h"
 
 #include <string.h>
 
@@ -158,4 +158,21 @@ void expect_bitmaps_of_both(struct house *h, const char *expected)
 {
     expect_bitmaps(h->vda, expected);
     expect_bitmaps(h->vdb, expected);
+}
+
+void expect_nothing_left(struct house *h)
+{
+    const struct wish good = {.id = "good", .since = "old", .checkpoint = "new", .export = "e"};
+
+    run_main_loop();
+    g_assert_cmpstr(state_of(h, "b"), !=, "active");
+    g_assert_cmpuint(count_views(h) + count_exports(h), ==, 0);
+    g_assert_cmpuint(g_hash_table_size(h->server->reserved), ==, 0);
+    expect_bitmaps_of_both(h, "(old)");
+    expect(begin(h, &good), NULL);
+    g_assert_cmpuint(count_views(h) + count_exports(h), ==, 4);
+    expect_bitmaps_of_both(h, "(old)! (new)");
+    expect(end(h, "good", false, NULL), NULL);
+    g_assert_cmpuint(count_views(h) + count_exports(h), ==, 0);
+    expect_bitmaps_of_both(h, "(old)");
 }

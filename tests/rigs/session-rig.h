@@ -45,5 +45,8 @@ unsigned count_views(struct house *h);
 unsigned count_exports(struct house *h);
 /* Of both disks, as expect_bitmaps. */
 void expect_bitmaps_of_both(struct house *h, const char *expected);
+/* After make_old: of a session "b" that has not begun, or was aborted, nothing is left: another one can
+ * begin then, and leaves nothing either. */
+void expect_nothing_left(struct house *h);
 
 #endif
