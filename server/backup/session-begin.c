@@ -52,7 +52,7 @@ static int name_disk(struct session *n, unsigned k, const struct session_request
                : 0;
 }
 
-static int reserve(struct session *n, unsigned k, bool alone, GError **err)
+static int reserve(struct session *n, unsigned k, GError **err)
 {
     g_autofree char *owner = session_owner(n);
     struct session_disk *d = &n->disks[k];
@@ -66,7 +66,7 @@ static int reserve(struct session *n, unsigned k, bool alone, GError **err)
     if (server_reserve_own_node_name(n->all->server, d->node, err) < 0)
         return -1;
     d->reserved = true;
-    d->export = server_export_reserve(n->all->server, &o, alone, err);
+    d->export = server_export_reserve(n->all->server, &o, n->record.alone, err);
     return d->export ? 0 : -1;
 }
 
@@ -129,7 +129,7 @@ static int stage_disk(struct session *n, unsigned k, struct instant *i,
     const struct session_request_disk *rd =
         &g_array_index(r->disks, struct session_request_disk, k);
 
-    if (name_disk(n, k, rd, err) < 0 || reserve(n, k, r->alone, err) < 0 ||
+    if (name_disk(n, k, rd, err) < 0 || reserve(n, k, err) < 0 ||
         find_base(n, k, rd->since ? rd->since : r->since, r->strict, err) < 0 ||
         stage_view(n, k, i, err) < 0)
         return -1;
@@ -321,6 +321,7 @@ static struct session *begin(struct sessions *all, const struct session_request 
     n->record.since = g_strdup(r->since);
     n->record.checkpoint = g_strdup(r->checkpoint);
     n->record.discard = r->discard;
+    n->record.alone = r->alone;
     n->record.lease = r->lease < 0 ? (int64_t)all->options.lease : r->lease;
     n->record.scratch_limit = r->scratch_limit;
     n->quota = session_quota_new(all, r->scratch_limit);

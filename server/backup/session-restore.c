@@ -57,6 +57,9 @@ static int find_view(struct session *n, struct session_disk *d, GError **err)
     return 0;
 }
 
+/* A disk that was not there may have the export's name now. If the session's clients came by the listeners
+ * that serve the disks, they would find this one in its place: the session is aborted. If they came by a
+ * listener that serves only added exports, they find the session's there as soon as it is started again. */
 static int reserve_export(struct session *n, unsigned k, GError **err)
 {
     g_autofree char *owner = session_owner(n);
@@ -68,9 +71,12 @@ static int reserve_export(struct session *n, unsigned k, GError **err)
         .owner = owner,
     };
 
-    d->export = server_export_reserve(n->all->server, &o, false, err);
+    d->export = server_export_reserve(n->all->server, &o, n->record.alone, err);
     d->reserved = d->export != NULL;
-    return d->export ? 0 : -1;
+    if (d->export)
+        return 0;
+    g_prefix_error(err, "its export of disk %s: ", disk_name(d->disk));
+    return -1;
 }
 
 static int take_up_disk(struct session *n, unsigned k, GError **err)

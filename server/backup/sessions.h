@@ -87,7 +87,8 @@ void sessions_abort_all(struct sessions *all, const char *reason);
 struct session_disk_info {
     struct disk *disk;
     const char *export,
-        *bitmap; /* NBD names: the export; the context is qemu:dirty-bitmap:BITMAP */
+        *bitmap;   /* NBD names: the export; the context is qemu:dirty-bitmap:BITMAP */
+    bool shadowed; /* a disk has the export's name: struct export_info */
     bool incremental;
     const char *since;  /* NULL: in full, as asked for */
     const char *reason; /* why it is full although a base was asked for; or NULL */

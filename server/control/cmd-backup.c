@@ -62,12 +62,14 @@ static char *uri_of(const char *socket_uri, const char *export)
     return g_strdup_printf("%.*s%s%s", (int)path, socket_uri, name, socket_uri + path);
 }
 
-/* NULL: no listener has an address that can be said so. */
-static const char *socket_uri(const struct control_nbd *nbd)
+/* NULL: no listener that serves it has an address that can be said so. */
+static const char *socket_uri(const struct control_nbd *nbd, const struct session_disk_info *d)
 {
-    const GPtrArray *uris =
-        nbd->uris(nbd->opaque, nbd->started(nbd->opaque) ? EXPORTS_ADDED : EXPORTS_LIVE);
+    bool started = nbd->started(nbd->opaque);
+    const GPtrArray *uris = nbd->uris(nbd->opaque, started ? EXPORTS_ADDED : EXPORTS_LIVE);
 
+    if (d->shadowed && !started)
+        return NULL;
     return uris->len > 0 ? uris->pdata[0] : NULL;
 }
 
@@ -80,7 +82,7 @@ static void set_text(JsonObject *o, const char *member, const char *text)
 static JsonObject *describe_disk(const struct control_nbd *nbd, const struct session_disk_info *d)
 {
     g_autofree char *context = g_strdup_printf("qemu:dirty-bitmap:%s", d->bitmap);
-    const char *socket = socket_uri(nbd);
+    const char *socket = socket_uri(nbd, d);
     g_autofree char *uri = socket ? uri_of(socket, d->export) : NULL;
     JsonObject *o = json_object_new();
 

@@ -524,6 +524,23 @@ def a_listener_of_its_own():
 
 
 @test
+def an_export_with_the_name_of_a_disk_over_a_restart():
+    with Stateful("vda", size=4 * MIB) as s:
+        q = s.qmp()
+        address = {"type": "unix", "data": {"path": s.path("own")}}
+        q.cmd("nbd-server-start", addr=address)
+        begin(q, "b", disks=[{"disk": "vda", "export": "vda"}])
+        write(s, "vda", 0)
+        s.again()
+        q = s.qmp()
+        assert session(q, "b")["state"] == "active"
+        assert "uri" not in session(q, "b")["disks"][0]  # that would be the disk
+        q.cmd("nbd-server-start", addr=address)
+        with reader(session(q, "b")["disks"][0]) as h:
+            assert h.pread(1, 0) == b"\0"
+
+
+@test
 def a_view_that_somebody_else_exports_goes_later():
     with memory("vda") as s:
         q = s.qmp()
