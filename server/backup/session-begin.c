@@ -54,20 +54,12 @@ static int name_disk(struct session *n, unsigned k, const struct session_request
 
 static int reserve(struct session *n, unsigned k, GError **err)
 {
-    g_autofree char *owner = session_owner(n);
     struct session_disk *d = &n->disks[k];
-    const struct export_options o = {
-        .id = d->node,
-        .name = session_record_disk(&n->record, k)->export,
-        .discard = n->record.discard,
-        .owner = owner,
-    };
 
     if (server_reserve_own_node_name(n->all->server, d->node, err) < 0)
         return -1;
     d->reserved = true;
-    d->export = server_export_reserve(n->all->server, &o, n->record.alone, err);
-    return d->export ? 0 : -1;
+    return session_reserve_export(n, k, err);
 }
 
 static int stage_view(struct session *n, unsigned k, struct instant *i, GError **err)

@@ -77,9 +77,10 @@ static inline bool session_has_ended(const struct session *n)
 }
 /* Let go of its disks' parts; their views are in use no longer. It has none then. */
 void session_free_disks(struct session *n);
-/* The name of its view of a disk, and the id of the export; its name as an owner. g_free(). */
+/* The name of its view of a disk, and the id of the export; g_free(). */
 char *session_node_name(const struct session *n, const char *disk);
-char *session_owner(const struct session *n);
+/* Take the name and the id of the export of its disk k, which has its node name. -1 and *err. */
+int session_reserve_export(struct session *n, unsigned k, GError **err);
 struct view_quota *session_quota_new(struct sessions *all, uint64_t limit);
 /* A disk of it by whose store its record is kept; NULL: there is none, and it is not kept. */
 struct disk *session_stored_disk(const struct session *n);

@@ -62,18 +62,10 @@ static int find_view(struct session *n, struct session_disk *d, GError **err)
  * listener that serves only added exports, they find the session's there as soon as it is started again. */
 static int reserve_export(struct session *n, unsigned k, GError **err)
 {
-    g_autofree char *owner = session_owner(n);
     struct session_disk *d = &n->disks[k];
-    const struct export_options o = {
-        .id = d->node,
-        .name = session_record_disk(&n->record, k)->export,
-        .discard = n->record.discard,
-        .owner = owner,
-    };
 
-    d->export = server_export_reserve(n->all->server, &o, n->record.alone, err);
-    d->reserved = d->export != NULL;
-    if (d->export)
+    d->reserved = session_reserve_export(n, k, err) == 0;
+    if (d->reserved)
         return 0;
     g_prefix_error(err, "its export of disk %s: ", disk_name(d->disk));
     return -1;

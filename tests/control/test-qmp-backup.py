@@ -420,6 +420,20 @@ def a_lease_begins_anew():
 
 
 @test
+def the_lease_of_the_command_line():
+    with memory("vda", options=("--backup-lease", "1")) as s:
+        q = s.qmp()
+        begin(q, "own", lease=0)
+        begin(q, "b")
+        assert ended(q, "b") == ("abort", "its lease of 1 s has ended")
+        assert session(q, "own")["state"] == "active"
+    with memory("vda", options=("--backup-lease", "0")) as s:
+        q = s.qmp()
+        begin(q, "b")
+        assert session(q, "b")["lease"] == 0
+
+
+@test
 def what_was_read_may_be_trimmed():
     with memory("vda") as s:
         q = s.qmp()

@@ -2,6 +2,7 @@
 /* How sessions end: decisions that fail, clients that hang, what is listed afterwards. */
 #include "common/util/log.h"
 #include "server/backup/session-private.h"
+#include "server/disk/disk-private.h"
 #include "server/state/store.h"
 #include "tests/rigs/session-rig.h"
 
@@ -164,6 +165,75 @@ static void test_client_hangs(void)
     house_end(&h);
 }
 
+/* ---- a disk that hangs ---- */
+
+/* A write is under way, for longer than the disk waits. */
+static struct node_io *hang(struct disk *d)
+{
+    struct node_io *io;
+    GError *error = NULL;
+
+    node_io_open(disk_node(d), true, false, NULL, &io, &error);
+    g_assert_no_error(error);
+    gate_enter(io->slot);
+    d->drain_usec = 1000;
+    return io;
+}
+
+static void go_on(struct disk *d, struct node_io *io)
+{
+    gate_leave(io->slot);
+    node_io_close(io);
+    d->drain_usec = DRAIN_USEC;
+}
+
+/* The checkpoint's bitmaps cannot be removed: nothing has happened. */
+static void test_abort_of_a_disk_that_hangs(void)
+{
+    const struct wish w = {.id = "b", .since = "old", .checkpoint = "new"};
+    struct node_io *io;
+    struct house h;
+
+    house_begin(&h);
+    make_old(&h);
+    expect(begin(&h, &w), NULL);
+    io = hang(h.vda);
+    expect(end(&h, "b", false, NULL), "disk vda: writes under way did not end within 0 s");
+    g_assert_cmpstr(state_of(&h, "b"), ==, "active");
+    g_assert_cmpuint(count_views(&h) + count_exports(&h), ==, 4);
+    expect_bitmaps_of_both(&h, "(old)! (new)");
+    go_on(h.vda, io);
+    expect(end(&h, "b", false, NULL), NULL);
+    expect_nothing_left(&h);
+    house_end(&h);
+}
+
+/* What is decided stands. The view follows as soon as it can. */
+static void test_views_of_a_disk_that_hangs(void)
+{
+    const struct wish w = {.id = "b", .checkpoint = "old"};
+    struct session *n;
+    struct node_io *io;
+    struct house h;
+
+    house_begin(&h);
+    expect(begin(&h, &w), NULL);
+    n = h.sessions->list->pdata[0];
+    io = hang(h.vda);
+    expect(end(&h, "b", true, NULL), NULL);
+    house_settle(&h);
+    g_assert_cmpstr(state_of(&h, "b"), ==, "committed");
+    g_assert_cmpuint(count_exports(&h), ==, 0);
+    g_assert_cmpuint(count_views(&h), ==, 1);
+    expect(begin(&h, &w), "Backup session id 'b' is already in use");
+    go_on(h.vda, io);
+    g_source_set_ready_time(g_main_context_find_source_by_id(NULL, n->retry_timer), 0);
+    run_main_loop();
+    house_settle(&h);
+    expect_nothing_left(&h);
+    house_end(&h);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -172,5 +242,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session-end/id-again", test_id_again);
     g_test_add_func("/session-end/ended-keeps-nothing", test_ended_keeps_nothing);
     g_test_add_func("/session-end/client-hangs", test_client_hangs);
+    g_test_add_func("/session-end/abort-of-a-disk-that-hangs", test_abort_of_a_disk_that_hangs);
+    g_test_add_func("/session-end/views-of-a-disk-that-hangs", test_views_of_a_disk_that_hangs);
     return g_test_run();
 }
