@@ -42,7 +42,7 @@ static gboolean look(gpointer session)
     n->lease_timer = 0;
     if (n->all->stopped || session_has_ended(n))
         return G_SOURCE_REMOVE;
-    if (left != 0 || n->ending) {
+    if (left != 0 || n->ending || n->renewals > 0) {
         wait_until(n, left != 0 ? left : G_USEC_PER_SEC);
         return G_SOURCE_REMOVE;
     }
@@ -65,11 +65,4 @@ void session_lease_begin(struct session *n)
     n->renewed = g_get_monotonic_time();
     if (n->record.lease > 0)
         wait_until(n, n->record.lease * G_USEC_PER_SEC);
-}
-
-void session_renew(struct session *n, int64_t lease)
-{
-    if (lease >= 0)
-        n->record.lease = lease;
-    session_lease_begin(n);
 }

@@ -13,6 +13,7 @@ server_backup_libbackup_a_SOURCES = \
 	server/backup/session.c server/backup/session-private.h \
 	server/backup/session-begin.c \
 	server/backup/session-end.c \
+	server/backup/session-renew.c \
 	server/backup/session-restore.c \
 	server/backup/session-record.c server/backup/session-record.h \
 	server/backup/session-views.c \

@@ -52,22 +52,14 @@ static int name_disk(struct session *n, unsigned k, const struct session_request
                : 0;
 }
 
-static int reserve(struct session *n, unsigned k, bool alone, GError **err)
+static int reserve(struct session *n, unsigned k, GError **err)
 {
-    g_autofree char *owner = session_owner(n);
     struct session_disk *d = &n->disks[k];
-    const struct export_options o = {
-        .id = d->node,
-        .name = session_record_disk(&n->record, k)->export,
-        .discard = n->record.discard,
-        .owner = owner,
-    };
 
     if (server_reserve_own_node_name(n->all->server, d->node, err) < 0)
         return -1;
     d->reserved = true;
-    d->export = server_export_reserve(n->all->server, &o, alone, err);
-    return d->export ? 0 : -1;
+    return session_reserve_export(n, k, err);
 }
 
 static int stage_view(struct session *n, unsigned k, struct instant *i, GError **err)
@@ -81,11 +73,21 @@ static int stage_view(struct session *n, unsigned k, struct instant *i, GError *
     return instant_view_create(i, d->disk, d->node, &o, &d->view, err);
 }
 
+/* What a session says that is strict; g_free. */
+static char *refusal(const struct session *n, unsigned k)
+{
+    const struct session_record_disk *names = session_record_disk(&n->record, k);
+
+    return g_strdup_printf("disk %s: no backup since checkpoint '%s' is possible", names->disk,
+                           names->since);
+}
+
 /* Find the bitmap to begin from. Without one the disk is full; -1: this is refused (strict). */
 static int find_base(struct session *n, unsigned k, const char *since, bool strict, GError **err)
 {
     struct session_record_disk *names = session_record_disk(&n->record, k);
     struct session_disk *d = &n->disks[k];
+    g_autofree char *refused = NULL;
 
     names->since = g_strdup(since);
     if (!since)
@@ -94,17 +96,20 @@ static int find_base(struct session *n, unsigned k, const char *since, bool stri
     names->incremental = d->base != NULL;
     if (d->base || !strict)
         return 0;
-    return fail(err, "disk %s: no backup since checkpoint '%s' is possible: %s", names->disk, since,
-                names->reason);
+    refused = refusal(n, k);
+    return fail(err, "%s: %s", refused, names->reason);
 }
 
-static int stage_map(struct session *n, unsigned k, struct instant *i, GError **err)
+/* The base may become inconsistent before the instant. */
+static int stage_map(struct session *n, unsigned k, struct instant *i, bool strict, GError **err)
 {
     struct session_disk *d = &n->disks[k];
+    g_autofree char *needed = strict && d->base ? refusal(n, k) : NULL;
     const struct freeze_options o = {
         .name = session_record_disk(&n->record, k)->bitmap,
         .source = d->base ? dirty_bitmap_name(d->base) : NULL,
         .view = d->node,
+        .needed = needed,
     };
 
     return instant_freeze(i, d->disk, &o, &d->frozen, err);
@@ -116,11 +121,11 @@ static int stage_disk(struct session *n, unsigned k, struct instant *i,
     const struct session_request_disk *rd =
         &g_array_index(r->disks, struct session_request_disk, k);
 
-    if (name_disk(n, k, rd, err) < 0 || reserve(n, k, r->alone, err) < 0 ||
+    if (name_disk(n, k, rd, err) < 0 || reserve(n, k, err) < 0 ||
         find_base(n, k, rd->since ? rd->since : r->since, r->strict, err) < 0 ||
         stage_view(n, k, i, err) < 0)
         return -1;
-    return stage_map(n, k, i, err);
+    return stage_map(n, k, i, r->strict, err);
 }
 
 /* ---- checkpoint and record ---- */
@@ -224,20 +229,18 @@ static int stage_record(struct session *n, struct instant *i, GError **err)
 {
     const struct state_record record = {
         .kind = SESSION_KIND, .name = n->record.id, .text = text_of_beginning, .opaque = n};
+    struct disk *stored;
 
     if (check_length(n, err) < 0)
         return -1;
-
-    for (unsigned k = 0; k < n->record.disks->len; k++)
-        if (disk_has_store(n->disks[k].disk))
-            return instant_record(i, n->disks[k].disk, &record, err);
-    return 0;
+    stored = session_stored_disk(n);
+    return stored ? instant_record(i, stored, &record, err) : 0;
 }
 
 /* ---- after the instant ---- */
 
-/* The base may have become inconsistent between the last check and the instant. Then nobody knows what
- * has changed. */
+/* The base may have become inconsistent between the last check and the instant, if the session is not
+ * strict. Then nobody knows what has changed. */
 static void check_map(struct session *n, unsigned k)
 {
     struct session_record_disk *names = session_record_disk(&n->record, k);
@@ -264,22 +267,6 @@ static void open_disk(struct session *n, unsigned k)
     if (d->base)
         dirty_bitmap_busy_begin(d->base);
     d->dirty_bytes = names->incremental ? session_count_dirty(d->frozen, names->size) : names->size;
-}
-
-/* A strict session is aborted if one of its maps turns out not to be what was asked for. */
-static void give_up_strict(struct session *n)
-{
-    for (unsigned k = 0; n->strict && k < n->record.disks->len; k++) {
-        const struct session_record_disk *names = session_record_disk(&n->record, k);
-        g_autofree char *reason = NULL;
-
-        if (!names->reason)
-            continue;
-        reason = g_strdup_printf("disk %s: no backup since checkpoint '%s' is possible: %s",
-                                 names->disk, names->since, names->reason);
-        session_doom(n, reason);
-        return;
-    }
 }
 
 /* Nobody has listened to its views before now. One may have broken since the flip. */
@@ -310,7 +297,6 @@ static void has_begun(void *opaque)
     for (unsigned k = 0; k < n->record.disks->len; k++)
         open_disk(n, k);
     session_lease_begin(n);
-    give_up_strict(n);
     check_views(n);
     session_pursue_doom(n);
 }
@@ -326,8 +312,8 @@ static struct session *begin(struct sessions *all, const struct session_request 
 
     n->record.since = g_strdup(r->since);
     n->record.checkpoint = g_strdup(r->checkpoint);
-    n->strict = r->strict;
     n->record.discard = r->discard;
+    n->record.alone = r->alone;
     n->record.lease = r->lease < 0 ? (int64_t)all->options.lease : r->lease;
     n->record.scratch_limit = r->scratch_limit;
     n->quota = session_quota_new(all, r->scratch_limit);

@@ -165,14 +165,6 @@ static char *text_of_end(void *opaque)
     return g_strdup(((struct ending *)opaque)->text);
 }
 
-static struct disk *find_stored(const struct session *n)
-{
-    for (unsigned i = 0; i < n->record.disks->len; i++)
-        if (disk_has_store(n->disks[i].disk))
-            return n->disks[i].disk;
-    return NULL;
-}
-
 static int stage_records(struct ending *e, struct instant *i, struct disk *d, GError **err)
 {
     struct state_record record = {
@@ -194,7 +186,7 @@ static int stage_decision(struct ending *e, struct instant *i, GError **err)
     const struct session *n = e->session;
     struct checkpoints *c = n->all->checkpoints;
     const char *checkpoint = n->record.checkpoint;
-    struct disk *d = find_stored(n);
+    struct disk *d = session_stored_disk(n);
 
     if (checkpoint && e->commit && checkpoint_stage_keep(c, i, checkpoint, err) < 0)
         return -1;

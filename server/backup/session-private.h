@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the files of backup sessions share. From the ground up: session-record.c (what the state
- * folder keeps), session.c (the object), session-views.c and session-end.c (how one ends), lease.c, quiescing.c (the hook
- * of an instant), session-begin.c, session-restore.c, sessions.c (all of them, the start of the server). Control thread,
- * but for what is marked otherwise.
+ * folder keeps), session.c (the object), session-views.c and session-end.c (how one ends), lease.c,
+ * session-renew.c, quiescing.c (the hook of an instant), session-begin.c, session-restore.c, sessions.c
+ * (all of them, the start of the server). Control thread, but for what is marked otherwise.
  */
 #ifndef BACKUP_SESSION_PRIVATE_H
 #define BACKUP_SESSION_PRIVATE_H
@@ -42,7 +42,6 @@ struct session {
     struct session_record record;
     struct session_disk *disks; /* one for each of record.disks; NULL: of an earlier server */
     struct view_quota *quota;
-    bool strict;  /* as asked for */
     bool begun;   /* its instant has been */
     bool ending;  /* its end is being decided */
     bool resumed; /* it goes on from an earlier server */
@@ -51,6 +50,7 @@ struct session {
 
     int64_t renewed;   /* g_get_monotonic_time: when the lease began anew */
     guint lease_timer; /* 0: none */
+    unsigned renewals; /* that are being recorded: the lease does not end meanwhile */
 
     char *doom;        /* why it is to be aborted as soon as that can be done; NULL: it is not */
     bool doom_told;    /* that an attempt at that failed has been logged */
@@ -77,10 +77,13 @@ static inline bool session_has_ended(const struct session *n)
 }
 /* Let go of its disks' parts; their views are in use no longer. It has none then. */
 void session_free_disks(struct session *n);
-/* The name of its view of a disk, and the id of the export; its name as an owner. g_free(). */
+/* The name of its view of a disk, and the id of the export; g_free(). */
 char *session_node_name(const struct session *n, const char *disk);
-char *session_owner(const struct session *n);
+/* Take the name and the id of the export of its disk k, which has its node name. -1 and *err. */
+int session_reserve_export(struct session *n, unsigned k, GError **err);
 struct view_quota *session_quota_new(struct sessions *all, uint64_t limit);
+/* A disk of it by whose store its record is kept; NULL: there is none, and it is not kept. */
+struct disk *session_stored_disk(const struct session *n);
 /* Bytes of a view of `size` bytes that are dirty. */
 uint64_t session_count_dirty(struct dirty_bitmap *db, uint64_t size);
 /* It has ended, and nothing is left of it but its record. */

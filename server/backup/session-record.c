@@ -90,6 +90,7 @@ char *session_record_text(const struct session_record *r)
     json_add_size(b, "lease", (uint64_t)r->lease);
     json_add_size(b, "scratch-limit", r->scratch_limit);
     json_add_bool(b, "discard", r->discard);
+    json_add_bool(b, "alone", r->alone);
     if (r->hooked)
         json_add_bool(b, "quiesced", r->quiesced);
     add_text(b, "quiesce-error", r->quiesce_error);
@@ -163,6 +164,7 @@ static int take_object(JsonObject *o, struct session_record *r, GError **err)
     r->lease = (int64_t)json_member_size(o, "lease");
     r->scratch_limit = json_member_size(o, "scratch-limit");
     r->discard = json_member_bool(o, "discard");
+    r->alone = json_member_bool(o, "alone");
     r->hooked = json_object_has_member(o, "quiesced");
     r->quiesced = json_member_bool(o, "quiesced");
     if (take_state(o, r, err) < 0 || take_text(o, "since", false, &r->since, err) < 0 ||

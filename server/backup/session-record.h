@@ -4,7 +4,8 @@
  *
  *   {"state": "active"|"committed"|"aborted", "time-usec": INTEGER, "disks": [DISK, ...],
  *    "since": TEXT, "checkpoint": TEXT, "reason": TEXT, "ended-usec": INTEGER, "lease": INTEGER,
- *    "scratch-limit": INTEGER, "discard": BOOLEAN, "quiesced": BOOLEAN, "quiesce-error": TEXT}
+ *    "scratch-limit": INTEGER, "discard": BOOLEAN, "alone": BOOLEAN, "quiesced": BOOLEAN,
+ *    "quiesce-error": TEXT}
  *   DISK: {"disk": TEXT, "export": TEXT, "bitmap": TEXT, "size": INTEGER, "incremental": BOOLEAN,
  *          "since": TEXT, "reason": TEXT}
  *
@@ -41,6 +42,7 @@ struct session_record {
     int64_t ended_usec;             /* likewise; 0: it has not ended */
     int64_t lease;                  /* seconds; 0: none */
     uint64_t scratch_limit;         /* bytes; 0: none */
+    bool alone;                     /* it began where no listener served only added exports */
     bool discard, hooked, quiesced; /* `quiesced` counts where there was a hook */
     char *quiesce_error;
     GArray *disks; /* struct session_record_disk */

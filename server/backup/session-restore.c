@@ -4,6 +4,11 @@
  * are all there (server/disk/view-resume.h), it goes on as if nothing had been, but that its clients have
  * to connect again and that its lease begins anew. Else it is aborted, with the reason.
  *
+ * The last server may have wanted to abort it (its lease had ended, its listener was stopped) and have died
+ * before the state folder took that. Then it goes on all the same: nobody was told that it has ended, its views
+ * are whole, and if nobody comes its lease ends again. A view that has broken is another matter: that is
+ * known from the view, and the session is aborted.
+ *
  * It is taken up in two steps, since checkpoints that are pending live on with their sessions, and a
  * session needs the bitmaps of its bases, which are checkpoints': first what it reads from, then, when the
  * checkpoints are there, the rest.
@@ -52,20 +57,18 @@ static int find_view(struct session *n, struct session_disk *d, GError **err)
     return 0;
 }
 
+/* A disk that was not there may have the export's name now. If the session's clients came by the listeners
+ * that serve the disks, they would find this one in its place: the session is aborted. If they came by a
+ * listener that serves only added exports, they find the session's there as soon as it is started again. */
 static int reserve_export(struct session *n, unsigned k, GError **err)
 {
-    g_autofree char *owner = session_owner(n);
     struct session_disk *d = &n->disks[k];
-    const struct export_options o = {
-        .id = d->node,
-        .name = session_record_disk(&n->record, k)->export,
-        .discard = n->record.discard,
-        .owner = owner,
-    };
 
-    d->export = server_export_reserve(n->all->server, &o, false, err);
-    d->reserved = d->export != NULL;
-    return d->export ? 0 : -1;
+    d->reserved = session_reserve_export(n, k, err) == 0;
+    if (d->reserved)
+        return 0;
+    g_prefix_error(err, "its export of disk %s: ", disk_name(d->disk));
+    return -1;
 }
 
 static int take_up_disk(struct session *n, unsigned k, GError **err)

@@ -63,9 +63,19 @@ char *session_node_name(const struct session *n, const char *disk)
     return g_strdup_printf("%s/%s", n->record.id, disk);
 }
 
-char *session_owner(const struct session *n)
+int session_reserve_export(struct session *n, unsigned k, GError **err)
 {
-    return g_strdup_printf("backup session '%s'", n->record.id);
+    g_autofree char *owner = g_strdup_printf("backup session '%s'", n->record.id);
+    struct session_disk *d = &n->disks[k];
+    const struct export_options o = {
+        .id = d->node,
+        .name = session_record_disk(&n->record, k)->export,
+        .discard = n->record.discard,
+        .owner = owner,
+    };
+
+    d->export = server_export_reserve(n->all->server, &o, n->record.alone, err);
+    return d->export ? 0 : -1;
 }
 
 static void scratch_low(void *opaque, uint64_t used, uint64_t limit)
@@ -91,6 +101,14 @@ uint64_t session_count_dirty(struct dirty_bitmap *db, uint64_t size)
         info.count -= -size & (info.granularity - 1);
     bitmap_unref(bits);
     return info.count;
+}
+
+struct disk *session_stored_disk(const struct session *n)
+{
+    for (unsigned i = 0; i < n->record.disks->len; i++)
+        if (disk_has_store(n->disks[i].disk))
+            return n->disks[i].disk;
+    return NULL;
 }
 
 /* ---- finding it ---- */

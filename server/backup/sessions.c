@@ -266,6 +266,7 @@ static void disk_info(struct session *n, unsigned k, struct session_disk_info *i
     *info = (struct session_disk_info){
         .disk = d->disk,
         .export = names->export,
+        .shadowed = export_info(d->export)->shadowed,
         .bitmap = names->bitmap,
         .incremental = names->incremental,
         .since = names->since,

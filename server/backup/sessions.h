@@ -69,8 +69,11 @@ struct session *session_find(struct sessions *all, const char *id, GError **err)
  * ended. */
 int session_check(const struct session *n, GError **err);
 
-/* The lease begins anew, of `lease` seconds (< 0: as it was; 0: none). */
-void session_renew(struct session *n, int64_t lease);
+/* The lease begins anew, of `lease` seconds (< 0: as it was; 0: none). `done` is called once, perhaps
+ * before this returns: `error` NULL: it has begun, and is durable, so that it is the same after a restart;
+ * else it is as it was. Borrowed. */
+void session_renew(struct session *n, int64_t lease,
+                   void (*done)(void *opaque, const GError *error), void *opaque);
 
 /* `done` is called once, perhaps before this returns: `error` NULL: the decision is durable, and what
  * could be taken down is; else nothing has changed. Borrowed. */
@@ -84,7 +87,8 @@ void sessions_abort_all(struct sessions *all, const char *reason);
 struct session_disk_info {
     struct disk *disk;
     const char *export,
-        *bitmap; /* NBD names: the export; the context is qemu:dirty-bitmap:BITMAP */
+        *bitmap;   /* NBD names: the export; the context is qemu:dirty-bitmap:BITMAP */
+    bool shadowed; /* a disk has the export's name: struct export_info */
     bool incremental;
     const char *since;  /* NULL: in full, as asked for */
     const char *reason; /* why it is full although a base was asked for; or NULL */

@@ -62,12 +62,14 @@ static char *uri_of(const char *socket_uri, const char *export)
     return g_strdup_printf("%.*s%s%s", (int)path, socket_uri, name, socket_uri + path);
 }
 
-/* NULL: no listener has an address that can be said so. */
-static const char *socket_uri(const struct control_nbd *nbd)
+/* NULL: no listener that serves it has an address that can be said so. */
+static const char *socket_uri(const struct control_nbd *nbd, const struct session_disk_info *d)
 {
-    const GPtrArray *uris =
-        nbd->uris(nbd->opaque, nbd->started(nbd->opaque) ? EXPORTS_ADDED : EXPORTS_LIVE);
+    bool started = nbd->started(nbd->opaque);
+    const GPtrArray *uris = nbd->uris(nbd->opaque, started ? EXPORTS_ADDED : EXPORTS_LIVE);
 
+    if (d->shadowed && !started)
+        return NULL;
     return uris->len > 0 ? uris->pdata[0] : NULL;
 }
 
@@ -80,7 +82,7 @@ static void set_text(JsonObject *o, const char *member, const char *text)
 static JsonObject *describe_disk(const struct control_nbd *nbd, const struct session_disk_info *d)
 {
     g_autofree char *context = g_strdup_printf("qemu:dirty-bitmap:%s", d->bitmap);
-    const char *socket = socket_uri(nbd);
+    const char *socket = socket_uri(nbd, d);
     g_autofree char *uri = socket ? uri_of(socket, d->export) : NULL;
     JsonObject *o = json_object_new();
 
@@ -243,17 +245,7 @@ static struct session *find_session(struct qmp_call *call, JsonObject *args, GEr
     return all ? session_find(all, arg_string(args, "id"), err) : NULL;
 }
 
-static int backup_renew(struct qmp_call *call, JsonObject *args, JsonNode **value, GError **err)
-{
-    struct session *n = find_session(call, args, err);
-
-    if (!n || session_check(n, err) < 0)
-        return -1;
-    session_renew(n, arg_int(args, "lease", -1));
-    return 0;
-}
-
-static void backup_ended(void *opaque, const GError *error)
+static void answer(void *opaque, const GError *error)
 {
     struct qmp_call *call = opaque;
 
@@ -263,13 +255,24 @@ static void backup_ended(void *opaque, const GError *error)
         qmp_call_return(call, NULL);
 }
 
+static void backup_renew(struct qmp_call *call, JsonObject *args)
+{
+    g_autoptr(GError) error = NULL;
+    struct session *n = find_session(call, args, &error);
+
+    if (n)
+        session_renew(n, arg_int(args, "lease", -1), answer, call);
+    else
+        qmp_call_fail(call, error);
+}
+
 static void backup_end(struct qmp_call *call, JsonObject *args)
 {
     g_autoptr(GError) error = NULL;
     struct session *n = find_session(call, args, &error);
 
     if (n)
-        session_end(n, strcmp(arg_string(args, "result"), "commit") == 0, NULL, backup_ended, call);
+        session_end(n, strcmp(arg_string(args, "result"), "commit") == 0, NULL, answer, call);
     else
         qmp_call_fail(call, error);
 }
@@ -342,7 +345,7 @@ const struct qmp_command backup_commands[] = {
     {"backup-begin", "Begins a backup session: exports views of disks at one instant.",
      backup_begin_args, .start = transaction_of_one, .action = &begin_backup},
     {"backup-renew", "Lets the lease of a backup session begin anew.",
-     backup_renew_args, .run = backup_renew},
+     backup_renew_args, .start = backup_renew},
     {"backup-end", "Ends a backup session.",
      backup_end_args, .start = backup_end},
     {"query-backups", "Returns the backup sessions, in order of their beginnings.",

@@ -74,6 +74,9 @@ struct freeze_options {
     /* The node name of a view of the disk, made by the same instant: where views survive the process,
      * the frozen bitmap survives with it. */
     const char *view;
+    /* NULL: it may turn out to be inconsistent. Else the instant fails in this case, with this text
+     * before the reason. */
+    const char *needed;
 };
 
 /* What is dirty in a bitmap at the instant. It stands still, is none of the disk's bitmaps, and a

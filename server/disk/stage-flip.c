@@ -255,6 +255,9 @@ static int flip(struct instant *i, GError **err)
             return -1;
     for (unsigned k = 0; k < i->stages->len; k++)
         disk_at(stage_at(i, k)->disk, POINT_GATES_CLOSED, 0);
+    for (unsigned k = 0; k < i->stages->len; k++)
+        if (stage_ask_frozen(stage_at(i, k), err) < 0)
+            return -1;
     if (!i->state) {
         ask_all(i);
         stage_tell_size(i);

@@ -61,20 +61,34 @@ int instant_freeze(struct instant *i, struct disk *d, const struct freeze_option
     f = add_frozen(st, dirty_bitmap_new(o->name, bitmap_ref(bits), false), bits);
     stage_merge(i, f, s->bits, s->sources);
     stage_add_origins(f, s);
+    f->needed = g_strdup(o->needed);
     s->ours = false;
     *frozen = dirty_bitmap_ref(f->db);
     return 0;
 }
 
-/* A bitmap that breaks after the flip was good when its bits were copied. */
+/* Nobody writes any more: all that is dirty has been copied, or was marked in the shadow. So a bitmap
+ * that breaks later was good when its bits were copied. */
+int stage_ask_frozen(struct stage *st, GError **err)
+{
+    for (unsigned k = 0; k < st->frozen->len; k++) {
+        struct staged_bitmap *f = st->frozen->pdata[k];
+
+        f->reason = stage_reason(st, f);
+        if (!f->reason && f->lost)
+            f->reason = g_strdup("bits were lost with their file while they were copied");
+        if (f->reason && f->needed)
+            return fail(err, "%s: %s", f->needed, f->reason);
+    }
+    return 0;
+}
+
 void stage_flip_frozen(struct stage *st)
 {
     for (unsigned k = 0; k < st->frozen->len; k++) {
         struct staged_bitmap *f = st->frozen->pdata[k];
-        char *reason = stage_reason(st, f);
 
-        if (!reason && f->lost)
-            reason = g_strdup("bits were lost with their file while they were copied");
-        bitmap_unref(dirty_bitmap_replace(f->db, g_steal_pointer(&f->bits), false, false, reason));
+        bitmap_unref(dirty_bitmap_replace(f->db, g_steal_pointer(&f->bits), false, false,
+                                          g_steal_pointer(&f->reason)));
     }
 }

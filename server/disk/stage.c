@@ -19,6 +19,7 @@ static void staged_bitmap_free(gpointer p)
     g_array_unref(s->sources);
     g_ptr_array_unref(s->origins);
     g_free(s->reason);
+    g_free(s->needed);
     g_free(s);
 }
 

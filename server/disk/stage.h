@@ -25,6 +25,7 @@ struct staged_bitmap {
     char *reason;    /* why it will be inconsistent; NULL: it will be good, or is not asked yet */
     bool frozen;     /* it is none of the disk's, and stands still from the instant on */
     bool lost;       /* frozen: bits were lost while they were copied to it */
+    char *needed;    /* frozen: see struct freeze_options */
     bool changes;    /* some action wants it changed: it must not be busy at the flip */
     GArray *sources; /* struct source */
     GPtrArray *origins; /* struct dirty_bitmap, references: from whose bits these are made */
@@ -223,6 +224,9 @@ void stage_mark_allocated(struct instant *i, struct disk *d, struct bitmap *bits
 /* ---- frozen bitmaps (stage-freeze.c) ---- */
 
 /* They stand still from here on. Under the closed gate. */
+/* Before anything is flipped, under the shut gates: which are good. -1 and *err: one that is not has to
+ * be. */
+int stage_ask_frozen(struct stage *st, GError **err);
 void stage_flip_frozen(struct stage *st);
 
 /* ---- guests that stand still around the flip (stage-quiesce.c) ---- */

@@ -16,8 +16,6 @@ struct export
     struct dirty_bitmap **bitmaps;
     unsigned n_bitmaps;
     bool default_too; /* also found as "" */
-    bool shadowed;    /* added, with a name that a disk's own export has (or ""): EXPORTS_LIVE has
-                         that one instead. The disks' own come first and stay. */
     guint cut_timer;  /* source that cuts its clients off, or then gives them up; or 0. Control
                          thread */
 

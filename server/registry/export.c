@@ -18,7 +18,7 @@
 static bool is_served(const struct export *e, enum export_scope scope)
 {
     return !e->going && !e->reserved &&
-           (scope == EXPORTS_ADDED ? e->info.id != NULL : !e->shadowed);
+           (scope == EXPORTS_ADDED ? e->info.id != NULL : !e->info.shadowed);
 }
 
 static bool has_name(const struct export *e, const char *name)
@@ -157,7 +157,7 @@ static struct export *export_new(struct server *s, const struct export_options *
     e->reserved = true;
     pthread_mutex_lock(&s->lock);
     e->default_too = !o->id && s->exports->len == 0;
-    e->shadowed = o->id && is_own_locked(s, o->name);
+    e->info.shadowed = o->id && is_own_locked(s, o->name);
     g_ptr_array_add(s->exports, e);
     pthread_mutex_unlock(&s->lock);
     return e;

@@ -39,6 +39,9 @@ struct export_info {
     const char *id, *name, *description; /* id, description may be NULL */
     struct node *node;
     bool writable, discard, live;
+    bool
+        shadowed; /* added, with a name that a disk's own export has (or ""): EXPORTS_LIVE has that one
+                      instead. The disks' own come first and stay. */
     bool tls_required;
     const char *const *tls_authz; /* see struct export_options */
     const char *owner;            /* likewise */

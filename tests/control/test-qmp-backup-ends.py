@@ -100,14 +100,28 @@ def a_lease_begins_anew():
         begin(q, "b", lease=3600)
         q.cmd(RENEW, id="b", lease=1)
         assert ended(q, "b")[0] == "abort"
-        begin(q, "c", lease=1)
+        begin(q, "c", lease=3)
         q.cmd(RENEW, id="c", lease=0)
-        begin(q, "clock", lease=2)
-        assert ended(q, "clock") == ("abort", "its lease of 2 s has ended")
+        begin(q, "clock", lease=4)
+        assert ended(q, "clock") == ("abort", "its lease of 4 s has ended")
         assert session(q, "c")["state"] == "active"
         q.cmd(RENEW, id="c", lease=7200)
         assert session(q, "c")["lease"] == 7200 and session(q, "c")["lease-left"] > 7000
         commit(q, "c")
+
+
+@test
+def the_lease_of_the_command_line():
+    with memory("vda", options=("--backup-lease", "1")) as s:
+        q = s.qmp()
+        begin(q, "own", lease=0)
+        begin(q, "b")
+        assert ended(q, "b") == ("abort", "its lease of 1 s has ended")
+        assert session(q, "own")["state"] == "active"
+    with memory("vda", options=("--backup-lease", "0")) as s:
+        q = s.qmp()
+        begin(q, "b")
+        assert session(q, "b")["lease"] == 0
 
 
 @test
@@ -174,6 +188,23 @@ def a_listener_of_its_own():
         q.cmd("nbd-server-start", addr={"type": "unix", "data": {"path": path}})
         begin(q, "c")
         commit(q, "c")
+
+
+@test
+def an_export_with_the_name_of_a_disk_over_a_restart():
+    with Stateful("vda", size=4 * MIB) as s:
+        q = s.qmp()
+        address = {"type": "unix", "data": {"path": s.path("own")}}
+        q.cmd("nbd-server-start", addr=address)
+        begin(q, "b", disks=[{"disk": "vda", "export": "vda"}])
+        write(s, "vda", 0)
+        s.again()
+        q = s.qmp()
+        assert session(q, "b")["state"] == "active"
+        assert "uri" not in session(q, "b")["disks"][0]  # that would be the disk
+        q.cmd("nbd-server-start", addr=address)
+        with reader(session(q, "b")["disks"][0]) as h:
+            assert h.pread(1, 0) == b"\0"
 
 
 @test

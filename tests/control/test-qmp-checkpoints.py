@@ -304,6 +304,12 @@ def what_is_inconsistent_is_no_base():
                                 "reason": f"its bitmap is inconsistent: {reason}"}
         assert parts["vdb"]["valid"] and recorded(s, q, "vdb", "c") == [2]
         fails(q, READONLY % "c", "block-dirty-bitmap-clear", node="vda", name="c")
+        begun = q.cmd("backup-begin", id="b", since="c")
+        assert [(d["mode"], d.get("reason")) for d in begun] == [
+            ("full", parts["vda"]["reason"]), ("incremental", None)], begun
+        q.cmd("backup-end", id="b", result="abort")
+        fails(q, "disk vda: no backup since checkpoint 'c' is possible: " + parts["vda"]["reason"],
+              "backup-begin", id="b", since="c", mode="strict")
         q.cmd(DELETE, name="c")
         assert q.cmd(QUERY) == [] and bitmaps(q) == bitmaps(q, "vdb") == {}
 

@@ -1,132 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Checkpoints without QMP: pending ones, instants and catalogues that fail, what a start finds. */
-#include "common/util/error.h"
-#include "server/backup/checkpoints.h"
 #include "server/state/store.h"
-#include "tests/rigs/fake-backend.h"
-#include "tests/rigs/main-loop.h"
+#include "tests/rigs/backup-rig.h"
 
-#include <glib/gstdio.h>
 #include <string.h>
 
-#define MIB (UINT64_C(1) << 20)
-
-struct house {
-    char *folder; /* NULL: there is no store */
-    struct store *store;
-    struct server *server;
-    struct checkpoints *checkpoints;
-    struct disk *vda, *vdb;
-    GString *events; /* NAME:REASON; for each that was deleted */
-};
-
-static int identity_of(const char *image, struct backend_identity *identity)
+static void begin(struct house *h, bool with_store)
 {
-    *identity = (struct backend_identity){.image = g_strdup(image), .content = g_strdup("c")};
-    return 0;
+    house_build(h, with_store);
+    house_start(h, "vda vdb");
 }
 
-static int identity_of_vda(struct backend_handle *h, struct backend_identity *identity,
-                           GError **err)
+static void end(struct house *h)
 {
-    return identity_of("an image", identity);
-}
-
-static int identity_of_vdb(struct backend_handle *h, struct backend_identity *identity,
-                           GError **err)
-{
-    return identity_of("another one", identity);
-}
-
-/* Its bytes are lost with the server, but the store does not know. */
-static struct disk *add_disk(struct house *h, const char *name)
-{
-    static struct backend_ops all_ops[2];
-    bool is_vdb = strcmp(name, "vdb") == 0;
-    struct backend_ops *ops = &all_ops[is_vdb];
-    struct backend *b = fake_backend_new(MIB);
-    GError *error = NULL;
-    struct disk *d;
-
-    *ops = *b->ops;
-    ops->identity = is_vdb ? identity_of_vdb : identity_of_vda;
-    b->ops = ops;
-    d = server_add_disk(h->server, name, b, &error);
-    g_assert_no_error(error);
-    return d;
-}
-
-static void hear(void *opaque, const struct server_event *event)
-{
-    struct house *h = opaque;
-
-    if (event->kind == EVENT_CHECKPOINT_DELETED)
-        g_string_append_printf(h->events, "%s:%s;", event->name, event->reason);
-}
-
-/* The server has vda, and vdb if it is asked for. */
-static void start(struct house *h, bool with_vdb)
-{
-    const struct store_options store = {.path = h->folder};
-    struct server_options options = {.scratch_dir = g_get_tmp_dir()};
-    GError *error = NULL;
-
-    if (h->folder) {
-        options.store = h->store = store_open(&store, &error);
-        g_assert_no_error(error);
-    }
-    h->server = server_new(&options);
-    h->vda = add_disk(h, "vda");
-    h->vdb = with_vdb ? add_disk(h, "vdb") : NULL;
-    server_start_store(h->server, &error);
-    g_assert_no_error(error);
-    h->checkpoints = checkpoints_new(h->server);
-    h->events = g_string_new(NULL);
-    server_add_event_sink(h->server, hear, h);
-}
-
-static void stop(struct house *h)
-{
-    run_main_loop();
-    g_assert_true(checkpoints_free(h->checkpoints));
-    g_assert_true(server_free(h->server));
-    if (h->store)
-        g_assert_true(store_close(h->store));
-    g_string_free(h->events, TRUE);
-}
-
-static void house_begin(struct house *h, bool with_store)
-{
-    GError *error = NULL;
-
-    memset(h, 0, sizeof *h);
-    if (with_store)
-        h->folder = g_dir_make_tmp("checkpoints-XXXXXX", &error);
-    g_assert_no_error(error);
-    start(h, true);
-}
-
-static void remove_all(const char *path)
-{
-    GDir *dir = g_dir_open(path, 0, NULL);
-    const char *name;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *inside = g_build_filename(path, name, NULL);
-
-        remove_all(inside);
-    }
-    if (dir)
-        g_dir_close(dir);
-    g_remove(path);
-}
-
-static void house_end(struct house *h)
-{
-    stop(h);
-    if (h->folder)
-        remove_all(h->folder);
-    g_free(h->folder);
+    house_stop(h);
+    house_clear(h);
 }
 
 static bool is_living(void *opaque, const char *id)
@@ -138,8 +26,8 @@ static void restart(struct house *h, bool with_vdb)
 {
     GError *error = NULL;
 
-    stop(h);
-    start(h, with_vdb);
+    house_stop(h);
+    house_start(h, with_vdb ? "vda vdb" : "vda");
     checkpoints_restore(h->checkpoints, is_living, NULL, &error);
     g_assert_no_error(error);
 }
@@ -153,20 +41,6 @@ static int stage(struct house *h, struct instant *i, const char *name, const cha
     const struct checkpoint_options options = {.name = name, .disks = disks, .session = session};
 
     return checkpoint_stage_create(h->checkpoints, i, &options, err);
-}
-
-/* Finish what was staged: NULL, or why it failed. */
-static char *finish(struct instant *i, int staged, GError *error)
-{
-    char *why;
-
-    if (staged == 0)
-        instant_commit(i, &error);
-    else
-        instant_abort(i);
-    why = error ? g_strdup(error->message) : NULL;
-    g_clear_error(&error);
-    return why;
 }
 
 static char *create(struct house *h, const char *name, const char *session)
@@ -196,12 +70,6 @@ static char *drop(struct house *h, const char *name, const char *session, const 
     return finish(i, staged, error);
 }
 
-#define expect(call, text)                                                                         \
-    do {                                                                                           \
-        g_autofree char *why = (call);                                                             \
-        g_assert_cmpstr(why, ==, text);                                                            \
-    } while (0)
-
 /* "NAME(PARENT) NAME(PARENT)" */
 static void expect_list(struct house *h, const char *expected)
 {
@@ -214,22 +82,6 @@ static void expect_list(struct house *h, const char *expected)
         g_string_append_printf(text, "%s%s(%s)", i ? " " : "", info->name,
                                info->parent ? info->parent : "");
         g_assert_cmpint(info->time_usec, >, INT64_C(1700000000000000));
-    }
-    g_assert_cmpstr(text->str, ==, expected);
-}
-
-/* The names of a disk's bitmaps; in brackets those that are a checkpoint's. */
-static void expect_bitmaps(struct disk *d, const char *expected)
-{
-    g_autoptr(GPtrArray) all = disk_bitmaps(d);
-    g_autoptr(GString) text = g_string_new(NULL);
-
-    for (guint i = 0; i < all->len; i++) {
-        struct dirty_bitmap_info info;
-
-        dirty_bitmap_info(all->pdata[i], &info);
-        g_string_append_printf(text, info.readonly ? "%s(%s)" : "%s%s", i ? " " : "",
-                               dirty_bitmap_name(all->pdata[i]));
     }
     g_assert_cmpstr(text->str, ==, expected);
 }
@@ -252,7 +104,7 @@ static void test_pending(void)
 {
     struct house h;
 
-    house_begin(&h, false);
+    begin(&h, false);
     expect(create(&h, "old", NULL), NULL);
     expect(create(&h, "p", "s"), NULL);
     expect_bitmaps(h.vda, "(old) (p)");
@@ -276,7 +128,7 @@ static void test_pending(void)
     expect(drop(&h, "p", NULL, "so"), NULL);
     run_main_loop();
     g_assert_cmpstr(h.events->str, ==, "p:so;");
-    house_end(&h);
+    end(&h);
 }
 
 static void test_bases(void)
@@ -285,7 +137,7 @@ static void test_bases(void)
     struct instant *i = instant_new();
     GError *error = NULL;
 
-    house_begin(&h, false);
+    begin(&h, false);
     expect(not_base(&h, "a", h.vda), "there is no checkpoint 'a'");
     g_autoptr(GPtrArray) disks = g_ptr_array_new();
     g_ptr_array_add(disks, h.vda);
@@ -306,7 +158,7 @@ static void test_bases(void)
     expect(create(&h, "a", NULL), "Checkpoint already exists: a");
     instant_abort(i);
     expect(not_base(&h, "a", h.vda), NULL);
-    house_end(&h);
+    end(&h);
 }
 
 /* An instant that hangs is left at the server's end, and may go on later. */
@@ -316,7 +168,7 @@ static void test_left(void)
     GError *error = NULL;
     struct house h;
 
-    house_begin(&h, false);
+    begin(&h, false);
     stage(&h, i, "a", NULL, &error);
     g_assert_no_error(error);
     g_assert_false(checkpoints_free(h.checkpoints));
@@ -328,7 +180,7 @@ static void test_left(void)
     g_assert_false(checkpoints_free(h.checkpoints));
     instant_commit(i, &error);
     g_assert_no_error(error);
-    house_end(&h);
+    end(&h);
 }
 
 /* The record of a deleted checkpoint says what is still to be removed. It is not overwritten. */
@@ -339,7 +191,7 @@ static void test_rest(void)
         "which is not served)";
     struct house h;
 
-    house_begin(&h, true);
+    begin(&h, true);
     expect(create(&h, "a", NULL), NULL);
     restart(&h, false);
     expect(drop(&h, "a", NULL, "x"), NULL);
@@ -349,35 +201,11 @@ static void test_rest(void)
     restart(&h, true);
     expect_bitmaps(h.vdb, "");
     expect(create(&h, "a", NULL), NULL);
-    house_end(&h);
-}
-
-static int refuse(void *opaque, GError **err)
-{
-    return fail(err, "refused");
-}
-
-static char *too_long(void *opaque)
-{
-    return g_strnfill(STATE_MAX_RECORD + 1, 'x');
-}
-
-/* Let the instant fail: late in its preparation, or when the store commits it, after its flip. */
-static void spoil(struct house *h, struct instant *i, bool at_commit)
-{
-    const struct state_record record = {.kind = "test", .name = "x", .text = too_long};
-    GError *error = NULL;
-
-    if (!at_commit) {
-        instant_on_prepare(i, refuse, NULL);
-        return;
-    }
-    instant_record(i, h->vda, &record, &error);
-    g_assert_no_error(error);
+    end(&h);
 }
 
 /* Whatever was to happen to a checkpoint, nothing has, also in the state folder. */
-static void check_failures(struct house *h, bool at_commit)
+static void check_failures(struct house *h, void (*spoil)(struct house *h, struct instant *i))
 {
     for (int what = 0; what < 3; what++) {
         struct instant *i = instant_new();
@@ -390,7 +218,7 @@ static void check_failures(struct house *h, bool at_commit)
         else
             checkpoint_stage_keep(h->checkpoints, i, "pending", &error);
         g_assert_no_error(error);
-        spoil(h, i, at_commit);
+        spoil(h, i);
         instant_commit(i, &error);
         g_assert_nonnull(error);
         g_clear_error(&error);
@@ -406,11 +234,11 @@ static void test_failures(void)
 {
     struct house h;
 
-    house_begin(&h, true);
+    begin(&h, true);
     expect(create(&h, "old", NULL), NULL);
     expect(create(&h, "pending", "living"), NULL);
-    check_failures(&h, false);
-    check_failures(&h, true);
+    check_failures(&h, spoil_prepare);
+    check_failures(&h, spoil_commit);
     restart(&h, true);
     expect_list(&h, "old()");
     expect_bitmaps(h.vda, "(old) (pending)");
@@ -420,7 +248,7 @@ static void test_failures(void)
     restart(&h, true);
     expect_list(&h, "pending() new(pending)");
     expect_bitmaps(h.vdb, "(pending) (new)");
-    house_end(&h);
+    end(&h);
 }
 
 /* Pending ones go with their sessions, also on disks that are served only later. */
@@ -428,7 +256,7 @@ static void test_session_is_gone(void)
 {
     struct house h;
 
-    house_begin(&h, true);
+    begin(&h, true);
     expect(create(&h, "old", NULL), NULL);
     expect(create(&h, "p", "dead"), NULL);
     expect(create(&h, "q", "living"), NULL);
@@ -442,25 +270,7 @@ static void test_session_is_gone(void)
     restart(&h, true);
     expect(create(&h, "p", NULL), NULL);
     g_assert_cmpstr(h.events->str, ==, "");
-    house_end(&h);
-}
-
-static char *given(void *opaque)
-{
-    return g_strdup(opaque);
-}
-
-static void put_record(struct house *h, const char *name, const char *text)
-{
-    const struct state_record record = {
-        .kind = "checkpoint", .name = name, .text = given, .opaque = (void *)text};
-    struct instant *i = instant_new();
-    GError *error = NULL;
-
-    instant_record(i, h->vda, &record, &error);
-    g_assert_no_error(error);
-    instant_commit(i, &error);
-    g_assert_no_error(error);
+    end(&h);
 }
 
 /* A record that cannot be read is removed, and its bitmaps are ordinary ones. A bitmap that does not
@@ -470,7 +280,7 @@ static void test_bad_records(void)
     struct house h;
     GError *error = NULL;
 
-    house_begin(&h, true);
+    begin(&h, true);
     struct instant *i = instant_new();
     instant_bitmap_add(i, h.vda, "still", 0, false, true, &error);
     g_assert_no_error(error);
@@ -478,8 +288,9 @@ static void test_bad_records(void)
     g_assert_no_error(error);
     expect(create(&h, "good", NULL), NULL);
     expect(create(&h, "bad", NULL), NULL);
-    put_record(&h, "bad", "{}");
-    put_record(&h, "still", "{\"time-usec\": 1800000000000000, \"disks\": [\"vda\"]}");
+    put_record(&h, "checkpoint", "bad", "{}");
+    put_record(&h, "checkpoint", "still",
+               "{\"time-usec\": 1800000000000000, \"disks\": [\"vda\"]}");
     restart(&h, true);
     expect_list(&h, "good() still(good)");
     expect_bitmaps(h.vda, "still (good) bad");
@@ -488,7 +299,7 @@ static void test_bad_records(void)
     expect_list(&h, "good() still(good)");
     expect(drop(&h, "still", NULL, "x"), NULL);
     expect_bitmaps(h.vda, "still (good) bad");
-    house_end(&h);
+    end(&h);
 }
 
 int main(int argc, char **argv)

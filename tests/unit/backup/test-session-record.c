@@ -35,7 +35,7 @@ static void test_again(void)
     r.ended_usec = 1700000000000002;
     r.lease = 3600;
     r.scratch_limit = 4096;
-    r.discard = r.hooked = true;
+    r.discard = r.hooked = r.alone = true;
     r.quiesce_error = g_strdup("no");
     text = session_record_text(&r);
     session_record_parse(&read, "b1", text, &error);
@@ -45,7 +45,7 @@ static void test_again(void)
     g_assert_cmpint(read.state, ==, SESSION_ABORTED);
     g_assert_cmpint(read.time_usec, ==, r.time_usec);
     g_assert_cmpint(read.ended_usec, ==, r.ended_usec);
-    g_assert_true(read.discard && read.hooked && !read.quiesced);
+    g_assert_true(read.discard && read.alone && read.hooked && !read.quiesced);
     g_assert_cmpuint(session_record_disk(&read, 1)->size, ==, UINT64_C(1) << 50);
     g_assert_cmpstr(session_record_disk(&read, 1)->reason, ==, "because");
     g_assert_null(session_record_disk(&read, 0)->since);
@@ -124,6 +124,7 @@ static void test_unknown_members(void)
     g_assert_no_error(error);
     g_assert_cmpint(r.state, ==, SESSION_COMMITTED);
     g_assert_false(r.hooked);
+    g_assert_false(r.alone);
     session_record_clear(&r);
 }
 

@@ -389,6 +389,34 @@ static void test_source_breaks(void)
     check_breaks(POINT_FLIPPED, NULL);
 }
 
+/* At the last moment, of a source that has to be good. Nothing has happened. */
+static void test_needed_source_breaks(void)
+{
+    struct freeze_options o = {.name = "frozen", .source = "base", .needed = "no"};
+    enum disk_point point = POINT_GATES_CLOSED;
+    struct fake_store *s = fake_store_new();
+    struct rig *r = s->rig;
+    struct instant *i = instant_new();
+    struct dirty_bitmap *frozen;
+    GError *error = NULL;
+
+    g_assert_cmpint(instant_checkpoint_bitmap_add(i, r->disk, "base", 4096, true, NULL), ==, 0);
+    commit(i);
+    i = instant_new();
+    g_assert_cmpint(instant_freeze(i, r->disk, &o, &frozen, NULL), ==, 0);
+    g_assert_cmpint(instant_checkpoint_bitmap_add(i, r->disk, "next", 4096, true, NULL), ==, 0);
+    r->visitor = &point;
+    r->visit = break_at;
+    instant_commit(i, &error);
+    g_assert_cmpstr(error->message, ==, "no: broken");
+    g_error_free(error);
+    r->visit = NULL;
+    g_assert_null(disk_find_bitmap(r->disk, "next"));
+    rig_fill(r, 0, 4096, 'a');
+    dirty_bitmap_unref(frozen);
+    fake_store_free(s);
+}
+
 /* Lost bits read as clean, perhaps before the store has told of it. */
 static void test_source_lost(void)
 {
@@ -436,6 +464,7 @@ int main(int argc, char **argv)
     g_test_add_func("/freeze/commit-fails", test_commit_fails);
     g_test_add_func("/freeze/not-yet", test_not_yet);
     g_test_add_func("/freeze/source-breaks", test_source_breaks);
+    g_test_add_func("/freeze/needed-source-breaks", test_needed_source_breaks);
     g_test_add_func("/freeze/source-lost", test_source_lost);
     return g_test_run();
 }
