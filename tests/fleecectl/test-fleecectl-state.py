@@ -94,23 +94,21 @@ def list_of_checkpoints_and_sessions():
              "disks": [{"disk": "vda"}, {"disk": "vdb"}]},
             {"name": "next", "state": "pending", "time-usec": 1700000001000000,
              "disks": [{"disk": "vda", "bitmap": "missing"}]},
-            {"name": "odd", "state": "unreadable", "disks": []}], said
+            {"name": "odd", "state": "unreadable", "disks": []},
+            {"name": "lost", "state": "kept", "time-usec": 1700000002000000,
+             "disks": [{"disk": "vdc", "bitmap": "missing"}]}], said
         assert said["sessions"] == [
             {"id": "s0", "state": "committed", "time-usec": 1700000000000000,
              "disks": [{"disk": "vda"}, {"disk": "vdb"}]},
             {"id": "s1", "state": "aborted", "time-usec": 1700000001000000,
-             "reason": "it was made so", "disks": [{"disk": "vda"}]}], said
+             "reason": "it was made so", "disks": [{"disk": "vda"}]},
+            {"id": "s2", "state": "active", "time-usec": 1700000002000000,
+             "disks": [{"disk": "vda"}, {"disk": "vdb"}]}], said
         lines = [line.split() for line in ctl("state", "list", folder)[0].splitlines()]
         assert ["CHECKPOINT", "TIME", "STATE", "DISKS", "REASON"] in lines, lines
-        assert lines[-2][0] == "s0" and lines[-2][-4:] == ["committed", "vda,", "vdb", "-"], lines
+        assert lines[-3][0] == "s0" and lines[-3][-4:] == ["committed", "vda,", "vdb", "-"], lines
         assert any(line[:1] == ["next"] and line[-4:] == ["pending", "vda", "(missing)", "-"]
                    for line in lines), lines
-        # A disk that is forgotten takes its bitmaps with it; the record stays.
-        ctl("state", "forget", folder, "vda")
-        said = json.loads(ctl("--json", "state", "list", folder)[0])
-        assert said["checkpoints"][0]["disks"] == [
-            {"disk": "vda", "bitmap": "missing"}, {"disk": "vdb"}], said
-
 
 @test
 def checkpoints_follow_a_disk_that_is_renamed():
@@ -118,11 +116,13 @@ def checkpoints_follow_a_disk_that_is_renamed():
         ctl("state", "adopt", folder, "vda", "root")
         said = json.loads(ctl("--json", "state", "list", folder)[0])
         assert [c["disks"] for c in said["checkpoints"]] == [
-            [{"disk": "root"}, {"disk": "vdb"}], [{"disk": "root", "bitmap": "missing"}], []], said
+            [{"disk": "root"}, {"disk": "vdb"}], [{"disk": "root", "bitmap": "missing"}], [],
+            [{"disk": "vdc", "bitmap": "missing"}]], said
         assert [c["time-usec"] for c in said["checkpoints"][:2]] == [
             1700000000000000, 1700000001000000], said
         assert [s["disks"] for s in said["sessions"]] == [
-            [{"disk": "root"}, {"disk": "vdb"}], [{"disk": "root"}]], said
+            [{"disk": "root"}, {"disk": "vdb"}], [{"disk": "root"}],
+            [{"disk": "root"}, {"disk": "vdb"}]], said
         # Nothing but a text: the records of disks with other names stay as they are.
         ctl("state", "adopt", folder, "root", "root")
         assert json.loads(ctl("--json", "state", "list", folder)[0])["checkpoints"] == (
@@ -130,14 +130,49 @@ def checkpoints_follow_a_disk_that_is_renamed():
 
 
 @test
-def checkpoints_forget_the_disk_whose_name_another_gets():
+def records_forget_a_disk_that_is_forgotten():
+    """Another disk that gets its name has no part in them. What names no other disk goes."""
     with state("clean") as folder:
         ctl("state", "forget", folder, "vda")
-        ctl("state", "adopt", folder, "vdb", "vda")
+        for name in "vdb", "vda":
+            ctl("state", "adopt", folder, "vdb", name)
+            said = json.loads(ctl("--json", "state", "list", folder)[0])
+            assert [(c["name"], [d["disk"] for d in c["disks"]]) for c in said["checkpoints"]] == [
+                ("a", [name]), ("odd", []), ("lost", ["vdc"])], said
+            assert [(s["id"], s["state"], s["disks"], s.get("reason")) for s in said["sessions"]] == [
+                ("s0", "committed", [{"disk": name}], None),
+                ("s2", "aborted", [{"disk": name}], "the state folder has forgotten disk vda")], said
+        assert ctl("state", "check", folder)[0].endswith("nothing is wrong\n")
+
+
+@test
+def a_checkpoint_of_a_disk_whose_row_is_lost():
+    """A disk that is given its name is none of the checkpoint's."""
+    with state("clean") as folder:
+        ctl("state", "adopt", folder, "vda", "vdc")
         said = json.loads(ctl("--json", "state", "list", folder)[0])
-        assert [[d["disk"] for d in c["disks"]] for c in said["checkpoints"]] == [
-            ["vda"], ["vda"], []], said
-        assert [[d["disk"] for d in s["disks"]] for s in said["sessions"]] == [["vda"], ["vda"]], said
+        assert [(c["name"], [d["disk"] for d in c["disks"]]) for c in said["checkpoints"]] == [
+            ("a", ["vdc", "vdb"]), ("next", ["vdc"]), ("odd", [])], said
+
+
+@test
+def a_backup_since_a_checkpoint_whose_disk_was_forgotten():
+    """Its name is another disk's, which has a bitmap with the checkpoint's name. That says nothing of what
+    has changed since the checkpoint."""
+    with tmpdir() as top:
+        folder = f"{top}/state"
+        with served(top) as s:
+            fleecectl("-C", s.qmp_path, "checkpoint", "create", "mon")
+            s.nbd("vda").pwrite(b"x" * 4096, 8 * M)
+        with served(top, disk="vdb", image="vdb.raw") as s:
+            fleecectl("-C", s.qmp_path, "bitmap", "add", "vdb", "mon")
+        ctl("state", "forget", folder, "vda")
+        ctl("state", "adopt", folder, "vdb", "vda")
+        with served(top, image="vdb.raw") as s:
+            failed = fleecectl("-C", s.qmp_path, "session", "begin", "b", "--since", "mon",
+                               "--strict", check=False)
+            assert failed.returncode == 1 and "there is no checkpoint 'mon'" in failed.stderr, failed
+            fleecectl("-C", s.qmp_path, "bitmap", "remove", "vda", "mon")
 
 
 @test
@@ -159,7 +194,7 @@ def a_damaged_record():
         out, err = ctl("state", "check", folder)
         assert err == "" and out.endswith("nothing is wrong\n"), out
         said = json.loads(ctl("--json", "state", "list", folder)[0])
-        assert [c["name"] for c in said["checkpoints"]] == ["next", "odd"], said
+        assert [c["name"] for c in said["checkpoints"]] == ["next", "odd", "lost"], said
         assert listed(folder) == before
 
 
@@ -172,7 +207,7 @@ def a_record_that_has_vanished():
         db.commit()
         db.close()
         out, _ = ctl("state", "check", folder, code=1)
-        assert "wrong: the catalogue has lost rows of its records: it has 4 of 5\n" in out, out
+        assert "wrong: the catalogue has lost rows of its records: it has 6 of 7\n" in out, out
         assert "not repaired" not in out and "nothing can be done" not in out, out
         ctl("state", "check", folder, "--repair")
         out, err = ctl("state", "check", folder)
