@@ -58,10 +58,12 @@ static void remove_from(JsonArray *disks, const char *name)
             json_array_remove_element(disks, i - 1);
 }
 
-/* Each name stands once in the list. */
+/* Each name stands once in the list. Where both do, the disk that has the new name is about to get
+ * another one, and stays in the list. */
 static void rename_in(JsonArray *disks, const char *from, const char *to)
 {
-    remove_from(disks, to);
+    if (has_disk(disks, to))
+        remove_from(disks, from);
     for (guint i = 0; i < json_array_get_length(disks); i++)
         if (is_named(disks, i, from))
             json_node_set_string(name_in(disks, i), to);

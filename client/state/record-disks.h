@@ -7,7 +7,8 @@
 
 /* All in the catalogue's open transaction, in all records that can be read; -1 and *err. */
 
-/* Disk `from` is called `to` now. A record that names both names each once. */
+/* Disk `from` is called `to` now. One that names both, because disk `to` is about to get
+ * another name, names that one alone. */
 int record_disks_rename(struct catalogue *c, const char *from, const char *to, GError **err);
 /* There is no disk of this name any more: another one that gets the name has no part in what the records
  * tell. A record of this disk alone is removed; a session that has not ended is aborted. */

@@ -146,6 +146,17 @@ def records_forget_a_disk_that_is_forgotten():
 
 
 @test
+def checkpoints_of_disks_that_exchange_names():
+    """The one that was set aside gets its name back: a record names each disk once."""
+    with state("failed") as folder:
+        ctl("state", "adopt", folder, "vdb", "vda")
+        ctl("state", "adopt", folder, "vda-replaced", "vda")
+        said = json.loads(ctl("--json", "state", "list", folder)[0])
+        assert [d["name"] for d in said["disks"]] == ["vda", "vda-replaced"], said
+        assert [d["disk"] for d in said["checkpoints"][0]["disks"]] == ["vda"], said
+
+
+@test
 def a_checkpoint_of_a_disk_whose_row_is_lost():
     """A disk that is given its name is none of the checkpoint's."""
     with state("clean") as folder:
