@@ -51,19 +51,26 @@ static JsonArray *read_disks(const char *text, JsonNode **root)
     return json_member_array(json_node_get_object(*root), "disks");
 }
 
-static void remove_from(JsonArray *disks, const char *name)
+/* A checkpoint may have the numbers of its disks, too, in the same order. */
+static void remove_from(JsonObject *record, JsonArray *disks, const char *name)
 {
-    for (guint i = json_array_get_length(disks); i > 0; i--)
-        if (is_named(disks, i - 1, name))
-            json_array_remove_element(disks, i - 1);
+    JsonArray *ids = json_member_array(record, "disk-ids");
+
+    for (guint i = json_array_get_length(disks); i > 0; i--) {
+        if (!is_named(disks, i - 1, name))
+            continue;
+        json_array_remove_element(disks, i - 1);
+        if (ids && i <= json_array_get_length(ids))
+            json_array_remove_element(ids, i - 1);
+    }
 }
 
 /* Each name stands once in the list. Where both do, the disk that has the new name is about to get
  * another one, and stays in the list. */
-static void rename_in(JsonArray *disks, const char *from, const char *to)
+static void rename_in(JsonObject *record, JsonArray *disks, const char *from, const char *to)
 {
     if (has_disk(disks, to))
-        remove_from(disks, from);
+        remove_from(record, disks, from);
     for (guint i = 0; i < json_array_get_length(disks); i++)
         if (is_named(disks, i, from))
             json_node_set_string(name_in(disks, i), to);
@@ -80,7 +87,7 @@ static char *renamed(const struct catalogue_record *r, const char *from, const c
 
     if (!disks || !has_disk(disks, from))
         return NULL;
-    rename_in(disks, from, to);
+    rename_in(json_node_get_object(root), disks, from, to);
     return json_write(root, false);
 }
 
@@ -104,7 +111,7 @@ static char *without(const struct catalogue_record *r, const char *disk, const c
 
     if (!disks || !has_disk(disks, disk))
         return NULL;
-    remove_from(disks, disk);
+    remove_from(json_node_get_object(root), disks, disk);
     *gone = json_array_get_length(disks) == 0;
     if (strcmp(r->kind, "session") == 0)
         abort_session(json_node_get_object(root), disk);

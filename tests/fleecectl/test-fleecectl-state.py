@@ -143,6 +143,9 @@ def records_forget_a_disk_that_is_forgotten():
                 ("s0", "committed", [{"disk": name}], None),
                 ("s2", "aborted", [{"disk": name}], "the state folder has forgotten disk vda")], said
         assert ctl("state", "check", folder)[0].endswith("nothing is wrong\n")
+        with contextlib.closing(sqlite3.connect(f"{folder}/catalogue.db")) as db:
+            [[text]] = db.execute("SELECT text FROM records WHERE name = 'a'").fetchall()
+        assert (json.loads(text)["disks"], json.loads(text)["disk-ids"]) == (["vda"], [2]), text
 
 
 @test

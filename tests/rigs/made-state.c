@@ -120,7 +120,8 @@ static void add_records(struct catalogue *c)
     static const struct {
         const char *kind, *name, *text;
     } records[] = {
-        {"checkpoint", "a", "{\"time-usec\": 1700000000000000, \"disks\": [\"vda\", \"vdb\"]}"},
+        {"checkpoint", "a",
+         "{\"time-usec\": 1700000000000000, \"disks\": [\"vda\", \"vdb\"], \"disk-ids\": [1, 2]}"},
         {"checkpoint", "next",
          "{\"time-usec\": 1700000001000000, \"disks\": [\"vda\"], \"session\": \"s1\"}"},
         {"checkpoint", "odd", "{]"},
