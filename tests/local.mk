@@ -46,6 +46,7 @@ tests_rigs_libdiskrig_a_SOURCES = \
 	tests/rigs/disk-harness.c tests/rigs/disk-harness.h \
 	tests/rigs/fake-backend.c tests/rigs/fake-backend.h \
 	tests/rigs/fake-store.c tests/rigs/fake-store.h \
+	tests/rigs/fake-store-bitmaps.c tests/rigs/fake-store-bitmaps.h \
 	tests/rigs/instant-rig.c tests/rigs/instant-rig.h \
 	tests/rigs/model.h \
 	tests/rigs/model-bitmap.c \
@@ -89,6 +90,7 @@ links_failing_folder = tests/rigs/libfailingfolder.a $(links_state)
 # State folders that no server has made.
 check_LIBRARIES += tests/rigs/libmadestate.a
 tests_rigs_libmadestate_a_SOURCES = \
+	tests/rigs/checked-state.c tests/rigs/checked-state.h \
 	tests/rigs/folder-image.c tests/rigs/folder-image.h \
 	tests/rigs/made-state.c tests/rigs/made-state.h
 check_PROGRAMS += tests/fleecectl/make-state
@@ -158,6 +160,7 @@ links_sim_ldflags = \
 check_LIBRARIES += tests/rigs/libsimrig.a
 tests_rigs_libsimrig_a_SOURCES = \
 	tests/rigs/sim-check.c tests/rigs/sim-check.h \
+	tests/rigs/sim-commands.c \
 	tests/rigs/sim-content.c tests/rigs/sim-content.h \
 	tests/rigs/sim-copies.c \
 	tests/rigs/sim-image.c tests/rigs/sim-image.h \
@@ -167,7 +170,7 @@ tests_rigs_libsimrig_a_SOURCES = \
 	tests/rigs/sim-model.c tests/rigs/sim-model.h \
 	tests/rigs/sim-names.c tests/rigs/sim-names.h \
 	tests/rigs/sim-report.c tests/rigs/sim-report.h \
-	tests/rigs/sim-server.c tests/rigs/sim-server.h \
+	tests/rigs/sim-server.c tests/rigs/sim-server.h tests/rigs/sim-server-private.h \
 	tests/rigs/sim-steps.c tests/rigs/sim-steps.h \
 	tests/rigs/sim-storage.c tests/rigs/sim-storage.h tests/rigs/sim-storage-private.h \
 	tests/rigs/sim-threads.c tests/rigs/sim-threads.h tests/rigs/sim-turns.h \

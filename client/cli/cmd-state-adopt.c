@@ -68,6 +68,15 @@ static int put_aside(struct catalogue *c, const survey *s, struct catalogue_disk
     return rename_disk(c, taken, name->str, err);
 }
 
+/* Nothing that was said of another disk of this name is said of the one that gets it. */
+static int free_name(struct catalogue *c, const survey *s, struct catalogue_disk *taken,
+                     const struct catalogue_disk *leaving, const char *name, GError **err)
+{
+    if (taken)
+        return put_aside(c, s, taken, leaving, err);
+    return strcmp(leaving->name, name) == 0 ? 0 : record_disks_forget(c, name, err);
+}
+
 static int put_adopted(struct catalogue *c, const survey *s, struct catalogue_disk *d,
                        const char *name, GError **err)
 {
@@ -76,7 +85,7 @@ static int put_adopted(struct catalogue *c, const survey *s, struct catalogue_di
     if (catalogue_begin(c, err) < 0)
         return -1;
     d->adopted = true;
-    if ((taken && put_aside(c, s, taken, d, err) < 0) || rename_disk(c, d, name, err) < 0) {
+    if (free_name(c, s, taken, d, name, err) < 0 || rename_disk(c, d, name, err) < 0) {
         catalogue_rollback(c);
         return -1;
     }
@@ -128,7 +137,7 @@ static int remove_rows(struct catalogue *c, const struct catalogue_disk *d, GErr
 {
     if (catalogue_begin(c, err) < 0)
         return -1;
-    if (catalogue_remove_disk(c, d->id, err) < 0) {
+    if (catalogue_remove_disk(c, d->id, err) < 0 || record_disks_forget(c, d->name, err) < 0) {
         catalogue_rollback(c);
         return -1;
     }
@@ -175,7 +184,8 @@ const struct command cmd_state_forget = {
     .name = "state forget",
     .synopsis = "DIR DISK",
     .summary = "remove a disk and its bitmaps from a state folder",
-    .help = "No server may be using DIR. If one serves the disk again, it is new to the folder.\n",
+    .help = "No server may be using DIR. If one serves the disk again, it is new to the folder.\n"
+            "Checkpoints lose their part of it; one that has no other disk is gone.\n",
     .min_args = 2,
     .max_args = 2,
     .run = run_state_forget,

@@ -182,3 +182,15 @@ char *state_machine_id(void)
 {
     return read_line("/etc/machine-id", 63);
 }
+
+uint64_t state_folder_number(const char *uuid)
+{
+    uint64_t number = 0;
+
+    for (unsigned digits = 0; *uuid && digits < 16; uuid++)
+        if (g_ascii_isxdigit(*uuid)) {
+            number = number << 4 | (unsigned)g_ascii_xdigit_value(*uuid);
+            digits++;
+        }
+    return number;
+}

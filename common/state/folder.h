@@ -29,6 +29,9 @@
  * as long as the storage. */
 struct storage *state_folder_open(const char *path, bool create, GError **err);
 
+/* The first 8 bytes of a folder's UUID as a number: what the journal has of it. */
+uint64_t state_folder_number(const char *uuid);
+
 /* Of this machine: /proc/sys/kernel/random/boot_id and /etc/machine-id; "" where there is none. */
 char *state_boot_id(void);    /* g_free */
 char *state_machine_id(void); /* g_free */

@@ -59,18 +59,6 @@ G_GNUC_PRINTF(2, 3) static void say(struct work *w, const char *format, ...)
     va_end(args);
 }
 
-uint64_t state_folder_number(const char *uuid)
-{
-    uint64_t number = 0;
-
-    for (unsigned digits = 0; *uuid && digits < 16; uuid++)
-        if (g_ascii_isxdigit(*uuid)) {
-            number = number << 4 | (unsigned)g_ascii_xdigit_value(*uuid);
-            digits++;
-        }
-    return number;
-}
-
 /* ---- 1. how it ended ---- */
 
 static bool same_boot(const struct work *w)

@@ -42,7 +42,4 @@ bool recovery_widened(const struct recovery *r, int64_t disk, uint64_t *bytes);
 const char *recovery_broken(const struct recovery *r, int64_t disk);
 void recovery_free(struct recovery *r);
 
-/* The first 8 bytes of a folder's UUID as a number: what the journal has of it. */
-uint64_t state_folder_number(const char *uuid);
-
 #endif

@@ -55,18 +55,47 @@ static void add_query(GString *out, const char *query)
     }
 }
 
+/* Does a number follow the colon in HOST:PORT/IMAGE? */
+static bool is_port(const char *colon, const char *authority_end)
+{
+    return strspn(colon + 1, "0123456789") == (size_t)(authority_end - colon - 1);
+}
+
+/* What may be a secret is not kept, and what may be an image must tell it from others: a hash does
+ * both. */
+static void add_hash(GString *out, const char *text, const char *end)
+{
+    g_autofree char *hash =
+        g_compute_checksum_for_data(G_CHECKSUM_SHA256, (const guchar *)text, (gsize)(end - text));
+
+    g_string_append_printf(out, "sha256:%s", hash);
+}
+
+/* The end of USER:PASSWORD, an @. A password with a slash makes it no URI, and is one all the same: what
+ * follows the colon is no port. *sure: nothing else can be meant. NULL: nobody logs in. */
+static const char *login_end(const char *rest, bool *sure)
+{
+    const char *end = rest + strcspn(rest, "/?#");
+    const char *at = memrchr(rest, '@', (size_t)(end - rest));
+    const char *colon = memrchr(rest, ':', (size_t)(end - rest));
+
+    *sure = at;
+    if (!at && colon && rest[0] != '[' && !is_port(colon, end))
+        at = strrchr(end, '@');
+    return at;
+}
+
 /* SCHEME://USER:PASSWORD@HOST/PATH?QUERY, without who logs in. `rest` follows "://". */
 static void add_uri(GString *out, const char *uri, const char *rest)
 {
-    size_t authority = strcspn(rest, "/?#");
-    const char *query = strchr(rest, '?');
+    bool sure;
+    const char *at = login_end(rest, &sure), *query = strchr(at ? at : rest, '?');
 
-    for (const char *at = rest + authority; at > rest; at--) {
-        if (at[-1] == '@') {
-            g_string_append_len(out, uri, rest - uri);
-            uri = at;
-            break;
-        }
+    if (at) {
+        g_string_append_len(out, uri, rest - uri);
+        if (!sure)
+            add_hash(out, rest, at);
+        uri = sure ? at + 1 : at;
     }
     if (!query) {
         g_string_append(out, uri);
@@ -76,15 +105,8 @@ static void add_uri(GString *out, const char *uri, const char *rest)
     add_query(out, query + 1);
 }
 
-/* Does a number follow the colon in HOST:PORT/IMAGE? */
-static bool is_port(const char *colon, const char *authority_end)
-{
-    return strspn(colon + 1, "0123456789") == (size_t)(authority_end - colon - 1);
-}
-
 /* A URI may lack its scheme, USER:PASSWORD@HOST: then what follows who logs in. Nobody can tell
- * HOST:PORT/IMAGE@SNAPSHOT from USER:PASSWORD@HOST where the password begins as 80/ does. What may be a
- * secret is not kept, and what may be an image must tell it from others: a hash does both. */
+ * HOST:PORT/IMAGE@SNAPSHOT from USER:PASSWORD@HOST where the password begins as 80/ does. */
 static void add_without_login(GString *out, const char *value)
 {
     const char *end = value + strcspn(value, "/?#");
@@ -93,10 +115,8 @@ static void add_without_login(GString *out, const char *value)
     if (!colon || !at || at < colon) {
         g_string_append(out, value);
     } else if (is_port(colon, end)) {
-        g_autofree char *hash = g_compute_checksum_for_data(
-            G_CHECKSUM_SHA256, (const guchar *)value, (gsize)(at - value));
-
-        g_string_append_printf(out, "sha256:%s%s", hash, at);
+        add_hash(out, value, at);
+        g_string_append(out, at);
     } else {
         g_string_append(out, at + 1);
     }

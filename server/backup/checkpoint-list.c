@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The checkpoints of a server. A checkpoint's bitmaps are found by their name: while a checkpoint has
- * one, nobody else can remove it (it is readonly), and nobody gets another one of that name.
+ * The checkpoints of a server. A checkpoint's bitmaps are found by their name and their disk's number:
+ * while a checkpoint has one, nobody else can remove it (it is readonly), and nobody gets another one of
+ * that name. What other disk has the disk's name now is told by the number, at the start.
  */
 #include "server/backup/checkpoints-private.h"
 
@@ -51,8 +52,10 @@ struct checkpoint *checkpoint_add(struct checkpoints *c, struct checkpoint_recor
     p->disks = g_array_new(FALSE, FALSE, sizeof(struct checkpoint_disk));
     for (guint i = 0; i < record->disks->len; i++) {
         const char *name = record->disks->pdata[i];
-        const struct checkpoint_disk part = {
-            .disk = server_find_disk(c->server, name), .name = name, .bitmap = record->name};
+        const struct checkpoint_disk part = {.disk = server_find_disk(c->server, name),
+                                             .name = name,
+                                             .bitmap = record->name,
+                                             .id = checkpoint_record_disk_id(record, i)};
 
         g_array_append_val(p->disks, part);
     }

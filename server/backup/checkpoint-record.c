@@ -14,6 +14,7 @@ struct checkpoint_record *checkpoint_record_new(const char *name)
 
     r->name = g_strdup(name);
     r->disks = g_ptr_array_new_with_free_func(g_free);
+    r->disk_ids = g_array_new(FALSE, TRUE, sizeof(int64_t));
     return r;
 }
 
@@ -25,10 +26,31 @@ void checkpoint_record_free(struct checkpoint_record *r)
     g_free(r->description);
     g_free(r->session);
     g_ptr_array_unref(r->disks);
+    g_array_unref(r->disk_ids);
     g_free(r);
 }
 
+void checkpoint_record_add_disk(struct checkpoint_record *r, const char *name, int64_t id)
+{
+    g_ptr_array_add(r->disks, g_strdup(name));
+    g_array_append_val(r->disk_ids, id);
+}
+
+int64_t checkpoint_record_disk_id(const struct checkpoint_record *r, unsigned disk)
+{
+    return disk < r->disk_ids->len ? g_array_index(r->disk_ids, int64_t, disk) : 0;
+}
+
 /* ---- writing ---- */
+
+static void write_ids(JsonBuilder *b, const struct checkpoint_record *r)
+{
+    json_builder_set_member_name(b, "disk-ids");
+    json_builder_begin_array(b);
+    for (guint i = 0; i < r->disks->len; i++)
+        json_builder_add_int_value(b, checkpoint_record_disk_id(r, i));
+    json_builder_end_array(b);
+}
 
 static char *write_text(const struct checkpoint_record *r, const char *session)
 {
@@ -43,6 +65,7 @@ static char *write_text(const struct checkpoint_record *r, const char *session)
     for (guint i = 0; i < r->disks->len; i++)
         json_builder_add_string_value(b, r->disks->pdata[i]);
     json_builder_end_array(b);
+    write_ids(b, r);
     if (description)
         json_add_string(b, "description", description);
     if (session)
@@ -105,6 +128,26 @@ static int parse_disks(JsonArray *disks, GPtrArray *names, GError **err)
     return 0;
 }
 
+static int parse_ids(JsonObject *o, struct checkpoint_record *r, GError **err)
+{
+    JsonArray *ids = json_member_array(o, "disk-ids");
+
+    if (!json_object_has_member(o, "disk-ids"))
+        return 0;
+    if (!ids || json_array_get_length(ids) != r->disks->len)
+        return fail(err, "its disk-ids are not those of its disks");
+    for (guint i = 0; i < r->disks->len; i++) {
+        JsonNode *node = json_array_get_element(ids, i);
+        bool is_int = JSON_NODE_HOLDS_VALUE(node) && json_node_get_value_type(node) == G_TYPE_INT64;
+        int64_t id = is_int ? json_node_get_int(node) : -1;
+
+        if (id < 0)
+            return fail(err, "one of its disk-ids is no number of a disk");
+        g_array_append_val(r->disk_ids, id);
+    }
+    return 0;
+}
+
 static int parse_object(JsonObject *o, struct checkpoint_record *r, GError **err)
 {
     uint64_t time = json_member_size(o, "time-usec");
@@ -115,7 +158,7 @@ static int parse_object(JsonObject *o, struct checkpoint_record *r, GError **err
     r->deleted = json_member_bool(o, "deleted");
     if (json_object_has_member(o, "deleted") && !is_boolean(o, "deleted"))
         return fail(err, "its deleted is not a boolean");
-    if (parse_disks(json_member_array(o, "disks"), r->disks, err) < 0 ||
+    if (parse_disks(json_member_array(o, "disks"), r->disks, err) < 0 || parse_ids(o, r, err) < 0 ||
         optional_string(o, "description", &r->description, err) < 0)
         return -1;
     return optional_string(o, "session", &r->session, err);

@@ -2,10 +2,13 @@
 /*
  * What the state folder keeps of a checkpoint, as JSON text. Pure: no I/O. Any thread.
  *
- *   {"time-usec": INTEGER, "disks": [NAME, ...], "description": TEXT, "session": ID,
- *    "deleted": BOOLEAN}
+ *   {"time-usec": INTEGER, "disks": [NAME, ...], "disk-ids": [INTEGER, ...], "description": TEXT,
+ *    "session": ID, "deleted": BOOLEAN}
  *
- * The last three may be missing. Other members are ignored: a later version may write some.
+ * The last four may be missing. A bitmap belongs to the checkpoint by its name and its disk. Disks may
+ * exchange their names, and one may get the name of a disk that is gone: so `disk-ids` has, in the order
+ * of `disks`, the numbers that the state folder gives them; 0: not known. Without it names alone
+ * count. Other members are ignored: a later version may write some.
  */
 #ifndef BACKUP_CHECKPOINT_RECORD_H
 #define BACKUP_CHECKPOINT_RECORD_H
@@ -26,11 +29,16 @@ struct checkpoint_record {
     bool deleted;      /* it is gone but for bitmaps of these disks, which nobody served then */
     int64_t time_usec; /* of the instant; wall clock, microseconds since 1970 */
     GPtrArray *disks;  /* their names, char *; not empty, no duplicates */
+    GArray *disk_ids;  /* int64_t, of the first of `disks`: disk_store_id; 0, or none: not known */
 };
 
 /* An empty one, but for its name. */
 struct checkpoint_record *checkpoint_record_new(const char *name);
 void checkpoint_record_free(struct checkpoint_record *r);
+
+void checkpoint_record_add_disk(struct checkpoint_record *r, const char *name, int64_t id);
+/* 0: not known. */
+int64_t checkpoint_record_disk_id(const struct checkpoint_record *r, unsigned disk);
 
 /* The text of one as it is, or as it will be when it is no longer pending; g_free(). */
 char *checkpoint_record_text(const struct checkpoint_record *r);

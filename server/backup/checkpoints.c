@@ -47,8 +47,11 @@ static struct checkpoint *begin(struct checkpoints *c, const struct checkpoint_o
     if (o->description && o->description[0])
         record->description = g_strdup(o->description);
     record->session = g_strdup(o->session);
-    for (guint i = 0; i < o->disks->len; i++)
-        g_ptr_array_add(record->disks, g_strdup(disk_name(o->disks->pdata[i])));
+    for (guint i = 0; i < o->disks->len; i++) {
+        const struct disk *d = o->disks->pdata[i];
+
+        checkpoint_record_add_disk(record, disk_name(d), disk_store_id(d));
+    }
     return checkpoint_add(c, record);
 }
 
@@ -176,7 +179,7 @@ static struct checkpoint_record *rest_of(const struct checkpoint *p)
         const struct checkpoint_disk *part = &g_array_index(p->disks, struct checkpoint_disk, i);
 
         if (!part->disk)
-            g_ptr_array_add(rest->disks, g_strdup(part->name));
+            checkpoint_record_add_disk(rest, part->name, part->id);
     }
     if (rest->disks->len == 0)
         g_clear_pointer(&rest, checkpoint_record_free);
@@ -260,7 +263,14 @@ int checkpoint_stage_delete(struct checkpoints *c, struct instant *i, const char
 
 /* ---- the start ---- */
 
-/* A bitmap that does not record says nothing of what has changed. */
+/* Another disk has the name of the one that it was made on. */
+static bool is_other_disk(const struct checkpoint_disk *part)
+{
+    return part->disk && part->id != 0 && part->id != disk_store_id(part->disk);
+}
+
+/* A bitmap that does not record says nothing of what has changed, nor does one of another disk. (One that
+ * is inconsistent may stand for a bitmap that was set aside with its image: it says so.) */
 static void take_bitmap(struct checkpoint_disk *part)
 {
     struct dirty_bitmap *db = part->disk ? disk_find_bitmap(part->disk, part->bitmap) : NULL;
@@ -270,7 +280,7 @@ static void take_bitmap(struct checkpoint_disk *part)
         dirty_bitmap_flags(db, &info);
         dirty_bitmap_unref(db);
     }
-    part->gone = !info.recording && !info.inconsistent;
+    part->gone = (!info.recording || is_other_disk(part)) && !info.inconsistent;
     if (!part->gone)
         disk_bitmap_set_readonly(part->disk, part->bitmap);
     else if (part->disk)

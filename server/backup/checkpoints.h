@@ -65,6 +65,7 @@ struct checkpoint_disk {
     struct disk *disk;  /* NULL: this server does not serve it */
     const char *name;   /* of the disk */
     const char *bitmap; /* its name */
+    int64_t id;         /* of the disk that it was made on (disk_store_id); 0: not known */
     bool gone;          /* the bitmap is */
 };
 /* Its bitmap, a reference, also where it is inconsistent. NULL: it is not there. Where it is no base,

@@ -8,6 +8,11 @@ bool disk_has_store(const struct disk *d)
     return d->state.ops != NULL;
 }
 
+int64_t disk_store_id(const struct disk *d)
+{
+    return d->state.id;
+}
+
 /* ---- failures of the store ---- */
 
 static void break_clear(gpointer p)

@@ -35,6 +35,8 @@ bool disk_free(struct disk *d);
 void disk_restore(struct disk *d, const struct disk_state *state,
                   const struct disk_restored *bitmaps, unsigned n);
 bool disk_has_store(const struct disk *d);
+/* The number that its store gives it and, whatever its name is, to no other disk ever. 0: no store. */
+int64_t disk_store_id(const struct disk *d);
 /* What a store tells (struct state_disk_events): the bitmap with these bits (NULL: each persistent
  * one) is inconsistent from now on, until it is cleared. Any thread. */
 void disk_bitmaps_broken(struct disk *d, const struct bitmap *bits, const char *reason);

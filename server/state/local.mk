@@ -28,6 +28,9 @@ server_state_libstate_a_SOURCES = \
 	server/state/store-renew.c server/state/store-renew.h \
 	server/state/store-resize.c server/state/store-resize.h \
 	server/state/store-rows.c server/state/store-rows.h \
+	server/state/store-change.c server/state/store-change.h \
+	server/state/store-steps.c server/state/store-steps.h \
+	server/state/store-tick.c server/state/store-tick.h \
 	server/state/store-transaction.c server/state/store-transaction.h \
 	server/state/store-views.c server/state/store-views.h \
 	server/state/stored-bits.c server/state/stored-bits.h \

@@ -124,7 +124,7 @@ struct disk_state {
     struct state_disk *disk;
     struct cover *cover;
     const struct state_lasting *lasting; /* NULL: views end with the process */
-    int64_t id;                          /* of the disk; with `lasting` */
+    int64_t id;                          /* of the disk; > 0, never given to another one */
     /* Why no view of an earlier server fits the image as it is; NULL: they do. The store's, valid
      * until the disk is detached. */
     const char *stale;

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A transaction changes exactly the rows that differ, and those of other images' bitmaps that have the
- * name of one that begins. What the rows are is compared at the commit,
- * under the catalogue's lock: a bitmap may have broken since the instant was prepared. If it is one
- * that the catalogue has already, the transaction makes it inconsistent. If it is a new one, the
- * transaction fails.
+ * What the rows will be is said at the commit, under the catalogue's lock (store-steps.h): a bitmap may
+ * have broken since the instant was prepared.
  *
  * Before the catalogue says that a bitmap does not record, its file is synced here: the journal's
  * regions count for recording bitmaps only.
@@ -15,25 +12,11 @@
 #include "common/util/log.h"
 #include "server/state/store-break.h"
 #include "server/state/store-catalogue.h"
-#include "server/state/store-names.h"
 #include "server/state/store-records.h"
 #include "server/state/store-rows.h"
+#include "server/state/store-steps.h"
 #include "server/state/stored-bits.h"
 #include "server/state/sync-together.h"
-
-/* A change, with strings and references of its own. */
-struct change {
-    struct state_change c;
-    struct stored_bits *sb; /* NULL: it is removed, transient, or inconsistent since it was found */
-};
-
-/* A row that will be another one. */
-struct step {
-    struct state_disk *disk;
-    struct catalogue_bitmap *old; /* in memory; NULL: there was none */
-    struct catalogue_bitmap *new; /* owned; NULL: it is removed */
-    struct stored_bits *sb;       /* of `new`; owned by the change */
-};
 
 struct state_transaction {
     struct store *store;
@@ -50,33 +33,12 @@ struct unused {
 
 /* ---- preparing ---- */
 
-static void clear_change(void *opaque)
-{
-    struct change *c = opaque;
-
-    g_free((char *)c->c.bitmap);
-    g_free((char *)c->c.inconsistent);
-    bitmap_unref(c->c.bits);
-    stored_bits_unref(c->sb);
-}
-
-static void free_step(void *opaque)
-{
-    struct step *step = opaque;
-
-    if (step->new)
-        row_free(step->new);
-    g_free(step);
-}
-
 static struct state_transaction *new_transaction(struct store *s)
 {
     struct state_transaction *t = g_new0(struct state_transaction, 1);
 
     t->store = s;
-    t->changes = g_array_new(FALSE, TRUE, sizeof(struct change));
-    g_array_set_clear_func(t->changes, clear_change);
-    t->steps = g_ptr_array_new_with_free_func(free_step);
+    t->steps = steps_new();
     t->unused = g_ptr_array_new_with_free_func(g_free);
     t->records = record_changes_new();
     return t;
@@ -91,62 +53,6 @@ static void free_transaction(struct state_transaction *t)
     g_free(t);
 }
 
-static void take_changes(struct state_transaction *t, const struct state_change *changes,
-                         unsigned n)
-{
-    for (unsigned i = 0; i < n; i++) {
-        struct change c = {.c = changes[i]};
-
-        c.c.bitmap = g_strdup(changes[i].bitmap);
-        c.c.inconsistent = g_strdup(changes[i].inconsistent);
-        if (c.c.bits)
-            bitmap_ref(c.c.bits);
-        if (c.c.bits && c.c.persistent)
-            c.sb = stored_bits_of(c.c.disk, c.c.bits);
-        g_array_append_val(t->changes, c);
-    }
-}
-
-/* Will the catalogue rely on a file that it does not know yet? */
-static bool is_new(struct stored_bits *sb)
-{
-    bool new;
-
-    if (!sb)
-        return false;
-    pthread_mutex_lock(&sb->disk->store->lock);
-    new = !sb->catalogued;
-    pthread_mutex_unlock(&sb->disk->store->lock);
-    return new;
-}
-
-static int fail_broken(const struct change *c, const char *reason, GError **err)
-{
-    return fail(err, "bitmap '%s' of disk %s cannot be kept: %s", c->c.bitmap, c->c.disk->row.name,
-                reason);
-}
-
-/* A new bitmap that is to be good. */
-static int check_new(const struct change *c, GError **err)
-{
-    g_autofree char *reason = NULL;
-
-    if (!c->sb)
-        return fail_broken(c, "its bits are not the store's", err);
-    reason = store_broken(c->sb);
-    if (reason)
-        return fail_broken(c, reason, err);
-    return c->sb->file ? 0 : fail_broken(c, "its bits have no file", err);
-}
-
-/* The file of an inconsistent bitmap may be of no use: only its row counts. */
-static bool has_no_use(const struct change *c)
-{
-    g_autofree char *broken = c->sb ? store_broken(c->sb) : NULL;
-
-    return c->c.inconsistent && (!c->sb || broken);
-}
-
 /* Files of new bitmaps. A failure is the command's: nothing relies on them yet. */
 static int sync_new(struct state_transaction *t, bool *any, bool *any_good, GError **err)
 {
@@ -155,9 +61,10 @@ static int sync_new(struct state_transaction *t, bool *any, bool *any_good, GErr
     for (unsigned i = 0; i < t->changes->len; i++) {
         const struct change *c = &g_array_index(t->changes, struct change, i);
 
-        if (!c->c.bits || !c->c.persistent || has_no_use(c) || (c->sb && !is_new(c->sb)))
+        if (!c->c.bits || !c->c.persistent || change_has_no_use(c) ||
+            (c->sb && !change_is_new(c->sb)))
             continue;
-        if (check_new(c, err) < 0)
+        if (change_check_new(c, err) < 0)
             return -1;
         g_ptr_array_add(files, c->sb);
         *any = true;
@@ -184,7 +91,7 @@ int store_prepare(void *store, const struct state_change *changes, unsigned n,
                   struct state_transaction **t, GError **err)
 {
     *t = new_transaction(store);
-    take_changes(*t, changes, n);
+    (*t)->changes = changes_new(changes, n);
     if (make_durable(*t, err) == 0)
         return 0;
     free_transaction(*t);
@@ -195,124 +102,6 @@ int store_prepare(void *store, const struct state_change *changes, unsigned n,
 void store_record_change(struct state_transaction *t, const struct state_record *record)
 {
     record_changes_add(t->records, record);
-}
-
-/* ---- what the rows will be ---- */
-
-/* Another change says what becomes of the bitmap of this name that this one removes. */
-static bool is_overridden(const struct state_transaction *t, const struct change *removal)
-{
-    for (unsigned i = 0; i < t->changes->len; i++) {
-        const struct change *c = &g_array_index(t->changes, struct change, i);
-
-        if (c != removal && c->c.bits && c->c.persistent && c->c.disk == removal->c.disk &&
-            g_str_equal(c->c.bitmap, removal->c.bitmap))
-            return true;
-    }
-    return false;
-}
-
-static void set_size(const struct change *c, struct catalogue_bitmap *row)
-{
-    g_strlcpy(row->uuid, c->sb->uuid, sizeof row->uuid);
-    row->granularity = c->c.granularity;
-    row->size = c->c.size;
-}
-
-/* The row as the change wants it. NULL: there is to be none. */
-static struct catalogue_bitmap *wanted_row(const struct change *c,
-                                           const struct catalogue_bitmap *old)
-{
-    struct catalogue_bitmap row = {.disk = c->c.disk->row.id};
-    g_autofree char *broken = c->sb ? store_broken(c->sb) : NULL;
-
-    if (!c->c.bits || !c->c.persistent || (!c->sb && !old))
-        return NULL;
-    if (old) {
-        row = row_copy(old);
-    } else {
-        row.name = g_strdup(c->c.bitmap);
-    }
-    if (c->sb)
-        set_size(c, &row);
-    row.recording = c->c.recording;
-    row.sealed = false;
-    g_free(row.inconsistent);
-    row.inconsistent = g_strdup(broken ? broken : c->c.inconsistent);
-    return g_memdup2(&row, sizeof row);
-}
-
-/* Does a step remove or replace this row? */
-static bool has_step(const struct state_transaction *t, const struct catalogue_bitmap *row)
-{
-    for (unsigned i = 0; i < t->steps->len; i++)
-        if (((const struct step *)t->steps->pdata[i])->old == row)
-            return true;
-    return false;
-}
-
-/* Does a good bitmap begin, where there was none of this name? A transient one counts, too: users
- * tell no difference. */
-static bool begins_anew(const struct change *c, const struct catalogue_bitmap *old,
-                        const struct catalogue_bitmap *new)
-{
-    if (!c->c.bits || (new ? new->inconsistent : c->c.inconsistent))
-        return false;
-    return !old || old->inconsistent;
-}
-
-/* Nobody takes a bitmap of another image for the one that begins (store-names.h). */
-static void add_aside_steps(struct state_transaction *t, const struct change *c)
-{
-    g_autoptr(GPtrArray) aside = names_aside(c->c.disk);
-    g_autofree char *reason = g_strdup_printf("a bitmap of its name has begun anew on another "
-                                              "image of disk %s",
-                                              c->c.disk->row.name);
-
-    for (unsigned i = 0; i < aside->len; i++) {
-        struct catalogue_bitmap *old = rows_find_bitmap(aside->pdata[i], c->c.bitmap), new;
-        struct step *step;
-
-        if (!old || old->inconsistent || has_step(t, old))
-            continue;
-        new = row_copy(old);
-        row_set_inconsistent(&new, reason);
-        step = g_new0(struct step, 1);
-        *step =
-            (struct step){.disk = aside->pdata[i], .old = old, .new = g_memdup2(&new, sizeof new)};
-        g_ptr_array_add(t->steps, step);
-    }
-}
-
-static void add_step(struct state_transaction *t, const struct change *c)
-{
-    struct catalogue_bitmap *old = rows_find_bitmap(c->c.disk, c->c.bitmap);
-    struct catalogue_bitmap *new = wanted_row(c, old);
-    struct step *step;
-
-    if (begins_anew(c, old, new))
-        add_aside_steps(t, c);
-    if ((!new && (!old || is_overridden(t, c) || has_step(t, old))) ||
-        (new &&old &&row_equal(new, old))) {
-        if (new)
-            row_free(new);
-        return;
-    }
-    step = g_new0(struct step, 1);
-    *step = (struct step){.disk = c->c.disk, .old = old, .new = new, .sb = c->sb};
-    g_ptr_array_add(t->steps, step);
-}
-
-static int plan(struct state_transaction *t, GError **err)
-{
-    for (unsigned i = 0; i < t->changes->len; i++) {
-        const struct change *c = &g_array_index(t->changes, struct change, i);
-
-        if (is_new(c->sb) && !c->c.inconsistent && check_new(c, err) < 0)
-            return -1;
-        add_step(t, c);
-    }
-    return 0;
 }
 
 /* ---- files of bitmaps that do not record any more ---- */
@@ -358,20 +147,13 @@ static int put_steps(struct state_transaction *t, GError **err)
     return 0;
 }
 
-/* Does the transaction end a resize of the disk, or tell its new size? */
-static bool changes_size(const struct change *c)
-{
-    return c->c.bits && (c->c.size != c->c.disk->row.size ||
-                         (c->c.disk->row.resize_to != 0 && c->c.disk->row.resize_to == c->c.size));
-}
-
 static int put_sizes(struct state_transaction *t, GError **err)
 {
     for (unsigned i = 0; i < t->changes->len; i++) {
         const struct change *c = &g_array_index(t->changes, struct change, i);
         struct catalogue_disk row = c->c.disk->row; /* borrows its strings */
 
-        if (!changes_size(c))
+        if (!change_has_size(c))
             continue;
         row.size = c->c.size;
         row.resize_to = 0;
@@ -384,7 +166,7 @@ static int put_sizes(struct state_transaction *t, GError **err)
 static bool has_work(struct state_transaction *t)
 {
     for (unsigned i = 0; i < t->changes->len; i++)
-        if (changes_size(&g_array_index(t->changes, struct change, i)))
+        if (change_has_size(&g_array_index(t->changes, struct change, i)))
             return true;
     return t->steps->len != 0;
 }
@@ -478,7 +260,7 @@ static void take_rows(struct state_transaction *t)
     for (unsigned i = 0; i < t->changes->len; i++) {
         const struct change *c = &g_array_index(t->changes, struct change, i);
 
-        if (changes_size(c)) {
+        if (change_has_size(c)) {
             c->c.disk->row.size = c->c.size;
             c->c.disk->row.resize_to = 0;
         }
@@ -494,7 +276,7 @@ static int commit_locked(struct state_transaction *t, GError **err)
     g_autoptr(GError) error = NULL;
     bool records, unsure = false;
 
-    if (plan(t, err) < 0 || sync_stopped(t, err) < 0)
+    if (steps_plan(t->steps, t->changes, err) < 0 || sync_stopped(t, err) < 0)
         return -1;
     records = record_changes_plan(t->records, t->store);
     if (!records && !has_work(t))

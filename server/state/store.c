@@ -16,89 +16,15 @@
 #include "server/state/store-renew.h"
 #include "server/state/store-resize.h"
 #include "server/state/store-rows.h"
+#include "server/state/store-tick.h"
 #include "server/state/store-transaction.h"
 #include "server/state/store-views.h"
 #include "server/state/stored-bits.h"
 
 #include <errno.h>
-#include <time.h>
 
 #define PATIENCE_MS 5000u
 #define IDLE_MS     10000u /* regions that were not used for so long are closed */
-
-static int64_t lease_end(const struct store *s)
-{
-    struct timespec t;
-
-    /* Without a journal, nothing is known after a power loss in any case. */
-    if (!s->power)
-        return 0;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec + LIVE_LEASE_NS;
-}
-
-/* ---- what is done now and then, on the jobs' thread ---- */
-
-static bool is_failing(struct store *s)
-{
-    bool failing;
-
-    pthread_mutex_lock(&s->lock);
-    failing = s->failing;
-    pthread_mutex_unlock(&s->lock);
-    return failing;
-}
-
-/* A sync that failed is not tried again: after a power loss, images that were changed later than the
- * last lease do not fit their bitmaps. */
-static void extend_lease(struct store *s)
-{
-    g_autoptr(GError) error = NULL;
-
-    if (!s->power || s->lease_failed || live_extend_lease(s->live, lease_end(s), &error) == 0)
-        return;
-    s->lease_failed = true;
-    log_error("%s: after a power loss, bitmaps of images that were changed from now on will be "
-              "inconsistent",
-              error->message);
-}
-
-/* Who finds it is a signal handler. */
-static void say_incomplete(struct store *s)
-{
-    if (s->said_incomplete || !memory_is_incomplete(s->memory))
-        return;
-    s->said_incomplete = true;
-    log_error(
-        "state: %s: there is no memory left in %s: if the server dies, its bitmaps will count "
-        "as after a power loss",
-        s->path, memory_storage(s->memory)->path);
-}
-
-static void tick(void *opaque)
-{
-    struct store *s = opaque;
-
-    if (is_failing(s))
-        store_settle(s);
-    else
-        extend_lease(s);
-    if (atomic_load(&s->any_stuck))
-        store_renew(s);
-    say_incomplete(s);
-}
-
-/* The counts of changes under way are gone, without which no region is ever closed. Bits are good,
- * but the lines would say that nobody has changed anything. */
-static void live_lost(void *opaque)
-{
-    struct store *s = opaque;
-
-    memory_note_incomplete(s->memory);
-    log_error("state: %s: somebody has cut short the file %s in memory: if the server dies, its "
-              "bitmaps will count as after a power loss",
-              s->path, STATE_LIVE);
-}
 
 /* ---- opening ---- */
 
@@ -204,7 +130,7 @@ static int open_journal(struct store *s, GError **err)
 /* They use all that is open. What fails earlier is settled by the first tick. */
 static int start_jobs(struct store *s, GError **err)
 {
-    struct jobs *jobs = jobs_new(TICK_MS, tick, s, err);
+    struct jobs *jobs = jobs_new(TICK_MS, store_tick, s, err);
 
     pthread_mutex_lock(&s->lock);
     s->jobs = jobs;
@@ -236,13 +162,13 @@ static void make_memory(struct store *s)
 static int make_anew(struct store *s, GError **err)
 {
     g_autofree char *boot_id = state_boot_id();
-    struct live_events events = {live_lost, s};
+    struct live_events events = {store_live_lost, s};
 
     lasting_note_remove(s->folder.uuid);
     make_memory(s);
     views_begin(s);
     s->live = live_new(s->storage, s->memory ? memory_storage(s->memory) : NULL, boot_id,
-                       lease_end(s), &events, err);
+                       store_lease_end(s), &events, err);
     if (!s->live || open_journal(s, err) < 0)
         return -1;
     return start_jobs(s, err);

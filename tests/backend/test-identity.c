@@ -286,6 +286,15 @@ static void test_words(void)
     assert_words("plugin v1 proxy=sha256:"
                  "c91d48d8d81a992556898c09b904439a0c6797582b07225208c542b9d3f6b85b@host",
                  "proxy", "joe:12/3@host");
+    assert_words("plugin v1 proxy=sha256:"
+                 "c91d48d8d81a992556898c09b904439a0c6797582b07225208c542b9d3f6b85b@host/a/vm1",
+                 "proxy", "joe:12/3@host/a/vm1");
+    /* No URI, but a password that is none of the catalogue's business. */
+    assert_words("plugin v1 uri=nbd://sha256:"
+                 "d25b8e6ac7eb9e75c10e58b813ebc46a84f0fc090c4613e881bcb204e3709986@host/x",
+                 "uri", "nbd://joe:s/e@host/x");
+    assert_words("plugin v1 a=nbd://[::1]/y@z b=nbd://[::1]:9/y@z c=a://h:1/b@c d=a://h/b@c", "a",
+                 "nbd://[::1]/y@z", "b", "nbd://[::1]:9/y@z", "c", "a://h:1/b@c", "d", "a://h/b@c");
     assert_words("plugin v1 script=sha256:"
                  "2962d2e8f4d2071a78d54625bcd1f507d6e2706eb882b2b489666a697f003eca",
                  "script", "PASSWORD=x\nexit 0\n");

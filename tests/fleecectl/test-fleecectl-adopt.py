@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """fleecectl state adopt and forget: disks with other names, images or folders than they had."""
 
+import contextlib
+import json
 import os
 import shutil
+import sqlite3
 
 from fleece import fleecectl, nbdfleece, tmpdir
-from statectl import K, M, bitmaps_of, ctl, listed, served, state, told
+from statectl import K, M, bitmaps_of, ctl, in_order, listed, served, state, told
 from tap import main, test
 
 
@@ -16,25 +19,76 @@ def checkpoints_follow_a_disk_that_is_renamed():
         ctl("state", "adopt", folder, "vda", "root")
         said = told(folder)
         assert [c["disks"] for c in said["checkpoints"]] == [
-            [{"disk": "root"}, {"disk": "vdb"}], [{"disk": "root", "bitmap": "missing"}], []], said
+            [{"disk": "root"}, {"disk": "vdb"}], [{"disk": "root", "bitmap": "missing"}], [],
+            [{"disk": "vdc", "bitmap": "missing"}]], said
         assert [c["time-usec"] for c in said["checkpoints"][:2]] == [
             1700000000000000, 1700000001000000], said
         assert [s["disks"] for s in said["sessions"]] == [
-            [{"disk": "root"}, {"disk": "vdb"}], [{"disk": "root"}]], said
+            [{"disk": "root"}, {"disk": "vdb"}], [{"disk": "root"}],
+            [{"disk": "root"}, {"disk": "vdb"}]], said
         # Nothing but a text: the records of disks with other names stay as they are.
         ctl("state", "adopt", folder, "root", "root")
         assert told(folder)["checkpoints"] == said["checkpoints"]
 
 
 @test
-def checkpoints_forget_the_disk_whose_name_another_gets():
+def records_forget_a_disk_that_is_forgotten():
+    """Another disk that gets its name has no part in them. What names no other disk goes."""
     with state("clean") as folder:
         ctl("state", "forget", folder, "vda")
+        for name in "vdb", "vda":
+            ctl("state", "adopt", folder, "vdb", name)
+            said = told(folder)
+            assert [(c["name"], [d["disk"] for d in c["disks"]]) for c in said["checkpoints"]] == [
+                ("a", [name]), ("odd", []), ("lost", ["vdc"])], said
+            assert [(s["id"], s["state"], s["disks"], s.get("reason")) for s in said["sessions"]] == [
+                ("s0", "committed", [{"disk": name}], None),
+                ("s2", "aborted", [{"disk": name}], "the state folder has forgotten disk vda")], said
+        in_order(folder)
+        with contextlib.closing(sqlite3.connect(f"{folder}/catalogue.db")) as db:
+            [[text]] = db.execute("SELECT text FROM records WHERE name = 'a'").fetchall()
+        assert (json.loads(text)["disks"], json.loads(text)["disk-ids"]) == (["vda"], [2]), text
+
+
+@test
+def checkpoints_of_disks_that_exchange_names():
+    """The one that was set aside gets its name back: a record names each disk once."""
+    with state("failed") as folder:
         ctl("state", "adopt", folder, "vdb", "vda")
+        ctl("state", "adopt", folder, "vda-replaced", "vda")
         said = told(folder)
-        assert [[d["disk"] for d in c["disks"]] for c in said["checkpoints"]] == [
-            ["vda"], ["vda"], []], said
-        assert [[d["disk"] for d in s["disks"]] for s in said["sessions"]] == [["vda"], ["vda"]], said
+        assert [d["name"] for d in said["disks"]] == ["vda", "vda-replaced"], said
+        assert [d["disk"] for d in said["checkpoints"][0]["disks"]] == ["vda"], said
+
+
+@test
+def a_checkpoint_of_a_disk_whose_row_is_lost():
+    """A disk that is given its name is none of the checkpoint's."""
+    with state("clean") as folder:
+        ctl("state", "adopt", folder, "vda", "vdc")
+        said = told(folder)
+        assert [(c["name"], [d["disk"] for d in c["disks"]]) for c in said["checkpoints"]] == [
+            ("a", ["vdc", "vdb"]), ("next", ["vdc"]), ("odd", [])], said
+
+
+@test
+def a_backup_since_a_checkpoint_whose_disk_was_forgotten():
+    """Its name is another disk's, which has a bitmap with the checkpoint's name. That says nothing of what
+    has changed since the checkpoint."""
+    with tmpdir() as top:
+        folder = f"{top}/state"
+        with served(top) as s:
+            fleecectl("-C", s.qmp_path, "checkpoint", "create", "mon")
+            s.nbd("vda").pwrite(b"x" * 4096, 8 * M)
+        with served(top, disk="vdb", image="vdb.raw") as s:
+            fleecectl("-C", s.qmp_path, "bitmap", "add", "vdb", "mon")
+        ctl("state", "forget", folder, "vda")
+        ctl("state", "adopt", folder, "vdb", "vda")
+        with served(top, image="vdb.raw") as s:
+            failed = fleecectl("-C", s.qmp_path, "session", "begin", "b", "--since", "mon",
+                               "--strict", check=False)
+            assert failed.returncode == 1 and "there is no checkpoint 'mon'" in failed.stderr, failed
+            fleecectl("-C", s.qmp_path, "bitmap", "remove", "vda", "mon")
 
 
 @test

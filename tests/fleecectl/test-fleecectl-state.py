@@ -47,22 +47,21 @@ def list_of_checkpoints_and_sessions():
              "disks": [{"disk": "vda"}, {"disk": "vdb"}]},
             {"name": "next", "state": "pending", "time-usec": 1700000001000000,
              "disks": [{"disk": "vda", "bitmap": "missing"}]},
-            {"name": "odd", "state": "unreadable", "disks": []}], said
+            {"name": "odd", "state": "unreadable", "disks": []},
+            {"name": "lost", "state": "kept", "time-usec": 1700000002000000,
+             "disks": [{"disk": "vdc", "bitmap": "missing"}]}], said
         assert said["sessions"] == [
             {"id": "s0", "state": "committed", "time-usec": 1700000000000000,
              "disks": [{"disk": "vda"}, {"disk": "vdb"}]},
             {"id": "s1", "state": "aborted", "time-usec": 1700000001000000,
-             "reason": "it was made so", "disks": [{"disk": "vda"}]}], said
+             "reason": "it was made so", "disks": [{"disk": "vda"}]},
+            {"id": "s2", "state": "active", "time-usec": 1700000002000000,
+             "disks": [{"disk": "vda"}, {"disk": "vdb"}]}], said
         lines = [line.split() for line in ctl("state", "list", folder)[0].splitlines()]
         assert ["CHECKPOINT", "TIME", "STATE", "DISKS", "REASON"] in lines, lines
-        assert lines[-2][0] == "s0" and lines[-2][-4:] == ["committed", "vda,", "vdb", "-"], lines
+        assert lines[-3][0] == "s0" and lines[-3][-4:] == ["committed", "vda,", "vdb", "-"], lines
         assert any(line[:1] == ["next"] and line[-4:] == ["pending", "vda", "(missing)", "-"]
                    for line in lines), lines
-        # A disk that is forgotten takes its bitmaps with it; the record stays.
-        ctl("state", "forget", folder, "vda")
-        said = told(folder)
-        assert said["checkpoints"][0]["disks"] == [
-            {"disk": "vda", "bitmap": "missing"}, {"disk": "vdb"}], said
 
 
 @test

@@ -120,16 +120,21 @@ static void add_records(struct catalogue *c)
     static const struct {
         const char *kind, *name, *text;
     } records[] = {
-        {"checkpoint", "a", "{\"time-usec\": 1700000000000000, \"disks\": [\"vda\", \"vdb\"]}"},
+        {"checkpoint", "a",
+         "{\"time-usec\": 1700000000000000, \"disks\": [\"vda\", \"vdb\"], \"disk-ids\": [1, 2]}"},
         {"checkpoint", "next",
          "{\"time-usec\": 1700000001000000, \"disks\": [\"vda\"], \"session\": \"s1\"}"},
         {"checkpoint", "odd", "{]"},
+        {"checkpoint", "lost", "{\"time-usec\": 1700000002000000, \"disks\": [\"vdc\"]}"},
         {"session", "s0",
          "{\"state\": \"committed\", \"time-usec\": 1700000000000000, \"disks\": "
          "[{\"disk\": \"vda\"}, {\"disk\": \"vdb\"}]}"},
         {"session", "s1",
          "{\"state\": \"aborted\", \"time-usec\": 1700000001000000, \"disks\": "
          "[{\"disk\": \"vda\"}], \"reason\": \"it was made so\"}"},
+        {"session", "s2",
+         "{\"state\": \"active\", \"time-usec\": 1700000002000000, \"disks\": "
+         "[{\"disk\": \"vda\"}, {\"disk\": \"vdb\"}]}"},
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(records); i++) {

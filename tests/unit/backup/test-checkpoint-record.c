@@ -11,8 +11,8 @@ static struct checkpoint_record *example(void)
     r->description = g_strdup("\"é\"\n");
     r->session = g_strdup("nightly");
     r->time_usec = INT64_C(1700000000123456);
-    g_ptr_array_add(r->disks, g_strdup("vda"));
-    g_ptr_array_add(r->disks, g_strdup("v\\db"));
+    checkpoint_record_add_disk(r, "vda", 7);
+    checkpoint_record_add_disk(r, "v\\db", INT64_MAX);
     return r;
 }
 
@@ -24,8 +24,10 @@ static void check_same(const struct checkpoint_record *a, const struct checkpoin
     g_assert_cmpint(a->time_usec, ==, b->time_usec);
     g_assert_cmpint(a->deleted, ==, b->deleted);
     g_assert_cmpuint(a->disks->len, ==, b->disks->len);
-    for (guint i = 0; i < a->disks->len; i++)
+    for (guint i = 0; i < a->disks->len; i++) {
         g_assert_cmpstr(a->disks->pdata[i], ==, b->disks->pdata[i]);
+        g_assert_cmpint(checkpoint_record_disk_id(a, i), ==, checkpoint_record_disk_id(b, i));
+    }
 }
 
 /* Parse the text, and check that it says what `r` does. */
@@ -60,7 +62,7 @@ static void test_unknown_members(void)
     struct checkpoint_record *r = checkpoint_record_new("mon");
 
     r->time_usec = 5;
-    g_ptr_array_add(r->disks, g_strdup("a"));
+    checkpoint_record_add_disk(r, "a", 0);
     check_text(r, "{\"later\": [{\"x\": null}], \"disks\": [\"a\"], \"time-usec\": 5}");
     checkpoint_record_free(r);
 }
@@ -97,6 +99,10 @@ static void test_refused(void)
         {"{\"time-usec\": 1, \"disks\": [[\"a\"]]}", "one of its disks has no name"},
         {"{\"time-usec\": 1, \"disks\": [\"\"]}", "one of its disks has no name"},
         {"{\"time-usec\": 1, \"disks\": [\"a\", \"b\", \"a\"]}", "it names disk a twice"},
+        {"{\"time-usec\": 1, \"disks\": [\"a\"], \"disk-ids\": [1, 2]}", "its disk-ids are not"},
+        {"{\"time-usec\": 1, \"disks\": [\"a\"], \"disk-ids\": 1}", "its disk-ids are not"},
+        {"{\"time-usec\": 1, \"disks\": [\"a\"], \"disk-ids\": [\"1\"]}", "is no number of"},
+        {"{\"time-usec\": 1, \"disks\": [\"a\"], \"disk-ids\": [-1]}", "is no number of"},
         {"{\"time-usec\": 1, \"disks\": [\"a\"], \"session\": 1}", "its session is not a text"},
         {"{\"time-usec\": 1, \"disks\": [\"a\"], \"session\": null}", "its session is not a text"},
         {"{\"time-usec\": 1, \"disks\": [\"a\"], \"session\": \"\"}", "its session is not a text"},

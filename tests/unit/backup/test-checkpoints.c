@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Checkpoints without QMP: pending ones, instants and catalogues that fail, what a start finds. */
+#include "server/backup/checkpoint-record.h"
 #include "server/state/store.h"
 #include "tests/rigs/backup-rig.h"
 
@@ -302,6 +303,84 @@ static void test_bad_records(void)
     end(&h);
 }
 
+/* The record of the only checkpoint; owned. */
+static struct checkpoint_record *only_record(struct house *h)
+{
+    g_autoptr(GArray) records = store_records(h->store, CHECKPOINT_KIND);
+    const struct store_record *r = &g_array_index(records, struct store_record, 0);
+    struct checkpoint_record *record;
+
+    g_assert_cmpuint(records->len, ==, 1);
+    record = checkpoint_record_parse(r->name, r->text, NULL);
+    g_assert_nonnull(record);
+    return record;
+}
+
+/* A record knows its disks by their numbers, too, whatever becomes of it. */
+static void test_disk_ids(void)
+{
+    struct checkpoint_record *r;
+    struct house h;
+    int64_t vdb;
+
+    begin(&h, true);
+    vdb = disk_store_id(h.vdb);
+    g_assert_cmpint(vdb, !=, disk_store_id(h.vda));
+    expect(create(&h, "a", "living"), NULL);
+    restart(&h, true);
+    expect(keep(&h, "a"), NULL);
+    r = only_record(&h);
+    g_assert_cmpuint(r->disks->len, ==, 2);
+    g_assert_cmpint(checkpoint_record_disk_id(r, 0), ==, disk_store_id(h.vda));
+    g_assert_cmpint(checkpoint_record_disk_id(r, 1), ==, vdb);
+    checkpoint_record_free(r);
+    restart(&h, false);
+    expect(drop(&h, "a", NULL, "x"), NULL);
+    r = only_record(&h);
+    g_assert_true(r->deleted);
+    g_assert_cmpuint(r->disks->len, ==, 1);
+    g_assert_cmpint(checkpoint_record_disk_id(r, 0), ==, vdb);
+    checkpoint_record_free(r);
+    end(&h);
+}
+
+/* A disk has got the name of another one, and has a bitmap with the checkpoint's name: that is not the
+ * checkpoint's. Where a record does not say which disk it means, the name counts. */
+static void test_other_disk(void)
+{
+    static const char *const names[] = {"this", "other", "unsaid"};
+    struct instant *i = instant_new();
+    struct house h;
+    GError *error = NULL;
+
+    begin(&h, true);
+    for (unsigned k = 0; k < G_N_ELEMENTS(names); k++) {
+        instant_bitmap_add(i, h.vda, names[k], 0, true, true, &error);
+        g_assert_no_error(error);
+    }
+    instant_commit(i, &error);
+    g_assert_no_error(error);
+    for (unsigned k = 0; k < G_N_ELEMENTS(names); k++) {
+        int64_t id = disk_store_id(k == 0 ? h.vda : h.vdb);
+        g_autofree char *ids = g_strdup_printf(", \"disk-ids\": [%" G_GINT64_FORMAT "]", id);
+        g_autofree char *text = g_strdup_printf(
+            "{\"time-usec\": 1800000000000000, \"disks\": [\"vda\"]%s}", k == 2 ? "" : ids);
+
+        g_assert_cmpint(id, >, 0);
+        put_record(&h, CHECKPOINT_KIND, names[k], text);
+    }
+    for (unsigned k = 0; k < 2; k++) {
+        restart(&h, true);
+        expect_list(&h, "this() other(this) unsaid(other)");
+        expect(not_base(&h, "this", h.vda), NULL);
+        expect(not_base(&h, "other", h.vda), "its bitmap is gone");
+        expect(not_base(&h, "unsaid", h.vda), NULL);
+    }
+    expect(drop(&h, "other", NULL, "x"), NULL);
+    expect_bitmaps(h.vda, "(this) other (unsaid)");
+    end(&h);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -312,5 +391,7 @@ int main(int argc, char **argv)
     g_test_add_func("/checkpoints/failures", test_failures);
     g_test_add_func("/checkpoints/session-is-gone", test_session_is_gone);
     g_test_add_func("/checkpoints/bad-records", test_bad_records);
+    g_test_add_func("/checkpoints/disk-ids", test_disk_ids);
+    g_test_add_func("/checkpoints/other-disk", test_other_disk);
     return g_test_run();
 }

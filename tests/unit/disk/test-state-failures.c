@@ -2,45 +2,12 @@
 /* Between the flip and its end: what writes go into, what is seen, and what is left when the commit
  * fails. */
 #include "server/disk/stage.h"
-#include "tests/rigs/fake-store.h"
+#include "tests/rigs/fake-store-bitmaps.h"
 #include "tests/rigs/instant-rig.h"
 
 #include <errno.h>
 
 #define BLOCK 4096
-
-static void commit(struct instant *i)
-{
-    g_autoptr(GError) error = NULL;
-
-    instant_commit(i, &error);
-    g_assert_no_error(error);
-}
-
-static void assert_fails(struct instant *i, const char *why)
-{
-    g_autoptr(GError) error = NULL;
-
-    g_assert_cmpint(instant_commit(i, &error), ==, -1);
-    g_assert_cmpstr(error->message, ==, why);
-}
-
-/* "old" records, "idle" does not; block 0 is dirty in both. */
-static struct fake_store *store_with_two(void)
-{
-    struct fake_store *s = fake_store_new();
-    struct instant *i = instant_new();
-
-    g_assert_cmpint(instant_bitmap_add(i, s->rig->disk, "old", BLOCK, true, true, NULL), ==, 0);
-    g_assert_cmpint(instant_bitmap_add(i, s->rig->disk, "idle", BLOCK, true, true, NULL), ==, 0);
-    commit(i);
-    rig_fill(s->rig, 0, BLOCK, 'a');
-    i = instant_new();
-    g_assert_cmpint(instant_bitmap_record(i, s->rig->disk, "idle", false, NULL), ==, 0);
-    commit(i);
-    fake_store_forget(s);
-    return s;
-}
 
 /* Change each of them, and make a view and a new bitmap. */
 static struct instant *stage_much(struct fake_store *s)
@@ -93,11 +60,11 @@ static void assert_works(struct fake_store *s, unsigned n_tracked)
 
 static void test_committed(void)
 {
-    struct fake_store *s = store_with_two();
+    struct fake_store *s = stored_two();
     g_autoptr(GPtrArray) views = NULL;
 
     s->committing = look_and_write;
-    commit(stage_much(s));
+    commit_instant(stage_much(s));
     assert_works(s, 3);
     g_assert_cmpuint(rig_count(s->rig, "old"), ==, BLOCK);
     g_assert_cmpuint(rig_count(s->rig, "idle"), ==, 2 * BLOCK);
@@ -112,11 +79,11 @@ static void test_committed(void)
 
 static void test_commit_fails(void)
 {
-    struct fake_store *s = store_with_two();
+    struct fake_store *s = stored_two();
 
     s->committing = look_and_write;
     s->fails = FAIL_COMMIT;
-    assert_fails(stage_much(s), "catalogue broken");
+    assert_commit_fails(stage_much(s), "catalogue broken");
     assert_works(s, 1);
     g_assert_cmpuint(rig_count(s->rig, "old"), ==, 2 * BLOCK);
     g_assert_cmpuint(rig_count(s->rig, "idle"), ==, BLOCK);
@@ -129,7 +96,7 @@ static void test_commit_fails(void)
     /* It can be done again. */
     s->fails = 0;
     s->committing = NULL;
-    commit(stage_much(s));
+    commit_instant(stage_much(s));
     assert_works(s, 3);
     g_assert_cmpuint(rig_count(s->rig, "old"), ==, 0);
     fake_store_free(s);
@@ -138,13 +105,13 @@ static void test_commit_fails(void)
 /* What the view that is given up has kept, an older one needs. */
 static void test_older_view_inherits(void)
 {
-    struct fake_store *s = store_with_two();
+    struct fake_store *s = stored_two();
     struct view *older = rig_view(s->rig, "older", CBW_BREAK_SNAPSHOT, 0);
 
     s->committing = look_and_write;
     s->opaque = GUINT_TO_POINTER(1);
     s->fails = FAIL_COMMIT;
-    assert_fails(stage_much(s), "catalogue broken");
+    assert_commit_fails(stage_much(s), "catalogue broken");
     g_assert_true(s->rig->disk->newest == older);
     rig_fill(s->rig, 0, BLOCK, 'c');
     assert_view(older, 0, BLOCK, 'a');
@@ -170,14 +137,14 @@ static void hang_writer(struct fake_store *s, void *opaque)
 
 static void test_view_strays(void)
 {
-    struct fake_store *s = store_with_two();
+    struct fake_store *s = stored_two();
     struct disk *d = s->rig->disk;
     GThread *writer;
 
     s->committing = hang_writer;
     s->opaque = &writer;
     s->fails = FAIL_COMMIT;
-    assert_fails(stage_much(s), "catalogue broken");
+    assert_commit_fails(stage_much(s), "catalogue broken");
     g_assert_cmpuint(d->strays->len, ==, 1);
     g_assert_cmpuint(d->views->len, ==, 0);
     g_assert_cmpuint(rig_count(s->rig, "old"), ==, 2 * BLOCK);
@@ -188,7 +155,7 @@ static void test_view_strays(void)
     d->drain_usec = DRAIN_USEC;
     s->fails = 0;
     s->committing = NULL;
-    commit(stage_much(s));
+    commit_instant(stage_much(s));
     g_assert_cmpuint(d->strays->len, ==, 0);
     rig_fill(s->rig, BLOCK, BLOCK, 'y');
     assert_view(d->views->pdata[0], 0, BLOCK, 'x');
@@ -199,7 +166,7 @@ static void test_view_strays(void)
 /* The view is gone whatever the store says, because its blocks are. */
 static void test_deleted_view(void)
 {
-    struct fake_store *s = store_with_two();
+    struct fake_store *s = stored_two();
     struct view *v = rig_view(s->rig, "v", CBW_BREAK_SNAPSHOT, 0);
     struct instant *i = instant_new();
 
@@ -207,7 +174,7 @@ static void test_deleted_view(void)
     s->fails = FAIL_COMMIT;
     g_assert_cmpint(instant_view_delete(i, v, NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_clear(i, s->rig->disk, "old", NULL), ==, 0);
-    assert_fails(i, "catalogue broken");
+    assert_commit_fails(i, "catalogue broken");
     g_assert_cmpuint(s->rig->disk->views->len, ==, 0);
     g_assert_null(s->rig->disk->newest);
     g_assert_cmpuint(scratch_pool_used(s->rig->pool), ==, 0);
@@ -220,7 +187,7 @@ static void test_deleted_view(void)
 /* What may wait is done elsewhere, the rest on the control thread; the fake store checks it. */
 static void test_threads(void)
 {
-    struct fake_store *s = store_with_two();
+    struct fake_store *s = stored_two();
     struct run *r = run_new();
 
     s->threads = true;
@@ -325,7 +292,7 @@ static void assert_size(struct fake_store *s, uint64_t size)
 /* A disk of 1 MiB without clients, with a bitmap. */
 static struct fake_store *store_to_resize(void)
 {
-    struct fake_store *s = store_with_two();
+    struct fake_store *s = stored_two();
 
     node_io_close(s->rig->io);
     return s;
@@ -458,7 +425,7 @@ static void test_growth_is_not_flushed(void)
 /* The image cannot be given its old size again: the store goes on to expect either. */
 static void test_growth_stays(void)
 {
-    struct fake_store *s = store_with_two();
+    struct fake_store *s = stored_two();
     GThread *writer;
 
     s->fails = FAIL_COMMIT;

@@ -3,29 +3,13 @@
  * what is left when it fails. */
 #include "common/util/error.h"
 #include "tests/rigs/disk-harness.h"
-#include "tests/rigs/fake-store.h"
+#include "tests/rigs/fake-store-bitmaps.h"
 
 static void add(struct fake_store *s, struct instant *i, const char *name, bool recording,
                 bool persistent)
 {
     g_assert_cmpint(instant_bitmap_add(i, s->rig->disk, name, 4096, recording, persistent, NULL),
                     ==, 0);
-}
-
-static void commit(struct instant *i)
-{
-    g_autoptr(GError) error = NULL;
-
-    instant_commit(i, &error);
-    g_assert_no_error(error);
-}
-
-static void assert_fails(struct instant *i, const char *why)
-{
-    g_autoptr(GError) error = NULL;
-
-    g_assert_cmpint(instant_commit(i, &error), ==, -1);
-    g_assert_cmpstr(error->message, ==, why);
 }
 
 static void test_order(void)
@@ -36,20 +20,20 @@ static void test_order(void)
 
     add(s, i, "a", true, true);
     add(s, i, "b", false, true);
-    commit(i);
+    commit_instant(i);
     assert_store_heard(s, "new; new; attach 0; attach 0; prepare a=0 b=0!; commit; end; ");
 
     rig_fill(s->rig, 0, 4096, 'x');
     i = instant_new();
     g_assert_cmpint(instant_bitmap_merge(i, d, "b", d, "a", NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_clear(i, d, "a", NULL), ==, 0);
-    commit(i);
+    commit_instant(i);
     assert_store_heard(s, "new; new; attach 0; attach 0; prepare a=0 b=4096!; commit; end; ");
 
     i = instant_new();
     g_assert_cmpint(instant_bitmap_remove(i, d, "a", NULL), ==, 0);
     g_assert_cmpint(instant_bitmap_record(i, d, "b", true, NULL), ==, 0);
-    commit(i);
+    commit_instant(i);
     assert_store_heard(s, "new; attach 0; prepare -a b=4096; commit; end; ");
     g_assert_cmpuint(s->bits, ==, 1);
 
@@ -83,7 +67,7 @@ static struct fake_store *store_with_bitmap(void)
     struct instant *i = instant_new();
 
     add(s, i, "a", true, true);
-    commit(i);
+    commit_instant(i);
     fake_store_forget(s);
     return s;
 }
@@ -105,7 +89,7 @@ static void test_prepare_fails(void)
     struct fake_store *s = store_with_bitmap();
 
     s->fails = FAIL_PREPARE;
-    assert_fails(merge_into_new(s), "disk full");
+    assert_commit_fails(merge_into_new(s), "disk full");
     assert_store_heard(s, "new; attach 0; prepare a=0 b=0; ");
     assert_as_before(s);
     g_assert_cmpint(disk_resize(s->rig->disk, 2 * MIB, NULL), ==, -1);
@@ -113,7 +97,7 @@ static void test_prepare_fails(void)
     assert_as_before(s);
     s->fails = 0;
     rig_fill(s->rig, 0, 4096, 'x');
-    commit(merge_into_new(s));
+    commit_instant(merge_into_new(s));
     assert_store_heard(s, "new; attach 0; prepare a=4096 b=4096; commit; end; ");
     fake_store_free(s);
 }
@@ -133,7 +117,7 @@ static void test_bits_fail(void)
     assert_as_before(s);
 
     s->fails = FAIL_ATTACH;
-    assert_fails(merge_into_new(s), "disk vda: bitmap b: no file");
+    assert_commit_fails(merge_into_new(s), "disk vda: bitmap b: no file");
     assert_store_heard(s, "new; attach 0; ");
     assert_as_before(s);
     fake_store_free(s);
@@ -151,7 +135,7 @@ static void test_drain_times_out(void)
     park_wait(s->rig);
     s->rig->disk->drain_usec = 0;
     add(s, i, "b", true, true);
-    assert_fails(i, "disk vda: writes under way did not end within 0 s");
+    assert_commit_fails(i, "disk vda: writes under way did not end within 0 s");
     assert_store_heard(s, "new; attach 0; prepare a=4096 b=0; end without; ");
     assert_as_before(s);
     park_release(s->rig);
@@ -209,18 +193,18 @@ static void test_users(void)
     instant_abort(used_instant(s));
     assert_store_heard(s, "aborted; ended; ");
     s->fails = FAIL_BITS;
-    assert_fails(used_instant(s), "the user cannot");
+    assert_commit_fails(used_instant(s), "the user cannot");
     assert_store_heard(s, "user; aborted; ended; ");
     assert_as_before(s);
     s->fails = FAIL_PREPARE;
-    assert_fails(used_instant(s), "disk full");
+    assert_commit_fails(used_instant(s), "disk full");
     assert_store_heard(s, "user; prepare -a; aborted; ended; ");
     s->fails = FAIL_COMMIT;
-    assert_fails(used_instant(s), "catalogue broken");
+    assert_commit_fails(used_instant(s), "catalogue broken");
     assert_store_heard(s, "user; prepare -a; commit; end without; aborted; ended; ");
     assert_as_before(s);
     s->fails = 0;
-    commit(used_instant(s));
+    commit_instant(used_instant(s));
     assert_store_heard(s, "user; prepare -a; commit; end; committed; ended; ");
     fake_store_free(s);
 }
@@ -234,11 +218,11 @@ static void test_inconsistent_records(void)
     struct bitmap *bits;
 
     add(s, i, "a", true, true);
-    commit(i);
+    commit_instant(i);
     disk_bitmaps_broken(s->rig->disk, NULL, "failed");
     i = instant_new();
     add(s, i, "of-no-concern", true, false);
-    commit(i);
+    commit_instant(i);
     rig_fill(s->rig, 0, 4096, 'x');
     db = disk_find_bitmap(s->rig->disk, "a");
     bits = dirty_bitmap_bits(db);

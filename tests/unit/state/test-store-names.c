@@ -29,8 +29,8 @@ static void again(struct store_rig *r, bool killed, unsigned n)
     rig_start(r, n);
 }
 
-/* What `fleecectl state adopt` does. */
-static void adopt(struct store_rig *r, const char *name, const char *new_name)
+/* Give the row of a disk another name, or, new_name NULL, remove it. */
+static void change_row(struct store_rig *r, const char *name, const char *new_name)
 {
     struct storage *storage;
     struct catalogue *c = rig_catalogue(r, &storage);
@@ -44,6 +44,10 @@ static void adopt(struct store_rig *r, const char *name, const char *new_name)
         if (!g_str_equal(row->name, name))
             continue;
         found = true;
+        if (!new_name) {
+            g_assert_cmpint(catalogue_remove_disk(c, row->id, NULL), ==, 0);
+            continue;
+        }
         g_free(row->name);
         row->name = g_strdup(new_name);
         row->adopted = true;
@@ -52,6 +56,18 @@ static void adopt(struct store_rig *r, const char *name, const char *new_name)
     g_assert_true(found);
     g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
     rig_catalogue_close(c, storage);
+}
+
+/* What `fleecectl state adopt` does. */
+static void adopt(struct store_rig *r, const char *name, const char *new_name)
+{
+    change_row(r, name, new_name);
+}
+
+/* What `fleecectl state forget` does. */
+static void forget(struct store_rig *r, const char *name)
+{
+    change_row(r, name, NULL);
 }
 
 static bool has_row(struct store_rig *r, const char *name)
@@ -257,28 +273,6 @@ static void test_three_images(void)
     g_assert_cmpuint(d->found->len, ==, 1);
     rig_expect(d, "a", 65536);
     rig_free(r);
-}
-
-/* What `fleecectl state forget` does. */
-static void forget(struct store_rig *r, const char *name)
-{
-    struct storage *storage;
-    struct catalogue *c = rig_catalogue(r, &storage);
-    g_autoptr(GArray) rows = catalogue_disks(c, NULL, NULL);
-    bool found = false;
-
-    g_assert_cmpint(catalogue_begin(c, NULL), ==, 0);
-    for (unsigned i = 0; i < rows->len; i++) {
-        const struct catalogue_disk *row = &g_array_index(rows, struct catalogue_disk, i);
-
-        if (!g_str_equal(row->name, name))
-            continue;
-        found = true;
-        g_assert_cmpint(catalogue_remove_disk(c, row->id, NULL), ==, 0);
-    }
-    g_assert_true(found);
-    g_assert_cmpint(catalogue_commit(c, NULL, NULL), ==, 0);
-    rig_catalogue_close(c, storage);
 }
 
 /* The disk that has another image is forgotten, and the former image is back: no start is refused. */
