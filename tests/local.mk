@@ -17,7 +17,7 @@ links_control = \
 	server/control/libcontrol.a server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
 	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_backup = \
-	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
+	tests/rigs/libbackuprig.a tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
 	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 # The guard is a program that test-quiesce starts.
@@ -110,6 +110,11 @@ tests_rigs_libbitmapschedules_a_SOURCES = \
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
 
+check_LIBRARIES += tests/rigs/libbackuprig.a
+tests_rigs_libbackuprig_a_SOURCES = \
+	tests/rigs/backup-rig.c tests/rigs/backup-rig.h \
+	tests/rigs/session-rig.c tests/rigs/session-rig.h
+
 # The model of checkpoints and backup sessions, over images that outlive the server.
 check_LIBRARIES += tests/rigs/libbackupmodel.a
 tests_rigs_libbackupmodel_a_SOURCES = \
@@ -121,6 +126,7 @@ tests_rigs_libbackupmodel_a_SOURCES = \
 	tests/rigs/backup-model.c tests/rigs/backup-model.h \
 	tests/rigs/backup-session-steps.c \
 	tests/rigs/backup-steps.c
+links_backup_faults = tests/rigs/libfailingfolder.a $(links_backup)
 links_backup_model = tests/rigs/libbackupmodel.a $(links_backup)
 
 # A simulated machine: a state folder that forgets what was not synced, threads that take turns.
