@@ -4,11 +4,13 @@
 #include "server/disk/disk-private.h"
 #include "tests/rigs/session-rig.h"
 
+#include <pthread.h>
+
 /* Until an end is let go, it stands before its commit: it has chosen what to drop, and nothing of it is
  * in the state folder. */
 struct hold {
-    GMutex lock;
-    GCond changed;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
     bool reached, released; /* under `lock` */
 };
 
@@ -18,12 +20,12 @@ static int stand_before_commit(void *opaque, enum disk_point point, uint64_t off
 
     if (point != POINT_FLIPPED)
         return 0;
-    g_mutex_lock(&h->lock);
+    pthread_mutex_lock(&h->lock);
     h->reached = true;
     g_main_context_wakeup(NULL);
     while (!h->released)
-        g_cond_wait(&h->changed, &h->lock);
-    g_mutex_unlock(&h->lock);
+        pthread_cond_wait(&h->changed, &h->lock);
+    pthread_mutex_unlock(&h->lock);
     return 0;
 }
 
@@ -31,18 +33,18 @@ static bool is_reached(struct hold *h)
 {
     bool reached;
 
-    g_mutex_lock(&h->lock);
+    pthread_mutex_lock(&h->lock);
     reached = h->reached;
-    g_mutex_unlock(&h->lock);
+    pthread_mutex_unlock(&h->lock);
     return reached;
 }
 
 static void let_go(struct hold *h)
 {
-    g_mutex_lock(&h->lock);
+    pthread_mutex_lock(&h->lock);
     h->released = true;
-    g_cond_signal(&h->changed);
-    g_mutex_unlock(&h->lock);
+    pthread_cond_signal(&h->changed);
+    pthread_mutex_unlock(&h->lock);
 }
 
 /* As many as are listed, and one more, which is active. */
@@ -61,7 +63,7 @@ static void fill_list(struct house *h)
  * record is the new one's then. */
 static void test_begins_meanwhile(void)
 {
-    struct hold hold = {.reached = false};
+    struct hold hold = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     const struct disk_hooks hooks = {.at = stand_before_commit, .opaque = &hold};
     struct instant *i = instant_new();
     struct answer a = {.done = false};
