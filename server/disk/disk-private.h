@@ -57,6 +57,7 @@ enum disk_point {
     POINT_HANDED_OVER,    /* a deletion: blocks went to the older view, the chain is as it was */
     POINT_VIEW_TRIMMED,   /* a piece of a long TRIM of a view is done, its lock not held */
     POINT_EDGE_READ,      /* an unaligned change: blocks read, not yet written back */
+    POINT_MAP_LOST,       /* a view's map was cut short, and the views are not broken yet */
 };
 
 struct disk_hooks {
@@ -305,6 +306,7 @@ struct view {
     _Atomic uint64_t kept; /* slots; changed by the functions below */
     atomic_uint uses;
     bool left;  /* it has left the chain; control thread */
+    bool gone;  /* the same, also where its file stays; under disk->lock */
     bool empty; /* it is to leave the chain, and older views need nothing of it */
     int64_t instant_usec;
     pthread_mutex_t lock; /* reason */

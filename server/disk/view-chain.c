@@ -72,6 +72,7 @@ void view_unlink(struct view *v)
     else
         atomic_store(&d->newest, older);
     pthread_mutex_lock(&d->lock);
+    v->gone = true;
     g_ptr_array_remove(d->views, v);
     pthread_mutex_unlock(&d->lock);
 }

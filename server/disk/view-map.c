@@ -44,21 +44,29 @@ static int map_memory(struct view *v, GError **err)
 
 /* ---- in a file ---- */
 
-/* Somebody has cut a file short: what the map said is gone. Older views may need what the view had
- * kept. */
+/* Older views may need what the view had kept. One that is not in the list yet is newer than all that are.
+ * Under disk->lock. */
+static void break_with_older(struct view *v)
+{
+    static const char reason[] = "the map of a view was cut short in memory";
+    const GPtrArray *views = v->disk->views;
+
+    for (unsigned k = 0; k < views->len && views->pdata[k] != v; k++)
+        view_break(views->pdata[k], reason);
+    view_break(v, reason);
+}
+
+/* Somebody has cut a file short: what the map said is gone. A view that has left the chain meanwhile has broken
+ * those that needed it (view_unlink). */
 static void lost(void *opaque)
 {
     struct view *v = opaque;
     struct disk *d = v->disk;
 
+    disk_at(d, POINT_MAP_LOST, 0);
     pthread_mutex_lock(&d->lock);
-    for (unsigned k = 0; k < d->views->len; k++) {
-        struct view *u = d->views->pdata[k];
-
-        view_break(u, "the map of a view was cut short in memory");
-        if (u == v)
-            break;
-    }
+    if (!v->gone)
+        break_with_older(v);
     pthread_mutex_unlock(&d->lock);
 }
 

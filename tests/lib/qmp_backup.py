@@ -21,9 +21,10 @@ from rig import KIB, dirty_context, dirty_extents, granules
 GRANULE = 64 * KIB
 
 
-def memory(*names, size="4M"):
+def memory(*names, size="4M", options=()):
     """A server with these disks, all in memory."""
-    return Server(*(word for name in names for word in ("--disk", name, "memory", size)))
+    disks = (word for name in names for word in ("--disk", name, "memory", size))
+    return Server(*disks, *options)
 
 
 def write(s, disk, *granules, byte=b"x", length=512):
