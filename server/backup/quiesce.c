@@ -341,9 +341,11 @@ static void *thaw_on(void *opaque)
     gint64 end = deadline_in(TRY_SECONDS * G_TIME_SPAN_SECOND);
     bool thawed = false;
 
-    while (!outlast_guard(q, &thawed) && deadline_in(0) < end) {
-        log_info("freeze hook: %s: the freeze-guard is gone, another one thaws", q->name);
-        g_usleep(PAUSE_USEC);
+    for (bool again = false; !outlast_guard(q, &thawed) && deadline_in(0) < end; again = true) {
+        if (again)
+            g_usleep(PAUSE_USEC);
+        else
+            log_error("freeze hook: %s: the freeze-guard is gone, another one thaws", q->name);
         start_thaw(q);
     }
     if (thawed)

@@ -36,7 +36,7 @@ struct disk *disk_new(const struct disk_config *config, GError **err)
     d->pool = config->scratch;
     d->drain_usec = DRAIN_USEC;
     d->scratch_usec = SCRATCH_USEC;
-    d->closing_usec = CLOSING_USEC;
+    d->leaving_usec = LEAVING_USEC;
     if (config->events)
         d->events = *config->events;
     gate_init(&d->gate);
@@ -100,9 +100,9 @@ bool disk_free(struct disk *d)
                   d->node.name, d->pool->dir);
         return false;
     }
-    if (!disk_scratch_end_closing(&d->holding, d->closing_usec)) {
+    if (!disk_scratch_end_leaving(&d->holding, d->leaving_usec)) {
         log_error(
-            "disk %s: scratch: a file in %s has still not been closed: the disk is not closed",
+            "disk %s: scratch: a file in %s has still not been removed: the disk is not closed",
             d->node.name, d->pool->dir);
         return false;
     }

@@ -82,7 +82,8 @@ struct tracker {
 #define DRAIN_USEC (10 * G_USEC_PER_SEC)
 /* Nobody waits but the command. */
 #define SCRATCH_USEC (10 * G_USEC_PER_SEC)
-#define CLOSING_USEC (10 * G_USEC_PER_SEC)
+/* Less than the patience of server/start/close-disks.c. */
+#define LEAVING_USEC (2 * G_USEC_PER_SEC)
 
 /* Handles of clients that are being opened and are late (open-handle.c). */
 struct opens {
@@ -96,10 +97,11 @@ struct scratch_holding {
     pthread_mutex_t lock; /* a leaf, but for what `ready` takes; all below, and disk->scratch */
     pthread_cond_t changed;
     unsigned holders;
-    bool may_block;   /* whoever asks for it waits: tests, and the disk's end */
-    bool making;      /* somebody makes it just now */
-    unsigned closing; /* earlier ones that threads close, whose files survive the process */
-    GError *error;    /* why it could not be made for those who hold it */
+    bool may_block; /* whoever asks for it waits: tests, and the disk's end */
+    bool making;    /* somebody makes it just now */
+    unsigned
+        leaving;   /* earlier ones whose files survive the process, and that threads remove now */
+    GError *error; /* why it could not be made for those who hold it */
     void (*ready)(void *opaque); /* NULL: nobody waits for it */
     void *opaque;
     GThread *maker; /* the last thread that made it, to be joined; control thread */
@@ -128,7 +130,7 @@ struct disk {
     atomic_uint ios;     /* open node_io of the disk itself */
     gint64 drain_usec;   /* how long a command waits for writes under way before it gives up */
     gint64 scratch_usec; /* the same, for the scratch to be made */
-    gint64 closing_usec; /* the disk's end, for earlier ones to be closed */
+    gint64 leaving_usec; /* the disk's end, for earlier ones to be removed */
 
     struct grace readers;
     /* Held by whoever takes blocks out of a view, for a TRIM or a deletion, part by part. Taken

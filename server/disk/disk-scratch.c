@@ -35,18 +35,18 @@ bool disk_scratch_end_making(struct scratch_holding *h)
     return !making;
 }
 
-bool disk_scratch_end_closing(struct scratch_holding *h, int64_t usec)
+bool disk_scratch_end_leaving(struct scratch_holding *h, int64_t usec)
 {
     const struct timespec until = deadline_timespec(deadline_in(usec));
-    bool closed;
+    bool left;
     int error = 0;
 
     pthread_mutex_lock(&h->lock);
-    while (h->closing > 0 && error == 0)
+    while (h->leaving > 0 && error == 0)
         error = pthread_cond_timedwait(&h->changed, &h->lock, &until);
-    closed = h->closing == 0;
+    left = h->leaving == 0;
     pthread_mutex_unlock(&h->lock);
-    return closed;
+    return left;
 }
 
 void disk_scratch_destroy(struct scratch_holding *h)
@@ -64,7 +64,7 @@ static gpointer free_now(gpointer scratch)
     return NULL;
 }
 
-/* One whose files survive the process uses the disk's store to the end. */
+/* One whose files survive the process uses the disk's store until it has removed them. */
 struct closing {
     struct scratch_holding *holding;
     struct scratch *scratch;
@@ -74,11 +74,12 @@ static gpointer close_lasting(gpointer closing)
 {
     struct closing *c = closing;
 
-    scratch_free(c->scratch);
+    scratch_leave_store(c->scratch);
     pthread_mutex_lock(&c->holding->lock);
-    c->holding->closing--;
+    c->holding->leaving--;
     pthread_cond_broadcast(&c->holding->changed);
     pthread_mutex_unlock(&c->holding->lock);
+    scratch_free(c->scratch);
     g_free(c);
     return NULL;
 }
@@ -108,7 +109,7 @@ static void free_elsewhere(struct scratch_holding *h, struct scratch *s)
     c = g_new(struct closing, 1);
     *c = (struct closing){.holding = h, .scratch = s};
     pthread_mutex_lock(&h->lock);
-    h->closing++;
+    h->leaving++;
     pthread_mutex_unlock(&h->lock);
     start_closing(close_lasting, c);
 }

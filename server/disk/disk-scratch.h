@@ -17,9 +17,9 @@ void disk_scratch_init(struct scratch_holding *h);
 /* At the disk's end, nobody waits for it to be made: wait for a thread that makes it all the same, a
  * second at most. False: it has not come back, and uses the disk and its pool. */
 bool disk_scratch_end_making(struct scratch_holding *h);
-/* After that: wait so long for threads that close scratches whose files survive the process. False: one
+/* After that: wait so long for threads that remove scratches whose files survive the process. False: one
  * has not come back, and uses the files of the disk's store. */
-bool disk_scratch_end_closing(struct scratch_holding *h, int64_t usec);
+bool disk_scratch_end_leaving(struct scratch_holding *h, int64_t usec);
 /* Nobody holds it, and no thread makes it. */
 void disk_scratch_destroy(struct scratch_holding *h);
 

@@ -85,19 +85,22 @@ static bool is_it(const struct stat *st, const struct lasting_scratch *head)
            st->st_ino == head->inode;
 }
 
-static int lock_in_time(int fd)
+static int lock_in_time(struct scratch_pool *p, int fd)
 {
-    int64_t until = g_get_monotonic_time() + LOCK_USEC;
-
     while (lock(fd) < 0) {
-        if ((errno != EWOULDBLOCK && errno != EINTR) || g_get_monotonic_time() >= until)
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return -1;
+        if (p->lock_until == 0)
+            p->lock_until = g_get_monotonic_time() + LOCK_USEC;
+        if (g_get_monotonic_time() >= p->lock_until)
             return -1;
         g_usleep(LOCK_LOOK_USEC);
     }
     return 0;
 }
 
-static int check_file(int fd, const struct lasting_scratch *head, GError **err)
+static int check_file(struct scratch_pool *p, int fd, const struct lasting_scratch *head,
+                      GError **err)
 {
     struct stat st;
 
@@ -105,12 +108,12 @@ static int check_file(int fd, const struct lasting_scratch *head, GError **err)
         return fail_errno(err, errno, "scratch: %s", head->path);
     if (!is_it(&st, head))
         return fail(err, "scratch: %s: it is another file", head->path);
-    if (lock_in_time(fd) < 0)
+    if (lock_in_time(p, fd) < 0)
         return fail_errno(err, errno, "scratch: %s", head->path);
     return 0;
 }
 
-int scratch_file_open(const struct lasting *file, GError **err)
+int scratch_file_open(struct scratch_pool *p, const struct lasting *file, GError **err)
 {
     const struct lasting_scratch *head = &file->head->scratch;
     int fd;
@@ -120,7 +123,7 @@ int scratch_file_open(const struct lasting *file, GError **err)
     fd = open(head->path, FLAGS);
     if (fd < 0)
         return fail_errno(err, errno, "scratch: %s", head->path);
-    if (check_file(fd, head, err) == 0)
+    if (check_file(p, fd, head, err) == 0)
         return fd;
     close(fd);
     return -1;
@@ -141,8 +144,17 @@ void scratch_file_remove(const struct lasting *file, int fd)
     const char *path = file->head->scratch.path;
     struct stat named, ours;
 
-    if (lstat(path, &named) < 0 || fstat(fd, &ours) < 0)
+    if (lasting_is_lost(file)) {
+        log_error(
+            "scratch: its file cannot be found: what is in memory of it was cut short. The next "
+            "start looks for it");
         return;
+    }
+    if (lstat(path, &named) < 0 || fstat(fd, &ours) < 0) {
+        if (errno != ENOENT)
+            log_error("scratch: %s: cannot remove it: %m", path);
+        return;
+    }
     if (named.st_dev == ours.st_dev && named.st_ino == ours.st_ino)
         (void)remove_path(path);
 }

@@ -18,6 +18,7 @@ struct scratch_pool {
     atomic_bool low_told;
     void (*low)(void *opaque, uint64_t used, uint64_t limit);
     void *opaque;
+    int64_t lock_until; /* scratch-file.c; monotonic, microseconds; 0: no lock was waited for yet */
 };
 
 /* `dir` is not opened before the first scratch is made. A limit of 0 is none. `low` (may be NULL)

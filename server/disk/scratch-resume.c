@@ -96,7 +96,7 @@ static struct scratch *over_file(struct scratch_pool *p, uint32_t unit, struct l
         fail(err, "scratch: what is left of it in memory is damaged");
         return NULL;
     }
-    fd = scratch_file_open(file, err);
+    fd = scratch_file_open(p, file, err);
     return fd < 0 ? NULL : scratch_over(p, unit, fd, file);
 }
 

@@ -185,15 +185,23 @@ void scratch_keep(struct scratch *s)
     s->buffers.keeps = true;
 }
 
+void scratch_leave_store(struct scratch *s)
+{
+    g_assert(s->taken == 0);
+    if (!s->file)
+        return;
+    buffers_clear(&s->buffers);
+    if (!s->buffers.keeps)
+        scratch_file_remove(s->file, s->fd);
+    lasting_close(g_steal_pointer(&s->file), !s->buffers.keeps);
+}
+
 void scratch_free(struct scratch *s)
 {
     if (!s)
         return;
-    g_assert(s->taken == 0);
+    scratch_leave_store(s);
     buffers_clear(&s->buffers);
-    if (s->file && !s->buffers.keeps)
-        scratch_file_remove(s->file, s->fd);
-    lasting_close(s->file, !s->buffers.keeps);
     close(s->fd);
     g_array_unref(s->free_runs);
     g_array_unref(s->deferred_runs);

@@ -32,7 +32,11 @@ int scratch_pool_check(struct scratch_pool *p, GError **err);
 /* A scratch with slots of `unit` bytes (a power of 2, 4096 or more). Reserves a first piece, so
  * that a full file system is found out now. */
 struct scratch *scratch_new(struct scratch_pool *p, uint32_t unit, GError **err);
+/* Closes its file, which may take long: what a large one has on disk is freed. */
 void scratch_free(struct scratch *s);
+/* Before that, of one whose files survive the process: remove them, unless they are kept. From then on
+ * nothing of the disk or its store is used. */
+void scratch_leave_store(struct scratch *s);
 
 /* The same, of a file with a name, whose slots survive the process together with the views that have them
  * (lasting.h). Where there is no memory for that, one that does not survive. */

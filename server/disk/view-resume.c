@@ -48,6 +48,12 @@ static void close_file(gpointer file)
     lasting_close(file, false);
 }
 
+/* One that is not needed. If this start is killed before it is removed, it does not spoil the next one. */
+static void pass_over(const struct disk *d, struct lasting *f)
+{
+    lasting_take_over(f, d->state.lasting);
+}
+
 /* Open the files of views that were in the chain, oldest first. NULL and *err: one of them cannot be
  * read, so it is not known what the chain was. */
 static GPtrArray *open_views(struct disk *d, const GPtrArray *ids, GError **err)
@@ -63,6 +69,7 @@ static GPtrArray *open_views(struct disk *d, const GPtrArray *ids, GError **err)
         if (!f)
             return NULL;
         if (f->head->kind != LASTING_VIEW || atomic_load(&f->head->view.linked) == 0) {
+            pass_over(d, f);
             lasting_close(f, false);
             continue;
         }
@@ -74,6 +81,13 @@ static GPtrArray *open_views(struct disk *d, const GPtrArray *ids, GError **err)
     }
     g_ptr_array_sort(files, by_sequence);
     return g_steal_pointer(&files);
+}
+
+/* The same for one that is not whole without newer ones, which may be removed before it. */
+static void give_up(const struct disk *d, struct lasting *f)
+{
+    atomic_store(&f->head->view.incomplete, 1);
+    pass_over(d, f);
 }
 
 /* Views that cannot be had back, and those that are older. */
@@ -89,6 +103,8 @@ static void drop_incomplete(struct disk *d, GPtrArray *files)
                                         f->head->view.name);
         log_error("disk %s: views of the last server cannot go on: %s", d->node.name,
                   d->lost_views);
+        for (unsigned n = 0; n < k; n++)
+            give_up(d, files->pdata[n]);
         g_ptr_array_remove_range(files, 0, k);
         return;
     }

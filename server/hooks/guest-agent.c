@@ -249,6 +249,11 @@ static int connect_to(struct guest_agent *a, bool *absent, GError **err)
     return 0;
 }
 
+void guest_agent_set_deadline(struct guest_agent *a, gint64 deadline)
+{
+    a->deadline = deadline;
+}
+
 struct guest_agent *guest_agent_open(const char *path, const char *ahead, gint64 deadline,
                                      bool *absent, GError **err)
 {

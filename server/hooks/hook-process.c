@@ -9,6 +9,7 @@
 #include "server/hooks/hook-process.h"
 
 #include "common/base/deadline.h"
+#include "server/hooks/hook-status.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,6 +102,7 @@ static void __attribute__((noreturn)) become(const struct hook_run *run, int out
             _exit(127);
     }
     default_signals();
+    setenv(HOOK_VARIABLE, run->argv[0], 1); /* there is one thread, so it may allocate memory */
     execv(run->argv[0], run->argv);
     dprintf(STDERR_FILENO, "it cannot be run: %s\n", strerror(errno));
     _exit(127);

@@ -7,4 +7,8 @@
  * do so later. No `thaw` follows. Other statuses but 0 say that guests may stand still. */
 #define HOOK_NONE_ASKED 3
 
+/* In a hook's environment: its program. A program that is only a part of the hook can tell by it that it
+ * does not speak for the whole. */
+#define HOOK_VARIABLE "NBDFLEECE_HOOK"
+
 #endif

@@ -39,6 +39,10 @@ void scratch_keep(struct scratch *s)
 {
 }
 
+void scratch_leave_store(struct scratch *s)
+{
+}
+
 void scratch_free(struct scratch *s)
 {
     for (unsigned i = 0; s && i < SLOTS; i++)

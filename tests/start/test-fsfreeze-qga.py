@@ -13,9 +13,9 @@ MIB = 1 << 20
 PROGRAM = os.path.join(BUILD, "server/hooks/fsfreeze-qga")
 
 
-def hook(*args, code=0):
-    """Run it: what it has said of errors."""
-    done = run(PROGRAM, *args, check=False)
+def hook(*args, code=0, script='NBDFLEECE_HOOK=$0 exec "$0" "$@"'):
+    """Run it, as the server does: what it has said of errors."""
+    done = run("sh", "-ec", script, PROGRAM, *args, check=False)
     assert done.returncode == code, (args, done.returncode, done.stderr)
     assert code or not done.stderr, done.stderr
     return done.stderr
@@ -68,6 +68,26 @@ def none_is_asked_where_one_cannot_be():
         said = hook("--timeout", "1", a.path, b.path, "freeze", "vda", code=3)
         assert said == f"agent {b.path}: it does not answer\n", said
         assert a.history == [STATUS, STATUS] and not b.history, (a.history, b.history)
+
+
+@test
+def none_is_asked_but_one_is_frozen():
+    """It is looked for also behind one that cannot be asked."""
+    with tmpdir() as d, Agent(f"{d}/a") as a:
+        a.frozen = 3
+        said = hook(f"{d}/none", a.path, "freeze", "vda", code=1)
+        assert said == f"agent {d}/none: No such file or directory\n", said
+        with Agent(f"{d}/b") as b:
+            b.silent.add(SYNC)
+            hook("--timeout", "1", b.path, a.path, "freeze", "vda", code=1)
+
+
+@test
+def a_script_of_which_it_is_a_part_has_frozen_others():
+    with tmpdir() as d, Agent(f"{d}/a") as a:
+        script = 'export NBDFLEECE_HOOK=/bin/sh; "$0" "$1" freeze; exec "$0" "$2" freeze'
+        hook(a.path, f"{d}/none", code=1, script=script)
+        assert a.frozen == 3
 
 
 @test

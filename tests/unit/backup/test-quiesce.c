@@ -127,7 +127,7 @@ static void test_none_asked(void)
     struct hook_rig r;
     hook_rig_init(&r,
                   "[ $action = thaw ] || [ -e \"$LOG.agent\" ] || { echo no agent >&2; exit 3; }");
-    struct quiesce *q = hook_rig_quiesce(r.hook, LONG), *other = hook_rig_quiesce(r.hook, 1);
+    struct quiesce *q = hook_rig_quiesce(r.hook, LONG), *other = hook_rig_quiesce(r.hook, 10);
     g_autofree char *agent = g_strconcat(r.log, ".agent", NULL);
 
     hook_rig_freeze_fails(q, "freeze hook: %s: exit status 3: no agent", r.hook);

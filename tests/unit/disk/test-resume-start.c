@@ -3,6 +3,7 @@
  * The start of a server that finds views of the last one: what it leaves for the next if it comes to
  * nothing, what it removes when it has begun, and what it must not touch.
  */
+#include "common/state/folder.h"
 #include "server/disk/scratch-file.h"
 #include "tests/rigs/resume-rig.h"
 
@@ -131,6 +132,80 @@ static void test_never_again(void)
     resume_rig_close(&f);
     g_assert_cmpint(g_rename(aside, head.scratch.path), ==, 0);
     g_assert_cmpuint(resume_rig_count(&f), ==, 0);
+    resume_rig_end(&f);
+}
+
+/* The same behind a view that cannot be had back, and has not been removed either: the other one can, also
+ * the next time. */
+static void check_beside(void (*spoil)(struct lasting_view *view))
+{
+    struct lasting_head head;
+    struct resume_rig f;
+    int fd;
+
+    resume_rig_leave_two(&f);
+    fd = left_open(&f, "a", &head);
+    spoil(&head.view);
+    left_set_head(fd, &head);
+    for (unsigned k = 0; k < 2; k++) {
+        resume_rig_next_run(&f);
+        judge(&f, NULL);
+        g_assert_null(resume_rig_view(&f, "a"));
+        g_assert_nonnull(resume_rig_view(&f, "b"));
+        resume_rig_die(&f);
+    }
+    g_assert_cmpuint(resume_rig_count(&f), ==, 1);
+    g_assert_true(resume_rig_block_is(&f, "b", 0, 1));
+    resume_rig_end(&f);
+}
+
+static void unlink_view(struct lasting_view *view)
+{
+    atomic_store(&view->linked, 0);
+}
+
+static void lose_part(struct lasting_view *view)
+{
+    atomic_store(&view->incomplete, 1);
+}
+
+static void test_beside(void)
+{
+    check_beside(unlink_view);
+    check_beside(lose_part);
+}
+
+/* The server was killed when it had removed the view that was not whole, and not yet the older one, which is
+ * not whole without it. */
+static void test_half_removed(void)
+{
+    g_autofree char *path = NULL;
+    struct lasting_head head;
+    struct resume_rig f;
+    int fd;
+
+    resume_rig_init(&f);
+    resume_rig_fill(&f);
+    resume_rig_open(&f);
+    resume_rig_take(&f, "a");
+    resume_rig_take(&f, "b");
+    resume_rig_write(&f, 0, 0x7f);
+    resume_rig_take(&f, "c");
+    path = g_build_filename(f.shm, STATE_VIEWS, resume_rig_view(&f, "b")->file->id, NULL);
+    resume_rig_die(&f);
+    fd = left_open(&f, "b", &head);
+    lose_part(&head.view);
+    left_set_head(fd, &head);
+    resume_rig_next_run(&f);
+    judge(&f, NULL);
+    g_assert_nonnull(resume_rig_view(&f, "c"));
+    resume_rig_die(&f);
+    g_assert_cmpint(g_unlink(path), ==, 0);
+    resume_rig_next_run(&f);
+    judge(&f, NULL);
+    g_assert_null(resume_rig_view(&f, "a"));
+    g_assert_nonnull(resume_rig_view(&f, "c"));
+    resume_rig_started(&f);
     resume_rig_end(&f);
 }
 
@@ -281,6 +356,8 @@ int main(int argc, char **argv)
     g_test_add_func("/resume/seek-fails", test_seek_fails);
     g_test_add_func("/resume/one-of-them", test_one_of_them);
     g_test_add_func("/resume/never-again", test_never_again);
+    g_test_add_func("/resume/beside", test_beside);
+    g_test_add_func("/resume/half-removed", test_half_removed);
     g_test_add_func("/resume/another-disk", test_another_disk);
     g_test_add_func("/resume/still-locked", test_still_locked);
     g_test_add_func("/resume/replaced-later", test_replaced_later);
