@@ -46,7 +46,7 @@ static bool has_good_bitmaps(const survey *s, const struct catalogue_disk *d)
 static int rename_disk(struct catalogue *c, struct catalogue_disk *d, const char *name,
                        GError **err)
 {
-    if (record_disks_rename(c, d->name, name, err) < 0)
+    if (record_disks_rename(c, d, name, err) < 0)
         return -1;
     g_free(d->name);
     d->name = g_strdup(name);
@@ -74,7 +74,7 @@ static int free_name(struct catalogue *c, const survey *s, struct catalogue_disk
 {
     if (taken)
         return put_aside(c, s, taken, leaving, err);
-    return strcmp(leaving->name, name) == 0 ? 0 : record_disks_forget(c, name, err);
+    return strcmp(leaving->name, name) == 0 ? 0 : record_disks_forget_unknown(c, name, err);
 }
 
 static int put_adopted(struct catalogue *c, const survey *s, struct catalogue_disk *d,
@@ -137,7 +137,7 @@ static int remove_rows(struct catalogue *c, const struct catalogue_disk *d, GErr
 {
     if (catalogue_begin(c, err) < 0)
         return -1;
-    if (catalogue_remove_disk(c, d->id, err) < 0 || record_disks_forget(c, d->name, err) < 0) {
+    if (catalogue_remove_disk(c, d->id, err) < 0 || record_disks_forget(c, d, err) < 0) {
         catalogue_rollback(c);
         return -1;
     }

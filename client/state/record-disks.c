@@ -32,12 +32,14 @@ static bool is_named(JsonArray *disks, guint i, const char *name)
     return node && is_text(node, name);
 }
 
-static bool has_disk(JsonArray *disks, const char *name)
+/* The number of the disk that a checkpoint means by the name; 0: the record does not say it. */
+static int64_t number_in(JsonArray *ids, guint i)
 {
-    for (guint i = 0; i < json_array_get_length(disks); i++)
-        if (is_named(disks, i, name))
-            return true;
-    return false;
+    JsonNode *node = ids && i < json_array_get_length(ids) ? json_array_get_element(ids, i) : NULL;
+
+    if (!node || !JSON_NODE_HOLDS_VALUE(node) || json_node_get_value_type(node) != G_TYPE_INT64)
+        return 0;
+    return json_node_get_int(node);
 }
 
 /* The disks of a record; NULL: it cannot be read. */
@@ -51,13 +53,54 @@ static JsonArray *read_disks(const char *text, JsonNode **root)
     return json_member_array(json_node_get_object(*root), "disks");
 }
 
-/* A checkpoint may have the numbers of its disks, too, in the same order. */
-static void remove_from(JsonObject *record, JsonArray *disks, const char *name)
+/* NULL: it has no numbers. */
+static JsonArray *read_ids(JsonNode *root)
 {
-    JsonArray *ids = json_member_array(record, "disk-ids");
+    return json_member_array(json_node_get_object(root), "disk-ids");
+}
 
+/* ---- which disks ---- */
+
+/* Of one disk, or of all that the folder does not know. */
+struct wanted {
+    const char *name;
+    int64_t id;          /* of the one; 0: all that are not known */
+    const GArray *known; /* struct catalogue_disk */
+};
+
+static bool is_known(const struct wanted *w, int64_t id)
+{
+    for (guint i = 0; i < w->known->len; i++)
+        if (g_array_index(w->known, struct catalogue_disk, i).id == id)
+            return true;
+    return false;
+}
+
+/* A number says more than a name: another disk may have had the name meanwhile. */
+static bool is_wanted(const struct wanted *w, JsonArray *disks, JsonArray *ids, guint i)
+{
+    int64_t id = number_in(ids, i);
+
+    if (w->id != 0 && id != 0)
+        return id == w->id;
+    return is_named(disks, i, w->name) && (id == 0 || !is_known(w, id));
+}
+
+static bool has_wanted(const struct wanted *w, JsonArray *disks, JsonArray *ids)
+{
+    for (guint i = 0; i < json_array_get_length(disks); i++)
+        if (is_wanted(w, disks, ids, i))
+            return true;
+    return false;
+}
+
+/* ---- renaming and removing ---- */
+
+/* Numbers are in the same order as names. */
+static void remove_wanted(const struct wanted *w, JsonArray *disks, JsonArray *ids)
+{
     for (guint i = json_array_get_length(disks); i > 0; i--) {
-        if (!is_named(disks, i - 1, name))
+        if (!is_wanted(w, disks, ids, i - 1))
             continue;
         json_array_remove_element(disks, i - 1);
         if (ids && i <= json_array_get_length(ids))
@@ -65,29 +108,41 @@ static void remove_from(JsonObject *record, JsonArray *disks, const char *name)
     }
 }
 
+static bool has_other(const struct wanted *w, JsonArray *disks, JsonArray *ids, const char *name)
+{
+    for (guint i = 0; i < json_array_get_length(disks); i++)
+        if (is_named(disks, i, name) && !is_wanted(w, disks, ids, i))
+            return true;
+    return false;
+}
+
 /* Each name stands once in the list. Where both do, the disk that has the new name is about to get
  * another one, and stays in the list. */
-static void rename_in(JsonObject *record, JsonArray *disks, const char *from, const char *to)
+static void rename_wanted(const struct wanted *w, JsonArray *disks, JsonArray *ids, const char *to)
 {
-    if (has_disk(disks, to))
-        remove_from(record, disks, from);
-    for (guint i = 0; i < json_array_get_length(disks); i++)
-        if (is_named(disks, i, from))
-            json_node_set_string(name_in(disks, i), to);
+    if (has_other(w, disks, ids, to))
+        remove_wanted(w, disks, ids);
+    for (guint i = 0; i < json_array_get_length(disks); i++) {
+        JsonNode *name = name_in(disks, i);
+
+        if (name && is_wanted(w, disks, ids, i))
+            json_node_set_string(name, to);
+    }
 }
 
 /* What changes in a record: its new text; NULL: it stays as it is, or, *gone, is removed. */
-typedef char *change_text(const struct catalogue_record *r, const char *from, const char *to,
+typedef char *change_text(const struct catalogue_record *r, const struct wanted *w, const char *to,
                           bool *gone);
 
-static char *renamed(const struct catalogue_record *r, const char *from, const char *to, bool *gone)
+static char *renamed(const struct catalogue_record *r, const struct wanted *w, const char *to,
+                     bool *gone)
 {
     g_autoptr(JsonNode) root = NULL;
-    JsonArray *disks = read_disks(r->text, &root);
+    JsonArray *disks = read_disks(r->text, &root), *ids = disks ? read_ids(root) : NULL;
 
-    if (!disks || !has_disk(disks, from))
+    if (!disks || !has_wanted(w, disks, ids))
         return NULL;
-    rename_in(json_node_get_object(root), disks, from, to);
+    rename_wanted(w, disks, ids, to);
     return json_write(root, false);
 }
 
@@ -104,17 +159,18 @@ static void abort_session(JsonObject *o, const char *disk)
     json_object_set_int_member(o, "ended-usec", g_get_real_time());
 }
 
-static char *without(const struct catalogue_record *r, const char *disk, const char *to, bool *gone)
+static char *without(const struct catalogue_record *r, const struct wanted *w, const char *to,
+                     bool *gone)
 {
     g_autoptr(JsonNode) root = NULL;
-    JsonArray *disks = read_disks(r->text, &root);
+    JsonArray *disks = read_disks(r->text, &root), *ids = disks ? read_ids(root) : NULL;
 
-    if (!disks || !has_disk(disks, disk))
+    if (!disks || !has_wanted(w, disks, ids))
         return NULL;
-    remove_from(json_node_get_object(root), disks, disk);
+    remove_wanted(w, disks, ids);
     *gone = json_array_get_length(disks) == 0;
     if (strcmp(r->kind, "session") == 0)
-        abort_session(json_node_get_object(root), disk);
+        abort_session(json_node_get_object(root), w->name);
     return *gone ? NULL : json_write(root, false);
 }
 
@@ -130,17 +186,13 @@ static int change_record(struct catalogue *c, struct catalogue_record *r, char *
     return catalogue_put_record(c, r, err);
 }
 
-static int change_all(struct catalogue *c, change_text *change, const char *from, const char *to,
-                      GError **err)
+static int change_records(struct catalogue *c, GArray *rows, change_text *change,
+                          const struct wanted *w, const char *to, GError **err)
 {
-    g_autoptr(GArray) rows = catalogue_records(c, NULL, err);
-
-    if (!rows)
-        return -1;
     for (guint i = 0; i < rows->len; i++) {
         struct catalogue_record *r = &g_array_index(rows, struct catalogue_record, i);
         bool gone = false;
-        char *text = change(r, from, to, &gone);
+        char *text = change(r, w, to, &gone);
 
         if (change_record(c, r, text, gone, err) < 0)
             return -1;
@@ -148,12 +200,28 @@ static int change_all(struct catalogue *c, change_text *change, const char *from
     return 0;
 }
 
-int record_disks_rename(struct catalogue *c, const char *from, const char *to, GError **err)
+static int change_all(struct catalogue *c, change_text *change, int64_t id, const char *name,
+                      const char *to, GError **err)
 {
-    return strcmp(from, to) == 0 ? 0 : change_all(c, renamed, from, to, err);
+    g_autoptr(GArray) rows = catalogue_records(c, NULL, err);
+    g_autoptr(GArray) known = rows ? catalogue_disks(c, NULL, err) : NULL;
+    const struct wanted w = {.name = name, .id = id, .known = known};
+
+    return known ? change_records(c, rows, change, &w, to, err) : -1;
 }
 
-int record_disks_forget(struct catalogue *c, const char *disk, GError **err)
+int record_disks_rename(struct catalogue *c, const struct catalogue_disk *d, const char *to,
+                        GError **err)
 {
-    return change_all(c, without, disk, NULL, err);
+    return strcmp(d->name, to) == 0 ? 0 : change_all(c, renamed, d->id, d->name, to, err);
+}
+
+int record_disks_forget(struct catalogue *c, const struct catalogue_disk *d, GError **err)
+{
+    return change_all(c, without, d->id, d->name, NULL, err);
+}
+
+int record_disks_forget_unknown(struct catalogue *c, const char *name, GError **err)
+{
+    return change_all(c, without, 0, name, NULL, err);
 }

@@ -62,6 +62,28 @@ def checkpoints_of_disks_that_exchange_names():
 
 
 @test
+def checkpoints_of_a_disk_that_was_set_aside():
+    """A wrong image was served under its name, once. What becomes of that one says nothing of the disk."""
+    def parts(folder):
+        return [[d["disk"] for d in c["disks"]] for c in told(folder)["checkpoints"]]
+
+    for away in ("forget", "vda"), ("adopt", "vda", "wrong"):
+        with tmpdir() as top:
+            folder = f"{top}/state"
+            with served(top) as s:
+                fleecectl("-C", s.qmp_path, "checkpoint", "create", "mon")
+            with served(top, image="wrong.raw") as s:
+                assert s.qmp().cmd("query-block")
+            assert [d["name"] for d in told(folder)["disks"]] == ["vda-replaced", "vda"]
+            ctl("state", away[0], folder, *away[1:])
+            assert parts(folder) == [["vda"]]
+            ctl("state", "adopt", folder, "vda-replaced", "vda")
+            assert parts(folder) == [["vda"]]
+            with served(top) as s:
+                fleecectl("-C", s.qmp_path, "session", "begin", "b", "--since", "mon", "--strict")
+
+
+@test
 def a_checkpoint_of_a_disk_whose_row_is_lost():
     """A disk that is given its name is none of the checkpoint's."""
     with state("clean") as folder:
