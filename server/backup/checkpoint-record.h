@@ -36,6 +36,7 @@ struct checkpoint_record {
 struct checkpoint_record *checkpoint_record_new(const char *name);
 void checkpoint_record_free(struct checkpoint_record *r);
 
+/* `name` is copied; `id` is the store's of the disk, 0: not known. */
 void checkpoint_record_add_disk(struct checkpoint_record *r, const char *name, int64_t id);
 /* 0: not known. */
 int64_t checkpoint_record_disk_id(const struct checkpoint_record *r, unsigned disk);

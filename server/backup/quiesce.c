@@ -29,8 +29,9 @@
 #include <unistd.h>
 
 /* So long another guard is started for one that was killed while it tried on, after a pause. */
-#define TRY_SECONDS 3600
-#define PAUSE_USEC  1000000
+#define TRY_SECONDS    3600
+#define PAUSE_USEC     1000000
+#define PAUSE_USEC_MAX (30 * PAUSE_USEC)
 
 enum state {
     IDLE,
@@ -324,14 +325,15 @@ static bool outlast_guard(struct quiesce *q, bool *thawed)
 }
 
 /* It tries on by itself. */
-static void start_thaw(struct quiesce *q)
+static void start_thaw(struct quiesce *q, bool tell)
 {
     const char command = FREEZE_GUARD_THAW;
     g_autoptr(GError) why = NULL;
 
-    if (start_guard(q, &why) < 0)
-        log_error("guests may stand still: thaw: %s", why->message);
-    else if (send(q->fd, &command, 1, MSG_NOSIGNAL) < 0)
+    if (start_guard(q, &why) < 0) {
+        if (tell)
+            log_error("guests may stand still: thaw: %s", why->message);
+    } else if (send(q->fd, &command, 1, MSG_NOSIGNAL) < 0)
         log_debug("freeze hook: %s: the freeze-guard takes no command: %m", q->name);
 }
 
@@ -341,12 +343,12 @@ static void *thaw_on(void *opaque)
     gint64 end = deadline_in(TRY_SECONDS * G_TIME_SPAN_SECOND);
     bool thawed = false;
 
-    for (bool again = false; !outlast_guard(q, &thawed) && deadline_in(0) < end; again = true) {
-        if (again)
-            g_usleep(PAUSE_USEC);
-        else
+    for (unsigned n = 0; !outlast_guard(q, &thawed) && deadline_in(0) < end; n++) {
+        if (n == 0)
             log_error("freeze hook: %s: the freeze-guard is gone, another one thaws", q->name);
-        start_thaw(q);
+        else
+            g_usleep(MIN(PAUSE_USEC << MIN(n - 1, 5), PAUSE_USEC_MAX));
+        start_thaw(q, n == 0);
     }
     if (thawed)
         log_info("freeze hook: %s: guests are thawed at last", q->name);
@@ -375,8 +377,11 @@ static void thaw_later(struct quiesce *q)
     thread = g_thread_try_new("thaw", thaw_on, left, NULL);
     if (thread)
         g_thread_unref(thread);
-    else
+    else {
+        if (!left->guard)
+            start_thaw(left, true);
         quiesce_free(left);
+    }
 }
 
 /* ---- freeze and thaw ---- */

@@ -82,8 +82,8 @@ struct tracker {
 #define DRAIN_USEC (10 * G_USEC_PER_SEC)
 /* Nobody waits but the command. */
 #define SCRATCH_USEC (10 * G_USEC_PER_SEC)
-/* Less than the patience of server/start/close-disks.c. */
-#define LEAVING_USEC (2 * G_USEC_PER_SEC)
+/* With the wait for one that is being made, it is less than the patience of server/start/close-disks.c. */
+#define LEAVING_USEC (3 * G_USEC_PER_SEC / 2)
 
 /* Handles of clients that are being opened and are late (open-handle.c). */
 struct opens {

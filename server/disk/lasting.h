@@ -96,7 +96,7 @@ struct lasting *lasting_new(const struct disk_state *state, enum lasting_kind ki
 /* Open one that the last run has left. NULL and *err: it cannot be read, or is none of the last run's.
  * Nobody is called when it is cut short, before lasting_tell_lost. */
 struct lasting *lasting_open(const struct disk_state *state, const char *id, GError **err);
-/* Make it this run's too. */
+/* Make it this run's too. Control thread. */
 void lasting_take_over(struct lasting *f, const struct state_lasting *all);
 /* Before others use it. -1 and *err; also where it has been cut short already. */
 int lasting_tell_lost(struct lasting *f, void (*lost)(void *opaque), void *opaque, GError **err);
@@ -119,7 +119,8 @@ bool lasting_is_lost(const struct lasting *f);
 GPtrArray *lasting_list(const struct state_lasting *all, GError **err);
 /* Is it a disk's? By its id alone. */
 bool lasting_is_of(const char *id, int64_t disk);
-/* The head of one of this boot, of any run. False: it is none, or cannot be read. */
+/* The head of one of this boot, of any run. False: it is none, or cannot be read. Control thread, as what
+ * follows. */
 bool lasting_peek(const struct state_lasting *all, const char *id, struct lasting_head *head);
 /* Remove one. A failure is logged. */
 void lasting_remove(const struct state_lasting *all, const char *id);

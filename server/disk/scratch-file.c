@@ -109,7 +109,8 @@ static int check_file(struct scratch_pool *p, int fd, const struct lasting_scrat
     if (!is_it(&st, head))
         return fail(err, "scratch: %s: it is another file", head->path);
     if (lock_in_time(p, fd) < 0)
-        return fail_errno(err, errno, "scratch: %s", head->path);
+        return errno == EWOULDBLOCK ? fail(err, "scratch: %s: its server has not ended", head->path)
+                                    : fail_errno(err, errno, "scratch: %s", head->path);
     return 0;
 }
 
@@ -167,7 +168,10 @@ static bool remove_if_free(int fd, const struct lasting_scratch *head)
         return true;
     if (lock(fd) == 0)
         return remove_path(head->path);
-    log_info("scratch: %s: it stays for now, its server has not ended", head->path);
+    if (errno == EWOULDBLOCK)
+        log_info("scratch: %s: it stays for now, its server has not ended", head->path);
+    else
+        log_error("scratch: %s: it stays for now: %m", head->path);
     return false;
 }
 
@@ -179,8 +183,12 @@ bool scratch_file_remove_left(const struct lasting_scratch *head)
     if (!memchr(head->path, '\0', sizeof head->path))
         return true;
     fd = open(head->path, FLAGS);
-    if (fd < 0)
-        return errno == ENOENT || errno == ENOTDIR || errno == ELOOP;
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
+        return true;
+    if (fd < 0) {
+        log_error("scratch: %s: it stays for now: %m", head->path);
+        return false;
+    }
     removed = remove_if_free(fd, head);
     close(fd);
     return removed;

@@ -223,10 +223,10 @@ void stage_mark_allocated(struct instant *i, struct disk *d, struct bitmap *bits
 
 /* ---- frozen bitmaps (stage-freeze.c) ---- */
 
-/* They stand still from here on. Under the closed gate. */
 /* Before anything is flipped, under the shut gates: which are good. -1 and *err: one that is not has to
  * be. */
 int stage_ask_frozen(struct stage *st, GError **err);
+/* They stand still from here on. Under the closed gate. */
 void stage_flip_frozen(struct stage *st);
 
 /* ---- guests that stand still around the flip (stage-quiesce.c) ---- */

@@ -19,7 +19,7 @@ struct guest_agent;
  * true where nobody listens at the socket, thus no QEMU runs. */
 struct guest_agent *guest_agent_open(const char *path, const char *ahead, gint64 deadline,
                                      bool *absent, GError **err);
-/* Another one, of all that follows. */
+/* Another one (common/base/deadline.h), of all that follows. */
 void guest_agent_set_deadline(struct guest_agent *a, gint64 deadline);
 void guest_agent_close(struct guest_agent *a);
 
