@@ -169,12 +169,6 @@ struct deletion {
     struct checkpoint_record *rest;
 };
 
-/* Another disk has the name of the one that it was made on. */
-static bool is_other_disk(const struct checkpoint_disk *part)
-{
-    return part->disk && part->id != 0 && part->id != disk_store_id(part->disk);
-}
-
 static struct checkpoint_record *rest_of(const struct checkpoint *p)
 {
     struct checkpoint_record *rest = checkpoint_record_new(p->record->name);
@@ -184,7 +178,7 @@ static struct checkpoint_record *rest_of(const struct checkpoint *p)
     for (guint i = 0; i < p->disks->len; i++) {
         const struct checkpoint_disk *part = &g_array_index(p->disks, struct checkpoint_disk, i);
 
-        if (!part->disk || is_other_disk(part))
+        if (!part->disk)
             checkpoint_record_add_disk(rest, part->name, part->id);
     }
     if (rest->disks->len == 0)
@@ -268,6 +262,12 @@ int checkpoint_stage_delete(struct checkpoints *c, struct instant *i, const char
 }
 
 /* ---- the start ---- */
+
+/* Another disk has the name of the one that it was made on. */
+static bool is_other_disk(const struct checkpoint_disk *part)
+{
+    return part->disk && part->id != 0 && part->id != disk_store_id(part->disk);
+}
 
 /* A bitmap that does not record says nothing of what has changed, nor does one of another disk. (One that
  * is inconsistent may stand for a bitmap that was set aside with its image: it says so.) */

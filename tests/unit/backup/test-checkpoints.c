@@ -344,27 +344,6 @@ static void test_disk_ids(void)
     end(&h);
 }
 
-/* The checkpoint was deleted, but for its part of the disk of this number, which is not served now. */
-static void expect_rest(struct house *h, const char *name, int64_t id)
-{
-    g_autoptr(GArray) records = store_records(h->store, CHECKPOINT_KIND);
-    bool found = false;
-
-    for (guint k = 0; k < records->len; k++) {
-        const struct store_record *r = &g_array_index(records, struct store_record, k);
-        struct checkpoint_record *record = checkpoint_record_parse(r->name, r->text, NULL);
-
-        if (strcmp(r->name, name) == 0) {
-            g_assert_true(record->deleted);
-            g_assert_cmpuint(record->disks->len, ==, 1);
-            g_assert_cmpint(checkpoint_record_disk_id(record, 0), ==, id);
-            found = true;
-        }
-        checkpoint_record_free(record);
-    }
-    g_assert_true(found);
-}
-
 /* A disk has got the name of another one, and has a bitmap with the checkpoint's name: that is not the
  * checkpoint's. Where a record does not say which disk it means, the name counts. */
 static void test_other_disk(void)
@@ -399,9 +378,6 @@ static void test_other_disk(void)
     }
     expect(drop(&h, "other", NULL, "x"), NULL);
     expect_bitmaps(h.vda, "(this) other (unsaid)");
-    expect_rest(&h, "other", disk_store_id(h.vdb));
-    restart(&h, true);
-    expect_rest(&h, "other", disk_store_id(h.vdb));
     end(&h);
 }
 
