@@ -44,6 +44,7 @@ needed_to_build='
   libnbd          libnbd-dev         libnbd-devel
   sqlite          libsqlite3-dev     sqlite-devel
   zlib            zlib1g-dev         zlib-devel
+  libzstd         libzstd-dev        libzstd-devel
   nbdkit-plugin.h nbdkit-plugin-dev  nbdkit-devel
   file            file               file
   cmp             -                  diffutils

@@ -2,15 +2,18 @@
 bin_PROGRAMS += fleecectl
 fleecectl_SOURCES = client/cli/main.c
 fleecectl_LDADD = $(CLIENT_LIBS)
-CLIENT_LIBS = client/libclient.a $(STATE_LIBS) $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS) \
+CLIENT_LIBS = client/libclient.a $(COPY_LIBS) $(STATE_LIBS) $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS) \
 	$(GNUTLS_LIBS)
 
-# All but main(), for the unit tests. cli/ is on top; qmp/, map/, state/ and tls/ do not know each other, and
-# stand on base/.
+# All but main(), for the unit tests. cli/ is on top, then repo/, then pull/; qmp/, map/, state/ and tls/ do not know
+# each other, and stand on base/.
 noinst_LIBRARIES += client/libclient.a
 client_libclient_a_CPPFLAGS = $(AM_CPPFLAGS) $(LIBNBD_CFLAGS)
 client_libclient_a_SOURCES = \
 	client/base/error.c client/base/error.h \
+	client/base/interrupt.h \
+	client/base/partial.h \
+	client/base/progress.h \
 	client/base/terminal.c client/base/terminal.h \
 	client/cli/arguments.c client/cli/arguments.h \
 	client/cli/client.c client/cli/client.h \
@@ -40,10 +43,14 @@ client_libclient_a_SOURCES = \
 	client/map/map-totals.c client/map/map-totals.h \
 	client/map/nbd-extents.c client/map/nbd-extents.h \
 	client/map/nbd-uri.c client/map/nbd-uri.h \
+	client/pull/destination.h \
+	client/pull/loop.h \
 	client/qmp/backups.c client/qmp/backups.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
+	client/repo/repository.h \
+	client/repo/sums.h \
 	client/state/folder-copy.c client/state/folder-copy.h \
 	client/state/offline.c client/state/offline.h \
 	client/state/record-disks.c client/state/record-disks.h \

@@ -27,6 +27,8 @@ EXTRA_tests_unit_backup_test_hook_command_DEPENDENCIES = server/hooks/freeze-gua
 EXTRA_tests_unit_backup_test_hook_fails_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
+links_qcow2 = $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+links_copy = $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_start = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \

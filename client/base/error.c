@@ -26,6 +26,7 @@ int client_error_exit_code(const GError *error)
     case CLIENT_ERROR_UNREACHABLE:
         return CLIENT_UNREACHABLE;
     case CLIENT_ERROR_FAILED:
+    case CLIENT_ERROR_INTERRUPTED:
     case CLIENT_ERROR_COMMAND_NOT_FOUND:
     case CLIENT_ERROR_NO_EXPORT:
         break;

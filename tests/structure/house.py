@@ -23,11 +23,13 @@ FLOORS = (
     ("server/disk", 6),
     ("server/backend", 5), ("server/state", 5),
     ("plugins/lib", 4), ("server/hooks", 4),
-    ("client/cli", 6),
+    ("client/cli", 8),
+    ("client/repo", 7),
+    ("client/pull", 6),
     ("client/qmp", 5), ("client/map", 5), ("client/state", 5), ("client/tls", 5),
     ("client/base", 4),
-    ("common/json", 2), ("common/state", 2),
-    ("common/util", 1),
+    ("common/copy", 2), ("common/json", 2), ("common/state", 2),
+    ("common/qcow2", 1), ("common/util", 1),
     ("common/base", 0),
     ("plugins", 0),  # nbdfleece-plugin.h, which is installed
 )
@@ -44,6 +46,8 @@ FORBIDDEN = (
     ("server/disk/", re.compile(
         MAIN_LOOP + r"|json_\w+|gnutls_\w+|socket|socketpair|accept4?|bind|listen|connect|send\w*|recv\w*")),
     ("common/base/", re.compile(MAIN_LOOP)),
+    ("common/qcow2/", re.compile(r"g_\w+|gnutls_\w+|nbd_\w+|nbdkit_\w+")),
+    ("common/copy/", re.compile(MAIN_LOOP)),
     ("plugins/", re.compile(MAIN_LOOP)),
 )
 

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* SIGINT, SIGTERM and SIGHUP as a descriptor that becomes readable, for commands that end in
+ * order. */
+#ifndef CLIENT_BASE_INTERRUPT_H
+#define CLIENT_BASE_INTERRUPT_H
+
+#include <glib.h>
+
+/* From now on these signals do not end the process, but make the descriptor readable, which is made
+ * at the first call and stays open. Call it before any thread is made: they inherit it. -1 and
+ * *err. */
+int interrupt_fd(GError **err);
+
+/* Take one signal that has come: its number; 0: none. A second SIGINT ends the process at once, after
+ * this has taken one. */
+int interrupt_take(void);
+
+#endif

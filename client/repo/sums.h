@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The checksums of a file of a repository: FILE.sums, text, a line for each piece of the file, in
+ * order of offsets: its offset, its length, its SHA-256. The pieces cover the file. The manifest has
+ * the SHA-256 of FILE.sums itself. Format: nbdfleece-repository(5).
+ */
+#ifndef CLIENT_REPO_SUMS_H
+#define CLIENT_REPO_SUMS_H
+
+#include <glib.h>
+#include <stdint.h>
+
+struct sums;
+
+struct sums *sums_new(void);
+void sums_free(struct sums *s); /* NULL is fine */
+/* Has the type of target_checksum (common/copy/targets.h): `opaque` is the sums. Any thread. */
+void sums_add(void *opaque, uint64_t offset, uint64_t length, const uint8_t *digest);
+/* Write them durably to `path` for a file of `bytes` bytes, which the pieces have to cover. The
+ * SHA-256 of that file in hex, which the caller frees; NULL and *err. */
+char *sums_write(struct sums *s, const char *path, uint64_t bytes, GError **err);
+
+/* Read the file of sums, whose SHA-256 must be `hex`. NULL and *err. */
+struct sums *sums_read(const char *path, const char *hex, uint64_t bytes, GError **err);
+/* Read the whole of the file behind fd, and compare: 0, or -1 and *err with the first piece that is
+ * wrong. `threads`: so many at once. */
+int sums_check(const struct sums *s, int fd, const char *name, unsigned threads, GError **err);
+
+#endif

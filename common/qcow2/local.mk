@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# qcow2: the format, reading, and writing in one pass. Position-independent, without GLib, so that a
+# plugin can link it.
+noinst_LTLIBRARIES += common/qcow2/libqcow2.la
+common_qcow2_libqcow2_la_SOURCES = \
+	common/qcow2/q2-entry.h \
+	common/qcow2/q2-error.c common/qcow2/q2-error.h \
+	common/qcow2/q2-header.h \
+	common/qcow2/q2-image.h \
+	common/qcow2/q2-stream.h
+
+QCOW2_LIBS = common/qcow2/libqcow2.la common/base/libbase.la $(ZSTD_LIBS) $(ZLIB_LIBS)

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Reading qcow2 images and the chains of their backing files: all of versions 2 and 3 that can be
+ * read without a key (compressed clusters, extended L2, external data files). Nothing in an image
+ * is believed: every offset is checked, memory is taken by what the file holds, not by what the
+ * header says.
+ *
+ * An open image is not changed by reading: any thread may read it, with a reader of its own.
+ */
+#ifndef COMMON_QCOW2_Q2_IMAGE_H
+#define COMMON_QCOW2_Q2_IMAGE_H
+
+#include "common/qcow2/q2-entry.h"
+#include "common/qcow2/q2-error.h"
+#include "common/qcow2/q2-header.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct q2_image;  /* a file, and the chain below it */
+struct q2_reader; /* what one thread needs for reading: buffers, a cache of tables */
+
+/* Most files of a chain. */
+#define Q2_CHAIN_MAX 1024
+
+/* Which files an image may name. */
+enum q2_references {
+    Q2_REFERENCES_FOLDER, /* in the folder of the image that is opened, or below it */
+    Q2_REFERENCES_ANY,
+    Q2_REFERENCES_NONE, /* the image alone: its backing file is not opened, what is not allocated
+                           is told as Q2_UNALLOCATED and reads as zeroes */
+};
+
+/*
+ * Open a file and the chain below it, for reading. Names in an image are paths, relative to the
+ * folder of the file that has them, never URLs; the format of a backing file must be stated, raw or
+ * qcow2. Regular files and block devices only; loops are found. NULL and *err, which names the
+ * file that is at fault.
+ */
+struct q2_image *q2_image_open(const char *path, enum q2_references references,
+                               struct q2_error *err);
+void q2_image_close(struct q2_image *image); /* NULL is fine */
+
+uint64_t q2_image_size(const struct q2_image *image); /* of the disk: bytes */
+const char *q2_image_path(const struct q2_image *image);
+/* The header; NULL for a raw file at the end of a chain. */
+const struct q2_header *q2_image_header(const struct q2_image *image);
+/* The backing file; NULL: none, or not opened. It is the image's. */
+struct q2_image *q2_image_backing(const struct q2_image *image);
+
+struct q2_reader *q2_reader_new(struct q2_image *image, struct q2_error *err);
+void q2_reader_free(struct q2_reader *r); /* NULL is fine */
+
+/* What a range is. */
+struct q2_extent {
+    uint64_t length;   /* bytes, at least 1 */
+    enum q2_kind kind; /* UNALLOCATED: in no file of those that were asked */
+    unsigned depth;    /* in which file: 0 the image itself, 1 its backing file... */
+    uint64_t host;     /* Q2_DATA: where in that file */
+};
+
+/*
+ * The extent at `offset`, at most `length` bytes long, looked for in the image and in `depth` files
+ * below it (UINT_MAX: the whole chain). Ranges behind the end of a shorter backing file are
+ * unallocated there. Neighbours of the same kind and depth (and with following hosts) come as one
+ * where that costs nothing. 0, or -1 and *err.
+ */
+int q2_image_extent(struct q2_reader *r, uint64_t offset, uint64_t length, unsigned depth,
+                    struct q2_extent *extent, struct q2_error *err);
+
+/* Read from the image and the whole chain. The range is inside of the disk. 0, or -1 and *err, which
+ * names the file and the place. */
+int q2_image_pread(struct q2_reader *r, void *buffer, size_t length, uint64_t offset,
+                   struct q2_error *err);
+
+/*
+ * Check the file itself (not the chain): every table, entry and count, as `qemu-img check` does. *leaks and
+ * *corruptions count clusters; the first corruption is described in *err. 0, or -1 and *err where it
+ * could not be read.
+ */
+int q2_image_check(struct q2_image *image, uint64_t *leaks, uint64_t *corruptions,
+                   struct q2_error *err);
+
+#endif
