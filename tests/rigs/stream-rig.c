@@ -149,11 +149,11 @@ void stream_rig_free(struct stream_rig *r)
 /* Data of the base, in the model, too, as far as the disk goes. */
 static void put_base(struct stream_rig *r, int fd, uint64_t offset, uint64_t end)
 {
-    size_t length = (size_t)(MIN(end, offset + 100 * KIB) - offset);
+    size_t length = offset < end ? (size_t)(MIN(end, offset + 100 * KIB) - offset) : 0;
     g_autofree uint8_t *bytes = stream_data(DATA_RANDOM, offset + 7 * 512, length);
 
     g_assert_cmpint(pwrite_all(fd, bytes, length, offset), ==, 0);
-    if (offset < r->o.size)
+    if (length > 0 && offset < r->o.size)
         g_assert_cmpint(pwrite_all(r->model, bytes, MIN(length, r->o.size - offset), offset), ==,
                         0);
 }
