@@ -57,9 +57,9 @@ static int on_wrote(void *opaque, uint64_t offset, const struct iovec *iov, size
     }
     if (iov[0].iov_base)
         told.hash = g_strdup(g_checksum_get_string(sum));
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     g_array_append_val(r->told, told);
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     return 0;
 }
 
@@ -117,7 +117,7 @@ void stream_rig_new(struct stream_rig *r, const struct q2_stream_options *o)
     g_assert_cmpint(r->fd, >=, 0);
     g_assert_cmpint(ftruncate(r->model, (off_t)((o->size + 511) / 512 * 512)), ==, 0);
     r->unread = false;
-    g_mutex_init(&r->lock);
+    pthread_mutex_init(&r->lock, NULL);
     r->told = g_array_new(FALSE, FALSE, sizeof(struct told));
     r->o = *o;
     r->o.lanes = MAX(o->lanes, 1);
@@ -142,7 +142,7 @@ void stream_rig_free(struct stream_rig *r)
     for (guint i = 0; i < r->told->len; i++)
         g_free(g_array_index(r->told, struct told, i).hash);
     g_array_free(r->told, TRUE);
-    g_mutex_clear(&r->lock);
+    pthread_mutex_destroy(&r->lock);
     g_free(r->folder);
     g_free(r->path);
     g_free(r->model_path);

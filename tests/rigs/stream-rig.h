@@ -10,6 +10,7 @@
 #include "common/qcow2/q2-stream.h"
 
 #include <glib.h>
+#include <pthread.h>
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
@@ -23,7 +24,7 @@ struct stream_rig {
     struct q2_stream_options o;
     struct q2_stream *stream;
     bool unread; /* set by a test whose file is too long: what was told is not read again */
-    GMutex lock;
+    pthread_mutex_t lock;
     GArray *told; /* lock; struct told */
 };
 

@@ -8,7 +8,7 @@
 /* Ranges are handed out in ascending order, and end in any. */
 struct work {
     struct stream_rig rig;
-    GMutex lock;
+    pthread_mutex_t lock;
     uint64_t next;        /* lock */
     uint64_t busy[LANES]; /* lock; where each is; UINT64_MAX: nowhere */
     uint64_t stride;      /* from one range to the next */
@@ -25,7 +25,7 @@ static bool take(struct work *w, unsigned lane, uint64_t *at)
     uint64_t below = UINT64_MAX;
     bool more;
 
-    g_mutex_lock(&w->lock);
+    pthread_mutex_lock(&w->lock);
     *at = w->next;
     more = *at < w->rig.o.size;
     w->busy[lane] = more ? *at : UINT64_MAX;
@@ -33,7 +33,7 @@ static bool take(struct work *w, unsigned lane, uint64_t *at)
     for (unsigned i = 0; i < LANES; i++)
         below = MIN(below, w->busy[i]);
     stream_rig_below(&w->rig, MIN(below, w->next));
-    g_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&w->lock);
     return more;
 }
 
@@ -65,7 +65,7 @@ static void write_by_all(const struct q2_stream_options *o, uint64_t stride)
     stream_rig_new(&w.rig, o);
     if (o->backing)
         stream_rig_base(&w.rig, MIN(o->size / 2, GIB));
-    g_mutex_init(&w.lock);
+    pthread_mutex_init(&w.lock, NULL);
     for (unsigned i = 0; i < LANES; i++) /* none of them is further than the first range */
         w.busy[i] = 0;
     for (unsigned i = 0; i < LANES; i++) {
@@ -74,7 +74,7 @@ static void write_by_all(const struct q2_stream_options *o, uint64_t stride)
     }
     for (unsigned i = 0; i < LANES; i++)
         g_thread_join(threads[i]);
-    g_mutex_clear(&w.lock);
+    pthread_mutex_destroy(&w.lock);
     stream_rig_finish(&w.rig);
     stream_rig_check(&w.rig);
     stream_rig_free(&w.rig);
