@@ -83,7 +83,9 @@ tests_rigs_libnbdrig_a_SOURCES = \
 	tests/rigs/tls-rig.c tests/rigs/tls-rig.h
 # Images that QEMU's tools make.
 check_LIBRARIES += tests/rigs/libqcow2rig.a
-tests_rigs_libqcow2rig_a_SOURCES = tests/rigs/qcow2-rig.c tests/rigs/qcow2-rig.h
+tests_rigs_libqcow2rig_a_SOURCES = \
+	tests/rigs/qcow2-oracle.c tests/rigs/qcow2-oracle.h \
+	tests/rigs/qcow2-rig.c tests/rigs/qcow2-rig.h
 # A store over a folder, which can be killed.
 check_LIBRARIES += tests/rigs/libstorerig.a
 tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h
