@@ -45,7 +45,7 @@
 #define MEMORY ((size_t)32 << 20)
 /* Data in a batch. Smaller ones are made only where a single lane has no memory for them. */
 #define BATCH_MOST  ((size_t)4 << 20)
-#define BATCH_LEAST ((size_t)256 << 10)
+#define BATCH_LEAST ((size_t)64 << 10)
 /* With a limit of the rate. */
 #define BATCH_SLOW ((uint64_t)4096)
 /* What is read is cut to this, so that a source can have many reads under way. */
