@@ -37,6 +37,16 @@ static int fail_there(struct copy_rig *r, enum rig_call call, unsigned n, GError
     return fail(err, "%s fails", rig_call_names[call]);
 }
 
+/* It is known a moment after its threads have started. */
+static void cancel(struct copy_rig *r)
+{
+    g_mutex_lock(&r->lock);
+    while (!r->copy)
+        g_cond_wait(&r->changed, &r->lock);
+    g_mutex_unlock(&r->lock);
+    copy_cancel(r->copy);
+}
+
 static int cancel_there(struct copy_rig *r, enum rig_call call, unsigned n, GError **err)
 {
     struct place *p = r->hook_data;
@@ -45,11 +55,7 @@ static int cancel_there(struct copy_rig *r, enum rig_call call, unsigned n, GErr
     if (call != p->call || n != p->n)
         return 0;
     p->came = true;
-    g_mutex_lock(&r->lock);
-    while (!r->copy)
-        g_cond_wait(&r->changed, &r->lock);
-    g_mutex_unlock(&r->lock);
-    copy_cancel(r->copy);
+    cancel(r);
     return 0;
 }
 
@@ -209,6 +215,73 @@ static void test_waiting(void)
     }
 }
 
+/* ---- the conductor's calls ---- */
+
+/* The only lane does not go on beyond the middle of the disk before the place has been reached. */
+static void hold_lane(struct copy_rig *r, enum rig_call call, unsigned n)
+{
+    struct place *p = r->hook_data;
+    gint64 end = g_get_monotonic_time() + RIG_SOON_MS * G_TIME_SPAN_MILLISECOND;
+
+    g_mutex_lock(&r->lock);
+    while (call == RIG_READ_WAIT && n > 70 && r->calls[p->call] <= p->n)
+        g_assert_true(g_cond_wait_until(&r->changed, &r->lock, end));
+    g_mutex_unlock(&r->lock);
+}
+
+static int fail_held(struct copy_rig *r, enum rig_call call, unsigned n, GError **err)
+{
+    hold_lane(r, call, n);
+    return fail_there(r, call, n, err);
+}
+
+static int cancel_held(struct copy_rig *r, enum rig_call call, unsigned n, GError **err)
+{
+    hold_lane(r, call, n);
+    return cancel_there(r, call, n, err);
+}
+
+static int wait_held(struct copy_rig *r, enum rig_call call, unsigned n, GError **err)
+{
+    struct place *p = r->hook_data;
+
+    hold_lane(r, call, n);
+    if (call != p->call || n != p->n)
+        return 0;
+    cancel(r);
+    return wait_there(r, call, n, err);
+}
+
+static void test_conductor(void)
+{
+    static int (*const hooks[])(struct copy_rig *, enum rig_call, unsigned,
+                                GError **) = {fail_held, cancel_held, wait_held};
+    static const enum rig_call calls[] = {RIG_BELOW, RIG_SYNC, RIG_MARK};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(hooks) * G_N_ELEMENTS(calls); i++) {
+        struct place p = {calls[i % G_N_ELEMENTS(calls)], 0, false};
+        struct rig_options o = options(false);
+        struct copy_rig *r;
+        g_autoptr(GError) err = NULL;
+
+        o.size = 8 * MiB;
+        o.told = 100;
+        o.zero = 0;
+        o.copy.lanes = 1;
+        o.copy.memory = 128 << 10;
+        r = rig_new(&o, 7);
+        r->hook = hooks[i / G_N_ELEMENTS(calls)];
+        r->hook_data = &p;
+        rig_start(r);
+        err = rig_end(r, NULL);
+        g_assert_true(p.came);
+        g_assert_nonnull(err);
+        g_assert_nonnull(strstr(err->message, i < G_N_ELEMENTS(calls) ? "fails" : "cancelled"));
+        rig_check_failed(r);
+        rig_free(r);
+    }
+}
+
 /* A failure of one lane wakes what the others wait for. */
 static int one_fails(struct copy_rig *r, enum rig_call call, unsigned n, GError **err)
 {
@@ -302,6 +375,7 @@ int main(int argc, char **argv)
     g_test_add_func("/copy-stops/failures", test_failures);
     g_test_add_func("/copy-stops/cancels", test_cancels);
     g_test_add_func("/copy-stops/waiting", test_waiting);
+    g_test_add_func("/copy-stops/conductor", test_conductor);
     g_test_add_func("/copy-stops/first-counts", test_first_counts);
     g_test_add_func("/copy-stops/rate", test_rate_waits);
     g_test_add_func("/copy-stops/late-cancel", test_late_cancel);
