@@ -5,9 +5,15 @@ noinst_LIBRARIES += common/copy/libcopy.a
 common_copy_libcopy_a_CPPFLAGS = $(AM_CPPFLAGS) $(LIBNBD_CFLAGS)
 common_copy_libcopy_a_SOURCES = \
 	common/copy/copy.h \
+	common/copy/nbd-error.c common/copy/nbd-error.h \
+	common/copy/nbd-exchange.c common/copy/nbd-exchange.h \
+	common/copy/nbd-lane.c common/copy/nbd-lane.h \
+	common/copy/nbd-link.c common/copy/nbd-link.h \
+	common/copy/nbd-map.c common/copy/nbd-map.h \
+	common/copy/nbd-request.h \
 	common/copy/source.h \
 	common/copy/source-image.h \
-	common/copy/source-nbd.h \
+	common/copy/source-nbd.c common/copy/source-nbd.h \
 	common/copy/target.h \
 	common/copy/targets.h
 
