@@ -1,24 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/copy/source-nbd.h"
-#include "common/base/deadline.h"
-#include "common/copy/nbd-lane.h"
-
-#define CONNECTIONS_DEFAULT 4
-#define CONNECTIONS_MAX     64
+#include "common/copy/nbd-lanes.h"
 
 /* Batches that a lane may have under way. */
 #define BATCHES 2
 
-/* Longest range that is asked about, or trimmed, at once: a power of two, so that it suits any
- * block size, and the largest that fits into the 32 bits of NBD's plain headers. */
-#define RANGE_MAX (UINT64_C(1) << 31)
-
-/* Time for all connections but the first: a server that lets in fewer may let the others hang.
- * Microseconds. */
-#define MORE_TIME (5 * INT64_C(1000000))
-
-struct lane {
-    struct nbd_lane *lane;
+/* A lane's batches, the older one first. */
+struct queue {
     struct nbd_batch batches[BATCHES];
     size_t room[BATCHES];     /* of the batches' requests */
     unsigned started, waited; /* batches, ever */
@@ -27,9 +15,9 @@ struct lane {
 struct source_nbd {
     struct copy_source source;
     char *uri, *context;
-    struct lane *lanes;
+    struct nbd_lanes lanes;
+    struct queue *queues; /* one for each lane */
     struct nbd_map *map;
-    bool can_map; /* there is something to ask the server for */
 };
 
 static struct source_nbd *source_nbd(struct copy_source *s)
@@ -39,35 +27,23 @@ static struct source_nbd *source_nbd(struct copy_source *s)
 
 /* ---- extents ---- */
 
-/* Ask the server about a range, and wait. */
-static int ask_map(struct source_nbd *s, unsigned lane, uint64_t offset, uint64_t length,
-                   GError **err)
+static int extents(struct copy_source *source, unsigned lane, uint64_t offset, uint64_t length,
+                   copy_extent_sink sink, void *opaque, uint64_t *end, GError **err)
 {
-    struct nbd_request request = {
-        .kind = NBD_REQUEST_MAP, .offset = offset, .length = length, .map = s->map};
+    struct source_nbd *s = source_nbd(source);
+    struct nbd_request request = {.kind = NBD_REQUEST_MAP,
+                                  .offset = offset,
+                                  .length = MIN(length, NBD_LANES_RANGE),
+                                  .map = s->map};
     struct nbd_batch batch = {.requests = &request, .n = 1};
 
-    if (!s->can_map) {
-        nbd_map_ask(s->map, offset, length);
-        return 0;
-    }
-    nbd_lane_start(s->lanes[lane].lane, &batch);
-    if (nbd_lane_wait(s->lanes[lane].lane, &batch, err) < 0)
+    nbd_lane_start(s->lanes.lane[lane], &batch);
+    if (nbd_lane_wait(s->lanes.lane[lane], &batch, err) < 0)
         return -1;
     if (s->context && !nbd_map_is_answered(s->map))
         return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED,
                                "at %" G_GUINT64_FORMAT ": the server's answer tells nothing of %s",
                                offset, s->context);
-    return 0;
-}
-
-static int extents(struct copy_source *source, unsigned lane, uint64_t offset, uint64_t length,
-                   copy_extent_sink sink, void *opaque, uint64_t *end, GError **err)
-{
-    struct source_nbd *s = source_nbd(source);
-
-    if (ask_map(s, lane, offset, MIN(length, RANGE_MAX), err) < 0)
-        return -1;
     return nbd_map_tell(s->map, sink, opaque, end, err);
 }
 
@@ -76,13 +52,14 @@ static int extents(struct copy_source *source, unsigned lane, uint64_t offset, u
 static int read_start(struct copy_source *source, unsigned lane, const struct copy_piece *pieces,
                       size_t n, GError **err)
 {
-    struct lane *l = &source_nbd(source)->lanes[lane];
-    unsigned which = l->started++ % BATCHES;
-    struct nbd_batch *b = &l->batches[which];
+    struct source_nbd *s = source_nbd(source);
+    struct queue *q = &s->queues[lane];
+    unsigned which = q->started++ % BATCHES;
+    struct nbd_batch *b = &q->batches[which];
 
-    if (l->room[which] < n) {
+    if (q->room[which] < n) {
         b->requests = g_renew(struct nbd_request, b->requests, n);
-        l->room[which] = n;
+        q->room[which] = n;
     }
     b->n = n;
     for (size_t i = 0; i < n; i++)
@@ -90,55 +67,41 @@ static int read_start(struct copy_source *source, unsigned lane, const struct co
                                               .offset = pieces[i].offset,
                                               .length = pieces[i].length,
                                               .data = pieces[i].data};
-    nbd_lane_start(l->lane, b);
+    nbd_lane_start(s->lanes.lane[lane], b);
     return 0;
 }
 
 static int read_wait(struct copy_source *source, unsigned lane, GError **err)
 {
-    struct lane *l = &source_nbd(source)->lanes[lane];
+    struct source_nbd *s = source_nbd(source);
+    struct queue *q = &s->queues[lane];
 
-    return nbd_lane_wait(l->lane, &l->batches[l->waited++ % BATCHES], err);
+    return nbd_lane_wait(s->lanes.lane[lane], &q->batches[q->waited++ % BATCHES], err);
 }
 
 static int trim(struct copy_source *source, unsigned lane, uint64_t offset, uint64_t length,
                 GError **err)
 {
-    struct lane *l = &source_nbd(source)->lanes[lane];
-
-    while (length > 0) {
-        uint64_t part = MIN(length, RANGE_MAX);
-        struct nbd_request request = {.kind = NBD_REQUEST_TRIM, .offset = offset, .length = part};
-        struct nbd_batch batch = {.requests = &request, .n = 1};
-
-        nbd_lane_start(l->lane, &batch);
-        if (nbd_lane_wait(l->lane, &batch, err) < 0)
-            return -1;
-        offset += part;
-        length -= part;
-    }
-    return 0;
+    return nbd_lanes_range(&source_nbd(source)->lanes, lane, NBD_REQUEST_TRIM, offset, length, err);
 }
 
 /* ---- beginning and end ---- */
 
 static void cancel(struct copy_source *source)
 {
-    for (unsigned i = 0; i < source->lanes; i++)
-        nbd_lane_cancel(source_nbd(source)->lanes[i].lane);
+    nbd_lanes_cancel(&source_nbd(source)->lanes);
 }
 
 static void free_source(struct copy_source *source)
 {
     struct source_nbd *s = source_nbd(source);
 
-    for (unsigned i = 0; i < source->lanes; i++) {
-        nbd_lane_free(s->lanes[i].lane);
+    nbd_lanes_close(&s->lanes);
+    for (unsigned i = 0; i < source->lanes; i++)
         for (unsigned b = 0; b < BATCHES; b++)
-            g_free(s->lanes[i].batches[b].requests);
-    }
+            g_free(s->queues[i].batches[b].requests);
+    g_free(s->queues);
     nbd_map_free(s->map);
-    g_free(s->lanes);
     g_free(s->uri);
     g_free(s->context);
     g_free(s);
@@ -153,76 +116,28 @@ static const struct copy_source_ops ops = {
     .free = free_source,
 };
 
-static int check(const struct source_nbd_options *o, const struct nbd_link_facts *facts,
-                 GError **err)
-{
-    if (!o->trim)
-        return 0;
-    if (facts->read_only || !facts->can_trim)
-        return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED, "the export does not take TRIM");
-    return 0;
-}
-
-/* Make a lane of a connection, which is taken over. */
-static int add_lane(struct source_nbd *s, const struct nbd_lane_options *o, struct nbd_handle *nbd,
-                    GError **err)
-{
-    struct nbd_lane *lane = nbd_lane_new(o, nbd, err);
-
-    if (!lane)
-        return -1;
-    s->lanes[s->source.lanes++].lane = lane;
-    return 0;
-}
-
-/* Connect some more times. A server that does not let in so many clients lets the rest fail or hang:
- * then those there are do. */
-static int add_lanes(struct source_nbd *s, const struct nbd_lane_options *o, unsigned most,
-                     struct nbd_link_wait *wait, GError **err)
-{
-    wait->until = deadline_in(MORE_TIME);
-    while (s->source.lanes < most) {
-        g_autoptr(GError) error = NULL;
-        struct nbd_handle *nbd = nbd_link_open(&o->link, wait, &error);
-
-        if (!nbd && g_error_matches(error, SOURCE_NBD_ERROR, SOURCE_NBD_ERROR_CANCELLED)) {
-            g_propagate_error(err, g_steal_pointer(&error));
-            return -1;
-        }
-        if (!nbd)
-            return 0;
-        if (add_lane(s, o, nbd, err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* Make the first connection, learn of the export, and make the others. */
 static int open_source(struct source_nbd *s, const struct source_nbd_options *o, GError **err)
 {
-    struct nbd_link_wait wait = {.stop = {o->interrupt > 0 ? o->interrupt : -1, -1},
-                                 .until = deadline_in(NBD_LINK_TIME)};
-    struct nbd_lane_options lane = {
-        .link = {.uri = s->uri, .context = s->context, .allocation = true}, .retry = o->retry};
-    unsigned most = MIN(o->connections ? o->connections : CONNECTIONS_DEFAULT, CONNECTIONS_MAX);
-    struct nbd_handle *nbd = nbd_link_open(&lane.link, &wait, err);
+    struct nbd_lanes_options lanes = {
+        .link = {.uri = s->uri, .context = s->context, .allocation = true},
+        .connections = o->connections,
+        .retry = o->retry,
+        .interrupt = o->interrupt,
+    };
+    const struct nbd_link_facts *facts = &s->lanes.facts;
 
-    if (!nbd)
+    if (nbd_lanes_open(&s->lanes, &lanes, err) < 0)
         return -1;
-    if (nbd_link_facts(nbd, &lane.facts, err) < 0 || check(o, &lane.facts, err) < 0) {
-        nbd_link_close(nbd);
-        return -1;
-    }
-    s->source.size = lane.facts.size;
-    s->source.align = lane.facts.align;
-    s->source.max_read = lane.facts.max;
-    s->can_map = s->context || lane.facts.allocation;
+    if (o->trim && (facts->read_only || !facts->can_trim))
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED, "the export does not take TRIM");
     s->map = nbd_map_new(
-        &(struct nbd_map_disk){.align = lane.facts.align, .has_context = s->context != NULL});
-    s->lanes = g_new0(struct lane, most);
-    if (add_lane(s, &lane, nbd, err) < 0)
-        return -1;
-    return lane.facts.multi_conn ? add_lanes(s, &lane, most, &wait, err) : 0;
+        &(struct nbd_map_disk){.align = facts->align, .has_context = s->context != NULL});
+    s->queues = g_new0(struct queue, s->lanes.n);
+    s->source.size = facts->size;
+    s->source.lanes = s->lanes.n;
+    s->source.align = facts->align;
+    s->source.max_read = facts->max;
+    return 0;
 }
 
 struct copy_source *source_nbd_new(const struct source_nbd_options *o, GError **err)
