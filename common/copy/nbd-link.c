@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/copy/nbd-link.h"
 #include "common/base/deadline.h"
+#include "common/util/text.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -13,9 +14,9 @@
 /* Least block of a server that does not tell it: what the protocol recommends. */
 #define ALIGN_DEFAULT 512
 
-/* Most names that an error lists, and most bytes of them. */
-#define LISTED_MAX   12
-#define LISTED_BYTES 2048
+/* Most names that an error lists, and most bytes of each. */
+#define LISTED_MAX 12
+#define SHOWN_MAX  256
 
 /* Most names that are passed over. */
 #define LEFT_OUT_MAX 100000
@@ -159,15 +160,17 @@ struct name_list {
 
 static int add_name(struct name_list *list, const char *name)
 {
-    g_autofree char *valid = g_utf8_make_valid(name, -1);
+    g_autofree char *shown = NULL;
 
-    if (list->count >= LISTED_MAX || list->text->len + strlen(valid) > LISTED_BYTES) {
+    if (list->count >= LISTED_MAX) {
         /* A server may send names without end. libnbd may not be called here. */
         if (++list->left_out >= LEFT_OUT_MAX)
             shutdown(list->socket, SHUT_RDWR);
-    } else
-        g_string_append_printf(list->text, "%s%s", list->count++ > 0 ? ", " : "",
-                               *valid != '\0' ? valid : "\"\"");
+        return 0;
+    }
+    shown = text_for_display((struct text){name, strlen(name)}, SHOWN_MAX);
+    g_string_append_printf(list->text, "%s%s", list->count++ > 0 ? ", " : "",
+                           *shown != '\0' ? shown : "\"\"");
     return 0;
 }
 
@@ -325,7 +328,10 @@ int nbd_link_facts(struct nbd_handle *nbd, struct nbd_link_facts *facts, GError 
     int64_t least = nbd_get_block_size(nbd, LIBNBD_SIZE_MINIMUM);
     int64_t most = nbd_get_block_size(nbd, LIBNBD_SIZE_MAXIMUM);
 
-    if (size < 0 || least < 0 || most < 0)
+    if (size < 0)
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED,
+                               "the server tells no size of the export that is possible");
+    if (least < 0 || most < 0)
         return source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_FAILED);
     *facts = (struct nbd_link_facts){
         .size = (uint64_t)size,

@@ -48,35 +48,27 @@ static int print_extent(void *opaque, const struct copy_extent *e, GError **err)
     return 0;
 }
 
-static void print_map(struct copy_source *s)
+static int print_map(struct copy_source *s, GError **err)
 {
-    GError *err = NULL;
-
     for (uint64_t offset = 0, end; offset < s->size; offset = end) {
-        if (s->ops->extents(s, 0, offset, s->size - offset, print_extent, NULL, &end, &err) < 0)
-            give_up(err);
+        if (s->ops->extents(s, 0, offset, s->size - offset, print_extent, NULL, &end, err) < 0)
+            return -1;
         if (end <= offset || end > s->size)
             g_error("the end of extents, %" PRIu64 ", is not beyond %" PRIu64, end, offset);
     }
+    return 0;
 }
 
-static struct copy_target *open_target(const char *name, uint64_t size)
+static struct copy_target *open_target(const char *name, uint64_t size, GError **err)
 {
-    GError *err = NULL;
-    struct copy_target *t;
     int fd;
 
-    if (strstr(name, "://")) {
-        t = target_nbd_new(name, size, clean, (unsigned)connections, (unsigned)retry, &err);
-    } else {
-        fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
-            g_error("%s: %s", name, g_strerror(errno));
-        t = target_raw_new(fd, name, size, clean, &err);
-    }
-    if (!t)
-        give_up(err);
-    return t;
+    if (strstr(name, "://"))
+        return target_nbd_new(name, size, clean, (unsigned)connections, (unsigned)retry, err);
+    fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+        g_error("%s: %s", name, g_strerror(errno));
+    return target_raw_new(fd, name, size, clean, err);
 }
 
 /* Wait for the copy's end, or for a signal, which cancels it. */
@@ -92,23 +84,24 @@ static void wait_for_end(struct copy *c, int signals)
     }
 }
 
-static void copy(struct copy_source *s, const char *name, int signals)
+static int copy(struct copy_source *s, const char *name, int signals, GError **err)
 {
     struct copy_options o = {.lanes = (unsigned)lanes, .trim = trim};
-    struct copy_target *t = open_target(name, s->size);
+    struct copy_target *t = open_target(name, s->size, err);
+    struct copy *c = t ? copy_start(s, t, &o, err) : NULL;
     struct copy_progress p;
-    GError *err = NULL;
-    struct copy *c = copy_start(s, t, &o, &err);
+    int result = -1;
 
     if (c) {
         wait_for_end(c, signals);
-        copy_end(c, &p, &err);
+        result = copy_end(c, &p, err);
     }
     copy_target_free(t);
-    if (err)
-        give_up(err);
+    if (result < 0)
+        return -1;
     printf("lanes %u read %" PRIu64 " written %" PRIu64 " zero %" PRIu64 "\n", s->lanes, p.read,
            p.written, p.zero);
+    return 0;
 }
 
 static int block_signals(void)
@@ -127,6 +120,7 @@ int main(int argc, char **argv)
     struct source_nbd_options o = {0};
     GError *err = NULL;
     struct copy_source *s;
+    int result;
 
     g_option_context_add_main_entries(options, entries, NULL);
     if (!g_option_context_parse(options, &argc, &argv, &err))
@@ -140,11 +134,10 @@ int main(int argc, char **argv)
     s = source_nbd_new(&o, &err);
     if (!s)
         give_up(err);
-    if (map)
-        print_map(s);
-    else
-        copy(s, argv[2], o.interrupt);
+    result = map ? print_map(s, &err) : copy(s, argv[2], o.interrupt, &err);
     copy_source_free(s);
     g_free(context);
+    if (result < 0)
+        give_up(err);
     return 0;
 }

@@ -4,7 +4,7 @@
 import struct
 import threading
 
-from copying import CANCELLED, CHANGED, FAILED, UNREACHABLE, Running, copied, dirty, fails, mapped
+from copying import CANCELLED, CHANGED, UNREACHABLE, Running, copied, dirty, fails, mapped
 from fakenbd import ALLOCATION, PLAIN_FLAGS, Export, FakeServer, Gone
 from rawnbd import *
 from tap import main, test
