@@ -21,6 +21,7 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-checkpoint.c \
 	client/cli/cmd-map.c \
+	client/cli/cmd-pull.c \
 	client/cli/cmd-qmp.c \
 	client/cli/cmd-session.c \
 	client/cli/cmd-state.c \
@@ -32,7 +33,9 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-watch.c \
 	client/cli/command.h \
 	client/cli/commands.c client/cli/commands.h \
+	client/cli/find-export.c client/cli/find-export.h \
 	client/cli/help.c client/cli/help.h \
+	client/cli/option-values.c client/cli/option-values.h \
 	client/cli/options.c client/cli/options.h \
 	client/cli/state-print.c client/cli/state-print.h \
 	client/cli/table.c client/cli/table.h \
@@ -49,6 +52,8 @@ client_libclient_a_SOURCES = \
 	client/pull/destination.c client/pull/destination.h \
 	client/pull/emptiness.c client/pull/emptiness.h \
 	client/pull/loop.c client/pull/loop.h \
+	client/pull/position.c client/pull/position.h \
+	client/pull/pull.c client/pull/pull.h \
 	client/pull/qcow2-pipe.c client/pull/qcow2-pipe.h \
 	client/qmp/backups.c client/qmp/backups.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
