@@ -25,6 +25,7 @@ common_copy_libcopy_a_SOURCES = \
 	common/copy/target-nbd.c \
 	common/copy/target-null.c \
 	common/copy/target-pipe.c \
+	common/copy/target-qcow2.c \
 	common/copy/target-raw.c \
 	common/copy/targets.h \
 	common/copy/trims.c common/copy/trims.h \
