@@ -4,7 +4,9 @@
  *
  * - It is removed before another copy touches the target: a run that begins anew removes what it finds
  *   first, durably, then opens the target.
- * - It is written behind the data: the engine's mark comes when all below it is durable.
+ * - It is written behind the data: the engine's mark comes when all below it is durable. Where the copy
+ *   ends early, and in order, it is written once more, after a sync by a descriptor of its own: one
+ *   by which a failure to write was told to the engine already would not tell it again.
  * - It names the file by its inode: a .partial that another run has made is another file.
  * - It goes when the copy is whole and has its name.
  *
@@ -18,10 +20,17 @@
 #include "client/pull/position.h"
 #include "common/copy/source-nbd.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MEMORY ((size_t)64 << 20)
+/* A copy that can be gone on with makes its data durable each time that so much has come, and so
+ * many milliseconds have passed. */
+#define SYNC_BYTES (UINT64_C(64) << 20)
+#define SYNC_MS    2000
 
 struct pull {
     const struct pull_options *o;
@@ -30,6 +39,7 @@ struct pull {
     struct copy_source *source;
     struct destination *destination;
     struct position *position; /* NULL: the copy cannot be gone on with */
+    int sync_fd;               /* of the target's file, where positions are written; else -1 */
     struct copy_rate *rate;
     bool started;
 };
@@ -51,6 +61,7 @@ static int find_position(struct pull *p, GError **err)
     g_autofree char *path = destination_path(p->to.target);
     bool found = false;
 
+    p->to.keep = p->o->resume || p->o->discard;
     if (!is_raw_file(p)) {
         if (p->o->resume)
             return client_fail(err, CLIENT_ERROR_USAGE,
@@ -64,8 +75,18 @@ static int find_position(struct pull *p, GError **err)
     if (p->o->resume && position_read(p->position, &found, &p->result->resumed, err) < 0)
         return -1;
     p->to.again = found && !p->to.changes;
-    p->to.keep = p->o->resume || p->o->discard;
     return found ? 0 : position_remove(p->position, err);
+}
+
+static int begin_position(struct pull *p, GError **err)
+{
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", destination_fd(p->destination));
+
+    p->sync_fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (p->sync_fd < 0)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: open once more: %s", p->to.target,
+                           g_strerror(errno));
+    return position_write(p->position, p->result->resumed, err);
 }
 
 /* Is the file that is open the one of the position that was found? If not, begin anew. */
@@ -84,26 +105,12 @@ static int check_file(struct pull *p, GError **err)
                            "%s: it is of a file that is not there any more; without --resume the "
                            "copy begins anew",
                            p->position->path);
-    return p->to.keep ? position_write(p->position, p->result->resumed, err) : 0;
+    return p->to.keep ? begin_position(p, err) : 0;
 }
 
-/* Where a stream or another server may keep us waiting, a signal ends the process as ever: nothing is
- * there yet that had to be removed. */
-static int open_destination(struct pull *p, GError **err)
+static int open_source(void *opaque, GError **err)
 {
-    bool waits = destination_is_uri(p->to.target) || strcmp(p->to.target, "-") == 0;
-
-    if (!waits && interrupt_fd(err) < 0)
-        return -1;
-    p->destination = destination_open(&p->to, p->source->size, err);
-    if (!p->destination || interrupt_fd(err) < 0)
-        return -1;
-    p->result->kind = destination_kind(p->destination);
-    return check_file(p, err);
-}
-
-static int open_both(struct pull *p, GError **err)
-{
+    struct pull *p = opaque;
     const struct source_nbd_options source = {
         .uri = p->o->uri,
         .context = p->o->context,
@@ -118,7 +125,29 @@ static int open_both(struct pull *p, GError **err)
     p->to.source = p->source;
     p->to.lanes = p->source->lanes;
     p->result->size = p->source->size;
-    return find_position(p, err) < 0 ? -1 : open_destination(p, err);
+    return find_position(p, err);
+}
+
+static int open_destination(void *opaque, GError **err)
+{
+    struct pull *p = opaque;
+
+    p->destination = destination_open(&p->to, p->source->size, err);
+    if (!p->destination)
+        return -1;
+    p->result->kind = destination_kind(p->destination);
+    return check_file(p, err);
+}
+
+/* Servers, and who reads a stream, may keep us waiting, and nothing is there yet that had to be
+ * removed. */
+static int open_both(struct pull *p, GError **err)
+{
+    bool waits = destination_is_uri(p->to.target) || strcmp(p->to.target, "-") == 0;
+
+    if (interrupt_work(open_source, p, err) < 0)
+        return -1;
+    return waits ? interrupt_work(open_destination, p, err) : open_destination(p, err);
 }
 
 /* ---- the copy ---- */
@@ -140,7 +169,9 @@ static int next(void *opaque, struct loop_job *job, GError **err)
         .detect_zeroes = p->to.detect_zeroes,
         .trim = p->o->discard,
         .start = p->result->resumed,
-        .mark = p->position && p->to.keep ? mark : NULL,
+        .mark = p->sync_fd >= 0 ? mark : NULL,
+        .sync_bytes = p->sync_fd >= 0 ? SYNC_BYTES : 0,
+        .sync_ms = p->sync_fd >= 0 ? SYNC_MS : 0,
         .opaque = p,
     };
 
@@ -166,6 +197,8 @@ static int ended(void *opaque, const struct loop_job *job, const struct copy_pro
     p->result->zero = progress->zero;
     if (!why)
         return 0;
+    if (p->sync_fd >= 0 && fsync(p->sync_fd) == 0)
+        position_write(p->position, progress->position, NULL); /* else the last mark stands */
     g_propagate_error(err, g_error_copy(why));
     return -1;
 }
@@ -193,7 +226,7 @@ static int finish(struct pull *p, GError **err)
 int pull_run(const struct pull_options *o, struct progress *progress, struct pull_result *r,
              GError **err)
 {
-    struct pull p = {.o = o, .to = o->to, .result = r};
+    struct pull p = {.o = o, .to = o->to, .result = r, .sync_fd = -1};
     gint64 begin = g_get_monotonic_time();
     GError *error = NULL;
     int result;
@@ -208,6 +241,8 @@ int pull_run(const struct pull_options *o, struct progress *progress, struct pul
     destination_free(p.destination);
     copy_source_free(p.source);
     position_free(p.position);
+    if (p.sync_fd >= 0)
+        close(p.sync_fd);
     copy_rate_free(p.rate);
     r->seconds = (double)(g_get_monotonic_time() - begin) / G_USEC_PER_SEC;
     copy_error_convert(&error);

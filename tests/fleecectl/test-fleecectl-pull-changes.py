@@ -31,7 +31,7 @@ class Backups:
         more = {"since": f"c{self.count - 1}", "mode": "strict"} if self.count else {}
         d = begin(self.qmp, id, checkpoint=f"c{self.count}", **more)["vda"]
         self.count += 1
-        return d["uri"], d.get("bitmap")
+        return d["uri"], d["context"].removeprefix("qemu:dirty-bitmap:")
 
     def end(self, keep=True):
         (commit if keep else abort)(self.qmp, f"b{self.count - 1}")

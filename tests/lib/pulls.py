@@ -79,11 +79,11 @@ def refused(*args, code=1, why=""):
 
 
 @contextlib.contextmanager
-def started(*args, env=None, **popen):
+def started(*args, **popen):
     """Start `fleecectl pull` and give the process, which is killed at the end if it still runs."""
-    process = subprocess.Popen([FLEECECTL, *args[:0], "pull", *args], stdin=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent,
-                               env={**os.environ, **(env or {})}, **popen)
+    popen.setdefault("stdout", subprocess.DEVNULL)
+    process = subprocess.Popen([FLEECECTL, "pull", *args], stdin=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, preexec_fn=die_with_parent, **popen)
     try:
         yield process
     finally:
