@@ -27,8 +27,8 @@ EXTRA_tests_unit_backup_test_hook_command_DEPENDENCIES = server/hooks/freeze-gua
 EXTRA_tests_unit_backup_test_hook_fails_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
-links_qcow2 = $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
-links_copy = $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+links_copy = tests/rigs/libqcow2rig.a $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_start = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \
@@ -81,6 +81,11 @@ tests_rigs_libnbdrig_a_SOURCES = \
 	tests/rigs/nbd-client.c tests/rigs/nbd-client.h \
 	tests/rigs/nbd-rig.c tests/rigs/nbd-rig.h \
 	tests/rigs/tls-rig.c tests/rigs/tls-rig.h
+# Images that QEMU's tools make.
+check_LIBRARIES += tests/rigs/libqcow2rig.a
+tests_rigs_libqcow2rig_a_SOURCES = \
+	tests/rigs/qcow2-oracle.c tests/rigs/qcow2-oracle.h \
+	tests/rigs/qcow2-rig.c tests/rigs/qcow2-rig.h
 # A store over a folder, which can be killed.
 check_LIBRARIES += tests/rigs/libstorerig.a
 tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h
