@@ -29,6 +29,8 @@ EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(E
 links_client = $(CLIENT_LIBS)
 links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_copy = tests/rigs/libqcow2rig.a $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+links_qcow2 = $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+links_copy = tests/rigs/libcopyrig.a $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_start = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \
@@ -63,6 +65,11 @@ tests_rigs_libdiskrig_a_SOURCES = \
 # A state folder with a catalogue.
 check_LIBRARIES += tests/rigs/libcataloguerig.a
 tests_rigs_libcataloguerig_a_SOURCES = tests/rigs/catalogue-rig.c tests/rigs/catalogue-rig.h
+# A source and a target of a copy in memory, with a model.
+check_LIBRARIES += tests/rigs/libcopyrig.a
+tests_rigs_libcopyrig_a_SOURCES = \
+	tests/rigs/copy-model.c \
+	tests/rigs/copy-rig.c tests/rigs/copy-rig.h
 # Monitors and QMP commands, and what their tests need of clients and of the main loop.
 check_LIBRARIES += tests/rigs/libcontrolrig.a
 tests_rigs_libcontrolrig_a_SOURCES = \
@@ -130,8 +137,8 @@ tests_rigs_libschedules_a_CPPFLAGS = \
 # The bits of a bitmap likewise, word by word.
 check_LIBRARIES += tests/rigs/libbitmapschedules.a
 tests_rigs_libbitmapschedules_a_SOURCES = \
-	tests/rigs/sched-instrument.h \
-	common/base/bitmap.c
+	common/base/bitmap.c \
+	tests/rigs/sched-instrument.h
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
 
