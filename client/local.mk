@@ -11,15 +11,17 @@ noinst_LIBRARIES += client/libclient.a
 client_libclient_a_CPPFLAGS = $(AM_CPPFLAGS) $(LIBNBD_CFLAGS)
 client_libclient_a_SOURCES = \
 	client/base/error.c client/base/error.h \
-	client/base/interrupt.h \
-	client/base/partial.h \
-	client/base/progress.h \
+	client/base/interrupt.c client/base/interrupt.h \
+	client/base/partial.c client/base/partial.h \
+	client/base/progress.c client/base/progress.h \
+	client/base/progress-text.c client/base/progress-text.h \
 	client/base/terminal.c client/base/terminal.h \
 	client/cli/arguments.c client/cli/arguments.h \
 	client/cli/client.c client/cli/client.h \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-checkpoint.c \
 	client/cli/cmd-map.c \
+	client/cli/cmd-pull.c \
 	client/cli/cmd-qmp.c \
 	client/cli/cmd-session.c \
 	client/cli/cmd-state.c \
@@ -31,7 +33,9 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-watch.c \
 	client/cli/command.h \
 	client/cli/commands.c client/cli/commands.h \
+	client/cli/find-export.c client/cli/find-export.h \
 	client/cli/help.c client/cli/help.h \
+	client/cli/option-values.c client/cli/option-values.h \
 	client/cli/options.c client/cli/options.h \
 	client/cli/state-print.c client/cli/state-print.h \
 	client/cli/table.c client/cli/table.h \
@@ -43,8 +47,14 @@ client_libclient_a_SOURCES = \
 	client/map/map-totals.c client/map/map-totals.h \
 	client/map/nbd-extents.c client/map/nbd-extents.h \
 	client/map/nbd-uri.c client/map/nbd-uri.h \
-	client/pull/destination.h \
-	client/pull/loop.h \
+	client/pull/base-file.c client/pull/base-file.h \
+	client/pull/copy-error.c client/pull/copy-error.h \
+	client/pull/destination.c client/pull/destination.h \
+	client/pull/emptiness.c client/pull/emptiness.h \
+	client/pull/loop.c client/pull/loop.h \
+	client/pull/position.c client/pull/position.h \
+	client/pull/pull.c client/pull/pull.h \
+	client/pull/qcow2-pipe.c client/pull/qcow2-pipe.h \
 	client/qmp/backups.c client/qmp/backups.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
