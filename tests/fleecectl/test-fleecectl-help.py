@@ -8,9 +8,9 @@ import re
 from fleece import SOURCE, fleecectl
 from tap import main, test
 
-COMMANDS = ("status", "disks", "bitmap", "checkpoint", "view", "session", "map", "state", "tls", "qmp",
+COMMANDS = ("status", "disks", "bitmap", "checkpoint", "view", "session", "map", "pull", "state", "tls", "qmp",
             "watch")
-LATER = ("bitmap export", "bitmap import", "job", "pull", "push", "backup",
+LATER = ("bitmap export", "bitmap import", "job", "push", "backup",
          "restore", "serve", "list", "verify", "prune", "diff", "audit", "report", "mount", "apply",
          "image")
 
