@@ -49,8 +49,18 @@ client_libclient_a_SOURCES = \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
-	client/repo/repository.h \
-	client/repo/sums.h \
+	client/repo/manifest-read.c client/repo/manifest-read.h \
+	client/repo/manifest-write.c client/repo/manifest-write.h \
+	client/repo/repo-clean.c \
+	client/repo/repo-lock.c client/repo/repo-lock.h \
+	client/repo/repo-member.c client/repo/repo-member.h \
+	client/repo/repo-names.c client/repo/repo-names.h \
+	client/repo/repo-time.c client/repo/repo-time.h \
+	client/repo/repo-until.c \
+	client/repo/repository.c client/repo/repository.h \
+	client/repo/sums.c client/repo/sums.h \
+	client/repo/sums-check.c \
+	client/repo/sums-private.h \
 	client/state/folder-copy.c client/state/folder-copy.h \
 	client/state/offline.c client/state/offline.h \
 	client/state/record-disks.c client/state/record-disks.h \
