@@ -27,6 +27,7 @@ const struct command *const commands[] = {
     &cmd_session_commit,
     &cmd_session_abort,
     &cmd_map,
+    &cmd_backup,
     &cmd_state_list,
     &cmd_state_check,
     &cmd_state_export,
@@ -39,9 +40,9 @@ const struct command *const commands[] = {
 };
 
 const char *const planned_commands[] = {
-    "bitmap export", "bitmap import", "job",   "pull",   "push",  "backup",
-    "restore",       "serve",         "list",  "verify", "prune", "diff",
-    "audit",         "report",        "mount", "apply",  "image", NULL,
+    "bitmap export", "bitmap import", "job",    "pull",  "push", "restore",
+    "serve",         "list",          "verify", "prune", "diff", "audit",
+    "report",        "mount",         "apply",  "image", NULL,
 };
 
 static size_t family_length(const struct command *c)

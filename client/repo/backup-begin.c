@@ -54,8 +54,7 @@ static GPtrArray *make_plan(struct backup_run *r, GError **err)
     GError *error = NULL;
     inventory *i = inventory_get(r->qmp, &error);
     GPtrArray *names = i ? choose_disks(r->o, i, &error) : NULL;
-    GPtrArray *choices =
-        names ? plan(r, (const char *const *)names->pdata, &error) : NULL;
+    GPtrArray *choices = names ? plan(r, (const char *const *)names->pdata, &error) : NULL;
 
     if (names)
         g_ptr_array_unref(names);
@@ -89,8 +88,10 @@ static int follow(const struct backup_run *r, struct backup_choice *c, GError **
         return client_fail(err, CLIENT_ERROR_FAILED, "disk %s: it is not in the session", c->disk);
     if (strcmp(d->mode, "full") != 0) {
         if (c->level == REPO_FULL)
-            return client_fail(err, CLIENT_ERROR_FAILED, "disk %s: it was asked for in full, and "
-                               "the server gives changes", c->disk);
+            return client_fail(err, CLIENT_ERROR_FAILED,
+                               "disk %s: it was asked for in full, and "
+                               "the server gives changes",
+                               c->disk);
         return 0;
     }
     if (c->level == REPO_FULL)
@@ -102,6 +103,15 @@ static int follow(const struct backup_run *r, struct backup_choice *c, GError **
                        c->disk, c->reason);
 }
 
+/* A base that is not the newest is worth a word: more than usual is read. */
+static void note_older_base(struct backup_run *r, const struct backup_choice *c)
+{
+    if (c->level != REPO_FULL && c->reason)
+        backup_note(
+            r, "disk %s: it is put on backup %" PRId64 ", because nothing newer can be used: %s",
+            c->disk, c->parent, c->reason);
+}
+
 /* Takes over the choices, one by one. */
 static int record_disks(struct backup_run *r, GPtrArray *choices, GError **err)
 {
@@ -111,6 +121,7 @@ static int record_disks(struct backup_run *r, GPtrArray *choices, GError **err)
         backup_record_add(r->record, c);
         if (follow(r, c, err) < 0)
             return -1;
+        note_older_base(r, c);
     }
     return backup_record_save(r->record, r->result->repository, err);
 }
@@ -119,7 +130,8 @@ static int begin_session(struct backup_run *r, const GPtrArray *choices, GError 
 {
     bool begun;
 
-    r->session = backup_session_begin(r->qmp, r->record->session, choices, r->o->lease, &begun, err);
+    r->session =
+        backup_session_begin(r->qmp, r->record->session, choices, r->o->lease, &begun, err);
     if (r->session)
         return 0;
     if (!begun) { /* nothing is on the server: nothing is left but the record */

@@ -79,8 +79,9 @@ static int settle_aborted(struct backup_run *r, struct repo_member *m, GError **
 
 static int partly(const struct repo_member *m, const char *what, const GError *why, GError **err)
 {
-    return client_fail(err, CLIENT_ERROR_PARTLY, "backup %" PRId64 " is in the repository, but %s: %s",
-                       m->id, what, why->message);
+    return client_fail(err, CLIENT_ERROR_PARTLY,
+                       "backup %" PRId64 " is in the repository, but %s: %s", m->id, what,
+                       why->message);
 }
 
 static int commit_session(struct backup_run *r, struct repo_member *m, GError **err)

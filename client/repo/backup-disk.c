@@ -109,7 +109,8 @@ static int open_target(struct disk_copy *c, unsigned lanes, GError **err)
     return c->target ? 0 : -1;
 }
 
-static int start(struct disk_copy *c, const struct session_disk *disk, const char *uri, GError **err)
+static int start(struct disk_copy *c, const struct session_disk *disk, const char *uri,
+                 GError **err)
 {
     unsigned lanes = c->o->connections > 0 ? c->o->connections : CONNECTIONS;
     struct copy_options o = {

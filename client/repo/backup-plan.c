@@ -166,8 +166,8 @@ static int choose(const struct plan_input *in, enum backup_level level, int64_t 
         return 0;
     base = find_base(in, level, since, c->disk, &reason);
     if (!base && level == BACKUP_INC)
-        return client_fail(err, CLIENT_ERROR_FAILED, "disk %s: no incremental backup is possible: %s",
-                           c->disk, reason);
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "disk %s: no incremental backup is possible: %s", c->disk, reason);
     if (base) {
         c->level = level == BACKUP_DIFF ? REPO_DIFF : REPO_INC;
         c->parent = base->id;

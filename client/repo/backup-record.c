@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define VERSION 1
+#define RECORD_VERSION 1
 
 /* A record of thousands of disks fits. */
 static const struct json_limits limits = {
@@ -106,7 +106,7 @@ static char *record_text(const struct backup_record *r)
     g_autoptr(JsonNode) root = NULL;
 
     json_builder_begin_object(b);
-    add_number(b, "version", VERSION);
+    add_number(b, "version", RECORD_VERSION);
     add_number(b, "id", r->id);
     json_add_string(b, "uuid", r->uuid);
     json_add_string(b, "session", r->session);
@@ -155,15 +155,6 @@ int backup_record_save(const struct backup_record *r, const struct repository *r
 
 /* ---- reading ---- */
 
-static bool read_level(const char *name, enum repo_level *level)
-{
-    for (*level = REPO_FULL; *level <= REPO_DIFF; ++*level) {
-        if (g_strcmp0(name, repo_level_name(*level)) == 0)
-            return true;
-    }
-    return false;
-}
-
 static struct repo_disk *read_done(JsonObject *o, const struct backup_choice *c, int64_t id)
 {
     struct repo_disk *d = repo_disk_new();
@@ -186,12 +177,14 @@ static bool read_disk(struct backup_record *r, JsonNode *node)
 {
     JsonObject *o = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
     const char *disk = o ? json_member_string(o, "disk") : NULL;
+    const char *level_name = o ? json_member_string(o, "level") : NULL;
     JsonObject *done = o ? json_member_object(o, "done") : NULL;
     enum repo_level level;
     struct backup_choice *c;
     struct record_disk *d;
 
-    if (!disk || backup_record_disk(r, disk) || !read_level(json_member_string(o, "level"), &level))
+    if (!disk || backup_record_disk(r, disk) || !level_name ||
+        !repo_level_parse(level_name, &level))
         return false;
     c = backup_choice_new(disk);
     d = backup_record_add(r, c);
@@ -215,7 +208,7 @@ static struct backup_record *read_record(JsonNode *node)
     JsonArray *disks = o ? json_member_array(o, "disks") : NULL;
     struct backup_record *r;
 
-    if (!uuid || !session || !disks || json_member_size(o, "version") != VERSION)
+    if (!uuid || !session || !disks || json_member_size(o, "version") != RECORD_VERSION)
         return NULL;
     r = backup_record_new((int64_t)json_member_size(o, "id"), uuid, session);
     for (guint i = 0; i < json_array_get_length(disks); i++) {

@@ -46,7 +46,8 @@ static int check_disks(const struct backup_session *s, GError **err)
 
         if (!d->mode || !d->context)
             return client_fail(err, CLIENT_ERROR_FAILED,
-                               "disk %s: the server does not say how it is to be backed up", d->disk);
+                               "disk %s: the server does not say how it is to be backed up",
+                               d->disk);
         if (!d->uri)
             return client_fail(err, CLIENT_ERROR_FAILED,
                                "disk %s: the server has no NBD address at which it can be read",
@@ -97,9 +98,8 @@ static struct backup_session *looked_up(struct backup_session *s, GError **err)
     return NULL;
 }
 
-struct backup_session *backup_session_begin(struct qmp *q, const char *id,
-                                            const GPtrArray *choices, unsigned lease, bool *begun,
-                                            GError **err)
+struct backup_session *backup_session_begin(struct qmp *q, const char *id, const GPtrArray *choices,
+                                            unsigned lease, bool *begun, GError **err)
 {
     JsonObject *arguments = json_object_new();
     g_autoptr(JsonNode) reply = NULL;
@@ -245,10 +245,10 @@ int session_fate(struct qmp *q, const char *id, enum session_fate *fate, GError 
 
     if (!sessions)
         return -1;
-    *fate = !e                                          ? SESSION_UNKNOWN
-            : e->active                                 ? SESSION_ACTIVE
+    *fate = !e                                      ? SESSION_UNKNOWN
+            : e->active                             ? SESSION_ACTIVE
             : g_strcmp0(e->state, "committed") == 0 ? SESSION_COMMITTED
-                                                        : SESSION_ABORTED;
+                                                    : SESSION_ABORTED;
     return 0;
 }
 

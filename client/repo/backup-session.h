@@ -14,8 +14,8 @@
 struct backup_session {
     struct qmp *qmp; /* lent */
     char *id;
-    int64_t time;  /* of its instant, microseconds since 1970 */
-    GArray *disks; /* struct session_disk, each with URI, context and mode */
+    int64_t time;              /* of its instant, microseconds since 1970 */
+    GArray *disks;             /* struct session_disk, each with URI, context and mode */
     const char *quiesce_error; /* why guests were not quiesced; NULL: they were, or need not be */
     /* ... what is private */
     JsonNode *reply;  /* what the above borrows from */
@@ -28,9 +28,8 @@ struct backup_session {
  * Begin a session of the chosen disks, with a checkpoint of the same name. `lease`: seconds; 0: none.
  * NULL and *err: where *begun is true then, the session may have begun all the same.
  */
-struct backup_session *backup_session_begin(struct qmp *q, const char *id,
-                                            const GPtrArray *choices, unsigned lease, bool *begun,
-                                            GError **err);
+struct backup_session *backup_session_begin(struct qmp *q, const char *id, const GPtrArray *choices,
+                                            unsigned lease, bool *begun, GError **err);
 /* Go on with a session that lives. NULL and *err. */
 struct backup_session *backup_session_continue(struct qmp *q, const char *id, unsigned lease,
                                                GError **err);

@@ -14,16 +14,16 @@
 struct backup_options {
     const char *repository; /* path */
     enum backup_level level;
-    int64_t since;          /* ID of the member that is to be the base; -1: any */
-    char *const *include;   /* names of disks, up to a NULL; NULL: all */
-    char *const *exclude;   /* likewise; NULL: none */
-    unsigned jobs;          /* so many disks at once, 1.. */
-    unsigned connections;   /* for each disk; 0: the default */
-    unsigned retry;         /* seconds in which an NBD server that has gone has to come back */
-    uint64_t rate;          /* most bytes a second; 0: any */
-    unsigned keep;          /* checkpoints of so many members stay on the server, 1.. */
-    unsigned lease;         /* of the session, seconds; 0: none */
-    bool resume;            /* go on with what was cut; leave what is cut for another time */
+    int64_t since;        /* ID of the member that is to be the base; -1: any */
+    char *const *include; /* names of disks, up to a NULL; NULL: all */
+    char *const *exclude; /* likewise; NULL: none */
+    unsigned jobs;        /* so many disks at once, 1.. */
+    unsigned connections; /* for each disk; 0: the default */
+    unsigned retry;       /* seconds in which an NBD server that has gone has to come back */
+    uint64_t rate;        /* most bytes a second; 0: any */
+    unsigned keep;        /* checkpoints of so many members stay on the server, 1.. */
+    unsigned lease;       /* of the session, seconds; 0: none */
+    bool resume;          /* go on with what was cut; leave what is cut for another time */
     bool compress;
     enum q2_compression compression;
     int compress_level; /* 0: the default */
