@@ -71,7 +71,7 @@ static int read_level(const char *text, enum backup_level *level, GError **err)
 
 static int read_since(const char *text, struct backup_options *o, GError **err)
 {
-    uint64_t id;
+    uint64_t id = 0;
 
     o->since = -1;
     if (!text)
@@ -98,7 +98,7 @@ static int read_rate(const char *text, uint64_t *rate, GError **err)
 
 static int read_options(const struct cli_options *c, struct backup_options *o, GError **err)
 {
-    *o = (struct backup_options){.repository = c->output,
+    *o = (struct backup_options){.repo = c->output,
                                  .include = c->include,
                                  .exclude = c->exclude,
                                  .jobs = JOBS,

@@ -73,7 +73,7 @@ static GPtrArray *make_plan(struct backup_run *r, GError **err)
 static struct backup_record *new_record(const struct backup_run *r)
 {
     g_autofree char *uuid = g_uuid_string_random();
-    int64_t id = r->result->repository->next_id;
+    int64_t id = r->result->repo->next_id;
     g_autofree char *name = g_strdup_printf("%s%05" PRId64 "-%.8s", r->prefix, id, uuid);
 
     return backup_record_new(id, uuid, name);
@@ -123,7 +123,7 @@ static int record_disks(struct backup_run *r, GPtrArray *choices, GError **err)
             return -1;
         note_older_base(r, c);
     }
-    return backup_record_save(r->record, r->result->repository, err);
+    return backup_record_save(r->record, r->result->repo, err);
 }
 
 static int begin_session(struct backup_run *r, const GPtrArray *choices, GError **err)
@@ -137,7 +137,7 @@ static int begin_session(struct backup_run *r, const GPtrArray *choices, GError 
     if (!begun) { /* nothing is on the server: nothing is left but the record */
         g_autoptr(GError) ignored = NULL;
 
-        backup_record_remove(r->result->repository, &ignored); /* else the next run does it */
+        backup_record_remove(r->result->repo, &ignored); /* else the next run does it */
         g_clear_pointer(&r->record, backup_record_free);
     }
     return -1;
@@ -150,7 +150,7 @@ int backup_begin(struct backup_run *r, GError **err)
     if (!choices)
         return -1;
     r->record = new_record(r);
-    if (backup_record_save(r->record, r->result->repository, err) < 0) {
+    if (backup_record_save(r->record, r->result->repo, err) < 0) {
         g_clear_pointer(&r->record, backup_record_free);
         return -1;
     }

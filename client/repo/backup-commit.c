@@ -29,7 +29,7 @@ static struct repo_member *make_member(const struct backup_run *r)
  * Where that cannot be told, it counts as having it. */
 static bool may_be_in_manifest(const struct backup_run *r)
 {
-    struct repository *now = repository_open(r->result->repository->path, REPO_LOOK, NULL);
+    struct repository *now = repository_open(r->result->repo->path, REPO_LOOK, NULL);
     bool is_in = !now || backup_find_uuid(now, r->record->uuid);
 
     repository_close(now);
@@ -40,16 +40,16 @@ static bool may_be_in_manifest(const struct backup_run *r)
  * nobody can tell: then the next run finds out. */
 static struct repo_member *save_member(struct backup_run *r, GError **err)
 {
-    struct repository *repository = r->result->repository;
+    struct repository *repo = r->result->repo;
     struct repo_member *m = make_member(r);
     GError *error = NULL;
 
-    g_ptr_array_add(repository->members, m);
-    repository->next_id = m->id + 1;
-    if (repository_save(repository, &error) == 0)
+    g_ptr_array_add(repo->members, m);
+    repo->next_id = m->id + 1;
+    if (repository_save(repo, &error) == 0)
         return m;
-    g_ptr_array_remove_index(repository->members, repository->members->len - 1);
-    repository->next_id--;
+    g_ptr_array_remove_index(repo->members, repo->members->len - 1);
+    repo->next_id--;
     if (may_be_in_manifest(r))
         g_prefix_error(&error, "whether the backup is in the repository is to be seen by the next "
                                "run: ");
@@ -72,9 +72,9 @@ static int settle_aborted(struct backup_run *r, struct repo_member *m, GError **
     if (fate != SESSION_ABORTED)
         return client_fail(err, CLIENT_ERROR_FAILED, "the next run tries again");
     g_clear_pointer(&m->checkpoint, g_free);
-    if (repository_save(r->result->repository, err) < 0)
+    if (repository_save(r->result->repo, err) < 0)
         return -1;
-    return backup_record_remove(r->result->repository, err);
+    return backup_record_remove(r->result->repo, err);
 }
 
 static int partly(const struct repo_member *m, const char *what, const GError *why, GError **err)
@@ -107,10 +107,10 @@ static GPtrArray *spare_checkpoints(struct backup_run *r, GError **err)
 }
 
 /* No member has it any more. */
-static void forget_checkpoint(const struct repository *repository, const char *name)
+static void forget_checkpoint(const struct repository *repo, const char *name)
 {
-    for (guint i = 0; i < repository->members->len; i++) {
-        struct repo_member *m = g_ptr_array_index(repository->members, i);
+    for (guint i = 0; i < repo->members->len; i++) {
+        struct repo_member *m = g_ptr_array_index(repo->members, i);
 
         if (g_strcmp0(m->checkpoint, name) == 0)
             g_clear_pointer(&m->checkpoint, g_free);
@@ -128,7 +128,7 @@ static int delete_checkpoint(struct backup_run *r, const char *name, GError **er
         g_prefix_error(err, "checkpoint %s: ", name);
         return -1;
     }
-    forget_checkpoint(r->result->repository, name);
+    forget_checkpoint(r->result->repo, name);
     return 0;
 }
 
@@ -143,7 +143,7 @@ static int delete_spare(struct backup_run *r, GError **err)
     for (guint i = 0; i < spare->len; i++)
         delete_checkpoint(r, g_ptr_array_index(spare, i), first ? NULL : &first);
     if (spare->len > 0)
-        repository_save(r->result->repository, first ? NULL : &first);
+        repository_save(r->result->repo, first ? NULL : &first);
     if (!first)
         return 0;
     g_propagate_error(err, first);
@@ -153,12 +153,12 @@ static int delete_spare(struct backup_run *r, GError **err)
 /* What comes after the backup. 0, or -1 and *err: the next run does what is left. */
 static int tidy(struct backup_run *r, GError **err)
 {
-    struct repository *repository = r->result->repository;
+    struct repository *repo = r->result->repo;
     int rc = delete_spare(r, err);
 
     if (rc == 0 && r->result->resumed)
-        rc = repository_clean(repository, NULL, err);
-    if (backup_record_remove(repository, rc == 0 ? err : NULL) < 0)
+        rc = repository_clean(repo, NULL, err);
+    if (backup_record_remove(repo, rc == 0 ? err : NULL) < 0)
         rc = -1;
     return rc;
 }
@@ -200,12 +200,12 @@ static int abort_session(struct backup_run *r, GError **why)
 /* Undo all. *why: what a person should know beside the error. */
 static void undo(struct backup_run *r, GError **why)
 {
-    struct repository *repository = r->result->repository;
+    struct repository *repo = r->result->repo;
 
     if (abort_session(r, why) < 0)
         return;
-    if (repository_clean(repository, NULL, *why ? NULL : why) == 0)
-        backup_record_remove(repository, *why ? NULL : why);
+    if (repository_clean(repo, NULL, *why ? NULL : why) == 0)
+        backup_record_remove(repo, *why ? NULL : why);
 }
 
 void backup_give_up(struct backup_run *r, GError **error)

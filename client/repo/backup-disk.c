@@ -79,7 +79,7 @@ static char *backing_name(const struct disk_copy *c, GError **err)
 
     if (c->result->parent < 0)
         return NULL;
-    m = repository_find(c->o->repository, c->result->parent);
+    m = repository_find(c->o->repo, c->result->parent);
     parent = m ? repo_member_disk(m, c->result->disk) : NULL;
     if (parent)
         return repo_backing_name(c->result->file, parent->file);
@@ -137,7 +137,7 @@ struct disk_copy *disk_copy_start(const struct disk_copy_options *o, int64_t id,
 
     c->o = o;
     c->result = result_new(id, choice);
-    c->path = repo_path(o->repository, c->result->file);
+    c->path = repo_path(o->repo, c->result->file);
     c->sums = sums_new();
     if (start(c, disk, uri, err) == 0)
         return c;
@@ -153,7 +153,7 @@ struct copy *disk_copy_get(struct disk_copy *c)
 
 struct repo_disk *disk_copy_finish(struct disk_copy *c, uint64_t read, GError **err)
 {
-    g_autofree char *sums_path = repo_sums_path(c->o->repository, c->result->file);
+    g_autofree char *sums_path = repo_sums_path(c->o->repo, c->result->file);
     struct stat st;
 
     c->result->read = read;

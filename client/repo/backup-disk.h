@@ -12,7 +12,7 @@
 #include "common/qcow2/q2-header.h"
 
 struct disk_copy_options {
-    const struct repository *repository;
+    const struct repository *repo;
     unsigned connections, retry; /* as in source-nbd.h */
     size_t memory;               /* as in copy.h */
     struct copy_rate *rate;      /* NULL: none; outlives the copy */

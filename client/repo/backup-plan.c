@@ -105,9 +105,9 @@ static char *chain_fault(const struct plan_input *in, const struct repo_member *
             return g_strdup_printf("its chain has %d files already", BACKUP_CHAIN_MAX);
         if (parent < 0)
             return NULL;
-        if (parent >= m->id || !repository_find(in->repository, parent))
+        if (parent >= m->id || !repository_find(in->repo, parent))
             return g_strdup_printf("backup %" PRId64 ", below it, is gone", parent);
-        m = repository_find(in->repository, parent);
+        m = repository_find(in->repo, parent);
     }
 }
 
@@ -134,7 +134,7 @@ static bool is_wanted(const struct repo_member *m, const struct repo_disk *d,
 static const struct repo_member *find_base(const struct plan_input *in, enum backup_level level,
                                            int64_t since, const char *disk, char **reason)
 {
-    const GPtrArray *members = in->repository->members;
+    const GPtrArray *members = in->repo->members;
 
     *reason = NULL;
     for (guint i = members->len; i-- > 0;) {
@@ -182,9 +182,9 @@ GPtrArray *backup_plan(const struct plan_input *in, enum backup_level level, int
 {
     g_autoptr(GPtrArray) choices = g_ptr_array_new_with_free_func(free_choice);
 
-    if (since >= 0 && !repository_find(in->repository, since)) {
-        client_fail(err, CLIENT_ERROR_FAILED, "%s: there is no backup %" PRId64,
-                    in->repository->path, since);
+    if (since >= 0 && !repository_find(in->repo, since)) {
+        client_fail(err, CLIENT_ERROR_FAILED, "%s: there is no backup %" PRId64, in->repo->path,
+                    since);
         return NULL;
     }
     for (; *disks; disks++) {
@@ -203,7 +203,7 @@ GPtrArray *backup_plan(const struct plan_input *in, enum backup_level level, int
  * at full ones only. */
 static void need_of_disks(const struct plan_input *in, bool full, GHashTable *needed)
 {
-    const GPtrArray *members = in->repository->members;
+    const GPtrArray *members = in->repo->members;
     g_autoptr(GHashTable) served = g_hash_table_new(g_str_hash, g_str_equal);
 
     for (guint i = members->len; i-- > 0;) {
@@ -226,7 +226,7 @@ static void need_of_disks(const struct plan_input *in, bool full, GHashTable *ne
 
 static void need_of_newest(const struct plan_input *in, unsigned keep, GHashTable *needed)
 {
-    const GPtrArray *members = in->repository->members;
+    const GPtrArray *members = in->repo->members;
 
     for (guint i = members->len; i-- > 0 && keep > 0;) {
         const struct repo_member *m = g_ptr_array_index(members, i);

@@ -21,7 +21,7 @@ enum backup_level {
 #define BACKUP_CHAIN_MAX 256
 
 struct plan_input {
-    const struct repository *repository;
+    const struct repository *repo;
     const GArray *checkpoints; /* the server's: struct checkpoint_entry */
     /* Why a file of the repository is of no use: the caller frees it. NULL: it is there, as its
      * member says. */

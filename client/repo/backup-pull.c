@@ -89,7 +89,7 @@ static int ended(void *opaque, const struct loop_job *job, const struct copy_pro
 
     if (rc == 0) {
         d->done = disk_copy_finish(pulled->copy, progress->read, err);
-        rc = d->done ? backup_record_save(p->r->record, p->r->result->repository, err) : -1;
+        rc = d->done ? backup_record_save(p->r->record, p->r->result->repo, err) : -1;
     }
     disk_copy_free(pulled->copy);
     g_free(pulled);
@@ -114,7 +114,7 @@ int backup_pull(struct backup_run *r, struct progress *progress, GError **err)
     struct copy_rate *rate = o->rate > 0 ? copy_rate_new(o->rate) : NULL;
     struct pull p = {
         .r = r,
-        .o = {.repository = r->result->repository,
+        .o = {.repo = r->result->repo,
               .connections = o->connections,
               .retry = o->retry,
               .memory = memory_of_one(o->jobs),

@@ -16,9 +16,9 @@
 static const struct json_limits limits = {
     .bytes = 16u << 20, .tokens = 4u << 20, .depth = 16, .exact = true};
 
-static char *record_path(const struct repository *repository)
+static char *record_path(const struct repository *repo)
 {
-    return g_build_filename(repository->path, "running.json", NULL);
+    return g_build_filename(repo->path, "running.json", NULL);
 }
 
 static void free_disk(void *data)
@@ -136,10 +136,9 @@ static int write_all(struct partial *p, const char *text, size_t length, GError 
     return 0;
 }
 
-int backup_record_save(const struct backup_record *r, const struct repository *repository,
-                       GError **err)
+int backup_record_save(const struct backup_record *r, const struct repository *repo, GError **err)
 {
-    g_autofree char *path = record_path(repository);
+    g_autofree char *path = record_path(repo);
     g_autofree char *text = record_text(r);
     struct partial *p = partial_new(path, true, err);
     int rc;
@@ -220,9 +219,9 @@ static struct backup_record *read_record(JsonNode *node)
     return r;
 }
 
-int backup_record_load(struct backup_record **r, const struct repository *repository, GError **err)
+int backup_record_load(struct backup_record **r, const struct repository *repo, GError **err)
 {
-    g_autofree char *path = record_path(repository);
+    g_autofree char *path = record_path(repo);
     g_autofree char *text = NULL;
     g_autoptr(JsonNode) node = NULL;
     g_autoptr(GError) error = NULL;
@@ -244,9 +243,9 @@ int backup_record_load(struct backup_record **r, const struct repository *reposi
     return 1;
 }
 
-int backup_record_remove(const struct repository *repository, GError **err)
+int backup_record_remove(const struct repository *repo, GError **err)
 {
-    g_autofree char *path = record_path(repository);
+    g_autofree char *path = record_path(repo);
 
     if (unlink(path) < 0 && errno != ENOENT)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: cannot remove it: %s", path,

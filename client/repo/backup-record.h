@@ -32,11 +32,10 @@ struct record_disk *backup_record_add(struct backup_record *r, struct backup_cho
 struct record_disk *backup_record_disk(const struct backup_record *r, const char *disk);
 
 /* Write it, durably. 0, or -1 and *err. */
-int backup_record_save(const struct backup_record *r, const struct repository *repository,
-                       GError **err);
+int backup_record_save(const struct backup_record *r, const struct repository *repo, GError **err);
 /* Read it: 1 and *r; 0: there is none; -1 and *err: it is there and cannot be read. */
-int backup_record_load(struct backup_record **r, const struct repository *repository, GError **err);
+int backup_record_load(struct backup_record **r, const struct repository *repo, GError **err);
 /* Remove it, if it is there. 0, or -1 and *err. */
-int backup_record_remove(const struct repository *repository, GError **err);
+int backup_record_remove(const struct repository *repo, GError **err);
 
 #endif

@@ -23,7 +23,7 @@ static int settle_member(struct backup_run *r, struct repo_member *m, enum sessi
         backup_note(r, "the session of backup %" PRId64 " was aborted, so its checkpoint is gone",
                     m->id);
         g_clear_pointer(&m->checkpoint, g_free);
-        return repository_save(r->result->repository, err);
+        return repository_save(r->result->repo, err);
     case SESSION_COMMITTED:
     case SESSION_UNKNOWN: /* perhaps it is another server's, so that nothing is known of it */
         return 0;
@@ -33,10 +33,10 @@ static int settle_member(struct backup_run *r, struct repo_member *m, enum sessi
 
 /* ---- going on ---- */
 
-static bool is_whole(const struct repository *repository, const struct repo_disk *d)
+static bool is_whole(const struct repository *repo, const struct repo_disk *d)
 {
-    g_autofree char *path = repo_path(repository, d->file);
-    g_autofree char *sums = repo_sums_path(repository, d->file);
+    g_autofree char *path = repo_path(repo, d->file);
+    g_autofree char *sums = repo_sums_path(repo, d->file);
     struct stat st;
 
     return lstat(sums, &st) == 0 && S_ISREG(st.st_mode) && lstat(path, &st) == 0 &&
@@ -49,7 +49,7 @@ static bool fits(const struct backup_run *r, const struct backup_record *record,
                  const struct backup_session *s)
 {
     if (record->disks->len == 0 || record->disks->len != s->disks->len ||
-        record->id != r->result->repository->next_id)
+        record->id != r->result->repo->next_id)
         return false;
     for (guint i = 0; i < record->disks->len; i++) {
         struct record_disk *d = g_ptr_array_index(record->disks, i);
@@ -57,7 +57,7 @@ static bool fits(const struct backup_run *r, const struct backup_record *record,
 
         if (!at || (strcmp(at->mode, "full") == 0) != (d->choice->level == REPO_FULL))
             return false;
-        if (d->done && (d->done->size != at->size || !is_whole(r->result->repository, d->done)))
+        if (d->done && (d->done->size != at->size || !is_whole(r->result->repo, d->done)))
             g_clear_pointer(&d->done, repo_disk_free);
     }
     return true;
@@ -86,7 +86,7 @@ static int go_on(struct backup_run *r, struct backup_record *record, GError **er
 static int settle_session(struct backup_run *r, const struct backup_record *record,
                           enum session_fate fate, GError **err)
 {
-    struct repo_member *m = backup_find_uuid(r->result->repository, record->uuid);
+    struct repo_member *m = backup_find_uuid(r->result->repo, record->uuid);
 
     if (m)
         return settle_member(r, m, fate, err);
@@ -103,7 +103,7 @@ static int settle_session(struct backup_run *r, const struct backup_record *reco
 /* Takes over the record. */
 static int settle(struct backup_run *r, struct backup_record *record, GError **err)
 {
-    bool is_member = backup_find_uuid(r->result->repository, record->uuid);
+    bool is_member = backup_find_uuid(r->result->repo, record->uuid);
     enum session_fate fate;
     int rc = session_fate(r->qmp, record->session, &fate, err);
 
@@ -118,18 +118,18 @@ static int settle(struct backup_run *r, struct backup_record *record, GError **e
         rc = settle_session(r, record, fate, err);
     backup_record_free(record);
     if (rc == 0)
-        rc = repository_clean(r->result->repository, NULL, err);
+        rc = repository_clean(r->result->repo, NULL, err);
     if (rc == 0)
-        rc = backup_record_remove(r->result->repository, err);
+        rc = backup_record_remove(r->result->repo, err);
     return rc;
 }
 
 int backup_recover(struct backup_run *r, GError **err)
 {
     struct backup_record *record;
-    int rc = backup_record_load(&record, r->result->repository, err);
+    int rc = backup_record_load(&record, r->result->repo, err);
 
     if (rc < 0)
         return -1;
-    return rc > 0 ? settle(r, record, err) : repository_clean(r->result->repository, NULL, err);
+    return rc > 0 ? settle(r, record, err) : repository_clean(r->result->repo, NULL, err);
 }

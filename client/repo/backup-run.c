@@ -47,9 +47,9 @@ GArray *backup_plan_input(struct backup_run *r, struct plan_input *in, JsonNode 
 {
     GArray *checkpoints = checkpoints_get(r->qmp, reply, err);
 
-    *in = (struct plan_input){.repository = r->result->repository,
+    *in = (struct plan_input){.repo = r->result->repo,
                               .checkpoints = checkpoints,
                               .fault = file_fault,
-                              .opaque = r->result->repository};
+                              .opaque = r->result->repo};
     return checkpoints;
 }

@@ -56,9 +56,9 @@
 
 void backup_result_clear(struct backup_result *result)
 {
-    repository_close(result->repository);
+    repository_close(result->repo);
     g_clear_pointer(&result->notes, g_ptr_array_unref);
-    result->repository = NULL;
+    result->repo = NULL;
     result->member = NULL;
 }
 
@@ -76,9 +76,9 @@ static int run(struct backup_run *r, struct progress *progress, GError **err)
     return backup_commit(r, err);
 }
 
-static char *name_prefix(const struct repository *repository)
+static char *name_prefix(const struct repository *repo)
 {
-    return g_strdup_printf("backup-%.8s-", repository->uuid);
+    return g_strdup_printf("backup-%.8s-", repo->uuid);
 }
 
 int backup_run(struct qmp *q, const struct backup_options *o, struct progress *progress,
@@ -91,10 +91,10 @@ int backup_run(struct qmp *q, const struct backup_options *o, struct progress *p
     result->notes = g_ptr_array_new_with_free_func(g_free);
     if (interrupt_fd(err) < 0)
         return -1;
-    result->repository = repository_open(o->repository, REPO_CREATE, err);
-    if (!result->repository)
+    result->repo = repository_open(o->repo, REPO_CREATE, err);
+    if (!result->repo)
         return -1;
-    r.prefix = name_prefix(result->repository);
+    r.prefix = name_prefix(result->repo);
     rc = run(&r, progress, err);
     backup_session_free(r.session);
     backup_record_free(r.record);

@@ -12,7 +12,7 @@
 #include "common/qcow2/q2-header.h"
 
 struct backup_options {
-    const char *repository; /* path */
+    const char *repo; /* path */
     enum backup_level level;
     int64_t since;        /* ID of the member that is to be the base; -1: any */
     char *const *include; /* names of disks, up to a NULL; NULL: all */
@@ -34,7 +34,7 @@ struct backup_options {
 };
 
 struct backup_result {
-    struct repository *repository;    /* open; NULL: it could not be opened */
+    struct repository *repo;          /* open; NULL: it could not be opened */
     const struct repo_member *member; /* the repository's; NULL: no backup was made */
     bool resumed;                     /* a run that was cut was gone on with */
     GPtrArray *notes;                 /* sentences that a person should know */

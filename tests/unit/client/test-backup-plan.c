@@ -8,7 +8,7 @@
 
 /* A repository and a server, made by words. */
 struct world {
-    struct repository repository;
+    struct repository repo;
     GArray *checkpoints; /* struct checkpoint_entry */
     const char *missing; /* a file that is not there */
 };
@@ -23,15 +23,15 @@ static void clear_checkpoint(void *data)
 static void world_init(struct world *w)
 {
     memset(w, 0, sizeof *w);
-    w->repository.path = (char *)"repo";
-    w->repository.members = g_ptr_array_new_with_free_func((GDestroyNotify)repo_member_free);
+    w->repo.path = (char *)"repo";
+    w->repo.members = g_ptr_array_new_with_free_func((GDestroyNotify)repo_member_free);
     w->checkpoints = g_array_new(FALSE, TRUE, sizeof(struct checkpoint_entry));
     g_array_set_clear_func(w->checkpoints, clear_checkpoint);
 }
 
 static void world_clear(struct world *w)
 {
-    g_ptr_array_unref(w->repository.members);
+    g_ptr_array_unref(w->repo.members);
     g_array_unref(w->checkpoints);
 }
 
@@ -42,7 +42,7 @@ static void add_member(struct world *w, const char *words)
     g_auto(GStrv) disks = g_strsplit(words, " ", -1);
     struct repo_member *m = repo_member_new();
 
-    m->id = w->repository.next_id++;
+    m->id = w->repo.next_id++;
     m->checkpoint = g_strdup_printf("c%d", (int)m->id);
     for (char **word = disks; *word; word++) {
         g_auto(GStrv) parts = g_strsplit(*word, "/", -1);
@@ -55,7 +55,7 @@ static void add_member(struct world *w, const char *words)
         d->file = repo_file_name(d->disk, m->id, d->level);
         g_ptr_array_add(m->disks, d);
     }
-    g_ptr_array_add(w->repository.members, m);
+    g_ptr_array_add(w->repo.members, m);
 }
 
 /* A checkpoint of the server; `words`: "vda -vdb": disks; with a dash they are not valid. */
@@ -88,7 +88,7 @@ static char *fault(void *opaque, const struct repo_disk *file)
 static struct plan_input input(struct world *w)
 {
     return (struct plan_input){
-        .repository = &w->repository, .checkpoints = w->checkpoints, .fault = fault, .opaque = w};
+        .repo = &w->repo, .checkpoints = w->checkpoints, .fault = fault, .opaque = w};
 }
 
 /* "inc on 1 since c1 (reason)" of vda; "error: ..." */
@@ -187,7 +187,7 @@ static void test_older(void)
     ASSERT_CHOICE(&w, BACKUP_AUTO, -1,
                   "inc on 0 since c0 (backup 1: vda/00001-inc.qcow2 is missing)");
     w.missing = NULL;
-    newest = g_ptr_array_index(w.repository.members, 1);
+    newest = g_ptr_array_index(w.repo.members, 1);
     g_clear_pointer(&newest->checkpoint, g_free);
     ASSERT_CHOICE(&w, BACKUP_AUTO, -1,
                   "inc on 0 since c0 (backup 1: its checkpoint has been deleted)");
@@ -212,7 +212,7 @@ static void test_chain(void)
     ASSERT_CHOICE(&w, BACKUP_AUTO, -1,
                   "inc on 0 since c0 (backup 2: vda/00001-inc.qcow2 is missing)");
     w.missing = NULL;
-    g_ptr_array_remove_index(w.repository.members, 0);
+    g_ptr_array_remove_index(w.repo.members, 0);
     ASSERT_CHOICE(&w, BACKUP_AUTO, -1, "full (backup 2: backup 0, below it, is gone)");
     world_clear(&w);
 }
