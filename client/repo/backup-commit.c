@@ -50,12 +50,15 @@ static struct repo_member *save_member(struct backup_run *r, GError **err)
         return m;
     g_ptr_array_remove_index(repo->members, repo->members->len - 1);
     repo->next_id--;
-    if (may_be_in_manifest(r))
-        g_prefix_error(&error, "whether the backup is in the repository is to be seen by the next "
-                               "run: ");
-    else
+    if (may_be_in_manifest(r)) {
+        client_fail(err, CLIENT_ERROR_PARTLY,
+                    "whether backup %" PRId64 " is in the repository, the next run finds out: %s",
+                    r->record->id, error->message);
+        g_error_free(error);
+    } else {
         backup_give_up(r, &error);
-    g_propagate_error(err, error);
+        g_propagate_error(err, error);
+    }
     return NULL;
 }
 

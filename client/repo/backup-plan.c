@@ -124,9 +124,16 @@ static char *base_fault(const struct plan_input *in, const struct repo_member *m
 static bool is_wanted(const struct repo_member *m, const struct repo_disk *d,
                       enum backup_level level, int64_t since)
 {
-    if (!d)
-        return false;
-    return since >= 0 ? m->id == since : level != BACKUP_DIFF || d->level == REPO_FULL;
+    return d && (since < 0 || m->id == since) && (level != BACKUP_DIFF || d->level == REPO_FULL);
+}
+
+/* No member can be looked at as a base: why. */
+static char *no_base(enum backup_level level, int64_t since)
+{
+    const char *what = level == BACKUP_DIFF ? "full backup" : "backup";
+
+    return since >= 0 ? g_strdup_printf("backup %" PRId64 " is no %s of it", since, what)
+                      : g_strdup_printf("there is no %s of it yet", what);
 }
 
 /* The newest member that can be the base for a disk. NULL: none. *reason, which the caller frees, is
@@ -150,9 +157,7 @@ static const struct repo_member *find_base(const struct plan_input *in, enum bac
             *reason = g_strdup_printf("backup %" PRId64 ": %s", m->id, fault);
     }
     if (!*reason)
-        *reason = since >= 0 ? g_strdup_printf("backup %" PRId64 " does not have the disk", since)
-                  : level == BACKUP_DIFF ? g_strdup("there is no full backup of it yet")
-                                         : g_strdup("there is no backup of it yet");
+        *reason = no_base(level, since);
     return NULL;
 }
 

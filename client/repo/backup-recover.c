@@ -3,9 +3,11 @@
 #include "client/base/error.h"
 #include "client/repo/backup-private.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* The record's member is in the manifest: bring its session to its end. */
 static int settle_member(struct backup_run *r, struct repo_member *m, enum session_fate fate,
@@ -63,6 +65,31 @@ static bool fits(const struct backup_run *r, const struct backup_record *record,
     return true;
 }
 
+static int remove_file(const char *path, GError **err)
+{
+    if (unlink(path) < 0 && errno != ENOENT)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: cannot remove it: %s", path,
+                           g_strerror(errno));
+    return 0;
+}
+
+/* A disk that is not done may have its file, or its checksums, all the same: the run was cut before
+ * the record had them. */
+static int remove_undone(const struct repository *repo, const struct backup_record *record,
+                         GError **err)
+{
+    for (guint i = 0; i < record->disks->len; i++) {
+        const struct record_disk *d = g_ptr_array_index(record->disks, i);
+        g_autofree char *file = repo_file_name(d->choice->disk, record->id, d->choice->level);
+        g_autofree char *path = repo_path(repo, file);
+        g_autofree char *sums = repo_sums_path(repo, file);
+
+        if (!d->done && (remove_file(path, err) < 0 || remove_file(sums, err) < 0))
+            return -1;
+    }
+    return 0;
+}
+
 /* Go on with the record's session: 1, and record and session are the run's; 0: that cannot be; -1
  * and *err. */
 static int go_on(struct backup_run *r, struct backup_record *record, GError **err)
@@ -74,6 +101,10 @@ static int go_on(struct backup_run *r, struct backup_record *record, GError **er
     if (!fits(r, record, s)) {
         backup_session_free(s);
         return 0;
+    }
+    if (remove_undone(r->result->repo, record, err) < 0) {
+        backup_session_free(s);
+        return -1;
     }
     r->session = s;
     r->record = record;

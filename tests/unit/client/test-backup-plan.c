@@ -155,10 +155,12 @@ static void test_newest(void)
     ASSERT_CHOICE(&w, BACKUP_DIFF, -1, "diff on 0 since c0");
     ASSERT_CHOICE(&w, BACKUP_FULL, -1, "full");
     ASSERT_CHOICE(&w, BACKUP_AUTO, 1, "inc on 1 since c1");
-    ASSERT_CHOICE(&w, BACKUP_AUTO, 3, "full (backup 3 does not have the disk)");
-    ASSERT_CHOICE(&w, BACKUP_INC, 3,
-                  "error: disk vda: no incremental backup is possible: backup 3 does not have the "
-                  "disk");
+    ASSERT_CHOICE(&w, BACKUP_DIFF, 0, "diff on 0 since c0");
+    ASSERT_CHOICE(&w, BACKUP_DIFF, 1, "full (backup 1 is no full backup of it)");
+    ASSERT_CHOICE(&w, BACKUP_AUTO, 3, "full (backup 3 is no backup of it)");
+    ASSERT_CHOICE(
+        &w, BACKUP_INC, 3,
+        "error: disk vda: no incremental backup is possible: backup 3 is no backup of it");
     world_clear(&w);
 }
 
