@@ -28,6 +28,7 @@ const struct command *const commands[] = {
     &cmd_session_abort,
     &cmd_map,
     &cmd_pull,
+    &cmd_backup,
     &cmd_list,
     &cmd_verify,
     &cmd_state_list,
