@@ -32,6 +32,7 @@ client_libclient_a_SOURCES = \
 	client/cli/command.h \
 	client/cli/commands.c client/cli/commands.h \
 	client/cli/help.c client/cli/help.h \
+	client/cli/map-output.c client/cli/map-output.h \
 	client/cli/options.c client/cli/options.h \
 	client/cli/state-print.c client/cli/state-print.h \
 	client/cli/table.c client/cli/table.h \
