@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "client/repo/chain.h"
+#include "client/base/error.h"
+#include "client/repo/sums.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+GPtrArray *repo_chain(const struct repository *r, const struct repo_member *m, const char *disk,
+                      GError **err)
+{
+    g_autoptr(GPtrArray) chain = g_ptr_array_new();
+    struct repo_disk *d = repo_member_disk(m, disk);
+    int64_t id = m->id;
+
+    if (!d) {
+        client_fail(err, CLIENT_ERROR_FAILED, "backup %" PRId64 " has no disk %s", m->id, disk);
+        return NULL;
+    }
+    g_ptr_array_add(chain, d);
+    while (d->parent >= 0) {
+        const struct repo_member *parent = d->parent < id ? repository_find(r, d->parent) : NULL;
+
+        id = d->parent;
+        d = parent ? repo_member_disk(parent, disk) : NULL;
+        if (!d) {
+            client_fail(err, CLIENT_ERROR_FAILED,
+                        "backup %" PRId64 ": disk %s: the backup %" PRId64
+                        ", on which it stands, is not in the repository",
+                        m->id, disk, id);
+            return NULL;
+        }
+        g_ptr_array_add(chain, d);
+    }
+    return g_steal_pointer(&chain);
+}
+
+/* ---- looking at the files ---- */
+
+static int check_bytes(const struct repository *r, const struct repo_disk *d, GError **err)
+{
+    g_autofree char *path = repo_path(r, d->file);
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", d->file, g_strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: not a regular file", d->file);
+    if ((uint64_t)st.st_size != d->bytes)
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: it has %" PRIu64 " bytes, and should have %" PRIu64, d->file,
+                           (uint64_t)st.st_size, d->bytes);
+    return 0;
+}
+
+static int check_header(const struct repo_disk *d, const struct repo_disk *next,
+                        const struct q2_image *image, GError **err)
+{
+    g_autofree char *backing = next ? repo_backing_name(d->file, next->file) : g_strdup("");
+    const struct q2_header *h = q2_image_header(image);
+    uint64_t rest = d->size % REPO_SECTOR;
+
+    if (!h)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: not a qcow2 file", d->file);
+    if (h->size != d->size + (rest > 0 ? REPO_SECTOR - rest : 0))
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: it is of a disk of %" PRIu64 " bytes, and should be of %" PRIu64,
+                           d->file, h->size, d->size);
+    if (strcmp(h->backing, backing) != 0)
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: it stands on \"%s\", and should stand on \"%s\"", d->file,
+                           h->backing, backing);
+    return 0;
+}
+
+static int check_chain(const GPtrArray *chain, struct q2_image *image, GError **err)
+{
+    for (guint i = 0; i < chain->len; i++) {
+        const struct repo_disk *next = i + 1 < chain->len ? chain->pdata[i + 1] : NULL;
+
+        if (check_header(chain->pdata[i], next, image, err) < 0)
+            return -1;
+        image = q2_image_backing(image);
+    }
+    return 0;
+}
+
+struct q2_image *repo_chain_open(const struct repository *r, const GPtrArray *chain, GError **err)
+{
+    g_autofree char *path = repo_path(r, ((const struct repo_disk *)chain->pdata[0])->file);
+    struct q2_error error = {0};
+    struct q2_image *image;
+
+    for (guint i = 0; i < chain->len; i++) {
+        if (check_bytes(r, chain->pdata[i], err) < 0)
+            return NULL;
+    }
+    image = q2_image_open(path, Q2_REFERENCES_FOLDER, &error);
+    if (!image) {
+        client_fail(err, CLIENT_ERROR_FAILED, "%s", error.text);
+        return NULL;
+    }
+    if (check_chain(chain, image, err) < 0) {
+        q2_image_close(image);
+        return NULL;
+    }
+    return image;
+}
+
+/* ---- reading them ---- */
+
+static int verify_file(const struct repository *r, const struct repo_disk *d, unsigned threads,
+                       GError **err)
+{
+    g_autofree char *path = repo_path(r, d->file);
+    g_autofree char *sums_path = repo_sums_path(r, d->file);
+    struct sums *sums = sums_read(sums_path, d->sums, d->bytes, err);
+    int fd, result;
+
+    if (!sums)
+        return -1;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    result = fd < 0 ? client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", d->file, g_strerror(errno))
+                    : sums_check(sums, fd, d->file, threads, err);
+    if (fd >= 0)
+        close(fd);
+    sums_free(sums);
+    return result;
+}
+
+int repo_chain_verify(const struct repository *r, const GPtrArray *chain, guint n, unsigned threads,
+                      GError **err)
+{
+    for (guint i = 0; i < MIN(n, chain->len); i++) {
+        if (verify_file(r, chain->pdata[i], threads, err) < 0)
+            return -1;
+    }
+    return 0;
+}
