@@ -11,9 +11,10 @@ noinst_LIBRARIES += client/libclient.a
 client_libclient_a_CPPFLAGS = $(AM_CPPFLAGS) $(LIBNBD_CFLAGS)
 client_libclient_a_SOURCES = \
 	client/base/error.c client/base/error.h \
-	client/base/interrupt.h \
-	client/base/partial.h \
-	client/base/progress.h \
+	client/base/interrupt.c client/base/interrupt.h \
+	client/base/partial.c client/base/partial.h \
+	client/base/progress.c client/base/progress.h \
+	client/base/progress-text.c client/base/progress-text.h \
 	client/base/terminal.c client/base/terminal.h \
 	client/cli/arguments.c client/cli/arguments.h \
 	client/cli/client.c client/cli/client.h \
@@ -44,14 +45,28 @@ client_libclient_a_SOURCES = \
 	client/map/map-totals.c client/map/map-totals.h \
 	client/map/nbd-extents.c client/map/nbd-extents.h \
 	client/map/nbd-uri.c client/map/nbd-uri.h \
-	client/pull/destination.h \
-	client/pull/loop.h \
+	client/pull/base-file.c client/pull/base-file.h \
+	client/pull/copy-error.c client/pull/copy-error.h \
+	client/pull/destination.c client/pull/destination.h \
+	client/pull/emptiness.c client/pull/emptiness.h \
+	client/pull/loop.c client/pull/loop.h \
+	client/pull/qcow2-pipe.c client/pull/qcow2-pipe.h \
 	client/qmp/backups.c client/qmp/backups.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
-	client/repo/repository.h \
-	client/repo/sums.h \
+	client/repo/manifest-read.c client/repo/manifest-read.h \
+	client/repo/manifest-write.c client/repo/manifest-write.h \
+	client/repo/repo-clean.c \
+	client/repo/repo-lock.c client/repo/repo-lock.h \
+	client/repo/repo-member.c client/repo/repo-member.h \
+	client/repo/repo-names.c client/repo/repo-names.h \
+	client/repo/repo-time.c client/repo/repo-time.h \
+	client/repo/repo-until.c \
+	client/repo/repository.c client/repo/repository.h \
+	client/repo/sums.c client/repo/sums.h \
+	client/repo/sums-check.c \
+	client/repo/sums-private.h \
 	client/state/folder-copy.c client/state/folder-copy.h \
 	client/state/offline.c client/state/offline.h \
 	client/state/record-disks.c client/state/record-disks.h \

@@ -7,8 +7,9 @@
 #include <glib.h>
 
 /* From now on these signals do not end the process, but make the descriptor readable, which is made
- * at the first call and stays open. Call it before any thread is made: they inherit it. -1 and
- * *err. */
+ * at the first call and stays open. Those that are ignored (nohup, `&` of a script) stay so. SIGPIPE
+ * is ignored, too: who writes to a pipe that nobody reads gets EPIPE. Call it before any thread is
+ * made: they inherit it. -1 and *err. */
 int interrupt_fd(GError **err);
 
 /* Take one signal that has come: its number; 0: none. A second SIGINT ends the process at once, after
