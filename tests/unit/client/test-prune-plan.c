@@ -21,7 +21,6 @@ static void repository_clear(struct repository *r)
 {
     g_ptr_array_unref(r->members);
 }
-typedef struct repository repository;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(repository, repository_clear)
 
 static struct repo_member *member_of(struct repository *r, const struct file *f)
