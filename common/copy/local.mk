@@ -6,7 +6,7 @@ common_copy_libcopy_a_CPPFLAGS = $(AM_CPPFLAGS) $(LIBNBD_CFLAGS)
 common_copy_libcopy_a_SOURCES = \
 	common/copy/copy.h \
 	common/copy/source.h \
-	common/copy/source-image.h \
+	common/copy/source-image.c common/copy/source-image.h \
 	common/copy/source-nbd.h \
 	common/copy/target.h \
 	common/copy/targets.h

@@ -63,9 +63,12 @@ struct q2_extent {
 
 /*
  * The extent at `offset`, at most `length` bytes long, looked for in the image and in `depth` files
- * below it (UINT_MAX: the whole chain). Ranges behind the end of a shorter backing file are
- * unallocated there. Neighbours of the same kind and depth (and with following hosts) come as one
- * where that costs nothing. 0, or -1 and *err.
+ * below it (UINT_MAX: the whole chain). Neighbours of the same kind and depth (and with following
+ * hosts) come as one where that costs nothing. A hole of a raw file is Q2_ZERO there. What an entry
+ * that breaks a rule says is never told: that is an error. 0, or -1 and *err.
+ *
+ * Behind the end of a shorter backing file the disk reads as zeroes. Where that file itself has a
+ * backing file, it hides what a longer one has there: Q2_ZERO, at its depth. Else it is unallocated.
  */
 int q2_image_extent(struct q2_reader *r, uint64_t offset, uint64_t length, unsigned depth,
                     struct q2_extent *extent, struct q2_error *err);
