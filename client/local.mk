@@ -20,8 +20,12 @@ client_libclient_a_SOURCES = \
 	client/cli/client.c client/cli/client.h \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-checkpoint.c \
+	client/cli/cmd-diff.c \
 	client/cli/cmd-map.c \
+	client/cli/cmd-mount.c \
+	client/cli/cmd-prune.c \
 	client/cli/cmd-qmp.c \
+	client/cli/cmd-restore.c \
 	client/cli/cmd-session.c \
 	client/cli/cmd-state.c \
 	client/cli/cmd-state-adopt.c \
@@ -55,8 +59,13 @@ client_libclient_a_SOURCES = \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
+	client/repo/chain.c client/repo/chain.h \
+	client/repo/diff.c client/repo/diff.h \
 	client/repo/manifest-read.c client/repo/manifest-read.h \
 	client/repo/manifest-write.c client/repo/manifest-write.h \
+	client/repo/prune.c client/repo/prune.h \
+	client/repo/prune-plan.c client/repo/prune-plan.h \
+	client/repo/prune-policy.c client/repo/prune-policy.h \
 	client/repo/repo-clean.c \
 	client/repo/repo-lock.c client/repo/repo-lock.h \
 	client/repo/repo-member.c client/repo/repo-member.h \
@@ -64,6 +73,7 @@ client_libclient_a_SOURCES = \
 	client/repo/repo-time.c client/repo/repo-time.h \
 	client/repo/repo-until.c \
 	client/repo/repository.c client/repo/repository.h \
+	client/repo/restore.c client/repo/restore.h \
 	client/repo/sums.c client/repo/sums.h \
 	client/repo/sums-check.c \
 	client/repo/sums-private.h \

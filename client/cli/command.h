@@ -52,5 +52,6 @@ extern const struct command cmd_session_list, cmd_session_begin, cmd_session_ren
 extern const struct command cmd_map, cmd_tls_init, cmd_qmp, cmd_watch;
 extern const struct command cmd_state_list, cmd_state_check, cmd_state_export, cmd_state_adopt,
     cmd_state_forget;
+extern const struct command cmd_restore, cmd_prune, cmd_diff, cmd_mount;
 
 #endif

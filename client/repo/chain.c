@@ -118,17 +118,16 @@ static int verify_file(const struct repository *r, const struct repo_disk *d, un
 {
     g_autofree char *path = repo_path(r, d->file);
     g_autofree char *sums_path = repo_sums_path(r, d->file);
-    struct sums *sums = sums_read(sums_path, d->sums, d->bytes, err);
+    g_autoptr(sums) s = sums_read(sums_path, d->sums, d->bytes, err);
     int fd, result;
 
-    if (!sums)
+    if (!s)
         return -1;
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    result = fd < 0 ? client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", d->file, g_strerror(errno))
-                    : sums_check(sums, fd, d->file, threads, err);
-    if (fd >= 0)
-        close(fd);
-    sums_free(sums);
+    if (fd < 0)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", d->file, g_strerror(errno));
+    result = sums_check(s, fd, d->file, threads, err);
+    close(fd);
     return result;
 }
 

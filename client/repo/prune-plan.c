@@ -96,9 +96,8 @@ static uint64_t most_bytes(uint64_t taken, uint64_t disk_size)
 struct descent {
     const struct repo_member *base_member; /* NULL: none stays */
     const struct repo_disk *base;
-    unsigned depth;     /* files between */
-    uint64_t taken;     /* bytes of the file and of those */
-    uint64_t zero_from; /* as in struct prune_rewrite */
+    unsigned depth; /* files between */
+    uint64_t taken; /* bytes of the file and of those */
 };
 
 static int descend(const struct planner *n, guint at, const struct repo_disk *d,
@@ -106,7 +105,7 @@ static int descend(const struct planner *n, guint at, const struct repo_disk *d,
 {
     const struct repo_disk *below = d;
 
-    *way = (struct descent){.taken = d->bytes, .zero_from = UINT64_MAX};
+    *way = (struct descent){.taken = d->bytes};
     while (below->parent >= 0) {
         struct repo_member *m = find_older(n->r, at, below->parent, &at);
         const struct repo_disk *next = m ? repo_member_disk(m, d->disk) : NULL;
@@ -123,11 +122,7 @@ static int descend(const struct planner *n, guint at, const struct repo_disk *d,
         }
         way->depth++;
         way->taken += below->bytes;
-        if (below->size < d->size)
-            way->zero_from = MIN(way->zero_from, below->size);
     }
-    if (!way->base)
-        way->zero_from = UINT64_MAX; /* nothing is below the new file */
     return 0;
 }
 
@@ -144,7 +139,6 @@ static struct prune_rewrite *rewrite_new(struct repo_member *m, struct repo_disk
     w->base = g_strdup(base);
     w->since = way->base ? g_strdup(way->base_member->checkpoint) : NULL;
     w->depth = way->depth;
-    w->zero_from = way->zero_from;
     w->need = most_bytes(way->taken, d->size);
     return w;
 }

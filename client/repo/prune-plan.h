@@ -19,10 +19,7 @@ struct prune_rewrite {
     char *base;     /* the parent's file once all is done; NULL: none */
     char *since;    /* the parent's checkpoint; NULL: none, or not known */
     unsigned depth; /* it takes over what this many files below its old one have */
-    /* From here on, bytes of the disk, what none of those files has reads as zeroes, whatever the
-     * base has there: one of them is of a shorter disk. UINT64_MAX: there is no such place. */
-    uint64_t zero_from;
-    uint64_t need; /* bytes that the new file takes, at most, as far as is known */
+    uint64_t need;  /* bytes that the new file takes, at most, as far as is known */
 };
 
 struct prune_plan {

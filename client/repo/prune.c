@@ -24,7 +24,6 @@
 #include "client/base/partial.h"
 #include "client/pull/loop.h"
 #include "client/repo/chain.h"
-#include "client/repo/source-gaps.h"
 #include "client/repo/sums.h"
 #include "common/base/size.h"
 #include "common/copy/source-image.h"
@@ -185,8 +184,6 @@ static int open_source(struct repository *r, struct job *j, GError **err)
     if (!j->source)
         return -1;
     j->source->size = w->disk->size;
-    if (w->zero_from != UINT64_MAX)
-        j->source = source_gaps_new(j->source, w->zero_from);
     return 0;
 }
 

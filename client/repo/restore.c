@@ -139,6 +139,7 @@ static int open_target(struct task *t, const struct restore_options *o, GError *
         return -1;
     /* The size in a header is one of whole sectors; the disk's may be less. */
     t->source->size = t->size;
+    to.source = t->source;
     t->destination = destination_open(&to, t->size, err);
     if (!t->destination)
         copy_error_convert(err);
