@@ -17,6 +17,7 @@ common_copy_libcopy_a_SOURCES = \
 	common/copy/target.h \
 	common/copy/target-null.c \
 	common/copy/target-pipe.c \
+	common/copy/target-qcow2.c \
 	common/copy/target-raw.c \
 	common/copy/targets.h \
 	common/copy/trims.c common/copy/trims.h \
