@@ -168,25 +168,10 @@ int repository_save(struct repository *r, GError **err)
 
 /* ---- opening ---- */
 
-static int sync_folder(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), result;
-
-    if (fd < 0)
-        return -1;
-    result = fsync(fd);
-    close(fd);
-    return result;
-}
-
 static int make_folder(const char *path, GError **err)
 {
-    g_autofree char *parent = g_path_get_dirname(path);
-
     if (mkdir(path, 0777) == 0)
-        return sync_folder(parent) == 0
-                   ? 0
-                   : client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", parent, g_strerror(errno));
+        return partial_sync_folder(path, err);
     return errno == EEXIST
                ? 0
                : client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", path, g_strerror(errno));
