@@ -20,9 +20,7 @@ common_copy_libcopy_a_SOURCES = \
 	common/copy/rate.c common/copy/rate.h \
 	common/copy/source.h \
 	common/copy/source-image.c common/copy/source-image.h \
-	common/copy/source-image.h \
 	common/copy/source-nbd.c common/copy/source-nbd.h \
-	common/copy/source-nbd.h \
 	common/copy/target.h \
 	common/copy/target-nbd.c \
 	common/copy/target-null.c \
