@@ -12,26 +12,21 @@ struct mount_command {
     char *until, *disk;
 };
 
-/* Where the recipe says that the disk is to be seen. */
-static char *mount_point(const char *folder, const struct repo_member *m)
-{
-    return folder ? g_strdup(folder) : g_strdup_printf("backup-%" PRId64, m->id);
-}
-
 static void print_recipe(struct client *c, const struct repo_member *m, const struct repo_disk *d,
                          const char *file, const char *folder)
 {
     g_autofree char *disk = text_clean(d->disk, true), *when = time_text(m->time);
+    g_autofree char *own = g_strdup_printf("backup-%" PRId64, m->id), *image = NULL;
     g_autofree char *name = repo_folder_name(d->disk);
-    g_autofree char *where = mount_point(folder, m), *image = NULL;
-    g_autofree char *quoted_file = g_shell_quote(file), *quoted_where = g_shell_quote(where);
-    g_autofree char *quoted_image = NULL;
+    g_autofree char *quoted_folder = g_shell_quote(folder ? folder : own);
+    g_autofree char *quoted_file = g_shell_quote(file), *quoted_image = NULL;
 
-    image = g_strdup_printf("%s/%s.raw", where, name);
+    image = g_strdup_printf("%s/%s.raw", folder ? folder : own, name);
     quoted_image = g_shell_quote(image);
     g_string_append_printf(c->out,
                            "# Disk %s as in backup %" PRId64 " of %s, read-only, as a file:\n"
                            "mkdir -p %s\n"
+                           "touch %s\n"
                            "nbdfuse -r %s [ qemu-nbd -r -f qcow2 %s ] &\n"
                            "# when done:\n"
                            "fusermount3 -u %s\n"
@@ -40,8 +35,8 @@ static void print_recipe(struct client *c, const struct repo_member *m, const st
                            "qemu-nbd -r -f qcow2 -c /dev/nbd0 %s\n"
                            "# when done:\n"
                            "qemu-nbd -d /dev/nbd0\n",
-                           disk, m->id, when ? when : "-", quoted_where, quoted_image, quoted_file,
-                           quoted_where, quoted_file);
+                           disk, m->id, when ? when : "-", quoted_folder, quoted_image,
+                           quoted_image, quoted_file, quoted_image, quoted_file);
 }
 
 static void print_json(struct client *c, const struct repo_member *m, const struct repo_disk *d,

@@ -53,13 +53,18 @@ static void print_rewrites(struct client *c, const struct prune_plan *p)
 {
     for (guint i = 0; i < p->rewrites->len; i++) {
         const struct prune_rewrite *w = p->rewrites->pdata[i];
-        g_autofree char *text =
-            g_strdup_printf("%s is written anew as %s%s%s, with what it needs of %u older file%s",
-                            w->disk->file, w->file, w->base ? ", over " : "",
-                            w->base ? w->base : "", w->depth, w->depth == 1 ? "" : "s");
-        g_autofree char *clean = text_clean(text, !c->terminal.utf8);
+        g_autoptr(GString) text = g_string_new(i == 0 ? "\n" : "");
+        g_autofree char *clean = text_clean(w->disk->file, !c->terminal.utf8);
+        g_autofree char *clean_new = text_clean(w->file, !c->terminal.utf8);
+        g_autofree char *clean_base = w->base ? text_clean(w->base, !c->terminal.utf8) : NULL;
 
-        g_string_append_printf(c->out, "%s%s\n", i == 0 ? "\n" : "", clean);
+        g_string_append_printf(text, "%s becomes %s", clean, clean_new);
+        if (clean_base)
+            g_string_append_printf(text, ", over %s", clean_base);
+        if (w->depth > 0)
+            g_string_append_printf(text, ", with what it needs of %u older file%s", w->depth,
+                                   w->depth == 1 ? "" : "s");
+        g_string_append_printf(c->out, "%s\n", text->str);
     }
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/repo/chain.h"
 #include "client/base/error.h"
+#include "client/base/interrupt.h"
 #include "client/repo/sums.h"
 
 #include <errno.h>
@@ -113,6 +114,18 @@ struct q2_image *repo_chain_open(const struct repository *r, const GPtrArray *ch
 
 /* ---- reading them ---- */
 
+/* A signal ends it. */
+static int watch(void *opaque, uint64_t done, GError **err)
+{
+    int number = interrupt_take();
+
+    (void)opaque;
+    (void)done;
+    return number == 0 ? 0
+                       : client_fail(err, CLIENT_ERROR_INTERRUPTED, "interrupted by SIG%s",
+                                     sigabbrev_np(number));
+}
+
 static int verify_file(const struct repository *r, const struct repo_disk *d, unsigned threads,
                        GError **err)
 {
@@ -126,7 +139,7 @@ static int verify_file(const struct repository *r, const struct repo_disk *d, un
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", d->file, g_strerror(errno));
-    result = sums_check(s, fd, d->file, threads, err);
+    result = sums_check_watched(s, fd, d->file, threads, watch, NULL, err);
     close(fd);
     return result;
 }

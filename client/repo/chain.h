@@ -19,8 +19,8 @@ GPtrArray *repo_chain(const struct repository *r, const struct repo_member *m, c
  * NULL and *err, which names the file that is at fault. */
 struct q2_image *repo_chain_open(const struct repository *r, const GPtrArray *chain, GError **err);
 
-/* Read the first `n` files of a chain, and compare their checksums: `threads` at once. 0, or -1 and
- * *err. */
+/* Read the first `n` files of a chain, and compare their checksums: `threads` at once. A
+ * signal (client/base/interrupt.h) ends it, too. 0, or -1 and *err. */
 int repo_chain_verify(const struct repository *r, const GPtrArray *chain, guint n, unsigned threads,
                       GError **err);
 

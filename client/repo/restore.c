@@ -146,6 +146,13 @@ static int open_target(struct task *t, const struct restore_options *o, GError *
     return t->destination ? 0 : -1;
 }
 
+static gint by_disk(gconstpointer a, gconstpointer b)
+{
+    const struct restored *const *x = a, *const *y = b;
+
+    return strcmp((*x)->disk, (*y)->disk);
+}
+
 /* Restore all tasks, whose images are open. */
 static int run_tasks(GPtrArray *tasks, const struct restore_options *o, struct progress *p,
                      GPtrArray *done, GError **err)
@@ -160,10 +167,16 @@ static int run_tasks(GPtrArray *tasks, const struct restore_options *o, struct p
         if (open_target(tasks->pdata[i], o, err) < 0)
             return -1;
     }
-    if (loop_run(&ops, &run, MAX(o->jobs, 1), p, &error) == 0)
+    if (loop_run(&ops, &run, MAX(o->jobs, 1), p, &error) == 0) {
+        g_ptr_array_sort(done, by_disk);
         return 0;
-    if (done->len > 0)
-        error->code = error->domain == CLIENT_ERROR ? CLIENT_ERROR_PARTLY : error->code;
+    }
+    if (done->len > 0) {
+        client_fail(err, CLIENT_ERROR_PARTLY, "%s (%u of %u disks are restored)", error->message,
+                    done->len, tasks->len);
+        g_error_free(error);
+        return -1;
+    }
     g_propagate_error(err, error);
     return -1;
 }
