@@ -169,7 +169,7 @@ static int carry_out(struct client *c, struct repository *r, const unsigned *rea
 
     if (!c->json)
         print_text(c, r, reasons, plan, dry_run);
-    if (!dry_run && plan->gone->len > 0) {
+    if (!dry_run) {
         if (client_flush(c, err) < 0)
             return -1;
         p = progress_new(c->json);

@@ -307,6 +307,20 @@ static int check_space(const struct repository *r, const struct prune_plan *plan
                        r->path, size_format(plan->need, needed), size_format(free_bytes, there));
 }
 
+/* A backup that was cut may be resumed, and stands on files as they are now. */
+static int check_settled(const struct repository *r, GError **err)
+{
+    g_autofree char *path = repo_path(r, "running.json");
+
+    if (!g_file_test(path, G_FILE_TEST_EXISTS))
+        return 0;
+    return client_fail(
+        err, CLIENT_ERROR_FAILED,
+        "%s: a backup was cut and is not settled: the next fleecectl backup does that, "
+        "and has to come before a prune",
+        path);
+}
+
 /* The members have gone; their files go. */
 static int remove_old(struct repository *r, GError **err)
 {
@@ -326,9 +340,13 @@ int prune_run(struct repository *r, const struct prune_plan *plan, struct progre
     struct run run = {.r = r, .plan = plan, .jobs = g_new0(struct job, plan->rewrites->len + 1)};
     int result = -1;
 
-    if (interrupt_fd(err) == -1 || repository_clean(r, NULL, err) < 0 ||
+    if (interrupt_fd(err) < 0 || check_settled(r, err) < 0 || repository_clean(r, NULL, err) < 0 ||
         check_space(r, plan, err) < 0)
         goto out;
+    if (plan->gone->len == 0) {
+        result = 0;
+        goto out;
+    }
     if (write_files(&run, p, err) < 0) {
         for (guint i = 0; i < plan->rewrites->len; i++)
             job_end(&run.jobs[i]);

@@ -16,7 +16,7 @@ unsigned *prune_choose(const struct repository *r, const struct prune_policy *po
                        GTimeZone *zone);
 
 /* Carry out a plan of this repository, which is open for writing; the plan is of no use afterwards.
- * 0, or -1 and *err: nothing has changed; or CLIENT_ERROR_PARTLY: the members are gone, but not all
+ * What earlier runs that were cut have left is removed in any case. 0, or -1 and *err: nothing has changed; or CLIENT_ERROR_PARTLY: the members are gone, but not all
  * of their files. After an error the repository has to be closed. `p` may be NULL. */
 int prune_run(struct repository *r, const struct prune_plan *plan, struct progress *p,
               GError **err);
