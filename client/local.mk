@@ -15,12 +15,14 @@ client_libclient_a_SOURCES = \
 	client/base/partial.c client/base/partial.h \
 	client/base/progress.c client/base/progress.h \
 	client/base/progress-text.c client/base/progress-text.h \
+	client/base/replace-file.c client/base/replace-file.h \
 	client/base/terminal.c client/base/terminal.h \
 	client/cli/arguments.c client/cli/arguments.h \
 	client/cli/client.c client/cli/client.h \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-checkpoint.c \
 	client/cli/cmd-diff.c \
+	client/cli/cmd-list.c \
 	client/cli/cmd-map.c \
 	client/cli/cmd-mount.c \
 	client/cli/cmd-prune.c \
@@ -32,6 +34,7 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-state-check.c \
 	client/cli/cmd-status.c \
 	client/cli/cmd-tls.c \
+	client/cli/cmd-verify.c \
 	client/cli/cmd-view.c \
 	client/cli/cmd-watch.c \
 	client/cli/command.h \
@@ -61,11 +64,13 @@ client_libclient_a_SOURCES = \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
 	client/repo/chain.c client/repo/chain.h \
 	client/repo/diff.c client/repo/diff.h \
+	client/repo/disk-file.c client/repo/disk-file.h \
 	client/repo/manifest-read.c client/repo/manifest-read.h \
 	client/repo/manifest-write.c client/repo/manifest-write.h \
-	client/repo/prune.c client/repo/prune.h \
+	client/repo/member-status.c client/repo/member-status.h \
 	client/repo/prune-plan.c client/repo/prune-plan.h \
 	client/repo/prune-policy.c client/repo/prune-policy.h \
+	client/repo/prune.c client/repo/prune.h \
 	client/repo/repo-clean.c \
 	client/repo/repo-lock.c client/repo/repo-lock.h \
 	client/repo/repo-member.c client/repo/repo-member.h \
@@ -77,6 +82,9 @@ client_libclient_a_SOURCES = \
 	client/repo/sums.c client/repo/sums.h \
 	client/repo/sums-check.c \
 	client/repo/sums-private.h \
+	client/repo/verify.c client/repo/verify.h \
+	client/repo/verify-data.c client/repo/verify-data.h \
+	client/repo/verify-record.c client/repo/verify-record.h \
 	client/state/folder-copy.c client/state/folder-copy.h \
 	client/state/offline.c client/state/offline.h \
 	client/state/record-disks.c client/state/record-disks.h \

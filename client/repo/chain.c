@@ -2,13 +2,13 @@
 #include "client/repo/chain.h"
 #include "client/base/error.h"
 #include "client/base/interrupt.h"
+#include "client/repo/disk-file.h"
 #include "client/repo/sums.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 GPtrArray *repo_chain(const struct repository *r, const struct repo_member *m, const char *disk,
@@ -40,56 +40,6 @@ GPtrArray *repo_chain(const struct repository *r, const struct repo_member *m, c
     return g_steal_pointer(&chain);
 }
 
-/* ---- looking at the files ---- */
-
-static int check_bytes(const struct repository *r, const struct repo_disk *d, GError **err)
-{
-    g_autofree char *path = repo_path(r, d->file);
-    struct stat st;
-
-    if (stat(path, &st) < 0)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", d->file, g_strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: not a regular file", d->file);
-    if ((uint64_t)st.st_size != d->bytes)
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "%s: it has %" PRIu64 " bytes, and should have %" PRIu64, d->file,
-                           (uint64_t)st.st_size, d->bytes);
-    return 0;
-}
-
-static int check_header(const struct repo_disk *d, const struct repo_disk *next,
-                        const struct q2_image *image, GError **err)
-{
-    g_autofree char *backing = next ? repo_backing_name(d->file, next->file) : g_strdup("");
-    const struct q2_header *h = q2_image_header(image);
-    uint64_t rest = d->size % REPO_SECTOR;
-
-    if (!h)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: not a qcow2 file", d->file);
-    if (h->size != d->size + (rest > 0 ? REPO_SECTOR - rest : 0))
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "%s: it is of a disk of %" PRIu64 " bytes, and should be of %" PRIu64,
-                           d->file, h->size, d->size);
-    if (strcmp(h->backing, backing) != 0)
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "%s: it stands on \"%s\", and should stand on \"%s\"", d->file,
-                           h->backing, backing);
-    return 0;
-}
-
-static int check_chain(const GPtrArray *chain, struct q2_image *image, GError **err)
-{
-    for (guint i = 0; i < chain->len; i++) {
-        const struct repo_disk *next = i + 1 < chain->len ? chain->pdata[i + 1] : NULL;
-
-        if (check_header(chain->pdata[i], next, image, err) < 0)
-            return -1;
-        image = q2_image_backing(image);
-    }
-    return 0;
-}
-
 struct q2_image *repo_chain_open(const struct repository *r, const GPtrArray *chain, GError **err)
 {
     g_autofree char *path = repo_path(r, ((const struct repo_disk *)chain->pdata[0])->file);
@@ -97,18 +47,14 @@ struct q2_image *repo_chain_open(const struct repository *r, const GPtrArray *ch
     struct q2_image *image;
 
     for (guint i = 0; i < chain->len; i++) {
-        if (check_bytes(r, chain->pdata[i], err) < 0)
+        const struct repo_disk *below = i + 1 < chain->len ? chain->pdata[i + 1] : NULL;
+
+        if (repo_file_look(r, chain->pdata[i], below, err) < 0)
             return NULL;
     }
     image = q2_image_open(path, Q2_REFERENCES_FOLDER, &error);
-    if (!image) {
+    if (!image)
         client_fail(err, CLIENT_ERROR_FAILED, "%s", error.text);
-        return NULL;
-    }
-    if (check_chain(chain, image, err) < 0) {
-        q2_image_close(image);
-        return NULL;
-    }
     return image;
 }
 

@@ -14,17 +14,14 @@
 GPtrArray *repo_chain(const struct repository *r, const struct repo_member *m, const char *disk,
                       GError **err);
 
-/* Open the file of a chain that is the first of `chain`, for reading. Each file is looked at: that it
- * has the size of the manifest, is of the disk's size, and names the next one; what is in it is not.
- * NULL and *err, which names the file that is at fault. */
+/* Open the first file of `chain`, and what it stands on, for reading. Each file is looked at
+ * (client/repo/disk-file.h); what is in it is not. NULL and *err, which names the file that is at
+ * fault. */
 struct q2_image *repo_chain_open(const struct repository *r, const GPtrArray *chain, GError **err);
 
 /* Read the first `n` files of a chain, and compare their checksums: `threads` at once. A
  * signal (client/base/interrupt.h) ends it, too. 0, or -1 and *err. */
 int repo_chain_verify(const struct repository *r, const GPtrArray *chain, guint n, unsigned threads,
                       GError **err);
-
-/* The sector that sizes in headers of qcow2 files are rounded up to: bytes. */
-#define REPO_SECTOR 512
 
 #endif

@@ -12,6 +12,7 @@
 #include "client/repo/repository.h"
 #include "client/base/error.h"
 #include "client/base/partial.h"
+#include "client/base/replace-file.h"
 #include "client/repo/manifest-read.h"
 #include "client/repo/manifest-write.h"
 #include "client/repo/repo-lock.h"
@@ -104,18 +105,8 @@ static int write_file(const struct repository *r, const char *name, const GStrin
                       GError **err)
 {
     g_autofree char *path = repo_path(r, name);
-    struct partial *p = partial_new(path, true, err);
-    int error, result = -1;
 
-    if (!p)
-        return -1;
-    error = pwrite_all(partial_fd(p), text->str, text->len, 0);
-    if (error < 0)
-        client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", partial_path(p), g_strerror(-error));
-    else
-        result = partial_commit(p, err);
-    partial_free(p);
-    return result;
+    return replace_file(path, text->str, text->len, err);
 }
 
 /* ---- saving ---- */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/repo/sums.h"
 #include "client/base/error.h"
-#include "client/base/partial.h"
+#include "client/base/replace-file.h"
 #include "client/repo/sums-private.h"
-#include "common/base/file-io.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 
 struct sums *sums_new(void)
@@ -85,22 +85,6 @@ static GString *make_text(const struct sums *s)
     return text;
 }
 
-static int write_text(const char *path, const GString *text, GError **err)
-{
-    struct partial *p = partial_new(path, true, err);
-    int error, result = -1;
-
-    if (!p)
-        return -1;
-    error = pwrite_all(partial_fd(p), text->str, text->len, 0);
-    if (error < 0)
-        client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", partial_path(p), g_strerror(-error));
-    else
-        result = partial_commit(p, err);
-    partial_free(p);
-    return result;
-}
-
 char *sums_write(struct sums *s, const char *path, uint64_t bytes, GError **err)
 {
     g_autoptr(GString) text = NULL;
@@ -109,7 +93,7 @@ char *sums_write(struct sums *s, const char *path, uint64_t bytes, GError **err)
     if (check_cover(s, path, bytes, err) < 0)
         return NULL;
     text = make_text(s);
-    if (write_text(path, text, err) < 0)
+    if (replace_file(path, text->str, text->len, err) < 0)
         return NULL;
     return g_compute_checksum_for_string(G_CHECKSUM_SHA256, text->str, (gssize)text->len);
 }

@@ -3,7 +3,12 @@
 # plugin can link it.
 noinst_LTLIBRARIES += common/qcow2/libqcow2.la
 common_qcow2_libqcow2_la_SOURCES = \
+	common/qcow2/q2-check.c common/qcow2/q2-check-private.h \
+	common/qcow2/q2-check-extras.c \
+	common/qcow2/q2-check-refs.c \
+	common/qcow2/q2-check-tables.c \
 	common/qcow2/q2-codec.c common/qcow2/q2-codec.h \
+	common/qcow2/q2-counts.c common/qcow2/q2-counts.h \
 	common/qcow2/q2-entry-build.h \
 	common/qcow2/q2-entry.c common/qcow2/q2-entry.h \
 	common/qcow2/q2-error.c common/qcow2/q2-error.h \
@@ -16,6 +21,7 @@ common_qcow2_libqcow2_la_SOURCES = \
 	common/qcow2/q2-map.c common/qcow2/q2-map.h \
 	common/qcow2/q2-read.c \
 	common/qcow2/q2-reader.c common/qcow2/q2-reader.h \
+	common/qcow2/q2-slices.c common/qcow2/q2-slices.h \
 	common/qcow2/q2-stream-compress.c \
 	common/qcow2/q2-stream-counts.c \
 	common/qcow2/q2-stream-head.c \

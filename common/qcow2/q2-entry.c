@@ -53,8 +53,8 @@ struct q2_entry q2_entry_l2(const struct q2_geometry *g, uint64_t word, uint64_t
         e.kind = Q2_INVALID;
     else if (g->extended)
         e.kind = subcluster_kind(bitmap, subcluster, has_place);
-    else if (g->zero_flag && (word & Q2_ENTRY_ZERO))
-        e.kind = Q2_ZERO;
+    else if (word & Q2_ENTRY_ZERO)
+        e.kind = g->zero_flag ? Q2_ZERO : Q2_INVALID;
     else if (!has_place)
         e.kind = Q2_UNALLOCATED;
     return e;

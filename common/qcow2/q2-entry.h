@@ -22,7 +22,7 @@ enum q2_kind {
 /* What the header says of how entries are read. */
 struct q2_geometry {
     unsigned cluster_bits; /* 9..21 */
-    bool zero_flag;        /* version 3 */
+    bool zero_flag;        /* version 3: there are entries that read as zeroes */
     bool extended;         /* entries of two words: 32 subclusters a cluster */
     bool data_file;        /* clusters lie in another file: offset 0 is a place there */
 };

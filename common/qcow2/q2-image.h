@@ -79,9 +79,11 @@ int q2_image_pread(struct q2_reader *r, void *buffer, size_t length, uint64_t of
                    struct q2_error *err);
 
 /*
- * Check the file itself (not the chain): every table, entry and count, as `qemu-img check` does. *leaks and
- * *corruptions count clusters; the first corruption is described in *err. 0, or -1 and *err where it
- * could not be read.
+ * Check the file itself (not the chain): every table, entry and count, of the disk, of internal
+ * snapshots and of bitmaps, as `qemu-img check` does. *leaks counts clusters that are counted more
+ * often than they are used; *corruptions counts what breaks a rule, cluster by cluster and entry by
+ * entry, and the first of them is described in *err, which is empty if there is none. 0, or -1 and
+ * *err where it could not be read.
  */
 int q2_image_check(struct q2_image *image, uint64_t *leaks, uint64_t *corruptions,
                    struct q2_error *err);

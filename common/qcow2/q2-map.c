@@ -5,22 +5,14 @@
 #include "common/qcow2/q2-image-private.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Bytes of a slice: a table of 64 KiB maps 512 MiB of a disk with clusters of 64 KiB. */
 #define SLICE_MIN 4096
 #define SLICE_MAX 65536
-#define SLOTS_MAX 64
 
 /* Slices that are read for the sake of one longer run. */
 #define LOADS_MAX 4
-
-/* A piece of an L2 table, as it is in the file. */
-struct q2_slice {
-    uint64_t host; /* 0: nothing is here */
-    uint8_t *bytes;
-};
 
 /* What one entry says, from a byte of the disk on. */
 struct unit {
@@ -28,15 +20,6 @@ struct unit {
     uint64_t end;          /* of the range that it says it of */
     const char *why;       /* which rule an invalid one breaks */
 };
-
-static size_t power_of_two_below(size_t n)
-{
-    size_t p = 1;
-
-    while (p <= n / 2)
-        p *= 2;
-    return p;
-}
 
 int q2_map_init(struct q2_map *m, const struct q2_image *image, size_t memory, struct q2_error *err)
 {
@@ -49,39 +32,12 @@ int q2_map_init(struct q2_map *m, const struct q2_image *image, size_t memory, s
     cluster = (size_t)1 << image->geometry.cluster_bits;
     while (slice > SLICE_MIN && slice > memory)
         slice /= 2;
-    m->slice_bytes = slice < cluster ? slice : cluster;
-    m->slots = (unsigned)power_of_two_below(memory / m->slice_bytes);
-    if (m->slots > SLOTS_MAX)
-        m->slots = SLOTS_MAX;
-    m->slices = calloc(m->slots, sizeof(*m->slices));
-    return m->slices ? 0 : q2_fail_errno(err, ENOMEM, "Cannot read '%s'", image->file.path);
+    return q2_slices_init(&m->slices, &image->file, slice < cluster ? slice : cluster, memory, err);
 }
 
 void q2_map_clear(struct q2_map *m)
 {
-    for (unsigned i = 0; m->slices && i < m->slots; i++)
-        free(m->slices[i].bytes);
-    free(m->slices);
-    m->slices = NULL;
-}
-
-/* The slice at `host`; NULL and *err. */
-static const uint8_t *get_slice(struct q2_map *m, uint64_t host, struct q2_error *err)
-{
-    struct q2_slice *s = &m->slices[host / m->slice_bytes % m->slots];
-
-    if (s->host == host)
-        return s->bytes;
-    if (!s->bytes && !(s->bytes = malloc(m->slice_bytes))) {
-        q2_fail_errno(err, ENOMEM, "Cannot read '%s'", m->image->file.path);
-        return NULL;
-    }
-    s->host = 0;
-    m->loads++;
-    if (q2_file_pread(&m->image->file, s->bytes, m->slice_bytes, host, err) < 0)
-        return NULL;
-    s->host = host;
-    return s->bytes;
+    q2_slices_clear(&m->slices);
 }
 
 static void invalid(struct unit *u, const char *why)
@@ -142,7 +98,7 @@ static int look_up(struct q2_map *m, uint64_t offset, struct unit *u, struct q2_
     uint64_t index = offset / q2_table_span(g), cluster = UINT64_C(1) << g->cluster_bits;
     struct q2_entry table = q2_entry_l1(g, image->l1[index]);
     size_t at = (size_t)(offset % q2_table_span(g) >> g->cluster_bits) * q2_entry_size(g);
-    const uint8_t *slice;
+    const uint8_t *entry;
 
     memset(u, 0, sizeof(*u));
     if (table.kind == Q2_UNALLOCATED) {
@@ -152,10 +108,10 @@ static int look_up(struct q2_map *m, uint64_t offset, struct unit *u, struct q2_
     } else if (table.host >= image->file.size || cluster > image->file.size - table.host) {
         invalid(u, "its L2 table lies behind the end of the file");
     } else {
-        slice = get_slice(m, table.host + at / m->slice_bytes * m->slice_bytes, err);
-        if (!slice)
+        entry = q2_slices_get(&m->slices, table.host + at, err);
+        if (!entry)
             return -1;
-        take_entry(image, slice + at % m->slice_bytes, offset, u);
+        take_entry(image, entry, offset, u);
     }
     if (u->end > image->size)
         u->end = image->size;
@@ -182,15 +138,15 @@ static bool goes_on(const struct q2_run *run, const struct unit *u)
 static int find_run(struct q2_map *m, uint64_t offset, uint64_t end, struct q2_run *run,
                     struct q2_error *err)
 {
-    unsigned loads = m->loads;
+    unsigned loads = m->slices.loads;
     struct unit u;
 
     if (look_up_valid(m, offset, &u, err) < 0)
         return -1;
     *run = (struct q2_run){offset, u.end, u.entry.kind, u.entry.host};
     /* What cannot be read ends the run, and is told to who asks for it. */
-    while (run->end < end && m->loads - loads < LOADS_MAX && look_up(m, run->end, &u, NULL) == 0 &&
-           goes_on(run, &u))
+    while (run->end < end && m->slices.loads - loads < LOADS_MAX &&
+           look_up(m, run->end, &u, NULL) == 0 && goes_on(run, &u))
         run->end = u.end;
     return 0;
 }

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Where the bytes of one file of a chain are: its L2 tables, of which pieces (slices) are kept, and
- * the run that was found last. One thread each.
+ * Where the bytes of one file of a chain are: pieces of its L2 tables, and the run that
+ * was found last. One thread each.
  */
 #ifndef COMMON_QCOW2_Q2_MAP_H
 #define COMMON_QCOW2_Q2_MAP_H
 
 #include "common/qcow2/q2-entry.h"
 #include "common/qcow2/q2-error.h"
+#include "common/qcow2/q2-slices.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 struct q2_image;
-struct q2_slice;
 
 /* A range of the disk that is of one kind. */
 struct q2_run {
@@ -24,14 +24,11 @@ struct q2_run {
 
 struct q2_map {
     const struct q2_image *image;
-    struct q2_run run; /* found last: chains are asked for short ranges of long runs */
-    struct q2_slice *slices;
-    unsigned slots; /* of slices, a power of two; each is taken when it is first needed */
-    size_t slice_bytes;
-    unsigned loads; /* slices that were read, ever */
+    struct q2_run run;       /* found last: chains are asked for short ranges of long runs */
+    struct q2_slices slices; /* of L2 tables */
 };
 
-/* `memory`: most bytes for slices, in addition to one. 0, or -1 and *err. */
+/* `memory`: most bytes of tables that are kept, but there is one slice in any case. 0, or -1 and *err. */
 int q2_map_init(struct q2_map *m, const struct q2_image *image, size_t memory,
                 struct q2_error *err);
 void q2_map_clear(struct q2_map *m);
