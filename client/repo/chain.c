@@ -3,13 +3,9 @@
 #include "client/base/error.h"
 #include "client/base/interrupt.h"
 #include "client/repo/disk-file.h"
-#include "client/repo/sums.h"
+#include "client/repo/verify-data.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <string.h>
-#include <unistd.h>
 
 GPtrArray *repo_chain(const struct repository *r, const struct repo_member *m, const char *disk,
                       GError **err)
@@ -72,30 +68,18 @@ static int watch(void *opaque, uint64_t done, GError **err)
                                      sigabbrev_np(number));
 }
 
-static int verify_file(const struct repository *r, const struct repo_disk *d, unsigned threads,
-                       GError **err)
-{
-    g_autofree char *path = repo_path(r, d->file);
-    g_autofree char *sums_path = repo_sums_path(r, d->file);
-    g_autoptr(sums) s = sums_read(sums_path, d->sums, d->bytes, err);
-    int fd, result;
-
-    if (!s)
-        return -1;
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", d->file, g_strerror(errno));
-    result = sums_check_watched(s, fd, d->file, threads, watch, NULL, err);
-    close(fd);
-    return result;
-}
-
 int repo_chain_verify(const struct repository *r, const GPtrArray *chain, guint n, unsigned threads,
                       GError **err)
 {
-    for (guint i = 0; i < MIN(n, chain->len); i++) {
-        if (verify_file(r, chain->pdata[i], threads, err) < 0)
-            return -1;
-    }
-    return 0;
+    struct verify_data v = {.r = r, .deep = true, .threads = threads, .progress = watch};
+    GError *wrong = NULL;
+
+    for (guint i = 0; i < MIN(n, chain->len) && !wrong; i++)
+        verify_sums(&v, chain->pdata[i], &wrong);
+    if (!wrong)
+        return 0;
+    if (v.stopped)
+        g_clear_error(&wrong);
+    g_propagate_error(err, v.stopped ? v.stopped : wrong);
+    return -1;
 }

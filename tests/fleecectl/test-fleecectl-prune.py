@@ -294,7 +294,7 @@ def a_chain_that_is_not_the_manifests_is_refused():
         repo.reseal(1, "vda")
         manifest = read(repo.join("manifest.json"))
         result = prune(repo, "--keep-last", "2", check=False)
-        assert result.returncode == 1 and 'it stands on "", and should stand on "00000-full.qcow2"' \
+        assert result.returncode == 1 and 'its backing file is "", and should be "00000-full.qcow2"' \
             in result.stderr, result
         assert read(repo.join("manifest.json")) == manifest
 

@@ -247,8 +247,8 @@ def damage_is_found_before_anything_is_written():
         text = read(repo.join("manifest.json")).replace(b"00000-full", b"00000-fulk")
         write(repo.join("manifest.json"), text)
 
-    for damage, words in ((cut, "00000-full.qcow2"), (lose, "00000-full.qcow2"), (replace_by_a_fifo, "regular"),
-                          (replace, "00001-inc.qcow2: it is of a disk of"), (leave_out, "should stand on"),
+    for damage, words in ((cut, "00000-full.qcow2"), (lose, "00000-full.qcow2"), (replace_by_a_fifo, "not a regular file"),
+                          (replace, "00001-inc.qcow2: it is of a disk of"), (leave_out, "its backing file is"),
                           (shrink, "00001-inc.qcow2"),
                           (leave_the_repository, "does not lie below"), (edit, "manifest.json")):
         with repository() as repo:
