@@ -250,7 +250,7 @@ def damage_is_found_before_anything_is_written():
     for damage, words in ((cut, "00000-full.qcow2"), (lose, "00000-full.qcow2"), (replace_by_a_fifo, "not a regular file"),
                           (replace, "00001-inc.qcow2: it is of a disk of"), (leave_out, "its backing file is"),
                           (shrink, "00001-inc.qcow2"),
-                          (leave_the_repository, "does not lie below"), (edit, "manifest.json")):
+                          (leave_the_repository, "and should be"), (edit, "manifest.json")):
         with repository() as repo:
             damage(repo)
             for args in ["-o", f"{repo.folder}/out"], ["--disk", "vda", "-o", f"{repo.folder}/out"]:
