@@ -108,13 +108,6 @@ tests_rigs_libmadestate_a_SOURCES = \
 check_PROGRAMS += tests/fleecectl/make-state
 tests_fleecectl_make_state_SOURCES = tests/fleecectl/make-state.c
 tests_fleecectl_make_state_LDADD = $(links_made_state)
-# A command that dies, or fails, at each of its steps: preloaded.
-check_LTLIBRARIES += tests/fleecectl/steps.la
-tests_fleecectl_steps_la_SOURCES = tests/fleecectl/steps.c
-tests_fleecectl_steps_la_CFLAGS = $(tests_faults_faults_la_CFLAGS)
-tests_fleecectl_steps_la_LDFLAGS = $(tests_faults_faults_la_LDFLAGS)
-tests_fleecectl_steps_la_LIBADD = -ldl
-tests_fleecectl_steps_la_CPPFLAGS = -D_GNU_SOURCE
 # A storage for the journal, a server's writers and what checks them.
 check_LIBRARIES += tests/rigs/libjournalrig.a
 tests_rigs_libjournalrig_a_SOURCES = \
