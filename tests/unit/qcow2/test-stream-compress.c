@@ -29,7 +29,7 @@ static void lane_free(struct q2_lane *l)
     g_free(l);
 }
 
-static struct q2_cluster compress(struct q2_lane *l, const uint8_t *bytes)
+static struct q2_cluster compress_one(struct q2_lane *l, const uint8_t *bytes)
 {
     struct q2_cluster c = {0, bytes, (uint32_t)CLUSTER, Q2_DATA, 0};
     struct q2_error err;
@@ -64,7 +64,7 @@ static void test_zlib_window(void)
 
     fill_far(bytes);
     for (int i = 0; i < 3; i++) { /* the context is used again */
-        struct q2_cluster c = compress(l, bytes);
+        struct q2_cluster c = compress_one(l, bytes);
 
         g_assert_cmpint(c.kind, ==, Q2_COMPRESSED);
         inflate_small(&c, bytes);
@@ -79,7 +79,7 @@ static void test_zstd(void)
 
     fill_far(bytes);
     for (int i = 0; i < 3; i++) {
-        struct q2_cluster c = compress(l, bytes);
+        struct q2_cluster c = compress_one(l, bytes);
 
         g_assert_cmpuint(ZSTD_decompress(back, CLUSTER, c.data, c.length), ==, CLUSTER);
         g_assert_cmpmem(back, CLUSTER, bytes, CLUSTER);
@@ -96,7 +96,7 @@ static void test_incompressible(void)
         bytes[i] = (uint8_t)g_test_rand_int();
     for (int way = Q2_ZLIB; way <= Q2_ZSTD; way++) {
         struct q2_lane *l = lane_new(way, 0);
-        struct q2_cluster c = compress(l, bytes);
+        struct q2_cluster c = compress_one(l, bytes);
 
         g_assert_cmpint(c.kind, ==, Q2_DATA);
         g_assert_true(c.data == bytes);
