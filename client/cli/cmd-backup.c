@@ -3,9 +3,9 @@
 #include "client/repo/backup.h"
 #include "client/base/error.h"
 #include "client/cli/command.h"
+#include "client/cli/option-values.h"
 #include "client/cli/table.h"
 #include "client/repo/repo-time.h"
-#include "common/base/size.h"
 #include "common/json/value.h"
 
 #include <inttypes.h>
@@ -18,39 +18,13 @@
 #define RETRY 60  /* seconds */
 
 struct cli_options {
-    char *output, *level, *since, *jobs, *connections, *rate_limit, *keep, *lease, *retry;
+    char *output, *level, *since, *jobs, *connections, *rate_limit, *keep, *lease, *retry,
+        *compress;
     char **include, **exclude;
     gboolean resume;
 };
 
 /* ---- options ---- */
-
-/* A number from `least` to `most`; what *value is stays, where the option is not given. */
-static int read_number(const char *name, const char *text, uint64_t least, uint64_t most,
-                       uint64_t *value, GError **err)
-{
-    guint64 number;
-
-    if (!text)
-        return 0;
-    if (!g_ascii_string_to_unsigned(text, 10, least, most, &number, NULL))
-        return client_fail(err, CLIENT_ERROR_USAGE,
-                           "--%s %s: not a number from %" PRIu64 " to %" PRIu64, name, text, least,
-                           most);
-    *value = number;
-    return 0;
-}
-
-static int read_unsigned(const char *name, const char *text, unsigned least, unsigned most,
-                         unsigned *value, GError **err)
-{
-    uint64_t number = *value;
-
-    if (read_number(name, text, least, most, &number, err) < 0)
-        return -1;
-    *value = (unsigned)number;
-    return 0;
-}
 
 static int read_level(const char *text, enum backup_level *level, GError **err)
 {
@@ -71,28 +45,16 @@ static int read_level(const char *text, enum backup_level *level, GError **err)
 
 static int read_since(const char *text, struct backup_options *o, GError **err)
 {
-    uint64_t id = 0;
+    guint64 id;
 
     o->since = -1;
     if (!text)
         return 0;
     if (o->level == BACKUP_FULL)
         return client_fail(err, CLIENT_ERROR_USAGE, "a full backup takes no --since");
-    if (read_number("since", text, 0, G_MAXINT64, &id, err) < 0)
-        return -1;
+    if (!g_ascii_string_to_unsigned(text, 10, 0, G_MAXINT64, &id, NULL))
+        return client_fail(err, CLIENT_ERROR_USAGE, "--since %s: not the ID of a backup", text);
     o->since = (int64_t)id;
-    return 0;
-}
-
-static int read_rate(const char *text, uint64_t *rate, GError **err)
-{
-    int64_t size;
-
-    if (!text)
-        return 0;
-    if (size_parse(text, &size) < 0 || size == 0)
-        return client_fail(err, CLIENT_ERROR_USAGE, "--rate-limit %s: not a size above 0", text);
-    *rate = (uint64_t)size;
     return 0;
 }
 
@@ -109,12 +71,14 @@ static int read_options(const struct cli_options *c, struct backup_options *o, G
     if (!c->output)
         return client_fail(err, CLIENT_ERROR_USAGE, "backup: into which repository? -o REPO");
     return read_level(c->level, &o->level, err) < 0 || read_since(c->since, o, err) < 0 ||
-                   read_unsigned("jobs", c->jobs, 1, 16, &o->jobs, err) < 0 ||
-                   read_unsigned("connections", c->connections, 1, 16, &o->connections, err) < 0 ||
-                   read_unsigned("checkpoint-keep", c->keep, 1, 1000, &o->keep, err) < 0 ||
-                   read_unsigned("lease", c->lease, 0, G_MAXINT32, &o->lease, err) < 0 ||
-                   read_unsigned("retry", c->retry, 0, 86400, &o->retry, err) < 0 ||
-                   read_rate(c->rate_limit, &o->rate, err) < 0
+                   option_number("jobs", c->jobs, 1, 16, &o->jobs, err) < 0 ||
+                   option_number("connections", c->connections, 1, 16, &o->connections, err) < 0 ||
+                   option_number("checkpoint-keep", c->keep, 1, 1000, &o->keep, err) < 0 ||
+                   option_number("lease", c->lease, 0, G_MAXINT32, &o->lease, err) < 0 ||
+                   option_number("retry", c->retry, 0, 86400, &o->retry, err) < 0 ||
+                   option_rate("rate-limit", c->rate_limit, &o->rate, err) < 0 ||
+                   option_compress(c->compress, &o->compress, &o->compression, &o->compress_level,
+                                   err) < 0
                ? -1
                : 0;
 }
@@ -247,6 +211,8 @@ static const struct option backup_options[] = {
      "do not back up this disk"},
     {"jobs", 0, OPTION_TEXT, "N", offsetof(struct cli_options, jobs),
      "so many disks at once (default: 2)"},
+    {"compress", 0, OPTION_OPTIONAL, "METHOD", offsetof(struct cli_options, compress),
+     "compress the files: zstd, zlib, zstd:LEVEL..."},
     {"connections", 0, OPTION_TEXT, "N", offsetof(struct cli_options, connections),
      "so many to each disk (default: 4)"},
     {"rate-limit", 0, OPTION_TEXT, "RATE", offsetof(struct cli_options, rate_limit),
@@ -265,7 +231,8 @@ static const struct option backup_options[] = {
 const struct command cmd_backup = {
     .name = "backup",
     .synopsis = "-o REPO [--level LEVEL] [--since ID] [--include DISK]... [--exclude DISK]... "
-                "[--jobs N] [--connections N] [--rate-limit RATE] [--checkpoint-keep N] "
+                "[--jobs N] [--compress[=METHOD]] [--connections N] [--rate-limit RATE] "
+                "[--checkpoint-keep N] "
                 "[--lease SECONDS] [--retry SECONDS] [--resume]",
     .summary = "back up disks into a repository",
     .help =

@@ -157,6 +157,38 @@ def a_run_that_was_killed_is_resumed():
             assert len(rig.truth) == begun_before, "a session was begun anew"
 
 
+def cut_behind(rig, rng, step):
+    """Kill a run right behind this step."""
+    log = f"{rig.dir}/log"
+    rig.write(rng)
+    rig.backup(*IN_ORDER, env={"LD_PRELOAD": STEPS, "FLEECE_STEPS": log})
+    with open(log, encoding="utf-8") as f:
+        n = f.read().splitlines().index(step) + 1
+    rig.write(rng)
+    run = rig.backup(*IN_ORDER, check=False, env=steps(kill=n + 1))
+    assert run.returncode == -signal.SIGKILL, run
+
+
+@test
+def a_file_that_is_not_recorded_is_made_anew():
+    need_steps()
+    rng = random.Random(seed())
+    with BackupRig("vda", "vdb", size=MIB) as rig, begun(rig, rng):
+        cut_behind(rig, rng, f"rename {rig.repo}/vda/00001-inc.qcow2")
+        assert "vda/00002-inc.qcow2" in rig.files()
+        assert settled(rig, "--resume")["resumed"]
+
+
+@test
+def what_was_done_and_is_damaged_is_read_again():
+    need_steps()
+    rng = random.Random(seed())
+    with BackupRig("vda", "vdb", size=MIB) as rig, begun(rig, rng):
+        cut_behind(rig, rng, f"rename {rig.repo}/vdb/00001-inc.qcow2")
+        os.truncate(f"{rig.repo}/vda/00002-inc.qcow2", 70000)
+        assert settled(rig, "--resume")["resumed"]
+
+
 @test
 def without_resume_it_begins_anew():
     need_steps()

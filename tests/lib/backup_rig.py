@@ -14,6 +14,8 @@ import json
 import os
 import subprocess
 
+import nbd
+
 import fleece
 from fleece import SOON, Server, fleecectl, run, tmpdir
 from qmp_exports import closing, connect
@@ -66,6 +68,10 @@ class BackupRig:
 
     def kill(self):
         self.server.kill()
+
+    def has_died(self):
+        process = self.server.process
+        return process is None or fleece.has_ended(process)
 
     def restart(self, **disks):
         """Start the server again, after its death or an orderly end, with these disks besides."""
@@ -131,7 +137,11 @@ class BackupRig:
 
         def receive(request, reply):
             if request["execute"] == "backup-begin" and "return" in reply:
-                self._read_truth(request)
+                try:
+                    self._read_truth(request)
+                except (EOFError, OSError, nbd.Error):
+                    if not self.has_died():
+                        raise
             return after(request, reply) if after else reply
 
         with QmpProxy(f"{self.dir}/proxy", self.server.qmp_path, send, receive) as p:
