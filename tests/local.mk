@@ -108,6 +108,14 @@ check_LIBRARIES += tests/rigs/libjournalrig.a
 tests_rigs_libjournalrig_a_SOURCES = \
 	tests/rigs/journal-rig.c tests/rigs/journal-rig.h \
 	tests/rigs/journal-storage.c tests/rigs/journal-storage.h
+# A qcow2 file that is written in one pass, and what it has to be.
+check_LIBRARIES += tests/rigs/libstreamrig.a
+tests_rigs_libstreamrig_a_SOURCES = tests/rigs/stream-rig.c tests/rigs/stream-rig.h
+links_stream = tests/rigs/libstreamrig.a $(links_qcow2)
+# Its writes and syncs, which fail.
+check_LIBRARIES += tests/rigs/libstreamfile.a
+tests_rigs_libstreamfile_a_SOURCES = tests/rigs/stream-file.c tests/rigs/stream-file.h
+links_stream_file = tests/rigs/libstreamfile.a $(links_stream)
 # Threads that take turns (sched.h).
 check_LIBRARIES += tests/rigs/libsched.a
 tests_rigs_libsched_a_SOURCES = \

@@ -9,6 +9,7 @@ common_copy_libcopy_a_SOURCES = \
 	common/copy/source-image.c common/copy/source-image.h \
 	common/copy/source-nbd.h \
 	common/copy/target.h \
+	common/copy/target-qcow2.c \
 	common/copy/targets.h
 
 # Before COMMON_LIBS.
