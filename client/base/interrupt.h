@@ -7,12 +7,18 @@
 #include <glib.h>
 
 /* From now on these signals do not end the process, but make the descriptor readable, which is made
- * at the first call and stays open. Call it before any thread is made: they inherit it. -1 and
- * *err. */
+ * at the first call and stays open. Those that are ignored (nohup, `&` of a script) stay so. SIGPIPE
+ * is ignored, too: who writes to a pipe that nobody reads gets EPIPE. Call it before any thread is
+ * made: they inherit it. -1 and *err. */
 int interrupt_fd(GError **err);
 
 /* Take one signal that has come: its number; 0: none. A second SIGINT ends the process at once, after
  * this has taken one. */
 int interrupt_take(void);
+
+/* Do work that may wait long for others, such as a server, and that leaves nothing behind, on a thread
+ * of its own. A signal that comes meanwhile ends the process at once, as ever. Returns what `work`
+ * does; -1 and *err also where interrupt_fd fails. */
+int interrupt_work(int (*work)(void *opaque, GError **err), void *opaque, GError **err);
 
 #endif

@@ -15,14 +15,21 @@ struct partial;
  * of an earlier run is replaced, unless a process has it open with a lock (each has one, until it is
  * closed). It is an error if `path` exists, unless `replace`. NULL and *err. */
 struct partial *partial_new(const char *path, bool replace, GError **err);
+/* Open the `path`.partial that an earlier run has kept, as it is, under the same rules. NULL and *err,
+ * also if there is none. */
+struct partial *partial_again(const char *path, bool replace, GError **err);
 int partial_fd(const struct partial *p);           /* the partial's */
 const char *partial_path(const struct partial *p); /* NAME.partial */
 /* fsync, give it its name, fsync its folder. 0, or -1 and *err. Where it is not to replace, a file
- * that has come meanwhile is not replaced. */
+ * that has come meanwhile is not replaced. Where the last step fails, it has its name, and the error
+ * says that this may not be durable. */
 int partial_commit(struct partial *p, GError **err);
 /* Free; what is not committed is removed. NULL is fine. */
 void partial_free(struct partial *p);
 /* Free, and leave the .partial where it is, for another run to go on with. */
 void partial_keep(struct partial *p);
+
+/* Make the names in the folder of `path` durable: fsync. 0, or -1 and *err. */
+int partial_sync_folder(const char *path, GError **err);
 
 #endif

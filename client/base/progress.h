@@ -13,6 +13,7 @@
 
 struct progress;
 
+/* What is printed at once goes past the command's own output (struct client): print that first. */
 struct progress *progress_new(bool json);
 void progress_free(struct progress *p); /* NULL is fine */
 

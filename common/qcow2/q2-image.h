@@ -63,9 +63,12 @@ struct q2_extent {
 
 /*
  * The extent at `offset`, at most `length` bytes long, looked for in the image and in `depth` files
- * below it (UINT_MAX: the whole chain). Ranges behind the end of a shorter backing file are
- * unallocated there. Neighbours of the same kind and depth (and with following hosts) come as one
- * where that costs nothing. 0, or -1 and *err.
+ * below it (UINT_MAX: the whole chain). Neighbours of the same kind and depth (and with following
+ * hosts) come as one where that costs nothing. A hole of a raw file is Q2_ZERO there. What an entry
+ * that breaks a rule says is never told: that is an error. 0, or -1 and *err.
+ *
+ * Behind the end of a shorter backing file the disk reads as zeroes. Where that file itself has a
+ * backing file, it hides what a longer one has there: Q2_ZERO, at its depth. Else it is unallocated.
  */
 int q2_image_extent(struct q2_reader *r, uint64_t offset, uint64_t length, unsigned depth,
                     struct q2_extent *extent, struct q2_error *err);
@@ -76,9 +79,11 @@ int q2_image_pread(struct q2_reader *r, void *buffer, size_t length, uint64_t of
                    struct q2_error *err);
 
 /*
- * Check the file itself (not the chain): every table, entry and count, as `qemu-img check` does. *leaks and
- * *corruptions count clusters; the first corruption is described in *err. 0, or -1 and *err where it
- * could not be read.
+ * Check the file itself (not the chain): every table, entry and count, of the disk, of internal
+ * snapshots and of bitmaps, as `qemu-img check` does. *leaks counts clusters that are counted more
+ * often than they are used; *corruptions counts what breaks a rule, cluster by cluster and entry by
+ * entry, and the first of them is described in *err, which is empty if there is none. 0, or -1 and
+ * *err where it could not be read.
  */
 int q2_image_check(struct q2_image *image, uint64_t *leaks, uint64_t *corruptions,
                    struct q2_error *err);

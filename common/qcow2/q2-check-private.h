@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A check of one file (q2_image_check), for the files that do its parts. Each use of a cluster by a
+ * table or an entry is counted; at the end, the counts in the file are compared. Functions return 0,
+ * also where something is corrupt, or -1 and *err where the file could not be read.
+ */
+#ifndef COMMON_QCOW2_Q2_CHECK_PRIVATE_H
+#define COMMON_QCOW2_Q2_CHECK_PRIVATE_H
+
+#include "common/qcow2/q2-counts.h"
+#include "common/qcow2/q2-image-private.h"
+#include "common/qcow2/q2-slices.h"
+
+struct q2_check {
+    const struct q2_image *image;
+    struct q2_error *err;
+    uint64_t leaks, corruptions;
+    struct q2_error first; /* the first corruption */
+    struct q2_counts counts;
+    struct q2_slices tables;    /* of L2 and other tables */
+    struct q2_slices refcounts; /* of the table and the blocks of reference counts */
+};
+
+/* ---- q2-check-refs.c ---- */
+
+/* Something breaks a rule: a printf message, without the name of the file. */
+void q2_check_corrupt(struct q2_check *c, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* A range of the file is used by `what`. */
+int q2_check_use(struct q2_check *c, uint64_t offset, uint64_t length, const char *what);
+/* Where the block of reference counts number `index` is; 0: there is none that can be read. Errors
+ * in the table are not told: q2_check_ref_blocks does that. */
+int q2_check_ref_block(struct q2_check *c, uint64_t index, uint64_t *host);
+/* How often the file says that a cluster is used. */
+int q2_check_stored(struct q2_check *c, uint64_t cluster, uint64_t *count);
+/* Use the table of reference counts and its blocks. */
+int q2_check_ref_blocks(struct q2_check *c);
+/* Compare what was counted with what the file says. */
+int q2_check_compare(struct q2_check *c);
+
+/* ---- q2-check-tables.c ---- */
+
+/* Use an L1 table, and all that is below it. `active`: it is the disk's, whose entries say by
+ * Q2_ENTRY_COPIED whether their cluster is used once. */
+int q2_check_l1(struct q2_check *c, uint64_t offset, uint64_t entries, bool active);
+
+/* ---- q2-check-extras.c ---- */
+
+int q2_check_snapshots(struct q2_check *c);
+int q2_check_bitmaps(struct q2_check *c);
+
+#endif

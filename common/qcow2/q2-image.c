@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "common/qcow2/q2-image.h"
+
+#include "common/base/cursor.h"
+#include "common/qcow2/q2-image-private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEADER_MAX (2U << 20) /* bytes of the largest cluster */
+#define L1_PIECE   65536      /* bytes of an L1 table that are read at once */
+
+/* A chain that is being opened. */
+struct opening {
+    struct q2_image *top;
+    unsigned files;
+    enum q2_references references;
+    char *folder; /* that all files must lie in; NULL: any */
+    struct q2_error *err;
+};
+
+/* Put the path before what a function says that does not know it. */
+static int fail_in(const struct q2_file *f, const struct q2_error *why, struct q2_error *err)
+{
+    return q2_fail(err, "Cannot open '%s' as a qcow2 image: %s", f->path, why->text);
+}
+
+/* ---- one file ---- */
+
+static int read_header(struct q2_image *image, struct q2_error *err)
+{
+    uint64_t size = image->file.size;
+    size_t length = size < HEADER_MAX ? (size_t)size : HEADER_MAX;
+    struct q2_error why;
+    uint8_t *bytes = malloc(length + 1);
+    int r;
+
+    if (!bytes)
+        return q2_fail_errno(err, ENOMEM, "Cannot open '%s'", image->file.path);
+    r = q2_file_pread(&image->file, bytes, length, 0, err);
+    if (r == 0 && q2_header_parse(bytes, length, size, &image->header, &why) < 0)
+        r = fail_in(&image->file, &why, err);
+    free(bytes);
+    return r;
+}
+
+static void set_geometry(struct q2_image *image)
+{
+    const struct q2_header *h = &image->header;
+    uint64_t span;
+
+    image->geometry = (struct q2_geometry){
+        .cluster_bits = h->cluster_bits,
+        .zero_flag = h->version >= 3,
+        .extended = h->incompatible & Q2_INCOMPATIBLE_EXTENDED_L2,
+        .data_file = h->incompatible & Q2_INCOMPATIBLE_DATA_FILE,
+    };
+    /* QEMU serves whole sectors. */
+    image->size = h->size & ~UINT64_C(511);
+    span = q2_table_span(&image->geometry);
+    image->l1_entries = image->size / span + (image->size % span != 0);
+    image->over = h->backing[0];
+}
+
+/* Words that are 0 are not written, so that a table that is sparse in the file takes no memory. */
+static int read_l1(struct q2_image *image, struct q2_error *err)
+{
+    uint64_t bytes = image->l1_entries * 8;
+    uint8_t piece[L1_PIECE];
+
+    image->l1 = calloc(image->l1_entries + 1, 8);
+    if (!image->l1)
+        return q2_fail_errno(err, ENOMEM, "Cannot open '%s'", image->file.path);
+    for (uint64_t at = 0; at < bytes; at += L1_PIECE) {
+        size_t length = bytes - at < L1_PIECE ? (size_t)(bytes - at) : L1_PIECE;
+
+        if (q2_file_pread(&image->file, piece, length, image->header.l1_offset + at, err) < 0)
+            return -1;
+        for (size_t i = 0; i < length; i += 8) {
+            uint64_t word = load_be64(piece + i);
+
+            if (word)
+                image->l1[(at + i) / 8] = word;
+        }
+    }
+    return 0;
+}
+
+/* ---- what it names ---- */
+
+static const char *folder_of_names(const struct opening *o)
+{
+    return o->references == Q2_REFERENCES_FOLDER ? o->folder : NULL;
+}
+
+static int open_named(const struct opening *o, const struct q2_image *by, const char *name,
+                      struct q2_file *f)
+{
+    char *path = q2_file_named(&by->file, name, o->err);
+    int r = -1;
+
+    f->fd = -1;
+    if (path)
+        r = q2_file_open(f, path, folder_of_names(o), o->err);
+    free(path);
+    return r;
+}
+
+/* Whether the chain has this file already, as an image. */
+static bool has_file(const struct opening *o, const struct q2_file *f)
+{
+    for (const struct q2_image *i = o->top; i; i = i->backing)
+        if (q2_file_same(&i->file, f))
+            return true;
+    return false;
+}
+
+static int fail_loop(const struct opening *o, const struct q2_image *by, const struct q2_file *f)
+{
+    return q2_fail(o->err, "'%s' names '%s', which is in the chain already: it is a loop",
+                   by->file.path, f->path);
+}
+
+static int open_data_file(const struct opening *o, struct q2_image *image)
+{
+    if (!image->geometry.data_file)
+        return 0;
+    if (o->references == Q2_REFERENCES_NONE)
+        return q2_fail(o->err, "'%s' has its data in another file, and may not name any",
+                       image->file.path);
+    if (open_named(o, image, image->header.data_file, &image->data) < 0)
+        return -1;
+    return has_file(o, &image->data) ? fail_loop(o, image, &image->data) : 0;
+}
+
+/* *format is set to whether it is raw. */
+static int check_format(const struct opening *o, const struct q2_image *image, bool *raw)
+{
+    const char *format = image->header.backing_format;
+
+    *raw = strcmp(format, "raw") == 0;
+    if (*raw || strcmp(format, "qcow2") == 0)
+        return 0;
+    if (!format[0])
+        return q2_fail(o->err,
+                       "'%s' does not state the format of its backing file '%s', and guessing it "
+                       "is not safe. `qemu-img rebase -u -F FORMAT` states it",
+                       image->file.path, image->header.backing);
+    return q2_fail(o->err,
+                   "The backing file '%s' of '%s' is of the format '%s'; raw and qcow2 are known",
+                   image->header.backing, image->file.path, format);
+}
+
+static struct q2_image *image_new(struct q2_error *err)
+{
+    struct q2_image *image = calloc(1, sizeof(*image));
+
+    if (!image) {
+        q2_fail_errno(err, ENOMEM, "Cannot open an image");
+        return NULL;
+    }
+    image->file.fd = image->data.fd = -1;
+    return image;
+}
+
+/* Open the backing file of `over` and hang it there: *next is that file, if it may have another. */
+static int open_backing(struct opening *o, struct q2_image *over, struct q2_image **next)
+{
+    struct q2_image *image;
+    struct q2_file file;
+    bool raw;
+
+    *next = NULL;
+    if (check_format(o, over, &raw) < 0 || open_named(o, over, over->header.backing, &file) < 0)
+        return -1;
+    image = has_file(o, &file) ? NULL : image_new(o->err);
+    if (!image) {
+        if (has_file(o, &file))
+            fail_loop(o, over, &file);
+        q2_file_close(&file);
+        return -1;
+    }
+    image->file = file;
+    image->raw = raw;
+    image->size = file.size;
+    over->backing = image;
+    if (++o->files > Q2_CHAIN_MAX)
+        return q2_fail(o->err, "The chain of '%s' has more than %d files", o->top->file.path,
+                       Q2_CHAIN_MAX);
+    *next = raw ? NULL : image;
+    return 0;
+}
+
+static int open_qcow2(struct opening *o, struct q2_image *image)
+{
+    if (read_header(image, o->err) < 0)
+        return -1;
+    set_geometry(image);
+    return read_l1(image, o->err) < 0 || open_data_file(o, image) < 0 ? -1 : 0;
+}
+
+static int open_chain(struct opening *o)
+{
+    struct q2_image *image = o->top;
+
+    while (image) {
+        if (open_qcow2(o, image) < 0)
+            return -1;
+        if (!image->over || o->references == Q2_REFERENCES_NONE)
+            return 0;
+        if (open_backing(o, image, &image) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+struct q2_image *q2_image_open(const char *path, enum q2_references references,
+                               struct q2_error *err)
+{
+    struct opening o = {.top = image_new(err), .files = 1, .references = references, .err = err};
+    int r;
+
+    if (!o.top)
+        return NULL;
+    r = q2_file_open(&o.top->file, path, NULL, err);
+    if (r == 0) {
+        o.folder = q2_file_folder(&o.top->file);
+        r = o.folder ? open_chain(&o) : q2_fail_errno(err, ENOMEM, "Cannot open '%s'", path);
+    }
+    free(o.folder);
+    if (r == 0)
+        return o.top;
+    q2_image_close(o.top);
+    return NULL;
+}
+
+void q2_image_close(struct q2_image *image)
+{
+    while (image) {
+        struct q2_image *below = image->backing;
+
+        q2_file_close(&image->file);
+        q2_file_close(&image->data);
+        free(image->l1);
+        free(image);
+        image = below;
+    }
+}
+
+/* ---- what it is ---- */
+
+uint64_t q2_image_size(const struct q2_image *image)
+{
+    return image->size;
+}
+
+const char *q2_image_path(const struct q2_image *image)
+{
+    return image->file.path;
+}
+
+const struct q2_header *q2_image_header(const struct q2_image *image)
+{
+    return image->raw ? NULL : &image->header;
+}
+
+struct q2_image *q2_image_backing(const struct q2_image *image)
+{
+    return image->backing;
+}
