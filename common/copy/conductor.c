@@ -7,6 +7,8 @@
 #include "common/copy/conductor.h"
 
 #include "common/base/deadline.h"
+#include "common/copy/copy-private.h"
+#include "common/copy/engine.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>

@@ -3,8 +3,6 @@
 #ifndef COMMON_COPY_CONDUCTOR_H
 #define COMMON_COPY_CONDUCTOR_H
 
-#include "common/copy/engine.h"
-
 /* The thread's function. `opaque`: the copy, whose lanes run. */
 void *conductor_main(void *opaque);
 

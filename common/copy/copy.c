@@ -33,6 +33,8 @@
 #include "common/copy/copy.h"
 
 #include "common/copy/conductor.h"
+#include "common/copy/copy-private.h"
+#include "common/copy/engine.h"
 #include "common/copy/lane.h"
 #include "common/copy/rate.h"
 #include "common/util/error.h"

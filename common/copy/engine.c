@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/copy/engine.h"
 
+#include "common/copy/copy-private.h"
 #include "common/copy/rate.h"
 
 void engine_fail(struct copy *c, GError *error)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/copy/lane.h"
 
+#include "common/copy/copy-private.h"
+#include "common/copy/engine.h"
 #include "common/copy/rate.h"
 
 /* ---- taking work ---- */

@@ -3,8 +3,6 @@
 #ifndef COMMON_COPY_LANE_H
 #define COMMON_COPY_LANE_H
 
-#include "common/copy/engine.h"
-
 /* The thread's function: work until there is no more, or the copy stops. `opaque`: the lane. */
 void *lane_main(void *opaque);
 

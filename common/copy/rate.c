@@ -8,6 +8,7 @@
 #include "common/copy/rate.h"
 
 #include "common/base/deadline.h"
+#include "common/copy/copy.h"
 
 #include <pthread.h>
 

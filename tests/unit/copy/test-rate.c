@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The limit of the rate: how long it takes, among several; and finding zeroes. */
 #include "common/copy/rate.h"
+#include "common/copy/copy.h"
 #include "common/copy/zeroes.h"
 
 #include <string.h>
