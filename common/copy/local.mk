@@ -23,6 +23,7 @@ common_copy_libcopy_a_SOURCES = \
 	common/copy/source-image.c common/copy/source-image.h \
 	common/copy/source-nbd.c common/copy/source-nbd.h \
 	common/copy/target.h \
+	common/copy/target-compare.c common/copy/target-compare.h \
 	common/copy/target-nbd.c \
 	common/copy/target-null.c \
 	common/copy/target-pipe.c \

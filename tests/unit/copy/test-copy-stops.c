@@ -325,7 +325,7 @@ static void test_first_counts(void)
 static void test_rate_waits(void)
 {
     struct rig_options o = options(false);
-    struct copy_rate *rate = copy_rate_new(1000);
+    struct copy_rate *rate = copy_rate_new(10);
     gint64 end = g_get_monotonic_time() + RIG_SOON_MS * G_TIME_SPAN_MILLISECOND, start;
     struct copy_rig *r;
     g_autoptr(GError) err = NULL;
