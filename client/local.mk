@@ -19,6 +19,7 @@ client_libclient_a_SOURCES = \
 	client/base/terminal.c client/base/terminal.h \
 	client/cli/arguments.c client/cli/arguments.h \
 	client/cli/client.c client/cli/client.h \
+	client/cli/cmd-audit.c \
 	client/cli/cmd-backup.c \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-checkpoint.c \
@@ -68,6 +69,8 @@ client_libclient_a_SOURCES = \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
+	client/repo/audit.c client/repo/audit.h \
+	client/repo/audit-ranges.c client/repo/audit-ranges.h \
 	client/repo/backup.c client/repo/backup.h \
 	client/repo/backup-begin.c \
 	client/repo/backup-commit.c \

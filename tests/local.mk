@@ -28,6 +28,10 @@ EXTRA_tests_unit_backup_test_hook_fails_DEPENDENCIES = server/hooks/freeze-guard
 EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
 links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+# With the loop devices of tests/backend.
+links_targets = tests/backend/libharness.a $(links_copy) -ldl -lm
+links_targets_ldflags = $(plugin_host_flags)
+EXTRA_tests_unit_copy_test_targets_DEPENDENCIES = server/backend/libbackend.a server/backend/nbdkit.syms
 links_copy = tests/rigs/libcopyrig.a tests/rigs/libqcow2rig.a $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_start = \
 	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \

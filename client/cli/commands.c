@@ -34,6 +34,7 @@ const struct command *const commands[] = {
     &cmd_restore,
     &cmd_prune,
     &cmd_diff,
+    &cmd_audit,
     &cmd_mount,
     &cmd_state_list,
     &cmd_state_check,
@@ -47,8 +48,7 @@ const struct command *const commands[] = {
 };
 
 const char *const planned_commands[] = {
-    "bitmap export", "bitmap import", "job",    "push",  "serve",
-    "apply",         "audit",         "report", "image", NULL,
+    "bitmap export", "bitmap import", "job", "push", "serve", "apply", "report", "image", NULL,
 };
 
 static size_t family_length(const struct command *c)
