@@ -130,7 +130,7 @@ static int take_answer(void *opaque, int *error)
     answer->come = true;
     answer->error = *error;
     if (*error != 0)
-        answer->why = g_strdup(nbd_get_error());
+        answer->why = g_strdup(source_nbd_reason());
     return 1;
 }
 
