@@ -205,8 +205,10 @@ static int run_map(struct client *c, const void *options, char **args, GError **
         return -1;
     if (run(c, options, target, uri, &error) == 0)
         return 0;
-    find_export_explain(c, target, &error);
-    g_propagate_prefixed_error(err, error, "map %s (%s): ", target, uri);
+    if (find_export_explain(c, target, &error))
+        g_propagate_prefixed_error(err, error, "map %s: ", target);
+    else
+        g_propagate_prefixed_error(err, error, "map %s (%s): ", target, uri);
     return -1;
 }
 
