@@ -22,10 +22,14 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-backup.c \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-checkpoint.c \
+	client/cli/cmd-diff.c \
 	client/cli/cmd-list.c \
 	client/cli/cmd-map.c \
+	client/cli/cmd-mount.c \
+	client/cli/cmd-prune.c \
 	client/cli/cmd-pull.c \
 	client/cli/cmd-qmp.c \
+	client/cli/cmd-restore.c \
 	client/cli/cmd-session.c \
 	client/cli/cmd-state.c \
 	client/cli/cmd-state-adopt.c \
@@ -39,6 +43,7 @@ client_libclient_a_SOURCES = \
 	client/cli/commands.c client/cli/commands.h \
 	client/cli/find-export.c client/cli/find-export.h \
 	client/cli/help.c client/cli/help.h \
+	client/cli/map-output.c client/cli/map-output.h \
 	client/cli/option-values.c client/cli/option-values.h \
 	client/cli/options.c client/cli/options.h \
 	client/cli/state-print.c client/cli/state-print.h \
@@ -74,10 +79,15 @@ client_libclient_a_SOURCES = \
 	client/repo/backup-recover.c \
 	client/repo/backup-run.c \
 	client/repo/backup-session.c client/repo/backup-session.h \
+	client/repo/chain.c client/repo/chain.h \
+	client/repo/diff.c client/repo/diff.h \
 	client/repo/disk-file.c client/repo/disk-file.h \
 	client/repo/manifest-read.c client/repo/manifest-read.h \
 	client/repo/manifest-write.c client/repo/manifest-write.h \
 	client/repo/member-status.c client/repo/member-status.h \
+	client/repo/prune.c client/repo/prune.h \
+	client/repo/prune-plan.c client/repo/prune-plan.h \
+	client/repo/prune-policy.c client/repo/prune-policy.h \
 	client/repo/repo-clean.c \
 	client/repo/repo-lock.c client/repo/repo-lock.h \
 	client/repo/repo-member.c client/repo/repo-member.h \
@@ -85,6 +95,7 @@ client_libclient_a_SOURCES = \
 	client/repo/repo-time.c client/repo/repo-time.h \
 	client/repo/repo-until.c \
 	client/repo/repository.c client/repo/repository.h \
+	client/repo/restore.c client/repo/restore.h \
 	client/repo/sums.c client/repo/sums.h \
 	client/repo/sums-check.c \
 	client/repo/sums-private.h \

@@ -6,6 +6,6 @@
 #include "common/copy/engine.h"
 
 /* The thread's function. `opaque`: the copy, whose lanes run. */
-gpointer conductor_main(gpointer opaque);
+void *conductor_main(void *opaque);
 
 #endif

@@ -11,10 +11,12 @@
 #include "common/copy/planner.h"
 #include "common/copy/trims.h"
 
+#include <pthread.h>
+
 struct lane {
     struct copy *copy;
     unsigned number;
-    GThread *thread;
+    pthread_t thread;
     struct batch batches[2]; /* one is read while the other is written */
 };
 
@@ -26,12 +28,12 @@ struct copy {
     struct batch_shape shape;
     struct lane *lanes;
     unsigned n_lanes;
-    GThread *conductor;
+    pthread_t conductor;
     int fd; /* eventfd: the copy has ended */
 
     gint stop; /* somebody has failed, or cancelled: no new work. Atomic; set under the lock */
-    GMutex lock;
-    GCond changed; /* whatever is below has changed so that somebody may go on */
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* whatever is below has changed so that somebody may go on */
     /* Under the lock. */
     struct planner *planner; /* but for planner_ask: that is for who has set `asking` */
     bool asking;

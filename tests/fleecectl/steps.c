@@ -6,6 +6,8 @@
  *   FLEECE_STEPS=FILE       write a line for each step: what, and of which file
  *   FLEECE_STEP_KILL=STEP   SIGKILL before this step
  *   FLEECE_STEP_FAIL=STEP   this step fails with EIO
+ *   FLEECE_STEP_WRITES=1    new files, and writes to them, are steps, too
+ *   FLEECE_STEP_FREE=BYTES  so many are free in each file system
  *
  * STEP is a number from 1, or a whole such line.
  */
@@ -13,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,6 +23,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static _Atomic long steps;
@@ -27,7 +32,7 @@ static _Atomic long steps;
 static void tell(const char *line)
 {
     const char *log = getenv("FLEECE_STEPS");
-    int fd = log ? open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
+    int fd = log ? openat(AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
 
     if (fd < 0)
         return;
@@ -102,6 +107,61 @@ int unlink(const char *path)
 int mkdir(const char *path, mode_t mode)
 {
     return step("mkdir", path) ? -1 : REAL(int (*)(const char *, mode_t), "mkdir")(path, mode);
+}
+
+int link(const char *from, const char *to)
+{
+    return step("link", to) ? -1 : REAL(int (*)(const char *, const char *), "link")(from, to);
+}
+
+/* ---- new files, and writes ---- */
+
+static bool step_write(const char *what, int fd)
+{
+    return getenv("FLEECE_STEP_WRITES") && step_fd(what, fd);
+}
+
+int open(const char *path, int flags, ...)
+{
+    mode_t mode = 0;
+    va_list args;
+
+    va_start(args, flags);
+    if (flags & O_CREAT)
+        mode = va_arg(args, mode_t);
+    va_end(args);
+    if ((flags & O_CREAT) && getenv("FLEECE_STEP_WRITES") && step("create", path))
+        return -1;
+    return REAL(int (*)(const char *, int, ...), "open")(path, flags, mode);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
+{
+    typedef ssize_t (*function)(int, const void *, size_t, off_t);
+
+    return step_write("pwrite", fd) ? -1 : REAL(function, "pwrite")(fd, data, length, offset);
+}
+
+ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
+{
+    typedef ssize_t (*function)(int, const struct iovec *, int, off_t);
+
+    return step_write("pwritev", fd) ? -1 : REAL(function, "pwritev")(fd, iov, n, offset);
+}
+
+int ftruncate(int fd, off_t length)
+{
+    return step_write("ftruncate", fd) ? -1 : REAL(int (*)(int, off_t), "ftruncate")(fd, length);
+}
+
+int statvfs(const char *path, struct statvfs *s)
+{
+    const char *bytes = getenv("FLEECE_STEP_FREE");
+    int result = REAL(int (*)(const char *, struct statvfs *), "statvfs")(path, s);
+
+    if (result == 0 && bytes)
+        s->f_bavail = (fsblkcnt_t)strtoull(bytes, NULL, 10) / s->f_frsize;
+    return result;
 }
 
 /* QMP requests; libnbd's are not counted, because how many there are depends on time. */

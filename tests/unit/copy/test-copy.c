@@ -137,12 +137,12 @@ static int slow_sync(struct copy_rig *r, enum rig_call call, unsigned n, GError 
     gint64 end = g_get_monotonic_time() + RIG_SOON_MS * G_TIME_SPAN_MILLISECOND;
 
     (void)err;
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     while (call == RIG_READ_WAIT && n > 70 && r->calls[RIG_SYNC] == 0)
-        g_assert_true(g_cond_wait_until(&r->changed, &r->lock, end));
+        rig_wait(r, end);
     while (call == RIG_SYNC && n == 0 && memcmp(r->done, r->expected, r->o.size) != 0)
-        g_assert_true(g_cond_wait_until(&r->changed, &r->lock, end));
-    g_mutex_unlock(&r->lock);
+        rig_wait(r, end);
+    pthread_mutex_unlock(&r->lock);
     return 0;
 }
 
@@ -184,10 +184,10 @@ static int hold_first(struct copy_rig *r, enum rig_call call, unsigned n, GError
     (void)err;
     if (call != RIG_WRITE || n > 0)
         return 0;
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     while (r->calls[RIG_WRITE] < 20)
-        g_assert_true(g_cond_wait_until(&r->changed, &r->lock, end));
-    g_mutex_unlock(&r->lock);
+        rig_wait(r, end);
+    pthread_mutex_unlock(&r->lock);
     return 0;
 }
 
@@ -198,12 +198,12 @@ static int want_marks(struct copy_rig *r, enum rig_call call, unsigned n, GError
     gint64 end = g_get_monotonic_time() + RIG_SOON_MS * G_TIME_SPAN_MILLISECOND;
 
     (void)err;
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     while (call == RIG_READ_WAIT && n > 70 && r->calls[RIG_MARK] == 0)
-        g_assert_true(g_cond_wait_until(&r->changed, &r->lock, end));
+        rig_wait(r, end);
     if (call == RIG_FINISH)
         g_assert_cmpuint(r->calls[RIG_TRIM], >, 0);
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     return 0;
 }
 
@@ -221,10 +221,10 @@ static int together(struct copy_rig *r, enum rig_call call, unsigned n, GError *
     (void)n, (void)err;
     if (call != RIG_READ_WAIT)
         return 0;
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     while (r->most_lanes < 4)
-        g_assert_true(g_cond_wait_until(&r->changed, &r->lock, end));
-    g_mutex_unlock(&r->lock);
+        rig_wait(r, end);
+    pthread_mutex_unlock(&r->lock);
     return 0;
 }
 
