@@ -5,6 +5,7 @@ space; what is left of them, and going on."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -121,11 +122,16 @@ def without_resume_it_begins_anew():
         with started(s.uri("vda"), "-o", target, "--resume", *SLOW) as p:
             wait_position(target)
             p.kill()
+        shutil.copy(f"{target}.pull", f"{folder}/pull")
         # What is cut here without --resume is another file: its .partial is not that of the position.
         with started(s.uri("vda"), "-o", target, *SLOW) as p:
             poll(lambda: position(target) is None and begun(target)())
             p.kill()
         assert position(target) is None
+        # Where the position comes back all the same, it is known to be of another file.
+        shutil.copy(f"{folder}/pull", f"{target}.pull")
+        refused(s.uri("vda"), "-o", target, "--resume", why="of a file that is not there any more")
+        os.unlink(f"{target}.pull")
         summary = pull_json(s.uri("vda"), "-o", target, "--resume")
         assert summary["resumed"] == 0 and summary["read"] == SIZE, summary
         assert_equal(contents(target), contents(f"{folder}/disk"))
