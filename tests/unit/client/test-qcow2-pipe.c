@@ -91,7 +91,8 @@ static const struct copy_source_ops memory_ops = {
     .free = memory_free,
 };
 
-/* Extents of random lengths, half of them aligned to something; what none has is zero, too. */
+/* Extents of random lengths, half of them aligned to something. What is in none is not asked for, but
+ * has bytes, too. */
 static struct memory *make_source(GRand *rand, uint64_t size)
 {
     struct memory *m = g_new0(struct memory, 1);
@@ -109,7 +110,7 @@ static struct memory *make_source(GRand *rand, uint64_t size)
 
         if (kind < 2)
             g_array_append_val(m->extents, e);
-        for (uint64_t i = at; kind == 0 && i < end; i++)
+        for (uint64_t i = at; kind != 1 && i < end; i++)
             m->bytes[i] = (uint8_t)g_rand_int_range(rand, 0, 256);
         at = end;
     }
@@ -118,10 +119,14 @@ static struct memory *make_source(GRand *rand, uint64_t size)
 
 /* ---- copying ---- */
 
-static struct copy_target *open_pipe(struct memory *m, int fd)
+static struct copy_target *open_pipe(struct memory *m, int fd, const char *backing)
 {
-    const struct qcow2_pipe_options o = {
-        .fd = fd, .name = "stream", .size = m->source.size, .source = &m->source};
+    const struct qcow2_pipe_options o = {.fd = fd,
+                                         .name = "stream",
+                                         .size = m->source.size,
+                                         .source = &m->source,
+                                         .backing = backing,
+                                         .backing_format = backing ? "raw" : NULL};
     GError *error = NULL;
     struct copy_target *t = qcow2_pipe_new(&o, &error);
 
@@ -152,7 +157,11 @@ static void assert_image(const char *path, const struct memory *m)
     g_assert_cmpuint(leaks + corruptions, ==, 0);
     r = q2_reader_new(image, &why);
     g_assert_cmpint(q2_image_pread(r, found, m->source.size, 0, &why), ==, 0);
-    g_assert_cmpint(memcmp(found, m->bytes, m->source.size), ==, 0);
+    for (guint i = 0; i < m->extents->len; i++) {
+        const struct copy_extent *e = &g_array_index(m->extents, struct copy_extent, i);
+
+        g_assert_cmpint(memcmp(found + e->offset, m->bytes + e->offset, e->length), ==, 0);
+    }
     q2_reader_free(r);
     q2_image_close(image);
 }
@@ -169,7 +178,7 @@ static void test_random(void)
         struct memory *m = make_source(rand, size);
         g_autofree char *path = NULL;
         int fd = g_file_open_tmp("fleece-XXXXXX", &path, NULL);
-        struct copy_target *t = open_pipe(m, fd);
+        struct copy_target *t = open_pipe(m, fd, NULL);
         GError *error = NULL;
 
         copy_into(m, t, i % 2 == 0, &error);
@@ -185,34 +194,57 @@ static void test_random(void)
 /* The disk is written to between its map and its data. */
 static void test_changes_meanwhile(void)
 {
-    static const struct copy_extent none = {.offset = 0, .length = 4 * CLUSTER, .zero = true};
     static const struct copy_extent all = {.offset = 0, .length = 4 * CLUSTER};
-    g_autofree char *path = NULL;
-    int fd = g_file_open_tmp("fleece-XXXXXX", &path, NULL);
+    static const struct copy_extent zero = {.offset = 0, .length = 4 * CLUSTER, .zero = true};
+    static const struct {
+        const char *backing;
+        const struct copy_extent *before, *after; /* NULL: nothing */
+        uint8_t byte;                             /* what is read */
+        bool fits;
+    } cases[] = {
+        {NULL, &zero, &all, 0, true},
+        {NULL, &zero, &all, 1, false},
+        {NULL, NULL, &all, 0, true},
+        {NULL, NULL, &all, 1, false},
+        {NULL, NULL, &zero, 0, true},
+        {NULL, &all, &zero, 0, true},
+        {"base", &zero, &all, 0, true},
+        {"base", &zero, &all, 1, false},
+        {"base", NULL, &all, 1, false},
+        {"base", &all, &zero, 0, true},
+        {NULL, &all, NULL, 1, false},
+        /* Here the base would show through. */
+        {"base", NULL, &all, 0, false},
+        {"base", NULL, &zero, 0, false},
+    };
 
-    for (int changed = 0; changed < 2; changed++) {
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GRand) rand = g_rand_new_with_seed(1);
         struct memory *m = make_source(rand, 4 * CLUSTER);
         g_autoptr(GError) error = NULL;
+        g_autofree char *path = NULL;
+        int fd = g_file_open_tmp("fleece-XXXXXX", &path, NULL);
         struct copy_target *t;
 
         memset(m->bytes, 0, m->source.size);
         g_array_set_size(m->extents, 0);
-        g_array_append_val(m->extents, none);
-        t = open_pipe(m, fd);
+        if (cases[i].before)
+            g_array_append_val(m->extents, *cases[i].before);
+        t = open_pipe(m, fd, cases[i].backing);
         g_array_set_size(m->extents, 0);
-        g_array_append_val(m->extents, all);
-        m->bytes[3 * CLUSTER + 5] = (uint8_t)changed;
+        if (cases[i].after)
+            g_array_append_val(m->extents, *cases[i].after);
+        m->bytes[3 * CLUSTER + 5] = cases[i].byte;
         copy_into(m, t, false, &error);
-        if (changed)
-            g_assert_nonnull(strstr(error->message, "the disk changes meanwhile"));
-        else
+        if (cases[i].fits)
             g_assert_no_error(error);
+        else
+            g_assert_nonnull(error && strstr(error->message, "changes meanwhile") ? error : NULL);
         copy_target_free(t);
         copy_source_free(&m->source);
+        close(fd);
+        g_unlink(path);
     }
-    close(fd);
-    g_unlink(path);
 }
 
 int main(int argc, char **argv)
