@@ -15,26 +15,35 @@ client_libclient_a_SOURCES = \
 	client/base/partial.c client/base/partial.h \
 	client/base/progress.c client/base/progress.h \
 	client/base/progress-text.c client/base/progress-text.h \
+	client/base/replace-file.c client/base/replace-file.h \
 	client/base/terminal.c client/base/terminal.h \
 	client/cli/arguments.c client/cli/arguments.h \
 	client/cli/client.c client/cli/client.h \
+	client/cli/cmd-backup.c \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-checkpoint.c \
+	client/cli/cmd-diff.c \
+	client/cli/cmd-list.c \
 	client/cli/cmd-map.c \
+	client/cli/cmd-mount.c \
+	client/cli/cmd-prune.c \
 	client/cli/cmd-pull.c \
 	client/cli/cmd-qmp.c \
+	client/cli/cmd-restore.c \
 	client/cli/cmd-session.c \
 	client/cli/cmd-state.c \
 	client/cli/cmd-state-adopt.c \
 	client/cli/cmd-state-check.c \
 	client/cli/cmd-status.c \
 	client/cli/cmd-tls.c \
+	client/cli/cmd-verify.c \
 	client/cli/cmd-view.c \
 	client/cli/cmd-watch.c \
 	client/cli/command.h \
 	client/cli/commands.c client/cli/commands.h \
 	client/cli/find-export.c client/cli/find-export.h \
 	client/cli/help.c client/cli/help.h \
+	client/cli/map-output.c client/cli/map-output.h \
 	client/cli/option-values.c client/cli/option-values.h \
 	client/cli/options.c client/cli/options.h \
 	client/cli/state-print.c client/cli/state-print.h \
@@ -59,8 +68,40 @@ client_libclient_a_SOURCES = \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
-	client/repo/repository.h \
-	client/repo/sums.h \
+	client/repo/backup.c client/repo/backup.h \
+	client/repo/backup-begin.c \
+	client/repo/backup-commit.c \
+	client/repo/backup-disk.c client/repo/backup-disk.h \
+	client/repo/backup-plan.c client/repo/backup-plan.h \
+	client/repo/backup-private.h \
+	client/repo/backup-pull.c \
+	client/repo/backup-record.c client/repo/backup-record.h \
+	client/repo/backup-recover.c \
+	client/repo/backup-run.c \
+	client/repo/backup-session.c client/repo/backup-session.h \
+	client/repo/chain.c client/repo/chain.h \
+	client/repo/diff.c client/repo/diff.h \
+	client/repo/disk-file.c client/repo/disk-file.h \
+	client/repo/manifest-read.c client/repo/manifest-read.h \
+	client/repo/manifest-write.c client/repo/manifest-write.h \
+	client/repo/member-status.c client/repo/member-status.h \
+	client/repo/prune.c client/repo/prune.h \
+	client/repo/prune-plan.c client/repo/prune-plan.h \
+	client/repo/prune-policy.c client/repo/prune-policy.h \
+	client/repo/repo-clean.c \
+	client/repo/repo-lock.c client/repo/repo-lock.h \
+	client/repo/repo-member.c client/repo/repo-member.h \
+	client/repo/repo-names.c client/repo/repo-names.h \
+	client/repo/repo-time.c client/repo/repo-time.h \
+	client/repo/repo-until.c \
+	client/repo/repository.c client/repo/repository.h \
+	client/repo/restore.c client/repo/restore.h \
+	client/repo/sums.c client/repo/sums.h \
+	client/repo/sums-check.c \
+	client/repo/sums-private.h \
+	client/repo/verify.c client/repo/verify.h \
+	client/repo/verify-data.c client/repo/verify-data.h \
+	client/repo/verify-record.c client/repo/verify-record.h \
 	client/state/folder-copy.c client/state/folder-copy.h \
 	client/state/offline.c client/state/offline.h \
 	client/state/record-disks.c client/state/record-disks.h \

@@ -28,6 +28,13 @@ const struct command *const commands[] = {
     &cmd_session_abort,
     &cmd_map,
     &cmd_pull,
+    &cmd_backup,
+    &cmd_list,
+    &cmd_verify,
+    &cmd_restore,
+    &cmd_prune,
+    &cmd_diff,
+    &cmd_mount,
     &cmd_state_list,
     &cmd_state_check,
     &cmd_state_export,
@@ -40,9 +47,8 @@ const struct command *const commands[] = {
 };
 
 const char *const planned_commands[] = {
-    "bitmap export", "bitmap import", "job",    "push",  "backup", "restore",
-    "serve",         "list",          "verify", "prune", "diff",   "audit",
-    "report",        "mount",         "apply",  "image", NULL,
+    "bitmap export", "bitmap import", "job",    "push",  "serve",
+    "apply",         "audit",         "report", "image", NULL,
 };
 
 static size_t family_length(const struct command *c)

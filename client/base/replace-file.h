@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A small file that is written whole and durably, or not at all. */
+#ifndef CLIENT_BASE_REPLACE_FILE_H
+#define CLIENT_BASE_REPLACE_FILE_H
+
+#include <glib.h>
+#include <stddef.h>
+
+/* Let the file at `path` have this text, whether it was there or not (client/base/partial.h). 0, or -1
+ * and *err. */
+int replace_file(const char *path, const char *text, size_t length, GError **err);
+
+#endif

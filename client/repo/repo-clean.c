@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Removing what runs that were cut have left. A person may have put files of their own into the
+ * repository, also copies of ours, so that all of this has to be true of a file that is removed: it is
+ * a regular file; it has a name that we give; no member names it; and it lies in the folder of a disk
+ * that a member has, or is newer than every member, as what a cut first backup of a disk leaves.
+ */
+#include "client/base/error.h"
+#include "client/repo/repository.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct cleaning {
+    struct repository *r;
+    GPtrArray *removed;  /* may be NULL */
+    GHashTable *files;   /* names that stay: files, and their checksums */
+    GHashTable *folders; /* of disks that members have */
+    int64_t newest;      /* ID of the newest member; -1: none */
+};
+
+static void cleaning_init(struct cleaning *c, struct repository *r, GPtrArray *removed)
+{
+    const struct repo_member *newest = repository_newest(r, NULL);
+
+    *c = (struct cleaning){
+        .r = r,
+        .removed = removed,
+        .files = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
+        .folders = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
+        .newest = newest ? newest->id : -1,
+    };
+    for (guint i = 0; i < r->members->len; i++) {
+        const struct repo_member *m = r->members->pdata[i];
+
+        for (guint k = 0; k < m->disks->len; k++) {
+            const struct repo_disk *d = m->disks->pdata[k];
+
+            g_hash_table_add(c->files, g_strdup(d->file));
+            g_hash_table_add(c->files, g_strconcat(d->file, REPO_SUMS_SUFFIX, NULL));
+            g_hash_table_add(c->folders, g_path_get_dirname(d->file));
+        }
+    }
+}
+
+static void cleaning_clear(struct cleaning *c)
+{
+    g_hash_table_unref(c->files);
+    g_hash_table_unref(c->folders);
+}
+
+static int remove_file(struct cleaning *c, char *file, GError **err)
+{
+    g_autofree char *path = repo_path(c->r, file), *name = file;
+    struct stat st;
+
+    if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
+        return 0;
+    if (unlink(path) < 0 && errno != ENOENT)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: it cannot be removed: %s", path,
+                           g_strerror(errno));
+    if (c->removed)
+        g_ptr_array_add(c->removed, g_steal_pointer(&name));
+    return 0;
+}
+
+static bool may_go(const struct cleaning *c, const char *folder, const char *name)
+{
+    g_autofree char *file = g_strconcat(folder, "/", name, NULL);
+    int64_t id;
+
+    return repo_name_is_ours(name, &id) && !g_hash_table_contains(c->files, file) &&
+           (g_hash_table_contains(c->folders, folder) || id > c->newest);
+}
+
+static int clean_folder(struct cleaning *c, const char *folder, GError **err)
+{
+    g_autofree char *path = repo_path(c->r, folder);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, err);
+    bool some = false;
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        if (!may_go(c, folder, name))
+            continue;
+        some = true;
+        if (remove_file(c, g_strconcat(folder, "/", name, NULL), err) < 0)
+            return -1;
+    }
+    if (some)
+        rmdir(path); /* works only if it is empty */
+    return dir ? 0 : -1;
+}
+
+static bool is_folder(const struct repository *r, const char *name)
+{
+    g_autofree char *path = repo_path(r, name);
+    struct stat st;
+
+    return *name != '.' && lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static bool is_partial_at_top(const char *name)
+{
+    static const char *const names[] = {"manifest.json.partial", "manifest.json.old.partial",
+                                        "running.json.partial", "verify.json.partial", NULL};
+
+    return g_strv_contains(names, name);
+}
+
+static int clean(struct cleaning *c, GError **err)
+{
+    g_autoptr(GDir) dir = g_dir_open(c->r->path, 0, err);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        if (is_partial_at_top(name) && remove_file(c, g_strdup(name), err) < 0)
+            return -1;
+        if (is_folder(c->r, name) && clean_folder(c, name, err) < 0)
+            return -1;
+    }
+    return dir ? 0 : -1;
+}
+
+int repository_clean(struct repository *r, GPtrArray *removed, GError **err)
+{
+    struct cleaning c;
+    int result;
+
+    cleaning_init(&c, r, removed);
+    result = clean(&c, err);
+    cleaning_clear(&c);
+    return result;
+}
