@@ -29,6 +29,7 @@ const struct command *const commands[] = {
     &cmd_map,
     &cmd_list,
     &cmd_verify,
+    &cmd_report,
     &cmd_state_list,
     &cmd_state_check,
     &cmd_state_export,
@@ -41,8 +42,8 @@ const struct command *const commands[] = {
 };
 
 const char *const planned_commands[] = {
-    "bitmap export", "bitmap import", "job",   "pull",   "push",  "backup", "restore", "serve",
-    "prune",         "diff",          "audit", "report", "mount", "apply",  "image",   NULL,
+    "bitmap export", "bitmap import", "job",   "pull",  "push",  "backup", "restore", "serve",
+    "prune",         "diff",          "audit", "mount", "apply", "image",  NULL,
 };
 
 static size_t family_length(const struct command *c)

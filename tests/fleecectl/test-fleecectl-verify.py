@@ -265,7 +265,7 @@ def a_quick_look_does_not_hide_what_a_deep_one_found():
         verify(repo)
         assert statuses(repo) == {"ok"}
         wrong(repo, "--deep")
-        assert status(repo, 1, "vda") == "damaged" and status(repo, 2, "vda") == "damaged"
+        assert status(repo, 1, "vda") == "damaged" and status(repo, 2, "vda") == "broken chain"
         assert status(repo, 0, "vda") == status(repo, 2, "vdb") == "ok"
         verify(repo)
         assert status(repo, 1, "vda") == "damaged"
