@@ -20,12 +20,18 @@ client_libclient_a_SOURCES = \
 	client/base/terminal.c client/base/terminal.h \
 	client/cli/arguments.c client/cli/arguments.h \
 	client/cli/client.c client/cli/client.h \
+	client/cli/cmd-backup.c \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-checkpoint.c \
+	client/cli/cmd-diff.c \
 	client/cli/cmd-list.c \
 	client/cli/cmd-map.c \
+	client/cli/cmd-mount.c \
+	client/cli/cmd-prune.c \
+	client/cli/cmd-pull.c \
 	client/cli/cmd-qmp.c \
 	client/cli/cmd-report.c \
+	client/cli/cmd-restore.c \
 	client/cli/cmd-session.c \
 	client/cli/cmd-state.c \
 	client/cli/cmd-state-adopt.c \
@@ -37,7 +43,10 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-watch.c \
 	client/cli/command.h \
 	client/cli/commands.c client/cli/commands.h \
+	client/cli/find-export.c client/cli/find-export.h \
 	client/cli/help.c client/cli/help.h \
+	client/cli/map-output.c client/cli/map-output.h \
+	client/cli/option-values.c client/cli/option-values.h \
 	client/cli/options.c client/cli/options.h \
 	client/cli/state-print.c client/cli/state-print.h \
 	client/cli/table.c client/cli/table.h \
@@ -54,15 +63,33 @@ client_libclient_a_SOURCES = \
 	client/pull/destination.c client/pull/destination.h \
 	client/pull/emptiness.c client/pull/emptiness.h \
 	client/pull/loop.c client/pull/loop.h \
+	client/pull/position.c client/pull/position.h \
+	client/pull/pull.c client/pull/pull.h \
 	client/pull/qcow2-pipe.c client/pull/qcow2-pipe.h \
 	client/qmp/backups.c client/qmp/backups.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
+	client/repo/backup.c client/repo/backup.h \
+	client/repo/backup-begin.c \
+	client/repo/backup-commit.c \
+	client/repo/backup-disk.c client/repo/backup-disk.h \
+	client/repo/backup-plan.c client/repo/backup-plan.h \
+	client/repo/backup-private.h \
+	client/repo/backup-pull.c \
+	client/repo/backup-record.c client/repo/backup-record.h \
+	client/repo/backup-recover.c \
+	client/repo/backup-run.c \
+	client/repo/backup-session.c client/repo/backup-session.h \
+	client/repo/chain.c client/repo/chain.h \
+	client/repo/diff.c client/repo/diff.h \
 	client/repo/disk-file.c client/repo/disk-file.h \
 	client/repo/manifest-read.c client/repo/manifest-read.h \
 	client/repo/manifest-write.c client/repo/manifest-write.h \
 	client/repo/member-status.c client/repo/member-status.h \
+	client/repo/prune.c client/repo/prune.h \
+	client/repo/prune-plan.c client/repo/prune-plan.h \
+	client/repo/prune-policy.c client/repo/prune-policy.h \
 	client/repo/repo-clean.c \
 	client/repo/repo-lock.c client/repo/repo-lock.h \
 	client/repo/repo-member.c client/repo/repo-member.h \
@@ -76,6 +103,7 @@ client_libclient_a_SOURCES = \
 	client/repo/report-style.c client/repo/report-style.h \
 	client/repo/report-time.c client/repo/report-time.h \
 	client/repo/repository.c client/repo/repository.h \
+	client/repo/restore.c client/repo/restore.h \
 	client/repo/sums.c client/repo/sums.h \
 	client/repo/sums-check.c \
 	client/repo/sums-private.h \

@@ -8,6 +8,7 @@
 
 #define BAR_LEAST 10u
 #define BAR_MOST  40u
+#define FIGURES   46u /* columns kept for them, so that the bar does not grow and shrink */
 #define LONG      (1000.0 * 3600) /* seconds; longer times are not shown */
 
 void progress_append_time(GString *out, double seconds)
@@ -71,8 +72,10 @@ void progress_text(GString *out, const struct progress_row *row, unsigned name_w
     g_string_append_printf(out, "%s%*s", row->name, (int)(used - text_width(row->name)), "");
     used += (unsigned)figures->len + 2;
     if (row->total > 0 && used + BAR_LEAST <= width) {
+        unsigned kept = used + FIGURES - MIN(FIGURES, (unsigned)figures->len);
+
         g_string_append(out, "  ");
-        append_bar(out, row, MIN(width - used, BAR_MOST), utf8);
+        append_bar(out, row, CLAMP(width - MIN(kept, width), BAR_LEAST, BAR_MOST), utf8);
     }
     g_string_append_len(out, figures->str, (gssize)figures->len);
 }

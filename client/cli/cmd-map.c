@@ -2,215 +2,16 @@
 /* fleecectl map: what is dirty or allocated, as a picture, a page, or JSON. */
 #include "client/base/error.h"
 #include "client/cli/command.h"
-#include "client/map/map-html.h"
-#include "client/map/map-text.h"
+#include "client/cli/find-export.h"
+#include "client/cli/map-output.h"
 #include "client/map/nbd-extents.h"
-#include "client/map/nbd-uri.h"
-#include "common/json/write.h"
 
-#include <inttypes.h>
 #include <string.h>
-
-/* Rows of the picture in a terminal, and the size of a page's, in cells. */
-#define TEXT_ROWS    20
-#define HTML_COLUMNS 128
-#define HTML_ROWS    64
-
-/* JSON is printed while it grows, each time that it has reached this many bytes. */
-#define JSON_FLUSH 65536
 
 struct map_options {
     char *context, *bitmap, *html;
     gboolean summary, ascii;
 };
-
-/* ---- where the disk is ---- */
-
-static bool is_unix(const char *uri)
-{
-    return g_str_has_prefix(uri, "nbd+unix:") || g_str_has_prefix(uri, "nbds+unix:");
-}
-
-/* The best socket of those that serve the disks (live), or of the others: a Unix socket, else the
- * first one. NULL if there is none. */
-static const char *choose_uri(const GArray *sockets, bool live)
-{
-    const char *first = NULL;
-
-    for (guint i = 0; i < sockets->len; i++) {
-        const struct nbd_socket *s = &g_array_index(sockets, struct nbd_socket, i);
-
-        if (s->live == live && is_unix(s->uri))
-            return s->uri;
-        if (s->live == live && !first)
-            first = s->uri;
-    }
-    return first;
-}
-
-/* A URI at which only exports that were added are served. It is an error if `export` is the name of
- * a disk: there, another export may have that name. NULL and *err. */
-static const char *choose_added(struct client *c, const GArray *sockets, const char *export,
-                                GError **err)
-{
-    const char *uri = choose_uri(sockets, false);
-    g_autoptr(inventory) i = NULL;
-
-    if (!uri) {
-        client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket");
-        return NULL;
-    }
-    i = client_inventory(c, err);
-    if (!i)
-        return NULL;
-    if (inventory_find_disk(i, export, NULL)) {
-        client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket for its disks");
-        return NULL;
-    }
-    return uri;
-}
-
-/* The NBD URI of an export, asked for at the control socket. A socket that serves the disks is
- * chosen first, because it serves all exports whose name is not a disk's, too. NULL and *err. */
-static char *find_uri(struct client *c, const char *export, GError **err)
-{
-    g_autoptr(JsonNode) reply = NULL;
-    struct qmp *qmp = client_qmp(c, err);
-    g_autoptr(GArray) sockets = qmp ? inventory_nbd_sockets(qmp, &reply, err) : NULL;
-    const char *uri;
-
-    if (!sockets) {
-        g_prefix_error(err, "where %s is served: ", export);
-        return NULL;
-    }
-    uri = choose_uri(sockets, true);
-    if (!uri)
-        uri = choose_added(c, sockets, export, err);
-    if (!uri) {
-        g_prefix_error(err, "where %s is served: ", export);
-        return NULL;
-    }
-    return nbd_uri_with_export(uri, export);
-}
-
-/* ---- output ---- */
-
-/* Where extents go. */
-struct output {
-    struct client *c;
-    const struct map_options *options;
-    map *map;
-    bool list;  /* print each extent as JSON */
-    bool first; /* none has been printed yet */
-};
-
-static void append_json_extent(struct output *o, uint64_t offset, uint64_t length, uint32_t flags)
-{
-    const char *word = map_word(o->map->kind, flags);
-
-    g_string_append_printf(o->c->out,
-                           "%s{\"start\":%" PRIu64 ",\"length\":%" PRIu64 ",\"flags\":%" PRIu32,
-                           o->first ? "" : ",", offset, length, flags);
-    if (word)
-        g_string_append_printf(o->c->out, ",\"type\":\"%s\"", word);
-    g_string_append_c(o->c->out, '}');
-    o->first = false;
-}
-
-static int take_extent(void *opaque, uint64_t offset, uint64_t length, uint32_t flags, GError **err)
-{
-    struct output *o = opaque;
-
-    map_add(o->map, offset, length, flags);
-    if (!o->list)
-        return 0;
-    append_json_extent(o, offset, length, flags);
-    return o->c->out->len < JSON_FLUSH ? 0 : client_flush(o->c, err);
-}
-
-/* "NAME":"TEXT" */
-static void append_json_string(GString *out, const char *name, const char *text)
-{
-    g_autoptr(JsonNode) node = json_node_init_string(json_node_alloc(), text);
-    g_autofree char *quoted = json_write(node, false);
-
-    g_string_append_printf(out, "\"%s\":%s", name, quoted);
-}
-
-static void append_json_totals(const map *m, GString *out)
-{
-    g_string_append(out, "\"totals\":[");
-    for (unsigned i = 0; i <= m->n_states; i++) {
-        const struct map_state *s = i < m->n_states ? &m->states[i] : &m->others;
-        const char *word = map_word(m->kind, s->flags);
-
-        if (s->extents == 0)
-            continue;
-        g_string_append(out, i > 0 ? ",{" : "{");
-        if (s == &m->others) {
-            g_string_append(out, "\"type\":\"others\"");
-        } else {
-            g_string_append_printf(out, "\"flags\":%" PRIu32, s->flags);
-            if (word)
-                g_string_append_printf(out, ",\"type\":\"%s\"", word);
-        }
-        g_string_append_printf(out, ",\"bytes\":%" PRIu64 ",\"extents\":%" PRIu64 "}", s->bytes,
-                               s->extents);
-    }
-    g_string_append_c(out, ']');
-}
-
-/* Extents are printed as they come, so that memory does not grow with their number. */
-static int print_json(struct output *o, nbd_extents *n, GError **err)
-{
-    GString *out = o->c->out;
-
-    g_string_append_c(out, '{');
-    append_json_string(out, "name", o->map->title);
-    g_string_append_c(out, ',');
-    append_json_string(out, "context", o->map->context);
-    g_string_append_printf(out, ",\"size\":%" PRIu64 ",", o->map->size);
-    if (o->list)
-        g_string_append(out, "\"extents\":[");
-    if (nbd_extents_read(n, take_extent, o, err) < 0)
-        return -1;
-    g_string_append(out, o->list ? "]," : "");
-    append_json_totals(o->map, out);
-    g_string_append(out, "}\n");
-    return 0;
-}
-
-static int write_html(struct client *c, const map *m, const char *file, GError **err)
-{
-    g_autoptr(GString) page = NULL;
-
-    if (strcmp(file, "-") == 0) {
-        map_print_html(m, c->out);
-        return 0;
-    }
-    page = g_string_new(NULL);
-    map_print_html(m, page);
-    return g_file_set_contents(file, page->str, (gssize)page->len, err) ? 0 : -1;
-}
-
-static int print_picture(struct output *o, nbd_extents *n, GError **err)
-{
-    const struct map_options *options = o->options;
-    struct client *c = o->c;
-
-    if (nbd_extents_read(n, take_extent, o, err) < 0)
-        return -1;
-    if (options->html)
-        return write_html(c, o->map, options->html, err);
-    map_print_title(o->map, &c->terminal, c->out);
-    g_string_append_c(c->out, '\n');
-    if (!options->summary) {
-        map_print_picture(o->map, &c->terminal, options->ascii, c->out);
-        g_string_append_c(c->out, '\n');
-    }
-    map_print_totals(o->map, c->out);
-    return 0;
-}
 
 /* ---- the command ---- */
 
@@ -234,36 +35,27 @@ static int check_options(const struct map_options *o, bool json, GError **err)
     return 0;
 }
 
+static int tell_extents(void *n, map_output_sink sink, void *opaque, GError **err)
+{
+    return nbd_extents_read(n, sink, opaque, err);
+}
+
 /* Read the map of `uri` and print it as the options say; `title` names it to people. */
 static int run(struct client *c, const struct map_options *options, const char *title,
                const char *uri, GError **err)
 {
     g_autofree char *context = choose_context(options);
     g_autoptr(nbd_extents) n = nbd_extents_open(uri, context, err);
-    bool html = options->html != NULL;
-    g_autoptr(map) m = NULL;
-    struct output o = {
-        .c = c, .options = options, .first = true, .list = c->json && !options->summary};
+    struct map_output o = {.title = title,
+                           .context = context,
+                           .html = options->html,
+                           .summary = options->summary,
+                           .ascii = options->ascii};
 
     if (!n)
         return -1;
-    m = map_new(title, context, nbd_extents_size(n),
-                html ? HTML_COLUMNS : map_columns_for(c->terminal.width),
-                html ? HTML_ROWS : TEXT_ROWS);
-    o.map = m;
-    return c->json ? print_json(&o, n, err) : print_picture(&o, n, err);
-}
-
-/* Is `name` a view of the server, which therefore may have no export of that name? */
-static bool is_view(struct client *c, const char *name)
-{
-    g_autoptr(inventory) i = client_inventory(c, NULL);
-
-    for (guint n = 0; i && n < i->views->len; n++) {
-        if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0)
-            return true;
-    }
-    return false;
+    o.size = nbd_extents_size(n);
+    return map_output(c, &o, tell_extents, n, err);
 }
 
 static int run_map(struct client *c, const void *options, char **args, GError **err)
@@ -281,17 +73,15 @@ static int run_map(struct client *c, const void *options, char **args, GError **
         }
         return 0;
     }
-    uri = find_uri(c, target, err);
+    uri = find_export(c, target, err);
     if (!uri)
         return -1;
     if (run(c, options, target, uri, &error) == 0)
         return 0;
-    if (g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_NO_EXPORT) && is_view(c, target)) {
-        g_clear_error(&error);
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "map %s: it is a view: export it first, by block-export-add", target);
-    }
-    g_propagate_prefixed_error(err, error, "map %s (%s): ", target, uri);
+    if (find_export_explain(c, target, &error))
+        g_propagate_prefixed_error(err, error, "map %s: ", target);
+    else
+        g_propagate_prefixed_error(err, error, "map %s (%s): ", target, uri);
     return -1;
 }
 

@@ -27,9 +27,15 @@ const struct command *const commands[] = {
     &cmd_session_commit,
     &cmd_session_abort,
     &cmd_map,
+    &cmd_pull,
+    &cmd_backup,
     &cmd_list,
     &cmd_verify,
     &cmd_report,
+    &cmd_restore,
+    &cmd_prune,
+    &cmd_diff,
+    &cmd_mount,
     &cmd_state_list,
     &cmd_state_check,
     &cmd_state_export,
@@ -42,8 +48,7 @@ const struct command *const commands[] = {
 };
 
 const char *const planned_commands[] = {
-    "bitmap export", "bitmap import", "job",   "pull",  "push",  "backup", "restore", "serve",
-    "prune",         "diff",          "audit", "mount", "apply", "image",  NULL,
+    "bitmap export", "bitmap import", "job", "push", "serve", "apply", "audit", "image", NULL,
 };
 
 static size_t family_length(const struct command *c)

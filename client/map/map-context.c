@@ -12,6 +12,8 @@ enum map_kind map_kind(const char *context)
         return MAP_ALLOCATION;
     if (g_str_has_prefix(context, "qemu:dirty-bitmap:"))
         return MAP_DIRTY;
+    if (strcmp(context, MAP_CONTEXT_CHANGED) == 0)
+        return MAP_CHANGED;
     return strcmp(context, "qemu:allocation-depth") == 0 ? MAP_DEPTH : MAP_OTHER;
 }
 
@@ -25,6 +27,7 @@ enum map_role map_role(enum map_kind kind, uint32_t flags)
     case MAP_DIRTY:
         return flags & EXTENT_DIRTY ? MAP_SET : MAP_CLEAR;
     case MAP_DEPTH:
+    case MAP_CHANGED:
     case MAP_OTHER:
         break;
     }
@@ -36,6 +39,7 @@ const char *map_word(enum map_kind kind, uint32_t flags)
     static const char *const allocation[] = {"data", "hole", "zero", "hole,zero"};
     static const char *const dirty[] = {"clean", "dirty"};
     static const char *const depth[] = {"unallocated", "local"};
+    static const char *const changed[] = {"unchanged", "changed"};
 
     switch (kind) {
     case MAP_ALLOCATION:
@@ -44,6 +48,8 @@ const char *map_word(enum map_kind kind, uint32_t flags)
         return flags < G_N_ELEMENTS(dirty) ? dirty[flags] : NULL;
     case MAP_DEPTH:
         return flags < G_N_ELEMENTS(depth) ? depth[flags] : "backing";
+    case MAP_CHANGED:
+        return flags < G_N_ELEMENTS(changed) ? changed[flags] : NULL;
     case MAP_OTHER:
         break;
     }
@@ -68,6 +74,7 @@ const char *map_legend(enum map_kind kind, enum map_role role)
         [MAP_ALLOCATION] = {"data", "zeroes", "hole"},
         [MAP_DIRTY] = {"dirty", "zeroes", "clean"},
         [MAP_DEPTH] = {"allocated", "zeroes", "unallocated"},
+        [MAP_CHANGED] = {"changed", "zeroes", "unchanged"},
         [MAP_OTHER] = {"set", "zeroes", "clear"},
     };
 

@@ -9,8 +9,13 @@ enum map_kind {
     MAP_ALLOCATION, /* base:allocation */
     MAP_DIRTY,      /* qemu:dirty-bitmap:NAME */
     MAP_DEPTH,      /* qemu:allocation-depth */
+    MAP_CHANGED,    /* MAP_CONTEXT_CHANGED */
     MAP_OTHER,      /* not known: flags other than 0 are shown as set */
 };
+
+/* What has changed between two instants: no context of NBD's, whose names have a colon. Flag 1: it
+ * has. */
+#define MAP_CONTEXT_CHANGED "changed"
 
 /* How bytes are drawn. */
 enum map_role {

@@ -182,7 +182,7 @@ void map_print_html(const map *m, GString *out)
     g_string_append(out, head);
     g_string_append_printf(out, "<title>%s: %s</title>\n", title, context);
     g_string_append(out, style);
-    g_string_append(out, m->kind == MAP_DIRTY ? dirty_style : data_style);
+    g_string_append(out, m->kind == MAP_DIRTY || m->kind == MAP_CHANGED ? dirty_style : data_style);
     g_string_append_printf(out, "</style>\n</head>\n<body>\n<h1>%s</h1>\n<p>%s</p>\n", title,
                            context);
     if (m->n_cells > 0) {

@@ -39,7 +39,7 @@ struct brush {
 
 static struct brush choose_brush(const map *m, const struct terminal *terminal, bool ascii)
 {
-    bool dirty = m->kind == MAP_DIRTY;
+    bool dirty = m->kind == MAP_DIRTY || m->kind == MAP_CHANGED;
     struct brush b = {.glyphs = ascii || !terminal->utf8 ? ascii_glyphs : unicode_glyphs,
                       .colours = no_colours};
 

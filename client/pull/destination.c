@@ -29,9 +29,9 @@
 
 struct destination {
     enum destination_kind kind;
-    char *path; /* of a file or a device; else what it is called in errors */
-    int fd;     /* to be closed; -1: none */
-    bool keep;
+    char *path;              /* of a file or a device; else what it is called in errors */
+    int fd;                  /* to be closed; -1: none */
+    bool keep;               /* the partial */
     struct partial *partial; /* a new file's */
     struct copy_target *target;
     char *backing;              /* its name in a new qcow2 file; NULL: none */
@@ -279,6 +279,11 @@ static int open_path(struct destination *d, const struct destination_options *o,
         d->kind = DESTINATION_DEVICE;
         return open_device(d, o, size, err);
     }
+    if (raw && o->changes && !exists)
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: it is not there: changes are written into a raw copy that is, or "
+                           "into a new qcow2 image on a base",
+                           d->path);
     if (raw && o->changes) {
         d->kind = DESTINATION_IN_PLACE;
         return open_in_place(d, o, size, err);

@@ -14,7 +14,7 @@
 struct copy;
 struct copy_rate; /* a limit that several copies share */
 
-/* Most bytes a second; every byte that is read counts. */
+/* Most bytes a second; every byte that is read counts. 0: NULL, no limit. */
 struct copy_rate *copy_rate_new(uint64_t bytes_per_second);
 void copy_rate_free(struct copy_rate *r); /* NULL is fine; after the copies that use it */
 
@@ -24,12 +24,17 @@ struct copy_options {
     struct copy_rate *rate; /* NULL: none. Outlives the copy. */
     bool detect_zeroes;     /* data of nothing but zeroes, in whole `align`s of the target and of
                                4 KiB, goes to the target's zero */
-    bool trim;              /* trim the source below what is durable in the target (its sync) */
+    bool trim;              /* trim in the source what was copied and is durable in the target (its
+                               sync, finish). A failure before the end fails the copy */
     uint64_t start;         /* go on here: all below is done already; a multiple of 2 MiB */
-    /* Called with each point up to which all is durable in the target (by its sync), now and then,
+    /* Called with each multiple of 2 MiB up to which all is durable in the target (by its sync), now and then,
      * ascending, on a thread of the copy; a `start` for another time. NULL: none. */
     int (*mark)(void *opaque, uint64_t offset, GError **err);
     void *opaque;
+    /* The target is synced, for `mark` and `trim`, when so much has been copied since the last time
+     * and so much time has passed; after a minute in any case. 0: 256 MiB; 5000. */
+    uint64_t sync_bytes;
+    unsigned sync_ms;
 };
 
 /* Figures; each only grows. */

@@ -7,6 +7,7 @@
 #ifndef COMMON_COPY_SOURCE_NBD_H
 #define COMMON_COPY_SOURCE_NBD_H
 
+#include "common/copy/nbd-error.h"
 #include "common/copy/source.h"
 
 struct source_nbd_options {
@@ -18,17 +19,8 @@ struct source_nbd_options {
     unsigned connections; /* most; 0: 4. One where the server does not offer multi-conn. */
     unsigned retry;       /* seconds in which a server that has gone has to come back; 0: none */
     bool trim;            /* the export must take TRIM */
+    int interrupt;        /* a descriptor that ends connecting when it is readable; 0: none */
 };
-
-enum source_nbd_error {
-    SOURCE_NBD_ERROR_UNREACHABLE, /* no server, or it went away and did not come back */
-    SOURCE_NBD_ERROR_NO_EXPORT,
-    SOURCE_NBD_ERROR_NO_CONTEXT, /* the message names those that there are */
-    SOURCE_NBD_ERROR_CHANGED, /* the server came back with another size, or without the context */
-    SOURCE_NBD_ERROR_FAILED,
-};
-#define SOURCE_NBD_ERROR source_nbd_error_quark()
-GQuark source_nbd_error_quark(void);
 
 /* Connect. The strings are copied. NULL and *err. Errors do not show the URI: the caller does. */
 struct copy_source *source_nbd_new(const struct source_nbd_options *o, GError **err);

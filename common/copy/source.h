@@ -39,10 +39,12 @@ struct copy_source_ops {
                    copy_extent_sink sink, void *opaque, uint64_t *end, GError **err);
     /* Ask for `n` pieces, which stay the caller's and untouched until read_wait. A lane has up to
      * two such batches under way, and waits for the older one first. It does not wait, where the
-     * source can do without. A failure may also be told by read_wait. */
+     * source can do without. A failure may also be told by read_wait. After a -1 of its own nothing
+     * of the batch is under way, and it is not waited for. */
     int (*read_start)(struct copy_source *s, unsigned lane, const struct copy_piece *pieces,
                       size_t n, GError **err);
-    /* Wait until the oldest batch of the lane is read. */
+    /* Wait until the oldest batch of the lane is read. Also after a failure its buffers are not
+     * written to any more. Each batch is waited for, also where the copy has failed. */
     int (*read_wait)(struct copy_source *s, unsigned lane, GError **err);
     /* The range has been copied, durably, and will not be read again. NULL: nobody cares. */
     int (*trim)(struct copy_source *s, unsigned lane, uint64_t offset, uint64_t length,

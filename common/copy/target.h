@@ -21,7 +21,8 @@ struct copy_target_ops {
     /* All below this offset has come. Ascending, one call at a time, also while lanes write above
      * it. NULL: nobody cares. */
     int (*below)(struct copy_target *t, uint64_t offset, GError **err);
-    /* What has come up to now is to be durable. NULL: only finish does that. */
+    /* What has come up to now is to be durable: by calls that have returned. Lanes go on writing
+     * meanwhile; never at once with below. NULL: only finish does that. */
     int (*sync)(struct copy_target *t, GError **err);
     /* All has come; make it whole, and durable. No lane is in a call. */
     int (*finish)(struct copy_target *t, GError **err);

@@ -21,7 +21,8 @@ struct copy_target *target_pipe_new(int fd, const char *name, uint64_t size, GEr
 struct copy_target *target_null_new(uint64_t size);
 
 /* An NBD export, whose size is at least `size`. clean as above. connections, retry: as in
- * source-nbd.h; its errors are of that domain. */
+ * source-nbd.h; its errors are of that domain. A server that goes away while it has writes that are
+ * not flushed may have lost them, and ends the copy; else it is connected to anew. */
 struct copy_target *target_nbd_new(const char *uri, uint64_t size, bool clean, unsigned connections,
                                    unsigned retry, GError **err);
 

@@ -19,18 +19,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 struct q2_stream;
 
 #define Q2_STREAM_CLUSTER 65536 /* bytes */
 
 /*
- * Told of everything that is written into the file, each byte exactly once (holes that are left in
- * the file come as data == NULL): `length` bytes at `offset`, by the thread that has written them,
- * also at once by several. Offsets are in no order; together, at the end, they cover the file.
- * What is told once is never changed again. 0, or -1 and *err: the call that wrote fails.
+ * Told of everything that is written into the file, each byte exactly once: one range from `offset`
+ * on, which is in `n` pieces of memory one after the other; a hole that is left in the file comes
+ * as one piece whose iov_base is NULL. Called by the thread that has written, also by several at
+ * once. Offsets are in no order; together, at the end of q2_stream_finish, they cover the file.
+ * What is told is never changed again. 0, or -1 and *err: the call that wrote fails.
  */
-typedef int (*q2_wrote)(void *opaque, uint64_t offset, const void *data, size_t length,
+typedef int (*q2_wrote)(void *opaque, uint64_t offset, const struct iovec *iov, size_t n,
                         struct q2_error *err);
 
 struct q2_stream_options {

@@ -198,6 +198,7 @@ static void test_contexts(void)
     g_assert_cmpint(map_kind("qemu:dirty-bitmap:"), ==, MAP_DIRTY);
     g_assert_cmpint(map_kind("qemu:dirty-bitmap:x"), ==, MAP_DIRTY);
     g_assert_cmpint(map_kind("qemu:allocation-depth"), ==, MAP_DEPTH);
+    g_assert_cmpint(map_kind(MAP_CONTEXT_CHANGED), ==, MAP_CHANGED);
     g_assert_cmpint(map_kind("base:allocations"), ==, MAP_OTHER);
     g_assert_cmpstr(map_word(MAP_ALLOCATION, 0), ==, "data");
     g_assert_cmpstr(map_word(MAP_ALLOCATION, EXTENT_HOLE), ==, "hole");
@@ -205,6 +206,8 @@ static void test_contexts(void)
     g_assert_cmpstr(map_word(MAP_ALLOCATION, 3), ==, "hole,zero");
     g_assert_null(map_word(MAP_ALLOCATION, 4));
     g_assert_cmpstr(map_word(MAP_DIRTY, 1), ==, "dirty");
+    g_assert_cmpstr(map_word(MAP_CHANGED, 0), ==, "unchanged");
+    g_assert_cmpstr(map_word(MAP_CHANGED, 1), ==, "changed");
     g_assert_cmpint(map_role(MAP_ALLOCATION, 0), ==, MAP_SET);
     g_assert_cmpint(map_role(MAP_ALLOCATION, 1), ==, MAP_CLEAR);
     g_assert_cmpint(map_role(MAP_ALLOCATION, 2), ==, MAP_ZERO);

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "common/copy/nbd-link.h"
+#include "common/base/deadline.h"
+#include "common/util/text.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* Of the longest read or write: every server takes so much. */
+#define LENGTH_MAX (UINT32_C(32) << 20)
+
+/* Least block of a server that does not tell it: what the protocol recommends. */
+#define ALIGN_DEFAULT 512
+
+/* Most names that an error lists, and most bytes of each. */
+#define LISTED_MAX 12
+#define SHOWN_MAX  256
+
+/* Most names that are passed over. */
+#define LEFT_OUT_MAX 100000
+
+/* ---- waiting ---- */
+
+/* Milliseconds for poll(2), rounded up. */
+static int time_left(const struct nbd_link_wait *w)
+{
+    int64_t left = w->until - deadline_in(0);
+
+    if (w->until == 0)
+        return -1;
+    return left <= 0 ? 0 : (int)MIN((left + 999) / 1000, INT_MAX);
+}
+
+/* poll(2) for `fd` (-1: none) and what ends the wait. The number of those that are ready; *ready is
+ * what fd is ready for, *stop whether to stop. */
+static int wait_for(int fd, short events, const struct nbd_link_wait *w, short *ready, bool *stop)
+{
+    struct pollfd fds[] = {
+        {.fd = fd, .events = events},
+        {.fd = w->stop[0], .events = POLLIN},
+        {.fd = w->stop[1], .events = POLLIN},
+    };
+    int n = poll(fds, G_N_ELEMENTS(fds), time_left(w));
+
+    *ready = n > 0 ? fds[0].revents : 0;
+    *stop = n > 0 && (fds[1].revents != 0 || fds[2].revents != 0);
+    return n;
+}
+
+int nbd_link_pause(const struct nbd_link_wait *w)
+{
+    short ready;
+    bool stop;
+
+    while (wait_for(-1, 0, w, &ready, &stop) < 0 && errno == EINTR)
+        ;
+    return stop;
+}
+
+int nbd_link_step(struct nbd_handle *nbd, const struct nbd_link_wait *w, GError **err)
+{
+    unsigned direction = nbd_aio_get_direction(nbd);
+    bool reads = direction & LIBNBD_AIO_DIRECTION_READ;
+    bool writes = direction & LIBNBD_AIO_DIRECTION_WRITE;
+    int fd = nbd_aio_get_fd(nbd);
+    short ready;
+    bool stop;
+    int n;
+
+    /* A server that always has something to say would let poll(2) look at nothing else. */
+    if (w->until != 0 && deadline_in(0) >= w->until)
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_UNREACHABLE, "the server does not answer");
+    if (fd < 0)
+        return source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_UNREACHABLE);
+    n = wait_for(fd, (short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)), w, &ready, &stop);
+    if (n < 0)
+        return errno == EINTR
+                   ? 0
+                   : source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED, "cannot wait for the server: %s",
+                                     g_strerror(errno));
+    if (stop)
+        return 1;
+    if (n == 0)
+        return 0; /* it is time: the next step says so */
+    /* A connection that has ended is ready for everything; libnbd learns why by trying. */
+    if (reads && (ready & ~POLLOUT))
+        n = nbd_aio_notify_read(nbd);
+    else
+        n = nbd_aio_notify_write(nbd);
+    return n < 0 ? source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_UNREACHABLE) : 0;
+}
+
+static int stopped(GError **err)
+{
+    return source_nbd_fail(err, SOURCE_NBD_ERROR_CANCELLED, "interrupted");
+}
+
+static bool has_ended(struct nbd_handle *nbd)
+{
+    return nbd_aio_is_dead(nbd) == 1 || nbd_aio_is_closed(nbd) == 1;
+}
+
+/* A step of the handshake. */
+static int go_on(struct nbd_handle *nbd, const struct nbd_link_wait *w, GError **err)
+{
+    int result;
+
+    if (has_ended(nbd))
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_UNREACHABLE,
+                               "the server has closed the connection");
+    result = nbd_link_step(nbd, w, err);
+    return result > 0 ? stopped(err) : result;
+}
+
+/* ---- options ---- */
+
+/* The answer to an option. */
+struct answer {
+    bool come;
+    int error; /* errno */
+    char *why; /* libnbd's words for it; to be freed */
+};
+
+static int take_answer(void *opaque, int *error)
+{
+    struct answer *answer = opaque;
+
+    answer->come = true;
+    answer->error = *error;
+    if (*error != 0)
+        answer->why = g_strdup(nbd_get_error());
+    return 1;
+}
+
+static nbd_completion_callback into(struct answer *answer)
+{
+    return (nbd_completion_callback){.callback = take_answer, .user_data = answer};
+}
+
+/* Wait for the answer to an option; `started` is what the call has returned. */
+static int await(struct nbd_handle *nbd, int started, const struct answer *answer,
+                 const struct nbd_link_wait *w, GError **err)
+{
+    if (started < 0)
+        return source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_FAILED);
+    while (!answer->come || nbd_aio_is_connecting(nbd) == 1)
+        if (go_on(nbd, w, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* Names gathered for an error. */
+struct name_list {
+    GString *text;
+    int socket; /* that they come from */
+    unsigned count, left_out;
+};
+
+static int add_name(struct name_list *list, const char *name)
+{
+    g_autofree char *shown = NULL;
+
+    if (list->count >= LISTED_MAX) {
+        /* A server may send names without end. libnbd may not be called here. */
+        if (++list->left_out >= LEFT_OUT_MAX)
+            shutdown(list->socket, SHUT_RDWR);
+        return 0;
+    }
+    shown = text_for_display((struct text){name, strlen(name)}, SHOWN_MAX);
+    g_string_append_printf(list->text, "%s%s", list->count++ > 0 ? ", " : "",
+                           *shown != '\0' ? shown : "\"\"");
+    return 0;
+}
+
+static int add_context(void *opaque, const char *name)
+{
+    return add_name(opaque, name);
+}
+
+static int add_export(void *opaque, const char *name, const char *description)
+{
+    return add_name(opaque, name);
+}
+
+static int lacks(GError **err, enum source_nbd_error code, const char *what,
+                 const struct name_list *list)
+{
+    if (list->count + list->left_out == 0)
+        return source_nbd_fail(err, code, "%s; it has none", what);
+    return source_nbd_fail(err, code, "%s; it has %s%s", what, list->text->str,
+                           list->left_out > 0 ? " and more" : "");
+}
+
+static int no_export(struct nbd_handle *nbd, const struct nbd_link_wait *w, GError **err)
+{
+    static const char what[] = "the server has no such export";
+    g_autoptr(GString) text = g_string_new(NULL);
+    struct name_list list = {.text = text, .socket = nbd_aio_get_fd(nbd)};
+    nbd_list_callback callback = {.callback = add_export, .user_data = &list};
+    struct answer answer = {0};
+    int result = await(nbd, nbd_aio_opt_list(nbd, callback, into(&answer)), &answer, w, NULL);
+
+    g_free(answer.why);
+    if (result < 0)
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_NO_EXPORT, "%s", what);
+    return lacks(err, SOURCE_NBD_ERROR_NO_EXPORT, what, &list);
+}
+
+/* Enter the transmission phase. */
+static int go(struct nbd_handle *nbd, const struct nbd_link_wait *w, GError **err)
+{
+    struct answer answer = {0};
+    int result = await(nbd, nbd_aio_opt_go(nbd, into(&answer)), &answer, w, err);
+    g_autofree char *why = answer.why;
+
+    if (result < 0)
+        return -1;
+    if (answer.error == ENOENT && nbd_aio_is_negotiating(nbd) == 1)
+        return no_export(nbd, w, err);
+    if (answer.error != 0)
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED, "%s",
+                               why ? why : g_strerror(answer.error));
+    return 0;
+}
+
+/* ---- connecting ---- */
+
+/* Connect up to the negotiation of options, if the server has one. */
+static int reach(struct nbd_handle *nbd, const char *uri, const struct nbd_link_wait *w,
+                 GError **err)
+{
+    if (nbd_set_opt_mode(nbd, true) < 0 || nbd_set_uri_allow_local_file(nbd, true) < 0 ||
+        nbd_set_pread_initialize(nbd, false) < 0 ||
+        nbd_set_strict_mode(nbd, nbd_get_strict_mode(nbd) & ~(uint32_t)LIBNBD_STRICT_ALIGN) < 0)
+        return source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_FAILED);
+    if (nbd_aio_connect_uri(nbd, uri) < 0)
+        return source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_UNREACHABLE);
+    while (nbd_aio_is_negotiating(nbd) != 1 && nbd_aio_is_ready(nbd) != 1)
+        if (go_on(nbd, w, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* A handle that `reach` has succeeded with. */
+static struct nbd_handle *reached(const char *uri, const struct nbd_link_wait *w, GError **err)
+{
+    struct nbd_handle *nbd = nbd_create();
+
+    if (!nbd) {
+        source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_FAILED);
+        return NULL;
+    }
+    if (reach(nbd, uri, w, err) < 0)
+        g_clear_pointer(&nbd, nbd_close);
+    return nbd;
+}
+
+/* The export lacks the context. The contexts that it has can be asked for only before GO, so
+ * connect once more. */
+static int no_context(const struct nbd_link_options *o, const struct nbd_link_wait *w, GError **err)
+{
+    g_autofree char *what = g_strdup_printf("the export has no context %s", o->context);
+    g_autoptr(GString) text = g_string_new(NULL);
+    struct nbd_handle *nbd = reached(o->uri, w, NULL);
+    struct name_list list = {.text = text, .socket = nbd ? nbd_aio_get_fd(nbd) : -1};
+    nbd_context_callback callback = {.callback = add_context, .user_data = &list};
+    struct answer answer = {0};
+    int result;
+
+    /* No context has been asked for on this connection, which means all. */
+    result = nbd && nbd_aio_is_negotiating(nbd) == 1
+                 ? await(nbd, nbd_aio_opt_list_meta_context(nbd, callback, into(&answer)), &answer,
+                         w, NULL)
+                 : -1;
+    nbd_link_close(nbd);
+    g_free(answer.why);
+    if (result < 0 || answer.error != 0)
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_NO_CONTEXT, "%s", what);
+    return lacks(err, SOURCE_NBD_ERROR_NO_CONTEXT, what, &list);
+}
+
+/* Ask for the contexts and enter the transmission phase. */
+static int negotiate(struct nbd_handle *nbd, const struct nbd_link_options *o,
+                     const struct nbd_link_wait *w, GError **err)
+{
+    if (nbd_aio_is_negotiating(nbd) != 1)
+        return 0; /* an old server, which knows no options */
+    if ((o->context && nbd_add_meta_context(nbd, o->context) < 0) ||
+        (o->allocation && nbd_add_meta_context(nbd, NBD_LINK_ALLOCATION) < 0))
+        return source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_FAILED);
+    return go(nbd, w, err);
+}
+
+struct nbd_handle *nbd_link_open(const struct nbd_link_options *o, const struct nbd_link_wait *w,
+                                 GError **err)
+{
+    struct nbd_handle *nbd = reached(o->uri, w, err);
+
+    if (!nbd)
+        return NULL;
+    if (negotiate(nbd, o, w, err) < 0) {
+        nbd_link_close(nbd);
+        return NULL;
+    }
+    if (o->context && nbd_can_meta_context(nbd, o->context) != 1) {
+        nbd_link_close(nbd);
+        no_context(o, w, err);
+        return NULL;
+    }
+    return nbd;
+}
+
+void nbd_link_close(struct nbd_handle *nbd)
+{
+    /* If the server has gone meanwhile, nothing is lost: errors are ignored. */
+    if (nbd && nbd_aio_is_negotiating(nbd) == 1)
+        nbd_aio_opt_abort(nbd);
+    else if (nbd && nbd_aio_is_ready(nbd) == 1)
+        nbd_aio_disconnect(nbd, 0);
+    nbd_close(nbd);
+}
+
+int nbd_link_facts(struct nbd_handle *nbd, struct nbd_link_facts *facts, GError **err)
+{
+    int64_t size = nbd_get_size(nbd);
+    int64_t least = nbd_get_block_size(nbd, LIBNBD_SIZE_MINIMUM);
+    int64_t most = nbd_get_block_size(nbd, LIBNBD_SIZE_MAXIMUM);
+
+    if (size < 0)
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED,
+                               "the server tells no size of the export that is possible");
+    if (least < 0 || most < 0)
+        return source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_FAILED);
+    *facts = (struct nbd_link_facts){
+        .size = (uint64_t)size,
+        .align = least > 0 ? (uint32_t)least : ALIGN_DEFAULT,
+        .max = most > 0 ? (uint32_t)MIN(most, LENGTH_MAX) : LENGTH_MAX,
+        .allocation = nbd_can_meta_context(nbd, NBD_LINK_ALLOCATION) == 1,
+        .multi_conn = nbd_can_multi_conn(nbd) == 1,
+        .read_only = nbd_is_read_only(nbd) == 1,
+        .can_flush = nbd_can_flush(nbd) == 1,
+        .can_trim = nbd_can_trim(nbd) == 1,
+        .can_zero = nbd_can_zero(nbd) == 1,
+    };
+    return 0;
+}
