@@ -4,8 +4,10 @@
 #include "client/repo/repo-time.h"
 #include "client/repo/repository.h"
 
+#include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +18,20 @@
 struct rig {
     char *path;
 };
+
+/* How many more times a folder can be synced; -1: always. The repository's fsync(2) is this one. */
+static int folder_syncs = -1;
+
+int fsync(int fd)
+{
+    struct stat st;
+
+    if (folder_syncs >= 0 && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) && folder_syncs-- == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return fdatasync(fd);
+}
 
 static void setup(struct rig *rig, gconstpointer unused)
 {
@@ -210,6 +226,30 @@ static void test_gone(struct rig *rig, gconstpointer unused)
     g_unlink(name);
     refused(rig->path, REPO_CREATE, "manifest.json.old is there");
     refused(rig->path, REPO_READ, "manifest.json.old is sound, and has no members");
+}
+
+/* Whichever sync of the folder fails: a save that has failed leaves the manifest as it was, so that
+ * files of the member that was not saved may be removed. */
+static void test_save_fails(struct rig *rig, gconstpointer unused)
+{
+    for (int syncs = 0;; syncs++) {
+        repository *r = open_as(rig, REPO_CREATE);
+        guint before = r->members->len;
+        int result;
+
+        add_member(r);
+        folder_syncs = syncs;
+        result = repository_save(r, NULL);
+        folder_syncs = -1;
+        repository_close(r);
+        r = open_as(rig, REPO_READ);
+        g_assert_cmpuint(r->members->len, ==, before + (result == 0));
+        repository_close(r);
+        if (result == 0) {
+            g_assert_cmpint(syncs, ==, 2); /* manifest.json.old, manifest.json */
+            return;
+        }
+    }
 }
 
 /* ---- the lock ---- */
@@ -455,6 +495,7 @@ int main(int argc, char **argv)
     ADD("making-cut", test_making_cut);
     ADD("saved", test_saved);
     ADD("not-saved", test_not_saved);
+    ADD("save-fails", test_save_fails);
     ADD("damaged", test_damaged);
     ADD("gone", test_gone);
     ADD("lock", test_lock);
