@@ -9,9 +9,6 @@
 #define CONTEXT "qemu:dirty-bitmap:"
 #define DIRTY   1
 
-/* Bytes that are asked about at once. */
-#define EXTENT_BYTES (UINT64_C(1) << 40)
-
 /* ---- what a file has ---- */
 
 static int add_extents(map *m, struct q2_image *image, struct q2_reader *reader,
@@ -21,7 +18,7 @@ static int add_extents(map *m, struct q2_image *image, struct q2_reader *reader,
     struct q2_extent e;
 
     for (uint64_t at = 0; at < size; at += e.length) {
-        if (q2_image_extent(reader, at, MIN(size - at, EXTENT_BYTES), 0, &e, why) < 0)
+        if (q2_image_extent(reader, at, size - at, 0, &e, why) < 0)
             return -1;
         map_add(m, at, e.length, e.kind == Q2_UNALLOCATED ? 0 : DIRTY);
     }
