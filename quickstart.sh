@@ -82,7 +82,6 @@ needed_for_tests='
 # since users have them (test-copies.py serves two disks of each).
 wanted_for_tests='
   ssh             openssh-client     openssh-clients
-  sshd            openssh-server     openssh-server
   nbd-client      nbd-client         nbd
   nbdkit-cc       -                  nbdkit-cc-plugin
   nbdkit-cdi      -                  nbdkit-cdi-plugin
