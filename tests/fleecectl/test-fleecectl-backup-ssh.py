@@ -29,7 +29,7 @@ LogLevel QUIET
 CLIENT_CONFIG = """
 Host far
     HostName localhost
-    ProxyCommand {sshd} -i -f {d}/sshd_config
+    ProxyCommand {d}/sshd
     IdentityFile {d}/user
     IdentitiesOnly yes
     UserKnownHostsFile {d}/known
@@ -38,6 +38,24 @@ Host far
 Host nobody
     ProxyCommand false
 """
+
+
+# Where no sshd has been started since the boot, its folder is missing: it gets one that nobody else
+# sees. It is a session of its own, as on another host.
+SSHD = """#!/bin/sh
+[ -d /run/sshd ] && exec setsid {sshd} -i -f {d}/sshd_config
+exec setsid unshare -m sh -c 'mount -t tmpfs none /run && mkdir -m 755 /run/sshd &&
+    exec {sshd} -i -f {d}/sshd_config'
+"""
+SSH = """#!/bin/sh
+exec {ssh} -F {d}/ssh_config "$@"
+"""
+
+
+def write(path, text, mode=0o644):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    os.chmod(path, mode)
 
 
 @contextlib.contextmanager
@@ -51,12 +69,9 @@ def far(rig):
     os.mkdir(d)
     for key in "host", "user":
         run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", f"{d}/{key}")
-    for name, text in ("sshd_config", SERVER_CONFIG), ("ssh_config", CLIENT_CONFIG):
-        with open(f"{d}/{name}", "w", encoding="utf-8") as f:
-            f.write(text.format(d=d, sshd=sshd))
-    with open(f"{d}/ssh", "w", encoding="utf-8") as f:
-        f.write(f'#!/bin/sh\nexec {ssh} -F {d}/ssh_config "$@"\n')
-    os.chmod(f"{d}/ssh", 0o755)
+    for name, text, mode in (("sshd_config", SERVER_CONFIG, 0o644), ("ssh_config", CLIENT_CONFIG, 0o644),
+                             ("sshd", SSHD, 0o755), ("ssh", SSH, 0o755)):
+        write(f"{d}/{name}", text.format(d=d, sshd=sshd, ssh=ssh), mode)
     os.mkdir(f"{d}/run", 0o700)
     if run(f"{d}/ssh", "far", "true", check=False).returncode != 0:
         skip("sshd does not run here")
@@ -138,7 +153,7 @@ def a_signal_from_the_terminal_ends_it_in_order():
         with rig.running("--ssh", "far", after=interrupt, start_new_session=True,
                          env={**os.environ, **env}) as process:
             _, errors = process.communicate(timeout=SOON)
-            assert process.returncode == 1 and errors == "fleecectl: interrupted by SIGINT\\n", errors
+            assert process.returncode == 1 and errors == "fleecectl: interrupted by SIGINT\n", errors
         rig.check()
         assert len(rig.members()) == 1 and os.listdir(f"{rig.dir}/ssh/run") == []
         all_gone(rig)
