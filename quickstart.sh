@@ -82,6 +82,7 @@ needed_for_tests='
 # since users have them (test-copies.py serves two disks of each).
 wanted_for_tests='
   chromium        chromium           chromium-headless
+  ssh             openssh-client     openssh-clients
   nbd-client      nbd-client         nbd
   nbdkit-cc       -                  nbdkit-cc-plugin
   nbdkit-cdi      -                  nbdkit-cdi-plugin

@@ -93,6 +93,8 @@ client_libclient_a_SOURCES = \
 	client/repo/prune.c client/repo/prune.h \
 	client/repo/prune-plan.c client/repo/prune-plan.h \
 	client/repo/prune-policy.c client/repo/prune-policy.h \
+	client/repo/remote.c client/repo/remote.h \
+	client/repo/remote-uri.c client/repo/remote-uri.h \
 	client/repo/repo-clean.c \
 	client/repo/repo-lock.c client/repo/repo-lock.h \
 	client/repo/repo-member.c client/repo/repo-member.h \
@@ -107,6 +109,7 @@ client_libclient_a_SOURCES = \
 	client/repo/report-time.c client/repo/report-time.h \
 	client/repo/repository.c client/repo/repository.h \
 	client/repo/restore.c client/repo/restore.h \
+	client/repo/ssh-forward.c client/repo/ssh-forward.h \
 	client/repo/sums.c client/repo/sums.h \
 	client/repo/sums-check.c \
 	client/repo/sums-private.h \

@@ -5,6 +5,7 @@
 #include "client/cli/command.h"
 #include "client/cli/option-values.h"
 #include "client/cli/table.h"
+#include "client/repo/remote.h"
 #include "client/repo/repo-time.h"
 #include "common/json/value.h"
 
@@ -19,7 +20,7 @@
 
 struct cli_options {
     char *output, *level, *since, *jobs, *connections, *rate_limit, *keep, *lease, *retry,
-        *compress;
+        *compress, *ssh, *tls_certificates;
     char **include, **exclude;
     gboolean resume;
 };
@@ -174,27 +175,59 @@ static void print_json(struct client *c, const struct backup_result *result)
     client_print_builder(c, b);
 }
 
-static int run_backup(struct client *c, const void *options, char **args, GError **err)
+/* The control socket is on another host: forward it, and use that. */
+static int reach_control(struct client *c, struct remote *remote, GError **err)
 {
-    struct backup_options o;
+    const char *socket;
+
+    if (!c->control || *c->control != '/')
+        return client_fail(err, CLIENT_ERROR_USAGE,
+                           "--ssh needs -C SOCKET, the path of the control socket on that host");
+    socket = remote_socket(remote, c->control, err);
+    if (!socket)
+        return -1;
+    g_free(c->control);
+    c->control = g_strdup(socket);
+    return 0;
+}
+
+static int back_up(struct client *c, const struct backup_options *o, GError **err)
+{
+    struct qmp *qmp = client_qmp(c, err);
     struct backup_result result;
     struct progress *progress;
-    struct qmp *qmp;
     int rc;
 
-    if (read_options(options, &o, err) < 0)
-        return -1;
-    qmp = client_qmp(c, err);
     if (!qmp)
         return -1;
     progress = progress_new(c->json);
-    rc = backup_run(qmp, &o, progress, &result, err);
+    rc = backup_run(qmp, o, progress, &result, err);
     progress_free(progress);
     if (c->json)
         print_json(c, &result);
     else
         print_text(c, &result);
     backup_result_clear(&result);
+    return rc;
+}
+
+static int run_backup(struct client *c, const void *options, char **args, GError **err)
+{
+    const struct cli_options *given = options;
+    struct backup_options o;
+    struct remote *remote;
+    int rc = 0;
+
+    if (read_options(given, &o, err) < 0)
+        return -1;
+    remote = remote_new(given->ssh, given->tls_certificates);
+    o.reach = remote_reach;
+    o.opaque = remote;
+    if (given->ssh)
+        rc = reach_control(c, remote, err);
+    if (rc == 0)
+        rc = back_up(c, &o, err);
+    remote_free(remote);
     return rc;
 }
 
@@ -225,6 +258,10 @@ static const struct option backup_options[] = {
      "an NBD server that has gone may take so long to come back (default: 60)"},
     {"resume", 0, OPTION_FLAG, NULL, offsetof(struct cli_options, resume),
      "go on with a backup that was cut, and do not undo this one where it is cut"},
+    {"ssh", 0, OPTION_TEXT, "HOST", offsetof(struct cli_options, ssh),
+     "the server is on HOST, where SOCKET is its control socket"},
+    {"tls-certificates", 0, OPTION_TEXT, "DIR", offsetof(struct cli_options, tls_certificates),
+     "of this client, for a server with TLS"},
     {NULL},
 };
 
@@ -233,7 +270,8 @@ const struct command cmd_backup = {
     .synopsis = "-o REPO [--level LEVEL] [--since ID] [--include DISK]... [--exclude DISK]... "
                 "[--jobs N] [--compress[=METHOD]] [--connections N] [--rate-limit RATE] "
                 "[--checkpoint-keep N] "
-                "[--lease SECONDS] [--retry SECONDS] [--resume]",
+                "[--lease SECONDS] [--retry SECONDS] [--resume] [--ssh HOST] "
+                "[--tls-certificates DIR]",
     .summary = "back up disks into a repository",
     .help =
         "Each disk becomes one qcow2 file, at one instant of all disks. With auto it has what has "

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 
 import nbd
@@ -24,6 +25,13 @@ from rig import MIB, image, read_all
 from writers import Clock, Trigger, Writer
 
 STEPS = f"{fleece.BUILD}/tests/fleecectl/.libs/steps.so"
+
+
+def _in_child():
+    """Signals that whoever has started the tests ignores are ones that end a command here."""
+    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, signal.SIG_DFL)
+    fleece.die_with_parent()
 
 
 class BackupRig:
@@ -161,7 +169,7 @@ class BackupRig:
         with self.proxy(before, after) as path:
             process = subprocess.Popen(self.command(path, *args), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                       preexec_fn=fleece.die_with_parent, **popen)
+                                       preexec_fn=_in_child, **popen)
             try:
                 yield process
             finally:
