@@ -26,6 +26,7 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-map.c \
 	client/cli/cmd-mount.c \
 	client/cli/cmd-prune.c \
+	client/cli/cmd-pull.c \
 	client/cli/cmd-qmp.c \
 	client/cli/cmd-restore.c \
 	client/cli/cmd-session.c \
@@ -39,8 +40,10 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-watch.c \
 	client/cli/command.h \
 	client/cli/commands.c client/cli/commands.h \
+	client/cli/find-export.c client/cli/find-export.h \
 	client/cli/help.c client/cli/help.h \
 	client/cli/map-output.c client/cli/map-output.h \
+	client/cli/option-values.c client/cli/option-values.h \
 	client/cli/options.c client/cli/options.h \
 	client/cli/state-print.c client/cli/state-print.h \
 	client/cli/table.c client/cli/table.h \
@@ -57,6 +60,8 @@ client_libclient_a_SOURCES = \
 	client/pull/destination.c client/pull/destination.h \
 	client/pull/emptiness.c client/pull/emptiness.h \
 	client/pull/loop.c client/pull/loop.h \
+	client/pull/position.c client/pull/position.h \
+	client/pull/pull.c client/pull/pull.h \
 	client/pull/qcow2-pipe.c client/pull/qcow2-pipe.h \
 	client/qmp/backups.c client/qmp/backups.h \
 	client/qmp/inventory.c client/qmp/inventory.h \

@@ -9,17 +9,17 @@ links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate
 links_state = tests/rigs/libcataloguerig.a tests/rigs/libjournalrig.a tests/rigs/libstorerig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 # What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
-	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
-	$(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS) -ldl
+	$(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS) -ldl \
+	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a
 links_made_state = tests/rigs/libmadestate.a $(STATE_LIBS) $(GLIB_LIBS)
 links_control = \
-	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/control/libcontrol.a server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
-	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
+	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) \
+	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a
 links_backup = \
-	tests/rigs/libbackuprig.a tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
-	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
+	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) \
+	tests/rigs/libbackuprig.a tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a
 links_hook = tests/rigs/libhookrig.a $(links_backup)
 # The guard is a program that these start.
 EXTRA_tests_unit_backup_test_freeze_guard_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
@@ -27,16 +27,18 @@ EXTRA_tests_unit_backup_test_hook_command_DEPENDENCIES = server/hooks/freeze-gua
 EXTRA_tests_unit_backup_test_hook_fails_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
+links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+links_copy = tests/rigs/libqcow2rig.a $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_qcow2 = $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
-links_copy = $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+links_copy = tests/rigs/libcopyrig.a $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_start = \
-	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
+	$(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \
-	$(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
+	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a
 links_glib = $(GLIB_LIBS)
 links_schedules = \
-	tests/rigs/sched-scratch.$(OBJEXT) tests/rigs/libschedules.a tests/rigs/libsched.a tests/rigs/libschedules.a \
-	tests/rigs/libdiskrig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
+	tests/rigs/libdiskrig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) \
+	tests/rigs/sched-scratch.$(OBJEXT) tests/rigs/libschedules.a tests/rigs/libsched.a tests/rigs/libschedules.a
 links_bitmap_schedules = \
 	tests/rigs/libbitmapschedules.a tests/rigs/libsched.a $(COMMON_LIBS) $(GLIB_LIBS)
 
@@ -63,6 +65,11 @@ tests_rigs_libdiskrig_a_SOURCES = \
 # A state folder with a catalogue.
 check_LIBRARIES += tests/rigs/libcataloguerig.a
 tests_rigs_libcataloguerig_a_SOURCES = tests/rigs/catalogue-rig.c tests/rigs/catalogue-rig.h
+# A source and a target of a copy in memory, with a model.
+check_LIBRARIES += tests/rigs/libcopyrig.a
+tests_rigs_libcopyrig_a_SOURCES = \
+	tests/rigs/copy-model.c \
+	tests/rigs/copy-rig.c tests/rigs/copy-rig.h
 # Monitors and QMP commands, and what their tests need of clients and of the main loop.
 check_LIBRARIES += tests/rigs/libcontrolrig.a
 tests_rigs_libcontrolrig_a_SOURCES = \
@@ -81,6 +88,11 @@ tests_rigs_libnbdrig_a_SOURCES = \
 	tests/rigs/nbd-client.c tests/rigs/nbd-client.h \
 	tests/rigs/nbd-rig.c tests/rigs/nbd-rig.h \
 	tests/rigs/tls-rig.c tests/rigs/tls-rig.h
+# Images that QEMU's tools make.
+check_LIBRARIES += tests/rigs/libqcow2rig.a
+tests_rigs_libqcow2rig_a_SOURCES = \
+	tests/rigs/qcow2-oracle.c tests/rigs/qcow2-oracle.h \
+	tests/rigs/qcow2-rig.c tests/rigs/qcow2-rig.h
 # A store over a folder, which can be killed.
 check_LIBRARIES += tests/rigs/libstorerig.a
 tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h
@@ -114,6 +126,10 @@ tests_rigs_libjournalrig_a_SOURCES = \
 check_LIBRARIES += tests/rigs/libstreamrig.a
 tests_rigs_libstreamrig_a_SOURCES = tests/rigs/stream-rig.c tests/rigs/stream-rig.h
 links_stream = tests/rigs/libstreamrig.a $(links_qcow2)
+# Its writes and syncs, which fail.
+check_LIBRARIES += tests/rigs/libstreamfile.a
+tests_rigs_libstreamfile_a_SOURCES = tests/rigs/stream-file.c tests/rigs/stream-file.h
+links_stream_file = tests/rigs/libstreamfile.a $(links_stream)
 # Threads that take turns (sched.h).
 check_LIBRARIES += tests/rigs/libsched.a
 tests_rigs_libsched_a_SOURCES = \
@@ -128,8 +144,8 @@ tests_rigs_libschedules_a_CPPFLAGS = \
 # The bits of a bitmap likewise, word by word.
 check_LIBRARIES += tests/rigs/libbitmapschedules.a
 tests_rigs_libbitmapschedules_a_SOURCES = \
-	tests/rigs/sched-instrument.h \
-	common/base/bitmap.c
+	common/base/bitmap.c \
+	tests/rigs/sched-instrument.h
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
 
@@ -154,22 +170,22 @@ links_backup_model = tests/rigs/libbackupmodel.a $(links_backup)
 
 # A simulated machine: a state folder that forgets what was not synced, threads that take turns.
 links_sim = \
-	tests/rigs/libsimrig.a tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a \
-	$(STATE_LIBS) $(GLIB_LIBS)
+	$(STATE_LIBS) $(GLIB_LIBS) \
+	tests/rigs/libsimrig.a tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a
 sim_wrap = -Wl,--wrap
 links_sim_ldflags = \
+	$(sim_wrap)=clock_gettime $(sim_wrap)=g_get_monotonic_time $(sim_wrap)=g_get_real_time \
+	$(sim_wrap)=g_cond_wait_until $(sim_wrap)=g_cond_signal $(sim_wrap)=g_cond_broadcast \
+	$(sim_wrap)=g_mutex_lock $(sim_wrap)=g_mutex_unlock $(sim_wrap)=g_cond_wait \
+	$(sim_wrap)=g_thread_new $(sim_wrap)=g_thread_try_new $(sim_wrap)=g_thread_join \
+	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall \
+	$(sim_wrap)=g_uuid_string_random \
+	$(sim_wrap)=pthread_cond_signal $(sim_wrap)=pthread_cond_broadcast \
+	$(sim_wrap)=pthread_cond_timedwait $(sim_wrap)=pthread_cond_clockwait \
+	$(sim_wrap)=pthread_create $(sim_wrap)=pthread_join \
 	$(sim_wrap)=pthread_mutex_lock $(sim_wrap)=pthread_mutex_unlock \
 	$(sim_wrap)=pthread_mutex_timedlock $(sim_wrap)=pthread_cond_wait \
-	$(sim_wrap)=pthread_cond_timedwait $(sim_wrap)=pthread_cond_clockwait \
-	$(sim_wrap)=pthread_cond_signal $(sim_wrap)=pthread_cond_broadcast \
-	$(sim_wrap)=pthread_create $(sim_wrap)=pthread_join \
-	$(sim_wrap)=g_mutex_lock $(sim_wrap)=g_mutex_unlock $(sim_wrap)=g_cond_wait \
-	$(sim_wrap)=g_cond_wait_until $(sim_wrap)=g_cond_signal $(sim_wrap)=g_cond_broadcast \
-	$(sim_wrap)=g_thread_new $(sim_wrap)=g_thread_try_new $(sim_wrap)=g_thread_join \
-	$(sim_wrap)=clock_gettime $(sim_wrap)=g_get_monotonic_time $(sim_wrap)=g_get_real_time \
-	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall \
-	$(sim_wrap)=state_boot_id $(sim_wrap)=state_machine_id \
-	$(sim_wrap)=g_uuid_string_random
+	$(sim_wrap)=state_boot_id $(sim_wrap)=state_machine_id
 check_LIBRARIES += tests/rigs/libsimrig.a
 tests_rigs_libsimrig_a_SOURCES = \
 	tests/rigs/sim-check.c tests/rigs/sim-check.h \
@@ -191,6 +207,7 @@ tests_rigs_libsimrig_a_SOURCES = \
 	tests/rigs/sim-wraps.c
 
 include tests/backend/local.mk
+include tests/copy/local.mk
 include tests/faults/local.mk
 include tests/state/local.mk
 include tests/planted/local.mk

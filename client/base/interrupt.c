@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 static int descriptor = -1;
+static sigset_t handled; /* once there is a descriptor */
 
 static bool is_ignored(int number)
 {
@@ -21,20 +22,19 @@ int interrupt_fd(GError **err)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
-    sigset_t set;
 
     if (descriptor >= 0)
         return descriptor;
-    sigemptyset(&set);
+    sigemptyset(&handled);
     /* A signal that is ignored and blocked would be told all the same. */
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++) {
         if (!is_ignored(signals[i]))
-            sigaddset(&set, signals[i]);
+            sigaddset(&handled, signals[i]);
     }
-    descriptor = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    descriptor = signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
     if (descriptor < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "signalfd: %s", g_strerror(errno));
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    pthread_sigmask(SIG_BLOCK, &handled, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
     return descriptor;
 }
@@ -51,4 +51,41 @@ int interrupt_take(void)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     return (int)info.ssi_signo;
+}
+
+/* ---- work that waits ---- */
+
+struct work {
+    int (*run)(void *opaque, GError **err);
+    void *opaque;
+    GError *error;
+    int result;
+};
+
+static gpointer run_work(gpointer opaque)
+{
+    struct work *w = opaque;
+
+    w->result = w->run(w->opaque, &w->error);
+    return NULL;
+}
+
+/* The threads that the work makes have the signals blocked, as this one has before and after; only
+ * meanwhile they reach it. */
+int interrupt_work(int (*work)(void *opaque, GError **err), void *opaque, GError **err)
+{
+    struct work w = {.run = work, .opaque = opaque};
+    GThread *thread;
+
+    if (interrupt_fd(err) < 0)
+        return -1;
+    thread = g_thread_try_new("work", run_work, &w, err);
+    if (!thread)
+        return -1;
+    pthread_sigmask(SIG_UNBLOCK, &handled, NULL);
+    g_thread_join(thread);
+    pthread_sigmask(SIG_BLOCK, &handled, NULL);
+    if (w.error)
+        g_propagate_error(err, w.error);
+    return w.result;
 }

@@ -16,4 +16,9 @@ int interrupt_fd(GError **err);
  * this has taken one. */
 int interrupt_take(void);
 
+/* Do work that may wait long for others, such as a server, and that leaves nothing behind, on a thread
+ * of its own. A signal that comes meanwhile ends the process at once, as ever. Returns what `work`
+ * does; -1 and *err also where interrupt_fd fails. */
+int interrupt_work(int (*work)(void *opaque, GError **err), void *opaque, GError **err);
+
 #endif

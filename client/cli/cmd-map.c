@@ -2,9 +2,9 @@
 /* fleecectl map: what is dirty or allocated, as a picture, a page, or JSON. */
 #include "client/base/error.h"
 #include "client/cli/command.h"
+#include "client/cli/find-export.h"
 #include "client/cli/map-output.h"
 #include "client/map/nbd-extents.h"
-#include "client/map/nbd-uri.h"
 
 #include <string.h>
 
@@ -12,75 +12,6 @@ struct map_options {
     char *context, *bitmap, *html;
     gboolean summary, ascii;
 };
-
-/* ---- where the disk is ---- */
-
-static bool is_unix(const char *uri)
-{
-    return g_str_has_prefix(uri, "nbd+unix:") || g_str_has_prefix(uri, "nbds+unix:");
-}
-
-/* The best socket of those that serve the disks (live), or of the others: a Unix socket, else the
- * first one. NULL if there is none. */
-static const char *choose_uri(const GArray *sockets, bool live)
-{
-    const char *first = NULL;
-
-    for (guint i = 0; i < sockets->len; i++) {
-        const struct nbd_socket *s = &g_array_index(sockets, struct nbd_socket, i);
-
-        if (s->live == live && is_unix(s->uri))
-            return s->uri;
-        if (s->live == live && !first)
-            first = s->uri;
-    }
-    return first;
-}
-
-/* A URI at which only exports that were added are served. It is an error if `export` is the name of
- * a disk: there, another export may have that name. NULL and *err. */
-static const char *choose_added(struct client *c, const GArray *sockets, const char *export,
-                                GError **err)
-{
-    const char *uri = choose_uri(sockets, false);
-    g_autoptr(inventory) i = NULL;
-
-    if (!uri) {
-        client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket");
-        return NULL;
-    }
-    i = client_inventory(c, err);
-    if (!i)
-        return NULL;
-    if (inventory_find_disk(i, export, NULL)) {
-        client_fail(err, CLIENT_ERROR_FAILED, "the server has no NBD socket for its disks");
-        return NULL;
-    }
-    return uri;
-}
-
-/* The NBD URI of an export, asked for at the control socket. A socket that serves the disks is
- * chosen first, because it serves all exports whose name is not a disk's, too. NULL and *err. */
-static char *find_uri(struct client *c, const char *export, GError **err)
-{
-    g_autoptr(JsonNode) reply = NULL;
-    struct qmp *qmp = client_qmp(c, err);
-    g_autoptr(GArray) sockets = qmp ? inventory_nbd_sockets(qmp, &reply, err) : NULL;
-    const char *uri;
-
-    if (!sockets) {
-        g_prefix_error(err, "where %s is served: ", export);
-        return NULL;
-    }
-    uri = choose_uri(sockets, true);
-    if (!uri)
-        uri = choose_added(c, sockets, export, err);
-    if (!uri) {
-        g_prefix_error(err, "where %s is served: ", export);
-        return NULL;
-    }
-    return nbd_uri_with_export(uri, export);
-}
 
 /* ---- the command ---- */
 
@@ -127,18 +58,6 @@ static int run(struct client *c, const struct map_options *options, const char *
     return map_output(c, &o, tell_extents, n, err);
 }
 
-/* Is `name` a view of the server, which therefore may have no export of that name? */
-static bool is_view(struct client *c, const char *name)
-{
-    g_autoptr(inventory) i = client_inventory(c, NULL);
-
-    for (guint n = 0; i && n < i->views->len; n++) {
-        if (strcmp(g_array_index(i->views, struct view_entry, n).name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
 static int run_map(struct client *c, const void *options, char **args, GError **err)
 {
     const char *target = args[0];
@@ -154,17 +73,15 @@ static int run_map(struct client *c, const void *options, char **args, GError **
         }
         return 0;
     }
-    uri = find_uri(c, target, err);
+    uri = find_export(c, target, err);
     if (!uri)
         return -1;
     if (run(c, options, target, uri, &error) == 0)
         return 0;
-    if (g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_NO_EXPORT) && is_view(c, target)) {
-        g_clear_error(&error);
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "map %s: it is a view: export it first, by block-export-add", target);
-    }
-    g_propagate_prefixed_error(err, error, "map %s (%s): ", target, uri);
+    if (find_export_explain(c, target, &error))
+        g_propagate_prefixed_error(err, error, "map %s: ", target);
+    else
+        g_propagate_prefixed_error(err, error, "map %s (%s): ", target, uri);
     return -1;
 }
 

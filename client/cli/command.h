@@ -13,7 +13,9 @@
 enum option_kind {
     OPTION_FLAG, /* takes no value; its field is a gboolean */
     OPTION_TEXT, /* takes a value, the last one counts; its field is a char *, NULL if not given */
-    OPTION_LIST, /* may be given several times; its field is a char **, NULL if not given */
+    OPTION_OPTIONAL, /* --NAME or --NAME=VALUE; its field is a char *, NULL if not given, "" if it is
+                        given without a value */
+    OPTION_LIST,     /* may be given several times; its field is a char **, NULL if not given */
 };
 
 /* An option. Options of different commands that have the same name, or the same letter, must have
@@ -49,8 +51,8 @@ extern const struct command cmd_checkpoint_list, cmd_checkpoint_create, cmd_chec
 extern const struct command cmd_view_list, cmd_view_create, cmd_view_delete;
 extern const struct command cmd_session_list, cmd_session_begin, cmd_session_renew,
     cmd_session_commit, cmd_session_abort;
+extern const struct command cmd_map, cmd_pull, cmd_tls_init, cmd_qmp, cmd_watch;
 extern const struct command cmd_list, cmd_verify;
-extern const struct command cmd_map, cmd_tls_init, cmd_qmp, cmd_watch;
 extern const struct command cmd_state_list, cmd_state_check, cmd_state_export, cmd_state_adopt,
     cmd_state_forget;
 extern const struct command cmd_restore, cmd_prune, cmd_diff, cmd_mount;

@@ -3,6 +3,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/options.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #define HELP_COLUMNS 80u
@@ -10,8 +11,12 @@
 static void append_options(GString *out, const struct option *options)
 {
     for (const struct option *o = options; o->name; o++) {
-        g_autofree char *name =
-            g_strconcat("--", o->name, o->value ? " " : "", o->value ? o->value : "", NULL);
+        bool optional = o->kind == OPTION_OPTIONAL;
+        g_autofree char *name = g_strconcat("--", o->name,
+                                            optional   ? "[="
+                                            : o->value ? " "
+                                                       : "",
+                                            o->value ? o->value : "", optional ? "]" : "", NULL);
 
         if (o->letter != 0)
             g_string_append_printf(out, "  -%c, %-20s %s\n", o->letter, name, o->help);

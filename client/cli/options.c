@@ -83,6 +83,7 @@ static GOptionEntry option_entry(struct given *g)
         e.arg_data = &g->flag;
         break;
     case OPTION_TEXT: /* FILENAME: bytes as they are, in whatever locale */
+    case OPTION_OPTIONAL:
         e.arg = G_OPTION_ARG_FILENAME;
         e.arg_data = &g->text;
         break;
@@ -92,6 +93,42 @@ static GOptionEntry option_entry(struct given *g)
         break;
     }
     return e;
+}
+
+/* Does the option `arg`, as it stands on the command line, have its value in the next word? */
+static bool takes_next(const GArray *given, const char *arg)
+{
+    for (guint i = 0; i < given->len; i++) {
+        const struct option *o = g_array_index(given, struct given, i).option;
+
+        if (!o->value || o->kind == OPTION_OPTIONAL)
+            continue;
+        if (g_str_has_prefix(arg, "--") ? strcmp(arg + 2, o->name) == 0
+                                        : strchr(arg, o->letter) == arg + strlen(arg) - 1)
+            return true;
+    }
+    return false;
+}
+
+/* GLib would take the word behind an option for its value, also where the value may be missing. So
+ * "--compress" alone becomes "--compress=". */
+static void spell_out_optional(const GArray *given, char **args)
+{
+    for (; *args && strcmp(*args, "--") != 0; args++) {
+        for (guint i = 0; i < given->len; i++) {
+            const struct option *o = g_array_index(given, struct given, i).option;
+
+            if (o->kind == OPTION_OPTIONAL && g_str_has_prefix(*args, "--") &&
+                strcmp(*args + 2, o->name) == 0) {
+                g_autofree char *spelt = g_strconcat(*args, "=", NULL);
+
+                *args = (char *)g_intern_string(spelt);
+                break;
+            }
+        }
+        if ((*args)[0] == '-' && takes_next(given, *args) && args[1])
+            args++;
+    }
 }
 
 /* Let GLib take all options out of argv. */
@@ -126,6 +163,7 @@ static void store(struct given *g, const struct option *option, void *options)
         g->flag = FALSE;
         break;
     case OPTION_TEXT:
+    case OPTION_OPTIONAL:
         *(char **)field = g_steal_pointer(&g->text);
         break;
     case OPTION_LIST:
@@ -162,21 +200,6 @@ static int store_options(GArray *given, const struct command *command, void *opt
 }
 
 /* ---- planned commands ---- */
-
-/* Does the option `arg`, as it stands on the command line, have its value in the next word? */
-static bool takes_next(const GArray *given, const char *arg)
-{
-    for (guint i = 0; i < given->len; i++) {
-        const struct option *o = g_array_index(given, struct given, i).option;
-
-        if (!o->value)
-            continue;
-        if (g_str_has_prefix(arg, "--") ? strcmp(arg + 2, o->name) == 0
-                                        : strchr(arg, o->letter) == arg + strlen(arg) - 1)
-            return true;
-    }
-    return false;
-}
 
 /* The next word from *arg on that is no option; *arg is moved behind it. NULL: there is none. */
 static const char *next_word(const GArray *given, char ***arg)
@@ -293,6 +316,7 @@ int options_parse(int argc, char **argv, struct invocation *invocation, GError *
     char **args = argv + 1;
 
     memset(invocation, 0, sizeof *invocation);
+    spell_out_optional(given, args);
     if (check_planned(given, args, err) < 0 || take_options(&argc, &argv, given, err) < 0)
         return -1;
     drop_separator(args);
@@ -318,7 +342,7 @@ static void free_fields(const struct option *options, void *fields)
     for (const struct option *o = options; o && o->name; o++) {
         void *field = (char *)fields + o->field;
 
-        if (o->kind == OPTION_TEXT)
+        if (o->kind == OPTION_TEXT || o->kind == OPTION_OPTIONAL)
             g_free(*(char **)field);
         else if (o->kind == OPTION_LIST)
             g_strfreev(*(char ***)field);

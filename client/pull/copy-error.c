@@ -12,6 +12,7 @@ static enum client_error code_of(enum source_nbd_error code)
         return CLIENT_ERROR_NO_EXPORT;
     case SOURCE_NBD_ERROR_NO_CONTEXT:
     case SOURCE_NBD_ERROR_CHANGED:
+    case SOURCE_NBD_ERROR_CANCELLED:
     case SOURCE_NBD_ERROR_FAILED:
     case SOURCE_NBD_ERROR_CANCELLED:
         break;

@@ -31,7 +31,7 @@ struct destination {
     enum destination_kind kind;
     char *path; /* of a file or a device; else what it is called in errors */
     int fd;     /* to be closed; -1: none */
-    bool keep;
+    bool keep, keep_whole; /* the partial, at the end; once all of it is there */
     struct partial *partial; /* a new file's */
     struct copy_target *target;
     char *backing;              /* its name in a new qcow2 file; NULL: none */
@@ -255,6 +255,7 @@ static int open_new(struct destination *d, const struct destination_options *o, 
     if (!d->partial)
         return -1;
     d->keep = o->keep && raw;
+    d->keep_whole = o->keep;
     return raw ? start_raw(d, size, err) : start_qcow2(d, o, size, err);
 }
 
@@ -279,6 +280,11 @@ static int open_path(struct destination *d, const struct destination_options *o,
         d->kind = DESTINATION_DEVICE;
         return open_device(d, o, size, err);
     }
+    if (raw && o->changes && !exists)
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: it is not there: changes are written into a raw copy that is, or "
+                           "into a new qcow2 image on a base",
+                           d->path);
     if (raw && o->changes) {
         d->kind = DESTINATION_IN_PLACE;
         return open_in_place(d, o, size, err);
@@ -349,7 +355,10 @@ int destination_fd(const struct destination *d)
 
 int destination_commit(struct destination *d, GError **err)
 {
-    return d->partial ? partial_commit(d->partial, err) : 0;
+    if (!d->partial || partial_commit(d->partial, err) == 0)
+        return 0;
+    d->keep = d->keep || d->keep_whole;
+    return -1;
 }
 
 void destination_free(struct destination *d)

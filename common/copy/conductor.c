@@ -141,7 +141,11 @@ static int complete(struct conductor *k, GError **err)
     g_mutex_lock(&c->lock);
     c->progress.position = c->source->size;
     g_mutex_unlock(&c->lock);
-    if (tell_below(k, c->source->size, err) < 0 || c->target->ops->finish(c->target, err) < 0)
+    if (tell_below(k, c->source->size, err) < 0)
+        return -1;
+    if (engine_stopped(c))
+        return 0;
+    if (c->target->ops->finish(c->target, err) < 0)
         return -1;
     trim_rest(c);
     return 0;

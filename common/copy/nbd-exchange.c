@@ -26,6 +26,7 @@ struct nbd_exchange {
     bool drop;              /* it is of no use */
     bool renegotiate;       /* it is of no use as it was negotiated */
     bool can_map;           /* the server can be asked for extents */
+    const char *violation;  /* what it has sent against the protocol; NULL: nothing */
 
     bool answered;
     uint64_t written; /* writes and zeroes that were answered */
@@ -139,10 +140,11 @@ static int answered(void *opaque, int *error)
     return 1;
 }
 
-/* The server sends what it should not: let the connection end. libnbd's own functions may not be
- * called from its callbacks. */
-static void cut(struct nbd_exchange *x)
+/* The server sends what it may not, and perhaps without end: let the connection end. libnbd's own
+ * functions may not be called from its callbacks. */
+static void cut(struct nbd_exchange *x, const char *why)
 {
+    x->violation = why;
     shutdown(x->socket, SHUT_RDWR);
 }
 
@@ -153,7 +155,7 @@ static int take_data(void *opaque, const void *data, size_t length, uint64_t off
 
     r->come += length;
     if (r->come > r->length || (length == 0 && status != LIBNBD_READ_ERROR))
-        cut(r->exchange);
+        cut(r->exchange, "more data than was asked for, or none");
     return 0;
 }
 
@@ -169,7 +171,7 @@ static int take_extents(void *opaque, const char *context, uint64_t offset, uint
     else if (strcmp(context, NBD_LINK_ALLOCATION) == 0)
         fine = nbd_map_take(r->map, NBD_MAP_ALLOCATION, entries, count);
     if (!fine)
-        cut(r->exchange);
+        cut(r->exchange, "too many extents");
     return 0;
 }
 
@@ -253,9 +255,22 @@ void nbd_exchange_begin(struct nbd_exchange *x, struct nbd_handle *nbd)
 
 int nbd_exchange_step(struct nbd_exchange *x, const struct nbd_link_wait *w, GError **err)
 {
+    GError *error = NULL;
+    int result = 0;
+
     ask_some(x);
-    if (!x->drop && x->asked.n > 0 && nbd_link_step(x->nbd, w, err) < 0)
+    if (!x->drop && x->asked.n > 0)
+        result = nbd_link_step(x->nbd, w, &error);
+    if (x->violation) {
+        g_clear_error(&error);
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED,
+                               "the server does not keep to the protocol: it sends %s",
+                               x->violation);
+    }
+    if (result < 0) {
+        g_propagate_error(err, error);
         return -1;
+    }
     if (x->drop)
         return source_nbd_fail(err, SOURCE_NBD_ERROR_UNREACHABLE, "it has closed the connection");
     return x->renegotiate;

@@ -29,7 +29,7 @@ bool nbd_exchange_is_idle(const struct nbd_exchange *x); /* there are no request
 void nbd_exchange_begin(struct nbd_exchange *x, struct nbd_handle *nbd);
 /* Send, wait, and take in what has come. 0, also where a descriptor of `stop` is readable; 1: a
  * connection is needed that is negotiated anew (nbd_exchange_wants_allocation); -1 and *err: this
- * one has ended. */
+ * one has ended, or (SOURCE_NBD_ERROR_FAILED) the server is of no use. */
 int nbd_exchange_step(struct nbd_exchange *x, const struct nbd_link_wait *w, GError **err);
 /* The connection has been closed: what was asked on it and not answered is to be asked anew. */
 void nbd_exchange_end(struct nbd_exchange *x);

@@ -263,7 +263,9 @@ static void go_on(struct nbd_lane *l)
 
     if (nbd_exchange_was_answered(l->exchange))
         l->lost = 0;
-    if (result < 0)
+    if (g_error_matches(error, SOURCE_NBD_ERROR, SOURCE_NBD_ERROR_FAILED))
+        fail_lane(l, error);
+    else if (result < 0)
         lose(l, error);
     else if (result > 0)
         renegotiate(l);

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/copy/nbd-link.h"
 #include "common/base/deadline.h"
+#include "common/util/text.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
 
 /* Of the longest read or write: every server takes so much. */
 #define LENGTH_MAX (UINT32_C(32) << 20)
@@ -11,9 +14,12 @@
 /* Least block of a server that does not tell it: what the protocol recommends. */
 #define ALIGN_DEFAULT 512
 
-/* Most names that an error lists, and most bytes of them. */
-#define LISTED_MAX   12
-#define LISTED_BYTES 2048
+/* Most names that an error lists, and most bytes of each. */
+#define LISTED_MAX 12
+#define SHOWN_MAX  256
+
+/* Most names that are passed over. */
+#define LEFT_OUT_MAX 100000
 
 /* ---- waiting ---- */
 
@@ -63,6 +69,9 @@ int nbd_link_step(struct nbd_handle *nbd, const struct nbd_link_wait *w, GError 
     bool stop;
     int n;
 
+    /* A server that always has something to say would let poll(2) look at nothing else. */
+    if (w->until != 0 && deadline_in(0) >= w->until)
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_UNREACHABLE, "the server does not answer");
     if (fd < 0)
         return source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_UNREACHABLE);
     n = wait_for(fd, (short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)), w, &ready, &stop);
@@ -74,7 +83,7 @@ int nbd_link_step(struct nbd_handle *nbd, const struct nbd_link_wait *w, GError 
     if (stop)
         return 1;
     if (n == 0)
-        return source_nbd_fail(err, SOURCE_NBD_ERROR_UNREACHABLE, "the server does not answer");
+        return 0; /* it is time: the next step says so */
     /* A connection that has ended is ready for everything; libnbd learns why by trying. */
     if (reads && (ready & ~POLLOUT))
         n = nbd_aio_notify_read(nbd);
@@ -145,18 +154,23 @@ static int await(struct nbd_handle *nbd, int started, const struct answer *answe
 /* Names gathered for an error. */
 struct name_list {
     GString *text;
+    int socket; /* that they come from */
     unsigned count, left_out;
 };
 
 static int add_name(struct name_list *list, const char *name)
 {
-    g_autofree char *valid = g_utf8_make_valid(name, -1);
+    g_autofree char *shown = NULL;
 
-    if (list->count >= LISTED_MAX || list->text->len + strlen(valid) > LISTED_BYTES)
-        list->left_out++;
-    else
-        g_string_append_printf(list->text, "%s%s", list->count++ > 0 ? ", " : "",
-                               *valid != '\0' ? valid : "\"\"");
+    if (list->count >= LISTED_MAX) {
+        /* A server may send names without end. libnbd may not be called here. */
+        if (++list->left_out >= LEFT_OUT_MAX)
+            shutdown(list->socket, SHUT_RDWR);
+        return 0;
+    }
+    shown = text_for_display((struct text){name, strlen(name)}, SHOWN_MAX);
+    g_string_append_printf(list->text, "%s%s", list->count++ > 0 ? ", " : "",
+                           *shown != '\0' ? shown : "\"\"");
     return 0;
 }
 
@@ -183,7 +197,7 @@ static int no_export(struct nbd_handle *nbd, const struct nbd_link_wait *w, GErr
 {
     static const char what[] = "the server has no such export";
     g_autoptr(GString) text = g_string_new(NULL);
-    struct name_list list = {.text = text};
+    struct name_list list = {.text = text, .socket = nbd_aio_get_fd(nbd)};
     nbd_list_callback callback = {.callback = add_export, .user_data = &list};
     struct answer answer = {0};
     int result = await(nbd, nbd_aio_opt_list(nbd, callback, into(&answer)), &answer, w, NULL);
@@ -249,9 +263,9 @@ static int no_context(const struct nbd_link_options *o, const struct nbd_link_wa
 {
     g_autofree char *what = g_strdup_printf("the export has no context %s", o->context);
     g_autoptr(GString) text = g_string_new(NULL);
-    struct name_list list = {.text = text};
-    nbd_context_callback callback = {.callback = add_context, .user_data = &list};
     struct nbd_handle *nbd = reached(o->uri, w, NULL);
+    struct name_list list = {.text = text, .socket = nbd ? nbd_aio_get_fd(nbd) : -1};
+    nbd_context_callback callback = {.callback = add_context, .user_data = &list};
     struct answer answer = {0};
     int result;
 
@@ -314,7 +328,10 @@ int nbd_link_facts(struct nbd_handle *nbd, struct nbd_link_facts *facts, GError 
     int64_t least = nbd_get_block_size(nbd, LIBNBD_SIZE_MINIMUM);
     int64_t most = nbd_get_block_size(nbd, LIBNBD_SIZE_MAXIMUM);
 
-    if (size < 0 || least < 0 || most < 0)
+    if (size < 0)
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED,
+                               "the server tells no size of the export that is possible");
+    if (least < 0 || most < 0)
         return source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_FAILED);
     *facts = (struct nbd_link_facts){
         .size = (uint64_t)size,

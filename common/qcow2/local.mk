@@ -9,8 +9,8 @@ common_qcow2_libqcow2_la_SOURCES = \
 	common/qcow2/q2-check-tables.c \
 	common/qcow2/q2-codec.c common/qcow2/q2-codec.h \
 	common/qcow2/q2-counts.c common/qcow2/q2-counts.h \
-	common/qcow2/q2-entry-build.h \
 	common/qcow2/q2-entry.c common/qcow2/q2-entry.h \
+	common/qcow2/q2-entry-build.h \
 	common/qcow2/q2-error.c common/qcow2/q2-error.h \
 	common/qcow2/q2-extent.c \
 	common/qcow2/q2-file.c common/qcow2/q2-file.h \
@@ -22,13 +22,13 @@ common_qcow2_libqcow2_la_SOURCES = \
 	common/qcow2/q2-read.c \
 	common/qcow2/q2-reader.c common/qcow2/q2-reader.h \
 	common/qcow2/q2-slices.c common/qcow2/q2-slices.h \
+	common/qcow2/q2-stream.c common/qcow2/q2-stream.h common/qcow2/q2-stream-private.h \
 	common/qcow2/q2-stream-compress.c \
 	common/qcow2/q2-stream-counts.c \
 	common/qcow2/q2-stream-head.c \
 	common/qcow2/q2-stream-io.c \
 	common/qcow2/q2-stream-space.c \
 	common/qcow2/q2-stream-tables.c \
-	common/qcow2/q2-stream-write.c \
-	common/qcow2/q2-stream.c common/qcow2/q2-stream.h common/qcow2/q2-stream-private.h
+	common/qcow2/q2-stream-write.c
 
 QCOW2_LIBS = common/qcow2/libqcow2.la common/base/libbase.la $(ZSTD_LIBS) $(ZLIB_LIBS)

@@ -50,16 +50,16 @@ static int on_wrote(void *opaque, uint64_t offset, const struct iovec *iov, size
 
     for (size_t i = 0; i < n; i++) {
         told.length += iov[i].iov_len;
-        if (iov[i].iov_base)
+        if (iov[i].iov_base && !r->unread)
             g_checksum_update(sum, iov[i].iov_base, (gssize)iov[i].iov_len);
-        else
+        else if (!iov[i].iov_base)
             g_assert_cmpuint(n, ==, 1);
     }
     if (iov[0].iov_base)
         told.hash = g_strdup(g_checksum_get_string(sum));
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     g_array_append_val(r->told, told);
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     return 0;
 }
 
@@ -83,7 +83,7 @@ static void check_range(struct stream_rig *r, const struct told *t)
     g_assert_cmpstr(t->hash ? t->hash : g_checksum_get_string(zero), ==, g_checksum_get_string(is));
 }
 
-static void check_told(struct stream_rig *r)
+void stream_rig_check_told(struct stream_rig *r)
 {
     uint64_t end = 0;
 
@@ -93,7 +93,8 @@ static void check_told(struct stream_rig *r)
 
         g_assert_cmpuint(t->offset, ==, end);
         g_assert_cmpuint(t->length, >, 0);
-        check_range(r, t);
+        if (!r->unread)
+            check_range(r, t);
         end += t->length;
     }
     g_assert_cmpint(lseek(r->fd, 0, SEEK_END), ==, (off_t)end);
@@ -115,7 +116,8 @@ void stream_rig_new(struct stream_rig *r, const struct q2_stream_options *o)
     r->model = g_open(r->model_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     g_assert_cmpint(r->fd, >=, 0);
     g_assert_cmpint(ftruncate(r->model, (off_t)((o->size + 511) / 512 * 512)), ==, 0);
-    g_mutex_init(&r->lock);
+    r->unread = false;
+    pthread_mutex_init(&r->lock, NULL);
     r->told = g_array_new(FALSE, FALSE, sizeof(struct told));
     r->o = *o;
     r->o.lanes = MAX(o->lanes, 1);
@@ -140,7 +142,7 @@ void stream_rig_free(struct stream_rig *r)
     for (guint i = 0; i < r->told->len; i++)
         g_free(g_array_index(r->told, struct told, i).hash);
     g_array_free(r->told, TRUE);
-    g_mutex_clear(&r->lock);
+    pthread_mutex_destroy(&r->lock);
     g_free(r->folder);
     g_free(r->path);
     g_free(r->model_path);
@@ -149,11 +151,11 @@ void stream_rig_free(struct stream_rig *r)
 /* Data of the base, in the model, too, as far as the disk goes. */
 static void put_base(struct stream_rig *r, int fd, uint64_t offset, uint64_t end)
 {
-    size_t length = (size_t)(MIN(end, offset + 100 * KIB) - offset);
+    size_t length = offset < end ? (size_t)(MIN(end, offset + 100 * KIB) - offset) : 0;
     g_autofree uint8_t *bytes = stream_data(DATA_RANDOM, offset + 7 * 512, length);
 
     g_assert_cmpint(pwrite_all(fd, bytes, length, offset), ==, 0);
-    if (offset < r->o.size)
+    if (length > 0 && offset < r->o.size)
         g_assert_cmpint(pwrite_all(r->model, bytes, MIN(length, r->o.size - offset), offset), ==,
                         0);
 }
@@ -244,7 +246,7 @@ void stream_rig_compare(struct stream_rig *r)
 void stream_rig_check(struct stream_rig *r)
 {
     stream_rig_compare(r);
-    check_told(r);
+    stream_rig_check_told(r);
 }
 
 void stream_rig_no_image(struct stream_rig *r)

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "client/pull/position.h"
+#include "client/base/error.h"
+#include "client/base/partial.h"
+#include "common/json/read.h"
+#include "common/json/value.h"
+#include "common/json/write.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define POSITION_VERSION 1
+/* A file of ours is far shorter. */
+#define LONGEST 65536u
+/* A copy starts at multiples of this. */
+#define COPY_STEP (UINT64_C(2) << 20)
+#define WINDOW    (UINT64_C(1) << 40)
+
+/* ---- which map ---- */
+
+struct dirty_range {
+    GChecksum *sum;
+    uint64_t offset, end; /* not yet added */
+};
+
+static void add_range(struct dirty_range *d)
+{
+    uint64_t range[2] = {GUINT64_TO_LE(d->offset), GUINT64_TO_LE(d->end)};
+
+    if (d->end > d->offset)
+        g_checksum_update(d->sum, (const guchar *)range, sizeof range);
+}
+
+/* How a server cuts what is dirty is no matter, nor what of it reads as zeroes. */
+static int take_extent(void *opaque, const struct copy_extent *e, GError **err)
+{
+    struct dirty_range *d = opaque;
+
+    if (e->offset != d->end) {
+        add_range(d);
+        d->offset = e->offset;
+    }
+    d->end = e->offset + e->length;
+    return 0;
+}
+
+/* The checksum of what is dirty; NULL and *err. */
+static char *sum_dirty(struct copy_source *s, GError **err)
+{
+    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+    struct dirty_range d = {.sum = sum};
+
+    for (uint64_t at = 0, end; at < s->size; at = end) {
+        if (s->ops->extents(s, 0, at, MIN(WINDOW, s->size - at), take_extent, &d, &end, err) < 0)
+            return NULL;
+    }
+    add_range(&d);
+    return g_strdup(g_checksum_get_string(sum));
+}
+
+/* ---- a position ---- */
+
+struct position *position_new(const char *target, const char *uri, const char *context,
+                              struct copy_source *s, GError **err)
+{
+    g_autofree char *dirty = context ? sum_dirty(s, err) : g_strdup("");
+    struct position *p;
+
+    if (!dirty)
+        return NULL;
+    p = g_new(struct position, 1);
+    *p = (struct position){
+        .path = g_strconcat(target, ".pull", NULL),
+        .source = g_compute_checksum_for_string(G_CHECKSUM_SHA256, uri, -1),
+        .context = g_strdup(context ? context : ""),
+        .dirty = g_steal_pointer(&dirty),
+        .size = s->size,
+    };
+    return p;
+}
+
+void position_free(struct position *p)
+{
+    if (!p)
+        return;
+    g_free(p->path);
+    g_free(p->source);
+    g_free(p->context);
+    g_free(p->dirty);
+    g_free(p);
+}
+
+int position_set_file(struct position *p, int fd, GError **err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: its file: %s", p->path,
+                           g_strerror(errno));
+    p->device = (uint64_t)st.st_dev;
+    p->inode = (uint64_t)st.st_ino;
+    return 0;
+}
+
+/* ---- reading ---- */
+
+static int fail_other(const struct position *p, const char *what, GError **err)
+{
+    return client_fail(err, CLIENT_ERROR_FAILED,
+                       "%s: it is of a copy of another %s; without --resume the copy begins anew",
+                       p->path, what);
+}
+
+static int compare(const struct position *p, JsonObject *o, GError **err)
+{
+    if (json_member_size(o, "version") != POSITION_VERSION)
+        return fail_other(p, "version", err);
+    if (g_strcmp0(json_member_string(o, "source"), p->source) != 0)
+        return fail_other(p, "source", err);
+    if (g_strcmp0(json_member_string(o, "context"), p->context) != 0)
+        return fail_other(p, "context", err);
+    if (json_member_size(o, "size") != p->size)
+        return fail_other(p, "size", err);
+    if (g_strcmp0(json_member_string(o, "dirty"), p->dirty) != 0)
+        return fail_other(p, "instant (other blocks are dirty)", err);
+    return 0;
+}
+
+int position_read(struct position *p, bool *found, uint64_t *offset, GError **err)
+{
+    static const struct json_limits limits = {
+        .bytes = LONGEST, .tokens = 100, .depth = 2, .exact = true};
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonNode) node = NULL;
+    JsonObject *o;
+    gsize length;
+
+    *found = false;
+    if (!g_file_get_contents(p->path, &text, &length, &error)) {
+        if (g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+            return 0;
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s", error->message);
+    }
+    node = json_read(text, length, &limits, &error);
+    if (!node || !JSON_NODE_HOLDS_OBJECT(node))
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: it is damaged: %s", p->path,
+                           error ? error->message : "it is no object");
+    o = json_node_get_object(node);
+    if (compare(p, o, err) < 0)
+        return -1;
+    *offset = json_member_size(o, "position");
+    if (*offset > p->size)
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: it is damaged: its position is beyond the end", p->path);
+    *offset -= *offset % COPY_STEP;
+    p->device = json_member_size(o, "device");
+    p->inode = json_member_size(o, "inode");
+    *found = true;
+    return 0;
+}
+
+/* ---- writing ---- */
+
+int position_write(const struct position *p, uint64_t offset, GError **err)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+    g_autoptr(JsonNode) node = NULL;
+    g_autofree char *text = NULL;
+
+    json_builder_begin_object(b);
+    json_add_size(b, "version", POSITION_VERSION);
+    json_add_string(b, "source", p->source);
+    json_add_string(b, "context", p->context);
+    json_add_string(b, "dirty", p->dirty);
+    json_add_size(b, "size", p->size);
+    json_add_size(b, "device", p->device);
+    json_add_size(b, "inode", p->inode);
+    json_add_size(b, "position", offset);
+    json_builder_end_object(b);
+    node = json_builder_get_root(b);
+    text = json_write(node, true);
+    return g_file_set_contents_full(p->path, text, -1,
+                                    G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
+                                    0600, err)
+               ? 0
+               : -1;
+}
+
+int position_remove(const struct position *p, GError **err)
+{
+    if (unlink(p->path) < 0)
+        return errno == ENOENT ? 0
+                               : client_fail(err, CLIENT_ERROR_FAILED, "%s: remove: %s", p->path,
+                                             g_strerror(errno));
+    return partial_sync_folder(p->path, err);
+}

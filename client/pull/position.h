@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * How far a copy into a raw file has come, in a file beside it, TARGET.pull, so that another run can
+ * go on. It says what is copied, into which file, and up to where all of that is durable; it is
+ * replaced as a whole. A position that is too low costs time; one that is too high would cost data,
+ * so it is only written once the data are durable, and is believed only where all else fits.
+ */
+#ifndef CLIENT_PULL_POSITION_H
+#define CLIENT_PULL_POSITION_H
+
+#include "common/copy/source.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What a position is of. */
+struct position {
+    char *path;             /* of the file TARGET.pull */
+    char *source;           /* SHA-256 of the URI, which may hold what others should not see */
+    char *context;          /* "": all that is allocated */
+    char *dirty;            /* SHA-256 of what the context calls dirty; "" without a context */
+    uint64_t size;          /* of the disk */
+    uint64_t device, inode; /* of the target's file */
+};
+
+/* Of a copy of `s` (its map is read here, where `context` is not NULL) into the file `target`. NULL
+ * and *err. */
+struct position *position_new(const char *target, const char *uri, const char *context,
+                              struct copy_source *s, GError **err);
+void position_free(struct position *p); /* NULL is fine */
+
+/* Look for one that is left: *found, and *offset, which is durable in the file that *device and
+ * *inode tell. It is an error if it is of another source, context, size or instant. 0, or -1 and
+ * *err. */
+int position_read(struct position *p, bool *found, uint64_t *offset, GError **err);
+/* Set the file that it is of. 0, or -1 and *err. */
+int position_set_file(struct position *p, int fd, GError **err);
+/* Write it, durably. Any thread, one at a time. 0, or -1 and *err. */
+int position_write(const struct position *p, uint64_t offset, GError **err);
+/* Remove it, durably; it need not be there. 0, or -1 and *err. */
+int position_remove(const struct position *p, GError **err);
+
+#endif

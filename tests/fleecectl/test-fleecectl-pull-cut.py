@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""fleecectl pull: copies that are cut, by a signal, by the end of the client, of the server, or of the
+space; what is left of them, and going on."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+
+from fleece import FLEECECTL, SOON, Server, die_with_parent, fleecectl, require_program, run, tmpdir
+from pulls import (KIB, MIB, assert_equal, contents, pull, pull_json, read_all, refused, seeded,
+                   started)
+from tap import main, skip, test
+from waiting import wait_until
+
+SIZE = 160 * MIB
+SLOW = "--rate-limit", "40M"  # so that it is cut before its end
+
+
+def server(folder, rng, size=SIZE, options=()):
+    """A server of a disk in a file, full of what cannot be foreseen."""
+    with open(f"{folder}/disk", "wb") as f:
+        for _ in range(size // MIB):
+            f.write(rng.randbytes(MIB))
+    return Server("--disk", "vda", "file", f"{folder}/disk", *options)
+
+
+def position(target):
+    """Up to where a copy can be gone on with; None: nobody knows."""
+    try:
+        with open(f"{target}.pull") as f:
+            return json.load(f)["position"]
+    except FileNotFoundError:
+        return None
+
+
+def wait_position(target):
+    """Wait until something of a copy is durable."""
+    wait_until(lambda: (position(target) or 0) > 0, os.path.dirname(target))
+
+
+def ends(process, code, why):
+    error = process.communicate(timeout=SOON)[1].decode()
+    assert process.returncode == code and why in error, (process.returncode, error)
+
+
+def begun(target):
+    return lambda: os.path.exists(f"{target}.partial") and os.stat(f"{target}.partial").st_blocks > 0
+
+
+@test
+def a_signal_removes_what_is_not_whole():
+    with tmpdir() as folder, server(folder, seeded()) as s:
+        os.mkdir(f"{folder}/t")
+        for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+            for name in "a.raw", "a.qcow2":
+                target = f"{folder}/t/{name}"
+                with started(s.uri("vda"), "-o", target, *SLOW) as p:
+                    poll(begun(target))
+                    p.send_signal(number)
+                    ends(p, 1, f"interrupted by {number.name}")
+                assert os.listdir(f"{folder}/t") == [], os.listdir(f"{folder}/t")
+
+
+def poll(condition):
+    """Wait for what no event tells of."""
+    deadline = threading.Event()
+    for _ in range(SOON * 100):
+        if condition():
+            return
+        deadline.wait(0.01)
+    raise AssertionError("it did not happen")
+
+
+@test
+def a_signal_at_any_time():
+    with tmpdir() as folder:
+        rng = seeded()
+        with server(folder, rng) as s:
+            os.mkdir(f"{folder}/t")
+            for _ in range(15):
+                target = f"{folder}/t/a.qcow2"
+                with started(s.uri("vda"), "-o", target) as p:
+                    try:
+                        p.wait(rng.uniform(0, 0.3))
+                    except subprocess.TimeoutExpired:
+                        p.send_signal(signal.SIGINT)
+                    _, error = p.communicate(timeout=SOON)
+                left = os.listdir(f"{folder}/t")
+                if p.returncode == 0:
+                    assert left == ["a.qcow2"], left
+                    os.unlink(target)
+                else:  # before it takes signals, nothing is there
+                    assert p.returncode in (1, -signal.SIGINT) and left == [], (p.returncode, left, error)
+
+
+@test
+def a_killed_client_goes_on_by_choice():
+    with tmpdir() as folder, server(folder, seeded()) as s:
+        os.mkdir(f"{folder}/t")
+        target = f"{folder}/t/a.raw"
+        with started(s.uri("vda"), "-o", target, "--resume", *SLOW) as p:
+            wait_position(target)
+            p.kill()
+        assert sorted(os.listdir(f"{folder}/t"))[:2] == ["a.raw.partial", "a.raw.pull"]
+        at = position(target)
+        assert 0 < at < SIZE and at % (2 * MIB) == 0, at
+        summary = pull_json(s.uri("vda"), "-o", target, "--resume")
+        assert summary["resumed"] == at and summary["read"] == SIZE - at, (summary, at)
+        assert_equal(contents(target), contents(f"{folder}/disk"))
+        assert os.listdir(f"{folder}/t") == ["a.raw"], os.listdir(f"{folder}/t")
+
+
+@test
+def without_resume_it_begins_anew():
+    with tmpdir() as folder, server(folder, seeded()) as s:
+        os.mkdir(f"{folder}/t")
+        target = f"{folder}/t/a.raw"
+        with started(s.uri("vda"), "-o", target, "--resume", *SLOW) as p:
+            wait_position(target)
+            p.kill()
+        # What is cut here without --resume is another file: its .partial is not that of the position.
+        with started(s.uri("vda"), "-o", target, *SLOW) as p:
+            poll(lambda: position(target) is None and begun(target)())
+            p.kill()
+        assert position(target) is None
+        summary = pull_json(s.uri("vda"), "-o", target, "--resume")
+        assert summary["resumed"] == 0 and summary["read"] == SIZE, summary
+        assert_equal(contents(target), contents(f"{folder}/disk"))
+
+
+@test
+def an_interrupted_copy_goes_on_in_place():
+    with tmpdir() as folder, server(folder, seeded()) as s:
+        target = f"{folder}/a.raw"
+        with open(target, "wb") as f:
+            f.truncate(SIZE)
+        fleecectl("-C", s.qmp_path, "bitmap", "add", "vda", "b")
+        h = s.nbd("vda")
+        for at in range(0, SIZE, MIB):
+            h.pwrite(b"n" * MIB, at)
+        args = s.uri("vda"), "-o", target, "--bitmap", "b", "--resume"
+        with started(*args, *SLOW) as p:
+            wait_position(target)
+            p.send_signal(signal.SIGINT)
+            ends(p, 1, "the target has some of the changes now, and needs all: interrupted")
+        at = position(target)
+        assert 0 < at < SIZE, at
+        # It is another instant once something more is dirty: then nothing is gone on with.
+        fleecectl("-C", s.qmp_path, "bitmap", "clear", "vda", "b")
+        refused(*args, why="of another instant")
+        refused(s.uri("vda"), "-o", f"{folder}/a.raw", "--resume", why="of another context")
+        with open(f"{folder}/b.raw.pull", "w") as f:
+            f.write("{")
+        refused(s.uri("vda"), "-o", f"{folder}/b.raw", "--resume", why="it is damaged")
+        for offset in range(0, SIZE, MIB):
+            h.pwrite(b"n" * MIB, offset)
+        summary = pull_json(*args)
+        assert summary["resumed"] == at and summary["read"] == SIZE - at, summary
+        assert_equal(contents(target), read_all(h))
+        assert position(target) is None
+
+
+@test
+def a_server_that_dies_is_waited_for():
+    with tmpdir() as folder, server(folder, seeded()) as s:
+        target = f"{folder}/a.raw"
+        with started(s.uri("vda"), "-o", target, *SLOW) as p:
+            poll(begun(target))
+            s.kill()
+            s.start()
+            ends(p, 0, "")
+        assert_equal(contents(target), contents(f"{folder}/disk"))
+
+
+@test
+def a_server_that_stays_away():
+    with tmpdir() as folder, server(folder, seeded()) as s:
+        os.mkdir(f"{folder}/t")
+        for name, options in ("a.raw", ("--resume",)), ("b.raw", ()), ("c.qcow2", ()):
+            target = f"{folder}/t/{name}"
+            with started(s.uri("vda"), "-o", target, "--retry", "0", *options, *SLOW) as p:
+                poll(begun(target))
+                s.kill()
+                ends(p, 4, f"pull {s.uri('vda')} to {target}: ")
+            s.start()
+        assert sorted(os.listdir(f"{folder}/t")) == ["a.raw.partial", "a.raw.pull"]
+        summary = pull_json(s.uri("vda"), "-o", f"{folder}/t/a.raw", "--resume")
+        # All that had come is durable: an end in order says so, without a mark of its own.
+        assert summary["resumed"] > 0 and summary["resumed"] + summary["read"] == SIZE, summary
+        assert_equal(contents(f"{folder}/t/a.raw"), contents(f"{folder}/disk"))
+
+
+@test
+def two_at_once():
+    with tmpdir() as folder, server(folder, seeded()) as s:
+        target = f"{folder}/a.raw"
+        with started(s.uri("vda"), "-o", target, *SLOW) as p:
+            poll(begun(target))
+            refused(s.uri("vda"), "-o", target, why="another process is writing it")
+            ends(p, 0, "")
+        assert_equal(contents(target), contents(f"{folder}/disk"))
+
+
+@test
+def a_target_that_is_full():
+    if os.geteuid() != 0:
+        skip("only root can mount")
+    require_program("mount")
+    with tmpdir() as folder, server(folder, seeded(), 32 * MIB) as s:
+        os.mkdir(f"{folder}/small")
+        run("mount", "-t", "tmpfs", "-o", "size=16m", "none", f"{folder}/small")
+        try:
+            for name in "a.raw", "a.qcow2":
+                why = refused(s.uri("vda"), "-o", f"{folder}/small/{name}", why="No space left")
+                assert f"{folder}/small/{name}.partial" in why, why
+                assert os.listdir(f"{folder}/small") == []
+            with open(f"{folder}/small/stream", "wb") as f:
+                result = subprocess.run([FLEECECTL, "pull", s.uri("vda"), "-o", "-"], stdout=f,
+                                        stderr=subprocess.PIPE, text=True, timeout=SOON,
+                                        preexec_fn=die_with_parent)
+            assert result.returncode == 1 and "No space left" in result.stderr, result
+        finally:
+            run("umount", f"{folder}/small")
+
+
+@test
+def a_reader_that_goes_away():
+    with tmpdir() as folder, server(folder, seeded(), 32 * MIB) as s:
+        for options in (), ("--format", "raw"):
+            with started(s.uri("vda"), "-o", "-", *options, stdout=subprocess.PIPE) as p:
+                assert p.stdout.read(1)
+                p.stdout.close()
+                error = p.stderr.read().decode()
+                p.wait(SOON)
+                assert p.returncode == 1 and "Broken pipe" in error, (p.returncode, error)
+
+
+@test
+def discarding_at_the_source():
+    with tmpdir() as folder, Server("--disk", "vda", "memory", str(SIZE)) as s:
+        h, q = s.nbd("vda"), s.qmp()
+        for at in range(0, SIZE, MIB):
+            h.pwrite(bytes([at // MIB + 1]) * MIB, at)
+        d = q.cmd("backup-begin", id="b")[0]
+        state = read_all(h)
+        h.pwrite(b"o" * 64 * MIB, 0)  # which the view has kept
+        kept = q.cmd("query-backups")[0]["disks"][0]["scratch-bytes"]
+        assert kept >= 64 * MIB, kept
+        pull(d["uri"], "-o", f"{folder}/a.raw", "--discard")
+        assert_equal(contents(f"{folder}/a.raw"), state)
+        kept = q.cmd("query-backups")[0]["disks"][0]["scratch-bytes"]
+        assert kept < 64 * KIB, kept
+        q.cmd("backup-end", id="b", result="commit")
+
+
+main()
