@@ -19,6 +19,7 @@ client_libclient_a_SOURCES = \
 	client/base/terminal.c client/base/terminal.h \
 	client/cli/arguments.c client/cli/arguments.h \
 	client/cli/client.c client/cli/client.h \
+	client/cli/cmd-backup.c \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-checkpoint.c \
 	client/cli/cmd-diff.c \
@@ -67,6 +68,17 @@ client_libclient_a_SOURCES = \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
+	client/repo/backup-begin.c \
+	client/repo/backup-commit.c \
+	client/repo/backup-disk.c client/repo/backup-disk.h \
+	client/repo/backup-plan.c client/repo/backup-plan.h \
+	client/repo/backup-private.h \
+	client/repo/backup-pull.c \
+	client/repo/backup-record.c client/repo/backup-record.h \
+	client/repo/backup-recover.c \
+	client/repo/backup-run.c \
+	client/repo/backup-session.c client/repo/backup-session.h \
+	client/repo/backup.c client/repo/backup.h \
 	client/repo/chain.c client/repo/chain.h \
 	client/repo/diff.c client/repo/diff.h \
 	client/repo/disk-file.c client/repo/disk-file.h \

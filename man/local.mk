@@ -6,6 +6,7 @@ man_pages = \
 	man/nbdfleece-fsfreeze-qga.1 \
 	man/nbdfleece-plugins.5 \
 	man/nbdfleece-qmp.7 \
+	man/nbdfleece-repository.5 \
 	man/nbdfleece-state.5 \
 	man/nbdfleece.1
 
@@ -15,6 +16,7 @@ man_sources = \
 	man/nbdfleece-fsfreeze-qga.pod \
 	man/nbdfleece-plugins.pod \
 	man/nbdfleece-qmp.pod \
+	man/nbdfleece-repository.pod \
 	man/nbdfleece-state.pod \
 	man/nbdfleece.pod
 

@@ -28,9 +28,7 @@ EXTRA_tests_unit_backup_test_hook_fails_DEPENDENCIES = server/hooks/freeze-guard
 EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
 links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
-links_copy = tests/rigs/libqcow2rig.a $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
-links_qcow2 = $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
-links_copy = tests/rigs/libcopyrig.a $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+links_copy = tests/rigs/libcopyrig.a tests/rigs/libqcow2rig.a $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_start = \
 	$(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \
@@ -110,13 +108,6 @@ tests_rigs_libmadestate_a_SOURCES = \
 check_PROGRAMS += tests/fleecectl/make-state
 tests_fleecectl_make_state_SOURCES = tests/fleecectl/make-state.c
 tests_fleecectl_make_state_LDADD = $(links_made_state)
-# A command that dies, or fails, at each of its steps: preloaded.
-check_LTLIBRARIES += tests/fleecectl/steps.la
-tests_fleecectl_steps_la_SOURCES = tests/fleecectl/steps.c
-tests_fleecectl_steps_la_CFLAGS = $(tests_faults_faults_la_CFLAGS)
-tests_fleecectl_steps_la_LDFLAGS = $(tests_faults_faults_la_LDFLAGS)
-tests_fleecectl_steps_la_LIBADD = -ldl
-tests_fleecectl_steps_la_CPPFLAGS = -D_GNU_SOURCE
 # A storage for the journal, a server's writers and what checks them.
 check_LIBRARIES += tests/rigs/libjournalrig.a
 tests_rigs_libjournalrig_a_SOURCES = \
@@ -209,6 +200,7 @@ tests_rigs_libsimrig_a_SOURCES = \
 include tests/backend/local.mk
 include tests/copy/local.mk
 include tests/faults/local.mk
+include tests/fleecectl/local.mk
 include tests/state/local.mk
 include tests/planted/local.mk
 

@@ -28,6 +28,7 @@ const struct command *const commands[] = {
     &cmd_session_abort,
     &cmd_map,
     &cmd_pull,
+    &cmd_backup,
     &cmd_list,
     &cmd_verify,
     &cmd_restore,
@@ -46,8 +47,8 @@ const struct command *const commands[] = {
 };
 
 const char *const planned_commands[] = {
-    "bitmap export", "bitmap import", "job",   "push",  "backup", "serve",
-    "audit",         "report",        "apply", "image", NULL,
+    "bitmap export", "bitmap import", "job",    "push",  "serve",
+    "apply",         "audit",         "report", "image", NULL,
 };
 
 static size_t family_length(const struct command *c)

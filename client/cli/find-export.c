@@ -83,10 +83,11 @@ static bool is_view(struct client *c, const char *name)
     return false;
 }
 
-void find_export_explain(struct client *c, const char *export, GError **error)
+bool find_export_explain(struct client *c, const char *export, GError **error)
 {
     if (!g_error_matches(*error, CLIENT_ERROR, CLIENT_ERROR_NO_EXPORT) || !is_view(c, export))
-        return;
+        return false;
     g_clear_error(error);
     client_fail(error, CLIENT_ERROR_FAILED, "it is a view: export it first, by block-export-add");
+    return true;
 }

@@ -10,8 +10,8 @@
  * it. NULL and *err. */
 char *find_export(struct client *c, const char *export, GError **err);
 
-/* Where *error says that there is no such export, and the server has a view of that name, say so: it
- * has to be exported first. */
-void find_export_explain(struct client *c, const char *export, GError **error);
+/* Where *error says that there is no such export, and the server has a view of that name, say so
+ * instead: it has to be exported first. Is it so? */
+bool find_export_explain(struct client *c, const char *export, GError **error);
 
 #endif

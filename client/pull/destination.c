@@ -29,9 +29,9 @@
 
 struct destination {
     enum destination_kind kind;
-    char *path; /* of a file or a device; else what it is called in errors */
-    int fd;     /* to be closed; -1: none */
-    bool keep, keep_whole; /* the partial, at the end; once all of it is there */
+    char *path;              /* of a file or a device; else what it is called in errors */
+    int fd;                  /* to be closed; -1: none */
+    bool keep;               /* the partial */
     struct partial *partial; /* a new file's */
     struct copy_target *target;
     char *backing;              /* its name in a new qcow2 file; NULL: none */
@@ -255,7 +255,6 @@ static int open_new(struct destination *d, const struct destination_options *o, 
     if (!d->partial)
         return -1;
     d->keep = o->keep && raw;
-    d->keep_whole = o->keep;
     return raw ? start_raw(d, size, err) : start_qcow2(d, o, size, err);
 }
 
@@ -355,10 +354,7 @@ int destination_fd(const struct destination *d)
 
 int destination_commit(struct destination *d, GError **err)
 {
-    if (!d->partial || partial_commit(d->partial, err) == 0)
-        return 0;
-    d->keep = d->keep || d->keep_whole;
-    return -1;
+    return d->partial ? partial_commit(d->partial, err) : 0;
 }
 
 void destination_free(struct destination *d)

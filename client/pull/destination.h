@@ -31,8 +31,7 @@ struct destination_options {
     bool changes; /* only changes come: what exists (raw file, device, NBD export) is
                      updated in place, and must be there, with the same size */
     bool force;   /* also into what is there and not empty, or larger; a raw file grows */
-    bool keep;    /* a new raw file that is not committed is kept as .partial, and any file that is
-                     whole, but cannot have its name */
+    bool keep;    /* a new raw file that is not committed is kept as .partial */
     bool again;   /* go on with the .partial that was kept */
     bool compress;
     enum q2_compression compression;

@@ -128,26 +128,44 @@ static int compare(const struct position *p, JsonObject *o, GError **err)
     return 0;
 }
 
-int position_read(struct position *p, bool *found, uint64_t *offset, GError **err)
+/* The object in the file; NULL without *err: there is no file. */
+static JsonNode *load(const struct position *p, GError **err)
 {
     static const struct json_limits limits = {
         .bytes = LONGEST, .tokens = 100, .depth = 2, .exact = true};
     g_autofree char *text = NULL;
     g_autoptr(GError) error = NULL;
-    g_autoptr(JsonNode) node = NULL;
-    JsonObject *o;
+    JsonNode *node;
     gsize length;
 
-    *found = false;
     if (!g_file_get_contents(p->path, &text, &length, &error)) {
-        if (g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT))
-            return 0;
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s", error->message);
+        if (!g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+            client_fail(err, CLIENT_ERROR_FAILED, "%s", error->message);
+        return NULL;
     }
     node = json_read(text, length, &limits, &error);
-    if (!node || !JSON_NODE_HOLDS_OBJECT(node))
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: it is damaged: %s", p->path,
-                           error ? error->message : "it is no object");
+    if (node && JSON_NODE_HOLDS_OBJECT(node))
+        return node;
+    client_fail(err, CLIENT_ERROR_FAILED, "%s: it is damaged: %s", p->path,
+                node ? "it is no object" : error->message);
+    if (node)
+        json_node_unref(node);
+    return NULL;
+}
+
+int position_read(struct position *p, bool *found, uint64_t *offset, GError **err)
+{
+    GError *error = NULL;
+    g_autoptr(JsonNode) node = load(p, &error);
+    JsonObject *o;
+
+    *found = false;
+    if (error) {
+        g_propagate_error(err, error);
+        return -1;
+    }
+    if (!node)
+        return 0;
     o = json_node_get_object(node);
     if (compare(p, o, err) < 0)
         return -1;
@@ -158,8 +176,23 @@ int position_read(struct position *p, bool *found, uint64_t *offset, GError **er
     *offset -= *offset % COPY_STEP;
     p->device = json_member_size(o, "device");
     p->inode = json_member_size(o, "inode");
+    p->discards = p->discards || json_member_bool(o, "discards");
     *found = true;
     return 0;
+}
+
+int position_check_anew(const struct position *p, GError **err)
+{
+    g_autoptr(JsonNode) node = load(p, NULL);
+    JsonObject *o = node ? json_node_get_object(node) : NULL;
+
+    if (!o || !json_member_bool(o, "discards") || json_member_size(o, "position") == 0 ||
+        g_strcmp0(json_member_string(o, "source"), p->source) != 0)
+        return 0;
+    return client_fail(err, CLIENT_ERROR_FAILED,
+                       "%s: a run before this one has discarded at the source what it had copied: "
+                       "go on by --resume, or remove this file, and lose that",
+                       p->path);
 }
 
 /* ---- writing ---- */
@@ -178,7 +211,8 @@ int position_write(const struct position *p, uint64_t offset, GError **err)
     json_add_size(b, "size", p->size);
     json_add_size(b, "device", p->device);
     json_add_size(b, "inode", p->inode);
-    json_add_size(b, "position", offset);
+    json_add_bool(b, "discards", p->discards);
+    json_add_size(b, "position", offset - offset % COPY_STEP);
     json_builder_end_object(b);
     node = json_builder_get_root(b);
     text = json_write(node, true);

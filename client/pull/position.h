@@ -22,6 +22,7 @@ struct position {
     char *dirty;            /* SHA-256 of what the context calls dirty; "" without a context */
     uint64_t size;          /* of the disk */
     uint64_t device, inode; /* of the target's file */
+    bool discards;          /* what is below the position may be discarded at the source */
 };
 
 /* Of a copy of `s` (its map is read here, where `context` is not NULL) into the file `target`. NULL
@@ -34,9 +35,13 @@ void position_free(struct position *p); /* NULL is fine */
  * *inode tell. It is an error if it is of another source, context, size or instant. 0, or -1 and
  * *err. */
 int position_read(struct position *p, bool *found, uint64_t *offset, GError **err);
+/* May the copy begin anew? Not where another run has discarded at the source what it had: that is only
+ * in its file. 0, or -1 and *err. */
+int position_check_anew(const struct position *p, GError **err);
 /* Set the file that it is of. 0, or -1 and *err. */
 int position_set_file(struct position *p, int fd, GError **err);
-/* Write it, durably. Any thread, one at a time. 0, or -1 and *err. */
+/* Write it, durably, rounded down to where a copy may start. Any thread, one at a time. 0, or -1 and
+ * *err. */
 int position_write(const struct position *p, uint64_t offset, GError **err);
 /* Remove it, durably; it need not be there. 0, or -1 and *err. */
 int position_remove(const struct position *p, GError **err);

@@ -10,7 +10,8 @@
  * - It names the file by its inode: a .partial that another run has made is another file.
  * - It goes when the copy is whole and has its name.
  *
- * Discarding at the source needs it, too: what has been discarded is nowhere but in the target.
+ * Discarding at the source needs it, too: what has been discarded is nowhere but in the target, and
+ * reads as zeroes at the source. So nobody begins anew over a position that says so.
  */
 #include "client/pull/pull.h"
 #include "client/base/error.h"
@@ -59,20 +60,25 @@ static bool is_raw_file(const struct pull *p)
 static int find_position(struct pull *p, GError **err)
 {
     g_autofree char *path = destination_path(p->to.target);
+    const struct pull_options *o = p->o;
     bool found = false;
 
-    p->to.keep = p->o->resume || p->o->discard;
     if (!is_raw_file(p)) {
-        if (p->o->resume)
+        if (o->resume || o->discard)
             return client_fail(err, CLIENT_ERROR_USAGE,
-                               "--resume goes on with raw files only: a qcow2 image, a device, an "
-                               "export and a stream begin anew");
+                               "--%s is for raw files: a copy into a qcow2 image, a device, an "
+                               "export or a stream cannot be gone on with%s",
+                               o->resume ? "resume" : "discard",
+                               o->resume ? "" : ", so that a cut would lose what is discarded");
         return 0;
     }
-    p->position = position_new(path, p->o->uri, p->o->context, p->source, err);
+    p->position = position_new(path, o->uri, o->context, p->source, err);
     if (!p->position)
         return -1;
-    if (p->o->resume && position_read(p->position, &found, &p->result->resumed, err) < 0)
+    p->position->discards = o->discard;
+    p->to.keep = o->resume || o->discard;
+    if (o->resume ? position_read(p->position, &found, &p->result->resumed, err) < 0
+                  : position_check_anew(p->position, err) < 0)
         return -1;
     p->to.again = found && !p->to.changes;
     return found ? 0 : position_remove(p->position, err);

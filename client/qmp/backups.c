@@ -108,6 +108,7 @@ static int read_session_disks(GArray *disks, JsonArray *list, const char *comman
             .disk = inventory_required(o, "disk", command, err),
             .export = json_member_string(o, "export"),
             .uri = json_member_string(o, "uri"),
+            .context = json_member_string(o, "context"),
             .mode = json_member_string(o, "mode"),
             .reason = json_member_string(o, "reason"),
             .dirty = json_member_size(o, "dirty-bytes"),

@@ -30,6 +30,7 @@ struct checkpoint_entry {
 /* A disk of a session. */
 struct session_disk {
     const char *disk, *export, *uri, *mode, *reason; /* reason: why it is full */
+    const char *context;                             /* by which clients find its map */
     uint64_t dirty, size, scratch, clients;
     const char *quiesce_error; /* why its guest was not quiesced; only backup-begin tells it here */
 };

@@ -4,10 +4,12 @@
  * changes which files there are, or makes them durable, or tells a server something.
  *
  *   FLEECE_STEPS=FILE       write a line for each step: what, and of which file
- *   FLEECE_STEP_KILL=N      SIGKILL before step N
- *   FLEECE_STEP_FAIL=N      step N fails with EIO
- *   FLEECE_STEP_WRITES=1    new files, and writes to them, are steps, too
+ *   FLEECE_STEP_KILL=STEP   SIGKILL before this step
+ *   FLEECE_STEP_FAIL=STEP   this step fails with EIO
+ *   FLEECE_STEP_WRITES=1    new files, and writes to files, are steps, too
  *   FLEECE_STEP_FREE=BYTES  so many are free in each file system
+ *
+ * STEP is a number from 1, or a whole such line.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,37 +29,36 @@
 
 static _Atomic long steps;
 
-static long number(const char *variable)
-{
-    const char *text = getenv(variable);
-
-    return text ? atol(text) : 0;
-}
-
-static void tell(const char *what, const char *path)
+static void tell(const char *line)
 {
     const char *log = getenv("FLEECE_STEPS");
-    char line[512];
     int fd = log ? openat(AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
-    ssize_t ignored;
 
     if (fd < 0)
         return;
-    snprintf(line, sizeof line, "%s %.400s\n", what, path);
-    ignored = write(fd, line, strlen(line));
-    (void)ignored;
+    if (dprintf(fd, "%s\n", line) < 0)
+        abort();
     close(fd);
+}
+
+static bool is_meant(const char *variable, long n, const char *line)
+{
+    const char *text = getenv(variable);
+
+    return text && (atol(text) == n || strcmp(text, line) == 0);
 }
 
 /* True: it is to fail, and errno is set. */
 static bool step(const char *what, const char *path)
 {
     long n = atomic_fetch_add(&steps, 1) + 1;
+    char line[512];
 
-    tell(what, path);
-    if (n == number("FLEECE_STEP_KILL"))
+    snprintf(line, sizeof line, "%s %.400s", what, path);
+    tell(line);
+    if (is_meant("FLEECE_STEP_KILL", n, line))
         kill(getpid(), SIGKILL);
-    if (n != number("FLEECE_STEP_FAIL"))
+    if (!is_meant("FLEECE_STEP_FAIL", n, line))
         return false;
     errno = EIO;
     return true;

@@ -244,16 +244,35 @@ def discarding_at_the_source():
         h, q = s.nbd("vda"), s.qmp()
         for at in range(0, SIZE, MIB):
             h.pwrite(bytes([at // MIB + 1]) * MIB, at)
-        d = q.cmd("backup-begin", id="b")[0]
+        d = q.cmd("backup-begin", id="b", discard=True)[0]
         state = read_all(h)
-        h.pwrite(b"o" * 64 * MIB, 0)  # which the view has kept
-        kept = q.cmd("query-backups")[0]["disks"][0]["scratch-bytes"]
-        assert kept >= 64 * MIB, kept
-        pull(d["uri"], "-o", f"{folder}/a.raw", "--discard")
-        assert_equal(contents(f"{folder}/a.raw"), state)
-        kept = q.cmd("query-backups")[0]["disks"][0]["scratch-bytes"]
-        assert kept < 64 * KIB, kept
+        h.pwrite(b"o" * 64 * MIB, 0)  # the view keeps what was there
+        assert kept(q) >= 64 * MIB, kept(q)
+        target = f"{folder}/a.raw"
+        args = d["uri"], "-o", target, "--context", d["context"]
+        with open(target, "wb") as f:
+            f.truncate(SIZE)
+        # A cut: what is discarded is in the target alone.
+        with started(*args, "--discard", *SLOW) as p:
+            wait_position(target)
+            p.kill()
+        at = position(target)
+        refused(*args, why="has discarded at the source")
+        refused(*args, "--discard", why="has discarded at the source")
+        assert position(target) == at
+        summary = pull_json(*args, "--discard", "--resume")
+        assert summary["resumed"] == at, summary
+        assert_equal(contents(target), state)
+        assert kept(q) < 64 * KIB, kept(q)
         q.cmd("backup-end", id="b", result="commit")
+        for other in f"{folder}/b.qcow2", "nbd://localhost/x", "-":
+            refused(s.uri("vda"), "-o", other, "--discard", code=2, why="--discard is for raw files")
+            refused(s.uri("vda"), "-o", other, "--resume", code=2, why="--resume is for raw files")
+
+
+def kept(q):
+    """Bytes of the session's scratch."""
+    return q.cmd("query-backups")[0]["disks"][0]["scratch-bytes"]
 
 
 main()

@@ -149,7 +149,16 @@ static bool parse_line(const char *text, struct line *l)
     return true;
 }
 
-static void assert_kind(const struct line *l, uint64_t at, const struct q2_extent *e)
+/* Whether a place lies behind the end of a file of the chain. */
+static bool is_behind(struct q2_image *image, unsigned depth, uint64_t at)
+{
+    while (depth-- > 0)
+        image = q2_image_backing(image);
+    return at >= q2_image_size(image);
+}
+
+static void assert_kind(struct q2_image *image, const struct line *l, uint64_t at,
+                        const struct q2_extent *e)
 {
     bool good = false;
 
@@ -158,7 +167,9 @@ static void assert_kind(const struct line *l, uint64_t at, const struct q2_exten
         good = !l->present;
         break;
     case Q2_ZERO:
-        good = l->present && !l->data && l->zero && e->depth == l->depth;
+        good = is_behind(image, e->depth, at)
+                   ? !l->present
+                   : l->present && !l->data && l->zero && e->depth == l->depth;
         break;
     default:
         good = l->present && l->data && e->depth == l->depth;
@@ -170,7 +181,7 @@ static void assert_kind(const struct line *l, uint64_t at, const struct q2_exten
                 l->zero ? "zero" : "not zero", l->data ? "data" : "no data", l->depth);
 }
 
-static void assert_line(struct q2_reader *reader, const struct line *l)
+static void assert_line(struct q2_image *image, struct q2_reader *reader, const struct line *l)
 {
     uint64_t at = l->start, end = l->start + l->length;
 
@@ -182,7 +193,7 @@ static void assert_line(struct q2_reader *reader, const struct line *l)
             g_error("%" G_GUINT64_FORMAT ": %s", (guint64)at, err.text);
         g_assert_cmpuint(e.length, >, 0);
         g_assert_cmpuint(e.length, <=, end - at);
-        assert_kind(l, at, &e);
+        assert_kind(image, l, at, &e);
         at += e.length;
     }
 }
@@ -198,7 +209,7 @@ static void assert_map(const struct qcow2_rig *r, const char *name, struct q2_im
     for (unsigned i = 0; lines[i] && parse_line(lines[i], &l); i++) {
         g_assert_cmpuint(l.start, ==, end);
         end = l.start + l.length;
-        assert_line(reader, &l);
+        assert_line(image, reader, &l);
     }
     g_assert_cmpuint(end, ==, q2_image_size(image));
     q2_reader_free(reader);

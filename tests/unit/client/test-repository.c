@@ -387,7 +387,7 @@ static void test_times(void)
             g_error("%s is taken", wrong[i]);
     }
     for (unsigned i = 0; i < 1000; i++) {
-        int64_t some = (int64_t)g_test_rand_int() * 100003;
+        int64_t some = (int64_t)g_test_rand_int_range(0, G_MAXINT32) * 100003;
         g_autofree char *text = repo_time_text(some);
 
         g_assert_true(repo_time_parse(text, &time));

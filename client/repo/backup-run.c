@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "client/repo/backup-private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void backup_note(struct backup_run *r, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_ptr_array_add(r->result->notes, g_strdup_vprintf(format, args));
+    va_end(args);
+}
+
+struct repo_member *backup_find_uuid(const struct repository *r, const char *uuid)
+{
+    for (guint i = 0; i < r->members->len; i++) {
+        struct repo_member *m = g_ptr_array_index(r->members, i);
+
+        if (strcmp(m->uuid, uuid) == 0)
+            return m;
+    }
+    return NULL;
+}
+
+/* A struct plan_input's `fault`: `opaque` is the repository. */
+static char *file_fault(void *opaque, const struct repo_disk *d)
+{
+    g_autofree char *path = repo_path(opaque, d->file);
+    struct stat st;
+
+    if (lstat(path, &st) < 0)
+        return g_strdup_printf("%s: %s", d->file, g_strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return g_strdup_printf("%s is no file", d->file);
+    if ((uint64_t)st.st_size != d->bytes)
+        return g_strdup_printf("%s has %" PRIu64 " bytes, not %" PRIu64, d->file,
+                               (uint64_t)st.st_size, d->bytes);
+    return NULL;
+}
+
+GArray *backup_plan_input(struct backup_run *r, struct plan_input *in, JsonNode **reply,
+                          GError **err)
+{
+    GArray *checkpoints = checkpoints_get(r->qmp, reply, err);
+
+    *in = (struct plan_input){.repo = r->result->repo,
+                              .checkpoints = checkpoints,
+                              .fault = file_fault,
+                              .opaque = r->result->repo};
+    return checkpoints;
+}
