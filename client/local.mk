@@ -68,6 +68,7 @@ client_libclient_a_SOURCES = \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
 	client/qmp/qmp-args.c client/qmp/qmp-args.h \
+	client/repo/backup.c client/repo/backup.h \
 	client/repo/backup-begin.c \
 	client/repo/backup-commit.c \
 	client/repo/backup-disk.c client/repo/backup-disk.h \
@@ -78,16 +79,15 @@ client_libclient_a_SOURCES = \
 	client/repo/backup-recover.c \
 	client/repo/backup-run.c \
 	client/repo/backup-session.c client/repo/backup-session.h \
-	client/repo/backup.c client/repo/backup.h \
 	client/repo/chain.c client/repo/chain.h \
 	client/repo/diff.c client/repo/diff.h \
 	client/repo/disk-file.c client/repo/disk-file.h \
 	client/repo/manifest-read.c client/repo/manifest-read.h \
 	client/repo/manifest-write.c client/repo/manifest-write.h \
 	client/repo/member-status.c client/repo/member-status.h \
+	client/repo/prune.c client/repo/prune.h \
 	client/repo/prune-plan.c client/repo/prune-plan.h \
 	client/repo/prune-policy.c client/repo/prune-policy.h \
-	client/repo/prune.c client/repo/prune.h \
 	client/repo/repo-clean.c \
 	client/repo/repo-lock.c client/repo/repo-lock.h \
 	client/repo/repo-member.c client/repo/repo-member.h \
