@@ -14,7 +14,6 @@ static enum client_error code_of(enum source_nbd_error code)
     case SOURCE_NBD_ERROR_CHANGED:
     case SOURCE_NBD_ERROR_CANCELLED:
     case SOURCE_NBD_ERROR_FAILED:
-    case SOURCE_NBD_ERROR_CANCELLED:
         break;
     }
     return CLIENT_ERROR_FAILED;
