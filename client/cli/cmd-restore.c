@@ -183,7 +183,7 @@ static const struct option restore_options[] = {
      "make holes of data that are nothing but zeroes"},
     {"force", 0, OPTION_FLAG, NULL, FIELD(force), "overwrite data, replace a file"},
     {"verify", 0, OPTION_FLAG, NULL, FIELD(verify), "compare the checksums first"},
-    {"jobs", 0, OPTION_TEXT, "N", FIELD(jobs), "disks at once (default: 2)"},
+    {"jobs", 'j', OPTION_TEXT, "N", FIELD(jobs), "disks at once (default: 2)"},
     {"connections", 0, OPTION_TEXT, "N", FIELD(connections), "most NBD connections (default: 4)"},
     {NULL},
 };
