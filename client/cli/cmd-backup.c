@@ -245,7 +245,7 @@ static const struct option backup_options[] = {
      "back up this disk (default: all)"},
     {"exclude", 0, OPTION_LIST, "DISK", offsetof(struct cli_options, exclude),
      "do not back up this disk"},
-    {"jobs", 0, OPTION_TEXT, "N", offsetof(struct cli_options, jobs),
+    {"jobs", 'j', OPTION_TEXT, "N", offsetof(struct cli_options, jobs),
      "so many disks at once (default: 2)"},
     {"connections", 0, OPTION_TEXT, "N", offsetof(struct cli_options, connections),
      "so many to each disk (default: 4)"},
