@@ -315,13 +315,16 @@ def what_fails_is_removed():
         env = {"LD_PRELOAD": STEPS, "FLEECE_STEP_WRITES": "1", "FLEECE_STEPS": log}
         restore(repo, "-o", f"{repo.folder}/out", "--jobs", "1", env=env)
         steps = [line.split() for line in open(log)]
-        # Of the second disk the last sync: the first one is restored by then.
-        number = max(i for i, s in enumerate(steps, 1) if s[1].endswith("vdb.raw.partial"))
-        result = restore(repo, "-o", f"{repo.folder}/out2", "--jobs", "1", check=False,
-                         env={**env, "FLEECE_STEP_FAIL": str(number)})
-        assert result.returncode == 3 and "1 of 2 disks are restored" in result.stderr, result
-        assert result.stdout.startswith("vda: "), result
-        assert os.listdir(f"{repo.folder}/out2") == ["vda.raw"]
+        # Of the second disk a write, and the last sync: the first one is restored by then.
+        of_vdb = [i for i, s in enumerate(steps, 1) if s[1].endswith("vdb.raw.partial")]
+        writes = [i for i in of_vdb if steps[i - 1][0].startswith("pwrite")]
+        for number in writes[0], of_vdb[-1]:
+            target = f"{repo.folder}/out{number}"
+            result = restore(repo, "-o", target, "--jobs", "1", check=False,
+                             env={**env, "FLEECE_STEP_FAIL": str(number)})
+            assert result.returncode == 3 and "1 of 2 disks are restored" in result.stderr, result
+            assert result.stdout.startswith("vda: ") and "vdb" not in result.stdout, result
+            assert os.listdir(target) == ["vda.raw"]
         result = restore(repo, "--disk", "vda", "-o", f"{repo.folder}/a/b", check=False)
         assert result.returncode == 1, result
 
