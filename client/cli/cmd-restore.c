@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Most disks at once, lanes, connections. */
 #define MOST 64
@@ -109,11 +110,9 @@ static int restore_file(const char *path, const struct restore_command *rc,
                            path);
     if (strcmp(path, "-") != 0)
         return restore_image(path, o, p, done, err);
-    if (stat(STDIN_PATH, &st) == 0 && !S_ISREG(st.st_mode))
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "standard input: it has to be a file, because an image is not read from "
-                           "its beginning to its end");
-    return restore_image(STDIN_PATH, o, p, done, err);
+    if (fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode))
+        return restore_image(STDIN_PATH, o, p, done, err);
+    return restore_stream(STDIN_FILENO, "standard input", o, p, done, err);
 }
 
 static int restore_backup(const struct repository *r, const struct restore_command *rc,
@@ -193,9 +192,10 @@ const struct command cmd_restore = {
     .name = "restore",
     .synopsis = "REPO [--until ID|TIME] [--disk DISK] -o TARGET",
     .summary = "a backup back into a file, a device or an NBD export",
-    .help = "With --disk, TARGET is a file, a block device, an NBD URI, or - for standard output.\n"
-            "Without it, TARGET is a folder, which gets DISK.raw (or DISK.qcow2) for each disk.\n"
-            "REPO may also be a qcow2 file, or - for one at standard input.\n",
+    .help =
+        "With --disk, TARGET is a file, a block device, an NBD URI, or - for standard output.\n"
+        "Without it, TARGET is a folder, which gets DISK.raw (or DISK.qcow2) for each disk.\n"
+        "REPO may also be a qcow2 file, or - for one at standard input, as pull -o - sends it.\n",
     .min_args = 1,
     .max_args = 1,
     .options = restore_options,
