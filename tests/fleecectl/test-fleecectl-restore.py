@@ -15,6 +15,7 @@ from fleece import (BUILD, FLEECECTL, SANITIZER, SOON, Server, die_with_parent, 
 from repository import Disk, Repository, read, write
 from rig import assert_same
 from tap import main, skip, test
+from waiting import wait_until
 
 K, M = 1 << 10, 1 << 20
 STEPS = f"{BUILD}/tests/fleecectl/.libs/steps.so"
@@ -340,6 +341,28 @@ def a_signal_ends_it_in_order():
         assert process.wait(SOON) == 1
         assert b"SIGTERM" in process.stderr.read()
         process.stdout.close()
+        process.stderr.close()
+
+
+@test
+def a_signal_ends_what_waits_for_a_pipe():
+    with repository() as repo:
+        with open(f"{repo.folder}/stream", "wb") as f:
+            subprocess.run([FLEECECTL, "restore", repo.path, "--disk", "vda", "-o", "-"], stdout=f, check=True,
+                           timeout=SOON)
+        os.mkdir(f"{repo.folder}/out")
+        target = f"{repo.folder}/out/x.raw"
+        process = subprocess.Popen([FLEECECTL, "restore", "-", "-o", target], stdin=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, preexec_fn=die_with_parent)
+        whole = read(f"{repo.folder}/stream")
+        process.stdin.write(whole[:len(whole) // 2])
+        process.stdin.flush()
+        wait_until(lambda: os.path.exists(f"{target}.partial"), f"{repo.folder}/out")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SOON) == 1
+        assert b"SIGINT" in process.stderr.read()
+        assert os.listdir(f"{repo.folder}/out") == []
+        process.stdin.close()
         process.stderr.close()
 
 
