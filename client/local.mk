@@ -67,6 +67,7 @@ client_libclient_a_SOURCES = \
 	client/pull/position.c client/pull/position.h \
 	client/pull/pull.c client/pull/pull.h \
 	client/pull/qcow2-pipe.c client/pull/qcow2-pipe.h \
+	client/pull/stream-source.c client/pull/stream-source.h \
 	client/qmp/backups.c client/qmp/backups.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
