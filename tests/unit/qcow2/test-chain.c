@@ -45,24 +45,32 @@ static void test_content(void)
     qcow2_rig_end(&r);
 }
 
-/* Compressed clusters of two files, which begin at the same places of the disk, and near to each other in
- * their files: reads go from one to the other. */
+/* Compressed clusters of two files at one place of the disk (small ones over larger ones), or at one
+ * place of their files: reads go from one to the other. */
+static void compress(const struct qcow2_rig *r, const char *options, unsigned length, unsigned step)
+{
+    g_autofree char *over = g_strdup_printf("-b a.qcow2 -F qcow2 %s", options);
+
+    create(r, "a.qcow2", "", MIB);
+    create(r, "b.qcow2", over, MIB);
+    for (unsigned i = 0; i < 16; i++)
+        qcow2_rig_run(r, "qemu-io -f qcow2 -c 'write -q -c -P %u %uk 64k' a.qcow2", i + 1, i * 64);
+    for (unsigned i = 0; i < 16; i += step)
+        qcow2_rig_run(r, "qemu-io -f qcow2 -c 'write -q -c -P %u %uk %uk' b.qcow2", i + 101, i * 64,
+                      length);
+    qcow2_assert_same(r, "b.qcow2");
+    qcow2_assert_clean(r, "a.qcow2");
+    qcow2_assert_clean(r, "b.qcow2");
+}
+
 static void test_compressed(void)
 {
     struct qcow2_rig r;
 
     if (!qcow2_rig_begin(&r))
         return;
-    create(&r, "a.qcow2", "", MIB);
-    create(&r, "b.qcow2", "-b a.qcow2 -F qcow2 -o cluster_size=4096", MIB);
-    for (unsigned i = 0; i < 16; i++)
-        qcow2_rig_run(&r,
-                      "qemu-io -f qcow2 -c 'write -q -c -P %u %uk 64k' a.qcow2 && "
-                      "qemu-io -f qcow2 -c 'write -q -c -P %u %uk 4k' b.qcow2",
-                      i + 1, i * 64, i + 101, i * 64);
-    qcow2_assert_same(&r, "b.qcow2");
-    qcow2_assert_clean(&r, "a.qcow2");
-    qcow2_assert_clean(&r, "b.qcow2");
+    compress(&r, "-o cluster_size=4096", 4, 1);
+    compress(&r, "", 64, 2);
     qcow2_rig_end(&r);
 }
 
