@@ -363,10 +363,37 @@ def qcow2():
             **tables, 12: directory, 13: entries(word), 14: b"bits"})
 
 
+# ---- manifests ----
+
+def manifest():
+    def disk(name, member, level, parent):
+        return {"disk": name, "file": f"{name}/{member:05}-{level}.qcow2", "level": level, "parent": parent,
+                "since": "c", "reason": None, "size": 1 << 30, "bytes": 65536, "read": 1, "sums": "ab" * 32}
+
+    members = [(0, "full", [disk("vda", 0, "full", None), disk("vdb", 0, "full", None)]),
+               (1, "inc", [disk("vda", 1, "inc", 0)]),
+               (4, "diff", [disk("vda", 4, "inc", 1), disk("vdb", 4, "diff", 0)])]
+    whole = {"format": "nbdfleece-repository", "version": 1, "uuid": "0f8fad5b-d9cb-469f-a165-70867728950e",
+             "created": "2026-11-01T03:00:00.000000Z", "next-id": 5, "members": [
+                 {"id": i, "uuid": f"0f8fad5b-d9cb-469f-a165-70867728950{i}", "level": level,
+                  "time": "2026-11-01T03:00:00.250000Z", "checkpoint": "c", "session": None, "disks": disks}
+                 for i, level, disks in members]}
+    # This module has a function json().
+    text = repr(whole).replace("'", '"').replace("None", "null")[:-1] + ",\n"
+    yield "whole", text.encode()
+    yield "none", text.encode()[:text.index("{\"id\"")] + b"],\n"
+    yield "unsealed", b"!" + text.encode()
+    yield "empty", b""
+    for i, (old, new) in enumerate((("vda/", "../"), ('"parent": 1', '"parent": 4'), ('"id": 4', '"id": 1'),
+                                    ("-inc", "-full"), ("03:00:00.25", "25:00:00.25"), ("65536", "-1"),
+                                    ('"vdb"', '"vda"'), (": null", ": 0"))):
+        yield f"wrong-{i}", text.replace(old, new).encode()
+
+
 def main():
     folder = sys.argv[1]
     shutil.rmtree(folder, ignore_errors=True)
-    for target in (client, connection, extents, journal, json, option, options, qcow2, qmp, request):
+    for target in (client, connection, extents, journal, json, manifest, option, options, qcow2, qmp, request):
         os.makedirs(os.path.join(folder, target.__name__))
         for name, data in target():
             with open(os.path.join(folder, target.__name__, name), "xb") as out:
