@@ -9,8 +9,8 @@ from fleece import SOURCE, fleecectl
 from tap import main, test
 
 COMMANDS = ("status", "disks", "bitmap", "checkpoint", "view", "session", "map", "pull", "list",
-            "verify", "state", "tls", "qmp", "watch")
-LATER = ("job", "push", "backup", "restore", "serve", "prune", "diff", "audit", "report", "mount",
+            "verify", "audit", "state", "tls", "qmp", "watch")
+LATER = ("job", "push", "backup", "restore", "serve", "prune", "diff", "report", "mount",
          "apply", "image", "bitmap export", "bitmap import")
 
 
