@@ -8,7 +8,7 @@ import random
 
 from backup_rig import BackupRig
 from fakenbd import ALLOCATION, Export, FakeServer
-from fleece import fleecectl
+from fleece import fleecectl, run
 from qmp_exports import closing
 from rig import KIB, MIB, seed
 from tap import main, test
@@ -72,13 +72,15 @@ def what_was_written_behind_the_servers_back_is_told():
         behind_the_back(rig, MIB + 700, b"d")                # one byte
         behind_the_back(rig, 2 * MIB, bytes(128 * KIB))      # data become zeroes
         behind_the_back(rig, 6 * MIB, b"e" * 512)            # zeroes become data
+        run("fallocate", "-p", "-o", str(3 * MIB), "-l", str(MIB), rig.image("vda"))  # a hole
         found, p = audit(rig, code=1)
         assert found["ranges"] == [{"offset": MIB + 512, "length": 512},
                                    {"offset": 2 * MIB, "length": 128 * KIB},
+                                   {"offset": 3 * MIB, "length": MIB},
                                    {"offset": 6 * MIB, "length": 512}], found
-        assert found["missed"] == 129 * KIB and found["dirty"] == 64 * KIB, found
-        assert found["differ"] == (64 + 129) * KIB, found
-        assert "132096 bytes have changed since backup 0 and are not dirty" in p.stderr, p.stderr
+        assert found["missed"] == 129 * KIB + MIB and found["dirty"] == 64 * KIB, found
+        assert found["differ"] == (64 + 129) * KIB + MIB, found
+        assert "1180672 bytes have changed since backup 0 and are not dirty" in p.stderr, p.stderr
         p = fleecectl("-C", rig.server.qmp_path, "audit", rig.repo, "vda", check=False)
         assert p.returncode == 1 and "1049088" in p.stdout.replace(",", ""), p
         assert not sessions(rig)
