@@ -242,7 +242,7 @@ static const struct option backup_options[] = {
      "back up this disk (default: all)"},
     {"exclude", 0, OPTION_LIST, "DISK", offsetof(struct cli_options, exclude),
      "do not back up this disk"},
-    {"jobs", 0, OPTION_TEXT, "N", offsetof(struct cli_options, jobs),
+    {"jobs", 'j', OPTION_TEXT, "N", offsetof(struct cli_options, jobs),
      "so many disks at once (default: 2)"},
     {"compress", 0, OPTION_OPTIONAL, "METHOD", offsetof(struct cli_options, compress),
      "compress the files: zstd, zlib, zstd:LEVEL..."},

@@ -6,7 +6,7 @@
  *   FLEECE_STEPS=FILE       write a line for each step: what, and of which file
  *   FLEECE_STEP_KILL=STEP   SIGKILL before this step
  *   FLEECE_STEP_FAIL=STEP   this step fails with EIO
- *   FLEECE_STEP_WRITES=1    new files, and writes to them, are steps, too
+ *   FLEECE_STEP_WRITES=1    new files, and writes to files, are steps, too
  *   FLEECE_STEP_FREE=BYTES  so many are free in each file system
  *
  * STEP is a number from 1, or a whole such line, or "behind " and such a line: the step after it.

@@ -15,6 +15,7 @@ from fleece import (BUILD, FLEECECTL, SANITIZER, SOON, Server, die_with_parent, 
 from repository import Disk, Repository, read, write
 from rig import assert_same
 from tap import main, skip, test
+from waiting import wait_until
 
 K, M = 1 << 10, 1 << 20
 STEPS = f"{BUILD}/tests/fleecectl/.libs/steps.so"
@@ -169,12 +170,72 @@ def an_image_that_is_no_repository():
         with open(image, "rb") as f:
             fleecectl("restore", "-", "-o", f"{repo.folder}/b.raw", stdin=f)
         assert_same(read(f"{repo.folder}/b.raw"), wanted)
-        result = fleecectl("restore", "-", "-o", f"{repo.folder}/c.raw", input="QFI", check=False)
-        assert result.returncode == 1 and "has to be a file" in result.stderr, result
         write(f"{repo.folder}/raw", b"x" * 4096)
         result = fleecectl("restore", f"{repo.folder}/raw", "-o", f"{repo.folder}/c.raw", check=False)
         assert result.returncode == 1 and "qcow2" in result.stderr, result
         assert not os.path.exists(f"{repo.folder}/c.raw")
+
+
+def through_a_pipe(data, target, *args):
+    """Restore what comes through a pipe: the process that has ended."""
+    return subprocess.run([FLEECECTL, "restore", "-", "-o", target, *args], input=data, timeout=SOON,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+
+
+@test
+def an_image_through_a_pipe():
+    with repository() as repo:
+        target = f"{repo.folder}/out.raw"
+        for number, disk in ((0, "vda"), (1, "vda"), (2, "vda"), (2, "vdb")):
+            sender = subprocess.Popen([FLEECECTL, "restore", repo.path, "--disk", disk, "--until", str(number),
+                                       "-o", "-"], stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+            fleecectl("restore", "-", "-o", target, "--force", stdin=sender.stdout)
+            sender.stdout.close()
+            assert sender.wait(SOON) == 0
+            wanted = expected(repo, number, disk)
+            got = read(target)
+            # The header of an image has whole sectors.
+            assert_same(got[:len(wanted)], wanted, f"{disk} {number}")
+            assert len(got) - len(wanted) < 512 and not any(got[len(wanted):])
+
+
+@test
+def an_image_of_nothing_and_a_large_one_through_a_pipe():
+    with repository() as repo, Server("--disk", "empty", "memory", "1G", "--disk", "data", "memory", "1280M") as s:
+        h = s.nbd("data")
+        written = {0: b"a" * 64 * K, 600 * M: b"b" * K, 1280 * M - 512: b"c" * 512}
+        for at, data in written.items():
+            h.pwrite(data, at)
+        for disk in "empty", "data":
+            target = f"{repo.folder}/{disk}.raw"
+            sender = subprocess.Popen([FLEECECTL, "pull", s.uri(disk), "-o", "-"], stdout=subprocess.PIPE,
+                                      preexec_fn=die_with_parent)
+            fleecectl("restore", "-", "-o", target, stdin=sender.stdout)
+            sender.stdout.close()
+            assert sender.wait(SOON) == 0
+            run("qemu-img", "compare", "-f", "raw", target, s.uri(disk))
+        assert os.stat(target).st_blocks * 512 <= M
+
+
+@test
+def a_stream_that_cannot_be_restored():
+    with repository() as repo:
+        with open(f"{repo.folder}/stream", "wb") as f:
+            subprocess.run([FLEECECTL, "restore", repo.path, "--disk", "vda", "-o", "-"], stdout=f, check=True,
+                           timeout=SOON)
+        whole, target = read(f"{repo.folder}/stream"), f"{repo.folder}/out.raw"
+        ends = (0, 3, 512, 64 * K, 70000, 200 * K, 400 * K, len(whole) // 2, len(whole) - 1)
+        for end in ends:
+            result = through_a_pipe(whole[:end], target)
+            assert result.returncode == 1 and b"standard input: it ends after" in result.stderr, (end, result)
+            assert os.listdir(repo.folder).count("out.raw") == 0 and not os.path.exists(target + ".partial"), end
+        run("qemu-img", "convert", "-c", "-O", "qcow2", repo.file(0, "vda"), f"{repo.folder}/c.qcow2")
+        for data in (read(repo.file(2, "vda")), read(f"{repo.folder}/c.qcow2"), b"\0" * M, b"QFI\xfb" + b"\xff" * M):
+            result = through_a_pipe(data, target)
+            assert result.returncode == 1 and result.stderr.startswith(b"fleecectl: "), result
+            assert not os.path.exists(target)
+        assert through_a_pipe(whole, target).returncode == 0
+        assert_same(read(target), expected(repo, 2, "vda"))
 
 
 # ---- what is refused ----
@@ -284,6 +345,28 @@ def a_signal_ends_it_in_order():
 
 
 @test
+def a_signal_ends_what_waits_for_a_pipe():
+    with repository() as repo:
+        with open(f"{repo.folder}/stream", "wb") as f:
+            subprocess.run([FLEECECTL, "restore", repo.path, "--disk", "vda", "-o", "-"], stdout=f, check=True,
+                           timeout=SOON)
+        os.mkdir(f"{repo.folder}/out")
+        target = f"{repo.folder}/out/x.raw"
+        process = subprocess.Popen([FLEECECTL, "restore", "-", "-o", target], stdin=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, preexec_fn=die_with_parent)
+        whole = read(f"{repo.folder}/stream")
+        process.stdin.write(whole[:len(whole) // 2])
+        process.stdin.flush()
+        wait_until(lambda: os.path.exists(f"{target}.partial"), f"{repo.folder}/out")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SOON) == 1
+        assert b"SIGINT" in process.stderr.read()
+        assert os.listdir(f"{repo.folder}/out") == []
+        process.stdin.close()
+        process.stderr.close()
+
+
+@test
 def a_target_has_its_name_when_it_is_whole():
     """Killed at any step."""
     if SANITIZER != "no":
@@ -315,13 +398,16 @@ def what_fails_is_removed():
         env = {"LD_PRELOAD": STEPS, "FLEECE_STEP_WRITES": "1", "FLEECE_STEPS": log}
         restore(repo, "-o", f"{repo.folder}/out", "--jobs", "1", env=env)
         steps = [line.split() for line in open(log)]
-        # Of the second disk the last sync: the first one is restored by then.
-        number = max(i for i, s in enumerate(steps, 1) if s[1].endswith("vdb.raw.partial"))
-        result = restore(repo, "-o", f"{repo.folder}/out2", "--jobs", "1", check=False,
-                         env={**env, "FLEECE_STEP_FAIL": str(number)})
-        assert result.returncode == 3 and "1 of 2 disks are restored" in result.stderr, result
-        assert result.stdout.startswith("vda: "), result
-        assert os.listdir(f"{repo.folder}/out2") == ["vda.raw"]
+        # Of the second disk a write, and the last sync: the first one is restored by then.
+        of_vdb = [i for i, s in enumerate(steps, 1) if s[1].endswith("vdb.raw.partial")]
+        writes = [i for i in of_vdb if steps[i - 1][0].startswith("pwrite")]
+        for number in writes[0], of_vdb[-1]:
+            target = f"{repo.folder}/out{number}"
+            result = restore(repo, "-o", target, "--jobs", "1", check=False,
+                             env={**env, "FLEECE_STEP_FAIL": str(number)})
+            assert result.returncode == 3 and "1 of 2 disks are restored" in result.stderr, result
+            assert result.stdout.startswith("vda: ") and "vdb" not in result.stdout, result
+            assert os.listdir(target) == ["vda.raw"]
         result = restore(repo, "--disk", "vda", "-o", f"{repo.folder}/a/b", check=False)
         assert result.returncode == 1, result
 
