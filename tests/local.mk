@@ -9,17 +9,17 @@ links_disk = tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate
 links_state = tests/rigs/libcataloguerig.a tests/rigs/libjournalrig.a tests/rigs/libstorerig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 # What stands in for a part of the product is linked in any case, before it: objects, no library.
 links_nbd = \
-	$(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS) -ldl \
-	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a
+	tests/rigs/fake-registry.$(OBJEXT) tests/rigs/fake-node.$(OBJEXT) tests/rigs/libnbdrig.a server/nbd/libnbdserver.a server/backend/libbackend.a \
+	$(COMMON_LIBS) $(GLIB_LIBS) $(GNUTLS_LIBS) -ldl
 links_made_state = tests/rigs/libmadestate.a $(STATE_LIBS) $(GLIB_LIBS)
 links_control = \
+	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/control/libcontrol.a server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
-	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) \
-	tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a
+	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_backup = \
+	tests/rigs/libbackuprig.a tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a \
-	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) \
-	tests/rigs/libbackuprig.a tests/rigs/libcontrolrig.a tests/rigs/libdiskrig.a
+	server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS)
 links_hook = tests/rigs/libhookrig.a $(links_backup)
 # The guard is a program that these start.
 EXTRA_tests_unit_backup_test_freeze_guard_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
@@ -28,15 +28,19 @@ EXTRA_tests_unit_backup_test_hook_fails_DEPENDENCIES = server/hooks/freeze-guard
 EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
 links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+# With the loop devices of tests/backend.
+links_targets = tests/backend/libharness.a $(links_copy) -ldl -lm
+links_targets_ldflags = $(plugin_host_flags)
+EXTRA_tests_unit_copy_test_targets_DEPENDENCIES = server/backend/libbackend.a server/backend/nbdkit.syms
 links_copy = tests/rigs/libcopyrig.a tests/rigs/libqcow2rig.a $(COPY_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_start = \
-	$(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm \
+	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a \
 	server/backup/libbackup.a server/registry/libregistry.a server/disk/libdisk.a server/state/libstate.a server/backend/libbackend.a \
-	server/start/libstart.a server/nbd/libnbdserver.a server/control/libcontrol.a
+	$(STATE_LIBS) $(GLIB_LIBS) $(JSON_LIBS) $(GNUTLS_LIBS) -ldl -lm
 links_glib = $(GLIB_LIBS)
 links_schedules = \
-	tests/rigs/libdiskrig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS) \
-	tests/rigs/sched-scratch.$(OBJEXT) tests/rigs/libschedules.a tests/rigs/libsched.a tests/rigs/libschedules.a
+	tests/rigs/sched-scratch.$(OBJEXT) tests/rigs/libschedules.a tests/rigs/libsched.a tests/rigs/libschedules.a \
+	tests/rigs/libdiskrig.a server/state/libstate.a $(STATE_LIBS) $(GLIB_LIBS)
 links_bitmap_schedules = \
 	tests/rigs/libbitmapschedules.a tests/rigs/libsched.a $(COMMON_LIBS) $(GLIB_LIBS)
 
@@ -135,8 +139,8 @@ tests_rigs_libschedules_a_CPPFLAGS = \
 # The bits of a bitmap likewise, word by word.
 check_LIBRARIES += tests/rigs/libbitmapschedules.a
 tests_rigs_libbitmapschedules_a_SOURCES = \
-	common/base/bitmap.c \
-	tests/rigs/sched-instrument.h
+	tests/rigs/sched-instrument.h \
+	common/base/bitmap.c
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
 
@@ -161,22 +165,22 @@ links_backup_model = tests/rigs/libbackupmodel.a $(links_backup)
 
 # A simulated machine: a state folder that forgets what was not synced, threads that take turns.
 links_sim = \
-	$(STATE_LIBS) $(GLIB_LIBS) \
-	tests/rigs/libsimrig.a tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a
+	tests/rigs/libsimrig.a tests/rigs/libdiskrig.a server/disk/libdisk.a server/state/libstate.a \
+	$(STATE_LIBS) $(GLIB_LIBS)
 sim_wrap = -Wl,--wrap
 links_sim_ldflags = \
-	$(sim_wrap)=clock_gettime $(sim_wrap)=g_get_monotonic_time $(sim_wrap)=g_get_real_time \
-	$(sim_wrap)=g_cond_wait_until $(sim_wrap)=g_cond_signal $(sim_wrap)=g_cond_broadcast \
-	$(sim_wrap)=g_mutex_lock $(sim_wrap)=g_mutex_unlock $(sim_wrap)=g_cond_wait \
-	$(sim_wrap)=g_thread_new $(sim_wrap)=g_thread_try_new $(sim_wrap)=g_thread_join \
-	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall \
-	$(sim_wrap)=g_uuid_string_random \
-	$(sim_wrap)=pthread_cond_signal $(sim_wrap)=pthread_cond_broadcast \
-	$(sim_wrap)=pthread_cond_timedwait $(sim_wrap)=pthread_cond_clockwait \
-	$(sim_wrap)=pthread_create $(sim_wrap)=pthread_join \
 	$(sim_wrap)=pthread_mutex_lock $(sim_wrap)=pthread_mutex_unlock \
 	$(sim_wrap)=pthread_mutex_timedlock $(sim_wrap)=pthread_cond_wait \
-	$(sim_wrap)=state_boot_id $(sim_wrap)=state_machine_id
+	$(sim_wrap)=pthread_cond_timedwait $(sim_wrap)=pthread_cond_clockwait \
+	$(sim_wrap)=pthread_cond_signal $(sim_wrap)=pthread_cond_broadcast \
+	$(sim_wrap)=pthread_create $(sim_wrap)=pthread_join \
+	$(sim_wrap)=g_mutex_lock $(sim_wrap)=g_mutex_unlock $(sim_wrap)=g_cond_wait \
+	$(sim_wrap)=g_cond_wait_until $(sim_wrap)=g_cond_signal $(sim_wrap)=g_cond_broadcast \
+	$(sim_wrap)=g_thread_new $(sim_wrap)=g_thread_try_new $(sim_wrap)=g_thread_join \
+	$(sim_wrap)=clock_gettime $(sim_wrap)=g_get_monotonic_time $(sim_wrap)=g_get_real_time \
+	$(sim_wrap)=g_usleep $(sim_wrap)=nanosleep $(sim_wrap)=syscall \
+	$(sim_wrap)=state_boot_id $(sim_wrap)=state_machine_id \
+	$(sim_wrap)=g_uuid_string_random
 check_LIBRARIES += tests/rigs/libsimrig.a
 tests_rigs_libsimrig_a_SOURCES = \
 	tests/rigs/sim-check.c tests/rigs/sim-check.h \
@@ -200,7 +204,6 @@ tests_rigs_libsimrig_a_SOURCES = \
 include tests/backend/local.mk
 include tests/copy/local.mk
 include tests/faults/local.mk
-include tests/fleecectl/local.mk
 include tests/state/local.mk
 include tests/planted/local.mk
 

@@ -35,6 +35,8 @@ const struct command *const commands[] = {
     &cmd_prune,
     &cmd_diff,
     &cmd_mount,
+    &cmd_audit,
+    &cmd_report,
     &cmd_state_list,
     &cmd_state_check,
     &cmd_state_export,
@@ -47,8 +49,7 @@ const struct command *const commands[] = {
 };
 
 const char *const planned_commands[] = {
-    "bitmap export", "bitmap import", "job",    "push",  "serve",
-    "apply",         "audit",         "report", "image", NULL,
+    "bitmap export", "bitmap import", "job", "push", "serve", "apply", "image", NULL,
 };
 
 static size_t family_length(const struct command *c)

@@ -98,15 +98,18 @@ static struct backup_session *looked_up(struct backup_session *s, GError **err)
     return NULL;
 }
 
-struct backup_session *backup_session_begin(struct qmp *q, const char *id, const GPtrArray *choices,
-                                            unsigned lease, bool *begun, GError **err)
+/* `checkpoint`: NULL: none. */
+static struct backup_session *begin(struct qmp *q, const char *id, const char *checkpoint,
+                                    const GPtrArray *choices, unsigned lease, bool *begun,
+                                    GError **err)
 {
     JsonObject *arguments = json_object_new();
     g_autoptr(JsonNode) reply = NULL;
     GError *error = NULL;
 
     json_object_set_string_member(arguments, "id", id);
-    json_object_set_string_member(arguments, "checkpoint", id);
+    if (checkpoint)
+        json_object_set_string_member(arguments, "checkpoint", checkpoint);
     json_object_set_int_member(arguments, "lease", lease);
     json_object_set_array_member(arguments, "disks", disk_arguments(choices));
     reply = qmp_command(q, "backup-begin", arguments, &error);
@@ -117,6 +120,19 @@ struct backup_session *backup_session_begin(struct qmp *q, const char *id, const
         return NULL;
     }
     return looked_up(session_new(q, id, lease), err);
+}
+
+struct backup_session *backup_session_begin(struct qmp *q, const char *id, const GPtrArray *choices,
+                                            unsigned lease, bool *begun, GError **err)
+{
+    return begin(q, id, id, choices, lease, begun, err);
+}
+
+struct backup_session *backup_session_begin_plain(struct qmp *q, const char *id,
+                                                  const GPtrArray *choices, unsigned lease,
+                                                  bool *begun, GError **err)
+{
+    return begin(q, id, NULL, choices, lease, begun, err);
 }
 
 struct backup_session *backup_session_continue(struct qmp *q, const char *id, unsigned lease,

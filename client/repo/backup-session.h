@@ -30,6 +30,10 @@ struct backup_session {
  */
 struct backup_session *backup_session_begin(struct qmp *q, const char *id, const GPtrArray *choices,
                                             unsigned lease, bool *begun, GError **err);
+/* The same, without a checkpoint. */
+struct backup_session *backup_session_begin_plain(struct qmp *q, const char *id,
+                                                  const GPtrArray *choices, unsigned lease,
+                                                  bool *begun, GError **err);
 /* Go on with a session that lives. NULL and *err. */
 struct backup_session *backup_session_continue(struct qmp *q, const char *id, unsigned lease,
                                                GError **err);

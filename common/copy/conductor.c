@@ -6,6 +6,10 @@
  */
 #include "common/copy/conductor.h"
 
+#include "common/base/deadline.h"
+#include "common/copy/copy-private.h"
+#include "common/copy/engine.h"
+
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -62,10 +66,10 @@ static int sync_now(struct conductor *k, GError **err)
     struct copy *c = k->c;
     uint64_t position;
 
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     position = c->progress.position & ~(MARK_ALIGN - 1);
     k->copied = bytes_copied(c);
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
 
     if (c->target->ops->sync(c->target, err) < 0)
         return -1;
@@ -74,9 +78,9 @@ static int sync_now(struct conductor *k, GError **err)
     if (c->options.mark && c->options.mark(c->options.opaque, position, err) < 0)
         return -1;
     if (c->trims) {
-        g_mutex_lock(&c->lock);
+        pthread_mutex_lock(&c->lock);
         trims_release(c->trims, position);
-        g_mutex_unlock(&c->lock);
+        pthread_mutex_unlock(&c->lock);
     }
     return 0;
 }
@@ -97,25 +101,27 @@ static int follow(struct conductor *k, GError **err)
     struct copy *c = k->c;
     int result = 0;
 
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     while (result == 0 && c->running > 0 && !engine_stopped(c)) {
         uint64_t position = c->progress.position;
         gint64 when;
         bool due = sync_is_due(k, &when);
 
         if (due || (c->target->ops->below && position > k->below)) {
-            g_mutex_unlock(&c->lock);
+            pthread_mutex_unlock(&c->lock);
             result = tell_below(k, position, err);
             if (result == 0 && due)
                 result = sync_now(k, err);
-            g_mutex_lock(&c->lock);
+            pthread_mutex_lock(&c->lock);
         } else if (when) {
-            g_cond_wait_until(&c->changed, &c->lock, when);
+            struct timespec until = deadline_timespec(when);
+
+            pthread_cond_clockwait(&c->changed, &c->lock, CLOCK_MONOTONIC, &until);
         } else {
-            g_cond_wait(&c->changed, &c->lock);
+            pthread_cond_wait(&c->changed, &c->lock);
         }
     }
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     return result;
 }
 
@@ -138,9 +144,9 @@ static int complete(struct conductor *k, GError **err)
 {
     struct copy *c = k->c;
 
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     c->progress.position = c->source->size;
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     if (tell_below(k, c->source->size, err) < 0)
         return -1;
     if (engine_stopped(c))
@@ -151,7 +157,7 @@ static int complete(struct conductor *k, GError **err)
     return 0;
 }
 
-gpointer conductor_main(gpointer opaque)
+void *conductor_main(void *opaque)
 {
     struct copy *c = opaque;
     struct conductor k = {.c = c,
@@ -165,13 +171,13 @@ gpointer conductor_main(gpointer opaque)
     if (follow(&k, &err) < 0)
         engine_fail(c, g_steal_pointer(&err));
     for (unsigned i = 0; i < c->n_lanes; i++)
-        g_thread_join(c->lanes[i].thread);
+        pthread_join(c->lanes[i].thread, NULL);
     if (!engine_stopped(c) && complete(&k, &err) < 0)
         engine_fail(c, err);
 
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     c->ended = true;
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     do
         r = write(c->fd, &one, sizeof one);
     while (r < 0 && errno == EINTR);

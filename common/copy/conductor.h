@@ -3,9 +3,7 @@
 #ifndef COMMON_COPY_CONDUCTOR_H
 #define COMMON_COPY_CONDUCTOR_H
 
-#include "common/copy/engine.h"
-
 /* The thread's function. `opaque`: the copy, whose lanes run. */
-gpointer conductor_main(gpointer opaque);
+void *conductor_main(void *opaque);
 
 #endif

@@ -33,6 +33,8 @@
 #include "common/copy/copy.h"
 
 #include "common/copy/conductor.h"
+#include "common/copy/copy-private.h"
+#include "common/copy/engine.h"
 #include "common/copy/lane.h"
 #include "common/copy/rate.h"
 #include "common/util/error.h"
@@ -134,8 +136,8 @@ static void free_copy(struct copy *c)
     if (c->fd >= 0)
         close(c->fd);
     g_clear_error(&c->error);
-    g_cond_clear(&c->changed);
-    g_mutex_clear(&c->lock);
+    pthread_cond_destroy(&c->changed);
+    pthread_mutex_destroy(&c->lock);
     g_free(c);
 }
 
@@ -153,28 +155,31 @@ static int make_lanes(struct copy *c, GError **err)
     return 0;
 }
 
-/* Threads that were started end by themselves where a later one cannot be. */
-static int start_threads(struct copy *c, GError **err)
+/* How many could be started; not all: *error. */
+static unsigned start_lanes(struct copy *c, int *error)
 {
     unsigned started = 0;
 
     c->running = c->n_lanes;
-    while (started < c->n_lanes) {
-        struct lane *l = &c->lanes[started];
-
-        l->thread = g_thread_try_new("copy-lane", lane_main, l, err);
-        if (!l->thread)
-            break;
+    while (started < c->n_lanes && (*error = pthread_create(&c->lanes[started].thread, NULL,
+                                                            lane_main, &c->lanes[started])) == 0)
         started++;
-    }
-    if (started == c->n_lanes)
-        c->conductor = g_thread_try_new("copy", conductor_main, c, err);
-    if (c->conductor)
+    return started;
+}
+
+static int start_threads(struct copy *c, GError **err)
+{
+    int error = 0;
+    unsigned started = start_lanes(c, &error);
+
+    if (!error)
+        error = pthread_create(&c->conductor, NULL, conductor_main, c);
+    if (!error)
         return 0;
     engine_fail(c, g_error_new(FLEECE_ERROR, FLEECE_ERROR_GENERIC, "The copy was not started"));
     for (unsigned i = 0; i < started; i++)
-        g_thread_join(c->lanes[i].thread);
-    return -1;
+        pthread_join(c->lanes[i].thread, NULL);
+    return fail_errno(err, error, "Cannot start a thread to copy with");
 }
 
 struct copy *copy_start(struct copy_source *s, struct copy_target *t, const struct copy_options *o,
@@ -186,8 +191,8 @@ struct copy *copy_start(struct copy_source *s, struct copy_target *t, const stru
     c->target = t;
     c->options = *o;
     c->fd = -1;
-    g_mutex_init(&c->lock);
-    g_cond_init(&c->changed);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->changed, NULL);
     if (check(c, err) < 0)
         goto failed;
     set_shape(c);
@@ -216,11 +221,11 @@ int copy_fd(const struct copy *c)
 
 void copy_get_progress(const struct copy *c, struct copy_progress *p)
 {
-    GMutex *lock = (GMutex *)&c->lock; /* what it guards is not changed */
+    pthread_mutex_t *lock = (pthread_mutex_t *)&c->lock; /* what it guards is not changed */
 
-    g_mutex_lock(lock);
+    pthread_mutex_lock(lock);
     *p = c->progress;
-    g_mutex_unlock(lock);
+    pthread_mutex_unlock(lock);
 }
 
 void copy_cancel(struct copy *c)
@@ -232,7 +237,7 @@ int copy_end(struct copy *c, struct copy_progress *p, GError **err)
 {
     int result = 0;
 
-    g_thread_join(c->conductor);
+    pthread_join(c->conductor, NULL);
     if (p)
         *p = c->progress;
     if (c->error) {

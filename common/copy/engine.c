@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/copy/engine.h"
 
+#include "common/copy/copy-private.h"
 #include "common/copy/rate.h"
 
 void engine_fail(struct copy *c, GError *error)
 {
     bool first;
 
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     first = !c->error && !c->ended;
     if (first) {
         c->error = error;
         g_atomic_int_set(&c->stop, 1);
-        g_cond_broadcast(&c->changed);
+        pthread_cond_broadcast(&c->changed);
     }
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     if (!first) {
         g_error_free(error);
         return;
@@ -57,5 +58,5 @@ void engine_batch_done(struct copy *c, struct batch *b)
     b->in_use = false;
     c->turn++;
     engine_move(c);
-    g_cond_broadcast(&c->changed);
+    pthread_cond_broadcast(&c->changed);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/copy/lane.h"
 
+#include "common/copy/copy-private.h"
+#include "common/copy/engine.h"
 #include "common/copy/rate.h"
 
 /* ---- taking work ---- */
@@ -12,15 +14,15 @@ static int ask(struct lane *l, GError **err)
     int result;
 
     c->asking = true;
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     result = planner_ask(c->planner, l->number, err);
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     c->asking = false;
     if (result == 0) {
         planner_publish(c->planner);
         engine_move(c);
     }
-    g_cond_broadcast(&c->changed);
+    pthread_cond_broadcast(&c->changed);
     return result;
 }
 
@@ -31,7 +33,7 @@ static int take(struct lane *l, struct batch *b, GError **err)
     int result = -1;
 
     batch_empty(b);
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     while (!engine_stopped(c)) {
         if (planner_take(c->planner, b)) {
             b->in_use = true;
@@ -44,11 +46,11 @@ static int take(struct lane *l, struct batch *b, GError **err)
             break;
         }
         if (c->asking)
-            g_cond_wait(&c->changed, &c->lock);
+            pthread_cond_wait(&c->changed, &c->lock);
         else if (ask(l, err) < 0)
             break;
     }
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     return result;
 }
 
@@ -58,10 +60,10 @@ static int ask_early(struct lane *l, GError **err)
     struct copy *c = l->copy;
     int result = 0;
 
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     if (!c->asking && planner_is_low(c->planner, (uint64_t)2 * c->n_lanes * c->shape.room))
         result = ask(l, err);
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     return result;
 }
 
@@ -82,10 +84,10 @@ static int begin(struct lane *l, struct batch *b, GError **err)
  * is its older one: that lane does not wait for a turn. False: stopped. */
 static bool wait_turn(struct copy *c, const struct batch *b)
 {
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     while (c->turn != b->number && !engine_stopped(c))
-        g_cond_wait(&c->changed, &c->lock);
-    g_mutex_unlock(&c->lock);
+        pthread_cond_wait(&c->changed, &c->lock);
+    pthread_mutex_unlock(&c->lock);
     return !engine_stopped(c);
 }
 
@@ -95,16 +97,16 @@ static int complete(struct lane *l, struct batch *b, GError **err)
 
     if (batch_wait(b, c->source, l->number, err) < 0)
         return -1;
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     c->progress.read += b->bytes;
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     if (c->target->ordered && !wait_turn(c, b))
         return -1;
     if (batch_write(b, l->number, err) < 0)
         return -1;
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     engine_batch_done(c, b);
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     return 0;
 }
 
@@ -119,9 +121,9 @@ static int trim(struct lane *l, GError **err)
         uint64_t offset, length;
         bool some;
 
-        g_mutex_lock(&c->lock);
+        pthread_mutex_lock(&c->lock);
         some = trims_take(c->trims, &offset, &length);
-        g_mutex_unlock(&c->lock);
+        pthread_mutex_unlock(&c->lock);
         if (!some)
             break;
         if (c->source->ops->trim(c->source, l->number, offset, length, err) < 0)
@@ -164,7 +166,7 @@ static void wait_for_reads(struct lane *l)
     batch_wait(second, l->copy->source, l->number, NULL);
 }
 
-gpointer lane_main(gpointer opaque)
+void *lane_main(void *opaque)
 {
     struct lane *l = opaque;
     struct copy *c = l->copy;
@@ -175,9 +177,9 @@ gpointer lane_main(gpointer opaque)
             engine_fail(c, err);
         wait_for_reads(l);
     }
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     c->running--;
-    g_cond_broadcast(&c->changed);
-    g_mutex_unlock(&c->lock);
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
     return NULL;
 }

@@ -7,6 +7,7 @@ common_copy_libcopy_a_SOURCES = \
 	common/copy/batch.c common/copy/batch.h \
 	common/copy/conductor.c common/copy/conductor.h \
 	common/copy/copy.c common/copy/copy.h \
+	common/copy/copy-private.h \
 	common/copy/engine.c common/copy/engine.h \
 	common/copy/lane.c common/copy/lane.h \
 	common/copy/nbd-error.c common/copy/nbd-error.h \
@@ -22,6 +23,7 @@ common_copy_libcopy_a_SOURCES = \
 	common/copy/source-image.c common/copy/source-image.h \
 	common/copy/source-nbd.c common/copy/source-nbd.h \
 	common/copy/target.h \
+	common/copy/target-compare.c common/copy/target-compare.h \
 	common/copy/target-nbd.c \
 	common/copy/target-null.c \
 	common/copy/target-pipe.c \

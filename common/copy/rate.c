@@ -7,12 +7,17 @@
  */
 #include "common/copy/rate.h"
 
+#include "common/base/deadline.h"
+#include "common/copy/copy.h"
+
+#include <pthread.h>
+
 #define BURST (G_USEC_PER_SEC / 20)
 
 struct copy_rate {
     uint64_t bytes_per_second;
-    GMutex lock; /* a leaf */
-    GCond stopped;
+    pthread_mutex_t lock; /* a leaf */
+    pthread_cond_t stopped;
     gint64 next; /* monotonic time, microseconds; under the lock */
 };
 
@@ -24,8 +29,8 @@ struct copy_rate *copy_rate_new(uint64_t bytes_per_second)
         return NULL;
     r = g_new0(struct copy_rate, 1);
     r->bytes_per_second = bytes_per_second;
-    g_mutex_init(&r->lock);
-    g_cond_init(&r->stopped);
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->stopped, NULL);
     return r;
 }
 
@@ -33,8 +38,8 @@ void copy_rate_free(struct copy_rate *r)
 {
     if (!r)
         return;
-    g_cond_clear(&r->stopped);
-    g_mutex_clear(&r->lock);
+    pthread_cond_destroy(&r->stopped);
+    pthread_mutex_destroy(&r->lock);
     g_free(r);
 }
 
@@ -45,21 +50,23 @@ uint64_t copy_rate_step(const struct copy_rate *r)
 
 bool copy_rate_take(struct copy_rate *r, uint64_t bytes, const gint *stop)
 {
+    struct timespec until;
     gint64 slot;
     bool go;
 
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     slot = MAX(r->next, g_get_monotonic_time() - BURST);
     r->next = slot + (gint64)((double)bytes * G_USEC_PER_SEC / (double)r->bytes_per_second);
+    until = deadline_timespec(slot);
     while (!(go = g_get_monotonic_time() >= slot) && !g_atomic_int_get(stop))
-        g_cond_wait_until(&r->stopped, &r->lock, slot);
-    g_mutex_unlock(&r->lock);
+        pthread_cond_clockwait(&r->stopped, &r->lock, CLOCK_MONOTONIC, &until);
+    pthread_mutex_unlock(&r->lock);
     return go;
 }
 
 void copy_rate_wake(struct copy_rate *r)
 {
-    g_mutex_lock(&r->lock);
-    g_cond_broadcast(&r->stopped);
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_lock(&r->lock);
+    pthread_cond_broadcast(&r->stopped);
+    pthread_mutex_unlock(&r->lock);
 }

@@ -3,7 +3,11 @@
 #ifndef COMMON_COPY_RATE_H
 #define COMMON_COPY_RATE_H
 
-#include "common/copy/copy.h"
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct copy_rate;
 
 /* Wait until `bytes` may be read. False: *stop was set, and what is waited for is of no use any
  * more. Who sets it calls copy_rate_wake after it. */

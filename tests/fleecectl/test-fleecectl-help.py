@@ -9,9 +9,9 @@ from fleece import SOURCE, fleecectl
 from tap import main, test
 
 COMMANDS = ("status", "disks", "bitmap", "checkpoint", "view", "session", "map", "pull", "backup",
-            "list", "verify", "restore", "prune", "diff", "mount", "state", "tls", "qmp", "watch")
-LATER = ("job", "push", "serve", "audit", "report", "apply", "image", "bitmap export",
-         "bitmap import")
+            "list", "verify", "restore", "prune", "diff", "mount", "audit", "report", "state", "tls",
+            "qmp", "watch")
+LATER = ("job", "push", "serve", "apply", "image", "bitmap export", "bitmap import")
 
 
 def manual():

@@ -142,8 +142,8 @@ struct copy_rig *rig_new(const struct rig_options *o, guint32 seed)
 
     r->o = *o;
     r->rand = g_rand_new_with_seed(seed);
-    g_mutex_init(&r->lock);
-    g_cond_init(&r->changed);
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->changed, NULL);
     r->disk = g_malloc0(o->size + 1);
     r->extents = g_array_new(FALSE, FALSE, sizeof(struct copy_extent));
     r->expected = g_malloc0(o->size + 1);
@@ -189,8 +189,8 @@ void rig_free(struct copy_rig *r)
     g_free(r->source_lanes);
     g_free(r->target_lanes);
     g_rand_free(r->rand);
-    g_cond_clear(&r->changed);
-    g_mutex_clear(&r->lock);
+    pthread_cond_destroy(&r->changed);
+    pthread_mutex_destroy(&r->lock);
     g_free(r);
 }
 
@@ -200,10 +200,10 @@ void rig_start(struct copy_rig *r)
     struct copy *c = copy_start(&r->source, &r->target, &r->o.copy, &err);
 
     g_assert_no_error(err);
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     r->copy = c;
-    g_cond_broadcast(&r->changed);
-    g_mutex_unlock(&r->lock);
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
 }
 
 GError *rig_end(struct copy_rig *r, struct copy_progress *p)

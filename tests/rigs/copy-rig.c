@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/rigs/copy-rig.h"
 
-#include "common/util/error.h"
+#include "common/base/deadline.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -27,26 +27,26 @@ static int enter(struct copy_rig *r, enum rig_call call, GError **err)
 {
     unsigned n;
 
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     n = r->calls[call]++;
-    g_cond_broadcast(&r->changed);
-    g_mutex_unlock(&r->lock);
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
     return r->hook ? r->hook(r, call, n, err) : 0;
 }
 
 static void claim(struct copy_rig *r, struct rig_lane *lane)
 {
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     g_assert_false(lane->busy);
     lane->busy = true;
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
 }
 
 static int release(struct copy_rig *r, struct rig_lane *lane, int result)
 {
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     lane->busy = false;
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     return result;
 }
 
@@ -101,7 +101,7 @@ static int rig_extents(struct copy_source *s, unsigned lane, uint64_t offset, ui
     struct rig_lane *l = source_lane(r, lane);
     int result = enter(r, RIG_EXTENTS, err);
 
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     g_assert_false(r->in_extents);
     r->in_extents = true;
     g_assert_cmpuint(length, >, 0);
@@ -111,12 +111,12 @@ static int rig_extents(struct copy_source *s, unsigned lane, uint64_t offset, ui
     *end = offset + length;
     if (r->o.short_ends)
         *end = offset + 1 + (uint64_t)(g_rand_double(r->rand) * (double)MIN(length - 1, MiB / 4));
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     if (result == 0)
         result = tell(r, offset, *end, sink, opaque, err);
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     r->in_extents = false;
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     return release(r, l, result);
 }
 
@@ -140,7 +140,7 @@ static int rig_read_start(struct copy_source *s, unsigned lane, const struct cop
     g_assert_cmpuint(n, >, 0);
     if (result < 0)
         return release(r, l, result);
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     g_assert_cmpuint(l->n, <, 2);
     for (size_t i = 0; i < n; i++)
         note_read(r, &pieces[i]);
@@ -149,8 +149,8 @@ static int rig_read_start(struct copy_source *s, unsigned lane, const struct cop
     for (unsigned i = 0; i < r->o.source_lanes; i++)
         lanes += r->source_lanes[i].n > 0;
     r->most_lanes = MAX(r->most_lanes, lanes);
-    g_cond_broadcast(&r->changed);
-    g_mutex_unlock(&r->lock);
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
     return release(r, l, 0);
 }
 
@@ -162,13 +162,13 @@ static int rig_read_wait(struct copy_source *s, unsigned lane, GError **err)
     int result = enter(r, RIG_READ_WAIT, err);
     struct rig_batch b;
 
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     g_assert_cmpuint(l->n, >, 0);
     b = l->batches[0];
     l->batches[0] = l->batches[1];
     l->n--;
     r->under_way--;
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     for (size_t i = 0; i < b.n; i++)
         memcpy(b.pieces[i].data, r->disk + b.pieces[i].offset, b.pieces[i].length);
     g_free(b.pieces);
@@ -184,7 +184,7 @@ static int rig_trim(struct copy_source *s, unsigned lane, uint64_t offset, uint6
 
     if (result < 0)
         return release(r, l, result);
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     check_range(r, offset, length, 1, 0);
     if (!r->finished && r->o.mark)
         g_assert_cmpuint(offset + length, <=, r->marked);
@@ -194,17 +194,17 @@ static int rig_trim(struct copy_source *s, unsigned lane, uint64_t offset, uint6
         g_assert_false(r->trimmed[i]);
         r->trimmed[i] = 1;
     }
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     return release(r, l, 0);
 }
 
 /* Source and target: both are told. */
 static void cancelled(struct copy_rig *r)
 {
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     r->cancelled = ++r->cancels == 2;
-    g_cond_broadcast(&r->changed);
-    g_mutex_unlock(&r->lock);
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
 }
 
 static void rig_cancel_source(struct copy_source *s)
@@ -239,12 +239,12 @@ static int rig_write(struct copy_target *t, unsigned lane, const struct copy_pie
 
     g_assert_cmpuint(n, >, 0);
     for (size_t i = 0; i < n && result == 0; i++) {
-        g_mutex_lock(&r->lock);
+        pthread_mutex_lock(&r->lock);
         note_written(r, pieces[i].offset, pieces[i].length, RIG_DATA);
         g_assert_true(i == 0 || pieces[i].offset >= pieces[i - 1].offset + pieces[i - 1].length);
         memcpy(r->image + pieces[i].offset, pieces[i].data, pieces[i].length);
-        g_cond_broadcast(&r->changed);
-        g_mutex_unlock(&r->lock);
+        pthread_cond_broadcast(&r->changed);
+        pthread_mutex_unlock(&r->lock);
     }
     return release(r, l, result);
 }
@@ -257,11 +257,11 @@ static int rig_zero(struct copy_target *t, unsigned lane, uint64_t offset, uint6
     int result = enter(r, RIG_ZERO, err);
 
     if (result == 0) {
-        g_mutex_lock(&r->lock);
+        pthread_mutex_lock(&r->lock);
         note_written(r, offset, length, RIG_ZEROED);
         memset(r->image + offset, 0, length);
-        g_cond_broadcast(&r->changed);
-        g_mutex_unlock(&r->lock);
+        pthread_cond_broadcast(&r->changed);
+        pthread_mutex_unlock(&r->lock);
     }
     return release(r, l, result);
 }
@@ -269,10 +269,10 @@ static int rig_zero(struct copy_target *t, unsigned lane, uint64_t offset, uint6
 /* below and sync never come at once. */
 static void follow(struct copy_rig *r, bool in)
 {
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     g_assert_cmpint(r->in_follow, !=, in);
     r->in_follow = in;
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
 }
 
 static int rig_below(struct copy_target *t, uint64_t offset, GError **err)
@@ -282,13 +282,13 @@ static int rig_below(struct copy_target *t, uint64_t offset, GError **err)
 
     follow(r, true);
     result = enter(r, RIG_BELOW, err);
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     g_assert_cmpuint(offset, >, r->below);
     g_assert_cmpuint(offset, <=, r->o.size);
     for (uint64_t i = r->below; i < offset; i++)
         g_assert_true((r->done[i] == RIG_UNTOUCHED) == (r->expected[i] == RIG_UNTOUCHED));
     r->below = offset;
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     follow(r, false);
     return result;
 }
@@ -300,14 +300,14 @@ static int rig_sync(struct copy_target *t, GError **err)
     int result;
 
     follow(r, true);
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     now = g_memdup2(r->done, r->o.size);
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     result = enter(r, RIG_SYNC, err);
     if (result == 0) {
-        g_mutex_lock(&r->lock);
+        pthread_mutex_lock(&r->lock);
         memcpy(r->durable, now, r->o.size);
-        g_mutex_unlock(&r->lock);
+        pthread_mutex_unlock(&r->lock);
     }
     follow(r, false);
     return result;
@@ -318,14 +318,14 @@ int rig_mark(void *opaque, uint64_t offset, GError **err)
     struct copy_rig *r = opaque;
     int result = enter(r, RIG_MARK, err);
 
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     g_assert_cmpuint(offset, >, r->marked);
     g_assert_cmpuint(offset % (2 * MiB), ==, 0);
     for (uint64_t i = r->marked; i < offset; i++)
         g_assert_true((r->durable[i] == RIG_UNTOUCHED) == (r->expected[i] == RIG_UNTOUCHED));
     if (result == 0)
         r->marked = offset;
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     return result;
 }
 
@@ -334,14 +334,14 @@ static int rig_finish(struct copy_target *t, GError **err)
     struct copy_rig *r = of_target(t);
     int result = enter(r, RIG_FINISH, err);
 
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     g_assert_false(r->finished);
     g_assert_cmpuint(r->under_way, ==, 0);
     for (unsigned i = 0; i < r->o.source_lanes; i++)
         g_assert_false(r->source_lanes[i].busy || r->target_lanes[i].busy);
     g_assert_cmpuint(r->below, ==, r->o.size);
     r->finished = result == 0;
-    g_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->lock);
     return result;
 }
 
@@ -362,12 +362,19 @@ const struct copy_target_ops rig_target_ops = {.write = rig_write,
                                                .finish = rig_finish,
                                                .cancel = rig_cancel_target};
 
+void rig_wait(struct copy_rig *r, gint64 end)
+{
+    struct timespec until = deadline_timespec(end);
+
+    g_assert_cmpint(pthread_cond_clockwait(&r->changed, &r->lock, CLOCK_MONOTONIC, &until), ==, 0);
+}
+
 void rig_wait_cancelled(struct copy_rig *r)
 {
     gint64 end = g_get_monotonic_time() + RIG_SOON_MS * G_TIME_SPAN_MILLISECOND;
 
-    g_mutex_lock(&r->lock);
+    pthread_mutex_lock(&r->lock);
     while (!r->cancelled)
-        g_assert_true(g_cond_wait_until(&r->changed, &r->lock, end));
-    g_mutex_unlock(&r->lock);
+        rig_wait(r, end);
+    pthread_mutex_unlock(&r->lock);
 }

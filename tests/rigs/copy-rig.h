@@ -9,6 +9,8 @@
 
 #include "common/copy/copy.h"
 
+#include <pthread.h>
+
 enum rig_call {
     RIG_EXTENTS,
     RIG_READ_START,
@@ -70,8 +72,8 @@ struct copy_rig {
     int (*hook)(struct copy_rig *r, enum rig_call call, unsigned n, GError **err);
     void *hook_data;
 
-    GMutex lock;
-    GCond changed;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
     /* Under the lock. */
     unsigned calls[RIG_CALLS];
     bool cancelled; /* both have been told */
@@ -111,6 +113,9 @@ extern const struct copy_source_ops rig_source_ops;
 extern const struct copy_target_ops rig_target_ops;
 int rig_mark(void *opaque, uint64_t offset, GError **err);
 
+/* For hooks, with the lock: wait for a change, which must come before `end` (monotonic time,
+ * microseconds). */
+void rig_wait(struct copy_rig *r, gint64 end);
 /* For hooks: wait until the copy was cancelled (source and target have been told). */
 void rig_wait_cancelled(struct copy_rig *r);
 
