@@ -19,6 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.environ.setdefault("top_srcdir", os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(SOURCE, "tests", "lib"))
 
+import backups  # noqa: E402
 import figures  # noqa: E402
 import fleece  # noqa: E402
 import instants  # noqa: E402
@@ -48,6 +49,7 @@ PARTS = {
     "state": ("Bitmaps that survive", state.measure),
     "map": ("Map of a large disk", maps.measure),
     "sessions": ("Backup sessions", sessions.measure),
+    "backups": ("Backups, pulls and restores", backups.measure),
     "instants": ("Instants over many disks", instants.measure),
     "memory": ("Memory, and nothing to do", memory.measure),
 }

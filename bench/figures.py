@@ -6,8 +6,9 @@ import statistics
 
 OURS, QSD, NBDKIT, BARE = "nbdfleece", "qemu-storage-daemon", "nbdkit", "bare loop"
 EARLIER = "nbdfleece, earlier"
+NBDCOPY, QEMU_IMG = "nbdcopy", "qemu-img"  # beside fleecectl
 FLEECES = OURS, EARLIER
-ORDER = [OURS, EARLIER, QSD, NBDKIT, BARE]
+ORDER = [OURS, EARLIER, QSD, NBDKIT, BARE, NBDCOPY, QEMU_IMG]
 
 
 @dataclasses.dataclass

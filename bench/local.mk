@@ -2,6 +2,7 @@
 # Figures against other servers; BENCH_FLAGS are bench.py's options.
 EXTRA_DIST += \
 	bench/README.md \
+	bench/backups.py \
 	bench/bench.py \
 	bench/clients.py \
 	bench/figures.py \

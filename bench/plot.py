@@ -13,7 +13,7 @@ from figures import NBDKIT, ORDER, OURS, QSD
 from report import short
 
 LIMIT = "its own limit"
-KINDS = {server: f"s{n}" for n, server in enumerate([*ORDER[2:], LIMIT, ORDER[1]])}
+KINDS = {server: f"s{n}" for n, server in enumerate([*ORDER[2:5], LIMIT, ORDER[1], *ORDER[5:]])}
 LEFT, PLOT, RIGHT = 470, 420, 90
 ROW, HEAD, TOP, FOOT = 26, 30, 66, 34
 STYLE = """
@@ -23,14 +23,16 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .grid { stroke: #d8dee4; } .one { stroke: #6e7781; }
 .s0 { stroke: #0969da; fill: #0969da; } .s1 { stroke: #bc4c00; fill: #bc4c00; }
 .s2 { stroke: #57606a; fill: #57606a; } .s3 { stroke: #1a7f37; fill: #1a7f37; }
-.s4 { stroke: #8250df; fill: #8250df; }
+.s4 { stroke: #8250df; fill: #8250df; } .s5 { stroke: #9a6700; fill: #9a6700; }
+.s6 { stroke: #bf3989; fill: #bf3989; }
 .goal { stroke-width: 3; } .spread { stroke-width: 2; opacity: .45; } .open { fill: none; }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3; } .ground { fill: #0d1117; } .band { fill: #161b22; }
   .grid { stroke: #30363d; } .one { stroke: #8b949e; }
   .s0 { stroke: #58a6ff; fill: #58a6ff; } .s1 { stroke: #f0883e; fill: #f0883e; }
   .s2 { stroke: #8b949e; fill: #8b949e; } .s3 { stroke: #3fb950; fill: #3fb950; }
-  .s4 { stroke: #bc8cff; fill: #bc8cff; }
+  .s4 { stroke: #bc8cff; fill: #bc8cff; } .s5 { stroke: #d29922; fill: #d29922; }
+  .s6 { stroke: #f778ba; fill: #f778ba; }
 }
 """
 

@@ -3,7 +3,7 @@ bin_PROGRAMS += fleecectl
 fleecectl_SOURCES = client/cli/main.c
 fleecectl_LDADD = $(CLIENT_LIBS)
 CLIENT_LIBS = client/libclient.a $(COPY_LIBS) $(STATE_LIBS) $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS) \
-	$(GNUTLS_LIBS)
+	$(GNUTLS_LIBS) -lm
 
 # All but main(), for the unit tests. cli/ is on top, then repo/, then pull/; qmp/, map/, state/ and tls/ do not know
 # each other, and stand on base/.
@@ -11,6 +11,7 @@ noinst_LIBRARIES += client/libclient.a
 client_libclient_a_CPPFLAGS = $(AM_CPPFLAGS) $(LIBNBD_CFLAGS)
 client_libclient_a_SOURCES = \
 	client/base/error.c client/base/error.h \
+	client/base/html.c client/base/html.h \
 	client/base/interrupt.c client/base/interrupt.h \
 	client/base/partial.c client/base/partial.h \
 	client/base/progress.c client/base/progress.h \
@@ -30,6 +31,7 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-prune.c \
 	client/cli/cmd-pull.c \
 	client/cli/cmd-qmp.c \
+	client/cli/cmd-report.c \
 	client/cli/cmd-restore.c \
 	client/cli/cmd-session.c \
 	client/cli/cmd-state.c \
@@ -65,6 +67,7 @@ client_libclient_a_SOURCES = \
 	client/pull/position.c client/pull/position.h \
 	client/pull/pull.c client/pull/pull.h \
 	client/pull/qcow2-pipe.c client/pull/qcow2-pipe.h \
+	client/pull/stream-source.c client/pull/stream-source.h \
 	client/qmp/backups.c client/qmp/backups.h \
 	client/qmp/inventory.c client/qmp/inventory.h \
 	client/qmp/qmp.c client/qmp/qmp.h \
@@ -91,14 +94,23 @@ client_libclient_a_SOURCES = \
 	client/repo/prune.c client/repo/prune.h \
 	client/repo/prune-plan.c client/repo/prune-plan.h \
 	client/repo/prune-policy.c client/repo/prune-policy.h \
+	client/repo/remote.c client/repo/remote.h \
+	client/repo/remote-uri.c client/repo/remote-uri.h \
 	client/repo/repo-clean.c \
 	client/repo/repo-lock.c client/repo/repo-lock.h \
 	client/repo/repo-member.c client/repo/repo-member.h \
 	client/repo/repo-names.c client/repo/repo-names.h \
 	client/repo/repo-time.c client/repo/repo-time.h \
 	client/repo/repo-until.c \
+	client/repo/report.c client/repo/report.h \
+	client/repo/report-figures.c client/repo/report-figures.h \
+	client/repo/report-heat.c client/repo/report-heat.h \
+	client/repo/report-html.c client/repo/report-html.h \
+	client/repo/report-style.c client/repo/report-style.h \
+	client/repo/report-time.c client/repo/report-time.h \
 	client/repo/repository.c client/repo/repository.h \
 	client/repo/restore.c client/repo/restore.h \
+	client/repo/ssh-forward.c client/repo/ssh-forward.h \
 	client/repo/sums.c client/repo/sums.h \
 	client/repo/sums-check.c \
 	client/repo/sums-private.h \

@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 import sys
+import zlib
 
 GO, INFO, LIST, LIST_META, SET_META = 7, 6, 3, 9, 10
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, ZEROES, STATUS = range(8)
@@ -274,10 +275,125 @@ def journal():
     yield "raw", bytes([raw, 0]) + b"NBNFInt1" + b"\xff" * 504
 
 
+# ---- qcow2 ----
+
+COPIED, COMPRESSED = 1 << 63, 1 << 62
+
+
+def qcow2_header(version=3, bits=9, size=1 << 20, l1=32, incompatible=0, extensions=(), backing=b"",
+                 snapshots=(0, 0), order=4):
+    """Cluster 0; the table of counts is cluster 1, its block cluster 2, the L1 table cluster 3."""
+    cluster, name = 1 << bits, 0
+    rest = b"".join(struct.pack(">II", kind, len(data)) + data + bytes(-len(data) % 8)
+                    for kind, data in extensions) + bytes(8)
+    length = 112 if version == 3 else 72
+    if backing:
+        name = length + len(rest)
+    fixed = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", version, name, len(backing), bits, size, 0, l1,
+                        3 * cluster, cluster, 1, *snapshots)
+    if version == 3:
+        autoclear = int(any(kind == 0x23852875 for kind, _ in extensions))
+        fixed += struct.pack(">QQQIIB7x", incompatible, 0, autoclear, order, 112,
+                             incompatible >> 3 & 1)
+    return fixed + rest + backing
+
+
+def qcow2_image(header, clusters, bits=9, sectors=0):
+    """An input: the header, and {number of the cluster: bytes}. Each that there is counts once."""
+    counts = b"".join(struct.pack(">H", n < 4 or n in clusters) for n in range(64))
+    content = {0: header, 1: struct.pack(">Q", 2 << bits), 2: counts, **clusters}
+    scale = 1 << bits >> 9
+    sectors = sectors or (max(content) + 1) * scale
+    return b"\1" + struct.pack(">H", sectors) + b"".join(
+        struct.pack(">HH", n * scale, len(data)) + data for n, data in sorted(content.items()))
+
+
+def qcow2():
+    def entries(*words):
+        return b"".join(struct.pack(">Q", word) for word in words)
+
+    def at(cluster):
+        return COPIED | cluster << 9
+
+    plain = qcow2_header()
+    yield "header", b"\0" + plain
+    yield "header-2", b"\0" + qcow2_header(version=2, backing=b"base")
+    yield "header-names", b"\0" + qcow2_header(incompatible=1 << 9, extensions=[
+        (0x6803f857, b"\0\x09a feature" + bytes(37))])
+    tables = {3: entries(at(4), at(5)), 4: entries(at(6), 1, at(7) | 1, 0, at(8)),
+              5: entries(0, 0, at(9)), **{n: bytes([n]) * 512 for n in range(6, 10)}}
+    yield "plain", qcow2_image(plain, tables)
+    yield "version-2", qcow2_image(qcow2_header(version=2), {**tables, 4: entries(at(6), 0, at(7))})
+    yield "empty", qcow2_image(plain, {3: bytes(256)})
+    for i, word in enumerate((at(6) + 2, at(6) + 512 - 1, at(99), 6 << 9, COMPRESSED | 6 << 9,
+                              COMPRESSED | COPIED | 6 << 9, COMPRESSED | 1 << 60, at(4), 2**64 - 1)):
+        yield f"entry-{i}", qcow2_image(plain, {**tables, 4: entries(word, word)})
+        yield f"table-{i}", qcow2_image(plain, {**tables, 3: entries(word, word)})
+    squeezed = zlib.compress(b"abcd" * 128)[2:-4]
+    packed = COMPRESSED | 6 << 9
+    yield "zlib", qcow2_image(plain, {**tables, 4: entries(packed, at(7), packed | 1 << 61),
+                                      6: squeezed})
+    yield "zlib-short", qcow2_image(plain, {**tables, 4: entries(packed), 6: zlib.compress(b"x")[2:]})
+    # A frame without a checksum, of one raw block of 512 bytes.
+    frame = b"\x28\xb5\x2f\xfd\x60\x00\x01" + struct.pack("<I", 512 << 3 | 1)[:3] + b"z" * 512
+    yield "zstd", qcow2_image(qcow2_header(incompatible=8), {
+        **tables, 4: entries(packed | 1 << 61), 6: frame[:512], 7: frame[512:]})
+    over = [(0xe2792aca, b"raw")]
+    for name in b"b", b"./b", b"../b", b"i", b"nothing", b"json:{}", b"/etc/passwd":
+        yield f"over-{name.decode().replace('/', '-')}", qcow2_image(
+            qcow2_header(extensions=over, backing=name), tables)
+    yield "over-itself", qcow2_image(qcow2_header(extensions=[(0xe2792aca, b"qcow2")], backing=b"i"),
+                                     tables)
+    yield "over-unknown", qcow2_image(qcow2_header(backing=b"b"), tables)
+    data = [(0x44415441, b"d")]
+    yield "data-file", qcow2_image(qcow2_header(incompatible=4, extensions=data), {
+        3: entries(at(4)), 4: entries(COPIED, at(1), 1, 0, COPIED | 1 << 20)})
+    yield "subclusters", qcow2_image(
+        qcow2_header(bits=14, l1=2, incompatible=16),
+        {3: entries(COPIED | 4 << 14), 4: entries(
+            COPIED | 5 << 14, 0xffffffff, COPIED | 6 << 14, 0x0000ff00000000ff, 0, 1 << 40,
+            COPIED | 7 << 14, 3 << 32 | 1, 0, 1), 5: b"five", 6: b"six"}, 14)
+    one = struct.pack(">QIHHIIQII", 10 << 9, 32, 1, 1, 0, 0, 0, 0, 0) + b"1s"
+    yield "snapshot", qcow2_image(qcow2_header(snapshots=(1, 11 << 9)), {
+        **tables, 10: entries(4 << 9), 11: one})
+    directory = struct.pack(">QIIBBHI", 13 << 9, 1, 2, 1, 16, 1, 0) + b"b"
+    bitmaps = [(0x23852875, struct.pack(">IIQQ", 1, 0, 32, 12 << 9))]
+    for i, word in enumerate((14 << 9, 1, 3, 99 << 9)):
+        yield f"bitmap-{i}", qcow2_image(qcow2_header(extensions=bitmaps), {
+            **tables, 12: directory, 13: entries(word), 14: b"bits"})
+
+
+# ---- manifests ----
+
+def manifest():
+    def disk(name, member, level, parent):
+        return {"disk": name, "file": f"{name}/{member:05}-{level}.qcow2", "level": level, "parent": parent,
+                "since": "c", "reason": None, "size": 1 << 30, "bytes": 65536, "read": 1, "sums": "ab" * 32}
+
+    members = [(0, "full", [disk("vda", 0, "full", None), disk("vdb", 0, "full", None)]),
+               (1, "inc", [disk("vda", 1, "inc", 0)]),
+               (4, "diff", [disk("vda", 4, "inc", 1), disk("vdb", 4, "diff", 0)])]
+    whole = {"format": "nbdfleece-repository", "version": 1, "uuid": "0f8fad5b-d9cb-469f-a165-70867728950e",
+             "created": "2026-11-01T03:00:00.000000Z", "next-id": 5, "members": [
+                 {"id": i, "uuid": f"0f8fad5b-d9cb-469f-a165-70867728950{i}", "level": level,
+                  "time": "2026-11-01T03:00:00.250000Z", "checkpoint": "c", "session": None, "disks": disks}
+                 for i, level, disks in members]}
+    # This module has a function json().
+    text = repr(whole).replace("'", '"').replace("None", "null")[:-1] + ",\n"
+    yield "whole", text.encode()
+    yield "none", text.encode()[:text.index("{\"id\"")] + b"],\n"
+    yield "unsealed", b"!" + text.encode()
+    yield "empty", b""
+    for i, (old, new) in enumerate((("vda/", "../"), ('"parent": 1', '"parent": 4'), ('"id": 4', '"id": 1'),
+                                    ("-inc", "-full"), ("03:00:00.25", "25:00:00.25"), ("65536", "-1"),
+                                    ('"vdb"', '"vda"'), (": null", ": 0"))):
+        yield f"wrong-{i}", text.replace(old, new).encode()
+
+
 def main():
     folder = sys.argv[1]
     shutil.rmtree(folder, ignore_errors=True)
-    for target in (client, connection, extents, journal, json, option, options, qmp, request):
+    for target in (client, connection, extents, journal, json, manifest, option, options, qcow2, qmp, request):
         os.makedirs(os.path.join(folder, target.__name__))
         for name, data in target():
             with open(os.path.join(folder, target.__name__, name), "xb") as out:

@@ -6,7 +6,8 @@
 # A disk with an ext4 file system is served to a guest that writes without a pause. A full backup is made
 # of it, then an incremental one, each at an exact instant. A comparison byte by byte, and fsck, prove
 # that the backup is the disk at the second instant. Then the server is killed with -9 while the guest
-# writes, and the next incremental backup goes on from there.
+# writes, and the next incremental backup goes on from there. At last, the same by one command: fleecectl
+# backup, twice, verify and restore.
 #
 # tests/demo-guest.py plays the guest, so that neither root nor a virtual machine is needed. It changes
 # files in a copy of the disk with debugfs, and writes the changed blocks over NBD.
@@ -140,6 +141,19 @@ cp --sparse=always vda.raw wednesday.raw # the guest is silent now
 run fleecectl session commit wednesday
 run cmp backup.raw wednesday.raw
 printf '     the same again: no block that changed around the crash was forgotten\n'
+
+title 'All of this by one command: a repository; in full, then what the guest has written since'
+run fleecectl backup -o repository
+storm
+kill "$guest"
+wait "$guest" || true
+guest=''
+run fleecectl backup -o repository
+run fleecectl list repository
+run fleecectl verify repository --deep
+run fleecectl restore repository --disk vda -o restored.raw
+run cmp restored.raw vda.raw
+printf '     the disk, out of the repository\n'
 
 title 'An orderly end'
 run fleecectl qmp quit

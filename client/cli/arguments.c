@@ -32,17 +32,3 @@ int arguments_add_seconds(JsonObject *arguments, const char *name, const char *t
     json_object_set_int_member(arguments, name, (gint64)seconds);
     return 0;
 }
-
-int arguments_count(const char *name, const char *text, unsigned most, unsigned *value,
-                    GError **err)
-{
-    guint64 number;
-
-    if (!text)
-        return 0;
-    if (!g_ascii_string_to_unsigned(text, 10, 1, most, &number, NULL))
-        return client_fail(err, CLIENT_ERROR_USAGE, "--%s %s: not a number from 1 to %u", name,
-                           text, most);
-    *value = (unsigned)number;
-    return 0;
-}

@@ -14,9 +14,4 @@ void arguments_add_text(JsonObject *arguments, const char *name, const char *tex
 int arguments_add_size(JsonObject *arguments, const char *name, const char *text, GError **err);
 int arguments_add_seconds(JsonObject *arguments, const char *name, const char *text, GError **err);
 
-/* A number of things from the text of the option `name`: 1 to `most`; *value stays as it is where the
- * text is NULL. 0, or -1 and *err, which is CLIENT_ERROR_USAGE. */
-int arguments_count(const char *name, const char *text, unsigned most, unsigned *value,
-                    GError **err);
-
 #endif

@@ -3,9 +3,10 @@
 #include "client/repo/backup.h"
 #include "client/base/error.h"
 #include "client/cli/command.h"
+#include "client/cli/option-values.h"
 #include "client/cli/table.h"
+#include "client/repo/remote.h"
 #include "client/repo/repo-time.h"
-#include "common/base/size.h"
 #include "common/json/value.h"
 
 #include <inttypes.h>
@@ -18,39 +19,13 @@
 #define RETRY 60  /* seconds */
 
 struct cli_options {
-    char *output, *level, *since, *jobs, *connections, *rate_limit, *keep, *lease, *retry;
+    char *output, *level, *since, *jobs, *connections, *rate_limit, *keep, *lease, *retry,
+        *compress, *ssh, *tls_certificates;
     char **include, **exclude;
     gboolean resume;
 };
 
 /* ---- options ---- */
-
-/* A number from `least` to `most`; what *value is stays, where the option is not given. */
-static int read_number(const char *name, const char *text, uint64_t least, uint64_t most,
-                       uint64_t *value, GError **err)
-{
-    guint64 number;
-
-    if (!text)
-        return 0;
-    if (!g_ascii_string_to_unsigned(text, 10, least, most, &number, NULL))
-        return client_fail(err, CLIENT_ERROR_USAGE,
-                           "--%s %s: not a number from %" PRIu64 " to %" PRIu64, name, text, least,
-                           most);
-    *value = number;
-    return 0;
-}
-
-static int read_unsigned(const char *name, const char *text, unsigned least, unsigned most,
-                         unsigned *value, GError **err)
-{
-    uint64_t number = *value;
-
-    if (read_number(name, text, least, most, &number, err) < 0)
-        return -1;
-    *value = (unsigned)number;
-    return 0;
-}
 
 static int read_level(const char *text, enum backup_level *level, GError **err)
 {
@@ -71,28 +46,16 @@ static int read_level(const char *text, enum backup_level *level, GError **err)
 
 static int read_since(const char *text, struct backup_options *o, GError **err)
 {
-    uint64_t id = 0;
+    guint64 id;
 
     o->since = -1;
     if (!text)
         return 0;
     if (o->level == BACKUP_FULL)
         return client_fail(err, CLIENT_ERROR_USAGE, "a full backup takes no --since");
-    if (read_number("since", text, 0, G_MAXINT64, &id, err) < 0)
-        return -1;
+    if (!g_ascii_string_to_unsigned(text, 10, 0, G_MAXINT64, &id, NULL))
+        return client_fail(err, CLIENT_ERROR_USAGE, "--since %s: not the ID of a backup", text);
     o->since = (int64_t)id;
-    return 0;
-}
-
-static int read_rate(const char *text, uint64_t *rate, GError **err)
-{
-    int64_t size;
-
-    if (!text)
-        return 0;
-    if (size_parse(text, &size) < 0 || size == 0)
-        return client_fail(err, CLIENT_ERROR_USAGE, "--rate-limit %s: not a size above 0", text);
-    *rate = (uint64_t)size;
     return 0;
 }
 
@@ -109,12 +72,14 @@ static int read_options(const struct cli_options *c, struct backup_options *o, G
     if (!c->output)
         return client_fail(err, CLIENT_ERROR_USAGE, "backup: into which repository? -o REPO");
     return read_level(c->level, &o->level, err) < 0 || read_since(c->since, o, err) < 0 ||
-                   read_unsigned("jobs", c->jobs, 1, 16, &o->jobs, err) < 0 ||
-                   read_unsigned("connections", c->connections, 1, 16, &o->connections, err) < 0 ||
-                   read_unsigned("checkpoint-keep", c->keep, 1, 1000, &o->keep, err) < 0 ||
-                   read_unsigned("lease", c->lease, 0, G_MAXINT32, &o->lease, err) < 0 ||
-                   read_unsigned("retry", c->retry, 0, 86400, &o->retry, err) < 0 ||
-                   read_rate(c->rate_limit, &o->rate, err) < 0
+                   option_number("jobs", c->jobs, 1, 16, &o->jobs, err) < 0 ||
+                   option_number("connections", c->connections, 1, 16, &o->connections, err) < 0 ||
+                   option_number("checkpoint-keep", c->keep, 1, 1000, &o->keep, err) < 0 ||
+                   option_number("lease", c->lease, 0, G_MAXINT32, &o->lease, err) < 0 ||
+                   option_number("retry", c->retry, 0, 86400, &o->retry, err) < 0 ||
+                   option_rate("rate-limit", c->rate_limit, &o->rate, err) < 0 ||
+                   option_compress(c->compress, &o->compress, &o->compression, &o->compress_level,
+                                   err) < 0
                ? -1
                : 0;
 }
@@ -210,27 +175,59 @@ static void print_json(struct client *c, const struct backup_result *result)
     client_print_builder(c, b);
 }
 
-static int run_backup(struct client *c, const void *options, char **args, GError **err)
+/* The control socket is on another host: forward it, and use that. */
+static int reach_control(struct client *c, struct remote *remote, GError **err)
 {
-    struct backup_options o;
+    const char *socket;
+
+    if (!c->control || *c->control != '/')
+        return client_fail(err, CLIENT_ERROR_USAGE,
+                           "--ssh needs -C SOCKET, the path of the control socket on that host");
+    socket = remote_socket(remote, c->control, err);
+    if (!socket)
+        return -1;
+    g_free(c->control);
+    c->control = g_strdup(socket);
+    return 0;
+}
+
+static int back_up(struct client *c, const struct backup_options *o, GError **err)
+{
+    struct qmp *qmp = client_qmp(c, err);
     struct backup_result result;
     struct progress *progress;
-    struct qmp *qmp;
     int rc;
 
-    if (read_options(options, &o, err) < 0)
-        return -1;
-    qmp = client_qmp(c, err);
     if (!qmp)
         return -1;
     progress = progress_new(c->json);
-    rc = backup_run(qmp, &o, progress, &result, err);
+    rc = backup_run(qmp, o, progress, &result, err);
     progress_free(progress);
     if (c->json)
         print_json(c, &result);
     else
         print_text(c, &result);
     backup_result_clear(&result);
+    return rc;
+}
+
+static int run_backup(struct client *c, const void *options, char **args, GError **err)
+{
+    const struct cli_options *given = options;
+    struct backup_options o;
+    struct remote *remote;
+    int rc = 0;
+
+    if (read_options(given, &o, err) < 0)
+        return -1;
+    remote = remote_new(given->ssh, given->tls_certificates);
+    o.reach = remote_reach;
+    o.opaque = remote;
+    if (given->ssh)
+        rc = reach_control(c, remote, err);
+    if (rc == 0)
+        rc = back_up(c, &o, err);
+    remote_free(remote);
     return rc;
 }
 
@@ -245,8 +242,10 @@ static const struct option backup_options[] = {
      "back up this disk (default: all)"},
     {"exclude", 0, OPTION_LIST, "DISK", offsetof(struct cli_options, exclude),
      "do not back up this disk"},
-    {"jobs", 0, OPTION_TEXT, "N", offsetof(struct cli_options, jobs),
+    {"jobs", 'j', OPTION_TEXT, "N", offsetof(struct cli_options, jobs),
      "so many disks at once (default: 2)"},
+    {"compress", 0, OPTION_OPTIONAL, "METHOD", offsetof(struct cli_options, compress),
+     "compress the files: zstd, zlib, zstd:LEVEL..."},
     {"connections", 0, OPTION_TEXT, "N", offsetof(struct cli_options, connections),
      "so many to each disk (default: 4)"},
     {"rate-limit", 0, OPTION_TEXT, "RATE", offsetof(struct cli_options, rate_limit),
@@ -259,14 +258,20 @@ static const struct option backup_options[] = {
      "an NBD server that has gone may take so long to come back (default: 60)"},
     {"resume", 0, OPTION_FLAG, NULL, offsetof(struct cli_options, resume),
      "go on with a backup that was cut, and do not undo this one where it is cut"},
+    {"ssh", 0, OPTION_TEXT, "HOST", offsetof(struct cli_options, ssh),
+     "the server is on HOST, where SOCKET is its control socket"},
+    {"tls-certificates", 0, OPTION_TEXT, "DIR", offsetof(struct cli_options, tls_certificates),
+     "of this client, for a server with TLS"},
     {NULL},
 };
 
 const struct command cmd_backup = {
     .name = "backup",
     .synopsis = "-o REPO [--level LEVEL] [--since ID] [--include DISK]... [--exclude DISK]... "
-                "[--jobs N] [--connections N] [--rate-limit RATE] [--checkpoint-keep N] "
-                "[--lease SECONDS] [--retry SECONDS] [--resume]",
+                "[--jobs N] [--compress[=METHOD]] [--connections N] [--rate-limit RATE] "
+                "[--checkpoint-keep N] "
+                "[--lease SECONDS] [--retry SECONDS] [--resume] [--ssh HOST] "
+                "[--tls-certificates DIR]",
     .summary = "back up disks into a repository",
     .help =
         "Each disk becomes one qcow2 file, at one instant of all disks. With auto it has what has "

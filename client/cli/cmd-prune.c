@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl prune: takes backups out of a repository. */
 #include "client/base/error.h"
-#include "client/cli/arguments.h"
 #include "client/cli/command.h"
+#include "client/cli/option-values.h"
 #include "client/cli/table.h"
 #include "client/repo/prune.h"
 #include "common/base/size.h"
@@ -149,7 +149,7 @@ static int read_policy(const struct prune_command *pc, struct prune_policy *poli
     for (unsigned rule = 0; rule < PRUNE_RULES; rule++) {
         g_autofree char *name = g_strconcat("keep-", prune_rule_name(rule), NULL);
 
-        if (arguments_count(name, pc->keep[rule], MOST, &policy->keep[rule], err) < 0)
+        if (option_number(name, pc->keep[rule], 1, MOST, &policy->keep[rule], err) < 0)
             return -1;
     }
     if (prune_policy_keeps(policy))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl restore: disks out of a repository, or out of a qcow2 file. */
 #include "client/base/error.h"
-#include "client/cli/arguments.h"
 #include "client/cli/command.h"
+#include "client/cli/option-values.h"
 #include "client/cli/table.h"
 #include "client/repo/restore.h"
 #include "common/base/size.h"
@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Most disks at once, lanes, connections. */
 #define MOST 64
@@ -20,8 +21,8 @@
 #define STDIN_PATH "/proc/self/fd/0"
 
 struct restore_command {
-    char *until, *disk, *output, *format, *jobs, *connections;
-    gboolean force, verify;
+    char *until, *disk, *output, *format, *compress, *jobs, *connections;
+    gboolean force, verify, detect_zeroes;
 };
 
 /* ---- what was restored ---- */
@@ -85,19 +86,15 @@ static int read_options(const struct restore_command *rc, bool json, struct rest
             "restore: -o - writes the disk to standard output, so that --json cannot "
             "be printed there");
     *o = (struct restore_options){
-        .to = {.target = rc->output, .force = rc->force}, .verify = rc->verify, .jobs = JOBS};
-    if (rc->format && strcmp(rc->format, "raw") == 0)
-        o->to.format = DESTINATION_RAW;
-    else if (rc->format && strcmp(rc->format, "qcow2") == 0)
-        o->to.format = DESTINATION_QCOW2;
-    else if (rc->format)
-        return client_fail(err, CLIENT_ERROR_USAGE, "--format %s: there is raw and qcow2",
-                           rc->format);
-    return arguments_count("jobs", rc->jobs, MOST, &o->jobs, err) < 0 ||
-                   arguments_count("connections", rc->connections, MOST, &o->to.connections, err) <
-                       0
-               ? -1
-               : 0;
+        .to = {.target = rc->output, .force = rc->force, .detect_zeroes = rc->detect_zeroes},
+        .verify = rc->verify,
+        .jobs = JOBS};
+    if (option_format("format", rc->format, &o->to.format, err) < 0 ||
+        option_compress(rc->compress, &o->to.compress, &o->to.compression, &o->to.level, err) < 0 ||
+        option_number("jobs", rc->jobs, 1, MOST, &o->jobs, err) < 0 ||
+        option_number("connections", rc->connections, 1, MOST, &o->to.connections, err) < 0)
+        return -1;
+    return 0;
 }
 
 static int restore_file(const char *path, const struct restore_command *rc,
@@ -113,11 +110,9 @@ static int restore_file(const char *path, const struct restore_command *rc,
                            path);
     if (strcmp(path, "-") != 0)
         return restore_image(path, o, p, done, err);
-    if (stat(STDIN_PATH, &st) == 0 && !S_ISREG(st.st_mode))
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "standard input: it has to be a file, because an image is not read from "
-                           "its beginning to its end");
-    return restore_image(STDIN_PATH, o, p, done, err);
+    if (fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode))
+        return restore_image(STDIN_PATH, o, p, done, err);
+    return restore_stream(STDIN_FILENO, "standard input", o, p, done, err);
 }
 
 static int restore_backup(const struct repository *r, const struct restore_command *rc,
@@ -174,29 +169,33 @@ static int run_restore(struct client *c, const void *options, char **args, GErro
 
 #define FIELD(name) offsetof(struct restore_command, name)
 static const struct option restore_options[] = {
-    {"output", 'o', OPTION_TEXT, "TARGET", FIELD(output), "where to; needed"},
+    {"output", 'o', OPTION_TEXT, "TARGET", FIELD(output),
+     "a file, a block device, an NBD URI, - (standard output), or a folder"},
     {"until", 0, OPTION_TEXT, "ID|TIME", FIELD(until),
      "this backup, or the newest that is not after TIME"},
     {"disk", 0, OPTION_TEXT, "DISK", FIELD(disk), "this disk alone"},
-    {"format", 0, OPTION_TEXT, "raw|qcow2", FIELD(format),
-     "what to write (default: qcow2 where TARGET ends so, else raw)"},
-    {"force", 'f', OPTION_FLAG, NULL, FIELD(force), "also over what is there and holds data"},
+    {"format", 0, OPTION_TEXT, "FORMAT", FIELD(format),
+     "raw or qcow2 (default: by the name of TARGET)"},
+    {"compress", 0, OPTION_OPTIONAL, "METHOD", FIELD(compress),
+     "compress a qcow2 image: zstd, zlib, zstd:LEVEL..."},
+    {"detect-zeroes", 0, OPTION_FLAG, NULL, FIELD(detect_zeroes),
+     "make holes of data that are nothing but zeroes"},
+    {"force", 0, OPTION_FLAG, NULL, FIELD(force), "overwrite data, replace a file"},
     {"verify", 0, OPTION_FLAG, NULL, FIELD(verify), "compare the checksums first"},
-    {"jobs", 0, OPTION_TEXT, "N", FIELD(jobs), "disks at once (default: 2)"},
-    {"connections", 0, OPTION_TEXT, "N", FIELD(connections),
-     "connections to an NBD server (default: 4)"},
+    {"jobs", 'j', OPTION_TEXT, "N", FIELD(jobs), "disks at once (default: 2)"},
+    {"connections", 0, OPTION_TEXT, "N", FIELD(connections), "most NBD connections (default: 4)"},
     {NULL},
 };
 #undef FIELD
 
 const struct command cmd_restore = {
     .name = "restore",
-    .synopsis = "REPO [--until ID|TIME] [--disk DISK] -o TARGET [--format raw|qcow2] [--force] "
-                "[--verify] [--jobs N] [--connections N]",
+    .synopsis = "REPO [--until ID|TIME] [--disk DISK] -o TARGET",
     .summary = "a backup back into a file, a device or an NBD export",
-    .help = "With --disk, TARGET is a file, a block device, an NBD URI, or - for standard output.\n"
-            "Without it, TARGET is a folder, which gets DISK.raw (or DISK.qcow2) for each disk.\n"
-            "REPO may also be a qcow2 file, or - for one at standard input.\n",
+    .help =
+        "With --disk, TARGET is a file, a block device, an NBD URI, or - for standard output.\n"
+        "Without it, TARGET is a folder, which gets DISK.raw (or DISK.qcow2) for each disk.\n"
+        "REPO may also be a qcow2 file, or - for one at standard input, as pull -o - sends it.\n",
     .min_args = 1,
     .max_args = 1,
     .options = restore_options,

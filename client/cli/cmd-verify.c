@@ -35,7 +35,20 @@ struct run {
 
 /* ---- results ---- */
 
-static void print_result(struct run *v, const struct verify_result *result)
+/* All that is wrong with a disk. */
+static GPtrArray *all_wrong(const struct verify_result *result)
+{
+    GPtrArray *wrong = g_ptr_array_new_with_free_func(g_free);
+
+    for (guint i = 0; i < result->wrong->len; i++)
+        g_ptr_array_add(wrong, g_strdup(result->wrong->pdata[i]));
+    if (result->broken)
+        g_ptr_array_add(
+            wrong, g_strdup_printf("it stands on %s, which is not good", result->broken->file));
+    return wrong;
+}
+
+static void print_result(struct run *v, const struct verify_result *result, const GPtrArray *wrong)
 {
     GString *out = v->c->out;
     g_autofree char *disk = text_clean(result->disk->disk, !v->c->terminal.utf8);
@@ -47,16 +60,17 @@ static void print_result(struct run *v, const struct verify_result *result)
                                time ? time : "-");
     }
     v->shown = result->member->id;
-    if (result->wrong->len == 0)
+    if (wrong->len == 0)
         g_string_append_printf(out, "  %s: ok\n", disk);
-    for (guint i = 0; i < result->wrong->len; i++) {
-        g_autofree char *what = text_clean(result->wrong->pdata[i], !v->c->terminal.utf8);
+    for (guint i = 0; i < wrong->len; i++) {
+        g_autofree char *what = text_clean(wrong->pdata[i], !v->c->terminal.utf8);
 
         g_string_append_printf(out, "  %s: wrong: %s\n", disk, what);
     }
 }
 
-static void print_result_json(struct run *v, const struct verify_result *result)
+static void print_result_json(struct run *v, const struct verify_result *result,
+                              const GPtrArray *wrong)
 {
     g_autoptr(JsonBuilder) b = json_builder_new();
 
@@ -64,28 +78,30 @@ static void print_result_json(struct run *v, const struct verify_result *result)
     json_add_size(b, "id", (uint64_t)result->member->id);
     json_add_string(b, "disk", result->disk->disk);
     json_add_string(b, "file", result->disk->file);
-    json_add_bool(b, "ok", result->wrong->len == 0);
+    json_add_bool(b, "ok", wrong->len == 0);
     json_builder_set_member_name(b, "wrong");
     json_builder_begin_array(b);
-    for (guint i = 0; i < result->wrong->len; i++)
-        json_builder_add_string_value(b, result->wrong->pdata[i]);
+    for (guint i = 0; i < wrong->len; i++)
+        json_builder_add_string_value(b, wrong->pdata[i]);
     json_builder_end_array(b);
     json_builder_end_object(b);
     client_print_builder(v->c, b);
 }
 
+/* What a disk stands on is not noted: that follows from the notes on it. */
 static int take_result(void *opaque, const struct verify_result *result, GError **err)
 {
+    g_autoptr(GPtrArray) wrong = all_wrong(result);
     struct run *v = opaque;
 
     v->n++;
-    v->n_wrong += result->wrong->len > 0;
+    v->n_wrong += wrong->len > 0;
     verify_record_set(v->record, result->member, result->disk, v->options->deep, result->wrong);
     if (!v->c->json) {
-        print_result(v, result);
+        print_result(v, result, wrong);
         return 0;
     }
-    print_result_json(v, result);
+    print_result_json(v, result, wrong);
     return client_flush(v->c, err);
 }
 

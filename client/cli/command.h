@@ -53,7 +53,7 @@ extern const struct command cmd_session_list, cmd_session_begin, cmd_session_ren
     cmd_session_commit, cmd_session_abort;
 extern const struct command cmd_map, cmd_pull;
 extern const struct command cmd_list, cmd_verify, cmd_backup, cmd_restore, cmd_prune, cmd_diff,
-    cmd_mount, cmd_audit;
+    cmd_mount, cmd_audit, cmd_report;
 extern const struct command cmd_state_list, cmd_state_check, cmd_state_export, cmd_state_adopt,
     cmd_state_forget;
 extern const struct command cmd_tls_init, cmd_qmp, cmd_watch;

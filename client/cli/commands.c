@@ -34,8 +34,9 @@ const struct command *const commands[] = {
     &cmd_restore,
     &cmd_prune,
     &cmd_diff,
-    &cmd_audit,
     &cmd_mount,
+    &cmd_audit,
+    &cmd_report,
     &cmd_state_list,
     &cmd_state_check,
     &cmd_state_export,
@@ -48,7 +49,7 @@ const struct command *const commands[] = {
 };
 
 const char *const planned_commands[] = {
-    "bitmap export", "bitmap import", "job", "push", "serve", "apply", "report", "image", NULL,
+    "bitmap export", "bitmap import", "job", "push", "serve", "apply", "image", NULL,
 };
 
 static size_t family_length(const struct command *c)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/map/map-html.h"
-#include "client/base/terminal.h"
+#include "client/base/html.h"
 #include "client/map/map-figures.h"
 #include "client/map/map-totals.h"
 
@@ -64,14 +64,6 @@ static const char data_style[] =
     ":root { --l1: #a9cdf2; --l2: #74aeea; --l3: #4a8fdd; --f: #2468bd; }\n"
     "@media (prefers-color-scheme: dark) {\n"
     "  :root { --l1: #24466b; --l2: #2f659e; --l3: #4389d0; --f: #70b4ff; } }\n";
-
-/* Make text from outside safe in HTML. */
-static char *escape(const char *text)
-{
-    g_autofree char *clean = text_clean(text, false);
-
-    return g_markup_escape_text(clean, -1);
-}
 
 /* The text that the mouse shows over cells first..end - 1, which are of one level. */
 static void append_tooltip(const map *m, size_t first, size_t end, GString *out)
@@ -184,8 +176,8 @@ static void append_totals(const map *m, GString *out)
 
 void map_print_html(const map *m, GString *out)
 {
-    g_autofree char *title = escape(m->title);
-    g_autofree char *context = escape(m->context);
+    g_autofree char *title = html_escape(m->title);
+    g_autofree char *context = html_escape(m->context);
 
     g_string_append(out, head);
     g_string_append_printf(out, "<title>%s: %s</title>\n", title, context);

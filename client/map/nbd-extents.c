@@ -2,19 +2,16 @@
 #include "client/map/nbd-extents.h"
 #include "client/base/error.h"
 #include "client/map/nbd-uri.h"
+#include "common/base/deadline.h"
+#include "common/copy/nbd-link.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <libnbd.h>
-#include <stdbool.h>
 #include <string.h>
 
 /* Most bytes that one request asks for: a power of two, so that it suits any block size, and the
  * largest that fits into the 32 bits of NBD's plain headers. */
 #define REQUEST_MAX (UINT64_C(1) << 31)
-
-/* Most names that an error lists. */
-#define LISTED_MAX 12
 
 struct nbd_extents {
     struct nbd_handle *nbd;
@@ -30,150 +27,44 @@ struct nbd_extents {
     uint32_t flags;
 };
 
-/* libnbd's error of the last call. */
-static int nbd_fail(GError **err, enum client_error code)
-{
-    const char *why = nbd_get_error();
-
-    return client_fail(err, code, "%s", why ? why : "libnbd failed");
-}
-
 /* ---- connecting ---- */
 
-/* Names gathered for an error. */
-struct name_list {
-    GString *text;
-    unsigned count;
-};
-
-static int add_name(struct name_list *list, const char *name)
+/* An error of connecting as the client's. It is taken over. */
+static void connect_failed(GError *why, GError **err)
 {
-    if (list->count++ < LISTED_MAX)
-        g_string_append_printf(list->text, "%s%s", list->text->len > 0 ? ", " : "", name);
-    return 0;
-}
+    enum client_error code = CLIENT_ERROR_FAILED;
 
-static int add_context(void *opaque, const char *name)
-{
-    return add_name(opaque, name);
-}
-
-static int add_export(void *opaque, const char *name, const char *description)
-{
-    return add_name(opaque, *name != '\0' ? name : "\"\"");
-}
-
-static int lacks(GError **err, enum client_error code, const char *what,
-                 const struct name_list *list)
-{
-    return client_fail(err, code, "%s; it has %s%s", what,
-                       list->count > 0 ? list->text->str : "none",
-                       list->count > LISTED_MAX ? " and more" : "");
-}
-
-static int go_failed(nbd_extents *n, GError **err)
-{
-    g_autoptr(GString) text = g_string_new(NULL);
-    struct name_list list = {.text = text};
-    nbd_list_callback callback = {.callback = add_export, .user_data = &list};
-    bool unknown = nbd_get_errno() == ENOENT;
-
-    nbd_fail(err, CLIENT_ERROR_FAILED); /* before another call replaces the reason */
-    if (unknown && nbd_aio_is_negotiating(n->nbd) == 1) {
-        nbd_opt_list(n->nbd, callback);
-        g_clear_error(err);
-        return lacks(err, CLIENT_ERROR_NO_EXPORT, "the server has no such export", &list);
-    }
-    return -1;
-}
-
-/* Leave the server in order, whatever state the connection is in. */
-static void disconnect(struct nbd_handle *nbd)
-{
-    if (!nbd)
-        return;
-    /* If the server has gone meanwhile, nothing is lost: errors are ignored. */
-    if (nbd_aio_is_negotiating(nbd) == 1)
-        nbd_opt_abort(nbd);
-    else if (nbd_aio_is_ready(nbd) == 1)
-        nbd_shutdown(nbd, 0);
-    nbd_close(nbd);
-}
-
-/* Connect up to the negotiation of options, if the server has one. The URI comes from the user, or
- * from the server behind the user's control socket, so it may name files of certificates and
- * keys. */
-static struct nbd_handle *connect_uri(const char *uri)
-{
-    struct nbd_handle *nbd = nbd_create();
-
-    if (nbd && (nbd_set_opt_mode(nbd, true) < 0 || nbd_set_uri_allow_local_file(nbd, true) < 0 ||
-                nbd_connect_uri(nbd, uri) < 0)) {
-        nbd_close(nbd);
-        return NULL;
-    }
-    return nbd;
-}
-
-/* The export lacks the context. The contexts that it has can be asked for only before GO, so
- * connect once more. */
-static int no_context(nbd_extents *n, const char *uri, GError **err)
-{
-    g_autofree char *what = g_strdup_printf("the export has no context %s", n->context);
-    g_autoptr(GString) text = g_string_new(NULL);
-    struct name_list list = {.text = text};
-    nbd_context_callback callback = {.callback = add_context, .user_data = &list};
-
-    disconnect(n->nbd);
-    n->nbd = connect_uri(uri);
-    /* No context has been asked for on this connection, which means all. */
-    if (!n->nbd || nbd_aio_is_negotiating(n->nbd) != 1 ||
-        nbd_opt_list_meta_context(n->nbd, callback) < 0)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s", what);
-    return lacks(err, CLIENT_ERROR_FAILED, what, &list);
-}
-
-/* Ask for the context and enter the transmission phase. */
-static int negotiate(nbd_extents *n, GError **err)
-{
-    if (nbd_aio_is_negotiating(n->nbd) != 1)
-        return 0; /* an old server, which knows no options */
-    if (nbd_add_meta_context(n->nbd, n->context) < 0)
-        return nbd_fail(err, CLIENT_ERROR_FAILED);
-    return nbd_opt_go(n->nbd) == 0 ? 0 : go_failed(n, err);
+    if (g_error_matches(why, SOURCE_NBD_ERROR, SOURCE_NBD_ERROR_UNREACHABLE))
+        code = CLIENT_ERROR_UNREACHABLE;
+    else if (g_error_matches(why, SOURCE_NBD_ERROR, SOURCE_NBD_ERROR_NO_EXPORT))
+        code = CLIENT_ERROR_NO_EXPORT;
+    client_fail(err, code, "%s", why->message);
+    g_error_free(why);
 }
 
 nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err)
 {
     g_autoptr(nbd_extents) n = g_new0(nbd_extents, 1);
-    int64_t size;
+    struct nbd_link_options options = {.uri = uri, .context = context};
+    struct nbd_link_wait wait = {.stop = {-1, -1}, .until = deadline_in(NBD_LINK_TIME)};
+    struct nbd_link_facts facts;
+    GError *why = NULL;
 
     if (nbd_uri_check(uri, err) < 0)
         return NULL;
     n->context = g_strdup(context);
-    n->nbd = connect_uri(uri);
-    if (!n->nbd) {
-        nbd_fail(err, CLIENT_ERROR_UNREACHABLE);
+    n->nbd = nbd_link_open(&options, &wait, &why);
+    if (!n->nbd || nbd_link_facts(n->nbd, &facts, &why) < 0) {
+        connect_failed(why, err);
         return NULL;
     }
-    if (negotiate(n, err) < 0)
-        return NULL;
-    if (nbd_can_meta_context(n->nbd, n->context) != 1) {
-        no_context(n, uri, err);
-        return NULL;
-    }
-    size = nbd_get_size(n->nbd);
-    if (size < 0) {
-        nbd_fail(err, CLIENT_ERROR_FAILED);
-        return NULL;
-    }
-    n->size = (uint64_t)size;
+    n->size = facts.size;
     return g_steal_pointer(&n);
 }
 
 void nbd_extents_close(nbd_extents *n)
 {
-    disconnect(n->nbd);
+    nbd_link_close(n->nbd);
     g_clear_error(&n->error);
     g_free(n->context);
     g_free(n);
@@ -224,9 +115,8 @@ static int read_failed(nbd_extents *n, GError **err)
         g_propagate_error(err, g_steal_pointer(&n->error));
         return -1;
     }
-    nbd_fail(err, CLIENT_ERROR_FAILED);
-    g_prefix_error(err, "at %" PRIu64 ": ", n->position);
-    return -1;
+    return client_fail(err, CLIENT_ERROR_FAILED, "at %" PRIu64 ": %s", n->position,
+                       source_nbd_reason());
 }
 
 int nbd_extents_read(nbd_extents *n, nbd_extents_sink sink, void *opaque, GError **err)

@@ -7,8 +7,10 @@
 #include "common/json/write.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define POSITION_VERSION 1
@@ -92,15 +94,28 @@ void position_free(struct position *p)
     g_free(p);
 }
 
-int position_set_file(struct position *p, int fd, GError **err)
+int position_set_file(struct position *p, int fd, bool found, GError **err)
 {
-    struct stat st;
+    struct position_file file;
+    struct statx st;
 
-    if (fstat(fd, &st) < 0)
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &st) < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: its file: %s", p->path,
                            g_strerror(errno));
-    p->device = (uint64_t)st.st_dev;
-    p->inode = (uint64_t)st.st_ino;
+    file = (struct position_file){
+        .device = (uint64_t)makedev(st.stx_dev_major, st.stx_dev_minor),
+        .inode = st.stx_ino,
+        .born = st.stx_mask & STATX_BTIME
+                    ? (uint64_t)st.stx_btime.tv_sec * 1000000000u + st.stx_btime.tv_nsec
+                    : 0,
+    };
+    if (found &&
+        (file.device != p->file.device || file.inode != p->file.inode || file.born != p->file.born))
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: it is of a file that is not there any more; without --resume the "
+                           "copy begins anew",
+                           p->path);
+    p->file = file;
     return 0;
 }
 
@@ -174,8 +189,11 @@ int position_read(struct position *p, bool *found, uint64_t *offset, GError **er
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: it is damaged: its position is beyond the end", p->path);
     *offset -= *offset % COPY_STEP;
-    p->device = json_member_size(o, "device");
-    p->inode = json_member_size(o, "inode");
+    p->file = (struct position_file){
+        .device = json_member_size(o, "device"),
+        .inode = json_member_size(o, "inode"),
+        .born = json_member_size(o, "born"),
+    };
     p->discards = p->discards || json_member_bool(o, "discards");
     *found = true;
     return 0;
@@ -209,8 +227,9 @@ int position_write(const struct position *p, uint64_t offset, GError **err)
     json_add_string(b, "context", p->context);
     json_add_string(b, "dirty", p->dirty);
     json_add_size(b, "size", p->size);
-    json_add_size(b, "device", p->device);
-    json_add_size(b, "inode", p->inode);
+    json_add_size(b, "device", p->file.device);
+    json_add_size(b, "inode", p->file.inode);
+    json_add_size(b, "born", p->file.born);
     json_add_bool(b, "discards", p->discards);
     json_add_size(b, "position", offset - offset % COPY_STEP);
     json_builder_end_object(b);

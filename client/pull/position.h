@@ -16,13 +16,17 @@
 
 /* What a position is of. */
 struct position {
-    char *path;             /* of the file TARGET.pull */
-    char *source;           /* SHA-256 of the URI, which may hold what others should not see */
-    char *context;          /* "": all that is allocated */
-    char *dirty;            /* SHA-256 of what the context calls dirty; "" without a context */
-    uint64_t size;          /* of the disk */
-    uint64_t device, inode; /* of the target's file */
-    bool discards;          /* what is below the position may be discarded at the source */
+    char *path;    /* of the file TARGET.pull */
+    char *source;  /* SHA-256 of the URI, which may hold what others should not see */
+    char *context; /* "": all that is allocated */
+    char *dirty;   /* SHA-256 of what the context calls dirty; "" without a context */
+    uint64_t size; /* of the disk */
+    struct position_file {
+        uint64_t device, inode; /* of the target's file */
+        uint64_t born; /* nanoseconds since 1970, because inodes are used again; 0: the file
+                                   system does not tell */
+    } file;
+    bool discards; /* what is below the position may be discarded at the source */
 };
 
 /* Of a copy of `s` (its map is read here, where `context` is not NULL) into the file `target`. NULL
@@ -31,15 +35,16 @@ struct position *position_new(const char *target, const char *uri, const char *c
                               struct copy_source *s, GError **err);
 void position_free(struct position *p); /* NULL is fine */
 
-/* Look for one that is left: *found, and *offset, which is durable in the file that *device and
- * *inode tell. It is an error if it is of another source, context, size or instant. 0, or -1 and
+/* Look for one that is left: *found, and *offset, which is durable in the file that p->file tells
+ * then. It is an error if it is of another source, context, size or instant. 0, or -1 and
  * *err. */
 int position_read(struct position *p, bool *found, uint64_t *offset, GError **err);
 /* May the copy begin anew? Not where another run has discarded at the source what it had: that is only
  * in its file. 0, or -1 and *err. */
 int position_check_anew(const struct position *p, GError **err);
-/* Set the file that it is of. 0, or -1 and *err. */
-int position_set_file(struct position *p, int fd, GError **err);
+/* Set the file that it is of, the one behind fd. If one that was `found` is of another file, it is an
+ * error. 0, or -1 and *err. */
+int position_set_file(struct position *p, int fd, bool found, GError **err);
 /* Write it, durably, rounded down to where a copy may start. Any thread, one at a time. 0, or -1 and
  * *err. */
 int position_write(const struct position *p, uint64_t offset, GError **err);

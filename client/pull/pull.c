@@ -7,7 +7,7 @@
  * - It is written behind the data: the engine's mark comes when all below it is durable. Where the copy
  *   ends early, and in order, it is written once more, after a sync by a descriptor of its own: one
  *   by which a failure to write was told to the engine already would not tell it again.
- * - It names the file by its inode: a .partial that another run has made is another file.
+ * - It names the file by its inode and birth: a .partial that another run has made is another file.
  * - It goes when the copy is whole and has its name.
  *
  * Discarding at the source needs it, too: what has been discarded is nowhere but in the target, and
@@ -40,6 +40,7 @@ struct pull {
     struct copy_source *source;
     struct destination *destination;
     struct position *position; /* NULL: the copy cannot be gone on with */
+    bool found;                /* it is one of an earlier run */
     int sync_fd;               /* of the target's file, where positions are written; else -1 */
     struct copy_rate *rate;
     bool started;
@@ -61,7 +62,6 @@ static int find_position(struct pull *p, GError **err)
 {
     g_autofree char *path = destination_path(p->to.target);
     const struct pull_options *o = p->o;
-    bool found = false;
 
     if (!is_raw_file(p)) {
         if (o->resume || o->discard)
@@ -77,11 +77,11 @@ static int find_position(struct pull *p, GError **err)
         return -1;
     p->position->discards = o->discard;
     p->to.keep = o->resume || o->discard;
-    if (o->resume ? position_read(p->position, &found, &p->result->resumed, err) < 0
+    if (o->resume ? position_read(p->position, &p->found, &p->result->resumed, err) < 0
                   : position_check_anew(p->position, err) < 0)
         return -1;
-    p->to.again = found && !p->to.changes;
-    return found ? 0 : position_remove(p->position, err);
+    p->to.again = p->found && !p->to.changes;
+    return p->found ? 0 : position_remove(p->position, err);
 }
 
 static int begin_position(struct pull *p, GError **err)
@@ -95,22 +95,12 @@ static int begin_position(struct pull *p, GError **err)
     return position_write(p->position, p->result->resumed, err);
 }
 
-/* Is the file that is open the one of the position that was found? If not, begin anew. */
 static int check_file(struct pull *p, GError **err)
 {
-    uint64_t device, inode;
-
     if (!p->position)
         return 0;
-    device = p->position->device;
-    inode = p->position->inode;
-    if (position_set_file(p->position, destination_fd(p->destination), err) < 0)
+    if (position_set_file(p->position, destination_fd(p->destination), p->found, err) < 0)
         return -1;
-    if (p->result->resumed > 0 && (device != p->position->device || inode != p->position->inode))
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "%s: it is of a file that is not there any more; without --resume the "
-                           "copy begins anew",
-                           p->position->path);
     return p->to.keep ? begin_position(p, err) : 0;
 }
 

@@ -16,16 +16,19 @@
 /* Bytes of the disk whose map is asked for at a time. */
 #define WINDOW (UINT64_C(1) << 34)
 
-/* A range of data, and where it is in the stream. */
+/* A range of the map: data, and where it is in the stream, or zeroes. */
 struct range {
     uint64_t offset, length, place;
+    bool zero;
 };
 
 struct qcow2_pipe {
     struct copy_target target;
     struct copy_target *stream;
-    GArray *ranges; /* struct range, ascending */
-    guint next;     /* the range in which, or before which, the next piece is */
+    GArray *ranges;   /* struct range, ascending */
+    guint next;       /* the range in which, or before which, the next piece is */
+    uint64_t missing; /* bytes of ranges that have not come */
+    bool backing;     /* what the map does not have is that of a backing file; else zeroes */
     char *name;
 };
 
@@ -106,7 +109,7 @@ static GArray *read_map(const struct qcow2_pipe_options *o, GError **err)
     return m.known;
 }
 
-/* The ranges of data, and their places; *total is the length of them all in the stream. */
+/* The ranges, and the places of data; *total is the length of all data in the stream. */
 static GArray *make_ranges(const GArray *known, uint64_t *total)
 {
     GArray *ranges = g_array_new(FALSE, FALSE, sizeof(struct range));
@@ -114,12 +117,12 @@ static GArray *make_ranges(const GArray *known, uint64_t *total)
     *total = 0;
     for (guint i = 0; i < known->len; i++) {
         const struct q2_extent_known *e = &g_array_index(known, struct q2_extent_known, i);
-        struct range r = {.offset = e->offset, .length = e->length, .place = *total};
+        struct range r = {
+            .offset = e->offset, .length = e->length, .place = *total, .zero = e->zero};
 
-        if (e->zero)
-            continue;
         g_array_append_val(ranges, r);
-        *total += (e->length + CLUSTER - 1) / CLUSTER * CLUSTER;
+        if (!e->zero)
+            *total += (e->length + CLUSTER - 1) / CLUSTER * CLUSTER;
     }
     return ranges;
 }
@@ -131,49 +134,56 @@ static bool is_zero(const uint8_t *bytes, size_t length)
     return length == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0);
 }
 
-/* The range at or behind `offset`; NULL: there is none. */
-static const struct range *find_range(struct qcow2_pipe *p, uint64_t offset)
+/* The range that has `offset`; NULL: the map does not have it. *length is cut to where this is so. */
+static const struct range *find_range(struct qcow2_pipe *p, uint64_t offset, uint64_t *length)
 {
     for (; p->next < p->ranges->len; p->next++) {
         const struct range *r = &g_array_index(p->ranges, struct range, p->next);
+        uint64_t end = r->offset + r->length;
 
-        if (offset < r->offset + r->length)
-            return r;
+        if (offset >= end)
+            continue;
+        *length = MIN(*length, (offset < r->offset ? r->offset : end) - offset);
+        return offset < r->offset ? NULL : r;
     }
     return NULL;
 }
 
-static int pass_on(struct qcow2_pipe *p, unsigned lane, const struct range *r, uint8_t *data,
-                   uint64_t offset, size_t length, GError **err)
+static int fail_changed(const struct qcow2_pipe *p, uint64_t offset, GError **err)
 {
-    struct copy_piece piece = {
-        .offset = r->place + (offset - r->offset), .length = length, .data = data};
+    return client_fail(err, CLIENT_ERROR_FAILED,
+                       "%s: what is at %" PRIu64 " is not what the map said before: the disk "
+                       "changes meanwhile; a view does not",
+                       p->name, offset);
+}
 
+/* What comes, data or (NULL) zeroes, for a part of the disk that is in one range, or in none. */
+static int take(struct qcow2_pipe *p, unsigned lane, const struct range *r, uint8_t *data,
+                uint64_t offset, uint64_t length, GError **err)
+{
+    struct copy_piece piece = {.length = (size_t)length, .data = data};
+
+    if (!r && p->backing)
+        return fail_changed(p, offset, err);
+    p->missing -= r ? length : 0;
+    if (!data)
+        return 0; /* the stream fills up what does not come */
+    if (!r || r->zero)
+        return is_zero(data, (size_t)length) ? 0 : fail_changed(p, offset, err);
+    piece.offset = r->place + (offset - r->offset);
     return p->stream->ops->write(p->stream, lane, &piece, 1, err);
 }
 
-static int write_piece(struct qcow2_pipe *p, unsigned lane, const struct copy_piece *piece,
-                       GError **err)
+static int take_all(struct qcow2_pipe *p, unsigned lane, uint8_t *data, uint64_t offset,
+                    uint64_t length, GError **err)
 {
-    for (size_t done = 0, n; done < piece->length; done += n) {
-        uint64_t offset = piece->offset + done;
-        const struct range *r = find_range(p, offset);
+    for (uint64_t done = 0, n; done < length; done += n) {
+        const struct range *r;
 
-        n = piece->length - done;
-        if (r && offset >= r->offset) {
-            n = (size_t)MIN(n, r->offset + r->length - offset);
-            if (pass_on(p, lane, r, piece->data + done, offset, n, err) < 0)
-                return -1;
-            continue;
-        }
-        if (r)
-            n = (size_t)MIN(n, r->offset - offset);
-        if (!is_zero(piece->data + done, n))
-            return client_fail(err, CLIENT_ERROR_FAILED,
-                               "%s: what is at %" PRIu64
-                               " was empty when the map was read: the disk "
-                               "changes meanwhile; a view does not",
-                               p->name, offset);
+        n = length - done;
+        r = find_range(p, offset + done, &n);
+        if (take(p, lane, r, data ? data + done : NULL, offset + done, n, err) < 0)
+            return -1;
     }
     return 0;
 }
@@ -182,7 +192,7 @@ static int pipe_write(struct copy_target *t, unsigned lane, const struct copy_pi
                       size_t n, GError **err)
 {
     for (size_t i = 0; i < n; i++) {
-        if (write_piece(pipe_of(t), lane, &pieces[i], err) < 0)
+        if (take_all(pipe_of(t), lane, pieces[i].data, pieces[i].offset, pieces[i].length, err) < 0)
             return -1;
     }
     return 0;
@@ -191,13 +201,19 @@ static int pipe_write(struct copy_target *t, unsigned lane, const struct copy_pi
 static int pipe_zero(struct copy_target *t, unsigned lane, uint64_t offset, uint64_t length,
                      GError **err)
 {
-    return 0; /* the stream fills up what does not come */
+    return take_all(pipe_of(t), lane, NULL, offset, length, err);
 }
 
 static int pipe_finish(struct copy_target *t, GError **err)
 {
     struct qcow2_pipe *p = pipe_of(t);
 
+    if (p->missing > 0)
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: %" PRIu64
+                           " bytes of the map did not come: the disk, or its bitmap, "
+                           "changes meanwhile",
+                           p->name, p->missing);
     return p->stream->ops->finish(p->stream, err);
 }
 
@@ -248,12 +264,14 @@ struct copy_target *qcow2_pipe_new(const struct qcow2_pipe_options *o, GError **
     g_autoptr(GArray) known = read_map(o, err);
     struct copy_target *stream;
     struct qcow2_pipe *p;
-    uint64_t total;
+    uint64_t total, all = 0;
     GArray *ranges;
 
     if (!known || write_head(o, known, err) < 0)
         return NULL;
     ranges = make_ranges(known, &total);
+    for (guint i = 0; i < ranges->len; i++)
+        all += g_array_index(ranges, struct range, i).length;
     stream = target_pipe_new(o->fd, o->name, total, err);
     if (!stream) {
         g_array_unref(ranges);
@@ -264,6 +282,8 @@ struct copy_target *qcow2_pipe_new(const struct qcow2_pipe_options *o, GError **
         .target = {.ops = &pipe_ops, .size = o->size, .align = Q2_STREAM_CLUSTER, .ordered = true},
         .stream = stream,
         .ranges = ranges,
+        .missing = all,
+        .backing = o->backing != NULL,
         .name = g_strdup(o->name),
     };
     return &p->target;

@@ -14,9 +14,8 @@ struct qcow2_pipe_options {
 };
 
 /*
- * Read the map, write the head of the image, and give the target that takes the data. A cluster that
- * the map has as zero, or not at all, and that comes with other data later, is an error: the disk
- * changes while it is read. NULL and *err.
+ * Read the map, write the head of the image, and give the target that takes the data. What comes
+ * later and does not fit the map is an error: the disk changes while it is read. NULL and *err.
  */
 struct copy_target *qcow2_pipe_new(const struct qcow2_pipe_options *o, GError **err);
 

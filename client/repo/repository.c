@@ -42,8 +42,11 @@ struct repository_files {
 static struct repository *repository_new(const char *path)
 {
     struct repository *r = g_new0(struct repository, 1);
+    size_t length = strlen(path);
 
-    r->path = g_strdup(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    r->path = g_strndup(path, length);
     r->members = g_ptr_array_new_with_free_func((GDestroyNotify)repo_member_free);
     r->files = g_new0(struct repository_files, 1);
     r->files->lock = -1;
@@ -136,6 +139,26 @@ static GString *make_text(struct repository *r, GError **err)
     return NULL;
 }
 
+/* A save has failed. Where its manifest has got the name all the same, but perhaps not durably, put
+ * back the one before: callers remove the files of members that were not saved. */
+static void put_back(const struct repository *r, const GString *text, GError **err)
+{
+    g_autoptr(GString) now = NULL;
+    GError *error = NULL;
+    bool missing;
+
+    now = read_file(r, MANIFEST, &missing, NULL);
+    if (!r->files->text || !now || !g_string_equal(now, text))
+        return;
+    if (write_file(r, MANIFEST, r->files->text, &error) == 0)
+        return;
+    g_prefix_error(err,
+                   "the manifest before it could not be put back, so that it may be one or the "
+                   "other (%s): ",
+                   error->message);
+    g_error_free(error);
+}
+
 int repository_save(struct repository *r, GError **err)
 {
     struct repository_files *f = r->files;
@@ -148,6 +171,7 @@ int repository_save(struct repository *r, GError **err)
         return -1;
     if ((f->text && write_file(r, MANIFEST_OLD, f->text, err) < 0) ||
         write_file(r, MANIFEST, text, err) < 0) {
+        put_back(r, text, err);
         g_string_free(text, TRUE);
         return -1;
     }

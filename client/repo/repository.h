@@ -54,7 +54,8 @@ char *repo_sums_path(const struct repository *r, const char *file);
 
 /* Make the change of `members` and `next_id` that the caller has made durable: write the manifest anew.
  * It is checked as when it is read; what breaks a rule is not written. The one before it stays as
- * manifest.json.old. 0, or -1 and *err: the manifest is as before. Needs the exclusive lock. */
+ * manifest.json.old. 0, or -1 and *err: the manifest is as before, as far as the file system lets
+ * it be put back. Needs the exclusive lock. */
 int repository_save(struct repository *r, GError **err);
 
 /* Remove what no member names: files that look like ours, left of runs that were cut. In the folder of a

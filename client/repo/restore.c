@@ -9,6 +9,7 @@
 #include "client/base/interrupt.h"
 #include "client/pull/copy-error.h"
 #include "client/pull/loop.h"
+#include "client/pull/stream-source.h"
 #include "client/repo/chain.h"
 #include "common/copy/source-image.h"
 
@@ -28,7 +29,7 @@ struct task {
     char *disk;   /* as it is called to people */
     char *target; /* its own */
     uint64_t size;
-    struct q2_image *image;
+    struct q2_image *image; /* NULL: the source is there from the beginning */
     struct copy_source *source;
     struct destination *destination;
 };
@@ -134,7 +135,8 @@ static int open_target(struct task *t, const struct restore_options *o, GError *
 
     to.target = t->target;
     to.lanes = lanes(o);
-    t->source = source_image_new(t->image, UINT_MAX, to.lanes, err);
+    if (!t->source)
+        t->source = source_image_new(t->image, UINT_MAX, to.lanes, err);
     if (!t->source)
         return -1;
     /* The size in a header is one of whole sectors; the disk's may be less. */
@@ -266,5 +268,17 @@ int restore_image(const char *path, const struct restore_options *o, struct prog
     if (!image)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s", error.text);
     add_task(tasks, path, o->to.target, q2_image_size(image), image);
+    return run_tasks(tasks, o, p, done, err);
+}
+
+int restore_stream(int fd, const char *name, const struct restore_options *o, struct progress *p,
+                   GPtrArray *done, GError **err)
+{
+    g_autoptr(GPtrArray) tasks = g_ptr_array_new_with_free_func(task_free);
+    struct copy_source *source = stream_source_new(fd, name, err);
+
+    if (!source)
+        return -1;
+    add_task(tasks, name, o->to.target, source->size, NULL)->source = source;
     return run_tasks(tasks, o, p, done, err);
 }

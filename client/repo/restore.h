@@ -35,6 +35,9 @@ int restore_member(const struct repository *r, const struct repo_member *m,
 /* A qcow2 file, and what it stands on. */
 int restore_image(const char *path, const struct restore_options *o, struct progress *p,
                   GPtrArray *done, GError **err);
+/* A qcow2 image that comes through a pipe (client/pull/stream-source.h); `fd` is lent. */
+int restore_stream(int fd, const char *name, const struct restore_options *o, struct progress *p,
+                   GPtrArray *done, GError **err);
 
 void restored_free(struct restored *r);
 

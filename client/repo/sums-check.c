@@ -10,6 +10,7 @@
 #include "client/base/error.h"
 #include "client/repo/sums-private.h"
 #include "client/repo/sums.h"
+#include "common/base/deadline.h"
 #include "common/base/file-io.h"
 
 #include <errno.h>
@@ -29,10 +30,10 @@ struct check {
     int fd;
     const char *name;
 
-    GMutex lock; /* of all below */
-    GCond ended; /* a thread has */
-    guint next;  /* piece to be handed out */
-    bool stop;   /* hand out no more */
+    pthread_mutex_t lock; /* of all below */
+    pthread_cond_t ended; /* a thread has */
+    guint next;           /* piece to be handed out */
+    bool stop;            /* hand out no more */
     unsigned running;
     uint64_t done; /* bytes */
     guint wrong;   /* number of the piece that error is about */
@@ -44,19 +45,19 @@ static bool take_piece(struct check *c, guint *piece)
 {
     bool some;
 
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     some = !c->stop && c->next < c->sums->pieces->len;
     if (some)
         *piece = c->next++;
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     return some;
 }
 
 static void add_done(struct check *c, uint64_t bytes)
 {
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     c->done += bytes;
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
 }
 
 static int hash_piece(struct check *c, gnutls_hash_hd_t hash, void *buffer,
@@ -98,7 +99,7 @@ static int check_piece(struct check *c, gnutls_hash_hd_t hash, void *buffer, gui
 
 static void found_wrong(struct check *c, guint piece, GError *error)
 {
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     c->stop = true;
     if (c->error && c->wrong < piece) {
         g_error_free(error);
@@ -107,7 +108,7 @@ static void found_wrong(struct check *c, guint piece, GError *error)
         c->error = error;
         c->wrong = piece;
     }
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
 }
 
 static void *check_pieces(void *opaque)
@@ -129,10 +130,10 @@ static void *check_pieces(void *opaque)
         gnutls_hash_deinit(hash, NULL);
     }
     g_free(buffer);
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     c->running--;
-    g_cond_signal(&c->ended);
-    g_mutex_unlock(&c->lock);
+    pthread_cond_signal(&c->ended);
+    pthread_mutex_unlock(&c->lock);
     return NULL;
 }
 
@@ -142,14 +143,15 @@ static void wait_for_threads(struct check *c, sums_watch watch, void *opaque)
     while (c->running > 0) {
         GError *error = NULL;
         uint64_t done = c->done;
+        struct timespec until = deadline_timespec(deadline_in(WATCH_USEC));
 
-        g_cond_wait_until(&c->ended, &c->lock, g_get_monotonic_time() + WATCH_USEC);
+        pthread_cond_clockwait(&c->ended, &c->lock, CLOCK_MONOTONIC, &until);
         if (!watch || c->stop)
             continue;
-        g_mutex_unlock(&c->lock);
+        pthread_mutex_unlock(&c->lock);
         if (watch(opaque, done, &error) < 0)
             found_wrong(c, 0, error);
-        g_mutex_lock(&c->lock);
+        pthread_mutex_lock(&c->lock);
     }
 }
 
@@ -159,7 +161,7 @@ static int run(struct check *c, unsigned threads, sums_watch watch, void *opaque
     g_autofree GThread **started = g_new0(GThread *, wanted);
     GError *error = NULL;
 
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     while (n < wanted) {
         started[n] = g_thread_try_new("sums", check_pieces, c, n == 0 ? &error : NULL);
         if (!started[n])
@@ -168,7 +170,7 @@ static int run(struct check *c, unsigned threads, sums_watch watch, void *opaque
         n++;
     }
     wait_for_threads(c, watch, opaque);
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
     for (unsigned i = 0; i < n; i++)
         g_thread_join(started[i]);
     if (c->error || error) {
@@ -199,11 +201,11 @@ int sums_check_watched(const struct sums *s, int fd, const char *name, unsigned 
 
     if (check_size(s, fd, name, err) < 0)
         return -1;
-    g_mutex_init(&c.lock);
-    g_cond_init(&c.ended);
+    pthread_mutex_init(&c.lock, NULL);
+    pthread_cond_init(&c.ended, NULL);
     result = run(&c, threads, watch, opaque, err);
-    g_mutex_clear(&c.lock);
-    g_cond_clear(&c.ended);
+    pthread_mutex_destroy(&c.lock);
+    pthread_cond_destroy(&c.ended);
     return result;
 }
 

@@ -4,6 +4,7 @@
 #define CLIENT_REPO_SUMS_PRIVATE_H
 
 #include <glib.h>
+#include <pthread.h>
 #include <stdint.h>
 
 #define SUMS_DIGEST 32 /* bytes of a SHA-256 */
@@ -14,7 +15,7 @@ struct sums_piece {
 };
 
 struct sums {
-    GMutex lock;    /* of pieces, while sums_add is called */
+    pthread_mutex_t lock; /* of pieces, while sums_add is called */
     GArray *pieces; /* struct sums_piece; in order of offsets once they were written or read */
     uint64_t bytes; /* of the file that they cover, once they were written or read */
 };

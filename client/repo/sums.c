@@ -12,7 +12,7 @@ struct sums *sums_new(void)
 {
     struct sums *s = g_new0(struct sums, 1);
 
-    g_mutex_init(&s->lock);
+    pthread_mutex_init(&s->lock, NULL);
     s->pieces = g_array_new(FALSE, FALSE, sizeof(struct sums_piece));
     return s;
 }
@@ -21,7 +21,7 @@ void sums_free(struct sums *s)
 {
     if (!s)
         return;
-    g_mutex_clear(&s->lock);
+    pthread_mutex_destroy(&s->lock);
     g_array_unref(s->pieces);
     g_free(s);
 }
@@ -32,9 +32,9 @@ void sums_add(void *opaque, uint64_t offset, uint64_t length, const uint8_t *dig
     struct sums_piece piece = {.offset = offset, .length = length};
 
     memcpy(piece.digest, digest, SUMS_DIGEST);
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     g_array_append_val(s->pieces, piece);
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* Do the pieces cover the file, one behind the other? */

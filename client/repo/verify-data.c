@@ -56,9 +56,10 @@ int verify_sums(struct verify_data *v, const struct repo_disk *d, GError **err)
 
 /* ---- the image ---- */
 
-/* Read all data of a disk that are in this file itself. */
-static int read_data(struct q2_image *image, struct q2_reader *reader, const struct repo_disk *d,
-                     GError **err)
+/* Read what is compressed in this file itself. All else was read for its checksums, and the tables say that
+ * it lies in the file. */
+static int read_compressed(struct q2_image *image, struct q2_reader *reader,
+                           const struct repo_disk *d, GError **err)
 {
     g_autofree void *buffer = g_malloc(READ_BYTES);
     uint64_t size = q2_image_size(image);
@@ -66,12 +67,12 @@ static int read_data(struct q2_image *image, struct q2_reader *reader, const str
     struct q2_extent e;
 
     for (uint64_t at = 0; at < size; at += e.length) {
-        bool data;
-
-        if (q2_image_extent(reader, at, MIN(size - at, READ_BYTES), 0, &e, &why) < 0)
+        if (q2_image_extent(reader, at, size - at, 0, &e, &why) < 0)
             return fail_q2(err, d, &why);
-        data = e.kind == Q2_DATA || e.kind == Q2_COMPRESSED;
-        if (data && q2_image_pread(reader, buffer, (size_t)e.length, at, &why) < 0)
+        if (e.kind == Q2_COMPRESSED)
+            e.length = MIN(e.length, READ_BYTES);
+        if (e.kind == Q2_COMPRESSED &&
+            q2_image_pread(reader, buffer, (size_t)e.length, at, &why) < 0)
             return fail_q2(err, d, &why);
     }
     return 0;
@@ -102,7 +103,7 @@ static int check_image(struct q2_image *image, const struct repo_disk *d, GError
     reader = q2_reader_new(image, &why);
     if (!reader)
         return fail_q2(err, d, &why);
-    result = read_data(image, reader, d, err);
+    result = read_compressed(image, reader, d, err);
     q2_reader_free(reader);
     return result;
 }

@@ -63,32 +63,25 @@ static void add_wrong(GPtrArray *wrong, GError *error)
     g_error_free(error);
 }
 
-static void look_below(const struct verify *v, const struct repo_disk *below, GPtrArray *wrong)
+static int look(struct verify *v, const struct verify_result *result, struct verify_data *data,
+                GError **err)
 {
-    if (below && g_hash_table_contains(v->bad, below))
-        g_ptr_array_add(wrong, g_strdup_printf("it stands on %s, which is not good", below->file));
-}
-
-static int look(struct verify *v, const struct repo_disk *d, struct verify_data *data,
-                GPtrArray *wrong, GError **err)
-{
-    const struct repo_disk *below = repo_disk_below(v->r, d);
+    const struct repo_disk *d = result->disk;
+    bool chain = !result->broken && !g_hash_table_contains(v->below, d);
     GError *error = NULL;
 
-    look_below(v, below, wrong);
-    if (repo_file_look(v->r, d, below, &error) < 0) {
-        add_wrong(wrong, error);
+    if (repo_file_look(v->r, d, repo_disk_below(v->r, d), &error) < 0) {
+        add_wrong(result->wrong, error);
         return 0;
     }
     if (verify_sums(data, d, &error) < 0)
-        add_wrong(wrong, error);
+        add_wrong(result->wrong, error);
     if (data->stopped) {
         g_propagate_error(err, g_steal_pointer(&data->stopped));
         return -1;
     }
-    if (v->options->deep && wrong->len == 0 &&
-        verify_image(data, d, !g_hash_table_contains(v->below, d), &error) < 0)
-        add_wrong(wrong, error);
+    if (v->options->deep && result->wrong->len == 0 && verify_image(data, d, chain, &error) < 0)
+        add_wrong(result->wrong, error);
     return 0;
 }
 
@@ -96,11 +89,14 @@ static int verify_disk(struct verify *v, const struct repo_member *m, const stru
                        struct verify_data *data, GError **err)
 {
     g_autoptr(GPtrArray) wrong = g_ptr_array_new_with_free_func(g_free);
+    const struct repo_disk *below = repo_disk_below(v->r, d);
     struct verify_result result = {.member = m, .disk = d, .wrong = wrong};
 
-    if (look(v, d, data, wrong, err) < 0)
+    if (below && g_hash_table_contains(v->bad, below))
+        result.broken = below;
+    if (look(v, &result, data, err) < 0)
         return -1;
-    if (wrong->len > 0)
+    if (wrong->len > 0 || result.broken)
         g_hash_table_add(v->bad, (void *)d);
     return v->ops->disk(v->opaque, &result, err);
 }

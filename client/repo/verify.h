@@ -14,7 +14,8 @@ struct verify_options {
 struct verify_result {
     const struct repo_member *member;
     const struct repo_disk *disk;
-    GPtrArray *wrong; /* char *: what is wrong with its file, or with one below it; none: nothing */
+    const struct repo_disk *broken; /* what it stands on, where that is not good; else NULL */
+    GPtrArray *wrong;               /* char *: what is wrong with its own file; none: nothing */
 };
 
 struct verify_ops {

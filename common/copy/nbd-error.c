@@ -2,6 +2,7 @@
 #include "common/copy/nbd-error.h"
 
 #include <libnbd.h>
+#include <string.h>
 
 GQuark source_nbd_error_quark(void)
 {
@@ -19,9 +20,18 @@ int source_nbd_fail(GError **err, enum source_nbd_error code, const char *format
     return -1;
 }
 
-int source_nbd_fail_libnbd(GError **err, enum source_nbd_error code)
+const char *source_nbd_reason(void)
 {
     const char *why = nbd_get_error();
+    const char *rest = why && g_str_has_prefix(why, "nbd_") ? strstr(why, ": ") : NULL;
 
-    return source_nbd_fail(err, code, "%s", why ? why : "libnbd failed");
+    /* It begins with the name of a function. */
+    if (rest)
+        return rest + 2;
+    return why ? why : "libnbd failed";
+}
+
+int source_nbd_fail_libnbd(GError **err, enum source_nbd_error code)
+{
+    return source_nbd_fail(err, code, "%s", source_nbd_reason());
 }

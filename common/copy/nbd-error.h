@@ -20,7 +20,10 @@ GQuark source_nbd_error_quark(void);
 int source_nbd_fail(GError **err, enum source_nbd_error code, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
 
-/* The same with what libnbd says of its call that has just failed on this thread. */
+/* What libnbd says of its call that has just failed on this thread. libnbd's, until its next call. */
+const char *source_nbd_reason(void);
+
+/* The same as source_nbd_fail, with what libnbd says of its call that has just failed on this thread. */
 int source_nbd_fail_libnbd(GError **err, enum source_nbd_error code);
 
 #endif

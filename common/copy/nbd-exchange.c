@@ -216,7 +216,7 @@ static void ask_one(struct nbd_exchange *x, struct nbd_request *r)
         x->drop = true; /* it has ended */
     } else {
         nbd_requests_remove(&x->asked, r);
-        x->done(r, said_no(r, nbd_get_error()));
+        x->done(r, said_no(r, source_nbd_reason()));
     }
 }
 

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -30,7 +31,7 @@
 
 struct nbd_lane {
     struct nbd_lane_options options;
-    GThread *thread;
+    pthread_t thread;
     int wake;  /* eventfd: look at what the lock guards */
     int ended; /* eventfd, readable once the lane is cancelled or stopping */
 
@@ -43,8 +44,8 @@ struct nbd_lane {
     GError *lost_by;  /* how it was lost, or what the last try has met */
     GError *failure;  /* nothing works any more */
 
-    GMutex lock; /* guards what follows, and `left` and `error` of batches */
-    GCond done;
+    pthread_mutex_t lock; /* guards what follows, and `left` and `error` of batches */
+    pthread_cond_t done;
     struct nbd_requests incoming;
     bool cancelled, stopping;
     bool unflushed;
@@ -56,13 +57,13 @@ static void request_done(struct nbd_request *r, GError *error)
     struct nbd_batch *b = r->owner;
     struct nbd_lane *l = b->lane;
 
-    g_mutex_lock(&l->lock);
+    pthread_mutex_lock(&l->lock);
     l->unflushed = nbd_exchange_is_unflushed(l->exchange);
     if (error && !b->error)
         b->error = g_steal_pointer(&error);
     if (--b->left == 0)
-        g_cond_broadcast(&l->done);
-    g_mutex_unlock(&l->lock);
+        pthread_cond_broadcast(&l->done);
+    pthread_mutex_unlock(&l->lock);
     g_clear_error(&error);
 }
 
@@ -74,18 +75,18 @@ static void keep_socket(struct nbd_lane *l, struct nbd_handle *nbd)
 {
     int fd = fcntl(nbd_aio_get_fd(nbd), F_DUPFD_CLOEXEC, 0);
 
-    g_mutex_lock(&l->lock);
+    pthread_mutex_lock(&l->lock);
     l->socket = fd;
-    g_mutex_unlock(&l->lock);
+    pthread_mutex_unlock(&l->lock);
 }
 
 static void release_socket(struct nbd_lane *l)
 {
-    g_mutex_lock(&l->lock);
+    pthread_mutex_lock(&l->lock);
     if (l->socket >= 0)
         close(l->socket);
     l->socket = -1;
-    g_mutex_unlock(&l->lock);
+    pthread_mutex_unlock(&l->lock);
 }
 
 /* The first reason counts. `error` is taken over. */
@@ -232,11 +233,11 @@ static bool look_around(struct nbd_lane *l)
     while (read(l->wake, &count, sizeof count) < 0 && errno == EINTR)
         ;
     nbd_requests_init(&come);
-    g_mutex_lock(&l->lock);
+    pthread_mutex_lock(&l->lock);
     nbd_requests_move(&come, &l->incoming);
     cancelled = l->cancelled;
     stopping = l->stopping;
-    g_mutex_unlock(&l->lock);
+    pthread_mutex_unlock(&l->lock);
     while ((r = nbd_requests_take(&come)))
         nbd_exchange_add(l->exchange, r);
     if (cancelled && !l->failure)
@@ -310,8 +311,8 @@ static void free_lane(struct nbd_lane *l)
     g_clear_error(&l->lost_by);
     g_clear_error(&l->failure);
     nbd_exchange_free(l->exchange);
-    g_mutex_clear(&l->lock);
-    g_cond_clear(&l->done);
+    pthread_mutex_destroy(&l->lock);
+    pthread_cond_destroy(&l->done);
     g_free(l);
 }
 
@@ -319,24 +320,26 @@ struct nbd_lane *nbd_lane_new(const struct nbd_lane_options *o, struct nbd_handl
                               GError **err)
 {
     struct nbd_lane *l = g_new0(struct nbd_lane, 1);
+    int error;
 
     l->options = *o;
     l->nbd = nbd;
     l->exchange = nbd_exchange_new(o->link.context, o->link.allocation, request_done);
     nbd_exchange_begin(l->exchange, nbd);
     nbd_requests_init(&l->incoming);
-    g_mutex_init(&l->lock);
-    g_cond_init(&l->done);
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->done, NULL);
     keep_socket(l, nbd);
     l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     l->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (l->wake < 0 || l->ended < 0)
-        source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED, "cannot make an eventfd: %s",
-                        g_strerror(errno));
+        error = errno;
     else
-        l->thread = g_thread_try_new("nbd-lane", run, l, err);
-    if (l->thread)
+        error = pthread_create(&l->thread, NULL, run, l);
+    if (error == 0)
         return l;
+    source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED, "cannot start a thread for a connection: %s",
+                    g_strerror(error));
     nbd_link_close(nbd);
     free_lane(l);
     return NULL;
@@ -346,12 +349,12 @@ void nbd_lane_free(struct nbd_lane *l)
 {
     if (!l)
         return;
-    g_mutex_lock(&l->lock);
+    pthread_mutex_lock(&l->lock);
     l->stopping = true;
-    g_mutex_unlock(&l->lock);
+    pthread_mutex_unlock(&l->lock);
     ring(l->ended);
     ring(l->wake);
-    g_thread_join(l->thread);
+    pthread_join(l->thread, NULL);
     free_lane(l);
 }
 
@@ -360,21 +363,21 @@ void nbd_lane_start(struct nbd_lane *l, struct nbd_batch *b)
     b->lane = l;
     b->left = b->n;
     b->error = NULL;
-    g_mutex_lock(&l->lock);
+    pthread_mutex_lock(&l->lock);
     for (size_t i = 0; i < b->n; i++) {
         b->requests[i].owner = b;
         nbd_requests_add(&l->incoming, &b->requests[i]);
     }
-    g_mutex_unlock(&l->lock);
+    pthread_mutex_unlock(&l->lock);
     ring(l->wake);
 }
 
 int nbd_lane_wait(struct nbd_lane *l, struct nbd_batch *b, GError **err)
 {
-    g_mutex_lock(&l->lock);
+    pthread_mutex_lock(&l->lock);
     while (b->left > 0)
-        g_cond_wait(&l->done, &l->lock);
-    g_mutex_unlock(&l->lock);
+        pthread_cond_wait(&l->done, &l->lock);
+    pthread_mutex_unlock(&l->lock);
     if (!b->error)
         return 0;
     g_propagate_error(err, g_steal_pointer(&b->error));
@@ -383,11 +386,11 @@ int nbd_lane_wait(struct nbd_lane *l, struct nbd_batch *b, GError **err)
 
 void nbd_lane_cancel(struct nbd_lane *l)
 {
-    g_mutex_lock(&l->lock);
+    pthread_mutex_lock(&l->lock);
     l->cancelled = true;
     if (l->socket >= 0)
         shutdown(l->socket, SHUT_RDWR);
-    g_mutex_unlock(&l->lock);
+    pthread_mutex_unlock(&l->lock);
     ring(l->ended);
     ring(l->wake);
 }
@@ -396,8 +399,8 @@ bool nbd_lane_is_unflushed(struct nbd_lane *l)
 {
     bool unflushed;
 
-    g_mutex_lock(&l->lock);
+    pthread_mutex_lock(&l->lock);
     unflushed = l->unflushed;
-    g_mutex_unlock(&l->lock);
+    pthread_mutex_unlock(&l->lock);
     return unflushed;
 }

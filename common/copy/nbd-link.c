@@ -4,6 +4,8 @@
 #include "common/util/text.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,6 +22,12 @@
 
 /* Most names that are passed over. */
 #define LEFT_OUT_MAX 100000
+
+/* Seconds without a word until the peer's kernel is asked whether it is there, between such
+ * questions, and how many it may leave unanswered. */
+#define KEEPALIVE_IDLE     30
+#define KEEPALIVE_INTERVAL 10
+#define KEEPALIVE_COUNT    6
 
 /* ---- waiting ---- */
 
@@ -130,7 +138,7 @@ static int take_answer(void *opaque, int *error)
     answer->come = true;
     answer->error = *error;
     if (*error != 0)
-        answer->why = g_strdup(nbd_get_error());
+        answer->why = g_strdup(source_nbd_reason());
     return 1;
 }
 
@@ -293,6 +301,25 @@ static int negotiate(struct nbd_handle *nbd, const struct nbd_link_options *o,
     return go(nbd, w, err);
 }
 
+/* A machine that has vanished does not answer and ends no connection: let the kernel find out. */
+static void keep_alive(struct nbd_handle *nbd)
+{
+    static const struct {
+        int level, option, value;
+    } options[] = {
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE},
+        {IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL},
+        {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT},
+    };
+    int fd = nbd_aio_get_fd(nbd);
+
+    /* Other kinds of sockets do not have them, and do without. */
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++)
+        setsockopt(fd, options[i].level, options[i].option, &options[i].value,
+                   sizeof options[i].value);
+}
+
 struct nbd_handle *nbd_link_open(const struct nbd_link_options *o, const struct nbd_link_wait *w,
                                  GError **err)
 {
@@ -300,6 +327,7 @@ struct nbd_handle *nbd_link_open(const struct nbd_link_options *o, const struct 
 
     if (!nbd)
         return NULL;
+    keep_alive(nbd);
     if (negotiate(nbd, o, w, err) < 0) {
         nbd_link_close(nbd);
         return NULL;

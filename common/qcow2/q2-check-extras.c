@@ -79,10 +79,12 @@ int q2_check_snapshots(struct q2_check *c)
 static int check_bitmap_table(struct q2_check *c, uint64_t offset, uint32_t entries)
 {
     uint64_t cluster = UINT64_C(1) << c->image->geometry.cluster_bits;
+    bool alone;
 
-    if (q2_check_use(c, offset, (uint64_t)entries * 8, "the table of a bitmap") < 0)
+    if (q2_check_use_table(c, offset, (uint64_t)entries * 8, "the table of a bitmap", &alone) < 0)
         return -1;
-    for (uint32_t i = 0; i < entries && offset + i * UINT64_C(8) < c->image->file.size; i++) {
+    for (uint32_t i = 0; alone && i < entries && offset + i * UINT64_C(8) < c->image->file.size;
+         i++) {
         const uint8_t *at = q2_slices_get(&c->tables, offset + i * UINT64_C(8), c->err);
         uint64_t word = at ? load_be64(at) : 0, host = word & Q2_ENTRY_OFFSET;
 

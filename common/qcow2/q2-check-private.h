@@ -17,7 +17,9 @@ struct q2_check {
     uint64_t leaks, corruptions;
     struct q2_error first; /* the first corruption */
     struct q2_counts counts;
-    struct q2_slices tables;    /* of L2 and other tables */
+    struct q2_counts walked; /* for the cluster of each L2 table: by which L1 table it was, last */
+    uint32_t walk;           /* number of the L1 table that is being followed, from 1 */
+    struct q2_slices tables; /* of L2 and other tables */
     struct q2_slices refcounts; /* of the table and the blocks of reference counts */
 };
 
@@ -28,6 +30,10 @@ void q2_check_corrupt(struct q2_check *c, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* A range of the file is used by `what`. */
 int q2_check_use(struct q2_check *c, uint64_t offset, uint64_t length, const char *what);
+/* The same for a table that is followed then; *alone: nothing else was found to use its first
+ * cluster, up to now. Only such a table is followed, so that a file of lies takes no long time. */
+int q2_check_use_table(struct q2_check *c, uint64_t offset, uint64_t length, const char *what,
+                       bool *alone);
 /* Where the block of reference counts number `index` is; 0: there is none that can be read. Errors
  * in the table are not told: q2_check_ref_blocks does that. */
 int q2_check_ref_block(struct q2_check *c, uint64_t index, uint64_t *host);

@@ -46,6 +46,18 @@ int q2_check_use(struct q2_check *c, uint64_t offset, uint64_t length, const cha
     return 0;
 }
 
+int q2_check_use_table(struct q2_check *c, uint64_t offset, uint64_t length, const char *what,
+                       bool *alone)
+{
+    if (q2_check_use(c, offset, length, what) < 0)
+        return -1;
+    *alone = q2_counts_get(&c->counts, offset >> c->image->geometry.cluster_bits) <= 1;
+    if (!*alone)
+        q2_check_corrupt(c, "%s, at %llu, lies where something else is", what,
+                         (unsigned long long)offset);
+    return 0;
+}
+
 static uint64_t blocks_of_table(const struct q2_image *image)
 {
     return ((uint64_t)image->header.refcount_table_clusters << image->geometry.cluster_bits) / 8;

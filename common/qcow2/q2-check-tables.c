@@ -30,7 +30,7 @@ static int use_cluster(struct q2_check *c, uint64_t word, uint64_t host, uint64_
     const struct q2_image *image = c->image;
 
     if (image->geometry.data_file) {
-        if (host != offset)
+        if (host != offset || host >= image->data.size)
             q2_check_corrupt(c, "the cluster for %llu of the disk is at %llu of the data file",
                              (unsigned long long)offset, (unsigned long long)host);
         return 0;
@@ -52,7 +52,7 @@ static int check_entry(struct q2_check *c, const uint8_t *at, uint64_t offset, b
     if (q2_entry_reserved(g, word, bitmap))
         q2_check_corrupt(c, "the L2 entry for %llu of the disk has reserved bits (%016llx)",
                          (unsigned long long)offset, (unsigned long long)word);
-    if (e.kind == Q2_INVALID) {
+    if (e.kind == Q2_INVALID || (e.kind == Q2_COMPRESSED && e.host >= c->image->file.size)) {
         q2_check_corrupt(c, "the L2 entry for %llu of the disk breaks the rules (%016llx)",
                          (unsigned long long)offset, (unsigned long long)word);
         return 0;
@@ -77,12 +77,13 @@ static int check_l2(struct q2_check *c, uint64_t host, uint64_t offset, bool act
     return 0;
 }
 
-/* A table is in the L1 table of the disk once, and in that of each snapshot once. This also bounds
- * the time that a file of lies takes. */
-static bool seen_too_often(const struct q2_check *c, uint64_t host)
+/* Whether a place can have an L2 table. An L1 table has each of them once. */
+static bool can_be_table(const struct q2_check *c, const struct q2_entry *table)
 {
-    return q2_counts_get(&c->counts, host >> c->image->geometry.cluster_bits) >
-           c->image->header.nb_snapshots;
+    uint64_t size = c->image->file.size, number = table->host >> c->image->geometry.cluster_bits;
+
+    return table->kind == Q2_DATA && table->host < size && cluster_bytes(c) <= size - table->host &&
+           q2_counts_get(&c->walked, number) != c->walk;
 }
 
 static int check_table(struct q2_check *c, uint64_t word, uint64_t offset, bool active)
@@ -94,13 +95,14 @@ static int check_table(struct q2_check *c, uint64_t word, uint64_t offset, bool 
                          (unsigned long long)offset, (unsigned long long)word);
     if (table.kind == Q2_UNALLOCATED)
         return 0;
-    if (table.kind == Q2_INVALID || table.host >= c->image->file.size ||
-        seen_too_often(c, table.host)) {
+    if (!can_be_table(c, &table)) {
         q2_check_corrupt(c, "the L2 table for %llu of the disk is at %llu, where none can be",
                          (unsigned long long)offset, (unsigned long long)table.host);
         return 0;
     }
     if (q2_check_use(c, table.host, cluster_bytes(c), "an L2 table") < 0 ||
+        q2_counts_set(&c->walked, table.host >> c->image->geometry.cluster_bits, c->walk, c->err) <
+            0 ||
         (active && check_copied(c, word, table.host, "L1 entry", offset) < 0))
         return -1;
     return check_l2(c, table.host, offset, active);
@@ -109,10 +111,14 @@ static int check_table(struct q2_check *c, uint64_t word, uint64_t offset, bool 
 int q2_check_l1(struct q2_check *c, uint64_t offset, uint64_t entries, bool active)
 {
     uint64_t span = q2_table_span(&c->image->geometry);
+    bool alone;
 
-    if (q2_check_use(c, offset, entries * 8, "an L1 table") < 0)
+    c->walk++;
+    if (entries == 0)
+        return 0;
+    if (q2_check_use_table(c, offset, entries * 8, "an L1 table", &alone) < 0)
         return -1;
-    for (uint64_t i = 0; i < entries && offset + i * 8 < c->image->file.size; i++) {
+    for (uint64_t i = 0; alone && i < entries && offset + i * 8 < c->image->file.size; i++) {
         const uint8_t *at = q2_slices_get(&c->tables, offset + i * 8, c->err);
 
         if (!at || check_table(c, load_be64(at), i * span, active) < 0)

@@ -22,6 +22,7 @@ static int init(struct q2_check *c)
     size_t slice = slice_bytes(image);
 
     if (q2_counts_init(&c->counts, clusters, c->err) < 0 ||
+        q2_counts_init(&c->walked, clusters, c->err) < 0 ||
         q2_slices_init(&c->tables, &image->file, slice, TABLES_MEMORY, c->err) < 0 ||
         q2_slices_init(&c->refcounts, &image->file, slice, REFS_MEMORY, c->err) < 0)
         return -1;
@@ -31,6 +32,7 @@ static int init(struct q2_check *c)
 static void clear(struct q2_check *c)
 {
     q2_counts_clear(&c->counts);
+    q2_counts_clear(&c->walked);
     q2_slices_clear(&c->tables);
     q2_slices_clear(&c->refcounts);
 }

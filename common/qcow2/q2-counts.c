@@ -26,14 +26,36 @@ void q2_counts_clear(struct q2_counts *c)
     c->chunks = NULL;
 }
 
-int q2_counts_add(struct q2_counts *c, uint64_t cluster, struct q2_error *err)
+/* The place of a cluster's number; NULL and *err. */
+static uint32_t *place(struct q2_counts *c, uint64_t cluster, struct q2_error *err)
 {
     uint32_t **chunk = &c->chunks[cluster / CHUNK];
 
-    if (!*chunk && !(*chunk = calloc(CHUNK, sizeof(**chunk))))
-        return q2_fail_errno(err, ENOMEM, "Cannot check an image");
-    if ((*chunk)[cluster % CHUNK] < UINT32_MAX)
-        (*chunk)[cluster % CHUNK]++;
+    if (!*chunk && !(*chunk = calloc(CHUNK, sizeof(**chunk)))) {
+        q2_fail_errno(err, ENOMEM, "Cannot check an image");
+        return NULL;
+    }
+    return *chunk + cluster % CHUNK;
+}
+
+int q2_counts_add(struct q2_counts *c, uint64_t cluster, struct q2_error *err)
+{
+    uint32_t *count = place(c, cluster, err);
+
+    if (!count)
+        return -1;
+    if (*count < UINT32_MAX)
+        ++*count;
+    return 0;
+}
+
+int q2_counts_set(struct q2_counts *c, uint64_t cluster, uint32_t number, struct q2_error *err)
+{
+    uint32_t *count = place(c, cluster, err);
+
+    if (!count)
+        return -1;
+    *count = number;
     return 0;
 }
 

@@ -59,8 +59,6 @@ struct q2_cluster {
 
 /* Take `n` whole clusters, whose counts are 1 from now on. 0, or -1 and *err. */
 int q2_space_take(struct q2_space *p, uint64_t n, uint64_t *host, struct q2_error *err);
-/* The same for one cluster that is referred to `count` times. */
-int q2_space_take_shared(struct q2_space *p, uint16_t count, uint64_t *host, struct q2_error *err);
 /*
  * Give each cluster its place. The compressed ones before *behind fill up what earlier ones have
  * left; all others go to the end of the file, raw ones first. *gap is what will not be filled up
@@ -96,8 +94,7 @@ struct q2_lane {
     bool zlib_made;
 };
 
-/* Marks an L1 entry whose table is all zero clusters. All of these share few tables in the file,
- * which q2_stream_finish makes. No offset is 1. */
+/* Marks the L1 entry of a table that is all zero clusters, until it is closed. No offset is 1. */
 #define L1_ALL_ZERO UINT64_C(1)
 
 struct q2_stream {
@@ -112,6 +109,7 @@ struct q2_stream {
     struct q2_space space; /* lock */
     uint64_t *l1;          /* lock; offsets of tables in the file, 0, or L1_ALL_ZERO */
     uint8_t **tables;    /* lock; L2 tables that are not in the file yet, as it has them; or NULL */
+    uint8_t *all_zero;   /* a table of zero clusters */
     uint64_t first_open; /* lock; tables below are closed */
 
     uint64_t *blocks; /* offsets of refcount blocks in the file; of who may close tables */
@@ -132,6 +130,8 @@ int q2_stream_sync(struct q2_stream *s, struct q2_error *err);
 
 /* ---- tables and counts: q2-stream-tables.c, q2-stream-counts.c ---- */
 
+int q2_stream_tables_init(struct q2_stream *s, struct q2_error *err);
+void q2_stream_tables_free(struct q2_stream *s);
 /* Set the entry of a cluster of the disk. Needs the lock. -1 and *err: it has one, its table is
  * closed, or there is no memory. */
 int q2_stream_set(struct q2_stream *s, uint64_t offset, uint64_t entry, struct q2_error *err);
@@ -139,7 +139,7 @@ int q2_stream_set(struct q2_stream *s, uint64_t offset, uint64_t entry, struct q
 int q2_stream_set_zero(struct q2_stream *s, uint64_t offset, uint64_t length, struct q2_error *err);
 /* Write the tables below this one, and let nothing come into them. */
 int q2_stream_close_tables(struct q2_stream *s, uint64_t upto, struct q2_error *err);
-/* Write the tables that are shared, and the L1 table. All tables are closed. */
+/* Write the L1 table. All tables are closed. */
 int q2_stream_write_l1(struct q2_stream *s, struct q2_error *err);
 
 /* Write the refcount blocks that are full. */

@@ -52,24 +52,24 @@ static int reserve(struct q2_space *p, uint64_t bytes, struct q2_error *err)
     return 0;
 }
 
-/* Refer to each host cluster that the bytes touch `times` more. At most 65536 / 9 compressed clusters
+/* Refer to each host cluster that the bytes touch once more. At most 65536 / 9 compressed clusters
  * touch one, because none is shorter than the frame around it: a count does not overflow. */
-static void count(struct q2_space *p, uint64_t host, uint64_t length, uint16_t times)
+static void count(struct q2_space *p, uint64_t host, uint64_t length)
 {
     for (uint64_t c = host / CLUSTER; c <= (host + length - 1) / CLUSTER; c++) {
         uint8_t *at = p->blocks[c / BLOCK_COUNTS] + c % BLOCK_COUNTS * 2;
 
-        store_be16(at, (uint16_t)(load_be16(at) + times));
+        store_be16(at, (uint16_t)(load_be16(at) + 1));
     }
 }
 
 /* Clusters for which counts are reserved. */
-static uint64_t append(struct q2_space *p, uint64_t n, uint16_t times)
+static uint64_t append(struct q2_space *p, uint64_t n)
 {
     uint64_t host = next_of(p);
 
     if (n > 0)
-        count(p, host, n * CLUSTER, times);
+        count(p, host, n * CLUSTER);
     set_next(p, host + n * CLUSTER);
     return host;
 }
@@ -78,15 +78,7 @@ int q2_space_take(struct q2_space *p, uint64_t n, uint64_t *host, struct q2_erro
 {
     if (reserve(p, n * CLUSTER, err) < 0)
         return -1;
-    *host = append(p, n, 1);
-    return 0;
-}
-
-int q2_space_take_shared(struct q2_space *p, uint16_t times, uint64_t *host, struct q2_error *err)
-{
-    if (reserve(p, CLUSTER, err) < 0)
-        return -1;
-    *host = append(p, 1, times);
+    *host = append(p, n);
     return 0;
 }
 
@@ -101,7 +93,7 @@ struct q2_gap q2_space_close_pack(struct q2_space *p)
 static void pack(struct q2_space *p, struct q2_cluster *c)
 {
     c->host = p->pack;
-    count(p, c->host, c->length, 1);
+    count(p, c->host, c->length);
     p->pack += c->length;
 }
 
@@ -144,7 +136,7 @@ int q2_space_place(struct q2_space *p, struct q2_cluster *clusters, size_t n, si
     *behind = fill(p, clusters, 0, n);
     for (size_t i = 0; i < n; i++)
         if (clusters[i].kind == Q2_DATA)
-            clusters[i].host = append(p, 1, 1);
+            clusters[i].host = append(p, 1);
     for (size_t i = *behind; i < n; i++)
         if (clusters[i].kind == Q2_COMPRESSED)
             length += clusters[i].length;

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * L1 and L2 tables. An L2 table is in memory from its first entry until it is closed, when it goes
- * into the file.
- *
- * A table of nothing but zero clusters is not written by itself: as much of a disk may have been
- * zeroed, all of these are one table, to which many L1 entries point; its count is their number,
- * and they are not COPIED, so that who changes one makes a copy first.
+ * into the file. One of nothing but zero clusters is marked only, so that memory does not grow with
+ * what was discarded of a disk.
  */
 #include "common/base/cursor.h"
 #include "common/qcow2/q2-entry-build.h"
@@ -16,6 +13,27 @@
 #include <string.h>
 
 #define BATCH 64 /* tables that are written at once */
+
+int q2_stream_tables_init(struct q2_stream *s, struct q2_error *err)
+{
+    s->l1 = calloc(s->l1_entries, sizeof *s->l1);
+    s->tables = calloc(s->l1_entries, sizeof *s->tables);
+    s->all_zero = malloc(CLUSTER);
+    if (!s->l1 || !s->tables || !s->all_zero)
+        return q2_fail_errno(err, ENOMEM, "no memory for tables");
+    for (size_t i = 0; i < TABLE_ENTRIES; i++)
+        store_be64(s->all_zero + i * 8, Q2_ENTRY_ZERO);
+    return 0;
+}
+
+void q2_stream_tables_free(struct q2_stream *s)
+{
+    for (uint64_t i = 0; s->tables && i < s->l1_entries; i++)
+        free(s->tables[i]);
+    free(s->tables);
+    free(s->l1);
+    free(s->all_zero);
+}
 
 /* The table that maps this offset, made if there is none. Needs the lock. */
 static uint8_t *table_at(struct q2_stream *s, uint64_t offset, struct q2_error *err)
@@ -79,11 +97,6 @@ int q2_stream_set_zero(struct q2_stream *s, uint64_t offset, uint64_t length, st
     return result;
 }
 
-static bool is_all_zero(const uint8_t *table)
-{
-    return load_be64(table) == Q2_ENTRY_ZERO && memcmp(table, table + 8, CLUSTER - 8) == 0;
-}
-
 /* Tables on their way into the file. */
 struct batch {
     uint8_t *tables[BATCH];
@@ -96,16 +109,11 @@ static void take_tables(struct q2_stream *s, uint64_t upto, struct batch *b)
 {
     for (b->n = 0; s->first_open < upto && b->n < BATCH; s->first_open++) {
         uint64_t i = s->first_open;
-        uint8_t *table = s->tables[i];
+        uint8_t *table = s->l1[i] == L1_ALL_ZERO ? s->all_zero : s->tables[i];
 
         if (!table)
             continue;
         s->tables[i] = NULL;
-        if (is_all_zero(table)) {
-            s->l1[i] = L1_ALL_ZERO;
-            free(table);
-            continue;
-        }
         b->tables[b->n] = table;
         b->numbers[b->n++] = i;
     }
@@ -146,71 +154,22 @@ int q2_stream_close_tables(struct q2_stream *s, uint64_t upto, struct q2_error *
         if (result == 0 && b.n > 0)
             result = write_tables(s, &b, host, err);
         for (size_t i = 0; i < b.n; i++)
-            free(b.tables[i]);
+            if (b.tables[i] != s->all_zero)
+                free(b.tables[i]);
     } while (result == 0 && b.n == BATCH);
-    return result;
-}
-
-/* ---- the tables that are shared, and L1: when all else is done, by one thread ---- */
-
-static uint64_t count_all_zero(const struct q2_stream *s)
-{
-    uint64_t n = 0;
-
-    for (uint64_t i = 0; i < s->l1_entries; i++)
-        n += s->l1[i] == L1_ALL_ZERO;
-    return n;
-}
-
-/* Let the next `times` of the L1 entries that are marked, from *i on, point to `entry`. */
-static void point_to(struct q2_stream *s, uint64_t *i, uint64_t times, uint64_t entry)
-{
-    for (; times > 0; (*i)++)
-        if (s->l1[*i] == L1_ALL_ZERO) {
-            s->l1[*i] = entry;
-            times--;
-        }
-}
-
-static int write_shared(struct q2_stream *s, struct q2_error *err)
-{
-    uint64_t left = count_all_zero(s), i = 0, host;
-    uint8_t *table = left > 0 ? malloc(CLUSTER) : NULL;
-    struct iovec iov = {table, CLUSTER};
-    int result = 0;
-
-    if (left > 0 && !table)
-        return q2_fail_errno(err, ENOMEM, "no memory for a table of clusters");
-    for (size_t e = 0; table && e < TABLE_ENTRIES; e++)
-        store_be64(table + e * 8, Q2_ENTRY_ZERO);
-    while (left > 0 && result == 0) {
-        uint16_t times = (uint16_t)(left < UINT16_MAX ? left : UINT16_MAX);
-
-        result = q2_space_take_shared(&s->space, times, &host, err);
-        if (result == 0)
-            result = q2_stream_put(s, host, &iov, 1, err);
-        if (result == 0)
-            point_to(s, &i, times, times == 1 ? q2_entry_counted_once(host) : host);
-        left -= times;
-    }
-    free(table);
     return result;
 }
 
 int q2_stream_write_l1(struct q2_stream *s, struct q2_error *err)
 {
-    struct iovec iov = {NULL, s->l1_clusters * CLUSTER};
-    uint8_t *table;
+    uint8_t *table = calloc(s->l1_clusters, CLUSTER);
+    struct iovec iov = {table, s->l1_clusters * CLUSTER};
     int result;
 
-    if (write_shared(s, err) < 0)
-        return -1;
-    table = calloc(1, iov.iov_len);
     if (!table)
         return q2_fail_errno(err, ENOMEM, "no memory for the L1 table");
     for (uint64_t i = 0; i < s->l1_entries; i++)
         store_be64(table + i * 8, s->l1[i]);
-    iov.iov_base = table;
     result = q2_stream_put(s, s->header.l1_offset, &iov, 1, err);
     free(table);
     return result;

@@ -106,8 +106,8 @@ static int gather_cluster(struct q2_stream *s, struct q2_lane *l, uint64_t offse
 {
     struct q2_cluster *c = &l->clusters[l->n++];
 
-    if (length <
-        CLUSTER) { /* there is one such cluster in a disk, and nobody else has used `last` */
+    /* There is one such cluster in a disk: `last` is still all zeroes. */
+    if (length < CLUSTER) {
         memcpy(l->last, data, length);
         data = l->last;
     }

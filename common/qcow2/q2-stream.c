@@ -100,11 +100,11 @@ static int lay_out(struct q2_stream *s, struct q2_error *err)
 
     s->l1_entries = s->header.l1_size;
     s->l1_clusters = clusters_of(s->l1_entries * 8);
-    s->l1 = calloc(s->l1_entries, sizeof *s->l1);
-    s->tables = calloc(s->l1_entries, sizeof *s->tables);
     s->lanes = calloc(s->o.lanes, sizeof *s->lanes);
-    if (!s->l1 || !s->tables || !s->lanes)
-        return q2_fail_errno(err, ENOMEM, "no memory for tables");
+    if (!s->lanes)
+        return q2_fail_errno(err, ENOMEM, "no memory for lanes");
+    if (q2_stream_tables_init(s, err) < 0)
+        return -1;
     return q2_space_take(&s->space, 1 + s->l1_clusters, &host, err);
 }
 
@@ -156,13 +156,10 @@ void q2_stream_free(struct q2_stream *s)
         return;
     for (unsigned i = 0; s->lanes && i < s->o.lanes; i++)
         q2_lane_close(&s->lanes[i]);
-    for (uint64_t i = 0; s->tables && i < s->l1_entries; i++)
-        free(s->tables[i]);
+    q2_stream_tables_free(s);
     q2_space_free(&s->space);
     pthread_mutex_destroy(&s->lock);
     free(s->lanes);
-    free(s->tables);
-    free(s->l1);
     free(s->blocks);
     free(s);
 }
@@ -191,13 +188,12 @@ int q2_stream_below(struct q2_stream *s, uint64_t offset, struct q2_error *err)
     return outcome(s, q2_stream_write_full_blocks(s, err));
 }
 
-/* A file whose header is not durable is not to be taken for an image. */
+/* A file whose header is not durable is not to be taken for an image. Where this fails, too, nothing
+ * is left to be tried, and the caller hears of what failed first. */
 static void take_magic_away(struct q2_stream *s)
 {
-    int error = errno;
-
-    if (pwrite_all(s->fd, "\0\0\0\0", 4, 0) < 0 && ftruncate(s->fd, 0) < 0)
-        errno = error; /* nothing is left to be tried, and the caller hears of the first failure */
+    if (pwrite_all(s->fd, "\0\0\0\0", 4, 0) < 0)
+        (void)!ftruncate(s->fd, 0);
 }
 
 static int write_header(struct q2_stream *s, struct q2_error *err)

@@ -261,4 +261,22 @@ def connecting_to_a_server_that_hangs_can_be_interrupted():
         assert copy.end(CANCELLED) == "interrupted\n"
 
 
+@test
+def a_machine_that_vanishes_is_asked_whether_it_is_there():
+    """While a copy waits for an answer, the kernel's timer of its connections is that of
+    keep-alives."""
+    def timers(port):
+        with open("/proc/net/tcp", encoding="ascii") as f:
+            rows = [line.split() for line in f]
+        return [r[5].split(":")[0] for r in rows if r[2].endswith(f":{port:04X}") and r[3] == "01"]
+
+    with FakeServer(Hangs(M, contexts={}), tcp=True) as s, Running(s.uri) as copy:
+        s.wait_requests(1, READ)
+        # Requests that the peer's kernel has not acknowledged yet have another timer, for moments.
+        while "02" not in timers(s.port):
+            assert copy.process.poll() is None
+        copy.interrupt()
+        copy.end(1)
+
+
 main()

@@ -6,10 +6,10 @@
  *   FLEECE_STEPS=FILE       write a line for each step: what, and of which file
  *   FLEECE_STEP_KILL=STEP   SIGKILL before this step
  *   FLEECE_STEP_FAIL=STEP   this step fails with EIO
- *   FLEECE_STEP_WRITES=1    new files, and writes to them, are steps, too
+ *   FLEECE_STEP_WRITES=1    new files, and writes to files, are steps, too
  *   FLEECE_STEP_FREE=BYTES  so many are free in each file system
  *
- * STEP is a number from 1, or a whole such line.
+ * STEP is a number from 1, or a whole such line, or "behind " and such a line: the step after it.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -41,10 +41,24 @@ static void tell(const char *line)
     close(fd);
 }
 
+/* The step after one whose line is `line`. */
+static bool is_behind(const char *meant, const char *line)
+{
+    static _Atomic bool seen;
+    bool now = seen;
+
+    if (strcmp(meant, line) == 0)
+        seen = true;
+    return now;
+}
+
 static bool is_meant(const char *variable, long n, const char *line)
 {
+    static const char behind[] = "behind ";
     const char *text = getenv(variable);
 
+    if (text && strncmp(text, behind, strlen(behind)) == 0)
+        return is_behind(text + strlen(behind), line);
     return text && (atol(text) == n || strcmp(text, line) == 0);
 }
 

@@ -93,6 +93,39 @@ def each_step_fails():
         assert n > 40, n
 
 
+@test
+def nothing_is_said_before_what_it_needs_is_durable():
+    need_steps()
+    rng = random.Random(seed())
+    with BackupRig("vda", "vdb", size=MIB) as rig, begun(rig, rng):
+        rig.backup()
+        rig.backup()
+        rig.write(rng)
+        log = f"{rig.dir}/steps"
+        rig.backup(*IN_ORDER, env={"LD_PRELOAD": STEPS, "FLEECE_STEPS": log})
+        with open(log, encoding="utf-8") as f:
+            done = [line.rstrip("\n").replace(rig.repo, "REPO") for line in f]
+
+        def find(text, behind=0):
+            """The first such step behind another one."""
+            return next(i for i in range(behind, len(done)) if done[i].startswith(text))
+
+        begin = find('send {"execute":"backup-begin"')
+        manifest = find("rename REPO/manifest.json", find("rename REPO/manifest.json.old") + 1)
+        commit = find('send {"execute":"backup-end"')
+        delete = find('send {"execute":"checkpoint-delete"')
+        assert find("fsync REPO", find("rename REPO/running.json")) < begin, done
+        for disk in "vda", "vdb":
+            for name in f"REPO/{disk}/00003-inc.qcow2", f"REPO/{disk}/00003-inc.qcow2.sums":
+                named = next(i for i, s in enumerate(done) if s == f"rename {name}")
+                synced = max(i for i, s in enumerate(done[:named]) if s.endswith(f" {name}.partial"))
+                assert done[synced].split()[0] in ("fsync", "fdatasync"), done
+                assert find(f"fsync REPO/{disk}", named) < manifest, done
+        durable = next(i for i in range(manifest, len(done)) if done[i] == "fsync REPO")
+        assert manifest < durable < commit < delete, done
+        assert find("unlink REPO/running.json") > delete, done
+
+
 def commands(rig):
     """The QMP commands of a run, in their order, each once."""
     names = []
@@ -155,6 +188,35 @@ def a_run_that_was_killed_is_resumed():
             assert result["resumed"] and result["id"] == number, result
             assert os.stat(done).st_ino == inode, "a disk that was done was read again"
             assert len(rig.truth) == begun_before, "a session was begun anew"
+
+
+def cut_behind(rig, rng, step):
+    """Kill a run right behind this step."""
+    rig.write(rng)
+    run = rig.backup(*IN_ORDER, check=False, env=steps(kill=f"behind {step}"))
+    assert run.returncode == -signal.SIGKILL, run
+
+
+@test
+def a_file_that_is_not_recorded_is_made_anew():
+    need_steps()
+    rng = random.Random(seed())
+    with BackupRig("vda", "vdb", size=MIB) as rig, begun(rig, rng):
+        cut_behind(rig, rng, f"rename {rig.repo}/vda/00001-inc.qcow2")
+        assert "vda/00001-inc.qcow2" in rig.files()
+        with open(f"{rig.repo}/running.json", encoding="utf-8") as f:
+            assert "done" not in json.load(f)["disks"][0]
+        assert settled(rig, "--resume")["resumed"]
+
+
+@test
+def what_was_done_and_is_damaged_is_read_again():
+    need_steps()
+    rng = random.Random(seed())
+    with BackupRig("vda", "vdb", size=MIB) as rig, begun(rig, rng):
+        cut_behind(rig, rng, f"rename {rig.repo}/vdb/00001-inc.qcow2")
+        os.truncate(f"{rig.repo}/vda/00001-inc.qcow2", 70000)
+        assert settled(rig, "--resume")["resumed"]
 
 
 @test

@@ -72,8 +72,9 @@ def on_a_chain_of_another_size():
 def on_two_chains_what_differs():
     with repository() as repo:
         repo.add({"vda": Disk(3 * M + 512, [(0, M, 0x11), (M + 4 * K, K, 0x12)])})
-        repo.add({"vda": Disk(4 * M, [(0, M, 0x11), (M + 4 * K, K, 0x13), (3 * M + 512, K, 0x14), (2 * M, M, 0)])})
-        assert changed(repo, 0, 1) == [(M, 64 * K), (3 * M, 64 * K)]
+        repo.add({"vda": Disk(4 * M, [(0, M, 0x11), (M + 4 * K, K, 0x13), (3 * M + 512, K, 0x14), (2 * M, M, 0),
+                                      (M + 512 * K, K, 0x15)])})
+        assert changed(repo, 0, 1) == [(M, 64 * K), (M + 512 * K, 64 * K), (3 * M, 64 * K)]
         # Differences of one full one are on two chains, too.
         repo.add({"vda": Disk(4 * M, [(64 * K, K, 1), (M, 64 * K, 2)], level="diff", parent=1)})
         repo.add({"vda": Disk(4 * M, [(128 * K, K, 1), (M, 64 * K, 2)], level="diff", parent=1)})

@@ -8,10 +8,10 @@ import re
 from fleece import SOURCE, fleecectl
 from tap import main, test
 
-COMMANDS = ("status", "disks", "bitmap", "checkpoint", "view", "session", "map", "pull", "list",
-            "verify", "audit", "state", "tls", "qmp", "watch")
-LATER = ("job", "push", "backup", "restore", "serve", "prune", "diff", "report", "mount",
-         "apply", "image", "bitmap export", "bitmap import")
+COMMANDS = ("status", "disks", "bitmap", "checkpoint", "view", "session", "map", "pull", "backup",
+            "list", "verify", "restore", "prune", "diff", "mount", "audit", "report", "state", "tls",
+            "qmp", "watch")
+LATER = ("job", "push", "serve", "apply", "image", "bitmap export", "bitmap import")
 
 
 def manual():

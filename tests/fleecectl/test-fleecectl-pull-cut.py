@@ -5,12 +5,13 @@ space; what is left of them, and going on."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
 
 from fleece import FLEECECTL, SOON, Server, die_with_parent, fleecectl, require_program, run, tmpdir
-from pulls import (KIB, MIB, assert_equal, contents, pull, pull_json, read_all, refused, seeded,
+from pulls import (KIB, MIB, allocated, assert_equal, contents, pull, pull_json, read_all, refused, seeded,
                    started)
 from tap import main, skip, test
 from waiting import wait_until
@@ -46,8 +47,9 @@ def ends(process, code, why):
     assert process.returncode == code and why in error, (process.returncode, error)
 
 
-def begun(target):
-    return lambda: os.path.exists(f"{target}.partial") and os.stat(f"{target}.partial").st_blocks > 0
+def begun(target, least=1):
+    """Has a new file so many bytes?"""
+    return lambda: os.path.exists(f"{target}.partial") and allocated(f"{target}.partial") >= least
 
 
 @test
@@ -121,11 +123,16 @@ def without_resume_it_begins_anew():
         with started(s.uri("vda"), "-o", target, "--resume", *SLOW) as p:
             wait_position(target)
             p.kill()
+        shutil.copy(f"{target}.pull", f"{folder}/pull")
         # What is cut here without --resume is another file: its .partial is not that of the position.
         with started(s.uri("vda"), "-o", target, *SLOW) as p:
             poll(lambda: position(target) is None and begun(target)())
             p.kill()
         assert position(target) is None
+        # Where the position comes back all the same, it is known to be of another file.
+        shutil.copy(f"{folder}/pull", f"{target}.pull")
+        refused(s.uri("vda"), "-o", target, "--resume", why="of a file that is not there any more")
+        os.unlink(f"{target}.pull")
         summary = pull_json(s.uri("vda"), "-o", target, "--resume")
         assert summary["resumed"] == 0 and summary["read"] == SIZE, summary
         assert_equal(contents(target), contents(f"{folder}/disk"))
@@ -182,7 +189,7 @@ def a_server_that_stays_away():
         for name, options in ("a.raw", ("--resume",)), ("b.raw", ()), ("c.qcow2", ()):
             target = f"{folder}/t/{name}"
             with started(s.uri("vda"), "-o", target, "--retry", "0", *options, *SLOW) as p:
-                poll(begun(target))
+                poll(begun(target, SIZE // 2))
                 s.kill()
                 ends(p, 4, f"pull {s.uri('vda')} to {target}: ")
             s.start()
@@ -244,14 +251,21 @@ def discarding_at_the_source():
         h, q = s.nbd("vda"), s.qmp()
         for at in range(0, SIZE, MIB):
             h.pwrite(bytes([at // MIB + 1]) * MIB, at)
-        d = q.cmd("backup-begin", id="b", discard=True)[0]
+        target = f"{folder}/a.raw"
+        d = q.cmd("backup-begin", id="a", discard=True)[0]
         state = read_all(h)
         h.pwrite(b"o" * 64 * MIB, 0)  # the view keeps what was there
         assert kept(q) >= 64 * MIB, kept(q)
-        target = f"{folder}/a.raw"
+        pull(d["uri"], "-o", target, "--discard")
+        assert kept(q) < 64 * KIB, kept(q)
+        assert_equal(contents(target), state)
+        assert os.listdir(folder) == ["a.raw"], os.listdir(folder)
+        q.cmd("backup-end", id="a", result="commit")
+
+        state = read_all(h)
+        d = q.cmd("backup-begin", id="b", discard=True)[0]
+        h.pwrite(b"p" * 64 * MIB, 0)
         args = d["uri"], "-o", target, "--context", d["context"]
-        with open(target, "wb") as f:
-            f.truncate(SIZE)
         # A cut: what is discarded is in the target alone.
         with started(*args, "--discard", *SLOW) as p:
             wait_position(target)
@@ -263,7 +277,6 @@ def discarding_at_the_source():
         summary = pull_json(*args, "--discard", "--resume")
         assert summary["resumed"] == at, summary
         assert_equal(contents(target), state)
-        assert kept(q) < 64 * KIB, kept(q)
         q.cmd("backup-end", id="b", result="commit")
         for other in f"{folder}/b.qcow2", "nbd://localhost/x", "-":
             refused(s.uri("vda"), "-o", other, "--discard", code=2, why="--discard is for raw files")

@@ -218,6 +218,24 @@ def a_file_that_is_not_sound():
 
 
 @test
+def compressed_data_that_cannot_be_unpacked():
+    """Damage from before the checksums were made: each compressed cluster is unpacked."""
+    with repository() as repo:
+        path = repo.file(0, "vdb")
+        data = bytearray(read(path))
+        l1 = int.from_bytes(data[40:48], "big")
+        l2 = int.from_bytes(data[l1:l1 + 8], "big") & 0x00fffffffffffe00
+        entry = int.from_bytes(data[l2 + 8:l2 + 16], "big")
+        assert entry >> 62 == 1, hex(entry)
+        host = entry & (1 << 54) - 1
+        data[host:host + 8] = b"\xff" * 8
+        write(path, data)
+        repo.reseal(0, "vdb")
+        verify(repo)
+        assert set(wrong(repo, "--deep")) == {(0, "vdb"), (2, "vdb")}
+
+
+@test
 def an_edited_manifest():
     with repository() as repo:
         path = repo.join("manifest.json")
@@ -265,7 +283,7 @@ def a_quick_look_does_not_hide_what_a_deep_one_found():
         verify(repo)
         assert statuses(repo) == {"ok"}
         wrong(repo, "--deep")
-        assert status(repo, 1, "vda") == "damaged" and status(repo, 2, "vda") == "damaged"
+        assert status(repo, 1, "vda") == "damaged" and status(repo, 2, "vda") == "broken chain"
         assert status(repo, 0, "vda") == status(repo, 2, "vdb") == "ok"
         verify(repo)
         assert status(repo, 1, "vda") == "damaged"

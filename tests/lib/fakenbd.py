@@ -245,11 +245,11 @@ class Connection:
 
 
 class FakeServer(contextlib.AbstractContextManager):
-    """It listens on a Unix socket in a folder of its own. `export` may be replaced at any time: who
+    """It listens on a Unix socket in a folder of its own, or on TCP. `export` may be replaced at any time: who
     is connected keeps his."""
 
-    def __init__(self, export, backlog=64):
-        self.export = export
+    def __init__(self, export, backlog=64, tcp=False):
+        self.export, self.tcp = export, tcp
         self.backlog = backlog
         self.requests, self.connections = [], 0
         self.lock = threading.Lock()  # of what follows, and of the two above
@@ -260,8 +260,11 @@ class FakeServer(contextlib.AbstractContextManager):
         self._stack = contextlib.ExitStack()
         self.folder = self._stack.enter_context(tmpdir())
         self.path = f"{self.folder}/s"
-        self.uri = uri(self.export.name, unix=self.path)
         self.listen()
+        self.uri = uri(self.export.name, unix=self.path)
+        if self.tcp:
+            self.port = self.listener.getsockname()[1]
+            self.uri = uri(self.export.name, host="127.0.0.1", port=self.port)
         return self
 
     def __exit__(self, *_):
@@ -272,8 +275,8 @@ class FakeServer(contextlib.AbstractContextManager):
         """Listen, again."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(self.path)
+        self.listener = socket.socket(socket.AF_INET if self.tcp else socket.AF_UNIX)
+        self.listener.bind(("127.0.0.1", 0) if self.tcp else self.path)
         self.listener.listen(self.backlog)
         threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
 

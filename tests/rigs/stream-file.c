@@ -68,6 +68,8 @@ static int judge(bool *cut)
     *cut = false;
     if (watched.fault == FAULT_FAIL && call >= watched.at)
         return watched.error;
+    if (watched.fault == FAULT_ONCE && call == watched.at)
+        return watched.error;
     if (watched.fault == FAULT_CUT && call > watched.at)
         return watched.error;
     if (watched.fault == FAULT_INTERRUPT && call == watched.at)

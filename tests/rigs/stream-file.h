@@ -17,9 +17,10 @@ unsigned stream_file_calls(void);
 enum stream_fault {
     FAULT_NONE,
     FAULT_FAIL,      /* the call and all behind it fail with this errno value */
+    FAULT_ONCE,      /* the call alone fails */
     FAULT_CUT,       /* half of it is written; those behind it fail */
     FAULT_SHORT,     /* each call from it on writes half, and none fails */
-    FAULT_INTERRUPT, /* the call fails with EINTR once */
+    FAULT_INTERRUPT, /* the call alone fails, with EINTR */
 };
 void stream_file_fault(enum stream_fault fault, unsigned call, int error);
 

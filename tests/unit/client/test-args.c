@@ -3,6 +3,7 @@
 #include "client/base/error.h"
 #include "client/cli/commands.h"
 #include "client/cli/help.h"
+#include "client/cli/option-values.h"
 #include "client/cli/options.h"
 #include "client/qmp/qmp-args.h"
 
@@ -245,7 +246,8 @@ static void test_usage_errors(void)
         {"-C backup frobnicate", "unknown command 'frobnicate'"},
         {"-g backup frobnicate", "unknown command 'frobnicate'"},
         {"--html backup frobnicate", "unknown command 'frobnicate'"},
-        {"-o backup", "backup is not there yet"}, /* nobody knows yet what -o will take */
+        {"-y backup", "backup is not there yet"}, /* nobody knows yet what -y will take */
+        {"-o backup", "no command"},
         {"bitmap export vda b0 image.qcow2 --force", "bitmap export is not there yet"},
         {"bitmap --json import vda", "bitmap import is not there yet"},
         {"map -x", "-x"},
@@ -323,6 +325,81 @@ static void test_learning(void)
     }
 }
 
+/* An option whose value may be missing never takes the next word. */
+static void test_optional_values(void)
+{
+    static const struct {
+        const char *line, *compress, *output; /* NULL: not given */
+    } cases[] = {
+        {"pull URI -o T", NULL, "T"},
+        {"pull --compress URI -o T", "", "T"},
+        {"--compress pull URI -o T", "", "T"},
+        {"pull --compress=zlib:9 URI -o T", "zlib:9", "T"},
+        {"pull --compress=zlib --compress URI", "", NULL},
+        {"pull -o --compress URI", NULL, "--compress"},
+        {"pull URI --output --compress", NULL, "--compress"},
+        {"pull -- --compress", NULL, NULL},
+    };
+    g_auto(parsed) p = {0};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        parse(&p, cases[i].line);
+        g_assert_no_error(p.error);
+        g_assert_cmpstr(*(char *const *)field(&p, "compress"), ==, cases[i].compress);
+        g_assert_cmpstr(*(char *const *)field(&p, "output"), ==, cases[i].output);
+        g_assert_cmpuint(g_strv_length(p.invocation.args), ==, 1);
+    }
+}
+
+static void test_values(void)
+{
+    static const struct {
+        const char *text;
+        enum q2_compression compression;
+        int level; /* -1: it is refused */
+    } cases[] = {
+        {"", Q2_ZSTD, 0},
+        {"zstd", Q2_ZSTD, 0},
+        {"zlib", Q2_ZLIB, 0},
+        {"7", Q2_ZSTD, 7},
+        {"zstd:19", Q2_ZSTD, 19},
+        {"zlib:1", Q2_ZLIB, 1},
+        {"zstd:20", 0, -1},
+        {"zlib:10", 0, -1},
+        {"0", 0, -1},
+        {"zlib:", 0, -1},
+        {"zstd:zlib", 0, -1},
+        {"zlibx", 0, -1},
+        {"lz4:1", 0, -1},
+        {"-1", 0, -1},
+        {" ", 0, -1},
+    };
+    enum destination_format format = DESTINATION_DEFAULT;
+    uint64_t rate = 1;
+
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        enum q2_compression compression = Q2_ZSTD;
+        bool compress = false;
+        int level = 0;
+        int result = option_compress(cases[i].text, &compress, &compression, &level, NULL);
+
+        g_assert_cmpint(result, ==, cases[i].level < 0 ? -1 : 0);
+        if (result == 0) {
+            g_assert_true(compress);
+            g_assert_cmpint(compression, ==, cases[i].compression);
+            g_assert_cmpint(level, ==, cases[i].level);
+        }
+    }
+    g_assert_cmpint(option_format("format", "qcow2", &format, NULL), ==, 0);
+    g_assert_cmpint(format, ==, DESTINATION_QCOW2);
+    g_assert_cmpint(option_format("format", "QCOW2", &format, NULL), ==, -1);
+    g_assert_cmpint(option_rate("rate-limit", NULL, &rate, NULL), ==, 0);
+    g_assert_cmpuint(rate, ==, 1);
+    g_assert_cmpint(option_rate("rate-limit", "10M", &rate, NULL), ==, 0);
+    g_assert_cmpuint(rate, ==, 10 << 20);
+    g_assert_cmpint(option_rate("rate-limit", "0", &rate, NULL), ==, -1);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -334,5 +411,7 @@ int main(int argc, char **argv)
     g_test_add_func("/client/options/help", test_help);
     g_test_add_func("/client/options/tables", test_tables);
     g_test_add_func("/client/options/usage-errors", test_usage_errors);
+    g_test_add_func("/client/options/optional-values", test_optional_values);
+    g_test_add_func("/client/options/values", test_values);
     return g_test_run();
 }

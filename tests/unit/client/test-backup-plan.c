@@ -249,10 +249,11 @@ static void test_diff(void)
     add_member(&w, "vda/diff/0");
     add_member(&w, "vda/full");
     add_member(&w, "vda/diff/2");
-    for (int i = 0; i < 4; i++)
-        add_checkpoint(&w, (const char *[]){"c0", "c1", "c2", "c3"}[i], "vda");
+    add_member(&w, "vda/inc");
+    for (int i = 0; i < 5; i++)
+        add_checkpoint(&w, (const char *[]){"c0", "c1", "c2", "c3", "c4"}[i], "vda");
     ASSERT_CHOICE(&w, BACKUP_DIFF, -1, "diff on 2 since c2");
-    ASSERT_CHOICE(&w, BACKUP_AUTO, -1, "inc on 3 since c3");
+    ASSERT_CHOICE(&w, BACKUP_AUTO, -1, "inc on 4 since c4");
     g_array_remove_index(w.checkpoints, 2);
     ASSERT_CHOICE(&w, BACKUP_DIFF, -1,
                   "diff on 0 since c0 (backup 2: the server has no checkpoint c2)");

@@ -8,8 +8,45 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* ---- calls, noted in their order ---- */
+
+static GString *calls;    /* NULL: nobody wants to know */
+static int failing_fsync; /* the one that fails, counted down; 0: none */
+
+/* These stand before libc's. */
+int fsync(int fd)
+{
+    g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+    g_autofree char *path = g_file_read_link(link, NULL);
+    g_autofree char *name = g_path_get_basename(path ? path : "?");
+
+    if (calls)
+        g_string_append_printf(calls, "fsync %s\n",
+                               g_str_has_prefix(name, "disk") ? name : "folder");
+    if (failing_fsync > 0 && --failing_fsync == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
+
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
+{
+    if (calls)
+        g_string_append(calls, "rename\n");
+    return (int)syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
+}
+
+int rename(const char *from, const char *to)
+{
+    return renameat2(AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+/* ---- a folder ---- */
 
 struct folder {
     char *path, *file, *partial;
@@ -185,6 +222,42 @@ static void test_no_file(struct folder *f, gconstpointer data)
     assert_refused("/proc/none/such", false, "/proc/none/such");
 }
 
+/* It has its name when it is durable, and its name is durable when the commit is done. */
+static void test_order(struct folder *f, gconstpointer data)
+{
+    for (int replace = 0; replace < 2; replace++) {
+        struct partial *p = begin(f->file, replace);
+        g_autoptr(GString) seen = g_string_new(NULL);
+
+        calls = seen;
+        g_assert_cmpint(partial_commit(p, NULL), ==, 0);
+        calls = NULL;
+        g_assert_cmpstr(seen->str, ==, "fsync disk.partial\nrename\nfsync folder\n");
+        partial_free(p);
+    }
+}
+
+static void test_sync_fails(struct folder *f, gconstpointer data)
+{
+    struct partial *p = begin(f->file, false);
+    g_autoptr(GError) error = NULL;
+
+    failing_fsync = 1;
+    g_assert_cmpint(partial_commit(p, &error), ==, -1);
+    g_assert_nonnull(strstr(error->message, "disk.partial: fsync"));
+    g_assert_false(exists(f->file));
+    partial_free(p);
+    g_assert_false(exists(f->partial));
+    g_clear_error(&error);
+
+    p = begin(f->file, false);
+    failing_fsync = 2; /* the folder's */
+    g_assert_cmpint(partial_commit(p, &error), ==, -1);
+    g_assert_nonnull(strstr(error->message, "may not have its name after a power cut"));
+    partial_free(p);
+    assert_has(f->file, "new");
+}
+
 /* Many processes at once: each that commits had the name, and nothing of another is in its file. */
 static void run_racer(const struct folder *f, char letter)
 {
@@ -246,6 +319,8 @@ int main(int argc, char **argv)
     ADD("left", test_left);
     ADD("locked", test_locked);
     ADD("no-file", test_no_file);
+    ADD("order", test_order);
+    ADD("sync-fails", test_sync_fails);
     ADD("race", test_race);
 #undef ADD
     return g_test_run();

@@ -75,8 +75,10 @@ static void test_each(void)
     unsigned calls = calls_of_all();
 
     g_assert_cmpuint(calls, >, 10);
-    for (unsigned i = 0; i < calls; i++)
+    for (unsigned i = 0; i < calls; i++) {
         fail_at(FAULT_FAIL, i, i % 2 ? ENOSPC : EIO);
+        fail_at(FAULT_ONCE, i, EIO);
+    }
     /* The last one is a sync, of which there is no half. */
     for (unsigned i = 0; i + 1 < calls; i++)
         fail_at(FAULT_CUT, i, ENOSPC);

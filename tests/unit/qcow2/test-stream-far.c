@@ -1,10 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Files that need more than one refcount block, which counts 2 GiB. Zeroes that are data stay holes of
  * the file, so that it takes no memory. */
+#include "common/qcow2/q2-stream-private.h"
 #include "tests/rigs/stream-file.h"
 #include "tests/rigs/stream-rig.h"
 
 #define STEP (16 * MIB)
+
+/* Memory does not grow with the file. */
+static void check_memory(const struct q2_stream *s)
+{
+    unsigned blocks = 0, tables = 0;
+
+    for (size_t i = 0; i < s->space.n_blocks; i++)
+        blocks += s->space.blocks[i] != NULL;
+    for (uint64_t i = 0; i < s->l1_entries; i++)
+        tables += s->tables[i] != NULL;
+    g_assert_cmpuint(blocks, <=, 2);
+    g_assert_cmpuint(tables, <=, 1);
+}
 
 /* Zeroes as data, of which the model has none. */
 static void write_zeroes(struct stream_rig *r, uint64_t from, uint64_t to, const void *zeroes)
@@ -14,6 +28,7 @@ static void write_zeroes(struct stream_rig *r, uint64_t from, uint64_t to, const
         struct q2_error err = {0};
 
         stream_rig_below(r, from);
+        check_memory(r->stream);
         if (q2_stream_write(r->stream, 0, &piece, 1, &err) < 0)
             g_error("%s", err.text);
     }
@@ -66,10 +81,23 @@ static void test_borders(void)
     }
 }
 
+/* Nor with what is zeroed of a disk. */
+static void test_zeroed(void)
+{
+    struct stream_rig r;
+
+    stream_rig_new(&r, &(struct q2_stream_options){
+                           .size = 15 * TIB, .backing = "base.raw", .backing_format = "raw"});
+    stream_rig_zero(&r, 0, 0, 15 * TIB);
+    check_memory(r.stream);
+    stream_rig_free(&r);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/far/two-blocks", test_two_blocks);
     g_test_add_func("/far/borders", test_borders);
+    g_test_add_func("/far/zeroed", test_zeroed);
     return g_test_run();
 }

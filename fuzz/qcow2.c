@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * qcow2: q2_header_parse, and q2_image_open, _extent, _pread and _check of whole files. Nothing in a
+ * file is believed: extents lie in the disk and in the file, all of a disk is one kind or another,
+ * reads in pieces agree, and what a check calls clean can be read, as long as nothing is compressed.
+ *
+ * Input: a byte that says which; 0: the bytes of a header. Else a file: its size in sectors (2 bytes),
+ * and pieces: the sector (2 bytes), a length (2 bytes), and as many bytes. In its folder there are a raw
+ * file "b" and a data file "d", which it may name, and it is "i" itself.
+ */
+#include "fuzz/fuzz.h"
+
+#include "common/base/file-io.h"
+#include "common/qcow2/q2-image.h"
+
+#include <fcntl.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+const char fuzz_name[] = "qcow2";
+
+#define SECTOR      512U
+#define MAX_EXTENTS 500
+#define MAX_READ    4096
+
+static char folder[] = "/tmp/fuzz-qcow2-XXXXXX";
+static char *image_path;
+
+static void remove_folder(void)
+{
+    static const char *const names[] = {"b", "d", "i"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_build_filename(folder, names[i], NULL);
+
+        unlink(path);
+    }
+    rmdir(folder);
+    g_free(image_path);
+}
+
+static void make_file(const char *name, size_t size)
+{
+    g_autofree char *path = g_build_filename(folder, name, NULL), *bytes = g_malloc(size);
+
+    memset(bytes, *name, size);
+    CHECK(g_file_set_contents(path, bytes, (gssize)size, NULL));
+}
+
+static void make_folder(void)
+{
+    if (image_path)
+        return;
+    CHECK(g_mkdtemp(folder));
+    image_path = g_build_filename(folder, "i", NULL);
+    make_file("b", 5000);
+    make_file("d", 65536);
+    atexit(remove_folder);
+}
+
+static void fuzz_header(struct supply *s)
+{
+    size_t length = supply_left(s);
+    struct q2_error err = {0};
+    struct q2_header h;
+
+    if (q2_header_parse(s->at, length, UINT32_MAX, &h, &err) < 0) {
+        CHECK(err.text[0]);
+        return;
+    }
+    CHECK(h.version == 2 || h.version == 3);
+    CHECK(h.cluster_bits >= 9 && h.cluster_bits <= 21 && h.refcount_order <= 6);
+    CHECK(memchr(h.backing, 0, sizeof(h.backing)) && memchr(h.data_file, 0, sizeof(h.data_file)));
+    CHECK(memchr(h.backing_format, 0, sizeof(h.backing_format)));
+    CHECK(h.l1_size <= 4 << 20 && h.l1_offset + h.l1_size * UINT64_C(8) <= UINT32_MAX);
+    CHECK(h.crypt_method == 0 && (h.incompatible & ~UINT64_C(31)) == 0);
+    CHECK(!(h.incompatible & Q2_INCOMPATIBLE_DATA_FILE) == !h.data_file[0]);
+}
+
+static void make_image(struct supply *s)
+{
+    int fd = open(image_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    uint64_t size = take_u16(s) * (uint64_t)SECTOR;
+
+    CHECK(fd >= 0);
+    while (supply_left(s) > 0) {
+        uint64_t place = take_u16(s) * (uint64_t)SECTOR;
+        size_t length = take_u16(s), got;
+        const uint8_t *bytes = take_bytes(s, length, &got);
+
+        CHECK(pwrite_all(fd, bytes, got, place) == 0);
+    }
+    CHECK(ftruncate(fd, (off_t)size) == 0);
+    close(fd);
+}
+
+/* Read a range at once and in two pieces, which agree. False: it cannot be read. */
+static bool read_range(struct q2_reader *r, uint64_t offset, size_t length, bool zero)
+{
+    g_autofree uint8_t *whole = g_malloc(length), *pieces = g_malloc(length);
+    struct q2_error err = {0};
+    size_t half = length / 3;
+
+    if (q2_image_pread(r, whole, length, offset, &err) < 0) {
+        CHECK(err.text[0]);
+        return false;
+    }
+    CHECK(q2_image_pread(r, pieces, half, offset, &err) == 0);
+    CHECK(q2_image_pread(r, pieces + half, length - half, offset + half, &err) == 0);
+    CHECK(memcmp(whole, pieces, length) == 0);
+    for (size_t i = 0; zero && i < length; i++)
+        CHECK(whole[i] == 0);
+    return true;
+}
+
+static unsigned chain_length(struct q2_image *image)
+{
+    unsigned n = 0;
+
+    for (; image; image = q2_image_backing(image))
+        n++;
+    return n;
+}
+
+/* Where it is said to be in the image's files that are not the image itself is the same without them. */
+static void check_depth(struct q2_reader *r, uint64_t offset, const struct q2_extent *e)
+{
+    struct q2_extent top;
+
+    CHECK(q2_image_extent(r, offset, e->length, 0, &top, NULL) == 0);
+    CHECK(top.length <= e->length || e->depth > 0);
+    if (e->depth == 0)
+        CHECK(top.kind == e->kind && top.host == e->host);
+    else
+        CHECK(top.kind == Q2_UNALLOCATED);
+}
+
+/* Walk over the disk. False: something cannot be read, and is not compressed. */
+static bool walk(struct q2_image *image, struct q2_reader *r)
+{
+    uint64_t size = q2_image_size(image), offset = 0;
+    struct q2_error err = {0};
+    bool good = true;
+
+    for (unsigned i = 0; offset < size && i < MAX_EXTENTS; i++) {
+        struct q2_extent e;
+        size_t length;
+
+        if (q2_image_extent(r, offset, size - offset, UINT_MAX, &e, &err) < 0) {
+            CHECK(err.text[0]);
+            CHECK(!read_range(r, offset, 1, false));
+            good = false;
+            offset += SECTOR;
+            continue;
+        }
+        CHECK(e.length > 0 && e.length <= size - offset);
+        CHECK(e.kind != Q2_INVALID && e.depth < chain_length(image));
+        check_depth(r, offset, &e);
+        length = MIN(e.length, (size_t)MAX_READ);
+        CHECK(read_range(r, offset, length, e.kind == Q2_ZERO || e.kind == Q2_UNALLOCATED) ||
+              e.kind == Q2_COMPRESSED);
+        offset += e.length;
+    }
+    return good;
+}
+
+static void fuzz_image(void)
+{
+    uint64_t leaks, corruptions;
+    struct q2_error err = {0};
+    struct q2_image *image;
+    struct q2_reader *r;
+    bool good;
+
+    image = q2_image_open(image_path, Q2_REFERENCES_FOLDER, &err);
+    if (!image) {
+        CHECK(err.text[0]);
+        return;
+    }
+    r = q2_reader_new(image, &err);
+    CHECK(r);
+    good = walk(image, r);
+    CHECK(q2_image_check(image, &leaks, &corruptions, &err) == 0);
+    CHECK(!corruptions == !err.text[0]);
+    CHECK(good || corruptions > 0);
+    q2_reader_free(r);
+    q2_image_close(image);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct supply s = supply_on(data, size);
+
+    if (take_u8(&s) == 0) {
+        fuzz_header(&s);
+        return 0;
+    }
+    make_folder();
+    make_image(&s);
+    fuzz_image();
+    return 0;
+}
