@@ -85,8 +85,9 @@ static struct position *make(const struct folder *f, const char *uri, const char
                              struct dirty d)
 {
     GError *error = NULL;
-    struct position *p = position_new(f->target, uri, context, &d.source, &error);
+    struct position *p = position_new(f->target, uri, context, d.source.size);
 
+    position_see_map(p, &d.source, &error);
     g_assert_no_error(error);
     return p;
 }
