@@ -218,7 +218,7 @@ static const struct option pull_options[] = {
      "discard at the source what is safe in TARGET"},
     {"resume", 0, OPTION_FLAG, NULL, FIELD(resume),
      "go on where a run was cut; keep what there is"},
-    {"force", 'f', OPTION_FLAG, NULL, FIELD(force), "overwrite data, replace a file"},
+    {"force", 0, OPTION_FLAG, NULL, FIELD(force), "overwrite data, replace a file"},
     {NULL},
 };
 #undef FIELD
