@@ -78,6 +78,8 @@ def what_it_has():
         # What changed, where: each has one MiB at another place, two cells of 512 KiB.
         for i in range(1, 7):
             assert f"<title>{8 * i} MiB \u2013 {8 * i + 1} MiB\n100 % in this file</title>" in text, i
+        # And nothing else: not what those below it have.
+        assert page.count("rect", **{"class": "heat f"}) == 6
         assert "2026-11-07 03:00:00</b><span>newest member" in text
         assert len(re.findall("<tr><td class=\"n\">", text)) == 8
 
