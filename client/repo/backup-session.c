@@ -8,6 +8,8 @@
 
 /* A lease is renewed when a quarter of it is over: three renewals may be late or lost. */
 #define RENEWALS 4
+/* Seconds that a server may take to end a session that it has begun to end. */
+#define PATIENCE 20
 
 /* ---- begin ---- */
 
@@ -189,16 +191,16 @@ static int renew(struct backup_session *s, GError **err)
 }
 
 /* An event: 0, or -1 and *err where it tells the session's end. */
-static int look_at_event(const struct backup_session *s, JsonObject *message, GError **err)
+static int look_at_event(const char *session, JsonObject *message, GError **err)
 {
     JsonObject *data = json_member_object(message, "data");
     const char *id = data ? json_member_string(data, "id") : NULL;
     const char *reason = data ? json_member_string(data, "reason") : NULL;
 
     if (g_strcmp0(json_member_string(message, "event"), "BACKUP_ENDED") != 0 ||
-        g_strcmp0(id, s->id) != 0)
+        g_strcmp0(id, session) != 0)
         return 0;
-    return client_fail(err, CLIENT_ERROR_FAILED, "the server has ended session %s%s%s", s->id,
+    return client_fail(err, CLIENT_ERROR_FAILED, "the server has ended session %s%s%s", session,
                        reason ? ": " : "", reason ? reason : "");
 }
 
@@ -209,7 +211,7 @@ static int take(struct backup_session *s, JsonObject *message, GError **err)
     int rc = qmp_read_reply(s->qmp, message, &value, err);
 
     if (rc == 0) {
-        rc = look_at_event(s, message, err);
+        rc = look_at_event(s->id, message, err);
     } else {
         if (s->awaited > 0)
             s->awaited--;
@@ -268,7 +270,38 @@ int session_fate(struct qmp *q, const char *id, enum session_fate *fate, GError 
     return 0;
 }
 
-int session_end(struct qmp *q, const char *id, bool commit, GError **err)
+/* Does a message that has come tell the session's end? */
+static bool tells_end(struct qmp *q, const char *id)
+{
+    JsonObject *message;
+
+    while (qmp_take_message(q, &message, NULL) == 1) {
+        bool is_end = look_at_event(id, message, NULL) < 0;
+
+        json_object_unref(message);
+        if (is_end)
+            return true;
+    }
+    return false;
+}
+
+/* It is active, and the server has begun to end it: wait for that, not for ever. 0, or -1: it has
+ * not ended, or the server has gone. */
+static int await_end(struct qmp *q, const char *id)
+{
+    gint64 until = g_get_monotonic_time() + PATIENCE * G_USEC_PER_SEC;
+
+    while (!tells_end(q, id)) {
+        struct pollfd p = {.fd = qmp_fd(q), .events = POLLIN};
+        gint64 left = (until - g_get_monotonic_time()) / 1000;
+
+        if (left <= 0 || (poll(&p, 1, (int)left) == 1 && qmp_receive(q, NULL) < 0))
+            return -1;
+    }
+    return 0;
+}
+
+static int end(struct qmp *q, const char *id, bool commit, GError **err)
 {
     JsonObject *arguments = json_object_new();
     g_autoptr(JsonNode) reply = NULL;
@@ -277,6 +310,27 @@ int session_end(struct qmp *q, const char *id, bool commit, GError **err)
     json_object_set_string_member(arguments, "result", commit ? "commit" : "abort");
     reply = qmp_command(q, "backup-end", arguments, err);
     return reply ? 0 : -1;
+}
+
+int session_commit(struct qmp *q, const char *id, GError **err)
+{
+    return end(q, id, true, err);
+}
+
+int session_abort(struct qmp *q, const char *id, GError **why)
+{
+    enum session_fate fate;
+
+    if (end(q, id, false, why) == 0)
+        return 0;
+    if (session_fate(q, id, &fate, NULL) < 0)
+        return -1;
+    /* No event of its end has come before that answer: it cannot have been missed. */
+    if (fate == SESSION_ACTIVE && await_end(q, id) < 0)
+        return -1;
+    if (fate == SESSION_UNKNOWN)
+        g_clear_error(why);
+    return 0;
 }
 
 /* Wait for the replies to renewals, so that the next reply is that of the next command. What they
@@ -296,9 +350,12 @@ static int settle(struct backup_session *s, GError **err)
     return 0;
 }
 
-int backup_session_end(struct backup_session *s, bool commit, GError **err)
+int backup_session_commit(struct backup_session *s, GError **err)
 {
-    if (settle(s, err) < 0)
-        return -1;
-    return session_end(s->qmp, s->id, commit, err);
+    return settle(s, err) < 0 ? -1 : session_commit(s->qmp, s->id, err);
+}
+
+int backup_session_abort(struct backup_session *s, GError **why)
+{
+    return settle(s, why) < 0 ? -1 : session_abort(s->qmp, s->id, why);
 }

@@ -301,6 +301,35 @@ def a_session_that_somebody_ends_fails_with_the_reason():
 
 
 @test
+def a_session_that_is_being_ended_is_waited_for():
+    """The server has begun to end it, refuses backup-end, and ends it then. The proxy plays that."""
+    with BackupRig("vda", size=MIB) as rig, rig.qmp() as q:
+        rig.backup()
+        refused = []
+
+        def hold_back(request):
+            if request["execute"] == "backup-end" and not refused:
+                refused.append(request["arguments"]["id"])
+                return {"execute": "query-version"}
+            return request
+
+        def refuse(request, reply):
+            if request["execute"] == "backup-begin":
+                process.send_signal(signal.SIGINT)
+            elif request["execute"] == "backup-end" and "qemu" in reply.get("return", ""):
+                return {"error": {"class": "GenericError", "desc": "is being aborted: no space"}}
+            elif request["execute"] == "query-backups" and refused:
+                # The event of its end comes behind this reply.
+                q.cmd("backup-end", id=refused[0], result="abort")
+            return reply
+
+        with rig.running(before=hold_back, after=refuse) as process:
+            _, errors = process.communicate(timeout=SOON)
+        assert process.returncode == 1 and "is being aborted: no space" in errors, errors
+        rig.check()
+
+
+@test
 def two_runs_at_once_are_one():
     with BackupRig("vda", size=MIB) as rig:
         rig.backup()
