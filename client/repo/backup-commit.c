@@ -208,8 +208,8 @@ void backup_give_up(struct backup_run *r, GError **error)
         client_fail(&why, CLIENT_ERROR_FAILED, "run it with --resume again to go on");
     else
         undo(r, &why);
-    if (!why || (unreachable && !r->o->resume))
-        return;
+    if (!why || (unreachable && !r->o->resume) || strstr((*error)->message, r->record->session))
+        return; /* it is said already */
     text = g_strdup_printf("%s (%s)", (*error)->message, why->message);
     g_free((*error)->message);
     (*error)->message = text;

@@ -12,6 +12,7 @@ import subprocess
 import threading
 
 from backup_rig import BackupRig
+from cut_network import CutNetwork
 from failing_folder import FileSystem
 from fakeqmp import FakeQmp
 from fleece import SOON, fleecectl, tmpdir
@@ -271,6 +272,47 @@ def full_scratch_space_fails_with_the_reason():
         errors = fails(rig, after=overwrite)
         note(errors)
         assert "scratch" in errors, errors
+        assert run_json(rig)["level"] == "inc"
+        rig.check()
+
+
+# ---- the network ----
+
+
+def through(net):
+    """A hook by which the session's exports are read through a network."""
+    def change(request, reply):
+        if request["execute"] == "query-backups":
+            for d in (d for session in reply["return"] for d in session["disks"]):
+                d["uri"] = f"{d['uri'].split('socket=')[0]}socket={net.path}"
+        return reply
+
+    return change
+
+
+@test
+def connections_that_break_are_made_anew():
+    rng = random.Random(seed())
+    with BackupRig("vda", "vdb", size=4 * MIB) as rig:
+        for disk in rig.disks:
+            put(rig, disk, rng.randbytes(4 * MIB), 0, 1)
+        with CutNetwork(f"{rig.dir}/net", rig.server.socket, [100_000, 3 * MIB, 6 * MIB]) as net:
+            rig.backup("--connections", rng.choice("14"), after=through(net))
+            assert net.cuts == 3
+        rig.check()
+
+
+@test
+def a_network_that_stays_away_fails_and_leaves_nothing():
+    rng = random.Random(seed())
+    with BackupRig("vda", size=4 * MIB) as rig:
+        rig.backup()
+        put(rig, "vda", rng.randbytes(4 * MIB), 0, 1)
+        with CutNetwork(f"{rig.dir}/net", rig.server.socket, [MIB], for_good=True) as net:
+            run = rig.backup("--retry", "1", after=through(net), check=False)
+        assert run.returncode == 4 and "disk vda: " in run.stderr, run
+        assert len(rig.members()) == 1
+        rig.check()
         assert run_json(rig)["level"] == "inc"
         rig.check()
 
