@@ -94,7 +94,7 @@ static int remove_undone(const struct repository *repo, const struct backup_reco
  * and *err. */
 static int go_on(struct backup_run *r, struct backup_record *record, GError **err)
 {
-    struct backup_session *s = backup_session_continue(r->qmp, record->session, r->o->lease, err);
+    struct backup_session *s = backup_session_continue(r->qmp, record->session, err);
 
     if (!s)
         return -1;

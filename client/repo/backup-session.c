@@ -69,31 +69,19 @@ static int look_up(struct backup_session *s, GError **err)
     if (!e || !e->active)
         return client_fail(err, CLIENT_ERROR_FAILED, "session %s has ended%s%s", s->id,
                            e && e->reason ? ": " : "", e && e->reason ? e->reason : "");
+    s->lease = (unsigned)MIN(e->lease, G_MAXINT32); /* as the server counts it */
     s->time = e->time;
     s->quiesce_error = e->quiesce_error;
     s->disks = g_array_ref(e->disks);
     return check_disks(s, err);
 }
 
-static struct backup_session *session_new(struct qmp *q, const char *id, unsigned lease)
+struct backup_session *backup_session_continue(struct qmp *q, const char *id, GError **err)
 {
     struct backup_session *s = g_new0(struct backup_session, 1);
 
     s->qmp = q;
-    s->id = g_strdup(id);
-    s->lease = lease;
-    return s;
-}
-
-static void renew_later(struct backup_session *s)
-{
-    s->renew_at = g_get_monotonic_time() + (gint64)s->lease * G_USEC_PER_SEC / RENEWALS;
-}
-
-/* The session as the server has it; frees `s` where that fails. */
-static struct backup_session *looked_up(struct backup_session *s, GError **err)
-{
-    renew_later(s);
+    s->id = g_strdup(id); /* renew_at stays 0: nobody knows how long its lease has run already */
     if (look_up(s, err) == 0)
         return s;
     backup_session_free(s);
@@ -121,7 +109,7 @@ static struct backup_session *begin(struct qmp *q, const char *id, const char *c
         g_propagate_error(err, error);
         return NULL;
     }
-    return looked_up(session_new(q, id, lease), err);
+    return backup_session_continue(q, id, err);
 }
 
 struct backup_session *backup_session_begin(struct qmp *q, const char *id, const GPtrArray *choices,
@@ -135,12 +123,6 @@ struct backup_session *backup_session_begin_plain(struct qmp *q, const char *id,
                                                   bool *begun, GError **err)
 {
     return begin(q, id, NULL, choices, lease, begun, err);
-}
-
-struct backup_session *backup_session_continue(struct qmp *q, const char *id, unsigned lease,
-                                               GError **err)
-{
-    return looked_up(session_new(q, id, lease), err);
 }
 
 void backup_session_free(struct backup_session *s)
@@ -186,7 +168,7 @@ static int renew(struct backup_session *s, GError **err)
     if (qmp_send(s->qmp, text, err) < 0)
         return -1;
     s->awaited++;
-    renew_later(s);
+    s->renew_at = g_get_monotonic_time() + (gint64)s->lease * G_USEC_PER_SEC / RENEWALS;
     return 0;
 }
 

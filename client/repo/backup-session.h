@@ -20,7 +20,7 @@ struct backup_session {
     /* ... what is private */
     JsonNode *reply;  /* what the above borrows from */
     unsigned lease;   /* seconds; 0: it has none */
-    gint64 renew_at;  /* g_get_monotonic_time() */
+    gint64 renew_at;  /* g_get_monotonic_time(); 0: now */
     unsigned awaited; /* replies to renewals that have not come yet */
 };
 
@@ -35,8 +35,7 @@ struct backup_session *backup_session_begin_plain(struct qmp *q, const char *id,
                                                   const GPtrArray *choices, unsigned lease,
                                                   bool *begun, GError **err);
 /* Go on with a session that lives. NULL and *err. */
-struct backup_session *backup_session_continue(struct qmp *q, const char *id, unsigned lease,
-                                               GError **err);
+struct backup_session *backup_session_continue(struct qmp *q, const char *id, GError **err);
 void backup_session_free(struct backup_session *s); /* NULL is fine; the session goes on */
 
 /* Lent; NULL where the session does not have the disk. */

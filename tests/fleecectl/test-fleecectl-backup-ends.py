@@ -416,6 +416,36 @@ def a_lease_is_renewed():
 
 
 @test
+def a_session_that_is_resumed_is_renewed_by_its_own_lease():
+    with BackupRig("vda", size=4 * MIB) as rig:
+        put(rig, "vda", b"a", 0, 4 * MIB)
+
+        def interrupt(request, reply):
+            if request["execute"] == "backup-begin":
+                process.send_signal(signal.SIGINT)
+            return reply
+
+        with rig.running("--lease", "8", "--resume", after=interrupt) as process:
+            assert process.wait(SOON) == 1
+        times, renewed = [], threading.Event()
+
+        def look(request):
+            if request["execute"] == "backup-renew":
+                times.append(request)
+                if len(times) == 2:
+                    renewed.set()
+            return request
+
+        # By the lease of this run's own, the second renewal would come after a quarter of an hour.
+        with rig.running("--lease", "3600", "--resume", "--rate-limit", "256K", before=look) as process:
+            assert renewed.wait(SOON)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SOON) == 1
+        rig.backup("--resume")
+        rig.check()
+
+
+@test
 def other_servers_are_refused_in_plain_words():
     with tmpdir() as d:
         with FakeQmp() as fake:
