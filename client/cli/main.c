@@ -8,6 +8,7 @@
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 /* Do what the command line asks for. What a command has gathered is printed also if it fails
  * later. */
@@ -41,6 +42,17 @@ static int report(const GError *error)
     return client_error_exit_code(error);
 }
 
+/* A chain of backups has a file for each, and several disks are restored at once. */
+static void raise_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct client c = {.out = g_string_new(NULL)};
@@ -49,6 +61,7 @@ int main(int argc, char **argv)
     int code = CLIENT_DONE;
 
     setlocale(LC_CTYPE, "");
+    raise_descriptors();
     terminal_init(&c.terminal);
     if (options_parse(argc, argv, &invocation, &error) == 0) {
         c.control = g_strdup(invocation.control ? invocation.control : getenv("NBDFLEECE_CONTROL"));
