@@ -83,6 +83,7 @@ needed_for_tests='
 wanted_for_tests='
   chromium        chromium           chromium-headless
   ssh             openssh-client     openssh-clients
+  sshd            openssh-server     openssh-server
   nbd-client      nbd-client         nbd
   nbdkit-cc       -                  nbdkit-cc-plugin
   nbdkit-cdi      -                  nbdkit-cdi-plugin

@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 OPTIONS = {"connection": ["-max_len=1024", "-timeout=60", "-detect_leaks=0",
-                          "-print_funcs=0"], "json": ["-max_len=2048"]}
+                          "-print_funcs=0"], "json": ["-max_len=2048"], "qcow2": ["-max_len=8192"]}
 
 
 def say(*words):

@@ -142,9 +142,9 @@ run fleecectl session commit wednesday
 run cmp backup.raw wednesday.raw
 printf '     the same again: no block that changed around the crash was forgotten\n'
 
-title 'All of this by one command: a repository, first in full while the guest writes, then what has changed'
-storm
+title 'All of this by one command: a repository; in full, then what the guest has written since'
 run fleecectl backup -o repository
+storm
 kill "$guest"
 wait "$guest" || true
 guest=''

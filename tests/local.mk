@@ -204,6 +204,7 @@ tests_rigs_libsimrig_a_SOURCES = \
 include tests/backend/local.mk
 include tests/copy/local.mk
 include tests/faults/local.mk
+include tests/fleecectl/local.mk
 include tests/state/local.mk
 include tests/planted/local.mk
 

@@ -163,7 +163,7 @@ static const struct option audit_options[] = {
 
 const struct command cmd_audit = {
     .name = "audit",
-    .synopsis = "REPO DISK [--until ID|TIME] [--uri URI --bitmap NAME]",
+    .synopsis = "REPO DISK [--until ID|TIME] [--uri URI --bitmap NAME | --uri URI --context NAME]",
     .summary = "does the map of what has changed tell the truth?",
     .help =
         "Reads all of the disk, compares it with a backup, and prints what differs and is not\n"

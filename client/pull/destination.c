@@ -154,8 +154,6 @@ static int open_there(struct destination *d, int flags, GError **err)
     d->fd = open(d->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | flags);
     if (d->fd < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", d->path, g_strerror(errno));
-    if (flock(d->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: another process is writing it", d->path);
     return 0;
 }
 
@@ -165,7 +163,8 @@ static int open_device(struct destination *d, const struct destination_options *
     enum emptiness found = EMPTINESS_NONE_FOUND;
     off_t has;
 
-    /* O_EXCL: a device that is mounted, or part of another one, is not opened. */
+    /* O_EXCL: a device that is mounted, part of another one, or opened so by another pull, is not
+     * opened. (udev takes locks of devices now and then, so that a lock would fail by chance.) */
     if (open_there(d, O_EXCL, err) < 0)
         return -1;
     has = lseek(d->fd, 0, SEEK_END);
@@ -202,6 +201,8 @@ static int open_in_place(struct destination *d, const struct destination_options
 
     if (open_there(d, 0, err) < 0)
         return -1;
+    if (flock(d->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: another process is writing it", d->path);
     if (fstat(d->fd, &st) < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", d->path, g_strerror(errno));
     if (check_size(d->path, (uint64_t)st.st_size, size, o, true, err) < 0 ||

@@ -18,7 +18,7 @@ static int open_lock(const char *file, bool exclusive)
     int fd = exclusive ? -1 : open(file, O_RDONLY | FLAGS);
 
     if (fd < 0 && (exclusive || errno == ENOENT))
-        fd = open(file, O_RDWR | O_CREAT | FLAGS, 0666);
+        fd = open(file, O_RDWR | O_CREAT | FLAGS, 0600);
     return fd;
 }
 

@@ -42,8 +42,11 @@ struct repository_files {
 static struct repository *repository_new(const char *path)
 {
     struct repository *r = g_new0(struct repository, 1);
+    size_t length = strlen(path);
 
-    r->path = g_strdup(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    r->path = g_strndup(path, length);
     r->members = g_ptr_array_new_with_free_func((GDestroyNotify)repo_member_free);
     r->files = g_new0(struct repository_files, 1);
     r->files->lock = -1;

@@ -30,7 +30,8 @@ enum q2_references {
     Q2_REFERENCES_FOLDER, /* in the folder of the image that is opened, or below it */
     Q2_REFERENCES_ANY,
     Q2_REFERENCES_NONE, /* the image alone: its backing file is not opened, what is not allocated
-                           is told as Q2_UNALLOCATED and reads as zeroes */
+                           is told as Q2_UNALLOCATED and reads as zeroes; an image that has its
+                           data in another file is refused */
 };
 
 /*

@@ -6,9 +6,9 @@ written to the disk behind the server's back."""
 import json
 import random
 
-import fleece
 from backup_rig import BackupRig
-from fleece import fleecectl
+from fakenbd import ALLOCATION, Export, FakeServer
+from fleece import fleecectl, run
 from qmp_exports import closing
 from rig import KIB, MIB, seed
 from tap import main, test
@@ -72,13 +72,15 @@ def what_was_written_behind_the_servers_back_is_told():
         behind_the_back(rig, MIB + 700, b"d")                # one byte
         behind_the_back(rig, 2 * MIB, bytes(128 * KIB))      # data become zeroes
         behind_the_back(rig, 6 * MIB, b"e" * 512)            # zeroes become data
+        run("fallocate", "-p", "-o", str(3 * MIB), "-l", str(MIB), rig.image("vda"))  # a hole
         found, p = audit(rig, code=1)
         assert found["ranges"] == [{"offset": MIB + 512, "length": 512},
                                    {"offset": 2 * MIB, "length": 128 * KIB},
+                                   {"offset": 3 * MIB, "length": MIB},
                                    {"offset": 6 * MIB, "length": 512}], found
-        assert found["missed"] == 129 * KIB and found["dirty"] == 64 * KIB, found
-        assert found["differ"] == (64 + 129) * KIB, found
-        assert "132096 bytes have changed since backup 0 and are not dirty" in p.stderr, p.stderr
+        assert found["missed"] == 129 * KIB + MIB and found["dirty"] == 64 * KIB, found
+        assert found["differ"] == (64 + 129) * KIB + MIB, found
+        assert "1180672 bytes have changed since backup 0 and are not dirty" in p.stderr, p.stderr
         p = fleecectl("-C", rig.server.qmp_path, "audit", rig.repo, "vda", check=False)
         assert p.returncode == 1 and "1049088" in p.stdout.replace(",", ""), p
         assert not sessions(rig)
@@ -115,8 +117,30 @@ def a_disk_that_has_grown():
 
 
 @test
+def what_is_written_while_another_server_is_read_is_not_missed():
+    bitmap = "qemu:dirty-bitmap:since"
+
+    class Live(Export):
+        """A guest writes before the first answer, behind the first look at the map."""
+
+        def read(self, c, r):
+            self.data[64 * KIB:64 * KIB + 512] = b"x" * 512
+            self.contexts[bitmap] = [(64 * KIB, 0), (4 * KIB, 1), (self.size - 68 * KIB, 0)]
+            super().read(c, r)
+
+    with BackupRig("vda", size=MIB) as rig:
+        with closing(rig.server.nbd("vda")) as h:
+            h.pwrite(b"a" * MIB, 0)
+        rig.backup()
+        live = Live(size=MIB, data=bytearray(b"a" * MIB),
+                    contexts={ALLOCATION: [(MIB, 0)], bitmap: [(MIB, 0)]})
+        with FakeServer(live) as server:
+            found, _ = audit(rig, "--uri", server.uri, "--bitmap", "since")
+        assert found["differ"] == 512 and found["missed"] == 0, found
+
+
+@test
 def any_server_with_a_bitmap():
-    """Its map is asked for once more at the end: what is written meanwhile is not missed."""
     with BackupRig("vda") as rig, closing(rig.server.nbd("vda")) as h:
         h.pwrite(b"a" * MIB, 0)
         with rig.qmp() as q:

@@ -101,7 +101,7 @@ def nothing_is_said_before_what_it_needs_is_durable():
         rig.backup()
         rig.backup()
         rig.write(rng)
-        log = f"{rig.dir}/log"
+        log = f"{rig.dir}/steps"
         rig.backup(*IN_ORDER, env={"LD_PRELOAD": STEPS, "FLEECE_STEPS": log})
         with open(log, encoding="utf-8") as f:
             done = [line.rstrip("\n").replace(rig.repo, "REPO") for line in f]

@@ -214,6 +214,17 @@ def a_disk_of_no_bytes_and_of_odd_sizes():
 
 
 @test
+def a_limited_rate():
+    with tmpdir() as folder, disk() as s:
+        s.nbd("vda").pwrite(b"x" * SIZE, 0)
+        for connections in "1", "8":
+            summary = pull_json(s.uri("vda"), "-o", f"{folder}/{connections}", "--rate-limit", "16M",
+                                "--connections", connections)
+            # The last piece, of a sixteenth of a second, begins after the others.
+            assert summary["read"] == SIZE and summary["seconds"] > 0.8, summary
+
+
+@test
 def several_connections_and_one():
     with tmpdir() as folder, disk(64 * MIB) as s:
         guest = Guest(s, "vda", seeded())

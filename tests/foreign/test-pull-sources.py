@@ -323,7 +323,10 @@ def a_fleecing_node_of_copy_before_write():
             where = d.export("access", "backup", {"node": "vda", "name": "b0"})
             with open(f"{folder}/copy", "wb") as f:
                 f.write(before)
-            write_some(guest, rng)
+            # QEMU 7.2 gives what is there now, also to a plain read of any client, where the first part
+            # of a read has been kept and the rest has not. So all is overwritten.
+            for at in range(0, SIZE, MIB):
+                guest.pwrite(rng.randbytes(MIB), at)
             pull(where, "--bitmap", "b0", "-o", f"{folder}/copy")
             assert_equal(contents(f"{folder}/copy"), then)
 

@@ -126,7 +126,7 @@ static bool is_there(struct rig *rig, const char *name)
 
 static void test_made(struct rig *rig, gconstpointer unused)
 {
-    g_autofree char *inner = in(rig, "inner");
+    g_autofree char *inner = in(rig, "inner//");
     g_autoptr(GError) error = NULL;
     repository *r = repository_open(inner, REPO_CREATE, &error);
 
@@ -134,6 +134,7 @@ static void test_made(struct rig *rig, gconstpointer unused)
     g_assert_cmpint(r->next_id, ==, 0);
     g_assert_cmpuint(r->members->len, ==, 0);
     g_assert_true(g_uuid_string_is_valid(r->uuid));
+    g_assert_true(g_str_has_suffix(r->path, "/inner"));
     repository_close(r);
     r = repository_open(inner, REPO_READ, &error);
     g_assert_no_error(error);

@@ -26,7 +26,9 @@ static void copy_well(const struct rig_options *o, guint32 seed)
 static void test_random(void)
 {
     const char *sanitizer = g_getenv("SANITIZER");
-    unsigned runs = g_getenv("FLEECE_LONG") ? 3000 : sanitizer && strcmp(sanitizer, "no") != 0 ? 20 : 100;
+    unsigned runs = g_getenv("FLEECE_LONG")                     ? 3000
+                    : sanitizer && strcmp(sanitizer, "no") != 0 ? 20
+                                                                : 100;
 
     for (unsigned i = 0; i < runs; i++) {
         guint32 seed = (guint32)g_test_rand_int();

@@ -45,6 +45,35 @@ static void test_content(void)
     qcow2_rig_end(&r);
 }
 
+/* Compressed clusters of two files at one place of the disk (small ones over larger ones), or at one
+ * place of their files: reads go from one to the other. */
+static void compress(const struct qcow2_rig *r, const char *options, unsigned length, unsigned step)
+{
+    g_autofree char *over = g_strdup_printf("-b a.qcow2 -F qcow2 %s", options);
+
+    create(r, "a.qcow2", "", MIB);
+    create(r, "b.qcow2", over, MIB);
+    for (unsigned i = 0; i < 16; i++)
+        qcow2_rig_run(r, "qemu-io -f qcow2 -c 'write -q -c -P %u %uk 64k' a.qcow2", i + 1, i * 64);
+    for (unsigned i = 0; i < 16; i += step)
+        qcow2_rig_run(r, "qemu-io -f qcow2 -c 'write -q -c -P %u %uk %uk' b.qcow2", i + 101, i * 64,
+                      length);
+    qcow2_assert_same(r, "b.qcow2");
+    qcow2_assert_clean(r, "a.qcow2");
+    qcow2_assert_clean(r, "b.qcow2");
+}
+
+static void test_compressed(void)
+{
+    struct qcow2_rig r;
+
+    if (!qcow2_rig_begin(&r))
+        return;
+    compress(&r, "-o cluster_size=4096", 4, 1);
+    compress(&r, "", 64, 2);
+    qcow2_rig_end(&r);
+}
+
 /* QEMU sees raw files as whole sectors: what it says of their last bytes is not compared. */
 static void assert_same_over_raw(const struct qcow2_rig *r, unsigned raw_size)
 {
@@ -429,6 +458,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/chain/content", test_content);
+    g_test_add_func("/chain/compressed", test_compressed);
     g_test_add_func("/chain/raw", test_raw);
     g_test_add_func("/chain/shorter", test_shorter_in_the_middle);
     g_test_add_func("/chain/depth", test_depth);
