@@ -21,6 +21,7 @@ static struct rig_options options(bool ordered)
 {
     struct rig_options o = rig_options_usual();
 
+    o.size = MiB + 1234;
     o.ordered = ordered;
     o.copy.trim = true;
     return o;
@@ -119,6 +120,7 @@ static void test_failures(void)
             struct rig_options o = options(n % 2);
 
             o.copy.lanes = n % 3 == 2 ? 3 : 1;
+            o.copy.memory = o.copy.lanes * (128 << 10);
             if (fail_at(o, call, n))
                 found++;
             else if (o.copy.lanes == 1 && is_certain(call))
@@ -165,6 +167,7 @@ static void test_cancels(void)
             struct rig_options o = options(n % 2);
 
             o.copy.lanes = 1 + n % 3;
+            o.copy.memory = o.copy.lanes * (128 << 10);
             if (cancel_at(o, call, n))
                 found++;
             else if (o.copy.lanes == 1 && is_certain(call))
