@@ -147,12 +147,18 @@ static nbd_completion_callback into(struct answer *answer)
     return (nbd_completion_callback){.callback = take_answer, .user_data = answer};
 }
 
+/* What an error of the handshake is: the connection has ended, or the server has said no. */
+static enum source_nbd_error kind_of_failure(struct nbd_handle *nbd)
+{
+    return has_ended(nbd) ? SOURCE_NBD_ERROR_UNREACHABLE : SOURCE_NBD_ERROR_FAILED;
+}
+
 /* Wait for the answer to an option; `started` is what the call has returned. */
 static int await(struct nbd_handle *nbd, int started, const struct answer *answer,
                  const struct nbd_link_wait *w, GError **err)
 {
     if (started < 0)
-        return source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_FAILED);
+        return source_nbd_fail_libnbd(err, kind_of_failure(nbd));
     while (!answer->come || nbd_aio_is_connecting(nbd) == 1)
         if (go_on(nbd, w, err) < 0)
             return -1;
@@ -228,7 +234,7 @@ static int go(struct nbd_handle *nbd, const struct nbd_link_wait *w, GError **er
     if (answer.error == ENOENT && nbd_aio_is_negotiating(nbd) == 1)
         return no_export(nbd, w, err);
     if (answer.error != 0)
-        return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED, "%s",
+        return source_nbd_fail(err, kind_of_failure(nbd), "%s",
                                why ? why : g_strerror(answer.error));
     return 0;
 }

@@ -107,14 +107,14 @@ def a_server_that_says_that_it_ends_is_connected_to_anew():
 def a_server_that_is_started_anew_is_found():
     class Stops(Once):
         def happens(self, c, r):
-            stop.set()
+            c.server.stop()
+            stopped.set()
             raise Gone
 
-    stop = threading.Event()
+    stopped = threading.Event()
     with FakeServer(Stops(M, contexts=both())) as s:
         with Running("--retry", RETRY, "--context", B0, s.uri) as copy:
-            assert stop.wait(60)
-            s.stop()
+            assert stopped.wait(60)
             # The first that comes back is a server that does not have the export yet.
             before = s.connections
             export, s.export = s.export, Export(name="other", contexts={})

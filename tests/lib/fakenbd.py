@@ -294,11 +294,12 @@ class FakeServer(contextlib.AbstractContextManager):
 
     def stop(self):
         """Stop listening, and end all connections."""
-        if self.listener:
+        with self.lock:
+            listener, self.listener = self.listener, None
+        if listener:
             with contextlib.suppress(OSError):
-                self.listener.shutdown(socket.SHUT_RDWR)
-            self.listener.close()
-            self.listener = None
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
         self.drop()
 
     def drop(self):
@@ -315,6 +316,9 @@ class FakeServer(contextlib.AbstractContextManager):
             except OSError:
                 return
             with self.lock:
+                if self.listener is not listener:  # it has been stopped meanwhile
+                    s.close()
+                    return
                 number = self.connections
                 self.connections += 1
                 self._open.add(s)
