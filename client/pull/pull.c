@@ -30,7 +30,7 @@
 #define MEMORY ((size_t)64 << 20)
 /* A copy that can be gone on with makes its data durable each time that so much has come, and so
  * many milliseconds have passed. */
-#define SYNC_BYTES (UINT64_C(64) << 20)
+#define SYNC_BYTES (UINT64_C(16) << 20)
 #define SYNC_MS    2000
 
 struct pull {

@@ -17,7 +17,8 @@ from tap import main, skip, test
 from waiting import wait_until
 
 SIZE = 160 * MIB
-SLOW = "--rate-limit", "40M"  # so that it is cut before its end
+SLOW = "--rate-limit", "10M"  # so that it is cut long before its end
+FASTER = "--rate-limit", "40M"
 
 
 def server(folder, rng, size=SIZE, options=()):
@@ -174,7 +175,7 @@ def an_interrupted_copy_goes_on_in_place():
 def a_server_that_dies_is_waited_for():
     with tmpdir() as folder, server(folder, seeded()) as s:
         target = f"{folder}/a.raw"
-        with started(s.uri("vda"), "-o", target, *SLOW) as p:
+        with started(s.uri("vda"), "-o", target, *FASTER) as p:
             poll(begun(target))
             s.kill()
             s.start()
@@ -189,7 +190,7 @@ def a_server_that_stays_away():
         for name, options in ("a.raw", ("--resume",)), ("b.raw", ()), ("c.qcow2", ()):
             target = f"{folder}/t/{name}"
             with started(s.uri("vda"), "-o", target, "--retry", "0", *options, *SLOW) as p:
-                poll(begun(target, SIZE // 2))
+                poll(begun(target, 40 * MIB))
                 s.kill()
                 ends(p, 4, f"pull {s.uri('vda')} to {target}: ")
             s.start()
@@ -207,8 +208,7 @@ def two_at_once():
         with started(s.uri("vda"), "-o", target, *SLOW) as p:
             poll(begun(target))
             refused(s.uri("vda"), "-o", target, why="another process is writing it")
-            ends(p, 0, "")
-        assert_equal(contents(target), contents(f"{folder}/disk"))
+            assert p.poll() is None and begun(target)()
 
 
 @test
