@@ -8,7 +8,7 @@
 
 #define BAR_LEAST 10u
 #define BAR_MOST  40u
-#define FIGURES   46u /* columns kept for them, so that the bar does not grow and shrink */
+#define FIGURES   46u             /* columns kept for them, so that nothing moves when they grow */
 #define LONG      (1000.0 * 3600) /* seconds; longer times are not shown */
 
 void progress_append_time(GString *out, double seconds)
@@ -58,26 +58,44 @@ static void append_bar(GString *out, const struct progress_row *row, unsigned co
         g_string_append(out, i < full ? (utf8 ? "\u2588" : "#") : (utf8 ? "\u2591" : "."));
 }
 
+/* The name, in `columns` of them: what is too long ends in "...", or is left out. */
+static void append_name(GString *out, const char *name, unsigned columns)
+{
+    unsigned used = text_width(name);
+
+    if (used <= columns) {
+        g_string_append_printf(out, "%s%*s", name, (int)(columns - used), "");
+        return;
+    }
+    used = 0;
+    for (const char *p = name; columns > 3; p = g_utf8_next_char(p)) {
+        g_autofree char *character = g_utf8_substring(p, 0, 1);
+
+        if (used + text_width(character) > columns - 3)
+            break;
+        g_string_append(out, character);
+        used += text_width(character);
+    }
+    for (; used < columns; used++)
+        g_string_append_c(out, '.');
+}
+
 void progress_text(GString *out, const struct progress_row *row, unsigned name_width,
                    unsigned width, bool utf8)
 {
     g_autoptr(GString) figures = g_string_new(NULL);
-    unsigned used = MAX(text_width(row->name), name_width);
+    unsigned room = width - MIN(width, FIGURES); /* for the name and the bar */
+    unsigned name = MIN(MAX(text_width(row->name), name_width), room);
 
     append_figures(figures, row);
-    if (used + figures->len > width) { /* figures are ASCII */
-        g_string_append_len(out, figures->str + 2, (gssize)MIN(width, figures->len - 2));
-        return;
-    }
-    g_string_append_printf(out, "%s%*s", row->name, (int)(used - text_width(row->name)), "");
-    used += (unsigned)figures->len + 2;
-    if (row->total > 0 && used + BAR_LEAST <= width) {
-        unsigned kept = used + FIGURES - MIN(FIGURES, (unsigned)figures->len);
-
+    append_name(out, row->name, name);
+    if (row->total > 0 && room >= name + 2 + BAR_LEAST) {
         g_string_append(out, "  ");
-        append_bar(out, row, CLAMP(width - MIN(kept, width), BAR_LEAST, BAR_MOST), utf8);
+        append_bar(out, row, MIN(room - name - 2, BAR_MOST), utf8);
     }
-    g_string_append_len(out, figures->str, (gssize)figures->len);
+    /* They are ASCII. */
+    g_string_append_len(out, figures->str + (name > 0 ? 0 : 2),
+                        (gssize)MIN(figures->len - (name > 0 ? 0 : 2), width - name));
 }
 
 void progress_json(GString *out, const struct progress_row *row)

@@ -17,8 +17,8 @@ struct progress_row {
 };
 
 /* Append a line of at most `width` columns, without an end of line: the name, padded to
- * `name_width`, a bar, per cent, what was read, the rate, the time left. What does not fit is left
- * out, the bar first. */
+ * `name_width`, a bar, per cent, what was read, the rate, the time left. Where that does not fit, the
+ * bar is left out, then the name is cut. */
 void progress_text(GString *out, const struct progress_row *row, unsigned name_width,
                    unsigned width, bool utf8);
 

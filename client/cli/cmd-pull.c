@@ -154,12 +154,25 @@ static int pull(struct client *c, const struct pull_options *o, GError **err)
     return 0;
 }
 
+/* What is copied, as progress calls it: of a URI the export's name, where it has one. */
+static char *name_of(const char *source)
+{
+    g_autofree char *path = NULL;
+
+    if (destination_is_uri(source) &&
+        g_uri_split(source, G_URI_FLAGS_NONE, NULL, NULL, NULL, NULL, &path, NULL, NULL, NULL) &&
+        path[0] == '/' && path[1] != '\0')
+        return g_strdup(path + 1);
+    return g_strdup(source);
+}
+
 static int run_pull(struct client *c, const void *options, char **args, GError **err)
 {
     const struct cli_options *cli = options;
     g_autofree char *context = choose_context(cli);
+    g_autofree char *name = name_of(args[0]);
     g_autofree char *uri = NULL;
-    struct pull_options o = {.name = args[0], .context = context};
+    struct pull_options o = {.name = name, .context = context};
     bool is_uri = destination_is_uri(args[0]);
     GError *error = NULL;
 
@@ -205,7 +218,7 @@ static const struct option pull_options[] = {
      "discard at the source what is safe in TARGET"},
     {"resume", 0, OPTION_FLAG, NULL, FIELD(resume),
      "go on where a run was cut; keep what there is"},
-    {"force", 'f', OPTION_FLAG, NULL, FIELD(force), "overwrite data, replace a file"},
+    {"force", 0, OPTION_FLAG, NULL, FIELD(force), "overwrite data, replace a file"},
     {NULL},
 };
 #undef FIELD

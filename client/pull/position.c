@@ -65,22 +65,32 @@ static char *sum_dirty(struct copy_source *s, GError **err)
 /* ---- a position ---- */
 
 struct position *position_new(const char *target, const char *uri, const char *context,
-                              struct copy_source *s, GError **err)
+                              uint64_t size)
 {
-    g_autofree char *dirty = context ? sum_dirty(s, err) : g_strdup("");
-    struct position *p;
+    struct position *p = g_new(struct position, 1);
 
-    if (!dirty)
-        return NULL;
-    p = g_new(struct position, 1);
     *p = (struct position){
         .path = g_strconcat(target, ".pull", NULL),
         .source = g_compute_checksum_for_string(G_CHECKSUM_SHA256, uri, -1),
         .context = g_strdup(context ? context : ""),
-        .dirty = g_steal_pointer(&dirty),
-        .size = s->size,
+        .dirty = g_strdup(""),
+        .size = size,
     };
     return p;
+}
+
+int position_see_map(struct position *p, struct copy_source *s, GError **err)
+{
+    char *dirty;
+
+    if (*p->context == '\0')
+        return 0;
+    dirty = sum_dirty(s, err);
+    if (!dirty)
+        return -1;
+    g_free(p->dirty);
+    p->dirty = dirty;
+    return 0;
 }
 
 void position_free(struct position *p)

@@ -29,10 +29,13 @@ struct position {
     bool discards; /* what is below the position may be discarded at the source */
 };
 
-/* Of a copy of `s` (its map is read here, where `context` is not NULL) into the file `target`. NULL
- * and *err. */
+/* Of a copy of a disk of `size` bytes, of which `context` (NULL: none) says what is dirty, into the
+ * file `target`. */
 struct position *position_new(const char *target, const char *uri, const char *context,
-                              struct copy_source *s, GError **err);
+                              uint64_t size);
+/* Read from the source what is dirty, where there is a context: before a position is read or written. 0,
+ * or -1 and *err. */
+int position_see_map(struct position *p, struct copy_source *s, GError **err);
 void position_free(struct position *p); /* NULL is fine */
 
 /* Look for one that is left: *found, and *offset, which is durable in the file that p->file tells

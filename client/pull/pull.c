@@ -72,11 +72,11 @@ static int find_position(struct pull *p, GError **err)
                                o->resume ? "" : ", so that a cut would lose what is discarded");
         return 0;
     }
-    p->position = position_new(path, o->uri, o->context, p->source, err);
-    if (!p->position)
-        return -1;
+    p->position = position_new(path, o->uri, o->context, p->source->size);
     p->position->discards = o->discard;
     p->to.keep = o->resume || o->discard;
+    if (p->to.keep && position_see_map(p->position, p->source, err) < 0)
+        return -1;
     if (o->resume ? position_read(p->position, &p->found, &p->result->resumed, err) < 0
                   : position_check_anew(p->position, err) < 0)
         return -1;

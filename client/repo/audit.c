@@ -207,18 +207,22 @@ static int audit_server(struct audit *a, struct qmp *qmp, struct q2_image *image
 {
     g_autofree char *uuid = g_uuid_string_random();
     g_autofree char *name = g_strdup_printf("audit-%.8s", uuid);
+    g_autoptr(GError) why = NULL;
     bool begun = false;
-    int result = -1, end;
+    int result = -1, end = 0;
 
     a->session = begin(qmp, a->o, &begun, name, err);
     if (a->session && follow(a, err) == 0)
         result = audit(a, image, progress, err);
     if (a->session)
-        end = backup_session_end(a->session, false, result == 0 ? err : NULL);
-    else
-        end = begun ? session_end(qmp, name, false, NULL) : 0;
+        end = backup_session_abort(a->session, &why);
+    else if (begun)
+        end = session_abort(qmp, name, &why);
     backup_session_free(a->session);
-    return result == 0 ? end : -1;
+    if (result < 0 || end == 0)
+        return result;
+    g_propagate_error(err, g_steal_pointer(&why));
+    return -1;
 }
 
 int audit_run(const struct repository *r, struct qmp *qmp, const struct audit_options *o,

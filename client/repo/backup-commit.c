@@ -92,7 +92,7 @@ static int commit_session(struct backup_run *r, struct repo_member *m, GError **
     g_autoptr(GError) why = NULL;
     g_autoptr(GError) ignored = NULL;
 
-    if (backup_session_end(r->session, true, &why) == 0)
+    if (backup_session_commit(r->session, &why) == 0)
         return 0;
     settle_aborted(r, m, &ignored); /* else running.json tells the next run */
     return partly(m, "its session could not be committed", why, err);
@@ -183,29 +183,14 @@ int backup_commit(struct backup_run *r, GError **err)
 
 /* ---- it comes to nothing ---- */
 
-/* Abort the session. 0: it is there no more; *why may say why the server had ended it. -1 and *why. */
-static int abort_session(struct backup_run *r, GError **why)
-{
-    const char *id = r->record->session;
-    enum session_fate fate;
-    int rc = r->session ? backup_session_end(r->session, false, why)
-                        : session_end(r->qmp, id, false, why);
-
-    if (rc == 0)
-        return 0;
-    if (session_fate(r->qmp, id, &fate, NULL) < 0 || fate == SESSION_ACTIVE)
-        return -1;
-    if (fate == SESSION_UNKNOWN)
-        g_clear_error(why);
-    return 0;
-}
-
 /* Undo all. *why: what a person should know beside the error. */
 static void undo(struct backup_run *r, GError **why)
 {
     struct repository *repo = r->result->repo;
+    int rc = r->session ? backup_session_abort(r->session, why)
+                        : session_abort(r->qmp, r->record->session, why);
 
-    if (abort_session(r, why) < 0)
+    if (rc < 0)
         return;
     if (repository_clean(repo, NULL, *why ? NULL : why) == 0)
         backup_record_remove(repo, *why ? NULL : why);
@@ -223,8 +208,8 @@ void backup_give_up(struct backup_run *r, GError **error)
         client_fail(&why, CLIENT_ERROR_FAILED, "run it with --resume again to go on");
     else
         undo(r, &why);
-    if (!why || (unreachable && !r->o->resume))
-        return;
+    if (!why || (unreachable && !r->o->resume) || strstr((*error)->message, r->record->session))
+        return; /* it is said already */
     text = g_strdup_printf("%s (%s)", (*error)->message, why->message);
     g_free((*error)->message);
     (*error)->message = text;

@@ -15,7 +15,7 @@ static int settle_member(struct backup_run *r, struct repo_member *m, enum sessi
 {
     switch (fate) {
     case SESSION_ACTIVE:
-        if (session_end(r->qmp, m->session, true, err) < 0) {
+        if (session_commit(r->qmp, m->session, err) < 0) {
             g_prefix_error(err, "cannot commit the session of backup %" PRId64 ": ", m->id);
             return -1;
         }
@@ -94,7 +94,7 @@ static int remove_undone(const struct repository *repo, const struct backup_reco
  * and *err. */
 static int go_on(struct backup_run *r, struct backup_record *record, GError **err)
 {
-    struct backup_session *s = backup_session_continue(r->qmp, record->session, r->o->lease, err);
+    struct backup_session *s = backup_session_continue(r->qmp, record->session, err);
 
     if (!s)
         return -1;
@@ -118,13 +118,15 @@ static int settle_session(struct backup_run *r, const struct backup_record *reco
                           enum session_fate fate, GError **err)
 {
     struct repo_member *m = backup_find_uuid(r->result->repo, record->uuid);
+    g_autoptr(GError) why = NULL;
 
     if (m)
         return settle_member(r, m, fate, err);
     if (fate != SESSION_ACTIVE)
         return 0;
-    if (session_end(r->qmp, record->session, false, err) < 0) {
-        g_prefix_error(err, "cannot abort the session of a backup that was cut: ");
+    if (session_abort(r->qmp, record->session, &why) < 0) {
+        g_propagate_prefixed_error(err, g_steal_pointer(&why),
+                                   "cannot abort the session of a backup that was cut: ");
         return -1;
     }
     backup_note(r, "a backup that was cut has been undone");

@@ -8,6 +8,8 @@
 
 /* A lease is renewed when a quarter of it is over: three renewals may be late or lost. */
 #define RENEWALS 4
+/* Seconds that a server may take to end a session that it has begun to end. */
+#define PATIENCE 20
 
 /* ---- begin ---- */
 
@@ -67,31 +69,19 @@ static int look_up(struct backup_session *s, GError **err)
     if (!e || !e->active)
         return client_fail(err, CLIENT_ERROR_FAILED, "session %s has ended%s%s", s->id,
                            e && e->reason ? ": " : "", e && e->reason ? e->reason : "");
+    s->lease = (unsigned)MIN(e->lease, G_MAXINT32); /* as the server counts it */
     s->time = e->time;
     s->quiesce_error = e->quiesce_error;
     s->disks = g_array_ref(e->disks);
     return check_disks(s, err);
 }
 
-static struct backup_session *session_new(struct qmp *q, const char *id, unsigned lease)
+struct backup_session *backup_session_continue(struct qmp *q, const char *id, GError **err)
 {
     struct backup_session *s = g_new0(struct backup_session, 1);
 
     s->qmp = q;
-    s->id = g_strdup(id);
-    s->lease = lease;
-    return s;
-}
-
-static void renew_later(struct backup_session *s)
-{
-    s->renew_at = g_get_monotonic_time() + (gint64)s->lease * G_USEC_PER_SEC / RENEWALS;
-}
-
-/* The session as the server has it; frees `s` where that fails. */
-static struct backup_session *looked_up(struct backup_session *s, GError **err)
-{
-    renew_later(s);
+    s->id = g_strdup(id); /* renew_at stays 0: nobody knows how long its lease has run already */
     if (look_up(s, err) == 0)
         return s;
     backup_session_free(s);
@@ -119,7 +109,7 @@ static struct backup_session *begin(struct qmp *q, const char *id, const char *c
         g_propagate_error(err, error);
         return NULL;
     }
-    return looked_up(session_new(q, id, lease), err);
+    return backup_session_continue(q, id, err);
 }
 
 struct backup_session *backup_session_begin(struct qmp *q, const char *id, const GPtrArray *choices,
@@ -133,12 +123,6 @@ struct backup_session *backup_session_begin_plain(struct qmp *q, const char *id,
                                                   bool *begun, GError **err)
 {
     return begin(q, id, NULL, choices, lease, begun, err);
-}
-
-struct backup_session *backup_session_continue(struct qmp *q, const char *id, unsigned lease,
-                                               GError **err)
-{
-    return looked_up(session_new(q, id, lease), err);
 }
 
 void backup_session_free(struct backup_session *s)
@@ -184,21 +168,21 @@ static int renew(struct backup_session *s, GError **err)
     if (qmp_send(s->qmp, text, err) < 0)
         return -1;
     s->awaited++;
-    renew_later(s);
+    s->renew_at = g_get_monotonic_time() + (gint64)s->lease * G_USEC_PER_SEC / RENEWALS;
     return 0;
 }
 
 /* An event: 0, or -1 and *err where it tells the session's end. */
-static int look_at_event(const struct backup_session *s, JsonObject *message, GError **err)
+static int look_at_event(const char *session, JsonObject *message, GError **err)
 {
     JsonObject *data = json_member_object(message, "data");
     const char *id = data ? json_member_string(data, "id") : NULL;
     const char *reason = data ? json_member_string(data, "reason") : NULL;
 
     if (g_strcmp0(json_member_string(message, "event"), "BACKUP_ENDED") != 0 ||
-        g_strcmp0(id, s->id) != 0)
+        g_strcmp0(id, session) != 0)
         return 0;
-    return client_fail(err, CLIENT_ERROR_FAILED, "the server has ended session %s%s%s", s->id,
+    return client_fail(err, CLIENT_ERROR_FAILED, "the server has ended session %s%s%s", session,
                        reason ? ": " : "", reason ? reason : "");
 }
 
@@ -209,7 +193,7 @@ static int take(struct backup_session *s, JsonObject *message, GError **err)
     int rc = qmp_read_reply(s->qmp, message, &value, err);
 
     if (rc == 0) {
-        rc = look_at_event(s, message, err);
+        rc = look_at_event(s->id, message, err);
     } else {
         if (s->awaited > 0)
             s->awaited--;
@@ -268,7 +252,38 @@ int session_fate(struct qmp *q, const char *id, enum session_fate *fate, GError 
     return 0;
 }
 
-int session_end(struct qmp *q, const char *id, bool commit, GError **err)
+/* Does a message that has come tell the session's end? */
+static bool tells_end(struct qmp *q, const char *id)
+{
+    JsonObject *message;
+
+    while (qmp_take_message(q, &message, NULL) == 1) {
+        bool is_end = look_at_event(id, message, NULL) < 0;
+
+        json_object_unref(message);
+        if (is_end)
+            return true;
+    }
+    return false;
+}
+
+/* It is active, and the server has begun to end it: wait for that, not for ever. 0, or -1: it has
+ * not ended, or the server has gone. */
+static int await_end(struct qmp *q, const char *id)
+{
+    gint64 until = g_get_monotonic_time() + PATIENCE * G_USEC_PER_SEC;
+
+    while (!tells_end(q, id)) {
+        struct pollfd p = {.fd = qmp_fd(q), .events = POLLIN};
+        gint64 left = (until - g_get_monotonic_time()) / 1000;
+
+        if (left <= 0 || (poll(&p, 1, (int)left) == 1 && qmp_receive(q, NULL) < 0))
+            return -1;
+    }
+    return 0;
+}
+
+static int end(struct qmp *q, const char *id, bool commit, GError **err)
 {
     JsonObject *arguments = json_object_new();
     g_autoptr(JsonNode) reply = NULL;
@@ -277,6 +292,27 @@ int session_end(struct qmp *q, const char *id, bool commit, GError **err)
     json_object_set_string_member(arguments, "result", commit ? "commit" : "abort");
     reply = qmp_command(q, "backup-end", arguments, err);
     return reply ? 0 : -1;
+}
+
+int session_commit(struct qmp *q, const char *id, GError **err)
+{
+    return end(q, id, true, err);
+}
+
+int session_abort(struct qmp *q, const char *id, GError **why)
+{
+    enum session_fate fate;
+
+    if (end(q, id, false, why) == 0)
+        return 0;
+    if (session_fate(q, id, &fate, NULL) < 0)
+        return -1;
+    /* No event of its end has come before that answer: it cannot have been missed. */
+    if (fate == SESSION_ACTIVE && await_end(q, id) < 0)
+        return -1;
+    if (fate == SESSION_UNKNOWN)
+        g_clear_error(why);
+    return 0;
 }
 
 /* Wait for the replies to renewals, so that the next reply is that of the next command. What they
@@ -296,9 +332,12 @@ static int settle(struct backup_session *s, GError **err)
     return 0;
 }
 
-int backup_session_end(struct backup_session *s, bool commit, GError **err)
+int backup_session_commit(struct backup_session *s, GError **err)
 {
-    if (settle(s, err) < 0)
-        return -1;
-    return session_end(s->qmp, s->id, commit, err);
+    return settle(s, err) < 0 ? -1 : session_commit(s->qmp, s->id, err);
+}
+
+int backup_session_abort(struct backup_session *s, GError **why)
+{
+    return settle(s, why) < 0 ? -1 : session_abort(s->qmp, s->id, why);
 }

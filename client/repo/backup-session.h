@@ -20,7 +20,7 @@ struct backup_session {
     /* ... what is private */
     JsonNode *reply;  /* what the above borrows from */
     unsigned lease;   /* seconds; 0: it has none */
-    gint64 renew_at;  /* g_get_monotonic_time() */
+    gint64 renew_at;  /* g_get_monotonic_time(); 0: now */
     unsigned awaited; /* replies to renewals that have not come yet */
 };
 
@@ -35,8 +35,7 @@ struct backup_session *backup_session_begin_plain(struct qmp *q, const char *id,
                                                   const GPtrArray *choices, unsigned lease,
                                                   bool *begun, GError **err);
 /* Go on with a session that lives. NULL and *err. */
-struct backup_session *backup_session_continue(struct qmp *q, const char *id, unsigned lease,
-                                               GError **err);
+struct backup_session *backup_session_continue(struct qmp *q, const char *id, GError **err);
 void backup_session_free(struct backup_session *s); /* NULL is fine; the session goes on */
 
 /* Lent; NULL where the session does not have the disk. */
@@ -57,9 +56,14 @@ enum session_fate {
 };
 /* 0, or -1 and *err. */
 int session_fate(struct qmp *q, const char *id, enum session_fate *fate, GError **err);
-/* End it. 0, or -1 and *err. */
-int session_end(struct qmp *q, const char *id, bool commit, GError **err);
+/* Commit it. 0, or -1 and *err. */
+int session_commit(struct qmp *q, const char *id, GError **err);
+/* Abort it; one that the server is ending already is waited for. 0: it is there no more; *why may
+ * say why the server had ended it. -1 and *why: it is still there, or the server has gone. */
+int session_abort(struct qmp *q, const char *id, GError **why);
+
 /* The same of the session that is watched: what is under way on the connection is waited for first. */
-int backup_session_end(struct backup_session *s, bool commit, GError **err);
+int backup_session_commit(struct backup_session *s, GError **err);
+int backup_session_abort(struct backup_session *s, GError **why);
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 /* Bytes of a reader's pieces of tables, over all files; each file has one in any case. */
-#define MAPS_MEMORY (8U << 20)
+#define MAPS_MEMORY (4U << 20)
 
 static unsigned chain_length(const struct q2_image *image)
 {

@@ -12,6 +12,7 @@ import subprocess
 import threading
 
 from backup_rig import BackupRig
+from cut_network import CutNetwork
 from failing_folder import FileSystem
 from fakeqmp import FakeQmp
 from fleece import SOON, fleecectl, tmpdir
@@ -275,6 +276,47 @@ def full_scratch_space_fails_with_the_reason():
         rig.check()
 
 
+# ---- the network ----
+
+
+def through(net):
+    """A hook by which the session's exports are read through a network."""
+    def change(request, reply):
+        if request["execute"] == "query-backups":
+            for d in (d for session in reply["return"] for d in session["disks"]):
+                d["uri"] = f"{d['uri'].split('socket=')[0]}socket={net.path}"
+        return reply
+
+    return change
+
+
+@test
+def connections_that_break_are_made_anew():
+    rng = random.Random(seed())
+    with BackupRig("vda", "vdb", size=4 * MIB) as rig:
+        for disk in rig.disks:
+            put(rig, disk, rng.randbytes(4 * MIB), 0, 1)
+        with CutNetwork(f"{rig.dir}/net", rig.server.socket, [100_000, 3 * MIB, 6 * MIB]) as net:
+            rig.backup("--connections", rng.choice("14"), after=through(net))
+            assert net.cuts == 3
+        rig.check()
+
+
+@test
+def a_network_that_stays_away_fails_and_leaves_nothing():
+    rng = random.Random(seed())
+    with BackupRig("vda", size=4 * MIB) as rig:
+        rig.backup()
+        put(rig, "vda", rng.randbytes(4 * MIB), 0, 1)
+        with CutNetwork(f"{rig.dir}/net", rig.server.socket, [MIB], for_good=True) as net:
+            run = rig.backup("--retry", "1", after=through(net), check=False)
+        assert run.returncode == 4 and "disk vda: " in run.stderr, run
+        assert len(rig.members()) == 1
+        rig.check()
+        assert run_json(rig)["level"] == "inc"
+        rig.check()
+
+
 # ---- others ----
 
 
@@ -297,6 +339,35 @@ def a_session_that_somebody_ends_fails_with_the_reason():
         note(errors)
         assert "session" in errors or "export" in errors, errors
         assert run_json(rig)["level"] == "inc"
+        rig.check()
+
+
+@test
+def a_session_that_is_being_ended_is_waited_for():
+    """The server has begun to end it, refuses backup-end, and ends it then. The proxy plays that."""
+    with BackupRig("vda", size=MIB) as rig, rig.qmp() as q:
+        rig.backup()
+        refused = []
+
+        def hold_back(request):
+            if request["execute"] == "backup-end" and not refused:
+                refused.append(request["arguments"]["id"])
+                return {"execute": "query-version"}
+            return request
+
+        def refuse(request, reply):
+            if request["execute"] == "backup-begin":
+                process.send_signal(signal.SIGINT)
+            elif request["execute"] == "backup-end" and "qemu" in reply.get("return", ""):
+                return {"error": {"class": "GenericError", "desc": "is being aborted: no space"}}
+            elif request["execute"] == "query-backups" and refused:
+                # The event of its end comes behind this reply.
+                q.cmd("backup-end", id=refused[0], result="abort")
+            return reply
+
+        with rig.running(before=hold_back, after=refuse) as process:
+            _, errors = process.communicate(timeout=SOON)
+        assert process.returncode == 1 and "is being aborted: no space" in errors, errors
         rig.check()
 
 
@@ -341,6 +412,36 @@ def a_lease_is_renewed():
         assert "4" == json.loads(rig.status("--json", "session", "list").stdout)[-1]["lease"].__str__()
         with rig.running("--lease", "0", "--rate-limit", "64M", before=look) as process:
             assert process.wait(SOON) == 0
+        rig.check()
+
+
+@test
+def a_session_that_is_resumed_is_renewed_by_its_own_lease():
+    with BackupRig("vda", size=4 * MIB) as rig:
+        put(rig, "vda", b"a", 0, 4 * MIB)
+
+        def interrupt(request, reply):
+            if request["execute"] == "backup-begin":
+                process.send_signal(signal.SIGINT)
+            return reply
+
+        with rig.running("--lease", "8", "--resume", after=interrupt) as process:
+            assert process.wait(SOON) == 1
+        times, renewed = [], threading.Event()
+
+        def look(request):
+            if request["execute"] == "backup-renew":
+                times.append(request)
+                if len(times) == 2:
+                    renewed.set()
+            return request
+
+        # By the lease of this run's own, the second renewal would come after a quarter of an hour.
+        with rig.running("--lease", "3600", "--resume", "--rate-limit", "256K", before=look) as process:
+            assert renewed.wait(SOON)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SOON) == 1
+        rig.backup("--resume")
         rig.check()
 
 

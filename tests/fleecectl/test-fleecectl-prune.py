@@ -397,7 +397,7 @@ def grid(repo, variable, judge):
     seed = random.randrange(1 << 32)
     note(f"{total} steps, seed {seed}")
     rng = random.Random(seed)
-    for number in range(1, total + 1) if LONG else sorted(rng.sample(range(1, total + 1), min(total, 40))):
+    for number in range(1, total + 1) if LONG else sorted(rng.sample(range(1, total + 1), min(total, 20))):
         with copy_of(repo) as copy:
             judge(copy, number, prune_at(copy, variable, number))
 

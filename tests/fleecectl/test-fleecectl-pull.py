@@ -184,7 +184,8 @@ def the_summary():
         lines = fleecectl("--json", "pull", s.uri("vda"), "-o", f"{folder}/b").stdout.splitlines()
         progress = [json.loads(line)["progress"] for line in lines[:-1]]
         assert progress[-1]["state"] == "done" and progress[-1]["read"] == MIB, progress
-        assert json.loads(lines[-1])["read"] == MIB, lines
+        summary = json.loads(lines[-1])
+        assert summary["read"] == MIB and summary["name"] == progress[0]["name"] == "vda", lines
 
 
 @test

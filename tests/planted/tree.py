@@ -158,6 +158,9 @@ class Tree:
         # beside it would make the same library at the same time.
         if any(test.endswith(".py") or test.startswith("tests/backend/") for test in tests):
             self._make(["all"])
+        # What these run is not in `all`.
+        if any(test.endswith(".py") and test.startswith("tests/copy/") for test in tests):
+            self._make(["tests/copy/copy-nbd"])
         self._make([test for test in tests if not test.endswith(".py")])
 
     def _make(self, targets):

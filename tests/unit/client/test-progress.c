@@ -38,14 +38,19 @@ static void test_text(void)
 
     assert_text(&half, 3, 80,
                 "vda  ##############...............   50 %  10 MiB  5 MiB/s  1 min 20 s left");
-    assert_text(&half, 5, 62, "vda    #####.....   50 %  10 MiB  5 MiB/s  1 min 20 s left");
+    assert_text(&half, 5, 63, "vda    #####.....   50 %  10 MiB  5 MiB/s  1 min 20 s left");
+    assert_text(&half, 5, 62, "vda     50 %  10 MiB  5 MiB/s  1 min 20 s left");
+    row.name = "vda-of-the-other-host";
+    assert_text(&row, 3, 56, "vda-of-...   50 %  10 MiB  5 MiB/s  1 min 20 s left");
+    assert_text(&row, 3, 20, " 50 %  10 MiB  5 MiB");
+    row.name = "vda";
     row.rate = row.left = -1;
-    assert_text(&row, 3, 31, "vda  #####.....   50 %  10 MiB");
+    assert_text(&row, 3, 61, "vda  #####.....   50 %  10 MiB");
     row.done = row.total - 1;
-    assert_text(&row, 3, 31, "vda  #########.   99 %  10 MiB");
+    assert_text(&row, 3, 61, "vda  #########.   99 %  10 MiB");
     row.done = row.total;
     row.word = "done";
-    assert_text(&row, 3, 39, "vda  ##########  100 %  10 MiB  done");
+    assert_text(&row, 3, 61, "vda  ##########  100 %  10 MiB  done");
     row.total = 0; /* nobody knows */
     assert_text(&row, 3, 80, "vda  10 MiB  done");
 }

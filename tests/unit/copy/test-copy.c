@@ -277,6 +277,59 @@ static void test_refused(void)
     refuse(o, o.size, "source's blocks");
 }
 
+/* A source that tells what it was not asked for fails the copy, and nothing of it is believed. */
+struct nonsense {
+    uint64_t offset, length; /* of its second extent; the first one is of 4096 bytes at 4096 */
+    uint64_t end;
+};
+
+static const struct nonsense *nonsense;
+
+static int nonsense_extents(struct copy_source *s, unsigned lane, uint64_t offset, uint64_t length,
+                            copy_extent_sink sink, void *opaque, uint64_t *end, GError **err)
+{
+    struct copy_extent first = {4096, 4096, false},
+                       second = {nonsense->offset, nonsense->length, false};
+
+    (void)s, (void)lane, (void)offset, (void)length;
+    *end = nonsense->end;
+    return sink(opaque, &first, err) < 0 || sink(opaque, &second, err) < 0 ? -1 : 0;
+}
+
+static void test_nonsense(void)
+{
+    static const struct nonsense all[] = {
+        {8191, 10, 65536},         /* it overlaps the first one */
+        {0, 4096, 65536},          /* it goes back */
+        {8192, 0, 65536},          /* it is empty */
+        {65536 - 1, 2, 65536},     /* it goes beyond the question */
+        {65536 + 1, 1, 65536},     /* it is beyond it */
+        {8192, UINT64_MAX, 65536}, /* its end wraps */
+        {8192, 10, 65537},         /* the end is beyond the question */
+        {8192, 10, 0},             /* nothing was told of */
+        {8192, 10, 8200},          /* more was told of than there is */
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(all); i++) {
+        struct rig_options o = rig_options_usual();
+        struct copy_source_ops ops = rig_source_ops;
+        struct copy_rig *r;
+        g_autoptr(GError) err = NULL;
+
+        o.size = 65536;
+        r = rig_new(&o, 1);
+        nonsense = &all[i];
+        ops.extents = nonsense_extents;
+        r->source.ops = &ops;
+        rig_start(r);
+        err = rig_end(r, NULL);
+        g_assert_nonnull(err);
+        g_assert_cmpuint(r->calls[RIG_WRITE], ==, 0);
+        rig_check_failed(r);
+        rig_free(r);
+    }
+}
+
 /* ---- memory ---- */
 
 /* A disk of 32 GiB whose every second page is dirty, of which nothing is really read. */
@@ -367,6 +420,7 @@ int main(int argc, char **argv)
     g_test_add_func("/copy/marks", test_marks);
     g_test_add_func("/copy/lanes", test_lanes);
     g_test_add_func("/copy/refused", test_refused);
+    g_test_add_func("/copy/nonsense", test_nonsense);
     g_test_add_func("/copy/many-extents", test_many_extents);
     g_test_add_func("/copy/random", test_random);
     return g_test_run();
