@@ -149,10 +149,10 @@ def an_interrupt():
             before = f.read()
 
         def pending():
-            """The signal has come before the program begins."""
+            """The signal has come before the program begins. (SIGINT may be ignored, as in a background job.)"""
             fleece.die_with_parent()
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+            os.kill(os.getpid(), signal.SIGTERM)
 
         result = subprocess.run([fleece.FLEECECTL, "verify", rig.repo, "--deep"], stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True, preexec_fn=pending, timeout=fleece.SOON,
