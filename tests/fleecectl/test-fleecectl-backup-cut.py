@@ -237,7 +237,6 @@ def without_resume_it_begins_anew():
 
 @test
 def what_was_not_committed_is_committed_by_the_next_run():
-    need_steps()
     rng = random.Random(seed())
     with BackupRig("vda", size=MIB) as rig, begun(rig, rng):
         rig.write(rng)
