@@ -157,6 +157,7 @@ static void copy_hooked(unsigned lanes, bool ordered,
     struct rig_options o = rig_options_usual();
     struct copy_rig *r;
     struct copy_progress p;
+    unsigned count = 0;
     GError *err;
 
     o.size = 8 * MiB;
@@ -168,6 +169,7 @@ static void copy_hooked(unsigned lanes, bool ordered,
     o.copy.memory = lanes * (128 << 10);
     r = rig_new(&o, 1);
     r->hook = hook;
+    r->hook_data = &count;
     rig_start(r);
     err = rig_end(r, &p);
     g_assert_no_error(err);
@@ -196,15 +198,21 @@ static int hold_first(struct copy_rig *r, enum rig_call call, unsigned n, GError
     return 0;
 }
 
-/* In the middle of the disk no lane goes on before something is marked; what is below the mark is then
- * trimmed long before the end. */
+/* In the middle of the disk the lane does not go on before something is marked, and a little later not
+ * before the conductor has called again, so that it is done with the mark: what is below that is then
+ * trimmed long before the end. hook_data: how often below had been called when the mark came. */
 static int want_marks(struct copy_rig *r, enum rig_call call, unsigned n, GError **err)
 {
     gint64 end = g_get_monotonic_time() + RIG_SOON_MS * G_TIME_SPAN_MILLISECOND;
+    unsigned *below = r->hook_data;
 
     (void)err;
     pthread_mutex_lock(&r->lock);
+    if (call == RIG_MARK && n == 0)
+        *below = r->calls[RIG_BELOW];
     while (call == RIG_READ_WAIT && n > 70 && r->calls[RIG_MARK] == 0)
+        rig_wait(r, end);
+    while (call == RIG_READ_WAIT && n > 75 && r->calls[RIG_BELOW] <= *below)
         rig_wait(r, end);
     if (call == RIG_FINISH)
         g_assert_cmpuint(r->calls[RIG_TRIM], >, 0);
