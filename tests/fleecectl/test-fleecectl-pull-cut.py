@@ -11,7 +11,7 @@ import subprocess
 import threading
 
 from fleece import FLEECECTL, SOON, Server, die_with_parent, fleecectl, require_program, run, tmpdir
-from pulls import (KIB, MIB, allocated, assert_equal, contents, pull, pull_json, read_all, refused, seeded,
+from pulls import (KIB, MIB, assert_equal, contents, pull, pull_json, read_all, refused, seeded,
                    started)
 from tap import main, skip, test
 from waiting import wait_until
@@ -48,9 +48,15 @@ def ends(process, code, why):
     assert process.returncode == code and why in error, (process.returncode, error)
 
 
-def begun(target, least=1):
-    """Has a new file so many bytes?"""
-    return lambda: os.path.exists(f"{target}.partial") and allocated(f"{target}.partial") >= least
+def begun(target, least=1, other_than=None):
+    """Has a new file so many bytes, and another inode?"""
+    def look():
+        try:
+            found = os.stat(f"{target}.partial")
+        except FileNotFoundError:
+            return False
+        return found.st_blocks * 512 >= least and found.st_ino != other_than
+    return look
 
 
 @test
@@ -126,9 +132,12 @@ def without_resume_it_begins_anew():
             p.kill()
         shutil.copy(f"{target}.pull", f"{folder}/pull")
         # What is cut here without --resume is another file: its .partial is not that of the position.
-        with started(s.uri("vda"), "-o", target, *SLOW) as p:
-            poll(lambda: position(target) is None and begun(target)())
-            p.kill()
+        # The first one is open meanwhile, so that its inode is not used again.
+        with open(f"{target}.partial", "rb") as first:
+            inode = os.fstat(first.fileno()).st_ino
+            with started(s.uri("vda"), "-o", target, *SLOW) as p:
+                poll(begun(target, other_than=inode))
+                p.kill()
         assert position(target) is None
         # Where the position comes back all the same, it is known to be of another file.
         shutil.copy(f"{folder}/pull", f"{target}.pull")
