@@ -79,11 +79,11 @@ needed_for_tests='
 '
 
 # Without these some tests are skipped; not every release has them all. All plugins of nbdkit are here,
-# since users have them (test-copies.py serves two disks of each).
+# since users have them (test-copies.py serves two disks of each). Not an SSH server, which would listen on this
+# machine from then on: where there is none, the tests of `backup --ssh` are skipped.
 wanted_for_tests='
   chromium        chromium           chromium-headless
   ssh             openssh-client     openssh-clients
-  sshd            openssh-server     openssh-server
   nbd-client      nbd-client         nbd
   nbdkit-cc       -                  nbdkit-cc-plugin
   nbdkit-cdi      -                  nbdkit-cdi-plugin
