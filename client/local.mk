@@ -97,6 +97,7 @@ client_libclient_a_SOURCES = \
 	client/repo/remote.c client/repo/remote.h \
 	client/repo/remote-uri.c client/repo/remote-uri.h \
 	client/repo/repo-clean.c \
+	client/repo/repo-guard.c client/repo/repo-guard.h \
 	client/repo/repo-lock.c client/repo/repo-lock.h \
 	client/repo/repo-member.c client/repo/repo-member.h \
 	client/repo/repo-names.c client/repo/repo-names.h \

@@ -7,6 +7,7 @@
 #include "client/cli/option-values.h"
 #include "client/map/nbd-uri.h"
 #include "client/pull/pull.h"
+#include "client/repo/repo-guard.h"
 #include "common/base/size.h"
 #include "common/json/value.h"
 
@@ -185,6 +186,8 @@ static int run_pull(struct client *c, const void *options, char **args, GError *
     if (!uri || nbd_uri_check(uri, err) < 0)
         return -1;
     if (destination_is_uri(cli->output) && nbd_uri_check(cli->output, err) < 0)
+        return -1;
+    if (cli->force && repo_guard_target(NULL, cli->output, err) < 0)
         return -1;
     o.uri = uri;
     if (pull(c, &o, &error) == 0)

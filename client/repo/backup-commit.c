@@ -25,11 +25,12 @@ static struct repo_member *make_member(const struct backup_run *r)
     return m;
 }
 
-/* Whether the manifest in the folder has the member after all: a sync that failed leaves it open.
- * Where that cannot be told, it counts as having it. */
+/* Whether the manifest in the folder has the member after all, or may have it after a power cut: a sync
+ * that failed leaves it open. Where that cannot be told, it counts as having it. */
 static bool may_be_in_manifest(const struct backup_run *r)
 {
-    struct repository *now = repository_open(r->result->repo->path, REPO_LOOK, NULL);
+    const struct repository *repo = r->result->repo;
+    struct repository *now = repo->unsure ? NULL : repository_open(repo->path, REPO_LOOK, NULL);
     bool is_in = !now || backup_find_uuid(now, r->record->uuid);
 
     repository_close(now);

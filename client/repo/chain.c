@@ -48,7 +48,7 @@ struct q2_image *repo_chain_open(const struct repository *r, const GPtrArray *ch
         if (repo_file_look(r, chain->pdata[i], below, err) < 0)
             return NULL;
     }
-    image = q2_image_open(path, Q2_REFERENCES_FOLDER, &error);
+    image = q2_image_open(path, REPO_CHAIN_REFERENCES, &error);
     if (!image)
         client_fail(err, CLIENT_ERROR_FAILED, "%s", error.text);
     return image;

@@ -9,6 +9,9 @@
 #include "client/repo/repository.h"
 #include "common/qcow2/q2-image.h"
 
+/* What a file of a repository may stand on: one rule for who restores and who verifies. */
+#define REPO_CHAIN_REFERENCES Q2_REFERENCES_FOLDER
+
 /* struct repo_disk *, lent: that of the member first, the full one last. NULL and *err where the
  * manifest does not lead to a full one, or the member has no such disk. */
 GPtrArray *repo_chain(const struct repository *r, const struct repo_member *m, const char *disk,

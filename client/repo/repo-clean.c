@@ -4,6 +4,13 @@
  * repository, also copies of ours, so that all of this has to be true of a file that is removed: it is
  * a regular file; it has a name that we give; no member names it; and it lies in the folder of a disk
  * that a member has, or is newer than every member, as what a cut first backup of a disk leaves.
+ *
+ * The folder of a member's disk may be a link, as it may be for those who read and write there; but not
+ * where others have files in the folder that it leads to.
+ *
+ * Nor may manifest.json.old name it, which a person may put back. After a prune this names files
+ * that have gone, and not those that took their place. So before the first whole file is removed, it
+ * becomes as manifest.json.
  */
 #include "client/base/error.h"
 #include "client/repo/repository.h"
@@ -20,6 +27,7 @@ struct cleaning {
     GHashTable *files;   /* names that stay: files, and their checksums */
     GHashTable *folders; /* of disks that members have */
     int64_t newest;      /* ID of the newest member; -1: none */
+    bool forgotten;      /* manifest.json.old names nothing that may go */
 };
 
 static void cleaning_init(struct cleaning *c, struct repository *r, GPtrArray *removed)
@@ -52,6 +60,18 @@ static void cleaning_clear(struct cleaning *c)
     g_hash_table_unref(c->folders);
 }
 
+/* Does manifest.json.old not name the file? It is made so. 0, or -1 and *err. */
+static int forget(struct cleaning *c, const char *file, GError **err)
+{
+    if (c->forgotten || g_str_has_suffix(file, ".partial"))
+        return 0;
+    if (repository_forget_old(c->r, err) < 0)
+        return -1;
+    c->forgotten = true;
+    return 0;
+}
+
+/* Takes over the name. */
 static int remove_file(struct cleaning *c, char *file, GError **err)
 {
     g_autofree char *path = repo_path(c->r, file), *name = file;
@@ -59,6 +79,8 @@ static int remove_file(struct cleaning *c, char *file, GError **err)
 
     if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
         return 0;
+    if (forget(c, file, err) < 0)
+        return -1;
     if (unlink(path) < 0 && errno != ENOENT)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: it cannot be removed: %s", path,
                            g_strerror(errno));
@@ -76,13 +98,35 @@ static bool may_go(const struct cleaning *c, const char *folder, const char *nam
            (g_hash_table_contains(c->folders, folder) || id > c->newest);
 }
 
+/* NULL and *err; NULL alone: it is not ours to read. */
+static GDir *open_folder(const struct cleaning *c, const char *folder, GError **err)
+{
+    g_autofree char *path = repo_path(c->r, folder);
+    GError *error = NULL;
+    GDir *dir = g_dir_open(path, 0, &error);
+
+    if (dir)
+        return dir;
+    if (g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_ACCES) &&
+        !g_hash_table_contains(c->folders, folder))
+        g_error_free(error);
+    else
+        g_propagate_error(err, error);
+    return NULL;
+}
+
 static int clean_folder(struct cleaning *c, const char *folder, GError **err)
 {
     g_autofree char *path = repo_path(c->r, folder);
-    g_autoptr(GDir) dir = g_dir_open(path, 0, err);
+    GError *error = NULL;
+    g_autoptr(GDir) dir = open_folder(c, folder, &error);
     bool some = false;
     const char *name;
 
+    if (error) {
+        g_propagate_error(err, error);
+        return -1;
+    }
     while (dir && (name = g_dir_read_name(dir))) {
         if (!may_go(c, folder, name))
             continue;
@@ -91,17 +135,54 @@ static int clean_folder(struct cleaning *c, const char *folder, GError **err)
             return -1;
     }
     if (some)
-        rmdir(path); /* works only if it is empty */
-    return dir ? 0 : -1;
+        rmdir(path); /* works only if it is empty, and no link */
+    return 0;
 }
 
-static bool is_folder(const struct repository *r, const char *name)
+/* ---- which folders ---- */
+
+/* Does the folder of another disk lead to the same one? */
+static bool is_shared(const struct cleaning *c, const char *folder, const struct stat *st)
 {
-    g_autofree char *path = repo_path(r, name);
+    GHashTableIter iter;
+    void *key;
+
+    g_hash_table_iter_init(&iter, c->folders);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        g_autofree char *path = repo_path(c->r, key);
+        struct stat other;
+
+        if (strcmp(key, folder) != 0 && stat(path, &other) == 0 && other.st_dev == st->st_dev &&
+            other.st_ino == st->st_ino)
+            return true;
+    }
+    return false;
+}
+
+/* May the link `folder` be followed? It leads to a folder that is this disk's alone, and in no
+ * repository. */
+static bool may_follow(const struct cleaning *c, const char *folder)
+{
+    g_autofree char *path = repo_path(c->r, folder);
+    g_autofree char *manifest = g_strconcat(path, "/../manifest.json", NULL);
+    struct stat st, other;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode) && lstat(manifest, &other) < 0 &&
+           !is_shared(c, folder, &st);
+}
+
+static bool is_for_cleaning(const struct cleaning *c, const char *name)
+{
+    g_autofree char *path = repo_path(c->r, name);
+    bool is_member = g_hash_table_contains(c->folders, name);
     struct stat st;
 
-    return *name != '.' && lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    if (lstat(path, &st) < 0 || (!is_member && !repo_folder_is_ours(name)))
+        return false;
+    return S_ISDIR(st.st_mode) || (S_ISLNK(st.st_mode) && is_member && may_follow(c, name));
 }
+
+/* ---- all ---- */
 
 static bool is_partial_at_top(const char *name)
 {
@@ -119,7 +200,7 @@ static int clean(struct cleaning *c, GError **err)
     while (dir && (name = g_dir_read_name(dir))) {
         if (is_partial_at_top(name) && remove_file(c, g_strdup(name), err) < 0)
             return -1;
-        if (is_folder(c->r, name) && clean_folder(c, name, err) < 0)
+        if (is_for_cleaning(c, name) && clean_folder(c, name, err) < 0)
             return -1;
     }
     return dir ? 0 : -1;

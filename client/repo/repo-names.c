@@ -39,6 +39,15 @@ char *repo_folder_name(const char *disk)
     return g_string_free(name, FALSE);
 }
 
+bool repo_folder_is_ours(const char *name)
+{
+    for (const char *p = name; *p; p++) {
+        if (!g_ascii_isalnum(*p) && *p != '%' && (p == name || !strchr("-_.", *p)))
+            return false;
+    }
+    return *name != '\0' && !is_reserved(name);
+}
+
 char *repo_file_name(const char *disk, int64_t id, enum repo_level level)
 {
     g_autofree char *folder = repo_folder_name(disk);

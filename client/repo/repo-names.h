@@ -13,6 +13,8 @@
 char *repo_file_name(const char *disk, int64_t id, enum repo_level level);
 /* The folder in it: "vda". The caller frees it. */
 char *repo_folder_name(const char *disk);
+/* Can that function give this name? */
+bool repo_folder_is_ours(const char *name);
 
 /* May a manifest name this file? It is FOLDER/NAME.qcow2, is not hidden, and stays in the
  * repository. 0, or -1 and *err. */

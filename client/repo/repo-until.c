@@ -62,6 +62,27 @@ static struct repo_member *until_id(const struct repository *r, const char *unti
     return none(r, disk, " not after member ", until, err);
 }
 
+/* A member that is not after a time, and older ones that are: then a clock was wrong, and which of them
+ * is meant cannot be told. 0, or -1 and *err. */
+static int check_clock(const struct repository *r, const struct repo_member *found, int64_t time,
+                       const char *until, const char *disk, GError **err)
+{
+    for (guint i = 0; r->members->pdata[i] != found; i++) {
+        const struct repo_member *m = r->members->pdata[i];
+        g_autofree char *text = NULL;
+
+        if (m->time <= time || !has_disk(m, disk))
+            continue;
+        text = repo_time_text(m->time);
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: member %" PRId64
+                           " is not after %s, but the older member %" PRId64
+                           ", of %s, is: a clock was wrong; give the ID of a member",
+                           r->path, found->id, until, m->id, text);
+    }
+    return 0;
+}
+
 static struct repo_member *until_time(const struct repository *r, const char *until,
                                       const char *disk, GError **err)
 {
@@ -78,7 +99,7 @@ static struct repo_member *until_time(const struct repository *r, const char *un
         struct repo_member *m = r->members->pdata[i - 1];
 
         if (m->time <= time && has_disk(m, disk))
-            return m;
+            return check_clock(r, m, time, until, disk, err) == 0 ? m : NULL;
     }
     return none(r, disk, " not after ", until, err);
 }

@@ -6,6 +6,7 @@
  *   one or the new one, and so does a start after a crash at any moment.
  * - Before that, what was there is kept as manifest.json.old: for the case that the disk damages
  *   one of them. Nothing reads it but people.
+ * - Neither of the two names a file that is removed: before that, the old one becomes as the new one.
  * - What is written is first read again by the same rules, so that no mistake of a caller makes a
  *   repository that nothing opens.
  */
@@ -141,17 +142,19 @@ static GString *make_text(struct repository *r, GError **err)
 
 /* A save has failed. Where its manifest has got the name all the same, but perhaps not durably, put
  * back the one before: callers remove the files of members that were not saved. */
-static void put_back(const struct repository *r, const GString *text, GError **err)
+static void put_back(struct repository *r, const GString *text, GError **err)
 {
     g_autoptr(GString) now = NULL;
     GError *error = NULL;
     bool missing;
 
     now = read_file(r, MANIFEST, &missing, NULL);
+    r->unsure = !now && !missing;
     if (!r->files->text || !now || !g_string_equal(now, text))
         return;
     if (write_file(r, MANIFEST, r->files->text, &error) == 0)
         return;
+    r->unsure = true;
     g_prefix_error(err,
                    "the manifest before it could not be put back, so that it may be one or the "
                    "other (%s): ",
@@ -178,7 +181,20 @@ int repository_save(struct repository *r, GError **err)
     if (f->text)
         g_string_free(f->text, TRUE);
     f->text = text;
+    r->unsure = false;
     return 0;
+}
+
+int repository_forget_old(struct repository *r, GError **err)
+{
+    if (r->unsure)
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: no files are removed, because the manifest could not be written",
+                           r->path);
+    if (write_file(r, MANIFEST_OLD, r->files->text, err) == 0)
+        return 0;
+    g_prefix_error(err, "no files are removed, because " MANIFEST_OLD " may name them: ");
+    return -1;
 }
 
 /* ---- opening ---- */

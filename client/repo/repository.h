@@ -23,6 +23,7 @@ typedef struct repository { /* for g_autoptr */
     int64_t created;                /* microseconds since 1970 */
     int64_t next_id;                /* grows also over members that are pruned */
     GPtrArray *members;             /* struct repo_member *, by ID */
+    bool unsure; /* a save has failed, and which manifest a start after a power cut finds is open */
     struct repository_files *files; /* repository.c's */
 } repository;
 
@@ -54,12 +55,18 @@ char *repo_sums_path(const struct repository *r, const char *file);
 
 /* Make the change of `members` and `next_id` that the caller has made durable: write the manifest anew.
  * It is checked as when it is read; what breaks a rule is not written. The one before it stays as
- * manifest.json.old. 0, or -1 and *err: the manifest is as before, as far as the file system lets
- * it be put back. Needs the exclusive lock. */
+ * manifest.json.old. 0, or -1 and *err: the manifest is as before, or, where it could not be put
+ * back, `unsure` is set, until a save succeeds. Needs the exclusive lock. */
 int repository_save(struct repository *r, GError **err);
 
+/* Before files are removed that the manifest does not name: let manifest.json.old be the same,
+ * durably, so that it does not name them either. 0, or -1 and *err, also where `unsure`: nothing may
+ * be removed. Needs the exclusive lock. */
+int repository_forget_old(struct repository *r, GError **err);
+
 /* Remove what no member names: files that look like ours, left of runs that were cut. In the folder of a
- * disk that no member has, only what is newer than all members. A folder that gets empty goes, too.
+ * disk that no member has, only what is newer than all members. A folder that gets empty goes, too. Before the first whole
+ * file manifest.json.old becomes as manifest.json.
  * `removed` (may be NULL; of char *) is told the names. Needs the exclusive lock. 0, or -1 and
  * *err. */
 int repository_clean(struct repository *r, GPtrArray *removed, GError **err);

@@ -11,6 +11,7 @@
 #include "client/pull/loop.h"
 #include "client/pull/stream-source.h"
 #include "client/repo/chain.h"
+#include "client/repo/repo-guard.h"
 #include "common/copy/source-image.h"
 
 #include <errno.h>
@@ -196,6 +197,8 @@ static int prepare(const struct repository *r, const struct repo_member *m, cons
     if (!image)
         return -1;
     add_task(tasks, disk, target, ((struct repo_disk *)chain->pdata[0])->size, image);
+    if (o->to.force && repo_guard_target(r, target, err) < 0)
+        return -1;
     return o->verify ? repo_chain_verify(r, chain, chain->len, lanes(o), err) : 0;
 }
 
@@ -263,8 +266,11 @@ int restore_image(const char *path, const struct restore_options *o, struct prog
 {
     g_autoptr(GPtrArray) tasks = g_ptr_array_new_with_free_func(task_free);
     struct q2_error error = {0};
-    struct q2_image *image = q2_image_open(path, Q2_REFERENCES_FOLDER, &error);
+    struct q2_image *image;
 
+    if (o->to.force && repo_guard_target(NULL, o->to.target, err) < 0)
+        return -1;
+    image = q2_image_open(path, Q2_REFERENCES_FOLDER, &error);
     if (!image)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s", error.text);
     add_task(tasks, path, o->to.target, q2_image_size(image), image);
@@ -275,8 +281,11 @@ int restore_stream(int fd, const char *name, const struct restore_options *o, st
                    GPtrArray *done, GError **err)
 {
     g_autoptr(GPtrArray) tasks = g_ptr_array_new_with_free_func(task_free);
-    struct copy_source *source = stream_source_new(fd, name, err);
+    struct copy_source *source;
 
+    if (o->to.force && repo_guard_target(NULL, o->to.target, err) < 0)
+        return -1;
+    source = stream_source_new(fd, name, err);
     if (!source)
         return -1;
     add_task(tasks, name, o->to.target, source->size, NULL)->source = source;

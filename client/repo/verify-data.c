@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/repo/verify-data.h"
 #include "client/base/error.h"
+#include "client/repo/chain.h"
 #include "client/repo/sums.h"
 #include "common/qcow2/q2-image.h"
 
@@ -116,7 +117,7 @@ int verify_image(struct verify_data *v, const struct repo_disk *d, bool chain, G
     int result;
 
     if (chain) {
-        image = q2_image_open(path, Q2_REFERENCES_ANY, &why);
+        image = q2_image_open(path, REPO_CHAIN_REFERENCES, &why);
         if (!image)
             return fail_q2(err, d, &why);
         q2_image_close(image);

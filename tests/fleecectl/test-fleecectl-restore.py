@@ -436,4 +436,26 @@ def what_fails_is_removed():
         assert result.returncode == 1, result
 
 
+@test
+def nothing_in_a_repository_is_written_over():
+    """Neither by its name nor by another one, of this repository or another."""
+    words = "it is in a repository, in which nothing is written over"
+    with repository() as repo:
+        shutil.copytree(repo.path, f"{repo.folder}/copy")
+        os.link(repo.file(0, "vda"), f"{repo.folder}/linked")
+        os.symlink(repo.file(1, "vda"), f"{repo.folder}/to")
+        before = {path: read(path) for path in (repo.file(0, "vda"), repo.file(1, "vda"), repo.path + "/manifest.json")}
+        for target in (*before, f"{repo.folder}/linked", f"{repo.folder}/to", f"{repo.folder}/copy/vda/00000-full.qcow2",
+                       repo.file(0, "vda") + ".sums"):
+            refused(repo, words, "--disk", "vda", "--force", "-o", target)
+        for target in before:
+            result = fleecectl("restore", f"{repo.folder}/copy/vda/00000-full.qcow2", "--force", "-o", target, check=False)
+            assert result.returncode == 1 and words in result.stderr, result
+        assert before == {path: read(path) for path in before}
+        # What is not in one is written over as ever.
+        write(f"{repo.folder}/out.raw", b"x")
+        restore(repo, "--disk", "vda", "--force", "-o", f"{repo.folder}/out.raw")
+        assert_same(read(f"{repo.folder}/out.raw"), expected(repo, 2, "vda"), "out.raw")
+
+
 main()

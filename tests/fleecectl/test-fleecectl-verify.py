@@ -193,6 +193,26 @@ def another_backing_file():
 
 
 @test
+def a_file_that_is_a_link():
+    """What a restore refuses does not pass."""
+    with repository() as repo:
+        os.rename(repo.file(0, "vda"), repo.path + "/../elsewhere")
+        os.symlink("../../elsewhere", repo.file(0, "vda"))
+        assert "does not lie below the folder" in str(wrong(repo, "--deep")[2, "vda"])
+        result = fleecectl("restore", repo.path, "--disk", "vda", "-o", repo.path + "/../out.raw", check=False)
+        assert result.returncode == 1 and "does not lie below the folder" in result.stderr, result
+
+
+@test
+def a_folder_that_is_a_link():
+    with repository() as repo:
+        os.rename(repo.path + "/vda", repo.path + "/../elsewhere")
+        os.symlink("../elsewhere", repo.path + "/vda")
+        good(repo)
+        fleecectl("restore", repo.path, "--disk", "vda", "-o", repo.path + "/../out.raw")
+
+
+@test
 def another_size():
     with repository() as repo:
         run("qemu-img", "resize", "-q", "-f", "qcow2", repo.file(2, "vda"), "7M")

@@ -3,7 +3,9 @@
 #include "client/base/error.h"
 #include "client/repo/repository.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,18 +20,34 @@ struct rig {
     char *path;
 };
 
-/* How many more times a folder can be synced; -1: always. The repository's fsync(2) is this one. */
+/* How many more times a folder can be synced; -1: always. The repository's fsync(2) is this one. After
+ * one that fails they succeed again, unless they are to fail from then on. */
 static int folder_syncs = -1;
+static bool syncs_end;
 
 int fsync(int fd)
 {
     struct stat st;
 
-    if (folder_syncs >= 0 && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) && folder_syncs-- == 0) {
-        errno = EIO;
-        return -1;
+    if (folder_syncs >= 0 && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+        if (folder_syncs == 0) {
+            folder_syncs = syncs_end ? 0 : -1;
+            errno = EIO;
+            return -1;
+        }
+        folder_syncs--;
     }
     return fdatasync(fd);
+}
+
+/* A folder "closed" is one that this user may not read: also for root, who runs tests at times. */
+DIR *opendir(const char *path)
+{
+    if (g_str_has_suffix(path, "/closed")) {
+        errno = EACCES;
+        return NULL;
+    }
+    return fdopendir(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 static void setup(struct rig *rig, gconstpointer unused)
@@ -252,6 +270,33 @@ static void test_save_fails(struct rig *rig, gconstpointer unused)
     }
 }
 
+/* Where the manifest before cannot be put back either, nobody knows which one a start after a power cut
+ * finds. So the caller is told, and files of the member are not removed. */
+static void test_save_unsure(struct rig *rig, gconstpointer unused)
+{
+    repository *r = open_as(rig, REPO_CREATE);
+
+    add_member(r);
+    save(r);
+    g_assert_false(r->unsure);
+    add_member(r);
+    put(rig, "vda/00001-inc.qcow2", "x");
+    folder_syncs = 1; /* of manifest.json.old */
+    syncs_end = true;
+    g_assert_cmpint(repository_save(r, NULL), ==, -1);
+    folder_syncs = -1;
+    syncs_end = false;
+    g_assert_true(r->unsure);
+    g_ptr_array_remove_index(r->members, 1);
+    r->next_id--;
+    g_assert_cmpint(repository_clean(r, NULL, NULL), ==, -1);
+    g_assert_true(is_there(rig, "vda/00001-inc.qcow2"));
+    add_member(r);
+    save(r);
+    g_assert_false(r->unsure);
+    repository_close(r);
+}
+
 /* ---- the lock ---- */
 
 /* Does another process get it? */
@@ -353,6 +398,112 @@ static void test_clean_links(struct rig *rig, gconstpointer unused)
     repository_close(r);
 }
 
+/* manifest.json.old never names a file that is gone, so that whoever puts it back loses nothing: where it
+ * cannot be made so, no whole file is removed. */
+static void test_clean_old(struct rig *rig, gconstpointer unused)
+{
+    g_autofree char *now = in(rig, "manifest.json"), *old = in(rig, "manifest.json.old"),
+                    *obstacle = in(rig, "manifest.json.old.partial"), *text = NULL, *other = NULL,
+                    *kept = NULL;
+    repository *r = open_as(rig, REPO_CREATE);
+    g_autoptr(GError) error = NULL;
+
+    add_member(r);
+    save(r);
+    add_member(r);
+    save(r);
+    g_assert_true(g_file_get_contents(old, &kept, NULL, NULL));
+    put(rig, "vda/00001-inc.qcow2.partial", "x");
+    repository_clean(r, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_true(g_file_get_contents(old, &other, NULL, NULL));
+    g_assert_cmpstr(kept, ==, other); /* no whole file has gone */
+
+    put(rig, "vda/00000-full.1.qcow2", "x");
+    g_assert_cmpint(g_mkdir(obstacle, 0700), ==, 0);
+    g_assert_cmpint(repository_clean(r, NULL, NULL), ==, -1);
+    g_assert_true(is_there(rig, "vda/00000-full.1.qcow2"));
+    g_assert_cmpint(rmdir(obstacle), ==, 0);
+    repository_clean(r, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_false(is_there(rig, "vda/00000-full.1.qcow2"));
+    g_free(other);
+    g_assert_true(g_file_get_contents(now, &text, NULL, NULL));
+    g_assert_true(g_file_get_contents(old, &other, NULL, NULL));
+    g_assert_cmpstr(text, ==, other);
+    repository_close(r);
+}
+
+/* Folders that are none of ours do not hold it up. */
+static void test_clean_others(struct rig *rig, gconstpointer unused)
+{
+    repository *r = open_as(rig, REPO_CREATE);
+    g_autoptr(GError) error = NULL;
+
+    put(rig, "lost+found/00009-full.qcow2", "x");
+    put(rig, "closed/00009-full.qcow2", "x");
+    put(rig, "vda/00009-full.qcow2", "x");
+    add_member(r);
+    save(r);
+    repository_clean(r, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_true(is_there(rig, "lost+found/00009-full.qcow2"));
+    g_assert_true(is_there(rig, "closed/00009-full.qcow2"));
+    g_assert_false(is_there(rig, "vda/00009-full.qcow2"));
+    repository_close(r);
+}
+
+/* The folder of a disk may be on another file system: then what a cut run has left in it goes, too. */
+static void test_clean_linked_folder(struct rig *rig, gconstpointer unused)
+{
+    g_autofree char *other = g_dir_make_tmp("fleece-XXXXXX", NULL);
+    g_autofree char *folder = in(rig, "vda"), *left = in(rig, "vda/00001-inc.qcow2"),
+                    *kept = in(rig, "vda/00000-full.qcow2");
+    repository *r = open_as(rig, REPO_CREATE);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpint(symlink(other, folder), ==, 0);
+    put(rig, "vda/00000-full.qcow2", "x");
+    put(rig, "vda/00001-inc.qcow2", "x");
+    add_member(r);
+    save(r);
+    repository_clean(r, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_true(is_there(rig, "vda/00000-full.qcow2"));
+    g_assert_false(is_there(rig, "vda/00001-inc.qcow2"));
+    g_assert_true(is_there(rig, "vda"));
+    g_unlink(kept);
+    g_rmdir(other);
+    repository_close(r);
+}
+
+/* Links that share a folder, or lead into another repository: whose file it is cannot be told, and it
+ * stays. */
+static void test_clean_shared_folder(struct rig *rig, gconstpointer unused)
+{
+    g_autofree char *vda = in(rig, "repo/vda"), *vdb = in(rig, "repo/vdb"), *path = in(rig, "repo");
+    struct rig inner = {.path = path};
+    g_autoptr(GError) error = NULL;
+    repository *r;
+
+    r = open_as(&inner, REPO_CREATE);
+    put(rig, "disks/00000-full.qcow2", "x");
+    put(rig, "disks/00001-inc.qcow2", "x");
+    g_assert_cmpint(symlink("../disks", vda), ==, 0);
+    g_assert_cmpint(symlink("../disks", vdb), ==, 0);
+    add_member(r);
+    save(r);
+    repository_clean(r, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_true(is_there(rig, "disks/00001-inc.qcow2"));
+    g_unlink(vdb);
+    put(rig, "manifest.json", "{}");
+    repository_clean(r, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_true(is_there(rig, "disks/00001-inc.qcow2"));
+    repository_close(r);
+}
+
 /* ---- which member is meant ---- */
 
 static void means(const repository *r, const char *until, const char *disk, int64_t id)
@@ -404,6 +555,23 @@ static void test_until(struct rig *rig, gconstpointer unused)
     repository_close(r);
 }
 
+/* Where the clock was wrong, a time does not say which member is meant. */
+static void test_until_wrong_clock(struct rig *rig, gconstpointer unused)
+{
+    repository *r = open_as(rig, REPO_CREATE);
+
+    for (unsigned i = 0; i < 4; i++)
+        add_member(r)->time += i == 1 ? 365 * DAY : 0;
+    means(r, "2026-11-01", NULL, 0);
+    means(r, "2", NULL, 2);
+    means(r, "2026-11-04", "vdb", 2); /* the wrong one does not have it */
+    means(r, "2030-01-01", NULL, 3);
+    means_none(r, "2026-11-03", NULL,
+               "member 2 is not after 2026-11-03, but the older member 1, of "
+               "2027-11-02T03:00:00.500000Z, is: a clock was wrong; give the ID of a member");
+    repository_close(r);
+}
+
 int main(int argc, char **argv)
 {
     g_setenv("TZ", "UTC", TRUE);
@@ -415,11 +583,17 @@ int main(int argc, char **argv)
     ADD("saved", test_saved);
     ADD("not-saved", test_not_saved);
     ADD("save-fails", test_save_fails);
+    ADD("save-unsure", test_save_unsure);
     ADD("damaged", test_damaged);
     ADD("gone", test_gone);
     ADD("lock", test_lock);
     ADD("clean", test_clean);
     ADD("clean-links", test_clean_links);
+    ADD("clean-old", test_clean_old);
+    ADD("clean-others", test_clean_others);
+    ADD("clean-linked-folder", test_clean_linked_folder);
+    ADD("clean-shared-folder", test_clean_shared_folder);
     ADD("until", test_until);
+    ADD("until-wrong-clock", test_until_wrong_clock);
     return g_test_run();
 }
