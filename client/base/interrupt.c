@@ -10,6 +10,8 @@
 
 static int descriptor = -1;
 static sigset_t handled; /* once there is a descriptor */
+static int first;        /* signal that has come; 0: none */
+static int seen;         /* signal that has come, and has not been taken; 0: none */
 
 static bool is_ignored(int number)
 {
@@ -39,18 +41,37 @@ int interrupt_fd(GError **err)
     return descriptor;
 }
 
-int interrupt_take(void)
+int interrupt_descriptor(void)
+{
+    return descriptor;
+}
+
+static int read_signal(void)
 {
     struct signalfd_siginfo info;
-    sigset_t set;
 
     if (descriptor < 0 || read(descriptor, &info, sizeof info) != (ssize_t)sizeof info)
         return 0;
-    /* One thread that takes it is enough. */
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    if (first == 0)
+        first = (int)info.ssi_signo;
+    /* One thread that takes a second one is enough. */
+    pthread_sigmask(SIG_UNBLOCK, &handled, NULL);
     return (int)info.ssi_signo;
+}
+
+int interrupt_take(void)
+{
+    int number = seen;
+
+    seen = 0;
+    return number != 0 ? number : read_signal();
+}
+
+int interrupt_see(void)
+{
+    if (first == 0)
+        seen = read_signal();
+    return first;
 }
 
 /* ---- work that waits ---- */
@@ -75,6 +96,7 @@ static gpointer run_work(gpointer opaque)
 int interrupt_work(int (*work)(void *opaque, GError **err), void *opaque, GError **err)
 {
     struct work w = {.run = work, .opaque = opaque};
+    sigset_t before;
     GThread *thread;
 
     if (interrupt_fd(err) < 0)
@@ -82,9 +104,9 @@ int interrupt_work(int (*work)(void *opaque, GError **err), void *opaque, GError
     thread = g_thread_try_new("work", run_work, &w, err);
     if (!thread)
         return -1;
-    pthread_sigmask(SIG_UNBLOCK, &handled, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &handled, &before);
     g_thread_join(thread);
-    pthread_sigmask(SIG_BLOCK, &handled, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (w.error)
         g_propagate_error(err, w.error);
     return w.result;

@@ -12,9 +12,17 @@
  * made: they inherit it. -1 and *err. */
 int interrupt_fd(GError **err);
 
-/* Take one signal that has come: its number; 0: none. A second SIGINT ends the process at once, after
- * this has taken one. */
+/* The descriptor; -1: interrupt_fd has not been called, and the signals are as ever. */
+int interrupt_descriptor(void);
+
+/* Take one signal that has come: its number; 0: none. A second one ends the process at once, after
+ * this, or interrupt_see, has taken one. */
 int interrupt_take(void);
+
+/* The number of the first signal that has come, also of one that has been taken; 0: none. One that has
+ * not been taken makes the descriptor readable no more, but interrupt_take still takes it. The
+ * thread that takes signals calls it. */
+int interrupt_see(void);
 
 /* Do work that may wait long for others, such as a server, and that leaves nothing behind, on a thread
  * of its own. A signal that comes meanwhile ends the process at once, as ever. Returns what `work`

@@ -168,8 +168,7 @@ static void turn(struct loop *l)
             stop(l, g_error_new(CLIENT_ERROR, CLIENT_ERROR_FAILED, "poll: %s", g_strerror(errno)));
         return;
     }
-    if (p[0].revents != 0)
-        take_signal(l);
+    take_signal(l); /* also one that a tick has seen */
     if (p[1].revents != 0 || g_get_monotonic_time() >= l->next_tick)
         tick(l);
     for (guint i = fds->len; i > 2; i--) { /* from behind: those that end leave the array */

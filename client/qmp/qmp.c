@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/qmp/qmp.h"
 #include "client/base/error.h"
+#include "client/base/interrupt.h"
 #include "common/json/read.h"
 #include "common/json/value.h"
 #include "common/json/write.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -14,6 +16,8 @@
 
 /* How long a server may take to greet and negotiate, and to take in a request. */
 #define PATIENCE_SECONDS 10
+/* How long it may take to answer when a signal has come: most do, and so the command can end in order. */
+#define GRACE_SECONDS 5
 
 const struct json_limits qmp_limits = {
     .bytes = 64u << 20, .tokens = 16u << 20, .depth = 1024, .exact = true};
@@ -24,6 +28,8 @@ struct qmp {
     GByteArray *in;  /* has been received, and not been taken yet */
     gsize scanned;   /* bytes at the start of `in` that hold no newline */
     gint64 deadline; /* g_get_monotonic_time() at which waiting ends; 0: never */
+    gint64 grace;    /* the same, because a signal has come; 0: none has */
+    bool out_of_step;
     JsonObject *greeting, *version;
 };
 
@@ -39,11 +45,52 @@ int qmp_fd(const struct qmp *q)
     return q->fd;
 }
 
+static int fail_interrupted(struct qmp *q, GError **err)
+{
+    q->out_of_step = true;
+    return client_fail(err, CLIENT_ERROR_INTERRUPTED,
+                       "interrupted by SIG%s, and %s does not answer",
+                       sigabbrev_np(interrupt_see()), q->path);
+}
+
+/* When waiting ends; 0: never. */
+static gint64 end_of_wait(struct qmp *q)
+{
+    if (q->grace == 0 && interrupt_see() != 0)
+        q->grace = g_get_monotonic_time() + GRACE_SECONDS * G_USEC_PER_SEC;
+    if (q->grace == 0 || q->deadline == 0)
+        return MAX(q->grace, q->deadline);
+    return MIN(q->grace, q->deadline);
+}
+
+/* Wait until the socket is readable, or its time is over. */
+static int wait_readable(struct qmp *q, GError **err)
+{
+    for (;;) {
+        struct pollfd p[] = {{.fd = q->fd, .events = POLLIN},
+                             {.fd = interrupt_descriptor(), .events = POLLIN}};
+        gint64 end = end_of_wait(q), left = end - g_get_monotonic_time();
+        int timeout = end == 0 ? -1 : left <= 0 ? 0 : (int)(left / 1000 + 1);
+
+        if (q->grace != 0)
+            p[1].fd = -1;
+        if (poll(p, G_N_ELEMENTS(p), timeout) < 0 && errno != EINTR)
+            return unreachable(q, err, g_strerror(errno));
+        if (p[0].revents != 0)
+            return 0;
+        if (end != 0 && left <= 0)
+            return end == q->grace ? fail_interrupted(q, err)
+                                   : unreachable(q, err, "no answer from the server");
+    }
+}
+
 int qmp_receive(struct qmp *q, GError **err)
 {
     guint8 piece[65536];
     ssize_t n;
 
+    if (wait_readable(q, err) < 0)
+        return -1;
     do {
         n = recv(q->fd, piece, sizeof piece, 0);
     } while (n < 0 && errno == EINTR);
@@ -108,25 +155,6 @@ int qmp_take_message(struct qmp *q, JsonObject **message, GError **err)
     return 1;
 }
 
-/* Wait until the socket is readable or the deadline has come. */
-static int wait_readable(struct qmp *q, GError **err)
-{
-    struct pollfd p = {.fd = q->fd, .events = POLLIN};
-    int n, timeout = -1;
-
-    do {
-        if (q->deadline != 0) {
-            gint64 left = q->deadline - g_get_monotonic_time();
-
-            timeout = left <= 0 ? 0 : (int)(left / 1000 + 1);
-        }
-        n = poll(&p, 1, timeout);
-    } while (n < 0 && errno == EINTR);
-    if (n == 0)
-        return unreachable(q, err, "no answer from the server");
-    return n == 1 ? 0 : unreachable(q, err, g_strerror(errno));
-}
-
 static JsonObject *next_message(struct qmp *q, GError **err)
 {
     JsonObject *message = NULL;
@@ -138,7 +166,7 @@ static JsonObject *next_message(struct qmp *q, GError **err)
         case -1:
             return NULL;
         default:
-            if (wait_readable(q, err) < 0 || qmp_receive(q, err) < 0)
+            if (qmp_receive(q, err) < 0)
                 return NULL;
         }
     }
@@ -204,6 +232,7 @@ int qmp_send(struct qmp *q, const char *text, GError **err)
 /* Wait for the reply to what has been sent. */
 static JsonNode *wait_reply(struct qmp *q, GError **err)
 {
+    q->grace = 0;
     for (;;) {
         g_autoptr(JsonObject) message = next_message(q, err);
         JsonNode *value = NULL;
@@ -212,15 +241,27 @@ static JsonNode *wait_reply(struct qmp *q, GError **err)
             return NULL;
         switch (qmp_read_reply(q, message, &value, err)) {
         case 1:
+            q->out_of_step = false;
             return value;
         case -1:
+            q->out_of_step = !json_member_object(message, "error");
             return NULL;
         }
     }
 }
 
+bool qmp_in_step(const struct qmp *q)
+{
+    return !q->out_of_step;
+}
+
 JsonNode *qmp_request(struct qmp *q, const char *text, GError **err)
 {
+    if (q->out_of_step) {
+        unreachable(q, err, "a command before had no answer");
+        return NULL;
+    }
+    q->out_of_step = true;
     return qmp_send(q, text, err) < 0 ? NULL : wait_reply(q, err);
 }
 
@@ -243,7 +284,7 @@ JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GE
     JsonNode *value = qmp_request(q, text, &error);
 
     if (!value) {
-        if (g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_UNREACHABLE))
+        if (!qmp_in_step(q))
             g_prefix_error(&error, "%s: ", name);
         g_propagate_error(err, error);
     }

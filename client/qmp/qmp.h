@@ -3,7 +3,9 @@
  * A synchronous QMP client on a Unix socket. One thread.
  *
  * Errors are CLIENT_ERROR: UNREACHABLE where there is no server or it goes away, COMMAND_NOT_FOUND
- * for that error class, FAILED for any other error, and for an answer that is not QMP.
+ * for that error class, FAILED for any other error, and for an answer that is not QMP. Where the
+ * command has the signals blocked (client/base/interrupt.h), INTERRUPTED: one has come, and the server
+ * has not answered for 5 seconds since then, or since the request.
  */
 #ifndef CLIENT_QMP_QMP_H
 #define CLIENT_QMP_QMP_H
@@ -12,6 +14,7 @@
 
 #include <glib.h>
 #include <json-glib/json-glib.h>
+#include <stdbool.h>
 
 /* The limits of a message from a server: lists of many thousand objects pass. */
 extern const struct json_limits qmp_limits;
@@ -33,6 +36,10 @@ JsonNode *qmp_command(struct qmp *q, const char *name, JsonObject *arguments, GE
 
 /* The same with a request that the caller has written. */
 JsonNode *qmp_request(struct qmp *q, const char *text, GError **err);
+
+/* Whether each request has had its reply. Where that has not come, because of a signal, or what came is
+ * no QMP, nobody knows whether the command is done; all later ones on this connection fail. */
+bool qmp_in_step(const struct qmp *q);
 
 /*
  * For a caller with a loop of its own, which waits for other things too: poll qmp_fd, call

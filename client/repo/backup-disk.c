@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/repo/backup-disk.h"
 #include "client/base/error.h"
+#include "client/base/interrupt.h"
 #include "client/base/partial.h"
 #include "client/repo/sums.h"
 #include "common/copy/source-nbd.h"
@@ -53,14 +54,16 @@ static int make_folder(const char *path, GError **err)
 static int open_source(struct disk_copy *c, const struct session_disk *disk, const char *uri,
                        GError **err)
 {
+    int interrupt = interrupt_fd(err);
     struct source_nbd_options o = {
         .uri = uri,
         .context = c->result->level == REPO_FULL ? NULL : disk->context,
         .connections = c->o->connections,
         .retry = c->o->retry,
+        .interrupt = interrupt,
     };
 
-    c->source = source_nbd_new(&o, err);
+    c->source = interrupt < 0 ? NULL : source_nbd_new(&o, err);
     if (!c->source)
         return -1;
     if (c->source->size != disk->size)

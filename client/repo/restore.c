@@ -130,23 +130,46 @@ static int copy_ended(void *opaque, const struct loop_job *job, const struct cop
     return 0;
 }
 
+/* A target that is being opened. */
+struct opening {
+    struct task *task;
+    struct destination_options to;
+};
+
+static int open_destination(void *opaque, GError **err)
+{
+    struct opening *o = opaque;
+
+    o->task->destination = destination_open(&o->to, o->task->size, err);
+    return o->task->destination ? 0 : -1;
+}
+
+/* A server, and who reads a stream, may keep us waiting, and nothing is there yet that had to be
+ * removed: it is the only target then. */
+static int open_waiting(struct opening *o, GError **err)
+{
+    bool waits = destination_is_uri(o->to.target) || strcmp(o->to.target, "-") == 0;
+    int result = waits ? interrupt_work(open_destination, o, err) : open_destination(o, err);
+
+    if (result < 0)
+        copy_error_convert(err);
+    return result;
+}
+
 static int open_target(struct task *t, const struct restore_options *o, GError **err)
 {
-    struct destination_options to = o->to;
+    struct opening opening = {.task = t, .to = o->to};
 
-    to.target = t->target;
-    to.lanes = lanes(o);
+    opening.to.target = t->target;
+    opening.to.lanes = lanes(o);
     if (!t->source)
-        t->source = source_image_new(t->image, UINT_MAX, to.lanes, err);
+        t->source = source_image_new(t->image, UINT_MAX, opening.to.lanes, err);
     if (!t->source)
         return -1;
     /* The size in a header is one of whole sectors; the disk's may be less. */
     t->source->size = t->size;
-    to.source = t->source;
-    t->destination = destination_open(&to, t->size, err);
-    if (!t->destination)
-        copy_error_convert(err);
-    return t->destination ? 0 : -1;
+    opening.to.source = t->source;
+    return open_waiting(&opening, err);
 }
 
 static gint by_disk(gconstpointer a, gconstpointer b)

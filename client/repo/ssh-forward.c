@@ -67,6 +67,10 @@ static int start(struct ssh_forward *f, const char *target, GError **err)
                                 "ForwardX11=no",
                                 "-o",
                                 "StreamLocalBindMask=0177",
+                                "-o", /* a host that has gone is noticed after a minute */
+                                "ServerAliveInterval=15",
+                                "-o",
+                                "ServerAliveCountMax=4",
                                 "-T",
                                 "-L",
                                 forward,

@@ -30,6 +30,15 @@ static int tell(void *opaque, uint64_t done, GError **err)
     return client_fail(err, CLIENT_ERROR_FAILED, "stopped");
 }
 
+/* Whether progress has ended it. */
+static int watch(void *opaque)
+{
+    struct verify_data *v = opaque;
+
+    tell(v, 0, NULL);
+    return v->stopped ? -1 : 0;
+}
+
 static int check_pieces(struct verify_data *v, const struct repo_disk *d, const struct sums *s,
                         GError **err)
 {
@@ -59,7 +68,7 @@ int verify_sums(struct verify_data *v, const struct repo_disk *d, GError **err)
 
 /* Read what is compressed in this file itself. All else was read for its checksums, and the tables say that
  * it lies in the file. */
-static int read_compressed(struct q2_image *image, struct q2_reader *reader,
+static int read_compressed(struct verify_data *v, struct q2_image *image, struct q2_reader *reader,
                            const struct repo_disk *d, GError **err)
 {
     g_autofree void *buffer = g_malloc(READ_BYTES);
@@ -68,6 +77,8 @@ static int read_compressed(struct q2_image *image, struct q2_reader *reader,
     struct q2_extent e;
 
     for (uint64_t at = 0; at < size; at += e.length) {
+        if (watch(v) != 0)
+            return client_fail(err, CLIENT_ERROR_FAILED, "stopped");
         if (q2_image_extent(reader, at, size - at, 0, &e, &why) < 0)
             return fail_q2(err, d, &why);
         if (e.kind == Q2_COMPRESSED)
@@ -79,12 +90,13 @@ static int read_compressed(struct q2_image *image, struct q2_reader *reader,
     return 0;
 }
 
-static int check_tables(struct q2_image *image, const struct repo_disk *d, GError **err)
+static int check_tables(struct verify_data *v, struct q2_image *image, const struct repo_disk *d,
+                        GError **err)
 {
     uint64_t leaks, corruptions;
     struct q2_error why = {0};
 
-    if (q2_image_check(image, &leaks, &corruptions, &why) < 0)
+    if (q2_image_check_watched(image, watch, v, &leaks, &corruptions, &why) < 0)
         return fail_q2(err, d, &why);
     if (corruptions > 0)
         return client_fail(err, CLIENT_ERROR_FAILED,
@@ -93,18 +105,19 @@ static int check_tables(struct q2_image *image, const struct repo_disk *d, GErro
     return 0;
 }
 
-static int check_image(struct q2_image *image, const struct repo_disk *d, GError **err)
+static int check_image(struct verify_data *v, struct q2_image *image, const struct repo_disk *d,
+                       GError **err)
 {
     struct q2_error why = {0};
     struct q2_reader *reader;
     int result;
 
-    if (check_tables(image, d, err) < 0)
+    if (check_tables(v, image, d, err) < 0)
         return -1;
     reader = q2_reader_new(image, &why);
     if (!reader)
         return fail_q2(err, d, &why);
-    result = read_compressed(image, reader, d, err);
+    result = read_compressed(v, image, reader, d, err);
     q2_reader_free(reader);
     return result;
 }
@@ -125,7 +138,7 @@ int verify_image(struct verify_data *v, const struct repo_disk *d, bool chain, G
     image = q2_image_open(path, Q2_REFERENCES_NONE, &why);
     if (!image)
         return fail_q2(err, d, &why);
-    result = check_image(image, d, err);
+    result = check_image(v, image, d, err);
     q2_image_close(image);
     return result;
 }

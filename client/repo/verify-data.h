@@ -20,7 +20,8 @@ struct verify_data {
 int verify_sums(struct verify_data *v, const struct repo_disk *d, GError **err);
 
 /* The file is a sound qcow2 file, of which all that it has can be read. With `chain` it is opened together with
- * what it stands on. 0, or -1 and *err: what is wrong. */
+ * what it stands on. 0, or -1 and *err: what is wrong. Where progress has ended it, `stopped` is set
+ * beside. */
 int verify_image(struct verify_data *v, const struct repo_disk *d, bool chain, GError **err);
 
 #endif

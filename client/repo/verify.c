@@ -76,13 +76,12 @@ static int look(struct verify *v, const struct verify_result *result, struct ver
     }
     if (verify_sums(data, d, &error) < 0)
         add_wrong(result->wrong, error);
-    if (data->stopped) {
-        g_propagate_error(err, g_steal_pointer(&data->stopped));
-        return -1;
-    }
     if (v->options->deep && result->wrong->len == 0 && verify_image(data, d, chain, &error) < 0)
         add_wrong(result->wrong, error);
-    return 0;
+    if (!data->stopped)
+        return 0;
+    g_propagate_error(err, g_steal_pointer(&data->stopped)); /* what it ended is not wrong */
+    return -1;
 }
 
 static int verify_disk(struct verify *v, const struct repo_member *m, const struct repo_disk *d,

@@ -14,6 +14,8 @@
 struct q2_check {
     const struct q2_image *image;
     struct q2_error *err;
+    int (*watch)(void *opaque); /* may be NULL */
+    void *opaque;
     uint64_t leaks, corruptions;
     struct q2_error first; /* the first corruption */
     struct q2_counts counts;
@@ -22,6 +24,11 @@ struct q2_check {
     struct q2_slices tables; /* of L2 and other tables */
     struct q2_slices refcounts; /* of the table and the blocks of reference counts */
 };
+
+/* ---- q2-check.c ---- */
+
+/* Call it for each table and block: -1 and c->err where the caller ends the check. */
+int q2_check_watch(struct q2_check *c);
 
 /* ---- q2-check-refs.c ---- */
 

@@ -185,7 +185,7 @@ int q2_check_compare(struct q2_check *c)
     while (cluster < c->counts.clusters) {
         uint64_t end = (cluster / per_block + 1) * per_block;
 
-        if (q2_check_ref_block(c, cluster / per_block, &host) < 0)
+        if (q2_check_watch(c) < 0 || q2_check_ref_block(c, cluster / per_block, &host) < 0)
             return -1;
         if (end > c->counts.clusters)
             end = c->counts.clusters;

@@ -68,6 +68,8 @@ static int check_l2(struct q2_check *c, uint64_t host, uint64_t offset, bool act
 {
     unsigned size = q2_entry_size(&c->image->geometry);
 
+    if (q2_check_watch(c) < 0)
+        return -1;
     for (uint64_t at = 0; at < cluster_bytes(c); at += size, offset += cluster_bytes(c)) {
         const uint8_t *entry = q2_slices_get(&c->tables, host + at, c->err);
 

@@ -37,6 +37,11 @@ static void clear(struct q2_check *c)
     q2_slices_clear(&c->refcounts);
 }
 
+int q2_check_watch(struct q2_check *c)
+{
+    return c->watch && c->watch(c->opaque) != 0 ? q2_fail(c->err, "the check was stopped") : 0;
+}
+
 static int check(struct q2_check *c)
 {
     const struct q2_header *h = &c->image->header;
@@ -52,7 +57,13 @@ static int check(struct q2_check *c)
 int q2_image_check(struct q2_image *image, uint64_t *leaks, uint64_t *corruptions,
                    struct q2_error *err)
 {
-    struct q2_check c = {.image = image, .err = err};
+    return q2_image_check_watched(image, NULL, NULL, leaks, corruptions, err);
+}
+
+int q2_image_check_watched(struct q2_image *image, int (*watch)(void *opaque), void *opaque,
+                           uint64_t *leaks, uint64_t *corruptions, struct q2_error *err)
+{
+    struct q2_check c = {.image = image, .err = err, .watch = watch, .opaque = opaque};
     int r;
 
     *leaks = *corruptions = 0;

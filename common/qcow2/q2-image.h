@@ -88,5 +88,9 @@ int q2_image_pread(struct q2_reader *r, void *buffer, size_t length, uint64_t of
  */
 int q2_image_check(struct q2_image *image, uint64_t *leaks, uint64_t *corruptions,
                    struct q2_error *err);
+/* The same; `watch`, which may be NULL, is called for each table. It ends the check where it returns
+ * anything but 0: -1 and *err. */
+int q2_image_check_watched(struct q2_image *image, int (*watch)(void *opaque), void *opaque,
+                           uint64_t *leaks, uint64_t *corruptions, struct q2_error *err);
 
 #endif

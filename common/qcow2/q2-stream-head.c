@@ -10,6 +10,7 @@
 #include "common/qcow2/q2-stream-private.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -113,13 +114,23 @@ static void lay_out(struct head *h)
 
 /* ---- the parts ---- */
 
+/* Wait until a descriptor that does not block takes more. */
+static void wait_writable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+    poll(&p, 1, -1); /* where it fails, the next write tells */
+}
+
 /* Write the cluster that was made, and begin another one. */
 static int put(struct head *h, struct q2_error *err)
 {
     for (size_t done = 0; done < CLUSTER;) {
         ssize_t n = write(h->fd, h->cluster + done, CLUSTER - done);
 
-        if (n < 0 && errno != EINTR)
+        if (n < 0 && errno == EAGAIN)
+            wait_writable(h->fd);
+        else if (n < 0 && errno != EINTR)
             return q2_fail_errno(err, errno, "cannot write the head of the image");
         done += n > 0 ? (size_t)n : 0;
     }

@@ -4,6 +4,7 @@
 
 #include "common/base/file-io.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -119,11 +120,47 @@ static void test_refused(void)
     refuse(&(struct q2_stream_options){.backing = "base"}, NULL, 0, "is not stated");
 }
 
+/* Read all that comes through a pipe: its length. */
+static void *drain(void *opaque)
+{
+    uint8_t buffer[4096];
+    size_t *length = opaque;
+    int fd = (int)*length;
+    ssize_t n;
+
+    for (*length = 0; (n = read(fd, buffer, sizeof buffer)) > 0;)
+        *length += (size_t)n;
+    return NULL;
+}
+
+/* A pipe that does not block, and is shorter than the head. */
+static void test_pipe_that_does_not_block(void)
+{
+    const struct q2_stream_options o = {.size = MIB};
+    const struct q2_extent_known all = {.offset = 0, .length = MIB};
+    struct q2_error err = {0};
+    size_t length;
+    GThread *reader;
+    int fds[2];
+
+    g_assert_cmpint(pipe2(fds, O_CLOEXEC), ==, 0);
+    g_assert_cmpint(fcntl(fds[1], F_SETFL, O_NONBLOCK), ==, 0);
+    length = (size_t)fds[0];
+    reader = g_thread_new("reader", drain, &length);
+    if (q2_stream_head(fds[1], &o, &all, 1, &err) < 0)
+        g_error("%s", err.text);
+    close(fds[1]);
+    g_thread_join(reader);
+    close(fds[0]);
+    g_assert_cmpuint(length, ==, 5 * 65536); /* header and four tables */
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/head/images", test_images);
     g_test_add_func("/head/counts", test_counts);
     g_test_add_func("/head/refused", test_refused);
+    g_test_add_func("/head/pipe-that-does-not-block", test_pipe_that_does_not_block);
     return g_test_run();
 }
