@@ -236,10 +236,11 @@ int position_check_anew(const char *target, GError **err)
     g_autoptr(JsonNode) node = load(path, &error);
 
     if (error) {
-        client_fail(err, CLIENT_ERROR_FAILED,
-                    "%s; a run before this one may have discarded at the source what it had copied: "
-                    "if not, remove this file",
-                    error->message);
+        client_fail(
+            err, CLIENT_ERROR_FAILED,
+            "%s; a run before this one may have discarded at the source what it had copied: "
+            "if not, remove this file",
+            error->message);
         g_error_free(error);
         return -1;
     }

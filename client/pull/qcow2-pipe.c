@@ -57,10 +57,11 @@ static int check_room(const struct map_reader *m, GError **err)
     /* An extent adds at most three. */
     if (m->known->len <= MOST_RANGES - 3)
         return 0;
-    return client_fail(err, CLIENT_ERROR_FAILED,
-                       "%s: the disk has too many ranges for a stream, whose map comes first: copy it "
-                       "into a file, or as --format raw",
-                       m->name);
+    return client_fail(
+        err, CLIENT_ERROR_FAILED,
+        "%s: the disk has too many ranges for a stream, whose map comes first: copy it "
+        "into a file, or as --format raw",
+        m->name);
 }
 
 /* Add whole clusters, but for what is there already: the first may be the last of the extent

@@ -266,9 +266,13 @@ static void test_anew(struct folder *f, gconstpointer data)
 /* What cannot be understood may be of a run that has discarded. */
 static void test_anew_unreadable(struct folder *f, gconstpointer data)
 {
-    static const char *const texts[] = {
-        "", "{", "[]", "{}", "{\"version\": 2, \"discards\": false, \"position\": 0}",
-        "{\"version\": 1, \"position\": 0}", "{\"version\": 1, \"discards\": true}"};
+    static const char *const texts[] = {"",
+                                        "{",
+                                        "[]",
+                                        "{}",
+                                        "{\"version\": 2, \"discards\": false, \"position\": 0}",
+                                        "{\"version\": 1, \"position\": 0}",
+                                        "{\"version\": 1, \"discards\": true}"};
 
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_assert_true(g_file_set_contents(f->file, texts[i], -1, NULL));
