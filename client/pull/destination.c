@@ -10,6 +10,7 @@
 #include "client/base/partial.h"
 #include "client/pull/base-file.h"
 #include "client/pull/emptiness.h"
+#include "client/pull/position.h"
 #include "client/pull/qcow2-pipe.h"
 #include "common/base/file-io.h"
 #include "common/copy/source-nbd.h"
@@ -280,6 +281,8 @@ static int open_path(struct destination *d, const struct destination_options *o,
         d->kind = DESTINATION_DEVICE;
         return open_device(d, o, size, err);
     }
+    if (!o->again && position_check_anew(d->path, err) < 0)
+        return -1;
     if (raw && o->changes && !exists)
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: it is not there: changes are written into a raw copy that is, or "

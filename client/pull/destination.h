@@ -32,7 +32,8 @@ struct destination_options {
                      updated in place, and must be there, with the same size */
     bool force;   /* also into what is there and not empty, or larger; a raw file grows */
     bool keep;    /* a new raw file that is not committed is kept as .partial */
-    bool again;   /* go on with the .partial that was kept */
+    bool again;   /* go on with what was kept, in place or in the .partial; else it is an error if
+                     that has what was discarded at its source (client/pull/position.h) */
     bool compress;
     enum q2_compression compression;
     int level;

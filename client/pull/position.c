@@ -64,13 +64,18 @@ static char *sum_dirty(struct copy_source *s, GError **err)
 
 /* ---- a position ---- */
 
+static char *path_of(const char *target)
+{
+    return g_strconcat(target, ".pull", NULL);
+}
+
 struct position *position_new(const char *target, const char *uri, const char *context,
                               uint64_t size)
 {
     struct position *p = g_new(struct position, 1);
 
     *p = (struct position){
-        .path = g_strconcat(target, ".pull", NULL),
+        .path = path_of(target),
         .source = g_compute_checksum_for_string(G_CHECKSUM_SHA256, uri, -1),
         .context = g_strdup(context ? context : ""),
         .dirty = g_strdup(""),
@@ -154,7 +159,7 @@ static int compare(const struct position *p, JsonObject *o, GError **err)
 }
 
 /* The object in the file; NULL without *err: there is no file. */
-static JsonNode *load(const struct position *p, GError **err)
+static JsonNode *load(const char *path, GError **err)
 {
     static const struct json_limits limits = {
         .bytes = LONGEST, .tokens = 100, .depth = 2, .exact = true};
@@ -163,7 +168,7 @@ static JsonNode *load(const struct position *p, GError **err)
     JsonNode *node;
     gsize length;
 
-    if (!g_file_get_contents(p->path, &text, &length, &error)) {
+    if (!g_file_get_contents(path, &text, &length, &error)) {
         if (!g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT))
             client_fail(err, CLIENT_ERROR_FAILED, "%s", error->message);
         return NULL;
@@ -171,17 +176,23 @@ static JsonNode *load(const struct position *p, GError **err)
     node = json_read(text, length, &limits, &error);
     if (node && JSON_NODE_HOLDS_OBJECT(node))
         return node;
-    client_fail(err, CLIENT_ERROR_FAILED, "%s: it is damaged: %s", p->path,
+    client_fail(err, CLIENT_ERROR_FAILED, "%s: it is damaged: %s", path,
                 node ? "it is no object" : error->message);
     if (node)
         json_node_unref(node);
     return NULL;
 }
 
+/* Where a copy may start; at its end, nothing is left but its name. */
+static uint64_t round_down(const struct position *p, uint64_t offset)
+{
+    return offset == p->size ? offset : offset - offset % COPY_STEP;
+}
+
 int position_read(struct position *p, bool *found, uint64_t *offset, GError **err)
 {
     GError *error = NULL;
-    g_autoptr(JsonNode) node = load(p, &error);
+    g_autoptr(JsonNode) node = load(p->path, &error);
     JsonObject *o;
 
     *found = false;
@@ -198,7 +209,7 @@ int position_read(struct position *p, bool *found, uint64_t *offset, GError **er
     if (*offset > p->size)
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: it is damaged: its position is beyond the end", p->path);
-    *offset -= *offset % COPY_STEP;
+    *offset = round_down(p, *offset);
     p->file = (struct position_file){
         .device = json_member_size(o, "device"),
         .inode = json_member_size(o, "inode"),
@@ -209,18 +220,36 @@ int position_read(struct position *p, bool *found, uint64_t *offset, GError **er
     return 0;
 }
 
-int position_check_anew(const struct position *p, GError **err)
+/* Does the file say for sure that nothing was discarded? */
+static bool kept_all(JsonObject *o)
 {
-    g_autoptr(JsonNode) node = load(p, NULL);
-    JsonObject *o = node ? json_node_get_object(node) : NULL;
+    if (json_member_size(o, "version") != POSITION_VERSION ||
+        !json_object_has_member(o, "discards") || !json_object_has_member(o, "position"))
+        return false;
+    return !json_member_bool(o, "discards") || json_member_size(o, "position") == 0;
+}
 
-    if (!o || !json_member_bool(o, "discards") || json_member_size(o, "position") == 0 ||
-        g_strcmp0(json_member_string(o, "source"), p->source) != 0)
+int position_check_anew(const char *target, GError **err)
+{
+    g_autofree char *path = path_of(target);
+    GError *error = NULL;
+    g_autoptr(JsonNode) node = load(path, &error);
+
+    if (error) {
+        client_fail(
+            err, CLIENT_ERROR_FAILED,
+            "%s; a run before this one may have discarded at the source what it had copied: "
+            "if not, remove this file",
+            error->message);
+        g_error_free(error);
+        return -1;
+    }
+    if (!node || kept_all(json_node_get_object(node)))
         return 0;
     return client_fail(err, CLIENT_ERROR_FAILED,
                        "%s: a run before this one has discarded at the source what it had copied: "
                        "go on by --resume, or remove this file, and lose that",
-                       p->path);
+                       path);
 }
 
 /* ---- writing ---- */
@@ -241,7 +270,7 @@ int position_write(const struct position *p, uint64_t offset, GError **err)
     json_add_size(b, "inode", p->file.inode);
     json_add_size(b, "born", p->file.born);
     json_add_bool(b, "discards", p->discards);
-    json_add_size(b, "position", offset - offset % COPY_STEP);
+    json_add_size(b, "position", round_down(p, offset));
     json_builder_end_object(b);
     node = json_builder_get_root(b);
     text = json_write(node, true);

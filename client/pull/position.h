@@ -42,14 +42,15 @@ void position_free(struct position *p); /* NULL is fine */
  * then. It is an error if it is of another source, context, size or instant. 0, or -1 and
  * *err. */
 int position_read(struct position *p, bool *found, uint64_t *offset, GError **err);
-/* May the copy begin anew? Not where another run has discarded at the source what it had: that is only
- * in its file. 0, or -1 and *err. */
-int position_check_anew(const struct position *p, GError **err);
+/* May a copy into the file `target` begin anew? Not where another run, of whatever source, has discarded
+ * there what it had, which is only in its file then; nor where it cannot be read whether one has. 0, or
+ * -1 and *err. */
+int position_check_anew(const char *target, GError **err);
 /* Set the file that it is of, the one behind fd. If one that was `found` is of another file, it is an
  * error. 0, or -1 and *err. */
 int position_set_file(struct position *p, int fd, bool found, GError **err);
-/* Write it, durably, rounded down to where a copy may start. Any thread, one at a time. 0, or -1 and
- * *err. */
+/* Write it, durably, rounded down to where a copy may start, which is also its end. Any thread, one at a
+ * time. 0, or -1 and *err. */
 int position_write(const struct position *p, uint64_t offset, GError **err);
 /* Remove it, durably; it need not be there. 0, or -1 and *err. */
 int position_remove(const struct position *p, GError **err);

@@ -78,9 +78,9 @@ static int find_position(struct pull *p, GError **err)
     if (p->to.keep && position_see_map(p->position, p->source, err) < 0)
         return -1;
     if (o->resume ? position_read(p->position, &p->found, &p->result->resumed, err) < 0
-                  : position_check_anew(p->position, err) < 0)
+                  : position_check_anew(path, err) < 0)
         return -1;
-    p->to.again = p->found && !p->to.changes;
+    p->to.again = p->found;
     return p->found ? 0 : position_remove(p->position, err);
 }
 

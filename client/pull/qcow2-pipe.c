@@ -15,6 +15,8 @@
 #define CLUSTER ((uint64_t)Q2_STREAM_CLUSTER)
 /* Bytes of the disk whose map is asked for at a time. */
 #define WINDOW (UINT64_C(1) << 34)
+/* All ranges are in memory before the first byte can be written: about 60 bytes for each. */
+#define MOST_RANGES (1u << 21)
 
 /* A range of the map: data, and where it is in the stream, or zeroes. */
 struct range {
@@ -40,6 +42,7 @@ static struct qcow2_pipe *pipe_of(struct copy_target *t)
 /* ---- the map ---- */
 
 struct map_reader {
+    const char *name; /* of the stream */
     uint64_t size;
     GArray *known; /* struct q2_extent_known: whole clusters */
 };
@@ -47,6 +50,18 @@ struct map_reader {
 static uint64_t cluster_end(const struct map_reader *m, uint64_t offset)
 {
     return MIN((offset + CLUSTER - 1) / CLUSTER * CLUSTER, m->size);
+}
+
+static int check_room(const struct map_reader *m, GError **err)
+{
+    /* An extent adds at most three. */
+    if (m->known->len <= MOST_RANGES - 3)
+        return 0;
+    return client_fail(
+        err, CLIENT_ERROR_FAILED,
+        "%s: the disk has too many ranges for a stream, whose map comes first: copy it "
+        "into a file, or as --format raw",
+        m->name);
 }
 
 /* Add whole clusters, but for what is there already: the first may be the last of the extent
@@ -79,6 +94,8 @@ static int take_extent(void *opaque, const struct copy_extent *e, GError **err)
     uint64_t zero_to =
         e->offset + e->length == m->size ? m->size : (e->offset + e->length) / CLUSTER * CLUSTER;
 
+    if (check_room(m, err) < 0)
+        return -1;
     if (!e->zero) {
         add_clusters(m, from, to, false);
         return 0;
@@ -95,7 +112,8 @@ static int take_extent(void *opaque, const struct copy_extent *e, GError **err)
 
 static GArray *read_map(const struct qcow2_pipe_options *o, GError **err)
 {
-    struct map_reader m = {.size = o->size,
+    struct map_reader m = {.name = o->name,
+                           .size = o->size,
                            .known = g_array_new(FALSE, FALSE, sizeof(struct q2_extent_known))};
 
     for (uint64_t at = 0, end; at < o->size; at = end) {
@@ -243,7 +261,8 @@ static const struct copy_target_ops pipe_ops = {
     .free = pipe_free,
 };
 
-static int write_head(const struct qcow2_pipe_options *o, const GArray *known, GError **err)
+/* Read the map, and write what comes before the data: the map; NULL and *err. */
+static GArray *write_head(const struct qcow2_pipe_options *o, GError **err)
 {
     const struct q2_stream_options stream = {
         .size = o->size,
@@ -251,23 +270,30 @@ static int write_head(const struct qcow2_pipe_options *o, const GArray *known, G
         .backing_format = o->backing_format,
         .lanes = 1,
     };
+    g_autoptr(GArray) known = NULL;
     struct q2_error why;
 
-    if (q2_stream_head(o->fd, &stream, (const struct q2_extent_known *)(void *)known->data,
-                       known->len, &why) == 0)
-        return 0;
-    return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", o->name, why.text);
+    if (q2_stream_head_check(&stream, &why) == 0) {
+        known = read_map(o, err);
+        if (!known)
+            return NULL;
+        if (q2_stream_head(o->fd, &stream, (const struct q2_extent_known *)(void *)known->data,
+                           known->len, &why) == 0)
+            return g_steal_pointer(&known);
+    }
+    client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", o->name, why.text);
+    return NULL;
 }
 
 struct copy_target *qcow2_pipe_new(const struct qcow2_pipe_options *o, GError **err)
 {
-    g_autoptr(GArray) known = read_map(o, err);
+    g_autoptr(GArray) known = write_head(o, err);
     struct copy_target *stream;
     struct qcow2_pipe *p;
     uint64_t total, all = 0;
     GArray *ranges;
 
-    if (!known || write_head(o, known, err) < 0)
+    if (!known)
         return NULL;
     ranges = make_ranges(known, &total);
     for (guint i = 0; i < ranges->len; i++)

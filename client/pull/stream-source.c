@@ -174,7 +174,9 @@ static int read_head(struct stream_source *s, GError **err)
     if (keep_to(s, end, err) < 0 || find_end(s, &h, &end, err) < 0 || keep_to(s, end, err) < 0)
         return -1;
     if (ftruncate(s->head, (off_t)(end + h.size + h.size / HEAD_PART + HEAD_LEAST)) < 0)
-        return client_fail(err, CLIENT_ERROR_FAILED, "a temporary file: %s", g_strerror(errno));
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: a temporary file as long as it is (in TMPDIR): %s", s->name,
+                           g_strerror(errno));
     return 0;
 }
 

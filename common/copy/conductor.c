@@ -2,7 +2,8 @@
 /*
  * Order: the position is read, then the target is synced, so that all below the position is durable
  * after it; then it is marked; then what was copied below it may be trimmed, for nobody will go on
- * before the mark. A sync may be slow: no lane waits for it.
+ * before the mark. A sync may be slow: no lane waits for it. The end is no exception: what is trimmed
+ * then is gone, too, so the end of the disk is marked before it.
  */
 #include "common/copy/conductor.h"
 
@@ -125,13 +126,24 @@ static int follow(struct conductor *k, GError **err)
     return result;
 }
 
+/* The target is durable: mark its end, because what is trimmed behind the last mark could not be copied
+ * again. */
+static int mark_end(struct conductor *k, GError **err)
+{
+    struct copy *c = k->c;
+    uint64_t size = c->source->size;
+
+    if (!c->options.mark || k->durable >= size)
+        return 0;
+    k->durable = size;
+    return c->options.mark(c->options.opaque, size, err);
+}
+
 /* Trim what is left. The target is whole by now, and no trim that fails makes it less so. */
 static void trim_rest(struct copy *c)
 {
     uint64_t offset, length;
 
-    if (!c->trims)
-        return;
     trims_release(c->trims, c->source->size);
     while (!engine_stopped(c) && trims_take(c->trims, &offset, &length)) {
         if (c->source->ops->trim(c->source, 0, offset, length, NULL) < 0)
@@ -152,6 +164,10 @@ static int complete(struct conductor *k, GError **err)
     if (engine_stopped(c))
         return 0;
     if (c->target->ops->finish(c->target, err) < 0)
+        return -1;
+    if (!c->trims)
+        return 0;
+    if (mark_end(k, err) < 0)
         return -1;
     trim_rest(c);
     return 0;

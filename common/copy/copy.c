@@ -77,7 +77,8 @@ static int check(const struct copy *c, GError **err)
         return fail(err, "The source's blocks of %u bytes are longer than its reads", s->align);
     if (t->max_write && t->max_write < t->align)
         return fail(err, "The target's blocks of %u bytes are longer than its writes", t->align);
-    if (c->options.start > s->size || c->options.start % align_of(c) != 0)
+    if (c->options.start > s->size ||
+        (c->options.start % align_of(c) != 0 && c->options.start != s->size))
         return fail(err,
                     "A disk of %" G_GUINT64_FORMAT " bytes cannot be copied from %" G_GUINT64_FORMAT
                     " on",

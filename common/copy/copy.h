@@ -26,9 +26,11 @@ struct copy_options {
                                4 KiB, goes to the target's zero */
     bool trim;              /* trim in the source what was copied and is durable in the target (its
                                sync, finish). A failure before the end fails the copy */
-    uint64_t start;         /* go on here: all below is done already; a multiple of 2 MiB */
+    uint64_t start;         /* go on here: all below is done already; a multiple of 2 MiB, or the
+                               size: then only the target's finish is left */
     /* Called with each multiple of 2 MiB up to which all is durable in the target (by its sync), now and then,
-     * ascending, on a thread of the copy; a `start` for another time. NULL: none. */
+     * ascending, on a thread of the copy; a `start` for another time. With `trim` also with the size,
+     * after the target's finish and before the last trims. NULL: none. */
     int (*mark)(void *opaque, uint64_t offset, GError **err);
     void *opaque;
     /* The target is synced, for `mark` and `trim`, when so much has been copied since the last time

@@ -231,6 +231,13 @@ static int put_all(struct head *h, struct q2_error *err)
     return put_tables(h, err);
 }
 
+int q2_stream_head_check(const struct q2_stream_options *o, struct q2_error *err)
+{
+    struct q2_header header;
+
+    return q2_stream_header(o, &header, err);
+}
+
 int q2_stream_head(int fd, const struct q2_stream_options *o, const struct q2_extent_known *extents,
                    size_t n, struct q2_error *err)
 {

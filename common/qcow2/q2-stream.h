@@ -90,6 +90,8 @@ struct q2_extent_known {
     uint64_t offset, length; /* aligned as pieces are; ascending */
     bool zero;               /* else data, which follows */
 };
+/* Can there be such an image? To be known before its map is read. 0, or -1 and *err. */
+int q2_stream_head_check(const struct q2_stream_options *o, struct q2_error *err);
 /* Write the head of it to fd. 0, or -1 and *err. After it the caller writes the data of all data
  * extents, in order, the last cluster filled up with zeroes. */
 int q2_stream_head(int fd, const struct q2_stream_options *o, const struct q2_extent_known *extents,

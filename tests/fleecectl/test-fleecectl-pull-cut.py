@@ -3,6 +3,7 @@
 """fleecectl pull: copies that are cut, by a signal, by the end of the client, of the server, or of the
 space; what is left of them, and going on."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,7 +11,8 @@ import signal
 import subprocess
 import threading
 
-from fleece import FLEECECTL, SOON, Server, die_with_parent, fleecectl, require_program, run, tmpdir
+from fleece import (FLEECECTL, SOON, Server, die_with_parent, fleecectl, require_plugin, require_program, run,
+                    tmpdir, wait_ready)
 from pulls import (KIB, MIB, assert_equal, contents, pull, pull_json, read_all, refused, seeded,
                    started)
 from tap import main, skip, test
@@ -295,6 +297,95 @@ def discarding_at_the_source():
 def kept(q):
     """Bytes of the session's scratch."""
     return q.cmd("query-backups")[0]["disks"][0]["scratch-bytes"]
+
+
+@test
+def a_copy_whose_source_is_empty_is_only_named():
+    """What was discarded at the end is in the .partial alone, also where that does not get its name."""
+    with tmpdir() as folder, Server("--disk", "vda", "memory", str(3 * MIB + 512)) as s:
+        state, h = filled(s)
+        target = f"{folder}/a.raw"
+        # The other file comes while the copy waits for its first byte.
+        with started(s.uri("vda"), "-o", target, "--discard", "--rate-limit", "1M") as p:
+            poll(begun(target))
+            with open(target, "w") as f:
+                f.write("x")
+            ends(p, 1, "name the file: File exists")
+        assert position(target) == len(state), position(target)
+        discarded(h, state)
+        other_spelling = s.uri("vda").replace("socket=/", "socket=//")
+        for args in ((s.uri("vda"), "-o", target, "--force"),
+                     (other_spelling, "-o", target, "--discard", "--force"),
+                     (s.uri("vda"), "-o", target, "--format", "qcow2", "--force")):
+            refused(*args, why="has discarded at the source")
+        os.unlink(target)
+        refused(s.uri("vda"), "-o", target, "--format", "qcow2", why="has discarded at the source")
+        summary = pull_json(s.uri("vda"), "-o", target, "--discard", "--resume")
+        assert summary["resumed"] == len(state) and summary["read"] == 0, summary
+        assert_equal(contents(target), state)
+        assert os.listdir(folder) == ["a.raw"], os.listdir(folder)
+
+
+def filled(s):
+    """Fill its disk with what cannot be foreseen."""
+    h = s.nbd("vda")
+    state = seeded().randbytes(h.get_size())
+    h.pwrite(state, 0)
+    return state, h
+
+
+def discarded(h, state):
+    """Nothing of it is left."""
+    assert read_all(h) == bytes(len(state))
+
+
+@test
+def a_client_that_dies_in_its_last_trims():
+    require_program("nbdkit")
+    require_plugin("eval")
+    size = 3 * MIB + 512
+    state = seeded().randbytes(size)
+    for end in signal.SIGKILL, signal.SIGINT:
+        with tmpdir() as folder:
+            with open(f"{folder}/disk", "wb") as f:
+                f.write(state)
+            with slow_trims(folder) as uri:
+                target = f"{folder}/a.raw"
+                with started(uri, "-o", target, "--discard") as p:
+                    poll(lambda: os.path.exists(f"{folder}/trims"))
+                    p.send_signal(end)
+                    with open(f"{folder}/go", "w"):
+                        pass
+                    p.wait(SOON)
+                    if end == signal.SIGKILL:
+                        assert p.returncode == -end, p.returncode
+                poll(lambda: not any(open(f"{folder}/disk", "rb").read()))
+                if end == signal.SIGKILL or p.returncode != 0:
+                    assert position(target) == size, position(target)
+                    refused(uri, "-o", target, "--discard", why="has discarded at the source")
+                    summary = pull_json(uri, "-o", target, "--discard", "--resume")
+                    assert summary["resumed"] == size, summary
+                assert_equal(contents(target), state)
+
+
+@contextlib.contextmanager
+def slow_trims(folder):
+    """An export of the file `disk`, by another server: a trim makes a file `trims`, and waits for `go`."""
+    trim = (f"touch {folder}/trims; while ! test -e {folder}/go; do sleep 0.05; done; "
+            f"dd if=/dev/zero of={folder}/disk conv=notrunc iflag=count_bytes oflag=seek_bytes "
+            "count=$3 seek=$4 status=none")
+    os.mkfifo(f"{folder}/pid")
+    process = subprocess.Popen(
+        ["nbdkit", "-f", "-U", f"{folder}/s", "-P", f"{folder}/pid", "eval", f"get_size=stat -c %s {folder}/disk",
+         f"pread=dd if={folder}/disk iflag=skip_bytes,count_bytes count=$3 skip=$4 status=none",
+         "pwrite=exit 1", "can_write=exit 0", "can_trim=exit 0", f"trim={trim}", "thread_model=echo parallel"],
+        preexec_fn=die_with_parent)
+    try:
+        wait_ready(process, f"{folder}/pid", "nbdkit")
+        yield f"nbd+unix:///?socket={folder}/s"
+    finally:
+        process.kill()
+        process.wait()
 
 
 main()

@@ -97,6 +97,19 @@ def into_standard_output():
 
 
 @test
+def what_was_discarded_at_its_source_is_kept():
+    with repository() as repo:
+        target = f"{repo.folder}/out"
+        with open(f"{target}.partial", "w") as f:
+            f.write("all there is")
+        with open(f"{target}.pull", "w") as f:
+            json.dump({"version": 1, "discards": True, "position": 12}, f)
+        for format in "raw", "qcow2":
+            refused(repo, "has discarded at the source", "--disk", "vda", "-o", target, "--format", format)
+        assert read(f"{target}.partial") == b"all there is"
+
+
+@test
 def into_an_nbd_export():
     with repository() as repo, Server("--disk", "vda", "memory", str(VDA)) as s:
         target = uri("vda", unix=s.socket)

@@ -186,7 +186,7 @@ static int rig_trim(struct copy_source *s, unsigned lane, uint64_t offset, uint6
         return release(r, l, result);
     pthread_mutex_lock(&r->lock);
     check_range(r, offset, length, 1, 0);
-    if (!r->finished && r->o.mark)
+    if (r->o.mark)
         g_assert_cmpuint(offset + length, <=, r->marked);
     for (uint64_t i = offset; i < offset + length; i++) {
         g_assert_true(r->finished || r->durable[i] != RIG_UNTOUCHED);
@@ -320,11 +320,16 @@ int rig_mark(void *opaque, uint64_t offset, GError **err)
 
     pthread_mutex_lock(&r->lock);
     g_assert_cmpuint(offset, >, r->marked);
-    g_assert_cmpuint(offset % (2 * MiB), ==, 0);
-    for (uint64_t i = r->marked; i < offset; i++)
+    if (r->finished)
+        g_assert_cmpuint(offset, ==, r->o.size);
+    else
+        g_assert_cmpuint(offset % (2 * MiB), ==, 0);
+    for (uint64_t i = r->marked; i < offset && !r->finished; i++)
         g_assert_true((r->durable[i] == RIG_UNTOUCHED) == (r->expected[i] == RIG_UNTOUCHED));
     if (result == 0)
         r->marked = offset;
+    else
+        r->end_unmarked = r->finished;
     pthread_mutex_unlock(&r->lock);
     return result;
 }

@@ -87,6 +87,7 @@ struct copy_rig {
     unsigned under_way; /* batches read and not waited for */
     unsigned most_lanes;
     bool finished;
+    bool end_unmarked; /* the mark failed that comes after finish */
     struct rig_lane *source_lanes, *target_lanes;
     bool in_extents, in_follow;
 
@@ -105,7 +106,8 @@ void rig_start(struct copy_rig *r);
 GError *rig_end(struct copy_rig *r, struct copy_progress *p);
 /* After a copy that went well: all is as the model says. */
 void rig_check(struct copy_rig *r, const struct copy_progress *p);
-/* After one that did not: nothing is under way, and it was not finished. */
+/* After one that did not: nothing is under way, and it was not finished, unless the mark of its end
+ * failed. */
 void rig_check_failed(struct copy_rig *r);
 
 /* What the rig's source and target are made of. */

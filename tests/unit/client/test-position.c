@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define MIB  (UINT64_C(1) << 20)
-#define SIZE (100 * MIB)
+#define SIZE (99 * MIB + 512)
 
 /* ---- a source that is dirty in some ranges ---- */
 
@@ -155,6 +155,9 @@ static void test_round_trip(struct folder *f, gconstpointer data)
     g_assert_cmpuint(offset, ==, 6 * MIB); /* where a copy may start */
     g_assert_true(g_file_get_contents(f->file, &text, NULL, NULL));
     g_assert_null(strstr(text, "secret"));
+    leave(f, SIZE, true);
+    g_assert_null(read_by(usual(f), &offset));
+    g_assert_cmpuint(offset, ==, SIZE);
 }
 
 static void test_others(struct folder *f, gconstpointer data)
@@ -232,24 +235,53 @@ static void test_another_file(struct folder *f, gconstpointer data)
     position_free(p);
 }
 
+static void assert_refused(const struct folder *f, const char *why)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpint(position_check_anew(f->target, &error), ==, -1);
+    g_assert_nonnull(strstr(error->message, f->file));
+    g_assert_nonnull(strstr(error->message, why));
+}
+
 static void test_anew(struct folder *f, gconstpointer data)
 {
     struct position *p = usual(f);
-    struct position *other = make(f, "nbd://host/other", NULL, source_of(none, 4096, false));
 
-    g_assert_cmpint(position_check_anew(p, NULL), ==, 0); /* there is none */
+    g_assert_cmpint(position_check_anew(f->target, NULL), ==, 0); /* there is none */
     g_assert_cmpint(position_remove(p, NULL), ==, 0);
     leave(f, 8 * MIB, false);
-    g_assert_cmpint(position_check_anew(p, NULL), ==, 0);
+    g_assert_cmpint(position_check_anew(f->target, NULL), ==, 0);
     leave(f, MIB, true); /* nothing has been discarded */
-    g_assert_cmpint(position_check_anew(p, NULL), ==, 0);
+    g_assert_cmpint(position_check_anew(f->target, NULL), ==, 0);
     leave(f, 8 * MIB, true);
-    g_assert_cmpint(position_check_anew(p, NULL), ==, -1);
-    g_assert_cmpint(position_check_anew(other, NULL), ==, 0);
+    assert_refused(f, "has discarded");
+    leave(f, SIZE, true);
+    assert_refused(f, "has discarded");
     g_assert_cmpint(position_remove(p, NULL), ==, 0);
     g_assert_cmpint(g_access(f->file, F_OK), ==, -1);
     position_free(p);
-    position_free(other);
+}
+
+/* What cannot be understood may be of a run that has discarded. */
+static void test_anew_unreadable(struct folder *f, gconstpointer data)
+{
+    static const char *const texts[] = {"",
+                                        "{",
+                                        "[]",
+                                        "{}",
+                                        "{\"version\": 2, \"discards\": false, \"position\": 0}",
+                                        "{\"version\": 1, \"position\": 0}",
+                                        "{\"version\": 1, \"discards\": true}"};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_assert_true(g_file_set_contents(f->file, texts[i], -1, NULL));
+        assert_refused(f, "discarded");
+    }
+    g_unlink(f->file);
+    g_assert_cmpint(g_mkdir(f->file, 0700), ==, 0);
+    assert_refused(f, "may have discarded");
+    g_assert_cmpint(g_rmdir(f->file), ==, 0);
 }
 
 int main(int argc, char **argv)
@@ -263,6 +295,7 @@ int main(int argc, char **argv)
     ADD("damaged", test_damaged);
     ADD("another-file", test_another_file);
     ADD("anew", test_anew);
+    ADD("anew-unreadable", test_anew_unreadable);
 #undef ADD
     return g_test_run();
 }

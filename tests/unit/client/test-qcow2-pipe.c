@@ -247,10 +247,50 @@ static void test_changes_meanwhile(void)
     }
 }
 
+/* A map that has no end is refused before it takes the memory; so is a disk that no image can hold, before
+ * its map is read. */
+static int endless_extents(struct copy_source *s, unsigned lane, uint64_t offset, uint64_t length,
+                           copy_extent_sink sink, void *opaque, uint64_t *end, GError **err)
+{
+    for (uint64_t at = offset; at < offset + length; at += 2 * CLUSTER) {
+        struct copy_extent e = {.offset = at, .length = CLUSTER};
+
+        if (sink(opaque, &e, err) < 0)
+            return -1;
+    }
+    *end = offset + length;
+    return 0;
+}
+
+static void test_endless(void)
+{
+    static const struct copy_source_ops ops = {.extents = endless_extents};
+    static const struct {
+        uint64_t size;
+        const char *why;
+    } cases[] = {
+        {UINT64_C(1) << 40, "too many ranges for a stream"},
+        {UINT64_C(1) << 62, "larger than qcow2 takes"},
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct copy_source s = {.ops = &ops, .size = cases[i].size, .lanes = 1, .align = 1};
+        const struct qcow2_pipe_options o = {
+            .fd = -1, .name = "stream", .size = s.size, .source = &s};
+        g_autoptr(GError) error = NULL;
+
+        g_assert_null(qcow2_pipe_new(&o, &error));
+        g_assert_nonnull(error);
+        g_test_message("%s", error->message);
+        g_assert_nonnull(strstr(error->message, cases[i].why));
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2-pipe/random", test_random);
     g_test_add_func("/qcow2-pipe/changes-meanwhile", test_changes_meanwhile);
+    g_test_add_func("/qcow2-pipe/endless", test_endless);
     return g_test_run();
 }

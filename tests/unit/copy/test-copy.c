@@ -226,6 +226,66 @@ static void test_marks(void)
     copy_hooked(1, false, want_marks);
 }
 
+/* The end is marked before anything is trimmed that no mark has covered; where that fails, nothing is. */
+static int fail_mark(struct copy_rig *r, enum rig_call call, unsigned n, GError **err)
+{
+    (void)n;
+    if (call == RIG_MARK && r->finished)
+        return fail(err, "no room for a mark");
+    if (call == RIG_TRIM)
+        g_assert_false(r->finished);
+    return 0;
+}
+
+static void test_mark_of_the_end(void)
+{
+    struct rig_options o = rig_options_usual();
+    struct copy_progress p;
+    struct copy_rig *r;
+    g_autoptr(GError) err = NULL;
+
+    o.size = MiB + 77;
+    o.told = 100;
+    o.mark = o.copy.trim = true;
+    r = rig_new(&o, 1);
+    rig_start(r);
+    g_assert_null(rig_end(r, &p));
+    g_assert_cmpuint(r->marked, ==, o.size);
+    g_assert_cmpuint(r->calls[RIG_TRIM], >, 0);
+    rig_free(r);
+
+    r = rig_new(&o, 1);
+    r->hook = fail_mark;
+    rig_start(r);
+    err = rig_end(r, &p);
+    g_assert_nonnull(err);
+    g_assert_nonnull(strstr(err->message, "no room"));
+    g_assert_cmpuint(r->calls[RIG_TRIM], ==, 0);
+    g_assert_cmpuint(p.position, ==, o.size);
+    rig_free(r);
+}
+
+/* From the end on there is nothing to copy, and the target is finished. */
+static void test_start_at_end(void)
+{
+    struct rig_options o = rig_options_usual();
+    struct copy_progress p;
+    struct copy_rig *r;
+
+    o.size = MiB + 77;
+    o.told = 100;
+    o.mark = o.copy.trim = true;
+    o.copy.start = o.size;
+    r = rig_new(&o, 1);
+    rig_start(r);
+    g_assert_null(rig_end(r, &p));
+    g_assert_true(r->finished);
+    g_assert_cmpuint(r->calls[RIG_READ_START] + r->calls[RIG_WRITE] + r->calls[RIG_ZERO], ==, 0);
+    g_assert_cmpuint(r->calls[RIG_TRIM] + r->calls[RIG_MARK], ==, 0);
+    g_assert_cmpuint(p.position, ==, o.size);
+    rig_free(r);
+}
+
 /* All lanes read at once: each waits for the others. An ordered target has its batches in order all
  * the same: the rig checks that. */
 static int together(struct copy_rig *r, enum rig_call call, unsigned n, GError **err)
@@ -426,6 +486,8 @@ int main(int argc, char **argv)
     g_test_add_func("/copy/detect", test_detect);
     g_test_add_func("/copy/slow-sync", test_slow_sync);
     g_test_add_func("/copy/marks", test_marks);
+    g_test_add_func("/copy/mark-of-the-end", test_mark_of_the_end);
+    g_test_add_func("/copy/start-at-end", test_start_at_end);
     g_test_add_func("/copy/lanes", test_lanes);
     g_test_add_func("/copy/refused", test_refused);
     g_test_add_func("/copy/nonsense", test_nonsense);
