@@ -13,6 +13,7 @@ client_libclient_a_SOURCES = \
 	client/base/error.c client/base/error.h \
 	client/base/html.c client/base/html.h \
 	client/base/interrupt.c client/base/interrupt.h \
+	client/base/output-file.c client/base/output-file.h \
 	client/base/partial.c client/base/partial.h \
 	client/base/progress.c client/base/progress.h \
 	client/base/progress-text.c client/base/progress-text.h \

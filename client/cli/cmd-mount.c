@@ -12,14 +12,26 @@ struct mount_command {
     char *until, *disk;
 };
 
+/* What is not to be done at once when all that is printed is pasted. Each line is commented out, also
+ * those of a name that has several. */
+static void print_comment(struct client *c, const char *text)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    for (char **line = lines; *line; line++)
+        g_string_append_printf(c->out, "# %s\n", *line);
+}
+
+/* `number`: of the device, from 0, so that each disk has its own. */
 static void print_recipe(struct client *c, const struct repo_member *m, const struct repo_disk *d,
-                         const char *file, const char *folder)
+                         const char *file, const char *folder, unsigned number)
 {
     g_autofree char *disk = text_clean(d->disk, true), *when = time_text(m->time);
     g_autofree char *own = g_strdup_printf("backup-%" PRId64, m->id), *image = NULL;
     g_autofree char *name = repo_folder_name(d->disk);
     g_autofree char *quoted_folder = g_shell_quote(folder ? folder : own);
     g_autofree char *quoted_file = g_shell_quote(file), *quoted_image = NULL;
+    g_autofree char *later = NULL;
 
     image = g_strdup_printf("%s/%s.raw", folder ? folder : own, name);
     quoted_image = g_shell_quote(image);
@@ -27,16 +39,18 @@ static void print_recipe(struct client *c, const struct repo_member *m, const st
                            "# Disk %s as in backup %" PRId64 " of %s, read-only, as a file:\n"
                            "mkdir -p %s\n"
                            "touch %s\n"
-                           "nbdfuse -r %s [ qemu-nbd -r -f qcow2 %s ] &\n"
-                           "# when done:\n"
-                           "fusermount3 -u %s\n"
-                           "# Or, as root, as a block device:\n"
-                           "modprobe nbd max_part=16\n"
-                           "qemu-nbd -r -f qcow2 -c /dev/nbd0 %s\n"
-                           "# when done:\n"
-                           "qemu-nbd -d /dev/nbd0\n",
+                           "nbdfuse -r %s [ qemu-nbd -r -f qcow2 %s ] &\n",
                            disk, m->id, when ? when : "-", quoted_folder, quoted_image,
-                           quoted_image, quoted_file, quoted_image, quoted_file);
+                           quoted_image, quoted_file);
+    later = g_strdup_printf("when done:\n"
+                            "  fusermount3 -u %s\n"
+                            "Or, as root, as a block device:\n"
+                            "  modprobe nbd max_part=16\n"
+                            "  qemu-nbd -r -f qcow2 -c /dev/nbd%u %s\n"
+                            "when done:\n"
+                            "  qemu-nbd -d /dev/nbd%u",
+                            quoted_image, number, quoted_file, number);
+    print_comment(c, later);
 }
 
 static void print_json(struct client *c, const struct repo_member *m, const struct repo_disk *d,
@@ -54,7 +68,7 @@ static void print_json(struct client *c, const struct repo_member *m, const stru
 
 /* Look whether the disk can be read, before somebody tries. */
 static int show_disk(struct client *c, const struct repository *r, const struct repo_member *m,
-                     const struct repo_disk *d, const char *folder, GError **err)
+                     const struct repo_disk *d, const char *folder, unsigned number, GError **err)
 {
     g_autofree char *path = repo_path(r, d->file), *file = g_canonicalize_filename(path, NULL);
     g_autoptr(GPtrArray) chain = repo_chain(r, m, d->disk, err);
@@ -66,7 +80,7 @@ static int show_disk(struct client *c, const struct repository *r, const struct 
     if (c->json)
         print_json(c, m, d, file);
     else
-        print_recipe(c, m, d, file, folder);
+        print_recipe(c, m, d, file, folder, number);
     return 0;
 }
 
@@ -75,6 +89,7 @@ static int run_mount(struct client *c, const void *options, char **args, GError 
     const struct mount_command *mc = options;
     g_autoptr(repository) r = repository_open(args[0], REPO_READ, err);
     const struct repo_member *m = r ? repository_until(r, mc->until, mc->disk, err) : NULL;
+    unsigned number = 0;
 
     if (!m)
         return -1;
@@ -83,7 +98,7 @@ static int run_mount(struct client *c, const void *options, char **args, GError 
 
         if (mc->disk && g_strcmp0(mc->disk, d->disk) != 0)
             continue;
-        if (show_disk(c, r, m, d, args[1], err) < 0)
+        if (show_disk(c, r, m, d, args[1], number++, err) < 0)
             return -1;
     }
     return 0;

@@ -44,9 +44,6 @@ static int check_format(const struct cli_options *c, const struct pull_options *
 {
     bool qcow2 = destination_choose_format(&o->to) == DESTINATION_QCOW2;
 
-    if (qcow2 && destination_is_uri(c->output))
-        return client_fail(err, CLIENT_ERROR_USAGE,
-                           "pull: an export takes the disk itself: --format raw");
     if (c->base && !qcow2)
         return client_fail(err, CLIENT_ERROR_USAGE, "pull: --base is for a qcow2 image");
     if (c->base && !o->context)
@@ -59,10 +56,7 @@ static int check_format(const struct cli_options *c, const struct pull_options *
         return client_fail(err, CLIENT_ERROR_USAGE,
                            "pull: an image of changes alone reads as zeroes where nothing has "
                            "changed: give the one before it, by --base FILE");
-    if (c->compress && (!qcow2 || is_stream(c)))
-        return client_fail(err, CLIENT_ERROR_USAGE,
-                           "pull: --compress is for a qcow2 image in a file");
-    return 0;
+    return option_check_target("pull", &o->to, err);
 }
 
 static int read_options(const struct cli_options *c, struct pull_options *o, GError **err)

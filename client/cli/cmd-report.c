@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl report: a backup repository as a page for browsers. */
 #include "client/base/error.h"
+#include "client/base/output-file.h"
 #include "client/cli/command.h"
 #include "client/repo/report-html.h"
 
@@ -27,7 +28,7 @@ static int run_report(struct client *c, const void *options, char **args, GError
     page = g_string_new(NULL);
     report_print_html(p, page);
     if (strcmp(o->html, "-") != 0)
-        return g_file_set_contents(o->html, page->str, (gssize)page->len, err) ? 0 : -1;
+        return output_file_write(o->html, page, err);
     g_string_append_len(c->out, page->str, (gssize)page->len);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include "client/cli/command.h"
 #include "client/cli/option-values.h"
 #include "client/cli/table.h"
+#include "client/map/nbd-uri.h"
 #include "client/repo/restore.h"
 #include "common/base/size.h"
 #include "common/json/value.h"
@@ -97,6 +98,18 @@ static int read_options(const struct restore_command *rc, bool json, struct rest
     return 0;
 }
 
+/* Where TARGET is a folder, its name does not tell the format of the files in it. */
+static int check_target(const struct restore_options *o, bool many, GError **err)
+{
+    struct destination_options to = o->to;
+
+    if (many && to.format == DESTINATION_DEFAULT)
+        to.format = DESTINATION_RAW;
+    if (destination_is_uri(to.target) && nbd_uri_check(to.target, err) < 0)
+        return -1;
+    return option_check_target("restore", &to, err);
+}
+
 static int restore_file(const char *path, const struct restore_command *rc,
                         const struct restore_options *o, struct progress *p, GPtrArray *done,
                         GError **err)
@@ -147,11 +160,15 @@ static int run_restore(struct client *c, const void *options, char **args, GErro
     g_autoptr(repository) r = NULL;
     struct restore_options o;
     struct progress *p;
+    bool is_repository;
     int result;
 
     if (read_options(rc, c->json, &o, err) < 0)
         return -1;
-    if (strcmp(args[0], "-") != 0 && is_folder(args[0])) {
+    is_repository = strcmp(args[0], "-") != 0 && is_folder(args[0]);
+    if (check_target(&o, is_repository && !rc->disk, err) < 0)
+        return -1;
+    if (is_repository) {
         r = repository_open(args[0], REPO_READ, err);
         if (!r)
             return -1;

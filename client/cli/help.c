@@ -75,7 +75,8 @@ static void help_all(GString *out, const char *family)
     g_string_append_printf(out, "Usage: fleecectl [-C SOCKET] [--json] %s ...\n\n",
                            family ? family : "COMMAND");
     if (!family)
-        g_string_append(out, "Control and inspect a running nbdfleece(1).\n\n");
+        g_string_append(
+            out, "Control and inspect a running nbdfleece(1); make and restore backups.\n\n");
     g_string_append(out, "Commands:\n");
     if (!family) {
         append_commands(out);
@@ -86,7 +87,7 @@ static void help_all(GString *out, const char *family)
     g_string_append(out, "\nOptions:\n");
     append_options(out, common_options);
     g_string_append(out, "\nfleecectl COMMAND --help tells more of one command.\n"
-                         "Exit codes: 0 done, 1 failed, 2 usage, 4 no server.\n");
+                         "Exit codes: 0 done, 1 failed, 2 usage, 3 done in part, 4 no server.\n");
 }
 
 void help_print(const struct command *command, const char *family, GString *out)

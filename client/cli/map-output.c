@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/cli/map-output.h"
+#include "client/base/output-file.h"
 #include "client/map/map-html.h"
 #include "client/map/map-text.h"
 #include "common/json/write.h"
@@ -110,7 +111,7 @@ static int write_html(struct client *c, const map *m, const char *file, GError *
     }
     page = g_string_new(NULL);
     map_print_html(m, page);
-    return g_file_set_contents(file, page->str, (gssize)page->len, err) ? 0 : -1;
+    return output_file_write(file, page, err);
 }
 
 static int print_picture(struct output *o, map_output_source tell, void *source, GError **err)

@@ -68,3 +68,16 @@ int option_compress(const char *text, bool *compress, enum q2_compression *compr
     *level = (int)value;
     return 0;
 }
+
+int option_check_target(const char *command, const struct destination_options *to, GError **err)
+{
+    bool qcow2 = destination_choose_format(to) == DESTINATION_QCOW2;
+
+    if (qcow2 && destination_is_uri(to->target))
+        return client_fail(err, CLIENT_ERROR_USAGE,
+                           "%s: an export takes the disk itself: --format raw", command);
+    if (to->compress && (!qcow2 || strcmp(to->target, "-") == 0))
+        return client_fail(err, CLIENT_ERROR_USAGE, "%s: --compress is for a qcow2 image in a file",
+                           command);
+    return 0;
+}

@@ -22,5 +22,7 @@ int option_format(const char *name, const char *text, enum destination_format *f
  * as "zlib:9". Sets *compress. */
 int option_compress(const char *text, bool *compress, enum q2_compression *compression, int *level,
                     GError **err);
+/* Do --format and --compress make sense for the target? `command` is its name, for the message. */
+int option_check_target(const char *command, const struct destination_options *to, GError **err);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include <glib.h>
 
-/* Refuse a port above 65535, of which libnbd would take the last 16 bits. All else is left to
+/* Refuse a scheme that is not one of NBD, and a port above 65535, of which libnbd would take the last 16 bits. All else is left to
  * libnbd. 0, or -1 and *err, which is CLIENT_ERROR_USAGE. */
 int nbd_uri_check(const char *uri, GError **err);
 

@@ -275,7 +275,7 @@ static int open_path(struct destination *d, const struct destination_options *o,
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: it is neither a regular file nor a block device", d->path);
     if (exists && S_ISBLK(st.st_mode) && !raw)
-        return client_fail(err, CLIENT_ERROR_FAILED,
+        return client_fail(err, CLIENT_ERROR_USAGE,
                            "%s: a qcow2 image is made as a file, not on a block device", d->path);
     if (exists && S_ISBLK(st.st_mode)) {
         d->kind = DESTINATION_DEVICE;

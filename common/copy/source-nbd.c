@@ -130,6 +130,12 @@ static int open_source(struct source_nbd *s, const struct source_nbd_options *o,
         return -1;
     if (o->trim && (facts->read_only || !facts->can_trim))
         return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED, "the export does not take TRIM");
+    /* A view that takes TRIM is not announced as read-only, or clients would not trim it. No server
+     * takes WRITE_ZEROES where it takes no writes. */
+    if (o->trim && facts->can_zero)
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_FAILED,
+                               "the export is a disk that can be written: --discard would "
+                               "destroy it");
     s->map = nbd_map_new(
         &(struct nbd_map_disk){.align = facts->align, .has_context = s->context != NULL});
     s->queues = g_new0(struct queue, s->lanes.n);

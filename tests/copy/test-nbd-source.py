@@ -398,4 +398,11 @@ def trims_need_an_export_that_takes_them():
             assert why == "the export does not take TRIM\n", why
 
 
+@test
+def trims_never_go_to_a_disk_that_can_be_written():
+    with FakeServer(disk(flags=PLAIN_FLAGS)) as s:
+        why = fails(FAILED, "--trim", s.uri)
+        assert why == "the export is a disk that can be written: --discard would destroy it\n", why
+
+
 main()

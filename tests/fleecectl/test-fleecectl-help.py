@@ -40,6 +40,11 @@ def options_in(text):
 @test
 def help_lists_exactly_the_commands():
     assert {c.split()[0] for c in commands_in_help()} == set(COMMANDS)
+    assert "make and restore backups" in help_on()
+    # The exit codes are those of the manual.
+    codes = re.search(r"^Exit codes: (.*)\.$", help_on(), re.M)[1]
+    section = re.search(r"^=head1 EXIT STATUS\n(.*?)^=head1", manual(), re.M | re.S)[1]
+    assert re.findall(r"\d", codes) == re.findall(r"^=item C<(\d)>", section, re.M), codes
     result = fleecectl("frobnicate", check=False)
     assert result.returncode == 2, result
     assert result.stderr == ("fleecectl: unknown command 'frobnicate': there is "

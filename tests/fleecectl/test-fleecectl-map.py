@@ -232,6 +232,7 @@ def the_control_socket_tells_where_a_disk_is_served():
 def usage():
     for args in (["x", "--context", "a", "--bitmap", "b"], ["x", "--html", "f", "--summary"],
                  ["nbd://localhost:99999/"], ["nbd://[::1]:65536/x"],  # not 34463 and 0
+                 ["ssh://h/x"], ["file:///x"],
                  ["x", "--html", "f", "--json"], ["x", "y"], ["x", "-b", b"\xff"]):
         assert fleecectl("map", *args, check=False).returncode == 2, args
 
@@ -271,7 +272,10 @@ def html_page():
             assert not page.open and not page.loads and "script" not in page.tags, page.tags
             assert "svg" in page.tags and "1073741824 bytes" in text
             result = fleecectl("map", target, "--html", f"{folder}/no/m", check=False)
-            assert result.returncode == 1 and f"{folder}/no/m" in result.stderr, result
+            assert result.returncode == 1 and f"{folder}/no/m: No such file" in result.stderr, result
+            os.symlink("m", f"{folder}/link")
+            fleecectl("map", target, "--html", f"{folder}/link")
+            assert os.path.islink(f"{folder}/link")
 
 
 def in_terminal(*args, columns=100, **env):

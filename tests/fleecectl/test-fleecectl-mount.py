@@ -95,6 +95,22 @@ def the_files_are_the_disks():
 
 
 @test
+def all_that_is_printed_can_be_pasted():
+    """Only what mounts is run, and each disk has a device of its own; also where a name has several lines."""
+    with repository("a\nrepo") as repo:
+        text = fleecectl("mount", repo.path, "a\nfolder").stdout
+        log = f"{repo.folder}/log"
+        stubs = "".join(f"{name}() {{ echo {name} >>{shlex.quote(log)}; }}\n" for name in (
+            "mkdir", "touch", "nbdfuse", "modprobe", "fusermount3", "repo", "folder"))
+        run("bash", "-c", f"{stubs}command_not_found_handle() {{ echo \"$1\" >>{shlex.quote(log)}; }}\n"
+            f"qemu-nbd() {{ echo qemu-nbd >>{shlex.quote(log)}; }}\n{text}wait\n", cwd=repo.folder)
+        assert sorted(read(log).decode().split()) == ["mkdir"] * 2 + ["nbdfuse"] * 2 + ["touch"] * 2, text
+        for number in range(2):
+            for option in "-c", "-d":
+                assert text.count(f" {option} /dev/nbd{number}") == 1, text
+
+
+@test
 def the_file_is_told_to_programs():
     with repository() as repo:
         lines = fleecectl("--json", "mount", repo.path).stdout.splitlines()

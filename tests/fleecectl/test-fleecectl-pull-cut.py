@@ -288,10 +288,21 @@ def discarding_at_the_source():
         summary = pull_json(*args, "--discard", "--resume")
         assert summary["resumed"] == at, summary
         assert_equal(contents(target), state)
-        q.cmd("backup-end", id="b", result="commit")
         for other in f"{folder}/b.qcow2", "nbd://localhost/x", "-":
-            refused(s.uri("vda"), "-o", other, "--discard", code=2, why="--discard is for raw files")
-            refused(s.uri("vda"), "-o", other, "--resume", code=2, why="--resume is for raw files")
+            refused(d["uri"], "-o", other, "--discard", code=2, why="--discard is for raw files")
+            refused(d["uri"], "-o", other, "--resume", code=2, why="--resume is for raw files")
+        q.cmd("backup-end", id="b", result="commit")
+
+
+@test
+def a_live_disk_is_never_discarded():
+    with tmpdir() as folder, Server("--disk", "vda", "memory", str(4 * MIB)) as s:
+        h = s.nbd("vda")
+        h.pwrite(b"g" * 4 * MIB, 0)
+        refused(s.uri("vda"), "-o", f"{folder}/a.raw", "--discard",
+                why="the export is a disk that can be written: --discard would destroy it")
+        assert_equal(read_all(h), b"g" * 4 * MIB)
+        assert os.listdir(folder) == [], os.listdir(folder)
 
 
 def kept(q):

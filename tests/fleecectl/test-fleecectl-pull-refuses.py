@@ -50,6 +50,10 @@ def wrong_command_lines():
             ((live, "-o", "x", "--rate-limit", "0"), "not a size above 0"),
             ((live, "-o", "x", "--json", "-o", "-"), "standard output"),
             (("nbd://localhost:99999/x", "-o", "x"), ""),
+            (("ssh://h/x", "-o", "x"), "ssh://h/x: not an NBD URI"),
+            (("file:///x", "-o", "x"), "file:///x: not an NBD URI"),
+            ((live, "-o", "http://h/x"), "http://h/x: not an NBD URI"),
+            ((live, "-o", "nbdx://h/x"), "nbdx://h/x: not an NBD URI"),
             (("vda", "-o", "x"), "which server?")):
         with tmpdir() as folder:
             refused(*args, code=2, why=why) if args else refused(code=2, why=why)
@@ -128,7 +132,7 @@ def a_device_or_an_export_that_is_too_small():
         with loop.device(f"{folder}/backing") as device:
             for options in (), ("--force",):
                 refused(s.uri("vda"), "-o", device, *options, why="the disk has")
-            refused(s.uri("vda"), "-o", device, "--format", "qcow2", why="as a file")
+            refused(s.uri("vda"), "-o", device, "--format", "qcow2", code=2, why="as a file")
 
 
 @test

@@ -5,10 +5,12 @@
 import html.parser
 import os
 import re
+import stat
 import struct
+import subprocess
 import zlib
 
-from fleece import fleecectl, require_program, run, tmpdir
+from fleece import FLEECECTL, SOON, die_with_parent, fleecectl, require_program, run, tmpdir
 from repository import Disk, Repository, read, write
 from tap import main, test
 
@@ -163,7 +165,41 @@ def where_it_goes():
         result = fleecectl("report", repo.path, check=False)
         assert result.returncode == 2 and "give --html FILE" in result.stderr, result
         result = fleecectl("report", repo.path, "--html", top + "/no/page", check=False)
-        assert result.returncode == 1 and "No such file" in result.stderr, result
+        assert result.returncode == 1, result
+        assert result.stderr == f"fleecectl: {top}/no/page: No such file or directory\n", result.stderr
+
+
+@test
+def what_is_no_regular_file_stays_what_it_is():
+    with tmpdir() as top:
+        repo = make(top)
+        page = report(repo)
+        fifo, link, dangling, far = (os.path.join(top, name) for name in ("fifo", "link", "dangling", "far"))
+        os.mkfifo(fifo)
+        process = subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+        fleecectl("report", repo.path, "--html", fifo, env=UTC)
+        assert process.communicate(timeout=SOON)[0].decode() == page
+        assert stat.S_ISFIFO(os.lstat(fifo).st_mode)
+        # What it led to is longer than the page: nothing of it is left.
+        write(far, b"x" * (len(page.encode()) + 4 * K))
+        inode = os.stat(far).st_ino
+        os.symlink("far", link)
+        os.symlink("new", dangling)
+        for path in link, dangling:
+            fleecectl("report", repo.path, "--html", path, env=UTC)
+            assert os.path.islink(path) and read(path).decode() == page, path
+        assert os.stat(far).st_ino == inode
+        # Standard output is where the shell lets it begin.
+        log = os.path.join(top, "log")
+        write(log, b"before\n")
+        with open(log, "ab") as f:
+            subprocess.run([FLEECECTL, "report", repo.path, "--html", "/dev/stdout"], stdout=f, check=True,
+                           timeout=SOON, env={**os.environ, **UTC})
+        assert read(log).decode() == "before\n" + page
+        # A folder is none, either.
+        result = fleecectl("report", repo.path, "--html", top, check=False)
+        assert result.returncode == 1 and result.stderr == f"fleecectl: {top}: Is a directory\n", result
+        assert not [name for name in os.listdir(top) if name.count(".")], os.listdir(top)
 
 
 def picture(path):

@@ -134,8 +134,30 @@ def into_a_block_device():
             restore(repo, "--disk", "vda", "-o", device)
             assert_same(read(device)[:VDA], expected(repo, 2, "vda"))
             refused(repo, "holds data", "--disk", "vda", "-o", device)
+            refused(repo, "as a file", "--disk", "vda", "-o", device, "--format", "qcow2", code=2)
             restore(repo, "--disk", "vda", "--until", "0", "-o", device, "--force")
             assert_same(read(device)[:VDA], expected(repo, 0, "vda"))
+
+
+@test
+def options_that_do_not_fit_the_target():
+    live = "nbd://localhost/x"
+    with repository() as repo:
+        x = f"{repo.folder}/x"
+        for args, why in (
+                (["--disk", "vda", "-o", live, "--format", "qcow2"], "--format raw"),
+                (["--disk", "vda", "-o", live, "--compress"], "--compress is for a qcow2 image"),
+                (["--disk", "vda", "-o", x, "--compress"], "--compress is for a qcow2 image"),
+                (["--disk", "vda", "-o", x + ".qcow2", "--compress", "--format", "raw"], "--compress is for"),
+                (["--disk", "vda", "-o", "-", "--compress"], "--compress is for a qcow2 image"),
+                (["-o", x, "--compress"], "--compress is for a qcow2 image"),
+                (["-o", x + ".qcow2", "--compress"], "--compress is for a qcow2 image"),  # a folder
+                (["--disk", "vda", "-o", "ssh://h/x"], "ssh://h/x: not an NBD URI"),
+                (["--disk", "vda", "-o", "file:///x"], "file:///x: not an NBD URI")):
+            refused(repo, why, *args, code=2)
+        assert os.listdir(repo.folder) == ["repo"], os.listdir(repo.folder)
+        result = fleecectl("restore", repo.file(2, "vda"), "-o", live, "--compress", check=False)
+        assert result.returncode == 2 and "--compress is for" in result.stderr, result
 
 
 @test
