@@ -75,8 +75,7 @@ static int check_clock(const struct repository *r, const struct repo_member *fou
             continue;
         text = repo_time_text(m->time);
         return client_fail(err, CLIENT_ERROR_FAILED,
-                           "%s: member %" PRId64
-                           " is not after %s, but the older member %" PRId64
+                           "%s: member %" PRId64 " is not after %s, but the older member %" PRId64
                            ", of %s, is: a clock was wrong; give the ID of a member",
                            r->path, found->id, until, m->id, text);
     }

@@ -20,9 +20,9 @@
 typedef struct repository { /* for g_autoptr */
     char *path;
     char *uuid;
-    int64_t created;                /* microseconds since 1970 */
-    int64_t next_id;                /* grows also over members that are pruned */
-    GPtrArray *members;             /* struct repo_member *, by ID */
+    int64_t created;    /* microseconds since 1970 */
+    int64_t next_id;    /* grows also over members that are pruned */
+    GPtrArray *members; /* struct repo_member *, by ID */
     bool unsure; /* a save has failed, and which manifest a start after a power cut finds is open */
     struct repository_files *files; /* repository.c's */
 } repository;

@@ -83,6 +83,14 @@ def a_file_that_is_there():
             assert contents_of(target) == b"precious"
             pull(s.uri("vda"), "-o", target, "--force")
             assert len(contents(target)) == SIZE
+        os.makedirs(f"{folder}/repo/vda")
+        put(f"{folder}/repo/manifest.json", b'{"format": "nbdfleece-repository"}')
+        for name in "repo/manifest.json", "repo/vda/00000-full.qcow2":
+            if not os.path.exists(f"{folder}/{name}"):
+                put(f"{folder}/{name}", b"precious")
+            before = contents_of(f"{folder}/{name}")
+            refused(s.uri("vda"), "-o", f"{folder}/{name}", "--force", why="it is in a repository")
+            assert contents_of(f"{folder}/{name}") == before
         os.mkdir(f"{folder}/folder")
         os.mkfifo(f"{folder}/fifo")
         os.symlink("nowhere", f"{folder}/dangling")
@@ -90,7 +98,7 @@ def a_file_that_is_there():
                           ("no/such", "No such file")):
             refused(s.uri("vda"), "-o", f"{folder}/{name}", "--format", "raw", why=why)
         refused(s.uri("vda"), "-o", "/dev/null", "--force", why="neither")
-        assert sorted(os.listdir(folder)) == ["a.qcow2", "a.raw", "dangling", "fifo", "folder"]
+        assert sorted(os.listdir(folder)) == ["a.qcow2", "a.raw", "dangling", "fifo", "folder", "repo"]
 
 
 def contents_of(path):
