@@ -25,13 +25,10 @@ struct q2_check {
     struct q2_slices refcounts; /* of the table and the blocks of reference counts */
 };
 
-/* ---- q2-check.c ---- */
+/* ---- q2-check-refs.c ---- */
 
 /* Call it for each table and block: -1 and c->err where the caller ends the check. */
 int q2_check_watch(struct q2_check *c);
-
-/* ---- q2-check-refs.c ---- */
-
 /* Something breaks a rule: a printf message, without the name of the file. */
 void q2_check_corrupt(struct q2_check *c, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

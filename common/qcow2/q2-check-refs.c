@@ -7,6 +7,11 @@
 
 #define TABLE_OFFSET (~UINT64_C(511)) /* of an entry in the table of reference counts */
 
+int q2_check_watch(struct q2_check *c)
+{
+    return c->watch && c->watch(c->opaque) != 0 ? q2_fail(c->err, "the check was stopped") : 0;
+}
+
 void q2_check_corrupt(struct q2_check *c, const char *format, ...)
 {
     char text[512];

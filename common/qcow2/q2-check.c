@@ -37,11 +37,6 @@ static void clear(struct q2_check *c)
     q2_slices_clear(&c->refcounts);
 }
 
-int q2_check_watch(struct q2_check *c)
-{
-    return c->watch && c->watch(c->opaque) != 0 ? q2_fail(c->err, "the check was stopped") : 0;
-}
-
 static int check(struct q2_check *c)
 {
     const struct q2_header *h = &c->image->header;
