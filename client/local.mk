@@ -20,6 +20,7 @@ client_libclient_a_SOURCES = \
 	client/base/replace-file.c client/base/replace-file.h \
 	client/base/terminal.c client/base/terminal.h \
 	client/cli/arguments.c client/cli/arguments.h \
+	client/cli/chain-doubt.c client/cli/chain-doubt.h \
 	client/cli/client.c client/cli/client.h \
 	client/cli/cmd-audit.c \
 	client/cli/cmd-backup.c \

@@ -4,6 +4,7 @@
 #include "common/json/write.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
 
 void client_clear(struct client *c)
@@ -118,4 +119,11 @@ void client_print_row(struct client *c, const char *what, const char *format, ..
     clean = text_clean(value, !c->terminal.utf8);
     g_string_append_printf(c->out, "%s%-11s%s  %s\n", c->terminal.bold ? "\033[1m" : "", what,
                            c->terminal.bold ? "\033[0m" : "", clean);
+}
+
+void client_tell(const char *text)
+{
+    g_autofree char *clean = text_clean(text, false);
+
+    fprintf(stderr, "fleecectl: %s\n", clean);
 }

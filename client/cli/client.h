@@ -52,6 +52,9 @@ void client_print_json(struct client *c, JsonNode *node, bool pretty);
 /* Print what a builder holds, as --json does: on one line. */
 void client_print_builder(struct client *c, JsonBuilder *builder);
 
+/* Tell a person something at once, on standard error: a sentence, which is cleaned. */
+void client_tell(const char *text);
+
 /* Print a line for people: what something is called, and its value, a printf text, which is
  * cleaned. */
 void client_print_row(struct client *c, const char *what, const char *format, ...)

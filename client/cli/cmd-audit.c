@@ -15,7 +15,7 @@
 #define RETRY 60
 
 struct cmd_options {
-    char *until, *uri, *bitmap, *context;
+    char *until, *uri, *bitmap, *context, *tls_certificates;
 };
 
 /* ---- options ---- */
@@ -39,6 +39,13 @@ static char *context_of(const struct cmd_options *o)
 
 /* ---- what was found ---- */
 
+static void print_size(struct client *c, const char *what, uint64_t bytes)
+{
+    char text[16];
+
+    client_print_row(c, what, "%s", size_format(bytes, text));
+}
+
 static void print_text(struct client *c, const struct audit_options *o,
                        const struct audit_result *a)
 {
@@ -48,10 +55,10 @@ static void print_text(struct client *c, const struct audit_options *o,
 
     client_print_row(c, "disk", "%s", o->disk);
     client_print_row(c, "backup", "%" PRId64 ", of %s", o->member->id, time ? time : "-");
-    client_print_row(c, "read", "%" PRIu64 " bytes", a->size);
-    client_print_row(c, "differ", "%" PRIu64 " bytes", a->changed);
-    client_print_row(c, "dirty", "%" PRIu64 " bytes", a->dirty);
-    client_print_row(c, "missed", "%" PRIu64 " bytes", audit_ranges_bytes(a->missed));
+    print_size(c, "read", a->size);
+    print_size(c, "differ", a->changed);
+    print_size(c, "dirty", a->dirty);
+    print_size(c, "missed", audit_ranges_bytes(a->missed));
     if (a->missed->len == 0) {
         g_string_append(c->out, "all that has changed is dirty\n");
         return;
@@ -65,6 +72,7 @@ static void print_text(struct client *c, const struct audit_options *o,
         table_add_number(t, r->length);
     }
     table_print(t, c->out);
+    g_string_append(c->out, "(or the backup is damaged: fleecectl verify --deep)\n");
 }
 
 static void print_json(struct client *c, const struct audit_options *o,
@@ -96,12 +104,13 @@ static void print_json(struct client *c, const struct audit_options *o,
 
 static int verdict(const struct audit_options *o, const struct audit_result *a, GError **err)
 {
+    char missed[16];
+
     if (a->missed->len == 0)
         return 0;
     return client_fail(err, CLIENT_ERROR_FAILED,
-                       "disk %s: %" PRIu64 " bytes have changed since backup %" PRId64
-                       " and are not dirty",
-                       o->disk, audit_ranges_bytes(a->missed), o->member->id);
+                       "disk %s: %s have changed since backup %" PRId64 " and are not dirty",
+                       o->disk, size_format(audit_ranges_bytes(a->missed), missed), o->member->id);
 }
 
 /* ---- the command ---- */
@@ -129,7 +138,11 @@ static int run_audit(struct client *c, const void *options, char **args, GError 
 {
     const struct cmd_options *co = options;
     g_autofree char *context = context_of(co);
-    struct audit_options o = {.disk = args[1], .uri = co->uri, .context = context, .retry = RETRY};
+    struct audit_options o = {.disk = args[1],
+                              .uri = co->uri,
+                              .context = context,
+                              .retry = RETRY,
+                              .certificates = co->tls_certificates};
     g_autoptr(repository) r = NULL;
     struct qmp *qmp = NULL;
 
@@ -158,12 +171,15 @@ static const struct option audit_options[] = {
      "with --uri: the dirty bitmap: context qemu:dirty-bitmap:NAME"},
     {"context", 0, OPTION_TEXT, "NAME", offsetof(struct cmd_options, context),
      "with --uri: the NBD meta context that says what is dirty"},
+    {"tls-certificates", 0, OPTION_TEXT, "DIR", offsetof(struct cmd_options, tls_certificates),
+     "of this client, for a server with TLS"},
     {NULL},
 };
 
 const struct command cmd_audit = {
     .name = "audit",
-    .synopsis = "REPO DISK [--until ID|TIME] [--uri URI --bitmap NAME | --uri URI --context NAME]",
+    .synopsis = "REPO DISK [--until ID|TIME] [--uri URI --bitmap NAME | --uri URI --context NAME] "
+                "[--tls-certificates DIR]",
     .summary = "does the map of what has changed tell the truth?",
     .help =
         "Reads all of the disk, compares it with a backup, and prints what differs and is not\n"

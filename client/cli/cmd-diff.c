@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl diff: what changed between two backups. */
 #include "client/base/error.h"
+#include "client/cli/chain-doubt.h"
 #include "client/cli/command.h"
 #include "client/cli/map-output.h"
 #include "client/map/map-context.h"
@@ -34,6 +35,9 @@ static int show_disk(struct client *c, const struct diff_command *dc, const stru
     int result = -1;
 
     if (d) {
+        tell_chain_doubt(r, a, disk);
+        if (a != b)
+            tell_chain_doubt(r, b, disk);
         o.size = diff_size(d);
         result = map_output(c, &o, tell, d, err);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fleecectl mount: how a backup is mounted, by programs of others. */
 #include "client/base/error.h"
+#include "client/cli/chain-doubt.h"
 #include "client/cli/command.h"
 #include "client/cli/table.h"
 #include "client/repo/chain.h"
@@ -77,6 +78,7 @@ static int show_disk(struct client *c, const struct repository *r, const struct 
     if (!image)
         return -1;
     q2_image_close(image);
+    tell_chain_doubt(r, m, d->disk);
     if (c->json)
         print_json(c, m, d, file);
     else

@@ -85,6 +85,31 @@ static void print_text(struct client *c, const struct repository *r, const unsig
     g_string_append_c(c->out, '\n');
 }
 
+/* Bytes of all files that the manifest names, but for the checksums. */
+static uint64_t bytes_of(const struct repository *r)
+{
+    uint64_t bytes = 0;
+
+    for (guint i = 0; i < r->members->len; i++) {
+        const struct repo_member *m = r->members->pdata[i];
+
+        for (guint k = 0; k < m->disks->len; k++)
+            bytes += ((const struct repo_disk *)m->disks->pdata[k])->bytes;
+    }
+    return bytes;
+}
+
+/* How many there were before, and what they took. */
+static void print_done(struct client *c, const struct repository *r, guint members, uint64_t bytes)
+{
+    uint64_t now = bytes_of(r);
+    char freed[16];
+
+    g_string_append_printf(c->out, "removed %u of %u backups, %s freed\n",
+                           members - r->members->len, members,
+                           size_format(bytes > now ? bytes - now : 0, freed));
+}
+
 /* ---- as JSON ---- */
 
 static void member_json(JsonBuilder *b, const struct repo_member *m, unsigned reasons)
@@ -164,6 +189,8 @@ static int carry_out(struct client *c, struct repository *r, const unsigned *rea
                      const struct prune_plan *plan, bool dry_run, GError **err)
 {
     g_autoptr(JsonBuilder) json = c->json ? make_json(r, reasons, plan, dry_run) : NULL;
+    uint64_t bytes = bytes_of(r);
+    guint members = r->members->len;
     struct progress *p;
     int result = 0;
 
@@ -176,9 +203,13 @@ static int carry_out(struct client *c, struct repository *r, const unsigned *rea
         result = prune_run(r, plan, p, err);
         progress_free(p);
     }
-    if (json && result == 0)
+    if (result < 0)
+        return -1;
+    if (json)
         client_print_builder(c, json);
-    return result;
+    else if (!dry_run)
+        print_done(c, r, members, bytes);
+    return 0;
 }
 
 static int run_prune(struct client *c, const void *options, char **args, GError **err)

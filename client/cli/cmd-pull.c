@@ -11,6 +11,7 @@
 #include "common/base/size.h"
 #include "common/json/value.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -107,7 +108,7 @@ static void print_json(struct client *c, const struct pull_options *o, const str
     json_add_size(b, "zero", r->zero);
     json_add_size(b, "resumed", r->resumed);
     json_builder_set_member_name(b, "seconds");
-    json_builder_add_double_value(b, r->seconds);
+    json_builder_add_double_value(b, round(r->seconds * 1000) / 1000);
     json_builder_end_object(b);
     client_print_builder(c, b);
 }

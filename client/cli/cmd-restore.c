@@ -89,6 +89,7 @@ static int read_options(const struct restore_command *rc, bool json, struct rest
     *o = (struct restore_options){
         .to = {.target = rc->output, .force = rc->force, .detect_zeroes = rc->detect_zeroes},
         .verify = rc->verify,
+        .note = client_tell,
         .jobs = JOBS};
     if (option_format("format", rc->format, &o->to.format, err) < 0 ||
         option_compress(rc->compress, &o->to.compress, &o->to.compression, &o->to.level, err) < 0 ||
@@ -197,7 +198,8 @@ static const struct option restore_options[] = {
      "compress a qcow2 image: zstd, zlib, zstd:LEVEL..."},
     {"detect-zeroes", 0, OPTION_FLAG, NULL, FIELD(detect_zeroes),
      "make holes of data that are nothing but zeroes"},
-    {"force", 0, OPTION_FLAG, NULL, FIELD(force), "overwrite data, replace a file"},
+    {"force", 0, OPTION_FLAG, NULL, FIELD(force),
+     "overwrite data, replace a file, restore what is known to be damaged"},
     {"verify", 0, OPTION_FLAG, NULL, FIELD(verify), "compare the checksums first"},
     {"jobs", 'j', OPTION_TEXT, "N", FIELD(jobs), "disks at once (default: 2)"},
     {"connections", 0, OPTION_TEXT, "N", FIELD(connections), "most NBD connections (default: 4)"},

@@ -20,11 +20,8 @@ static int run_state_list(struct client *c, const void *options, char **args, GE
     s = survey_take(o, err);
     if (!s)
         return -1;
-    for (guint i = 0; i < s->damaged->len; i++) {
-        g_autofree char *clean = text_clean(s->damaged->pdata[i], false);
-
-        fprintf(stderr, "fleecectl: %s\n", clean);
-    }
+    for (guint i = 0; i < s->damaged->len; i++)
+        client_tell(s->damaged->pdata[i]);
     if (c->json) {
         g_autoptr(JsonBuilder) b = json_builder_new();
 

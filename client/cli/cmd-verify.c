@@ -4,6 +4,7 @@
 #include "client/base/interrupt.h"
 #include "client/base/progress.h"
 #include "client/cli/command.h"
+#include "client/cli/option-values.h"
 #include "client/cli/table.h"
 #include "client/repo/verify-record.h"
 #include "client/repo/verify.h"
@@ -138,20 +139,6 @@ static void end_progress(struct run *v, bool done)
 
 /* ---- the command ---- */
 
-static int parse_jobs(const char *text, unsigned *jobs, GError **err)
-{
-    guint64 number = 0;
-
-    *jobs = THREADS;
-    if (!text)
-        return 0;
-    if (!g_ascii_string_to_unsigned(text, 10, 1, THREADS_MAX, &number, NULL))
-        return client_fail(err, CLIENT_ERROR_USAGE, "verify: --jobs is a number from 1 to %d",
-                           THREADS_MAX);
-    *jobs = (unsigned)number;
-    return 0;
-}
-
 static const struct repo_member *find_member(const struct repository *r, const char *text,
                                              GError **err)
 {
@@ -196,13 +183,14 @@ static int verify(struct run *v, const struct repository *r, const struct repo_m
 static int run_verify(struct client *c, const void *options, char **args, GError **err)
 {
     const struct cmd_options *o = options;
-    struct verify_options vo = {.deep = o->deep};
+    struct verify_options vo = {.deep = o->deep, .threads = THREADS};
     g_autoptr(repository) r = NULL;
     g_autoptr(verify_record) record = NULL;
     const struct repo_member *only = NULL;
     struct run v = {.c = c, .options = &vo, .shown = -1};
 
-    if (parse_jobs(o->jobs, &vo.threads, err) < 0 || (o->deep && interrupt_fd(err) < 0))
+    if (option_number("jobs", o->jobs, 1, THREADS_MAX, &vo.threads, err) < 0 ||
+        (o->deep && interrupt_fd(err) < 0))
         return -1;
     r = repository_open(args[0], REPO_READ, err);
     if (r && args[1])

@@ -12,6 +12,8 @@
 #include "client/pull/loop.h"
 #include "client/repo/backup-session.h"
 #include "client/repo/chain.h"
+#include "client/repo/disk-file.h"
+#include "client/repo/remote-uri.h"
 #include "common/copy/source-nbd.h"
 #include "common/copy/target-compare.h"
 
@@ -28,6 +30,7 @@
 struct audit {
     const struct audit_options *o;
     const char *uri, *context;
+    char *reached;                  /* the URI, with certificates */
     struct backup_session *session; /* NULL: another server's export */
     struct audit_result *result;
     GArray *dirty; /* ordered */
@@ -42,7 +45,7 @@ static struct copy_source *open_source(const struct audit *a, const char *contex
 {
     int interrupt = interrupt_fd(err);
     const struct source_nbd_options options = {
-        .uri = a->uri,
+        .uri = a->reached,
         .context = context,
         .connections = context ? 1 : a->o->connections,
         .retry = a->o->retry,
@@ -122,6 +125,19 @@ static int tick(void *opaque, GError **err)
     return backup_session_tick(a->session, err);
 }
 
+/* A server's own disk may have grown since. An export that somebody names is likely of another disk. */
+static int check_size(const struct audit *a, GError **err)
+{
+    uint64_t size = repo_member_disk(a->o->member, a->o->disk)->size;
+
+    if (a->session || repo_header_size(a->source->size) == repo_header_size(size))
+        return 0;
+    return client_fail(err, CLIENT_ERROR_FAILED,
+                       "the export has %" PRIu64 " bytes, and in backup %" PRId64
+                       " the disk has %" PRIu64 ": is it this disk?",
+                       a->source->size, a->o->member->id, size);
+}
+
 /* Compare all of the disk with the image. */
 static int compare(struct audit *a, struct q2_image *image, struct progress *progress, GError **err)
 {
@@ -133,7 +149,7 @@ static int compare(struct audit *a, struct q2_image *image, struct progress *pro
         ops.fd = backup_session_fd(a->session);
     }
     a->source = open_source(a, NULL, err);
-    if (a->source)
+    if (a->source && check_size(a, err) == 0)
         a->target =
             target_compare_new(image, a->source->size, a->source->lanes, take_difference, a, err);
     if (a->target) {
@@ -162,6 +178,8 @@ static int look_again(struct audit *a, GError **err)
 
 static int audit(struct audit *a, struct q2_image *image, struct progress *progress, GError **err)
 {
+    a->reached = a->o->certificates ? remote_uri_with_certificates(a->uri, a->o->certificates)
+                                    : g_strdup(a->uri);
     a->dirty = read_dirty(a, err);
     if (!a->dirty || compare(a, image, progress, err) < 0)
         return -1;
@@ -248,6 +266,7 @@ int audit_run(const struct repository *r, struct qmp *qmp, const struct audit_op
     rc = o->uri ? audit(&a, image, progress, &error)
                 : audit_server(&a, qmp, image, progress, &error);
     g_clear_pointer(&a.dirty, g_array_unref);
+    g_free(a.reached);
     q2_image_close(image);
     copy_error_convert(&error);
     if (rc < 0) {

@@ -18,6 +18,7 @@ struct audit_options {
      * backup. NULL: a session of the server `qmp`, since the backup's checkpoint. */
     const char *uri, *context;
     unsigned connections, retry; /* as in source-nbd.h */
+    const char *certificates;    /* a folder, for a server with TLS; NULL: none */
 };
 
 struct audit_result {

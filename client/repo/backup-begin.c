@@ -14,15 +14,23 @@ static bool is_listed(char *const *names, const char *name)
     return names && g_strv_contains((const char *const *)names, name);
 }
 
+/* A name that is wrong would be a disk that is not backed up, or is. */
+static bool are_there(const inventory *i, char *const *names, GError **err)
+{
+    for (; names && *names; names++) {
+        if (!inventory_find_disk(i, *names, err))
+            return false;
+    }
+    return true;
+}
+
 /* The names of the disks to be backed up, borrowed from the inventory, up to a NULL. */
 static GPtrArray *choose_disks(const struct backup_options *o, const inventory *i, GError **err)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new();
 
-    for (char *const *name = o->include; name && *name; name++) {
-        if (!inventory_find_disk(i, *name, err))
-            return NULL;
-    }
+    if (!are_there(i, o->include, err) || !are_there(i, o->exclude, err))
+        return NULL;
     for (guint n = 0; n < i->disks->len; n++) {
         const char *name = g_array_index(i->disks, struct disk_entry, n).name;
 

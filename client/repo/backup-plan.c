@@ -96,7 +96,7 @@ static char *chain_fault(const struct plan_input *in, const struct repo_member *
     for (;;) {
         const struct repo_disk *d = repo_member_disk(m, disk);
         int64_t parent = d ? d->parent : -1;
-        char *fault = d ? in->fault(in->opaque, d)
+        char *fault = d ? in->fault(in->opaque, m, d)
                         : g_strdup_printf("backup %" PRId64 " does not have the disk", m->id);
 
         if (fault)

@@ -23,9 +23,9 @@ enum backup_level {
 struct plan_input {
     const struct repository *repo;
     const GArray *checkpoints; /* the server's: struct checkpoint_entry */
-    /* Why a file of the repository is of no use: the caller frees it. NULL: it is there, as its
-     * member says. */
-    char *(*fault)(void *opaque, const struct repo_disk *file);
+    /* Why a file of a member is of no use: the caller frees it. NULL: it is there, as its member
+     * says, and nobody has found it damaged. */
+    char *(*fault)(void *opaque, const struct repo_member *m, const struct repo_disk *file);
     void *opaque;
 };
 

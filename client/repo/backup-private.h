@@ -7,6 +7,7 @@
 #include "client/repo/backup-record.h"
 #include "client/repo/backup-session.h"
 #include "client/repo/backup.h"
+#include "client/repo/verify-record.h"
 
 struct backup_run {
     struct qmp *qmp; /* lent */
@@ -15,7 +16,8 @@ struct backup_run {
     char *prefix;                 /* of the names of this repository's sessions and checkpoints */
     struct backup_record *record; /* NULL: nothing has begun */
     struct backup_session *session;
-    bool pulling; /* there may be disks that are done */
+    verify_record *verified; /* NULL: not read yet */
+    bool pulling;            /* there may be disks that are done */
 };
 
 /* Add a sentence to the result's notes. */

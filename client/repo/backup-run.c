@@ -26,10 +26,11 @@ struct repo_member *backup_find_uuid(const struct repository *r, const char *uui
     return NULL;
 }
 
-/* A struct plan_input's `fault`: `opaque` is the repository. */
-static char *file_fault(void *opaque, const struct repo_disk *d)
+/* A struct plan_input's `fault`: `opaque` is the run. */
+static char *file_fault(void *opaque, const struct repo_member *m, const struct repo_disk *d)
 {
-    g_autofree char *path = repo_path(opaque, d->file);
+    const struct backup_run *r = opaque;
+    g_autofree char *path = repo_path(r->result->repo, d->file);
     struct stat st;
 
     if (lstat(path, &st) < 0)
@@ -39,7 +40,7 @@ static char *file_fault(void *opaque, const struct repo_disk *d)
     if ((uint64_t)st.st_size != d->bytes)
         return g_strdup_printf("%s has %" PRIu64 " bytes, not %" PRIu64, d->file,
                                (uint64_t)st.st_size, d->bytes);
-    return NULL;
+    return verify_record_fault(r->verified, m, d);
 }
 
 GArray *backup_plan_input(struct backup_run *r, struct plan_input *in, JsonNode **reply,
@@ -47,9 +48,10 @@ GArray *backup_plan_input(struct backup_run *r, struct plan_input *in, JsonNode 
 {
     GArray *checkpoints = checkpoints_get(r->qmp, reply, err);
 
-    *in = (struct plan_input){.repo = r->result->repo,
-                              .checkpoints = checkpoints,
-                              .fault = file_fault,
-                              .opaque = r->result->repo};
+    /* The lock keeps verify away meanwhile. */
+    if (!r->verified)
+        r->verified = verify_record_read(r->result->repo);
+    *in = (struct plan_input){
+        .repo = r->result->repo, .checkpoints = checkpoints, .fault = file_fault, .opaque = r};
     return checkpoints;
 }

@@ -98,6 +98,7 @@ int backup_run(struct qmp *q, const struct backup_options *o, struct progress *p
     rc = run(&r, progress, err);
     backup_session_free(r.session);
     backup_record_free(r.record);
+    g_clear_pointer(&r.verified, verify_record_free);
     g_free(r.prefix);
     return rc;
 }

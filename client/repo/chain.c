@@ -4,6 +4,7 @@
 #include "client/base/interrupt.h"
 #include "client/repo/disk-file.h"
 #include "client/repo/verify-data.h"
+#include "client/repo/verify-record.h"
 
 #include <inttypes.h>
 
@@ -45,13 +46,31 @@ struct q2_image *repo_chain_open(const struct repository *r, const GPtrArray *ch
     for (guint i = 0; i < chain->len; i++) {
         const struct repo_disk *below = i + 1 < chain->len ? chain->pdata[i + 1] : NULL;
 
-        if (repo_file_look(r, chain->pdata[i], below, err) < 0)
+        if (repo_file_look(r, chain->pdata[i], below, err) < 0) {
+            g_prefix_error(err, "%s/", r->path); /* it names the file as the manifest does */
             return NULL;
+        }
     }
     image = q2_image_open(path, REPO_CHAIN_REFERENCES, &error);
     if (!image)
         client_fail(err, CLIENT_ERROR_FAILED, "%s", error.text);
     return image;
+}
+
+char *repo_chain_doubt(const struct repository *r, const struct repo_member *m, const char *disk)
+{
+    g_autoptr(verify_record) record = verify_record_read(r);
+    const struct repo_disk *d = repo_member_disk(m, disk);
+
+    while (d) {
+        char *fault = verify_record_fault(record, m, d);
+
+        if (fault)
+            return fault;
+        m = d->parent >= 0 && d->parent < m->id ? repository_find(r, d->parent) : NULL;
+        d = m ? repo_member_disk(m, disk) : NULL;
+    }
+    return NULL;
 }
 
 /* ---- reading them ---- */
@@ -80,6 +99,8 @@ int repo_chain_verify(const struct repository *r, const GPtrArray *chain, guint 
         return 0;
     if (v.stopped)
         g_clear_error(&wrong);
+    else
+        g_prefix_error(&wrong, "%s/", r->path);
     g_propagate_error(err, v.stopped ? v.stopped : wrong);
     return -1;
 }

@@ -22,6 +22,10 @@ GPtrArray *repo_chain(const struct repository *r, const struct repo_member *m, c
  * fault. */
 struct q2_image *repo_chain_open(const struct repository *r, const GPtrArray *chain, GError **err);
 
+/* What the last `fleecectl verify` found of a file of the disk's chain, from the member's on: one sentence,
+ * which the caller frees. NULL: nothing that is wrong. */
+char *repo_chain_doubt(const struct repository *r, const struct repo_member *m, const char *disk);
+
 /* Read the first `n` files of a chain, and compare their checksums: `threads` at once. A
  * signal (client/base/interrupt.h) ends it, too. 0, or -1 and *err. */
 int repo_chain_verify(const struct repository *r, const GPtrArray *chain, guint n, unsigned threads,

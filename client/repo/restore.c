@@ -209,14 +209,43 @@ static int run_tasks(GPtrArray *tasks, const struct restore_options *o, struct p
 
 /* ---- what is restored ---- */
 
+static void note(const struct restore_options *o, const char *text)
+{
+    if (o->note)
+        o->note(text);
+}
+
+/* What verify has found damaged would be wrong data, with exit code 0. */
+static int look_for_doubt(const struct repository *r, const struct repo_member *m, const char *disk,
+                          const struct restore_options *o, GError **err)
+{
+    g_autofree char *doubt = repo_chain_doubt(r, m, disk);
+    g_autofree char *text = NULL;
+
+    if (!doubt)
+        return 0;
+    if (!o->to.force)
+        return client_fail(
+            err, CLIENT_ERROR_FAILED,
+            "disk %s: %s/: %s (--force restores it nevertheless; verify --deep looks "
+            "again)",
+            disk, r->path, doubt);
+    text = g_strdup_printf("warning: disk %s: %s/: %s: what is restored may be wrong", disk,
+                           r->path, doubt);
+    note(o, text);
+    return 0;
+}
+
 /* Open the chain of a disk, and add the task. */
 static int prepare(const struct repository *r, const struct repo_member *m, const char *disk,
                    const char *target, const struct restore_options *o, GPtrArray *tasks,
                    GError **err)
 {
     g_autoptr(GPtrArray) chain = repo_chain(r, m, disk, err);
-    struct q2_image *image = chain ? repo_chain_open(r, chain, err) : NULL;
+    struct q2_image *image = NULL;
 
+    if (chain && look_for_doubt(r, m, disk, o, err) == 0)
+        image = repo_chain_open(r, chain, err);
     if (!image)
         return -1;
     add_task(tasks, disk, target, ((struct repo_disk *)chain->pdata[0])->size, image);
@@ -260,6 +289,30 @@ static int make_folder(const char *path, bool *made, GError **err)
     return 0;
 }
 
+/* A backup of some disks only is no reason to think that the others are restored as well. */
+static void note_other_disks(const struct repository *r, const struct repo_member *m,
+                             const struct restore_options *o)
+{
+    g_autoptr(GHashTable) told = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (guint i = r->members->len; i-- > 0;) {
+        const struct repo_member *older = r->members->pdata[i];
+
+        for (guint k = 0; older->id < m->id && k < older->disks->len; k++) {
+            const char *disk = ((const struct repo_disk *)older->disks->pdata[k])->disk;
+            g_autofree char *text = NULL;
+
+            if (repo_member_disk(m, disk) || !g_hash_table_add(told, (void *)disk))
+                continue;
+            text = g_strdup_printf("note: disk %s is not restored: backup %" PRId64
+                                   " does not have it; the newest before it that has is backup "
+                                   "%" PRId64,
+                                   disk, m->id, older->id);
+            note(o, text);
+        }
+    }
+}
+
 int restore_member(const struct repository *r, const struct repo_member *m,
                    const struct restore_options *o, struct progress *p, GPtrArray *done,
                    GError **err)
@@ -275,6 +328,7 @@ int restore_member(const struct repository *r, const struct repo_member *m,
         if (prepare(r, m, d->disk, target, o, tasks, err) < 0)
             return -1;
     }
+    note_other_disks(r, m, o);
     if (make_folder(o->to.target, &made, err) < 0)
         return -1;
     result = run_tasks(tasks, o, p, done, err);

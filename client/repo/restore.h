@@ -13,6 +13,8 @@ struct restore_options {
                                       and the folder of restore_member */
     bool verify;                   /* compare checksums of the files first */
     unsigned jobs;                 /* disks at once */
+    /* Told, before anything is written, what a person should know: a sentence. NULL: nobody is. */
+    void (*note)(const char *text);
 };
 
 /* What was restored. */
@@ -22,13 +24,14 @@ struct restored {
     struct copy_progress copied;
 };
 
-/* Restore one disk as it is in a member. Each function adds a struct restored to `done`, which frees
+/* Restore one disk as it is in a member. A chain that verify has found damaged is refused, unless
+ * o->to.force: then it is told of. Each function adds a struct restored to `done`, which frees
  * them (restored_free), for each disk that is whole. 0, or -1 and *err. `p` may be NULL. */
 int restore_disk(const struct repository *r, const struct repo_member *m, const char *disk,
                  const struct restore_options *o, struct progress *p, GPtrArray *done,
                  GError **err);
-/* All disks of a member into a folder, which is made where it is missing: DISK.raw or DISK.qcow2. No
- * disk is written before all have been looked at. CLIENT_ERROR_PARTLY where some are restored. */
+/* All disks of a member into a folder, which is made where it is missing: DISK.raw or DISK.qcow2. It is
+ * told of disks that only older members have. No disk is written before all have been looked at. CLIENT_ERROR_PARTLY where some are restored. */
 int restore_member(const struct repository *r, const struct repo_member *m,
                    const struct restore_options *o, struct progress *p, GPtrArray *done,
                    GError **err);

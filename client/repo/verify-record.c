@@ -111,6 +111,18 @@ const struct verified *verify_record_get(const verify_record *v, const struct re
     return g_hash_table_lookup(v->results, key);
 }
 
+char *verify_record_fault(const verify_record *v, const struct repo_member *m,
+                          const struct repo_disk *d)
+{
+    const struct verified *last = verify_record_get(v, m, d);
+    g_autofree char *time = NULL;
+
+    if (!last || last->wrong->len == 0)
+        return NULL;
+    time = repo_time_text(last->time);
+    return g_strdup_printf("verify of %s found %s damaged", time ? time : "some day", d->file);
+}
+
 void verify_record_set(verify_record *v, const struct repo_member *m, const struct repo_disk *d,
                        bool deep, const GPtrArray *wrong)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What `fleecectl verify` has found last of each member: REPO/verify.json, for people and for reports.
- * Nothing depends on it: where it is missing, or is not understood, nothing has been verified.
+ * Where it is missing, or is not understood, nothing has been verified. What it calls damaged is no base
+ * of a backup, and is not restored unless somebody insists.
  */
 #ifndef CLIENT_REPO_VERIFY_RECORD_H
 #define CLIENT_REPO_VERIFY_RECORD_H
@@ -24,6 +25,10 @@ void verify_record_free(verify_record *v);
 /* Lent; NULL: it has not been verified. */
 const struct verified *verify_record_get(const verify_record *v, const struct repo_member *m,
                                          const struct repo_disk *d);
+/* Where something was wrong then: when, and with which file. The caller frees it. NULL: nothing was, or
+ * it has not been verified. */
+char *verify_record_fault(const verify_record *v, const struct repo_member *m,
+                          const struct repo_disk *d);
 /* Note a result of now. `wrong`, of char *, is copied. Where nothing is wrong, but the disk was not read,
  * what reading it has found before stands. */
 void verify_record_set(verify_record *v, const struct repo_member *m, const struct repo_disk *d,

@@ -4,6 +4,9 @@
 #include <stdbool.h>
 #include <string.h>
 
+/* Decimal digits that any double keeps. */
+#define DOUBLE_DIGITS 15
+
 /* ---- strict ---- */
 
 /* Append the string that begins at `text`; returns what follows it. */
@@ -24,6 +27,17 @@ static const char *append_string(GString *out, const char *text)
     return p + 1;
 }
 
+/* json-glib writes 17 digits, 0.012375000000000001. Where 15 are the same number, these are written. */
+static void append_fraction(GString *out, const char *word, size_t length)
+{
+    g_autofree char *copy = g_strndup(word, length);
+    double value = g_ascii_strtod(copy, NULL);
+    char text[G_ASCII_DTOSTR_BUF_SIZE];
+
+    g_ascii_formatd(text, sizeof text, "%.15g", value);
+    g_string_append(out, g_ascii_strtod(text, NULL) == value ? text : copy);
+}
+
 /* A number as json-glib writes it, or true, false, null. */
 static void append_word(GString *out, const char *word, size_t length)
 {
@@ -35,6 +49,8 @@ static void append_word(GString *out, const char *word, size_t length)
     else if (g_ascii_isdigit(*digits) && memchr(word, 'e', length) && length > 2 &&
              strncmp(word + length - 2, ".0", 2) == 0)
         g_string_append_len(out, word, (gssize)length - 2);
+    else if (length > DOUBLE_DIGITS && g_ascii_isdigit(*digits) && memchr(word, '.', length))
+        append_fraction(out, word, length);
     else
         g_string_append_len(out, word, (gssize)length);
 }

@@ -80,9 +80,11 @@ def what_was_written_behind_the_servers_back_is_told():
                                    {"offset": 6 * MIB, "length": 512}], found
         assert found["missed"] == 129 * KIB + MIB and found["dirty"] == 64 * KIB, found
         assert found["differ"] == (64 + 129) * KIB + MIB, found
-        assert "1180672 bytes have changed since backup 0 and are not dirty" in p.stderr, p.stderr
+        assert "1.1 MiB have changed since backup 0 and are not dirty" in p.stderr, p.stderr
         p = fleecectl("-C", rig.server.qmp_path, "audit", rig.repo, "vda", check=False)
         assert p.returncode == 1 and "1049088" in p.stdout.replace(",", ""), p
+        assert "missed       1.1 MiB\n" in p.stdout, p.stdout
+        assert p.stdout.endswith("(or the backup is damaged: fleecectl verify --deep)\n"), p.stdout
         assert not sessions(rig)
 
 
@@ -160,11 +162,15 @@ def what_cannot_be():
     with BackupRig("vda") as rig:
         rig.backup()
         uri = rig.server.uri("vda")
+        with FakeServer(Export(size=MIB, contexts={ALLOCATION: [(MIB, 0)]})) as other:
+            _, p = audit(rig, "--uri", other.uri, "--context", ALLOCATION, code=1)
+            assert f"has {MIB} bytes" in p.stderr and f"the disk has {8 * MIB}" in p.stderr, p.stderr
         for args, code, what in (
                 (["--uri", uri], 2, "--bitmap"),
                 (["--bitmap", "b"], 2, "--uri"),
                 (["--uri", uri, "--bitmap", "a", "--context", "b"], 2, "not both"),
                 (["--uri", uri, "--bitmap", "none"], 1, "none"),
+                (["--uri", uri, "--context", ALLOCATION, "--tls-certificates", "/nowhere"], 0, ""),
                 (["--until", "5"], 1, "no member 5"),
                 (["--uri", "nbd+unix:///x?socket=/nowhere", "--bitmap", "b"], 4, "")):
             _, p = audit(rig, *args, code=code)

@@ -170,6 +170,57 @@ def a_file_that_is_missing_or_cut_is_no_base():
 
 
 @test
+def what_verify_has_found_damaged_is_no_base():
+    with BackupRig("vda", "vdb", size=MIB) as rig:
+        for byte in b"a", b"b":
+            put(rig, "vda", byte)
+            rig.backup()
+
+        def flip(member):
+            d = rig.disk("vda", rig.members()[member])
+            with open(f"{rig.repo}/{d['file']}", "r+b") as f:
+                f.seek(d["bytes"] - 1)
+                byte = f.read(1)[0]
+                f.seek(d["bytes"] - 1)
+                f.write(bytes([byte ^ 1]))
+
+        def verify(code):
+            assert fleecectl("verify", "--deep", rig.repo, check=False).returncode == code
+
+        flip(1)
+        verify(1)
+        put(rig, "vda", b"c")
+        done = run_json(rig)
+        assert [d["parent"] for d in done["disks"]] == [0, 1], done
+        note, = done["notes"]
+        assert note.startswith("disk vda: it is put on backup 0, because nothing newer can be used: backup 1: "
+                               "verify of 20") and note.endswith(" found vda/00001-inc.qcow2 damaged"), note
+        rig.check_member(rig.newest())
+        # The file below all of them.
+        flip(0)
+        verify(1)
+        run = rig.backup("--level", "inc", check=False)
+        assert run.returncode == 1 and "found vda/00000-full.qcow2 damaged" in run.stderr, run
+        done = run_json(rig)
+        assert rig.levels() == {"vda": "full", "vdb": "inc"}, done
+        assert "found vda/00000-full.qcow2 damaged" in done["disks"][0]["reason"], done
+        rig.check_member(rig.newest())
+        # They are whole again, and verify says so.
+        flip(0)
+        flip(1)
+        verify(0)
+        assert run_json(rig, "--since", "1", "--include", "vda", "--level", "auto")["notes"] == []
+
+
+@test
+def a_disk_that_is_not_there_is_neither_included_nor_excluded():
+    with BackupRig("vda", size=MIB) as rig:
+        rig.backup()
+        for word in "--include", "--exclude":
+            assert "nosuch" in fails(rig, word, "nosuch"), word
+
+
+@test
 def a_checkpoint_that_is_deleted_meanwhile_makes_it_full():
     """The plan saw it; when the session begins, it is gone."""
     with BackupRig("vda", size=MIB) as rig:

@@ -123,6 +123,8 @@ def rules_say_what_stays():
         text = prune(repo, "--keep-daily", "5", env=utc).stdout
         assert re.search(r"^ 0  2026-11-23 03:00:00  full   goes$", text, re.M), text
         assert "removing 1 of 6 backups" in text, text
+        freed = re.search(r"^removed 1 of 6 backups, (.*) freed\n\Z", text, re.M)
+        assert freed and freed[1] == "384 KiB", text
         assert ids(repo) == [1, 2, 3, 4, 5]
         check(repo, before)
         assert files(repo) == named_files(repo)

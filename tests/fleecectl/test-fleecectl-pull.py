@@ -39,6 +39,7 @@ def into_a_raw_file():
         assert summary["read"] == summary["written"], summary
         assert summary["read"] + summary["zero"] == SIZE, summary
         assert summary["resumed"] == 0 and summary["seconds"] > 0, summary
+        assert len(str(summary["seconds"]).partition(".")[2]) <= 3, summary
 
 
 @test

@@ -367,7 +367,7 @@ def damage_is_found_before_anything_is_written():
         text = read(repo.join("manifest.json")).replace(b"00000-full", b"00000-fulk")
         write(repo.join("manifest.json"), text)
 
-    for damage, words in ((cut, "00000-full.qcow2"), (lose, "00000-full.qcow2"), (replace_by_a_fifo, "not a regular file"),
+    for damage, words in ((cut, "00000-full.qcow2"), (lose, "/repo/vda/00000-full.qcow2: it is missing"), (replace_by_a_fifo, "not a regular file"),
                           (replace, "00001-inc.qcow2: it is of a disk of"), (leave_out, "its backing file is"),
                           (shrink, "00001-inc.qcow2"),
                           (leave_the_repository, "and should be"), (edit, "manifest.json")):
@@ -383,9 +383,49 @@ def verify_reads_the_whole_chain_first():
     with repository() as repo:
         restore(repo, "-o", f"{repo.folder}/fine", "--verify")
         flip(repo.file(0, "vda"), b"\x12" * K)
-        refused(repo, "vda/00000-full.qcow2", "-o", f"{repo.folder}/out", "--verify")
+        refused(repo, f"{repo.path}/vda/00000-full.qcow2", "-o", f"{repo.folder}/out", "--verify")
         assert not os.path.exists(f"{repo.folder}/out")
         restore(repo, "--disk", "vdb", "-o", f"{repo.folder}/vdb", "--verify")
+
+
+@test
+def what_verify_has_found_damaged_needs_force():
+    with repository() as repo:
+        data = bytearray(read(repo.file(1, "vda")))
+        data[-1] ^= 1
+        write(repo.file(1, "vda"), data)
+        assert fleecectl("verify", "--deep", repo.path, check=False).returncode == 1
+        found, out = "found vda/00001-inc.qcow2 damaged", f"{repo.folder}/out"
+        for args in [], ["--disk", "vda"], ["--until", "1"]:
+            refused(repo, found, "-o", out, *args)
+            assert not os.path.exists(out)
+        # What is not on the chain is as good as ever.
+        for disk, until in ("vda", "0"), ("vdb", "2"):
+            result = restore(repo, "--disk", disk, "--until", until, "-o", f"{repo.folder}/{disk}")
+            assert "damaged" not in result.stderr, result
+        result = restore(repo, "-o", out, "--force")
+        assert "fleecectl: warning: disk vda: " in result.stderr and found in result.stderr, result
+        assert sorted(os.listdir(out)) == ["vda.raw", "vdb.raw"]
+        for command in (["mount", repo.path], ["diff", repo.path, "0", "2", "--disk", "vda"]):
+            result = fleecectl(*command)
+            assert "warning" in result.stderr and found in result.stderr, result
+        data[-1] ^= 1
+        write(repo.file(1, "vda"), data)
+        fleecectl("verify", "--deep", repo.path)
+        assert_same(read(f"{repo.folder}/vda"), expected(repo, 0, "vda"))
+        assert "damaged" not in restore(repo, "-o", f"{repo.folder}/good").stderr
+        assert_same(read(f"{repo.folder}/good/vda.raw"), expected(repo, 2, "vda"))
+
+
+@test
+def disks_that_only_older_backups_have_are_told_of():
+    with repository() as repo:
+        result = restore(repo, "--until", "1", "-o", f"{repo.folder}/out")
+        assert "note: disk vdb is not restored: backup 1 does not have it; the newest before it that has is " \
+            "backup 0" in result.stderr, result
+        assert os.listdir(f"{repo.folder}/out") == ["vda.raw"]
+        assert "note" not in restore(repo, "-o", f"{repo.folder}/all").stderr
+        assert "note" not in restore(repo, "--until", "1", "--disk", "vda", "-o", f"{repo.folder}/one").stderr
 
 
 # ---- what is left ----

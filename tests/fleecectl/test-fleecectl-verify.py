@@ -327,8 +327,8 @@ def statuses(repo):
 def usage():
     with repository() as repo:
         for args, code, message in (
-                (["--jobs", "0"], 2, "--jobs is a number from 1 to 64"),
-                (["--jobs", "x"], 2, "--jobs is a number from 1 to 64"),
+                (["--jobs", "0"], 2, "--jobs 0: not a number from 1 to 64"),
+                (["--jobs", "x"], 2, "--jobs x: not a number from 1 to 64"),
                 (["x"], 2, '"x" is no ID of a member'), (["-1"], 2, ""),
                 (["9"], 1, "there is no member 9: the members are 0, of 2026-11-01T03:00:00.000000Z, to 2")):
             result = fleecectl("verify", repo.path, *args, check=False)

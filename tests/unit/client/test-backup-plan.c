@@ -76,10 +76,11 @@ static void add_checkpoint(struct world *w, const char *name, const char *words)
     g_array_append_val(w->checkpoints, c);
 }
 
-static char *fault(void *opaque, const struct repo_disk *file)
+static char *fault(void *opaque, const struct repo_member *m, const struct repo_disk *file)
 {
     const struct world *w = opaque;
 
+    g_assert_true(repo_member_disk(m, file->disk) == file);
     return w->missing && strcmp(w->missing, file->file) == 0
                ? g_strdup_printf("%s is missing", file->file)
                : NULL;
