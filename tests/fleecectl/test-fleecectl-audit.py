@@ -161,6 +161,7 @@ def what_cannot_be():
         rig.backup()
         uri = rig.server.uri("vda")
         for args, code, what in (
+                (["--uri", "ssh://h/x", "--bitmap", "b"], 2, "not an NBD URI"),
                 (["--uri", uri], 2, "--bitmap"),
                 (["--bitmap", "b"], 2, "--uri"),
                 (["--uri", uri, "--bitmap", "a", "--context", "b"], 2, "not both"),
