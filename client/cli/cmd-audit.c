@@ -4,6 +4,7 @@
 #include "client/base/interrupt.h"
 #include "client/cli/command.h"
 #include "client/cli/table.h"
+#include "client/map/nbd-uri.h"
 #include "client/repo/audit.h"
 #include "client/repo/repo-time.h"
 #include "common/base/size.h"
@@ -29,7 +30,7 @@ static int check_options(const struct cmd_options *o, GError **err)
                            "audit: --uri needs the --bitmap of what has changed since the backup");
     if (!o->uri && (o->bitmap || o->context))
         return client_fail(err, CLIENT_ERROR_USAGE, "audit: --bitmap and --context go with --uri");
-    return 0;
+    return o->uri ? nbd_uri_check(o->uri, err) : 0;
 }
 
 static char *context_of(const struct cmd_options *o)

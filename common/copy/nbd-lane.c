@@ -141,6 +141,10 @@ static int check_is_same(const struct nbd_link_facts *was, const struct nbd_link
     if (is->align > was->align || is->max < was->max)
         return source_nbd_fail(err, SOURCE_NBD_ERROR_CHANGED,
                                "the server has come back with other block sizes");
+    /* It may be a live disk, which must not be trimmed: source-nbd.c. */
+    if (is->can_zero && !was->can_zero)
+        return source_nbd_fail(err, SOURCE_NBD_ERROR_CHANGED,
+                               "the server has come back as a disk that can be written");
     return 0;
 }
 

@@ -176,6 +176,13 @@ def a_server_that_comes_back_as_another_is_an_error():
             why = fails(CHANGED, "--retry", RETRY, "--context", B0, s.uri)
             assert says in why, why
 
+    # A view that comes back as its live disk would be trimmed.
+    export = Changes(M, flags=PLAIN_FLAGS & ~SEND_WRITE_ZEROES)
+    export.then = Export(M)
+    with FakeServer(export) as s:
+        why = fails(CHANGED, "--retry", RETRY, "--trim", s.uri)
+        assert "come back as a disk that can be written" in why, why
+
 
 @test
 def allocation_that_does_not_come_back_is_done_without():

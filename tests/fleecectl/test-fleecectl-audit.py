@@ -166,6 +166,7 @@ def what_cannot_be():
             _, p = audit(rig, "--uri", other.uri, "--context", ALLOCATION, code=1)
             assert f"has {MIB} bytes" in p.stderr and f"the disk has {8 * MIB}" in p.stderr, p.stderr
         for args, code, what in (
+                (["--uri", "ssh://h/x", "--bitmap", "b"], 2, "not an NBD URI"),
                 (["--uri", uri], 2, "--bitmap"),
                 (["--bitmap", "b"], 2, "--uri"),
                 (["--uri", uri, "--bitmap", "a", "--context", "b"], 2, "not both"),
