@@ -225,13 +225,12 @@ static int look_for_doubt(const struct repository *r, const struct repo_member *
     if (!doubt)
         return 0;
     if (!o->to.force)
-        return client_fail(
-            err, CLIENT_ERROR_FAILED,
-            "disk %s: %s/: %s (--force restores it nevertheless; verify --deep looks "
-            "again)",
-            disk, r->path, doubt);
-    text = g_strdup_printf("warning: disk %s: %s/: %s: what is restored may be wrong", disk,
-                           r->path, doubt);
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "disk %s: %s: %s (--force restores it nevertheless; verify --deep looks "
+                           "again)",
+                           disk, r->path, doubt);
+    text = g_strdup_printf("warning: disk %s: %s: %s: what is restored may be wrong", disk, r->path,
+                           doubt);
     note(o, text);
     return 0;
 }

@@ -199,7 +199,7 @@ def a_file_that_is_a_link():
         os.rename(repo.file(0, "vda"), repo.path + "/../elsewhere")
         os.symlink("../../elsewhere", repo.file(0, "vda"))
         assert "does not lie below the folder" in str(wrong(repo, "--deep")[2, "vda"])
-        result = fleecectl("restore", repo.path, "--disk", "vda", "-o", repo.path + "/../out.raw", check=False)
+        result = fleecectl("restore", repo.path, "--force", "--disk", "vda", "-o", repo.path + "/../out.raw", check=False)
         assert result.returncode == 1 and "does not lie below the folder" in result.stderr, result
 
 
