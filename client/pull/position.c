@@ -139,7 +139,8 @@ int position_set_file(struct position *p, int fd, bool found, GError **err)
 static int fail_other(const struct position *p, const char *what, GError **err)
 {
     return client_fail(err, CLIENT_ERROR_FAILED,
-                       "%s: it is of a copy of another %s; without --resume the copy begins anew",
+                       "%s: it is of a copy of another %s; without --resume the copy begins anew, "
+                       "where nothing was discarded",
                        p->path, what);
 }
 
