@@ -60,6 +60,7 @@ static int open_source(struct disk_copy *c, const struct session_disk *disk, con
         .context = c->result->level == REPO_FULL ? NULL : disk->context,
         .connections = c->o->connections,
         .retry = c->o->retry,
+        .awaited = true,
         .interrupt = interrupt,
     };
 

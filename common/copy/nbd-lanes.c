@@ -9,6 +9,9 @@
  * Microseconds. */
 #define MORE_TIME (5 * INT64_C(1000000))
 
+/* Between two attempts to reach a server that is awaited, microseconds. */
+#define PAUSE INT64_C(200000)
+
 /* Make a lane of a connection, which is taken over. */
 static int add_lane(struct nbd_lanes *l, const struct nbd_lane_options *o, struct nbd_handle *nbd,
                     GError **err)
@@ -42,13 +45,36 @@ static int add_lanes(struct nbd_lanes *l, const struct nbd_lane_options *o, unsi
     return 0;
 }
 
+/* The first connection; a server that is awaited may come late. */
+static struct nbd_handle *open_first(const struct nbd_lanes_options *o, struct nbd_link_wait *wait,
+                                     GError **err)
+{
+    int64_t end = deadline_in(o->awaited ? o->retry * INT64_C(1000000) : 0);
+
+    for (;;) {
+        g_autoptr(GError) error = NULL;
+        struct nbd_handle *nbd;
+
+        wait->until = deadline_in(NBD_LINK_TIME);
+        nbd = nbd_link_open(&o->link, wait, &error);
+        if (nbd)
+            return nbd;
+        if (!g_error_matches(error, SOURCE_NBD_ERROR, SOURCE_NBD_ERROR_UNREACHABLE) ||
+            deadline_in(PAUSE) >= end) {
+            g_propagate_error(err, g_steal_pointer(&error));
+            return NULL;
+        }
+        wait->until = deadline_in(PAUSE);
+        nbd_link_pause(wait); /* where it is interrupted, the next connection says so */
+    }
+}
+
 int nbd_lanes_open(struct nbd_lanes *l, const struct nbd_lanes_options *o, GError **err)
 {
-    struct nbd_link_wait wait = {.stop = {o->interrupt > 0 ? o->interrupt : -1, -1},
-                                 .until = deadline_in(NBD_LINK_TIME)};
+    struct nbd_link_wait wait = {.stop = {o->interrupt > 0 ? o->interrupt : -1, -1}};
     struct nbd_lane_options lane = {.link = o->link, .retry = o->retry};
     unsigned most = MIN(o->connections ? o->connections : CONNECTIONS_DEFAULT, CONNECTIONS_MAX);
-    struct nbd_handle *nbd = nbd_link_open(&lane.link, &wait, err);
+    struct nbd_handle *nbd = open_first(o, &wait, err);
 
     if (!nbd)
         return -1;

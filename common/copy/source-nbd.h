@@ -18,6 +18,7 @@ struct source_nbd_options {
     const char *context;
     unsigned connections; /* most; 0: 4. One where the server does not offer multi-conn. */
     unsigned retry;       /* seconds in which a server that has gone has to come back; 0: none */
+    bool awaited;         /* the server is known to be there: so it is for the first connection */
     bool trim;            /* the export must take TRIM, and no WRITE_ZEROES: it is a view */
     int interrupt;        /* a descriptor that ends connecting when it is readable; 0: none */
 };

@@ -19,6 +19,7 @@ import threading
 import nbd
 
 from fleece import Server, die_with_parent, nbdfleece, require_plugin, require_program, tmpdir
+from sshd import sshd_script
 from tap import main, note, skip, test
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -187,9 +188,7 @@ def answer_ssh(listener, command):
 @contextlib.contextmanager
 def ssh_server(folder):
     """An SSH server for the test, with keys of its own."""
-    sshd = shutil.which("sshd") or "/usr/sbin/sshd"
-    if not os.path.exists(sshd):
-        skip("sshd is not installed")
+    sshd = sshd_script(f"{folder}/sshd", f"{folder}/config")
     keygen = require_program("ssh-keygen")
     for name in "host", "user":
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", f"{folder}/{name}"],
@@ -201,7 +200,7 @@ def ssh_server(folder):
                 "Subsystem sftp internal-sftp\n")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=answer_ssh,
-                                  args=(listener, [sshd, "-i", "-f", f"{folder}/config"]))
+                                  args=(listener, [sshd]))
         thread.start()
         try:
             yield folder, listener.getsockname()[1]

@@ -354,6 +354,16 @@ def connections_that_break_are_made_anew():
 
 
 @test
+def a_first_connection_that_breaks_is_made_anew():
+    with BackupRig("vda", size=MIB) as rig:
+        put(rig, "vda", b"a", 0, MIB)
+        with CutNetwork(f"{rig.dir}/net", rig.server.socket, [1, 300]) as net:
+            rig.backup(after=through(net))
+            assert net.cuts == 2
+        rig.check()
+
+
+@test
 def a_network_that_stays_away_fails_and_leaves_nothing():
     rng = random.Random(seed())
     with BackupRig("vda", size=4 * MIB) as rig:

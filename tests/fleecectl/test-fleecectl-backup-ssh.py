@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import time
 
 from backup_rig import BackupRig
 from fleece import SOON, require_program, run
 from rig import MIB, seed
+from sshd import sshd_script
 from tap import main, skip, test
 from tlslib import certs
 
@@ -40,13 +40,6 @@ Host nobody
 """
 
 
-# Where no sshd has been started since the boot, its folder is missing: it gets one that nobody else
-# sees. It is a session of its own, as on another host.
-SSHD = """#!/bin/sh
-[ -d /run/sshd ] && exec setsid {sshd} -i -f {d}/sshd_config
-exec setsid unshare -m sh -c 'mount -t tmpfs none /run && mkdir -m 755 /run/sshd &&
-    exec {sshd} -i -f {d}/sshd_config'
-"""
 SSH = """#!/bin/sh
 exec {ssh} -F {d}/ssh_config "$@"
 """
@@ -62,16 +55,14 @@ def write(path, text, mode=0o644):
 def far(rig):
     """The environment in which `ssh far` leads to this machine."""
     ssh, keygen = require_program("ssh"), require_program("ssh-keygen")
-    sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin")
-    if not sshd:
-        skip("sshd is not installed")
     d = f"{rig.dir}/ssh"
     os.mkdir(d)
+    sshd_script(f"{d}/sshd", f"{d}/sshd_config")
     for key in "host", "user":
         run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", f"{d}/{key}")
     for name, text, mode in (("sshd_config", SERVER_CONFIG, 0o644), ("ssh_config", CLIENT_CONFIG, 0o644),
-                             ("sshd", SSHD, 0o755), ("ssh", SSH, 0o755)):
-        write(f"{d}/{name}", text.format(d=d, sshd=sshd, ssh=ssh), mode)
+                             ("ssh", SSH, 0o755)):
+        write(f"{d}/{name}", text.format(d=d, ssh=ssh), mode)
     os.mkdir(f"{d}/run", 0o700)
     if run(f"{d}/ssh", "far", "true", check=False).returncode != 0:
         skip("sshd does not run here")

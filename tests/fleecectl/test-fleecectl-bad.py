@@ -29,7 +29,7 @@ def no_server():
         fails("-C", f"{folder}/{'x' * 200}", "status", code=4)
         fails("-C", path, "map", "vda", code=4)
         assert "No such file" in fails("map", f"nbd+unix:///x?socket={path}", code=4)
-        fails("map", "nonsense://x", code=4)
+        fails("map", "nonsense://x", code=2)
         with socket.socket(socket.AF_UNIX) as s:
             s.bind(path)  # but nobody listens
             assert "refused" in fails("-C", path, "status", code=4)
