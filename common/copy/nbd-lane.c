@@ -130,9 +130,11 @@ static void lose(struct nbd_lane *l, GError *why)
     }
 }
 
-static int check_is_same(const struct nbd_link_facts *was, const struct nbd_link_facts *is,
+static int check_is_same(const struct nbd_lane_options *o, const struct nbd_link_facts *is,
                          GError **err)
 {
+    const struct nbd_link_facts *was = &o->facts;
+
     if (is->size != was->size)
         return source_nbd_fail(err, SOURCE_NBD_ERROR_CHANGED,
                                "the server has come back with another size: %" PRIu64
@@ -142,7 +144,7 @@ static int check_is_same(const struct nbd_link_facts *was, const struct nbd_link
         return source_nbd_fail(err, SOURCE_NBD_ERROR_CHANGED,
                                "the server has come back with other block sizes");
     /* It may be a live disk, which must not be trimmed: source-nbd.c. */
-    if (is->can_zero && !was->can_zero)
+    if (o->trim && is->can_zero)
         return source_nbd_fail(err, SOURCE_NBD_ERROR_CHANGED,
                                "the server has come back as a disk that can be written");
     return 0;
@@ -162,8 +164,7 @@ static int try_connect(struct nbd_lane *l, int64_t until, GError **err)
             (*err)->code = SOURCE_NBD_ERROR_CHANGED;
         return -1;
     }
-    if (nbd_link_facts(l->nbd, &facts, err) < 0 ||
-        check_is_same(&l->options.facts, &facts, err) < 0) {
+    if (nbd_link_facts(l->nbd, &facts, err) < 0 || check_is_same(&l->options, &facts, err) < 0) {
         nbd_link_close(g_steal_pointer(&l->nbd));
         return -1;
     }

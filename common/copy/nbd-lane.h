@@ -28,6 +28,7 @@ struct nbd_lane_options {
     struct nbd_link_options link; /* its strings are lent until nbd_lane_free */
     struct nbd_link_facts facts;  /* of the export; the server may not come back with others */
     unsigned retry;               /* seconds */
+    bool trim;                    /* ranges will be trimmed: it must stay a view */
 };
 
 /* Start a thread for a connection, which the lane takes over in any case. NULL and *err. */

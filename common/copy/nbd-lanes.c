@@ -72,7 +72,7 @@ static struct nbd_handle *open_first(const struct nbd_lanes_options *o, struct n
 int nbd_lanes_open(struct nbd_lanes *l, const struct nbd_lanes_options *o, GError **err)
 {
     struct nbd_link_wait wait = {.stop = {o->interrupt > 0 ? o->interrupt : -1, -1}};
-    struct nbd_lane_options lane = {.link = o->link, .retry = o->retry};
+    struct nbd_lane_options lane = {.link = o->link, .retry = o->retry, .trim = o->trim};
     unsigned most = MIN(o->connections ? o->connections : CONNECTIONS_DEFAULT, CONNECTIONS_MAX);
     struct nbd_handle *nbd = open_first(o, &wait, err);
 

@@ -19,6 +19,7 @@ struct nbd_lanes_options {
     struct nbd_link_options link; /* its strings are lent until nbd_lanes_close */
     unsigned connections;         /* most; 0: 4. One where the server does not offer multi-conn. */
     unsigned retry;               /* seconds in which a server that has gone has to come back */
+    bool trim;                    /* ranges will be trimmed */
     bool awaited;  /* the server is known to be there: `retry` is for the first connection, too */
     int interrupt; /* a descriptor that ends connecting when it is readable; 0: none */
 };

@@ -122,6 +122,7 @@ static int open_source(struct source_nbd *s, const struct source_nbd_options *o,
         .link = {.uri = s->uri, .context = s->context, .allocation = true},
         .connections = o->connections,
         .retry = o->retry,
+        .trim = o->trim,
         .awaited = o->awaited,
         .interrupt = o->interrupt,
     };

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import threading
 
+import nbd
+
 from fleece import (FLEECECTL, SOON, Server, die_with_parent, fleecectl, require_plugin, require_program, run,
                     tmpdir, wait_ready)
 from pulls import (KIB, MIB, assert_equal, contents, pull, pull_json, read_all, refused, seeded,
@@ -313,33 +315,36 @@ def kept(q):
 @test
 def a_copy_whose_source_is_empty_is_only_named():
     """What was discarded at the end is in the .partial alone, also where that does not get its name."""
-    with tmpdir() as folder, Server("--disk", "vda", "memory", str(3 * MIB + 512)) as s:
-        state, h = filled(s)
+    require_program("nbdkit")
+    with tmpdir() as folder, tmpdir() as other, \
+            nbdkit_without_zeroes(other, "memory", str(3 * MIB + 512)) as uri:
+        state, h = filled(uri)
         target = f"{folder}/a.raw"
         # The other file comes while the copy waits for its first byte.
-        with started(s.uri("vda"), "-o", target, "--discard", "--rate-limit", "1M") as p:
+        with started(uri, "-o", target, "--discard", "--rate-limit", "1M") as p:
             poll(begun(target))
             with open(target, "w") as f:
                 f.write("x")
             ends(p, 1, "name the file: File exists")
         assert position(target) == len(state), position(target)
         discarded(h, state)
-        other_spelling = s.uri("vda").replace("socket=/", "socket=//")
-        for args in ((s.uri("vda"), "-o", target, "--force"),
+        other_spelling = uri.replace("socket=/", "socket=//")
+        for args in ((uri, "-o", target, "--force"),
                      (other_spelling, "-o", target, "--discard", "--force"),
-                     (s.uri("vda"), "-o", target, "--format", "qcow2", "--force")):
+                     (uri, "-o", target, "--format", "qcow2", "--force")):
             refused(*args, why="has discarded at the source")
         os.unlink(target)
-        refused(s.uri("vda"), "-o", target, "--format", "qcow2", why="has discarded at the source")
-        summary = pull_json(s.uri("vda"), "-o", target, "--discard", "--resume")
+        refused(uri, "-o", target, "--format", "qcow2", why="has discarded at the source")
+        summary = pull_json(uri, "-o", target, "--discard", "--resume")
         assert summary["resumed"] == len(state) and summary["read"] == 0, summary
         assert_equal(contents(target), state)
         assert os.listdir(folder) == ["a.raw"], os.listdir(folder)
 
 
-def filled(s):
-    """Fill its disk with what cannot be foreseen."""
-    h = s.nbd("vda")
+def filled(uri):
+    """Fill the disk with what cannot be foreseen."""
+    h = nbd.NBD()
+    h.connect_uri(uri)
     state = seeded().randbytes(h.get_size())
     h.pwrite(state, 0)
     return state, h
@@ -385,12 +390,20 @@ def slow_trims(folder):
     trim = (f"touch {folder}/trims; while ! test -e {folder}/go; do sleep 0.05; done; "
             f"dd if=/dev/zero of={folder}/disk conv=notrunc iflag=count_bytes oflag=seek_bytes "
             "count=$3 seek=$4 status=none")
+    with nbdkit_without_zeroes(
+            folder, "eval", f"get_size=stat -c %s {folder}/disk",
+            f"pread=dd if={folder}/disk iflag=skip_bytes,count_bytes count=$3 skip=$4 status=none",
+            "pwrite=exit 1", "can_write=exit 0", "can_trim=exit 0", f"trim={trim}",
+            "thread_model=echo parallel") as uri:
+        yield uri
+
+
+@contextlib.contextmanager
+def nbdkit_without_zeroes(folder, *plugin):
+    """The URI of a disk that takes TRIM, but no WRITE_ZEROES: pull takes it for a view."""
     os.mkfifo(f"{folder}/pid")
-    process = subprocess.Popen(
-        ["nbdkit", "-f", "-U", f"{folder}/s", "-P", f"{folder}/pid", "eval", f"get_size=stat -c %s {folder}/disk",
-         f"pread=dd if={folder}/disk iflag=skip_bytes,count_bytes count=$3 skip=$4 status=none",
-         "pwrite=exit 1", "can_write=exit 0", "can_trim=exit 0", f"trim={trim}", "thread_model=echo parallel"],
-        preexec_fn=die_with_parent)
+    process = subprocess.Popen(["nbdkit", "-f", "-U", f"{folder}/s", "-P", f"{folder}/pid", "--filter=nozero",
+                                *plugin], preexec_fn=die_with_parent)
     try:
         wait_ready(process, f"{folder}/pid", "nbdkit")
         yield f"nbd+unix:///?socket={folder}/s"

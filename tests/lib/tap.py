@@ -77,6 +77,8 @@ def main():
     chosen = [t for t in _tests if not wanted or t.__name__ in wanted]
     timeout = int(os.environ.get("FLEECE_TEST_TIMEOUT", "300"))
     signal.signal(signal.SIGALRM, _out_of_time)
+    # A shell that runs the tests in the background has it ignored, and programs keep that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(f"1..{len(chosen)}", flush=True)
     failed = 0
     for number, function in enumerate(chosen, 1):

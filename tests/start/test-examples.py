@@ -167,7 +167,7 @@ def every_command_line_of_the_client():
                     if words[0] == "-C":
                         words = words[2:]
                     # The server that the page names is replaced by this one.
-                    words = [re.sub(r"^nbd://server/export$", s.uri("vda"), prepare(d, w))
+                    words = [re.sub(r"^nbd://server/(export|vda)$", s.uri("vda"), prepare(d, w))
                              for w in words]
                     # The port of NBD may be in use on this machine.
                     words = [w.replace('port="10809"', 'port="0"') for w in words]
