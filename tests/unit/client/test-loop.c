@@ -308,6 +308,8 @@ static void test_tick_by_time(void)
 
 int main(int argc, char **argv)
 {
+    /* A shell that runs the tests in the background has it ignored. */
+    signal(SIGINT, SIG_DFL);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/loop/all-end", test_all_end);
     g_test_add_func("/loop/nothing", test_nothing);
