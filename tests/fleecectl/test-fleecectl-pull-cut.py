@@ -4,6 +4,7 @@
 space; what is left of them, and going on."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -365,13 +366,12 @@ def a_client_that_dies_in_its_last_trims():
         with tmpdir() as folder:
             with open(f"{folder}/disk", "wb") as f:
                 f.write(state)
-            with slow_trims(folder) as uri:
+            with slow_trims(folder) as (uri, let_trim):
                 target = f"{folder}/a.raw"
                 with started(uri, "-o", target, "--discard") as p:
                     poll(lambda: os.path.exists(f"{folder}/trims"))
                     p.send_signal(end)
-                    with open(f"{folder}/go", "w"):
-                        pass
+                    let_trim()
                     p.wait(SOON)
                     if end == signal.SIGKILL:
                         assert p.returncode == -end, p.returncode
@@ -386,16 +386,18 @@ def a_client_that_dies_in_its_last_trims():
 
 @contextlib.contextmanager
 def slow_trims(folder):
-    """An export of the file `disk`, by another server: a trim makes a file `trims`, and waits for `go`."""
-    trim = (f"touch {folder}/trims; while ! test -e {folder}/go; do sleep 0.05; done; "
+    """An export of the file `disk`, by another server: a trim makes a file `trims`, and waits for the
+    lock of `gate`, until the function is called that comes with the URI."""
+    trim = (f"touch {folder}/trims; flock -s {folder}/gate true; "
             f"dd if=/dev/zero of={folder}/disk conv=notrunc iflag=count_bytes oflag=seek_bytes "
             "count=$3 seek=$4 status=none")
-    with nbdkit_without_zeroes(
+    with open(f"{folder}/gate", "w") as gate, nbdkit_without_zeroes(
             folder, "eval", f"get_size=stat -c %s {folder}/disk",
             f"pread=dd if={folder}/disk iflag=skip_bytes,count_bytes count=$3 skip=$4 status=none",
             "pwrite=exit 1", "can_write=exit 0", "can_trim=exit 0", f"trim={trim}",
             "thread_model=echo parallel") as uri:
-        yield uri
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield uri, lambda: fcntl.flock(gate, fcntl.LOCK_UN)
 
 
 @contextlib.contextmanager
