@@ -196,6 +196,10 @@ static void test_damaged(struct folder *f, gconstpointer data)
         {"{", "[", "damaged"},
         {"\"version\" : 1", "\"version\" : 2", "another version"},
         {"\"position\" : 8388608", "\"position\" : 1048576000", "beyond the end"},
+        {"\"position\"", "\"place\"", "how far"},
+        {"\"position\" : 8388608", "\"position\" : \"0\"", "how far"},
+        {"\"position\" : 8388608", "\"position\" : -1", "how far"},
+        {"\"discards\"", "\"keeps\"", "how far"},
     };
     uint64_t offset;
 
@@ -272,7 +276,9 @@ static void test_anew_unreadable(struct folder *f, gconstpointer data)
                                         "{}",
                                         "{\"version\": 2, \"discards\": false, \"position\": 0}",
                                         "{\"version\": 1, \"position\": 0}",
-                                        "{\"version\": 1, \"discards\": true}"};
+                                        "{\"version\": 1, \"discards\": true}",
+                                        "{\"version\": 1, \"discards\": true, \"position\": \"9\"}",
+                                        "{\"version\": 1, \"discards\": 0, \"position\": 9}"};
 
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_assert_true(g_file_set_contents(f->file, texts[i], -1, NULL));
