@@ -45,9 +45,26 @@ static bool is_whole(const struct repository *repo, const struct repo_disk *d)
            S_ISREG(st.st_mode) && (uint64_t)st.st_size == d->bytes;
 }
 
+/* Have all disks a base that can be read? verify may have found it damaged since the run was cut. */
+static bool have_bases(struct backup_run *r, const struct backup_record *record)
+{
+    for (guint i = 0; i < record->disks->len; i++) {
+        const struct record_disk *d = g_ptr_array_index(record->disks, i);
+        g_autofree char *fault = backup_base_fault(r, d->choice);
+
+        if (!fault)
+            continue;
+        backup_note(r,
+                    "disk %s: what it was put on, backup %" PRId64 ", cannot be used any more: %s",
+                    d->choice->disk, d->choice->parent, fault);
+        return false;
+    }
+    return true;
+}
+
 /* Can the record's disks be read from the session, at the levels that it has? What is not whole is
  * not done. */
-static bool fits(const struct backup_run *r, const struct backup_record *record,
+static bool fits(struct backup_run *r, const struct backup_record *record,
                  const struct backup_session *s)
 {
     if (record->disks->len == 0 || record->disks->len != s->disks->len ||
@@ -62,7 +79,7 @@ static bool fits(const struct backup_run *r, const struct backup_record *record,
         if (d->done && (d->done->size != at->size || !is_whole(r->result->repo, d->done)))
             g_clear_pointer(&d->done, repo_disk_free);
     }
-    return true;
+    return have_bases(r, record);
 }
 
 static int remove_file(const char *path, GError **err)

@@ -29,7 +29,8 @@
  *   3                no disks; not in it     unknown       cleans the folders, begins anew
  *   4                no disks; not in it     active        aborts it; the same
  *   5, 6             disks; not in it        active        --resume: keeps the disks that are done,
- *                                                          reads the others; else as after 4
+ *                                                          reads the others, where the bases of all
+ *                                                          are still good; else as after 4
  *   5, 6             disks; not in it        ended, or     as after 3: the server has removed, or
  *                                            unknown       will remove, the checkpoint
  *   7                in the manifest         active        commits it

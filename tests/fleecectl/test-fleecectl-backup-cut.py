@@ -12,7 +12,7 @@ import subprocess
 import threading
 
 from backup_rig import STEPS, BackupRig
-from fleece import SANITIZER, SOON
+from fleece import SANITIZER, SOON, fleecectl
 from rig import MIB, seed
 from tap import main, note, skip, test
 
@@ -217,6 +217,37 @@ def what_was_done_and_is_damaged_is_read_again():
         cut_behind(rig, rng, f"rename {rig.repo}/vdb/00001-inc.qcow2")
         os.truncate(f"{rig.repo}/vda/00001-inc.qcow2", 70000)
         assert settled(rig, "--resume")["resumed"]
+
+
+def flip(rig, file):
+    """Damage the last byte of a file of the repository."""
+    with open(f"{rig.repo}/{file}", "r+b") as f:
+        f.seek(-1, os.SEEK_END)
+        byte = f.read(1)[0]
+        f.seek(-1, os.SEEK_END)
+        f.write(bytes([byte ^ 1]))
+
+
+@test
+def what_stands_on_a_base_that_was_found_damaged_is_not_resumed():
+    need_steps()
+    rng = random.Random(seed())
+    for bad, good in ("vda", "vdb"), ("vdb", "vda"):
+        with BackupRig("vda", "vdb", size=MIB) as rig:
+            rig.write(rng, most=5)
+            rig.backup()
+            cut_behind(rig, rng, f"rename {rig.repo}/vdb/00001-inc.qcow2")
+            flip(rig, f"{bad}/00000-full.qcow2")
+            assert fleecectl("verify", "--deep", rig.repo, check=False).returncode == 1
+            process = rig.backup("--json", "--resume")
+            result = json.loads(process.stdout.splitlines()[-1])
+            assert not result["resumed"], result
+            assert result["notes"][0].startswith(f"disk {bad}: what it was put on, backup 0, cannot be used "
+                                                 "any more: verify of 20"), result
+            assert rig.levels() == {bad: "full", good: "inc"}, result
+            rig.check_member(rig.newest())
+            rig.check_files()
+            rig.check_server()
 
 
 @test
