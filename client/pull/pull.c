@@ -5,7 +5,7 @@
  * - It is removed before another copy touches the target: a run that begins anew removes what it finds
  *   first, durably, then opens the target.
  * - It is written behind the data: the engine's mark comes when all below it is durable. Where the copy
- *   ends early, and in order, it is written once more, after a sync by a descriptor of its own: one
+ *   ends, early or not, and in order, it is written once more, after a sync by a descriptor of its own: one
  *   by which a failure to write was told to the engine already would not tell it again.
  * - It names the file by its inode and birth: a .partial that another run has made is another file.
  * - It goes when the copy is whole and has its name. A run that finds it beside that very file removes it,
@@ -199,10 +199,10 @@ static int ended(void *opaque, const struct loop_job *job, const struct copy_pro
     p->result->read = progress->read;
     p->result->written = progress->written;
     p->result->zero = progress->zero;
-    if (!why)
-        return 0;
     if (p->sync_fd >= 0 && fsync(p->sync_fd) == 0)
         position_write(p->position, progress->position, NULL); /* else the last mark stands */
+    if (!why)
+        return 0;
     g_propagate_error(err, g_error_copy(why));
     return -1;
 }
