@@ -97,7 +97,7 @@ static int remove_undone(const struct repository *repo, const struct backup_reco
 {
     for (guint i = 0; i < record->disks->len; i++) {
         const struct record_disk *d = g_ptr_array_index(record->disks, i);
-        g_autofree char *file = repo_file_name(d->choice->disk, record->id, d->choice->level);
+        g_autofree char *file = backup_file(record, d->choice);
         g_autofree char *path = repo_path(repo, file);
         g_autofree char *sums = repo_sums_path(repo, file);
 
@@ -166,9 +166,10 @@ static int settle(struct backup_run *r, struct backup_record *record, GError **e
         backup_note(r, "nothing could be resumed: this backup begins anew");
     if (rc == 0)
         rc = settle_session(r, record, fate, err);
-    backup_record_free(record);
     if (rc == 0)
-        rc = repository_clean(r->result->repo, NULL, err);
+        rc = is_member ? repository_clean(r->result->repo, NULL, err)
+                       : backup_clean(r->result->repo, record, err);
+    backup_record_free(record);
     if (rc == 0)
         rc = backup_record_remove(r->result->repo, err);
     return rc;

@@ -68,3 +68,20 @@ char *backup_base_fault(struct backup_run *r, const struct backup_choice *choice
     return choice->level == REPO_FULL ? NULL
                                       : backup_parent_fault(&in, choice->parent, choice->disk);
 }
+
+char *backup_file(const struct backup_record *record, const struct backup_choice *choice)
+{
+    return repo_file_name(choice->disk, record->id, choice->level);
+}
+
+int backup_clean(struct repository *repo, const struct backup_record *record, GError **err)
+{
+    for (guint i = 0; i < record->disks->len; i++) {
+        const struct record_disk *d = g_ptr_array_index(record->disks, i);
+        g_autofree char *file = backup_file(record, d->choice);
+
+        if (repository_clean_link(repo, file, err) < 0)
+            return -1;
+    }
+    return repository_clean(repo, NULL, err);
+}

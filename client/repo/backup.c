@@ -45,8 +45,8 @@
  * and has no next one ends by its lease.
  *
  * A run that fails before step 7 does at once what the next one would: it aborts its session, if the
- * server can be reached, and removes its files. With --resume, and where the server has gone, it leaves both
- * for the next one.
+ * server can be reached, and removes its files, and the repository, if it has made that. With --resume, and
+ * where the server has gone, it leaves all of it for the next one.
  */
 #include "client/repo/backup.h"
 #include "client/base/error.h"
@@ -97,6 +97,8 @@ int backup_run(struct qmp *q, const struct backup_options *o, struct progress *p
         return -1;
     r.prefix = name_prefix(result->repo);
     rc = run(&r, progress, err);
+    if (rc < 0 && !result->member)
+        repository_unmake(result->repo);
     backup_session_free(r.session);
     backup_record_free(r.record);
     g_clear_pointer(&r.verified, verify_record_free);

@@ -246,6 +246,7 @@ def what_stands_on_a_base_that_was_found_damaged_is_not_resumed():
                                                  "any more: verify of 20"), result
             assert rig.levels() == {bad: "full", good: "inc"}, result
             rig.check_member(rig.newest())
+            os.unlink(f"{rig.repo}/verify.json")
             rig.check_files()
             rig.check_server()
 

@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +29,17 @@ int fsync(int fd)
         folder_syncs--;
     }
     return fdatasync(fd);
+}
+
+/* A name that goes at the next flock(2), which is this one: somebody else removes it right then. */
+static const char *goes;
+
+int flock(int fd, int operation)
+{
+    if (goes)
+        g_unlink(goes);
+    goes = NULL;
+    return (int)syscall(SYS_flock, fd, operation);
 }
 
 static void refused(const char *path, enum repo_access access, const char *message)
@@ -57,6 +70,79 @@ static void test_made(struct rig *rig, gconstpointer unused)
     repository_close(r);
     refused(rig->path, REPO_CREATE, "it is not empty: inner is there");
     refused(rig->path, REPO_READ, "is no repository: there is no manifest.json in it");
+}
+
+/* What is refused is left as it was. */
+static void test_refused(struct rig *rig, gconstpointer unused)
+{
+    rig_put(rig, "holiday.jpg", "x");
+    refused(rig->path, REPO_CREATE, "it is not empty: holiday.jpg is there");
+    refused(rig->path, REPO_WRITE, "is no repository");
+    refused(rig->path, REPO_READ, "is no repository");
+    g_assert_false(rig_has(rig, "lock"));
+}
+
+static void unmake(repository *r)
+{
+    repository_unmake(r);
+    repository_close(r);
+}
+
+static void test_unmade(struct rig *rig, gconstpointer unused)
+{
+    g_autofree char *inner = rig_path(rig, "inner");
+    repository *r = repository_open(inner, REPO_CREATE, NULL);
+
+    rig_save(r); /* so that there is a manifest.json.old */
+    unmake(r);
+    g_assert_false(rig_has(rig, "inner"));
+    unmake(rig_open(rig, REPO_CREATE));
+    g_assert_false(rig_has(rig, "manifest.json") || rig_has(rig, "lock"));
+    rig_put(rig, "lock", "");
+    unmake(rig_open(rig, REPO_CREATE));
+    g_assert_false(rig_has(rig, "manifest.json"));
+    g_assert_true(rig_has(rig, "lock")); /* it was there */
+}
+
+/* What somebody has put there meanwhile is not left without its repository, and one that was there, or has
+ * members, stays. */
+static void test_not_unmade(struct rig *rig, gconstpointer unused)
+{
+    repository *r = rig_open(rig, REPO_CREATE);
+    g_autofree char *other = rig_path(rig, "running.json");
+
+    rig_put(rig, "running.json", "{}");
+    unmake(r);
+    g_assert_true(rig_has(rig, "manifest.json") && rig_has(rig, "lock"));
+    g_unlink(other);
+    unmake(rig_open(rig, REPO_CREATE));
+    g_assert_true(rig_has(rig, "manifest.json") && rig_has(rig, "lock"));
+}
+
+static void test_member_not_unmade(struct rig *rig, gconstpointer unused)
+{
+    repository *r = rig_open(rig, REPO_CREATE);
+
+    rig_add_member(r);
+    rig_save(r);
+    unmake(r);
+    g_assert_true(rig_has(rig, "manifest.json"));
+}
+
+/* A save that fails leaves nothing of the repository that it was to make. */
+static void test_making_fails(struct rig *rig, gconstpointer unused)
+{
+    g_autofree char *inner = rig_path(rig, "inner");
+
+    for (folder_syncs = 0; folder_syncs < 2;) {
+        int syncs = folder_syncs;
+
+        g_assert_null(repository_open(inner, REPO_CREATE, NULL));
+        g_assert_cmpint(folder_syncs, ==, -1);
+        g_assert_false(rig_has(rig, "inner"));
+        folder_syncs = syncs + 1;
+    }
+    folder_syncs = -1;
 }
 
 /* What a making that was cut leaves does not hold up the next one. */
@@ -230,6 +316,24 @@ static void test_lock(struct rig *rig, gconstpointer unused)
     g_assert_true(another_gets(rig, REPO_WRITE));
 }
 
+/* A lock that goes while it is taken is nobody's: the next one would have another. */
+static void test_lock_gone(struct rig *rig, gconstpointer unused)
+{
+    static const enum repo_access all[] = {REPO_CREATE, REPO_WRITE, REPO_READ};
+    g_autofree char *lock = rig_path(rig, "lock");
+
+    repository_close(rig_open(rig, REPO_CREATE));
+    for (gsize i = 0; i < G_N_ELEMENTS(all); i++) {
+        repository *r;
+
+        goes = lock;
+        r = rig_open(rig, all[i]);
+        g_assert_null(goes);
+        g_assert_false(another_gets(rig, REPO_WRITE));
+        repository_close(r);
+    }
+}
+
 /* ---- which member is meant ---- */
 
 static void means(const repository *r, const char *until, const char *disk, int64_t id)
@@ -305,6 +409,11 @@ int main(int argc, char **argv)
 #define ADD(name, function)                                                                        \
     g_test_add("/repository/" name, struct rig, NULL, rig_set_up, function, rig_tear_down)
     ADD("made", test_made);
+    ADD("refused", test_refused);
+    ADD("unmade", test_unmade);
+    ADD("not-unmade", test_not_unmade);
+    ADD("member-not-unmade", test_member_not_unmade);
+    ADD("making-fails", test_making_fails);
     ADD("making-cut", test_making_cut);
     ADD("saved", test_saved);
     ADD("not-saved", test_not_saved);
@@ -313,6 +422,7 @@ int main(int argc, char **argv)
     ADD("damaged", test_damaged);
     ADD("gone", test_gone);
     ADD("lock", test_lock);
+    ADD("lock-gone", test_lock_gone);
     ADD("until", test_until);
     ADD("until-wrong-clock", test_until_wrong_clock);
     return g_test_run();
