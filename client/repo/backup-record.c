@@ -128,6 +128,14 @@ int backup_record_save(const struct backup_record *r, const struct repository *r
     return replace_file(path, text, strlen(text), err);
 }
 
+int backup_record_update(const struct backup_record *r, const struct repository *repo, GError **err)
+{
+    g_autofree char *path = record_path(repo);
+    g_autofree char *text = record_text(r);
+
+    return replace_file_unsynced(path, text, strlen(text), err);
+}
+
 /* ---- reading ---- */
 
 static struct repo_disk *read_done(JsonObject *o, const struct backup_choice *c, int64_t id)

@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -142,6 +143,25 @@ static GString *make_text(struct repository *r, GError **err)
     return NULL;
 }
 
+/* The manifest that is there becomes manifest.json.old, too: it is durable already, and its new name becomes so with
+ * that of the next one. */
+static int keep_old(const struct repository *r, GError **err)
+{
+    g_autofree char *now = repo_path(r, MANIFEST), *old = repo_path(r, MANIFEST_OLD);
+    g_autofree char *partial = g_strconcat(old, ".partial", NULL);
+    struct stat a, b;
+
+    if (stat(now, &a) == 0 && lstat(old, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return 0;               /* a save was cut between the two names */
+    if (link(now, partial) < 0) /* it is left of a run that was cut, or there are no links here */
+        return write_file(r, MANIFEST_OLD, r->files->text, err);
+    if (rename(partial, old) == 0)
+        return 0;
+    client_fail(err, CLIENT_ERROR_FAILED, "%s: name the file: %s", old, g_strerror(errno));
+    unlink(partial);
+    return -1;
+}
+
 /* A save has failed. Where its manifest has got the name all the same, but perhaps not durably, put
  * back the one before: callers remove the files of members that were not saved. */
 static void put_back(struct repository *r, const GString *text, GError **err)
@@ -174,8 +194,7 @@ int repository_save(struct repository *r, GError **err)
     text = make_text(r, err);
     if (!text)
         return -1;
-    if ((f->text && write_file(r, MANIFEST_OLD, f->text, err) < 0) ||
-        write_file(r, MANIFEST, text, err) < 0) {
+    if ((f->text && keep_old(r, err) < 0) || write_file(r, MANIFEST, text, err) < 0) {
         put_back(r, text, err);
         g_string_free(text, TRUE);
         return -1;

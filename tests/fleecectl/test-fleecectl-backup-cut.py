@@ -80,10 +80,13 @@ def each_step_fails():
             before = len(rig.members())
             run = rig.backup(*IN_ORDER, check=False, env={**steps(fail=n), "FLEECE_STEPS": log})
             with open(log, encoding="utf-8") as f:
-                count = len(f.readlines())
-            if count < n:
+                done = f.readlines()
+            if len(done) < n:
                 assert run.returncode == 0, run
                 break
+            if done[n - 1].startswith("link "):  # it is done in another way
+                assert run.returncode == 0, run
+                continue
             # A failed unlink of what is only tidied is told as well.
             assert run.returncode in (1, 3, 4) and run.stderr.startswith("fleecectl: "), (n, run)
             assert (len(rig.members()) > before) == (run.returncode == 3), (n, run)

@@ -115,6 +115,13 @@ class BackupRig:
     def _view(self, disk):
         return f"truth{self._count}-{disk}"
 
+    def _read_session(self, session):
+        """A session whose run was killed before its truth was read: then it is what its exports have."""
+        self.truth[session["id"]] = truth = {}
+        for d in session["disks"]:
+            with closing(connect(d["uri"], [])) as h:
+                truth[d["disk"]] = read_all(h)
+
     def _read_truth(self, request):
         truth = {}
         with self.qmp() as q:
@@ -144,12 +151,15 @@ class BackupRig:
             return request
 
         def receive(request, reply):
-            if request["execute"] == "backup-begin" and "return" in reply:
-                try:
+            try:
+                if request["execute"] == "backup-begin" and "return" in reply:
                     self._read_truth(request)
-                except (EOFError, OSError, nbd.Error):
-                    if not self.has_died():
-                        raise
+                for session in reply.get("return", ()) if request["execute"] == "query-backups" else ():
+                    if session["state"] == "active" and session["id"] not in self.truth:
+                        self._read_session(session)
+            except (EOFError, OSError, nbd.Error):
+                if not self.has_died():
+                    raise
             return after(request, reply) if after else reply
 
         with QmpProxy(f"{self.dir}/proxy", self.server.qmp_path, send, receive) as p:

@@ -42,6 +42,17 @@ int flock(int fd, int operation)
     return (int)syscall(SYS_flock, fd, operation);
 }
 
+/* The file system has no links. */
+static bool no_links;
+
+int link(const char *from, const char *to)
+{
+    if (!no_links)
+        return (int)syscall(SYS_link, from, to);
+    errno = EPERM;
+    return -1;
+}
+
 static void refused(const char *path, enum repo_access access, const char *message)
 {
     g_autoptr(GError) error = NULL;
@@ -178,6 +189,38 @@ static void test_saved(struct rig *rig, gconstpointer unused)
     repository_close(r);
 }
 
+/* The manifest before is kept as well where the file system has no links, and after a save that was cut at any
+ * of its steps. */
+static void test_saved_after(struct rig *rig, gconstpointer how)
+{
+    g_autofree char *now = rig_path(rig, "manifest.json"),
+                    *old = rig_path(rig, "manifest.json.old"),
+                    *partial = rig_path(rig, "manifest.json.old.partial"), *before = NULL,
+                    *kept = NULL;
+    repository *r = rig_open(rig, REPO_CREATE);
+
+    rig_add_member(r);
+    rig_save(r);
+    g_assert_true(g_file_get_contents(now, &before, NULL, NULL));
+    no_links = strcmp(how, "no-links") == 0;
+    if (strcmp(how, "partial-is-left") == 0)
+        g_assert_cmpint(link(now, partial), ==, 0);
+    if (strcmp(how, "old-is-linked") == 0) {
+        g_unlink(old);
+        g_assert_cmpint(link(now, old), ==, 0);
+    }
+    rig_add_member(r);
+    rig_save(r);
+    no_links = false;
+    repository_close(r);
+    g_assert_true(g_file_get_contents(old, &kept, NULL, NULL));
+    g_assert_cmpstr(before, ==, kept);
+    g_assert_false(rig_has(rig, "manifest.json.old.partial"));
+    r = rig_open(rig, REPO_READ);
+    g_assert_cmpuint(r->members->len, ==, 2);
+    repository_close(r);
+}
+
 /* A change that breaks a rule is not written. */
 static void test_not_saved(struct rig *rig, gconstpointer unused)
 {
@@ -248,7 +291,7 @@ static void test_save_fails(struct rig *rig, gconstpointer unused)
         g_assert_cmpuint(r->members->len, ==, before + (result == 0));
         repository_close(r);
         if (result == 0) {
-            g_assert_cmpint(syncs, ==, 2); /* manifest.json.old, manifest.json */
+            g_assert_cmpint(syncs, ==, 1); /* of manifest.json, and manifest.json.old */
             return;
         }
     }
@@ -265,7 +308,7 @@ static void test_save_unsure(struct rig *rig, gconstpointer unused)
     g_assert_false(r->unsure);
     rig_add_member(r);
     rig_put(rig, "vda/00001-inc.qcow2", "x");
-    folder_syncs = 1; /* of manifest.json.old */
+    folder_syncs = 0;
     syncs_end = true;
     g_assert_cmpint(repository_save(r, NULL), ==, -1);
     folder_syncs = -1;
@@ -404,6 +447,8 @@ static void test_until_wrong_clock(struct rig *rig, gconstpointer unused)
 
 int main(int argc, char **argv)
 {
+    static const char *const saves[] = {"no-links", "partial-is-left", "old-is-linked"};
+
     g_setenv("TZ", "UTC", TRUE);
     g_test_init(&argc, &argv, NULL);
 #define ADD(name, function)                                                                        \
@@ -416,6 +461,11 @@ int main(int argc, char **argv)
     ADD("making-fails", test_making_fails);
     ADD("making-cut", test_making_cut);
     ADD("saved", test_saved);
+    for (gsize i = 0; i < G_N_ELEMENTS(saves); i++) {
+        g_autofree char *path = g_strconcat("/repository/saved-after/", saves[i], NULL);
+
+        g_test_add(path, struct rig, saves[i], rig_set_up, test_saved_after, rig_tear_down);
+    }
     ADD("not-saved", test_not_saved);
     ADD("save-fails", test_save_fails);
     ADD("save-unsure", test_save_unsure);
