@@ -14,7 +14,7 @@ import termios
 import threading
 
 from backup_rig import BackupRig
-from fleece import FLEECECTL, SOON, die_with_parent
+from fleece import FLEECECTL, SOON, by_hand
 from rig import MIB, seed
 from tap import main, test
 
@@ -184,12 +184,8 @@ def an_nbd_server_that_says_nothing():
 
 @contextlib.contextmanager
 def restoring(repo, *args, **more):
-    def in_child():
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        die_with_parent()
-
     process = subprocess.Popen([FLEECECTL, "restore", repo, "--disk", "vda", *args], stderr=subprocess.PIPE,
-                               preexec_fn=in_child, **more)
+                               preexec_fn=by_hand, **more)
     try:
         yield process
     finally:

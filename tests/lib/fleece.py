@@ -59,6 +59,14 @@ def die_with_parent():
     _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def by_hand():
+    """Called in a child before exec, so that it is one that somebody has started by hand: the signals that
+    whoever runs the tests ignores, as nohup does, end it. It does not outlive its test."""
+    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, signal.SIG_DFL)
+    die_with_parent()
+
+
 def require_program(name):
     """The path of a program; skips the test where it is not installed."""
     path = shutil.which(name)
