@@ -208,9 +208,7 @@ def restoring_into_a_stream_that_nobody_reads():
     """Its head is written before the copy begins."""
     with BackupRig("vda", size=MIB) as rig:
         rig.backup()
-        with restoring(rig.repo, "-o", "-", "--format", "qcow2", stdout=subprocess.PIPE) as process:
-            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
-
+        with restoring(rig.repo, "-o", "-", "--format", "qcow2", stdout=subprocess.PIPE, pipesize=4096) as process:
             def is_full():
                 n = fcntl.ioctl(process.stdout, termios.FIONREAD, b"\0" * 4)
                 return struct.unpack("i", n)[0] >= fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ)
