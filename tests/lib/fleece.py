@@ -55,7 +55,8 @@ def remove_folder(path):
 
 
 def die_with_parent():
-    """Called in a child before exec, so that the child does not outlive its test."""
+    """Called in a child before exec, so that the child does not outlive its test. It ends with the thread that
+    has started it: what is to last is not started from a hook on another thread."""
     _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
