@@ -35,12 +35,13 @@ def _in_child():
 
 
 class BackupRig:
-    """disks: their names, or {name: size}. options: of the server. state: False: without --state."""
+    """disks: their names, or {name: size}. options: of the server. state: False: without --state.
+    prepare(path): fills a new image, before the server starts."""
 
-    def __init__(self, *disks, size=8 * MIB, options=(), state=True, repository=None):
+    def __init__(self, *disks, size=8 * MIB, options=(), state=True, repository=None, prepare=None):
         self.disks = disks[0] if isinstance(disks[0], dict) else {name: size for name in disks}
         self._options, self._state = list(options), state
-        self._repository = repository
+        self._repository, self._prepare = repository, prepare
         self.truth = {}  # {session: {disk: bytes}}
         self.clock = Clock()
         self.server, self._count = None, 0
@@ -51,6 +52,8 @@ class BackupRig:
         self.repo = self._repository or f"{self.dir}/repo"
         for name, size in self.disks.items():
             image(self.image(name), size)
+            if self._prepare:
+                self._prepare(self.image(name))
         os.mkdir(f"{self.dir}/state")
         self.start()
         return self
