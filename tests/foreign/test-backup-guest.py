@@ -10,6 +10,7 @@ and incremental ones. Each point is restored, and
 import contextlib
 import os
 import shutil
+import sqlite3
 
 from backup_rig import BackupRig
 from chain import Chain
@@ -57,8 +58,8 @@ class Databases:
         return found
 
     def extract(self, images):
-        """Put the databases of the images {disk: path} into their folders. Returns how many files
-        there are besides the databases: journals."""
+        """Put the databases of the images {disk: path} into their folders. Returns how many journals
+        there are."""
         files = 0
         for disk, path in images.items():
             shutil.rmtree(f"{self.folders[disk]}/db")
@@ -74,7 +75,7 @@ class Load:
         self._databases = databases
         self.done = {database.name: 0 for database in databases.all}
         self.guest = Machine(rig.dir, {disk: (rig.server.socket, disk) for disk in DISKS},
-                             databases.programs(rig.dir))
+                             databases.programs(rig.dir), options=["-machine", "q35"])
 
     def start(self):
         for disk, options in DISKS.items():
@@ -112,6 +113,20 @@ def back_up(chain, load):
         bounds.append({name: (n, most[name]) for name, n in least.items()})
     load.wait_steps()  # it still works
     return bounds
+
+
+def check_mixed(chain, databases):
+    """Disks of two instants are found to be so: the databases' check is one of both disks."""
+    first, last = ({disk: chain.restore(point, disk) for disk in DISKS} for point in chain.points[-2:])
+    for path in first["vda"], last["vdb"]:
+        check_ext4(path)
+    databases.extract({"vda": first["vda"], "vdb": last["vdb"]})
+    try:
+        n = databases.all[0].last()
+    except (AssertionError, sqlite3.DatabaseError) as error:
+        note(f"disks of two instants: {error}")
+    else:
+        raise AssertionError(f"disks of two instants pass, with transaction {n}")
 
 
 def check_point(chain, point, databases, bounds):
@@ -153,6 +168,7 @@ def each_point_has_whole_file_systems_and_databases():
                  f"read {[d['read'] for d in point['disks']]} bytes")
         for (before, _), (after, _) in zip(points, points[1:]):
             assert all(before[name] < after[name] for name in before), (before, after)
+        check_mixed(chain, databases)
         fleecectl("verify", rig.repo, "--deep")
         rig.check_server()
         note(f"{len(points)} points of 2 disks, transactions: {points[-1][0]}, "
