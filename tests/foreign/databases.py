@@ -53,7 +53,7 @@ def check_whole(db):
 def same_rows(got, expected, what):
     """Two lists of rows are equal; the message names the first difference."""
     for one, other in zip(got, expected):
-        assert one == other, f"{what}: {one}, {other} expected"
+        assert one == other, f"{what}: {str(one)[:50]}..., {str(other)[:50]}... expected"
     assert len(got) == len(expected), f"{what}: {len(got)} rows, {len(expected)} expected"
 
 

@@ -16,16 +16,18 @@ from rig import KIB, MIB, image, seed
 from tap import main, note, skip, test
 
 INCREMENTAL = 20 if "FLEECE_LONG" in os.environ else 6
-SIZE = 16 * MIB + 512
+SIZE = 32 * MIB + 512
 WRITES = 40  # of each disk, between two points
 
-# Where fio works, so that an incremental backup has less than the disk.
-JOBS = {"write": ["--rw=randwrite", "--bsrange=512-32k", "--blockalign=512", f"--offset={MIB}",
-                  f"--size={4 * MIB}", "--iodepth=4", "--rate_iops=400", "--fsync=16",
-                  "--refill_buffers"],
-        "trim": ["--rw=randtrim", "--bs=4k", f"--offset={8 * MIB}", f"--size={MIB}",
+# Where fio works. In `hot` many writes and backups meet; `wide` has so few that most of its granules have
+# one write, or none, between two points: a bit that is missing is not set by another write.
+JOBS = {"hot": ["--rw=randwrite", "--bsrange=512-32k", "--blockalign=512", f"--size={MIB}",
+                "--iodepth=4", "--rate_iops=400", "--fsync=16", "--refill_buffers"],
+        "wide": ["--rw=randwrite", "--bsrange=512-32k", "--blockalign=512", f"--offset={2 * MIB}",
+                 f"--size={24 * MIB}", "--rate_iops=60", "--refill_buffers"],
+        "trim": ["--rw=randtrim", "--bs=4k", f"--offset={28 * MIB}", f"--size={2 * MIB}",
                  "--rate_iops=40"]}
-REACH = 5 * MIB + 128 * KIB  # bytes that an incremental backup may have, with granules at the edges
+REACH = 27 * MIB + 192 * KIB  # bytes that an incremental backup may have, with granules at the edges
 
 
 class Fio(threading.Thread):
@@ -63,10 +65,9 @@ class Fio(threading.Thread):
             self.done = sum(job[kind]["total_ios"] for job in jobs for kind in ("write", "trim"))
             self._changed.notify_all()
 
-    def wait_done(self, count):
-        """Wait for so many more writes and trims."""
+    def wait_done(self, goal):
+        """Wait until there are so many writes and trims."""
         with self._changed:
-            goal = self.done + count
             assert self._changed.wait_for(lambda: self._ended or self.done >= goal, 2 * SOON), \
                 f"fio is stuck after {self.done}"
             assert not self._ended, f"fio has ended: {self._errors} {self._process.stderr.read()}"
@@ -89,36 +90,43 @@ def have_fio():
         skip("this fio was built without its nbd engine")
 
 
+def served(rig, disk):
+    """How many writes and trims of a disk the server has done. What fio has said may be older."""
+    with rig.qmp() as q:
+        stats = next(s["stats"] for s in q.cmd("query-blockstats") if s["device"] == disk)
+    return stats["wr_operations"] + stats["unmap_operations"]
+
+
 @test
 def each_point_is_the_disks_of_its_instant():
     have_fio()
     rng = random.Random(seed())
-    with BackupRig("vda", "vdb", size=SIZE, prepare=lambda path: image(path, SIZE, [(0, SIZE)], rng)) \
-            as rig:
+    old = [(at, MIB // 2) for at in range(0, SIZE - 512, MIB)]
+    with BackupRig("vda", "vdb", size=SIZE, prepare=lambda path: image(path, SIZE, old, rng)) as rig:
         chain = Chain(rig)
         with contextlib.ExitStack() as stack:
-            fios = [stack.enter_context(Fio(rig.server.uri(disk), rng, f"{rig.dir}/fio-{disk}"))
-                    for disk in rig.disks]
+            fios = {disk: stack.enter_context(Fio(rig.server.uri(disk), rng, f"{rig.dir}/fio-{disk}"))
+                    for disk in rig.disks}
             for _ in range(1 + INCREMENTAL):
-                for fio in fios:
-                    fio.wait_done(WRITES)
+                for disk, fio in fios.items():
+                    fio.wait_done(served(rig, disk) + WRITES)
                 chain.add()
-            # fio has not stopped meanwhile.
-            for fio in fios:
-                fio.wait_done(1)
+            for disk, fio in fios.items():
+                fio.wait_done(served(rig, disk) + 1)  # it has not stopped
         chain.check_levels()
         for disk in rig.disks:
             assert chain.distinct(disk) == INCREMENTAL, disk
             read = [rig.disk(disk, point)["read"] for point in chain.points]
-            assert read[0] > REACH and all(0 < n <= REACH for n in read[1:]), read
+            assert all(0 < n <= REACH for n in read[1:]), read
             note(f"{disk}: bytes read: {read}")
             for point in chain.points:
                 os.unlink(chain.restore(point, disk))
         rig.check_files()
         rig.check_server()
         fleecectl("verify", rig.repo, "--deep")
-        note(f"{len(chain.points)} points of 2 disks, {sum(fio.done for fio in fios)} writes and trims, "
-             f"{chain.compared} bytes compared, 0 wrong")
+        done = sum(fio.done for fio in fios.values())
+        note(f"{len(chain.points)} points of 2 disks, {done} writes and trims, {chain.compared} "
+             f"bytes compared, 0 wrong")
 
 
 main()

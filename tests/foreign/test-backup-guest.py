@@ -34,6 +34,7 @@ class Databases:
     last in those folders again, as they were at some point."""
 
     def __init__(self, folder):
+        self._folder = folder
         self.folders = {disk: f"{folder}/{disk}" for disk in DISKS}
         for path in self.folders.values():
             os.makedirs(f"{path}/db")
@@ -47,13 +48,13 @@ class Databases:
         disk = os.path.basename(path).split(".")[0]
         run("mke2fs", "-q", "-t", "ext4", "-J", "size=4", "-d", self.folders[disk], path)
 
-    def programs(self, folder):
+    def programs(self):
         """{path in the guest: path here} of what works on them."""
         found = {"bin/sqlite3": require_program("sqlite3")}
         found.update(libraries(found["bin/sqlite3"]))
         for database in self.all:
-            found[f"bin/{database.name}"] = f"{folder}/{database.name}"
-            with open(f"{folder}/{database.name}", "w", encoding="ascii") as f:
+            script = found[f"bin/{database.name}"] = f"{self._folder}/{database.name}"
+            with open(script, "w", encoding="ascii") as f:
                 f.write(database.script())
         return found
 
@@ -75,7 +76,7 @@ class Load:
         self._databases = databases
         self.done = {database.name: 0 for database in databases.all}
         self.guest = Machine(rig.dir, {disk: (rig.server.socket, disk) for disk in DISKS},
-                             databases.programs(rig.dir), options=["-machine", "q35"])
+                             databases.programs(), options=["-machine", "q35"])
 
     def start(self):
         for disk, options in DISKS.items():
@@ -85,9 +86,10 @@ class Load:
             self.guest.run(f"({database.name} | sqlite3 -bail {database.path}; "
                            f"echo ended {database.name}) </dev/null >/dev/ttyS2 2>&1 &")
 
-    def wait_steps(self):
-        """Wait until each database has STEPS more transactions. Returns {name: the last one}."""
-        goals = {name: n + STEPS for name, n in self.done.items()}
+    def wait_steps(self, since):
+        """Wait until each database has STEPS more transactions than {name: n}. Returns {name: the last
+        one}."""
+        goals = {name: n + STEPS for name, n in since.items()}
         while any(self.done[name] < goal for name, goal in goals.items()):
             mark = self.guest.mark()
             name, _, n = mark.partition(" ")
@@ -105,13 +107,13 @@ class Load:
 def back_up(chain, load):
     """The chain, while the guest works: for each point, {name: (transaction that it must have, the last
     one that it may have)}."""
-    bounds = []
+    bounds, most = [], load.done
     for _ in range(1 + INCREMENTAL):
-        least = load.wait_steps()
+        least = load.wait_steps(most)
         chain.add()
         most = load.look()
         bounds.append({name: (n, most[name]) for name, n in least.items()})
-    load.wait_steps()  # it still works
+    load.wait_steps(most)  # it still works
     return bounds
 
 
