@@ -9,6 +9,7 @@ import runpy
 import shlex
 import subprocess
 
+import fleece
 import tap
 from fleece import SOURCE, run, tmpdir
 
@@ -65,16 +66,27 @@ class Peers:
         python = os.path.basename(self._one("usr/bin/python3.[0-9]*"))
         return self.run(python, "-c", code, *args, env=env).stdout
 
+    def fleecectl(self, folder):
+        """Make a command in `folder`, whose path is returned: our fleecectl with this root's libnbd,
+        and its other libraries where it has them."""
+        folders = f"{self._libraries}:/usr/lib/{os.path.basename(self._libraries)}"
+        return self._script(folder, "fleecectl", [self._loader, "--library-path", folders,
+                                                  fleece.FLEECECTL])
+
+    @staticmethod
+    def _script(folder, name, command, text='#!/bin/sh\nexec {command} "$@"\n', **words):
+        path = os.path.join(folder, name)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text.format(command=shlex.join(command), **words))
+        os.chmod(path, 0o755)
+        return path
+
     def install(self, folder):
         """Make commands in `folder` that start PROGRAMS."""
+        modules = os.path.join(self._libraries, "nbdkit")
         for name in PROGRAMS:
-            path = os.path.join(folder, name)
-            words = {"command": shlex.join(self.command(name)),
-                     "modules": shlex.quote(os.path.join(self._libraries, "nbdkit"))}
-            with open(path, "w", encoding="utf-8") as f:
-                f.write(NBDKIT.format(**words) if name == "nbdkit" else
-                        f'#!/bin/sh\nexec {words["command"]} "$@"\n')
-            os.chmod(path, 0o755)
+            special = {"text": NBDKIT, "modules": shlex.quote(modules)} if name == "nbdkit" else {}
+            self._script(folder, name, self.command(name), **special)
 
     def version(self, program):
         return self.run(program, "--version").stdout.splitlines()[0]
@@ -101,16 +113,21 @@ def find():
         return None, f"no newer clients: {e}"
 
 
-def run_test(name):
+def run_test(name, newer_libnbd=False):
     """Be the test program `name`, a path in tests/, with the newer programs in the place of the
-    system's."""
+    system's. newer_libnbd: fleecectl, too, runs with the newer library. With that it speaks extended
+    headers."""
     peers, why = find()
+    if peers and newer_libnbd and fleece.SANITIZER != "no":
+        peers, why = None, "a program with a sanitizer runs with the libraries that it was built with"
     if not peers:
         print(f"1..0 # SKIP {why}")
         return
     with tmpdir() as folder:
         peers.install(folder)
         os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+        if newer_libnbd:
+            fleece.FLEECECTL = peers.fleecectl(folder)
         for program in PROGRAMS:
-            tap.note(f"{program}: {peers.version(program)}")
+            tap.note(peers.version(program))
         runpy.run_path(os.path.join(SOURCE, "tests", name), run_name="__main__")

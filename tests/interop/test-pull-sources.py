@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""`fleecectl pull` from newer servers of other projects: tests/foreign/test-pull-sources.py, by `make
-check-interop`."""
+"""tests/foreign/test-pull-sources.py with newer servers, and with the system's libnbd: a part
+of `make check-interop`."""
 
 import peers
 
