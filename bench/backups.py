@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Whole copies of disks: fleecectl against nbdcopy and qemu-img, all from our server, and into
-memory. A backup has checksums of all that it writes, and ends when its files are synced."""
+memory. A backup is of a point in time, so the others read a view, too. It has checksums of all that
+it writes, and ends when its files are synced."""
 
 import contextlib
 import json
@@ -63,10 +64,11 @@ class Source(Stateful):
 
 
 @contextlib.contextmanager
-def source(setting, make):
-    """A server whose disks `make`(folder) makes."""
+def source(setting, make, view=False):
+    """A server whose disks `make`(folder) makes. `view`: `disk` has a view, exported as `view`."""
     with folder(setting.memory, "source") as place, folder(setting.disk, "source") as state, \
-            setting.start(Source, place, make(place), state=f"{state}/state") as server:
+            setting.start(Source, place, make(place), state=f"{state}/state",
+                          view=view) as server:
         yield server
 
 
@@ -97,7 +99,7 @@ def add_cpu(results, part, key, name, tool, size):
 
 def full_tools(server, disk, place, compressed):
     """{name of a figure's server: how to copy all of the disk}"""
-    uri = server.uri(disk)
+    uri = server.uri("view")
     zstd = ["-c", "-o", "compression_type=zstd", *PARALLEL] if compressed else []
     tools = {
         OURS: lambda: backup(server, f"{place}/repo", disk,
@@ -112,7 +114,8 @@ def full_tools(server, disk, place, compressed):
 
 def measure_full(setting, results, part, key, title, size, make, goals):
     compressed = key == "zstd"
-    with source(setting, lambda place: {"disk": Disk(make(f"{place}/disk", size))}) as server:
+    with source(setting, lambda place: {"disk": Disk(make(f"{place}/disk", size))},
+                view=True) as server:
         for _, name in setting.turns(list(full_tools(server, "disk", "", compressed)), title):
             with folder(setting.memory, "target") as place:
                 tool = full_tools(server, "disk", place, compressed)[name]()
@@ -126,8 +129,9 @@ def measure_full(setting, results, part, key, title, size, make, goals):
 # ---- pull: no session, and no checksums ----
 
 def measure_pull(setting, results, part):
-    with source(setting, lambda place: {"disk": Disk(make_image(f"{place}/disk", FULL))}) as server:
-        uri = server.uri("disk")
+    with source(setting, lambda place: {"disk": Disk(make_image(f"{place}/disk", FULL))},
+                view=True) as server:
+        uri = server.uri("view")
         pull = [fleece.FLEECECTL, "pull", uri, "-o"]
         convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", uri]
         for kind, other, command, goal in (("raw", NBDCOPY, ["nbdcopy", uri], 0.9),
@@ -153,7 +157,7 @@ def change(server, seed):
 
 
 def measure_incremental(setting, results, part):
-    """Of a disk that is sparse but for what changes; nbdcopy reads a disk of as many bytes."""
+    """Of a disk that is sparse but for what changes; nbdcopy reads a view of as many bytes."""
     def disks(place):
         return {"disk": Disk(make_sparse(f"{place}/disk", LARGE)),
                 "small": Disk(make_image(f"{place}/small", CHANGED // MIB * MIB))}
@@ -161,10 +165,11 @@ def measure_incremental(setting, results, part):
     title = "incremental backup of 16 GiB with 1 % changed"
     with source(setting, disks) as server, folder(setting.memory, "repository") as place:
         backup(server, f"{place}/repo", "disk")
+        server.export_view("small")
         for n, name in setting.turns([OURS, NBDCOPY], title):
             if name == NBDCOPY:
                 with folder(setting.memory, "target") as target:
-                    seconds = Tool("nbdcopy", server.uri("small"), f"{target}/it.raw").seconds
+                    seconds = Tool("nbdcopy", server.uri("view"), f"{target}/it.raw").seconds
                 seconds *= CHANGED / (CHANGED // MIB * MIB)
             else:
                 change(server, n)

@@ -132,9 +132,7 @@ class Nbdfleece(Process, Qmp):
         self._qmp = self._server.qmp()
         self.cmd = self._qmp.cmd
         if view:
-            self.make_views(["disk"])
-            self.cmd("block-export-add", type="nbd", id="view", name="view",
-                     **{"node-name": "view-disk"})
+            self.export_view("disk")
 
     @staticmethod
     def _plugin(root, disk):
@@ -169,6 +167,12 @@ class Nbdfleece(Process, Qmp):
     def make_views(self, disks):
         """Views of several disks at one instant."""
         self.transaction("view-create", [{"disk": d, "name": f"view-{d}"} for d in disks])
+
+    def export_view(self, disk):
+        """A view of the disk, exported as `view`."""
+        self.make_views([disk])
+        self.cmd("block-export-add", type="nbd", id="view", name="view",
+                 **{"node-name": f"view-{disk}"})
 
     def delete_views(self, disks):
         for disk in disks:

@@ -31,10 +31,11 @@ COUNTER = f"{fleece.BUILD}/tests/state/.libs/folder-faults.so"
 class Stateful(Nbdfleece):
     """Ours with a state folder."""
 
-    def __init__(self, root, folder, disks, state=None, durability="power", env=None):
+    def __init__(self, root, folder, disks, state=None, durability="power", env=None,
+                 view=False):
         self._more = ["--state", state, "--durability", durability] if state else []
         self._env = env or {}
-        super().__init__(root, folder, disks)
+        super().__init__(root, folder, disks, view=view)
 
     def options(self):
         return self._more

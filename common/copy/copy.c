@@ -45,8 +45,9 @@
 
 #define LANES  4
 #define MEMORY ((size_t)32 << 20)
-/* Data in a batch. Smaller ones are made only where a single lane has no memory for them. */
-#define BATCH_MOST  ((size_t)4 << 20)
+/* Data in a batch: what a processor's cache holds from when it is read until it is written, and hashed.
+ * Smaller ones are made only where a single lane has no memory for them. */
+#define BATCH_MOST  ((size_t)2 << 20)
 #define BATCH_LEAST ((size_t)64 << 10)
 /* With a limit of the rate. */
 #define BATCH_SLOW ((uint64_t)4096)

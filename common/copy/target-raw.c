@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -32,6 +33,8 @@ struct target_raw {
     int fd;
     char *name;
     bool clean, device;
+    pthread_mutex_t writing; /* to a file. The kernel lets in one thread at a time, and others that
+                                wait there do so by spinning. */
     gint way;       /* the first that has not been refused; atomic */
     gint cancelled; /* atomic */
 };
@@ -44,8 +47,13 @@ static struct target_raw *of(struct copy_target *t)
 static int write_at(struct target_raw *r, const void *data, size_t length, uint64_t offset,
                     GError **err)
 {
-    int error = pwrite_all(r->fd, data, length, offset);
+    int error;
 
+    if (!r->device)
+        pthread_mutex_lock(&r->writing);
+    error = pwrite_all(r->fd, data, length, offset);
+    if (!r->device)
+        pthread_mutex_unlock(&r->writing);
     return error ? fail_errno(err, error, "Cannot write to '%s' at %" G_GUINT64_FORMAT, r->name,
                               offset)
                  : 0;
@@ -164,6 +172,7 @@ static void raw_cancel(struct copy_target *t)
 
 static void raw_free(struct copy_target *t)
 {
+    pthread_mutex_destroy(&of(t)->writing);
     g_free(of(t)->name);
     g_free(t);
 }
@@ -206,6 +215,7 @@ struct copy_target *target_raw_new(int fd, const char *name, uint64_t size, bool
     r->fd = fd;
     r->name = g_strdup(name);
     r->clean = clean;
+    pthread_mutex_init(&r->writing, NULL);
     if (look(r, &has, err) == 0) {
         if (has >= size)
             return &r->base;

@@ -41,7 +41,9 @@ int q2_stream_put(struct q2_stream *s, uint64_t offset, const struct iovec *iov,
 
     for (size_t i = 0; i < n; i++)
         length += iov[i].iov_len;
+    pthread_mutex_lock(&s->writing);
     error = write_all(s->fd, offset, iov, n, length);
+    pthread_mutex_unlock(&s->writing);
     if (error < 0)
         return q2_fail_errno(err, -error, "cannot write %zu bytes at %llu", length,
                              (unsigned long long)offset);

@@ -2,7 +2,9 @@
 /*
  * What the files of the stream writer share. q2-stream.c begins with the design.
  *
- * `lock` guards what says so beside it; it is a leaf, and nothing is written to the file under it.
+ * `lock` guards what says so beside it, and nothing is written to the file under it. `writing` is held
+ * by the one thread that writes to the file: the kernel lets in one at a time anyway, and others that
+ * wait there do so by spinning. Both are leaves.
  */
 #ifndef COMMON_QCOW2_Q2_STREAM_PRIVATE_H
 #define COMMON_QCOW2_Q2_STREAM_PRIVATE_H
@@ -104,6 +106,7 @@ struct q2_stream {
     struct q2_header header; /* but for what is known at the end */
     struct q2_lane *lanes;
     atomic_bool failed; /* something was not written: the file stays without a header */
+    pthread_mutex_t writing;
 
     pthread_mutex_t lock;
     struct q2_space space; /* lock */

@@ -29,7 +29,7 @@
  * block for the last 2 GiB of the file, an L1 entry and a pointer for each 512 MiB; and what lanes
  * have (q2-stream-private.h).
  *
- * Lock order: there is one lock.
+ * Lock order: there are two locks, and nobody has both (q2-stream-private.h).
  */
 #include "common/base/file-io.h"
 #include "common/qcow2/q2-stream-private.h"
@@ -143,6 +143,7 @@ struct q2_stream *q2_stream_new(int fd, const struct q2_stream_options *o, struc
     s->fd = fd;
     s->o = *o;
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->writing, NULL);
     if (begin(s, err) < 0) {
         q2_stream_free(s);
         return NULL;
@@ -159,6 +160,7 @@ void q2_stream_free(struct q2_stream *s)
     q2_stream_tables_free(s);
     q2_space_free(&s->space);
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->writing);
     free(s->lanes);
     free(s->blocks);
     free(s);

@@ -382,6 +382,9 @@ int view_keep(struct disk *d, struct backend_handle *h, uint64_t offset, uint64_
 /* Read a view; `h` is one of the disk's handles. Whole blocks of the image. Any thread. */
 int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t length,
               uint64_t offset);
+/* The same without blocking, as node_read_now; of a handle with a descriptor. */
+int view_read_now(struct view *v, struct backend_handle *h, void *buf, uint32_t length,
+                  uint64_t offset);
 /* Its base:allocation: the disk's at its instant, as node_extents. */
 int view_extents(struct view *v, struct backend_handle *h, uint64_t length, uint64_t offset,
                  uint32_t flags, struct extents *extents);

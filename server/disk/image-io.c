@@ -27,6 +27,9 @@ int image_write_failed(struct disk *d, uint32_t length, uint64_t offset, int err
     return failed(d, &d->write_errors, "write", length, offset, error);
 }
 
+/* For less than that it costs more to ask whether it is in the page cache than to copy it. */
+#define CACHE_ASKED (64u << 10)
+
 int image_read_now(struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
 {
     struct iovec iov = {.iov_base = buf, .iov_len = length};
@@ -34,8 +37,12 @@ int image_read_now(struct backend_handle *h, void *buf, uint32_t length, uint64_
 
     if (n == (ssize_t)length)
         return 0;
-    /* Other errors: the file system does not know the flag, or has something to say to a read. */
-    return n >= 0 || errno == EAGAIN ? NODE_WOULD_BLOCK : -EAGAIN;
+    if (n >= 0 || errno == EAGAIN)
+        return NODE_WOULD_BLOCK;
+    /* tmpfs and network file systems do not know the flag. Other errors are told by a real read. */
+    if (errno != EOPNOTSUPP || length < CACHE_ASKED || file_is_cached(h->fd, offset, length) <= 0)
+        return -EAGAIN;
+    return pread_all(h->fd, buf, length, offset) < 0 ? -EAGAIN : 0;
 }
 
 int image_zero(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags)

@@ -196,9 +196,10 @@ int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offse
 {
     if (length == 0)
         return 0;
-    return io->info.has_file && is_aligned(io, length, offset)
-               ? image_read_now(io->handle, buf, length, offset)
-               : -EAGAIN;
+    if (io->handle->fd < 0 || !is_aligned(io, length, offset))
+        return -EAGAIN;
+    return io->view ? view_read_now(io->view, io->handle, buf, length, offset)
+                    : image_read_now(io->handle, buf, length, offset);
 }
 
 int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)

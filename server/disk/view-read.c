@@ -11,6 +11,9 @@
  *
  * All of it happens inside the grace d->readers, so that neither a view on the way nor a slot can
  * be taken away in between.
+ *
+ * A read that must not block does the same with what is in the page cache. It leaves what is in
+ * scratch to somebody who may wait.
  */
 #include "common/util/log-limit.h"
 #include "server/disk/image-io.h"
@@ -35,6 +38,7 @@ struct range {
     char *buffer;
     uint64_t offset;
     uint64_t length;
+    bool now; /* without blocking: NODE_WOULD_BLOCK, or -EAGAIN, instead */
 };
 
 /* The run of blocks from r->offset on that are alike: all on the disk, in consecutive slots, or
@@ -70,6 +74,8 @@ static int read_kept(const struct range *r, uint32_t entry, uint64_t n)
         memset(r->buffer, 0, n);
         return 0;
     }
+    if (r->now)
+        return NODE_WOULD_BLOCK;
     int error = scratch_read(r->view->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
                              (uint32_t)(r->offset & (d->unit - 1)), (uint32_t)n);
     if (error < 0)
@@ -94,6 +100,12 @@ static int second_look(struct range r)
     return 0;
 }
 
+static int read_image(const struct range *r, uint64_t n)
+{
+    return r->now ? image_read_now(r->handle, r->buffer, (uint32_t)n, r->offset)
+                  : image_read(r->view->disk, r->handle, r->buffer, (uint32_t)n, r->offset);
+}
+
 static int read_range(struct range r)
 {
     while (r.length > 0) {
@@ -105,7 +117,7 @@ static int read_range(struct range r)
             struct range done = r;
 
             done.length = n;
-            error = image_read(r.view->disk, r.handle, r.buffer, (uint32_t)n, r.offset);
+            error = read_image(&r, n);
             atomic_thread_fence(memory_order_seq_cst);
             disk_at(r.view->disk, POINT_VIEW_BASE_READ, r.offset);
             if (error == 0)
@@ -129,9 +141,9 @@ static bool is_lost(const struct view *v)
     return false;
 }
 
-int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
+static int read_within_grace(struct range r)
 {
-    struct range r = {.view = v, .handle = h, .buffer = buf, .offset = offset, .length = length};
+    struct view *v = r.view;
     unsigned phase = grace_enter(&v->disk->readers);
     int error = read_range(r);
 
@@ -141,6 +153,23 @@ int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t leng
         error = -EIO;
     grace_leave(&v->disk->readers, phase);
     return error;
+}
+
+int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
+{
+    return read_within_grace((struct range){
+        .view = v, .handle = h, .buffer = buf, .offset = offset, .length = length});
+}
+
+int view_read_now(struct view *v, struct backend_handle *h, void *buf, uint32_t length,
+                  uint64_t offset)
+{
+    return read_within_grace((struct range){.view = v,
+                                            .handle = h,
+                                            .buffer = buf,
+                                            .offset = offset,
+                                            .length = length,
+                                            .now = true});
 }
 
 /* ---- base:allocation of a view ---- */
