@@ -283,7 +283,8 @@ static int make_folder(const char *path, bool *made, GError **err)
     if (*made)
         return 0;
     if (errno != EEXIST)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", path, g_strerror(errno));
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: cannot make this folder: %s", path,
+                           g_strerror(errno));
     if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: not a folder, which is needed for all disks: --disk restores one",
