@@ -57,6 +57,13 @@ enum destination_format destination_choose_format(const struct destination_optio
                : DESTINATION_RAW;
 }
 
+uint64_t destination_image_size(enum destination_format format, uint64_t size)
+{
+    uint64_t rest = size % SECTOR;
+
+    return format == DESTINATION_QCOW2 && rest != 0 ? size + SECTOR - rest : size;
+}
+
 char *destination_path(const char *target)
 {
     g_autofree char *real = realpath(target, NULL);
