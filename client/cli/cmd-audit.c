@@ -192,7 +192,7 @@ static const struct option audit_options[] = {
     {"ssh", 0, OPTION_TEXT, "HOST", offsetof(struct cmd_options, ssh),
      "the server is on HOST, where SOCKET is its control socket"},
     {"tls-certificates", 0, OPTION_TEXT, "DIR", offsetof(struct cmd_options, tls_certificates),
-     "of this client, for a server with TLS"},
+     "the folder with this client's certificates, for a server with TLS"},
     {NULL},
 };
 

@@ -228,7 +228,8 @@ static int make_folder(const struct repository *r, GError **err)
     }
     return errno == EEXIST
                ? 0
-               : client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", r->path, g_strerror(errno));
+               : client_fail(err, CLIENT_ERROR_FAILED, "%s: cannot make this folder: %s", r->path,
+                             g_strerror(errno));
 }
 
 static int check_folder(const char *path, GError **err)

@@ -371,6 +371,54 @@ def a_signal_with_resume_leaves_it_for_the_next_run():
         assert settled(rig, "--resume")["resumed"]
 
 
+@test
+def a_server_that_is_replaced_while_an_instant_is_read():
+    """The next server has the same sockets, and no views for the truth."""
+    rng = random.Random(seed())
+    with BackupRig("vda", size=MIB) as rig, begun(rig, rng):
+        for place in "begun", "connected":
+            for resume in [], ["--resume"]:
+                reached, go_on = threading.Event(), threading.Event()
+
+                def hold(there):
+                    if there == place and not reached.is_set():
+                        reached.set()
+                        assert go_on.wait(SOON)
+
+                rig.write(rng)
+                rig.reading = hold
+                with rig.running(*resume) as process:
+                    assert reached.wait(SOON)
+                    rig.kill()
+                    rig.restart()
+                    go_on.set()
+                    assert process.wait(SOON) == 4, process.stderr.read()
+                rig.write(rng)
+                done = settled(rig, *resume)
+                assert not done["resumed"] and done["level"] == "inc", (place, done)
+
+
+@test
+def a_client_that_is_killed_while_its_session_begins():
+    rng = random.Random(seed())
+    with BackupRig("vda", size=MIB) as rig, begun(rig, rng):
+        def die(request):
+            if request["execute"] == "backup-begin":
+                process.kill()
+                process.wait()
+            return request
+
+        for resume in [], ["--resume"]:
+            rig.write(rng)
+            before = len(rig.truth)
+            with rig.running(*resume, before=die) as process:
+                assert process.wait(SOON) == -signal.SIGKILL
+            assert len(rig.truth) == before + 1, "the truth of an instant was not read"
+            rig.write(rng)
+            done = settled(rig, *resume)
+            assert not done["resumed"] and "a backup that was cut has been undone" in done["notes"], done
+
+
 def cut(rig, process, rng):
     """Cut a run at a random moment, if it has not ended by then."""
     try:

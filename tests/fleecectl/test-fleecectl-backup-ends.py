@@ -466,11 +466,11 @@ def a_lease_is_renewed():
                 renewed.set()
             return request
 
-        with rig.running("--lease", "4", "--rate-limit", "256K", before=look) as process:
+        with rig.running("--lease", "20", "--rate-limit", "256K", before=look) as process:
             assert renewed.wait(SOON)
             process.send_signal(signal.SIGINT)
             assert process.wait(SOON) == 1
-        assert "4" == json.loads(rig.status("--json", "session", "list").stdout)[-1]["lease"].__str__()
+        assert json.loads(rig.status("--json", "session", "list").stdout)[-1]["lease"] == 20
         with rig.running("--lease", "0", "--rate-limit", "64M", before=look) as process:
             assert process.wait(SOON) == 0
         rig.check()
@@ -486,7 +486,7 @@ def a_session_that_is_resumed_is_renewed_by_its_own_lease():
                 process.send_signal(signal.SIGINT)
             return reply
 
-        with rig.running("--lease", "8", "--resume", after=interrupt) as process:
+        with rig.running("--lease", "32", "--resume", after=interrupt) as process:
             assert process.wait(SOON) == 1
         times, renewed = [], threading.Event()
 
