@@ -173,7 +173,7 @@ static const struct option audit_options[] = {
     {"context", 0, OPTION_TEXT, "NAME", offsetof(struct cmd_options, context),
      "with --uri: the NBD meta context that says what is dirty"},
     {"tls-certificates", 0, OPTION_TEXT, "DIR", offsetof(struct cmd_options, tls_certificates),
-     "of this client, for a server with TLS"},
+     "the folder with this client's certificates, for a server with TLS"},
     {NULL},
 };
 

@@ -261,7 +261,7 @@ static const struct option backup_options[] = {
     {"ssh", 0, OPTION_TEXT, "HOST", offsetof(struct cli_options, ssh),
      "the server is on HOST, where SOCKET is its control socket"},
     {"tls-certificates", 0, OPTION_TEXT, "DIR", offsetof(struct cli_options, tls_certificates),
-     "of this client, for a server with TLS"},
+     "the folder with this client's certificates, for a server with TLS"},
     {NULL},
 };
 
@@ -276,6 +276,7 @@ const struct command cmd_backup = {
     .help =
         "Each disk becomes one qcow2 file, at one instant of all disks. With auto it has what has "
         "changed since the newest backup that it can be put on, and is full where there is none.\n",
+    .acts = true,
     .options = backup_options,
     .options_size = sizeof(struct cli_options),
     .run = run_backup,

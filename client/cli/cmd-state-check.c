@@ -157,7 +157,9 @@ static int run_state_check(struct client *c, const void *options, char **args, G
         print_json(c, &k);
     else
         print_text(c, &k);
-    return verdict(args[0], &k, err);
+    if (verdict(args[0], &k, err) < 0)
+        return -1;
+    return count_mended(&k) > 0 ? 0 : client_flush(c, err); /* nothing was done that is to be told */
 }
 
 static const struct option check_options[] = {
@@ -175,6 +177,7 @@ const struct command cmd_state_check = {
             "was not repaired; 3 some of it was repaired.\n",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .options = check_options,
     .options_size = sizeof(struct check_options),
     .run = run_state_check,

@@ -205,7 +205,8 @@ static int make_folder(const char *path, GError **err)
         return partial_sync_folder(path, err);
     return errno == EEXIST
                ? 0
-               : client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", path, g_strerror(errno));
+               : client_fail(err, CLIENT_ERROR_FAILED, "%s: cannot make this folder: %s", path,
+                             g_strerror(errno));
 }
 
 static int check_folder(const char *path, GError **err)

@@ -157,19 +157,15 @@ static int read_within_grace(struct range r)
 
 int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
 {
-    return read_within_grace((struct range){
-        .view = v, .handle = h, .buffer = buf, .offset = offset, .length = length});
+    return read_within_grace(
+        (struct range){.view = v, .handle = h, .buffer = buf, .offset = offset, .length = length});
 }
 
 int view_read_now(struct view *v, struct backend_handle *h, void *buf, uint32_t length,
                   uint64_t offset)
 {
-    return read_within_grace((struct range){.view = v,
-                                            .handle = h,
-                                            .buffer = buf,
-                                            .offset = offset,
-                                            .length = length,
-                                            .now = true});
+    return read_within_grace((struct range){
+        .view = v, .handle = h, .buffer = buf, .offset = offset, .length = length, .now = true});
 }
 
 /* ---- base:allocation of a view ---- */

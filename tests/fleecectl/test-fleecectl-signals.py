@@ -195,12 +195,14 @@ def restoring(repo, *args, **more):
 
 @test
 def restoring_into_a_server_that_says_nothing():
-    with BackupRig("vda", size=MIB) as rig, Silent() as silent:
+    """While it looks at what is there, and while it connects to write."""
+    with BackupRig("vda", size=MIB) as rig:
         rig.backup()
-        with restoring(rig.repo, "-o", silent.uri, "--force") as process:
-            silent.wait()
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(SOON) == -signal.SIGTERM
+        for args in [], ["--force"]:
+            with Silent() as silent, restoring(rig.repo, "-o", silent.uri, *args) as process:
+                silent.wait()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(SOON) == -signal.SIGTERM
 
 
 @test

@@ -29,15 +29,16 @@ STEPS = f"{fleece.BUILD}/tests/fleecectl/.libs/steps.so"
 
 class BackupRig:
     """disks: their names, or {name: size}. options: of the server. state: False: without --state.
+    prepare(path): fills a new image, before the server starts.
 
     The truth of an instant is read on a thread of the proxy, while the test may kill the server and start
     another one in its place. If it has ended the server that began the session, an error is none, and
     fleecectl is cut off."""
 
-    def __init__(self, *disks, size=8 * MIB, options=(), state=True, repository=None):
+    def __init__(self, *disks, size=8 * MIB, options=(), state=True, repository=None, prepare=None):
         self.disks = disks[0] if isinstance(disks[0], dict) else {name: size for name in disks}
         self._options, self._state = list(options), state
-        self._repository = repository
+        self._repository, self._prepare = repository, prepare
         self.truth = {}  # {session: {disk: bytes}}
         self.reading = lambda place: None  # hook: "begun", "connected": what is done of reading a truth
         self._ended = set()  # servers that the test has ended, from before it did so
@@ -51,6 +52,8 @@ class BackupRig:
             self.repo = self._repository or f"{self.dir}/repo"
             for name, size in self.disks.items():
                 image(self.image(name), size)
+                if self._prepare:
+                    self._prepare(self.image(name))
             os.mkdir(f"{self.dir}/state")
             self.start()
             self._stack = stack.pop_all()
