@@ -549,8 +549,7 @@ static void test_until(struct rig *rig, gconstpointer unused)
                "2026-11-06T03:00:00.500000Z");
     means_none(r, "99999999999999999999", NULL, "there is no member 99999999999999999999");
     means_none(r, "2026-10-31", NULL, "there is no member not after 2026-10-31: the members are 0");
-    means_none(r, NULL, "vdc",
-               "there is no member with disk vdc: the newest member has vda");
+    means_none(r, NULL, "vdc", "there is no member with disk vdc: the newest member has vda");
     means_none(r, "5x", NULL, "\"5x\" is neither the ID of a member nor a time");
     repository_close(r);
 }
