@@ -527,16 +527,5 @@ def wrong_command_lines_are_refused():
         assert run.returncode == 2, (words, run)
 
 
-@test
-def a_folder_of_other_things_is_no_repository():
-    with BackupRig("vda", size=MIB) as rig:
-        os.mkdir(rig.repo)
-        with open(f"{rig.repo}/holiday.jpg", "wb"):
-            pass
-        run = rig.status("backup", "-o", rig.repo, check=False)
-        assert run.returncode == 1 and "holiday.jpg" in run.stderr, run
-        assert set(os.listdir(rig.repo)) - {"lock"} == {"holiday.jpg"}
-
-
 if __name__ == "__main__":
     main()

@@ -12,8 +12,9 @@ import signal
 import subprocess
 import threading
 
-from fleece import (FLEECECTL, SOON, Server, die_with_parent, fleecectl, require_plugin, require_program, run,
-                    tmpdir, wait_ready)
+from backup_rig import STEPS
+from fleece import (FLEECECTL, SANITIZER, SOON, Server, die_with_parent, fleecectl, require_plugin,
+                    require_program, run, tmpdir, wait_ready)
 from pulls import (KIB, MIB, assert_equal, contents, pull, pull_json, read_all, refused, seeded,
                    started)
 from tap import main, skip, test
@@ -342,6 +343,40 @@ def a_copy_whose_source_is_empty_is_only_named():
             assert summary["resumed"] == len(state) and summary["read"] == 0, summary
             assert_equal(contents(target), state)
             assert os.listdir(folder) == ["a.raw"], os.listdir(folder)
+
+
+@test
+def a_copy_that_only_has_to_lose_its_position():
+    """The run is cut when the file has its name: nothing is lost, and the next run says so."""
+    if SANITIZER != "no":
+        skip("a sanitizer's runtime has to be loaded first")
+    require_program("nbdkit")
+    require_plugin("eval")
+    state = seeded().randbytes(3 * MIB + 512)
+    with tmpdir() as folder, tmpdir() as other:
+        with open(f"{other}/disk", "wb") as f:
+            f.write(state)
+        target = f"{folder}/a.raw"
+        cut = {"LD_PRELOAD": STEPS, "FLEECE_STEP_KILL": f"behind rename {target}"}
+        with slow(other, "pread") as (uri, let_read):
+            let_read()
+            for words in ("--resume",), ("--discard",):
+                with started(uri, "-o", target, *words, env={**os.environ, **cut}) as p:
+                    ends(p, -signal.SIGKILL, "")
+                assert sorted(os.listdir(folder)) == ["a.raw", "a.raw.pull"], os.listdir(folder)
+                if "--discard" in words:
+                    assert_equal(contents(f"{other}/disk"), bytes(len(state)))
+                    refused(uri, "-o", target, "--force", why=f"has made {target}, which is whole")
+                # Another file of this name is not that copy.
+                os.rename(target, f"{folder}/b.raw")
+                shutil.copy(f"{folder}/b.raw", target)
+                refused(uri, "-o", target, *words, "--resume", why="it exists")
+                os.rename(f"{folder}/b.raw", target)
+                summary = pull_json(uri, "-o", target, *words, "--resume")
+                assert summary["resumed"] == len(state) and summary["read"] == 0, summary
+                assert os.listdir(folder) == ["a.raw"], os.listdir(folder)
+                assert_equal(contents(target), state)
+                os.unlink(target)
 
 
 @test

@@ -121,6 +121,14 @@ class BackupRig:
             self.reading("connected")
             return read_all(h)
 
+    def _read_left(self, sessions):
+        """A session that goes on, and whose run was killed before its truth was read: then it is what its exports
+        have."""
+        for session in sessions:
+            if session["state"] == "active" and session["id"].startswith("backup-") \
+                    and session["id"] not in self.truth:
+                self.truth[session["id"]] = {d["disk"]: self._read(d["uri"]) for d in session["disks"]}
+
     def _read_truth(self, request):
         truth = {}
         self.reading("begun")
@@ -139,7 +147,7 @@ class BackupRig:
     def proxy(self, before=None, after=None):
         """The path of a control socket for one backup. before(request), after(request, reply): hooks
         of qmp_proxy.py, which are told of what fleecectl has sent."""
-        begun_by = {}  # {session: the server}; each server has the same sockets
+        begun_by = {}  # {session, or command: the server}; each server has the same sockets
 
         def send(request):
             if before:
@@ -147,6 +155,8 @@ class BackupRig:
             if request and request["execute"] == "backup-begin":
                 begun_by[request["arguments"]["id"]] = self.server
                 return self._begin(request)
+            if request:
+                begun_by[request["execute"]] = self.server
             return request
 
         def receive(request, reply):
@@ -156,7 +166,13 @@ class BackupRig:
                 except (EOFError, OSError, nbd.Error, fleece.QmpError):
                     if begun_by[request["arguments"]["id"]] not in self._ended:
                         raise
-                    return None  # fleecectl never goes on with a session if it did not hear of its begin
+                    return None  # a run that goes on with the session reads it
+            if request["execute"] == "query-backups" and "return" in reply:
+                try:
+                    self._read_left(reply["return"])
+                except (EOFError, OSError, nbd.Error):
+                    if begun_by["query-backups"] not in self._ended:
+                        raise
             return after(request, reply) if after else reply
 
         with QmpProxy(f"{self.dir}/proxy", self.server.qmp_path, send, receive) as p:
