@@ -24,6 +24,7 @@ int client_error_exit_code(const GError *error)
     case CLIENT_ERROR_PARTLY:
         return CLIENT_PARTLY;
     case CLIENT_ERROR_UNREACHABLE:
+    case CLIENT_ERROR_TLS:
         return CLIENT_UNREACHABLE;
     case CLIENT_ERROR_FAILED:
     case CLIENT_ERROR_INTERRUPTED:

@@ -4,6 +4,7 @@
 #include "common/json/write.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -119,6 +120,15 @@ void client_print_row(struct client *c, const char *what, const char *format, ..
     clean = text_clean(value, !c->terminal.utf8);
     g_string_append_printf(c->out, "%s%-11s%s  %s\n", c->terminal.bold ? "\033[1m" : "", what,
                            c->terminal.bold ? "\033[0m" : "", clean);
+}
+
+void client_append_image_size(GString *text, uint64_t disk, uint64_t image)
+{
+    if (image != disk)
+        g_string_append_printf(text,
+                               "note: the disk has %" PRIu64 " bytes, and the qcow2 image %" PRIu64
+                               ", because its size is in sectors of 512 bytes\n",
+                               disk, image);
 }
 
 void client_tell(const char *text)

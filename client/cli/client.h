@@ -52,6 +52,10 @@ void client_print_json(struct client *c, JsonNode *node, bool pretty);
 /* Print what a builder holds, as --json does: on one line. */
 void client_print_builder(struct client *c, JsonBuilder *builder);
 
+/* Append to `text` that an image is larger than its disk, if it is: whoever starts a guest from it has
+ * to know. */
+void client_append_image_size(GString *text, uint64_t disk, uint64_t image);
+
 /* Tell a person something at once, on standard error: a sentence, which is cleaned. */
 void client_tell(const char *text);
 

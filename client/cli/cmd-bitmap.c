@@ -155,6 +155,7 @@ const struct command cmd_bitmap_add = {
     .summary = "make an empty bitmap, which records from now on",
     .min_args = 2,
     .max_args = 2,
+    .acts = true,
     .options = add_options,
     .options_size = sizeof(struct add_options),
     .run = run_bitmap_add,
@@ -171,6 +172,7 @@ const struct command cmd_bitmap_remove = {
     .summary = "remove a bitmap",
     .min_args = 2,
     .max_args = 2,
+    .acts = true,
     .run = run_bitmap_remove,
 };
 
@@ -185,6 +187,7 @@ const struct command cmd_bitmap_clear = {
     .summary = "set all of a bitmap to clean",
     .min_args = 2,
     .max_args = 2,
+    .acts = true,
     .run = run_bitmap_clear,
 };
 
@@ -199,6 +202,7 @@ const struct command cmd_bitmap_enable = {
     .summary = "let a bitmap record",
     .min_args = 2,
     .max_args = 2,
+    .acts = true,
     .run = run_bitmap_enable,
 };
 
@@ -213,6 +217,7 @@ const struct command cmd_bitmap_disable = {
     .summary = "let a bitmap record no more; what it has stays",
     .min_args = 2,
     .max_args = 2,
+    .acts = true,
     .run = run_bitmap_disable,
 };
 
@@ -227,6 +232,7 @@ const struct command cmd_bitmap_populate = {
     .summary = "set what is allocated on the disk to dirty",
     .min_args = 2,
     .max_args = 2,
+    .acts = true,
     .run = run_bitmap_populate,
 };
 
@@ -250,5 +256,6 @@ const struct command cmd_bitmap_merge = {
     .summary = "add to bitmap TARGET all that is dirty in the SOURCEs",
     .min_args = 3,
     .max_args = -1,
+    .acts = true,
     .run = run_bitmap_merge,
 };

@@ -177,6 +177,7 @@ const struct command cmd_checkpoint_create = {
     .help = "With DISKs: on these alone, all at the same instant.\n",
     .min_args = 1,
     .max_args = -1,
+    .acts = true,
     .options = create_options,
     .options_size = sizeof(struct create_options),
     .run = run_checkpoint_create,
@@ -197,5 +198,6 @@ const struct command cmd_checkpoint_delete = {
     .summary = "delete a checkpoint and its bitmaps; no other one changes",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .run = run_checkpoint_delete,
 };

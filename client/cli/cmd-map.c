@@ -5,6 +5,7 @@
 #include "client/cli/find-export.h"
 #include "client/cli/map-output.h"
 #include "client/map/nbd-extents.h"
+#include "client/map/nbd-uri.h"
 
 #include <string.h>
 
@@ -67,6 +68,8 @@ static int run_map(struct client *c, const void *options, char **args, GError **
     if (check_options(options, c->json, err) < 0)
         return -1;
     if (strstr(target, "://")) {
+        if (nbd_uri_check(target, err) < 0)
+            return -1;
         if (run(c, options, target, target, err) < 0) {
             g_prefix_error(err, "map %s: ", target);
             return -1;

@@ -192,22 +192,25 @@ static int carry_out(struct client *c, struct repository *r, const unsigned *rea
     uint64_t bytes = bytes_of(r);
     guint members = r->members->len;
     struct progress *p;
-    int result = 0;
+    int result;
 
     if (!c->json)
         print_text(c, r, reasons, plan, dry_run);
-    if (!dry_run) {
-        if (client_flush(c, err) < 0)
-            return -1;
-        p = progress_new(c->json);
-        result = prune_run(r, plan, p, err);
-        progress_free(p);
-    }
+    else if (dry_run)
+        client_print_builder(c, json);
+    /* If nobody can read what goes, nothing goes. */
+    if (client_flush(c, err) < 0)
+        return -1;
+    if (dry_run)
+        return 0;
+    p = progress_new(c->json);
+    result = prune_run(r, plan, p, err);
+    progress_free(p);
     if (result < 0)
         return -1;
     if (json)
         client_print_builder(c, json);
-    else if (!dry_run)
+    else
         print_done(c, r, members, bytes);
     return 0;
 }
@@ -260,6 +263,7 @@ const struct command cmd_prune = {
             "leaves each backup that stays as it was.\n",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .options = prune_options,
     .options_size = sizeof(struct prune_command),
     .run = run_prune,

@@ -103,6 +103,7 @@ static void print_json(struct client *c, const struct pull_options *o, const str
     json_add_string(b, "name", o->name);
     json_add_string(b, "format", r->format == DESTINATION_QCOW2 ? "qcow2" : "raw");
     json_add_size(b, "size", r->size);
+    json_add_size(b, "image-size", destination_image_size(r->format, r->size));
     json_add_size(b, "read", r->read);
     json_add_size(b, "written", r->written);
     json_add_size(b, "zero", r->zero);
@@ -126,6 +127,7 @@ static void print_text(struct client *c, const struct pull_options *o, const str
     if (r->resumed > 0)
         g_string_append_printf(line, ", from %s on", size_format_digits(r->resumed, 1, resumed));
     g_string_append_c(line, '\n');
+    client_append_image_size(line, r->size, destination_image_size(r->format, r->size));
     if (r->kind == DESTINATION_STREAM) /* standard output is the stream */
         fputs(line->str, stderr);
     else
@@ -232,6 +234,7 @@ const struct command cmd_pull = {
             "socket; for an NBD URI no control socket is needed.\n",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .options = pull_options,
     .options_size = sizeof(struct cli_options),
     .run = run_pull,

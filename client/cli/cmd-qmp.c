@@ -86,5 +86,6 @@ const struct command cmd_qmp = {
             "addr.type=inet addr.data.host=localhost addr.data.port=10809\n",
     .min_args = 1,
     .max_args = -1,
+    .acts = true,
     .run = run_qmp,
 };

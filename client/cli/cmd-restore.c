@@ -45,6 +45,7 @@ static void print_text(struct client *c, const struct repo_member *m, const GPtr
             g_string_append_printf(c->out, ", as in backup %" PRId64 " of %s", m->id,
                                    time ? time : "-");
         g_string_append_c(c->out, '\n');
+        client_append_image_size(c->out, r->size, destination_image_size(r->format, r->size));
     }
 }
 
@@ -64,6 +65,7 @@ static void print_json(struct client *c, const struct repo_member *m, const GPtr
         json_add_string(b, "disk", r->disk);
         json_add_string(b, "target", r->target);
         json_add_size(b, "size", r->size);
+        json_add_size(b, "image-size", destination_image_size(r->format, r->size));
         json_add_size(b, "read", r->copied.read);
         json_add_size(b, "written", r->copied.written);
         json_add_size(b, "zero", r->copied.zero);
@@ -217,6 +219,7 @@ const struct command cmd_restore = {
         "REPO may also be a qcow2 file, or - for one at standard input, as pull -o - sends it.\n",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .options = restore_options,
     .options_size = sizeof(struct restore_command),
     .run = run_restore,

@@ -208,6 +208,7 @@ const struct command cmd_session_begin = {
     .help = "With DISKs: of these alone. It prints where each is to be read.\n",
     .min_args = 1,
     .max_args = -1,
+    .acts = true,
     .options = begin_options,
     .options_size = sizeof(struct begin_options),
     .run = run_session_begin,
@@ -243,6 +244,7 @@ const struct command cmd_session_renew = {
     .summary = "let the lease of a session begin anew",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .options = renew_options,
     .options_size = sizeof(struct renew_options),
     .run = run_session_renew,
@@ -269,6 +271,7 @@ const struct command cmd_session_commit = {
     .summary = "end a session; its checkpoint is kept",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .run = run_session_commit,
 };
 
@@ -283,5 +286,6 @@ const struct command cmd_session_abort = {
     .summary = "end a session as if it had never been",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .run = run_session_abort,
 };

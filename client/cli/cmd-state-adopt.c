@@ -128,6 +128,7 @@ const struct command cmd_state_adopt = {
             "still those that the bitmaps speak of. Only you can know that.\n",
     .min_args = 3,
     .max_args = 3,
+    .acts = true,
     .run = run_state_adopt,
 };
 
@@ -188,5 +189,6 @@ const struct command cmd_state_forget = {
             "Checkpoints lose their part of it; one that has no other disk is gone.\n",
     .min_args = 2,
     .max_args = 2,
+    .acts = true,
     .run = run_state_forget,
 };

@@ -157,7 +157,11 @@ static int run_state_check(struct client *c, const void *options, char **args, G
         print_json(c, &k);
     else
         print_text(c, &k);
-    return verdict(args[0], &k, err);
+    if (verdict(args[0], &k, err) < 0)
+        return -1;
+    if (count_mended(&k) > 0)
+        return 0;
+    return client_flush(c, err); /* if this fails, it is not done in part: it has changed nothing */
 }
 
 static const struct option check_options[] = {
@@ -175,6 +179,7 @@ const struct command cmd_state_check = {
             "was not repaired; 3 some of it was repaired.\n",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .options = check_options,
     .options_size = sizeof(struct check_options),
     .run = run_state_check,

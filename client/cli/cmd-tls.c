@@ -304,6 +304,7 @@ const struct command cmd_tls_init = {
             "NBD URI. Nothing is overwritten. No control socket is needed.\n",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .options = tls_options,
     .options_size = sizeof(struct tls_options),
     .run = run_tls_init,

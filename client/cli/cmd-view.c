@@ -68,6 +68,7 @@ const struct command cmd_view_create = {
     .summary = "freeze a disk as it is now under the name NAME",
     .min_args = 2,
     .max_args = 2,
+    .acts = true,
     .run = run_view_create,
 };
 
@@ -86,5 +87,6 @@ const struct command cmd_view_delete = {
     .summary = "delete a view",
     .min_args = 1,
     .max_args = 1,
+    .acts = true,
     .run = run_view_delete,
 };

@@ -35,6 +35,7 @@ struct command {
     const char *summary;    /* one line */
     const char *help;       /* more of it, wrapped; may be NULL */
     int min_args, max_args; /* max -1: any number */
+    bool acts;              /* it changes something, and prints what */
     /* Options beside those that every command takes (options.h); NULL: none. */
     const struct option *options;
     size_t options_size; /* of the struct that their fields are in */

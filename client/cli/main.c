@@ -8,7 +8,46 @@
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+
+static bool has_option(const struct command *command, const char *name)
+{
+    for (const struct option *o = command->options; o && o->name; o++) {
+        if (strcmp(o->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Where certificates do not fit, GnuTLS's words say only that. */
+static void add_tls_hint(const struct command *command, GError **err)
+{
+    const char *hint = has_option(command, "tls-certificates")
+                           ? "--tls-certificates DIR"
+                           : "tls-certificates=DIR in the URI (nbds://...?tls-certificates=DIR)";
+    GError *error = *err;
+
+    if (!g_error_matches(error, CLIENT_ERROR, CLIENT_ERROR_TLS))
+        return;
+    *err = g_error_new(CLIENT_ERROR, CLIENT_ERROR_TLS,
+                       "%s The server is there, but it and this client do not take each other's "
+                       "certificates. %s names the folder with this client's.",
+                       error->message, hint);
+    g_error_free(error);
+}
+
+/* The command is done, and nobody must take it for one that has changed nothing. */
+static int flush_done(struct client *c, GError **err)
+{
+    GError *error = NULL;
+
+    if (client_flush(c, &error) == 0)
+        return 0;
+    client_fail(err, CLIENT_ERROR_PARTLY, "it is done, but %s", error->message);
+    g_error_free(error);
+    return -1;
+}
 
 /* Do what the command line asks for. What a command has gathered is printed also if it fails
  * later. */
@@ -25,9 +64,12 @@ static int carry_out(struct client *c, const struct invocation *invocation, GErr
         break;
     case REQUEST_RUN:
         if (invocation->command->run(c, invocation->options, invocation->args, err) < 0) {
+            add_tls_hint(invocation->command, err);
             client_flush(c, &ignored);
             return -1;
         }
+        if (invocation->command->acts)
+            return flush_done(c, err);
         break;
     }
     return client_flush(c, err);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/map/nbd-extents.h"
 #include "client/base/error.h"
-#include "client/map/nbd-uri.h"
 #include "common/base/deadline.h"
 #include "common/copy/nbd-link.h"
 
@@ -36,6 +35,8 @@ static void connect_failed(GError *why, GError **err)
 
     if (g_error_matches(why, SOURCE_NBD_ERROR, SOURCE_NBD_ERROR_UNREACHABLE))
         code = CLIENT_ERROR_UNREACHABLE;
+    else if (g_error_matches(why, SOURCE_NBD_ERROR, SOURCE_NBD_ERROR_TLS))
+        code = CLIENT_ERROR_TLS;
     else if (g_error_matches(why, SOURCE_NBD_ERROR, SOURCE_NBD_ERROR_NO_EXPORT))
         code = CLIENT_ERROR_NO_EXPORT;
     client_fail(err, code, "%s", why->message);
@@ -50,8 +51,6 @@ nbd_extents *nbd_extents_open(const char *uri, const char *context, GError **err
     struct nbd_link_facts facts;
     GError *why = NULL;
 
-    if (nbd_uri_check(uri, err) < 0)
-        return NULL;
     n->context = g_strdup(context);
     n->nbd = nbd_link_open(&options, &wait, &why);
     if (!n->nbd || nbd_link_facts(n->nbd, &facts, &why) < 0) {

@@ -8,6 +8,8 @@ static enum client_error code_of(enum source_nbd_error code)
     switch (code) {
     case SOURCE_NBD_ERROR_UNREACHABLE:
         return CLIENT_ERROR_UNREACHABLE;
+    case SOURCE_NBD_ERROR_TLS:
+        return CLIENT_ERROR_TLS;
     case SOURCE_NBD_ERROR_NO_EXPORT:
         return CLIENT_ERROR_NO_EXPORT;
     case SOURCE_NBD_ERROR_NO_CONTEXT:

@@ -57,6 +57,13 @@ enum destination_format destination_choose_format(const struct destination_optio
                : DESTINATION_RAW;
 }
 
+uint64_t destination_image_size(enum destination_format format, uint64_t size)
+{
+    uint64_t rest = size % SECTOR;
+
+    return format == DESTINATION_QCOW2 && rest != 0 ? size + SECTOR - rest : size;
+}
+
 char *destination_path(const char *target)
 {
     g_autofree char *real = realpath(target, NULL);
@@ -140,11 +147,12 @@ static int look_at_export(const struct destination_options *o, uint64_t size, bo
 static int open_nbd(struct destination *d, const struct destination_options *o, uint64_t size,
                     GError **err)
 {
-    bool clean = false;
+    struct target_nbd_options target = {
+        .uri = o->target, .size = size, .connections = o->connections, .retry = o->retry};
 
-    if (!o->force && look_at_export(o, size, &clean, err) < 0)
+    if (!o->force && look_at_export(o, size, &target.clean, err) < 0)
         return -1;
-    d->target = target_nbd_new(o->target, size, clean, o->connections, o->retry, err);
+    d->target = target_nbd_new(&target, err);
     return d->target ? 0 : -1;
 }
 

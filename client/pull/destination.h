@@ -47,6 +47,8 @@ struct destination;
 
 /* The format that DEFAULT means. */
 enum destination_format destination_choose_format(const struct destination_options *o);
+/* How large the image of a disk of `size` bytes is to who reads it: a qcow2's has whole sectors. */
+uint64_t destination_image_size(enum destination_format format, uint64_t size);
 /* The path of the target's file: where it is a link to something that is there, the path of that. The
  * caller frees it. */
 char *destination_path(const char *target);

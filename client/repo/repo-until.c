@@ -18,6 +18,22 @@ static char *of_disk(const char *disk)
     return disk ? g_strdup_printf(" with disk %s", disk) : g_strdup("");
 }
 
+/* What there is where no member has the disk, for a message. The caller frees it. */
+static char *newest_disks(const struct repository *r)
+{
+    const struct repo_member *newest = repository_newest(r, NULL);
+    g_autoptr(GString) text = g_string_new("the newest member has ");
+
+    if (!newest)
+        return g_strdup("there are no members");
+    for (guint i = 0; i < newest->disks->len; i++) {
+        const struct repo_disk *d = newest->disks->pdata[i];
+
+        g_string_append_printf(text, "%s%s", i > 0 ? ", " : "", d->disk);
+    }
+    return g_strdup(text->str);
+}
+
 /* What there is, for a message: "there are members 0 to 20, of ... to ...". The caller frees it. */
 static char *what_there_is(const struct repository *r, const char *disk)
 {
@@ -25,7 +41,7 @@ static char *what_there_is(const struct repository *r, const char *disk)
     g_autofree char *first = NULL, *last = NULL, *of = of_disk(disk);
 
     if (!newest)
-        return g_strdup_printf("there are no members%s", of);
+        return newest_disks(r);
     for (guint i = 0; !oldest || !has_disk(oldest, disk); i++)
         oldest = r->members->pdata[i];
     first = repo_time_text(oldest->time);

@@ -30,7 +30,8 @@ struct task {
     char *disk;   /* as it is called to people */
     char *target; /* its own */
     uint64_t size;
-    struct q2_image *image; /* NULL: the source is there from the beginning */
+    enum destination_format format; /* of the target */
+    struct q2_image *image;         /* NULL: the source is there from the beginning */
     struct copy_source *source;
     struct destination *destination;
 };
@@ -125,6 +126,7 @@ static int copy_ended(void *opaque, const struct loop_job *job, const struct cop
     r->disk = g_strdup(t->disk);
     r->target = g_strdup(t->target);
     r->size = t->size;
+    r->format = t->format;
     r->copied = *p;
     g_ptr_array_add(run->done, r);
     return 0;
@@ -161,6 +163,7 @@ static int open_target(struct task *t, const struct restore_options *o, GError *
     struct opening opening = {.task = t, .to = o->to};
 
     opening.to.target = t->target;
+    t->format = destination_choose_format(&opening.to);
     opening.to.lanes = lanes(o);
     if (!t->source)
         t->source = source_image_new(t->image, UINT_MAX, opening.to.lanes, err);
@@ -280,7 +283,8 @@ static int make_folder(const char *path, bool *made, GError **err)
     if (*made)
         return 0;
     if (errno != EEXIST)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", path, g_strerror(errno));
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: cannot make this folder: %s", path,
+                           g_strerror(errno));
     if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: not a folder, which is needed for all disks: --disk restores one",

@@ -7,6 +7,7 @@
 
 enum source_nbd_error {
     SOURCE_NBD_ERROR_UNREACHABLE, /* no server, or it went away and did not come back */
+    SOURCE_NBD_ERROR_TLS, /* it is there, and one side does not take the other's certificate or key */
     SOURCE_NBD_ERROR_NO_EXPORT,
     SOURCE_NBD_ERROR_NO_CONTEXT, /* the message names those that there are */
     SOURCE_NBD_ERROR_CHANGED, /* the server came back with another size, or without the context */

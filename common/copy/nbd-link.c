@@ -20,6 +20,9 @@
 #define LISTED_MAX 12
 #define SHOWN_MAX  256
 
+/* Connections to a server that may refuse our certificate. */
+#define TLS_TRIES 3
+
 /* Most names that are passed over. */
 #define LEFT_OUT_MAX 100000
 
@@ -257,18 +260,51 @@ static int reach(struct nbd_handle *nbd, const char *uri, const struct nbd_link_
     return 0;
 }
 
+/* Do the words of GnuTLS, which are all that libnbd tells, say that certificates do not fit? */
+static bool is_refused_by_tls(const char *why)
+{
+    static const char *const words[] = {"A TLS fatal alert", "Error in the certificate",
+                                        "Error while reading file"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
+        if (strstr(why, words[i]))
+            return true;
+    }
+    return false;
+}
+
 /* A handle that `reach` has succeeded with. */
-static struct nbd_handle *reached(const char *uri, const struct nbd_link_wait *w, GError **err)
+static struct nbd_handle *reached_once(const char *uri, const struct nbd_link_wait *w, GError **err)
 {
     struct nbd_handle *nbd = nbd_create();
 
-    if (!nbd) {
+    if (!nbd)
         source_nbd_fail_libnbd(err, SOURCE_NBD_ERROR_FAILED);
-        return NULL;
-    }
-    if (reach(nbd, uri, w, err) < 0)
+    else if (reach(nbd, uri, w, err) < 0)
         g_clear_pointer(&nbd, nbd_close);
     return nbd;
+}
+
+/* The same. Waiting helps where a server is just starting, and not where certificates do not fit, so
+ * these errors differ. A server that sends an alert, and closes, is sometimes only seen to have closed:
+ * another try sees the alert. */
+static struct nbd_handle *reached(const char *uri, const struct nbd_link_wait *w, GError **err)
+{
+    for (int tries = 1;; tries++) {
+        GError *error = NULL;
+        struct nbd_handle *nbd = reached_once(uri, w, &error);
+
+        if (nbd)
+            return nbd;
+        if (tries < TLS_TRIES && g_str_has_prefix(error->message, "gnutls_record_send")) {
+            g_error_free(error);
+            continue;
+        }
+        if (error->code == SOURCE_NBD_ERROR_UNREACHABLE && is_refused_by_tls(error->message))
+            error->code = SOURCE_NBD_ERROR_TLS;
+        g_propagate_error(err, error);
+        return NULL;
+    }
 }
 
 /* The export lacks the context. The contexts that it has can be asked for only before GO, so

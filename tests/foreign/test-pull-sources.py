@@ -2,12 +2,12 @@
 """`fleecectl pull` from NBD servers of other projects, with every way that they have of serving a
 disk: all that comes is compared byte for byte."""
 
-import contextlib
 import os
 import subprocess
 
-import nbd
-from fleece import (Qmp, die_with_parent, require_program, run, tmpdir, uri, wait_file)
+import fleece
+from fleece import die_with_parent, require_program, run, tmpdir, uri, wait_file
+from others import Daemon, nbdkit, qcow2, qemu_nbd, write_some, writer
 from pulls import KIB, MIB, assert_equal, contents, pull, pull_json, read_all, refused, seeded
 from rig import activated
 from tap import main, test
@@ -33,22 +33,6 @@ def as_pulled(where, *options):
     with tmpdir() as folder:
         summary = pull_json(where, "-o", f"{folder}/out", *options)
         return contents(f"{folder}/out"), summary
-
-
-@contextlib.contextmanager
-def server(folder, *command, export=""):
-    """A server that takes its socket over. Its URI."""
-    require_program(command[0])
-    with activated(f"{folder}/socket", *command):
-        yield uri(export, unix=f"{folder}/socket")
-
-
-def nbdkit(folder, *args):
-    return server(folder, "nbdkit", "-f", *args)
-
-
-def qemu_nbd(folder, *args, export=""):
-    return server(folder, "qemu-nbd", "--persistent", "-r", "-x", export, *args, export=export)
 
 
 def qemu_io(image, *commands, format="qcow2"):
@@ -131,7 +115,7 @@ def a_disk_of_nbdkit_that_is_not_there_for_a_while():
         first = subprocess.Popen([*command, f"{folder}/p1", "eval", f"get_size=echo {SIZE}",
                                   "pread=kill -9 $PPID"], preexec_fn=die_with_parent)
         assert wait_file(first, f"{folder}/p1")
-        copy = subprocess.Popen([os.environ["top_builddir"] + "/fleecectl", "pull", "--retry", "100",
+        copy = subprocess.Popen([fleece.FLEECECTL, "pull", "--retry", "100",
                                  uri(unix=f"{folder}/s"), "-o", f"{folder}/out"],
                                 preexec_fn=die_with_parent)
         try:
@@ -207,59 +191,6 @@ def qemu_nbd_without():
 
 
 # ---- qemu-storage-daemon: backups as libvirt makes them ----
-
-
-class Daemon(contextlib.AbstractContextManager):
-    """qemu-storage-daemon with a monitor and an NBD server, in `folder`."""
-
-    def __init__(self, folder, *args):
-        self.folder, self.args = folder, args
-
-    def __enter__(self):
-        self.process = subprocess.Popen(
-            [require_program("qemu-storage-daemon"), "--pidfile", f"{self.folder}/qsd.pid",
-             "--chardev", f"socket,id=m,path={self.folder}/m,server=on,wait=off",
-             "--monitor", "m", "--nbd-server", f"addr.type=unix,addr.path={self.folder}/n",
-             *self.args], preexec_fn=die_with_parent)
-        assert wait_file(self.process, f"{self.folder}/qsd.pid")
-        self.qmp = Qmp(f"{self.folder}/m")
-        return self
-
-    def __exit__(self, *_):
-        self.qmp.close()
-        self.process.kill()
-        self.process.wait()
-
-    def export(self, node, name, *bitmaps, writable=False):
-        self.qmp.cmd("block-export-add", type="nbd", id=name, name=name, writable=writable,
-                     **{"node-name": node}, **({"bitmaps": list(bitmaps)} if bitmaps else {}))
-        return uri(name, unix=f"{self.folder}/n")
-
-    def end_export(self, name, client):
-        client.shutdown()
-        self.qmp.cmd("block-export-del", id=name, mode="hard")
-        self.qmp.wait_event("BLOCK_EXPORT_DELETED")
-
-
-def writer(where):
-    h = nbd.NBD()
-    h.connect_uri(where)
-    return h
-
-
-def write_some(h, rng, count=15):
-    for _ in range(count):
-        length = rng.randrange(1, 600) * 512
-        at = rng.randrange((SIZE - length) // 512) * 512
-        if rng.random() < 0.3:
-            h.zero(length, at)
-        else:
-            h.pwrite(rng.randbytes(length), at)
-
-
-def qcow2(node, path, **more):
-    return {"driver": "qcow2", "node-name": node, "file": {"driver": "file", "filename": path},
-            **more}
 
 
 @test

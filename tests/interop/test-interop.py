@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Newer clients (libnbd 1.22, QEMU 10) against our exports, with extended headers: `make
-check-interop`. It is not in the default run, because it fetches the clients; peers.py says from
+"""Newer clients (libnbd 1.22, QEMU 10) against our exports, with extended headers: a part of `make
+check-interop`. That is not in the default run, because it fetches the clients; peers.py says from
 where."""
 
 import json
 import os
 
 import peers
-from fleece import Server, fleecectl, tmpdir
+from fleece import Server, fleecectl, run, tmpdir
 from rig import (GIB, KIB, MIB, activated, assert_same, content, dirty_context, export_view, freeze,
                  image)
 from tap import main, note, skip, test
@@ -33,9 +33,9 @@ def spoke_extended(s, export="vda"):
     return len(used)
 
 
-def qemu_io(where, *commands, readonly=False):
+def qemu_io(where, *commands, readonly=False, format="raw"):
     words = [word for command in commands for word in ("-c", command)]
-    out = peer().run("qemu-io", "-f", "raw", *(["-r"] if readonly else []), *words, where).stdout
+    out = peer().run("qemu-io", "-f", format, *(["-r"] if readonly else []), *words, where).stdout
     assert "failed" not in out and "length cannot" not in out, out
     return out
 
@@ -230,6 +230,29 @@ def fleecectl_map_beside_newer_clients():
         qemu_io(s.uri("vda"), "write -P 7 5T 64k")
         ours = json.loads(fleecectl("--json", "map", s.uri("vda")).stdout)
         assert [(e["start"], e["length"], e["flags"]) for e in ours["extents"]] == nbdinfo_map(s)
+
+
+@test
+def fleecectl_with_a_newer_libnbd():
+    """It speaks extended headers then, and sees and copies the same."""
+    with tmpdir() as d, Server("-v", "--disk", "vda", "memory", "8T") as s:
+        q = s.qmp()
+        q.cmd("block-dirty-bitmap-add", node="vda", name="b", granularity=64 * KIB)
+        qemu_io(s.uri("vda"), "write -P 7 5T 64k", "write -P 8 1M 64k")
+        ours = peer().fleecectl(d)
+        for options, context in ((), "base:allocation"), (("--bitmap", "b"), dirty_context("b")):
+            seen = json.loads(run(ours, "--json", "map", s.uri("vda"), *options).stdout)
+            assert [(e["start"], e["length"], e["flags"]) for e in seen["extents"]] == \
+                nbdinfo_map(s, context=context)
+        run(ours, "pull", s.uri("vda"), "-o", f"{d}/vda.qcow2")
+        qemu_io(s.uri("vda"), "write -P 9 6T 64k")
+        run(ours, "pull", s.uri("vda"), "-o", f"{d}/inc.qcow2", "-b", "b", "--base", f"{d}/vda.qcow2")
+        for image, nine in ("vda.qcow2", []), ("inc.qcow2", [6 * TIB]):
+            data = [at for at, _, data, _ in qemu_map("-f", "qcow2", f"{d}/{image}") if data]
+            assert data == [MIB, 5 * TIB, *nine], data
+        qemu_io(f"{d}/inc.qcow2", "read -P 8 1M 64k", "read -P 7 5T 64k", "read -P 9 6T 64k",
+                readonly=True, format="qcow2")
+        assert spoke_extended(s)
 
 
 main()
