@@ -67,6 +67,7 @@ needed_for_tests='
   nbdkit-nbd      -                  nbdkit-nbd-plugin
   zstd            zstd               zstd
   fio             fio                fio
+  sqlite3         sqlite3            sqlite
   certtool        gnutls-bin         gnutls-utils
   openssl         openssl            openssl
   busybox         busybox-static     busybox

@@ -47,6 +47,7 @@ client_libclient_a_SOURCES = \
 	client/cli/command.h \
 	client/cli/commands.c client/cli/commands.h \
 	client/cli/find-export.c client/cli/find-export.h \
+	client/cli/forward-control.c client/cli/forward-control.h \
 	client/cli/help.c client/cli/help.h \
 	client/cli/map-output.c client/cli/map-output.h \
 	client/cli/option-values.c client/cli/option-values.h \

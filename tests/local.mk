@@ -95,6 +95,11 @@ check_LIBRARIES += tests/rigs/libqcow2rig.a
 tests_rigs_libqcow2rig_a_SOURCES = \
 	tests/rigs/qcow2-oracle.c tests/rigs/qcow2-oracle.h \
 	tests/rigs/qcow2-rig.c tests/rigs/qcow2-rig.h
+# A repository's folder.
+check_LIBRARIES += tests/rigs/librepositoryrig.a
+tests_rigs_librepositoryrig_a_SOURCES = \
+	tests/rigs/repository-rig.c tests/rigs/repository-rig.h
+links_repository = tests/rigs/librepositoryrig.a $(links_client)
 # A store over a folder, which can be killed.
 check_LIBRARIES += tests/rigs/libstorerig.a
 tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h

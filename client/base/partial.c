@@ -197,7 +197,7 @@ static int name_new(const struct partial *p)
     return unlink(p->partial) < 0 ? errno : 0;
 }
 
-int partial_commit(struct partial *p, GError **err)
+int partial_name(struct partial *p, GError **err)
 {
     int error;
 
@@ -210,6 +210,13 @@ int partial_commit(struct partial *p, GError **err)
     if (error != 0)
         return partial_fail(err, p->path, "name the file", error);
     p->gone = true;
+    return 0;
+}
+
+int partial_commit(struct partial *p, GError **err)
+{
+    if (partial_name(p, err) < 0)
+        return -1;
     if (partial_sync_folder(p->path, err) < 0) {
         g_prefix_error(err, "%s is whole, but may not have its name after a power cut: ", p->path);
         return -1;

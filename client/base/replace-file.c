@@ -4,7 +4,8 @@
 #include "client/base/partial.h"
 #include "common/base/file-io.h"
 
-int replace_file(const char *path, const char *text, size_t length, GError **err)
+static int replace(const char *path, const char *text, size_t length,
+                   int (*commit)(struct partial *, GError **), GError **err)
 {
     struct partial *p = partial_new(path, true, err);
     int error, result = -1;
@@ -15,7 +16,17 @@ int replace_file(const char *path, const char *text, size_t length, GError **err
     if (error < 0)
         client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", partial_path(p), g_strerror(-error));
     else
-        result = partial_commit(p, err);
+        result = commit(p, err);
     partial_free(p);
     return result;
+}
+
+int replace_file(const char *path, const char *text, size_t length, GError **err)
+{
+    return replace(path, text, length, partial_commit, err);
+}
+
+int replace_file_unsynced(const char *path, const char *text, size_t length, GError **err)
+{
+    return replace(path, text, length, partial_name, err);
 }

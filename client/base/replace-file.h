@@ -9,5 +9,8 @@
 /* Let the file at `path` have this text, whether it was there or not (client/base/partial.h). 0, or -1
  * and *err. */
 int replace_file(const char *path, const char *text, size_t length, GError **err);
+/* The same, but a start after a power cut may find what was there before, or nothing where nothing was, until
+ * the folder is synced: where that is done soon, or where the file before will do. */
+int replace_file_unsynced(const char *path, const char *text, size_t length, GError **err);
 
 #endif

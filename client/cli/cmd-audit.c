@@ -3,6 +3,7 @@
 #include "client/base/error.h"
 #include "client/base/interrupt.h"
 #include "client/cli/command.h"
+#include "client/cli/forward-control.h"
 #include "client/cli/table.h"
 #include "client/map/nbd-uri.h"
 #include "client/repo/audit.h"
@@ -16,7 +17,7 @@
 #define RETRY 60
 
 struct cmd_options {
-    char *until, *uri, *bitmap, *context, *tls_certificates;
+    char *until, *uri, *bitmap, *context, *ssh, *tls_certificates;
 };
 
 /* ---- options ---- */
@@ -135,32 +136,48 @@ static int audit(struct client *c, const struct repository *r, struct qmp *qmp,
     return rc;
 }
 
+/* Without --uri the server is asked. NULL and *err. */
+static struct qmp *ask_server(struct client *c, const char *ssh, struct remote *remote,
+                              GError **err)
+{
+    return ssh && forward_control(c, remote, err) < 0 ? NULL : client_qmp(c, err);
+}
+
+static int audit_repository(struct client *c, const char *path, struct audit_options *o,
+                            const struct cmd_options *co, struct remote *remote, GError **err)
+{
+    g_autoptr(repository) r = repository_open(path, REPO_READ, err);
+    struct qmp *qmp = NULL;
+
+    if (!r)
+        return -1;
+    o->member = repository_until(r, co->until, o->disk, err);
+    if (!o->member)
+        return -1;
+    if (!o->uri) {
+        qmp = ask_server(c, co->ssh, remote, err);
+        if (!qmp)
+            return -1;
+    }
+    return audit(c, r, qmp, o, err);
+}
+
 static int run_audit(struct client *c, const void *options, char **args, GError **err)
 {
     const struct cmd_options *co = options;
     g_autofree char *context = context_of(co);
-    struct audit_options o = {.disk = args[1],
-                              .uri = co->uri,
-                              .context = context,
-                              .retry = RETRY,
-                              .certificates = co->tls_certificates};
-    g_autoptr(repository) r = NULL;
-    struct qmp *qmp = NULL;
+    struct audit_options o = {
+        .disk = args[1], .uri = co->uri, .context = context, .retry = RETRY, .reach = remote_reach};
+    struct remote *remote;
+    int result;
 
     if (check_options(co, err) < 0 || interrupt_fd(err) < 0)
         return -1;
-    r = repository_open(args[0], REPO_READ, err);
-    if (!r)
-        return -1;
-    o.member = repository_until(r, co->until, o.disk, err);
-    if (!o.member)
-        return -1;
-    if (!o.uri) {
-        qmp = client_qmp(c, err);
-        if (!qmp)
-            return -1;
-    }
-    return audit(c, r, qmp, &o, err);
+    remote = remote_new(co->ssh, co->tls_certificates);
+    o.opaque = remote;
+    result = audit_repository(c, args[0], &o, co, remote, err);
+    remote_free(remote);
+    return result;
 }
 
 static const struct option audit_options[] = {
@@ -172,6 +189,8 @@ static const struct option audit_options[] = {
      "with --uri: the dirty bitmap: context qemu:dirty-bitmap:NAME"},
     {"context", 0, OPTION_TEXT, "NAME", offsetof(struct cmd_options, context),
      "with --uri: the NBD meta context that says what is dirty"},
+    {"ssh", 0, OPTION_TEXT, "HOST", offsetof(struct cmd_options, ssh),
+     "the server is on HOST, where SOCKET is its control socket"},
     {"tls-certificates", 0, OPTION_TEXT, "DIR", offsetof(struct cmd_options, tls_certificates),
      "the folder with this client's certificates, for a server with TLS"},
     {NULL},
@@ -180,7 +199,7 @@ static const struct option audit_options[] = {
 const struct command cmd_audit = {
     .name = "audit",
     .synopsis = "REPO DISK [--until ID|TIME] [--uri URI --bitmap NAME | --uri URI --context NAME] "
-                "[--tls-certificates DIR]",
+                "[--ssh HOST] [--tls-certificates DIR]",
     .summary = "does the map of what has changed tell the truth?",
     .help =
         "Reads all of the disk, compares it with a backup, and prints what differs and is not\n"

@@ -3,9 +3,9 @@
 #include "client/repo/backup.h"
 #include "client/base/error.h"
 #include "client/cli/command.h"
+#include "client/cli/forward-control.h"
 #include "client/cli/option-values.h"
 #include "client/cli/table.h"
-#include "client/repo/remote.h"
 #include "client/repo/repo-time.h"
 #include "common/json/value.h"
 
@@ -175,22 +175,6 @@ static void print_json(struct client *c, const struct backup_result *result)
     client_print_builder(c, b);
 }
 
-/* The control socket is on another host: forward it, and use that. */
-static int reach_control(struct client *c, struct remote *remote, GError **err)
-{
-    const char *socket;
-
-    if (!c->control || *c->control != '/')
-        return client_fail(err, CLIENT_ERROR_USAGE,
-                           "--ssh needs -C SOCKET, the path of the control socket on that host");
-    socket = remote_socket(remote, c->control, err);
-    if (!socket)
-        return -1;
-    g_free(c->control);
-    c->control = g_strdup(socket);
-    return 0;
-}
-
 static int back_up(struct client *c, const struct backup_options *o, GError **err)
 {
     struct qmp *qmp = client_qmp(c, err);
@@ -224,7 +208,7 @@ static int run_backup(struct client *c, const void *options, char **args, GError
     o.reach = remote_reach;
     o.opaque = remote;
     if (given->ssh)
-        rc = reach_control(c, remote, err);
+        rc = forward_control(c, remote, err);
     if (rc == 0)
         rc = back_up(c, &o, err);
     remote_free(remote);

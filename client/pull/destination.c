@@ -147,11 +147,12 @@ static int look_at_export(const struct destination_options *o, uint64_t size, bo
 static int open_nbd(struct destination *d, const struct destination_options *o, uint64_t size,
                     GError **err)
 {
-    bool clean = false;
+    struct target_nbd_options target = {
+        .uri = o->target, .size = size, .connections = o->connections, .retry = o->retry};
 
-    if (!o->force && look_at_export(o, size, &clean, err) < 0)
+    if (!o->force && look_at_export(o, size, &target.clean, err) < 0)
         return -1;
-    d->target = target_nbd_new(o->target, size, clean, o->connections, o->retry, err);
+    d->target = target_nbd_new(&target, err);
     return d->target ? 0 : -1;
 }
 

@@ -109,29 +109,65 @@ void position_free(struct position *p)
     g_free(p);
 }
 
-int position_set_file(struct position *p, int fd, bool found, GError **err)
+/* ---- which file ---- */
+
+/* The file behind fd; with a path, the file of that name. 0, or an errno value. */
+static int look_at(int fd, const char *path, struct position_file *file, uint64_t *size)
 {
-    struct position_file file;
     struct statx st;
 
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &st) < 0)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: its file: %s", p->path,
-                           g_strerror(errno));
-    file = (struct position_file){
+    if (statx(fd, path, AT_EMPTY_PATH, STATX_INO | STATX_BTIME | STATX_SIZE, &st) < 0)
+        return errno;
+    *file = (struct position_file){
         .device = (uint64_t)makedev(st.stx_dev_major, st.stx_dev_minor),
         .inode = st.stx_ino,
         .born = st.stx_mask & STATX_BTIME
                     ? (uint64_t)st.stx_btime.tv_sec * 1000000000u + st.stx_btime.tv_nsec
                     : 0,
     };
-    if (found &&
-        (file.device != p->file.device || file.inode != p->file.inode || file.born != p->file.born))
+    *size = st.stx_size;
+    return 0;
+}
+
+static bool is_same(const struct position_file *a, const struct position_file *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->born == b->born;
+}
+
+int position_set_file(struct position *p, int fd, bool found, GError **err)
+{
+    struct position_file file;
+    uint64_t size;
+    int error = look_at(fd, "", &file, &size);
+
+    if (error != 0)
+        return client_fail(err, CLIENT_ERROR_FAILED, "%s: its file: %s", p->path,
+                           g_strerror(error));
+    if (found && !is_same(&file, &p->file))
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: it is of a file that is not there any more; without --resume the "
                            "copy begins anew",
                            p->path);
     p->file = file;
     return 0;
+}
+
+/* Is the file `target` the whole copy that a position says is durable up to its end? A copy of what is
+ * allocated is a file that gets its name last; changes are written into a file that has it. */
+static bool is_named(const char *target, const char *context, const struct position_file *file,
+                     uint64_t size, uint64_t offset)
+{
+    struct position_file there;
+    uint64_t has;
+
+    return offset == size && context && *context == '\0' &&
+           look_at(AT_FDCWD, target, &there, &has) == 0 && has == size && there.born != 0 &&
+           is_same(&there, file);
+}
+
+bool position_is_named(const struct position *p, uint64_t offset, const char *target)
+{
+    return is_named(target, p->context, &p->file, p->size, offset);
 }
 
 /* ---- reading ---- */
@@ -184,10 +220,32 @@ static JsonNode *load(const char *path, GError **err)
     return NULL;
 }
 
+/* Does it say how far the copy has come, and whether it discards? Without that nobody goes on, or begins
+ * anew: what was discarded is read as zeroes. */
+static bool has_place(JsonObject *o)
+{
+    JsonNode *position = json_object_get_member(o, "position");
+    JsonNode *discards = json_object_get_member(o, "discards");
+
+    return position && JSON_NODE_HOLDS_VALUE(position) &&
+           json_node_get_value_type(position) == G_TYPE_INT64 && json_node_get_int(position) >= 0 &&
+           discards && JSON_NODE_HOLDS_VALUE(discards) &&
+           json_node_get_value_type(discards) == G_TYPE_BOOLEAN;
+}
+
 /* Where a copy may start; at its end, nothing is left but its name. */
 static uint64_t round_down(const struct position *p, uint64_t offset)
 {
     return offset == p->size ? offset : offset - offset % COPY_STEP;
+}
+
+static struct position_file read_file(JsonObject *o)
+{
+    return (struct position_file){
+        .device = json_member_size(o, "device"),
+        .inode = json_member_size(o, "inode"),
+        .born = json_member_size(o, "born"),
+    };
 }
 
 int position_read(struct position *p, bool *found, uint64_t *offset, GError **err)
@@ -206,16 +264,15 @@ int position_read(struct position *p, bool *found, uint64_t *offset, GError **er
     o = json_node_get_object(node);
     if (compare(p, o, err) < 0)
         return -1;
+    if (!has_place(o))
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: it is damaged: it does not say how far the copy has come", p->path);
     *offset = json_member_size(o, "position");
     if (*offset > p->size)
         return client_fail(err, CLIENT_ERROR_FAILED,
                            "%s: it is damaged: its position is beyond the end", p->path);
     *offset = round_down(p, *offset);
-    p->file = (struct position_file){
-        .device = json_member_size(o, "device"),
-        .inode = json_member_size(o, "inode"),
-        .born = json_member_size(o, "born"),
-    };
+    p->file = read_file(o);
     p->discards = p->discards || json_member_bool(o, "discards");
     *found = true;
     return 0;
@@ -224,10 +281,18 @@ int position_read(struct position *p, bool *found, uint64_t *offset, GError **er
 /* Does the file say for sure that nothing was discarded? */
 static bool kept_all(JsonObject *o)
 {
-    if (json_member_size(o, "version") != POSITION_VERSION ||
-        !json_object_has_member(o, "discards") || !json_object_has_member(o, "position"))
+    if (json_member_size(o, "version") != POSITION_VERSION || !has_place(o))
         return false;
     return !json_member_bool(o, "discards") || json_member_size(o, "position") == 0;
+}
+
+/* Is it left of a copy that is whole, and is the file `target`? */
+static bool is_of_named(JsonObject *o, const char *target)
+{
+    struct position_file file = read_file(o);
+
+    return has_place(o) && is_named(target, json_member_string(o, "context"), &file,
+                                    json_member_size(o, "size"), json_member_size(o, "position"));
 }
 
 int position_check_anew(const char *target, GError **err)
@@ -247,6 +312,11 @@ int position_check_anew(const char *target, GError **err)
     }
     if (!node || kept_all(json_node_get_object(node)))
         return 0;
+    if (is_of_named(json_node_get_object(node), target))
+        return client_fail(err, CLIENT_ERROR_FAILED,
+                           "%s: it was left of the run that has made %s, which is whole, and has "
+                           "discarded at the source what it had copied: --resume removes it",
+                           path, target);
     return client_fail(err, CLIENT_ERROR_FAILED,
                        "%s: a run before this one has discarded at the source what it had copied: "
                        "go on by --resume, or remove this file, and lose that",

@@ -42,6 +42,9 @@ void position_free(struct position *p); /* NULL is fine */
  * then. It is an error if it is of another source, context, size or instant. 0, or -1 and
  * *err. */
 int position_read(struct position *p, bool *found, uint64_t *offset, GError **err);
+/* Is `target` the whole copy that a position which was read, with this offset, is of? So it is where the
+ * run that made it was cut after the file had its name, and before the position was removed. */
+bool position_is_named(const struct position *p, uint64_t offset, const char *target);
 /* May a copy into the file `target` begin anew? Not where another run, of whatever source, has discarded
  * there what it had, which is only in its file then; nor where it cannot be read whether one has. 0, or
  * -1 and *err. */

@@ -5,10 +5,11 @@
  * - It is removed before another copy touches the target: a run that begins anew removes what it finds
  *   first, durably, then opens the target.
  * - It is written behind the data: the engine's mark comes when all below it is durable. Where the copy
- *   ends early, and in order, it is written once more, after a sync by a descriptor of its own: one
+ *   ends, early or not, and in order, it is written once more, after a sync by a descriptor of its own: one
  *   by which a failure to write was told to the engine already would not tell it again.
  * - It names the file by its inode and birth: a .partial that another run has made is another file.
- * - It goes when the copy is whole and has its name.
+ * - It goes when the copy is whole and has its name. A run that finds it beside that very file removes it,
+ *   and nothing else is left to do.
  *
  * Discarding at the source needs it, too: what has been discarded is nowhere but in the target, and
  * reads as zeroes at the source. So nobody begins anew over a position that says so.
@@ -16,6 +17,7 @@
 #include "client/pull/pull.h"
 #include "client/base/error.h"
 #include "client/base/interrupt.h"
+#include "client/base/partial.h"
 #include "client/pull/copy-error.h"
 #include "client/pull/loop.h"
 #include "client/pull/position.h"
@@ -41,6 +43,7 @@ struct pull {
     struct destination *destination;
     struct position *position; /* NULL: the copy cannot be gone on with */
     bool found;                /* it is one of an earlier run */
+    bool named;                /* which was cut when nothing was left to do but to remove it */
     int sync_fd;               /* of the target's file, where positions are written; else -1 */
     struct copy_rate *rate;
     bool started;
@@ -81,6 +84,7 @@ static int find_position(struct pull *p, GError **err)
                   : position_check_anew(path, err) < 0)
         return -1;
     p->to.again = p->found;
+    p->named = p->found && position_is_named(p->position, p->result->resumed, path);
     return p->found ? 0 : position_remove(p->position, err);
 }
 
@@ -143,6 +147,10 @@ static int open_both(struct pull *p, GError **err)
 
     if (interrupt_work(open_source, p, err) < 0)
         return -1;
+    if (p->named) {
+        p->result->kind = DESTINATION_NEW;
+        return 0;
+    }
     return waits ? interrupt_work(open_destination, p, err) : open_destination(p, err);
 }
 
@@ -191,10 +199,10 @@ static int ended(void *opaque, const struct loop_job *job, const struct copy_pro
     p->result->read = progress->read;
     p->result->written = progress->written;
     p->result->zero = progress->zero;
-    if (!why)
-        return 0;
     if (p->sync_fd >= 0 && fsync(p->sync_fd) == 0)
         position_write(p->position, progress->position, NULL); /* else the last mark stands */
+    if (!why)
+        return 0;
     g_propagate_error(err, g_error_copy(why));
     return -1;
 }
@@ -203,6 +211,8 @@ static int copy(struct pull *p, struct progress *progress, GError **err)
 {
     static const struct loop_ops ops = {.next = next, .ended = ended, .fd = -1};
 
+    if (p->named)
+        return 0;
     if (p->o->rate > 0)
         p->rate = copy_rate_new(p->o->rate);
     if (loop_run(&ops, p, 1, progress, err) == 0)
@@ -214,7 +224,10 @@ static int copy(struct pull *p, struct progress *progress, GError **err)
 
 static int finish(struct pull *p, GError **err)
 {
-    if (destination_commit(p->destination, err) < 0)
+    int result = p->named ? partial_sync_folder(p->position->path, err)
+                          : destination_commit(p->destination, err);
+
+    if (result < 0)
         return -1;
     return p->position ? position_remove(p->position, err) : 0;
 }

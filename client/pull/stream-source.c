@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What comes before the data is written into a temporary file, at the places that it has in the
- * stream. That file, made longer by a hole where the data would be, is opened as an image, and says
- * for each range where in the stream its data are. The lane asks for ranges in ascending order, and
- * so the stream is only ever read on.
+ * stream. That file is opened as an image of which the rest is missing, and says for each range where
+ * in the stream its data are. The lane asks for ranges in ascending order, and so the stream is only
+ * ever read on.
  */
 #include "client/pull/stream-source.h"
 #include "client/base/error.h"
@@ -36,6 +36,7 @@ struct stream_source {
     uint64_t cluster;  /* bytes */
     int cancelled;     /* an eventfd */
     int head;          /* the temporary file */
+    uint64_t most;     /* bytes that the image has at most */
     struct q2_image *image;
     struct copy_source *map; /* what tells the extents */
     struct q2_reader *reader;
@@ -173,10 +174,7 @@ static int read_head(struct stream_source *s, GError **err)
                            "%s: its tables are behind its data: it has to be a file", s->name);
     if (keep_to(s, end, err) < 0 || find_end(s, &h, &end, err) < 0 || keep_to(s, end, err) < 0)
         return -1;
-    if (ftruncate(s->head, (off_t)(end + h.size + h.size / HEAD_PART + HEAD_LEAST)) < 0)
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "%s: a temporary file as long as it is (in TMPDIR): %s", s->name,
-                           g_strerror(errno));
+    s->most = end + h.size + h.size / HEAD_PART + HEAD_LEAST;
     return 0;
 }
 
@@ -185,7 +183,7 @@ static int open_head(struct stream_source *s, GError **err)
     g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", s->head);
     struct q2_error why = {0};
 
-    s->image = q2_image_open(path, Q2_REFERENCES_NONE, &why);
+    s->image = q2_image_open_head(path, s->most, &why);
     s->reader = s->image ? q2_reader_new(s->image, &why) : NULL;
     if (!s->reader)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", s->name, why.text);

@@ -13,7 +13,6 @@
 #include "client/repo/backup-session.h"
 #include "client/repo/chain.h"
 #include "client/repo/disk-file.h"
-#include "client/repo/remote-uri.h"
 #include "common/copy/source-nbd.h"
 #include "common/copy/target-compare.h"
 
@@ -30,7 +29,7 @@
 struct audit {
     const struct audit_options *o;
     const char *uri, *context;
-    char *reached;                  /* the URI, with certificates */
+    char *reached;                  /* the URI, as it is reached from here */
     struct backup_session *session; /* NULL: another server's export */
     struct audit_result *result;
     GArray *dirty; /* ordered */
@@ -178,9 +177,8 @@ static int look_again(struct audit *a, GError **err)
 
 static int audit(struct audit *a, struct q2_image *image, struct progress *progress, GError **err)
 {
-    a->reached = a->o->certificates ? remote_uri_with_certificates(a->uri, a->o->certificates)
-                                    : g_strdup(a->uri);
-    a->dirty = read_dirty(a, err);
+    a->reached = a->o->reach(a->o->opaque, a->uri, err);
+    a->dirty = a->reached ? read_dirty(a, err) : NULL;
     if (!a->dirty || compare(a, image, progress, err) < 0)
         return -1;
     a->result->dirty = audit_ranges_bytes(a->dirty);

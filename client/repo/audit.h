@@ -18,7 +18,9 @@ struct audit_options {
      * backup. NULL: a session of the server `qmp`, since the backup's checkpoint. */
     const char *uri, *context;
     unsigned connections, retry; /* as in source-nbd.h */
-    const char *certificates;    /* a folder, for a server with TLS; NULL: none */
+    /* How the export is reached from here, as in backup.h. */
+    char *(*reach)(void *opaque, const char *uri, GError **err);
+    void *opaque;
 };
 
 struct audit_result {

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- which disks ---- */
 
@@ -120,34 +121,87 @@ static void note_older_base(struct backup_run *r, const struct backup_choice *c)
             c->disk, c->parent, c->reason);
 }
 
+/* What the record names is removed where it comes to nothing: so it must not be there yet. */
+static int check_absent(const struct backup_run *r, const struct backup_choice *c, GError **err)
+{
+    g_autofree char *file = backup_file(r->record, c);
+    g_autofree char *path = repo_path(r->result->repo, file);
+    g_autofree char *sums = repo_sums_path(r->result->repo, file);
+    struct stat st;
+
+    if (lstat(path, &st) == 0)
+        return client_fail(err, CLIENT_ERROR_FAILED, "disk %s: %s: it exists", c->disk, path);
+    if (lstat(sums, &st) == 0)
+        return client_fail(err, CLIENT_ERROR_FAILED, "disk %s: %s: it exists", c->disk, sums);
+    return 0;
+}
+
 /* Takes over the choices, one by one. */
-static int record_disks(struct backup_run *r, GPtrArray *choices, GError **err)
+static int add_disks(struct backup_run *r, GPtrArray *choices, GError **err)
 {
     while (choices->len > 0) {
         struct backup_choice *c = g_ptr_array_steal_index(choices, 0);
 
         backup_record_add(r->record, c);
-        if (follow(r, c, err) < 0)
+        if (check_absent(r, c, err) < 0)
             return -1;
-        note_older_base(r, c);
     }
-    return backup_record_save(r->record, r->result->repo, err);
+    return 0;
 }
 
-static int begin_session(struct backup_run *r, const GPtrArray *choices, GError **err)
+/* What the server says of each disk decides. *changed: it is not what was planned. */
+static int follow_all(struct backup_run *r, bool *changed, GError **err)
 {
+    *changed = false;
+    for (guint i = 0; i < r->record->disks->len; i++) {
+        const struct record_disk *d = g_ptr_array_index(r->record->disks, i);
+        enum repo_level level = d->choice->level;
+
+        if (follow(r, d->choice, err) < 0)
+            return -1;
+        if (d->choice->level != level && check_absent(r, d->choice, err) < 0)
+            return -1;
+        *changed = *changed || d->choice->level != level;
+        note_older_base(r, d->choice);
+    }
+    return 0;
+}
+
+static int follow_server(struct backup_run *r, GError **err)
+{
+    bool changed;
+
+    if (follow_all(r, &changed, err) == 0)
+        return changed ? backup_record_save(r->record, r->result->repo, err) : 0;
+    g_ptr_array_set_size(r->record->disks, 0); /* nothing of them is there */
+    return -1;
+}
+
+/* Nothing is on the server: nothing is left but the record, perhaps. */
+static void forget_record(struct backup_run *r)
+{
+    g_autoptr(GError) ignored = NULL;
+
+    backup_record_remove(r->result->repo, &ignored); /* else the next run does it */
+    g_clear_pointer(&r->record, backup_record_free);
+}
+
+static int begin_session(struct backup_run *r, GError **err)
+{
+    g_autoptr(GPtrArray) choices = g_ptr_array_new();
     bool begun;
 
+    for (guint i = 0; i < r->record->disks->len; i++) {
+        const struct record_disk *d = g_ptr_array_index(r->record->disks, i);
+
+        g_ptr_array_add(choices, d->choice);
+    }
     r->session =
         backup_session_begin(r->qmp, r->record->session, choices, r->o->lease, &begun, err);
     if (r->session)
         return 0;
-    if (!begun) { /* nothing is on the server: nothing is left but the record */
-        g_autoptr(GError) ignored = NULL;
-
-        backup_record_remove(r->result->repo, &ignored); /* else the next run does it */
-        g_clear_pointer(&r->record, backup_record_free);
-    }
+    if (!begun)
+        forget_record(r);
     return -1;
 }
 
@@ -158,13 +212,13 @@ int backup_begin(struct backup_run *r, GError **err)
     if (!choices)
         return -1;
     r->record = new_record(r);
-    if (backup_record_save(r->record, r->result->repo, err) < 0) {
-        g_clear_pointer(&r->record, backup_record_free);
+    if (add_disks(r, choices, err) < 0 || backup_record_save(r->record, r->result->repo, err) < 0) {
+        forget_record(r);
         return -1;
     }
-    if (begin_session(r, choices, err) < 0)
+    if (begin_session(r, err) < 0)
         return -1;
     if (r->session->quiesce_error)
         backup_note(r, "guests were not quiesced: %s", r->session->quiesce_error);
-    return record_disks(r, choices, err);
+    return follow_server(r, err);
 }

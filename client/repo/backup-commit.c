@@ -193,7 +193,7 @@ static void undo(struct backup_run *r, GError **why)
 
     if (rc < 0)
         return;
-    if (repository_clean(repo, NULL, *why ? NULL : why) == 0)
+    if (backup_clean(repo, r->record, *why ? NULL : why) == 0)
         backup_record_remove(repo, *why ? NULL : why);
 }
 

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Connections, and threads, of a copy for which nobody has said how many. */
 #define CONNECTIONS 4
@@ -19,6 +20,7 @@ struct disk_copy {
     const struct disk_copy_options *o;
     struct repo_disk *result; /* what is known of it so far */
     char *path;
+    char *folder; /* which this copy has made; NULL: it was there */
     struct partial *partial;
     struct sums *sums;
     struct copy_source *source;
@@ -41,11 +43,13 @@ static struct repo_disk *result_new(int64_t id, const struct backup_choice *choi
 
 /* Make the folder of the disk. Its name is as durable as the manifest's, which is in the same
  * folder and is written later. */
-static int make_folder(const char *path, GError **err)
+static int make_folder(struct disk_copy *c, GError **err)
 {
-    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *folder = g_path_get_dirname(c->path);
 
-    if (mkdir(folder, 0777) < 0 && errno != EEXIST)
+    if (mkdir(folder, 0777) == 0)
+        c->folder = g_steal_pointer(&folder);
+    else if (errno != EEXIST)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: cannot make this folder: %s", folder,
                            g_strerror(errno));
     return 0;
@@ -124,7 +128,7 @@ static int start(struct disk_copy *c, const struct session_disk *disk, const cha
         .detect_zeroes = true,
     };
 
-    if (make_folder(c->path, err) < 0 || open_source(c, disk, uri, err) < 0)
+    if (make_folder(c, err) < 0 || open_source(c, disk, uri, err) < 0)
         return -1;
     c->partial = partial_new(c->path, false, err);
     if (!c->partial || open_target(c, lanes, err) < 0)
@@ -181,8 +185,11 @@ void disk_copy_free(struct disk_copy *c)
     copy_source_free(c->source);
     partial_free(c->partial);
     sums_free(c->sums);
+    if (c->folder)
+        rmdir(c->folder); /* works only if nothing has come of it */
     if (c->result)
         repo_disk_free(c->result);
+    g_free(c->folder);
     g_free(c->path);
     g_free(c);
 }

@@ -111,6 +111,13 @@ static char *chain_fault(const struct plan_input *in, const struct repo_member *
     }
 }
 
+char *backup_parent_fault(const struct plan_input *in, int64_t parent, const char *disk)
+{
+    const struct repo_member *m = repository_find(in->repo, parent);
+
+    return m ? chain_fault(in, m, disk) : g_strdup_printf("backup %" PRId64 " is gone", parent);
+}
+
 /* Why a new backup of the disk cannot be put upon the member; NULL: it can. */
 static char *base_fault(const struct plan_input *in, const struct repo_member *m, const char *disk)
 {

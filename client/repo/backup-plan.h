@@ -51,6 +51,10 @@ void backup_choice_make_full(struct backup_choice *c, const char *reason);
 GPtrArray *backup_plan(const struct plan_input *in, enum backup_level level, int64_t since,
                        const char *const *disks, GError **err);
 
+/* Why a backup of the disk cannot stand on the member with the ID `parent`: its file, or one below it, is
+ * of no use. The caller frees it. NULL: it can. The checkpoints of *in are not looked at. */
+char *backup_parent_fault(const struct plan_input *in, int64_t parent, const char *disk);
+
 /*
  * The server's checkpoints whose names begin with `prefix` and that no backup will begin from:
  * names, which the caller unrefs with the array. Kept are those of the `keep` newest members that

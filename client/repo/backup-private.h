@@ -32,6 +32,15 @@ struct repo_member *backup_find_uuid(const struct repository *r, const char *uui
 GArray *backup_plan_input(struct backup_run *r, struct plan_input *in, JsonNode **reply,
                           GError **err);
 
+/* Why what was chosen earlier cannot stand on its base any more. The caller frees it. NULL: it can. */
+char *backup_base_fault(struct backup_run *r, const struct backup_choice *choice);
+
+/* The file that a record's disk becomes, below the repository. The caller frees it. */
+char *backup_file(const struct backup_record *record, const struct backup_choice *choice);
+
+/* Remove the files of a run that came to nothing. 0, or -1 and *err. */
+int backup_clean(struct repository *repo, const struct backup_record *record, GError **err);
+
 /* The parts, in their order. Each: 0, or -1 and *err. */
 
 /* Settle what a run that was cut has left. Where it is gone on with, record and session are set. */

@@ -89,7 +89,7 @@ static int ended(void *opaque, const struct loop_job *job, const struct copy_pro
 
     if (rc == 0) {
         d->done = disk_copy_finish(pulled->copy, progress->read, err);
-        rc = d->done ? backup_record_save(p->r->record, p->r->result->repo, err) : -1;
+        rc = d->done ? backup_record_update(p->r->record, p->r->result->repo, err) : -1;
     }
     disk_copy_free(pulled->copy);
     g_free(pulled);

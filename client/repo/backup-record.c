@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client/repo/backup-record.h"
 #include "client/base/error.h"
-#include "client/base/partial.h"
+#include "client/base/replace-file.h"
 #include "common/json/read.h"
 #include "common/json/value.h"
 #include "common/json/write.h"
@@ -120,36 +120,20 @@ static char *record_text(const struct backup_record *r)
     return json_write(root, true);
 }
 
-static int write_all(struct partial *p, const char *text, size_t length, GError **err)
-{
-    while (length > 0) {
-        ssize_t n = write(partial_fd(p), text, length);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", partial_path(p),
-                               g_strerror(errno));
-        text += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
-
 int backup_record_save(const struct backup_record *r, const struct repository *repo, GError **err)
 {
     g_autofree char *path = record_path(repo);
     g_autofree char *text = record_text(r);
-    struct partial *p = partial_new(path, true, err);
-    int rc;
 
-    if (!p)
-        return -1;
-    rc = write_all(p, text, strlen(text), err);
-    if (rc == 0)
-        rc = partial_commit(p, err);
-    partial_free(p);
-    return rc;
+    return replace_file(path, text, strlen(text), err);
+}
+
+int backup_record_update(const struct backup_record *r, const struct repository *repo, GError **err)
+{
+    g_autofree char *path = record_path(repo);
+    g_autofree char *text = record_text(r);
+
+    return replace_file_unsynced(path, text, strlen(text), err);
 }
 
 /* ---- reading ---- */

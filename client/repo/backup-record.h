@@ -21,7 +21,7 @@ struct backup_record {
     int64_t id;       /* of the member that it is to become */
     char *uuid;       /* of that member */
     char *session;    /* ID of the session; its checkpoint has the same name */
-    GPtrArray *disks; /* struct record_disk *; empty until the session has begun */
+    GPtrArray *disks; /* struct record_disk * */
 };
 
 struct backup_record *backup_record_new(int64_t id, const char *uuid, const char *session);
@@ -33,6 +33,10 @@ struct record_disk *backup_record_disk(const struct backup_record *r, const char
 
 /* Write it, durably. 0, or -1 and *err. */
 int backup_record_save(const struct backup_record *r, const struct repository *repo, GError **err);
+/* Write it anew. A start after a power cut may find what was saved before, which costs time: a disk that is done
+ * is read again. 0, or -1 and *err. */
+int backup_record_update(const struct backup_record *r, const struct repository *repo,
+                         GError **err);
 /* Read it: 1 and *r; 0: there is none; -1 and *err: it is there and cannot be read. */
 int backup_record_load(struct backup_record **r, const struct repository *repo, GError **err);
 /* Remove it, if it is there. 0, or -1 and *err. */

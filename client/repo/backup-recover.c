@@ -45,9 +45,26 @@ static bool is_whole(const struct repository *repo, const struct repo_disk *d)
            S_ISREG(st.st_mode) && (uint64_t)st.st_size == d->bytes;
 }
 
+/* Have all disks a base that can be read? verify may have found it damaged since the run was cut. */
+static bool have_bases(struct backup_run *r, const struct backup_record *record)
+{
+    for (guint i = 0; i < record->disks->len; i++) {
+        const struct record_disk *d = g_ptr_array_index(record->disks, i);
+        g_autofree char *fault = backup_base_fault(r, d->choice);
+
+        if (!fault)
+            continue;
+        backup_note(r,
+                    "disk %s: what it was put on, backup %" PRId64 ", cannot be used any more: %s",
+                    d->choice->disk, d->choice->parent, fault);
+        return false;
+    }
+    return true;
+}
+
 /* Can the record's disks be read from the session, at the levels that it has? What is not whole is
  * not done. */
-static bool fits(const struct backup_run *r, const struct backup_record *record,
+static bool fits(struct backup_run *r, const struct backup_record *record,
                  const struct backup_session *s)
 {
     if (record->disks->len == 0 || record->disks->len != s->disks->len ||
@@ -62,7 +79,7 @@ static bool fits(const struct backup_run *r, const struct backup_record *record,
         if (d->done && (d->done->size != at->size || !is_whole(r->result->repo, d->done)))
             g_clear_pointer(&d->done, repo_disk_free);
     }
-    return true;
+    return have_bases(r, record);
 }
 
 static int remove_file(const char *path, GError **err)
@@ -80,7 +97,7 @@ static int remove_undone(const struct repository *repo, const struct backup_reco
 {
     for (guint i = 0; i < record->disks->len; i++) {
         const struct record_disk *d = g_ptr_array_index(record->disks, i);
-        g_autofree char *file = repo_file_name(d->choice->disk, record->id, d->choice->level);
+        g_autofree char *file = backup_file(record, d->choice);
         g_autofree char *path = repo_path(repo, file);
         g_autofree char *sums = repo_sums_path(repo, file);
 
@@ -149,9 +166,10 @@ static int settle(struct backup_run *r, struct backup_record *record, GError **e
         backup_note(r, "nothing could be resumed: this backup begins anew");
     if (rc == 0)
         rc = settle_session(r, record, fate, err);
-    backup_record_free(record);
     if (rc == 0)
-        rc = repository_clean(r->result->repo, NULL, err);
+        rc = is_member ? repository_clean(r->result->repo, NULL, err)
+                       : backup_clean(r->result->repo, record, err);
+    backup_record_free(record);
     if (rc == 0)
         rc = backup_record_remove(r->result->repo, err);
     return rc;

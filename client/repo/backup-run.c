@@ -43,15 +43,45 @@ static char *file_fault(void *opaque, const struct repo_member *m, const struct 
     return verify_record_fault(r->verified, m, d);
 }
 
+static struct plan_input plan_input(struct backup_run *r, const GArray *checkpoints)
+{
+    /* The lock keeps verify away meanwhile. */
+    if (!r->verified)
+        r->verified = verify_record_read(r->result->repo);
+    return (struct plan_input){
+        .repo = r->result->repo, .checkpoints = checkpoints, .fault = file_fault, .opaque = r};
+}
+
 GArray *backup_plan_input(struct backup_run *r, struct plan_input *in, JsonNode **reply,
                           GError **err)
 {
     GArray *checkpoints = checkpoints_get(r->qmp, reply, err);
 
-    /* The lock keeps verify away meanwhile. */
-    if (!r->verified)
-        r->verified = verify_record_read(r->result->repo);
-    *in = (struct plan_input){
-        .repo = r->result->repo, .checkpoints = checkpoints, .fault = file_fault, .opaque = r};
+    *in = plan_input(r, checkpoints);
     return checkpoints;
+}
+
+char *backup_base_fault(struct backup_run *r, const struct backup_choice *choice)
+{
+    const struct plan_input in = plan_input(r, NULL);
+
+    return choice->level == REPO_FULL ? NULL
+                                      : backup_parent_fault(&in, choice->parent, choice->disk);
+}
+
+char *backup_file(const struct backup_record *record, const struct backup_choice *choice)
+{
+    return repo_file_name(choice->disk, record->id, choice->level);
+}
+
+int backup_clean(struct repository *repo, const struct backup_record *record, GError **err)
+{
+    for (guint i = 0; i < record->disks->len; i++) {
+        const struct record_disk *d = g_ptr_array_index(record->disks, i);
+        g_autofree char *file = backup_file(record, d->choice);
+
+        if (repository_clean_link(repo, file, err) < 0)
+            return -1;
+    }
+    return repository_clean(repo, NULL, err);
 }

@@ -4,17 +4,17 @@
  *
  *  1. settle what a run that was cut has left (backup-recover.c, by the table below)
  *  2. plan: level and parent of each disk, by the members and by the server's checkpoints
- *  3. running.json: that a session of this name may be on the server
+ *  3. running.json: that a session of this name may be on the server; the level and parent of each disk
  *  4. backup-begin: the instant; what the server says of each disk decides, not the plan
- *  5. running.json: the level and parent of each disk
+ *  5. running.json, where that is another level
  *  6. each disk: DISK/NNNNN-LEVEL.qcow2.partial, its checksums, its name; running.json
  *  7. manifest.json: from here on the backup is in the repository
  *  8. backup-end commit: its checkpoint can be a base from here on
  *  9. delete checkpoints that no backup will begin from; manifest.json says which are gone
  * 10. remove running.json
  *
- * Each of the three files is replaced as a whole and durably, and the files of step 6 are durable
- * with their names before step 7. So what step 7 names is there after any crash, and a checkpoint is
+ * Each of the three files is replaced as a whole and durably (but that a disk is done, in step 6, is
+ * durable with step 7 at the latest), and the files of step 6 are durable with their names before step 7. So what step 7 names is there after any crash, and a checkpoint is
  * kept by the server (8) only if its backup is safe (7).
  *
  * What must hold: a file is put only on a parent that is in the manifest, and has what has changed since the
@@ -26,11 +26,12 @@
  *
  *   cut after step   running.json, manifest  session       the next run
  *   1, 2             none                    none          begins anew
- *   3                no disks; not in it     unknown       cleans the folders, begins anew
- *   4                no disks; not in it     active        aborts it; the same
- *   5, 6             disks; not in it        active        --resume: keeps the disks that are done,
- *                                                          reads the others; else as after 4
- *   5, 6             disks; not in it        ended, or     as after 3: the server has removed, or
+ *   3                not in it               unknown       cleans the folders, begins anew
+ *   4, 5, 6          not in it               active        --resume: keeps the disks that are done,
+ *                                                          reads the others, where the bases of all
+ *                                                          are still good, and the levels those of the
+ *                                                          session; else aborts it, and as after 3
+ *   4, 5, 6          not in it               ended, or     as after 3: the server has removed, or
  *                                            unknown       will remove, the checkpoint
  *   7                in the manifest         active        commits it
  *   7                in the manifest         aborted       the member stays, without a checkpoint: the
@@ -44,8 +45,8 @@
  * and has no next one ends by its lease.
  *
  * A run that fails before step 7 does at once what the next one would: it aborts its session, if the
- * server can be reached, and removes its files. With --resume, and where the server has gone, it leaves both
- * for the next one.
+ * server can be reached, and removes its files, and the repository, if it has made that. With --resume, and
+ * where the server has gone, it leaves all of it for the next one.
  */
 #include "client/repo/backup.h"
 #include "client/base/error.h"
@@ -96,6 +97,8 @@ int backup_run(struct qmp *q, const struct backup_options *o, struct progress *p
         return -1;
     r.prefix = name_prefix(result->repo);
     rc = run(&r, progress, err);
+    if (rc < 0 && !result->member)
+        repository_unmake(result->repo);
     backup_session_free(r.session);
     backup_record_free(r.record);
     g_clear_pointer(&r.verified, verify_record_free);

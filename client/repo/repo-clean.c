@@ -6,7 +6,8 @@
  * that a member has, or is newer than every member, as what a cut first backup of a disk leaves.
  *
  * The folder of a member's disk may be a link, as it may be for those who read and write there; but not
- * where others have files in the folder that it leads to.
+ * where others have files in the folder that it leads to. Of a disk that no member has yet, only the files
+ * go that a run has put there, by the record of that run (repository_clean_link).
  *
  * Nor may manifest.json.old name it, which a person may put back. After a prune this names files
  * that have gone, and not those that took their place. So before the first whole file is removed, it
@@ -204,6 +205,40 @@ static int clean(struct cleaning *c, GError **err)
             return -1;
     }
     return dir ? 0 : -1;
+}
+
+static bool is_link(const struct cleaning *c, const char *folder)
+{
+    g_autofree char *path = repo_path(c->r, folder);
+    struct stat st;
+
+    return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
+static int clean_link(struct cleaning *c, const char *file, GError **err)
+{
+    static const char *const ends[] = {"", ".partial", REPO_SUMS_SUFFIX,
+                                       REPO_SUMS_SUFFIX ".partial"};
+    g_autofree char *folder = g_path_get_dirname(file);
+
+    if (g_hash_table_contains(c->folders, folder) || !is_link(c, folder) || !may_follow(c, folder))
+        return 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(ends); i++) {
+        if (remove_file(c, g_strconcat(file, ends[i], NULL), err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int repository_clean_link(struct repository *r, const char *file, GError **err)
+{
+    struct cleaning c;
+    int result;
+
+    cleaning_init(&c, r, NULL);
+    result = clean_link(&c, file, err);
+    cleaning_clear(&c);
+    return result;
 }
 
 int repository_clean(struct repository *r, GPtrArray *removed, GError **err)

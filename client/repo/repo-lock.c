@@ -11,7 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FLAGS (O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
+/* Times that another process may be quicker. */
+#define ATTEMPTS 100
+#define FLAGS    (O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
 
 static int open_lock(const char *file, bool exclusive)
 {
@@ -80,20 +82,44 @@ static int take(int fd, const char *path, bool exclusive, GError **err)
     }
 }
 
-int repo_lock(const char *path, bool exclusive, int *fd, GError **err)
+/* Does the name still lead to the file behind fd? Who gives up a repository that it has just made removes
+ * its lock, and somebody may have opened that before. */
+static bool has_name(int fd, const char *file)
 {
-    g_autofree char *file = g_build_filename(path, "lock", NULL);
+    struct stat ours, named;
+
+    return fstat(fd, &ours) == 0 && lstat(file, &named) == 0 && ours.st_dev == named.st_dev &&
+           ours.st_ino == named.st_ino;
+}
+
+/* 1: *fd has it, or is -1 (see repo_lock); 0: it has gone meanwhile; -1 and *err. */
+static int try_once(const char *path, const char *file, bool exclusive, int *fd, GError **err)
+{
+    int result;
 
     *fd = open_lock(file, exclusive);
     if (*fd < 0 && !exclusive && (errno == EROFS || errno == EACCES))
-        return 0;
+        return 1;
     if (*fd < 0)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", file, g_strerror(errno));
-    if (take(*fd, path, exclusive, err) == 0)
-        return 0;
+    result = take(*fd, path, exclusive, err) < 0 ? -1 : has_name(*fd, file);
+    if (result > 0)
+        return 1;
     close(*fd);
     *fd = -1;
-    return -1;
+    return result;
+}
+
+int repo_lock(const char *path, bool exclusive, int *fd, GError **err)
+{
+    g_autofree char *file = g_build_filename(path, "lock", NULL);
+    int result = 0;
+
+    for (unsigned i = 0; i < ATTEMPTS && result == 0; i++)
+        result = try_once(path, file, exclusive, fd, err);
+    if (result == 0)
+        client_fail(err, CLIENT_ERROR_FAILED, "%s: other processes make and remove it", file);
+    return result > 0 ? 0 : -1;
 }
 
 void repo_unlock(int fd)

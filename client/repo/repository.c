@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -36,6 +37,8 @@ struct repository_files {
     enum repo_access access;
     int lock;      /* -1: none */
     GString *text; /* of the manifest, as it is in the folder; NULL: there is none yet */
+    /* What this opening has made: the repository, its folder, its lock. */
+    bool made, made_folder, made_lock;
 };
 
 /* ---- making and freeing ---- */
@@ -140,6 +143,25 @@ static GString *make_text(struct repository *r, GError **err)
     return NULL;
 }
 
+/* The manifest that is there becomes manifest.json.old, too: it is durable already, and its new name becomes so with
+ * that of the next one. */
+static int keep_old(const struct repository *r, GError **err)
+{
+    g_autofree char *now = repo_path(r, MANIFEST), *old = repo_path(r, MANIFEST_OLD);
+    g_autofree char *partial = g_strconcat(old, ".partial", NULL);
+    struct stat a, b;
+
+    if (stat(now, &a) == 0 && lstat(old, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return 0;               /* a save was cut between the two names */
+    if (link(now, partial) < 0) /* it is left of a run that was cut, or there are no links here */
+        return write_file(r, MANIFEST_OLD, r->files->text, err);
+    if (rename(partial, old) == 0)
+        return 0;
+    client_fail(err, CLIENT_ERROR_FAILED, "%s: name the file: %s", old, g_strerror(errno));
+    unlink(partial);
+    return -1;
+}
+
 /* A save has failed. Where its manifest has got the name all the same, but perhaps not durably, put
  * back the one before: callers remove the files of members that were not saved. */
 static void put_back(struct repository *r, const GString *text, GError **err)
@@ -172,8 +194,7 @@ int repository_save(struct repository *r, GError **err)
     text = make_text(r, err);
     if (!text)
         return -1;
-    if ((f->text && write_file(r, MANIFEST_OLD, f->text, err) < 0) ||
-        write_file(r, MANIFEST, text, err) < 0) {
+    if ((f->text && keep_old(r, err) < 0) || write_file(r, MANIFEST, text, err) < 0) {
         put_back(r, text, err);
         g_string_free(text, TRUE);
         return -1;
@@ -199,13 +220,15 @@ int repository_forget_old(struct repository *r, GError **err)
 
 /* ---- opening ---- */
 
-static int make_folder(const char *path, GError **err)
+static int make_folder(const struct repository *r, GError **err)
 {
-    if (mkdir(path, 0777) == 0)
-        return partial_sync_folder(path, err);
+    if (mkdir(r->path, 0777) == 0) {
+        r->files->made_folder = true;
+        return partial_sync_folder(r->path, err);
+    }
     return errno == EEXIST
                ? 0
-               : client_fail(err, CLIENT_ERROR_FAILED, "%s: cannot make this folder: %s", path,
+               : client_fail(err, CLIENT_ERROR_FAILED, "%s: cannot make this folder: %s", r->path,
                              g_strerror(errno));
 }
 
@@ -246,6 +269,7 @@ static int make_new(struct repository *r, GError **err)
         return -1;
     r->uuid = g_uuid_string_random();
     r->created = g_get_real_time();
+    r->files->made = true;
     return repository_save(r, err);
 }
 
@@ -272,6 +296,14 @@ static char *describe_old(const struct repository *r)
                            newest->id, time);
 }
 
+static int fail_missing(const struct repository *r, GError **err)
+{
+    g_autofree char *old = describe_old(r);
+
+    return client_fail(err, CLIENT_ERROR_FAILED,
+                       "%s is no repository: there is no " MANIFEST " in it%s", r->path, old);
+}
+
 static int read_manifest(struct repository *r, GError **err)
 {
     g_autoptr(GError) error = NULL;
@@ -283,14 +315,40 @@ static int read_manifest(struct repository *r, GError **err)
         return make_new(r, err);
     if (r->files->text && manifest_read(r, r->files->text->str, r->files->text->len, &error) == 0)
         return 0;
-    old = describe_old(r);
     if (missing)
-        return client_fail(err, CLIENT_ERROR_FAILED,
-                           "%s is no repository: there is no " MANIFEST " in it%s", r->path, old);
+        return fail_missing(r, err);
+    old = describe_old(r);
     if (!r->files->text)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s%s", error->message, old);
     return client_fail(err, CLIENT_ERROR_FAILED, "%s/" MANIFEST ": %s%s", r->path, error->message,
                        old);
+}
+
+static bool is_there(const struct repository *r, const char *name)
+{
+    g_autofree char *path = repo_path(r, name);
+    struct stat st;
+
+    return lstat(path, &st) == 0 || errno != ENOENT;
+}
+
+/* A folder that is none of ours does not even get a lock. */
+static int check_ours(const struct repository *r, GError **err)
+{
+    GError *error = NULL;
+
+    if (is_there(r, MANIFEST))
+        return 0;
+    if (r->files->access != REPO_CREATE)
+        return fail_missing(r, err);
+    if (check_empty(r->path, &error) == 0)
+        return 0;
+    if (is_there(r, MANIFEST)) { /* somebody has just made it */
+        g_error_free(error);
+        return 0;
+    }
+    g_propagate_error(err, error);
+    return -1;
 }
 
 static int open_folder(struct repository *r, enum repo_access access, GError **err)
@@ -298,10 +356,11 @@ static int open_folder(struct repository *r, enum repo_access access, GError **e
     bool exclusive = access == REPO_WRITE || access == REPO_CREATE;
 
     r->files->access = access;
-    if (access == REPO_CREATE && make_folder(r->path, err) < 0)
+    if (access == REPO_CREATE && make_folder(r, err) < 0)
         return -1;
-    if (check_folder(r->path, err) < 0)
+    if (check_folder(r->path, err) < 0 || check_ours(r, err) < 0)
         return -1;
+    r->files->made_lock = !is_there(r, "lock");
     if (access != REPO_LOOK && repo_lock(r->path, exclusive, &r->files->lock, err) < 0)
         return -1;
     return read_manifest(r, err);
@@ -313,8 +372,45 @@ struct repository *repository_open(const char *path, enum repo_access access, GE
 
     if (open_folder(r, access, err) == 0)
         return r;
+    repository_unmake(r);
     repository_close(r);
     return NULL;
+}
+
+/* Is nothing in the folder but what a repository without members has? */
+static bool is_as_made(const struct repository *r)
+{
+    g_autoptr(GDir) dir = g_dir_open(r->path, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        if (!is_of_making(name) && strcmp(name, MANIFEST) != 0 && strcmp(name, MANIFEST_OLD) != 0)
+            return false;
+    }
+    return dir != NULL;
+}
+
+/* False: it is there, and stays. */
+static bool remove_own(const struct repository *r, const char *name)
+{
+    g_autofree char *path = repo_path(r, name);
+
+    return unlink(path) == 0 || errno == ENOENT;
+}
+
+void repository_unmake(struct repository *r)
+{
+    const struct repository_files *f = r->files;
+
+    /* The lock is the last to go, while it is held: who has opened it meanwhile sees that (repo-lock.c). A
+     * manifest.json.old without the other would be in the way of the next run. */
+    if (f->made && (r->unsure || r->members->len > 0 || !is_as_made(r) ||
+                    !remove_own(r, MANIFEST_OLD) || !remove_own(r, MANIFEST)))
+        return;
+    if (f->made && f->made_lock)
+        remove_own(r, "lock");
+    if (f->made_folder)
+        rmdir(r->path); /* works only if it is empty */
 }
 
 /* ---- what is in it ---- */

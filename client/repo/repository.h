@@ -38,6 +38,10 @@ enum repo_access {
  * way (the message says the pid of one that writes). NULL and *err. */
 struct repository *repository_open(const char *path, enum repo_access access, GError **err);
 void repository_close(struct repository *r); /* NULL is fine */
+/* It came to nothing: where this opening has made the repository, and it has no members, remove what was
+ * made: its files, its lock, its folder. What was there before stays, and all does where something else
+ * has come. The caller closes it. */
+void repository_unmake(struct repository *r);
 
 /* Lent; NULL where there is none. */
 struct repo_member *repository_find(const struct repository *r, int64_t id);
@@ -70,6 +74,11 @@ int repository_forget_old(struct repository *r, GError **err);
  * `removed` (may be NULL; of char *) is told the names. Needs the exclusive lock. 0, or -1 and
  * *err. */
 int repository_clean(struct repository *r, GPtrArray *removed, GError **err);
+/* Before that, remove what is of a run that came to nothing in a folder that is a link, and of a disk that no
+ * member has. In such a folder repository_clean cannot tell what is ours. `file` is what the run was to
+ * make there, and there was no such file before it began: it goes, and so do its checksums, and what is
+ * not whole of both. 0, or -1 and *err. */
+int repository_clean_link(struct repository *r, const char *file, GError **err);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(repository, repository_close)
 

@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,13 +39,33 @@ static void set_signals_up(gpointer opaque)
     signal(SIGPIPE, SIG_DFL);
 }
 
+/* Where a user's sockets are, or else those of ssh: others cannot make or move anything there, which they
+ * could in a temporary folder. The caller frees it. NULL and *err. */
+static char *choose_place(GError **err)
+{
+    const char *runtime = g_getenv("XDG_RUNTIME_DIR");
+    g_autofree char *place = NULL;
+
+    if (runtime && g_path_is_absolute(runtime))
+        return g_strdup(runtime);
+    place = g_build_filename(g_get_home_dir(), ".ssh", NULL);
+    if (mkdir(place, 0700) == 0 || errno == EEXIST)
+        return g_steal_pointer(&place);
+    client_fail(err, CLIENT_ERROR_FAILED,
+                "%s: %s (the sockets that ssh forwards can be elsewhere, in "
+                "$XDG_RUNTIME_DIR)",
+                place, g_strerror(errno));
+    return NULL;
+}
+
 /* A folder that only this user can enter. NULL and *err. */
 static char *make_folder(GError **err)
 {
-    const char *runtime = g_getenv("XDG_RUNTIME_DIR");
-    g_autofree char *name =
-        g_build_filename(runtime ? runtime : g_get_tmp_dir(), "fleecectl-XXXXXX", NULL);
+    g_autofree char *place = choose_place(err);
+    g_autofree char *name = place ? g_build_filename(place, "fleecectl-XXXXXX", NULL) : NULL;
 
+    if (!name)
+        return NULL;
     if (g_mkdtemp(name))
         return g_steal_pointer(&name);
     client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", name, g_strerror(errno));

@@ -16,8 +16,9 @@ struct sums *sums_new(void);
 void sums_free(struct sums *s); /* NULL is fine */
 /* Has the type of target_checksum (common/copy/targets.h): `opaque` is the sums. Any thread. */
 void sums_add(void *opaque, uint64_t offset, uint64_t length, const uint8_t *digest);
-/* Write them durably to `path` for a file of `bytes` bytes, which the pieces have to cover; what is
- * there is replaced. The SHA-256 of that file in hex, which the caller frees; NULL and *err. */
+/* Write them to `path` for a file of `bytes` bytes, which the pieces have to cover; what is there is
+ * replaced. They are durable, but their name only with the next sync of the folder, which is that of the file's
+ * own name. The SHA-256 of that file in hex, which the caller frees; NULL and *err. */
 char *sums_write(struct sums *s, const char *path, uint64_t bytes, GError **err);
 
 /* Read the file of sums of a file of `bytes` bytes. The file of sums must have the SHA-256 `hex`. NULL

@@ -47,6 +47,7 @@ struct nbd_lane {
     pthread_mutex_t lock; /* guards what follows, and `left` and `error` of batches */
     pthread_cond_t done;
     struct nbd_requests incoming;
+    bool woken; /* `wake` is readable */
     bool cancelled, stopping;
     bool unflushed;
     int socket; /* of the connection; -1: none */
@@ -227,18 +228,43 @@ static void renegotiate(struct nbd_lane *l)
 
 /* ---- the thread ---- */
 
+static void ring(int fd)
+{
+    uint64_t one = 1;
+
+    /* It fails only where it is readable already. */
+    while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
+/* Let the thread look at what the lock guards, with the lock. */
+static void wake(struct nbd_lane *l)
+{
+    if (!l->woken)
+        ring(l->wake);
+    l->woken = true;
+}
+
+/* With the lock. */
+static void be_awake(struct nbd_lane *l)
+{
+    uint64_t count;
+
+    while (l->woken && read(l->wake, &count, sizeof count) < 0 && errno == EINTR)
+        ;
+    l->woken = false;
+}
+
 /* Take over what others have left. False: the lane is to end. */
 static bool look_around(struct nbd_lane *l)
 {
     struct nbd_requests come;
     struct nbd_request *r;
-    uint64_t count;
     bool cancelled, stopping;
 
-    while (read(l->wake, &count, sizeof count) < 0 && errno == EINTR)
-        ;
     nbd_requests_init(&come);
     pthread_mutex_lock(&l->lock);
+    be_awake(l);
     nbd_requests_move(&come, &l->incoming);
     cancelled = l->cancelled;
     stopping = l->stopping;
@@ -269,7 +295,8 @@ static void go_on(struct nbd_lane *l)
 
     if (nbd_exchange_was_answered(l->exchange))
         l->lost = 0;
-    if (g_error_matches(error, SOURCE_NBD_ERROR, SOURCE_NBD_ERROR_FAILED))
+    /* Each answer comes through here, and the domain of an error is looked up by its name. */
+    if (result < 0 && g_error_matches(error, SOURCE_NBD_ERROR, SOURCE_NBD_ERROR_FAILED))
         fail_lane(l, error);
     else if (result < 0)
         lose(l, error);
@@ -296,15 +323,6 @@ static void *run(void *opaque)
 }
 
 /* ---- what others call ---- */
-
-static void ring(int fd)
-{
-    uint64_t one = 1;
-
-    /* It fails only where it is readable already. */
-    while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
-        ;
-}
 
 static void free_lane(struct nbd_lane *l)
 {
@@ -356,9 +374,9 @@ void nbd_lane_free(struct nbd_lane *l)
         return;
     pthread_mutex_lock(&l->lock);
     l->stopping = true;
+    wake(l);
     pthread_mutex_unlock(&l->lock);
     ring(l->ended);
-    ring(l->wake);
     pthread_join(l->thread, NULL);
     free_lane(l);
 }
@@ -373,8 +391,8 @@ void nbd_lane_start(struct nbd_lane *l, struct nbd_batch *b)
         b->requests[i].owner = b;
         nbd_requests_add(&l->incoming, &b->requests[i]);
     }
+    wake(l);
     pthread_mutex_unlock(&l->lock);
-    ring(l->wake);
 }
 
 int nbd_lane_wait(struct nbd_lane *l, struct nbd_batch *b, GError **err)
@@ -395,9 +413,9 @@ void nbd_lane_cancel(struct nbd_lane *l)
     l->cancelled = true;
     if (l->socket >= 0)
         shutdown(l->socket, SHUT_RDWR);
+    wake(l);
     pthread_mutex_unlock(&l->lock);
     ring(l->ended);
-    ring(l->wake);
 }
 
 bool nbd_lane_is_unflushed(struct nbd_lane *l)

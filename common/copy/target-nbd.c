@@ -132,14 +132,17 @@ static int check(const struct nbd_link_facts *facts, uint64_t size, GError **err
     return 0;
 }
 
-static int open_target(struct target_nbd *t, uint64_t size, unsigned connections, unsigned retry,
-                       GError **err)
+static int open_target(struct target_nbd *t, const struct target_nbd_options *o, GError **err)
 {
     struct nbd_lanes_options lanes = {
-        .link = {.uri = t->uri}, .connections = connections, .retry = retry};
+        .link = {.uri = t->uri},
+        .connections = o->connections,
+        .retry = o->retry,
+        .interrupt = o->interrupt,
+    };
     const struct nbd_link_facts *facts = &t->lanes.facts;
 
-    if (nbd_lanes_open(&t->lanes, &lanes, err) < 0 || check(facts, size, err) < 0)
+    if (nbd_lanes_open(&t->lanes, &lanes, err) < 0 || check(facts, o->size, err) < 0)
         return -1;
     t->target.size = facts->size;
     t->target.lanes = t->lanes.n;
@@ -150,15 +153,14 @@ static int open_target(struct target_nbd *t, uint64_t size, unsigned connections
     return 0;
 }
 
-struct copy_target *target_nbd_new(const char *uri, uint64_t size, bool clean, unsigned connections,
-                                   unsigned retry, GError **err)
+struct copy_target *target_nbd_new(const struct target_nbd_options *o, GError **err)
 {
     struct target_nbd *t = g_new0(struct target_nbd, 1);
 
     t->target.ops = &ops;
-    t->uri = g_strdup(uri);
-    t->clean = clean;
-    if (open_target(t, size, connections, retry, err) < 0) {
+    t->uri = g_strdup(o->uri);
+    t->clean = o->clean;
+    if (open_target(t, o, err) < 0) {
         free_target(&t->target);
         return NULL;
     }

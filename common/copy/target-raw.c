@@ -35,8 +35,8 @@ struct target_raw {
     bool clean, device;
     pthread_mutex_t writing; /* to a file. The kernel lets in one thread at a time, and others that
                                 wait there do so by spinning. */
-    gint way;       /* the first that has not been refused; atomic */
-    gint cancelled; /* atomic */
+    gint way;                /* the first that has not been refused; atomic */
+    gint cancelled;          /* atomic */
 };
 
 static struct target_raw *of(struct copy_target *t)

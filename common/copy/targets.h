@@ -20,11 +20,17 @@ struct copy_target *target_pipe_new(int fd, const char *name, uint64_t size, GEr
 /* Everything is thrown away. For measurements, and for reading all of a source. */
 struct copy_target *target_null_new(uint64_t size);
 
-/* An NBD export, whose size is at least `size`. clean as above. connections, retry: as in
- * source-nbd.h; its errors are of that domain. A server that goes away while it has writes that are
- * not flushed may have lost them, and ends the copy; else it is connected to anew. */
-struct copy_target *target_nbd_new(const char *uri, uint64_t size, bool clean, unsigned connections,
-                                   unsigned retry, GError **err);
+struct target_nbd_options {
+    const char *uri;
+    uint64_t size;               /* the export's is at least this */
+    bool clean;                  /* as above */
+    unsigned connections, retry; /* as in source-nbd.h */
+    int interrupt;               /* ends connecting when it is readable; 0: none */
+};
+/* An NBD export; its errors are of the domain of source-nbd.h. The URI is copied. A server that goes
+ * away while it has writes that are not flushed may have lost them, and ends the copy; else it is
+ * connected to anew. */
+struct copy_target *target_nbd_new(const struct target_nbd_options *o, GError **err);
 
 /* Where the checksums of what is written go: `digest` is SHA-256, 32 bytes, of `length` bytes of the
  * file at `offset`. Calls come from several threads, one at a time, in no order; together they cover

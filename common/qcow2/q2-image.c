@@ -47,7 +47,8 @@ struct opening {
     struct q2_image *top;
     unsigned files;
     enum q2_references references;
-    char *folder; /* that all files must lie in; NULL: any */
+    uint64_t size; /* that the first file would have if all of it were there; 0: it is */
+    char *folder;  /* that all files must lie in; NULL: any */
     struct q2_error *err;
 };
 
@@ -59,7 +60,8 @@ static int fail_in(const struct q2_file *f, const struct q2_error *why, struct q
 
 /* ---- one file ---- */
 
-static int read_header(struct q2_image *image, struct q2_error *err)
+/* `whole`: bytes of the file if all of it were there; 0: it is. */
+static int read_header(struct q2_image *image, uint64_t whole, struct q2_error *err)
 {
     uint64_t size = image->file.size;
     size_t length = size < HEADER_MAX ? (size_t)size : HEADER_MAX;
@@ -70,7 +72,9 @@ static int read_header(struct q2_image *image, struct q2_error *err)
     if (!bytes)
         return q2_fail_errno(err, ENOMEM, "Cannot open '%s'", image->file.path);
     r = q2_file_pread(&image->file, bytes, length, 0, err);
-    if (r == 0 && q2_header_parse(bytes, length, size, &image->header, &why) < 0)
+    if (whole)
+        image->file.size = whole;
+    if (r == 0 && q2_header_parse(bytes, length, image->file.size, &image->header, &why) < 0)
         r = fail_in(&image->file, &why, err);
     free(bytes);
     return r;
@@ -225,7 +229,7 @@ static int open_backing(struct opening *o, struct q2_image *over, struct q2_imag
 
 static int open_qcow2(struct opening *o, struct q2_image *image)
 {
-    if (read_header(image, o->err) < 0)
+    if (read_header(image, image == o->top ? o->size : 0, o->err) < 0)
         return -1;
     set_geometry(image);
     return read_l1(image, o->err) < 0 || open_data_file(o, image) < 0 ? -1 : 0;
@@ -246,24 +250,36 @@ static int open_chain(struct opening *o)
     return 0;
 }
 
+static struct q2_image *open_image(const char *path, struct opening *o)
+{
+    int r;
+
+    o->top = image_new(o->err);
+    if (!o->top)
+        return NULL;
+    o->files = 1;
+    r = q2_file_open(&o->top->file, path, NULL, o->err);
+    if (r == 0) {
+        o->folder = q2_file_folder(&o->top->file);
+        r = o->folder ? open_chain(o) : q2_fail_errno(o->err, ENOMEM, "Cannot open '%s'", path);
+    }
+    free(o->folder);
+    if (r == 0)
+        return o->top;
+    q2_image_close(o->top);
+    return NULL;
+}
+
 struct q2_image *q2_image_open(const char *path, enum q2_references references,
                                struct q2_error *err)
 {
-    struct opening o = {.top = image_new(err), .files = 1, .references = references, .err = err};
-    int r;
+    return open_image(path, &(struct opening){.references = references, .err = err});
+}
 
-    if (!o.top)
-        return NULL;
-    r = q2_file_open(&o.top->file, path, NULL, err);
-    if (r == 0) {
-        o.folder = q2_file_folder(&o.top->file);
-        r = o.folder ? open_chain(&o) : q2_fail_errno(err, ENOMEM, "Cannot open '%s'", path);
-    }
-    free(o.folder);
-    if (r == 0)
-        return o.top;
-    q2_image_close(o.top);
-    return NULL;
+struct q2_image *q2_image_open_head(const char *path, uint64_t size, struct q2_error *err)
+{
+    return open_image(
+        path, &(struct opening){.references = Q2_REFERENCES_NONE, .size = size, .err = err});
 }
 
 void q2_image_close(struct q2_image *image)

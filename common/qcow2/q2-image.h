@@ -42,6 +42,10 @@ enum q2_references {
  */
 struct q2_image *q2_image_open(const char *path, enum q2_references references,
                                struct q2_error *err);
+/* The same of a file that has the beginning of an image only: its header and all its tables. What
+ * they refer to is checked as if the file had `size` bytes; what is not there cannot be read. It may
+ * name no files, as with Q2_REFERENCES_NONE. */
+struct q2_image *q2_image_open_head(const char *path, uint64_t size, struct q2_error *err);
 void q2_image_close(struct q2_image *image); /* NULL is fine */
 
 uint64_t q2_image_size(const struct q2_image *image); /* of the disk: bytes */

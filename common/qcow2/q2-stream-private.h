@@ -96,9 +96,6 @@ struct q2_lane {
     bool zlib_made;
 };
 
-/* Marks the L1 entry of a table that is all zero clusters, until it is closed. No offset is 1. */
-#define L1_ALL_ZERO UINT64_C(1)
-
 struct q2_stream {
     int fd;
     struct q2_stream_options o;
@@ -110,9 +107,8 @@ struct q2_stream {
 
     pthread_mutex_t lock;
     struct q2_space space; /* lock */
-    uint64_t *l1;          /* lock; offsets of tables in the file, 0, or L1_ALL_ZERO */
+    uint64_t *l1;          /* lock; offsets of tables in the file, or 0 */
     uint8_t **tables;    /* lock; L2 tables that are not in the file yet, as it has them; or NULL */
-    uint8_t *all_zero;   /* a table of zero clusters */
     uint64_t first_open; /* lock; tables below are closed */
 
     uint64_t *blocks; /* offsets of refcount blocks in the file; of who may close tables */

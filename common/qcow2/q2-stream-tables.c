@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * L1 and L2 tables. An L2 table is in memory from its first entry until it is closed, when it goes
- * into the file. One of nothing but zero clusters is marked only, so that memory does not grow with
- * what was discarded of a disk.
+ * into the file.
  */
 #include "common/base/cursor.h"
 #include "common/qcow2/q2-entry-build.h"
@@ -18,12 +17,7 @@ int q2_stream_tables_init(struct q2_stream *s, struct q2_error *err)
 {
     s->l1 = calloc(s->l1_entries, sizeof *s->l1);
     s->tables = calloc(s->l1_entries, sizeof *s->tables);
-    s->all_zero = malloc(CLUSTER);
-    if (!s->l1 || !s->tables || !s->all_zero)
-        return q2_fail_errno(err, ENOMEM, "no memory for tables");
-    for (size_t i = 0; i < TABLE_ENTRIES; i++)
-        store_be64(s->all_zero + i * 8, Q2_ENTRY_ZERO);
-    return 0;
+    return s->l1 && s->tables ? 0 : q2_fail_errno(err, ENOMEM, "no memory for tables");
 }
 
 void q2_stream_tables_free(struct q2_stream *s)
@@ -32,7 +26,6 @@ void q2_stream_tables_free(struct q2_stream *s)
         free(s->tables[i]);
     free(s->tables);
     free(s->l1);
-    free(s->all_zero);
 }
 
 /* The table that maps this offset, made if there is none. Needs the lock. */
@@ -66,33 +59,14 @@ int q2_stream_set(struct q2_stream *s, uint64_t offset, uint64_t entry, struct q
     return 0;
 }
 
-/* A whole table of zero clusters, of which none has come in another way. Needs the lock. */
-static bool set_all_zero(struct q2_stream *s, uint64_t offset, uint64_t length)
-{
-    uint64_t i = offset / TABLE_RANGE;
-
-    if (offset % TABLE_RANGE != 0 || length < TABLE_RANGE || i < s->first_open || s->l1[i] != 0 ||
-        s->tables[i])
-        return false;
-    s->l1[i] = L1_ALL_ZERO;
-    return true;
-}
-
 int q2_stream_set_zero(struct q2_stream *s, uint64_t offset, uint64_t length, struct q2_error *err)
 {
+    uint64_t end = offset + length;
     int result = 0;
 
     pthread_mutex_lock(&s->lock);
-    while (length > 0 && result == 0) {
-        uint64_t step = CLUSTER;
-
-        if (set_all_zero(s, offset, length))
-            step = TABLE_RANGE;
-        else
-            result = q2_stream_set(s, offset, Q2_ENTRY_ZERO, err);
-        offset += step;
-        length -= step < length ? step : length;
-    }
+    for (; offset < end && result == 0; offset += CLUSTER)
+        result = q2_stream_set(s, offset, Q2_ENTRY_ZERO, err);
     pthread_mutex_unlock(&s->lock);
     return result;
 }
@@ -109,7 +83,7 @@ static void take_tables(struct q2_stream *s, uint64_t upto, struct batch *b)
 {
     for (b->n = 0; s->first_open < upto && b->n < BATCH; s->first_open++) {
         uint64_t i = s->first_open;
-        uint8_t *table = s->l1[i] == L1_ALL_ZERO ? s->all_zero : s->tables[i];
+        uint8_t *table = s->tables[i];
 
         if (!table)
             continue;
@@ -154,8 +128,7 @@ int q2_stream_close_tables(struct q2_stream *s, uint64_t upto, struct q2_error *
         if (result == 0 && b.n > 0)
             result = write_tables(s, &b, host, err);
         for (size_t i = 0; i < b.n; i++)
-            if (b.tables[i] != s->all_zero)
-                free(b.tables[i]);
+            free(b.tables[i]);
     } while (result == 0 && b.n == BATCH);
     return result;
 }

@@ -75,7 +75,7 @@ static int read_kept(const struct range *r, uint32_t entry, uint64_t n)
         return 0;
     }
     if (r->now)
-        return NODE_WOULD_BLOCK;
+        return -EAGAIN; /* it may well be in the page cache: a reader's average says how quick it is */
     int error = scratch_read(r->view->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
                              (uint32_t)(r->offset & (d->unit - 1)), (uint32_t)n);
     if (error < 0)
@@ -157,19 +157,15 @@ static int read_within_grace(struct range r)
 
 int view_read(struct view *v, struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
 {
-    return read_within_grace((struct range){
-        .view = v, .handle = h, .buffer = buf, .offset = offset, .length = length});
+    return read_within_grace(
+        (struct range){.view = v, .handle = h, .buffer = buf, .offset = offset, .length = length});
 }
 
 int view_read_now(struct view *v, struct backend_handle *h, void *buf, uint32_t length,
                   uint64_t offset)
 {
-    return read_within_grace((struct range){.view = v,
-                                            .handle = h,
-                                            .buffer = buf,
-                                            .offset = offset,
-                                            .length = length,
-                                            .now = true});
+    return read_within_grace((struct range){
+        .view = v, .handle = h, .buffer = buf, .offset = offset, .length = length, .now = true});
 }
 
 /* ---- base:allocation of a view ---- */

@@ -59,12 +59,20 @@ static int print_map(struct copy_source *s, GError **err)
     return 0;
 }
 
-static struct copy_target *open_target(const char *name, uint64_t size, GError **err)
+static struct copy_target *open_target(const char *name, uint64_t size, int signals, GError **err)
 {
+    const struct target_nbd_options o = {
+        .uri = name,
+        .size = size,
+        .clean = clean,
+        .connections = (unsigned)connections,
+        .retry = (unsigned)retry,
+        .interrupt = signals,
+    };
     int fd;
 
     if (strstr(name, "://"))
-        return target_nbd_new(name, size, clean, (unsigned)connections, (unsigned)retry, err);
+        return target_nbd_new(&o, err);
     fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
         g_error("%s: %s", name, g_strerror(errno));
@@ -87,7 +95,7 @@ static void wait_for_end(struct copy *c, int signals)
 static int copy(struct copy_source *s, const char *name, int signals, GError **err)
 {
     struct copy_options o = {.lanes = (unsigned)lanes, .trim = trim};
-    struct copy_target *t = open_target(name, s->size, err);
+    struct copy_target *t = open_target(name, s->size, signals, err);
     struct copy *c = t ? copy_start(s, t, &o, err) : NULL;
     struct copy_progress p;
     int result = -1;

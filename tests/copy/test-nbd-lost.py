@@ -223,6 +223,18 @@ def a_copy_whose_server_hangs_can_be_cancelled():
             assert why == "The copy was cancelled\n", why
 
 
+class Silent(Export):
+    """From the connection `let_in` on it says nothing."""
+
+    def __init__(self, let_in):
+        super().__init__(M, contexts=both())
+        self.let_in = let_in
+
+    def accepted(self, c):
+        if c.number >= self.let_in:
+            c.receive(1)
+
+
 @test
 def a_copy_that_waits_for_its_server_can_be_cancelled():
     class Stops(Once):
@@ -230,11 +242,7 @@ def a_copy_that_waits_for_its_server_can_be_cancelled():
             c.server.export = silent
             raise Gone
 
-    class Silent(Export):
-        def accepted(self, c):
-            c.receive(1)
-
-    silent = Silent(M, contexts=both())
+    silent = Silent(0)
     with FakeServer(Stops(M, contexts=both())) as s:
         with Running("--retry", RETRY, "--connections", "1", s.uri) as copy:
             s.wait_connections(2)
@@ -242,30 +250,37 @@ def a_copy_that_waits_for_its_server_can_be_cancelled():
             assert copy.end(1) == "The copy was cancelled\n"
 
 
-@test
-def connecting_to_a_server_that_hangs_can_be_interrupted():
-    class Silent(Export):
-        def accepted(self, c):
-            if c.number >= self.let_in:
-                c.receive(1)
+class Mute(Export):
+    """It greets, and answers no option."""
 
-    class Mute(Export):
-        """It greets, and answers no option."""
+    def option(self, c, option, data):
+        c.receive(1)
 
-        def option(self, c, option, data):
-            c.receive(1)
 
-    for let_in in 0, 1:
-        export = Silent(M, contexts=both())
-        export.let_in = let_in
-        with FakeServer(export) as s, Running(s.uri) as copy:
-            s.wait_connections(let_in + 1)
-            copy.interrupt()
-            assert copy.end(CANCELLED) == "interrupted\n"
-    with FakeServer(Mute(M, contexts=both())) as s, Running(s.uri) as copy:
-        s.wait_connections(1)
+def that_hang():
+    """Exports that hang while somebody connects, and at which connection."""
+    return (Silent(0), 1), (Silent(1), 2), (Mute(M, contexts=both()), 1)
+
+
+def is_interrupted(export, connections, source=None):
+    """A copy from this export, or from `source` into it, while it makes this connection to it."""
+    with FakeServer(export) as s, Running(source or s.uri, target=source and s.uri) as copy:
+        s.wait_connections(connections)
         copy.interrupt()
         assert copy.end(CANCELLED) == "interrupted\n"
+
+
+@test
+def connecting_to_a_server_that_hangs_can_be_interrupted():
+    for export, connections in that_hang():
+        is_interrupted(export, connections)
+
+
+@test
+def connecting_to_a_target_that_hangs_can_be_interrupted():
+    with FakeServer(Export(M)) as source:
+        for export, connections in that_hang():
+            is_interrupted(export, connections, source.uri)
 
 
 @test

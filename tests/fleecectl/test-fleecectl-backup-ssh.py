@@ -3,14 +3,16 @@
 """fleecectl backup --ssh, by an sshd of the test's own that ssh starts itself: there is no port."""
 
 import contextlib
+import glob
 import json
 import os
 import random
+import select
 import signal
-import time
+import tempfile
 
 from backup_rig import BackupRig
-from fleece import SOON, require_program, run
+from fleece import FLEECECTL, SOON, require_program, run
 from rig import MIB, seed
 from sshd import sshd_script
 from tap import main, skip, test
@@ -75,15 +77,24 @@ def sshs(rig):
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
             if f"{rig.dir}/ssh/".encode() in f.read():
-                found.append(pid)
+                found.append(int(pid))
     return found
+
+
+def wait_end(pid):
+    with contextlib.suppress(ProcessLookupError):
+        fd = os.pidfd_open(pid)
+        try:
+            assert select.select([fd], [], [], SOON)[0], "ssh is still there"
+        finally:
+            os.close(fd)
 
 
 def all_gone(rig):
     """Of ssh nothing is left, at once or soon: it hears of the end of a pipe."""
-    deadline = time.monotonic() + SOON
-    while sshs(rig):
-        assert time.monotonic() < deadline, "ssh is still there"
+    for pid in sshs(rig):
+        wait_end(pid)
+    assert not sshs(rig), "ssh has left another process"
 
 
 @test
@@ -95,6 +106,54 @@ def control_and_data_go_through_ssh():
             done = json.loads(rig.backup("--json", "--ssh", "far", env=env).stdout.splitlines()[-1])
             assert done["level"] == level, done
         rig.check()
+        assert os.listdir(f"{rig.dir}/ssh/run") == []
+        all_gone(rig)
+
+
+@test
+def without_a_runtime_folder_the_sockets_are_below_the_home():
+    with BackupRig("vda", size=MIB) as rig, far(rig) as env:
+        home, seen = f"{rig.dir}/home", []
+        os.mkdir(home)
+
+        def look(request):
+            seen.append(glob.glob(f"{home}/.ssh/fleecectl-*/socket"))
+            seen.append(glob.glob(f"{tempfile.gettempdir()}/fleecectl-*"))
+            return request
+
+        for unset in "", "relative":
+            before = glob.glob(f"{tempfile.gettempdir()}/fleecectl-*")
+            rig.backup("--ssh", "far", before=look, env={**env, "XDG_RUNTIME_DIR": unset, "HOME": home})
+            assert seen and len(seen[0]) == 1 and seen[1] == before, seen
+            assert os.stat(f"{home}/.ssh").st_mode & 0o777 == 0o700
+            assert os.listdir(f"{home}/.ssh") == [], os.listdir(f"{home}/.ssh")
+            seen.clear()
+        rig.check()
+        os.rmdir(f"{home}/.ssh")
+        with open(f"{home}/.ssh", "w", encoding="utf-8"):
+            pass
+        run_ = rig.backup("--ssh", "far", env={**env, "XDG_RUNTIME_DIR": "", "HOME": home}, check=False)
+        assert run_.returncode == 1 and "Not a directory" in run_.stderr, run_
+        all_gone(rig)
+
+
+@test
+def an_audit_goes_through_ssh_too():
+    rng = random.Random(seed())
+    with BackupRig("vda", size=MIB) as rig, far(rig) as env:
+        rig.write(rng)
+        rig.backup()
+        rig.write(rng)
+        with rig.qmp() as q:
+            q.cmd("block-dirty-bitmap-add", node="vda", name="since")
+        words = ["audit", rig.repo, "vda", "--ssh", "far"]
+        text = run(FLEECECTL, "-C", rig.server.qmp_path, *words, env=env).stdout
+        assert "all that has changed is dirty" in text, text
+        rig.check_server()
+        # No control socket is asked, where the export is named.
+        result = run(FLEECECTL, *words, "--uri", rig.server.uri("vda"), "--bitmap", "since", env=env, check=False)
+        assert result.returncode == 1 and "are not dirty" in result.stderr, result
+        assert run(FLEECECTL, *words, env=env, check=False).returncode == 2
         assert os.listdir(f"{rig.dir}/ssh/run") == []
         all_gone(rig)
 
@@ -138,7 +197,7 @@ def a_signal_from_the_terminal_ends_it_in_order():
 
         def interrupt(request, reply):
             if request["execute"] == "backup-begin":
-                os.killpg(process.pid, signal.SIGINT)
+                os.killpg(rig.process.pid, signal.SIGINT)
             return reply
 
         with rig.running("--ssh", "far", after=interrupt, start_new_session=True,
@@ -155,8 +214,8 @@ def ssh_ends_with_a_client_that_is_killed():
     with BackupRig("vda", size=MIB) as rig, far(rig) as env:
         def die(request, reply):
             if request["execute"] == "backup-begin":
-                process.kill()
-                process.wait()
+                rig.process.kill()
+                rig.process.wait()
                 return None
             return reply
 

@@ -12,10 +12,9 @@ import signal
 import subprocess
 import threading
 
-import nbd
-
-from fleece import (FLEECECTL, SOON, Server, die_with_parent, fleecectl, require_plugin, require_program, run,
-                    tmpdir, wait_ready)
+from backup_rig import STEPS
+from fleece import (FLEECECTL, SANITIZER, SOON, Server, die_with_parent, fleecectl, require_plugin,
+                    require_program, run, tmpdir, wait_ready)
 from pulls import (KIB, MIB, assert_equal, contents, pull, pull_json, read_all, refused, seeded,
                    started)
 from tap import main, skip, test
@@ -317,43 +316,67 @@ def kept(q):
 def a_copy_whose_source_is_empty_is_only_named():
     """What was discarded at the end is in the .partial alone, also where that does not get its name."""
     require_program("nbdkit")
-    with tmpdir() as folder, tmpdir() as other, \
-            nbdkit_without_zeroes(other, "memory", str(3 * MIB + 512)) as uri:
-        state, h = filled(uri)
+    require_plugin("eval")
+    state = seeded().randbytes(3 * MIB + 512)
+    with tmpdir() as folder, tmpdir() as other:
+        with open(f"{other}/disk", "wb") as f:
+            f.write(state)
         target = f"{folder}/a.raw"
-        # The other file comes while the copy waits for its first byte.
-        with started(uri, "-o", target, "--discard", "--rate-limit", "1M") as p:
-            poll(begun(target))
-            with open(target, "w") as f:
-                f.write("x")
-            ends(p, 1, "name the file: File exists")
-        assert position(target) == len(state), position(target)
-        discarded(h, state)
-        other_spelling = uri.replace("socket=/", "socket=//")
-        for args in ((uri, "-o", target, "--force"),
-                     (other_spelling, "-o", target, "--discard", "--force"),
-                     (uri, "-o", target, "--format", "qcow2", "--force")):
-            refused(*args, why="has discarded at the source")
-        os.unlink(target)
-        refused(uri, "-o", target, "--format", "qcow2", why="has discarded at the source")
-        summary = pull_json(uri, "-o", target, "--discard", "--resume")
-        assert summary["resumed"] == len(state) and summary["read"] == 0, summary
-        assert_equal(contents(target), state)
-        assert os.listdir(folder) == ["a.raw"], os.listdir(folder)
+        with slow(other, "pread") as (uri, let_read):
+            # The other file comes while the copy waits for its first byte.
+            with started(uri, "-o", target, "--discard") as p:
+                poll(lambda: os.path.exists(f"{other}/pread"))
+                with open(target, "w") as f:
+                    f.write("x")
+                let_read()
+                ends(p, 1, "name the file: File exists")
+            assert position(target) == len(state), position(target)
+            assert_equal(contents(f"{other}/disk"), bytes(len(state)))
+            other_spelling = uri.replace("socket=/", "socket=//")
+            for args in ((uri, "-o", target, "--force"),
+                         (other_spelling, "-o", target, "--discard", "--force"),
+                         (uri, "-o", target, "--format", "qcow2", "--force")):
+                refused(*args, why="has discarded at the source")
+            os.unlink(target)
+            refused(uri, "-o", target, "--format", "qcow2", why="has discarded at the source")
+            summary = pull_json(uri, "-o", target, "--discard", "--resume")
+            assert summary["resumed"] == len(state) and summary["read"] == 0, summary
+            assert_equal(contents(target), state)
+            assert os.listdir(folder) == ["a.raw"], os.listdir(folder)
 
 
-def filled(uri):
-    """Fill the disk with what cannot be foreseen."""
-    h = nbd.NBD()
-    h.connect_uri(uri)
-    state = seeded().randbytes(h.get_size())
-    h.pwrite(state, 0)
-    return state, h
-
-
-def discarded(h, state):
-    """Nothing of it is left."""
-    assert read_all(h) == bytes(len(state))
+@test
+def a_copy_that_only_has_to_lose_its_position():
+    """The run is cut when the file has its name: nothing is lost, and the next run says so."""
+    if SANITIZER != "no":
+        skip("a sanitizer's runtime has to be loaded first")
+    require_program("nbdkit")
+    require_plugin("eval")
+    state = seeded().randbytes(3 * MIB + 512)
+    with tmpdir() as folder, tmpdir() as other:
+        with open(f"{other}/disk", "wb") as f:
+            f.write(state)
+        target = f"{folder}/a.raw"
+        cut = {"LD_PRELOAD": STEPS, "FLEECE_STEP_KILL": f"behind rename {target}"}
+        with slow(other, "pread") as (uri, let_read):
+            let_read()
+            for words in ("--resume",), ("--discard",):
+                with started(uri, "-o", target, *words, env={**os.environ, **cut}) as p:
+                    ends(p, -signal.SIGKILL, "")
+                assert sorted(os.listdir(folder)) == ["a.raw", "a.raw.pull"], os.listdir(folder)
+                if "--discard" in words:
+                    assert_equal(contents(f"{other}/disk"), bytes(len(state)))
+                    refused(uri, "-o", target, "--force", why=f"has made {target}, which is whole")
+                # Another file of this name is not that copy.
+                os.rename(target, f"{folder}/b.raw")
+                shutil.copy(f"{folder}/b.raw", target)
+                refused(uri, "-o", target, *words, "--resume", why="it exists")
+                os.rename(f"{folder}/b.raw", target)
+                summary = pull_json(uri, "-o", target, *words, "--resume")
+                assert summary["resumed"] == len(state) and summary["read"] == 0, summary
+                assert os.listdir(folder) == ["a.raw"], os.listdir(folder)
+                assert_equal(contents(target), state)
+                os.unlink(target)
 
 
 @test
@@ -366,10 +389,10 @@ def a_client_that_dies_in_its_last_trims():
         with tmpdir() as folder:
             with open(f"{folder}/disk", "wb") as f:
                 f.write(state)
-            with slow_trims(folder) as (uri, let_trim):
+            with slow(folder, "trim") as (uri, let_trim):
                 target = f"{folder}/a.raw"
                 with started(uri, "-o", target, "--discard") as p:
-                    poll(lambda: os.path.exists(f"{folder}/trims"))
+                    poll(lambda: os.path.exists(f"{folder}/trim"))
                     p.send_signal(end)
                     let_trim()
                     p.wait(SOON)
@@ -385,16 +408,16 @@ def a_client_that_dies_in_its_last_trims():
 
 
 @contextlib.contextmanager
-def slow_trims(folder):
-    """An export of the file `disk`, by another server: a trim makes a file `trims`, and waits for the
-    lock of `gate`, until the function is called that comes with the URI."""
-    trim = (f"touch {folder}/trims; flock -s {folder}/gate true; "
-            f"dd if=/dev/zero of={folder}/disk conv=notrunc iflag=count_bytes oflag=seek_bytes "
-            "count=$3 seek=$4 status=none")
+def slow(folder, held):
+    """An export of the file `disk`, by another server. Each of its reads ("pread") or trims ("trim") makes a
+    file of that name and waits for the lock of `gate`, until the function is called that comes with the URI."""
+    calls = {"pread": f"dd if={folder}/disk iflag=skip_bytes,count_bytes count=$3 skip=$4 status=none",
+             "trim": f"dd if=/dev/zero of={folder}/disk conv=notrunc iflag=count_bytes oflag=seek_bytes "
+                     "count=$3 seek=$4 status=none"}
+    calls[held] = f"touch {folder}/{held}; flock -s {folder}/gate true; {calls[held]}"
     with open(f"{folder}/gate", "w") as gate, nbdkit_without_zeroes(
-            folder, "eval", f"get_size=stat -c %s {folder}/disk",
-            f"pread=dd if={folder}/disk iflag=skip_bytes,count_bytes count=$3 skip=$4 status=none",
-            "pwrite=exit 1", "can_write=exit 0", "can_trim=exit 0", f"trim={trim}",
+            folder, "eval", f"get_size=stat -c %s {folder}/disk", "pwrite=exit 1", "can_write=exit 0",
+            "can_trim=exit 0", *(f"{name}={call}" for name, call in calls.items()),
             "thread_model=echo parallel") as uri:
         fcntl.flock(gate, fcntl.LOCK_EX)
         yield uri, lambda: fcntl.flock(gate, fcntl.LOCK_UN)

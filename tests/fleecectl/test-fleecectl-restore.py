@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -263,6 +264,29 @@ def an_image_of_nothing_and_a_large_one_through_a_pipe():
             assert sender.wait(SOON) == 0
             run("qemu-img", "compare", "-f", "raw", target, s.uri(disk))
         assert os.stat(target).st_blocks * 512 <= M
+
+
+@test
+def a_stream_of_a_disk_that_is_longer_than_any_file():
+    """No file that is made on the way is as long as the disk is."""
+    def in_child():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 * M, 64 * M))
+        die_with_parent()
+
+    with repository() as repo, Server("--disk", "large", "memory", "100G") as s:
+        target = f"{repo.folder}/out.qcow2"
+        h = s.nbd("large")
+        for at in 0, 50 << 30, (100 << 30) - 512:
+            h.pwrite(b"a" * 512, at)
+        sender = subprocess.Popen([FLEECECTL, "pull", s.uri("large"), "-o", "-"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        receiver = subprocess.run([FLEECECTL, "restore", "-", "-o", target], stdin=sender.stdout, check=False,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=SOON,
+                                  preexec_fn=in_child)
+        assert receiver.returncode == 0, receiver
+        sender.stdout.close()
+        assert sender.wait(SOON) == 0
+        run("qemu-img", "compare", "-F", "raw", target, s.uri("large"))
 
 
 @test

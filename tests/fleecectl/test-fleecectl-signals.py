@@ -14,7 +14,7 @@ import termios
 import threading
 
 from backup_rig import BackupRig
-from fleece import FLEECECTL, SOON, die_with_parent
+from fleece import FLEECECTL, SOON, by_hand
 from rig import MIB, seed
 from tap import main, test
 
@@ -184,12 +184,8 @@ def an_nbd_server_that_says_nothing():
 
 @contextlib.contextmanager
 def restoring(repo, *args, **more):
-    def in_child():
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        die_with_parent()
-
     process = subprocess.Popen([FLEECECTL, "restore", repo, "--disk", "vda", *args], stderr=subprocess.PIPE,
-                               preexec_fn=in_child, **more)
+                               preexec_fn=by_hand, **more)
     try:
         yield process
     finally:
@@ -199,12 +195,14 @@ def restoring(repo, *args, **more):
 
 @test
 def restoring_into_a_server_that_says_nothing():
-    with BackupRig("vda", size=MIB) as rig, Silent() as silent:
+    """While it looks at what is there, and while it connects to write."""
+    with BackupRig("vda", size=MIB) as rig:
         rig.backup()
-        with restoring(rig.repo, "-o", silent.uri, "--force") as process:
-            silent.wait()
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(SOON) == -signal.SIGTERM
+        for args in [], ["--force"]:
+            with Silent() as silent, restoring(rig.repo, "-o", silent.uri, *args) as process:
+                silent.wait()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(SOON) == -signal.SIGTERM
 
 
 @test
@@ -212,9 +210,7 @@ def restoring_into_a_stream_that_nobody_reads():
     """Its head is written before the copy begins."""
     with BackupRig("vda", size=MIB) as rig:
         rig.backup()
-        with restoring(rig.repo, "-o", "-", "--format", "qcow2", stdout=subprocess.PIPE) as process:
-            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
-
+        with restoring(rig.repo, "-o", "-", "--format", "qcow2", stdout=subprocess.PIPE, pipesize=4096) as process:
             def is_full():
                 n = fcntl.ioctl(process.stdout, termios.FIONREAD, b"\0" * 4)
                 return struct.unpack("i", n)[0] >= fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ)

@@ -12,8 +12,8 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
 import subprocess
+import threading
 
 import nbd
 
@@ -27,38 +27,41 @@ from writers import Clock, Trigger, Writer
 STEPS = f"{fleece.BUILD}/tests/fleecectl/.libs/steps.so"
 
 
-def _in_child():
-    """Signals that whoever has started the tests ignores are ones that end a command here."""
-    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
-        signal.signal(number, signal.SIG_DFL)
-    fleece.die_with_parent()
-
-
 class BackupRig:
-    """disks: their names, or {name: size}. options: of the server. state: False: without --state."""
+    """disks: their names, or {name: size}. options: of the server. state: False: without --state.
+    prepare(path): fills a new image, before the server starts.
 
-    def __init__(self, *disks, size=8 * MIB, options=(), state=True, repository=None):
+    The truth of an instant is read on a thread of the proxy, while the test may kill the server and start
+    another one in its place. If it has ended the server that began the session, an error is none, and
+    fleecectl is cut off."""
+
+    def __init__(self, *disks, size=8 * MIB, options=(), state=True, repository=None, prepare=None):
         self.disks = disks[0] if isinstance(disks[0], dict) else {name: size for name in disks}
         self._options, self._state = list(options), state
-        self._repository = repository
+        self._repository, self._prepare = repository, prepare
         self.truth = {}  # {session: {disk: bytes}}
+        self.reading = lambda place: None  # hook: "begun", "connected": what is done of reading a truth
+        self._ended = set()  # servers that the test has ended, from before it did so
         self.clock = Clock()
-        self.server, self._count = None, 0
+        self.server = self.process = None
+        self._count = 0
 
     def __enter__(self):
-        self._stack = contextlib.ExitStack()
-        self.dir = self._stack.enter_context(tmpdir())
-        self.repo = self._repository or f"{self.dir}/repo"
-        for name, size in self.disks.items():
-            image(self.image(name), size)
-        os.mkdir(f"{self.dir}/state")
-        self.start()
+        with contextlib.ExitStack() as stack:
+            self.dir = stack.enter_context(tmpdir())
+            self.repo = self._repository or f"{self.dir}/repo"
+            for name, size in self.disks.items():
+                image(self.image(name), size)
+                if self._prepare:
+                    self._prepare(self.image(name))
+            os.mkdir(f"{self.dir}/state")
+            self.start()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind, value, trace):
         try:
-            if self.server:
-                self.server.__exit__(kind, value, trace)
+            self.server.__exit__(kind, value, trace)
         finally:
             self._stack.close()
 
@@ -75,17 +78,15 @@ class BackupRig:
         self.server.__enter__()
 
     def kill(self):
+        self._ended.add(self.server)
         self.server.kill()
-
-    def has_died(self):
-        process = self.server.process
-        return process is None or fleece.has_ended(process)
 
     def restart(self, **disks):
         """Start the server again, after its death or an orderly end, with these disks besides."""
         for name, size in disks.items():
             image(self.image(name), size)
         self.disks.update(disks)
+        self._ended.add(self.server)
         self.server.stop()
         self.start()
 
@@ -115,14 +116,27 @@ class BackupRig:
     def _view(self, disk):
         return f"truth{self._count}-{disk}"
 
+    def _read(self, uri):
+        with closing(connect(uri, [])) as h:
+            self.reading("connected")
+            return read_all(h)
+
+    def _read_left(self, sessions):
+        """A session that goes on, and whose run was killed before its truth was read: then it is what its exports
+        have."""
+        for session in sessions:
+            if session["state"] == "active" and session["id"].startswith("backup-") \
+                    and session["id"] not in self.truth:
+                self.truth[session["id"]] = {d["disk"]: self._read(d["uri"]) for d in session["disks"]}
+
     def _read_truth(self, request):
         truth = {}
+        self.reading("begun")
         with self.qmp() as q:
             for disk in [d["disk"] for d in request["arguments"]["disks"]]:
                 view = self._view(disk)
                 q.cmd("block-export-add", type="nbd", id=view, name=view, **{"node-name": view})
-                with closing(connect(self.server.uri(view), [])) as h:
-                    truth[disk] = read_all(h)
+                truth[disk] = self._read(self.server.uri(view))
                 q.cmd("block-export-del", id=view, mode="hard")
                 while q.wait_event("BLOCK_EXPORT_DELETED")["data"]["id"] != view:
                     pass
@@ -133,22 +147,31 @@ class BackupRig:
     def proxy(self, before=None, after=None):
         """The path of a control socket for one backup. before(request), after(request, reply): hooks
         of qmp_proxy.py, which are told of what fleecectl has sent."""
-        begins = {}
+        begun_by = {}  # {session, or command: the server}; each server has the same sockets
 
         def send(request):
             if before:
                 request = before(request)
             if request and request["execute"] == "backup-begin":
-                begins["request"] = request
+                begun_by[request["arguments"]["id"]] = self.server
                 return self._begin(request)
+            if request:
+                begun_by[request["execute"]] = self.server
             return request
 
         def receive(request, reply):
             if request["execute"] == "backup-begin" and "return" in reply:
                 try:
                     self._read_truth(request)
+                except (EOFError, OSError, nbd.Error, fleece.QmpError):
+                    if begun_by[request["arguments"]["id"]] not in self._ended:
+                        raise
+                    return None  # a run that goes on with the session reads it
+            if request["execute"] == "query-backups" and "return" in reply:
+                try:
+                    self._read_left(reply["return"])
                 except (EOFError, OSError, nbd.Error):
-                    if not self.has_died():
+                    if begun_by["query-backups"] not in self._ended:
                         raise
             return after(request, reply) if after else reply
 
@@ -165,11 +188,19 @@ class BackupRig:
 
     @contextlib.contextmanager
     def running(self, *args, before=None, after=None, **popen):
-        """A run that goes on meanwhile: Popen. Killed at the end, if it still runs."""
-        with self.proxy(before, after) as path:
-            process = subprocess.Popen(self.command(path, *args), stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                       preexec_fn=_in_child, **popen)
+        """A run that goes on meanwhile: Popen, which hooks find in `process` of the rig. Killed at the end, if
+        it still runs."""
+        known = threading.Event()
+
+        def first(request):
+            assert known.wait(SOON)
+            return before(request) if before else request
+
+        with self.proxy(first, after) as path:
+            process = self.process = subprocess.Popen(
+                self.command(path, *args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True, preexec_fn=fleece.by_hand, **popen)
+            known.set()
             try:
                 yield process
             finally:

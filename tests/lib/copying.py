@@ -8,7 +8,7 @@ import subprocess
 from fleece import BUILD, SOON, die_with_parent, run, sanitizer_env, sanitizer_reports, tmpdir
 
 COPY = f"{BUILD}/tests/copy/copy-nbd"
-(UNREACHABLE, NO_EXPORT, NO_CONTEXT, CHANGED, FAILED, CANCELLED) = range(10, 16)
+(UNREACHABLE, TLS, NO_EXPORT, NO_CONTEXT, CHANGED, FAILED, CANCELLED) = range(10, 17)
 
 
 def dirty(name="b0"):
@@ -58,15 +58,15 @@ def fails(code, *arguments):
 
 
 class Running:
-    """A copy that goes on meanwhile, as a context."""
+    """A copy that goes on meanwhile, as a context. `target`: an export; else a file of its own."""
 
-    def __init__(self, *arguments):
-        self.arguments = arguments
+    def __init__(self, *arguments, target=None):
+        self.arguments, self.target = arguments, target
 
     def __enter__(self):
         self._stack = contextlib.ExitStack()
         folder = self._stack.enter_context(tmpdir())
-        self.target = f"{folder}/out"
+        self.target = self.target or f"{folder}/out"
         map_only = "--map" in self.arguments
         self.process = subprocess.Popen(
             [COPY, *self.arguments, *([] if map_only else [self.target])],

@@ -20,7 +20,7 @@ class CutNetwork:
     def __init__(self, path, upstream, after, for_good=False):
         self.path, self._upstream, self._after, self._for_good = path, upstream, list(after), for_good
         self._lock, self._sockets, self._threads = threading.Lock(), [], []
-        self._passed, self.cuts = 0, 0
+        self._passed, self.cuts, self._over = 0, 0, False
 
     def __enter__(self):
         self._listener = socket.socket(socket.AF_UNIX)
@@ -38,7 +38,9 @@ class CutNetwork:
         os.unlink(self.path)
 
     def _end(self):
-        """Nobody gets through any more."""
+        """Nobody gets through any more, nor one that is being let in."""
+        with self._lock:
+            self._over = True
         self._shut(self._listener)
         self._cut()
 
@@ -72,8 +74,15 @@ class CutNetwork:
             client, _ = self._listener.accept()
             server = socket.socket(socket.AF_UNIX)
             with self._lock:
+                if self._over:
+                    client.close()
+                    return
                 self._sockets += [client, server]
-            server.connect(self._upstream)
+            try:
+                server.connect(self._upstream)
+            except OSError:
+                self._shut(client)
+                continue
             self._start(self._pass_on, client, server, False)
             self._start(self._pass_on, server, client, True)
 
@@ -88,13 +97,15 @@ class CutNetwork:
             return True
 
     def _pass_on(self, source, target, counts):
-        while data := source.recv(65536):
-            if counts and self._count(len(data)):
-                if self._for_good and not self._after:
-                    self._end()
-                else:
-                    self._cut()
-                break
-            target.sendall(data)
-        self._shut(source)
-        self._shut(target)
+        try:
+            while data := source.recv(65536):
+                if counts and self._count(len(data)):
+                    if self._for_good and not self._after:
+                        self._end()
+                    else:
+                        self._cut()
+                    break
+                target.sendall(data)
+        finally:
+            self._shut(source)
+            self._shut(target)

@@ -21,7 +21,7 @@ import socket
 import struct
 import threading
 
-from fleece import tmpdir, uri
+from fleece import SOON, tmpdir, uri
 from rawnbd import *
 
 ALLOCATION = "base:allocation"
@@ -255,6 +255,7 @@ class FakeServer(contextlib.AbstractContextManager):
         self.lock = threading.Lock()  # of what follows, and of the two above
         self.changed = threading.Condition(self.lock)
         self._open = set()
+        self._threads = []
 
     def __enter__(self):
         self._stack = contextlib.ExitStack()
@@ -269,7 +270,17 @@ class FakeServer(contextlib.AbstractContextManager):
 
     def __exit__(self, *_):
         self.stop()
+        # Those that are left when Python ends may crash it.
+        for t in self._threads:
+            t.join(SOON)
+            assert not t.is_alive(), "a connection does not end"
         self._stack.close()
+
+    def _start(self, function, *args):
+        thread = threading.Thread(target=function, args=args, daemon=True)
+        with self.lock:
+            self._threads.append(thread)
+        thread.start()
 
     def listen(self):
         """Listen, again."""
@@ -278,7 +289,7 @@ class FakeServer(contextlib.AbstractContextManager):
         self.listener = socket.socket(socket.AF_INET if self.tcp else socket.AF_UNIX)
         self.listener.bind(("127.0.0.1", 0) if self.tcp else self.path)
         self.listener.listen(self.backlog)
-        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+        self._start(self._accept, self.listener)
 
     def wait_requests(self, count, kind=None):
         """Wait until so many requests have come."""
@@ -323,7 +334,7 @@ class FakeServer(contextlib.AbstractContextManager):
                 self.connections += 1
                 self._open.add(s)
                 self.changed.notify_all()
-            threading.Thread(target=self._serve, args=(s, number), daemon=True).start()
+            self._start(self._serve, s, number)
 
     def _serve(self, s, number):
         try:

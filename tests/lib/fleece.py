@@ -55,8 +55,17 @@ def remove_folder(path):
 
 
 def die_with_parent():
-    """Called in a child before exec, so that the child does not outlive its test."""
+    """Called in a child before exec, so that the child does not outlive its test. It ends with the thread that
+    has started it: what is to last is not started from a hook on another thread."""
     _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def by_hand():
+    """Called in a child before exec, so that it is one that somebody has started by hand: the signals that
+    whoever runs the tests ignores, as nohup does, end it. It does not outlive its test."""
+    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, signal.SIG_DFL)
+    die_with_parent()
 
 
 def require_program(name):

@@ -14,7 +14,7 @@ import os
 import random
 import subprocess
 
-from fleece import FLEECECTL, SOON, die_with_parent, fleecectl, require_program, run, tmpdir
+from fleece import FLEECECTL, SOON, by_hand, fleecectl, require_program, run, tmpdir
 from tap import note
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -83,7 +83,7 @@ def started(*args, **popen):
     """Start `fleecectl pull` and give the process, which is killed at the end if it still runs."""
     popen.setdefault("stdout", subprocess.DEVNULL)
     process = subprocess.Popen([FLEECECTL, "pull", *args], stdin=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, preexec_fn=die_with_parent, **popen)
+                               stderr=subprocess.PIPE, preexec_fn=by_hand, **popen)
     try:
         yield process
     finally:

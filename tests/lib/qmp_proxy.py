@@ -11,9 +11,13 @@
 
     with QmpProxy(path, server.qmp_path, before, after):
         fleecectl("-C", path, ...)
+
+A client that ends, or is killed, may have asked for something that is not done yet. The server is let do it,
+and the hooks hear of it: when the `with` has ended, nothing is under way any more.
 """
 
 import collections
+import contextlib
 import json
 import os
 import socket
@@ -29,7 +33,7 @@ class QmpProxy:
         self.path, self._upstream = path, upstream
         self._before = before or (lambda request: request)
         self._after = after or (lambda request, reply: reply)
-        self._threads, self._sockets, self.errors = [], [], []
+        self._threads, self._clients, self._servers, self.errors = [], [], [], []
 
     def __enter__(self):
         self._listener = socket.socket(socket.AF_UNIX)
@@ -39,16 +43,22 @@ class QmpProxy:
         return self
 
     def __exit__(self, kind, value, trace):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for s in self._sockets:
-            self._cut(s)
+        self._shut(self._listener)
+        self._join(self._threads[0])  # no client comes any more
+        for client in self._clients:
+            self._shut(client)
         for thread in self._threads:
-            thread.join(fleece.SOON)
-            assert not thread.is_alive(), "a proxy is stuck"
+            self._join(thread)
+        for s in self._listener, *self._clients, *self._servers:
+            s.close()
         os.unlink(self.path)
         if kind is None and self.errors:
             raise self.errors[0]
+
+    @staticmethod
+    def _join(thread):
+        thread.join(fleece.SOON)
+        assert not thread.is_alive(), "a proxy is stuck"
 
     def _start(self, function, *args):
         thread = threading.Thread(target=self._guarded, args=(function, *args), daemon=True)
@@ -60,51 +70,68 @@ class QmpProxy:
             function(*args)
         except OSError:
             pass  # one side has gone
-        except Exception as error:  # what a hook has found
-            self.errors.append(error)
-            tap.note(traceback.format_exc())
-            for s in self._sockets:
-                self._cut(s)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error):
+        self.errors.append(error)
+        tap.note(traceback.format_exc())
+
+    def _told(self, hook, *args):
+        """What a hook returns; None if it fails, with whatever."""
+        try:
+            return hook(*args)
+        except Exception as error:
+            self._failed(error)
+            return None
 
     @staticmethod
-    def _cut(s):
-        try:
-            s.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+    def _shut(s, how=socket.SHUT_RDWR):
+        with contextlib.suppress(OSError):
+            s.shutdown(how)
 
     def _accept(self):
         while True:
             client, _ = self._listener.accept()
             server = socket.socket(socket.AF_UNIX)
-            self._sockets += [client, server]
+            self._clients.append(client)
+            self._servers.append(server)
             try:
                 server.connect(self._upstream)
             except OSError:
-                self._cut(client)
+                self._shut(client)
                 continue
             under_way = collections.deque()
-            self._start(self._pass_on, client, server, under_way, self._request)
-            self._start(self._pass_on, server, client, under_way, self._reply)
+            self._start(self._requests, client, server, under_way)
+            self._start(self._replies, server, client, under_way)
 
-    def _pass_on(self, source, target, under_way, look):
-        with source.makefile("rb") as lines:
-            for line in lines:
-                line = look(line, under_way)
-                if line is None:
-                    break
-                target.sendall(line)
-        self._cut(source)
-        self._cut(target)
+    def _requests(self, client, server, under_way):
+        try:
+            with client.makefile("rb") as lines:
+                for line in lines:
+                    request = json.loads(line)
+                    changed = self._told(self._before, request)
+                    if changed is None:
+                        self._shut(client)
+                        self._shut(server)
+                        return
+                    under_way.append(request)
+                    server.sendall(json.dumps(changed).encode() + b"\r\n")
+        finally:
+            # The server still answers what it has been asked, and then closes its end.
+            self._shut(server, socket.SHUT_WR)
 
-    def _request(self, line, under_way):
-        request = json.loads(line)
-        changed = self._before(request)
-        under_way.append(request)
-        return None if changed is None else json.dumps(changed).encode() + b"\r\n"
-
-    def _reply(self, line, under_way):
-        reply = json.loads(line)
-        if "return" in reply or "error" in reply:
-            reply = self._after(under_way.popleft(), reply)
-        return None if reply is None else json.dumps(reply).encode() + b"\r\n"
+    def _replies(self, server, client, under_way):
+        try:
+            with server.makefile("rb") as lines:
+                for line in lines:
+                    reply = json.loads(line)
+                    if "return" in reply or "error" in reply:
+                        reply = self._told(self._after, under_way.popleft(), reply)
+                    if reply is None:
+                        return
+                    with contextlib.suppress(OSError):  # the client may have gone
+                        client.sendall(json.dumps(reply).encode() + b"\r\n")
+        finally:
+            self._shut(server)
+            self._shut(client)

@@ -24,6 +24,7 @@ struct fake_backend {
     atomic_uint flags;
     bool no_extents;
     bool shared; /* `data` and `written` are the test's */
+    int fd;      /* of handles; -1: none */
 };
 
 static struct fake_backend *fake(struct backend_handle *h)
@@ -70,7 +71,7 @@ static int fake_open(struct backend *b, bool readonly, const struct backend_clie
         .can_fua = true,
         .can_extents = !f->no_extents,
         .can_multi_conn = f->multi_conn,
-        .fd = -1,
+        .fd = f->fd,
     };
     *handle = h;
     return 0;
@@ -242,6 +243,7 @@ struct backend *fake_backend_new(uint64_t size)
         (struct backend){.ops = &fake_ops, .driver = g_strdup("fake"), .filename = g_strdup("")};
     f->size = size;
     f->min_block = 1;
+    f->fd = -1;
     f->hole_flags = EXTENT_HOLE | EXTENT_ZERO;
     f->most_extents = UINT64_MAX;
     f->data = g_malloc0(size);
@@ -288,6 +290,11 @@ void fake_backend_set_min_block(struct backend *b, uint32_t min_block)
 void fake_backend_set_multi_conn(struct backend *b, bool can)
 {
     ((struct fake_backend *)b)->multi_conn = can;
+}
+
+void fake_backend_set_fd(struct backend *b, int fd)
+{
+    ((struct fake_backend *)b)->fd = fd;
 }
 
 void fake_backend_set_holes(struct backend *b, uint32_t flags, char byte)

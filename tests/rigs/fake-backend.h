@@ -44,6 +44,9 @@ struct fake_failure {
 void fake_backend_fail(struct backend *b, struct fake_failure *f);
 void fake_backend_set_min_block(struct backend *b, uint32_t min_block);
 void fake_backend_set_multi_conn(struct backend *b, bool can);
+/* Handles that are opened from now on have this descriptor, the test's. What goes by way of it is not
+ * in the backend's memory: set_no_extents as well. */
+void fake_backend_set_fd(struct backend *b, int fd);
 /* What sectors that were never written are (EXTENT_*; at first HOLE and ZERO), and what they read
  * as: there are disks whose holes do not read as zeroes. */
 void fake_backend_set_holes(struct backend *b, uint32_t flags, char byte);

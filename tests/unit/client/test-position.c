@@ -196,6 +196,10 @@ static void test_damaged(struct folder *f, gconstpointer data)
         {"{", "[", "damaged"},
         {"\"version\" : 1", "\"version\" : 2", "another version"},
         {"\"position\" : 8388608", "\"position\" : 1048576000", "beyond the end"},
+        {"\"position\"", "\"place\"", "how far"},
+        {"\"position\" : 8388608", "\"position\" : \"0\"", "how far"},
+        {"\"position\" : 8388608", "\"position\" : -1", "how far"},
+        {"\"discards\"", "\"keeps\"", "how far"},
     };
     uint64_t offset;
 
@@ -235,6 +239,39 @@ static void test_another_file(struct folder *f, gconstpointer data)
     position_free(p);
 }
 
+/* Is the file `name` of the folder the whole copy, by a position of this context and offset? */
+static bool is_named(const struct folder *f, const char *context, uint64_t at, const char *name)
+{
+    struct position *p = make(f, "u", context, source_of(some, 4096, false));
+    g_autofree char *path = g_build_filename(f->path, name, NULL);
+    uint64_t offset;
+    bool found, result;
+
+    g_assert_cmpint(position_set_file(p, f->fd, false, NULL), ==, 0);
+    g_assert_cmpint(position_write(p, at, NULL), ==, 0);
+    g_assert_cmpint(position_read(p, &found, &offset, NULL), ==, 0);
+    result = position_is_named(p, offset, path);
+    position_free(p);
+    return result;
+}
+
+/* What is left of a run that was cut when its file had its name: only that very file, and whole. */
+static void test_named(struct folder *f, gconstpointer data)
+{
+    g_autofree char *other = g_build_filename(f->path, "other", NULL);
+
+    g_assert_false(is_named(f, NULL, SIZE, "disk")); /* it is empty */
+    g_assert_cmpint(ftruncate(f->fd, (off_t)SIZE), ==, 0);
+    g_assert_true(is_named(f, NULL, SIZE, "disk"));
+    g_assert_false(is_named(f, NULL, SIZE, "none"));
+    g_assert_false(is_named(f, NULL, 98 * MIB, "disk"));
+    g_assert_false(is_named(f, "c", SIZE, "disk")); /* changes: it always had its name */
+    g_assert_true(g_file_set_contents(other, "", -1, NULL));
+    g_assert_cmpint(truncate(other, (off_t)SIZE), ==, 0);
+    g_assert_false(is_named(f, NULL, SIZE, "other"));
+    g_unlink(other);
+}
+
 static void assert_refused(const struct folder *f, const char *why)
 {
     g_autoptr(GError) error = NULL;
@@ -272,7 +309,9 @@ static void test_anew_unreadable(struct folder *f, gconstpointer data)
                                         "{}",
                                         "{\"version\": 2, \"discards\": false, \"position\": 0}",
                                         "{\"version\": 1, \"position\": 0}",
-                                        "{\"version\": 1, \"discards\": true}"};
+                                        "{\"version\": 1, \"discards\": true}",
+                                        "{\"version\": 1, \"discards\": true, \"position\": \"9\"}",
+                                        "{\"version\": 1, \"discards\": 0, \"position\": 9}"};
 
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_assert_true(g_file_set_contents(f->file, texts[i], -1, NULL));
@@ -294,6 +333,7 @@ int main(int argc, char **argv)
     ADD("others", test_others);
     ADD("damaged", test_damaged);
     ADD("another-file", test_another_file);
+    ADD("named", test_named);
     ADD("anew", test_anew);
     ADD("anew-unreadable", test_anew_unreadable);
 #undef ADD

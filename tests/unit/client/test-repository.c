@@ -1,24 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A repository: opened, saved, locked, cleaned; which member a time means. */
-#include "client/base/error.h"
-#include "client/repo/repository.h"
+/* A repository: opened, saved, locked; which member a time means. */
+#include "tests/rigs/repository-rig.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define HASH "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
-#define TIME INT64_C(1793502000000000) /* 2026-11-01T03:00:00Z */
-#define DAY  INT64_C(86400000000)
-
-struct rig {
-    char *path;
-};
 
 /* How many more times a folder can be synced; -1: always. The repository's fsync(2) is this one. After
  * one that fails they succeed again, unless they are to fail from then on. */
@@ -40,38 +31,26 @@ int fsync(int fd)
     return fdatasync(fd);
 }
 
-/* A folder "closed" is one that this user may not read: also for root, who runs tests at times. */
-DIR *opendir(const char *path)
+/* A name that goes at the next flock(2), which is this one: somebody else removes it right then. */
+static const char *goes;
+
+int flock(int fd, int operation)
 {
-    if (g_str_has_suffix(path, "/closed")) {
-        errno = EACCES;
-        return NULL;
-    }
-    return fdopendir(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (goes)
+        g_unlink(goes);
+    goes = NULL;
+    return (int)syscall(SYS_flock, fd, operation);
 }
 
-static void setup(struct rig *rig, gconstpointer unused)
+/* The file system has no links. */
+static bool no_links;
+
+int link(const char *from, const char *to)
 {
-    rig->path = g_dir_make_tmp("fleece-XXXXXX", NULL);
-    g_assert_nonnull(rig->path);
-}
-
-static void teardown(struct rig *rig, gconstpointer unused)
-{
-    const char *command[] = {"rm", "-rf", rig->path, NULL};
-
-    g_spawn_sync(NULL, (char **)command, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
-                 NULL);
-    g_free(rig->path);
-}
-
-static repository *open_as(struct rig *rig, enum repo_access access)
-{
-    GError *error = NULL;
-    repository *r = repository_open(rig->path, access, &error);
-
-    g_assert_no_error(error);
-    return r;
+    if (!no_links)
+        return (int)syscall(SYS_link, from, to);
+    errno = EPERM;
+    return -1;
 }
 
 static void refused(const char *path, enum repo_access access, const char *message)
@@ -83,68 +62,11 @@ static void refused(const char *path, enum repo_access access, const char *messa
         g_error("wanted \"%s\", got \"%s\"", message, error->message);
 }
 
-static struct repo_disk *add_disk(struct repo_member *m, const char *disk, enum repo_level level,
-                                  int64_t parent)
-{
-    struct repo_disk *d = repo_disk_new();
-
-    d->disk = g_strdup(disk);
-    d->level = level;
-    d->parent = parent;
-    d->file = repo_file_name(disk, m->id, level);
-    d->sums = g_strdup(HASH);
-    g_ptr_array_add(m->disks, d);
-    return d;
-}
-
-/* A member a day after the one before, of vda and, in every second one, of vdb. */
-static struct repo_member *add_member(repository *r)
-{
-    struct repo_member *m = repo_member_new();
-
-    m->id = r->next_id++;
-    m->uuid = g_uuid_string_random();
-    m->time = TIME + m->id * DAY + 500000;
-    if (m->id % 2 == 0)
-        add_disk(m, "vdb", REPO_FULL, -1);
-    add_disk(m, "vda", m->id == 0 ? REPO_FULL : REPO_INC, m->id - 1);
-    g_ptr_array_add(r->members, m);
-    return m;
-}
-
-static void save(repository *r)
-{
-    g_autoptr(GError) error = NULL;
-
-    repository_save(r, &error);
-    g_assert_no_error(error);
-}
-
-static char *in(struct rig *rig, const char *name)
-{
-    return g_build_filename(rig->path, name, NULL);
-}
-
-static void put(struct rig *rig, const char *name, const char *text)
-{
-    g_autofree char *path = in(rig, name), *folder = g_path_get_dirname(path);
-
-    g_mkdir_with_parents(folder, 0700);
-    g_assert_true(g_file_set_contents(path, text, -1, NULL));
-}
-
-static bool is_there(struct rig *rig, const char *name)
-{
-    g_autofree char *path = in(rig, name);
-
-    return g_file_test(path, G_FILE_TEST_EXISTS);
-}
-
 /* ---- opening and saving ---- */
 
 static void test_made(struct rig *rig, gconstpointer unused)
 {
-    g_autofree char *inner = in(rig, "inner//");
+    g_autofree char *inner = rig_path(rig, "inner//");
     g_autoptr(GError) error = NULL;
     repository *r = repository_open(inner, REPO_CREATE, &error);
 
@@ -161,32 +83,105 @@ static void test_made(struct rig *rig, gconstpointer unused)
     refused(rig->path, REPO_READ, "is no repository: there is no manifest.json in it");
 }
 
+/* What is refused is left as it was. */
+static void test_refused(struct rig *rig, gconstpointer unused)
+{
+    rig_put(rig, "holiday.jpg", "x");
+    refused(rig->path, REPO_CREATE, "it is not empty: holiday.jpg is there");
+    refused(rig->path, REPO_WRITE, "is no repository");
+    refused(rig->path, REPO_READ, "is no repository");
+    g_assert_false(rig_has(rig, "lock"));
+}
+
+static void unmake(repository *r)
+{
+    repository_unmake(r);
+    repository_close(r);
+}
+
+static void test_unmade(struct rig *rig, gconstpointer unused)
+{
+    g_autofree char *inner = rig_path(rig, "inner");
+    repository *r = repository_open(inner, REPO_CREATE, NULL);
+
+    rig_save(r); /* so that there is a manifest.json.old */
+    unmake(r);
+    g_assert_false(rig_has(rig, "inner"));
+    unmake(rig_open(rig, REPO_CREATE));
+    g_assert_false(rig_has(rig, "manifest.json") || rig_has(rig, "lock"));
+    rig_put(rig, "lock", "");
+    unmake(rig_open(rig, REPO_CREATE));
+    g_assert_false(rig_has(rig, "manifest.json"));
+    g_assert_true(rig_has(rig, "lock")); /* it was there */
+}
+
+/* What somebody has put there meanwhile is not left without its repository, and one that was there, or has
+ * members, stays. */
+static void test_not_unmade(struct rig *rig, gconstpointer unused)
+{
+    repository *r = rig_open(rig, REPO_CREATE);
+    g_autofree char *other = rig_path(rig, "running.json");
+
+    rig_put(rig, "running.json", "{}");
+    unmake(r);
+    g_assert_true(rig_has(rig, "manifest.json") && rig_has(rig, "lock"));
+    g_unlink(other);
+    unmake(rig_open(rig, REPO_CREATE));
+    g_assert_true(rig_has(rig, "manifest.json") && rig_has(rig, "lock"));
+}
+
+static void test_member_not_unmade(struct rig *rig, gconstpointer unused)
+{
+    repository *r = rig_open(rig, REPO_CREATE);
+
+    rig_add_member(r);
+    rig_save(r);
+    unmake(r);
+    g_assert_true(rig_has(rig, "manifest.json"));
+}
+
+/* A save that fails leaves nothing of the repository that it was to make. */
+static void test_making_fails(struct rig *rig, gconstpointer unused)
+{
+    g_autofree char *inner = rig_path(rig, "inner");
+
+    for (folder_syncs = 0; folder_syncs < 2;) {
+        int syncs = folder_syncs;
+
+        g_assert_null(repository_open(inner, REPO_CREATE, NULL));
+        g_assert_cmpint(folder_syncs, ==, -1);
+        g_assert_false(rig_has(rig, "inner"));
+        folder_syncs = syncs + 1;
+    }
+    folder_syncs = -1;
+}
+
 /* What a making that was cut leaves does not hold up the next one. */
 static void test_making_cut(struct rig *rig, gconstpointer unused)
 {
-    put(rig, "lock", "1\n");
-    put(rig, "manifest.json.partial", "{");
-    repository_close(open_as(rig, REPO_CREATE));
-    g_assert_true(is_there(rig, "manifest.json"));
-    g_assert_false(is_there(rig, "manifest.json.partial"));
+    rig_put(rig, "lock", "1\n");
+    rig_put(rig, "manifest.json.partial", "{");
+    repository_close(rig_open(rig, REPO_CREATE));
+    g_assert_true(rig_has(rig, "manifest.json"));
+    g_assert_false(rig_has(rig, "manifest.json.partial"));
 }
 
 static void test_saved(struct rig *rig, gconstpointer unused)
 {
-    g_autofree char *now = NULL, *old = NULL, *name = in(rig, "manifest.json"),
-                    *old_name = in(rig, "manifest.json.old");
-    repository *r = open_as(rig, REPO_CREATE);
+    g_autofree char *now = NULL, *old = NULL, *name = rig_path(rig, "manifest.json"),
+                    *old_name = rig_path(rig, "manifest.json.old");
+    repository *r = rig_open(rig, REPO_CREATE);
     g_autoptr(GError) error = NULL;
 
-    add_member(r);
-    save(r);
+    rig_add_member(r);
+    rig_save(r);
     g_assert_true(g_file_get_contents(name, &old, NULL, NULL));
-    add_member(r);
-    save(r);
+    rig_add_member(r);
+    rig_save(r);
     repository_close(r);
     g_assert_true(g_file_get_contents(old_name, &now, NULL, NULL));
     g_assert_cmpstr(old, ==, now);
-    r = open_as(rig, REPO_LOOK);
+    r = rig_open(rig, REPO_LOOK);
     g_assert_cmpuint(r->members->len, ==, 2);
     g_assert_cmpint(r->next_id, ==, 2);
     g_assert_cmpint(repository_save(r, &error), ==, -1);
@@ -194,40 +189,72 @@ static void test_saved(struct rig *rig, gconstpointer unused)
     repository_close(r);
 }
 
+/* The manifest before is kept as well where the file system has no links, and after a save that was cut at any
+ * of its steps. */
+static void test_saved_after(struct rig *rig, gconstpointer how)
+{
+    g_autofree char *now = rig_path(rig, "manifest.json"),
+                    *old = rig_path(rig, "manifest.json.old"),
+                    *partial = rig_path(rig, "manifest.json.old.partial"), *before = NULL,
+                    *kept = NULL;
+    repository *r = rig_open(rig, REPO_CREATE);
+
+    rig_add_member(r);
+    rig_save(r);
+    g_assert_true(g_file_get_contents(now, &before, NULL, NULL));
+    no_links = strcmp(how, "no-links") == 0;
+    if (strcmp(how, "partial-is-left") == 0)
+        g_assert_cmpint(link(now, partial), ==, 0);
+    if (strcmp(how, "old-is-linked") == 0) {
+        g_unlink(old);
+        g_assert_cmpint(link(now, old), ==, 0);
+    }
+    rig_add_member(r);
+    rig_save(r);
+    no_links = false;
+    repository_close(r);
+    g_assert_true(g_file_get_contents(old, &kept, NULL, NULL));
+    g_assert_cmpstr(before, ==, kept);
+    g_assert_false(rig_has(rig, "manifest.json.old.partial"));
+    r = rig_open(rig, REPO_READ);
+    g_assert_cmpuint(r->members->len, ==, 2);
+    repository_close(r);
+}
+
 /* A change that breaks a rule is not written. */
 static void test_not_saved(struct rig *rig, gconstpointer unused)
 {
-    repository *r = open_as(rig, REPO_CREATE);
+    repository *r = rig_open(rig, REPO_CREATE);
     g_autoptr(GError) error = NULL;
     struct repo_member *m;
 
-    add_member(r);
-    save(r);
-    m = add_member(r);
+    rig_add_member(r);
+    rig_save(r);
+    m = rig_add_member(r);
     repo_member_disk(m, "vda")->parent = 7;
     g_assert_cmpint(repository_save(r, &error), ==, -1);
     g_assert_nonnull(strstr(error->message, "would be wrong: member 1: disk vda: its parent"));
     repository_close(r);
-    r = open_as(rig, REPO_READ);
+    r = rig_open(rig, REPO_READ);
     g_assert_cmpuint(r->members->len, ==, 1);
     repository_close(r);
 }
 
 static void test_damaged(struct rig *rig, gconstpointer unused)
 {
-    repository *r = open_as(rig, REPO_CREATE);
+    repository *r = rig_open(rig, REPO_CREATE);
 
-    add_member(r);
-    save(r);
-    add_member(r);
-    save(r);
+    rig_add_member(r);
+    rig_save(r);
+    rig_add_member(r);
+    rig_save(r);
     repository_close(r);
-    put(rig, "manifest.json", "{}\n");
+    rig_put(rig, "manifest.json", "{}\n");
     refused(
         rig->path, REPO_READ,
         "it is cut short, or was edited; manifest.json.old is sound, and its newest member is 0, "
         "of 2026-11-01T03:00:00.500000Z: see nbdfleece-repository(5)");
-    put(rig, "manifest.json.old", "{}\n");
+    rig_put(rig, "manifest.json.old", "{}\n");
     refused(rig->path, REPO_WRITE, "; manifest.json.old cannot be used either");
     refused(rig->path, REPO_CREATE, "; manifest.json.old cannot be used either");
 }
@@ -235,11 +262,11 @@ static void test_damaged(struct rig *rig, gconstpointer unused)
 /* A manifest that is gone does not make a new repository of one that has members. */
 static void test_gone(struct rig *rig, gconstpointer unused)
 {
-    g_autofree char *name = in(rig, "manifest.json");
-    repository *r = open_as(rig, REPO_CREATE);
+    g_autofree char *name = rig_path(rig, "manifest.json");
+    repository *r = rig_open(rig, REPO_CREATE);
 
-    add_member(r);
-    save(r);
+    rig_add_member(r);
+    rig_save(r);
     repository_close(r);
     g_unlink(name);
     refused(rig->path, REPO_CREATE, "manifest.json.old is there");
@@ -251,20 +278,20 @@ static void test_gone(struct rig *rig, gconstpointer unused)
 static void test_save_fails(struct rig *rig, gconstpointer unused)
 {
     for (int syncs = 0;; syncs++) {
-        repository *r = open_as(rig, REPO_CREATE);
+        repository *r = rig_open(rig, REPO_CREATE);
         guint before = r->members->len;
         int result;
 
-        add_member(r);
+        rig_add_member(r);
         folder_syncs = syncs;
         result = repository_save(r, NULL);
         folder_syncs = -1;
         repository_close(r);
-        r = open_as(rig, REPO_READ);
+        r = rig_open(rig, REPO_READ);
         g_assert_cmpuint(r->members->len, ==, before + (result == 0));
         repository_close(r);
         if (result == 0) {
-            g_assert_cmpint(syncs, ==, 2); /* manifest.json.old, manifest.json */
+            g_assert_cmpint(syncs, ==, 1); /* of manifest.json, and manifest.json.old */
             return;
         }
     }
@@ -274,14 +301,14 @@ static void test_save_fails(struct rig *rig, gconstpointer unused)
  * finds. So the caller is told, and files of the member are not removed. */
 static void test_save_unsure(struct rig *rig, gconstpointer unused)
 {
-    repository *r = open_as(rig, REPO_CREATE);
+    repository *r = rig_open(rig, REPO_CREATE);
 
-    add_member(r);
-    save(r);
+    rig_add_member(r);
+    rig_save(r);
     g_assert_false(r->unsure);
-    add_member(r);
-    put(rig, "vda/00001-inc.qcow2", "x");
-    folder_syncs = 1; /* of manifest.json.old */
+    rig_add_member(r);
+    rig_put(rig, "vda/00001-inc.qcow2", "x");
+    folder_syncs = 0;
     syncs_end = true;
     g_assert_cmpint(repository_save(r, NULL), ==, -1);
     folder_syncs = -1;
@@ -290,9 +317,9 @@ static void test_save_unsure(struct rig *rig, gconstpointer unused)
     g_ptr_array_remove_index(r->members, 1);
     r->next_id--;
     g_assert_cmpint(repository_clean(r, NULL, NULL), ==, -1);
-    g_assert_true(is_there(rig, "vda/00001-inc.qcow2"));
-    add_member(r);
-    save(r);
+    g_assert_true(rig_has(rig, "vda/00001-inc.qcow2"));
+    rig_add_member(r);
+    rig_save(r);
     g_assert_false(r->unsure);
     repository_close(r);
 }
@@ -317,7 +344,7 @@ static bool another_gets(struct rig *rig, enum repo_access access)
 static void test_lock(struct rig *rig, gconstpointer unused)
 {
     g_autofree char *message = g_strdup_printf("is in use by process %d", (int)getpid());
-    repository *r = open_as(rig, REPO_CREATE);
+    repository *r = rig_open(rig, REPO_CREATE);
 
     g_assert_false(another_gets(rig, REPO_READ));
     g_assert_false(another_gets(rig, REPO_WRITE));
@@ -325,183 +352,29 @@ static void test_lock(struct rig *rig, gconstpointer unused)
     g_assert_true(another_gets(rig, REPO_LOOK));
     refused(rig->path, REPO_READ, message);
     repository_close(r);
-    r = open_as(rig, REPO_READ);
+    r = rig_open(rig, REPO_READ);
     g_assert_true(another_gets(rig, REPO_READ));
     refused(rig->path, REPO_WRITE, "is being read by another process");
     repository_close(r);
     g_assert_true(another_gets(rig, REPO_WRITE));
 }
 
-/* ---- what runs that were cut have left ---- */
-
-static void test_clean(struct rig *rig, gconstpointer unused)
+/* A lock that goes while it is taken is nobody's: the next one would have another. */
+static void test_lock_gone(struct rig *rig, gconstpointer unused)
 {
-    static const char *const stay[] = {"vda/00000-full.qcow2",
-                                       "vda/00000-full.qcow2.sums",
-                                       "vda/00001-inc.qcow2",
-                                       "vda/notes.txt",
-                                       "vda/00001-inc.qcow2.orig",
-                                       "vda/0001-inc.qcow2",
-                                       "vda-copy/00001-inc.qcow2",
-                                       "running.json",
-                                       "README",
-                                       "vda/x/00009-full.qcow2",
-                                       "vda/00009-full.raw",
-                                       ".hidden/00009-full.qcow2",
-                                       "vda/00009-half.qcow2",
-                                       "vda/00009-full..qcow2"};
-    static const char *const go[] = {
-        "vda/00001-inc.qcow2.partial", "vda/00001-full.qcow2",
-        "vda/00002-inc.qcow2",         "vda/00002-inc.qcow2.sums",
-        "vda/00000-full.1.qcow2",      "vdc/00002-full.qcow2",
-        "vdc/00002-full.qcow2.sums",   "vda/00003-diff.qcow2.sums.partial",
-        "manifest.json.partial",       "verify.json.partial"};
-    g_autoptr(GPtrArray) removed = g_ptr_array_new_with_free_func(g_free);
-    repository *r = open_as(rig, REPO_CREATE);
-    g_autoptr(GError) error = NULL;
+    static const enum repo_access all[] = {REPO_CREATE, REPO_WRITE, REPO_READ};
+    g_autofree char *lock = rig_path(rig, "lock");
 
-    add_member(r);
-    add_member(r);
-    save(r);
-    for (gsize i = 0; i < G_N_ELEMENTS(stay); i++)
-        put(rig, stay[i], "x");
-    for (gsize i = 0; i < G_N_ELEMENTS(go); i++)
-        put(rig, go[i], "x");
-    repository_clean(r, removed, &error);
-    g_assert_no_error(error);
-    for (gsize i = 0; i < G_N_ELEMENTS(stay); i++) {
-        if (!is_there(rig, stay[i]))
-            g_error("%s has gone", stay[i]);
+    repository_close(rig_open(rig, REPO_CREATE));
+    for (gsize i = 0; i < G_N_ELEMENTS(all); i++) {
+        repository *r;
+
+        goes = lock;
+        r = rig_open(rig, all[i]);
+        g_assert_null(goes);
+        g_assert_false(another_gets(rig, REPO_WRITE));
+        repository_close(r);
     }
-    for (gsize i = 0; i < G_N_ELEMENTS(go); i++)
-        g_assert_false(is_there(rig, go[i]));
-    g_assert_cmpuint(removed->len, ==, G_N_ELEMENTS(go));
-    g_assert_false(is_there(rig, "vdc"));
-    repository_close(r);
-}
-
-/* A link that leads elsewhere is neither followed nor removed. */
-static void test_clean_links(struct rig *rig, gconstpointer unused)
-{
-    g_autofree char *link = in(rig, "vda/00009-full.qcow2"), *folder = in(rig, "elsewhere");
-    repository *r = open_as(rig, REPO_CREATE);
-
-    put(rig, "there/00009-full.qcow2.txt", "x");
-    put(rig, "vda/x", "x");
-    g_assert_cmpint(symlink("there", folder), ==, 0);
-    g_assert_cmpint(symlink("../there/00009-full.qcow2.txt", link), ==, 0);
-    add_member(r);
-    save(r);
-    repository_clean(r, NULL, NULL);
-    g_assert_true(is_there(rig, "there/00009-full.qcow2.txt"));
-    g_assert_true(g_file_test(link, G_FILE_TEST_IS_SYMLINK));
-    repository_close(r);
-}
-
-/* manifest.json.old never names a file that is gone, so that whoever puts it back loses nothing: where it
- * cannot be made so, no whole file is removed. */
-static void test_clean_old(struct rig *rig, gconstpointer unused)
-{
-    g_autofree char *now = in(rig, "manifest.json"), *old = in(rig, "manifest.json.old"),
-                    *obstacle = in(rig, "manifest.json.old.partial"), *text = NULL, *other = NULL,
-                    *kept = NULL;
-    repository *r = open_as(rig, REPO_CREATE);
-    g_autoptr(GError) error = NULL;
-
-    add_member(r);
-    save(r);
-    add_member(r);
-    save(r);
-    g_assert_true(g_file_get_contents(old, &kept, NULL, NULL));
-    put(rig, "vda/00001-inc.qcow2.partial", "x");
-    repository_clean(r, NULL, &error);
-    g_assert_no_error(error);
-    g_assert_true(g_file_get_contents(old, &other, NULL, NULL));
-    g_assert_cmpstr(kept, ==, other); /* no whole file has gone */
-
-    put(rig, "vda/00000-full.1.qcow2", "x");
-    g_assert_cmpint(g_mkdir(obstacle, 0700), ==, 0);
-    g_assert_cmpint(repository_clean(r, NULL, NULL), ==, -1);
-    g_assert_true(is_there(rig, "vda/00000-full.1.qcow2"));
-    g_assert_cmpint(rmdir(obstacle), ==, 0);
-    repository_clean(r, NULL, &error);
-    g_assert_no_error(error);
-    g_assert_false(is_there(rig, "vda/00000-full.1.qcow2"));
-    g_free(other);
-    g_assert_true(g_file_get_contents(now, &text, NULL, NULL));
-    g_assert_true(g_file_get_contents(old, &other, NULL, NULL));
-    g_assert_cmpstr(text, ==, other);
-    repository_close(r);
-}
-
-/* Folders that are none of ours do not hold it up. */
-static void test_clean_others(struct rig *rig, gconstpointer unused)
-{
-    repository *r = open_as(rig, REPO_CREATE);
-    g_autoptr(GError) error = NULL;
-
-    put(rig, "lost+found/00009-full.qcow2", "x");
-    put(rig, "closed/00009-full.qcow2", "x");
-    put(rig, "vda/00009-full.qcow2", "x");
-    add_member(r);
-    save(r);
-    repository_clean(r, NULL, &error);
-    g_assert_no_error(error);
-    g_assert_true(is_there(rig, "lost+found/00009-full.qcow2"));
-    g_assert_true(is_there(rig, "closed/00009-full.qcow2"));
-    g_assert_false(is_there(rig, "vda/00009-full.qcow2"));
-    repository_close(r);
-}
-
-/* The folder of a disk may be on another file system: then what a cut run has left in it goes, too. */
-static void test_clean_linked_folder(struct rig *rig, gconstpointer unused)
-{
-    g_autofree char *other = g_dir_make_tmp("fleece-XXXXXX", NULL);
-    g_autofree char *folder = in(rig, "vda"), *left = in(rig, "vda/00001-inc.qcow2"),
-                    *kept = in(rig, "vda/00000-full.qcow2");
-    repository *r = open_as(rig, REPO_CREATE);
-    g_autoptr(GError) error = NULL;
-
-    g_assert_cmpint(symlink(other, folder), ==, 0);
-    put(rig, "vda/00000-full.qcow2", "x");
-    put(rig, "vda/00001-inc.qcow2", "x");
-    add_member(r);
-    save(r);
-    repository_clean(r, NULL, &error);
-    g_assert_no_error(error);
-    g_assert_true(is_there(rig, "vda/00000-full.qcow2"));
-    g_assert_false(is_there(rig, "vda/00001-inc.qcow2"));
-    g_assert_true(is_there(rig, "vda"));
-    g_unlink(kept);
-    g_rmdir(other);
-    repository_close(r);
-}
-
-/* Links that share a folder, or lead into another repository: whose file it is cannot be told, and it
- * stays. */
-static void test_clean_shared_folder(struct rig *rig, gconstpointer unused)
-{
-    g_autofree char *vda = in(rig, "repo/vda"), *vdb = in(rig, "repo/vdb"), *path = in(rig, "repo");
-    struct rig inner = {.path = path};
-    g_autoptr(GError) error = NULL;
-    repository *r;
-
-    r = open_as(&inner, REPO_CREATE);
-    put(rig, "disks/00000-full.qcow2", "x");
-    put(rig, "disks/00001-inc.qcow2", "x");
-    g_assert_cmpint(symlink("../disks", vda), ==, 0);
-    g_assert_cmpint(symlink("../disks", vdb), ==, 0);
-    add_member(r);
-    save(r);
-    repository_clean(r, NULL, &error);
-    g_assert_no_error(error);
-    g_assert_true(is_there(rig, "disks/00001-inc.qcow2"));
-    g_unlink(vdb);
-    put(rig, "manifest.json", "{}");
-    repository_clean(r, NULL, &error);
-    g_assert_no_error(error);
-    g_assert_true(is_there(rig, "disks/00001-inc.qcow2"));
-    repository_close(r);
 }
 
 /* ---- which member is meant ---- */
@@ -527,11 +400,11 @@ static void means_none(const repository *r, const char *until, const char *disk,
 
 static void test_until(struct rig *rig, gconstpointer unused)
 {
-    repository *r = open_as(rig, REPO_CREATE);
+    repository *r = rig_open(rig, REPO_CREATE);
 
     means_none(r, NULL, NULL, "there is no member: there are no members");
     for (unsigned i = 0; i < 6; i++)
-        add_member(r);
+        rig_add_member(r);
     g_ptr_array_remove_index(r->members, 3);
     means(r, NULL, NULL, 5);
     means(r, NULL, "vdb", 4);
@@ -557,10 +430,10 @@ static void test_until(struct rig *rig, gconstpointer unused)
 /* Where the clock was wrong, a time does not say which member is meant. */
 static void test_until_wrong_clock(struct rig *rig, gconstpointer unused)
 {
-    repository *r = open_as(rig, REPO_CREATE);
+    repository *r = rig_open(rig, REPO_CREATE);
 
     for (unsigned i = 0; i < 4; i++)
-        add_member(r)->time += i == 1 ? 365 * DAY : 0;
+        rig_add_member(r)->time += i == 1 ? 365 * RIG_DAY : 0;
     means(r, "2026-11-01", NULL, 0);
     means(r, "2", NULL, 2);
     means(r, "2026-11-04", "vdb", 2); /* the wrong one does not have it */
@@ -573,25 +446,32 @@ static void test_until_wrong_clock(struct rig *rig, gconstpointer unused)
 
 int main(int argc, char **argv)
 {
+    static const char *const saves[] = {"no-links", "partial-is-left", "old-is-linked"};
+
     g_setenv("TZ", "UTC", TRUE);
     g_test_init(&argc, &argv, NULL);
 #define ADD(name, function)                                                                        \
-    g_test_add("/repository/" name, struct rig, NULL, setup, function, teardown)
+    g_test_add("/repository/" name, struct rig, NULL, rig_set_up, function, rig_tear_down)
     ADD("made", test_made);
+    ADD("refused", test_refused);
+    ADD("unmade", test_unmade);
+    ADD("not-unmade", test_not_unmade);
+    ADD("member-not-unmade", test_member_not_unmade);
+    ADD("making-fails", test_making_fails);
     ADD("making-cut", test_making_cut);
     ADD("saved", test_saved);
+    for (gsize i = 0; i < G_N_ELEMENTS(saves); i++) {
+        g_autofree char *path = g_strconcat("/repository/saved-after/", saves[i], NULL);
+
+        g_test_add(path, struct rig, saves[i], rig_set_up, test_saved_after, rig_tear_down);
+    }
     ADD("not-saved", test_not_saved);
     ADD("save-fails", test_save_fails);
     ADD("save-unsure", test_save_unsure);
     ADD("damaged", test_damaged);
     ADD("gone", test_gone);
     ADD("lock", test_lock);
-    ADD("clean", test_clean);
-    ADD("clean-links", test_clean_links);
-    ADD("clean-old", test_clean_old);
-    ADD("clean-others", test_clean_others);
-    ADD("clean-linked-folder", test_clean_linked_folder);
-    ADD("clean-shared-folder", test_clean_shared_folder);
+    ADD("lock-gone", test_lock_gone);
     ADD("until", test_until);
     ADD("until-wrong-clock", test_until_wrong_clock);
     return g_test_run();

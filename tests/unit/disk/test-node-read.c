@@ -135,6 +135,36 @@ static void test_cached_fd(void)
     close(r.fd);
 }
 
+/* A file in memory, whose file system does not know the flag: a long range is read at once where the
+ * kernel says that all of it is there. To ask is too much for a short one. */
+static void test_in_memory(void)
+{
+    const uint32_t all = BLOCK * BLOCKS;
+    g_autofree char *bytes = g_malloc(all);
+    struct rig r;
+
+    rig_begin(&r);
+    memset(bytes, 'a', all);
+    r.handle.fd = memfd_create("node-read", MFD_CLOEXEC);
+    g_assert_cmpint(r.handle.fd, >=, 0);
+    g_assert_cmpint(pwrite(r.handle.fd, bytes, all / 2, 0), ==, all / 2);
+    g_assert_cmpint(ftruncate(r.handle.fd, all), ==, 0);
+    if (node_read_now(&r.io, bytes, BLOCK, 0) != -EAGAIN) {
+        g_test_skip("the file system of memory knows RWF_NOWAIT");
+    } else if (file_is_cached(r.handle.fd, 0, all / 2) < 0) {
+        g_assert_cmpint(node_read_now(&r.io, bytes, all / 2, 0), ==, -EAGAIN);
+        g_test_skip("this kernel does not tell what it has in its cache");
+    } else {
+        memset(bytes, 'x', all);
+        g_assert_cmpint(node_read_now(&r.io, bytes, all / 2, 0), ==, 0);
+        for (uint32_t i = 0; i < all / 2; i++)
+            g_assert_cmpint(bytes[i], ==, 'a');
+        g_assert_cmpint(node_read_now(&r.io, bytes, all, 0), ==, -EAGAIN); /* half of it is there */
+    }
+    close(r.handle.fd);
+    close(r.fd);
+}
+
 /* Where the kernel refuses to tell what is in its cache, it is asked only once. */
 static void test_cache_unknown(void)
 {
@@ -168,6 +198,7 @@ int main(int argc, char **argv)
     g_test_add_func("/node-read/cached", test_cached);
     g_test_add_func("/node-read/cold", test_cold);
     g_test_add_func("/node-read/cached-fd", test_cached_fd);
+    g_test_add_func("/node-read/in-memory", test_in_memory);
     g_test_add_func("/node-read/cache-unknown", test_cache_unknown);
     g_test_add_func("/node-read/no-descriptor", test_no_descriptor);
     return g_test_run();

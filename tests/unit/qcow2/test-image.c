@@ -5,6 +5,7 @@
 
 #include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SIZE (UINT64_C(9) << 20)
 
@@ -231,6 +232,51 @@ static void test_outside(void)
     qcow2_rig_end(&r);
 }
 
+/* Of the image h.qcow2 `length` bytes are there, and `whole` would be: what its first cluster is. */
+static int look_at_head(const struct qcow2_rig *r, off_t length, uint64_t whole,
+                        struct q2_extent *e, struct q2_error *err)
+{
+    g_autofree char *path = qcow2_rig_path(r, "h.qcow2");
+    struct q2_reader *reader;
+    struct q2_image *image;
+    uint8_t byte;
+    int result;
+
+    g_assert_cmpint(truncate(path, length), ==, 0);
+    image = q2_image_open_head(path, whole, err);
+    g_assert_nonnull(image);
+    g_assert_cmpuint(q2_image_size(image), ==, 1 << 20);
+    reader = q2_reader_new(image, NULL);
+    g_assert_cmpint(q2_image_pread(reader, &byte, 1, 0, NULL), ==, -1);
+    result = q2_image_extent(reader, 0, 1 << 20, UINT_MAX, e, err);
+    q2_reader_free(reader);
+    q2_image_close(image);
+    return result;
+}
+
+/* What is not there is not read as zeroes. */
+static void test_head(void)
+{
+    const off_t data = 5 * 65536; /* its cluster; before it there are the header and four tables */
+    struct qcow2_rig r;
+    struct q2_extent e;
+    struct q2_error err;
+
+    if (!qcow2_rig_begin(&r))
+        return;
+    qcow2_rig_run(&r, "qemu-img create -q -f qcow2 h.qcow2 1M && "
+                      "qemu-io -f qcow2 -c 'write -q -P 1 0 64k' h.qcow2");
+    g_assert_cmpint(look_at_head(&r, data, UINT64_C(1) << 50, &e, &err), ==, 0);
+    g_assert_cmpint(e.kind, ==, Q2_DATA);
+    g_assert_cmpuint(e.length, ==, 65536);
+    g_assert_cmpuint(e.host, ==, data);
+    g_assert_cmpint(look_at_head(&r, data, data, &e, &err), ==, -1);
+    g_assert_nonnull(strstr(err.text, "its cluster lies behind the end of the file"));
+    g_assert_cmpint(look_at_head(&r, data - 65536, UINT64_C(1) << 50, &e, &err), ==, -1);
+    g_assert_nonnull(strstr(err.text, "Cannot read 65536 bytes at 262144"));
+    qcow2_rig_end(&r);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -245,5 +291,6 @@ int main(int argc, char **argv)
     g_test_add_func("/image/coalesced", test_coalesced);
     g_test_add_func("/image/extras", test_extras);
     g_test_add_func("/image/outside", test_outside);
+    g_test_add_func("/image/head", test_head);
     return g_test_run();
 }

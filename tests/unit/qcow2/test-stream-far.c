@@ -84,12 +84,16 @@ static void test_borders(void)
 /* Nor with what is zeroed of a disk. */
 static void test_zeroed(void)
 {
+    const uint64_t step = 256 * MIB, size = 64 * GIB;
     struct stream_rig r;
 
     stream_rig_new(&r, &(struct q2_stream_options){
-                           .size = 15 * TIB, .backing = "base.raw", .backing_format = "raw"});
-    stream_rig_zero(&r, 0, 0, 15 * TIB);
-    check_memory(r.stream);
+                           .size = size, .backing = "base.raw", .backing_format = "raw"});
+    for (uint64_t at = 0; at < size; at += step) {
+        stream_rig_below(&r, at);
+        check_memory(r.stream);
+        stream_rig_zero(&r, 0, at, step);
+    }
     stream_rig_free(&r);
 }
 
