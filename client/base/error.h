@@ -27,8 +27,8 @@ enum client_error {
     CLIENT_ERROR_USAGE,             /* the command line is wrong */
     CLIENT_ERROR_PARTLY,            /* some of it is done */
     CLIENT_ERROR_UNREACHABLE,       /* there is no server, or it has gone away */
-    CLIENT_ERROR_TLS,               /* certificates do not fit; main.c adds which option has them */
     CLIENT_ERROR_INTERRUPTED,       /* a signal has ended it, in order */
+    CLIENT_ERROR_TLS,               /* certificates do not fit; main.c adds which option has them */
 };
 
 /* Set *err (if err is not NULL) to a printf message. Returns -1, so that `return client_fail(...)`

@@ -159,7 +159,9 @@ static int run_state_check(struct client *c, const void *options, char **args, G
         print_text(c, &k);
     if (verdict(args[0], &k, err) < 0)
         return -1;
-    return count_mended(&k) > 0 ? 0 : client_flush(c, err); /* nothing was done that is to be told */
+    if (count_mended(&k) > 0)
+        return 0;
+    return client_flush(c, err); /* if this fails, it is not done in part: it has changed nothing */
 }
 
 static const struct option check_options[] = {

@@ -31,7 +31,7 @@ struct task {
     char *target; /* its own */
     uint64_t size;
     enum destination_format format; /* of the target */
-    struct q2_image *image; /* NULL: the source is there from the beginning */
+    struct q2_image *image;         /* NULL: the source is there from the beginning */
     struct copy_source *source;
     struct destination *destination;
 };

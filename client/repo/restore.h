@@ -20,7 +20,7 @@ struct restore_options {
 /* What was restored. */
 struct restored {
     char *disk, *target;
-    uint64_t size;                 /* of the disk, bytes */
+    uint64_t size;                  /* of the disk, bytes */
     enum destination_format format; /* of the target */
     struct copy_progress copied;
 };

@@ -70,16 +70,22 @@ static int by_offset(gconstpointer a, gconstpointer b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
+/* Bytes of a line, about: so that the text of a large file is not copied while it grows. */
+#define LINE 88
+
 static GString *make_text(const struct sums *s)
 {
-    GString *text = g_string_new(NULL);
+    static const char hex[] = "0123456789abcdef";
+    GString *text = g_string_sized_new((gsize)s->pieces->len * LINE);
 
     for (guint i = 0; i < s->pieces->len; i++) {
         const struct sums_piece *p = &g_array_index(s->pieces, struct sums_piece, i);
 
         g_string_append_printf(text, "%" PRIu64 " %" PRIu64 " ", p->offset, p->length);
-        for (unsigned k = 0; k < SUMS_DIGEST; k++)
-            g_string_append_printf(text, "%02x", p->digest[k]);
+        for (unsigned k = 0; k < SUMS_DIGEST; k++) {
+            g_string_append_c(text, hex[p->digest[k] >> 4]);
+            g_string_append_c(text, hex[p->digest[k] & 15]);
+        }
         g_string_append_c(text, '\n');
     }
     return text;

@@ -7,12 +7,12 @@
 
 enum source_nbd_error {
     SOURCE_NBD_ERROR_UNREACHABLE, /* no server, or it went away and did not come back */
-    SOURCE_NBD_ERROR_TLS, /* it is there, and one side does not take the other's certificate or key */
     SOURCE_NBD_ERROR_NO_EXPORT,
     SOURCE_NBD_ERROR_NO_CONTEXT, /* the message names those that there are */
     SOURCE_NBD_ERROR_CHANGED, /* the server came back with another size, or without the context */
     SOURCE_NBD_ERROR_FAILED,
     SOURCE_NBD_ERROR_CANCELLED, /* by cancel, or by the descriptor that interrupts connecting */
+    SOURCE_NBD_ERROR_TLS, /* the server is there, and one side does not take the other's certificate or key */
 };
 #define SOURCE_NBD_ERROR source_nbd_error_quark()
 GQuark source_nbd_error_quark(void);

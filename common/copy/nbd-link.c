@@ -286,25 +286,27 @@ static struct nbd_handle *reached_once(const char *uri, const struct nbd_link_wa
 }
 
 /* The same. Waiting helps where a server is just starting, and not where certificates do not fit, so
- * these errors differ. A server that sends an alert, and closes, is sometimes only seen to have closed:
- * another try sees the alert. */
+ * these errors differ. A server that sends an alert and closes is sometimes only seen to have closed, as
+ * one that ends would be: that one does not let us in again. */
 static struct nbd_handle *reached(const char *uri, const struct nbd_link_wait *w, GError **err)
 {
-    for (int tries = 1;; tries++) {
-        GError *error = NULL;
-        struct nbd_handle *nbd = reached_once(uri, w, &error);
+    GError *error = NULL;
+    bool refused = false, closed = true;
 
+    for (int tries = 0; tries < TLS_TRIES && closed && !refused; tries++) {
+        struct nbd_handle *nbd;
+
+        g_clear_error(&error);
+        nbd = reached_once(uri, w, &error);
         if (nbd)
             return nbd;
-        if (tries < TLS_TRIES && g_str_has_prefix(error->message, "gnutls_record_send")) {
-            g_error_free(error);
-            continue;
-        }
-        if (error->code == SOURCE_NBD_ERROR_UNREACHABLE && is_refused_by_tls(error->message))
-            error->code = SOURCE_NBD_ERROR_TLS;
-        g_propagate_error(err, error);
-        return NULL;
+        refused = is_refused_by_tls(error->message);
+        closed = g_str_has_prefix(error->message, "gnutls_record_");
     }
+    if (error->code == SOURCE_NBD_ERROR_UNREACHABLE && (refused || closed))
+        error->code = SOURCE_NBD_ERROR_TLS;
+    g_propagate_error(err, error);
+    return NULL;
 }
 
 /* The export lacks the context. The contexts that it has can be asked for only before GO, so

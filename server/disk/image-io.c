@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/magic.h>
+#include <sys/statfs.h>
 #include <sys/uio.h>
 
 /* ---- data ---- */
@@ -27,8 +29,20 @@ int image_write_failed(struct disk *d, uint32_t length, uint64_t offset, int err
     return failed(d, &d->write_errors, "write", length, offset, error);
 }
 
-/* For less than that it costs more to ask whether it is in the page cache than to copy it. */
-#define CACHE_ASKED (64u << 10)
+/* For less than that it costs more to ask whether it is there than to copy it. */
+#define MEMORY_ASKED (64u << 10)
+
+/* tmpfs does not know RWF_NOWAIT. What it has in the page cache does not block, as it may with a
+ * network's file system. */
+static int read_memory(int fd, void *buf, uint32_t length, uint64_t offset)
+{
+    struct statfs fs;
+
+    if (length < MEMORY_ASKED || fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC ||
+        file_is_cached(fd, offset, length) <= 0)
+        return -EAGAIN;
+    return pread_all(fd, buf, length, offset) < 0 ? -EAGAIN : 0;
+}
 
 int image_read_now(struct backend_handle *h, void *buf, uint32_t length, uint64_t offset)
 {
@@ -39,10 +53,8 @@ int image_read_now(struct backend_handle *h, void *buf, uint32_t length, uint64_
         return 0;
     if (n >= 0 || errno == EAGAIN)
         return NODE_WOULD_BLOCK;
-    /* tmpfs and network file systems do not know the flag. Other errors are told by a real read. */
-    if (errno != EOPNOTSUPP || length < CACHE_ASKED || file_is_cached(h->fd, offset, length) <= 0)
-        return -EAGAIN;
-    return pread_all(h->fd, buf, length, offset) < 0 ? -EAGAIN : 0;
+    /* The file system does not know the flag, or has something to say to a read. */
+    return errno == EOPNOTSUPP ? read_memory(h->fd, buf, length, offset) : -EAGAIN;
 }
 
 int image_zero(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags)

@@ -43,7 +43,8 @@ const struct node_info *node_io_info(const struct node_io *io);
 int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, uint32_t flags);
 /* Read without blocking, if that can be promised: a disk's image file, all of the range in the page
  * cache, and for a view nothing of it kept in scratch. -EAGAIN: it might block. NODE_WOULD_BLOCK: it
- * would, because data has to come from the medium, or from scratch. In both cases nothing was done, and what is in `buf` counts for nothing. */
+ * would, because data has to come from the medium. In both cases nothing was done, and what is in
+ * `buf` counts for nothing. */
 int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
 /* A descriptor from which a large read may be sent instead, without a copy of ours: that of a
  * disk's image, with the same offsets, where all of the range is in the page cache. -1: there is

@@ -75,7 +75,7 @@ static int read_kept(const struct range *r, uint32_t entry, uint64_t n)
         return 0;
     }
     if (r->now)
-        return NODE_WOULD_BLOCK;
+        return -EAGAIN; /* it may well be in the page cache: a reader's average says how quick it is */
     int error = scratch_read(r->view->scratch, entry - BLOCK_KEPT_SLOT, r->buffer,
                              (uint32_t)(r->offset & (d->unit - 1)), (uint32_t)n);
     if (error < 0)

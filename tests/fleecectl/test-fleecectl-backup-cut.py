@@ -278,8 +278,8 @@ def what_was_not_committed_is_committed_by_the_next_run():
 
         def die(request):
             if request["execute"] == "backup-end":
-                process.kill()
-                process.wait()
+                rig.process.kill()
+                rig.process.wait()
                 return None
             return request
 
@@ -317,8 +317,8 @@ def a_session_that_is_lost_leaves_an_older_base():
         # The same, where the run dies, too: the next one finds it out.
         def die(request):
             if request["execute"] == "backup-end":
-                process.kill()
-                process.wait()
+                rig.process.kill()
+                rig.process.wait()
                 return None
             return request
 
@@ -342,7 +342,7 @@ def a_signal_undoes_all():
 
             def interrupt(request, reply):
                 if request["execute"] == "backup-begin":
-                    process.send_signal(number)
+                    rig.process.send_signal(number)
                 return reply
 
             with rig.running(after=interrupt) as process:
@@ -361,7 +361,7 @@ def a_signal_with_resume_leaves_it_for_the_next_run():
 
         def interrupt(request, reply):
             if request["execute"] == "backup-begin":
-                process.send_signal(signal.SIGINT)
+                rig.process.send_signal(signal.SIGINT)
             return reply
 
         with rig.running("--resume", after=interrupt) as process:
@@ -404,8 +404,8 @@ def a_client_that_is_killed_while_its_session_begins():
     with BackupRig("vda", size=MIB) as rig, begun(rig, rng):
         def die(request):
             if request["execute"] == "backup-begin":
-                process.kill()
-                process.wait()
+                rig.process.kill()
+                rig.process.wait()
             return request
 
         for resume in [], ["--resume"]:

@@ -418,7 +418,7 @@ def a_session_that_is_being_ended_is_waited_for():
 
         def refuse(request, reply):
             if request["execute"] == "backup-begin":
-                process.send_signal(signal.SIGINT)
+                rig.process.send_signal(signal.SIGINT)
             elif request["execute"] == "backup-end" and "qemu" in reply.get("return", ""):
                 return {"error": {"class": "GenericError", "desc": "is being aborted: no space"}}
             elif request["execute"] == "query-backups" and refused:
@@ -483,7 +483,7 @@ def a_session_that_is_resumed_is_renewed_by_its_own_lease():
 
         def interrupt(request, reply):
             if request["execute"] == "backup-begin":
-                process.send_signal(signal.SIGINT)
+                rig.process.send_signal(signal.SIGINT)
             return reply
 
         with rig.running("--lease", "32", "--resume", after=interrupt) as process:

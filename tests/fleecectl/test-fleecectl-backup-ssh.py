@@ -197,7 +197,7 @@ def a_signal_from_the_terminal_ends_it_in_order():
 
         def interrupt(request, reply):
             if request["execute"] == "backup-begin":
-                os.killpg(process.pid, signal.SIGINT)
+                os.killpg(rig.process.pid, signal.SIGINT)
             return reply
 
         with rig.running("--ssh", "far", after=interrupt, start_new_session=True,
@@ -214,8 +214,8 @@ def ssh_ends_with_a_client_that_is_killed():
     with BackupRig("vda", size=MIB) as rig, far(rig) as env:
         def die(request, reply):
             if request["execute"] == "backup-begin":
-                process.kill()
-                process.wait()
+                rig.process.kill()
+                rig.process.wait()
                 return None
             return reply
 

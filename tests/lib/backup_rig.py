@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import subprocess
+import threading
 
 import nbd
 
@@ -42,7 +43,8 @@ class BackupRig:
         self.reading = lambda place: None  # hook: "begun", "connected": what is done of reading a truth
         self._ended = set()  # servers that the test has ended, from before it did so
         self.clock = Clock()
-        self.server, self._count = None, 0
+        self.server = self.process = None
+        self._count = 0
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -186,11 +188,19 @@ class BackupRig:
 
     @contextlib.contextmanager
     def running(self, *args, before=None, after=None, **popen):
-        """A run that goes on meanwhile: Popen. Killed at the end, if it still runs."""
-        with self.proxy(before, after) as path:
-            process = subprocess.Popen(self.command(path, *args), stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                       preexec_fn=fleece.by_hand, **popen)
+        """A run that goes on meanwhile: Popen, which hooks find in `process` of the rig. Killed at the end, if
+        it still runs."""
+        known = threading.Event()
+
+        def first(request):
+            assert known.wait(SOON)
+            return before(request) if before else request
+
+        with self.proxy(first, after) as path:
+            process = self.process = subprocess.Popen(
+                self.command(path, *args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True, preexec_fn=fleece.by_hand, **popen)
+            known.set()
             try:
                 yield process
             finally:

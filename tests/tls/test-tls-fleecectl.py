@@ -51,6 +51,8 @@ def a_client_without_certificates():
 def a_server_of_another_ca():
     with rig() as r, tmpdir() as d:
         fleecectl("tls", "init", f"{d}/other")
+        refused("map", f"nbds+unix:///vda?socket={r.server.socket}&tls-certificates={d}/other",
+                hint=IN_URI)
         refused("-C", r.server.qmp_path, "backup", "-o", r.repo, *LONG, "--tls-certificates",
                 f"{d}/other", hint=OPTION)
 

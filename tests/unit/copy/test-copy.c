@@ -200,7 +200,8 @@ static int hold_first(struct copy_rig *r, enum rig_call call, unsigned n, GError
 
 /* In the middle of the disk the lane does not go on before something is marked, and a little later not
  * before the conductor has called again, so that it is done with the mark: what is below that is then
- * trimmed long before the end. hook_data: how often below had been called when the mark came. */
+ * trimmed long before the end. A call is counted before its hook runs. hook_data: how often below had
+ * been called when the hook of the mark ran, 0 before that. */
 static int want_marks(struct copy_rig *r, enum rig_call call, unsigned n, GError **err)
 {
     gint64 end = g_get_monotonic_time() + RIG_SOON_MS * G_TIME_SPAN_MILLISECOND;
@@ -212,7 +213,7 @@ static int want_marks(struct copy_rig *r, enum rig_call call, unsigned n, GError
         *below = r->calls[RIG_BELOW];
     while (call == RIG_READ_WAIT && n > 70 && r->calls[RIG_MARK] == 0)
         rig_wait(r, end);
-    while (call == RIG_READ_WAIT && n > 75 && r->calls[RIG_BELOW] <= *below)
+    while (call == RIG_READ_WAIT && n > 75 && (*below == 0 || r->calls[RIG_BELOW] <= *below))
         rig_wait(r, end);
     if (call == RIG_FINISH)
         g_assert_cmpuint(r->calls[RIG_TRIM], >, 0);
