@@ -102,7 +102,8 @@ struct q2_stream {
     uint64_t l1_entries, l1_clusters;
     struct q2_header header; /* but for what is known at the end */
     struct q2_lane *lanes;
-    atomic_bool failed; /* something was not written: the file stays without a header */
+    atomic_bool failed;  /* something was not written: the file stays without a header */
+    struct q2_error why; /* lock; since `failed` is set */
     pthread_mutex_t writing;
 
     pthread_mutex_t lock;
@@ -114,6 +115,13 @@ struct q2_stream {
     uint64_t *blocks; /* offsets of refcount blocks in the file; of who may close tables */
     size_t n_blocks;
 };
+
+/* Where a call has failed, of which *why tells: the file is of no use any more, and calls that come later
+ * fail with the first such reason. Takes the lock. Returns `result`, with *err, where it is not 0. */
+int q2_stream_outcome(struct q2_stream *s, int result, const struct q2_error *why,
+                      struct q2_error *err);
+/* 0, or -1 and *err, where the file is of no use any more. Takes the lock. */
+int q2_stream_usable(struct q2_stream *s, struct q2_error *err);
 
 /* The header of a file, but for what is known at the end. 0, or -1 and *err. */
 int q2_stream_header(const struct q2_stream_options *o, struct q2_header *h, struct q2_error *err);

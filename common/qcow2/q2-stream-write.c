@@ -153,8 +153,8 @@ static int gather(struct q2_stream *s, struct q2_lane *l, const struct q2_piece 
 static int write_pieces(struct q2_stream *s, struct q2_lane *l, const struct q2_piece *pieces,
                         size_t n, struct q2_error *err)
 {
-    if (atomic_load(&s->failed))
-        return q2_fail(err, "the file is of no use: it could not be written before");
+    if (q2_stream_usable(s, err) < 0)
+        return -1;
     for (size_t i = 0; i < n; i++)
         if (gather(s, l, &pieces[i], err) < 0)
             return -1;
@@ -164,22 +164,19 @@ static int write_pieces(struct q2_stream *s, struct q2_lane *l, const struct q2_
 int q2_stream_write(struct q2_stream *s, unsigned lane, const struct q2_piece *pieces, size_t n,
                     struct q2_error *err)
 {
-    int result = write_pieces(s, &s->lanes[lane], pieces, n, err);
+    struct q2_error why;
 
-    if (result < 0)
-        atomic_store(&s->failed, true);
-    return result;
+    return q2_stream_outcome(s, write_pieces(s, &s->lanes[lane], pieces, n, &why), &why, err);
 }
 
 int q2_stream_zero(struct q2_stream *s, unsigned lane, uint64_t offset, uint64_t length,
                    struct q2_error *err)
 {
-    int result = check_range(s, offset, length, err);
+    struct q2_error why;
+    int result = check_range(s, offset, length, &why);
 
     (void)lane; /* its thread needs nothing of its own for this */
     if (result == 0 && s->o.backing)
-        result = q2_stream_set_zero(s, offset, length, err);
-    if (result < 0)
-        atomic_store(&s->failed, true);
-    return result;
+        result = q2_stream_set_zero(s, offset, length, &why);
+    return q2_stream_outcome(s, result, &why, err);
 }

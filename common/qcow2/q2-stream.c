@@ -173,21 +173,42 @@ uint64_t q2_stream_file_size(const struct q2_stream *s)
 
 /* ---- go on, and end ---- */
 
-/* What came before was written, and so was this; else the file has failed. */
-static int outcome(struct q2_stream *s, int result)
+int q2_stream_outcome(struct q2_stream *s, int result, const struct q2_error *why,
+                      struct q2_error *err)
 {
-    if (result < 0)
-        atomic_store(&s->failed, true);
+    if (result == 0)
+        return 0;
+    pthread_mutex_lock(&s->lock);
+    if (!atomic_load(&s->failed))
+        s->why = *why;
+    atomic_store(&s->failed, true);
+    pthread_mutex_unlock(&s->lock);
+    if (err)
+        *err = *why;
     return result;
+}
+
+int q2_stream_usable(struct q2_stream *s, struct q2_error *err)
+{
+    if (!atomic_load(&s->failed))
+        return 0;
+    pthread_mutex_lock(&s->lock);
+    q2_fail(err, "the file is of no use any more: %s", s->why.text);
+    if (err)
+        err->number = s->why.number;
+    pthread_mutex_unlock(&s->lock);
+    return -1;
 }
 
 int q2_stream_below(struct q2_stream *s, uint64_t offset, struct q2_error *err)
 {
     uint64_t upto = offset >= s->o.size ? s->l1_entries : offset / TABLE_RANGE;
+    struct q2_error why;
+    int result = q2_stream_close_tables(s, upto, &why);
 
-    if (q2_stream_close_tables(s, upto, err) < 0)
-        return outcome(s, -1);
-    return outcome(s, q2_stream_write_full_blocks(s, err));
+    if (result == 0)
+        result = q2_stream_write_full_blocks(s, &why);
+    return q2_stream_outcome(s, result, &why, err);
 }
 
 /* A file whose header is not durable is not to be taken for an image. Where this fails, too, nothing
@@ -219,8 +240,8 @@ static int write_header(struct q2_stream *s, struct q2_error *err)
 
 static int finish(struct q2_stream *s, struct q2_error *err)
 {
-    if (atomic_load(&s->failed))
-        return q2_fail(err, "the file is of no use: it could not be written before");
+    if (q2_stream_usable(s, err) < 0)
+        return -1;
     if (q2_stream_close_tables(s, s->l1_entries, err) < 0 || q2_stream_write_l1(s, err) < 0 ||
         q2_stream_write_full_blocks(s, err) < 0 || q2_stream_write_counts(s, err) < 0 ||
         q2_stream_sync(s, err) < 0)
@@ -230,9 +251,13 @@ static int finish(struct q2_stream *s, struct q2_error *err)
 
 int q2_stream_finish(struct q2_stream *s, struct q2_error *err)
 {
-    int result = finish(s, err);
+    struct q2_error why;
+    int result = finish(s, &why);
 
+    if (result < 0)
+        return q2_stream_outcome(s, result, &why, err);
     /* A second end would write all of it once more. */
-    atomic_store(&s->failed, true);
-    return result;
+    q2_fail(&why, "it is finished");
+    q2_stream_outcome(s, -1, &why, NULL);
+    return 0;
 }

@@ -64,7 +64,10 @@ static void fail_at(enum stream_fault fault, unsigned call, int error)
     g_assert_nonnull(strstr(err.text, strerror(error)));
     /* Whoever does not listen gets no image either. */
     stream_file_fault(FAULT_NONE, 0, 0);
+    err = (struct q2_error){0};
     g_assert_cmpint(q2_stream_finish(r.stream, &err), ==, -1);
+    g_assert_cmpint(err.number, ==, error); /* and hears of what failed first */
+    g_assert_nonnull(strstr(err.text, strerror(error)));
     stream_file_watch(-1);
     stream_rig_no_image(&r);
     stream_rig_free(&r);
