@@ -21,10 +21,11 @@
 #define LATE_MS    60000
 /* A copy goes on at multiples of this. */
 #define MARK_ALIGN (UINT64_C(2) << 20)
+/* The target is told of so much at once, bytes of the disk: a cancelled copy waits for it. */
+#define BELOW_STEP (UINT64_C(32) << 30)
 
 struct conductor {
     struct copy *c;
-    uint64_t below;   /* the target was told that all below it has come */
     uint64_t durable; /* the last mark */
     uint64_t copied;  /* bytes, when it was made */
     gint64 time;      /* of the last sync, monotonic, microseconds */
@@ -86,14 +87,22 @@ static int sync_now(struct conductor *k, GError **err)
     return 0;
 }
 
+/* Without the lock; only this thread changes c->below. */
 static int tell_below(struct conductor *k, uint64_t offset, GError **err)
 {
-    const struct copy_target *t = k->c->target;
+    struct copy *c = k->c;
 
-    if (!t->ops->below || offset <= k->below)
-        return 0;
-    k->below = offset;
-    return t->ops->below(k->c->target, offset, err);
+    while (c->target->ops->below && c->below < offset && !engine_stopped(c)) {
+        uint64_t upto = MIN(offset, c->below + BELOW_STEP);
+
+        if (c->target->ops->below(c->target, upto, err) < 0)
+            return -1;
+        pthread_mutex_lock(&c->lock);
+        c->below = upto;
+        pthread_cond_broadcast(&c->changed);
+        pthread_mutex_unlock(&c->lock);
+    }
+    return 0;
 }
 
 /* Until the lanes are done, or all stop. 0, or -1 and *err. */
@@ -108,7 +117,7 @@ static int follow(struct conductor *k, GError **err)
         gint64 when;
         bool due = sync_is_due(k, &when);
 
-        if (due || (c->target->ops->below && position > k->below)) {
+        if (due || (c->target->ops->below && position > c->below)) {
             pthread_mutex_unlock(&c->lock);
             result = tell_below(k, position, err);
             if (result == 0 && due)
@@ -176,10 +185,7 @@ static int complete(struct conductor *k, GError **err)
 void *conductor_main(void *opaque)
 {
     struct copy *c = opaque;
-    struct conductor k = {.c = c,
-                          .below = c->options.start,
-                          .durable = c->options.start,
-                          .time = g_get_monotonic_time()};
+    struct conductor k = {.c = c, .durable = c->options.start, .time = g_get_monotonic_time()};
     GError *err = NULL;
     uint64_t one = 1;
     ssize_t r;

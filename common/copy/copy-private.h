@@ -37,6 +37,8 @@ struct copy {
     uint64_t next_number; /* of the next batch */
     uint64_t turn;        /* the number of the batch which an ordered target gets next */
     unsigned running;     /* lanes */
+    uint64_t below;       /* the target has dealt with all below it (its `below`) */
+    unsigned held;        /* lanes that wait until it has dealt with more */
     struct copy_progress progress;
     struct trims *trims; /* NULL: nothing is trimmed */
     GError *error;       /* the first */

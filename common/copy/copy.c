@@ -192,6 +192,7 @@ struct copy *copy_start(struct copy_source *s, struct copy_target *t, const stru
     c->source = s;
     c->target = t;
     c->options = *o;
+    c->below = o->start;
     c->fd = -1;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->changed, NULL);

@@ -5,6 +5,8 @@
 #include "common/copy/engine.h"
 #include "common/copy/rate.h"
 
+#define AHEAD (UINT64_C(64) << 30)
+
 /* ---- taking work ---- */
 
 /* Ask the source for more, with the lock, which is let go meanwhile. */
@@ -26,6 +28,19 @@ static int ask(struct lane *l, GError **err)
     return result;
 }
 
+/* With the lock. What the target keeps of a range until `below` comes (qcow2: a table of each 512 MiB, also
+ * where no byte is copied) is not to grow without bound where the target is slow. */
+static void wait_for_target(struct copy *c)
+{
+    uint64_t ahead = c->options.ahead ? c->options.ahead : AHEAD;
+
+    while (c->target->ops->below && c->progress.position > c->below + ahead && !engine_stopped(c)) {
+        c->held++;
+        pthread_cond_wait(&c->changed, &c->lock);
+        c->held--;
+    }
+}
+
 /* Fill the batch. 1; 0: there is no more; -1: stopped, or *err. */
 static int take(struct lane *l, struct batch *b, GError **err)
 {
@@ -34,6 +49,7 @@ static int take(struct lane *l, struct batch *b, GError **err)
 
     batch_empty(b);
     pthread_mutex_lock(&c->lock);
+    wait_for_target(c);
     while (!engine_stopped(c)) {
         if (planner_take(c->planner, b)) {
             b->in_use = true;

@@ -2,8 +2,10 @@
 /* The engine against a model: what comes into the target, when it is marked, what is trimmed. */
 #include "tests/rigs/copy-rig.h"
 
+#include "common/copy/copy-private.h"
 #include "common/util/error.h"
 
+#include <sched.h>
 #include <string.h>
 
 #define MiB (UINT64_C(1) << 20)
@@ -219,6 +221,83 @@ static int want_marks(struct copy_rig *r, enum rig_call call, unsigned n, GError
         g_assert_cmpuint(r->calls[RIG_TRIM], >, 0);
     pthread_mutex_unlock(&r->lock);
     return 0;
+}
+
+/* The first `below` stands until the lane is held, or has copied all, which it must not. hook_data: struct
+ * ahead. */
+struct ahead {
+    bool started; /* under the rig's lock: its copy is known */
+    bool held;
+};
+
+static bool is_held(struct copy_rig *r)
+{
+    struct copy *c;
+    bool held;
+
+    pthread_mutex_lock(&r->lock);
+    c = ((struct ahead *)r->hook_data)->started ? r->copy : NULL;
+    pthread_mutex_unlock(&r->lock);
+    if (!c)
+        return false;
+    pthread_mutex_lock(&c->lock);
+    held = c->held > 0;
+    pthread_mutex_unlock(&c->lock);
+    return held;
+}
+
+static bool is_done(struct copy_rig *r)
+{
+    bool done;
+
+    pthread_mutex_lock(&r->lock);
+    done = memcmp(r->done, r->expected, r->o.size) == 0;
+    pthread_mutex_unlock(&r->lock);
+    return done;
+}
+
+static int hold_below(struct copy_rig *r, enum rig_call call, unsigned n, GError **err)
+{
+    gint64 end = g_get_monotonic_time() + RIG_SOON_MS * G_TIME_SPAN_MILLISECOND;
+    struct ahead *a = r->hook_data;
+
+    (void)err;
+    if (call != RIG_BELOW || n > 0)
+        return 0;
+    while (!(a->held = is_held(r)) && !is_done(r)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        sched_yield();
+    }
+    return 0;
+}
+
+/* What comes into the target is not far above what it has dealt with, however slow it is. */
+static void test_ahead(void)
+{
+    struct rig_options o = rig_options_usual();
+    struct ahead a = {0};
+    struct copy_rig *r;
+    struct copy_progress p;
+    GError *err;
+
+    o.size = 8 * MiB;
+    o.told = 100;
+    o.zero = o.zero_content = 0;
+    o.copy.lanes = 1;
+    o.copy.memory = 128 << 10;
+    o.copy.ahead = MiB;
+    r = rig_new(&o, 1);
+    r->hook = hold_below;
+    r->hook_data = &a;
+    rig_start(r);
+    pthread_mutex_lock(&r->lock);
+    a.started = true;
+    pthread_mutex_unlock(&r->lock);
+    err = rig_end(r, &p);
+    g_assert_no_error(err);
+    g_assert_true(a.held);
+    rig_check(r, &p);
+    rig_free(r);
 }
 
 static void test_marks(void)
@@ -487,6 +566,7 @@ int main(int argc, char **argv)
     g_test_add_func("/copy/detect", test_detect);
     g_test_add_func("/copy/slow-sync", test_slow_sync);
     g_test_add_func("/copy/marks", test_marks);
+    g_test_add_func("/copy/ahead", test_ahead);
     g_test_add_func("/copy/mark-of-the-end", test_mark_of_the_end);
     g_test_add_func("/copy/start-at-end", test_start_at_end);
     g_test_add_func("/copy/lanes", test_lanes);
