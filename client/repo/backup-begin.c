@@ -121,6 +121,12 @@ static void note_older_base(struct backup_run *r, const struct backup_choice *c)
             c->disk, c->parent, c->reason);
 }
 
+static int is_there(const struct backup_choice *c, const char *path, GError **err)
+{
+    return client_fail(err, CLIENT_ERROR_FAILED,
+                       "disk %s: %s: it exists, and is in no backup: move it away", c->disk, path);
+}
+
 /* What the record names is removed where it comes to nothing: so it must not be there yet. */
 static int check_absent(const struct backup_run *r, const struct backup_choice *c, GError **err)
 {
@@ -130,9 +136,9 @@ static int check_absent(const struct backup_run *r, const struct backup_choice *
     struct stat st;
 
     if (lstat(path, &st) == 0)
-        return client_fail(err, CLIENT_ERROR_FAILED, "disk %s: %s: it exists", c->disk, path);
+        return is_there(c, path, err);
     if (lstat(sums, &st) == 0)
-        return client_fail(err, CLIENT_ERROR_FAILED, "disk %s: %s: it exists", c->disk, sums);
+        return is_there(c, sums, err);
     return 0;
 }
 

@@ -80,7 +80,7 @@ int backup_clean(struct repository *repo, const struct backup_record *record, GE
         const struct record_disk *d = g_ptr_array_index(record->disks, i);
         g_autofree char *file = backup_file(record, d->choice);
 
-        if (repository_clean_link(repo, file, err) < 0)
+        if (repository_clean_link(repo, file, d->done != NULL, err) < 0)
             return -1;
     }
     return repository_clean(repo, NULL, err);

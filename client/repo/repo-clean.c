@@ -14,6 +14,7 @@
  * becomes as manifest.json.
  */
 #include "client/base/error.h"
+#include "client/base/partial.h"
 #include "client/repo/repository.h"
 
 #include <errno.h>
@@ -215,28 +216,37 @@ static bool is_link(const struct cleaning *c, const char *folder)
     return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
 }
 
-static int clean_link(struct cleaning *c, const char *file, GError **err)
+/* FILE.partial; not where a process has it open with its lock: then it is another's. */
+static void remove_partial(const struct cleaning *c, const char *file)
 {
-    static const char *const ends[] = {"", ".partial", REPO_SUMS_SUFFIX,
-                                       REPO_SUMS_SUFFIX ".partial"};
+    g_autofree char *path = repo_path(c->r, file);
+
+    partial_free(partial_again(path, true, NULL));
+}
+
+static int clean_link(struct cleaning *c, const char *file, bool whole, GError **err)
+{
     g_autofree char *folder = g_path_get_dirname(file);
+    g_autofree char *sums = g_strconcat(file, REPO_SUMS_SUFFIX, NULL);
+    g_autofree char *path = repo_path(c->r, file);
+    struct stat st;
 
     if (g_hash_table_contains(c->folders, folder) || !is_link(c, folder) || !may_follow(c, folder))
         return 0;
-    for (unsigned i = 0; i < G_N_ELEMENTS(ends); i++) {
-        if (remove_file(c, g_strconcat(file, ends[i], NULL), err) < 0)
-            return -1;
-    }
-    return 0;
+    remove_partial(c, file);
+    remove_partial(c, sums);
+    if (whole && remove_file(c, g_strdup(file), err) < 0)
+        return -1;
+    return lstat(path, &st) == 0 ? 0 : remove_file(c, g_steal_pointer(&sums), err);
 }
 
-int repository_clean_link(struct repository *r, const char *file, GError **err)
+int repository_clean_link(struct repository *r, const char *file, bool whole, GError **err)
 {
     struct cleaning c;
     int result;
 
     cleaning_init(&c, r, NULL);
-    result = clean_link(&c, file, err);
+    result = clean_link(&c, file, whole, err);
     cleaning_clear(&c);
     return result;
 }

@@ -76,9 +76,9 @@ int repository_forget_old(struct repository *r, GError **err);
 int repository_clean(struct repository *r, GPtrArray *removed, GError **err);
 /* Before that, remove what is of a run that came to nothing in a folder that is a link, and of a disk that no
  * member has. In such a folder repository_clean cannot tell what is ours. `file` is what the run was to
- * make there, and there was no such file before it began: it goes, and so do its checksums, and what is
- * not whole of both. 0, or -1 and *err. */
-int repository_clean_link(struct repository *r, const char *file, GError **err);
+ * make there: what is not whole of it goes, and so do checksums that no file has. `whole`: the run has made all
+ * of it, and it goes as well; else one that is there may be another repository's. 0, or -1 and *err. */
+int repository_clean_link(struct repository *r, const char *file, bool whole, GError **err);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(repository, repository_close)
 
