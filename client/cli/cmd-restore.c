@@ -113,6 +113,16 @@ static int check_target(const struct restore_options *o, bool many, GError **err
     return option_check_target("restore", &to, err);
 }
 
+/* Standard input is a file, of which nothing has been read. It has been afterwards, as a pipe would have. */
+static int restore_whole_input(const struct restore_options *o, struct progress *p, GPtrArray *done,
+                               GError **err)
+{
+    if (restore_image(STDIN_PATH, o, p, done, err) < 0)
+        return -1;
+    lseek(STDIN_FILENO, 0, SEEK_END);
+    return 0;
+}
+
 static int restore_file(const char *path, const struct restore_command *rc,
                         const struct restore_options *o, struct progress *p, GPtrArray *done,
                         GError **err)
@@ -126,8 +136,9 @@ static int restore_file(const char *path, const struct restore_command *rc,
                            path);
     if (strcmp(path, "-") != 0)
         return restore_image(path, o, p, done, err);
-    if (fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode))
-        return restore_image(STDIN_PATH, o, p, done, err);
+    if (fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode) &&
+        lseek(STDIN_FILENO, 0, SEEK_CUR) == 0)
+        return restore_whole_input(o, p, done, err);
     return restore_stream(STDIN_FILENO, "standard input", o, p, done, err);
 }
 

@@ -2,6 +2,7 @@
 #include "client/pull/position.h"
 #include "client/base/error.h"
 #include "client/base/partial.h"
+#include "client/base/replace-file.h"
 #include "common/json/read.h"
 #include "common/json/value.h"
 #include "common/json/write.h"
@@ -345,11 +346,7 @@ int position_write(const struct position *p, uint64_t offset, GError **err)
     json_builder_end_object(b);
     node = json_builder_get_root(b);
     text = json_write(node, true);
-    return g_file_set_contents_full(p->path, text, -1,
-                                    G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
-                                    0600, err)
-               ? 0
-               : -1;
+    return replace_file(p->path, text, strlen(text), err);
 }
 
 int position_remove(const struct position *p, GError **err)

@@ -85,7 +85,8 @@ static int read_node(inventory *i, JsonObject *o, const char *command, GError **
 
     if (!disk.name)
         return -1;
-    if (is_view(i, disk.name))
+    /* One that was made since the views were asked for is told by its driver. */
+    if (is_view(i, disk.name) || g_strcmp0(json_member_string(o, "drv"), "snapshot-access") == 0)
         return 0;
     disk.driver = json_member_string(o, "plugin");
     if (!disk.driver)

@@ -19,7 +19,7 @@
 #include <inttypes.h>
 
 /* Of the session, seconds. */
-#define LEASE 600
+#define LEASE 120
 /* The map is asked for in windows, bytes. */
 #define WINDOW (UINT64_C(1) << 30)
 /* Ranges that differ and were not dirty at first. A backup of another disk altogether differs

@@ -37,9 +37,9 @@ struct copy_options {
      * and so much time has passed; after a minute in any case. 0: 256 MiB; 5000. */
     uint64_t sync_bytes;
     unsigned sync_ms;
-    uint64_t
-        ahead; /* how far the position may be above what the target's `below` has dealt with, bytes
-                       of the disk; 0: 64 GiB */
+    /* How far the position may be above what the target's `below` has dealt with, bytes of the disk.
+     * 0: 64 GiB. */
+    uint64_t ahead;
 };
 
 /* Figures; each only grows. */

@@ -43,6 +43,27 @@ def an_image_through_a_pipe():
 
 
 @test
+def a_file_is_read_from_where_it_is():
+    """Two images, one behind the other: each is restored once, and then there is none."""
+    with repository() as repo:
+        both, lengths = f"{repo.folder}/both", []
+        with open(both, "wb") as f:
+            for number in 0, 2:
+                subprocess.run([FLEECECTL, "restore", repo.path, "--disk", "vda", "--until", str(number), "-o", "-"],
+                               stdout=f, check=True, timeout=SOON)
+                lengths.append(os.lseek(f.fileno(), 0, os.SEEK_CUR))
+        with open(both, "rb") as f:
+            os.lseek(f.fileno(), lengths[0], os.SEEK_SET)
+            fleecectl("restore", "-", "-o", f"{repo.folder}/2.raw", stdin=f)
+            assert_same(read(f"{repo.folder}/2.raw"), expected(repo, 2, "vda"))
+            os.lseek(f.fileno(), 0, os.SEEK_SET)
+            fleecectl("restore", "-", "-o", f"{repo.folder}/0.raw", stdin=f)
+            assert_same(read(f"{repo.folder}/0.raw"), expected(repo, 0, "vda"))
+            result = fleecectl("restore", "-", "-o", f"{repo.folder}/x.raw", stdin=f, check=False)
+            assert result.returncode == 1 and "it ends after 0 bytes" in result.stderr, result
+
+
+@test
 def an_image_of_nothing_and_a_large_one_through_a_pipe():
     with repository() as repo, Server("--disk", "empty", "memory", "1G", "--disk", "data", "memory", "1280M") as s:
         h = s.nbd("data")

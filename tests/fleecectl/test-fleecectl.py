@@ -10,6 +10,7 @@ import subprocess
 
 from fleece import (FLEECECTL, NBDFLEECE, SOON, Server, die_with_parent, fleecectl, tmpdir,
                     wait_ready)
+from qmp_proxy import QmpProxy
 from tap import main, test
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
@@ -402,6 +403,21 @@ def quit_command():
     with Server("memory", "1M") as s:
         assert ctl_json(s, "qmp", "quit") == {}
         s.wait()
+
+
+@test
+def a_view_that_is_made_meanwhile_is_no_disk():
+    """Views and nodes are two questions: the view comes between them."""
+    with tmpdir() as folder, Server("--disk", "vda", "memory", "1M") as server:
+        def after(request, reply):
+            if request["execute"] == "query-views" and not reply["return"]:
+                ctl(server, "view", "create", "vda", "v")
+            return reply
+
+        path = f"{folder}/proxy"
+        with QmpProxy(path, server.qmp_path, after=after):
+            result = fleecectl("-C", path, "--json", "disks")
+        assert "vda" in result.stdout and '"v"' not in result.stdout, result.stdout
 
 
 main()
