@@ -230,6 +230,21 @@ static void note_written(struct copy_rig *r, uint64_t offset, uint64_t length, u
     }
 }
 
+/* What is on its way holds back the position. */
+static void check_position(struct copy_rig *r, uint64_t offset)
+{
+    struct copy_progress p;
+    struct copy *c;
+
+    pthread_mutex_lock(&r->lock);
+    c = r->copy;
+    pthread_mutex_unlock(&r->lock);
+    if (!c)
+        return;
+    copy_get_progress(c, &p);
+    g_assert_cmpuint(p.position, <=, offset);
+}
+
 static int rig_write(struct copy_target *t, unsigned lane, const struct copy_piece *pieces,
                      size_t n, GError **err)
 {
@@ -238,6 +253,7 @@ static int rig_write(struct copy_target *t, unsigned lane, const struct copy_pie
     int result = enter(r, RIG_WRITE, err);
 
     g_assert_cmpuint(n, >, 0);
+    check_position(r, pieces[0].offset);
     for (size_t i = 0; i < n && result == 0; i++) {
         pthread_mutex_lock(&r->lock);
         note_written(r, pieces[i].offset, pieces[i].length, RIG_DATA);

@@ -65,7 +65,7 @@ struct copy_rig {
     uint8_t *disk;     /* the source's bytes */
     GArray *extents;   /* struct copy_extent: those that the source tells */
     uint8_t *expected; /* an enum rig_byte for each byte, by the rules of copy.h */
-    struct copy *copy;
+    struct copy *copy; /* under the lock, since its threads run before it is known */
 
     /* Called before each call does anything, with how many of that kind came before it: -1 and *err
      * is its result. NULL: none. */
