@@ -8,7 +8,7 @@ import subprocess
 from fleece import BUILD, SOON, die_with_parent, run, sanitizer_env, sanitizer_reports, tmpdir
 
 COPY = f"{BUILD}/tests/copy/copy-nbd"
-(UNREACHABLE, TLS, NO_EXPORT, NO_CONTEXT, CHANGED, FAILED, CANCELLED) = range(10, 17)
+(UNREACHABLE, NO_EXPORT, NO_CONTEXT, CHANGED, FAILED, CANCELLED, TLS) = range(10, 17)
 
 
 def dirty(name="b0"):
