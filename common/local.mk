@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# What server and client share. Arrows point down: copy -> qcow2, util; json, state -> util -> base.
+# What server and client share. Arrows point down: copy -> qcow2, util; live -> qcow2; json, state -> util -> base.
 include common/base/local.mk
 include common/util/local.mk
 include common/json/local.mk
 include common/state/local.mk
 include common/qcow2/local.mk
+include common/live/local.mk
 include common/copy/local.mk
 
 # What everybody links, before GLib; in this order.

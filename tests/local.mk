@@ -28,6 +28,7 @@ EXTRA_tests_unit_backup_test_hook_fails_DEPENDENCIES = server/hooks/freeze-guard
 EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
 links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+links_live = tests/rigs/libqcow2rig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 # With the loop devices of tests/backend.
 links_targets = tests/backend/libharness.a $(links_copy) -ldl -lm
 links_targets_ldflags = $(plugin_host_flags)

@@ -276,6 +276,12 @@ struct q2_image *q2_image_open(const char *path, enum q2_references references,
     return open_image(path, &(struct opening){.references = references, .err = err});
 }
 
+struct q2_image *q2_image_open_with(const char *path, const struct q2_open_options *options,
+                                    struct q2_error *err)
+{
+    return q2_image_open(path, options->references, err);
+}
+
 struct q2_image *q2_image_open_head(const char *path, uint64_t size, struct q2_error *err)
 {
     return open_image(

@@ -42,6 +42,21 @@ enum q2_references {
  */
 struct q2_image *q2_image_open(const char *path, enum q2_references references,
                                struct q2_error *err);
+
+/* What else an image is opened by. All zeroes is what q2_image_open does. */
+struct q2_open_options {
+    enum q2_references references;
+    const char *const *
+        allow; /* FOLDER: further folders that files may lie in, or below; ends with NULL. NULL: none */
+    bool writable; /* the image and its data file are opened for writing, too */
+    /* What stands in for the names in the image (not in its backing files): paths as the caller sees
+     * them, which may lie anywhere. NULL: as the image says. */
+    const char *backing, *backing_format, *data_file;
+    const char
+        *snapshot; /* the disk as it was in this internal snapshot: an ID, else a name. NULL: now */
+};
+struct q2_image *q2_image_open_with(const char *path, const struct q2_open_options *options,
+                                    struct q2_error *err);
 /* The same of a file that has the beginning of an image only: its header and all its tables. What
  * they refer to is checked as if the file had `size` bytes; what is not there cannot be read. It may
  * name no files, as with Q2_REFERENCES_NONE. */

@@ -28,7 +28,7 @@ FLOORS = (
     ("client/pull", 6),
     ("client/qmp", 5), ("client/map", 5), ("client/state", 5), ("client/tls", 5),
     ("client/base", 4),
-    ("common/copy", 2), ("common/json", 2), ("common/state", 2),
+    ("common/copy", 2), ("common/json", 2), ("common/live", 2), ("common/state", 2),
     ("common/qcow2", 1), ("common/util", 1),
     ("common/base", 0),
     ("plugins", 0),  # nbdfleece-plugin.h, which is installed
@@ -37,7 +37,7 @@ PLUGIN_FLOOR = 5  # plugins/X
 
 # What each house may see in addition to itself.
 SEES = {"server": ("common/", "plugins/nbdfleece-plugin"), "client": ("common/",),
-        "plugins": ("common/base/",), "common": ()}
+        "plugins": ("common/base/", "common/qcow2/", "common/live/"), "common": ()}
 
 # Which symbols may not be needed, and where: a main loop; in server/disk also sockets, JSON and
 # TLS.
@@ -47,6 +47,7 @@ FORBIDDEN = (
         MAIN_LOOP + r"|json_\w+|gnutls_\w+|socket|socketpair|accept4?|bind|listen|connect|send\w*|recv\w*")),
     ("common/base/", re.compile(MAIN_LOOP)),
     ("common/qcow2/", re.compile(r"g_\w+|gnutls_\w+|nbd_\w+|nbdkit_\w+")),
+    ("common/live/", re.compile(r"g_\w+|gnutls_\w+|nbd_\w+|nbdkit_\w+")),
     ("common/copy/", re.compile(MAIN_LOOP)),
     ("plugins/", re.compile(MAIN_LOOP)),
 )
