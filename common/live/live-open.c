@@ -4,8 +4,7 @@
  * the parts of a writable image are begun in the order in which they need each other. At the
  * end, or where one of them fails, they are taken down the other way round.
  *
- * L1 tables are the chain's: layers take them, so that an image of many TiB has them in memory once.
- * Only that of a layer which is written is moved, to a place where it can grow.
+ * L1 tables are in memory once: layers take those of the chain, which cannot be read any more by a q2_reader.
  */
 #include "common/live/live-commit.h"
 #include "common/live/live-compressed.h"
@@ -22,11 +21,6 @@
 #define TABLE_MEMORY ((size_t)64 << 20) /* bytes of L2 tables of all layers */
 #define PREFERRED    4096               /* bytes of a page */
 
-static int no_memory(const struct q2_image *chain, struct q2_error *err)
-{
-    return q2_fail_errno(err, ENOMEM, "Cannot open '%s'", q2_image_path(chain));
-}
-
 /* ---- layers ---- */
 
 static void set_file(struct live_file *f, const struct q2_file *opened,
@@ -40,31 +34,7 @@ static void set_file(struct live_file *f, const struct q2_file *opened,
     f->size = opened->size;
 }
 
-static int set_l1(struct live_layer *l, struct q2_error *err)
-{
-    struct q2_image *opened = l->opened;
-
-    l->l1_entries = opened->l1_entries;
-    l->l1_offset = opened->l1_offset;
-    l->l1_room = l->writable ? LIVE_L1_MOST : l->l1_entries;
-    if (!l->writable) {
-        l->l1 = (_Atomic uint64_t *)opened->l1;
-        opened->l1 = NULL;
-        return 0;
-    }
-    l->l1 = calloc(l->l1_room, sizeof(*l->l1));
-    if (!l->l1)
-        return no_memory(opened, err);
-    for (uint64_t i = 0; i < l->l1_entries; i++)
-        if (opened->l1[i])
-            l->l1[i] = opened->l1[i];
-    free(opened->l1);
-    opened->l1 = NULL;
-    return 0;
-}
-
-static int set_layer(struct live_layer *l, struct live_image *image, struct q2_image *opened,
-                     struct q2_error *err)
+static void set_layer(struct live_layer *l, struct live_image *image, struct q2_image *opened)
 {
     const struct live_file_ops *ops = image->options.ops;
 
@@ -76,10 +46,13 @@ static int set_layer(struct live_layer *l, struct live_image *image, struct q2_i
     set_file(&l->file, &opened->file, ops, l->writable);
     set_file(&l->data, &opened->data, ops, l->writable);
     if (l->raw)
-        return 0;
+        return;
     l->geometry = opened->geometry;
     l->cluster = UINT64_C(1) << l->geometry.cluster_bits;
-    return set_l1(l, err);
+    l->l1 = (_Atomic uint64_t *)opened->l1;
+    l->l1_entries = opened->l1_entries;
+    l->l1_offset = opened->l1_offset;
+    opened->l1 = NULL;
 }
 
 static int set_layers(struct live_image *image, struct q2_error *err)
@@ -90,14 +63,13 @@ static int set_layers(struct live_image *image, struct q2_error *err)
         image->n_layers++;
     image->layers = calloc(image->n_layers, sizeof(*image->layers));
     if (!image->layers)
-        return no_memory(image->chain, err);
+        return q2_fail_errno(err, ENOMEM, "Cannot open '%s'", q2_image_path(image->chain));
     image->top = image->layers;
     for (struct q2_image *q = image->chain; q; q = q->backing, i++) {
         image->layers[i].depth = i;
         if (i)
             image->layers[i - 1].backing = &image->layers[i];
-        if (set_layer(&image->layers[i], image, q, err) < 0)
-            return -1;
+        set_layer(&image->layers[i], image, q);
     }
     return 0;
 }
