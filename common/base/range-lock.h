@@ -28,7 +28,7 @@ struct held_range;
 
 struct range_lock {
     pthread_mutex_t lock;
-    pthread_cond_t left; /* a change has released its range */
+    pthread_cond_t left;             /* a change has released its range */
     struct held_range *first, *last; /* held or waited for, as they came */
     unsigned alone;                  /* how many of them are alone */
     unsigned waiting;                /* how many changes wait for theirs */
