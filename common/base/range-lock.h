@@ -3,11 +3,11 @@
  * Which parts of a disk are being changed, where some changes must not overlap.
  *
  * A guest's unaligned write to a disk whose image takes whole blocks only reads its outer blocks,
- * changes some of their bytes and writes the blocks back. That must not undo what another change has
- * written to the other bytes meanwhile. So each change registers its blocks: shared with other
- * changes, or *alone* where it reads them first. Where two changes overlap and one of them is alone,
- * the later one waits until the earlier one is done. Changes of the tables of a qcow2 image are all
- * alone.
+ * changes some of their bytes and writes the blocks back. That must not undo what another change
+ * has written to the other bytes meanwhile. So each change registers its blocks: shared with other
+ * changes, or *alone* where it reads them first. Where two changes overlap and one of them is
+ * alone, the later one waits until the earlier one is done. Changes of the tables of a qcow2 image
+ * are all alone.
  *
  * A change waits only for changes that came before it. So none waits for ever, and no circle can
  * form, because each change takes one range and holds it to its end. While it holds its range, a

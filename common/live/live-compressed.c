@@ -2,10 +2,11 @@
 /*
  * Design
  *
- * A place holds one decompressed cluster, known by where it is compressed in the file. Who wants a cluster
- * that is in no place takes the place that was used longest ago by nobody who still uses it, says that it is being
- * filled, and fills it without the lock; who wants the same meanwhile waits. A place is not taken
- * from who copies out of it (`users`). Where all places are in use, a cluster is decompressed into memory of its own.
+ * A place holds one decompressed cluster, known by where it is compressed in the file. Who wants a
+ * cluster that is in no place takes the place that was used longest ago by nobody who still uses
+ * it, says that it is being filled, and fills it without the lock; who wants the same meanwhile
+ * waits. A place is not taken from who copies out of it (`users`). Where all places are in use, a
+ * cluster is decompressed into memory of its own.
  *
  * A cluster that fails is not kept: who waited for it tries for himself, and fails likewise.
  */
@@ -197,8 +198,8 @@ static int fill(struct live_layer *l, struct place *p, uint64_t host, uint32_t b
     return error;
 }
 
-/* Have the cluster in a place, which is in use until the caller says that it is not. 0; 1: there is none for it; or a negative
- * errno. */
+/* Have the cluster in a place, which is in use until the caller says that it is not. 0; 1: there
+ * is none for it; or a negative errno. */
 static int have(struct live_layer *l, uint64_t host, uint32_t bytes, struct place **place,
                 const char **why)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What a range of the disk is, through the chain of layers: for the files of common/live that read it. */
+/* What a range of the disk is, through the chain of layers: for the files of common/live that
+ * read it. */
 #ifndef COMMON_LIVE_LIVE_FIND_H
 #define COMMON_LIVE_LIVE_FIND_H
 
@@ -12,9 +13,9 @@ struct live_found {
 };
 
 /*
- * What `layer` and those below it (NULL: zeroes) have at `offset`, at most `length` bytes. Behind the
- * end of a layer the disk reads as zeroes: as Q2_ZERO of that layer, if it has one below, which it
- * hides; else nothing is said. Loads tables. 0 or a negative errno; an entry that breaks a rule
+ * What `layer` and those below it (NULL: zeroes) have at `offset`, at most `length` bytes. Behind
+ * the end of a layer the disk reads as zeroes: as Q2_ZERO of that layer, if it has one below, which
+ * it hides; else nothing is said. Loads tables. 0 or a negative errno; an entry that breaks a rule
  * is found, as Q2_INVALID.
  */
 int live_find(struct live_layer *layer, uint64_t offset, uint64_t length, struct live_found *found);
@@ -23,8 +24,8 @@ int live_find(struct live_layer *layer, uint64_t offset, uint64_t length, struct
  * -EIO. No lock of live-private.h may be held. */
 int live_find_invalid(struct live_layer *layer, uint64_t offset, const char *why);
 
-/* Up to where a file has a hole from `host` on, or none: at most `end`. *hole says which; a file that does
- * not tell has no holes. */
+/* Up to where a file has a hole from `host` on, or none: at most `end`. *hole says which; a file
+ * that does not tell has no holes. */
 uint64_t live_find_hole(const struct live_file *f, uint64_t host, uint64_t end, bool *hole);
 
 /* Whether what was found may change, and its place be given up: to be looked at again once it has

@@ -5,7 +5,8 @@
  */
 #include "common/live/live-slices.h"
 
-/* In this file, as far as the file goes: who reads there by the descriptor gets nothing behind its end. */
+/* In this file, as far as the file goes: who reads there by the descriptor gets nothing behind
+ * its end. */
 static struct live_segment in_file(struct live_file *f, uint64_t host, uint64_t length)
 {
     uint64_t size = atomic_load_explicit(&f->size, memory_order_relaxed);

@@ -89,7 +89,8 @@ static int add_data(struct batch *b, const struct live_found *found, uint8_t *to
     return error;
 }
 
-/* Read what was found, or a part of the batch. 1: it changed meanwhile, and has to be looked for again. */
+/* Read what was found, or a part of the batch. 1: it changed meanwhile, and has to be looked for
+ * again. */
 static int read_one(struct batch *b, const struct live_found *found, uint8_t *to, uint64_t offset)
 {
     int error;

@@ -2,15 +2,16 @@
 /*
  * Writing to clusters whose entries have to be changed for that.
  *
- * Where the disk read as zeroes, clusters of the reserve take the guest's bytes alone: they are zeroes all around, and
- * their entries may become durable before the bytes. Where it had other content, whole clusters are composed, and their
- * entries are flagged: they become durable after the content.
+ * Where the disk read as zeroes, clusters of the reserve take the guest's bytes alone: they are
+ * zeroes all around, and their entries may become durable before the bytes. Where it had other
+ * content, whole clusters are composed, and their entries are flagged: they become durable after
+ * the content.
  */
 #include "common/live/live-change.h"
 #include "common/live/live-reserve.h"
 
-/* Does the disk surely read as zeroes in all clusters of a span, and have they no place, of which nobody knows what
- * is in it? 1, 0 or a negative errno. */
+/* Does the disk surely read as zeroes in all clusters of a span, and have they no place, of
+ * which nobody knows what is in it? 1, 0 or a negative errno. */
 static int reads_zeroes(const struct live_change *c, const struct live_span *s,
                         const struct live_run *run)
 {

@@ -2,8 +2,9 @@
 /*
  * Writing where L2 is extended: a cluster at a time, and subclusters of one kind.
  *
- * A cluster that has a place of its own may have anything in subclusters that have no data: they are composed, as are
- * those with content below, and flagged. A cluster that is compressed, or whose place is not its own, moves as a whole.
+ * A cluster that has a place of its own may have anything in subclusters that have no data: they
+ * are composed, as are those with content below, and flagged. A cluster that is compressed, or
+ * whose place is not its own, moves as a whole.
  */
 #include "common/live/live-change.h"
 #include "common/live/live-reserve.h"

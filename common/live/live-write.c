@@ -11,7 +11,8 @@ static int check_writable(struct live_image *image)
     return image->top->writable ? atomic_load(&image->broken) : -EROFS;
 }
 
-/* Write what lies in the clusters' own places. *done: how much; less than `length`: something else comes next. */
+/* Write what lies in the clusters' own places. *done: how much; less than `length`: something
+ * else comes next. */
 static int write_own(struct live_image *image, const char *from, uint64_t length, uint64_t offset,
                      uint64_t *done)
 {

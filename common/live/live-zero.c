@@ -2,9 +2,10 @@
 /*
  * Zeroing and trimming.
  *
- * What has a place of its own is zeroed there, byte by byte, and keeps its entry. Elsewhere whole clusters (or
- * subclusters) get entries that read as zeroes, and parts of them are written. Trimming leaves as it is what would have to be
- * written. Neither lets anything below come to light.
+ * What has a place of its own is zeroed there, byte by byte, and keeps its entry. Elsewhere whole
+ * clusters (or subclusters) get entries that read as zeroes, and parts of them are written.
+ * Trimming leaves as it is what would have to be written. Neither lets anything below come to
+ * light.
  */
 #include "common/live/live-change.h"
 #include "common/live/live-commit.h"
@@ -51,7 +52,8 @@ static bool can_be_zero(const struct live_change *c)
     return c->top->geometry.zero_flag;
 }
 
-/* What there is at `offset`. 1: it is a part, cut; 0: it is in its own place, or zeroes; or a negative errno. */
+/* What there is at `offset`. 1: it is a part, cut; 0: it is in its own place, or zeroes; or a
+ * negative errno. */
 static int look(struct live_change *c, uint64_t offset, uint64_t length, struct part *p)
 {
     bool extended = c->top->geometry.extended;
@@ -136,7 +138,8 @@ static int clear_entries(struct live_change *c, struct part *p)
 
 /* ---- the steps ---- */
 
-/* Data that may not be forgotten where they lie, though they are not the cluster's own: a data file has nothing else. */
+/* Data that may not be forgotten where they lie, though they are not the cluster's own: a data
+ * file has nothing else. */
 static bool stays(const struct live_change *c, const struct part *p)
 {
     return p->run.kind == Q2_DATA && c->top->geometry.data_file;
@@ -182,8 +185,9 @@ static int zero_step(struct live_change *c, uint64_t offset, uint64_t length, un
 }
 
 /*
- * Can all of a range be zeroed without writing zeroes? Nothing has been changed if not: parts are looked
- * for first, and then the first of the places is zeroed, because only trying tells. 0 or a negative errno.
+ * Can all of a range be zeroed without writing zeroes? Nothing has been changed if not: parts are
+ * looked for first, and then the first of the places is zeroed, because only trying tells. 0 or a
+ * negative errno.
  */
 static int try_fast(struct live_change *c, uint64_t offset, uint64_t length, unsigned flags)
 {
