@@ -14,6 +14,7 @@ common_live_liblive_la_SOURCES = \
 	common/live/live-header.c common/live/live-header.h \
 	common/live/live-map.c \
 	common/live/live-open.c \
+	common/live/live-policy.c common/live/live-policy.h \
 	common/live/live-ranges.c \
 	common/live/live-read.c \
 	common/live/live-reserve.c common/live/live-reserve.h \
