@@ -96,6 +96,10 @@ check_LIBRARIES += tests/rigs/libqcow2rig.a
 tests_rigs_libqcow2rig_a_SOURCES = \
 	tests/rigs/qcow2-oracle.c tests/rigs/qcow2-oracle.h \
 	tests/rigs/qcow2-rig.c tests/rigs/qcow2-rig.h
+# A live image's space, over a file that fails.
+check_LIBRARIES += tests/rigs/libspacerig.a
+tests_rigs_libspacerig_a_SOURCES = tests/rigs/space-rig.c tests/rigs/space-rig.h
+links_space = tests/rigs/libspacerig.a $(links_live)
 # A repository's folder.
 check_LIBRARIES += tests/rigs/librepositoryrig.a
 tests_rigs_librepositoryrig_a_SOURCES = \

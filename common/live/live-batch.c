@@ -101,10 +101,11 @@ int live_batch_plan(struct live_batch *b, const struct live_counts *c, uint64_t 
 
 /* ---- its steps ---- */
 
+/* A file that is long enough is so because of a try that failed: nobody knows whether durably. */
 static int extend(struct live_batch *b, struct live_counts *c, struct live_metadata *m)
 {
     uint64_t size = (b->first + b->clusters) << c->cluster_bits;
-    int r = size > c->file->size ? live_file_extend(c->file, size) : 0;
+    int r = size > c->file->size ? live_file_extend(c->file, size) : live_file_sync(c->file);
 
     if (r < 0)
         return r;
@@ -203,8 +204,8 @@ static void drop_table(struct live_counts *c, struct live_metadata *m, uint64_t 
     live_counts_change(c, offset >> c->cluster_bits, clusters, LIVE_COUNTS_DOWN, false);
 }
 
-static int switch_table(const struct live_batch *b, struct live_image *image,
-                        struct live_counts *c, uint64_t *table, struct live_metadata *m)
+static int switch_table(const struct live_batch *b, struct live_image *image, struct live_counts *c,
+                        uint64_t *table, struct live_metadata *m)
 {
     uint64_t offset = (b->first + b->blocks) << c->cluster_bits;
     uint64_t old = image->header.refcount_table_offset;

@@ -11,8 +11,8 @@
 struct live_batch {
     uint64_t first, clusters; /* all of it */
     uint64_t blocks;          /* of counts, which are missing: its first clusters */
-    uint64_t table;           /* clusters of a longer table, behind them; 0: the old one is long enough */
-    bool extended;            /* the file has the batch: it is to be tried again as it is */
+    uint64_t table; /* clusters of a longer table, behind them; 0: the old one is long enough */
+    bool extended;  /* the file has the batch: it is to be tried again as it is */
 };
 
 /* Where the clusters that may be taken begin. */

@@ -58,8 +58,8 @@ static int read_table(struct live_counts *c, const struct live_image *image,
     return 0;
 }
 
-int live_counts_init(struct live_counts *c, const struct live_image *image,
-                     struct live_metadata *m, struct q2_error *err)
+int live_counts_init(struct live_counts *c, const struct live_image *image, struct live_metadata *m,
+                     struct q2_error *err)
 {
     const struct q2_header *h = &image->header;
 
@@ -139,7 +139,8 @@ int live_counts_end(struct live_counts *c, const struct live_image *image, uint6
         looked += UINT64_C(1) << c->cluster_bits;
         if (looked > MAX_LOOK)
             return live_metadata_refuse(
-                image, err, "it has too many blocks of reference counts behind the end of the file");
+                image, err,
+                "it has too many blocks of reference counts behind the end of the file");
         r = last_of_block(c, c->table[i], &in_block);
         if (r < 0)
             return q2_fail_errno(err, -r, "Cannot read block %llu of reference counts of '%s'",
@@ -194,8 +195,8 @@ static void set(uint8_t *bytes, unsigned order, uint64_t i, uint64_t count)
 
 /* A piece of a block, while it is changed. */
 struct piece {
-    uint64_t host;   /* of its first byte, in the file */
-    uint64_t first;  /* cluster of its first count */
+    uint64_t host;     /* of its first byte, in the file */
+    uint64_t first;    /* cluster of its first count */
     uint64_t from, to; /* clusters whose counts change */
     size_t length;
     uint8_t bytes[PIECE];

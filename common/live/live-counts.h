@@ -32,8 +32,8 @@ enum live_counts_change {
 };
 
 /* Read the table of image->header; note it and its blocks. -1 and *err, and clear is fine then. */
-int live_counts_init(struct live_counts *c, const struct live_image *image,
-                     struct live_metadata *m, struct q2_error *err);
+int live_counts_init(struct live_counts *c, const struct live_image *image, struct live_metadata *m,
+                     struct q2_error *err);
 void live_counts_clear(struct live_counts *c);
 
 /* The number behind the last cluster that is counted, or `least`, whichever is more. Reads blocks from the

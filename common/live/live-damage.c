@@ -34,9 +34,10 @@ static void tell_damage(struct live_image *image, const char *why, int marked)
     if (!image->head)
         live_tell(image, "it is damaged: %s", why);
     else if (marked < 0)
-        live_tell(image,
-                  "it is damaged: %s. It is written no more, but could not be marked as corrupt: %s",
-                  why, strerrordesc_np(-marked));
+        live_tell(
+            image,
+            "it is damaged: %s. It is written no more, but could not be marked as corrupt: %s", why,
+            strerrordesc_np(-marked));
     else
         live_tell(image, "it is damaged: %s. It is written no more; `qemu-img check` tells more",
                   why);

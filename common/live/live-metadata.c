@@ -17,8 +17,8 @@
 
 struct live_metadata_table {
     struct live_metadata_table *older;
-    unsigned bits;           /* of the number of slots */
-    uint64_t used;           /* slots, with those of removed clusters */
+    unsigned bits;            /* of the number of slots */
+    uint64_t used;            /* slots, with those of removed clusters */
     _Atomic uint64_t slots[]; /* cluster + 1; 0: free; REMOVED */
 };
 

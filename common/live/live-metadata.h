@@ -14,7 +14,7 @@ struct live_metadata_table;
 
 struct live_metadata {
     pthread_mutex_t lock;
-    uint64_t multiplier;                        /* of the hash; chosen by chance */
+    uint64_t multiplier;                         /* of the hash; chosen by chance */
     _Atomic(struct live_metadata_table *) table; /* replaced under the lock, read without it */
 };
 

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <time.h>
 
-#define BATCH_LEAST    (UINT64_C(1) << 20)  /* bytes of a batch */
+#define BATCH_LEAST    (UINT64_C(1) << 20) /* bytes of a batch */
 #define BATCH_MOST     (UINT64_C(1) << 30)
 #define CLUSTERS_LEAST 16
 #define CLUSTERS_MOST  (UINT64_C(1) << 18) /* so that not too many blocks are made at once */
@@ -37,7 +37,7 @@ struct live_reserve {
     pthread_mutex_t io;
     /* Under io: */
     struct live_counts counts;
-    uint64_t end; /* behind all that the file has, and all batches */
+    uint64_t end;           /* behind all that the file has, and all batches */
     uint64_t size;          /* clusters of a batch, the next time */
     uint64_t filled;        /* when the last one was made: ms; 0: none was */
     struct live_batch left; /* one that failed half-way, if `extended` */
