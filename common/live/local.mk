@@ -20,6 +20,10 @@ common_live_liblive_la_SOURCES = \
 	common/live/live-resize.c \
 	common/live/live-settle.c \
 	common/live/live-slices.c common/live/live-slices.h \
+	common/live/live-slices-change.c \
+	common/live/live-slots.c common/live/live-slots.h \
+	common/live/live-slots-load.c \
+	common/live/live-slots-write.c \
 	common/live/live-worker.c \
 	common/live/live-write.c \
 	common/live/live-zero.c
