@@ -107,6 +107,10 @@ tests_rigs_libliverig_a_SOURCES = \
 	tests/rigs/live-images.c tests/rigs/live-images.h \
 	tests/rigs/live-power.c tests/rigs/live-power.h \
 	tests/rigs/live-storage.c tests/rigs/live-storage.h
+# A live image's space, over a file that fails.
+check_LIBRARIES += tests/rigs/libspacerig.a
+tests_rigs_libspacerig_a_SOURCES = tests/rigs/space-rig.c tests/rigs/space-rig.h
+links_space = tests/rigs/libspacerig.a $(links_live)
 # A repository's folder.
 check_LIBRARIES += tests/rigs/librepositoryrig.a
 tests_rigs_librepositoryrig_a_SOURCES = \
