@@ -138,17 +138,11 @@ static int begin_writing(struct live_image *image, struct q2_error *err)
 
     if (!image->options.writable)
         return 0;
-    image->header = image->chain->header;
-    if (live_header_begin(image, err) < 0)
-        return -1;
-    image->header_begun = true;
-    if (live_reserve_init(image, err) < 0)
+    if (live_header_begin(image, err) < 0 || live_reserve_init(image, err) < 0)
         return -1;
     r = live_commit_init(image);
-    if (r == 0) {
-        image->make_room = live_commit;
+    if (r == 0)
         r = live_ranges_init(image);
-    }
     if (r < 0)
         return q2_fail_errno(err, -r, "Cannot open '%s'", q2_image_path(image->chain));
     image->begun = true;
@@ -172,21 +166,15 @@ static int end_writing(struct live_image *image, struct q2_error *err)
 /* Take down what there is, of an image that is open or was being opened. Nothing is written. */
 static void clear(struct live_image *image)
 {
-    if (image->ranges)
-        live_ranges_clear(image);
-    if (image->commit)
-        live_commit_clear(image);
-    if (image->reserve)
-        live_reserve_clear(image);
-    if (image->header_begun)
-        live_header_end(image);
+    live_ranges_clear(image);
+    live_commit_clear(image);
+    live_reserve_clear(image);
+    live_header_end(image);
     for (unsigned i = 0; image->layers && i < image->n_layers; i++) {
         struct live_layer *l = &image->layers[i];
 
-        if (l->compressed)
-            live_compressed_clear(l);
-        if (l->slices)
-            live_slices_clear(l);
+        live_compressed_clear(l);
+        live_slices_clear(l);
         free(l->l1);
     }
     free(image->layers);
@@ -207,7 +195,7 @@ static int open_chain(struct live_image *image, const char *path, struct q2_erro
     image->chain = q2_image_open_with(path, o, err);
     /* What it points to is the caller's. */
     memset(o, 0, sizeof(*o));
-    return image->chain ? live_policy_check(image, err) : -1;
+    return image->chain ? live_policy_check(image->chain, image->options.writable, err) : -1;
 }
 
 struct live_image *live_open(const char *path, const struct live_options *options,
@@ -221,8 +209,10 @@ struct live_image *live_open(const char *path, const struct live_options *option
     }
     image->options = *options;
     if (open_chain(image, path, err) == 0 && set_layers(image, err) == 0 &&
-        init_tables(image, err) == 0 && begin_writing(image, err) == 0)
+        init_tables(image, err) == 0 && begin_writing(image, err) == 0) {
+        live_policy_tell(image);
         return image;
+    }
     clear(image);
     return NULL;
 }
@@ -234,11 +224,9 @@ int live_start(struct live_image *image, struct q2_error *err)
     if (!image->begun)
         return 0;
     r = live_worker_start(image);
-    if (r < 0)
-        return q2_fail_errno(err, -r, "Cannot start a thread for '%s'",
-                             q2_image_path(image->chain));
-    image->wake = live_worker_wake;
-    return 0;
+    return r < 0 ? q2_fail_errno(err, -r, "Cannot start a thread for '%s'",
+                                 q2_image_path(image->chain))
+                 : 0;
 }
 
 int live_close(struct live_image *image, struct q2_error *err)
@@ -248,7 +236,6 @@ int live_close(struct live_image *image, struct q2_error *err)
     if (!image)
         return 0;
     live_worker_stop(image);
-    image->wake = NULL;
     if (image->begun)
         r = end_writing(image, err);
     clear(image);

@@ -99,7 +99,7 @@ struct live_image {
     struct live_worker *worker; /* NULL: not started */
     struct live_head *head;     /* NULL: not writable */
     struct q2_header header;    /* as it is in the file: live-header.c */
-    bool header_begun, begun; /* live_header_begin, and all that a writable one needs, went well */
+    bool begun; /* all that a writable one needs is there */
     /* What files call that others, above them, do. NULL: nobody does it. */
     int (*make_room)(struct live_image *image); /* live_commit, for slices that need a place */
     void (*wake)(struct live_image *image);     /* live_worker_wake, for a reserve that is low */

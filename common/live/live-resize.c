@@ -271,12 +271,8 @@ int live_resize(struct live_image *image, uint64_t size)
     if (r < 0 || size == image->top->size)
         return r;
     live_worker_stop(image);
-    image->wake = NULL;
     r = grow(image, image->top->size, size);
-    if (thread && live_worker_start(image) == 0)
-        image->wake = live_worker_wake;
-    else if (thread)
-        live_tell(image, "'%s' goes on without its thread, more slowly: none could be started",
-                  image->top->file.path);
+    if (thread && live_worker_start(image) < 0)
+        live_tell(image, "it goes on without its thread, more slowly: none could be started");
     return r;
 }
