@@ -46,10 +46,10 @@ struct live_slot {
     _Atomic(_Atomic uint64_t *) words; /* as in the file, big-endian; NULL: never used */
     atomic_bool bad;                   /* an entry breaks a rule: each is checked when it is used */
     atomic_bool used;                  /* since the hand of the clock was here */
-    /* Under the lock. */
-    bool dirty, flagged, loading, writing;
+    /* Under the lock; not beside what is not: compilers read neighbours of a word together. */
     uint64_t target; /* loading: the number that it will have, and 1 */
     struct live_slot *previous, *next;
+    bool dirty, flagged, loading, writing;
 };
 
 struct live_set {
