@@ -145,7 +145,7 @@ tests_rigs_libsched_a_SOURCES = \
 	tests/rigs/sched-scratch.c
 # The disk engine once more, so that each of its steps may be another thread's turn.
 check_LIBRARIES += tests/rigs/libschedules.a
-tests_rigs_libschedules_a_SOURCES = tests/rigs/sched-instrument.h $(disk_engine)
+tests_rigs_libschedules_a_SOURCES = tests/rigs/sched-instrument.h $(disk_engine) common/base/range-lock.c
 tests_rigs_libschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -include $(srcdir)/tests/rigs/sched-instrument.h
 # The bits of a bitmap likewise, word by word.
