@@ -80,13 +80,13 @@ static bool any_is_bad(struct live_layer *l, const uint64_t *words)
  * The slot that may be taken, of a set: one that is empty, else the first that the hand of the clock finds
  * unused since it was there last. NULL: each is dirty, or somebody reads or writes it.
  */
-static struct live_slot *find_victim(const struct live_slices *s, struct live_set *set)
+static struct live_slot *find_victim(struct live_slices *s, struct live_set *set)
 {
     for (unsigned i = 0; i < LIVE_WAYS; i++)
         if (!set->slot[i].loading && !set->number[i])
             return &set->slot[i];
     for (unsigned i = 0; i < 2 * LIVE_WAYS; i++) {
-        struct live_slot *slot = &set->slot[set->hand++ % LIVE_WAYS];
+        struct live_slot *slot = &set->slot[s->hand++ % LIVE_WAYS];
 
         if (slot->loading || slot->dirty || slot->writing)
             continue;
@@ -104,7 +104,7 @@ static int make_room(struct live_layer *l, struct live_set *set)
     int r = -ENOMEM;
 
     for (unsigned i = 0; i < LIVE_WAYS; i++) {
-        struct live_slot *slot = &set->slot[set->hand++ % LIVE_WAYS];
+        struct live_slot *slot = &set->slot[s->hand++ % LIVE_WAYS];
 
         if (slot->dirty && !slot->flagged && !slot->writing)
             return live_slot_write(l, slot);
