@@ -127,7 +127,9 @@ static int end_io(struct live_reserve *r, int result)
 
     r->counts.damage.text[0] = 0;
     pthread_mutex_unlock(&r->io);
-    return damage.text[0] ? live_damaged(r->image, "%s", damage.text) : result;
+    return damage.text[0]
+               ? live_damaged(r->image, "'%s': %s", r->image->top->file.path, damage.text)
+               : result;
 }
 
 /* ---- batches ---- */
@@ -334,8 +336,10 @@ void live_reserve_give_up(struct live_image *image, uint64_t host, uint64_t byte
 
     live_given_up_add(&image->reserve->given_up, host, bytes, &tell);
     if (tell)
-        live_tell(image, "too much was given up at once: some clusters stay counted (a leak) until "
-                         "`fleecectl image check --repair leaks` or `qemu-img check -r leaks`");
+        live_tell(image,
+                  "'%s': too much was given up at once: some clusters stay counted (a leak) until "
+                  "`fleecectl image check --repair leaks` or `qemu-img check -r leaks`",
+                  image->top->file.path);
 }
 
 uint64_t live_reserve_given_up(struct live_image *image)
