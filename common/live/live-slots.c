@@ -28,6 +28,7 @@ static void set_sizes(struct live_slices *s, const struct live_layer *l, size_t 
     while (1U << s->entry_bits < s->entries)
         s->entry_bits++;
     s->sets_bits = bits_for(memory, s->bytes);
+    s->file_end = atomic_load(&l->file.size);
     s->busy.previous = s->busy.next = &s->busy;
     s->l1_pieces = (l->l1_entries + LIVE_L1_PIECE - 1) / LIVE_L1_PIECE;
 }

@@ -64,6 +64,7 @@ struct live_slices {
     unsigned entry_bits; /* entries = 1 << entry_bits */
     unsigned sets_bits;
     struct live_set *set;
+    uint64_t file_end; /* bytes of the file when it was opened */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;  /* a slot is no longer loading or writing; a table has been made */

@@ -42,8 +42,7 @@ static bool has_failed(struct live_image *image)
 
 static bool has_work(struct live_image *image)
 {
-    return !has_failed(image) &&
-           (live_slices_dirty(image->top) || live_commit_wanted(image));
+    return !has_failed(image) && (live_slices_dirty(image->top) || live_commit_wanted(image));
 }
 
 /* A failure is told to who asks for a commit. What could not be written is tried again. */
