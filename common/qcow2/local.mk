@@ -3,6 +3,7 @@
 # plugin can link it.
 noinst_LTLIBRARIES += common/qcow2/libqcow2.la
 common_qcow2_libqcow2_la_SOURCES = \
+	common/qcow2/q2-bitmaps.c common/qcow2/q2-bitmaps.h \
 	common/qcow2/q2-check.c common/qcow2/q2-check-private.h \
 	common/qcow2/q2-check-extras.c \
 	common/qcow2/q2-check-refs.c \
