@@ -10,6 +10,7 @@ common_qcow2_libqcow2_la_SOURCES = \
 	common/qcow2/q2-check-tables.c \
 	common/qcow2/q2-codec.c common/qcow2/q2-codec.h \
 	common/qcow2/q2-counts.c common/qcow2/q2-counts.h \
+	common/qcow2/q2-create.c common/qcow2/q2-create.h \
 	common/qcow2/q2-entry.c common/qcow2/q2-entry.h \
 	common/qcow2/q2-entry-build.h \
 	common/qcow2/q2-error.c common/qcow2/q2-error.h \
