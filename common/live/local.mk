@@ -10,9 +10,11 @@ common_live_liblive_la_SOURCES = \
 	common/live/live-file.c common/live/live-file.h \
 	common/live/live-header.c common/live/live-header.h \
 	common/live/live-open.c \
+	common/live/live-policy.c common/live/live-policy.h \
 	common/live/live-read.c \
 	common/live/live-reserve.c common/live/live-reserve.h \
 	common/live/live-resize.c \
+	common/live/live-settle.c \
 	common/live/live-slices.c common/live/live-slices.h \
 	common/live/live-worker.c \
 	common/live/live-write.c \

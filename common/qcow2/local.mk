@@ -21,6 +21,7 @@ common_qcow2_libqcow2_la_SOURCES = \
 	common/qcow2/q2-header-parse.c \
 	common/qcow2/q2-image.c common/qcow2/q2-image.h common/qcow2/q2-image-private.h \
 	common/qcow2/q2-map.c common/qcow2/q2-map.h \
+	common/qcow2/q2-open.c \
 	common/qcow2/q2-read.c \
 	common/qcow2/q2-reader.c common/qcow2/q2-reader.h \
 	common/qcow2/q2-refcount.h \
