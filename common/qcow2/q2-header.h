@@ -18,6 +18,7 @@ enum {
     Q2_INCOMPATIBLE_DATA_FILE = 1 << 2,
     Q2_INCOMPATIBLE_COMPRESSION = 1 << 3, /* the field compression counts */
     Q2_INCOMPATIBLE_EXTENDED_L2 = 1 << 4,
+    Q2_COMPATIBLE_LAZY_REFCOUNTS = 1 << 0,
     Q2_AUTOCLEAR_BITMAPS = 1 << 0,
     Q2_AUTOCLEAR_RAW_DATA_FILE = 1 << 1,
 };
