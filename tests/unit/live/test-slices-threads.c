@@ -28,7 +28,7 @@ struct race {
     _Atomic uint64_t begun[CLUSTERS], done[CLUSTERS];
     atomic_uint writers; /* that are at work */
     atomic_uint names;
-    _Atomic uint64_t looks;
+    _Atomic uint64_t looks, commits;
 };
 
 static uint64_t host_of(const struct race *t, unsigned i, uint64_t generation)
@@ -36,10 +36,11 @@ static uint64_t host_of(const struct race *t, unsigned i, uint64_t generation)
     return (1000 + (uint64_t)i * (t->generations + 1) + generation) * C;
 }
 
-/* Readers are not left behind. */
-static void wait_for_looks(struct race *t, uint64_t least)
+/* The others are not left behind. */
+static void wait_for_others(struct race *t, uint64_t generation)
 {
-    while (atomic_load(&t->looks) < least)
+    while (atomic_load(&t->looks) < generation * CLUSTERS ||
+           atomic_load(&t->commits) < generation / 4)
         g_thread_yield();
 }
 
@@ -49,7 +50,7 @@ static gpointer write_generations(gpointer opaque)
     unsigned me = atomic_fetch_add(&t->names, 1);
 
     for (uint64_t g = 1; g <= t->generations; g++) {
-        wait_for_looks(t, g * CLUSTERS);
+        wait_for_others(t, g);
         for (unsigned i = me; i < CLUSTERS; i += 2) {
             atomic_store(&t->begun[i], g);
             slices_rig_change(&t->r, i * STEP, host_of(t, i, g) | COPIED, 0, (i + g) % 8 == 0);
@@ -90,6 +91,7 @@ static gpointer make_commits(gpointer opaque)
     while (atomic_load(&t->writers) > 0) {
         g_assert_cmpint(live_write_back(&t->r.image), ==, 0);
         g_assert_cmpint(live_commit(&t->r.image), ==, 0);
+        atomic_fetch_add(&t->commits, 1);
     }
     return NULL;
 }
