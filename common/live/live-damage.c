@@ -9,13 +9,10 @@
 static void tell(struct live_image *image, const char *format, va_list args)
 {
     char text[1024];
-    int n;
 
     if (!image->options.tell)
         return;
-    n = snprintf(text, sizeof(text), "'%s': ", image->top->file.path);
-    if (n >= 0 && (size_t)n < sizeof(text))
-        vsnprintf(text + n, sizeof(text) - (size_t)n, format, args);
+    vsnprintf(text, sizeof(text), format, args);
     image->options.tell(image->options.opaque, text);
 }
 
@@ -32,15 +29,12 @@ void live_tell(struct live_image *image, const char *format, ...)
 static void tell_damage(struct live_image *image, const char *why, int marked)
 {
     if (!image->head)
-        live_tell(image, "it is damaged: %s", why);
+        live_tell(image, "%s", why);
     else if (marked < 0)
-        live_tell(
-            image,
-            "it is damaged: %s. It is written no more, but could not be marked as corrupt: %s", why,
-            strerrordesc_np(-marked));
+        live_tell(image, "%s. The image is written no more, but could not be marked as corrupt: %s",
+                  why, strerrordesc_np(-marked));
     else
-        live_tell(image, "it is damaged: %s. It is written no more; `qemu-img check` tells more",
-                  why);
+        live_tell(image, "%s. The image is damaged, and is written no more", why);
 }
 
 /* Nothing is written any more before the mark is: what comes after it could only spread the damage. */

@@ -117,14 +117,13 @@ static inline struct live_file *live_layer_data(struct live_layer *l)
 
 /* ---- live-damage.c ---- */
 
-/* Tell whoever opened the image: a printf message, before which the file's name is put ("'NAME': ..."). Any
- * thread. */
+/* Tell whoever opened the image: a printf message, which begins with the file's name. Any thread. */
 void live_tell(struct live_image *image, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The image has been found to be damaged, as the message says ("the cluster at ..."): it is marked corrupt in
- * the file, if that is of version 3 and open for writing, and is written no more. The first one is told. Returns -EIO.
- * Any thread; no lock of this page may be held. */
+/* The image has been found to be damaged, as the message says, which begins with the file's name: it is
+ * marked corrupt in the file, if that is of version 3 and open for writing, and is written no more. The first one
+ * is told. Returns -EIO. Any thread; no lock of this page may be held. */
 int live_damaged(struct live_image *image, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -33,6 +33,7 @@ struct live_reserve {
     struct live_image *image;
     struct live_metadata metadata;
     struct live_given_up given_up;
+    uint64_t first; /* that was ever to be taken; never changes */
 
     pthread_mutex_t io;
     /* Under io: */
@@ -76,7 +77,10 @@ static int init(struct live_reserve *r, struct q2_error *err)
         live_counts_init(&r->counts, image, &r->metadata, err) < 0)
         return -1;
     r->size = least_batch(r);
-    return live_counts_end(&r->counts, image, file, &r->end, err);
+    if (live_counts_end(&r->counts, image, file, &r->end, err) < 0)
+        return -1;
+    r->first = r->end;
+    return 0;
 }
 
 int live_reserve_init(struct live_image *image, struct q2_error *err)
@@ -120,6 +124,11 @@ bool live_reserve_is_metadata(const struct live_image *image, uint64_t host)
     return r && live_metadata_has(&r->metadata, host / image->top->cluster);
 }
 
+uint64_t live_reserve_first(const struct live_image *image)
+{
+    return image->reserve->first * image->top->cluster;
+}
+
 /* Give `io` back after work that ended with `result`: if it found damage, say so. Returns the result. */
 static int end_io(struct live_reserve *r, int result)
 {
@@ -127,7 +136,9 @@ static int end_io(struct live_reserve *r, int result)
 
     r->counts.damage.text[0] = 0;
     pthread_mutex_unlock(&r->io);
-    return damage.text[0] ? live_damaged(r->image, "%s", damage.text) : result;
+    return damage.text[0]
+               ? live_damaged(r->image, "'%s': %s", r->image->top->file.path, damage.text)
+               : result;
 }
 
 /* ---- batches ---- */
@@ -334,8 +345,10 @@ void live_reserve_give_up(struct live_image *image, uint64_t host, uint64_t byte
 
     live_given_up_add(&image->reserve->given_up, host, bytes, &tell);
     if (tell)
-        live_tell(image, "too much was given up at once: some clusters stay counted (a leak) until "
-                         "`fleecectl image check --repair leaks` or `qemu-img check -r leaks`");
+        live_tell(image,
+                  "'%s': too much was given up at once: some clusters stay counted (a leak) until "
+                  "`fleecectl image check --repair leaks` or `qemu-img check -r leaks`",
+                  image->top->file.path);
 }
 
 uint64_t live_reserve_given_up(struct live_image *image)
