@@ -50,6 +50,7 @@
 struct live_slices;     /* live-slices.c: the cache of L2 tables */
 struct live_commit;     /* live-commit.c: writing them back */
 struct live_reserve;    /* live-reserve.c: space, and counts */
+struct live_head;       /* live-header.c: the first sector, and its lock */
 struct live_compressed; /* live-compressed.c: what was decompressed last, and contexts */
 struct live_ranges;     /* guest clusters whose entries are being changed */
 struct live_worker;     /* live-worker.c: the thread */
@@ -76,11 +77,19 @@ struct live_layer {
     uint64_t l1_entries, l1_room;
     uint64_t l1_offset; /* in the file: bytes */
     struct live_slices *slices;
-    struct live_compressed
-        *compressed; /* NULL: nothing was compressed yet, see live_compressed_get */
+    struct live_compressed *compressed; /* NULL: a raw layer, which has nothing compressed */
 
     struct live_layer *backing; /* NULL: none */
+    atomic_uint told;           /* enum live_told: what has been said of it, once and not for each read */
 };
+
+enum live_told { LIVE_TOLD_INVALID = 1, LIVE_TOLD_COMPRESSED = 2, LIVE_TOLD_UNREADABLE = 4 };
+
+/* Whether it is to be said now, for the first time. */
+static inline bool live_first_told(struct live_layer *l, enum live_told what)
+{
+    return !(atomic_fetch_or(&l->told, what) & what);
+}
 
 struct live_image {
     struct q2_image *chain;
@@ -93,14 +102,16 @@ struct live_image {
     struct live_reserve *reserve;
     struct live_ranges *ranges;
     struct live_worker *worker; /* NULL: not started */
+    struct live_head *head;     /* NULL: not writable */
     struct q2_header header;    /* as it is in the file: live-header.c */
-    bool header_begun, begun;   /* live_header_begin, and all that a writable one needs, went well */
+    bool header_begun, begun; /* live_header_begin, and all that a writable one needs, went well */
     /* What files call that others, above them, do. NULL: nobody does it. */
     int (*make_room)(struct live_image *image); /* live_commit, for slices that need a place */
     void (*wake)(struct live_image *image);     /* live_worker_wake, for a reserve that is low */
     /* The image is damaged, or writing its tables failed half-way: nothing is written any more (negative errno),
      * but what is there is read. 0: all is well. */
     atomic_int broken;
+    atomic_bool damaged; /* live_damaged has been called */
 };
 
 /* The file that clusters of data are in. */
@@ -115,8 +126,9 @@ static inline struct live_file *live_layer_data(struct live_layer *l)
 void live_tell(struct live_image *image, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The image has been found to be damaged, as the message says: it is marked corrupt in the file, and is
- * written no more. Returns -EIO. Any thread; no lock of this page may be held. */
+/* The image has been found to be damaged, as the message says, which begins with the file's name: it is
+ * marked corrupt in the file, if that is of version 3 and open for writing, and is written no more. The first one
+ * is told. Returns -EIO. Any thread; no lock of this page may be held. */
 int live_damaged(struct live_image *image, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
