@@ -22,8 +22,10 @@ static bool holds_writes(const struct disk *d)
  * that do not survive, do not wait for the store. */
 static bool concerns_store(const struct stage *st)
 {
-    bool concerns = st->instant->resizes || (st->views->len > 0 && holds_writes(st->disk));
+    bool concerns = st->instant->resizes;
 
+    if (st->views->len > 0 && holds_writes(st->disk))
+        return true;
     for (unsigned k = 0; k < st->removed->len && !concerns; k++)
         concerns = ((const struct dirty_bitmap *)st->removed->pdata[k])->persistent;
     for (unsigned k = 0; k < st->bitmaps->len && !concerns; k++) {
@@ -233,7 +235,9 @@ static int try_commit(struct instant *i, GError **err)
     for (unsigned k = 0; k < i->stages->len; k++)
         if (check_origins(stage_at(i, k), err) < 0)
             return -1;
-    if (stage_flush_size(i, err) < 0 || flush_held_writes(i, err) < 0)
+    if (stage_flush_size(i, err) < 0)
+        return -1;
+    if (flush_held_writes(i, err) < 0)
         return -1;
     return i->state->ops->commit(i->state->store, i->transaction, err);
 }
