@@ -10,4 +10,5 @@ common_base_libbase_la_SOURCES = \
 	common/base/nbd-protocol.h \
 	common/base/nbdkit-abi.h \
 	common/base/patience.c common/base/patience.h \
+	common/base/qemu-locks.c common/base/qemu-locks.h \
 	common/base/size.c common/base/size.h

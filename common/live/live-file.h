@@ -28,8 +28,9 @@ struct live_file_ops {
     int (*extend)(struct live_file *f, uint64_t size);
     /* Make the file shorter. Not durable. */
     int (*shorten)(struct live_file *f, uint64_t size);
-    /* Make a range inside of the file read as zeroes; a hole where `hole`, else it stays or becomes
-     * allocated. -ENOTSUP, with nothing changed: the file system would have to write them. */
+    /* Make a range inside of the file read as zeroes; a hole where `hole` (and the file system has them), else
+     * it stays or becomes allocated. -ENOTSUP, with nothing changed: it would have to be written.
+     * Not durable. */
     int (*zero)(struct live_file *f, uint64_t length, uint64_t offset, bool hole);
 };
 
@@ -43,12 +44,19 @@ struct live_file {
     /* errno of the sync (or durable write) that failed; 0: none did. The first one is final: what the kernel
      * dropped then is not written by the next sync that succeeds. */
     atomic_int sync_error;
+    /* What the file system has turned out not to have. */
+    atomic_bool no_dsync, no_punch, no_zero_range, no_allocate;
 };
 
 /* The usual operations, by the descriptor. */
 extern const struct live_file_ops live_file_usual;
 
-/* Through the operations, with what all callers need: a sync that failed once fails for ever. */
+/* For operations: a sync, or the sync of a durable write, has failed with the negative errno `r`, which it
+ * returns. A write that fails before its sync loses nothing that was written before, and is not noted. */
+int live_file_sync_failed(struct live_file *f, int r);
+
+/* Through the operations, with what all callers need: a sync that failed once fails for ever, and so do
+ * durable writes and extending. */
 int live_file_pread(struct live_file *f, void *buffer, size_t length, uint64_t offset);
 int live_file_pwrite(struct live_file *f, const void *buffer, size_t length, uint64_t offset);
 int live_file_pwrite_durable(struct live_file *f, const void *buffer, size_t length,

@@ -10,6 +10,7 @@ common_live_liblive_la_SOURCES = \
 	common/live/live-file.c common/live/live-file.h \
 	common/live/live-header.c common/live/live-header.h \
 	common/live/live-open.c \
+	common/live/live-policy.c common/live/live-policy.h \
 	common/live/live-read.c \
 	common/live/live-reserve.c common/live/live-reserve.h \
 	common/live/live-resize.c \

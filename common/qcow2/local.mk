@@ -19,9 +19,11 @@ common_qcow2_libqcow2_la_SOURCES = \
 	common/qcow2/q2-header-parse.c \
 	common/qcow2/q2-image.c common/qcow2/q2-image.h common/qcow2/q2-image-private.h \
 	common/qcow2/q2-map.c common/qcow2/q2-map.h \
+	common/qcow2/q2-open.c \
 	common/qcow2/q2-read.c \
 	common/qcow2/q2-reader.c common/qcow2/q2-reader.h \
 	common/qcow2/q2-slices.c common/qcow2/q2-slices.h \
+	common/qcow2/q2-snapshots.c common/qcow2/q2-snapshots.h \
 	common/qcow2/q2-stream.c common/qcow2/q2-stream.h common/qcow2/q2-stream-private.h \
 	common/qcow2/q2-stream-compress.c \
 	common/qcow2/q2-stream-counts.c \

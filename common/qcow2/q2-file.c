@@ -34,46 +34,101 @@ static bool lies_below(const char *path, const char *folder)
     return strncmp(path, folder, n) == 0 && (folder[n - 1] == '/' || path[n] == '/');
 }
 
+static bool lies_below_one(const char *path, const char *const *folders)
+{
+    for (; *folders; folders++)
+        if (lies_below(path, *folders))
+            return true;
+    return false;
+}
+
+/* What a descriptor is, which need not be open for reading. */
 static int check_kind(struct q2_file *f, const char *path, struct q2_error *err)
 {
     struct stat st;
-    off_t end;
 
     if (fstat(f->fd, &st) < 0)
         return q2_fail_errno(err, errno, "Cannot look at '%s'", path);
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
         return q2_fail(err, "'%s' is no regular file and no block device", path);
-    end = S_ISREG(st.st_mode) ? st.st_size : lseek(f->fd, 0, SEEK_END);
-    if (end < 0)
-        return q2_fail_errno(err, errno, "Cannot tell the size of '%s'", path);
-    f->size = (uint64_t)end;
     f->device = S_ISBLK(st.st_mode);
     f->dev = f->device ? st.st_rdev : st.st_dev;
     f->ino = f->device ? 0 : st.st_ino;
     return 0;
 }
 
-static int check_place(struct q2_file *f, const char *path, const char *folder,
+static int check_place(struct q2_file *f, const char *path, const char *const *folders,
                        struct q2_error *err)
 {
     f->path = path_of_descriptor(f->fd);
-    if (f->path && (!folder || lies_below(f->path, folder)))
+    if (f->path && (!folders || lies_below_one(f->path, folders)))
         return 0;
     if (f->path)
-        return q2_fail(err, "'%s' does not lie below the folder '%s' of the image", path, folder);
-    if (folder)
+        return q2_fail(err, "'%s' does not lie below the folder '%s' of the image%s", path,
+                       folders[0], folders[1] ? ", nor below one that is allowed" : "");
+    if (folders)
         return q2_fail(err, "Cannot tell where '%s' lies: /proc does not say it", path);
     f->path = strdup(path);
     return f->path ? 0 : q2_fail_errno(err, ENOMEM, "Cannot open '%s'", path);
 }
 
-int q2_file_open(struct q2_file *f, const char *path, const char *folder, struct q2_error *err)
+/* Open what f->fd (O_PATH) stands for. Without /proc, by its path once more: whoever may exchange that file
+ * for another may do so before, too. */
+static int open_really(struct q2_file *f, const char *path, const struct q2_file_how *how,
+                       struct q2_error *err)
+{
+    int flags = (how->writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, fd;
+    struct q2_file looked_at = *f;
+    char link[32];
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", f->fd);
+    fd = open(link, flags);
+    if (fd < 0 && errno == ENOENT && !how->folders)
+        fd = open(path, flags);
+    if (fd < 0)
+        return q2_fail_errno(err, errno, "Cannot open '%s'%s", path,
+                             how->writable ? " for writing" : "");
+    close(f->fd);
+    f->fd = fd;
+    if (check_kind(f, path, err) < 0)
+        return -1;
+    return q2_file_same(f, &looked_at)
+               ? 0
+               : q2_fail(err, "'%s' was exchanged while it was opened", path);
+}
+
+static int take_locks(struct q2_file *f, enum qemu_locks who, struct q2_error *err)
+{
+    char why[sizeof(err->text)];
+
+    if (qemu_locks_take(f->fd, who, f->path, why, sizeof(why)) >= 0)
+        return 0;
+    q2_fail(err, "%s", why);
+    if (err)
+        err->number = EBUSY;
+    return -1;
+}
+
+static int find_size(struct q2_file *f, struct q2_error *err)
+{
+    off_t end = lseek(f->fd, 0, SEEK_END);
+
+    if (end < 0)
+        return q2_fail_errno(err, errno, "Cannot tell the size of '%s'", f->path);
+    f->size = (uint64_t)end;
+    return 0;
+}
+
+int q2_file_open(struct q2_file *f, const char *path, const struct q2_file_how *how,
+                 struct q2_error *err)
 {
     memset(f, 0, sizeof(*f));
-    f->fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    f->fd = open(path, O_PATH | O_CLOEXEC);
     if (f->fd < 0)
         return q2_fail_errno(err, errno, "Cannot open '%s'", path);
-    if (check_kind(f, path, err) == 0 && check_place(f, path, folder, err) == 0)
+    if (check_kind(f, path, err) == 0 && check_place(f, path, how->folders, err) == 0 &&
+        open_really(f, path, how, err) == 0 && take_locks(f, how->locks, err) == 0 &&
+        find_size(f, err) == 0)
         return 0;
     q2_file_close(f);
     return -1;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A file of a chain: opened for reading, and what it is. Names that an image gives are opened here
+ * A file of a chain: opened, and what it is. Names that an image gives are opened here
  * and nowhere else.
  */
 #ifndef COMMON_QCOW2_Q2_FILE_H
 #define COMMON_QCOW2_Q2_FILE_H
 
+#include "common/base/qemu-locks.h"
 #include "common/qcow2/q2-error.h"
 
 #include <stdbool.h>
@@ -22,11 +23,21 @@ struct q2_file {
     ino_t ino;
 };
 
-/* Open a regular file or a block device for reading, without waiting for anybody (a FIFO). Its path
- * is taken of the descriptor, and has no symbolic links. `folder`: the file that is opened must lie
- * in it or below it, whatever links lead there; NULL: anywhere. 0, or -1 and *err, and the file is
- * closed. */
-int q2_file_open(struct q2_file *f, const char *path, const char *folder, struct q2_error *err);
+/* How a file is opened. All zeroes: for reading, wherever it lies. */
+struct q2_file_how {
+    /* The file must lie in one of these folders or below it, whatever links lead there; ends with
+     * NULL. They have no symbolic links. NULL: anywhere. */
+    const char *const *folders;
+    bool writable; /* for writing, too */
+    enum qemu_locks locks;
+};
+
+/* Open a regular file or a block device, and nothing else: what it is, and where it lies, is known
+ * before it is opened, so that a name that leads elsewhere has no effect there. Its path is taken of the descriptor,
+ * and has no symbolic links. 0, or -1 and *err, and the file is closed; err->number is EBUSY where
+ * somebody has locked it. */
+int q2_file_open(struct q2_file *f, const char *path, const struct q2_file_how *how,
+                 struct q2_error *err);
 void q2_file_close(struct q2_file *f);
 
 /* The folder that a file lies in. The caller frees it; NULL: no memory. */

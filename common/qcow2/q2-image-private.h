@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What an open image is, for the files of common/qcow2 that read it. */
+/* What an open image is, for the files of common/qcow2 that open and read it. */
 #ifndef COMMON_QCOW2_Q2_IMAGE_PRIVATE_H
 #define COMMON_QCOW2_Q2_IMAGE_PRIVATE_H
 
@@ -16,7 +16,8 @@ struct q2_image {
     struct q2_geometry geometry;
     uint64_t *l1; /* as many words as the disk needs */
     uint64_t l1_entries;
-    bool over; /* it names a backing file, which may not be open */
+    uint64_t l1_offset; /* in the file: of the active table, or of the internal snapshot's */
+    bool over;          /* it names a backing file, which may not be open */
     struct q2_image *backing;
 };
 

@@ -46,14 +46,18 @@ struct q2_image *q2_image_open(const char *path, enum q2_references references,
 /* What else an image is opened by. All zeroes is what q2_image_open does. */
 struct q2_open_options {
     enum q2_references references;
-    const char *const *
-        allow; /* FOLDER: further folders that files may lie in, or below; ends with NULL. NULL: none */
+    /* FOLDER: further folders that files may lie in, or below; ends with NULL. NULL: none. */
+    const char *const *allow;
     bool writable; /* the image and its data file are opened for writing, too */
+    bool locking;  /* QEMU's locks are taken on every file, before it is read; err->number is EBUSY
+                      where somebody has them */
     /* What stands in for the names in the image (not in its backing files): paths as the caller sees
-     * them, which may lie anywhere. NULL: as the image says. */
+     * them, which may lie anywhere, whatever `references` says. NULL: as the image says. Where FOLDER holds, what this
+     * backing file names lies in its own folder, or below it. `backing_format`: "raw" or "qcow2". */
     const char *backing, *backing_format, *data_file;
-    const char
-        *snapshot; /* the disk as it was in this internal snapshot: an ID, else a name. NULL: now */
+    /* The disk as it was in this internal snapshot: an ID, else a name. Not with `writable`. NULL: now. */
+    const char *snapshot;
+    unsigned files; /* the most that the chain may have; 0: Q2_CHAIN_MAX */
 };
 struct q2_image *q2_image_open_with(const char *path, const struct q2_open_options *options,
                                     struct q2_error *err);

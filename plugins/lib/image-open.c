@@ -3,10 +3,11 @@
 #include "plugins/lib/image.h"
 
 #include "common/base/nbdkit-abi.h"
-#include "plugins/lib/qemu-locks.h"
+#include "common/base/qemu-locks.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -147,6 +148,19 @@ static int open_direct(struct image *im, const struct source *s, const char *nam
     return 0;
 }
 
+static int take_locks(const struct image *im)
+{
+    enum qemu_locks who = im->writable ? QEMU_LOCKS_WRITE : QEMU_LOCKS_READ;
+    char why[PATH_MAX + 200];
+    int r = qemu_locks_take(im->fd, who, im->path, why, sizeof why);
+
+    if (r > 0)
+        nbdkit_debug("%s", why);
+    if (r < 0)
+        nbdkit_error("%s (locking=off ignores that, at your risk)", why);
+    return r < 0 ? -1 : 0;
+}
+
 int image_open(struct image *im, const struct source *s, const char *name, bool writable,
                const struct image_options *o)
 {
@@ -158,8 +172,7 @@ int image_open(struct image *im, const struct source *s, const char *name, bool 
     evict_init(&im->evict);
     im->path = source_label(s, name);
     if (!im->path || open_image(im, s, name, writable) < 0 || check_kind(im) < 0 ||
-        (o->lock && qemu_locks_take(im->fd, im->writable, im->path) < 0) ||
-        (o->direct && open_direct(im, s, name) < 0)) {
+        (o->lock && take_locks(im) < 0) || (o->direct && open_direct(im, s, name) < 0)) {
         image_close(im);
         return -1;
     }

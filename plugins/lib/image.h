@@ -3,7 +3,7 @@
  * The image behind a plugin: one open file or block device, shared by all handles that were opened
  * alike.
  *
- * All handles have one open file description: its locks (qemu-locks.h) are the image's, and every
+ * All handles have one open file description: its locks (common/base/qemu-locks.h) are the image's, and every
  * handle knows of a failed fdatasync. All functions may be called by several threads at once, but
  * for opening and closing. Data functions return 0, or -1 with errno set and nothing said.
  */

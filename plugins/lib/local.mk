@@ -5,7 +5,6 @@ plugins_lib_libimage_la_SOURCES = \
 	plugins/lib/evict.c plugins/lib/evict.h \
 	plugins/lib/identity.c plugins/lib/identity.h \
 	plugins/lib/image.c plugins/lib/image.h plugins/lib/image-open.c \
-	plugins/lib/qemu-locks.c plugins/lib/qemu-locks.h \
 	plugins/lib/source.c plugins/lib/source.h \
 	plugins/lib/space.c plugins/lib/space.h
 plugin_libs = plugins/lib/libimage.la common/base/libbase.la

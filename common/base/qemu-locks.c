@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "plugins/lib/qemu-locks.h"
-
-#include "common/base/nbdkit-abi.h"
+#include "common/base/qemu-locks.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { CONSISTENT_READ = 1, WRITE = 2, WRITE_UNCHANGED = 4, RESIZE = 8 };
@@ -58,41 +58,45 @@ static int held_by_others(int fd, off_t base, unsigned permissions)
     return -1;
 }
 
-static int trouble(const char *path)
+static int trouble(const char *path, char *why, size_t room)
 {
     if (errno == EAGAIN || errno == EACCES) {
-        nbdkit_error("%s: somebody has locked this file exclusively (locking=off ignores locks)",
-                     path);
+        snprintf(why, room, "%s: somebody has locked this file exclusively", path);
         return -1;
     }
-    nbdkit_debug("%s: no image locks here: %m", path);
-    return 0;
+    snprintf(why, room, "%s: no image locks here: %s", path, strerrordesc_np(errno));
+    return 1;
 }
 
-int qemu_locks_take(int fd, bool writable, const char *path)
+/* The permissions that are used, and those that are denied to others. */
+static void permissions_of(enum qemu_locks who, unsigned *have, unsigned *deny)
 {
-    const unsigned have = writable ? CONSISTENT_READ | WRITE | RESIZE : CONSISTENT_READ;
-    const unsigned deny = WRITE | WRITE_UNCHANGED | RESIZE;
+    *have = who == QEMU_LOCKS_WRITE ? CONSISTENT_READ | WRITE | RESIZE : CONSISTENT_READ;
+    *deny = who == QEMU_LOCKS_BASE ? WRITE | RESIZE : WRITE | WRITE_UNCHANGED | RESIZE;
+}
 
+int qemu_locks_take(int fd, enum qemu_locks who, const char *path, char *why, size_t room)
+{
+    unsigned have, deny;
+    int used, denied;
+
+    if (who == QEMU_LOCKS_NONE)
+        return 0;
+    permissions_of(who, &have, &deny);
     /* First take the locks, then look: two that open at once then see each other, and both give up;
      * the other way round neither might. */
     if (hold(fd, HAS_BASE, have) < 0 || hold(fd, DENY_BASE, deny) < 0)
-        return trouble(path);
-    int used = held_by_others(fd, HAS_BASE, deny);
-    int denied = held_by_others(fd, DENY_BASE, have);
+        return trouble(path, why, room);
+    used = held_by_others(fd, HAS_BASE, deny);
+    denied = held_by_others(fd, DENY_BASE, have);
     if (used == -2 || denied == -2)
-        return trouble(path);
-    if (used >= 0) {
-        nbdkit_error("%s: QEMU or another server has this image open with permission to %s "
-                     "(locking=off ignores that, at your risk)",
-                     path, permission_names[used]);
-        return -1;
-    }
-    if (denied >= 0) {
-        nbdkit_error("%s: QEMU or another server has this image open and lets nobody else %s it "
-                     "(locking=off ignores that, at your risk)",
-                     path, permission_names[denied]);
-        return -1;
-    }
-    return 0;
+        return trouble(path, why, room);
+    if (used >= 0)
+        snprintf(why, room, "%s: QEMU or another server has this image open with permission to %s",
+                 path, permission_names[used]);
+    else if (denied >= 0)
+        snprintf(why, room,
+                 "%s: QEMU or another server has this image open and lets nobody else %s it", path,
+                 permission_names[denied]);
+    return used >= 0 || denied >= 0 ? -1 : 0;
 }

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "common/live/live-policy.h"
+
+/* ---- for reading ---- */
+
+/* What an image does not have is its backing file's: without that it would read as zeroes. */
+static int check_whole(const struct q2_image *chain, struct q2_error *err)
+{
+    for (const struct q2_image *i = chain; i; i = i->backing)
+        if (i->over && !i->backing)
+            return q2_fail(err, "'%s' is over a backing file, '%s', and may not name any",
+                           i->file.path, i->header.backing);
+    return 0;
+}
+
+static void tell_of(struct live_image *image, const struct q2_image *i)
+{
+    if (i->header.incompatible & Q2_INCOMPATIBLE_CORRUPT)
+        live_tell(image, "'%s' is marked as corrupt: what is read of it may be wrong",
+                  i->file.path);
+    if (i->header.incompatible & Q2_INCOMPATIBLE_DIRTY)
+        live_tell(image,
+                  "'%s' was not closed by its last writer: its reference counts may be wrong, "
+                  "which does not matter for reading",
+                  i->file.path);
+}
+
+/* ---- for writing ---- */
+
+#define REPAIR "`fleecectl image check --repair all` or `qemu-img check -r all`"
+
+static int check_marks(const struct q2_image *i, struct q2_error *err)
+{
+    if (i->header.incompatible & Q2_INCOMPATIBLE_CORRUPT)
+        return q2_fail(
+            err, "'%s' is marked as corrupt. It can be opened read-only, and repaired by " REPAIR,
+            i->file.path);
+    if (i->header.incompatible & Q2_INCOMPATIBLE_DIRTY)
+        return q2_fail(err,
+                       "'%s' was not closed by its last writer, and its reference counts may be "
+                       "wrong. It can be opened read-only, and repaired by " REPAIR,
+                       i->file.path);
+    return 0;
+}
+
+/* What is in the image beside the disk, and is not kept when that is written. */
+static int check_content(const struct q2_image *i, struct q2_error *err)
+{
+    if (i->header.nb_snapshots)
+        return q2_fail(
+            err,
+            "'%s' has %u internal snapshots, with which an image is not written yet. It can be "
+            "opened read-only, also as it was in one of them (snapshot=); `qemu-img "
+            "snapshot -d` removes them",
+            i->file.path, i->header.nb_snapshots);
+    if (i->header.autoclear & Q2_AUTOCLEAR_BITMAPS)
+        return q2_fail(
+            err,
+            "'%s' has persistent bitmaps of QEMU, which are not kept yet where the image is "
+            "written. It can be opened read-only; `qemu-img bitmap --remove` removes them",
+            i->file.path);
+    return 0;
+}
+
+static int check_device(const struct q2_image *i, struct q2_error *err)
+{
+    const struct q2_file *device = i->file.device                      ? &i->file
+                                   : i->data.fd >= 0 && i->data.device ? &i->data
+                                                                       : NULL;
+
+    if (!device)
+        return 0;
+    return q2_fail(err,
+                   "'%s' is a block device, on which images are not written yet. It can be opened "
+                   "read-only",
+                   device->path);
+}
+
+/* A table that is counted more than once is somebody else's, too. */
+static int check_l1(const struct q2_image *i, struct q2_error *err)
+{
+    for (uint64_t n = 0; n < i->l1_entries; n++)
+        if (i->l1[n] && !(i->l1[n] & Q2_ENTRY_COPIED))
+            return q2_fail(
+                err,
+                "Entry %llu of the L1 table of '%s' leads to a table that is not its own "
+                "alone. The image can be opened read-only, and repaired by " REPAIR,
+                (unsigned long long)n, i->file.path);
+    return 0;
+}
+
+int live_policy_check(struct live_image *image, struct q2_error *err)
+{
+    const struct q2_image *top = image->chain;
+
+    if (check_whole(top, err) < 0)
+        return -1;
+    if (image->options.writable && (check_marks(top, err) < 0 || check_content(top, err) < 0 ||
+                                    check_device(top, err) < 0 || check_l1(top, err) < 0))
+        return -1;
+    for (const struct q2_image *i = top; i; i = i->backing)
+        tell_of(image, i);
+    return 0;
+}
