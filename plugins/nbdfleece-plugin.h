@@ -40,6 +40,38 @@ NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_open_ahead(int readonly);
  * open until close. Only called where the thread model is parallel. */
 NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_fd(void *handle);
 
+/* Where a run of the disk's bytes is. */
+enum {
+    NBDFLEECE_UNKNOWN, /* not known without waiting, or not readable as it lies: pread, pwrite */
+    NBDFLEECE_DATA,    /* in a file */
+    NBDFLEECE_ZERO,    /* nowhere: it reads as zeroes */
+};
+
+struct nbdfleece_segment {
+    uint64_t length; /* bytes, at least 1 */
+    uint64_t offset; /* NBDFLEECE_DATA: of the first byte, in that file */
+    int fd;          /* NBDFLEECE_DATA: that file; as nbdfleece_plugin_fd's */
+    int place;       /* NBDFLEECE_UNKNOWN... */
+};
+
+/*
+ * For a disk whose bytes lie in files, but not at the same offsets: tell of the first bytes of a
+ * range, at most `length`, where they are, so that the server reads (and, with `writing`, writes)
+ * them there by itself. 0; anything else is taken for NBDFLEECE_UNKNOWN. *segment is zeroes before;
+ * `size` is its size as nbdfleece knows it.
+ *
+ * What is said stays true until close, for nbdfleece acts on it later: bytes that are written there
+ * are the disk's from then on, and the plugin's own flush makes them persistent. But for reading it need
+ * only be what the disk read as at some moment of this call: zeroes, and bytes that nobody changes at
+ * that place. `writing`: NBDFLEECE_DATA only where writing the bytes is all that there is to do.
+ *
+ * Called for nearly every request, by many threads at once. It must not block, and must not call nbdkit's
+ * functions. Only called where the thread model is parallel, and nbdfleece_plugin_fd gives none.
+ */
+NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_map(void *handle, uint64_t offset, uint64_t length,
+                                                 int writing, struct nbdfleece_segment *segment,
+                                                 size_t size);
+
 /* Make the image `size` bytes long. All handles serve the new size from then on. Called on a handle
  * that can be written, while no other call on the disk is under way. */
 NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_resize(void *handle, uint64_t size);
@@ -54,6 +86,9 @@ struct nbdfleece_identity {
     char content[256];
     /* When the image was last written to, by its own clock: nanoseconds since 1970. 0: not known. */
     int64_t modified;
+    /* So long after a change of the disk the plugin may still write to the image by itself:
+     * nanoseconds. */
+    int64_t late;
 };
 
 /* Tell what the image is and looks like. Dirty bitmaps outlive the server only together with the

@@ -26,7 +26,8 @@ int live_write_back(struct live_image *image);
 /* Writes back every 100 ms what is dirty; makes a commit where something has been flagged, or was given up, for a second;
  * has the reserve filled (live_reserve_fill) when woken. */
 int live_worker_start(struct live_image *image); /* 0 or a negative errno */
-void live_worker_stop(struct live_image *image); /* and wait for its end; NULL worker is fine */
+/* And wait for its end; image->worker is NULL then, which is fine, too. */
+void live_worker_stop(struct live_image *image);
 void live_worker_wake(struct live_image *image); /* the reserve is low; any thread, any lock */
 
 #endif

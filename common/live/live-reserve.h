@@ -61,7 +61,8 @@ int live_reserve_fill(struct live_image *image);
 bool live_reserve_is_metadata(const struct live_image *image, uint64_t host);
 
 /* At the end, when nobody uses the image and all is committed: counts of what was not taken go back to
- * 0, durably; then the file becomes shorter. */
+ * 0, durably; then the file becomes shorter. With nothing to give back, nothing is written. What is taken
+ * after this (live_settle) comes from a new batch. */
 int live_reserve_return(struct live_image *image);
 
 #endif

@@ -55,6 +55,13 @@ bool live_writable(const struct live_image *image);
 const struct q2_image *live_chain(const struct live_image *image);
 /* The descriptor of the image's file, for identity and the like. It stays the image's. */
 int live_fd(const struct live_image *image);
+int live_data_fd(const struct live_image *image); /* of its data file; -1: it has none */
+/*
+ * Make everything durable, and give back what was reserved. Unless the image is changed after this, nothing
+ * is written to its files any more, also not by live_close: they stay as fstat(2) finds them now.
+ * (If it is changed, all works as it does without live_start.) No other call on the image is under way.
+ */
+int live_settle(struct live_image *image);
 /* The length of a write that needs nothing but itself: a cluster or a subcluster where there is
  * data below, else a page. Bytes. */
 uint32_t live_preferred(const struct live_image *image);

@@ -14,6 +14,7 @@ common_live_liblive_la_SOURCES = \
 	common/live/live-read.c \
 	common/live/live-reserve.c common/live/live-reserve.h \
 	common/live/live-resize.c \
+	common/live/live-settle.c \
 	common/live/live-slices.c common/live/live-slices.h \
 	common/live/live-worker.c \
 	common/live/live-write.c \

@@ -11,6 +11,7 @@
  * failed fdatasync is known only to the one that it happened on. (A server that has both kinds
  * opens the writable one first.)
  */
+#include "plugins/lib/config.h"
 #include "plugins/lib/identity.h"
 #include "plugins/lib/space.h"
 #include "plugins/nbdfleece-plugin.h"
@@ -40,45 +41,14 @@ static struct handle *ahead;   /* opened before any client's; NULL: none */
 
 /* ---- configuration ---- */
 
-static int config_flag(const char *value, bool *flag)
-{
-    int r = nbdkit_parse_bool(value);
-
-    if (r < 0)
-        return -1;
-    *flag = r;
-    return 0;
-}
-
-/* One of a few words, each of which stands for a number. */
-struct word {
-    const char *word;
-    int meaning;
-};
-
-static const struct word advices[] = {
+static const struct config_word advices[] = {
     {"normal", POSIX_FADV_NORMAL},
     {"random", POSIX_FADV_RANDOM},
     {"sequential", POSIX_FADV_SEQUENTIAL},
     {NULL, 0},
 };
 
-static const struct word caches[] = {{"default", false}, {"none", true}, {NULL, 0}};
-
-static int config_word(const char *key, const char *value, const struct word *words, int *meaning)
-{
-    char all[80] = "";
-
-    for (const struct word *w = words; w->word; w++) {
-        if (!strcmp(value, w->word)) {
-            *meaning = w->meaning;
-            return 0;
-        }
-        strcat(strcat(all, *all ? ", " : ""), w->word);
-    }
-    nbdkit_error("%s=%s: not one of %s", key, value, all);
-    return -1;
-}
+static const struct config_word caches[] = {{"default", false}, {"none", true}, {NULL, 0}};
 
 static int file_config(const char *key, const char *value)
 {

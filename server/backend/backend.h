@@ -105,6 +105,21 @@ struct backend {
     const char *filename; /* what QMP shows as `file`, e.g. the file= key; "" where there is none */
 };
 
+/* Where a run of the image's bytes is. */
+enum backend_place {
+    BACKEND_ANYWHERE, /* only the operations know */
+    BACKEND_IN_FILE,
+    BACKEND_ZEROES, /* nowhere: it reads as zeroes */
+};
+
+struct backend_segment {
+    enum backend_place place;
+    int fd;        /* BACKEND_IN_FILE */
+    uint64_t host; /* BACKEND_IN_FILE: of the first byte, in that file */
+    uint64_t
+        length; /* bytes, at least 1, a multiple of min_block unless it is all that was asked for */
+};
+
 struct backend_handle {
     struct backend *backend;
     uint64_t size;                             /* bytes */
@@ -114,6 +129,16 @@ struct backend_handle {
     bool can_multi_conn; /* what one handle has acknowledged, all others see; flush covers all */
     bool rotational;
     int fd; /* a descriptor that pread(2)/pwrite(2) may use at the same offsets instead; -1: none */
+    /*
+     * Where the first bytes of a range are, at most `length` > 0; never blocks. BACKEND_IN_FILE: they may be
+     * read there by pread(2) and, if that was asked (`writing`), written there without FUA: for
+     * good, until the handle is closed. BACKEND_ZEROES, which is never said for writing, and what
+     * a read finds in the file are what the image read as at some moment since this was asked.
+     * A transfer that fails there is for the operation to try. NULL: there is no such thing, or there
+     * is `fd`.
+     */
+    void (*map)(struct backend_handle *h, uint64_t offset, uint64_t length, bool writing,
+                struct backend_segment *segment);
 };
 
 #endif

@@ -215,20 +215,62 @@ static int ask_abilities(struct plugin_handle *h, GError **err)
     return 0;
 }
 
-/* A descriptor may only replace the plugin's calls where these may run in parallel. */
 static void take_offered_fd(struct plugin_handle *h)
 {
     struct plugin *p = h->plugin;
     struct plugin_call c;
 
-    h->handle.fd = -1;
-    if (!p->offered_fd || p->thread_model != NBDKIT_PARALLEL)
-        return;
     plugin_enter(&c, p, h, true);
     int fd = p->offered_fd(h->opaque);
     plugin_leave_setup(&c, "nbdfleece_plugin_fd", true, NULL);
     if (fd >= 0)
         h->handle.fd = fd;
+}
+
+/* Can what a plugin has said of a range be acted on? */
+static bool is_usable(const struct backend_handle *h, const struct nbdfleece_segment *said,
+                      uint64_t length, bool writing)
+{
+    if (said->length == 0 || said->length > length ||
+        (said->length < length && said->length % h->min_block != 0))
+        return false;
+    if (said->place == NBDFLEECE_ZERO)
+        return !writing;
+    return said->place == NBDFLEECE_DATA && said->fd >= 0 && said->offset <= INT64_MAX &&
+           said->length <= INT64_MAX - said->offset;
+}
+
+/* Without plugin_enter, because it is asked for each request, and may call nothing of ours. */
+static void plugin_map_range(struct backend_handle *handle, uint64_t offset, uint64_t length,
+                             bool writing, struct backend_segment *segment)
+{
+    struct plugin_handle *h = (struct plugin_handle *)handle;
+    struct nbdfleece_segment said = {.length = 0};
+
+    if (h->plugin->offered_map(h->opaque, offset, length, writing, &said, sizeof said) == 0 &&
+        is_usable(handle, &said, length, writing))
+        *segment = (struct backend_segment){
+            .place = said.place == NBDFLEECE_ZERO ? BACKEND_ZEROES : BACKEND_IN_FILE,
+            .fd = said.fd,
+            .host = said.offset,
+            .length = said.length,
+        };
+    else
+        *segment = (struct backend_segment){.place = BACKEND_ANYWHERE, .fd = -1, .length = length};
+}
+
+/* Files may only replace the plugin's calls where these may run in parallel. */
+static void take_offered_files(struct plugin_handle *h)
+{
+    const struct plugin *p = h->plugin;
+
+    h->handle.fd = -1;
+    if (p->thread_model != NBDKIT_PARALLEL)
+        return;
+    if (p->offered_fd)
+        take_offered_fd(h);
+    if (p->offered_map && h->handle.fd < 0)
+        h->handle.map = plugin_map_range;
 }
 
 /* ---- opening and closing ---- */
@@ -334,7 +376,7 @@ int plugin_open(struct backend *b, bool readonly, const struct backend_client *c
         discard(h);
         return -1;
     }
-    take_offered_fd(h);
+    take_offered_files(h);
     *handle = &h->handle;
     return 0;
 }

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #define IMAGE_MAX 1000u
+/* What a plugin writes by itself later than this after a change is taken for somebody else's. */
+#define LATE_MAX INT64_C(5000000000)
 
 /* Plugins of nbdkit whose bytes end with the process: they keep them in memory, make them at
  * the start, or forget what is written. nbdfleece-plugins(5) has the same list. */
@@ -203,7 +205,7 @@ static int by_plugin(struct plugin_handle *h, struct backend_identity *identity,
                     p->api.name);
     identity->image = take_text(said.image, sizeof said.image);
     identity->content = take_text(said.content, sizeof said.content);
-    identity->modified = said.modified;
+    identity->modified = MAX(said.modified - CLAMP(said.late, 0, LATE_MAX), 0);
     return 0;
 }
 

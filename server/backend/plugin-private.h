@@ -46,6 +46,7 @@ struct plugin {
     struct nbdkit_plugin api; /* as registered; zeroes in what the plugin is too old to know */
     /* nbdfleece-plugin.h's functions; NULL: the plugin has none of that name */
     __typeof__(nbdfleece_plugin_fd) *offered_fd;
+    __typeof__(nbdfleece_plugin_map) *offered_map;
     __typeof__(nbdfleece_plugin_resize) *offered_resize;
     __typeof__(nbdfleece_plugin_open_ahead) *offered_open_ahead;
     __typeof__(nbdfleece_plugin_disk) *offered_disk;

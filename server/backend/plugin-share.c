@@ -46,7 +46,7 @@ static const char *const known[] = {
     "libasan",
     "libtsan",
     "libubsan",
-    /* of nbdkit's plugins: data, info; memory; curl; lua; nbd; ssh; torrent; libvirt */
+    /* of plugins: data, info; memory, qcow2; curl; lua; nbd; ssh; torrent; libvirt; qcow2 */
     "libgnutls",
     "libzstd",
     "libcurl",
@@ -56,6 +56,7 @@ static const char *const known[] = {
     "libssh",
     "libtorrent-rasterbar",
     "libvirt",
+    "libz",
 };
 
 /* Is `soname` the library `name`: the name, maybe a version, and ".so"? */

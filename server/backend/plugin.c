@@ -133,6 +133,7 @@ static int register_plugin(struct plugin *p, GError **err)
 static void find_extras(struct plugin *p)
 {
     *(void **)&p->offered_fd = dlsym(p->dl, "nbdfleece_plugin_fd");
+    *(void **)&p->offered_map = dlsym(p->dl, "nbdfleece_plugin_map");
     *(void **)&p->offered_resize = dlsym(p->dl, "nbdfleece_plugin_resize");
     *(void **)&p->offered_open_ahead = dlsym(p->dl, "nbdfleece_plugin_open_ahead");
     *(void **)&p->offered_disk = dlsym(p->dl, "nbdfleece_plugin_disk");

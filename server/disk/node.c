@@ -35,7 +35,7 @@ static void fill_info(struct node_io *io, bool writable)
          * others have their own must flush for itself. */
         .can_multi_conn = !io->sharing,
         .rotational = h->rotational,
-        .has_file = !view && h->fd >= 0,
+        .has_file = !view && image_has_file(h),
         .min_block = h->min_block,
         .pref_block = h->pref_block,
         .max_block = h->max_block,
@@ -196,21 +196,23 @@ int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offse
 {
     if (length == 0)
         return 0;
-    if (io->handle->fd < 0 || !is_aligned(io, length, offset))
+    if (!is_aligned(io, length, offset))
         return -EAGAIN;
     return io->view ? view_read_now(io->view, io->handle, buf, length, offset)
                     : image_read_now(io->handle, buf, length, offset);
 }
 
-int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
+int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset, uint64_t *host)
 {
     if (!io->info.has_file || !is_aligned(io, length, offset) ||
         atomic_load_explicit(&io->cache_unknown, memory_order_relaxed))
         return -1;
-    int cached = file_is_cached(io->handle->fd, offset, length);
-    if (cached < 0)
+    int fd = image_file_of(io->handle, length, offset, host);
+    int cached = fd < 0 ? 0 : file_is_cached(fd, *host, length);
+    /* Of several files the kernel may tell about another one. */
+    if (cached < 0 && (io->handle->fd >= 0 || cached == -ENOSYS))
         atomic_store_explicit(&io->cache_unknown, true, memory_order_relaxed);
-    return cached > 0 ? io->handle->fd : -1;
+    return cached > 0 ? fd : -1;
 }
 
 /* ---- changing ---- */

@@ -47,10 +47,10 @@ int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, u
  * `buf` counts for nothing. */
 int node_read_now(struct node_io *io, void *buf, uint32_t length, uint64_t offset);
 /* A descriptor from which a large read may be sent instead, without a copy of ours: that of a
- * disk's image, with the same offsets, where all of the range is in the page cache. -1: there is
- * none. The bytes are read when the client takes them. So they may be newer than this call, as the
+ * file that has the range of a disk's image from *host on, where all of it is in the page cache. -1:
+ * there is none. The bytes are read when the client takes them. So they may be newer than this call, as the
  * bytes of any read under way may be. There is none for a view, whose readers want older bytes. */
-int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset);
+int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset, uint64_t *host);
 int node_write(struct node_io *io, const void *buf, uint32_t length, uint64_t offset,
                uint32_t flags);
 int node_zero(struct node_io *io, uint64_t length, uint64_t offset, uint32_t flags);

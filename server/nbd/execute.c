@@ -75,7 +75,9 @@ static void break_promise(struct reply_buffer *b)
 static bool send_cached(const struct negotiated *neg, struct reply_buffer *b, struct request *r,
                         uint32_t n)
 {
-    int fd = neg->send_file && n >= SEND_FILE_MIN ? node_cached_fd(neg->io, n, r->offset) : -1;
+    uint64_t host;
+    int fd =
+        neg->send_file && n >= SEND_FILE_MIN ? node_cached_fd(neg->io, n, r->offset, &host) : -1;
     if (fd < 0)
         return false;
     if (n == r->length) /* the end of the read; if it fails yet, that is counted as well */
@@ -85,7 +87,7 @@ static bool send_cached(const struct negotiated *neg, struct reply_buffer *b, st
     reply_buffer_commit(b, head);
 
     reply_buffer_hold(b);
-    size_t sent = reply_buffer_send_file(b, fd, r->offset, n);
+    size_t sent = reply_buffer_send_file(b, fd, host, n);
     r->offset += sent;
     int error = stream_rest(neg, b, &r->offset, n - sent, false);
     r->length -= n;

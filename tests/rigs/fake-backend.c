@@ -25,6 +25,7 @@ struct fake_backend {
     bool no_extents;
     bool shared; /* `data` and `written` are the test's */
     int fd;      /* of handles; -1: none */
+    fake_map map;
 };
 
 static struct fake_backend *fake(struct backend_handle *h)
@@ -72,6 +73,7 @@ static int fake_open(struct backend *b, bool readonly, const struct backend_clie
         .can_extents = !f->no_extents,
         .can_multi_conn = f->multi_conn,
         .fd = f->fd,
+        .map = f->map,
     };
     *handle = h;
     return 0;
@@ -295,6 +297,11 @@ void fake_backend_set_multi_conn(struct backend *b, bool can)
 void fake_backend_set_fd(struct backend *b, int fd)
 {
     ((struct fake_backend *)b)->fd = fd;
+}
+
+void fake_backend_set_map(struct backend *b, fake_map map)
+{
+    ((struct fake_backend *)b)->map = map;
 }
 
 void fake_backend_set_holes(struct backend *b, uint32_t flags, char byte)

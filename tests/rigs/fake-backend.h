@@ -47,6 +47,10 @@ void fake_backend_set_multi_conn(struct backend *b, bool can);
 /* Handles that are opened from now on have this descriptor, the test's. What goes by way of it is not
  * in the backend's memory: set_no_extents as well. */
 void fake_backend_set_fd(struct backend *b, int fd);
+/* Handles that are opened from now on have this map (backend.h); the same goes for what it leads to. */
+typedef void (*fake_map)(struct backend_handle *h, uint64_t offset, uint64_t length, bool writing,
+                         struct backend_segment *segment);
+void fake_backend_set_map(struct backend *b, fake_map map);
 /* What sectors that were never written are (EXTENT_*; at first HOLE and ZERO), and what they read
  * as: there are disks whose holes do not read as zeroes. */
 void fake_backend_set_holes(struct backend *b, uint32_t flags, char byte);

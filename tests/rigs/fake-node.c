@@ -74,7 +74,7 @@ int node_read(struct node_io *io, void *buf, uint32_t length, uint64_t offset, u
     return r;
 }
 
-int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
+int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset, uint64_t *host)
 {
     struct server *s = io->export->server;
 
@@ -83,6 +83,7 @@ int node_cached_fd(struct node_io *io, uint32_t length, uint64_t offset)
     pthread_mutex_lock(&s->lock);
     s->counts.cached++;
     pthread_mutex_unlock(&s->lock);
+    *host = offset;
     return io->export->file;
 }
 

@@ -102,35 +102,36 @@ static void test_cached_fd(void)
     struct rig r;
     const uint32_t all = BLOCK * BLOCKS;
     char bytes[BLOCK];
+    uint64_t host;
 
     rig_begin(&r);
     int known = file_is_cached(r.fd, 0, all);
     if (known < 0) {
-        g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1);
+        g_assert_cmpint(node_cached_fd(&r.io, all, 0, &host), ==, -1);
         g_assert_true(atomic_load(&r.io.cache_unknown));
         g_test_skip("this kernel does not tell what it has in its cache");
     } else {
-        g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, r.fd);
-        g_assert_cmpint(node_cached_fd(&r.io, 1, all - 1), ==, r.fd);
-        g_assert_cmpint(node_cached_fd(&r.io, all, 1), ==, -1); /* the file ends before */
+        g_assert_cmpint(node_cached_fd(&r.io, all, 0, &host), ==, r.fd);
+        g_assert_cmpint(node_cached_fd(&r.io, 1, all - 1, &host), ==, r.fd);
+        g_assert_cmpint(node_cached_fd(&r.io, all, 1, &host), ==, -1); /* the file ends before */
         g_assert_cmpint(ftruncate(r.fd, all - 100), ==, 0);
-        g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1); /* now in its last page */
-        g_assert_cmpint(node_cached_fd(&r.io, all - 100, 0), ==, r.fd);
+        g_assert_cmpint(node_cached_fd(&r.io, all, 0, &host), ==, -1); /* now in its last page */
+        g_assert_cmpint(node_cached_fd(&r.io, all - 100, 0, &host), ==, r.fd);
         /* What was never read is not there: a range behind the old end, and the half of another. */
         g_assert_cmpint(ftruncate(r.fd, all + BLOCK), ==, 0);
-        g_assert_cmpint(node_cached_fd(&r.io, BLOCK, all), ==, -1);
-        g_assert_cmpint(node_cached_fd(&r.io, 2 * BLOCK, all - BLOCK), ==, -1);
+        g_assert_cmpint(node_cached_fd(&r.io, BLOCK, all, &host), ==, -1);
+        g_assert_cmpint(node_cached_fd(&r.io, 2 * BLOCK, all - BLOCK, &host), ==, -1);
         g_assert_cmpint(ftruncate(r.fd, all), ==, 0);
         r.io.info.has_file = false; /* as for a view */
-        g_assert_cmpint(node_cached_fd(&r.io, all, 0), ==, -1);
+        g_assert_cmpint(node_cached_fd(&r.io, all, 0, &host), ==, -1);
         r.io.info.has_file = true;
         posix_fadvise(r.fd, 0, 0, POSIX_FADV_DONTNEED);
         posix_fadvise(r.fd, 0, 0, POSIX_FADV_RANDOM); /* no reading ahead */
         g_assert_cmpint(pread(r.fd, bytes, sizeof bytes, BLOCK * 8), ==, BLOCK);
-        if (node_cached_fd(&r.io, BLOCK, 0) >= 0)
+        if (node_cached_fd(&r.io, BLOCK, 0, &host) >= 0)
             g_test_skip("this file system forgets nothing that it is told to");
         else
-            g_assert_cmpint(node_cached_fd(&r.io, BLOCK, BLOCK * 8), ==, r.fd);
+            g_assert_cmpint(node_cached_fd(&r.io, BLOCK, BLOCK * 8, &host), ==, r.fd);
     }
     close(r.fd);
 }
@@ -169,15 +170,16 @@ static void test_in_memory(void)
 static void test_cache_unknown(void)
 {
     struct rig r;
+    uint64_t host;
 
     rig_begin(&r);
     r.handle.fd = open(".", O_PATH | O_CLOEXEC); /* EBADF to all that would look inside */
     g_assert_cmpint(r.handle.fd, >=, 0);
     r.io.info.has_file = true;
-    g_assert_cmpint(node_cached_fd(&r.io, BLOCK, 0), ==, -1);
+    g_assert_cmpint(node_cached_fd(&r.io, BLOCK, 0, &host), ==, -1);
     close(r.handle.fd);
     r.handle.fd = r.fd;
-    g_assert_cmpint(node_cached_fd(&r.io, BLOCK, 0), ==, -1);
+    g_assert_cmpint(node_cached_fd(&r.io, BLOCK, 0, &host), ==, -1);
     close(r.fd);
 }
 
