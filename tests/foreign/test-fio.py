@@ -5,7 +5,7 @@ import random
 import threading
 
 from fio import VERIFY, fio
-from fleece import SOON, Server, tmpdir
+from fleece import SOON, Server, run, tmpdir
 from rig import (KIB, MIB, assert_same, content, dirty_context, dirty_extents, export_view,
                  file_server, freeze, pull, seed)
 from tap import main, note, test
