@@ -30,6 +30,8 @@ links_client = $(CLIENT_LIBS)
 links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_live = tests/rigs/libqcow2rig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_picture = tests/rigs/libpicturerig.a $(links_live)
+# One layer of a live image, over a reserve that is made up.
+links_slices = tests/rigs/libslicesrig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 # With the loop devices of tests/backend.
 links_targets = tests/backend/libharness.a $(links_copy) -ldl -lm
 links_targets_ldflags = $(plugin_host_flags)
@@ -105,6 +107,10 @@ check_LIBRARIES += tests/rigs/librepositoryrig.a
 tests_rigs_librepositoryrig_a_SOURCES = \
 	tests/rigs/repository-rig.c tests/rigs/repository-rig.h
 links_repository = tests/rigs/librepositoryrig.a $(links_client)
+# One layer of a live image.
+check_LIBRARIES += tests/rigs/libslicesrig.a
+tests_rigs_libslicesrig_a_SOURCES = \
+	tests/rigs/slices-rig.c tests/rigs/slices-rig.h
 # A store over a folder, which can be killed.
 check_LIBRARIES += tests/rigs/libstorerig.a
 tests_rigs_libstorerig_a_SOURCES = tests/rigs/store-rig.c tests/rigs/store-rig.h
@@ -143,7 +149,7 @@ tests_rigs_libsched_a_SOURCES = \
 	tests/rigs/sched-scratch.c
 # The disk engine once more, so that each of its steps may be another thread's turn.
 check_LIBRARIES += tests/rigs/libschedules.a
-tests_rigs_libschedules_a_SOURCES = tests/rigs/sched-instrument.h $(disk_engine)
+tests_rigs_libschedules_a_SOURCES = tests/rigs/sched-instrument.h $(disk_engine) common/base/range-lock.c
 tests_rigs_libschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -include $(srcdir)/tests/rigs/sched-instrument.h
 # The bits of a bitmap likewise, word by word.

@@ -11,4 +11,5 @@ common_base_libbase_la_SOURCES = \
 	common/base/nbdkit-abi.h \
 	common/base/patience.c common/base/patience.h \
 	common/base/qemu-locks.c common/base/qemu-locks.h \
+	common/base/range-lock.c common/base/range-lock.h \
 	common/base/size.c common/base/size.h

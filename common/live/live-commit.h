@@ -12,7 +12,8 @@
 
 #include "common/live/live-private.h"
 
-int live_commit_init(struct live_image *image); /* 0 or a negative errno */
+/* 0 or a negative errno. From here on image->make_room is live_commit. */
+int live_commit_init(struct live_image *image);
 void live_commit_clear(struct live_image *image);
 
 /* Make all that was changed before this call durable: data, tables. 0 or a negative errno. Any
@@ -21,10 +22,13 @@ int live_commit(struct live_image *image);
 /* Write what is not flagged to the page cache. 0 or a negative errno. */
 int live_write_back(struct live_image *image);
 
+/* Is a commit wanted: is something flagged, or was something given up that is not counted down yet? */
+bool live_commit_wanted(struct live_image *image);
+
 /* ---- the thread (live-worker.c) ---- */
 
 /* Writes back every 100 ms what is dirty; makes a commit where something has been flagged, or was given up, for a second;
- * has the reserve filled (live_reserve_fill) when woken. */
+ * has the reserve filled (live_reserve_fill) when woken. Started, it is woken by image->wake. */
 int live_worker_start(struct live_image *image); /* 0 or a negative errno */
 /* And wait for its end; image->worker is NULL then, which is fine, too. */
 void live_worker_stop(struct live_image *image);

@@ -76,11 +76,19 @@ struct live_layer {
     uint64_t l1_entries, l1_room;
     uint64_t l1_offset; /* in the file: bytes */
     struct live_slices *slices;
-    struct live_compressed
-        *compressed; /* NULL: nothing was compressed yet, see live_compressed_get */
+    struct live_compressed *compressed; /* NULL: a raw layer, which has nothing compressed */
 
     struct live_layer *backing; /* NULL: none */
+    atomic_uint told;           /* enum live_told: what has been said of it, once and not for each read */
 };
+
+enum live_told { LIVE_TOLD_INVALID = 1, LIVE_TOLD_COMPRESSED = 2, LIVE_TOLD_UNREADABLE = 4 };
+
+/* Whether it is to be said now, for the first time. */
+static inline bool live_first_told(struct live_layer *l, enum live_told what)
+{
+    return !(atomic_fetch_or(&l->told, what) & what);
+}
 
 struct live_image {
     struct q2_image *chain;

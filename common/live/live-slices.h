@@ -68,22 +68,30 @@ int live_slices_change(struct live_layer *l, uint64_t cluster, unsigned n,
 /* How many entries, from that of `cluster` on, lie in its slice. */
 unsigned live_slices_room(const struct live_layer *l, uint64_t cluster);
 
-/* ---- for live-commit.c ---- */
+/* The layer has a longer L1 table, which is durable in the file, at another place, and is the layer's from here on
+ * (the old one is freed). No other call is under way but those of live-commit.c. 0 or -ENOMEM. */
+int live_slices_set_l1(struct live_layer *l, _Atomic uint64_t *l1, uint64_t entries,
+                       uint64_t offset);
 
-/* A copy of a slice as it has to be written. */
-struct live_dirty {
-    uint64_t host; /* bytes in the file */
-    void *words;
-    size_t bytes;
-};
+/* ---- for live-commit.c: one call at a time ---- */
 
 /*
- * Take the dirty slices (and pieces of L1): `take` is called with a copy of each, under no lock; they are clean
- * from then on. `flagged`: all of them, else only those that are not flagged. If `take` fails, that slice is
- * dirty again, flagged if it was, and its error is returned. Slices changed meanwhile may be taken or not.
+ * Write the slices that are dirty and not flagged, and then what is dirty of L1: to the page cache. Those that others
+ * are writing are waited for. What is changed meanwhile may be written or not. 0 or a negative errno: what
+ * has not been written is dirty as before.
  */
-int live_slices_take(struct live_layer *l, bool flagged,
-                     int (*take)(void *opaque, const struct live_dirty *d), void *opaque);
+int live_slices_write(struct live_layer *l);
+
+/*
+ * Take copies of all slices that are flagged. They are clean from then on, and stay in memory until
+ * live_slices_end_flagged has written the copies. It frees them. `error`, a negative errno: they are not
+ * to be written. If that is so, or one cannot be written, it and all that follow are dirty and flagged once more.
+ * Both: 0 or a negative errno (nothing is taken).
+ */
+struct live_copy;
+int live_slices_take_flagged(struct live_layer *l, struct live_copy **copies);
+int live_slices_end_flagged(struct live_layer *l, struct live_copy *copies, int error);
+
 /* Is any slice dirty, or flagged? A look, without a lock. */
 bool live_slices_dirty(const struct live_layer *l);
 bool live_slices_flagged(const struct live_layer *l);

@@ -23,11 +23,11 @@
 #define DISK_DISK_PRIVATE_H
 
 #include "common/base/patience.h"
+#include "common/base/range-lock.h"
 #include "server/backend/backend.h"
 #include "server/disk/dirty-bitmap.h"
 #include "server/disk/gate.h"
 #include "server/disk/grace.h"
-#include "server/disk/range-lock.h"
 #include "server/disk/scratch.h"
 #include "server/disk/types.h"
 #include "server/disk/view-quota.h"

@@ -20,7 +20,6 @@ disk_engine = \
 	server/disk/node.c server/disk/node.h \
 	server/disk/node-stats.c server/disk/node-stats.h \
 	server/disk/open-handle.c \
-	server/disk/range-lock.c server/disk/range-lock.h \
 	server/disk/resize.c server/disk/resize.h \
 	server/disk/stage.c server/disk/stage.h \
 	server/disk/stage-flip.c server/disk/stage-freeze.c server/disk/stage-leave.c server/disk/stage-merge.c \

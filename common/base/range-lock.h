@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Which parts of a disk are being changed, for disks whose image takes whole blocks only.
+ * Which parts of a disk are being changed, where some changes must not overlap.
  *
- * On such a disk a guest's unaligned write reads its outer blocks, changes some of their bytes and
- * writes the blocks back. That must not undo what another change has written to the other bytes
- * meanwhile. So each change registers its blocks: shared with other changes, or *alone* where it
- * reads them first. Where two changes overlap and one of them is alone, the later one waits until
- * the earlier one is done.
+ * A guest's unaligned write to a disk whose image takes whole blocks only reads its outer blocks,
+ * changes some of their bytes and writes the blocks back. That must not undo what another change
+ * has written to the other bytes meanwhile. So each change registers its blocks: shared with other
+ * changes, or *alone* where it reads them first. Where two changes overlap and one of them is
+ * alone, the later one waits until the earlier one is done. Changes of the tables of a qcow2 image
+ * are all alone.
  *
  * A change waits only for changes that came before it. So none waits for ever, and no circle can
  * form, because each change takes one range and holds it to its end. While it holds its range, a
@@ -16,25 +17,26 @@
  * Each change holds the lock for a few instructions. A change that is not alone looks at the others
  * only where one of them is alone. Disks that take any byte do not use this, and pay nothing.
  */
-#ifndef DISK_RANGE_LOCK_H
-#define DISK_RANGE_LOCK_H
+#ifndef COMMON_BASE_RANGE_LOCK_H
+#define COMMON_BASE_RANGE_LOCK_H
 
-#include <glib.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+struct held_range;
+
 struct range_lock {
     pthread_mutex_t lock;
-    pthread_cond_t left; /* a change has released its range */
-    GQueue ranges;       /* links of struct held_range, held or waited for, as they came */
-    unsigned alone;      /* how many of them are alone */
-    unsigned waiting;    /* how many changes wait for theirs */
+    pthread_cond_t left;             /* a change has released its range */
+    struct held_range *first, *last; /* held or waited for, as they came */
+    unsigned alone;                  /* how many of them are alone */
+    unsigned waiting;                /* how many changes wait for theirs */
 };
 
 /* A change's part of the disk: bytes [begin, end). On its thread's stack. */
 struct held_range {
-    GList link;
+    struct held_range *before, *after; /* in the lock's list */
     uint64_t begin, end;
     bool alone;
 };
