@@ -30,6 +30,7 @@ links_client = $(CLIENT_LIBS)
 links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_live = tests/rigs/libqcow2rig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_picture = tests/rigs/libpicturerig.a $(links_live)
+links_live = tests/rigs/libliverig.a tests/rigs/libqcow2rig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 # One layer of a live image, over a reserve that is made up.
 links_slices = tests/rigs/libslicesrig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 # With the loop devices of tests/backend.
@@ -102,6 +103,19 @@ check_LIBRARIES += tests/rigs/libqcow2rig.a
 tests_rigs_libqcow2rig_a_SOURCES = \
 	tests/rigs/qcow2-oracle.c tests/rigs/qcow2-oracle.h \
 	tests/rigs/qcow2-rig.c tests/rigs/qcow2-rig.h
+# The files of live images, which lose power and fail, and guests that know what they may find then.
+check_LIBRARIES += tests/rigs/libliverig.a
+tests_rigs_libliverig_a_SOURCES = \
+	tests/rigs/live-content.c \
+	tests/rigs/live-crash.c \
+	tests/rigs/live-guest.c tests/rigs/live-guest.h \
+	tests/rigs/live-images.c tests/rigs/live-images.h \
+	tests/rigs/live-power.c tests/rigs/live-power.h \
+	tests/rigs/live-storage.c tests/rigs/live-storage.h
+# A live image's space, over a file that fails.
+check_LIBRARIES += tests/rigs/libspacerig.a
+tests_rigs_libspacerig_a_SOURCES = tests/rigs/space-rig.c tests/rigs/space-rig.h
+links_space = tests/rigs/libspacerig.a $(links_live)
 # A repository's folder.
 check_LIBRARIES += tests/rigs/librepositoryrig.a
 tests_rigs_librepositoryrig_a_SOURCES = \

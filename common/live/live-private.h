@@ -50,6 +50,7 @@
 struct live_slices;     /* live-slices.c: the cache of L2 tables */
 struct live_commit;     /* live-commit.c: writing them back */
 struct live_reserve;    /* live-reserve.c: space, and counts */
+struct live_head;       /* live-header.c: the first sector, and its lock */
 struct live_compressed; /* live-compressed.c: what was decompressed last, and contexts */
 struct live_ranges;     /* guest clusters whose entries are being changed */
 struct live_worker;     /* live-worker.c: the thread */
@@ -101,14 +102,16 @@ struct live_image {
     struct live_reserve *reserve;
     struct live_ranges *ranges;
     struct live_worker *worker; /* NULL: not started */
+    struct live_head *head;     /* NULL: not writable */
     struct q2_header header;    /* as it is in the file: live-header.c */
-    bool header_begun, begun;   /* live_header_begin, and all that a writable one needs, went well */
+    bool header_begun, begun; /* live_header_begin, and all that a writable one needs, went well */
     /* What files call that others, above them, do. NULL: nobody does it. */
     int (*make_room)(struct live_image *image); /* live_commit, for slices that need a place */
     void (*wake)(struct live_image *image);     /* live_worker_wake, for a reserve that is low */
     /* The image is damaged, or writing its tables failed half-way: nothing is written any more (negative errno),
      * but what is there is read. 0: all is well. */
     atomic_int broken;
+    atomic_bool damaged; /* live_damaged has been called */
 };
 
 /* The file that clusters of data are in. */
@@ -123,8 +126,9 @@ static inline struct live_file *live_layer_data(struct live_layer *l)
 void live_tell(struct live_image *image, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The image has been found to be damaged, as the message says: it is marked corrupt in the file, and is
- * written no more. Returns -EIO. Any thread; no lock of this page may be held. */
+/* The image has been found to be damaged, as the message says, which begins with the file's name: it is
+ * marked corrupt in the file, if that is of version 3 and open for writing, and is written no more. The first one
+ * is told. Returns -EIO. Any thread; no lock of this page may be held. */
 int live_damaged(struct live_image *image, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

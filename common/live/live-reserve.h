@@ -49,8 +49,9 @@ void live_reserve_drop(struct live_image *image, uint64_t host, unsigned n);
 void live_reserve_give_up(struct live_image *image, uint64_t host, uint64_t bytes);
 /* For live-commit.c: how many have been given up, ever: before a commit begins. */
 uint64_t live_reserve_given_up(struct live_image *image);
-/* And after its last sync: count down the first `n` of them, durably, and make holes of clusters whose count
- * is 0 then. 0 or a negative errno: what is left is a leak. */
+/* And after its last sync: count down the first `n` of them, and make holes of clusters whose count is 0
+ * then. It is durable with the next sync: until then a crash leaves a leak. 0 or a negative errno: what is left is
+ * a leak. */
 int live_reserve_count_down(struct live_image *image, uint64_t n);
 
 /* Have a batch ready, if little is left. For the thread. */
@@ -61,8 +62,8 @@ int live_reserve_fill(struct live_image *image);
 bool live_reserve_is_metadata(const struct live_image *image, uint64_t host);
 
 /* At the end, when nobody uses the image and all is committed: counts of what was not taken go back to
- * 0, durably; then the file becomes shorter. With nothing to give back, nothing is written. What is taken
- * after this (live_settle) comes from a new batch. */
+ * 0, durably, with all else that was counted down; then the file becomes shorter. With nothing to give back,
+ * nothing is written. What is taken after this (live_settle) comes from a new batch. */
 int live_reserve_return(struct live_image *image);
 
 #endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tests/rigs/space-rig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- operations ---- */
+
+static struct space_rig *rig_of(struct live_file *f)
+{
+    return (struct space_rig *)((char *)f - offsetof(struct space_rig, top.file));
+}
+
+/* Count a change. 0, or how it fails. */
+static int count(struct live_file *f)
+{
+    struct space_rig *r = rig_of(f);
+    unsigned number = r->changes++;
+
+    return number == r->fail_at || (r->dead && number > r->fail_at) ? r->error : 0;
+}
+
+/* A failure that leaves nobody sure of what has reached the medium is final. */
+static int fail_durable(struct live_file *f, int error)
+{
+    if (error == -EIO)
+        live_file_sync_failed(f, error);
+    return error;
+}
+
+static int rig_pread(struct live_file *f, void *buffer, size_t length, uint64_t offset)
+{
+    rig_of(f)->read += length;
+    return live_file_usual.pread(f, buffer, length, offset);
+}
+
+static int rig_pwrite(struct live_file *f, const void *buffer, size_t length, uint64_t offset,
+                      bool durable)
+{
+    int error = count(f);
+
+    if (!error || rig_of(f)->applied)
+        g_assert_cmpint(live_file_usual.pwrite(f, buffer, length, offset, false), ==, 0);
+    return error && durable ? fail_durable(f, error) : error;
+}
+
+/* There is always room for what has been written before. */
+static int rig_sync(struct live_file *f)
+{
+    int error = count(f);
+
+    return error && error != -ENOSPC ? fail_durable(f, error) : 0;
+}
+
+static int rig_extend(struct live_file *f, uint64_t size)
+{
+    int error = count(f);
+
+    if (!error || rig_of(f)->applied)
+        g_assert_cmpint(live_file_usual.extend(f, size), ==, 0);
+    return error ? fail_durable(f, error) : 0;
+}
+
+static int rig_shorten(struct live_file *f, uint64_t size)
+{
+    int error = count(f);
+
+    return error ? error : live_file_usual.shorten(f, size);
+}
+
+static int rig_zero(struct live_file *f, uint64_t length, uint64_t offset, bool hole)
+{
+    int error = count(f);
+
+    return error ? error : live_file_usual.zero(f, length, offset, hole);
+}
+
+static const struct live_file_ops ops = {
+    .pread = rig_pread,
+    .pwrite = rig_pwrite,
+    .sync = rig_sync,
+    .extend = rig_extend,
+    .shorten = rig_shorten,
+    .zero = rig_zero,
+};
+
+/* ---- the image ---- */
+
+static void tell(void *opaque, const char *sentence)
+{
+    struct space_rig *r = opaque;
+
+    g_string_append_printf(r->told, "%s\n", sentence);
+}
+
+static void wake(struct live_image *image)
+{
+    struct space_rig *r = (struct space_rig *)((char *)image - offsetof(struct space_rig, image));
+
+    __atomic_fetch_add(&r->wakes, 1, __ATOMIC_RELAXED);
+}
+
+bool space_rig_begin(struct space_rig *r)
+{
+    memset(r, 0, sizeof(*r));
+    r->top.file.fd = r->top.data.fd = -1;
+    r->told = g_string_new(NULL);
+    if (qcow2_rig_begin(&r->files))
+        return true;
+    g_string_free(r->told, TRUE);
+    return false;
+}
+
+void space_rig_end(struct space_rig *r)
+{
+    space_rig_close(r);
+    g_string_free(r->told, TRUE);
+    qcow2_rig_end(&r->files);
+}
+
+static void open_layer(struct space_rig *r)
+{
+    struct live_layer *top = &r->top;
+    struct q2_image *chain = r->image.chain;
+
+    memset(top, 0, sizeof(*top));
+    top->image = &r->image;
+    top->opened = chain;
+    top->writable = true;
+    top->file.ops = &ops;
+    top->file.path = q2_image_path(chain);
+    top->file.fd = open(top->file.path, O_RDWR | O_CLOEXEC);
+    g_assert_cmpint(top->file.fd, >=, 0);
+    top->file.writable = true;
+    top->file.size = chain->file.size;
+    top->data.fd = -1;
+    top->geometry = chain->geometry;
+    top->cluster = UINT64_C(1) << chain->geometry.cluster_bits;
+}
+
+int space_rig_open(struct space_rig *r, struct q2_error *err)
+{
+    g_autofree char *path = qcow2_rig_path(&r->files, "i.qcow2");
+
+    space_rig_close(r);
+    memset(&r->image, 0, sizeof(r->image));
+    r->image.chain = q2_image_open(path, Q2_REFERENCES_NONE, err);
+    if (!r->image.chain)
+        return -1;
+    open_layer(r);
+    r->image.top = r->image.layers = &r->top;
+    r->image.n_layers = 1;
+    r->image.options.tell = tell;
+    r->image.options.opaque = r;
+    r->image.wake = wake;
+    r->changes = r->wakes = 0;
+    r->read = 0;
+    r->fail_at = UINT_MAX;
+    if (live_header_begin(&r->image, err) == 0 && live_reserve_init(&r->image, err) == 0)
+        return 0;
+    space_rig_close(r);
+    return -1;
+}
+
+void space_rig_must_open(struct space_rig *r)
+{
+    struct q2_error err = {0};
+
+    space_rig_open(r, &err);
+    g_assert_cmpstr(err.text, ==, "");
+    g_assert_nonnull(r->image.reserve);
+}
+
+void space_rig_close(struct space_rig *r)
+{
+    live_reserve_clear(&r->image);
+    live_header_end(&r->image);
+    if (r->top.file.fd >= 0)
+        close(r->top.file.fd);
+    r->top.file.fd = -1;
+    q2_image_close(r->image.chain);
+    r->image.chain = NULL;
+}
+
+uint64_t space_rig_leaks(struct space_rig *r, bool qemu)
+{
+    g_autofree char *path = qcow2_rig_path(&r->files, "i.qcow2");
+    struct q2_error err = {0};
+    struct q2_image *image = q2_image_open(path, Q2_REFERENCES_NONE, &err);
+    uint64_t leaks = 0, corruptions = 0;
+
+    g_assert_cmpstr(err.text, ==, "");
+    g_assert_cmpint(q2_image_check(image, &leaks, &corruptions, &err), ==, 0);
+    if (corruptions > 0)
+        g_error("%s", err.text);
+    q2_image_close(image);
+    if (qemu)
+        g_free(qcow2_rig_output(&r->files, leaks ? 3 : 0, "qemu-img check -f qcow2 i.qcow2"));
+    return leaks;
+}
