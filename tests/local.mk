@@ -28,9 +28,8 @@ EXTRA_tests_unit_backup_test_hook_fails_DEPENDENCIES = server/hooks/freeze-guard
 EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(EXEEXT)
 links_client = $(CLIENT_LIBS)
 links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
-links_live = tests/rigs/libqcow2rig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
-links_picture = tests/rigs/libpicturerig.a $(links_live)
 links_live = tests/rigs/libliverig.a tests/rigs/libqcow2rig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
+links_picture = tests/rigs/libpicturerig.a $(links_live)
 # One layer of a live image, over a reserve that is made up.
 links_slices = tests/rigs/libslicesrig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 # With the loop devices of tests/backend.
