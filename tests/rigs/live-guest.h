@@ -48,7 +48,7 @@ void live_guest_end(struct live_guest *g); /* it is closed */
 /* Do a step: 0, or a negative errno of what failed. What a crash may leave during the step is allowed then; what has
  * been promised by its end is not yet asked for. The disk is read, and has to be as it should. */
 int live_guest_do(struct live_guest *g, const struct live_step *step);
-/* The step has returned `result`, which promises something. */
+/* The step has returned `result`, which promises something. An image that could not be closed is not opened again. */
 void live_guest_done(struct live_guest *g, const struct live_step *step, int result);
 
 /* May the disk be so after a crash? NULL, or what is wrong. g_free. */

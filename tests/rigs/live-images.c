@@ -40,7 +40,8 @@ const struct live_kind live_kinds[] = {
     {.name = "data-file-raw",
      .cluster = 4096,
      .options = ",data_file=d.raw,data_file_raw=on",
-     .data_file = true},
+     .data_file = true,
+     .data_file_raw = true},
     {.name = "counts-1", .cluster = 512, .options = ",refcount_bits=1"},
     {.name = "counts-64", .cluster = 512, .options = ",refcount_bits=64"},
 };
