@@ -79,7 +79,7 @@ static void make_sectors(struct live_guest *g, uint64_t from, uint64_t to)
 
 char *live_guest_judge(const struct live_guest *g, const uint8_t *disk, uint64_t size)
 {
-    if (size != g->size && size != g->size_before)
+    if (size != g->size && size != g->size_before && size != g->size_failed)
         return g_strdup_printf("the disk has %" G_GUINT64_FORMAT " bytes", (guint64)size);
     for (uint64_t i = 0; i < MIN(size, g->size) / SECTOR; i++)
         if (!allowed(g, i, disk + i * SECTOR))
@@ -90,6 +90,10 @@ char *live_guest_judge(const struct live_guest *g, const uint8_t *disk, uint64_t
                 (guint64)i, disk[i * SECTOR], disk[i * SECTOR + 1], disk[i * SECTOR + 2],
                 disk[i * SECTOR + 3], g->sectors[i]->len, g->disk[i * SECTOR],
                 g->disk[i * SECTOR + 1], g->disk[i * SECTOR + 2], g->disk[i * SECTOR + 3]);
+    for (uint64_t i = g->size; i < size; i++)
+        if (disk[i])
+            return g_strdup_printf("byte 0x%" G_GINT64_MODIFIER "x, where it has grown, is %02x", i,
+                                   disk[i]);
     return NULL;
 }
 
@@ -262,6 +266,8 @@ static int do_resize(struct live_guest *g, const struct live_step *s)
         g->size = size;
         promise(g, old, size);
     }
+    if (r < 0)
+        g->size_failed = size;
     g_assert_cmpuint(live_size(g->image), ==, g->size);
     return r;
 }

@@ -28,11 +28,12 @@ struct live_step {
 
 struct live_guest {
     char *path;
-    struct live_options options; /* of the first opening and of those that follow */
-    struct live_image *image;    /* NULL: it could not be opened once more */
-    uint64_t size, size_before;  /* bytes; as it may be after a crash, too */
-    uint8_t *disk;               /* as it is now */
-    GArray **sectors;            /* of struct live_version: what each may be after a crash */
+    struct live_options options;       /* of the first opening and of those that follow */
+    struct live_image *image;          /* NULL: it could not be opened once more */
+    uint64_t size;                     /* bytes */
+    uint64_t size_before, size_failed; /* as it may be after a crash, too; 0: it may not */
+    uint8_t *disk;                     /* as it is now */
+    GArray **sectors;                  /* of struct live_version: what each may be after a crash */
     unsigned step;
     /* Of the step that is under way: */
     uint64_t touched, touched_end;

@@ -19,6 +19,7 @@ struct live_kind {
     const char *backing; /* "raw" or "qcow2"; NULL: none */
     unsigned backing_half_clusters;
     bool compressed, data_file, data_file_raw, old; /* old: version 2 */
+    bool whole;                                     /* tests are thorough on it by default, too */
 };
 
 extern const struct live_kind live_kinds[];

@@ -144,7 +144,8 @@ static void check_raw(const struct live_power *p, const struct state *s, uint64_
 {
     g_autofree uint8_t *bytes = g_malloc(size);
 
-    if (!p->images.kind->data_file_raw)
+    /* What has failed may lie there, and no entry leads to it. */
+    if (!p->images.kind->data_file_raw || live_storage_failed())
         return;
     live_content_read(live_crash_content(1), bytes, size, 0);
     g_autofree char *why = live_guest_judge(&p->guest, bytes, size);

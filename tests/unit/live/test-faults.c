@@ -83,7 +83,7 @@ static bool live_with(struct live_power *p, const struct live_fault *fault)
         if (s.kind == LIVE_STEP_WRITE)
             s.length = MIN(s.length, p->guest.size - s.offset);
         int r = live_power_step(p, &s, false);
-        if (s.kind == LIVE_STEP_RESIZE && r == -95) continue; /* XXX */
+
         if (r < 0 && !live_storage_failed())
             live_power_complain(p, "without a failure", "a step fails");
         if (r == 0 && final && promises(&s))
@@ -129,7 +129,9 @@ static const struct live_fault faults[] = {
 static void test_kind(gconstpointer data)
 {
     struct live_power p;
-    unsigned lives = 0;
+    const struct live_kind *kind = data;
+    /* Not each operation by default, on each kind. */
+    unsigned step = kind->whole || g_getenv("FLEECE_LONG") ? 0 : 6, lives = 0;
 
     if (!live_power_begin(&p, data))
         return;
@@ -139,14 +141,13 @@ static void test_kind(gconstpointer data)
     for (unsigned i = 0; i < G_N_ELEMENTS(faults); i++) {
         struct live_fault f = faults[i];
 
-        for (f.nth = 0; live_with(&p, &f); f.nth++)
+        for (f.nth = step ? (unsigned)g_test_rand_int_range(0, (gint32)step) : 0; live_with(&p, &f);
+             f.nth += step + 1)
             lives++;
-        /* Not all images need space. */
-        g_assert_true(f.nth > 0 || p.images.kind->data_file || f.kinds == LIVE_SHORTEN ||
-                      f.kinds == LIVE_ZERO_RANGE);
     }
     g_test_message("%s: %u lives, %" G_GUINT64_FORMAT " crashes", p.images.kind->name, lives,
                    (guint64)p.states);
+    g_assert_cmpuint(lives, >, 20);
     live_power_end(&p);
 }
 
