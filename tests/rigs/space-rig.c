@@ -143,7 +143,7 @@ static void open_layer(struct space_rig *r)
     top->cluster = UINT64_C(1) << chain->geometry.cluster_bits;
 }
 
-int space_rig_open(struct space_rig *r, struct q2_error *err)
+int space_rig_open_failing(struct space_rig *r, struct q2_error *err)
 {
     g_autofree char *path = qcow2_rig_path(&r->files, "i.qcow2");
 
@@ -160,11 +160,16 @@ int space_rig_open(struct space_rig *r, struct q2_error *err)
     r->image.wake = wake;
     r->changes = r->wakes = 0;
     r->read = 0;
-    r->fail_at = UINT_MAX;
     if (live_header_begin(&r->image, err) == 0 && live_reserve_init(&r->image, err) == 0)
         return 0;
     space_rig_close(r);
     return -1;
+}
+
+int space_rig_open(struct space_rig *r, struct q2_error *err)
+{
+    r->fail_at = UINT_MAX;
+    return space_rig_open_failing(r, err);
 }
 
 void space_rig_must_open(struct space_rig *r)

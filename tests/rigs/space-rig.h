@@ -33,6 +33,8 @@ void space_rig_end(struct space_rig *r);
 
 /* Open i.qcow2 of the folder; nothing fails. -1 and *err. */
 int space_rig_open(struct space_rig *r, struct q2_error *err);
+/* The same where something fails already. */
+int space_rig_open_failing(struct space_rig *r, struct q2_error *err);
 void space_rig_must_open(struct space_rig *r);
 void space_rig_close(struct space_rig *r); /* as after a crash: nothing is written */
 

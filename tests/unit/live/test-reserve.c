@@ -162,6 +162,23 @@ static void fail_once(struct space_rig *r, const struct shape *s, unsigned at, b
         g_assert_cmpint(e, ==, -ENOSPC);
 }
 
+/* One change fails, and nobody knows whether it has reached the medium: that is final. */
+static void fail_for_good(struct space_rig *r, const struct shape *s, unsigned at)
+{
+    struct taken t = {0};
+    int e;
+
+    open_new(r, at, -EIO);
+    r->dead = false;
+    r->applied = at % 2;
+    for (int i = 0; i < 2; i++)
+        take_batches(r, &t, s->batches);
+    e = live_reserve_return(&r->image);
+    g_assert_true(e == 0 || e == -EIO);
+    space_rig_close(r);
+    g_assert_cmpuint(space_rig_leaks(r, at % 64 == 0), >=, t.clusters);
+}
+
 static void test_full(gconstpointer opaque)
 {
     const struct shape *s = opaque;
@@ -174,6 +191,7 @@ static void test_full(gconstpointer opaque)
     for (unsigned i = 0; i < changes; i++) {
         fail_once(&r, s, i, false);
         fail_once(&r, s, i, true);
+        fail_for_good(&r, s, i);
     }
     g_assert_cmpstr(r.told->str, ==, "");
     space_rig_end(&r);
