@@ -27,6 +27,9 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-bitmap.c \
 	client/cli/cmd-checkpoint.c \
 	client/cli/cmd-diff.c \
+	client/cli/cmd-image-check.c \
+	client/cli/cmd-image-create.c \
+	client/cli/cmd-image-info.c \
 	client/cli/cmd-list.c \
 	client/cli/cmd-map.c \
 	client/cli/cmd-mount.c \
@@ -49,6 +52,7 @@ client_libclient_a_SOURCES = \
 	client/cli/find-export.c client/cli/find-export.h \
 	client/cli/forward-control.c client/cli/forward-control.h \
 	client/cli/help.c client/cli/help.h \
+	client/cli/image-print.c client/cli/image-print.h \
 	client/cli/map-output.c client/cli/map-output.h \
 	client/cli/option-values.c client/cli/option-values.h \
 	client/cli/options.c client/cli/options.h \

@@ -42,6 +42,9 @@ const struct command *const commands[] = {
     &cmd_state_export,
     &cmd_state_adopt,
     &cmd_state_forget,
+    &cmd_image_create,
+    &cmd_image_info,
+    &cmd_image_check,
     &cmd_tls_init,
     &cmd_qmp,
     &cmd_watch,
@@ -49,7 +52,7 @@ const struct command *const commands[] = {
 };
 
 const char *const planned_commands[] = {
-    "bitmap export", "bitmap import", "job", "push", "serve", "apply", "image", NULL,
+    "bitmap export", "bitmap import", "job", "push", "serve", "apply", "image resize", NULL,
 };
 
 static size_t family_length(const struct command *c)

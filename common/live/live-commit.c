@@ -19,10 +19,11 @@
 struct live_commit {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool running;             /* a commit, or a writing back */
-    uint64_t begun, done;     /* commits, ever */
-    int result;               /* of the last one */
-    _Atomic uint64_t counted; /* how many that were given up are counted down, or are leaks */
+    bool running;         /* a commit, or a writing back */
+    uint64_t begun, done; /* commits, ever */
+    int result;           /* of the last one */
+    /* How many that were given up no durable entry refers to; and are counted down, or leaks. */
+    _Atomic uint64_t durable, counted;
 };
 
 int live_commit_init(struct live_image *image)
@@ -49,6 +50,18 @@ void live_commit_clear(struct live_image *image)
     free(c);
     image->commit = NULL;
     image->make_room = NULL;
+}
+
+/* What is not counted down for an error stays a leak. */
+void live_commit_count_down(struct live_image *image)
+{
+    struct live_commit *c = image->commit;
+    uint64_t n = atomic_load(&c->durable);
+
+    if (n == atomic_load(&c->counted))
+        return;
+    live_reserve_count_down(image, n);
+    atomic_store(&c->counted, n);
 }
 
 /* ---- turns ---- */
@@ -86,20 +99,9 @@ static int sync_files(struct live_layer *l)
     return r < 0 ? r : live_file_sync(&l->file);
 }
 
-/* What was given up, and no entry refers to any more, durably. What is not counted down for an error stays
- * a leak. */
-static void count_down(struct live_image *image, uint64_t given_up)
-{
-    struct live_commit *c = image->commit;
-
-    if (given_up == atomic_load(&c->counted))
-        return;
-    live_reserve_count_down(image, given_up);
-    atomic_store(&c->counted, given_up);
-}
-
 static int commit_now(struct live_image *image)
 {
+    struct live_commit *c = image->commit;
     uint64_t given_up = live_reserve_given_up(image);
     int r = atomic_load(&image->broken);
 
@@ -110,7 +112,10 @@ static int commit_now(struct live_image *image)
     if (r == 0)
         r = sync_files(image->top);
     if (r == 0)
-        count_down(image, given_up);
+        atomic_store(&c->durable, given_up);
+    /* Else it is for the thread, so that no guest waits for it. */
+    if (r == 0 && !image->worker)
+        live_commit_count_down(image);
     return r;
 }
 

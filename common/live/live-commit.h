@@ -5,7 +5,8 @@
  * A commit: take all dirty slices; if any was flagged, sync the data; write the slices; sync. Who asks while one is
  * under way waits for the next one, which is made once for all who wait (group commit). If a step
  * fails, the failure is final (live_file's sync_error, image->broken), and every later commit fails.
- * After the last sync, what was given up before the commit began is counted down (live_reserve_given_up).
+ * After the last sync, what was given up before the commit began may be counted down (live_reserve_given_up): the
+ * thread does so; where there is none, the commit itself.
  */
 #ifndef COMMON_LIVE_LIVE_COMMIT_H
 #define COMMON_LIVE_LIVE_COMMIT_H
@@ -21,6 +22,9 @@ void live_commit_clear(struct live_image *image);
 int live_commit(struct live_image *image);
 /* Write what is not flagged to the page cache. 0 or a negative errno. */
 int live_write_back(struct live_image *image);
+
+/* Count down what may be, by the last commit. By one thread: image->worker's, if there is one. */
+void live_commit_count_down(struct live_image *image);
 
 /* Is a commit wanted: is something flagged, or was something given up that is not counted down yet? */
 bool live_commit_wanted(struct live_image *image);

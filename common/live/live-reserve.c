@@ -33,6 +33,7 @@ struct live_reserve {
     struct live_image *image;
     struct live_metadata metadata;
     struct live_given_up given_up;
+    uint64_t first; /* that was ever to be taken; never changes */
 
     pthread_mutex_t io;
     /* Under io: */
@@ -76,7 +77,10 @@ static int init(struct live_reserve *r, struct q2_error *err)
         live_counts_init(&r->counts, image, &r->metadata, err) < 0)
         return -1;
     r->size = least_batch(r);
-    return live_counts_end(&r->counts, image, file, &r->end, err);
+    if (live_counts_end(&r->counts, image, file, &r->end, err) < 0)
+        return -1;
+    r->first = r->end;
+    return 0;
 }
 
 int live_reserve_init(struct live_image *image, struct q2_error *err)
@@ -118,6 +122,11 @@ bool live_reserve_is_metadata(const struct live_image *image, uint64_t host)
     const struct live_reserve *r = image->reserve;
 
     return r && live_metadata_has(&r->metadata, host / image->top->cluster);
+}
+
+uint64_t live_reserve_first(const struct live_image *image)
+{
+    return image->reserve->first * image->top->cluster;
 }
 
 /* Give `io` back after work that ended with `result`: if it found damage, say so. Returns the result. */

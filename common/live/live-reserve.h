@@ -61,6 +61,10 @@ int live_reserve_fill(struct live_image *image);
  * thread, no lock, cheap. */
 bool live_reserve_is_metadata(const struct live_image *image, uint64_t host);
 
+/* The place of the first cluster that was ever to be taken: bytes. What lies between the file's end at the opening
+ * and this was counted, but not there. Any thread, no lock. */
+uint64_t live_reserve_first(const struct live_image *image);
+
 /* At the end, when nobody uses the image and all is committed: counts of what was not taken go back to
  * 0, durably, with all else that was counted down; then the file becomes shorter. With nothing to give back,
  * nothing is written. What is taken after this (live_settle) comes from a new batch. */

@@ -22,9 +22,12 @@ struct unit {
     const char *why;
 };
 
-static bool view_slice(const struct live_slices *s, uint64_t number, struct view *v)
+/* The slot may be given to another slice between the look at its number and that at `sequence`: so the
+ * number is looked at once more. */
+static inline bool view_slice(const struct live_slices *s, uint64_t number, struct view *v)
 {
     struct live_slot *slot = live_slot_find(s, number);
+    struct live_set *set = live_set_of(s, number);
 
     if (!slot)
         return false;
@@ -32,7 +35,8 @@ static bool view_slice(const struct live_slices *s, uint64_t number, struct view
     v->sequence = atomic_load_explicit(&slot->sequence, memory_order_acquire);
     v->words = live_slot_words(slot);
     v->bad = atomic_load_explicit(&slot->bad, memory_order_acquire);
-    if ((v->sequence & 1) || !v->words || live_slot_find(s, number) != slot)
+    if ((v->sequence & 1) || !v->words ||
+        atomic_load_explicit(&set->number[slot - set->slot], memory_order_acquire) != number + 1)
         return false;
     if (!atomic_load_explicit(&slot->used, memory_order_relaxed))
         atomic_store_explicit(&slot->used, true, memory_order_relaxed);
@@ -69,6 +73,22 @@ static void read_entry(const struct live_layer *l, const struct view *v, size_t 
     } while (u->word != before);
 }
 
+/* Data of its own, without subclusters: what most entries are, and most requests want. */
+static inline bool decode_plain(const struct live_layer *l, const struct view *v, uint64_t offset,
+                                struct unit *u)
+{
+    uint64_t within = offset & (l->cluster - 1), host = u->word & ~Q2_ENTRY_COPIED;
+
+    if (v->bad || host == u->word || !host || (host & ~Q2_ENTRY_OFFSET) ||
+        (host & (l->cluster - 1)) || l->geometry.extended)
+        return false;
+    u->entry = (struct q2_entry){.kind = Q2_DATA, .host = host + within};
+    u->end = offset - within + l->cluster;
+    u->own = true;
+    u->why = NULL;
+    return true;
+}
+
 static void decode(struct live_layer *l, const struct view *v, uint64_t offset, struct unit *u)
 {
     const struct q2_geometry *g = &l->geometry;
@@ -94,7 +114,8 @@ static void decode(struct live_layer *l, const struct view *v, uint64_t offset, 
 static void read_unit(struct live_layer *l, const struct view *v, uint64_t offset, struct unit *u)
 {
     read_entry(l, v, offset >> l->geometry.cluster_bits & (l->slices->entries - 1), u);
-    decode(l, v, offset, u);
+    if (!decode_plain(l, v, offset, u))
+        decode(l, v, offset, u);
 }
 
 static void begin_run(struct live_run *run, const struct unit *u, uint64_t offset)
@@ -162,21 +183,31 @@ static uint64_t end_of_absent(const struct live_layer *l, uint64_t index, uint64
     return index * span;
 }
 
+/* Whether there is a table, and nothing is wrong with it. */
+static inline bool is_plain_table(const struct live_layer *l, uint64_t word)
+{
+    uint64_t host = word & Q2_ENTRY_OFFSET;
+
+    return host && !(host & (l->cluster - 1)) &&
+           host + l->cluster <= atomic_load_explicit(&l->file.size, memory_order_relaxed);
+}
+
 static bool find_run(struct live_layer *l, uint64_t offset, uint64_t end, struct live_run *run)
 {
     const struct q2_geometry *g = &l->geometry;
-    uint64_t index = offset / q2_table_span(g);
-    struct q2_entry table =
-        q2_entry_l1(g, atomic_load_explicit(&l->l1[index], memory_order_acquire));
+    uint64_t index = offset >> (g->cluster_bits + q2_table_bits(g));
+    uint64_t word = atomic_load_explicit(&l->l1[index], memory_order_acquire);
+    struct q2_entry table;
 
+    if (is_plain_table(l, word))
+        return run_in_slice(l, offset, end, run);
+    table = q2_entry_l1(g, word);
     *run = (struct live_run){.kind = Q2_UNALLOCATED};
     if (table.kind == Q2_UNALLOCATED) {
         run->length = end_of_absent(l, index, end) - offset;
         return true;
     }
     run->why = live_table_broken(l, &table);
-    if (!run->why)
-        return run_in_slice(l, offset, end, run);
     run->kind = Q2_INVALID;
     run->length = (index + 1) * q2_table_span(g) - offset;
     return true;

@@ -22,6 +22,16 @@ static bool on_metadata(const struct live_layer *l, const struct q2_entry *e)
            live_reserve_is_metadata(image, (e->host + e->length - 1) & ~(l->cluster - 1));
 }
 
+/*
+ * Whether a place was not in the file when it was opened, and is not of the reserve, either. The file grows beyond it:
+ * an image that was cut must not read as zeroes then.
+ */
+static bool was_cut_off(const struct live_layer *l, uint64_t host)
+{
+    return l->writable && !l->geometry.data_file && host >= l->slices->file_end &&
+           l->image->reserve && host < live_reserve_first(l->image);
+}
+
 const char *live_entry_broken(struct live_layer *l, const struct q2_entry *e)
 {
     bool has_data = e->kind == Q2_DATA || e->kind == Q2_COMPRESSED;
@@ -32,7 +42,7 @@ const char *live_entry_broken(struct live_layer *l, const struct q2_entry *e)
     /* A place without data is written one day. In a data file nothing else would be there. */
     if (!has_data && (!e->host || !l->writable || l->geometry.data_file))
         return NULL;
-    if (e->host >= size)
+    if (e->host >= size || was_cut_off(l, e->host))
         return "its cluster lies behind the end of the file";
     if (on_metadata(l, e))
         return "its cluster is one of the image's tables";
@@ -80,13 +90,13 @@ static bool any_is_bad(struct live_layer *l, const uint64_t *words)
  * The slot that may be taken, of a set: one that is empty, else the first that the hand of the clock finds
  * unused since it was there last. NULL: each is dirty, or somebody reads or writes it.
  */
-static struct live_slot *find_victim(const struct live_slices *s, struct live_set *set)
+static struct live_slot *find_victim(struct live_slices *s, struct live_set *set)
 {
     for (unsigned i = 0; i < LIVE_WAYS; i++)
         if (!set->slot[i].loading && !set->number[i])
             return &set->slot[i];
     for (unsigned i = 0; i < 2 * LIVE_WAYS; i++) {
-        struct live_slot *slot = &set->slot[set->hand++ % LIVE_WAYS];
+        struct live_slot *slot = &set->slot[s->hand++ % LIVE_WAYS];
 
         if (slot->loading || slot->dirty || slot->writing)
             continue;
@@ -104,7 +114,7 @@ static int make_room(struct live_layer *l, struct live_set *set)
     int r = -ENOMEM;
 
     for (unsigned i = 0; i < LIVE_WAYS; i++) {
-        struct live_slot *slot = &set->slot[set->hand++ % LIVE_WAYS];
+        struct live_slot *slot = &set->slot[s->hand++ % LIVE_WAYS];
 
         if (slot->dirty && !slot->flagged && !slot->writing)
             return live_slot_write(l, slot);

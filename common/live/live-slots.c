@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define SETS_BITS_MAX 24
 
@@ -26,10 +27,31 @@ static void set_sizes(struct live_slices *s, const struct live_layer *l, size_t 
     s->entries = (unsigned)s->bytes / size;
     while (1U << s->entry_bits < s->entries)
         s->entry_bits++;
-    s->cluster_bits = l->geometry.cluster_bits;
     s->sets_bits = bits_for(memory, s->bytes);
+    s->file_end = atomic_load(&l->file.size);
     s->busy.previous = s->busy.next = &s->busy;
     s->l1_pieces = (l->l1_entries + LIVE_L1_PIECE - 1) / LIVE_L1_PIECE;
+}
+
+/* Pages that nobody has used yet are zeroes, and take no memory. */
+static struct live_set *new_sets(size_t n)
+{
+    void *sets = mmap(NULL, n * sizeof(struct live_set), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return sets == MAP_FAILED ? NULL : sets;
+}
+
+static void free_sets(struct live_slices *s)
+{
+    size_t n = (size_t)1 << s->sets_bits;
+
+    if (!s->set)
+        return;
+    for (size_t i = 0; i < n; i++)
+        for (unsigned j = 0; j < LIVE_WAYS; j++)
+            free((void *)live_slot_words(&s->set[i].slot[j]));
+    munmap(s->set, n * sizeof(struct live_set));
 }
 
 int live_slices_init(struct live_layer *l, size_t memory)
@@ -38,15 +60,16 @@ int live_slices_init(struct live_layer *l, size_t memory)
 
     if (l->raw)
         return 0;
-    s = calloc(1, sizeof(*s));
+    s = aligned_alloc(_Alignof(struct live_slices), sizeof(*s));
     if (!s)
         return -ENOMEM;
+    memset(s, 0, sizeof(*s));
     set_sizes(s, l, memory);
-    s->set = calloc((size_t)1 << s->sets_bits, sizeof(*s->set));
+    s->set = new_sets((size_t)1 << s->sets_bits);
     if (l->writable)
         s->l1_dirty = calloc(s->l1_pieces + 1, 1);
     if (!s->set || (l->writable && !s->l1_dirty)) {
-        free(s->set);
+        free_sets(s);
         free(s->l1_dirty);
         free(s);
         return -ENOMEM;
@@ -57,23 +80,15 @@ int live_slices_init(struct live_layer *l, size_t memory)
     return 0;
 }
 
-static void free_words(struct live_slices *s)
-{
-    for (size_t i = 0; i < (size_t)1 << s->sets_bits; i++)
-        for (unsigned j = 0; j < LIVE_WAYS; j++)
-            free((void *)live_slot_words(&s->set[i].slot[j]));
-}
-
 void live_slices_clear(struct live_layer *l)
 {
     struct live_slices *s = l->slices;
 
     if (!s)
         return;
-    free_words(s);
+    free_sets(s);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->changed);
-    free(s->set);
     free(s->l1_dirty);
     free(s);
     l->slices = NULL;

@@ -41,35 +41,36 @@
 #define LIVE_WAYS      8    /* slots of a set */
 #define LIVE_L1_PIECE  64   /* entries of L1 that are written together: 512 bytes */
 
+/* A line of the processor's cache each. */
 struct live_slot {
-    _Atomic uint64_t sequence;         /* odd: it is being filled */
-    _Atomic(_Atomic uint64_t *) words; /* as in the file, big-endian; NULL: never used */
-    atomic_bool bad;                   /* an entry breaks a rule: each is checked when it is used */
-    atomic_bool used;                  /* since the hand of the clock was here */
-    /* Under the lock. */
-    bool dirty, flagged, loading, writing;
+    _Alignas(64) _Atomic uint64_t sequence; /* odd: it is being filled */
+    _Atomic(_Atomic uint64_t *) words;      /* as in the file, big-endian; NULL: never used */
+    atomic_bool bad;  /* an entry breaks a rule: each is checked when it is used */
+    atomic_bool used; /* since the hand of the clock was here */
+    /* Under the lock; not beside what is not: compilers read neighbours of a word together. */
     uint64_t target; /* loading: the number that it will have, and 1 */
     struct live_slot *previous, *next;
+    bool dirty, flagged, loading, writing;
 };
 
 struct live_set {
-    _Atomic uint64_t number[LIVE_WAYS]; /* of the slice, and 1; 0: none */
+    _Alignas(64) _Atomic uint64_t number[LIVE_WAYS]; /* of the slice, and 1; 0: none */
     struct live_slot slot[LIVE_WAYS];
-    unsigned hand; /* of the clock: the slot that is looked at next. Under the lock */
 };
 
 struct live_slices {
-    size_t bytes;          /* of a slice */
-    unsigned entries;      /* of a slice */
-    unsigned cluster_bits; /* of the layer */
-    unsigned entry_bits;   /* entries = 1 << entry_bits */
+    size_t bytes;        /* of a slice */
+    unsigned entries;    /* of a slice */
+    unsigned entry_bits; /* entries = 1 << entry_bits */
     unsigned sets_bits;
     struct live_set *set;
+    uint64_t file_end; /* bytes of the file when it was opened */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;  /* a slot is no longer loading or writing; a table has been made */
     struct live_slot busy;   /* head of the list: dirty or writing */
     bool making;             /* a table is being made */
+    unsigned hand;           /* of the clock: the slot of a set that is looked at next */
     unsigned char *l1_dirty; /* a byte for each piece; NULL: the layer is not written */
     uint64_t l1_pieces, n_l1_dirty;
     /* How many slots are busy for the reason; changed under the lock, read without. */

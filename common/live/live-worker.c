@@ -31,10 +31,18 @@ struct live_worker {
     int64_t tick, commit;
 };
 
+/* For ever: no commit succeeds any more. */
+static bool has_failed(struct live_image *image)
+{
+    const struct live_layer *l = image->top;
+
+    return atomic_load(&image->broken) || atomic_load(&l->file.sync_error) ||
+           atomic_load(&l->data.sync_error);
+}
+
 static bool has_work(struct live_image *image)
 {
-    return atomic_load(&image->broken) == 0 &&
-           (live_slices_dirty(image->top) || live_commit_wanted(image));
+    return !has_failed(image) && (live_slices_dirty(image->top) || live_commit_wanted(image));
 }
 
 /* A failure is told to who asks for a commit. What could not be written is tried again. */
@@ -49,6 +57,7 @@ static void write_what_is_due(struct live_worker *w)
     if (w->commit && w->commit <= deadline_in(0)) {
         w->commit = 0;
         live_commit(image);
+        live_commit_count_down(image);
     } else {
         live_write_back(image);
     }

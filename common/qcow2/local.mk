@@ -3,12 +3,14 @@
 # plugin can link it.
 noinst_LTLIBRARIES += common/qcow2/libqcow2.la
 common_qcow2_libqcow2_la_SOURCES = \
+	common/qcow2/q2-bitmaps.c common/qcow2/q2-bitmaps.h \
 	common/qcow2/q2-check.c common/qcow2/q2-check-private.h \
 	common/qcow2/q2-check-extras.c \
 	common/qcow2/q2-check-refs.c \
 	common/qcow2/q2-check-tables.c \
 	common/qcow2/q2-codec.c common/qcow2/q2-codec.h \
 	common/qcow2/q2-counts.c common/qcow2/q2-counts.h \
+	common/qcow2/q2-create.c common/qcow2/q2-create.h \
 	common/qcow2/q2-entry.c common/qcow2/q2-entry.h \
 	common/qcow2/q2-entry-build.h \
 	common/qcow2/q2-error.c common/qcow2/q2-error.h \
@@ -22,6 +24,7 @@ common_qcow2_libqcow2_la_SOURCES = \
 	common/qcow2/q2-open.c \
 	common/qcow2/q2-read.c \
 	common/qcow2/q2-reader.c common/qcow2/q2-reader.h \
+	common/qcow2/q2-refcount.h \
 	common/qcow2/q2-slices.c common/qcow2/q2-slices.h \
 	common/qcow2/q2-snapshots.c common/qcow2/q2-snapshots.h \
 	common/qcow2/q2-stream.c common/qcow2/q2-stream.h common/qcow2/q2-stream-private.h \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/base/cursor.h"
 #include "common/qcow2/q2-check-private.h"
+#include "common/qcow2/q2-refcount.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -68,10 +69,9 @@ static uint64_t blocks_of_table(const struct q2_image *image)
     return ((uint64_t)image->header.refcount_table_clusters << image->geometry.cluster_bits) / 8;
 }
 
-/* Clusters whose counts are in one block. */
 static uint64_t counts_of_block(const struct q2_image *image)
 {
-    return UINT64_C(1) << (image->geometry.cluster_bits + 3 - image->header.refcount_order);
+    return q2_refcount_block_counts(image->geometry.cluster_bits, image->header.refcount_order);
 }
 
 static int table_entry(struct q2_check *c, uint64_t index, uint64_t *word)
@@ -104,20 +104,6 @@ int q2_check_ref_block(struct q2_check *c, uint64_t index, uint64_t *host)
     return 0;
 }
 
-static uint64_t take_count(const uint8_t *at, unsigned order, uint64_t bit)
-{
-    switch (order) {
-    case 6:
-        return load_be64(at);
-    case 5:
-        return load_be32(at);
-    case 4:
-        return load_be16(at);
-    default:
-        return *at >> bit % 8 & ((1U << (1U << order)) - 1);
-    }
-}
-
 int q2_check_stored(struct q2_check *c, uint64_t cluster, uint64_t *count)
 {
     uint64_t per_block = counts_of_block(c->image), host, bit;
@@ -133,7 +119,7 @@ int q2_check_stored(struct q2_check *c, uint64_t cluster, uint64_t *count)
     at = q2_slices_get(&c->refcounts, host + bit / 8, c->err);
     if (!at)
         return -1;
-    *count = take_count(at, order, bit);
+    *count = q2_refcount_get(at, order, order < 3 ? bit % 8 >> order : 0);
     return 0;
 }
 

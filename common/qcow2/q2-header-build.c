@@ -15,6 +15,7 @@ enum extension {
     EXTENSION_BACKING_FORMAT = 0xe2792aca,
     EXTENSION_FEATURE_NAMES = 0x6803f857,
     EXTENSION_BITMAPS = 0x23852875,
+    EXTENSION_DATA_FILE = 0x44415441,
 };
 
 /* Which of the three words of features a name is for. */
@@ -108,6 +109,7 @@ static int check(const struct q2_header *h, size_t cluster_size, struct q2_error
 {
     size_t name = strnlen(h->backing, sizeof h->backing);
     size_t format = strnlen(h->backing_format, sizeof h->backing_format);
+    size_t data = strnlen(h->data_file, sizeof h->data_file);
 
     if (h->version != 3)
         return q2_fail(err, "a qcow2 header of version %u cannot be written", h->version);
@@ -119,8 +121,10 @@ static int check(const struct q2_header *h, size_t cluster_size, struct q2_error
                        (unsigned long long)h->size);
     if (h->compression != Q2_ZLIB && h->compression != Q2_ZSTD)
         return q2_fail(err, "unknown kind of compression %d", (int)h->compression);
-    if (h->data_file[0] || h->incompatible & Q2_INCOMPATIBLE_DATA_FILE)
-        return q2_fail(err, "a qcow2 header with an external data file cannot be written");
+    if (!h->data_file[0] != !(h->incompatible & Q2_INCOMPATIBLE_DATA_FILE))
+        return q2_fail(err, "a data file has no name, or a name of one has no data file");
+    if (data >= sizeof h->data_file)
+        return q2_fail(err, "the name of the data file is longer than %d bytes", Q2_NAME_MAX - 1);
     if (name >= sizeof h->backing)
         return q2_fail(err, "the name of the backing file is longer than %d bytes",
                        Q2_NAME_MAX - 1);
@@ -130,6 +134,22 @@ static int check(const struct q2_header *h, size_t cluster_size, struct q2_error
     if (name > 0 && format == 0)
         return q2_fail(err, "the format of the backing file '%s' is not stated", h->backing);
     return 0;
+}
+
+/* All that follows the fixed fields; the names of features only where there is room for them: they
+ * are for people. */
+static uint8_t *put_rest(struct out *o, const struct q2_header *h, size_t name)
+{
+    if (h->nb_bitmaps > 0)
+        add_bitmaps(o, h);
+    if (name > 0)
+        add_extension(o, EXTENSION_BACKING_FORMAT, h->backing_format, strlen(h->backing_format));
+    if (h->data_file[0])
+        add_extension(o, EXTENSION_DATA_FILE, h->data_file, strlen(h->data_file));
+    if (o->size - o->used >= 8 + sizeof feature_names + 8 + name)
+        add_extension(o, EXTENSION_FEATURE_NAMES, feature_names, sizeof feature_names);
+    add_extension(o, EXTENSION_END, NULL, 0);
+    return take(o, name);
 }
 
 int q2_header_build(const struct q2_header *h, void *bytes, size_t cluster_size,
@@ -143,13 +163,7 @@ int q2_header_build(const struct q2_header *h, void *bytes, size_t cluster_size,
         return -1;
     memset(bytes, 0, cluster_size);
     put_fixed(h, bytes);
-    if (h->nb_bitmaps > 0)
-        add_bitmaps(&o, h);
-    if (name > 0)
-        add_extension(&o, EXTENSION_BACKING_FORMAT, h->backing_format, strlen(h->backing_format));
-    add_extension(&o, EXTENSION_FEATURE_NAMES, feature_names, sizeof feature_names);
-    add_extension(&o, EXTENSION_END, NULL, 0);
-    p = take(&o, name);
+    p = put_rest(&o, h, name);
     if (o.full)
         return q2_fail(err, "the qcow2 header does not fit into a cluster of %zu bytes",
                        cluster_size);

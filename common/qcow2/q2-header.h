@@ -18,6 +18,7 @@ enum {
     Q2_INCOMPATIBLE_DATA_FILE = 1 << 2,
     Q2_INCOMPATIBLE_COMPRESSION = 1 << 3, /* the field compression counts */
     Q2_INCOMPATIBLE_EXTENDED_L2 = 1 << 4,
+    Q2_COMPATIBLE_LAZY_REFCOUNTS = 1 << 0,
     Q2_AUTOCLEAR_BITMAPS = 1 << 0,
     Q2_AUTOCLEAR_RAW_DATA_FILE = 1 << 1,
 };
@@ -58,9 +59,9 @@ struct q2_header {
 int q2_header_parse(const void *bytes, size_t length, uint64_t file_size, struct q2_header *h,
                     struct q2_error *err);
 
-/* Write the header's cluster: version 3, with the names of features, the backing file's name and
- * format. `bytes` has room for a cluster, and is filled with zeroes behind it. header_length is
- * ignored, a data file is not supported. 0, or -1 and *err. */
+/* Write the header's cluster: version 3, with the names of features (where there is room for them),
+ * the backing file's name and format, the data file's name. `bytes` has room for a cluster, and is
+ * filled with zeroes behind it. header_length is ignored. 0, or -1 and *err. */
 int q2_header_build(const struct q2_header *h, void *bytes, size_t cluster_size,
                     struct q2_error *err);
 

@@ -48,6 +48,7 @@ struct q2_open_options {
     enum q2_references references;
     /* FOLDER: further folders that files may lie in, or below; ends with NULL. NULL: none. */
     const char *const *allow;
+    bool alone;    /* its backing file is not opened: as with NONE, but its data file is */
     bool writable; /* the image and its data file are opened for writing, too */
     bool locking;  /* QEMU's locks are taken on every file, before it is read; err->number is EBUSY
                       where somebody has them */

@@ -9,9 +9,9 @@ from fleece import SOURCE, fleecectl
 from tap import main, test
 
 COMMANDS = ("status", "disks", "bitmap", "checkpoint", "view", "session", "map", "pull", "backup",
-            "list", "verify", "restore", "prune", "diff", "mount", "audit", "report", "state", "tls",
+            "list", "verify", "restore", "prune", "diff", "mount", "audit", "report", "state", "image", "tls",
             "qmp", "watch")
-LATER = ("job", "push", "serve", "apply", "image", "bitmap export", "bitmap import")
+LATER = ("job", "push", "serve", "apply", "image resize", "bitmap export", "bitmap import")
 
 
 def manual():
@@ -108,7 +108,7 @@ def help_has_every_option_of_the_manual():
 
 @test
 def help_of_families():
-    for family in "bitmap", "checkpoint", "view", "session", "state", "tls":
+    for family in "bitmap", "checkpoint", "view", "session", "state", "image", "tls":
         text = help_on(family)
         for command in commands_in_help():
             assert (f"\n  {command} " in text) == command.startswith(family + " "), command

@@ -119,6 +119,11 @@ bool live_reserve_is_metadata(const struct live_image *image, uint64_t host)
     return host && host == atomic_load(&rig_of(image)->metadata);
 }
 
+uint64_t live_reserve_first(const struct live_image *image)
+{
+    return atomic_load(&rig_of(image)->first);
+}
+
 uint64_t live_reserve_given_up(struct live_image *image)
 {
     return atomic_load(&rig_of(image)->given_up);

@@ -31,6 +31,7 @@ struct slices_rig {
     /* The reserve. */
     atomic_int tables, take_fails, fills;
     _Atomic uint64_t metadata, given_up, counted_down; /* metadata: a host cluster; 0: none */
+    _Atomic uint64_t first;
     GPtrArray *told;
 };
 

@@ -178,6 +178,25 @@ static void test_bad_entries(void)
     slices_rig_end(&r);
 }
 
+/* The file grows beyond a cluster that was not there: it does not turn into zeroes. */
+static void test_file_that_was_cut(void)
+{
+    struct slices_rig r;
+
+    slices_rig_begin(&r, &(struct slices_options){0});
+    slices_rig_table(&r, 0);
+    slices_rig_entry(&r, 0, (20 * C) | COPIED, 0);
+    slices_rig_entry(&r, 1, (30 * C) | COPIED, 0);
+    slices_rig_entry(&r, 2, 1, 0);
+    assert_broken(&r, 0, "behind the end");
+    atomic_store(&r.first, 30 * C);
+    slices_rig_grow(&r, 100 * C);
+    assert_broken(&r, 0, "behind the end");
+    assert_run(&r, C, C, Q2_DATA, 30 * C, C, true);
+    assert_run(&r, 2 * C, C, Q2_ZERO, 0, C, false);
+    slices_rig_end(&r);
+}
+
 /* Where nothing is written, a place without data is nobody's trouble, nor is what lies on a table. */
 static void test_bad_entries_read_only(void)
 {
@@ -573,6 +592,7 @@ int main(int argc, char **argv)
     g_test_add_func("/slices/raw", test_raw);
     g_test_add_func("/slices/bad/entries", test_bad_entries);
     g_test_add_func("/slices/bad/entries-read-only", test_bad_entries_read_only);
+    g_test_add_func("/slices/bad/file-that-was-cut", test_file_that_was_cut);
     g_test_add_func("/slices/bad/extended", test_bad_extended);
     g_test_add_func("/slices/bad/tables", test_bad_tables);
     g_test_add_func("/slices/reads-little", test_reads_little);

@@ -108,6 +108,36 @@ static void test_bitmaps(void)
     g_assert_cmpstr(is.backing, ==, "base");
 }
 
+static void test_data_file(void)
+{
+    g_autofree uint8_t *bytes = g_malloc(CLUSTER);
+    struct q2_header h = header(), is;
+
+    strcpy(h.data_file, "some data");
+    h.incompatible = Q2_INCOMPATIBLE_DATA_FILE;
+    h.autoclear = Q2_AUTOCLEAR_RAW_DATA_FILE;
+    is = build(&h, bytes);
+    g_assert_cmpstr(is.data_file, ==, "some data");
+    g_assert_cmphex(is.incompatible, ==, Q2_INCOMPATIBLE_DATA_FILE);
+    g_assert_cmphex(is.autoclear, ==, Q2_AUTOCLEAR_RAW_DATA_FILE);
+}
+
+/* The names of features are left out before anything is refused. */
+static void test_small(void)
+{
+    uint8_t bytes[512];
+    struct q2_header h = header();
+    struct q2_error err;
+
+    h.cluster_bits = 9;
+    strcpy(h.backing, "base");
+    strcpy(h.backing_format, "qcow2");
+    g_assert_cmpint(q2_header_build(&h, bytes, sizeof bytes, &err), ==, 0);
+    g_assert_cmphex(load_be32(bytes + 112), ==, 0xe2792aca);
+    g_assert_cmphex(load_be32(bytes + 112 + 16), ==, 0);
+    g_assert_cmpmem(bytes + load_be64(bytes + 8), load_be32(bytes + 16), "base", 4);
+}
+
 static void refuse(const struct q2_header *h, size_t cluster, const char *why)
 {
     g_autofree uint8_t *bytes = g_malloc(cluster); /* exact, so that ASan sees a write past it */
@@ -136,7 +166,12 @@ static void test_refused(void)
     refuse(&h, CLUSTER, "compression 7");
     h = header();
     strcpy(h.data_file, "data");
-    refuse(&h, CLUSTER, "external data file");
+    refuse(&h, CLUSTER, "has no data file");
+    h.incompatible = Q2_INCOMPATIBLE_DATA_FILE;
+    memset(h.data_file, 'x', sizeof h.data_file);
+    refuse(&h, CLUSTER, "longer than 1023 bytes");
+    h.data_file[0] = 0;
+    refuse(&h, CLUSTER, "has no name");
     h = header();
     strcpy(h.backing, "base");
     refuse(&h, CLUSTER, "is not stated");
@@ -161,6 +196,8 @@ int main(int argc, char **argv)
     g_test_add_func("/header-build/compression", test_compression);
     g_test_add_func("/header-build/backing", test_backing);
     g_test_add_func("/header-build/bitmaps", test_bitmaps);
+    g_test_add_func("/header-build/data-file", test_data_file);
+    g_test_add_func("/header-build/small", test_small);
     g_test_add_func("/header-build/refused", test_refused);
     return g_test_run();
 }
