@@ -111,6 +111,11 @@ tests_rigs_libliverig_a_SOURCES = \
 check_LIBRARIES += tests/rigs/libspacerig.a
 tests_rigs_libspacerig_a_SOURCES = tests/rigs/space-rig.c tests/rigs/space-rig.h
 links_space = tests/rigs/libspacerig.a $(links_live)
+links_live_disk = tests/rigs/liblivedisk.a $(links_live)
+# A live image, and a model of its disk.
+check_LIBRARIES += tests/rigs/liblivedisk.a
+tests_rigs_liblivedisk_a_SOURCES = \
+	tests/rigs/live-disk.c tests/rigs/live-disk.h
 # A repository's folder.
 check_LIBRARIES += tests/rigs/librepositoryrig.a
 tests_rigs_librepositoryrig_a_SOURCES = \

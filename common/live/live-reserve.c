@@ -327,7 +327,7 @@ int live_reserve_take_table(struct live_image *image, uint64_t *host)
     e = live_metadata_add(&image->reserve->metadata, *host / image->top->cluster);
     if (e < 0)
         live_reserve_drop(image, *host, 1);
-    return e < 0 ? e : n;
+    return e;
 }
 
 /* ---- giving up ---- */
