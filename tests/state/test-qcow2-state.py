@@ -159,6 +159,9 @@ def it_grows_and_does_not_shrink():
                 fails(q, f"disk vda: qcow2: {s.image_path}: resize to {MIB} bytes: a qcow2 image cannot "
                       "become smaller here", "block_resize", size=MIB, **{"node-name": "vda"})
             s.write("vda", SIZE + 512 * KIB, 512)
+            h = s.nbd("vda")
+            h.flush()
+            h.shutdown()
             s.again(end)
             assert s.dirty("vda", "b") == [(SIZE, MIB)], s.log()
             h = s.nbd("vda")
