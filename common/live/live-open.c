@@ -4,8 +4,7 @@
  * the parts of a writable image are begun in the order in which they need each other. At the
  * end, or where one of them fails, they are taken down the other way round.
  *
- * L1 tables are the chain's: layers take them, so that an image of many TiB has them in memory once.
- * Only that of a layer which is written is moved, to a place where it can grow.
+ * L1 tables are in memory once: layers take those of the chain, which cannot be read any more by a q2_reader.
  */
 #include "common/live/live-commit.h"
 #include "common/live/live-compressed.h"
@@ -22,11 +21,6 @@
 #define TABLE_MEMORY ((size_t)64 << 20) /* bytes of L2 tables of all layers */
 #define PREFERRED    4096               /* bytes of a page */
 
-static int no_memory(const struct q2_image *chain, struct q2_error *err)
-{
-    return q2_fail_errno(err, ENOMEM, "Cannot open '%s'", q2_image_path(chain));
-}
-
 /* ---- layers ---- */
 
 static void set_file(struct live_file *f, const struct q2_file *opened,
@@ -40,31 +34,7 @@ static void set_file(struct live_file *f, const struct q2_file *opened,
     f->size = opened->size;
 }
 
-static int set_l1(struct live_layer *l, struct q2_error *err)
-{
-    struct q2_image *opened = l->opened;
-
-    l->l1_entries = opened->l1_entries;
-    l->l1_offset = opened->l1_offset;
-    l->l1_room = l->writable ? LIVE_L1_MOST : l->l1_entries;
-    if (!l->writable) {
-        l->l1 = (_Atomic uint64_t *)opened->l1;
-        opened->l1 = NULL;
-        return 0;
-    }
-    l->l1 = calloc(l->l1_room, sizeof(*l->l1));
-    if (!l->l1)
-        return no_memory(opened, err);
-    for (uint64_t i = 0; i < l->l1_entries; i++)
-        if (opened->l1[i])
-            l->l1[i] = opened->l1[i];
-    free(opened->l1);
-    opened->l1 = NULL;
-    return 0;
-}
-
-static int set_layer(struct live_layer *l, struct live_image *image, struct q2_image *opened,
-                     struct q2_error *err)
+static void set_layer(struct live_layer *l, struct live_image *image, struct q2_image *opened)
 {
     const struct live_file_ops *ops = image->options.ops;
 
@@ -76,10 +46,13 @@ static int set_layer(struct live_layer *l, struct live_image *image, struct q2_i
     set_file(&l->file, &opened->file, ops, l->writable);
     set_file(&l->data, &opened->data, ops, l->writable);
     if (l->raw)
-        return 0;
+        return;
     l->geometry = opened->geometry;
     l->cluster = UINT64_C(1) << l->geometry.cluster_bits;
-    return set_l1(l, err);
+    l->l1 = (_Atomic uint64_t *)opened->l1;
+    l->l1_entries = opened->l1_entries;
+    l->l1_offset = opened->l1_offset;
+    opened->l1 = NULL;
 }
 
 static int set_layers(struct live_image *image, struct q2_error *err)
@@ -90,14 +63,13 @@ static int set_layers(struct live_image *image, struct q2_error *err)
         image->n_layers++;
     image->layers = calloc(image->n_layers, sizeof(*image->layers));
     if (!image->layers)
-        return no_memory(image->chain, err);
+        return q2_fail_errno(err, ENOMEM, "Cannot open '%s'", q2_image_path(image->chain));
     image->top = image->layers;
     for (struct q2_image *q = image->chain; q; q = q->backing, i++) {
         image->layers[i].depth = i;
         if (i)
             image->layers[i - 1].backing = &image->layers[i];
-        if (set_layer(&image->layers[i], image, q, err) < 0)
-            return -1;
+        set_layer(&image->layers[i], image, q);
     }
     return 0;
 }
@@ -166,17 +138,11 @@ static int begin_writing(struct live_image *image, struct q2_error *err)
 
     if (!image->options.writable)
         return 0;
-    image->header = image->chain->header;
-    if (live_header_begin(image, err) < 0)
-        return -1;
-    image->header_begun = true;
-    if (live_reserve_init(image, err) < 0)
+    if (live_header_begin(image, err) < 0 || live_reserve_init(image, err) < 0)
         return -1;
     r = live_commit_init(image);
-    if (r == 0) {
-        image->make_room = live_commit;
+    if (r == 0)
         r = live_ranges_init(image);
-    }
     if (r < 0)
         return q2_fail_errno(err, -r, "Cannot open '%s'", q2_image_path(image->chain));
     image->begun = true;
@@ -200,21 +166,15 @@ static int end_writing(struct live_image *image, struct q2_error *err)
 /* Take down what there is, of an image that is open or was being opened. Nothing is written. */
 static void clear(struct live_image *image)
 {
-    if (image->ranges)
-        live_ranges_clear(image);
-    if (image->commit)
-        live_commit_clear(image);
-    if (image->reserve)
-        live_reserve_clear(image);
-    if (image->header_begun)
-        live_header_end(image);
+    live_ranges_clear(image);
+    live_commit_clear(image);
+    live_reserve_clear(image);
+    live_header_end(image);
     for (unsigned i = 0; image->layers && i < image->n_layers; i++) {
         struct live_layer *l = &image->layers[i];
 
-        if (l->compressed)
-            live_compressed_clear(l);
-        if (l->slices)
-            live_slices_clear(l);
+        live_compressed_clear(l);
+        live_slices_clear(l);
         free(l->l1);
     }
     free(image->layers);
@@ -235,7 +195,7 @@ static int open_chain(struct live_image *image, const char *path, struct q2_erro
     image->chain = q2_image_open_with(path, o, err);
     /* What it points to is the caller's. */
     memset(o, 0, sizeof(*o));
-    return image->chain ? live_policy_check(image, err) : -1;
+    return image->chain ? live_policy_check(image->chain, image->options.writable, err) : -1;
 }
 
 struct live_image *live_open(const char *path, const struct live_options *options,
@@ -249,8 +209,10 @@ struct live_image *live_open(const char *path, const struct live_options *option
     }
     image->options = *options;
     if (open_chain(image, path, err) == 0 && set_layers(image, err) == 0 &&
-        init_tables(image, err) == 0 && begin_writing(image, err) == 0)
+        init_tables(image, err) == 0 && begin_writing(image, err) == 0) {
+        live_policy_tell(image);
         return image;
+    }
     clear(image);
     return NULL;
 }
@@ -262,11 +224,9 @@ int live_start(struct live_image *image, struct q2_error *err)
     if (!image->begun)
         return 0;
     r = live_worker_start(image);
-    if (r < 0)
-        return q2_fail_errno(err, -r, "Cannot start a thread for '%s'",
-                             q2_image_path(image->chain));
-    image->wake = live_worker_wake;
-    return 0;
+    return r < 0 ? q2_fail_errno(err, -r, "Cannot start a thread for '%s'",
+                                 q2_image_path(image->chain))
+                 : 0;
 }
 
 int live_close(struct live_image *image, struct q2_error *err)
@@ -276,7 +236,6 @@ int live_close(struct live_image *image, struct q2_error *err)
     if (!image)
         return 0;
     live_worker_stop(image);
-    image->wake = NULL;
     if (image->begun)
         r = end_writing(image, err);
     clear(image);

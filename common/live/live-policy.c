@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "common/live/live-policy.h"
 
+#include <limits.h>
+#include <stdio.h>
+
 /* ---- for reading ---- */
 
 /* What an image does not have is its backing file's: without that it would read as zeroes. */
@@ -13,16 +16,28 @@ static int check_whole(const struct q2_image *chain, struct q2_error *err)
     return 0;
 }
 
-static void tell_of(struct live_image *image, const struct q2_image *i)
+/* `which`: of the chain's files. */
+static void tell_of(struct live_image *image, const char *which, const struct q2_header *h)
 {
-    if (i->header.incompatible & Q2_INCOMPATIBLE_CORRUPT)
-        live_tell(image, "'%s' is marked as corrupt: what is read of it may be wrong",
-                  i->file.path);
-    if (i->header.incompatible & Q2_INCOMPATIBLE_DIRTY)
+    if (h->incompatible & Q2_INCOMPATIBLE_CORRUPT)
+        live_tell(image, "%s is marked as corrupt: what is read of it may be wrong", which);
+    if (h->incompatible & Q2_INCOMPATIBLE_DIRTY)
         live_tell(image,
-                  "'%s' was not closed by its last writer: its reference counts may be wrong, "
-                  "which does not matter for reading",
-                  i->file.path);
+                  "%s was not closed by its last writer: its reference counts may be wrong, which "
+                  "does not matter for reading",
+                  which);
+}
+
+void live_policy_tell(struct live_image *image)
+{
+    const struct q2_image *i = image->chain;
+    char which[PATH_MAX + 32];
+
+    tell_of(image, "it", &i->header);
+    for (i = i->backing; i; i = i->backing) {
+        snprintf(which, sizeof(which), "its backing file '%s'", i->file.path);
+        tell_of(image, which, &i->header);
+    }
 }
 
 /* ---- for writing ---- */
@@ -89,16 +104,12 @@ static int check_l1(const struct q2_image *i, struct q2_error *err)
     return 0;
 }
 
-int live_policy_check(struct live_image *image, struct q2_error *err)
+int live_policy_check(const struct q2_image *chain, bool writable, struct q2_error *err)
 {
-    const struct q2_image *top = image->chain;
-
-    if (check_whole(top, err) < 0)
+    if (check_whole(chain, err) < 0)
         return -1;
-    if (image->options.writable && (check_marks(top, err) < 0 || check_content(top, err) < 0 ||
-                                    check_device(top, err) < 0 || check_l1(top, err) < 0))
+    if (writable && (check_marks(chain, err) < 0 || check_content(chain, err) < 0 ||
+                     check_device(chain, err) < 0 || check_l1(chain, err) < 0))
         return -1;
-    for (const struct q2_image *i = top; i; i = i->backing)
-        tell_of(image, i);
     return 0;
 }

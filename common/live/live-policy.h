@@ -8,8 +8,9 @@
 /* Files of the longest chain that is served, if the caller does not say. */
 #define LIVE_CHAIN_MOST 200
 
-/* May the chain that has been opened be served as the options want it? 0, or -1 and *err, which
- * says what to do. Whoever opened it is told of what is wrong but does not hinder. */
-int live_policy_check(struct live_image *image, struct q2_error *err);
+/* May the chain that has been opened be served? 0, or -1 and *err, which says what to do. */
+int live_policy_check(const struct q2_image *chain, bool writable, struct q2_error *err);
+/* Whoever opened the image is told of what is wrong with it and does not hinder. */
+void live_policy_tell(struct live_image *image);
 
 #endif

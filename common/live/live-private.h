@@ -55,9 +55,6 @@ struct live_compressed; /* live-compressed.c: what was decompressed last, and co
 struct live_ranges;     /* guest clusters whose entries are being changed */
 struct live_worker;     /* live-worker.c: the thread */
 
-/* Entries of the largest L1 table. */
-#define LIVE_L1_MOST ((32 << 20) / 8)
-
 /* One file of the chain (and its data file). */
 struct live_layer {
     struct live_image *image;
@@ -70,12 +67,10 @@ struct live_layer {
 
     struct q2_geometry geometry;
     uint64_t cluster; /* bytes */
-    /* L1, in host order. Written only by who makes tables (live-slices.c) and by a resize. It stays where
-     * it is, in memory: there is room for `l1_room` entries (LIVE_L1_MOST in a layer that is written), of which
-     * the disk needs `l1_entries`. What is not used of it takes no memory. */
+    /* L1, in host order: as many entries as the disk needs. Written only by who makes tables
+     * (live-slices.c) and by a resize. */
     _Atomic uint64_t *l1;
-    uint64_t l1_entries, l1_room;
-    uint64_t l1_offset; /* in the file: bytes */
+    uint64_t l1_entries, l1_offset;
     struct live_slices *slices;
     struct live_compressed *compressed; /* NULL: a raw layer, which has nothing compressed */
 
@@ -104,7 +99,7 @@ struct live_image {
     struct live_worker *worker; /* NULL: not started */
     struct live_head *head;     /* NULL: not writable */
     struct q2_header header;    /* as it is in the file: live-header.c */
-    bool header_begun, begun; /* live_header_begin, and all that a writable one needs, went well */
+    bool begun; /* all that a writable one needs is there */
     /* What files call that others, above them, do. NULL: nobody does it. */
     int (*make_room)(struct live_image *image); /* live_commit, for slices that need a place */
     void (*wake)(struct live_image *image);     /* live_worker_wake, for a reserve that is low */

@@ -34,7 +34,7 @@ void live_reserve_clear(struct live_image *image); /* writes nothing */
  * many, or a negative errno (-ENOSPC: the reserve is empty and the file cannot grow; nothing has changed).
  * May wait for the file; image->wake is called when little is left. */
 int live_reserve_take(struct live_image *image, unsigned n, uint64_t *host);
-/* The same for one cluster that will hold an L2 table: it is noted as metadata. */
+/* The same for one cluster that will hold an L2 table: it is noted as metadata. 0 or a negative errno. */
 int live_reserve_take_table(struct live_image *image, uint64_t *host);
 /* Taken, and not referred to by any entry: writing to it has failed, or it was not needed. Never taken
  * again; counted down with what is given up. */

@@ -11,12 +11,21 @@ static struct stage *stage_at(const struct instant *i, unsigned k)
     return i->stages->pdata[k];
 }
 
-/* Is there anything that must be durable? Views, and bitmaps that do not survive, do not wait for the
- * store. */
+/* May writes that were acknowledged be lost with the process? Those that went by a descriptor are the
+ * kernel's. A plugin that offers a map may have in its own memory which bytes lie where. */
+static bool holds_writes(const struct disk *d)
+{
+    return d->state.ops && d->handle->map && d->handle->can_flush && !d->readonly;
+}
+
+/* Is there anything that must be durable? Views, unless writes before them have to be flushed, and bitmaps
+ * that do not survive, do not wait for the store. */
 static bool concerns_store(const struct stage *st)
 {
     bool concerns = st->instant->resizes;
 
+    if (st->views->len > 0 && holds_writes(st->disk))
+        return true;
     for (unsigned k = 0; k < st->removed->len && !concerns; k++)
         concerns = ((const struct dirty_bitmap *)st->removed->pdata[k])->persistent;
     for (unsigned k = 0; k < st->bitmaps->len && !concerns; k++) {
@@ -207,12 +216,28 @@ static int check_origins(const struct stage *st, GError **err)
     return 0;
 }
 
+/* New bits say nothing of what guests wrote before the instant, and a view has it. So it must not be
+ * lost, if the process dies when these count. */
+static int flush_held_writes(struct instant *i, GError **err)
+{
+    for (unsigned k = 0; k < i->stages->len; k++) {
+        struct disk *d = stage_at(i, k)->disk;
+        int r = holds_writes(d) ? d->backend->ops->flush(d->handle) : 0;
+
+        if (r < 0)
+            return fail_errno(err, -r, "disk %s: flush", d->node.name);
+    }
+    return 0;
+}
+
 static int try_commit(struct instant *i, GError **err)
 {
     for (unsigned k = 0; k < i->stages->len; k++)
         if (check_origins(stage_at(i, k), err) < 0)
             return -1;
     if (stage_flush_size(i, err) < 0)
+        return -1;
+    if (flush_held_writes(i, err) < 0)
         return -1;
     return i->state->ops->commit(i->state->store, i->transaction, err);
 }

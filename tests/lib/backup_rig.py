@@ -29,16 +29,18 @@ STEPS = f"{fleece.BUILD}/tests/fleecectl/.libs/steps.so"
 
 class BackupRig:
     """disks: their names, or {name: size}. options: of the server. state: False: without --state.
-    prepare(path): fills a new image, before the server starts.
+    prepare(path): fills a new image, before the server starts. plugin: of the disks; with "qcow2", which has
+    images of its own, prepare(path, size) makes them.
 
     The truth of an instant is read on a thread of the proxy, while the test may kill the server and start
     another one in its place. If it has ended the server that began the session, an error is none, and
     fleecectl is cut off."""
 
-    def __init__(self, *disks, size=8 * MIB, options=(), state=True, repository=None, prepare=None):
+    def __init__(self, *disks, size=8 * MIB, options=(), state=True, repository=None, prepare=None,
+                 plugin="file"):
         self.disks = disks[0] if isinstance(disks[0], dict) else {name: size for name in disks}
         self._options, self._state = list(options), state
-        self._repository, self._prepare = repository, prepare
+        self._repository, self._prepare, self._plugin = repository, prepare, plugin
         self.truth = {}  # {session: {disk: bytes}}
         self.reading = lambda place: None  # hook: "begun", "connected": what is done of reading a truth
         self._ended = set()  # servers that the test has ended, from before it did so
@@ -51,9 +53,7 @@ class BackupRig:
             self.dir = stack.enter_context(tmpdir())
             self.repo = self._repository or f"{self.dir}/repo"
             for name, size in self.disks.items():
-                image(self.image(name), size)
-                if self._prepare:
-                    self._prepare(self.image(name))
+                self._new_image(self.image(name), size)
             os.mkdir(f"{self.dir}/state")
             self.start()
             self._stack = stack.pop_all()
@@ -68,11 +68,19 @@ class BackupRig:
     # ---- the server ----
 
     def image(self, disk):
-        return f"{self.dir}/{disk}.raw"
+        return f"{self.dir}/{disk}.{'raw' if self._plugin == 'file' else self._plugin}"
+
+    def _new_image(self, path, size):
+        if self._plugin != "file":
+            self._prepare(path, size)
+            return
+        image(path, size)
+        if self._prepare:
+            self._prepare(path)
 
     def start(self):
         words = [word for name in self.disks
-                 for word in ("--disk", name, "file", self.image(name))]
+                 for word in ("--disk", name, self._plugin, self.image(name))]
         state = ["--state", f"{self.dir}/state"] if self._state else []
         self.server = Server(*state, *self._options, *words, dir=self.dir)
         self.server.__enter__()
@@ -84,7 +92,7 @@ class BackupRig:
     def restart(self, **disks):
         """Start the server again, after its death or an orderly end, with these disks besides."""
         for name, size in disks.items():
-            image(self.image(name), size)
+            self._new_image(self.image(name), size)
         self.disks.update(disks)
         self._ended.add(self.server)
         self.server.stop()

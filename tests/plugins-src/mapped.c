@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A plugin whose bytes lie in a file (path=PATH, 8 MiB) in another order, as it tells by
- * nbdfleece_plugin_map. Of four pieces of 128 KiB each, two are told, one is known to its callbacks
- * alone, and one is zeroes until it is written. With alone=TRUE the callbacks refuse what the map has
+ * nbdfleece_plugin_map. Of four pieces of 128 KiB each, two are told, one only for reading, and one is
+ * zeroes until it is written; then its callbacks alone know it. With alone=TRUE the callbacks refuse what the map has
  * told. With answer=N, length=N, host=N, fd=N, place=N the map says that instead, of everything.
  */
 #define NBDKIT_API_VERSION 2
@@ -25,7 +25,7 @@
 #define PIECES       64u
 #define SIZE         (PIECE * PIECES)
 
-enum kind { TOLD, ALSO_TOLD, UNTOLD, ZEROES };
+enum kind { TOLD, ALSO_TOLD, TO_READ, ZEROES };
 
 static char *path;
 static int file = -1, alone, model = THREAD_MODEL;
@@ -165,7 +165,8 @@ int nbdfleece_plugin_map(void *handle, uint64_t offset, uint64_t length, int wri
     s->length = run_of(offset, length);
     s->offset = host_of(offset);
     s->fd = file;
-    s->place = kind_of(offset) <= ALSO_TOLD ? NBDFLEECE_DATA : NBDFLEECE_UNKNOWN;
+    bool told = kind_of(offset) <= ALSO_TOLD || (kind_of(offset) == TO_READ && !writing);
+    s->place = told ? NBDFLEECE_DATA : NBDFLEECE_UNKNOWN;
     if (kind_of(offset) == ZEROES && !atomic_load(&written[offset / PIECE]) && !writing)
         s->place = NBDFLEECE_ZERO;
     if (lies[1].given)

@@ -19,16 +19,22 @@
 #define BLOCKS 64u
 #define SIZE   (BLOCK * BLOCKS)
 
-/* Four kinds of blocks follow each other. Of the file there are two pieces that touch, and
- * then one that lies elsewhere. What only the backend has is in its memory. */
-enum kind { FILE_FIRST, FILE_NEXT, MEMORY, MAYBE_ZERO };
+/* Four kinds of blocks follow each other. Two of them are in the file, and touch there. What only the
+ * backend has is in its memory. The fourth kind goes there when it is written; until then it reads as zeroes,
+ * or as what another file has, which is zeroes and must stay so. */
+enum kind { FILE_FIRST, FILE_NEXT, MEMORY, AT_FIRST_ZERO };
 
-static int file; /* the descriptor that the map tells */
+static int file, below; /* the descriptors that the map tells */
 static bool zero[BLOCKS];
 
 static enum kind kind_of(uint64_t block)
 {
     return block % 4;
+}
+
+static bool is_below(uint64_t block)
+{
+    return block % 8 == 7;
 }
 
 /* The blocks' order in the file is turned around, but for pairs. */
@@ -49,8 +55,10 @@ static void map(struct backend_handle *h, uint64_t offset, uint64_t length, bool
     if (kind_of(block) == FILE_FIRST || kind_of(block) == FILE_NEXT) {
         *s = (struct backend_segment){BACKEND_IN_FILE, file, host_of(block) + within, 0};
         run += kind_of(block) == FILE_FIRST ? BLOCK : 0;
-    } else if (kind_of(block) == MAYBE_ZERO && zero[block] && !writing) {
-        s->place = BACKEND_ZEROES;
+    } else if (kind_of(block) == AT_FIRST_ZERO && zero[block] && !writing) {
+        s->place = is_below(block) ? BACKEND_IN_FILE : BACKEND_ZEROES;
+        s->fd = below;
+        s->host = within;
     }
     s->length = MIN(length, run);
 }
@@ -60,7 +68,7 @@ static int watch(void *opaque, enum fake_call call, uint64_t offset, uint64_t le
 {
     for (uint64_t at = offset / BLOCK; length > 0 && at <= (offset + length - 1) / BLOCK; at++) {
         if (call == FAKE_READ)
-            g_assert_true(kind_of(at) == MEMORY || (kind_of(at) == MAYBE_ZERO && !zero[at]));
+            g_assert_true(kind_of(at) == MEMORY || (kind_of(at) == AT_FIRST_ZERO && !zero[at]));
         if (call == FAKE_WRITE)
             g_assert_cmpint(kind_of(at), >=, MEMORY);
         if (call == FAKE_WRITE)
@@ -78,6 +86,9 @@ static struct rig *begin(fake_hook hook)
     g_assert_cmpint(file, >=, 0);
     g_unlink(path);
     g_assert_cmpint(ftruncate(file, SIZE / 2), ==, 0);
+    below = memfd_create("mapped", MFD_CLOEXEC);
+    g_assert_cmpint(below, >=, 0);
+    g_assert_cmpint(ftruncate(below, BLOCK), ==, 0);
     memset(zero, true, sizeof zero);
     fake_backend_set_map(b, map);
     fake_backend_set_no_extents(b);
@@ -87,8 +98,14 @@ static struct rig *begin(fake_hook hook)
 
 static void end(struct rig *r)
 {
+    char bytes[BLOCK];
+
     rig_free(r);
     close(file);
+    g_assert_cmpint(pread(below, bytes, sizeof bytes, 0), ==, BLOCK);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        g_assert_cmpint(bytes[i], ==, 0);
+    close(below);
 }
 
 static void test_random(void)
@@ -103,7 +120,8 @@ static void test_random(void)
         uint32_t length = (uint32_t)g_test_rand_int_range(1, (gint32)MIN(most, SIZE - offset) + 1);
 
         if (i % 3 == 0) {
-            memset(model + offset, i, length);
+            for (uint32_t at = offset; at < offset + length; at++)
+                model[at] = (uint8_t)g_test_rand_int();
             g_assert_cmpint(node_write(r->io, model + offset, length, offset, 0), ==, 0);
         } else if (i % 3 == 1) {
             g_assert_cmpint(node_read(r->io, bytes, length, offset, 0), ==, 0);
