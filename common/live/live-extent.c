@@ -8,7 +8,7 @@
 /* Neighbours that are looked at for the sake of one longer extent. */
 #define NEIGHBOURS 256
 
-/* Data shorter than this are not asked for holes: a system call each. */
+/* Clusters shorter than this are not asked for holes: a system call each. */
 #define HOLE_MIN (64u << 10)
 
 struct extent {
@@ -22,7 +22,7 @@ static void of_data(const struct live_found *found, struct extent *e)
     const struct live_run *run = &found->run;
     bool hole = false;
 
-    if (run->length >= HOLE_MIN)
+    if (found->layer->raw || run->length >= HOLE_MIN)
         e->length = live_find_hole(live_layer_data(found->layer), run->host,
                                    run->host + run->length, &hole) -
                     run->host;

@@ -21,7 +21,7 @@ static struct live_segment in_file(struct live_file *f, uint64_t host, uint64_t 
 /* A run of the top, which the caller may write at its place. */
 static struct live_segment to_write(struct live_layer *top, const struct live_run *run)
 {
-    if (run->kind != Q2_DATA || !run->own ||
+    if (run->kind != Q2_DATA || !run->own || !top->writable ||
         atomic_load_explicit(&top->image->broken, memory_order_relaxed))
         return (struct live_segment){.place = LIVE_SLOW, .length = run->length};
     return in_file(live_layer_data(top), run->host, run->length);
