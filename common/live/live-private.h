@@ -75,7 +75,7 @@ struct live_layer {
     struct live_compressed *compressed; /* NULL: a raw layer, which has nothing compressed */
 
     struct live_layer *backing; /* NULL: none */
-    atomic_uint told;           /* enum live_told: what has been said of it, once and not for each read */
+    atomic_uint told; /* enum live_told: what has been said of it, once and not for each read */
 };
 
 enum live_told { LIVE_TOLD_INVALID = 1, LIVE_TOLD_COMPRESSED = 2, LIVE_TOLD_UNREADABLE = 4 };
@@ -99,7 +99,7 @@ struct live_image {
     struct live_worker *worker; /* NULL: not started */
     struct live_head *head;     /* NULL: not writable */
     struct q2_header header;    /* as it is in the file: live-header.c */
-    bool begun; /* all that a writable one needs is there */
+    bool begun;                 /* all that a writable one needs is there */
     /* What files call that others, above them, do. NULL: nobody does it. */
     int (*make_room)(struct live_image *image); /* live_commit, for slices that need a place */
     void (*wake)(struct live_image *image);     /* live_worker_wake, for a reserve that is low */

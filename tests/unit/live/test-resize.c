@@ -398,8 +398,8 @@ static bool fail_once(struct live_power *p, unsigned kinds, unsigned nth)
     g_assert_cmpuint(p->guest.size, ==, r == 0 ? size + step.length : size);
     failed = live_storage_failed();
     live_storage_fault(NULL);
-    step.length = 512;
-    live_power_step(p, &step, false);
+    if (r < 0)
+        live_power_step(p, &step, false);
     live_power_stop(p, failed);
     return failed;
 }
