@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- operations ---- */
@@ -73,7 +74,7 @@ static int rig_shorten(struct live_file *f, uint64_t size)
 
 static int rig_zero(struct live_file *f, uint64_t length, uint64_t offset, bool hole)
 {
-    int error = count(f);
+    int error = rig_of(f)->no_holes ? -ENOTSUP : count(f);
 
     return error ? error : live_file_usual.zero(f, length, offset, hole);
 }
@@ -118,6 +119,7 @@ void space_rig_end(struct space_rig *r)
 {
     space_rig_close(r);
     g_string_free(r->told, TRUE);
+    g_clear_pointer(&r->kept, g_bytes_unref);
     qcow2_rig_end(&r->files);
 }
 
@@ -141,7 +143,7 @@ static void open_layer(struct space_rig *r)
     top->cluster = UINT64_C(1) << chain->geometry.cluster_bits;
 }
 
-int space_rig_open(struct space_rig *r, struct q2_error *err)
+int space_rig_open_failing(struct space_rig *r, struct q2_error *err)
 {
     g_autofree char *path = qcow2_rig_path(&r->files, "i.qcow2");
 
@@ -158,11 +160,16 @@ int space_rig_open(struct space_rig *r, struct q2_error *err)
     r->image.wake = wake;
     r->changes = r->wakes = 0;
     r->read = 0;
-    r->fail_at = UINT_MAX;
     if (live_header_begin(&r->image, err) == 0 && live_reserve_init(&r->image, err) == 0)
         return 0;
     space_rig_close(r);
     return -1;
+}
+
+int space_rig_open(struct space_rig *r, struct q2_error *err)
+{
+    r->fail_at = UINT_MAX;
+    return space_rig_open_failing(r, err);
 }
 
 void space_rig_must_open(struct space_rig *r)
@@ -183,6 +190,71 @@ void space_rig_close(struct space_rig *r)
     r->top.file.fd = -1;
     q2_image_close(r->image.chain);
     r->image.chain = NULL;
+}
+
+void space_rig_keep(struct space_rig *r)
+{
+    size_t size;
+    uint8_t *bytes = qcow2_rig_bytes(&r->files, "i.qcow2", &size);
+
+    g_clear_pointer(&r->kept, g_bytes_unref);
+    r->kept = g_bytes_new_take(bytes, size);
+}
+
+void space_rig_reset(struct space_rig *r)
+{
+    g_autofree char *path = qcow2_rig_path(&r->files, "i.qcow2");
+    g_autoptr(GError) err = NULL;
+    size_t size;
+    const void *bytes = g_bytes_get_data(r->kept, &size);
+
+    space_rig_close(r);
+    g_file_set_contents(path, bytes, (gssize)size, &err);
+    g_assert_no_error(err);
+}
+
+static void look(const struct space_rig *r, struct stat *st)
+{
+    g_autofree char *path = qcow2_rig_path(&r->files, "i.qcow2");
+
+    g_assert_cmpint(stat(path, st), ==, 0);
+}
+
+uint64_t space_rig_file_size(const struct space_rig *r)
+{
+    struct stat st;
+
+    look(r, &st);
+    return (uint64_t)st.st_size;
+}
+
+uint64_t space_rig_file_room(const struct space_rig *r)
+{
+    struct stat st;
+
+    look(r, &st);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+int space_rig_take(struct space_rig *r, unsigned n, uint64_t *host)
+{
+    g_autofree uint8_t *bytes = g_malloc(r->top.cluster);
+    int got = live_reserve_take(&r->image, n, host);
+
+    if (got < 0)
+        return got;
+    g_assert_cmpint(got, >=, 1);
+    g_assert_cmpint(got, <=, (int)n);
+    g_assert_cmpuint(*host % r->top.cluster, ==, 0);
+    g_assert_cmpuint(*host + (uint64_t)got * r->top.cluster, <=, space_rig_file_size(r));
+    for (int i = 0; i < got; i++) {
+        uint64_t place = *host + (uint64_t)i * r->top.cluster;
+
+        g_assert_false(live_reserve_is_metadata(&r->image, place));
+        g_assert_cmpint(live_file_usual.pread(&r->top.file, bytes, r->top.cluster, place), ==, 0);
+        g_assert_true(bytes[0] == 0 && memcmp(bytes, bytes + 1, r->top.cluster - 1) == 0);
+    }
+    return got;
 }
 
 uint64_t space_rig_leaks(struct space_rig *r, bool qemu)
