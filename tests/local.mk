@@ -30,7 +30,9 @@ links_client = $(CLIENT_LIBS)
 links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_live = tests/rigs/libliverig.a tests/rigs/libqcow2rig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_picture = tests/rigs/libpicturerig.a $(links_live)
-# One layer of a live image, over a reserve that is made up.
+# One layer of a live image, over a reserve that is made up; and in all schedules.
+links_slices_schedules = \
+	tests/rigs/libslicesrig.a tests/rigs/libslicesschedules.a tests/rigs/libsched.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_slices = tests/rigs/libslicesrig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 # With the loop devices of tests/backend.
 links_targets = tests/backend/libharness.a $(links_copy) -ldl -lm
@@ -177,6 +179,19 @@ tests_rigs_libbitmapschedules_a_SOURCES = \
 	common/base/bitmap.c
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
+
+# Slices of L2 tables, likewise.
+check_LIBRARIES += tests/rigs/libslicesschedules.a
+tests_rigs_libslicesschedules_a_SOURCES = \
+	tests/rigs/sched-slices.h \
+	common/live/live-commit.c \
+	common/live/live-slices-change.c \
+	common/live/live-slices-run.c \
+	common/live/live-slots.c \
+	common/live/live-slots-load.c \
+	common/live/live-slots-write.c
+tests_rigs_libslicesschedules_a_CPPFLAGS = \
+	$(AM_CPPFLAGS) -include $(srcdir)/tests/rigs/sched-slices.h
 
 check_LIBRARIES += tests/rigs/libbackuprig.a
 tests_rigs_libbackuprig_a_SOURCES = \
