@@ -8,6 +8,7 @@ EXTRA_PROGRAMS += $(listed_fuzz_targets)
 check_LIBRARIES += fuzz/libfuzz.a
 fuzz_libfuzz_a_SOURCES = \
 	fuzz/fuzz.c fuzz/fuzz.h \
+	fuzz/image.c fuzz/image.h \
 	fuzz/talk.c fuzz/talk.h \
 	fuzz/talk-options.c \
 	fuzz/talk-replies.c

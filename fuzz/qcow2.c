@@ -4,62 +4,20 @@
  * file is believed: extents lie in the disk and in the file, all of a disk is one kind or another,
  * reads in pieces agree, and what a check calls clean can be read, as long as nothing is compressed.
  *
- * Input: a byte that says which; 0: the bytes of a header. Else a file: its size in sectors (2 bytes),
- * and pieces: the sector (2 bytes), a length (2 bytes), and as many bytes. In its folder there are a raw
- * file "b" and a data file "d", which it may name, and it is "i" itself.
+ * Input: a byte that says which; 0: the bytes of a header. Else a file (image.h).
  */
-#include "fuzz/fuzz.h"
+#include "fuzz/image.h"
 
-#include "common/base/file-io.h"
 #include "common/qcow2/q2-image.h"
 
-#include <fcntl.h>
 #include <glib.h>
-#include <glib/gstdio.h>
 #include <limits.h>
 #include <string.h>
-#include <unistd.h>
 
 const char fuzz_name[] = "qcow2";
 
-#define SECTOR      512U
 #define MAX_EXTENTS 500
 #define MAX_READ    4096
-
-static char folder[] = "/tmp/fuzz-qcow2-XXXXXX";
-static char *image_path;
-
-static void remove_folder(void)
-{
-    static const char *const names[] = {"b", "d", "i"};
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
-        g_autofree char *path = g_build_filename(folder, names[i], NULL);
-
-        unlink(path);
-    }
-    rmdir(folder);
-    g_free(image_path);
-}
-
-static void make_file(const char *name, size_t size)
-{
-    g_autofree char *path = g_build_filename(folder, name, NULL), *bytes = g_malloc(size);
-
-    memset(bytes, *name, size);
-    CHECK(g_file_set_contents(path, bytes, (gssize)size, NULL));
-}
-
-static void make_folder(void)
-{
-    if (image_path)
-        return;
-    CHECK(g_mkdtemp(folder));
-    image_path = g_build_filename(folder, "i", NULL);
-    make_file("b", 5000);
-    make_file("d", 65536);
-    atexit(remove_folder);
-}
 
 static void fuzz_header(struct supply *s)
 {
@@ -78,23 +36,6 @@ static void fuzz_header(struct supply *s)
     CHECK(h.l1_size <= 4 << 20 && h.l1_offset + h.l1_size * UINT64_C(8) <= UINT32_MAX);
     CHECK(h.crypt_method == 0 && (h.incompatible & ~UINT64_C(31)) == 0);
     CHECK(!(h.incompatible & Q2_INCOMPATIBLE_DATA_FILE) == !h.data_file[0]);
-}
-
-static void make_image(struct supply *s)
-{
-    int fd = open(image_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    uint64_t size = take_u16(s) * (uint64_t)SECTOR;
-
-    CHECK(fd >= 0);
-    while (supply_left(s) > 0) {
-        uint64_t place = take_u16(s) * (uint64_t)SECTOR;
-        size_t length = take_u16(s), got;
-        const uint8_t *bytes = take_bytes(s, length, &got);
-
-        CHECK(pwrite_all(fd, bytes, got, place) == 0);
-    }
-    CHECK(ftruncate(fd, (off_t)size) == 0);
-    close(fd);
 }
 
 /* Read a range at once and in two pieces, which agree. False: it cannot be read. */
@@ -153,7 +94,7 @@ static bool walk(struct q2_image *image, struct q2_reader *r)
             CHECK(err.text[0]);
             CHECK(!read_range(r, offset, 1, false));
             good = false;
-            offset += SECTOR;
+            offset += FUZZ_SECTOR;
             continue;
         }
         CHECK(e.length > 0 && e.length <= size - offset);
@@ -175,7 +116,7 @@ static void fuzz_image(void)
     struct q2_reader *r;
     bool good;
 
-    image = q2_image_open(image_path, Q2_REFERENCES_FOLDER, &err);
+    image = q2_image_open(fuzz_image_path(), Q2_REFERENCES_FOLDER, &err);
     if (!image) {
         CHECK(err.text[0]);
         return;
@@ -198,8 +139,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_header(&s);
         return 0;
     }
-    make_folder();
-    make_image(&s);
+    fuzz_image_make(&s, UINT_MAX);
     fuzz_image();
     return 0;
 }

@@ -15,7 +15,8 @@ import subprocess
 import sys
 
 OPTIONS = {"connection": ["-max_len=1024", "-timeout=60", "-detect_leaks=0",
-                          "-print_funcs=0"], "json": ["-max_len=2048"], "qcow2": ["-max_len=8192"]}
+                          "-print_funcs=0"], "json": ["-max_len=2048"], "qcow2": ["-max_len=8192"],
+           "live": ["-max_len=8192", "-timeout=20", "-malloc_limit_mb=256", "-rss_limit_mb=1024"]}
 
 
 def say(*words):

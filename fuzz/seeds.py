@@ -298,23 +298,36 @@ def qcow2_header(version=3, bits=9, size=1 << 20, l1=32, incompatible=0, extensi
     return fixed + rest + backing
 
 
-def qcow2_image(header, clusters, bits=9, sectors=0):
-    """An input: the header, and {number of the cluster: bytes}. Each that there is counts once."""
-    counts = b"".join(struct.pack(">H", n < 4 or n in clusters) for n in range(64))
-    content = {0: header, 1: struct.pack(">Q", 2 << bits), 2: counts, **clusters}
+def qcow2_file(header, clusters, bits=9, sectors=0, order=4, block=2):
+    """Its pieces: how many there are, and the bytes: the header, and {number of the cluster: bytes}. Each that
+    there is counts once; `block` is the cluster of the counts."""
+    used = {0, 1, block, 3, *clusters}
+    counts = sum(1 << (n << order) for n in used).to_bytes((64 << order) // 8, "little")
+    width = (1 << order) // 8
+    if width > 1:
+        counts = b"".join(struct.pack(f">{'..H.I...Q'[width]}", n in used) for n in range(64))
+    content = {0: header, 1: struct.pack(">Q", block << bits), block: counts, **clusters}
     scale = 1 << bits >> 9
     sectors = sectors or (max(content) + 1) * scale
-    return b"\1" + struct.pack(">H", sectors) + b"".join(
+    return len(content), struct.pack(">H", sectors) + b"".join(
         struct.pack(">HH", n * scale, len(data)) + data for n, data in sorted(content.items()))
 
 
+def qcow2_image(*args, **kwargs):
+    """An input of the target qcow2."""
+    return b"\1" + qcow2_file(*args, **kwargs)[1]
+
+
+def qcow2_entries(*words):
+    return b"".join(struct.pack(">Q", word) for word in words)
+
+
+def qcow2_at(cluster, bits=9):
+    return COPIED | cluster << bits
+
+
 def qcow2():
-    def entries(*words):
-        return b"".join(struct.pack(">Q", word) for word in words)
-
-    def at(cluster):
-        return COPIED | cluster << 9
-
+    entries, at = qcow2_entries, qcow2_at
     plain = qcow2_header()
     yield "header", b"\0" + plain
     yield "header-2", b"\0" + qcow2_header(version=2, backing=b"base")
@@ -363,6 +376,99 @@ def qcow2():
             **tables, 12: directory, 13: entries(word), 14: b"bits"})
 
 
+# ---- live images ----
+
+def sound_images():
+    """Images that a check calls clean: (name, flags of the input, their pieces)."""
+    entries, at, folder = qcow2_entries, qcow2_at, 1
+    data = {n: bytes([n]) * 512 for n in range(6, 10)}
+    tables = {3: entries(at(4), at(5)), 4: entries(at(6), 1, at(7) | 1, 0, at(8)), 5: entries(0, 0, at(9)), **data}
+    old = {**tables, 4: entries(at(6), 0, at(7), 0, at(8))}
+    over = [(0xe2792aca, b"raw")]
+    yield "plain", 0, qcow2_file(qcow2_header(), tables)
+    yield "empty", 0, qcow2_file(qcow2_header(), {3: bytes(256)})
+    yield "nothing", 0, qcow2_file(qcow2_header(size=0, l1=0), {3: bytes(8)})
+    yield "odd-size", 0, qcow2_file(qcow2_header(size=33 * 512, l1=1), {3: entries(at(4)), 4: entries(at(6)), 6: b"6"})
+    yield "version-2", 0, qcow2_file(qcow2_header(version=2), old)
+    yield "old-over", folder, qcow2_file(qcow2_header(version=2, backing=b"b", extensions=over), old)
+    yield "over", folder, qcow2_file(qcow2_header(backing=b"b", extensions=over), tables)
+    for order in range(7):
+        yield f"counts-{order}", 0, qcow2_file(qcow2_header(order=order), tables, order=order)
+    yield "far-tables", 0, qcow2_file(qcow2_header(), {3: entries(at(60)), 60: entries(at(40), 0, at(41)),
+                                                      40: b"40", 41: b"41"}, block=50)
+    yield "gap", 0, qcow2_file(qcow2_header(), tables, sectors=900)
+    squeezed = zlib.compress(b"abcd" * 128)[2:-4]
+    packed = COMPRESSED | 6 << 9
+    yield "zlib", 0, qcow2_file(qcow2_header(), {**tables, 4: entries(packed, at(7), 0, at(8)), 6: squeezed})
+    frame = b"\x28\xb5\x2f\xfd\x60\x00\x01" + struct.pack("<I", 512 << 3 | 1)[:3] + b"z" * 512
+    yield "zstd", 0, qcow2_file(qcow2_header(incompatible=8), {
+        3: entries(at(4)), 4: entries(packed | 1 << 61, at(8)), 6: frame[:512], 7: frame[512:], 8: b"8"})
+    yield "data-file", folder, qcow2_file(qcow2_header(incompatible=4, extensions=[(0x44415441, b"d")]), {
+        3: entries(at(4)), 4: entries(COPIED, at(1), 1, 0, at(4))})
+    yield "subclusters", 0, qcow2_file(
+        qcow2_header(bits=14, l1=2, incompatible=16), {
+            3: entries(at(4, 14)), 4: entries(at(5, 14), 0xffffffff, at(6, 14), 0x0000ff00000000ff, 0, 1 << 40,
+                                              at(7, 14), 3 << 32 | 4), 5: b"five", 6: b"six", 7: b"seven"}, 14)
+    yield "subclusters-over", folder, qcow2_file(
+        qcow2_header(bits=14, l1=2, incompatible=16, backing=b"b", extensions=over), {
+            3: entries(at(4, 14)), 4: entries(at(5, 14), 0xf0f), 5: b"five"}, 14)
+    yield "large-clusters", 0, qcow2_file(qcow2_header(bits=16, l1=1), {
+        3: entries(at(4, 16)), 4: entries(at(5, 16), 1), 5: b"five"}, 16)
+
+
+def live():
+    def step(what, place=0, length=0, value=b"", flags=0):
+        return struct.pack(">BHH", flags << 4 | what, place, length) + value
+
+    flush, reopen, grow = b"\0", b"\1", b"\2\5"
+    zero, trim, extent, cache, inline, read, write = 3, 5, 7, 9, 10, 11, 12
+    programs = {
+        "look": step(extent, 0, 60000) + step(cache, 0, 9000) + step(read, 0, 60000) + step(inline, 3, 200, b"i"),
+        "write": b"".join(step(write, n * 5, 1 + n * 999, bytes([n + 1])) for n in range(9)) + flush +
+        step(read, 0, 60000) + step(inline, 0, 900, b"i") + reopen + step(write, 700, 60000, b"w", 1),
+        "clear": step(write, 0, 65535, b"x") + step(zero, 3, 40) + step(zero, 30, 100, flags=2) + step(trim, 1, 999) +
+        reopen + step(zero, 0, 999, flags=7) + step(write, 9, 5000, b"y") + step(trim, 0, 65535) + flush,
+        "grow": grow + step(write, 8191, 65535, b"g") + grow + step(zero, 8000, 65535, flags=2) + reopen + grow,
+    }
+    for name, flags, (pieces, image) in sound_images():
+        for i, (what, program) in enumerate(programs.items()):
+            yield f"{name}-{what}", bytes([flags | i << 1 & 6, pieces]) + image + program
+    # What is not sound, with a program all the same.
+    entries, at, run = qcow2_entries, qcow2_at, programs["write"] + programs["clear"]
+    tables = {3: entries(at(4), at(5)), 4: entries(at(6), 1, at(7)), 5: entries(0, 0, at(9)), 6: b"6", 7: b"7", 9: b"9"}
+    broken = {
+        "l2-on-header": {4: entries(at(0), at(6))}, "l2-on-counts": {4: entries(at(2), at(6))},
+        "l2-on-l1": {4: entries(at(3))}, "l2-on-itself": {4: entries(at(4))}, "same-twice": {4: entries(at(6), at(6))},
+        "outside": {4: entries(at(9999), at(6))}, "far": {4: entries(COPIED | 0xfffffffffffe00, at(6))},
+        "unaligned": {4: entries(at(6) + 128)}, "not-copied": {4: entries(6 << 9, 7 << 9)},
+        "l1-outside": {3: entries(at(9999), at(5))}, "l1-twice": {3: entries(at(4), at(4))},
+        "l1-on-header": {3: entries(at(0))}, "l1-on-counts": {3: entries(at(2))}, "l1-on-itself": {3: entries(at(3))},
+        "counts-outside": {1: entries(9999 << 9)}, "counts-on-l1": {1: entries(3 << 9)},
+        "counts-nowhere": {1: entries(0)}, "counts-on-table": {1: entries(1 << 9)}, "counts-zero": {2: bytes(512)},
+        "counts-most": {2: b"\xff" * 512}, "counts-unaligned": {1: entries((2 << 9) + 1)},
+        "packed-on-header": {4: entries(COMPRESSED)}, "packed-outside": {4: entries(COMPRESSED | 9999 << 9)},
+        "packed-far": {4: entries(COMPRESSED | 2**61 - 1)}, "packed-long": {4: entries(COMPRESSED | 1 << 61 | 9 << 9)},
+    }
+    for name, change in broken.items():
+        pieces, image = qcow2_file(qcow2_header(), {**tables, **change})
+        yield f"broken-{name}", bytes([2, pieces]) + image + run
+    headers = {
+        "dirty": qcow2_header(incompatible=1), "corrupt": qcow2_header(incompatible=2),
+        "large": qcow2_header(size=2**62), "l1-long": qcow2_header(l1=1 << 22), "l1-short": qcow2_header(l1=1),
+        "snapshots": qcow2_header(snapshots=(1, 6 << 9)), "no-snapshots": qcow2_header(snapshots=(9, 99 << 9)),
+        "counts-long": qcow2_header()[:56] + struct.pack(">I", 16384) + qcow2_header()[60:],
+        "counts-far": qcow2_header()[:48] + struct.pack(">Q", 9999 << 9) + qcow2_header()[56:],
+        "counts-first": qcow2_header()[:48] + bytes(8) + qcow2_header()[56:],
+        "l1-first": qcow2_header()[:40] + bytes(8) + qcow2_header()[48:],
+        "autoclear": qcow2_header()[:88] + b"\xff" * 8 + qcow2_header()[96:],
+        "bits-0": qcow2_header(bits=9)[:20] + struct.pack(">I", 0) + qcow2_header()[24:],
+        "bits-63": qcow2_header(bits=9)[:20] + struct.pack(">I", 63) + qcow2_header()[24:],
+    }
+    for name, header in headers.items():
+        pieces, image = qcow2_file(header, tables)
+        yield f"header-{name}", bytes([0, pieces]) + image + run
+
+
 # ---- manifests ----
 
 def manifest():
@@ -393,7 +499,8 @@ def manifest():
 def main():
     folder = sys.argv[1]
     shutil.rmtree(folder, ignore_errors=True)
-    for target in (client, connection, extents, journal, json, manifest, option, options, qcow2, qmp, request):
+    for target in (client, connection, extents, journal, json, live, manifest, option, options, qcow2, qmp,
+                   request):
         os.makedirs(os.path.join(folder, target.__name__))
         for name, data in target():
             with open(os.path.join(folder, target.__name__, name), "xb") as out:

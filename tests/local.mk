@@ -29,7 +29,10 @@ EXTRA_tests_unit_backup_test_quiesce_DEPENDENCIES = server/hooks/freeze-guard$(E
 links_client = $(CLIENT_LIBS)
 links_qcow2 = tests/rigs/libqcow2rig.a $(QCOW2_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_live = tests/rigs/libliverig.a tests/rigs/libqcow2rig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
-# One layer of a live image, over a reserve that is made up.
+links_picture = tests/rigs/libpicturerig.a $(links_live)
+# One layer of a live image, over a reserve that is made up; and in all schedules.
+links_slices_schedules = \
+	tests/rigs/libslicesrig.a tests/rigs/libslicesschedules.a tests/rigs/libsched.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 links_slices = tests/rigs/libslicesrig.a $(LIVE_LIBS) $(COMMON_LIBS) $(GLIB_LIBS)
 # With the loop devices of tests/backend.
 links_targets = tests/backend/libharness.a $(links_copy) -ldl -lm
@@ -93,6 +96,9 @@ tests_rigs_libnbdrig_a_SOURCES = \
 	tests/rigs/nbd-client.c tests/rigs/nbd-client.h \
 	tests/rigs/nbd-rig.c tests/rigs/nbd-rig.h \
 	tests/rigs/tls-rig.c tests/rigs/tls-rig.h
+# A live image and what its disk has to be.
+check_LIBRARIES += tests/rigs/libpicturerig.a
+tests_rigs_libpicturerig_a_SOURCES = tests/rigs/live-picture.c tests/rigs/live-picture.h
 # Images that QEMU's tools make.
 check_LIBRARIES += tests/rigs/libqcow2rig.a
 tests_rigs_libqcow2rig_a_SOURCES = \
@@ -174,6 +180,19 @@ tests_rigs_libbitmapschedules_a_SOURCES = \
 	common/base/bitmap.c
 tests_rigs_libbitmapschedules_a_CPPFLAGS = \
 	$(AM_CPPFLAGS) -DSCHED_BITMAP -include $(srcdir)/tests/rigs/sched-instrument.h
+
+# Slices of L2 tables, likewise.
+check_LIBRARIES += tests/rigs/libslicesschedules.a
+tests_rigs_libslicesschedules_a_SOURCES = \
+	tests/rigs/sched-slices.h \
+	common/live/live-commit.c \
+	common/live/live-slices-change.c \
+	common/live/live-slices-run.c \
+	common/live/live-slots.c \
+	common/live/live-slots-load.c \
+	common/live/live-slots-write.c
+tests_rigs_libslicesschedules_a_CPPFLAGS = \
+	$(AM_CPPFLAGS) -include $(srcdir)/tests/rigs/sched-slices.h
 
 check_LIBRARIES += tests/rigs/libbackuprig.a
 tests_rigs_libbackuprig_a_SOURCES = \

@@ -442,12 +442,17 @@ static int return_parts(struct live_reserve *r)
     return e == 0 ? live_counts_sync(&r->counts) : e;
 }
 
+/* A batch that failed half-way cannot be taken back, but made whole, and then given back. */
 static int give_back(struct live_reserve *r)
 {
     struct live_file *file = &r->image->top->file;
-    uint64_t end = used_end(r);
-    int e = return_parts(r);
+    uint64_t end;
+    int e;
 
+    if (r->left.extended && has_room(r))
+        fill(r);
+    end = used_end(r);
+    e = return_parts(r);
     memset(r->parts, 0, sizeof(r->parts));
     if (e < 0 || r->left.extended || end == r->end || file->size != r->end * r->image->top->cluster)
         return e;

@@ -90,7 +90,8 @@ static int qcow2_block_size(void *handle, uint32_t *minimum, uint32_t *preferred
 
 /* ---- data ---- */
 
-/* Of what common/live returns: 0, or -1 and errno, which the server takes, after having said what has failed. */
+/* Of what common/live returns: 0; or -1 with errno, which the server takes, after saying what has failed
+ * (nbdkit_error leaves errno as it is). */
 static int done(int result, const char *what, uint32_t count, uint64_t offset)
 {
     if (result == 0)
@@ -98,7 +99,6 @@ static int done(int result, const char *what, uint32_t count, uint64_t offset)
     errno = -result;
     nbdkit_error("%s: %s of %u bytes at %llu: %m", settings.path, what, count,
                  (unsigned long long)offset);
-    errno = -result;
     return -1;
 }
 
@@ -128,7 +128,6 @@ static int qcow2_flush(void *handle, uint32_t flags)
         return 0;
     errno = -r;
     nbdkit_error("%s: flush: %m", settings.path);
-    errno = -r;
     return -1;
 }
 
@@ -192,7 +191,7 @@ static struct nbdkit_plugin plugin = {
         "l2-cache=SIZE          memory for tables; default 64M\n"
         "locking=BOOL           take QEMU's image locks; default true\n"
         "references=WHICH       files that it names may lie in its own folder (folder,\n"
-        "                       the default), or anywhere (any), or are not opened (none)\n"
+        "                       the default), or anywhere (any), or not at all (none)\n"
         "snapshot=ID            serve this internal snapshot, by its ID or name",
     .magic_config_key = "file",
     .unload = qcow2_unload,
@@ -243,13 +242,17 @@ int nbdfleece_plugin_map(void *handle, uint64_t offset, uint64_t length, int wri
 
 int nbdfleece_plugin_resize(void *handle, uint64_t size)
 {
-    int r = live_resize(image_of(handle), size);
+    const char *why = "a qcow2 image cannot become smaller here";
+    int r = -ENOTSUP;
 
-    if (r == 0)
-        return 0;
+    if (size >= live_size(image_of(handle))) {
+        r = live_resize(image_of(handle), size);
+        if (r == 0)
+            return 0;
+        why = strerrordesc_np(-r);
+    }
+    nbdkit_error("%s: resize to %llu bytes: %s", settings.path, (unsigned long long)size, why);
     errno = -r;
-    nbdkit_error("%s: resize to %llu bytes: %s", settings.path, (unsigned long long)size,
-                 r == -ENOTSUP ? "a qcow2 image cannot become smaller here" : strerrordesc_np(-r));
     return -1;
 }
 

@@ -89,20 +89,19 @@ def after_a_crash_it_goes_on():
     rng = random.Random(seed())
     with BackupRig("vda", "vdb", "vdc", size=SIZE, plugin="qcow2", prepare=made) as rig:
         rig.backup()
-        for _ in range(4):
+        for i in range(6):
             storm(rig, rng)
-            now = content_of(rig)
+            if i % 2:
+                # What no flush has promised may be lost; what is in a backup may not.
+                rig.backup()
+                assert rig.levels() == {d: "inc" for d in rig.disks}, (rig.levels(), rig.server.log())
             rig.kill()
             for disk in rig.disks:
                 images.check(rig.image(disk), leaks=True)
             rig.start()
-            # The process has died, not the machine: nothing that was written is lost but what is in tables
-            # that were not written yet, which only a flush promises.
-            after = content_of(rig)
-            storm(rig, rng)
-            rig.backup()
-            assert rig.levels() == {d: "inc" for d in rig.disks}, (rig.levels(), rig.server.log())
-            assert {d: len(b) for d, b in now.items()} == {d: len(b) for d, b in after.items()}
+            if i % 2:
+                assert content_of(rig) == rig.truth[rig.newest()["session"]]
+        rig.backup()
         rig.check()
         rig.server.stop()
         for disk in rig.disks:

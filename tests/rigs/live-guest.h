@@ -28,11 +28,12 @@ struct live_step {
 
 struct live_guest {
     char *path;
-    struct live_options options; /* of the first opening and of those that follow */
-    struct live_image *image;    /* NULL: it could not be opened once more */
-    uint64_t size, size_before;  /* bytes; as it may be after a crash, too */
-    uint8_t *disk;               /* as it is now */
-    GArray **sectors;            /* of struct live_version: what each may be after a crash */
+    struct live_options options;       /* of the first opening and of those that follow */
+    struct live_image *image;          /* NULL: it could not be opened once more */
+    uint64_t size;                     /* bytes */
+    uint64_t size_before, size_failed; /* as it may be after a crash, too; 0: it may not */
+    uint8_t *disk;                     /* as it is now */
+    GArray **sectors;                  /* of struct live_version: what each may be after a crash */
     unsigned step;
     /* Of the step that is under way: */
     uint64_t touched, touched_end;
@@ -48,7 +49,7 @@ void live_guest_end(struct live_guest *g); /* it is closed */
 /* Do a step: 0, or a negative errno of what failed. What a crash may leave during the step is allowed then; what has
  * been promised by its end is not yet asked for. The disk is read, and has to be as it should. */
 int live_guest_do(struct live_guest *g, const struct live_step *step);
-/* The step has returned `result`, which promises something. */
+/* The step has returned `result`, which promises something. An image that could not be closed is not opened again. */
 void live_guest_done(struct live_guest *g, const struct live_step *step, int result);
 
 /* May the disk be so after a crash? NULL, or what is wrong. g_free. */

@@ -18,7 +18,8 @@ struct live_kind {
     const char *options; /* of qemu-img create, behind the size of clusters */
     const char *backing; /* "raw" or "qcow2"; NULL: none */
     unsigned backing_half_clusters;
-    bool compressed, data_file, old; /* old: version 2 */
+    bool compressed, data_file, data_file_raw, old; /* old: version 2 */
+    bool whole;                                     /* tests are thorough on it by default, too */
 };
 
 extern const struct live_kind live_kinds[];

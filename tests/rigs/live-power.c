@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-/* More uncertain events than these are drawn, not enumerated. */
+/* More moments of a step than these, or more uncertain events, are drawn and not enumerated. */
+#define PLACES      16
 #define ALL_SUBSETS 8
 #define SUBSETS     64
 
@@ -138,6 +139,20 @@ static void check_live(const struct live_power *p, const struct state *s, const 
         complain(p, s, "live_close", err.text);
 }
 
+/* A raw data file is a disk that the guest may find, too. */
+static void check_raw(const struct live_power *p, const struct state *s, uint64_t size)
+{
+    g_autofree uint8_t *bytes = g_malloc(size);
+
+    /* What has failed may lie there, and no entry leads to it. */
+    if (!p->images.kind->data_file_raw || live_storage_failed())
+        return;
+    live_content_read(live_crash_content(1), bytes, size, 0);
+    g_autofree char *why = live_guest_judge(&p->guest, bytes, size);
+    if (why)
+        complain(p, s, "the raw data file is not a disk that may be", why);
+}
+
 static void copy_crashed(const struct live_power *p)
 {
     for (unsigned i = 0; i < p->images.n_files; i++)
@@ -231,6 +246,7 @@ static void judge(struct live_power *p, const struct state *s)
     if (why)
         complain(p, s, "the disk is not what it may be", why);
     check_live(p, s, disk, size);
+    check_raw(p, s, size);
     if (every(p->states, p->ask_every))
         ask(p, s);
     if (every(p->states, p->reopen_every))
@@ -343,11 +359,22 @@ int live_power_step(struct live_power *p, const struct live_step *step, bool jud
     r = live_guest_do(&p->guest, step);
     to = live_storage_length();
     for (unsigned at = from + 1; judged && at < to; at++)
-        enumerate(p, at);
+        if (to - from <= PLACES || next(&p->seed) % (to - from) < PLACES)
+            enumerate(p, at);
     live_guest_done(&p->guest, step, r);
     if (judged)
         enumerate(p, to);
     return r;
+}
+
+void live_power_lose(struct live_power *p)
+{
+    enumerate(p, live_storage_length());
+}
+
+void live_power_complain(const struct live_power *p, const char *what, const char *why)
+{
+    complain(p, NULL, what, why);
 }
 
 void live_power_stop(struct live_power *p, bool failed)

@@ -32,6 +32,11 @@ void live_power_end(struct live_power *p);
 void live_power_start(struct live_power *p);
 /* One step. `judge`: power is lost at each moment of it. Returns what the step returned. */
 int live_power_step(struct live_power *p, const struct live_step *step, bool judge);
+/* Power is lost now. */
+void live_power_lose(struct live_power *p);
+/* The step that could not fail has. */
+void live_power_complain(const struct live_power *p, const char *what,
+                         const char *why) G_GNUC_NORETURN;
 /* The guest closes the image. It is clean then and has the disk; or, where something has `failed`, what a guest
  * may find after its server was killed. */
 void live_power_stop(struct live_power *p, bool failed);

@@ -232,7 +232,9 @@ static int write_failing(struct live_file *f, struct file *file, const void *buf
                          uint64_t offset, bool durable, int r)
 {
     bool medium = durable && storage.fault.medium;
-    size_t done = medium ? length : storage.fault.half ? length / 2 : 0;
+    uint64_t middle = (offset + length / 2) & ~(uint64_t)(LIVE_STORAGE_SECTOR - 1);
+    size_t half = middle > offset ? (size_t)(middle - offset) : 0;
+    size_t done = medium ? length : storage.fault.half ? half : 0;
 
     if (done) {
         g_assert_cmpint(live_file_usual.pwrite(f, buffer, done, offset, false), ==, 0);

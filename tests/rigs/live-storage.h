@@ -73,7 +73,7 @@ char *live_storage_describe(unsigned from, unsigned to);
 /* ---- faults ---- */
 
 /* The operation number `nth` (from 0) of these kinds from now on fails with `error`, and all that follow of
- * them, if `from_then_on`. A write: after half of its bytes, if `half`; a durable one fails as if the medium had, if
+ * them, if `from_then_on`. A write: after half of its sectors, if `half`; a durable one fails as if the medium had, if
  * `medium`, else as if the file system were full. */
 struct live_fault {
     unsigned kinds;

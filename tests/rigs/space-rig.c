@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- operations ---- */
@@ -37,11 +38,37 @@ static int rig_pread(struct live_file *f, void *buffer, size_t length, uint64_t 
     return live_file_usual.pread(f, buffer, length, offset);
 }
 
+#define SECTOR 512
+
+/* Remember what is lost if the machine dies now; or that it is not. */
+static void note_sector(struct live_file *f, uint64_t number, bool durable)
+{
+    GHashTable *pending = rig_of(f)->pending;
+    gint64 key = (gint64)number;
+    uint8_t *old;
+
+    if (durable) {
+        g_hash_table_remove(pending, &key);
+    } else if (!g_hash_table_contains(pending, &key)) {
+        old = g_malloc(SECTOR);
+        g_assert_cmpint(live_file_usual.pread(f, old, SECTOR, number * SECTOR), ==, 0);
+        g_hash_table_insert(pending, g_memdup2(&key, sizeof(key)), old);
+    }
+}
+
+static void note_write(struct live_file *f, size_t length, uint64_t offset, bool durable)
+{
+    for (uint64_t i = offset / SECTOR; i * SECTOR < offset + length; i++)
+        note_sector(f, i, durable);
+}
+
 static int rig_pwrite(struct live_file *f, const void *buffer, size_t length, uint64_t offset,
                       bool durable)
 {
     int error = count(f);
 
+    if (!error || rig_of(f)->applied)
+        note_write(f, length, offset, durable && !error);
     if (!error || rig_of(f)->applied)
         g_assert_cmpint(live_file_usual.pwrite(f, buffer, length, offset, false), ==, 0);
     return error && durable ? fail_durable(f, error) : error;
@@ -52,7 +79,10 @@ static int rig_sync(struct live_file *f)
 {
     int error = count(f);
 
-    return error && error != -ENOSPC ? fail_durable(f, error) : 0;
+    if (error && error != -ENOSPC)
+        return fail_durable(f, error);
+    g_hash_table_remove_all(rig_of(f)->pending);
+    return 0;
 }
 
 static int rig_extend(struct live_file *f, uint64_t size)
@@ -73,7 +103,7 @@ static int rig_shorten(struct live_file *f, uint64_t size)
 
 static int rig_zero(struct live_file *f, uint64_t length, uint64_t offset, bool hole)
 {
-    int error = count(f);
+    int error = rig_of(f)->no_holes ? -ENOTSUP : count(f);
 
     return error ? error : live_file_usual.zero(f, length, offset, hole);
 }
@@ -108,8 +138,10 @@ bool space_rig_begin(struct space_rig *r)
     memset(r, 0, sizeof(*r));
     r->top.file.fd = r->top.data.fd = -1;
     r->told = g_string_new(NULL);
+    r->pending = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     if (qcow2_rig_begin(&r->files))
         return true;
+    g_hash_table_unref(r->pending);
     g_string_free(r->told, TRUE);
     return false;
 }
@@ -117,7 +149,9 @@ bool space_rig_begin(struct space_rig *r)
 void space_rig_end(struct space_rig *r)
 {
     space_rig_close(r);
+    g_hash_table_unref(r->pending);
     g_string_free(r->told, TRUE);
+    g_clear_pointer(&r->kept, g_bytes_unref);
     qcow2_rig_end(&r->files);
 }
 
@@ -141,7 +175,7 @@ static void open_layer(struct space_rig *r)
     top->cluster = UINT64_C(1) << chain->geometry.cluster_bits;
 }
 
-int space_rig_open(struct space_rig *r, struct q2_error *err)
+int space_rig_open_failing(struct space_rig *r, struct q2_error *err)
 {
     g_autofree char *path = qcow2_rig_path(&r->files, "i.qcow2");
 
@@ -156,13 +190,19 @@ int space_rig_open(struct space_rig *r, struct q2_error *err)
     r->image.options.tell = tell;
     r->image.options.opaque = r;
     r->image.wake = wake;
+    g_hash_table_remove_all(r->pending);
     r->changes = r->wakes = 0;
     r->read = 0;
-    r->fail_at = UINT_MAX;
     if (live_header_begin(&r->image, err) == 0 && live_reserve_init(&r->image, err) == 0)
         return 0;
     space_rig_close(r);
     return -1;
+}
+
+int space_rig_open(struct space_rig *r, struct q2_error *err)
+{
+    r->fail_at = UINT_MAX;
+    return space_rig_open_failing(r, err);
 }
 
 void space_rig_must_open(struct space_rig *r)
@@ -183,6 +223,85 @@ void space_rig_close(struct space_rig *r)
     r->top.file.fd = -1;
     q2_image_close(r->image.chain);
     r->image.chain = NULL;
+}
+
+void space_rig_keep(struct space_rig *r)
+{
+    size_t size;
+    uint8_t *bytes = qcow2_rig_bytes(&r->files, "i.qcow2", &size);
+
+    g_clear_pointer(&r->kept, g_bytes_unref);
+    r->kept = g_bytes_new_take(bytes, size);
+}
+
+void space_rig_reset(struct space_rig *r)
+{
+    g_autofree char *path = qcow2_rig_path(&r->files, "i.qcow2");
+    g_autoptr(GError) err = NULL;
+    size_t size;
+    const void *bytes = g_bytes_get_data(r->kept, &size);
+
+    space_rig_close(r);
+    g_file_set_contents(path, bytes, (gssize)size, &err);
+    g_assert_no_error(err);
+}
+
+void space_rig_lose(struct space_rig *r, bool all)
+{
+    GHashTableIter i;
+    gpointer number, old;
+
+    g_hash_table_iter_init(&i, r->pending);
+    while (g_hash_table_iter_next(&i, &number, &old))
+        if (all || g_test_rand_bit())
+            g_assert_cmpint(live_file_usual.pwrite(&r->top.file, old, SECTOR,
+                                                   (uint64_t) * (gint64 *)number * SECTOR, false),
+                            ==, 0);
+    g_hash_table_remove_all(r->pending);
+}
+
+static void look(const struct space_rig *r, struct stat *st)
+{
+    g_autofree char *path = qcow2_rig_path(&r->files, "i.qcow2");
+
+    g_assert_cmpint(stat(path, st), ==, 0);
+}
+
+uint64_t space_rig_file_size(const struct space_rig *r)
+{
+    struct stat st;
+
+    look(r, &st);
+    return (uint64_t)st.st_size;
+}
+
+uint64_t space_rig_file_room(const struct space_rig *r)
+{
+    struct stat st;
+
+    look(r, &st);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+int space_rig_take(struct space_rig *r, unsigned n, uint64_t *host)
+{
+    g_autofree uint8_t *bytes = g_malloc(r->top.cluster);
+    int got = live_reserve_take(&r->image, n, host);
+
+    if (got < 0)
+        return got;
+    g_assert_cmpint(got, >=, 1);
+    g_assert_cmpint(got, <=, (int)n);
+    g_assert_cmpuint(*host % r->top.cluster, ==, 0);
+    g_assert_cmpuint(*host + (uint64_t)got * r->top.cluster, <=, space_rig_file_size(r));
+    for (int i = 0; i < got; i++) {
+        uint64_t place = *host + (uint64_t)i * r->top.cluster;
+
+        g_assert_false(live_reserve_is_metadata(&r->image, place));
+        g_assert_cmpint(live_file_usual.pread(&r->top.file, bytes, r->top.cluster, place), ==, 0);
+        g_assert_true(bytes[0] == 0 && memcmp(bytes, bytes + 1, r->top.cluster - 1) == 0);
+    }
+    return got;
 }
 
 uint64_t space_rig_leaks(struct space_rig *r, bool qemu)

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 struct shape {
     unsigned cluster, count_bits;
@@ -21,44 +20,21 @@ static void create(struct space_rig *r, const struct shape *s)
                   s->cluster, s->count_bits, (guint64)s->size);
 }
 
-static uint64_t file_size(struct space_rig *r)
-{
-    g_autofree char *path = qcow2_rig_path(&r->files, "i.qcow2");
-    struct stat st;
-
-    g_assert_cmpint(stat(path, &st), ==, 0);
-    return (uint64_t)st.st_size;
-}
-
 /* What was taken so far: runs in ascending order. */
 struct taken {
     uint64_t end;      /* byte behind the last one */
     uint64_t clusters; /* all */
 };
 
-static void assert_zeroes(struct space_rig *r, uint64_t host, uint64_t length)
-{
-    g_autofree uint8_t *bytes = g_malloc(length);
-
-    g_assert_cmpint(live_file_usual.pread(&r->top.file, bytes, length, host), ==, 0);
-    g_assert_true(bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0);
-}
-
 static int take(struct space_rig *r, struct taken *t, unsigned n)
 {
     uint64_t host = 1;
-    int got = live_reserve_take(&r->image, n, &host);
+    int got = space_rig_take(r, n, &host);
 
     if (got < 0)
         return got;
-    g_assert_cmpint(got, >=, 1);
-    g_assert_cmpint(got, <=, (int)n);
-    g_assert_cmpuint(host % r->top.cluster, ==, 0);
     g_assert_cmpuint(host, >=, t->end);
     t->end = host + (uint64_t)got * r->top.cluster;
-    g_assert_cmpuint(t->end, <=, file_size(r));
-    g_assert_false(live_reserve_is_metadata(&r->image, host));
-    assert_zeroes(r, host, r->top.cluster);
     t->clusters += (unsigned)got;
     return got;
 }
@@ -66,7 +42,7 @@ static int take(struct space_rig *r, struct taken *t, unsigned n)
 /* Take all of so many batches, and something of a further one. 0 or the first error. */
 static int take_batches(struct space_rig *r, struct taken *t, unsigned batches)
 {
-    uint64_t size = file_size(r);
+    uint64_t size = space_rig_file_size(r);
     unsigned grown = 0;
 
     while (grown <= batches) {
@@ -74,8 +50,8 @@ static int take_batches(struct space_rig *r, struct taken *t, unsigned batches)
 
         if (got < 0)
             return got;
-        grown += file_size(r) > size;
-        size = file_size(r);
+        grown += space_rig_file_size(r) > size;
+        size = space_rig_file_size(r);
     }
     return 0;
 }
@@ -99,13 +75,14 @@ static void test_take(gconstpointer opaque)
     if (!space_rig_begin(&r))
         return;
     create(&r, s);
-    size = file_size(&r);
+    size = space_rig_file_size(&r);
     space_rig_must_open(&r);
     g_assert_cmpint(take_batches(&r, &t, s->batches), ==, 0);
     g_assert_cmpuint(space_rig_leaks(&r, true), >=, t.clusters);
     g_assert_cmpint(live_reserve_return(&r.image), ==, 0);
-    g_assert_cmpuint(file_size(&r), ==, t.end);
+    g_assert_cmpuint(space_rig_file_size(&r), ==, t.end);
     g_assert_cmpuint(t.end, >, size);
+    space_rig_lose(&r, true);
     space_rig_close(&r);
     g_assert_cmpuint(space_rig_leaks(&r, true), ==, t.clusters);
     g_assert_cmpstr(r.told->str, ==, "");
@@ -119,7 +96,7 @@ static unsigned count_changes(struct space_rig *r, const struct shape *s)
     struct taken t = {0};
 
     create(r, s);
-    qcow2_rig_run(&r->files, "cp --sparse=always i.qcow2 new.qcow2");
+    space_rig_keep(r);
     space_rig_must_open(r);
     g_assert_cmpint(take_batches(r, &t, s->batches), ==, 0);
     g_assert_cmpint(live_reserve_return(&r->image), ==, 0);
@@ -129,13 +106,30 @@ static unsigned count_changes(struct space_rig *r, const struct shape *s)
 
 static void open_new(struct space_rig *r, unsigned fail_at, int error)
 {
-    qcow2_rig_run(&r->files, "cp --sparse=always new.qcow2 i.qcow2");
+    space_rig_reset(r);
     space_rig_must_open(r);
     r->fail_at = fail_at;
     r->error = error;
 }
 
-/* The process dies before each change of the file. */
+/* The process dies before a change of the file, or the machine: then what was not durable is lost. What was
+ * taken is counted in any case. */
+static void die(struct space_rig *r, const struct shape *s, unsigned at, unsigned how)
+{
+    struct taken t = {0};
+
+    open_new(r, at, -EIO);
+    r->dead = true;
+    r->applied = how > 1;
+    if (take_batches(r, &t, s->batches) == 0)
+        live_reserve_return(&r->image);
+    if (how > 0)
+        space_rig_lose(r, how == 1);
+    space_rig_close(r);
+    g_assert_cmpuint(r->changes, >, at);
+    g_assert_cmpuint(space_rig_leaks(r, at % 64 == 0), >=, t.clusters);
+}
+
 static void test_death(gconstpointer opaque)
 {
     const struct shape *s = opaque;
@@ -145,18 +139,10 @@ static void test_death(gconstpointer opaque)
     if (!space_rig_begin(&r))
         return;
     changes = count_changes(&r, s);
-    for (unsigned i = 0; i < changes; i++) {
-        struct taken t = {0};
-
-        open_new(&r, i, -EIO);
-        r.dead = true;
-        if (take_batches(&r, &t, s->batches) == 0)
-            live_reserve_return(&r.image);
-        space_rig_close(&r);
-        g_assert_cmpuint(r.changes, >, i);
-        space_rig_leaks(&r, i % 16 == 0);
-    }
-    g_test_message("%u deaths", changes);
+    for (unsigned i = 0; i < changes; i++)
+        for (unsigned how = 0; how < 4; how++)
+            die(&r, s, i, how);
+    g_test_message("%u deaths", 4 * changes);
     space_rig_end(&r);
 }
 
@@ -178,12 +164,29 @@ static void fail_once(struct space_rig *r, const struct shape *s, unsigned at, b
     }
     e = live_reserve_return(&r->image);
     space_rig_close(r);
-    leaks = space_rig_leaks(r, at % 16 == 0);
+    leaks = space_rig_leaks(r, at % 64 == 0);
     g_assert_cmpuint(leaks, >=, t.clusters);
     if (e == 0)
         g_assert_cmpuint(leaks, <=, t.clusters + 1);
     else
         g_assert_cmpint(e, ==, -ENOSPC);
+}
+
+/* One change fails, and nobody knows whether it has reached the medium: that is final. */
+static void fail_for_good(struct space_rig *r, const struct shape *s, unsigned at)
+{
+    struct taken t = {0};
+    int e;
+
+    open_new(r, at, -EIO);
+    r->dead = false;
+    r->applied = at % 2;
+    for (int i = 0; i < 2; i++)
+        take_batches(r, &t, s->batches);
+    e = live_reserve_return(&r->image);
+    g_assert_true(e == 0 || e == -EIO);
+    space_rig_close(r);
+    g_assert_cmpuint(space_rig_leaks(r, at % 64 == 0), >=, t.clusters);
 }
 
 static void test_full(gconstpointer opaque)
@@ -198,8 +201,125 @@ static void test_full(gconstpointer opaque)
     for (unsigned i = 0; i < changes; i++) {
         fail_once(&r, s, i, false);
         fail_once(&r, s, i, true);
+        fail_for_good(&r, s, i);
     }
     g_assert_cmpstr(r.told->str, ==, "");
+    space_rig_end(&r);
+}
+
+/* ---- threads ---- */
+
+#define THREADS 4
+#define TAKES   3000
+
+static void *take_many(void *opaque)
+{
+    struct space_rig *r = opaque;
+    GArray *hosts = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+
+    for (unsigned i = 0; i < TAKES; i++) {
+        uint64_t host;
+        int n = i % 64 == 0 ? live_reserve_take_table(&r->image, &host) + 1
+                            : live_reserve_take(&r->image, 1 + i % 5, &host);
+
+        g_assert_cmpint(n, >=, 1);
+        g_assert_cmpint(live_reserve_is_metadata(&r->image, host), ==, i % 64 == 0);
+        for (int k = 0; k < n; k++, host += r->top.cluster)
+            g_array_append_val(hosts, host);
+    }
+    return hosts;
+}
+
+static gint compare(gconstpointer a, gconstpointer b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* Nobody takes what another one has taken, while the thread makes batches, too. */
+static void test_threads(void)
+{
+    const struct shape s = {512, 16, 1 << 20, 0};
+    GArray *all = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    GThread *threads[THREADS];
+    struct space_rig r;
+
+    if (!space_rig_begin(&r))
+        return;
+    create(&r, &s);
+    space_rig_must_open(&r);
+    for (int i = 0; i < THREADS; i++)
+        threads[i] = g_thread_new("take", take_many, &r);
+    for (int i = 0; i < 100; i++)
+        g_assert_cmpint(live_reserve_fill(&r.image), ==, 0);
+    for (int i = 0; i < THREADS; i++) {
+        GArray *hosts = g_thread_join(threads[i]);
+
+        g_array_append_vals(all, hosts->data, hosts->len);
+        g_array_unref(hosts);
+    }
+    g_array_sort(all, compare);
+    for (guint i = 1; i < all->len; i++)
+        g_assert_cmpuint(g_array_index(all, uint64_t, i - 1), <, g_array_index(all, uint64_t, i));
+    g_assert_cmpint(live_reserve_return(&r.image), ==, 0);
+    space_rig_close(&r);
+    g_assert_cmpuint(space_rig_leaks(&r, true), ==, all->len);
+    g_array_unref(all);
+    space_rig_end(&r);
+}
+
+/* ---- batches ahead ---- */
+
+/* The thread is woken once when little is left, and what it makes is taken when the rest has been. */
+static void test_wake(void)
+{
+    const struct shape s = {65536, 16, 64 << 20, 0};
+    struct taken t = {0};
+    struct space_rig r;
+    unsigned changes;
+
+    if (!space_rig_begin(&r))
+        return;
+    create(&r, &s);
+    space_rig_must_open(&r);
+    g_assert_cmpint(take(&r, &t, 8), ==, 8);
+    g_assert_cmpuint(r.wakes, ==, 0);
+    g_assert_cmpint(take(&r, &t, 1), ==, 1);
+    g_assert_cmpint(take(&r, &t, 1), ==, 1);
+    g_assert_cmpuint(r.wakes, ==, 1);
+    g_assert_cmpint(live_reserve_fill(&r.image), ==, 0);
+    changes = r.changes;
+    g_assert_cmpint(live_reserve_fill(&r.image), ==, 0);
+    while (t.clusters < 16 + 60)
+        g_assert_cmpint(take(&r, &t, 1), ==, 1);
+    g_assert_cmpuint(r.changes, ==, changes);
+    g_assert_cmpuint(r.wakes, ==, 2);
+    space_rig_end(&r);
+}
+
+/* What was given back is not taken again before it has been prepared again. */
+static void test_return_and_go_on(void)
+{
+    const struct shape s = {4096, 16, 8 << 20, 0};
+    struct taken t = {0};
+    struct space_rig r;
+
+    if (!space_rig_begin(&r))
+        return;
+    create(&r, &s);
+    space_rig_must_open(&r);
+    for (int i = 0; i < 5; i++) {
+        unsigned changes;
+
+        g_assert_cmpint(take(&r, &t, 3), ==, 3);
+        g_assert_cmpint(live_reserve_return(&r.image), ==, 0);
+        g_assert_cmpuint(space_rig_file_size(&r), ==, t.end);
+        g_assert_cmpuint(space_rig_leaks(&r, true), ==, t.clusters);
+        changes = r.changes;
+        g_assert_cmpint(live_reserve_return(&r.image), ==, 0);
+        g_assert_cmpuint(r.changes, ==, changes);
+    }
     space_rig_end(&r);
 }
 
@@ -225,5 +345,8 @@ int main(int argc, char **argv)
     add_shapes("take", shapes, G_N_ELEMENTS(shapes), test_take);
     add_shapes("death", grids, G_N_ELEMENTS(grids), test_death);
     add_shapes("full", grids, G_N_ELEMENTS(grids), test_full);
+    g_test_add_func("/reserve/threads", test_threads);
+    g_test_add_func("/reserve/wake", test_wake);
+    g_test_add_func("/reserve/return-and-go-on", test_return_and_go_on);
     return g_test_run();
 }
