@@ -185,8 +185,8 @@ check_LIBRARIES += tests/rigs/libslicesschedules.a
 tests_rigs_libslicesschedules_a_SOURCES = \
 	tests/rigs/sched-slices.h \
 	common/live/live-commit.c \
-	common/live/live-slices.c \
 	common/live/live-slices-change.c \
+	common/live/live-slices-run.c \
 	common/live/live-slots.c \
 	common/live/live-slots-load.c \
 	common/live/live-slots-write.c
