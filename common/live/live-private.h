@@ -34,7 +34,7 @@
  * - a guest sector reads as it was at the last flush, or as something written to it since.
  *
  * Lock order: range lock of guest clusters (live-ranges), commit lock (live-commit.c), the reserve's
- * lock (live-reserve.c), the slices' lock (live-slices.c), the header's lock (live-header.c). The cache of decompressed clusters
+ * lock (live-reserve.c), the slices' lock (live-slots.h), the header's lock (live-header.c). The cache of decompressed clusters
  * (live-compressed.c) is a leaf.
  */
 #ifndef COMMON_LIVE_LIVE_PRIVATE_H
@@ -47,7 +47,7 @@
 
 #include <stdatomic.h>
 
-struct live_slices;     /* live-slices.c: the cache of L2 tables */
+struct live_slices;     /* live-slots.h: the cache of L2 tables */
 struct live_commit;     /* live-commit.c: writing them back */
 struct live_reserve;    /* live-reserve.c: space, and counts */
 struct live_head;       /* live-header.c: the first sector, and its lock */
@@ -68,7 +68,7 @@ struct live_layer {
     struct q2_geometry geometry;
     uint64_t cluster; /* bytes */
     /* L1, in host order: as many entries as the disk needs. Written only by who makes tables
-     * (live-slices.c) and by a resize. */
+     * (live-slices-change.c) and by a resize. */
     _Atomic uint64_t *l1;
     uint64_t l1_entries, l1_offset;
     struct live_slices *slices;
