@@ -163,6 +163,8 @@ static void fail_once(struct space_rig *r, const struct shape *s, unsigned at, b
         g_assert_cmpint(take_batches(r, &t, s->batches), ==, 0);
     }
     e = live_reserve_return(&r->image);
+    if (e == 0)
+        g_assert_cmpuint(space_rig_file_size(r), ==, t.end);
     space_rig_close(r);
     leaks = space_rig_leaks(r, at % 64 == 0);
     g_assert_cmpuint(leaks, >=, t.clusters);
