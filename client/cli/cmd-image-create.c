@@ -290,9 +290,10 @@ static int make(struct making *m, GError **err)
 
 static void tell(struct client *c, const struct making *m)
 {
+    g_autofree char *clean = text_clean(m->path, !c->terminal.utf8);
     char size[16], cluster[16];
 
-    g_string_append_printf(c->out, "%s: a disk of %s, in clusters of %s%s\n", m->path,
+    g_string_append_printf(c->out, "%s: a disk of %s, in clusters of %s%s\n", clean,
                            size_format(m->o.size, size),
                            size_format(UINT64_C(1) << m->o.cluster_bits, cluster),
                            m->o.extended ? " with subclusters" : "");

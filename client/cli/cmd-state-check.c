@@ -8,7 +8,7 @@
 #include "common/state/state-check.h"
 
 struct check_options {
-    gboolean repair;
+    char *repair; /* NULL: not given */
 };
 
 /* What a check has found. */
@@ -144,13 +144,16 @@ static int verdict(const char *dir, const checked *k, GError **err)
 static int run_state_check(struct client *c, const void *options, char **args, GError **err)
 {
     const struct check_options *co = options;
-    g_autoptr(offline) o = offline_open(args[0], co->repair, err);
+    g_autoptr(offline) o = NULL;
     g_auto(checked) k = {
         .repair = co->repair,
         .findings = g_ptr_array_new_with_free_func((GDestroyNotify)state_finding_free),
         .notes = g_ptr_array_new_with_free_func(g_free),
     };
 
+    if (co->repair && *co->repair)
+        return client_fail(err, CLIENT_ERROR_USAGE, "state check: --repair takes no value");
+    o = offline_open(args[0], co->repair, err);
     if (!o || check(o, &k, err) < 0)
         return -1;
     if (c->json)
@@ -165,7 +168,7 @@ static int run_state_check(struct client *c, const void *options, char **args, G
 }
 
 static const struct option check_options[] = {
-    {"repair", 0, OPTION_FLAG, NULL, offsetof(struct check_options, repair),
+    {"repair", 0, OPTION_OPTIONAL, NULL, offsetof(struct check_options, repair),
      "mend what can be mended; else DIR is not changed"},
     {NULL},
 };

@@ -11,7 +11,7 @@
 static void append_options(GString *out, const struct option *options)
 {
     for (const struct option *o = options; o->name; o++) {
-        bool optional = o->kind == OPTION_OPTIONAL;
+        bool optional = o->kind == OPTION_OPTIONAL && o->value;
         g_autofree char *name = g_strconcat("--", o->name,
                                             optional   ? "[="
                                             : o->value ? " "

@@ -34,7 +34,7 @@
  * - a guest sector reads as it was at the last flush, or as something written to it since.
  *
  * Lock order: range lock of guest clusters (live-ranges), commit lock (live-commit.c), the reserve's
- * lock (live-reserve.c), the slices' lock (live-slices.c), the header's lock (live-header.c). The cache of decompressed clusters
+ * lock (live-reserve.c), the slices' lock (live-slots.h), the header's lock (live-header.c). The cache of decompressed clusters
  * (live-compressed.c) is a leaf.
  */
 #ifndef COMMON_LIVE_LIVE_PRIVATE_H
@@ -47,7 +47,7 @@
 
 #include <stdatomic.h>
 
-struct live_slices;     /* live-slices.c: the cache of L2 tables */
+struct live_slices;     /* live-slots.h: the cache of L2 tables */
 struct live_commit;     /* live-commit.c: writing them back */
 struct live_reserve;    /* live-reserve.c: space, and counts */
 struct live_head;       /* live-header.c: the first sector, and its lock */
@@ -68,14 +68,14 @@ struct live_layer {
     struct q2_geometry geometry;
     uint64_t cluster; /* bytes */
     /* L1, in host order: as many entries as the disk needs. Written only by who makes tables
-     * (live-slices.c) and by a resize. */
+     * (live-slices-change.c) and by a resize. */
     _Atomic uint64_t *l1;
     uint64_t l1_entries, l1_offset;
     struct live_slices *slices;
     struct live_compressed *compressed; /* NULL: a raw layer, which has nothing compressed */
 
     struct live_layer *backing; /* NULL: none */
-    atomic_uint told;           /* enum live_told: what has been said of it, once and not for each read */
+    atomic_uint told; /* enum live_told: what has been said of it, once and not for each read */
 };
 
 enum live_told { LIVE_TOLD_INVALID = 1, LIVE_TOLD_COMPRESSED = 2, LIVE_TOLD_UNREADABLE = 4 };
@@ -99,7 +99,7 @@ struct live_image {
     struct live_worker *worker; /* NULL: not started */
     struct live_head *head;     /* NULL: not writable */
     struct q2_header header;    /* as it is in the file: live-header.c */
-    bool begun; /* all that a writable one needs is there */
+    bool begun;                 /* all that a writable one needs is there */
     /* What files call that others, above them, do. NULL: nobody does it. */
     int (*make_room)(struct live_image *image); /* live_commit, for slices that need a place */
     void (*wake)(struct live_image *image);     /* live_worker_wake, for a reserve that is low */

@@ -2,10 +2,10 @@
 /*
  * The places of slices in memory, for the files that live-slices.h is made of:
  *
- *   live-slots        the places, how one is found, filled, and marked as dirty
- *   live-slots-write  writing back
- *   live-slots-load   reading and checking a slice, which takes the place of another
- *   live-slices       runs
+ *   live-slots          the places, how one is found, filled, and marked as dirty
+ *   live-slots-write    writing back
+ *   live-slots-load     reading and checking a slice, which takes the place of another
+ *   live-slices-run     runs
  *   live-slices-change  changing entries, making tables
  *
  * Design

@@ -24,8 +24,9 @@ common_live_liblive_la_SOURCES = \
 	common/live/live-reserve.c common/live/live-reserve.h \
 	common/live/live-resize.c \
 	common/live/live-settle.c \
-	common/live/live-slices.c common/live/live-slices.h \
+	common/live/live-slices.h \
 	common/live/live-slices-change.c \
+	common/live/live-slices-run.c \
 	common/live/live-slots.c common/live/live-slots.h \
 	common/live/live-slots-load.c \
 	common/live/live-slots-write.c \

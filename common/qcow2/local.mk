@@ -25,6 +25,10 @@ common_qcow2_libqcow2_la_SOURCES = \
 	common/qcow2/q2-read.c \
 	common/qcow2/q2-reader.c common/qcow2/q2-reader.h \
 	common/qcow2/q2-refcount.h \
+	common/qcow2/q2-repair.c common/qcow2/q2-repair.h common/qcow2/q2-repair-private.h \
+	common/qcow2/q2-repair-counts.c \
+	common/qcow2/q2-repair-flags.c \
+	common/qcow2/q2-repair-write.c \
 	common/qcow2/q2-slices.c common/qcow2/q2-slices.h \
 	common/qcow2/q2-snapshots.c common/qcow2/q2-snapshots.h \
 	common/qcow2/q2-stream.c common/qcow2/q2-stream.h common/qcow2/q2-stream-private.h \

@@ -71,7 +71,8 @@ int q2_check_snapshots(struct q2_check *c)
     for (uint32_t i = 0; i < h->nb_snapshots && more; i++)
         if (check_snapshot(&l, &more) < 0)
             return -1;
-    return q2_check_use(c, l.start, l.at - l.start, "the table of internal snapshots");
+    return q2_check_use(c, Q2_USE_ALONE, l.start, l.at - l.start,
+                        "the table of internal snapshots");
 }
 
 /* ---- bitmaps ---- */
@@ -94,7 +95,7 @@ static int check_bitmap_table(struct q2_check *c, uint64_t offset, uint32_t entr
         if ((word & ~(Q2_ENTRY_OFFSET | 1)) || (host && ((word & 1) || !is_place(c, host))))
             q2_check_corrupt(c, "entry %u of the table of a bitmap is damaged (%016llx)", i,
                              (unsigned long long)word);
-        else if (host && q2_check_use(c, host, cluster, "a cluster of a bitmap") < 0)
+        else if (host && q2_check_use(c, Q2_USE_ALONE, host, cluster, "a cluster of a bitmap") < 0)
             return -1;
     }
     return 0;
@@ -140,5 +141,5 @@ int q2_check_bitmaps(struct q2_check *c)
         if (check_bitmap(&l, end, &more) < 0)
             return -1;
     }
-    return q2_check_use(c, start, end - start, "the directory of bitmaps");
+    return q2_check_use(c, Q2_USE_ALONE, start, end - start, "the directory of bitmaps");
 }

@@ -8,22 +8,44 @@
 
 #define TABLE_OFFSET (~UINT64_C(511)) /* of an entry in the table of reference counts */
 
+/* A number of c->uses: enum q2_use, and above it the L1 table. There are fewer than 2^17 of these. */
+enum { USE_BITS = 3, USE_MASK = 7 };
+
 int q2_check_watch(struct q2_check *c)
 {
     return c->watch && c->watch(c->opaque) != 0 ? q2_fail(c->err, "the check was stopped") : 0;
 }
 
-void q2_check_corrupt(struct q2_check *c, const char *format, ...)
+/* One more corruption, as the arguments say. */
+static void found(struct q2_check *c, struct q2_error *first, const char *format, va_list args)
 {
     char text[512];
+
+    vsnprintf(text, sizeof(text), format, args);
+    q2_fail(first, "'%s' is damaged: %s", c->image->file.path, text);
+    if (c->corruptions++ == 0)
+        c->first = *first;
+}
+
+void q2_check_corrupt(struct q2_check *c, const char *format, ...)
+{
+    struct q2_error here;
     va_list args;
 
-    if (c->corruptions++ > 0)
-        return;
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    found(c, c->fatal.text[0] ? &here : &c->fatal, format, args);
     va_end(args);
-    q2_fail(&c->first, "'%s' is damaged: %s", c->image->file.path, text);
+}
+
+void q2_check_mendable(struct q2_check *c, enum q2_mendable kind, const char *format, ...)
+{
+    struct q2_error here;
+    va_list args;
+
+    va_start(args, format);
+    found(c, &here, format, args);
+    va_end(args);
+    c->mendable[kind]++;
 }
 
 /* The file's end may cut its last cluster. */
@@ -35,7 +57,30 @@ static bool ends_in_file(const struct q2_check *c, uint64_t offset, uint64_t len
            (end <= size || end - size < UINT64_C(1) << c->image->geometry.cluster_bits);
 }
 
-int q2_check_use(struct q2_check *c, uint64_t offset, uint64_t length, const char *what)
+/* Whether what was found to use a cluster, up to now, lets it be used for this, too. */
+static bool goes_with(const struct q2_check *c, uint32_t before, enum q2_use use)
+{
+    if (!before)
+        return true;
+    return (before & USE_MASK) == use && use != Q2_USE_ALONE &&
+           (use != Q2_USE_DATA || before >> USE_BITS != c->walk);
+}
+
+static int use_cluster(struct q2_check *c, enum q2_use use, uint64_t number, const char *what)
+{
+    if (q2_counts_add(&c->counts, number, c->err) < 0)
+        return -1;
+    if (goes_with(c, q2_counts_get(&c->uses, number), use))
+        return q2_counts_set(&c->uses, number, c->walk << USE_BITS | use, c->err);
+    if (c->overlaps++ == 0)
+        q2_fail(&c->overlap, "'%s' is damaged: %s, at %llu, lies where something else is",
+                c->image->file.path, what,
+                (unsigned long long)(number << c->image->geometry.cluster_bits));
+    return 0;
+}
+
+int q2_check_use(struct q2_check *c, enum q2_use use, uint64_t offset, uint64_t length,
+                 const char *what)
 {
     unsigned bits = c->image->geometry.cluster_bits;
 
@@ -47,7 +92,7 @@ int q2_check_use(struct q2_check *c, uint64_t offset, uint64_t length, const cha
         return 0;
     }
     for (uint64_t i = offset >> bits; i <= (offset + length - 1) >> bits; i++)
-        if (i < c->counts.clusters && q2_counts_add(&c->counts, i, c->err) < 0)
+        if (i < c->counts.clusters && use_cluster(c, use, i, what) < 0)
             return -1;
     return 0;
 }
@@ -55,7 +100,7 @@ int q2_check_use(struct q2_check *c, uint64_t offset, uint64_t length, const cha
 int q2_check_use_table(struct q2_check *c, uint64_t offset, uint64_t length, const char *what,
                        bool *alone)
 {
-    if (q2_check_use(c, offset, length, what) < 0)
+    if (q2_check_use(c, Q2_USE_ALONE, offset, length, what) < 0)
         return -1;
     *alone = q2_counts_get(&c->counts, offset >> c->image->geometry.cluster_bits) <= 1;
     if (!*alone)
@@ -128,16 +173,19 @@ static int use_block(struct q2_check *c, uint64_t index, uint64_t word)
     uint64_t host = word & TABLE_OFFSET;
 
     if (word & ~TABLE_OFFSET)
-        q2_check_corrupt(c, "entry %llu of the table of reference counts has reserved bits",
-                         (unsigned long long)index);
+        q2_check_mendable(c, Q2_WRONG_COUNTS,
+                          "entry %llu of the table of reference counts has reserved bits",
+                          (unsigned long long)index);
     if (!can_be_block(c, host)) {
-        q2_check_corrupt(c, "block %llu of reference counts is at %llu, where none can be",
-                         (unsigned long long)index, (unsigned long long)host);
+        q2_check_mendable(c, Q2_WRONG_COUNTS,
+                          "block %llu of reference counts is at %llu, where none can be",
+                          (unsigned long long)index, (unsigned long long)host);
         return 0;
     }
-    return host ? q2_check_use(c, host, UINT64_C(1) << c->image->geometry.cluster_bits,
-                               "a block of reference counts")
-                : 0;
+    return host
+               ? q2_check_use(c, Q2_USE_ALONE, host, UINT64_C(1) << c->image->geometry.cluster_bits,
+                              "a block of reference counts")
+               : 0;
 }
 
 int q2_check_ref_blocks(struct q2_check *c)
@@ -145,7 +193,7 @@ int q2_check_ref_blocks(struct q2_check *c)
     const struct q2_image *image = c->image;
     uint64_t n = blocks_of_table(image), word;
 
-    if (q2_check_use(c, image->header.refcount_table_offset, n * 8,
+    if (q2_check_use(c, Q2_USE_ALONE, image->header.refcount_table_offset, n * 8,
                      "the table of reference counts") < 0)
         return -1;
     for (uint64_t i = 0; i < n; i++)
@@ -163,9 +211,10 @@ static int compare_cluster(struct q2_check *c, uint64_t cluster)
     if (stored > used)
         c->leaks++;
     else if (stored < used)
-        q2_check_corrupt(c, "the cluster at %llu is used %llu times, and counted %llu times",
-                         (unsigned long long)cluster << c->image->geometry.cluster_bits,
-                         (unsigned long long)used, (unsigned long long)stored);
+        q2_check_mendable(c, Q2_WRONG_COUNTS,
+                          "the cluster at %llu is used %llu times, and counted %llu times",
+                          (unsigned long long)cluster << c->image->geometry.cluster_bits,
+                          (unsigned long long)used, (unsigned long long)stored);
     return 0;
 }
 

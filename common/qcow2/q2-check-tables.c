@@ -18,8 +18,9 @@ static int check_copied(struct q2_check *c, uint64_t word, uint64_t host, const 
     if (q2_check_stored(c, host >> c->image->geometry.cluster_bits, &stored) < 0)
         return -1;
     if (!(word & Q2_ENTRY_COPIED) != (stored != 1))
-        q2_check_corrupt(c, "the flag COPIED of the %s for %llu of the disk is wrong", what,
-                         (unsigned long long)offset);
+        q2_check_mendable(c, Q2_WRONG_FLAGS,
+                          "the flag COPIED of the %s for %llu of the disk is wrong", what,
+                          (unsigned long long)offset);
     return 0;
 }
 
@@ -35,7 +36,7 @@ static int use_cluster(struct q2_check *c, uint64_t word, uint64_t host, uint64_
                              (unsigned long long)offset, (unsigned long long)host);
         return 0;
     }
-    if (q2_check_use(c, host, cluster_bytes(c), "a cluster of data") < 0)
+    if (q2_check_use(c, Q2_USE_DATA, host, cluster_bytes(c), "a cluster of data") < 0)
         return -1;
     return active ? check_copied(c, word, host, "L2 entry", offset) : 0;
 }
@@ -58,7 +59,7 @@ static int check_entry(struct q2_check *c, const uint8_t *at, uint64_t offset, b
         return 0;
     }
     if (e.kind == Q2_COMPRESSED)
-        return q2_check_use(c, e.host, e.length, "a compressed cluster");
+        return q2_check_use(c, Q2_USE_COMPRESSED, e.host, e.length, "a compressed cluster");
     return e.host || (g->data_file && (word & Q2_ENTRY_COPIED))
                ? use_cluster(c, word, e.host, offset, active)
                : 0;
@@ -102,7 +103,7 @@ static int check_table(struct q2_check *c, uint64_t word, uint64_t offset, bool 
                          (unsigned long long)offset, (unsigned long long)table.host);
         return 0;
     }
-    if (q2_check_use(c, table.host, cluster_bytes(c), "an L2 table") < 0 ||
+    if (q2_check_use(c, Q2_USE_TABLE, table.host, cluster_bytes(c), "an L2 table") < 0 ||
         q2_counts_set(&c->walked, table.host >> c->image->geometry.cluster_bits, c->walk, c->err) <
             0 ||
         (active && check_copied(c, word, table.host, "L1 entry", offset) < 0))

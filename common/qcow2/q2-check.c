@@ -14,7 +14,7 @@ static size_t slice_bytes(const struct q2_image *image)
     return cluster < SLICE ? cluster : SLICE;
 }
 
-static int init(struct q2_check *c)
+int q2_check_init(struct q2_check *c)
 {
     const struct q2_image *image = c->image;
     unsigned bits = image->geometry.cluster_bits;
@@ -22,6 +22,7 @@ static int init(struct q2_check *c)
     size_t slice = slice_bytes(image);
 
     if (q2_counts_init(&c->counts, clusters, c->err) < 0 ||
+        q2_counts_init(&c->uses, clusters, c->err) < 0 ||
         q2_counts_init(&c->walked, clusters, c->err) < 0 ||
         q2_slices_init(&c->tables, &image->file, slice, TABLES_MEMORY, c->err) < 0 ||
         q2_slices_init(&c->refcounts, &image->file, slice, REFS_MEMORY, c->err) < 0)
@@ -29,22 +30,23 @@ static int init(struct q2_check *c)
     return 0;
 }
 
-static void clear(struct q2_check *c)
+void q2_check_clear(struct q2_check *c)
 {
     q2_counts_clear(&c->counts);
+    q2_counts_clear(&c->uses);
     q2_counts_clear(&c->walked);
     q2_slices_clear(&c->tables);
     q2_slices_clear(&c->refcounts);
 }
 
-static int check(struct q2_check *c)
+int q2_check_references(struct q2_check *c)
 {
     const struct q2_header *h = &c->image->header;
     uint64_t cluster = UINT64_C(1) << h->cluster_bits;
 
-    if (q2_check_use(c, 0, cluster, "the header") < 0 ||
+    if (q2_check_use(c, Q2_USE_ALONE, 0, cluster, "the header") < 0 ||
         q2_check_l1(c, h->l1_offset, h->l1_size, true) < 0 || q2_check_snapshots(c) < 0 ||
-        q2_check_bitmaps(c) < 0 || q2_check_ref_blocks(c) < 0 || q2_check_compare(c) < 0)
+        q2_check_bitmaps(c) < 0)
         return -1;
     return 0;
 }
@@ -66,8 +68,11 @@ int q2_image_check_watched(struct q2_image *image, int (*watch)(void *opaque), v
         memset(err, 0, sizeof(*err));
     if (image->raw)
         return 0;
-    r = init(&c) < 0 || check(&c) < 0 ? -1 : 0;
-    clear(&c);
+    r = q2_check_init(&c) < 0 || q2_check_references(&c) < 0 || q2_check_ref_blocks(&c) < 0 ||
+                q2_check_compare(&c) < 0
+            ? -1
+            : 0;
+    q2_check_clear(&c);
     if (r < 0)
         return -1;
     *leaks = c.leaks;

@@ -191,7 +191,7 @@ static struct nbdkit_plugin plugin = {
         "l2-cache=SIZE          memory for tables; default 64M\n"
         "locking=BOOL           take QEMU's image locks; default true\n"
         "references=WHICH       files that it names may lie in its own folder (folder,\n"
-        "                       the default), or anywhere (any), or are not opened (none)\n"
+        "                       the default), or anywhere (any), or not at all (none)\n"
         "snapshot=ID            serve this internal snapshot, by its ID or name",
     .magic_config_key = "file",
     .unload = qcow2_unload,

@@ -88,9 +88,9 @@ static bool forbids_writing(int error)
     return error == EACCES || error == EPERM || error == EROFS || error == ETXTBSY;
 }
 
-static void tell(void *opaque, const char *sentence)
+static void tell(void *settings, const char *sentence)
 {
-    nbdkit_error("%s", sentence);
+    nbdkit_error("%s: %s", ((const struct settings *)settings)->path, sentence);
 }
 
 static struct live_image *open_image(const struct settings *set, bool readonly)
@@ -100,6 +100,7 @@ static struct live_image *open_image(const struct settings *set, bool readonly)
     struct live_image *image;
 
     options.tell = tell;
+    options.opaque = (void *)set;
     options.writable = options.open.writable = !readonly && !set->snapshot;
     image = live_open(set->path, &options, &err);
     if (!image && options.writable && forbids_writing(err.number)) {

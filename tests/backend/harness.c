@@ -209,8 +209,9 @@ int harness_main(int argc, char **argv, void (*add_tests)(void))
     log_limit_set_clock(slow_clock);
     folder = g_dir_make_tmp("nbdfleece-backend-XXXXXX", NULL);
     g_assert_nonnull(folder);
-    g_autofree char *ours = g_strdup_printf(
-        "%s/plugins/file/.libs", g_getenv("top_builddir") ? g_getenv("top_builddir") : ".");
+    const char *top = g_getenv("top_builddir") ? g_getenv("top_builddir") : ".";
+    g_autofree char *ours =
+        g_strdup_printf("%s/plugins/file/.libs:%s/plugins/qcow2/.libs", top, top);
     g_setenv("NBDFLEECE_PLUGIN_PATH", ours, TRUE);
     add_tests();
     int r = g_test_run();

@@ -14,3 +14,7 @@ links_backend_ldflags = $(AM_LDFLAGS) $(plugin_host_flags)
 links_backend = tests/backend/libharness.a $(COMMON_LIBS) $(GLIB_LIBS) -ldl -lm
 links_backend_dependencies = tests/backend/libharness.a server/backend/libbackend.a \
 	$(COMMON_LIBS) server/backend/nbdkit.syms
+# With images that QEMU's tools make.
+links_backend_qcow2_ldflags = $(links_backend_ldflags)
+links_backend_qcow2 = tests/rigs/libqcow2rig.a $(links_backend)
+EXTRA_tests_backend_test_qcow2_DEPENDENCIES = server/backend/libbackend.a server/backend/nbdkit.syms

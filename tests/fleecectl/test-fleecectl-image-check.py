@@ -114,6 +114,65 @@ def what_cannot_be_checked():
 
 
 @test
+def repair_of_leaks():
+    with tmpdir() as top:
+        image = Image(top)
+        run("truncate", "-s", "4M", image.path)
+        for cluster in 30, 31, 50:
+            image.put(image.count(cluster), 1, ">H")
+        assert image.check(1)[0]["leaks"] == 3
+        said, _ = image.check(0, "--repair", "leaks")
+        assert (said["leaks"], said["leaks-fixed"], said["corruptions-fixed"]) == (0, 3, 0), said
+        assert qemu_check(image.path)[0] == 0
+        image.check(0)
+        image.put(image.count(30), 1, ">H")
+        result = fleecectl("image", "check", "--repair=all", image.path)
+        assert result.stdout == (f"{image.path}: repaired: leaked clusters: 1, corruptions: 0\n"), result
+        result = fleecectl("image", "check", "--repair", "all", image.path)
+        assert result.stdout == f"{image.path}: nothing is wrong\n", result
+
+
+@test
+def repair_of_all():
+    """Counts that are lost, wrong flags, an image that was not closed in order."""
+    with tmpdir() as top:
+        image = Image(top)
+        run("cp", image.path, f"{top}/good")
+        for cluster in range(0, 30, 2):
+            image.put(image.count(cluster), 0, ">H")
+        for entry in range(1, 16, 3):
+            at = image.l2() + entry * 8
+            image.put(at, image.get(at) & ~COPIED)
+        image.put(72, 3)
+        _, error = image.check(1, "--repair", "leaks")
+        assert "while something else is wrong" in error, error
+        said, _ = image.check(0, "--repair", "all")
+        assert said["corruptions"] == 0 and said["corruptions-fixed"] > 10, said
+        assert qemu_check(image.path)[0] == 0
+        run("qemu-img", "compare", image.path, f"{top}/good")
+        assert image.get(72) == 0
+        image.check(0)
+
+
+@test
+def what_is_not_repaired():
+    """Two clusters at one place: nothing is changed."""
+    with tmpdir() as top:
+        image = Image(top)
+        image.put(image.l2(), image.get(image.l2() + 8))
+        with open(image.path, "rb") as f:
+            before = f.read()
+        said, error = image.check(1, "--repair", "all")
+        assert (said["corruptions"], said["leaks"]) == (1, 1) and "leaks-fixed" not in said, said
+        assert "cannot be repaired, and nothing was changed" in error, error
+        with open(image.path, "rb") as f:
+            assert f.read() == before
+        for words in (["--repair"], ["--repair=some"], ["--repair", "some"], ["x"], ["--repair=all", "x"]):
+            result = fleecectl("image", "check", image.path, *words, check=False)
+            assert result.returncode == 2 and result.stdout == "", result
+
+
+@test
 def an_image_in_use():
     with tmpdir() as top:
         image = Image(top)
@@ -123,8 +182,13 @@ def an_image_in_use():
             assert fleecectl("image", "info", image.path).stdout
             result = fleecectl("image", "create", "--force", image.path, "1M", check=False)
             assert result.returncode == 1 and image.path in result.stderr, result
+            for words in ["check", image.path, "--repair", "all"], ["resize", image.path, "4M"]:
+                result = fleecectl("image", *words, check=False)
+                assert result.returncode == 1 and image.path in result.stderr, result
         with used(image.path, "-r"):
             image.check(0)
+            _, error = image.check(1, "--repair", "all")
+            assert image.path in error, error
         image.check(0)
 
 

@@ -33,9 +33,9 @@ def qemu_opens(path, readonly, kind="qcow2"):
 
 
 def we_open(*words):
-    """Do we? If not, the message names the file."""
+    """Do we? If not, because somebody else has it."""
     result = nbdfleece("-U", "-", "--disk", "vda", "qcow2", *words, "--run", "true", check=False)
-    assert result.returncode == 0 or "lock" in result.stderr, result.stderr
+    assert result.returncode == 0 or "has this image open" in result.stderr, result.stderr
     return result.returncode == 0
 
 
@@ -109,7 +109,6 @@ def a_data_file_is_locked_as_its_image():
         qemu_img("create", "-q", "-f", "qcow2", "-o", "data_file=data", f"{d}/i", str(MIB), cwd=d)
         with server(f"{d}/i"):
             assert not qemu_opens(f"{d}/data", readonly=False, kind="raw")
-            assert not qemu_opens(f"{d}/data", readonly=True, kind="raw")
         assert qemu_opens(f"{d}/i", readonly=False)
 
 

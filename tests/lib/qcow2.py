@@ -152,14 +152,14 @@ def random_commands(rng, size, n, compress=False):
 class Disk:
     """What a disk has to be, and random requests, which change both."""
 
-    def __init__(self, rng, content):
+    def __init__(self, rng, content, trims=True):
         self.rng, self.content = rng, bytearray(content)
+        self.kinds = ["write"] * 5 + ["zero"] * 3 + ["read"] * 2 + ["flush"] + ["trim"] * 3 * trims
 
     def request(self, h):
         rng, unit = self.rng, self.rng.choice([512, 512, 1])
         offset, length = random_range(rng, len(self.content), unit)
-        what = rng.choice(["write"] * 5 + ["zero"] * 3 + ["trim"] * 3 + ["read"] * 2 + ["flush"])
-        getattr(self, "_" + what)(h, offset, length, nbd.CMD_FLAG_FUA if rng.randrange(8) == 0 else 0)
+        getattr(self, "_" + rng.choice(self.kinds))(h, offset, length, nbd.CMD_FLAG_FUA if rng.randrange(8) == 0 else 0)
 
     def _write(self, h, offset, length, flags):
         data = bytes([self.rng.randrange(1, 256)]) * (length - 1) + b"!"
