@@ -20,7 +20,7 @@ static struct {
     int allocate_error, allocate_modes; /* of fallocate, in modes that have one of these bits */
     int allocate_plain_error;           /* of fallocate that only allocates */
     int truncate_error;
-    bool half; /* a write does a few bytes before it fails */
+    bool half;       /* a write does a few bytes before it fails */
     bool interrupts; /* every second call, and the others do a few bytes */
     unsigned calls, syncs, throughs, allocations;
 } fault;
