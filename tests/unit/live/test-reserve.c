@@ -86,6 +86,9 @@ static void test_take(gconstpointer opaque)
     space_rig_lose(&r, true);
     space_rig_close(&r);
     g_assert_cmpuint(space_rig_leaks(&r, true), ==, t.clusters);
+    /* Nothing is counted behind the end of the file, either. */
+    space_rig_must_open(&r);
+    g_assert_cmpuint(live_reserve_first(&r.image), ==, t.end);
     g_assert_cmpstr(r.told->str, ==, "");
     space_rig_end(&r);
 }
