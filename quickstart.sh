@@ -4,7 +4,7 @@
 # nbdfleece in one command, on a machine with nothing but a base system (Debian, Ubuntu, Fedora):
 #
 #   ./quickstart.sh demo    install what is missing, build, and make an incremental backup of a
-#                           disk with a file system while it is being written to
+#                           disk with a file system while it is being written to, and of a qcow2 image
 #   ./quickstart.sh test    install what is missing, build three times (plain, with ASan and UBSan,
 #                           with TSan), run all tests; the last line is "N passed, N failed"
 #   ./quickstart.sh build   install what is missing, build

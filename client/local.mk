@@ -2,7 +2,7 @@
 bin_PROGRAMS += fleecectl
 fleecectl_SOURCES = client/cli/main.c
 fleecectl_LDADD = $(CLIENT_LIBS)
-CLIENT_LIBS = client/libclient.a $(COPY_LIBS) $(STATE_LIBS) $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS) \
+CLIENT_LIBS = client/libclient.a common/live/liblive.la $(COPY_LIBS) $(STATE_LIBS) $(LIBNBD_LIBS) $(JSON_LIBS) $(GLIB_LIBS) \
 	$(GNUTLS_LIBS) -lm
 
 # All but main(), for the unit tests. cli/ is on top, then repo/, then pull/; qmp/, map/, state/ and tls/ do not know
@@ -30,6 +30,7 @@ client_libclient_a_SOURCES = \
 	client/cli/cmd-image-check.c \
 	client/cli/cmd-image-create.c \
 	client/cli/cmd-image-info.c \
+	client/cli/cmd-image-resize.c \
 	client/cli/cmd-list.c \
 	client/cli/cmd-map.c \
 	client/cli/cmd-mount.c \

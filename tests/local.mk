@@ -121,7 +121,8 @@ links_live_disk = tests/rigs/liblivedisk.a $(links_live)
 # A live image, and a model of its disk.
 check_LIBRARIES += tests/rigs/liblivedisk.a
 tests_rigs_liblivedisk_a_SOURCES = \
-	tests/rigs/live-disk.c tests/rigs/live-disk.h
+	tests/rigs/live-disk.c tests/rigs/live-disk.h \
+	tests/rigs/live-hooks.c tests/rigs/live-hooks.h
 # A repository's folder.
 check_LIBRARIES += tests/rigs/librepositoryrig.a
 tests_rigs_librepositoryrig_a_SOURCES = \

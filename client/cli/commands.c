@@ -45,6 +45,7 @@ const struct command *const commands[] = {
     &cmd_image_create,
     &cmd_image_info,
     &cmd_image_check,
+    &cmd_image_resize,
     &cmd_tls_init,
     &cmd_qmp,
     &cmd_watch,
@@ -52,7 +53,7 @@ const struct command *const commands[] = {
 };
 
 const char *const planned_commands[] = {
-    "bitmap export", "bitmap import", "job", "push", "serve", "apply", "image resize", NULL,
+    "bitmap export", "bitmap import", "job", "push", "serve", "apply", NULL,
 };
 
 static size_t family_length(const struct command *c)

@@ -91,25 +91,12 @@ static int check_device(const struct q2_image *i, struct q2_error *err)
                    device->path);
 }
 
-/* A table that is counted more than once is somebody else's, too. */
-static int check_l1(const struct q2_image *i, struct q2_error *err)
-{
-    for (uint64_t n = 0; n < i->l1_entries; n++)
-        if (i->l1[n] && !(i->l1[n] & Q2_ENTRY_COPIED))
-            return q2_fail(
-                err,
-                "Entry %llu of the L1 table of '%s' leads to a table that is not its own "
-                "alone. The image can be opened read-only, and repaired by " REPAIR,
-                (unsigned long long)n, i->file.path);
-    return 0;
-}
-
 int live_policy_check(const struct q2_image *chain, bool writable, struct q2_error *err)
 {
     if (check_whole(chain, err) < 0)
         return -1;
     if (writable && (check_marks(chain, err) < 0 || check_content(chain, err) < 0 ||
-                     check_device(chain, err) < 0 || check_l1(chain, err) < 0))
+                     check_device(chain, err) < 0))
         return -1;
     return 0;
 }

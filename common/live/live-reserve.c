@@ -442,7 +442,8 @@ static int return_parts(struct live_reserve *r)
     return e == 0 ? live_counts_sync(&r->counts) : e;
 }
 
-/* A batch that failed half-way cannot be taken back, but made whole, and then given back. */
+/* A batch that failed half-way cannot be taken back, but made whole, and then given back. Behind the end of
+ * all batches may be what a batch that failed had grown the file by. */
 static int give_back(struct live_reserve *r)
 {
     struct live_file *file = &r->image->top->file;
@@ -454,10 +455,11 @@ static int give_back(struct live_reserve *r)
     end = used_end(r);
     e = return_parts(r);
     memset(r->parts, 0, sizeof(r->parts));
-    if (e < 0 || r->left.extended || end == r->end || file->size != r->end * r->image->top->cluster)
+    if (e < 0 || r->left.extended)
         return e;
     r->end = end;
-    return live_file_shorten(file, end * r->image->top->cluster);
+    end *= r->image->top->cluster;
+    return file->size > end ? live_file_shorten(file, end) : 0;
 }
 
 int live_reserve_return(struct live_image *image)

@@ -23,8 +23,8 @@
 
 /*
  * Read the table of counts, find where the file's used part ends, and note every cluster of metadata
- * (header, L1, L2 tables, the table and blocks of counts, snapshots' and bitmaps' tables). Nothing is
- * written. -1 and *err: two of them lie at one place, or outside of the file; the sentence tells to run `qemu-img
+ * (header, L1, L2 tables, the table and blocks of counts; an image with snapshots or bitmaps is not opened for
+ * writing). Nothing is written. -1 and *err: two of them lie at one place, or outside of the file; the sentence tells to run `qemu-img
  * check` or `fleecectl image check`.
  */
 int live_reserve_init(struct live_image *image, struct q2_error *err);

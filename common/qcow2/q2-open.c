@@ -271,8 +271,8 @@ static bool find_backing(const struct opening *o, const struct q2_image *image, 
 {
     *given = image == o->top ? o->options->backing : NULL;
     *name = *given ? *given : image->header.backing;
-    return *given || (image->over && !o->options->alone &&
-                      o->options->references != Q2_REFERENCES_NONE);
+    return *given ||
+           (image->over && !o->options->alone && o->options->references != Q2_REFERENCES_NONE);
 }
 
 static unsigned most_files(const struct opening *o)

@@ -11,7 +11,7 @@ from tap import main, test
 COMMANDS = ("status", "disks", "bitmap", "checkpoint", "view", "session", "map", "pull", "backup",
             "list", "verify", "restore", "prune", "diff", "mount", "audit", "report", "state", "image", "tls",
             "qmp", "watch")
-LATER = ("job", "push", "serve", "apply", "image resize", "bitmap export", "bitmap import")
+LATER = ("job", "push", "serve", "apply", "bitmap export", "bitmap import")
 
 
 def manual():

@@ -182,8 +182,9 @@ def an_image_in_use():
             assert fleecectl("image", "info", image.path).stdout
             result = fleecectl("image", "create", "--force", image.path, "1M", check=False)
             assert result.returncode == 1 and image.path in result.stderr, result
-            said, error = image.check(1, "--repair", "all")
-            assert said == {} and image.path in error, error
+            for words in ["check", image.path, "--repair", "all"], ["resize", image.path, "4M"]:
+                result = fleecectl("image", *words, check=False)
+                assert result.returncode == 1 and image.path in result.stderr, result
         with used(image.path, "-r"):
             image.check(0)
             _, error = image.check(1, "--repair", "all")

@@ -222,6 +222,57 @@ def bad_options():
 
 
 @test
+def a_disk_grows():
+    with tmpdir() as top:
+        for options in [], ["--cluster-size", "512"], ["--extended-l2"], ["--preallocation", "metadata"], \
+                ["--data-file", f"{top}/data", "--data-file-raw"]:
+            path = f"{top}/a.qcow2"
+            create(path, "1M", "--force", *options)
+            run("qemu-io", "-f", "qcow2", "-c", "write -q -P 7 500k 524k", path)
+            out = fleecectl("image", "resize", path, "9M").stdout
+            assert out == f"{path}: the disk has grown from 1 MiB to 9 MiB\n", out
+            assert info(path)["virtual-size"] == 9 * M
+            run("qemu-io", "-f", "qcow2", "-c", "read -q -P 7 500k 524k", "-c", "read -q -P 0 1M 8M",
+                "-c", "write -q -P 8 8M 1M", path)
+            qemu_img("check", "-q", path)
+            out = fleecectl("--json", "image", "resize", path, "9M").stdout
+            assert json.loads(out) == {"filename": path, "virtual-size": 9 * M}, out
+            assert "not made smaller" in refused("resize", path, "1M")
+            assert info(path)["virtual-size"] == 9 * M
+
+
+@test
+def a_disk_grows_over_a_longer_backing_file():
+    with tmpdir() as top:
+        with open(f"{top}/raw", "wb") as f:
+            f.write(b"\7" * (2 * M))
+        path = f"{top}/a.qcow2"
+        create(path, "1M", "--backing", "raw", "--backing-format", "raw")
+        fleecectl("image", "resize", path, "3M")
+        run("qemu-io", "-f", "qcow2", "-c", "read -q -P 7 0 1M", "-c", "read -q -P 0 1M 2M", path)
+        qemu_img("check", "-q", path)
+
+
+@test
+def disks_that_do_not_grow():
+    with tmpdir() as top:
+        path = f"{top}/a.qcow2"
+        create(path, "1M")
+        assert "multiple of 512" in refused("resize", path, "1000", code=2)
+        assert "not a size" in refused("resize", path, "x", code=2)
+        assert "No such file" in refused("resize", f"{top}/none", "2M")
+        refused("resize", path, "7E")
+        qemu_img("check", "-q", path)
+        qemu_img("snapshot", "-c", "s", path)
+        assert "snapshot" in refused("resize", path, "2M")
+        qemu_img("snapshot", "-d", "s", path)
+        qemu_img("bitmap", "--add", path, "b")
+        assert "bitmap" in refused("resize", path, "2M")
+        assert info(path)["virtual-size"] == M
+        qemu_img("check", "-q", path)
+
+
+@test
 def info_of_what_qemu_makes():
     with tmpdir() as top:
         path = f"{top}/a.qcow2"

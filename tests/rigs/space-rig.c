@@ -38,11 +38,37 @@ static int rig_pread(struct live_file *f, void *buffer, size_t length, uint64_t 
     return live_file_usual.pread(f, buffer, length, offset);
 }
 
+#define SECTOR 512
+
+/* Remember what is lost if the machine dies now; or that it is not. */
+static void note_sector(struct live_file *f, uint64_t number, bool durable)
+{
+    GHashTable *pending = rig_of(f)->pending;
+    gint64 key = (gint64)number;
+    uint8_t *old;
+
+    if (durable) {
+        g_hash_table_remove(pending, &key);
+    } else if (!g_hash_table_contains(pending, &key)) {
+        old = g_malloc(SECTOR);
+        g_assert_cmpint(live_file_usual.pread(f, old, SECTOR, number * SECTOR), ==, 0);
+        g_hash_table_insert(pending, g_memdup2(&key, sizeof(key)), old);
+    }
+}
+
+static void note_write(struct live_file *f, size_t length, uint64_t offset, bool durable)
+{
+    for (uint64_t i = offset / SECTOR; i * SECTOR < offset + length; i++)
+        note_sector(f, i, durable);
+}
+
 static int rig_pwrite(struct live_file *f, const void *buffer, size_t length, uint64_t offset,
                       bool durable)
 {
     int error = count(f);
 
+    if (!error || rig_of(f)->applied)
+        note_write(f, length, offset, durable && !error);
     if (!error || rig_of(f)->applied)
         g_assert_cmpint(live_file_usual.pwrite(f, buffer, length, offset, false), ==, 0);
     return error && durable ? fail_durable(f, error) : error;
@@ -53,7 +79,10 @@ static int rig_sync(struct live_file *f)
 {
     int error = count(f);
 
-    return error && error != -ENOSPC ? fail_durable(f, error) : 0;
+    if (error && error != -ENOSPC)
+        return fail_durable(f, error);
+    g_hash_table_remove_all(rig_of(f)->pending);
+    return 0;
 }
 
 static int rig_extend(struct live_file *f, uint64_t size)
@@ -109,8 +138,10 @@ bool space_rig_begin(struct space_rig *r)
     memset(r, 0, sizeof(*r));
     r->top.file.fd = r->top.data.fd = -1;
     r->told = g_string_new(NULL);
+    r->pending = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     if (qcow2_rig_begin(&r->files))
         return true;
+    g_hash_table_unref(r->pending);
     g_string_free(r->told, TRUE);
     return false;
 }
@@ -118,6 +149,7 @@ bool space_rig_begin(struct space_rig *r)
 void space_rig_end(struct space_rig *r)
 {
     space_rig_close(r);
+    g_hash_table_unref(r->pending);
     g_string_free(r->told, TRUE);
     g_clear_pointer(&r->kept, g_bytes_unref);
     qcow2_rig_end(&r->files);
@@ -158,6 +190,7 @@ int space_rig_open_failing(struct space_rig *r, struct q2_error *err)
     r->image.options.tell = tell;
     r->image.options.opaque = r;
     r->image.wake = wake;
+    g_hash_table_remove_all(r->pending);
     r->changes = r->wakes = 0;
     r->read = 0;
     if (live_header_begin(&r->image, err) == 0 && live_reserve_init(&r->image, err) == 0)
@@ -211,6 +244,20 @@ void space_rig_reset(struct space_rig *r)
     space_rig_close(r);
     g_file_set_contents(path, bytes, (gssize)size, &err);
     g_assert_no_error(err);
+}
+
+void space_rig_lose(struct space_rig *r, bool all)
+{
+    GHashTableIter i;
+    gpointer number, old;
+
+    g_hash_table_iter_init(&i, r->pending);
+    while (g_hash_table_iter_next(&i, &number, &old))
+        if (all || g_test_rand_bit())
+            g_assert_cmpint(live_file_usual.pwrite(&r->top.file, old, SECTOR,
+                                                   (uint64_t) * (gint64 *)number * SECTOR, false),
+                            ==, 0);
+    g_hash_table_remove_all(r->pending);
 }
 
 static void look(const struct space_rig *r, struct stat *st)

@@ -19,6 +19,8 @@ struct space_rig {
     unsigned wakes;   /* calls of image->wake */
     unsigned changes; /* operations that change the file, since it was opened */
     uint64_t read;    /* bytes, since it was opened */
+    /* Sectors that were written, and have not been made durable: by their number, what they were. */
+    GHashTable *pending;
     /* The operation that fails, by its number from 0; UINT_MAX: none. With `dead` all that follow fail, too. */
     unsigned fail_at;
     int error; /* negative errno */
@@ -49,6 +51,9 @@ int space_rig_take(struct space_rig *r, unsigned n, uint64_t *host);
 uint64_t space_rig_file_size(const struct space_rig *r); /* of i.qcow2 */
 uint64_t
 space_rig_file_room(const struct space_rig *r); /* bytes that it takes on the file system */
+/* The machine dies: of what was not durable, all is lost, or each sector by chance. */
+void space_rig_lose(struct space_rig *r, bool all);
+
 /* Leaks of i.qcow2, which must not be corrupt. By common/qcow2 alone, or by `qemu-img check`, too. */
 uint64_t space_rig_leaks(struct space_rig *r, bool qemu);
 

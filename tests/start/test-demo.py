@@ -15,7 +15,8 @@ def demo():
         fleece.require_program(program)
     out = run("/bin/bash", f"{SOURCE}/tests/demo.sh", BUILD, timeout=250).stdout
     for line in ("the same, byte by byte", "the live disk is another one",
-                 "no block that changed around the crash", "Done: all as it should be"):
+                 "no block that changed around the crash", "corruptions: 0",
+                 "both disks, out of the repository", "Done: all as it should be"):
         assert line in out, out
 
 
