@@ -65,7 +65,7 @@ static int take_fixed(struct q2_bitmap *b, const struct directory *d, const uint
 /* Its name is behind its extra data, of which nothing is known. */
 static int take_name(struct q2_bitmap *b, const struct directory *d, uint64_t at, uint16_t length)
 {
-    char name[NAME_MAX_BYTES];
+    char name[NAME_MAX_BYTES + 1];
 
     if (length == 0 || length > NAME_MAX_BYTES)
         return damaged(d, "has a name of a length that there cannot be");
@@ -73,7 +73,8 @@ static int take_name(struct q2_bitmap *b, const struct directory *d, uint64_t at
         return -1;
     if (memchr(name, 0, length))
         return damaged(d, "has a NUL in its name");
-    b->name = strndup(name, length);
+    name[length] = 0;
+    b->name = strdup(name);
     return b->name ? 0 : no_memory(d);
 }
 

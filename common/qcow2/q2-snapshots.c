@@ -79,9 +79,13 @@ static char *take_name(const struct table *t, const uint8_t *from, uint16_t leng
         damaged(t, "has a NUL in its name");
         return NULL;
     }
-    name = strndup((const char *)from, length);
-    if (!name)
+    name = malloc((size_t)length + 1);
+    if (!name) {
         no_memory(t);
+        return NULL;
+    }
+    memcpy(name, from, length);
+    name[length] = 0;
     return name;
 }
 
