@@ -144,7 +144,8 @@ static struct live_worker *worker_new(struct live_image *image)
     if (!w)
         return NULL;
     w->image = image;
-    atomic_init(&w->woken, true);
+    /* The first who takes space has the reserve filled: an image that nobody writes to stays as it is. */
+    atomic_init(&w->woken, false);
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

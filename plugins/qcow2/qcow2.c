@@ -55,6 +55,7 @@ static void qcow2_unload(void)
 {
     if (ahead)
         shared_close(ahead);
+    shared_settle();
     settings_free(&settings);
 }
 

@@ -200,6 +200,17 @@ void shared_close(struct shared *s)
     pthread_mutex_unlock(&lock);
 }
 
+void shared_settle(void)
+{
+    pthread_mutex_lock(&lock);
+    for (struct shared *s = all; s; s = s->next) {
+        int error = live_settle(s->image);
+        if (error < 0)
+            nbdkit_error("%s: settle: %s", s->settings->path, strerrordesc_np(-error));
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 int shared_start(void)
 {
     int r = 0;

@@ -29,6 +29,11 @@ struct shared {
 struct shared *shared_open(const struct settings *settings, bool readonly);
 void shared_close(struct shared *s);
 
+/* At the end, when no call is under way: what handles that nobody has closed share becomes durable, and
+ * what was reserved is given back. nbdkit may unload its plugin, and end, while threads of its clients are
+ * about to close theirs. */
+void shared_settle(void);
+
 /* The process does not fork any more: threads may be started, for what is open and what will be. 0, or -1
  * after nbdkit_error. */
 int shared_start(void);

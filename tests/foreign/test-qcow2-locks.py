@@ -3,6 +3,7 @@
 the files below are shared by those who only read them."""
 
 import contextlib
+import os
 
 from fleece import nbdfleece, require_program, run, tmpdir
 from others import Daemon, qcow2
@@ -26,7 +27,8 @@ def chain():
 def qemu_opens(path, readonly, kind="qcow2"):
     """Does qemu-io get it?"""
     require_program("qemu-io")
-    result = run("qemu-io", "-f", kind, *(["-r"] if readonly else []), "-c", "read 0 512", path, check=False)
+    result = run("qemu-io", "-f", kind, *(["-r"] if readonly else []), "-c", "read 0 512", path, check=False,
+                 cwd=os.path.dirname(path))
     text = result.stdout + result.stderr
     assert result.returncode == 0 or "lock" in text, text
     return result.returncode == 0

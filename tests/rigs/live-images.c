@@ -8,6 +8,7 @@
 const struct live_kind live_kinds[] = {
     {.name = "512", .cluster = 512, .whole = true},
     {.name = "4k", .cluster = 4096},
+    {.name = "1k", .cluster = 1024, .slow = true},
     {.name = "v2", .cluster = 512, .options = ",compat=0.10", .old = true},
     {.name = "extended", .cluster = 16384, .options = ",extended_l2=on"},
     {.name = "backing", .cluster = 512, .backing = "raw", .backing_half_clusters = 11},
@@ -51,9 +52,23 @@ const struct live_kind live_kinds[] = {
      .data_file = true,
      .data_file_raw = true},
     {.name = "counts-1", .cluster = 512, .options = ",refcount_bits=1"},
-    {.name = "counts-64", .cluster = 512, .options = ",refcount_bits=64"},
+    {.name = "counts-64", .cluster = 512, .options = ",refcount_bits=64", .slow = true},
+    /* The table of counts has to become longer for what comes behind this end. */
+    {.name = "counts-table",
+     .cluster = 512,
+     .options = ",refcount_bits=64",
+     .slow = true,
+     .end = 1200128},
 };
 const unsigned live_n_kinds = G_N_ELEMENTS(live_kinds);
+
+const struct live_kind *live_kind_named(const char *name)
+{
+    for (unsigned i = 0; i < live_n_kinds; i++)
+        if (g_str_equal(live_kinds[i].name, name))
+            return &live_kinds[i];
+    g_assert_not_reached();
+}
 
 static const char *const folders[] = {"work", "crash", "after"};
 static const char *const files[] = {"i.qcow2", "d.raw"};
@@ -100,15 +115,27 @@ static void make_backing(const struct live_images *im)
     qcow2_rig_run(&im->rig, "ln work/b.img crash/; ln work/b.img after/");
 }
 
-/* Clusters 2, 3, 4 are small when compressed, and share host clusters; 7 is not. */
+/* Bytes that hardly become fewer when they are compressed. */
+static void fill_dense(uint8_t *bytes, size_t length)
+{
+    uint32_t x = 12345;
+
+    for (size_t i = 0; i < length; i++) {
+        x = x * 1664525 + 1013904223;
+        bytes[i] = (uint8_t)(x >> 24) & 0xfe;
+    }
+}
+
+/* Clusters 2 and 3 are small when compressed, and share a host cluster; 4 and 7 are not, and one of them lies in two
+ * of them. */
 static void make_compressed(const struct live_images *im)
 {
     size_t c = im->kind->cluster;
     g_autofree uint8_t *bytes = g_malloc0(im->size);
 
-    memset(bytes + 2 * c, 0x22, 3 * c);
-    for (size_t i = 7 * c; i < 7 * c + 3 * c / 4; i++)
-        bytes[i] = (uint8_t)(i * i >> 3 ^ i * 77 >> 7) & 0xfe;
+    memset(bytes + 2 * c, 0x22, 2 * c);
+    fill_dense(bytes + 4 * c, 5 * c / 8);
+    fill_dense(bytes + 7 * c, 5 * c / 8);
     write_file(im, "c.content", bytes, im->size);
     qcow2_rig_run(
         &im->rig,
@@ -135,6 +162,8 @@ static void make_image(const struct live_images *im)
         "cd work && qemu-io -f qcow2 -c 'write -q -P 0x10 0 %u' -c 'write -q -P 0x20 %u %u' -c "
         "'write -q -z %u %u' -c 'write -q -P 0x30 %u %u' -c 'write -q -z %u %u' i.qcow2",
         c, c, c, 5 * c, c, 6 * c, c, 6 * c, c);
+    if (k->end)
+        qcow2_rig_run(&im->rig, "cd work && truncate -s %lu i.qcow2", k->end);
     g_free(qcow2_rig_output(&im->rig, 0, "cd work && qemu-img check -q -f qcow2 i.qcow2"));
 }
 

@@ -19,11 +19,14 @@ struct live_kind {
     const char *backing; /* "raw" or "qcow2"; NULL: none */
     unsigned backing_half_clusters;
     bool compressed, data_file, data_file_raw, old; /* old: version 2 */
-    bool whole;                                     /* tests are thorough on it by default, too */
+    unsigned long end; /* the file is made so long: bytes; 0: it is as QEMU makes it */
+    bool slow;         /* many blocks of counts */
+    bool whole;        /* tests are thorough on it by default, too */
 };
 
 extern const struct live_kind live_kinds[];
 extern const unsigned live_n_kinds;
+const struct live_kind *live_kind_named(const char *name);
 
 /* An image that has been made, and three folders, each with its backing file. */
 struct live_images {

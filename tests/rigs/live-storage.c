@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -134,7 +135,12 @@ static struct live_event *log_write(struct file *file, enum live_what what, cons
 
 unsigned live_storage_length(void)
 {
-    return storage.events->len;
+    unsigned length;
+
+    pthread_mutex_lock(&storage.lock);
+    length = storage.events->len;
+    pthread_mutex_unlock(&storage.lock);
+    return length;
 }
 
 const struct live_event *live_storage_event(unsigned i)
@@ -273,6 +279,9 @@ static int storage_sync(struct live_file *f)
     r = judge(LIVE_SYNC);
     new_event(file, LIVE_SYNC)->failed = r < 0;
     pthread_mutex_unlock(&storage.lock);
+    /* Others go on meanwhile, with what this sync does not save. */
+    for (unsigned i = 0; i < 10; i++)
+        sched_yield();
     return r < 0 ? live_file_sync_failed(f, r) : 0;
 }
 

@@ -64,7 +64,7 @@ void live_storage_add(const char *path);
 /* Forget the log and the files; what is added next is number 0 again. */
 void live_storage_forget(void);
 
-/* How many events there are. */
+/* How many events there are. Any thread. */
 unsigned live_storage_length(void);
 const struct live_event *live_storage_event(unsigned i);
 /* The events from `from` on as text: one line each. g_free. */
@@ -99,7 +99,7 @@ enum live_fate {
     LIVE_SECOND_HALF,
 };
 
-#define LIVE_UNCERTAIN_MAX 256
+#define LIVE_UNCERTAIN_MAX 2048
 
 /* Crashes after the first `at` events. Places must not descend, until the log is forgotten. Returns how many
  * events are not certain. */

@@ -15,7 +15,8 @@ import subprocess
 
 import nbd
 
-from fleece import SANITIZER, SOON, QmpError, Server, die_with_parent, tmpdir
+import qcow2_images as images
+from fleece import SANITIZER, SOON, QmpError, Server, die_with_parent, fleecectl, tmpdir
 from qmp_checks import once_gone
 from recorded import Model, found_in
 from tap import main, note, test
@@ -85,8 +86,8 @@ class Views:
 class Life:
     """A state folder and its disks, and one server after the other."""
 
-    def __init__(self, folder, rng, *options):
-        self.folder, self.rng, self.options = folder, rng, options
+    def __init__(self, folder, rng, *options, plugin="file"):
+        self.folder, self.rng, self.options, self.plugin = folder, rng, options, plugin
         self.clock = Clock()
         self.model = Model(self.clock, SIZES, GRANULARITIES)
         self.writes, self.ending = [], False
@@ -94,16 +95,39 @@ class Life:
         self.trigger, self.signal = None, None
         self.counts = collections.Counter()
         for disk, size in SIZES.items():
-            image(f"{folder}/{disk}", size)
+            self.new_image(disk, size)
+
+    def new_image(self, disk, size):
+        """A qcow2 image of vda is over a file that has bytes, which are 0 as in all new disks."""
+        path = f"{self.folder}/{disk}"
+        if self.plugin == "file":
+            image(path, size)
+        elif disk == "vda":
+            with open(path + ".base", "wb") as f:
+                f.write(bytes(size))
+            fleecectl("image", "create", path, "--backing", path + ".base", "--backing-format", "raw")
+        else:
+            fleecectl("image", "create", path, str(size), "--cluster-size", "4096")
 
     def new_server(self):
-        disks = [word for d in SIZES for word in ("--disk", d, "file", f"{self.folder}/{d}")]
+        disks = [word for d in SIZES for word in ("--disk", d, self.plugin, f"{self.folder}/{d}")]
         return Server("--state", f"{self.folder}/state", *self.options, *disks, dir=self.folder)
 
     def read(self, disk, offset, length):
-        with open(f"{self.folder}/{disk}", "rb") as f:
-            f.seek(offset)
-            return f.read(length)
+        if self.plugin == "file":
+            with open(f"{self.folder}/{disk}", "rb") as f:
+                f.seek(offset)
+                return f.read(length)
+        h = self.server.nbd(disk)
+        try:
+            return h.pread(length, offset)
+        finally:
+            h.shutdown()
+
+    def check_images(self):
+        """No end may leave an error in a qcow2 image."""
+        for disk in SIZES if self.plugin == "qcow2" else ():
+            images.check(f"{self.folder}/{disk}", leaks=True)
 
     # ---- what a new server has found ----
 
@@ -122,7 +146,7 @@ class Life:
         found = found_in(blocks, dirty)
         assert set(found) == set(SIZES), found
         for disk, size in sizes.items():
-            assert os.path.getsize(f"{self.folder}/{disk}") == size, (disk, size)
+            assert self.plugin != "file" or os.path.getsize(f"{self.folder}/{disk}") == size, disk
         self.model.check(found, sizes, self.writes, self.read, exact=True)
         self.writes = []
         self.counts["bitmaps"] += sum(map(len, found.values()))
@@ -151,6 +175,8 @@ class Life:
         disk = self.rng.choice((*SIZES, PAUSES, PAUSES))
         data = {"node-name": disk, "size": SIZES[disk] + self.rng.choice(GROWTH)}
         shrinks = data["size"] < self.model.state.sizes[disk]
+        if shrinks and self.plugin != "file":
+            return
         if shrinks and disk in self.views.disks():
             return
         if shrinks and disk in self.writers:
@@ -253,14 +279,15 @@ class Life:
             self.server.kill()
 
 
-def live(rounds, *options):
+def live(rounds, *options, plugin="file"):
     """So many servers, one after the other, on one folder."""
     rng = random.Random(seed())
     with tmpdir() as folder:
-        life = Life(folder, rng, *options)
+        life = Life(folder, rng, *options, plugin=plugin)
         for n in range(rounds + 1):
             try:
                 life.next(last=n == rounds)
+                life.check_images()
             except BaseException:
                 note(f"round {n}:\n{life.server.log()}")
                 raise
@@ -275,6 +302,12 @@ def live(rounds, *options):
 @test
 def killed_with_power():
     assert live(ROUNDS)["reads"] > 0  # each server has a view, until one has been read
+
+
+@test
+def killed_over_qcow2_images():
+    images.require_qemu()
+    live(ROUNDS // 2, plugin="qcow2")
 
 
 @test

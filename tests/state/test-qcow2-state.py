@@ -63,6 +63,23 @@ def bitmaps_survive_a_stop_and_a_crash():
 
 
 @test
+def what_nobody_writes_to_stays_as_it_is():
+    # The server has changed nothing, and dies: then nobody has.
+    with served() as s:
+        s.add("vda", "b")
+        s.write("vda", 0, 64 * KIB)
+        s.again()
+        before = os.stat(s.image_path)
+        h = s.nbd("vda")
+        h.pread(64 * KIB, 0)
+        h.flush()
+        s.again(Server.kill)
+        after = os.stat(s.image_path)
+        assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+        assert s.dirty("vda", "b") == [(0, 64 * KIB)], s.log()
+
+
+@test
 def tables_that_are_written_later_are_nobody_elses_change():
     for backing in False, True:
         with served(backing=backing) as s:

@@ -339,7 +339,7 @@ static void test_worker(void)
     slices_rig_end(&r);
 }
 
-/* Woken, it fills the reserve; started, too. It ends while it has nothing to do, and while it has. */
+/* Woken, it fills the reserve; started, it does not: an image that nobody writes to stays as it is. It ends while it has nothing to do, and while it has. */
 static void test_worker_fills(void)
 {
     struct slices_rig r;
@@ -349,14 +349,16 @@ static void test_worker_fills(void)
     live_worker_stop(&r.image);
     g_assert_cmpint(live_worker_start(&r.image), ==, 0);
     for (int i = 1; i <= 100; i++) {
+        r.image.wake(&r.image);
         while (atomic_load(&r.fills) < i)
             g_thread_yield();
-        r.image.wake(&r.image);
     }
     slices_rig_change(&r, 0, (20 * C) | COPIED, 0, true);
     live_worker_stop(&r.image);
+    int before = atomic_load(&r.fills);
     g_assert_cmpint(live_worker_start(&r.image), ==, 0);
     live_worker_stop(&r.image);
+    g_assert_cmpint(atomic_load(&r.fills), ==, before);
     slices_rig_end(&r);
 }
 

@@ -104,6 +104,8 @@ static void test_kind(gconstpointer data)
         sequences += all(&p, 2) + all(&p, 3) + some(&p, 4, 3000);
     else if (kind->whole)
         sequences += all(&p, 2) + some(&p, 3, 100);
+    else if (kind->slow)
+        sequences += some(&p, 2, 15);
     else
         sequences += some(&p, 2, 50) + some(&p, 3, 20);
     g_test_message("%s: %u sequences, %" G_GUINT64_FORMAT
@@ -111,6 +113,31 @@ static void test_kind(gconstpointer data)
                    ", QEMU was asked about %" G_GUINT64_FORMAT,
                    kind->name, sequences, (guint64)p.states, (guint64)p.reopened, (guint64)p.asked);
     g_assert_cmpuint(p.states, >, 300);
+    live_power_end(&p);
+}
+
+/* A disk that grows so much that its L1 table moves. */
+static void test_grow(gconstpointer data)
+{
+    const struct live_kind *kind = data;
+    const struct live_step steps[] = {
+        {LIVE_STEP_WRITE, 0, 700, 900},   {LIVE_STEP_RESIZE, 0, 0, 70 * 64 * 512},
+        {LIVE_STEP_WRITE, 0, 3000, 5000}, {LIVE_STEP_WRITE, 0, 66 * 64 * 512, 300},
+        {LIVE_STEP_FLUSH, 0, 0, 0},       {LIVE_STEP_ZERO, LIVE_MAY_TRIM, 1000, 4096},
+        {LIVE_STEP_REOPEN, 0, 0, 0},
+    };
+    struct live_power p;
+
+    if (!live_power_begin(&p, kind))
+        return;
+    p.seed = (uint64_t)g_test_rand_int();
+    for (unsigned first = 0; first < 2; first++) {
+        live_power_start(&p);
+        for (unsigned i = first; i < G_N_ELEMENTS(steps); i++)
+            g_assert_cmpint(live_power_step(&p, &steps[i], true), ==, 0);
+        live_power_stop(&p, false);
+    }
+    g_test_message("%" G_GUINT64_FORMAT " crashes", (guint64)p.states);
     live_power_end(&p);
 }
 
@@ -122,5 +149,7 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(path, &live_kinds[i], test_kind);
     }
+    g_test_add_data_func("/crash/grow", live_kind_named("512"), test_grow);
+    g_test_add_data_func("/crash/grow-backing", live_kind_named("v2-backing"), test_grow);
     return g_test_run();
 }

@@ -20,6 +20,7 @@ static struct {
     int allocate_error, allocate_modes; /* of fallocate, in modes that have one of these bits */
     int allocate_plain_error;           /* of fallocate that only allocates */
     int truncate_error;
+    bool half;       /* a write does a few bytes before it fails */
     bool interrupts; /* every second call, and the others do a few bytes */
     unsigned calls, syncs, throughs, allocations;
 } fault;
@@ -47,7 +48,9 @@ ssize_t pwrite(int fd, const void *p, size_t length, off_t offset)
 {
     struct iovec iov = {(void *)p, cut(length)};
 
-    if (fails(fault.write_error) < 0)
+    if (fault.half && length > 777)
+        iov.iov_len = 777;
+    else if (fails(fault.write_error) < 0)
         return -1;
     return syscall(SYS_pwritev, fd, &iov, 1, (unsigned long)offset, 0ul);
 }
@@ -335,6 +338,22 @@ static void test_no_dsync(void)
     end(&f);
 }
 
+/* The file is as long as what was written before a write failed. */
+static void test_half(void)
+{
+    static const char bytes[1000];
+    struct live_file f;
+
+    begin(&f);
+    fault.half = true;
+    fault.write_error = ENOSPC;
+    g_assert_cmpint(live_file_pwrite(&f, bytes, sizeof(bytes), 5000), ==, -ENOSPC);
+    g_assert_cmpuint(atomic_load(&f.size), ==, 5777);
+    g_assert_cmpint(live_file_pwrite_durable(&f, bytes, sizeof(bytes), 9000), ==, -ENOSPC);
+    g_assert_cmpuint(atomic_load(&f.size), ==, 9777);
+    end(&f);
+}
+
 static void test_shorten_fails(void)
 {
     struct live_file f;
@@ -358,6 +377,7 @@ int main(int argc, char **argv)
     g_test_add_func("/file/sync-fails", test_sync_fails);
     g_test_add_func("/file/durable-fails", test_durable_fails);
     g_test_add_func("/file/no-dsync", test_no_dsync);
+    g_test_add_func("/file/half", test_half);
     g_test_add_func("/file/shorten-fails", test_shorten_fails);
     return g_test_run();
 }

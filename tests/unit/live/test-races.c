@@ -8,6 +8,7 @@
 #include "tests/rigs/live-disk.h"
 #include "tests/rigs/live-hooks.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #define K       (1 << 10)
@@ -130,6 +131,7 @@ struct intruder {
     size_t length, offset;
     bool trims;
     GThread *thread;
+    atomic_bool done;
 };
 
 static gpointer intrude(gpointer opaque)
@@ -140,6 +142,7 @@ static gpointer intrude(gpointer opaque)
         g_assert_cmpint(live_trim(i->d->image, i->length, i->offset, 0), ==, 0);
     else
         live_disk_write(i->d, i->length, i->offset, 77, 0);
+    atomic_store(&i->done, true);
     return NULL;
 }
 
@@ -155,7 +158,8 @@ static void write_and_flush(void *opaque)
  * before it has been read. */
 static void read_given_up(struct live_disk *d)
 {
-    struct intruder i = {d, C, C, false, NULL}; /* the whole, so that it is not read there, too */
+    struct intruder i = {d,     C,    C,
+                         false, NULL, false}; /* the whole, so that it is not read there, too */
     uint8_t bytes[8 * K];
     uint64_t host = qcow2_rig_get(&d->rig, d->name, qcow2_rig_l2(&d->rig, d->name, 1), 8);
 
@@ -200,6 +204,7 @@ static void start_and_wait(void *opaque)
     i->thread = g_thread_new("intruder", intrude, i);
     while (range_lock_waiting(&i->d->image->ranges->lock) == 0) {
         g_assert_cmpint(g_get_monotonic_time(), <, limit);
+        g_assert_false(atomic_load(&i->done));
         g_thread_yield();
     }
 }
@@ -212,7 +217,7 @@ static void start_and_wait(void *opaque)
 static void test_two_writers(void)
 {
     struct live_disk d;
-    struct intruder i = {&d, 4 * K, 40 * K, false, NULL};
+    struct intruder i = {&d, 4 * K, 40 * K, false, NULL, false};
 
     if (!make(&d, OVER_DATA))
         return;
@@ -227,7 +232,7 @@ static void test_two_writers(void)
 static void test_write_and_trim(void)
 {
     struct live_disk d;
-    struct intruder i = {&d, C, 0, true, NULL};
+    struct intruder i = {&d, C, 0, true, NULL, false};
     uint8_t bytes[C];
 
     if (!make(&d, OVER_DATA))

@@ -174,7 +174,7 @@ static void test_counted_bits(gconstpointer opaque)
         unsigned bit = cluster * bits;
 
         space_rig_reset(&m.rig);
-        put(&m, m.block + bit / 8, 1, 1U << bit % 8);
+        put(&m, m.block + bit / 8, 1, (2U << bit % 8) - 1);
         assert_first(&m, cluster + 1);
     }
     space_rig_end(&m.rig);

@@ -78,6 +78,7 @@ static void test_take(gconstpointer opaque)
     size = space_rig_file_size(&r);
     space_rig_must_open(&r);
     g_assert_cmpint(take_batches(&r, &t, s->batches), ==, 0);
+    g_assert_cmpint(take(&r, &t, 1), ==, 1);
     g_assert_cmpuint(space_rig_leaks(&r, true), >=, t.clusters);
     g_assert_cmpint(live_reserve_return(&r.image), ==, 0);
     g_assert_cmpuint(space_rig_file_size(&r), ==, t.end);
@@ -85,6 +86,9 @@ static void test_take(gconstpointer opaque)
     space_rig_lose(&r, true);
     space_rig_close(&r);
     g_assert_cmpuint(space_rig_leaks(&r, true), ==, t.clusters);
+    /* Nothing is counted behind the end of the file, either. */
+    space_rig_must_open(&r);
+    g_assert_cmpuint(live_reserve_first(&r.image), ==, t.end);
     g_assert_cmpstr(r.told->str, ==, "");
     space_rig_end(&r);
 }
@@ -300,6 +304,26 @@ static void test_wake(void)
     space_rig_end(&r);
 }
 
+/* Between the rest of one batch and the next one there are blocks of counts, which stay. */
+static void test_two_parts(void)
+{
+    const struct shape s = {512, 64, 1 << 20, 0};
+    struct taken t = {0};
+    struct space_rig r;
+
+    if (!space_rig_begin(&r))
+        return;
+    create(&r, &s);
+    space_rig_must_open(&r);
+    g_assert_cmpint(take(&r, &t, 1500), ==, 1500);
+    g_assert_cmpint(live_reserve_fill(&r.image), ==, 0);
+    g_assert_cmpint(live_reserve_return(&r.image), ==, 0);
+    g_assert_cmpuint(space_rig_file_size(&r), >, t.end);
+    space_rig_close(&r);
+    g_assert_cmpuint(space_rig_leaks(&r, true), ==, t.clusters);
+    space_rig_end(&r);
+}
+
 /* What was given back is not taken again before it has been prepared again. */
 static void test_return_and_go_on(void)
 {
@@ -349,6 +373,7 @@ int main(int argc, char **argv)
     add_shapes("full", grids, G_N_ELEMENTS(grids), test_full);
     g_test_add_func("/reserve/threads", test_threads);
     g_test_add_func("/reserve/wake", test_wake);
+    g_test_add_func("/reserve/two-parts", test_two_parts);
     g_test_add_func("/reserve/return-and-go-on", test_return_and_go_on);
     return g_test_run();
 }

@@ -132,6 +132,47 @@ static void test_over_data(void)
     end(&d);
 }
 
+/* Whole subclusters, likewise; and where the cluster has a place already, of which nobody knows
+ * what is in it. */
+static void test_over_data_extended(void)
+{
+    struct live_disk d;
+
+    if (!begin(&d, "qemu-img create -q -f raw base 2M && "
+                   "qemu-io -f raw -c 'write -q -P 9 0 1M' base && qemu-img create -q -f qcow2 "
+                   "-o extended_l2=on,cluster_size=64k -b base -F raw disk.qcow2 8M"))
+        return;
+    live_disk_write(&d, 1, 6 * K * K, 1, 0);
+    g_assert_cmpint(live_flush(d.image), ==, 0);
+    live_hooks_reset();
+    live_disk_write(&d, 2 * K, 4 * K, 1, 0);
+    g_assert_cmpuint(live_hooks_calls(LIVE_CALL_READ), ==, 0);
+    g_assert_cmpuint(live_hooks_bytes(LIVE_CALL_WRITE), ==, 2 * K);
+    g_assert_true(is_flagged(&d));
+    g_assert_cmpint(live_flush(d.image), ==, 0);
+    live_hooks_reset();
+    live_disk_write(&d, 1 * K, 9 * K, 1, 0);
+    g_assert_cmpuint(live_hooks_bytes(LIVE_CALL_WRITE), ==, 2 * K);
+    g_assert_true(is_flagged(&d));
+    g_assert_cmpint(live_flush(d.image), ==, 0);
+    live_disk_write(&d, 1 * K, 4 * K * K, 1, 0);
+    g_assert_false(is_flagged(&d));
+    end(&d);
+}
+
+static void test_over_zero_extended(void)
+{
+    struct live_disk d;
+
+    if (!begin(&d, "qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=64k disk.qcow2 8M "
+                   "&& qemu-io -f qcow2 -c 'write -q -P 9 0 64k' -c 'write -q -z 8k 8k' "
+                   "disk.qcow2"))
+        return;
+    live_disk_write(&d, 100, 9 * K, 1, 0);
+    g_assert_true(is_flagged(&d));
+    end(&d);
+}
+
 static void test_over_compressed(void)
 {
     struct live_disk d;
@@ -288,6 +329,8 @@ int main(int argc, char *argv[])
     }
     g_test_add_func("/write/new", test_new);
     g_test_add_func("/write/over-data", test_over_data);
+    g_test_add_func("/write/over-data-extended", test_over_data_extended);
+    g_test_add_func("/write/over-zero-extended", test_over_zero_extended);
     g_test_add_func("/write/over-compressed", test_over_compressed);
     g_test_add_func("/write/over-preallocated-zero", test_over_preallocated_zero);
     g_test_add_func("/write/over-shared", test_over_shared);
