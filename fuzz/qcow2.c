@@ -3,12 +3,17 @@
  * qcow2: q2_header_parse, and q2_image_open, _extent, _pread and _check of whole files. Nothing in a
  * file is believed: extents lie in the disk and in the file, all of a disk is one kind or another,
  * reads in pieces agree, and what a check calls clean can be read, as long as nothing is compressed.
+ * And q2_image_repair: what it calls repaired is clean, and the disk is what it was; what it refuses is not
+ * changed.
  *
  * Input: a byte that says which; 0: the bytes of a header. Else a file (image.h).
  */
 #include "fuzz/image.h"
 
-#include "common/qcow2/q2-image.h"
+#include "common/qcow2/q2-bitmaps.h"
+#include "common/qcow2/q2-image-private.h"
+#include "common/qcow2/q2-repair.h"
+#include "common/qcow2/q2-snapshots.h"
 
 #include <glib.h>
 #include <limits.h>
@@ -108,6 +113,92 @@ static bool walk(struct q2_image *image, struct q2_reader *r)
     return good;
 }
 
+static void fuzz_lists(const struct q2_image *image)
+{
+    struct q2_snapshots snapshots;
+    struct q2_bitmaps bitmaps;
+    struct q2_error err = {0};
+
+    CHECK(q2_snapshots_read(&snapshots, &image->file, &image->header, &err) == 0 || err.text[0]);
+    for (uint32_t i = 0; !err.text[0] && i < snapshots.n; i++)
+        CHECK(q2_snapshots_find(&snapshots, snapshots.at[i].id));
+    q2_snapshots_clear(&snapshots);
+    err.text[0] = 0;
+    CHECK(q2_bitmaps_read(&bitmaps, &image->file, &image->header, &err) == 0 || err.text[0]);
+    for (uint32_t i = 0; !err.text[0] && i < bitmaps.n; i++)
+        CHECK(bitmaps.at[i].name[0] && bitmaps.at[i].granularity_bits <= 31);
+    q2_bitmaps_clear(&bitmaps);
+}
+
+/* ---- repair ---- */
+
+/* The image alone, opened for writing. */
+static struct q2_image *open_alone(void)
+{
+    struct q2_open_options o = {
+        .references = Q2_REFERENCES_FOLDER, .alone = true, .writable = true};
+
+    return q2_image_open_with(fuzz_image_path(), &o, NULL);
+}
+
+/* A sample of the disk: a number that follows from it, and from what cannot be read. */
+static uint64_t sample(void)
+{
+    struct q2_image *image = open_alone();
+    struct q2_reader *r = q2_reader_new(image, NULL);
+    uint64_t size = q2_image_size(image), hash = 5381;
+    uint8_t bytes[FUZZ_SECTOR];
+
+    CHECK(r);
+    for (uint64_t i = 0; size > 0 && i < 64; i++) {
+        uint64_t offset = size / FUZZ_SECTOR * i / 64 * FUZZ_SECTOR;
+
+        if (q2_image_pread(r, bytes, sizeof(bytes), offset, NULL) < 0)
+            memset(bytes, 0xee, sizeof(bytes));
+        for (unsigned k = 0; k < sizeof(bytes); k++)
+            hash = hash * 33 + bytes[k];
+    }
+    q2_reader_free(r);
+    q2_image_close(image);
+    return hash;
+}
+
+static void assert_clean(void)
+{
+    struct q2_image *image = open_alone();
+    uint64_t leaks, corruptions;
+
+    CHECK(image);
+    CHECK(q2_image_check(image, &leaks, &corruptions, NULL) == 0);
+    CHECK(leaks == 0 && corruptions == 0);
+    q2_image_close(image);
+}
+
+static void fuzz_repair(enum q2_repair_what what)
+{
+    g_autofree char *before = NULL, *after = NULL;
+    struct q2_image *image = open_alone();
+    struct q2_repaired done;
+    struct q2_error err;
+    uint64_t is;
+    gsize old, now;
+    int result;
+
+    if (!image)
+        return;
+    is = sample();
+    CHECK(g_file_get_contents(fuzz_image_path(), &before, &old, NULL));
+    result = q2_image_repair(image, what, &done, &err);
+    q2_image_close(image);
+    CHECK(g_file_get_contents(fuzz_image_path(), &after, &now, NULL));
+    CHECK(now <= 4 * old + (16 << 21));
+    if (result == 0)
+        assert_clean();
+    else
+        CHECK(err.text[0] && !done.changed && old == now && memcmp(before, after, old) == 0);
+    CHECK(sample() == is);
+}
+
 static void fuzz_image(void)
 {
     uint64_t leaks, corruptions;
@@ -127,8 +218,11 @@ static void fuzz_image(void)
     CHECK(q2_image_check(image, &leaks, &corruptions, &err) == 0);
     CHECK(!corruptions == !err.text[0]);
     CHECK(good || corruptions > 0);
+    fuzz_lists(image);
     q2_reader_free(r);
     q2_image_close(image);
+    fuzz_repair(Q2_REPAIR_LEAKS);
+    fuzz_repair(Q2_REPAIR_ALL);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -219,11 +219,17 @@ static void test_rest(void)
     }
 }
 
+static void assert_raw(struct disk *d)
+{
+    size_t size;
+    g_autofree uint8_t *raw = qcow2_rig_bytes(&d->rig, "d.raw", &size);
+
+    g_assert_cmpmem(raw, size, d->bytes->data, d->bytes->len);
+}
+
 /* A raw data file is as long as the disk, and has the same bytes. */
 static void test_raw_data_file(void)
 {
-    g_autofree uint8_t *raw = NULL;
-    size_t size;
     struct disk d;
 
     if (!begin(&d, "qemu-img create -q -f qcow2 -o data_file=d.raw,data_file_raw=on i.qcow2 1M && "
@@ -232,14 +238,15 @@ static void test_raw_data_file(void)
     /* Somebody has made the file longer by himself. */
     qcow2_rig_run(&d.rig, "head -c 300000 /dev/zero | tr '\\0' x >> d.raw");
     open_disk(&d, false);
-    grow(&d, MIB + 512);
+    grow(&d, 2 * MIB);
+    assert_raw(&d);
     grow(&d, 5 * MIB);
+    assert_raw(&d);
     write_disk(&d, 3 * MIB, 1000);
-    grow(&d, 6 * MIB);
+    grow(&d, 5 * MIB + 512);
     close_disk(&d);
     assert_qemu_reads(&d);
-    raw = qcow2_rig_bytes(&d.rig, "d.raw", &size);
-    g_assert_cmpmem(raw, size, d.bytes->data, d.bytes->len);
+    assert_raw(&d);
     end(&d);
 }
 
@@ -267,8 +274,11 @@ static void test_l1(void)
     offset = l1_offset(&d);
     qcow2_rig_put(&d.rig, "i.qcow2", offset + l1_size(&d) * 8, 8, UINT64_C(0x8000000000000e00));
     open_disk(&d, false);
-    write_disk(&d, 0, 100 * KIB);
     grow(&d, 2 * MIB);
+    close_disk(&d);
+    assert_qemu_reads(&d);
+    open_disk(&d, false);
+    write_disk(&d, 0, 100 * KIB);
     g_assert_cmpuint(l1_offset(&d), ==, offset);
     g_assert_cmpuint(l1_size(&d), ==, 64);
     grow(&d, 2 * MIB + 512);
