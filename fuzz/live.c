@@ -41,7 +41,7 @@ struct run {
     uint64_t size;  /* bytes of the disk */
     uint64_t cluster;
     uint64_t allowed; /* bytes that the file may have */
-    uint64_t leaks; /* clusters that were leaked at first */
+    uint64_t leaks;   /* clusters that were leaked at first */
 };
 
 /* ---- opening ---- */

@@ -204,9 +204,9 @@ void shared_settle(void)
 {
     pthread_mutex_lock(&lock);
     for (struct shared *s = all; s; s = s->next) {
-        int error = live_settle(s->image);
-        if (error < 0)
-            nbdkit_error("%s: settle: %s", s->settings->path, strerrordesc_np(-error));
+        int r = live_settle(s->image);
+        if (r < 0)
+            nbdkit_error("%s: settle: %s", s->settings->path, strerrordesc_np(-r));
     }
     pthread_mutex_unlock(&lock);
 }
