@@ -467,6 +467,10 @@ def live():
     for name, header in headers.items():
         pieces, image = qcow2_file(header, tables)
         yield f"header-{name}", bytes([0, pieces]) + image + run
+    # It was refused, and an unknown bit had been cleared before.
+    unknown = qcow2_header()[:88] + b"\x7a" + bytes(7) + qcow2_header()[96:]
+    pieces, image = qcow2_file(unknown, {**tables, 3: entries(2**64 - 1)})
+    yield "found-refused-but-changed", bytes([0, pieces]) + image
 
 
 # ---- manifests ----

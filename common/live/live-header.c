@@ -76,19 +76,6 @@ static bool is_as_opened(const uint8_t *sector, const struct q2_header *h)
                                load_be64(sector + AT_AUTOCLEAR) == h->autoclear));
 }
 
-/* Who does not know a bit of autoclear must not change the image while it is set. */
-static int clear_unknown(struct live_image *image)
-{
-    uint64_t known = image->header.autoclear & KNOWN_AUTOCLEAR;
-    uint8_t sector[SECTOR];
-
-    if (image->header.version < 3 || image->header.autoclear == known)
-        return 0;
-    begin_change(image, sector);
-    store_be64(sector + AT_AUTOCLEAR, known);
-    return end_change(image, sector);
-}
-
 static int begin(struct live_image *image, struct q2_error *err)
 {
     const struct live_file *file = &image->top->file;
@@ -98,8 +85,7 @@ static int begin(struct live_image *image, struct q2_error *err)
         return q2_fail_errno(err, -r, "Cannot read the header of '%s'", file->path);
     if (!is_as_opened(image->head->sector, &image->header))
         return q2_fail(err, "'%s' was changed by somebody else while it was opened", file->path);
-    r = clear_unknown(image);
-    return r < 0 ? q2_fail_errno(err, -r, "Cannot write the header of '%s'", file->path) : 0;
+    return 0;
 }
 
 int live_header_begin(struct live_image *image, struct q2_error *err)
@@ -113,6 +99,21 @@ int live_header_begin(struct live_image *image, struct q2_error *err)
         return 0;
     live_header_end(image);
     return -1;
+}
+
+int live_header_clear_unknown(struct live_image *image, struct q2_error *err)
+{
+    uint64_t known = image->header.autoclear & KNOWN_AUTOCLEAR;
+    uint8_t sector[SECTOR];
+    int r;
+
+    if (image->header.version < 3 || image->header.autoclear == known)
+        return 0;
+    begin_change(image, sector);
+    store_be64(sector + AT_AUTOCLEAR, known);
+    r = end_change(image, sector);
+    return r < 0 ? q2_fail_errno(err, -r, "Cannot write the header of '%s'", image->top->file.path)
+                 : 0;
 }
 
 void live_header_end(struct live_image *image)

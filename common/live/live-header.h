@@ -8,9 +8,11 @@
 
 #include "common/live/live-private.h"
 
-/* Read the first sector; before the first change of anything: clear, durably, autoclear bits that are
- * not known, and what else must not stay. Called by live_open of a writable image. 0, or -1 and *err. */
+/* Read the first sector. Nothing is written. Called by live_open of a writable image. 0, or -1 and *err. */
 int live_header_begin(struct live_image *image, struct q2_error *err);
+/* Before the first change of anything, and when nothing can refuse the image any more: clear, durably,
+ * autoclear bits that are not known. 0, or -1 and *err. */
+int live_header_clear_unknown(struct live_image *image, struct q2_error *err);
 void live_header_end(struct live_image *image);
 
 /* All return 0 or a negative errno: the file has the old sector. image->header follows. */

@@ -145,6 +145,8 @@ static int begin_writing(struct live_image *image, struct q2_error *err)
         r = live_ranges_init(image);
     if (r < 0)
         return q2_fail_errno(err, -r, "Cannot open '%s'", q2_image_path(image->chain));
+    if (live_header_clear_unknown(image, err) < 0)
+        return -1;
     image->begun = true;
     return 0;
 }

@@ -193,7 +193,8 @@ int space_rig_open_failing(struct space_rig *r, struct q2_error *err)
     g_hash_table_remove_all(r->pending);
     r->changes = r->wakes = 0;
     r->read = 0;
-    if (live_header_begin(&r->image, err) == 0 && live_reserve_init(&r->image, err) == 0)
+    if (live_header_begin(&r->image, err) == 0 && live_reserve_init(&r->image, err) == 0 &&
+        live_header_clear_unknown(&r->image, err) == 0)
         return 0;
     space_rig_close(r);
     return -1;
