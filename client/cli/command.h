@@ -57,8 +57,7 @@ extern const struct command cmd_list, cmd_verify, cmd_backup, cmd_restore, cmd_p
     cmd_mount, cmd_audit, cmd_report;
 extern const struct command cmd_state_list, cmd_state_check, cmd_state_export, cmd_state_adopt,
     cmd_state_forget;
-extern const struct command cmd_image_create, cmd_image_info, cmd_image_check,
-    cmd_image_resize;
+extern const struct command cmd_image_create, cmd_image_info, cmd_image_check, cmd_image_resize;
 extern const struct command cmd_tls_init, cmd_qmp, cmd_watch;
 
 #endif
