@@ -174,9 +174,9 @@ static int find_folder(struct making *m, GError **err)
     g_autofree char *folder = g_path_get_dirname(m->path);
 
     m->self.path = real_name(m->path);
-    return m->self.path ? 0
-                        : client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", folder,
-                                      g_strerror(errno));
+    return m->self.path
+               ? 0
+               : client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", folder, g_strerror(errno));
 }
 
 /* Names that this run replaces or removes: that of the image, and the one that it has until it is whole. */

@@ -351,8 +351,7 @@ static int open_chain(struct opening *o)
 
 static struct q2_image *open_image(const char *path, struct opening *o)
 {
-    struct q2_file_how how = {
-        .writable = o->options->writable, .tell = tell_once, .opaque = o};
+    struct q2_file_how how = {.writable = o->options->writable, .tell = tell_once, .opaque = o};
     int r;
 
     o->top = image_new(o->err);
