@@ -307,7 +307,7 @@ const char *live_resize_why(int error)
     if (error == -ENOTSUP)
         return "a qcow2 image cannot become smaller here";
     if (error == -EEXIST)
-        return "its raw data file is longer than the disk, and what is there would be lost: cut it off "
-               "first";
+        return "its raw data file is longer than the disk, and what is there would be lost: cut it "
+               "off first";
     return strerrordesc_np(-error);
 }

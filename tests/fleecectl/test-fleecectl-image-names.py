@@ -5,10 +5,11 @@ are not theirs; and an image that is made must not name itself."""
 
 import os
 
-from fleece import fleecectl, require_program, run, tmpdir
+from fleece import BUILD, fleecectl, require_program, run, tmpdir
 from tap import main, test
 
 K, M = 1 << 10, 1 << 20
+STEPS = f"{BUILD}/tests/fleecectl/.libs/steps.so"
 
 
 def image(*args):
@@ -147,12 +148,33 @@ def an_image_in_its_own_chain():
 
 
 @test
-def a_name_that_is_taken_meanwhile():
-    """Where the image does not get its name, the data file that was made for it goes, too."""
-    with tmpdir() as top:
-        os.mkdir(f"{top}/a.qcow2")
-        refused("create", "--force", f"{top}/a.qcow2", "1M", "--data-file", "data")
-        assert os.listdir(top) == ["a.qcow2"]
+def an_image_that_gets_no_name():
+    """The data file that was made for it goes with it, but not one that was there, nor that of an image that has its
+    name."""
+    with tmpdir() as top, tmpdir() as notes:
+        path, data = f"{top}/a.qcow2", f"{top}/data"
+        words = ["image", "create", path, "1M", "--data-file", "data", "--data-file-raw"]
+
+        def run_without(there, **env):
+            for name in path, data:
+                if os.path.exists(name):
+                    os.unlink(name)
+            if there:
+                write(data, b"\1" * M)
+            return fleecectl(*words, env={"LD_PRELOAD": STEPS, **env}, check=False)
+
+        for there in False, True:
+            log = f"{notes}/{there}"
+            assert run_without(there, FLEECE_STEPS=log).returncode == 0
+            steps = read(log).decode().splitlines()
+            named = steps.index(f"rename {path}") + 1
+            assert 2 < named < len(steps), steps
+            for number in range(1, len(steps) + 1):
+                result = run_without(there, FLEECE_STEP_FAIL=str(number))
+                assert result.returncode == 1, (number, steps, result)
+                assert os.path.exists(path) == (number > named), (number, steps, result)
+                assert os.path.exists(data) == (there or number > named), (number, steps, result)
+                assert not there or read(data) == b"\1" * M, (number, steps)
 
 
 main()
