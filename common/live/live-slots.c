@@ -101,7 +101,7 @@ uint64_t live_slice_host(const struct live_layer *l, uint64_t number)
     uint64_t index = cluster >> q2_table_bits(&l->geometry);
     uint64_t at = (cluster * q2_entry_size(&l->geometry)) & (l->cluster - 1);
 
-    return (atomic_load_explicit(&l->l1[index], memory_order_acquire) & Q2_ENTRY_OFFSET) + at;
+    return (live_l1_word(l, index) & Q2_ENTRY_OFFSET) + at;
 }
 
 bool live_slices_dirty(const struct live_layer *l)
