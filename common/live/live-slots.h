@@ -27,6 +27,11 @@
  *
  * A slot is in the list of busy ones while it is dirty or writing.
  *
+ * Of a slice that has not been changed since the image was opened, each entry is as another program left it: none
+ * may lead behind the end that the file had then, where the reserve grows it. One that does is broken for good. Of
+ * a slice that has been changed nobody knows which entries were there before: so a slice with such an entry is never
+ * changed (it is `cut`), and `altered` remembers the others when they are read again.
+ *
  * Invariants: a slot is dirty only while it has a number. What is flagged is dirty. A table's slices
  * are in no slot but as zeroes before L1 refers to it.
  */
@@ -45,7 +50,9 @@
 struct live_slot {
     _Alignas(64) _Atomic uint64_t sequence; /* odd: it is being filled */
     _Atomic(_Atomic uint64_t *) words;      /* as in the file, big-endian; NULL: never used */
-    atomic_bool bad;  /* an entry breaks a rule: each is checked when it is used */
+    atomic_bool bad; /* an entry breaks a rule: each is checked when it is used */
+    atomic_bool
+        cut; /* an entry leads behind the file as it was opened: never changed; `bad`, too */
     atomic_bool used; /* since the hand of the clock was here */
     /* Under the lock; not beside what is not: compilers read neighbours of a word together. */
     uint64_t target; /* loading: the number that it will have, and 1 */
@@ -65,6 +72,9 @@ struct live_slices {
     unsigned sets_bits;
     struct live_set *set;
     uint64_t file_end; /* bytes of the file when it was opened */
+    /* A bit for each slice: it has been changed since then. NULL: the layer is not written. Pages of it
+     * that nobody has used take no memory. Set under the lock, read without. */
+    _Atomic uint64_t *altered;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;  /* a slot is no longer loading or writing; a table has been made */
@@ -105,6 +115,17 @@ static inline _Atomic uint64_t *live_slot_words(const struct live_slot *slot)
     return atomic_load_explicit(&slot->words, memory_order_acquire);
 }
 
+/* `altered`, clear, for an L1 table of so many entries. NULL: no memory. */
+_Atomic uint64_t *live_slots_new_altered(const struct live_layer *l, uint64_t l1_entries);
+/* How many words that are. */
+uint64_t live_slots_altered_words(const struct live_layer *l, uint64_t l1_entries);
+
+static inline bool live_slots_is_altered(const struct live_slices *s, uint64_t number)
+{
+    return s->altered &&
+           atomic_load_explicit(&s->altered[number / 64], memory_order_relaxed) >> number % 64 & 1;
+}
+
 /* Where the file has a slice, whose table exists: bytes. */
 uint64_t live_slice_host(const struct live_layer *l, uint64_t number);
 
@@ -137,8 +158,9 @@ int live_slot_write(struct live_layer *l, struct live_slot *slot);
  * zeroes. 0 or a negative errno. Without the lock. */
 int live_slot_load(struct live_layer *l, uint64_t number, bool zeroes);
 
-/* Which rule an entry breaks, seen at a byte of the disk whose unit is `e`; NULL: none. */
-const char *live_entry_broken(struct live_layer *l, const struct q2_entry *e);
+/* Which rule an entry breaks, seen at a byte of the disk whose unit is `e`; NULL: none. `old`: it is as it was when
+ * the image was opened. */
+const char *live_entry_broken(struct live_layer *l, const struct q2_entry *e, bool old);
 /* The same of an entry of L1 that is not Q2_UNALLOCATED. */
 const char *live_table_broken(const struct live_layer *l, const struct q2_entry *table);
 
