@@ -36,6 +36,9 @@ bool live_commit_wanted(struct live_image *image);
 int live_worker_start(struct live_image *image); /* 0 or a negative errno */
 /* And wait for its end; image->worker is NULL then, which is fine, too. */
 void live_worker_stop(struct live_image *image);
+/* Have it stand still: waits until it does. It is let go on by live_worker_resume. NULL worker is fine. */
+void live_worker_pause(struct live_image *image);
+void live_worker_resume(struct live_image *image);
 void live_worker_wake(struct live_image *image); /* the reserve is low; any thread, any lock */
 
 #endif

@@ -22,7 +22,8 @@ static void of_data(const struct live_found *found, struct extent *e)
     const struct live_run *run = &found->run;
     bool hole = false;
 
-    if (found->layer->raw || run->length >= HOLE_MIN)
+    /* The place of what may be given up meanwhile may be a hole by now. */
+    if (found->layer->raw || (run->length >= HOLE_MIN && !live_found_may_go(found)))
         e->length = live_find_hole(live_layer_data(found->layer), run->host,
                                    run->host + run->length, &hole) -
                     run->host;

@@ -50,7 +50,7 @@ static void set_layer(struct live_layer *l, struct live_image *image, struct q2_
     l->geometry = opened->geometry;
     l->cluster = UINT64_C(1) << l->geometry.cluster_bits;
     l->l1 = (_Atomic uint64_t *)opened->l1;
-    l->l1_entries = opened->l1_entries;
+    l->l1_entries = l->l1_room = opened->l1_entries;
     l->l1_offset = opened->l1_offset;
     opened->l1 = NULL;
 }
@@ -177,7 +177,7 @@ static void clear(struct live_image *image)
 
         live_compressed_clear(l);
         live_slices_clear(l);
-        free(l->l1);
+        live_slices_free_l1(l);
     }
     free(image->layers);
     q2_image_close(image->chain);

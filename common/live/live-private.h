@@ -69,8 +69,12 @@ struct live_layer {
     uint64_t cluster; /* bytes */
     /* L1, in host order: as many entries as the disk needs. Written only by who makes tables
      * (live-slices-change.c) and by a resize. */
-    _Atomic uint64_t *l1;
-    uint64_t l1_entries, l1_offset;
+    _Atomic(_Atomic uint64_t *) l1;
+    /* At most as many as `l1` has: who needs both takes this first. */
+    _Atomic uint64_t l1_entries;
+    uint64_t l1_room; /* entries that there is memory for */
+    uint64_t l1_offset;
+    struct live_old_l1 *old_l1; /* tables that readers may still be at: live-slices-change.c */
     struct live_slices *slices;
     struct live_compressed *compressed; /* NULL: a raw layer, which has nothing compressed */
 
@@ -108,6 +112,14 @@ struct live_image {
     atomic_int broken;
     atomic_bool damaged; /* live_damaged has been called */
 };
+
+/* An entry of the L1 table. Any thread, also while it grows. */
+static inline uint64_t live_l1_word(const struct live_layer *l, uint64_t index)
+{
+    _Atomic uint64_t *words = atomic_load_explicit(&l->l1, memory_order_acquire);
+
+    return atomic_load_explicit(&words[index], memory_order_acquire);
+}
 
 /* The file that clusters of data are in. */
 static inline struct live_file *live_layer_data(struct live_layer *l)

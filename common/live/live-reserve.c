@@ -337,6 +337,9 @@ static void give_up(struct live_image *image, uint64_t host, uint64_t bytes)
     bool tell;
 
     live_given_up_add(&image->reserve->given_up, host, bytes, &tell);
+    /* What was changed before may have been written back by now, and the thread be asleep. */
+    if (image->wake)
+        image->wake(image);
     if (tell)
         live_tell(image,
                   "'%s': too much was given up at once: some clusters stay counted (a leak) until "

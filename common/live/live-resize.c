@@ -7,7 +7,8 @@
  * something: in the rest of the last cluster, in tables of a disk that was larger once, in a longer
  * backing file. A crash before the size is durable leaves a longer table, and zeroes that nobody sees.
  *
- * Nobody else uses the image meanwhile: the thread is stopped.
+ * Nobody changes the disk meanwhile, and the thread stands still. It may be read and flushed: readers find the
+ * old size, or the new one with all that it needs.
  */
 #include "common/base/cursor.h"
 #include "common/live/live-commit.h"
@@ -25,7 +26,7 @@
 
 /* An L1 table that will be, and where it lies. */
 struct table {
-    _Atomic uint64_t *words;
+    uint64_t *words;
     uint64_t entries;
     uint64_t offset;
 };
@@ -163,8 +164,7 @@ static int grow_l1(struct live_image *image, uint64_t entries)
         if (r < 0)
             atomic_store(&image->broken, r);
     }
-    if (r < 0)
-        free(t.words);
+    free(t.words);
     return r;
 }
 
@@ -265,14 +265,12 @@ static int check(const struct live_image *image, uint64_t size)
 
 int live_resize(struct live_image *image, uint64_t size)
 {
-    bool thread = image->worker;
     int r = check(image, size);
 
     if (r < 0 || size == image->top->size)
         return r;
-    live_worker_stop(image);
+    live_worker_pause(image);
     r = grow(image, image->top->size, size);
-    if (thread && live_worker_start(image) < 0)
-        live_tell(image, "it goes on without its thread, more slowly: none could be started");
+    live_worker_resume(image);
     return r;
 }

@@ -62,7 +62,7 @@ static int need_table(struct live_layer *l, uint64_t number)
     pthread_mutex_lock(&s->lock);
     while (s->making)
         pthread_cond_wait(&s->changed, &s->lock);
-    word = atomic_load_explicit(&l->l1[index], memory_order_relaxed);
+    word = live_l1_word(l, index);
     absent = q2_entry_l1(&l->geometry, word).kind == Q2_UNALLOCATED;
     if (absent)
         r = make_table(l, index, number);
@@ -105,12 +105,6 @@ static void put_entries(const struct live_layer *l, struct live_slot *slot, uint
                                   memory_order_release);
 }
 
-static void set_altered(struct live_slices *s, uint64_t number)
-{
-    atomic_fetch_or_explicit(&s->altered[number / 64], UINT64_C(1) << number % 64,
-                             memory_order_relaxed);
-}
-
 /* 1: done; 0: the slice is not in memory; -EIO: it is not to be changed, since it is cut. */
 static int change_if_there(struct live_layer *l, uint64_t cluster, unsigned n,
                            const struct live_entry *entries, bool flagged)
@@ -124,7 +118,7 @@ static int change_if_there(struct live_layer *l, uint64_t cluster, unsigned n,
     slot = live_slot_find(s, number);
     cut = slot && atomic_load_explicit(&slot->cut, memory_order_relaxed);
     if (slot && !cut) {
-        set_altered(s, number);
+        s->altered[number / 64] |= UINT64_C(1) << number % 64;
         first = live_slot_set_dirty(s, slot, flagged);
         put_entries(l, slot, cluster, n, entries);
     }
@@ -165,33 +159,75 @@ unsigned live_slices_room(const struct live_layer *l, uint64_t cluster)
 }
 
 /* Pages of zeroes are not written to. */
-static void keep_altered(struct live_layer *l, _Atomic uint64_t *altered)
+static void keep_altered(struct live_layer *l, uint64_t *altered)
 {
     struct live_slices *s = l->slices;
     uint64_t words = live_slots_altered_words(l, l->l1_entries);
 
-    for (uint64_t i = 0; i < words; i++) {
-        uint64_t word = atomic_load_explicit(&s->altered[i], memory_order_relaxed);
-
-        if (word)
-            atomic_store_explicit(&altered[i], word, memory_order_relaxed);
-    }
-    free((void *)s->altered);
+    for (uint64_t i = 0; i < words; i++)
+        if (s->altered[i])
+            altered[i] = s->altered[i];
+    free(s->altered);
     s->altered = altered;
 }
 
-int live_slices_set_l1(struct live_layer *l, _Atomic uint64_t *l1, uint64_t entries,
-                       uint64_t offset)
+/* Nobody knows when the last reader has left a table that was too short, so it stays until the end. Each one is
+ * twice as long as the one before, so all of them together are no longer than the last one. */
+struct live_old_l1 {
+    struct live_old_l1 *next;
+    _Atomic uint64_t *words;
+};
+
+void live_slices_free_l1(struct live_layer *l)
+{
+    while (l->old_l1) {
+        struct live_old_l1 *old = l->old_l1;
+
+        l->old_l1 = old->next;
+        free((void *)old->words);
+        free(old);
+    }
+    free((void *)l->l1);
+    l->l1 = NULL;
+}
+
+/* Have memory for so many entries, where readers find the old ones all the time. */
+static int make_l1_room(struct live_layer *l, uint64_t entries)
+{
+    uint64_t room = 2 * l->l1_room > entries ? 2 * l->l1_room : entries;
+    struct live_old_l1 *old;
+    _Atomic uint64_t *words;
+
+    if (entries <= l->l1_room)
+        return 0;
+    old = malloc(sizeof(*old));
+    words = calloc(room, sizeof(*words));
+    if (!old || !words) {
+        free(old);
+        free((void *)words);
+        return -ENOMEM;
+    }
+    for (uint64_t i = 0; i < l->l1_entries; i++)
+        words[i] = l->l1[i];
+    *old = (struct live_old_l1){.next = l->old_l1, .words = l->l1};
+    l->old_l1 = old;
+    l->l1_room = room;
+    l->l1 = words;
+    return 0;
+}
+
+int live_slices_set_l1(struct live_layer *l, const uint64_t *l1, uint64_t entries, uint64_t offset)
 {
     struct live_slices *s = l->slices;
     uint64_t pieces = (entries + LIVE_L1_PIECE - 1) / LIVE_L1_PIECE;
     unsigned char *dirty = calloc(pieces + 1, 1);
-    _Atomic uint64_t *altered = live_slots_new_altered(l, entries);
+    uint64_t *altered = live_slots_new_altered(l, entries);
+    int r = dirty && altered ? make_l1_room(l, entries) : -ENOMEM;
 
-    if (!dirty || !altered) {
+    if (r < 0) {
         free(dirty);
-        free((void *)altered);
-        return -ENOMEM;
+        free(altered);
+        return r;
     }
     pthread_mutex_lock(&s->lock);
     keep_altered(l, altered);
@@ -199,10 +235,10 @@ int live_slices_set_l1(struct live_layer *l, _Atomic uint64_t *l1, uint64_t entr
         if (s->l1_dirty[i])
             live_slices_clear_l1_dirty(s, i);
     free(s->l1_dirty);
-    free((void *)l->l1);
     s->l1_dirty = dirty;
     s->l1_pieces = pieces;
-    l->l1 = l1;
+    for (uint64_t i = l->l1_entries; i < entries; i++)
+        l->l1[i] = l1[i];
     l->l1_entries = entries;
     l->l1_offset = offset;
     pthread_mutex_unlock(&s->lock);

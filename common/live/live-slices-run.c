@@ -174,13 +174,12 @@ static bool run_in_slice(struct live_layer *l, uint64_t offset, uint64_t end, st
 static uint64_t end_of_absent(const struct live_layer *l, uint64_t index, uint64_t end)
 {
     const struct q2_geometry *g = &l->geometry;
-    uint64_t span = q2_table_span(g);
+    uint64_t span = q2_table_span(g), entries = l->l1_entries;
 
     do
         index++;
-    while (index < l->l1_entries && index * span < end &&
-           q2_entry_l1(g, atomic_load_explicit(&l->l1[index], memory_order_acquire)).kind ==
-               Q2_UNALLOCATED);
+    while (index < entries && index * span < end &&
+           q2_entry_l1(g, live_l1_word(l, index)).kind == Q2_UNALLOCATED);
     return index * span;
 }
 
@@ -197,7 +196,7 @@ static bool find_run(struct live_layer *l, uint64_t offset, uint64_t end, struct
 {
     const struct q2_geometry *g = &l->geometry;
     uint64_t index = offset >> (g->cluster_bits + q2_table_bits(g));
-    uint64_t word = atomic_load_explicit(&l->l1[index], memory_order_acquire);
+    uint64_t word = live_l1_word(l, index);
     struct q2_entry table;
 
     if (is_plain_table(l, word))

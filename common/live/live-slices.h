@@ -68,10 +68,12 @@ int live_slices_change(struct live_layer *l, uint64_t cluster, unsigned n,
 /* How many entries, from that of `cluster` on, lie in its slice. */
 unsigned live_slices_room(const struct live_layer *l, uint64_t cluster);
 
-/* The layer has a longer L1 table, which is durable in the file, at another place, and is the layer's from here on
- * (the old one is freed). No other call is under way but those of live-commit.c. 0 or -ENOMEM. */
-int live_slices_set_l1(struct live_layer *l, _Atomic uint64_t *l1, uint64_t entries,
-                       uint64_t offset);
+/* The layer has a longer L1 table, which is durable in the file, at another place, and is the layer's from here on:
+ * its first entries are those of the old one. `l1` stays the caller's. Readers and commits may be under way,
+ * changes not. 0 or -ENOMEM. */
+int live_slices_set_l1(struct live_layer *l, const uint64_t *l1, uint64_t entries, uint64_t offset);
+/* Free it, at the end. */
+void live_slices_free_l1(struct live_layer *l);
 
 /* ---- for live-commit.c: one call at a time ---- */
 

@@ -208,10 +208,11 @@ static int read_slice(struct live_layer *l, uint64_t number, uint64_t *words)
 }
 
 /* With nothing locked: the slot is the caller's. */
-static int fill(struct live_layer *l, struct live_slot *slot, uint64_t number, bool zeroes)
+static int fill(struct live_layer *l, struct live_slot *slot, uint64_t number, bool zeroes,
+                bool old)
 {
     const struct live_slices *s = l->slices;
-    struct looked k = {.old = !live_slots_is_altered(s, number)};
+    struct looked k = {.old = old};
     uint64_t words[LIVE_SLICE_MAX / 8];
     _Atomic uint64_t *to;
     int r = allocate(s, slot);
@@ -238,13 +239,15 @@ int live_slot_load(struct live_layer *l, uint64_t number, bool zeroes)
 {
     struct live_slices *s = l->slices;
     struct live_slot *slot;
+    bool old;
     int r;
 
     pthread_mutex_lock(&s->lock);
     r = take_slot(l, number, &slot);
     if (slot) {
+        old = !live_slots_is_altered(s, number);
         pthread_mutex_unlock(&s->lock);
-        r = fill(l, slot, number, zeroes);
+        r = fill(l, slot, number, zeroes, old);
         pthread_mutex_lock(&s->lock);
         live_slot_filled(s, slot, r == 0 ? number + 1 : 0);
         slot->loading = false;

@@ -43,6 +43,18 @@ static int write_table(struct live_layer *l, const void *words, size_t bytes, ui
     return r;
 }
 
+/* While it was written, the thread may have found nothing to do, and gone to sleep. */
+static void wake_for(struct live_layer *l, bool first)
+{
+    if (first && l->image->wake)
+        l->image->wake(l->image);
+}
+
+static void set_dirty_again(struct live_layer *l, struct live_slot *slot, bool flagged)
+{
+    wake_for(l, live_slot_set_dirty(l->slices, slot, flagged));
+}
+
 /* ---- not flagged ---- */
 
 int live_slot_write(struct live_layer *l, struct live_slot *slot)
@@ -58,7 +70,7 @@ int live_slot_write(struct live_layer *l, struct live_slot *slot)
     r = write_table(l, words, s->bytes, host);
     pthread_mutex_lock(&s->lock);
     if (r < 0)
-        live_slot_set_dirty(s, slot, false);
+        set_dirty_again(l, slot, false);
     live_slot_end_writing(s, slot);
     return r;
 }
@@ -108,7 +120,7 @@ static int write_l1_piece(struct live_layer *l, uint64_t piece)
     int r;
 
     while (n < LIVE_L1_PIECE && first + n < l->l1_entries) {
-        words[n] = htobe64(atomic_load_explicit(&l->l1[first + n], memory_order_relaxed));
+        words[n] = htobe64(live_l1_word(l, first + n));
         n++;
     }
     live_slices_clear_l1_dirty(s, piece);
@@ -116,7 +128,7 @@ static int write_l1_piece(struct live_layer *l, uint64_t piece)
     r = write_table(l, words, n * sizeof(words[0]), l->l1_offset + first * 8);
     pthread_mutex_lock(&s->lock);
     if (r < 0)
-        live_slices_set_l1_dirty(s, first);
+        wake_for(l, live_slices_set_l1_dirty(s, first));
     return r;
 }
 
@@ -136,7 +148,7 @@ int live_slices_write(struct live_layer *l)
     struct live_slices *s = l->slices;
     int r;
 
-    if (l->raw || !s->l1_dirty)
+    if (l->raw || !l->writable)
         return 0;
     pthread_mutex_lock(&s->lock);
     r = write_slots(l);
@@ -209,7 +221,7 @@ static int end_copy(struct live_layer *l, struct live_copy *c, int r)
         r = write_table(l, c->words, s->bytes, c->host);
     pthread_mutex_lock(&s->lock);
     if (r < 0)
-        live_slot_set_dirty(s, c->slot, true);
+        set_dirty_again(l, c->slot, true);
     live_slot_end_writing(s, c->slot);
     pthread_mutex_unlock(&s->lock);
     return r;

@@ -61,9 +61,9 @@ uint64_t live_slots_altered_words(const struct live_layer *l, uint64_t l1_entrie
     return (l1_entries << bits) / 64 + 1;
 }
 
-_Atomic uint64_t *live_slots_new_altered(const struct live_layer *l, uint64_t l1_entries)
+uint64_t *live_slots_new_altered(const struct live_layer *l, uint64_t l1_entries)
 {
-    return calloc(live_slots_altered_words(l, l1_entries), sizeof(_Atomic uint64_t));
+    return calloc(live_slots_altered_words(l, l1_entries), sizeof(uint64_t));
 }
 
 int live_slices_init(struct live_layer *l, size_t memory)
@@ -101,7 +101,7 @@ void live_slices_clear(struct live_layer *l)
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->changed);
     free(s->l1_dirty);
-    free((void *)s->altered);
+    free(s->altered);
     free(s);
     l->slices = NULL;
 }
@@ -113,7 +113,7 @@ uint64_t live_slice_host(const struct live_layer *l, uint64_t number)
     uint64_t index = cluster >> q2_table_bits(&l->geometry);
     uint64_t at = (cluster * q2_entry_size(&l->geometry)) & (l->cluster - 1);
 
-    return (atomic_load_explicit(&l->l1[index], memory_order_acquire) & Q2_ENTRY_OFFSET) + at;
+    return (live_l1_word(l, index) & Q2_ENTRY_OFFSET) + at;
 }
 
 bool live_slices_dirty(const struct live_layer *l)

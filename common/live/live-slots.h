@@ -72,9 +72,6 @@ struct live_slices {
     unsigned sets_bits;
     struct live_set *set;
     uint64_t file_end; /* bytes of the file when it was opened */
-    /* A bit for each slice: it has been changed since then. NULL: the layer is not written. Pages of it
-     * that nobody has used take no memory. Set under the lock, read without. */
-    _Atomic uint64_t *altered;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;  /* a slot is no longer loading or writing; a table has been made */
@@ -83,6 +80,9 @@ struct live_slices {
     unsigned hand;           /* of the clock: the slot of a set that is looked at next */
     unsigned char *l1_dirty; /* a byte for each piece; NULL: the layer is not written */
     uint64_t l1_pieces, n_l1_dirty;
+    /* A bit for each slice: it has been changed since the image was opened. NULL: the layer is not written. Pages
+     * of it that nobody has used take no memory. */
+    uint64_t *altered;
     /* How many slots are busy for the reason; changed under the lock, read without. */
     _Atomic uint64_t n_dirty, n_flagged;
 };
@@ -116,15 +116,9 @@ static inline _Atomic uint64_t *live_slot_words(const struct live_slot *slot)
 }
 
 /* `altered`, clear, for an L1 table of so many entries. NULL: no memory. */
-_Atomic uint64_t *live_slots_new_altered(const struct live_layer *l, uint64_t l1_entries);
+uint64_t *live_slots_new_altered(const struct live_layer *l, uint64_t l1_entries);
 /* How many words that are. */
 uint64_t live_slots_altered_words(const struct live_layer *l, uint64_t l1_entries);
-
-static inline bool live_slots_is_altered(const struct live_slices *s, uint64_t number)
-{
-    return s->altered &&
-           atomic_load_explicit(&s->altered[number / 64], memory_order_relaxed) >> number % 64 & 1;
-}
 
 /* Where the file has a slice, whose table exists: bytes. */
 uint64_t live_slice_host(const struct live_layer *l, uint64_t number);
@@ -137,6 +131,12 @@ uint64_t live_slot_number(const struct live_slices *s, const struct live_slot *s
  * another slice in it. `number`: that of the slice, and 1; 0: nothing is in it. */
 void live_slot_empty(struct live_slices *s, struct live_slot *slot);
 void live_slot_filled(struct live_slices *s, struct live_slot *slot, uint64_t number);
+
+/* Whether a slice has been changed since the image was opened. */
+static inline bool live_slots_is_altered(const struct live_slices *s, uint64_t number)
+{
+    return s->altered && s->altered[number / 64] >> number % 64 & 1;
+}
 
 /* These return whether nothing of the layer was dirty before. */
 bool live_slot_set_dirty(struct live_slices *s, struct live_slot *slot, bool flagged);

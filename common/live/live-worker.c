@@ -26,7 +26,8 @@ struct live_worker {
     pthread_mutex_t lock; /* a leaf: nothing is called under it */
     pthread_cond_t wake;
     atomic_bool woken;
-    bool stop; /* under the lock */
+    pthread_cond_t stands;
+    bool stop, paused, standing; /* under the lock */
     /* The thread's own: moments; 0: none. */
     int64_t tick, commit;
 };
@@ -81,11 +82,21 @@ static void sleep_until_due(struct live_worker *w)
     struct timespec until = deadline_timespec(w->tick);
     int r = 0;
 
-    while (!w->stop && r == 0 && !atomic_load(&w->woken))
+    while (!w->stop && !w->paused && r == 0 && !atomic_load(&w->woken))
         if (w->tick)
             r = pthread_cond_timedwait(&w->wake, &w->lock, &until);
         else
             r = pthread_cond_wait(&w->wake, &w->lock);
+}
+
+/* With the lock. */
+static void stand_still(struct live_worker *w)
+{
+    w->standing = true;
+    pthread_cond_signal(&w->stands);
+    while (w->paused && !w->stop)
+        pthread_cond_wait(&w->wake, &w->lock);
+    w->standing = false;
 }
 
 static void *run(void *opaque)
@@ -94,6 +105,10 @@ static void *run(void *opaque)
 
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {
+        if (w->paused) {
+            stand_still(w);
+            continue;
+        }
         pthread_mutex_unlock(&w->lock);
         if (atomic_exchange(&w->woken, false))
             live_reserve_fill(w->image);
@@ -132,6 +147,7 @@ static int start_thread(struct live_worker *w)
 static void worker_free(struct live_worker *w)
 {
     pthread_cond_destroy(&w->wake);
+    pthread_cond_destroy(&w->stands);
     pthread_mutex_destroy(&w->lock);
     free(w);
 }
@@ -151,6 +167,7 @@ static struct live_worker *worker_new(struct live_image *image)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&w->wake, &attr);
     pthread_condattr_destroy(&attr);
+    pthread_cond_init(&w->stands, NULL);
     return w;
 }
 
@@ -185,4 +202,30 @@ void live_worker_stop(struct live_image *image)
     image->worker = NULL;
     image->wake = NULL;
     worker_free(w);
+}
+
+void live_worker_pause(struct live_image *image)
+{
+    struct live_worker *w = image->worker;
+
+    if (!w)
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->paused = true;
+    pthread_cond_signal(&w->wake);
+    while (!w->standing)
+        pthread_cond_wait(&w->stands, &w->lock);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void live_worker_resume(struct live_image *image)
+{
+    struct live_worker *w = image->worker;
+
+    if (!w)
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->paused = false;
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->lock);
 }

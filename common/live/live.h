@@ -115,7 +115,8 @@ int live_cache(struct live_image *image, uint64_t length, uint64_t offset);
 int live_extent(struct live_image *image, uint64_t length, uint64_t offset, uint64_t *run,
                 bool *hole, bool *zero);
 
-/* Grow the disk. No other call on the image is under way. -ENOTSUP: it is to become smaller. */
+/* Grow the disk. Nothing that changes the image is under way; it may be read and flushed. -ENOTSUP: it is to
+ * become smaller. */
 int live_resize(struct live_image *image, uint64_t size);
 
 #endif

@@ -227,7 +227,7 @@ void slices_rig_end(struct slices_rig *r)
     live_slices_clear(&r->layer);
     remove_file(&r->layer.file, r->path);
     remove_file(&r->layer.data, r->data_path);
-    free((void *)r->layer.l1);
+    live_slices_free_l1(&r->layer);
     g_string_free(r->log, TRUE);
     g_ptr_array_unref(r->told);
     pthread_mutex_destroy(&r->lock);
