@@ -73,7 +73,8 @@ NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_map(void *handle, uint64_t offset, 
                                                  size_t size);
 
 /* Make the image `size` bytes long. All handles serve the new size from then on. Called on a handle
- * that can be written, while no other call on the disk is under way. */
+ * that can be written, while no call that changes the disk is under way, on any handle. Reads, extents,
+ * caching and flushes may be, also of bytes behind the new end. */
 NBDFLEECE_PLUGIN_EXPORT int nbdfleece_plugin_resize(void *handle, uint64_t size);
 
 /* What is known of an image. All of it is zeroes before the plugin fills it in; strings end with a

@@ -71,3 +71,13 @@ struct q2_image *q2_image_backing(const struct q2_image *image)
 {
     return image->backing;
 }
+
+int q2_image_fd(const struct q2_image *image)
+{
+    return image->file.fd;
+}
+
+int q2_image_data_fd(const struct q2_image *image)
+{
+    return image->data.fd;
+}

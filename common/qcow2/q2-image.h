@@ -74,6 +74,10 @@ const char *q2_image_path(const struct q2_image *image);
 const struct q2_header *q2_image_header(const struct q2_image *image);
 /* The backing file; NULL: none, or not opened. It is the image's. */
 struct q2_image *q2_image_backing(const struct q2_image *image);
+/* The descriptor of the file itself, and of its data file (-1: it has none), for identity and the like.
+ * They stay the image's. */
+int q2_image_fd(const struct q2_image *image);
+int q2_image_data_fd(const struct q2_image *image);
 
 struct q2_reader *q2_reader_new(struct q2_image *image, struct q2_error *err);
 void q2_reader_free(struct q2_reader *r); /* NULL is fine */

@@ -2,7 +2,7 @@
 #include "plugins/qcow2/shared.h"
 
 #include "common/base/nbdkit-abi.h"
-#include "plugins/lib/identity.h"
+#include "plugins/qcow2/chain-identity.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -19,42 +19,13 @@ static bool may_start;     /* shared_start was called */
 
 /* ---- identity ---- */
 
-/* The words of a file in a part of the room for them. */
-static void add_words(char *all_words, size_t size, const char *before, const char *words)
-{
-    size_t used = strlen(all_words);
-
-    snprintf(all_words + used, size - used, "%s%s", before, words);
-}
-
-/* By the image's file and its data file. An image by another snapshot is another one; and so is the file
- * as a raw one. */
 static int look(const struct shared *s, struct nbdfleece_identity *identity)
 {
-    struct nbdfleece_identity file = {.late = 0}, data = {.late = 0};
-    const struct settings *set = s->settings;
-    int data_fd = live_data_fd(s->image);
-
-    if (identity_of(live_fd(s->image), &file) < 0 ||
-        (data_fd >= 0 && identity_of(data_fd, &data) < 0)) {
-        nbdkit_error("%s: stat: %m", set->path);
+    if (chain_identity(s->image, s->settings->snapshot, identity) < 0) {
+        nbdkit_error("%s: stat: %m", s->settings->path);
         return -1;
     }
-    *identity = (struct nbdfleece_identity){.modified = file.modified, .late = LATE_NS};
-    add_words(identity->image, sizeof identity->image, "qcow2 ", file.image);
-    if (set->snapshot)
-        add_words(identity->image, sizeof identity->image, " snapshot=", set->snapshot);
-    memcpy(identity->content, file.content, sizeof identity->content);
-    if (data_fd < 0)
-        return 0;
-    add_words(identity->image, sizeof identity->image, " data ", data.image);
-    /* Writes to a block device cannot be seen. */
-    if (data.content[0])
-        add_words(identity->content, sizeof identity->content, " data ", data.content);
-    else
-        identity->content[0] = '\0';
-    if (data.modified > identity->modified)
-        identity->modified = data.modified;
+    identity->late = LATE_NS;
     return 0;
 }
 

@@ -83,7 +83,7 @@ struct backend_ops {
     int (*extents)(struct backend_handle *h, uint64_t length, uint64_t offset, uint32_t flags,
                    struct extents *extents);
 
-    /* Change the image's size, bytes. NULL where it cannot. No data operation is under way.
+    /* Change the image's size, bytes. NULL where it cannot. No change is under way.
      * Handles that were opened before serve the new size from then on (h->size is the caller's
      * to update). */
     int (*resize)(struct backend_handle *h, uint64_t size, GError **err);

@@ -85,7 +85,7 @@ static bool prepare_bits(struct instant *i)
     return true;
 }
 
-/* Any thread, while no request is under way. */
+/* Any thread, while no change is under way. Reads, extents and flushes may be. */
 static int grow(struct instant *i, GError **err)
 {
     struct disk *d = resized(i)->disk;

@@ -291,6 +291,86 @@ static void test_identity(void)
     end(&d);
 }
 
+/* What a load with this key finds. */
+static struct backend_identity found_with(struct disk *d, const char *key, const char *value)
+{
+    struct backend_identity i;
+
+    load(d, key, value);
+    i = identity(d);
+    unload(d);
+    return i;
+}
+
+/* Each file of the chain counts, in the right order, and who reads one changes nothing. */
+static void test_backing_identity(void)
+{
+    struct disk d;
+
+    if (!begin(&d, "-b base.raw -F raw"))
+        return;
+    unload(&d);
+    qcow2_rig_run(&d.rig, "cp base.raw deep.raw; touch -a -d '3 days ago' deep.raw; "
+                          "qemu-img create -q -f qcow2 -b deep.raw -F raw middle.qcow2; "
+                          "cp middle.qcow2 other.qcow2");
+    g_autofree char *other = qcow2_rig_path(&d.rig, "other.qcow2");
+    struct backend_identity raw = found_with(&d, NULL, NULL);
+    qcow2_rig_run(&d.rig, "qemu-img rebase -u -b middle.qcow2 -F qcow2 disk.qcow2");
+    struct backend_identity first = found_with(&d, NULL, NULL);
+    struct backend_identity another = found_with(&d, "backing", other);
+    g_assert_true(g_str_has_prefix(first.image, "qcow2 file "));
+    g_assert_cmpstr(first.image, !=, raw.image);
+    g_assert_cmpstr(first.image, !=, another.image);
+    g_assert_cmpstr(another.image, !=, raw.image);
+    qcow2_rig_run(&d.rig, "cat deep.raw middle.qcow2 > /dev/null");
+    struct backend_identity again = found_with(&d, NULL, NULL);
+    assert_same(&first, &again);
+    qcow2_rig_run(&d.rig, "printf 'more' | dd of=deep.raw conv=notrunc status=none; "
+                          "touch -m -d '1 hour' deep.raw");
+    struct backend_identity changed = found_with(&d, NULL, NULL);
+    g_assert_cmpstr(first.image, ==, changed.image);
+    g_assert_cmpstr(first.content, !=, changed.content);
+    g_assert_cmpint(changed.modified - first.modified, >, INT64_C(1000000000) * 1800);
+    qcow2_rig_run(&d.rig, "mv deep.raw was.raw; cp -p was.raw deep.raw");
+    struct backend_identity replaced = found_with(&d, NULL, NULL);
+    g_assert_cmpstr(first.image, !=, replaced.image);
+    struct backend_identity *all[] = {&raw, &first, &another, &again, &changed, &replaced};
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++)
+        backend_identity_clear(all[i]);
+    load(&d, NULL, NULL);
+    end(&d);
+}
+
+/* What does not fit differs all the same. */
+static void test_long_identity(void)
+{
+    struct disk d;
+
+    if (!begin(&d, ""))
+        return;
+    unload(&d);
+    g_autofree char *name = g_strnfill(250, 'n');
+    struct backend_identity found[2];
+    for (int i = 0; i < 2; i++) {
+        name[249] = (char)('0' + i);
+        qcow2_rig_run(&d.rig, "qemu-img snapshot -c %s disk.qcow2", name);
+    }
+    for (int i = 0; i < 2; i++) {
+        name[249] = (char)('0' + i);
+        found[i] = found_with(&d, "snapshot", name);
+    }
+    g_assert_cmpstr(found[0].image, !=, found[1].image);
+    g_assert_true(g_str_has_prefix(found[0].image, "qcow2 file "));
+    g_assert_cmpstr(found[0].content, ==, found[1].content);
+    for (int i = 0; i < 2; i++) {
+        backend_identity_clear(&found[i]);
+        name[249] = (char)('0' + i);
+        qcow2_rig_run(&d.rig, "qemu-img snapshot -d %s disk.qcow2", name);
+    }
+    load(&d, NULL, NULL);
+    end(&d);
+}
+
 static void test_data_file(void)
 {
     struct disk d;
@@ -339,6 +419,8 @@ static void add_tests(void)
     g_test_add_func("/qcow2/readonly", test_readonly);
     g_test_add_func("/qcow2/resize", test_resize);
     g_test_add_func("/qcow2/identity", test_identity);
+    g_test_add_func("/qcow2/backing-identity", test_backing_identity);
+    g_test_add_func("/qcow2/long-identity", test_long_identity);
     g_test_add_func("/qcow2/data-file", test_data_file);
     g_test_add_func("/qcow2/two", test_two);
 }

@@ -158,6 +158,50 @@ def a_change_of_the_data_file_is_found():
 
 
 @test
+def another_backing_file_is_another_disk():
+    for end in ENDS:
+        with served(backing=True) as s:
+            s.add("vda", "b")
+            s.write("vda", 0, 64 * KIB)
+            s.again(end)
+            assert s.dirty("vda", "b") == [(0, 64 * KIB)], s.log()
+            end(s)
+            other = s.path("other.raw")
+            with open(other, "wb") as f:
+                f.truncate(SIZE)
+            s.disks = [["vda", "qcow2", s.image_path, f"backing={other}", "backing-format=raw"]]
+            s.set_args()
+            s.start()
+            b = s.bitmap("vda", "b")
+            assert b is None or b["inconsistent"], b
+
+
+@test
+def a_change_of_a_backing_file_is_found():
+    for end in ENDS:
+        with served() as s:
+            s.stop()
+            base = s.path("bottom.raw")
+            with open(base, "wb") as f:
+                f.truncate(SIZE)
+            run("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", base, s.image_path)
+            s.start()
+            s.add("vda", "b")
+            s.write("vda", 0, 64 * KIB)
+            h = s.nbd("vda")
+            h.pread(MIB, 2 * MIB)
+            s.again(end)
+            assert s.dirty("vda", "b") == [(0, 64 * KIB)], s.log()
+            end(s)
+            time_of_our_last = os.stat(s.image_path).st_mtime_ns
+            with open(base, "r+b") as f:
+                f.write(b"somebody else's")
+            os.utime(base, ns=(time_of_our_last, time_of_our_last + 60 * 10**9))
+            s.start()
+            assert "changed" in s.reason("vda", "b")
+
+
+@test
 def an_image_that_is_only_read_changes_for_nobody():
     with served() as s:
         s.add("vda", "b")
