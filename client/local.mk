@@ -53,6 +53,7 @@ client_libclient_a_SOURCES = \
 	client/cli/find-export.c client/cli/find-export.h \
 	client/cli/forward-control.c client/cli/forward-control.h \
 	client/cli/help.c client/cli/help.h \
+	client/cli/image-open.c client/cli/image-open.h \
 	client/cli/image-print.c client/cli/image-print.h \
 	client/cli/map-output.c client/cli/map-output.h \
 	client/cli/option-values.c client/cli/option-values.h \

@@ -224,6 +224,11 @@ int partial_commit(struct partial *p, GError **err)
     return 0;
 }
 
+bool partial_named(const struct partial *p)
+{
+    return p->gone;
+}
+
 void partial_keep(struct partial *p)
 {
     p->gone = true;

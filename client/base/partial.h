@@ -27,6 +27,7 @@ int partial_commit(struct partial *p, GError **err);
 /* The same, without the last step: what has the name is whole, but a start after a power cut may find what
  * had the name before, or nothing, until the folder is synced. */
 int partial_name(struct partial *p, GError **err);
+bool partial_named(const struct partial *p); /* it has its name */
 /* Free; what is not committed is removed. NULL is fine. */
 void partial_free(struct partial *p);
 /* Free, and leave the .partial where it is, for another run to go on with. */

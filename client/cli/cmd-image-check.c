@@ -2,6 +2,7 @@
 /* fleecectl image check: is a qcow2 image in order? And what can be mended, is. */
 #include "client/base/error.h"
 #include "client/cli/command.h"
+#include "client/cli/image-open.h"
 #include "common/json/value.h"
 #include "common/qcow2/q2-repair.h"
 
@@ -9,6 +10,7 @@
 
 struct check_options {
     char *repair; /* NULL: not given; "": without a value */
+    char **allow;
 };
 
 /* What is to be done. */
@@ -143,6 +145,7 @@ static void repair(struct q2_image *image, enum q2_repair_what what, struct foun
 
 static int run_image_check(struct client *c, const void *options, char **args, GError **err)
 {
+    const struct check_options *co = options;
     struct q2_open_options o = {.references = Q2_REFERENCES_ANY, .alone = true, .locking = true};
     struct q2_image *image;
     struct found f = {0};
@@ -150,12 +153,18 @@ static int run_image_check(struct client *c, const void *options, char **args, G
     struct plan p;
     int result = 0;
 
-    if (make_plan(&p, options, args, err) < 0)
+    if (make_plan(&p, co, args, err) < 0)
         return -1;
-    o.writable = p.repair;
+    if (p.repair) {
+        /* What it names is opened for writing, too. */
+        o.writable = true;
+        o.references = Q2_REFERENCES_FOLDER;
+        o.allow = (const char *const *)co->allow;
+        o.tell = image_tell;
+    }
     image = q2_image_open_with(p.path, &o, &why);
     if (!image)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s", why.text);
+        return image_refused(&why, err);
     if (p.repair)
         repair(image, p.what, &f);
     else
@@ -175,12 +184,13 @@ static int run_image_check(struct client *c, const void *options, char **args, G
 static const struct option check_options[] = {
     {"repair", 0, OPTION_OPTIONAL, "leaks|all", offsetof(struct check_options, repair),
      "mend what takes room only, or all that can be mended"},
+    {"allow", 0, OPTION_LIST, "FOLDER", offsetof(struct check_options, allow), IMAGE_ALLOW_HELP},
     {NULL},
 };
 
 const struct command cmd_image_check = {
     .name = "image check",
-    .synopsis = "FILE [--repair leaks|all]",
+    .synopsis = "FILE [--repair leaks|all [--allow FOLDER]...]",
     .summary = "is a qcow2 image in order? and mend it",
     .help = "Every table and every reference count of FILE is looked at, but not its backing\n"
             "file. Without --repair FILE is not changed. No control socket is needed.\n",

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct create_options {
@@ -33,14 +34,13 @@ typedef struct making {
     struct q2_file data; /* not open: there is none */
     struct q2_file old;  /* what is replaced; not open: nothing */
     bool data_made;
-    bool whole;
     struct partial *file;
 } making;
 
 static void making_clear(struct making *m)
 {
     g_free(m->self.path);
-    if (m->data_made && !m->whole)
+    if (m->data_made && !(m->file && partial_named(m->file)))
         unlink(m->data.path);
     q2_file_close(&m->data);
     q2_file_close(&m->old);
@@ -143,18 +143,94 @@ static int take_options(struct making *m, const struct create_options *co, GErro
 
 /* ---- the files that it names ---- */
 
+/* What a name leads to, without opening it; false: nothing is there. */
+static bool look(struct q2_file *f, const char *path)
+{
+    struct stat st;
+
+    *f = (struct q2_file){.fd = -1};
+    if (stat(path, &st) < 0)
+        return false;
+    f->device = S_ISBLK(st.st_mode);
+    f->dev = f->device ? st.st_rdev : st.st_dev;
+    f->ino = f->device ? 0 : st.st_ino;
+    return true;
+}
+
+/* The name in its folder, whatever links lead to that. The caller frees it; NULL: there is no such folder. */
+static char *real_name(const char *path)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *base = g_path_get_basename(path);
+    char *real = realpath(folder, NULL), *name = real ? g_build_filename(real, base, NULL) : NULL;
+
+    free(real);
+    return name;
+}
+
 /* Names are relative to the folder that the image lies in, whatever links lead there. */
 static int find_folder(struct making *m, GError **err)
 {
     g_autofree char *folder = g_path_get_dirname(m->path);
-    g_autofree char *base = g_path_get_basename(m->path);
-    char *real = realpath(folder, NULL);
 
-    if (!real)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", folder, g_strerror(errno));
-    m->self.path = g_build_filename(real, base, NULL);
-    free(real);
-    return 0;
+    m->self.path = real_name(m->path);
+    return m->self.path
+               ? 0
+               : client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", folder, g_strerror(errno));
+}
+
+/* Names that this run replaces or removes: that of the image, and the one that it has until it is whole. */
+static void own_names(const struct making *m, char *names[2])
+{
+    names[0] = g_strdup(m->self.path);
+    names[1] = g_strconcat(m->self.path, ".partial", NULL);
+}
+
+/* Whether a path leads to one of them, be it there or not. */
+static bool leads_to_itself(const struct making *m, const char *path)
+{
+    g_autofree char *real = real_name(path);
+    struct q2_file there, own;
+    bool exists = look(&there, path), same = false;
+    char *names[2];
+
+    own_names(m, names);
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        same = same || g_strcmp0(real, names[i]) == 0 ||
+               (exists && look(&own, names[i]) && q2_file_same(&there, &own));
+        g_free(names[i]);
+    }
+    return same;
+}
+
+/* Whether the chain has one of them. */
+static bool chain_has_itself(const struct making *m, const struct q2_image *chain)
+{
+    struct q2_file own;
+    bool has = false;
+    char *names[2];
+
+    own_names(m, names);
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        has = has || (look(&own, names[i]) && q2_image_has_file(chain, &own));
+        g_free(names[i]);
+    }
+    return has;
+}
+
+/* What the image is to name. The caller frees it; NULL and *err. */
+static char *find_named(const struct making *m, const char *name, const char *what, GError **err)
+{
+    struct q2_error why;
+    char *path = q2_file_named(&m->self, name, &why);
+
+    if (!path) {
+        fail_q2(err, &why);
+    } else if (leads_to_itself(m, path)) {
+        client_fail(err, CLIENT_ERROR_FAILED, "%s cannot be its own %s file", m->path, what);
+        g_clear_pointer(&path, free);
+    }
+    return path;
 }
 
 /* Bytes of the disk in the backing file. */
@@ -163,6 +239,7 @@ static int backing_size(const struct making *m, const char *path, uint64_t *size
     struct q2_error why;
     struct q2_file raw;
     struct q2_image *image;
+    bool loop;
 
     if (strcmp(m->o.backing_format, "raw") == 0) {
         if (q2_file_open(&raw, path, &(struct q2_file_how){0}, &why) < 0)
@@ -175,33 +252,40 @@ static int backing_size(const struct making *m, const char *path, uint64_t *size
     if (!image)
         return fail_q2(err, &why);
     *size = q2_image_size(image);
+    loop = chain_has_itself(m, image);
     q2_image_close(image);
-    return 0;
+    return loop ? client_fail(err, CLIENT_ERROR_FAILED,
+                              "%s is in the chain of its backing file '%s', which would be lost",
+                              m->path, path)
+                : 0;
 }
 
 static int check_backing(struct making *m, GError **err)
 {
-    struct q2_error why;
-    g_autofree char *shown = NULL;
     uint64_t size = 0;
     char *path;
     int result;
 
     if (!m->o.backing)
         return 0;
-    path = q2_file_named(&m->self, m->o.backing, &why);
+    path = find_named(m, m->o.backing, "backing", err);
     if (!path)
-        return fail_q2(err, &why);
-    shown = realpath(path, NULL);
-    if (g_strcmp0(shown, m->self.path) == 0)
-        result =
-            client_fail(err, CLIENT_ERROR_FAILED, "%s cannot be its own backing file", m->path);
-    else
-        result = backing_size(m, path, &size, err);
+        return -1;
+    result = backing_size(m, path, &size, err);
     free(path);
     if (result == 0 && !m->has_size)
         m->o.size = (size + 511) / 512 * 512;
     m->has_size = true;
+    return result;
+}
+
+/* Before anything is made: what is left of an earlier run is removed then. */
+static int check_data_file(struct making *m, GError **err)
+{
+    char *path = m->o.data_file ? find_named(m, m->o.data_file, "data", err) : NULL;
+    int result = m->o.data_file && !path ? -1 : 0;
+
+    free(path);
     return result;
 }
 
@@ -260,12 +344,12 @@ static int open_data_file(struct making *m, GError **err)
 }
 
 /* Nobody may be using what is replaced: he would go on with a file that has no name. */
-static int lock_old(struct making *m, GError **err)
+static int lock_old(struct making *m, bool force, GError **err)
 {
     struct q2_file_how how = {.locks = QEMU_LOCKS_WRITE};
     struct q2_error why;
 
-    if (access(m->path, F_OK) < 0)
+    if (!force || access(m->path, F_OK) < 0)
         return 0;
     if (q2_file_open(&m->old, m->path, &how, &why) < 0)
         return fail_q2(err, &why);
@@ -284,7 +368,6 @@ static int make(struct making *m, GError **err)
         return client_fail(err, CLIENT_ERROR_FAILED, "%s: %s", m->path, why.text);
     if (m->data_made && partial_sync_folder(m->data.path, err) < 0)
         return -1;
-    m->whole = true;
     return partial_commit(m->file, err);
 }
 
@@ -305,11 +388,12 @@ static int run_image_create(struct client *c, const void *options, char **args, 
     g_auto(making) m = {.path = args[0], .self.fd = -1, .data.fd = -1, .old.fd = -1};
 
     if (take_size(&m, args[1], err) < 0 || take_options(&m, co, err) < 0 ||
-        find_folder(&m, err) < 0 || check_backing(&m, err) < 0)
+        find_folder(&m, err) < 0 || lock_old(&m, co->force, err) < 0 ||
+        check_backing(&m, err) < 0 || check_data_file(&m, err) < 0)
         return -1;
     /* It owns the name FILE.partial before anything is made. */
     m.file = partial_new(m.path, co->force, err);
-    if (!m.file || lock_old(&m, err) < 0 || open_data_file(&m, err) < 0)
+    if (!m.file || open_data_file(&m, err) < 0)
         return -1;
     if (!m.has_size)
         return client_fail(err, CLIENT_ERROR_USAGE, "how large is the disk to be? give SIZE");

@@ -2,15 +2,14 @@
 /* fleecectl image resize: let the disk of a qcow2 image grow, as the server does while it serves it. */
 #include "client/base/error.h"
 #include "client/cli/command.h"
+#include "client/cli/image-open.h"
 #include "common/base/size.h"
 #include "common/json/value.h"
 #include "common/live/live.h"
 
-static void tell_damage(void *opaque, const char *sentence)
-{
-    (void)opaque;
-    client_tell(sentence);
-}
+struct resize_options {
+    char **allow;
+};
 
 static int take_size(const char *text, uint64_t *size, GError **err)
 {
@@ -39,7 +38,7 @@ static int grow(struct live_image *image, const char *path, uint64_t size, GErro
     error = size > old ? live_resize(image, size) : 0;
     return error == 0 ? 0
                       : client_fail(err, CLIENT_ERROR_FAILED, "%s: cannot resize the disk: %s",
-                                    path, g_strerror(-error));
+                                    path, live_resize_why(error));
 }
 
 static void print(struct client *c, const char *path, uint64_t old, uint64_t size)
@@ -67,6 +66,7 @@ static void print(struct client *c, const char *path, uint64_t old, uint64_t siz
 
 static int run_image_resize(struct client *c, const void *options, char **args, GError **err)
 {
+    const struct resize_options *ro = options;
     struct live_options o = LIVE_OPTIONS_INIT;
     struct live_image *image;
     uint64_t size = 0, old;
@@ -75,12 +75,14 @@ static int run_image_resize(struct client *c, const void *options, char **args, 
 
     if (take_size(args[1], &size, err) < 0)
         return -1;
-    o.open.references = Q2_REFERENCES_ANY;
+    /* An image of somebody else's must not have any file written that its user may write. */
+    o.open.references = Q2_REFERENCES_FOLDER;
+    o.open.allow = (const char *const *)ro->allow;
     o.writable = true;
-    o.tell = tell_damage;
+    o.tell = image_tell;
     image = live_open(args[0], &o, &why);
     if (!image)
-        return client_fail(err, CLIENT_ERROR_FAILED, "%s", why.text);
+        return image_refused(&why, err);
     old = live_size(image);
     result = grow(image, args[0], size, err);
     if (live_close(image, &why) < 0 && result == 0)
@@ -91,14 +93,21 @@ static int run_image_resize(struct client *c, const void *options, char **args, 
     return 0;
 }
 
+static const struct option resize_options[] = {
+    {"allow", 0, OPTION_LIST, "FOLDER", offsetof(struct resize_options, allow), IMAGE_ALLOW_HELP},
+    {NULL},
+};
+
 const struct command cmd_image_resize = {
     .name = "image resize",
-    .synopsis = "FILE SIZE",
+    .synopsis = "FILE SIZE [--allow FOLDER]...",
     .summary = "let the disk of a qcow2 image grow",
     .help = "No server and no QEMU may be using FILE: a server's disk is resized by the server\n"
             "(block_resize). No control socket is needed.\n",
     .min_args = 2,
     .max_args = 2,
     .acts = true,
+    .options = resize_options,
+    .options_size = sizeof(struct resize_options),
     .run = run_image_resize,
 };

@@ -192,6 +192,8 @@ static int open_chain(struct live_image *image, const char *path, struct q2_erro
 
     o->writable = image->options.writable;
     o->locking = image->options.locking;
+    o->tell = image->options.tell;
+    o->opaque = image->options.opaque;
     if (!o->files)
         o->files = LIVE_CHAIN_MOST;
     image->chain = q2_image_open_with(path, o, err);

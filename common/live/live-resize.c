@@ -19,9 +19,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define L1_MOST  ((32 << 20) / 8) /* entries */
-#define PIECE    8192             /* words of L1, or of zeroes, that are read and written at once */
+#define PIECE    8192             /* words that are read and written at once */
 #define RESTARTS 64
 
 /* An L1 table that will be, and where it lies. */
@@ -191,34 +192,58 @@ static int zero_rest(struct live_image *image, uint64_t old, uint64_t size)
     return end > old ? live_zero(image, end - old, old, LIVE_MAY_TRIM) : 0;
 }
 
-static int write_zeroes(struct live_file *f, uint64_t at, uint64_t end)
+/* ---- a raw data file ---- */
+
+/* It is a disk of its own, which has the same size and the same content. */
+static bool has_raw_data_file(const struct live_image *image)
 {
-    static const uint8_t zeroes[PIECE * 8];
-    int r = 0;
-
-    while (at < end && r == 0) {
-        size_t n = end - at < sizeof(zeroes) ? (size_t)(end - at) : sizeof(zeroes);
-
-        r = live_file_pwrite(f, zeroes, n, at);
-        at += n;
-    }
-    return r;
+    return image->top->data.fd >= 0 && (image->header.autoclear & Q2_AUTOCLEAR_RAW_DATA_FILE);
 }
 
-/* A raw data file is a disk of its own, which has the same size, and the same content. */
+/* The first byte from `at` on that is not in a hole, at most `end`. */
+static uint64_t skip_hole(const struct live_file *f, uint64_t at, uint64_t end)
+{
+    off_t data = lseek(f->fd, (off_t)at, SEEK_DATA);
+
+    if (data < 0)
+        return errno == ENXIO ? end : at;
+    return (uint64_t)data < end ? (uint64_t)data : end;
+}
+
+/* A longer one may be somebody's, to whom an image has been given that names it: what is behind the end of the
+ * disk is left alone, unless it is zeroes. */
+static int check_data_file(struct live_image *image, uint64_t old, uint64_t size)
+{
+    static const uint8_t zeroes[PIECE * 8];
+    struct live_file *f = &image->top->data;
+    uint64_t there = f->size, end = there < size ? there : size;
+    uint8_t piece[PIECE * 8];
+
+    if (!has_raw_data_file(image))
+        return 0;
+    for (uint64_t at = skip_hole(f, old, end); at < end; at = skip_hole(f, at, end)) {
+        size_t n = end - at < sizeof(piece) ? (size_t)(end - at) : sizeof(piece);
+        int r = live_file_pread(f, piece, n, at);
+
+        if (r == 0 && memcmp(piece, zeroes, n) != 0)
+            r = -EEXIST;
+        if (r < 0)
+            return r;
+        at += n;
+    }
+    return 0;
+}
+
+/* What is behind the old end is zeroes (check_data_file), which need not be durable yet. */
 static int grow_data_file(struct live_image *image, uint64_t old, uint64_t size)
 {
     struct live_file *f = &image->top->data;
-    uint64_t there = f->size, end = there < size ? there : size;
+    uint64_t there = f->size;
     int r = 0;
 
-    if (f->fd < 0 || !(image->header.autoclear & Q2_AUTOCLEAR_RAW_DATA_FILE))
+    if (!has_raw_data_file(image))
         return 0;
-    if (old < end)
-        r = live_file_zero(f, end - old, old, true);
-    if (r == -ENOTSUP)
-        r = write_zeroes(f, old, end);
-    if (r == 0 && old < end)
+    if (there > old)
         r = live_file_sync(f);
     return r == 0 && there < size ? live_file_extend(f, size) : r;
 }
@@ -228,8 +253,10 @@ static int grow_data_file(struct live_image *image, uint64_t old, uint64_t size)
 static int grow(struct live_image *image, uint64_t old, uint64_t size)
 {
     struct live_layer *l = image->top;
-    int r = live_commit(image);
+    int r = check_data_file(image, old, size);
 
+    if (r == 0)
+        r = live_commit(image);
     if (r == 0)
         r = grow_l1(image, tables_for(l, size));
     if (r == 0)
@@ -273,4 +300,14 @@ int live_resize(struct live_image *image, uint64_t size)
     r = grow(image, image->top->size, size);
     live_worker_resume(image);
     return r;
+}
+
+const char *live_resize_why(int error)
+{
+    if (error == -ENOTSUP)
+        return "a qcow2 image cannot become smaller here";
+    if (error == -EEXIST)
+        return "its raw data file is longer than the disk, and what is there would be lost: cut it "
+               "off first";
+    return strerrordesc_np(-error);
 }

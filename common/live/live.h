@@ -116,7 +116,10 @@ int live_extent(struct live_image *image, uint64_t length, uint64_t offset, uint
                 bool *hole, bool *zero);
 
 /* Grow the disk. Nothing that changes the image is under way; it may be read and flushed. -ENOTSUP: it is to
- * become smaller. */
+ * become smaller. -EEXIST: its raw data file is longer than the disk, and has something there that growing would
+ * wipe out; nothing has changed. */
 int live_resize(struct live_image *image, uint64_t size);
+/* What a negative errno of live_resize means, to follow a colon. */
+const char *live_resize_why(int error);
 
 #endif

@@ -63,9 +63,13 @@ static int check_place(struct q2_file *f, const char *path, const char *const *f
     f->path = path_of_descriptor(f->fd);
     if (f->path && (!folders || lies_below_one(f->path, folders)))
         return 0;
-    if (f->path)
-        return q2_fail(err, "'%s' does not lie below the folder '%s' of the image%s", path,
-                       folders[0], folders[1] ? ", nor below one that is allowed" : "");
+    if (f->path) {
+        q2_fail(err, "'%s' does not lie below the folder '%s' of the image%s", path, folders[0],
+                folders[1] ? ", nor below one that is allowed" : "");
+        if (err)
+            err->number = EXDEV;
+        return -1;
+    }
     if (folders)
         return q2_fail(err, "Cannot tell where '%s' lies: /proc does not say it", path);
     f->path = strdup(path);
@@ -97,11 +101,14 @@ static int open_really(struct q2_file *f, const char *path, const struct q2_file
                : q2_fail(err, "'%s' was exchanged while it was opened", path);
 }
 
-static int take_locks(struct q2_file *f, enum qemu_locks who, struct q2_error *err)
+static int take_locks(struct q2_file *f, const struct q2_file_how *how, struct q2_error *err)
 {
     char why[sizeof(err->text)];
+    int r = qemu_locks_take(f->fd, how->locks, f->path, why, sizeof(why));
 
-    if (qemu_locks_take(f->fd, who, f->path, why, sizeof(why)) >= 0)
+    if (r > 0 && how->tell)
+        how->tell(how->opaque, why);
+    if (r >= 0)
         return 0;
     q2_fail(err, "%s", why);
     if (err)
@@ -127,7 +134,7 @@ int q2_file_open(struct q2_file *f, const char *path, const struct q2_file_how *
     if (f->fd < 0)
         return q2_fail_errno(err, errno, "Cannot open '%s'", path);
     if (check_kind(f, path, err) == 0 && check_place(f, path, how->folders, err) == 0 &&
-        open_really(f, path, how, err) == 0 && take_locks(f, how->locks, err) == 0 &&
+        open_really(f, path, how, err) == 0 && take_locks(f, how, err) == 0 &&
         find_size(f, err) == 0)
         return 0;
     q2_file_close(f);

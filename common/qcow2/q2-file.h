@@ -30,12 +30,15 @@ struct q2_file_how {
     const char *const *folders;
     bool writable; /* for writing, too */
     enum qemu_locks locks;
+    /* Called with a sentence where the file system has no locks: the file is opened without. NULL: nobody is told. */
+    void (*tell)(void *opaque, const char *sentence);
+    void *opaque;
 };
 
 /* Open a regular file or a block device, and nothing else: what it is, and where it lies, is known
  * before it is opened, so that a name that leads elsewhere has no effect there. Its path is taken of the descriptor,
  * and has no symbolic links. 0, or -1 and *err, and the file is closed; err->number is EBUSY where
- * somebody has locked it. */
+ * somebody has locked it, and EXDEV where it lies in none of the folders. */
 int q2_file_open(struct q2_file *f, const char *path, const struct q2_file_how *how,
                  struct q2_error *err);
 void q2_file_close(struct q2_file *f);

@@ -62,6 +62,15 @@ const char *q2_image_path(const struct q2_image *image)
     return image->file.path;
 }
 
+bool q2_image_has_file(const struct q2_image *image, const struct q2_file *f)
+{
+    for (const struct q2_image *i = image; i; i = i->backing)
+        if ((f != &i->file && q2_file_same(&i->file, f)) ||
+            (f != &i->data && i->data.fd >= 0 && q2_file_same(&i->data, f)))
+            return true;
+    return false;
+}
+
 const struct q2_header *q2_image_header(const struct q2_image *image)
 {
     return image->raw ? NULL : &image->header;

@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct q2_file;
 struct q2_image;  /* a file, and the chain below it */
 struct q2_reader; /* what one thread needs for reading: buffers, a cache of tables */
 
@@ -59,6 +60,10 @@ struct q2_open_options {
     /* The disk as it was in this internal snapshot: an ID, else a name. Not with `writable`. NULL: now. */
     const char *snapshot;
     unsigned files; /* the most that the chain may have; 0: Q2_CHAIN_MAX */
+    /* `locking`: called, once, with a sentence about the first file that lies where there are no locks. NULL: nobody
+     * is told. */
+    void (*tell)(void *opaque, const char *sentence);
+    void *opaque;
 };
 struct q2_image *q2_image_open_with(const char *path, const struct q2_open_options *options,
                                     struct q2_error *err);
@@ -70,6 +75,9 @@ void q2_image_close(struct q2_image *image); /* NULL is fine */
 
 uint64_t q2_image_size(const struct q2_image *image); /* of the disk: bytes */
 const char *q2_image_path(const struct q2_image *image);
+/* Whether the chain has this file: as an image of it, or as its data. `f` may be one of its own, which is then
+ * looked for in the others. */
+bool q2_image_has_file(const struct q2_image *image, const struct q2_file *f);
 /* The header; NULL for a raw file at the end of a chain. */
 const struct q2_header *q2_image_header(const struct q2_image *image);
 /* The backing file; NULL: none, or not opened. It is the image's. */

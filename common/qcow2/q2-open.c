@@ -19,6 +19,7 @@ struct opening {
     const struct q2_open_options *options;
     uint64_t size;  /* that the first file would have if all of it were there; 0: it is */
     char **folders; /* that what is named must lie in, the first file's first; ends with NULL */
+    bool told;      /* that there are no locks */
     struct q2_error *err;
 };
 
@@ -26,6 +27,16 @@ struct opening {
 static int fail_in(const struct q2_file *f, const struct q2_error *why, struct q2_error *err)
 {
     return q2_fail(err, "Cannot open '%s' as a qcow2 image. %s", f->path, why->text);
+}
+
+/* Most often it is the same file system for all of the chain. */
+static void tell_once(void *opaque, const char *sentence)
+{
+    struct opening *o = opaque;
+
+    if (!o->told && o->options->tell)
+        o->options->tell(o->options->opaque, sentence);
+    o->told = true;
 }
 
 /* ---- one file ---- */
@@ -169,13 +180,15 @@ static void free_folders(struct opening *o)
 /* ---- what it names ---- */
 
 /* `given`: what the caller has said instead; NULL: nothing. */
-static int open_named(const struct opening *o, const struct q2_image *by, const char *name,
+static int open_named(struct opening *o, const struct q2_image *by, const char *name,
                       const char *given, struct q2_file_how how, struct q2_file *f)
 {
     char *path;
     int r = -1;
 
     f->fd = -1;
+    how.tell = tell_once;
+    how.opaque = o;
     if (given)
         return q2_file_open(f, given, &how, o->err);
     if (o->options->references == Q2_REFERENCES_FOLDER)
@@ -196,23 +209,13 @@ static enum qemu_locks locks_of(const struct opening *o, const struct q2_image *
     return o->options->writable ? QEMU_LOCKS_WRITE : QEMU_LOCKS_READ;
 }
 
-/* Whether the chain has this file already: an image of it, or its data. `f` may be one of its own. */
-static bool has_file(const struct opening *o, const struct q2_file *f)
-{
-    for (const struct q2_image *i = o->top; i; i = i->backing)
-        if ((f != &i->file && q2_file_same(&i->file, f)) ||
-            (f != &i->data && i->data.fd >= 0 && q2_file_same(&i->data, f)))
-            return true;
-    return false;
-}
-
 static int fail_loop(const struct opening *o, const struct q2_image *by, const struct q2_file *f)
 {
     return q2_fail(o->err, "'%s' names '%s', which is in the chain already: it is a loop",
                    by->file.path, f->path);
 }
 
-static int open_data_file(const struct opening *o, struct q2_image *image)
+static int open_data_file(struct opening *o, struct q2_image *image)
 {
     const char *given = image == o->top ? o->options->data_file : NULL;
     struct q2_file_how how = {
@@ -229,7 +232,7 @@ static int open_data_file(const struct opening *o, struct q2_image *image)
                        image->file.path);
     if (open_named(o, image, image->header.data_file, given, how, &image->data) < 0)
         return -1;
-    return has_file(o, &image->data) ? fail_loop(o, image, &image->data) : 0;
+    return q2_image_has_file(o->top, &image->data) ? fail_loop(o, image, &image->data) : 0;
 }
 
 /* *raw is set to whether it is. */
@@ -283,10 +286,10 @@ static unsigned most_files(const struct opening *o)
 /* Hang an open file below `over`; it is the chain's from here on, or closed. */
 static struct q2_image *hang(struct opening *o, struct q2_image *over, struct q2_file *file)
 {
-    struct q2_image *image = has_file(o, file) ? NULL : image_new(o->err);
+    struct q2_image *image = q2_image_has_file(o->top, file) ? NULL : image_new(o->err);
 
     if (!image) {
-        if (has_file(o, file))
+        if (q2_image_has_file(o->top, file))
             fail_loop(o, over, file);
         q2_file_close(file);
         return NULL;
@@ -348,7 +351,7 @@ static int open_chain(struct opening *o)
 
 static struct q2_image *open_image(const char *path, struct opening *o)
 {
-    struct q2_file_how how = {.writable = o->options->writable};
+    struct q2_file_how how = {.writable = o->options->writable, .tell = tell_once, .opaque = o};
     int r;
 
     o->top = image_new(o->err);

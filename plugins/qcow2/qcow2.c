@@ -243,16 +243,12 @@ int nbdfleece_plugin_map(void *handle, uint64_t offset, uint64_t length, int wri
 
 int nbdfleece_plugin_resize(void *handle, uint64_t size)
 {
-    const char *why = "a qcow2 image cannot become smaller here";
-    int r = -ENOTSUP;
+    int r = live_resize(image_of(handle), size);
 
-    if (size >= live_size(image_of(handle))) {
-        r = live_resize(image_of(handle), size);
-        if (r == 0)
-            return 0;
-        why = strerrordesc_np(-r);
-    }
-    nbdkit_error("%s: resize to %llu bytes: %s", settings.path, (unsigned long long)size, why);
+    if (r == 0)
+        return 0;
+    nbdkit_error("%s: resize to %llu bytes: %s", settings.path, (unsigned long long)size,
+                 live_resize_why(r));
     errno = -r;
     return -1;
 }

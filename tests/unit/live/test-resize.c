@@ -235,8 +235,6 @@ static void test_raw_data_file(void)
     if (!begin(&d, "qemu-img create -q -f qcow2 -o data_file=d.raw,data_file_raw=on i.qcow2 1M && "
                    "qemu-io -f qcow2 -c 'write -q -P 7 512k 512k' i.qcow2"))
         return;
-    /* Somebody has made the file longer by himself. */
-    qcow2_rig_run(&d.rig, "head -c 300000 /dev/zero | tr '\\0' x >> d.raw");
     open_disk(&d, false);
     grow(&d, 2 * MIB);
     assert_raw(&d);
@@ -248,6 +246,47 @@ static void test_raw_data_file(void)
     assert_qemu_reads(&d);
     assert_raw(&d);
     end(&d);
+}
+
+/* A raw data file that somebody has made longer: what he has there stays, and the disk as it is, unless it is
+ * zeroes. Each place is tried, of a hole and of data, up to the end that the disk is to have. */
+static void test_longer_data_file(void)
+{
+    static const struct {
+        const char *more; /* that makes d.raw longer */
+        bool grows;
+    } all[] = {
+        {"printf x >> d.raw", false},
+        {"truncate -s 3M d.raw; printf x | dd of=d.raw bs=1 seek=2097151 conv=notrunc", false},
+        {"head -c 1048575 /dev/zero >> d.raw; printf x >> d.raw", false},
+        {"head -c 1048576 /dev/zero >> d.raw; printf x >> d.raw", true},
+        {"head -c 300000 /dev/zero >> d.raw", true},
+        {"truncate -s 1500K d.raw", true},
+    };
+    struct disk d;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
+        g_autofree uint8_t *before = NULL, *after = NULL;
+        size_t n_before, n_after;
+
+        if (!begin(&d,
+                   "qemu-img create -q -f qcow2 -o data_file=d.raw,data_file_raw=on i.qcow2 1M && "
+                   "qemu-io -f qcow2 -c 'write -q -P 7 512k 512k' i.qcow2"))
+            return;
+        qcow2_rig_run(&d.rig, "(%s) 2>&1", all[i].more);
+        before = qcow2_rig_bytes(&d.rig, "d.raw", &n_before);
+        open_disk(&d, false);
+        if (all[i].grows)
+            grow(&d, 2 * MIB);
+        else
+            g_assert_cmpint(live_resize(d.image, 2 * MIB), ==, -EEXIST);
+        assert_read(&d);
+        close_disk(&d);
+        after = qcow2_rig_bytes(&d.rig, "d.raw", &n_after);
+        g_assert_cmpuint(n_after, ==, all[i].grows ? MAX(n_before, 2 * MIB) : n_before);
+        g_assert_cmpmem(after, n_before, before, n_before);
+        end(&d);
+    }
 }
 
 /* ---- the L1 table ---- */
@@ -456,6 +495,7 @@ int main(int argc, char **argv)
     g_test_add_func("/resize/backing", test_backing);
     g_test_add_func("/resize/rest", test_rest);
     g_test_add_func("/resize/raw-data-file", test_raw_data_file);
+    g_test_add_func("/resize/longer-data-file", test_longer_data_file);
     g_test_add_func("/resize/l1", test_l1);
     g_test_add_func("/resize/largest", test_largest);
     g_test_add_func("/resize/refused", test_refused);
