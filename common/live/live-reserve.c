@@ -332,14 +332,7 @@ int live_reserve_take_table(struct live_image *image, uint64_t *host)
 
 /* ---- giving up ---- */
 
-void live_reserve_drop(struct live_image *image, uint64_t host, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        live_metadata_remove(&image->reserve->metadata, host / image->top->cluster + i);
-    live_reserve_give_up(image, host, n * image->top->cluster);
-}
-
-void live_reserve_give_up(struct live_image *image, uint64_t host, uint64_t bytes)
+static void give_up(struct live_image *image, uint64_t host, uint64_t bytes)
 {
     bool tell;
 
@@ -352,6 +345,23 @@ void live_reserve_give_up(struct live_image *image, uint64_t host, uint64_t byte
                   "'%s': too much was given up at once: some clusters stay counted (a leak) until "
                   "`fleecectl image check --repair leaks` or `qemu-img check -r leaks`",
                   image->top->file.path);
+}
+
+void live_reserve_drop(struct live_image *image, uint64_t host, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        live_metadata_remove(&image->reserve->metadata, host / image->top->cluster + i);
+    give_up(image, host, n * image->top->cluster);
+}
+
+/* An entry of a damaged image may have led to where the reserve is, which others have taken. */
+void live_reserve_give_up(struct live_image *image, uint64_t host, uint64_t bytes)
+{
+    if (host + bytes > live_reserve_first(image))
+        live_damaged(image, "'%s': an entry led to %llu, which is behind the end of the file",
+                     image->top->file.path, (unsigned long long)host);
+    else
+        give_up(image, host, bytes);
 }
 
 uint64_t live_reserve_given_up(struct live_image *image)

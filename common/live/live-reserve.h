@@ -44,7 +44,8 @@ void live_reserve_drop(struct live_image *image, uint64_t host, unsigned n);
  * Bytes of the file that an entry has referred to until now (a cluster, or the sectors of a compressed one:
  * every host cluster that they touch is counted down once). Remembered, until a commit that began after this has
  * made the entry durable; then live_reserve_count_down. Memory: 16 bytes each, at most some 100,000 are remembered, and
- * farther ones stay leaks (told once).
+ * farther ones stay leaks (told once). No entry leads to the reserve's places but our own, which are dropped: one that
+ * is given up there damages the image. No lock is held but a range.
  */
 void live_reserve_give_up(struct live_image *image, uint64_t host, uint64_t bytes);
 /* For live-commit.c: how many have been given up, ever: before a commit begins. */

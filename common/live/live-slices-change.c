@@ -105,42 +105,70 @@ static void put_entries(const struct live_layer *l, struct live_slot *slot, uint
                                   memory_order_release);
 }
 
-/* 1: done; 0: the slice is not in memory. */
+/* 1: done; 0: the slice is not in memory; -EIO: it is not to be changed, since it is cut. */
 static int change_if_there(struct live_layer *l, uint64_t cluster, unsigned n,
                            const struct live_entry *entries, bool flagged)
 {
     struct live_slices *s = l->slices;
+    uint64_t number = live_slice_of(s, cluster);
     struct live_slot *slot;
-    bool first = false;
+    bool first = false, cut;
 
     pthread_mutex_lock(&s->lock);
-    slot = live_slot_find(s, live_slice_of(s, cluster));
-    if (slot) {
+    slot = live_slot_find(s, number);
+    cut = slot && atomic_load_explicit(&slot->cut, memory_order_relaxed);
+    if (slot && !cut) {
+        s->altered[number / 64] |= UINT64_C(1) << number % 64;
         first = live_slot_set_dirty(s, slot, flagged);
         put_entries(l, slot, cluster, n, entries);
     }
     pthread_mutex_unlock(&s->lock);
     if (first)
         wake(l);
-    return slot != NULL;
+    return cut ? -EIO : slot != NULL;
+}
+
+static int fail_cut(struct live_layer *l, uint64_t cluster)
+{
+    return live_damaged(
+        l->image,
+        "'%s': the L2 table for %llu of the disk has an entry that leads behind the "
+        "end of the file",
+        l->file.path, (unsigned long long)(cluster * l->cluster));
 }
 
 int live_slices_change(struct live_layer *l, uint64_t cluster, unsigned n,
                        const struct live_entry *entries, bool flagged)
 {
     uint64_t number = live_slice_of(l->slices, cluster);
-    int r = atomic_load(&l->image->broken);
+    int r = atomic_load(&l->image->broken), there = 0;
 
     if (r == 0)
         r = need_table(l, number);
-    while (r == 0 && !change_if_there(l, cluster, n, entries, flagged))
-        r = live_slot_load(l, number, false);
-    return r;
+    while (r == 0 && there == 0) {
+        there = change_if_there(l, cluster, n, entries, flagged);
+        if (there == 0)
+            r = live_slot_load(l, number, false);
+    }
+    return there < 0 ? fail_cut(l, cluster) : r;
 }
 
 unsigned live_slices_room(const struct live_layer *l, uint64_t cluster)
 {
     return l->slices->entries - ((unsigned)cluster & (l->slices->entries - 1));
+}
+
+/* Pages of zeroes are not written to. */
+static void keep_altered(struct live_layer *l, uint64_t *altered)
+{
+    struct live_slices *s = l->slices;
+    uint64_t words = live_slots_altered_words(l, l->l1_entries);
+
+    for (uint64_t i = 0; i < words; i++)
+        if (s->altered[i])
+            altered[i] = s->altered[i];
+    free(s->altered);
+    s->altered = altered;
 }
 
 /* Nobody knows when the last reader has left a table that was too short, so it stays until the end. Each one is
@@ -193,13 +221,16 @@ int live_slices_set_l1(struct live_layer *l, const uint64_t *l1, uint64_t entrie
     struct live_slices *s = l->slices;
     uint64_t pieces = (entries + LIVE_L1_PIECE - 1) / LIVE_L1_PIECE;
     unsigned char *dirty = calloc(pieces + 1, 1);
-    int r = dirty ? make_l1_room(l, entries) : -ENOMEM;
+    uint64_t *altered = live_slots_new_altered(l, entries);
+    int r = dirty && altered ? make_l1_room(l, entries) : -ENOMEM;
 
     if (r < 0) {
         free(dirty);
+        free(altered);
         return r;
     }
     pthread_mutex_lock(&s->lock);
+    keep_altered(l, altered);
     for (uint64_t i = 0; i < s->l1_pieces; i++)
         if (s->l1_dirty[i])
             live_slices_clear_l1_dirty(s, i);

@@ -10,7 +10,7 @@ struct view {
     const struct live_slot *slot;
     const _Atomic uint64_t *words;
     uint64_t sequence;
-    bool bad;
+    bool bad, cut;
 };
 
 /* What one entry says, from a byte of the disk on. */
@@ -35,6 +35,7 @@ static inline bool view_slice(const struct live_slices *s, uint64_t number, stru
     v->sequence = atomic_load_explicit(&slot->sequence, memory_order_acquire);
     v->words = live_slot_words(slot);
     v->bad = atomic_load_explicit(&slot->bad, memory_order_acquire);
+    v->cut = atomic_load_explicit(&slot->cut, memory_order_acquire);
     if ((v->sequence & 1) || !v->words ||
         atomic_load_explicit(&set->number[slot - set->slot], memory_order_acquire) != number + 1)
         return false;
@@ -102,7 +103,7 @@ static void decode(struct live_layer *l, const struct view *v, uint64_t offset, 
         u->end = ((offset >> bits) + 1) << bits;
     u->own = u->entry.kind != Q2_COMPRESSED && (u->word & Q2_ENTRY_COPIED) &&
              (u->entry.host || g->data_file);
-    u->why = v->bad || u->entry.kind == Q2_INVALID ? live_entry_broken(l, &u->entry) : NULL;
+    u->why = v->bad || u->entry.kind == Q2_INVALID ? live_entry_broken(l, &u->entry, v->cut) : NULL;
     if (u->why) {
         u->entry = (struct q2_entry){.kind = Q2_INVALID};
         u->own = false;

@@ -10,29 +10,43 @@
 
 /* ---- checking ---- */
 
+/* Behind what an entry leads to: of data, its first byte. */
+static uint64_t end_of(const struct q2_entry *e)
+{
+    return e->host + (e->kind == Q2_COMPRESSED ? e->length : 1);
+}
+
 static bool on_metadata(const struct live_layer *l, const struct q2_entry *e)
 {
     const struct live_image *image = l->image;
 
     if (!l->writable || l->geometry.data_file || !image->reserve)
         return false;
-    if (live_reserve_is_metadata(image, e->host & ~(l->cluster - 1)))
-        return true;
-    return e->kind == Q2_COMPRESSED &&
-           live_reserve_is_metadata(image, (e->host + e->length - 1) & ~(l->cluster - 1));
+    for (uint64_t at = e->host & ~(l->cluster - 1); at < end_of(e); at += l->cluster)
+        if (live_reserve_is_metadata(image, at))
+            return true;
+    return false;
 }
 
 /*
  * Whether a place was not in the file when it was opened, and is not of the reserve, either. The file grows beyond it:
- * an image that was cut must not read as zeroes then.
+ * an image that was cut must not read as zeroes then, and not as what others have there. We do not write
+ * compressed entries: none leads into the reserve.
  */
-static bool was_cut_off(const struct live_layer *l, uint64_t host)
+static bool was_cut_off(const struct live_layer *l, const struct q2_entry *e, bool old)
 {
-    return l->writable && !l->geometry.data_file && host >= l->slices->file_end &&
-           l->image->reserve && host < live_reserve_first(l->image);
+    uint64_t first;
+
+    if (!l->writable || l->geometry.data_file || !l->image->reserve ||
+        (e->kind != Q2_COMPRESSED && e->host < l->slices->file_end))
+        return false;
+    first = live_reserve_first(l->image);
+    if (e->kind == Q2_COMPRESSED)
+        return e->host >= l->slices->file_end || end_of(e) > first;
+    return old || e->host < first;
 }
 
-const char *live_entry_broken(struct live_layer *l, const struct q2_entry *e)
+const char *live_entry_broken(struct live_layer *l, const struct q2_entry *e, bool old)
 {
     bool has_data = e->kind == Q2_DATA || e->kind == Q2_COMPRESSED;
     uint64_t size = atomic_load_explicit(&live_layer_data(l)->size, memory_order_relaxed);
@@ -42,7 +56,7 @@ const char *live_entry_broken(struct live_layer *l, const struct q2_entry *e)
     /* A place without data is written one day. In a data file nothing else would be there. */
     if (!has_data && (!e->host || !l->writable || l->geometry.data_file))
         return NULL;
-    if (e->host >= size || was_cut_off(l, e->host))
+    if (e->host >= size || was_cut_off(l, e, old))
         return "its cluster lies behind the end of the file";
     if (on_metadata(l, e))
         return "its cluster is one of the image's tables";
@@ -60,28 +74,33 @@ const char *live_table_broken(const struct live_layer *l, const struct q2_entry 
     return NULL;
 }
 
-/* Whether an entry of a slice breaks a rule, in any of its parts. */
-static bool is_bad(struct live_layer *l, uint64_t word, uint64_t bitmap)
+/* What is wrong with a slice that has been read. */
+struct looked {
+    bool old; /* as it was when the image was opened */
+    bool bad, cut;
+};
+
+/* Look whether an entry of a slice breaks a rule, in any of its parts, or is cut. */
+static void look(struct live_layer *l, uint64_t word, uint64_t bitmap, struct looked *k)
 {
     struct q2_entry e;
 
     if (!word && !bitmap)
-        return false;
+        return;
     e = q2_entry_l2(&l->geometry, word, bitmap, 0);
     if (l->geometry.extended && (uint32_t)bitmap && e.kind != Q2_COMPRESSED && e.kind != Q2_INVALID)
         e.kind = Q2_DATA;
-    return live_entry_broken(l, &e);
+    k->bad |= live_entry_broken(l, &e, k->old) != NULL;
+    k->cut |= k->old && was_cut_off(l, &e, true);
 }
 
-static bool any_is_bad(struct live_layer *l, const uint64_t *words)
+static void look_at_all(struct live_layer *l, const uint64_t *words, struct looked *k)
 {
     const struct live_slices *s = l->slices;
     unsigned step = l->geometry.extended ? 2 : 1;
 
     for (size_t i = 0; i < s->bytes / 8; i += step)
-        if (is_bad(l, be64toh(words[i]), step == 2 ? be64toh(words[i + 1]) : 0))
-            return true;
-    return false;
+        look(l, be64toh(words[i]), step == 2 ? be64toh(words[i + 1]) : 0, k);
 }
 
 /* ---- a slot for it ---- */
@@ -189,9 +208,11 @@ static int read_slice(struct live_layer *l, uint64_t number, uint64_t *words)
 }
 
 /* With nothing locked: the slot is the caller's. */
-static int fill(struct live_layer *l, struct live_slot *slot, uint64_t number, bool zeroes)
+static int fill(struct live_layer *l, struct live_slot *slot, uint64_t number, bool zeroes,
+                bool old)
 {
     const struct live_slices *s = l->slices;
+    struct looked k = {.old = old};
     uint64_t words[LIVE_SLICE_MAX / 8];
     _Atomic uint64_t *to;
     int r = allocate(s, slot);
@@ -207,7 +228,10 @@ static int fill(struct live_layer *l, struct live_slot *slot, uint64_t number, b
     to = live_slot_words(slot);
     for (size_t i = 0; i < s->bytes / 8; i++)
         atomic_store_explicit(&to[i], words[i], memory_order_release);
-    atomic_store_explicit(&slot->bad, !zeroes && any_is_bad(l, words), memory_order_release);
+    if (!zeroes)
+        look_at_all(l, words, &k);
+    atomic_store_explicit(&slot->bad, k.bad, memory_order_release);
+    atomic_store_explicit(&slot->cut, k.cut, memory_order_release);
     return 0;
 }
 
@@ -215,13 +239,15 @@ int live_slot_load(struct live_layer *l, uint64_t number, bool zeroes)
 {
     struct live_slices *s = l->slices;
     struct live_slot *slot;
+    bool old;
     int r;
 
     pthread_mutex_lock(&s->lock);
     r = take_slot(l, number, &slot);
     if (slot) {
+        old = !live_slots_is_altered(s, number);
         pthread_mutex_unlock(&s->lock);
-        r = fill(l, slot, number, zeroes);
+        r = fill(l, slot, number, zeroes, old);
         pthread_mutex_lock(&s->lock);
         live_slot_filled(s, slot, r == 0 ? number + 1 : 0);
         slot->loading = false;

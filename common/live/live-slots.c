@@ -54,6 +54,18 @@ static void free_sets(struct live_slices *s)
     munmap(s->set, n * sizeof(struct live_set));
 }
 
+uint64_t live_slots_altered_words(const struct live_layer *l, uint64_t l1_entries)
+{
+    unsigned bits = q2_table_bits(&l->geometry) - l->slices->entry_bits;
+
+    return (l1_entries << bits) / 64 + 1;
+}
+
+uint64_t *live_slots_new_altered(const struct live_layer *l, uint64_t l1_entries)
+{
+    return calloc(live_slots_altered_words(l, l1_entries), sizeof(uint64_t));
+}
+
 int live_slices_init(struct live_layer *l, size_t memory)
 {
     struct live_slices *s;
@@ -66,18 +78,17 @@ int live_slices_init(struct live_layer *l, size_t memory)
     memset(s, 0, sizeof(*s));
     set_sizes(s, l, memory);
     s->set = new_sets((size_t)1 << s->sets_bits);
-    if (l->writable)
-        s->l1_dirty = calloc(s->l1_pieces + 1, 1);
-    if (!s->set || (l->writable && !s->l1_dirty)) {
-        free_sets(s);
-        free(s->l1_dirty);
-        free(s);
-        return -ENOMEM;
-    }
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
     l->slices = s;
-    return 0;
+    if (l->writable) {
+        s->l1_dirty = calloc(s->l1_pieces + 1, 1);
+        s->altered = live_slots_new_altered(l, l->l1_entries);
+    }
+    if (s->set && (!l->writable || (s->l1_dirty && s->altered)))
+        return 0;
+    live_slices_clear(l);
+    return -ENOMEM;
 }
 
 void live_slices_clear(struct live_layer *l)
@@ -90,6 +101,7 @@ void live_slices_clear(struct live_layer *l)
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->changed);
     free(s->l1_dirty);
+    free(s->altered);
     free(s);
     l->slices = NULL;
 }

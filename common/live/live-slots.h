@@ -27,6 +27,11 @@
  *
  * A slot is in the list of busy ones while it is dirty or writing.
  *
+ * Of a slice that has not been changed since the image was opened, each entry is as another program left it: none
+ * may lead behind the end that the file had then, where the reserve grows it. One that does is broken for good. Of
+ * a slice that has been changed nobody knows which entries were there before: so a slice with such an entry is never
+ * changed (it is `cut`), and `altered` remembers the others when they are read again.
+ *
  * Invariants: a slot is dirty only while it has a number. What is flagged is dirty. A table's slices
  * are in no slot but as zeroes before L1 refers to it.
  */
@@ -45,7 +50,9 @@
 struct live_slot {
     _Alignas(64) _Atomic uint64_t sequence; /* odd: it is being filled */
     _Atomic(_Atomic uint64_t *) words;      /* as in the file, big-endian; NULL: never used */
-    atomic_bool bad;  /* an entry breaks a rule: each is checked when it is used */
+    atomic_bool bad; /* an entry breaks a rule: each is checked when it is used */
+    atomic_bool
+        cut; /* an entry leads behind the file as it was opened: never changed; `bad`, too */
     atomic_bool used; /* since the hand of the clock was here */
     /* Under the lock; not beside what is not: compilers read neighbours of a word together. */
     uint64_t target; /* loading: the number that it will have, and 1 */
@@ -73,6 +80,9 @@ struct live_slices {
     unsigned hand;           /* of the clock: the slot of a set that is looked at next */
     unsigned char *l1_dirty; /* a byte for each piece; NULL: the layer is not written */
     uint64_t l1_pieces, n_l1_dirty;
+    /* A bit for each slice: it has been changed since the image was opened. NULL: the layer is not written. Pages
+     * of it that nobody has used take no memory. */
+    uint64_t *altered;
     /* How many slots are busy for the reason; changed under the lock, read without. */
     _Atomic uint64_t n_dirty, n_flagged;
 };
@@ -105,6 +115,11 @@ static inline _Atomic uint64_t *live_slot_words(const struct live_slot *slot)
     return atomic_load_explicit(&slot->words, memory_order_acquire);
 }
 
+/* `altered`, clear, for an L1 table of so many entries. NULL: no memory. */
+uint64_t *live_slots_new_altered(const struct live_layer *l, uint64_t l1_entries);
+/* How many words that are. */
+uint64_t live_slots_altered_words(const struct live_layer *l, uint64_t l1_entries);
+
 /* Where the file has a slice, whose table exists: bytes. */
 uint64_t live_slice_host(const struct live_layer *l, uint64_t number);
 
@@ -116,6 +131,12 @@ uint64_t live_slot_number(const struct live_slices *s, const struct live_slot *s
  * another slice in it. `number`: that of the slice, and 1; 0: nothing is in it. */
 void live_slot_empty(struct live_slices *s, struct live_slot *slot);
 void live_slot_filled(struct live_slices *s, struct live_slot *slot, uint64_t number);
+
+/* Whether a slice has been changed since the image was opened. */
+static inline bool live_slots_is_altered(const struct live_slices *s, uint64_t number)
+{
+    return s->altered && s->altered[number / 64] >> number % 64 & 1;
+}
 
 /* These return whether nothing of the layer was dirty before. */
 bool live_slot_set_dirty(struct live_slices *s, struct live_slot *slot, bool flagged);
@@ -137,8 +158,9 @@ int live_slot_write(struct live_layer *l, struct live_slot *slot);
  * zeroes. 0 or a negative errno. Without the lock. */
 int live_slot_load(struct live_layer *l, uint64_t number, bool zeroes);
 
-/* Which rule an entry breaks, seen at a byte of the disk whose unit is `e`; NULL: none. */
-const char *live_entry_broken(struct live_layer *l, const struct q2_entry *e);
+/* Which rule an entry breaks, seen at a byte of the disk whose unit is `e`; NULL: none. `old`: it is as it was when
+ * the image was opened. */
+const char *live_entry_broken(struct live_layer *l, const struct q2_entry *e, bool old);
 /* The same of an entry of L1 that is not Q2_UNALLOCATED. */
 const char *live_table_broken(const struct live_layer *l, const struct q2_entry *table);
 

@@ -311,10 +311,23 @@ bool node_change_waits(struct node_io *io, uint64_t length, uint64_t offset)
     return io->line && !io->info.readonly && !cover_is_open(io->disk->state.cover, offset, length);
 }
 
+/* A plugin that has a map may write tables now, and the image changes: it is noted as a guest's change is. */
+static int flush_tables(struct node_io *io)
+{
+    unsigned phase = cover_count_in(io->disk->state.cover, io->line);
+
+    atomic_store_explicit(&io->line->changed, cover_clock(), memory_order_relaxed);
+    int error = io->handle->backend->ops->flush(io->handle);
+    cover_leave(io->line, phase);
+    return error;
+}
+
 int node_flush(struct node_io *io)
 {
     if (io->view || !io->handle->can_flush)
         return 0;
+    if (io->line && io->handle->map && !io->info.readonly)
+        return flush_tables(io);
     return io->handle->backend->ops->flush(io->handle);
 }
 

@@ -2,6 +2,7 @@
 #include "tests/rigs/slices-rig.h"
 
 #include "common/live/live-reserve.h"
+#include "common/live/live-slots.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -110,7 +111,7 @@ int live_reserve_take_table(struct live_image *image, uint64_t *host)
         return e;
     atomic_fetch_add(&r->tables, 1);
     *host = (end + r->layer.cluster - 1) & ~(r->layer.cluster - 1);
-    slices_rig_grow(r, *host + r->layer.cluster);
+    slices_rig_extend(r, *host + r->layer.cluster);
     return 0;
 }
 
@@ -142,6 +143,20 @@ int live_reserve_fill(struct live_image *image)
 {
     atomic_fetch_add(&rig_of(image)->fills, 1);
     return 0;
+}
+
+int live_damaged(struct live_image *image, const char *format, ...)
+{
+    struct slices_rig *r = rig_of(image);
+    va_list args;
+
+    atomic_store(&image->broken, -EIO);
+    va_start(args, format);
+    pthread_mutex_lock(&r->lock);
+    g_ptr_array_add(r->told, g_strdup_vprintf(format, args));
+    pthread_mutex_unlock(&r->lock);
+    va_end(args);
+    return -EIO;
 }
 
 void live_tell(struct live_image *image, const char *format, ...)
@@ -219,6 +234,14 @@ void slices_rig_end(struct slices_rig *r)
 }
 
 void slices_rig_grow(struct slices_rig *r, uint64_t size)
+{
+    slices_rig_extend(r, size);
+    atomic_store(&r->first, (size + r->layer.cluster - 1) & ~(r->layer.cluster - 1));
+    if (r->layer.slices)
+        r->layer.slices->file_end = size;
+}
+
+void slices_rig_extend(struct slices_rig *r, uint64_t size)
 {
     g_assert_cmpint(ftruncate(r->layer.file.fd, (off_t)size), ==, 0);
     atomic_store(&r->layer.file.size, size);

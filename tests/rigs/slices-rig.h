@@ -31,7 +31,7 @@ struct slices_rig {
     /* The reserve. */
     atomic_int tables, take_fails, fills;
     _Atomic uint64_t metadata, given_up, counted_down; /* metadata: a host cluster; 0: none */
-    _Atomic uint64_t first;
+    _Atomic uint64_t first; /* where it begins; follows slices_rig_grow */
     GPtrArray *told;
 };
 
@@ -54,8 +54,10 @@ void slices_rig_entry(struct slices_rig *r, uint64_t cluster, uint64_t word, uin
 uint64_t slices_rig_get(struct slices_rig *r, uint64_t cluster);
 uint64_t slices_rig_get_bitmap(struct slices_rig *r, uint64_t cluster);
 uint64_t slices_rig_get_l1(struct slices_rig *r, uint64_t index);
-/* Make the file so long: hosts of data must lie inside. */
+/* Make the file so long, as if it had been when it was opened: hosts of data must lie inside. */
 void slices_rig_grow(struct slices_rig *r, uint64_t size);
+/* Make it so long as the reserve does: what comes now is of the reserve. */
+void slices_rig_extend(struct slices_rig *r, uint64_t size);
 
 /* The run at a byte; loads what is needed; must work. */
 struct live_run slices_rig_run(struct slices_rig *r, uint64_t offset, uint64_t length);

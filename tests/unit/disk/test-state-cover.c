@@ -183,6 +183,48 @@ static void test_views_have_no_line(void)
     end_covered(s);
 }
 
+static struct fake_store *flushed;
+static unsigned covered_flushes;
+
+static int look_and_flush(struct backend_handle *h)
+{
+    (void)h;
+    covered_flushes += covered(flushed);
+    return 0;
+}
+
+static void no_map(struct backend_handle *h, uint64_t offset, uint64_t length, bool writing,
+                   struct backend_segment *s)
+{
+    (void)h, (void)offset, (void)writing;
+    *s = (struct backend_segment){.place = BACKEND_ANYWHERE, .length = length};
+}
+
+/* A plugin that has a map may write to the image when it flushes, long after the guest's last write. */
+static void test_flush(void)
+{
+    struct opening o;
+    struct fake_store *s = covered_store(&o, rig_new(8 * MIB, 0));
+    struct backend_handle *h = s->rig->io->handle;
+    const struct backend_ops *before = h->backend->ops;
+    struct backend_ops ops = *before;
+
+    flushed = s;
+    covered_flushes = 0;
+    ops.flush = look_and_flush;
+    h->backend->ops = &ops;
+    g_assert_cmpint(node_flush(s->rig->io), ==, 0);
+    g_assert_cmpuint(covered_flushes, ==, 0);
+    g_assert_cmpint(atomic_load(&s->rig->io->line->changed), ==, 0);
+    h->map = no_map;
+    g_assert_cmpint(node_flush(s->rig->io), ==, 0);
+    h->map = NULL;
+    h->backend->ops = before;
+    g_assert_cmpuint(covered_flushes, ==, 1);
+    g_assert_cmpint(atomic_load(&s->rig->io->line->changed), >, 0);
+    end_covered(s);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -191,5 +233,6 @@ int main(int argc, char **argv)
     g_test_add_func("/state-cover/until-it-has-left", test_until_it_has_left);
     g_test_add_func("/state-cover/not-kept", test_not_kept);
     g_test_add_func("/state-cover/views", test_views_have_no_line);
+    g_test_add_func("/state-cover/flush", test_flush);
     return g_test_run();
 }

@@ -236,6 +236,64 @@ static void test_entry_on_metadata(void)
     }
 }
 
+/*
+ * An entry that leads to or over the end of the file, where other clusters will be as soon as something is written:
+ * it is as before then, neither read nor written, and giving it up does not take away what others have there. Found
+ * before and after (`late`) the file has grown.
+ */
+static void behind_the_end(const char *made, uint64_t word, uint64_t at, bool late)
+{
+    struct live_picture p;
+    g_autofree uint8_t *bytes = g_malloc(64 * KIB), *twos = g_malloc(MIB);
+
+    if (!live_picture_begin(&p, "%s", made))
+        return;
+    memset(twos, 0x22, MIB);
+    qcow2_rig_put(&p.rig, "i", qcow2_rig_l2(&p.rig, "i", (unsigned)(at / (64 * KIB))), 8,
+                  word + live_picture_length(&p));
+    p.image = live_open(p.path, &p.options, NULL);
+    g_assert_nonnull(p.image);
+    if (!late)
+        g_assert_cmpint(live_pread(p.image, bytes, 512, at + 64 * KIB), ==, 0);
+    /* By another slice of the table. */
+    g_assert_cmpint(live_pwrite(p.image, twos, MIB, MIB, 0), ==, 0);
+    g_assert_cmpint(live_flush(p.image), ==, 0);
+    memset(bytes, 0x77, 64 * KIB);
+    g_assert_cmpint(live_pwrite(p.image, bytes, 64 * KIB, at, 0), ==, -EIO);
+    g_assert_cmpint(live_pread(p.image, bytes, 64 * KIB, at), ==, -EIO);
+    live_flush(p.image);
+    live_close(p.image, NULL);
+    p.image = NULL;
+    p.options.writable = false;
+    p.image = live_open(p.path, &p.options, NULL);
+    g_assert_nonnull(p.image);
+    for (unsigned i = 0; i < 16; i++) {
+        g_assert_cmpint(live_pread(p.image, bytes, 64 * KIB, MIB + i * 64 * KIB), ==, 0);
+        g_assert_cmpmem(bytes, 64 * KIB, twos, 64 * KIB);
+    }
+    live_close(p.image, NULL);
+    qcow2_rig_end(&p.rig);
+    g_free(p.path);
+    g_free(p.disk);
+}
+
+static void test_entry_behind_the_end(void)
+{
+    static const char *const made[] = {
+        "qemu-img create -q -f qcow2 i 64M && qemu-io -f qcow2 -c 'write -q -P 9 40M 64k' i",
+        "qemu-img create -q -f qcow2 j 64M && qemu-io -f qcow2 -c 'write -q -P 9 40M 64k' j &&"
+        "qemu-img convert -c -O qcow2 j i && truncate -s %65536 i"};
+    const uint64_t sectors = UINT64_C(1) << 54;
+
+    for (unsigned late = 0; late < 2; late++) {
+        behind_the_end(made[0], Q2_ENTRY_COPIED, 40 * MIB, late);
+        behind_the_end(made[0], Q2_ENTRY_COPIED | Q2_ENTRY_ZERO, 40 * MIB, late);
+        behind_the_end(made[0], 0, 40 * MIB, late);
+        behind_the_end(made[1], (Q2_ENTRY_COMPRESSED | 2 * sectors) - 512, 40 * MIB, late);
+        behind_the_end(made[1], Q2_ENTRY_COMPRESSED | 2 * sectors, 40 * MIB, late);
+    }
+}
+
 /* ---- headers ---- */
 
 /* cloud-hypervisor: the first of many handles that was closed cleared the dirty bit. */
@@ -366,6 +424,7 @@ int main(int argc, char **argv)
     g_test_add_func("/known-bugs/tables-overwritten", test_tables_overwritten);
     g_test_add_func("/known-bugs/cluster-0-overwritten", test_cluster_0_overwritten);
     g_test_add_func("/known-bugs/entry-on-metadata", test_entry_on_metadata);
+    g_test_add_func("/known-bugs/entry-behind-the-end", test_entry_behind_the_end);
     g_test_add_func("/known-bugs/dirty-bit", test_dirty_bit);
     g_test_add_func("/known-bugs/cluster-bits", test_cluster_bits);
     g_test_add_func("/known-bugs/compressed-and-not", test_compressed_and_not);

@@ -188,12 +188,78 @@ static void test_file_that_was_cut(void)
     slices_rig_entry(&r, 0, (20 * C) | COPIED, 0);
     slices_rig_entry(&r, 1, (30 * C) | COPIED, 0);
     slices_rig_entry(&r, 2, 1, 0);
+    slices_rig_entry(&r, 3, (5 * C) | COPIED | 1, 0);
+    slices_rig_entry(&r, 4, Q2_ENTRY_COMPRESSED | (30 * C), 0);
     assert_broken(&r, 0, "behind the end");
     atomic_store(&r.first, 30 * C);
-    slices_rig_grow(&r, 100 * C);
+    slices_rig_extend(&r, 100 * C);
     assert_broken(&r, 0, "behind the end");
-    assert_run(&r, C, C, Q2_DATA, 30 * C, C, true);
+    assert_broken(&r, C, "behind the end");
     assert_run(&r, 2 * C, C, Q2_ZERO, 0, C, false);
+    assert_broken(&r, 3 * C, "behind the end");
+    assert_broken(&r, 4 * C, "behind the end");
+    slices_rig_end(&r);
+}
+
+/* An entry that leads to where the reserve is: found in the first slice that is read late, too. What is changed there
+ * would be taken for ours when it is read again: so nothing is. */
+static void test_entry_into_the_reserve(void)
+{
+    struct slices_rig r;
+    struct live_entry e = {(40 * C) | COPIED, 0};
+
+    slices_rig_begin(&r, &(struct slices_options){0});
+    slices_rig_table(&r, 0);
+    slices_rig_grow(&r, 30 * C);
+    slices_rig_entry(&r, 0, (30 * C) | COPIED, 0);
+    slices_rig_entry(&r, 1, (29 * C) | COPIED, 0);
+    slices_rig_extend(&r, 100 * C);
+    assert_broken(&r, 0, "behind the end");
+    assert_run(&r, C, C, Q2_DATA, 29 * C, C, true);
+    g_assert_cmpuint(r.told->len, ==, 0);
+    g_assert_cmpint(live_slices_change(&r.layer, 7, 1, &e, false), ==, -EIO);
+    g_assert_cmpuint(r.told->len, ==, 1);
+    g_assert_nonnull(strstr(r.told->pdata[0], "behind the end of the file"));
+    g_assert_false(live_slices_dirty(&r.layer));
+    assert_broken(&r, 0, "behind the end");
+    assert_run(&r, 7 * C, C, Q2_UNALLOCATED, 0, C, false);
+    slices_rig_end(&r);
+}
+
+/* The reserve's places are ours in slices that we have changed, also when they come from the file. */
+static void test_own_places_read_again(void)
+{
+    struct slices_rig r;
+    unsigned n = 64;
+
+    slices_rig_begin(&r, &(struct slices_options){.size = n * SPAN, .memory = 1});
+    slices_rig_grow(&r, 30 * C);
+    slices_rig_extend(&r, 100 * C);
+    for (unsigned i = 0; i < n; i++)
+        slices_rig_change(&r, i * (SPAN / C) + 5, ((30 + i) * C) | COPIED, 0, false);
+    for (unsigned i = 0; i < n; i++)
+        assert_run(&r, i * SPAN + 5 * C, C, Q2_DATA, (30 + i) * C, C, true);
+    g_assert_cmpuint(r.count[SLICES_READ], >=, n / 2);
+    slices_rig_end(&r);
+}
+
+/* A compressed cluster ends inside of the file, rounded up; and no table lies on its way. */
+static void test_bad_compressed(void)
+{
+    struct slices_rig r;
+    uint64_t more = UINT64_C(3) << 60; /* further sectors: 2048 bytes of 1024 each */
+
+    slices_rig_begin(&r, &(struct slices_options){.cluster_bits = 10});
+    slices_rig_table(&r, 0);
+    slices_rig_grow(&r, 200 * 1024 - 500);
+    slices_rig_entry(&r, 0, Q2_ENTRY_COMPRESSED | more | (198 * 1024), 0);
+    slices_rig_entry(&r, 1, Q2_ENTRY_COMPRESSED | more | (198 * 1024 + 512), 0);
+    slices_rig_entry(&r, 2, Q2_ENTRY_COMPRESSED | more | (150 * 1024 - 512), 0);
+    atomic_store(&r.metadata, 150 * 1024);
+    slices_rig_extend(&r, 300 * 1024);
+    g_assert_cmpint(slices_rig_run(&r, 0, 1024).kind, ==, Q2_COMPRESSED);
+    assert_broken(&r, 1024, "behind the end");
+    assert_broken(&r, 2048, "tables");
     slices_rig_end(&r);
 }
 
@@ -594,6 +660,9 @@ int main(int argc, char **argv)
     g_test_add_func("/slices/bad/entries", test_bad_entries);
     g_test_add_func("/slices/bad/entries-read-only", test_bad_entries_read_only);
     g_test_add_func("/slices/bad/file-that-was-cut", test_file_that_was_cut);
+    g_test_add_func("/slices/bad/entry-into-the-reserve", test_entry_into_the_reserve);
+    g_test_add_func("/slices/bad/compressed", test_bad_compressed);
+    g_test_add_func("/slices/own-places-read-again", test_own_places_read_again);
     g_test_add_func("/slices/bad/extended", test_bad_extended);
     g_test_add_func("/slices/bad/tables", test_bad_tables);
     g_test_add_func("/slices/reads-little", test_reads_little);
