@@ -116,6 +116,10 @@ def every_command_line_of_the_server():
                 images(d)
                 run(FLEECECTL, "tls", "init", f"{d}/certs")
                 words = [w if re.match(r"/run/slow", w) else prepare(d, w) for w in words[1:]]
+                if "vm.qcow2" in words:
+                    run("qemu-img", "create", "-q", "-f", "qcow2", f"{d}/vm.qcow2", "1M")
+                for folder in [w[len("allow="):] for w in words if w.startswith("allow=")]:
+                    os.makedirs(folder)
                 for folder in [w[len("dir="):] for w in words if w.startswith("dir=")]:
                     os.makedirs(folder)
                     images(folder)

@@ -6,6 +6,7 @@
  */
 #include "tests/rigs/live-picture.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #define KIB     1024u
@@ -18,8 +19,8 @@ struct crew {
     struct live_picture p;
     unsigned steps;
     void (*step)(struct crew *c, unsigned thread, unsigned step);
-    GMutex lock;
-    GCond all_here;
+    pthread_mutex_t lock;
+    pthread_cond_t all_here;
     unsigned here, turn;
 };
 
@@ -30,16 +31,16 @@ struct member {
 
 static void meet(struct crew *c)
 {
-    g_mutex_lock(&c->lock);
+    pthread_mutex_lock(&c->lock);
     if (++c->here == THREADS) {
         c->here = 0;
         c->turn++;
-        g_cond_broadcast(&c->all_here);
+        pthread_cond_broadcast(&c->all_here);
     } else {
         for (unsigned turn = c->turn; turn == c->turn;)
-            g_cond_wait(&c->all_here, &c->lock);
+            pthread_cond_wait(&c->all_here, &c->lock);
     }
-    g_mutex_unlock(&c->lock);
+    pthread_mutex_unlock(&c->lock);
 }
 
 static gpointer member_run(gpointer data)
